@@ -1,0 +1,44 @@
+# The front door: `make demo`, `make test`. Each target makes .venv when it is missing or out of date.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+# How many test processes; the slow tests mostly wait for real peers.
+JOBS ?= 4
+
+.PHONY: demo test fast check format bench docs clean
+
+demo: $(VENV)/.installed
+	$(BIN)/senderproxy demo $(ARGS)
+
+test: check $(VENV)/.dev
+	$(BIN)/python tests/peers/packages.py
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+clean:
+	rm -rf $(VENV) .cache dist

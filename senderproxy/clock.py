@@ -1,0 +1,43 @@
+"""The only place that asks the time or draws a random name.
+
+Promises: `now` is aware (UTC) and for people and headers; `monotonic` never jumps and is for timers and limits.
+Everything else takes these as values or takes a Clock.
+"""
+
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+# Letters and digits nobody confuses when reading an id over the telephone (no 0/O, 1/l/I).
+_ID_ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_ID_LENGTH = 12
+
+
+class Clock(Protocol):
+    """What a room may ask of time and chance."""
+
+    def now(self) -> datetime:
+        """The time of day, aware, UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary moment; never goes back."""
+        ...
+
+    def new_id(self) -> str:
+        """A fresh name for one message: 12 characters, safe in a header, a file name and a log line."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock and randomness."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def new_id(self) -> str:
+        return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))

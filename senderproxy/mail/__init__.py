@@ -1,0 +1,1 @@
+"""The field's words as types: bytes in, bytes out, nothing that touches the world."""

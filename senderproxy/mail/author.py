@@ -1,0 +1,1 @@
+"""From: field -> the author's address, or why there is none."""

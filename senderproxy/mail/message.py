@@ -1,0 +1,48 @@
+"""A message in the form in which it travels.
+
+Promises: `Message.wire()` is exactly what follows 354 up to, but without, the final dot: CRLF line ends only,
+dot-stuffed (RFC 5321 section 4.5.2), ending in CRLF or empty.
+Leaves to others: where a large body is kept (listener.body).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from senderproxy.mail.header import HeaderSection
+
+
+class Body(Protocol):
+    """What follows the header section, dot-stuffed as it came; may be read several times, one reader at a time."""
+
+    @property
+    def size(self) -> int:
+        """Octets, as stuffed."""
+        ...
+
+    @property
+    def is_ascii(self) -> bool:
+        """No octet above 127 in it."""
+        ...
+
+    def blocks(self) -> Iterator[bytes]:
+        """The octets from the start, in blocks of bounded size."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """The header section as bytes (not stuffed, with its closing blank line if it had one) and the body."""
+
+    header: HeaderSection
+    body: Body
+
+    @property
+    def size(self) -> int:
+        """Octets upstream will be sent; what SIZE= declares (RFC 1870: an estimate is allowed)."""
+        return len(self.header.raw) + self.body.size
+
+    def wire(self) -> Iterator[bytes]:
+        """The whole message in blocks, dot-stuffed, without the final dot."""
+        yield self.header.stuffed()
+        yield from self.body.blocks()

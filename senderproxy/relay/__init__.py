@@ -1,0 +1,1 @@
+"""The verbs: what is done with a message. Talks to ports, never to a socket or a file."""

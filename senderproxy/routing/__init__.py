@@ -1,0 +1,1 @@
+"""Whose account carries this? Pure: same inputs, same answer."""

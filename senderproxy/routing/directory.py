@@ -1,0 +1,1 @@
+"""AccountDirectory: address -> account (exact, then without +tag, then domain)."""

@@ -1,0 +1,1 @@
+"""Choose the account that carries a message."""
