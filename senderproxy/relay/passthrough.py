@@ -1,0 +1,87 @@
+"""Pass-through: one attempt while the client waits, answered with what the upstream said.
+
+Promises: 250 is said only when the upstream took the message for every recipient. Nothing is written to disk. The
+route, the rewrite and the client's rights are worked out from the accounts and the configuration of this moment.
+Leaves to others: receiving (listener), the upstream dialogue (delivery), what outcomes mean (relay.verdict).
+RFC 5321 sections 4.1.1.4 and 6.1.
+"""
+
+import logging
+from dataclasses import replace
+
+from senderproxy.clock import Clock
+from senderproxy.errors import SenderproxyError
+from senderproxy.log import event
+from senderproxy.mail.author import read_authors
+from senderproxy.mail.reply import Reply, reply
+from senderproxy.mail.submission import Submission
+from senderproxy.relay.decision import Decision, Rules, decide
+from senderproxy.relay.ports import Accounts, Courier
+from senderproxy.relay.verdict import conclude
+from senderproxy.rewriting.trace import HOP_LIMIT, hop_count, stamp
+from senderproxy.routing.route import Refusal
+
+_log = logging.getLogger("senderproxy.relay")
+
+
+class PassThrough:
+    """relay.ports.Intake for a mail server that has a queue of its own."""
+
+    def __init__(self, accounts: Accounts, courier: Courier, clock: Clock, rules: Rules) -> None:
+        self._accounts = accounts
+        self._courier = courier
+        self._clock = clock
+        self.rules = rules
+
+    async def accept(self, submission: Submission) -> Reply:
+        """Route, stamp and offer the message upstream; the reply is the client's answer to its final dot."""
+        started = self._clock.monotonic()
+        decision = self._decide(submission)
+        answer = decision.reply if isinstance(decision, Refusal) else await self._offer(submission, decision)
+        self._report(submission, decision, answer, self._clock.monotonic() - started)
+        return answer
+
+    def _decide(self, submission: Submission) -> Decision | Refusal:
+        header = submission.message.header
+        if hop_count(header) > HOP_LIMIT:
+            return Refusal(reply(554, "5.4.6", f"The message has passed more than {HOP_LIMIT} servers: a mail loop"))
+        try:
+            directory = self._accounts.directory()
+        except SenderproxyError as error:
+            return Refusal(reply(451, "4.3.5", f"The accounts cannot be read now: {error.message}", error.hint))
+        return decide(read_authors(header), submission.envelope, submission.client, directory, self.rules)
+
+    async def _offer(self, submission: Submission, decision: Decision) -> Reply:
+        header = stamp(
+            submission.message.header,
+            submission.client,
+            by=self.rules.hostname,
+            message_id=submission.id,
+            now=self._clock.now(),
+        )
+        message = replace(submission.message, header=header)
+        outcomes = await self._courier.deliver(decision.route, decision.plan.envelope, message, tag=submission.id)
+        return conclude(outcomes, submission.id)
+
+    def _report(self, submission: Submission, decision: Decision | Refusal, answer: Reply, seconds: float) -> None:
+        """One line per message: who, as whom, to how many, and what came of it."""
+        envelope = submission.envelope
+        facts: dict[str, object] = {
+            "id": submission.id,
+            "client": submission.client,
+            "reverse_path": f"<{envelope.reverse_path}>",
+            "recipients": len(envelope.recipients),
+            "size": submission.message.size,
+            "seconds": round(seconds, 3),
+            "reply": answer,
+        }
+        if isinstance(decision, Decision):
+            route = decision.route
+            facts |= {
+                "author": route.author,
+                "account": route.account.id,
+                "chosen_by": f"{route.source.value}, {route.tier.words}",
+            }
+            facts |= {f"changed_{change.what.replace('-', '_')}": change.new for change in decision.plan.changes}
+        words = "delivered" if answer.is_positive else "deferred" if answer.is_transient else "refused"
+        event(_log, logging.INFO if answer.is_positive else logging.WARNING, words, **facts)
