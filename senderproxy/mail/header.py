@@ -24,7 +24,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class HeaderSection:
-    """The bytes of a header section, with the blank line that closes it where there was one; CRLF line ends, not stuffed."""
+    """The bytes of a header section, not stuffed, with the blank line that closes it where there was one."""
 
     raw: bytes
 

@@ -1,0 +1,239 @@
+"""COMPOSITION ROOT: builds every room from the configuration, starts and stops them in order.
+
+Promises: the door opens last and closes first. A configuration read again takes effect as a whole or not at all; the
+old one stays in force until the new one stands. A stop is bounded in time and cuts no transaction that can still end.
+The only place where the rooms are introduced to each other.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from senderproxy import __version__
+from senderproxy.accounts.keeper import VaultAccounts
+from senderproxy.clock import Clock, SystemClock
+from senderproxy.config.model import Config, ListenerSettings
+from senderproxy.control.protocol import Answer, Request
+from senderproxy.control.server import ControlServer
+from senderproxy.control.systemd import Notifier
+from senderproxy.delivery.courier import SmtpCourier
+from senderproxy.errors import SenderproxyError
+from senderproxy.listener.server import Listener
+from senderproxy.log import event, set_up_logging
+from senderproxy.relay.decision import Rules
+from senderproxy.relay.passthrough import PassThrough
+
+_log = logging.getLogger("senderproxy.app")
+_HOUSEKEEPING: Final = 2.0  # seconds between looks at the vault when no mail asks for it
+
+
+class Service:
+    """One running senderproxy."""
+
+    def __init__(
+        self,
+        config: Config,
+        accounts: VaultAccounts,
+        *,
+        clock: Clock | None = None,
+        notifier: Notifier | None = None,
+        load: Callable[[], Config] | None = None,
+    ) -> None:
+        self._config = config
+        self._accounts = accounts
+        self._clock = clock or SystemClock()
+        self._notifier = notifier or Notifier(None, None)
+        self._load = load
+        self._courier = SmtpCourier(accounts, config.delivery, config.identity.hostname, self._clock)
+        self._intake = PassThrough(accounts, self._courier, self._clock, _rules(config))
+        self._listeners: list[Listener] = []
+        self._control: ControlServer | None = None
+        self._housekeeper: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._started_at = self._clock.now()
+        self._mending = asyncio.Lock()
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """The open doors, in the order of the configuration."""
+        return tuple(self._listeners)
+
+    async def start(self) -> None:
+        """Open the operator's socket, then the doors. Raises SenderproxyError, with everything closed again."""
+        try:
+            self._control = await self._open_control()
+            for settings in self._config.listeners:
+                self._listeners.append(await self._open(self._config, settings))
+        except BaseException:
+            await self.stop()
+            raise
+        self._housekeeper = asyncio.create_task(self._keep_house())
+        where = ", ".join(f"{listener.address}" for listener in self._listeners)
+        count = len(self._accounts.directory().accounts)
+        event(_log, logging.INFO, "listening", address=where, accounts=count, version=__version__)
+        self._notifier.ready(f"listening on {where} for {count} accounts")
+
+    async def stop(self) -> None:
+        """Close the doors, let what is under way finish for `service.stop_seconds`, then close the rest."""
+        self._notifier.stopping()
+        grace = self._config.service.stop_seconds
+        if self._housekeeper is not None:
+            self._housekeeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._housekeeper
+        await asyncio.gather(*(listener.stop(grace) for listener in self._listeners), *self._leaving)
+        self._listeners.clear()
+        await self._courier.close()
+        if self._control is not None:
+            await self._control.stop()
+        event(_log, logging.INFO, "stopped")
+
+    async def run(self) -> None:
+        """Start, serve until SIGTERM or SIGINT, stop. SIGHUP reads the configuration again."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        reloads: set[asyncio.Task[object]] = set()
+
+        def reload_soon() -> None:
+            task: asyncio.Task[object] = asyncio.create_task(self._reload_and_log())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(signal.SIGHUP, reload_soon)
+        await self.start()
+        await ended.wait()
+        await self.stop()
+
+    async def reload(self) -> None:
+        """Read the configuration again and put it in force. Raises SenderproxyError; then the old one stays."""
+        if self._load is None:
+            raise SenderproxyError("This service has no configuration file to read again.")
+        async with self._mending:
+            config = await asyncio.to_thread(self._load)
+            await self._apply(config)
+            self._accounts.refresh()
+
+    async def _apply(self, config: Config) -> None:
+        """Put a new configuration in force: new doors first, so that nothing is closed before all of them stand."""
+        if config.vault != self._config.vault or config.service.control_socket != self._config.service.control_socket:
+            raise SenderproxyError(
+                "The vault and the control socket cannot change while the service runs.",
+                hint="Restart it: systemctl restart senderproxy",
+            )
+        kept = {listener.settings: listener for listener in self._listeners} if _same_door(self._config, config) else {}
+        replaced = {
+            s.address: listener for s, listener in self._by_settings() if s not in kept or s not in config.listeners
+        }
+        opened: list[Listener] = []
+        doors: list[Listener] = []
+        try:
+            for settings in config.listeners:
+                door = kept.get(settings)
+                if door is None:
+                    door = await self._open(config, settings, instead_of=replaced.get(settings.address))
+                    opened.append(door)
+                doors.append(door)
+        except BaseException:
+            for door in opened:
+                await door.stop(0)
+            raise
+        gone = [listener for listener in self._listeners if listener not in doors]
+        grace = config.service.stop_seconds
+        self._config, self._listeners = config, doors
+        self._intake.rules = _rules(config)
+        self._courier.reconfigure(config.delivery, config.identity.hostname)
+        for listener in gone:
+            task = asyncio.create_task(listener.stop(grace))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    def _by_settings(self) -> list[tuple[ListenerSettings, Listener]]:
+        return [(listener.settings, listener) for listener in self._listeners]
+
+    async def _open(self, config: Config, settings: ListenerSettings, instead_of: Listener | None = None) -> Listener:
+        listener = Listener(settings, config.clients, config.identity.hostname, self._intake, self._clock)
+        await listener.start(instead_of.share_socket() if instead_of else None)
+        return listener
+
+    async def _open_control(self) -> ControlServer:
+        handlers = {"status": self._answer_status, "resume": self._answer_resume, "reload": self._answer_reload}
+        control = ControlServer(Path(self._config.service.control_socket), handlers)
+        await control.start()
+        return control
+
+    async def _keep_house(self) -> None:
+        """See changes of the vault although no mail comes, and tell systemd that we are alive."""
+        pause = min(_HOUSEKEEPING, (self._notifier.watchdog_seconds or _HOUSEKEEPING * 2) / 2)
+        while True:
+            await asyncio.sleep(pause)
+            if self._accounts.refresh():
+                self._courier.drop_stale()
+                self._notifier.status(self._summary())
+            self._notifier.alive()
+
+    async def _reload_and_log(self) -> None:
+        self._notifier.reloading(int(self._clock.monotonic() * 1_000_000))
+        try:
+            await self.reload()
+            event(_log, logging.INFO, "configuration read again")
+        except SenderproxyError as error:
+            event(
+                _log,
+                logging.ERROR,
+                "configuration refused, the old one stays in force",
+                why=error.message,
+                mend=error.hint,
+            )
+        except Exception as fault:  # noqa: BLE001  a broken reload must not end the service
+            event(_log, logging.ERROR, "configuration refused, the old one stays in force", fault=fault)
+        self._notifier.ready(self._summary())
+
+    def _summary(self) -> str:
+        where = ", ".join(listener.address for listener in self._listeners)
+        return f"listening on {where} for {len(self._accounts.directory().accounts)} accounts"
+
+    async def _answer_status(self, _: Request) -> Answer:
+        return {
+            "version": __version__,
+            "process": os.getpid(),
+            "started_at": self._started_at.isoformat(timespec="seconds"),
+            "listeners": [listener.status() for listener in self._listeners],
+            "accounts": [asdict(entry) for entry in self._courier.status()],
+            "vault_problem": self._accounts.problem,
+        }
+
+    async def _answer_resume(self, request: Request) -> Answer:
+        self._accounts.refresh()
+        account = str(request.get("account"))
+        if self._accounts.directory().by_id(account) is None:
+            raise SenderproxyError(f"There is no account {account}.", hint="senderproxy account list")
+        self._courier.resume(account)
+        return {"account": account}
+
+    async def _answer_reload(self, _: Request) -> Answer:
+        await self.reload()
+        return {}
+
+
+def run(config: Config, accounts: VaultAccounts, load: Callable[[], Config]) -> None:
+    """Serve until told to stop: what `senderproxy run` does."""
+    set_up_logging(config.log.level, config.log.format, under_journald="JOURNAL_STREAM" in os.environ)
+    service = Service(config, accounts, notifier=Notifier.from_environment(), load=load)
+    asyncio.run(service.run())
+
+
+def _rules(config: Config) -> Rules:
+    return Rules(config.identity.hostname, config.provider_table(), config.routing_policy())
+
+
+def _same_door(old: Config, new: Config) -> bool:
+    """True where a listener whose own settings did not change can stay as it is."""
+    return old.clients == new.clients and old.identity == new.identity

@@ -1,0 +1,77 @@
+"""One event is one line, whatever a stranger puts into it."""
+
+import io
+import json
+import logging
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from senderproxy.log import JsonFormatter, TextFormatter, event, set_up_logging
+
+
+def _logged(formatter: logging.Formatter, message: str, **fields: object) -> str:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logger = logging.Logger("senderproxy.relay", logging.DEBUG)
+    logger.addHandler(handler)
+    event(logger, logging.INFO, message, **fields)
+    return stream.getvalue()
+
+
+def test_a_line_has_words_for_a_person_and_fields_for_a_filter() -> None:
+    line = _logged(TextFormatter(), "delivered", id="abc", reply="250 2.0.0 okay", nothing=None)
+    assert line.endswith('INFO delivered id=abc reply="250 2.0.0 okay"\n')
+
+
+def test_journald_gets_its_priority_and_keeps_the_time_itself() -> None:
+    assert _logged(TextFormatter(under_journald=True), "delivered") == "<6>delivered\n"
+
+
+@given(st.text(), st.text())
+def test_no_field_starts_a_line_of_its_own(first: str, second: str) -> None:
+    assert len(_logged(TextFormatter(), "refused", name=first, other=second).splitlines()) == 1
+    line = _logged(JsonFormatter(), "refused", name=first)
+    assert len(line.splitlines()) == 1
+    assert json.loads(line)["name"] == first.encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass")
+
+
+def test_json_lines_keep_numbers_as_numbers() -> None:
+    entry = json.loads(_logged(JsonFormatter(), "delivered", recipients=3))
+    assert entry["recipients"] == 3
+    assert entry["room"] == "relay"
+
+
+def test_a_fault_is_logged_with_its_traceback_on_the_same_line() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter())
+    logger = logging.Logger("x")
+    logger.addHandler(handler)
+    try:
+        raise ValueError("broken\nreel")
+    except ValueError as fault:
+        event(logger, logging.ERROR, "a fault", fault=fault)
+    assert len(stream.getvalue().splitlines()) == 1
+    assert "Traceback" in stream.getvalue()
+
+
+class _FullDisk(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_stops_nothing() -> None:
+    root, ours, theirs = logging.getLogger(), logging.getLogger("senderproxy"), logging.getLogger("mail.log")
+    before = (root.handlers[:], root.level, ours.level, theirs.level, logging.raiseExceptions)
+    try:
+        set_up_logging("info", "text", stream=_FullDisk())
+        event(logging.getLogger("senderproxy.relay"), logging.INFO, "delivered")
+        assert not theirs.isEnabledFor(logging.ERROR)
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        ours.setLevel(before[2])
+        theirs.setLevel(before[3])
+        logging.raiseExceptions = before[4]
