@@ -14,7 +14,9 @@ def _logged(formatter: logging.Formatter, message: str, **fields: object) -> str
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
-    logger = logging.Logger("senderproxy.relay", logging.DEBUG)
+    logger = logging.getLogger("senderproxy.test.lines")
+    logger.handlers[:], logger.propagate = [], False
+    logger.setLevel(logging.DEBUG)
     logger.addHandler(handler)
     event(logger, logging.INFO, message, **fields)
     return stream.getvalue()
@@ -47,7 +49,8 @@ def test_a_fault_is_logged_with_its_traceback_on_the_same_line() -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter())
-    logger = logging.Logger("x")
+    logger = logging.getLogger("senderproxy.test.faults")
+    logger.handlers[:], logger.propagate = [], False
     logger.addHandler(handler)
     try:
         raise ValueError("broken\nreel")
