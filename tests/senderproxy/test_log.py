@@ -42,7 +42,7 @@ def test_no_field_starts_a_line_of_its_own(first: str, second: str) -> None:
 def test_json_lines_keep_numbers_as_numbers() -> None:
     entry = json.loads(_logged(JsonFormatter(), "delivered", recipients=3))
     assert entry["recipients"] == 3
-    assert entry["room"] == "relay"
+    assert entry["room"] == "test.lines"
 
 
 def test_a_fault_is_logged_with_its_traceback_on_the_same_line() -> None:
