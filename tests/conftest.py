@@ -1,7 +1,13 @@
-"""Only what every test may use: coroutines as tests, and a deadline for each of them."""
+"""Only what every test may use: coroutines as tests with a deadline, and the watch that no secret is ever told.
+
+Every password, passphrase and key in the tests starts with `geheim-`. What the program or a test prints or logs, at
+whatever level, is searched for it; a test in which it shows has failed, whatever it asserted.
+"""
 
 import asyncio
 import inspect
+import logging
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -9,6 +15,8 @@ import pytest
 # No test waits for longer than this for anything; a hang becomes a failure with a traceback.
 DEADLINE = 60.0
 SLOW_DEADLINE = 420.0
+
+CANARY = "geheim-"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -25,3 +33,49 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     asyncio.run(bounded())
     return True
+
+
+class _Watch(logging.Handler):
+    """Formats every record of every logger, tracebacks too, and keeps those that tell a secret."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.NOTSET)
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record) + repr(record.__dict__)
+        if CANARY in text:
+            self.told.append(text)
+
+
+_watch = _Watch()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    logging.getLogger().addHandler(_watch)
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_logged() -> Generator[None]:
+    """Our own loggers speak at DEBUG in tests, so that the watch hears what a curious admin would."""
+    ours = logging.getLogger("senderproxy")
+    before = ours.level
+    ours.setLevel(logging.DEBUG)
+    root = logging.getLogger()
+    if _watch not in root.handlers:
+        root.addHandler(_watch)
+    yield
+    ours.setLevel(before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    told = [*_watch.told, *(f"{title}: {text}" for title, text in report.sections if CANARY in text)]
+    _watch.told.clear()
+    if told and report.outcome == "passed":
+        report.outcome = "failed"
+        report.longrepr = "a secret was told:\n" + "\n".join(told)
+    return report
