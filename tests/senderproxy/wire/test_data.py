@@ -1,0 +1,241 @@
+"""The end of a message is found where it is, and nowhere else; what comes out is clean."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from senderproxy.wire.data import BareLf, DataDecoder, Fault, HeaderCollector
+
+END = b"\r\n.\r\n"
+
+
+def decode(stream: bytes, cut: int = 1 << 20, bare_lf: BareLf = BareLf.NORMALIZE) -> tuple[bytes, DataDecoder]:
+    """Feed the stream in pieces of `cut` octets; what did not fit before the end is put behind `rest`."""
+    decoder = DataDecoder(bare_lf)
+    out = b""
+    position = 0
+    while position < len(stream) and not decoder.done:
+        out += decoder.feed(stream[position : position + cut])
+        position += cut
+    decoder.rest += stream[position:]
+    return out, decoder
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 5, 1 << 20])
+@pytest.mark.parametrize(
+    ("content", "wire"),
+    [
+        (b"", b""),
+        (b"Hello\r\n", b"Hello\r\n"),
+        (b"..\r\n", b"..\r\n"),
+        (b"..dot\r\n...\r\n", b"..dot\r\n...\r\n"),
+        (b".unstuffed\r\n", b".unstuffed\r\n"),
+        (b"\r\n", b"\r\n"),
+        (b"\r\n\r\n\r\n", b"\r\n\r\n\r\n"),
+        (b"\xff\x80 eight bit\r\n", b"\xff\x80 eight bit\r\n"),
+        (b"no line end" + b"x" * 70_000 + b"\r\n", b"no line end" + b"x" * 70_000 + b"\r\n"),
+        # bare line feeds
+        (b"a\nb\r\n", b"a\r\nb\r\n"),
+        (b"\n\n\r\n", b"\r\n\r\n\r\n"),
+        (b"a\n.\nb\r\n", b"a\r\n..\r\nb\r\n"),
+        (b"a\n.\r\n", b"a\r\n..\r\n"),
+        (b"a\r\n.\nb\r\n", b"a\r\n..\r\nb\r\n"),
+        (b".\nb\r\n", b"..\r\nb\r\n"),
+        (b"a\r\n.\n.\nb\r\n", b"a\r\n..\r\n..\r\nb\r\n"),
+        (b"a\n.b\r\n", b"a\r\n..b\r\n"),
+        (b"a\n..b\r\n", b"a\r\n..b\r\n"),
+        (b"a\n\r\n", b"a\r\n\r\n"),
+    ],
+)
+def test_a_message_comes_out_in_its_wire_form(content: bytes, wire: bytes, cut: int) -> None:
+    stream = content + (b".\r\n" if not content else END[2:])
+    out, decoder = decode(stream + b"QUIT\r\n", cut)
+    assert decoder.done
+    assert decoder.fault is None
+    assert out == wire
+    assert decoder.rest == b"QUIT\r\n"
+    assert decoder.octets == len(content)
+
+
+SMUGGLED = b"MAIL FROM:<boss@firma.example>\r\nRCPT TO:<bert@kunde.example>\r\nDATA\r\nevil\r\n"
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 7, 1 << 20])
+@pytest.mark.parametrize("bare_lf", list(BareLf))
+@pytest.mark.parametrize(
+    "false_end",
+    [
+        b"\n.\n",
+        b"\n.\r\n",
+        b"\r\n.\n",
+        b"\r.\r",
+        b"\r\n.\r",
+        b"\r.\r\n",
+        b"\n.\r",
+        b"\r\r\n.\r\r\n",
+        b"\r\n.\r\r\n",
+        b"\r\n\0.\r\n",
+        b"\r\n.\0\r\n",
+        b"\0\r\n.\n",
+        b"\n\n.\n\n",
+        b"\r\n.\n.\r",
+        b"\r\n.\n.\n",
+        b"\n\r.\r\n",
+        b"\r\n.\x0b\r\n",
+        b"\r\n.\x85\r\n",
+        b"\r\n .\r\n",
+        b"\r\n.\r\x00\n",
+    ],
+)
+def test_no_known_smuggling_sequence_ends_a_message(false_end: bytes, bare_lf: BareLf, cut: int) -> None:
+    stream = b"Subject: x\r\n\r\nhello" + false_end + SMUGGLED
+    out, decoder = decode(stream + END[2:] + b"QUIT\r\n", cut, bare_lf)
+    assert decoder.rest == b"QUIT\r\n", "the whole stream is one message"
+    assert_clean(out)
+    if decoder.fault is None:
+        assert out.endswith(b"evil\r\n")
+    elif bare_lf is BareLf.NORMALIZE:
+        assert decoder.fault is not Fault.BARE_LF
+
+
+def assert_clean(out: bytes) -> None:
+    assert END not in b"\r\n" + out
+    assert b"\0" not in out
+    assert not re.search(rb"\r(?!\n)|(?<!\r)\n", out)
+
+
+def by_lines(content: bytes, bare_lf: BareLf) -> bytes | None:
+    """A second reading, line by line and slow: the wire form of what stood before the end, or None if it is refused."""
+    if b"\0" in content or re.search(rb"\r(?!\n)", content):
+        return None
+    if bare_lf is BareLf.REJECT and re.search(rb"(?<!\r)\n", content):
+        return None
+    out = b""
+    after_bare_lf = False
+    for line in content.splitlines(keepends=True):
+        text = line.rstrip(b"\r\n")
+        bare = not line.endswith(b"\r\n")
+        if text.startswith(b".") and not text.startswith(b"..") and (after_bare_lf or text == b"."):
+            text = b"." + text
+        out += text + b"\r\n"
+        after_bare_lf = bare
+    return out
+
+
+PIECES = st.sampled_from(
+    [b"\r\n", b"\r\n", b"\n", b"\n", b".", b".", b"\r", b"x", b"\0", b"\xff", b"\r\n.\n", b"\n.\r\n"]
+)
+
+
+@settings(max_examples=1000)
+@given(
+    st.lists(PIECES, max_size=16),
+    st.lists(st.integers(1, 5), min_size=1, max_size=8),
+    st.sampled_from(list(BareLf)),
+)
+def test_any_stream_cut_anyhow_reads_like_its_lines(parts: list[bytes], cuts: list[int], bare_lf: BareLf) -> None:
+    stream = b"".join(parts) + END + b"QUIT\r\n"
+    end = (b"\r\n" + stream).index(END)
+    content = (b"\r\n" + stream)[2 : end + 2]
+    decoder = DataDecoder(bare_lf)
+    out = b""
+    position = turn = 0
+    while position < len(stream) and not decoder.done:
+        step = cuts[turn % len(cuts)]
+        out += decoder.feed(stream[position : position + step])
+        position += step
+        turn += 1
+    assert decoder.rest + stream[position:] == (b"\r\n" + stream)[end + 5 :]
+    assert decoder.octets == len(content)
+    expected = by_lines(content, bare_lf)
+    if expected is None:
+        assert decoder.fault is not None
+    else:
+        assert decoder.fault is None
+        assert out == expected
+        assert out == b"" or out.endswith(b"\r\n")
+        assert_clean(out)
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=4000), st.integers(1, 4096))
+def test_whatever_comes_in_nothing_unclean_goes_out(noise: bytes, cut: int) -> None:
+    decoder = DataDecoder()
+    out = b""
+    for position in range(0, len(noise), cut):
+        if decoder.done:
+            break
+        out += decoder.feed(noise[position : position + cut])
+    if not decoder.done:
+        out += decoder.feed(END)
+    assert decoder.done
+    assert END not in b"\r\n" + out
+    assert not re.search(rb"\0|\r(?!\n)|(?<!\r)\n", out)
+
+
+def test_after_a_fault_the_rest_is_read_but_nothing_comes_out() -> None:
+    out, decoder = decode(b"a\r\nb\rc\r\nd\r\n.\r\nQUIT\r\n", cut=4)
+    assert decoder.fault is Fault.BARE_CR
+    assert b"d" not in out
+    assert decoder.octets == len(b"a\r\nb\rc\r\nd\r\n")
+    assert decoder.rest == b"QUIT\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"), [(b"a\rb\r\n", Fault.BARE_CR), (b"a\0b\r\n", Fault.NUL), (b"a\r\r\nb\r\n", Fault.BARE_CR)]
+)
+def test_a_fault_is_called_by_its_name(content: bytes, fault: Fault) -> None:
+    assert decode(content + END[2:])[1].fault is fault
+    assert decode(b"a\nb\r\n" + END[2:], bare_lf=BareLf.REJECT)[1].fault is Fault.BARE_LF
+
+
+def collect(wire: bytes, cut: int, limit: int = 1000) -> tuple[HeaderCollector, bytes]:
+    collector = HeaderCollector(limit)
+    decoder = DataDecoder()
+    body = b""
+    stream = wire + END[2:]
+    for position in range(0, len(stream), cut):
+        body += collector.feed(decoder.feed(stream[position : position + cut]))
+    assert decoder.done
+    return collector, body
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 5, 1 << 20])
+@pytest.mark.parametrize(
+    ("wire", "header", "body"),
+    [
+        (b"A: b\r\n\r\nbody\r\n", b"A: b\r\n\r\n", b"body\r\n"),
+        (b"A: b\r\nC: d\r\n\r\n\r\n..body\r\n", b"A: b\r\nC: d\r\n\r\n", b"\r\n..body\r\n"),
+        (b"A: b\r\n", b"A: b\r\n", b""),
+        (b"A: b\r\n\r\n", b"A: b\r\n\r\n", b""),
+        (b"\r\nbody only\r\n", b"\r\n", b"body only\r\n"),
+        (b"\r\n", b"\r\n", b""),
+        (b"A: b\r\n..c: d\r\n\r\n..e\r\n", b"A: b\r\n.c: d\r\n\r\n", b"..e\r\n"),
+        (b"..a: b\r\n\r\nx\r\n", b".a: b\r\n\r\n", b"x\r\n"),
+        (b"A: b\n\nbody\r\n", b"A: b\r\n\r\n", b"body\r\n"),
+    ],
+)
+def test_the_header_section_is_split_off_without_its_stuffing(
+    wire: bytes, header: bytes, body: bytes, cut: int
+) -> None:
+    collector, rest = collect(wire, cut)
+    assert collector.section().raw == header
+    assert rest == body
+    assert not collector.too_long
+
+
+@pytest.mark.parametrize("cut", [1, 7, 1 << 20])
+def test_a_header_section_without_end_is_noticed(cut: int) -> None:
+    collector, body = collect(b"A: b\r\n" * 200 + b"\r\nbody\r\n", cut)
+    assert collector.too_long
+    assert body == b""
+
+
+@given(st.lists(st.sampled_from([b"\r\n", b"A: b", b".", b"..", b" x"]), max_size=12), st.integers(1, 9))
+def test_header_and_body_together_are_what_came_in(parts: list[bytes], cut: int) -> None:
+    wire = (b"".join(parts) + b"\r\n").replace(b"\r\n.", b"\r\n..")
+    wire = b"." + wire if wire.startswith(b".") else wire
+    collector, body = collect(wire, cut)
+    assert collector.section().stuffed() + body == wire
