@@ -1,0 +1,122 @@
+"""Dovecot as the provider's book of logins: it answers Postfix's question whether a password is right (SASL).
+
+Promises: logins and passwords are exactly those given; every refused attempt is counted, none is delayed or forgotten.
+Leaves to others: who may use which sender (provider).
+Written for Dovecot 2.3, as Debian 12 has it.
+"""
+
+import re
+import shutil
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from tests.peers.process import Program
+
+DOVECOT: Final = "/usr/sbin/dovecot"
+
+
+class DovecotSasl:
+    """An authentication service on a Unix socket, in a folder of its own."""
+
+    name = "dovecot"
+
+    def __init__(self, folder: Path, socket_path: Path, passwords: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._socket_path = socket_path
+        self._passwords = dict(passwords)
+        self._log_file = folder / "dovecot.log"
+        self._program: Program | None = None
+
+    def __enter__(self) -> "DovecotSasl":
+        self._folder.mkdir(exist_ok=True)
+        self._folder.chmod(0o755)
+        self._write_users()
+        configuration = self._folder / "dovecot.conf"
+        configuration.write_text(self._configuration(), encoding="utf-8")
+        program = Program("dovecot", [DOVECOT, "-F", "-c", configuration], self._folder / "dovecot.out")
+        self._program = program
+        try:
+            program.wait_until(self._answers, "Dovecot's authentication socket answers")
+        except BaseException:
+            program.kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._program is not None:
+            self._program.kill()  # it keeps nothing, and would take a second to say goodbye
+
+    def change_password(self, login: str, password: str) -> None:
+        """Give a login another password; the next attempt is held to it (the file is read anew when it changed)."""
+        self._passwords[login] = password
+        self._write_users()
+
+    def log(self) -> str:
+        """Return what Dovecot has logged."""
+        printed = (self._folder / "dovecot.out").read_text(encoding="utf-8", errors="replace")
+        logged = self._log_file.read_text(encoding="utf-8", errors="replace") if self._log_file.exists() else ""
+        return printed + logged
+
+    def failed_logins(self) -> list[str]:
+        """Return the login of each refused attempt, in order."""
+        return re.findall(r"passwd-file\(([^,)]+)[^)]*\): (?:Password mismatch|unknown user)", self.log())
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(5)
+            try:
+                client.connect(str(self._socket_path))
+            except OSError:
+                return False
+            return client.recv(1024).startswith(b"VERSION")
+
+    def _write_users(self) -> None:
+        users = self._folder / "users"
+        beside = self._folder / "users.new"
+        beside.write_text("".join(f"{login}:{secret}::::::\n" for login, secret in self._passwords.items()), "utf-8")
+        shutil.chown(beside, "dovecot", "dovecot")
+        beside.chmod(0o400)
+        beside.rename(users)
+
+    def _configuration(self) -> str:
+        return f"""
+protocols =
+base_dir = {self._folder}/run
+state_dir = {self._folder}/state
+log_path = {self._log_file}
+ssl = no
+auth_mechanisms = plain login
+auth_verbose = yes
+auth_verbose_passwords = no
+auth_failure_delay = 0
+auth_cache_size = 0
+disable_plaintext_auth = no
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN username_format=%u {self._folder}/users
+}}
+userdb {{
+  driver = static
+  args = uid=nobody gid=nogroup home=/nonexistent
+}}
+service auth {{
+  unix_listener {self._socket_path} {{
+    mode = 0666
+  }}
+}}
+service anvil {{
+  chroot =
+  # no listener, no waiting time that grows with every refused attempt
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+service stats {{
+  chroot =
+}}
+"""

@@ -1,0 +1,211 @@
+"""Run a real program for the length of a test: its own folder, its own port, its own log, ended by its own pid.
+
+Promises: a peer is ready when its context is entered, or the test fails with the peer's log in hand; nothing of it is
+left afterwards, neither process nor file nor port. Waiting means asking again until a deadline, never a fixed pause.
+Leaves to others: what the programs are told (postfix, dovecot, exim, clients, senderproxy).
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+from tests.peers import packages
+
+T = TypeVar("T")
+
+LOOPBACK: Final = "127.0.0.1"
+PATIENCE: Final = 30.0
+ASK_AGAIN_AFTER: Final = 0.02
+END_OF_LOG: Final = 40_000
+
+
+class PeerFailed(AssertionError):
+    """A peer did not do what the test needs of it; the text carries the end of its log."""
+
+
+class Peer(Protocol):
+    """What is shown of a peer when a test fails."""
+
+    name: str
+
+    def log(self) -> str:
+        """Return what the peer has written so far."""
+        ...
+
+
+def wait_until(condition: Callable[[], T], what: str, seconds: float = PATIENCE, *, peer: Peer | None = None) -> T:
+    """Ask until the condition answers something true, and return that; fail when the deadline passes."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if answer := condition():
+            return answer
+        if time.monotonic() > deadline:
+            log = f"\n{peer.name}:\n{peer.log()[-END_OF_LOG:]}" if peer else ""
+            raise PeerFailed(f"not within {seconds:.0f} s: {what}{log}")
+        time.sleep(ASK_AGAIN_AFTER)
+
+
+@contextlib.contextmanager
+def private_folder(name: str) -> Iterator[Path]:
+    """Make a folder that the peers' own users may enter, and remove it afterwards.
+
+    pytest's tmp_path is closed to everybody but its owner, and Postfix and Exim drop root's rights.
+    Short names, too: a socket's path must not exceed 107 bytes.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"peer-{name}-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+class ReservedPort:
+    """A loopback port that nobody else on this machine is given as long as we hold it.
+
+    Linux lets a second socket bind and listen where the first only holds and both say SO_REUSEADDR; our socket says so
+    only after the kernel has chosen the port, so the choice itself was exclusive.
+    """
+
+    def __init__(self) -> None:
+        self._holder = socket.socket()
+        self._holder.bind((LOOPBACK, 0))
+        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.number: Final[int] = self._holder.getsockname()[1]
+
+    def release(self) -> None:
+        """Give the port back."""
+        self._holder.close()
+
+
+@contextlib.contextmanager
+def reserved_ports(count: int) -> Iterator[list[int]]:
+    """Hold that many ports for the length of the block."""
+    ports = [ReservedPort() for _ in range(count)]
+    try:
+        yield [port.number for port in ports]
+    finally:
+        for port in ports:
+            port.release()
+
+
+class Program:
+    """A program under way, in a session of its own, so that its children end with it."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        log_file: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        stdin: str | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        self.name = name
+        self.log_file = log_file
+        with log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(os.environ if environment is None else environment),
+                start_new_session=True,
+                pass_fds=tuple(pass_fds),
+            )
+        if stdin is not None and self._process.stdin is not None:
+            with self._process.stdin as pipe:
+                pipe.write(stdin.encode())
+
+    @property
+    def pid(self) -> int:
+        """The process that we started."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def log(self) -> str:
+        """Return what it has printed so far."""
+        return self.log_file.read_text(encoding="utf-8", errors="replace")
+
+    def wait_until(self, condition: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
+        """Like the function of this name, but give up at once when the program has ended."""
+
+        def still_running() -> T:
+            if answer := condition():
+                return answer
+            if self.exit_code is not None:
+                raise PeerFailed(f"{self.name} ended with {self.exit_code} before: {what}\n{self.log()[-END_OF_LOG:]}")
+            return answer
+
+        return wait_until(still_running, what, seconds, peer=self)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the program itself, not to its children."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def end(self, seconds: float = PATIENCE) -> int:
+        """Ask it to end, wait for it, and return its exit code; one that does not listen is killed and reported."""
+        self.signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise PeerFailed(f"{self.name} did not end on SIGTERM within {seconds:.0f} s\n{self.log()}") from None
+        finally:
+            self._end_children()
+        return code
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._process.kill()
+        self._process.wait()
+        self._end_children()
+
+    def _end_children(self) -> None:
+        # The session's group carries our process's id: nobody else's children are meant.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def greeting(port: int) -> str | None:
+    """Return the SMTP banner on a loopback port, or None when nobody answers yet."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=5) as connection, connection.makefile("rb") as lines:
+            first: bytes = lines.readline()
+            connection.sendall(b"QUIT\r\n")
+            lines.read()  # the answer, up to the end: a client that just leaves would be logged as lost
+    except OSError:
+        return None
+    return first.decode("ascii", "replace") if first.startswith(b"220") else None
+
+
+def listens(port: int) -> bool:
+    """Tell whether anybody takes connections on a loopback port."""
+    try:
+        socket.create_connection((LOOPBACK, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def why_not_here(*programs: str | Path, root: bool = False) -> str | None:
+    """Return why peers cannot run on this machine, in words for a skipped test; None when they can."""
+    if missing := [str(program) for program in programs if shutil.which(program) is None]:
+        return f"{', '.join(missing)} not here: run `python3 {Path(packages.__file__).relative_to(packages.PROJECT)}`"
+    if root and os.geteuid() != 0:
+        return "Postfix and Exim need root to drop its rights"
+    return None
