@@ -34,27 +34,24 @@ class DovecotSasl:
         self._folder.mkdir(exist_ok=True)
         self._folder.chmod(0o755)
         self._write_users()
-        configuration = self._folder / "dovecot.conf"
-        configuration.write_text(self._configuration(), encoding="utf-8")
-        program = Program("dovecot", [DOVECOT, "-F", "-c", configuration], self._folder / "dovecot.out")
-        self._program = program
-        try:
-            program.wait_until(self._answers, "Dovecot's authentication socket answers")
-        except BaseException:
-            program.kill()
-            raise
+        self._configuration_file.write_text(self._configuration(), encoding="utf-8")
+        self._start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._program is not None:
-            self._program.kill()  # it keeps nothing, and would take a second to say goodbye
+        self._stop()
 
     def change_password(self, login: str, password: str) -> None:
-        """Give a login another password; the next attempt is held to it (the file is read anew when it changed)."""
+        """Give a login another password; the next attempt is held to it.
+
+        Dovecot looks at its file once a second at most, which a test would outrun; so it starts again.
+        """
         self._passwords[login] = password
+        self._stop()
         self._write_users()
+        self._start()
 
     def log(self) -> str:
         """Return what Dovecot has logged."""
@@ -65,6 +62,24 @@ class DovecotSasl:
     def failed_logins(self) -> list[str]:
         """Return the login of each refused attempt, in order."""
         return re.findall(r"passwd-file\(([^,)]+)[^)]*\): (?:Password mismatch|unknown user)", self.log())
+
+    @property
+    def _configuration_file(self) -> Path:
+        return self._folder / "dovecot.conf"
+
+    def _start(self) -> None:
+        program = Program("dovecot", [DOVECOT, "-F", "-c", self._configuration_file], self._folder / "dovecot.out")
+        self._program = program
+        try:
+            program.wait_until(self._answers, "Dovecot's authentication socket answers")
+        except BaseException:
+            program.kill()
+            raise
+
+    def _stop(self) -> None:
+        if self._program is not None:
+            self._program.kill()  # it keeps nothing, and would take a second to say goodbye
+            self._program = None
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as client:

@@ -41,7 +41,7 @@ class Exim:
             self._lay_out()
             program = Program(
                 self.name,
-                [EXIM, "-C", self._config, "-bdf"],
+                [self._exim, "-C", self._config, "-bdf"],
                 self.folder / "exim.out",
                 environment=self._environment(),
             )
@@ -79,6 +79,10 @@ class Exim:
         return [mail for mail in mails if mail.startswith(b"Return-path: <>")]
 
     @property
+    def _exim(self) -> Path:
+        return self.folder / "exim4"
+
+    @property
     def _config(self) -> Path:
         return self.folder / "exim.conf"
 
@@ -92,7 +96,7 @@ class Exim:
 
     def _command(self, *arguments: str) -> str:
         done = subprocess.run(
-            [EXIM, "-C", self._config, *arguments],
+            [self._exim, "-C", self._config, *arguments],
             env=self._environment(),
             capture_output=True,
             text=True,
@@ -103,6 +107,8 @@ class Exim:
         return done.stdout
 
     def _lay_out(self) -> None:
+        # a copy: Exim executes itself again as its own user, who may not be let into the folder of the project
+        shutil.copy(EXIM, self._exim)
         nobody = pwd.getpwnam("nobody")  # under the name that Exim was built to look for
         users = Path("/etc/passwd").read_text(encoding="utf-8")
         line = f"{USER}:x:{nobody.pw_uid}:{nobody.pw_gid}:Exim of a test:/nonexistent:/usr/sbin/nologin\n"
@@ -118,7 +124,7 @@ class Exim:
     def _configuration(self) -> str:
         return f"""
 primary_hostname = exim.test
-exim_path = {EXIM}
+exim_path = {self._exim}
 domainlist our_domains = {" : ".join(self._domains)}
 spool_directory = {self.folder}/spool
 log_file_path = {self.folder}/log/%slog

@@ -1,0 +1,75 @@
+"""What a person learns from the script that fetches the peers."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers import packages
+from tests.peers.process import private_folder
+
+SCRIPT = Path(packages.__file__)
+PYTHON = "/usr/bin/python3"  # the script must do with Debian's own, before there is a virtual environment
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("dpkg-query") is None or not Path(PYTHON).exists(), reason="not a Debian with its own Python"
+)
+
+
+@pytest.fixture
+def checkout() -> Iterator[Path]:
+    """A checkout that has fetched Exim already, on a machine whose dpkg knows of swaks and msmtp only."""
+    with private_folder("packages") as folder:
+        copy = folder / "tests" / "peers" / "packages.py"
+        copy.parent.mkdir(parents=True)
+        shutil.copy(SCRIPT, copy)
+        exim = folder / packages.EXIM.relative_to(packages.PROJECT)
+        exim.parent.mkdir(parents=True)
+        exim.touch()
+        dpkg_query = folder / "bin" / "dpkg-query"
+        dpkg_query.parent.mkdir()
+        dpkg_query.write_text(
+            "#!/bin/sh\necho swaks installed\necho msmtp installed\necho dbus config-files\nexit 1\n", encoding="ascii"
+        )
+        dpkg_query.chmod(0o755)
+        yield folder
+
+
+def run(checkout: Path, path: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PYTHON, checkout / "tests" / "peers" / "packages.py"],
+        env={"PATH": path},
+        user="nobody" if os.geteuid() == 0 else None,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_without_the_right_to_install_the_one_line_to_type_is_printed(checkout: Path) -> None:
+    done = run(checkout, f"{checkout}/bin:/usr/bin:/bin")
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line == (
+        "sudo apt-get install --no-install-recommends postfix libsasl2-modules dovecot-core libnet-ssleay-perl "
+        "libnss-wrapper strace gnome-keyring dbus openssl"
+    )
+    assert done.stdout == ""
+
+
+def test_a_machine_that_is_no_debian_is_told_so(checkout: Path) -> None:
+    done = run(checkout, "/nonexistent")
+    assert done.returncode == 1
+    assert "Debian 12" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_when_all_is_there_nothing_is_said() -> None:
+    if packages.absent(packages.PACKAGES) or not packages.EXIM.exists():
+        pytest.skip("the peers are not here yet: python3 tests/peers/packages.py")
+    done = subprocess.run([PYTHON, SCRIPT], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
