@@ -1,0 +1,682 @@
+"""What is said on the wire, word for word, and what the script makes of it."""
+
+import asyncio
+import base64
+import hashlib
+from dataclasses import replace
+
+import pytest
+
+from senderproxy.twin.phrases import LOCAL_ERROR, NO_SUCH_MAIL_DOMAIN, QUOTA_EXCEEDED, UNKNOWN_USER, answer
+from senderproxy.twin.rules import Held, Mailbox, OwnershipRule
+from senderproxy.twin.script import Append, Drop, Endless, Fault, Raw, Say, Script, Silence, Slow, Stage, Trickle
+from senderproxy.twin.server import Twin, WireViolated
+from senderproxy.twin.settings import TwinSettings, exchange_online_like, gmx_like, postfix_like
+from tests.senderproxy.twin.talk import Talk, plain
+
+ANNA = "anna@firma.example"
+PASSWORD = "geheim-anna"
+BERT = "bert@kunde.example"
+MAILBOXES = {ANNA: Mailbox(PASSWORD), "carl@andere.example": Mailbox("geheim-carl")}
+LETTER = (
+    b"Date: Mon, 24 Nov 2025 09:00:00 +0100\r\nFrom: Anna <anna@firma.example>\r\nTo: bert@kunde.example\r\n"
+    b"Subject: Angebot\r\n\r\nGuten Tag\r\n"
+)
+UNAVAILABLE = "550-Requested action not taken: mailbox unavailable"
+NOT_ALLOWED = [UNAVAILABLE, "550 Sender address is not allowed."]
+POLICY = [
+    "554-Transaction failed",
+    "554-Reject due to policy restrictions.",
+    "554 For explanation visit https://www.ionos.com/help/index.php?id=2425&ip=127.0.0.1&c=hd",
+]
+
+
+def ionos(**changes: object) -> TwinSettings:
+    return replace(TwinSettings(mailboxes=MAILBOXES), **changes)
+
+
+def lax(**changes: object) -> TwinSettings:
+    """For clients that break the rules on purpose."""
+    return ionos(wire_strict=False, **changes)
+
+
+# The greeting, TLS and the login
+
+
+async def test_the_greeting_over_implicit_tls_is_ionos_word_for_word() -> None:
+    async with Twin(ionos()) as twin, Talk(twin) as talk:
+        assert await talk.hear() == ["220 smtp.ionos.example (mreue001) Nemesis ESMTP Service ready"]
+        assert await talk.say("EHLO office.example") == [
+            "250-smtp.ionos.example Hello office.example [127.0.0.1]",
+            "250-8BITMIME",
+            "250-AUTH PLAIN LOGIN",
+            "250 SIZE 141557760",
+        ]
+        assert await talk.say("QUIT") == ["221 smtp.ionos.example Service closing transmission channel"]
+        assert await talk.hear() == []
+    assert twin.sessions[0].ended == "quit"
+    assert twin.sessions[0].ehlo_names == ["office.example"]
+    assert twin.sessions[0].tls_version == "TLSv1.3"
+
+
+async def test_before_starttls_no_login_is_offered_and_after_it_the_greeting_starts_anew() -> None:
+    async with Twin(ionos()) as twin, Talk(twin, starttls_port=True) as talk:
+        await talk.hear()
+        assert (await talk.say("EHLO office.example"))[1:] == ["250-8BITMIME", "250-SIZE 141557760", "250 STARTTLS"]
+        assert await talk.say("STARTTLS") == ["220 OK"]
+        await talk.secure()
+        assert await talk.say(f"MAIL FROM:<{ANNA}>") == ["503 Bad sequence of commands"]
+        assert "250-AUTH PLAIN LOGIN" in await talk.say("EHLO office.example")
+        assert await talk.say("STARTTLS") == ["503 Bad sequence of commands"]
+        assert await talk.say(f"AUTH PLAIN {plain(ANNA, PASSWORD)}") == ["235 Authentication succeeded"]
+    assert twin.clear_text_logins == []
+
+
+async def test_a_second_ehlo_and_an_ehlo_after_login_are_out_of_sequence() -> None:
+    async with Twin(ionos()) as twin, Talk(twin) as talk:
+        await talk.hear()
+        await talk.say("EHLO office.example")
+        assert await talk.say("EHLO office.example") == ["503 Bad sequence of commands"]
+        assert await talk.say(f"AUTH PLAIN {plain(ANNA, PASSWORD)}") == ["235 Authentication succeeded"]
+        assert await talk.say("EHLO office.example") == ["503 Bad sequence of commands"]
+        assert await talk.say("HELO office.example") == ["503 Bad sequence of commands"]
+
+
+async def test_a_login_in_clear_text_is_refused_and_remembered() -> None:
+    async with Twin(lax()) as twin, Talk(twin, starttls_port=True) as talk:
+        await talk.hear()
+        await talk.say("EHLO office.example")
+        assert (await talk.say(f"AUTH PLAIN {plain(ANNA, PASSWORD)}"))[0].startswith("530")
+        assert twin.clear_text_logins == ["PLAIN"]
+        assert [violation.what for violation in twin.wire_violations] == ["a login in clear text"]
+        assert twin.logins() == []
+
+
+async def test_all_ways_to_log_in_work_and_are_recorded_without_the_password() -> None:
+    def coded(text: str) -> str:
+        return base64.b64encode(text.encode()).decode()
+
+    ways = [
+        [f"AUTH PLAIN {plain(ANNA, PASSWORD)}"],
+        ["auth plain", plain(ANNA, PASSWORD)],
+        ["AUTH LOGIN", coded(ANNA), coded(PASSWORD)],
+        [f"AUTH LOGIN {coded(ANNA)}", coded(PASSWORD)],
+        [f"AUTH XOAUTH2 {coded(f'user={ANNA}{chr(1)}auth=Bearer {PASSWORD}{chr(1)}{chr(1)}')}"],
+    ]
+    async with Twin(ionos(mechanisms=("PLAIN", "LOGIN", "XOAUTH2"))) as twin:
+        for lines in ways:
+            async with Talk(twin) as talk:
+                await talk.hear()
+                await talk.say("EHLO office.example")
+                for line in lines[:-1]:
+                    assert (await talk.say(line))[0].startswith("334 ")
+                assert await talk.say(lines[-1]) == ["235 Authentication succeeded"]
+    assert [attempt.mechanism for attempt in twin.logins(ANNA)] == ["PLAIN", "PLAIN", "LOGIN", "LOGIN", "XOAUTH2"]
+    assert all(attempt.accepted and attempt.under_tls for attempt in twin.logins())
+    everything = repr([twin.sessions, twin.logins(), twin.settings])
+    assert "geheim" not in everything
+    assert plain(ANNA, PASSWORD) not in everything
+    assert "AUTH PLAIN ***" in everything
+
+
+async def test_the_challenges_of_login_ask_for_username_and_password() -> None:
+    async with Twin(ionos()) as twin, Talk(twin) as talk:
+        await talk.hear()
+        await talk.say("EHLO office.example")
+        assert await talk.say("AUTH LOGIN") == ["334 VXNlcm5hbWU6"]
+        assert await talk.say("YQ==") == ["334 UGFzc3dvcmQ6"]
+        assert await talk.say("*") == ["501 Syntax error in parameters or arguments"]
+
+
+@pytest.mark.parametrize("login", [ANNA, "nobody@firma.example"])
+async def test_a_wrong_password_and_an_unknown_login_hear_the_same_and_are_counted(login: str) -> None:
+    async with Twin(ionos()) as twin, Talk(twin) as talk:
+        assert await talk.log_in(login, "geheim-falsch") == ["535 Authentication credentials invalid"]
+        assert twin.failed_logins(login) == 1
+        assert twin.failed_logins() == 1
+        assert await talk.say(f"MAIL FROM:<{ANNA}>") == ["530 Authentication required"]
+
+
+async def test_a_login_out_of_place_or_in_an_unknown_way_is_refused() -> None:
+    async with Twin(ionos()) as twin, Talk(twin) as talk:
+        await talk.hear()
+        assert await talk.say("AUTH LOGIN") == ["503 Bad sequence of commands"]
+        await talk.say("EHLO office.example")
+        assert await talk.say("AUTH CRAM-MD5") == ["504 Unrecognized authentication type"]
+        assert await talk.say("AUTH PLAIN not-base64!") == ["501 Syntax error in parameters or arguments"]
+        assert await talk.say("AUTH PLAIN YQ==") == ["501 Syntax error in parameters or arguments"]
+        await talk.say(f"AUTH PLAIN {plain(ANNA, PASSWORD)}")
+        assert await talk.say(f"AUTH PLAIN {plain(ANNA, PASSWORD)}") == ["503 Bad sequence of commands"]
+
+
+# Who may send what to whom
+
+
+async def test_a_letter_of_the_mailboxs_domain_is_taken_and_kept_byte_for_byte() -> None:
+    async with Twin(ionos()) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        assert await talk.say("MAIL FROM:<kasse@firma.example> SIZE=400 BODY=8BITMIME") == [
+            "250 Requested mail action okay, completed"
+        ]
+        assert await talk.say(f"RCPT TO:<{BERT}>") == ["250 OK"]
+        assert await talk.say("DATA") == ["354 Start mail input; end with <CRLF>.<CRLF>"]
+        talk.send(LETTER + b"..a dot\r\n.\r\n")
+        reply = (await talk.hear())[0]
+        (received,) = await twin.wait_for(1)
+        assert reply == f"250 Requested mail action okay, completed: id={received.id}"
+        assert [len(part) for part in received.id.split("-")] == [6, 10, 6]
+        assert received.content == LETTER + b".a dot\r\n"
+        assert received.size == len(received.content)
+        assert received.sha256 == hashlib.sha256(received.content).hexdigest()
+        assert (received.login, received.reverse_path) == (ANNA, "kasse@firma.example")
+        assert received.recipients == (BERT,)
+        assert received.parameters == ("SIZE=400", "BODY=8BITMIME")
+        assert (received.session, received.transaction) == (1, 1)
+
+
+async def test_many_letters_go_over_one_session_each_with_an_id_of_its_own() -> None:
+    async with Twin(ionos()) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        for _ in range(3):
+            assert (await talk.post(ANNA, [BERT], LETTER))[0].startswith("250 ")
+        assert len({received.id for received in twin.received}) == 3
+        assert twin.connections == 1
+        assert twin.sessions[0].messages == 3
+        assert twin.sessions[0].verbs[:2] == ["EHLO", "AUTH"]
+        assert len(twin.logins(ANNA)) == 1
+
+
+@pytest.mark.parametrize("reverse_path", ["carl@andere.example", "", "anna@sub.firma.example"])
+async def test_a_foreign_or_empty_reverse_path_is_refused_at_mail_from(reverse_path: str) -> None:
+    async with Twin(ionos()) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        assert await talk.say(f"MAIL FROM:<{reverse_path}>") == NOT_ALLOWED
+        assert (await talk.post(ANNA, [BERT], LETTER))[0].startswith("250 ")
+        assert [refused.login for refused in twin.refused] == [ANNA]
+
+
+async def test_a_twin_told_to_take_the_null_reverse_path_takes_it() -> None:
+    async with Twin(ionos(null_reverse_path_taken=True)) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        assert (await talk.post("", [BERT], LETTER))[0].startswith("250 ")
+        assert twin.received[0].reverse_path == ""
+
+
+async def test_gmx_lets_a_mailbox_send_as_its_own_addresses_only() -> None:
+    mailboxes = {ANNA: Mailbox(PASSWORD, aliases=("verkauf@firma.example",))}
+    async with Twin(gmx_like(mailboxes)) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        assert await talk.say("MAIL FROM:<kasse@firma.example>") == NOT_ALLOWED
+        assert (await talk.post("verkauf@firma.example", [BERT], LETTER))[0].startswith("250 ")
+
+
+async def test_a_postfix_hoster_refuses_a_foreign_reverse_path_at_rcpt_to() -> None:
+    async with Twin(postfix_like(MAILBOXES)) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        assert await talk.say("MAIL FROM:<kasse@firma.example>") == ["250 2.1.0 Ok"]
+        assert await talk.say(f"RCPT TO:<{BERT}>") == [
+            f"553 5.7.1 <kasse@firma.example>: Sender address rejected: not owned by user {ANNA}"
+        ]
+        assert await talk.say("RSET") == ["250 2.0.0 Ok"]
+        assert (await talk.post("", [BERT], LETTER))[0].startswith("250 2.0.0 Ok: queued as ")
+
+
+async def test_a_postfix_hoster_without_login_denies_relaying() -> None:
+    async with Twin(postfix_like(MAILBOXES)) as twin, Talk(twin) as talk:
+        await talk.hear()
+        await talk.say("EHLO office.example")
+        assert await talk.say(f"MAIL FROM:<{ANNA}>") == ["250 2.1.0 Ok"]
+        assert await talk.say(f"RCPT TO:<{BERT}>") == [f"554 5.7.1 <{BERT}>: Relay access denied"]
+
+
+async def test_exchange_online_refuses_a_foreign_header_from_at_the_end_of_data() -> None:
+    async with Twin(exchange_online_like(MAILBOXES)) as twin, Talk(twin) as talk:
+        await talk.hear()
+        await talk.say("EHLO office.example")
+        await talk.say("AUTH LOGIN")
+        await talk.say(base64.b64encode(ANNA.encode()).decode())
+        await talk.say(base64.b64encode(PASSWORD.encode()).decode())
+        reply = await talk.post(ANNA, [BERT], LETTER.replace(b"anna@firma", b"boss@firma"))
+        denied = "STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied"
+        assert reply == [f"554 5.2.252 SendAsDenied; {ANNA} not allowed to send as boss@firma.example; {denied}"]
+        reply = await talk.post("boss@firma.example", [BERT], LETTER)
+        assert reply == ["550 5.7.60 SMTP; Client does not have permissions to send as this sender"]
+        assert (await talk.post(ANNA, [BERT], LETTER))[0].startswith("250 2.0.0 OK <")
+
+
+async def test_the_rule_may_be_held_at_the_end_of_data_for_reverse_path_and_header_from() -> None:
+    async with Twin(ionos(held=Held.AT_DATA, header_from_held=True)) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        assert await talk.post("carl@andere.example", [BERT], LETTER) == NOT_ALLOWED
+        foreign = LETTER.replace(b"anna@firma.example", b"carl@andere.example")
+        assert await talk.post(ANNA, [BERT], foreign) == NOT_ALLOWED
+        assert twin.refused[-1].reasons == ("header From carl@andere.example",)
+
+
+@pytest.mark.parametrize(
+    ("recipient", "reply"),
+    [
+        ("unknown@kunde.example", ["550 Unknown User"]),
+        ("full@kunde.example", ["550 Quota Exceeded"]),
+        ("x@nowhere.example", [UNAVAILABLE, "550 invalid DNS MX or A/AAAA resource record"]),
+        ("later@kunde.example", ["451 Requested action aborted: local error in processing"]),
+    ],
+)
+async def test_recipients_are_refused_one_by_one_as_set_down(recipient: str, reply: list[str]) -> None:
+    answers = {
+        "unknown@kunde.example": UNKNOWN_USER,
+        "full@kunde.example": QUOTA_EXCEEDED,
+        "@nowhere.example": NO_SUCH_MAIL_DOMAIN,
+        "later@kunde.example": LOCAL_ERROR,
+    }
+    async with Twin(ionos(recipient_answers=answers)) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        await talk.say(f"MAIL FROM:<{ANNA}>")
+        assert await talk.say(f"RCPT TO:<{recipient}>") == reply
+        assert await talk.say("DATA") == ["503 Bad sequence of commands"]
+        assert await talk.say(f"RCPT TO:<{BERT}>") == ["250 OK"]
+
+
+# Limits
+
+
+async def test_the_hourly_limit_strikes_at_rcpt_to_for_that_login_only() -> None:
+    async with Twin(ionos(recipients_per_hour=2)) as twin:
+        async with Talk(twin) as talk:
+            await talk.log_in(ANNA, PASSWORD)
+            await talk.post(ANNA, [BERT, "dora@kunde.example"], LETTER)
+            await talk.say(f"MAIL FROM:<{ANNA}>")
+            assert await talk.say(f"RCPT TO:<{BERT}>") == [
+                "450-Requested mail action not taken: mailbox unavailable",
+                "450 Mail send limit exceeded.",
+            ]
+        async with Talk(twin) as talk:
+            await talk.log_in("carl@andere.example", "geheim-carl")
+            await talk.say("MAIL FROM:<carl@andere.example>")
+            assert await talk.say(f"RCPT TO:<{BERT}>") == ["250 OK"]
+
+
+async def test_the_two_hundred_and_first_recipient_is_too_many() -> None:
+    async with Twin(ionos()) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        await talk.say(f"MAIL FROM:<{ANNA}>")
+        for number in range(200):
+            assert await talk.say(f"RCPT TO:<r{number}@kunde.example>") == ["250 OK"]
+        assert (await talk.say(f"RCPT TO:<{BERT}>"))[0].startswith("452 ")
+
+
+async def test_a_session_carries_only_so_many_messages() -> None:
+    async with Twin(ionos(messages_per_session=1)) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        await talk.post(ANNA, [BERT], LETTER)
+        assert await talk.say(f"MAIL FROM:<{ANNA}>") == ["451-Requested action aborted", "451 Mails per session limit"]
+
+
+async def test_a_letter_too_large_is_refused_when_announced_and_when_it_comes() -> None:
+    async with Twin(ionos(size_limit=1000)) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        assert (await talk.say(f"MAIL FROM:<{ANNA}> SIZE=1001"))[0].startswith("552-")
+        assert (await talk.post(ANNA, [BERT], LETTER + b"a" * 1000 + b"\r\n"))[0].startswith("552-")
+        assert (await talk.post(ANNA, [BERT], LETTER))[0].startswith("250 ")
+
+
+async def test_an_idle_session_is_closed_with_a_421() -> None:
+    async with Twin(ionos(idle_seconds=0.05)) as twin, Talk(twin) as talk:
+        await talk.hear()
+        assert (await talk.hear())[0].startswith("421 ")
+        assert await talk.hear() == []
+
+
+# The end of DATA
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ((b"Date: Mon, 24 Nov 2025 09:00:00 +0100\r\n", b""), "Date is missing"),
+        ((b"Date: Mon,", b"Date: Monday,"), "Date is no date"),
+        ((b"From: Anna", "From: Änna".encode()), "octets above 127"),
+        ((b"<anna@firma.example>", b"<anna@firma.example"), "From cannot be read"),
+        ((b"To: bert@kunde.example", b"To:"), "To is empty"),
+        ((b"Subject: Angebot", b"Subject: a\r\nSubject: b"), "Subject stands 2 times"),
+    ],
+)
+async def test_a_bad_header_is_refused_at_the_final_dot(change: tuple[bytes, bytes], reason: str) -> None:
+    async with Twin(ionos()) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        assert await talk.post(ANNA, [BERT], LETTER.replace(*change)) == POLICY
+        assert any(reason in found for found in twin.refused[0].reasons)
+        assert twin.received == []
+        assert (await talk.post(ANNA, [BERT], LETTER))[0].startswith("250 ")
+
+
+# The rules of the wire
+
+
+@pytest.mark.parametrize(
+    ("octets", "what"),
+    [
+        (b"a\nb\r\n", "bare LF in the content"),
+        (b"a\rb\r\n", "bare CR in the content"),
+        (b"a\0b\r\n", "NUL in the content"),
+        (b"a\n.\nQUIT\r\n", "bare LF in the content"),
+        (b".a\r\n", "a line begins with a dot that is not doubled"),
+    ],
+)
+async def test_octets_no_relay_may_send_are_found_and_raised_at_the_end(octets: bytes, what: str) -> None:
+    async with Twin(lax()) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        assert await talk.post(ANNA, [BERT], LETTER + octets) == POLICY
+        assert twin.received == []
+        twin.raise_what_went_wrong()
+    twin.settings = ionos()
+    with pytest.raises(WireViolated, match=what):
+        twin.raise_what_went_wrong()
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (b"NOOP\n", "bare LF in a line"),
+        (b"NO\rOP\r\n", "bare CR in a line"),
+        (b"NOOP\0\r\n", "NUL in a line"),
+        ("MAIL FROM:<änna@firma.example>\r\n".encode(), "octets above 127 in a line"),
+    ],
+)
+async def test_a_broken_command_line_is_refused_and_recorded(line: bytes, what: str) -> None:
+    async with Twin(lax()) as twin, Talk(twin) as talk:
+        await talk.hear()
+        talk.send(line)
+        assert await talk.hear() == ["501 Syntax error in parameters or arguments"]
+        assert [violation.what for violation in twin.wire_violations] == [what]
+
+
+async def test_a_line_without_end_ends_the_session() -> None:
+    async with Twin(lax()) as twin, Talk(twin) as talk:
+        await talk.hear()
+        talk.send(b"A" * 5000)
+        assert (await talk.hear())[0].startswith("500 ")
+        assert await talk.hear() == []
+
+
+async def test_talking_before_the_reply_is_noticed_where_pipelining_was_not_offered() -> None:
+    async with Twin(lax()) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        talk.send(f"MAIL FROM:<{ANNA}>\r\nRCPT TO:<{BERT}>\r\n".encode())
+        assert (await talk.hear(), await talk.hear()) == (["250 Requested mail action okay, completed"], ["250 OK"])
+        assert [violation.command for violation in twin.wire_violations] == ["MAIL"]
+
+
+async def test_pipelining_is_fine_where_offered_but_not_past_data() -> None:
+    async with Twin(replace(postfix_like(MAILBOXES), wire_strict=False)) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        talk.send(f"MAIL FROM:<{ANNA}>\r\nRCPT TO:<{BERT}>\r\nDATA\r\n".encode())
+        codes = [(await talk.hear())[0][:3] for _ in range(3)]
+        talk.send(LETTER + b".\r\nMAIL FROM:<" + ANNA.encode() + b">\r\nRSET\r\n")
+        codes += [(await talk.hear())[0][:3] for _ in range(3)]
+        assert codes == ["250", "250", "354", "250", "250", "250"]
+        assert twin.wire_violations == []
+        talk.send(f"MAIL FROM:<{ANNA}>\r\nRCPT TO:<{BERT}>\r\nDATA\r\n".encode() + LETTER)
+        await talk.hear()
+        await talk.hear()
+        await talk.hear()
+        assert [violation.command for violation in twin.wire_violations] == ["DATA"]
+
+
+async def test_text_after_starttls_is_never_taken_for_text_under_tls() -> None:
+    async with Twin(lax()) as twin, Talk(twin, starttls_port=True) as talk:
+        await talk.hear()
+        await talk.say("EHLO office.example")
+        talk.send(b"STARTTLS\r\nNOOP\r\n")
+        assert await talk.hear() == []
+        assert [violation.command for violation in twin.wire_violations] == ["STARTTLS"]
+
+
+async def test_a_parameter_that_was_not_offered_is_refused_and_recorded() -> None:
+    async with Twin(lax()) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        for parameter in ("RET=HDRS", "SMTPUTF8", "BODY=BINARYMIME", "SIZE=many"):
+            assert (await talk.say(f"MAIL FROM:<{ANNA}> {parameter}"))[0].startswith("555 ")
+        assert await talk.say(f"MAIL FROM:<{ANNA}> AUTH=<>") == ["250 Requested mail action okay, completed"]
+        assert (await talk.say(f"RCPT TO:<{BERT}> NOTIFY=NEVER"))[0].startswith("555 ")
+        assert len(twin.wire_violations) == 5
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("RCPT TO:<bert@kunde.example>", "503"),
+        ("DATA", "503"),
+        ("DATA now", "501"),
+        ("EHLO", "503"),
+        ("MAIL FROM: <anna@firma.example>", "501"),
+        ("MAIL FROM:anna@firma.example", "501"),
+        ("STARTTLS", "503"),
+        ("STARTTLS now", "501"),
+        ("VRFY anna", "500"),
+        ("BDAT 10 LAST", "500"),
+        ("RSET", "250"),
+        ("NOOP", "250"),
+        ("", "500"),
+    ],
+)
+async def test_commands_out_of_place_are_answered_not_obeyed(command: str, code: str) -> None:
+    async with Twin(ionos()) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        assert (await talk.say(command))[0].startswith(code)
+        assert (await talk.post(ANNA, [BERT], LETTER))[0].startswith("250 ")
+
+
+async def test_an_ehlo_without_a_name_is_no_ehlo() -> None:
+    async with Twin(ionos()) as twin, Talk(twin) as talk:
+        await talk.hear()
+        assert (await talk.say("EHLO"))[0].startswith("501")
+        assert (await talk.say("EHLO two names"))[0].startswith("501")
+        assert (await talk.say("HELO office.example")) == ["250 smtp.ionos.example Hello office.example [127.0.0.1]"]
+
+
+async def test_a_nested_mail_from_is_out_of_sequence() -> None:
+    async with Twin(ionos()) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        await talk.say(f"MAIL FROM:<{ANNA}>")
+        assert await talk.say(f"MAIL FROM:<{ANNA}>") == ["503 Bad sequence of commands"]
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_letter_leaves_nothing() -> None:
+    async with Twin(ionos()) as twin:
+        async with Talk(twin) as talk:
+            await talk.log_in(ANNA, PASSWORD)
+            await talk.say(f"MAIL FROM:<{ANNA}>")
+            await talk.say(f"RCPT TO:<{BERT}>")
+            await talk.say("DATA")
+            talk.send(LETTER)
+        await twin.wait_until(lambda twin: twin.sessions[0].ended == "lost")
+        assert twin.received == []
+
+
+# Faults on purpose
+
+STAGES_WITH_A_REPLY = [
+    (Stage.BANNER, 0),
+    (Stage.EHLO, 1),
+    (Stage.AUTH, 2),
+    (Stage.MAIL, 3),
+    (Stage.RCPT, 4),
+    (Stage.DATA, 5),
+    (Stage.DOT, 6),
+    (Stage.QUIT, 7),
+]
+
+
+async def walk(talk: Talk, steps: int) -> list[str]:
+    """So many steps of an ordinary session; the reply to the last one."""
+    lines = [
+        b"EHLO office.example\r\n",
+        f"AUTH PLAIN {plain(ANNA, PASSWORD)}\r\n".encode(),
+        f"MAIL FROM:<{ANNA}>\r\n".encode(),
+        f"RCPT TO:<{BERT}>\r\n".encode(),
+        b"DATA\r\n",
+        LETTER + b".\r\n",
+        b"QUIT\r\n",
+    ]
+    reply = await talk.hear()
+    for line in lines[:steps]:
+        talk.send(line)
+        reply = await talk.hear()
+    return reply
+
+
+@pytest.mark.parametrize(("stage", "steps"), STAGES_WITH_A_REPLY)
+async def test_at_every_stage_the_script_can_drop_refuse_or_garble(stage: Stage, steps: int) -> None:
+    script = Script(Fault(stage, Drop(), session=1))
+    script.add(Fault(stage, Say(answer(421, "closing"), then_drop=True), session=2))
+    script.add(Fault(stage, Raw(b"\x1b[31mgarbage\r\n", then_drop=True), session=3))
+    script.add(Fault(stage, Trickle(0.0001), session=4))
+    script.add(Fault(stage, Slow(0.01), session=5))
+    script.add(Fault(stage, Append(b"250 more\r\n"), session=6))
+    heard = []
+    async with Twin(ionos(), script) as twin:
+        for session in range(1, 8):
+            async with Talk(twin) as talk:
+                heard.append(await walk(talk, steps))
+                if session == 6:
+                    assert await talk.hear() == ["250 more"]
+    assert heard[0] == []
+    assert heard[1] == ["421 closing"]
+    assert heard[2] == ["\x1b[31mgarbage"]
+    assert heard[3][-1][:3] == heard[6][-1][:3] == heard[4][-1][:3] == heard[5][-1][:3]
+    assert len(script.struck) == 6
+    assert len(twin.received) == (4 if stage is Stage.DOT else 7 if stage is Stage.QUIT else 0)
+
+
+@pytest.mark.parametrize(("stage", "steps"), STAGES_WITH_A_REPLY)
+async def test_at_every_stage_the_script_can_fall_silent(stage: Stage, steps: int) -> None:
+    async with Twin(ionos(), Script(Fault(stage, Silence()))) as twin, Talk(twin) as talk:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await walk(talk, steps)
+        assert len(twin.script.struck) == 1
+        assert twin.sessions[0].ended is None
+        talk.writer.transport.abort()
+        await twin.wait_until(lambda twin: twin.sessions[0].ended == "lost")
+
+
+@pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.HANDSHAKE])
+async def test_before_tls_the_script_can_drop_fall_silent_or_answer_in_clear_text(stage: Stage) -> None:
+    script = Script(Fault(stage, Drop(), session=1), Fault(stage, Silence(), session=2))
+    script.add(Fault(stage, Raw(b"220 no tls here\r\n"), session=3), Fault(stage, Slow(0.01), session=4))
+    async with Twin(ionos(), script) as twin:
+        with pytest.raises(OSError):
+            async with Talk(twin):
+                pass
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1), Talk(twin):
+                pass
+        with pytest.raises(OSError):
+            async with Talk(twin):
+                pass
+        async with Talk(twin) as talk:
+            assert (await talk.hear())[0].startswith("220 ")
+
+
+async def test_starttls_can_be_stripped_refused_and_poisoned() -> None:
+    script = Script(
+        Fault(Stage.STARTTLS, Say(answer(454, "TLS not available")), session=2),
+        Fault(Stage.STARTTLS, Append(b"250 injected\r\n"), session=3),
+    )
+    async with Twin(ionos(starttls_offered=False), script) as twin:
+        async with Talk(twin, starttls_port=True) as talk:
+            await talk.hear()
+            assert "250 SIZE 141557760" in await talk.say("EHLO office.example")
+            assert await talk.say("STARTTLS") == ["503 Bad sequence of commands"]
+        twin.settings = ionos()
+        async with Talk(twin, starttls_port=True) as talk:
+            await talk.hear()
+            await talk.say("EHLO office.example")
+            assert await talk.say("STARTTLS") == ["454 TLS not available"]
+            assert await talk.say("NOOP") == ["250 OK"]
+        async with Talk(twin, starttls_port=True) as talk:
+            await talk.hear()
+            await talk.say("EHLO office.example")
+            assert await talk.say("STARTTLS") == ["220 OK"]
+            assert await talk.hear() == ["250 injected"]
+
+
+async def test_ehlo_can_come_without_a_login() -> None:
+    async with Twin(ionos(mechanisms=())) as twin, Talk(twin) as talk:
+        await talk.hear()
+        assert (await talk.say("EHLO office.example"))[1:] == ["250-8BITMIME", "250 SIZE 141557760"]
+
+
+async def test_a_lost_reply_after_the_final_dot_leaves_the_letter_taken() -> None:
+    script = Script(
+        Fault(Stage.DOT, Drop(after_storing=True), session=1), Fault(Stage.DOT, Silence(after_storing=True), session=2)
+    )
+    async with Twin(ionos(), script) as twin:
+        async with Talk(twin) as talk:
+            assert await walk(talk, 6) == []
+        async with Talk(twin) as talk:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await walk(talk, 6)
+        assert len(twin.received) == 2
+
+
+async def test_a_refusal_in_the_middle_of_the_letter_is_the_only_answer_to_it() -> None:
+    fault = Fault(Stage.BODY, Say(answer(552, "enough")), transaction=1, at_octet=100, times=1)
+    async with Twin(ionos(), Script(fault)) as twin, Talk(twin) as talk:
+        await walk(talk, 5)
+        talk.send(LETTER)
+        assert await talk.hear() == ["552 enough"]
+        talk.send(b"more\r\n.\r\n")
+        assert await talk.say("NOOP") == ["250 OK"]
+        assert twin.received == []
+        assert (await talk.post(ANNA, [BERT], LETTER))[0].startswith("250 ")
+
+
+async def test_a_connection_can_break_or_freeze_in_the_middle_of_the_letter() -> None:
+    script = Script(Fault(Stage.BODY, Drop(), session=1, at_octet=50), Fault(Stage.BODY, Silence(), session=2))
+    async with Twin(ionos(), script) as twin:
+        async with Talk(twin) as talk:
+            await walk(talk, 5)
+            talk.send(LETTER)
+            assert await talk.hear() == []
+        async with Talk(twin) as talk:
+            await walk(talk, 5)
+            talk.send(LETTER + b".\r\n")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await talk.hear()
+        assert twin.received == []
+
+
+async def test_a_slow_reader_holds_the_client_back_and_still_takes_everything() -> None:
+    body = b"".join(b"line %06d ...............................................\r\n" % n for n in range(200))
+    async with Twin(ionos(), Script(Fault(Stage.BODY, Slow(0.002)))) as twin, Talk(twin) as talk:
+        await walk(talk, 5)
+        talk.send(LETTER + body + b".\r\n")
+        assert (await talk.hear())[0].startswith("250 ")
+        assert twin.received[0].content == LETTER + body
+
+
+async def test_an_endless_greeting_ends_with_the_client() -> None:
+    async with Twin(ionos(), Script(Fault(Stage.BANNER, Endless(b"220-welcome\r\n")))) as twin:
+        async with Talk(twin) as talk:
+            for _ in range(1000):
+                assert await talk.reader.readline() == b"220-welcome\r\n"
+        await twin.wait_until(lambda twin: twin.sessions[0].ended == "lost")
+
+
+async def test_a_reply_said_in_place_of_a_refusal_has_its_effect() -> None:
+    script = Script(Fault(Stage.MAIL, Say(answer(250, "let through"))))
+    async with Twin(ionos(), script) as twin, Talk(twin) as talk:
+        await talk.log_in(ANNA, PASSWORD)
+        assert (await talk.post("carl@andere.example", [BERT], LETTER))[0].startswith("250 ")
+
+
+async def test_a_twin_without_mailboxes_asks_for_no_login() -> None:
+    async with Twin(TwinSettings(rule=OwnershipRule.ANY)) as twin, Talk(twin, starttls_port=True) as talk:
+        await talk.hear()
+        await talk.say("EHLO office.example")
+        assert (await talk.post(ANNA, [BERT], LETTER))[0].startswith("250 ")
+        assert twin.received[0].login is None
