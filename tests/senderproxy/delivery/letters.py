@@ -1,0 +1,107 @@
+"""What the delivery tests send, and to whom: letters, envelopes, and the way to a twin."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from senderproxy.delivery.replies import NotOpened
+from senderproxy.delivery.session import Patience, Session, open_session
+from senderproxy.delivery.tls import Contexts
+from senderproxy.mail.address import parse_address
+from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.header import HeaderSection
+from senderproxy.mail.message import Message
+from senderproxy.routing.account import Credential
+from senderproxy.routing.provider import Security, Smarthost
+from senderproxy.twin.rules import Mailbox
+from senderproxy.twin.server import Twin
+from senderproxy.twin.settings import TwinSettings
+
+ANNA = "anna@firma.example"
+SECRET = "geheim-Anna-1"
+BERT = "bert@firma.example"
+BERTS_SECRET = "geheim-Bert-1"
+MAILBOXES = {ANNA: Mailbox(SECRET), BERT: Mailbox(BERTS_SECRET)}
+SETTINGS = TwinSettings(mailboxes=MAILBOXES)
+HOSTNAME = "office.example"
+
+# Short, because the tests make the upstream fall silent; long enough for a busy machine.
+IMPATIENT = Patience(
+    connect=0.4, greeting=0.4, ehlo=0.4, auth=0.4, mail=0.4, rcpt=0.4, data=0.4, block=0.4, final_dot=0.4, quit=0.4,
+    free_session=0.4,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """A body in memory."""
+
+    parts: tuple[bytes, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.parts))
+
+    @property
+    def is_ascii(self) -> bool:
+        return all(part.isascii() for part in self.parts)
+
+    def blocks(self) -> Iterator[bytes]:
+        yield from self.parts
+
+
+HEADER = (
+    b"Date: Sat, 31 Jan 2026 08:15:00 +0100\r\nFrom: Anna <anna@firma.example>\r\nTo: carl@elsewhere.example\r\n"
+    b"Subject: Angebot\r\nMessage-ID: <1@firma.example>\r\n\r\n"
+)
+
+
+def letter(*body: bytes, header: bytes = HEADER) -> Message:
+    """A message; the body as stuffed blocks."""
+    return Message(HeaderSection(header), Blocks(body or (b"Guten Tag,\r\nhier ist es.\r\n",)))
+
+
+def to(*recipients: str, sender: str = ANNA) -> Envelope:
+    """An envelope from Anna."""
+    paths = recipients or ("carl@elsewhere.example",)
+    return Envelope(parse_address(sender), tuple(parse_address(path) for path in paths))
+
+
+def credential(login: str = ANNA, secret: str = SECRET, version: str = "v1") -> Credential:
+    return Credential(login, secret, version)
+
+
+def way_to(twin: Twin, security: Security = Security.IMPLICIT_TLS) -> Smarthost:
+    port = twin.port_tls if security is Security.IMPLICIT_TLS else twin.port_starttls
+    return Smarthost(twin.host, port, security, None if security is Security.NONE else str(twin.ca_file))
+
+
+async def open_at(
+    smarthost: Smarthost,
+    *,
+    patience: Patience = IMPATIENT,
+    with_credential: Credential | None = None,
+    mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN"),
+) -> Session | NotOpened:
+    return await open_session(
+        smarthost,
+        mechanisms,
+        with_credential or credential(),
+        hostname=HOSTNAME,
+        patience=patience,
+        contexts=Contexts(),
+    )
+
+
+@asynccontextmanager
+async def session_at(
+    twin: Twin, security: Security = Security.IMPLICIT_TLS, patience: Patience = IMPATIENT
+) -> AsyncIterator[Session]:
+    """A session that is logged in as Anna; gone at the end."""
+    session = await open_at(way_to(twin, security), patience=replace(patience, connect=5, greeting=5, ehlo=5, auth=5))
+    assert isinstance(session, Session), session
+    try:
+        yield session
+    finally:
+        session.abort()
+        await session.wait_closed()

@@ -1,0 +1,176 @@
+"""The account's health is decided from values alone."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from senderproxy.delivery import health
+from senderproxy.delivery.health import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    Health,
+    Healthy,
+    LimitReached,
+    Occurrence,
+    PasswordRefused,
+    Paused,
+    Resumed,
+    Suspended,
+    Worked,
+)
+from senderproxy.mail.reply import Reply, parse_reply, reply
+
+NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
+WRONG = reply(535, None, "Authentication credentials invalid")
+LIMIT = parse_reply([b"450-Requested mail action not taken: mailbox unavailable", b"450 Mail send limit exceeded."])
+
+
+def happen(state: Health, what: Occurrence, at: float) -> Health:
+    return health.after(state, what, now=NOW, monotonic=at)
+
+
+def against(state: Health, *, version: str = "v1", at: float) -> Reply | None:
+    return health.objection(
+        state, version, account_id="anna", login="anna@firma.example", smarthost="smtp.ionos.example", monotonic=at
+    )
+
+
+def test_one_refused_password_stops_the_account_until_the_secret_changes() -> None:
+    state = happen(Healthy(), PasswordRefused(WRONG, "v1"), 100.0)
+    assert isinstance(state, Suspended)
+    objection = against(state, at=1e9)
+    assert objection is not None
+    assert str(objection) == (
+        "451 4.7.8 smtp.ionos.example refused the login of account anna (anna@firma.example): "
+        "535 Authentication credentials invalid. To mend: senderproxy account set-password anna"
+    )
+    assert against(state, version="v2", at=101.0) is None
+
+
+def test_what_a_client_shows_of_a_refused_password_is_one_line_with_the_mend_in_it() -> None:
+    objection = against(happen(Healthy(), PasswordRefused(WRONG, "v1"), 0.0), at=0.0)
+    assert objection is not None
+    assert "set-password anna" in objection.text
+    assert "anna@firma.example" in objection.text
+
+
+def test_a_person_can_resume_a_suspended_account() -> None:
+    state = happen(happen(Healthy(), PasswordRefused(WRONG, "v1"), 0.0), Resumed(), 1.0)
+    assert against(state, at=1.0) is None
+    assert isinstance(state, Healthy)
+    assert state.since == NOW
+
+
+def test_a_rate_limit_pauses_longer_each_time_and_a_message_that_goes_out_ends_that() -> None:
+    state: Health = Healthy()
+    at, lengths = 0.0, []
+    for _ in range(8):
+        state = happen(state, LimitReached(LIMIT), at)
+        assert isinstance(state, Paused)
+        lengths.append(state.length)
+        assert against(state, at=state.until - 0.1) is not None
+        assert against(state, at=state.until) is None
+        at = state.until + 1
+    assert lengths == [60, 120, 240, 480, 960, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
+    state = happen(happen(state, Worked(), at), LimitReached(LIMIT), at)
+    assert isinstance(state, Paused)
+    assert state.length == FIRST_PAUSE
+
+
+def test_two_sessions_that_hear_of_the_limit_at_once_are_one_event() -> None:
+    once = happen(Healthy(), LimitReached(LIMIT), 100.0)
+    assert happen(once, LimitReached(LIMIT), 101.0) == once
+
+
+def test_a_limit_heard_late_does_not_lift_a_suspension() -> None:
+    state = happen(Healthy(), PasswordRefused(WRONG, "v1"), 0.0)
+    assert happen(state, LimitReached(LIMIT), 1.0) == state
+
+
+def test_a_paused_account_says_for_how_long_and_why() -> None:
+    objection = against(happen(Healthy(), LimitReached(LIMIT), 0.0), at=5.0)
+    assert objection is not None
+    assert objection.text.startswith(
+        "Account anna is paused for another 55 s, because smtp.ionos.example asked for less"
+    )
+    assert objection.text.endswith("Mail send limit exceeded.")
+    assert objection.code == 451
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"450 Mail send limit exceeded.",
+        b"421 Rate limit reached. Please try again later",
+        b"421 Service not available",
+        b"432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded [Hostname=x]",
+        b"550 5.4.5 Daily user sending limit exceeded",
+        b"550 5.7.1 Daily SMTP relay limit exceeded for user",
+        b"554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException.Mapi",
+        b"450 4.7.1 Error: too much mail from 192.0.2.1",
+        b"450 4.7.1 Error: too many recipients from 192.0.2.1",
+        b"452 4.3.2 too many connections from your host",
+    ],
+)
+def test_the_providers_words_for_too_much_are_understood(line: bytes) -> None:
+    assert health.is_account_limit(parse_reply([line]))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"450 4.2.0 Greylisted, please try again in 300 seconds",
+        b"450 4.1.8 Sender address rejected: Domain not found",
+        b"451 Requested action aborted: local error in processing",
+        b"452 4.2.2 The recipient's mailbox is over quota",
+        b"552 Quota exceeded",
+        b"550 Quota Exceeded",
+        b"452 4.5.3 Too many recipients",
+        b"451 Mails per session limit",
+        b"550 5.1.1 Unknown User",
+        b"250 Rate limit reached is what I would say on another day",
+    ],
+)
+def test_what_concerns_one_recipient_never_stops_the_account(line: bytes) -> None:
+    assert not health.is_account_limit(parse_reply([line]))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"451 Mails per session limit",
+        b"421 4.7.0 mail.example Error: too many messages in one session",
+        b"451 too many messages in this connection",
+    ],
+)
+def test_a_session_that_has_carried_enough_is_told_from_an_account_that_has(line: bytes) -> None:
+    assert health.is_session_limit(parse_reply([line]))
+    assert not health.is_account_limit(parse_reply([line]))
+
+
+def test_a_limit_that_comes_as_a_5xx_is_over_tomorrow() -> None:
+    softened = health.softened(parse_reply([b"550 5.4.5 Daily user sending limit exceeded"]))
+    assert str(softened) == "451 4.4.5 Daily user sending limit exceeded"
+    assert health.softened(LIMIT) == LIMIT
+
+
+@pytest.mark.parametrize(
+    ("state", "at", "words"),
+    [
+        (Healthy(), 0.0, "healthy"),
+        (
+            Suspended(WRONG, "v1", NOW),
+            0.0,
+            "suspended, its password was refused: 535 Authentication credentials invalid",
+        ),
+        (Paused(WRONG, 100.0, NOW, 60.0), 90.0, "paused for another 10 s: 535 Authentication credentials invalid"),
+        (Paused(WRONG, 100.0, NOW, 60.0), 101.0, "may be tried again after: 535 Authentication credentials invalid"),
+    ],
+)
+def test_status_shows_the_health_in_words(state: Health, at: float, words: str) -> None:
+    assert health.words(state, monotonic=at) == words
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (59.6, "60 s"), (120.0, "2 min"), (7200.0, "2.0 h")])
+def test_lengths_of_time_read_as_people_say_them(seconds: float, words: str) -> None:
+    assert health.in_words(seconds) == words

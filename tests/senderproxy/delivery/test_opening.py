@@ -1,0 +1,369 @@
+"""A session is opened once, under verified TLS, with one AUTH; or it is said in plain words why not."""
+
+import asyncio
+import base64
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from senderproxy.delivery.replies import NotOpened, Trouble
+from senderproxy.delivery.session import Session
+from senderproxy.routing.provider import Security, Smarthost
+from senderproxy.twin.phrases import answer
+from senderproxy.twin.script import Action, Append, Drop, Endless, Fault, Raw, Say, Script, Silence, Stage, Trickle
+from senderproxy.twin.server import Twin
+from senderproxy.twin.settings import CertificateKind
+from tests.senderproxy.delivery.letters import (
+    ANNA,
+    IMPATIENT,
+    SECRET,
+    SETTINGS,
+    credential,
+    open_at,
+    way_to,
+)
+
+TLS = (Security.IMPLICIT_TLS, Security.STARTTLS)
+SOON = replace(IMPATIENT, connect=5, greeting=5, ehlo=5, auth=5)
+
+
+async def refused(twin: Twin, security: Security = Security.IMPLICIT_TLS, **more: object) -> NotOpened:
+    result = await open_at(way_to(twin, security), **more)  # type: ignore[arg-type]
+    assert isinstance(result, NotOpened)
+    assert result.reply.is_transient
+    assert len(result.reply.lines) == 1  # clients show the last line only
+    return result
+
+
+@pytest.mark.parametrize("security", TLS)
+@pytest.mark.parametrize(("offered", "used"), [(("PLAIN", "LOGIN"), "PLAIN"), (("LOGIN", "CRAM-MD5"), "LOGIN")])
+async def test_a_session_is_opened_with_one_login_under_tls(
+    security: Security, offered: tuple[str, ...], used: str
+) -> None:
+    async with Twin(replace(SETTINGS, mechanisms=offered)) as twin:
+        session = await open_at(way_to(twin, security), patience=SOON)
+        assert isinstance(session, Session)
+        assert [(login.login, login.mechanism, login.accepted, login.under_tls) for login in twin.logins()] == [
+            (ANNA, used, True, True)
+        ]
+        assert session.mechanism == used
+        assert twin.sessions[0].verbs.count("EHLO") == (2 if security is Security.STARTTLS else 1)
+        assert twin.sessions[0].ehlo_names[-1] == "office.example"
+        await session.quit()
+        await twin.wait_until(lambda twin: twin.sessions[0].ended == "quit")
+
+
+async def test_the_providers_order_of_mechanisms_is_followed() -> None:
+    async with Twin(SETTINGS) as twin:
+        session = await open_at(way_to(twin), patience=SOON, mechanisms=("LOGIN", "PLAIN"))
+        assert isinstance(session, Session)
+        assert twin.logins()[0].mechanism == "LOGIN"
+        await session.quit()
+
+
+async def test_a_password_with_umlauts_arrives_as_it_was_typed() -> None:
+    secret = "geheim-Öl für 3 €"
+    mailboxes = {ANNA: replace(SETTINGS.mailboxes[ANNA], password=secret)}
+    for mechanism in ("PLAIN", "LOGIN"):
+        async with Twin(replace(SETTINGS, mailboxes=mailboxes, mechanisms=(mechanism,))) as twin:
+            session = await open_at(way_to(twin), patience=SOON, with_credential=credential(secret=secret))
+            assert isinstance(session, Session)
+            await session.quit()
+
+
+@pytest.mark.parametrize("offered", [("PLAIN", "LOGIN"), ("LOGIN",)])
+async def test_a_wrong_password_costs_exactly_one_failed_login(offered: tuple[str, ...]) -> None:
+    async with Twin(replace(SETTINGS, mechanisms=offered)) as twin:
+        result = await refused(twin, patience=SOON, with_credential=credential(secret="geheim-falsch"))
+        assert result.trouble is Trouble.PASSWORD
+        assert str(result.said) == "535 Authentication credentials invalid"
+        assert twin.failed_logins() == 1
+        assert twin.connections == 1
+
+
+CERTIFICATES = [
+    (CertificateKind.EXPIRED, "has expired"),
+    (CertificateKind.NOT_YET_VALID, "is not valid yet"),
+    (CertificateKind.OTHER_NAME, "is for another name"),
+    (CertificateKind.SELF_SIGNED, "not signed by those in"),
+    (CertificateKind.OTHER_AUTHORITY, "not signed by those in"),
+]
+
+
+@pytest.mark.parametrize("security", TLS)
+@pytest.mark.parametrize(("kind", "words"), CERTIFICATES)
+async def test_a_certificate_that_is_not_right_gets_no_octet_of_a_password(
+    security: Security, kind: CertificateKind, words: str
+) -> None:
+    async with Twin(replace(SETTINGS, certificate=kind)) as twin:
+        result = await refused(twin, security, patience=SOON)
+        assert result.trouble is Trouble.UNFIT
+        assert str(result.reply.status) == "4.7.5"
+        assert words in result.reply.text
+        assert "127.0.0.1" in result.reply.text
+        await twin.wait_until(lambda twin: all(session.ended for session in twin.sessions))
+        assert "AUTH" not in twin.sessions[0].verbs
+        assert twin.logins() == []
+        assert twin.clear_text_logins == []
+
+
+async def test_tls_that_is_older_than_1_2_is_not_spoken() -> None:
+    async with Twin(replace(SETTINGS, only_old_tls=True)) as twin:
+        result = await refused(twin, patience=SOON)
+        assert "TLS" in result.reply.text
+        assert "1.2" in result.reply.text
+        assert twin.logins() == []
+
+
+async def test_without_the_authoritys_certificate_nothing_is_trusted() -> None:
+    async with Twin(SETTINGS) as twin:
+        unknown = replace(way_to(twin), ca_file=None)
+        result = await open_at(unknown, patience=SOON)
+        assert isinstance(result, NotOpened)
+        assert "not signed by one this machine knows" in result.reply.text
+        assert twin.logins() == []
+
+
+async def test_a_stripped_starttls_gets_no_password(tmp_path: Path) -> None:
+    async with Twin(replace(SETTINGS, starttls_offered=False, auth_before_tls=True, wire_strict=False)) as twin:
+        result = await refused(twin, Security.STARTTLS, patience=SOON)
+        assert result.trouble is Trouble.UNFIT
+        assert "does not offer STARTTLS, so no password was sent" in result.reply.text
+        assert twin.sessions[0].verbs == ["EHLO"]
+
+
+async def test_a_login_offered_in_clear_text_is_not_taken_before_tls() -> None:
+    async with Twin(replace(SETTINGS, auth_before_tls=True)) as twin:
+        session = await open_at(way_to(twin, Security.STARTTLS), patience=SOON)
+        assert isinstance(session, Session)
+        assert twin.clear_text_logins == []
+        await session.quit()
+
+
+@pytest.mark.parametrize("smuggled", [b"250 evil\r\n", b"250-evil\r\n250 AUTH PLAIN\r\n"])
+async def test_text_smuggled_in_before_tls_is_never_taken_for_text_under_it(smuggled: bytes) -> None:
+    script = Script(Fault(Stage.STARTTLS, Append(smuggled)))
+    async with Twin(SETTINGS, script) as twin:
+        result = await open_at(way_to(twin, Security.STARTTLS), patience=SOON)
+        if isinstance(result, Session):
+            assert not result.offer.pipelining
+            assert result.offer.size_limit == SETTINGS.size_limit
+            await result.quit()
+        assert script.struck
+
+
+@pytest.mark.parametrize(
+    ("offered", "words"),
+    [((), "offers no AUTH; we would use PLAIN or LOGIN"), (("XOAUTH2",), "offers only AUTH XOAUTH2")],
+)
+async def test_an_upstream_without_a_login_that_we_speak_is_named(offered: tuple[str, ...], words: str) -> None:
+    async with Twin(replace(SETTINGS, mechanisms=offered)) as twin:
+        result = await refused(twin, patience=SOON)
+        assert result.trouble is Trouble.UNFIT
+        assert words in result.reply.text
+        assert "AUTH" not in twin.sessions[0].verbs
+
+
+STAGES = {
+    Stage.HANDSHAKE: "TLS handshake",
+    Stage.BANNER: "greeting",
+    Stage.EHLO: "EHLO",
+    Stage.AUTH: "login",
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_silence_at_any_stage_ends_in_words_that_name_it(stage: Stage) -> None:
+    async with Twin(SETTINGS, Script(Fault(stage, Silence()))) as twin:
+        begun = time.monotonic()
+        result = await refused(twin)
+        assert time.monotonic() - begun < 5
+        assert result.trouble is Trouble.UNREACHABLE
+        assert f"did not answer in time (stage: {STAGES[stage]})" in result.reply.text
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_cut_connection_at_any_stage_ends_in_words_that_name_it(stage: Stage) -> None:
+    async with Twin(SETTINGS, Script(Fault(stage, Drop()))) as twin:
+        result = await refused(twin, patience=SOON)
+        assert result.trouble is Trouble.UNREACHABLE
+        assert f"closed the connection (stage: {STAGES[stage]})" in result.reply.text
+
+
+@pytest.mark.parametrize("action", [Silence(), Drop()])
+@pytest.mark.parametrize("stage", [Stage.STARTTLS, Stage.HANDSHAKE])
+async def test_starttls_that_never_comes_ends_in_words(stage: Stage, action: Action) -> None:
+    async with Twin(SETTINGS, Script(Fault(stage, action))) as twin:
+        result = await refused(twin, Security.STARTTLS)
+        assert result.trouble is Trouble.UNREACHABLE
+        assert "STARTTLS" in result.reply.text
+        assert twin.clear_text_logins == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "code", "words", "trouble"),
+    [
+        (Stage.BANNER, 421, "Too many connections", Trouble.LIMIT),
+        (Stage.BANNER, 554, "No service here", Trouble.UNFIT),
+        (Stage.EHLO, 421, "Not now", Trouble.LIMIT),
+        (Stage.EHLO, 550, "I do not know you", Trouble.UNFIT),
+        (Stage.AUTH, 454, "4.7.0 Temporary authentication failure", Trouble.LIMIT),
+        (Stage.AUTH, 421, "Too many logins", Trouble.LIMIT),
+        (Stage.AUTH, 535, "5.7.8 No", Trouble.PASSWORD),
+        (Stage.AUTH, 534, "5.7.9 Too weak", Trouble.PASSWORD),
+        (Stage.AUTH, 550, "5.7.30 Basic authentication is not supported for Client Submission.", Trouble.PASSWORD),
+        (Stage.AUTH, 500, "What?", Trouble.LIMIT),
+    ],
+)
+async def test_what_the_upstream_answers_instead_is_passed_on(
+    stage: Stage, code: int, words: str, trouble: Trouble
+) -> None:
+    async with Twin(SETTINGS, Script(Fault(stage, Say(answer(code, words))))) as twin:
+        result = await refused(twin, patience=SOON)
+        assert result.trouble is trouble
+        assert result.reply.code == 451
+        assert f"{code} {words}" in result.reply.text
+        assert len(twin.logins()) <= 1
+
+
+JUNK: list[Action] = [
+    Raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    Raw(b"\x00\x01\x02\xff\r\n"),
+    Raw(b"2500 ok\r\n"),
+    Raw(b"x" * 1_000_000 + b"\r\n"),
+    Endless(b"220-again and again\r\n"),
+    Endless(b"x" * 1000),
+]
+
+
+@pytest.mark.parametrize("stage", [Stage.BANNER, Stage.EHLO, Stage.AUTH])
+@pytest.mark.parametrize("action", JUNK, ids=range(len(JUNK)))
+async def test_junk_and_replies_without_end_are_got_rid_of(stage: Stage, action: Action) -> None:
+    async with Twin(SETTINGS, Script(Fault(stage, action))) as twin:
+        result = await refused(twin)
+        assert result.trouble in (Trouble.UNREACHABLE, Trouble.UNFIT, Trouble.LIMIT)
+        assert len(result.reply.render()) < 5000
+
+
+@pytest.mark.parametrize("stage", [Stage.BANNER, Stage.EHLO, Stage.AUTH])
+async def test_an_upstream_that_says_more_than_it_was_asked_is_left(stage: Stage) -> None:
+    async with Twin(SETTINGS, Script(Fault(stage, Append(b"250 and another thing\r\n")))) as twin:
+        await refused(twin, patience=SOON)
+        await twin.wait_until(lambda twin: all(session.ended for session in twin.sessions))
+
+
+async def test_controls_in_a_reply_never_reach_the_client_or_the_log() -> None:
+    script = Script(Fault(Stage.BANNER, Raw(b"554 \x1b[31mred\x07\x00 alert\r\n")))
+    async with Twin(SETTINGS, script) as twin:
+        result = await refused(twin, patience=SOON)
+        assert result.reply.text.isprintable()
+        assert "alert" in result.reply.text
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        SECRET.encode(),
+        base64.b64encode(SECRET.encode()),
+        base64.b64encode(f"\0{ANNA}\0{SECRET}".encode()),
+    ],
+)
+@pytest.mark.parametrize("code", [b"535", b"500"])
+async def test_a_server_that_repeats_our_password_does_not_get_it_into_any_reply(code: bytes, echo: bytes) -> None:
+    script = Script(Fault(Stage.AUTH, Raw(code + b" cannot read: AUTH PLAIN " + echo + b"\r\n")))
+    async with Twin(SETTINGS, script) as twin:
+        result = await refused(twin, patience=SOON)
+        for text in (str(result), repr(result), result.reply.render().decode(), str(result.said)):
+            assert echo.decode() not in text
+            assert SECRET not in text
+        assert "***" in result.reply.text
+
+
+async def test_a_slow_but_living_greeting_is_waited_for() -> None:
+    async with Twin(SETTINGS, Script(Fault(Stage.BANNER, Trickle(0.002)))) as twin:
+        session = await open_at(way_to(twin), patience=SOON)
+        assert isinstance(session, Session)
+        await session.quit()
+
+
+async def test_a_port_on_which_nobody_listens_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        smarthost = Smarthost("127.0.0.1", taken.getsockname()[1], Security.IMPLICIT_TLS)
+        result = await open_at(smarthost)
+    assert isinstance(result, NotOpened)
+    assert result.trouble is Trouble.UNREACHABLE
+    assert str(result.reply.status) == "4.4.1"
+    assert f"127.0.0.1:{smarthost.port} refused the connection" in result.reply.text
+
+
+async def test_a_name_that_does_not_exist_is_named() -> None:
+    result = await open_at(Smarthost("smtp.nowhere.invalid", 465, Security.IMPLICIT_TLS), patience=SOON)
+    assert isinstance(result, NotOpened)
+    assert result.trouble is Trouble.UNREACHABLE
+    assert "smtp.nowhere.invalid" in result.reply.text
+
+
+async def test_tls_from_the_start_on_a_starttls_port_is_explained() -> None:
+    async with Twin(replace(SETTINGS, wire_strict=False)) as twin:
+        smarthost = Smarthost("127.0.0.1", twin.port_starttls, Security.IMPLICIT_TLS, str(twin.ca_file))
+        result = await open_at(smarthost, patience=SOON)
+        assert isinstance(result, NotOpened)
+        assert 'security = "starttls"' in result.reply.text
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), ("no certificate", "holds no certificate")])
+async def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | None, words: str) -> None:
+    ca_file = tmp_path / "office-ca.pem"
+    if content is not None:
+        ca_file.write_text(content)
+    async with Twin(SETTINGS) as twin:
+        result = await open_at(replace(way_to(twin), ca_file=str(ca_file)))
+        assert isinstance(result, NotOpened)
+        assert result.trouble is Trouble.UNFIT
+        assert str(ca_file) in result.reply.text
+        assert words in result.reply.text
+        assert twin.connections == 0
+
+
+async def test_plain_text_goes_to_this_machine_where_that_was_asked_for() -> None:
+    async with Twin(replace(SETTINGS, auth_before_tls=True, wire_strict=False)) as twin:
+        session = await open_at(way_to(twin, Security.NONE), patience=SOON)
+        assert isinstance(session, Session)
+        assert twin.clear_text_logins == ["PLAIN"]
+        await session.quit()
+
+
+async def test_plain_text_goes_to_no_other_machine_even_if_asked_for() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing; tells which address we would come from
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        own = probe.getsockname()[0]
+    with socket.create_server((own, 0)) as listener:
+        smarthost = Smarthost(own, listener.getsockname()[1], Security.NONE)
+        result = await open_at(smarthost, patience=SOON)
+        assert isinstance(result, NotOpened)
+        assert "which is not this machine" in result.reply.text
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("stage", [Stage.HANDSHAKE, Stage.BANNER, Stage.EHLO, Stage.AUTH])
+async def test_whoever_gives_up_waiting_for_a_session_leaves_no_connection_behind(stage: Stage) -> None:
+    script = Script(Fault(stage, Silence()))
+    async with Twin(SETTINGS, script) as twin:
+        opening = asyncio.create_task(open_at(way_to(twin), patience=SOON))
+        await twin.wait_until(lambda twin: bool(script.struck) or twin.connections == 1)
+        while not script.struck:
+            await asyncio.sleep(0)
+        while not opening.done():  # Python 3.11's wait_for may miss a cancellation that comes with a result
+            opening.cancel()
+            await asyncio.wait((opening,), timeout=0.05)
+        assert opening.cancelled() or isinstance(opening.result(), NotOpened)
+        await twin.wait_until(lambda twin: twin.open_connections == 0)

@@ -1,0 +1,90 @@
+"""Replies come in the order of the commands, in whatever pieces they travel; else the session is over."""
+
+import itertools
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from senderproxy.delivery.protocol import LINE_LIMIT, LINES_LIMIT, NoReplyError, ReplyReader
+from senderproxy.mail.reply import Reply, parse_reply
+
+text = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40).map(str.encode)
+codes = st.sampled_from([b"220", b"250", b"354", b"421", b"450", b"550"])
+
+
+@st.composite
+def said(draw: st.DrawFn) -> list[bytes]:
+    """The lines of one reply."""
+    code = draw(codes)
+    *first, last = draw(st.lists(text, min_size=1, max_size=5))
+    return [*(code + b"-" + line for line in first), code + b" " + last]
+
+
+def in_pieces(stream: bytes, cuts: list[int]) -> list[bytes]:
+    edges = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
+    return [stream[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def read(pieces: list[bytes]) -> tuple[list[Reply], bool]:
+    """The replies before the end or the first junk; True where there was junk."""
+    reader, replies = ReplyReader(), []
+    try:
+        for piece in pieces:
+            for reply in reader.feed(piece):
+                replies.append(reply)  # noqa: PERF402 -- what came before the junk counts
+    except NoReplyError:
+        return replies, True
+    return replies, False
+
+
+@given(st.lists(said(), max_size=6), st.lists(st.integers(0, 10_000), max_size=20))
+def test_the_pieces_in_which_replies_come_make_no_difference(dialogue: list[list[bytes]], cuts: list[int]) -> None:
+    stream = b"".join(line + b"\r\n" for lines in dialogue for line in lines)
+    expected = [parse_reply(lines) for lines in dialogue]
+    assert read(in_pieces(stream, cuts)) == (expected, False)
+    assert read([bytes([octet]) for octet in stream]) == (expected, False)
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(0, 10_000), max_size=20))
+@example(b"250 ok\r\n\r\n", [])
+@example(b"250-a\r\n550 b\r\n", [])
+@example(b"250x\r\n", [])
+def test_junk_is_junk_in_whatever_pieces_it_comes(stream: bytes, cuts: list[int]) -> None:
+    assert read(in_pieces(stream, cuts)) == read([stream]) == read([bytes([octet]) for octet in stream])
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"hello there\r\n",
+        b"\r\n",
+        b"25 ok\r\n",
+        b"999 ok\r\n",
+        b"250x ok\r\n",
+        b"250-one\r\n550 two\r\n",
+        b"x" * LINE_LIMIT,
+        b"250 " + b"x" * 1_000_000 + b"\r\n",
+        b"250-more\r\n" * (LINES_LIMIT + 1),
+    ],
+)
+def test_what_is_no_reply_is_found_out_and_not_kept(stream: bytes) -> None:
+    assert read([stream]) == ([], True)
+
+
+def test_a_reply_before_the_junk_still_counts() -> None:
+    replies, junk = read([b"250 ok\r\n* BYE\r\n"])
+    assert [reply.code for reply in replies] == [250]
+    assert junk
+
+
+def test_a_reply_of_a_hundred_lines_is_kept_whole() -> None:
+    stream = b"".join(b"250-%d\r\n" % number for number in range(LINES_LIMIT - 1)) + b"250 end\r\n"
+    replies, junk = read([stream])
+    assert not junk
+    assert len(replies[0].lines) == LINES_LIMIT
+    assert replies[0].text == "end"
+
+
+def test_a_bare_line_feed_ends_a_reply_line_as_well() -> None:
+    assert [reply.code for reply in read([b"250-a\n250 b\n"])[0]] == [250]

@@ -1,0 +1,118 @@
+"""The hourly limits are kept from values alone; a property watches every sixty minutes."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from senderproxy.delivery.quota import HOUR, Grant, Left, NoRoom, Quota
+
+
+def ask(
+    quota: Quota, recipients: int, now: float, *, messages: int | None = None, per_hour: int | None = None
+) -> Grant | NoRoom:
+    return quota.ask(recipients, messages_per_hour=messages, recipients_per_hour=per_hour, now=now)
+
+
+def test_without_a_limit_everything_goes() -> None:
+    quota = Quota()
+    assert all(isinstance(ask(quota, 1000, 0.0), Grant) for _ in range(1000))
+    assert quota.left(messages_per_hour=None, recipients_per_hour=None, now=0.0) == Left(None, None)
+
+
+def test_a_full_hour_says_when_there_is_room_again() -> None:
+    quota = Quota()
+    for at in (0.0, 600.0, 1200.0):
+        assert isinstance(ask(quota, 1, at, messages=3), Grant)
+    refusal = ask(quota, 1, 1300.0, messages=3)
+    assert isinstance(refusal, NoRoom)
+    assert refusal.limit == "3 messages an hour"
+    assert refusal.seconds is not None
+    assert 2300 <= refusal.seconds <= 2360
+    assert isinstance(ask(quota, 1, 1300.0 + refusal.seconds, messages=3), Grant)
+
+
+def test_a_message_with_many_recipients_waits_for_enough_room() -> None:
+    quota = Quota()
+    for at in (0.0, 600.0, 1200.0):
+        ask(quota, 10, at, per_hour=30)
+    refusal = ask(quota, 15, 1200.0, per_hour=30)
+    assert isinstance(refusal, NoRoom)
+    assert refusal.seconds is not None
+    assert isinstance(ask(quota, 15, 1200.0 + refusal.seconds - 1, per_hour=30), NoRoom)
+    assert isinstance(ask(quota, 15, 1200.0 + refusal.seconds, per_hour=30), Grant)
+
+
+def test_a_message_that_is_over_the_limit_by_itself_is_told_so() -> None:
+    assert ask(Quota(), 31, 0.0, per_hour=30) == NoRoom("30 recipients an hour", None)
+
+
+def test_of_two_limits_the_one_that_lasts_longer_is_named() -> None:
+    quota = Quota()
+    ask(quota, 10, 0.0, messages=2, per_hour=11)
+    ask(quota, 1, 1800.0, messages=2, per_hour=11)
+    refusal = ask(quota, 11, 1800.0, messages=2, per_hour=11)
+    assert isinstance(refusal, NoRoom)
+    assert refusal.limit == "11 recipients an hour"
+
+
+def test_what_was_not_taken_is_given_back_once() -> None:
+    quota = Quota()
+    grant = ask(quota, 5, 0.0, messages=1, per_hour=5)
+    assert isinstance(grant, Grant)
+    assert isinstance(ask(quota, 1, 1.0, messages=1), NoRoom)
+    quota.give_back(grant)
+    quota.give_back(grant)
+    assert quota.left(messages_per_hour=1, recipients_per_hour=5, now=1.0) == Left(1, 5)
+    assert isinstance(ask(quota, 5, 1.0, messages=1, per_hour=5), Grant)
+
+
+def test_giving_back_after_the_hour_is_over_harms_nothing() -> None:
+    quota = Quota()
+    grant = ask(quota, 5, 0.0, messages=1)
+    assert isinstance(grant, Grant)
+    assert isinstance(ask(quota, 1, HOUR + 61, messages=1), Grant)
+    quota.give_back(grant)
+    assert quota.left(messages_per_hour=1, recipients_per_hour=None, now=HOUR + 61) == Left(0, None)
+
+
+def test_a_limit_that_was_lowered_holds_at_once() -> None:
+    quota = Quota()
+    for _ in range(5):
+        ask(quota, 1, 0.0, messages=10)
+    refusal = ask(quota, 1, 1.0, messages=3)
+    assert isinstance(refusal, NoRoom)
+    assert refusal.seconds is not None
+
+
+@settings(max_examples=200)
+@given(
+    limit=st.integers(1, 20),
+    steps=st.lists(st.tuples(st.floats(0, 900), st.integers(1, 6), st.booleans()), max_size=80),
+)
+def test_no_sixty_minutes_ever_hold_more_than_the_limit(limit: int, steps: list[tuple[float, int, bool]]) -> None:
+    quota = Quota()
+    now = 0.0
+    sent: list[tuple[float, int]] = []
+    for wait, recipients, kept in steps:
+        now += wait
+        answer = ask(quota, recipients, now, per_hour=limit)
+        if isinstance(answer, NoRoom):
+            if answer.seconds is not None:
+                assert answer.seconds > 0
+                assert recipients <= limit
+            continue
+        if kept:
+            sent.append((now, recipients))
+        else:
+            quota.give_back(answer)
+    for begin, _ in sent:
+        assert sum(count for at, count in sent if begin <= at < begin + HOUR) <= limit
+
+
+@pytest.mark.parametrize("rate", [1, 7, 60])
+def test_memory_is_bounded_whatever_the_rate(rate: int) -> None:
+    quota = Quota()
+    for minute in range(300):
+        for second in range(rate):
+            ask(quota, 1, minute * 60.0 + second * 60 / rate, messages=10**9)
+    assert len(quota._slots) <= 61

@@ -1,0 +1,522 @@
+"""One transaction on one session: to all or to none, whole or not at all, and never out of step."""
+
+import asyncio
+import errno
+import hashlib
+import resource
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from senderproxy.delivery.session import Answered, Broken, Patience, Session
+from senderproxy.mail.address import NULL_PATH, parse_address
+from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.header import HeaderSection
+from senderproxy.mail.message import Message
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Withheld
+from senderproxy.routing.provider import Security
+from senderproxy.twin.phrases import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, answer
+from senderproxy.twin.rules import OwnershipRule
+from senderproxy.twin.script import (
+    Action,
+    Append,
+    Drop,
+    Endless,
+    Fault,
+    Raw,
+    Say,
+    Script,
+    Silence,
+    Slow,
+    Stage,
+    Trickle,
+)
+from senderproxy.twin.server import Twin
+from senderproxy.twin.settings import TwinSettings
+from tests.senderproxy.delivery.letters import ANNA, HEADER, IMPATIENT, SETTINGS, Blocks, letter, session_at, to
+
+CALM = Patience()
+PIPELINED = replace(SETTINGS, pipelining=True)
+BOTH_WAYS = pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["lock-step", "pipelined"])
+
+
+async def answered(session: Session, envelope: Envelope | None = None, message: Message | None = None) -> Answered:
+    result = await session.transact(envelope or to(), message or letter(), warm=False)
+    assert isinstance(result, Answered), result
+    return result
+
+
+async def broken(session: Session, *, warm: bool = False, message: Message | None = None) -> Broken:
+    result = await session.transact(to(), message or letter(), warm=warm)
+    assert isinstance(result, Broken), result
+    assert not session.usable
+    assert result.reply.is_transient
+    return result
+
+
+# --- what should go well -------------------------------------------------------------------------------------------
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("security", [Security.IMPLICIT_TLS, Security.STARTTLS])
+async def test_letters_arrive_as_they_were_written_one_after_the_other(
+    settings: TwinSettings, security: Security
+) -> None:
+    async with Twin(settings) as twin, session_at(twin, security, CALM) as session:
+        for number in range(3):
+            text = f"Brief {number}\r\n"
+            result = await answered(session, to("carl@a.example", "dora@b.example"), letter(text.encode()))
+            assert all(isinstance(outcome, Delivered) for outcome in result.outcomes.values())
+            assert len(result.outcomes) == 2
+            taken = twin.received[number]
+            assert taken.content == HEADER + text.encode()
+            assert (taken.reverse_path, taken.recipients) == (ANNA, ("carl@a.example", "dora@b.example"))
+        assert session.carried == 3
+        assert twin.connections == 1
+
+
+async def test_the_upstreams_own_words_come_back_with_its_id() -> None:
+    async with Twin(SETTINGS) as twin, session_at(twin) as session:
+        result = await answered(session)
+        (outcome,) = result.outcomes.values()
+        assert isinstance(outcome, Delivered)
+        assert outcome.reply.text == f"Requested mail action okay, completed: id={twin.received[0].id}"
+        assert str(outcome.reply.status) == "2.0.0"
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(
+    ("body", "content"),
+    [
+        ((b"..\r\n...x\r\n",), b".\r\n..x\r\n"),
+        ((b"no line end",), b"no line end\r\n"),
+        ((b"", b"a\r", b"\nb\r\n", b""), b"a\r\nb\r\n"),
+        ((b"x" * 70_000 + b"\r\n", b"y" * 10 + b"\r\n"), b"x" * 70_000 + b"\r\n" + b"y" * 10 + b"\r\n"),
+    ],
+)
+async def test_the_final_dot_is_where_it_belongs(
+    settings: TwinSettings, body: tuple[bytes, ...], content: bytes
+) -> None:
+    async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
+        await answered(session, message=letter(*body))
+        await answered(session, message=letter(b"next\r\n"))
+        assert [taken.content for taken in twin.received] == [HEADER + content, HEADER + b"next\r\n"]
+
+
+async def test_a_message_without_a_single_octet_is_sent_as_one() -> None:
+    settings = replace(SETTINGS, header_policy=False)
+    async with Twin(settings) as twin, session_at(twin) as session:
+        await answered(session, message=Message(HeaderSection(b""), Blocks(())))
+        assert twin.received[0].content == b""
+
+
+@pytest.mark.parametrize(
+    ("eight_bit", "message", "expected"),
+    [
+        (False, letter(b"plain\r\n"), ()),
+        (True, letter(b"plain\r\n"), ("BODY=8BITMIME",)),
+        (False, letter(b"gr\xc3\xbcn\r\n"), ("BODY=8BITMIME",)),
+        (False, letter(b"plain\r\n", header=HEADER.replace(b"Angebot", b"Gr\xfc\xdfe")), ("BODY=8BITMIME",)),
+    ],
+)
+@pytest.mark.parametrize("offered", [True, False])
+async def test_8bitmime_is_said_where_it_is_offered_and_needed(
+    offered: bool, eight_bit: bool, message: Message, expected: tuple[str, ...]
+) -> None:
+    settings = replace(SETTINGS, eight_bit_mime=offered, header_policy=False, wire_strict=False)
+    async with Twin(settings) as twin, session_at(twin) as session:
+        await answered(session, replace(to(), eight_bit=eight_bit), message)
+        parameters = twin.received[0].parameters
+        assert tuple(each for each in parameters if each.startswith("BODY")) == (expected if offered else ())
+        assert f"SIZE={message.size}" in parameters
+
+
+async def test_size_is_not_said_to_who_does_not_offer_it() -> None:
+    async with Twin(replace(SETTINGS, size_limit=None)) as twin, session_at(twin) as session:
+        await answered(session)
+        assert twin.received[0].parameters == ()
+
+
+async def test_a_null_reverse_path_goes_out_as_one() -> None:
+    settings = replace(SETTINGS, null_reverse_path_taken=True)
+    async with Twin(settings) as twin, session_at(twin) as session:
+        await answered(session, Envelope(NULL_PATH, (parse_address("carl@a.example"),)))
+        assert twin.received[0].reverse_path == ""
+
+
+async def test_a_quoted_local_part_travels_in_its_quotes() -> None:
+    path = '"carl the great"@elsewhere.example'
+    async with Twin(SETTINGS) as twin, session_at(twin) as session:
+        await answered(session, to(path))
+        assert twin.received[0].recipients == (path,)
+
+
+# --- what the upstream refuses -------------------------------------------------------------------------------------
+
+
+async def test_a_message_that_is_too_large_is_not_even_begun() -> None:
+    async with Twin(replace(SETTINGS, size_limit=200_000)) as twin, session_at(twin) as session:
+        result = await answered(session, message=letter(b"x" * 70 + b"\r\n", b"y" * 250_000 + b"\r\n"))
+        (outcome,) = result.outcomes.values()
+        assert isinstance(outcome, Failed)
+        assert str(outcome.reply).startswith("552 5.3.4 The message has 0.3 MB")
+        assert "takes at most 0.2 MB" in outcome.reply.text
+        assert "MAIL" not in twin.sessions[0].verbs
+        await answered(session)
+
+
+RECIPIENTS = {
+    "unknown@a.example": UNKNOWN_USER,
+    "limit@a.example": SEND_LIMIT,
+    "later@a.example": LOCAL_ERROR,
+    "daily@a.example": answer(550, "5.4.5 Daily user sending limit exceeded"),
+}
+
+
+@BOTH_WAYS
+async def test_one_refused_recipient_holds_the_message_back_for_all(settings: TwinSettings) -> None:
+    settings = replace(settings, recipient_answers=RECIPIENTS)
+    async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
+        envelope = to("carl@a.example", "unknown@a.example", "limit@a.example", "daily@a.example", "dora@b.example")
+        result = await answered(session, envelope)
+        carl, unknown, limit, daily, dora = (result.outcomes[path] for path in envelope.recipients)
+        assert (carl, dora) == (Withheld(), Withheld())
+        assert isinstance(unknown, Failed)
+        assert str(unknown.reply) == "550 5.1.0 Unknown User"
+        assert isinstance(limit, Deferred)
+        assert limit.reply.text == "Mail send limit exceeded."
+        assert isinstance(daily, Deferred)
+        assert str(daily.reply) == "451 4.4.5 Daily user sending limit exceeded"
+        assert twin.received == []
+        assert "DATA" not in twin.sessions[0].verbs
+        assert twin.sessions[0].verbs[-1] == "RSET"
+        await answered(session, message=letter(b"next\r\n"))
+        assert [taken.content for taken in twin.received] == [HEADER + b"next\r\n"]
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("recipients", [("carl@a.example",), ("carl@a.example", "dora@b.example")])
+async def test_a_sender_that_is_not_the_accounts_is_refused_for_good(
+    settings: TwinSettings, recipients: tuple[str, ...]
+) -> None:
+    async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
+        result = await answered(session, to(*recipients, sender="chef@andere.example"))
+        assert set(result.outcomes) == {parse_address(path) for path in recipients}
+        for outcome in result.outcomes.values():
+            assert isinstance(outcome, Failed)
+            assert str(outcome.reply.status) == "5.7.1"
+            assert outcome.reply.lines == (
+                "Requested action not taken: mailbox unavailable",
+                "Sender address is not allowed.",
+            )
+        await answered(session)
+        assert len(twin.received) == 1
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("recipient", sorted(RECIPIENTS))
+async def test_a_single_refused_recipient_leaves_the_session_ready_for_the_next_message(
+    settings: TwinSettings, recipient: str
+) -> None:
+    settings = replace(settings, recipient_answers=RECIPIENTS)
+    async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
+        result = await answered(session, to(recipient))
+        assert not any(isinstance(outcome, Delivered) for outcome in result.outcomes.values())
+        await answered(session, to("dora@b.example"), letter(b"next\r\n"))
+        assert [taken.recipients for taken in twin.received] == [("dora@b.example",)]
+        assert twin.connections == 1
+
+
+async def test_a_server_that_asks_for_a_message_nobody_is_to_get_does_not_get_one() -> None:
+    script = Script(Fault(Stage.DATA, Raw(b"354 go ahead\r\n")))
+    settings = replace(PIPELINED, recipient_answers=RECIPIENTS)
+    async with Twin(settings, script) as twin, session_at(twin, patience=CALM) as session:
+        result = await answered(session, to("unknown@a.example"))
+        assert isinstance(result.outcomes[parse_address("unknown@a.example")], Failed)
+        assert not session.usable
+        await twin.wait_until(lambda twin: twin.sessions[0].ended == "lost")
+        assert twin.received == []
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(
+    ("stage", "said", "kind", "shown"),
+    [
+        (Stage.MAIL, answer(550, "No"), Failed, "550 5.1.0 No"),
+        (Stage.MAIL, answer(451, "Mails per session limit"), Deferred, "451 4.1.0 Mails per session limit"),
+        (Stage.DATA, answer(451, "Not now"), Deferred, "451 4.0.0 Not now"),
+        (Stage.DATA, answer(554, "5.5.1 No"), Failed, "554 5.5.1 No"),
+        (Stage.DOT, answer(554, "Transaction failed", "Reject due to policy restrictions."), Failed, "554 5.6.0 "),
+        (Stage.DOT, answer(554, "5.2.252 SendAsDenied; a not allowed to send as b"), Failed, "554 5.2.252 SendAs"),
+        (Stage.DOT, answer(451, "4.3.0 Try again"), Deferred, "451 4.3.0 Try again"),
+        (Stage.DOT, answer(421, "Closing"), Deferred, "451 4.3.2 Closing"),
+    ],
+)
+async def test_a_refusal_at_any_stage_is_the_outcome_for_all_recipients(
+    settings: TwinSettings, stage: Stage, said: object, kind: type, shown: str
+) -> None:
+    script = Script(Fault(stage, Say(said), times=1))  # type: ignore[arg-type]
+    async with Twin(settings, script) as twin, session_at(twin, patience=CALM) as session:
+        envelope = to("carl@a.example", "dora@b.example")
+        result = await answered(session, envelope)
+        assert list(result.outcomes) == list(envelope.recipients)
+        for outcome in result.outcomes.values():
+            assert isinstance(outcome, kind)
+            assert str(outcome.reply).startswith(shown)  # type: ignore[attr-defined]
+            assert not getattr(outcome, "maybe_taken", False)
+        assert twin.received == []
+        if session.usable:
+            await answered(session)
+            assert len(twin.received) == 1
+
+
+@BOTH_WAYS
+async def test_a_refused_sender_stays_refused_even_if_the_connection_ends_with_it(settings: TwinSettings) -> None:
+    script = Script(Fault(Stage.MAIL, Say(answer(550, "Sender address is not allowed."), then_drop=True)))
+    async with Twin(settings, script) as twin, session_at(twin, patience=CALM) as session:
+        result = await answered(session)
+        assert all(isinstance(outcome, Failed) for outcome in result.outcomes.values())
+        assert not session.usable
+
+
+@pytest.mark.parametrize("code", [530, 535, 503])
+async def test_a_session_that_forgot_our_login_is_lost_and_the_message_is_not_refused(code: int) -> None:
+    script = Script(Fault(Stage.MAIL, Say(answer(code, "Authentication required"))))
+    async with Twin(SETTINGS, script) as twin, session_at(twin) as session:
+        result = await broken(session)
+        assert not result.dot_written
+        assert f"{code} Authentication required" in result.reply.text
+
+
+# --- what the upstream does to us ----------------------------------------------------------------------------------
+
+BEFORE_THE_DOT = [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.BODY]
+FAULTS: dict[str, Action] = {
+    "silence": Silence(),
+    "drop": Drop(),
+    "421": Say(answer(421, "Service closing")),
+    "junk": Raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    "controls": Raw(b"\x00\x1b[2J\r\n"),
+    "endless reply": Endless(b"250-again\r\n"),
+    "endless line": Endless(b"x" * 1000),
+    "1 MB line": Raw(b"250 " + b"x" * 1_000_000 + b"\r\n"),
+    "too early": Raw(b"250 ok\r\n250 and another\r\n"),
+}
+WORDS = {"silence": "was silent for", "drop": "closed the connection", "421": "421 Service closing"}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("stage", BEFORE_THE_DOT)
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_whatever_breaks_before_the_dot_the_message_was_not_taken(
+    settings: TwinSettings, stage: Stage, fault: str
+) -> None:
+    script = Script(Fault(stage, FAULTS[fault]))
+    long = letter(*(b"x" * 70 + b"\r\n" for _ in range(100_000)))  # more than all buffers on the way
+    async with Twin(settings, script) as twin, session_at(twin) as session:
+        result = await session.transact(to(), long if stage is Stage.BODY else letter(), warm=False)
+        assert script.struck
+        assert twin.received == []
+        if isinstance(result, Broken):
+            assert not session.usable
+            assert result.reply.code == 451
+            assert WORDS.get(fault, "127.0.0.1") in result.reply.text
+            assert not result.dot_written
+        else:
+            # "too early": its first half was a good answer, and the rest found nobody waiting a moment later.
+            assert fault == "too early"
+
+
+AFTER_THE_DOT: dict[str, Action] = {
+    "silence": Silence(after_storing=True),
+    "drop": Drop(after_storing=True),
+    "junk": Raw(b"???\r\n"),
+    "354": Raw(b"354 more?\r\n"),
+}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("fault", AFTER_THE_DOT)
+async def test_without_an_answer_to_the_dot_nobody_knows(settings: TwinSettings, fault: str) -> None:
+    script = Script(Fault(Stage.DOT, AFTER_THE_DOT[fault]))
+    async with Twin(settings, script) as twin, session_at(twin) as session:
+        result = await broken(session)
+        assert result.dot_written
+
+
+async def test_an_answer_before_the_end_is_the_answer_and_the_rest_is_not_sent() -> None:
+    script = Script(Fault(Stage.BODY, Say(answer(552, "5.3.4 Message too large")), at_octet=100_000))
+    async with Twin(replace(SETTINGS, size_limit=None), script) as twin, session_at(twin, patience=CALM) as session:
+        long = letter(*(b"x" * 70 + b"\r\n" for _ in range(200_000)))
+        result = await answered(session, message=long)
+        (outcome,) = result.outcomes.values()
+        assert isinstance(outcome, Failed)
+        assert str(outcome.reply) == "552 5.3.4 Message too large"
+        assert not session.usable
+        assert twin.received == []
+
+
+async def test_good_news_before_the_end_is_not_believed() -> None:
+    script = Script(Fault(Stage.BODY, Say(answer(250, "ok")), at_octet=100_000))
+    async with Twin(SETTINGS, script) as twin, session_at(twin, patience=CALM) as session:
+        result = await broken(session, message=letter(*(b"x" * 70 + b"\r\n" for _ in range(200_000))))
+        assert not result.dot_written
+
+
+@pytest.mark.parametrize("farewell", [b"421 idle too long\r\n", b"250 something\r\n", b"junk\r\n"])
+async def test_what_is_said_between_messages_ends_the_session(farewell: bytes) -> None:
+    script = Script(Fault(Stage.DOT, Append(farewell)))
+    async with Twin(SETTINGS, script) as twin, session_at(twin) as session:
+        over = asyncio.Event()
+        session.when_over(over.set)
+        await answered(session)  # the message counts all the same
+        await over.wait()
+        assert not session.usable
+        result = await broken(session)
+        assert not result.dot_written
+        assert len(twin.received) == 1
+
+
+async def test_a_connection_that_ends_between_messages_is_noticed() -> None:
+    async with Twin(SETTINGS) as twin, session_at(twin) as session:
+        await answered(session)
+        over = asyncio.Event()
+        session.when_over(over.set)
+        await twin.drop_sessions()
+        await over.wait()
+        assert not session.usable
+
+
+async def test_a_warm_session_must_show_life_soon() -> None:
+    patient = replace(CALM, connect=0.3)
+    async with Twin(SETTINGS, Script(Fault(Stage.MAIL, Silence()))) as twin:
+        async with session_at(twin, patience=patient) as session:
+            session._patience = patient
+            result = await broken(session, warm=True)
+        assert "was silent for 0.3 s (stage: MAIL FROM)" in result.reply.text
+
+
+@BOTH_WAYS
+async def test_slow_answers_are_waited_for(settings: TwinSettings) -> None:
+    script = Script(
+        Fault(Stage.MAIL, Slow(0.1)), Fault(Stage.RCPT, Trickle(0.005)), Fault(Stage.DATA, Slow(0.1)),
+        Fault(Stage.DOT, Trickle(0.002)),
+    )  # fmt: skip
+    async with Twin(settings, script) as twin, session_at(twin, patience=CALM) as session:
+        await answered(session)
+        assert len(twin.received) == 1
+
+
+async def test_a_reader_that_is_slow_but_reads_is_given_time() -> None:
+    script = Script(Fault(Stage.BODY, Slow(0.001)))
+    body = [b"x" * 70 + b"\r\n"] * 15_000
+    impatient = replace(CALM, block=0.5)
+    async with Twin(SETTINGS, script) as twin, session_at(twin, patience=impatient) as session:
+        await answered(session, message=letter(*body))
+        assert twin.received[0].content == HEADER + b"".join(body)
+
+
+# --- cancellation --------------------------------------------------------------------------------------------------
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("stage", BEFORE_THE_DOT)
+async def test_a_cancelled_dialogue_closes_the_session_and_sends_nothing(settings: TwinSettings, stage: Stage) -> None:
+    script = Script(Fault(stage, Silence()))
+    long = letter(*(b"x" * 70 + b"\r\n" for _ in range(100_000)))
+    async with Twin(settings, script) as twin, session_at(twin, patience=CALM) as session:
+        under_way = asyncio.create_task(session.transact(to(), long, warm=False))
+        while not script.struck:
+            await asyncio.sleep(0)
+        under_way.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await under_way
+        assert not session.usable
+        await session.wait_closed()
+        assert twin.received == []
+
+
+async def test_after_the_dot_a_cancellation_waits_for_the_answer() -> None:
+    script = Script(Fault(Stage.DOT, Slow(0.2)))
+    async with Twin(SETTINGS, script) as twin, session_at(twin, patience=CALM) as session:
+        under_way = asyncio.create_task(session.transact(to(), letter(), warm=False))
+        await twin.wait_for(1)
+        for _ in range(3):
+            under_way.cancel()
+            await asyncio.sleep(0)
+        result = await under_way
+        assert isinstance(result, Answered)
+        assert session.carried == 1
+        assert session.usable
+
+
+async def test_a_spill_file_that_cannot_be_read_is_our_fault_and_nothing_is_sent() -> None:
+    class Torn:
+        size = 1000
+        is_ascii = True
+
+        def blocks(self) -> Iterator[bytes]:
+            yield b"x" * 70_000
+            raise OSError(errno.EIO, "Input/output error")
+
+    async with Twin(SETTINGS) as twin, session_at(twin, patience=CALM) as session:
+        with pytest.raises(OSError, match="Input/output"):
+            await session.transact(to(), Message(HeaderSection(HEADER), Torn()), warm=False)
+        assert not session.usable
+        await twin.wait_until(lambda twin: twin.sessions[0].ended is not None)
+        assert twin.received == []
+
+
+async def test_a_path_with_a_line_end_in_it_never_reaches_the_wire() -> None:
+    forged = replace(parse_address("carl@a.example"), local_part="x>\r\nRCPT TO:<y")
+    async with Twin(SETTINGS) as twin, session_at(twin, patience=CALM) as session:
+        with pytest.raises(ValueError, match="control"):
+            await session.transact(Envelope(parse_address(ANNA), (forged,)), letter(), warm=False)
+        assert twin.received == []
+
+
+# --- how large, how many -------------------------------------------------------------------------------------------
+
+
+@BOTH_WAYS
+async def test_a_thousand_recipients_are_one_transaction(settings: TwinSettings) -> None:
+    settings = replace(settings, recipients_per_message=1000)
+    async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
+        result = await answered(session, to(*(f"r{number}@a.example" for number in range(1000))))
+        assert len(result.outcomes) == 1000
+        assert len(twin.received[0].recipients) == 1000
+
+
+@pytest.mark.slow
+async def test_a_large_message_streams_in_flat_memory() -> None:
+    line = b"x" * 76 + b"\r\n"
+    block = line * 840
+    count = 25_000_000 // len(block)
+
+    class Generated:
+        size = count * len(block)
+        is_ascii = True
+
+        def blocks(self) -> Iterator[bytes]:
+            for _ in range(count):
+                yield block
+
+    digest = hashlib.sha256(HEADER)
+    for _ in range(count):
+        digest.update(block)
+    settings = replace(SETTINGS, content_kept=False, rule=OwnershipRule.ANY)
+    async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
+        message = Message(HeaderSection(HEADER), Generated())
+        await answered(session)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        await answered(session, message=message)
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert twin.received[1].sha256 == digest.hexdigest()
+    assert after - before < 8 * 1024  # KiB, the twin's share included
+
+
+async def test_patience_is_what_rfc_5321_asks_for() -> None:
+    assert (CALM.greeting, CALM.mail, CALM.rcpt, CALM.data, CALM.block) == (300, 300, 300, 120, 180)
+    assert CALM.final_dot == 540
+    assert IMPATIENT.mail < 1
