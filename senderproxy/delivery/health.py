@@ -98,11 +98,14 @@ class LimitReached:
     """A rate limit, or a 421 from a fresh session."""
 
     said: Reply
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """A message was taken, or a login tried on its own went well."""
+    """A message was taken, on a session of this secret."""
+
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,32 +121,45 @@ def after(health: Health, what: Occurrence, *, now: datetime, monotonic: float) 
     match what:
         case PasswordRefused(said, version):
             return Suspended(said, version, now)
+        case Resumed():
+            return health if isinstance(health, Healthy) else Healthy(now)
+        case _ if _holds(health, what.version, monotonic):
+            return health  # a session opened before is still at it: what it hears is no news
         case LimitReached(said):
-            if isinstance(health, Suspended):
-                return health
-            if isinstance(health, Paused) and monotonic < health.until:
-                return health  # a second session of the same moment heard the same: that is one event
             length = min(health.length * 2, LONGEST_PAUSE) if isinstance(health, Paused) else FIRST_PAUSE
             return Paused(said, monotonic + length, now, length)
-        case Worked() | Resumed():
+        case Worked():
             return health if isinstance(health, Healthy) else Healthy(now)
+
+
+def _holds(health: Health, version: str, monotonic: float) -> bool:
+    """True while it stops the account that has this secret."""
+    match health:
+        case Suspended(_, refused):
+            return refused == version
+        case Paused(_, until):
+            return monotonic < until
+        case Healthy():
+            return False
 
 
 def objection(
     health: Health, version: str, *, account_id: str, login: str, smarthost: str, monotonic: float
 ) -> Reply | None:
     """Why nothing goes out on this account now, as the answer for the client; None where nothing is against it."""
+    if not _holds(health, version, monotonic):
+        return None
     match health:
-        case Suspended(said, refused) if refused == version:
+        case Suspended(said):
             return refused_password(said, account_id, login, smarthost)
-        case Paused(said, until) if monotonic < until:
+        case Paused(said, until):
             return reply(
                 451,
                 "4.7.1",
                 f"Account {account_id} is paused for another {in_words(until - monotonic)}, "
                 f"because {smarthost} asked for less: {said}",
             )
-        case _:
+        case Healthy():
             return None
 
 

@@ -65,30 +65,39 @@ def test_a_rate_limit_pauses_longer_each_time_and_a_message_that_goes_out_ends_t
     state: Health = Healthy()
     at, lengths = 0.0, []
     for _ in range(8):
-        state = happen(state, LimitReached(LIMIT), at)
+        state = happen(state, LimitReached(LIMIT, "v1"), at)
         assert isinstance(state, Paused)
         lengths.append(state.length)
         assert against(state, at=state.until - 0.1) is not None
         assert against(state, at=state.until) is None
         at = state.until + 1
     assert lengths == [60, 120, 240, 480, 960, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
-    state = happen(happen(state, Worked(), at), LimitReached(LIMIT), at)
+    state = happen(happen(state, Worked("v1"), at), LimitReached(LIMIT, "v1"), at)
     assert isinstance(state, Paused)
     assert state.length == FIRST_PAUSE
 
 
 def test_two_sessions_that_hear_of_the_limit_at_once_are_one_event() -> None:
-    once = happen(Healthy(), LimitReached(LIMIT), 100.0)
-    assert happen(once, LimitReached(LIMIT), 101.0) == once
+    once = happen(Healthy(), LimitReached(LIMIT, "v1"), 100.0)
+    assert happen(once, LimitReached(LIMIT, "v1"), 101.0) == once
 
 
-def test_a_limit_heard_late_does_not_lift_a_suspension() -> None:
-    state = happen(Healthy(), PasswordRefused(WRONG, "v1"), 0.0)
-    assert happen(state, LimitReached(LIMIT), 1.0) == state
+def test_what_an_older_session_still_hears_does_not_lift_a_suspension_or_a_pause() -> None:
+    suspended = happen(Healthy(), PasswordRefused(WRONG, "v1"), 0.0)
+    assert happen(suspended, LimitReached(LIMIT, "v1"), 1.0) == suspended
+    assert happen(suspended, Worked("v1"), 1.0) == suspended
+    paused = happen(Healthy(), LimitReached(LIMIT, "v1"), 0.0)
+    assert happen(paused, Worked("v1"), 1.0) == paused
+
+
+def test_with_the_new_password_the_old_suspension_is_history() -> None:
+    suspended = happen(Healthy(), PasswordRefused(WRONG, "v1"), 0.0)
+    assert isinstance(happen(suspended, Worked("v2"), 1.0), Healthy)
+    assert isinstance(happen(suspended, LimitReached(LIMIT, "v2"), 1.0), Paused)
 
 
 def test_a_paused_account_says_for_how_long_and_why() -> None:
-    objection = against(happen(Healthy(), LimitReached(LIMIT), 0.0), at=5.0)
+    objection = against(happen(Healthy(), LimitReached(LIMIT, "v1"), 0.0), at=5.0)
     assert objection is not None
     assert objection.text.startswith(
         "Account anna is paused for another 55 s, because smtp.ionos.example asked for less"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiosmtplib.protocol import SMTPProtocol
 
 from senderproxy.delivery.replies import NotOpened, Trouble
 from senderproxy.delivery.session import Session
@@ -367,3 +368,11 @@ async def test_whoever_gives_up_waiting_for_a_session_leaves_no_connection_behin
             await asyncio.wait((opening,), timeout=0.05)
         assert opening.cancelled() or isinstance(opening.result(), NotOpened)
         await twin.wait_until(lambda twin: twin.open_connections == 0)
+
+
+async def test_the_one_private_name_of_aiosmtplib_that_is_read_is_still_there() -> None:
+    protocol = SMTPProtocol()
+    assert getattr(protocol, "_buffer", None) == b""
+    protocol.connection_made(asyncio.Transport())
+    protocol.data_received(b"220 hello\r\n250 and another\r\n")
+    assert protocol._buffer == b"250 and another\r\n"

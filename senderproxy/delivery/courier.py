@@ -1,0 +1,469 @@
+"""SmtpCourier: one message to one account's upstream, and what became of it for each recipient.
+
+Promises: a message leaves on a session of the account it was routed to, with the secret of this moment, or not at all.
+A session lost before the final dot is replaced once, unseen; after the dot nothing is sent again. An account whose
+password was refused, or whose provider asked for less, is left alone until that is over. One log line per attempt.
+Leaves to others: whose account (routing), what the client is told (relay.verdict).
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from senderproxy.clock import Clock
+from senderproxy.delivery import health, replies
+from senderproxy.delivery.health import Health, Healthy, LimitReached, Occurrence, PasswordRefused, Resumed, Worked
+from senderproxy.delivery.pool import Key, Loan, Order, Pool
+from senderproxy.delivery.quota import Grant, NoRoom, Quota
+from senderproxy.delivery.replies import NotOpened, Trouble
+from senderproxy.delivery.reuse import Terms
+from senderproxy.delivery.session import Answered, Broken, Patience, Session, open_session
+from senderproxy.delivery.tls import Contexts
+from senderproxy.errors import SenderproxyError
+from senderproxy.log import event
+from senderproxy.mail.address import ForwardPath
+from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.message import Message
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
+from senderproxy.mail.reply import Reply, reply
+from senderproxy.relay.ports import Accounts, Courier
+from senderproxy.routing.account import Account, Credential
+from senderproxy.routing.provider import Provider
+from senderproxy.routing.route import Route
+
+_log: Final = logging.getLogger("senderproxy.delivery")
+
+Outcomes: TypeAlias = Mapping[ForwardPath, Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class LoginOk:
+    """The upstream took the login."""
+
+    smarthost: str
+    mechanism: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRefused:
+    """It did not."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """It could not be asked, or gave no clear answer: no connection, no TLS, no AUTH that we speak, a limit."""
+
+    reply: Reply
+
+
+LoginVerdict: TypeAlias = LoginOk | LoginRefused | Unreachable
+
+
+@dataclass(frozen=True, slots=True)
+class AccountHealth:
+    """One account as `senderproxy status` shows it; plain values, ready for JSON. Counts are of recipients."""
+
+    account: str
+    login: str
+    state: str  # healthy, suspended or paused
+    words: str
+    since: str | None  # ISO 8601, UTC; None: since we started
+    sessions_busy: int
+    sessions_idle: int
+    waiting: int  # messages that wait for a session
+    delivered: int
+    deferred: int
+    failed: int
+    last_reply: str | None
+    messages_left: int | None  # this hour; None: no limit
+    recipients_left: int | None
+
+
+class _Desk:
+    """What we know and hold of one account."""
+
+    def __init__(self, account: Account, clock: Clock) -> None:
+        self.account = account
+        self.provider: Provider | None = None  # the last message's
+        self.health: Health = Healthy()
+        self.quota = Quota()
+        self.pool = Pool(account.id, clock)
+        self.delivered = self.deferred = self.failed = 0
+        self.last_reply: Reply | None = None
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What the log is to say of one attempt."""
+
+    tag: str
+    started: float
+    sessions: int = 0
+    loan: Loan | None = None
+
+
+class SmtpCourier(Courier):
+    """relay.ports.Courier over SMTP submission."""
+
+    def __init__(self, accounts: Accounts, patience: Patience, hostname: str, clock: Clock) -> None:
+        self.patience = patience  # may be changed: holds for sessions opened from then on
+        self._accounts = accounts
+        self._hostname = hostname
+        self._clock = clock
+        self._contexts = Contexts()
+        self._desks: dict[str, _Desk] = {}
+        self._under_way = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._closing = False
+
+    # --- relay.ports.Courier ---
+
+    async def deliver(self, route: Route, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:
+        """See relay.ports.Courier. A cancellation that comes after the final dot gives way to the outcomes."""
+        desk = self._desk(route.account)
+        desk.provider = route.provider
+        attempt = _Attempt(tag, self._clock.monotonic())
+        self._under_way += 1
+        self._quiet.clear()
+        outcomes: Outcomes | None = None
+        try:
+            outcomes = await self._attempt(desk, route, envelope, message, attempt)
+            return outcomes
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
+            self._report(desk, attempt, outcomes)
+
+    async def _attempt(
+        self, desk: _Desk, route: Route, envelope: Envelope, message: Message, attempt: _Attempt
+    ) -> Outcomes:
+        """All that may stand against it first, each with its reason; then the dialogue."""
+        account, provider, recipients = route.account, route.provider, envelope.recipients
+        if self._closing:
+            return _all(recipients, Deferred(reply(451, "4.3.2", "senderproxy is shutting down")))
+        credential = self._accounts.credential(account)
+        if credential is None or credential.login != account.login:
+            words = f"Account {account.id} was changed or removed at this moment"
+            return _all(recipients, Deferred(reply(451, "4.3.5", words)))
+        refusal = _over_the_limits(provider, envelope, message)
+        if refusal is not None:
+            return _all(recipients, Failed(refusal))
+        order = self._order(desk, provider, credential)
+        objection = order.objection()
+        if objection is not None:
+            return _all(recipients, Deferred(objection.reply))
+        grant = self._ask_quota(desk, provider, len(recipients))
+        if isinstance(grant, NoRoom):
+            return _all(recipients, _no_room(grant, account))
+        outcomes: Outcomes = {}
+        try:
+            outcomes = await self._transact(desk, order, envelope, message, attempt)
+        finally:
+            if not any(_may_count(outcome) for outcome in outcomes.values()):
+                desk.quota.give_back(grant)
+        return outcomes
+
+    async def _transact(
+        self, desk: _Desk, order: Order, envelope: Envelope, message: Message, attempt: _Attempt
+    ) -> Outcomes:
+        """On a warm session or a new one; and once more on a new one where only the session was at fault."""
+        while True:
+            again = attempt.sessions > 0
+            loan = await desk.pool.borrow(order, fresh=again)
+            if isinstance(loan, NotOpened):
+                return _all(envelope.recipients, Deferred(loan.reply))
+            attempt.sessions += 1
+            attempt.loan = loan
+            carried = loan.session.carried
+            try:
+                result = await loan.session.transact(envelope, message, warm=loan.warm)
+            except BaseException:
+                desk.pool.give_back(loan)
+                raise
+            worn = carried > 0 and any(health.is_session_limit(said) for said in result.said)
+            if worn:
+                desk.pool.learn_messages(carried)
+            desk.pool.give_back(loan, worn=worn)
+            lost = isinstance(result, Broken) and loan.warm
+            if again or _may_be_taken(result) or not (worn or lost):
+                return self._conclude(desk, envelope, result, loan.key.version)
+            event(_log, logging.INFO, "session replaced", id=attempt.tag, account=desk.account.id, reply=_words(result))
+
+    def _conclude(self, desk: _Desk, envelope: Envelope, result: Answered | Broken, version: str) -> Outcomes:
+        """The outcomes, and what the upstream's words mean for the account."""
+        limits = [said for said in result.said if health.is_account_limit(said)]
+        if limits:
+            self._note(desk, LimitReached(limits[0], version))
+        if isinstance(result, Broken):
+            desk.last_reply = result.reply
+            if result.dot_written:
+                return _all(envelope.recipients, Deferred(replies.unknown_fate(result.reply), maybe_taken=True))
+            return _all(envelope.recipients, Deferred(result.reply))
+        if result.said:
+            desk.last_reply = result.said[-1]
+        if any(isinstance(outcome, Delivered) for outcome in result.outcomes.values()):
+            self._note(desk, Worked(version))
+        return result.outcomes
+
+    # --- what else can be asked of it ---
+
+    def status(self) -> list[AccountHealth]:
+        """Every account, used or not, and how it does."""
+        try:
+            accounts = {account.id: account for account in self._accounts.directory().accounts}
+        except SenderproxyError:
+            accounts = {}
+        accounts |= {id_: desk.account for id_, desk in self._desks.items() if id_ not in accounts}
+        return [self._status(account, self._desks.get(id_)) for id_, account in sorted(accounts.items())]
+
+    def resume(self, account_id: str) -> bool:
+        """Forget what stands against an account; False where nothing did."""
+        desk = self._desks.get(account_id)
+        if desk is None or isinstance(desk.health, Healthy):
+            return False
+        self._note(desk, Resumed())
+        return True
+
+    async def verify(self, account: Account, provider: Provider, credential: Credential) -> LoginVerdict:
+        """Try the login: one AUTH on a session of its own, closed again. What comes of it counts for the account."""
+        desk = self._desk(account)
+        result = await self._open(account, provider, credential)
+        if isinstance(result, Session):
+            await result.quit()
+            if isinstance(desk.health, health.Suspended):
+                self._note(desk, Resumed())
+            return LoginOk(str(result.smarthost), result.mechanism)
+        self._login_failed(desk, credential.version, result)
+        if result.trouble is Trouble.PASSWORD:
+            return LoginRefused(result.reply)
+        return Unreachable(result.reply)
+
+    def drop_stale(self) -> None:
+        """Close idle sessions of accounts that are gone or have another secret by now; busy ones follow when done."""
+        try:
+            directory = self._accounts.directory()
+            for account_id, desk in list(self._desks.items()):
+                account = directory.by_id(account_id)
+                credential = self._accounts.credential(account) if account else None
+                desk.pool.retire(credential.version if credential else None)
+                if account is None and desk.pool.is_empty:
+                    del self._desks[account_id]
+        except SenderproxyError as fault:
+            event(_log, logging.WARNING, "accounts cannot be read, sessions kept", reason=fault.message)
+
+    async def close(self, grace: float) -> None:
+        """Take nothing new, let what is under way finish within the grace, then cut it. No session is left."""
+        self._closing = True
+        try:
+            async with asyncio.timeout(grace):
+                await self._quiet.wait()
+        except TimeoutError:
+            event(_log, logging.WARNING, "dialogues cut at the end of the grace", count=self._under_way)
+        await asyncio.gather(*(desk.pool.shut() for desk in self._desks.values()))
+        await self._quiet.wait()
+
+    # --- sessions ---
+
+    def _order(self, desk: _Desk, provider: Provider, credential: Credential) -> Order:
+        account = desk.account
+        limits = provider.limits
+        where = provider.smarthosts[0].host if provider.smarthosts else provider.name
+
+        def objection() -> NotOpened | None:
+            against = health.objection(
+                desk.health,
+                credential.version,
+                account_id=account.id,
+                login=credential.login,
+                smarthost=where,
+                monotonic=self._clock.monotonic(),
+            )
+            return None if against is None else NotOpened(Trouble.LOCAL, against)
+
+        async def opened() -> Session | NotOpened:
+            return await self._open(account, provider, credential)
+
+        return Order(
+            Key(account.id, credential.login, credential.version, provider.smarthosts, provider.mechanisms),
+            Terms(account.connections or limits.connections, limits.messages_per_connection, limits.idle_seconds),
+            open=opened,
+            objection=objection,
+            failed=lambda result: self._login_failed(desk, credential.version, result),
+            wait_seconds=self.patience.free_session,
+        )
+
+    async def _open(self, account: Account, provider: Provider, credential: Credential) -> Session | NotOpened:
+        """A session at the first of the provider's smarthosts that can be reached."""
+        failures: list[NotOpened] = []
+        for smarthost in provider.smarthosts:
+            result = await open_session(
+                smarthost,
+                provider.mechanisms,
+                credential,
+                hostname=self._hostname,
+                patience=self.patience,
+                contexts=self._contexts,
+            )
+            facts = {"account": account.id, "login": credential.login, "smarthost": smarthost}
+            if isinstance(result, Session):
+                event(_log, logging.INFO, "session opened", fault=None, **facts, mechanism=result.mechanism)
+                return result
+            event(
+                _log,
+                logging.WARNING,
+                "no session",
+                fault=None,
+                **facts,
+                reason=result.trouble.value,
+                reply=result.reply,
+            )
+            if result.trouble is Trouble.PASSWORD and result.said is not None:
+                named = health.refused_password(result.said, account.id, credential.login, str(smarthost))
+                return NotOpened(result.trouble, named, result.said)
+            if result.trouble is not Trouble.UNREACHABLE:
+                return result
+            failures.append(result)
+        if not failures:
+            words = f"Provider {provider.name} names no smarthost: set host in [providers.{provider.name}]"
+            return NotOpened(Trouble.UNFIT, reply(451, "4.3.5", words))
+        return replies.several(failures)
+
+    def _login_failed(self, desk: _Desk, version: str, result: NotOpened) -> None:
+        desk.last_reply = result.said or result.reply
+        if result.trouble is Trouble.PASSWORD:
+            self._note(desk, PasswordRefused(result.said or result.reply, version))
+        elif result.trouble is Trouble.LIMIT:
+            self._note(desk, LimitReached(result.said or result.reply, version))
+
+    def _note(self, desk: _Desk, what: Occurrence) -> None:
+        """The account's health follows from what happened; a change of its kind is worth a line in the log."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        before, desk.health = desk.health, health.after(desk.health, what, now=now, monotonic=monotonic)
+        if type(before) is not type(desk.health):
+            level = logging.INFO if isinstance(desk.health, Healthy) else logging.WARNING
+            words = health.words(desk.health, monotonic=monotonic)
+            event(_log, level, "account health changed", account=desk.account.id, health=words)
+
+    # --- small parts ---
+
+    def _desk(self, account: Account) -> _Desk:
+        desk = self._desks.setdefault(account.id, _Desk(account, self._clock))
+        desk.account = account
+        return desk
+
+    def _ask_quota(self, desk: _Desk, provider: Provider, recipients: int) -> Grant | NoRoom:
+        messages_per_hour, recipients_per_hour = _hourly(desk.account, provider)
+        return desk.quota.ask(
+            recipients,
+            messages_per_hour=messages_per_hour,
+            recipients_per_hour=recipients_per_hour,
+            now=self._clock.monotonic(),
+        )
+
+    def _status(self, account: Account, desk: _Desk | None) -> AccountHealth:
+        if desk is None:
+            return AccountHealth(
+                account.id, account.login, "healthy", "healthy", None, 0, 0, 0, 0, 0, 0, None, None, None
+            )
+        monotonic = self._clock.monotonic()
+        since = desk.health.since
+        messages, recipients = _hourly(account, desk.provider)
+        left = desk.quota.left(messages_per_hour=messages, recipients_per_hour=recipients, now=monotonic)
+        return AccountHealth(
+            account=account.id,
+            login=account.login,
+            state=type(desk.health).__name__.lower(),
+            words=health.words(desk.health, monotonic=monotonic),
+            since=since.isoformat(timespec="seconds") if since else None,
+            sessions_busy=desk.pool.busy,
+            sessions_idle=desk.pool.idle,
+            waiting=desk.pool.waiting,
+            delivered=desk.delivered,
+            deferred=desk.deferred,
+            failed=desk.failed,
+            last_reply=str(desk.last_reply) if desk.last_reply else None,
+            messages_left=left.messages,
+            recipients_left=left.recipients,
+        )
+
+    def _report(self, desk: _Desk, attempt: _Attempt, outcomes: Outcomes | None) -> None:
+        """Count, and write the attempt's line. No outcomes: it was cancelled, or a fault of ours came in between."""
+        facts: dict[str, object] = {"id": attempt.tag, "account": desk.account.id}
+        if attempt.loan is not None:
+            session = attempt.loan.session
+            facts |= {"login": attempt.loan.key.login, "smarthost": session.smarthost, "session": attempt.loan.number}
+            facts |= {"warm": attempt.loan.warm, "sessions": attempt.sessions}
+        facts["seconds"] = round(self._clock.monotonic() - attempt.started, 3)
+        if outcomes is None:
+            event(_log, logging.WARNING, "attempt broken off", fault=None, **facts)
+            return
+        counts = {kind: sum(isinstance(outcome, kind) for outcome in outcomes.values()) for kind in _COUNTED}
+        desk.delivered += counts[Delivered]
+        desk.deferred += counts[Deferred]
+        desk.failed += counts[Failed]
+        telling = next(
+            (o.reply for kind in (Failed, Deferred, Delivered) for o in outcomes.values() if isinstance(o, kind)), None
+        )
+        event(
+            _log,
+            logging.INFO if counts[Delivered] == len(outcomes) else logging.WARNING,
+            "upstream took it" if counts[Delivered] else "upstream did not take it",
+            fault=None,
+            **facts,
+            recipients=len(outcomes),
+            reply=telling,
+            maybe_taken=any(isinstance(o, Deferred) and o.maybe_taken for o in outcomes.values()) or None,
+        )
+
+
+_COUNTED: Final = (Delivered, Deferred, Failed)
+
+
+def _all(recipients: tuple[ForwardPath, ...], outcome: Outcome) -> Outcomes:
+    return dict.fromkeys(recipients, outcome)
+
+
+def _may_be_taken(result: Answered | Broken) -> bool:
+    """True where the upstream has the message, or may have it."""
+    if isinstance(result, Broken):
+        return result.dot_written
+    return any(_may_count(outcome) for outcome in result.outcomes.values())
+
+
+def _may_count(outcome: Outcome) -> bool:
+    return isinstance(outcome, Delivered) or (isinstance(outcome, Deferred) and outcome.maybe_taken)
+
+
+def _words(result: Answered | Broken) -> Reply:
+    return result.said[-1] if result.said else result.reply if isinstance(result, Broken) else reply(451, None)
+
+
+def _hourly(account: Account, provider: Provider | None) -> tuple[int | None, int | None]:
+    """Messages and recipients an hour: the account's own limit before the provider's."""
+    if provider is None:
+        return account.messages_per_hour, None
+    return account.messages_per_hour or provider.limits.messages_per_hour, provider.limits.recipients_per_hour
+
+
+def _over_the_limits(provider: Provider, envelope: Envelope, message: Message) -> Reply | None:
+    """What the provider is known not to take, so that it need not be asked."""
+    limits, count = provider.limits, len(envelope.recipients)
+    if limits.message_size is not None and message.size > limits.message_size:
+        return replies.too_large(message.size, limits.message_size, provider.name)
+    if limits.recipients_per_message is not None and count > limits.recipients_per_message:
+        return replies.too_many_recipients(count, limits.recipients_per_message, provider.name)
+    return None
+
+
+def _no_room(answer: NoRoom, account: Account) -> Outcome:
+    if answer.seconds is None:
+        return Failed(reply(554, "5.5.3", f"More than account {account.id} may send at all: {answer.limit}"))
+    wait = health.in_words(answer.seconds)
+    words = f"Account {account.id} has reached its limit of {answer.limit}; there is room again in {wait}"
+    return Deferred(reply(451, "4.7.1", words))

@@ -1,0 +1,115 @@
+"""An office around the courier: accounts in memory, a clock that can be moved on, a courier that is closed at the end."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from senderproxy.delivery.courier import SmtpCourier
+from senderproxy.delivery.session import Patience
+from senderproxy.mail.address import AddressPattern, parse_address
+from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.message import Message
+from senderproxy.mail.outcome import Outcome
+from senderproxy.routing.account import Account, Credential
+from senderproxy.routing.directory import AccountDirectory, Tier
+from senderproxy.routing.provider import Limits, Provider, Smarthost
+from senderproxy.routing.route import Route, Source
+from tests.senderproxy.delivery.letters import ANNA, BERT, BERTS_SECRET, HOSTNAME, SECRET, letter, to
+
+
+class MovedClock:
+    """The machine's clock, moved on by hand; what waits in real time still does."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.ahead)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+    def new_id(self) -> str:
+        return "23456789ABCD"
+
+
+class Drawer:
+    """relay.ports.Accounts in memory."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, Account] = {}
+        self._secrets: dict[str, tuple[str, str]] = {}
+        self._versions = 0
+
+    def add(self, account_id: str, login: str, secret: str, **more: object) -> Account:
+        address = parse_address(login)
+        account = Account(
+            account_id, login, "twin", address, (AddressPattern(address.local_part, address.domain),), **more
+        )  # type: ignore[arg-type]
+        self.accounts[account_id] = account
+        self.set_password(account_id, secret)
+        return account
+
+    def set_password(self, account_id: str, secret: str) -> None:
+        self._versions += 1
+        self._secrets[account_id] = (secret, f"v{self._versions}")
+
+    def remove(self, account_id: str) -> None:
+        del self.accounts[account_id], self._secrets[account_id]
+
+    def directory(self) -> AccountDirectory:
+        return AccountDirectory(self.accounts.values())
+
+    def credential(self, account: Account) -> Credential | None:
+        current = self.accounts.get(account.id)
+        return None if current is None else Credential(current.login, *self._secrets[account.id])
+
+
+@dataclass
+class Office:
+    """One courier and what it works with."""
+
+    courier: SmtpCourier
+    drawer: Drawer
+    clock: MovedClock
+    provider: Provider
+    sent: int = field(default=0)
+
+    def route(self, account_id: str = "anna") -> Route:
+        account = self.drawer.accounts[account_id]
+        return Route(account, self.provider, account.address, Source.FROM, Tier.EXACT)
+
+    async def send(
+        self, account_id: str = "anna", envelope: Envelope | None = None, message: Message | None = None
+    ) -> list[Outcome]:
+        """One message from the account's own address; the outcomes in the recipients' order."""
+        route = self.route(account_id)
+        envelope = envelope or replace(to(), reverse_path=route.account.address)
+        self.sent += 1
+        outcomes = await self.courier.deliver(route, envelope, message or letter(), tag=f"m{self.sent}")
+        assert list(outcomes) == list(envelope.recipients)
+        return list(outcomes.values())
+
+    async def send_one(self, account_id: str = "anna", text: str | None = None) -> Outcome:
+        """To one recipient."""
+        message = letter(text.encode() + b"\r\n") if text else None
+        (outcome,) = await self.send(account_id, message=message)
+        return outcome
+
+
+@asynccontextmanager
+async def office(
+    *smarthosts: Smarthost, patience: Patience | None = None, grace: float = 5.0, **limits: object
+) -> AsyncIterator[Office]:
+    """Anna and Bert, with one provider."""
+    drawer, clock = Drawer(), MovedClock()
+    drawer.add("anna", ANNA, SECRET)
+    drawer.add("bert", BERT, BERTS_SECRET)
+    provider = Provider("twin", smarthosts, limits=Limits(**limits))  # type: ignore[arg-type]
+    courier = SmtpCourier(drawer, patience or Patience(), HOSTNAME, clock)
+    try:
+        yield Office(courier, drawer, clock, provider)
+    finally:
+        await courier.close(grace)

@@ -1,0 +1,658 @@
+"""What an office notices of the courier: the right login, nothing twice, and plain words when it has to wait."""
+
+import asyncio
+import json
+import logging
+import random
+import socket
+from collections import Counter
+from dataclasses import asdict, replace
+
+import pytest
+
+from senderproxy.delivery.courier import LoginOk, LoginRefused, Unreachable
+from senderproxy.delivery.session import Patience
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Withheld
+from senderproxy.routing.provider import Security, Smarthost
+from senderproxy.twin.phrases import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, answer
+from senderproxy.twin.rules import Mailbox
+from senderproxy.twin.script import Append, Drop, Fault, Say, Script, Silence, Slow, Stage
+from senderproxy.twin.server import Twin
+from tests.senderproxy.delivery.letters import ANNA, BERT, HEADER, MAILBOXES, SETTINGS, letter, to, way_to
+from tests.senderproxy.delivery.office import Office, office
+
+PIPELINED = replace(SETTINGS, pipelining=True)
+
+
+def deferred(outcome: object) -> Deferred:
+    assert isinstance(outcome, Deferred), outcome
+    assert outcome.reply.is_transient
+    return outcome
+
+
+def status(o: Office, account_id: str = "anna") -> dict[str, object]:
+    return next(asdict(health) for health in o.courier.status() if health.account == account_id)
+
+
+# --- the right login -----------------------------------------------------------------------------------------------
+
+
+async def test_the_second_letter_goes_on_the_first_ones_session() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+        for _ in range(5):
+            assert isinstance(await o.send_one(), Delivered)
+        assert len(twin.logins()) == 1
+        assert len(twin.received) == 5
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["lock-step", "pipelined"])
+async def test_no_letter_ever_leaves_on_another_accounts_session(settings: object) -> None:
+    people = {f"p{number}@firma.example": f"geheim-{number}" for number in range(8)}
+    mailboxes = {login: Mailbox(secret) for login, secret in people.items()}
+    rng = random.Random(7)
+    async with Twin(replace(settings, mailboxes=mailboxes)) as twin, office(way_to(twin), connections=2) as o:  # type: ignore[type-var]
+        for login, secret in people.items():
+            o.drawer.add(login, login, secret)
+        letters = [login for login in people for _ in range(12)]
+        rng.shuffle(letters)
+        outcomes = await asyncio.gather(*(o.send_one(login, f"Brief {n}") for n, login in enumerate(letters)))
+        assert all(isinstance(outcome, Delivered) for outcome in outcomes)
+        assert Counter(taken.content for taken in twin.received) == Counter(
+            HEADER + f"Brief {n}\r\n".encode() for n in range(len(letters))
+        )
+        for taken in twin.received:
+            assert taken.login == taken.reverse_path
+        by_session: dict[int, set[str | None]] = {}
+        for taken in twin.received:
+            by_session.setdefault(taken.session, set()).add(taken.login)
+        assert all(len(logins) == 1 for logins in by_session.values())
+        assert max(twin.ledger.most_sessions_at_once.values()) <= 2
+
+
+async def test_two_accounts_with_the_same_login_keep_sessions_of_their_own() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+        o.drawer.add("annas-other", ANNA, MAILBOXES[ANNA].password)
+        await o.send_one("anna")
+        await o.send_one("annas-other")
+        assert len(twin.logins(ANNA)) == 2
+
+
+async def test_a_changed_password_takes_a_new_session_at_once() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+        await o.send_one()
+        twin.settings = replace(SETTINGS, mailboxes={**MAILBOXES, ANNA: Mailbox("geheim-neu")})
+        o.drawer.set_password("anna", "geheim-neu")
+        assert isinstance(await o.send_one(), Delivered)
+        assert [taken.session for taken in twin.received] == [1, 2]
+        assert twin.failed_logins() == 0
+        await twin.wait_until(lambda twin: twin.sessions[0].ended == "quit")
+
+
+async def test_a_session_that_is_busy_when_the_password_changes_finishes_and_is_not_used_again() -> None:
+    script = Script(Fault(Stage.DOT, Slow(0.2), session=1))
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+        first = asyncio.create_task(o.send_one())
+        await twin.wait_for(1)
+        o.drawer.set_password("anna", MAILBOXES[ANNA].password)
+        assert isinstance(await o.send_one(), Delivered)
+        assert isinstance(await first, Delivered)
+        await o.send_one()
+        assert [taken.session for taken in twin.received] == [1, 2, 2]
+        await twin.wait_until(lambda twin: twin.sessions[0].ended == "quit")
+
+
+async def test_an_account_that_changed_its_login_meanwhile_waits_rather_than_leave_as_somebody_else() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+        route = o.route("anna")
+        o.drawer.accounts["anna"] = replace(o.drawer.accounts["anna"], login=BERT)
+        outcomes = await o.courier.deliver(route, to(), letter(), tag="m")
+        assert "changed or removed" in deferred(*outcomes.values()).reply.text
+        assert twin.connections == 0
+
+
+async def test_an_account_that_was_removed_meanwhile_waits() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+        await o.send_one()
+        route = o.route("anna")
+        o.drawer.remove("anna")
+        o.courier.drop_stale()
+        await twin.wait_until(lambda twin: twin.sessions[0].ended == "quit")
+        deferred(*(await o.courier.deliver(route, to(), letter(), tag="m")).values())
+        assert twin.connections == 1
+
+
+async def test_dropping_what_is_stale_leaves_good_sessions_alone() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+        await o.send_one("anna")
+        await o.send_one("bert")
+        o.drawer.set_password("bert", "geheim-anders")
+        o.courier.drop_stale()
+        await twin.wait_until(lambda twin: twin.sessions[1].ended == "quit")
+        await o.send_one("anna")
+        assert twin.connections == 2
+
+
+# --- passwords -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_wrong_password_costs_one_failed_login_however_many_letters_wait() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin), connections=5) as o:
+        o.drawer.set_password("anna", "geheim-falsch")
+        for outcome in await asyncio.gather(*(o.send_one() for _ in range(20))):
+            text = deferred(outcome).reply.text
+            assert "account anna (anna@firma.example): 535 Authentication credentials invalid" in text
+            assert "senderproxy account set-password anna" in text
+        o.clock.ahead += 100_000
+        await o.send_one()
+        assert twin.failed_logins() == 1
+        assert twin.connections == 1
+        assert status(o)["state"] == "suspended"
+
+        assert isinstance(await o.send_one("bert"), Delivered)  # accounts fail alone
+
+        o.drawer.set_password("anna", MAILBOXES[ANNA].password)
+        assert isinstance(await o.send_one(), Delivered)
+        assert status(o)["state"] == "healthy"
+        assert twin.failed_logins() == 1
+
+
+async def test_a_password_changed_at_the_provider_costs_one_failed_login_while_an_old_session_still_works() -> None:
+    script = Script(Fault(Stage.DOT, Slow(0.3), session=1))
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin), connections=2) as o:
+        first = asyncio.create_task(o.send_one())
+        await twin.wait_for(1)
+        twin.settings = replace(SETTINGS, mailboxes={ANNA: Mailbox("geheim-neu")})
+        deferred(await o.send_one())
+        assert isinstance(await first, Delivered)
+        assert status(o)["state"] == "suspended"
+        deferred(await o.send_one())
+        assert twin.failed_logins() == 1
+
+
+async def test_a_resumed_account_tries_once_more() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+        o.drawer.set_password("anna", "geheim-falsch")
+        await o.send_one()
+        assert not o.courier.resume("bert")
+        assert not o.courier.resume("nobody")
+        assert o.courier.resume("anna")
+        await o.send_one()
+        await o.send_one()
+        assert twin.failed_logins() == 2
+
+
+async def test_a_password_that_is_verified_ends_a_suspension() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+        account = o.drawer.accounts["anna"]
+        twin.settings = replace(SETTINGS, mailboxes={ANNA: Mailbox("geheim-anders")})
+        await o.send_one()
+        assert status(o)["state"] == "suspended"
+        twin.settings = SETTINGS  # mended at the provider's
+        credential = o.drawer.credential(account)
+        assert credential is not None
+        verdict = await o.courier.verify(account, o.provider, credential)
+        assert verdict == LoginOk(str(way_to(twin)), "PLAIN")
+        assert isinstance(await o.send_one(), Delivered)
+
+
+async def test_verify_tells_refused_from_unreachable_and_leaves_no_session() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+        account = o.drawer.accounts["anna"]
+        o.drawer.set_password("anna", "geheim-falsch")
+        credential = o.drawer.credential(account)
+        assert credential is not None
+        verdict = await o.courier.verify(account, o.provider, credential)
+        assert isinstance(verdict, LoginRefused)
+        assert "535" in verdict.reply.text
+        assert twin.failed_logins() == 1
+        await o.send_one()  # what verify learnt counts
+        assert twin.failed_logins() == 1
+        await twin.wait_until(lambda twin: twin.open_connections == 0)
+        await twin.go_down()
+        verdict = await o.courier.verify(account, o.provider, credential)
+        assert isinstance(verdict, Unreachable)
+        assert "refused the connection" in verdict.reply.text
+
+
+# --- sessions that end ---------------------------------------------------------------------------------------------
+
+LOST = {
+    "421 at MAIL": Fault(Stage.MAIL, Say(answer(421, "idle for too long"), then_drop=True), session=1, transaction=2),
+    "dropped at MAIL": Fault(Stage.MAIL, Drop(), session=1, transaction=2),
+    "dropped at RCPT": Fault(Stage.RCPT, Drop(), session=1, transaction=2),
+    "dropped at DATA": Fault(Stage.DATA, Drop(), session=1, transaction=2),
+    "dropped in the message": Fault(Stage.BODY, Drop(), session=1, transaction=2),
+    "login forgotten": Fault(Stage.MAIL, Say(answer(530, "Authentication required")), session=1, transaction=2),
+    "out of step": Fault(Stage.MAIL, Say(answer(503, "Bad sequence of commands")), session=1, transaction=2),
+    "421 between letters": Fault(Stage.DOT, Append(b"421 bye\r\n"), session=1, transaction=1),
+    "session limit by 421": Fault(
+        Stage.MAIL, Say(answer(421, "4.7.0 too many messages in one session"), then_drop=True), session=1, transaction=2
+    ),
+}
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["lock-step", "pipelined"])
+@pytest.mark.parametrize("lost", LOST)
+async def test_a_warm_session_that_is_lost_is_replaced_unseen(settings: object, lost: str) -> None:
+    script = Script(LOST[lost])
+    async with Twin(settings, script) as twin, office(way_to(twin)) as o:  # type: ignore[arg-type]
+        assert isinstance(await o.send_one(text="eins"), Delivered)
+        large = letter(*(b"x" * 70 + b"\r\n" for _ in range(20_000)))
+        (outcome,) = await o.send(message=large)
+        assert isinstance(outcome, Delivered)
+        assert isinstance(await o.send_one(text="drei"), Delivered)
+        assert script.struck
+        assert [taken.size > 1_000_000 for taken in twin.received] == [False, True, False]
+        # A limit of one message on a session, once learnt, is kept from then on.
+        assert [taken.session for taken in twin.received] == (
+            [1, 2, 3] if lost.startswith("session limit") else [1, 2, 2]
+        )
+        assert status(o)["state"] == "healthy"
+
+
+async def test_a_session_the_provider_closed_while_idle_costs_nothing() -> None:
+    async with Twin(replace(SETTINGS, idle_seconds=0.1)) as twin, office(way_to(twin)) as o:
+        await o.send_one()
+        await twin.wait_until(lambda twin: twin.sessions[0].ended is not None)
+        assert isinstance(await o.send_one(), Delivered)
+        assert len(twin.received) == 2
+
+
+async def test_a_silent_warm_session_is_given_up_soon_and_replaced() -> None:
+    script = Script(Fault(Stage.MAIL, Silence(), session=1, transaction=2))
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin), patience=replace(Patience(), connect=0.5)) as o:
+        await o.send_one()
+        assert isinstance(await o.send_one(), Delivered)
+        assert twin.connections == 2
+
+
+async def test_it_is_replaced_once_and_not_for_ever() -> None:
+    script = Script(Fault(Stage.MAIL, Drop(), transaction=2), Fault(Stage.MAIL, Drop(), session=2))
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+        await o.send_one()
+        assert "closed the connection (stage: MAIL FROM)" in deferred(await o.send_one()).reply.text
+        assert twin.connections == 2
+
+
+async def test_a_fresh_session_that_is_lost_is_not_tried_again() -> None:
+    script = Script(Fault(Stage.DATA, Drop()))
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+        assert not deferred(await o.send_one()).maybe_taken
+        assert twin.connections == 1
+        assert status(o)["state"] == "healthy"
+
+
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("fault", [Drop(after_storing=True), Silence(after_storing=True)])
+async def test_a_lost_answer_to_the_dot_is_never_sent_again(warm: bool, fault: Drop | Silence) -> None:
+    script = Script(Fault(Stage.DOT, fault, transaction=2 if warm else 1))
+    patience = replace(Patience(), final_dot=0.3)
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin), patience=patience, messages_per_hour=10) as o:
+        if warm:
+            await o.send_one()
+        outcome = deferred(await o.send_one())
+        assert outcome.maybe_taken
+        assert str(outcome.reply).startswith("451 4.4.2")
+        assert "sent again, it may arrive twice" in outcome.reply.text
+        assert len(twin.received) == (2 if warm else 1)
+        assert twin.connections == 1
+        assert status(o)["messages_left"] == (8 if warm else 9)
+
+
+async def test_the_limit_of_messages_on_one_session_is_learnt() -> None:
+    async with Twin(replace(SETTINGS, messages_per_session=3)) as twin, office(way_to(twin)) as o:
+        for number in range(12):
+            assert isinstance(await o.send_one(text=str(number)), Delivered)
+        assert [taken.content for taken in twin.received] == [HEADER + f"{n}\r\n".encode() for n in range(12)]
+        assert [taken.session for taken in twin.received] == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
+        assert sum("451" in reply for session in twin.sessions for reply in session.replies) == 1
+        assert status(o)["state"] == "healthy"
+
+
+async def test_a_session_limit_that_strikes_on_a_fresh_session_is_told_not_repeated() -> None:
+    script = Script(Fault(Stage.MAIL, Say(answer(451, "Mails per session limit"))))
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+        assert "Mails per session limit" in deferred(await o.send_one()).reply.text
+        assert twin.connections == 1
+
+
+async def test_idle_sessions_are_closed_politely() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin), idle_seconds=0.2) as o:
+        await o.send_one()
+        assert status(o)["sessions_idle"] == 1
+        await twin.wait_until(lambda twin: twin.sessions[0].ended == "quit")
+        assert status(o)["sessions_idle"] == 0
+        assert isinstance(await o.send_one(), Delivered)
+
+
+async def test_the_providers_limit_of_messages_per_connection_is_kept() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin), messages_per_connection=2) as o:
+        for _ in range(5):
+            await o.send_one()
+        assert [taken.session for taken in twin.received] == [1, 1, 2, 2, 3]
+
+
+# --- more letters than sessions ------------------------------------------------------------------------------------
+
+
+async def test_letters_wait_for_a_free_session_in_the_order_of_coming() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin), connections=1) as o:
+        outcomes = await asyncio.gather(*(o.send_one(text=str(number)) for number in range(30)))
+        assert all(isinstance(outcome, Delivered) for outcome in outcomes)
+        assert [taken.content for taken in twin.received] == [HEADER + f"{n}\r\n".encode() for n in range(30)]
+        assert twin.connections == 1
+
+
+async def test_who_waits_too_long_is_told_so() -> None:
+    script = Script(Fault(Stage.DOT, Silence(), session=1))
+    patience = replace(Patience(), final_dot=1.0, free_session=0.2)
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin), patience=patience, connections=1) as o:
+        first = asyncio.create_task(o.send_one())
+        await twin.wait_until(lambda twin: "DATA" in twin.sessions[0].verbs if twin.sessions else False)
+        second = deferred(await o.send_one())
+        assert str(second.reply) == "451 4.3.2 All 1 sessions of account anna were busy for 0.2 s"
+        assert status(o)["waiting"] == 0
+        assert deferred(await first).maybe_taken
+
+
+async def test_a_provider_that_takes_fewer_sessions_than_we_thought_is_not_pressed() -> None:
+    too_many = Say(answer(421, "Too many connections"), then_drop=True)
+    script = Script(*(Fault(Stage.BANNER, too_many, session=number) for number in range(2, 9)))
+    script.add(Fault(Stage.DOT, Slow(0.1), session=1))
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin), connections=4) as o:
+        outcomes = await asyncio.gather(*(o.send_one() for _ in range(6)))
+        assert all(isinstance(outcome, Delivered) for outcome in outcomes)
+        assert twin.connections == 2
+        assert status(o)["state"] == "healthy"
+
+
+async def test_an_upstream_that_is_down_answers_everybody_at_once_and_comes_back() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+        await twin.go_down()
+        for outcome in await asyncio.gather(*(o.send_one() for _ in range(100))):
+            assert "refused the connection" in deferred(outcome).reply.text
+        await twin.come_back()
+        assert isinstance(await o.send_one(), Delivered)
+
+
+async def test_a_silent_upstream_is_asked_once_for_all_who_wait() -> None:
+    script = Script(Fault(Stage.BANNER, Silence()))
+    patience = replace(Patience(), greeting=0.3)
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin), patience=patience) as o:
+        for outcome in await asyncio.gather(*(o.send_one() for _ in range(50))):
+            assert "did not answer in time (stage: greeting)" in deferred(outcome).reply.text
+        assert twin.connections == 1
+
+
+async def test_the_next_smarthost_is_tried_where_the_first_cannot_be_reached() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        dead = Smarthost("127.0.0.1", taken.getsockname()[1], Security.IMPLICIT_TLS)
+        async with Twin(SETTINGS) as twin, office(dead, way_to(twin, Security.STARTTLS)) as o:
+            assert isinstance(await o.send_one(), Delivered)
+            o.drawer.set_password("bert", "geheim-falsch")
+            await o.send_one("bert")
+            assert twin.failed_logins() == 1
+            await o.courier.close(1)
+
+
+async def test_a_refused_password_is_not_tried_at_the_next_smarthost() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin), way_to(twin, Security.STARTTLS)) as o:
+        o.drawer.set_password("anna", "geheim-falsch")
+        await o.send_one()
+        assert twin.failed_logins() == 1
+
+
+async def test_smarthosts_that_are_all_unreachable_are_all_named() -> None:
+    with socket.socket() as one, socket.socket() as two:
+        ports = []
+        for each in (one, two):
+            each.bind(("127.0.0.1", 0))
+            ports.append(each.getsockname()[1])
+        async with office(*(Smarthost("127.0.0.1", port, Security.IMPLICIT_TLS) for port in ports)) as o:
+            text = deferred(await o.send_one()).reply.text
+            assert all(f"127.0.0.1:{port}" in text for port in ports)
+
+
+async def test_a_provider_without_a_host_says_what_is_missing() -> None:
+    async with office() as o:
+        assert "[providers.twin]" in deferred(await o.send_one()).reply.text
+
+
+# --- limits --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_rate_limit_pauses_the_account_and_no_connection_is_made_meanwhile() -> None:
+    settings = replace(SETTINGS, recipient_answers={"carl@elsewhere.example": SEND_LIMIT})
+    async with Twin(settings) as twin, office(way_to(twin), idle_seconds=5) as o:
+        assert deferred(await o.send_one()).reply.text == "Mail send limit exceeded."
+        said = twin.sessions[0].commands[:]
+        text = deferred(await o.send_one()).reply.text
+        assert "Account anna is paused for another 60 s" in text
+        assert "Mail send limit exceeded." in text
+        assert twin.sessions[0].commands == said
+        assert twin.connections == 1
+        assert status(o)["state"] == "paused"
+        assert isinstance(await o.send_one("bert"), Deferred)
+
+        o.clock.ahead += 61
+        await o.send_one()
+        assert "another 2 min" in deferred(await o.send_one()).reply.text
+
+        twin.settings = SETTINGS
+        o.clock.ahead += 121
+        assert isinstance(await o.send_one(), Delivered)
+        assert status(o)["state"] == "healthy"
+
+
+@pytest.mark.parametrize("stage", [Stage.BANNER, Stage.EHLO, Stage.AUTH, Stage.MAIL, Stage.DOT])
+async def test_a_421_from_a_fresh_session_pauses_the_account(stage: Stage) -> None:
+    script = Script(Fault(stage, Say(answer(421, "Rate limit reached. Please try again later"))))
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+        assert "Rate limit reached" in deferred(await o.send_one()).reply.text
+        assert status(o)["state"] == "paused"
+        await o.send_one()
+        assert twin.connections == 1
+
+
+@pytest.mark.parametrize(
+    "said", [answer(450, "4.2.0 Greylisted, try again in 300 seconds"), LOCAL_ERROR, answer(452, "4.2.2 over quota")]
+)
+async def test_one_recipients_trouble_does_not_stop_the_account(said: object) -> None:
+    settings = replace(SETTINGS, recipient_answers={"grey@elsewhere.example": said})
+    async with Twin(settings) as twin, office(way_to(twin)) as o:
+        deferred(*await o.send(envelope=to("grey@elsewhere.example")))
+        assert status(o)["state"] == "healthy"
+        assert isinstance(await o.send_one(), Delivered)
+        assert twin.connections == 1
+
+
+async def test_some_refused_recipients_hold_the_message_back_from_all() -> None:
+    settings = replace(SETTINGS, recipient_answers={"nobody@a.example": UNKNOWN_USER})
+    async with Twin(settings) as twin, office(way_to(twin)) as o:
+        outcomes = await o.send(envelope=to("carl@a.example", "nobody@a.example"))
+        assert outcomes[0] == Withheld()
+        assert isinstance(outcomes[1], Failed)
+        assert twin.received == []
+
+
+async def test_the_hourly_limit_is_kept_on_our_side() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin), messages_per_hour=2) as o:
+        assert isinstance(await o.send_one(), Delivered)
+        assert isinstance(await o.send_one(), Delivered)
+        text = deferred(await o.send_one()).reply.text
+        assert text.startswith("Account anna has reached its limit of 2 messages an hour; there is room again in 6")
+        assert isinstance(await o.send_one("bert"), Delivered)
+        assert status(o)["messages_left"] == 0
+        o.clock.ahead += 3700
+        assert isinstance(await o.send_one(), Delivered)
+        assert len(twin.received) == 4
+
+
+async def test_an_accounts_own_limit_goes_before_the_providers() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin), messages_per_hour=100) as o:
+        o.drawer.accounts["anna"] = replace(o.drawer.accounts["anna"], messages_per_hour=1)
+        assert isinstance(await o.send_one(), Delivered)
+        deferred(await o.send_one())
+
+
+async def test_a_letter_that_was_not_taken_does_not_count() -> None:
+    settings = replace(SETTINGS, recipient_answers={"nobody@a.example": UNKNOWN_USER})
+    async with Twin(settings) as twin, office(way_to(twin), messages_per_hour=1, recipients_per_hour=5) as o:
+        for _ in range(3):
+            assert isinstance((await o.send(envelope=to("nobody@a.example")))[0], Failed)
+        assert isinstance(await o.send_one(), Delivered)
+        assert status(o)["recipients_left"] == 4
+
+
+async def test_what_the_provider_never_takes_is_refused_before_it_is_asked() -> None:
+    limits = {"recipients_per_message": 2, "message_size": 100_000, "recipients_per_hour": 3}
+    async with Twin(SETTINGS) as twin, office(way_to(twin), **limits) as o:
+        for outcome in await o.send(envelope=to("a@a.example", "b@a.example", "c@a.example")):
+            assert isinstance(outcome, Failed)
+            assert (
+                str(outcome.reply) == "554 5.5.3 The message has 3 recipients, twin takes at most 2: send it in parts"
+            )
+        (outcome,) = await o.send(message=letter(b"x" * 200_000 + b"\r\n"))
+        assert isinstance(outcome, Failed)
+        assert str(outcome.reply).startswith("552 5.3.4 The message has 0.2 MB, twin takes at most 0.1 MB")
+        assert twin.connections == 0
+
+
+# --- going away ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA])
+async def test_a_client_that_goes_away_takes_the_session_with_it_and_the_next_letter_is_right(stage: Stage) -> None:
+    script = Script(Fault(stage, Silence(), session=1))
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin), connections=1) as o:
+        gone = asyncio.create_task(o.send_one(text="von Anna, abgebrochen"))
+        while not script.struck:
+            await asyncio.sleep(0)
+        waiting = asyncio.create_task(o.send_one(text="der naechste"))
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert isinstance(await waiting, Delivered)
+        assert [taken.content for taken in twin.received] == [HEADER + b"der naechste\r\n"]
+        assert [taken.session for taken in twin.received] == [2]
+
+
+async def test_a_client_that_goes_away_after_the_dot_hears_nothing_but_the_outcome_is_known() -> None:
+    script = Script(Fault(Stage.DOT, Slow(0.2)))
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+        under_way = asyncio.create_task(o.send_one())
+        await twin.wait_for(1)
+        under_way.cancel()
+        assert isinstance(await under_way, Delivered)
+        assert status(o)["delivered"] == 1
+        await o.send_one()
+        assert twin.connections == 1
+
+
+async def test_who_leaves_the_queue_leaves_no_gap() -> None:
+    script = Script(Fault(Stage.DOT, Slow(0.1)))
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin), connections=1) as o:
+        letters = [asyncio.create_task(o.send_one(text=str(number))) for number in range(6)]
+        await twin.wait_for(1)
+        letters[1].cancel()
+        letters[3].cancel()
+        outcomes = await asyncio.gather(*letters, return_exceptions=True)
+        assert [isinstance(outcome, Delivered) for outcome in outcomes] == [True, False, True, False, True, True]
+        assert len(twin.received) == 4
+        assert twin.connections == 1
+
+
+async def test_who_leaves_while_the_login_is_under_way_leaves_the_session_to_the_next() -> None:
+    script = Script(Fault(Stage.AUTH, Slow(0.2)))
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+        first = asyncio.create_task(o.send_one())
+        while not script.struck:
+            await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert isinstance(await o.send_one(), Delivered)
+        assert len(twin.logins()) == 1
+
+
+async def test_closing_says_goodbye_on_idle_sessions_and_takes_nothing_new() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+        await o.send_one("anna")
+        await o.send_one("bert")
+        await o.courier.close(1.0)
+        await twin.wait_until(lambda twin: [session.ended for session in twin.sessions] == ["quit", "quit"])
+        assert deferred(await o.send_one()).reply.text == "senderproxy is shutting down"
+
+
+async def test_closing_lets_what_is_under_way_finish() -> None:
+    script = Script(Fault(Stage.DOT, Slow(0.3)))
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+        under_way = asyncio.create_task(o.send_one())
+        await twin.wait_for(1)
+        await o.courier.close(5.0)
+        assert under_way.done()
+        assert isinstance(await under_way, Delivered)
+        await twin.wait_until(lambda twin: twin.sessions[0].ended == "quit")
+
+
+@pytest.mark.parametrize("stage", [Stage.HANDSHAKE, Stage.BANNER, Stage.AUTH, Stage.MAIL, Stage.DOT])
+async def test_closing_cuts_what_does_not_end(stage: Stage) -> None:
+    script = Script(Fault(stage, Silence(after_storing=True)))
+    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+        under_way = asyncio.create_task(o.send_one())
+        while not script.struck:
+            await asyncio.sleep(0)
+        await o.courier.close(0.05)
+        assert deferred(await under_way).maybe_taken == (stage is Stage.DOT)
+        await twin.wait_until(lambda twin: twin.open_connections == 0)
+
+
+# --- what can be seen ----------------------------------------------------------------------------------------------
+
+
+async def test_status_tells_of_every_account_in_values_that_json_takes() -> None:
+    settings = replace(SETTINGS, recipient_answers={"nobody@a.example": UNKNOWN_USER})
+    async with Twin(settings) as twin, office(way_to(twin), messages_per_hour=50) as o:
+        await o.send_one()
+        await o.send(envelope=to("nobody@a.example", "carl@a.example"))
+        told = json.loads(json.dumps([asdict(health) for health in o.courier.status()]))
+        assert told == [
+            {
+                "account": "anna", "login": ANNA, "state": "healthy", "words": "healthy", "since": None,
+                "sessions_busy": 0, "sessions_idle": 1, "waiting": 0, "delivered": 1, "deferred": 0, "failed": 1,
+                "last_reply": "550 Unknown User", "messages_left": 49, "recipients_left": None,
+            },
+            {
+                "account": "bert", "login": BERT, "state": "healthy", "words": "healthy", "since": None,
+                "sessions_busy": 0, "sessions_idle": 0, "waiting": 0, "delivered": 0, "deferred": 0, "failed": 0,
+                "last_reply": None, "messages_left": None, "recipients_left": None,
+            },
+        ]  # fmt: skip
+
+
+async def test_one_line_in_the_log_says_what_came_of_a_letter(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "senderproxy.delivery")
+    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+        await o.send_one()
+        lines = [record for record in caplog.records if record.getMessage() == "upstream took it"]
+        assert len(lines) == 1
+        fields = lines[0].__dict__["senderproxy_fields"]
+        assert fields["id"] == "m1"
+        assert fields["account"] == "anna"
+        assert fields["login"] == ANNA
+        assert str(fields["smarthost"]) == str(way_to(twin))
+        assert "completed: id=" in str(fields["reply"])
+
+
+async def test_no_password_is_in_any_line_even_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    asyncio.get_running_loop().set_debug(True)
+    async with Twin(replace(SETTINGS, mechanisms=("LOGIN",))) as twin, office(way_to(twin)) as o:
+        await o.send_one("anna")
+        o.drawer.set_password("bert", "geheim-falsch")
+        await o.send_one("bert")
+        assert twin.failed_logins() == 1
+    text = caplog.text + "".join(repr(record.__dict__) for record in caplog.records)
+    assert "geheim" not in text
+    assert "Z2VoZWlt" not in text  # the same in base64

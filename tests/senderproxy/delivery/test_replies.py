@@ -1,0 +1,165 @@
+"""What went wrong is put into words by values alone: for every fault a 4xx that says what a person can do."""
+
+import errno
+import socket
+import ssl
+
+import aiosmtplib
+import pytest
+
+from senderproxy.delivery import replies
+from senderproxy.delivery.replies import NotOpened, Stage, Trouble
+from senderproxy.mail.address import parse_address
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, Withheld
+from senderproxy.mail.reply import parse_reply, reply
+from senderproxy.routing.provider import Security, Smarthost
+
+IONOS = Smarthost("smtp.ionos.de", 465, Security.IMPLICIT_TLS)
+OWN = Smarthost("mail.office.example", 465, Security.IMPLICIT_TLS, "/etc/senderproxy/office-ca.pem")
+
+
+def verification(code: int, message: str) -> ssl.SSLCertVerificationError:
+    fault = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    fault.verify_code, fault.verify_message = code, message
+    return fault
+
+
+def ssl_fault(reason: str) -> ssl.SSLError:
+    fault = ssl.SSLError(1, f"[SSL: {reason}] {reason.lower()}")
+    fault.reason = reason
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "stage", "trouble", "status", "words"),
+    [
+        (OSError(errno.ECONNREFUSED, "x"), Stage.CONNECT, Trouble.UNREACHABLE, "4.4.1", "refused the connection"),
+        (OSError(errno.ENETUNREACH, "x"), Stage.CONNECT, Trouble.UNREACHABLE, "4.4.1", "no route"),
+        (OSError(errno.EHOSTUNREACH, "x"), Stage.CONNECT, Trouble.UNREACHABLE, "4.4.1", "no route"),
+        (OSError(errno.EPERM, "x"), Stage.CONNECT, Trouble.UNREACHABLE, "4.4.1", "firewall"),
+        (OSError(errno.EMFILE, "x"), Stage.CONNECT, Trouble.UNREACHABLE, "4.4.1", "LimitNOFILE="),
+        (OSError(errno.EIO, "I/O error"), Stage.CONNECT, Trouble.UNREACHABLE, "4.4.1", "I/O error"),
+        (TimeoutError(), Stage.CONNECT, Trouble.UNREACHABLE, "4.4.1", "(stage: connection)"),
+        (TimeoutError(), Stage.LOOK_UP, Trouble.UNREACHABLE, "4.4.1", "(stage: address look-up)"),
+        (socket.gaierror(-2, "Name not known"), Stage.LOOK_UP, Trouble.UNREACHABLE, "4.4.3", "is it spelt right?"),
+        (ConnectionResetError(), Stage.HANDSHAKE, Trouble.UNREACHABLE, "4.4.2", "older than 1.2"),
+        (ssl.SSLEOFError(), Stage.HANDSHAKE, Trouble.UNREACHABLE, "4.4.2", "closed the connection"),
+        (aiosmtplib.SMTPServerDisconnected("x"), Stage.AUTH, Trouble.UNREACHABLE, "4.4.2", "(stage: login)"),
+        (aiosmtplib.SMTPReadTimeoutError("x"), Stage.EHLO, Trouble.UNREACHABLE, "4.4.1", "(stage: EHLO)"),
+        (ssl_fault("WRONG_VERSION_NUMBER"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", 'security = "starttls"'),
+        (ssl_fault("UNSUPPORTED_PROTOCOL"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", "TLS 1.2"),
+        (
+            ssl_fault("SSLV3_ALERT_HANDSHAKE_FAILURE"),
+            Stage.HANDSHAKE,
+            Trouble.UNFIT,
+            "4.7.5",
+            "alert handshake failure",
+        ),
+        (verification(10, "certificate has expired"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", "expired"),
+        (verification(9, "certificate is not yet valid"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", "not valid yet"),
+        (verification(62, "Hostname mismatch"), Stage.STARTTLS, Trouble.UNFIT, "4.7.5", "another name"),
+        (verification(18, "self-signed"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", "ca_file"),
+        (verification(20, "unable to get local issuer"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", "ca_file"),
+        (verification(85, "Missing Authority Key Identifier"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", "Python 3.13"),
+        (
+            verification(92, "CA cert does not include key usage extension"),
+            Stage.HANDSHAKE,
+            Trouble.UNFIT,
+            "4.7.5",
+            "3.13",
+        ),
+        (verification(3, "unable to get certificate CRL"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", "CRL"),
+    ],
+)
+def test_whatever_stops_us_is_a_deferral_in_plain_words(
+    fault: BaseException, stage: Stage, trouble: Trouble, status: str, words: str
+) -> None:
+    result = replies.not_opened(fault, IONOS, stage)
+    assert result.trouble is trouble
+    assert result.reply.code == 451
+    assert str(result.reply.status) == status
+    assert words in result.reply.text
+    assert "smtp.ionos.de" in result.reply.text or "3.13" in words
+    assert len(result.reply.lines) == 1
+
+
+def test_a_fault_inside_aiosmtplibs_fault_is_the_one_that_is_told() -> None:
+    outer = aiosmtplib.SMTPConnectError("Error connecting")
+    outer.__cause__ = verification(10, "certificate has expired")
+    assert "expired" in replies.not_opened(outer, IONOS, Stage.HANDSHAKE).reply.text
+
+
+def test_who_signed_it_is_asked_of_the_file_that_was_named() -> None:
+    result = replies.not_opened(verification(20, "x"), OWN, Stage.HANDSHAKE)
+    assert "/etc/senderproxy/office-ca.pem" in result.reply.text
+
+
+def test_a_bug_is_not_dressed_up_as_an_answer() -> None:
+    with pytest.raises(ZeroDivisionError):
+        replies.not_opened(ZeroDivisionError(), IONOS, Stage.AUTH)
+    with pytest.raises(aiosmtplib.SMTPNotSupported):
+        replies.not_opened(aiosmtplib.SMTPNotSupported("x"), IONOS, Stage.AUTH)
+
+
+def test_a_refused_login_keeps_the_servers_words_and_is_a_deferral() -> None:
+    fault = aiosmtplib.SMTPAuthenticationError(535, "5.7.139 Authentication unsuccessful\nthe tenant says no")
+    result = replies.not_opened(fault, IONOS, Stage.AUTH)
+    assert result.trouble is Trouble.PASSWORD
+    assert "535 5.7.139 Authentication unsuccessful / the tenant says no" in result.reply.text
+
+
+def test_several_dead_smarthosts_make_one_line() -> None:
+    one = NotOpened(Trouble.UNREACHABLE, reply(451, "4.4.1", "a.example:465 is silent"))
+    two = NotOpened(Trouble.UNREACHABLE, reply(451, "4.4.1", "b.example:587 is silent"))
+    assert replies.several([one]) == one
+    assert replies.several([one, two]).reply.lines == ("a.example:465 is silent; b.example:587 is silent",)
+
+
+@pytest.mark.parametrize(
+    ("line", "stage", "kind", "shown"),
+    [
+        (b"250 2.1.5 Ok", Stage.RCPT, Delivered, "250 2.1.5 Ok"),
+        (b"251 User not local; will forward", Stage.RCPT, Delivered, "251 2.0.0 User not local; will forward"),
+        (b"550 Unknown User", Stage.RCPT, Failed, "550 5.1.0 Unknown User"),
+        (b"450 greylisted", Stage.RCPT, Deferred, "450 4.1.0 greylisted"),
+        (b"550 5.1.1 nobody", Stage.RCPT, Failed, "550 5.1.1 nobody"),
+        (b"550 Sender address is not allowed.", Stage.MAIL, Failed, "550 5.7.1 Sender address is not allowed."),
+        (b"553 Sender address rejected: not owned by user x", Stage.RCPT, Failed, "553 5.7.1 Sender address rejected"),
+        (b"554 no", Stage.FINAL_DOT, Failed, "554 5.6.0 no"),
+        (b"452 disk", Stage.FINAL_DOT, Deferred, "452 4.6.0 disk"),
+        (b"550 5.4.5 Daily user sending limit exceeded", Stage.MAIL, Deferred, "451 4.4.5 Daily"),
+        (b"421 4.4.2 bye", Stage.FINAL_DOT, Deferred, "451 4.4.2 bye"),
+        (b"503 Bad sequence of commands", Stage.DATA, Deferred, "451 4.7.1 Bad sequence of commands"),
+        (b"354 go on", Stage.RCPT, Deferred, "451 4.5.0 "),
+        (b"250 fine", Stage.DATA, Deferred, "451 4.5.0 "),
+    ],
+)
+def test_a_reply_means_one_thing_at_its_stage(line: bytes, stage: Stage, kind: type[Outcome], shown: str) -> None:
+    result = replies.outcome(parse_reply([line]), stage)
+    assert isinstance(result, kind)
+    assert not isinstance(result, Withheld)
+    assert str(result.reply).startswith(shown)
+
+
+def test_all_or_nothing_is_decided_before_the_message_is_sent() -> None:
+    anna, bert = parse_address("anna@a.example"), parse_address("bert@b.example")
+    ok, no = parse_reply([b"250 ok"]), parse_reply([b"550 no"])
+    assert replies.before_data((anna, bert), ok, (ok, ok)) is None
+    mixed = replies.before_data((anna, bert), ok, (ok, no))
+    assert mixed is not None
+    assert isinstance(mixed[anna], Withheld)
+    assert isinstance(mixed[bert], Failed)
+    refused = replies.before_data((anna, bert), no, ())
+    assert refused is not None
+    assert all(isinstance(outcome, Failed) for outcome in refused.values())
+
+
+def test_an_unknown_fate_warns_of_the_double() -> None:
+    told = replies.unknown_fate(replies.silence(IONOS, Stage.FINAL_DOT, 540.0))
+    assert str(told).startswith("451 4.4.2 smtp.ionos.de:465 was silent for 540 s (stage: end of message) - after")
+    assert "twice" in told.text
+
+
+@pytest.mark.parametrize(("octets", "words"), [(999, "1.0 kB"), (150_000_000, "150.0 MB"), (141_557_760, "141.6 MB")])
+def test_sizes_read_as_people_say_them(octets: int, words: str) -> None:
+    assert replies.megabytes(octets) == words
