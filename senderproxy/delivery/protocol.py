@@ -7,6 +7,7 @@ RFC 5321 section 4.2, RFC 2920.
 """
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -18,6 +19,7 @@ from senderproxy.routing.provider import Smarthost
 
 LINE_LIMIT: Final = 2048  # octets; RFC 5321 section 4.5.3.1.5 grants 512, some servers take more
 LINES_LIMIT: Final = 100
+_SHORT: Final = 80
 
 HIGH_WATER: Final = 256 * 1024  # octets we let wait in the transport before we stop reading the message
 LOW_WATER: Final = 64 * 1024
@@ -57,9 +59,15 @@ class ReplyReader:
             raise NoReplyError("no space after the code")
         lines, self._lines = self._lines, []
         try:
-            return parse_reply(lines)
+            return parse_reply(lines) if len(lines) > 1 or len(line) > _SHORT else _parse_again(line)
         except ValueError as error:
             raise NoReplyError(str(error)) from error
+
+
+@functools.lru_cache(maxsize=256)
+def _parse_again(line: bytes) -> Reply:
+    """Three of four replies are the same `250 OK` all day long."""
+    return parse_reply([line])
 
 
 class UpstreamProtocol(asyncio.Protocol):

@@ -323,9 +323,9 @@ def before_data(
     """None where all was taken and DATA may follow; else how it ends: nobody gets the message."""
     if mail.code // 100 != 2:
         return dict.fromkeys(recipients, outcome(mail, Stage.MAIL))
-    answers = [outcome(said, Stage.RCPT) for said in rcpts]
-    if all(isinstance(answer, Delivered) for answer in answers):
+    if all(said.code // 100 == 2 for said in rcpts):
         return None
+    answers = [outcome(said, Stage.RCPT) for said in rcpts]
     return {
         path: Withheld() if isinstance(answer, Delivered) else answer
         for path, answer in zip(recipients, answers, strict=True)
