@@ -1,0 +1,65 @@
+"""Disks that stop, fail or count at a chosen system call, and nothing else about them is changed."""
+
+import os
+import signal
+from collections.abc import Callable
+
+from vault._file import Disk
+
+CALLS = tuple(name for name in vars(Disk) if not name.startswith("_"))
+
+
+class WatchedDisk(Disk):
+    """Asks `before` ahead of every call, once armed. Writes come in small pieces, so that halves can be seen."""
+
+    def __init__(self, before: Callable[[int, str], None], piece: int = 300) -> None:
+        self.calls: list[str] = []
+        self.armed = False
+        self._before = before
+        self._piece = piece
+
+    def _tick(self, call: str) -> None:
+        if self.armed:
+            self.calls.append(call)
+            self._before(len(self.calls), call)
+
+
+def _watched(call: str) -> Callable[..., object]:
+    real = getattr(Disk, call)
+
+    def method(disk: WatchedDisk, *arguments: object) -> object:
+        disk._tick(call)
+        if call == "write":
+            file, content = arguments
+            arguments = (file, content[: disk._piece])  # type: ignore[index]
+        return real(disk, *arguments)
+
+    return method
+
+
+for _call in CALLS:
+    setattr(WatchedDisk, _call, _watched(_call))
+
+
+def killing(at: int) -> WatchedDisk:
+    """End this very process, without a word, ahead of the call of that number."""
+
+    def before(number: int, call: str) -> None:
+        if number == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return WatchedDisk(before)
+
+
+def failing(at: int, error: int, *, for_good: bool = False) -> WatchedDisk:
+    """Fail the call of that number, and with `for_good` all that follow."""
+
+    def before(number: int, call: str) -> None:
+        if number == at or (for_good and number > at):
+            raise OSError(error, os.strerror(error))
+
+    return WatchedDisk(before)
+
+
+def counting() -> WatchedDisk:
+    return WatchedDisk(lambda number, call: None)

@@ -1,0 +1,50 @@
+"""Sealed, named records in one file: the only door.
+
+Promises: records come back as they were put, or an error says why not; FORMAT.md says how the file is made.
+Leaves to others: what the records mean, where the file lies, who is asked for a passphrase.
+"""
+
+from vault._errors import (
+    Damage,
+    Damaged,
+    DiskTrouble,
+    Exists,
+    InUse,
+    Missing,
+    NoBackend,
+    NoSuchRecord,
+    NoSuchUnlock,
+    RolledBack,
+    TooNew,
+    Unsafe,
+    VaultError,
+    WouldLockOut,
+    WrongKey,
+)
+from vault._keys import KeyFile, Keyring, Passphrase, Unlock
+from vault._store import Outside, Vault, WayIn
+
+__all__ = [
+    "Damage",
+    "Damaged",
+    "DiskTrouble",
+    "Exists",
+    "InUse",
+    "KeyFile",
+    "Keyring",
+    "Missing",
+    "NoBackend",
+    "NoSuchRecord",
+    "NoSuchUnlock",
+    "Outside",
+    "Passphrase",
+    "RolledBack",
+    "TooNew",
+    "Unlock",
+    "Unsafe",
+    "Vault",
+    "VaultError",
+    "WayIn",
+    "WouldLockOut",
+    "WrongKey",
+]

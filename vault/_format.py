@@ -1,0 +1,476 @@
+"""Bytes to parts and back, exactly as FORMAT.md says: what stands in the clear, and how sealed parts are laid out.
+
+Promises: what `read_sheet` accepts, `Sheet.render` gives back byte for byte, so one vault has one spelling only.
+Everything else is refused as Damaged or TooNew; whatever the bytes, nothing else is raised.
+Leaves to others: keys, seals, whether the parts are authentic (_seal), files (_file).
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from vault._errors import Damage, Damaged, TooNew
+
+VERSION: Final = 1
+
+# Limits a reader enforces before it spends memory or time on what a file claims.
+MAX_FILE: Final = 64 * 1024 * 1024
+MAX_HEADER: Final = 64 * 1024
+MAX_STANZAS: Final = 32
+MAX_PASSPHRASES: Final = 8  # each costs a stretching for a passphrase that does not fit
+MAX_GENERATION: Final = 2**63 - 1
+MAX_NAME: Final = 255
+MAX_RECORD: Final = 1024 * 1024
+
+ID_BYTES: Final = 16
+SALT_BYTES: Final = 32
+KEY_BYTES: Final = 32
+TAG_BYTES: Final = 16
+MAC_BYTES: Final = 32
+WRAPPED_BYTES: Final = KEY_BYTES + TAG_BYTES
+STEP: Final = 256  # sealed parts grow in these steps, so that a length tells little
+
+_MAGIC: Final = b"vault/v"
+_VERSION_LINE: Final = re.compile(rb"vault/v([1-9][0-9]{0,8})\n")
+_WHOLE_LINE: Final = re.compile(rb"whole (0|[1-9][0-9]{0,9}) ([A-Za-z0-9+/]{43}=)\n")
+_OPENING_LINES: Final = 96  # the longest that the two lines above can be
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,18}")
+_LABEL: Final = re.compile(r"[A-Za-z0-9._@:+/-]{1,64}")
+_KIND: Final = re.compile(r"[a-z0-9-]{1,32}")
+_ARGUMENT: Final = re.compile(r"[!-~]{1,512}")
+
+
+class Kind(StrEnum):
+    """The ways to unlock that this version knows, as they stand in the file."""
+
+    ARGON2ID = "passphrase-argon2id"
+    SCRYPT = "passphrase-scrypt"
+    KEY_FILE = "key-file"
+    KEYRING = "keyring"
+
+
+@dataclass(frozen=True, slots=True)
+class Argon2idCost:
+    """RFC 9106. The caps bound what a forged file can make us spend: 256 MiB, a few seconds."""
+
+    passes: int
+    kibibytes: int
+    lanes: int
+
+    def kind(self) -> Kind:
+        return Kind.ARGON2ID
+
+    def too_much(self) -> str | None:
+        """Say which figure no honest writer uses, if one is."""
+        if not 1 <= self.passes <= 10:
+            return f"{self.passes} passes of Argon2id"
+        if not 1 <= self.lanes <= 16:
+            return f"{self.lanes} lanes of Argon2id"
+        if not 8 * self.lanes <= self.kibibytes <= 256 * 1024:
+            return f"{self.kibibytes} KiB of memory for Argon2id"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ScryptCost:
+    """RFC 7914, with N given as its binary logarithm."""
+
+    log2_n: int
+    r: int
+    p: int
+
+    def kind(self) -> Kind:
+        return Kind.SCRYPT
+
+    def too_much(self) -> str | None:
+        """Say which figure no honest writer uses, if one is."""
+        if not 1 <= self.log2_n <= 18:
+            return f"2^{self.log2_n} rounds of scrypt"
+        if self.r != 8 or not 1 <= self.p <= 4:
+            return f"r={self.r}, p={self.p} for scrypt"
+        return None
+
+
+Cost: TypeAlias = Argon2idCost | ScryptCost
+
+
+@dataclass(frozen=True, slots=True)
+class PassphraseLock:
+    """The data key under a stretched passphrase."""
+
+    cost: Cost
+    salt: bytes
+    wrapped: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLock:
+    """The data key under a random secret that is kept elsewhere: in a key file, in the system's keyring."""
+
+    kind: Kind
+    salt: bytes
+    wrapped: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownLock:
+    """A way to unlock from a later day: carried along unread, so that writing does not take it from its owner."""
+
+    kind: str
+    arguments: tuple[str, ...]
+    wrapped: bytes
+
+
+Lock: TypeAlias = PassphraseLock | KeyLock | UnknownLock
+
+
+@dataclass(frozen=True, slots=True)
+class Stanza:
+    """One way to open the vault, under a label that people use to speak of it."""
+
+    label: str
+    lock: Lock
+
+    def head(self) -> str:
+        """The stanza's first line without its line end: all of it but the wrapped key."""
+        match self.lock:
+            case PassphraseLock(cost, salt, _):
+                words: Sequence[object] = (cost.kind(), self.label, *astuple(cost), to_base64(salt))
+            case KeyLock(kind, salt, _):
+                words = (kind, self.label, to_base64(salt))
+            case UnknownLock(kind, arguments, _):
+                words = (kind, self.label, *arguments)
+        return " ".join(["->", *map(str, words)])
+
+    def render(self) -> str:
+        return f"{self.head()}\n{to_base64(self.lock.wrapped)}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands in the clear."""
+
+    vault_id: bytes
+    generation: int
+    salt: bytes
+    stanzas: tuple[Stanza, ...]
+
+    def render(self) -> bytes:
+        """The bytes the header's MAC covers, but for the version line."""
+        lines = [
+            f"id {to_base64(self.vault_id)}\n",
+            f"generation {self.generation}\n",
+            f"salt {to_base64(self.salt)}\n",
+            *(stanza.render() for stanza in self.stanzas),
+            "---",
+        ]
+        return "".join(lines).encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A vault taken apart, still sealed."""
+
+    header: Header
+    mac: bytes
+    index: bytes
+    frames: bytes
+
+    def render(self) -> bytes:
+        mac = to_base64(self.mac).encode("ascii")
+        head = self.header.render() + b" " + mac + b"\n"
+        rest = head + struct.pack(">I", len(self.index)) + self.index + self.frames
+        return version_line() + _whole_line(VERSION, rest) + rest
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """A record's name and the length of its sealed frame."""
+
+    name: str
+    frame_length: int
+
+
+def version_line(version: int = VERSION) -> bytes:
+    return _MAGIC + str(version).encode("ascii") + b"\n"
+
+
+def _whole_line(version: int, rest: bytes) -> bytes:
+    """Length and digest of all that follows: tells an accident from a wrong key, and is no defence against malice."""
+    digest = hashlib.sha256(version_line(version) + rest).digest()
+    return f"whole {len(rest)} {to_base64(digest)}\n".encode("ascii")
+
+
+# ---- reading ----
+
+
+def read_sheet(content: bytes) -> Sheet:
+    """Take a file apart. Only what `Sheet.render` could have written comes through."""
+    rest = _whole_rest(content)
+    end = rest.find(b"\n--- ", 0, MAX_HEADER)
+    line_end = rest.find(b"\n", end + 1)
+    if end < 0 or line_end < 0:
+        raise _malformed("the header has no end")
+    header = _read_header(_ascii(rest[:end]).split("\n"))
+    mac = from_base64(_ascii(rest[end + 5 : line_end]), "the header's MAC", MAC_BYTES)
+    index, frames = _split_body(rest[line_end + 1 :])
+    sheet = Sheet(header, mac, index, frames)
+    if sheet.render() != content:
+        raise _malformed("it is not written the one way a vault is written")
+    return sheet
+
+
+def _whole_rest(content: bytes) -> bytes:
+    """Check the two opening lines, which every version of the format shares, and give what follows them."""
+    if len(content) > MAX_FILE:
+        raise _malformed(f"it is larger than {MAX_FILE // 2**20} MiB")
+    opening = content[:_OPENING_LINES]
+    version = _VERSION_LINE.match(opening)
+    whole = version and _WHOLE_LINE.match(opening, version.end())
+    if not version or not whole:
+        raise _not_opened(opening)
+    rest = content[whole.end() :]
+    promised = int(whole[1])
+    if len(rest) < promised:
+        raise Damaged(f"truncated: {promised - len(rest)} bytes are missing at its end", damage=Damage.TRUNCATED)
+    if len(rest) > promised:
+        raise Damaged(f"{len(rest) - promised} bytes too many at its end", damage=Damage.TRAILING)
+    number = int(version[1])
+    if _whole_line(number, rest) != whole[0]:
+        raise Damaged("its content is not what was written", damage=Damage.ALTERED)
+    if number > VERSION:
+        raise TooNew(
+            f"written in version {number} of the vault format; this program knows version {VERSION}",
+            hint="Upgrade this program. To go on with this one, restore a backup that it wrote itself.",
+        )
+    return rest
+
+
+def _not_opened(opening: bytes) -> Damaged:
+    """Say of a file without a vault's opening whether it is the stump of one, or something else altogether."""
+    if not opening:
+        return Damaged("truncated: it is empty", damage=Damage.TRUNCATED)
+    if opening[: len(_MAGIC)] != _MAGIC[: len(opening)]:
+        return _malformed("this is not a vault")
+    if len(opening) < _OPENING_LINES and opening.count(b"\n") < 2:
+        return Damaged("truncated within its first two lines", damage=Damage.TRUNCATED)
+    return _malformed("its first two lines cannot be read")
+
+
+def _read_header(lines: list[str]) -> Header:
+    if len(lines) < 5 or len(lines) % 2 == 0:
+        raise _malformed("the header lacks lines")
+    stanzas = tuple(_read_stanza(head, wrapped) for head, wrapped in zip(lines[3::2], lines[4::2], strict=True))
+    if problem := stanzas_problem(stanzas):
+        raise _malformed(problem)
+    generation = _number(_field(lines[1], "generation"))
+    if not 1 <= generation <= MAX_GENERATION:
+        raise _malformed("no such generation can be")
+    return Header(
+        vault_id=from_base64(_field(lines[0], "id"), "the vault's id", ID_BYTES),
+        generation=generation,
+        salt=from_base64(_field(lines[2], "salt"), "the salt", SALT_BYTES),
+        stanzas=stanzas,
+    )
+
+
+def stanzas_problem(stanzas: Sequence[Stanza]) -> str | None:
+    """Why a vault cannot have these ways to unlock together, or None."""
+    if len({stanza.label for stanza in stanzas}) < len(stanzas):
+        return "two ways to unlock bear the same label"
+    if len(stanzas) > MAX_STANZAS:
+        return f"more than {MAX_STANZAS} ways to unlock"
+    if sum(isinstance(stanza.lock, PassphraseLock) for stanza in stanzas) > MAX_PASSPHRASES:
+        return f"more than {MAX_PASSPHRASES} passphrases"
+    return None
+
+
+def _field(line: str, name: str) -> str:
+    if not line.startswith(f"{name} "):
+        raise _malformed(f"the header's {name} is not where it should be")
+    return line[len(name) + 1 :]
+
+
+def _read_stanza(head: str, wrapped_line: str) -> Stanza:
+    arrow, kind, label, *arguments = head.split(" ") if head.count(" ") >= 2 else ("", "", "")
+    if arrow != "->" or not _KIND.fullmatch(kind) or not _LABEL.fullmatch(label):
+        raise _malformed("a way to unlock cannot be read")
+    wrapped = from_base64(wrapped_line, "a wrapped key")
+    lock = _read_lock(kind, arguments, wrapped)
+    if not isinstance(lock, UnknownLock) and len(wrapped) != WRAPPED_BYTES:
+        raise _malformed(f"the wrapped key of {label!r} has the wrong length")
+    return Stanza(label, lock)
+
+
+def _read_lock(kind: str, arguments: list[str], wrapped: bytes) -> Lock:
+    match kind, arguments:
+        case Kind.ARGON2ID, [passes, kibibytes, lanes, salt]:
+            argon2id = Argon2idCost(_number(passes), _number(kibibytes), _number(lanes))
+            return PassphraseLock(_affordable(argon2id), _salt(salt), wrapped)
+        case Kind.SCRYPT, [log2_n, r, p, salt]:
+            scrypt = ScryptCost(_number(log2_n), _number(r), _number(p))
+            return PassphraseLock(_affordable(scrypt), _salt(salt), wrapped)
+        case ((Kind.KEY_FILE | Kind.KEYRING), [salt]):
+            return KeyLock(Kind(kind), _salt(salt), wrapped)
+        case ((Kind.ARGON2ID | Kind.SCRYPT | Kind.KEY_FILE | Kind.KEYRING), _):
+            raise _malformed(f"a {kind} has too many or too few arguments")
+        case _:
+            return _unknown_lock(kind, arguments, wrapped)
+
+
+def _unknown_lock(kind: str, arguments: list[str], wrapped: bytes) -> UnknownLock:
+    if len(arguments) > 16 or not all(_ARGUMENT.fullmatch(argument) for argument in arguments):
+        raise _malformed("a way to unlock cannot be read")
+    return UnknownLock(kind, tuple(arguments), wrapped)
+
+
+def _affordable(cost: Cost) -> Cost:
+    if excess := cost.too_much():
+        raise _malformed(f"it asks for {excess}, which is outside what is allowed")
+    return cost
+
+
+def _salt(text: str) -> bytes:
+    return from_base64(text, "a salt", SALT_BYTES)
+
+
+def _number(text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise _malformed("a number is not written as a plain decimal")
+    return int(text)
+
+
+def _split_body(body: bytes) -> tuple[bytes, bytes]:
+    if len(body) < 4:
+        raise _malformed("the body is too short")
+    (length,) = struct.unpack_from(">I", body)
+    if not _is_frame_length(length) or length > len(body) - 4:
+        raise _malformed("the index's length cannot be right")
+    return body[4 : 4 + length], body[4 + length :]
+
+
+def _is_frame_length(length: int) -> bool:
+    return length > TAG_BYTES and (length - TAG_BYTES) % STEP == 0
+
+
+def split_frames(entries: Sequence[IndexEntry], frames: bytes) -> list[bytes]:
+    """Cut the body at the places the (authentic) index gives."""
+    if sum(entry.frame_length for entry in entries) != len(frames):
+        raise _malformed("the records are not as long as the index says")
+    cut, start = [], 0
+    for entry in entries:
+        cut.append(frames[start : start + entry.frame_length])
+        start += entry.frame_length
+    return cut
+
+
+# ---- the plaintext inside the seals ----
+
+
+def pack_record(body: bytes) -> bytes:
+    """Length, body, zeros up to the next step."""
+    return _padded(struct.pack(">I", len(body)) + body)
+
+
+def unpack_record(plain: bytes) -> bytes:
+    (length,) = struct.unpack_from(">I", plain) if len(plain) >= 4 else (-1,)
+    body = plain[4 : 4 + length]
+    if not 0 <= length <= MAX_RECORD or pack_record(body) != plain:
+        raise _malformed("a record is not laid out as records are")
+    return body
+
+
+def pack_index(entries: Iterable[IndexEntry]) -> bytes:
+    """Count, then each name with its frame's length, zeros up to the next step."""
+    parts = []
+    for entry in entries:
+        name = entry.name.encode("utf-8")
+        parts.append(struct.pack(">B", len(name)) + name + struct.pack(">I", entry.frame_length))
+    return _padded(struct.pack(">I", len(parts)) + b"".join(parts))
+
+
+def unpack_index(plain: bytes) -> list[IndexEntry]:
+    """Read the index; its names are in strictly rising order of their bytes, so none can stand there twice."""
+    entries: list[IndexEntry] = []
+    try:
+        (count,) = struct.unpack_from(">I", plain)
+        at = 4
+        for _ in range(count):
+            length = plain[at]
+            name = plain[at + 1 : at + 1 + length].decode("utf-8")
+            (frame_length,) = struct.unpack_from(">I", plain, at + 1 + length)
+            entries.append(IndexEntry(name, frame_length))
+            at += 5 + length
+    except (struct.error, IndexError, UnicodeDecodeError):
+        raise _malformed("the index cannot be read") from None
+    names = [entry.name for entry in entries]
+    if any(name_problem(name) for name in names) or not all(_is_frame_length(e.frame_length) for e in entries):
+        raise _malformed("the index holds what no index may hold")
+    if len(set(names)) < len(names):
+        raise _malformed("two records bear the same name")
+    if names != in_order(names) or pack_index(entries) != plain:
+        raise _malformed("the index is not written the one way an index is written")
+    return entries
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: name.encode("utf-8"))
+
+
+def name_problem(name: str) -> str | None:
+    """Why a record cannot bear this name, or None."""
+    try:
+        length = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return "a record's name must be encodable as UTF-8"
+    if not 1 <= length <= MAX_NAME:
+        return f"a record's name is 1 to {MAX_NAME} bytes long, not {length}"
+    if any(character < " " or character == "\x7f" for character in name):
+        return "a record's name holds no control characters"
+    return None
+
+
+def is_label(label: str) -> bool:
+    """Whether a way to unlock may bear this label."""
+    return _LABEL.fullmatch(label) is not None
+
+
+def _padded(plain: bytes) -> bytes:
+    return plain + bytes(-len(plain) % STEP)
+
+
+# ---- small change ----
+
+
+def to_base64(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")
+
+
+def from_base64(text: str, what: str, length: int | None = None) -> bytes:
+    """Decode RFC 4648 section 4 in its one canonical spelling, with padding."""
+    try:
+        value = binascii.a2b_base64(text.encode("ascii"), strict_mode=True) if text else b""
+    except (binascii.Error, UnicodeEncodeError):
+        raise _malformed(f"{what} is not base64") from None
+    if to_base64(value) != text:
+        raise _malformed(f"{what} is not in canonical base64")
+    if not value or (length is not None and len(value) != length):
+        raise _malformed(f"{what} has the wrong length")
+    return value
+
+
+def _ascii(raw: bytes) -> str:
+    try:
+        return raw.decode("ascii")
+    except UnicodeDecodeError:
+        raise _malformed("the header is not plain ASCII") from None
+
+
+def _malformed(what: str) -> Damaged:
+    return Damaged(what, damage=Damage.MALFORMED)
