@@ -341,9 +341,11 @@ def _open_lock(name: str, folder: int, disk: Disk) -> int:
     except FileNotFoundError:
         pass
     try:
-        return disk.open(name, _LOCK | os.O_CREAT | os.O_EXCL, folder)
+        file = disk.open(name, _LOCK | os.O_CREAT | os.O_EXCL, folder)
     except FileExistsError:
         return disk.open(name, _LOCK, folder)  # another writer was quicker
+    disk.fchmod(file, _PRIVATE)  # whatever the umask left
+    return file
 
 
 def _check_lock(lock: Path, status: os.stat_result, owner: os.stat_result) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vault import Damage, Damaged, TooNew
+from vault import Damaged, TooNew
 from vault._format import (
     MAX_FILE,
     Argon2idCost,
@@ -99,10 +99,9 @@ def test_passwords_of_all_usual_lengths_take_the_same_room() -> None:
 def test_any_plaintext_is_a_record_in_its_one_spelling_or_damaged(plain: bytes) -> None:
     try:
         body = unpack_record(plain)
-    except Damaged as damaged:
-        assert damaged.damage is Damage.MALFORMED
-    else:
-        assert pack_record(body) == plain
+    except Damaged:
+        return
+    assert pack_record(body) == plain
 
 
 @given(st.lists(st.tuples(names, st.integers(1, 5)), max_size=12, unique_by=lambda pair: pair[0]))
