@@ -238,9 +238,9 @@ def _whole_rest(content: bytes) -> bytes:
     rest = content[whole.end() :]
     promised = int(whole[1])
     if len(rest) < promised:
-        raise Damaged(f"truncated: {promised - len(rest)} bytes are missing at its end", damage=Damage.TRUNCATED)
+        raise Damaged(f"truncated: bytes missing at its end: {promised - len(rest)}", damage=Damage.TRUNCATED)
     if len(rest) > promised:
-        raise Damaged(f"{len(rest) - promised} bytes too many at its end", damage=Damage.TRAILING)
+        raise Damaged(f"bytes too many at its end: {len(rest) - promised}", damage=Damage.TRAILING)
     number = int(version[1])
     if _whole_line(number, rest) != whole[0]:
         raise Damaged("its content is not what was written", damage=Damage.ALTERED)

@@ -1,0 +1,36 @@
+"""The vault is a library of its own: it and its tests do without the program that uses it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+WITHOUT_SENDERPROXY = """
+import sys, pytest
+sys.modules["senderproxy"] = None  # from here on importing it fails
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_all_tests_of_the_vault_pass_where_senderproxy_cannot_be_imported(tmp_path: Path) -> None:
+    no_caches = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "vault", tmp_path / "vault", ignore=no_caches)
+    shutil.copytree(ROOT / "tests" / "vault", tmp_path / "tests" / "vault", ignore=no_caches)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow\npythonpath = .\n")
+    options = ["-q", "-x", "--import-mode=importlib", "-p", "no:cacheprovider", "-m", "not slow", "tests/vault"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_SENDERPROXY, *options],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert str(ROOT) not in done.stdout
