@@ -1,0 +1,122 @@
+"""The providers we know by name, as data.
+
+Promises: nothing in here is a guess dressed as a fact. Where a provider does not publish something, the value is the
+one that cannot make things worse: one of the mailbox's own addresses as the sender (what is taken under that rule is
+taken under every other), no null reverse-path, few connections. The configuration overrides any of it.
+Leaves to others: what the upstream itself says when it is asked (delivery): its SIZE, its AUTH mechanisms.
+
+Hosts and ports, unless a line says otherwise: the autoconfiguration database of Thunderbird
+(github.com/thunderbird/autoconfig). Where both are offered, implicit TLS comes first (RFC 8314 section 3.3).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Final
+
+from senderproxy.routing.provider import Limits, LoginForm, Provider, Security, SenderRule, Smarthost
+
+IMPLICIT_TLS_PORT: Final = 465
+STARTTLS_PORT: Final = 587
+
+
+def smarthosts(host: str, *ports: int, ca_file: str | None = None) -> tuple[Smarthost, ...]:
+    """A host's submission servers: 465 speaks TLS from the first octet, any other port after STARTTLS."""
+    return tuple(Smarthost(host, port, _security(port), ca_file) for port in ports)
+
+
+def _security(port: int) -> Security:
+    return Security.IMPLICIT_TLS if port == IMPLICIT_TLS_PORT else Security.STARTTLS
+
+
+_UNPUBLISHED: Final = Limits(connections=2, idle_seconds=30.0)
+
+
+def _cautious(name: str, host: str, *ports: int, limits: Limits = _UNPUBLISHED) -> Provider:
+    """A provider whose rules for senders are stricter than a domain, or not published."""
+    return Provider(
+        name,
+        smarthosts(host, *(ports or (IMPLICIT_TLS_PORT, STARTTLS_PORT))),
+        sender_rule=SenderRule.ADDRESS,
+        limits=limits,
+    )
+
+
+# The sender's domain must be the mailbox's domain since 29 January 2024, the part before the @ is free; empty senders
+# are refused: ionos.com/help/email/general-topics/important-change-for-sending-emails-with-different-sender-addresses/
+# Whether header From is held to it as well is not published: we act as if it were.
+# At most 200 recipients in a message, and between 400 (mailboxes of less than a month) and 5000 recipients or 500
+# messages in an hour:
+# ionos.de/hilfe/e-mail/allgemeine-themen/welche-beschraenkungen-gibt-es-beim-versand-von-massenmails/
+# (in a mailbox's first two weeks it is 50, then 100: lower messages_per_hour for it).
+# Connections, messages in a session and the idle time it grants are not published; "451 Mails per session limit" is
+# learnt when it comes. User name: the whole address.
+_IONOS: Final = Provider(
+    "ionos-de",
+    smarthosts("smtp.ionos.de", IMPLICIT_TLS_PORT, STARTTLS_PORT),
+    sender_rule=SenderRule.DOMAIN,
+    limits=Limits(connections=2, idle_seconds=30.0, recipients_per_message=200, messages_per_hour=400),
+)
+
+
+def _like_ionos(name: str, host: str) -> Provider:
+    return replace(_IONOS, name=name, smarthosts=smarthosts(host, IMPLICIT_TLS_PORT, STARTTLS_PORT))
+
+
+_ALL: Final[Iterable[Provider]] = (
+    _IONOS,
+    _like_ionos("ionos-com", "smtp.ionos.com"),
+    _like_ionos("ionos-uk", "smtp.ionos.co.uk"),
+    _like_ionos("ionos-es", "smtp.ionos.es"),
+    _like_ionos("ionos-fr", "smtp.ionos.fr"),
+    _like_ionos("1und1", "smtp.1und1.de"),  # the older name of ionos-de
+    # IONOS hosted Exchange takes no other sender than the mailbox (same page as above), and 500 recipients; by the
+    # account's age 1 to 10 messages a minute: the lowest of these. STARTTLS only.
+    _cautious(
+        "ionos-exchange",
+        "smtp.exchange.ionos.eu",
+        STARTTLS_PORT,
+        limits=Limits(connections=2, idle_seconds=30.0, recipients_per_message=500, messages_per_hour=60),
+    ),
+    # The same platform as IONOS, with a stricter rule: `550 Sender address is not allowed.` at MAIL FROM for any but an
+    # address of one's own (github.com/infertux/zeyple issue 49).
+    _cautious("gmx", "mail.gmx.net"),
+    replace(_cautious("web.de", "smtp.web.de"), login_form=LoginForm.LOCAL_PART),
+    _cautious("mail.com", "smtp.mail.com"),
+    # EHLO showed LIMITS RCPTMAX=1000 MAILMAX=1000 (github.com/jstedfast/MailKit issue 1745). Sender rule not published.
+    _cautious(
+        "strato",
+        "smtp.strato.de",
+        limits=Limits(connections=2, messages_per_connection=1000, idle_seconds=30.0, recipients_per_message=1000),
+    ),
+    # Needs the separate "E-Mail-Passwort". Sender rule not published.
+    _cautious("t-online", "securesmtp.t-online.de"),
+    _cautious("hetzner", "mail.your-server.de", IMPLICIT_TLS_PORT),
+    # `550 envelope sender not allowed` (github.com/in2code-de/femanager issue 404).
+    _cautious("domainfactory", "sslout.df.eu"),
+    # OVH's Exchange: `550 5.7.60 SMTP; Client does not have permissions to send as this sender`.
+    _cautious("ovh", "ssl0.ovh.net", IMPLICIT_TLS_PORT),
+    _cautious("posteo", "posteo.de"),
+    _cautious("vodafone", "smtp.vodafonemail.de", IMPLICIT_TLS_PORT),
+    # Needs an app password. Another From than the account's or a verified alias is reported to be rewritten. At most
+    # 100 recipients in a message; 500 recipients a day, 2000 with Workspace: only kept as so many within an hour.
+    _cautious(
+        "gmail",
+        "smtp.gmail.com",
+        limits=Limits(connections=2, idle_seconds=30.0, recipients_per_message=100, recipients_per_hour=500),
+    ),
+    # No implicit TLS. The header From is checked at the end of DATA (`554 5.2.252 SendAsDenied`); three connections at
+    # once (`432 4.3.2 sender thread limit exceeded`), 30 messages a minute: learn.microsoft.com, "How to set up a
+    # multifunction device". Logging in with a password will be switched off by default after 2026 (`550 5.7.30`).
+    _cautious(
+        "m365",
+        "smtp.office365.com",
+        STARTTLS_PORT,
+        limits=Limits(connections=2, idle_seconds=30.0, messages_per_hour=1800),
+    ),
+    # Any other server. Has no host of its own: the configuration names it. A Postfix, Plesk or mailcow host that checks
+    # at all says `553 5.7.1 Sender address rejected: not owned by user ...`.
+    Provider("generic", (), sender_rule=SenderRule.ADDRESS, limits=_UNPUBLISHED),
+)
+
+PRESETS: Final[Mapping[str, Provider]] = MappingProxyType({provider.name: provider for provider in _ALL})
