@@ -214,7 +214,7 @@ def read_sheet(content: bytes) -> Sheet:
     """Take a file apart. Only what `Sheet.render` could have written comes through."""
     rest = _whole_rest(content)
     end = rest.find(b"\n--- ", 0, MAX_HEADER)
-    line_end = rest.find(b"\n", end + 1)
+    line_end = rest.find(b"\n", end + 1, MAX_HEADER)
     if end < 0 or line_end < 0:
         raise _malformed("the header has no end")
     header = _read_header(_ascii(rest[:end]).split("\n"))

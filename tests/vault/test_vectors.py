@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vault import make_vectors
+from tests.vault import make_vectors, second_reader
 from vault import Damaged, KeyFile, Keyring, Passphrase, TooNew, Unlock, Vault, WrongKey, _format
 from vault._seal import Secret
 
@@ -88,6 +88,24 @@ def test_vector(path: Path, tmp_path: Path) -> None:
                 Vault.open(vault, unlock=unlock)
         case _:
             pytest.fail(f"{path.name} expects what nobody knows")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_reader_written_from_the_format_page_alone_comes_to_the_same_end(path: Path) -> None:
+    case = read_case(path)
+    kind, _, value = case.unlock.partition(" ")
+    secret = value.encode() if kind == "passphrase" else base64.b64decode(value)
+    ends: dict[str, type[Exception]] = {
+        "damaged": ValueError,
+        "wrong-key": second_reader.NotOurKey,
+        "too-new": second_reader.TooNewForUs,
+    }
+    if case.expect == "ok":
+        vault_id, generation, records = second_reader.read(case.file, kind, secret)
+        assert (vault_id, str(generation), records) == (case.id, case.generation, case.records)
+    else:
+        with pytest.raises(ends[case.expect]):
+            second_reader.read(case.file, kind, secret)
 
 
 def test_the_vectors_can_be_made_again_to_the_byte() -> None:
