@@ -195,7 +195,7 @@ def replace(path: Path, content: bytes, *, expected: Fingerprint, keep_previous:
             raise
         try:
             step.make_it_last()
-        except OSError as error:
+        except BaseException as error:
             step.put_back(path, error)
             raise
         return written
@@ -235,7 +235,7 @@ class _Step:
             # sweeps it away.
             self._disk.unlink(self._spare, self._folder)
 
-    def put_back(self, path: Path, because: OSError) -> None:
+    def put_back(self, path: Path, because: BaseException) -> None:
         """What cannot be made to last must not be seen either: the caller will be told that nothing was saved."""
         try:
             if self._keep:
@@ -243,9 +243,9 @@ class _Step:
             self._disk.rename(self._spare, self._name, self._folder)
         except OSError as error:
             raise DiskTrouble(
-                f"the new content stands there but may not survive a power cut ({because.strerror}), "
-                f"and the old could not be put back ({error.strerror})",
-                hint="Mend the disk (dmesg), then save once more.",
+                f"the new content stands there but may not survive a power cut ({because}), "
+                f"and the old could not be put back ({error})",
+                hint="Mend the disk (dmesg), then open it again and see what it holds.",
                 path=path,
             ) from because
 
@@ -424,8 +424,13 @@ def _ours(error: OSError, path: Path) -> VaultError:
             return Unsafe("this is a symbolic link, which could be turned elsewhere", hint=hint, path=path)
         case errno.ENXIO | errno.EISDIR:
             return Unsafe("this is not a regular file", hint="Name a regular file.", path=path)
-        case errno.EACCES | errno.EPERM:
+        case errno.EACCES:
             hint = "Run this as the owner of the file and its folder, or as root: ls -ld PATH"
+        case errno.EPERM | errno.EOPNOTSUPP:
+            hint = (
+                "A file system without owners, modes and hard links (FAT, some network shares) cannot hold it: write "
+                "it to another one, and copy it from there."
+            )
         case errno.ENOSPC | errno.EDQUOT:
             hint = "Free some space (df shows how much there is), then do it again."
         case errno.EROFS:

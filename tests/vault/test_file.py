@@ -349,6 +349,21 @@ def test_a_vault_or_a_key_that_cannot_be_made_whole_is_not_made(tmp_path: Path) 
             made = len(disk.calls) < number
 
 
+def test_a_file_system_that_cannot_hold_a_vault_is_told_as_such(cabinet: Cabinet) -> None:
+    """A memory stick: link(2) on FAT says EPERM."""
+    with Vault.open(cabinet.path, unlock=cabinet.key) as box:
+        disk = counting()
+        disk.armed = True
+        Vault.create(cabinet.folder / "model", unlock=cabinet.key, disk=disk)
+        stick = failing(disk.calls.index("link") + 1, errno.EPERM)
+        stick.armed = True
+        with pytest.raises(DiskTrouble) as caught:
+            Vault.create(cabinet.folder / "backup", unlock=cabinet.key, disk=stick)
+        assert "FAT" in caught.value.hint
+        assert box.get("anna") == FIRST["anna"]
+    assert "backup" not in cabinet.files()
+
+
 @pytest.mark.slow
 def test_a_truly_full_disk_refuses_the_save_and_keeps_the_vault(tmp_path: Path) -> None:
     if os.geteuid() != 0:
