@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ from senderproxy.control.protocol import Answer, Request
 from senderproxy.control.server import ControlServer
 from senderproxy.control.systemd import Notifier
 from senderproxy.delivery.courier import SmtpCourier
+from senderproxy.delivery.session import Patience
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
@@ -50,7 +51,7 @@ class Service:
         self._clock = clock or SystemClock()
         self._notifier = notifier or Notifier(None, None)
         self._load = load
-        self._courier = SmtpCourier(accounts, config.delivery, config.identity.hostname, self._clock)
+        self._courier = SmtpCourier(accounts, _patience(config), config.identity.hostname, self._clock)
         self._intake = PassThrough(accounts, self._courier, self._clock, _rules(config))
         self._listeners: list[Listener] = []
         self._control: ControlServer | None = None
@@ -89,7 +90,7 @@ class Service:
                 await self._housekeeper
         await asyncio.gather(*(listener.stop(grace) for listener in self._listeners), *self._leaving)
         self._listeners.clear()
-        await self._courier.close()
+        await self._courier.close(grace)
         if self._control is not None:
             await self._control.stop()
         event(_log, logging.INFO, "stopped")
@@ -149,7 +150,8 @@ class Service:
         grace = config.service.stop_seconds
         self._config, self._listeners = config, doors
         self._intake.rules = _rules(config)
-        self._courier.reconfigure(config.delivery, config.identity.hostname)
+        self._courier.patience = _patience(config)
+        self._courier.drop_stale()
         for listener in gone:
             task = asyncio.create_task(listener.stop(grace))
             self._leaving.add(task)
@@ -232,6 +234,11 @@ def run(config: Config, accounts: VaultAccounts, load: Callable[[], Config]) -> 
 
 def _rules(config: Config) -> Rules:
     return Rules(config.identity.hostname, config.provider_table(), config.routing_policy())
+
+
+def _patience(config: Config) -> Patience:
+    wanted = config.delivery
+    return Patience(**{stage.name: getattr(wanted, f"{stage.name}_seconds") for stage in fields(Patience)})
 
 
 def _same_door(old: Config, new: Config) -> bool:

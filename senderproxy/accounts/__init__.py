@@ -1,0 +1,1 @@
+"""The accounts in the vault. The only room that opens it."""

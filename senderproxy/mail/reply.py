@@ -70,13 +70,9 @@ class Reply:
     def render(self) -> bytes:
         """The reply as bytes for a client: ASCII, CRLF, every line within the limit, never empty."""
         prefix = f"{self.status} " if self.status else ""
-        lines = [part for line in self.lines for part in _wrapped(_printable(line))] or [""]
-        return b"".join(
-            f"{self.code}{' ' if last else '-'}{prefix}{line}".rstrip().encode("ascii") + b"\r\n"
-            if last
-            else f"{self.code}-{prefix}{line}".encode("ascii") + b"\r\n"
-            for line, last in ((line, index == len(lines) - 1) for index, line in enumerate(lines))
-        )
+        *first, last = [part for line in self.lines for part in _wrapped(_printable(line))] or [""]
+        rendered = [f"{self.code}-{prefix}{line}" for line in first] + [f"{self.code} {prefix}{last}".rstrip()]
+        return "".join(f"{line}\r\n" for line in rendered).encode("ascii")
 
 
 def reply(code: int, status: str | None, *lines: str) -> Reply:

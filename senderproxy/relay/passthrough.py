@@ -84,4 +84,4 @@ class PassThrough:
             }
             facts |= {f"changed_{change.what.replace('-', '_')}": change.new for change in decision.plan.changes}
         words = "delivered" if answer.is_positive else "deferred" if answer.is_transient else "refused"
-        event(_log, logging.INFO if answer.is_positive else logging.WARNING, words, **facts)
+        event(_log, logging.INFO if answer.is_positive else logging.WARNING, words, fault=None, **facts)

@@ -1,0 +1,217 @@
+"""VaultAccounts: the accounts of this moment, and the one place that opens the vault.
+
+Promises: a change of the vault counts from the next message on; a vault that becomes unreadable changes nothing until
+it is mended (the accounts in memory stay in force, `problem` says why). A record that cannot be read leaves the others
+usable. A credential's version changes when its secret does, and tells nothing about it.
+"""
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from senderproxy.accounts.record import StoredAccount, decode, encode
+from senderproxy.errors import SenderproxyError
+from senderproxy.log import event
+from senderproxy.routing.account import Account, Credential
+from senderproxy.routing.directory import AccountDirectory
+from vault import Damaged, KeyFile, Keyring, Missing, Passphrase, TooNew, Unlock, Vault, VaultError
+
+_log = logging.getLogger("senderproxy.accounts")
+
+EXIT_DATA: Final = 65  # sysexits(3): the file is damaged or of a later version
+EXIT_NO_PERMISSION: Final = 77  # it cannot be opened with what we have
+KEYRING_NAME: Final = "vault-key"
+
+Prompt = Callable[[str], str]
+
+
+class AccountsError(SenderproxyError):
+    """The vault cannot be used. `exit_code` follows sysexits(3)."""
+
+    def __init__(self, message: str, *, hint: str = "", exit_code: int = EXIT_NO_PERMISSION) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+
+
+def unlock_way(unlock: str, prompt: Prompt | None) -> Unlock:
+    """The way to open the vault that the configuration names. Raises AccountsError.
+
+    `prompt` asks a person for the passphrase; None where nobody can be asked.
+    """
+    kind, _, argument = unlock.partition(":")
+    try:
+        match kind:
+            case "key-file":
+                return KeyFile(argument)
+            case "credential":
+                return KeyFile.from_credential(argument)
+            case "keyring":
+                return Keyring(KEYRING_NAME, service=argument)
+            case _:
+                pass
+    except VaultError as error:
+        raise _told(error) from error
+    if prompt is None:
+        raise AccountsError(
+            "The vault is opened by a passphrase, and nobody can be asked for it here.",
+            hint="Add a key file: senderproxy vault add-unlock key-file:PATH",
+        )
+    return Passphrase(prompt("Passphrase of the vault: "))
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    directory: AccountDirectory
+    credentials: dict[str, Credential] = field(repr=False)
+    unreadable: tuple[str, ...] = ()
+
+
+class VaultAccounts:
+    """relay.ports.Accounts over one vault file."""
+
+    def __init__(self, box: Vault) -> None:
+        """For `open` alone."""
+        self._box = box
+        self._version_key = secrets.token_bytes(32)
+        self._snapshot = self._read()
+        self.problem: str | None = None
+
+    @classmethod
+    def open(cls, path: Path | str, unlock: Unlock) -> Self:
+        """Open the vault for as long as we run. Raises AccountsError."""
+        try:
+            return cls(Vault.open(path, unlock=unlock))
+        except VaultError as error:
+            raise _told(error) from error
+
+    def directory(self) -> AccountDirectory:
+        """Who carries what, at this moment."""
+        self.refresh()
+        return self._snapshot.directory
+
+    def credential(self, account: Account) -> Credential | None:
+        """The login and secret of this moment; None where the account is gone."""
+        return self._snapshot.credentials.get(account.id)
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """What is wrong with the records that could not be read."""
+        return self._snapshot.unreadable
+
+    def refresh(self) -> bool:
+        """Take up what changed on the disk; True where something did. Never raises: see `problem`."""
+        try:
+            if not self._box.changed_on_disk():
+                self._settled()
+                return False
+            self._box.reload()
+            self._snapshot = self._read()
+        except (VaultError, SenderproxyError) as error:
+            self._trouble(_told(error) if isinstance(error, VaultError) else error)
+            return False
+        self._settled()
+        event(_log, logging.INFO, "accounts read again", accounts=len(self._snapshot.directory.accounts))
+        return True
+
+    def close(self) -> None:
+        """Forget what was opened."""
+        self._box.close()
+
+    def _read(self) -> _Snapshot:
+        stored: list[StoredAccount] = []
+        unreadable: list[str] = []
+        for name in self._box.names():
+            try:
+                stored.append(decode(name, self._box.get(name)))
+            except (SenderproxyError, Damaged) as error:
+                unreadable.append(str(error))
+                event(_log, logging.ERROR, "an account cannot be read", account=name, why=error)
+        directory = AccountDirectory(entry.account for entry in stored)
+        return _Snapshot(directory, {e.account.id: self._credential(e) for e in stored}, tuple(unreadable))
+
+    def _credential(self, stored: StoredAccount) -> Credential:
+        digest = hashlib.blake2b(digest_size=16, key=self._version_key)
+        digest.update(stored.account.login.encode() + b"\0" + stored.secret.encode())
+        return Credential(stored.account.login, stored.secret, digest.hexdigest())
+
+    def _trouble(self, error: SenderproxyError) -> None:
+        if self.problem != error.message:
+            self.problem = error.message
+            event(_log, logging.ERROR, "the accounts in memory stay in force", why=error.message, mend=error.hint)
+
+    def _settled(self) -> None:
+        if self.problem is not None:
+            self.problem = None
+            event(_log, logging.INFO, "the vault can be read again")
+
+
+class AccountEditor:
+    """The vault open for writing: changes are together in force after `save`, or not at all."""
+
+    def __init__(self, box: Vault) -> None:
+        """For `open` alone."""
+        self._box = box
+
+    @classmethod
+    def create(cls, path: Path | str, unlock: Unlock) -> None:
+        """Write a new, empty vault; one that is there is left alone. Raises AccountsError."""
+        try:
+            Vault.create(path, unlock=unlock)
+        except VaultError as error:
+            raise _told(error) from error
+
+    @classmethod
+    def open(cls, path: Path | str, unlock: Unlock) -> Self:
+        """Open the vault for writing. Raises AccountsError, naming who else has it open."""
+        try:
+            return cls(Vault.open(path, unlock=unlock, write=True))
+        except VaultError as error:
+            raise _told(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._box.close()
+
+    def all(self) -> list[StoredAccount]:
+        """Every account. Raises RecordError for one that cannot be read."""
+        return [decode(name, self._box.get(name)) for name in self._box.names()]
+
+    def find(self, account_id: str) -> StoredAccount:
+        """The account of that id. Raises AccountsError where there is none."""
+        if account_id not in self._box.names():
+            raise AccountsError(
+                f"There is no account {account_id}.", hint="senderproxy account list", exit_code=EXIT_DATA
+            )
+        return decode(account_id, self._box.get(account_id))
+
+    def put(self, stored: StoredAccount) -> None:
+        """Add an account, or replace the one of its id. Raises DirectoryError where another carries its address."""
+        others = [entry.account for entry in self.all() if entry.account.id != stored.account.id]
+        AccountDirectory([*others, stored.account])
+        self._box.put(stored.account.id, encode(stored))
+
+    def remove(self, account_id: str) -> None:
+        """Take an account away. Raises AccountsError where there is none."""
+        self.find(account_id)
+        self._box.remove(account_id)
+
+    def save(self) -> None:
+        """Put all changes in force, in one atomic replace. Raises AccountsError; then nothing changed."""
+        try:
+            self._box.save()
+        except VaultError as error:
+            raise _told(error) from error
+
+
+def _told(error: VaultError) -> AccountsError:
+    code = EXIT_DATA if isinstance(error, Damaged | TooNew | Missing) else EXIT_NO_PERMISSION
+    return AccountsError(f"The vault cannot be used: {error}", hint=error.hint, exit_code=code)
