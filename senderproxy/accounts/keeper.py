@@ -64,6 +64,14 @@ def unlock_way(unlock: str, prompt: Prompt | None) -> Unlock:
     return Passphrase(prompt("Passphrase of the vault: "))
 
 
+def make_key_file(path: Path) -> None:
+    """Write a fresh random key, readable by its owner alone; one that is there is left alone. Raises AccountsError."""
+    try:
+        KeyFile.generate(path)
+    except VaultError as error:
+        raise _told(error) from error
+
+
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
     directory: AccountDirectory

@@ -11,6 +11,7 @@ from senderproxy.mail.address import Address
 from senderproxy.mail.author import Authors
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.reply import reply
+from senderproxy.routing.directory import Tier
 from senderproxy.routing.provider import SenderRule
 from senderproxy.routing.route import Refusal, Route
 
@@ -91,7 +92,8 @@ def rule_in_words(route: Route) -> str:
 
 def _is_own(route: Route, address: Address) -> bool:
     carried = any(pattern.matches(address) for pattern in route.account.carries)
-    return carried or address.key == route.author.key or rule_takes(route, address)
+    chosen_for_it = address.key == route.author.key and route.tier is not Tier.DEFAULT
+    return carried or chosen_for_it or rule_takes(route, address)
 
 
 def _doubt(route: Route, place: str, address: Address) -> str:

@@ -1,0 +1,278 @@
+"""The whole service as its users meet it: the real process, the real commands, the twin as the provider."""
+
+import asyncio
+import os
+import signal
+import smtplib
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.policy import SMTP
+from pathlib import Path
+
+import pytest
+
+from senderproxy.twin.phrases import Answer
+from senderproxy.twin.rules import Mailbox
+from senderproxy.twin.server import Twin
+from senderproxy.twin.settings import TwinSettings
+
+pytestmark = pytest.mark.slow
+
+PASSWORDS = {
+    "anna@firma.example": "geheim-anna",
+    "bert@firma.example": "geheim-bert",
+    "post@laden.example": "geheim-laden",
+}
+DEADLINE = 30.0
+
+
+@dataclass
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Office:
+    """A folder with a configuration and a vault, and the service that runs on them."""
+
+    def __init__(self, folder: Path, twin: Twin) -> None:
+        self.folder = folder
+        self.config = folder / "senderproxy.toml"
+        self.twin = twin
+        self.process: asyncio.subprocess.Process | None = None
+        self.port = 0
+        self.log: list[str] = []
+        self._reader: asyncio.Task[None] | None = None
+        self._news = asyncio.Condition()
+
+    def write_config(self, more: str = "", *, ca_file: Path | None = None) -> None:
+        self.config.write_text(
+            f"""
+[identity]
+hostname = "proxy.firma.example"
+[vault]
+path = "accounts.vault"
+unlock = "key-file:vault.key"
+[[listeners]]
+address = "127.0.0.1:0"
+[providers.ionos]
+host = "127.0.0.1"
+port = {self.twin.port_tls}
+security = "tls"
+ca_file = "{ca_file or self.twin.ca_file}"
+sender_rule = "domain"
+[service]
+control_socket = "control.sock"
+stop_seconds = 5
+{more}
+"""
+        )
+
+    async def command(self, *words: str, stdin: str = "") -> Ended:
+        """Run `senderproxy` as a person does; its arguments and its output never hold a secret."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "senderproxy",
+            "--config",
+            str(self.config),
+            *words,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), DEADLINE)
+        ended = Ended(process.returncode or 0, out.decode(), err.decode())
+        assert "geheim-" not in ended.out + ended.err
+        assert "Traceback" not in ended.err
+        return ended
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "senderproxy",
+            "--config",
+            str(self.config),
+            "run",
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        self._reader = asyncio.create_task(self._read_log())
+        line = await self.wait_for_log("listening address=")
+        self.port = int(line.partition("address=")[2].split()[0].rpartition(":")[2])
+
+    async def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        assert self.process is not None
+        assert self._reader is not None
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = await asyncio.wait_for(self.process.wait(), DEADLINE)
+        await self._reader
+        assert not [line for line in self.log if "geheim-" in line]
+        return code
+
+    async def wait_for_log(self, words: str) -> str:
+        async with asyncio.timeout(DEADLINE), self._news:
+            while not (found := [line for line in self.log if words in line]):
+                await self._news.wait()
+            return found[-1]
+
+    async def _read_log(self) -> None:
+        assert self.process is not None
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            async with self._news:
+                self.log.append(line.decode())
+                self._news.notify_all()
+
+    async def send(self, author: str, recipients: tuple[str, ...] = ("kunde@customer.example",)) -> tuple[int, str]:
+        """One message by a plain client; the answer to it."""
+        return await asyncio.to_thread(self._send, author, recipients)
+
+    def _send(self, author: str, recipients: tuple[str, ...]) -> tuple[int, str]:
+        letter = EmailMessage(policy=SMTP)
+        letter["From"], letter["To"], letter["Subject"] = author, ", ".join(recipients), "Angebot"
+        letter["Date"], letter["Message-ID"] = "Sat, 31 Jan 2026 08:15:00 +0100", "<1@firma.example>"
+        letter.set_content("Guten Tag\n.\nmit Punkt\n")
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=DEADLINE) as client:
+            client.ehlo("exchange.firma.local")
+            client.mail(author)
+            for recipient in recipients:
+                client.rcpt(recipient)
+            code, text = client.data(letter.as_bytes())
+            return code, text.decode()
+
+
+@asynccontextmanager
+async def office(folder: Path, settings: TwinSettings | None = None) -> AsyncIterator[Office]:
+    twin = Twin(settings or TwinSettings(mailboxes={login: Mailbox(secret) for login, secret in PASSWORDS.items()}))
+    async with twin:
+        place = Office(folder, twin)
+        place.write_config()
+        (folder / "vault.key").touch(0o600)
+        (folder / "vault.key").write_bytes(os.urandom(32))
+        assert (await place.command("vault", "create")).code == 0
+        for login, secret in PASSWORDS.items():
+            more = ["--catch-all", "laden.example"] if login.startswith("post") else []
+            added = await place.command(
+                "account", "add", login, "--provider", "ionos", "--password-stdin", "--no-verify", *more, stdin=secret
+            )
+            assert added.code == 0, added.err
+        try:
+            await place.start()
+            yield place
+        finally:
+            assert await place.stop() == 0, place.log
+
+
+async def test_each_author_leaves_on_its_own_login(tmp_path: Path) -> None:
+    async with office(tmp_path) as place:
+        for author in ("anna@firma.example", "bert@firma.example", "anyone@laden.example", "anna+news@firma.example"):
+            code, text = await place.send(author)
+            assert (code, "completed: id=" in text) == (250, True), text
+        assert [r.login for r in place.twin.received] == [
+            "anna@firma.example",
+            "bert@firma.example",
+            "post@laden.example",
+            "anna@firma.example",
+        ]
+        assert place.twin.clear_text_logins == []
+
+
+async def test_a_stranger_is_refused_with_the_command_that_would_help(tmp_path: Path) -> None:
+    async with office(tmp_path) as place:
+        code, text = await place.send("ana@firma.example")
+        assert code == 550
+        assert "senderproxy account add ana@firma.example" in text
+        assert place.twin.received == []
+
+
+async def test_a_wrong_password_is_tried_once_and_works_again_once_it_is_set(tmp_path: Path) -> None:
+    async with office(tmp_path) as place:
+        changed = await place.command(
+            "account", "set-password", "anna@firma.example", "--password-stdin", "--no-verify", stdin="geheim-falsch"
+        )
+        assert changed.code == 0
+        for _ in range(3):
+            code, text = await place.send("anna@firma.example")
+            assert code // 100 == 4
+            assert "senderproxy account set-password anna@firma.example" in text
+        assert place.twin.failed_logins("anna@firma.example") == 1
+        assert (await place.send("bert@firma.example"))[0] == 250
+        status = await place.command("status")
+        assert status.code == 1
+        assert "suspended" in status.out
+        mended = await place.command(
+            "account", "set-password", "anna@firma.example", "--password-stdin", stdin="geheim-anna"
+        )
+        assert mended.code == 0, mended.err
+        assert (await place.send("anna@firma.example"))[0] == 250
+        assert (await place.command("status")).code == 0
+
+
+async def test_an_account_taken_away_stops_sending_without_a_restart(tmp_path: Path) -> None:
+    async with office(tmp_path) as place:
+        assert (await place.send("bert@firma.example"))[0] == 250
+        assert (await place.command("account", "remove", "bert@firma.example", "--yes")).code == 0
+        assert (await place.send("bert@firma.example"))[0] == 550
+
+
+async def test_a_broken_configuration_changes_nothing_and_a_good_one_counts_at_once(tmp_path: Path) -> None:
+    async with office(tmp_path) as place:
+        assert place.process is not None
+        place.write_config('[routing]\ndefault_acount = "x"\n')
+        place.process.send_signal(signal.SIGHUP)
+        refused = await place.wait_for_log("configuration refused")
+        assert "default_account" in refused
+        assert (await place.send("anna@firma.example"))[0] == 250
+        assert (await place.send("gast@elsewhere.example"))[0] == 550
+        place.write_config('[routing]\ndefault_account = "anna@firma.example"\n')
+        place.process.send_signal(signal.SIGHUP)
+        await place.wait_for_log("configuration read again")
+        code, text = await place.send("gast@elsewhere.example")
+        assert code == 550
+        assert "anna@firma.example" in text  # found by default, but its provider takes its own senders only
+
+
+async def test_one_refused_recipient_of_two_means_that_nobody_got_it(tmp_path: Path) -> None:
+    mailboxes = {login: Mailbox(secret) for login, secret in PASSWORDS.items()}
+    unknown = Answer(550, ("Requested action not taken: mailbox unavailable", "Unknown User"))
+    settings = TwinSettings(mailboxes=mailboxes, recipient_answers={"weg@customer.example": unknown})
+    async with office(tmp_path, settings) as place:
+        code, text = await place.send("anna@firma.example", ("kunde@customer.example", "weg@customer.example"))
+        assert code == 550
+        assert "weg@customer.example: 550 Unknown User" in text
+        assert place.twin.received == []
+        assert (await place.send("anna@firma.example"))[0] == 250
+
+
+async def test_an_upstream_that_is_away_makes_the_client_keep_the_message(tmp_path: Path) -> None:
+    async with office(tmp_path) as place:
+        await place.twin.go_down()
+        code, text = await place.send("anna@firma.example")
+        assert code // 100 == 4, text
+        await place.twin.come_back()
+        assert (await place.send("anna@firma.example"))[0] == 250
+
+
+async def test_no_secret_is_in_the_process_list(tmp_path: Path) -> None:
+    async with office(tmp_path) as place:
+        assert place.process is not None
+        proc = Path("/proc") / str(place.process.pid)
+        assert b"geheim-" not in (proc / "cmdline").read_bytes() + (proc / "environ").read_bytes()
+
+
+async def test_a_second_service_on_the_same_socket_is_refused(tmp_path: Path) -> None:
+    async with office(tmp_path) as place:
+        second = await place.command("run")
+        assert second.code == 69
+        assert "already running" in second.err
+        assert (await place.send("anna@firma.example"))[0] == 250
