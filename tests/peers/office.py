@@ -32,7 +32,7 @@ class PostfixOffice(Postfix):
         self._ca_file = ca_file
         self.relay_port = relay_port
         self._domains = tuple(domains)
-        self._connections = connections
+        self.connections = connections
 
     @property
     def port(self) -> int:
@@ -50,7 +50,7 @@ class PostfixOffice(Postfix):
             "virtual_mailbox_domains": " ".join(self._domains),
             "smtpd_relay_restrictions": "permit_mynetworks, reject",
             "smtp_tls_security_level": "may",
-            "smtp_destination_concurrency_limit": str(self._connections),
+            "smtp_destination_concurrency_limit": str(self.connections),
             "smtp_connection_cache_destinations": f"[{LOOPBACK}]:{self.relay_port}",
             # an office's Postfix would wait for minutes; a test says when (postqueue -f)
             "minimal_backoff_time": "600s",

@@ -50,8 +50,8 @@ class PostfixProvider(Postfix):
     ) -> None:
         super().__init__("provider", ports=2)
         self._mailboxes = tuple(mailboxes)
-        self._rule = rule
-        self._takes_null_sender = takes_null_sender
+        self.rule = rule
+        self.takes_null_sender = takes_null_sender
         self._refuses_at_mail = refuses_at_mail
         self._host_name = host_name
         self._sasl: DovecotSasl | None = None
@@ -119,7 +119,7 @@ class PostfixProvider(Postfix):
             "/^unknown-/ 550 5.1.1 No such mailbox here\n/^busy-/ 450 4.2.1 Mailbox busy, try again later\n", "ascii"
         )
         senders = ["reject_authenticated_sender_login_mismatch"]
-        if not self._takes_null_sender:
+        if not self.takes_null_sender:
             senders.append(f"check_sender_access {null_sender}")
         return {
             "smtpd_tls_security_level": "may",
@@ -142,7 +142,7 @@ class PostfixProvider(Postfix):
     def _owners(self) -> Mapping[str, Sequence[str]]:
         owners: dict[str, list[str]] = {}
         for mailbox in self._mailboxes:
-            match self._rule:
+            match self.rule:
                 case Rule.ADDRESS:
                     addresses: Sequence[str] = (mailbox.login, *mailbox.aliases)
                 case Rule.DOMAIN:

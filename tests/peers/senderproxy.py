@@ -1,0 +1,263 @@
+"""senderproxy as an office runs it: the program itself, its commands for the vault, and systemd's way to say "ready".
+
+Promises: it is listening when entered, and ends on SIGTERM with exit code 0 or the test fails; no password is ever an
+argument, and none of them, in no encoding that a login uses, stands in its log.
+"""
+
+import base64
+import contextlib
+import csv
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tests.peers.packages import PROJECT
+from tests.peers.process import (
+    LOOPBACK,
+    PATIENCE,
+    PeerFailed,
+    Program,
+    private_folder,
+    reserved_ports,
+    wait_until,
+)
+from tests.peers.provider import PostfixProvider
+
+PROVIDER: Final = "hoster"
+
+
+@dataclass(frozen=True)
+class VaultAccount:
+    """A mailbox as it goes into the vault: its id is its address."""
+
+    login: str
+    password: str
+    carries: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """What commands and replies call it."""
+        return self.login
+
+
+class Senderproxy:
+    """A running senderproxy with these accounts, all at one provider."""
+
+    name = "senderproxy"
+
+    def __init__(self, accounts: Iterable[VaultAccount], provider_section: str, *, more_settings: str = "") -> None:
+        self._accounts = tuple(accounts)
+        self._provider_section = provider_section
+        self._more_settings = more_settings
+        self._secrets = {account.password for account in self._accounts}
+        self._things = contextlib.ExitStack()
+        self._program: Program | None = None
+        self.folder = Path()
+        self.port = 0
+
+    @classmethod
+    def in_front_of(
+        cls,
+        provider: PostfixProvider,
+        accounts: Iterable[VaultAccount],
+        *,
+        implicit_tls: bool = False,
+        more_settings: str = "",
+    ) -> "Senderproxy":
+        """Return one that is told the truth about this provider."""
+        section = f"""
+host = "localhost"
+port = {provider.tls_port if implicit_tls else provider.starttls_port}
+security = "{"tls" if implicit_tls else "starttls"}"
+ca_file = "{provider.authority.ca_file}"
+sender_rule = "{provider.rule.value}"
+takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
+"""
+        return cls(accounts, section, more_settings=more_settings)
+
+    def __enter__(self) -> Self:
+        try:
+            self.folder = self._things.enter_context(private_folder(self.name))
+            [self.port] = self._things.enter_context(reserved_ports(1))
+            self._things.callback(self._end)
+            self._write_configuration()
+            self.command("vault", "create")
+            self._import_accounts()
+            self.start()
+        except BaseException:
+            self._things.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._things:
+            self.stop()
+            self._look_for_secrets(self.log())
+
+    def start(self) -> None:
+        """Start it and wait until it says that it is ready, as a unit of Type=notify does."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+            address = self.folder / "notify"
+            address.unlink(missing_ok=True)
+            notices.bind(str(address))
+            notices.setblocking(False)
+            program = Program(
+                self.name,
+                [*self._program_words(), "run"],
+                self.folder / "senderproxy.log",
+                environment={**os.environ, "PYTHONUNBUFFERED": "1", "NOTIFY_SOCKET": str(address)},
+            )
+            self._program = program
+            program.wait_until(lambda: b"READY=1" in _next_notice(notices), "senderproxy says READY=1")
+
+    def stop(self) -> None:
+        """End it as systemd does, and insist on a clean end."""
+        if self._program is not None:
+            program, self._program = self._program, None
+            for seen_by_others in ("cmdline", "environ"):
+                self._look_for_secrets(Path(f"/proc/{program.pid}/{seen_by_others}").read_text(errors="replace"))
+            code = program.end()
+            if code != 0:
+                raise PeerFailed(f"senderproxy ended with {code}\n{self.log()}")
+
+    def restart(self) -> None:
+        """Stop and start again, on the same port and with the same vault."""
+        self.stop()
+        self.start()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        assert self._program is not None
+        self._program.kill()
+        self._program = None
+
+    def reload(self) -> None:
+        """SIGHUP: read the configuration again."""
+        assert self._program is not None
+        self._program.signal(signal.SIGHUP)
+
+    @property
+    def pid(self) -> int:
+        """The running process."""
+        assert self._program is not None
+        return self._program.pid
+
+    @property
+    def config_file(self) -> Path:
+        """Its configuration."""
+        return self.folder / "senderproxy.toml"
+
+    def log(self) -> str:
+        """Return what it has written since the first start."""
+        file = self.folder / "senderproxy.log"
+        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+
+    def wait_for_log(self, text: str, seconds: float = PATIENCE) -> None:
+        """Return when the text stands in the log."""
+        wait_until(lambda: text in self.log(), f"in the log: {text}", seconds, peer=self)
+
+    def set_password(self, account_id: str, password: str) -> None:
+        """Give an account another password, as a person would; the running service is not touched."""
+        self._secrets.add(password)
+        self.command("account", "set-password", account_id, "--password-stdin", standard_input=f"{password}\n")
+
+    def add_account(self, account: VaultAccount) -> None:
+        """Add one as a person would, its login tried first; the running service is not touched."""
+        self._accounts = (*self._accounts, account)
+        self._secrets.add(account.password)
+        words = [word for pattern in account.carries for word in ("--also", pattern)]
+        self.command(
+            "account", "add", account.login, "--provider", PROVIDER, *words, "--password-stdin",
+            standard_input=f"{account.password}\n",
+        )  # fmt: skip
+
+    def command(self, *words: str, standard_input: str = "", exit_code: int = 0) -> str:
+        """Run one of its commands; return what it printed on both streams."""
+        done = subprocess.run(
+            [*self._program_words(), *words],
+            input=standard_input,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            cwd=PROJECT,
+        )
+        self._look_for_secrets(done.stdout)
+        assert done.returncode == exit_code, (
+            f"senderproxy {' '.join(words)} ended with {done.returncode}:\n{done.stdout}"
+        )
+        return done.stdout
+
+    def _program_words(self) -> list[str]:
+        return [sys.executable, "-W", "error", "-m", "senderproxy", "--config", str(self.config_file)]
+
+    def _end(self) -> None:
+        if self._program is not None:
+            self._program.kill()
+
+    def _write_configuration(self) -> None:
+        key = self.folder / "vault.key"
+        key.touch(mode=0o600)
+        key.write_bytes(secrets.token_bytes(32))
+        self.config_file.write_text(
+            f"""
+[identity]
+hostname = "relay.office.test"
+
+[vault]
+path = "{self.folder}/accounts.vault"
+unlock = "key-file:{key}"
+
+[[listeners]]
+address = "{LOOPBACK}:{self.port}"
+
+[service]
+control_socket = "{self.folder}/control"
+
+[providers.{PROVIDER}]
+{self._provider_section}
+{self._more_settings}
+""",
+            encoding="utf-8",
+        )
+
+    def _import_accounts(self) -> None:
+        file = self.folder / "accounts.csv"
+        file.touch(mode=0o600)
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            table = csv.writer(stream)
+            table.writerow(["login", "password", "provider", "address"])
+            for account in self._accounts:
+                table.writerow([account.login, account.password, PROVIDER, " ".join((account.login, *account.carries))])
+        self.command("account", "import", str(file))
+        file.unlink()
+
+    def _look_for_secrets(self, text: str) -> None:
+        for account in self._accounts:
+            for secret in self._secrets:
+                for told in _forms(account.login, secret):
+                    assert told not in text, f"a password of {account.id} was told"
+
+
+def _forms(login: str, secret: str) -> Sequence[str]:
+    """Return how a password may show: as it is, as AUTH LOGIN sends it, as AUTH PLAIN does."""
+    plain = f"\0{login}\0{secret}".encode()
+    return secret, base64.b64encode(secret.encode()).decode(), base64.b64encode(plain).decode()
+
+
+def _next_notice(notices: socket.socket) -> bytes:
+    try:
+        return notices.recv(4096)
+    except BlockingIOError:
+        return b""
