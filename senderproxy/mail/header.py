@@ -30,18 +30,21 @@ class HeaderSection:
 
     def fields(self) -> Iterator[Field]:
         """The fields from the top. Stops at the first line that is none: what follows is not ours to interpret."""
-        position = 0
-        while match := _FIELD.match(self.raw, position):
-            yield Field(match.group(1).decode("ascii"), match.group(2))
-            position = match.end()
+        return iter(self.split()[0])
 
     @property
     def rest(self) -> bytes:
         """What follows the last field: a blank line, nothing, or lines that are no fields."""
+        return self.split()[1]
+
+    def split(self) -> tuple[list[Field], bytes]:
+        """The fields, and what follows the last of them."""
+        fields: list[Field] = []
         position = 0
         while match := _FIELD.match(self.raw, position):
+            fields.append(Field(match.group(1).decode("ascii"), match.group(2)))
             position = match.end()
-        return self.raw[position:]
+        return fields, self.raw[position:]
 
     def values(self, name: str) -> list[bytes]:
         """The values of all fields of this name, whatever its case."""
