@@ -220,15 +220,16 @@ class Twin:
     def _ring(self) -> None:
         self._bell.set()
 
-    async def wait_until(self, holds: Callable[["Twin"], bool], deadline: float = 10.0, what: str = "") -> None:
-        """Wait until something is so; asked again whenever the twin has seen something."""
+    async def wait_until(self, holds: Callable[["Twin"], bool], deadline: float | None = 10.0, what: str = "") -> None:
+        """Wait until something is so; asked again whenever the twin has seen something. No deadline: for ever."""
         try:
             async with asyncio.timeout(deadline):
                 while not holds(self):
                     self._bell.clear()
                     await self._bell.wait()
         except TimeoutError:
-            raise TwinError(f"waited {deadline:g} s in vain{f' for {what}' if what else ''}: {self._story()}") from None
+            purpose = f" for {what}" if what else ""
+            raise TwinError(f"waited {deadline} s in vain{purpose}: {self._story()}") from None
 
     async def wait_for(self, messages: int, deadline: float = 10.0) -> list[Received]:
         """Wait until so many messages have been taken in all."""
