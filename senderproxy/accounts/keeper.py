@@ -9,21 +9,36 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from senderproxy.accounts.record import StoredAccount, decode, encode
+from senderproxy.accounts.record import RecordError, StoredAccount, decode, encode
 from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
-from vault import Damaged, KeyFile, Keyring, Missing, Passphrase, TooNew, Unlock, Vault, VaultError
+from vault import (
+    Damaged,
+    DiskTrouble,
+    KeyFile,
+    Keyring,
+    Missing,
+    NoBackend,
+    Passphrase,
+    TooNew,
+    Unlock,
+    Vault,
+    VaultError,
+)
 
 _log = logging.getLogger("senderproxy.accounts")
 
+EXIT_USAGE: Final = 64
 EXIT_DATA: Final = 65  # sysexits(3): the file is damaged or of a later version
+EXIT_DISK: Final = 74  # the system refused to read or write
 EXIT_NO_PERMISSION: Final = 77  # it cannot be opened with what we have
 KEYRING_NAME: Final = "vault-key"
 
@@ -52,16 +67,31 @@ def unlock_way(unlock: str, prompt: Prompt | None) -> Unlock:
                 return KeyFile.from_credential(argument)
             case "keyring":
                 return Keyring(KEYRING_NAME, service=argument)
+            case "passphrase":
+                return _passphrase(prompt)
             case _:
-                pass
+                raise AccountsError(
+                    f"{kind} is no way to open a vault.",
+                    hint="One of: passphrase, key-file:PATH, credential:NAME, keyring:SERVICE",
+                    exit_code=EXIT_USAGE,
+                )
+    except NoBackend as error:
+        hint = f"{error.hint} To open it in another way this once: senderproxy --unlock passphrase ..."
+        raise AccountsError(f"The vault cannot be opened: {error}.", hint=hint) from error
     except VaultError as error:
-        raise _told(error) from error
+        raise told(error) from error
+
+
+def _passphrase(prompt: Prompt | None) -> Passphrase:
     if prompt is None:
         raise AccountsError(
             "The vault is opened by a passphrase, and nobody can be asked for it here.",
             hint="Add a key file: senderproxy vault add-unlock key-file:PATH",
         )
-    return Passphrase(prompt("Passphrase of the vault: "))
+    text = prompt("Passphrase of the vault: ")
+    if not text:
+        raise AccountsError("The passphrase is empty.")
+    return Passphrase(text)
 
 
 def make_key_file(path: Path) -> None:
@@ -69,7 +99,7 @@ def make_key_file(path: Path) -> None:
     try:
         KeyFile.generate(path)
     except VaultError as error:
-        raise _told(error) from error
+        raise told(error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +117,9 @@ class VaultAccounts:
         self._box = box
         self._version_key = secrets.token_bytes(32)
         self._snapshot = self._read()
+        self._behind = False  # the vault was read again, but its accounts are not in force
         self.problem: str | None = None
+        self._tell_unreadable()
 
     @classmethod
     def open(cls, path: Path | str, unlock: Unlock) -> Self:
@@ -95,7 +127,7 @@ class VaultAccounts:
         try:
             return cls(Vault.open(path, unlock=unlock))
         except VaultError as error:
-            raise _told(error) from error
+            raise told(error) from error
 
     def directory(self) -> AccountDirectory:
         """Who carries what, at this moment."""
@@ -114,14 +146,19 @@ class VaultAccounts:
     def refresh(self) -> bool:
         """Take up what changed on the disk; True where something did. Never raises: see `problem`."""
         try:
-            if not self._box.changed_on_disk():
-                self._settled()
-                return False
-            self._box.reload()
-            self._snapshot = self._read()
+            if self._box.changed_on_disk():
+                self._box.reload()
+                self._behind = True
+            if self._behind:
+                self._snapshot = self._read()
         except (VaultError, SenderproxyError) as error:
-            self._trouble(_told(error) if isinstance(error, VaultError) else error)
+            self._trouble(told(error) if isinstance(error, VaultError) else error)
             return False
+        if not self._behind:
+            self._settled()
+            return False
+        self._behind = False
+        self._tell_unreadable()
         self._settled()
         event(_log, logging.INFO, "accounts read again", accounts=len(self._snapshot.directory.accounts))
         return True
@@ -136,9 +173,8 @@ class VaultAccounts:
         for name in self._box.names():
             try:
                 stored.append(decode(name, self._box.get(name)))
-            except (SenderproxyError, Damaged) as error:
+            except (RecordError, Damaged) as error:
                 unreadable.append(str(error))
-                event(_log, logging.ERROR, "an account cannot be read", account=name, why=error)
         directory = AccountDirectory(entry.account for entry in stored)
         return _Snapshot(directory, {e.account.id: self._credential(e) for e in stored}, tuple(unreadable))
 
@@ -146,6 +182,10 @@ class VaultAccounts:
         digest = hashlib.blake2b(digest_size=16, key=self._version_key)
         digest.update(stored.account.login.encode() + b"\0" + stored.secret.encode())
         return Credential(stored.account.login, stored.secret, digest.hexdigest())
+
+    def _tell_unreadable(self) -> None:
+        for why in self._snapshot.unreadable:
+            event(_log, logging.ERROR, "an account cannot be used", why=why)
 
     def _trouble(self, error: SenderproxyError) -> None:
         if self.problem != error.message:
@@ -171,7 +211,7 @@ class AccountEditor:
         try:
             Vault.create(path, unlock=unlock)
         except VaultError as error:
-            raise _told(error) from error
+            raise told(error) from error
 
     @classmethod
     def open(cls, path: Path | str, unlock: Unlock) -> Self:
@@ -179,7 +219,7 @@ class AccountEditor:
         try:
             return cls(Vault.open(path, unlock=unlock, write=True))
         except VaultError as error:
-            raise _told(error) from error
+            raise told(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -190,36 +230,60 @@ class AccountEditor:
         self._box.close()
 
     def all(self) -> list[StoredAccount]:
-        """Every account. Raises RecordError for one that cannot be read."""
-        return [decode(name, self._box.get(name)) for name in self._box.names()]
+        """Every account that can be read; one that cannot is replaced by `put` or taken away by `remove`."""
+        found: list[StoredAccount] = []
+        for name in self._box.names():
+            with suppress(RecordError):
+                found.append(decode(name, self._box.get(name)))
+        return found
 
     def find(self, account_id: str) -> StoredAccount:
-        """The account of that id. Raises AccountsError where there is none."""
+        """The account of that id. Raises AccountsError where there is none, RecordError where it cannot be read."""
+        self._expect(account_id)
+        return decode(account_id, self._box.get(account_id))
+
+    def put(self, stored: StoredAccount) -> None:
+        """Add an account, or replace the one of its id.
+
+        Raises DirectoryError where another carries its address, RecordError where it could not be read again.
+        """
+        others = [entry.account for entry in self.all() if entry.account.id != stored.account.id]
+        AccountDirectory([*others, stored.account])
+        record = encode(stored)
+        decode(stored.account.id, record)
+        try:
+            self._box.put(stored.account.id, record)
+        except ValueError as error:
+            raise RecordError(f"The account cannot be called {stored.account.id!r}: {error}.") from error
+
+    def remove(self, account_id: str) -> None:
+        """Take an account away. Raises AccountsError where there is none."""
+        self._expect(account_id)
+        self._box.remove(account_id)
+
+    def _expect(self, account_id: str) -> None:
         if account_id not in self._box.names():
             raise AccountsError(
                 f"There is no account {account_id}.", hint="senderproxy account list", exit_code=EXIT_DATA
             )
-        return decode(account_id, self._box.get(account_id))
-
-    def put(self, stored: StoredAccount) -> None:
-        """Add an account, or replace the one of its id. Raises DirectoryError where another carries its address."""
-        others = [entry.account for entry in self.all() if entry.account.id != stored.account.id]
-        AccountDirectory([*others, stored.account])
-        self._box.put(stored.account.id, encode(stored))
-
-    def remove(self, account_id: str) -> None:
-        """Take an account away. Raises AccountsError where there is none."""
-        self.find(account_id)
-        self._box.remove(account_id)
 
     def save(self) -> None:
         """Put all changes in force, in one atomic replace. Raises AccountsError; then nothing changed."""
         try:
             self._box.save()
         except VaultError as error:
-            raise _told(error) from error
+            raise told(error) from error
+        except ValueError as error:
+            raise AccountsError(f"The vault cannot be saved: {error}.", exit_code=EXIT_DATA) from error
 
 
-def _told(error: VaultError) -> AccountsError:
-    code = EXIT_DATA if isinstance(error, Damaged | TooNew | Missing) else EXIT_NO_PERMISSION
+def told(error: VaultError) -> AccountsError:
+    """The vault's fault in our words; the exit code says whether the file, the disk or the key is the reason."""
+    match error:
+        case Damaged() | TooNew() | Missing():
+            code = EXIT_DATA
+        case DiskTrouble():
+            code = EXIT_DISK
+        case _:
+            code = EXIT_NO_PERMISSION
     return AccountsError(f"The vault cannot be used: {error}", hint=error.hint, exit_code=code)

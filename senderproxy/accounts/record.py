@@ -2,6 +2,8 @@
 
 Promises: what `encode` wrote `decode` reads back as it was; a record of a later senderproxy is refused, not guessed.
 No error tells the secret.
+Leaves to others: where the bytes are kept (accounts.keeper), whether two accounts contradict each other
+(routing.directory).
 """
 
 import json
@@ -16,7 +18,9 @@ SCHEMA: Final = 1
 
 
 class RecordError(SenderproxyError):
-    """A record cannot be read as an account; the message names what is wrong, never the secret."""
+    """A record cannot be used as an account; the message names what is wrong, never the secret."""
+
+    exit_code = 65  # EX_DATAERR, sysexits(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ def encode(stored: StoredAccount) -> bytes:
         "messages_per_hour": account.messages_per_hour,
         "connections": account.connections,
     }
-    return json.dumps(entry, ensure_ascii=False, sort_keys=True).encode()
+    return json.dumps(entry, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass")
 
 
 def decode(name: str, record: bytes) -> StoredAccount:
@@ -50,9 +54,10 @@ def decode(name: str, record: bytes) -> StoredAccount:
         entry = json.loads(record)
     except ValueError:
         raise _unreadable(name, "it is not what senderproxy writes") from None
-    if not isinstance(entry, dict) or not isinstance(entry.get("schema"), int):
+    schema = entry.get("schema") if isinstance(entry, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise _unreadable(name, "it is not what senderproxy writes")
-    if entry["schema"] > SCHEMA:
+    if schema > SCHEMA:
         raise RecordError(
             f"The account {name} was written by a later senderproxy.", hint="Install that version, or add it again."
         )
@@ -89,7 +94,14 @@ def _text(name: str, entry: dict[str, Any], key: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value:
         raise _unreadable(name, f"`{key}` is missing")
+    if has_controls(value):
+        raise _unreadable(name, f"`{key}` has a character in it that cannot be sent")
     return value
+
+
+def has_controls(text: str) -> bool:
+    """True where a text has control characters, or octets that are no text at all: no login can carry these."""
+    return any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in text)
 
 
 def _number(name: str, entry: dict[str, Any], key: str) -> int | None:
@@ -103,5 +115,6 @@ def _number(name: str, entry: dict[str, Any], key: str) -> int | None:
 
 def _unreadable(name: str, why: str) -> RecordError:
     return RecordError(
-        f"The account {name} cannot be read: {why}.", hint=f"Add it again: senderproxy account add {name}"
+        f"The account {name} cannot be used: {why}.",
+        hint=f"Take it away and add it again: senderproxy account remove {name}",
     )

@@ -1,0 +1,114 @@
+"""The vault as a file, over real files."""
+
+from pathlib import Path
+
+import pytest
+
+from senderproxy.accounts.care import add_way, export, inspect, new_way, rekey, remove_way, restore
+from senderproxy.accounts.keeper import AccountEditor, AccountsError, VaultAccounts, unlock_way
+from senderproxy.accounts.record import StoredAccount, own_first
+from senderproxy.mail.address import parse_address
+from senderproxy.routing.account import Account
+from vault import Passphrase, Unlock
+
+ANNA = StoredAccount(
+    Account(
+        "anna", "anna@firma.example", "ionos-de", parse_address("anna@firma.example"), own_first("a@b.example", [])
+    ),
+    "geheim-anna",
+)
+
+
+def nobody() -> str:
+    raise AssertionError("nobody is to be asked here")
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Unlock:
+    return new_way(f"key-file:{tmp_path / 'vault.key'}", nobody, None)
+
+
+@pytest.fixture
+def path(tmp_path: Path, key: Unlock) -> Path:
+    path = tmp_path / "accounts.vault"
+    AccountEditor.create(path, key)
+    with AccountEditor.open(path, key) as editor:
+        editor.put(ANNA)
+        editor.save()
+    return path
+
+
+def opens(path: Path, unlock: Unlock) -> bool:
+    try:
+        return [account.id for account in VaultAccounts.open(path, unlock).directory().accounts] == ["anna"]
+    except AccountsError:
+        return False
+
+
+def test_a_new_key_file_is_made_and_one_that_is_there_is_used(tmp_path: Path, key: Unlock, path: Path) -> None:
+    assert (tmp_path / "vault.key").stat().st_mode & 0o777 == 0o600
+    again = new_way(f"key-file:{tmp_path / 'vault.key'}", nobody, None)
+    assert opens(path, again)
+
+
+def test_what_shows_without_a_key_are_the_ways_in_and_how_often_it_was_saved(path: Path) -> None:
+    facts = inspect(path)
+    assert facts.ways_in == (("key-file", "key-file"),)
+    assert facts.generation == 2
+
+
+def test_a_passphrase_for_the_safe_opens_it_beside_the_key_file_until_it_is_taken_away(path: Path, key: Unlock) -> None:
+    phrase = new_way("passphrase", lambda: "geheim-satz", None)
+    assert add_way(path, key, phrase, "safe") == "safe"
+    assert opens(path, Passphrase("geheim-satz"))
+    assert opens(path, key)
+    remove_way(path, key, "safe")
+    assert not opens(path, Passphrase("geheim-satz"))
+    assert opens(path, key)
+
+
+def test_the_last_way_in_cannot_be_taken_away(path: Path, key: Unlock) -> None:
+    with pytest.raises(AccountsError, match="only way"):
+        remove_way(path, key, "key-file")
+
+
+def test_a_new_key_leaves_nobody_outside_by_accident(path: Path, key: Unlock) -> None:
+    add_way(path, key, Passphrase("geheim-satz"), "safe")
+    with pytest.raises(AccountsError, match="safe"):
+        rekey(path, key, [], [])
+    rekey(path, key, [Passphrase("geheim-satz")], [])
+    assert opens(path, Passphrase("geheim-satz"))
+    rekey(path, key, [], ["safe"])
+    assert not opens(path, Passphrase("geheim-satz"))
+    assert opens(path, key)
+
+
+def test_a_sealed_copy_becomes_the_vault_of_another_machine(path: Path, key: Unlock, tmp_path: Path) -> None:
+    travel = Passphrase("geheim-reise")
+    export(path, key, tmp_path / "copy.vault", travel)
+    assert not opens(tmp_path / "copy.vault", key)
+    there = new_way(f"key-file:{tmp_path / 'there.key'}", nobody, None)
+    restore(tmp_path / "copy.vault", travel, tmp_path / "there.vault", there)
+    assert opens(tmp_path / "there.vault", there)
+    with pytest.raises(AccountsError, match="already"):
+        restore(tmp_path / "copy.vault", travel, tmp_path / "there.vault", there)
+
+
+@pytest.mark.parametrize("label", ["two words", "", "key-file"])
+def test_a_label_that_cannot_be_is_refused_in_words(path: Path, key: Unlock, label: str) -> None:
+    with pytest.raises(AccountsError) as caught:
+        add_way(path, key, Passphrase("geheim-satz"), label)
+    assert caught.value.exit_code == 64
+
+
+def test_a_way_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(AccountsError) as caught:
+        unlock_way("geheim-oops", None)
+    assert "passphrase, key-file:PATH" in caught.value.hint
+
+
+def test_a_credential_outside_its_unit_names_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(AccountsError) as caught:
+        unlock_way("credential:vault-key", None)
+    assert "--unlock passphrase" in caught.value.hint

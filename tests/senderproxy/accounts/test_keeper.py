@@ -1,0 +1,177 @@
+"""The accounts of this moment, over a real vault."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from senderproxy.accounts.keeper import AccountEditor, AccountsError, VaultAccounts, make_key_file, unlock_way
+from senderproxy.accounts.record import RecordError, StoredAccount, encode, own_first
+from senderproxy.mail.address import parse_address
+from senderproxy.routing.account import Account
+from senderproxy.routing.directory import DirectoryError, Tier
+from vault import KeyFile, Unlock, Vault
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Unlock:
+    make_key_file(tmp_path / "vault.key")
+    return unlock_way(f"key-file:{tmp_path / 'vault.key'}", None)
+
+
+@pytest.fixture
+def path(tmp_path: Path, key: Unlock) -> Path:
+    AccountEditor.create(tmp_path / "accounts.vault", key)
+    return tmp_path / "accounts.vault"
+
+
+def _stored(address: str, secret: str = "geheim-1", *more: str) -> StoredAccount:
+    own = parse_address(address)
+    return StoredAccount(Account(own.local_part, address, "ionos-de", own, own_first(address, list(more))), secret)
+
+
+def _put(path: Path, key: Unlock, *accounts: StoredAccount) -> None:
+    with AccountEditor.open(path, key) as editor:
+        for stored in accounts:
+            editor.put(stored)
+        editor.save()
+
+
+def test_an_account_added_while_running_counts_from_the_next_message_on(path: Path, key: Unlock) -> None:
+    accounts = VaultAccounts.open(path, key)
+    assert accounts.directory().accounts == ()
+    _put(path, key, _stored("anna@firma.example"))
+    assert accounts.directory().find(parse_address("anna@firma.example"), Tier.EXACT) is not None
+
+
+def test_a_new_password_changes_the_version_and_the_same_one_does_not(path: Path, key: Unlock) -> None:
+    anna = _stored("anna@firma.example")
+    _put(path, key, anna)
+    accounts = VaultAccounts.open(path, key)
+    first = accounts.credential(anna.account)
+    _put(path, key, replace(anna, account=replace(anna.account, display_name="Anna")))
+    accounts.refresh()
+    same = accounts.credential(anna.account)
+    _put(path, key, replace(anna, secret="geheim-2"))
+    accounts.refresh()
+    other = accounts.credential(anna.account)
+    assert first is not None
+    assert same is not None
+    assert other is not None
+    assert first.version == same.version != other.version
+    assert other.reveal() == "geheim-2"
+    assert "geheim" not in repr(other) + str(other) + f"{other}" + other.version
+
+
+def test_an_account_taken_away_has_no_credential_any_more(path: Path, key: Unlock) -> None:
+    anna = _stored("anna@firma.example")
+    _put(path, key, anna)
+    accounts = VaultAccounts.open(path, key)
+    with AccountEditor.open(path, key) as editor:
+        editor.remove("anna")
+        editor.save()
+    assert accounts.directory().accounts == ()
+    assert accounts.credential(anna.account) is None
+
+
+def test_a_vault_damaged_while_running_leaves_the_old_accounts_in_force(path: Path, key: Unlock) -> None:
+    _put(path, key, _stored("anna@firma.example"))
+    accounts = VaultAccounts.open(path, key)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    assert len(accounts.directory().accounts) == 1
+    assert accounts.problem is not None
+    path.write_bytes(whole)
+    accounts.refresh()
+    assert accounts.problem is None
+
+
+def test_one_record_that_cannot_be_read_leaves_the_others_usable(path: Path, key: Unlock) -> None:
+    _put(path, key, _stored("anna@firma.example"))
+    with Vault.open(path, unlock=key, write=True) as box:
+        box.put("broken", b"geheim-{")
+        box.save()
+    accounts = VaultAccounts.open(path, key)
+    assert [account.id for account in accounts.directory().accounts] == ["anna"]
+    assert "broken" in accounts.unreadable[0]
+
+
+def test_two_accounts_for_one_address_are_refused_before_anything_is_saved(path: Path, key: Unlock) -> None:
+    with AccountEditor.open(path, key) as editor:
+        editor.put(_stored("anna@firma.example", "geheim-1", "info@firma.example"))
+        with pytest.raises(DirectoryError, match=r"both carry info@firma\.example"):
+            editor.put(_stored("bert@firma.example", "geheim-2", "info@firma.example"))
+
+
+def test_a_second_editor_is_told_who_is_at_it(path: Path, key: Unlock) -> None:
+    with AccountEditor.open(path, key), pytest.raises(AccountsError) as caught:
+        AccountEditor.open(path, key)
+    assert caught.value.exit_code == 77
+
+
+def test_a_missing_vault_and_a_wrong_key_are_told_apart(path: Path, tmp_path: Path) -> None:
+    other = KeyFile.generate(tmp_path / "other.key")
+    with pytest.raises(AccountsError) as missing:
+        VaultAccounts.open(tmp_path / "nowhere.vault", other)
+    with pytest.raises(AccountsError) as wrong:
+        VaultAccounts.open(path, other)
+    assert (missing.value.exit_code, wrong.value.exit_code) == (65, 77)
+    assert missing.value.hint
+    assert wrong.value.hint
+
+
+def test_a_passphrase_is_not_asked_for_where_nobody_can_answer() -> None:
+    with pytest.raises(AccountsError, match="nobody can be asked"):
+        unlock_way("passphrase", None)
+
+
+def _break(path: Path, key: Unlock, name: str) -> None:
+    with Vault.open(path, unlock=key, write=True) as box:
+        box.put(name, b"geheim-{")
+        box.save()
+
+
+def test_an_account_that_cannot_be_read_can_be_added_again_or_taken_away(path: Path, key: Unlock) -> None:
+    _put(path, key, _stored("bert@firma.example"))
+    _break(path, key, "anna")
+    _break(path, key, "carla")
+    with AccountEditor.open(path, key) as editor:
+        editor.put(_stored("anna@firma.example"))
+        editor.remove("carla")
+        editor.save()
+    accounts = VaultAccounts.open(path, key)
+    assert [account.id for account in accounts.directory().accounts] == ["anna", "bert"]
+    assert accounts.unreadable == ()
+
+
+def test_accounts_that_contradict_each_other_on_the_disk_leave_the_old_ones_in_force(path: Path, key: Unlock) -> None:
+    _put(path, key, _stored("anna@firma.example"))
+    accounts = VaultAccounts.open(path, key)
+    twin = _stored("anna@firma.example")
+    with Vault.open(path, unlock=key, write=True) as box:
+        box.put("other", encode(replace(twin, account=replace(twin.account, id="other"))))
+        box.save()
+    for _ in range(3):
+        assert [account.id for account in accounts.directory().accounts] == ["anna"]
+        assert accounts.problem is not None
+        assert "both carry anna@firma.example" in accounts.problem
+    with AccountEditor.open(path, key) as editor:
+        editor.remove("other")
+        editor.save()
+    assert accounts.refresh()
+    assert accounts.problem is None
+
+
+@pytest.mark.parametrize("name", ["", "x" * 300, "two\nlines"])
+def test_a_name_that_no_record_can_have_is_refused_in_words(path: Path, key: Unlock, name: str) -> None:
+    stored = _stored("anna@firma.example")
+    renamed = replace(stored, account=replace(stored.account, id=name))
+    with AccountEditor.open(path, key) as editor, pytest.raises(RecordError):
+        editor.put(renamed)
+
+
+@pytest.mark.parametrize("secret", ["geheim-\r\nzeile", "geheim-\0", "geheim-\udc80", ""])
+def test_a_password_that_no_login_can_carry_is_not_kept(path: Path, key: Unlock, secret: str) -> None:
+    with AccountEditor.open(path, key) as editor, pytest.raises(RecordError) as caught:
+        editor.put(_stored("anna@firma.example", secret))
+    assert "geheim" not in str(caught.value)
