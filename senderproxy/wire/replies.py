@@ -82,6 +82,11 @@ def greeting(hostname: str) -> Reply:
     return reply(220, None, f"{hostname} ESMTP senderproxy")
 
 
+def fault_with(message_id: str) -> Reply:
+    """Our own trouble with one message: the id finds the traceback in the log."""
+    return reply(451, "4.3.0", f"Something went wrong here; please try again later (id {message_id})")
+
+
 def goodbye(hostname: str) -> Reply:
     """The last one."""
     return reply(221, "2.0.0", f"{hostname} says goodbye")

@@ -1,0 +1,94 @@
+"""Where a message's body lies while it is received and offered upstream: in memory while it is small, else on disk.
+
+Promises: memory is bounded by the threshold whatever the size of the message; what is on disk has no name, is readable
+by nobody else and is gone when it is closed or the process ends, however it ends.
+Leaves to others: what a full disk is called (listener.relay_smtp).
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+BLOCK: Final = 64 * 1024
+
+
+class SpillDirectory:
+    """A directory of our own (mode 0700) for files without a name."""
+
+    def __init__(self, parent: Path | None = None) -> None:
+        self._parent = parent
+        self._path: Path | None = None
+
+    def open(self) -> BinaryIO:
+        """A fresh, unnamed, empty file. Made anew where something tidied the directory away. Raises OSError."""
+        if self._path is None or not self._path.is_dir():
+            self._path = Path(tempfile.mkdtemp(prefix="senderproxy-", dir=self._parent))
+        return tempfile.TemporaryFile(buffering=0, dir=self._path)
+
+    def remove(self) -> None:
+        """Take the directory away."""
+        if self._path is not None:
+            shutil.rmtree(self._path, ignore_errors=True)
+            self._path = None
+
+
+class SpooledBody:
+    """mail.message.Body: filled with `append`, then read with `blocks` as often as needed, then closed."""
+
+    def __init__(self, threshold: int, open_file: Callable[[], BinaryIO]) -> None:
+        self.size = 0
+        self.is_ascii = True
+        self._threshold = threshold
+        self._open_file = open_file
+        self._memory = bytearray()
+        self._file: BinaryIO | None = None
+
+    @property
+    def on_disk(self) -> bool:
+        """True once the body has outgrown the memory it may use."""
+        return self._file is not None
+
+    def append(self, piece: bytes) -> None:
+        """Add what came next. Raises OSError where the disk does not take it."""
+        self.is_ascii = self.is_ascii and piece.isascii()
+        if self._file is None and len(self._memory) + len(piece) > self._threshold:
+            self._file = self._open_file()
+            self._write(self._memory)
+            self._memory = bytearray()
+        if self._file is None:
+            self._memory += piece
+        else:
+            self._write(piece)
+        self.size += len(piece)
+
+    def blocks(self) -> Iterator[bytes]:
+        """The octets from the start, at most 64 KiB at a time."""
+        position = 0
+        while position < self.size:
+            block = self._read(position)
+            if not block:
+                raise OSError("a temporary file is shorter than what was written to it")
+            yield block
+            position += len(block)
+
+    def close(self) -> None:
+        """Forget the octets; harmless when done twice."""
+        self._memory = bytearray()
+        self.size = 0
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _read(self, position: int) -> bytes:
+        if self._file is None:
+            return bytes(self._memory[position : position + BLOCK])
+        return os.pread(self._file.fileno(), BLOCK, position)
+
+    def _write(self, piece: bytes | bytearray) -> None:
+        assert self._file is not None
+        view = memoryview(piece)
+        while view:
+            view = view[self._file.write(view) :]
