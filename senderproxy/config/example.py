@@ -1,35 +1,112 @@
-"""The commented configuration that `senderproxy setup` writes. PURE."""
+"""render_config: a configuration with a comment at each setting, for `senderproxy setup` to write. PURE.
+
+Promises: the text loads, and says what its arguments say.
+Leaves to others: asking for the arguments, writing the file.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
+
+Value: TypeAlias = str | int | bool | None
+
+_DEFAULT_ADDRESS: Final = "127.0.0.1:2525"
+_LOCAL: Final = ("127.0.0.0/8", "::1/128")
 
 
 def render_config(
-    *, hostname: str, vault: str, unlock: str, address: str, allow: Sequence[str], control_socket: str
+    *,
+    hostname: str,
+    vault_path: str,
+    unlock: str,
+    listener_address: str = _DEFAULT_ADDRESS,
+    allow: Sequence[str] = _LOCAL,
+    providers: Mapping[str, Mapping[str, Value]] | Sequence[str] = (),
+    control_socket: str = "/run/senderproxy/control.sock",
 ) -> str:
-    """A configuration that loads; every value is written as TOML, whatever it contains."""
-    networks = ", ".join(_toml(network) for network in allow)
-    return f"""\
-# senderproxy: who may submit mail, and where the accounts are. docs/config.md has every setting.
-# After a change: systemctl reload senderproxy (a broken file is refused, the old settings stay in force).
+    """The configuration as text. `providers`: the names in use, each with the settings that differ from its preset."""
+    named = providers if isinstance(providers, Mapping) else {name: {} for name in providers}
+    return _TEMPLATE.format(
+        hostname=_text(hostname),
+        vault_path=_text(vault_path),
+        unlock=_text(unlock),
+        address=_text(listener_address),
+        allow=f"[{', '.join(_text(network) for network in allow)}]",
+        providers="\n".join(_provider(name, settings) for name, settings in named.items()) or _NO_PROVIDER,
+        control_socket=_text(control_socket),
+    )
 
-[identity]
-hostname = {_toml(hostname)}  # how we greet the provider
 
-[vault]
-path = {_toml(vault)}  # the mailboxes and their passwords, encrypted
-unlock = {_toml(unlock)}  # where the key is, never the key itself
+def _text(value: str) -> str:
+    """A TOML basic string is a JSON string, but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
-[[listeners]]
-name = "office"
-address = {_toml(address)}  # where the mail server in the office submits
-allow = [{networks}]  # who may; nobody else gets in
 
-[service]
-control_socket = {_toml(control_socket)}  # how `senderproxy status` reaches the service
+def _provider(name: str, settings: Mapping[str, Value]) -> str:
+    given = {setting: value for setting, value in settings.items() if value is not None}
+    if not given:
+        about = f"# Accounts at {name} need nothing here: what it wants is built in. To change some of it:"
+        return f"{about}\n# [providers.{_key(name)}]\n# messages_per_hour = 300\n"
+    return f"[providers.{_key(name)}]\n" + "".join(f"{setting} = {_value(value)}\n" for setting, value in given.items())
+
+
+def _key(name: str) -> str:
+    return name if name.replace("-", "").replace("_", "").isalnum() and name.isascii() else _text(name)
+
+
+def _value(value: Value) -> str:
+    return _text(value) if isinstance(value, str) else json.dumps(value)
+
+
+_NO_PROVIDER: Final = """\
+# A provider that is not built in:
+# [providers.office-hoster]
+# host = "smtp.hoster.example"
 """
 
+_TEMPLATE: Final = """\
+# senderproxy: which mail is taken, and how it leaves. Every setting is described in docs/config.md.
+# After a change: senderproxy check, then: systemctl reload senderproxy (or send it SIGHUP).
+# There is no password in here. Accounts and their passwords are in the vault: senderproxy account --help
 
-def _toml(text: str) -> str:
-    """A TOML basic string: JSON's escapes are a part of TOML's."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+[identity]
+# This machine's name, as providers and the internal server see it.
+hostname = {hostname}
+
+[vault]
+path = {vault_path}
+# Where the key is: "key-file:PATH", "credential:NAME" (systemd), "keyring:SERVICE" or "passphrase".
+unlock = {unlock}
+
+[[listeners]]
+# Here the internal server hands in its mail. A second [[listeners]] with its own name and address is possible.
+name = "office"
+address = {address}
+# Only these networks may hand in mail.
+allow = {allow}
+# TLS towards the internal server: "none", "starttls" or "implicit".
+tls = "none"
+# certificate = "/etc/senderproxy/certificate.pem"
+# key = "/etc/senderproxy/key.pem"
+# SMTP AUTH: "off", "optional" (whoever is outside `allow` must log in) or "required".
+auth = "off"
+
+# Hold one machine, or one user, to some senders. The password's hash: senderproxy client hash-password
+# [[clients]]
+# networks = ["192.168.1.40"]
+# senders = ["scanner@firma.example"]
+
+[routing]
+# Senders without an account are refused with the reason. To send their mail through one account all the same:
+# default_account = "info"
+
+{providers}
+[service]
+# Where `senderproxy status` reaches the service.
+control_socket = {control_socket}
+
+[log]
+# "debug", "info", "warning" or "error"; "text" for people or "json" for programs.
+level = "info"
+format = "text"
+"""

@@ -1,131 +1,255 @@
-"""A TOML file -> Config, or every problem in it at once.
+"""load_config: the TOML file becomes a Config, or every problem in it at once.
 
-Promises: a file that loads can be meant; one that does not is refused whole, with each problem's key, what is wrong and
-what would be right. No value that stands in the file is quoted where it could be a password.
+Promises: whoever mends all that is listed has a configuration that loads, unless the file is no TOML at all: then that
+comes first, with its line and column. Paths that do not start at the root are seen from the file's folder.
+Leaves to others: what can be known only by trying (ports, certificates, the vault).
 """
 
+import re
 import socket
+import stat
 import tomllib
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
-from senderproxy.config.model import CONFLICTS, Config
-from senderproxy.errors import SenderproxyError
+from senderproxy.config import lines
+from senderproxy.config.lines import line_of, locate_settings
+from senderproxy.config.model import CONFLICTS, Config, Conflict
+from senderproxy.config.problems import Complaint, ConfigError, Problem, key_of, nearest_known, put_in_words
+from senderproxy.config.values import read_hostname
 
-_PATHS = {("vault", "path"), ("service", "control_socket")}
-_LISTENER_PATHS = ("certificate", "key")
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong, where, and what would be right."""
-
-    key: str
-    wrong: str
-    mend: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.wrong}; {self.mend}" if self.mend else f"{self.key}: {self.wrong}"
-
-
-class ConfigError(SenderproxyError):
-    """The configuration cannot be meant; `problems` has all that is wrong with it."""
-
-    exit_code = 78  # EX_CONFIG, sysexits(3)
-
-    def __init__(self, path: Path, problems: tuple[Problem, ...]) -> None:
-        lines = "".join(f"\n  {problem}" for problem in problems)
-        super().__init__(f"The configuration {path} is refused:{lines}", hint=f"Mend {path}, then: senderproxy check")
-        self.path = path
-        self.problems = problems
+# A value that is wrong is put aside, and the rest looked at again; each round puts something aside.
+_ROUNDS: Final = 1000
+_STAND_INS: Final[Mapping[lines.Path, str]] = {
+    ("identity", "hostname"): "localhost",
+    ("vault", "unlock"): "passphrase",
+}
+_SYNTAX_PLACE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
 def load_config(path: Path) -> Config:
-    """Read the file. Raises ConfigError."""
+    """Read the configuration. Raises ConfigError with all its problems."""
+    text = _read_text(path)
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            path, (Problem(str(path), f"cannot be read: {error.strerror}", "senderproxy setup makes one"),)
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(path, (Problem(str(path), "is not UTF-8", "save it as UTF-8"),)) from error
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(path, (Problem(str(path), f"is no TOML: {error}", "mend that line"),)) from error
-    _settle(entries, path.resolve().parent)
-    try:
-        return Config.model_validate(entries)
-    except ValidationError as error:
-        raise ConfigError(path, tuple(_problems(error))) from None
+        raise ConfigError(str(path), [_syntax_problem(error, text)]) from None
+    config, complaints = read_settings(data, path.parent)
+    if config is None:
+        where = locate_settings(text)
+        problems = [Problem(key_of(c.path), c.wrong, c.mend, line_of(c.path, where)) for c in complaints]
+        raise ConfigError(str(path), sorted(problems, key=lambda problem: problem.line or 0))
+    return config
 
 
-def _settle(entries: dict[str, Any], folder: Path) -> None:
-    """Fill in this machine's name, and see relative paths from the file's folder."""
-    identity = entries.setdefault("identity", {})
-    if isinstance(identity, dict):
-        identity.setdefault("hostname", socket.getfqdn())
-    for section, key in _PATHS:
-        _anchor(entries.get(section), key, folder)
-    for listener in _tables(entries.get("listeners")):
-        for key in _LISTENER_PATHS:
-            _anchor(listener, key, folder)
-    providers = entries.get("providers")
-    for provider in providers.values() if isinstance(providers, dict) else ():
-        _anchor(provider, "ca_file", folder)
-    vault = entries.get("vault")
-    unlock = vault.get("unlock") if isinstance(vault, dict) else None
-    if isinstance(vault, dict) and isinstance(unlock, str) and unlock.startswith("key-file:"):
-        vault["unlock"] = f"key-file:{folder / unlock.removeprefix('key-file:')}"
+def find_doubts(path: Path, config: Config) -> tuple[Problem, ...]:
+    """What is allowed but hardly meant, about the file itself: for `senderproxy check` and the log."""
+    mode = path.stat().st_mode
+    doubts: list[Problem] = []
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        wrong = f"others than its owner can change {path}, and so who may send as whom"
+        doubts.append(Problem("", wrong, f"type: chmod go-w {path}"))
+    if mode & stat.S_IROTH and any(client.password for client in config.clients):
+        wrong = f"{path} holds hashes of passwords, and everybody on this machine can read it"
+        doubts.append(Problem("", wrong, f"type: chmod o-r {path}"))
+    for index, listener in enumerate(config.listeners):
+        if listener.key and _is_readable_for_all(Path(listener.key)):
+            wrong = f"{listener.key} can be read by everybody on this machine"
+            doubts.append(Problem(f"listeners[{index}].key", wrong, f"type: chmod o-r {listener.key}"))
+    return tuple(doubts)
 
 
-def _tables(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
+def read_settings(data: Mapping[str, Any], folder: Path) -> tuple[Config | None, list[Complaint]]:
+    """A Config of what tomllib made of the file, or all that is wrong with it."""
+    settings = _completed(data, folder)
+    config, complaints = _settle(settings)
+    complaints += _missing_files(settings)
+    return (None if complaints else config), complaints
 
 
-def _anchor(section: object, key: str, folder: Path) -> None:
-    if isinstance(section, dict) and isinstance(section.get(key), str):
-        section[key] = str(folder / section[key])
-
-
-def _problems(error: ValidationError) -> list[Problem]:
-    found: list[Problem] = []
-    for entry in error.errors(include_url=False, include_input=False):
-        if entry["type"] == CONFLICTS:
-            found += [Problem(_spoken(c.path), c.wrong, c.mend) for c in entry["ctx"]["conflicts"]]
+def _settle(settings: dict[str, Any]) -> tuple[Config | None, list[Complaint]]:
+    """Put aside what is wrong until the rest can be judged; `settings` is what is left in the end."""
+    complaints: list[Complaint] = []
+    spoiled: list[lines.Path] = []
+    for _ in range(_ROUNDS):
+        try:
+            config = Config.model_validate(settings)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            if details[0]["type"] == CONFLICTS:
+                conflicts: tuple[Conflict, ...] = details[0]["ctx"]["conflicts"]
+                return None, complaints + list(_not_explained(conflicts, spoiled))
+            # Unknown ones first: a name that is missing may be there, but misspelt.
+            for detail in sorted(details, key=lambda each: each["type"] != "extra_forbidden"):
+                complaint = put_in_words(detail)
+                if not _touches(complaint.path, spoiled):
+                    complaints.append(complaint)
+                spoiled += [complaint.path]
+                if detail["type"] == "extra_forbidden":
+                    spoiled.append(nearest_known(complaint.path))
+                _put_aside(settings, complaint.path)
         else:
-            found.append(_problem(entry["type"], entry["loc"], entry["msg"]))
-    return found
+            return config, complaints
+    raise AssertionError("a configuration that cannot be read to its end")
 
 
-def _problem(kind: str, where: tuple[int | str, ...], words: str) -> Problem:
-    key = _spoken(where)
-    if kind == "extra_forbidden":
-        near = get_close_matches(str(where[-1]), _known(where[:-1]), n=1)
-        return Problem(key, "is no setting", f"did you mean {near[0]}?" if near else "take it out")
-    if kind == "missing":
-        return Problem(key, "is missing", "docs/config.md says what it is for")
-    return Problem(key, words, "")
+def _completed(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A copy to work on, with absolute paths and with what the machine knows by itself."""
+    settings = deepcopy(dict(data))
+    for needed in ("identity", "vault"):
+        settings.setdefault(needed, {})
+    identity = settings["identity"]
+    if isinstance(identity, dict) and "hostname" not in identity and (name := _machine_name()):
+        identity["hostname"] = name
+    for section, names in _paths_in(settings):
+        for name in names:
+            if isinstance(value := section.get(name), str) and value.strip():
+                section[name] = str(folder.absolute() / value)
+    vault = settings["vault"]
+    if isinstance(vault, dict) and isinstance(unlock := vault.get("unlock"), str):
+        kind, colon, place = unlock.partition(":")
+        if kind == "key-file" and place.strip():
+            vault["unlock"] = f"{kind}{colon}{folder.absolute() / place}"
+    return settings
 
 
-def _known(where: tuple[int | str, ...]) -> list[str]:
-    """The settings of the section at that place."""
-    section: type[BaseModel] = Config
-    for step in where:
-        if isinstance(step, int) or (section is Config and step not in section.model_fields):
-            continue
-        annotation = section.model_fields[step].annotation if step in section.model_fields else None
-        for candidate in (annotation, *get_args(annotation)):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                section = candidate
-    return list(section.model_fields)
+def _paths_in(settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
+    """Each section that has paths in it, and their names."""
+    listeners, providers = settings.get("listeners"), settings.get("providers")
+    found: list[tuple[Any, tuple[str, ...]]] = [
+        (settings["vault"], ("path",)),
+        (settings.get("service"), ("control_socket",)),
+    ]
+    found += [(each, ("certificate", "key")) for each in (listeners if isinstance(listeners, list) else [])]
+    found += [(each, ("ca_file",)) for each in (providers.values() if isinstance(providers, dict) else [])]
+    yield from ((section, names) for section, names in found if isinstance(section, dict))
 
 
-def _spoken(where: tuple[int | str, ...]) -> str:
-    spoken = ""
-    for step in where:
-        spoken += f"[{step}]" if isinstance(step, int) else f".{step}" if spoken else step
-    return spoken or "the file"
+def _machine_name() -> str | None:
+    """The operating system's name for this machine, the full one where it knows it."""
+    name = socket.gethostname()
+    for candidate in (name, socket.getfqdn(name)) if "." not in name else (name,):
+        if "." in candidate and not candidate.startswith("localhost"):
+            name = candidate
+    try:
+        return read_hostname(name)
+    except PydanticCustomError:
+        return None
+
+
+def _put_aside(settings: dict[str, Any], path: lines.Path) -> None:
+    """Take away the smallest setting that holds what is wrong; where it is needed, something else stands in."""
+    section: Any = settings
+    name: Any = path[0]
+    holder: Any = settings
+    for part in path:
+        if not isinstance(holder, dict) and holder not in (settings.get("listeners"), settings.get("clients")):
+            break
+        section, name = holder, part
+        if isinstance(holder, dict) and part not in holder:
+            break
+        holder = holder[part]
+    if path in _STAND_INS:
+        section[name] = _STAND_INS[path]
+    elif isinstance(section, list) or path in (("identity",), ("vault",)):
+        section[name] = {}
+    else:
+        section.pop(name, None)
+
+
+def _not_explained(conflicts: Iterable[Conflict], spoiled: list[lines.Path]) -> Iterator[Complaint]:
+    """Those that would still be there after what was complained about is mended."""
+    for conflict in conflicts:
+        if not any(_touches(path, spoiled) for path in conflict.because):
+            yield Complaint(conflict.path, conflict.wrong, conflict.mend)
+
+
+def _touches(path: lines.Path, spoiled: list[lines.Path]) -> bool:
+    return any(path[: len(other)] == other or other[: len(path)] == path for other in spoiled)
+
+
+def _missing_files(settings: dict[str, Any]) -> Iterator[Complaint]:
+    for index, listener in enumerate(settings.get("listeners", [])):
+        for name in ("certificate", "key"):
+            yield from _missing_file(("listeners", index, name), listener.get(name), must_be_readable=False)
+    for provider, each in settings.get("providers", {}).items():
+        yield from _missing_file(("providers", provider, "ca_file"), each.get("ca_file"), must_be_readable=True)
+
+
+def _missing_file(path: lines.Path, name: str | None, *, must_be_readable: bool) -> Iterator[Complaint]:
+    """A key is for the service's user only, so another user's `explain` must not stumble over it."""
+    try:
+        if name is None:
+            return
+        if Path(name).is_dir():
+            yield Complaint(path, f'"{name}" is a folder', "name the PEM file in it")
+        elif must_be_readable:
+            Path(name).read_bytes()
+        else:
+            Path(name).stat()
+    except FileNotFoundError:
+        yield Complaint(path, f'there is no file "{name}"', "name the PEM file")
+    except OSError as error:
+        if must_be_readable:
+            yield Complaint(path, f'"{name}" cannot be read: {error.strerror}', "make it readable for the service")
+
+
+def _is_readable_for_all(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        problem = Problem("", "there is no such file", "write one with: senderproxy setup")
+    except IsADirectoryError:
+        problem = Problem("", "this is a folder", "name the file in it")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        problem = Problem("", "there is a character that is not UTF-8", "save the file as UTF-8", line)
+    except OSError as error:
+        problem = Problem("", f"it cannot be read: {error.strerror}", "run this as a user who may read it")
+    raise ConfigError(str(path), [problem])
+
+
+# What tomllib says, and what a person can do about it. The first one that fits counts.
+_SYNTAX: Final = (
+    ("Invalid value", "what stands behind = is no value", "put text in quotation marks"),
+    (
+        "Invalid initial character for a key part",
+        "no name of a setting begins like this",
+        "write it like: name = value",
+    ),
+    ("Expected '=' after a key", "there is no = behind the name", "write it like: name = value"),
+    ("Expected newline or end of document", "something stands behind the value", "begin a new line for it"),
+    ("Cannot overwrite a value", "this setting is there twice", "keep one of them"),
+    ("Cannot declare", "this section is there twice", "put all its settings in one"),
+    ("Cannot mutate", "this section is there twice", "put all its settings in one"),
+    ("Unescaped '\\' in a string", "a backslash in quotation marks means something else", "use single quotation marks"),
+    ("Illegal character '\\n'", "a quotation mark is not closed on its line", "close it"),
+    ("Unterminated string", "a quotation mark is never closed", "close it"),
+    ("Unclosed array", "a square bracket is never closed", "close it, and put commas between the values"),
+    ("Expected ']'", "a section's bracket is never closed", "write it like: [vault]"),
+)
+
+
+def _syntax_problem(error: tomllib.TOMLDecodeError, text: str) -> Problem:
+    message = str(error)
+    place = _SYNTAX_PLACE.search(message)
+    said = message[: place.start()] if place else message
+    line, column = (place.group(1), place.group(2)) if place else (None, None)
+    wrong, mend = next(
+        ((words, cure) for start, words, cure in _SYNTAX if said.startswith(start)),
+        (f"this is no TOML ({said})", "see toml.io for how it is written"),
+    )
+    where = f" (column {column})" if column else " (at the end of the file)"
+    return Problem("", f"{wrong}{where}", mend, int(line) if line else len(text.splitlines()) or 1)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from senderproxy.config.lines import Path
 from senderproxy.config.values import (
     AccountId,
     CandidateSource,
@@ -49,7 +50,6 @@ from senderproxy.routing.presets import IMPLICIT_TLS_PORT, PRESETS, STARTTLS_POR
 from senderproxy.routing.provider import Limits, Provider, Security, Smarthost
 from senderproxy.routing.route import RoutingPolicy, Source
 
-Path: TypeAlias = tuple[str | int, ...]
 CONFLICTS: Final = "senderproxy_conflicts"  # the error type that carries Conflicts
 
 _LOOPBACK: Final[tuple[IpNetwork, ...]] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
@@ -388,6 +388,23 @@ class Config(Section):
         return self
 
 
+# Where each section stands; "*" is any name, or any number in a list.
+SECTIONS: Final[Mapping[tuple[str, ...], type[Section]]] = MappingProxyType(
+    {
+        (): Config,
+        ("identity",): Identity,
+        ("vault",): VaultSettings,
+        ("listeners", "*"): ListenerSettings,
+        ("clients", "*"): ClientSettings,
+        ("routing",): RoutingSettings,
+        ("providers", "*"): ProviderSettings,
+        ("delivery",): DeliverySettings,
+        ("service",): ServiceSettings,
+        ("log",): LogSettings,
+    }
+)
+
+
 def _conflicts(config: Config) -> Iterator[Conflict]:
     users = any(client.user is not None for client in config.clients)
     for index, listener in enumerate(config.listeners):
@@ -509,9 +526,7 @@ def _provider_conflicts(at: Path, name: str, provider: ProviderSettings) -> Iter
     preset, host, security = ((*at, field) for field in ("preset", "host", "security"))
     base = PRESETS.get(provider.base(name))
     if base is None:
-        near = get_close_matches(str(provider.preset).lower(), PRESETS, 1)
-        known = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(sorted(PRESETS))}"
-        yield Conflict(preset, f"{shown(provider.preset)} is no preset", known, (preset,))
+        yield Conflict(preset, f"{shown(provider.preset)} is no preset", _meant_preset(str(provider.preset)), (preset,))
         return
     address = provider.host or (base.smarthosts[0].host if base.smarthosts else None)
     if address is None:
@@ -524,6 +539,13 @@ def _provider_conflicts(at: Path, name: str, provider: ProviderSettings) -> Iter
     if provider.mechanisms == ():
         path = (*at, "mechanisms")
         yield Conflict(path, "is empty: there is no other way to log in", "leave it out", (path,))
+
+
+def _meant_preset(name: str) -> str:
+    begun = [preset for preset in PRESETS if preset.startswith(name.lower())]
+    if near := begun or get_close_matches(name.lower(), PRESETS, 1):
+        return f"did you mean {listed(near)}?"
+    return f"there are {', '.join(PRESETS)}"
 
 
 def covers_everything(networks: tuple[IpNetwork, ...]) -> bool:

@@ -50,7 +50,7 @@ _MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")  # RFC 4422 section 3.1
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_+-]{0,127}")
 _HASH: Final = re.compile(r"scrypt\$[0-9]{1,7}\$[0-9]{1,3}\$[0-9]{1,3}\$[A-Za-z0-9+/]{8,}\$[A-Za-z0-9+/]{16,}")
-_UNLOCK: Final = '"key-file:/etc/senderproxy/vault.key", "credential:NAME", "keyring:SERVICE" or "passphrase"'
+UNLOCK_WAYS: Final = '"key-file:/etc/senderproxy/vault.key", "credential:NAME", "keyring:SERVICE" or "passphrase"'
 SPOKEN_MECHANISMS: Final = ("PLAIN", "LOGIN")
 
 
@@ -193,7 +193,7 @@ def read_path(value: object) -> str:
 def read_unlock(value: object) -> str:
     """How the vault is unlocked: where the key is, never the key."""
     if not isinstance(value, str):
-        complain("is no text", f"write {_UNLOCK}")
+        complain("is no text", f"write {UNLOCK_WAYS}")
     kind, colon, name = value.partition(":")
     match kind, bool(colon), bool(name.strip()):
         case ("passphrase", False, _) | ("key-file" | "credential" | "keyring", True, True):
@@ -202,9 +202,9 @@ def read_unlock(value: object) -> str:
             # Whatever stands behind the colon may be the passphrase itself.
             complain("says more than it should", 'write "passphrase" alone; it is asked for, and never written here')
         case ("key-file" | "credential" | "keyring", _, _):
-            complain(f"{shown(kind)} does not say which", f"write {_UNLOCK}")
+            complain(f"{shown(kind)} does not say which", f"write {UNLOCK_WAYS}")
         case _:
-            complain("names no way to unlock the vault that we know", f"write {_UNLOCK}")
+            complain("names no way to unlock the vault that we know", f"write {UNLOCK_WAYS}")
     if kind == "credential" and "/" in name:
         complain(
             f"{shown(name)} is no credential's name", "write the name that LoadCredential= gives it, without a path"
@@ -278,6 +278,7 @@ def one_of(*words: str) -> Callable[[object], str]:
             complain(f"{shown(value)} is not known", f'did you mean "{near[0]}"? Write {listed(list(words))}')
         complain(f"{shown(value)} is not known", f"write {listed(list(words))}")
 
+    read.__doc__ = " or ".join(f"`{word}`" for word in words)
     return read
 
 
@@ -291,6 +292,7 @@ def whole(least: int, most: int) -> Callable[[object], int]:
             complain(f"{value} is {'less' if value < least else 'more'} than it can be", f"write {least} to {most}")
         return value
 
+    read.__doc__ = f"a whole number, {least} to {most}"
     return read
 
 
@@ -308,6 +310,7 @@ def seconds(least: float, most: float) -> Callable[[object], float]:
             )
         return float(value)
 
+    read.__doc__ = f"seconds, {least:g} to {most:g}"
     return read
 
 
@@ -327,6 +330,7 @@ def _enum(members: Mapping[str, T]) -> Callable[[object], T]:
             return value
         return members[read(value)]
 
+    read_member.__doc__ = read.__doc__
     return read_member
 
 

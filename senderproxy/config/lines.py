@@ -1,0 +1,94 @@
+"""On which line does a setting stand? PURE.
+
+Promises: for a file that tomllib takes, the line of each section and of each `name = value`; never an exception.
+Leaves to others: what the values are (tomllib).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeAlias
+
+Path: TypeAlias = tuple[str | int, ...]
+
+_HEADING: Final = re.compile(r"\s*+(\[\[?)\s*+([^\]#]+?)\s*+\]")
+_ENTRY: Final = re.compile(r"""\s*+((?:[A-Za-z0-9_\-.\s]++|"[^"]*+"|'[^']*+')++)=(.*)""", re.DOTALL)
+_KEY_PART: Final = re.compile(r"""\s*+(?:"([^"]*+)"|'([^']*+)'|([A-Za-z0-9_\-]++))\s*+(?:\.|\Z)""")
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|' + r"'[^']*+'")
+_COMMENT: Final = re.compile(r"#.*")
+
+
+def locate_settings(text: str) -> Mapping[Path, int]:
+    """Where each section and setting begins, counted from 1."""
+    lines: dict[Path, int] = {}
+    last: dict[Path, int] = {}  # of each [[list]], the number of the section we are in
+    section: Path = ()
+    scanner = _Scanner()
+    for number, line in enumerate(text.splitlines(), 1):
+        if scanner.inside_value:
+            scanner.feed(line)
+        elif heading := _HEADING.match(line):
+            section = _enter(_parts(heading.group(2)), last, listed=heading.group(1) == "[[")
+            lines.setdefault(section, number)
+        elif entry := _ENTRY.match(line):
+            lines.setdefault(section + tuple(_parts(entry.group(1))), number)
+            scanner.feed(entry.group(2))
+    return lines
+
+
+def line_of(path: Path, lines: Mapping[Path, int]) -> int | None:
+    """The line of the setting, or of the section it should be in."""
+    return next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+
+
+def _enter(parts: list[str], last: dict[Path, int], *, listed: bool) -> Path:
+    section: Path = ()
+    for index, part in enumerate(parts):
+        section += (part,)
+        if listed and index == len(parts) - 1:
+            last[section] = last.get(section, -1) + 1
+        if section in last:
+            section += (last[section],)
+    return section
+
+
+def _parts(dotted: str) -> list[str]:
+    return list(_each_part(dotted))
+
+
+def _each_part(dotted: str) -> Iterator[str]:
+    position = 0
+    while found := _KEY_PART.match(dotted, position):
+        yield next(group for group in found.groups() if group is not None)
+        position = found.end()
+        if position == len(dotted):
+            return
+
+
+class _Scanner:
+    """Knows whether a value goes on in the next line: a list in brackets, or text in three quotation marks."""
+
+    def __init__(self) -> None:
+        self._open_brackets = 0
+        self._open_text: str | None = None
+
+    @property
+    def inside_value(self) -> bool:
+        return self._open_brackets > 0 or self._open_text is not None
+
+    def feed(self, line: str) -> None:
+        while line:
+            if self._open_text is not None:
+                _, closed, line = line.partition(self._open_text)
+                if closed:
+                    self._open_text = None
+                continue
+            begin = re.search(r"\"\"\"|'''", line)
+            self._count_brackets(line[: begin.start()] if begin else line)
+            self._open_text = begin.group() if begin else None
+            line = line[begin.end() :] if begin else ""
+
+    def _count_brackets(self, line: str) -> None:
+        bare = _COMMENT.sub("", _STRING.sub("", line))
+        self._open_brackets = max(
+            0, self._open_brackets + sum(bare.count(c) for c in "[{") - sum(bare.count(c) for c in "]}")
+        )
