@@ -17,9 +17,9 @@ _LOCAL: Final = ("127.0.0.0/8", "::1/128")
 def render_config(
     *,
     hostname: str,
-    vault_path: str,
+    vault: str,
     unlock: str,
-    listener_address: str = _DEFAULT_ADDRESS,
+    address: str = _DEFAULT_ADDRESS,
     allow: Sequence[str] = _LOCAL,
     providers: Mapping[str, Mapping[str, Value]] | Sequence[str] = (),
     control_socket: str = "/run/senderproxy/control.sock",
@@ -28,9 +28,9 @@ def render_config(
     named = providers if isinstance(providers, Mapping) else {name: {} for name in providers}
     return _TEMPLATE.format(
         hostname=_text(hostname),
-        vault_path=_text(vault_path),
+        vault=_text(vault),
         unlock=_text(unlock),
-        address=_text(listener_address),
+        address=_text(address),
         allow=f"[{', '.join(_text(network) for network in allow)}]",
         providers="\n".join(_provider(name, settings) for name, settings in named.items()) or _NO_PROVIDER,
         control_socket=_text(control_socket),
@@ -74,7 +74,7 @@ _TEMPLATE: Final = """\
 hostname = {hostname}
 
 [vault]
-path = {vault_path}
+path = {vault}
 # Where the key is: "key-file:PATH", "credential:NAME" (systemd), "keyring:SERVICE" or "passphrase".
 unlock = {unlock}
 

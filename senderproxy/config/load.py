@@ -23,6 +23,8 @@ from senderproxy.config.model import CONFLICTS, Config, Conflict
 from senderproxy.config.problems import Complaint, ConfigError, Problem, key_of, nearest_known, put_in_words
 from senderproxy.config.values import read_hostname
 
+__all__ = ["ConfigError", "Problem", "find_doubts", "load_config", "machine_name", "read_settings"]
+
 # A value that is wrong is put aside, and the rest looked at again; each round puts something aside.
 _ROUNDS: Final = 1000
 _STAND_INS: Final[Mapping[lines.Path, str]] = {
@@ -104,7 +106,7 @@ def _completed(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for needed in ("identity", "vault"):
         settings.setdefault(needed, {})
     identity = settings["identity"]
-    if isinstance(identity, dict) and "hostname" not in identity and (name := _machine_name()):
+    if isinstance(identity, dict) and "hostname" not in identity and (name := machine_name()):
         identity["hostname"] = name
     for section, names in _paths_in(settings):
         for name in names:
@@ -130,7 +132,7 @@ def _paths_in(settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], tuple[
     yield from ((section, names) for section, names in found if isinstance(section, dict))
 
 
-def _machine_name() -> str | None:
+def machine_name() -> str | None:
     """The operating system's name for this machine, the full one where it knows it."""
     name = socket.gethostname()
     for candidate in (name, socket.getfqdn(name)) if "." not in name else (name,):
