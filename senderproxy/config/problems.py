@@ -36,8 +36,8 @@ class Problem:
 class ConfigError(SenderproxyError):
     """The configuration cannot be meant; `problems` are all of them."""
 
-    def __init__(self, path: str, problems: Sequence[Problem]) -> None:
-        self.path = path
+    def __init__(self, path: object, problems: Sequence[Problem]) -> None:
+        self.path = str(path)
         self.problems = tuple(problems)
         count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
         super().__init__("\n".join((f"The configuration {path} has {count}:", *(f"  {each}" for each in problems))))

@@ -9,6 +9,7 @@ RFC 5321 section 4.1.2, RFC 5890, RFC 5891.
 import re
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
 import idna
@@ -22,7 +23,7 @@ _DOT_STRING = re.compile(rf"[{_ATEXT}]++(?:\.[{_ATEXT}]++)*+")
 _LOOSE_DOT_STRING = re.compile(rf"[{_ATEXT}.]++")
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*+)"')
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-_LITERAL = re.compile(r"\[(?:[0-9.]{7,15}|IPv6:[0-9A-Fa-f:.]{2,45})\]")
+_LITERAL = re.compile(r"\[(?:([0-9.]{7,15})|[Ii][Pp][Vv]6:([0-9A-Fa-f:.]{2,45}))\]")
 
 
 class AddressError(ValueError):
@@ -108,22 +109,31 @@ def parse_domain(text: str) -> str:
     if not text:
         raise AddressError("the domain after the @ is missing")
     if text.startswith("["):
-        if _LITERAL.fullmatch(text):
-            return text
-        raise AddressError(f"{_show(text)} is no address literal")
+        return _read_literal(text)
     if text.isascii():
         domain = text.lower()
     else:
         try:
             domain = idna.encode(text, uts46=True, transitional=False).decode("ascii")
         except idna.IDNAError as error:
-            raise AddressError(f"{_show(text)} is no domain name: {error}") from error
+            raise AddressError(f"{_show(text)} is no domain name: {_show(str(error))}") from error
     if len(domain) > DOMAIN_LIMIT:
         raise AddressError(f"the domain is longer than {DOMAIN_LIMIT} characters")
     for label in domain.split("."):
         if not _LABEL.fullmatch(label):
             raise AddressError(f"{_show(text)} is no domain name")
     return domain
+
+
+def _read_literal(text: str) -> str:
+    """An IP address in brackets, written in the one way in which ipaddress writes it (RFC 5321 section 4.1.3)."""
+    found = _LITERAL.fullmatch(text)
+    if found is not None:
+        try:
+            return f"[IPv6:{IPv6Address(found[2])}]" if found[2] else f"[{IPv4Address(found[1])}]"
+        except ValueError:
+            pass
+    raise AddressError(f"{_show(text)} is no address literal")
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 REPLY_LINE_LIMIT: Final = 512  # octets with code and CRLF, RFC 5321 section 4.5.3.1.5
-_KEPT_LINES = 100
+_KEPT_LINES: Final = 100
+_KEPT_OCTETS: Final = 2000  # of one line
 _WRAP = 400  # our own words per line; leaves room for the code, and Exchange shows the lines joined
 
 _STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)")
@@ -92,7 +93,7 @@ def parse_reply(lines: Sequence[bytes]) -> Reply:
     code = codes.pop()
     if not re.fullmatch(rb"[2-5][0-9]{2}", code):
         raise ValueError("no reply code")
-    texts = [_printable(line[4:].decode("utf-8", "replace")).strip() for line in lines[-_KEPT_LINES:]]
+    texts = [_printable(line[4:_KEPT_OCTETS].decode("utf-8", "replace")).strip() for line in lines[-_KEPT_LINES:]]
     status: EnhancedStatus | None = None
     for index, text in enumerate(texts):
         found = _STATUS.match(text)
