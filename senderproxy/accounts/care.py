@@ -15,10 +15,11 @@ from senderproxy.accounts.keeper import (
     KEYRING_NAME,
     AccountsError,
     Prompt,
+    Way,
     told,
     unlock_way,
 )
-from vault import Exists, KeyFile, Keyring, Passphrase, Unlock, Vault, VaultError
+from vault import Exists, KeyFile, Keyring, Passphrase, Vault, VaultError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def inspect(path: Path | str) -> VaultFacts:
     return VaultFacts(str(path), outside.vault_id, outside.generation, ways)
 
 
-def new_way(unlock: str, ask_new: Callable[[], str], prompt: Prompt | None) -> Unlock:
+def new_way(unlock: str, ask_new: Callable[[], str], prompt: Prompt | None) -> Way:
     """A way to open a vault from now on: a key file or keyring entry that is not there yet is made.
 
     `ask_new` asks a person for a new passphrase. Raises AccountsError.
@@ -58,7 +59,7 @@ def new_way(unlock: str, ask_new: Callable[[], str], prompt: Prompt | None) -> U
     return unlock_way(unlock, prompt)
 
 
-def add_way(path: Path | str, current: Unlock, new: Unlock, label: str | None) -> str:
+def add_way(path: Path | str, current: Way, new: Way, label: str | None) -> str:
     """Let one more way open the vault; the label it got. Raises AccountsError."""
     with _in_our_words(), Vault.open(path, unlock=current, write=True) as box:
         given = box.add_unlock(new, label=label)
@@ -66,14 +67,14 @@ def add_way(path: Path | str, current: Unlock, new: Unlock, label: str | None) -
         return given
 
 
-def remove_way(path: Path | str, current: Unlock, label: str) -> None:
+def remove_way(path: Path | str, current: Way, label: str) -> None:
     """Let that way open the vault no longer. Raises AccountsError, also where it is the only one."""
     with _in_our_words(), Vault.open(path, unlock=current, write=True) as box:
         box.remove_unlock(label)
         box.save()
 
 
-def rekey(path: Path | str, current: Unlock, others: Collection[Unlock], drop: Collection[str]) -> None:
+def rekey(path: Path | str, current: Way, others: Collection[Way], drop: Collection[str]) -> None:
     """Seal everything under a new key, for the ways given and no others. Raises AccountsError.
 
     A way that is neither given nor named in `drop` would be left outside: that is refused.
@@ -83,13 +84,13 @@ def rekey(path: Path | str, current: Unlock, others: Collection[Unlock], drop: C
         box.save()
 
 
-def export(path: Path | str, current: Unlock, copy: Path | str, new: Unlock) -> None:
+def export(path: Path | str, current: Way, copy: Path | str, new: Way) -> None:
     """Write a sealed copy that only `new` opens. Overwrites nothing. Raises AccountsError."""
     with _in_our_words(), Vault.open(path, unlock=current) as box:
         box.export(copy, unlock=new)
 
 
-def restore(copy: Path | str, opens: Unlock, path: Path | str, new: Unlock) -> None:
+def restore(copy: Path | str, opens: Way, path: Path | str, new: Way) -> None:
     """Make this machine's vault of a sealed copy. Overwrites nothing. Raises AccountsError."""
     with _in_our_words():
         Vault.restore(copy, path, unlock=opens, new=new)

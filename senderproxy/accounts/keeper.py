@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 from senderproxy.accounts.record import RecordError, StoredAccount, decode, encode
 from senderproxy.errors import SenderproxyError
@@ -42,7 +42,8 @@ EXIT_DISK: Final = 74  # the system refused to read or write
 EXIT_NO_PERMISSION: Final = 77  # it cannot be opened with what we have
 KEYRING_NAME: Final = "vault-key"
 
-Prompt = Callable[[str], str]
+Prompt: TypeAlias = Callable[[str], str]
+Way: TypeAlias = Unlock  # what opens a vault: commands hand it on and do not look inside
 
 
 class AccountsError(SenderproxyError):
@@ -53,7 +54,7 @@ class AccountsError(SenderproxyError):
         self.exit_code = exit_code
 
 
-def unlock_way(unlock: str, prompt: Prompt | None) -> Unlock:
+def unlock_way(unlock: str, prompt: Prompt | None) -> Way:
     """The way to open the vault that the configuration names. Raises AccountsError.
 
     `prompt` asks a person for the passphrase; None where nobody can be asked.
@@ -122,7 +123,7 @@ class VaultAccounts:
         self._tell_unreadable()
 
     @classmethod
-    def open(cls, path: Path | str, unlock: Unlock) -> Self:
+    def open(cls, path: Path | str, unlock: Way) -> Self:
         """Open the vault for as long as we run. Raises AccountsError."""
         try:
             return cls(Vault.open(path, unlock=unlock))
@@ -206,7 +207,7 @@ class AccountEditor:
         self._box = box
 
     @classmethod
-    def create(cls, path: Path | str, unlock: Unlock) -> None:
+    def create(cls, path: Path | str, unlock: Way) -> None:
         """Write a new, empty vault; one that is there is left alone. Raises AccountsError."""
         try:
             Vault.create(path, unlock=unlock)
@@ -214,7 +215,7 @@ class AccountEditor:
             raise told(error) from error
 
     @classmethod
-    def open(cls, path: Path | str, unlock: Unlock) -> Self:
+    def open(cls, path: Path | str, unlock: Way) -> Self:
         """Open the vault for writing. Raises AccountsError, naming who else has it open."""
         try:
             return cls(Vault.open(path, unlock=unlock, write=True))

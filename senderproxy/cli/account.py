@@ -1,44 +1,49 @@
-"""`senderproxy account`: the mailboxes in the vault."""
+"""`senderproxy account`: the mailboxes in the vault.
+
+Promises: a change is in the vault whole or not at all, and a login that was tried and refused changes nothing.
+Leaves to others: many at once from a file (cli.account_table), trying a login (cli.logins).
+"""
 
 import argparse
-import csv
-import io
-import re
-import sys
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterable
+from dataclasses import replace
 
-from senderproxy.accounts.keeper import AccountEditor
-from senderproxy.accounts.record import StoredAccount, own_first
+from senderproxy.accounts.keeper import VaultAccounts
+from senderproxy.accounts.record import StoredAccount
+from senderproxy.cli import account_table
 from senderproxy.cli.common import (
+    EX_OK,
+    EX_UNAVAILABLE,
+    EX_WRONG,
     Subparsers,
     UsageError,
+    agreed,
+    facts_of,
     new_secret,
     open_accounts,
     open_editor,
+    progress,
     read_config,
+    service_will_notice,
     show_json,
     show_table,
     tell_service,
+    typed_address,
+    typed_pattern,
+    vault_way,
 )
-from senderproxy.cli.logins import in_words, try_login
+from senderproxy.cli.logins import in_words, provider_of, try_login
 from senderproxy.config.model import Config
-from senderproxy.delivery.courier import LoginOk
+from senderproxy.delivery.courier import LoginOk, LoginRefused
 from senderproxy.errors import SenderproxyError
-from senderproxy.mail.address import Address, AddressError, AddressPattern, parse_address, parse_pattern
+from senderproxy.mail.address import Address, AddressPattern
 from senderproxy.routing.account import Account, Credential
-from senderproxy.routing.provider import LoginForm
+from senderproxy.routing.directory import AccountDirectory
+from senderproxy.routing.provider import LoginForm, Provider, SenderRule
 
-_WRONG: Final = 1
-_COLUMNS: Final = {
-    "login": "login", "benutzer": "login", "benutzername": "login", "user": "login", "username": "login",
-    "password": "secret", "passwort": "secret", "kennwort": "secret",
-    "provider": "provider", "anbieter": "provider",
-    "address": "address", "adresse": "address", "addresses": "address", "adressen": "address", "email": "address",
-    "e-mail": "address",
-    "name": "display_name", "display name": "display_name", "anzeigename": "display_name",
-}  # fmt: skip
+
+class LoginDoesNotWork(SenderproxyError):
+    """The login was tried, and nothing was changed."""
 
 
 def add_parser(verbs: Subparsers) -> None:
@@ -54,48 +59,45 @@ def add_parser(verbs: Subparsers) -> None:
     _secret_options(add)
     add.set_defaults(run=run_add)
 
-    for name, run, words in (("list", run_list, "all mailboxes"), ("export", run_list, "the same, for a file")):
-        action = actions.add_parser(name, help=f"{words}; never a password")
-        action.add_argument("--json", action="store_true", help="for programs")
-        action.set_defaults(run=run)
+    listed = actions.add_parser("list", help="all mailboxes; never a password")
+    listed.add_argument("--json", action="store_true", help="for programs")
+    listed.set_defaults(run=run_list)
 
-    show = actions.add_parser("show", help="one mailbox")
+    show = actions.add_parser("show", help="one mailbox; never its password")
     show.add_argument("id")
     show.add_argument("--json", action="store_true", help="for programs")
     show.set_defaults(run=run_show)
 
-    edit = actions.add_parser("edit", help="change which addresses a mailbox carries")
+    edit = actions.add_parser("edit", help="change which addresses a mailbox carries, its name, its limits")
     edit.add_argument("id")
     _carry_options(edit)
-    edit.add_argument("--not", dest="without", action="append", default=[], metavar="ADDRESS|@DOMAIN")
+    edit.add_argument("--not", dest="without", action="append", default=[], metavar="ADDRESS|@DOMAIN", help="no longer")
+    edit.add_argument("--messages-per-hour", type=int, metavar="N", help="its own limit; 0: as its provider")
+    edit.add_argument("--connections", type=int, metavar="N", help="its own limit; 0: as its provider")
     edit.set_defaults(run=run_edit)
+
+    verify = actions.add_parser("verify", help="try the login of some mailboxes, or of all: once each")
+    verify.add_argument("id", nargs="*")
+    verify.add_argument("--json", action="store_true", help="for programs")
+    verify.set_defaults(run=run_verify)
 
     password = actions.add_parser("set-password", help="a new password; asks for it")
     password.add_argument("id")
     _secret_options(password)
     password.set_defaults(run=run_set_password)
 
-    verify = actions.add_parser("verify", help="try the login of one mailbox, or of all")
-    verify.add_argument("id", nargs="*")
-    verify.set_defaults(run=run_verify)
-
     remove = actions.add_parser("remove", help="take a mailbox away")
     remove.add_argument("id")
     remove.add_argument("--yes", action="store_true", help="do not ask")
     remove.set_defaults(run=run_remove)
 
-    imported = actions.add_parser("import", help="many mailboxes from a CSV file: all or nothing")
-    imported.add_argument("file", type=Path)
-    imported.add_argument("--provider", help="for rows that name none")
-    imported.add_argument("--verify", action="store_true", help="try each login first")
-    imported.add_argument("--dry-run", action="store_true", help="only say what would happen")
-    imported.set_defaults(run=run_import)
+    account_table.add_actions(actions)
 
 
 def _carry_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--also", action="append", default=[], metavar="ADDRESS", help="one more address it carries")
     parser.add_argument("--catch-all", action="append", default=[], metavar="DOMAIN", help="every address of a domain")
-    parser.add_argument("--display-name", help="the name people see")
+    parser.add_argument("--display-name", metavar="NAME", help="the name people see")
 
 
 def _secret_options(parser: argparse.ArgumentParser) -> None:
@@ -105,262 +107,203 @@ def _secret_options(parser: argparse.ArgumentParser) -> None:
 
 def run_add(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
-    account = _new_account(config, chosen)
-    with open_editor(config) as editor:
-        if any(entry.account.id == account.id for entry in editor.all()):
-            raise UsageError(
-                f"There is an account {account.id} already.", hint=f"senderproxy account edit {account.id} --help"
-            )
-        stored = StoredAccount(account, new_secret("password", from_stdin=chosen.password_stdin))
+    account, provider = _new_account(config, chosen)
+    way = vault_way(config)
+    _expect_free(account, open_accounts(config, way).directory())
+    stored = StoredAccount(account, new_secret(f"password of {account.login}", from_stdin=chosen.password_stdin))
+    if not chosen.no_verify:
+        verify_or_refuse(config, stored)
+    with open_editor(config, way) as editor:
+        _expect_free(account, AccountDirectory(entry.account for entry in editor.all()))
         editor.put(stored)
-        if not chosen.no_verify:
-            verify_or_refuse(config, stored)
         editor.save()
-    print(f"Account {account.id} is in the vault. {tell_service(config, account.id)}")
-    return 0
+        carried = [pattern for entry in editor.all() for pattern in entry.account.carries]
+    print(f"Account {account.id} is in the vault and carries {_spoken(account.carries)}.")
+    for note in _notes(account, provider, carried):
+        print(note)
+    print(service_will_notice(config))
+    return EX_OK
 
 
 def run_list(chosen: argparse.Namespace) -> int:
-    accounts = open_accounts(read_config(chosen)).directory().accounts
+    accounts = open_accounts(read_config(chosen))
+    listed = accounts.directory().accounts
     if chosen.json:
-        show_json([_facts(account) for account in accounts])
-        return 0
-    rows = [
-        [account.id, account.login, account.provider, ", ".join(str(p) for p in account.carries)]
-        for account in accounts
-    ]
-    show_table(("account", "login", "provider", "carries"), rows)
-    return 0
+        show_json([facts_of(account) for account in listed])
+        return EX_OK
+    if listed:
+        rows = [[account.id, account.login, account.provider, _spoken(account.carries)] for account in listed]
+        show_table(("account", "login", "provider", "carries"), rows)
+    else:
+        print("There is no account yet. To add one: senderproxy account add ADDRESS --provider NAME")
+    for problem in accounts.unreadable:
+        print(problem)
+    return EX_OK
 
 
 def run_show(chosen: argparse.Namespace) -> int:
-    account = _find(open_accounts(read_config(chosen)).directory().by_id(chosen.id), chosen.id)
+    account = _find(open_accounts(read_config(chosen)), chosen.id)
     if chosen.json:
-        show_json(_facts(account))
-        return 0
-    for name, value in _facts(account).items():
+        show_json(facts_of(account))
+        return EX_OK
+    for name, value in facts_of(account).items():
         print(f"{name.replace('_', ' '):<18} {', '.join(value) if isinstance(value, list) else value or '-'}")
-    return 0
+    return EX_OK
 
 
 def run_edit(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
-    without = {_pattern(text) for text in chosen.without}
     with open_editor(config) as editor:
         stored = editor.find(chosen.id)
-        carries = (*stored.account.carries, *_carried(chosen))
-        kept = tuple(dict.fromkeys(pattern for pattern in carries if pattern not in without))
-        if not any(pattern.matches(stored.account.address) for pattern in kept):
-            raise UsageError(f"An account always carries its own address, {stored.account.address}.")
-        name = chosen.display_name or stored.account.display_name
-        editor.put(replace(stored, account=replace(stored.account, carries=kept, display_name=name)))
+        changed = _edited(stored.account, chosen)
+        if changed == stored.account:
+            raise UsageError("That changes nothing.", hint="senderproxy account edit --help")
+        editor.put(replace(stored, account=changed))
         editor.save()
-    print(f"Account {chosen.id} carries {', '.join(str(p) for p in kept)}. {tell_service(config, chosen.id)}")
-    return 0
+    print(f"Account {chosen.id} carries {_spoken(changed.carries)}. {service_will_notice(config)}")
+    return EX_OK
 
 
 def run_set_password(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
-    with open_editor(config) as editor:
-        stored = editor.find(chosen.id)
-        stored = replace(stored, secret=new_secret("password", from_stdin=chosen.password_stdin))
-        if not chosen.no_verify:
-            verify_or_refuse(config, stored)
-        editor.put(stored)
+    way = vault_way(config)
+    account = _find(open_accounts(config, way), chosen.id)
+    secret = new_secret(f"new password of {account.login}", from_stdin=chosen.password_stdin)
+    if not chosen.no_verify:
+        verify_or_refuse(config, StoredAccount(account, secret))
+    with open_editor(config, way) as editor:
+        editor.put(replace(editor.find(chosen.id), secret=secret))
         editor.save()
     print(f"Account {chosen.id} has its new password. {tell_service(config, chosen.id)}")
-    return 0
+    return EX_OK
 
 
 def run_verify(chosen: argparse.Namespace) -> int:
+    """0 where every login works, 1 where one is refused, 69 where none is but one could not be tried."""
     config = read_config(chosen)
     accounts = open_accounts(config)
-    directory = accounts.directory()
-    wanted = [_find(directory.by_id(name), name) for name in chosen.id] or list(directory.accounts)
-    wrong = 0
+    wanted = [_find(accounts, name) for name in chosen.id] or list(accounts.directory().accounts)
+    worst, verdicts = EX_OK, []
     for account in wanted:
-        credential = accounts.credential(account)
-        if credential is None:
-            continue
-        verdict = try_login(config, accounts, account, credential)
-        works = isinstance(verdict, LoginOk)
-        wrong += not works
-        print(
-            f"{account.id}: {in_words(verdict)}{f'. {tell_service(config, account.id)}' if works else ''}", flush=True
-        )
-    return _WRONG if wrong else 0
+        code, words = _verified(config, accounts, account)
+        worst = EX_WRONG if EX_WRONG in (worst, code) else max(worst, code)
+        verdicts.append({"account": account.id, "works": code == EX_OK, "words": words})
+        if not chosen.json:
+            print(f"{account.id}: {words}", flush=True)
+    if chosen.json:
+        show_json(verdicts)
+    return worst
+
+
+def _verified(config: Config, accounts: VaultAccounts, account: Account) -> tuple[int, str]:
+    credential = accounts.credential(account)
+    if credential is None:
+        return EX_WRONG, "it was taken away at this moment"
+    progress(f"Trying the login of {account.login} ...")
+    verdict = try_login(config, account, credential)
+    match verdict:
+        case LoginOk():
+            return EX_OK, f"{in_words(verdict)}. {tell_service(config, account.id)}"
+        case LoginRefused():
+            return EX_WRONG, f"{in_words(verdict)} To mend: senderproxy account set-password {account.id}"
+        case _:
+            return EX_UNAVAILABLE, in_words(verdict)
 
 
 def run_remove(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     with open_editor(config) as editor:
-        account = editor.find(chosen.id).account
-        if not chosen.yes and not _agreed(
-            f"Take away account {account.id} ({account.login})? Its mail is refused then."
-        ):
+        if not chosen.yes and not agreed(f"Take away account {chosen.id}? Mail of its senders is refused then."):
             print("Nothing was changed.")
-            return _WRONG
+            return EX_WRONG
         editor.remove(chosen.id)
         editor.save()
-    print(f"Account {chosen.id} is gone. The running service, if any, notices by itself.")
-    return 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One line of the file, and what is to be said about it."""
-
-    number: int
-    stored: StoredAccount | None
-    verdict: str
-
-
-def run_import(chosen: argparse.Namespace) -> int:
-    config = read_config(chosen)
-    if chosen.file.stat().st_mode & 0o077:
-        print(f"{chosen.file} holds passwords and others may read it: chmod 600 {chosen.file}", file=sys.stderr)
-    rows = [_read_row(config, chosen.provider, number, entry) for number, entry in _table(chosen.file)]
-    if not rows:
-        raise UsageError(f"{chosen.file} has no rows.")
-    with open_editor(config) as editor:
-        rows = [_entered(config, editor, row, verify=chosen.verify) for row in rows]
-        show_table(("line", "account", "verdict"), [[str(r.number), _named(r), r.verdict] for r in rows])
-        wrong = sum(row.stored is None for row in rows)
-        if wrong:
-            print(f"\nNothing was imported: {wrong} of {len(rows)} rows are not right.")
-            return _WRONG
-        if chosen.dry_run:
-            print(f"\nAll {len(rows)} rows are right; nothing was imported, as asked.")
-            return 0
-        editor.save()
-    print(f"\n{len(rows)} accounts are in the vault. The running service, if any, notices by itself.")
-    return 0
-
-
-def _table(path: Path) -> list[tuple[int, dict[str, str]]]:
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("cp1252", "replace")
-    heading = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text), delimiter=";" if heading.count(";") > heading.count(",") else ",")
-    lines = [[cell.strip() for cell in line] for line in reader]
-    if not lines:
-        return []
-    columns = [_COLUMNS.get(name.lower()) for name in lines[0]]
-    if "login" not in columns or "secret" not in columns:
-        raise UsageError(
-            f"{path}: the first line must name the columns, `login` and `password` among them.",
-            hint="login,password,provider,address,name",
-        )
-    return [
-        (number, {column: cell for column, cell in zip(columns, line, strict=False) if column})
-        for number, line in enumerate(lines[1:], start=2)
-        if any(line)
-    ]
-
-
-def _read_row(config: Config, default_provider: str | None, number: int, entry: dict[str, str]) -> _Row:
-    login, secret = entry.get("login", ""), entry.get("secret", "")
-    provider = entry.get("provider") or default_provider or ""
-    if not login or not secret:
-        return _Row(number, None, "the login is empty" if not login else "the password is empty")
-    if provider not in config.provider_table():
-        return _Row(number, None, f"there is no provider {provider}" if provider else "the provider is missing")
-    addresses = re.split(r"[\s,;|]+", entry.get("address", "").strip()) if entry.get("address") else [login]
-    try:
-        own = parse_address(addresses[0])
-        carries = own_first(str(own), addresses[1:])
-    except AddressError as error:
-        return _Row(number, None, str(error))
-    account = Account(own.key, login, provider, own, carries, entry.get("display_name") or None)
-    return _Row(number, StoredAccount(account, secret), "right")
-
-
-def _entered(config: Config, editor: AccountEditor, row: _Row, *, verify: bool) -> _Row:
-    if row.stored is None:
-        return row
-    known = any(entry.account.id == row.stored.account.id for entry in editor.all())
-    try:
-        editor.put(row.stored)
-    except SenderproxyError as error:
-        return _Row(row.number, None, error.message)
-    if verify:
-        print(f"trying {row.stored.account.login} ...", file=sys.stderr, flush=True)
-        verdict = try_login(config, open_accounts(config), row.stored.account, _credential(row.stored))
-        if not isinstance(verdict, LoginOk):
-            return _Row(row.number, None, in_words(verdict))
-    return replace(row, verdict="right, replaces the one there is" if known else "right")
-
-
-def _named(row: _Row) -> str:
-    return row.stored.account.id if row.stored else "-"
-
-
-def _new_account(config: Config, chosen: argparse.Namespace) -> Account:
-    provider = config.provider_table().get(chosen.provider)
-    if provider is None:
-        known = ", ".join(sorted(config.provider_table()))
-        raise UsageError(f"There is no provider {chosen.provider}.", hint=f"One of: {known}")
-    address = _address(chosen.address)
-    login = chosen.login or (address.local_part if provider.login_form is LoginForm.LOCAL_PART else str(address))
-    carries = tuple(dict.fromkeys((_pattern(str(address)), *_carried(chosen))))
-    return Account(chosen.id or address.key, login, chosen.provider, address, carries, chosen.display_name)
-
-
-def _carried(chosen: argparse.Namespace) -> list[AddressPattern]:
-    return [_pattern(text) for text in chosen.also] + [_pattern(f"@{text.lstrip('*@')}") for text in chosen.catch_all]
+    print(f"Account {chosen.id} is gone. {service_will_notice(config)}")
+    if config.routing.default_account == chosen.id:
+        print("It was routing.default_account: name another one in the configuration, or take the setting out.")
+    return EX_OK
 
 
 def verify_or_refuse(config: Config, stored: StoredAccount) -> None:
-    """Try the login; raise where it does not work, so that nothing is changed."""
-    print(f"Trying the login of {stored.account.login} ...", file=sys.stderr, flush=True)
-    verdict = try_login(config, open_accounts(config), stored.account, _credential(stored))
+    """Try the login; raise LoginDoesNotWork where it does not work, so that nothing is changed."""
+    account = stored.account
+    progress(f"Trying the login of {account.login} ...")
+    verdict = try_login(config, account, Credential(account.login, stored.secret, version="untried"))
     if not isinstance(verdict, LoginOk):
-        raise SenderproxyError(
-            f"Nothing was changed: {in_words(verdict)}", hint="Mend it, or keep it untried with --no-verify."
+        raise LoginDoesNotWork(
+            f"Nothing was changed: {in_words(verdict)}", hint="Try again, or keep it untried with --no-verify."
         )
 
 
-def _credential(stored: StoredAccount) -> Credential:
-    return Credential(stored.account.login, stored.secret, version="untried")
+def _new_account(config: Config, chosen: argparse.Namespace) -> tuple[Account, Provider]:
+    address = typed_address(chosen.address)
+    account = Account(chosen.id or address.key, "", chosen.provider, address, (), chosen.display_name)
+    provider = provider_of(config, account)
+    carries = (AddressPattern(address.local_part, address.domain), *_carried(chosen))
+    login = chosen.login or usual_login(provider, address)
+    return replace(account, login=login, carries=tuple(dict.fromkeys(carries))), provider
 
 
-def _find(account: Account | None, name: str) -> Account:
+def usual_login(provider: Provider, address: Address) -> str:
+    """What the provider usually calls a mailbox's user."""
+    return address.local_part if provider.login_form is LoginForm.LOCAL_PART else str(address)
+
+
+def _edited(account: Account, chosen: argparse.Namespace) -> Account:
+    without = {typed_pattern(text) for text in chosen.without}
+    carries = tuple(dict.fromkeys(p for p in (*account.carries, *_carried(chosen)) if p not in without))
+    own = AddressPattern(account.address.local_part, account.address.domain)
+    if own in without:
+        raise UsageError(f"An account always carries its own address, {account.address}.")
+    return replace(
+        account,
+        carries=carries,
+        display_name=account.display_name if chosen.display_name is None else chosen.display_name or None,
+        messages_per_hour=_limit(chosen.messages_per_hour, account.messages_per_hour),
+        connections=_limit(chosen.connections, account.connections),
+    )
+
+
+def _limit(typed: int | None, before: int | None) -> int | None:
+    if typed is not None and typed < 0:
+        raise UsageError(f"{typed} is no limit.", hint="Write a number from 1 on; 0 means: as the provider has it.")
+    return before if typed is None else typed or None
+
+
+def _carried(chosen: argparse.Namespace) -> list[AddressPattern]:
+    domains = [typed_pattern(f"@{text.lstrip('*').removeprefix('@')}") for text in chosen.catch_all]
+    return [typed_pattern(text) for text in chosen.also] + domains
+
+
+def _expect_free(account: Account, directory: AccountDirectory) -> None:
+    """Raises UsageError or DirectoryError where the id is taken or another account carries one of its addresses."""
+    if directory.by_id(account.id) is not None:
+        raise UsageError(
+            f"There is an account {account.id} already.",
+            hint=f"senderproxy account set-password {account.id}, or: senderproxy account edit {account.id}",
+        )
+    AccountDirectory((*directory.accounts, account))
+
+
+def _notes(account: Account, provider: Provider, carried: Iterable[AddressPattern]) -> list[str]:
+    """What the person may not know about the provider's rule."""
+    own = account.address.domain
+    if provider.sender_rule is SenderRule.DOMAIN and AddressPattern(None, own) not in carried:
+        typed = f"senderproxy account edit {account.id} --catch-all {own}"
+        return [f"{provider.name} lets it send as every address of {own}; if it should: {typed}"]
+    foreign = [str(p) for p in account.carries if p.domain != own]
+    if provider.sender_rule is not SenderRule.ANY and foreign:
+        return [f"{provider.name} takes senders of {own} only: it will probably refuse {', '.join(foreign)}."]
+    return []
+
+
+def _find(accounts: VaultAccounts, name: str) -> Account:
+    account = accounts.directory().by_id(name)
     if account is None:
-        raise UsageError(f"There is no account {name}.", hint="senderproxy account list")
+        broken = next((problem for problem in accounts.unreadable if f" {name} " in problem), None)
+        raise UsageError(broken or f"There is no account {name}.", hint="senderproxy account list")
     return account
 
 
-def _address(text: str) -> Address:
-    try:
-        return parse_address(text)
-    except AddressError as error:
-        raise UsageError(f"That is no address: {error}.") from error
-
-
-def _pattern(text: str) -> AddressPattern:
-    try:
-        return parse_pattern(text)
-    except AddressError as error:
-        raise UsageError(f"That is no address and no @domain: {error}.") from error
-
-
-def _agreed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError("There is no terminal to ask.", hint="Use --yes.")
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes", "j", "ja")
-
-
-def _facts(account: Account) -> dict[str, object]:
-    return {
-        "id": account.id,
-        "login": account.login,
-        "provider": account.provider,
-        "address": str(account.address),
-        "carries": [str(pattern) for pattern in account.carries],
-        "display_name": account.display_name,
-        "messages_per_hour": account.messages_per_hour,
-        "connections": account.connections,
-    }
+def _spoken(carries: Iterable[AddressPattern]) -> str:
+    return ", ".join(str(pattern) for pattern in carries)

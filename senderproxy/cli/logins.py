@@ -2,37 +2,70 @@
 
 import asyncio
 from dataclasses import fields
+from typing import Final
 
-from senderproxy.accounts.keeper import VaultAccounts
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
-from senderproxy.delivery.courier import LoginOk, LoginRefused, LoginVerdict, SmtpCourier
+from senderproxy.delivery.courier import LoginOk, LoginRefused, LoginVerdict, SmtpCourier, Unreachable
 from senderproxy.delivery.session import Patience
 from senderproxy.errors import SenderproxyError
+from senderproxy.relay.ports import Accounts
 from senderproxy.routing.account import Account, Credential
+from senderproxy.routing.directory import AccountDirectory
+from senderproxy.routing.provider import Provider
 
-_STAGE_SECONDS = 20.0  # a person waits; a server that takes longer is as good as away
+_STAGE_SECONDS: Final = 20.0  # a person waits; a server that takes longer is as good as away
 
 
-def try_login(config: Config, accounts: VaultAccounts, account: Account, credential: Credential) -> LoginVerdict:
+class _One(Accounts):
+    """The one account whose login is tried: it may not be in the vault yet."""
+
+    def __init__(self, account: Account, credential: Credential) -> None:
+        self._directory = AccountDirectory((account,))
+        self._credential = credential
+
+    def directory(self) -> AccountDirectory:
+        return self._directory
+
+    def credential(self, account: Account) -> Credential | None:
+        return self._credential if self._directory.by_id(account.id) else None
+
+
+def try_login(config: Config, account: Account, credential: Credential) -> LoginVerdict:
     """One AUTH on a fresh session. Raises SenderproxyError where the account's provider is not known."""
+    return asyncio.run(_tried(config, provider_of(config, account), account, credential))
+
+
+async def _tried(config: Config, provider: Provider, account: Account, credential: Credential) -> LoginVerdict:
+    courier = SmtpCourier(_One(account, credential), short_patience(), config.identity.hostname, SystemClock())
+    try:
+        return await courier.verify(account, provider, credential)
+    finally:
+        await courier.close(0)
+
+
+def provider_of(config: Config, account: Account) -> Provider:
+    """The account's provider. Raises SenderproxyError where the configuration does not know it."""
     provider = config.provider_table().get(account.provider)
     if provider is None:
         raise SenderproxyError(
             f"Account {account.id} is at provider {account.provider}, which the configuration does not know.",
             hint=f"Add [providers.{account.provider}] to the configuration.",
         )
-    patience = Patience(**{stage.name: _STAGE_SECONDS for stage in fields(Patience)})
-    courier = SmtpCourier(accounts, patience, config.identity.hostname, SystemClock())
-    return asyncio.run(courier.verify(account, provider, credential))
+    return provider
+
+
+def short_patience() -> Patience:
+    """What a person waits for each step."""
+    return Patience(**{stage.name: _STAGE_SECONDS for stage in fields(Patience)})
 
 
 def in_words(verdict: LoginVerdict) -> str:
     """The verdict for a person."""
     match verdict:
-        case LoginOk():
-            return f"the login works ({verdict.smarthost}, {verdict.mechanism})"
-        case LoginRefused():
-            return f"the login is refused: {verdict.reply}"
-        case _:
-            return f"the login could not be tried: {verdict.reply}"
+        case LoginOk(smarthost, mechanism):
+            return f"the login works ({smarthost}, {mechanism})"
+        case LoginRefused(reply):
+            return reply.text.partition(" To mend:")[0]  # each command has a mend of its own
+        case Unreachable(reply):
+            return f"the login could not be tried: {reply.text}"

@@ -3,8 +3,7 @@
 import argparse
 
 from senderproxy import app
-from senderproxy.cli.common import Subparsers, config_path, open_accounts
-from senderproxy.config.load import load_config
+from senderproxy.cli.common import EX_OK, Subparsers, open_accounts, read_config
 
 
 def add_parser(verbs: Subparsers) -> None:
@@ -13,7 +12,7 @@ def add_parser(verbs: Subparsers) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    path = config_path(chosen)
-    config = load_config(path)
-    app.run(config, open_accounts(config), load=lambda: load_config(path))
-    return 0
+    """0 after SIGTERM or Ctrl-C; otherwise what stood in the way of the start."""
+    config = read_config(chosen)
+    app.run(config, open_accounts(config), load=lambda: read_config(chosen))
+    return EX_OK
