@@ -133,15 +133,13 @@ class ClientAuth:
 
     async def verify(self, host: str, claim: Claim) -> User | Reply:
         """Who the client is, or the reply to a claim that is not true (or may not be made now)."""
+        if (early := self._early_verdict(host, claim)) is not None:
+            return early
         known = self._users.get(claim.user)
-        if (locked := self._guard.locked_for(host, claim.user, self._clock.monotonic())) > 0:
-            return replies.login_locked(locked)
-        if known is not None and self._recognises(claim):
-            return User(claim.user, known[1])
         async with self._turns:
-            # Looked at again: several connections may have guessed while this one waited for its turn.
-            if (locked := self._guard.locked_for(host, claim.user, self._clock.monotonic())) > 0:
-                return replies.login_locked(locked)
+            # Looked at again: others may have guessed, or logged in, while this one waited for its turn.
+            if (early := self._early_verdict(host, claim)) is not None:
+                return early
             stored = known[0] if known else self._nobody
             right = await asyncio.to_thread(stored.matches, claim.reveal()) and known is not None
             if not right:
@@ -156,6 +154,16 @@ class ClientAuth:
         await asyncio.sleep(delay)
         return replies.LOGIN_REFUSED
 
+    def _early_verdict(self, host: str, claim: Claim) -> User | Reply | None:
+        """What is clear without deriving a key: it is locked, or it is somebody we have met."""
+        locked = self._guard.locked_for(host, claim.user, self._clock.monotonic())
+        if locked > 0:
+            return replies.login_locked(locked)
+        mark = self._recognised.get(claim.user)
+        if mark is not None and hmac.compare_digest(mark, self._mark(claim)):
+            return User(claim.user, self._users[claim.user][1])
+        return None
+
     def _take(self, client: ClientSettings) -> None:
         if client.user is None:
             self._networks += [(network, client.senders) for network in client.networks]
@@ -168,10 +176,6 @@ class ClientAuth:
     def _senders_of(self, address: _IpAddress) -> tuple[AddressPattern, ...] | None:
         """Those of the smallest network the host is in; where it is in none, any."""
         return next((senders for network, senders in self._networks if address in network), None)
-
-    def _recognises(self, claim: Claim) -> bool:
-        mark = self._recognised.get(claim.user)
-        return mark is not None and hmac.compare_digest(mark, self._mark(claim))
 
     def _mark(self, claim: Claim) -> bytes:
         """Means nothing outside this process: keyed with a value that only it knows."""

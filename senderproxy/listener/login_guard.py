@@ -63,11 +63,12 @@ class LoginGuard:
         return times[0] + self._rules.window - now if len(times) >= self._rules.failures else 0.0
 
     def _tidy(self, now: float) -> None:
-        """Forget what is over; if that is not enough, what is oldest."""
+        """Forget what is over; if that is not enough, the older half."""
         for key in list(self._refused):
             self._locked_for(key, now)
-        while len(self._refused) > _KEPT:
-            del self._refused[next(iter(self._refused))]
+        if len(self._refused) > _KEPT:
+            for key in list(self._refused)[: _KEPT // 2]:
+                del self._refused[key]
 
 
 def _keys(host: str, user: str) -> tuple[_Key, _Key]:

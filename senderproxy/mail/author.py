@@ -293,6 +293,8 @@ class _Reader:
     def _why_no_address(self, words: Sequence[_Token]) -> str:
         if self._next().says(b":") or self._next().says(b";"):
             return f"it names a group, or there is a {self._next().text.decode()} outside quotation marks"
+        if self._next().kind is _Kind.LITERAL:
+            return "there is a [ outside quotation marks"
         if self._next().says(b",") and words:
             return "there is a comma outside quotation marks, or an address without @"
         if self._next().kind is _Kind.END and words:
@@ -346,7 +348,7 @@ class _Reader:
 
     def _refuse_a_second_address(self) -> None:
         if self._next().says(b"<"):
-            raise MailboxError("there are two addresses in it, or an @ outside quotation marks before the address")
+            raise MailboxError("there are two addresses in it, or an @ outside quotation marks")
         if self._next().kind is not _Kind.END and not self._next().says(b","):
             raise MailboxError("something stands behind the address")
 

@@ -1,0 +1,35 @@
+"""One throw-away authority and a certificate for the listener."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.senderproxy.listener.talk import HOSTNAME
+
+
+@dataclass(frozen=True)
+class Papers:
+    """The listener's certificate and key, and what a client needs to trust them."""
+
+    certificate: str
+    key: str
+    client: ssl.SSLContext
+
+    def settings(self, tls: str) -> dict[str, str]:
+        return {"tls": tls, "certificate": self.certificate, "key": self.key}
+
+
+@pytest.fixture(scope="session")
+def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
+    folder: Path = tmp_path_factory.mktemp("papers")
+    authority = trustme.CA()
+    issued = authority.issue_cert(HOSTNAME)
+    for index, blob in enumerate(issued.cert_chain_pems):
+        blob.write_to_path(folder / "certificate.pem", append=index > 0)
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return Papers(str(folder / "certificate.pem"), str(folder / "key.pem"), context)

@@ -1,0 +1,255 @@
+"""Which command may come when, and the one reply each of them gets; no socket in sight."""
+
+from base64 import b64encode
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from senderproxy.mail.address import Address, parse_pattern
+from senderproxy.mail.reply import Reply
+from senderproxy.wire import replies
+from senderproxy.wire.data import BareLf, Fault
+from senderproxy.wire.dialogue import Authenticate, Dialogue, HangUp, ReceiveData, Say, StartTls, Step, Terms
+
+TERMS = Terms(hostname="relay.firma.example", size_limit=1000)
+OPEN = Terms(hostname="relay.firma.example", size_limit=1000, starttls=True, auth=True)
+EHLO, MAIL, RCPT = b"EHLO client\r\n", b"MAIL FROM:<anna@firma.example>\r\n", b"RCPT TO:<bert@kunde.example>\r\n"
+
+
+def say(dialogue: Dialogue, line: bytes, *, more: bool = False) -> Reply:
+    step = dialogue.command(line, more=more)
+    assert isinstance(step, Say), step
+    return step.reply
+
+
+def code(step: Step) -> int | None:
+    return step.reply.code if isinstance(step, Say | HangUp) else None
+
+
+def greeted(terms: Terms = TERMS, **more: object) -> Dialogue:
+    dialogue = Dialogue(terms, "192.0.2.7", **more)  # type: ignore[arg-type]
+    dialogue.greet(talked=False)
+    assert say(dialogue, EHLO).code == 250
+    return dialogue
+
+
+@pytest.mark.parametrize(
+    ("lines", "codes"),
+    [
+        ([MAIL], [503]),
+        ([b"DATA\r\n"], [503]),
+        ([EHLO, RCPT], [250, 503]),
+        ([EHLO, b"DATA\r\n"], [250, 503]),
+        ([EHLO, MAIL, b"DATA\r\n"], [250, 250, 554]),
+        ([EHLO, MAIL, MAIL], [250, 250, 503]),
+        ([EHLO, MAIL, b"RSET\r\n", RCPT], [250, 250, 250, 503]),
+        ([EHLO, MAIL, EHLO, RCPT], [250, 250, 250, 503]),
+        ([EHLO, MAIL, b"HELO client\r\n", RCPT], [250, 250, 250, 503]),
+        ([EHLO, MAIL, RCPT, b"DATA\r\n"], [250, 250, 250, None]),
+        ([EHLO, MAIL, b"RCPT TO:<>\r\n", b"DATA\r\n"], [250, 250, 501, 554]),
+        ([EHLO, b"MAIL FROM:<x\r\n", RCPT, b"DATA\r\n"], [250, 501, 503, 503]),
+        ([b"HELO client\r\n", MAIL, RCPT, b"DATA\r\n"], [250, 250, 250, None]),
+        ([b"EHLO\r\n", b"HELO\r\n", b"EHLO " + b"x" * 256 + b"\r\n", MAIL], [501, 501, 501, 503]),
+        ([EHLO, b"NOOP\r\n", b"NOOP whatever\r\n", b"HELP\r\n", b"VRFY anna\r\n"], [250, 250, 250, 214, 252]),
+        ([EHLO, b"VRFY\r\n", b"EXPN list\r\n", b"RSET x\r\n", b"QUIT x\r\n"], [250, 501, 502, 501, 501]),
+        ([EHLO, MAIL, RCPT, b"DATA x\r\n"], [250, 250, 250, 501]),
+        ([EHLO, b"AUTH PLAIN\r\n", b"STARTTLS\r\n"], [250, 502, 502]),
+        ([EHLO, b"BDAT 5 LAST\r\n"], [250, 502]),
+        ([EHLO, b"QUIT\r\n"], [250, 221]),
+        ([b"\n", b"NOOP\n", b"EHLO client\n"], [500, 250, 250]),
+    ],
+)
+def test_the_order_of_commands(lines: list[bytes], codes: list[int | None]) -> None:
+    dialogue = Dialogue(TERMS, "192.0.2.7")
+    assert [code(dialogue.command(line, more=False)) for line in lines] == codes
+
+
+def test_the_envelope_has_each_recipient_once_in_order() -> None:
+    dialogue = greeted()
+    for line in (
+        b"MAIL FROM:<anna@firma.example> BODY=8BITMIME SIZE=500\r\n",
+        RCPT,
+        b"RCPT TO:<c@d.example>\r\n",
+        RCPT,
+    ):
+        assert say(dialogue, line).code == 250
+    assert isinstance(dialogue.command(b"DATA\r\n", more=False), ReceiveData)
+    envelope = dialogue.envelope()
+    assert [str(path) for path in envelope.recipients] == ["bert@kunde.example", "c@d.example"]
+    assert envelope.eight_bit
+    dialogue.finished()
+    assert not dialogue.in_transaction
+    assert say(dialogue, MAIL).code == 250
+
+
+def test_who_talks_before_the_greeting_is_sent_away() -> None:
+    step = Dialogue(TERMS, "192.0.2.7").greet(talked=True)
+    assert isinstance(step, HangUp)
+    assert step.reply.code == 554
+
+
+@pytest.mark.parametrize("last", [b"DATA\r\n", b"STARTTLS\r\n", b"AUTH PLAIN\r\n"])
+def test_what_must_be_the_last_of_its_group_ends_the_connection_if_it_is_not(last: bytes) -> None:
+    dialogue = greeted(OPEN)
+    step = dialogue.command(last, more=True)
+    assert isinstance(step, HangUp)
+    assert step.reply is replies.DID_NOT_WAIT
+
+
+def test_a_bare_line_feed_ends_the_connection_only_where_it_is_forbidden() -> None:
+    assert say(greeted(), b"NOOP\n").code == 250
+    step = greeted(Terms("relay", 1000, bare_lf=BareLf.REJECT)).command(b"NOOP\n", more=False)
+    assert isinstance(step, HangUp)
+    assert step.reply.code == 521
+
+
+def test_what_is_offered_follows_the_state_of_the_connection() -> None:
+    in_clear = greeted(OPEN)
+    assert say(in_clear, EHLO).lines[1:] == ("PIPELINING", "SIZE 1000", "8BITMIME", "ENHANCEDSTATUSCODES", "STARTTLS")
+    assert say(in_clear, b"AUTH PLAIN\r\n").code == 538
+    assert isinstance(in_clear.command(b"STARTTLS\r\n", more=False), StartTls)
+    in_clear.secured()
+    assert say(in_clear, b"AUTH PLAIN\r\n").code == 503, "EHLO is due again"
+    assert say(in_clear, EHLO).lines[-1] == "AUTH PLAIN LOGIN"
+    assert say(in_clear, b"STARTTLS\r\n").code == 503
+
+
+def test_everything_said_in_the_clear_is_forgotten_after_starttls() -> None:
+    dialogue = greeted(OPEN)
+    say(dialogue, MAIL)
+    dialogue.secured()
+    assert dialogue.client.name == ""
+    assert not dialogue.in_transaction
+    assert say(dialogue, MAIL).code == 503
+    say(dialogue, EHLO)
+    assert dialogue.client.protocol == "ESMTPS"
+
+
+def test_this_machine_may_log_in_without_tls() -> None:
+    dialogue = greeted(Terms("relay", 1000, auth=True, auth_in_clear=True))
+    assert say(dialogue, EHLO).lines[-1] == "AUTH PLAIN LOGIN"
+    step = dialogue.command(b"auth plain AGEAYg==\r\n", more=False)
+    assert isinstance(step, Authenticate)
+    assert "AGEAYg" not in repr(step)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [(b"AUTH CRAM-MD5\r\n", 504), (b"AUTH\r\n", 504), (b"AUTH PLAIN a b\r\n", 501), (b"AUTH XOAUTH2 x\r\n", 504)],
+)
+def test_a_login_method_nobody_knows_is_refused(command: bytes, expected: int) -> None:
+    dialogue = greeted(OPEN, secure=True)
+    assert say(dialogue, command).code == expected
+
+
+def test_who_logs_in_gets_the_senders_of_the_user_and_cannot_log_in_twice() -> None:
+    dialogue = greeted(OPEN, secure=True)
+    step = dialogue.logged_in("scanner", (parse_pattern("@firma.example"),))
+    assert code(step) == 235
+    assert dialogue.client.protocol == "ESMTPSA"
+    assert str(dialogue.client) == "scanner at 192.0.2.7"
+    assert say(dialogue, b"AUTH PLAIN\r\n").code == 503
+    assert say(dialogue, MAIL).code == 250
+    assert dialogue.client.may_use(Address("x", "firma.example"))
+
+
+def test_login_in_the_middle_of_a_message_is_out_of_order() -> None:
+    dialogue = greeted(OPEN, secure=True)
+    say(dialogue, MAIL)
+    assert say(dialogue, b"AUTH PLAIN\r\n").code == 503
+
+
+def test_three_refused_logins_end_the_connection() -> None:
+    dialogue = greeted(OPEN, secure=True)
+    assert [code(dialogue.login_refused()) for _ in range(3)] == [535, 535, 421]
+
+
+def test_a_broken_off_login_counts_for_nothing() -> None:
+    dialogue = greeted(OPEN, secure=True)
+    assert [code(dialogue.login_refused(replies.LOGIN_ABORTED)) for _ in range(5)] == [501] * 5
+
+
+def test_where_a_login_is_required_nothing_is_taken_without() -> None:
+    dialogue = greeted(Terms("relay", 1000, auth=True, login_required=True), secure=True)
+    answer = say(dialogue, MAIL)
+    assert (answer.code, str(answer.status)) == (530, "5.7.0")
+    assert say(dialogue, RCPT).code == 503
+    dialogue.logged_in("scanner", None)
+    assert say(dialogue, MAIL).code == 250
+
+
+def test_a_client_restricted_to_some_senders_is_refused_others_at_once() -> None:
+    dialogue = greeted(senders=(parse_pattern("@firma.example"), parse_pattern("max@other.example")))
+    answer = say(dialogue, b"MAIL FROM:<boss@other.example>\r\n")
+    assert (answer.code, str(answer.status)) == (550, "5.7.1")
+    assert "boss@other.example" in answer.lines[0]
+    assert say(dialogue, b"MAIL FROM:<max@other.example>\r\n").code == 250
+    say(dialogue, b"RSET\r\n")
+    assert say(dialogue, b"MAIL FROM:<>\r\n").code == 250, "who the author is shows in the message"
+
+
+def test_each_kind_of_bad_message_is_called_by_its_name() -> None:
+    assert {replies.refusal_of(fault).code for fault in Fault} == {554}
+    assert len({replies.refusal_of(fault).text for fault in Fault}) == len(Fault)
+
+
+def test_a_thousand_recipients_are_no_idle_talk() -> None:
+    dialogue = greeted(Terms("relay", 1000, recipient_limit=5000))
+    say(dialogue, MAIL)
+    for number in range(3000):
+        assert say(dialogue, b"RCPT TO:<p%d@kunde.example>\r\n" % number).code == 250
+    assert isinstance(dialogue.command(b"DATA\r\n", more=False), ReceiveData)
+
+
+COMMANDS = st.sampled_from(
+    [
+        EHLO,
+        MAIL,
+        RCPT,
+        b"HELO x\r\n",
+        b"DATA\r\n",
+        b"RSET\r\n",
+        b"NOOP\r\n",
+        b"QUIT\r\n",
+        b"VRFY x\r\n",
+        b"HELP\r\n",
+        b"EXPN x\r\n",
+        b"BDAT 1\r\n",
+        b"STARTTLS\r\n",
+        b"AUTH PLAIN " + b64encode(b"\0a\0b") + b"\r\n",
+        b"AUTH LOGIN\r\n",
+        b"GET / HTTP/1.1\r\n",
+        b"\xff\xfe\r\n",
+        b"MAIL FROM:<\r\n",
+        b"MAIL FROM:<@relay.example:\r\n",
+    ]
+) | st.binary(max_size=80).map(lambda noise: noise.replace(b"\n", b"") + b"\r\n")
+
+
+@settings(max_examples=500)
+@given(st.lists(st.tuples(COMMANDS, st.booleans()), max_size=30), st.booleans())
+def test_any_order_of_anything_leads_to_one_step_each_and_mail_never_goes_without_its_due(
+    lines: list[tuple[bytes, bool]], required: bool
+) -> None:
+    dialogue = Dialogue(
+        Terms("relay", 1000, starttls=True, auth=True, auth_in_clear=True, login_required=required), "127.0.0.1"
+    )
+    for line, more in lines:
+        step = dialogue.command(line, more=more)
+        match step:
+            case Say() | HangUp():
+                step.reply.render()
+                if isinstance(step, HangUp):
+                    return
+            case ReceiveData():
+                assert not more
+                assert dialogue.envelope().recipients
+                assert not required or dialogue.client.user is not None
+                dialogue.finished()
+            case StartTls():
+                assert not more
+                dialogue.secured()
+            case Authenticate():
+                assert not more
+                dialogue.logged_in("a", None)
