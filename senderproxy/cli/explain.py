@@ -1,12 +1,27 @@
-"""`senderproxy explain`: which account would carry an address or a message, and why."""
+"""`senderproxy explain`: which account would carry an address or a message, and why.
+
+Promises: decides with the very function that decides about mail, so it says what a client would meet; changes nothing
+and asks nobody. A message's body is not read.
+Leaves to others: the decision (relay.decision).
+"""
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from senderproxy.cli.common import Subparsers, UsageError, open_accounts, read_config, show_json
-from senderproxy.errors import SenderproxyError
+from senderproxy.cli.common import (
+    EX_OK,
+    EX_WRONG,
+    InputError,
+    Subparsers,
+    UsageError,
+    open_accounts,
+    read_config,
+    show_json,
+    typed_address,
+)
 from senderproxy.mail.address import NULL_PATH, AddressError, ReversePath, parse_address
 from senderproxy.mail.author import Authors, Mailbox, Unreadable, read_authors
 from senderproxy.mail.envelope import Envelope
@@ -14,81 +29,156 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
 from senderproxy.relay.decision import Decision, Rules, decide
 from senderproxy.rewriting.plan import rule_in_words
-from senderproxy.routing.route import Refusal
+from senderproxy.routing.directory import AccountDirectory, Tier
+from senderproxy.routing.route import Candidate, Refusal, RoutingPolicy, list_candidates
 
-_REFUSED: Final = 1
 _HEADER_LIMIT: Final = 512 * 1024
 _ANYBODY: Final = Client(host="127.0.0.1", name="explain", protocol="ESMTP")
+_WIDTH: Final = 14
 
 
 def add_parser(verbs: Subparsers) -> None:
     verb = verbs.add_parser("explain", help="which account would carry an address or a message, and why")
     verb.add_argument("what", metavar="ADDRESS|FILE.eml", help="an address, a message in a file, or - for one on stdin")
-    verb.add_argument("--reverse-path", metavar="ADDRESS", help="what MAIL FROM says; <> for an empty one")
+    verb.add_argument("--reverse-path", metavar="ADDRESS", help="what MAIL FROM says (else the author); <> for none")
     verb.add_argument("--json", action="store_true", help="for programs")
     verb.set_defaults(run=run)
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One candidate, and the account it led to."""
+
+    candidate: Candidate
+    account: str | None
+    tier: Tier | None
+
+    def __str__(self) -> str:
+        found = f"account {self.account}, found by {self.tier.words}" if self.tier else "no account"
+        return f"{self.candidate.source.value} {self.candidate.address}: {found}"
+
+
 def run(chosen: argparse.Namespace) -> int:
     """0 where it would go out, 1 where it would be refused."""
-    config = read_config(chosen)
-    accounts = open_accounts(config)
     authors = _authors(chosen.what)
-    envelope = Envelope(_reverse_path(chosen.reverse_path, authors), ())
+    path = _reverse_path(chosen.reverse_path, authors)
+    config = read_config(chosen)
     rules = Rules(config.identity.hostname, config.provider_table(), config.routing_policy())
-    verdict = decide(authors, envelope, _ANYBODY, accounts.directory(), rules)
-    facts = _facts(authors, verdict)
+    directory = open_accounts(config).directory()
+    verdict = decide(authors, Envelope(path, ()), _ANYBODY, directory, rules)
+    looks = _looks(authors, path, directory, rules.routing)
     if chosen.json:
-        show_json(facts)
+        show_json(_entry(looks, verdict))
     else:
-        for name, value in facts.items():
-            for line in value if isinstance(value, list) else [value]:
-                print(f"{name.replace('_', ' '):<18} {line}")
-    return _REFUSED if isinstance(verdict, Refusal) else 0
+        _tell(authors, looks, verdict)
+    return EX_WRONG if isinstance(verdict, Refusal) else EX_OK
+
+
+# ---- what is asked about ----
 
 
 def _authors(what: str) -> Authors | Unreadable:
-    if "@" in what and not Path(what).exists():
-        try:
-            return Authors((Mailbox(parse_address(what), None),), None, ())
-        except AddressError as error:
-            raise UsageError(f"That is no address: {error}.") from error
+    if what != "-" and "@" in what and not Path(what).exists():
+        return Authors((Mailbox(typed_address(what), None),), None, ())
     try:
-        content = sys.stdin.buffer.read(_HEADER_LIMIT) if what == "-" else Path(what).read_bytes()[:_HEADER_LIMIT]
+        if what == "-":
+            content = sys.stdin.buffer.read(_HEADER_LIMIT)
+        else:
+            with Path(what).open("rb") as letter:
+                content = letter.read(_HEADER_LIMIT)
     except OSError as error:
-        raise SenderproxyError(f"{what} cannot be read: {error.strerror}.") from error
+        hint = "Name an address, such as anna@firma.example, or a file with a message in it."
+        raise InputError(f"{what} cannot be read: {error.strerror}.", hint=hint) from error
+    # A file may have been saved with the line ends of this system; on the wire they are CRLF.
     content = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     header, blank, _ = content.partition(b"\r\n\r\n")
     return read_authors(HeaderSection(header + blank))
 
 
 def _reverse_path(text: str | None, authors: Authors | Unreadable) -> ReversePath:
-    if text in ("", "<>"):
+    if text is None:
+        return authors.from_[0].address if isinstance(authors, Authors) and authors.from_ else NULL_PATH
+    bare = text.strip().removeprefix("<").removesuffix(">")
+    if not bare:
         return NULL_PATH
-    if text is not None:
-        try:
-            return parse_address(text.strip("<>"))
-        except AddressError as error:
-            raise UsageError(f"That is no reverse-path: {error}.") from error
-    return authors.from_[0].address if isinstance(authors, Authors) and authors.from_ else NULL_PATH
+    try:
+        return parse_address(bare)
+    except AddressError as error:
+        raise UsageError(f"That is no reverse-path: {error}.") from error
 
 
-def _facts(authors: Authors | Unreadable, verdict: Decision | Refusal) -> dict[str, str | list[str]]:
-    facts: dict[str, str | list[str]] = {}
+# ---- what came of it ----
+
+
+def _looks(
+    authors: Authors | Unreadable, path: ReversePath, directory: AccountDirectory, policy: RoutingPolicy
+) -> list[_Look]:
+    """Every address that is looked up, in order, and the closest account it leads to."""
+    if isinstance(authors, Unreadable):
+        return []
+    looks: list[_Look] = []
+    for candidate in list_candidates(authors, path, policy):
+        tiers = (Tier.EXACT, Tier.UNTAGGED, Tier.DOMAIN)
+        found = ((tier, directory.find(candidate.address, tier)) for tier in tiers)
+        tier, account = next(((t, a) for t, a in found if a is not None), (None, None))
+        looks.append(_Look(candidate, account.id if account else None, tier))
+    return looks
+
+
+def _tell(authors: Authors | Unreadable, looks: list[_Look], verdict: Decision | Refusal) -> None:
     if isinstance(authors, Authors):
-        facts["author"] = [str(mailbox.address) for mailbox in authors.from_] or ["none"]
+        _line("author", ", ".join(str(mailbox.address) for mailbox in authors.from_) or "none in From")
+    for look in looks:
+        _line("looked up", str(look))
     if isinstance(verdict, Refusal):
-        facts["refused"] = str(verdict.reply.code)
-        facts["because"] = list(verdict.reply.lines)
-        return facts
+        _line("refused", f"{verdict.reply.code} {verdict.reply.status or ''}".strip())
+        for words in verdict.reply.lines:
+            _line("because", words)
+        return
     route, plan = verdict.route, verdict.plan
-    facts["account"] = f"{route.account.id} (logs in as {route.account.login})"
-    facts["chosen_by"] = f"{route.source.value} {route.author}: {route.tier.words}"
-    facts["provider"] = f"{route.provider.name}, {', '.join(str(host) for host in route.provider.smarthosts)}"
-    facts["sender_rule"] = rule_in_words(route)
-    facts["reverse_path"] = f"<{plan.envelope.reverse_path}>"
-    facts["from"] = "as it is"
-    facts["changed"] = [f"{c.what}: {c.old} -> {c.new} ({c.reason})" for c in plan.changes] or ["nothing"]
-    if plan.doubts:
-        facts["doubt"] = list(plan.doubts)
-    return facts
+    _line("account", f"{route.account.id}, logs in as {route.account.login}")
+    _line("chosen by", f"{route.source.value} {route.author}: {route.tier.words}")
+    _line("provider", f"{route.provider.name} ({', '.join(str(host) for host in route.provider.smarthosts)})")
+    _line("its rule", rule_in_words(route))
+    _line("reverse-path", f"<{plan.envelope.reverse_path}>")
+    for change in plan.changes:
+        _line("", f"instead of <{change.old}>: {change.reason}")
+    _line("From", "as it is")
+    for doubt in plan.doubts:
+        _line("doubtful", doubt)
+
+
+def _line(name: str, text: str) -> None:
+    print(f"{name:<{_WIDTH}} {text}")
+
+
+def _entry(looks: list[_Look], verdict: Decision | Refusal) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "goes_out": isinstance(verdict, Decision),
+        "looked_up": [
+            {
+                "place": look.candidate.source.value,
+                "address": str(look.candidate.address),
+                "account": look.account,
+                "tier": look.tier.value if look.tier else None,
+            }
+            for look in looks
+        ],
+    }
+    if isinstance(verdict, Refusal):
+        reply = verdict.reply
+        return entry | {"code": reply.code, "status": str(reply.status or ""), "because": list(reply.lines)}
+    route, plan = verdict.route, verdict.plan
+    return entry | {
+        "account": route.account.id,
+        "login": route.account.login,
+        "author": str(route.author),
+        "place": route.source.value,
+        "tier": route.tier.value,
+        "provider": route.provider.name,
+        "smarthosts": [str(host) for host in route.provider.smarthosts],
+        "sender_rule": route.provider.sender_rule.value,
+        "reverse_path": str(plan.envelope.reverse_path),
+        "changes": [{"what": c.what, "old": c.old, "new": c.new, "reason": c.reason} for c in plan.changes],
+        "doubts": list(plan.doubts),
+    }
