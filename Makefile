@@ -7,7 +7,7 @@ ARGS ?=
 # How many test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test fast check format bench docs clean
+.PHONY: demo test fast check format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
@@ -28,6 +28,9 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m senderproxy.config.document > docs/config.md
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

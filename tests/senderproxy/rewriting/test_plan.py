@@ -48,7 +48,9 @@ def _plan(
         (SenderRule.DOMAIN, None, OWN, OWN, 0),
     ],
 )
-def test_the_reverse_path_that_leaves(rule: SenderRule, author: str | None, path: str, leaves: str, doubts: int) -> None:
+def test_the_reverse_path_that_leaves(
+    rule: SenderRule, author: str | None, path: str, leaves: str, doubts: int
+) -> None:
     plan = _plan(rule, author, path)
     assert isinstance(plan, RewritePlan)
     assert str(plan.envelope.reverse_path) == leaves
