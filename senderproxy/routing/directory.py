@@ -6,8 +6,9 @@ Leaves to others: which addresses are looked up, and in what order (routing.rout
 """
 
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from enum import Enum
+from heapq import nlargest
 from typing import Final
 
 from senderproxy.errors import SenderproxyError
@@ -16,6 +17,7 @@ from senderproxy.routing.account import Account
 
 # Comparing spellings is slow and happens while a client waits: so many addresses at the most are looked at.
 _COMPARED: Final = 500
+_ALIKE: Final = 0.7  # of 1.0; in each half of the address
 
 
 class DirectoryError(SenderproxyError):
@@ -83,7 +85,8 @@ class AccountDirectory:
 
     def nearest(self, address: Address, n: int = 3) -> list[str]:
         """What may have been meant: up to `n` entries that look alike, the most alike first."""
-        return get_close_matches(address.key, self._worth_comparing(address), n, cutoff=0.7)
+        scored = ((_likeness(address.key, entry), entry) for entry in self._worth_comparing(address))
+        return [entry for score, entry in nlargest(n, scored) if score >= _ALIKE]
 
     def _worth_comparing(self, address: Address) -> list[str]:
         """A slip of the finger is mostly in one half of the address: entries that share a half come first."""
@@ -107,3 +110,17 @@ class AccountDirectory:
 def _entries(account: Account) -> Iterator[AddressPattern]:
     yield AddressPattern(account.address.local_part, account.address.domain)
     yield from account.carries
+
+
+def _likeness(wanted: str, entry: str) -> float:
+    """How much alike the less alike halves are; an entry for a whole domain has one half only."""
+    (local_part, _, domain), (other_local_part, _, other_domain) = wanted.rpartition("@"), entry.rpartition("@")
+    domains = _ratio(domain, other_domain)
+    return domains if not other_local_part else min(domains, _ratio(local_part, other_local_part))
+
+
+def _ratio(one: str, other: str) -> float:
+    if one == other:
+        return 1.0
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    return matcher.ratio() if matcher.quick_ratio() >= _ALIKE else 0.0

@@ -1,0 +1,108 @@
+"""Which account carries an address, and what is near to one that nobody carries."""
+
+import time
+
+import pytest
+
+from senderproxy.mail.address import parse_address
+from senderproxy.routing.directory import AccountDirectory, DirectoryError, Tier
+from tests.senderproxy.routing.office import ANNA, BERT, IDN, OFFICE, SHOP, account
+
+
+@pytest.mark.parametrize(
+    ("address", "tier", "found"),
+    [
+        ("anna@firma.example", Tier.EXACT, ANNA),
+        ("ANNA@Firma.Example", Tier.EXACT, ANNA),
+        ("bert@firma.example", Tier.EXACT, BERT),
+        ('"anna"@firma.example', Tier.EXACT, ANNA),
+        ("info@firma.example", Tier.EXACT, ANNA),
+        ("sales+eu@firma.example", Tier.EXACT, ANNA),
+        ("sales@firma.example", Tier.EXACT, None),
+        ("anna+x@firma.example", Tier.EXACT, None),
+        ("anna+x@firma.example", Tier.UNTAGGED, ANNA),
+        ("Anna+X+Y@firma.example", Tier.UNTAGGED, ANNA),
+        ("anna@firma.example", Tier.UNTAGGED, None),
+        ("+x@firma.example", Tier.UNTAGGED, None),
+        ("whoever@laden.example", Tier.DOMAIN, SHOP),
+        ("whoever@LADEN.example", Tier.DOMAIN, SHOP),
+        ("whoever@sub.laden.example", Tier.DOMAIN, None),
+        ("whoever@firma.example", Tier.DOMAIN, None),
+        ("whoever@xn--bro-hoa.example", Tier.DOMAIN, IDN),
+        ("whoever@büro.example", Tier.DOMAIN, IDN),
+        ("whoever@laden.example", Tier.DEFAULT, None),
+    ],
+)
+def test_an_address_is_found_in_its_tier(address: str, tier: Tier, found: object) -> None:
+    assert OFFICE.find(parse_address(address), tier) is found
+
+
+def test_every_tier_has_words_for_people() -> None:
+    assert [tier.words for tier in Tier] == [
+        "the address itself",
+        "the address without its +tag",
+        "the whole domain",
+        "the default account",
+    ]
+
+
+def test_accounts_are_found_by_what_people_call_them() -> None:
+    assert OFFICE.by_id("anna") is ANNA
+    assert OFFICE.by_id("Anna") is None
+    assert OFFICE.accounts[0] is ANNA
+
+
+def test_its_own_address_is_carried_even_when_it_is_not_listed() -> None:
+    bare = account("carl", "carl@firma.example")
+    unlisted = type(bare)(bare.id, bare.login, bare.provider, bare.address, ())
+    assert AccountDirectory([unlisted]).find(bare.address, Tier.EXACT) is unlisted
+
+
+def test_two_accounts_for_one_address_are_refused_by_both_names() -> None:
+    with pytest.raises(DirectoryError) as refused:
+        AccountDirectory([account("anna", "anna@x.example"), account("bert", "bert@x.example", "ANNA@x.example", "@y.example"),
+                          account("carl", "carl@x.example", "@Y.example")])  # fmt: skip
+    assert refused.value.message == (
+        "Accounts anna and bert both carry ANNA@x.example. Accounts bert and carl both carry @y.example."
+    )
+    assert refused.value.hint == "Take it away from one of the two: senderproxy account --help"
+
+
+def test_two_accounts_of_one_name_are_refused() -> None:
+    with pytest.raises(DirectoryError, match=r"Two accounts are called anna\."):
+        AccountDirectory([account("anna", "anna@x.example"), account("anna", "bert@x.example")])
+
+
+def test_the_same_pattern_twice_in_one_account_is_no_contradiction() -> None:
+    AccountDirectory([account("anna", "anna@x.example", "Anna@x.example", "@x.example", "*@x.example")])
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("ana@firma.example", "anna@firma.example"),
+        ("anna@frima.example", "anna@firma.example"),
+        ("bert@firma.exmaple", "bert@firma.example"),
+        ("shop@ladne.example", "@laden.example"),
+    ],
+)
+def test_a_slip_of_the_finger_is_recognised(typed: str, meant: str) -> None:
+    assert meant in OFFICE.nearest(parse_address(typed))
+
+
+def test_nothing_is_near_to_somebody_else() -> None:
+    assert OFFICE.nearest(parse_address("president@government.example.org")) == []
+    assert len(OFFICE.nearest(parse_address("anna@firma.exampel"), 1)) == 1
+
+
+def test_ten_thousand_accounts_are_no_burden() -> None:
+    many = [account(f"a{n}", f"user{n}@firma{n % 100}.example") for n in range(10_000)]
+    directory = AccountDirectory(many)
+    wanted = parse_address("user9999@firma99.example")
+    began = time.perf_counter()
+    for _ in range(1000):
+        assert directory.find(wanted, Tier.EXACT) is many[-1]
+    looked_up = time.perf_counter()
+    assert directory.nearest(parse_address("usr5@firma5.example"))
+    assert looked_up - began < 0.5
+    assert time.perf_counter() - looked_up < 0.5

@@ -1,0 +1,217 @@
+"""Whose account carries a message? The table is the specification."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from senderproxy.mail.address import parse_address
+from senderproxy.mail.author import Authors, Unreadable
+from senderproxy.routing.directory import Tier
+from senderproxy.routing.route import (
+    Candidate,
+    Refusal,
+    Route,
+    RoutingPolicy,
+    Source,
+    choose_route,
+    list_candidates,
+    refuse_unreadable,
+)
+from tests.senderproxy.routing.office import HOSTER, OFFICE, PROVIDERS, authors, path
+
+FROM, PATH, SENDER, RESENT = Source
+EXACT, UNTAGGED, DOMAIN, DEFAULT = Tier
+PLAIN = RoutingPolicy()
+WITH_DEFAULT = RoutingPolicy(default_account="bert")
+ENVELOPE_FIRST = RoutingPolicy(author_order=(PATH, FROM))
+FROM_ONLY = RoutingPolicy(author_order=(FROM,))
+SENDER_FIRST = RoutingPolicy(author_order=(SENDER, FROM, PATH))
+
+# who: From | reverse-path | Sender | Resent-From | policy -> account, the candidate that brought us there, its place, tier
+CASES = [
+    # one candidate, each tier
+    ("anna@firma.example", "", "", "", PLAIN, "anna", "anna@firma.example", FROM, EXACT),
+    ("ANNA@FIRMA.EXAMPLE", "", "", "", PLAIN, "anna", "ANNA@firma.example", FROM, EXACT),
+    ("info@firma.example", "", "", "", PLAIN, "anna", "info@firma.example", FROM, EXACT),
+    ("bert@firma.example", "", "", "", PLAIN, "bert", "bert@firma.example", FROM, EXACT),
+    ("anna+shop@firma.example", "", "", "", PLAIN, "anna", "anna+shop@firma.example", FROM, UNTAGGED),
+    ("Anna+a+b@firma.example", "", "", "", PLAIN, "anna", "Anna+a+b@firma.example", FROM, UNTAGGED),
+    ("sales+eu@firma.example", "", "", "", PLAIN, "anna", "sales+eu@firma.example", FROM, EXACT),
+    ("sales+us@firma.example", "", "", "", PLAIN, None, None, None, None),
+    ("returns@laden.example", "", "", "", PLAIN, "shop", "returns@laden.example", FROM, DOMAIN),
+    ("post@laden.example", "", "", "", PLAIN, "shop", "post@laden.example", FROM, EXACT),
+    ("post+x@laden.example", "", "", "", PLAIN, "shop", "post+x@laden.example", FROM, UNTAGGED),
+    ("x@sub.laden.example", "", "", "", PLAIN, None, None, None, None),
+    ("wer@büro.example", "", "", "", PLAIN, "idn", "wer@xn--bro-hoa.example", FROM, DOMAIN),
+    ("wer@XN--BRO-HOA.example", "", "", "", PLAIN, "idn", "wer@xn--bro-hoa.example", FROM, DOMAIN),
+    ("wer@buero.example", "", "", "", PLAIN, None, None, None, None),
+    ("dora@verein.example", "", "", "", PLAIN, "dora", "dora@verein.example", FROM, EXACT),
+    # From and reverse-path
+    ("anna@firma.example", "bert@firma.example", "", "", PLAIN, "anna", "anna@firma.example", FROM, EXACT),
+    ("anna@firma.example", "bert@firma.example", "", "", ENVELOPE_FIRST, "bert", "bert@firma.example", PATH, EXACT),
+    ("kunde@fremd.example", "bert@firma.example", "", "", PLAIN, "bert", "bert@firma.example", PATH, EXACT),
+    ("anna@firma.example", "x@fremd.example", "", "", PLAIN, "anna", "anna@firma.example", FROM, EXACT),
+    ("", "anna@firma.example", "", "", PLAIN, "anna", "anna@firma.example", PATH, EXACT),
+    ("", "anna+b@firma.example", "", "", PLAIN, "anna", "anna+b@firma.example", PATH, UNTAGGED),
+    # a higher tier for any candidate beats a lower one for all
+    ("x@laden.example", "anna@firma.example", "", "", PLAIN, "anna", "anna@firma.example", PATH, EXACT),
+    ("x@laden.example", "anna+t@firma.example", "", "", PLAIN, "anna", "anna+t@firma.example", PATH, UNTAGGED),
+    ("anna+t@firma.example", "bert@firma.example", "", "", PLAIN, "bert", "bert@firma.example", PATH, EXACT),
+    ("x@laden.example", "y@büro.example", "", "", PLAIN, "shop", "x@laden.example", FROM, DOMAIN),
+    ("x@laden.example", "y@büro.example", "", "", ENVELOPE_FIRST, "idn", "y@xn--bro-hoa.example", PATH, DOMAIN),
+    ("x@laden.example", "", "", "bert@firma.example", PLAIN, "bert", "bert@firma.example", RESENT, EXACT),
+    # the null reverse-path of bounces, receipts and absence notes
+    ("bert@firma.example", "", "", "", ENVELOPE_FIRST, "bert", "bert@firma.example", FROM, EXACT),
+    ("postmaster@laden.example", "", "", "", PLAIN, "shop", "postmaster@laden.example", FROM, DOMAIN),
+    # Sender and Resent-From
+    ("kunde@fremd.example", "", "anna@firma.example", "", PLAIN, "anna", "anna@firma.example", SENDER, EXACT),
+    ("kunde@fremd.example", "", "anna@firma.example", "", FROM_ONLY, None, None, None, None),
+    ("anna@firma.example", "", "bert@firma.example", "", PLAIN, "anna", "anna@firma.example", FROM, EXACT),
+    ("anna@firma.example", "", "bert@firma.example", "", SENDER_FIRST, "bert", "bert@firma.example", SENDER, EXACT),
+    ("k@fremd.example", "k@fremd.example", "", "anna@firma.example", PLAIN, "anna", "anna@firma.example", RESENT, EXACT),
+    ("k@fremd.example", "", "", "a@fremd.example anna@firma.example", PLAIN, "anna", "anna@firma.example", RESENT, EXACT),
+    ("k@fremd.example", "bert@firma.example", "anna@firma.example", "", PLAIN, "bert", "bert@firma.example", PATH, EXACT),
+    # several mailboxes in From: the first that has an account, else Sender
+    ("anna@firma.example bert@firma.example", "", "", "", PLAIN, "anna", "anna@firma.example", FROM, EXACT),
+    ("bert@firma.example anna@firma.example", "", "", "", PLAIN, "bert", "bert@firma.example", FROM, EXACT),
+    ("k@fremd.example bert@firma.example", "", "", "", PLAIN, "bert", "bert@firma.example", FROM, EXACT),
+    ("x@laden.example bert@firma.example", "", "", "", PLAIN, "bert", "bert@firma.example", FROM, EXACT),
+    ("k@fremd.example l@fremd.example", "bert@firma.example", "anna@firma.example", "", PLAIN, "anna", "anna@firma.example", SENDER, EXACT),
+    ("k@fremd.example l@fremd.example", "bert@firma.example", "", "", PLAIN, "bert", "bert@firma.example", PATH, EXACT),
+    ("k@fremd.example l@fremd.example", "", "anna@firma.example", "", FROM_ONLY, None, None, None, None),
+    # the default account
+    ("kunde@fremd.example", "", "", "", WITH_DEFAULT, "bert", "kunde@fremd.example", FROM, DEFAULT),
+    ("kunde@fremd.example", "x@fremd.example", "", "", WITH_DEFAULT, "bert", "kunde@fremd.example", FROM, DEFAULT),
+    ("", "x@fremd.example", "", "", WITH_DEFAULT, "bert", "x@fremd.example", PATH, DEFAULT),
+    ("x@laden.example", "", "", "", WITH_DEFAULT, "shop", "x@laden.example", FROM, DOMAIN),
+    ("anna@firma.example", "", "", "", WITH_DEFAULT, "anna", "anna@firma.example", FROM, EXACT),
+    ("kunde@fremd.example", "", "", "", PLAIN, None, None, None, None),
+    # nobody at all
+    ("", "", "", "", PLAIN, None, None, None, None),
+    ("", "", "", "", WITH_DEFAULT, None, None, None, None),
+    ("", "", "anna@firma.example", "", FROM_ONLY, None, None, None, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("from_", "reverse", "sender", "resent", "policy", "account", "author", "source", "tier"), CASES
+)
+def test_the_message_leaves_on_this_account(
+    from_: str,
+    reverse: str,
+    sender: str,
+    resent: str,
+    policy: RoutingPolicy,
+    account: str | None,
+    author: str | None,
+    source: Source | None,
+    tier: Tier | None,
+) -> None:
+    route = choose_route(authors(from_, sender, resent), path(reverse), OFFICE, PROVIDERS, policy)
+    if account is None:
+        assert isinstance(route, Refusal)
+        assert route.reply.code == 550
+    else:
+        assert isinstance(route, Route)
+        assert (route.account.id, str(route.author), route.source, route.tier) == (account, author, source, tier)
+        assert route.provider is PROVIDERS[route.account.provider]
+
+
+def refusal(route: Route | Refusal) -> str:
+    assert isinstance(route, Refusal)
+    return str(route.reply)
+
+
+def test_an_unknown_sender_is_told_what_to_type() -> None:
+    assert refusal(choose_route(authors("gast@fremd.example"), path(""), OFFICE, PROVIDERS, PLAIN)) == (
+        "550 5.7.1 No account here may send as gast@fremd.example. To add one: senderproxy account add gast@fremd.example"
+    )
+
+
+def test_an_unknown_sender_is_told_what_is_nearest() -> None:
+    assert refusal(choose_route(authors("ana@firma.example"), path("x@fremd.example"), OFFICE, PROVIDERS, PLAIN)) == (
+        "550 5.7.1 No account here may send as ana@firma.example or x@fremd.example."
+        " To add one: senderproxy account add ana@firma.example (nearest known: anna@firma.example)"
+    )
+
+
+def test_a_long_list_of_unknown_senders_is_cut_short() -> None:
+    many = " ".join(f"gast{n}@fremd.example" for n in range(6))
+    assert "send as gast0@fremd.example or gast1@fremd.example or gast2@fremd.example or 3 more." in refusal(
+        choose_route(authors(many), path(""), OFFICE, PROVIDERS, PLAIN)
+    )
+
+
+def test_a_message_that_names_nobody_is_told_so() -> None:
+    assert refusal(choose_route(authors(), path(""), OFFICE, PROVIDERS, PLAIN)) == (
+        "550 5.6.0 This message names no author: there is no address in any of From, reverse-path, Sender, Resent-From."
+    )
+
+
+def test_an_author_that_can_be_read_in_two_ways_is_refused_with_the_reason() -> None:
+    unreadable = Unreadable("From", "there are 2 of them")
+    expected = "550 5.6.0 Who wrote this message cannot be read from its From field: there are 2 of them"
+    assert str(refuse_unreadable(unreadable).reply) == expected
+    assert refusal(choose_route(unreadable, path("anna@firma.example"), OFFICE, PROVIDERS, WITH_DEFAULT)) == expected
+
+
+def test_a_provider_that_is_not_configured_defers_and_names_the_nearest() -> None:
+    assert refusal(choose_route(authors("lost@lost.example"), path(""), OFFICE, PROVIDERS, PLAIN)) == (
+        "451 4.3.5 Account lost is at provider ionso-de, which the configuration does not know (nearest known: ionos-de)."
+    )
+    assert refusal(choose_route(authors("lost@lost.example"), path(""), OFFICE, {"hoster": HOSTER}, PLAIN)) == (
+        "451 4.3.5 Account lost is at provider ionso-de, which the configuration does not know."
+    )
+
+
+def test_no_other_candidate_stands_in_for_one_whose_provider_is_unknown() -> None:
+    route = choose_route(authors("lost@lost.example"), path("anna@firma.example"), OFFICE, PROVIDERS, PLAIN)
+    assert refusal(route).startswith("451 4.3.5 Account lost")
+
+
+def test_a_default_account_that_does_not_exist_defers() -> None:
+    policy = RoutingPolicy(default_account="nobody")
+    assert refusal(choose_route(authors("gast@fremd.example"), path(""), OFFICE, PROVIDERS, policy)) == (
+        "451 4.3.5 The default account nobody does not exist. Mend routing.default_account in the configuration,"
+        " or add it: senderproxy account add --id nobody"
+    )
+
+
+def test_each_address_is_a_candidate_once_where_it_stands_first() -> None:
+    who = authors("anna@firma.example", "ANNA@firma.example", "bert@firma.example")
+    assert list(list_candidates(who, path("Anna@Firma.example"), PLAIN)) == [
+        Candidate(parse_address("anna@firma.example"), FROM),
+        Candidate(parse_address("bert@firma.example"), RESENT),
+    ]
+
+
+_some = st.sampled_from(
+    ["", "anna@firma.example", "bert@firma.example", "x@laden.example", "anna+t@firma.example", "k@fremd.example"]
+)
+
+
+@given(_some, _some, _some, _some, st.permutations(list(Source)), st.sampled_from([None, "bert"]))
+def test_no_message_ever_leaves_on_an_account_that_none_of_its_addresses_leads_to(
+    from_: str, reverse: str, sender: str, resent: str, order: list[Source], default: str | None
+) -> None:
+    who: Authors = authors(from_, sender, resent)
+    policy = RoutingPolicy(tuple(order), default)
+    route = choose_route(who, path(reverse), OFFICE, PROVIDERS, policy)
+    found = {
+        account.id
+        for candidate in list_candidates(who, path(reverse), policy)
+        for tier in (EXACT, UNTAGGED, DOMAIN)
+        if (account := OFFICE.find(candidate.address, tier))
+    }
+    if isinstance(route, Refusal):
+        assert not found
+    elif route.tier is DEFAULT:
+        assert (route.account.id, found) == (default, set())
+    else:
+        assert OFFICE.find(route.author, route.tier) is route.account
+        higher = list(Tier)[: list(Tier).index(route.tier)]
+        assert not any(
+            OFFICE.find(candidate.address, tier)
+            for candidate in list_candidates(who, path(reverse), policy)
+            for tier in higher
+        )
