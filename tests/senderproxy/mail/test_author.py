@@ -391,6 +391,6 @@ def test_no_shape_of_attack_takes_long(shape: bytes, around: tuple[bytes, bytes]
     before, behind = around
     for length in (3900, 100_000):
         value = before + shape * (length // len(shape)) + behind
-        began = time.perf_counter()
+        began = time.process_time()
         read_from(value)
-        assert time.perf_counter() - began < 0.3
+        assert time.process_time() - began < 2  # CPU seconds; a careless expression takes minutes
