@@ -166,10 +166,10 @@ def test_no_text_whatever_is_more_than_read_or_refused(text: str) -> None:
     "text", ["a" * 100_000, "a@" + "ü" * 4000, "@" * 100_000, '"' + "\\" * 99_999, "a@" + "b." * 50_000]
 )
 def test_a_very_long_text_is_refused_at_once(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(AddressError):
         parse_address(text)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 def test_a_pattern_of_a_domain_prints_as_one_that_reads_back() -> None:

@@ -52,6 +52,6 @@ def test_whatever_it_is_it_fits_on_a_line_and_nothing_breaks(raw: bytes) -> None
     "shape", [b"=?utf-8?q?", b"=?", b"?=", b" ", b"=?utf-8?q?=41?= ", b"=?utf-7?q?+AAA?=", b"=?a" * 30]
 )
 def test_a_very_long_name_takes_no_time(shape: bytes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     decode_words(shape * (100_000 // len(shape)))
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1

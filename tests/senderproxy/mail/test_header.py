@@ -71,6 +71,6 @@ def test_lines_that_begin_with_a_dot_travel_with_one_more() -> None:
 
 @pytest.mark.parametrize("shape", [b"\r\n ", b" ", b"a", b"a:", b"a:\r\n", b":", b"\r\n"])
 def test_a_very_long_section_is_read_in_linear_time(shape: bytes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     HeaderSection(b"From:" + shape * 100_000).split()
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2

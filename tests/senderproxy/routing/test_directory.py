@@ -99,10 +99,10 @@ def test_ten_thousand_accounts_are_no_burden() -> None:
     many = [account(f"a{n}", f"user{n}@firma{n % 100}.example") for n in range(10_000)]
     directory = AccountDirectory(many)
     wanted = parse_address("user9999@firma99.example")
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(1000):
         assert directory.find(wanted, Tier.EXACT) is many[-1]
-    looked_up = time.perf_counter()
+    looked_up = time.process_time()
     assert directory.nearest(parse_address("usr5@firma5.example"))
     assert looked_up - began < 0.5
-    assert time.perf_counter() - looked_up < 0.5
+    assert time.process_time() - looked_up < 0.5
