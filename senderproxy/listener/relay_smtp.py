@@ -76,6 +76,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._draining = False
         self._winding_down = False
         self._cut_off = False
+        self._lost = False
         self._transaction: asyncio.Task[Reply] | None = None
         self._commands = 0
         super().__init__(handler, hostname=house.hostname, loop=loop)
@@ -108,6 +109,9 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone. aiosmtpd cancels the conversation; a transaction is a task of its own and goes on."""
+        if self._lost:
+            return
+        self._lost = True
         self._inlet.end()
         self._deadline = None
         self._house.leave(self)
@@ -256,8 +260,10 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             )
         except OSError as error:
             event(_log, logging.WARNING, "no TLS with this client", client=self._host, why=_without_place(error))
-            return False
-        if secured is None:  # the client left with the last octet of the handshake
+            secured = None
+        if secured is None:
+            wire.abort()
+            self.connection_lost(None)  # asyncio does not say so of a connection that ends in its handshake
             return False
         self._wire = self.transport = secured
         self._inlet.attach(secured)

@@ -31,6 +31,7 @@ from senderproxy.relay.ports import Intake
 _log = logging.getLogger("senderproxy.listener")
 
 _BACKLOG: Final = 1024
+_TURNS_TO_ENTER: Final = 3  # of the event loop, from the accepted socket to `connection_made`
 _LAST_WORDS: Final = 2.0  # seconds for a 421 to reach everybody once the grace is over
 
 
@@ -65,6 +66,7 @@ class Listener:
         )
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
+        self._bound: tuple[str, int] = ("", 0)
 
     async def start(self, sock: socket.socket | None = None) -> None:
         """Open the door, on a socket that was handed over if there is one. Raises ListenerError."""
@@ -74,7 +76,8 @@ class Listener:
             self._house.tls = _tls_context(self.settings)
         self._socket = sock or _bind(self.settings)
         try:
-            self._refuse_open_relay(self._socket.getsockname()[0])
+            self._bound = self._socket.getsockname()[:2]
+            self._refuse_open_relay(self._bound[0])
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(
                 lambda: RelaySMTP(self._handler, self._house, loop), sock=self._socket, backlog=_BACKLOG
@@ -87,8 +90,7 @@ class Listener:
         """Close the door: nobody new, who is idle is sent away, what is under way has the grace to finish."""
         house = self._house
         house.closing = True
-        if self._server is not None:
-            self._server.close()
+        await self._stop_accepting()
         for guest in house.everybody():
             guest.wind_down()
         if not await house.quiet(grace_seconds):
@@ -109,14 +111,12 @@ class Listener:
     @property
     def port(self) -> int:
         """The port it listens on."""
-        assert self._socket is not None
-        return int(self._socket.getsockname()[1])
+        return self._bound[1]
 
     @property
     def address(self) -> str:
         """Where it listens: 127.0.0.1:2525, [::1]:2525."""
-        assert self._socket is not None
-        host, port = self._socket.getsockname()[:2]
+        host, port = self._bound
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @property
@@ -148,6 +148,16 @@ class Listener:
                 f"Listener {self.settings.name} on {host} would be an open relay: anybody could send through it.",
                 hint='List only your own networks under `allow`, or set auth = "required".',
             )
+
+    async def _stop_accepting(self) -> None:
+        """No new ones; then a few turns for those just accepted to come in: asyncio would drop them unanswered."""
+        if self._server is None or self._socket is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._socket)
+        for _ in range(_TURNS_TO_ENTER):
+            await asyncio.sleep(0)
+        self._server.close()
+        self._server = None
 
     async def _turn_out(self) -> None:
         """What did not even end when it was told to: its clients are told to come again, then dropped."""

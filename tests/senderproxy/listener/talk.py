@@ -4,7 +4,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
@@ -148,6 +148,12 @@ class Talk:
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self.writer.transport.abort()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something has come about that nobody announces; the test's own deadline bounds it."""
+    while not condition():
+        await asyncio.sleep(0.005)
 
 
 def settings(**changed: Any) -> ListenerSettings:

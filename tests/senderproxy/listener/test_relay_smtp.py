@@ -8,7 +8,7 @@ from senderproxy.listener.house import Patience
 from senderproxy.mail.address import NULL_PATH, Address
 from senderproxy.mail.reply import reply
 from tests.fakes.recording_intake import RecordingIntake
-from tests.senderproxy.listener.talk import HOSTNAME, LETTER, PATIENCE, Talk, listening
+from tests.senderproxy.listener.talk import HOSTNAME, LETTER, PATIENCE, Talk, listening, until
 
 MAIL = b"MAIL FROM:<anna@firma.example>\r\n"
 RCPT = b"RCPT TO:<bert@kunde.example>\r\n"
@@ -447,8 +447,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_message_leaves_nothing_be
             await talk.answers(3)
             await talk.send(LETTER)
             end(talk)
-            while listener.connections:
-                await asyncio.sleep(0.01)
+            await until(lambda: not listener.connections)
     assert intake.started == 0
     assert sum("nothing of it is kept" in record.message for record in caplog.records) >= 1
 
@@ -465,13 +464,11 @@ async def test_a_client_that_crashes_while_the_upstream_works_does_not_tear_the_
         await talk.send(LETTER + b".\r\n")
         await intake.until_started(1)
         talk.reset()
-        while listener.connections:
-            await asyncio.sleep(0.01)
+        await until(lambda: not listener.connections)
         assert listener.status()["under_way"] == 1
         intake.release()
         await intake.until_taken(1)
-        while listener.status()["under_way"]:
-            await asyncio.sleep(0.01)
+        await until(lambda: not listener.status()["under_way"])
     assert intake.taken[0].wire == LETTER
     assert intake.cut_off == 0
     [record] = [record for record in caplog.records if "before its message was answered" in record.message]

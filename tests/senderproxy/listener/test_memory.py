@@ -1,0 +1,72 @@
+"""Memory stays flat however many and large the messages are."""
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.senderproxy.listener.talk import LETTER, Talk
+
+LINE = b"x" * 76 + b"\r\n"
+BLOCK = LINE * 800
+BLOCKS = 400  # 25 MB
+
+
+def resident(process: Any, what: str) -> int:
+    """Megabytes: VmRSS now, VmHWM at most."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+    assert found
+    return int(found[1]) // 1024
+
+
+async def send_large(listener: Any, pause: asyncio.Event) -> None:
+    talk = await Talk.greeted(listener)
+    await talk.send(b"MAIL FROM:<anna@firma.example>\r\nRCPT TO:<bert@kunde.example>\r\nDATA\r\n")
+    await talk.answers(3)
+    await talk.send(LETTER)
+    for _ in range(BLOCKS):
+        await talk.send(BLOCK)
+    await pause.wait()
+    assert (await talk.ask(b".\r\n")).code == 250
+    await talk.close()
+
+
+@pytest.mark.slow
+async def test_eight_times_25_megabytes_at_once_do_not_fill_the_memory() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.senderproxy.listener.lone_listener",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        listener: Any = SimpleNamespace(port=int(await process.stdout.readline()))
+        idle = [await Talk.greeted(listener) for _ in range(40)]
+        before = resident(process, "VmRSS")
+        go_on = asyncio.Event()
+        large = [asyncio.ensure_future(send_large(listener, go_on)) for _ in range(8)]
+        talk = idle.pop()
+        for _ in range(20):
+            assert (await talk.mail()).code == 250, "small messages are answered meanwhile"
+        go_on.set()
+        await asyncio.gather(*large)
+        growth = resident(process, "VmHWM") - before
+        for other in [*idle, talk]:
+            await other.close()
+        process.stdin.close()
+        octets = int(await process.stdout.readline())
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert octets == 8 * (BLOCKS * len(BLOCK) + len(LETTER)) + 20 * len(LETTER)
+    assert growth < 40, f"memory grew by {growth} MB"
