@@ -38,6 +38,7 @@ _log = logging.getLogger("senderproxy.accounts")
 
 EXIT_USAGE: Final = 64
 EXIT_DATA: Final = 65  # sysexits(3): the file is damaged or of a later version
+EXIT_CANNOT_CREATE: Final = 73  # something is in the way
 EXIT_DISK: Final = 74  # the system refused to read or write
 EXIT_NO_PERMISSION: Final = 77  # it cannot be opened with what we have
 KEYRING_NAME: Final = "vault-key"
@@ -238,9 +239,16 @@ class AccountEditor:
                 found.append(decode(name, self._box.get(name)))
         return found
 
+    def expect(self, account_id: str) -> None:
+        """Raises AccountsError where there is no account of that id, readable or not."""
+        if account_id not in self._box.names():
+            raise AccountsError(
+                f"There is no account {account_id}.", hint="senderproxy account list", exit_code=EXIT_DATA
+            )
+
     def find(self, account_id: str) -> StoredAccount:
         """The account of that id. Raises AccountsError where there is none, RecordError where it cannot be read."""
-        self._expect(account_id)
+        self.expect(account_id)
         return decode(account_id, self._box.get(account_id))
 
     def put(self, stored: StoredAccount) -> None:
@@ -259,14 +267,8 @@ class AccountEditor:
 
     def remove(self, account_id: str) -> None:
         """Take an account away. Raises AccountsError where there is none."""
-        self._expect(account_id)
+        self.expect(account_id)
         self._box.remove(account_id)
-
-    def _expect(self, account_id: str) -> None:
-        if account_id not in self._box.names():
-            raise AccountsError(
-                f"There is no account {account_id}.", hint="senderproxy account list", exit_code=EXIT_DATA
-            )
 
     def save(self) -> None:
         """Put all changes in force, in one atomic replace. Raises AccountsError; then nothing changed."""
@@ -285,6 +287,8 @@ def told(error: VaultError) -> AccountsError:
             code = EXIT_DATA
         case DiskTrouble():
             code = EXIT_DISK
+        case Exists():
+            return AccountsError(f"Nothing was written: {error}.", hint=error.hint, exit_code=EXIT_CANNOT_CREATE)
         case _:
             code = EXIT_NO_PERMISSION
     return AccountsError(f"The vault cannot be used: {error}", hint=error.hint, exit_code=code)

@@ -7,6 +7,8 @@ Leaves to others: many at once from a file (cli.account_table), trying a login (
 import argparse
 from collections.abc import Iterable
 from dataclasses import replace
+from difflib import get_close_matches
+from typing import NoReturn
 
 from senderproxy.accounts.keeper import VaultAccounts
 from senderproxy.accounts.record import StoredAccount
@@ -24,6 +26,7 @@ from senderproxy.cli.common import (
     open_editor,
     progress,
     read_config,
+    resumed,
     service_will_notice,
     show_json,
     show_table,
@@ -32,7 +35,7 @@ from senderproxy.cli.common import (
     typed_pattern,
     vault_way,
 )
-from senderproxy.cli.logins import in_words, provider_of, try_login
+from senderproxy.cli.logins import in_words, try_login
 from senderproxy.config.model import Config
 from senderproxy.delivery.courier import LoginOk, LoginRefused
 from senderproxy.errors import SenderproxyError
@@ -44,6 +47,10 @@ from senderproxy.routing.provider import LoginForm, Provider, SenderRule
 
 class LoginDoesNotWork(SenderproxyError):
     """The login was tried, and nothing was changed."""
+
+    def __init__(self, message: str, *, hint: str, exit_code: int) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
 
 
 def add_parser(verbs: Subparsers) -> None:
@@ -203,7 +210,7 @@ def _verified(config: Config, accounts: VaultAccounts, account: Account) -> tupl
     verdict = try_login(config, account, credential)
     match verdict:
         case LoginOk():
-            return EX_OK, f"{in_words(verdict)}. {tell_service(config, account.id)}"
+            return EX_OK, in_words(verdict) + ("; the running service uses it" if resumed(config, account.id) else "")
         case LoginRefused():
             return EX_WRONG, f"{in_words(verdict)} To mend: senderproxy account set-password {account.id}"
         case _:
@@ -213,6 +220,7 @@ def _verified(config: Config, accounts: VaultAccounts, account: Account) -> tupl
 def run_remove(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     with open_editor(config) as editor:
+        editor.expect(chosen.id)
         if not chosen.yes and not agreed(f"Take away account {chosen.id}? Mail of its senders is refused then."):
             print("Nothing was changed.")
             return EX_WRONG
@@ -231,17 +239,25 @@ def verify_or_refuse(config: Config, stored: StoredAccount) -> None:
     verdict = try_login(config, account, Credential(account.login, stored.secret, version="untried"))
     if not isinstance(verdict, LoginOk):
         raise LoginDoesNotWork(
-            f"Nothing was changed: {in_words(verdict)}", hint="Try again, or keep it untried with --no-verify."
+            f"Nothing was changed: {in_words(verdict)}",
+            hint="Try again, or keep it untried with --no-verify.",
+            exit_code=EX_WRONG if isinstance(verdict, LoginRefused) else EX_UNAVAILABLE,
         )
 
 
 def _new_account(config: Config, chosen: argparse.Namespace) -> tuple[Account, Provider]:
     address = typed_address(chosen.address)
     account = Account(chosen.id or address.key, "", chosen.provider, address, (), chosen.display_name)
-    provider = provider_of(config, account)
+    provider = config.provider_table().get(chosen.provider) or _no_provider(config, chosen.provider)
     carries = (AddressPattern(address.local_part, address.domain), *_carried(chosen))
     login = chosen.login or usual_login(provider, address)
     return replace(account, login=login, carries=tuple(dict.fromkeys(carries))), provider
+
+
+def _no_provider(config: Config, name: str) -> NoReturn:
+    near = get_close_matches(name, config.provider_table(), 3)
+    known = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(sorted(config.provider_table()))}."
+    raise UsageError(f"There is no provider {name}.", hint=f"{known} Any other: [providers.{name}] with its host.")
 
 
 def usual_login(provider: Provider, address: Address) -> str:

@@ -22,6 +22,7 @@ from senderproxy.cli.common import (
     EX_WRONG,
     Subparsers,
     config_path,
+    counted,
     open_accounts,
     progress,
     read_config,
@@ -59,7 +60,7 @@ def run(chosen: argparse.Namespace) -> int:
         show_json([{"level": f.level.value, "what": f.what, "words": f.words, "mend": f.mend} for f in findings])
     wrong = sum(finding.level is Level.WRONG for finding in findings)
     if not chosen.json:
-        print(f"\n{wrong} of {len(findings)} findings must be mended." if wrong else "\nNothing is wrong.")
+        print(f"\n{wrong} of {counted(len(findings), 'finding')} must be mended." if wrong else "\nNothing is wrong.")
     return EX_WRONG if wrong else EX_OK
 
 
@@ -93,7 +94,7 @@ def _all(config: Config, path: Path, *, offline: bool) -> Iterator[Finding]:
 
 
 def _configuration(config: Config, path: Path) -> Iterator[Finding]:
-    yield Finding(Level.OK, "configuration", f"{path} can be meant")
+    yield Finding(Level.OK, "configuration", f"{path} can be used")
     for doubt in find_doubts(path, config):
         yield Finding(
             Level.ADVICE, "configuration", f"{doubt.key}: {doubt.wrong}" if doubt.key else doubt.wrong, doubt.mend
@@ -185,7 +186,7 @@ def _vault(accounts: VaultAccounts) -> Iterator[Finding]:
     for problem in accounts.unreadable:
         yield Finding(Level.WRONG, "vault", problem, "Take it away and add it again: senderproxy account --help")
     if count:
-        yield Finding(Level.OK, "vault", f"it opens, and {count} account{'s' * (count != 1)} can be read")
+        yield Finding(Level.OK, "vault", f"it opens, and {counted(count, 'account')} can be read")
     else:
         mend = "senderproxy account add ADDRESS --provider NAME"
         yield Finding(Level.WRONG, "vault", "it opens, and there is no account in it", mend)

@@ -185,6 +185,15 @@ def tell_service(config: Config, account_id: str) -> str:
     return "The running service knows already."
 
 
+def resumed(config: Config, account_id: str) -> bool:
+    """Tell the service, where one runs, that the account's login works; False where nobody could be told."""
+    try:
+        ask(Path(config.service.control_socket), {"do": "resume", "account": account_id}, seconds=10)
+    except SenderproxyError:
+        return False
+    return True
+
+
 def service_will_notice(config: Config) -> str:
     """Whether the running service has to be told of a change: never, it looks for itself."""
     try:
@@ -197,6 +206,11 @@ def service_will_notice(config: Config) -> str:
 
 
 # ---- showing ----
+
+
+def counted(count: int, what: str) -> str:
+    """`1 account`, `2 accounts`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def progress(text: str) -> None:

@@ -12,6 +12,7 @@ from senderproxy.cli.common import (
     EX_WRONG,
     Subparsers,
     agreed,
+    counted,
     known_secret,
     new_secret,
     open_accounts,
@@ -90,7 +91,7 @@ def run_status(chosen: argparse.Namespace) -> int:
     if chosen.json:
         show_json({"path": facts.path, "id": facts.vault_id, "saved": facts.generation, "unlocks": _ways(facts)})
         return EX_OK
-    print(f"vault    {facts.path}\nid       {facts.vault_id}\nsaved    {facts.generation} times")
+    print(f"vault       {facts.path}\nid          {facts.vault_id}\nsaved       {facts.generation} times")
     print("opens with  " + ", ".join(f"{kind} {label}" if kind != label else kind for kind, label in facts.ways_in))
     return EX_OK
 
@@ -114,7 +115,7 @@ def run_verify(chosen: argparse.Namespace) -> int:
     accounts = open_accounts(config)
     for problem in accounts.unreadable:
         print(problem)
-    print(f"{config.vault.path}: {len(accounts.directory().accounts)} accounts can be read.")
+    print(f"{config.vault.path}: {counted(len(accounts.directory().accounts), 'account')} can be read.")
     return EX_WRONG if accounts.unreadable else EX_OK
 
 
@@ -165,7 +166,7 @@ def run_import(chosen: argparse.Namespace) -> int:
     with _new_way(chosen, config.vault.unlock) as new:
         care.restore(chosen.file, opens, config.vault.path, new)
     count = len(VaultAccounts.open(config.vault.path, new).directory().accounts)
-    print(f"{config.vault.path} is there with {count} accounts. {service_will_notice(config)}")
+    print(f"{config.vault.path} is there with {counted(count, 'account')}. {service_will_notice(config)}")
     return EX_OK
 
 
