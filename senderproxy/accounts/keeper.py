@@ -23,6 +23,7 @@ from senderproxy.routing.directory import AccountDirectory
 from vault import (
     Damaged,
     DiskTrouble,
+    Exists,
     KeyFile,
     Keyring,
     Missing,
