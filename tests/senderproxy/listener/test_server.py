@@ -487,6 +487,7 @@ async def test_at_the_end_of_the_grace_everybody_is_told_to_come_again() -> None
     assert listener.connections == 0
 
 
+@pytest.mark.slow
 async def test_an_upstream_that_cannot_be_interrupted_does_not_hold_up_the_stop_for_ever() -> None:
     class Stubborn(RecordingIntake):
         async def accept(self, submission: Any) -> Any:

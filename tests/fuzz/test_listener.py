@@ -1,0 +1,117 @@
+"""Whatever a client sends, in whatever pieces: well-formed replies, no innards, and the listener lives on."""
+
+import asyncio
+from base64 import b64encode
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from senderproxy.config.model import ClientSettings
+from senderproxy.listener.client_auth import hash_password
+from senderproxy.listener.house import Patience
+from tests.fakes.recording_intake import RecordingIntake
+from tests.senderproxy.listener.talk import Talk, lint, listening
+
+PATIENCE = Patience(idle=5, block=5, linger=0.05)
+SCANNER = ClientSettings(user="a", password=hash_password("geheim-fuzz"))
+
+LINES = st.sampled_from(
+    [
+        b"EHLO client\r\n",
+        b"HELO client\r\n",
+        b"EHLO \xfc\r\n",
+        b"MAIL FROM:<anna@firma.example>\r\n",
+        b"MAIL FROM:<>\r\n",
+        b"MAIL FROM:<\r\n",
+        b"MAIL FROM:<@relay.example:\r\n",
+        b"MAIL FROM:<@\r\n",
+        b'MAIL FROM:<"\r\n',
+        b"MAIL FROM:<a@b.example> SIZE=\r\n",
+        b"MAIL FROM:<a@[IPv6:::::]> BODY=8BITMIME AUTH=<>\r\n",
+        b"RCPT TO:<bert@kunde.example>\r\n",
+        b"RCPT TO:<\xff@kunde.example>\r\n",
+        b"RCPT TO:<@,:x>\r\n",
+        b"DATA\r\n",
+        b"DATA\r\n",
+        b"From: a@b.example\r\n\r\nbody\r\n.\r\n",
+        b".\r\n",
+        b"\n.\n",
+        b"\r\n.\r\n",
+        b"RSET\r\n",
+        b"NOOP\r\n",
+        b"VRFY \0\r\n",
+        b"HELP x\r\n",
+        b"BDAT 5 LAST\r\n",
+        b"STARTTLS\r\n",
+        b"AUTH PLAIN " + b64encode(b"\0a\0b") + b"\r\n",
+        b"AUTH LOGIN\r\n",
+        b"AUTH \xff\r\n",
+        b"YQ==\r\n",
+        b"*\r\n",
+        b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\r\n",
+        b"QUIT\r\n",
+    ]
+) | st.binary(max_size=60)
+
+
+def reply_lines(stream: bytes) -> list[list[bytes]]:
+    replies: list[list[bytes]] = [[]]
+    for line in stream.splitlines(keepends=True):
+        replies[-1].append(line)
+        if line[3:4] != b"-":
+            replies.append([])
+    assert replies.pop() == [], "a reply was cut in the middle"
+    return replies
+
+
+async def converse(listener: Any, pieces: list[bytes], wait: bool) -> None:
+    """Send the pieces; every reply must be well-formed, and the connection must end by itself."""
+    talk = await Talk.to(listener)
+    heard = await talk.reader.readuntil(b"\r\n")
+    try:
+        for piece in pieces:
+            await talk.send(piece)
+            if wait:
+                await asyncio.sleep(0)
+        talk.writer.write_eof()
+    except OSError:
+        pass  # the listener has had enough
+    try:
+        while more := await talk.reader.read(65536):
+            heard += more
+    except ConnectionError:
+        heard = heard[: heard.rfind(b"\r\n") + 2]
+    for lines in reply_lines(heard):
+        lint(lines)
+    await talk.close()
+
+
+async def survive(pieces: list[bytes], wait: bool) -> None:
+    async with asyncio.timeout(30):
+        async with listening(RecordingIntake(), SCANNER, auth="optional", patience=PATIENCE) as listener:
+            await converse(listener, pieces, wait)
+            talk = await Talk.greeted(listener)
+            assert (await talk.mail()).code == 250
+            assert listener.status()["faults"] == 0
+            await talk.close()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(LINES, max_size=20), st.booleans())
+def test_a_client_that_says_anything_in_any_order(pieces: list[bytes], wait: bool) -> None:
+    asyncio.run(survive(pieces, wait))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.binary(max_size=400), max_size=10))
+def test_a_client_that_is_noise(pieces: list[bytes]) -> None:
+    asyncio.run(survive(pieces, wait=True))
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(LINES, max_size=40), st.booleans())
+def test_a_client_that_says_a_great_deal_in_any_order(pieces: list[bytes], wait: bool) -> None:
+    asyncio.run(survive([b"EHLO client\r\n", *pieces], wait))
