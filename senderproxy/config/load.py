@@ -92,8 +92,8 @@ def _settle(settings: dict[str, Any]) -> tuple[Config | None, list[Complaint]]:
                 if not _touches(complaint.path, spoiled):
                     complaints.append(complaint)
                 spoiled += [complaint.path]
-                if detail["type"] == "extra_forbidden":
-                    spoiled.append(nearest_known(complaint.path))
+                if detail["type"] == "extra_forbidden" and not _holds(settings, meant := nearest_known(complaint.path)):
+                    spoiled.append(meant)
                 _put_aside(settings, complaint.path)
         else:
             return config, complaints
@@ -164,6 +164,13 @@ def _put_aside(settings: dict[str, Any], path: lines.Path) -> None:
         section.pop(name, None)
 
 
+def _holds(settings: dict[str, Any], path: lines.Path) -> bool:
+    holder: Any = settings
+    for part in path[:-1]:
+        holder = holder[part]
+    return path[-1] in holder
+
+
 def _not_explained(conflicts: Iterable[Conflict], spoiled: list[lines.Path]) -> Iterator[Complaint]:
     """Those that would still be there after what was complained about is mended."""
     for conflict in conflicts:
@@ -231,14 +238,17 @@ _SYNTAX: Final = (
         "no name of a setting begins like this",
         "write it like: name = value",
     ),
+    ("Invalid statement", "this line is no setting", "write it like: name = value"),
     ("Expected '=' after a key", "there is no = behind the name", "write it like: name = value"),
     ("Expected newline or end of document", "something stands behind the value", "begin a new line for it"),
     ("Cannot overwrite a value", "this setting is there twice", "keep one of them"),
     ("Cannot declare", "this section is there twice", "put all its settings in one"),
     ("Cannot mutate", "this section is there twice", "put all its settings in one"),
     ("Unescaped '\\' in a string", "a backslash in quotation marks means something else", "use single quotation marks"),
+    ("Invalid hex value", "a backslash in quotation marks means something else", "use single quotation marks"),
     ("Illegal character '\\n'", "a quotation mark is not closed on its line", "close it"),
     ("Unterminated string", "a quotation mark is never closed", "close it"),
+    ('Expected "\'"', "a quotation mark is never closed", "close it"),
     ("Unclosed array", "a square bracket is never closed", "close it, and put commas between the values"),
     ("Expected ']'", "a section's bracket is never closed", "write it like: [vault]"),
 )

@@ -100,18 +100,23 @@ def _heading(path: Path) -> str:
 
 def _nearest_setting(path: Path) -> str:
     """What was meant: a name that looks alike, or the section to which this name belongs."""
-    section, name = path[:-1], str(path[-1])
-    known = list(section_at(section).model_fields)
-    if near := get_close_matches(name.lower().replace("-", "_"), known, 1):
-        return f'did you mean "{near[0]}"?'
-    if homes := list(_homes(name)):
+    name = _usual(path[-1])
+    known = list(section_at(path[:-1]).model_fields)
+    very_near, near = (get_close_matches(name, known, 1, cutoff) for cutoff in (0.8, 0.6))
+    homes = list(_homes(name))
+    if homes and not very_near:
         return f"it belongs to {' or '.join(homes)}"
-    return f"there are {', '.join(known)}"
+    return f'did you mean "{near[0]}"?' if near else f"there are {', '.join(known)}"
+
+
+def _usual(name: str | int) -> str:
+    """As names of settings are written here."""
+    return str(name).lower().replace("-", "_")
 
 
 def nearest_known(path: Path) -> Path:
     """The setting that was probably meant by an unknown one."""
-    near = get_close_matches(str(path[-1]).lower().replace("-", "_"), section_at(path[:-1]).model_fields, 1)
+    near = get_close_matches(_usual(path[-1]), section_at(path[:-1]).model_fields, 1)
     return (*path[:-1], near[0]) if near else path
 
 

@@ -1,0 +1,45 @@
+"""The page of all settings."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from senderproxy.config.document import render_document
+from senderproxy.config.model import SECTIONS
+from senderproxy.routing.presets import PRESETS
+
+PAGE = Path(__file__).parents[3] / "docs" / "config.md"
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == render_document(), "type: make docs"
+
+
+def test_the_page_is_made_by_its_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "senderproxy.config.document"],
+        cwd=PAGE.parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == render_document()
+
+
+def test_no_setting_and_no_provider_is_left_out() -> None:
+    page = render_document()
+    for shape, section in SECTIONS.items():
+        for name, field in section.model_fields.items():
+            if shape:
+                assert f"| `{name}` | " in page
+                assert str(field.description) in page
+    for name in PRESETS:
+        assert f"| `{name}` | " in page
+
+
+def test_every_row_has_all_its_cells() -> None:
+    for line in render_document().splitlines():
+        if line.startswith("| "):
+            assert line.count(" | ") in (3, 5), line
+            assert "None" not in line

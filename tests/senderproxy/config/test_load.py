@@ -1,0 +1,366 @@
+"""A configuration file is read, or all that is wrong with it is said at once."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from senderproxy.config.load import ConfigError, Problem, find_doubts, load_config, machine_name, read_settings
+from senderproxy.config.model import Config
+
+HASH = "scrypt$32768$8$1$c2FsdHNhbHRzYWx0c2FsdA$" + "A" * 43
+UNLOCK = 'write unlock = "key-file:/etc/senderproxy/vault.key", "credential:NAME", "keyring:SERVICE" or "passphrase"'
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "senderproxy.toml"
+
+
+def problems(file: Path, text: str | bytes) -> list[str]:
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as refused:
+        load_config(file)
+    lines = refused.value.message.splitlines()
+    count = len(refused.value.problems)
+    assert lines[0] == f"The configuration {file} has {'a problem' if count == 1 else f'{count} problems'}:"
+    assert lines[1:] == [f"  {problem}" for problem in refused.value.problems]
+    return [str(problem) for problem in refused.value.problems]
+
+
+def test_a_file_with_nothing_but_the_way_to_unlock_is_enough(file: Path) -> None:
+    file.write_text('[vault]\nunlock = "passphrase"\n')
+    config = load_config(file)
+    assert config.identity.hostname == machine_name()
+    assert config.vault.path == "/var/lib/senderproxy/accounts.vault"
+
+
+def test_an_empty_file_lacks_only_what_has_no_default(file: Path) -> None:
+    assert problems(file, "") == [f"vault.unlock: is missing; {UNLOCK}"]
+
+
+def test_every_problem_is_listed_at_once_with_its_line_and_mend(file: Path) -> None:
+    text = """\
+hostname = "mail.firma.example"
+[vault]
+path = "x.vault"
+unlok = "passphrase"
+[[listeners]]
+name = "office"
+adress = "0.0.0.0:25"
+allow = ["0.0.0.0/0", "192.168.1.5/24"]
+tls = "startls"
+max_connections = "many"
+max_message_size = "150 megs"
+[[listeners]]
+name = "office"
+address = "localhost:2525"
+auth = "required"
+tls = "implicit"
+certificate = "missing.pem"
+idle_seconds = "5"
+[[clients]]
+password = "geheim-not-hashed"
+senders = ["anna"]
+[[clients]]
+networks = "10.0.0.0/8"
+[providers.a]
+host = "smtp.firma.example:25"
+[providers.b]
+preset = "gmxx"
+sender_rule = "domian"
+[providers.c]
+port = 25
+[providers.ionos-de]
+ca_file = "nowhere.pem"
+[routing]
+author_order = ["From", "X"]
+default_account = "a b"
+[log]
+level = "verbose"
+[delivery]
+final_dot = 3
+connect_seconds = true
+[service]
+stop_seconds = -1
+[servce]
+"""
+    folder = file.parent
+    assert problems(file, text) == [
+        "line 1, hostname: is no setting; it belongs to [identity]",
+        'line 4, vault.unlok: is no setting; did you mean "unlock"?',
+        'line 7, listeners[0].adress: is no setting; did you mean "address"?',
+        ('line 8, listeners[0].allow[1]: "192.168.1.5/24" names a host and a network;'
+        ' write "192.168.1.0/24", or "192.168.1.5" for one host'),
+        ('line 9, listeners[0].tls: "startls" is not known; did you mean "starttls"?'
+        ' Write "none", "starttls" or "implicit"'),
+        ('line 10, listeners[0].max_connections: "many" is no whole number;'
+        " write one from 1 to 1000000, without quotation marks"),
+        'line 11, listeners[0].max_message_size: "150 megs" is no size; write it like "150 MB", "1 MiB" or 150000000',
+        'line 12, listeners[1].key: is missing, and tls = "implicit" needs it; write key = "/etc/senderproxy/key.pem"',
+        'line 13, listeners[1].name: "office" is what listeners[0] has as well; give each listener its own name',
+        'line 14, listeners[1].address: "localhost" is no IP address; write "127.0.0.1:2525"',
+        f'line 17, listeners[1].certificate: there is no file "{folder}/missing.pem"; name the PEM file',
+        'line 18, listeners[1].idle_seconds: "5" is no number; write seconds from 1 to 86400, without quotation marks',
+        'line 19, clients[0]: says nothing about who it is; write user = "..." or networks = ["..."]',
+        ("line 20, clients[0].password: is no password hash (a password itself must not stand here);"
+        " write what this prints: senderproxy client hash-password"),
+        ('line 21, clients[0].senders[0]: anna has no @; write "anna@firma.example",'
+        ' or "@firma.example" for the whole domain'),
+        "line 23, clients[1].networks: is no list; put it in square brackets: networks = [...]",
+        ('line 25, providers.a.host: "smtp.firma.example:25" has a port in it;'
+        ' write host = "smtp.firma.example" and port = 25'),
+        'line 27, providers.b.preset: "gmxx" is no preset; did you mean "gmx"?',
+        ('line 28, providers.b.sender_rule: "domian" is not known; did you mean "domain"?'
+        ' Write "any", "domain" or "address"'),
+        ('line 29, providers.c.host: is missing, and preset "generic" names no server;'
+        ' write host = "smtp.example.com", or name a preset'),
+        f'line 32, providers.ionos-de.ca_file: there is no file "{folder}/nowhere.pem"; name the PEM file',
+        ('line 34, routing.author_order[1]: "X" is not known;'
+        ' write "From", "reverse-path", "Sender" or "Resent-From"'),
+        ('line 35, routing.default_account: "a b" is no account\'s id;'
+        " write one of those that this lists: senderproxy account list"),
+        'line 37, log.level: "verbose" is not known; write "debug", "info", "warning" or "error"',
+        'line 39, delivery.final_dot: is no setting; did you mean "final_dot_seconds"?',
+        ("line 40, delivery.connect_seconds: true is no number;"
+        " write seconds from 0.05 to 3600, without quotation marks"),
+        "line 42, service.stop_seconds: -1 is less than it can be; write 0 to 3600",
+        'line 43, servce: is no setting; did you mean "service"?',
+    ]  # fmt: skip
+
+
+VAULT = '[vault]\nunlock = "passphrase"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("vault = 3\n", "line 1, vault: is no section; write [vault] and the settings below it"),
+        (VAULT + "[listeners]\n", "line 3, listeners: is a single section; write [[listeners]] with two brackets, there may be several"),
+        ("clients = {}\n" + VAULT, "line 1, clients: is a single section; write [[clients]] with two brackets, there may be several"),
+        ("listeners = 3\n" + VAULT, "line 1, listeners: is no list; put it in square brackets: listeners = [...]"),
+        ("listeners = [1]\n" + VAULT, "line 1, listeners[0]: is no section; write [[listeners]] and the settings below it"),
+        ("providers = 1\n" + VAULT, "line 1, providers: is no section; write [providers] and the settings below it"),
+        (VAULT + '[providers]\n"web.de" = 1\n', 'line 4, providers."web.de": is no section; write [providers."web.de"] and the settings below it'),
+        (VAULT + '[providers."a b"]\nhost = "h"\n', 'line 3, providers.a b: "a b" is no name; take letters, digits, ".", "_" and "-", at most 40'),
+        ("identity = []\n" + VAULT, "line 1, identity: is no section; write [identity] and the settings below it"),
+        (VAULT + "[zzz]\n", "line 3, zzz: is no setting; there are identity, vault, listeners, clients, routing, providers, delivery, service, log"),
+        (VAULT + "[log]\nhost = 3\n", "line 4, log.host: is no setting; it belongs to [providers.NAME]"),
+        (VAULT + "[log]\nbare_lf = 3\n", "line 4, log.bare_lf: is no setting; it belongs to [[listeners]]"),
+        (VAULT + "[log]\nidle_seconds = 3\n", "line 4, log.idle_seconds: is no setting; it belongs to [[listeners]] or [providers.NAME]"),
+        (VAULT + "[delivery]\nMax-Connections = 3\n", "line 4, delivery.Max-Connections: is no setting; it belongs to [[listeners]]"),
+        (VAULT + '[[listeners]]\nauth = "required"\n', 'line 4, listeners[0].auth: is "required", but no client has a user name; add [[clients]] with a user and a password'),
+        ('[vault]\nunlock = "passphrase:geheim-1"\n', 'line 2, vault.unlock: says more than it should; write "passphrase" alone; it is asked for, and never written here'),
+        (VAULT + '[identity]\nhostname = "my_pc"\n', 'line 4, identity.hostname: "my_pc" has an underscore; host names have letters, digits and hyphens only'),
+        (VAULT + '[providers.x]\nhost = "h"\nca_file = "."\n', None),
+    ],
+)  # fmt: skip
+def test_one_problem_is_one_line(file: Path, text: str, said: str | None) -> None:
+    folder = file.parent
+    assert problems(file, text) == [
+        said or f'line 5, providers.x.ca_file: "{folder}" is a folder; name the PEM file in it'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[vault]\nunlock = passphrase\n", "line 2: what stands behind = is no value (column 10); put text in quotation marks"),
+        ("[vault]\nunlock = \n", "line 2: what stands behind = is no value (column 10); put text in quotation marks"),
+        ("[vault]\nunlock passphrase\n", "line 2: there is no = behind the name (column 8); write it like: name = value"),
+        ('[vault]\nunlock = "passphrase\n', "line 2: a quotation mark is not closed on its line (column 21); close it"),
+        ('[vault]\npath = "C:\\Users"\n', "line 2: a backslash in quotation marks means something else (column 13); use single quotation marks"),
+        ('[vault]\npath = "C:\\data"\n', "line 2: a backslash in quotation marks means something else (column 13); use single quotation marks"),
+        ('[vault]\npath = "x" [\n', "line 2: something stands behind the value (column 12); begin a new line for it"),
+        ("unlock = 'x\n", "line 1: a quotation mark is never closed (at the end of the file); close it"),
+        ('path = """\nx', "line 2: a quotation mark is never closed (at the end of the file); close it"),
+        ("[vault]\n[vault]\n", "line 2: this section is there twice (column 7); put all its settings in one"),
+        ('[vault]\na = 1\na = 2\n', "line 3: this setting is there twice (column 6); keep one of them"),
+        ("[vault\n", "line 1: a section's bracket is never closed (column 7); write it like: [vault]"),
+        ('a = [1\n', "line 1: a square bracket is never closed (at the end of the file); close it, and put commas between the values"),
+        ('a = 1 b = 2\n', "line 1: something stands behind the value (column 7); begin a new line for it"),
+        ("= 1\n", "line 1: this line is no setting (column 1); write it like: name = value"),
+    ],
+)  # fmt: skip
+def test_what_is_no_toml_comes_first_with_its_place(file: Path, text: str, said: str) -> None:
+    assert problems(file, text) == [said]
+
+
+def test_what_is_no_text_is_said_with_its_line(file: Path) -> None:
+    assert problems(file, b"# \xc3\xa4\n# M\xfcller\n") == [
+        "line 2: there is a character that is not UTF-8; save the file as UTF-8"
+    ]
+
+
+def test_a_file_written_by_notepad_is_read(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf[vault]\r\nunlock = 'passphrase'\r\n")
+    assert load_config(file).vault.unlock == "passphrase"
+
+
+def test_a_file_that_is_not_there_is_made_by_setup(file: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(file)
+    assert refused.value.problems == (Problem("", "there is no such file", "write one with: senderproxy setup"),)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="this is a folder; name the file in it"):
+        load_config(tmp_path)
+
+
+def test_relative_paths_are_seen_from_the_files_folder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = file.parent
+    for name in ("c.pem", "k.pem", "ca.pem"):
+        (folder / name).touch()
+    file.write_text("""\
+[vault]
+path = "accounts.vault"
+unlock = "key-file:vault.key"
+[[listeners]]
+tls = "starttls"
+certificate = "c.pem"
+key = "./k.pem"
+[providers.own]
+host = "smtp.x.example"
+ca_file = "ca.pem"
+[service]
+control_socket = "control.sock"
+""")
+    monkeypatch.chdir(folder)
+    for path in (file, Path("senderproxy.toml")):
+        config = load_config(path)
+        assert config.vault.path == f"{folder}/accounts.vault"
+        assert config.vault.unlock == f"key-file:{folder}/vault.key"
+        assert (config.listeners[0].certificate, config.listeners[0].key) == (f"{folder}/c.pem", f"{folder}/k.pem")
+        assert config.providers["own"].ca_file == f"{folder}/ca.pem"
+        assert config.service.control_socket == f"{folder}/control.sock"
+
+
+def test_absolute_paths_stay_as_they_are(file: Path) -> None:
+    file.write_text('[vault]\npath = "/srv/x.vault"\nunlock = "key-file:/srv/x.key"\n')
+    config = load_config(file)
+    assert (config.vault.path, config.vault.unlock) == ("/srv/x.vault", "key-file:/srv/x.key")
+
+
+def test_a_machine_without_a_usable_name_is_told_to_give_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "my_pc")
+    monkeypatch.setattr("socket.getfqdn", lambda _name: "my_pc")
+    assert machine_name() is None
+    assert problems(file, VAULT) == [
+        (
+            "identity.hostname: is missing; this machine has no usable name of its own:"
+            ' write hostname = "mail.firma.example"'
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("short", "full", "name"),
+    [
+        ("mail", "mail.firma.example", "mail.firma.example"),
+        ("mail", "localhost.localdomain", "mail"),
+        ("mail", "mail", "mail"),
+        ("Mail.Firma.Example", "unused", "mail.firma.example"),
+    ],
+)
+def test_the_machines_full_name_is_taken_where_it_has_one(
+    short: str, full: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: short)
+    monkeypatch.setattr("socket.getfqdn", lambda _name: full)
+    assert machine_name() == name
+
+
+def test_a_file_that_others_can_read_or_change_is_doubtful(file: Path, tmp_path: Path) -> None:
+    key = tmp_path / "k.pem"
+    (tmp_path / "c.pem").touch()
+    key.touch(0o644)
+    file.write_text(
+        f'{VAULT}[[listeners]]\nauth = "optional"\ntls = "starttls"\ncertificate = "c.pem"\nkey = "k.pem"\n'
+        f'[[clients]]\nuser = "scanner"\npassword = "{HASH}"\n'
+    )
+    config = load_config(file)
+    file.chmod(0o666)
+    key.chmod(0o644)
+    assert [str(doubt) for doubt in find_doubts(file, config)] == [
+        f"others than its owner can change {file}, and so who may send as whom; type: chmod go-w {file}",
+        f"{file} holds hashes of passwords, and everybody on this machine can read it; type: chmod o-r {file}",
+        f"listeners[0].key: {key} can be read by everybody on this machine; type: chmod o-r {key}",
+    ]
+    file.chmod(0o640)
+    key.chmod(0o640)
+    assert find_doubts(file, config) == ()
+    file.chmod(stat.S_IRUSR | stat.S_IROTH)
+    assert find_doubts(file, config.model_copy(update={"clients": (), "listeners": ()})) == ()
+
+
+_names = st.sampled_from(
+    [
+        "identity",
+        "vault",
+        "listeners",
+        "clients",
+        "routing",
+        "providers",
+        "delivery",
+        "service",
+        "log",
+        "hostname",
+        "path",
+        "unlock",
+        "name",
+        "address",
+        "tls",
+        "certificate",
+        "key",
+        "allow",
+        "auth",
+        "user",
+        "password",
+        "networks",
+        "senders",
+        "author_order",
+        "default_account",
+        "preset",
+        "host",
+        "port",
+        "security",
+        "ca_file",
+        "mechanisms",
+        "sender_rule",
+        "connect_seconds",
+        "control_socket",
+        "stop_seconds",
+        "level",
+        "format",
+        "zzz",
+    ]
+)
+_leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 70000),
+    st.floats(),
+    st.sampled_from(
+        ["", "passphrase", "127.0.0.1:25", "0.0.0.0:25", "required", "starttls", "anna@x.example", "none", "{0}"]
+    ),
+    st.text(max_size=5),
+)
+_trees = st.recursive(
+    _leaves,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_names, inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.dictionaries(_names, _trees, max_size=6))
+def test_whatever_the_file_says_it_is_a_configuration_or_a_list_of_problems(tree: dict[str, object]) -> None:
+    config, complaints = read_settings(tree, Path("/nowhere"))
+    assert isinstance(config, Config) != bool(complaints)
+    for complaint in complaints:
+        assert complaint.wrong
+        assert complaint.mend
+        assert complaint.mend != "look it up in docs/config.md", complaint

@@ -1,0 +1,345 @@
+"""A Config that exists can be meant."""
+
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from senderproxy.config.model import SECTIONS, Config, ListenerSettings
+from senderproxy.routing.presets import PRESETS
+from senderproxy.routing.provider import Limits, LoginForm, Security, SenderRule, Smarthost
+from senderproxy.routing.route import RoutingPolicy, Source
+
+HASH = "scrypt$32768$8$1$c2FsdHNhbHRzYWx0c2FsdA$" + "A" * 43
+LEAST: dict[str, Any] = {"identity": {"hostname": "mail.firma.example"}, "vault": {"unlock": "passphrase"}}
+TLS = {"tls": "starttls", "certificate": "/c.pem", "key": "/k.pem"}
+USER = {"user": "scanner", "password": HASH}
+
+
+def config(**settings: Any) -> Config:
+    return Config.model_validate(LEAST | settings)
+
+
+def test_a_configuration_that_says_next_to_nothing_is_a_small_and_safe_one() -> None:
+    least = config()
+    (listener,) = least.listeners
+    assert (listener.name, listener.address, listener.auth, listener.tls) == ("office", "127.0.0.1:2525", "off", "none")
+    assert listener.allow == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    assert listener.idle_seconds > 600, "Exchange keeps idle connections for ten minutes"
+    assert listener.max_message_size > 141_557_760, "what IONOS takes"
+    assert least.delivery.final_dot_seconds < 600, "the internal server gives up after ten minutes"
+    assert least.clients == ()
+    assert least.routing_policy() == RoutingPolicy()
+    assert least.log.level == "info"
+
+
+def test_a_configuration_does_not_change_and_its_listeners_can_be_compared() -> None:
+    one, other = config(), config()
+    assert one.listeners == other.listeners
+    assert hash(one.listeners[0]) == hash(other.listeners[0])
+    with pytest.raises(ValidationError):
+        one.vault = other.vault  # type: ignore[misc]
+
+
+def test_every_setting_is_documented() -> None:
+    for shape, section in SECTIONS.items():
+        assert section.__doc__
+        if shape:
+            for name, field in section.model_fields.items():
+                assert field.description, f"{section.__name__}.{name}"
+                assert field.description.endswith("."), f"{section.__name__}.{name}"
+
+
+def test_a_hash_is_not_shown_by_accident() -> None:
+    assert HASH not in repr(config(clients=[USER], listeners=[{"auth": "optional"}]))
+
+
+def test_pydantic_does_not_quote_what_was_typed() -> None:
+    with pytest.raises(ValidationError) as refused:
+        config(clients=[{"user": "x", "password": "geheim-typed-here"}])
+    assert "geheim" not in str(refused.value)
+
+
+# Providers
+
+
+def test_every_preset_with_a_server_is_a_provider_without_a_word() -> None:
+    table = config().provider_table()
+    assert set(table) == set(PRESETS) - {"generic"}
+    assert all(table[name] is PRESETS[name] for name in table)
+
+
+def test_a_section_with_a_presets_name_changes_the_preset() -> None:
+    table = config(providers={"ionos-de": {"messages_per_hour": 50}}).provider_table()
+    assert table["ionos-de"].limits.messages_per_hour == 50
+    assert table["ionos-de"].limits.recipients_per_message == 200
+    assert table["ionos-de"].smarthosts == PRESETS["ionos-de"].smarthosts
+    assert table["ionos-com"] is PRESETS["ionos-com"]
+
+
+def test_a_provider_may_start_from_a_preset() -> None:
+    named = config(providers={"young": {"preset": "ionos-de", "messages_per_hour": 0, "sender_rule": "address"}})
+    young = named.provider_table()["young"]
+    assert young.name == "young"
+    assert young.limits.messages_per_hour is None, "0 is no limit"
+    assert young.sender_rule is SenderRule.ADDRESS
+
+
+def test_a_provider_of_ones_own_is_cautious_until_told_otherwise() -> None:
+    hoster = config(providers={"hoster": {"host": "smtp.hoster.example"}}).provider_table()["hoster"]
+    assert hoster.smarthosts == (
+        Smarthost("smtp.hoster.example", 465, Security.IMPLICIT_TLS),
+        Smarthost("smtp.hoster.example", 587, Security.STARTTLS),
+    )
+    assert (hoster.sender_rule, hoster.holds_from, hoster.takes_null_reverse_path) == (SenderRule.ADDRESS, True, False)
+
+
+def test_everything_about_a_provider_can_be_said() -> None:
+    settings = {
+        "host": "smtp.hoster.example",
+        "port": 2465,
+        "security": "tls",
+        "ca_file": "/ca.pem",
+        "mechanisms": ["login"],
+        "login_form": "local-part",
+        "sender_rule": "any",
+        "holds_from": False,
+        "takes_null_reverse_path": True,
+        "connections": 4,
+        "messages_per_connection": 10,
+        "idle_seconds": 5,
+        "recipients_per_message": 50,
+        "messages_per_hour": 100,
+        "recipients_per_hour": 1000,
+        "message_size": "20 MB",
+    }
+    assert set(settings) == set(SECTIONS[("providers", "*")].model_fields) - {"preset"}
+    hoster = config(providers={"hoster": settings}).provider_table()["hoster"]
+    assert hoster.smarthosts == (Smarthost("smtp.hoster.example", 2465, Security.IMPLICIT_TLS, "/ca.pem"),)
+    assert hoster.mechanisms == ("LOGIN",)
+    assert hoster.login_form is LoginForm.LOCAL_PART
+    assert (hoster.sender_rule, hoster.holds_from, hoster.takes_null_reverse_path) == (SenderRule.ANY, False, True)
+    assert hoster.limits == Limits(4, 10, 5.0, 50, 100, 1000, 20_000_000)
+
+
+@pytest.mark.parametrize(
+    ("settings", "servers"),
+    [
+        ({"port": 465}, [("h", 465, Security.IMPLICIT_TLS)]),
+        ({"port": 587}, [("h", 587, Security.STARTTLS)]),
+        ({"port": 25}, [("h", 25, Security.STARTTLS)]),
+        ({"security": "tls"}, [("h", 465, Security.IMPLICIT_TLS)]),
+        ({"security": "starttls"}, [("h", 587, Security.STARTTLS)]),
+        ({"port": 465, "security": "starttls"}, [("h", 465, Security.STARTTLS)]),
+        ({"preset": "hetzner"}, [("h", 465, Security.IMPLICIT_TLS)]),
+        ({"preset": "m365"}, [("h", 587, Security.STARTTLS)]),
+        ({"host": "127.0.0.1", "security": "none"}, [("127.0.0.1", 25, Security.NONE)]),
+        ({"host": "localhost", "port": 2525, "security": "none"}, [("localhost", 2525, Security.NONE)]),
+        ({"host": "::1", "port": 2525, "security": "none"}, [("::1", 2525, Security.NONE)]),
+    ],
+)
+def test_port_and_security_follow_from_each_other(
+    settings: dict[str, Any], servers: list[tuple[str, int, Security]]
+) -> None:
+    provider = config(providers={"own": {"host": "h"} | settings}).provider_table()["own"]
+    assert [(server.host, server.port, server.security) for server in provider.smarthosts] == servers
+
+
+def test_an_own_authority_holds_for_all_servers_of_a_preset() -> None:
+    provider = config(providers={"gmx": {"ca_file": "/ca.pem"}}).provider_table()["gmx"]
+    assert [(server.port, server.ca_file) for server in provider.smarthosts] == [(465, "/ca.pem"), (587, "/ca.pem")]
+
+
+def test_the_routing_policy_is_what_is_written() -> None:
+    settings = {"author_order": ["reverse-path", "from"], "default_account": "info"}
+    assert config(routing=settings).routing_policy() == RoutingPolicy((Source.REVERSE_PATH, Source.FROM), "info")
+
+
+# What is good each for itself, but not together
+
+
+def conflicts(**settings: Any) -> list[str]:
+    try:
+        config(**settings)
+    except ValidationError as error:
+        found = error.errors()[0]["ctx"]["conflicts"]
+        return [f"{'.'.join(map(str, each.path))}: {each.wrong}; {each.mend}" for each in found]
+    return []
+
+
+OPEN = 'lets everybody in: this would be an open relay; name your own networks only, or write auth = "required"'
+USELESS = 'write your own networks, like allow = ["192.168.1.0/24"], or listen on 127.0.0.1'
+CLEAR = "without TLS: passwords would travel in the clear"
+NOBODY = "but no client has a user name; add [[clients]] with a user and a password"
+LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
+
+
+@pytest.mark.parametrize(
+    ("listener", "clients", "said"),
+    [
+        ({}, [], []),
+        (LAN, [], []),
+        ({"allow": ["0.0.0.0/0"]}, [], []),
+        ({"address": "0.0.0.0:25", "allow": ["0.0.0.0/0"]}, [], [f"listeners.0.allow: {OPEN}"]),
+        ({"address": "[::]:25", "allow": ["::/0"]}, [], [f"listeners.0.allow: {OPEN}"]),
+        ({"address": "0.0.0.0:25", "allow": ["0.0.0.0/1", "128.0.0.0/1"]}, [], [f"listeners.0.allow: {OPEN}"]),
+        (LAN | TLS | {"auth": "optional", "allow": ["0.0.0.0/0"]}, [USER], [f"listeners.0.allow: {OPEN}"]),
+        (LAN | TLS | {"auth": "required", "allow": ["0.0.0.0/0"]}, [USER], []),
+        (
+            {"address": "0.0.0.0:25"},
+            [],
+            [f"listeners.0.allow: holds only this machine itself, but 0.0.0.0:25 listens for others; {USELESS}"],
+        ),
+        (
+            TLS | {"address": "0.0.0.0:25", "auth": "required"},
+            [USER],
+            [f"listeners.0.allow: holds only this machine itself, but 0.0.0.0:25 listens for others; {USELESS}"],
+        ),
+        (TLS | {"address": "0.0.0.0:25", "auth": "optional"}, [USER], []),
+        ({"allow": []}, [], ['listeners.0.allow: is empty: nobody could submit; write allow = ["192.168.1.0/24"]']),
+        ({"allow": [], "auth": "optional"}, [USER], []),
+        (
+            LAN | {"auth": "required"},
+            [USER],
+            [
+                f'listeners.0.auth: is "required" on 192.168.1.2:2525 {CLEAR}; write tls = "starttls" with certificate and key'
+            ],
+        ),
+        ({"auth": "required"}, [USER], []),
+        ({"auth": "required"}, [], [f'listeners.0.auth: is "required", {NOBODY}']),
+        ({"auth": "optional"}, [{"networks": ["10.0.0.0/8"]}], [f'listeners.0.auth: is "optional", {NOBODY}']),
+        (
+            {"tls": "implicit"},
+            [],
+            [
+                (
+                    'listeners.0.certificate: is missing, and tls = "implicit" needs it;'
+                    ' write certificate = "/etc/senderproxy/certificate.pem"'
+                ),
+                'listeners.0.key: is missing, and tls = "implicit" needs it; write key = "/etc/senderproxy/key.pem"',
+            ],
+        ),
+        (
+            {"certificate": "/c.pem"},
+            [],
+            ['listeners.0.certificate: is named, but this listener speaks no TLS; write tls = "starttls"'],
+        ),
+        ({}, [{}], ['clients.0: says nothing about who it is; write user = "..." or networks = ["..."]']),
+        (
+            {},
+            [USER | {"networks": ["10.0.0.0/8"]}],
+            ["clients.0: has a user and networks; make two of it, one with user and one with networks"],
+        ),
+        (
+            {},
+            [{"user": "scanner"}],
+            [
+                "clients.0.password: is missing for user scanner; write what this prints: senderproxy client hash-password"
+            ],
+        ),
+        (
+            {},
+            [{"networks": ["10.0.0.0/8"], "password": HASH}],
+            ['clients.0.password: belongs to no user; write user = "..."'],
+        ),
+        (
+            {},
+            [USER | {"senders": []}],
+            [
+                (
+                    "clients.0.senders: is empty: this client could send nothing;"
+                    " list what it may send as, or leave senders out for any address that has an account"
+                )
+            ],
+        ),
+        ({}, [USER, USER], ['clients.1.user: "scanner" is what clients[0] has as well; keep one of the two']),
+        (
+            {},
+            [{"networks": ["10.0.0.0/8"]}, {"networks": ["10.1.0.0/16", "10.0.0.0/8"]}],
+            ['clients.1.networks: "10.0.0.0/8" is what clients[0] has as well; keep one of the two'],
+        ),
+    ],
+)
+def test_who_may_come_in_must_make_sense(listener: dict[str, Any], clients: list[Any], said: list[str]) -> None:
+    assert conflicts(listeners=[listener], clients=clients) == said
+
+
+def test_two_doors_need_two_names_and_two_addresses() -> None:
+    assert conflicts(listeners=[{}, {}]) == [
+        'listeners.1.name: "office" is what listeners[0] has as well; give each listener its own name',
+        'listeners.1.address: "127.0.0.1:2525" is what listeners[0] has as well; give each listener its own address',
+    ]
+    assert conflicts(listeners=[{"address": "127.0.0.1:0"}, {"name": "b", "address": "127.0.0.1:0"}]) == []
+    assert conflicts(listeners=[]) == ["listeners: is empty; leave it out, or add [[listeners]]"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"preset": "ionos"},
+            (
+                'providers.own.preset: "ionos" is no preset; did you mean'
+                ' "ionos-de", "ionos-com", "ionos-uk", "ionos-es", "ionos-fr" or "ionos-exchange"?'
+            ),
+        ),
+        ({"preset": "Hetznre"}, 'providers.own.preset: "Hetznre" is no preset; did you mean "hetzner"?'),
+        ({"preset": "zzz"}, f'providers.own.preset: "zzz" is no preset; there are {", ".join(PRESETS)}'),
+        (
+            {"port": 25},
+            (
+                'providers.own.host: is missing, and preset "generic" names no server;'
+                ' write host = "smtp.example.com", or name a preset'
+            ),
+        ),
+        (
+            {"host": "smtp.x.example", "security": "none"},
+            (
+                'providers.own.security: is "none": the password for smtp.x.example would travel in the clear;'
+                ' write security = "tls" or "starttls"'
+            ),
+        ),
+        (
+            {"preset": "gmx", "security": "none"},
+            (
+                'providers.own.security: is "none": the password for mail.gmx.net would travel in the clear;'
+                ' write security = "tls" or "starttls"'
+            ),
+        ),
+        (
+            {"host": "192.168.1.9", "security": "none"},
+            (
+                'providers.own.security: is "none": the password for 192.168.1.9 would travel in the clear;'
+                ' write security = "tls" or "starttls"'
+            ),
+        ),
+        (
+            {"host": "h", "mechanisms": []},
+            "providers.own.mechanisms: is empty: there is no other way to log in; leave it out",
+        ),
+    ],
+)
+def test_a_provider_must_be_reachable_and_safe(settings: dict[str, Any], said: str) -> None:
+    assert conflicts(providers={"own": settings}) == [said]
+
+
+def test_each_place_for_the_author_is_named_once() -> None:
+    assert conflicts(routing={"author_order": ["From", "Sender", "from"]}) == [
+        'routing.author_order: names "From" more than once; name each place once'
+    ]
+    assert conflicts(routing={"author_order": []}) == [
+        (
+            "routing.author_order: is empty: no message could have an author;"
+            ' write at least one of "From", "reverse-path", "Sender" or "Resent-From"'
+        )
+    ]
+
+
+def test_what_people_typed_is_not_taken_for_a_template() -> None:
+    with pytest.raises(ValidationError, match="no preset"):
+        config(providers={"own": {"preset": "{wrong} {0} {"}})
+
+
+def test_a_listener_alone_is_what_tests_and_demos_make() -> None:
+    assert ListenerSettings(address="127.0.0.1:0").address == "127.0.0.1:0"
