@@ -55,16 +55,19 @@ class AccountDirectory:
         self._addresses: dict[str, Account] = {}
         self._domains: dict[str, Account] = {}
         clashes: list[str] = []
+        mends: list[str] = []
         for account in self.accounts:
             if self._by_id.setdefault(account.id, account) is not account:
                 clashes.append(f"Two accounts are called {account.id}.")
+                mends.append(f"Take one away: senderproxy account remove {account.id}")
                 continue
             for pattern in _entries(account):
                 other = self._enter(pattern, account)
                 if other is not account:
                     clashes.append(f"Accounts {other.id} and {account.id} both carry {pattern}.")
+                    mends.append(f"Take it away from one: senderproxy account edit {account.id} --not {pattern}")
         if clashes:
-            raise DirectoryError(" ".join(clashes), hint="Take it away from one of the two: senderproxy account --help")
+            raise DirectoryError(" ".join(clashes), hint=mends[0])
 
     def by_id(self, account_id: str) -> Account | None:
         """The account people call so."""

@@ -168,7 +168,7 @@ def _no_default(account_id: str) -> Reply:
         451,
         "4.3.5",
         f"The default account {account_id} does not exist. Mend routing.default_account in the configuration,"
-        f" or add it: senderproxy account add --id {account_id}",
+        f" or add it: senderproxy account add ADDRESS --id {account_id}",
     )
 
 

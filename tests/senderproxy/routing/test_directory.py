@@ -65,7 +65,7 @@ def test_two_accounts_for_one_address_are_refused_by_both_names() -> None:
     assert refused.value.message == (
         "Accounts anna and bert both carry ANNA@x.example. Accounts bert and carl both carry @y.example."
     )
-    assert refused.value.hint == "Take it away from one of the two: senderproxy account --help"
+    assert refused.value.hint == "Take it away from one: senderproxy account edit bert --not ANNA@x.example"
 
 
 def test_two_accounts_of_one_name_are_refused() -> None:

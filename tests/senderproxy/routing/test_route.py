@@ -173,7 +173,7 @@ def test_a_default_account_that_does_not_exist_defers() -> None:
     policy = RoutingPolicy(default_account="nobody")
     assert refusal(choose_route(authors("gast@fremd.example"), path(""), OFFICE, PROVIDERS, policy)) == (
         "451 4.3.5 The default account nobody does not exist. Mend routing.default_account in the configuration,"
-        " or add it: senderproxy account add --id nobody"
+        " or add it: senderproxy account add ADDRESS --id nobody"
     )
 
 
