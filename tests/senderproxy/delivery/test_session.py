@@ -313,7 +313,7 @@ async def test_whatever_breaks_before_the_dot_the_message_was_not_taken(
     settings: TwinSettings, stage: Stage, fault: str
 ) -> None:
     script = Script(Fault(stage, FAULTS[fault]))
-    long = letter(*(b"x" * 70 + b"\r\n" for _ in range(100_000)))  # more than all buffers on the way
+    long = letter(*(b"x" * 70 + b"\r\n" for _ in range(350_000)))  # 25 MB: more than the kernel buffers on the way
     async with Twin(settings, script) as twin, session_at(twin) as session:
         result = await session.transact(to(), long if stage is Stage.BODY else letter(), warm=False)
         assert script.struck
