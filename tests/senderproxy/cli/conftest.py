@@ -1,0 +1,165 @@
+"""An office for the commands: a folder with a configuration and a vault, and the twin as its provider.
+
+The commands run in this process, with their input and output caught; the twin runs beside them in a loop of its own.
+"""
+
+import asyncio
+import io
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from senderproxy.cli.main import main
+from senderproxy.twin.rules import Mailbox
+from senderproxy.twin.server import Twin
+from senderproxy.twin.settings import TwinSettings
+
+DEADLINE = 30.0
+PASSWORDS = {
+    "anna@firma.example": "geheim-anna",
+    "bert@firma.example": "geheim-bert",
+    "post@laden.example": "geheim-laden",
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left: its exit code, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Office:
+    """Where the commands are typed."""
+
+    def __init__(
+        self, folder: Path, twin: Twin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.folder = folder
+        self.config = folder / "senderproxy.toml"
+        self.twin = twin
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+        self.write_config()
+
+    def write_config(self, more: str = "", *, listener: str = 'address = "127.0.0.1:0"') -> None:
+        self.config.write_text(
+            f"""\
+[identity]
+hostname = "proxy.firma.example"
+[vault]
+path = "accounts.vault"
+unlock = "key-file:vault.key"
+[[listeners]]
+{listener}
+[providers.ionos]
+host = "127.0.0.1"
+port = {self.twin.port_tls}
+security = "tls"
+ca_file = "{self.twin.ca_file}"
+sender_rule = "domain"
+[service]
+control_socket = "control.sock"
+{more}
+""",
+            encoding="utf-8",
+        )
+
+    def type(self, *words: str, stdin: str | bytes = "") -> Ended:
+        """Type `senderproxy ...` where there is no terminal."""
+        return self.bare("--config", str(self.config), *words, stdin=stdin)
+
+    def bare(self, *words: str, stdin: str | bytes = "") -> Ended:
+        """The same, without naming the configuration."""
+        octets = stdin.encode() if isinstance(stdin, str) else stdin
+        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(octets), encoding="utf-8"))
+        self._capsys.readouterr()
+        try:
+            code = main(words)
+        except SystemExit as ended:
+            code = int(str(ended.code))
+        caught = self._capsys.readouterr()
+        assert "geheim-" not in caught.out + caught.err
+        assert "Traceback" not in caught.err
+        return Ended(code, caught.out, caught.err)
+
+    def add(self, address: str, *words: str, provider: str = "ionos") -> None:
+        """Add a mailbox without trying its login."""
+        secret = PASSWORDS.get(address, "geheim-andere")
+        options = ("--provider", provider, "--password-stdin", "--no-verify")
+        added = self.type("account", "add", address, *options, *words, stdin=f"{secret}\n")
+        assert added.code == 0, added.err
+
+
+@contextmanager
+def beside(make: Callable[[], Twin]) -> Iterator[Twin]:
+    """A twin in an event loop of its own, for as long as the block lasts."""
+    loop, ready, leave = asyncio.new_event_loop(), Future[Twin](), asyncio.Event()
+
+    async def live() -> None:
+        try:
+            async with make() as twin:
+                ready.set_result(twin)
+                await leave.wait()
+        except BaseException as fault:
+            if not ready.done():
+                ready.set_exception(fault)
+            raise
+
+    faults: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(live())
+        except BaseException as fault:
+            faults.append(fault)
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=run, name="twin")
+    thread.start()
+    try:
+        yield ready.result(DEADLINE)
+    finally:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(leave.set)
+        thread.join(DEADLINE)
+    assert not thread.is_alive()
+    if faults:
+        raise faults[0]
+
+
+@pytest.fixture
+def twin() -> Iterator[Twin]:
+    mailboxes = {login: Mailbox(secret) for login, secret in PASSWORDS.items()}
+    with beside(lambda: Twin(TwinSettings(mailboxes=mailboxes))) as twin:
+        yield twin
+
+
+@pytest.fixture
+def empty_office(
+    tmp_path: Path, twin: Twin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Office:
+    """A configuration, and no vault yet."""
+    return Office(tmp_path, twin, monkeypatch, capsys)
+
+
+@pytest.fixture
+def office(empty_office: Office) -> Office:
+    """A configuration and an empty vault."""
+    assert empty_office.type("vault", "create").code == 0
+    return empty_office

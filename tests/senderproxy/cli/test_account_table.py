@@ -1,0 +1,181 @@
+"""Many mailboxes from one file."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.senderproxy.cli.conftest import Office
+
+GOOD = "login;password;provider;addresses;display name\n"
+
+
+def table(office: Office, content: str | bytes, name: str = "accounts.csv") -> str:
+    path = office.folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.chmod(0o600)
+    return str(path)
+
+
+def ids(office: Office) -> list[str]:
+    return [account["id"] for account in office.type("account", "list", "--json").json]
+
+
+def test_a_whole_office_comes_in_at_once_each_login_tried_once(office: Office) -> None:
+    path = table(
+        office,
+        GOOD
+        + "anna@firma.example;geheim-anna;ionos;anna@firma.example info@firma.example;Anna Müller\n"
+        + "bert@firma.example;geheim-bert;ionos;;\n"
+        + "post@laden.example;geheim-laden;ionos;@laden.example;\n",
+    )
+    ended = office.type("account", "import", path, "--verify")
+    assert ended.code == 0, ended.out
+    assert "All 3 rows are in the vault" in ended.out
+    assert (len(office.twin.logins()), office.twin.failed_logins()) == (3, 0)
+    accounts = {account["id"]: account for account in office.type("account", "list", "--json").json}
+    assert accounts["anna@firma.example"]["carries"] == ["anna@firma.example", "info@firma.example"]
+    assert accounts["anna@firma.example"]["display_name"] == "Anna Müller"
+    assert accounts["post@laden.example"]["carries"] == ["post@laden.example", "@laden.example"]
+    assert office.type("account", "verify").code == 0
+
+
+def test_one_wrong_row_keeps_all_out_and_each_row_has_its_verdict(office: Office) -> None:
+    office.add("bert@firma.example")
+    path = table(
+        office,
+        GOOD
+        + "anna@firma.example;geheim-anna;ionos;;\n"
+        + "bert@firma.example;geheim-bert;ionos;;\n"
+        + "carl@firma.example;;ionos;;\n"
+        + "dora;geheim-dora;ionos;;\n"
+        + "emil@firma.example;geheim-emil;ionso;;\n"
+        + ";geheim-niemand;ionos;;\n"
+        + "fritz@firma.example;geheim-\x07;ionos;;\n"
+        + "anna@firma.example;geheim-zwei;ionos;;\n"
+        + "gabi@firma.example;geheim-gabi;ionos;gabi@firma.example bert@firma.example;\n",
+    )
+    ended = office.type("account", "import", path, "--json")
+    assert ended.code == 1
+    verdicts = {row["line"]: row["words"] for row in ended.json}
+    assert verdicts[2] == "right"
+    assert "--replace" in verdicts[3]
+    assert verdicts[4] == "the password is empty"
+    assert "dora has no @" in verdicts[5]
+    assert verdicts[6] == "there is no provider ionso"
+    assert verdicts[7] == "the login is empty"
+    assert "cannot be sent" in verdicts[8]
+    assert verdicts[9] == "the same account as in line 2"
+    assert "both carry bert@firma.example" in verdicts[10]
+    assert ids(office) == ["bert@firma.example"]
+    told = office.type("account", "import", path)
+    assert "Nothing was imported: 8 of 9 rows are not right." in told.out
+
+
+def test_a_login_that_is_refused_keeps_all_out(office: Office) -> None:
+    path = table(
+        office, GOOD + "anna@firma.example;geheim-anna;ionos;;\n" + "bert@firma.example;geheim-falsch;ionos;;\n"
+    )
+    ended = office.type("account", "import", path, "--verify")
+    assert ended.code == 1
+    assert "anna@firma.example  right, the login works" in ended.out
+    assert "535 Authentication credentials invalid" in ended.out
+    assert ids(office) == []
+    assert office.twin.failed_logins() == 1
+
+
+def test_a_provider_that_is_away_is_asked_once_and_not_for_each_row(office: Office) -> None:
+    office.write_config('[providers.away]\nhost = "127.0.0.1"\nport = 1\nsecurity = "tls"')
+    path = table(office, GOOD + "".join(f"{name}@firma.example;geheim-x;away;;\n" for name in ("a", "b", "c")))
+    ended = office.type("account", "import", path, "--verify")
+    assert ended.code == 1
+    assert ended.out.count("could not be tried") == 1
+    assert ended.out.count("not tried: away could not be reached, see line 2") == 2
+
+
+def test_a_rehearsal_changes_nothing(office: Office) -> None:
+    ended = office.type(
+        "account", "import", table(office, GOOD + "anna@firma.example;geheim-anna;ionos;;\n"), "--dry-run"
+    )
+    assert ended.code == 0
+    assert "Nothing was imported, as asked." in ended.out
+    assert ids(office) == []
+
+
+def test_rows_replace_what_is_there_only_when_asked(office: Office) -> None:
+    office.add("anna@firma.example", "--also", "info@firma.example")
+    path = table(office, GOOD + "anna@firma.example;geheim-anna;ionos;;\n")
+    assert office.type("account", "import", path).code == 1
+    ended = office.type("account", "import", path, "--replace")
+    assert ended.code == 0
+    assert "replaces the one there is" in ended.out
+    assert office.type("account", "show", "anna@firma.example", "--json").json["carries"] == ["anna@firma.example"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"login,password,provider\nanna@firma.example,geheim-anna,ionos\n",
+        "\ufefflogin;password;provider\r\nanna@firma.example;geheim-anna;ionos\r\n".encode(),
+        "Benutzername;Passwort;Anbieter;Anzeigename\nanna@firma.example;geheim-anna;ionos;Anna Müller\n".encode(
+            "cp1252"
+        ),
+        "login\tpassword\tprovider\nanna@firma.example\tgeheim-anna\tionos\n".encode("utf-16"),
+        b'login,password,provider\n"anna@firma.example","geheim-anna","ionos"\n\n',
+    ],
+    ids=["commas", "marked UTF-8 with CRLF", "German, Windows", "tabs, UTF-16", "quoted, blank line"],
+)
+def test_what_spreadsheets_write_is_read(office: Office, content: bytes) -> None:
+    ended = office.type("account", "import", table(office, content), "--verify")
+    assert ended.code == 0, ended.out + ended.err
+
+
+def test_a_password_with_delimiters_quotes_and_blanks_stays_as_it_is(office: Office) -> None:
+    path = table(office, 'login;password;provider\nanna@firma.example;" geheim-;""x"", ";ionos\n')
+    assert office.type("account", "import", path).code == 0
+    from senderproxy.accounts.keeper import VaultAccounts, unlock_way
+
+    accounts = VaultAccounts.open(
+        office.folder / "accounts.vault", unlock_way(f"key-file:{office.folder / 'vault.key'}", None)
+    )
+    account = accounts.directory().by_id("anna@firma.example")
+    assert account is not None
+    credential = accounts.credential(account)
+    assert credential is not None
+    assert credential.reveal() == ' geheim-;"x", '
+
+
+def test_a_file_that_others_can_read_is_pointed_out(office: Office) -> None:
+    path = table(office, GOOD + "anna@firma.example;geheim-anna;ionos;;\n")
+    Path(path).chmod(0o644)
+    assert f"chmod 600 {path}" in office.type("account", "import", path).err
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (b"", 64, "must name the columns"),
+        (b"anna@firma.example;geheim-anna\n", 64, "must name the columns"),
+        (GOOD.encode(), 64, "has no rows"),
+        (b"\xff\xfe\x00", 66, "is no text"),
+        (b"login;password\n" + b"x" * 200_000 + b";y\n", 66, "cannot be read as a table"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_words(office: Office, content: bytes, code: int, words: str) -> None:
+    ended = office.type("account", "import", table(office, content))
+    assert ended.code == code
+    assert words in ended.err
+
+
+def test_a_file_that_is_not_there_is_66(office: Office) -> None:
+    assert office.type("account", "import", str(office.folder / "nowhere.csv")).code == 66
+
+
+def test_what_is_exported_comes_in_elsewhere_once_passwords_are_filled_in(office: Office) -> None:
+    office.add("anna@firma.example", "--also", "info@firma.example", "--display-name", "Müller; Anna")
+    exported = office.type("account", "export")
+    assert exported.code == 0
+    office.type("account", "remove", "anna@firma.example", "--yes")
+    filled = exported.out.replace(";;ionos", ";geheim-anna;ionos")
+    assert office.type("account", "import", table(office, filled), "--verify").code == 0
+    assert office.type("account", "export").out == exported.out
+    assert office.type("account", "export", "--json").json[0]["display_name"] == "Müller; Anna"

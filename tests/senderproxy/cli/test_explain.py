@@ -1,0 +1,74 @@
+"""Whose account would carry it, and why."""
+
+import pytest
+
+from tests.senderproxy.cli.conftest import Office
+
+
+@pytest.fixture
+def staffed(office: Office) -> Office:
+    office.add("anna@firma.example", "--id", "anna", "--also", "info@firma.example")
+    office.add("post@laden.example", "--id", "laden", "--catch-all", "laden.example")
+    return office
+
+
+@pytest.mark.parametrize(
+    ("address", "account", "tier"),
+    [
+        ("anna@firma.example", "anna", "exact"),
+        ("ANNA@Firma.Example", "anna", "exact"),
+        ("info+messe@firma.example", "anna", "untagged"),
+        ("anything@laden.example", "laden", "domain"),
+    ],
+)
+def test_an_address_leads_to_its_account_and_says_how(staffed: Office, address: str, account: str, tier: str) -> None:
+    ended = staffed.type("explain", address, "--json")
+    assert ended.code == 0
+    assert (ended.json["account"], ended.json["tier"], ended.json["place"]) == (account, tier, "From")
+
+
+def test_a_stranger_is_refused_with_those_who_look_alike(staffed: Office) -> None:
+    ended = staffed.type("explain", "ana@firma.example")
+    assert ended.code == 1
+    assert "refused        550 5.7.1" in ended.out
+    assert "senderproxy account add ana@firma.example (nearest known: anna@firma.example" in ended.out
+
+
+def test_a_message_in_a_file_is_explained_place_by_place(staffed: Office) -> None:
+    letter = staffed.folder / "letter.eml"
+    letter.write_text("From: Chef <chef@firma.example>\nSender: info@firma.example\nSubject: x\n\nText\n")
+    ended = staffed.type("explain", str(letter), "--reverse-path", "bounces@elsewhere.example")
+    assert ended.code == 0
+    assert "looked up      From chef@firma.example: no account" in ended.out
+    assert "looked up      reverse-path bounces@elsewhere.example: no account" in ended.out
+    assert "chosen by      Sender info@firma.example: the address itself" in ended.out
+    assert "reverse-path   <anna@firma.example>" in ended.out
+    assert "instead of <bounces@elsewhere.example>" in ended.out
+    assert "takes senders of the domain firma.example only" in ended.out
+
+
+def test_a_message_comes_on_standard_input_and_its_body_is_no_matter(staffed: Office) -> None:
+    letter = b"From: anna@firma.example\r\n\r\n\xff\xfe body\r\nFrom: other@firma.example\r\n"
+    ended = staffed.type("explain", "-", "--json", stdin=letter)
+    assert (ended.code, ended.json["account"]) == (0, "anna")
+
+
+def test_an_out_of_office_note_says_what_the_provider_thinks_of_its_empty_path(staffed: Office) -> None:
+    ended = staffed.type("explain", "anna@firma.example", "--reverse-path", "<>")
+    assert ended.code == 0
+    assert "reverse-path is empty" in ended.out
+
+
+def test_two_authors_of_which_nobody_can_say_who_it_was_are_refused(staffed: Office) -> None:
+    ended = staffed.type("explain", "-", stdin="From: anna@firma.example\nFrom: post@laden.example\n\n")
+    assert ended.code == 1
+    assert "550 5.6.0" in ended.out
+
+
+@pytest.mark.parametrize(("what", "code"), [("nowhere.eml", 66), ("a@b@c..", 64), (".", 66)])
+def test_what_can_be_neither_is_refused_in_words(staffed: Office, what: str, code: int) -> None:
+    assert staffed.type("explain", what).code == code
+
+
+def test_a_reverse_path_that_is_none_is_64(staffed: Office) -> None:
+    assert staffed.type("explain", "anna@firma.example", "--reverse-path", "anna").code == 64

@@ -1,0 +1,86 @@
+"""The front door: exit codes and words, without a traceback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.senderproxy.cli.conftest import Office
+
+
+def test_what_is_typed_wrong_ends_with_64_and_the_usage(office: Office) -> None:
+    ended = office.type("acount", "list")
+    assert ended.code == 64
+    assert "usage: senderproxy" in ended.err
+
+
+@pytest.mark.parametrize(
+    "verb", ["demo", "setup", "run", "check", "explain", "account", "vault", "client", "send", "status"]
+)
+def test_every_verb_explains_itself(office: Office, verb: str) -> None:
+    ended = office.bare(verb, "--help")
+    assert ended.code == 0
+    assert f"usage: senderproxy {verb}" in ended.out
+
+
+def test_without_a_configuration_setup_is_named(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SENDERPROXY_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(office.folder / "nowhere"))
+    monkeypatch.setattr("senderproxy.cli.common.SYSTEM_CONFIG", office.folder / "etc" / "senderproxy.toml")
+    ended = office.bare("account", "list")
+    assert ended.code == 66
+    assert "-> senderproxy setup" in ended.err
+
+
+def test_the_environment_names_the_configuration(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENDERPROXY_CONFIG", str(office.config))
+    assert office.bare("account", "list").code == 0
+
+
+def test_a_configuration_that_is_refused_is_78_with_all_its_problems(office: Office) -> None:
+    office.write_config('[log]\nlevel = "loud"\nformt = "text"\n')
+    ended = office.type("account", "list")
+    assert ended.code == 78
+    assert "log.level" in ended.err
+    assert "format" in ended.err
+
+
+def test_a_key_that_does_not_fit_is_77_and_says_what_opens_the_vault(office: Office) -> None:
+    (office.folder / "vault.key").write_bytes(os.urandom(32))
+    ended = office.type("account", "list")
+    assert ended.code == 77
+    assert "key-file" in ended.err
+
+
+def test_a_vault_that_others_can_read_is_refused_with_the_chmod(office: Office) -> None:
+    vault = office.folder / "accounts.vault"
+    vault.chmod(0o644)
+    ended = office.type("account", "list")
+    assert ended.code == 77
+    assert f"chmod 600 {vault}" in ended.err
+
+
+def test_a_damaged_vault_is_65(office: Office) -> None:
+    vault = office.folder / "accounts.vault"
+    vault.write_bytes(vault.read_bytes()[:-5])
+    assert office.type("account", "list").code == 65
+
+
+def test_a_reader_that_went_away_is_no_fault(office: Office) -> None:
+    office.add("anna@firma.example")
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "senderproxy", "--config", str(office.config), "account", "list"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            check=False,
+            cwd=Path(__file__).parents[3],
+        )
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -1,0 +1,104 @@
+"""The vault's file and who may open it."""
+
+import pytest
+
+from tests.senderproxy.cli.conftest import Office
+
+SAFE = "geheim-satz fuer den Tresor"
+
+
+def add_safe(office: Office) -> None:
+    ended = office.type("vault", "add-unlock", "passphrase", "--label", "safe", "--passphrase-stdin", stdin=f"{SAFE}\n")
+    assert ended.code == 0, ended.err
+
+
+def test_a_new_vault_makes_its_key_and_a_second_one_overwrites_nothing(empty_office: Office) -> None:
+    made = empty_office.type("vault", "create")
+    assert made.code == 0, made.err
+    assert "vault.key was made" in made.out
+    before = (empty_office.folder / "accounts.vault").read_bytes()
+    again = empty_office.type("vault", "create")
+    assert again.code == 73
+    assert (empty_office.folder / "accounts.vault").read_bytes() == before
+    assert (empty_office.folder / "vault.key").exists()
+
+
+def test_a_key_made_for_nothing_is_taken_away_again(empty_office: Office) -> None:
+    (empty_office.folder / "accounts.vault").write_text("in the way")
+    assert empty_office.type("vault", "create").code == 73
+    assert not (empty_office.folder / "vault.key").exists()
+
+
+def test_a_second_way_in_is_shown_and_can_be_taken_away_again(office: Office) -> None:
+    add_safe(office)
+    assert office.type("vault", "unlocks", "--json").json == [
+        {"label": "key-file", "kind": "key-file"},
+        {"label": "safe", "kind": "passphrase"},
+    ]
+    assert "passphrase safe" in office.type("vault", "status").out
+    assert office.type("vault", "remove-unlock", "safe").code == 64  # nobody said yes
+    gone = office.type("vault", "remove-unlock", "safe", "--yes")
+    assert gone.code == 0, gone.err
+    assert "change them at the provider" in gone.out
+    last = office.type("vault", "remove-unlock", "key-file", "--yes")
+    assert last.code == 77
+    assert "only way" in last.err
+
+
+def test_a_way_that_is_not_there_is_named_with_those_that_are(office: Office) -> None:
+    ended = office.type("vault", "remove-unlock", "safe", "--yes")
+    assert ended.code == 77
+    assert "key-file" in ended.err
+
+
+def test_a_new_key_wants_every_way_or_its_end(office: Office) -> None:
+    office.add("anna@firma.example")
+    add_safe(office)
+    refused = office.type("vault", "rekey")
+    assert refused.code == 77
+    assert "safe" in refused.err
+    assert office.type("vault", "rekey", "--drop", "safe").code == 0
+    assert [way["label"] for way in office.type("vault", "unlocks", "--json").json] == ["key-file"]
+    assert office.type("account", "verify").code == 0
+
+
+def test_a_sealed_copy_moves_to_another_machine(office: Office) -> None:
+    office.add("anna@firma.example")
+    copy = str(office.folder / "copy.vault")
+    exported = office.type("vault", "export", copy, "--passphrase-stdin", stdin=f"{SAFE}\n")
+    assert exported.code == 0, exported.err
+    assert office.type("vault", "export", copy, "--passphrase-stdin", stdin=f"{SAFE}\n").code == 73
+    for name in ("accounts.vault", "vault.key"):
+        (office.folder / name).unlink()
+    wrong = office.type("vault", "import", copy, "--passphrase-stdin", stdin="geheim-falsch\n")
+    assert wrong.code == 77
+    assert not (office.folder / "vault.key").exists()
+    moved = office.type("vault", "import", copy, "--passphrase-stdin", stdin=f"{SAFE}\n")
+    assert moved.code == 0, moved.err
+    assert "with 1 account." in moved.out
+    assert office.type("account", "verify").code == 0
+
+
+def test_a_copy_may_open_with_a_key_file_that_is_made_for_it(office: Office) -> None:
+    key = office.folder / "copy.key"
+    assert office.type("vault", "export", str(office.folder / "copy"), "--opens-with", f"key-file:{key}").code == 0
+    assert key.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("label", ["two words", "key-file"])
+def test_a_label_that_cannot_be_is_64(office: Office, label: str) -> None:
+    ended = office.type("vault", "add-unlock", "passphrase", "--label", label, "--passphrase-stdin", stdin=f"{SAFE}\n")
+    assert ended.code == 64
+
+
+def test_verify_counts_what_can_be_read(office: Office) -> None:
+    office.add("anna@firma.example")
+    ended = office.type("vault", "verify")
+    assert ended.code == 0
+    assert "1 account can be read" in ended.out
+
+
+def test_a_vault_that_is_not_there_is_65_with_its_path(empty_office: Office) -> None:
+    ended = empty_office.type("vault", "status")
+    assert ended.code == 65
+    assert "accounts.vault" in ended.err
