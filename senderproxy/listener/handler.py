@@ -39,6 +39,7 @@ class Handler:
     def __init__(self, intake: Intake, listener: str) -> None:
         self._intake = intake
         self._listener = listener
+        self.faults = 0
 
     async def handle_DATA(self, _server: SMTP, _session: Session, letter: Letter) -> Reply:  # noqa: N802
         """Hand a complete message over; the answer is the client's."""
@@ -49,6 +50,7 @@ class Handler:
         try:
             return _fit_for_a_client(await self._intake.accept(submission))
         except Exception as fault:  # noqa: BLE001  the message stays with the client, which tries again
+            self.faults += 1
             event(_log, logging.ERROR, "fault while a message was handled", fault=fault, id=letter.id)
             return replies.fault_with(letter.id)
 

@@ -39,6 +39,7 @@ _CLOSING: Final = 421  # the code after which the connection is closed, RFC 5321
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _UNREAD: Final = 64 * 1024  # octets of replies a client may leave unread before we wait for it
 _TURN: Final = 100  # commands of one client in a row before its replies leave and the others have their turn
+_LAST_OCTETS: Final = 30.0  # seconds for a client to take what it was sent before the connection was closed
 _TLS_GOODBYE: Final = 5.0  # seconds for the client's half of the goodbye
 _FAR_TOO_MUCH: Final = 16 * 1024 * 1024  # octets beyond twice the limit: nobody who means well goes on
 
@@ -74,6 +75,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._deadline: float | None = None
         self._armed_for = 0.0
         self._draining = False
+        self._handshaking = False
         self._winding_down = False
         self._cut_off = False
         self._lost = False
@@ -128,7 +130,9 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
     def cut_off(self) -> None:
         """Say goodbye now; a message that is with the upstream gets its last chance to be answered."""
         self._winding_down = self._cut_off = True
-        if self._transaction is not None:
+        if self._handshaking:
+            self.abort()
+        elif self._transaction is not None:
             self._transaction.cancel()
         else:
             self._inlet.interrupt(_Stopping())
@@ -137,8 +141,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         """Say goodbye and close, whatever is under way."""
         if self._wire is not None and not self._wire.is_closing():
             self._outgoing += _rendered(replies.stopping(self._house.hostname))
-            self._flush()
-            self._wire.close()
+            self._close()
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -165,9 +168,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             event(_log, logging.ERROR, "fault in a conversation", fault=fault, client=self._host)
             await self._hang_up(replies.BROKEN_OFF)
         finally:
-            self._flush()
-            if self._wire is not None:
-                self._wire.close()
+            self._close()
 
     async def _converse(self) -> None:
         self._set_deadline(None)
@@ -249,6 +250,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._flush()
         self._inlet.attach(None)
         self._secure = True  # if it fails there is no connection left that could be insecure
+        self._handshaking = True
         try:
             secured = await self.loop.start_tls(
                 wire,
@@ -265,6 +267,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             wire.abort()
             self.connection_lost(None)  # asyncio does not say so of a connection that ends in its handshake
             return False
+        self._handshaking = False
         self._wire = self.transport = secured
         self._inlet.attach(secured)
         return True
@@ -276,8 +279,11 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         decoder = DataDecoder(dialogue.terms.bare_lf)
         try:
             taken = await self._take_message(dialogue, decoder)
-        except (Gone, ConnectionError):
+        except (Gone, ConnectionError, asyncio.CancelledError):
             self._report_loss(dialogue, decoder, "the client left in the middle of a message; nothing of it is kept")
+            raise
+        except _Stopping:
+            self._report_loss(dialogue, decoder, "a message cut off by the stop of the service; nothing of it is kept")
             raise
         except _Silent:
             self._report_loss(dialogue, decoder, "a message came in too slowly; nothing of it is kept")
@@ -287,6 +293,8 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             self._report_loss(dialogue, decoder, "message refused while it was received", reply=taken)
             answer = taken
         else:
+            if decoder.mended:
+                event(_log, logging.INFO, "bare line feeds made line ends", client=dialogue.client)
             answer = await self._hand_over(dialogue, taken)
         self._house.counters.count(answer)
         dialogue.finished()
@@ -438,6 +446,15 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         if self._outgoing and self._wire is not None and not self._wire.is_closing():
             self._wire.write(bytes(self._outgoing))
         self._outgoing.clear()
+
+    def _close(self) -> None:
+        """Send what was said and close; a client that never takes the last octets is dropped after a while."""
+        self._flush()
+        if self._wire is None or self._lost:
+            return
+        self._wire.close()
+        self._draining = True
+        self._set_deadline(self.loop.time() + min(self._house.patience.idle, _LAST_OCTETS))
 
     async def _hang_up(self, answer: Reply) -> None:
         """Say a last reply, and see that it arrives: closing on unread input would take it away from the client."""

@@ -132,6 +132,7 @@ class Listener:
             "connected": self.connections,
             "under_way": len(self._house.transactions),
             **asdict(self._house.counters),
+            "faults": self._house.counters.faults + self._handler.faults,
         }
 
     def _refuse_open_relay(self, host: str) -> None:

@@ -45,6 +45,7 @@ class DataDecoder:
         self.rest = b""  # what came behind the end: the next commands
         self.octets = 0  # of the message so far, as it came, dot-stuffed
         self.fault: Fault | None = None  # the first one found; nothing more is given back then
+        self.mended = False  # a bare LF was made a line end
         self._bare_lf = bare_lf
         self._held = b"\r\n"  # the line end before the message, so that its first line is like all others
         self._skip = len(self._held)
@@ -84,6 +85,7 @@ class DataDecoder:
         elif self._bare_lf is BareLf.REJECT:
             self.fault = Fault.BARE_LF
         else:
+            self.mended = True
             return _normalized(window)
         return b""
 

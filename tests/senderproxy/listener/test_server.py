@@ -529,6 +529,20 @@ async def test_a_client_that_does_not_take_its_goodbye_does_not_hold_up_the_stop
         await talk.close()
 
 
+async def test_a_client_in_the_middle_of_its_handshake_does_not_hold_up_the_stop(papers: Papers) -> None:
+    async with listening(RecordingIntake(), **papers.settings("implicit")) as listener:
+        talk = await Talk.to(listener)
+        await talk.send(b"\x16\x03\x01")
+        await until(lambda: listener.connections == 1)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        await listener.stop(0)
+        assert loop.time() - started < 8
+        assert listener.connections == 0
+        assert await talk.closed(), "nothing in the clear on a connection that is to be encrypted"
+        await talk.close()
+
+
 async def test_stopping_over_tls_says_goodbye_as_well(papers: Papers) -> None:
     async with listening(RecordingIntake(), **papers.settings("implicit")) as listener:
         talk = await Talk.greeted(listener, context=papers.client)
