@@ -131,7 +131,8 @@ def _make(chosen: argparse.Namespace, places: _Places, answers: _Answers, work: 
     unlock = f"key-file:{places.key}" if makes_key else chosen.key
     work.write(places.config, _rendered(chosen, places, answers, unlock))
     config = load_config(places.config)
-    for path in (places.vault, places.key) if makes_key else (places.vault,):
+    beside = [places.vault.with_name(f"{places.vault.name}.{ending}") for ending in ("bak", "lock")]
+    for path in (places.vault, *beside, *([places.key] if makes_key else [])):
         work.make_room(path)
     work.make_folder(places.control_socket.parent)
     way = care.new_way(
@@ -229,8 +230,6 @@ class _Work:
         """Take away what was made and bring back what was moved."""
         for path in self._made:
             path.unlink(missing_ok=True)
-            path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
-            path.with_name(f"{path.name}.bak").unlink(missing_ok=True)
         for path, aside in self._moved:
             aside.rename(path)
         for folder in reversed(self._folders):

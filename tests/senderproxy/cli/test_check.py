@@ -1,0 +1,158 @@
+"""Is everything right?"""
+
+import os
+import pwd
+import socket
+from pathlib import Path
+
+import pytest
+import trustme
+
+from senderproxy.accounts.keeper import unlock_way
+from senderproxy.cli.check import SERVICE_USER
+from tests.senderproxy.cli.conftest import Office
+from vault import Vault
+
+
+def levels(office: Office, *words: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for finding in office.type("check", "--json", *words).json:
+        found.setdefault(finding["what"], []).append(finding["level"])
+    return found
+
+
+def test_where_all_is_well_the_exit_code_is_0_and_every_login_was_tried_once(office: Office) -> None:
+    office.add("anna@firma.example")
+    office.add("bert@firma.example")
+    ended = office.type("check")
+    assert ended.code == 0, ended.out
+    assert "ok       account anna@firma.example: the login works" in ended.out
+    assert "advice   service: it does not run" in ended.out
+    assert ended.out.endswith("Nothing is wrong.\n")
+    assert len(office.twin.logins()) == 2
+
+
+def test_offline_nobody_is_asked(office: Office) -> None:
+    office.add("anna@firma.example")
+    assert office.type("check", "--offline").code == 0
+    assert office.twin.logins() == []
+
+
+def test_a_wrong_password_is_found_with_its_mend(office: Office) -> None:
+    office.add("anna@firma.example")
+    office.type(
+        "account", "set-password", "anna@firma.example", "--no-verify", "--password-stdin", stdin="geheim-falsch\n"
+    )
+    ended = office.type("check")
+    assert ended.code == 1
+    assert "WRONG    account anna@firma.example" in ended.out
+    assert "senderproxy account set-password anna@firma.example" in ended.out
+    assert "must be mended" in ended.out
+
+
+def test_an_empty_vault_is_wrong(office: Office) -> None:
+    ended = office.type("check")
+    assert ended.code == 1
+    assert "-> senderproxy account add" in ended.out
+
+
+def test_a_vault_that_does_not_open_is_a_finding_and_not_the_end(office: Office) -> None:
+    (office.folder / "vault.key").write_bytes(os.urandom(32))
+    ended = office.type("check")
+    assert ended.code == 1
+    assert "WRONG    vault" in ended.out
+    assert "ok       configuration" in ended.out
+
+
+def test_a_port_that_somebody_else_has_is_found(office: Office) -> None:
+    office.add("anna@firma.example")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        office.write_config(listener=f'address = "{address}"')
+        ended = office.type("check", "--offline")
+    assert ended.code == 1
+    assert f"{address} cannot be opened" in ended.out
+    assert "ss -ltnp" in ended.out
+
+
+def test_accounts_and_settings_that_lead_nowhere_are_found(office: Office) -> None:
+    office.write_config('[providers.old]\nhost = "smtp.old.example"')
+    office.add("anna@firma.example", provider="old")
+    office.write_config('[routing]\ndefault_account = "info"')
+    found = levels(office)
+    assert found["account anna@firma.example"] == ["wrong"]
+    assert "wrong" in found["configuration"]
+
+
+def test_a_broken_record_is_found_by_its_name(office: Office) -> None:
+    office.add("anna@firma.example")
+    key = unlock_way(f"key-file:{office.folder / 'vault.key'}", None)
+    with Vault.open(office.folder / "accounts.vault", unlock=key, write=True) as box:
+        box.put("broken", b"{")
+        box.save()
+    ended = office.type("check", "--offline")
+    assert ended.code == 1
+    assert "The account broken cannot be used" in ended.out
+
+
+def test_a_certificate_and_a_key_that_do_not_fit_are_found(office: Office) -> None:
+    authority = trustme.CA()
+    first, second = authority.issue_cert("proxy.firma.example"), authority.issue_cert("proxy.firma.example")
+    certificate, key = office.folder / "certificate.pem", office.folder / "key.pem"
+    first.cert_chain_pems[0].write_to_path(certificate)
+    listener = 'address = "127.0.0.1:0"\ntls = "starttls"\ncertificate = "certificate.pem"\nkey = "key.pem"'
+    key.touch(0o600)
+    for blob, level in ((first.private_key_pem, "ok"), (second.private_key_pem, "wrong")):
+        blob.write_to_path(key)
+        office.write_config(listener=listener)
+        assert levels(office, "--offline")["certificate of listener office"] == [level]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+def test_root_is_told_when_the_service_could_not_read_its_files(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.add("anna@firma.example")
+    nobody = pwd.getpwnam("nobody")
+
+    def named(name: str) -> pwd.struct_passwd:
+        if name != SERVICE_USER:
+            raise KeyError(name)
+        return nobody
+
+    monkeypatch.setattr(pwd, "getpwnam", named)
+    ended = office.type("check", "--offline")
+    assert ended.code == 1
+    assert f"chown {SERVICE_USER}: {office.folder / 'accounts.vault'}" in ended.out
+    assert f"chown {SERVICE_USER}: {office.folder / 'vault.key'}" in ended.out
+    for name in ("accounts.vault", "vault.key"):
+        os.chown(office.folder / name, nobody.pw_uid, nobody.pw_gid)
+    assert office.type("check", "--offline").code == 0
+
+
+def test_a_configuration_that_others_can_change_is_advised_against(office: Office) -> None:
+    office.add("anna@firma.example")
+    office.config.chmod(0o666)
+    ended = office.type("check", "--offline")
+    assert ended.code == 0
+    assert "advice   configuration: others than its owner can change" in ended.out
+
+
+def test_domains_are_looked_up_where_the_provider_is_known(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No name server answers in this test; that is said, once for each question, and is nobody's fault."""
+    office.write_config(
+        f'[providers.ionos-de]\nhost = "127.0.0.1"\nport = {office.twin.port_tls}\nsecurity = "tls"\n'
+        f'ca_file = "{office.twin.ca_file}"'
+    )
+    office.add("anna@firma.example", "--catch-all", "firma.example", provider="ionos-de")
+    monkeypatch.setattr("senderproxy.cli.check_dns._SECONDS", 0.2)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        from senderproxy.cli import check_dns
+
+        monkeypatch.setattr("senderproxy.cli.check.Asker", lambda: check_dns.Asker(("127.0.0.1",), port))
+        ended = office.type("check")
+    assert ended.code == 0, ended.out
+    assert ended.out.count("unknown  DNS of firma.example: could not ask") == 3
+    assert Path(office.config).exists()

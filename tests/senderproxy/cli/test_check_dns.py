@@ -1,0 +1,124 @@
+"""What the world's mail servers read about a domain, asked from a name server of our own."""
+
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+import pytest
+
+from senderproxy.cli.check_dns import KNOWN, Asker, Unasked, check_domain
+from senderproxy.cli.findings import Finding, Level
+
+IONOS = KNOWN["ionos-de"]
+
+
+@contextmanager
+def name_server(records: Mapping[str, str | list[str]]) -> Iterator[int]:
+    """TXT records by name (a CNAME as "-> target"), over UDP on loopback; the port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+
+        def answer() -> None:
+            while True:
+                octets, peer = server.recvfrom(4096)
+                if octets == b"leave":
+                    return
+                server.sendto(_answer(octets, records), peer)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.sendto(b"leave", server.getsockname())
+            thread.join(10)
+
+
+def _answer(octets: bytes, records: Mapping[str, str | list[str]]) -> bytes:
+    query = dns.message.from_wire(octets)
+    response = dns.message.make_response(query)
+    response.flags |= dns.flags.RA
+    name = query.question[0].name
+    found = records.get(name.to_text(omit_final_dot=True))
+    while isinstance(found, str):
+        target = found.removeprefix("-> ")
+        response.answer.append(dns.rrset.from_text(name, 60, "IN", "CNAME", f"{target}."))
+        name, found = dns.name.from_text(target), records.get(target)
+    if found:
+        response.answer.append(dns.rrset.from_text(name, 60, "IN", "TXT", *(f'"{text}"' for text in found)))
+    elif not response.answer:
+        response.set_rcode(dns.rcode.NXDOMAIN)
+    return response.to_wire()
+
+
+def judged(records: Mapping[str, str | list[str]], domain: str = "firma.example") -> dict[str, Finding]:
+    with name_server(records) as port:
+        found = list(check_domain(Asker(("127.0.0.1",), port), domain, "ionos-de", IONOS))
+    return {finding.what.split()[0]: finding for finding in found}
+
+
+def test_a_domain_as_the_provider_makes_it_is_well() -> None:
+    found = judged(
+        {
+            "firma.example": ["some other text", "v=spf1 include:_spf-eu.ionos.com ~all"],
+            "s1-ionos._domainkey.firma.example": "-> s1.dkim.ionos.com",
+            "s1.dkim.ionos.com": ["v=DKIM1; p=abc"],
+            "_dmarc.firma.example": "-> dmarc.ionos.de",
+            "dmarc.ionos.de": ["v=DMARC1; p=none;"],
+        }
+    )
+    assert [finding.level for finding in found.values()] == [Level.OK] * 3
+
+
+def test_a_domain_with_nothing_is_told_what_to_enter() -> None:
+    found = judged({})
+    assert found["SPF"].level is Level.WRONG
+    assert '"v=spf1 include:_spf-eu.ionos.com ~all"' in found["SPF"].mend
+    assert found["DKIM"].level is Level.ADVICE
+    assert "s1-ionos._domainkey.firma.example" in found["DKIM"].mend
+    assert found["DMARC"].level is Level.ADVICE
+    assert "_dmarc.firma.example" in found["DMARC"].mend
+
+
+def test_a_policy_that_reaches_the_provider_by_way_of_another_vouches_for_it() -> None:
+    records = {
+        "firma.example": ["v=spf1 mx redirect=_spf.firma.example"],
+        "_spf.firma.example": ["V=SPF1 include:other.example include:_spf.kundenserver.de -all"],
+        "other.example": ["v=spf1 include:firma.example -all"],  # goes round in a circle
+    }
+    assert judged(records)["SPF"].level is Level.OK
+
+
+def test_a_policy_for_somebody_else_is_shown_with_what_to_add() -> None:
+    found = judged({"firma.example": ["v=spf1 include:_spf.google.com ~all"]})["SPF"]
+    assert found.level is Level.WRONG
+    assert found.mend == "Add include:_spf-eu.ionos.com to it: v=spf1 include:_spf.google.com ~all"
+
+
+def test_policies_in_a_circle_come_to_an_end() -> None:
+    assert judged({"firma.example": ["v=spf1 include:firma.example -all"]})["SPF"].level is Level.WRONG
+
+
+def test_two_policies_count_as_none() -> None:
+    found = judged({"firma.example": ["v=spf1 include:_spf-eu.ionos.com ~all", "v=spf1 -all"]})["SPF"]
+    assert found.level is Level.WRONG
+    assert "2 records" in found.words
+
+
+def test_no_network_is_no_finding_against_the_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("senderproxy.cli.check_dns._SECONDS", 0.3)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        asker = Asker(("127.0.0.1",), silent.getsockname()[1])
+        with pytest.raises(Unasked):
+            asker.texts("firma.example")
+        found = list(check_domain(asker, "firma.example", "ionos-de", IONOS))
+    assert {finding.level for finding in found} == {Level.UNKNOWN}
+    assert "could not ask" in found[0].words

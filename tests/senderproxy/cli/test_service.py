@@ -1,0 +1,133 @@
+"""The commands that talk to the running service, with the service running."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.senderproxy.cli.conftest import DEADLINE, Office
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def running(office: Office) -> Iterator[subprocess.Popen[bytes]]:
+    """The real process, from `listening` on until SIGTERM."""
+    log = office.folder / "service.log"
+    with log.open("wb") as out:
+        service = subprocess.Popen(
+            [sys.executable, "-m", "senderproxy", "--config", str(office.config), "run"],
+            stderr=subprocess.PIPE,
+            cwd=Path(__file__).parents[3],
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        assert service.stderr is not None
+        try:
+            for line in service.stderr:
+                out.write(line)
+                if b"listening address=" in line:
+                    break
+            else:
+                pytest.fail(f"it did not start: {log.read_text()}")
+            yield service
+        finally:
+            service.send_signal(signal.SIGTERM)
+            rest = service.stderr.read()
+            code = service.wait(DEADLINE)
+            service.stderr.close()
+    assert code == 0
+    assert b"geheim-" not in rest + log.read_bytes()
+
+
+def test_a_test_mail_goes_through_the_service_and_status_counts_it(office: Office) -> None:
+    office.add("anna@firma.example")
+    with running(office):
+        sent = office.type("send", "--from", "anna@firma.example", "--to", "kunde@customer.example")
+        assert sent.code == 0, sent.err
+        assert "Taken: 250" in sent.out
+        assert "id=" in sent.out
+        refused = office.type("send", "--from", "ana@firma.example", "--to", "kunde@customer.example")
+        assert refused.code == 1
+        assert "Not taken: 550" in refused.out
+        assert "senderproxy account add ana@firma.example" in refused.out
+        status = office.type("status")
+        assert status.code == 0
+        assert "anna@firma.example  healthy  1" in status.out
+        (account,) = office.type("status", "--json").json["accounts"]
+        assert (account["delivered"], account["state"]) == (1, "healthy")
+        assert "ok       service: it runs" in office.type("check", "--offline").out
+    assert office.twin.received[0].login == "anna@firma.example"
+
+
+def test_a_suspended_account_is_shown_with_its_mend_and_comes_back(office: Office) -> None:
+    office.add("anna@firma.example")
+    set_password = ("account", "set-password", "anna@firma.example", "--password-stdin")
+    with running(office):
+        noticed = office.type(*set_password, "--no-verify", stdin="geheim-falsch\n")
+        assert "The running service knows already." in noticed.out
+        send = ("send", "--from", "anna@firma.example", "--to", "kunde@customer.example")
+        assert "Not taken: 451" in office.type(*send).out
+        status = office.type("status")
+        assert status.code == 1
+        assert "-> senderproxy account set-password anna@firma.example" in status.out
+        checked = office.type("check")
+        assert checked.code == 1
+        assert "not tried again" in checked.out
+        assert office.twin.failed_logins() == 1
+        assert office.type(*set_password, stdin="geheim-anna\n").code == 0
+        assert office.type(*send).code == 0
+        assert office.type("status").code == 0
+
+
+def test_after_a_change_it_is_said_that_the_service_notices(office: Office) -> None:
+    with running(office):
+        added = office.type(
+            "account", "add", "anna@firma.example", "--provider", "ionos", "--password-stdin", stdin="geheim-anna\n"
+        )
+        assert "The running service notices with the next message" in added.out
+        assert "the running service uses it" in office.type("account", "verify").out
+        assert office.type("send", "--from", "anna@firma.example", "--to", "k@customer.example").code == 0
+
+
+def test_a_device_that_logs_in_over_tls_is_played_as_well(office: Office) -> None:
+    office.add("anna@firma.example")
+    certificate = trustme.CA().issue_cert("proxy.firma.example")
+    key = office.folder / "key.pem"
+    key.touch(0o600)
+    certificate.private_key_pem.write_to_path(key)
+    certificate.cert_chain_pems[0].write_to_path(office.folder / "certificate.pem")
+    hashed = office.bare("client", "hash-password", "--password-stdin", stdin="geheim-scanner\n").out
+    office.write_config(
+        listener='address = "127.0.0.1:0"\ntls = "starttls"\ncertificate = "certificate.pem"\nkey = "key.pem"\n'
+        f'auth = "required"\n[[clients]]\nuser = "scanner"\n{hashed}'
+    )
+    send = ("send", "--from", "anna@firma.example", "--to", "kunde@customer.example")
+    with running(office):
+        logged_in = office.type(*send, "--user", "scanner", "--password-stdin", stdin="geheim-scanner\n")
+        assert logged_in.code == 0, logged_in.out + logged_in.err
+        assert office.type(*send).code == 1
+        wrong = office.type(*send, "--user", "scanner", "--password-stdin", stdin="geheim-falsch\n")
+        assert (wrong.code, "Not taken: 535" in wrong.out) == (1, True)
+
+
+def test_without_a_service_status_says_how_to_start_it_and_a_test_mail_can_go_past_it(office: Office) -> None:
+    office.add("anna@firma.example")
+    status = office.type("status")
+    assert status.code == 69
+    assert "senderproxy run" in status.err
+    send = ("send", "--from", "anna@firma.example", "--to", "kunde@customer.example")
+    office.write_config(listener='address = "127.0.0.1:1"')
+    away = office.type(*send)
+    assert away.code == 69
+    assert "--direct" in away.err
+    direct = office.type(*send, "--direct")
+    assert direct.code == 0, direct.out
+    assert "Taken: 250 2.0.0 Requested mail action okay" in direct.out
+    assert office.type(*send, "--direct", "--listener", "office").code == 64
+    assert office.type(*send, "--listener", "garage").code == 64
