@@ -40,4 +40,4 @@ class SystemClock:
         return time.monotonic()
 
     def new_id(self) -> str:
-        return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
+        return "".join(_ID_ALPHABET[octet % len(_ID_ALPHABET)] for octet in secrets.token_bytes(_ID_LENGTH))

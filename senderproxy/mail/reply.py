@@ -115,6 +115,8 @@ def _printable(text: str) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
+    if len(text) <= _WRAP:
+        return [text]
     return textwrap.wrap(text, _WRAP, break_long_words=True, break_on_hyphens=False) or [""]
 
 
