@@ -1,0 +1,89 @@
+"""Which client may send as whom: held to in three places."""
+
+import pytest
+
+from senderproxy.mail.address import NULL_PATH, parse_address, parse_pattern
+from senderproxy.mail.author import Authors, Mailbox, Unreadable
+from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.submission import Client
+from senderproxy.relay.decision import Decision, Rules, decide
+from senderproxy.routing.account import Account
+from senderproxy.routing.directory import AccountDirectory
+from senderproxy.routing.provider import Provider, SenderRule
+from senderproxy.routing.route import Refusal, RoutingPolicy
+
+ANNA, BOSS, NOBODY = "anna@firma.example", "chef@firma.example", "nobody@firma.example"
+
+
+def _account(address: str) -> Account:
+    return Account(address.partition("@")[0], address, "p", parse_address(address), (parse_pattern(address),))
+
+
+DIRECTORY = AccountDirectory([_account(ANNA), _account(BOSS)])
+RULES = Rules("proxy", {"p": Provider("p", (), sender_rule=SenderRule.DOMAIN)}, RoutingPolicy())
+BY_DEFAULT = Rules("proxy", RULES.providers, RoutingPolicy(default_account="chef"))
+
+
+def _decide(
+    author: str | None, path: str, allowed: tuple[str, ...] | None, *, sender: str | None = None, rules: Rules = RULES
+) -> Decision | Refusal:
+    senders = None if allowed is None else tuple(parse_pattern(text) for text in allowed)
+    client = Client(host="192.168.1.9", name="pc", protocol="ESMTP", senders=senders)
+    authors = Authors(
+        (Mailbox(parse_address(author), None),) if author else (),
+        Mailbox(parse_address(sender), None) if sender else None,
+        (),
+    )
+    envelope = Envelope(parse_address(path) if path else NULL_PATH, (parse_address("kunde@customer.example"),))
+    return decide(authors, envelope, client, DIRECTORY, rules)
+
+
+@pytest.mark.parametrize(
+    ("author", "path", "allowed", "account"),
+    [
+        (ANNA, ANNA, None, "anna"),
+        (BOSS, BOSS, None, "chef"),
+        (ANNA, ANNA, (ANNA,), "anna"),
+        (ANNA, "", (ANNA,), "anna"),
+        ("Anna@Firma.Example", ANNA, (ANNA,), "anna"),
+        (BOSS, BOSS, ("@firma.example",), "chef"),
+        (None, ANNA, (ANNA,), "anna"),
+        (BOSS, BOSS, (ANNA,), None),
+        (BOSS, ANNA, (ANNA,), None),
+        (ANNA, BOSS, (ANNA,), None),
+        (None, BOSS, (ANNA,), None),
+        (ANNA, ANNA, (), None),
+    ],
+)
+def test_a_client_sends_as_its_own_senders_only(
+    author: str | None, path: str, allowed: tuple[str, ...] | None, account: str | None
+) -> None:
+    decision = _decide(author, path, allowed)
+    if account is None:
+        assert isinstance(decision, Refusal)
+        assert decision.reply.code == 550
+        assert "192.168.1.9 may not send as" in decision.reply.lines[0]
+    else:
+        assert isinstance(decision, Decision)
+        assert decision.route.account.id == account
+
+
+def test_the_sender_field_does_not_open_somebody_elses_account() -> None:
+    decision = _decide(NOBODY, NOBODY, (NOBODY,), sender=BOSS)
+    assert isinstance(decision, Refusal)
+    assert "may not send as chef@firma.example" in decision.reply.lines[0]
+
+
+def test_the_default_account_is_not_a_way_around_the_list() -> None:
+    assert isinstance(_decide(NOBODY, NOBODY, None, rules=BY_DEFAULT), Decision)
+    refused = _decide(NOBODY, NOBODY, (NOBODY,), rules=BY_DEFAULT)
+    assert isinstance(refused, Refusal)
+    assert "may not send as chef@firma.example" in refused.reply.lines[0]
+
+
+def test_a_from_field_nobody_can_read_is_refused_and_not_guessed() -> None:
+    client = Client(host="127.0.0.1", name="x", protocol="ESMTP")
+    envelope = Envelope(parse_address(ANNA), (parse_address("kunde@customer.example"),))
+    refusal = decide(Unreadable("From", "there are two From fields"), envelope, client, DIRECTORY, RULES)
+    assert isinstance(refusal, Refusal)
+    assert str(refusal.reply.status) == "5.6.0"
