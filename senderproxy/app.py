@@ -17,8 +17,10 @@ from typing import Final
 
 from senderproxy import __version__
 from senderproxy.accounts.keeper import VaultAccounts
+from senderproxy.accounts.seen import note_generation
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, ListenerSettings
+from senderproxy.control.process import keep_to_itself
 from senderproxy.control.protocol import Answer, Request
 from senderproxy.control.server import ControlServer
 from senderproxy.control.systemd import Notifier
@@ -57,6 +59,7 @@ class Service:
         self._control: ControlServer | None = None
         self._housekeeper: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
+        self._settled_generation = 0
         self._started_at = self._clock.now()
         self._mending = asyncio.Lock()
 
@@ -74,6 +77,7 @@ class Service:
         except BaseException:
             await self.stop()
             raise
+        self._settle_accounts()
         self._housekeeper = asyncio.create_task(self._keep_house())
         where = ", ".join(f"{listener.address}" for listener in self._listeners)
         count = len(self._accounts.directory().accounts)
@@ -176,10 +180,21 @@ class Service:
         pause = min(_HOUSEKEEPING, (self._notifier.watchdog_seconds or _HOUSEKEEPING * 2) / 2)
         while True:
             await asyncio.sleep(pause)
-            if self._accounts.refresh():
-                self._courier.drop_stale()
+            self._accounts.refresh()
+            if self._accounts.generation != self._settled_generation:
+                self._settle_accounts()
                 self._notifier.status(self._summary())
             self._notifier.alive()
+
+    def _settle_accounts(self) -> None:
+        """What follows a change of the vault, whoever noticed it: a mail or the housekeeper.
+
+        Sessions of accounts that are gone are closed. An older vault than was in use before is said loudly.
+        """
+        self._settled_generation = self._accounts.generation
+        self._courier.drop_stale()
+        if older := note_generation(Path(self._config.vault.path), self._accounts):
+            event(_log, logging.ERROR, older)
 
     async def _reload_and_log(self) -> None:
         self._notifier.reloading(int(self._clock.monotonic() * 1_000_000))
@@ -228,6 +243,7 @@ class Service:
 def run(config: Config, accounts: VaultAccounts, load: Callable[[], Config]) -> None:
     """Serve until told to stop: what `senderproxy run` does."""
     set_up_logging(config.log.level, config.log.format, under_journald="JOURNAL_STREAM" in os.environ)
+    keep_to_itself()
     service = Service(config, accounts, notifier=Notifier.from_environment(), load=load)
     asyncio.run(service.run())
 

@@ -142,6 +142,16 @@ class VaultAccounts:
         return self._snapshot.credentials.get(account.id)
 
     @property
+    def vault_id(self) -> str:
+        """The same through all generations and backups of the vault."""
+        return self._box.vault_id
+
+    @property
+    def generation(self) -> int:
+        """Counts the vault's saves."""
+        return self._box.generation
+
+    @property
     def unreadable(self) -> tuple[str, ...]:
         """What is wrong with the records that could not be read."""
         return self._snapshot.unreadable
@@ -150,7 +160,7 @@ class VaultAccounts:
         """Take up what changed on the disk; True where something did. Never raises: see `problem`."""
         try:
             if self._box.changed_on_disk():
-                self._box.reload()
+                self._box.reload(at_least=self._box.generation)
                 self._behind = True
             if self._behind:
                 self._snapshot = self._read()

@@ -60,7 +60,9 @@ def add_parser(verbs: Subparsers) -> None:
     add = actions.add_parser("add", help="add a mailbox; asks for its password")
     add.add_argument("address", help="its own address")
     add.add_argument("--id", help="what to call it (else the address)")
-    add.add_argument("--provider", required=True, help="a preset, such as ionos-de, or one of the configuration")
+    add.add_argument(
+        "--provider", help="a preset, such as ionos-de, or one of the configuration (else the one all others are at)"
+    )
     add.add_argument("--login", help="the user name (else what the provider usually has)")
     _carry_options(add)
     _secret_options(add)
@@ -114,9 +116,10 @@ def _secret_options(parser: argparse.ArgumentParser) -> None:
 
 def run_add(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
-    account, provider = _new_account(config, chosen)
     way = vault_way(config)
-    _expect_free(account, open_accounts(config, way).directory())
+    directory = open_accounts(config, way).directory()
+    account, provider = _new_account(config, chosen, directory)
+    _expect_free(account, directory)
     stored = StoredAccount(account, new_secret(f"password of {account.login}", from_stdin=chosen.password_stdin))
     if not chosen.no_verify:
         verify_or_refuse(config, stored)
@@ -245,13 +248,25 @@ def verify_or_refuse(config: Config, stored: StoredAccount) -> None:
         )
 
 
-def _new_account(config: Config, chosen: argparse.Namespace) -> tuple[Account, Provider]:
+def _new_account(config: Config, chosen: argparse.Namespace, directory: AccountDirectory) -> tuple[Account, Provider]:
     address = typed_address(chosen.address)
-    account = Account(chosen.id or address.key, "", chosen.provider, address, (), chosen.display_name)
-    provider = config.provider_table().get(chosen.provider) or _no_provider(config, chosen.provider)
+    name = chosen.provider or _the_one_in_use(directory)
+    account = Account(chosen.id or address.key, "", name, address, (), chosen.display_name)
+    provider = config.provider_table().get(name) or _no_provider(config, name)
     carries = (AddressPattern(address.local_part, address.domain), *_carried(chosen))
     login = chosen.login or usual_login(provider, address)
     return replace(account, login=login, carries=tuple(dict.fromkeys(carries))), provider
+
+
+def _the_one_in_use(directory: AccountDirectory) -> str:
+    """The provider of all accounts there are, for a command that names none. Raises UsageError."""
+    match sorted({account.provider for account in directory.accounts}):
+        case [only]:
+            return only
+        case []:
+            raise UsageError("At which provider is it?", hint="--provider NAME, such as ionos-de")
+        case several:
+            raise UsageError("At which provider is it?", hint=f"--provider {' or --provider '.join(several)}")
 
 
 def _no_provider(config: Config, name: str) -> NoReturn:

@@ -11,9 +11,9 @@ from typing import Final, TypeAlias
 Path: TypeAlias = tuple[str | int, ...]
 
 _HEADING: Final = re.compile(r"\s*+(\[\[?)\s*+([^\]#]+?)\s*+\]")
-_ENTRY: Final = re.compile(r"""\s*+((?:[A-Za-z0-9_\-.\s]++|"[^"]*+"|'[^']*+')++)=(.*)""", re.DOTALL)
+_ENTRY: Final = re.compile(r"""\s*+((?>(?:[A-Za-z0-9_\-.\s]++|"[^"]*+"|'[^']*+')+))=(.*)""", re.DOTALL)
 _KEY_PART: Final = re.compile(r"""\s*+(?:"([^"]*+)"|'([^']*+)'|([A-Za-z0-9_\-]++))\s*+(?:\.|\Z)""")
-_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|' + r"'[^']*+'")
+_STRING: Final = re.compile(r'"(?>(?:[^"\\]|\\.)*)"|' + r"'[^']*+'")
 _COMMENT: Final = re.compile(r"#.*")
 
 

@@ -18,10 +18,10 @@ LOCAL_PART_LIMIT: Final = 64  # octets, RFC 5321 section 4.5.3.1.1
 DOMAIN_LIMIT: Final = 255  # octets, RFC 5321 section 4.5.3.1.2
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
-_DOT_STRING = re.compile(rf"[{_ATEXT}]++(?:\.[{_ATEXT}]++)*+")
+_DOT_STRING = re.compile(rf"[{_ATEXT}]++(?>(?:\.[{_ATEXT}]++)*)")
 # Old mail servers make addresses such as `anna.@x` and `a..b@x`; they exist and are delivered, so we carry them.
 _LOOSE_DOT_STRING = re.compile(rf"[{_ATEXT}.]++")
-_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*+)"')
+_QUOTED = re.compile(r'"((?>(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*))"')
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _LITERAL = re.compile(r"\[(?:([0-9.]{7,15})|[Ii][Pp][Vv]6:([0-9A-Fa-f:.]{2,45}))\]")
 

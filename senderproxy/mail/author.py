@@ -182,11 +182,11 @@ class _Token:
 # brackets must come in pairs, because some programs take them for a comment; an @ is never let through.
 _IN_WORD: Final = rb"[!#$%&'*+,\-./0-9:;=A-Z\[\]^_`a-z{|}~]*+"
 _ENCODED: Final = (
-    rb"=\?[A-Za-z0-9_*.+\-]++\?[BbQq]\?" + _IN_WORD + rb"(?:\(" + _IN_WORD + rb"\)" + _IN_WORD + rb")*+\?="
+    rb"=\?[A-Za-z0-9_*.+\-]++\?[BbQq]\?" + _IN_WORD + rb"(?>(?:\(" + _IN_WORD + rb"\)" + _IN_WORD + rb")*)\?="
 )
 _TOKEN: Final = re.compile(
     rb"(?P<ATOM>" + _ENCODED + rb"(?=[ \t\r<]|\Z)|[." + _ATEXT + rb"\x80-\xff]++)"
-    rb'|(?P<QUOTED>"(?:[^"\\]++|\\.)*+")'
+    rb'|(?P<QUOTED>"(?>(?:[^"\\]++|\\.)*)")'
     rb"|(?P<LITERAL>\[[^\[\]\\\x80-\xff]*+\])"
     rb"|(?P<SPECIAL>[<>@,:;])"
 )

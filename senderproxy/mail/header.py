@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 # A field name, blanks some old programs put before the colon, the value up to the first line end that no blank follows.
-_FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:((?:[^\r\n]*+\r\n(?=[ \t]))*+[^\r\n]*+)(?:\r\n|\Z)", re.MULTILINE)
+_FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:((?>(?:[^\r\n]*+\r\n(?=[ \t]))*)[^\r\n]*+)(?:\r\n|\Z)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,8 @@ _LEFT_OUT_OF_RCPT: Final = frozenset({"NOTIFY", "ORCPT"})
 
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _VERB = re.compile(rb"([A-Za-z][A-Za-z0-9-]{0,19})(?: +(.*?))? *\Z", re.DOTALL)
-_PATH = re.compile(r'<((?:"(?:[^"\\]|\\.)*+"|[^"<>])*+)>(.*)\Z', re.DOTALL)
-_ROUTE = re.compile(r'@[^\s@<>",:]++(?:, ?@[^\s@<>",:]++)*+:')
+_PATH = re.compile(r'<((?>(?:"(?>(?:[^"\\]|\\.)*)"|[^"<>])*))>(.*)\Z', re.DOTALL)
+_ROUTE = re.compile(r'@[^\s@<>",:]++(?>(?:, ?@[^\s@<>",:]++)*):')
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-~]++))?")
 _DIGITS = re.compile(r"[0-9]{1,20}")
 

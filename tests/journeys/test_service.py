@@ -276,3 +276,48 @@ async def test_a_second_service_on_the_same_socket_is_refused(tmp_path: Path) ->
         assert second.code == 69
         assert "already running" in second.err
         assert (await place.send("anna@firma.example"))[0] == 250
+
+
+async def test_mail_goes_on_while_accounts_and_configuration_change(tmp_path: Path) -> None:
+    async with office(tmp_path) as place:
+        assert place.process is not None
+        stop = asyncio.Event()
+        answers: list[tuple[int, str]] = []
+
+        async def client(author: str) -> None:
+            while not stop.is_set():
+                answers.append(await place.send(author))
+
+        clients = [asyncio.create_task(client(author)) for author in PASSWORDS]
+        for number in range(6):
+            place.write_config(f'[log]\nlevel = "{"debug" if number % 2 else "info"}"\n')
+            place.process.send_signal(signal.SIGHUP)
+            name = f"neu{number}@laden.example"
+            added = await place.command(
+                "account", "add", name, "--provider", "ionos", "--password-stdin", "--no-verify", stdin="geheim-neu"
+            )
+            assert added.code == 0, added.err
+            if number % 2:
+                assert (await place.command("account", "remove", name, "--yes")).code == 0
+        stop.set()
+        await asyncio.gather(*clients)
+        assert {code for code, _ in answers} == {250}
+        assert len(place.twin.received) == len(answers) > 20
+
+
+async def test_an_older_vault_in_place_of_the_newer_one_is_said_loudly(tmp_path: Path) -> None:
+    async with office(tmp_path) as place:
+        vault = tmp_path / "accounts.vault"
+        yesterday = vault.read_bytes()
+        assert (await place.command("account", "remove", "bert@firma.example", "--yes")).code == 0
+        assert (await place.send("bert@firma.example"))[0] == 550
+        seen = tmp_path / "accounts.vault.seen"
+        noted = seen.read_bytes()
+        async with asyncio.timeout(DEADLINE):
+            while seen.read_bytes() == noted:  # the housekeeper's next round
+                await asyncio.sleep(0.1)
+        assert await place.stop() == 0
+        vault.write_bytes(yesterday)
+        place.log.clear()
+        await place.start()
+        await place.wait_for_log("older than the one used last")

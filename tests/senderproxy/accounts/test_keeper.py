@@ -175,3 +175,13 @@ def test_a_password_that_no_login_can_carry_is_not_kept(path: Path, key: Unlock,
     with AccountEditor.open(path, key) as editor, pytest.raises(RecordError) as caught:
         editor.put(_stored("anna@firma.example", secret))
     assert "geheim" not in str(caught.value)
+
+
+def test_an_older_vault_put_in_place_while_running_is_not_taken_up(path: Path, key: Unlock) -> None:
+    _put(path, key, _stored("anna@firma.example"))
+    older = path.read_bytes()
+    _put(path, key, _stored("bert@firma.example"))
+    accounts = VaultAccounts.open(path, key)
+    path.write_bytes(older)
+    assert len(accounts.directory().accounts) == 2
+    assert accounts.problem is not None

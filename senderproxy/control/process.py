@@ -1,0 +1,21 @@
+"""What the process keeps to itself.
+
+Promises: after `keep_to_itself` no core dump is written and no other process of the same user can attach and read our
+memory, where the passwords are. Root still can. prctl(2) PR_SET_DUMPABLE, core(5), ptrace(2).
+"""
+
+import ctypes
+import resource
+import sys
+from typing import Final
+
+_PR_SET_DUMPABLE: Final = 4  # <linux/prctl.h>
+
+
+def keep_to_itself() -> bool:
+    """No core, no attaching. False where the kernel does not offer it; the limit on cores holds anyway."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform != "linux":
+        return False
+    refused = int(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
+    return not refused
