@@ -97,7 +97,8 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._wire = transport
         self._inlet.attach(transport)
         if self._house.settings.tls == "implicit":
-            transport.pause_reading()  # what comes first belongs to the handshake
+            # What comes first belongs to the handshake. Soon, not now: Python 3.11.2 starts to read after this call.
+            self.loop.call_soon(transport.pause_reading)
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:

@@ -25,7 +25,11 @@ class Talk:
             self.reader, self.writer = await asyncio.open_connection(self._twin.host, self._twin.port_starttls)
         else:
             self.reader, self.writer = await asyncio.open_connection(
-                self._twin.host, self._twin.port_tls, ssl=self._twin.client_context(), server_hostname="localhost"
+                self._twin.host,
+                self._twin.port_tls,
+                ssl=self._twin.client_context(),
+                server_hostname="localhost",
+                ssl_handshake_timeout=5,  # Python 3.11.2 does not see that a peer left in the handshake
             )
         return self
 
