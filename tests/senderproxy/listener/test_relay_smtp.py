@@ -186,6 +186,20 @@ async def test_a_hundred_clients_at_once() -> None:
     )
 
 
+@pytest.mark.slow
+async def test_a_thousand_idle_clients_do_not_keep_the_office_waiting() -> None:
+    intake = RecordingIntake()
+    async with listening(intake, max_connections=1001, max_connections_per_client=1001) as listener:
+        idle = [await Talk.greeted(listener) for _ in range(1000)]
+        talk = await Talk.greeted(listener)
+        assert (await talk.mail()).code == 250
+        assert listener.connections == 1001
+        await talk.close()
+        for other in idle:
+            await other.close()
+    assert len(intake.taken) == 1
+
+
 # Limits
 
 
