@@ -19,7 +19,7 @@ from senderproxy import __version__
 from senderproxy.accounts.keeper import VaultAccounts
 from senderproxy.accounts.seen import note_generation
 from senderproxy.clock import Clock, SystemClock
-from senderproxy.config.model import Config, ListenerSettings
+from senderproxy.config.model import Config, ListenerSettings, LogSettings
 from senderproxy.control.process import keep_to_itself
 from senderproxy.control.protocol import Answer, Request
 from senderproxy.control.server import ControlServer
@@ -47,12 +47,14 @@ class Service:
         clock: Clock | None = None,
         notifier: Notifier | None = None,
         load: Callable[[], Config] | None = None,
+        set_up_log: Callable[[LogSettings], None] | None = None,
     ) -> None:
         self._config = config
         self._accounts = accounts
         self._clock = clock or SystemClock()
         self._notifier = notifier or Notifier(None, None)
         self._load = load
+        self._set_up_log = set_up_log
         self._courier = SmtpCourier(accounts, _patience(config), config.identity.hostname, self._clock)
         self._intake = PassThrough(accounts, self._courier, self._clock, _rules(config))
         self._listeners: list[Listener] = []
@@ -133,17 +135,16 @@ class Service:
                 "The vault and the control socket cannot change while the service runs.",
                 hint="Restart it: systemctl restart senderproxy",
             )
-        kept = {listener.settings: listener for listener in self._listeners} if _same_door(self._config, config) else {}
-        replaced = {
-            s.address: listener for s, listener in self._by_settings() if s not in kept or s not in config.listeners
-        }
+        standing = {listener.settings.address: listener for listener in self._listeners}
         opened: list[Listener] = []
         doors: list[Listener] = []
         try:
             for settings in config.listeners:
-                door = kept.get(settings)
-                if door is None:
-                    door = await self._open(config, settings, instead_of=replaced.get(settings.address))
+                door = standing.get(settings.address)
+                if door is not None and door.settings == settings and _same_door(self._config, config):
+                    door.renew_certificate()
+                else:
+                    door = await self._open(config, settings, instead_of=door)
                     opened.append(door)
                 doors.append(door)
         except BaseException:
@@ -154,15 +155,14 @@ class Service:
         grace = config.service.stop_seconds
         self._config, self._listeners = config, doors
         self._intake.rules = _rules(config)
-        self._courier.patience = _patience(config)
+        self._courier.patience, self._courier.hostname = _patience(config), config.identity.hostname
         self._courier.drop_stale()
+        if self._set_up_log is not None:
+            self._set_up_log(config.log)
         for listener in gone:
             task = asyncio.create_task(listener.stop(grace))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
-
-    def _by_settings(self) -> list[tuple[ListenerSettings, Listener]]:
-        return [(listener.settings, listener) for listener in self._listeners]
 
     async def _open(self, config: Config, settings: ListenerSettings, instead_of: Listener | None = None) -> Listener:
         listener = Listener(settings, config.clients, config.identity.hostname, self._intake, self._clock)
@@ -242,10 +242,14 @@ class Service:
 
 def run(config: Config, accounts: VaultAccounts, load: Callable[[], Config]) -> None:
     """Serve until told to stop: what `senderproxy run` does."""
-    set_up_logging(config.log.level, config.log.format, under_journald="JOURNAL_STREAM" in os.environ)
+    _set_up_log(config.log)
     keep_to_itself()
-    service = Service(config, accounts, notifier=Notifier.from_environment(), load=load)
+    service = Service(config, accounts, notifier=Notifier.from_environment(), load=load, set_up_log=_set_up_log)
     asyncio.run(service.run())
+
+
+def _set_up_log(settings: LogSettings) -> None:
+    set_up_logging(settings.level, settings.format, under_journald="JOURNAL_STREAM" in os.environ)
 
 
 def _rules(config: Config) -> Rules:

@@ -112,7 +112,7 @@ class SmtpCourier(Courier):
     def __init__(self, accounts: Accounts, patience: Patience, hostname: str, clock: Clock) -> None:
         self.patience = patience  # may be changed: holds for sessions opened from then on
         self._accounts = accounts
-        self._hostname = hostname
+        self.hostname = hostname
         self._clock = clock
         self._contexts = Contexts()
         self._desks: dict[str, _Desk] = {}
@@ -306,7 +306,7 @@ class SmtpCourier(Courier):
                 smarthost,
                 provider.mechanisms,
                 credential,
-                hostname=self._hostname,
+                hostname=self.hostname,
                 patience=self.patience,
                 contexts=self._contexts,
             )

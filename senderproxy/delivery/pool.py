@@ -77,7 +77,6 @@ class Pool:
         self._seats: dict[int, Loan] = {}
         self._waiters: deque[_Waiter] = deque()
         self._opening: asyncio.Task[None] | None = None
-        self._opening_key: Key | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._terms = Terms(1, None, 0.0)
@@ -205,7 +204,6 @@ class Pool:
                     self._lend(self._seats[number], head, warm=head.opened_since is None)
                     continue
                 case Open():
-                    self._opening_key = head.order.key
                     self._opening = asyncio.create_task(self._open(head.order))
                 case _:
                     pass
@@ -225,7 +223,7 @@ class Pool:
                 if not waiter.future.done():
                     waiter.future.set_exception(fault)
         finally:
-            self._opening = self._opening_key = None
+            self._opening = None
         if isinstance(result, Session):
             self._seat_new(result, order.key)
         elif isinstance(result, NotOpened):

@@ -72,8 +72,7 @@ class Listener:
         """Open the door, on a socket that was handed over if there is one. Raises ListenerError."""
         check_engine(self._handler)
         silence_engine()
-        if self.settings.tls != "none":
-            self._house.tls = _tls_context(self.settings)
+        self.renew_certificate()
         self._socket = sock or _bind(self.settings)
         try:
             self._bound = self._socket.getsockname()[:2]
@@ -102,6 +101,11 @@ class Listener:
             if not await house.quiet(_LAST_WORDS):
                 await self._turn_out()
         house.spill.remove()
+
+    def renew_certificate(self) -> None:
+        """Read the certificate and key again; new connections are shown them. Raises ListenerError; then as before."""
+        if self.settings.tls != "none":
+            self._house.tls = _tls_context(self.settings)
 
     def share_socket(self) -> socket.socket:
         """The socket once more, for the door that takes this one's place: no client finds the place empty."""

@@ -20,7 +20,6 @@ class DataReader:
         self._borrowed = 2
         self.faults: list[str] = []
         self.rest: bytes | None = None  # what came after the end; None while there is no end yet
-        self.wire_octets = 0
 
     def feed(self, block: bytes) -> bytes:
         """Take the next block; returns content that is certain by now."""
@@ -28,10 +27,8 @@ class DataReader:
         end = data.find(_END)
         if end >= 0:
             self.rest = data[end + len(_END) :]
-            self.wire_octets += len(block) - len(self.rest)
             self._carry = b""
             return self._release(data[: end + 2])
-        self.wire_octets += len(block)
         held = _longest_beginning_of_end(data)
         self._carry = data[len(data) - held :]
         return self._release(data[: len(data) - held])

@@ -118,11 +118,6 @@ def _read_parameters(words: list[str]) -> Mapping[str, str] | None:
     return parameters
 
 
-def is_address(text: str) -> bool:
-    """Whether this is one plain address."""
-    return _ADDRESS.fullmatch(text) is not None
-
-
 def parameters_offered(extensions: tuple[str, ...]) -> frozenset[str]:
     """The MAIL and RCPT parameters that belong to the extensions a server has named."""
     belonging = {

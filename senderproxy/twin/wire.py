@@ -83,10 +83,6 @@ class Wire(asyncio.Protocol):
         """How many octets have arrived that nobody has asked for yet."""
         return len(self._buffer)
 
-    @property
-    def is_gone(self) -> bool:
-        return self._ended.is_set()
-
     def begin_reading(self) -> None:
         """Let octets in."""
         if not self._reading and self._transport is not None and not self._ended.is_set():

@@ -110,11 +110,6 @@ class Dialogue:
         return self._transaction is not None
 
     @property
-    def declared_size(self) -> int | None:
-        """What SIZE= said."""
-        return self._transaction.mail.size if self._transaction else None
-
-    @property
     def can_log_in(self) -> bool:
         """AUTH is open to this client now: never where a password could be overheard."""
         return self.terms.auth and (self._secure or self.terms.auth_in_clear)

@@ -50,7 +50,6 @@ TOO_MANY_IDLE: Final = reply(421, "4.7.0", "Too many commands without a message;
 TOO_MANY_LOGINS: Final = reply(421, "4.7.0", "Too many refused logins; closing the connection")
 OTHER_PROTOCOL: Final = reply(421, "4.7.0", "This is a mail server; closing the connection")
 TOO_SLOW: Final = reply(421, "4.4.2", "The message comes in too slowly; closing the connection")
-ENDLESS: Final = reply(421, "4.3.2", "The message does not end; closing the connection")
 BROKEN_OFF: Final = reply(421, "4.3.0", "Something went wrong here; please try again later. Closing the connection")
 
 # Logging in.

@@ -1,9 +1,12 @@
 """The whole service as its users meet it: the real process, the real commands, the twin as the provider."""
 
 import asyncio
+import json
 import os
 import signal
 import smtplib
+import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +16,7 @@ from email.policy import SMTP
 from pathlib import Path
 
 import pytest
+import trustme
 
 from senderproxy.twin.phrases import Answer
 from senderproxy.twin.rules import Mailbox
@@ -118,6 +122,20 @@ stop_seconds = 5
         await self._reader
         assert not [line for line in self.log if "geheim-" in line]
         return code
+
+    async def reload(self) -> str:
+        """SIGHUP, and what the service says of the configuration it read."""
+        assert self.process is not None
+        before = len(self.log)
+        self.process.send_signal(signal.SIGHUP)
+        verdicts = ("configuration read again", "configuration refused, the old one stays in force")
+        async with asyncio.timeout(DEADLINE), self._news:
+            while True:
+                for line in self.log[before:]:
+                    for verdict in verdicts:
+                        if verdict in line:
+                            return verdict
+                await self._news.wait()
 
     async def wait_for_log(self, words: str) -> str:
         async with asyncio.timeout(DEADLINE), self._news:
@@ -227,16 +245,13 @@ async def test_an_account_taken_away_stops_sending_without_a_restart(tmp_path: P
 
 async def test_a_broken_configuration_changes_nothing_and_a_good_one_counts_at_once(tmp_path: Path) -> None:
     async with office(tmp_path) as place:
-        assert place.process is not None
         place.write_config('[routing]\ndefault_acount = "x"\n')
-        place.process.send_signal(signal.SIGHUP)
-        refused = await place.wait_for_log("configuration refused")
-        assert "default_account" in refused
+        assert await place.reload() == "configuration refused, the old one stays in force"
+        assert "default_account" in place.log[-1]
         assert (await place.send("anna@firma.example"))[0] == 250
         assert (await place.send("gast@elsewhere.example"))[0] == 550
         place.write_config('[routing]\ndefault_account = "anna@firma.example"\n')
-        place.process.send_signal(signal.SIGHUP)
-        await place.wait_for_log("configuration read again")
+        assert await place.reload() == "configuration read again"
         code, text = await place.send("gast@elsewhere.example")
         assert code == 550
         assert "anna@firma.example" in text  # found by default, but its provider takes its own senders only
@@ -321,3 +336,52 @@ async def test_an_older_vault_in_place_of_the_newer_one_is_said_loudly(tmp_path:
         place.log.clear()
         await place.start()
         await place.wait_for_log("older than the one used last")
+
+
+async def test_what_is_written_in_the_configuration_counts_after_a_reload(tmp_path: Path) -> None:
+    async with office(tmp_path) as place:
+        text = place.config.read_text().replace("proxy.firma.example", "neu.firma.example")
+        place.config.write_text(text + '[log]\nformat = "json"\n')
+        assert await place.reload() == "configuration read again"
+        assert json.loads(place.log[-1])["room"] == "app"
+        assert (await place.send("anna@firma.example"))[0] == 250
+        assert place.twin.sessions[-1].ehlo_names == ["neu.firma.example"]
+        assert b"by neu.firma.example" in place.twin.received[-1].content
+
+
+async def test_a_renewed_certificate_is_shown_after_a_reload_and_a_broken_one_is_not_taken(tmp_path: Path) -> None:
+    chain, key = tmp_path / "door.pem", tmp_path / "door.key"
+    authority = trustme.CA()
+
+    def renew() -> bytes:
+        issued = authority.issue_cert("localhost")
+        issued.cert_chain_pems[0].write_to_path(chain)
+        issued.private_key_pem.write_to_path(key)
+        return ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode())
+
+    def shown(port: int) -> bytes:
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        with (
+            socket.create_connection(("127.0.0.2", port), DEADLINE) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as secured,
+        ):
+            return secured.getpeercert(binary_form=True) or b""
+
+    first = renew()
+    async with office(tmp_path) as place:
+        listener = (
+            f'[[listeners]]\nname = "tls"\naddress = "127.0.0.2:0"\ntls = "implicit"\n'
+            f'certificate = "{chain}"\nkey = "{key}"\n'
+        )
+        place.write_config(listener + '[log]\nformat = "json"\n')
+        assert await place.reload() == "configuration read again"
+        status = json.loads((await place.command("status", "--json")).out)
+        port = int(next(door for door in status["listeners"] if door["name"] == "tls")["address"].rpartition(":")[2])
+        assert await asyncio.to_thread(shown, port) == first
+        second = renew()
+        assert await place.reload() == "configuration read again"
+        assert await asyncio.to_thread(shown, port) == second != first
+        key.write_text("no key any more")
+        assert await place.reload() == "configuration refused, the old one stays in force"
+        assert await asyncio.to_thread(shown, port) == second
