@@ -21,7 +21,6 @@ from senderproxy.delivery.replies import NotOpened, Trouble
 from senderproxy.delivery.reuse import Terms
 from senderproxy.delivery.session import Answered, Broken, Patience, Session, open_session
 from senderproxy.delivery.tls import Contexts
-from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.envelope import Envelope
@@ -215,10 +214,7 @@ class SmtpCourier(Courier):
 
     def status(self) -> list[AccountHealth]:
         """Every account, used or not, and how it does."""
-        try:
-            accounts = {account.id: account for account in self._accounts.directory().accounts}
-        except SenderproxyError:
-            accounts = {}
+        accounts = {account.id: account for account in self._accounts.directory().accounts}
         accounts |= {id_: desk.account for id_, desk in self._desks.items() if id_ not in accounts}
         return [self._status(account, self._desks.get(id_)) for id_, account in sorted(accounts.items())]
 
@@ -246,16 +242,13 @@ class SmtpCourier(Courier):
 
     def drop_stale(self) -> None:
         """Close idle sessions of accounts that are gone or have another secret by now; busy ones follow when done."""
-        try:
-            directory = self._accounts.directory()
-            for account_id, desk in list(self._desks.items()):
-                account = directory.by_id(account_id)
-                credential = self._accounts.credential(account) if account else None
-                desk.pool.retire(credential.version if credential else None)
-                if account is None and desk.pool.is_empty:
-                    del self._desks[account_id]
-        except SenderproxyError as fault:
-            event(_log, logging.WARNING, "accounts cannot be read, sessions kept", reason=fault.message)
+        directory = self._accounts.directory()
+        for account_id, desk in list(self._desks.items()):
+            account = directory.by_id(account_id)
+            credential = self._accounts.credential(account) if account else None
+            desk.pool.retire(credential.version if credential else None)
+            if account is None and desk.pool.is_empty:
+                del self._desks[account_id]
 
     async def close(self, grace: float) -> None:
         """Take nothing new, let what is under way finish within the grace, then cut it. No session is left."""
@@ -412,7 +405,7 @@ class SmtpCourier(Courier):
         )
         event(
             _log,
-            logging.INFO if counts[Delivered] == len(outcomes) else logging.WARNING,
+            logging.DEBUG if counts[Delivered] == len(outcomes) else logging.INFO,  # the relay tells it for people
             "upstream took it" if counts[Delivered] else "upstream did not take it",
             fault=None,
             **facts,

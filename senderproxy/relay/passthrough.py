@@ -10,7 +10,6 @@ import logging
 from dataclasses import replace
 
 from senderproxy.clock import Clock
-from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
 from senderproxy.mail.author import read_authors
 from senderproxy.mail.reply import Reply, reply
@@ -45,10 +44,7 @@ class PassThrough:
         header = submission.message.header
         if hop_count(header) > HOP_LIMIT:
             return Refusal(reply(554, "5.4.6", f"The message has passed more than {HOP_LIMIT} servers: a mail loop"))
-        try:
-            directory = self._accounts.directory()
-        except SenderproxyError as error:
-            return Refusal(reply(451, "4.3.5", f"The accounts cannot be read now: {error.message}", error.hint))
+        directory = self._accounts.directory()
         return decide(read_authors(header), submission.envelope, submission.client, directory, self.rules)
 
     async def _offer(self, submission: Submission, decision: Decision) -> Reply:

@@ -20,7 +20,7 @@ class Accounts(Protocol):
     def directory(self) -> AccountDirectory:
         """Who carries what. Notices by itself when the vault changed on disk; cheap, called for each message.
 
-        Raises senderproxy.errors.SenderproxyError where no vault could ever be opened.
+        Never raises: a vault that cannot be read leaves what was read before in force.
         """
         ...
 

@@ -632,7 +632,7 @@ async def test_status_tells_of_every_account_in_values_that_json_takes() -> None
 
 
 async def test_one_line_in_the_log_says_what_came_of_a_letter(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "senderproxy.delivery")
+    caplog.set_level(logging.DEBUG, "senderproxy.delivery")
     async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
         await o.send_one()
         lines = [record for record in caplog.records if record.getMessage() == "upstream took it"]
