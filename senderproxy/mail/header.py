@@ -1,17 +1,23 @@
-"""A header section: find fields, add one on top, leave every other byte as it was.
+"""A header section: find fields, edit the named ones, leave every other byte as it was.
 
-Promises: `HeaderSection(raw).raw == raw`, and an addition changes no byte of what was there (a DKIM signature made
-before us survives).
+Promises: `HeaderSection(raw).raw == raw`; an edit changes the field it names and no other byte (a DKIM signature made
+before us over other fields survives). No edit can bring in a second field, a line end or an octet outside ASCII.
 Leaves to others: what a field's value means (mail.author).
 RFC 5322 section 2.2.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 # A field name, blanks some old programs put before the colon, the value up to the first line end that no blank follows.
 _FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:((?>(?:[^\r\n]*+\r\n(?=[ \t]))*)[^\r\n]*+)(?:\r\n|\Z)", re.MULTILINE)
+
+
+_NAME: Final = re.compile(r"[!-9;-~]++")
+# One line or several, each of which begins with a blank and has something in it (RFC 5322 sections 2.2 and 2.2.3).
+_VALUE: Final = re.compile(rb"[\t -~]*+(?>(?:\r\n[\t ]++[!-~][\t -~]*+)*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,32 @@ class Field:
 
     name: str
     value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One change to one field.
+
+    `index` counts the section's fields from the top, from 0: that field gets the value, or goes where the value is
+    None. Without an index the field is new and comes below the others. The value is ASCII, without the blank after the
+    colon and the last line end; it may be folded. Raises ValueError for anything else.
+    """
+
+    name: str
+    value: bytes | None
+    index: int | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError("no field name")
+        if self.value is None and self.index is None:
+            raise ValueError("an edit without a field and without a value")
+        if self.value is not None and not _VALUE.fullmatch(self.value):
+            raise ValueError(f"no value for one {self.name} field")
+
+    def render(self) -> bytes:
+        """The field as it stands in the section; nothing where it goes."""
+        return b"" if self.value is None else self.name.encode("ascii") + b": " + self.value + b"\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +73,43 @@ class HeaderSection:
         """The fields, and what follows the last of them."""
         fields: list[Field] = []
         position = 0
-        while match := _FIELD.match(self.raw, position):
+        for match in self._matches():
             fields.append(Field(match.group(1).decode("ascii"), match.group(2)))
             position = match.end()
         return fields, self.raw[position:]
+
+    def edited(self, edits: Iterable[Edit]) -> "HeaderSection":
+        """The same section with these edits; all indexes count the fields as they are now.
+
+        Raises IndexError for a field that is not there, ValueError where one field is to be edited twice.
+        """
+        replaced: dict[int, Edit] = {}
+        added: list[Edit] = []
+        for edit in edits:
+            if edit.index is None:
+                added.append(edit)
+            elif replaced.setdefault(edit.index, edit) is not edit:
+                raise ValueError("two edits for one field")
+        if not replaced and not added:
+            return self
+        pieces: list[bytes] = []
+        position = 0
+        for index, match in enumerate(self._matches()):
+            found = replaced.pop(index, None)
+            pieces.append(self.raw[position : match.end()] if found is None else found.render())
+            position = match.end()
+        if replaced:
+            raise IndexError("no such field")
+        if added and pieces and pieces[-1] and not pieces[-1].endswith(b"\r\n"):
+            pieces.append(b"\r\n")
+        pieces += [edit.render() for edit in added]
+        return HeaderSection(b"".join(pieces) + self.raw[position:])
+
+    def _matches(self) -> Iterator[re.Match[bytes]]:
+        position = 0
+        while match := _FIELD.match(self.raw, position):
+            yield match
+            position = match.end()
 
     def values(self, name: str) -> list[bytes]:
         """The values of all fields of this name, whatever its case."""
