@@ -16,6 +16,8 @@ class Client:
     protocol: str  # SMTP, ESMTP, ESMTPS, ESMTPA or ESMTPSA (RFC 3848)
     user: str | None = None  # who logged in, if anybody
     senders: tuple[AddressPattern, ...] | None = None
+    forced_sender: Address | None = None  # what its listener sends everything as, whatever the client says
+    lenient: bool = False  # its listener takes what devices send, and has it mended
 
     def may_use(self, address: Address) -> bool:
         """True where this client may send as the address."""
