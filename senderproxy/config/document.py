@@ -28,6 +28,7 @@ _TAKES: Final[Mapping[object, str]] = {
     values.read_socket_path: "path",
     values.read_unlock: "text",
     values.read_hash: "hash",
+    values.read_mailbox: "mail address",
     values.read_pattern: "address or `@domain`",
     values.read_mechanism: "`PLAIN` or `LOGIN`",
     values.read_name: "name",

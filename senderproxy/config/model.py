@@ -27,6 +27,7 @@ from senderproxy.config.values import (
     HostName,
     IpNetwork,
     LoginName,
+    Mailbox,
     Mechanism,
     Name,
     Network,
@@ -128,6 +129,21 @@ class ListenerSettings(Section):
             description="SMTP AUTH. `optional`: whoever is outside `allow` must log in. `required`: everybody must, and"
             " must be inside `allow` as well.",
         )
+    )
+    sender: Mailbox | None = Field(
+        default=None,
+        description="Everything that is submitted here leaves with this address as its sender, whatever the device"
+        " itself says.",
+    )
+    lenient: Flag = Field(
+        default=False,
+        description="Take what scanners and other devices send although it is against the rules: addresses without"
+        " brackets, a greeting without a name, or none.",
+    )
+    old_tls: Flag = Field(
+        default=False,
+        description="Take TLS 1.0 and 1.1 with their ciphers, for devices that know nothing newer. They protect little:"
+        " give such devices a listener of their own.",
     )
     bare_lf: Annotated[Literal["normalize", "reject"], BeforeValidator(one_of("normalize", "reject"))] = Field(
         default="normalize",
@@ -427,6 +443,9 @@ def _listener_conflicts(at: Path, listener: ListenerSettings, users: bool) -> It
             yield Conflict(path, wrong, f'write {field} = "/etc/senderproxy/{field}.pem"', (path, tls))
         if listener.tls == "none" and value is not None:
             yield Conflict(path, "is named, but this listener speaks no TLS", 'write tls = "starttls"', (path, tls))
+    if listener.old_tls and listener.tls == "none":
+        path = (*at, "old_tls")
+        yield Conflict(path, 'is true, but tls is "none"', 'leave it out, or write tls = "starttls"', (path, tls))
     auth = (*at, "auth")
     if listener.auth != "off" and not users:
         wrong = f'is "{listener.auth}", but no client has a user name'

@@ -24,7 +24,14 @@ from typing import Annotated, Final, NoReturn, TypeAlias, TypeVar
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from senderproxy.mail.address import AddressError, AddressPattern, parse_domain, parse_pattern
+from senderproxy.mail.address import (
+    Address,
+    AddressError,
+    AddressPattern,
+    parse_address,
+    parse_domain,
+    parse_pattern,
+)
 from senderproxy.routing.provider import LoginForm, Security, SenderRule
 from senderproxy.routing.route import Source
 
@@ -222,6 +229,17 @@ def read_hash(value: object) -> str:
     return value
 
 
+def read_mailbox(value: object) -> Address:
+    """One mail address."""
+    if isinstance(value, Address):
+        return value
+    text = read_text(value)
+    try:
+        return parse_address(text)
+    except AddressError as error:
+        complain(str(error), 'write one address, like "scanner@firma.example"')
+
+
 def read_pattern(value: object) -> AddressPattern:
     """An address, or @domain."""
     if isinstance(value, AddressPattern):
@@ -344,6 +362,7 @@ FilePath = Annotated[str, BeforeValidator(read_path)]
 SocketPath = Annotated[str, BeforeValidator(read_socket_path)]
 Unlock = Annotated[str, BeforeValidator(read_unlock)]
 PasswordHash = Annotated[str, BeforeValidator(read_hash)]
+Mailbox = Annotated[Address, BeforeValidator(read_mailbox)]
 Pattern = Annotated[AddressPattern, BeforeValidator(read_pattern)]
 Mechanism = Annotated[str, BeforeValidator(read_mechanism)]
 Name = Annotated[str, BeforeValidator(read_name)]
