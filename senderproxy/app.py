@@ -253,7 +253,7 @@ def _set_up_log(settings: LogSettings) -> None:
 
 
 def _rules(config: Config) -> Rules:
-    return Rules(config.identity.hostname, config.provider_table(), config.routing_policy())
+    return Rules(config.identity.hostname, config.provider_table(), config.routing_policy(), config.senders.policy())
 
 
 def _patience(config: Config) -> Patience:

@@ -7,9 +7,10 @@ Leaves to others: the decision (relay.decision).
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import format_datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from senderproxy.cli.common import (
     EX_OK,
@@ -22,13 +23,17 @@ from senderproxy.cli.common import (
     show_json,
     typed_address,
 )
+from senderproxy.clock import Clock, SystemClock
+from senderproxy.config.model import Config
 from senderproxy.mail.address import NULL_PATH, AddressError, ReversePath, parse_address
-from senderproxy.mail.author import Authors, Mailbox, Unreadable, read_authors
+from senderproxy.mail.author import Authors, Unreadable, read_authors
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
-from senderproxy.relay.decision import Decision, Rules, decide
-from senderproxy.rewriting.plan import rule_in_words
+from senderproxy.relay.decision import Decision, Letter, Rules, decide
+from senderproxy.rewriting.draft import Draft
+from senderproxy.rewriting.plan import Discarding, rule_in_words
+from senderproxy.rewriting.stand_in import stand_in
 from senderproxy.routing.directory import AccountDirectory, Tier
 from senderproxy.routing.route import Candidate, Refusal, RoutingPolicy, list_candidates
 
@@ -41,6 +46,7 @@ def add_parser(verbs: Subparsers) -> None:
     verb = verbs.add_parser("explain", help="which account would carry an address or a message, and why")
     verb.add_argument("what", metavar="ADDRESS|FILE.eml", help="an address, a message in a file, or - for one on stdin")
     verb.add_argument("--reverse-path", metavar="ADDRESS", help="what MAIL FROM says (else the author); <> for none")
+    verb.add_argument("--listener", metavar="NAME", help="the listener at which it is submitted (else the first)")
     verb.add_argument("--json", action="store_true", help="for programs")
     verb.set_defaults(run=run)
 
@@ -60,26 +66,44 @@ class _Look:
 
 def run(chosen: argparse.Namespace) -> int:
     """0 where it would go out, 1 where it would be refused."""
-    authors = _authors(chosen.what)
-    path = _reverse_path(chosen.reverse_path, authors)
     config = read_config(chosen)
-    rules = Rules(config.identity.hostname, config.provider_table(), config.routing_policy())
+    rules = Rules(config.identity.hostname, config.provider_table(), config.routing_policy(), config.senders.policy())
+    client = replace(_ANYBODY, **_door(config, chosen.listener))
+    clock = SystemClock()
+    header = _header(chosen.what, clock)
+    authors = read_authors(header)
+    path = _reverse_path(chosen.reverse_path, authors)
     directory = open_accounts(config).directory()
-    verdict = decide(authors, Envelope(path, ()), _ANYBODY, directory, rules)
-    looks = _looks(authors, path, directory, rules.routing)
+    verdict = decide(Letter(header, Envelope(path, ()), client, "explain", clock.now()), directory, rules)
+    meant = stand_in(Draft(header), path, client, rules.senders.mapped)
+    looks = _looks(meant.authors, meant.reverse_path, directory, rules.routing)
     if chosen.json:
         show_json(_entry(looks, verdict))
     else:
-        _tell(authors, looks, verdict)
-    return EX_WRONG if isinstance(verdict, Refusal) else EX_OK
+        _tell(meant.authors, looks, verdict)
+    return EX_OK if isinstance(verdict, Decision) else EX_WRONG
 
 
 # ---- what is asked about ----
 
 
-def _authors(what: str) -> Authors | Unreadable:
+def _door(config: Config, name: str | None) -> dict[str, Any]:
+    """What the listener with this name does with senders; the first one, where none is named."""
+    doors = {listener.name: listener for listener in config.listeners}
+    if name is not None and name not in doors:
+        raise UsageError(f"There is no listener {name}; there are: {', '.join(doors)}.")
+    door = doors[name] if name is not None else config.listeners[0]
+    return {"forced_sender": door.sender, "lenient": door.lenient}
+
+
+def _header(what: str, clock: Clock) -> HeaderSection:
     if what != "-" and "@" in what and not Path(what).exists():
-        return Authors((Mailbox(typed_address(what), None),), None, ())
+        lines = (
+            f"From: {typed_address(what)}",
+            f"Date: {format_datetime(clock.now())}",
+            "Message-ID: <explain@localhost>",
+        )
+        return HeaderSection("".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii"))
     try:
         if what == "-":
             content = sys.stdin.buffer.read(_HEADER_LIMIT)
@@ -92,7 +116,7 @@ def _authors(what: str) -> Authors | Unreadable:
     # A file may have been saved with the line ends of this system; on the wire they are CRLF.
     content = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     header, blank, _ = content.partition(b"\r\n\r\n")
-    return read_authors(HeaderSection(header + blank))
+    return HeaderSection(header + blank)
 
 
 def _reverse_path(text: str | None, authors: Authors | Unreadable) -> ReversePath:
@@ -125,13 +149,14 @@ def _looks(
     return looks
 
 
-def _tell(authors: Authors | Unreadable, looks: list[_Look], verdict: Decision | Refusal) -> None:
+def _tell(authors: Authors | Unreadable, looks: list[_Look], verdict: Decision | Refusal | Discarding) -> None:
     if isinstance(authors, Authors):
         _line("author", ", ".join(str(mailbox.address) for mailbox in authors.from_) or "none in From")
     for look in looks:
         _line("looked up", str(look))
-    if isinstance(verdict, Refusal):
-        _line("refused", f"{verdict.reply.code} {verdict.reply.status or ''}".strip())
+    if not isinstance(verdict, Decision):
+        ends = "refused" if isinstance(verdict, Refusal) else "discarded"
+        _line(ends, f"{verdict.reply.code} {verdict.reply.status or ''}".strip())
         for words in verdict.reply.lines:
             _line("because", words)
         return
@@ -139,20 +164,24 @@ def _tell(authors: Authors | Unreadable, looks: list[_Look], verdict: Decision |
     _line("account", f"{route.account.id}, logs in as {route.account.login}")
     _line("chosen by", f"{route.source.value} {route.author}: {route.tier.words}")
     _line("provider", f"{route.provider.name} ({', '.join(str(host) for host in route.provider.smarthosts)})")
-    _line("its rule", rule_in_words(route))
-    _line("reverse-path", f"<{plan.envelope.reverse_path}>")
+    _line(
+        "reverse-path", f"{rule_in_words(route, route.provider.sender_rule)}; leaves as <{plan.envelope.reverse_path}>"
+    )
+    _line("From", f"{rule_in_words(route, route.provider.from_rule)}")
     for change in plan.changes:
-        _line("", f"instead of <{change.old}>: {change.reason}")
-    _line("From", "as it is")
-    for doubt in plan.doubts:
-        _line("doubtful", doubt)
+        _line("changed", f"{change.what}: {change.new or 'removed'}")
+        if change.old:
+            _line("", f"instead of {change.old}")
+        _line("", f"because {change.reason}")
+    if not plan.changes:
+        _line("changed", "nothing")
 
 
 def _line(name: str, text: str) -> None:
     print(f"{name:<{_WIDTH}} {text}")
 
 
-def _entry(looks: list[_Look], verdict: Decision | Refusal) -> dict[str, object]:
+def _entry(looks: list[_Look], verdict: Decision | Refusal | Discarding) -> dict[str, object]:
     entry: dict[str, object] = {
         "goes_out": isinstance(verdict, Decision),
         "looked_up": [
@@ -165,7 +194,7 @@ def _entry(looks: list[_Look], verdict: Decision | Refusal) -> dict[str, object]
             for look in looks
         ],
     }
-    if isinstance(verdict, Refusal):
+    if not isinstance(verdict, Decision):
         reply = verdict.reply
         return entry | {"code": reply.code, "status": str(reply.status or ""), "because": list(reply.lines)}
     route, plan = verdict.route, verdict.plan
@@ -178,7 +207,7 @@ def _entry(looks: list[_Look], verdict: Decision | Refusal) -> dict[str, object]
         "provider": route.provider.name,
         "smarthosts": [str(host) for host in route.provider.smarthosts],
         "sender_rule": route.provider.sender_rule.value,
+        "from_rule": route.provider.from_rule.value,
         "reverse_path": str(plan.envelope.reverse_path),
         "changes": [{"what": c.what, "old": c.old, "new": c.new, "reason": c.reason} for c in plan.changes],
-        "doubts": list(plan.doubts),
     }

@@ -23,14 +23,18 @@ from senderproxy.config.values import (
     Endpoint,
     FilePath,
     Flag,
+    ForeignWords,
     Host,
     HostName,
     IpNetwork,
     LoginName,
     Mailbox,
+    MapKey,
+    MapValue,
     Mechanism,
     Name,
     Network,
+    NullPathWords,
     PasswordHash,
     Pattern,
     Port,
@@ -45,11 +49,14 @@ from senderproxy.config.values import (
     seconds,
     shown,
     split_address,
+    split_choice,
     whole,
 )
+from senderproxy.mail.address import Address, AddressPattern, parse_pattern
 from senderproxy.routing.presets import IMPLICIT_TLS_PORT, PRESETS, STARTTLS_PORT
-from senderproxy.routing.provider import Limits, Provider, Security, Smarthost
+from senderproxy.routing.provider import Limits, NullPolicy, Provider, Security, Smarthost
 from senderproxy.routing.route import RoutingPolicy, Source
+from senderproxy.routing.senders import ForeignPolicy, SenderMap, SenderPolicy
 
 CONFLICTS: Final = "senderproxy_conflicts"  # the error type that carries Conflicts
 
@@ -195,6 +202,54 @@ class RoutingSettings(Section):
     )
 
 
+class SendersSettings(Section):
+    """Senders who have no mailbox: foreign authors of forwarded mail, bounces, programs and servers."""
+
+    foreign_author: ForeignWords = Field(
+        default="reject",
+        description="Mail whose From names nobody of this office, as redirects and mailing lists have: `reject` it,"
+        ' `rewrite` From to `"Alice Example via Firma"` (answers go to Alice), or `account ID`: the same,'
+        " carried by that account.",
+    )
+    bounce_account: AccountId | None = Field(
+        default=None,
+        description="Carries mail with an empty reverse-path whose author has no account (`postmaster@...`), and gets"
+        " what comes back of all such mail where the provider lets it.",
+    )
+    automatic_per_hour: Count = Field(
+        default=10, description="Bounces and automatic replies from one author to one recipient within an hour."
+    )
+    remove_bcc: Flag = Field(
+        default=False, description="Take Bcc fields out of what is relayed. Mail servers do that by themselves."
+    )
+    map: dict[MapKey, MapValue] = Field(
+        default={},
+        description='Foreign or local addresses, and own ones that stand for them: `"root@server.local" ='
+        ' "it@firma.example"`. `"@server.local"` stands for all of a domain; to `"@firma.example"` keeps what is before'
+        " the @.",
+    )
+
+    def policy(self) -> SenderPolicy:
+        """What routing and rewriting need to know."""
+        foreign, account = split_choice(ForeignPolicy, self.foreign_author)
+        exact: dict[str, Address] = {}
+        domains: dict[str, AddressPattern] = {}
+        for text, stands in self.map.items():
+            key = parse_pattern(text)
+            if key.local_part is None:
+                domains[key.domain] = stands
+            elif stands.local_part is not None:
+                exact[Address(key.local_part, key.domain).key] = Address(stands.local_part, stands.domain)
+        return SenderPolicy(
+            foreign=foreign,
+            foreign_account=account,
+            bounce_account=self.bounce_account,
+            automatic_per_hour=self.automatic_per_hour,
+            remove_bcc=self.remove_bcc,
+            mapped=SenderMap(exact, domains),
+        )
+
+
 _Limit: TypeAlias = Annotated[int, BeforeValidator(whole(0, 10_000_000))]
 
 
@@ -235,11 +290,19 @@ class ProviderSettings(Section):
         description="Whom it lets a mailbox name as the sender: `address` (one of the mailbox's own), `domain` (any of"
         " the mailbox's domain) or `any`.",
     )
-    holds_from: Flag | None = Field(
-        default=None, description="The From field is held to the same rule as the reverse-path."
+    from_rule: Rule | None = Field(
+        default=None,
+        description="The same for the From field; what it does not take is rewritten, or refused where the author is"
+        " foreign. Left out: as `sender_rule`.",
     )
     takes_null_reverse_path: Flag | None = Field(
         default=None, description="It takes mail with an empty reverse-path, as bounces and receipts have."
+    )
+    on_null_reverse_path: NullPathWords | None = Field(
+        default=None,
+        description="What becomes of such mail where it does not: `rewrite` (an own address takes its place),"
+        " `discard` (with a line in the log), `reject`, or `account ID` (that account carries it). Left out:"
+        " `rewrite`.",
     )
     connections: Annotated[int, BeforeValidator(whole(1, 100))] | None = Field(
         default=None, description="Connections at once, for one account."
@@ -268,9 +331,13 @@ class ProviderSettings(Section):
         base = PRESETS[self.base(name)]
         changed: dict[str, Any] = {
             field: value
-            for field in ("mechanisms", "login_form", "sender_rule", "holds_from", "takes_null_reverse_path")
+            for field in ("mechanisms", "login_form", "sender_rule", "from_rule", "takes_null_reverse_path")
             if (value := getattr(self, field)) is not None
         }
+        if self.sender_rule is not None and self.from_rule is None:
+            changed["from_rule"] = self.sender_rule
+        if self.on_null_reverse_path is not None:
+            changed["null_policy"], changed["null_account"] = split_choice(NullPolicy, self.on_null_reverse_path)
         return replace(base, name=name, smarthosts=self._smarthosts(base), limits=self._limits(base.limits), **changed)
 
     def base(self, name: str) -> str:
@@ -379,6 +446,7 @@ class Config(Section):
     listeners: tuple[ListenerSettings, ...] = (ListenerSettings(),)
     clients: tuple[ClientSettings, ...] = ()
     routing: RoutingSettings = RoutingSettings()
+    senders: SendersSettings = SendersSettings()
     providers: dict[Name, ProviderSettings] = Field(default={})
     delivery: DeliverySettings = DeliverySettings()
     service: ServiceSettings = ServiceSettings()
@@ -413,6 +481,7 @@ SECTIONS: Final[Mapping[tuple[str, ...], type[Section]]] = MappingProxyType(
         ("listeners", "*"): ListenerSettings,
         ("clients", "*"): ClientSettings,
         ("routing",): RoutingSettings,
+        ("senders",): SendersSettings,
         ("providers", "*"): ProviderSettings,
         ("delivery",): DeliverySettings,
         ("service",): ServiceSettings,
@@ -430,8 +499,21 @@ def _conflicts(config: Config) -> Iterator[Conflict]:
         yield from _client_conflicts(("clients", index), client)
     yield from _clients_conflicts(config.clients)
     yield from _routing_conflicts(config.routing)
+    yield from _senders_conflicts(config.senders)
     for name, provider in config.providers.items():
         yield from _provider_conflicts(("providers", name), name, provider)
+
+
+def _senders_conflicts(senders: SendersSettings) -> Iterator[Conflict]:
+    for key, value in senders.map.items():
+        if value.local_part is None and not key.startswith("@"):
+            at: Path = ("senders", "map", key)
+            yield Conflict(
+                at,
+                "stands for one address, and names a whole domain",
+                "write the one address that stands for it",
+                (at,),
+            )
 
 
 def _listener_conflicts(at: Path, listener: ListenerSettings, users: bool) -> Iterator[Conflict]:

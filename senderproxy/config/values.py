@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from enum import Enum
 from ipaddress import (
     AddressValueError,
     IPv4Address,
@@ -40,6 +41,7 @@ COMPLAINT: Final = "senderproxy"  # the type that marks an error as one of ours
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 IpNetwork: TypeAlias = IPv4Network | IPv6Network
 T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
 
 _UNITS: Final[Mapping[str, int]] = {
     "": 1,
@@ -251,6 +253,35 @@ def read_pattern(value: object) -> AddressPattern:
         complain(str(error), 'write "anna@firma.example", or "@firma.example" for the whole domain')
 
 
+def read_map_key(value: object) -> str:
+    """An address, or @domain, in the spelling by which it is looked up."""
+    pattern = read_pattern(value)
+    return str(pattern).lower()
+
+
+def read_choice(*words: str) -> Callable[[object], str]:
+    """One of some words, or `account ID`."""
+
+    def read(value: object) -> str:
+        kind, _, account = value.strip().partition(" ") if isinstance(value, str) else ("", "", "")
+        if kind.lower() == "account":
+            if not account.strip():
+                complain(f"{shown(value)} does not say which account", 'write it like "account anna"')
+            return f"account {read_account(account.strip())}"
+        if isinstance(value, str) and value.lower() in words:
+            return value.lower()
+        complain(f"{shown(value)} is not known", f'write {listed(list(words))}, or "account ID"')
+
+    read.__doc__ = f"{', '.join(f'`{word}`' for word in words)} or `account ID`"
+    return read
+
+
+def split_choice(policies: type[E], words: str) -> tuple[E, str | None]:
+    """What read_choice read: the policy, and the account it names."""
+    kind, _, account = words.partition(" ")
+    return policies(kind), account or None
+
+
 def read_mechanism(value: object) -> str:
     """A SASL mechanism that we speak."""
     name = read_text(value).upper()
@@ -374,3 +405,7 @@ CandidateSource = Annotated[Source, BeforeValidator(_enum({source.value: source 
 TlsMode = Annotated[Security, BeforeValidator(_enum({mode.value: mode for mode in Security}))]
 Rule = Annotated[SenderRule, BeforeValidator(_enum({rule.value: rule for rule in SenderRule}))]
 LoginName = Annotated[LoginForm, BeforeValidator(_enum({form.value: form for form in LoginForm}))]
+NullPathWords = Annotated[str, BeforeValidator(read_choice("rewrite", "discard", "reject"))]
+ForeignWords = Annotated[str, BeforeValidator(read_choice("reject", "rewrite"))]
+MapKey = Annotated[str, BeforeValidator(read_map_key)]
+MapValue = Annotated[AddressPattern, BeforeValidator(read_pattern)]

@@ -6,7 +6,7 @@ RFC 2047.
 """
 
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_qp
 from typing import Final
@@ -60,3 +60,29 @@ def _presentable(text: str) -> str | None:
     """`isprintable` is false for controls, and for the characters that change the direction of writing."""
     printable = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(printable.split())[:_SHOWN] or None
+
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_OCTETS_IN_WORD: Final = 45  # base64 of so many is 60 characters: with its frame an encoded word stays below 75
+
+
+def encode_phrase(name: str) -> bytes:
+    """A display name as it stands before an address: words, a quoted string, or encoded words, folded.
+
+    One phrase whatever the name holds: no control characters, ASCII only. RFC 5322 section 3.2.5, RFC 2047 section 5.
+    """
+    shown = _presentable(name) or ""
+    if shown.isascii() and len(shown) <= _SHOWN and "=?" not in shown:
+        if _PLAIN.fullmatch(shown):
+            return shown.encode("ascii")
+        escaped = shown.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'.encode("ascii")
+    words: list[bytes] = []
+    octets = b""
+    for character in shown:
+        more = character.encode("utf-8")
+        if len(octets) + len(more) > _OCTETS_IN_WORD:
+            words.append(octets)
+            octets = b""
+        octets += more
+    return b"\r\n ".join(b"=?utf-8?b?" + b64encode(word) + b"?=" for word in (*words, octets))

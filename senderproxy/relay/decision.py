@@ -6,17 +6,30 @@ for which the account was chosen.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
-from senderproxy.mail.address import Address, ReversePath
+from senderproxy.mail.address import Address
 from senderproxy.mail.author import Authors, Unreadable
 from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
-from senderproxy.rewriting.plan import RewritePlan, plan_rewrite
+from senderproxy.rewriting.draft import Draft
+from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, Terms, plan_rewrite
+from senderproxy.rewriting.stand_in import Meant, stand_in
 from senderproxy.routing.directory import AccountDirectory, Tier
-from senderproxy.routing.provider import Provider
-from senderproxy.routing.route import Refusal, Route, RoutingPolicy, choose_route, refuse_unreadable
+from senderproxy.routing.provider import NullPolicy, Provider
+from senderproxy.routing.route import (
+    Refusal,
+    Route,
+    RoutingPolicy,
+    choose_route,
+    list_candidates,
+    name_route,
+    refuse_unreadable,
+)
+from senderproxy.routing.senders import ForeignPolicy, SenderPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +39,18 @@ class Rules:
     hostname: str
     providers: Mapping[str, Provider]
     routing: RoutingPolicy
+    senders: SenderPolicy = field(default_factory=SenderPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What is decided about: a message's header, its envelope, its id, who submits it, and when."""
+
+    header: HeaderSection
+    envelope: Envelope
+    client: Client
+    id: str
+    now: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +61,72 @@ class Decision:
     plan: RewritePlan
 
 
-def decide(
-    authors: Authors | Unreadable, envelope: Envelope, client: Client, directory: AccountDirectory, rules: Rules
-) -> Decision | Refusal:
+def decide(letter: Letter, directory: AccountDirectory, rules: Rules) -> Decision | Refusal | Discarding:
     """The whole decision about one message, or the reply its client gets."""
-    if isinstance(authors, Unreadable):
-        return refuse_unreadable(authors)
-    route = choose_route(authors, envelope.reverse_path, directory, rules.providers, rules.routing)
+    if rules.hostname.encode() in (value.strip() for value in letter.header.values(LOOP_MARK)):
+        return Refusal(reply(554, "5.4.6", "A mail loop: this automatic message has left through here before."))
+    meant = stand_in(Draft(letter.header), letter.envelope.reverse_path, letter.client, rules.senders.mapped)
+    if isinstance(meant.authors, Unreadable):
+        return refuse_unreadable(meant.authors)
+    route = _route(meant, meant.authors, directory, rules)
     if isinstance(route, Refusal):
         return route
-    for address in _used(authors, envelope.reverse_path, route):
-        if not client.may_use(address):
+    for address in _used(meant, meant.authors, route):
+        if not letter.client.may_use(address):
             return Refusal(
                 reply(
                     550,
                     "5.7.1",
-                    f"{client} may not send as {address}.",
+                    f"{letter.client} may not send as {address}.",
                     "The senders it may use are listed under [[clients]] in the configuration.",
                 )
             )
-    plan = plan_rewrite(route, authors, envelope)
-    return plan if isinstance(plan, Refusal) else Decision(route, plan)
+    bounce = directory.by_id(rules.senders.bounce_account) if rules.senders.bounce_account else None
+    terms = Terms(
+        policy=rules.senders,
+        hostname=rules.hostname,
+        now=letter.now,
+        message_id=f"<{letter.id}@{rules.hostname}>",
+        bounces_to=bounce.address if bounce else None,
+    )
+    envelope = replace(letter.envelope, reverse_path=meant.reverse_path)
+    plan = plan_rewrite(route, meant.authors, envelope, meant.draft, terms)
+    if not isinstance(plan, RewritePlan):
+        return plan
+    return Decision(route, replace(plan, changes=(*meant.path_changes, *plan.changes)))
 
 
-def _used(authors: Authors, reverse_path: ReversePath, route: Route) -> Iterator[Address]:
-    if isinstance(reverse_path, Address):
-        yield reverse_path
+def _route(meant: Meant, authors: Authors, directory: AccountDirectory, rules: Rules) -> Route | Refusal:
+    """The author's account, or the one that the configuration names for mail of this kind."""
+    senders, providers = rules.senders, rules.providers
+    candidates = list(list_candidates(authors, meant.reverse_path, rules.routing))
+    route = choose_route(authors, meant.reverse_path, directory, providers, rules.routing)
+    has_account = isinstance(route, Route) and route.tier is not Tier.DEFAULT
+    is_null = not isinstance(meant.reverse_path, Address)
+    if is_null and not has_account and senders.bounce_account is not None:
+        return name_route(senders.bounce_account, "senders.bounce_account", candidates, directory, providers)
+    if not is_null and senders.foreign is ForeignPolicy.ACCOUNT and _is_foreign(authors, directory):
+        assert senders.foreign_account is not None
+        return name_route(senders.foreign_account, "senders.foreign_author", candidates, directory, providers)
+    if isinstance(route, Refusal):
+        return route
+    provider = route.provider
+    if is_null and not provider.takes_null_reverse_path and provider.null_policy is NullPolicy.ACCOUNT:
+        assert provider.null_account is not None
+        setting = f"providers.{provider.name}.on_null_reverse_path"
+        return name_route(provider.null_account, setting, candidates, directory, providers)
+    return route
+
+
+def _is_foreign(authors: Authors, directory: AccountDirectory) -> bool:
+    """Nobody who is named in From has an account."""
+    tiers = (Tier.EXACT, Tier.UNTAGGED, Tier.DOMAIN)
+    return bool(authors.from_) and not any(directory.find(m.address, tier) for m in authors.from_ for tier in tiers)
+
+
+def _used(meant: Meant, authors: Authors, route: Route) -> Iterator[Address]:
+    if isinstance(meant.reverse_path, Address):
+        yield meant.reverse_path
     for mailbox in authors.from_:
         yield mailbox.address
-    yield route.account.address if route.tier is Tier.DEFAULT else route.author
+    yield route.account.address if route.tier in (Tier.DEFAULT, Tier.NAMED) else route.author

@@ -11,12 +11,14 @@ from dataclasses import replace
 
 from senderproxy.clock import Clock
 from senderproxy.log import event
-from senderproxy.mail.author import read_authors
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.decision import Decision, Rules, decide
+from senderproxy.relay.decision import Decision, Letter, Rules, decide
+from senderproxy.relay.loop_guard import LoopGuard, is_automatic
 from senderproxy.relay.ports import Accounts, Courier
 from senderproxy.relay.verdict import conclude
+from senderproxy.rewriting.apply import carry_out
+from senderproxy.rewriting.plan import Discarding
 from senderproxy.rewriting.trace import HOP_LIMIT, hop_count, stamp
 from senderproxy.routing.route import Refusal
 
@@ -31,35 +33,45 @@ class PassThrough:
         self._courier = courier
         self._clock = clock
         self.rules = rules
+        self._loop_guard = LoopGuard()
 
     async def accept(self, submission: Submission) -> Reply:
         """Route, stamp and offer the message upstream; the reply is the client's answer to its final dot."""
         started = self._clock.monotonic()
         decision = self._decide(submission)
-        answer = decision.reply if isinstance(decision, Refusal) else await self._offer(submission, decision)
+        answer = await self._offer(submission, decision) if isinstance(decision, Decision) else decision.reply
         self._report(submission, decision, answer, self._clock.monotonic() - started)
         return answer
 
-    def _decide(self, submission: Submission) -> Decision | Refusal:
+    def _decide(self, submission: Submission) -> Decision | Refusal | Discarding:
         header = submission.message.header
         if hop_count(header) > HOP_LIMIT:
             return Refusal(reply(554, "5.4.6", f"The message has passed more than {HOP_LIMIT} servers: a mail loop"))
-        directory = self._accounts.directory()
-        return decide(read_authors(header), submission.envelope, submission.client, directory, self.rules)
+        letter = Letter(header, submission.envelope, submission.client, submission.id, self._clock.now())
+        decision = decide(letter, self._accounts.directory(), self.rules)
+        if isinstance(decision, Decision) and is_automatic(submission.envelope.reverse_path, header):
+            limit = self.rules.senders.automatic_per_hour
+            author, recipients = decision.route.author, submission.envelope.recipients
+            if refusal := self._loop_guard.objection(author, recipients, limit, self._clock.monotonic()):
+                return Refusal(refusal)
+        return decision
 
     async def _offer(self, submission: Submission, decision: Decision) -> Reply:
+        message = carry_out(decision.plan, submission.message)
         header = stamp(
-            submission.message.header,
+            message.header,
             submission.client,
             by=self.rules.hostname,
             message_id=submission.id,
             now=self._clock.now(),
         )
-        message = replace(submission.message, header=header)
-        outcomes = await self._courier.deliver(decision.route, decision.plan.envelope, message, tag=submission.id)
+        stamped = replace(message, header=header)
+        outcomes = await self._courier.deliver(decision.route, decision.plan.envelope, stamped, tag=submission.id)
         return conclude(outcomes, submission.id)
 
-    def _report(self, submission: Submission, decision: Decision | Refusal, answer: Reply, seconds: float) -> None:
+    def _report(
+        self, submission: Submission, decision: Decision | Refusal | Discarding, answer: Reply, seconds: float
+    ) -> None:
         """One line per message: who, as whom, to how many, and what came of it."""
         envelope = submission.envelope
         facts: dict[str, object] = {
@@ -78,6 +90,13 @@ class PassThrough:
                 "account": route.account.id,
                 "chosen_by": f"{route.source.value}, {route.tier.words}",
             }
-            facts |= {f"changed_{change.what.replace('-', '_')}": change.new for change in decision.plan.changes}
+            facts |= {_fact_of(change.what): change.new or "(removed)" for change in decision.plan.changes}
+        if isinstance(decision, Discarding):
+            event(_log, logging.WARNING, "discarded", fault=None, **facts)
+            return
         words = "delivered" if answer.is_positive else "deferred" if answer.is_transient else "refused"
         event(_log, logging.INFO if answer.is_positive else logging.WARNING, words, fault=None, **facts)
+
+
+def _fact_of(what: str) -> str:
+    return f"changed_{what.lower().replace('-', '_')}"

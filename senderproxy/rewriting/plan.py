@@ -1,87 +1,93 @@
-"""plan_rewrite: what is changed so that the provider takes the message, and why.
+"""plan_rewrite: what is changed so that the provider takes the message, and why. PURE.
 
-Promises: same inputs, same plan. A message whose reverse-path the provider takes has an empty plan, and leaves as it
-came. A plan names the reason of each change, and what the provider will probably not like although we leave it alone.
-Leaves to others: whose account it is (routing.route), what the upstream really says (delivery).
+Promises: same inputs, same plan. What leaves by a plan satisfies the provider's sender rule for the reverse-path, its
+rule for From, and has no null reverse-path where it takes none; else the message is refused or discarded, with the
+reason. Where nothing has to change the plan is empty and the message leaves byte for byte as it came. A plan for what a
+plan has left is empty.
+Leaves to others: whose account it is (routing.route), the edits themselves (rewriting.apply), what the upstream says
+(delivery).
 """
 
 from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
 
-from senderproxy.mail.address import Address
-from senderproxy.mail.author import Authors
+from senderproxy.mail.address import Address, AddressPattern, ReversePath
+from senderproxy.mail.author import Authors, Mailbox
 from senderproxy.mail.envelope import Envelope
-from senderproxy.mail.reply import reply
+from senderproxy.mail.header import Edit
+from senderproxy.mail.reply import Reply, reply
+from senderproxy.rewriting.draft import Change, Draft, in_words
+from senderproxy.rewriting.repair import RepairContext, find_repairs
+from senderproxy.routing.account import Account
 from senderproxy.routing.directory import Tier
-from senderproxy.routing.provider import SenderRule
+from senderproxy.routing.provider import NullPolicy, SenderRule
 from senderproxy.routing.route import Refusal, Route
+from senderproxy.routing.senders import ForeignPolicy, SenderPolicy
+
+LOOP_MARK: Final = "X-Senderproxy-Loop"  # on automatic mail that got a reverse-path: the host that gave it one
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One thing that is changed, and the reason in a sentence."""
+class Terms:
+    """What a plan depends on beside the message and its route."""
 
-    what: str
-    old: str
-    new: str
-    reason: str
+    policy: SenderPolicy
+    hostname: str
+    now: datetime
+    message_id: str  # with its angle brackets, for a message that has none
+    bounces_to: Address | None = None  # the bounce account's address
 
 
 @dataclass(frozen=True, slots=True)
 class RewritePlan:
-    """The envelope that leaves; what differs from the one that came; what is left alone with a doubt."""
+    """The envelope that leaves, the edits of the header in rounds, and what they are for."""
 
     envelope: Envelope
+    rounds: tuple[tuple[Edit, ...], ...] = ()
     changes: tuple[Change, ...] = ()
-    doubts: tuple[str, ...] = ()
 
 
-def plan_rewrite(route: Route, authors: Authors, envelope: Envelope) -> RewritePlan | Refusal:
-    """Fit the message to its provider's sender rule, or refuse an author who is not of this office.
+@dataclass(frozen=True, slots=True)
+class Discarding:
+    """The message is taken from its client and dropped, because the configuration says so."""
 
-    The reverse-path is where bounces go. Where it is foreign and the author is the account's own, the account's own
-    address takes its place: the bounce comes back to the one who wrote. The From field is never touched.
-    """
-    foreign = [m.address for m in authors.from_ if not _is_own(route, m.address)]
-    if foreign and len(foreign) == len(authors.from_) and route.provider.holds_from:
-        return Refusal(
-            reply(
-                550,
-                "5.7.1",
-                f"The From field names {foreign[0]}, whom account {route.account.id} does not carry, and"
-                f" {route.provider.name} takes only senders of the account.",
-                f"If it may send as {foreign[0]}: senderproxy account edit {route.account.id} --also {foreign[0]}",
-            )
-        )
-    doubts = tuple(_doubt(route, "From", m.address) for m in authors.from_ if not rule_takes(route, m.address))
-    path = envelope.reverse_path
-    if not isinstance(path, Address):
-        if not route.provider.takes_null_reverse_path:
-            doubts += (f"the reverse-path is empty, which {route.provider.name} is known to refuse",)
-        return RewritePlan(envelope, doubts=doubts)
-    if rule_takes(route, path):
-        return RewritePlan(envelope, doubts=doubts)
-    if _is_own(route, path):
-        return RewritePlan(envelope, doubts=(*doubts, _doubt(route, "the reverse-path", path)))
-    own = route.account.address
-    reason = f"{rule_in_words(route)}; bounces go to the account's own address"
-    change = Change("reverse-path", str(path), str(own), reason)
-    return RewritePlan(replace(envelope, reverse_path=own), (change,), doubts)
+    reply: Reply
 
 
-def rule_takes(route: Route, address: Address) -> bool:
-    """True where the provider lets the route's account name the address as a sender."""
-    match route.provider.sender_rule:
+def plan_rewrite(
+    route: Route, authors: Authors, envelope: Envelope, draft: Draft, terms: Terms
+) -> RewritePlan | Refusal | Discarding:
+    """Fit the message to its provider: the reverse-path, From, and what a header must look like."""
+    if ends := _null_path_ends(route, envelope.reverse_path):
+        return ends
+    fitted = _fit_from(route, authors, draft, terms.policy)
+    if isinstance(fitted, Refusal):
+        return fitted
+    path, changes = _fit_reverse_path(route, envelope.reverse_path, terms)
+    if path != envelope.reverse_path and not isinstance(envelope.reverse_path, Address):
+        fitted = _marked_as_automatic(fitted, terms.hostname)
+    author = route.author if takes(route, route.provider.from_rule, route.author) else route.account.address
+    context = RepairContext(terms.now, terms.message_id, author, terms.policy.remove_bcc)
+    repairs = find_repairs(fitted.header, context)
+    fitted = fitted.revised([repair.edit for repair in repairs], [repair.change for repair in repairs])
+    return RewritePlan(replace(envelope, reverse_path=path), fitted.rounds, (*changes, *fitted.changes))
+
+
+def takes(route: Route, rule: SenderRule, address: Address) -> bool:
+    """True where a rule of the provider lets the route's account name the address."""
+    match rule:
         case SenderRule.ANY:
             return True
         case SenderRule.DOMAIN:
             return address.domain == route.account.address.domain
         case SenderRule.ADDRESS:
-            return any(p.local_part is not None and p.matches(address) for p in route.account.carries)
+            return _carries(route.account, address)
 
 
-def rule_in_words(route: Route) -> str:
-    """The provider's sender rule as a sentence."""
-    match route.provider.sender_rule:
+def rule_in_words(route: Route, rule: SenderRule) -> str:
+    """A provider's rule as a sentence."""
+    match rule:
         case SenderRule.ANY:
             return f"{route.provider.name} takes any sender"
         case SenderRule.DOMAIN:
@@ -90,11 +96,123 @@ def rule_in_words(route: Route) -> str:
             return f"{route.provider.name} takes the account's own addresses only"
 
 
+# ---- the reverse-path ----
+
+
+def _null_path_ends(route: Route, path: ReversePath) -> Refusal | Discarding | None:
+    """The answer where a null reverse-path goes no further."""
+    provider = route.provider
+    if isinstance(path, Address) or provider.takes_null_reverse_path:
+        return None
+    match provider.null_policy:
+        case NullPolicy.DISCARD:
+            return Discarding(reply(250, "2.0.0", f"Discarded: {provider.name} takes no null reverse-path"))
+        case NullPolicy.REJECT:
+            return Refusal(
+                reply(
+                    550,
+                    "5.7.1",
+                    f"{provider.name} takes no null reverse-path, and so no bounces and automatic replies.",
+                    f'To send them from the account\'s address: on_null_reverse_path = "rewrite" in'
+                    f" [providers.{provider.name}]",
+                )
+            )
+        case NullPolicy.REWRITE | NullPolicy.ACCOUNT:
+            return None
+
+
+def _fit_reverse_path(route: Route, path: ReversePath, terms: Terms) -> tuple[ReversePath, tuple[Change, ...]]:
+    """The reverse-path is where bounces go: an own address takes the place of one the provider would refuse."""
+    rule = route.provider.sender_rule
+    if isinstance(path, Address):
+        if takes(route, rule, path):
+            return path, ()
+        own = _own_for(route, rule, path)
+        reason = f"{rule_in_words(route, rule)}; bounces go to {own}"
+    else:
+        if route.provider.takes_null_reverse_path:
+            return path, ()
+        wanted = terms.bounces_to
+        own = wanted if wanted is not None and takes(route, rule, wanted) else route.account.address
+        reason = f"{route.provider.name} takes no null reverse-path; what comes back goes to {own}"
+    return own, (Change("reverse-path", str(path), str(own), reason),)
+
+
+def _marked_as_automatic(draft: Draft, hostname: str) -> Draft:
+    """Nobody can see any more that it must not be answered, so it is said in the header (RFC 3834 section 5)."""
+    reason = "it came with a null reverse-path: nobody shall answer it automatically"
+    draft = draft.adding("Auto-Submitted", "auto-replied", reason)
+    draft = draft.adding("X-Auto-Response-Suppress", "All", reason)
+    return draft.revised([Edit(LOOP_MARK, hostname.encode("ascii"))], [Change(LOOP_MARK, "", hostname, reason)])
+
+
+# ---- From ----
+
+
+def _fit_from(route: Route, authors: Authors, draft: Draft, policy: SenderPolicy) -> Draft | Refusal:
+    rule = route.provider.from_rule
+    unfit = [mailbox for mailbox in authors.from_ if not takes(route, rule, mailbox.address)]
+    if not unfit:
+        return draft
+    foreign = [mailbox for mailbox in unfit if not _is_own(route, mailbox.address)]
+    # What the office's own server says about a mail is the office's, whatever it calls itself.
+    if foreign and route.tier is not Tier.NAMED and policy.foreign is not ForeignPolicy.REWRITE:
+        return Refusal(_foreign(route, foreign[0].address))
+    author = unfit[0] if foreign == [] else foreign[0]
+    own = _own_for(route, rule, author.address)
+    name = author.display_name or author.address.local_part
+    if foreign and policy.foreign is not ForeignPolicy.REJECT:
+        name = f"{name} via {route.account.display_name or route.account.address.domain}"
+    reason = rule_in_words(route, rule)
+    written = draft
+    draft = draft.setting("From", [Mailbox(own, name)], reason)
+    answered = [mailbox for mailbox in authors.from_ if mailbox.address.key != own.key]
+    if answered and not draft.places("Reply-To"):
+        draft = draft.setting("Reply-To", answered, "answers go to whom the message is from")
+    if foreign and not written.places("X-Original-From"):
+        draft = draft.setting("X-Original-From", authors.from_, f"kept: it was from {in_words(author)}")
+    return draft
+
+
+def _foreign(route: Route, address: Address) -> Reply:
+    account = route.account.id
+    return reply(
+        550,
+        "5.7.1",
+        f"The From field names {address}, whom account {account} does not carry, and"
+        f" {rule_in_words(route, route.provider.from_rule)}.",
+        f"If it may send as {address}: senderproxy account edit {account} --also {address}",
+        'For redirected mail: foreign_author = "rewrite" under [senders] in the configuration.',
+    )
+
+
+# ---- whose address it is ----
+
+
+def _own_for(route: Route, rule: SenderRule, address: Address) -> Address:
+    """The account's address that stands for another: the one without its +tag, else the account's first."""
+    base = address.without_tag
+    return (
+        base
+        if base is not None and _carries(route.account, base) and takes(route, rule, base)
+        else (route.account.address)
+    )
+
+
 def _is_own(route: Route, address: Address) -> bool:
-    carried = any(pattern.matches(address) for pattern in route.account.carries)
-    chosen_for_it = address.key == route.author.key and route.tier is not Tier.DEFAULT
-    return carried or chosen_for_it or rule_takes(route, address)
+    """The account carries it, if only by its domain or without its +tag."""
+    if any(pattern.matches(address) for pattern in route.account.carries) or _carries(route.account, address):
+        return True
+    base = address.without_tag
+    return base is not None and _carries(route.account, base)
 
 
-def _doubt(route: Route, place: str, address: Address) -> str:
-    return f"{place} is {address}, but {rule_in_words(route)}"
+def _carries(account: Account, address: Address) -> bool:
+    """The address is one of those named one by one."""
+    if address.key == account.address.key:
+        return True
+    return any(_is_exact(pattern) and pattern.matches(address) for pattern in account.carries)
+
+
+def _is_exact(pattern: AddressPattern) -> bool:
+    return pattern.local_part is not None

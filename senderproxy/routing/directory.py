@@ -31,6 +31,7 @@ class Tier(Enum):
     UNTAGGED = "untagged"
     DOMAIN = "domain"
     DEFAULT = "default"
+    NAMED = "named"
 
     @property
     def words(self) -> str:
@@ -43,6 +44,7 @@ _WORDS: Final = {
     Tier.UNTAGGED: "the address without its +tag",
     Tier.DOMAIN: "the whole domain",
     Tier.DEFAULT: "the default account",
+    Tier.NAMED: "the account named for such mail in the configuration",
 }
 
 
@@ -74,7 +76,7 @@ class AccountDirectory:
         return self._by_id.get(account_id)
 
     def find(self, address: Address, tier: Tier) -> Account | None:
-        """The account whose entry fits the address in this tier. DEFAULT is a matter of policy: always None here."""
+        """The account whose entry fits the address in this tier. The last two are a matter of policy: None here."""
         match tier:
             case Tier.EXACT:
                 return self._addresses.get(address.key)
@@ -83,7 +85,7 @@ class AccountDirectory:
                 return None if base is None else self._addresses.get(base.key)
             case Tier.DOMAIN:
                 return self._domains.get(address.domain)
-            case Tier.DEFAULT:
+            case Tier.DEFAULT | Tier.NAMED:
                 return None
 
     def nearest(self, address: Address, n: int = 3) -> list[str]:

@@ -38,6 +38,7 @@ def _cautious(name: str, host: str, *ports: int, limits: Limits = _UNPUBLISHED) 
         name,
         smarthosts(host, *(ports or (IMPLICIT_TLS_PORT, STARTTLS_PORT))),
         sender_rule=SenderRule.ADDRESS,
+        from_rule=SenderRule.ADDRESS,
         limits=limits,
     )
 
@@ -55,6 +56,7 @@ _IONOS: Final = Provider(
     "ionos-de",
     smarthosts("smtp.ionos.de", IMPLICIT_TLS_PORT, STARTTLS_PORT),
     sender_rule=SenderRule.DOMAIN,
+    from_rule=SenderRule.DOMAIN,
     limits=Limits(connections=2, idle_seconds=30.0, recipients_per_message=200, messages_per_hour=400),
 )
 
@@ -116,7 +118,7 @@ _ALL: Final[Iterable[Provider]] = (
     ),
     # Any other server. Has no host of its own: the configuration names it. A Postfix, Plesk or mailcow host that checks
     # at all says `553 5.7.1 Sender address rejected: not owned by user ...`.
-    Provider("generic", (), sender_rule=SenderRule.ADDRESS, limits=_UNPUBLISHED),
+    Provider("generic", (), sender_rule=SenderRule.ADDRESS, from_rule=SenderRule.ADDRESS, limits=_UNPUBLISHED),
 )
 
 PRESETS: Final[Mapping[str, Provider]] = MappingProxyType({provider.name: provider for provider in _ALL})

@@ -9,11 +9,20 @@ from enum import Enum
 
 
 class SenderRule(Enum):
-    """Whom a provider lets an account name as the sender. Which places are held to it is a second field."""
+    """Whom a provider lets an account name as the sender; one for the reverse-path, one for the header From."""
 
     ANY = "any"
     DOMAIN = "domain"  # an address in the mailbox's own domain (IONOS since January 2024)
     ADDRESS = "address"  # one of the mailbox's own addresses
+
+
+class NullPolicy(Enum):
+    """What becomes of a null reverse-path (bounces, out-of-office, receipts) where the provider does not take it."""
+
+    REWRITE = "rewrite"  # an own address takes its place
+    DISCARD = "discard"  # taken from the client, and dropped with a line in the log
+    REJECT = "reject"
+    ACCOUNT = "account"  # another account carries it, at a provider that takes it
 
 
 class Security(Enum):
@@ -66,7 +75,9 @@ class Provider:
     smarthosts: tuple[Smarthost, ...]  # in order of preference; the next one where a connection cannot be made
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")  # the first that the server offers is tried, once
     login_form: LoginForm = LoginForm.ADDRESS
-    sender_rule: SenderRule = SenderRule.DOMAIN
-    holds_from: bool = True  # header From is held to the rule as well
+    sender_rule: SenderRule = SenderRule.DOMAIN  # of the reverse-path
+    from_rule: SenderRule = SenderRule.DOMAIN  # of the header From; DMARC alignment asks for it where no server does
     takes_null_reverse_path: bool = False
+    null_policy: NullPolicy = NullPolicy.REWRITE
+    null_account: str | None = None  # the account's id, for NullPolicy.ACCOUNT
     limits: Limits = Limits()

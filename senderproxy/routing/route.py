@@ -89,8 +89,23 @@ def choose_route(
         return Refusal(_no_account(candidates, directory))
     default = directory.by_id(policy.default_account)
     if default is None:
-        return Refusal(_no_default(policy.default_account))
+        return Refusal(_no_named(policy.default_account, "routing.default_account"))
     return _route(default, candidates[0], Tier.DEFAULT, providers)
+
+
+def name_route(
+    account_id: str,
+    setting: str,
+    candidates: Sequence[Candidate],
+    directory: AccountDirectory,
+    providers: Mapping[str, Provider],
+) -> Route | Refusal:
+    """The account that a setting names for mail of this kind, whoever wrote it; its own address where nobody did."""
+    account = directory.by_id(account_id)
+    if account is None:
+        return Refusal(_no_named(account_id, setting))
+    author = candidates[0] if candidates else Candidate(account.address, Source.FROM)
+    return _route(account, author, Tier.NAMED, providers)
 
 
 def list_candidates(authors: Authors, reverse_path: ReversePath, policy: RoutingPolicy) -> Iterator[Candidate]:
@@ -162,12 +177,12 @@ def _nobody_named(policy: RoutingPolicy) -> Reply:
     return reply(550, "5.6.0", f"This message names no author: there is no address in any of {places}.")
 
 
-def _no_default(account_id: str) -> Reply:
+def _no_named(account_id: str, setting: str) -> Reply:
     # 4xx: a slip in the configuration must not bounce the office's mail.
     return reply(
         451,
         "4.3.5",
-        f"The default account {account_id} does not exist. Mend routing.default_account in the configuration,"
+        f"The account {account_id} that {setting} names does not exist. Mend {setting} in the configuration,"
         f" or add it: senderproxy account add ADDRESS --id {account_id}",
     )
 

@@ -42,8 +42,8 @@ def test_a_message_in_a_file_is_explained_place_by_place(staffed: Office) -> Non
     assert "looked up      From chef@firma.example: no account" in ended.out
     assert "looked up      reverse-path bounces@elsewhere.example: no account" in ended.out
     assert "chosen by      Sender info@firma.example: the address itself" in ended.out
-    assert "reverse-path   <anna@firma.example>" in ended.out
-    assert "instead of <bounces@elsewhere.example>" in ended.out
+    assert "leaves as <anna@firma.example>" in ended.out
+    assert "instead of bounces@elsewhere.example" in ended.out
     assert "takes senders of the domain firma.example only" in ended.out
 
 
@@ -56,7 +56,26 @@ def test_a_message_comes_on_standard_input_and_its_body_is_no_matter(staffed: Of
 def test_an_out_of_office_note_says_what_the_provider_thinks_of_its_empty_path(staffed: Office) -> None:
     ended = staffed.type("explain", "anna@firma.example", "--reverse-path", "<>")
     assert ended.code == 0
-    assert "reverse-path is empty" in ended.out
+    assert "leaves as <anna@firma.example>" in ended.out
+    assert "takes no null reverse-path; what comes back goes to anna@firma.example" in ended.out
+    assert "changed        Auto-Submitted: auto-replied" in ended.out
+
+
+def test_a_letter_that_needs_nothing_says_so(staffed: Office) -> None:
+    ended = staffed.type("explain", "anna@firma.example")
+    assert "changed        nothing" in ended.out
+
+
+def test_what_a_device_sends_is_explained_as_its_listener_sees_it(staffed: Office) -> None:
+    config = staffed.config.read_text()
+    device = '[[listeners]]\nname = "device"\naddress = "127.0.0.1:0"\nsender = "info@firma.example"\nlenient = true\n'
+    staffed.config.write_text(config + device)
+    ended = staffed.type(
+        "explain", "-", "--listener", "device", stdin="From: KONICA @2. Etage <scan@printer.local>\n\n"
+    )
+    assert ended.code == 0
+    assert "chosen by      From info@firma.example" in ended.out
+    assert staffed.type("explain", "-", "--listener", "nowhere", stdin="From: a@b.example\n\n").code == 64
 
 
 def test_two_authors_of_which_nobody_can_say_who_it_was_are_refused(staffed: Office) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from senderproxy.config.example import render_config
 from senderproxy.config.load import load_config, read_settings
+from senderproxy.routing.provider import SenderRule
 
 
 def test_it_loads_and_says_what_was_asked_for(tmp_path: Path) -> None:
@@ -22,7 +23,7 @@ def test_it_loads_and_says_what_was_asked_for(tmp_path: Path) -> None:
         providers={
             "ionos-de": {},
             "web.de": {"messages_per_hour": 100, "preset": None},
-            "my-hoster": {"host": "smtp.hoster.example", "port": 587, "holds_from": False},
+            "my-hoster": {"host": "smtp.hoster.example", "port": 587, "from_rule": "any"},
         },
         control_socket="/srv/control.sock",
     )
@@ -34,7 +35,7 @@ def test_it_loads_and_says_what_was_asked_for(tmp_path: Path) -> None:
     assert [str(network) for network in config.listeners[0].allow] == ["192.168.1.0/24", "10.0.0.7/32"]
     assert set(config.providers) == {"web.de", "my-hoster"}, "what is built in needs no section"
     assert config.provider_table()["web.de"].limits.messages_per_hour == 100
-    assert not config.provider_table()["my-hoster"].holds_from
+    assert config.provider_table()["my-hoster"].from_rule is SenderRule.ANY
     assert config.service.control_socket == "/srv/control.sock"
     assert max(len(line) for line in text.splitlines()) <= 120
 

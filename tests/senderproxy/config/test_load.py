@@ -146,7 +146,7 @@ VAULT = '[vault]\nunlock = "passphrase"\n'
         (VAULT + '[providers]\n"web.de" = 1\n', 'line 4, providers."web.de": is no section; write [providers."web.de"] and the settings below it'),
         (VAULT + '[providers."a b"]\nhost = "h"\n', 'line 3, providers.a b: "a b" is no name; take letters, digits, ".", "_" and "-", at most 40'),
         ("identity = []\n" + VAULT, "line 1, identity: is no section; write [identity] and the settings below it"),
-        (VAULT + "[zzz]\n", "line 3, zzz: is no setting; there are identity, vault, listeners, clients, routing, providers, delivery, service, log"),
+        (VAULT + "[zzz]\n", "line 3, zzz: is no setting; there are identity, vault, listeners, clients, routing, senders, providers, delivery, service, log"),
         (VAULT + "[log]\nhost = 3\n", "line 4, log.host: is no setting; it belongs to [providers.NAME]"),
         (VAULT + "[log]\nbare_lf = 3\n", "line 4, log.bare_lf: is no setting; it belongs to [[listeners]]"),
         (VAULT + "[log]\nidle_seconds = 3\n", "line 4, log.idle_seconds: is no setting; it belongs to [[listeners]] or [providers.NAME]"),

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from senderproxy.config.model import SECTIONS, Config, ListenerSettings
 from senderproxy.routing.presets import PRESETS
-from senderproxy.routing.provider import Limits, LoginForm, Security, SenderRule, Smarthost
+from senderproxy.routing.provider import Limits, LoginForm, NullPolicy, Security, SenderRule, Smarthost
 from senderproxy.routing.route import RoutingPolicy, Source
 
 HASH = "scrypt$32768$8$1$c2FsdHNhbHRzYWx0c2FsdA$" + "A" * 43
@@ -92,7 +92,8 @@ def test_a_provider_of_ones_own_is_cautious_until_told_otherwise() -> None:
         Smarthost("smtp.hoster.example", 465, Security.IMPLICIT_TLS),
         Smarthost("smtp.hoster.example", 587, Security.STARTTLS),
     )
-    assert (hoster.sender_rule, hoster.holds_from, hoster.takes_null_reverse_path) == (SenderRule.ADDRESS, True, False)
+    assert hoster.sender_rule is hoster.from_rule is SenderRule.ADDRESS
+    assert (hoster.takes_null_reverse_path, hoster.null_policy) == (False, NullPolicy.REWRITE)
 
 
 def test_everything_about_a_provider_can_be_said() -> None:
@@ -104,8 +105,9 @@ def test_everything_about_a_provider_can_be_said() -> None:
         "mechanisms": ["login"],
         "login_form": "local-part",
         "sender_rule": "any",
-        "holds_from": False,
+        "from_rule": "domain",
         "takes_null_reverse_path": True,
+        "on_null_reverse_path": "account bounces",
         "connections": 4,
         "messages_per_connection": 10,
         "idle_seconds": 5,
@@ -119,7 +121,12 @@ def test_everything_about_a_provider_can_be_said() -> None:
     assert hoster.smarthosts == (Smarthost("smtp.hoster.example", 2465, Security.IMPLICIT_TLS, "/ca.pem"),)
     assert hoster.mechanisms == ("LOGIN",)
     assert hoster.login_form is LoginForm.LOCAL_PART
-    assert (hoster.sender_rule, hoster.holds_from, hoster.takes_null_reverse_path) == (SenderRule.ANY, False, True)
+    assert (hoster.sender_rule, hoster.from_rule, hoster.takes_null_reverse_path) == (
+        SenderRule.ANY,
+        SenderRule.DOMAIN,
+        True,
+    )
+    assert (hoster.null_policy, hoster.null_account) == (NullPolicy.ACCOUNT, "bounces")
     assert hoster.limits == Limits(4, 10, 5.0, 50, 100, 1000, 20_000_000)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from senderproxy.mail.header import Field, HeaderSection
+from senderproxy.mail.header import Edit, Field, HeaderSection
 
 LETTER = (
     b"Received: from scanner\r\n\tby mail.firma.example; Thu, 1 Jan 2026 08:00:00 +0100\r\n"
@@ -74,3 +74,42 @@ def test_a_very_long_section_is_read_in_linear_time(shape: bytes) -> None:
     began = time.process_time()
     HeaderSection(b"From:" + shape * 100_000).split()
     assert time.process_time() - began < 2
+
+
+def test_an_edit_changes_the_field_it_names_and_no_other_octet() -> None:
+    section = HeaderSection(b"A: 1\r\nSubject : old\r\n folded\r\nb:2\r\n\r\n")
+    assert section.edited([Edit("Subject", b"new", 1)]).raw == b"A: 1\r\nSubject: new\r\nb:2\r\n\r\n"
+    assert section.edited([Edit("Subject", None, 1)]).raw == b"A: 1\r\nb:2\r\n\r\n"
+    added = section.edited([Edit("C", b"x,\r\n y")]).raw
+    assert added == b"A: 1\r\nSubject : old\r\n folded\r\nb:2\r\nC: x,\r\n y\r\n\r\n"
+
+
+def test_no_edits_leave_the_section_itself() -> None:
+    section = HeaderSection(LETTER)
+    assert section.edited([]) is section
+
+
+@pytest.mark.parametrize("raw", [b"", b"A: 1", b"A: 1\r\n", b"\r\n", b"no field\r\n\r\n"])
+def test_a_new_field_is_read_whatever_the_section_was(raw: bytes) -> None:
+    assert HeaderSection(raw).edited([Edit("Date", b"x")]).values("Date") == [b" x"]
+
+
+@pytest.mark.parametrize(
+    "value", [b"a\r\nBcc: x@y.example", b"a\r\n", b"a\n b", b"a\r\n \r\n b", b"a\x00", "ä".encode(), b"a\r\n\r\nb"]
+)
+def test_no_edit_brings_in_a_line_of_its_own(value: bytes) -> None:
+    with pytest.raises(ValueError, match="no value"):
+        Edit("Subject", value)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:", "ä", "a\r\nb"])
+def test_no_edit_makes_a_name_that_is_none(name: str) -> None:
+    with pytest.raises(ValueError, match="no field name"):
+        Edit(name, b"x")
+
+
+def test_an_edit_of_a_field_that_is_not_there_is_a_fault() -> None:
+    with pytest.raises(IndexError):
+        HeaderSection(b"A: 1\r\n\r\n").edited([Edit("A", b"x", 1)])
+    with pytest.raises(ValueError, match="two edits"):
+        HeaderSection(b"A: 1\r\n\r\n").edited([Edit("A", b"x", 0), Edit("A", None, 0)])

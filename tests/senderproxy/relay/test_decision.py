@@ -1,12 +1,15 @@
 """Which client may send as whom: held to in three places."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from senderproxy.mail.address import NULL_PATH, parse_address, parse_pattern
-from senderproxy.mail.author import Authors, Mailbox, Unreadable
 from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
-from senderproxy.relay.decision import Decision, Rules, decide
+from senderproxy.relay.decision import Decision, Letter, Rules, decide
+from senderproxy.rewriting.plan import Discarding
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider, SenderRule
@@ -26,16 +29,16 @@ BY_DEFAULT = Rules("proxy", RULES.providers, RoutingPolicy(default_account="chef
 
 def _decide(
     author: str | None, path: str, allowed: tuple[str, ...] | None, *, sender: str | None = None, rules: Rules = RULES
-) -> Decision | Refusal:
+) -> Decision | Refusal | Discarding:
     senders = None if allowed is None else tuple(parse_pattern(text) for text in allowed)
     client = Client(host="192.168.1.9", name="pc", protocol="ESMTP", senders=senders)
-    authors = Authors(
-        (Mailbox(parse_address(author), None),) if author else (),
-        Mailbox(parse_address(sender), None) if sender else None,
-        (),
-    )
+    header = (f"From: {author}\r\n" if author else "") + (f"Sender: {sender}\r\n" if sender else "") + "\r\n"
     envelope = Envelope(parse_address(path) if path else NULL_PATH, (parse_address("kunde@customer.example"),))
-    return decide(authors, envelope, client, DIRECTORY, rules)
+    return decide(_letter(header, envelope, client), DIRECTORY, rules)
+
+
+def _letter(header: str, envelope: Envelope, client: Client) -> Letter:
+    return Letter(HeaderSection(header.encode()), envelope, client, "id", datetime(2026, 11, 24, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,7 @@ def test_the_default_account_is_not_a_way_around_the_list() -> None:
 def test_a_from_field_nobody_can_read_is_refused_and_not_guessed() -> None:
     client = Client(host="127.0.0.1", name="x", protocol="ESMTP")
     envelope = Envelope(parse_address(ANNA), (parse_address("kunde@customer.example"),))
-    refusal = decide(Unreadable("From", "there are two From fields"), envelope, client, DIRECTORY, RULES)
+    header = f"From: {ANNA}\r\nFrom: {BOSS}\r\n\r\n"
+    refusal = decide(_letter(header, envelope, client), DIRECTORY, RULES)
     assert isinstance(refusal, Refusal)
     assert str(refusal.reply.status) == "5.6.0"

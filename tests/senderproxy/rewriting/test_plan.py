@@ -1,76 +1,253 @@
 """What is changed so that the provider takes a message, and what is left alone."""
 
-import pytest
+from dataclasses import replace
+from datetime import UTC, datetime
 
-from senderproxy.mail.address import NULL_PATH, parse_address, parse_pattern
-from senderproxy.mail.author import Authors, Mailbox
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from senderproxy.mail.address import NULL_PATH, Address, parse_address, parse_pattern
+from senderproxy.mail.author import Authors, Unreadable, read_authors
 from senderproxy.mail.envelope import Envelope
-from senderproxy.rewriting.plan import RewritePlan, plan_rewrite
+from senderproxy.mail.header import HeaderSection
+from senderproxy.rewriting.apply import edit_header
+from senderproxy.rewriting.draft import Draft
+from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, Terms, plan_rewrite, takes
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import Tier
-from senderproxy.routing.provider import Provider, SenderRule
+from senderproxy.routing.provider import NullPolicy, Provider, SenderRule
 from senderproxy.routing.route import Refusal, Route, Source
+from senderproxy.routing.senders import ForeignPolicy, SenderPolicy
 
 OWN = "anna@firma.example"
 ALIAS = "info@firma.example"
+COLLEAGUE = "bert@firma.example"
 SECOND_DOMAIN = "anna@laden.example"
 STRANGER = "alice@elsewhere.example"
 ACCOUNT = Account(
-    "anna", OWN, "p", parse_address(OWN), tuple(parse_pattern(text) for text in (OWN, ALIAS, "@laden.example"))
+    "anna", OWN, "p", parse_address(OWN), tuple(parse_pattern(text) for text in (OWN, ALIAS, "@laden.example")), "Firma"
 )
+REST = "Date: Tue, 24 Nov 2026 10:00:00 +0100\r\nMessage-ID: <a@b.example>\r\nTo: kunde@customer.example\r\n\r\n"
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+REWRITE = SenderPolicy(foreign=ForeignPolicy.REWRITE)
+
+
+def _header(author: str | None, more: str = "") -> HeaderSection:
+    return HeaderSection(((f"From: {author}\r\n" if author else "") + more + REST).encode())
+
+
+def _route(rule: SenderRule, from_rule: SenderRule | None = None, tier: Tier = Tier.EXACT, **more: object) -> Route:
+    provider = Provider("p", (), sender_rule=rule, from_rule=from_rule or rule, **more)  # type: ignore[arg-type]
+    return Route(ACCOUNT, provider, parse_address(OWN), Source.FROM, tier)
 
 
 def _plan(
-    rule: SenderRule, author: str | None, path: str, *, holds_from: bool = True, tier: Tier = Tier.EXACT
-) -> RewritePlan | Refusal:
-    provider = Provider("p", (), sender_rule=rule, holds_from=holds_from)
-    authors = Authors((Mailbox(parse_address(author), None),) if author else (), None, ())
-    reverse_path = parse_address(path) if path else NULL_PATH
-    route = Route(ACCOUNT, provider, parse_address(author or OWN), Source.FROM, tier)
-    return plan_rewrite(route, authors, Envelope(reverse_path, (parse_address("kunde@customer.example"),)))
+    route: Route,
+    header: HeaderSection,
+    path: str,
+    policy: SenderPolicy | None = None,
+    bounces_to: Address | None = None,
+) -> RewritePlan | Refusal | Discarding:
+    authors = read_authors(header)
+    assert isinstance(authors, Authors)
+    envelope = Envelope(parse_address(path) if path else NULL_PATH, (parse_address("kunde@customer.example"),))
+    terms = Terms(policy or SenderPolicy(), "proxy.firma.example", NOW, "<new@proxy>", bounces_to)
+    return plan_rewrite(route, authors, envelope, Draft(header), terms)
+
+
+def _left(
+    route: Route, header: HeaderSection, path: str, policy: SenderPolicy | None = None
+) -> tuple[str, HeaderSection]:
+    """The reverse-path and the header that leave."""
+    plan = _plan(route, header, path, policy)
+    assert isinstance(plan, RewritePlan), plan
+    assert all(change.reason for change in plan.changes)
+    return str(plan.envelope.reverse_path), edit_header(plan, header)
 
 
 @pytest.mark.parametrize(
-    ("rule", "author", "path", "leaves", "doubts"),
+    ("rule", "author", "path"),
     [
-        (SenderRule.DOMAIN, OWN, OWN, OWN, 0),
-        (SenderRule.DOMAIN, ALIAS, ALIAS, ALIAS, 0),
-        (SenderRule.DOMAIN, "anna+shop@firma.example", OWN, OWN, 0),
-        (SenderRule.DOMAIN, OWN, STRANGER, OWN, 0),
-        (SenderRule.DOMAIN, SECOND_DOMAIN, SECOND_DOMAIN, SECOND_DOMAIN, 2),
-        (SenderRule.ADDRESS, OWN, OWN, OWN, 0),
-        (SenderRule.ADDRESS, ALIAS, ALIAS, ALIAS, 0),
-        (SenderRule.ADDRESS, OWN, "bounce@elsewhere.example", OWN, 0),
-        (SenderRule.ADDRESS, SECOND_DOMAIN, SECOND_DOMAIN, SECOND_DOMAIN, 2),
-        (SenderRule.ANY, OWN, STRANGER, STRANGER, 0),
-        (SenderRule.ANY, STRANGER, STRANGER, STRANGER, 0),
-        (SenderRule.DOMAIN, OWN, "", "", 1),
-        (SenderRule.DOMAIN, None, OWN, OWN, 0),
+        (SenderRule.DOMAIN, OWN, OWN),
+        (SenderRule.DOMAIN, ALIAS, ALIAS),
+        (SenderRule.DOMAIN, COLLEAGUE, COLLEAGUE),
+        (SenderRule.DOMAIN, "anna+shop@firma.example", "anna+shop@firma.example"),
+        (SenderRule.ADDRESS, OWN, OWN),
+        (SenderRule.ADDRESS, ALIAS, ALIAS),
+        (SenderRule.ANY, STRANGER, STRANGER),
     ],
 )
-def test_the_reverse_path_that_leaves(
-    rule: SenderRule, author: str | None, path: str, leaves: str, doubts: int
+def test_what_the_provider_takes_leaves_byte_for_byte(rule: SenderRule, author: str, path: str) -> None:
+    header = _header(author)
+    plan = _plan(_route(rule), header, path)
+    assert isinstance(plan, RewritePlan)
+    assert plan.changes == ()
+    assert plan.rounds == ()
+    assert str(plan.envelope.reverse_path) == path
+    assert edit_header(plan, header) is header
+
+
+@pytest.mark.parametrize(
+    ("rule", "author", "path", "left"),
+    [
+        (SenderRule.DOMAIN, OWN, STRANGER, OWN),
+        (SenderRule.ADDRESS, OWN, "bounce@elsewhere.example", OWN),
+        (SenderRule.ADDRESS, OWN, "info+list@firma.example", ALIAS),
+        (SenderRule.DOMAIN, OWN, SECOND_DOMAIN, OWN),
+        (SenderRule.DOMAIN, OWN, "", OWN),
+    ],
+)
+def test_a_reverse_path_the_provider_refuses_gives_way_to_an_own_one(
+    rule: SenderRule, author: str, path: str, left: str
 ) -> None:
-    plan = _plan(rule, author, path)
-    assert isinstance(plan, RewritePlan)
-    assert str(plan.envelope.reverse_path) == leaves
-    assert len(plan.changes) == (path != leaves)
-    assert len(plan.doubts) == doubts
+    assert _left(_route(rule), _header(author), path)[0] == left
 
 
-def test_every_change_says_why() -> None:
-    plan = _plan(SenderRule.DOMAIN, OWN, STRANGER)
-    assert isinstance(plan, RewritePlan)
-    assert plan.changes[0].old == STRANGER
-    assert "takes senders of the domain firma.example only" in plan.changes[0].reason
+@pytest.mark.parametrize(
+    ("rule", "author", "from_", "reply_to"),
+    [
+        (SenderRule.ADDRESS, f"Anna Berg <{SECOND_DOMAIN}>", f"Anna Berg <{OWN}>", f"Anna Berg <{SECOND_DOMAIN}>"),
+        (SenderRule.ADDRESS, "info+x@firma.example", f"info+x <{ALIAS}>", "info+x@firma.example"),
+        (SenderRule.DOMAIN, "shop@laden.example", f"shop <{OWN}>", "shop@laden.example"),
+    ],
+)
+def test_an_own_address_that_is_not_taken_answers_to_itself(
+    rule: SenderRule, author: str, from_: str, reply_to: str
+) -> None:
+    _, header = _left(_route(rule), _header(author), OWN)
+    assert header.values("From") == [f" {from_}".encode()]
+    assert header.values("Reply-To") == [f" {reply_to}".encode()]
 
 
-def test_an_author_who_is_not_of_this_office_is_refused_with_the_command_that_would_let_them() -> None:
-    refusal = _plan(SenderRule.DOMAIN, STRANGER, OWN, tier=Tier.DEFAULT)
+def test_a_reply_to_that_is_there_stays() -> None:
+    _, header = _left(_route(SenderRule.ADDRESS), _header(SECOND_DOMAIN, "Reply-To: team@laden.example\r\n"), OWN)
+    assert header.values("Reply-To") == [b" team@laden.example"]
+
+
+def test_a_foreign_author_is_refused_with_what_would_let_them() -> None:
+    refusal = _plan(_route(SenderRule.DOMAIN), _header(STRANGER), OWN)
     assert isinstance(refusal, Refusal)
     assert refusal.reply.code == 550
-    assert f"account edit anna --also {STRANGER}" in refusal.reply.text
+    words = " ".join(refusal.reply.lines)
+    assert f"account edit anna --also {STRANGER}" in words
+    assert 'foreign_author = "rewrite"' in words
+
+
+def test_a_foreign_author_may_be_named_and_answered() -> None:
+    _, header = _left(_route(SenderRule.DOMAIN), _header(f"Alice Example <{STRANGER}>"), STRANGER, REWRITE)
+    assert header.values("From") == [f" Alice Example via Firma <{OWN}>".encode()]
+    assert header.values("Reply-To") == [f" Alice Example <{STRANGER}>".encode()]
+    assert header.values("X-Original-From") == [f" Alice Example <{STRANGER}>".encode()]
 
 
 def test_a_provider_that_does_not_look_at_from_is_not_second_guessed() -> None:
-    assert isinstance(_plan(SenderRule.DOMAIN, STRANGER, OWN, holds_from=False, tier=Tier.DEFAULT), RewritePlan)
+    assert _left(_route(SenderRule.DOMAIN, SenderRule.ANY), _header(STRANGER), OWN) == (OWN, _header(STRANGER))
+
+
+def test_a_note_without_a_reverse_path_leaves_marked_so_that_nobody_answers_it() -> None:
+    path, header = _left(_route(SenderRule.DOMAIN), _header(OWN), "")
+    assert path == OWN
+    assert header.values("Auto-Submitted") == [b" auto-replied"]
+    assert header.values("X-Auto-Response-Suppress") == [b" All"]
+    assert header.values(LOOP_MARK) == [b" proxy.firma.example"]
+    assert _left(_route(SenderRule.DOMAIN, takes_null_reverse_path=True), _header(OWN), "") == ("", _header(OWN))
+
+
+def test_what_says_already_that_it_is_automatic_keeps_its_words() -> None:
+    said = _header(OWN, "Auto-Submitted: auto-generated\r\nX-Auto-Response-Suppress: DR, OOF\r\n")
+    _, header = _left(_route(SenderRule.DOMAIN), said, "")
+    assert header.values("Auto-Submitted") == [b" auto-generated"]
+    assert header.values("X-Auto-Response-Suppress") == [b" DR, OOF"]
+
+
+def test_bounces_of_bounces_go_to_the_bounce_account_where_the_rule_lets_them() -> None:
+    wanted = parse_address("bounces@firma.example")
+    for rule, left in ((SenderRule.DOMAIN, "bounces@firma.example"), (SenderRule.ADDRESS, OWN)):
+        plan = _plan(_route(rule), _header(OWN), "", bounces_to=wanted)
+        assert isinstance(plan, RewritePlan)
+        assert str(plan.envelope.reverse_path) == left
+
+
+def test_a_null_reverse_path_can_be_discarded_or_rejected() -> None:
+    discarding = _plan(_route(SenderRule.DOMAIN, null_policy=NullPolicy.DISCARD), _header(OWN), "")
+    assert isinstance(discarding, Discarding)
+    assert discarding.reply.code == 250
+    refusal = _plan(_route(SenderRule.DOMAIN, null_policy=NullPolicy.REJECT), _header(OWN), "")
+    assert isinstance(refusal, Refusal)
+    assert 'on_null_reverse_path = "rewrite"' in refusal.reply.text
+
+
+# ---- for any message and any configuration ----
+
+_ADDRESSES = st.sampled_from(
+    [OWN, ALIAS, COLLEAGUE, SECOND_DOMAIN, STRANGER, "anna+x@firma.example", "info+y@firma.example", "+@firma.example"]
+)
+_NAMES = st.sampled_from(
+    ["", "Anna", '"Berg, Anna"', "=?utf-8?q?M=C3=BCller?=", "=?utf-8?b?DQpCY2M6IHhAeS56?=", "Müller"]
+)
+_MAILBOXES = st.tuples(_NAMES, _ADDRESSES).map(lambda m: f"{m[0]} <{m[1]}>" if m[0] else m[1])
+_RULES = st.sampled_from(SenderRule)
+_MORE = st.sampled_from(
+    ["", "Reply-To: x@y.example\r\n", "Subject: Grüße\r\n", "Sender: bert@firma.example\r\n", "Cc:\r\n"]
+)
+
+
+@given(
+    st.lists(_MAILBOXES, max_size=3),
+    st.one_of(_ADDRESSES, st.just("")),
+    _RULES,
+    _RULES,
+    st.sampled_from(NullPolicy),
+    st.booleans(),
+    st.sampled_from(ForeignPolicy),
+    st.sampled_from([Tier.EXACT, Tier.DEFAULT, Tier.NAMED]),
+    _MORE,
+)
+def test_what_leaves_satisfies_the_rules_and_needs_no_second_plan(
+    from_: list[str],
+    path: str,
+    rule: SenderRule,
+    from_rule: SenderRule,
+    null_policy: NullPolicy,
+    takes_null: bool,
+    foreign: ForeignPolicy,
+    tier: Tier,
+    more: str,
+) -> None:
+    route = _route(rule, from_rule, tier, null_policy=null_policy, takes_null_reverse_path=takes_null)
+    header = _header(", ".join(from_) or None, more)
+    policy = SenderPolicy(foreign=foreign)
+    plan = _plan(route, header, path, policy)
+    if not isinstance(plan, RewritePlan):
+        return
+    left, leaves_as = edit_header(plan, header), plan.envelope.reverse_path
+    if isinstance(leaves_as, Address):
+        assert takes(route, rule, leaves_as)
+    else:
+        assert takes_null
+    authors = read_authors(left)
+    assert not isinstance(authors, Unreadable)
+    assert authors.from_
+    assert all(takes(route, from_rule, mailbox.address) for mailbox in authors.from_)
+    assert left.raw.isascii() or more.isascii() is False or header.raw.isascii() is False
+    again = _plan(route, left, str(leaves_as), policy)
+    assert isinstance(again, RewritePlan)
+    assert edit_header(again, left) is left
+    assert replace(again.envelope) == plan.envelope
+
+
+@given(st.text(max_size=80), st.sampled_from([SECOND_DOMAIN, STRANGER]))
+def test_no_display_name_brings_in_a_field(name: str, address: str) -> None:
+    from base64 import b64encode
+
+    word = f"=?utf-8?b?{b64encode(name.encode('utf-8', 'replace')).decode()}?="
+    header = _header(f"{word} <{address}>")
+    authors = read_authors(header)
+    if isinstance(authors, Unreadable):
+        return
+    _, left = _left(_route(SenderRule.ADDRESS), header, OWN, REWRITE)
+    known = {"from", "date", "message-id", "to", "reply-to", "x-original-from"}
+    assert {field.name.lower() for field in left.fields()} <= known
+    assert left.rest == b"\r\n"
+    assert left.raw.isascii()

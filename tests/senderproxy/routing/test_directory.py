@@ -43,6 +43,7 @@ def test_every_tier_has_words_for_people() -> None:
         "the address without its +tag",
         "the whole domain",
         "the default account",
+        "the account named for such mail in the configuration",
     ]
 
 

@@ -22,7 +22,7 @@ def test_no_preset_can_make_things_worse(preset: Provider) -> None:
     assert preset.limits.connections <= 2
     assert preset.limits.idle_seconds <= 30
     assert not preset.takes_null_reverse_path
-    assert preset.holds_from
+    assert preset.from_rule is preset.sender_rule
     assert preset.sender_rule is not SenderRule.ANY
     assert preset.mechanisms == ("PLAIN", "LOGIN")
     assert bool(preset.smarthosts) == (preset.name != "generic")

@@ -15,12 +15,13 @@ from senderproxy.routing.route import (
     Source,
     choose_route,
     list_candidates,
+    name_route,
     refuse_unreadable,
 )
 from tests.senderproxy.routing.office import HOSTER, OFFICE, PROVIDERS, authors, path
 
 FROM, PATH, SENDER, RESENT = Source
-EXACT, UNTAGGED, DOMAIN, DEFAULT = Tier
+EXACT, UNTAGGED, DOMAIN, DEFAULT, NAMED = Tier
 PLAIN = RoutingPolicy()
 WITH_DEFAULT = RoutingPolicy(default_account="bert")
 ENVELOPE_FIRST = RoutingPolicy(author_order=(PATH, FROM))
@@ -172,7 +173,7 @@ def test_no_other_candidate_stands_in_for_one_whose_provider_is_unknown() -> Non
 def test_a_default_account_that_does_not_exist_defers() -> None:
     policy = RoutingPolicy(default_account="nobody")
     assert refusal(choose_route(authors("gast@fremd.example"), path(""), OFFICE, PROVIDERS, policy)) == (
-        "451 4.3.5 The default account nobody does not exist. Mend routing.default_account in the configuration,"
+        "451 4.3.5 The account nobody that routing.default_account names does not exist. Mend routing.default_account in the configuration,"
         " or add it: senderproxy account add ADDRESS --id nobody"
     )
 
@@ -215,3 +216,16 @@ def test_no_message_ever_leaves_on_an_account_that_none_of_its_addresses_leads_t
             for candidate in list_candidates(who, path(reverse), policy)
             for tier in higher
         )
+
+
+def test_a_setting_may_name_the_account_whoever_wrote_it() -> None:
+    found = name_route(
+        "bert", "senders.bounce_account", [Candidate(parse_address("x@fremd.example"), FROM)], OFFICE, PROVIDERS
+    )
+    assert isinstance(found, Route)
+    assert (found.account.id, str(found.author), found.tier) == ("bert", "x@fremd.example", NAMED)
+    nobody = name_route("bert", "senders.bounce_account", [], OFFICE, PROVIDERS)
+    assert isinstance(nobody, Route)
+    assert nobody.author == nobody.account.address
+    lost = name_route("nobody", "senders.bounce_account", [], OFFICE, PROVIDERS)
+    assert refusal(lost).startswith("451 4.3.5 The account nobody that senders.bounce_account names does not exist.")

@@ -1,0 +1,49 @@
+"""Automatic mail comes to rest."""
+
+import pytest
+
+from senderproxy.mail.address import NULL_PATH, parse_address
+from senderproxy.mail.header import HeaderSection
+from senderproxy.relay.loop_guard import LoopGuard, is_automatic
+
+ANNA, ALICE, CARL = (parse_address(f"{name}@firma.example") for name in ("anna", "alice", "carl"))
+
+
+def test_one_more_than_allowed_within_an_hour_is_refused_and_the_hour_ends() -> None:
+    guard = LoopGuard()
+    assert [guard.objection(ANNA, [ALICE], 3, float(second)) is None for second in range(5)] == [True] * 3 + [False] * 2
+    assert guard.objection(ANNA, [CARL], 3, 5.0) is None, "another recipient is another matter"
+    assert guard.objection(CARL, [ALICE], 3, 5.0) is None, "another author, too"
+    assert guard.objection(ANNA, [ALICE], 3, 3601.5) is None
+
+
+def test_a_refusal_says_how_many_and_which_setting() -> None:
+    guard = LoopGuard()
+    guard.objection(ANNA, [ALICE], 1, 0.0)
+    refusal = guard.objection(ANNA, [CARL, ALICE], 1, 1.0)
+    assert refusal is not None
+    assert (refusal.code, str(refusal.status)) == (554, "5.4.6")
+    assert "anna@firma.example has sent alice@firma.example 1 automatic messages" in refusal.lines[0]
+    assert "automatic_per_hour" in refusal.text
+    assert guard.objection(ANNA, [CARL], 1, 2.0) is None, "what is refused does not count"
+
+
+def test_memory_is_bounded() -> None:
+    guard = LoopGuard()
+    for number in range(20_050):
+        guard.objection(ANNA, [parse_address(f"r{number}@x.example")], 1, float(number) / 1000)
+    assert len(guard._sent) == 20_000
+
+
+@pytest.mark.parametrize(
+    ("path", "header", "automatic"),
+    [
+        (NULL_PATH, b"", True),
+        (ANNA, b"", False),
+        (ANNA, b"Auto-Submitted: auto-replied (vacation)\r\n", True),
+        (ANNA, b"Auto-Submitted: no\r\n", False),
+        (ANNA, b"Auto-Submitted: auto-generated\r\n", False),
+    ],
+)
+def test_what_is_automatic(path: object, header: bytes, automatic: bool) -> None:
+    assert is_automatic(path, HeaderSection(header + b"\r\n")) is automatic  # type: ignore[arg-type]

@@ -1,0 +1,95 @@
+"""Who is meant: forced senders and the map."""
+
+import pytest
+
+from senderproxy.mail.address import NULL_PATH, Address, AddressPattern, parse_address, parse_pattern
+from senderproxy.mail.author import Authors, Unreadable
+from senderproxy.mail.header import HeaderSection
+from senderproxy.mail.submission import Client
+from senderproxy.rewriting.draft import Draft
+from senderproxy.rewriting.stand_in import Meant, stand_in
+from senderproxy.routing.senders import SenderMap
+
+FORCED = "scanner@firma.example"
+
+
+def _meant(
+    header: str, path: str = "scan@printer.local", *, forced: bool = True, mapped: SenderMap | None = None
+) -> Meant:
+    client = Client("192.168.1.9", "copier", "SMTP", forced_sender=parse_address(FORCED) if forced else None)
+    reverse_path = parse_address(path) if path else NULL_PATH
+    draft = Draft(HeaderSection(header.replace("\n", "\r\n").encode() + b"\r\n"))
+    return stand_in(draft, reverse_path, client, mapped or SenderMap())
+
+
+def _field(meant: Meant, name: str) -> list[str]:
+    return [value.decode().strip() for value in meant.draft.header.values(name)]
+
+
+def _from(meant: Meant) -> list[str]:
+    assert isinstance(meant.authors, Authors)
+    return [str(mailbox.address) for mailbox in meant.authors.from_]
+
+
+@pytest.mark.parametrize(
+    ("came", "from_", "reply_to"),
+    [
+        ("From: Etage 2 <scan@printer.local>\n", f"Etage 2 <{FORCED}>", []),
+        ("From: anna@firma.example\n", FORCED, ["anna@firma.example"]),
+        ("From: Anna <anna@firma.example>\nReply-To: x@y.example\n", f"Anna <{FORCED}>", ["x@y.example"]),
+        ("From: copier@192.168.1.9@x\n", FORCED, []),
+        ("From: a@b.example\nFrom: c@d.example\n", FORCED, []),
+        ("Subject: nothing else\n", FORCED, []),
+        ("From: copier@[192.168.1.9]\n", FORCED, []),
+    ],
+)
+def test_a_forced_sender_stands_for_whatever_a_device_wrote(came: str, from_: str, reply_to: list[str]) -> None:
+    meant = _meant(came)
+    assert _from(meant) == [FORCED]
+    assert _field(meant, "From") == [from_]
+    assert _field(meant, "Reply-To") == reply_to
+    assert str(meant.reverse_path) == FORCED
+    assert meant.path_changes
+
+
+def test_a_device_that_names_the_forced_sender_itself_is_left_alone() -> None:
+    meant = _meant(f"From: Scanner <{FORCED}>\n", FORCED)
+    assert (meant.draft.changes, meant.path_changes) == ((), ())
+
+
+def test_a_from_field_hidden_below_a_line_that_is_none_is_not_outvoted() -> None:
+    assert isinstance(_meant("no field\nFrom: boss@firma.example\n").authors, Unreadable)
+
+
+def test_a_sender_field_of_a_device_goes() -> None:
+    assert _field(_meant("From: a@b.example\nSender: boss@firma.example\n"), "Sender") == []
+
+
+def test_an_empty_reverse_path_is_left_to_its_own_policy() -> None:
+    assert _meant("From: a@b.example\n", "").reverse_path is NULL_PATH
+
+
+MAP = SenderMap(
+    {"root@server.local": Address("it", "firma.example")},
+    {"server.local": parse_pattern("anna@firma.example"), "old.example": AddressPattern(None, "firma.example")},
+)
+
+
+@pytest.mark.parametrize(
+    ("came", "stands"),
+    [
+        ("root@server.local", "it@firma.example"),
+        ("ROOT@Server.Local", "it@firma.example"),
+        ("www-data@server.local", "anna@firma.example"),
+        ("bert@old.example", "bert@firma.example"),
+        ("alice@elsewhere.example", "alice@elsewhere.example"),
+    ],
+)
+def test_what_the_map_says_stands_in_from_and_in_the_reverse_path(came: str, stands: str) -> None:
+    meant = _meant(f"From: Cron Daemon <{came}>\n", came, forced=False, mapped=MAP)
+    assert _from(meant) == [stands]
+    assert str(meant.reverse_path) == stands
+    if stands != came:
+        assert _field(meant, "From") == [f"Cron Daemon <{stands}>"]
+    else:
+        assert meant.draft.changes == ()
