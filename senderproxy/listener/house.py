@@ -133,6 +133,8 @@ class House:
             auth_in_clear=is_loopback(host),
             login_required=admission.login_required,
             bare_lf=BareLf(self.settings.bare_lf),
+            forced_sender=self.settings.sender,
+            lenient=self.settings.lenient,
         )
 
     def new_body(self) -> SpooledBody:

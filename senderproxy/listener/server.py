@@ -11,6 +11,7 @@ import errno
 import logging
 import socket
 import ssl
+import warnings
 from dataclasses import asdict
 from typing import Final
 
@@ -217,6 +218,8 @@ def _tls_context(settings: ListenerSettings) -> ssl.SSLContext:
         )
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.old_tls:
+        _take_old_tls(context)
     try:
         context.load_cert_chain(settings.certificate, settings.key, password=_no_passphrase)
     except (OSError, ssl.SSLError) as error:
@@ -225,6 +228,15 @@ def _tls_context(settings: ListenerSettings) -> ssl.SSLContext:
             hint="Both must be PEM, belong together, have no passphrase and be readable for this service.",
         ) from error
     return context
+
+
+def _take_old_tls(context: ssl.SSLContext) -> None:
+    """TLS 1.0 and 1.1: RFC 8996 forbids them, and old devices know nothing else; it was asked for on this door only."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+    # OpenSSL 3 signs these handshakes with SHA-1 at security level 0 only. Encrypted and authenticated they still are.
+    context.set_ciphers("DEFAULT:!aNULL:!eNULL@SECLEVEL=0")
 
 
 def _no_passphrase() -> str:

@@ -2,8 +2,10 @@
 
 Promises: whatever a client sends is either a Command, a MailCommand, a RcptCommand, or the Reply that says what is
 wrong with it; nothing is raised, nothing a client sent is repeated in a reply unless it is a readable address or the
-name of a parameter (an unknown "command" may be a password that came too late).
-Leaves to others: in which order commands may come (wire.dialogue), what they do (listener).
+name of a parameter (an unknown "command" may be a password that came too late). Lenient readers take all that strict
+ones take, with the same meaning.
+Leaves to others: what devices may have meant (wire.lenient), in which order commands may come (wire.dialogue), what
+they do (listener).
 RFC 5321 sections 4.1.1, 4.1.2 and 4.5.3.1; RFC 1870 (SIZE), RFC 6152 (BODY), RFC 4954 section 5 (AUTH=).
 """
 
@@ -16,6 +18,7 @@ from typing import Final
 from senderproxy.mail.address import NULL_PATH, Address, AddressError, ReversePath, parse_address
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.wire import replies
+from senderproxy.wire.lenient import LoosePath, split_loosely, straighten, what_is_wrong
 
 COMMAND_LIMIT: Final = 512  # octets with CRLF, RFC 5321 section 4.5.3.1.4
 AUTH_LIMIT: Final = 12_288  # RFC 4954 section 4: a login's lines may be this long
@@ -75,8 +78,10 @@ def line_limit(verb: str, *, extended: bool) -> int:
     return _LIMITS.get(verb, COMMAND_LIMIT) if extended else COMMAND_LIMIT
 
 
-def read_command(line: bytes, *, extended: bool = True) -> Command | Reply:
+def read_command(line: bytes, *, extended: bool = True, lenient: bool = False) -> Command | Reply:
     """Read one command line, without its line end."""
+    if lenient:
+        line = straighten(line)
     if _CONTROL.search(line):
         return reply(500, "5.5.2", "A command is one line of printable characters that ends in CR LF")
     found = _VERB.match(line)
@@ -91,32 +96,33 @@ def read_command(line: bytes, *, extended: bool = True) -> Command | Reply:
         return reply(500, "5.5.2", "The command has characters outside ASCII that are not UTF-8")
 
 
-def read_mail(argument: str, size_limit: int) -> MailCommand | Reply:
-    """Read what follows MAIL: `FROM:<reverse-path>` and its parameters."""
-    split = _split_path(argument, "FROM:", "MAIL FROM:<anna@firma.example>", "5.1.7")
-    if isinstance(split, Reply):
-        return split
-    path, rest = split
-    reverse_path = _read_path(path, "5.1.7") if path else NULL_PATH
-    if isinstance(reverse_path, Reply):
-        return reverse_path
+def read_mail(
+    argument: str, size_limit: int, *, lenient: bool = False, forced_sender: Address | None = None
+) -> MailCommand | Reply:
+    """Read what follows MAIL: `FROM:<reverse-path>` and its parameters.
+
+    Where the listener is lenient and forces a sender, that one stands in for a reverse-path that is no address.
+    """
+    found = _read_from(argument)
+    if lenient and isinstance(found, Reply):
+        found = _read_from_loosely(argument, forced_sender) or found
+    if isinstance(found, Reply):
+        return found
+    reverse_path, rest = found
     parameters = _read_parameters(rest)
     if isinstance(parameters, Reply):
         return parameters
     return _mail_with(reverse_path, parameters, size_limit) if parameters else MailCommand(reverse_path)
 
 
-def read_rcpt(argument: str) -> RcptCommand | Reply:
+def read_rcpt(argument: str, *, lenient: bool = False) -> RcptCommand | Reply:
     """Read what follows RCPT: `TO:<forward-path>` and its parameters."""
-    split = _split_path(argument, "TO:", "RCPT TO:<bert@kunde.example>", "5.1.3")
-    if isinstance(split, Reply):
-        return split
-    path, rest = split
-    if not path:
-        return reply(501, "5.1.3", "The recipient is missing; an empty address can only be a sender")
-    forward_path = _read_path(path, "5.1.3")
-    if isinstance(forward_path, Reply):
-        return forward_path
+    found = _read_to(argument)
+    if lenient and isinstance(found, Reply):
+        found = _read_to_loosely(argument) or found
+    if isinstance(found, Reply):
+        return found
+    forward_path, rest = found
     parameters = _read_parameters(rest)
     if isinstance(parameters, Reply):
         return parameters
@@ -124,6 +130,50 @@ def read_rcpt(argument: str) -> RcptCommand | Reply:
         if name not in _LEFT_OUT_OF_RCPT:
             return _not_offered(name)
     return RcptCommand(forward_path)
+
+
+def _read_from(argument: str) -> tuple[ReversePath, str] | Reply:
+    """The reverse-path, and what follows it."""
+    split = _split_path(argument, "FROM:", "MAIL FROM:<anna@firma.example>", "5.1.7")
+    if isinstance(split, Reply):
+        return split
+    path, rest = split
+    reverse_path = _read_path(path, "5.1.7") if path else NULL_PATH
+    return reverse_path if isinstance(reverse_path, Reply) else (reverse_path, rest)
+
+
+def _read_to(argument: str) -> tuple[Address, str] | Reply:
+    """The forward-path, and what follows it."""
+    split = _split_path(argument, "TO:", "RCPT TO:<bert@kunde.example>", "5.1.3")
+    if isinstance(split, Reply):
+        return split
+    path, rest = split
+    if not path:
+        return reply(501, "5.1.3", "The recipient is missing; an empty address can only be a sender")
+    forward_path = _read_path(path, "5.1.3")
+    return forward_path if isinstance(forward_path, Reply) else (forward_path, rest)
+
+
+def _read_from_loosely(argument: str, forced_sender: Address | None) -> tuple[ReversePath, str] | Reply | None:
+    """The same for what is against the grammar; None where nothing can be made of it."""
+    loose = split_loosely(argument, "FROM")
+    if loose is None:
+        return None
+    path = NULL_PATH if loose.is_null else _read_loose_path(loose, "5.1.7") or forced_sender
+    return (path, loose.parameters) if path else reply(501, "5.1.7", what_is_wrong(loose, "sender"))
+
+
+def _read_to_loosely(argument: str) -> tuple[Address, str] | Reply | None:
+    loose = split_loosely(argument, "TO")
+    if loose is None:
+        return None
+    path = _read_loose_path(loose, "5.1.3")
+    return (path, loose.parameters) if path else reply(501, "5.1.3", what_is_wrong(loose, "recipient"))
+
+
+def _read_loose_path(loose: LoosePath, status: str) -> Address | None:
+    path = None if loose.is_ambiguous else _read_path(loose.address, status)
+    return path if isinstance(path, Address) else None
 
 
 def _text(verb: str, argument: bytes) -> str:

@@ -45,6 +45,8 @@ class Terms:
     auth_in_clear: bool = False  # the client is this machine: nobody can listen in
     login_required: bool = False
     bare_lf: BareLf = BareLf.NORMALIZE
+    forced_sender: Address | None = None
+    lenient: bool = False  # what devices send is taken where it can be understood
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,11 @@ class Dialogue:
         self, terms: Terms, host: str, *, senders: tuple[AddressPattern, ...] | None = None, secure: bool = False
     ) -> None:
         self.terms = terms
-        self.client = Client(host, "", "SMTP", senders=senders)
         self._secure = secure
         self._extended = False
+        self._host = host
         self._senders = senders
+        self.client = self._stranger()
         self._transaction: _Transaction | None = None
         self._unknown = 0
         self._idle = 0
@@ -132,7 +135,7 @@ class Dialogue:
         self._idle += 1
         if self._idle > IDLE_COMMAND_LIMIT:
             return HangUp(replies.TOO_MANY_IDLE)
-        command = read_command(text, extended=self._extended)
+        command = read_command(text, extended=self._extended, lenient=self.terms.lenient)
         if isinstance(command, Reply):
             return self._count_unknown(command)
         handle = self._HANDLERS.get(command.verb)
@@ -151,7 +154,7 @@ class Dialogue:
         self._secure = True
         self._extended = False
         self._transaction = None
-        self.client = Client(self.client.host, "", "SMTP", senders=self._senders)
+        self.client = self._stranger()
 
     def logged_in(self, user: str, senders: tuple[AddressPattern, ...] | None) -> Step:
         """The claim was true; the user's senders count from now on."""
@@ -174,6 +177,17 @@ class Dialogue:
         """Something went wrong in the middle: no half of a transaction is kept."""
         self._transaction = None
 
+    def _stranger(self) -> Client:
+        """The client before it has said anything."""
+        return Client(
+            self._host,
+            "",
+            "SMTP",
+            senders=self._senders,
+            forced_sender=self.terms.forced_sender,
+            lenient=self.terms.lenient,
+        )
+
     def _ehlo(self, name: str) -> Step:
         return self._greeted(name, extended=True)
 
@@ -181,7 +195,9 @@ class Dialogue:
         return self._greeted(name, extended=False)
 
     def _greeted(self, name: str, *, extended: bool) -> Step:
-        if not name or len(name) > NAME_LIMIT:
+        if self.terms.lenient:
+            name = name[:NAME_LIMIT]
+        elif not name or len(name) > NAME_LIMIT:
             return Say(replies.NO_NAME)
         self._transaction = None
         self._extended = extended
@@ -203,16 +219,17 @@ class Dialogue:
         return f"ESMTP{'S' if self._secure else ''}{'A' if user else ''}"
 
     def _mail(self, argument: str) -> Step:
-        if not self.client.name:
+        if not self.client.name and not self.terms.lenient:
             return Say(replies.GREET_FIRST)
         if self.terms.login_required and self.client.user is None:
             return Say(replies.LOG_IN_FIRST)
         if self._transaction is not None:
             return Say(replies.NESTED_MAIL)
-        mail = read_mail(argument, self.terms.size_limit)
+        forced, lenient = self.terms.forced_sender, self.terms.lenient
+        mail = read_mail(argument, self.terms.size_limit, lenient=lenient, forced_sender=forced)
         if isinstance(mail, Reply):
             return Say(mail)
-        path = mail.reverse_path
+        path = forced or mail.reverse_path  # what leaves is what a client is held to
         if isinstance(path, Address) and not self.client.may_use(path):
             return Say(replies.may_not_send_as(self.client, path))
         self._transaction = _Transaction(mail)
@@ -221,7 +238,7 @@ class Dialogue:
     def _rcpt(self, argument: str) -> Step:
         if self._transaction is None:
             return Say(replies.MAIL_FIRST)
-        rcpt = read_rcpt(argument)
+        rcpt = read_rcpt(argument, lenient=self.terms.lenient)
         if isinstance(rcpt, Reply):
             return Say(rcpt)
         recipients = self._transaction.recipients

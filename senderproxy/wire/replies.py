@@ -30,7 +30,12 @@ NO_RECIPIENT: Final = reply(554, "5.5.1", "No recipient was accepted")
 ALREADY_SECURE: Final = reply(503, "5.5.1", "The connection is encrypted already")
 ALREADY_LOGGED_IN: Final = reply(503, "5.5.1", "You are logged in already")
 LOG_IN_BEFORE_MAIL: Final = reply(503, "5.5.1", "A message is under way; log in before MAIL")
-ENCRYPT_FIRST: Final = reply(538, "5.7.11", "Logging in needs an encrypted connection; say STARTTLS first")
+ENCRYPT_FIRST: Final = reply(
+    538,
+    "5.7.11",
+    "Logging in needs an encrypted connection; say STARTTLS first.",
+    "Switch on TLS (STARTTLS) in the mail settings of this device or program, or switch off its login there.",
+)
 
 # Not well written, or not known.
 NO_NAME: Final = reply(501, "5.5.4", "Say EHLO or HELO with the name of your computer")

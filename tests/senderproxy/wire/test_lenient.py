@@ -1,0 +1,160 @@
+"""What scanners really send, and what is made of it where a listener is lenient."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from senderproxy.mail.address import NULL_PATH, Address
+from senderproxy.mail.reply import Reply
+from senderproxy.wire.command import Command, MailCommand, RcptCommand, read_command, read_mail, read_rcpt
+
+LIMIT = 150_000_000
+SCAN = Address("scan", "firma.example")
+FORCED = Address("scanner", "firma.example")
+
+SHAPES = [
+    "scan@firma.example",
+    " scan@firma.example",
+    "<scan@firma.example",
+    "scan@firma.example>",
+    " < scan@firma.example > ",
+    "<<scan@firma.example>>",
+    " Scanner <scan@firma.example>",
+    ' "Scanner, 2. OG" <scan@firma.example>',
+    " scan@firma <scan@firma.example>",
+    ' "scan@firma, Flur" <scan@firma.example>',
+    " Scanner <scan@firma.example",
+    " Büro <scan@firma.example>",
+    "<scan@firma.example>  ",
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("colon", [":", " :", " : ", ":  "])
+def test_an_address_is_found_wherever_a_device_puts_it(shape: str, colon: str) -> None:
+    assert read_mail(f"FROM{colon}{shape}", LIMIT, lenient=True) == MailCommand(SCAN)
+    assert read_rcpt(f"to{colon}{shape}", lenient=True) == RcptCommand(SCAN)
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.strip() != "<scan@firma.example>"])
+def test_where_nobody_asked_for_leniency_there_is_none(shape: str) -> None:
+    for answer in (read_mail(f"FROM:{shape}", LIMIT), read_rcpt(f"TO:{shape}")):
+        assert isinstance(answer, Reply)
+        assert answer.code == 501
+    assert isinstance(read_mail("FROM:<scanner>", LIMIT, forced_sender=FORCED), Reply)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_parameters_behind_an_odd_address_count(shape: str) -> None:
+    assert read_mail(f"FROM:{shape} SIZE=5 BODY=8BITMIME AUTH=<>", LIMIT, lenient=True) == MailCommand(SCAN, 5, True)
+    assert read_rcpt(f"TO:{shape} NOTIFY=NEVER", lenient=True) == RcptCommand(SCAN)
+    too_large = read_mail(f"FROM:{shape} SIZE={LIMIT + 1}", LIMIT, lenient=True, forced_sender=FORCED)
+    assert isinstance(too_large, Reply)
+    assert too_large.code == 552
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("<scanner>", "The sender address scanner is not complete: the @ and a domain after it are missing"),
+        ("scanner", "The sender address scanner is not complete"),
+        ("", "The sender address is missing"),
+        ("SIZE=5", "is not complete"),
+        ("<", "is missing"),
+        ("Scanner <>", "is missing"),
+        ("<@firma.example>", "has nothing before the @"),
+        ("<scan@>", "has nothing after the @"),
+        ("<scan @firma.example>", "has a blank in it"),
+        ("<büro@firma.example>", "has an umlaut"),
+        ("a@firma.example, b@firma.example", "More than one sender"),
+        ("a@firma.example; <b@firma.example>", "More than one sender"),
+        ("<scan@firma..example>", "is none that mail can be sent with"),
+        ("<" + "x" * 300 + ">", "xxx..."),
+    ],
+)
+def test_what_is_no_sender_address_is_said_in_plain_words_unless_one_is_forced(path: str, words: str) -> None:
+    answer = read_mail(f"FROM:{path}", LIMIT, lenient=True)
+    assert isinstance(answer, Reply)
+    assert (answer.code, str(answer.status)) == (501, "5.1.7")
+    assert words in answer.text
+    assert "mail settings of the device" in answer.text
+    assert read_mail(f"FROM:{path}", LIMIT, lenient=True, forced_sender=FORCED) == MailCommand(FORCED)
+
+
+def test_a_forced_sender_stands_in_for_nothing_that_can_be_read() -> None:
+    assert read_mail("FROM: scan@firma.example", LIMIT, lenient=True, forced_sender=FORCED) == MailCommand(SCAN)
+    for null in ("<>", "< >", " <> AUTH=<>"):
+        assert read_mail(f"FROM:{null}", LIMIT, lenient=True, forced_sender=FORCED) == MailCommand(NULL_PATH)
+
+
+@pytest.mark.parametrize("argument", ["", "scan@firma.example", "TO:<scan@firma.example>", "FROM <scan@firma.example>"])
+def test_mail_without_from_and_its_colon_stays_wrong(argument: str) -> None:
+    answer = read_mail(argument, LIMIT, lenient=True, forced_sender=FORCED)
+    assert isinstance(answer, Reply)
+    assert (answer.code, str(answer.status)) == (501, "5.5.4")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("<bert>", "The recipient address bert is not complete"),
+        ("<>", "is missing"),
+        ("", "is missing"),
+        ("<bert@kunde.example>,<carl@kunde.example>", "More than one recipient"),
+        ("bert@kunde.example,carl@kunde.example", "More than one recipient"),
+        ("bert@kunde.example carl@kunde.example", "More than one recipient"),
+        ("<jürgen@kunde.example>", "has an umlaut"),
+        ("bert@kunde.example AUTH", "has a blank in it"),
+    ],
+)
+def test_a_recipient_must_be_an_address_and_one_only(path: str, words: str) -> None:
+    answer = read_rcpt(f"TO:{path}", lenient=True)
+    assert isinstance(answer, Reply)
+    assert (answer.code, str(answer.status)) == (501, "5.1.3")
+    assert words in answer.text
+    assert "address book of the device" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("line", "verb", "argument"),
+    [
+        (b"HELO \x01\x02 \xfc", "HELO", "?? ?"),
+        (b"HELO", "HELO", ""),
+        (b"MAIL\tFROM:\t<scan@firma.example>\t", "MAIL", "FROM: <scan@firma.example>"),
+        ("MAIL FROM: Büro <scan@firma.example>".encode("latin-1"), "MAIL", "FROM: Büro <scan@firma.example>"),
+        ("MAIL FROM: Büro <scan@firma.example>".encode(), "MAIL", "FROM: Büro <scan@firma.example>"),
+    ],
+)
+def test_a_line_that_is_no_proper_command_is_read_all_the_same(line: bytes, verb: str, argument: str) -> None:
+    assert read_command(line, lenient=True) == Command(verb, argument)
+
+
+def test_a_nul_in_an_address_is_never_taken() -> None:
+    assert isinstance(read_command(b"MAIL FROM:<scan\0@firma.example>", lenient=True), Reply)
+
+
+_PIECES = st.lists(
+    st.sampled_from(["FROM", "TO", ":", " ", "<", ">", "@", '"', ",", "a@b.example", "x", "ü", "SIZE=1", "AUTH=<>"]),
+    max_size=12,
+).map("".join)
+
+
+@given(_PIECES)
+def test_a_lenient_listener_takes_all_that_a_strict_one_takes_and_means_the_same(argument: str) -> None:
+    strict = read_mail(argument, LIMIT)
+    if isinstance(strict, MailCommand):
+        assert read_mail(argument, LIMIT, lenient=True, forced_sender=FORCED) == strict
+    recipient = read_rcpt(argument)
+    if isinstance(recipient, RcptCommand):
+        assert read_rcpt(argument, lenient=True) == recipient
+
+
+@given(st.one_of(_PIECES.map(lambda text: f"FROM:{text}"), st.text(max_size=60).map(lambda text: f"TO:{text}")))
+def test_whatever_comes_gets_a_command_or_a_501_and_a_null_sender_only_where_it_was_written(argument: str) -> None:
+    mail = read_mail(argument, LIMIT, lenient=True)
+    if isinstance(mail, MailCommand) and mail.reverse_path is NULL_PATH:
+        assert argument.replace(" ", "").startswith("FROM:<>")
+    for answer in (mail, read_rcpt(argument, lenient=True)):
+        if isinstance(answer, Reply):
+            assert answer.code in {501, 555, 552}
+            answer.render()
