@@ -199,10 +199,10 @@ def _providers(config: Config, accounts: VaultAccounts) -> Iterator[Finding]:
             mend = f"Add [providers.{account.provider}] to the configuration."
             words = f"is at provider {account.provider}, which the configuration does not know"
             yield Finding(Level.WRONG, f"account {account.id}", words, mend)
-    default = config.routing.default_account
-    if default is not None and directory.by_id(default) is None:
-        mend = f"Mend routing.default_account, or: senderproxy account add --id {default}"
-        yield Finding(Level.WRONG, "configuration", f"the default account {default} does not exist", mend)
+    for setting, named in config.named_accounts():
+        if directory.by_id(named) is None:
+            mend = f"Mend {setting} in the configuration, or: senderproxy account add ADDRESS --id {named}"
+            yield Finding(Level.WRONG, "configuration", f"the account {named} that {setting} names does not exist", mend)
 
 
 # ---- the world outside ----

@@ -458,6 +458,17 @@ class Config(Section):
         named = {name: settings.provider(name) for name, settings in self.providers.items()}
         return MappingProxyType(presets | named)
 
+    def named_accounts(self) -> Iterator[tuple[str, str]]:
+        """The accounts that settings name by their id, each with the setting."""
+        choices = {"senders.foreign_author": self.senders.foreign_author}
+        for name, provider in self.providers.items():
+            choices[f"providers.{name}.on_null_reverse_path"] = provider.on_null_reverse_path or ""
+        named = {
+            "routing.default_account": self.routing.default_account,
+            "senders.bounce_account": self.senders.bounce_account,
+        } | {setting: words.partition(" ")[2] for setting, words in choices.items()}
+        yield from ((setting, account) for setting, account in named.items() if account)
+
     def routing_policy(self) -> RoutingPolicy:
         """What routing.route needs to know."""
         return RoutingPolicy(self.routing.author_order, self.routing.default_account)
