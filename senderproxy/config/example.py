@@ -91,6 +91,17 @@ tls = "none"
 # SMTP AUTH: "off", "optional" (whoever is outside `allow` must log in) or "required".
 auth = "off"
 
+# Scanners and other devices that keep to few rules get a door of their own: everything leaves with one sender, and what
+# they send is understood and mended. Passwords that fit into them: senderproxy client hash-password --generate
+# [[listeners]]
+# name = "devices"
+# address = "192.168.1.2:2526"
+# allow = ["192.168.1.40"]
+# sender = "scanner@firma.example"
+# lenient = true
+# TLS 1.0 and 1.1 for devices that know nothing newer (needs tls, certificate and key):
+# old_tls = false
+
 # Hold one machine, or one user, to some senders. The password's hash: senderproxy client hash-password
 # [[clients]]
 # networks = ["192.168.1.40"]

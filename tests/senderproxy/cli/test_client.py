@@ -1,5 +1,6 @@
 """Programs and devices that log in to us."""
 
+import re
 import tomllib
 
 from senderproxy.listener.client_auth import verify_password
@@ -16,3 +17,17 @@ def test_what_is_printed_can_stand_in_the_configuration_and_fits_the_password(of
     )
     office.write_config(listener=listener + ended.out)
     assert office.type("account", "list").code == 0
+
+
+def test_a_password_is_made_that_any_device_can_store_and_anybody_can_read(office: Office) -> None:
+    made = [office.bare("client", "hash-password", "--generate") for _ in range(2)]
+    passwords = set()
+    for ended in made:
+        assert ended.code == 0
+        for_device, _, for_configuration = ended.out.splitlines()
+        password = for_device.rpartition(" ")[2]
+        assert re.fullmatch("[a-km-zA-HJ-NP-Z2-9]{16}", password)
+        assert verify_password(password, tomllib.loads(for_configuration)["password"])
+        passwords.add(password)
+    assert len(passwords) == 2
+    assert office.bare("client", "hash-password", "--generate", "--password-stdin", stdin="geheim-x\n").code != 0

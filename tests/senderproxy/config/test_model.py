@@ -232,6 +232,12 @@ LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
             [],
             ['listeners.0.certificate: is named, but this listener speaks no TLS; write tls = "starttls"'],
         ),
+        (
+            {"old_tls": True},
+            [],
+            ['listeners.0.old_tls: is true, but tls is "none"; leave it out, or write tls = "starttls"'],
+        ),
+        (TLS | {"old_tls": True, "lenient": True, "sender": "scanner@firma.example"}, [], []),
         ({}, [{}], ['clients.0: says nothing about who it is; write user = "..." or networks = ["..."]']),
         (
             {},

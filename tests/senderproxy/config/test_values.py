@@ -8,7 +8,7 @@ import pytest
 from pydantic_core import PydanticCustomError
 
 from senderproxy.config import values
-from senderproxy.mail.address import AddressPattern
+from senderproxy.mail.address import Address, AddressPattern
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,8 @@ from senderproxy.mail.address import AddressPattern
         (values.read_unlock, "keyring:senderproxy", "keyring:senderproxy"),
         (values.read_unlock, "passphrase", "passphrase"),
         (values.read_pattern, "@Firma.example", AddressPattern(None, "firma.example")),
+        (values.read_mailbox, "scanner@Firma.example", Address("scanner", "firma.example")),
+        (values.read_mailbox, Address("scanner", "firma.example"), Address("scanner", "firma.example")),
         (values.read_mechanism, "plain", "PLAIN"),
         (values.read_flag, True, True),
         (values.one_of("none", "starttls"), "STARTTLS", "starttls"),
@@ -127,6 +129,12 @@ HASH = "write what this prints: senderproxy client hash-password"
             values.read_pattern,
             "anna",
             'anna has no @; write "anna@firma.example", or "@firma.example" for the whole domain',
+        ),
+        (values.read_mailbox, "scanner", 'scanner has no @; write one address, like "scanner@firma.example"'),
+        (
+            values.read_mailbox,
+            "@firma.example",
+            '@firma.example has nothing before the @; write one address, like "scanner@firma.example"',
         ),
         (values.read_mechanism, "CRAM-MD5", '"CRAM-MD5" is not spoken here; write "PLAIN" or "LOGIN"'),
         (values.read_name, "my office", '"my office" is no name; take letters, digits, ".", "_" and "-", at most 40'),

@@ -253,12 +253,45 @@ async def test_who_was_greeted_in_the_clear_is_forgotten_after_starttls(papers: 
         await talk.close()
 
 
-async def test_old_tls_is_not_spoken(papers: Papers, caplog: pytest.LogCaptureFixture) -> None:
+def old_client(least: ssl.TLSVersion, most: ssl.TLSVersion) -> ssl.SSLContext:
+    """A device that knows no other TLS."""
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
     old.set_ciphers("DEFAULT:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1"):
-        old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+        old.minimum_version, old.maximum_version = least, most
+    return old
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1], ids=["1.0", "1.1"])
+async def test_old_tls_is_spoken_at_the_door_that_asks_for_it_and_at_no_other(
+    version: ssl.TLSVersion, papers: Papers
+) -> None:
+    if not (ssl.HAS_TLSv1 and ssl.HAS_TLSv1_1):
+        pytest.skip("this OpenSSL cannot speak old TLS")
+    intake, old = RecordingIntake(), old_client(version, version)
+    async with (
+        listening(intake, old_tls=True, **papers.settings("starttls")) as asks,
+        listening(intake, name="office", **papers.settings("starttls")) as does_not,
+    ):
+        talk = await Talk.greeted(asks)
+        await talk.secure(old)
+        assert talk.writer.get_extra_info("ssl_object").version() in {"TLSv1", "TLSv1.1"}
+        assert (await talk.mail()).code == 250
+        await talk.close()
+        talk = await Talk.greeted(does_not)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await talk.secure(old)
+        await talk.close()
+        modern = await Talk.greeted(asks)
+        await modern.secure(papers.client)
+        assert modern.writer.get_extra_info("ssl_object").version() == "TLSv1.3"
+        await modern.close()
+    assert len(intake.taken) == 1
+
+
+async def test_old_tls_is_not_spoken(papers: Papers, caplog: pytest.LogCaptureFixture) -> None:
+    old = old_client(ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)
     async with listening(RecordingIntake(), **papers.settings("implicit")) as listener:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await Talk.to(listener, context=old)
@@ -285,6 +318,56 @@ async def test_a_client_that_leaves_in_the_middle_of_the_handshake_leaves_nothin
             end(talk)
         await until(lambda: not listener.connections)
         talk = await Talk.greeted(listener, context=papers.client)
+        await talk.close()
+
+
+# Devices
+
+
+async def test_a_scanner_that_keeps_to_no_rule_gets_its_page_through() -> None:
+    intake = RecordingIntake()
+    async with listening(intake, lenient=True, sender="scanner@firma.example") as listener:
+        talk = await Talk.to(listener)
+        await talk.answer()
+        assert (await talk.ask(b"HELO\r\n")).code == 250
+        assert (await talk.ask(b"MAIL FROM : MFP-3 <scanner>\r\n")).code == 250
+        no_address = await talk.ask(b"RCPT TO: bert\r\n")
+        assert (no_address.code, no_address.status) == (501, "5.1.3")
+        assert "address book of the device" in no_address.text
+        assert (await talk.ask(b"RCPT TO: bert@kunde.example \r\n")).code == 250
+        assert (await talk.ask(b"DATA\r\n")).code == 354
+        assert (await talk.ask(b"Subject: Scan\r\n\r\n1\r\n.\r\n")).code == 250
+        await talk.close()
+    [taken] = intake.taken
+    assert str(taken.envelope.reverse_path) == "scanner@firma.example"
+    assert taken.client.lenient
+    assert str(taken.client.forced_sender) == "scanner@firma.example"
+
+
+async def test_a_scanner_with_a_short_password_is_forced_to_its_sender_after_logging_in(papers: Papers) -> None:
+    intake, short = RecordingIntake(), "geheim-7"
+    device = ClientSettings(user="mfp", password=hash_password(short))
+    door = {"lenient": True, "sender": "scanner@firma.example", "auth": "required", "old_tls": True}
+    async with listening(intake, device, **door, **papers.settings("starttls")) as listener:
+        talk = await Talk.greeted(listener)
+        await talk.secure(papers.client)
+        assert (await talk.ask(b"AUTH LOGIN " + b64encode(b"mfp") + b"\r\n")).texts == ["UGFzc3dvcmQ6"]
+        assert (await talk.ask(b64encode(short.encode()) + b"\r\n")).code == 235
+        assert (await talk.mail()).code == 250
+        await talk.close()
+    [taken] = intake.taken
+    assert (taken.client.user, taken.client.lenient) == ("mfp", True)
+    assert str(taken.client.forced_sender) == "scanner@firma.example"
+
+
+async def test_the_door_beside_that_of_the_devices_stays_strict() -> None:
+    async with listening(RecordingIntake()) as listener:
+        talk = await Talk.to(listener)
+        await talk.answer()
+        assert (await talk.ask(MAIL)).code == 503
+        assert (await talk.ask(b"HELO\r\n")).code == 501
+        assert (await talk.ask(b"HELO mfp\r\n")).code == 250
+        assert (await talk.ask(b"MAIL FROM:scan@firma.example\r\n")).code == 501
         await talk.close()
 
 

@@ -107,7 +107,9 @@ def test_a_bare_line_feed_ends_the_connection_only_where_it_is_forbidden() -> No
 def test_what_is_offered_follows_the_state_of_the_connection() -> None:
     in_clear = greeted(OPEN)
     assert say(in_clear, EHLO).lines[1:] == ("PIPELINING", "SIZE 1000", "8BITMIME", "ENHANCEDSTATUSCODES", "STARTTLS")
-    assert say(in_clear, b"AUTH PLAIN\r\n").code == 538
+    too_early = say(in_clear, b"AUTH PLAIN\r\n")
+    assert too_early.code == 538
+    assert "Switch on TLS" in too_early.text
     assert isinstance(in_clear.command(b"STARTTLS\r\n", more=False), StartTls)
     in_clear.secured()
     assert say(in_clear, b"AUTH PLAIN\r\n").code == 503, "EHLO is due again"
@@ -253,3 +255,63 @@ def test_any_order_of_anything_leads_to_one_step_each_and_mail_never_goes_withou
             case Authenticate():
                 assert not more
                 dialogue.logged_in("a", None)
+
+
+# Devices
+
+SCANNER = Address("scanner", "firma.example")
+DEVICES = Terms("relay", 1000, starttls=True, auth=True, auth_in_clear=True, lenient=True, forced_sender=SCANNER)
+
+
+@pytest.mark.parametrize(
+    "lines", [[], [b"HELO\r\n"], [b"EHLO \r\n"], [b"HELO \x01 ?!\r\n"], [b"EHLO " + b"x" * 300 + b"\r\n"]]
+)
+def test_a_device_may_greet_as_it_likes_or_not_at_all(lines: list[bytes]) -> None:
+    dialogue = Dialogue(Terms("relay", 1000, lenient=True), "192.0.2.7")
+    for line in (*lines, b"MAIL FROM : scan@firma.example\r\n", b"RCPT TO: Bert <bert@kunde.example>\r\n"):
+        assert say(dialogue, line).code == 250
+    assert isinstance(dialogue.command(b"DATA\r\n", more=False), ReceiveData)
+    assert str(dialogue.envelope().reverse_path) == "scan@firma.example"
+    assert [str(path) for path in dialogue.envelope().recipients] == ["bert@kunde.example"]
+    assert len(dialogue.client.name) <= 255
+
+
+def test_a_device_that_must_log_in_must_do_so_without_a_greeting_too() -> None:
+    dialogue = Dialogue(Terms("relay", 1000, auth=True, login_required=True, lenient=True), "192.0.2.7")
+    assert say(dialogue, MAIL).code == 530
+
+
+def test_the_forced_sender_stays_with_the_client_through_everything() -> None:
+    dialogue = Dialogue(DEVICES, "192.0.2.7")
+
+    def is_a_device() -> bool:
+        return dialogue.client.lenient and dialogue.client.forced_sender == SCANNER
+
+    assert is_a_device()
+    say(dialogue, EHLO)
+    assert is_a_device()
+    dialogue.secured()
+    assert is_a_device()
+    say(dialogue, EHLO)
+    dialogue.logged_in("scanner", None)
+    assert is_a_device()
+    say(dialogue, EHLO)
+    dialogue.finished()
+    assert is_a_device()
+
+
+def test_a_sender_that_is_no_address_gives_way_to_the_forced_one_only() -> None:
+    bad = b"MAIL FROM:<scanner>\r\n"
+    forcing = greeted(DEVICES)
+    assert say(forcing, bad).code == 250
+    assert forcing.envelope().reverse_path == SCANNER
+    assert say(greeted(Terms("relay", 1000, lenient=True)), bad).code == 501
+    assert say(greeted(Terms("relay", 1000, forced_sender=SCANNER)), bad).code == 501
+
+
+def test_a_client_is_held_to_the_sender_with_which_its_mail_leaves() -> None:
+    mail = b"MAIL FROM:<root@mfp.local>\r\n"
+    assert say(greeted(DEVICES, senders=(parse_pattern("scanner@firma.example"),)), mail).code == 250
+    refused = say(greeted(DEVICES, senders=(parse_pattern("anna@firma.example"),)), mail)
+    assert refused.code == 550
+    assert "scanner@firma.example" in refused.lines[0]
