@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from senderproxy.rewriting.long_lines import LineMeter
+
 BLOCK: Final = 64 * 1024
 
 
@@ -41,6 +43,7 @@ class SpooledBody:
     def __init__(self, threshold: int, open_file: Callable[[], BinaryIO]) -> None:
         self.size = 0
         self.is_ascii = True
+        self._lines = LineMeter()
         self._threshold = threshold
         self._open_file = open_file
         self._memory = bytearray()
@@ -51,9 +54,15 @@ class SpooledBody:
         """True once the body has outgrown the memory it may use."""
         return self._file is not None
 
+    @property
+    def has_long_lines(self) -> bool:
+        """A line of more than 998 octets in it."""
+        return self._lines.found
+
     def append(self, piece: bytes) -> None:
         """Add what came next. Raises OSError where the disk does not take it."""
         self.is_ascii = self.is_ascii and piece.isascii()
+        self._lines.feed(piece)
         if self._file is None and len(self._memory) + len(piece) > self._threshold:
             self._file = self._open_file()
             self._write(self._memory)

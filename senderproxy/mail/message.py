@@ -25,6 +25,11 @@ class Body(Protocol):
         """No octet above 127 in it."""
         ...
 
+    @property
+    def has_long_lines(self) -> bool:
+        """A line of more than 998 octets in it (RFC 5321 section 4.5.3.1.6)."""
+        ...
+
     def blocks(self) -> Iterator[bytes]:
         """The octets from the start, in blocks of bounded size."""
         ...

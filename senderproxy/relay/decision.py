@@ -51,6 +51,7 @@ class Letter:
     client: Client
     id: str
     now: datetime
+    has_long_lines: bool = False  # in its body
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def decide(letter: Letter, directory: AccountDirectory, rules: Rules) -> Decisio
         now=letter.now,
         message_id=f"<{letter.id}@{rules.hostname}>",
         bounces_to=bounce.address if bounce else None,
+        has_long_lines=letter.has_long_lines,
     )
     envelope = replace(letter.envelope, reverse_path=meant.reverse_path)
     plan = plan_rewrite(route, meant.authors, envelope, meant.draft, terms)

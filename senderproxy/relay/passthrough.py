@@ -47,7 +47,14 @@ class PassThrough:
         header = submission.message.header
         if hop_count(header) > HOP_LIMIT:
             return Refusal(reply(554, "5.4.6", f"The message has passed more than {HOP_LIMIT} servers: a mail loop"))
-        letter = Letter(header, submission.envelope, submission.client, submission.id, self._clock.now())
+        letter = Letter(
+            header,
+            submission.envelope,
+            submission.client,
+            submission.id,
+            self._clock.now(),
+            submission.message.body.has_long_lines,
+        )
         decision = decide(letter, self._accounts.directory(), self.rules)
         if isinstance(decision, Decision) and is_automatic(submission.envelope.reverse_path, header):
             limit = self.rules.senders.automatic_per_hour

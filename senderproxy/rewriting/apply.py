@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
+from senderproxy.rewriting.long_lines import Folded
 from senderproxy.rewriting.plan import RewritePlan
 
 
@@ -20,4 +21,5 @@ def edit_header(plan: RewritePlan, header: HeaderSection) -> HeaderSection:
 def carry_out(plan: RewritePlan, message: Message) -> Message:
     """The message that leaves."""
     header = edit_header(plan, message.header)
-    return message if header is message.header else replace(message, header=header)
+    body = Folded(message.body) if plan.folds_body else message.body
+    return message if header is message.header and body is message.body else replace(message, header=header, body=body)

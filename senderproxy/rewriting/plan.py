@@ -18,6 +18,7 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import Edit
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.rewriting.draft import Change, Draft, in_words
+from senderproxy.rewriting.long_lines import LINE_LIMIT
 from senderproxy.rewriting.repair import RepairContext, find_repairs
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import Tier
@@ -37,6 +38,7 @@ class Terms:
     now: datetime
     message_id: str  # with its angle brackets, for a message that has none
     bounces_to: Address | None = None  # the bounce account's address
+    has_long_lines: bool = False  # the message's body has
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class RewritePlan:
     envelope: Envelope
     rounds: tuple[tuple[Edit, ...], ...] = ()
     changes: tuple[Change, ...] = ()
+    folds_body: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,11 @@ def plan_rewrite(
     context = RepairContext(terms.now, terms.message_id, author, terms.policy.remove_bcc)
     repairs = find_repairs(fitted.header, context)
     fitted = fitted.revised([repair.edit for repair in repairs], [repair.change for repair in repairs])
-    return RewritePlan(replace(envelope, reverse_path=path), fitted.rounds, (*changes, *fitted.changes))
+    if terms.has_long_lines:
+        reason = f"no line may be longer than {LINE_LIMIT} octets (RFC 5321 section 4.5.3.1.6)"
+        changes = (*changes, Change("body", "", "long lines folded", reason))
+    leaves = replace(envelope, reverse_path=path)
+    return RewritePlan(leaves, fitted.rounds, (*changes, *fitted.changes), terms.has_long_lines)
 
 
 def takes(route: Route, rule: SenderRule, address: Address) -> bool:
