@@ -46,6 +46,10 @@ class Blocks:
     def is_ascii(self) -> bool:
         return all(part.isascii() for part in self.parts)
 
+    @property
+    def has_long_lines(self) -> bool:
+        return False
+
     def blocks(self) -> Iterator[bytes]:
         yield from self.parts
 

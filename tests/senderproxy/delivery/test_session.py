@@ -455,6 +455,7 @@ async def test_a_spill_file_that_cannot_be_read_is_our_fault_and_nothing_is_sent
     class Torn:
         size = 1000
         is_ascii = True
+        has_long_lines = False
 
         def blocks(self) -> Iterator[bytes]:
             yield b"x" * 70_000
@@ -497,6 +498,7 @@ async def test_a_large_message_streams_in_flat_memory() -> None:
     class Generated:
         size = count * len(block)
         is_ascii = True
+        has_long_lines = False
 
         def blocks(self) -> Iterator[bytes]:
             for _ in range(count):

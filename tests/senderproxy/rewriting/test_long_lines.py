@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -28,7 +29,7 @@ class Pieces:
 
 def _cut(content: bytes, cuts: list[int]) -> list[bytes]:
     places = sorted({0, len(content), *(cut % (len(content) + 1) for cut in cuts)})
-    return [content[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [content[start:end] for start, end in pairwise(places)]
 
 
 _CONTENTS = st.lists(st.integers(0, 3100), max_size=5).map(
