@@ -111,6 +111,10 @@ class Body:
     def is_ascii(self) -> bool:
         return True
 
+    @property
+    def has_long_lines(self) -> bool:
+        return False
+
     def blocks(self) -> Iterator[bytes]:
         return iter(self.blocks_)
 

@@ -202,7 +202,8 @@ def _providers(config: Config, accounts: VaultAccounts) -> Iterator[Finding]:
     for setting, named in config.named_accounts():
         if directory.by_id(named) is None:
             mend = f"Mend {setting} in the configuration, or: senderproxy account add ADDRESS --id {named}"
-            yield Finding(Level.WRONG, "configuration", f"the account {named} that {setting} names does not exist", mend)
+            words = f"the account {named} that {setting} names does not exist"
+            yield Finding(Level.WRONG, "configuration", words, mend)
 
 
 # ---- the world outside ----

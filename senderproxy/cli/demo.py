@@ -96,11 +96,11 @@ class Letter:
     author: str
     account: str | None
     shows: str = ""
-    reverse_path: str = ""  # as the mail server says it, where that is not the author
+    reverse_path: str | None = None  # as the mail server says it, where that is not the author; "" is the null one
 
     @property
     def envelope_from(self) -> str:
-        return self.reverse_path or self.author
+        return self.author if self.reverse_path is None else self.reverse_path
 
 
 IONOS, HOSTER = "ionos", "hoster"
@@ -122,6 +122,7 @@ LETTERS: Final = (
     Letter("returns@laden.example", "shop", "catch-all"),
     Letter("anna+offer@firma.example", "anna", "+tag"),
     Letter("bert@firma.example", "bert", "mended", reverse_path="bert@firma.lan"),
+    Letter("bert@firma.example", "bert", "out of office", reverse_path=""),
     Letter("dora@verein.example", "dora", "hoster"),
     Letter("nobody@other.example", None, "stranger"),
 )
@@ -409,7 +410,7 @@ class _Demo:
         page.title(f"Without senderproxy: the same messages straight to {IONOS}, one mailbox for all")
         page.heading("author", "reverse-path", "logged in as")
         for each in sent:
-            page.row(each.letter.author, each.letter.envelope_from, account.address)
+            page.row(each.letter.author, each.letter.envelope_from or "<>", account.address)
             page.reply(each.reply)
         refused = sum(1 for each in sent if each.code != 250)
         page.line()
