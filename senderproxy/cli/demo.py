@@ -122,7 +122,7 @@ LETTERS: Final = (
     Letter("returns@laden.example", "shop", "catch-all"),
     Letter("anna+offer@firma.example", "anna", "+tag"),
     Letter("bert@firma.example", "bert", "mended", reverse_path="bert@firma.lan"),
-    Letter("bert@firma.example", "bert", "out of office", reverse_path=""),
+    Letter("bert@firma.example", "bert", "absence", reverse_path=""),
     Letter("dora@verein.example", "dora", "hoster"),
     Letter("nobody@other.example", None, "stranger"),
 )
