@@ -1,7 +1,7 @@
-"""Display names as people read them: encoded words decoded, raw 8-bit guessed.
+"""Display names and subjects: decoded as people read them, encoded as they travel.
 
-Promises: never raises; one line, no control or direction characters, bounded length. The outcome is for eyes only and
-decides nothing: it is never parsed.
+Promises: never raises. What is decoded is one line without control or direction characters, of bounded length; it is
+for eyes only and decides nothing. What is encoded is ASCII, and folded.
 RFC 2047.
 """
 
@@ -33,9 +33,9 @@ def decode_words(raw: bytes) -> str | None:
     for word in _ENCODED_WORD.finditer(joined):
         decoded = _decode(word.group(1).decode("ascii"), word.group(2).lower(), word.group(3))
         if decoded is not None:
-            parts += [_guess(joined[position : word.start()]), decoded]
+            parts += [guess(joined[position : word.start()]), decoded]
             position = word.end()
-    parts.append(_guess(joined[position:]))
+    parts.append(guess(joined[position:]))
     return _presentable("".join(parts))
 
 
@@ -49,7 +49,8 @@ def _decode(charset: str, encoding: bytes, text: bytes) -> str | None:
         return None
 
 
-def _guess(raw: bytes) -> str:
+def guess(raw: bytes) -> str:
+    """Raw 8-bit text: UTF-8, else what Windows machines in western Europe send."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -63,7 +64,8 @@ def _presentable(text: str) -> str | None:
 
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_OCTETS_IN_WORD: Final = 45  # base64 of so many is 60 characters: with its frame an encoded word stays below 75
+_LINE: Final = 70  # octets; leaves room for a field's name
+_OCTETS_IN_WORD: Final = 39  # base64 of so many is 52 characters: Subject and one encoded word fit on a line
 
 
 def encode_phrase(name: str) -> bytes:
@@ -77,12 +79,43 @@ def encode_phrase(name: str) -> bytes:
             return shown.encode("ascii")
         escaped = shown.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'.encode("ascii")
+    return b"\r\n ".join(_encoded_words(shown))
+
+
+def _encoded_words(text: str) -> list[bytes]:
     words: list[bytes] = []
     octets = b""
-    for character in shown:
-        more = character.encode("utf-8")
+    for character in text:
+        more = character.encode("utf-8", "replace")
         if len(octets) + len(more) > _OCTETS_IN_WORD:
             words.append(octets)
             octets = b""
         octets += more
-    return b"\r\n ".join(b"=?utf-8?b?" + b64encode(word) + b"?=" for word in (*words, octets))
+    return [b"=?utf-8?b?" + b64encode(word) + b"?=" for word in (*words, octets)]
+
+
+def encode_unstructured(text: str) -> bytes:
+    """Text for a field such as Subject: ASCII words as they are, the others as encoded words, folded (RFC 2047)."""
+    lines: list[bytes] = []
+    words = text.split()
+    position = 0
+    while position < len(words):
+        end = position
+        while end < len(words) and words[end].isascii() == words[position].isascii():
+            end += 1
+        run = words[position:end]
+        # The blank after an encoded word that another one follows is no part of the text: nothing to keep here.
+        lines += [word.encode("ascii") for word in run] if run[0].isascii() else _encoded_words(" ".join(run))
+        position = end
+    return _filled(lines)
+
+
+def _filled(words: list[bytes]) -> bytes:
+    """Words on lines of at most 76 octets, where they are shorter than that."""
+    lines: list[bytes] = []
+    for word in words:
+        if lines and len(lines[-1]) + 1 + len(word) <= _LINE:
+            lines[-1] += b" " + word
+        else:
+            lines.append(word)
+    return b"\r\n ".join(lines)

@@ -26,6 +26,7 @@ from senderproxy.routing.provider import NullPolicy, SenderRule
 from senderproxy.routing.route import Refusal, Route
 from senderproxy.routing.senders import ForeignPolicy, SenderPolicy
 
+_ROUNDS: Final = 2  # of repairs: doubled fields first, then the one that is left of them
 LOOP_MARK: Final = "X-Senderproxy-Loop"  # on automatic mail that got a reverse-path: the host that gave it one
 
 
@@ -72,8 +73,9 @@ def plan_rewrite(
         fitted = _marked_as_automatic(fitted, terms.hostname)
     author = route.author if takes(route, route.provider.from_rule, route.author) else route.account.address
     context = RepairContext(terms.now, terms.message_id, author, terms.policy.remove_bcc)
-    repairs = find_repairs(fitted.header, context)
-    fitted = fitted.revised([repair.edit for repair in repairs], [repair.change for repair in repairs])
+    for _ in range(_ROUNDS):
+        repairs = find_repairs(fitted.header, context)
+        fitted = fitted.revised([repair.edit for repair in repairs], [repair.change for repair in repairs])
     if terms.has_long_lines:
         reason = f"no line may be longer than {LINE_LIMIT} octets (RFC 5321 section 4.5.3.1.6)"
         changes = (*changes, Change("body", "", "long lines folded", reason))

@@ -1,15 +1,25 @@
-"""find_repairs: what a header lacks that providers refuse at the end of DATA. PURE.
+"""find_repairs: what providers refuse in a header at the end of DATA, and how it is mended. PURE.
 
-RFC 6409 section 8, RFC 5322 section 3.6.
+Promises: a header that providers take gets no repair; a field that is in order keeps every byte; after the repairs
+nothing is left to repair. Lines that are no field at all stay: what they hide is not ours to guess.
+Refused are (postmaster.web.de, the help pages of IONOS): Date, From, Sender, To that RFC 5322 does not print; Bcc, Cc,
+Date, From, Sender, Subject, To that stand twice; an empty To; octets above 127.
+RFC 6409 section 8, RFC 5322 sections 2.1.1 and 3.6, RFC 2047.
 """
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from email.utils import format_datetime
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime, parsedate_tz
+from typing import Final
 
-from senderproxy.mail.address import Address
-from senderproxy.mail.header import Edit, HeaderSection
-from senderproxy.rewriting.draft import Change
+from senderproxy.mail.address import Address, AddressError, parse_address
+from senderproxy.mail.author import Mailbox, MailboxError, read_mailboxes
+from senderproxy.mail.display import decode_words, encode_unstructured, guess
+from senderproxy.mail.header import Edit, Field, HeaderSection
+from senderproxy.rewriting.draft import Change, render_mailboxes
+from senderproxy.rewriting.long_lines import LINE_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +41,290 @@ class Repair:
 
 
 def find_repairs(header: HeaderSection, context: RepairContext) -> tuple[Repair, ...]:
-    """What is missing."""
-    wanted = {"From": str(context.author or ""), "Date": format_datetime(context.now), "Message-ID": context.message_id}
-    return tuple(
-        Repair(Change(name, "", value, "it was missing"), Edit(name, value.encode("ascii")))
-        for name, value in wanted.items()
-        if value and not header.values(name)
-    )
+    """Everything that has to be mended, in the order of the fields; what is missing comes last.
+
+    One round: a field that stood twice and was mended into one may need another.
+    """
+    fields = header.split()[0]
+    places: dict[str, list[int]] = {}
+    for index, field in enumerate(fields):
+        places.setdefault(field.name.lower(), []).append(index)
+    repairs: list[Repair] = []
+    doubled: set[int] = set()
+    for name, found in places.items():
+        if len(found) > 1 and name in _SINGLE and not (name == "bcc" and context.remove_bcc):
+            repairs += _single_out(fields, found)
+            doubled |= set(found)
+    for index, field in enumerate(fields):
+        if index in doubled:
+            continue
+        if field.name.lower() == "bcc" and context.remove_bcc:
+            repairs.append(_removed(field, index, "the configuration says so (remove_bcc)"))
+        elif (mended := _mend(field, context)) is not None:
+            repairs.append(_of(field, index, *mended))
+    repairs += _missing(places, context)
+    return tuple(repairs)
 
 
-def mend_for_reading(header: HeaderSection) -> tuple[HeaderSection, tuple[Repair, ...]]:
-    """Nothing yet can be read that strict listeners do not read."""
-    return header, ()
+def mend_for_reading(header: HeaderSection) -> tuple[Repair, ...]:
+    """What makes From and Sender readable that a device wrote, where they can be read in one way only."""
+    fields = header.split()[0]
+    repairs: list[Repair] = []
+    for name in ("from", "sender"):
+        found = [index for index, field in enumerate(fields) if field.name.lower() == name]
+        if len(found) != 1 or _reads(fields[found[0]].value):
+            continue
+        mailbox = _mend_mailbox(fields[found[0]].value)
+        if mailbox is not None:
+            repairs.append(_of(fields[found[0]], found[0], render_mailboxes([mailbox]), "it could not be read"))
+    return tuple(repairs)
+
+
+# ---- fields that may stand once ----
+
+_LISTS: Final = frozenset({"to", "cc", "bcc"})
+_SINGLE: Final = _LISTS | {"date", "subject", "message-id"}
+
+
+def _single_out(fields: Sequence[Field], places: Sequence[int]) -> Iterator[Repair]:
+    """The first of several, with the recipients of all; the others go."""
+    first, *others = places
+    name = fields[first].name
+    reason = f"it stood {len(places)} times"
+    if name.lower() in _LISTS:
+        values = [fields[place].value for place in places if fields[place].value.strip()]
+        joined = b",\r\n ".join(_tidy(value).rstrip(b", ") for value in values)
+        field = Field(name, joined)
+        value = _mend_addresses(field) or (_tidy(joined) if joined else b"undisclosed-recipients:;")
+        yield _of(fields[first], first, value, reason)
+    else:
+        value = _tidy(fields[first].value)
+        if not value.isascii():
+            value = _encode(value)
+        yield _of(fields[first], first, value, reason)
+    for place in others:
+        yield _removed(fields[place], place, reason)
+
+
+# ---- one field ----
+
+_ADDRESSES: Final = frozenset({"from", "sender", "reply-to", "to", "cc", "bcc"})
+
+
+def _mend(field: Field, context: RepairContext) -> tuple[bytes | None, str] | None:
+    """The value that takes the field's place, and the reason; None where the field is in order."""
+    name = field.name.lower()
+    blank = not field.value.strip()
+    if name == "to" and blank:
+        return b"undisclosed-recipients:;", "it was empty"
+    if name in _ADDRESSES and name != "from" and blank:
+        return None, "it was empty"
+    if name == "date":
+        return None if _is_date(field.value) else (_mend_date(field.value, context.now), "it was no date of RFC 5322")
+    if name in _ADDRESSES:
+        mended = _mend_addresses(field)
+        if mended is not None:
+            return mended, "it held what is not allowed there"
+    elif not field.value.isascii():
+        return _encode(field.value), "it held octets above 127"
+    if any(len(line) > LINE_LIMIT for line in _lines(field)):
+        folded = _folded(field)
+        return None if folded is None else (folded, f"a line was longer than {LINE_LIMIT} octets")
+    return None
+
+
+def _lines(field: Field) -> list[bytes]:
+    return (field.name.encode("ascii") + b":" + field.value).split(b"\r\n")
+
+
+def _missing(places: dict[str, list[int]], context: RepairContext) -> Iterator[Repair]:
+    wanted = {
+        "From": str(context.author or ""),
+        "Date": format_datetime(context.now),
+        "Message-ID": context.message_id,
+    }
+    for name, value in wanted.items():
+        if value and name.lower() not in places:
+            yield Repair(Change(name, "", value, "it was missing"), Edit(name, value.encode("ascii")))
+
+
+# ---- addresses ----
+
+_ELEMENT: Final = re.compile(
+    rb'(?>(?:"(?>(?:[^"\\]|\\.)*)"|\((?>(?:[^()\\]|\\.)*)\)|<[^<>]*>|[^,"(<]|["(<])*)', re.DOTALL
+)
+_FOLD: Final = re.compile(rb"\r\n(?=[ \t])")
+_IN_BRACKETS: Final = re.compile(r"([^<>]*)<\s*([^<>\s]+@[^<>\s]+)\s*>[\s;,]*")
+_AT_THE_END: Final = re.compile(r"(?:([^<>@]*)\s)?\s*<?([^\s<>@,;:\"()]+@[^\s<>@,;:\"()]+)>?[\s;,]*")
+
+
+def _mend_addresses(field: Field) -> bytes | None:
+    """The list with each mailbox that cannot be read mended, and what is above 127 encoded; None where all is well."""
+    value = field.value
+    if value.isascii() and (_reads(value) or _is_group(value)):
+        return None
+    elements = [element.strip() for element in _elements(_FOLD.sub(b"", value))]
+    mended = [_mend_element(element) for element in elements if element]
+    if mended == [element for element in elements if element] and value.isascii():
+        return None
+    return b",\r\n ".join(mended) if mended else None
+
+
+def _elements(value: bytes) -> Iterator[bytes]:
+    position = 0
+    while position <= len(value):
+        found = _ELEMENT.match(value, position)
+        assert found is not None
+        yield found.group()
+        position = found.end() + 1
+
+
+def _mend_element(element: bytes) -> bytes:
+    """One mailbox. What cannot be understood at least has no octet above 127 any more."""
+    if element.isascii() and (_reads(element) or _is_group(element)):
+        return _tidy(element)
+    try:
+        return render_mailboxes(read_mailboxes(element))
+    except MailboxError:
+        mailbox = _mend_mailbox(element)
+    if mailbox is not None:
+        return render_mailboxes([mailbox])
+    return _tidy(guess(element).encode("ascii", "replace"))
+
+
+def _reads(value: bytes) -> bool:
+    try:
+        return bool(read_mailboxes(value))
+    except MailboxError:
+        return False
+
+
+def _is_group(value: bytes) -> bool:
+    """`undisclosed-recipients:;` and its kin: nothing that we would understand better."""
+    return value.rstrip().endswith(b";") and b":" in value
+
+
+def _mend_mailbox(value: bytes) -> Mailbox | None:
+    """The one mailbox that a name and an address can be meant to be, however badly they are written."""
+    text = guess(_FOLD.sub(b"", value)).strip()
+    found = _IN_BRACKETS.fullmatch(text) or _AT_THE_END.fullmatch(text)
+    if found is None:
+        return None
+    name, address = found.groups()
+    try:
+        # Quotation marks that did not fit together are no part of the name.
+        shown = decode_words((name or "").replace('"', " ").replace("\\", " ").encode("utf-8", "replace"))
+        return Mailbox(parse_address(address), shown)
+    except AddressError:
+        return None
+
+
+# ---- text ----
+
+_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_QUOTED: Final = re.compile(rb'"((?>(?:[^"\\]|\\.)*))"')
+
+
+def _tidy(value: bytes) -> bytes:
+    """The same value, folded where it was, without blank lines and control characters."""
+    lines = [_CONTROLS.sub(b" ", line).strip() for line in value.split(b"\r\n")]
+    return b"\r\n ".join(line for line in lines if line)
+
+
+def _encode(value: bytes) -> bytes:
+    """Octets above 127 as encoded words; inside quotation marks, as many programs read names of files (RFC 2047)."""
+    text = _tidy(value).replace(b"\r\n", b"")
+
+    def quoted(found: re.Match[bytes]) -> bytes:
+        inside = found.group(1)
+        return found.group() if inside.isascii() else b'"' + encode_unstructured(guess(inside)) + b'"'
+
+    text = _QUOTED.sub(quoted, text)
+    if text.isascii():
+        return text
+    return encode_unstructured(" ".join("".join(c if c.isprintable() else " " for c in guess(text)).split()))
+
+
+def _folded(field: Field) -> bytes | None:
+    """The value with lines that are short enough; None where there is no blank at which to fold."""
+    room = LINE_LIMIT - len(field.name) - 2
+    lines: list[bytes] = []
+    for word in re.split(rb"[ \t\r\n]+", field.value.strip()):
+        if len(word) > room:
+            return None
+        if lines and len(lines[-1]) + 1 + len(word) <= 76:
+            lines[-1] += b" " + word
+        else:
+            lines.append(word)
+    return b"\r\n ".join(lines)
+
+
+# ---- dates ----
+
+_DATE: Final = re.compile(
+    rb"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[ \t]*,)?\s*(\d{1,2})\s+"
+    rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\s+(\d{4})\s+"
+    rb"(\d{2}):(\d{2})(?::(\d{2}))?\s+(?:[+-]\d{4}|UT|GMT|[ECMP][SD]T|[A-IK-Za-ik-z])\s*(?:\([^()]*\)\s*)?",
+    re.IGNORECASE,
+)
+_GERMAN: Final = {
+    "mrz": "Mar", "mär": "Mar", "märz": "Mar", "mai": "May", "okt": "Oct", "dez": "Dec", "januar": "Jan",
+    "februar": "Feb", "juni": "Jun", "juli": "Jul", "oktober": "Oct", "dezember": "Dec",
+}  # fmt: skip
+_GERMAN_DAYS: Final = re.compile(r"^(?:mo|di|mi|do|fr|sa|so)[a-z]*\.?,?\s+", re.IGNORECASE)
+_LATEST: Final = timedelta(days=366)  # a date further off is a device's unset clock, or a slip
+
+
+def _is_date(value: bytes) -> bool:
+    found = _DATE.fullmatch(value.strip())
+    if found is None:
+        return False
+    day, _, hour, minute, second = (int(number or 0) for number in found.groups())
+    return 1 <= day <= 31 and hour < 24 and minute < 60 and second <= 60
+
+
+def _mend_date(value: bytes, now: datetime) -> bytes:
+    """The date that is meant, where it can be read and is not absurd; else this moment."""
+    text = _GERMAN_DAYS.sub("", " ".join(guess(value).split()))
+    text = re.sub(r"[^\W\d_]+\.?", lambda word: _GERMAN.get(word.group().rstrip(".").lower(), word.group()), text)
+    text = re.sub(r"^(\d{1,2})\.\s", r"\1 ", text)
+    meant = _from_iso(text, now) or _from_words(text, now)
+    if meant is None or abs(meant - now) > _LATEST:
+        meant = now
+    return format_datetime(meant).encode("ascii")
+
+
+def _from_iso(text: str, now: datetime) -> datetime | None:
+    try:
+        meant = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return meant if meant.tzinfo else meant.replace(tzinfo=now.tzinfo or UTC)
+
+
+def _from_words(text: str, now: datetime) -> datetime | None:
+    found = parsedate_tz(text)
+    if found is None:
+        return None
+    try:
+        zone = now.tzinfo or UTC if found[9] is None else timezone(timedelta(seconds=found[9]))
+        return datetime(*found[:6], tzinfo=zone)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+# ---- repairs ----
+
+
+def _of(field: Field, index: int, value: bytes | None, reason: str) -> Repair:
+    new = "" if value is None else _shown(value)
+    return Repair(Change(field.name, _shown(field.value), new, reason), Edit(field.name, value, index))
+
+
+def _removed(field: Field, index: int, reason: str) -> Repair:
+    return _of(field, index, None, reason)
+
+
+def _shown(value: bytes) -> str:
+    text = "".join(c if c.isprintable() else " " for c in guess(value))
+    return " ".join(text.split())[:200]

@@ -34,7 +34,7 @@ class Meant:
 def stand_in(draft: Draft, reverse_path: ReversePath, client: Client, mapped: SenderMap) -> Meant:
     """Mend what a lenient listener may mend, force the sender, or look into the map: in this order."""
     if client.lenient:
-        repairs = mend_for_reading(draft.header)[1]
+        repairs = mend_for_reading(draft.header)
         draft = draft.revised([repair.edit for repair in repairs], [repair.change for repair in repairs])
     authors = read_authors(draft.header)
     if client.forced_sender is not None:
