@@ -225,6 +225,7 @@ class Service:
             "listeners": [listener.status() for listener in self._listeners],
             "accounts": [asdict(entry) for entry in self._courier.status()],
             "vault_problem": self._accounts.problem,
+            "sender_rules": [asdict(entry) for entry in self._intake.refused_senders.entries()],
         }
 
     async def _answer_resume(self, request: Request) -> Answer:

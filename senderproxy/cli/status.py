@@ -15,14 +15,14 @@ def add_parser(verbs: Subparsers) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """0 where everything can send; 1 where an account or the vault cannot be used; 69 where nothing runs."""
+    """0 where everything can send; 1 where an account, a sender or the vault cannot be used; 69 where nothing runs."""
     answer = ask(Path(read_config(chosen).service.control_socket), {"do": "status"})
     if chosen.json:
         show_json({name: value for name, value in answer.items() if name != "ok"})
     else:
         _tell(answer)
     unwell = any(entry["state"] != "healthy" for entry in answer["accounts"])
-    return EX_WRONG if unwell or answer["vault_problem"] else EX_OK
+    return EX_WRONG if unwell or answer["vault_problem"] or answer["sender_rules"] else EX_OK
 
 
 def _tell(answer: dict[str, Any]) -> None:
@@ -40,6 +40,8 @@ def _tell(answer: dict[str, Any]) -> None:
             print(f"\n{entry['account']} since {entry['since']}: {entry['words']}")
             if entry["state"] == "suspended":
                 print(f"  -> senderproxy account set-password {entry['account']}")
+    for rule in answer["sender_rules"]:
+        print(f"\n{rule['words']} (since {rule['since']}: {rule['said']})\n  -> {rule['mend']}")
     if answer["vault_problem"]:
         print(f"\nThe accounts in memory stay in force: {answer['vault_problem']}")
 

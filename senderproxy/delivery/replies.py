@@ -18,7 +18,7 @@ from aiosmtplib import SMTPException, SMTPResponseException, SMTPServerDisconnec
 
 from senderproxy.delivery.health import is_account_limit, softened
 from senderproxy.mail.address import ForwardPath
-from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, Withheld
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSender, Withheld
 from senderproxy.mail.reply import Reply, parse_reply, reply
 from senderproxy.routing.provider import Smarthost
 
@@ -291,7 +291,7 @@ def outcome(said: Reply, stage: Stage) -> Outcome:
         case 5 if is_account_limit(said):
             return Deferred(softened(said))
         case 5:
-            return Failed(_with_status(said, stage))
+            return Failed(_with_status(said, stage), refused_sender(said, stage))
         case _:
             return Deferred(
                 reply(451, "4.5.0", f"the upstream gave an answer that fits nothing (stage: {stage.value}): {said}")
@@ -303,11 +303,24 @@ _SENDER_REFUSED: Final = (
     "not have permissions to send as", "header from does not match", "from header address rejected",
     "invalid mail from",
 )  # fmt: skip
+# Microsoft 365: `5.7.60 Client does not have permissions to send as this sender`, `5.2.252 SendAsDenied`.
+_SENDER_REFUSED_STATUS: Final = frozenset({(7, 60), (2, 252)})
 
 
 def is_sender_refused(said: Reply) -> bool:
     """True where the provider does not let this account name that sender (said at MAIL, at RCPT or after the dot)."""
-    return said.is_permanent and any(sign in line.lower() for line in said.lines for sign in _SENDER_REFUSED)
+    if not said.is_permanent:
+        return False
+    known = said.status is not None and (said.status.subject, said.status.detail) in _SENDER_REFUSED_STATUS
+    return known or any(sign in line.lower() for line in said.lines for sign in _SENDER_REFUSED)
+
+
+def refused_sender(said: Reply, stage: Stage) -> RefusedSender | None:
+    """Which sender it is that the provider refuses; None where it is about something else."""
+    if not is_sender_refused(said):
+        return None
+    about_from = stage is Stage.FINAL_DOT or any("header" in line.lower() for line in said.lines)
+    return RefusedSender.FROM if about_from else RefusedSender.REVERSE_PATH
 
 
 def _with_status(said: Reply, stage: Stage) -> Reply:

@@ -1,9 +1,17 @@
 """What one attempt meant for one recipient. An answer is a value; nothing here is raised."""
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeAlias
 
 from senderproxy.mail.reply import Reply
+
+
+class RefusedSender(Enum):
+    """Where the sender stood that the upstream does not let this account name."""
+
+    REVERSE_PATH = "reverse-path"
+    FROM = "From"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +31,10 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Not ever, as it is."""
+    """Not ever, as it is. `refused_sender`: because of whom the message names as its sender, and where."""
 
     reply: Reply
+    refused_sender: RefusedSender | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,20 @@ RFC 5321 sections 4.1.1.4 and 6.1.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
 from senderproxy.clock import Clock
 from senderproxy.log import event
+from senderproxy.mail.address import Address, ForwardPath
+from senderproxy.mail.message import Message
+from senderproxy.mail.outcome import Delivered, Outcome
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.decision import Decision, Letter, Rules, decide
 from senderproxy.relay.loop_guard import LoopGuard, is_automatic
 from senderproxy.relay.ports import Accounts, Courier
+from senderproxy.relay.sender_refused import RefusedSenders, explain, find_refused
 from senderproxy.relay.verdict import conclude
 from senderproxy.rewriting.apply import carry_out
 from senderproxy.rewriting.plan import Discarding
@@ -33,6 +38,7 @@ class PassThrough:
         self._courier = courier
         self._clock = clock
         self.rules = rules
+        self.refused_senders = RefusedSenders()
         self._loop_guard = LoopGuard()
 
     async def accept(self, submission: Submission) -> Reply:
@@ -74,6 +80,20 @@ class PassThrough:
         )
         stamped = replace(message, header=header)
         outcomes = await self._courier.deliver(decision.route, decision.plan.envelope, stamped, tag=submission.id)
+        return self._conclude(submission, decision, stamped, outcomes)
+
+    def _conclude(
+        self, submission: Submission, decision: Decision, left: Message, outcomes: Mapping[ForwardPath, Outcome]
+    ) -> Reply:
+        """The client's answer; and whether the provider's rule for senders is the one that is configured."""
+        path = decision.plan.envelope.reverse_path
+        refused = find_refused(outcomes, decision.route, path, left.header)
+        if refused is not None:
+            self.refused_senders.note(refused, self._clock.now())
+            return explain(refused)
+        if any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
+            sent_as = path if isinstance(path, Address) else None
+            self.refused_senders.taken(decision.route, (sent_as, decision.route.author))
         return conclude(outcomes, submission.id)
 
     def _report(

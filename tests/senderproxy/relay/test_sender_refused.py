@@ -1,0 +1,130 @@
+"""What is said where a provider does not let an account name that sender."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from senderproxy.delivery.replies import Stage, outcome
+from senderproxy.mail.address import NULL_PATH, ReversePath, parse_address, parse_pattern
+from senderproxy.mail.header import HeaderSection
+from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSender, Withheld
+from senderproxy.mail.reply import parse_reply
+from senderproxy.relay.sender_refused import Refused, RefusedSenders, explain, find_refused
+from senderproxy.routing.account import Account
+from senderproxy.routing.directory import Tier
+from senderproxy.routing.provider import Provider, SenderRule
+from senderproxy.routing.route import Route, Source
+
+ANNA, INFO, KUNDE = (parse_address(text) for text in ("anna@firma.example", "info@firma.example", "k@kunde.example"))
+ACCOUNT = Account("anna", "anna@firma.example", "ionos-de", ANNA, (parse_pattern(str(ANNA)), parse_pattern(str(INFO))))
+HEADER = HeaderSection(b"From: info@firma.example\r\n\r\n")
+NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+
+
+def _route(rule: SenderRule = SenderRule.DOMAIN) -> Route:
+    return Route(ACCOUNT, Provider("ionos-de", (), sender_rule=rule, from_rule=rule), INFO, Source.FROM, Tier.EXACT)
+
+
+def _found(said: bytes, stage: Stage, path: ReversePath = INFO, rule: SenderRule = SenderRule.DOMAIN) -> Refused | None:
+    return find_refused({KUNDE: outcome(parse_reply(said.split(b"\n")), stage)}, _route(rule), path, HEADER)
+
+
+@pytest.mark.parametrize(
+    ("said", "stage", "place"),
+    [
+        (
+            b"550-Requested action not taken: mailbox unavailable\n550 Sender address is not allowed.",
+            Stage.MAIL,
+            "reverse-path",
+        ),
+        (b'550 "envelope sender not allowed"', Stage.MAIL, "reverse-path"),
+        (
+            b"553 5.7.1 <info@firma.example>: Sender address rejected: not owned by user anna",
+            Stage.RCPT,
+            "reverse-path",
+        ),
+        (b"553 5.7.1 Sender address rejected: not owned by auth user.", Stage.MAIL, "reverse-path"),
+        (b"550 5.7.0 Sender or From header address rejected: not owned by authorized user", Stage.FINAL_DOT, "From"),
+        (b"550 5.7.60 SMTP; Client does not have permissions to send as this sender", Stage.FINAL_DOT, "From"),
+        (b"554 5.2.252 SendAsDenied; a@x not allowed to send as b@y; STOREDRV.Submission", Stage.FINAL_DOT, "From"),
+        (b"501 Invalid MAIL FROM address provided", Stage.MAIL, "reverse-path"),
+        (
+            b"550 5.7.1 Submission not allowed for messages in which header from does not match MAIL FROM",
+            Stage.FINAL_DOT,
+            "From",
+        ),
+    ],
+)
+def test_every_providers_words_become_one_verdict(said: bytes, stage: Stage, place: str) -> None:
+    refused = _found(said, stage)
+    assert refused is not None
+    assert refused.place.value == place
+    answer = explain(refused)
+    assert (answer.code, str(answer.status)) == (550, "5.7.1")
+    english, german, last = answer.lines
+    for line in (english, german):
+        assert "anna@firma.example" in line
+        assert "info@firma.example" in line
+        assert "senderproxy account add info@firma.example" in line
+        assert '"address" in [providers.ionos-de]' in line
+        assert len(line) <= 300
+    assert "does not let" in english
+    assert "Abhilfe" in german
+    assert last == parse_reply(said.split(b"\n")).text
+    assert all(len(line) <= 512 for line in answer.render().split(b"\r\n"))
+
+
+@pytest.mark.parametrize(
+    ("said", "stage"),
+    [
+        (b"550 Unknown User", Stage.RCPT),
+        (
+            b"550-Requested action not taken: mailbox unavailable\n550 invalid DNS MX or A/AAAA resource record",
+            Stage.MAIL,
+        ),
+        (b"451 Requested action aborted: local error in processing", Stage.MAIL),
+        (b"554-Transaction failed\n554 Reject due to policy restrictions.", Stage.FINAL_DOT),
+    ],
+)
+def test_other_refusals_stay_what_they_are(said: bytes, stage: Stage) -> None:
+    assert _found(said, stage) is None
+
+
+def test_a_null_reverse_path_that_is_refused_names_its_own_setting() -> None:
+    refused = _found(b"550 Sender address is not allowed.", Stage.MAIL, NULL_PATH)
+    assert refused is not None
+    assert "send as <> (reverse-path)" in explain(refused).lines[0]
+    assert "takes_null_reverse_path = false in [providers.ionos-de]" in explain(refused).lines[0]
+
+
+def test_under_the_strictest_rule_the_alias_is_what_is_wrong() -> None:
+    refused = _found(b"550 Sender address is not allowed.", Stage.MAIL, INFO, SenderRule.ADDRESS)
+    assert refused is not None
+    assert "senderproxy account edit anna --not info@firma.example" in explain(refused).lines[0]
+    own = _found(b"550 Sender address is not allowed.", Stage.MAIL, ANNA, SenderRule.ADDRESS)
+    assert own is not None
+    assert "senderproxy account show anna" in explain(own).lines[0]
+
+
+def test_what_reached_somebody_is_no_refusal_of_the_sender() -> None:
+    okay = parse_reply([b"250 OK"])
+    outcomes: dict[object, Outcome] = {ANNA: Delivered(okay), KUNDE: Failed(okay, RefusedSender.FROM)}
+    assert find_refused(outcomes, _route(), INFO, HEADER) is None  # type: ignore[arg-type]
+    assert find_refused({KUNDE: Withheld()}, _route(), INFO, HEADER) is None
+
+
+def test_a_stricter_rule_is_remembered_until_the_address_is_taken() -> None:
+    known = RefusedSenders()
+    refused = _found(b"550 Sender address is not allowed.", Stage.MAIL)
+    assert refused is not None
+    known.note(refused, NOW)
+    known.note(refused, NOW.replace(hour=12))
+    [entry] = known.entries()
+    assert (entry.provider, entry.account, entry.address) == ("ionos-de", "anna", "info@firma.example")
+    assert entry.since == "2026-11-24T09:30:00+00:00"
+    assert 'although sender_rule = "domain" lets it through' in entry.words
+    assert 'sender_rule = "address" in [providers.ionos-de]' in entry.mend
+    known.taken(_route(), (ANNA,))
+    assert known.entries()
+    known.taken(_route(), (INFO, ANNA))
+    assert known.entries() == []
