@@ -9,7 +9,7 @@ Leaves to others: whose account (routing), what the client is told (relay.verdic
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from senderproxy.clock import Clock
@@ -91,8 +91,14 @@ class _Desk:
         self.health: Health = Healthy()
         self.quota = Quota()
         self.pool = Pool(account.id, clock)
+        self.recipients_learnt: int | None = None  # in one transaction; what the upstream itself said
         self.delivered = self.deferred = self.failed = 0
         self.last_reply: Reply | None = None
+
+    def recipients_in_one(self, provider: Provider) -> int | None:
+        """How many recipients one transaction may have."""
+        limits = [limit for limit in (provider.limits.recipients_per_message, self.recipients_learnt) if limit]
+        return min(limits) if limits else None
 
 
 @dataclass(slots=True)
@@ -131,13 +137,33 @@ class SmtpCourier(Courier):
         self._quiet.clear()
         outcomes: Outcomes | None = None
         try:
-            outcomes = await self._attempt(desk, route, envelope, message, attempt)
+            outcomes = await self._in_parts(desk, route, envelope, message, attempt)
             return outcomes
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._quiet.set()
             self._report(desk, attempt, outcomes)
+
+    async def _in_parts(
+        self, desk: _Desk, route: Route, envelope: Envelope, message: Message, attempt: _Attempt
+    ) -> Outcomes:
+        """As many transactions as the provider's limit for recipients asks for; nearly always one."""
+        outcomes: dict[ForwardPath, Outcome] = {}
+        remaining = list(envelope.recipients)
+        while remaining:
+            part = remaining[: desk.recipients_in_one(route.provider)]
+            result = await self._attempt(desk, route, replace(envelope, recipients=tuple(part)), message, attempt)
+            outcomes |= result
+            remaining = remaining[len(part) :]
+            if all(isinstance(outcome, Deferred) and outcome.of_account for outcome in result.values()):
+                outcomes |= dict.fromkeys(remaining, result[part[0]])
+                break
+            if left_over := replies.left_over(result):
+                desk.recipients_learnt = taken = len(part) - len(left_over)
+                event(_log, logging.INFO, "limit of recipients learnt", account=desk.account.id, recipients=taken)
+                remaining = [*left_over, *remaining]
+        return {path: outcomes[path] for path in envelope.recipients}
 
     async def _attempt(
         self, desk: _Desk, route: Route, envelope: Envelope, message: Message, attempt: _Attempt
@@ -150,13 +176,13 @@ class SmtpCourier(Courier):
         if credential is None or credential.login != account.login:
             words = f"Account {account.id} was changed or removed at this moment"
             return _all(recipients, Deferred(reply(451, "4.3.5", words)))
-        refusal = _over_the_limits(provider, envelope, message)
+        refusal = _over_the_limits(provider, message)
         if refusal is not None:
             return _all(recipients, Failed(refusal))
         order = self._order(desk, provider, credential)
         objection = order.objection()
         if objection is not None:
-            return _all(recipients, Deferred(objection.reply))
+            return _all(recipients, Deferred(objection.reply, of_account=True))
         grant = self._ask_quota(desk, provider, len(recipients))
         if isinstance(grant, NoRoom):
             return _all(recipients, _no_room(grant, account))
@@ -172,11 +198,11 @@ class SmtpCourier(Courier):
         self, desk: _Desk, order: Order, envelope: Envelope, message: Message, attempt: _Attempt
     ) -> Outcomes:
         """On a warm session or a new one; and once more on a new one where only the session was at fault."""
+        again = False
         while True:
-            again = attempt.sessions > 0
             loan = await desk.pool.borrow(order, fresh=again)
             if isinstance(loan, NotOpened):
-                return _all(envelope.recipients, Deferred(loan.reply))
+                return _all(envelope.recipients, Deferred(loan.reply, of_account=True))
             attempt.sessions += 1
             attempt.loan = loan
             carried = loan.session.carried
@@ -192,6 +218,7 @@ class SmtpCourier(Courier):
             lost = isinstance(result, Broken) and loan.warm
             if again or _may_be_taken(result) or not (worn or lost):
                 return self._conclude(desk, envelope, result, loan.key.version)
+            again = True
             event(_log, logging.INFO, "session replaced", id=attempt.tag, account=desk.account.id, reply=_words(result))
 
     def _conclude(self, desk: _Desk, envelope: Envelope, result: Answered | Broken, version: str) -> Outcomes:
@@ -202,11 +229,12 @@ class SmtpCourier(Courier):
         if isinstance(result, Broken):
             desk.last_reply = result.reply
             if result.dot_written:
-                return _all(envelope.recipients, Deferred(replies.unknown_fate(result.reply), maybe_taken=True))
+                unknown = Deferred(replies.unknown_fate(result.reply), maybe_taken=True)
+                return {path: result.not_taken.get(path, unknown) for path in envelope.recipients}
             return _all(envelope.recipients, Deferred(result.reply))
         if result.said:
             desk.last_reply = result.said[-1]
-        if any(isinstance(outcome, Delivered) for outcome in result.outcomes.values()):
+        if not limits and any(isinstance(outcome, Delivered) for outcome in result.outcomes.values()):
             self._note(desk, Worked(version))
         return result.outcomes
 
@@ -444,13 +472,11 @@ def _hourly(account: Account, provider: Provider | None) -> tuple[int | None, in
     return account.messages_per_hour or provider.limits.messages_per_hour, provider.limits.recipients_per_hour
 
 
-def _over_the_limits(provider: Provider, envelope: Envelope, message: Message) -> Reply | None:
+def _over_the_limits(provider: Provider, message: Message) -> Reply | None:
     """What the provider is known not to take, so that it need not be asked."""
-    limits, count = provider.limits, len(envelope.recipients)
+    limits = provider.limits
     if limits.message_size is not None and message.size > limits.message_size:
         return replies.too_large(message.size, limits.message_size, provider.name)
-    if limits.recipients_per_message is not None and count > limits.recipients_per_message:
-        return replies.too_many_recipients(count, limits.recipients_per_message, provider.name)
     return None
 
 
@@ -459,4 +485,4 @@ def _no_room(answer: NoRoom, account: Account) -> Outcome:
         return Failed(reply(554, "5.5.3", f"More than account {account.id} may send at all: {answer.limit}"))
     wait = health.in_words(answer.seconds)
     words = f"Account {account.id} has reached its limit of {answer.limit}; there is room again in {wait}"
-    return Deferred(reply(451, "4.7.1", words))
+    return Deferred(reply(451, "4.7.1", words), of_account=True)

@@ -18,7 +18,7 @@ from aiosmtplib import SMTPException, SMTPResponseException, SMTPServerDisconnec
 
 from senderproxy.delivery.health import is_account_limit, softened
 from senderproxy.mail.address import ForwardPath
-from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSender, Withheld
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSender
 from senderproxy.mail.reply import Reply, parse_reply, reply
 from senderproxy.routing.provider import Smarthost
 
@@ -330,19 +330,27 @@ def _with_status(said: Reply, stage: Stage) -> Reply:
     return said.with_default_status(subject, detail)
 
 
-def before_data(
-    recipients: Sequence[ForwardPath], mail: Reply, rcpts: Sequence[Reply]
-) -> Mapping[ForwardPath, Outcome] | None:
-    """None where all was taken and DATA may follow; else how it ends: nobody gets the message."""
+def not_taken(recipients: Sequence[ForwardPath], mail: Reply, rcpts: Sequence[Reply]) -> Mapping[ForwardPath, Outcome]:
+    """Whom the message cannot reach in this transaction, and why: everybody where MAIL itself was refused."""
     if mail.code // 100 != 2:
         return dict.fromkeys(recipients, outcome(mail, Stage.MAIL))
-    if all(said.code // 100 == 2 for said in rcpts):
-        return None
-    answers = [outcome(said, Stage.RCPT) for said in rcpts]
-    return {
-        path: Withheld() if isinstance(answer, Delivered) else answer
-        for path, answer in zip(recipients, answers, strict=True)
-    }
+    answers = zip(recipients, (outcome(said, Stage.RCPT) for said in rcpts), strict=True)
+    return {path: answer for path, answer in answers if not isinstance(answer, Delivered)}
+
+
+def left_over(outcomes: Mapping[ForwardPath, Outcome]) -> Sequence[ForwardPath]:
+    """Who belongs into a transaction of their own, because the upstream takes no more recipients in this one.
+
+    RFC 5321 section 4.5.3.1.10: 452. Nobody, where it took none at all: then the answer means something else.
+    """
+    if not any(isinstance(answer, Delivered) for answer in outcomes.values()):
+        return ()
+    return [path for path, answer in outcomes.items() if isinstance(answer, Deferred) and _is_enough(answer.reply)]
+
+
+def _is_enough(said: Reply) -> bool:
+    about_count = said.status is not None and (said.status.subject, said.status.detail) == (5, 3)
+    return said.code == 452 and (about_count or "too many recipients" in said.text.lower())
 
 
 # --- before a session is wanted ------------------------------------------------------------------------------------
@@ -355,11 +363,6 @@ def too_large(size: int, limit: int, who: str) -> Reply:
         "5.3.4",
         f"The message has {megabytes(size)}, {who} takes at most {megabytes(limit)} (attachments grow by a third)",
     )
-
-
-def too_many_recipients(count: int, limit: int, who: str) -> Reply:
-    """Over the provider's limit for one message."""
-    return reply(554, "5.5.3", f"The message has {count} recipients, {who} takes at most {limit}: send it in parts")
 
 
 def megabytes(octets: int) -> str:

@@ -1,7 +1,7 @@
 """One authenticated session with an upstream, and one transaction on it.
 
 Promises: no AUTH but under verified TLS (or to loopback, where that was asked for), with exactly one mechanism, once. A
-transaction is offered to all its recipients or to none. Whatever breaks a dialogue, a cancellation included, closes the
+message goes to those recipients whom the upstream takes. Whatever breaks a dialogue, a cancellation too, closes the
 session, so its replies can never be taken for those of the next message. Once the final dot is written the answer is
 waited for, cancelled or not.
 Leaves to others: which session carries which message (pool), what follows from the answer (courier).
@@ -13,7 +13,7 @@ import base64
 import ipaddress
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import aiosmtplib
@@ -72,11 +72,15 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The session ended before there was an answer. `dot_written`: the upstream may have the message."""
+    """The session ended before there was an answer. `dot_written`: the upstream may have the message.
+
+    `not_taken`: who had been refused or deferred before that, so certainly has not got it.
+    """
 
     reply: Reply
     said: tuple[Reply, ...]
     dot_written: bool
+    not_taken: Mapping[ForwardPath, Outcome] = field(default_factory=dict)
 
 
 class Session:
@@ -107,7 +111,7 @@ class Session:
         try:
             return await self._dialogue(envelope, message, warm, progress)
         except SessionLost as lost:
-            return Broken(lost.reply, (lost.said,) if lost.said else (), progress.dot_written)
+            return Broken(lost.reply, (lost.said,) if lost.said else (), progress.dot_written, progress.not_taken)
         except BaseException:
             self.abort()
             raise
@@ -145,14 +149,23 @@ class Session:
             refusal = replies.too_large(message.size, limit, str(self.smarthost))
             return Answered(dict.fromkeys(envelope.recipients, replies.outcome(refusal, Stage.MAIL)))
 
-        # RFC 2920 section 3.1: DATA may end a group. For one recipient its answer cannot be a half-yes.
-        data_sent = self.offer.pipelining and len(envelope.recipients) == 1
+        data_sent = self.offer.pipelining  # RFC 2920 section 3.1: DATA may end a group
         mail, rcpts, data = await self._offer_paths(envelope, message, warm, data_sent)
-        refused = replies.before_data(envelope.recipients, mail, rcpts)
-        if refused is not None:
+        outcomes = dict(replies.not_taken(envelope.recipients, mail, rcpts))
+        said = [said for said in (mail, *rcpts) if said.code // 100 != 2]
+        progress.not_taken = dict(outcomes)
+        taken = [path for path in envelope.recipients if path not in outcomes]
+        if not taken:
             await self._take_back(data)
-            return Answered(refused, tuple(said for said in (mail, *rcpts) if said.code // 100 != 2))
+            return Answered(outcomes, tuple(said))
+        answer, stage = await self._offer_message(message, data, progress)
+        outcomes |= dict.fromkeys(taken, replies.outcome(answer, stage))
+        return Answered({path: outcomes[path] for path in envelope.recipients}, (*said, answer))
 
+    async def _offer_message(
+        self, message: Message, data: "asyncio.Future[Reply] | None", progress: "_Progress"
+    ) -> tuple[Reply, Stage]:
+        """DATA, the message, the final dot: what was said of it, and where."""
         if data is None:
             (data,) = self._protocol.send("DATA")
         go_ahead = self._of_the_message(await self._reply(data, self._patience.data, Stage.DATA), Stage.DATA)
@@ -160,7 +173,7 @@ class Session:
             if go_ahead.is_positive:
                 raise self._out_of_step(Stage.DATA)
             await self._take_back(None)
-            return Answered(dict.fromkeys(envelope.recipients, replies.outcome(go_ahead, Stage.DATA)), (go_ahead,))
+            return go_ahead, Stage.DATA
 
         said = await self._send_content(message, progress)
         if said.code // 100 == 3:
@@ -169,7 +182,7 @@ class Session:
             self.carried += 1
         elif not progress.dot_written or replies.is_end_of_session(said):
             self.abort()
-        return Answered(dict.fromkeys(envelope.recipients, replies.outcome(said, Stage.FINAL_DOT)), (said,))
+        return said, Stage.FINAL_DOT
 
     async def _offer_paths(
         self, envelope: Envelope, message: Message, warm: bool, with_data: bool
@@ -256,6 +269,7 @@ class Session:
 @dataclass(slots=True)
 class _Progress:
     dot_written: bool = False
+    not_taken: Mapping[ForwardPath, Outcome] = field(default_factory=dict)
 
 
 def _is_ascii(message: Message) -> bool:

@@ -23,10 +23,15 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Not now. `maybe_taken`: the final dot was sent and no reply came, so the upstream may have the message."""
+    """Not now.
+
+    `maybe_taken`: the final dot was sent and no reply came, so the upstream may have the message. `of_account`: the
+    account cannot send at all just now, so the same holds for its other mail; about this one nobody was asked.
+    """
 
     reply: Reply
     maybe_taken: bool = False
+    of_account: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +42,4 @@ class Failed:
     refused_sender: RefusedSender | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Withheld:
-    """The upstream would have taken it; the transaction was broken off because another recipient was not taken."""
-
-
-Outcome: TypeAlias = Delivered | Deferred | Failed | Withheld
+Outcome: TypeAlias = Delivered | Deferred | Failed

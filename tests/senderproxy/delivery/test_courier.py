@@ -12,7 +12,7 @@ import pytest
 
 from senderproxy.delivery.courier import LoginOk, LoginRefused, Unreachable
 from senderproxy.delivery.session import Patience
-from senderproxy.mail.outcome import Deferred, Delivered, Failed, Withheld
+from senderproxy.mail.outcome import Deferred, Delivered, Failed
 from senderproxy.routing.provider import Security, Smarthost
 from senderproxy.twin.phrases import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, answer
 from senderproxy.twin.rules import Mailbox
@@ -467,13 +467,13 @@ async def test_one_recipients_trouble_does_not_stop_the_account(said: object) ->
         assert twin.connections == 1
 
 
-async def test_some_refused_recipients_hold_the_message_back_from_all() -> None:
+async def test_one_refused_recipient_does_not_spoil_it_for_the_other() -> None:
     settings = replace(SETTINGS, recipient_answers={"nobody@a.example": UNKNOWN_USER})
     async with Twin(settings) as twin, office(way_to(twin)) as o:
         outcomes = await o.send(envelope=to("carl@a.example", "nobody@a.example"))
-        assert outcomes[0] == Withheld()
+        assert isinstance(outcomes[0], Delivered)
         assert isinstance(outcomes[1], Failed)
-        assert twin.received == []
+        assert [taken.recipients for taken in twin.received] == [("carl@a.example",)]
 
 
 async def test_the_hourly_limit_is_kept_on_our_side() -> None:
@@ -505,14 +505,48 @@ async def test_a_letter_that_was_not_taken_does_not_count() -> None:
         assert status(o)["recipients_left"] == 4
 
 
+PEOPLE = tuple(f"r{number}@a.example" for number in range(7))
+
+
+async def test_more_recipients_than_the_provider_takes_are_sent_in_parts() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin), recipients_per_message=3) as o:
+        outcomes = await o.send(envelope=to(*PEOPLE))
+        assert all(isinstance(outcome, Delivered) for outcome in outcomes)
+        assert [taken.recipients for taken in twin.received] == [PEOPLE[:3], PEOPLE[3:6], PEOPLE[6:]]
+
+
+async def test_in_parts_each_recipient_has_an_outcome_of_its_own() -> None:
+    settings = replace(SETTINGS, recipient_answers={PEOPLE[0]: UNKNOWN_USER, PEOPLE[4]: LOCAL_ERROR})
+    async with Twin(settings) as twin, office(way_to(twin), recipients_per_message=3) as o:
+        outcomes = await o.send(envelope=to(*PEOPLE))
+        assert [type(outcome) for outcome in outcomes] == [
+            Failed, Delivered, Delivered, Delivered, Deferred, Delivered, Delivered
+        ]  # fmt: skip
+        assert [taken.recipients for taken in twin.received] == [
+            PEOPLE[1:3], (PEOPLE[3], PEOPLE[5]), PEOPLE[6:]
+        ]  # fmt: skip
+
+
+async def test_the_providers_limit_of_recipients_is_learnt_where_nobody_wrote_it_down() -> None:
+    async with Twin(replace(SETTINGS, recipients_per_message=3)) as twin, office(way_to(twin)) as o:
+        outcomes = await o.send(envelope=to(*PEOPLE))
+        assert all(isinstance(outcome, Delivered) for outcome in outcomes)
+        assert [taken.recipients for taken in twin.received] == [PEOPLE[:3], PEOPLE[3:6], PEOPLE[6:]]
+        await o.send(envelope=to(*PEOPLE))
+        assert [len(taken.recipients) for taken in twin.received[3:]] == [3, 3, 1]
+        assert twin.sessions[0].verbs.count("RCPT") == 7 + 4 + 7  # four were asked for in vain, once
+
+
+async def test_the_later_parts_are_not_tried_where_the_account_cannot_send() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin), recipients_per_message=3, messages_per_hour=1) as o:
+        outcomes = await o.send(envelope=to(*PEOPLE))
+        assert [isinstance(outcome, Delivered) for outcome in outcomes] == [True] * 3 + [False] * 4
+        assert len({deferred(outcome).reply for outcome in outcomes[3:]}) == 1
+        assert len(twin.received) == 1
+
+
 async def test_what_the_provider_never_takes_is_refused_before_it_is_asked() -> None:
-    limits = {"recipients_per_message": 2, "message_size": 100_000, "recipients_per_hour": 3}
-    async with Twin(SETTINGS) as twin, office(way_to(twin), **limits) as o:
-        for outcome in await o.send(envelope=to("a@a.example", "b@a.example", "c@a.example")):
-            assert isinstance(outcome, Failed)
-            assert (
-                str(outcome.reply) == "554 5.5.3 The message has 3 recipients, twin takes at most 2: send it in parts"
-            )
+    async with Twin(SETTINGS) as twin, office(way_to(twin), message_size=100_000) as o:
         (outcome,) = await o.send(message=letter(b"x" * 200_000 + b"\r\n"))
         assert isinstance(outcome, Failed)
         assert str(outcome.reply).startswith("552 5.3.4 The message has 0.2 MB, twin takes at most 0.1 MB")
@@ -616,12 +650,13 @@ async def test_status_tells_of_every_account_in_values_that_json_takes() -> None
     async with Twin(settings) as twin, office(way_to(twin), messages_per_hour=50) as o:
         await o.send_one()
         await o.send(envelope=to("nobody@a.example", "carl@a.example"))
+        last_reply = twin.sessions[0].replies[-1]
         told = json.loads(json.dumps([asdict(health) for health in o.courier.status()]))
         assert told == [
             {
                 "account": "anna", "login": ANNA, "state": "healthy", "words": "healthy", "since": None,
-                "sessions_busy": 0, "sessions_idle": 1, "waiting": 0, "delivered": 1, "deferred": 0, "failed": 1,
-                "last_reply": "550 Unknown User", "messages_left": 49, "recipients_left": None,
+                "sessions_busy": 0, "sessions_idle": 1, "waiting": 0, "delivered": 2, "deferred": 0, "failed": 1,
+                "last_reply": str(last_reply), "messages_left": 48, "recipients_left": None,
             },
             {
                 "account": "bert", "login": BERT, "state": "healthy", "words": "healthy", "since": None,

@@ -10,7 +10,7 @@ import pytest
 from senderproxy.delivery import replies
 from senderproxy.delivery.replies import NotOpened, Stage, Trouble
 from senderproxy.mail.address import parse_address
-from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, Withheld
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import parse_reply, reply
 from senderproxy.routing.provider import Security, Smarthost
 
@@ -137,21 +137,38 @@ def test_several_dead_smarthosts_make_one_line() -> None:
 def test_a_reply_means_one_thing_at_its_stage(line: bytes, stage: Stage, kind: type[Outcome], shown: str) -> None:
     result = replies.outcome(parse_reply([line]), stage)
     assert isinstance(result, kind)
-    assert not isinstance(result, Withheld)
     assert str(result.reply).startswith(shown)
 
 
-def test_all_or_nothing_is_decided_before_the_message_is_sent() -> None:
-    anna, bert = parse_address("anna@a.example"), parse_address("bert@b.example")
+ANNA, BERT = parse_address("anna@a.example"), parse_address("bert@b.example")
+
+
+def test_a_recipient_that_was_not_taken_has_its_own_answer() -> None:
     ok, no = parse_reply([b"250 ok"]), parse_reply([b"550 no"])
-    assert replies.before_data((anna, bert), ok, (ok, ok)) is None
-    mixed = replies.before_data((anna, bert), ok, (ok, no))
-    assert mixed is not None
-    assert isinstance(mixed[anna], Withheld)
-    assert isinstance(mixed[bert], Failed)
-    refused = replies.before_data((anna, bert), no, ())
-    assert refused is not None
-    assert all(isinstance(outcome, Failed) for outcome in refused.values())
+    assert replies.not_taken((ANNA, BERT), ok, (ok, ok)) == {}
+    refused = replies.not_taken((ANNA, BERT), ok, (ok, no))
+    assert list(refused) == [BERT]
+    assert isinstance(refused[BERT], Failed)
+    nobody = replies.not_taken((ANNA, BERT), no, ())
+    assert list(nobody) == [ANNA, BERT]
+    assert all(isinstance(outcome, Failed) for outcome in nobody.values())
+
+
+@pytest.mark.parametrize(
+    ("line", "is_left_over"),
+    [
+        (b"452 Too many recipients", True),
+        (b"452 4.5.3 Error: too many recipients", True),
+        (b"452 4.5.3 enough", True),
+        (b"452 4.2.2 over quota", False),
+        (b"450 too many recipients this hour", False),
+    ],
+)
+def test_too_many_for_one_message_is_told_from_other_deferrals(line: bytes, is_left_over: bool) -> None:
+    taken = Delivered(parse_reply([b"250 ok"]))
+    answer = replies.outcome(parse_reply([line]), Stage.RCPT)
+    assert list(replies.left_over({ANNA: taken, BERT: answer})) == ([BERT] if is_left_over else [])
+    assert not replies.left_over({BERT: answer})  # nobody was taken: offered again it would end the same
 
 
 def test_an_unknown_fate_warns_of_the_double() -> None:

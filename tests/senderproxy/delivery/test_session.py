@@ -14,7 +14,7 @@ from senderproxy.mail.address import NULL_PATH, parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
-from senderproxy.mail.outcome import Deferred, Delivered, Failed, Withheld
+from senderproxy.mail.outcome import Deferred, Delivered, Failed
 from senderproxy.routing.provider import Security
 from senderproxy.twin.phrases import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, answer
 from senderproxy.twin.rules import OwnershipRule
@@ -175,24 +175,46 @@ RECIPIENTS = {
 
 
 @BOTH_WAYS
-async def test_one_refused_recipient_holds_the_message_back_for_all(settings: TwinSettings) -> None:
+async def test_whoever_is_taken_gets_the_message_and_the_others_have_their_own_answers(settings: TwinSettings) -> None:
     settings = replace(settings, recipient_answers=RECIPIENTS)
     async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
         envelope = to("carl@a.example", "unknown@a.example", "limit@a.example", "daily@a.example", "dora@b.example")
         result = await answered(session, envelope)
         carl, unknown, limit, daily, dora = (result.outcomes[path] for path in envelope.recipients)
-        assert (carl, dora) == (Withheld(), Withheld())
+        assert isinstance(carl, Delivered)
+        assert carl == dora
         assert isinstance(unknown, Failed)
         assert str(unknown.reply) == "550 5.1.0 Unknown User"
         assert isinstance(limit, Deferred)
         assert limit.reply.text == "Mail send limit exceeded."
         assert isinstance(daily, Deferred)
         assert str(daily.reply) == "451 4.4.5 Daily user sending limit exceeded"
-        assert twin.received == []
-        assert "DATA" not in twin.sessions[0].verbs
-        assert twin.sessions[0].verbs[-1] == "RSET"
+        assert [taken.recipients for taken in twin.received] == [("carl@a.example", "dora@b.example")]
+        assert "RSET" not in twin.sessions[0].verbs
+        await answered(session, message=letter(b"next\r\n"))
+        assert twin.received[-1].content == HEADER + b"next\r\n"
+
+
+@BOTH_WAYS
+async def test_where_nobody_is_taken_the_session_is_ready_for_the_next_letter(settings: TwinSettings) -> None:
+    settings = replace(settings, recipient_answers=RECIPIENTS)
+    async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
+        result = await answered(session, to("unknown@a.example", "limit@a.example"))
+        assert [type(outcome) for outcome in result.outcomes.values()] == [Failed, Deferred]
         await answered(session, message=letter(b"next\r\n"))
         assert [taken.content for taken in twin.received] == [HEADER + b"next\r\n"]
+
+
+@BOTH_WAYS
+async def test_who_was_refused_before_the_reply_was_lost_has_certainly_not_got_it(settings: TwinSettings) -> None:
+    settings = replace(settings, recipient_answers=RECIPIENTS)
+    script = Script(Fault(Stage.DOT, Drop(after_storing=True)))
+    async with Twin(settings, script) as twin, session_at(twin, patience=CALM) as session:
+        envelope = to("carl@a.example", "unknown@a.example")
+        result = await session.transact(envelope, letter(), warm=False)
+        assert isinstance(result, Broken)
+        assert result.dot_written
+        assert list(result.not_taken) == [envelope.recipients[1]]
 
 
 @BOTH_WAYS

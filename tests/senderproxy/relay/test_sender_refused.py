@@ -7,7 +7,7 @@ import pytest
 from senderproxy.delivery.replies import Stage, outcome
 from senderproxy.mail.address import NULL_PATH, ReversePath, parse_address, parse_pattern
 from senderproxy.mail.header import HeaderSection
-from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSender, Withheld
+from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSender
 from senderproxy.mail.reply import parse_reply
 from senderproxy.relay.sender_refused import Refused, RefusedSenders, explain, find_refused
 from senderproxy.routing.account import Account
@@ -110,7 +110,6 @@ def test_what_reached_somebody_is_no_refusal_of_the_sender() -> None:
     okay = parse_reply([b"250 OK"])
     outcomes: dict[object, Outcome] = {ANNA: Delivered(okay), KUNDE: Failed(okay, RefusedSender.FROM)}
     assert find_refused(outcomes, _route(), INFO, HEADER) is None  # type: ignore[arg-type]
-    assert find_refused({KUNDE: Withheld()}, _route(), INFO, HEADER) is None
 
 
 def test_a_stricter_rule_is_remembered_until_the_address_is_taken() -> None:
