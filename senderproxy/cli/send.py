@@ -187,6 +187,7 @@ async def _sent_direct(
         Client(host="127.0.0.1", name=config.identity.hostname, protocol="ESMTP"),
         Envelope(author, (recipient,)),
         Message(HeaderSection(header + blank), body),
+        clock.now(),
     )
     try:
         return await PassThrough(accounts, courier, clock, rules).accept(submission)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from aiosmtpd.smtp import SMTP, Session
 from aiosmtpd.smtp import Envelope as EngineEnvelope
 
+from senderproxy.clock import Clock
 from senderproxy.log import event
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
@@ -36,9 +37,10 @@ class Letter(EngineEnvelope):
 class Handler:
     """The object whose hooks aiosmtpd calls. There is one hook, and its name is checked at start."""
 
-    def __init__(self, intake: Intake, listener: str) -> None:
+    def __init__(self, intake: Intake, listener: str, clock: Clock) -> None:
         self._intake = intake
         self._listener = listener
+        self._clock = clock
         self.faults = 0
 
     async def handle_DATA(self, _server: SMTP, _session: Session, letter: Letter) -> Reply:  # noqa: N802
@@ -46,7 +48,9 @@ class Handler:
         assert letter.client is not None
         assert letter.paths is not None
         assert letter.message is not None
-        submission = Submission(letter.id, self._listener, letter.client, letter.paths, letter.message)
+        submission = Submission(
+            letter.id, self._listener, letter.client, letter.paths, letter.message, self._clock.now()
+        )
         try:
             return _fit_for_a_client(await self._intake.accept(submission))
         except Exception as fault:  # noqa: BLE001  the message stays with the client, which tries again

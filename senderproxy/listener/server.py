@@ -56,7 +56,7 @@ class Listener:
         spill: SpillDirectory | None = None,
     ) -> None:
         self.settings = settings
-        self._handler = Handler(intake, settings.name)
+        self._handler = Handler(intake, settings.name, clock)
         self._house = House(
             settings,
             hostname,

@@ -1,6 +1,7 @@
 """A message handed to us, and who handed it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from senderproxy.mail.address import Address, AddressPattern
 from senderproxy.mail.envelope import Envelope
@@ -29,10 +30,13 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One complete transaction as the listener received it."""
+    """One complete transaction as the listener received it; or a report of our own (`report_on`)."""
 
     id: str
     listener: str
     client: Client
     envelope: Envelope
     message: Message
+    received_at: datetime  # aware, UTC; when its last octet had come
+    report_on: str | None = None  # this tells what became of the message with that id; no report is made on it
+    carrier: str | None = None  # the id of the account that carries it whoever wrote it; None: routing decides

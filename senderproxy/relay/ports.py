@@ -1,10 +1,14 @@
 """What the relay needs from the outer rooms, and nothing about how they do it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Protocol
 
+from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Outcome
 from senderproxy.mail.reply import Reply
@@ -12,6 +16,8 @@ from senderproxy.mail.submission import Submission
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.route import Route
+from senderproxy.tracking.event import Event
+from senderproxy.tracking.record import MessageRecord, Query, RecipientState
 
 
 class Accounts(Protocol):
@@ -35,11 +41,10 @@ class Courier(Protocol):
     async def deliver(
         self, route: Route, envelope: Envelope, message: Message, *, tag: str
     ) -> Mapping[ForwardPath, Outcome]:
-        """Offer the message to all recipients or to none; one outcome for each of them.
+        """Offer the message to all recipients; one outcome for each of them, in their order.
 
-        Where the upstream refuses or defers some recipients the transaction is broken off before DATA and the others
-        are Withheld. Never raises for what the network or the upstream does. `tag` is the message's id, for the log.
-        May be cancelled before the final dot is written; from then on the caller must wait for it.
+        Never raises for what the network or the upstream does. `tag` is the message's id, for the log. May be
+        cancelled before the final dot is written; from then on the caller must wait for it.
         """
         ...
 
@@ -50,3 +55,137 @@ class Intake(Protocol):
     async def accept(self, submission: Submission) -> Reply:
         """The answer to the final dot. Never raises for what a message contains."""
         ...
+
+
+# ---- the spool ----
+
+
+class SpoolError(SenderproxyError):
+    """The spool cannot be read or written: nothing was done, whatever was asked."""
+
+
+class SpoolFull(SpoolError):
+    """There is not enough room on the disk: nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message for the spool, and what becomes of each recipient when it is there.
+
+    `account` is the id of the account whose turn it waits for. `states` has every recipient of the envelope. The
+    content is kept while one of them is not final.
+    """
+
+    submission: Submission
+    account: str
+    author: str
+    states: Mapping[ForwardPath, RecipientState]
+    events: Sequence[Event] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A message leased to whoever has this: nobody else attempts or changes it until it is settled.
+
+    `due` are the recipients to be attempted, with their states; the submission's envelope names all of them.
+    """
+
+    submission: Submission
+    account: str
+    author: str
+    due: Mapping[ForwardPath, RecipientState]
+    faults: int = 0  # internal errors in a row
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an attempt, or a person, changes about a claimed message. All of it is one commit.
+
+    `states` has the recipients that change; `reports` are new messages (arrivals) that tell the author.
+    """
+
+    states: Mapping[ForwardPath, RecipientState]
+    events: Sequence[Event] = ()
+    reports: Sequence[Arrival] = ()
+    account: str | None = None  # whose turn it waits for from now on; None: as before
+    faults: int = 0
+
+
+class Spool(Protocol):
+    """Where messages wait, and what happened to all of them. Owned by one process at a time.
+
+    Guarantees (docs/spool-states.md): what `accept` and `settle` were awaited for survives a power cut; a recipient's
+    state, its events and its reports are one commit; what cannot be read is held, never guessed and never deleted.
+    Every method raises SpoolError where the disk or the database fails, and then has changed nothing.
+    """
+
+    async def accept(self, *arrivals: Arrival, leased: bool = False) -> Sequence[Claim]:
+        """Keep the messages, in one commit; return when they are safe. `leased`: the claims on them, else nothing.
+
+        An arrival whose states are all final is kept without its content, for its story alone.
+        """
+        ...
+
+    def note(self, arrival: Arrival) -> None:
+        """The story of a message that passed through: all states are final. Written soon, in bounded batches.
+
+        Never raises and never waits; a power cut may cost the last second of stories.
+        """
+        ...
+
+    async def claim(self, account: str, now: datetime) -> Claim | None:
+        """The message of this account that is due for longest and not leased, with all its due recipients."""
+        ...
+
+    async def claim_expired(self, account: str, received_before: datetime) -> Claim | None:
+        """A message of this account that waits since before then, due or not, with all its waiting recipients."""
+        ...
+
+    async def claim_undelayed(self, received_before: datetime) -> Claim | None:
+        """One that waits since before then, with those waiting recipients of whom no delay was reported yet."""
+        ...
+
+    async def claim_one(self, message_id: str) -> Claim | None:
+        """This one, with all its recipients that wait or are held; None where it is not there, or leased."""
+        ...
+
+    async def settle(self, claim: Claim, verdict: Verdict) -> None:
+        """Write the verdict down and end the lease; return when it is safe. A verdict of nothing just ends it."""
+        ...
+
+    async def due(self) -> Mapping[str, datetime]:
+        """When the next recipient of each account that has waiting ones is due; leased ones left out."""
+        ...
+
+    async def shift(self, step: timedelta) -> None:
+        """The machine's clock was put forward by so much: everything that waits keeps its distance from now."""
+        ...
+
+    async def find(self, query: Query, *, limit: int, after: str | None = None) -> Sequence[MessageRecord]:
+        """The messages that fit, the newest first (those that wait: the oldest first), from the one after that id."""
+        ...
+
+    async def events(self, message_id: str) -> Sequence[Event]:
+        """What happened to a message, in order."""
+        ...
+
+    async def header(self, message_id: str) -> HeaderSection | None:
+        """A message's header section as it came; None where its content is gone."""
+        ...
+
+    async def totals(self) -> "Sequence[Totals]":
+        """How much waits and is held, for each account."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """One account's queue. Counts are of messages; times are of their reception."""
+
+    account: str
+    waiting: int
+    held: int
+    size: int  # octets
+    oldest: datetime
+    by_age: Sequence[int] = field(default=())  # waiting or held: up to 5, 10, 20, 40, 80, 160, 320, 640 minutes, more
+    reasons: Mapping[str, int] = field(default_factory=dict)  # the last reply's words, the commonest first, at most 5

@@ -8,13 +8,14 @@ import aiosmtpd
 import pytest
 from aiosmtpd.smtp import SMTP
 
+from senderproxy.clock import SystemClock
 from senderproxy.listener import relay_smtp
 from senderproxy.listener.engine import PRIVATE_ATTRIBUTES, PRIVATE_NAMES, EngineError, check_engine
 from senderproxy.listener.handler import Handler
 from senderproxy.listener.relay_smtp import RelaySMTP
 from tests.fakes.recording_intake import RecordingIntake
 
-HANDLER = Handler(RecordingIntake(), "office")
+HANDLER = Handler(RecordingIntake(), "office", SystemClock())
 
 
 def inherited_privates() -> set[str]:
@@ -65,7 +66,7 @@ def test_a_hook_that_is_misspelled_does_not_start() -> None:
     class OneTooMany(Handler):
         async def handle_MAIL(self) -> None: ...
 
-    for handler in (Misspelled(), OneTooMany(RecordingIntake(), "office"), object()):
+    for handler in (Misspelled(), OneTooMany(RecordingIntake(), "office", SystemClock()), object()):
         with pytest.raises(EngineError, match="spelled"):
             check_engine(handler)
 

@@ -1,0 +1,1 @@
+"""Where messages wait: the only room that says sqlite3."""

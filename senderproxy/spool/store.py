@@ -1,0 +1,3 @@
+"""SqliteSpool: relay.ports.Spool on one SQLite database."""
+
+import sqlite3  # noqa: F401

@@ -1,0 +1,79 @@
+"""MessageRecord: what is known of a message and each of its recipients. PURE.
+
+Promises: what the queue tools show and `senderproxy track` tells is this and the message's events, nothing else.
+Leaves to others: where records are kept (spool), who changes them (relay).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from senderproxy.mail.address import ForwardPath
+from senderproxy.mail.reply import Reply
+
+
+class Fate(Enum):
+    """Where one recipient's copy is. The values are on people's disks: never changed."""
+
+    WAITING = "waiting"  # ours; tried when due
+    HELD = "held"  # ours; a person must look
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    DISCARDED = "discarded"
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing more will happen to it."""
+        return self not in (Fate.WAITING, Fate.HELD)
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientState:
+    """One recipient's copy. `due_at` is set where it waits, `why` where it is held."""
+
+    fate: Fate
+    due_at: datetime | None = None
+    tries: int = 0
+    reply: Reply | None = None  # the last that was said about it
+    why: str = ""
+    delay_reported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRecord:
+    """A message as it is listed."""
+
+    id: str
+    received_at: datetime
+    client: str
+    listener: str
+    reverse_path: str  # empty: null
+    author: str
+    account: str  # whose turn it waits for, or who carried it
+    size: int  # octets
+    message_id: str  # of its header; empty: it came without
+    report_on: str | None  # it is a report of ours on this message
+    recipients: Mapping[ForwardPath, RecipientState]
+    leased: bool = False  # an attempt is under way
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which messages are meant. Everything that is set must fit; texts fit a whole address or a whole id.
+
+    `sender` fits the author or the reverse-path, `sender` and `recipient` may be `@domain`; `id` is ours or the
+    header's Message-ID; `upstream_id` is what the upstream called the message when it took it.
+    """
+
+    id: str | None = None
+    account: str | None = None
+    sender: str | None = None
+    recipient: str | None = None
+    upstream_id: str | None = None
+    fate: Fate | None = None
+    unfinished: bool = False  # only what waits or is held
+    since: datetime | None = None
+    until: datetime | None = None
