@@ -88,6 +88,9 @@ allow = {allow}
 tls = "none"
 # certificate = "/etc/senderproxy/certificate.pem"
 # key = "/etc/senderproxy/key.pem"
+# "pass-through": the internal server hears the provider's own answer, and keeps what cannot go out just now in its own
+# queue. "queue": everything is kept here and delivered from here.
+mode = "pass-through"
 # SMTP AUTH: "off", "optional" (whoever is outside `allow` must log in) or "required".
 auth = "off"
 
@@ -99,6 +102,7 @@ auth = "off"
 # allow = ["192.168.1.40"]
 # sender = "scanner@firma.example"
 # lenient = true
+# mode = "queue"
 # TLS 1.0 and 1.1 for devices that know nothing newer (needs tls, certificate and key):
 # old_tls = false
 
@@ -112,6 +116,14 @@ auth = "off"
 # default_account = "info"
 
 {providers}
+[spool]
+# Messages that wait for their provider are tried for two days; then they go back to their authors, who hear of a delay
+# after four hours. `senderproxy queue` shows them.
+give_up_hours = 48
+report_delay_hours = 4
+# Who is told: the author, through the author's own account; or the internal server is handed the reports:
+# reports_to = "192.168.1.20:25"
+
 [service]
 # Where `senderproxy status` reaches the service.
 control_socket = {control_socket}

@@ -126,6 +126,7 @@ def _paths_in(settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], tuple[
     found: list[tuple[Any, tuple[str, ...]]] = [
         (settings["vault"], ("path",)),
         (settings.get("service"), ("control_socket",)),
+        (settings.get("spool"), ("directory",)),
     ]
     found += [(each, ("certificate", "key")) for each in (listeners if isinstance(listeners, list) else [])]
     found += [(each, ("ca_file",)) for each in (providers.values() if isinstance(providers, dict) else [])]

@@ -7,6 +7,7 @@ Leaves to others: the file it stands in (config.load), complaints as people read
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from types import MappingProxyType
@@ -53,6 +54,7 @@ from senderproxy.config.values import (
     whole,
 )
 from senderproxy.mail.address import Address, AddressPattern, parse_pattern
+from senderproxy.retry import RetryPolicy
 from senderproxy.routing.presets import IMPLICIT_TLS_PORT, PRESETS, STARTTLS_PORT
 from senderproxy.routing.provider import Limits, NullPolicy, Provider, Security, Smarthost
 from senderproxy.routing.route import RoutingPolicy, Source
@@ -156,6 +158,22 @@ class ListenerSettings(Section):
         default="normalize",
         description="A line that ends in LF alone, as old scripts send: mend it, or refuse the message. It never ends"
         " a message.",
+    )
+    mode: Annotated[Literal["pass-through", "queue"], BeforeValidator(one_of("pass-through", "queue"))] = Field(
+        default="pass-through",
+        description="`pass-through`: a message is offered to the provider while the client waits, and the client hears"
+        " the provider's answer; for a mail server, which has a queue of its own. `queue`: it is kept here, safe on the"
+        " disk, and delivered from here; for scanners and programs that try only once.",
+    )
+    on_deferral: Annotated[Literal["defer", "queue"], BeforeValidator(one_of("defer", "queue"))] = Field(
+        default="defer",
+        description="With `pass-through`, where nobody could be reached for now (no network, a limit, a refused"
+        " password): `defer` tells the client, whose own queue then shows it; `queue` keeps the message here.",
+    )
+    patience_seconds: Annotated[float, BeforeValidator(seconds(1, 540))] = Field(
+        default=240.0,
+        description="With `pass-through`, a provider that has not answered after so long: the message is kept here and"
+        " the client is told that it is taken. Exchange gives up after ten minutes, and would send it again.",
     )
     max_connections: Count = Field(
         default=200, description="Clients connected at once; the next ones are told to come later."
@@ -416,6 +434,52 @@ class DeliverySettings(Section):
     )
 
 
+class SpoolSettings(Section):
+    """Where messages wait that are not delivered yet, and what their authors are told."""
+
+    directory: FilePath | None = Field(
+        default=None, description="The folder. Left out: `spool` beside the vault's file. One service to one folder."
+    )
+    first_retry_seconds: Annotated[float, BeforeValidator(seconds(1, 86400))] = Field(
+        default=60.0, description="The wait after the first try that failed; it doubles from try to try."
+    )
+    longest_retry_seconds: Annotated[float, BeforeValidator(seconds(1, 86400))] = Field(
+        default=1800.0, description="The longest wait between two tries."
+    )
+    give_up_hours: Annotated[float, BeforeValidator(seconds(0.01, 1000, "hours"))] = Field(
+        default=48.0, description="After so long a message goes back to its author."
+    )
+    report_delay_hours: Annotated[float, BeforeValidator(seconds(0, 1000, "hours"))] = Field(
+        default=4.0, description="After so long its author is told, once, that it is still being tried. 0: never."
+    )
+    reports_to: Endpoint | None = Field(
+        default=None,
+        description="The internal server, as `192.168.1.20:25`: it is handed the reports on mail that could not be"
+        " delivered. Left out: they go to the author through the author's own account.",
+    )
+    returned_size: Size = Field(
+        default=50_000,
+        description="A message up to this size is returned whole with its report, a larger one as its header alone.",
+    )
+    history_days: Annotated[float, BeforeValidator(seconds(0, 3650, "days"))] = Field(
+        default=30.0, description="What `senderproxy track` tells goes back so far; contents are deleted at once."
+    )
+    min_free: Size = Field(
+        default=100_000_000,
+        description="With less room on the disk nothing more is taken into the spool, and clients are told to come"
+        " again.",
+    )
+
+    def retry_policy(self) -> RetryPolicy:
+        """What retry needs to know."""
+        return RetryPolicy(
+            first=timedelta(seconds=self.first_retry_seconds),
+            longest=timedelta(seconds=self.longest_retry_seconds),
+            give_up=timedelta(hours=self.give_up_hours),
+            report_delay=timedelta(hours=self.report_delay_hours) if self.report_delay_hours else None,
+        )
+
+
 class ServiceSettings(Section):
     """The service itself."""
 
@@ -449,6 +513,7 @@ class Config(Section):
     senders: SendersSettings = SendersSettings()
     providers: dict[Name, ProviderSettings] = Field(default={})
     delivery: DeliverySettings = DeliverySettings()
+    spool: SpoolSettings = SpoolSettings()
     service: ServiceSettings = ServiceSettings()
     log: LogSettings = LogSettings()
 
@@ -468,6 +533,11 @@ class Config(Section):
             "senders.bounce_account": self.senders.bounce_account,
         } | {setting: words.partition(" ")[2] for setting, words in choices.items()}
         yield from ((setting, account) for setting, account in named.items() if account)
+
+    @property
+    def spool_directory(self) -> str:
+        """Where messages wait."""
+        return self.spool.directory or f"{self.vault.path.rpartition('/')[0] or '.'}/spool"
 
     def routing_policy(self) -> RoutingPolicy:
         """What routing.route needs to know."""
@@ -495,6 +565,7 @@ SECTIONS: Final[Mapping[tuple[str, ...], type[Section]]] = MappingProxyType(
         ("senders",): SendersSettings,
         ("providers", "*"): ProviderSettings,
         ("delivery",): DeliverySettings,
+        ("spool",): SpoolSettings,
         ("service",): ServiceSettings,
         ("log",): LogSettings,
     }
@@ -511,8 +582,19 @@ def _conflicts(config: Config) -> Iterator[Conflict]:
     yield from _clients_conflicts(config.clients)
     yield from _routing_conflicts(config.routing)
     yield from _senders_conflicts(config.senders)
+    yield from _spool_conflicts(config.spool)
     for name, provider in config.providers.items():
         yield from _provider_conflicts(("providers", name), name, provider)
+
+
+def _spool_conflicts(spool: SpoolSettings) -> Iterator[Conflict]:
+    first, longest = ("spool", "first_retry_seconds"), ("spool", "longest_retry_seconds")
+    if spool.first_retry_seconds > spool.longest_retry_seconds:
+        wrong = "is longer than the longest wait"
+        yield Conflict(first, wrong, "write a shorter one, or raise longest_retry_seconds", (first, longest))
+    if spool.reports_to is not None and split_address(spool.reports_to)[1] == 0:
+        path: Path = ("spool", "reports_to")
+        yield Conflict(path, "has no port", 'write the server with its port, like "192.168.1.20:25"', (path,))
 
 
 def _senders_conflicts(senders: SendersSettings) -> Iterator[Conflict]:

@@ -345,13 +345,13 @@ def whole(least: int, most: int) -> Callable[[object], int]:
     return read
 
 
-def seconds(least: float, most: float) -> Callable[[object], float]:
-    """A length of time in seconds."""
+def seconds(least: float, most: float, unit: str = "seconds") -> Callable[[object], float]:
+    """A length of time, in seconds where no other unit is named."""
 
     def read(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
             complain(
-                f"{shown(value)} is no number", f"write seconds from {least:g} to {most:g}, without quotation marks"
+                f"{shown(value)} is no number", f"write {unit} from {least:g} to {most:g}, without quotation marks"
             )
         if not least <= value <= most:
             complain(
@@ -359,7 +359,7 @@ def seconds(least: float, most: float) -> Callable[[object], float]:
             )
         return float(value)
 
-    read.__doc__ = f"seconds, {least:g} to {most:g}"
+    read.__doc__ = f"{unit}, {least:g} to {most:g}"
     return read
 
 

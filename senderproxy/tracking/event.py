@@ -14,6 +14,7 @@ class What(Enum):
     """The kinds of events. The values are on people's disks: never changed, never used again for something else."""
 
     ACCEPTED = "accepted"  # we are responsible from here on. Facts: client, listener, account, author, size, mode
+    REFUSED = "refused"  # not taken from the client, who has it still. Facts: reply
     CHANGED = "changed"  # by a rewrite or a repair. Facts: what, old, new, reason
     ATTEMPTED = "attempted"  # facts: account, outcome (delivered, deferred, failed), reply, maybe_taken, seconds
     DISCARDED = "discarded"  # because a setting says so. Facts: reply

@@ -23,6 +23,7 @@ class Fate(Enum):
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     DISCARDED = "discarded"
+    DEFERRED = "deferred"  # not taken for now: the client has it still, and sends it again
 
     @property
     def is_final(self) -> bool:
