@@ -107,6 +107,12 @@ class Octets:
         """All of it at once: a report is bounded."""
         yield self.stuffed
 
+    def keep(self) -> None:
+        """There is nothing to give up: it is a value."""
+
+    def close(self) -> None:
+        """There is nothing to give up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
