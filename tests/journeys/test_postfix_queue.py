@@ -10,7 +10,7 @@ from tests.peers.bench import Bench
 from tests.peers.letters import Letter, hand_in, letters_from
 from tests.peers.office import PostfixOffice
 from tests.peers.postfix import Delivery
-from tests.peers.process import LOOPBACK, reserved_ports, wait_until, why_not_here
+from tests.peers.process import LOOPBACK, wait_until, why_not_here
 from tests.peers.provider import PostfixProvider, Rule
 from tests.peers.senderproxy import Senderproxy
 
@@ -27,6 +27,11 @@ min_free = "1 MB"
 
 def start_relay(bench: Bench, provider: PostfixProvider, people: Office, more: str = SOON) -> Senderproxy:
     return bench.start(Senderproxy.in_front_of(provider, people.accounts, more_settings=more))
+
+
+def devices(port: int) -> str:
+    """A second door, whose mail is kept and delivered from here."""
+    return f'\n[[listeners]]\nname = "devices"\naddress = "{LOOPBACK}:{port}"\nmode = "queue"\n{SOON}'
 
 
 def wait_until_empty(relay: Senderproxy, seconds: float = 60) -> None:
@@ -53,10 +58,8 @@ def test_a_provider_that_greylists_refuses_some_and_goes_away_all_arrive_once_an
 ) -> None:
     people = office_under(Rule.ADDRESS)
     provider = bench.start(PostfixProvider(people.mailboxes, people.rule, greylists=True))
-    with reserved_ports(1) as [inside]:
-        # the listener's own setting stands before [spool]; the internal server is handed the reports
-        settings = f'\n{SOON}reports_to = "{LOOPBACK}:{inside}"\n'
-        relay = start_relay(bench, provider, people, settings)
+    inside = bench.port()  # where the internal server is handed the reports
+    relay = start_relay(bench, provider, people, f'{SOON}reports_to = "{LOOPBACK}:{inside}"\n')
     office = bench.start(_Inside(relay.port, DOMAINS, inside))
     kinds = cycle([("a{}",), ("b{}", "grey-b{}"), ("c{}", "unknown-c{}"), ("grey-d{}", "unknown-d{}"), ("e{}", "f{}")])
     letters = [
@@ -125,9 +128,8 @@ def test_a_refused_recipient_of_two_is_reported_to_the_author_through_the_author
 def test_a_scanner_that_tries_once_may_forget_its_mail_while_the_provider_is_away(bench: Bench) -> None:
     people = office_under(Rule.DOMAIN)
     provider = bench.start(PostfixProvider(people.mailboxes, people.rule))
-    with reserved_ports(1) as [door]:
-        listener = f'\n[[listeners]]\nname = "devices"\naddress = "{LOOPBACK}:{door}"\nmode = "queue"\n{SOON}'
-        relay = start_relay(bench, provider, people, listener)
+    door = bench.port()
+    relay = start_relay(bench, provider, people, devices(door))
     provider.stop()
     letters = letters_from(AUTHORS, 12)
     hand_in(door, letters)
@@ -146,11 +148,8 @@ def test_a_scanner_that_tries_once_may_forget_its_mail_while_the_provider_is_awa
 def test_with_one_connection_an_accounts_mail_arrives_in_the_order_of_its_submission(bench: Bench) -> None:
     people = office_under(Rule.DOMAIN)
     provider = bench.start(PostfixProvider(people.mailboxes, people.rule))
-    with reserved_ports(1) as [door]:
-        listener = (
-            f'connections = 1\n[[listeners]]\nname = "devices"\naddress = "{LOOPBACK}:{door}"\nmode = "queue"\n{SOON}'
-        )
-        relay = start_relay(bench, provider, people, listener)
+    door = bench.port()
+    relay = start_relay(bench, provider, people, f"connections = 1\n{devices(door)}")
     provider.stop()
     letters = letters_from(["bert@firma.test"], 40)
     hand_in(door, letters[:20])
