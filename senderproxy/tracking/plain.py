@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
-from senderproxy.mail.address import parse_address
+from senderproxy.mail.address import Address, AddressError, parse_address
 from senderproxy.mail.reply import EnhancedStatus, Reply
 from senderproxy.tracking.event import Event, What
 from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState
@@ -55,9 +55,18 @@ def read_record(entry: Mapping[str, Any]) -> MessageRecord:
         size=entry["size"],
         message_id=entry["message_id"],
         report_on=entry["report_on"],
-        recipients={parse_address(state["address"]): _read_state(state) for state in entry["recipients"]},
+        recipients={_read_address(state["address"]): _read_state(state) for state in entry["recipients"]},
         leased=entry["leased"],
     )
+
+
+def _read_address(text: str) -> Address:
+    """What a damaged disk has made no address of is shown as it is."""
+    try:
+        return parse_address(text)
+    except AddressError:
+        local_part, _, domain = text.rpartition("@")
+        return Address(local_part, domain)
 
 
 def _state_entry(address: str, state: RecipientState) -> Entry:

@@ -104,7 +104,8 @@ def _accepted(facts: Mapping[str, str], _: str) -> str:
 def _changed(facts: Mapping[str, str], _: str) -> str:
     old = f" instead of {facts['old']}" if facts.get("old") else ""
     reason = f", because {facts['reason']}" if facts.get("reason") else ""
-    return f"{facts.get('what', 'something')} left as {facts.get('new') or '(removed)'}{old}{reason}"
+    what = facts.get("what", "something")
+    return f"{what} left as {facts['new']}{old}{reason}" if facts.get("new") else f"{what} left out{reason}"
 
 
 _NO: Final = ("", "no", "false", "0")
@@ -154,6 +155,7 @@ def _reported(facts: Mapping[str, str], whom: str) -> str:
 
 _SENTENCES: Final[Mapping[What, Callable[[Mapping[str, str], str], str]]] = {
     What.ACCEPTED: _accepted,
+    What.REFUSED: lambda facts, _: f"not taken from the client{_said(facts)}",
     What.CHANGED: _changed,
     What.ATTEMPTED: _attempted,
     What.DISCARDED: lambda facts, whom: f"discarded{whom}{_said(facts)}",
@@ -189,7 +191,8 @@ def _state_in_words(state: RecipientState, zone: tzinfo, now: datetime, *, lease
         case Fate.WAITING:
             return f"waiting, {_tries(state)}, next try {next_try(state.due_at, zone, now)}{last}"
         case Fate.HELD:
-            return f"held{f': {state.why}' if state.why else ''} ({_tries(state)}){last}"
+            why = f"held: {state.why}" if state.why and not state.why.startswith("held") else state.why or "held"
+            return f"{why} ({_tries(state)}){last}"
         case Fate.DELIVERED:
             return "delivered"
         case Fate.FAILED:
@@ -200,6 +203,8 @@ def _state_in_words(state: RecipientState, zone: tzinfo, now: datetime, *, lease
             return "cancelled"
         case Fate.DISCARDED:
             return "discarded"
+        case Fate.DEFERRED:
+            return f"not taken: its client has it still{last}"
 
 
 def next_try(due_at: datetime | None, zone: tzinfo, now: datetime) -> str:
