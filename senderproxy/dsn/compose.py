@@ -108,7 +108,7 @@ class Octets:
         yield self.stuffed
 
     def keep(self) -> None:
-        """It is there for as long as somebody has it."""
+        """There is nothing to give up: it is a value."""
 
     def close(self) -> None:
         """There is nothing to give up."""

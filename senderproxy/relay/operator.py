@@ -8,7 +8,7 @@ Leaves to others: how it is asked for (control, cli), the report (relay.reports)
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -18,7 +18,9 @@ from typing import Any, Final, Protocol, TypeAlias
 from senderproxy.clock import Clock
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import ForwardPath
+from senderproxy.relay.attempt import Attempts
 from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, Verdict
+from senderproxy.relay.reports import Case, Reporter
 from senderproxy.tracking.event import Event, What
 from senderproxy.tracking.plain import Entry, event_entry, read_query, record_entry
 from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState
@@ -30,7 +32,7 @@ _TOGETHER: Final = 50  # commits that may share a sync
 _HEADER_SHOWN: Final = 64_000  # octets
 
 States: TypeAlias = Mapping[ForwardPath, RecipientState]
-Handler: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Entry]]
+Handler: TypeAlias = Callable[[Mapping[str, Any]], Coroutine[Any, Any, Entry]]
 
 
 class Telling(Protocol):
@@ -260,6 +262,16 @@ class Operator:
         return await self.change(
             act, ids, str(request.get("by") or "somebody"), report=request.get("report") is not False
         )
+
+
+def telling_with(reporter: Reporter, attempts: Attempts) -> Callable[[Claim, States], Telling]:
+    """Reports on what is cancelled, made like all others."""
+
+    def tell(claim: Claim, states: States) -> Telling:
+        case = Case(claim.submission, claim.account, attempts.who_is_answered(claim.submission))
+        return reporter.tell_of_cancelling(case, states)
+
+    return tell
 
 
 def _written(what: What, states: States, by: str, now: datetime, faults: int) -> Verdict:

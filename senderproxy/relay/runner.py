@@ -224,7 +224,7 @@ class Runner:
         elif lane.pump is None:
             self._set_timer()
         if self._looks is None:
-            self._looks = asyncio.get_running_loop().call_later(_LOOK, self._look_around)
+            self._looks = asyncio.get_running_loop().call_later(_LOOK, self.look_around)
 
     def _is_ready(self, lane: _Lane) -> bool:
         return lane.due_at is not None and lane.due_at <= self._clock.now() and self._has_place(lane)
@@ -416,13 +416,16 @@ class Runner:
     def _may_give_up(self) -> bool:
         return self._clock.monotonic() - self._started >= _SETTLING_IN
 
-    def _look_around(self) -> None:
+    def look_around(self) -> None:
+        """See what has waited too long, and whether the clock was set. Comes by itself while anything waits."""
+        if self._looks is not None:
+            self._looks.cancel()
         self._looks = None
         if self._stopping:
             return
         self._watch_clock()
         if any(lane.due_at is not None or lane.running for lane in self._lanes.values()):
-            self._looks = asyncio.get_running_loop().call_later(_LOOK, self._look_around)
+            self._looks = asyncio.get_running_loop().call_later(_LOOK, self.look_around)
             self._spawn(self._tell_of_what_waits())
         self._lanes = {
             account: lane

@@ -28,7 +28,7 @@ class Line:
         return f"{self.when:<19}  {self.words}"
 
 
-def headline(record: MessageRecord, zone: tzinfo) -> str:
+def headline(record: MessageRecord, zone: tzinfo | None) -> str:
     """Which message this is."""
     path = record.reverse_path or "<>"
     written = f", written by {record.author}" if record.author and record.author != record.reverse_path else ""
@@ -37,14 +37,14 @@ def headline(record: MessageRecord, zone: tzinfo) -> str:
     return f"{kind}: from {path}{written}, to {to}, {size_in_words(record.size)}, {at(record.received_at, zone)}"
 
 
-def story(record: MessageRecord, events: Sequence[Event], zone: tzinfo, now: datetime) -> list[Line]:
+def story(record: MessageRecord, events: Sequence[Event], zone: tzinfo | None, now: datetime) -> list[Line]:
     """What happened, and where it stands now."""
     lines = [Line(at(event.at, zone), _sentence(event, record)) for event in events]
     return lines + [Line("now", words) for words in standing(record, zone, now)]
 
 
-def at(moment: datetime, zone: tzinfo) -> str:
-    """A moment on the office's clock."""
+def at(moment: datetime, zone: tzinfo | None) -> str:
+    """A moment on the office's clock; on this machine's where no zone is named."""
     return f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S}"
 
 
@@ -173,7 +173,7 @@ _SENTENCES: Final[Mapping[What, Callable[[Mapping[str, str], str], str]]] = {
 # ---- where it stands ----
 
 
-def standing(record: MessageRecord, zone: tzinfo, now: datetime) -> list[str]:
+def standing(record: MessageRecord, zone: tzinfo | None, now: datetime) -> list[str]:
     """One sentence for each group of recipients that stand alike."""
     groups: dict[str, list[str]] = {}
     for path, state in record.recipients.items():
@@ -183,7 +183,7 @@ def standing(record: MessageRecord, zone: tzinfo, now: datetime) -> list[str]:
     return [f"{named(paths)}: {words}" for words, paths in groups.items()]
 
 
-def _state_in_words(state: RecipientState, zone: tzinfo, now: datetime, *, leased: bool) -> str:
+def _state_in_words(state: RecipientState, zone: tzinfo | None, now: datetime, *, leased: bool) -> str:
     last = f"; the last answer: {state.reply}" if state.reply else ""
     match state.fate:
         case Fate.WAITING if leased:
@@ -207,7 +207,7 @@ def _state_in_words(state: RecipientState, zone: tzinfo, now: datetime, *, lease
             return f"not taken: its client has it still{last}"
 
 
-def next_try(due_at: datetime | None, zone: tzinfo, now: datetime) -> str:
+def next_try(due_at: datetime | None, zone: tzinfo | None, now: datetime) -> str:
     """When it is tried again: the clock's time, and how long that is from now."""
     if due_at is None:
         return "unknown"
