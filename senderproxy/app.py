@@ -214,7 +214,7 @@ class Service:
             lambda: self._runner.spool,
             self._clock,
             telling_with(self._reporter, self._attempts),
-            self._runner.wake,
+            self._made_due,
         )
         handlers = {
             "status": self._answer_status,
@@ -225,6 +225,11 @@ class Service:
         control = ControlServer(Path(self._config.service.control_socket), handlers)
         await control.start()
         return control
+
+    def _made_due(self, account: str) -> None:
+        """A person wants it tried now, whatever stood in the account's way."""
+        self._runner.arrived(account, self._clock.now())
+        self._runner.wake(account)
 
     async def _keep_house(self) -> None:
         """See changes of the vault although no mail comes, and tell systemd that we are alive."""
