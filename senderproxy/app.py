@@ -36,6 +36,7 @@ from senderproxy.relay.attempt import Attempts
 from senderproxy.relay.decision import Rules
 from senderproxy.relay.intake import Handling, Mode, RelayIntake
 from senderproxy.relay.no_spool import NoSpool
+from senderproxy.relay.operator import Operator, telling_with
 from senderproxy.relay.ports import SpoolError
 from senderproxy.relay.reports import Reporter
 from senderproxy.relay.runner import Runner
@@ -72,7 +73,7 @@ class Service:
         self._courier = SmtpCourier(accounts, _patience(config), config.identity.hostname, self._clock)
         self._spool: SqliteSpool | None = None
         closed = NoSpool(SpoolError("The spool is not open yet."))
-        self._attempts = Attempts(accounts, self._courier, self._clock, _rules(config))
+        self._attempts = Attempts(accounts, self._courier, self._clock, rules_of(config))
         self._reporter = Reporter(self._attempts, accounts, self._clock)
         self._runner = Runner(
             closed,
@@ -191,7 +192,7 @@ class Service:
         gone = [listener for listener in self._listeners if listener not in doors]
         grace = config.service.stop_seconds
         self._config, self._listeners = config, doors
-        self._attempts.rules, self._intake.handling = _rules(config), _handling(config)
+        self._attempts.rules, self._intake.handling = rules_of(config), _handling(config)
         self._runner.policy = config.spool.retry_policy()
         self._runner.wake()
         self._courier.patience, self._courier.hostname = _patience(config), config.identity.hostname
@@ -209,10 +210,26 @@ class Service:
         return listener
 
     async def _open_control(self) -> ControlServer:
-        handlers = {"status": self._answer_status, "resume": self._answer_resume, "reload": self._answer_reload}
+        operator = Operator(
+            lambda: self._runner.spool,
+            self._clock,
+            telling_with(self._reporter, self._attempts),
+            self._made_due,
+        )
+        handlers = {
+            "status": self._answer_status,
+            "resume": self._answer_resume,
+            "reload": self._answer_reload,
+            **operator.handlers(),
+        }
         control = ControlServer(Path(self._config.service.control_socket), handlers)
         await control.start()
         return control
+
+    def _made_due(self, account: str) -> None:
+        """A person wants it tried now, whatever stood in the account's way."""
+        self._runner.arrived(account, self._clock.now())
+        self._runner.wake(account)
 
     async def _keep_house(self) -> None:
         """See changes of the vault although no mail comes, and tell systemd that we are alive."""
@@ -358,7 +375,8 @@ def _set_up_log(settings: LogSettings) -> None:
     set_up_logging(settings.level, settings.format, under_journald="JOURNAL_STREAM" in os.environ)
 
 
-def _rules(config: Config) -> Rules:
+def rules_of(config: Config) -> Rules:
+    """What the configuration says about relaying."""
     return Rules(
         config.identity.hostname,
         config.provider_table(),

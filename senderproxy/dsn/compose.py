@@ -329,8 +329,8 @@ class _Returned:
 def _returned(message: Message, limit: int) -> _Returned:
     """The whole message where it is small enough and may travel as it is, else its header."""
     if message.size <= limit and not message.body.has_long_lines:
-        whole = _closed(message.header.raw) + _unstuff(b"".join(message.body.blocks()))
-        if _may_travel(whole):
+        whole = _whole(message)
+        if whole is not None and _may_travel(whole):
             eight_bit = not whole.isascii()
             encoding = b"Content-Transfer-Encoding: 8bit\r\n" if eight_bit else b""
             return _Returned(b"Content-Type: message/rfc822\r\n" + encoding + b"\r\n" + whole, True, eight_bit)
@@ -341,6 +341,14 @@ def _returned(message: Message, limit: int) -> _Returned:
     encoded = b"\r\n".join(b2a_qp(line, istext=False) for line in header.split(b"\r\n"))
     head = b"Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
     return _Returned(head + encoded.replace(b"=\n", b"=\r\n"), False, False)
+
+
+def _whole(message: Message) -> bytes | None:
+    """All of it, not stuffed; None where a disk has lost some of it."""
+    try:
+        return _closed(message.header.raw) + _unstuff(b"".join(message.body.blocks()))
+    except OSError:
+        return None
 
 
 def _closed(header: bytes) -> bytes:

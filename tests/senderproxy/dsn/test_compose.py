@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from email.message import EmailMessage
@@ -164,6 +165,19 @@ def test_what_cannot_travel_whole_comes_back_as_its_header(header: bytes, body: 
     assert payload.rstrip(b"\r\n") == header.rstrip(b"\r\n")
     assert "its text and attachments are not" in " ".join(text.split())
     assert octets.isascii()
+
+
+class _Lost(Octets):
+    def blocks(self) -> Iterator[bytes]:
+        yield b"the first "
+        raise OSError("the rest is not there")
+
+
+def test_a_body_that_the_disk_lost_does_not_stop_the_report() -> None:
+    sent = Original("Abc23defGHJK", Message(HeaderSection(PLAIN + b"\r\n"), _Lost(b"")), NOW)
+    recipients = (ReportedRecipient(CARL, said(b"550 no"), "smtp.example", NOW),)
+    _, _, returned = parts(Case(ReportKind.FAILED, recipients, sent).octets())
+    assert returned.get_content_type() == "text/rfc822-headers"
 
 
 def test_a_message_without_a_header_section_is_reported_too() -> None:
