@@ -24,7 +24,7 @@ from senderproxy.rewriting.plan import Discarding
 from senderproxy.rewriting.trace import HOP_LIMIT, hop_count, stamp
 from senderproxy.routing.route import Refusal
 
-INTERNAL: Final = "@internal"  # in place of an account's id: the internal server is handed this report
+INTERNAL: Final = "@internal"  # in place of an account's id: what the internal server is handed waits here
 
 Outcomes: TypeAlias = Mapping[ForwardPath, Outcome]
 
@@ -50,8 +50,8 @@ class Attempts:
         return who_is_answered(self._letter(submission), self.rules)
 
     def goes_inside(self, submission: Submission) -> bool:
-        """It is a report for the internal server, and there is one."""
-        return submission.carrier == INTERNAL and self.rules.reports_to is not None
+        """It is a report of ours, and the settings name the internal server for those."""
+        return submission.report_on is not None and self.rules.reports_to is not None
 
     async def offer(
         self, submission: Submission, decision: Decision, recipients: Sequence[ForwardPath] | None = None
@@ -79,7 +79,7 @@ class Attempts:
             submission.id,
             self._clock.now(),
             submission.message.body.has_long_lines,
-            None if submission.carrier == INTERNAL else submission.carrier,
+            submission.carrier,
         )
 
     def _stamped(self, submission: Submission, message: Message) -> Message:

@@ -79,6 +79,8 @@ class RelayIntake:
     async def accept(self, submission: Submission) -> Reply:
         """Route it, then pass it through or keep it; the reply is the client's answer to its final dot."""
         started = self._clock.monotonic()
+        if stepping := self._runner.watch_clock():
+            await asyncio.wait((stepping,))
         decision = self._decide(submission)
         handling = self.handling[submission.listener]
         if isinstance(decision, Decision):

@@ -106,14 +106,12 @@ class Reporter:
         return Told(states, events, reports)
 
     def _carrier(self, account: str) -> str | None:
-        """Who carries the report: the internal server, the message's account, or the one named for bounces."""
+        """Whose account carries the report: the message's own, or the one named for bounces."""
         rules, directory = self._attempts.rules, self._accounts.directory()
-        if rules.reports_to is not None:
-            return INTERNAL
         for candidate in (account, rules.senders.bounce_account):
             if candidate and directory.by_id(candidate) is not None:
                 return candidate
-        return None
+        return account if rules.reports_to is not None else None  # then no account is needed
 
     def _held(
         self, states: Mapping[ForwardPath, RecipientState], happened: Mapping[ForwardPath, ReportKind], now: datetime
@@ -167,7 +165,8 @@ class Reporter:
             carrier=carrier,
         )
         states_of_report = verdict.waiting(report.envelope.recipients, now)
-        return Arrival(report, carrier, str(from_), states_of_report, [story.accepted(report, None, "report")])
+        waits_for = INTERNAL if rules.reports_to is not None else carrier
+        return Arrival(report, waits_for, str(from_), states_of_report, [story.accepted(report, None, "report")])
 
     def _from(self, carrier: str) -> Address:
         account = self._accounts.directory().by_id(carrier)

@@ -59,6 +59,14 @@ class _Lane:
     pump: "asyncio.Task[None] | None" = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Timing:
+    """When an attempt began, on the monotonic clock, and how old its message was then."""
+
+    started: float
+    age: timedelta
+
+
 class Runner:
     """The loop behind the spool; `spool` and `policy` may be replaced at any time."""
 
@@ -86,6 +94,7 @@ class Runner:
         self._stopping = True
         self._started = 0.0
         self._ahead_of_monotonic = timedelta()  # the wall clock's lead over the monotonic one
+        self._stepping: asyncio.Task[None] | None = None
 
     # ---- start and stop ----
 
@@ -198,9 +207,15 @@ class Runner:
         if lane.blocked_until > self._clock.monotonic() or len(self._tasks) >= _ALL_AT_ONCE:
             return False
         standing = None if lane.account in (NOBODY, INTERNAL) else self._standing(lane)
-        if standing is None:
+        if standing == 0:
+            return False
+        if standing is None or lane.failures:
             return lane.running < 1
-        return lane.running < (1 if lane.failures else standing + _AHEAD)
+        return lane.running < standing + _AHEAD
+
+    def _is_blocked(self, lane: _Lane) -> bool:
+        """Nothing goes out on its account, now or until somebody mends it."""
+        return not self._has_place(lane) and lane.blocked_until > self._clock.monotonic()
 
     def _standing(self, lane: _Lane) -> int | None:
         """How many messages it sends at once; None where it is gone. Blocks the lane where nothing goes out."""
@@ -269,7 +284,7 @@ class Runner:
 
     def _on_time(self) -> None:
         self._timer = None
-        self._watch_clock()
+        self.watch_clock()
         for lane in list(self._lanes.values()):
             if lane.pump is None and self._is_ready(lane):
                 self._poke(lane)
@@ -281,10 +296,11 @@ class Runner:
     def _begin(self, claim: Claim) -> None:
         self._spawn(self._run(claim, self._lane(claim.account), None))
 
-    def _spawn(self, running: Coroutine[object, object, None]) -> None:
+    def _spawn(self, running: Coroutine[object, object, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(running)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
@@ -310,7 +326,7 @@ class Runner:
         self, claim: Claim, lane: _Lane, under_way: "tuple[Decision, asyncio.Task[Outcomes]] | None"
     ) -> Verdict:
         submission, recipients = claim.submission, tuple(claim.due)
-        started = self._clock.monotonic()
+        timing = _Timing(self._clock.monotonic(), self._clock.now() - submission.received_at)
         if under_way is not None:
             decision, attempt = under_way
             try:
@@ -318,35 +334,38 @@ class Runner:
             except asyncio.CancelledError:
                 attempt.cancel()
                 outcomes = await attempt
-            return self._conclude(claim, lane, decision, outcomes, self._clock.monotonic() - started)
+            return self._conclude(claim, lane, decision, outcomes, timing)
         if self._attempts.goes_inside(submission):
             outcomes = await self._attempts.hand_in(submission, recipients)
-            return self._conclude(claim, lane, None, outcomes, self._clock.monotonic() - started)
+            return self._conclude(claim, lane, None, outcomes, timing)
         decided = self._attempts.decide(submission)
         if isinstance(decided, Discarding):
             return self._discarded(claim, decided)
         if isinstance(decided, Refusal):
             # It was accepted, so somebody changed something since: what they mend will free it.
             refused: dict[ForwardPath, Outcome] = dict.fromkeys(recipients, Deferred(decided.reply))
-            return self._conclude(claim, lane, None, refused, 0.0)
+            return self._conclude(claim, lane, None, refused, timing)
         outcomes = await self._attempts.offer(submission, decided, recipients)
-        return self._conclude(claim, lane, decided, outcomes, self._clock.monotonic() - started)
+        return self._conclude(claim, lane, decided, outcomes, timing)
 
     def _conclude(
-        self, claim: Claim, lane: _Lane, decision: Decision | None, outcomes: Outcomes, seconds: float
+        self, claim: Claim, lane: _Lane, decision: Decision | None, outcomes: Outcomes, timing: "_Timing"
     ) -> Verdict:
         """The verdict on an attempt, with the reports it makes due; and what it says about the account."""
-        submission, now = claim.submission, self._clock.now()
+        submission = claim.submission
+        self.watch_clock()
+        now = self._clock.now()
+        seconds = self._clock.monotonic() - timing.started
+        age = timing.age + timedelta(seconds=seconds)
         account = decision.route.account.id if decision else claim.account
         self._learn(lane if account == claim.account else self._lane(account), outcomes)
-        self._watch_clock()
         judgement = verdict.judge(
             claim.due,
             outcomes,
             self.policy,
             now=now,
             chance=self._clock.chance(),
-            over=self._may_give_up and is_over(self.policy, submission.received_at, now),
+            over=self._may_give_up and is_over(self.policy, age),
         )
         answer_to = decision.answer_to if decision else self._attempts.who_is_answered(submission)
         told = self._reporter.tell(
@@ -389,6 +408,8 @@ class Runner:
 
     async def _write(self, claim: Claim, verdict_: Verdict) -> None:
         """Until it is written: a message that was taken upstream must not be sent again because a disk is full."""
+        if stepping := self.watch_clock():
+            await asyncio.wait((stepping,))
         while True:
             try:
                 await self.spool.settle(claim, verdict_)
@@ -423,7 +444,7 @@ class Runner:
         self._looks = None
         if self._stopping:
             return
-        self._watch_clock()
+        self.watch_clock()
         if any(lane.due_at is not None or lane.running for lane in self._lanes.values()):
             self._looks = asyncio.get_running_loop().call_later(_LOOK, self.look_around)
             self._spawn(self._tell_of_what_waits())
@@ -441,7 +462,7 @@ class Runner:
                 while claim := await self.spool.claim_undelayed(now - self.policy.report_delay):
                     await self._write(claim, self._delayed(claim))
             if self._may_give_up:
-                for lane in [lane for lane in self._lanes.values() if lane.blocked_until > self._clock.monotonic()]:
+                for lane in [lane for lane in self._lanes.values() if self._is_blocked(lane)]:
                     while claim := await self.spool.claim_expired(lane.account, now - self.policy.give_up):
                         await self._write(claim, self._expired(claim, lane))
         except SpoolError as error:
@@ -467,16 +488,21 @@ class Runner:
     def _lead(self) -> timedelta:
         return timedelta(seconds=self._clock.now().timestamp() - self._clock.monotonic())
 
-    def _watch_clock(self) -> None:
-        """Notice that somebody set the clock, and move everybody's turn along with it."""
+    def watch_clock(self) -> "asyncio.Task[None] | None":
+        """Notice that somebody set the clock, and move everybody's turn along with it.
+
+        While that is being done: the task that does it. What is written meanwhile with the new time must wait for it.
+        """
         lead = self._lead()
         step = lead - self._ahead_of_monotonic
-        if abs(step.total_seconds()) < _STEP:
-            return
-        self._ahead_of_monotonic = lead
-        for lane in self._lanes.values():
-            lane.due_at = lane.due_at and lane.due_at + step
-        self._spawn(self._stepped(step))
+        if abs(step.total_seconds()) >= _STEP and not self._stopping:
+            self._ahead_of_monotonic = lead
+            for lane in self._lanes.values():
+                lane.due_at = lane.due_at and lane.due_at + step
+            self._stepping = self._spawn(self._stepped(step))
+        if self._stepping is not None and self._stepping.done():
+            self._stepping = None
+        return self._stepping
 
     async def _stepped(self, step: timedelta) -> None:
         event(

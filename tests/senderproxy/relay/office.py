@@ -181,6 +181,15 @@ class RelayOffice:
 
         await self.until(is_empty, "nothing waits")
 
+    async def until_reported(self, count: int) -> None:
+        """So many reports have arrived; who waits too long is looked for each time."""
+
+        def is_reported() -> bool:
+            self.runner.look_around()
+            return len(self.reports()) >= count
+
+        await self.until(is_reported, f"{count} reports")
+
     async def pass_time(self, *, hours: float = 0, seconds: float = 0) -> None:
         """Both hands go on, and whoever waits for that looks at them."""
         self.clock.ahead += hours * 3600 + seconds
