@@ -137,7 +137,9 @@ class Storm:
         """One client: message after message, a new connection where the old one broke."""
         while not self._over.is_set():
             with suppress(OSError, aiosmtplib.SMTPException):
-                async with aiosmtplib.SMTP(LOOPBACK, port, timeout=20, local_hostname="pc.firma.example") as client:
+                async with aiosmtplib.SMTP(
+                    hostname=LOOPBACK, port=port, timeout=20, local_hostname="pc.firma.example", start_tls=False
+                ) as client:
                     while not self._over.is_set():
                         await self._submit_one(client)
 

@@ -197,9 +197,9 @@ async def test_a_blocked_account_gives_its_mail_back_after_two_days_too(tmp_path
         message, _ = await office.submit(at="devices")
         await office.until(lambda: office.runner.blocked, "the password was refused")
         office.clock.ahead += 49 * 3600
-        office.runner.look_around()
 
         async def is_over() -> bool:
+            office.runner.look_around()
             return await office.fates(message) == {KUNDE: "expired"}
 
         await office.until(is_over, "it is given up")
