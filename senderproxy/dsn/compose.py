@@ -306,7 +306,7 @@ def _recipient_fields(kind: ReportKind, recipient: ReportedRecipient, letterhead
     if recipient.remote is not None:
         fields.append(Edit("Remote-MTA", f"dns; {_token(recipient.remote)}".encode("ascii")))
     if said is not None:
-        # Each further line of a reply stands on a line of its own, behind a blank (RFC 3464 section 9.1, "smtp").
+        # Each further line of a reply stands on a line of its own, behind a blank (RFC 3461 section 9.2).
         spoken = b"\r\n ".join(said.render().rstrip(b"\r\n").split(b"\r\n"))
         fields.append(Edit("Diagnostic-Code", (b"smtp; " if recipient.remote else b"X-senderproxy; ") + spoken))
     if recipient.last_attempt is not None:

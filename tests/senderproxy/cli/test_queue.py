@@ -7,6 +7,7 @@ import pytest
 
 from senderproxy.cli.common import UsageError
 from senderproxy.cli.moments import typed_moment, typed_span
+from senderproxy.twin.script import Fault, Silence, Stage
 from tests.senderproxy.cli.conftest import Office
 from tests.senderproxy.cli.test_service import running
 from tests.senderproxy.cli.waiting import GONE, LATER, QUEUE, fill, many
@@ -315,6 +316,26 @@ def test_a_cancelled_message_is_reported_by_the_running_service(at_work: Office)
     assert report.login == "anna@firma.example"
     assert b"Subject: Nicht gesendet / Not sent: Angebot Old234567890" in report.content
     assert b"Action: failed" in report.content
+
+
+@pytest.mark.slow
+def test_what_is_being_tried_is_shown_so_and_left_alone(rested: Office) -> None:
+    rested.write_config("stop_seconds = 0")
+    rested.twin.script.add(Fault(Stage.MAIL, Silence()))
+    with running(rested):
+        assert rested.type("queue", "retry", "Old234567890").code == 0
+        for _ in range(1000):
+            (state,) = [e["leased"] for e in rested.type("queue", "list", "--older-than", "1d", "--json").json]
+            if state:
+                break
+        assert "being tried" in rested.type("queue", "list", "--older-than", "1d").out
+        for act in ("hold", "cancel", "retry"):
+            ended = rested.type("queue", act, "Old234567890")
+            assert (ended.code, ended.out) == (1, "")
+            assert ended.err == "Old234567890: it is being tried right now; try again in a moment.\n"
+    # It was broken off, not lost: the next service has it.
+    shown = rested.type("queue", "show", "Old234567890").out
+    assert "carl@kunde.example: waiting" in shown
 
 
 # ---- times as people type them ----
