@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from senderproxy.clock import Clock
@@ -192,7 +192,7 @@ class SmtpCourier(Courier):
         remaining = list(envelope.recipients)
         while remaining:
             part = remaining[: desk.recipients_in_one(route.provider)]
-            result = await self._attempt(desk, route, replace(envelope, recipients=tuple(part)), message, attempt)
+            result = await self._attempt(desk, route, envelope.for_some(part), message, attempt)
             outcomes |= result
             remaining = remaining[len(part) :]
             if all(isinstance(outcome, Deferred) and outcome.of_account for outcome in result.values()):
