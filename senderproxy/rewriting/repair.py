@@ -65,7 +65,7 @@ def find_repairs(header: HeaderSection, context: RepairContext) -> tuple[Repair,
 
 
 def _suspects(header: HeaderSection) -> Sequence[int]:
-    """The fields worth a look: those with a grammar of their own; all, where octets or lines are what they should not."""
+    """The fields worth a look: those with a grammar of their own; all, where octets or lines are not as they should."""
     fields, places = header.split()[0], header.places()
     if not header.raw.isascii() or any(len(line) > LINE_LIMIT for line in header.raw.split(b"\r\n")):
         return range(len(fields))
