@@ -28,7 +28,7 @@ from senderproxy.mail.message import Body, Message
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.ports import Arrival, Claim, SpoolError, Totals, Verdict
 from senderproxy.spool import ledger, rows, search
-from senderproxy.spool.content import Content, FileBody, LostBody, RowBody
+from senderproxy.spool.content import FOLDER, Content, FileBody, LostBody, RowBody
 from senderproxy.spool.database import (
     CHECK_LIMIT,
     NAME,
@@ -64,7 +64,7 @@ _T = TypeVar("_T")
 class Tuning:
     """What was found by measuring (docs/decisions/0071), and what tests make small."""
 
-    in_row: int = 256 * 1024  # octets of a body that is kept in a row; larger ones are files
+    in_row: int = 128 * 1024  # octets of a body that is kept in a row; larger ones are files
     log_pages: int = 2000  # after so many pages the write-ahead log is copied into the database
     log_limit: int = 32_000  # with so many, commits wait for that
 
@@ -141,6 +141,11 @@ class SqliteSpool:
         if path.stat().st_size > CHECK_LIMIT:
             threading.Thread(target=spool._look_through, name="spool-check", daemon=True).start()
         return spool
+
+    @property
+    def spill_folder(self) -> Path:
+        """Where a body that waits in an unnamed file needs not be copied to be kept."""
+        return self._place.path / FOLDER
 
     async def close(self) -> None:
         """Finish what was asked for, and let another process in."""
