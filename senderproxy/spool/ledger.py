@@ -329,6 +329,6 @@ def nobodys(connection: sqlite3.Connection, files: Iterable[str]) -> list[str]:
 def give_back_pages(connection: sqlite3.Connection, keep: int, limit: int) -> bool:
     """Shrink the file by some of its free pages; True where more are left than it keeps."""
     free: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
-    if free > keep:
-        connection.execute(f"PRAGMA incremental_vacuum({min(free - keep, limit)})").fetchall()
+    for _ in range(min(free - keep, limit)):
+        connection.execute("PRAGMA incremental_vacuum(1)")  # sqlite3 takes one step of a statement without columns
     return free - keep > limit

@@ -136,6 +136,8 @@ class SqliteSpool:
         with translated(f"The spool's database {path} cannot be read", path):
             spool._number = ledger.last_number(connection)
             spool._reader = connect(path, read_only=True)
+            # People look when something is wrong: they see what is there, even where it is no text any more.
+            spool._reader.text_factory = lambda octets: octets.decode("utf-8", "replace")
             spool._copier = connect(path)
         spool._copying.start()
         if path.stat().st_size > CHECK_LIMIT:
@@ -156,12 +158,14 @@ class SqliteSpool:
             self._story_timer.cancel()
             self._write_stories()
         await self._writer.stop()
-        await self._reading.do(self._close_connections)
-        self._reading.stop()
         self._filing.stop()
+        closing = self._reading.do(self._close_everything)
+        self._reading.stop()
+        await closing
 
-    def _close_connections(self) -> None:
-        """The last one that is closed copies the log into the database and takes it away."""
+    def _close_everything(self) -> None:
+        """The last connection that is closed copies the log into the database and takes it away."""
+        self._filing.join()
         self._copy_wanted.release()
         self._copying.join()
         for connection in (self._reader, self._copier, self._writer.connection):
@@ -339,7 +343,7 @@ class SqliteSpool:
 
         job = Job(run=lambda c: ledger.settle(c, lease, change), done=done)
         if await asyncio.shield(self._submit(job, kept)) and lease.file is not None:
-            self._filing.do(self._content.remove, [lease.file])
+            self._remove([lease.file])
 
     async def due(self) -> Mapping[str, datetime]:
         """When the next recipient of each account that has waiting ones is due; leased ones left out."""
@@ -482,6 +486,10 @@ class SqliteSpool:
         files = [one.file for one in kept if one.file is not None]
         if files:
             self._on_the_way.difference_update(files)
+            self._remove(files)
+
+    def _remove(self, files: list[str]) -> None:
+        with suppress(SpoolError):  # closed: they are the next sweep's
             self._filing.do(self._content.remove, files)
 
     # ---- stories ----
