@@ -195,7 +195,12 @@ class SqliteSpool:
             self._lose_stories(1)
             return
         self._number += 1
-        self._stories.append(Stock(rows.rows_of(arrival, self._number, self._clock.now()), None))  # never waits
+        try:
+            story = rows.rows_of(arrival, self._number, self._clock.now())
+        except Exception as fault:  # noqa: BLE001  the message is where it belongs; its story must not get in the way
+            self._lose_stories(1, fault)
+            return
+        self._stories.append(Stock(story, None))
         if self._story_timer is None:
             self._story_timer = asyncio.get_running_loop().call_later(_STORY_DELAY, self._write_stories)
 
