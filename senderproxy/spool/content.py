@@ -44,6 +44,12 @@ class RowBody:
         for start in range(0, len(self.octets), BLOCK):
             yield self.octets[start : start + BLOCK]
 
+    def keep(self) -> None:
+        """Nothing is held open between two readings."""
+
+    def close(self) -> None:
+        """Nothing is held open between two readings."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileBody:
@@ -69,6 +75,12 @@ class FileBody:
         finally:
             os.close(file)
 
+    def keep(self) -> None:
+        """Nothing is held open between two readings."""
+
+    def close(self) -> None:
+        """Nothing is held open between two readings."""
+
 
 @dataclass(frozen=True, slots=True)
 class LostBody:
@@ -82,6 +94,12 @@ class LostBody:
     def blocks(self) -> Iterator[bytes]:
         """Raises OSError."""
         raise OSError(self.why)
+
+    def keep(self) -> None:
+        """Nothing is held open between two readings."""
+
+    def close(self) -> None:
+        """Nothing is held open between two readings."""
 
 
 class Content:
