@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from senderproxy.control.client import ask
 from tests.peers.packages import PROJECT
 from tests.peers.process import (
     LOOPBACK,
@@ -41,6 +42,8 @@ class VaultAccount:
     login: str
     password: str
     carries: tuple[str, ...] = ()
+    name: str = ""  # that people see
+    provider: str = PROVIDER
 
     @property
     def id(self) -> str:
@@ -146,6 +149,12 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
         assert self._program is not None
         self._program.signal(signal.SIGHUP)
 
+    def configure(self, more_settings: str) -> None:
+        """Write the configuration anew, with these settings, and put it in force while the service runs."""
+        self._more_settings = more_settings
+        self._write_configuration()
+        ask(self.folder / "control", {"do": "reload"})
+
     @property
     def pid(self) -> int:
         """The running process."""
@@ -237,9 +246,10 @@ control_socket = "{self.folder}/control"
         file.touch(mode=0o600)
         with file.open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream)
-            table.writerow(["login", "password", "provider", "address"])
+            table.writerow(["login", "password", "provider", "address", "name"])
             for account in self._accounts:
-                table.writerow([account.login, account.password, PROVIDER, " ".join((account.login, *account.carries))])
+                addresses = " ".join((account.login, *account.carries))
+                table.writerow([account.login, account.password, account.provider, addresses, account.name])
         self.command("account", "import", str(file))
         file.unlink()
 
