@@ -51,13 +51,28 @@ def find_refused(
         return None
     for outcome in outcomes.values():
         if isinstance(outcome, Failed) and outcome.refused_sender is not None:
-            address = path if isinstance(path, Address) else None
-            if outcome.refused_sender is RefusedSender.FROM:
-                authors = read_authors(header)
-                known = authors.from_ if isinstance(authors, Authors) else ()
-                address = known[0].address if known else route.account.address
-            return Refused(route, outcome.refused_sender, address, outcome.reply)
+            place, address = _which(outcome.refused_sender, route, path, header)
+            return Refused(route, place, address, outcome.reply)
     return None
+
+
+def _which(
+    place: RefusedSender, route: Route, path: ReversePath, header: HeaderSection
+) -> tuple[RefusedSender, Address | None]:
+    """The sender that is meant.
+
+    After the whole message it may be either; a mailbox's own address in From is not the one that is refused.
+    """
+    way_back = path if isinstance(path, Address) else None
+    if place is RefusedSender.REVERSE_PATH:
+        return place, way_back
+    authors = read_authors(header)
+    known = authors.from_ if isinstance(authors, Authors) else ()
+    own = route.account.address
+    other = next((mailbox.address for mailbox in known if mailbox.address.key != own.key), None)
+    if other is None and (way_back is None or way_back.key != own.key):
+        return RefusedSender.REVERSE_PATH, way_back
+    return place, other or own
 
 
 def explain(refused: Refused) -> Reply:

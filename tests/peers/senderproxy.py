@@ -155,6 +155,11 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
         self._write_configuration()
         ask(self.folder / "control", {"do": "reload"})
 
+    def provide(self, provider_section: str) -> None:
+        """The same with other words about the provider."""
+        self._provider_section = provider_section
+        self.configure(self._more_settings)
+
     @property
     def pid(self) -> int:
         """The running process."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from senderproxy.delivery.replies import Stage, outcome
-from senderproxy.mail.address import NULL_PATH, ReversePath, parse_address, parse_pattern
+from senderproxy.mail.address import NULL_PATH, Address, ReversePath, parse_address, parse_pattern
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSender
 from senderproxy.mail.reply import parse_reply
@@ -134,6 +134,26 @@ def test_where_any_sender_was_let_through_the_mildest_rule_that_would_have_kept_
         refused = _found(NOT_ALLOWED, Stage.MAIL, address, SenderRule.ANY)
         assert refused is not None
         assert f'set sender_rule = "{rule}" in [providers.ionos-de]' in explain(refused).lines[0]
+
+
+@pytest.mark.parametrize(
+    ("from_", "path", "place", "address"),
+    [
+        (INFO, INFO, "From", INFO),
+        (INFO, ANNA, "From", INFO),
+        (ANNA, INFO, "reverse-path", INFO),
+        (ANNA, NULL_PATH, "reverse-path", None),
+        (ANNA, ANNA, "From", ANNA),
+    ],
+)
+def test_after_the_whole_message_it_is_the_sender_that_is_not_the_mailboxs_own(
+    from_: Address, path: ReversePath, place: str, address: Address | None
+) -> None:
+    said = outcome(parse_reply([NOT_ALLOWED]), Stage.FINAL_DOT)
+    header = HeaderSection(f"From: {from_}\r\n\r\n".encode())
+    refused = find_refused({KUNDE: said}, _route(), path, header)
+    assert refused is not None
+    assert (refused.place.value, refused.address) == (place, address)
 
 
 def test_what_reached_somebody_is_no_refusal_of_the_sender() -> None:
