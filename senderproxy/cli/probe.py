@@ -50,7 +50,7 @@ def question(accounts: Sequence[Account], recipient: Address | None) -> str:
     ]
     return "\n".join(
         (
-            "\nTo find out which senders a provider takes, one login each names these senders:",
+            "\nTo find out which senders a provider takes, senderproxy logs in once and names these to it:",
             *lines,
             "Each is taken back before DATA: no message is sent. The provider may write the refused ones down.",
             "Do that?",
