@@ -91,6 +91,7 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
             self.folder = self._things.enter_context(private_folder(self.name))
             [self.port] = self._things.enter_context(reserved_ports(1))
             self._things.callback(self._end)
+            self._make_key()
             self._write_configuration()
             self.command("vault", "create")
             self._import_accounts()
@@ -220,10 +221,15 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
         if self._program is not None:
             self._program.kill()
 
+    def _make_key(self) -> None:
+        self._key.touch(mode=0o600)
+        self._key.write_bytes(secrets.token_bytes(32))
+
+    @property
+    def _key(self) -> Path:
+        return self.folder / "vault.key"
+
     def _write_configuration(self) -> None:
-        key = self.folder / "vault.key"
-        key.touch(mode=0o600)
-        key.write_bytes(secrets.token_bytes(32))
         self.config_file.write_text(
             f"""
 [identity]
@@ -231,7 +237,7 @@ hostname = "relay.office.test"
 
 [vault]
 path = "{self.folder}/accounts.vault"
-unlock = "key-file:{key}"
+unlock = "key-file:{self._key}"
 
 [[listeners]]
 address = "{LOOPBACK}:{self.port}"
