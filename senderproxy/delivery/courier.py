@@ -9,7 +9,7 @@ Leaves to others: whose account (routing), what the client is told (relay.verdic
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -17,13 +17,14 @@ from senderproxy.clock import Clock
 from senderproxy.delivery import health, replies
 from senderproxy.delivery.health import Health, Healthy, LimitReached, Occurrence, PasswordRefused, Resumed, Worked
 from senderproxy.delivery.pool import Key, Loan, Order, Pool
+from senderproxy.delivery.probe import Probed, probe_senders
 from senderproxy.delivery.quota import Grant, NoRoom, Quota
 from senderproxy.delivery.replies import NotOpened, Trouble
 from senderproxy.delivery.reuse import Terms
 from senderproxy.delivery.session import Answered, Broken, Patience, Session, open_session
 from senderproxy.delivery.tls import Contexts
 from senderproxy.log import event
-from senderproxy.mail.address import ForwardPath
+from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
@@ -312,10 +313,25 @@ class SmtpCourier(Courier):
             if isinstance(desk.health, health.Suspended):
                 self._note(desk, Resumed())
             return LoginOk(str(result.smarthost), result.mechanism)
+        return self._not_verified(desk, credential, result)
+
+    async def probe(
+        self,
+        account: Account,
+        provider: Provider,
+        credential: Credential,
+        senders: Sequence[ReversePath],
+        recipient: ForwardPath,
+    ) -> Probed | LoginRefused | Unreachable:
+        """Ask the upstream which senders the account may name (delivery.probe): one AUTH, one session, no message."""
+        result = await self._open(account, provider, credential)
+        if isinstance(result, Session):
+            return await probe_senders(result, senders, recipient)
+        return self._not_verified(self._desk(account), credential, result)
+
+    def _not_verified(self, desk: _Desk, credential: Credential, result: NotOpened) -> LoginRefused | Unreachable:
         self._login_failed(desk, credential.version, result)
-        if result.trouble is Trouble.PASSWORD:
-            return LoginRefused(result.reply)
-        return Unreachable(result.reply)
+        return LoginRefused(result.reply) if result.trouble is Trouble.PASSWORD else Unreachable(result.reply)
 
     def drop_stale(self) -> None:
         """Close idle sessions of accounts that are gone or have another secret by now; busy ones follow when done."""

@@ -137,13 +137,19 @@ def _route(
         assert senders.foreign_account is not None
         return named(senders.foreign_account, "senders.foreign_author")
     if isinstance(route, Refusal):
-        return route
+        return _with_a_word_on_bounces(route) if is_null and route.reply.code == 550 else route
     provider = route.provider
     if is_null and not provider.takes_null_reverse_path and provider.null_policy is NullPolicy.ACCOUNT:
         assert provider.null_account is not None
         setting = f"providers.{provider.name}.on_null_reverse_path"
         return named(provider.null_account, setting)
     return route
+
+
+def _with_a_word_on_bounces(refusal: Refusal) -> Refusal:
+    """Few would give `postmaster@` a mailbox of its own; the last line stays the one that names the cause."""
+    words = "It has a null reverse-path, as bounces have: bounce_account under [senders] names the account for those."
+    return Refusal(replace(refusal.reply, lines=(words, *refusal.reply.lines)))
 
 
 def _carried(route: Route | Refusal) -> Route | Refusal:

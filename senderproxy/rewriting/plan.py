@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from senderproxy.mail.address import Address, AddressPattern, ReversePath
+from senderproxy.mail.address import Address, ReversePath
 from senderproxy.mail.author import Authors, Mailbox
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import Edit
@@ -20,7 +20,7 @@ from senderproxy.mail.reply import Reply, reply
 from senderproxy.rewriting.draft import Change, Draft, in_words
 from senderproxy.rewriting.long_lines import LINE_LIMIT
 from senderproxy.rewriting.repair import RepairContext, find_repairs
-from senderproxy.routing.account import Account
+from senderproxy.routing.account import carries_by_name
 from senderproxy.routing.directory import Tier
 from senderproxy.routing.provider import NullPolicy, SenderRule
 from senderproxy.routing.route import Refusal, Route
@@ -92,7 +92,7 @@ def takes(route: Route, rule: SenderRule, address: Address) -> bool:
         case SenderRule.DOMAIN:
             return address.domain == route.account.address.domain
         case SenderRule.ADDRESS:
-            return _carries(route.account, address)
+            return carries_by_name(route.account, address)
 
 
 def rule_in_words(route: Route, rule: SenderRule) -> str:
@@ -204,25 +204,14 @@ def _own_for(route: Route, rule: SenderRule, address: Address) -> Address:
     base = address.without_tag
     return (
         base
-        if base is not None and _carries(route.account, base) and takes(route, rule, base)
+        if base is not None and carries_by_name(route.account, base) and takes(route, rule, base)
         else (route.account.address)
     )
 
 
 def _is_own(route: Route, address: Address) -> bool:
     """The account carries it, if only by its domain or without its +tag."""
-    if any(pattern.matches(address) for pattern in route.account.carries) or _carries(route.account, address):
+    if any(pattern.matches(address) for pattern in route.account.carries) or carries_by_name(route.account, address):
         return True
     base = address.without_tag
-    return base is not None and _carries(route.account, base)
-
-
-def _carries(account: Account, address: Address) -> bool:
-    """The address is one of those named one by one."""
-    if address.key == account.address.key:
-        return True
-    return any(_is_exact(pattern) and pattern.matches(address) for pattern in account.carries)
-
-
-def _is_exact(pattern: AddressPattern) -> bool:
-    return pattern.local_part is not None
+    return base is not None and carries_by_name(route.account, base)

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from senderproxy.control.client import ask
 from tests.peers.packages import PROJECT
 from tests.peers.process import (
     LOOPBACK,
@@ -42,6 +43,8 @@ class VaultAccount:
     login: str
     password: str
     carries: tuple[str, ...] = ()
+    name: str = ""  # that people see
+    provider: str = PROVIDER
 
     @property
     def id(self) -> str:
@@ -97,6 +100,7 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
             self.folder = self._things.enter_context(private_folder(self.name))
             [self.port] = self._things.enter_context(reserved_ports(1))
             self._things.callback(self._end)
+            self._make_key()
             self._write_configuration()
             self.command("vault", "create")
             self._import_accounts()
@@ -154,6 +158,17 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
         """SIGHUP: read the configuration again."""
         assert self._program is not None
         self._program.signal(signal.SIGHUP)
+
+    def configure(self, more_settings: str) -> None:
+        """Write the configuration anew, with these settings, and put it in force while the service runs."""
+        self._more_settings = more_settings
+        self._write_configuration()
+        ask(self.folder / "control", {"do": "reload"})
+
+    def provide(self, provider_section: str) -> None:
+        """The same with other words about the provider."""
+        self._provider_section = provider_section
+        self.configure(self._more_settings)
 
     @property
     def pid(self) -> int:
@@ -223,10 +238,15 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
         if self._program is not None:
             self._program.kill()
 
+    def _make_key(self) -> None:
+        self._key.touch(mode=0o600)
+        self._key.write_bytes(secrets.token_bytes(32))
+
+    @property
+    def _key(self) -> Path:
+        return self.folder / "vault.key"
+
     def _write_configuration(self) -> None:
-        key = self.folder / "vault.key"
-        key.touch(mode=0o600)
-        key.write_bytes(secrets.token_bytes(32))
         self.config_file.write_text(
             f"""
 [identity]
@@ -234,7 +254,7 @@ hostname = "relay.office.test"
 
 [vault]
 path = "{self.folder}/accounts.vault"
-unlock = "key-file:{key}"
+unlock = "key-file:{self._key}"
 
 [[listeners]]
 address = "{LOOPBACK}:{self.port}"
@@ -255,9 +275,10 @@ control_socket = "{self.folder}/control"
         file.touch(mode=0o600)
         with file.open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream)
-            table.writerow(["login", "password", "provider", "address"])
+            table.writerow(["login", "password", "provider", "address", "name"])
             for account in self._accounts:
-                table.writerow([account.login, account.password, PROVIDER, " ".join((account.login, *account.carries))])
+                addresses = " ".join((account.login, *account.carries))
+                table.writerow([account.login, account.password, account.provider, addresses, account.name])
         self.command("account", "import", str(file))
         file.unlink()
 
