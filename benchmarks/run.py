@@ -23,6 +23,7 @@ PATIENCE: Final = 15.0
 IDLE_SECONDS: Final = 10.0
 SETTLE_SECONDS: Final = 0.3
 END_OF_LOG: Final = 8
+END_OF_ERROR: Final = 2_000
 Say = Callable[[str], None]
 
 
@@ -86,7 +87,7 @@ def _start(kind: type[Relay], job: Job, things: contextlib.ExitStack, say: Say) 
     try:
         return Place(kind, job, things)
     except Exception as error:  # noqa: BLE001  (one relay that does not start must not end the others' bench)
-        say(f"{kind.name} does not start: {error}")
+        say(f"{kind.name} does not start: {str(error)[:END_OF_ERROR]}")
         return None
 
 
