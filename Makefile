@@ -7,7 +7,7 @@ ARGS ?=
 # How many test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test fast check bench format docs clean
+.PHONY: demo test storm fast check bench format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
@@ -15,6 +15,10 @@ demo: $(VENV)/.installed
 test: check $(VENV)/.dev
 	$(BIN)/python tests/peers/packages.py
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+# The service killed a hundred times under load, with a provider that fails at random; prints what was doubled and why.
+storm: $(VENV)/.dev
+	$(BIN)/python -m tests.crash.storm $(or $(KILLS),100) $(SEED)
 
 fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

@@ -7,11 +7,13 @@ The only place where the rooms are introduced to each other.
 
 import asyncio
 import logging
+import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,7 @@ from senderproxy.accounts.keeper import VaultAccounts
 from senderproxy.accounts.seen import note_generation
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, ListenerSettings, LogSettings
+from senderproxy.config.values import split_address
 from senderproxy.control.process import keep_to_itself
 from senderproxy.control.protocol import Answer, Request
 from senderproxy.control.server import ControlServer
@@ -29,11 +32,23 @@ from senderproxy.delivery.session import Patience
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
+from senderproxy.relay.attempt import Attempts
 from senderproxy.relay.decision import Rules
-from senderproxy.relay.passthrough import PassThrough
+from senderproxy.relay.intake import Handling, Mode, RelayIntake
+from senderproxy.relay.no_spool import NoSpool
+from senderproxy.relay.operator import Operator, telling_with
+from senderproxy.relay.ports import SpoolError
+from senderproxy.relay.reports import Reporter
+from senderproxy.relay.runner import Runner
+from senderproxy.relay.verdict import OnDeferral
+from senderproxy.routing.provider import Security, Smarthost
+from senderproxy.spool.store import SqliteSpool
 
 _log = logging.getLogger("senderproxy.app")
 _HOUSEKEEPING: Final = 2.0  # seconds between looks at the vault when no mail asks for it
+_SPOOL_AGAIN: Final = 30.0  # seconds between tries to open a spool that could not be opened
+_LATE: Final = timedelta(hours=1)  # what waits longer is worth a look
+_SWEEP: Final = 600.0  # seconds between looks for old stories
 
 
 class Service:
@@ -56,7 +71,24 @@ class Service:
         self._load = load
         self._set_up_log = set_up_log
         self._courier = SmtpCourier(accounts, _patience(config), config.identity.hostname, self._clock)
-        self._intake = PassThrough(accounts, self._courier, self._clock, _rules(config))
+        self._spool: SqliteSpool | None = None
+        closed = NoSpool(SpoolError("The spool is not open yet."))
+        self._attempts = Attempts(accounts, self._courier, self._clock, rules_of(config))
+        self._reporter = Reporter(self._attempts, accounts, self._clock)
+        self._runner = Runner(
+            closed,
+            self._attempts,
+            self._reporter,
+            accounts,
+            self._courier,
+            self._clock,
+            config.spool.retry_policy(),
+        )
+        self._courier.when_able = self._runner.able
+        self._intake = RelayIntake(self._attempts, closed, self._runner, self._reporter, self._clock, _handling(config))
+        self._spool_problem: SpoolError | None = None
+        self._spool_tried = -math.inf
+        self._swept = -math.inf
         self._listeners: list[Listener] = []
         self._control: ControlServer | None = None
         self._housekeeper: asyncio.Task[None] | None = None
@@ -71,9 +103,10 @@ class Service:
         return tuple(self._listeners)
 
     async def start(self) -> None:
-        """Open the operator's socket, then the doors. Raises SenderproxyError, with everything closed again."""
+        """Open the operator's socket and the spool, then the doors. Raises SenderproxyError, with all closed again."""
         try:
             self._control = await self._open_control()
+            await self._open_spool()
             for settings in self._config.listeners:
                 self._listeners.append(await self._open(self._config, settings))
         except BaseException:
@@ -96,7 +129,10 @@ class Service:
                 await self._housekeeper
         await asyncio.gather(*(listener.stop(grace) for listener in self._listeners), *self._leaving)
         self._listeners.clear()
+        await self._runner.stop(grace)
         await self._courier.close(grace)
+        if self._spool is not None:
+            await self._spool.close()
         if self._control is not None:
             await self._control.stop()
         event(_log, logging.INFO, "stopped")
@@ -130,9 +166,11 @@ class Service:
 
     async def _apply(self, config: Config) -> None:
         """Put a new configuration in force: new doors first, so that nothing is closed before all of them stand."""
-        if config.vault != self._config.vault or config.service.control_socket != self._config.service.control_socket:
+        fixed = ("vault", "spool_directory")
+        moved = any(getattr(config, name) != getattr(self._config, name) for name in fixed)
+        if moved or config.service.control_socket != self._config.service.control_socket:
             raise SenderproxyError(
-                "The vault and the control socket cannot change while the service runs.",
+                "The vault, the spool's directory and the control socket cannot change while the service runs.",
                 hint="Restart it: systemctl restart senderproxy",
             )
         standing = {listener.settings.address: listener for listener in self._listeners}
@@ -154,7 +192,9 @@ class Service:
         gone = [listener for listener in self._listeners if listener not in doors]
         grace = config.service.stop_seconds
         self._config, self._listeners = config, doors
-        self._intake.rules = _rules(config)
+        self._attempts.rules, self._intake.handling = rules_of(config), _handling(config)
+        self._runner.policy = config.spool.retry_policy()
+        self._runner.wake()
         self._courier.patience, self._courier.hostname = _patience(config), config.identity.hostname
         self._courier.drop_stale()
         if self._set_up_log is not None:
@@ -170,10 +210,26 @@ class Service:
         return listener
 
     async def _open_control(self) -> ControlServer:
-        handlers = {"status": self._answer_status, "resume": self._answer_resume, "reload": self._answer_reload}
+        operator = Operator(
+            lambda: self._runner.spool,
+            self._clock,
+            telling_with(self._reporter, self._attempts),
+            self._made_due,
+        )
+        handlers = {
+            "status": self._answer_status,
+            "resume": self._answer_resume,
+            "reload": self._answer_reload,
+            **operator.handlers(),
+        }
         control = ControlServer(Path(self._config.service.control_socket), handlers)
         await control.start()
         return control
+
+    def _made_due(self, account: str) -> None:
+        """A person wants it tried now, whatever stood in the account's way."""
+        self._runner.arrived(account, self._clock.now())
+        self._runner.wake(account)
 
     async def _keep_house(self) -> None:
         """See changes of the vault although no mail comes, and tell systemd that we are alive."""
@@ -184,7 +240,43 @@ class Service:
             if self._accounts.generation != self._settled_generation:
                 self._settle_accounts()
                 self._notifier.status(self._summary())
+            await self._keep_spool()
             self._notifier.alive()
+
+    async def _open_spool(self) -> None:
+        """What waits is delivered from here on. Where it cannot be opened, what passes through goes on without it."""
+        self._spool_tried = self._clock.monotonic()
+        settings = self._config.spool
+        try:
+            spool = await asyncio.to_thread(
+                SqliteSpool.open,
+                Path(self._config.spool_directory),
+                self._clock,
+                min_free=settings.min_free,
+                history=timedelta(days=settings.history_days),
+            )
+        except SpoolError as error:
+            if self._spool_problem is None or self._spool_problem.message != error.message:
+                event(_log, logging.ERROR, "the spool cannot be opened", why=error.message, mend=error.hint)
+            self._spool_problem = error
+            self._intake.spool = self._runner.spool = NoSpool(error)
+            return
+        self._spool, self._spool_problem = spool, None
+        self._intake.spool = self._runner.spool = spool
+        await self._runner.start()
+
+    async def _keep_spool(self) -> None:
+        """Try again to open it where it could not be; take away what is old."""
+        now = self._clock.monotonic()
+        if self._spool is None:
+            if now - self._spool_tried >= _SPOOL_AGAIN:
+                await self._open_spool()
+        elif now - self._swept >= _SWEEP:
+            self._swept = now
+            try:
+                await self._spool.sweep(self._clock.now())
+            except SpoolError as error:
+                event(_log, logging.ERROR, "the spool cannot be swept", why=error.message, mend=error.hint)
 
     def _settle_accounts(self) -> None:
         """What follows a change of the vault, whoever noticed it: a mail or the housekeeper.
@@ -193,6 +285,7 @@ class Service:
         """
         self._settled_generation = self._accounts.generation
         self._courier.drop_stale()
+        self._runner.wake()
         if older := note_generation(Path(self._config.vault.path), self._accounts):
             event(_log, logging.ERROR, older)
 
@@ -225,7 +318,35 @@ class Service:
             "listeners": [listener.status() for listener in self._listeners],
             "accounts": [asdict(entry) for entry in self._courier.status()],
             "vault_problem": self._accounts.problem,
-            "sender_rules": [asdict(entry) for entry in self._intake.refused_senders.entries()],
+            "sender_rules": [asdict(entry) for entry in self._attempts.refused_senders.entries()],
+            "queue": await self._queue(),
+        }
+
+    async def _queue(self) -> Answer:
+        """What waits, and since when; or why nobody can say."""
+        try:
+            totals = await self._runner.spool.totals()
+        except SpoolError as error:
+            return {"problem": error.message, "mend": error.hint}
+        oldest = min((total.oldest for total in totals), default=None)
+        blocked = self._runner.blocked
+        return {
+            "problem": None,
+            "waiting": sum(total.waiting for total in totals),
+            "held": sum(total.held for total in totals),
+            "oldest": oldest.isoformat(timespec="seconds") if oldest else None,
+            "late": oldest is not None and self._clock.now() - oldest > _LATE,
+            "blocked": [
+                {
+                    "account": total.account,
+                    "waiting": total.waiting,
+                    "why": str(why.text) if why else "",
+                    "seconds": None if seconds is None else round(seconds),
+                }
+                for total in totals
+                if total.waiting and (standing := blocked.get(total.account))
+                for why, seconds in [standing]
+            ],
         }
 
     async def _answer_resume(self, request: Request) -> Answer:
@@ -234,6 +355,7 @@ class Service:
         if self._accounts.directory().by_id(account) is None:
             raise SenderproxyError(f"There is no account {account}.", hint="senderproxy account list")
         self._courier.resume(account)
+        self._runner.wake(account)
         return {"account": account}
 
     async def _answer_reload(self, _: Request) -> Answer:
@@ -253,8 +375,30 @@ def _set_up_log(settings: LogSettings) -> None:
     set_up_logging(settings.level, settings.format, under_journald="JOURNAL_STREAM" in os.environ)
 
 
-def _rules(config: Config) -> Rules:
-    return Rules(config.identity.hostname, config.provider_table(), config.routing_policy(), config.senders.policy())
+def rules_of(config: Config) -> Rules:
+    """What the configuration says about relaying."""
+    return Rules(
+        config.identity.hostname,
+        config.provider_table(),
+        config.routing_policy(),
+        config.senders.policy(),
+        _internal_server(config),
+        config.spool.returned_size,
+    )
+
+
+def _internal_server(config: Config) -> Smarthost | None:
+    if config.spool.reports_to is None:
+        return None
+    host, port = split_address(config.spool.reports_to)
+    return Smarthost(str(host), port, Security.NONE)
+
+
+def _handling(config: Config) -> Mapping[str, Handling]:
+    return {
+        settings.name: Handling(Mode(settings.mode), OnDeferral(settings.on_deferral), settings.patience_seconds)
+        for settings in config.listeners
+    }
 
 
 def _patience(config: Config) -> Patience:

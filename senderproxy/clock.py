@@ -29,6 +29,10 @@ class Clock(Protocol):
         """A fresh name for one message: 12 characters, safe in a header, a file name and a log line."""
         ...
 
+    def chance(self) -> float:
+        """A number from 0 to 1, any as likely as any other."""
+        ...
+
 
 class SystemClock:
     """The machine's own clock and randomness."""
@@ -38,6 +42,9 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def chance(self) -> float:
+        return secrets.randbelow(2**32) / 2**32
 
     def new_id(self) -> str:
         return "".join(_ID_ALPHABET[octet % len(_ID_ALPHABET)] for octet in secrets.token_bytes(_ID_LENGTH))

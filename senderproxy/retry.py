@@ -7,7 +7,7 @@ RFC 5321 section 4.5.4.1.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,6 @@ def wait_after(policy: RetryPolicy, tries: int, chance: float) -> timedelta:
     return min(doubled, policy.longest) * (0.75 + 0.5 * chance)
 
 
-def is_over(policy: RetryPolicy, received_at: datetime, now: datetime) -> bool:
-    """True where a message that fails now has been tried for long enough."""
-    return now - received_at >= policy.give_up
+def is_over(policy: RetryPolicy, age: timedelta) -> bool:
+    """True where a message of this age that fails now has been tried for long enough."""
+    return age >= policy.give_up

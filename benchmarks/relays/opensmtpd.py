@@ -83,12 +83,12 @@ class OpenSmtpd(OneProgram):
             "route": most, "relay": self.job.per_account,
         }  # fmt: skip
         told = "".join(f" max-conn-per-{what} {limit}" for what, limit in limits.items())
-        delays = ("host", "source", "connector", "relay", "domain")
+        delays = ("host", "route", "source", "connector", "relay", "domain")
         return f"mta limit{told}" + "".join(f" conn-delay-{what} 0" for what in delays) + " reconn-delay-route 0"
 
     def _configuration(self) -> str:
         rules = "".join(
-            f'action "a{number}" relay host smtps://a{number}@localhost:{self.job.tls_port} auth <secrets>\n'
+            f'action "a{number}" relay host smtps://a{number}@localhost:{self.job.tls_port} tls auth <secrets>\n'
             f'match from any mail-from "{login}" for any action "a{number}"\n'
             for number, login in enumerate(self.job.logins)
         )

@@ -219,6 +219,13 @@ def progress(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def tell_error(message: str, hint: str = "") -> None:
+    """What is not as it should be, on standard error, with what to do about it."""
+    print(message, file=sys.stderr)
+    if hint:
+        print(f"  -> {hint}", file=sys.stderr)
+
+
 def show_json(entry: object) -> None:
     """One JSON document on standard output."""
     print(json.dumps(entry, indent=2, ensure_ascii=False, default=str))
@@ -226,13 +233,14 @@ def show_json(entry: object) -> None:
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A plain table, as wide as its contents."""
-    lines = [[_on_one_line(cell) for cell in row] for row in (headings, *rows)]
+    lines = [[on_one_line(cell) for cell in row] for row in (headings, *rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(headings))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _on_one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
+    """What others wrote, fit for a terminal: no control characters, no other direction of writing."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from senderproxy import __version__
-from senderproxy.cli import account, check, client, demo, explain, run, send, setup, status, vault
-from senderproxy.cli.common import EX_CONFIG, EX_IOERR, EX_NOINPUT, EX_UNAVAILABLE, EX_USAGE
+from senderproxy.cli import account, check, client, demo, explain, queue, run, send, setup, status, track, vault
+from senderproxy.cli.common import EX_CONFIG, EX_IOERR, EX_NOINPUT, EX_UNAVAILABLE, EX_USAGE, tell_error
 from senderproxy.config.load import ConfigError
 from senderproxy.errors import SenderproxyError
 
 _INTERRUPTED: Final = 130
-_VERBS: Final = (demo, setup, run, check, explain, account, vault, client, send, status)
+_VERBS: Final = (demo, setup, run, check, explain, account, vault, client, send, status, queue, track)
 _EPILOG: Final = """\
 exit codes: 0 well; 1 what was asked about is not as it should be; 64 typed wrong; 65 damaged or contradictory data;
 66 a file is missing; 69 the service or a provider is away; 73, 74 a file cannot be written or read; 77 not permitted;
@@ -61,9 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(message: str, hint: str, code: int) -> int:
-    print(message, file=sys.stderr)
-    if hint:
-        print(f"  -> {hint}", file=sys.stderr)
+    tell_error(message, hint)
     return code
 
 

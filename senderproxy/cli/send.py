@@ -41,8 +41,9 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client, Submission
-from senderproxy.relay.decision import Rules
-from senderproxy.relay.passthrough import PassThrough
+from senderproxy.relay.attempt import Attempts
+from senderproxy.relay.decision import Decision, Rules
+from senderproxy.relay.verdict import OnDeferral, answer
 
 # The service answers the final dot within nine minutes; whoever waits less hears nothing of a slow provider.
 _SECONDS: Final = 600.0
@@ -177,7 +178,7 @@ async def _sent_direct(
 ) -> Reply:
     clock = SystemClock()
     courier = SmtpCourier(accounts, short_patience(), config.identity.hostname, clock)
-    rules = Rules(config.identity.hostname, config.provider_table(), config.routing_policy())
+    rules = Rules(config.identity.hostname, config.provider_table(), config.routing_policy(), config.senders.policy())
     header, blank, text = letter.partition(b"\r\n\r\n")
     body = SpooledBody(len(letter), TemporaryFile)
     body.append(text)  # written by us: it has no line that begins with a dot
@@ -190,7 +191,13 @@ async def _sent_direct(
         clock.now(),
     )
     try:
-        return await PassThrough(accounts, courier, clock, rules).accept(submission)
+        attempts = Attempts(accounts, courier, clock, rules)
+        decision = attempts.decide(submission)
+        if not isinstance(decision, Decision):
+            return decision.reply
+        told = answer(await attempts.offer(submission, decision), submission.id, OnDeferral.DEFER)
+        assert told is not None  # one recipient has one outcome
+        return told
     finally:
         await courier.close(0)
         body.close()

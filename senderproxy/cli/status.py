@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from senderproxy.cli.common import EX_OK, EX_WRONG, Subparsers, read_config, show_json, show_table
+from senderproxy.cli.common import EX_OK, EX_WRONG, Subparsers, counted, read_config, show_json, show_table
 from senderproxy.control.client import ask
 
 
@@ -15,14 +15,16 @@ def add_parser(verbs: Subparsers) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """0 where everything can send; 1 where an account, a sender or the vault cannot be used; 69 where nothing runs."""
+    """0 where everything can send; 1 where something cannot, or waits for too long; 69 where nothing runs."""
     answer = ask(Path(read_config(chosen).service.control_socket), {"do": "status"})
     if chosen.json:
         show_json({name: value for name, value in answer.items() if name != "ok"})
     else:
         _tell(answer)
     unwell = any(entry["state"] != "healthy" for entry in answer["accounts"])
-    return EX_WRONG if unwell or answer["vault_problem"] or answer["sender_rules"] else EX_OK
+    queue = answer["queue"]
+    stuck = queue["problem"] or queue["held"] or queue["late"]
+    return EX_WRONG if unwell or stuck or answer["vault_problem"] or answer["sender_rules"] else EX_OK
 
 
 def _tell(answer: dict[str, Any]) -> None:
@@ -42,8 +44,26 @@ def _tell(answer: dict[str, Any]) -> None:
                 print(f"  -> senderproxy account set-password {entry['account']}")
     for rule in answer["sender_rules"]:
         print(f"\n{rule['words']} (since {rule['since']}: {rule['said']})\n  -> {rule['mend']}")
+    _tell_queue(answer["queue"])
     if answer["vault_problem"]:
         print(f"\nThe accounts in memory stay in force: {answer['vault_problem']}")
+
+
+def _tell_queue(queue: dict[str, Any]) -> None:
+    if queue["problem"]:
+        print(f"\nNothing can be kept here: {queue['problem']}")
+        if queue["mend"]:
+            print(f"  -> {queue['mend']}")
+        return
+    if not queue["waiting"] and not queue["held"]:
+        print("\nThe queue is empty.")
+        return
+    held = f", {queue['held']} held for somebody to look at" if queue["held"] else ""
+    print(f"\nThe queue has {counted(queue['waiting'], 'message')} waiting{held}; the oldest came {queue['oldest']}")
+    for entry in queue["blocked"]:
+        when = "until that is mended" if entry["seconds"] is None else f"for another {entry['seconds']} s"
+        print(f"{entry['account']} cannot send {when} ({counted(entry['waiting'], 'message')}): {entry['why']}")
+    print("  -> senderproxy queue")
 
 
 def _row(entry: dict[str, Any]) -> list[str]:

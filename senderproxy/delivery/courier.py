@@ -8,7 +8,8 @@ Leaves to others: whose account (routing), what the client is told (relay.verdic
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
@@ -27,9 +28,9 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import Reply, reply
-from senderproxy.relay.ports import Accounts, Courier
+from senderproxy.relay.ports import Accounts, Courier, Standing
 from senderproxy.routing.account import Account, Credential
-from senderproxy.routing.provider import Provider
+from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
 
 _log: Final = logging.getLogger("senderproxy.delivery")
@@ -125,6 +126,9 @@ class SmtpCourier(Courier):
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._closing = False
+        self.when_able: Callable[[str], None] | None = (
+            None  # told an account's id when it can send, and did or may again
+        )
 
     # --- relay.ports.Courier ---
 
@@ -133,17 +137,52 @@ class SmtpCourier(Courier):
         desk = self._desk(route.account)
         desk.provider = route.provider
         attempt = _Attempt(tag, self._clock.monotonic())
-        self._under_way += 1
-        self._quiet.clear()
         outcomes: Outcomes | None = None
         try:
-            outcomes = await self._in_parts(desk, route, envelope, message, attempt)
+            with self._counted():
+                outcomes = await self._in_parts(desk, route, envelope, message, attempt)
             return outcomes
         finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._quiet.set()
             self._report(desk, attempt, outcomes)
+
+    async def hand_in(self, server: Smarthost, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:
+        """See relay.ports.Courier. A session of its own: reports are rare."""
+        recipients = envelope.recipients
+        if self._closing:
+            return _all(recipients, Deferred(_SHUTTING_DOWN, of_account=True))
+        with self._counted():
+            session = await open_session(
+                server, (), None, hostname=self.hostname, patience=self.patience, contexts=self._contexts
+            )
+            if isinstance(session, NotOpened):
+                outcomes: Outcomes = _all(recipients, Deferred(session.reply, of_account=True))
+            else:
+                try:
+                    result = await session.transact(envelope, message, warm=False)
+                    outcomes = _outcomes_of(result, recipients)
+                finally:
+                    await session.quit()
+        event(_log, logging.INFO, "report handed in", id=tag, server=server, reply=next(iter(outcomes.values())).reply)
+        return outcomes
+
+    def standing(self, account: Account, provider: Provider) -> Standing:
+        """See relay.ports.Courier."""
+        connections = account.connections or provider.limits.connections
+        desk, credential = self._desks.get(account.id), self._accounts.credential(account)
+        if desk is None or credential is None:
+            return Standing(connections)
+        if objection := self._order(desk, provider, credential).objection():
+            return Standing(connections, objection.reply, health.seconds_left(desk.health, self._clock.monotonic()))
+        messages_per_hour, recipients_per_hour = _hourly(account, provider)
+        no_room = desk.quota.refusal(
+            1,
+            messages_per_hour=messages_per_hour,
+            recipients_per_hour=recipients_per_hour,
+            now=self._clock.monotonic(),
+        )
+        if no_room is not None:
+            return Standing(connections, _no_room(no_room, account).reply, no_room.seconds)
+        return Standing(connections)
 
     async def _in_parts(
         self, desk: _Desk, route: Route, envelope: Envelope, message: Message, attempt: _Attempt
@@ -171,7 +210,7 @@ class SmtpCourier(Courier):
         """All that may stand against it first, each with its reason; then the dialogue."""
         account, provider, recipients = route.account, route.provider, envelope.recipients
         if self._closing:
-            return _all(recipients, Deferred(reply(451, "4.3.2", "senderproxy is shutting down")))
+            return _all(recipients, Deferred(_SHUTTING_DOWN, of_account=True))
         credential = self._accounts.credential(account)
         if credential is None or credential.login != account.login:
             words = f"Account {account.id} was changed or removed at this moment"
@@ -228,15 +267,12 @@ class SmtpCourier(Courier):
             self._note(desk, LimitReached(limits[0], version))
         if isinstance(result, Broken):
             desk.last_reply = result.reply
-            if result.dot_written:
-                unknown = Deferred(replies.unknown_fate(result.reply), maybe_taken=True)
-                return {path: result.not_taken.get(path, unknown) for path in envelope.recipients}
-            return _all(envelope.recipients, Deferred(result.reply))
-        if result.said:
+        elif result.said:
             desk.last_reply = result.said[-1]
-        if not limits and any(isinstance(outcome, Delivered) for outcome in result.outcomes.values()):
+        outcomes = _outcomes_of(result, envelope.recipients)
+        if not limits and any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
             self._note(desk, Worked(version))
-        return result.outcomes
+        return outcomes
 
     # --- what else can be asked of it ---
 
@@ -370,8 +406,22 @@ class SmtpCourier(Courier):
             level = logging.INFO if isinstance(desk.health, Healthy) else logging.WARNING
             words = health.words(desk.health, monotonic=monotonic)
             event(_log, level, "account health changed", account=desk.account.id, health=words)
+        if self.when_able is not None and isinstance(desk.health, Healthy):
+            self.when_able(desk.account.id)
 
     # --- small parts ---
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """A dialogue is under way: a stop waits for it."""
+        self._under_way += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
 
     def _desk(self, account: Account) -> _Desk:
         desk = self._desks.setdefault(account.id, _Desk(account, self._clock))
@@ -443,11 +493,21 @@ class SmtpCourier(Courier):
         )
 
 
+_SHUTTING_DOWN: Final = reply(451, "4.3.2", "senderproxy is shutting down")
 _COUNTED: Final = (Delivered, Deferred, Failed)
 
 
 def _all(recipients: tuple[ForwardPath, ...], outcome: Outcome) -> Outcomes:
     return dict.fromkeys(recipients, outcome)
+
+
+def _outcomes_of(result: Answered | Broken, recipients: tuple[ForwardPath, ...]) -> Outcomes:
+    if isinstance(result, Answered):
+        return result.outcomes
+    if not result.dot_written:
+        return _all(recipients, Deferred(result.reply))
+    unknown = Deferred(replies.unknown_fate(result.reply), maybe_taken=True)
+    return {path: result.not_taken.get(path, unknown) for path in recipients}
 
 
 def _may_be_taken(result: Answered | Broken) -> bool:

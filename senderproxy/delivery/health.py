@@ -163,6 +163,11 @@ def objection(
             return None
 
 
+def seconds_left(health: Health, monotonic: float) -> float | None:
+    """How long what stands against the account lasts; None where only a person can end it."""
+    return max(0.0, health.until - monotonic) if isinstance(health, Paused) else None
+
+
 def refused_password(said: Reply, account_id: str, login: str, smarthost: str) -> Reply:
     """What the client is told of a refused password: whose it is, and what to type. One line: clients show the last."""
     return reply(

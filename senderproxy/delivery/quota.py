@@ -59,6 +59,20 @@ class Quota:
         self, recipients: int, *, messages_per_hour: int | None, recipients_per_hour: int | None, now: float
     ) -> Answer:
         """Leave for one message to that many recipients, or when to ask again."""
+        refusal = self.refusal(
+            recipients, messages_per_hour=messages_per_hour, recipients_per_hour=recipients_per_hour, now=now
+        )
+        if refusal is not None:
+            return refusal
+        slot = self._current(now)
+        slot.messages += 1
+        slot.recipients += recipients
+        return Grant(slot.number, recipients)
+
+    def refusal(
+        self, recipients: int, *, messages_per_hour: int | None, recipients_per_hour: int | None, now: float
+    ) -> NoRoom | None:
+        """What `ask` would refuse with; None where it would grant. Grants nothing."""
         self._forget(now)
         waits = [
             self._wait(amount, limit, kind, now)
@@ -69,12 +83,7 @@ class Quota:
             if limit is not None
         ]
         refusals = [wait for wait in waits if wait is not None]
-        if refusals:
-            return max(refusals, key=lambda refusal: math.inf if refusal.seconds is None else refusal.seconds)
-        slot = self._current(now)
-        slot.messages += 1
-        slot.recipients += recipients
-        return Grant(slot.number, recipients)
+        return max(refusals, key=lambda refusal: math.inf if refusal.seconds is None else refusal.seconds, default=None)
 
     def give_back(self, grant: Grant) -> None:
         """The message was not taken: it does not count. Giving back twice counts once."""

@@ -300,13 +300,16 @@ def _blocks(message: Message) -> Iterator[tuple[bytes, bool]]:
 async def open_session(
     smarthost: Smarthost,
     mechanisms: Sequence[str],
-    credential: Credential,
+    credential: Credential | None,
     *,
     hostname: str,
     patience: Patience,
     contexts: Contexts,
 ) -> Session | NotOpened:
-    """Connect, secure, log in: once each. Never raises for what the network or the upstream does."""
+    """Connect, secure, log in: once each. Never raises for what the network or the upstream does.
+
+    Without a credential there is no login, so nothing that plain text could give away but the message.
+    """
     opening = _Opening(smarthost, mechanisms, credential, hostname, patience, contexts)
     try:
         return await opening.run()
@@ -324,7 +327,7 @@ class _Opening:
         self,
         smarthost: Smarthost,
         mechanisms: Sequence[str],
-        credential: Credential,
+        credential: Credential | None,
         hostname: str,
         patience: Patience,
         contexts: Contexts,
@@ -361,7 +364,11 @@ class _Opening:
             connection = await dial(addresses)
         try:
             peer = str(connection.getpeername()[0])
-            if host.security is Security.NONE and not ipaddress.ip_address(peer.partition("%")[0]).is_loopback:
+            if (
+                self._credential is not None
+                and host.security is Security.NONE
+                and not ipaddress.ip_address(peer.partition("%")[0]).is_loopback
+            ):
                 connection.close()
                 return replies.plain_text_refused(host, peer)
         except BaseException:
@@ -386,6 +393,9 @@ class _Opening:
             self.stage = Stage.STARTTLS
             await smtp.starttls(timeout=self._patience.connect)
             await self._ehlo(smtp)  # RFC 3207 section 4.2: what was said in the clear is forgotten
+        if self._credential is None:
+            self._insist_on_step(smtp)
+            return self._take_over(smtp, "")
         self._insist_on_tls(smtp)
 
         offered = smtp.server_auth_methods
@@ -394,7 +404,7 @@ class _Opening:
             return replies.mechanism_missing(host, self._mechanisms, offered)
         self._insist_on_step(smtp)
         self.stage = Stage.AUTH
-        await self._log_in(smtp, usable[0])
+        await self._log_in(smtp, usable[0], self._credential)
         self._insist_on_step(smtp)
         return self._take_over(smtp, usable[0])
 
@@ -424,9 +434,9 @@ class _Opening:
         self.stage = Stage.EHLO
         await smtp.ehlo(timeout=self._patience.ehlo)
 
-    async def _log_in(self, smtp: aiosmtplib.SMTP, mechanism: str) -> None:
+    async def _log_in(self, smtp: aiosmtplib.SMTP, mechanism: str, credential: Credential) -> None:
         """One mechanism, once."""
-        login, secret = _octets(self._credential.login), _octets(self._credential.reveal())
+        login, secret = _octets(credential.login), _octets(credential.reveal())
         if mechanism == "PLAIN":
             await smtp.auth_plain(login, secret, timeout=self._patience.auth)
             return
@@ -473,8 +483,10 @@ def _octets(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _forms(credential: Credential) -> Sequence[bytes]:
+def _forms(credential: Credential | None) -> Sequence[bytes]:
     """The secret as it may come back at us: plain, and in the two base64 forms in which it was sent."""
+    if credential is None:
+        return ()
     login, secret = _octets(credential.login), _octets(credential.reveal())
     if not secret:
         return ()

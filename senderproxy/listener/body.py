@@ -38,7 +38,7 @@ class SpillDirectory:
 
 
 class SpooledBody:
-    """mail.message.Body: filled with `append`, then read with `blocks` as often as needed, then closed."""
+    """mail.message.Body: filled with `append`, then read with `blocks` at will, then closed by all who keep it."""
 
     def __init__(self, threshold: int, open_file: Callable[[], BinaryIO]) -> None:
         self.size = 0
@@ -48,6 +48,7 @@ class SpooledBody:
         self._open_file = open_file
         self._memory = bytearray()
         self._file: BinaryIO | None = None
+        self._keepers = 1
 
     @property
     def on_disk(self) -> bool:
@@ -75,16 +76,23 @@ class SpooledBody:
 
     def blocks(self) -> Iterator[bytes]:
         """The octets from the start, at most 64 KiB at a time."""
-        position = 0
-        while position < self.size:
+        position, size = 0, self.size
+        while position < size:
             block = self._read(position)
             if not block:
-                raise OSError("a temporary file is shorter than what was written to it")
+                raise OSError("a message's body is shorter than what was received, or was closed")
             yield block
             position += len(block)
 
+    def keep(self) -> None:
+        """One more keeps it."""
+        self._keepers += 1
+
     def close(self) -> None:
-        """Forget the octets; harmless when done twice."""
+        """Forget the octets, when everybody has said so; harmless when said once too often."""
+        self._keepers -= 1
+        if self._keepers > 0:
+            return
         self._memory = bytearray()
         self.size = 0
         if self._file is not None:

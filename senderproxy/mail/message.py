@@ -13,7 +13,7 @@ from senderproxy.mail.header import HeaderSection
 
 
 class Body(Protocol):
-    """What follows the header section, dot-stuffed as it came; may be read several times, one reader at a time."""
+    """What follows the header section, dot-stuffed as it came; may be read again and again, by several at once."""
 
     @property
     def size(self) -> int:
@@ -31,7 +31,15 @@ class Body(Protocol):
         ...
 
     def blocks(self) -> Iterator[bytes]:
-        """The octets from the start, in blocks of bounded size."""
+        """The octets from the start, in blocks of bounded size. Raises OSError where they are not all there."""
+        ...
+
+    def keep(self) -> None:
+        """One more wants to read it; each who keeps it closes it."""
+        ...
+
+    def close(self) -> None:
+        """One less; the last one's close gives the octets up."""
         ...
 
 

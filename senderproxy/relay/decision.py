@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from senderproxy.mail.address import Address
+from senderproxy.mail.address import Address, ReversePath
 from senderproxy.mail.author import Authors, Unreadable
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -19,7 +19,7 @@ from senderproxy.rewriting.draft import Draft
 from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, Terms, plan_rewrite
 from senderproxy.rewriting.stand_in import Meant, stand_in
 from senderproxy.routing.directory import AccountDirectory, Tier
-from senderproxy.routing.provider import NullPolicy, Provider
+from senderproxy.routing.provider import NullPolicy, Provider, Smarthost
 from senderproxy.routing.route import (
     Refusal,
     Route,
@@ -40,6 +40,8 @@ class Rules:
     providers: Mapping[str, Provider]
     routing: RoutingPolicy
     senders: SenderPolicy = field(default_factory=SenderPolicy)
+    reports_to: Smarthost | None = None  # the internal server, where it is the one that tells authors
+    returned_size: int = 50_000  # octets; a larger message is returned as its header alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,21 @@ class Letter:
     id: str
     now: datetime
     has_long_lines: bool = False  # in its body
+    carrier: str | None = None  # the account that carries it whoever wrote it: a report of ours
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whose account carries a message, and what leaves."""
+    """Whose account carries a message, and what leaves. `answer_to`: who is told what becomes of it, if anybody."""
 
     route: Route
     plan: RewritePlan
+    answer_to: ReversePath
+
+    @property
+    def remote(self) -> str | None:
+        """The upstream that speaks of it, by its name."""
+        return self.route.provider.smarthosts[0].host if self.route.provider.smarthosts else None
 
 
 def decide(letter: Letter, directory: AccountDirectory, rules: Rules) -> Decision | Refusal | Discarding:
@@ -69,7 +78,7 @@ def decide(letter: Letter, directory: AccountDirectory, rules: Rules) -> Decisio
     meant = stand_in(Draft(letter.header), letter.envelope.reverse_path, letter.client, rules.senders.mapped)
     if isinstance(meant.authors, Unreadable):
         return refuse_unreadable(meant.authors)
-    route = _route(meant, meant.authors, directory, rules)
+    route = _route(letter, meant, meant.authors, directory, rules)
     if isinstance(route, Refusal):
         return route
     for address in _used(meant, meant.authors, route):
@@ -95,13 +104,24 @@ def decide(letter: Letter, directory: AccountDirectory, rules: Rules) -> Decisio
     plan = plan_rewrite(route, meant.authors, envelope, meant.draft, terms)
     if not isinstance(plan, RewritePlan):
         return plan
-    return Decision(route, replace(plan, changes=(*meant.path_changes, *plan.changes)))
+    return Decision(route, replace(plan, changes=(*meant.path_changes, *plan.changes)), meant.reverse_path)
 
 
-def _route(meant: Meant, authors: Authors, directory: AccountDirectory, rules: Rules) -> Route | Refusal:
-    """The author's account, or the one that the configuration names for mail of this kind."""
+def who_is_answered(letter: Letter, rules: Rules) -> ReversePath:
+    """Who is told what became of a message, also where nobody can carry it: what stands for its reverse-path."""
+    return stand_in(
+        Draft(letter.header), letter.envelope.reverse_path, letter.client, rules.senders.mapped
+    ).reverse_path
+
+
+def _route(
+    letter: Letter, meant: Meant, authors: Authors, directory: AccountDirectory, rules: Rules
+) -> Route | Refusal:
+    """The author's account, or the one that is named for mail of this kind."""
     senders, providers = rules.senders, rules.providers
     candidates = list(list_candidates(authors, meant.reverse_path, rules.routing))
+    if letter.carrier is not None:
+        return _carried(name_route(letter.carrier, "this report", candidates, directory, providers))
     route = choose_route(authors, meant.reverse_path, directory, providers, rules.routing)
     has_account = isinstance(route, Route) and route.tier is not Tier.DEFAULT
     is_null = not isinstance(meant.reverse_path, Address)
@@ -118,6 +138,13 @@ def _route(meant: Meant, authors: Authors, directory: AccountDirectory, rules: R
         setting = f"providers.{provider.name}.on_null_reverse_path"
         return name_route(provider.null_account, setting, candidates, directory, providers)
     return route
+
+
+def _carried(route: Route | Refusal) -> Route | Refusal:
+    """A report of ours gets an own address where the provider takes no null reverse-path; it is never dropped."""
+    if isinstance(route, Refusal):
+        return route
+    return replace(route, provider=replace(route.provider, null_policy=NullPolicy.REWRITE))
 
 
 def _is_foreign(authors: Authors, directory: AccountDirectory) -> bool:

@@ -15,6 +15,7 @@ from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
+from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
 from senderproxy.tracking.event import Event
 from senderproxy.tracking.record import MessageRecord, Query, RecipientState
@@ -35,6 +36,18 @@ class Accounts(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether an account can send at this moment.
+
+    `blocked`: why not, as it stands against any of its mail; `seconds`: how long that holds, None until it is mended.
+    """
+
+    connections: int  # how many messages at once
+    blocked: Reply | None = None
+    seconds: float | None = None
+
+
 class Courier(Protocol):
     """Takes one message to one account's upstream."""
 
@@ -46,6 +59,16 @@ class Courier(Protocol):
         Never raises for what the network or the upstream does. `tag` is the message's id, for the log. May be
         cancelled before the final dot is written; from then on the caller must wait for it.
         """
+        ...
+
+    async def hand_in(
+        self, server: Smarthost, envelope: Envelope, message: Message, *, tag: str
+    ) -> Mapping[ForwardPath, Outcome]:
+        """Give a report of ours to the internal server, without a login; else as `deliver`."""
+        ...
+
+    def standing(self, account: Account, provider: Provider) -> Standing:
+        """Whether a message of this account would be offered upstream now. Cheap."""
         ...
 
 

@@ -58,6 +58,14 @@ class Folded:
         """Not any more."""
         return False
 
+    def keep(self) -> None:
+        """One more keeps the body below."""
+        self._body.keep()
+
+    def close(self) -> None:
+        """One less does."""
+        self._body.close()
+
     def blocks(self) -> Iterator[bytes]:
         """The octets from the start."""
         column = 0  # octets in the line so far

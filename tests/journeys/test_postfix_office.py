@@ -108,15 +108,6 @@ def test_a_busy_recipient_keeps_the_letter_in_the_offices_queue_with_the_reason(
     assert office.returned() == []
 
 
-def test_of_a_letter_that_some_recipients_refuse_nothing_is_doubled_and_nothing_is_lost(bench: Bench) -> None:
-    office, _, provider = the_way(bench, office_under(Rule.ADDRESS))
-    hand_in(office.port, [Letter("anna@firma.test", ("a@kunde.test", "unknown-x@kunde.test"), "1@desk.office.test")])
-    office.wait_until_nothing_waits()
-    office.wait_until(office.returned, "the bounce")
-    assert b"unknown-x@kunde.test" in office.returned()[0].content
-    assert provider.received() == []  # broken off before DATA, so the author can send it again to the rest
-
-
 def test_while_the_provider_is_down_the_offices_queue_says_so_and_later_all_goes_out_once(bench: Bench) -> None:
     people = office_under(Rule.DOMAIN)
     office, _, provider = the_way(bench, people)

@@ -10,7 +10,7 @@ from typing import Protocol, Self, TypeVar
 
 import pytest
 
-from tests.peers.process import END_OF_LOG
+from tests.peers.process import END_OF_LOG, reserved_ports
 
 
 class ContextPeer(Protocol):
@@ -48,6 +48,11 @@ class Bench:
         self._things.enter_context(peer)
         self.peers.append(peer)
         return peer
+
+    def port(self) -> int:
+        """Return a free port that is ours for the rest of the test."""
+        [port] = self._things.enter_context(reserved_ports(1))
+        return port
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 Promises: a login may use its own addresses only (rule ADDRESS) or any address of its own domain (rule DOMAIN), and is
 refused with Postfix's own words otherwise; whatever is taken arrives in one mailbox with the login that brought it.
-Recipients whose local part begins with `unknown-` are refused for good, with `busy-` for now.
+Recipients whose local part begins with `unknown-` are refused for good, with `busy-` for now; where it greylists, with
+`grey-` the first time.
 """
 
 import contextlib
@@ -12,7 +13,9 @@ from enum import Enum
 
 from tests.peers.certificates import Authority
 from tests.peers.dovecot import DovecotSasl
+from tests.peers.greylist import Greylist
 from tests.peers.postfix import Delivery, Postfix, write_map
+from tests.peers.process import LOOPBACK
 
 
 class Rule(Enum):
@@ -47,6 +50,7 @@ class PostfixProvider(Postfix):
         takes_null_sender: bool = False,
         refuses_at_mail: bool = False,
         host_name: str = "localhost",
+        greylists: bool = False,
     ) -> None:
         super().__init__("provider", ports=2)
         self._mailboxes = tuple(mailboxes)
@@ -54,6 +58,8 @@ class PostfixProvider(Postfix):
         self.takes_null_sender = takes_null_sender
         self._refuses_at_mail = refuses_at_mail
         self._host_name = host_name
+        self._greylists = greylists
+        self.greylist: Greylist | None = None
         self._sasl: DovecotSasl | None = None
         self._authority: Authority | None = None
 
@@ -93,6 +99,8 @@ class PostfixProvider(Postfix):
 
     def prepare(self, things: contextlib.ExitStack) -> None:
         """Make a certificate, and open the book of logins."""
+        if self._greylists:
+            self.greylist = things.enter_context(Greylist())
         self._authority = Authority(self.folder)
         self._authority.issue(self._host_name)
         self._sasl = things.enter_context(
@@ -134,10 +142,13 @@ class PostfixProvider(Postfix):
             "smtpd_delay_reject": "no" if self._refuses_at_mail else "yes",
             "smtpd_sender_restrictions": ", ".join(senders),
             "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
-            "smtpd_recipient_restrictions": f"check_recipient_access regexp:{recipients}",
+            "smtpd_recipient_restrictions": f"check_recipient_access regexp:{recipients}{self._policy()}",
             "default_transport": "virtual",
             "relay_transport": "virtual",
         }
+
+    def _policy(self) -> str:
+        return f", check_policy_service inet:{LOOPBACK}:{self.greylist.port}" if self.greylist else ""
 
     def _owners(self) -> Mapping[str, Sequence[str]]:
         owners: dict[str, list[str]] = {}

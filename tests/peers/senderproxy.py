@@ -7,6 +7,7 @@ argument, and none of them, in no encoding that a login uses, stands in its log.
 import base64
 import contextlib
 import csv
+import json
 import os
 import secrets
 import signal
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from tests.peers.packages import PROJECT
 from tests.peers.process import (
@@ -188,6 +189,14 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
             "account", "add", account.login, "--provider", PROVIDER, *words, "--password-stdin",
             standard_input=f"{account.password}\n",
         )  # fmt: skip
+
+    def queue(self) -> dict[str, Any]:
+        """Return what `senderproxy status` knows of the queue."""
+        done = subprocess.run(
+            [*self._program_words(), "status", "--json"],
+            stdout=subprocess.PIPE, timeout=PATIENCE, check=False, cwd=PROJECT,
+        )  # fmt: skip
+        return dict(json.loads(done.stdout)["queue"])
 
     def command(self, *words: str, standard_input: str = "", exit_code: int = 0) -> str:
         """Run one of its commands; return what it printed on both streams."""

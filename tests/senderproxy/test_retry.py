@@ -1,6 +1,6 @@
 """The waits an office notices when its provider is away."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -23,6 +23,5 @@ def test_what_failed_together_does_not_come_back_together(tries: int, chance: fl
 
 
 def test_giving_up_counts_from_the_reception() -> None:
-    received = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
-    assert not is_over(RetryPolicy(), received, received + timedelta(hours=47))
-    assert is_over(RetryPolicy(), received, received + timedelta(hours=48))
+    assert not is_over(RetryPolicy(), timedelta(hours=47))
+    assert is_over(RetryPolicy(), timedelta(hours=48))

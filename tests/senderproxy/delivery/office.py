@@ -34,6 +34,9 @@ class MovedClock:
     def new_id(self) -> str:
         return "23456789ABCD"
 
+    def chance(self) -> float:
+        return 0.5
+
 
 class Drawer:
     """relay.ports.Accounts in memory."""

@@ -100,3 +100,27 @@ def test_a_file_that_shrinks_behind_our_back_is_noticed(spill: SpillDirectory) -
     with pytest.raises(OSError, match="shorter"):
         list(body.blocks())
     body.close()
+
+
+def test_who_still_reads_keeps_it_open(tmp_path: Path) -> None:
+    body = SpooledBody(10, SpillDirectory(tmp_path).open)
+    body.append(b"x" * 100)
+    body.keep()
+    body.close()
+    assert b"".join(body.blocks()) == b"x" * 100
+    body.close()
+    assert body.size == 0
+
+
+def test_a_reader_of_a_body_that_was_closed_is_told_and_takes_it_for_no_end() -> None:
+    body = SpooledBody(1_000_000, _no_file)
+    body.append(b"x" * 200_000)
+    reader = body.blocks()
+    next(reader)
+    body.close()
+    with pytest.raises(OSError, match="closed"):
+        next(reader)
+
+
+def _no_file() -> BinaryIO:
+    raise AssertionError("it fits into memory")

@@ -1,60 +1,113 @@
-"""What the client is told about the outcomes of one attempt."""
+"""What a client is told of the outcomes, and what is kept of them."""
+
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from senderproxy.mail.address import Address
-from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSender
 from senderproxy.mail.reply import Reply, parse_reply, reply
-from senderproxy.relay.verdict import conclude
+from senderproxy.relay.verdict import OnDeferral, answer, ended, judge, kept, nothing_kept, waiting
+from senderproxy.retry import RetryPolicy
+from senderproxy.tracking.record import Fate
 
 ANNA = Address("anna", "kunde.example")
 BERT = Address("bert", "kunde.example")
 CARL = Address("carl", "kunde.example")
-
-OKAY = parse_reply([b"250 Requested mail action okay, completed: id=0Lh7M3-1csvNv3Q9v"])
+OKAY = reply(250, None, "Requested mail action okay, completed: id=0Lh7M3-1csvNv3Q9v-00oUqv")
 UNKNOWN = parse_reply([b"550-Requested action not taken: mailbox unavailable", b"550 Unknown User"])
 LIMIT = parse_reply([b"450-Requested mail action not taken: mailbox unavailable", b"450 Mail send limit exceeded."])
+NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
+DEFER, QUEUE = OnDeferral.DEFER, OnDeferral.QUEUE
 
 
-def test_all_taken_is_told_with_the_upstreams_words_and_our_id() -> None:
-    answer = conclude({ANNA: Delivered(OKAY), BERT: Delivered(OKAY)}, "abc")
-    assert answer.code == 250
-    assert "id=0Lh7M3-1csvNv3Q9v" in answer.text
-    assert "abc" in answer.text
+# ---- for the client ----
 
 
-def test_all_refused_is_told_with_the_last_line_and_an_enhanced_status() -> None:
-    assert conclude({ANNA: Failed(UNKNOWN)}, "abc").render() == b"550 5.0.0 Unknown User\r\n"
+def test_all_taken_is_success_in_the_upstreams_words_with_our_id() -> None:
+    told = answer({ANNA: Delivered(OKAY), BERT: Delivered(OKAY)}, "abc", DEFER)
+    assert told is not None
+    assert told.code == 250
+    assert "id=0Lh7M3" in told.text
+    assert "abc" in told.text
 
 
-def test_all_deferred_keeps_the_upstreams_code() -> None:
-    answer = conclude({ANNA: Deferred(LIMIT), BERT: Deferred(LIMIT)}, "abc")
-    assert answer.render() == b"450 4.0.0 Mail send limit exceeded.\r\n"
+@pytest.mark.parametrize("on_deferral", OnDeferral)
+def test_all_refused_is_told_with_the_last_line_and_an_enhanced_status(on_deferral: OnDeferral) -> None:
+    told = answer({ANNA: Failed(UNKNOWN)}, "abc", on_deferral)
+    assert told is not None
+    assert told.render() == b"550 5.0.0 Unknown User\r\n"
 
 
-def test_refused_and_deferred_together_are_refused_naming_only_the_refused() -> None:
-    answer = conclude({ANNA: Deferred(LIMIT), BERT: Failed(UNKNOWN)}, "abc")
-    assert answer.code == 550
-    assert not any("anna@" in line for line in answer.lines)
+def test_a_refused_sender_keeps_every_line_of_what_is_said_about_it() -> None:
+    told = answer({ANNA: Failed(UNKNOWN, RefusedSender.FROM)}, "abc", DEFER)
+    assert told is not None
+    assert told.lines == UNKNOWN.lines
+
+
+def test_all_deferred_keeps_the_upstreams_code_where_the_client_is_to_come_again() -> None:
+    told = answer({ANNA: Deferred(LIMIT), BERT: Deferred(LIMIT)}, "abc", DEFER)
+    assert told is not None
+    assert told.render() == b"450 4.0.0 Mail send limit exceeded.\r\n"
+
+
+def test_all_deferred_is_kept_where_the_listener_says_so() -> None:
+    assert answer({ANNA: Deferred(LIMIT), BERT: Deferred(LIMIT)}, "abc", QUEUE) is None
+
+
+@pytest.mark.parametrize(
+    "outcomes",
+    [
+        {ANNA: Delivered(OKAY), BERT: Failed(UNKNOWN)},
+        {ANNA: Delivered(OKAY), BERT: Deferred(LIMIT)},
+        {ANNA: Failed(UNKNOWN), BERT: Deferred(LIMIT)},
+        {ANNA: Delivered(OKAY), BERT: Failed(UNKNOWN), CARL: Deferred(LIMIT)},
+    ],
+)
+def test_for_a_mixed_outcome_we_take_responsibility(outcomes: dict[Address, Outcome]) -> None:
+    assert answer(outcomes, "abc", DEFER) is None
+
+
+def test_the_answer_then_counts_what_became_of_whom() -> None:
+    outcomes: dict[Address, Outcome] = {ANNA: Delivered(OKAY), BERT: Failed(UNKNOWN), CARL: Deferred(LIMIT)}
+    assert kept(outcomes, "abc").render() == (
+        b"250 2.0.0 Recipients: 1 taken, 1 kept here and tried again, 1 refused, the author is told (senderproxy abc)\r\n"
+    )
+
+
+def test_recipients_refused_for_different_reasons_are_named() -> None:
+    told = answer({ANNA: Failed(UNKNOWN), BERT: Failed(reply(550, "5.2.2", "full"))}, "abc", DEFER)
+    assert told is not None
+    assert told.code == 550
+    assert told.lines[:2] == ("anna@kunde.example: 550 Unknown User", "bert@kunde.example: 550 full")
 
 
 def test_a_hundred_refused_recipients_make_a_reply_that_can_be_read() -> None:
     outcomes: dict[Address, Outcome] = {
         Address(f"nobody{n}", "kunde.example"): Failed(reply(550, "5.1.1", f"no such user {n}")) for n in range(100)
     }
-    answer = conclude(outcomes, "abc")
-    assert len(answer.lines) == 7
-    assert "95 more" in answer.lines[5]
+    told = answer(outcomes, "abc", DEFER)
+    assert told is not None
+    assert len(told.lines) == 7
+    assert "95 more" in told.lines[5]
 
 
 @pytest.mark.parametrize("missed", [Failed(UNKNOWN), Deferred(LIMIT)])
-def test_of_a_message_in_parts_the_author_hears_who_was_not_reached_and_nobody_sends_it_again(missed: Outcome) -> None:
-    answer = conclude({ANNA: Delivered(OKAY), BERT: missed, CARL: Delivered(OKAY)}, "abc")
-    assert (answer.code, str(answer.status)) == (554, "5.0.0")
-    assert answer.lines[0].startswith("bert@kunde.example: ")
-    assert "sent to 2 of 3 recipients; send it again to the others only" in answer.text
+def test_with_no_spool_the_author_hears_who_was_not_reached_and_nobody_sends_it_again(missed: Outcome) -> None:
+    told = nothing_kept({ANNA: Delivered(OKAY), BERT: missed, CARL: Delivered(OKAY)})
+    assert (told.code, str(told.status)) == (554, "5.0.0")
+    assert told.lines[0].startswith("bert@kunde.example: ")
+    assert "sent to 2 of 3 recipients; send it again to the others only" in told.text
+
+
+def test_with_no_spool_and_nobody_reached_the_client_keeps_the_message() -> None:
+    told = nothing_kept({ANNA: Deferred(LIMIT)})
+    assert told.code == 450
+    mixed = nothing_kept({ANNA: Deferred(LIMIT), BERT: Failed(UNKNOWN)})
+    assert mixed.code == 550
+    assert not any("anna@" in line for line in mixed.lines)
 
 
 REPLIES = st.builds(
@@ -62,14 +115,75 @@ REPLIES = st.builds(
 )
 
 
-def _outcome(answer: Reply) -> Outcome:
-    return Deferred(answer) if answer.is_transient else Failed(answer)
+def _outcome(said: Reply) -> Outcome:
+    return Deferred(said) if said.is_transient else Failed(said)
 
 
-@given(st.lists(REPLIES.map(_outcome), min_size=1, max_size=8))
-def test_a_client_is_told_success_only_when_everybody_was_taken(outcomes: list[Outcome]) -> None:
-    answer = conclude({Address(f"r{n}", "x.example"): o for n, o in enumerate(outcomes)}, "abc")
-    permanent = any(isinstance(o, Failed) for o in outcomes)
-    assert answer.is_permanent if permanent else answer.is_transient
-    assert answer.status is not None
-    assert answer.status.klass == answer.code // 100
+OUTCOMES = st.lists(st.one_of(REPLIES.map(_outcome), st.just(Delivered(OKAY))), min_size=1, max_size=8)
+
+
+@given(OUTCOMES, st.sampled_from(OnDeferral))
+def test_a_client_is_told_success_only_when_everybody_was_taken(outcomes: list[Outcome], on: OnDeferral) -> None:
+    by_path = {Address(f"r{n}", "x.example"): outcome for n, outcome in enumerate(outcomes)}
+    told = answer(by_path, "abc", on)
+    if told is None:
+        told = nothing_kept(by_path)
+    taken = [isinstance(outcome, Delivered) for outcome in outcomes]
+    assert told.is_positive == all(taken)
+    assert not (any(taken) and told.is_transient), "the client would send again to those who have it"
+    assert told.status is not None
+    assert told.status.klass == told.code // 100
+
+
+# ---- for the spool ----
+
+
+def _judge(outcome: Outcome, tries: int = 0, *, over: bool = False):
+    due = waiting((ANNA,), NOW)
+    due = {path: type(state)(state.fate, state.due_at, tries) for path, state in due.items()}
+    return judge(due, {ANNA: outcome}, RetryPolicy(), now=NOW, chance=0.5, over=over)
+
+
+def test_what_was_taken_is_done() -> None:
+    judgement = _judge(Delivered(OKAY))
+    assert judgement.states[ANNA].fate is Fate.DELIVERED
+    assert judgement.states[ANNA].reply == OKAY
+    assert not judgement.failed
+
+
+def test_what_was_refused_is_reported() -> None:
+    judgement = _judge(Failed(UNKNOWN))
+    assert judgement.states[ANNA].fate is Fate.FAILED
+    assert judgement.failed == [ANNA]
+
+
+@pytest.mark.parametrize(("tries", "minutes"), [(0, 1), (1, 2), (4, 16), (9, 30)])
+def test_what_was_deferred_waits_longer_each_time(tries: int, minutes: int) -> None:
+    state = _judge(Deferred(LIMIT), tries).states[ANNA]
+    assert (state.fate, state.tries) == (Fate.WAITING, tries + 1)
+    assert state.due_at == NOW + timedelta(minutes=minutes)
+    assert state.reply == LIMIT
+
+
+def test_where_the_account_cannot_send_the_recipient_keeps_its_turn() -> None:
+    state = _judge(Deferred(LIMIT, of_account=True), 3).states[ANNA]
+    assert (state.fate, state.tries, state.due_at, state.reply) == (Fate.WAITING, 3, NOW, LIMIT)
+
+
+@pytest.mark.parametrize("of_account", [False, True])
+def test_what_was_tried_for_long_enough_is_given_up_and_reported(of_account: bool) -> None:
+    judgement = _judge(Deferred(LIMIT, of_account=of_account), 40, over=True)
+    assert judgement.states[ANNA].fate is Fate.EXPIRED
+    assert judgement.expired == [ANNA]
+
+
+@given(OUTCOMES, st.booleans())
+def test_no_recipient_is_lost_between_outcome_and_state(outcomes: list[Outcome], over: bool) -> None:
+    by_path = {Address(f"r{n}", "x.example"): outcome for n, outcome in enumerate(outcomes)}
+    judgement = judge(waiting(list(by_path), NOW), by_path, RetryPolicy(), now=NOW, chance=0.0, over=over)
+    assert set(judgement.states) == set(by_path)
+    for path, state in judgement.states.items():
+        told = path in judgement.failed or path in judgement.expired
+        assert told == (state.fate in (Fate.FAILED, Fate.EXPIRED))
+        assert (state.due_at is not None) == (state.fate is Fate.WAITING)
+    assert all(state.fate.is_final for state in ended(by_path).values())

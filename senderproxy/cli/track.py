@@ -1,0 +1,70 @@
+"""`senderproxy track`: the story of a message in plain sentences.
+
+Leaves to others: the sentences (tracking.timeline), who answers (cli.desk).
+"""
+
+import argparse
+
+from senderproxy.cli.common import (
+    EX_OK,
+    EX_WRONG,
+    Subparsers,
+    on_one_line,
+    read_config,
+    show_json,
+    tell_error,
+    typed_pattern,
+)
+from senderproxy.cli.desk import all_messages, open_desk
+from senderproxy.cli.moments import typed_moment
+from senderproxy.clock import SystemClock
+from senderproxy.tracking.plain import read_event, read_record
+from senderproxy.tracking.record import Fate, Query
+from senderproxy.tracking.timeline import headline, story
+
+
+def add_parser(verbs: Subparsers) -> None:
+    verb = verbs.add_parser("track", help="the story of a message: what happened to it, and when")
+    verb.add_argument("--from", dest="sender", metavar="ADDRESS|@DOMAIN", help="with this author or reverse-path")
+    verb.add_argument("--to", metavar="ADDRESS|@DOMAIN", help="with this recipient")
+    verb.add_argument("--id", metavar="ID", help="our id, or the Message-ID of its header")
+    verb.add_argument("--upstream-id", metavar="ID", help="what the provider called it when it took it")
+    verb.add_argument("--account", metavar="ID", help="carried by this account")
+    verb.add_argument("--status", choices=[fate.value for fate in Fate], help="with a recipient that stands so")
+    verb.add_argument("--since", metavar="TIME", help='2026-11-24, "2026-11-24 08:15", 08:15 (today), 2h (ago)')
+    verb.add_argument("--until", metavar="TIME", help="the same")
+    verb.add_argument("--limit", type=int, default=20, metavar="N", help="how many, the newest first (else 20)")
+    verb.add_argument("--json", action="store_true", help="for programs")
+    verb.set_defaults(run=run)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """0 where a message was found, 1 where none was."""
+    now = SystemClock().now()
+    query = Query(
+        id=chosen.id,
+        account=chosen.account,
+        sender=str(typed_pattern(chosen.sender)) if chosen.sender else None,
+        recipient=str(typed_pattern(chosen.to)) if chosen.to else None,
+        upstream_id=chosen.upstream_id,
+        fate=Fate(chosen.status) if chosen.status else None,
+        since=typed_moment(chosen.since, now) if chosen.since else None,
+        until=typed_moment(chosen.until, now) if chosen.until else None,
+    )
+    most = max(1, chosen.limit)
+    with open_desk(read_config(chosen)) as answer:
+        entries = list(all_messages(answer, "track", query, most + 1))
+    shown, more = entries[:most], len(entries) > most
+    if chosen.json:
+        show_json(shown)
+    for entry in () if chosen.json else shown:
+        record = read_record(entry)
+        print(on_one_line(headline(record, None)))
+        for line in story(record, [read_event(event) for event in entry["events"]], None, now):
+            print(on_one_line(f"  {line}"))
+        print()
+    if not shown:
+        tell_error("No message fits.", "What passed longer ago than spool.history_days is forgotten.")
+    elif more:
+        tell_error(f"There are more messages that fit; shown are the newest {most}.", "--limit, --since, --until")
+    return EX_OK if shown else EX_WRONG

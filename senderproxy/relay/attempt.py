@@ -1,0 +1,111 @@
+"""One attempt: route, rewrite and hand to the courier, with the accounts and the configuration of this moment.
+
+Promises: the bytes that leave are those that came, with the plan's edits and our Received field on top; a refusal that
+is about a sender names its mend. The same for a client who waits and for a message that waits.
+Leaves to others: what follows from the outcomes (relay.verdict), the upstream dialogue (delivery).
+RFC 5321 section 3.7.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+from senderproxy.clock import Clock
+from senderproxy.mail.address import Address, ForwardPath, ReversePath
+from senderproxy.mail.message import Message
+from senderproxy.mail.outcome import Delivered, Failed, Outcome
+from senderproxy.mail.reply import reply
+from senderproxy.mail.submission import Submission
+from senderproxy.relay.decision import Decision, Letter, Rules, decide, who_is_answered
+from senderproxy.relay.ports import Accounts, Courier
+from senderproxy.relay.sender_refused import RefusedSenders, explain, find_refused
+from senderproxy.rewriting.apply import carry_out
+from senderproxy.rewriting.plan import Discarding
+from senderproxy.rewriting.trace import HOP_LIMIT, hop_count, stamp
+from senderproxy.routing.route import Refusal
+
+INTERNAL: Final = "@internal"  # in place of an account's id: what the internal server is handed waits here
+
+Outcomes: TypeAlias = Mapping[ForwardPath, Outcome]
+
+
+class Attempts:
+    """What the intake and the runner both do with a message. `rules` may be replaced at any time."""
+
+    def __init__(self, accounts: Accounts, courier: Courier, clock: Clock, rules: Rules) -> None:
+        self._accounts = accounts
+        self._courier = courier
+        self._clock = clock
+        self.rules = rules
+        self.refused_senders = RefusedSenders()
+
+    def decide(self, submission: Submission) -> Decision | Refusal | Discarding:
+        """Whose account carries it and what leaves, or why it does not."""
+        if hop_count(submission.message.header) > HOP_LIMIT:
+            return Refusal(reply(554, "5.4.6", f"The message has passed more than {HOP_LIMIT} servers: a mail loop"))
+        return decide(self._letter(submission), self._accounts.directory(), self.rules)
+
+    def who_is_answered(self, submission: Submission) -> ReversePath:
+        """Who is told what becomes of it."""
+        return who_is_answered(self._letter(submission), self.rules)
+
+    def goes_inside(self, submission: Submission) -> bool:
+        """It is a report of ours, and the settings name the internal server for those."""
+        return submission.report_on is not None and self.rules.reports_to is not None
+
+    async def offer(
+        self, submission: Submission, decision: Decision, recipients: Sequence[ForwardPath] | None = None
+    ) -> Outcomes:
+        """Offer it upstream; to all of its recipients where none are named."""
+        message = self._stamped(submission, carry_out(decision.plan, submission.message))
+        envelope = decision.plan.envelope
+        if recipients is not None:
+            envelope = replace(envelope, recipients=tuple(recipients))
+        outcomes = await self._courier.deliver(decision.route, envelope, message, tag=submission.id)
+        return self._explained(decision, message, outcomes)
+
+    async def hand_in(self, submission: Submission, recipients: Sequence[ForwardPath]) -> Outcomes:
+        """Hand a report to the internal server, as it is."""
+        assert self.rules.reports_to is not None
+        message = self._stamped(submission, submission.message)
+        envelope = replace(submission.envelope, recipients=tuple(recipients))
+        return await self._courier.hand_in(self.rules.reports_to, envelope, message, tag=submission.id)
+
+    def _letter(self, submission: Submission) -> Letter:
+        return Letter(
+            submission.message.header,
+            submission.envelope,
+            submission.client,
+            submission.id,
+            self._clock.now(),
+            submission.message.body.has_long_lines,
+            submission.carrier,
+        )
+
+    def _stamped(self, submission: Submission, message: Message) -> Message:
+        header = stamp(
+            message.header,
+            submission.client,
+            by=self.rules.hostname,
+            message_id=submission.id,
+            now=submission.received_at,
+        )
+        return replace(message, header=header)
+
+    def _explained(self, decision: Decision, left: Message, outcomes: Outcomes) -> Outcomes:
+        """A refused sender with what to do about it; and whether the configured rule is the provider's is noted."""
+        path = decision.plan.envelope.reverse_path
+        refused = find_refused(outcomes, decision.route, path, left.header)
+        if refused is not None:
+            self.refused_senders.note(refused, self._clock.now())
+            told = explain(refused)
+            return {
+                path: Failed(told, outcome.refused_sender)
+                if isinstance(outcome, Failed) and outcome.refused_sender is not None
+                else outcome
+                for path, outcome in outcomes.items()
+            }
+        if any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
+            sent_as = path if isinstance(path, Address) else None
+            self.refused_senders.taken(decision.route, (sent_as, decision.route.author))
+        return outcomes

@@ -1,0 +1,281 @@
+"""Intake: what becomes of a message that a listener has taken in whole.
+
+Promises: 250 is said when the upstream took the message for every recipient, or when what it did not take is safe in
+the spool and what it refused is reported; where all goes well, pass-through writes nothing to disk before the answer.
+A refusal that can be known is told at once. The client's going away never tears an upstream transaction.
+Leaves to others: receiving (listener), one attempt (relay.attempt), what outcomes mean (relay.verdict), what waits
+(relay.runner).
+RFC 5321 sections 4.1.1.4, 4.2.5 and 6.1.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from senderproxy.clock import Clock
+from senderproxy.log import event
+from senderproxy.mail.address import ForwardPath
+from senderproxy.mail.reply import Reply, reply
+from senderproxy.mail.submission import Submission
+from senderproxy.relay import story, verdict
+from senderproxy.relay.attempt import Attempts, Outcomes
+from senderproxy.relay.decision import Decision
+from senderproxy.relay.loop_guard import LoopGuard, is_automatic
+from senderproxy.relay.ports import Arrival, Spool, SpoolError, SpoolFull
+from senderproxy.relay.reports import Case, Reporter
+from senderproxy.relay.runner import NOBODY, Runner
+from senderproxy.relay.verdict import OnDeferral
+from senderproxy.rewriting.plan import Discarding
+from senderproxy.routing.route import Refusal
+from senderproxy.tracking.event import Event, What
+from senderproxy.tracking.record import Fate, RecipientState
+
+_log = logging.getLogger("senderproxy.relay")
+
+
+class Mode(Enum):
+    """How a listener relays."""
+
+    PASS_THROUGH = "pass-through"
+    QUEUE = "queue"
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """What a listener's settings say about relaying."""
+
+    mode: Mode = Mode.PASS_THROUGH
+    on_deferral: OnDeferral = OnDeferral.DEFER
+    patience: float = 240.0  # seconds
+
+    @property
+    def keeps_what_must_wait(self) -> bool:
+        """The client is not told to come again."""
+        return self.mode is Mode.QUEUE or self.on_deferral is OnDeferral.QUEUE
+
+
+class RelayIntake:
+    """relay.ports.Intake. `handling`, by the listeners' names, and `spool` may be replaced at any time."""
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        spool: Spool,
+        runner: Runner,
+        reporter: Reporter,
+        clock: Clock,
+        handling: Mapping[str, Handling],
+    ) -> None:
+        self.handling = handling
+        self.spool = spool
+        self._attempts = attempts
+        self._runner = runner
+        self._reporter = reporter
+        self._clock = clock
+        self._loop_guard = LoopGuard()
+
+    async def accept(self, submission: Submission) -> Reply:
+        """Route it, then pass it through or keep it; the reply is the client's answer to its final dot."""
+        started = self._clock.monotonic()
+        if stepping := self._runner.watch_clock():
+            await asyncio.wait((stepping,))
+        decision = self._decide(submission)
+        handling = self.handling[submission.listener]
+        if isinstance(decision, Decision):
+            if handling.mode is Mode.QUEUE:
+                answer, words = await self._keep(submission, decision), "queued"
+            else:
+                answer, words = await self._pass_through(submission, decision, handling)
+        elif isinstance(decision, Refusal) and decision.reply.is_transient and handling.keeps_what_must_wait:
+            answer, words = await self._keep(submission, decision), "queued"
+        else:
+            answer, words = decision.reply, "discarded"
+            self._note_end(submission, decision)
+        self._report(submission, decision, answer, words, self._clock.monotonic() - started)
+        return answer
+
+    def _decide(self, submission: Submission) -> Decision | Refusal | Discarding:
+        decision = self._attempts.decide(submission)
+        path, header = submission.envelope.reverse_path, submission.message.header
+        if isinstance(decision, Decision) and is_automatic(path, header):
+            limit = self._attempts.rules.senders.automatic_per_hour
+            author, recipients = decision.route.author, submission.envelope.recipients
+            if refusal := self._loop_guard.objection(author, recipients, limit, self._clock.monotonic()):
+                return Refusal(refusal)
+        return decision
+
+    # ---- keep it ----
+
+    async def _keep(self, submission: Submission, decision: Decision | Refusal) -> Reply:
+        """Spooled and synced, then 250; it is on its way at once where its account has a place free."""
+        account = decision.route.account.id if isinstance(decision, Decision) else NOBODY
+        arrival = self._arrival(submission, decision, "queue")
+        reserved = self._runner.reserve(account)
+        try:
+            claims = await self.spool.accept(arrival, leased=reserved)
+        except BaseException as error:
+            if reserved:
+                self._runner.free_place(account)
+            if isinstance(error, SpoolError):
+                return _not_kept(submission, error)
+            raise
+        if reserved:
+            self._runner.carry(claims[0])
+        else:
+            self._runner.arrived(account, submission.received_at)
+        return reply(250, "2.0.0", f"Kept here and delivered from here (senderproxy {submission.id})")
+
+    def _arrival(self, submission: Submission, decision: Decision | Refusal, mode: str) -> Arrival:
+        """All of it waits, and is due now."""
+        known = decision if isinstance(decision, Decision) else None
+        events = [story.accepted(submission, known, mode)]
+        if known is not None:
+            events += story.changed(known.plan.changes, submission.received_at)
+        return Arrival(
+            submission,
+            known.route.account.id if known else NOBODY,
+            str(known.route.author) if known else str(submission.envelope.reverse_path),
+            verdict.waiting(submission.envelope.recipients, submission.received_at),
+            events,
+        )
+
+    # ---- pass it through ----
+
+    async def _pass_through(self, submission: Submission, decision: Decision, handling: Handling) -> tuple[Reply, str]:
+        """One attempt while the client waits. The answer, and in a word what became of it."""
+        started = self._clock.monotonic()
+        attempt = asyncio.create_task(self._attempts.offer(submission, decision))
+        try:
+            await asyncio.wait((attempt,), timeout=handling.patience)
+        except asyncio.CancelledError:
+            attempt.cancel()  # after the final dot it gives way to its outcomes
+        else:
+            if not attempt.done() and await self._has_taken_over(submission, decision, attempt):
+                words = f"Kept here: {decision.route.provider.name} has not answered yet (senderproxy {submission.id})"
+                return reply(250, "2.0.0", words), "kept while it is tried"
+        outcomes = await attempt
+        return await self._conclude(submission, decision, handling, outcomes, self._clock.monotonic() - started)
+
+    async def _has_taken_over(
+        self, submission: Submission, decision: Decision, attempt: "asyncio.Task[Outcomes]"
+    ) -> bool:
+        """The client's time is up: what is being attempted is kept, leased by the attempt that goes on."""
+        try:
+            [claim] = await self.spool.accept(self._arrival(submission, decision, "patience"), leased=True)
+        except SpoolError as error:
+            event(_log, logging.ERROR, "cannot be kept, so the client waits on", id=submission.id, why=error.message)
+            return False
+        self._runner.adopt(claim, decision, attempt)
+        return True
+
+    async def _conclude(
+        self, submission: Submission, decision: Decision, handling: Handling, outcomes: Outcomes, seconds: float
+    ) -> tuple[Reply, str]:
+        account = decision.route.account.id
+        events = story.changed(decision.plan.changes, submission.received_at)
+        events += story.attempted(outcomes, account, self._clock.now(), seconds)
+        answer = verdict.answer(outcomes, submission.id, handling.on_deferral)
+        if answer is None:
+            return await self._take_over(submission, decision, outcomes, events)
+        self._note(submission, decision, verdict.ended(outcomes), events)
+        return answer, "delivered" if answer.is_positive else "deferred" if answer.is_transient else "refused"
+
+    async def _take_over(
+        self, submission: Submission, decision: Decision, outcomes: Outcomes, events: list[Event]
+    ) -> tuple[Reply, str]:
+        """What was taken is done, what was deferred is kept, what was refused is reported."""
+        arrival = self._arrival(submission, decision, "pass-through")
+        judgement = verdict.judge(
+            arrival.states,
+            outcomes,
+            self._runner.policy,
+            now=self._clock.now(),
+            chance=self._clock.chance(),
+            over=False,
+        )
+        case = Case(submission, arrival.account, decision.answer_to, decision.remote)
+        told = self._reporter.tell(case, judgement)
+        whole = Arrival(
+            submission, arrival.account, arrival.author, judgement.states, (*arrival.events, *events, *told.events)
+        )
+        try:
+            await self.spool.accept(whole, *told.reports)
+        except SpoolError as error:
+            event(_log, logging.ERROR, "what was not taken cannot be kept", id=submission.id, why=error.message)
+            answer = verdict.nothing_kept(outcomes)
+            self._note(submission, decision, verdict.ended(outcomes), events)
+            return answer, "deferred" if answer.is_transient else "refused"
+        for each in (whole, *told.reports):
+            self._runner.noticed(each)
+        return verdict.kept(outcomes, submission.id), "taken over"
+
+    # ---- what is remembered of it ----
+
+    def _note(
+        self,
+        submission: Submission,
+        decision: Decision,
+        states: Mapping[ForwardPath, RecipientState],
+        events: list[Event],
+    ) -> None:
+        route = decision.route
+        self.spool.note(Arrival(submission, route.account.id, str(route.author), states, events))
+
+    def _note_end(self, submission: Submission, decision: Refusal | Discarding) -> None:
+        """It ends at the door."""
+        now, path = self._clock.now(), str(submission.envelope.reverse_path)
+        if isinstance(decision, Discarding):
+            fate, what = Fate.DISCARDED, Event(now, What.DISCARDED, (), {"reply": str(decision.reply)})
+        else:
+            fate = Fate.DEFERRED if decision.reply.is_transient else Fate.FAILED
+            what = story.refused(decision.reply, now)
+        states = dict.fromkeys(submission.envelope.recipients, RecipientState(fate, None, 0, decision.reply))
+        self.spool.note(Arrival(submission, NOBODY, path, states, [what]))
+
+    def _report(
+        self,
+        submission: Submission,
+        decision: Decision | Refusal | Discarding,
+        answer: Reply,
+        words: str,
+        seconds: float,
+    ) -> None:
+        """One line per message: who, as whom, to how many, and what came of it."""
+        level = logging.INFO if answer.is_positive and not isinstance(decision, Discarding) else logging.WARNING
+        if not _log.isEnabledFor(level):
+            return
+        if not answer.is_positive:
+            words = "deferred" if answer.is_transient else "refused"
+        envelope = submission.envelope
+        facts: dict[str, object] = {
+            "id": submission.id,
+            "client": submission.client,
+            "reverse_path": f"<{envelope.reverse_path}>",
+            "recipients": len(envelope.recipients),
+            "size": submission.message.size,
+            "seconds": round(seconds, 3),
+            "reply": answer,
+        }
+        if isinstance(decision, Decision):
+            route = decision.route
+            facts |= {
+                "author": route.author,
+                "account": route.account.id,
+                "chosen_by": f"{route.source.value}, {route.tier.words}",
+            }
+            facts |= {_fact_of(change.what): change.new or "(removed)" for change in decision.plan.changes}
+        event(_log, level, words, fault=None, **facts)
+
+
+def _not_kept(submission: Submission, error: SpoolError) -> Reply:
+    """Nothing was written: the client has the message still."""
+    event(_log, logging.ERROR, "cannot be kept", id=submission.id, why=error.message, mend=error.hint)
+    if isinstance(error, SpoolFull):
+        return reply(452, "4.3.1", f"{error.message} Nothing was taken; send it again later.")
+    return reply(451, "4.3.0", f"{error.message} Nothing was taken; send it again later.")
+
+
+def _fact_of(what: str) -> str:
+    return f"changed_{what.lower().replace('-', '_')}"

@@ -1,0 +1,173 @@
+"""Reporter: the author hears of what failed, was given up or is late.
+
+Promises: a recipient is never failed or given up without a report, unless there is nobody to tell (a null reverse-path,
+a report of ours) or no way to tell (then it is held, not dropped). Reports go through the account that carried the
+message, or to the internal server where the settings name it.
+Leaves to others: which outcomes deserve a report, its words and its form (dsn); the commit it belongs to (spool).
+RFC 3464, RFC 5321 sections 4.5.5 and 6.1.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from senderproxy.clock import Clock
+from senderproxy.dsn.compose import Letterhead, Original, ReportedRecipient, compose_report
+from senderproxy.dsn.decide import Due, ReportKind, Unreported, reports_due
+from senderproxy.mail.address import NULL_PATH, Address, ForwardPath, ReversePath, parse_address
+from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.submission import Client, Submission
+from senderproxy.relay import story, verdict
+from senderproxy.relay.attempt import INTERNAL, Attempts
+from senderproxy.relay.ports import Accounts, Arrival
+from senderproxy.relay.verdict import Judgement
+from senderproxy.retry import RetryPolicy
+from senderproxy.tracking.event import Event, What
+from senderproxy.tracking.record import Fate, RecipientState
+
+NO_WAY: Final = "its author cannot be told: the account that would carry the report is gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A message, the account it went through, who is told what becomes of it, and which server spoke last."""
+
+    submission: Submission
+    account: str
+    answer_to: ReversePath
+    remote: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The states as they are written down, with the reports and events that belong to them."""
+
+    states: Mapping[ForwardPath, RecipientState]
+    events: Sequence[Event] = ()
+    reports: Sequence[Arrival] = field(default=())
+
+
+class Reporter:
+    """Makes reports of verdicts."""
+
+    def __init__(self, attempts: Attempts, accounts: Accounts, clock: Clock) -> None:
+        self._attempts = attempts
+        self._accounts = accounts
+        self._clock = clock
+
+    def tell(self, case: Case, judgement: Judgement) -> Told:
+        """The judgement, with a report on what failed and one on what was given up."""
+        happened = dict.fromkeys(judgement.failed, ReportKind.FAILED)
+        happened |= dict.fromkeys(judgement.expired, ReportKind.EXPIRED)
+        if not happened:
+            return Told(judgement.states)
+        now = self._clock.now()
+        events = [
+            Event(now, What.EXPIRED, (str(path),), {"reply": str(judgement.states[path].reply)})
+            for path in judgement.expired
+        ]
+        told = self._tell(case, judgement.states, happened, now)
+        return replace(told, events=(*events, *told.events))
+
+    def tell_of_delay(self, case: Case, late: Mapping[ForwardPath, RecipientState], policy: RetryPolicy) -> Told:
+        """A report on what is late; it is said once, whether or not there is anybody to hear it."""
+        states = {path: replace(state, delay_reported=True) for path, state in late.items()}
+        happened = dict.fromkeys(late, ReportKind.DELAYED)
+        return self._tell(case, states, happened, self._clock.now(), until=case.submission.received_at + policy.give_up)
+
+    def tell_of_cancelling(self, case: Case, cancelled: Mapping[ForwardPath, RecipientState]) -> Told:
+        """A report on what a person has taken from the queue."""
+        return self._tell(case, cancelled, dict.fromkeys(cancelled, ReportKind.CANCELLED), self._clock.now())
+
+    def _tell(
+        self,
+        case: Case,
+        states: Mapping[ForwardPath, RecipientState],
+        happened: Mapping[ForwardPath, ReportKind],
+        now: datetime,
+        *,
+        until: datetime | None = None,
+    ) -> Told:
+        submission = case.submission
+        due = reports_due(happened, case.answer_to, submission.message.header, report_on=submission.report_on)
+        if isinstance(due, Unreported):
+            return Told(states, [Event(now, What.UNREPORTED, tuple(map(str, happened)), {"why": due.why})])
+        carrier = self._carrier(case.account)
+        if carrier is None:
+            return self._held(states, happened, now)
+        events: list[Event] = []
+        reports: list[Arrival] = []
+        for kind, paths in due.reports.items():
+            report = self._compose(case, due, kind, {path: states[path] for path in paths}, carrier, now, until)
+            facts = {"report": report.submission.id, "kind": kind.value, "to": str(due.to)}
+            events.append(Event(now, What.REPORTED, tuple(map(str, paths)), facts))
+            reports.append(report)
+        return Told(states, events, reports)
+
+    def _carrier(self, account: str) -> str | None:
+        """Whose account carries the report: the message's own, or the one named for bounces."""
+        rules, directory = self._attempts.rules, self._accounts.directory()
+        for candidate in (account, rules.senders.bounce_account):
+            if candidate and directory.by_id(candidate) is not None:
+                return candidate
+        return account if rules.reports_to is not None else None  # then no account is needed
+
+    def _held(
+        self, states: Mapping[ForwardPath, RecipientState], happened: Mapping[ForwardPath, ReportKind], now: datetime
+    ) -> Told:
+        held = {
+            path: replace(state, fate=Fate.HELD, due_at=None, why=NO_WAY) if path in happened else state
+            for path, state in states.items()
+        }
+        return Told(held, [Event(now, What.HELD, tuple(map(str, happened)), {"why": NO_WAY})])
+
+    def _compose(
+        self,
+        case: Case,
+        due: Due,
+        kind: ReportKind,
+        states: Mapping[ForwardPath, RecipientState],
+        carrier: str,
+        now: datetime,
+        until: datetime | None,
+    ) -> Arrival:
+        rules, submission = self._attempts.rules, case.submission
+        report_id = self._clock.new_id()
+        from_ = self._from(carrier)
+        letterhead = Letterhead(
+            rules.hostname,
+            from_,
+            report_id,
+            now,
+            now.astimezone().tzinfo or UTC,
+            returned_size=rules.returned_size,
+            retry_until=until,
+        )
+        composed = compose_report(
+            kind,
+            due.to,
+            [
+                ReportedRecipient(path, state.reply, case.remote if kind is ReportKind.FAILED else None)
+                for path, state in states.items()
+            ],
+            Original(submission.id, submission.message, submission.received_at),
+            letterhead,
+        )
+        report = Submission(
+            report_id,
+            "",
+            Client("127.0.0.1", rules.hostname, "local"),
+            Envelope(NULL_PATH, (due.to,), eight_bit=composed.eight_bit),
+            composed.message,
+            now,
+            report_on=submission.id,
+            carrier=carrier,
+        )
+        states_of_report = verdict.waiting(report.envelope.recipients, now)
+        waits_for = INTERNAL if rules.reports_to is not None else carrier
+        return Arrival(report, waits_for, str(from_), states_of_report, [story.accepted(report, None, "report")])
+
+    def _from(self, carrier: str) -> Address:
+        account = self._accounts.directory().by_id(carrier)
+        return account.address if account else parse_address(f"mailer-daemon@{self._attempts.rules.hostname}")

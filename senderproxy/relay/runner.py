@@ -1,0 +1,544 @@
+"""Runner: what waits in the spool is tried when it is due, each account for itself.
+
+Promises: an account that cannot send, or has ten thousand waiting messages, delays nobody else's; the messages of one
+account are tried in the order of their submission; an account that recovers is tried at once; a message that makes us
+stumble three times is held, and stops nothing. What an attempt came to is written down before anything else is done
+with the message, however long the disk takes. A step of the machine's clock changes no message's turn.
+Leaves to others: one attempt (relay.attempt), what outcomes mean (relay.verdict), sessions and their limits (delivery).
+RFC 5321 section 4.5.4.1.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from senderproxy.clock import Clock
+from senderproxy.log import event
+from senderproxy.mail.address import ForwardPath
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
+from senderproxy.mail.reply import Reply, reply
+from senderproxy.relay import story, verdict
+from senderproxy.relay.attempt import INTERNAL, Attempts, Outcomes
+from senderproxy.relay.decision import Decision
+from senderproxy.relay.ports import Accounts, Arrival, Claim, Courier, Spool, SpoolError, Verdict
+from senderproxy.relay.reports import Case, Reporter
+from senderproxy.retry import RetryPolicy, is_over, wait_after
+from senderproxy.rewriting.plan import Discarding
+from senderproxy.routing.route import Refusal
+from senderproxy.tracking.event import Event, What
+from senderproxy.tracking.record import Fate, RecipientState
+
+_log = logging.getLogger("senderproxy.relay")
+
+NOBODY: Final = ""  # in place of an account's id: no account is known for it yet
+FAULTS_LIMIT: Final = 3  # internal errors on one message before a person must look
+
+_AHEAD: Final = 1  # messages claimed beyond the sessions of an account, so that none has to wait for the disk
+_ALL_AT_ONCE: Final = 500  # attempts, whosever
+_LOOK: Final = 30.0  # seconds between looks at what has waited too long
+_STEP: Final = 60.0  # seconds that the clock may differ from the monotonic one before it was stepped
+_SETTLING_IN: Final = 600.0  # seconds after the start in which nothing is given up: the clock may have been wrong
+_AGAIN: Final = 5.0  # seconds, while the spool does not answer
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One account's messages."""
+
+    account: str
+    due_at: datetime | None = None  # when the next of them is due, as far as we know
+    news: int = 0  # how often we were told of one
+    running: int = 0
+    failures: int = 0  # in a row, of the account
+    blocked_until: float = 0.0  # monotonic
+    blocked_by: Reply | None = None
+    pump: "asyncio.Task[None] | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Timing:
+    """When an attempt began, on the monotonic clock, and how old its message was then."""
+
+    started: float
+    age: timedelta
+
+
+class Runner:
+    """The loop behind the spool; `spool` and `policy` may be replaced at any time."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        attempts: Attempts,
+        reporter: Reporter,
+        accounts: Accounts,
+        courier: Courier,
+        clock: Clock,
+        policy: RetryPolicy,
+    ) -> None:
+        self.spool = spool
+        self.policy = policy
+        self._attempts = attempts
+        self._reporter = reporter
+        self._accounts = accounts
+        self._courier = courier
+        self._clock = clock
+        self._lanes: dict[str, _Lane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._looks: asyncio.TimerHandle | None = None
+        self._stopping = True
+        self._started = 0.0
+        self._ahead_of_monotonic = timedelta()  # the wall clock's lead over the monotonic one
+        self._stepping: asyncio.Task[None] | None = None
+
+    # ---- start and stop ----
+
+    async def start(self) -> None:
+        """Find out what waits, and begin. Raises SpoolError."""
+        due = dict(await self.spool.due())
+        now = self._clock.now()
+        self._started = self._clock.monotonic()
+        self._ahead_of_monotonic = self._lead()
+        self._stopping = False
+        far = now + 2 * max(self.policy.longest, timedelta(hours=1))
+        if due and min(due.values()) > far:
+            await self._stepped(now - min(due.values()))
+            due = dict.fromkeys(due, now)
+        for account, due_at in due.items():
+            self.arrived(account, due_at)
+
+    async def stop(self, grace: float) -> None:
+        """Begin nothing more, let what is under way finish within the grace, then break it off; it waits on."""
+        self._stopping = True
+        for timer in (self._timer, self._looks):
+            if timer is not None:
+                timer.cancel()
+        for lane in self._lanes.values():
+            if lane.pump is not None:
+                lane.pump.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # ---- what others tell it ----
+
+    def reserve(self, account: str) -> bool:
+        """Take a place for a message that arrives just now; False where others are before it, or nothing can go out."""
+        lane = self._lane(account)
+        if self._stopping or lane.due_at is not None or not self._has_place(lane):
+            return False
+        lane.running += 1
+        return True
+
+    def free_place(self, account: str) -> None:
+        """The reserved place is not used."""
+        self._lane(account).running -= 1
+        self._poke(self._lane(account))
+
+    def carry(self, claim: Claim) -> None:
+        """Attempt a message for which a place was reserved."""
+        claim.submission.message.body.keep()
+        self._begin(claim)
+
+    def adopt(self, claim: Claim, decision: Decision, attempt: "asyncio.Task[Outcomes]") -> None:
+        """An attempt is under way already: settle what it comes to."""
+        lane = self._lane(claim.account)
+        lane.running += 1
+        claim.submission.message.body.keep()
+        self._spawn(self._run(claim, lane, (decision, attempt)))
+
+    def arrived(self, account: str, due_at: datetime) -> None:
+        """A message of this account waits."""
+        lane = self._lane(account)
+        lane.news += 1
+        if lane.due_at is None or due_at < lane.due_at:
+            lane.due_at = due_at
+        self._poke(lane)
+
+    def noticed(self, arrival: Arrival) -> None:
+        """The same, of an arrival."""
+        due = [state.due_at for state in arrival.states.values() if state.due_at is not None]
+        if due:
+            self.arrived(arrival.account, min(due))
+
+    def wake(self, account: str | None = None) -> None:
+        """This account, or any, may be able to send again, or somebody changed what waits: look at once."""
+        now = self._clock.now()
+        for lane in self._lanes.values() if account is None else filter(None, [self._lanes.get(account)]):
+            lane.blocked_until, lane.failures, lane.blocked_by = 0.0, 0, None
+            lane.news += 1
+            lane.due_at = now
+            self._poke(lane)
+
+    def able(self, account: str) -> None:
+        """A message of this account was just taken upstream, from wherever it came; or its trouble is over."""
+        lane = self._lanes.get(account)
+        if lane is not None and (lane.failures or lane.blocked_by is not None):
+            self.wake(account)
+
+    @property
+    def blocked(self) -> Mapping[str, tuple[Reply | None, float | None]]:
+        """The accounts that cannot send: why, and for how many seconds more; None: until that is mended."""
+        now = self._clock.monotonic()
+        return {
+            lane.account: (lane.blocked_by, None if math.isinf(lane.blocked_until) else lane.blocked_until - now)
+            for lane in self._lanes.values()
+            if lane.blocked_until > now
+        }
+
+    # ---- one account's turn ----
+
+    def _lane(self, account: str) -> _Lane:
+        lane = self._lanes.get(account)
+        if lane is None:
+            lane = self._lanes[account] = _Lane(account)
+        return lane
+
+    def _has_place(self, lane: _Lane) -> bool:
+        """One more of its messages may be attempted now."""
+        if lane.blocked_until > self._clock.monotonic() or len(self._tasks) >= _ALL_AT_ONCE:
+            return False
+        standing = None if lane.account in (NOBODY, INTERNAL) else self._standing(lane)
+        if standing == 0:
+            return False
+        if standing is None or lane.failures:
+            return lane.running < 1
+        return lane.running < standing + _AHEAD
+
+    def _is_blocked(self, lane: _Lane) -> bool:
+        """Nothing goes out on its account, now or until somebody mends it."""
+        return not self._has_place(lane) and lane.blocked_until > self._clock.monotonic()
+
+    def _standing(self, lane: _Lane) -> int | None:
+        """How many messages it sends at once; None where it is gone. Blocks the lane where nothing goes out."""
+        account = self._accounts.directory().by_id(lane.account)
+        provider = self._attempts.rules.providers.get(account.provider) if account else None
+        if account is None or provider is None:
+            return None
+        standing = self._courier.standing(account, provider)
+        if standing.blocked is not None:
+            lane.blocked_by = standing.blocked
+            lane.blocked_until = math.inf if standing.seconds is None else self._clock.monotonic() + standing.seconds
+            return 0
+        return standing.connections
+
+    def _poke(self, lane: _Lane) -> None:
+        """Let its next messages go, or wait for when they are due."""
+        if self._stopping:
+            return
+        if lane.pump is None and self._is_ready(lane):
+            lane.pump = asyncio.create_task(self._pump(lane))
+        elif lane.pump is None:
+            self._set_timer()
+        if self._looks is None:
+            self._looks = asyncio.get_running_loop().call_later(_LOOK, self.look_around)
+
+    def _is_ready(self, lane: _Lane) -> bool:
+        return lane.due_at is not None and lane.due_at <= self._clock.now() and self._has_place(lane)
+
+    async def _pump(self, lane: _Lane) -> None:
+        try:
+            while not self._stopping and self._is_ready(lane):
+                news = lane.news
+                claim = await self.spool.claim(lane.account, self._clock.now())
+                if claim is not None:
+                    lane.running += 1
+                    self._begin(claim)
+                elif news == lane.news:
+                    due_at = (await self.spool.due()).get(lane.account)
+                    if news == lane.news:
+                        lane.due_at = due_at
+        except SpoolError as error:
+            self._spool_trouble(lane, error)
+        finally:
+            lane.pump = None
+            if not self._stopping:
+                self._set_timer()
+
+    def _spool_trouble(self, lane: _Lane, error: SpoolError) -> None:
+        event(_log, logging.ERROR, "the queue cannot be read", account=lane.account, why=error.message, mend=error.hint)
+        lane.blocked_until = self._clock.monotonic() + _AGAIN
+
+    def _set_timer(self) -> None:
+        """One timer, for the lane whose turn comes first."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        waits = [
+            max((lane.due_at - now).total_seconds(), lane.blocked_until - monotonic, 0.0)
+            for lane in self._lanes.values()
+            if lane.due_at is not None and lane.pump is None and not (lane.running and lane.due_at <= now)
+        ]
+        soonest = min(waits, default=math.inf)
+        if not math.isinf(soonest) and len(self._tasks) < _ALL_AT_ONCE:
+            self._timer = asyncio.get_running_loop().call_later(soonest + 0.001, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self.watch_clock()
+        for lane in list(self._lanes.values()):
+            if lane.pump is None and self._is_ready(lane):
+                self._poke(lane)
+        if self._timer is None:
+            self._set_timer()
+
+    # ---- one message ----
+
+    def _begin(self, claim: Claim) -> None:
+        self._spawn(self._run(claim, self._lane(claim.account), None))
+
+    def _spawn(self, running: Coroutine[object, object, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(running)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if len(self._tasks) == _ALL_AT_ONCE - 1 and not self._stopping:
+            self._on_time()  # others waited for a place
+
+    async def _run(
+        self, claim: Claim, lane: _Lane, under_way: "tuple[Decision, asyncio.Task[Outcomes]] | None"
+    ) -> None:
+        """Attempt it and write down what came of it. A fault of ours costs this message its turn, and nobody else."""
+        try:
+            verdict_ = await self._attempt(claim, lane, under_way)
+        except Exception as fault:  # noqa: BLE001  a message that makes us stumble must not stop the others
+            event(_log, logging.ERROR, "fault while a message was tried", fault=fault, id=claim.submission.id)
+            verdict_ = self._stumbled(claim, fault)
+        finally:
+            lane.running -= 1
+            claim.submission.message.body.close()
+            self._poke(lane)
+        await self._write(claim, verdict_)
+
+    async def _attempt(
+        self, claim: Claim, lane: _Lane, under_way: "tuple[Decision, asyncio.Task[Outcomes]] | None"
+    ) -> Verdict:
+        submission, recipients = claim.submission, tuple(claim.due)
+        timing = _Timing(self._clock.monotonic(), self._clock.now() - submission.received_at)
+        if under_way is not None:
+            decision, attempt = under_way
+            try:
+                outcomes = await asyncio.shield(attempt)
+            except asyncio.CancelledError:
+                attempt.cancel()
+                outcomes = await attempt
+            return self._conclude(claim, lane, decision, outcomes, timing)
+        if self._attempts.goes_inside(submission):
+            outcomes = await self._attempts.hand_in(submission, recipients)
+            return self._conclude(claim, lane, None, outcomes, timing)
+        decided = self._attempts.decide(submission)
+        if isinstance(decided, Discarding):
+            return self._discarded(claim, decided)
+        if isinstance(decided, Refusal):
+            # It was accepted, so somebody changed something since: what they mend will free it.
+            refused: dict[ForwardPath, Outcome] = dict.fromkeys(recipients, Deferred(decided.reply))
+            return self._conclude(claim, lane, None, refused, timing)
+        outcomes = await self._attempts.offer(submission, decided, recipients)
+        return self._conclude(claim, lane, decided, outcomes, timing)
+
+    def _conclude(
+        self, claim: Claim, lane: _Lane, decision: Decision | None, outcomes: Outcomes, timing: "_Timing"
+    ) -> Verdict:
+        """The verdict on an attempt, with the reports it makes due; and what it says about the account."""
+        submission = claim.submission
+        self.watch_clock()
+        now = self._clock.now()
+        seconds = self._clock.monotonic() - timing.started
+        age = timing.age + timedelta(seconds=seconds)
+        account = decision.route.account.id if decision else claim.account
+        self._learn(lane if account == claim.account else self._lane(account), outcomes)
+        judgement = verdict.judge(
+            claim.due,
+            outcomes,
+            self.policy,
+            now=now,
+            chance=self._clock.chance(),
+            over=self._may_give_up and is_over(self.policy, age),
+        )
+        answer_to = decision.answer_to if decision else self._attempts.who_is_answered(submission)
+        told = self._reporter.tell(
+            Case(submission, account, answer_to, decision.remote if decision else None), judgement
+        )
+        events = [*story.attempted(outcomes, account, now, seconds), *told.events]
+        self._report(claim, account, outcomes, seconds)
+        return Verdict(told.states, events, told.reports, account if account != claim.account else None)
+
+    def _learn(self, lane: _Lane, outcomes: Outcomes) -> None:
+        """An account that cannot send is left alone for a while; one that can is not."""
+        if any(isinstance(outcome, Delivered | Failed) for outcome in outcomes.values()):
+            lane.failures = 0
+            return
+        against = [outcome for outcome in outcomes.values() if isinstance(outcome, Deferred) and outcome.of_account]
+        monotonic = self._clock.monotonic()
+        if not against or lane.blocked_until > monotonic:
+            return
+        lane.failures += 1
+        wait = wait_after(self.policy, lane.failures, self._clock.chance())
+        lane.blocked_by, lane.blocked_until = against[0].reply, monotonic + wait.total_seconds()
+
+    def _discarded(self, claim: Claim, decided: Discarding) -> Verdict:
+        state = RecipientState(Fate.DISCARDED, None, 0, decided.reply)
+        what = Event(self._clock.now(), What.DISCARDED, (), {"reply": str(decided.reply)})
+        return Verdict(dict.fromkeys(claim.due, state), [what])
+
+    def _stumbled(self, claim: Claim, fault: Exception) -> Verdict:
+        """Tried again later; held for a person at the third time in a row."""
+        faults, now = claim.faults + 1, self._clock.now()
+        why = f"{type(fault).__name__}, {faults} times in a row; the log has the details"
+        events = [Event(now, What.FAULT, (), {"why": type(fault).__name__})]
+        if faults >= FAULTS_LIMIT:
+            held = {path: replace(state, fate=Fate.HELD, due_at=None, why=why) for path, state in claim.due.items()}
+            return Verdict(held, [*events, Event(now, What.HELD, (), {"why": why})], faults=faults)
+        later = now + wait_after(self.policy, faults, self._clock.chance())
+        said = reply(451, "4.3.0", "A fault of senderproxy's own; its log has the details")
+        waits = {path: replace(state, due_at=later, reply=said) for path, state in claim.due.items()}
+        return Verdict(waits, events, faults=faults)
+
+    async def _write(self, claim: Claim, verdict_: Verdict) -> None:
+        """Until it is written: a message that was taken upstream must not be sent again because a disk is full."""
+        if stepping := self.watch_clock():
+            await asyncio.wait((stepping,))
+        while True:
+            try:
+                await self.spool.settle(claim, verdict_)
+                break
+            except SpoolError as error:
+                event(
+                    _log,
+                    logging.ERROR,
+                    "what became of a message cannot be written down; it is tried again",
+                    id=claim.submission.id,
+                    why=error.message,
+                    mend=error.hint,
+                )
+                await asyncio.sleep(_AGAIN)
+        account = verdict_.account or claim.account
+        due = [state.due_at for state in verdict_.states.values() if state.due_at is not None]
+        if due:
+            self.arrived(account, min(due))
+        for arrival in verdict_.reports:
+            self.noticed(arrival)
+
+    # ---- what has waited too long ----
+
+    @property
+    def _may_give_up(self) -> bool:
+        return self._clock.monotonic() - self._started >= _SETTLING_IN
+
+    def look_around(self) -> None:
+        """See what has waited too long, and whether the clock was set. Comes by itself while anything waits."""
+        if self._looks is not None:
+            self._looks.cancel()
+        self._looks = None
+        if self._stopping:
+            return
+        self.watch_clock()
+        if any(lane.due_at is not None or lane.running for lane in self._lanes.values()):
+            self._looks = asyncio.get_running_loop().call_later(_LOOK, self.look_around)
+            self._spawn(self._tell_of_what_waits())
+        self._lanes = {
+            account: lane
+            for account, lane in self._lanes.items()
+            if lane.due_at is not None or lane.running or lane.pump is not None or lane.failures
+        }
+
+    async def _tell_of_what_waits(self) -> None:
+        """Delays are reported once; what a blocked account has kept for too long goes back to its author."""
+        now = self._clock.now()
+        try:
+            if self.policy.report_delay is not None:
+                while claim := await self.spool.claim_undelayed(now - self.policy.report_delay):
+                    await self._write(claim, self._delayed(claim))
+            if self._may_give_up:
+                for lane in [lane for lane in self._lanes.values() if self._is_blocked(lane)]:
+                    while claim := await self.spool.claim_expired(lane.account, now - self.policy.give_up):
+                        await self._write(claim, self._expired(claim, lane))
+        except SpoolError as error:
+            event(_log, logging.ERROR, "the queue cannot be read", why=error.message, mend=error.hint)
+
+    def _delayed(self, claim: Claim) -> Verdict:
+        case = Case(claim.submission, claim.account, self._attempts.who_is_answered(claim.submission))
+        told = self._reporter.tell_of_delay(case, claim.due, self.policy)
+        return Verdict(told.states, told.events, told.reports, faults=claim.faults)
+
+    def _expired(self, claim: Claim, lane: _Lane) -> Verdict:
+        said = lane.blocked_by or reply(451, "4.4.7", "The account could not send")
+        outcomes: dict[ForwardPath, Outcome] = dict.fromkeys(claim.due, Deferred(said, of_account=True))
+        judgement = verdict.judge(
+            claim.due, outcomes, self.policy, now=self._clock.now(), chance=self._clock.chance(), over=True
+        )
+        case = Case(claim.submission, claim.account, self._attempts.who_is_answered(claim.submission))
+        told = self._reporter.tell(case, judgement)
+        return Verdict(told.states, told.events, told.reports)
+
+    # ---- the clock ----
+
+    def _lead(self) -> timedelta:
+        return timedelta(seconds=self._clock.now().timestamp() - self._clock.monotonic())
+
+    def watch_clock(self) -> "asyncio.Task[None] | None":
+        """Notice that somebody set the clock, and move everybody's turn along with it.
+
+        While that is being done: the task that does it. What is written meanwhile with the new time must wait for it.
+        """
+        lead = self._lead()
+        step = lead - self._ahead_of_monotonic
+        if abs(step.total_seconds()) >= _STEP and not self._stopping:
+            self._ahead_of_monotonic = lead
+            for lane in self._lanes.values():
+                lane.due_at = lane.due_at and lane.due_at + step
+            self._stepping = self._spawn(self._stepped(step))
+        if self._stepping is not None and self._stepping.done():
+            self._stepping = None
+        return self._stepping
+
+    async def _stepped(self, step: timedelta) -> None:
+        event(
+            _log,
+            logging.WARNING,
+            "the machine's clock was set; what waits keeps its turn",
+            seconds=step.total_seconds(),
+        )
+        try:
+            await self.spool.shift(step)
+        except SpoolError as error:
+            event(_log, logging.ERROR, "the queue's times could not be moved along", why=error.message)
+        self.wake()
+
+    # ---- the log ----
+
+    def _report(self, claim: Claim, account: str, outcomes: Outcomes, seconds: float) -> None:
+        """One line per attempt."""
+        counts = {
+            words: sum(isinstance(outcome, kind) for outcome in outcomes.values())
+            for words, kind in (("delivered", Delivered), ("deferred", Deferred), ("failed", Failed))
+        }
+        telling = next(
+            outcome.reply
+            for kind in (Failed, Deferred, Delivered)
+            for outcome in outcomes.values()
+            if isinstance(outcome, kind)
+        )
+        event(
+            _log,
+            logging.INFO if counts["delivered"] == len(outcomes) else logging.WARNING,
+            "delivered from the queue" if counts["delivered"] else "tried from the queue",
+            fault=None,
+            id=claim.submission.id,
+            account=account,
+            **{words: count for words, count in counts.items() if count},
+            seconds=round(seconds, 3),
+            reply=telling,
+        )

@@ -1,0 +1,334 @@
+"""What is written to the tables and read from them while messages wait. Runs on the writer's thread.
+
+Promises: no statement here looks through the whole queue: each is bound to the index it needs (the database refuses
+it without), and one message costs the same whatever waits beside it. What a statement changes in the recipients, it
+changes in their message's summary too.
+Leaves to others: transactions and threads (spool.writer), questions people ask (spool.search).
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from senderproxy.spool import rows
+from senderproxy.spool.database import primary_code
+from senderproxy.spool.rows import Row, Rows, Summary
+from senderproxy.tracking.event import Event
+
+# ---- the statements; a test asks the database how it would carry out each of them ----
+
+_MESSAGE: Final = (
+    "number, id, received_at, listener, client, reverse_path, eight_bit, author, account, carrier, size, message_id,"
+    " report_on, seal"
+)
+_SUMMARY: Final = "waiting, held, due_at, undelayed, finished_at"
+_STATE: Final = "fate, due_at, tries, reply, why, delay_reported"
+# What is none of these and does not wait is held, also where a damaged disk made it unreadable.
+_FINAL: Final = "('delivered', 'failed', 'expired', 'cancelled', 'discarded')"
+
+ADD_MESSAGE: Final = (
+    f"INSERT INTO message ({_MESSAGE}, author_key, reverse_key, faults, {_SUMMARY}) VALUES ({', '.join('?' * 22)})"
+)
+ADD_RECIPIENT: Final = (
+    f"INSERT INTO recipient (message, position, address, key, {_STATE}, upstream_id) VALUES ({', '.join('?' * 11)})"
+)
+ADD_EVENT: Final = (
+    "INSERT INTO event (message, position, at, what, recipients, facts) VALUES"
+    " (?1, (SELECT coalesce(max(position), -1) + 1 FROM event WHERE message = ?1), ?2, ?3, ?4, ?5)"
+)
+ADD_CONTENT: Final = (
+    "INSERT INTO content (message, header, body, file, size, checksum, is_ascii, has_long_lines)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+LAST_NUMBER: Final = "SELECT max(number) FROM message"
+
+DUE: Final = (
+    "SELECT due_at, number FROM message INDEXED BY message_due WHERE account = ?1 AND due_at IS NOT NULL"
+    " AND (due_at, number) > (?2, ?3) AND due_at <= ?4 ORDER BY due_at, number LIMIT 1"
+)
+EXPIRED: Final = (
+    "SELECT received_at, number FROM message INDEXED BY message_waiting WHERE account = ?1 AND due_at IS NOT NULL"
+    " AND (received_at, number) > (?2, ?3) AND received_at < ?4 ORDER BY received_at, number LIMIT 1"
+)
+UNDELAYED: Final = (
+    "SELECT received_at, number FROM message INDEXED BY message_undelayed WHERE undelayed IS NOT NULL"
+    " AND (received_at, number) > (?1, ?2) AND received_at < ?3 ORDER BY received_at, number LIMIT 1"
+)
+NEXT_ACCOUNT: Final = (
+    "SELECT account FROM message INDEXED BY message_due WHERE account > ? AND due_at IS NOT NULL"
+    " ORDER BY account LIMIT 1"
+)
+OPEN_BY_ID: Final = "SELECT number FROM message INDEXED BY message_by_id WHERE id = ? AND finished_at IS NULL"
+MESSAGE: Final = f"SELECT {_MESSAGE}, faults FROM message WHERE number = ?"
+RECIPIENTS: Final = f"SELECT address, {_STATE} FROM recipient WHERE message = ? ORDER BY position"
+CONTENT: Final = "SELECT header, body, file, size, checksum, is_ascii, has_long_lines FROM content WHERE message = ?"
+
+CHANGE_RECIPIENT: Final = (
+    "UPDATE recipient SET fate = ?, due_at = ?, tries = ?, reply = ?, why = ?, delay_reported = ?, upstream_id = ?"
+    " WHERE message = ? AND position = ?"
+)
+HOLD_RECIPIENTS: Final = (
+    f"UPDATE recipient SET fate = 'held', due_at = NULL, why = ? WHERE message = ? AND fate NOT IN {_FINAL}"
+)
+SUMMARY: Final = (
+    f"SELECT sum(fate = 'waiting'), sum(fate != 'waiting' AND fate NOT IN {_FINAL}),"
+    " min(CASE WHEN fate = 'waiting' THEN due_at END),"
+    " nullif(max(fate = 'waiting' AND NOT delay_reported), 0) FROM recipient WHERE message = ?"
+)
+CHANGE_MESSAGE: Final = (
+    "UPDATE message SET account = coalesce(?, account), faults = ?, waiting = ?, held = ?, due_at = ?, undelayed = ?,"
+    " finished_at = ? WHERE number = ?"
+)
+DROP_CONTENT: Final = "DELETE FROM content WHERE message = ?"
+SHIFT_RECIPIENTS: Final = (
+    "UPDATE recipient SET due_at = due_at + ?1 WHERE fate = 'waiting'"
+    " AND message IN (SELECT number FROM message INDEXED BY message_open WHERE finished_at IS NULL)"
+)
+SHIFT_MESSAGES: Final = (
+    "UPDATE message SET due_at = due_at + ?1, received_at = received_at + ?1 WHERE number IN"
+    " (SELECT number FROM message INDEXED BY message_open WHERE finished_at IS NULL)"
+)
+
+OUTLIVED: Final = (
+    "SELECT number FROM message INDEXED BY message_finished WHERE finished_at IS NOT NULL AND finished_at < ?"
+    " ORDER BY finished_at LIMIT ?"
+)
+FORGET: Final = (
+    "DELETE FROM event WHERE message = ?",
+    "DELETE FROM recipient WHERE message = ?",
+    "DELETE FROM content WHERE message = ?",
+    "DELETE FROM message WHERE number = ?",
+)
+OWNER_OF_FILE: Final = "SELECT message FROM content INDEXED BY content_by_file WHERE file = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """All rows of one new message. `content` None: its story alone is kept."""
+
+    rows: Rows
+    content: Row | None
+
+    @property
+    def number(self) -> int:
+        number: int = self.rows.message[0]
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What is known of a leased message until it is settled."""
+
+    id: str
+    number: int
+    received_at: int
+    file: str | None
+
+
+@dataclass(slots=True)
+class Leases:
+    """Who is being attempted. In memory alone: after a restart everything is due again."""
+
+    _by_id: dict[str, Lease] = field(default_factory=dict)
+    _numbers: dict[int, str] = field(default_factory=dict)
+
+    def take(self, lease: Lease) -> None:
+        self._by_id[lease.id] = lease
+        self._numbers[lease.number] = lease.id
+
+    def take_all(self, leases: Iterable[Lease]) -> None:
+        for lease in leases:
+            self.take(lease)
+
+    def end(self, message_id: str) -> None:
+        lease = self._by_id.pop(message_id, None)
+        if lease is not None:
+            self._numbers.pop(lease.number, None)
+
+    def of(self, message_id: str) -> Lease:
+        """Raises ValueError where nobody has it."""
+        try:
+            return self._by_id[message_id]
+        except KeyError:
+            raise ValueError(f"message {message_id} is not leased") from None
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A leased message as its rows say. `why`: they cannot be read."""
+
+    lease: Lease
+    message: Row = ()
+    recipients: Sequence[Row] = ()
+    content: Row | None = None
+    why: str = ""
+
+
+# ---- new messages ----
+
+
+def add(connection: sqlite3.Connection, stocks: Sequence[Stock]) -> None:
+    """Many messages in few statements."""
+    connection.executemany(ADD_MESSAGE, [stock.rows.message for stock in stocks])
+    connection.executemany(ADD_RECIPIENT, [row for stock in stocks for row in stock.rows.recipients])
+    contents = [stock.content for stock in stocks if stock.content is not None]
+    if contents:
+        connection.executemany(ADD_CONTENT, contents)
+    events = [row for stock in stocks for row in stock.rows.events]
+    if events:
+        connection.executemany(ADD_EVENT, events)
+
+
+def last_number(connection: sqlite3.Connection) -> int:
+    return connection.execute(LAST_NUMBER).fetchone()[0] or 0
+
+
+# ---- leasing ----
+
+
+def lease_due(connection: sqlite3.Connection, leases: Leases, account: str, now: int) -> Found | None:
+    return _lease_first(connection, leases, DUE, (account,), now)
+
+
+def lease_expired(connection: sqlite3.Connection, leases: Leases, account: str, before: int) -> Found | None:
+    return _lease_first(connection, leases, EXPIRED, (account,), before)
+
+
+def lease_undelayed(connection: sqlite3.Connection, leases: Leases, before: int) -> Found | None:
+    return _lease_first(connection, leases, UNDELAYED, (), before)
+
+
+def lease_one(connection: sqlite3.Connection, leases: Leases, message_id: str) -> Found | None:
+    row = connection.execute(OPEN_BY_ID, (message_id,)).fetchone()
+    return None if row is None or row[0] in leases else _lease(connection, leases, row[0])
+
+
+def due(connection: sqlite3.Connection, leases: Leases) -> Mapping[str, int]:
+    """One look for each account, and one more for each leased message at its head."""
+    found: dict[str, int] = {}
+    account = ""
+    while (row := connection.execute(NEXT_ACCOUNT, (account,)).fetchone()) is not None:
+        account = row[0]
+        first = next(_free(connection, leases, DUE, (account,), _FOREVER), None)
+        if first is not None:
+            found[account] = first[0]
+    return found
+
+
+_FOREVER: Final = 2**62
+_BEFORE_ALL: Final = -(2**62)
+
+
+def _free(
+    connection: sqlite3.Connection, leases: Leases, statement: str, lane: Row, limit: int
+) -> Iterator[tuple[int, int]]:
+    """(moment, number) of those that are not leased, in their order."""
+    moment, number = _BEFORE_ALL, 0
+    while (row := connection.execute(statement, (*lane, moment, number, limit)).fetchone()) is not None:
+        moment, number = row
+        if number not in leases:
+            yield moment, number
+
+
+def _lease_first(connection: sqlite3.Connection, leases: Leases, statement: str, lane: Row, limit: int) -> Found | None:
+    for _, number in _free(connection, leases, statement, lane, limit):
+        return _lease(connection, leases, number)
+    return None
+
+
+def _lease(connection: sqlite3.Connection, leases: Leases, number: int) -> Found:
+    try:
+        message = connection.execute(MESSAGE, (number,)).fetchone()
+        recipients = connection.execute(RECIPIENTS, (number,)).fetchall()
+        content = connection.execute(CONTENT, (number,)).fetchone()
+        lease = Lease(str(message[1]), number, message[2], None if content is None else content[2])
+        found = Found(lease, message, recipients, content)
+    except (sqlite3.DatabaseError, TypeError) as fault:
+        if not _is_of_these_rows(fault):
+            raise
+        found = Found(Lease(f"number {number}", number, 0, None), why=f"its rows cannot be read ({fault})")
+    leases.take(found.lease)
+    return found
+
+
+def _is_of_these_rows(fault: Exception) -> bool:
+    """A page that is damaged, or text that is none, stands in the way of this message alone."""
+    return not isinstance(fault, sqlite3.Error) or primary_code(fault) in (0, sqlite3.SQLITE_CORRUPT)
+
+
+# ---- what becomes of them ----
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A verdict as rows. `states`: (position, columns) of the recipients that change."""
+
+    states: Sequence[tuple[int, Row]]
+    events: Sequence[Row]
+    reports: Sequence[Stock]
+    account: str | None
+    faults: int
+    now: int
+
+
+def settle(connection: sqlite3.Connection, lease: Lease, change: Change) -> bool:
+    """Write a verdict down; True where the message is finished and its content gone."""
+    if change.states:
+        connection.executemany(
+            CHANGE_RECIPIENT, [(*columns, lease.number, position) for position, columns in change.states]
+        )
+    if change.events:
+        connection.executemany(ADD_EVENT, change.events)
+    if change.reports:
+        add(connection, change.reports)
+    return _sum_up(connection, lease.number, change.account, change.faults, change.now)
+
+
+def hold(connection: sqlite3.Connection, lease: Lease, why: str, event: Event, now: int) -> None:
+    """What cannot be read waits for a person: all of it that is not final. Nothing is deleted."""
+    connection.execute(HOLD_RECIPIENTS, (rows.clean(why), lease.number))
+    connection.execute(ADD_EVENT, rows.event_row(lease.number, event))
+    summary = Summary(*connection.execute(SUMMARY, (lease.number,)).fetchone())
+    held = Summary(0, max(summary.held, 1), None, None)
+    connection.execute(CHANGE_MESSAGE, (None, 0, *held.columns(now), lease.number))
+
+
+def _sum_up(connection: sqlite3.Connection, number: int, account: str | None, faults: int, now: int) -> bool:
+    summary = Summary(*connection.execute(SUMMARY, (number,)).fetchone())
+    connection.execute(CHANGE_MESSAGE, (account, faults, *summary.columns(now), number))
+    if summary.is_finished:
+        connection.execute(DROP_CONTENT, (number,))
+    return summary.is_finished
+
+
+def shift(connection: sqlite3.Connection, step: int) -> None:
+    connection.execute(SHIFT_RECIPIENTS, (step,))
+    connection.execute(SHIFT_MESSAGES, (step,))
+
+
+# ---- what is over ----
+
+
+def forget(connection: sqlite3.Connection, before: int, limit: int) -> int:
+    """Delete the oldest finished messages; say how many there were."""
+    numbers = connection.execute(OUTLIVED, (before, limit)).fetchall()
+    for statement in FORGET:
+        connection.executemany(statement, numbers)
+    return len(numbers)
+
+
+def nobodys(connection: sqlite3.Connection, files: Iterable[str]) -> list[str]:
+    """Those files that belong to no message."""
+    return [name for name in files if connection.execute(OWNER_OF_FILE, (name,)).fetchone() is None]
+
+
+def give_back_pages(connection: sqlite3.Connection, keep: int, limit: int) -> bool:
+    """Shrink the file by some of its free pages; True where more are left than it keeps."""
+    free: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    if free > keep:
+        connection.execute(f"PRAGMA incremental_vacuum({min(free - keep, limit)})").fetchall()
+    return free - keep > limit

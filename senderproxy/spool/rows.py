@@ -1,0 +1,293 @@
+"""Between the values of the program and the rows of the database: one function each way. PURE.
+
+Promises: what is read back equals what was written, times to the millisecond; a row that was altered on the disk is
+told by its seal and never read as something else.
+Leaves to others: which statement writes them (spool.statements), the content (spool.content).
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+from zlib import crc32
+
+from senderproxy.mail.address import (
+    NULL_PATH,
+    Address,
+    ForwardPath,
+    ReversePath,
+    parse_address,
+    parse_pattern,
+)
+from senderproxy.mail.reply import EnhancedStatus, Reply
+from senderproxy.mail.submission import Client
+from senderproxy.relay.ports import Arrival
+from senderproxy.spool.upstream_id import upstream_id
+from senderproxy.tracking.event import Event, What
+from senderproxy.tracking.record import Fate, RecipientState
+
+Row: TypeAlias = tuple[Any, ...]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_MESSAGE_ID: Final = re.compile(rb"^message-id[ \t]*:((?:\r\n[ \t]|[^\r\n])*)", re.IGNORECASE | re.MULTILINE)
+_MESSAGE_ID_LIMIT: Final = 998
+_WHY_LIMIT: Final = 2000
+
+# Without ASCII alone, a lone surrogate in somebody's header would be no text to SQLite.
+_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
+
+
+class Unreadable(Exception):
+    """A row does not say what was written. The text says what is wrong, for the person who looks at it."""
+
+
+# ---- times ----
+
+
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since 1970."""
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """The moment, aware, UTC."""
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def span_ms(step: timedelta) -> int:
+    """Milliseconds of a span of time."""
+    return step // _MILLISECOND
+
+
+# ---- addresses, as they are searched for ----
+
+
+def key_of(address: Address) -> str:
+    """All addresses of one domain stand together, and two spellings of one mailbox are one."""
+    return f"{address.domain} {address.local_part.lower()}"
+
+
+def range_of(text: str) -> tuple[str, str]:
+    """The first key an address or `@domain` means, and the first one beyond. Raises AddressError for anything else."""
+    pattern = parse_pattern(text)
+    if pattern.local_part is None:
+        return f"{pattern.domain} ", f"{pattern.domain}!"
+    key = key_of(Address(pattern.local_part, pattern.domain))
+    return key, f"{key}\0"
+
+
+# ---- a message and its recipients: there ----
+
+
+@dataclass(slots=True)
+class Rows:
+    """What one arrival becomes, but for its content."""
+
+    message: Row
+    recipients: list[Row]
+    events: list[Row]
+    octets: int  # roughly; what it adds to a batch
+
+
+def rows_of(arrival: Arrival, number: int, now: datetime) -> Rows:
+    """The rows of a new message. `now` is when it is finished, should all its states be final."""
+    submission = arrival.submission
+    envelope = submission.envelope
+    received_at = to_ms(submission.received_at)
+    recipients = [
+        _recipient_row(number, position, path, arrival.states[path], received_at)
+        for position, path in enumerate(envelope.recipients)
+    ]
+    summary = summarise(tuple(row[4:10] for row in recipients))
+    reverse_path = str(envelope.reverse_path)
+    author_key = _author_key(arrival.author)
+    reverse_key = _author_key(reverse_path) if reverse_path and reverse_path != arrival.author else None
+    fixed = (
+        submission.id,
+        submission.listener,
+        client_text(submission.client),
+        reverse_path,
+        int(envelope.eight_bit),
+        arrival.author,
+        submission.carrier,
+        submission.message.size,
+        submission.report_on,
+    )
+    ident, listener, client, _, eight_bit, author, carrier, size, report_on = fixed
+    message = (
+        number,
+        ident,
+        received_at,
+        listener,
+        client,
+        reverse_path,
+        eight_bit,
+        author,
+        arrival.account,
+        carrier,
+        size,
+        message_id(submission.message.header.raw),
+        report_on,
+        seal(fixed, [row[2] for row in recipients]),
+        author_key,
+        reverse_key if reverse_key != author_key else None,
+        0,
+        *summary.columns(to_ms(now)),
+    )
+    return Rows(
+        message, recipients, [event_row(number, event) for event in arrival.events], 1000 + 300 * len(recipients)
+    )
+
+
+def _recipient_row(number: int, position: int, path: ForwardPath, state: RecipientState, received_at: int) -> Row:
+    return (number, position, str(path), key_of(path), *state_columns(state, received_at))
+
+
+def state_columns(state: RecipientState, received_at: int) -> Row:
+    """fate, due_at, tries, reply, why, delay_reported, upstream_id. Without a time, what waits is due as it came."""
+    waits = state.fate is Fate.WAITING
+    return (
+        state.fate.value,
+        (received_at if state.due_at is None else to_ms(state.due_at)) if waits else None,
+        state.tries,
+        None if state.reply is None else _reply_text(state.reply),
+        clean(state.why[:_WHY_LIMIT]),
+        int(state.delay_reported),
+        upstream_id(state.reply) if state.fate is Fate.DELIVERED and state.reply is not None else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a message's row says of all its recipients."""
+
+    waiting: int
+    held: int
+    due_at: int | None
+    undelayed: int | None
+
+    @property
+    def is_finished(self) -> bool:
+        return not self.waiting and not self.held
+
+    def columns(self, now: int) -> Row:
+        """waiting, held, due_at, undelayed, finished_at."""
+        return (self.waiting, self.held, self.due_at, self.undelayed, now if self.is_finished else None)
+
+
+def summarise(states: Sequence[Row]) -> Summary:
+    """From each recipient's fate, due_at, ..., delay_reported, as in `state_columns`."""
+    waiting = [columns for columns in states if columns[0] == "waiting"]
+    return Summary(
+        waiting=len(waiting),
+        held=sum(columns[0] == "held" for columns in states),
+        due_at=min((columns[1] for columns in waiting), default=None),
+        undelayed=1 if any(not columns[5] for columns in waiting) else None,
+    )
+
+
+def event_row(number: int, event: Event) -> Row:
+    """message, at, what, recipients, facts; the position is given when it is written."""
+    recipients = _json(event.recipients) if event.recipients else "[]"
+    return (number, to_ms(event.at), event.what.value, recipients, _json(dict(event.facts)))
+
+
+@lru_cache(maxsize=512)
+def client_text(client: Client) -> str:
+    """The client as JSON; what is as usual is left out."""
+    facts = {
+        "host": client.host,
+        "name": client.name,
+        "protocol": client.protocol,
+        "user": client.user,
+        "senders": None if client.senders is None else [str(pattern) for pattern in client.senders],
+        "forced_sender": None if client.forced_sender is None else str(client.forced_sender),
+        "lenient": client.lenient or None,
+    }
+    return _json({name: value for name, value in facts.items() if value is not None})
+
+
+def message_id(header: bytes) -> str | None:
+    """The first Message-ID as it stands there, unfolded; None where there is none."""
+    found = _MESSAGE_ID.search(header)
+    if found is None:
+        return None
+    return found.group(1).decode("ascii", "replace").replace("\r\n", "").strip()[:_MESSAGE_ID_LIMIT] or None
+
+
+def seal(fixed: Sequence[object], addresses: Sequence[str]) -> int:
+    """What shows that a row was altered: the facts that never change, and who the recipients are."""
+    return crc32(repr((*fixed, *addresses)).encode("utf-8", "backslashreplace"))
+
+
+def clean(text: str) -> str:
+    """Text that SQLite takes: no lone surrogates."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@lru_cache(maxsize=1024)
+def _author_key(text: str) -> str:
+    """The author is an address; what else it may be one day is searched for as a whole."""
+    try:
+        return key_of(parse_address(text))
+    except ValueError:
+        return clean(text.lower())
+
+
+@lru_cache(maxsize=512)
+def _reply_text(reply: Reply) -> str:
+    status = None if reply.status is None else [reply.status.klass, reply.status.subject, reply.status.detail]
+    return _json([reply.code, status, reply.lines])
+
+
+# ---- and back ----
+
+
+@lru_cache(maxsize=512)
+def client_of(text: str) -> Client:
+    """The client that `client_text` wrote down."""
+    facts = json.loads(text)
+    senders = facts.get("senders")
+    forced = facts.get("forced_sender")
+    return Client(
+        host=facts["host"],
+        name=facts["name"],
+        protocol=facts["protocol"],
+        user=facts.get("user"),
+        senders=None if senders is None else tuple(parse_pattern(pattern) for pattern in senders),
+        forced_sender=None if forced is None else parse_address(forced),
+        lenient=facts.get("lenient", False),
+    )
+
+
+def reverse_path_of(text: str) -> ReversePath:
+    return parse_address(text) if text else NULL_PATH
+
+
+def state_of(columns: Row) -> RecipientState:
+    """From the columns of `state_columns`."""
+    fate, due_at, tries, reply, why, delay_reported = columns[:6]
+    return RecipientState(
+        fate=Fate(fate),
+        due_at=None if due_at is None else from_ms(due_at),
+        tries=tries,
+        reply=None if reply is None else reply_of(reply),
+        why=why,
+        delay_reported=bool(delay_reported),
+    )
+
+
+@lru_cache(maxsize=512)
+def reply_of(text: str) -> Reply:
+    code, status, lines = json.loads(text)
+    return Reply(code, None if status is None else EnhancedStatus(*status), tuple(lines))
+
+
+def event_of(columns: Row) -> Event:
+    """From at, what, recipients, facts."""
+    at, what, recipients, facts = columns
+    return Event(from_ms(at), What(what), tuple(json.loads(recipients)), json.loads(facts))

@@ -1,0 +1,256 @@
+"""The questions people ask: which messages, what happened to one, how much waits. Runs on the reader's connection.
+
+Promises: each criterion is answered through an index; what is listed is bounded by the limit. A row that a damaged
+disk has altered is shown as far as it can be read, for that is when people look.
+Leaves to others: what is leased (spool.ledger).
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from senderproxy.mail.address import Address, AddressError, parse_address
+from senderproxy.mail.header import HeaderSection
+from senderproxy.relay.ports import Totals
+from senderproxy.spool import rows
+from senderproxy.spool.ledger import Leases
+from senderproxy.spool.rows import Row, Unreadable
+from senderproxy.tracking.event import Event
+from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState
+
+NUMBER: Final = "SELECT number FROM message INDEXED BY message_by_id WHERE id = ?"
+RECORD: Final = (
+    "SELECT number, id, received_at, client, listener, reverse_path, author, account, size, message_id, report_on"
+    " FROM message WHERE number = ?"
+)
+RECIPIENTS: Final = (
+    "SELECT address, fate, due_at, tries, reply, why, delay_reported FROM recipient WHERE message = ? ORDER BY position"
+)
+EVENTS: Final = (
+    "SELECT at, what, recipients, facts FROM event"
+    " WHERE message = (SELECT number FROM message INDEXED BY message_by_id WHERE id = ?) ORDER BY position"
+)
+HEADER: Final = (
+    "SELECT header FROM content WHERE message = (SELECT number FROM message INDEXED BY message_by_id WHERE id = ?)"
+)
+# The two that go through all that waits, and through nothing else: that is what was asked.
+WAITING: Final = (
+    "SELECT account, waiting, held, size, received_at FROM message INDEXED BY message_open WHERE finished_at IS NULL"
+)
+REASONS: Final = (
+    "SELECT message.account, recipient.reply, recipient.why, recipient.fate"
+    " FROM message INDEXED BY message_open CROSS JOIN recipient ON recipient.message = message.number"
+    " WHERE message.finished_at IS NULL AND recipient.fate IN ('waiting', 'held')"
+)
+
+_AGES: Final = (5, 10, 20, 40, 80, 160, 320, 640)  # minutes
+_REASONS: Final = 5
+_LAST: Final = 2**62
+
+
+@dataclass(slots=True)
+class Question:
+    """One query as SQL: conditions on the message, on one and the same recipient, and who leads."""
+
+    of_message: list[str] = field(default_factory=list)
+    of_recipient: list[str] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    message_leads: bool = False
+
+    def text(self, oldest_first: bool) -> str:
+        """The numbers that fit, in their order, from the one after `:after` on."""
+        beyond, order = (">", "ASC") if oldest_first else ("<", "DESC")
+        if self.of_recipient and not self.message_leads:
+            conditions = [f"recipient.message {beyond} :after", *self.of_recipient, *self.of_message]
+            return (
+                "SELECT recipient.message FROM recipient CROSS JOIN message ON message.number = recipient.message"
+                f" WHERE {' AND '.join(conditions)} GROUP BY recipient.message ORDER BY recipient.message {order}"
+                " LIMIT :limit"
+            )
+        conditions = [f"message.number {beyond} :after", *self.of_message]
+        if self.of_recipient:
+            fits = " AND ".join(["recipient.message = message.number", *self.of_recipient])
+            conditions.append(f"EXISTS (SELECT 1 FROM recipient WHERE {fits})")
+        return f"SELECT number FROM message WHERE {' AND '.join(conditions)} ORDER BY number {order} LIMIT :limit"
+
+
+def question(query: Query) -> Question | None:
+    """The query as SQL; None where nothing can fit, because what should be an address is none."""
+    asked = Question()
+    try:
+        _ask_who(query, asked)
+    except AddressError:
+        return None
+    if query.id is not None:
+        asked.of_message.append(
+            "message.number IN (SELECT number FROM message INDEXED BY message_by_id WHERE id = :id UNION ALL"
+            " SELECT number FROM message INDEXED BY message_by_message_id WHERE message_id IN (:id, '<' || :id || '>'))"
+        )
+        asked.values["id"] = query.id
+        asked.message_leads = True
+    if query.account is not None:
+        asked.of_message.append("message.account = :account")
+        asked.values["account"] = query.account
+    if query.unfinished:
+        asked.of_message.append("message.finished_at IS NULL")
+    for name, moment, sign in (("since", query.since, ">="), ("until", query.until, "<")):
+        if moment is not None:
+            asked.of_message.append(f"message.received_at {sign} :{name}")
+            asked.values[name] = rows.to_ms(moment)
+    return asked
+
+
+def _ask_who(query: Query, asked: Question) -> None:
+    if query.sender is not None:
+        asked.values["sender"], asked.values["sender_end"] = rows.range_of(query.sender)
+        asked.of_message.append(
+            "message.number IN (SELECT number FROM message INDEXED BY message_by_author"
+            " WHERE author_key >= :sender AND author_key < :sender_end UNION ALL"
+            " SELECT number FROM message INDEXED BY message_by_reverse_path"
+            " WHERE reverse_key >= :sender AND reverse_key < :sender_end)"
+        )
+        asked.message_leads = query.recipient is None and query.upstream_id is None
+    if query.recipient is not None:
+        first, end = rows.range_of(query.recipient)
+        asked.values["recipient"], asked.values["recipient_end"] = first, end
+        exact = not query.recipient.lstrip("*").startswith("@")
+        asked.of_recipient.append(
+            "recipient.key = :recipient" if exact else "recipient.key >= :recipient AND recipient.key < :recipient_end"
+        )
+    if query.upstream_id is not None:
+        asked.of_recipient.append("recipient.upstream_id = :upstream_id")
+        asked.values["upstream_id"] = query.upstream_id
+    if query.fate is not None:
+        alone = query.recipient is None and query.upstream_id is None
+        asked.of_recipient.append("recipient.fate = :fate" if alone else "+recipient.fate = :fate")
+        asked.values["fate"] = query.fate.value
+
+
+def find(
+    connection: sqlite3.Connection, leases: Leases, query: Query, limit: int, after: str | None
+) -> list[MessageRecord]:
+    """The records that fit."""
+    asked = question(query)
+    if asked is None:
+        return []
+    start = -1 if query.unfinished else _LAST
+    if after is not None:
+        row = connection.execute(NUMBER, (after,)).fetchone()
+        if row is None:
+            return []
+        start = row[0]
+    values = {**asked.values, "after": start, "limit": limit}
+    used = {name: value for name, value in values.items() if f":{name}" in asked.text(query.unfinished)}
+    numbers = connection.execute(asked.text(query.unfinished), used).fetchall()
+    return [record for (number,) in numbers if (record := _record(connection, leases, number)) is not None]
+
+
+def _record(connection: sqlite3.Connection, leases: Leases, number: int) -> MessageRecord | None:
+    row = connection.execute(RECORD, (number,)).fetchone()
+    if row is None:  # forgotten a moment ago
+        return None
+    _, ident, received_at, client, listener, reverse_path, author, account, size, message_id, report_on = row
+    recipients = connection.execute(RECIPIENTS, (number,)).fetchall()
+    return MessageRecord(
+        id=ident,
+        received_at=rows.from_ms(received_at),
+        client=_client(client),
+        listener=listener,
+        reverse_path=reverse_path,
+        author=author,
+        account=account,
+        size=size,
+        message_id=message_id or "",
+        report_on=report_on,
+        recipients={_address(columns[0]): _state(columns[1:]) for columns in recipients},
+        leased=number in leases,
+    )
+
+
+def _client(text: str) -> str:
+    try:
+        return str(rows.client_of(text))
+    except (ValueError, KeyError, TypeError):
+        return "(cannot be read)"
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except AddressError:
+        local_part, _, domain = text.rpartition("@")
+        return Address(local_part, domain)
+
+
+def _state(columns: Row) -> RecipientState:
+    try:
+        return rows.state_of(columns)
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return RecipientState(Fate.HELD, why="its row cannot be read")
+
+
+def events(connection: sqlite3.Connection, message_id: str) -> Sequence[Event]:
+    """What happened to a message, in order. Raises Unreadable."""
+    try:
+        return [rows.event_of(columns) for columns in connection.execute(EVENTS, (message_id,)).fetchall()]
+    except (ValueError, TypeError, OverflowError) as fault:
+        raise Unreadable(f"the story of message {message_id} cannot be read ({fault})") from fault
+
+
+def header(connection: sqlite3.Connection, message_id: str) -> HeaderSection | None:
+    """Its header section as it came; None where it is gone."""
+    row = connection.execute(HEADER, (message_id,)).fetchone()
+    return None if row is None else HeaderSection(row[0])
+
+
+@dataclass(slots=True)
+class _Sum:
+    waiting: int = 0
+    held: int = 0
+    size: int = 0
+    oldest: int = _LAST
+    ages: list[int] = field(default_factory=lambda: [0] * (len(_AGES) + 1))
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+def totals(connection: sqlite3.Connection, now: datetime) -> Sequence[Totals]:
+    """Each account's queue. A message of which one recipient is held counts as held."""
+    sums: dict[str, _Sum] = {}
+    at = rows.to_ms(now)
+    for account, _, held, size, received_at in connection.execute(WAITING):
+        one = sums.setdefault(account, _Sum())
+        one.held += held > 0
+        one.waiting += held == 0
+        one.size += size
+        one.oldest = min(one.oldest, received_at)
+        minutes = (at - received_at) / 60_000
+        one.ages[sum(minutes > age for age in _AGES)] += 1
+    for account, reply, why, fate in connection.execute(REASONS):
+        if words := _reason(reply, why, fate):
+            sums.setdefault(account, _Sum()).reasons[words] += 1
+    return [_total(account, one) for account, one in sorted(sums.items())]
+
+
+def _reason(reply: str | None, why: str, fate: str) -> str:
+    if fate == Fate.HELD.value and why:
+        return why
+    try:
+        return "" if reply is None else rows.reply_of(reply).text
+    except (ValueError, TypeError):
+        return ""
+
+
+def _total(account: str, one: _Sum) -> Totals:
+    reasons: Mapping[str, int] = dict(sorted(one.reasons.items(), key=lambda item: (-item[1], item[0]))[:_REASONS])
+    return Totals(
+        account=account,
+        waiting=one.waiting,
+        held=one.held,
+        size=one.size,
+        oldest=rows.from_ms(one.oldest),
+        by_age=tuple(one.ages),
+        reasons=reasons,
+    )

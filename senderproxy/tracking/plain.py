@@ -1,0 +1,162 @@
+"""Records and events as plain values, and back: what the control socket carries and `--json` prints. PURE.
+
+Promises: what is read from what was written is equal to it, but for what a server said at great length: of each reply
+the last lines are kept, of each fact the beginning, so that a page of messages stays a page. Times are ISO 8601, UTC.
+Leaves to others: how much goes on one page (relay.operator).
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+from senderproxy.mail.address import Address, AddressError, parse_address
+from senderproxy.mail.reply import EnhancedStatus, Reply
+from senderproxy.tracking.event import Event, What
+from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState
+
+Entry: TypeAlias = dict[str, Any]
+
+_LINES: Final = 5  # of a reply
+_CHARACTERS: Final = 400  # of a line of a reply
+_FACT: Final = 2000
+
+
+# ---- records ----
+
+
+def record_entry(record: MessageRecord) -> Entry:
+    """Everything that is known of a message but its story."""
+    return {
+        "id": record.id,
+        "received_at": record.received_at.isoformat(),
+        "client": record.client,
+        "listener": record.listener,
+        "reverse_path": record.reverse_path,
+        "author": record.author,
+        "account": record.account,
+        "size": record.size,
+        "message_id": record.message_id,
+        "report_on": record.report_on,
+        "leased": record.leased,
+        "recipients": [_state_entry(str(path), state) for path, state in record.recipients.items()],
+    }
+
+
+def read_record(entry: Mapping[str, Any]) -> MessageRecord:
+    """The record again."""
+    return MessageRecord(
+        id=entry["id"],
+        received_at=datetime.fromisoformat(entry["received_at"]),
+        client=entry["client"],
+        listener=entry["listener"],
+        reverse_path=entry["reverse_path"],
+        author=entry["author"],
+        account=entry["account"],
+        size=entry["size"],
+        message_id=entry["message_id"],
+        report_on=entry["report_on"],
+        recipients={_read_address(state["address"]): _read_state(state) for state in entry["recipients"]},
+        leased=entry["leased"],
+    )
+
+
+def _read_address(text: str) -> Address:
+    """What a damaged disk has made no address of is shown as it is."""
+    try:
+        return parse_address(text)
+    except AddressError:
+        local_part, _, domain = text.rpartition("@")
+        return Address(local_part, domain)
+
+
+def _state_entry(address: str, state: RecipientState) -> Entry:
+    return {
+        "address": address,
+        "fate": state.fate.value,
+        "due_at": state.due_at.isoformat() if state.due_at else None,
+        "tries": state.tries,
+        "reply": _reply_entry(state.reply) if state.reply else None,
+        "why": state.why[:_FACT],
+        "delay_reported": state.delay_reported,
+    }
+
+
+def _read_state(entry: Mapping[str, Any]) -> RecipientState:
+    return RecipientState(
+        fate=Fate(entry["fate"]),
+        due_at=datetime.fromisoformat(entry["due_at"]) if entry["due_at"] else None,
+        tries=entry["tries"],
+        reply=_read_reply(entry["reply"]) if entry["reply"] else None,
+        why=entry["why"],
+        delay_reported=entry["delay_reported"],
+    )
+
+
+def _reply_entry(reply: Reply) -> Entry:
+    return {
+        "code": reply.code,
+        "status": str(reply.status) if reply.status else None,
+        "lines": [line[:_CHARACTERS] for line in reply.lines[-_LINES:]],
+    }
+
+
+def _read_reply(entry: Mapping[str, Any]) -> Reply:
+    status = EnhancedStatus(*(int(part) for part in entry["status"].split("."))) if entry["status"] else None
+    return Reply(entry["code"], status, tuple(entry["lines"]))
+
+
+# ---- events ----
+
+
+def event_entry(event: Event) -> Entry:
+    """One thing that happened."""
+    return {
+        "at": event.at.isoformat(),
+        "what": event.what.value,
+        "recipients": list(event.recipients),
+        "facts": {name: value[:_FACT] for name, value in event.facts.items()},
+    }
+
+
+def read_event(entry: Mapping[str, Any]) -> Event:
+    """The event again."""
+    return Event(
+        at=datetime.fromisoformat(entry["at"]),
+        what=What(entry["what"]),
+        recipients=tuple(entry["recipients"]),
+        facts=entry["facts"],
+    )
+
+
+# ---- questions ----
+
+
+def query_entry(query: Query) -> Entry:
+    """Which messages are meant; only what is set."""
+    entry: Entry = {
+        "id": query.id,
+        "account": query.account,
+        "from": query.sender,
+        "to": query.recipient,
+        "upstream_id": query.upstream_id,
+        "status": query.fate.value if query.fate else None,
+        "unfinished": query.unfinished or None,
+        "since": query.since.isoformat() if query.since else None,
+        "until": query.until.isoformat() if query.until else None,
+    }
+    return {name: value for name, value in entry.items() if value is not None}
+
+
+def read_query(entry: Mapping[str, Any]) -> Query:
+    """The question again. Raises ValueError for a status or a time that is none."""
+    return Query(
+        id=entry.get("id"),
+        account=entry.get("account"),
+        sender=entry.get("from"),
+        recipient=entry.get("to"),
+        upstream_id=entry.get("upstream_id"),
+        fate=Fate(entry["status"]) if entry.get("status") else None,
+        unfinished=bool(entry.get("unfinished")),
+        since=datetime.fromisoformat(entry["since"]) if entry.get("since") else None,
+        until=datetime.fromisoformat(entry["until"]) if entry.get("until") else None,
+    )

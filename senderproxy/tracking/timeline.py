@@ -1,0 +1,218 @@
+"""The story of a message in plain sentences, from its record and its events. PURE.
+
+Promises: one line for each thing that happened, in order, with whom it was about where not everybody; then where the
+message stands now, for each recipient. An event with fewer facts than today's still makes a sentence.
+Leaves to others: which messages are told of (cli.track, the web page), what is printed where.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from typing import Final
+
+from senderproxy.tracking.event import Event, What
+from senderproxy.tracking.record import Fate, MessageRecord, RecipientState
+
+_NAMED: Final = 3  # recipients in one sentence
+_SLOW: Final = 10.0  # seconds that an attempt may take without being remarked on
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One sentence; `when` is the local time, or `now` for how things stand."""
+
+    when: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.when:<19}  {self.words}"
+
+
+def headline(record: MessageRecord, zone: tzinfo | None) -> str:
+    """Which message this is."""
+    path = record.reverse_path or "<>"
+    written = f", written by {record.author}" if record.author and record.author != record.reverse_path else ""
+    kind = f"report {record.id} on message {record.report_on}" if record.report_on else f"message {record.id}"
+    to = _count(len(record.recipients), "recipient")
+    return f"{kind}: from {path}{written}, to {to}, {size_in_words(record.size)}, {at(record.received_at, zone)}"
+
+
+def story(record: MessageRecord, events: Sequence[Event], zone: tzinfo | None, now: datetime) -> list[Line]:
+    """What happened, and where it stands now."""
+    lines = [Line(at(event.at, zone), _sentence(event, record)) for event in events]
+    return lines + [Line("now", words) for words in standing(record, zone, now)]
+
+
+def at(moment: datetime, zone: tzinfo | None) -> str:
+    """A moment on the office's clock; on this machine's where no zone is named."""
+    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S}"
+
+
+def size_in_words(octets: int) -> str:
+    """A size as people say it."""
+    if octets < 1000:
+        return f"{octets} octets"
+    return f"{octets / 1000:.0f} kB" if octets < 1_000_000 else f"{octets / 1_000_000:.1f} MB"
+
+
+def time_in_words(length: timedelta) -> str:
+    """A length of time as people say it."""
+    seconds = max(0, round(length.total_seconds()))
+    if seconds < 90:
+        return f"{seconds} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    return f"{round(seconds / 3600)} h" if seconds < 48 * 3600 else f"{round(seconds / 86400)} days"
+
+
+# ---- what happened ----
+
+
+def _sentence(event: Event, record: MessageRecord) -> str:
+    return _SENTENCES[event.what](event.facts, _whom(event.recipients, record))
+
+
+def _whom(recipients: Sequence[str], record: MessageRecord) -> str:
+    """` for carl@...`; nothing where all are meant and there is only one, or nobody is named."""
+    if not recipients:
+        return ""
+    if len(recipients) == len(record.recipients) > 1:
+        return f" for all {len(recipients)} recipients"
+    return f" for {named(recipients)}"
+
+
+def named(recipients: Sequence[str]) -> str:
+    """The first of them by name, the others by number."""
+    shown = ", ".join(recipients[:_NAMED])
+    return shown if len(recipients) <= _NAMED else f"{shown} and {len(recipients) - _NAMED} more"
+
+
+def _count(count: int, what: str, several: str = "") -> str:
+    return f"{count} {what if count == 1 else several or what + 's'}"
+
+
+def _accepted(facts: Mapping[str, str], _: str) -> str:
+    client = facts.get("client", "")
+    taken = f"taken from {client}" if client else "taken"
+    listener = f" at listener {facts['listener']}" if facts.get("listener") else ""
+    account = f", account {facts['account']}" if facts.get("account") else ""
+    author = f", author {facts['author']}" if facts.get("author") else ""
+    mode = f" ({facts['mode']})" if facts.get("mode") else ""
+    return f"{taken}{listener}{mode}{author}{account}"
+
+
+def _changed(facts: Mapping[str, str], _: str) -> str:
+    old = f" instead of {facts['old']}" if facts.get("old") else ""
+    reason = f", because {facts['reason']}" if facts.get("reason") else ""
+    what = facts.get("what", "something")
+    return f"{what} left as {facts['new']}{old}{reason}" if facts.get("new") else f"{what} left out{reason}"
+
+
+_NO: Final = ("", "no", "false", "0")
+_OUTCOMES: Final = {"delivered": "the provider took it", "deferred": "not now", "failed": "refused"}
+
+
+def _attempted(facts: Mapping[str, str], whom: str) -> str:
+    outcome = _OUTCOMES.get(facts.get("outcome", ""), "tried")
+    account = f" (account {facts['account']})" if facts.get("account") else ""
+    slow = f". That took {facts['seconds']} s" if _seconds(facts) >= _SLOW else ""
+    maybe = ". The provider may have it nevertheless" if facts.get("maybe_taken", "no").lower() not in _NO else ""
+    return f"{outcome}{whom}{account}{_said(facts)}{maybe}{slow}"
+
+
+def _seconds(facts: Mapping[str, str]) -> float:
+    try:
+        return float(facts.get("seconds", "0"))
+    except ValueError:
+        return 0.0
+
+
+def _said(facts: Mapping[str, str]) -> str:
+    return f": {facts['reply']}" if facts.get("reply") else ""
+
+
+def _by(facts: Mapping[str, str]) -> str:
+    return f" by {facts['by']}" if facts.get("by") else ""
+
+
+def _why(facts: Mapping[str, str]) -> str:
+    return f": {facts['why']}" if facts.get("why") else ""
+
+
+_KINDS: Final = {
+    "failed": " that it could not be delivered",
+    "expired": " that it was given up",
+    "delayed": " that it is late",
+    "cancelled": " that it was cancelled",
+}
+
+
+def _reported(facts: Mapping[str, str], whom: str) -> str:
+    to = facts.get("to") or "the author"
+    report = f" (report {facts['report']})" if facts.get("report") else ""
+    return f"told {to}{_KINDS.get(facts.get('kind', ''), ' what happened')}{whom}{report}"
+
+
+_SENTENCES: Final[Mapping[What, Callable[[Mapping[str, str], str], str]]] = {
+    What.ACCEPTED: _accepted,
+    What.REFUSED: lambda facts, _: f"not taken from the client{_said(facts)}",
+    What.CHANGED: _changed,
+    What.ATTEMPTED: _attempted,
+    What.DISCARDED: lambda facts, whom: f"discarded{whom}{_said(facts)}",
+    What.HELD: lambda facts, whom: f"held{whom}{_by(facts)}{_why(facts)}",
+    What.RELEASED: lambda facts, whom: f"released{whom}{_by(facts)}",
+    What.RETRIED: lambda facts, whom: f"to be tried at once{whom}, asked{_by(facts) or ' by hand'}",
+    What.CANCELLED: lambda facts, whom: f"cancelled{whom}{_by(facts)}",
+    What.EXPIRED: lambda facts, whom: f"given up{whom}, tried for as long as the settings say{_said(facts)}",
+    What.REPORTED: _reported,
+    What.UNREPORTED: lambda facts, whom: f"nobody is told{whom}{_why(facts)}",
+    What.FAULT: lambda facts, whom: f"an error here, in the middle of an attempt{whom}{_why(facts)}",
+}
+
+
+# ---- where it stands ----
+
+
+def standing(record: MessageRecord, zone: tzinfo | None, now: datetime) -> list[str]:
+    """One sentence for each group of recipients that stand alike."""
+    groups: dict[str, list[str]] = {}
+    for path, state in record.recipients.items():
+        groups.setdefault(_state_in_words(state, zone, now, leased=record.leased), []).append(str(path))
+    if len(groups) == 1 and len(record.recipients) > 1:
+        return [f"all {len(record.recipients)} recipients: {words}" for words in groups]
+    return [f"{named(paths)}: {words}" for words, paths in groups.items()]
+
+
+def _state_in_words(state: RecipientState, zone: tzinfo | None, now: datetime, *, leased: bool) -> str:
+    last = f"; the last answer: {state.reply}" if state.reply else ""
+    match state.fate:
+        case Fate.WAITING if leased:
+            return "being tried right now"
+        case Fate.WAITING:
+            return f"waiting, {_tries(state)}, next try {next_try(state.due_at, zone, now)}{last}"
+        case Fate.HELD:
+            why = f"held: {state.why}" if state.why and not state.why.startswith("held") else state.why or "held"
+            return f"{why} ({_tries(state)}){last}"
+        case Fate.DELIVERED:
+            return "delivered"
+        case Fate.FAILED:
+            return f"refused{last}"
+        case Fate.EXPIRED:
+            return f"given up after {_count(state.tries, 'try', 'tries')}{last}"
+        case Fate.CANCELLED:
+            return "cancelled"
+        case Fate.DISCARDED:
+            return "discarded"
+        case Fate.DEFERRED:
+            return f"not taken: its client has it still{last}"
+
+
+def next_try(due_at: datetime | None, zone: tzinfo | None, now: datetime) -> str:
+    """When it is tried again: the clock's time, and how long that is from now."""
+    if due_at is None:
+        return "unknown"
+    return "now" if due_at <= now else f"{at(due_at, zone)} (in {time_in_words(due_at - now)})"
+
+
+def _tries(state: RecipientState) -> str:
+    return f"tried {_count(state.tries, 'time')}" if state.tries else "not tried yet"

@@ -1,0 +1,275 @@
+"""A storm: clients that submit without a pause, a provider that fails at random, and a service that is killed again and
+again.
+
+Promises: every message has an id of its own and is submitted once, so what is acknowledged, delivered, reported and
+doubled can be counted exactly; the same seed gives the same faults for the same course of events.
+"""
+
+import asyncio
+import random
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from email.parser import BytesParser
+from typing import Final
+
+import aiosmtplib
+
+from senderproxy.twin.phrases import SEND_LIMIT, UNKNOWN_USER, answer
+from senderproxy.twin.rules import Mailbox
+from senderproxy.twin.script import Action, Drop, Occasion, Say, Script, Stage
+from senderproxy.twin.server import Twin
+from senderproxy.twin.settings import TwinSettings
+from tests.peers.process import LOOPBACK, reserved_ports
+from tests.peers.senderproxy import Senderproxy, VaultAccount
+
+PEOPLE: Final = [f"p{number}@firma.example" for number in range(6)]
+NOBODY: Final = "nobody@kunde.example"
+BUSY: Final = "busy@kunde.example"
+CLIENTS: Final = 3  # of each kind
+SECRET: Final = "geheim-sturm"
+_ID = re.compile(rb"<(\d+)\.sturm@firma\.example>")
+_KILL_BLURS: Final = 2.0  # seconds before a kill in which what was delivered may not have been written down
+
+
+class Weather(Script):
+    """Faults at random, until the sun comes out."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__()
+        self._rng = rng
+        self.is_fair = False
+        self.counts: Counter[str] = Counter()
+        self.lost_replies: set[tuple[int, int]] = set()  # session and transaction
+
+    def strike(self, occasion: Occasion) -> Action | None:
+        """Drop before, in and after DATA and before the final reply; 421; 450 for some recipients."""
+        if self.is_fair:
+            return None
+        chance = self._rng.random()
+        action: Action | None = None
+        match occasion.stage:
+            case Stage.MAIL | Stage.DATA | Stage.BODY if chance < 0.02:
+                action = Drop()
+            case Stage.MAIL if chance < 0.022:
+                action = Say(answer(421, "4.3.2 closing for maintenance"), then_drop=True)
+            case Stage.RCPT if chance < 0.02:
+                action = Drop()
+            case Stage.RCPT if chance < 0.06:
+                action = Say(answer(450, "4.2.1 mailbox busy"))
+            case Stage.DOT if chance < 0.02:
+                action = Drop()
+            case Stage.DOT if chance < 0.05:
+                action = Drop(after_storing=True)
+                self.lost_replies.add((occasion.session, occasion.transaction))
+        if action is not None:
+            self.counts[f"{occasion.stage.value} {type(action).__name__}"] += 1
+        return action
+
+
+@dataclass
+class Reckoning:
+    """What came of a storm."""
+
+    kills: int = 0
+    submitted: int = 0
+    acknowledged: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    arrived: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
+    reported: set[tuple[int, str]] = field(default_factory=set)
+    doubled: int = 0
+    unexplained: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    left_waiting: int = -1
+    left_held: int = -1
+
+    @property
+    def lost(self) -> list[str]:
+        """Acknowledged, and neither delivered nor reported."""
+        return [
+            f"{number} to {recipient}"
+            for number, recipients in self.acknowledged.items()
+            for recipient in recipients
+            if not self.arrived[number, recipient] and (number, recipient) not in self.reported
+        ]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kills} kills, {self.submitted} submitted, {len(self.acknowledged)} acknowledged,"
+            f" {len(self.reported)} recipients reported, {self.doubled} doubled, {len(self.lost)} lost,"
+            f" upstream faults: {dict(self.faults)}"
+        )
+
+
+class Storm:
+    """One service with two doors, its clients and its provider."""
+
+    def __init__(self, twin: Twin, weather: Weather, service: Senderproxy, queue_port: int, rng: random.Random) -> None:
+        self._twin = twin
+        self._weather = weather
+        self._service = service
+        self._ports = (service.port, queue_port)
+        self._rng = rng
+        self._numbers = 0
+        self._over = asyncio.Event()
+        self._killed_at: list[float] = []
+        self.reckoning = Reckoning()
+
+    async def rage(self, kills: int) -> Reckoning:
+        """Kill it so often while everybody submits; then let what waits go out, and count."""
+        clients = [asyncio.create_task(self._submit(port)) for port in self._ports for _ in range(CLIENTS)]
+        for _ in range(kills):
+            await asyncio.sleep(self._rng.uniform(0.02, 0.5))  # the moment is the test's subject: any will do
+            await asyncio.to_thread(self._service.kill)
+            self._killed_at.append(asyncio.get_running_loop().time())
+            await asyncio.to_thread(self._service.start)
+        self._over.set()
+        await asyncio.gather(*clients)
+        self._weather.is_fair = True
+        await asyncio.to_thread(self._service.restart)  # pauses that a 421 earned are not kept over a restart
+        await self._drain()
+        self._count(kills)
+        return self.reckoning
+
+    async def _submit(self, port: int) -> None:
+        """One client: message after message, a new connection where the old one broke."""
+        while not self._over.is_set():
+            with suppress(OSError, aiosmtplib.SMTPException):
+                async with aiosmtplib.SMTP(
+                    hostname=LOOPBACK, port=port, timeout=20, local_hostname="pc.firma.example", start_tls=False
+                ) as client:
+                    while not self._over.is_set():
+                        await self._submit_one(client)
+
+    async def _submit_one(self, client: aiosmtplib.SMTP) -> None:
+        self._numbers += 1
+        number, author = self._numbers, self._rng.choice(PEOPLE)
+        recipients = [f"r{number}@kunde.example"]
+        recipients += [extra for extra in (NOBODY, f"s{number}@kunde.example") if self._rng.random() < 0.15]
+        self._rng.shuffle(recipients)
+        size = 200_000 if self._rng.random() < 0.03 else self._rng.randrange(200, 4000)
+        text = (
+            f"From: <{author}>\r\nTo: x@kunde.example\r\nSubject: Sturm {number}\r\n"
+            f"Message-ID: <{number}.sturm@firma.example>\r\nDate: Sat, 31 Jan 2026 08:15:00 +0100\r\n\r\n"
+        ).encode()
+        text += b"Zeile, sehr lang\r\n" * (size // 18)
+        self.reckoning.submitted += 1
+        try:
+            refused, _ = await client.sendmail(author, recipients, text)
+        except aiosmtplib.SMTPResponseException as refusal:
+            if refusal.code == 421:
+                raise
+            return
+        except aiosmtplib.SMTPRecipientsRefused:
+            return
+        assert not refused
+        self.reckoning.acknowledged[number] = tuple(recipients)
+
+    async def _drain(self) -> None:
+        """Until nothing waits any more."""
+        async with asyncio.timeout(120):
+            while True:
+                queue = await asyncio.to_thread(self._service.queue)
+                if not queue["problem"] and not queue["waiting"]:
+                    break
+                await asyncio.sleep(0.1)
+        self.reckoning.left_waiting, self.reckoning.left_held = queue["waiting"], queue["held"]
+
+    # ---- counting ----
+
+    def _count(self, kills: int) -> None:
+        reckoning = self.reckoning
+        reckoning.kills, reckoning.faults = kills, self._weather.counts
+        copies: dict[tuple[int, str], list[tuple[int, int, float]]] = defaultdict(list)
+        for taken in self._twin.received:
+            if taken.content.find(b"multipart/report") >= 0:
+                self._count_report(taken.content)
+                continue
+            found = _ID.search(taken.content)
+            assert found is not None, taken.content[:300]
+            for recipient in taken.recipients:
+                copies[int(found.group(1)), recipient].append((taken.session, taken.transaction, taken.at))
+        for (number, recipient), each in copies.items():
+            reckoning.arrived[number, recipient] = len(each)
+            for earlier in each[:-1]:
+                reckoning.doubled += 1
+                if not self._may_be_doubled(*earlier):
+                    reckoning.unexplained.append(f"{number} to {recipient}")
+
+    def _may_be_doubled(self, session: int, transaction: int, at: float) -> bool:
+        """The reply to the dot was lost, by the provider's fault or because the service was killed meanwhile."""
+        if (session, transaction) in self._weather.lost_replies:
+            return True
+        return any(0 <= killed - at <= _KILL_BLURS for killed in self._killed_at)
+
+    def _count_report(self, content: bytes) -> None:
+        parsed = BytesParser().parsebytes(content)
+        parts = parsed.get_payload()
+        assert isinstance(parts, list)
+        found = _ID.search(parts[2].as_bytes())
+        assert found is not None
+        for recipient in re.findall(r"Final-Recipient: rfc822; ?(\S+)", parts[1].as_string()):
+            self.reckoning.reported.add((int(found.group(1)), recipient))
+
+
+@asynccontextmanager
+async def storm(seed: int) -> AsyncIterator[Storm]:
+    """Everything a storm needs, gone afterwards."""
+    rng = random.Random(seed)
+    weather = Weather(rng)
+    settings = TwinSettings(
+        mailboxes={person: Mailbox(SECRET) for person in PEOPLE},
+        recipient_answers={NOBODY: UNKNOWN_USER, BUSY: SEND_LIMIT},
+    )
+    async with Twin(settings, weather) as twin:
+        with reserved_ports(1) as [queue_port]:
+            section = f"""
+host = "127.0.0.1"
+port = {twin.port_tls}
+security = "tls"
+ca_file = "{twin.ca_file}"
+sender_rule = "domain"
+messages_per_hour = 0
+recipients_per_hour = 0
+
+[[listeners]]
+name = "devices"
+address = "{LOOPBACK}:{queue_port}"
+mode = "queue"
+
+[spool]
+first_retry_seconds = 1
+longest_retry_seconds = 2
+min_free = "1 MB"
+"""
+            service = Senderproxy([VaultAccount(person, SECRET) for person in PEOPLE], section)
+            await asyncio.to_thread(service.__enter__)
+            try:
+                yield Storm(twin, weather, service, queue_port, rng)
+            finally:
+                await asyncio.to_thread(service.__exit__, None, None, None)
+
+
+def main(kills: int, seed: int) -> Reckoning:
+    """The full run, from the command line: python -m tests.crash.storm 100."""
+
+    async def run() -> Reckoning:
+        async with storm(seed) as it:
+            return await it.rage(kills)
+
+    started = time.monotonic()
+    reckoning = asyncio.run(run())
+    print(f"{reckoning}; {time.monotonic() - started:.0f} s")
+    return reckoning
+
+
+if __name__ == "__main__":
+    import sys
+
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1_000_000)
+    print(f"seed {seed}")
+    result = main(kills, seed)
+    sys.exit(bool(result.lost or result.unexplained or result.left_waiting or result.left_held))

@@ -1,0 +1,371 @@
+"""The queue, looked at and mended: with the service at rest, and while it runs."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from senderproxy.cli.common import UsageError
+from senderproxy.cli.moments import typed_moment, typed_span
+from senderproxy.twin.script import Fault, Silence, Stage
+from tests.senderproxy.cli.conftest import Office
+from tests.senderproxy.cli.test_service import running
+from tests.senderproxy.cli.waiting import GONE, LATER, QUEUE, fill, many
+
+
+@pytest.fixture
+def rested(office: Office) -> Office:
+    """Three messages in the queue, one that is through, and no service."""
+    office.add("anna@firma.example", "--id", "anna")
+    office.add("bert@firma.example", "--id", "bert")
+    fill(office.folder / "spool", *QUEUE, GONE)
+    return office
+
+
+# ---- looking, with the service at rest ----
+
+
+def test_the_totals_say_whose_mail_waits_how_long_and_why(rested: Office) -> None:
+    ended = rested.type("queue")
+    assert ended.code == 0
+    heading, anna, bert, *reasons = ended.out.splitlines()
+    assert heading.split()[:5] == ["account", "waiting", "held", "size", "oldest"]
+    assert anna.split()[:3] == ["anna", "2", "0"]
+    assert "30 h" in anna
+    assert bert.split()[:3] == ["bert", "0", "1"]
+    assert "  2 recipients: Greylisted, please come again" in reasons
+    assert "  1 recipient: ValueError, 3 times in a row" in reasons
+
+
+def test_an_empty_queue_says_so(office: Office) -> None:
+    fill(office.folder / "spool")
+    assert office.type("queue").out == "The queue is empty.\n"
+    assert office.type("queue", "list").out == "The queue is empty.\n"
+    assert office.type("queue", "--json").json == []
+
+
+def test_a_question_makes_no_spool(office: Office) -> None:
+    ended = office.type("queue")
+    assert ended.code == 66
+    assert "There is no spool at" in ended.err
+    assert not (office.folder / "spool").exists()
+
+
+def test_the_list_has_one_line_for_each_message_the_oldest_first(rested: Office) -> None:
+    ended = rested.type("queue", "list")
+    assert ended.code == 0
+    _, *lines = ended.out.splitlines()
+    assert [line.split()[0] for line in lines] == ["Old234567890", "Mixed2345678", "Held23456789"]
+    assert "waiting" in lines[0]
+    assert "450 Greylisted, please come again" in lines[0]
+    assert "dora@amt.example" in lines[1]
+    assert "carl@kunde.example" not in lines[1]  # that one is through
+    assert "held" in lines[2]
+    assert "ValueError, 3 times in a row" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--account", "bert"), ["Held23456789"]),
+        (("--from", "ANNA@firma.example"), ["Old234567890", "Mixed2345678"]),
+        (("--from", "@firma.example"), ["Old234567890", "Mixed2345678", "Held23456789"]),
+        (("--to", "dora@amt.example"), ["Mixed2345678"]),
+        (("--older-than", "1d"), ["Old234567890"]),
+        (("--held",), ["Held23456789"]),
+        (("--account", "anna", "--to", "@kunde.example"), ["Old234567890", "Mixed2345678"]),
+        (("--from", "nobody@firma.example"), []),
+    ],
+)
+def test_the_list_can_be_narrowed(rested: Office, options: tuple[str, ...], expected: list[str]) -> None:
+    ended = rested.type("queue", "list", *options, "--json")
+    assert ended.code == 0
+    assert [entry["id"] for entry in ended.json] == expected
+
+
+def test_a_message_is_shown_with_all_that_is_known(rested: Office) -> None:
+    ended = rested.type("queue", "show", "Mixed2345678")
+    assert ended.code == 0
+    for words in (
+        "message Mixed2345678: from anna@firma.example, to 2 recipients",
+        "came from     192.168.1.20 at listener office",
+        "Message-ID    <Mixed2345678@firma.example>",
+        "taken from 192.168.1.20 at listener office, account anna",
+        "the provider took it for carl@kunde.example (account anna): 250 2.0.0 OK: queued as 0Lx4711",
+        "not now for dora@amt.example (account anna): 450 4.2.0 Greylisted",
+        "carl@kunde.example: delivered",
+        f"dora@amt.example: waiting, tried 2 times, next try {LATER.astimezone():%Y-%m-%d %H:%M:%S}",
+        "Subject: Angebot Mixed2345678",
+    ):
+        assert words in ended.out
+    shown = rested.type("queue", "show", "Mixed2345678", "--json").json
+    assert shown["header"].startswith("From: anna@firma.example\r\n")
+    assert [event["what"] for event in shown["events"]] == ["accepted", "attempted", "attempted"]
+
+
+def test_what_is_through_is_shown_without_its_content(rested: Office) -> None:
+    assert "Its content is gone: nothing of it waits any more." in rested.type("queue", "show", "Gone23456789").out
+
+
+def test_a_message_that_is_not_there_is_1(rested: Office) -> None:
+    ended = rested.type("queue", "show", "Nothing23456")
+    assert (ended.code, ended.err.splitlines()[0]) == (1, "There is no message Nothing23456.")
+
+
+# ---- doing, with the service at rest ----
+
+
+def test_hold_and_release_by_id(rested: Office) -> None:
+    held = rested.type("queue", "hold", "Old234567890", "Mixed2345678")
+    assert (held.code, held.out) == (0, "2 messages are held.\n")
+    shown = rested.type("queue", "show", "Mixed2345678").out
+    assert "held for dora@amt.example by" in shown
+    assert "carl@kunde.example: delivered" in shown
+    released = rested.type("queue", "release", "--all", "--yes")
+    assert (released.code, released.out) == (0, "3 messages are released and due now.\n")
+    assert "next try now" in rested.type("queue", "show", "Held23456789").out
+
+
+def test_retry_makes_it_due_now(rested: Office) -> None:
+    ended = rested.type("queue", "retry", "--to", "dora@amt.example")
+    assert (ended.code, ended.out) == (0, "1 message is due now.\n")
+    assert "next try now" in rested.type("queue", "show", "Mixed2345678").out
+    assert "next try now" not in rested.type("queue", "show", "Old234567890").out
+
+
+def test_what_cannot_be_done_is_said_for_each_message(rested: Office) -> None:
+    ended = rested.type("queue", "retry", "Old234567890", "Held23456789", "Gone23456789", "Nothing23456")
+    assert ended.code == 1
+    assert ended.out == "1 message is due now.\n"
+    assert ended.err.splitlines() == [
+        "Held23456789: it is held; release it, and it is tried at once.",
+        "Gone23456789: nothing of it waits any more.",
+        "Nothing23456: there is no such message.",
+    ]
+
+
+def test_cancel_tells_the_author_through_the_queue(rested: Office) -> None:
+    ended = rested.type("queue", "cancel", "Old234567890")
+    assert (ended.code, ended.out) == (0, "1 message is cancelled.\n")
+    (report,) = [entry for entry in rested.type("queue", "list", "--json").json if entry["report_on"]]
+    assert report["report_on"] == "Old234567890"
+    assert report["recipients"][0]["address"] == "anna@firma.example"
+    header = rested.type("queue", "show", report["id"]).out
+    assert "Subject: Nicht gesendet / Not sent: Angebot Old234567890" in header
+    story = rested.type("track", "--id", "Old234567890").out
+    assert "cancelled for carl@kunde.example by" in story
+    assert f"told anna@firma.example that it was cancelled for carl@kunde.example (report {report['id']})" in story
+
+
+def test_cancel_without_a_report_tells_nobody_and_writes_that_down(rested: Office) -> None:
+    assert rested.type("queue", "cancel", "Old234567890", "--no-report").code == 0
+    assert [entry["id"] for entry in rested.type("queue", "list", "--json").json] == ["Mixed2345678", "Held23456789"]
+    assert "cancelled it without a report" in rested.type("track", "--id", "Old234567890").out
+
+
+def test_a_held_message_can_be_cancelled_too(rested: Office) -> None:
+    assert rested.type("queue", "cancel", "Held23456789", "--no-report").code == 0
+    assert [entry["id"] for entry in rested.type("queue", "list", "--held", "--json").json] == []
+
+
+def test_more_messages_than_one_request_takes_are_cancelled_all(office: Office) -> None:
+    fill(office.folder / "spool", *many(230))
+    ended = office.type("queue", "cancel", "--all", "--yes", "--no-report")
+    assert (ended.code, ended.out) == (0, "230 messages are cancelled.\n")
+    assert office.type("queue").out == "The queue is empty.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("cancel", "--all"), "Use --yes."),
+        (("cancel", "--to", "carl@kunde.example"), "Use --yes."),
+        (("hold", "--all"), "Use --yes."),
+        (("hold",), "--all"),
+        (("hold", "Old234567890", "--all"), "not both"),
+        (("retry", "--older-than", "soon"), "no length of time"),
+        (("retry", "--from", "anna"), "no address"),
+    ],
+)
+def test_what_is_not_meant_clearly_changes_nothing(rested: Office, words: tuple[str, ...], said: str) -> None:
+    ended = rested.type("queue", *words)
+    assert ended.code == 64
+    assert said in ended.err
+    states = [entry["recipients"][-1]["fate"] for entry in rested.type("queue", "list", "--json").json]
+    assert states == ["waiting", "waiting", "held"]
+
+
+def test_a_filter_that_fits_nothing_is_no_fault(rested: Office) -> None:
+    ended = rested.type("queue", "cancel", "--from", "nobody@firma.example")
+    assert (ended.code, ended.out) == (0, "Nothing in the queue fits.\n")
+
+
+def test_acts_answer_programs_too(rested: Office) -> None:
+    ended = rested.type("queue", "hold", "Old234567890", "Nothing23456", "--json")
+    assert ended.code == 1
+    assert ended.json == {
+        "changed": ["Old234567890"],
+        "left": [{"id": "Nothing23456", "why": "there is no such message"}],
+    }
+
+
+# ---- tracking ----
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), ["Gone23456789", "Held23456789", "Mixed2345678", "Old234567890"]),
+        (("--id", "Mixed2345678"), ["Mixed2345678"]),
+        (("--id", "<Mixed2345678@firma.example>"), ["Mixed2345678"]),
+        (("--upstream-id", "0Lx4711"), ["Gone23456789", "Mixed2345678"]),
+        (("--from", "bert@firma.example"), ["Held23456789"]),
+        (("--to", "dora@amt.example"), ["Mixed2345678"]),
+        (("--status", "held"), ["Held23456789"]),
+        (("--account", "bert"), ["Held23456789"]),
+        (("--since", "10m"), ["Gone23456789"]),
+        (("--until", "1d"), ["Old234567890"]),
+        (("--limit", "1"), ["Gone23456789"]),
+    ],
+)
+def test_messages_are_found_by_what_is_known_of_them(
+    rested: Office, options: tuple[str, ...], expected: list[str]
+) -> None:
+    ended = rested.type("track", *options, "--json")
+    assert ended.code == 0
+    assert sorted(entry["id"] for entry in ended.json) == sorted(expected)
+
+
+def test_the_story_is_told_in_sentences_and_says_that_there_is_more(rested: Office) -> None:
+    ended = rested.type("track", "--limit", "1", "--to", "dora@amt.example")
+    headline, *lines = ended.out.rstrip().splitlines()
+    assert headline.startswith("message Mixed2345678: from anna@firma.example, to 2 recipients")
+    assert [line[23:].partition(":")[0].partition(" (")[0] for line in lines] == [
+        "taken from 192.168.1.20 at listener office, account anna",
+        "the provider took it for carl@kunde.example",
+        "not now for dora@amt.example",
+        "carl@kunde.example",
+        "dora@amt.example",
+    ]
+    assert "more" not in ended.err
+    more = rested.type("track", "--limit", "1")
+    assert "There are more messages that fit; shown are the newest 1." in more.err
+
+
+def test_nothing_found_is_1(rested: Office) -> None:
+    ended = rested.type("track", "--from", "nobody@firma.example")
+    assert (ended.code, ended.err.splitlines()[0]) == (1, "No message fits.")
+    assert rested.type("track", "--from", "nobody@firma.example", "--json").json == []
+
+
+@pytest.mark.parametrize("options", [("--since", "yesterday"), ("--status", "lost"), ("--to", "dora")])
+def test_a_question_that_cannot_be_meant_is_64(rested: Office, options: tuple[str, ...]) -> None:
+    assert rested.type("track", *options).code == 64
+
+
+# ---- while the service runs ----
+
+
+@pytest.fixture
+def at_work(rested: Office) -> Iterator[Office]:
+    with running(rested):
+        yield rested
+
+
+def _until_empty(office: Office) -> None:
+    """Ask, and ask again; each time is a request to the service, which takes its time."""
+    for _ in range(1000):
+        if not office.type("queue", "--json").json:
+            return
+    pytest.fail(office.type("queue", "list").out)
+
+
+@pytest.mark.slow
+def test_the_running_service_answers_the_same(at_work: Office) -> None:
+    assert [entry["id"] for entry in at_work.type("queue", "list", "--json").json] == [
+        *("Old234567890", "Mixed2345678", "Held23456789"),
+    ]
+    assert at_work.type("queue").out.splitlines()[1].split()[:3] == ["anna", "2", "0"]
+    assert "Subject: Angebot Mixed2345678" in at_work.type("queue", "show", "Mixed2345678").out
+    assert at_work.type("queue", "show", "Nothing23456").code == 1
+    assert [entry["id"] for entry in at_work.type("track", "--status", "held", "--json").json] == ["Held23456789"]
+    held = at_work.type("queue", "hold", "Old234567890")
+    assert (held.code, held.out) == (0, "1 message is held.\n")
+    assert at_work.type("queue", "retry", "Old234567890").code == 1
+    assert at_work.type("queue", "cancel", "--all").code == 64
+
+
+@pytest.mark.slow
+def test_what_is_released_or_retried_leaves_at_once(at_work: Office) -> None:
+    assert at_work.type("queue", "retry", "--account", "anna").out == "2 messages are due now.\n"
+    assert at_work.type("queue", "release", "Held23456789").out == "1 message is released and due now.\n"
+    _until_empty(at_work)
+    assert sorted(entry.login for entry in at_work.twin.received) == [
+        *("anna@firma.example", "anna@firma.example", "bert@firma.example"),
+    ]
+    assert "the provider took it" in at_work.type("track", "--id", "Held23456789").out
+
+
+@pytest.mark.slow
+def test_a_cancelled_message_is_reported_by_the_running_service(at_work: Office) -> None:
+    rest = ("Mixed2345678", "Held23456789")
+    assert at_work.type("queue", "cancel", *rest, "--no-report").out == "2 messages are cancelled.\n"
+    assert at_work.type("queue", "cancel", "Old234567890").out == "1 message is cancelled.\n"
+    _until_empty(at_work)
+    (report,) = at_work.twin.received
+    assert report.login == "anna@firma.example"
+    assert b"Subject: Nicht gesendet / Not sent: Angebot Old234567890" in report.content
+    assert b"Action: failed" in report.content
+
+
+@pytest.mark.slow
+def test_what_is_being_tried_is_shown_so_and_left_alone(rested: Office) -> None:
+    rested.write_config("stop_seconds = 0")
+    rested.twin.script.add(Fault(Stage.MAIL, Silence()))
+    with running(rested):
+        assert rested.type("queue", "retry", "Old234567890").code == 0
+        for _ in range(1000):
+            (state,) = [e["leased"] for e in rested.type("queue", "list", "--older-than", "1d", "--json").json]
+            if state:
+                break
+        assert "being tried" in rested.type("queue", "list", "--older-than", "1d").out
+        for act in ("hold", "cancel", "retry"):
+            ended = rested.type("queue", act, "Old234567890")
+            assert (ended.code, ended.out) == (1, "")
+            assert ended.err == "Old234567890: it is being tried right now; try again in a moment.\n"
+    # It was broken off, not lost: the next service has it.
+    shown = rested.type("queue", "show", "Old234567890").out
+    assert "carl@kunde.example: waiting" in shown
+
+
+# ---- times as people type them ----
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30m", 1800), ("2h", 7200), ("3 d", 259_200), ("1w", 604_800), ("90S", 90), ("5min", 300)]
+)
+def test_a_length_of_time(text: str, seconds: int) -> None:
+    assert typed_span(text).total_seconds() == seconds
+
+
+@pytest.mark.parametrize("text", ["", "2", "h", "2 years", "-2h", "1e3h", "2h30m"])
+def test_what_is_no_length_of_time(text: str) -> None:
+    with pytest.raises(UsageError):
+        typed_span(text)
+
+
+def test_a_moment_is_on_this_machines_clock() -> None:
+    now = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+    local = now.astimezone()
+    assert typed_moment("2h", now) == datetime(2026, 11, 24, 7, 30, tzinfo=UTC)
+    assert typed_moment("2026-11-20", now) == datetime(2026, 11, 20).astimezone()
+    assert typed_moment("2026-11-20 08:15", now) == datetime(2026, 11, 20, 8, 15).astimezone()
+    assert typed_moment("8:15", now) == local.replace(hour=8, minute=15)
+    assert typed_moment("08:15:30", now) == local.replace(hour=8, minute=15, second=30)
+    assert typed_moment("2026-11-20T08:15:00+00:00", now) == datetime(2026, 11, 20, 8, 15, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "25:00", "2026-13-01", "999999w"])
+def test_what_is_no_moment(text: str) -> None:
+    with pytest.raises(UsageError):
+        typed_moment(text, datetime(2026, 11, 24, tzinfo=UTC))

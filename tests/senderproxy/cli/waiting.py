@@ -1,0 +1,90 @@
+"""A spool with messages in it, for the commands that look at the queue."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from senderproxy.clock import SystemClock
+from senderproxy.dsn.compose import Octets
+from senderproxy.mail.address import ForwardPath, parse_address
+from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.header import HeaderSection
+from senderproxy.mail.message import Message
+from senderproxy.mail.reply import reply
+from senderproxy.mail.submission import Client, Submission
+from senderproxy.relay.ports import Arrival
+from senderproxy.spool.store import SqliteSpool
+from senderproxy.tracking.event import Event, What
+from senderproxy.tracking.record import Fate, RecipientState
+
+ANNA, BERT, CARL, DORA = (
+    parse_address(text)
+    for text in ("anna@firma.example", "bert@firma.example", "carl@kunde.example", "dora@amt.example")
+)
+NOW = datetime.now(UTC)
+LATER = NOW + timedelta(hours=2)  # due then: no test takes so long
+GREY = reply(450, "4.2.0", "Greylisted, please come again")
+WAITING = RecipientState(Fate.WAITING, LATER, 2, GREY)
+HELD = RecipientState(Fate.HELD, None, 3, None, "ValueError, 3 times in a row")
+DELIVERED = RecipientState(Fate.DELIVERED, None, 1, reply(250, "2.0.0", "OK: queued as 0Lx4711"))
+
+
+def message(
+    ident: str,
+    states: Mapping[ForwardPath, RecipientState],
+    *,
+    ago: timedelta = timedelta(minutes=30),
+    author: ForwardPath = ANNA,
+    account: str = "anna",
+    events: Sequence[Event] = (),
+) -> Arrival:
+    """One that came so long ago."""
+    at = NOW - ago
+    header = f"From: {author}\r\nSubject: Angebot {ident}\r\nMessage-ID: <{ident}@firma.example>\r\n\r\n"
+    content = Message(HeaderSection(header.encode()), Octets(b"Guten Tag\r\n"))
+    client = Client("192.168.1.20", "server", "ESMTP")
+    submission = Submission(ident, "office", client, Envelope(author, tuple(states)), content, at)
+    taken = Event(at, What.ACCEPTED, (), {"client": "192.168.1.20", "listener": "office", "account": account})
+    return Arrival(submission, account, str(author), states, (taken, *events))
+
+
+def attempted(ago: timedelta, recipient: ForwardPath, outcome: str, said: str) -> Event:
+    """What one attempt came to."""
+    facts = {"account": "anna", "outcome": outcome, "reply": said, "seconds": "0.2"}
+    return Event(NOW - ago, What.ATTEMPTED, (str(recipient),), facts)
+
+
+QUEUE = (
+    message("Old234567890", {CARL: WAITING}, ago=timedelta(hours=30)),
+    message(
+        "Mixed2345678",
+        {CARL: DELIVERED, DORA: WAITING},
+        events=(
+            attempted(timedelta(minutes=29), CARL, "delivered", "250 2.0.0 OK: queued as 0Lx4711"),
+            attempted(timedelta(minutes=29), DORA, "deferred", str(GREY)),
+        ),
+    ),
+    message("Held23456789", {CARL: HELD}, author=BERT, account="bert"),
+)
+GONE = message("Gone23456789", {CARL: DELIVERED}, ago=timedelta(minutes=5))
+
+
+def fill(directory: Path, *arrivals: Arrival) -> None:
+    """Put them into the spool, as a service that is stopped would have left them."""
+
+    async def put() -> None:
+        spool = SqliteSpool.open(directory, SystemClock(), min_free=0, history=timedelta(days=30))
+        try:
+            for arrival in arrivals:
+                await spool.accept(arrival)
+        finally:
+            await spool.close()
+
+    asyncio.run(put())
+
+
+def many(count: int) -> list[Arrival]:
+    """Messages that wait, one like the other."""
+    return [replace(message(f"Many{number:08}", {CARL: WAITING})) for number in range(count)]

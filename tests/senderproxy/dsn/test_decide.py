@@ -1,0 +1,73 @@
+"""Whom to tell of what, and what nobody is ever told."""
+
+import pytest
+
+from senderproxy.dsn.decide import Due, ReportKind, Unreported, is_automatic, reports_due
+from senderproxy.mail.address import NULL_PATH, parse_address
+from senderproxy.mail.header import HeaderSection
+
+ANNA, CARL, DORA = (parse_address(f"{name}@firma.example") for name in ("anna", "carl", "dora"))
+LETTER = HeaderSection(b"From: anna@firma.example\r\n\r\n")
+BULK = HeaderSection(b"From: anna@firma.example\r\nPrecedence: bulk\r\n\r\n")
+
+
+def test_what_happened_to_each_recipient_is_reported_to_the_reverse_path() -> None:
+    due = reports_due({CARL: ReportKind.FAILED, DORA: ReportKind.EXPIRED}, ANNA, LETTER)
+    assert due == Due(ANNA, {ReportKind.FAILED: (CARL,), ReportKind.EXPIRED: (DORA,)})
+
+
+@pytest.mark.parametrize("kind", list(ReportKind))
+def test_a_bounce_is_never_bounced(kind: ReportKind) -> None:
+    answer = reports_due({CARL: kind}, NULL_PATH, LETTER)
+    assert isinstance(answer, Unreported)
+    assert "null" in answer.why
+
+
+@pytest.mark.parametrize("kind", list(ReportKind))
+def test_there_is_no_report_on_a_report_of_ours_whatever_its_reverse_path_became(kind: ReportKind) -> None:
+    answer = reports_due({CARL: kind}, ANNA, LETTER, report_on="Abc23defGHJK")
+    assert isinstance(answer, Unreported)
+    assert "report itself" in answer.why
+
+
+def test_a_delay_is_told_once_for_each_recipient() -> None:
+    happened = {CARL: ReportKind.DELAYED, DORA: ReportKind.DELAYED}
+    assert reports_due(happened, ANNA, LETTER, told_of_delay={CARL}) == Due(ANNA, {ReportKind.DELAYED: (DORA,)})
+    assert isinstance(reports_due(happened, ANNA, LETTER, told_of_delay={CARL, DORA}), Unreported)
+
+
+def test_who_was_told_of_the_delay_is_told_of_the_end_all_the_same() -> None:
+    due = reports_due({CARL: ReportKind.EXPIRED}, ANNA, LETTER, told_of_delay={CARL})
+    assert due == Due(ANNA, {ReportKind.EXPIRED: (CARL,)})
+
+
+def test_a_machine_hears_what_failed_but_not_what_is_late() -> None:
+    happened = {CARL: ReportKind.FAILED, DORA: ReportKind.DELAYED}
+    assert reports_due(happened, ANNA, BULK) == Due(ANNA, {ReportKind.FAILED: (CARL,)})
+    late = reports_due({DORA: ReportKind.DELAYED}, ANNA, BULK)
+    assert isinstance(late, Unreported)
+    assert "automatic" in late.why
+
+
+def test_where_nothing_happened_nothing_is_due() -> None:
+    assert reports_due({}, ANNA, LETTER) == Due(ANNA, {})
+
+
+@pytest.mark.parametrize(
+    ("field", "automatic"),
+    [
+        (b"Auto-Submitted: auto-generated", True),
+        (b"Auto-Submitted: Auto-Replied (vacation)", True),
+        (b"Auto-Submitted: no", False),
+        (b"auto-submitted: NO; owner-email=x", False),
+        (b"Auto-Submitted: nope", True),
+        (b"Precedence: list", True),
+        (b"Precedence: first-class", False),
+        (b"X-Auto-Response-Suppress: OOF, DR", True),
+        (b"X-Auto-Response-Suppress: All", True),
+        (b"X-Auto-Response-Suppress: OOF, AutoReply", False),
+        (b"Subject: bulk", False),
+    ],
+)
+def test_a_message_says_itself_that_a_machine_made_it(field: bytes, automatic: bool) -> None:
+    assert is_automatic(HeaderSection(field + b"\r\n\r\n")) is automatic

@@ -1,0 +1,235 @@
+"""A whole relay in one process: intake, runner, spool and courier, with the twin as the provider and a clock by hand."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from senderproxy.clock import SystemClock
+from senderproxy.delivery.courier import SmtpCourier
+from senderproxy.delivery.session import Patience
+from senderproxy.listener.body import SpooledBody
+from senderproxy.mail.address import NULL_PATH, parse_address
+from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.header import HeaderSection
+from senderproxy.mail.message import Message
+from senderproxy.mail.reply import Reply
+from senderproxy.mail.submission import Client, Submission
+from senderproxy.relay.attempt import Attempts
+from senderproxy.relay.decision import Rules
+from senderproxy.relay.intake import Handling, Mode, RelayIntake
+from senderproxy.relay.ports import Courier, Spool
+from senderproxy.relay.reports import Reporter
+from senderproxy.relay.runner import Runner
+from senderproxy.relay.verdict import OnDeferral
+from senderproxy.retry import RetryPolicy
+from senderproxy.routing.provider import Limits, Provider
+from senderproxy.routing.route import RoutingPolicy
+from senderproxy.spool.store import SqliteSpool
+from senderproxy.tracking.record import MessageRecord, Query
+from senderproxy.twin.rules import Mailbox
+from senderproxy.twin.script import Script
+from senderproxy.twin.server import Twin
+from senderproxy.twin.settings import TwinSettings
+from tests.senderproxy.delivery.letters import way_to
+from tests.senderproxy.delivery.office import Drawer
+
+PEOPLE = ("anna", "bert", "carl")
+SECRET = "geheim-relay"
+MAILBOXES = {f"{name}@firma.example": Mailbox(SECRET) for name in PEOPLE}
+SETTINGS = TwinSettings(mailboxes=MAILBOXES)
+KUNDE = "kunde@kunde.example"
+
+HANDLING: Mapping[str, Handling] = {
+    "office": Handling(),
+    "keeps": Handling(on_deferral=OnDeferral.QUEUE),
+    "devices": Handling(Mode.QUEUE),
+    "hasty": Handling(patience=0.2),
+}
+
+
+class HandClock:
+    """The machine's clock, with its two hands moved on together (`ahead`) or the wall's alone (`stepped`)."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.stepped = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.ahead) + self.stepped
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+    def new_id(self) -> str:
+        return SystemClock().new_id()
+
+    def chance(self) -> float:
+        return 0.5
+
+
+class RelayOffice:
+    """Everything between a listener and the provider."""
+
+    def __init__(self, twin: Twin, folder: Path, courier: Callable[[SmtpCourier], Courier], **limits: Any) -> None:
+        self.twin = twin
+        self.folder = folder
+        self.clock = HandClock()
+        self.drawer = Drawer()
+        for name in PEOPLE:
+            self.drawer.add(name, f"{name}@firma.example", SECRET)
+        provider = Provider("twin", (way_to(twin),), limits=Limits(**limits))
+        rules = Rules("relay.firma.example", {"twin": provider}, RoutingPolicy())
+        self.courier = SmtpCourier(self.drawer, Patience(connect=5.0), rules.hostname, self.clock)
+        self.attempts = Attempts(self.drawer, courier(self.courier), self.clock, rules)
+        self.reporter = Reporter(self.attempts, self.drawer, self.clock)
+        self.spool: SqliteSpool
+
+    @property
+    def rules(self) -> Rules:
+        return self.attempts.rules
+
+    async def open(self) -> None:
+        """Open the spool and begin with what waits there."""
+        self.spool = SqliteSpool.open(self.folder, self.clock, min_free=0, history=timedelta(days=30))
+        self.runner = Runner(
+            self.spool, self.attempts, self.reporter, self.drawer, self.courier, self.clock, RetryPolicy()
+        )
+        self.courier.when_able = self.runner.able
+        self.intake = RelayIntake(self.attempts, self.spool, self.runner, self.reporter, self.clock, HANDLING)
+        await self.runner.start()
+
+    async def close(self) -> None:
+        await self.runner.stop(5)
+        await self.spool.close()
+
+    async def restart(self) -> None:
+        """As after a clean stop, or nearly: nothing is told to the spool."""
+        await self.close()
+        await self.open()
+
+    def use(self, spool: Spool) -> None:
+        """Another spool in front of the intake."""
+        self.intake.spool = spool
+
+    async def submit(
+        self,
+        *recipients: str,
+        by: str = "anna@firma.example",
+        at: str = "office",
+        text: str = "Guten Tag",
+        null_path: bool = False,
+        header: str = "",
+    ) -> tuple[str, Reply]:
+        """Hand a message to the intake; its id, and what the client is told."""
+        recipients = recipients or (KUNDE,)
+        head = f"From: <{by}>\r\nTo: x@kunde.example\r\nSubject: {text}\r\n{header}Message-ID: <{text.replace(' ', '.')}@x>\r\n"
+        head += "Date: Sat, 31 Jan 2026 08:15:00 +0100\r\n\r\n"
+        body = SpooledBody(10_000_000, TemporaryFile)  # type: ignore[arg-type]
+        body.append(f"{text}\r\n".encode())
+        submission = Submission(
+            self.clock.new_id(),
+            at,
+            Client("192.168.1.20", "pc.firma.example", "ESMTP"),
+            Envelope(NULL_PATH if null_path else parse_address(by), tuple(parse_address(path) for path in recipients)),
+            Message(HeaderSection(head.encode()), body),
+            self.clock.now(),
+        )
+        try:
+            return submission.id, await self.intake.accept(submission)
+        finally:
+            body.close()  # as the listener does when it has the answer
+
+    # ---- looking ----
+
+    async def record(self, message_id: str) -> MessageRecord:
+        [found] = await self.spool.find(Query(id=message_id), limit=2)
+        return found
+
+    async def fates(self, message_id: str) -> dict[str, str]:
+        """What became of each recipient."""
+        record = await self.record(message_id)
+        return {str(path): state.fate.value for path, state in record.recipients.items()}
+
+    async def story(self, message_id: str) -> list[str]:
+        """The kinds of events, in order."""
+        return [event.what.value for event in await self.spool.events(message_id)]
+
+    async def waiting(self) -> int:
+        return sum(total.waiting for total in await self.spool.totals())
+
+    async def until(self, condition: Callable[[], Any], what: str) -> None:
+        """Ask again until it is so; a coroutine's answer counts."""
+        async with asyncio.timeout(20):
+            while True:
+                answer = condition()
+                if asyncio.iscoroutine(answer):
+                    answer = await answer
+                if answer:
+                    return
+                await asyncio.sleep(0.005)
+        raise AssertionError(what)
+
+    async def until_all_is_done(self) -> None:
+        async def is_empty() -> bool:
+            return await self.waiting() == 0
+
+        await self.until(is_empty, "nothing waits")
+
+    async def until_reported(self, count: int) -> None:
+        """So many reports have arrived; who waits too long is looked for each time."""
+
+        def is_reported() -> bool:
+            self.runner.look_around()
+            return len(self.reports()) >= count
+
+        await self.until(is_reported, f"{count} reports")
+
+    async def pass_time(self, *, hours: float = 0, seconds: float = 0) -> None:
+        """Both hands go on, and whoever waits for that looks at them."""
+        self.clock.ahead += hours * 3600 + seconds
+        self.runner.look_around()
+        self.runner.wake()
+
+    def taken(self, recipient: str | None = None) -> list[str]:
+        """The subjects of what the provider has, for one recipient or all; reports aside."""
+        return [
+            subject(received.content)
+            for received in self.twin.received
+            if (recipient is None or recipient in received.recipients) and b"multipart/report" not in received.content
+        ]
+
+    def reports(self) -> list[Any]:
+        return [received for received in self.twin.received if b"multipart/report" in received.content]
+
+
+def subject(content: bytes) -> str:
+    return content.split(b"\r\nSubject: ", 1)[1].split(b"\r\n", 1)[0].decode()
+
+
+@asynccontextmanager
+async def relay_office(
+    folder: Path,
+    settings: TwinSettings = SETTINGS,
+    script: Script | None = None,
+    courier: Callable[[SmtpCourier], Courier] = lambda courier: courier,
+    **limits: Any,
+) -> AsyncIterator[RelayOffice]:
+    async with Twin(settings, script) as twin:
+        office = RelayOffice(twin, folder / "spool", courier, **limits)
+        await office.open()
+        try:
+            yield office
+        finally:
+            await office.close()
+            await office.courier.close(5)
+
+
+def answering(settings: TwinSettings, **answers: Any) -> TwinSettings:
+    """The provider with an answer for some recipients, by the part before `@kunde.example`."""
+    return replace(settings, recipient_answers={f"{name}@kunde.example": said for name, said in answers.items()})

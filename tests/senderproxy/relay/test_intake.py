@@ -1,0 +1,272 @@
+"""What a client is told, and what is ours from then on."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from senderproxy.relay.no_spool import NoSpool
+from senderproxy.relay.ports import SpoolError, SpoolFull
+from senderproxy.routing.provider import NullPolicy
+from senderproxy.tracking.record import Query
+from senderproxy.twin.phrases import UNKNOWN_USER, answer
+from senderproxy.twin.script import Drop, Fault, Script, Silence, Slow, Stage
+from tests.senderproxy.relay.office import KUNDE, SETTINGS, answering, relay_office
+
+BUSY = answer(450, "4.2.1 Mailbox busy")
+
+
+async def test_what_passes_through_leaves_nothing_to_do_and_a_story(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        message, told = await office.submit()
+        assert told.code == 250
+        assert "Requested mail action okay" in told.text
+        assert office.taken() == ["Guten Tag"]
+        assert await office.waiting() == 0
+        await office.until(lambda: office.spool.find(_by_id(message), limit=1), "the story")
+        assert await office.fates(message) == {KUNDE: "delivered"}
+        assert await office.story(message) == ["attempted"]
+
+
+async def test_a_device_hears_250_when_its_mail_is_safe_and_it_leaves_at_once(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        message, told = await office.submit(at="devices")
+        assert str(told).startswith("250 2.0.0 Kept here and delivered from here")
+        await office.until_all_is_done()
+        assert office.taken() == ["Guten Tag"]
+        assert await office.fates(message) == {KUNDE: "delivered"}
+        assert await office.story(message) == ["accepted", "attempted"]
+
+
+async def test_of_a_mixed_outcome_everybody_gets_what_is_due_to_him(tmp_path: Path) -> None:
+    settings = answering(SETTINGS, nobody=UNKNOWN_USER, busy=BUSY)
+    async with relay_office(tmp_path, settings) as office:
+        message, told = await office.submit(KUNDE, "nobody@kunde.example", "busy@kunde.example")
+        assert told.code == 250
+        assert told.text.startswith("Recipients: 1 taken, 1 kept here and tried again, 1 refused, the author is told")
+        assert await office.fates(message) == {
+            KUNDE: "delivered", "nobody@kunde.example": "failed", "busy@kunde.example": "waiting"
+        }  # fmt: skip
+        await office.until(office.reports, "the report")
+        [report] = office.reports()
+        assert (report.login, report.recipients) == ("anna@firma.example", ("anna@firma.example",))
+        assert b"Final-Recipient: rfc822; nobody@kunde.example" in report.content
+        assert b"busy@kunde.example" not in report.content
+        office.twin.settings = SETTINGS
+        await office.pass_time(seconds=61)
+        await office.until_all_is_done()
+        assert office.taken("busy@kunde.example") == ["Guten Tag"]
+        assert office.taken(KUNDE) == ["Guten Tag"]
+        assert await office.story(message) == [
+            "accepted",
+            "attempted",
+            "attempted",
+            "attempted",
+            "reported",
+            "attempted",
+        ]
+
+
+async def test_all_deferred_stays_with_the_client_that_has_a_queue(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
+        message, told = await office.submit("busy@kunde.example")
+        assert str(told) == "450 4.2.1 Mailbox busy"
+        assert await office.waiting() == 0
+        await office.until(lambda: office.spool.find(_by_id(message), limit=1), "the story")
+        assert await office.fates(message) == {"busy@kunde.example": "deferred"}
+
+
+async def test_all_deferred_is_kept_where_the_listener_says_so(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        await office.twin.go_down()
+        _, told = await office.submit(at="keeps")
+        assert told.code == 250
+        assert await office.waiting() == 1
+        await office.twin.come_back()
+        await office.pass_time(seconds=120)
+        await office.until_all_is_done()
+        assert office.taken() == ["Guten Tag"]
+
+
+async def test_all_refused_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER)) as office:
+        for door in ("office", "keeps"):
+            _, told = await office.submit("nobody@kunde.example", at=door)
+            assert told.code == 550
+        assert await office.waiting() == 0
+        assert office.reports() == []
+
+
+async def test_an_author_without_an_account_is_refused_at_every_door(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        for door in ("office", "devices"):
+            _, told = await office.submit(by="fremd@anderswo.example", at=door)
+            assert told.code == 550
+            assert "No account here may send as fremd@anderswo.example" in told.lines[0]
+        assert await office.waiting() == 0
+
+
+async def test_a_slip_in_the_configuration_keeps_a_devices_mail_and_mending_it_frees_it(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        rules = office.rules
+        office.attempts.rules = replace(rules, providers={})
+        message, told = await office.submit(at="devices")
+        assert told.code == 250
+        assert await office.fates(message) == {KUNDE: "waiting"}
+        office.attempts.rules = rules
+        await office.pass_time(seconds=120)
+        await office.until_all_is_done()
+        assert office.taken() == ["Guten Tag"]
+        _, told = await office.submit(text="nun wieder")
+        assert told.code == 250
+
+
+async def test_a_slow_provider_does_not_make_a_patient_client_send_twice(tmp_path: Path) -> None:
+    script = Script(Fault(Stage.DOT, Slow(1.0), times=1))
+    async with relay_office(tmp_path, script=script) as office:
+        message, told = await office.submit(at="hasty")
+        assert str(told).startswith("250 2.0.0 Kept here: twin has not answered yet")
+        assert await office.fates(message) == {KUNDE: "waiting"}
+        await office.until_all_is_done()
+        assert await office.fates(message) == {KUNDE: "delivered"}
+        await office.restart()
+        await office.pass_time(hours=1)
+        assert office.taken() == ["Guten Tag"]
+
+
+async def test_what_the_slow_provider_refuses_in_the_end_is_reported(tmp_path: Path) -> None:
+    script = Script(Fault(Stage.RCPT, Slow(1.0), times=1))
+    async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER), script) as office:
+        message, told = await office.submit("nobody@kunde.example", at="hasty")
+        assert told.code == 250
+        await office.until(office.reports, "the report")
+        assert await office.fates(message) == {"nobody@kunde.example": "failed"}
+
+
+async def test_a_lost_reply_after_the_dot_is_unknown_and_the_client_decides(tmp_path: Path) -> None:
+    script = Script(Fault(Stage.DOT, Drop(after_storing=True), times=1))
+    async with relay_office(tmp_path, script=script) as office:
+        _, told = await office.submit()
+        assert told.code == 451
+        assert "it may arrive twice" in told.text
+        assert await office.waiting() == 0
+
+
+# ---- where nothing can be kept ----
+
+FULL = SpoolFull("There is too little room on the disk.", hint="Free some space.")
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [(FULL, "452 4.3.1 There is too little room"), (SpoolError("The spool cannot be opened."), "451 4.3.0 The spool")],
+)
+async def test_a_device_keeps_its_mail_where_it_cannot_be_kept_here(tmp_path: Path, why: SpoolError, said: str) -> None:
+    async with relay_office(tmp_path) as office:
+        office.use(NoSpool(why))
+        _, told = await office.submit(at="devices")
+        assert str(told).startswith(said)
+        assert office.taken() == []
+        office.use(office.spool)
+        _, told = await office.submit(at="devices")
+        assert told.code == 250
+
+
+async def test_what_passes_through_needs_no_spool(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        office.use(NoSpool(FULL))
+        _, told = await office.submit()
+        assert told.code == 250
+
+
+async def test_of_a_mixed_outcome_that_cannot_be_kept_the_client_hears_whom_to_send_it_again(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
+        office.use(NoSpool(FULL))
+        _, told = await office.submit(KUNDE, "busy@kunde.example")
+        assert told.code == 554
+        assert "sent to 1 of 2 recipients; send it again to the others only" in told.text
+        _, told = await office.submit("busy@kunde.example", at="keeps")
+        assert told.code == 450
+
+
+async def test_a_patient_client_waits_on_where_its_message_cannot_be_kept(tmp_path: Path) -> None:
+    script = Script(Fault(Stage.DOT, Slow(0.6), times=1))
+    async with relay_office(tmp_path, script=script) as office:
+        office.use(NoSpool(FULL))
+        _, told = await office.submit(at="hasty")
+        assert told.code == 250
+        assert "Requested mail action okay" in told.text
+
+
+# ---- who is told nothing ----
+
+
+async def test_a_bounce_that_is_refused_for_some_ends_there_and_its_story_says_why(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER)) as office:
+        message, told = await office.submit(KUNDE, "nobody@kunde.example", null_path=True)
+        assert told.code == 250
+        assert await office.fates(message) == {KUNDE: "delivered", "nobody@kunde.example": "failed"}
+        assert "unreported" in await office.story(message)
+        assert await office.waiting() == 0
+
+
+async def test_a_report_that_is_refused_is_not_reported(tmp_path: Path) -> None:
+    settings = replace(
+        SETTINGS, recipient_answers={"nobody@kunde.example": UNKNOWN_USER, "anna@firma.example": UNKNOWN_USER}
+    )
+    async with relay_office(tmp_path, settings) as office:
+        await office.submit(KUNDE, "nobody@kunde.example")
+        await office.until_all_is_done()
+        assert office.reports() == []
+        [report] = [record for record in await office.spool.find(_everything(), limit=10) if record.report_on]
+        assert [state.fate.value for state in report.recipients.values()] == ["failed"]
+        assert (await office.story(report.id))[-1] == "unreported"
+
+
+async def test_what_a_policy_discards_is_discarded_with_a_story(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        provider = replace(office.rules.providers["twin"], null_policy=NullPolicy.DISCARD)
+        office.attempts.rules = replace(office.rules, providers={"twin": provider})
+        message, told = await office.submit(null_path=True)
+        assert told.code == 250
+        await office.until(lambda: office.spool.find(_by_id(message), limit=1), "the story")
+        assert await office.fates(message) == {KUNDE: "discarded"}
+
+
+# ---- a client, or the service, goes away ----
+
+
+async def test_a_stop_before_the_dot_leaves_the_message_with_the_client(tmp_path: Path) -> None:
+    script = Script(Fault(Stage.RCPT, Silence()))
+    async with relay_office(tmp_path, script=script) as office:
+        transaction = asyncio.create_task(office.submit())
+        await office.until(lambda: script.struck, "the provider is silent")
+        transaction.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await transaction
+        assert await office.waiting() == 0
+
+
+async def test_a_stop_after_the_dot_waits_for_what_became_of_it(tmp_path: Path) -> None:
+    script = Script(Fault(Stage.DOT, Slow(0.5)))
+    async with relay_office(tmp_path, script=script) as office:
+        transaction = asyncio.create_task(office.submit())
+        await office.until(lambda: office.twin.received, "the provider has it")
+        transaction.cancel()
+        _, told = await transaction
+        assert told.code == 250
+
+
+async def test_the_limit_of_automatic_mail_is_kept_at_the_door(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        answers = [(await office.submit(null_path=True, text=f"abwesend {n}"))[1].code for n in range(11)]
+        assert answers == [250] * 10 + [554]
+
+
+def _by_id(message: str) -> Query:
+    return Query(id=message)
+
+
+def _everything() -> Query:
+    return Query()

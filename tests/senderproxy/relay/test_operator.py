@@ -1,0 +1,310 @@
+"""What a person asks of the queue and does to it, with the spool in memory."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import pytest
+
+from senderproxy.dsn.compose import Octets
+from senderproxy.errors import SenderproxyError
+from senderproxy.mail.address import NULL_PATH, ForwardPath, parse_address
+from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.header import HeaderSection
+from senderproxy.mail.message import Message
+from senderproxy.mail.reply import reply
+from senderproxy.mail.submission import Client, Submission
+from senderproxy.relay.operator import (
+    BEING_TRIED,
+    CHANGED_AT_ONCE,
+    ENDED,
+    HELD_ALREADY,
+    IS_HELD,
+    NOT_HELD,
+    NOT_HERE,
+    PAGE,
+    Act,
+    Operator,
+    States,
+)
+from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolFull
+from senderproxy.tracking.event import Event, What
+from senderproxy.tracking.plain import read_event, read_record
+from senderproxy.tracking.record import Fate, Query, RecipientState
+from tests.fakes.small_spool import SmallSpool
+
+NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+ANNA, CARL, DORA, EMIL = (parse_address(f"{name}@firma.example") for name in ("anna", "carl", "dora", "emil"))
+WAITING = RecipientState(Fate.WAITING, NOW + timedelta(minutes=20), 3, reply(450, "4.2.0", "Greylisted"))
+HELD = RecipientState(Fate.HELD, None, 1, None, "three errors in a row")
+DELIVERED = RecipientState(Fate.DELIVERED, None, 1, reply(250, "2.0.0", "OK"))
+
+
+class FrozenClock:
+    def now(self) -> datetime:
+        return NOW
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    def new_id(self) -> str:
+        return "Fresh2345678"
+
+    def chance(self) -> float:
+        return 0.5
+
+
+@dataclass(frozen=True)
+class Told:
+    states: States
+    events: Sequence[Event] = ()
+    reports: Sequence[Arrival] = ()
+
+
+def arrival(ident: str, states: dict[ForwardPath, RecipientState], account: str = "anna", **changes: object) -> Arrival:
+    message = Message(HeaderSection(b"From: anna@firma.example\r\nSubject: \xc3\xbc\r\n\r\n"), Octets(b"x\r\n"))
+    client = Client("192.168.1.20", "server", "ESMTP")
+    submission = Submission(ident, "office", client, Envelope(ANNA, tuple(states)), message, NOW - timedelta(hours=1))
+    accepted = Event(NOW - timedelta(hours=1), What.ACCEPTED, (), {"client": "192.168.1.20"})
+    return Arrival(replace(submission, **changes), account, str(ANNA), states, (accepted,))  # type: ignore[arg-type]
+
+
+@dataclass
+class Desk:
+    """The operator at work."""
+
+    spool: SmallSpool = field(default_factory=SmallSpool)
+    woken: list[str] = field(default_factory=list)
+    answer: Told | Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.operator = Operator(lambda: cast("Spool", self.spool), FrozenClock(), self.tell, self.woken.append)
+
+    def tell(self, claim: Claim, states: States) -> Told:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if self.answer is not None:
+            return self.answer
+        report = arrival("Report234567", {ANNA: WAITING}, report_on=claim.submission.id)
+        report = replace(report, submission=replace(report.submission, envelope=Envelope(NULL_PATH, (ANNA,))))
+        facts = {"report": "Report234567", "kind": "cancelled", "to": str(ANNA)}
+        return Told(states, [Event(NOW, What.REPORTED, tuple(map(str, states)), facts)], [report])
+
+    async def do(self, act: Act, *ids: str, report: bool = True) -> tuple[list[str], dict[str, str]]:
+        answer = await self.operator.change(act, ids, "root", report=report)
+        return answer["changed"], {one["id"]: one["why"] for one in answer["left"]}
+
+    def states(self, ident: str) -> dict[ForwardPath, RecipientState]:
+        return dict(self.spool.arrivals[ident].states)
+
+    def told(self, ident: str) -> list[tuple[What, tuple[str, ...], dict[str, str]]]:
+        return [(e.what, e.recipients, dict(e.facts)) for e in self.spool.stories[ident][1:]]
+
+
+@pytest.fixture
+def desk() -> Desk:
+    desk = Desk()
+    desk.spool.put(arrival("Mixed2345678", {CARL: WAITING, DORA: HELD, EMIL: DELIVERED}))
+    desk.spool.put(arrival("Done23456789", {CARL: DELIVERED}))
+    return desk
+
+
+# ---- acts ----
+
+
+async def test_what_waits_is_tried_at_once_and_the_runner_is_told(desk: Desk) -> None:
+    assert await desk.do(Act.RETRY, "Mixed2345678") == (["Mixed2345678"], {})
+    assert desk.states("Mixed2345678") == {CARL: replace(WAITING, due_at=NOW), DORA: HELD, EMIL: DELIVERED}
+    assert desk.told("Mixed2345678") == [(What.RETRIED, (str(CARL),), {"by": "root"})]
+    assert desk.woken == ["anna"]
+
+
+async def test_what_waits_is_held_and_says_who_held_it(desk: Desk) -> None:
+    assert await desk.do(Act.HOLD, "Mixed2345678") == (["Mixed2345678"], {})
+    held = desk.states("Mixed2345678")[CARL]
+    assert (held.fate, held.due_at, held.why, held.tries) == (Fate.HELD, None, "held by root", 3)
+    assert desk.told("Mixed2345678") == [(What.HELD, (str(CARL),), {"by": "root"})]
+    assert desk.woken == []
+
+
+async def test_what_is_held_is_released_with_its_faults_forgiven(desk: Desk) -> None:
+    desk.spool.faults["Mixed2345678"] = 3
+    assert await desk.do(Act.RELEASE, "Mixed2345678") == (["Mixed2345678"], {})
+    assert desk.states("Mixed2345678")[DORA] == replace(HELD, fate=Fate.WAITING, due_at=NOW, why="")
+    assert desk.states("Mixed2345678")[CARL] == WAITING
+    assert desk.spool.faults["Mixed2345678"] == 0
+    assert desk.woken == ["anna"]
+
+
+async def test_trying_at_once_does_not_forgive_faults(desk: Desk) -> None:
+    desk.spool.faults["Mixed2345678"] = 2
+    await desk.do(Act.RETRY, "Mixed2345678")
+    assert desk.spool.faults["Mixed2345678"] == 2
+
+
+async def test_what_is_cancelled_is_reported_in_the_same_breath(desk: Desk) -> None:
+    assert await desk.do(Act.CANCEL, "Mixed2345678") == (["Mixed2345678"], {})
+    states = desk.states("Mixed2345678")
+    assert (states[CARL].fate, states[DORA].fate) == (Fate.CANCELLED, Fate.CANCELLED)
+    assert states[EMIL] == DELIVERED
+    assert [what for what, _, _ in desk.told("Mixed2345678")] == [What.CANCELLED, What.REPORTED]
+    assert desk.spool.arrivals["Report234567"].submission.report_on == "Mixed2345678"
+    assert desk.woken == ["anna"]  # for the report
+
+
+async def test_without_a_report_it_is_written_down_that_nobody_was_told(desk: Desk) -> None:
+    assert await desk.do(Act.CANCEL, "Mixed2345678", report=False) == (["Mixed2345678"], {})
+    assert [what for what, _, _ in desk.told("Mixed2345678")] == [What.CANCELLED, What.UNREPORTED]
+    assert "Report234567" not in desk.spool.arrivals
+
+
+async def test_where_the_author_cannot_be_told_nothing_is_cancelled_behind_the_back(desk: Desk) -> None:
+    desk.answer = Told({CARL: replace(HELD, why="its author cannot be told")})
+    changed, left = await desk.do(Act.CANCEL, "Mixed2345678")
+    assert changed == []
+    assert left["Mixed2345678"] == "its author cannot be told; to cancel it all the same: --no-report"
+    assert desk.states("Mixed2345678")[CARL] == WAITING
+    assert desk.spool.leased == set()
+
+
+async def test_what_is_being_tried_is_left_alone(desk: Desk) -> None:
+    desk.spool.leased.add("Mixed2345678")
+    for act in Act:
+        assert await desk.do(act, "Mixed2345678") == ([], {"Mixed2345678": BEING_TRIED})
+    assert desk.states("Mixed2345678")[CARL] == WAITING
+
+
+@pytest.mark.parametrize(
+    ("act", "states", "why"),
+    [
+        (Act.RETRY, {CARL: HELD}, IS_HELD),
+        (Act.HOLD, {CARL: HELD}, HELD_ALREADY),
+        (Act.RELEASE, {CARL: WAITING}, NOT_HELD),
+        (Act.CANCEL, {CARL: DELIVERED}, ENDED),
+    ],
+)
+async def test_what_cannot_be_done_is_said_and_the_lease_ends(
+    act: Act, states: dict[ForwardPath, RecipientState], why: str
+) -> None:
+    desk = Desk()
+    desk.spool.put(arrival("Plain2345678", states))
+    desk.spool.faults["Plain2345678"] = 2
+    assert await desk.do(act, "Plain2345678") == ([], {"Plain2345678": why})
+    assert (desk.spool.leased, desk.spool.faults["Plain2345678"]) == (set(), 2)
+    assert desk.told("Plain2345678") == []
+
+
+async def test_many_at_once_are_each_answered_for(desk: Desk) -> None:
+    for number in range(120):
+        desk.spool.put(arrival(f"Many{number:08}", {CARL: WAITING}))
+    ids = [*(f"Many{number:08}" for number in range(120)), "Nothing23456", "Done23456789"]
+    changed, left = await desk.do(Act.HOLD, *ids)
+    assert changed == ids[:120]
+    assert left == {"Nothing23456": NOT_HERE, "Done23456789": ENDED}
+
+
+async def test_a_full_disk_is_said_and_leaves_no_lease(desk: Desk) -> None:
+    desk.spool.full = True
+    with pytest.raises(SpoolFull):
+        await desk.do(Act.HOLD, "Mixed2345678")
+    assert desk.spool.leased == set()
+    assert desk.states("Mixed2345678")[CARL] == WAITING
+
+
+async def test_a_fault_while_the_report_is_made_leaves_no_lease(desk: Desk) -> None:
+    desk.answer = ZeroDivisionError("a fault of ours")
+    with pytest.raises(ZeroDivisionError):
+        await desk.do(Act.CANCEL, "Mixed2345678")
+    assert desk.spool.leased == set()
+
+
+# ---- questions ----
+
+
+async def test_totals_are_plain_values(desk: Desk) -> None:
+    (entry,) = (await desk.operator.totals())["accounts"]
+    assert (entry["account"], entry["waiting"], entry["held"]) == ("anna", 1, 1)
+    assert datetime.fromisoformat(entry["oldest"]) == NOW - timedelta(hours=1)
+    assert json.loads(json.dumps(entry)) == entry
+
+
+async def test_a_message_is_shown_with_its_story_and_its_header(desk: Desk) -> None:
+    answer = json.loads(json.dumps(await desk.operator.show("Mixed2345678")))
+    record = read_record(answer["message"])
+    assert record.recipients == {CARL: WAITING, DORA: HELD, EMIL: DELIVERED}
+    assert [read_event(event).what for event in answer["message"]["events"]] == [What.ACCEPTED]
+    assert answer["header"].startswith("From: anna@firma.example\r\nSubject: ü")
+
+
+async def test_what_is_over_has_a_story_but_no_header(desk: Desk) -> None:
+    answer = await desk.operator.show("Done23456789")
+    assert answer["header"] is None
+    assert answer["message"]["recipients"][0]["fate"] == "delivered"
+
+
+async def test_a_message_that_is_not_there_is_none(desk: Desk) -> None:
+    assert await desk.operator.show("Nothing23456") == {"message": None}
+    # A Message-ID finds messages to choose from, but nothing is shown or done by it.
+    assert await desk.operator.show("<Mixed2345678@firma.example>") == {"message": None}
+
+
+async def test_pages_go_on_where_the_last_one_ended() -> None:
+    desk = Desk()
+    for number in range(7):
+        desk.spool.put(arrival(f"Page{number:08}", {CARL: WAITING}))
+    query, found, after = Query(unfinished=True), [], None
+    for _ in range(4):
+        page = await desk.operator.list_messages(query, limit=3, after=after)
+        found += [entry["id"] for entry in page["messages"]]
+        after = page["next"]
+        if after is None:
+            break
+    assert found == [f"Page{number:08}" for number in range(7)]
+    assert after is None
+
+
+async def test_an_answer_stays_within_the_line_whatever_servers_said() -> None:
+    desk = Desk()
+    chatty = replace(WAITING, reply=reply(450, None, *["x" * 2000] * 100))
+    paths = [parse_address(f"person{number}@kunde.example") for number in range(100)]
+    for number in range(20):
+        desk.spool.put(arrival(f"Long{number:08}", dict.fromkeys(paths, chatty)))
+    page = await desk.operator.track(Query(unfinished=True))
+    assert 0 < len(page["messages"]) < 20
+    assert page["next"] == page["messages"][-1]["id"]
+    assert len(json.dumps(page)) < 2_000_000
+
+
+# ---- requests ----
+
+
+async def test_requests_reach_the_same_functions(desk: Desk) -> None:
+    handlers = desk.operator.handlers()
+    assert set(handlers) == {"queue.totals", "queue.list", "queue.show", "queue.change", "track"}
+    assert (await handlers["queue.totals"]({}))["accounts"]
+    listed = await handlers["queue.list"]({"query": {"unfinished": True}, "limit": 10_000})
+    assert [entry["id"] for entry in listed["messages"]] == ["Mixed2345678"]
+    assert (await handlers["queue.show"]({"id": "Mixed2345678"}))["message"]["id"] == "Mixed2345678"
+    tracked = await handlers["track"]({"query": {"status": "delivered", "to": str(EMIL)}, "limit": PAGE})
+    assert [entry["id"] for entry in tracked["messages"]] == ["Mixed2345678"]
+    request = {"act": "cancel", "ids": ["Mixed2345678"], "by": "anna", "report": False}
+    assert (await handlers["queue.change"](request))["changed"] == ["Mixed2345678"]
+    assert desk.told("Mixed2345678")[0] == (What.CANCELLED, (str(CARL), str(DORA)), {"by": "anna"})
+
+
+@pytest.mark.parametrize(
+    ("do", "request_"),
+    [
+        ("queue.change", {"act": "burn", "ids": ["x"]}),
+        ("queue.change", {"act": "hold", "ids": ["x"] * (CHANGED_AT_ONCE + 1)}),
+        ("queue.list", {"query": {"status": "lost"}}),
+        ("track", {"query": {"since": "yesterday"}}),
+    ],
+)
+async def test_a_request_that_cannot_be_meant_is_refused_in_words(
+    desk: Desk, do: str, request_: dict[str, object]
+) -> None:
+    with pytest.raises(SenderproxyError):
+        await desk.operator.handlers()[do](request_)

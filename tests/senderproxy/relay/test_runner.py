@@ -1,0 +1,427 @@
+"""What waits: each account for itself, in order, at the right time, and never for nothing."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from senderproxy.delivery.courier import SmtpCourier
+from senderproxy.mail.address import ForwardPath
+from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.message import Message
+from senderproxy.mail.outcome import Outcome
+from senderproxy.relay.ports import Standing
+from senderproxy.retry import RetryPolicy
+from senderproxy.routing.account import Account
+from senderproxy.routing.provider import Provider, Security, Smarthost
+from senderproxy.routing.route import Route
+from senderproxy.tracking.record import Query
+from senderproxy.twin.phrases import UNKNOWN_USER, answer
+from senderproxy.twin.script import Fault, Say, Script, Slow, Stage
+from tests.senderproxy.relay.office import KUNDE, SETTINGS, RelayOffice, answering, relay_office
+
+BUSY = answer(450, "4.2.1 Mailbox busy")
+
+
+async def keep(office: RelayOffice, count: int, by: str = "anna@firma.example") -> list[str]:
+    """So many messages in the spool while the provider is away; their ids."""
+    await office.twin.go_down()
+    kept = [(await office.submit(at="devices", by=by, text=f"Brief {number}"))[0] for number in range(count)]
+    await office.until(lambda: office.runner.blocked, "the provider is known to be away")
+    return kept
+
+
+# ---- each account for itself ----
+
+
+async def test_a_wrong_password_with_a_full_queue_delays_nobody_else_and_costs_one_login(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        office.drawer.set_password("anna", "geheim-falsch")
+        for number in range(50):
+            await office.submit(at="devices", text=f"Brief {number}")
+        await office.submit(at="devices", by="bert@firma.example", text="von Bert")
+        await office.until(lambda: office.taken() == ["von Bert"], "Bert's letter")
+        await office.pass_time(hours=1)
+        assert office.twin.failed_logins("anna@firma.example") == 1
+        assert await office.waiting() == 50
+        why, seconds = office.runner.blocked["anna"]
+        assert why is not None
+        assert "senderproxy account set-password anna" in why.text
+        assert seconds is None
+
+
+async def test_a_mended_password_lets_everything_go_in_order(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, connections=1) as office:
+        office.drawer.set_password("anna", "geheim-falsch")
+        for number in range(20):
+            await office.submit(at="devices", text=f"Brief {number}")
+        await office.until(lambda: office.runner.blocked, "the password was refused")
+        office.drawer.set_password("anna", "geheim-relay")
+        office.runner.wake()  # what the service does when the vault has changed
+        await office.until_all_is_done()
+        assert office.taken() == [f"Brief {number}" for number in range(20)]
+
+
+async def test_ten_thousand_of_one_account_do_not_come_before_one_of_another(tmp_path: Path) -> None:
+    script = Script(Fault(Stage.DOT, Slow(0.05), login="anna@firma.example"))
+    async with relay_office(tmp_path, script=script) as office:
+        await keep(office, 200)
+        await office.twin.come_back()
+        await office.pass_time(seconds=120)
+        await office.submit(at="devices", by="bert@firma.example", text="von Bert")
+        await office.until(lambda: "von Bert" in office.taken(), "Bert's letter")
+        assert len(office.taken()) < 50
+
+
+async def test_a_letter_that_passes_through_wakes_what_waits_for_the_same_account(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        await keep(office, 3)
+        await office.twin.come_back()
+        _, told = await office.submit(text="geht wieder")
+        assert told.code == 250
+        await office.until_all_is_done()
+        assert sorted(office.taken()) == ["Brief 0", "Brief 1", "Brief 2", "geht wieder"]
+
+
+async def test_an_account_that_was_paused_is_tried_when_its_pause_is_over(tmp_path: Path) -> None:
+    script = Script(Fault(Stage.MAIL, Say(answer(450, "Mail send limit exceeded.")), times=1))
+    async with relay_office(tmp_path, script=script) as office:
+        await office.submit(at="devices")
+        await office.until(lambda: office.courier.status()[0].state == "paused", "the limit is noticed")
+        await office.submit(at="devices", text="noch einer")
+        assert office.runner.blocked
+        _, seconds = office.runner.blocked["anna"]
+        assert seconds is not None
+        assert 50 < seconds <= 60
+        assert office.taken() == []
+        await office.pass_time(seconds=130)
+        await office.until_all_is_done()
+        assert sorted(office.taken()) == ["Guten Tag", "noch einer"]
+
+
+async def test_our_own_hourly_limit_holds_the_rest_back_until_there_is_room(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, messages_per_hour=2) as office:
+        for number in range(5):
+            await office.submit(at="devices", text=f"Brief {number}")
+        await office.until(lambda: len(office.taken()) == 2 and office.runner.blocked, "two may go")
+        _, seconds = office.runner.blocked["anna"]
+        assert seconds is not None
+        assert seconds > 3500
+        await office.pass_time(hours=1.1)
+        await office.until(lambda: len(office.taken()) == 4, "two more")
+
+
+async def test_messages_of_one_account_go_in_the_order_of_their_submission(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, connections=1) as office:
+        await keep(office, 10)
+        await office.restart()
+        await office.twin.come_back()
+        await office.pass_time(seconds=120)
+        for number in range(10, 20):
+            await office.submit(at="devices", text=f"Brief {number}")
+        await office.until_all_is_done()
+        assert office.taken() == [f"Brief {number}" for number in range(20)]
+
+
+# ---- a restart, a stop ----
+
+
+async def test_what_waits_at_a_restart_goes_out_after_it_once(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        kept = await keep(office, 5)
+        await office.restart()
+        assert await office.waiting() == 5
+        await office.twin.come_back()
+        await office.pass_time(seconds=120)
+        await office.until_all_is_done()
+        assert sorted(office.taken()) == [f"Brief {number}" for number in range(5)]
+        assert await office.fates(kept[0]) == {KUNDE: "delivered"}
+
+
+async def test_a_stop_in_the_middle_of_a_transaction_writes_down_what_became_of_it(tmp_path: Path) -> None:
+    script = Script(Fault(Stage.DOT, Slow(0.3), times=1))
+    async with relay_office(tmp_path, script=script) as office:
+        message, _ = await office.submit(at="devices")
+        await office.until(lambda: office.twin.received, "the provider has it")
+        await office.restart()
+        assert await office.fates(message) == {KUNDE: "delivered"}
+        await office.pass_time(hours=1)
+        assert office.taken() == ["Guten Tag"]
+
+
+# ---- time ----
+
+
+async def test_the_waits_grow_and_each_recipient_has_his_own(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
+        message, _ = await office.submit(KUNDE, "busy@kunde.example", at="devices")
+
+        async def tries() -> int:
+            record = await office.record(message)
+            return next(state.tries for path, state in record.recipients.items() if path.local_part == "busy")
+
+        for tried, minutes in enumerate((1, 2, 4, 8, 16, 30, 30), 1):
+
+            async def is_tried(tried: int = tried) -> bool:
+                return await tries() == tried
+
+            await office.until(is_tried, f"try {tried}")
+            record = await office.record(message)
+            [due_at] = [state.due_at for state in record.recipients.values() if state.due_at]
+            left = (due_at - office.clock.now()).total_seconds()
+            assert minutes * 60 - 5 < left <= minutes * 60
+            await office.pass_time(seconds=minutes * 60 + 1)
+        assert office.taken(KUNDE) == ["Guten Tag"]
+
+
+async def test_after_two_days_it_goes_back_to_its_author(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
+        message, _ = await office.submit("busy@kunde.example", at="devices")
+        await office.pass_time(hours=47)
+        assert await office.fates(message) == {"busy@kunde.example": "waiting"}
+        await office.until_reported(1)
+        await office.pass_time(hours=1.1)
+        await office.until_reported(2)
+        assert b"Action: delayed" in office.reports()[0].content
+        assert b"Action: failed" in office.reports()[1].content
+        assert await office.fates(message) == {"busy@kunde.example": "expired"}
+        assert office.reports()[1].recipients == ("anna@firma.example",)
+
+
+async def test_a_blocked_account_gives_its_mail_back_after_two_days_too(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        office.attempts.rules = replace(office.rules, senders=replace(office.rules.senders, bounce_account="bert"))
+        office.drawer.set_password("anna", "geheim-falsch")
+        message, _ = await office.submit(at="devices")
+        await office.until(lambda: office.runner.blocked, "the password was refused")
+        office.clock.ahead += 49 * 3600
+
+        async def is_over() -> bool:
+            office.runner.look_around()
+            return await office.fates(message) == {KUNDE: "expired"}
+
+        await office.until(is_over, "it is given up")
+
+
+async def test_the_author_hears_of_a_delay_once(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
+        await office.submit("busy@kunde.example", at="devices")
+        await office.pass_time(hours=3.9)
+        assert office.reports() == []
+        for _ in range(3):
+            await office.pass_time(hours=1)
+            await office.until_reported(1)
+        [report] = office.reports()
+        assert b"Action: delayed" in report.content
+        assert b"Will-Retry-Until: " in report.content
+
+
+async def test_nobody_hears_of_a_delay_where_the_settings_say_so(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
+        office.runner.policy = RetryPolicy(report_delay=None)
+        await office.submit("busy@kunde.example", at="devices")
+        await office.pass_time(hours=10)
+        await office.submit(by="bert@firma.example", at="devices", text="danach")
+        await office.until(office.taken, "the letter after it")
+        assert office.reports() == []
+
+
+@pytest.mark.parametrize("days", [1, -1, 400])
+async def test_a_step_of_the_clock_moves_nobodys_turn_and_gives_nobody_up(tmp_path: Path, days: int) -> None:
+    async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
+        message, _ = await office.submit("busy@kunde.example", at="devices")
+
+        async def is_tried() -> bool:
+            record = await office.record(message)
+            return any(state.tries for state in record.recipients.values())
+
+        await office.until(is_tried, "the first try")
+        office.clock.ahead += 1200  # past the time in which nothing is given up
+        office.clock.stepped = timedelta(days=days)
+        office.runner.look_around()
+
+        async def turn_has_moved() -> bool:
+            [state] = (await office.record(message)).recipients.values()
+            assert state.fate.value == "waiting"
+            return state.due_at is not None and abs((state.due_at - office.clock.now()).total_seconds()) < 1200
+
+        await office.until(turn_has_moved, "its turn moved along")
+        office.twin.settings = SETTINGS
+        await office.pass_time(seconds=200)
+        await office.until_all_is_done()
+        assert office.taken() == ["Guten Tag"]
+
+
+async def test_a_clock_that_was_put_back_while_nothing_ran_does_not_keep_mail_for_years(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        office.clock.stepped = timedelta(days=3650)
+        await keep(office, 2)
+        await office.close()
+        office.clock.stepped = timedelta()
+        await office.twin.come_back()
+        await office.open()
+        await office.until_all_is_done()
+        assert len(office.taken()) == 2
+
+
+async def test_a_machine_that_boots_with_a_wrong_date_gives_nothing_up(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        kept = await keep(office, 1)
+        await office.close()
+        office.clock.stepped = timedelta(days=400)
+        await office.open()
+        office.runner.look_around()
+        await office.until(lambda: office.runner.blocked, "it was tried, in vain")
+        assert await office.fates(kept[0]) == {KUNDE: "waiting"}
+        assert office.reports() == []
+
+
+# ---- what changes while it waits ----
+
+
+async def test_an_account_that_was_removed_keeps_its_mail_waiting_until_it_is_back(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        kept = await keep(office, 1)
+        office.drawer.remove("anna")
+        await office.twin.come_back()
+        await office.pass_time(seconds=120)
+
+        async def says_why() -> bool:
+            [state] = (await office.record(kept[0])).recipients.values()
+            return state.reply is not None and "No account here may send as anna@firma.example" in str(state.reply)
+
+        await office.until(says_why, "the reason is written down")
+        office.drawer.add("anna", "anna@firma.example", "geheim-relay")
+        await office.pass_time(seconds=200)
+        await office.until_all_is_done()
+        assert len(office.taken()) == 1
+
+
+async def test_mail_of_an_account_whose_address_moved_leaves_through_the_new_one(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        kept = await keep(office, 2)
+        anna, carl = office.drawer.accounts["anna"], office.drawer.accounts["carl"]
+        office.drawer.remove("anna")
+        office.drawer.accounts["carl"] = replace(carl, carries=(*carl.carries, *anna.carries))
+        await office.twin.come_back()
+        await office.pass_time(seconds=120)
+        await office.until_all_is_done()
+        assert {received.login for received in office.twin.received} == {"carl@firma.example"}
+        assert (await office.record(kept[0])).account == "carl"
+
+
+# ---- faults of our own ----
+
+
+class Stumbling:
+    """relay.ports.Courier that has a fault with one message, as long as it has it."""
+
+    def __init__(self, courier: SmtpCourier) -> None:
+        self._courier = courier
+        self.stumbles = 0
+        self.is_mended = False
+
+    async def deliver(
+        self, route: Route, envelope: Envelope, message: Message, *, tag: str
+    ) -> Mapping[ForwardPath, Outcome]:
+        if b"Subject: Stein" in message.header.raw and not self.is_mended:
+            self.stumbles += 1
+            raise ZeroDivisionError("a fault of ours")
+        return await self._courier.deliver(route, envelope, message, tag=tag)
+
+    async def hand_in(
+        self, server: Smarthost, envelope: Envelope, message: Message, *, tag: str
+    ) -> Mapping[ForwardPath, Outcome]:
+        return await self._courier.hand_in(server, envelope, message, tag=tag)
+
+    def standing(self, account: Account, provider: Provider) -> Standing:
+        return self._courier.standing(account, provider)
+
+
+async def test_a_message_we_stumble_over_three_times_is_held_and_the_others_pass_it(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, courier=Stumbling, connections=1) as office:  # type: ignore[arg-type]
+        stone, _ = await office.submit(at="devices", text="Stein")
+        for number in range(3):
+            await office.submit(at="devices", text=f"Brief {number}")
+        await office.until(lambda: len(office.taken()) == 3, "the others")
+
+        async def is_held() -> bool:
+            await office.pass_time(seconds=300)
+            return await office.fates(stone) == {KUNDE: "held"}
+
+        await office.until(is_held, "it is held")
+        assert [what for what in await office.story(stone) if what in ("fault", "held")] == ["fault"] * 3 + ["held"]
+        [state] = (await office.record(stone)).recipients.values()
+        assert "ZeroDivisionError" in state.why
+        await office.pass_time(hours=100)
+        assert await office.fates(stone) == {KUNDE: "held"}  # never dropped, never given up
+
+
+# ---- the internal server ----
+
+
+async def test_reports_are_handed_to_the_internal_server_with_a_true_null_path(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER)) as office:
+        inside = await _internal_server(tmp_path)
+        try:
+            office.attempts.rules = replace(office.rules, reports_to=Smarthost("127.0.0.1", inside.port, Security.NONE))
+            await office.submit(KUNDE, "nobody@kunde.example")
+            await office.until_all_is_done()
+            [report] = inside.taken
+            assert str(report.envelope.reverse_path) == ""
+            assert [str(path) for path in report.envelope.recipients] == ["anna@firma.example"]
+            assert b"From: Mail Delivery System <anna@firma.example>" in report.header
+            assert office.reports() == []
+        finally:
+            await inside.stop()
+
+
+async def test_reports_wait_for_an_internal_server_that_is_away(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER)) as office:
+        office.attempts.rules = replace(office.rules, reports_to=Smarthost("127.0.0.1", 1, Security.NONE))
+        await office.submit(KUNDE, "nobody@kunde.example")
+        await office.until(lambda: "@internal" in office.runner.blocked, "nobody is there")
+        assert await office.waiting() == 1
+        office.attempts.rules = replace(office.rules, reports_to=None)  # it goes through the author's account then
+        await office.pass_time(seconds=120)
+        await office.until_all_is_done()
+        assert len(office.reports()) == 1
+
+
+class _Inside:
+    def __init__(self) -> None:
+        from senderproxy.clock import SystemClock
+        from senderproxy.config.model import ListenerSettings
+        from senderproxy.listener.server import Listener
+        from tests.fakes.recording_intake import RecordingIntake
+
+        self.intake = RecordingIntake()
+        self.listener = Listener(
+            ListenerSettings(address="127.0.0.1:0"), (), "exchange.firma.example", self.intake, SystemClock()
+        )
+
+    @property
+    def port(self) -> int:
+        return int(self.listener.address.rpartition(":")[2])
+
+    @property
+    def taken(self):
+        return self.intake.taken
+
+    async def stop(self) -> None:
+        await self.listener.stop(1)
+
+
+async def _internal_server(_folder: Path) -> _Inside:
+    inside = _Inside()
+    await inside.listener.start()
+    return inside
+
+
+async def test_what_is_listed_as_waiting_is_oldest_first(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        kept = await keep(office, 4)
+        listed = await office.spool.find(Query(unfinished=True), limit=10)
+        assert [record.id for record in listed] == kept
