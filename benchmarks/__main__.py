@@ -31,13 +31,14 @@ from benchmarks.run import measure
 
 RESULTS: Final = Path(__file__).with_name("results")
 QUICK_SCALE: Final = 0.4
+QUICK_RELAYS: Final = "straight,senderproxy*,postfix,postfix-best,exim,floor"
 
 
 def main() -> int:
     """Run what was asked for."""
     arguments = _arguments()
     cases = _chosen_cases(arguments)
-    relays, missing = _chosen_relays(arguments.relays)
+    relays, missing = _chosen_relays(arguments.relays or (QUICK_RELAYS if arguments.quick else "*"))
     if arguments.list:
         print("cases: ", ", ".join(case.name for case in CASES), "\nrelays:", ", ".join(kind.name for kind in RELAYS))
         return 0
@@ -49,7 +50,7 @@ def main() -> int:
     runs: list[results.Run] = []
     began = time.monotonic()
     for case in cases:
-        runs += measure(case, relays, arguments.rounds, _say)
+        runs += measure(case, relays, arguments.rounds or (2 if arguments.quick else 3), _say)
         stem = _keep(about, runs, cases, arguments.output, arguments.name)
     print(stem.with_suffix(".md").read_text(encoding="utf-8"))
     _say(f"{time.monotonic() - began:.0f} s; kept as {stem}.json, .md and .svg")
@@ -61,8 +62,10 @@ def _arguments() -> argparse.Namespace:
         prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--case", default="", help="names, with commas; * stands for anything")
-    parser.add_argument("--relays", default="*", help="names, with commas; * stands for anything")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--relays", help="names, with commas; * stands for anything; left out: all, or with --quick the main ones"
+    )
+    parser.add_argument("--rounds", type=int, help="left out: 3, or 2 with --quick")
     parser.add_argument("--scale", type=float, help="so many times the messages of each case")
     parser.add_argument("--quick", action="store_true", help="fewer cases, fewer messages")
     parser.add_argument("--list", action="store_true", help="name the cases and the relays")

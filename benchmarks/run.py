@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from benchmarks.case import Case, Flow, Kind
+from benchmarks.case import SMALL, Case, Kind
 from benchmarks.cell import Cell, MemoryWatch
 from benchmarks.process import Load, Smarthost
 from benchmarks.relays.port import Job, Relay
@@ -21,8 +21,10 @@ from benchmarks.results import Run
 
 PATIENCE: Final = 15.0
 IDLE_SECONDS: Final = 10.0
+MOST_SECONDS: Final = 8.0
 SETTLE_SECONDS: Final = 0.3
 END_OF_LOG: Final = 8
+END_OF_ERROR: Final = 2_000
 Say = Callable[[str], None]
 
 
@@ -86,23 +88,28 @@ def _start(kind: type[Relay], job: Job, things: contextlib.ExitStack, say: Say) 
     try:
         return Place(kind, job, things)
     except Exception as error:  # noqa: BLE001  (one relay that does not start must not end the others' bench)
-        say(f"{kind.name} does not start: {error}")
+        say(f"{kind.name} does not start: {str(error)[:END_OF_ERROR]}")
         return None
 
 
 def _through(case: Case, place: Place, smarthost: Smarthost) -> Run:
-    straight = place.name == STRAIGHT
-    if case.warm_up and not straight:
-        _send(
-            replace(case, flows=(Flow("warm", min(case.connections, 10), case.warm_up, senders=case.senders),)),
-            place,
-            smarthost,
-        )
-    run, _ = _send(case, place, smarthost)
-    return run
+    if not case.warm_up:
+        return _send(case, place, smarthost)
+    warm_up = replace(case.flows[0], name="warm", messages=case.warm_up, size=SMALL, recipients=1, beside=False)
+    warm_up = replace(warm_up, connections=min(warm_up.connections, warm_up.messages))
+    warm = _send(replace(case, flows=(warm_up,)), place, smarthost)
+    return _send(_bearable(case, warm.per_second), place, smarthost)
 
 
-def _send(case: Case, place: Place, smarthost: Smarthost) -> tuple[Run, dict[str, Any]]:
+def _bearable(case: Case, rate: float | None) -> Case:
+    """A slow relay is given fewer small messages: its rate is known after some seconds, too."""
+    messages = sum(flow.messages for flow in case.flows)
+    if rate is None or any(flow.size > SMALL for flow in case.flows):
+        return case
+    return case.scaled(min(1.0, rate * MOST_SECONDS / messages))
+
+
+def _send(case: Case, place: Place, smarthost: Smarthost) -> Run:
     """Send, wait until all has arrived, and count."""
     straight = place.name == STRAIGHT
     place.number += 1
@@ -133,7 +140,7 @@ def _send(case: Case, place: Place, smarthost: Smarthost) -> tuple[Run, dict[str
         if not straight:
             run.cpu_per_1000 = used / accepted * 1000
             run.memory_peak = watch.peak
-    return run, done
+    return run
 
 
 def _run(case: Case, place: Place, counts: dict[str, Any], expected: int) -> Run:
