@@ -175,7 +175,7 @@ class RelayIntake:
     ) -> tuple[Reply, str]:
         account = decision.route.account.id
         events = story.changed(decision.plan.changes, submission.received_at)
-        events += story.attempted(outcomes, account, self._clock.now(), seconds)
+        events += story.attempted(outcomes, len(outcomes), account, self._clock.now(), seconds)
         answer = verdict.answer(outcomes, submission.id, handling.on_deferral)
         if answer is None:
             return await self._take_over(submission, decision, outcomes, events)

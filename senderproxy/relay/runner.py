@@ -371,7 +371,7 @@ class Runner:
         told = self._reporter.tell(
             Case(submission, account, answer_to, decision.remote if decision else None), judgement
         )
-        events = [*story.attempted(outcomes, account, now, seconds), *told.events]
+        events = [*story.attempted(outcomes, len(submission.envelope.recipients), account, now, seconds), *told.events]
         self._report(claim, account, outcomes, seconds)
         return Verdict(told.states, events, told.reports, account if account != claim.account else None)
 
