@@ -5,6 +5,7 @@ by nobody else and is gone when it is closed or the process ends, however it end
 Leaves to others: what a full disk is called (listener.relay_smtp).
 """
 
+import errno
 import os
 import shutil
 import tempfile
@@ -15,26 +16,40 @@ from typing import BinaryIO, Final
 from senderproxy.rewriting.long_lines import LineMeter
 
 BLOCK: Final = 64 * 1024
+# What file systems and kernels say that know no files without a name, open(2).
+_NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
 
 
 class SpillDirectory:
-    """A directory of our own (mode 0700) for files without a name."""
+    """A directory of our own (mode 0700) for files without a name; or `folder`, which is somebody else's."""
 
-    def __init__(self, parent: Path | None = None) -> None:
+    def __init__(self, parent: Path | None = None, *, folder: Path | None = None) -> None:
         self._parent = parent
-        self._path: Path | None = None
+        self._path = folder
+        self._is_ours = folder is None
 
     def open(self) -> BinaryIO:
         """A fresh, unnamed, empty file. Made anew where something tidied the directory away. Raises OSError."""
-        if self._path is None or not self._path.is_dir():
+        if self._is_ours and (self._path is None or not self._path.is_dir()):
             self._path = Path(tempfile.mkdtemp(prefix="senderproxy-", dir=self._parent))
-        return tempfile.TemporaryFile(buffering=0, dir=self._path)
+        assert self._path is not None
+        return _unnamed(self._path)
 
     def remove(self) -> None:
         """Take the directory away."""
-        if self._path is not None:
+        if self._is_ours and self._path is not None:
             shutil.rmtree(self._path, ignore_errors=True)
             self._path = None
+
+
+def _unnamed(folder: Path) -> BinaryIO:
+    """Unlike tempfile's, such a file may be given a name later (it is opened without O_EXCL, open(2))."""
+    try:
+        return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
+    except OSError as error:
+        if error.errno not in _NO_TMPFILE:
+            raise
+    return tempfile.TemporaryFile(buffering=0, dir=folder)
 
 
 class SpooledBody:
@@ -59,6 +74,10 @@ class SpooledBody:
     def has_long_lines(self) -> bool:
         """A line of more than 998 octets in it."""
         return self._lines.found
+
+    def unnamed_file(self) -> int | None:
+        """The file in which the body lies, where it does."""
+        return None if self._file is None else self._file.fileno()
 
     def append(self, piece: bytes) -> None:
         """Add what came next. Raises OSError where the disk does not take it."""

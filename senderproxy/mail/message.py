@@ -7,7 +7,7 @@ Leaves to others: where a large body is kept (listener.body).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from senderproxy.mail.header import HeaderSection
 
@@ -40,6 +40,15 @@ class Body(Protocol):
 
     def close(self) -> None:
         """One less; the last one's close gives the octets up."""
+        ...
+
+
+@runtime_checkable
+class UnnamedFile(Protocol):
+    """A Body that may lie in a file without a name; who keeps the message can give it one instead of copying it."""
+
+    def unnamed_file(self) -> int | None:
+        """The file, open, with these octets and no others; None where they are in memory."""
         ...
 
 

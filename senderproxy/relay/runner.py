@@ -456,6 +456,8 @@ class Runner:
 
     async def _tell_of_what_waits(self) -> None:
         """Delays are reported once; what a blocked account has kept for too long goes back to its author."""
+        if stepping := self.watch_clock():
+            await asyncio.wait((stepping,))
         now = self._clock.now()
         try:
             if self.policy.report_delay is not None:

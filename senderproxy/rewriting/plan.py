@@ -8,7 +8,7 @@ Leaves to others: whose account it is (routing.route), the edits themselves (rew
 (delivery).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -75,12 +75,13 @@ def plan_rewrite(
     context = RepairContext(terms.now, terms.message_id, author, terms.policy.remove_bcc)
     for _ in range(_ROUNDS):
         repairs = find_repairs(fitted.header, context)
+        if not repairs:
+            break
         fitted = fitted.revised([repair.edit for repair in repairs], [repair.change for repair in repairs])
     if terms.has_long_lines:
         reason = f"no line may be longer than {LINE_LIMIT} octets (RFC 5321 section 4.5.3.1.6)"
         changes = (*changes, Change("body", "", "long lines folded", reason))
-    leaves = replace(envelope, reverse_path=path)
-    return RewritePlan(leaves, fitted.rounds, (*changes, *fitted.changes), terms.has_long_lines)
+    return RewritePlan(envelope.with_path(path), fitted.rounds, (*changes, *fitted.changes), terms.has_long_lines)
 
 
 def takes(route: Route, rule: SenderRule, address: Address) -> bool:

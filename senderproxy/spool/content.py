@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
-from senderproxy.mail.message import Body
+from senderproxy.mail.message import Body, UnnamedFile
 from senderproxy.spool.place import Place, disk_fault, give_like, sub_folder
 from senderproxy.spool.rows import Unreadable
 
@@ -22,6 +22,8 @@ BLOCK: Final = 64 * 1024
 _WRITE_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE: Final = 0o600
+# Another file system, none that can, no /proc, a file that was opened so that it can never have a name.
+_NOT_HERE: Final = frozenset({errno.EXDEV, errno.ENOENT, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOTDIR})
 # Too short (None), not there, or not to be had from the disk. Too many open files is no fault of the message's.
 _LOST: Final = frozenset({None, errno.ENOENT, errno.EIO, errno.ELOOP, errno.EUCLEAN, errno.EBADMSG})
 
@@ -117,28 +119,48 @@ class Content:
         Raises SpoolError, and then there is no such file; InterruptedError where it was given up.
         """
         try:
-            file = os.open(name, _WRITE_NEW, _PRIVATE, dir_fd=self.folder)
-        except OSError as error:
-            raise disk_fault("A message cannot be written to the spool", error) from error
-        try:
-            try:
-                os.fchmod(file, _PRIVATE)  # whatever the umask left
-                give_like(self.folder, file)
-                for block in body.blocks():
-                    if given_up():
-                        raise InterruptedError
-                    checksum = crc32(block, checksum)
-                    _write(file, block)
-                os.fsync(file)
-            finally:
-                os.close(file)
+            if self._name(name, body):
+                checksum = _summed(body, checksum, given_up)
+            else:
+                checksum = self._copy(name, body, checksum, given_up)
             os.fsync(self.folder)
-        except InterruptedError:
-            self.remove([name])
-            raise
-        except OSError as error:
-            self.remove([name])
+        except FileExistsError as error:  # somebody else's: hands off
             raise disk_fault("A message cannot be written to the spool", error) from error
+        except BaseException as fault:
+            self.remove([name])
+            if isinstance(fault, OSError) and not isinstance(fault, InterruptedError):
+                raise disk_fault("A message cannot be written to the spool", fault) from fault
+            raise
+        return checksum
+
+    def _name(self, name: str, body: Body) -> bool:
+        """Give the file in which the body lies already a name; False where it cannot have one here."""
+        file = body.unnamed_file() if isinstance(body, UnnamedFile) else None
+        if file is None or os.fstat(file).st_size != body.size:
+            return False
+        try:
+            os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=self.folder, follow_symlinks=True)
+        except OSError as error:
+            if error.errno in _NOT_HERE:
+                return False
+            raise
+        give_like(self.folder, file)
+        os.fsync(file)
+        return True
+
+    def _copy(self, name: str, body: Body, checksum: int, given_up: Callable[[], bool]) -> int:
+        file = os.open(name, _WRITE_NEW, _PRIVATE, dir_fd=self.folder)
+        try:
+            os.fchmod(file, _PRIVATE)  # whatever the umask left
+            give_like(self.folder, file)
+            for block in body.blocks():
+                if given_up():
+                    raise InterruptedError
+                checksum = crc32(block, checksum)
+                _write(file, block)
+            os.fsync(file)
+        finally:
+            os.close(file)
         return checksum
 
     def verify(self, body: FileBody, checksum: int, expected: int) -> None:
@@ -174,6 +196,14 @@ def _written(entry: "os.DirEntry[str]") -> float:
         return entry.stat(follow_symlinks=False).st_mtime
     except FileNotFoundError:  # its message was settled a moment ago
         return float("inf")
+
+
+def _summed(body: Body, checksum: int, given_up: Callable[[], bool]) -> int:
+    for block in body.blocks():
+        if given_up():
+            raise InterruptedError
+        checksum = crc32(block, checksum)
+    return checksum
 
 
 def _write(file: int, block: bytes) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
+from senderproxy.relay.ports import SpoolError
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Task: TypeAlias = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
@@ -23,9 +25,15 @@ class Hands:
         self._count = count
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._stopped = False
 
     def do(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
-        """Have it done; a cancelled future is done all the same, and its result is for nobody."""
+        """Have it done; a cancelled future is done all the same, and its result is for nobody.
+
+        Raises SpoolError where they have been stopped.
+        """
+        if self._stopped:
+            raise SpoolError("The spool is closed.")
         if len(self._threads) < self._count:
             thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._threads.append(thread)
@@ -36,9 +44,15 @@ class Hands:
         return cast("asyncio.Future[_T]", future)
 
     def stop(self) -> None:
-        """No more is asked for; what was is still done."""
+        """No more is taken; what was asked for is still done."""
+        self._stopped = True
         for _ in self._threads:
             self._tasks.put(None)
+
+    def join(self) -> None:
+        """Wait for that; not on the event loop's thread."""
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:

@@ -15,6 +15,7 @@ from senderproxy.spool import rows
 from senderproxy.spool.database import primary_code
 from senderproxy.spool.rows import Row, Rows, Summary
 from senderproxy.tracking.event import Event
+from senderproxy.tracking.record import Fate
 
 # ---- the statements; a test asks the database how it would carry out each of them ----
 
@@ -25,7 +26,7 @@ _MESSAGE: Final = (
 _SUMMARY: Final = "waiting, held, due_at, undelayed, finished_at"
 _STATE: Final = "fate, due_at, tries, reply, why, delay_reported"
 # What is none of these and does not wait is held, also where a damaged disk made it unreadable.
-_FINAL: Final = "('delivered', 'failed', 'expired', 'cancelled', 'discarded')"
+_FINAL: Final = f"({', '.join(repr(fate.value) for fate in Fate if fate.is_final)})"
 
 ADD_MESSAGE: Final = (
     f"INSERT INTO message ({_MESSAGE}, author_key, reverse_key, faults, {_SUMMARY}) VALUES ({', '.join('?' * 22)})"
@@ -329,6 +330,6 @@ def nobodys(connection: sqlite3.Connection, files: Iterable[str]) -> list[str]:
 def give_back_pages(connection: sqlite3.Connection, keep: int, limit: int) -> bool:
     """Shrink the file by some of its free pages; True where more are left than it keeps."""
     free: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
-    if free > keep:
-        connection.execute(f"PRAGMA incremental_vacuum({min(free - keep, limit)})").fetchall()
+    for _ in range(min(free - keep, limit)):
+        connection.execute("PRAGMA incremental_vacuum(1)")  # sqlite3 takes one step of a statement without columns
     return free - keep > limit

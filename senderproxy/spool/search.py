@@ -53,44 +53,97 @@ _LAST: Final = 2**62
 
 @dataclass(slots=True)
 class Question:
-    """One query as SQL: conditions on the message, on one and the same recipient, and who leads."""
+    """One query as SQL: conditions on the message, and conditions on one and the same recipient.
+
+    `lead` is what is looked up first and narrows most; the rest is asked of what it finds. The database is not left to
+    choose: it does not know that a range of numbers without an end is everything.
+    """
 
     of_message: list[str] = field(default_factory=list)
     of_recipient: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
-    message_leads: bool = False
+    lead: str = ""
 
     def text(self, oldest_first: bool) -> str:
         """The numbers that fit, in their order, from the one after `:after` on."""
         beyond, order = (">", "ASC") if oldest_first else ("<", "DESC")
-        if self.of_recipient and not self.message_leads:
-            conditions = [f"recipient.message {beyond} :after", *self.of_recipient, *self.of_message]
+        if self.lead.startswith("recipient"):
+            conditions = [*self.of_recipient, f"{self._number('recipient.message')} {beyond} :after", *self.of_message]
             return (
-                "SELECT recipient.message FROM recipient CROSS JOIN message ON message.number = recipient.message"
+                f"SELECT recipient.message FROM recipient INDEXED BY {self.lead}"
+                " CROSS JOIN message ON message.number = recipient.message"
                 f" WHERE {' AND '.join(conditions)} GROUP BY recipient.message ORDER BY recipient.message {order}"
                 " LIMIT :limit"
             )
-        conditions = [f"message.number {beyond} :after", *self.of_message]
+        conditions = [f"{self._number('message.number')} {beyond} :after", *self.of_message]
         if self.of_recipient:
             fits = " AND ".join(["recipient.message = message.number", *self.of_recipient])
             conditions.append(f"EXISTS (SELECT 1 FROM recipient WHERE {fits})")
-        return f"SELECT number FROM message WHERE {' AND '.join(conditions)} ORDER BY number {order} LIMIT :limit"
+        hint = f" INDEXED BY {self.lead}" if self.lead in _IN_ORDER or self.lead == "message_by_time" else ""
+        return (
+            f"SELECT message.number FROM message{hint} WHERE {' AND '.join(conditions)}"
+            f" ORDER BY message.number {order} LIMIT :limit"
+        )
+
+    def _number(self, column: str) -> str:
+        """With a plus, the column is only compared, and nothing is looked up by it."""
+        return column if not self.lead or self.lead in _IN_ORDER else f"+{column}"
+
+
+# Within one value of what they are looked up by, these have the messages in the order of their numbers.
+_IN_ORDER: Final = frozenset({"message_by_account", "message_open", "recipient_by_upstream_id", "recipient_by_fate"})
 
 
 def question(query: Query) -> Question | None:
     """The query as SQL; None where nothing can fit, because what should be an address is none."""
     asked = Question()
     try:
-        _ask_who(query, asked)
+        _ask_of_the_recipient(query, asked)
+        _ask_of_the_message(query, asked)
     except AddressError:
         return None
+    leads = (
+        ("numbers", query.id),
+        ("recipient_by_upstream_id", query.upstream_id),
+        ("recipient_by_address", query.recipient),
+        ("numbers", query.sender),
+        ("recipient_by_fate", None if query.fate is None or query.fate.is_final else query.fate),
+        ("message_open", query.unfinished or None),
+        ("recipient_by_fate", query.fate),
+        ("message_by_account", query.account),
+        ("message_by_time", query.since or query.until),
+    )
+    asked.lead = next((lead for lead, given in leads if given is not None), "")
+    return asked
+
+
+def _ask_of_the_recipient(query: Query, asked: Question) -> None:
+    if query.upstream_id is not None:
+        asked.of_recipient.append("recipient.upstream_id = :upstream_id")
+        asked.values["upstream_id"] = query.upstream_id
+    if query.recipient is not None:
+        asked.values["recipient"], asked.values["recipient_end"] = rows.range_of(query.recipient)
+        asked.of_recipient.append("recipient.key >= :recipient AND recipient.key < :recipient_end")
+    if query.fate is not None:
+        asked.of_recipient.append("recipient.fate = :fate")
+        asked.values["fate"] = query.fate.value
+
+
+def _ask_of_the_message(query: Query, asked: Question) -> None:
     if query.id is not None:
         asked.of_message.append(
             "message.number IN (SELECT number FROM message INDEXED BY message_by_id WHERE id = :id UNION ALL"
             " SELECT number FROM message INDEXED BY message_by_message_id WHERE message_id IN (:id, '<' || :id || '>'))"
         )
         asked.values["id"] = query.id
-        asked.message_leads = True
+    if query.sender is not None:
+        asked.values["sender"], asked.values["sender_end"] = rows.range_of(query.sender)
+        asked.of_message.append(
+            "message.number IN (SELECT number FROM message INDEXED BY message_by_author"
+            " WHERE author_key >= :sender AND author_key < :sender_end UNION ALL"
+            " SELECT number FROM message INDEXED BY message_by_reverse_path"
+            " WHERE reverse_key >= :sender AND reverse_key < :sender_end)"
+        )
     if query.account is not None:
         asked.of_message.append("message.account = :account")
         asked.values["account"] = query.account
@@ -100,33 +153,6 @@ def question(query: Query) -> Question | None:
         if moment is not None:
             asked.of_message.append(f"message.received_at {sign} :{name}")
             asked.values[name] = rows.to_ms(moment)
-    return asked
-
-
-def _ask_who(query: Query, asked: Question) -> None:
-    if query.sender is not None:
-        asked.values["sender"], asked.values["sender_end"] = rows.range_of(query.sender)
-        asked.of_message.append(
-            "message.number IN (SELECT number FROM message INDEXED BY message_by_author"
-            " WHERE author_key >= :sender AND author_key < :sender_end UNION ALL"
-            " SELECT number FROM message INDEXED BY message_by_reverse_path"
-            " WHERE reverse_key >= :sender AND reverse_key < :sender_end)"
-        )
-        asked.message_leads = query.recipient is None and query.upstream_id is None
-    if query.recipient is not None:
-        first, end = rows.range_of(query.recipient)
-        asked.values["recipient"], asked.values["recipient_end"] = first, end
-        exact = not query.recipient.lstrip("*").startswith("@")
-        asked.of_recipient.append(
-            "recipient.key = :recipient" if exact else "recipient.key >= :recipient AND recipient.key < :recipient_end"
-        )
-    if query.upstream_id is not None:
-        asked.of_recipient.append("recipient.upstream_id = :upstream_id")
-        asked.values["upstream_id"] = query.upstream_id
-    if query.fate is not None:
-        alone = query.recipient is None and query.upstream_id is None
-        asked.of_recipient.append("recipient.fate = :fate" if alone else "+recipient.fate = :fate")
-        asked.values["fate"] = query.fate.value
 
 
 def find(
@@ -143,8 +169,7 @@ def find(
             return []
         start = row[0]
     values = {**asked.values, "after": start, "limit": limit}
-    used = {name: value for name, value in values.items() if f":{name}" in asked.text(query.unfinished)}
-    numbers = connection.execute(asked.text(query.unfinished), used).fetchall()
+    numbers = connection.execute(asked.text(query.unfinished), values).fetchall()
     return [record for (number,) in numbers if (record := _record(connection, leases, number)) is not None]
 
 

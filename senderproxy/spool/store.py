@@ -28,7 +28,7 @@ from senderproxy.mail.message import Body, Message
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.ports import Arrival, Claim, SpoolError, Totals, Verdict
 from senderproxy.spool import ledger, rows, search
-from senderproxy.spool.content import Content, FileBody, LostBody, RowBody
+from senderproxy.spool.content import FOLDER, Content, FileBody, LostBody, RowBody
 from senderproxy.spool.database import (
     CHECK_LIMIT,
     NAME,
@@ -64,7 +64,7 @@ _T = TypeVar("_T")
 class Tuning:
     """What was found by measuring (docs/decisions/0071), and what tests make small."""
 
-    in_row: int = 256 * 1024  # octets of a body that is kept in a row; larger ones are files
+    in_row: int = 128 * 1024  # octets of a body that is kept in a row; larger ones are files
     log_pages: int = 2000  # after so many pages the write-ahead log is copied into the database
     log_limit: int = 32_000  # with so many, commits wait for that
 
@@ -136,11 +136,18 @@ class SqliteSpool:
         with translated(f"The spool's database {path} cannot be read", path):
             spool._number = ledger.last_number(connection)
             spool._reader = connect(path, read_only=True)
+            # People look when something is wrong: they see what is there, even where it is no text any more.
+            spool._reader.text_factory = lambda octets: octets.decode("utf-8", "replace")
             spool._copier = connect(path)
         spool._copying.start()
         if path.stat().st_size > CHECK_LIMIT:
             threading.Thread(target=spool._look_through, name="spool-check", daemon=True).start()
         return spool
+
+    @property
+    def spill_folder(self) -> Path:
+        """Where a body that waits in an unnamed file needs not be copied to be kept."""
+        return self._place.path / FOLDER
 
     async def close(self) -> None:
         """Finish what was asked for, and let another process in."""
@@ -151,12 +158,14 @@ class SqliteSpool:
             self._story_timer.cancel()
             self._write_stories()
         await self._writer.stop()
-        await self._reading.do(self._close_connections)
-        self._reading.stop()
         self._filing.stop()
+        closing = self._reading.do(self._close_everything)
+        self._reading.stop()
+        await closing
 
-    def _close_connections(self) -> None:
-        """The last one that is closed copies the log into the database and takes it away."""
+    def _close_everything(self) -> None:
+        """The last connection that is closed copies the log into the database and takes it away."""
+        self._filing.join()
         self._copy_wanted.release()
         self._copying.join()
         for connection in (self._reader, self._copier, self._writer.connection):
@@ -186,7 +195,12 @@ class SqliteSpool:
             self._lose_stories(1)
             return
         self._number += 1
-        self._stories.append(Stock(rows.rows_of(arrival, self._number, self._clock.now()), None))  # never waits
+        try:
+            story = rows.rows_of(arrival, self._number, self._clock.now())
+        except Exception as fault:  # noqa: BLE001  the message is where it belongs; its story must not get in the way
+            self._lose_stories(1, fault)
+            return
+        self._stories.append(Stock(story, None))
         if self._story_timer is None:
             self._story_timer = asyncio.get_running_loop().call_later(_STORY_DELAY, self._write_stories)
 
@@ -334,7 +348,7 @@ class SqliteSpool:
 
         job = Job(run=lambda c: ledger.settle(c, lease, change), done=done)
         if await asyncio.shield(self._submit(job, kept)) and lease.file is not None:
-            self._filing.do(self._content.remove, [lease.file])
+            self._remove([lease.file])
 
     async def due(self) -> Mapping[str, datetime]:
         """When the next recipient of each account that has waiting ones is due; leased ones left out."""
@@ -477,6 +491,10 @@ class SqliteSpool:
         files = [one.file for one in kept if one.file is not None]
         if files:
             self._on_the_way.difference_update(files)
+            self._remove(files)
+
+    def _remove(self, files: list[str]) -> None:
+        with suppress(SpoolError):  # closed: they are the next sweep's
             self._filing.do(self._content.remove, files)
 
     # ---- stories ----

@@ -18,7 +18,7 @@ _SHAPES: Final = tuple(
         rf"\bqueued(?: mail)? (?:as|for delivery as) {_ID}",  # Postfix and many others
         rf"\b(?:queue|message|mail|request)?[ -]?id ?[=:] ?{_ID}",  # Exim, and so IONOS and GMX: `OK id=1MxDp3-...`
         rf"^{_ID} Message accepted for delivery",  # Sendmail
-        rf"{_ID} \[InternalId=",  # Exchange Online
+        rf"{_ID}> \[InternalId=",  # Exchange Online
         rf"^OK +\d{{9,}} {_ID} - gsmtp",  # Google
         rf"\b(?:ok|accepted|received)\b.{{0,40}} id {_ID}",
         r"^ok:? <?([A-Za-z0-9._@+=/-]*\d[A-Za-z0-9._@+=/-]{7,})>?$",  # Amazon: `Ok 0102018c...`

@@ -133,10 +133,7 @@ class Writer:
 
     def submit(self, job: Job) -> "asyncio.Future[Any]":
         """Its result, or a SpoolError, or what its function raised."""
-        if self._thread is None:
-            self._loop = asyncio.get_running_loop()
-            self._thread = threading.Thread(target=self._work, name="spool-writer", daemon=True)
-            self._thread.start()
+        self._start()
         assert self._loop is not None
         job.future = self._loop.create_future()
         if self._stopped is not None:
@@ -146,8 +143,15 @@ class Writer:
         return job.future
 
     def slip_in(self, job: Job) -> None:
-        """A job of our own, from any thread; nobody hears of its result."""
+        """A job of our own, once we run from any thread; nobody hears of its result."""
+        self._start()
         self._jobs.put(job)
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._loop = asyncio.get_running_loop()
+            self._thread = threading.Thread(target=self._work, name="spool-writer", daemon=True)
+            self._thread.start()
 
     async def stop(self) -> None:
         """Finish what was asked for and end."""

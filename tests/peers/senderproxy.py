@@ -57,9 +57,17 @@ class Senderproxy:
 
     name = "senderproxy"
 
-    def __init__(self, accounts: Iterable[VaultAccount], provider_section: str, *, more_settings: str = "") -> None:
+    def __init__(
+        self,
+        accounts: Iterable[VaultAccount],
+        provider_section: str,
+        *,
+        listener_settings: str = "",
+        more_settings: str = "",
+    ) -> None:
         self._accounts = tuple(accounts)
         self._provider_section = provider_section
+        self._listener_settings = listener_settings
         self._more_settings = more_settings
         self._secrets = {account.password for account in self._accounts}
         self._things = contextlib.ExitStack()
@@ -250,6 +258,7 @@ unlock = "key-file:{self._key}"
 
 [[listeners]]
 address = "{LOOPBACK}:{self.port}"
+{self._listener_settings}
 
 [service]
 control_socket = "{self.folder}/control"
@@ -274,10 +283,10 @@ control_socket = "{self.folder}/control"
         file.unlink()
 
     def _look_for_secrets(self, text: str) -> None:
-        for account in self._accounts:
-            for secret in self._secrets:
-                for told in _forms(account.login, secret):
-                    assert told not in text, f"a password of {account.id} was told"
+        told = {
+            form for account in self._accounts for secret in self._secrets for form in _forms(account.login, secret)
+        }
+        assert not any(form in text for form in told), "a password was told"
 
 
 def _forms(login: str, secret: str) -> Sequence[str]:

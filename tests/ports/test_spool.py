@@ -1,0 +1,469 @@
+"""The contract of relay.ports.Spool, kept by the real spool and by the one in memory alike."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from senderproxy.mail.address import Address, AddressPattern, parse_address
+from senderproxy.mail.outcome import Delivered
+from senderproxy.mail.reply import reply
+from senderproxy.mail.submission import Client
+from senderproxy.relay.ports import Claim, Spool, SpoolError, Totals, Verdict
+from senderproxy.spool.store import SqliteSpool, Tuning
+from senderproxy.tracking.event import Event, What
+from senderproxy.tracking.record import Fate, Query, RecipientState
+from tests.fakes.arrivals import DELIVERED, arrival
+from tests.fakes.memory_spool import MemorySpool
+from tests.fakes.still_clock import START, StillClock
+
+CARL, DORA, EMIL = (parse_address(f"{name}@elsewhere.example") for name in ("carl", "dora", "emil"))
+TAKEN = Delivered(reply(250, "2.0.0", "Requested mail action okay, completed: id=1MxDp3-1a2B3c-00Xyz"))
+BUSY = reply(451, "4.7.1", "Greylisted, please try again")
+HOUR = timedelta(hours=1)
+
+Open: TypeAlias = Callable[[], AbstractAsyncContextManager[Spool]]
+
+
+@pytest.fixture
+def clock() -> StillClock:
+    return StillClock()
+
+
+@pytest.fixture(params=["memory", "sqlite", "sqlite with files"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) -> Open:
+    @asynccontextmanager
+    async def memory() -> AsyncIterator[Spool]:
+        yield MemorySpool(clock)
+
+    @asynccontextmanager
+    async def sqlite() -> AsyncIterator[Spool]:
+        tuning = Tuning(in_row=0) if "files" in request.param else Tuning()
+        spool = SqliteSpool.open(tmp_path / "spool", clock, min_free=0, history=timedelta(days=30), tuning=tuning)
+        yield spool
+        await spool.close()
+
+    return memory if request.param == "memory" else sqlite
+
+
+async def claimed(spool: Spool, account: str = "anna", at: timedelta = timedelta()) -> Claim:
+    claim = await spool.claim(account, START + at)
+    assert claim is not None
+    return claim
+
+
+async def states(spool: Spool, ident: str) -> dict[Address, RecipientState]:
+    (record,) = await spool.find(Query(id=ident), limit=2)
+    return dict(record.recipients)
+
+
+async def ids(spool: Spool, query: Query, limit: int = 100, after: str | None = None) -> list[str]:
+    return [record.id for record in await spool.find(query, limit=limit, after=after)]
+
+
+async def test_a_message_comes_out_as_it_went_in(opened: Open) -> None:
+    client = Client(
+        "2001:db8::7",
+        "[2001:db8::7]",
+        "ESMTPSA",
+        user="anna",
+        senders=(AddressPattern(None, "firma.example"), AddressPattern("bert", "xn--bro-hoa.example")),
+        forced_sender=parse_address('"scan ner"@firma.example'),
+        lenient=True,
+    )
+    body = b"..Zeile\r\n" + "Grüße\r\n".encode() + b"x" * 1200 + b"\r\n"
+    given = arrival(
+        "a1",
+        "carl@elsewhere.example",
+        '"dora d"@elsewhere.example',
+        reverse_path="bert@firma.example",
+        body=body,
+        client=client,
+        eight_bit=True,
+        long_lines=True,
+        report_on="a0",
+        carrier="bert",
+    )
+    async with opened() as spool:
+        assert list(await spool.accept(given)) == []
+        claim = await claimed(spool)
+        octets = b"".join(claim.submission.message.body.blocks())
+    sent, kept = given.submission, claim.submission
+    assert (kept.id, kept.listener, kept.client, kept.envelope) == (sent.id, sent.listener, client, sent.envelope)
+    assert (kept.received_at, kept.report_on, kept.carrier) == (START, "a0", "bert")
+    assert kept.message.header == sent.message.header
+    assert octets == body
+    assert (kept.message.body.size, kept.message.body.is_ascii, kept.message.body.has_long_lines) == (
+        len(body),
+        False,
+        True,
+    )
+    assert (claim.account, claim.author, claim.faults) == ("anna", "anna@firma.example", 0)
+    assert list(claim.due) == list(sent.envelope.recipients)
+    assert all(state == RecipientState(Fate.WAITING, START) for state in claim.due.values())
+
+
+@pytest.mark.parametrize("path", [None, "carl@elsewhere.example"])
+async def test_an_empty_body_and_a_null_reverse_path_are_kept(opened: Open, path: str | None) -> None:
+    async with opened() as spool:
+        await spool.accept(arrival("a1", reverse_path=path, body=b"", header=b""))
+        claim = await claimed(spool)
+        assert (await spool.find(Query(), limit=1))[0].message_id == ""
+        assert str(claim.submission.envelope.reverse_path) == (path or "")
+        assert b"".join(claim.submission.message.wire()) == b""
+
+
+async def test_messages_of_an_account_are_claimed_in_the_order_of_their_submission(opened: Open) -> None:
+    async with opened() as spool:
+        for number in range(5):
+            await spool.accept(arrival(f"a{number}"))
+        await spool.accept(arrival("b0", account="bert"))
+        order = [(await claimed(spool)).submission.id for _ in range(5)]
+        assert order == ["a0", "a1", "a2", "a3", "a4"]
+        assert await spool.claim("anna", START) is None
+        assert (await claimed(spool, "bert")).submission.id == "b0"
+
+
+async def test_what_is_due_for_longest_comes_first_and_what_is_not_due_does_not_come(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(arrival("late", state=RecipientState(Fate.WAITING, START + HOUR)))
+        await spool.accept(arrival("now", at=START))
+        await spool.accept(arrival("first", at=START - HOUR))
+        assert (await claimed(spool)).submission.id == "first"
+        assert (await claimed(spool)).submission.id == "now"
+        assert await spool.claim("anna", START + HOUR - timedelta(milliseconds=1)) is None
+        assert (await claimed(spool, at=HOUR)).submission.id == "late"
+
+
+async def test_a_claim_has_the_due_recipients_alone(opened: Open) -> None:
+    waits = {
+        "carl@elsewhere.example": RecipientState(Fate.WAITING, START, tries=1, reply=BUSY),
+        "dora@elsewhere.example": RecipientState(Fate.WAITING, START + HOUR),
+        "emil@elsewhere.example": DELIVERED,
+    }
+    async with opened() as spool:
+        await spool.accept(arrival("a1", *waits, states=waits))
+        claim = await claimed(spool)
+        assert claim.due == {CARL: waits["carl@elsewhere.example"]}
+        assert claim.submission.envelope.recipients == (CARL, DORA, EMIL)
+
+
+async def test_a_leased_message_is_nobody_elses(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(arrival("a1"))
+        claim = await claimed(spool)
+        assert await spool.claim("anna", START + HOUR) is None
+        assert await spool.claim_one("a1") is None
+        assert await spool.claim_expired("anna", START + HOUR) is None
+        assert await spool.claim_undelayed(START + HOUR) is None
+        assert await spool.due() == {}
+        assert (await spool.find(Query(), limit=1))[0].leased
+        await spool.settle(claim, Verdict({}))
+        assert await spool.due() == {"anna": START}
+        assert not (await spool.find(Query(), limit=1))[0].leased
+        assert (await claimed(spool)).submission.id == "a1"
+
+
+async def test_a_message_accepted_as_leased_is_due_to_whoever_brought_it_alone(opened: Open) -> None:
+    async with opened() as spool:
+        one, two = await spool.accept(arrival("a1"), arrival("a2", body=b"zwei\r\n"), leased=True)
+        assert await spool.claim("anna", START) is None
+        assert (one.submission.id, two.submission.id) == ("a1", "a2")
+        assert b"".join(two.submission.message.body.blocks()) == b"zwei\r\n"
+        assert one.due == {CARL: RecipientState(Fate.WAITING)} or one.due == {CARL: RecipientState(Fate.WAITING, START)}
+        await spool.settle(one, Verdict({CARL: RecipientState(Fate.DELIVERED, reply=TAKEN.reply, tries=1)}))
+        await spool.settle(two, Verdict({}))
+        assert (await claimed(spool)).submission.id == "a2"
+
+
+async def test_a_verdict_changes_the_recipients_it_names_and_tells_why(opened: Open) -> None:
+    later = RecipientState(Fate.WAITING, START + HOUR, tries=1, reply=BUSY)
+    taken = RecipientState(Fate.DELIVERED, tries=1, reply=TAKEN.reply)
+    events = (
+        Event(START, What.ATTEMPTED, (str(CARL),), {"outcome": "delivered", "reply": str(TAKEN.reply)}),
+        Event(START, What.ATTEMPTED, (str(DORA),), {"outcome": "deferred", "reply": "451 Gr\udce4"}),
+    )
+    async with opened() as spool:
+        await spool.accept(arrival("a1", str(CARL), str(DORA), str(EMIL)))
+        await spool.settle(await claimed(spool), Verdict({CARL: taken, DORA: later}, events, faults=2))
+        assert await states(spool, "a1") == {CARL: taken, DORA: later, EMIL: RecipientState(Fate.WAITING, START)}
+        assert list(await spool.events("a1")) == [Event(START, What.ACCEPTED, (), {"client": "192.0.2.7"}), *events]
+        claim = await claimed(spool)
+        assert (list(claim.due), claim.faults) == ([EMIL], 2)
+        assert await spool.events("nobody") == []
+
+
+async def test_a_verdict_of_nothing_leaves_everything_as_it_was(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(arrival("a1"))
+        await spool.settle(await claimed(spool), Verdict({}, faults=2))
+        await spool.settle(await claimed(spool), Verdict({}))
+        assert (await claimed(spool)).faults == 2
+
+
+async def test_when_all_is_final_the_content_goes_and_the_story_stays(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(arrival("a1"))
+        header = await spool.header("a1")
+        assert header is not None
+        assert header.values("Subject") == [b" Angebot"]
+        await spool.settle(await claimed(spool), Verdict({CARL: DELIVERED}))
+        assert await spool.header("a1") is None
+        assert await spool.claim_one("a1") is None
+        assert await states(spool, "a1") == {CARL: DELIVERED}
+        assert await spool.due() == {}
+        assert await spool.totals() == []
+
+
+async def test_reports_are_there_in_the_moment_in_which_their_message_is_settled(opened: Open) -> None:
+    failed = RecipientState(Fate.FAILED, tries=1, reply=reply(550, "5.1.1", "no such user"))
+    report = arrival("r1", "anna@firma.example", reverse_path=None, report_on="a1", body=b"Nicht zustellbar\r\n")
+    async with opened() as spool:
+        await spool.accept(arrival("a1"))
+        await spool.settle(await claimed(spool), Verdict({CARL: failed}, reports=(report,)))
+        claim = await claimed(spool)
+        assert (claim.submission.id, claim.submission.report_on) == ("r1", "a1")
+        assert b"".join(claim.submission.message.body.blocks()) == b"Nicht zustellbar\r\n"
+
+
+async def test_a_report_that_cannot_be_kept_leaves_its_message_as_it_was(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(arrival("a1"), arrival("a2"))
+        claim = await claimed(spool)
+        with pytest.raises(SpoolError):
+            await spool.settle(claim, Verdict({CARL: DELIVERED}, reports=(arrival("a2"),)))
+        assert await states(spool, "a1") == {CARL: RecipientState(Fate.WAITING, START)}
+        assert len(await spool.events("a1")) == 1
+        await spool.settle(claim, Verdict({CARL: DELIVERED}))
+        assert await states(spool, "a1") == {CARL: DELIVERED}
+
+
+async def test_an_id_is_accepted_once_and_of_several_arrivals_all_or_none(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(arrival("a1"))
+        with pytest.raises(SpoolError):
+            await spool.accept(arrival("a2"), arrival("a1"))
+        assert await ids(spool, Query()) == ["a1"]
+        await spool.accept(arrival("a2"), arrival("a3"))
+        assert await ids(spool, Query()) == ["a3", "a2", "a1"]
+
+
+async def test_who_settles_what_is_not_leased_is_told(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(arrival("a1"))
+        claim = await claimed(spool)
+        await spool.settle(claim, Verdict({}))
+        with pytest.raises(ValueError, match="a1 is not leased"):
+            await spool.settle(claim, Verdict({}))
+
+
+async def test_a_held_message_is_not_due_and_a_person_can_have_it(opened: Open) -> None:
+    held = RecipientState(Fate.HELD, tries=3, why="three faults")
+    async with opened() as spool:
+        await spool.accept(arrival("a1"))
+        await spool.settle(await claimed(spool), Verdict({CARL: held}))
+        assert await spool.claim("anna", START + 100 * HOUR) is None
+        assert await spool.claim_expired("anna", START + HOUR) is None
+        assert await spool.claim_undelayed(START + HOUR) is None
+        assert await spool.due() == {}
+        claim = await spool.claim_one("a1")
+        assert claim is not None
+        assert claim.due == {CARL: held}
+        await spool.settle(claim, Verdict({CARL: RecipientState(Fate.WAITING, START)}))
+        assert (await claimed(spool)).submission.id == "a1"
+
+
+async def test_a_message_that_waits_for_another_account_is_that_ones_turn(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(arrival("a1", str(CARL), str(DORA)))
+        await spool.settle(await claimed(spool), Verdict({CARL: DELIVERED}, account="bert"))
+        assert await spool.claim("anna", START) is None
+        assert await spool.due() == {"bert": START}
+        claim = await claimed(spool, "bert")
+        assert (claim.account, list(claim.due)) == ("bert", [DORA])
+
+
+async def test_due_names_each_account_that_has_waiting_mail(opened: Open) -> None:
+    async with opened() as spool:
+        for account in ("anna", "bert", "zoe", "Ärzte"):
+            for hours in (2, 1, 3):
+                due = RecipientState(Fate.WAITING, START + hours * HOUR)
+                await spool.accept(arrival(f"{account}{hours}", account=account, state=due))
+        await spool.accept(arrival("done", account="carl", state=DELIVERED))
+        assert await spool.due() == dict.fromkeys(("anna", "bert", "zoe", "Ärzte"), START + HOUR)
+        claim = await claimed(spool, at=HOUR)
+        assert (await spool.due())["anna"] == START + 2 * HOUR
+        await spool.settle(claim, Verdict({}))
+        assert (await spool.due())["anna"] == START + HOUR
+
+
+async def test_expired_mail_is_claimed_whether_due_or_not_the_oldest_first(opened: Open) -> None:
+    later = RecipientState(Fate.WAITING, START + HOUR)
+    async with opened() as spool:
+        await spool.accept(arrival("young", at=START, state=later))
+        await spool.accept(arrival("old", at=START - HOUR, state=later), arrival("older", at=START - 2 * HOUR))
+        await spool.accept(arrival("berts", account="bert", at=START - 5 * HOUR))
+        found = [await spool.claim_expired("anna", START) for _ in range(3)]
+        assert [claim and claim.submission.id for claim in found] == ["older", "old", None]
+
+
+async def test_delays_are_reported_for_those_who_were_not_told(opened: Open) -> None:
+    told = RecipientState(Fate.WAITING, START + HOUR, tries=4, delay_reported=True)
+    wait = RecipientState(Fate.WAITING, START + HOUR, tries=4)
+    async with opened() as spool:
+        await spool.accept(arrival("a1", str(CARL), str(DORA), states={str(CARL): told, str(DORA): wait}))
+        await spool.accept(arrival("young", at=START + HOUR), arrival("told", state=told))
+        claim = await spool.claim_undelayed(START + HOUR)
+        assert claim is not None
+        assert (claim.submission.id, dict(claim.due)) == ("a1", {DORA: wait})
+        await spool.settle(claim, Verdict({DORA: told}))
+        assert await spool.claim_undelayed(START + HOUR) is None
+
+
+async def test_a_shifted_clock_leaves_what_waits_as_far_from_now_as_it_was(opened: Open) -> None:
+    mixed = {
+        str(CARL): RecipientState(Fate.WAITING, START + HOUR),
+        str(DORA): RecipientState(Fate.HELD, why="look"),
+        str(EMIL): DELIVERED,
+    }
+    day = timedelta(days=1)
+    async with opened() as spool:
+        await spool.accept(arrival("a1", *mixed, states=mixed), arrival("done", state=DELIVERED))
+        await spool.shift(day)
+        assert await spool.due() == {"anna": START + HOUR + day}
+        assert await states(spool, "a1") == {
+            CARL: RecipientState(Fate.WAITING, START + HOUR + day),
+            DORA: mixed[str(DORA)],
+            EMIL: DELIVERED,
+        }
+        assert await spool.claim_expired("anna", START + HOUR) is None
+        records = {record.id: record.received_at for record in await spool.find(Query(), limit=9)}
+        assert records == {"a1": START + day, "done": START}
+        await spool.shift(-2 * day)
+        assert await spool.due() == {"anna": START + HOUR - day}
+
+
+async def test_find_answers_by_each_thing_one_may_know_of_a_message(opened: Open) -> None:
+    taken = RecipientState(Fate.DELIVERED, tries=1, reply=TAKEN.reply)
+    async with opened() as spool:
+        await spool.accept(arrival("m1", "carl@elsewhere.example", author="anna@firma.example"))
+        await spool.accept(
+            arrival(
+                "m2", "Dora@b.example", author="bert@firma.example", reverse_path="news@firma.example", account="bert"
+            ),
+            arrival("m3", "carl@elsewhere.example", "emil@c.example", reverse_path=None, at=START + HOUR, state=taken),
+            arrival("m4", "carl@xelsewhere.example", author="zoe@other.example", reverse_path="ANNA@firma.example"),
+        )
+        cases = {
+            Query(): ["m4", "m3", "m2", "m1"],
+            Query(id="m2"): ["m2"],
+            Query(id="<m3@firma.example>"): ["m3"],
+            Query(id="m3@firma.example"): ["m3"],
+            Query(id="m9"): [],
+            Query(account="bert"): ["m2"],
+            Query(account="nobody"): [],
+            Query(sender="Anna@firma.example"): ["m4", "m3", "m1"],
+            Query(sender="news@firma.example"): ["m2"],
+            Query(sender="@firma.example"): ["m4", "m3", "m2", "m1"],
+            Query(sender="@other.example"): ["m4"],
+            Query(sender="@irma.example"): [],
+            Query(sender="no address"): [],
+            Query(recipient="carl@elsewhere.example"): ["m3", "m1"],
+            Query(recipient="dora@B.example"): ["m2"],
+            Query(recipient="@elsewhere.example"): ["m3", "m1"],
+            Query(recipient="*@c.example"): ["m3"],
+            Query(upstream_id="1MxDp3-1a2B3c-00Xyz"): ["m3"],
+            Query(upstream_id="1MxDp3"): [],
+            Query(fate=Fate.DELIVERED): ["m3"],
+            Query(fate=Fate.WAITING): ["m4", "m2", "m1"],
+            Query(fate=Fate.FAILED): [],
+            Query(unfinished=True): ["m1", "m2", "m4"],
+            Query(since=START + timedelta(seconds=1)): ["m3"],
+            Query(until=START + HOUR): ["m4", "m2", "m1"],
+            Query(since=START, until=START): [],
+            Query(sender="@firma.example", recipient="carl@elsewhere.example"): ["m3", "m1"],
+            Query(sender="@firma.example", fate=Fate.WAITING): ["m4", "m2", "m1"],
+            Query(recipient="carl@elsewhere.example", fate=Fate.DELIVERED): ["m3"],
+            Query(recipient="emil@c.example", upstream_id="1MxDp3-1a2B3c-00Xyz", id="m3"): ["m3"],
+            Query(id="m3", fate=Fate.WAITING): [],
+            Query(account="anna", unfinished=True): ["m1", "m4"],
+            Query(account="anna", since=START, until=START + HOUR, sender="anna@firma.example"): ["m4", "m1"],
+        }
+        for query, expected in cases.items():
+            assert await ids(spool, query) == expected, query
+
+
+async def test_find_goes_on_after_the_last_one_that_was_shown(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(*(arrival(f"m{number}") for number in range(7)))
+        for unfinished, expected in ((False, "m6 m5 m4 m3 m2 m1 m0"), (True, "m0 m1 m2 m3 m4 m5 m6")):
+            for query in (Query(unfinished=unfinished), Query(unfinished=unfinished, recipient=str(CARL))):
+                found: list[str] = []
+                while page := await ids(spool, query, 3, found[-1] if found else None):
+                    assert len(page) <= 3
+                    found += page
+                assert " ".join(found) == expected
+        assert await ids(spool, Query(), after="nobody") == []
+
+
+async def test_a_fate_and_a_recipient_mean_one_and_the_same_recipient(opened: Open) -> None:
+    mixed = {str(CARL): DELIVERED, str(DORA): RecipientState(Fate.FAILED)}
+    async with opened() as spool:
+        await spool.accept(arrival("m1", *mixed, states=mixed))
+        assert await ids(spool, Query(recipient=str(CARL), fate=Fate.FAILED)) == []
+        assert await ids(spool, Query(recipient=str(DORA), fate=Fate.FAILED)) == ["m1"]
+        assert await ids(spool, Query(sender="anna@firma.example", fate=Fate.FAILED)) == ["m1"]
+
+
+async def test_a_record_says_what_a_list_shows(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(arrival("m1", reverse_path=None, report_on="m0", header=b"message-id:\r\n <x@y>\r\n\r\n"))
+        (record,) = await spool.find(Query(), limit=1)
+    assert (record.id, record.received_at, record.client, record.listener) == ("m1", START, "192.0.2.7", "scanner")
+    assert (record.reverse_path, record.author, record.account) == ("", "anna@firma.example", "anna")
+    assert (record.message_id, record.report_on, record.leased) == ("<x@y>", "m0", False)
+    assert record.size == len(b"message-id:\r\n <x@y>\r\n\r\n") + len(arrival("x").submission.message.body.octets)
+    assert record.recipients == {CARL: RecipientState(Fate.WAITING, START)}
+
+
+async def test_totals_count_messages_by_account_age_and_reason(opened: Open, clock: StillClock) -> None:
+    clock.pass_by(timedelta(minutes=100))
+    size = arrival("m1").submission.message.size
+    async with opened() as spool:
+        await spool.accept(arrival("m1"), arrival("m2", at=START + timedelta(minutes=95)))
+        await spool.accept(arrival("m3", state=RecipientState(Fate.HELD, why="three faults"), at=START - 20 * HOUR))
+        for number in range(3):
+            busy = RecipientState(Fate.WAITING, START + HOUR, reply=BUSY)
+            await spool.accept(arrival(f"b{number}", "a@b.example", "c@d.example", account="bert", state=busy))
+        await spool.accept(arrival("done", state=DELIVERED))
+        assert await spool.totals() == [
+            Totals(
+                "anna", 2, 1, 3 * size, START - 20 * HOUR, (1, 0, 0, 0, 0, 1, 0, 0, 1), {"three faults": 1}
+            ),
+            Totals(
+                "bert", 3, 0, 3 * size, START, (0, 0, 0, 0, 0, 3, 0, 0, 0), {"Greylisted, please try again": 6}
+            ),
+        ]  # fmt: skip
+
+
+async def test_a_story_without_content_can_be_found_and_told(opened: Open, clock: StillClock) -> None:
+    taken = RecipientState(Fate.DELIVERED, tries=1, reply=TAKEN.reply)
+    async with opened() as spool:
+        await spool.accept(arrival("m1", state=taken))
+        assert await spool.header("m1") is None
+        assert await ids(spool, Query(upstream_id="1MxDp3-1a2B3c-00Xyz")) == ["m1"]
+        assert len(await spool.events("m1")) == 1
+
+
+async def test_many_who_come_at_once_are_all_kept_and_each_is_claimed_once(opened: Open) -> None:
+    async with opened() as spool:
+        await asyncio.gather(*(spool.accept(arrival(f"m{number}")) for number in range(60)))
+        claims = await asyncio.gather(*(spool.claim("anna", START) for _ in range(70)))
+        found = [claim.submission.id for claim in claims if claim is not None]
+        assert sorted(found) == sorted(f"m{number}" for number in range(60))
+        await asyncio.gather(*(spool.settle(claim, Verdict({CARL: DELIVERED})) for claim in claims if claim))
+        assert len(await ids(spool, Query(fate=Fate.DELIVERED))) == 60

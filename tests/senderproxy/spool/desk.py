@@ -1,0 +1,52 @@
+"""A spool in a folder of its own, opened and closed by a test as a process would."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from datetime import timedelta
+from pathlib import Path
+
+from senderproxy.clock import Clock
+from senderproxy.relay.ports import Claim
+from senderproxy.spool.store import SqliteSpool, Tuning
+from senderproxy.tracking.record import MessageRecord, Query
+from tests.fakes.still_clock import START, StillClock
+
+HISTORY = timedelta(days=30)
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path, clock: Clock | None = None, *, min_free: int = 0, tuning: Tuning | None = None
+) -> AsyncIterator[SqliteSpool]:
+    spool = SqliteSpool.open(folder, clock or StillClock(), min_free=min_free, history=HISTORY, tuning=tuning)
+    try:
+        yield spool
+    finally:
+        await spool.close()
+
+
+async def claimed(spool: SqliteSpool, account: str = "anna", at: timedelta = timedelta()) -> Claim:
+    claim = await spool.claim(account, START + at)
+    assert claim is not None
+    return claim
+
+
+async def records(spool: SqliteSpool, query: Query | None = None) -> list[MessageRecord]:
+    return list(await spool.find(query or Query(), limit=10_000))
+
+
+async def ids(spool: SqliteSpool) -> list[str]:
+    return [record.id for record in await records(spool)]
+
+
+def sql(folder: Path, statement: str, *values: object) -> list[tuple[object, ...]]:
+    """Look into, or spoil, the database of a closed spool."""
+    with closing(sqlite3.connect(folder / "spool.db")) as connection:
+        found = connection.execute(statement, values).fetchall()
+        connection.commit()
+        return found
+
+
+def files(folder: Path) -> set[str]:
+    return {entry.name for entry in (folder / "content").iterdir()}

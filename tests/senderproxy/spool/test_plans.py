@@ -1,0 +1,123 @@
+"""How the database would carry out each statement: through an index, never by looking through the whole queue."""
+
+import itertools
+import re
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+
+from senderproxy.spool import ledger, search
+from senderproxy.spool.database import scripts
+from senderproxy.tracking.record import Fate, Query
+from tests.fakes.still_clock import START
+
+# What has to go through all that waits (through its index, and through nothing else) says so here.
+THROUGH_ALL_THAT_WAITS = {"SHIFT_RECIPIENTS", "SHIFT_MESSAGES", "WAITING", "REASONS"}
+# One step to the end of the table: SELECT max(number).
+ONE_STEP = {"LAST_NUMBER"}
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[sqlite3.Connection]:
+    made = sqlite3.connect(":memory:")
+    for script in scripts():
+        made.executescript(script)
+    yield made
+    made.close()
+
+
+def statements() -> dict[str, str]:
+    """Every statement of the two modules that have any."""
+    found: dict[str, str] = {}
+    for module in (ledger, search):
+        for name, value in vars(module).items():
+            texts = value if isinstance(value, tuple) else (value,)
+            for number, text in enumerate(texts):
+                if isinstance(text, str) and re.match(r"(SELECT|INSERT|UPDATE|DELETE) ", text):
+                    found[f"{name}{number or ''}" if len(texts) == 1 else f"{name}-{number}"] = text
+    return found
+
+
+def plan(connection: sqlite3.Connection, text: str) -> list[str]:
+    names = set(re.findall(r":([a-z_]+)", text))
+    values = dict.fromkeys(names, "") if names else [""] * max(text.count("?"), 30)
+    if not names:
+        numbered = [int(number) for number in re.findall(r"\?(\d+)", text)]
+        values = [""] * (max(numbered) if numbered else text.count("?"))
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", values)]
+
+
+def test_all_statements_are_looked_at() -> None:
+    assert len(statements()) > 30
+    assert set(statements()) >= THROUGH_ALL_THAT_WAITS | ONE_STEP
+
+
+@pytest.mark.parametrize("name", sorted(statements()))
+def test_a_statement_goes_through_an_index(connection: sqlite3.Connection, name: str) -> None:
+    steps = plan(connection, statements()[name])
+    scans = [step for step in steps if step.startswith("SCAN") and step != "SCAN CONSTANT ROW"]
+    if name in THROUGH_ALL_THAT_WAITS:
+        assert scans == [step for step in scans if "INDEX message_open" in step], steps
+    elif name in ONE_STEP:
+        assert steps == ["SEARCH message"]
+    else:
+        assert not scans, steps
+    assert not [step for step in steps if "TEMP B-TREE" in step], steps
+
+
+def queries() -> list[Query]:
+    """Every combination of criteria."""
+    choices: dict[str, tuple[object, ...]] = {
+        "id": (None, "w7Kq2mZ4ab9x"),
+        "account": (None, "anna"),
+        "sender": (None, "anna@firma.example", "@firma.example"),
+        "recipient": (None, "carl@elsewhere.example", "@elsewhere.example"),
+        "upstream_id": (None, "1MxDp3"),
+        "fate": (None, Fate.FAILED),
+        "unfinished": (False, True),
+        "since": (None, START),
+        "until": (None, START),
+    }
+    return [Query(**dict(zip(choices, values, strict=True))) for values in itertools.product(*choices.values())]  # type: ignore[arg-type]
+
+
+def test_whatever_is_searched_for_no_table_is_looked_through(connection: sqlite3.Connection) -> None:
+    asked = 0
+    for query in queries():
+        question = search.question(query)
+        assert question is not None
+        steps = plan(connection, question.text(query.unfinished))
+        assert not [step for step in steps if step.startswith("SCAN")], (query, steps)
+        # A range of numbers alone is everything. It is right where nothing else is asked, for then the limit ends it.
+        everything = re.compile(r"SEARCH (message USING INTEGER PRIMARY KEY|recipient USING PRIMARY KEY).*[<>]")
+        assert query == Query() or not [step for step in steps if everything.match(step)], (query, steps)
+        asked += 1
+    assert asked == 2 * 2 * 3 * 3 * 2 * 2 * 2 * 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (Query(id="x"), "message_by_id"),
+        (Query(id="x"), "message_by_message_id"),
+        (Query(account="anna"), "message_by_account"),
+        (Query(sender="anna@firma.example"), "message_by_author"),
+        (Query(sender="@firma.example"), "message_by_reverse_path"),
+        (Query(recipient="carl@elsewhere.example"), "recipient_by_address"),
+        (Query(recipient="@elsewhere.example"), "recipient_by_address"),
+        (Query(recipient="carl@elsewhere.example", fate=Fate.FAILED), "recipient_by_address"),
+        (Query(upstream_id="1MxDp3", fate=Fate.DELIVERED), "recipient_by_upstream_id"),
+        (Query(fate=Fate.FAILED), "recipient_by_fate"),
+        (Query(unfinished=True), "message_open"),
+        (Query(sender="anna@firma.example", fate=Fate.DELIVERED), "message_by_author"),
+        (Query(since=START, until=START), "message_by_time"),
+    ],
+    ids=str,
+)
+def test_what_is_searched_for_is_found_through_its_own_index(
+    connection: sqlite3.Connection, query: Query, index: str
+) -> None:
+    question = search.question(query)
+    assert question is not None
+    assert any(index in step for step in plan(connection, question.text(query.unfinished)))

@@ -1,0 +1,535 @@
+"""What the real spool does beyond the contract (tests/ports/test_spool.py): files, restarts, history, a slow disk."""
+
+import asyncio
+import os
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from senderproxy.listener.body import SpillDirectory, SpooledBody
+from senderproxy.mail.address import parse_address
+from senderproxy.mail.message import Message
+from senderproxy.mail.reply import reply
+from senderproxy.relay.ports import Arrival, SpoolError, SpoolFull, Verdict
+from senderproxy.spool import store
+from senderproxy.spool.store import SqliteSpool, Tuning
+from senderproxy.tracking.event import Event, What
+from senderproxy.tracking.record import Fate, Query, RecipientState
+from tests.fakes.arrivals import DELIVERED, arrival
+from tests.fakes.still_clock import START, StillClock
+from tests.senderproxy.spool.desk import HISTORY, claimed, files, ids, opened, records, sql
+
+CARL = parse_address("carl@elsewhere.example")
+LARGE = b"0123456789abcdef" * 64 * 1024 + b"\r\n"  # a file of its own
+DONE = Verdict({CARL: DELIVERED})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+# ---- restarts ----
+
+
+async def test_what_was_accepted_and_settled_is_there_after_a_restart(folder: Path) -> None:
+    async with opened(folder) as spool:
+        await spool.accept(arrival("a1"), arrival("a2", body=LARGE), arrival("a3"))
+        await spool.settle(await claimed(spool), DONE)
+        await claimed(spool)  # leased, and never settled
+    async with opened(folder) as spool:
+        assert [(r.id, *(s.fate for s in r.recipients.values())) for r in await records(spool)] == [
+            ("a3", Fate.WAITING),
+            ("a2", Fate.WAITING),
+            ("a1", Fate.DELIVERED),
+        ]
+        claim = await claimed(spool)
+        assert claim.submission.id == "a2"
+        assert b"".join(claim.submission.message.body.blocks()) == LARGE
+        await spool.accept(arrival("a4"))
+        assert await ids(spool) == ["a4", "a3", "a2", "a1"]
+
+
+async def test_two_processes_never_have_the_same_spool(folder: Path) -> None:
+    async with opened(folder):
+        with pytest.raises(SpoolError, match=rf"in use by .*\(process {os.getpid()}\)"):
+            SqliteSpool.open(folder, StillClock(), min_free=0, history=HISTORY)
+    async with opened(folder):
+        pass
+
+
+async def test_a_closed_spool_says_so(folder: Path) -> None:
+    async with opened(folder) as spool:
+        await spool.accept(arrival("a1"))
+        claim = await claimed(spool)
+    for question in (
+        spool.accept(arrival("a2")), spool.accept(arrival("a3", body=LARGE)), spool.claim("anna", START),
+        spool.settle(claim, DONE), spool.find(Query(), limit=1), spool.totals(), spool.due(),
+    ):  # fmt: skip
+        with pytest.raises(SpoolError, match="closed"):
+            await question
+    await spool.close()
+    assert not (folder / "spool.db-wal").exists()
+
+
+# ---- content ----
+
+
+async def test_a_small_body_lies_in_the_database_and_a_large_one_in_a_file(folder: Path) -> None:
+    limit = Tuning().in_row
+    async with opened(folder) as spool:
+        await spool.accept(arrival("small", body=b"x" * limit))
+        assert files(folder) == set()
+        await spool.accept(arrival("large", body=b"x" * (limit + 1)))
+        (name,) = files(folder)
+        assert (folder / "content" / name).read_bytes() == b"x" * (limit + 1)
+        assert (folder / "content" / name).stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_file_goes_when_its_message_is_finished_and_not_before(folder: Path) -> None:
+    dora = parse_address("dora@elsewhere.example")
+    async with opened(folder) as spool:
+        await spool.accept(arrival("a1", str(CARL), str(dora), body=LARGE))
+        await spool.settle(await claimed(spool), DONE)
+        assert len(files(folder)) == 1
+        claim = await claimed(spool)
+        assert b"".join(claim.submission.message.body.blocks()) == LARGE
+        await spool.settle(claim, Verdict({dora: DELIVERED}))
+    assert files(folder) == set()
+    assert sql(folder, "SELECT count(*) FROM content") == [(0,)]
+
+
+async def test_a_body_that_lies_on_the_disk_already_is_given_a_name_and_not_copied(folder: Path) -> None:
+    async with opened(folder) as spool:
+        body = SpooledBody(1024, SpillDirectory(folder=spool.spill_folder).open)
+        for start in range(0, len(LARGE), 7000):
+            body.append(LARGE[start : start + 7000])
+        file = body.unnamed_file()
+        assert file is not None
+        assert files(folder) == set()
+        inode = os.fstat(file).st_ino
+        given = arrival("a1")
+        header = given.submission.message.header
+        await spool.accept(_with_message(given, Message(header, body)))
+        (name,) = files(folder)
+        assert (folder / "content" / name).stat().st_ino == inode
+        body.close()
+        claim = await claimed(spool)
+        assert b"".join(claim.submission.message.body.blocks()) == LARGE
+
+
+async def test_a_body_on_another_file_system_is_copied(folder: Path) -> None:
+    shm = Path("/dev/shm")
+    assert shm.stat().st_dev != folder.parent.stat().st_dev
+    with tempfile.TemporaryDirectory(dir=shm) as elsewhere:
+        async with opened(folder) as spool:
+            body = SpooledBody(1024, SpillDirectory(folder=Path(elsewhere)).open)
+            body.append(LARGE)
+            assert body.on_disk
+            await spool.accept(_with_message(arrival("a1"), Message(arrival("a1").submission.message.header, body)))
+            body.close()
+            claim = await claimed(spool)
+            assert b"".join(claim.submission.message.body.blocks()) == LARGE
+
+
+async def test_a_claim_on_what_was_just_accepted_reads_the_spools_own_content(folder: Path) -> None:
+    async with opened(folder) as spool:
+        for ident, octets in (("a1", b"klein\r\n"), ("a2", LARGE)):
+            body = SpooledBody(1 << 30, SpillDirectory().open)
+            body.append(octets)
+            given = _with_message(arrival(ident), Message(arrival(ident).submission.message.header, body))
+            (claim,) = await spool.accept(given, leased=True)
+            body.close()
+            assert b"".join(claim.submission.message.body.blocks()) == octets
+            await spool.settle(claim, DONE)
+    assert files(folder) == set()
+
+
+async def test_where_the_row_cannot_be_written_its_file_does_not_stay(folder: Path) -> None:
+    async with opened(folder) as spool:
+        await spool.accept(arrival("a1"))
+        with pytest.raises(SpoolError):
+            await spool.accept(arrival("a1", body=LARGE))
+        claim = await claimed(spool)
+        with pytest.raises(SpoolError):
+            await spool.settle(claim, Verdict({CARL: DELIVERED}, reports=(arrival("a1", body=LARGE),)))
+    assert files(folder) == set()
+
+
+class SlowBody:
+    """Does not go on until it is told to."""
+
+    is_ascii, has_long_lines = True, False
+
+    def __init__(self, octets: bytes) -> None:
+        self.octets, self.size = octets, len(octets)
+        self.begun, self.go_on, self.ended = threading.Event(), threading.Event(), threading.Event()
+
+    def blocks(self) -> Iterator[bytes]:
+        self.begun.set()
+        try:
+            yield self.octets[:1000]
+            assert self.go_on.wait(30)
+            yield self.octets[1000:]
+        finally:
+            self.ended.set()
+
+
+async def test_who_gives_up_while_a_large_body_is_written_leaves_nothing_behind_and_nobody_reading(
+    folder: Path,
+) -> None:
+    async with opened(folder) as spool:
+        body = SlowBody(LARGE)
+        given = _with_message(arrival("a1"), Message(arrival("a1").submission.message.header, body))
+        accepting = asyncio.create_task(spool.accept(given))
+        await asyncio.to_thread(body.begun.wait, 30)
+        accepting.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not accepting.done()  # the body is still being read, so its owner may not close it yet
+        body.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await accepting
+        assert body.ended.is_set()
+        assert await ids(spool) == []
+    assert files(folder) == set()
+
+
+def _with_message(given: Arrival, message: Message) -> Arrival:
+    return replace(given, submission=replace(given.submission, message=message))
+
+
+# ---- what cannot be read is held, and never deleted (more of it in tests/crash) ----
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "altered"])
+async def test_a_message_whose_file_is_harmed_is_held_and_the_next_one_has_its_turn(
+    folder: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(folder) as spool:
+        await spool.accept(arrival("a1", body=LARGE), arrival("a2"))
+    (name,) = files(folder)
+    file = folder / "content" / name
+    match harm:
+        case "cut":
+            os.truncate(file, len(LARGE) - 1)
+        case "gone":
+            file.unlink()
+        case "altered":
+            file.write_bytes(LARGE[:-3] + b"e\r\n")
+    async with opened(folder) as spool:
+        assert (await claimed(spool)).submission.id == "a2"
+        (record,) = await records(spool, Query(id="a1"))
+        (state,) = record.recipients.values()
+        assert state.fate is Fate.HELD
+        assert "content" in state.why
+        assert not record.leased
+        assert (await spool.events("a1"))[-1].what is What.HELD
+        assert (await spool.events("a1"))[-1].facts["why"] == state.why
+        assert [total.held for total in await spool.totals()] == [1]
+    assert "held" in caplog.text
+    assert len(files(folder)) == (harm != "gone")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE content SET body = x'' WHERE message = 1",
+        "UPDATE content SET body = CAST(replace(CAST(body AS TEXT), 'C', 'D') AS BLOB)",
+        "UPDATE content SET header = CAST(replace(CAST(header AS TEXT), 'A', 'B') AS BLOB)",
+        "UPDATE content SET is_ascii = 1",
+        "DELETE FROM content",
+        "UPDATE recipient SET address = 'eve@elsewhere.example'",
+        "UPDATE recipient SET address = cast(x'ff00fe' AS TEXT)",
+        "DELETE FROM recipient WHERE position = 1",
+        "UPDATE message SET reverse_path = 'eve@firma.example'",
+        "UPDATE message SET author = 'eve@firma.example'",
+        "UPDATE message SET client = '{'",
+        "UPDATE message SET carrier = 'eve'",
+        "UPDATE recipient SET reply = '[1'",
+        "UPDATE recipient SET due_at = 9000000000000000 WHERE position = 1",
+    ],
+)
+async def test_a_message_whose_rows_are_harmed_is_held_and_never_sent_as_something_else(
+    folder: Path, harm: str
+) -> None:
+    async with opened(folder) as spool:
+        await spool.accept(arrival("a1", "carl@elsewhere.example", "dora@elsewhere.example"))
+    sql(folder, harm)
+    async with opened(folder) as spool:
+        await spool.accept(arrival("a2"))
+        claim = await claimed(spool)
+        if "9000000000000000" in harm:  # not due yet, as far as anybody can say
+            assert list(claim.due) == [CARL]
+            return
+        assert claim.submission.id == "a2"
+        (record,) = await records(spool, Query(id="a1"))
+        assert {state.fate for state in record.recipients.values()} == {Fate.HELD}
+        assert (await spool.events("a1"))[-1].what is What.HELD
+        assert await spool.due() == {}
+    assert sql(folder, "SELECT finished_at FROM message WHERE id = 'a1'") == [(None,)]
+
+
+async def test_a_person_can_end_a_message_that_cannot_be_read(folder: Path) -> None:
+    async with opened(folder) as spool:
+        await spool.accept(arrival("a1"))
+    sql(folder, "DELETE FROM content")
+    async with opened(folder) as spool:
+        assert await spool.claim("anna", START) is None
+        claim = await spool.claim_one("a1")
+        assert claim is not None
+        assert claim.due[CARL].fate is Fate.HELD
+        with pytest.raises(OSError, match="content is not there"):
+            list(claim.submission.message.wire())
+        await spool.settle(claim, Verdict({CARL: RecipientState(Fate.CANCELLED)}))
+        assert [r.recipients[CARL].fate for r in await records(spool)] == [Fate.CANCELLED]
+
+
+async def test_nobody_is_told_of_a_message_whose_author_may_have_been_altered(folder: Path) -> None:
+    async with opened(folder) as spool:
+        await spool.accept(arrival("a1"))
+    sql(folder, "UPDATE message SET reverse_path = 'eve@firma.example'")
+    async with opened(folder) as spool:
+        claim = await spool.claim_one("a1")
+        assert claim is not None
+        assert str(claim.submission.envelope.reverse_path) == ""
+
+
+# ---- leases ----
+
+
+async def test_who_is_cancelled_while_claiming_has_no_lease(folder: Path) -> None:
+    async with opened(folder) as spool:
+        await spool.accept(arrival("a1"))
+        claiming = asyncio.create_task(spool.claim("anna", START))
+        await asyncio.sleep(0)
+        claiming.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await claiming
+        while (claim := await spool.claim("anna", START)) is None:
+            pass  # until it has been given back
+        assert claim.submission.id == "a1"
+
+
+async def test_who_is_cancelled_while_a_leased_message_is_accepted_has_no_lease(folder: Path) -> None:
+    async with opened(folder) as spool:
+        accepting = asyncio.create_task(spool.accept(arrival("a1"), leased=True))
+        while not spool._number:  # it is on its way to the writer
+            await asyncio.sleep(0)
+        accepting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await accepting
+        while (claim := await spool.claim("anna", START)) is None:
+            pass
+        assert claim.submission.id == "a1"
+
+
+# ---- stories ----
+
+
+async def test_a_story_is_written_without_anybody_waiting_for_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = RecipientState(Fate.DELIVERED, reply=reply(250, "2.0.0", "queued as ABC123"))
+    monkeypatch.setattr(store, "_STORY_DELAY", 0.01)
+    async with opened(folder) as spool:
+        assert spool._writer.commits == 0
+        for number in range(50):
+            spool.note(arrival(f"s{number}", state=taken))
+        while len(await ids(spool)) < 50:
+            await asyncio.sleep(0.01)
+        assert spool._writer.commits == 1
+        assert [r.id for r in await spool.find(Query(upstream_id="ABC123"), limit=1)] == ["s49"]
+    assert sql(folder, "SELECT count(*) FROM content") == [(0,)]
+
+
+async def test_a_story_is_written_along_with_the_next_message_and_before_the_end(folder: Path) -> None:
+    async with opened(folder) as spool:
+        spool.note(arrival("s1", state=DELIVERED))
+        await spool.accept(arrival("a1"))
+        assert (await ids(spool), spool._writer.commits) == (["a1", "s1"], 1)
+        spool.note(arrival("s2", state=DELIVERED))
+    async with opened(folder) as spool:
+        assert await ids(spool) == ["s2", "a1", "s1"]
+
+
+async def test_stories_are_bounded_and_their_loss_is_told_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(store, "_STORIES", 3)
+    async with opened(folder) as spool:
+        for number in range(9):
+            spool.note(arrival(f"s{number}", state=DELIVERED))
+        await spool.accept(arrival("a1"))
+        assert await ids(spool) == ["a1", "s2", "s1", "s0"]
+    assert caplog.text.count("stories of messages that passed through are not kept") == 1
+
+
+async def test_a_story_that_cannot_be_kept_spoils_nobody_elses_message(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(folder) as spool:
+        spool.note(arrival("s1", state=DELIVERED))
+        spool.note(arrival("s1", state=DELIVERED))
+        spool.note(arrival("s2", state=DELIVERED))
+        await spool.accept(arrival("a1"))
+        assert await ids(spool) == ["a1", "s2", "s1"]
+    assert "not kept" in caplog.text
+
+
+# ---- history ----
+
+
+async def test_a_sweep_forgets_what_has_outlived_its_history(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_FORGET_AT_ONCE", 4)
+    clock = StillClock()
+    async with opened(folder, clock) as spool:
+        await spool.accept(*(arrival(f"old{number}", state=DELIVERED) for number in range(10)), arrival("waits"))
+        clock.pass_by(timedelta(days=1))
+        await spool.accept(arrival("young", state=DELIVERED))
+        await spool.sweep(START + HISTORY)
+        assert len(await ids(spool)) == 12
+        await spool.sweep(START + HISTORY + timedelta(seconds=1))
+        assert await ids(spool) == ["young", "waits"]
+        assert await spool.events("old1") == []
+        assert (await claimed(spool)).submission.id == "waits"
+    for table in ("event", "recipient"):
+        assert sql(folder, f"SELECT count(DISTINCT message) FROM {table}") == [(2,)]
+
+
+async def test_a_sweep_takes_files_that_belong_to_nobody_when_they_are_old(folder: Path) -> None:
+    clock = StillClock()
+    async with opened(folder, clock) as spool:
+        await spool.accept(arrival("a1", body=LARGE))
+        (mine,) = files(folder)
+        for name, age in (("old-orphan", 3700), ("young-orphan", 3500), (mine, 100_000)):
+            (folder / "content" / name).touch()
+            os.utime(folder / "content" / name, (0, START.timestamp() - age))
+        await spool.sweep(START)
+        assert files(folder) == {mine, "young-orphan"}
+        assert (await claimed(spool)).submission.id == "a1"
+
+
+async def test_a_sweep_leaves_alone_what_is_being_written(folder: Path) -> None:
+    async with opened(folder) as spool:
+        body = SlowBody(LARGE)
+        given = _with_message(arrival("a1"), Message(arrival("a1").submission.message.header, body))
+        accepting = asyncio.create_task(spool.accept(given))
+        await asyncio.to_thread(body.begun.wait, 30)
+        (name,) = files(folder)
+        os.utime(folder / "content" / name, (0, 0))  # or the clock was put forward
+        await spool.sweep(START)
+        assert files(folder) == {name}
+        body.go_on.set()
+        await accepting
+        assert b"".join((await claimed(spool)).submission.message.body.blocks()) == LARGE
+
+
+async def test_a_sweep_gives_room_back_to_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_KEPT_PAGES", 16)
+    async with opened(folder) as spool:
+        await spool.accept(*(arrival(f"a{number}", body=b"x" * 100_000) for number in range(40)))
+        for _ in range(40):
+            await spool.settle(await claimed(spool), DONE)
+        await spool.sweep(START)
+    assert (folder / "spool.db").stat().st_size < 500_000
+
+
+# ---- the disk is slow, or full ----
+
+
+async def test_the_event_loop_goes_on_while_the_disk_hangs(folder: Path) -> None:
+    async with opened(folder) as spool:
+        await spool.accept(arrival("a1"))
+        hung, mended = threading.Event(), threading.Event()
+
+        def hang(_: sqlite3.Connection) -> None:
+            hung.set()
+            assert mended.wait(30)
+
+        spool._writer.slip_in(store.Job(run=hang))
+        await asyncio.to_thread(hung.wait, 30)
+        waiting = [
+            asyncio.create_task(call)
+            for call in (spool.accept(arrival("a2")), spool.claim("anna", START), spool.due(), spool.shift(timedelta()))
+        ]
+        spool.note(arrival("s1", state=DELIVERED))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        assert await ids(spool) == ["a1"]  # what is read is read
+        mended.set()
+        await asyncio.gather(*waiting)
+        assert "a2" in await ids(spool)
+
+
+async def test_with_too_little_room_nothing_is_taken_and_what_is_under_way_comes_to_its_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = StillClock()
+    free = os.statvfs(folder.parent).f_bavail * os.statvfs(folder.parent).f_frsize
+    async with opened(folder, clock, min_free=free // 2) as spool:
+        await spool.accept(arrival("a1"))
+        monkeypatch.setattr(spool._writer.room, "_min_free", free * 2)
+        clock.pass_by(timedelta(seconds=1))
+        for body in (b"x\r\n", LARGE):
+            with pytest.raises(SpoolFull, match="too little room") as full:
+                await spool.accept(arrival("a2", body=body))
+            assert full.value.hint
+        report = arrival("r1", "anna@firma.example", reverse_path=None, report_on="a1", body=LARGE)
+        await spool.settle(await claimed(spool), Verdict({CARL: RecipientState(Fate.FAILED)}, reports=(report,)))
+        assert await ids(spool) == ["r1", "a1"]
+        monkeypatch.setattr(spool._writer.room, "_min_free", 0)
+        clock.pass_by(timedelta(seconds=1))
+        await spool.accept(arrival("a2"))
+        assert await ids(spool) == ["a2", "r1", "a1"]
+
+
+async def test_one_jobs_fault_is_not_the_others(folder: Path) -> None:
+    async with opened(folder) as spool:
+        await spool.accept(arrival("a1"), arrival("a2"))
+        claims = [await claimed(spool), await claimed(spool)]
+        hold = threading.Event()
+        spool._writer.slip_in(store.Job(run=lambda _: hold.wait(30), reads_only=True))
+        bad = Verdict({CARL: DELIVERED}, events=(Event(START, What.ATTEMPTED),), reports=(arrival("a1"),))
+        together = [
+            spool.accept(arrival("a3")),
+            spool.accept(arrival("a1")),
+            spool.settle(claims[0], bad),
+            spool.settle(claims[1], DONE),
+        ]
+        tasks = [asyncio.create_task(one) for one in together]
+        await asyncio.sleep(0)
+        hold.set()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [list, SpoolError, SpoolError, type(None)]
+        fates = {r.id: r.recipients[CARL].fate for r in await records(spool)}
+        assert fates == {"a1": Fate.WAITING, "a2": Fate.DELIVERED, "a3": Fate.WAITING}
+        assert [e.what for e in await spool.events("a1")] == [What.ACCEPTED]
+
+
+async def test_all_who_come_while_a_commit_runs_share_the_next_one(folder: Path) -> None:
+    async with opened(folder) as spool:
+        hold = threading.Event()
+        spool._writer.slip_in(store.Job(run=lambda _: hold.wait(30), reads_only=True))
+        tasks = [asyncio.create_task(spool.accept(arrival(f"a{number}"))) for number in range(40)]
+        await asyncio.sleep(0)
+        hold.set()
+        await asyncio.gather(*tasks)
+        assert spool._writer.commits == 1
+        assert len(await ids(spool)) == 40
+
+
+async def test_the_log_stays_short_however_much_is_written(folder: Path) -> None:
+    tuning = Tuning(log_pages=200, log_limit=2000)
+    async with opened(folder, tuning=tuning) as spool:
+        longest = 0
+        for number in range(150):
+            await asyncio.gather(*(spool.accept(arrival(f"a{number}-{n}", body=b"x" * 30_000)) for n in range(4)))
+            longest = max(longest, (folder / "spool.db-wal").stat().st_size)
+        assert longest < 2500 * 4120
+        assert (folder / "spool.db").stat().st_size > 150 * 4 * 30_000 // 2
