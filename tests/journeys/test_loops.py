@@ -13,7 +13,9 @@ import pytest
 from senderproxy.mail.author import Authors, read_authors
 from senderproxy.mail.header import HeaderSection
 from senderproxy.twin.ledger import Received
+from senderproxy.twin.phrases import answer
 from senderproxy.twin.rules import Mailbox
+from senderproxy.twin.script import Fault, Say, Stage
 from senderproxy.twin.server import Twin
 from senderproxy.twin.settings import TwinSettings
 from tests.journeys.test_senders import provider_section
@@ -113,9 +115,9 @@ class Internet:
 
     def _delivered(self, message: Received) -> Iterator[tuple[str, Sent]]:
         for recipient in message.recipients:
-            for office, answer in self.answers.items():
+            for office, answers in self.answers.items():
                 if recipient.partition("@")[2] == office.partition("@")[2]:
-                    reply = answer(message, office)
+                    reply = answers(message, office)
                     if reply is not None:
                         yield office, reply
 
@@ -204,3 +206,15 @@ def test_a_rewritten_note_that_comes_back_as_it_is_goes_no_second_time(
     assert internet.handed_in == {FIRMA: 2}
     [refusal] = internet.refused
     assert refusal.startswith("554 5.4.6 A mail loop: this automatic message has left through here before")
+
+
+def test_a_note_that_has_to_be_handed_in_again_and_again_is_no_loop(
+    between: Callable[[Answers, Answers], Internet],
+) -> None:
+    """A greylist, an afternoon without a network: the internal server's tries are one message."""
+    internet = between(sensible, sensible)
+    grey = answer(450, "4.2.0 Greylisted, try again later")
+    internet.twin.script.add(Fault(Stage.RCPT, Say(grey), times=2 * PER_HOUR))
+    note = _letter(FIRMA, "karl@kunde.test", "Automatische Antwort")
+    tries = [hand_over(internet.ports[FIRMA], "", "karl@kunde.test", note)[0] for _ in range(2 * PER_HOUR + 1)]
+    assert tries == [450] * 2 * PER_HOUR + [250]

@@ -13,9 +13,12 @@ from senderproxy.twin.rules import OwnershipRule
 from senderproxy.twin.script import Fault, Say, Stage
 from senderproxy.twin.server import Twin
 from senderproxy.twin.settings import TwinSettings
-from tests.journeys.sender_cases import ANNA, BERT, LADEN
+from tests.journeys.sender_cases import ANNA, BERT, LADEN, MAILBOXES
 from tests.journeys.test_senders import MAIL_BOXES, Doors, office_in_front_of, provider_section
+from tests.peers.bench import Bench
 from tests.peers.letters import Letter, hand_over
+from tests.peers.process import why_not_here
+from tests.peers.provider import PostfixProvider, Rule
 from tests.peers.senderproxy import Senderproxy
 from tests.senderproxy.cli.conftest import beside
 
@@ -156,3 +159,29 @@ def test_a_null_reverse_path_that_is_refused_after_all_names_its_setting(
     assert code == 550
     assert "send as <> (reverse-path). To mend: set takes_null_reverse_path = false in [providers.hoster]." in text
     assert "den Absender <> nicht (Envelope-Absender). Abhilfe: takes_null_reverse_path = false" in text
+
+
+reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+
+
+@pytest.mark.skipif(reason is not None, reason=str(reason))
+@pytest.mark.parametrize("refuses_at_mail", [False, True], ids=["at RCPT", "at MAIL"])
+def test_a_real_providers_own_words_are_explained_as_well(bench: Bench, refuses_at_mail: bool) -> None:
+    provider = bench.start(PostfixProvider(MAILBOXES, Rule.ADDRESS, refuses_at_mail=refuses_at_mail))
+    section = f"""
+host = "localhost"
+port = {provider.starttls_port}
+security = "starttls"
+ca_file = "{provider.authority.ca_file}"
+sender_rule = "domain"
+"""
+    with office_in_front_of(section) as (relay, doors, _):
+        letter = Letter(SHOP, ("karl@kunde.test",), "4@pc.test").content
+        code, text = hand_over(doors.office, SHOP, "karl@kunde.test", letter)
+        assert code == 550
+        english, german, own = text.split("\n")
+        assert f"does not let login {LADEN} (account {LADEN}) send as {SHOP} (reverse-path)" in english
+        assert "Abhilfe: Postfach anlegen" in german
+        assert own.endswith(f"<{SHOP}>: Sender address rejected: not owned by user {LADEN}")
+        assert "its rule is stricter" in relay.command("status", exit_code=1)
+    assert provider.received() == []
