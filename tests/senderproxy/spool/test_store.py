@@ -180,6 +180,12 @@ class SlowBody:
         finally:
             self.ended.set()
 
+    def keep(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
 
 async def test_who_gives_up_while_a_large_body_is_written_leaves_nothing_behind_and_nobody_reading(
     folder: Path,
