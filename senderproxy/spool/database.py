@@ -25,6 +25,7 @@ _NEW: Final = f"{NAME}.new"
 # Checked before the doors open; a larger one is checked while we work. 2 s here, where the disk is slow perhaps 20.
 CHECK_LIMIT: Final = 256 * 2**20
 _PAGE: Final = 4096
+_HEAD: Final = 100  # octets: what says that a file is a database, and whose (sqlite.org/fileformat.html, 1.3)
 
 _log = logging.getLogger("senderproxy.spool")
 
@@ -57,7 +58,7 @@ def open_database(place: Place, migrations: Sequence[str]) -> sqlite3.Connection
     with translated(f"The spool's database {path} cannot be opened", path):
         connection = connect(path)
         try:
-            _identify(path, connection, len(migrations))
+            _check_version(path, connection, len(migrations))
             # Also shows whether it can be written: SQLite opens what it may not write for reading, without a word.
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("COMMIT")
@@ -174,11 +175,16 @@ def _look_at(path: Path) -> None:
         raise SpoolDamaged(f"{path} is not a file of the spool's own.", hint=f"See what it is: ls -li {path}")
     if status.st_mode & 0o077:
         raise SpoolError(f"Others than its owner have a way to {path}.", hint=f"chmod 600 {path}")
-
-
-def _identify(path: Path, connection: sqlite3.Connection, known: int) -> None:
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+    # Before SQLite does: it would begin to write into a file that is empty or another program's.
+    with translated(f"The spool's database {path} cannot be read"), path.open("rb") as file:
+        head = file.read(_HEAD)
+    if head[:16] != b"SQLite format 3\0" or len(head) < _HEAD:
+        raise damaged(path, "it is no database" if head else "it is empty")
+    if int.from_bytes(head[68:72], "big") != APPLICATION_ID:
         raise damaged(path, "it is no spool of senderproxy")
+
+
+def _check_version(path: Path, connection: sqlite3.Connection, known: int) -> None:
     version = _version(connection)
     if version > known:
         raise SpoolTooNew(

@@ -56,6 +56,9 @@ UNDELAYED: Final = (
     "SELECT received_at, number FROM message INDEXED BY message_undelayed WHERE undelayed IS NOT NULL"
     " AND (received_at, number) > (?1, ?2) AND received_at < ?3 ORDER BY received_at, number LIMIT 1"
 )
+FIRST_ACCOUNT: Final = (
+    "SELECT account FROM message INDEXED BY message_due WHERE due_at IS NOT NULL ORDER BY account LIMIT 1"
+)
 NEXT_ACCOUNT: Final = (
     "SELECT account FROM message INDEXED BY message_due WHERE account > ? AND due_at IS NOT NULL"
     " ORDER BY account LIMIT 1"
@@ -211,12 +214,13 @@ def lease_one(connection: sqlite3.Connection, leases: Leases, message_id: str) -
 def due(connection: sqlite3.Connection, leases: Leases) -> Mapping[str, int]:
     """One look for each account, and one more for each leased message at its head."""
     found: dict[str, int] = {}
-    account = ""
-    while (row := connection.execute(NEXT_ACCOUNT, (account,)).fetchone()) is not None:
-        account = row[0]
+    row = connection.execute(FIRST_ACCOUNT).fetchone()
+    while row is not None:
+        (account,) = row
         first = next(_free(connection, leases, DUE, (account,), _FOREVER), None)
         if first is not None:
             found[account] = first[0]
+        row = connection.execute(NEXT_ACCOUNT, (account,)).fetchone()
     return found
 
 

@@ -34,6 +34,12 @@ class KeptBody:
         if self.octets:
             yield self.octets
 
+    def keep(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
 
 @dataclass(slots=True)
 class Entry:

@@ -180,6 +180,12 @@ class SlowBody:
         finally:
             self.ended.set()
 
+    def keep(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
 
 async def test_who_gives_up_while_a_large_body_is_written_leaves_nothing_behind_and_nobody_reading(
     folder: Path,
@@ -445,14 +451,7 @@ async def test_a_sweep_gives_room_back_to_the_disk(folder: Path, monkeypatch: py
 async def test_the_event_loop_goes_on_while_the_disk_hangs(folder: Path) -> None:
     async with opened(folder) as spool:
         await spool.accept(arrival("a1"))
-        hung, mended = threading.Event(), threading.Event()
-
-        def hang(_: sqlite3.Connection) -> None:
-            hung.set()
-            assert mended.wait(30)
-
-        spool._writer.slip_in(store.Job(run=hang))
-        await asyncio.to_thread(hung.wait, 30)
+        mended = await _busy(spool)
         waiting = [
             asyncio.create_task(call)
             for call in (spool.accept(arrival("a2")), spool.claim("anna", START), spool.due(), spool.shift(timedelta()))
@@ -489,12 +488,24 @@ async def test_with_too_little_room_nothing_is_taken_and_what_is_under_way_comes
         assert await ids(spool) == ["a2", "r1", "a1"]
 
 
+async def _busy(spool: SqliteSpool) -> threading.Event:
+    """Keep the writer occupied until the event is set: what comes meanwhile comes together."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(_: sqlite3.Connection) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    spool._writer.slip_in(store.Job(run=wait, reads_only=True))
+    await asyncio.to_thread(begun.wait, 30)
+    return go_on
+
+
 async def test_one_jobs_fault_is_not_the_others(folder: Path) -> None:
     async with opened(folder) as spool:
         await spool.accept(arrival("a1"), arrival("a2"))
         claims = [await claimed(spool), await claimed(spool)]
-        hold = threading.Event()
-        spool._writer.slip_in(store.Job(run=lambda _: hold.wait(30), reads_only=True))
+        hold = await _busy(spool)
         bad = Verdict({CARL: DELIVERED}, events=(Event(START, What.ATTEMPTED),), reports=(arrival("a1"),))
         together = [
             spool.accept(arrival("a3")),
@@ -514,8 +525,7 @@ async def test_one_jobs_fault_is_not_the_others(folder: Path) -> None:
 
 async def test_all_who_come_while_a_commit_runs_share_the_next_one(folder: Path) -> None:
     async with opened(folder) as spool:
-        hold = threading.Event()
-        spool._writer.slip_in(store.Job(run=lambda _: hold.wait(30), reads_only=True))
+        hold = await _busy(spool)
         tasks = [asyncio.create_task(spool.accept(arrival(f"a{number}"))) for number in range(40)]
         await asyncio.sleep(0)
         hold.set()
