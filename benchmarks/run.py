@@ -94,11 +94,11 @@ def _start(kind: type[Relay], job: Job, things: contextlib.ExitStack, say: Say) 
 
 def _through(case: Case, place: Place, smarthost: Smarthost) -> Run:
     if not case.warm_up:
-        return _send(case, place, smarthost)
+        return send(case, place, smarthost)
     warm_up = replace(case.flows[0], name="warm", messages=case.warm_up, size=SMALL, recipients=1, beside=False)
     warm_up = replace(warm_up, connections=min(warm_up.connections, warm_up.messages))
-    warm = _send(replace(case, flows=(warm_up,)), place, smarthost)
-    return _send(_bearable(case, warm.per_second), place, smarthost)
+    warm = send(replace(case, flows=(warm_up,)), place, smarthost)
+    return send(_bearable(case, warm.per_second), place, smarthost)
 
 
 def _bearable(case: Case, rate: float | None) -> Case:
@@ -109,7 +109,7 @@ def _bearable(case: Case, rate: float | None) -> Case:
     return case.scaled(min(1.0, rate * MOST_SECONDS / messages))
 
 
-def _send(case: Case, place: Place, smarthost: Smarthost) -> Run:
+def send(case: Case, place: Place, smarthost: Smarthost) -> Run:
     """Send, wait until all has arrived, and count."""
     straight = place.name == STRAIGHT
     place.number += 1
