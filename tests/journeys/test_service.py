@@ -328,10 +328,10 @@ async def test_an_older_vault_in_place_of_the_newer_one_is_said_loudly(tmp_path:
     async with office(tmp_path) as place:
         vault = tmp_path / "accounts.vault"
         yesterday = vault.read_bytes()
-        assert (await place.command("account", "remove", "bert@firma.example", "--yes")).code == 0
-        assert (await place.send("bert@firma.example"))[0] == 550
         seen = tmp_path / "accounts.vault.seen"
         noted = seen.read_bytes()
+        assert (await place.command("account", "remove", "bert@firma.example", "--yes")).code == 0
+        assert (await place.send("bert@firma.example"))[0] == 550
         async with asyncio.timeout(DEADLINE):
             while seen.read_bytes() == noted:  # the housekeeper's next round
                 await asyncio.sleep(0.1)
