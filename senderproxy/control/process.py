@@ -23,6 +23,7 @@ def keep_to_itself() -> bool:
 
 
 _NEW_OBJECTS: Final = 20_000  # before the youngest are looked through; Python's own 700 is a dozen messages
+_TURN: Final = 0.0005  # seconds a thread may compute while another waits; the spool's writer must not hold up the mail
 
 
 def settle_down() -> None:
@@ -34,4 +35,4 @@ def settle_down() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, 20, 20)
-    sys.setswitchinterval(0.0005)
+    sys.setswitchinterval(_TURN)
