@@ -120,17 +120,21 @@ class Service:
         self._notifier.ready(f"listening on {where} for {count} accounts")
 
     async def stop(self) -> None:
-        """Close the doors, let what is under way finish for `service.stop_seconds`, then close the rest."""
+        """Close the doors, let what is under way finish for `service.stop_seconds` in all, then close the rest."""
         self._notifier.stopping()
-        grace = self._config.service.stop_seconds
+        end = self._clock.monotonic() + self._config.service.stop_seconds
+
+        def grace() -> float:
+            return max(0.0, end - self._clock.monotonic())
+
         if self._housekeeper is not None:
             self._housekeeper.cancel()
             with suppress(asyncio.CancelledError):
                 await self._housekeeper
-        await asyncio.gather(*(listener.stop(grace) for listener in self._listeners), *self._leaving)
+        await asyncio.gather(*(listener.stop(grace()) for listener in self._listeners), *self._leaving)
         self._listeners.clear()
-        await self._runner.stop(grace)
-        await self._courier.close(grace)
+        await self._runner.stop(grace())
+        await self._courier.close(grace())
         if self._spool is not None:
             await self._spool.close()
         if self._control is not None:

@@ -7,6 +7,7 @@ Leaves to others: where the lines go (journald, a file), which level is wanted (
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Final, TextIO
@@ -85,11 +86,16 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _one_line(text: str) -> str:
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+_NEEDS_QUOTES: Final = re.compile(r'[ "=\\]')
 
 
 def _quoted(value: object) -> str:
     text = _one_line(str(value))
-    if text and not any(c in ' "=\\' for c in text):
+    if text and not _NEEDS_QUOTES.search(text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,8 +1,9 @@
 """`senderproxy check`: is everything right? Each finding with its mend.
 
 Promises: changes nothing; tries each login once at the most, and not that of an account whose password the running
-service saw refused; ends in bounded time.
-Leaves to others: the configuration's own contradictions (config.load), DNS (cli.check_dns).
+service saw refused; ends in bounded time. With --probe it asks a person first, and the probe's login is the one try.
+Leaves to others: the configuration's own contradictions (config.load), DNS (cli.check_dns), what a provider's answers
+to a probe mean (cli.probe).
 """
 
 import argparse
@@ -11,30 +12,38 @@ import pwd
 import socket
 import ssl
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from senderproxy.accounts.keeper import VaultAccounts
+from senderproxy.cli import probe
 from senderproxy.cli.check_dns import KNOWN, Asker, Unasked, check_domain
 from senderproxy.cli.common import (
     EX_OK,
     EX_WRONG,
     Subparsers,
+    UsageError,
+    agreed,
+    at_terminal,
     config_path,
     counted,
     open_accounts,
     progress,
     read_config,
     show_json,
+    typed_address,
 )
 from senderproxy.cli.findings import Finding, Level
-from senderproxy.cli.logins import in_words, try_login
+from senderproxy.cli.logins import in_words, provider_of, try_login, try_senders
 from senderproxy.config.load import find_doubts
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.control.client import NotRunning, ask
 from senderproxy.delivery.courier import LoginOk
+from senderproxy.delivery.probe import Probed
 from senderproxy.errors import SenderproxyError
+from senderproxy.mail.address import Address
 from senderproxy.routing.account import Account
 
 SERVICE_USER: Final = "senderproxy"
@@ -45,14 +54,47 @@ def add_parser(verbs: Subparsers) -> None:
     verb = verbs.add_parser("check", help="is everything right? configuration, vault, doors, every login, DNS")
     verb.add_argument("--offline", action="store_true", help="ask neither providers nor name servers")
     verb.add_argument("--json", action="store_true", help="for programs")
+    probing = verb.add_argument_group(
+        "which senders a provider takes", "asked with real transactions that end before any message is sent"
+    )
+    probing.add_argument("--probe", action="store_true", help="find it out; asks you first")
+    probing.add_argument("account", nargs="*", help="ask with these accounts (else with one of each provider)")
+    probing.add_argument("--to", metavar="ADDRESS", help="the recipient to name, your own (else the mailbox itself)")
+    probing.add_argument("--yes", action="store_true", help="do not ask")
     verb.set_defaults(run=run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What is to be found out beyond what is looked at anyway."""
+
+    offline: bool
+    probe: bool
+    accounts: Sequence[str]
+    recipient: Address | None
+    agreed: bool
+
+
+def _wish(chosen: argparse.Namespace) -> _Wish:
+    """What was typed. Raises UsageError where it cannot be meant."""
+    if not chosen.probe and (chosen.account or chosen.to or chosen.yes):
+        raise UsageError("Accounts, --to and --yes belong to --probe.", hint="senderproxy check --probe ...")
+    if chosen.probe and chosen.offline:
+        raise UsageError("--probe asks the providers, --offline nobody.")
+    if chosen.probe and not chosen.yes and not at_terminal():
+        raise UsageError("There is no terminal to ask whether to probe.", hint="Use --yes.")
+    if chosen.probe and chosen.json and not chosen.yes:
+        raise UsageError("With --json nobody can be asked whether to probe.", hint="Use --yes.")
+    recipient = typed_address(chosen.to) if chosen.to else None
+    return _Wish(chosen.offline, chosen.probe, chosen.account, recipient, chosen.yes)
 
 
 def run(chosen: argparse.Namespace) -> int:
     """0 where nothing is wrong, 1 where something is to be mended; a configuration that is refused is 78."""
+    wish = _wish(chosen)
     config = read_config(chosen)
     findings: list[Finding] = []
-    for finding in _all(config, config_path(chosen), offline=chosen.offline):
+    for finding in _all(config, config_path(chosen), wish):
         findings.append(finding)
         if not chosen.json:
             _show(finding)
@@ -70,7 +112,7 @@ def _show(finding: Finding) -> None:
         print(f"         -> {finding.mend}")
 
 
-def _all(config: Config, path: Path, *, offline: bool) -> Iterator[Finding]:
+def _all(config: Config, path: Path, wish: _Wish) -> Iterator[Finding]:
     yield from _configuration(config, path)
     status = _ask_service(config)
     yield from _service(config, status)
@@ -82,11 +124,15 @@ def _all(config: Config, path: Path, *, offline: bool) -> Iterator[Finding]:
         return
     yield from _vault(accounts)
     yield from _providers(config, accounts)
-    if offline:
+    if wish.offline:
         return
     suspended = {entry["account"] for entry in (status or {}).get("accounts", []) if entry["state"] == "suspended"}
+    probed = _to_probe(config, accounts, wish, suspended)
     for account in accounts.directory().accounts:
-        yield from _login(config, accounts, account, suspended=account.id in suspended)
+        if account.id in probed:
+            yield from _senders(config, accounts, account, wish.recipient or account.address)
+        else:
+            yield from _login(config, accounts, account, suspended=account.id in suspended)
     yield from _dns(config, accounts)
 
 
@@ -138,16 +184,19 @@ def _service(config: Config, status: dict[str, Any] | None) -> Iterator[Finding]
         yield Finding(Level.OK, "service", f"it runs since {status['started_at']} as process {status['process']}")
         if status.get("vault_problem"):
             yield Finding(Level.WRONG, "service", f"it works with the accounts it had: {status['vault_problem']}")
+        for rule in status["sender_rules"]:
+            words = f"{rule['words']} (since {rule['since']}: {rule['said']})"
+            yield Finding(Level.WRONG, f"sender rule of {rule['provider']}", words, rule["mend"])
 
 
 def _door(listener: ListenerSettings) -> Finding:
     """Whether the listener could be opened now; nothing listens there afterwards."""
     host, _, port = listener.address.rpartition(":")
     host, what = host.strip("[]"), f"listener {listener.name}"
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as door:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, int(port)))
+            door.bind((host, int(port)))
         except PermissionError:
             mend = "Take a port from 1024 on, or give the service CAP_NET_BIND_SERVICE."
             return Finding(Level.WRONG, what, f"{listener.address} may not be opened by this user", mend)
@@ -223,6 +272,38 @@ def _login(config: Config, accounts: VaultAccounts, account: Account, *, suspend
         yield Finding(Level.OK, what, in_words(verdict))
     else:
         yield Finding(Level.WRONG, what, in_words(verdict), f"If the password is the reason: {mend}")
+
+
+def _to_probe(config: Config, accounts: VaultAccounts, wish: _Wish, suspended: set[str]) -> set[str]:
+    """The accounts that a person agreed to probe with; none where nobody did. Raises UsageError."""
+    if not wish.probe:
+        return set()
+    directory, table = accounts.directory(), config.provider_table()
+    for name in wish.accounts:
+        if directory.by_id(name) is None:
+            raise UsageError(f"There is no account {name}.", hint="senderproxy account list")
+    able = [a for a in directory.accounts if a.id not in suspended and a.provider in table]
+    if wish.accounts:
+        able = [account for account in able if account.id in wish.accounts]
+    else:
+        able = list({account.provider: account for account in reversed(able)}.values())[::-1]
+    if not able or not (wish.agreed or agreed(probe.question(able, wish.recipient))):
+        return set()
+    return {account.id for account in able}
+
+
+def _senders(config: Config, accounts: VaultAccounts, account: Account, recipient: Address) -> Iterator[Finding]:
+    credential = accounts.credential(account)
+    if credential is None:
+        return
+    progress(f"Asking which senders {account.login} may use ...")
+    senders = probe.senders_to_ask(account)
+    result = try_senders(config, account, credential, list(senders.values()), recipient)
+    if isinstance(result, Probed):
+        yield from probe.findings(account, provider_of(config, account), recipient, result)
+    else:
+        mend = f"If the password is the reason: senderproxy account set-password {account.id}"
+        yield Finding(Level.WRONG, f"account {account.id}", in_words(result), mend)
 
 
 def _dns(config: Config, accounts: VaultAccounts) -> Iterator[Finding]:

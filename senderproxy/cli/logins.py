@@ -1,14 +1,17 @@
 """Try an account's login at its provider, once, without the running service."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Final
 
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.delivery.courier import LoginOk, LoginRefused, LoginVerdict, SmtpCourier, Unreachable
+from senderproxy.delivery.probe import Probed
 from senderproxy.delivery.session import Patience
 from senderproxy.errors import SenderproxyError
+from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.relay.ports import Accounts
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
@@ -40,6 +43,24 @@ async def _tried(config: Config, provider: Provider, account: Account, credentia
     courier = SmtpCourier(_One(account, credential), short_patience(), config.identity.hostname, SystemClock())
     try:
         return await courier.verify(account, provider, credential)
+    finally:
+        await courier.close(0)
+
+
+def try_senders(
+    config: Config, account: Account, credential: Credential, senders: Sequence[ReversePath], recipient: ForwardPath
+) -> Probed | LoginRefused | Unreachable:
+    """One AUTH, and on the same session the question which of these senders are taken; no message is sent."""
+    return asyncio.run(_probed(config, account, credential, senders, recipient))
+
+
+async def _probed(
+    config: Config, account: Account, credential: Credential, senders: Sequence[ReversePath], recipient: ForwardPath
+) -> Probed | LoginRefused | Unreachable:
+    provider = provider_of(config, account)
+    courier = SmtpCourier(_One(account, credential), short_patience(), config.identity.hostname, SystemClock())
+    try:
+        return await courier.probe(account, provider, credential, senders, recipient)
     finally:
         await courier.close(0)
 

@@ -8,22 +8,23 @@ Leaves to others: whose account (routing), what the client is told (relay.verdic
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from senderproxy.clock import Clock
 from senderproxy.delivery import health, replies
 from senderproxy.delivery.health import Health, Healthy, LimitReached, Occurrence, PasswordRefused, Resumed, Worked
 from senderproxy.delivery.pool import Key, Loan, Order, Pool
+from senderproxy.delivery.probe import Probed, probe_senders
 from senderproxy.delivery.quota import Grant, NoRoom, Quota
 from senderproxy.delivery.replies import NotOpened, Trouble
 from senderproxy.delivery.reuse import Terms
 from senderproxy.delivery.session import Answered, Broken, Patience, Session, open_session
 from senderproxy.delivery.tls import Contexts
 from senderproxy.log import event
-from senderproxy.mail.address import ForwardPath
+from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
@@ -92,6 +93,7 @@ class _Desk:
         self.health: Health = Healthy()
         self.quota = Quota()
         self.pool = Pool(account.id, clock)
+        self.ordered: _Ordered | None = None
         self.recipients_learnt: int | None = None  # in one transaction; what the upstream itself said
         self.delivered = self.deferred = self.failed = 0
         self.last_reply: Reply | None = None
@@ -100,6 +102,16 @@ class _Desk:
         """How many recipients one transaction may have."""
         limits = [limit for limit in (provider.limits.recipients_per_message, self.recipients_learnt) if limit]
         return min(limits) if limits else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """An order, and what it was made of."""
+
+    account: Account
+    provider: Provider
+    credential: Credential
+    order: Order
 
 
 @dataclass(slots=True)
@@ -126,9 +138,7 @@ class SmtpCourier(Courier):
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._closing = False
-        self.when_able: Callable[[str], None] | None = (
-            None  # told an account's id when it can send, and did or may again
-        )
+        self.when_able: Callable[[str], None] = lambda _: None  # told whose account has sent, or may again
 
     # --- relay.ports.Courier ---
 
@@ -138,11 +148,12 @@ class SmtpCourier(Courier):
         desk.provider = route.provider
         attempt = _Attempt(tag, self._clock.monotonic())
         outcomes: Outcomes | None = None
+        self._begins()
         try:
-            with self._counted():
-                outcomes = await self._in_parts(desk, route, envelope, message, attempt)
+            outcomes = await self._in_parts(desk, route, envelope, message, attempt)
             return outcomes
         finally:
+            self._ends()
             self._report(desk, attempt, outcomes)
 
     async def hand_in(self, server: Smarthost, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:
@@ -150,7 +161,8 @@ class SmtpCourier(Courier):
         recipients = envelope.recipients
         if self._closing:
             return _all(recipients, Deferred(_SHUTTING_DOWN, of_account=True))
-        with self._counted():
+        self._begins()
+        try:
             session = await open_session(
                 server, (), None, hostname=self.hostname, patience=self.patience, contexts=self._contexts
             )
@@ -162,6 +174,8 @@ class SmtpCourier(Courier):
                     outcomes = _outcomes_of(result, recipients)
                 finally:
                     await session.quit()
+        finally:
+            self._ends()
         event(_log, logging.INFO, "report handed in", id=tag, server=server, reply=next(iter(outcomes.values())).reply)
         return outcomes
 
@@ -192,7 +206,7 @@ class SmtpCourier(Courier):
         remaining = list(envelope.recipients)
         while remaining:
             part = remaining[: desk.recipients_in_one(route.provider)]
-            result = await self._attempt(desk, route, replace(envelope, recipients=tuple(part)), message, attempt)
+            result = await self._attempt(desk, route, envelope.for_some(part), message, attempt)
             outcomes |= result
             remaining = remaining[len(part) :]
             if all(isinstance(outcome, Deferred) and outcome.of_account for outcome in result.values()):
@@ -299,10 +313,25 @@ class SmtpCourier(Courier):
             if isinstance(desk.health, health.Suspended):
                 self._note(desk, Resumed())
             return LoginOk(str(result.smarthost), result.mechanism)
+        return self._not_verified(desk, credential, result)
+
+    async def probe(
+        self,
+        account: Account,
+        provider: Provider,
+        credential: Credential,
+        senders: Sequence[ReversePath],
+        recipient: ForwardPath,
+    ) -> Probed | LoginRefused | Unreachable:
+        """Ask the upstream which senders the account may name (delivery.probe): one AUTH, one session, no message."""
+        result = await self._open(account, provider, credential)
+        if isinstance(result, Session):
+            return await probe_senders(result, senders, recipient)
+        return self._not_verified(self._desk(account), credential, result)
+
+    def _not_verified(self, desk: _Desk, credential: Credential, result: NotOpened) -> LoginRefused | Unreachable:
         self._login_failed(desk, credential.version, result)
-        if result.trouble is Trouble.PASSWORD:
-            return LoginRefused(result.reply)
-        return Unreachable(result.reply)
+        return LoginRefused(result.reply) if result.trouble is Trouble.PASSWORD else Unreachable(result.reply)
 
     def drop_stale(self) -> None:
         """Close idle sessions of accounts that are gone or have another secret by now; busy ones follow when done."""
@@ -328,6 +357,19 @@ class SmtpCourier(Courier):
     # --- sessions ---
 
     def _order(self, desk: _Desk, provider: Provider, credential: Credential) -> Order:
+        """How a session is wanted; the same as for the last message, where nothing has changed since."""
+        account, known = desk.account, desk.ordered
+        if (
+            known is None
+            or known.account is not account
+            or known.provider is not provider
+            or known.credential is not credential
+            or known.order.wait_seconds != self.patience.free_session
+        ):
+            known = desk.ordered = _Ordered(account, provider, credential, self._new_order(desk, provider, credential))
+        return known.order
+
+    def _new_order(self, desk: _Desk, provider: Provider, credential: Credential) -> Order:
         account = desk.account
         limits = provider.limits
         where = provider.smarthosts[0].host if provider.smarthosts else provider.name
@@ -406,25 +448,25 @@ class SmtpCourier(Courier):
             level = logging.INFO if isinstance(desk.health, Healthy) else logging.WARNING
             words = health.words(desk.health, monotonic=monotonic)
             event(_log, level, "account health changed", account=desk.account.id, health=words)
-        if self.when_able is not None and isinstance(desk.health, Healthy):
+        if isinstance(desk.health, Healthy):
             self.when_able(desk.account.id)
 
     # --- small parts ---
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _begins(self) -> None:
         """A dialogue is under way: a stop waits for it."""
         self._under_way += 1
         self._quiet.clear()
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._quiet.set()
+
+    def _ends(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._quiet.set()
 
     def _desk(self, account: Account) -> _Desk:
-        desk = self._desks.setdefault(account.id, _Desk(account, self._clock))
+        desk = self._desks.get(account.id)
+        if desk is None:
+            desk = self._desks[account.id] = _Desk(account, self._clock)
         desk.account = account
         return desk
 
@@ -465,36 +507,41 @@ class SmtpCourier(Courier):
 
     def _report(self, desk: _Desk, attempt: _Attempt, outcomes: Outcomes | None) -> None:
         """Count, and write the attempt's line. No outcomes: it was cancelled, or a fault of ours came in between."""
-        facts: dict[str, object] = {"id": attempt.tag, "account": desk.account.id}
-        if attempt.loan is not None:
-            session = attempt.loan.session
-            facts |= {"login": attempt.loan.key.login, "smarthost": session.smarthost, "session": attempt.loan.number}
-            facts |= {"warm": attempt.loan.warm, "sessions": attempt.sessions}
-        facts["seconds"] = round(self._clock.monotonic() - attempt.started, 3)
         if outcomes is None:
-            event(_log, logging.WARNING, "attempt broken off", fault=None, **facts)
+            event(_log, logging.WARNING, "attempt broken off", fault=None, **self._facts(desk, attempt))
             return
-        counts = {kind: sum(isinstance(outcome, kind) for outcome in outcomes.values()) for kind in _COUNTED}
+        counts = Counter(map(type, outcomes.values()))
         desk.delivered += counts[Delivered]
         desk.deferred += counts[Deferred]
         desk.failed += counts[Failed]
+        # Where all went well the relay tells it for people.
+        level = logging.DEBUG if counts[Delivered] == len(outcomes) else logging.INFO
+        if not _log.isEnabledFor(level):
+            return
         telling = next(
             (o.reply for kind in (Failed, Deferred, Delivered) for o in outcomes.values() if isinstance(o, kind)), None
         )
         event(
             _log,
-            logging.DEBUG if counts[Delivered] == len(outcomes) else logging.INFO,  # the relay tells it for people
+            level,
             "upstream took it" if counts[Delivered] else "upstream did not take it",
             fault=None,
-            **facts,
+            **self._facts(desk, attempt),
             recipients=len(outcomes),
             reply=telling,
             maybe_taken=any(isinstance(o, Deferred) and o.maybe_taken for o in outcomes.values()) or None,
         )
 
+    def _facts(self, desk: _Desk, attempt: _Attempt) -> dict[str, object]:
+        facts: dict[str, object] = {"id": attempt.tag, "account": desk.account.id}
+        if attempt.loan is not None:
+            session = attempt.loan.session
+            facts |= {"login": attempt.loan.key.login, "smarthost": session.smarthost, "session": attempt.loan.number}
+            facts |= {"warm": attempt.loan.warm, "sessions": attempt.sessions}
+        return facts | {"seconds": round(self._clock.monotonic() - attempt.started, 3)}
+
 
 _SHUTTING_DOWN: Final = reply(451, "4.3.2", "senderproxy is shutting down")
-_COUNTED: Final = (Delivered, Deferred, Failed)
 
 
 def _all(recipients: tuple[ForwardPath, ...], outcome: Outcome) -> Outcomes:

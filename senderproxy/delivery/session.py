@@ -23,7 +23,7 @@ from senderproxy.delivery.dial import dial, look_up
 from senderproxy.delivery.protocol import UpstreamProtocol
 from senderproxy.delivery.replies import NotOpened, SessionLost, Stage
 from senderproxy.delivery.tls import Contexts
-from senderproxy.mail.address import ForwardPath
+from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Outcome
@@ -83,6 +83,14 @@ class Broken:
     not_taken: Mapping[ForwardPath, Outcome] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Inquired:
+    """What was said of a sender, and where: a positive answer to RCPT means that both were taken."""
+
+    stage: Stage
+    said: Reply
+
+
 class Session:
     """A session that is logged in. One transaction at a time."""
 
@@ -112,6 +120,22 @@ class Session:
             return await self._dialogue(envelope, message, warm, progress)
         except SessionLost as lost:
             return Broken(lost.reply, (lost.said,) if lost.said else (), progress.dot_written, progress.not_taken)
+        except BaseException:
+            self.abort()
+            raise
+        finally:
+            self._protocol.stage = Stage.IDLE
+
+    async def inquire(self, path: ReversePath, recipient: ForwardPath) -> Inquired | Broken:
+        """Name a sender and, where that is taken, a recipient; then take both back. No message is ever offered."""
+        try:
+            said = await self._asked(f"MAIL FROM:<{path}>", self._patience.mail, stage := Stage.MAIL)
+            if said.is_positive:
+                said = await self._asked(f"RCPT TO:<{recipient}>", self._patience.rcpt, stage := Stage.RCPT)
+            await self._take_back(None)
+            return Inquired(stage, said)
+        except SessionLost as lost:
+            return Broken(lost.reply, (lost.said,) if lost.said else (), dot_written=False)
         except BaseException:
             self.abort()
             raise
@@ -242,6 +266,10 @@ class Session:
         return self._of_the_message(said, Stage.BODY)
 
     # --- small parts ---
+
+    async def _asked(self, command: str, seconds: float, stage: Stage) -> Reply:
+        (answer,) = self._protocol.send(command)
+        return self._of_the_message(await self._reply(answer, seconds, stage), stage)
 
     async def _reply(self, answer: "asyncio.Future[Reply]", seconds: float, stage: Stage) -> Reply:
         return await self._protocol.reply(answer, seconds, stage)

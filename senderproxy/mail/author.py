@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Final
 
 from senderproxy.mail.address import Address, AddressError, parse_address, parse_domain
@@ -19,6 +20,7 @@ from senderproxy.mail.display import decode_words
 from senderproxy.mail.header import HeaderSection
 
 _LENGTH_LIMIT: Final = 4096  # octets of one field's value; twenty authors with long names have room
+_REPEATED: Final = 200  # octets of a value that is worth remembering
 _DEPTH_LIMIT: Final = 8  # comments in comments
 
 
@@ -52,11 +54,8 @@ def read_authors(header: HeaderSection) -> Authors | Unreadable:
 
     A Resent-From that cannot be read counts as none: there may be several, and it never says who wrote the message.
     """
-    values: dict[str, list[bytes]] = {"from": [], "sender": [], "resent-from": []}
-    fields, rest = header.split()
-    for field in fields:
-        if (found := values.get(field.name.lower())) is not None:
-            found.append(field.value)
+    values = {name: header.values(name) for name in ("from", "sender", "resent-from")}
+    rest = header.split()[1]
     if _FROM_BELOW.search(rest):
         return Unreadable("From", "it stands below a line that is no header field, where some programs stop reading")
     try:
@@ -71,6 +70,10 @@ def read_authors(header: HeaderSection) -> Authors | Unreadable:
 
 def read_mailboxes(value: bytes) -> tuple[Mailbox, ...]:
     """The mailboxes of one field's value, at least one. Raises MailboxError where they can be read in two ways."""
+    return _read_again(value) if len(value) <= _REPEATED else _read(value)
+
+
+def _read(value: bytes) -> tuple[Mailbox, ...]:
     if len(value) > _LENGTH_LIMIT:
         raise MailboxError(f"it is longer than {_LENGTH_LIMIT} characters")
     text = _FOLD.sub(_FOLDED, value).strip(b" \t" + _FOLDED)
@@ -80,6 +83,10 @@ def read_mailboxes(value: bytes) -> tuple[Mailbox, ...]:
         name, angle, bare = usual.group("name", "angle", "bare")
         return (Mailbox(_address(angle or bare), _plain_name(name)),)
     return _Reader(tuple(_tokens(text))).mailboxes()
+
+
+# The same people write all day long, and one field is looked at by several rooms.
+_read_again = lru_cache(maxsize=1024)(_read)
 
 
 class MailboxError(ValueError):

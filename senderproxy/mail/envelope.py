@@ -3,7 +3,8 @@
 RFC 5321 section 2.3.1.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from senderproxy.mail.address import ForwardPath, ReversePath
 
@@ -15,3 +16,11 @@ class Envelope:
     reverse_path: ReversePath
     recipients: tuple[ForwardPath, ...]
     eight_bit: bool = False  # BODY=8BITMIME was declared (RFC 6152)
+
+    def with_path(self, reverse_path: ReversePath) -> "Envelope":
+        """The same with this reverse-path."""
+        return self if reverse_path == self.reverse_path else replace(self, reverse_path=reverse_path)
+
+    def for_some(self, recipients: Sequence[ForwardPath]) -> "Envelope":
+        """The same for these recipients."""
+        return self if len(recipients) == len(self.recipients) else replace(self, recipients=tuple(recipients))

@@ -7,9 +7,9 @@ RFC 5322 section 2.2.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 # A field name, blanks some old programs put before the colon, the value up to the first line end that no blank follows.
 _FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:((?>(?:[^\r\n]*+\r\n(?=[ \t]))*)[^\r\n]*+)(?:\r\n|\Z)", re.MULTILINE)
@@ -20,8 +20,7 @@ _NAME: Final = re.compile(r"[!-9;-~]++")
 _VALUE: Final = re.compile(rb"[\t -~]*+(?>(?:\r\n[\t ]++[!-~][\t -~]*+)*)")
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One field: its name as written, its value as written (folded, without the last CRLF)."""
 
     name: str
@@ -59,6 +58,8 @@ class HeaderSection:
     """The bytes of a header section, not stuffed, with the blank line that closes it where there was one."""
 
     raw: bytes
+    # Read once, when first asked for: a dozen rooms look into the same header.
+    _read: "_Reading | None" = field(default=None, init=False, repr=False, compare=False)
 
     def fields(self) -> Iterator[Field]:
         """The fields from the top. Stops at the first line that is none: what follows is not ours to interpret."""
@@ -69,14 +70,28 @@ class HeaderSection:
         """What follows the last field: a blank line, nothing, or lines that are no fields."""
         return self.split()[1]
 
-    def split(self) -> tuple[list[Field], bytes]:
+    def split(self) -> tuple[Sequence[Field], bytes]:
         """The fields, and what follows the last of them."""
-        fields: list[Field] = []
-        position = 0
-        for match in self._matches():
-            fields.append(Field(match.group(1).decode("ascii"), match.group(2)))
-            position = match.end()
-        return fields, self.raw[position:]
+        reading = self._reading()
+        return reading.fields, reading.rest
+
+    def places(self) -> Mapping[str, Sequence[int]]:
+        """Where the fields of each name stand, counted from 0; the names in lower case."""
+        return self._reading().places
+
+    def _reading(self) -> "_Reading":
+        if self._read is None:
+            fields: list[Field] = []
+            places: dict[str, list[int]] = {}
+            position = 0
+            for match in self._matches():
+                name = match[1].decode("ascii")
+                places.setdefault(name.lower(), []).append(len(fields))
+                fields.append(Field(name, match[2]))
+                position = match.end()
+            object.__setattr__(self, "_read", _Reading(fields, self.raw[position:], places))
+        assert self._read is not None
+        return self._read
 
     def edited(self, edits: Iterable[Edit]) -> "HeaderSection":
         """The same section with these edits; all indexes count the fields as they are now.
@@ -113,8 +128,8 @@ class HeaderSection:
 
     def values(self, name: str) -> list[bytes]:
         """The values of all fields of this name, whatever its case."""
-        wanted = name.lower()
-        return [field.value for field in self.fields() if field.name.lower() == wanted]
+        reading = self._reading()
+        return [reading.fields[place].value for place in reading.places.get(name.lower(), ())]
 
     def with_field_on_top(self, name: str, value: str) -> "HeaderSection":
         """The same section below one more field; `value` may be folded (CRLF and a blank). ASCII, RFC 5322 2.2."""
@@ -124,3 +139,11 @@ class HeaderSection:
         """The section as it travels after 354: a line that starts with a dot gets one more (RFC 5321 section 4.5.2)."""
         stuffed = self.raw.replace(b"\r\n.", b"\r\n..")
         return b"." + stuffed if stuffed.startswith(b".") else stuffed
+
+
+class _Reading(NamedTuple):
+    """What a header section says; nobody changes it."""
+
+    fields: Sequence[Field]
+    rest: bytes
+    places: Mapping[str, Sequence[int]]

@@ -110,6 +110,8 @@ def _read_status(text: str) -> EnhancedStatus:
 
 def _printable(text: str) -> str:
     """ASCII without controls; umlauts are written out so that a German sentence stays readable."""
+    if text.isascii() and text.isprintable():
+        return text
     text = text.translate(_SPELLED_OUT)
     return "".join(c if " " <= c <= "~" else " " if c in "\t\r\n" else "?" for c in text)
 

@@ -7,7 +7,6 @@ RFC 5321 section 3.7.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final, TypeAlias
 
 from senderproxy.clock import Clock
@@ -58,9 +57,7 @@ class Attempts:
     ) -> Outcomes:
         """Offer it upstream; to all of its recipients where none are named."""
         message = self._stamped(submission, carry_out(decision.plan, submission.message))
-        envelope = decision.plan.envelope
-        if recipients is not None:
-            envelope = replace(envelope, recipients=tuple(recipients))
+        envelope = decision.plan.envelope if recipients is None else decision.plan.envelope.for_some(recipients)
         outcomes = await self._courier.deliver(decision.route, envelope, message, tag=submission.id)
         return self._explained(decision, message, outcomes)
 
@@ -68,7 +65,7 @@ class Attempts:
         """Hand a report to the internal server, as it is."""
         assert self.rules.reports_to is not None
         message = self._stamped(submission, submission.message)
-        envelope = replace(submission.envelope, recipients=tuple(recipients))
+        envelope = submission.envelope.for_some(recipients)
         return await self._courier.hand_in(self.rules.reports_to, envelope, message, tag=submission.id)
 
     def _letter(self, submission: Submission) -> Letter:
@@ -90,7 +87,7 @@ class Attempts:
             message_id=submission.id,
             now=submission.received_at,
         )
-        return replace(message, header=header)
+        return Message(header, message.body)
 
     def _explained(self, decision: Decision, left: Message, outcomes: Outcomes) -> Outcomes:
         """A refused sender with what to do about it; and whether the configured rule is the provider's is noted."""

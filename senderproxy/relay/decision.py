@@ -100,11 +100,13 @@ def decide(letter: Letter, directory: AccountDirectory, rules: Rules) -> Decisio
         bounces_to=bounce.address if bounce else None,
         has_long_lines=letter.has_long_lines,
     )
-    envelope = replace(letter.envelope, reverse_path=meant.reverse_path)
+    envelope = letter.envelope.with_path(meant.reverse_path)
     plan = plan_rewrite(route, meant.authors, envelope, meant.draft, terms)
     if not isinstance(plan, RewritePlan):
         return plan
-    return Decision(route, replace(plan, changes=(*meant.path_changes, *plan.changes)), meant.reverse_path)
+    if meant.path_changes:
+        plan = replace(plan, changes=(*meant.path_changes, *plan.changes))
+    return Decision(route, plan, meant.reverse_path)
 
 
 def who_is_answered(letter: Letter, rules: Rules) -> ReversePath:
@@ -119,25 +121,35 @@ def _route(
 ) -> Route | Refusal:
     """The author's account, or the one that is named for mail of this kind."""
     senders, providers = rules.senders, rules.providers
-    candidates = list(list_candidates(authors, meant.reverse_path, rules.routing))
+
+    def named(account: str, setting: str) -> Route | Refusal:
+        candidates = list(list_candidates(authors, meant.reverse_path, rules.routing))
+        return name_route(account, setting, candidates, directory, providers)
+
     if letter.carrier is not None:
-        return _carried(name_route(letter.carrier, "this report", candidates, directory, providers))
+        return _carried(named(letter.carrier, "this report"))
     route = choose_route(authors, meant.reverse_path, directory, providers, rules.routing)
     has_account = isinstance(route, Route) and route.tier is not Tier.DEFAULT
     is_null = not isinstance(meant.reverse_path, Address)
     if is_null and not has_account and senders.bounce_account is not None:
-        return name_route(senders.bounce_account, "senders.bounce_account", candidates, directory, providers)
+        return named(senders.bounce_account, "senders.bounce_account")
     if not is_null and senders.foreign is ForeignPolicy.ACCOUNT and _is_foreign(authors, directory):
         assert senders.foreign_account is not None
-        return name_route(senders.foreign_account, "senders.foreign_author", candidates, directory, providers)
+        return named(senders.foreign_account, "senders.foreign_author")
     if isinstance(route, Refusal):
-        return route
+        return _with_a_word_on_bounces(route) if is_null and route.reply.code == 550 else route
     provider = route.provider
     if is_null and not provider.takes_null_reverse_path and provider.null_policy is NullPolicy.ACCOUNT:
         assert provider.null_account is not None
         setting = f"providers.{provider.name}.on_null_reverse_path"
-        return name_route(provider.null_account, setting, candidates, directory, providers)
+        return named(provider.null_account, setting)
     return route
+
+
+def _with_a_word_on_bounces(refusal: Refusal) -> Refusal:
+    """Few would give `postmaster@` a mailbox of its own; the last line stays the one that names the cause."""
+    words = "It has a null reverse-path, as bounces have: bounce_account under [senders] names the account for those."
+    return Refusal(replace(refusal.reply, lines=(words, *refusal.reply.lines)))
 
 
 def _carried(route: Route | Refusal) -> Route | Refusal:

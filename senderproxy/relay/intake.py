@@ -93,8 +93,15 @@ class RelayIntake:
         else:
             answer, words = decision.reply, "discarded"
             self._note_end(submission, decision)
+        if answer.is_transient and isinstance(decision, Decision):
+            self._forgive(submission, decision)
         self._report(submission, decision, answer, words, self._clock.monotonic() - started)
         return answer
+
+    def _forgive(self, submission: Submission, decision: Decision) -> None:
+        """The client will come again with it, and that will not be one automatic message more."""
+        if is_automatic(submission.envelope.reverse_path, submission.message.header):
+            self._loop_guard.forgive(decision.route.author, submission.envelope.recipients)
 
     def _decide(self, submission: Submission) -> Decision | Refusal | Discarding:
         decision = self._attempts.decide(submission)
@@ -175,7 +182,7 @@ class RelayIntake:
     ) -> tuple[Reply, str]:
         account = decision.route.account.id
         events = story.changed(decision.plan.changes, submission.received_at)
-        events += story.attempted(outcomes, account, self._clock.now(), seconds)
+        events += story.attempted(outcomes, len(outcomes), account, self._clock.now(), seconds)
         answer = verdict.answer(outcomes, submission.id, handling.on_deferral)
         if answer is None:
             return await self._take_over(submission, decision, outcomes, events)

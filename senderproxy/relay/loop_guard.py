@@ -52,6 +52,12 @@ class LoopGuard:
             del self._sent[next(iter(self._sent))]
         return None
 
+    def forgive(self, author: Address, recipients: Sequence[ForwardPath]) -> None:
+        """The one that was counted last did not leave."""
+        for recipient in recipients:
+            if times := self._sent.get((author.key, recipient.key)):
+                times.pop()
+
     def _recent(self, pair: tuple[str, str], monotonic: float) -> deque[float]:
         times = self._sent.get(pair) or deque()
         while times and times[0] <= monotonic - _HOUR:

@@ -371,7 +371,7 @@ class Runner:
         told = self._reporter.tell(
             Case(submission, account, answer_to, decision.remote if decision else None), judgement
         )
-        events = [*story.attempted(outcomes, account, now, seconds), *told.events]
+        events = [*story.attempted(outcomes, len(submission.envelope.recipients), account, now, seconds), *told.events]
         self._report(claim, account, outcomes, seconds)
         return Verdict(told.states, events, told.reports, account if account != claim.account else None)
 
@@ -456,6 +456,8 @@ class Runner:
 
     async def _tell_of_what_waits(self) -> None:
         """Delays are reported once; what a blocked account has kept for too long goes back to its author."""
+        if stepping := self.watch_clock():
+            await asyncio.wait((stepping,))
         now = self._clock.now()
         try:
             if self.policy.report_delay is not None:

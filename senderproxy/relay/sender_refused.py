@@ -15,7 +15,8 @@ from senderproxy.mail.author import Authors, read_authors
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSender
 from senderproxy.mail.reply import Reply, reply
-from senderproxy.routing.provider import SenderRule
+from senderproxy.routing.account import carries_by_name
+from senderproxy.routing.provider import Provider, SenderRule
 from senderproxy.routing.route import Route
 
 
@@ -50,13 +51,28 @@ def find_refused(
         return None
     for outcome in outcomes.values():
         if isinstance(outcome, Failed) and outcome.refused_sender is not None:
-            address = path if isinstance(path, Address) else None
-            if outcome.refused_sender is RefusedSender.FROM:
-                authors = read_authors(header)
-                known = authors.from_ if isinstance(authors, Authors) else ()
-                address = known[0].address if known else route.account.address
-            return Refused(route, outcome.refused_sender, address, outcome.reply)
+            place, address = _which(outcome.refused_sender, route, path, header)
+            return Refused(route, place, address, outcome.reply)
     return None
+
+
+def _which(
+    place: RefusedSender, route: Route, path: ReversePath, header: HeaderSection
+) -> tuple[RefusedSender, Address | None]:
+    """The sender that is meant.
+
+    After the whole message it may be either; a mailbox's own address in From is not the one that is refused.
+    """
+    way_back = path if isinstance(path, Address) else None
+    if place is RefusedSender.REVERSE_PATH:
+        return place, way_back
+    authors = read_authors(header)
+    known = authors.from_ if isinstance(authors, Authors) else ()
+    own = route.account.address
+    other = next((mailbox.address for mailbox in known if mailbox.address.key != own.key), None)
+    if other is None and (way_back is None or way_back.key != own.key):
+        return RefusedSender.REVERSE_PATH, way_back
+    return place, other or own
 
 
 def explain(refused: Refused) -> Reply:
@@ -83,24 +99,32 @@ def _mends(refused: Refused) -> tuple[str, str]:
         setting = f"takes_null_reverse_path = false in {section}"
         return f"set {setting}", f"{setting} setzen"
     setting, rule = _setting(refused)
-    if rule is SenderRule.ANY and address.domain != route.account.address.domain:
-        stricter = f'{setting} = "domain" in {section}'
-        return f"set {stricter}, or add its mailbox", f"{stricter} setzen oder das Postfach anlegen"
-    if rule is not SenderRule.ADDRESS:
-        command = f"senderproxy account add {address}"
-        stricter = f'{setting} = "address" in {section}'
-        return f"add its mailbox ({command}), or set {stricter}", f"Postfach anlegen ({command}) oder {stricter} setzen"
-    if address.key != route.account.address.key:
-        command = f"senderproxy account edit {route.account.id} --not {address}"
+    if address.key == route.account.address.key:
+        command = f"senderproxy account show {route.account.id}"
         return (
-            f"make it an alias of the mailbox at the provider, or take it away here ({command})",
-            f"beim Provider als Alias des Postfachs anlegen oder hier entfernen ({command})",
+            f"give the account the address that its mailbox has ({command})",
+            f"dem Konto die Adresse geben, die sein Postfach hat ({command})",
         )
-    command = f"senderproxy account show {route.account.id}"
-    return (
-        f"give the account the address that its mailbox has ({command})",
-        f"dem Konto die Adresse geben, die sein Postfach hat ({command})",
-    )
+    stricter = f'{setting} = "{_stricter(rule, address, route).value}" in {section}'
+    if carries_by_name(route.account, address):
+        # It counts as one of the mailbox's own, so no stricter setting would keep it from leaving as it is.
+        command = f"senderproxy account edit {route.account.id} --not {address}"
+        first, zuerst = (
+            (f"set {stricter}, and ", f"{stricter} setzen und ") if rule is not SenderRule.ADDRESS else ("", "")
+        )
+        return (
+            f"{first}make it an alias of the mailbox at the provider, or take it away here ({command})",
+            f"{zuerst}beim Provider als Alias des Postfachs anlegen oder hier entfernen ({command})",
+        )
+    command = f"senderproxy account add {address}"
+    return f"add its mailbox ({command}), or set {stricter}", f"Postfach anlegen ({command}) oder {stricter} setzen"
+
+
+def _stricter(rule: SenderRule, address: Address, route: Route) -> SenderRule:
+    """The mildest rule under which the address does not leave."""
+    if rule is SenderRule.ANY and address.domain != route.account.address.domain:
+        return SenderRule.DOMAIN
+    return SenderRule.ADDRESS
 
 
 def _setting(refused: Refused) -> tuple[str, SenderRule]:
@@ -114,7 +138,7 @@ class RefusedSenders:
     """Which senders were refused lately although the settings let them through."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], StricterRule] = {}
+        self._known: dict[tuple[str, str], tuple[StricterRule, Provider]] = {}
 
     def note(self, refused: Refused, now: datetime) -> None:
         """One was refused; the first time is kept."""
@@ -127,18 +151,27 @@ class RefusedSenders:
             f" {lets} lets it through: its rule is stricter"
         )
         key = (route.account.id, name)
-        since = self._known[key].since if key in self._known else now.isoformat(timespec="seconds")
-        self._known[key] = StricterRule(
+        since = self._known[key][0].since if key in self._known else now.isoformat(timespec="seconds")
+        entry = StricterRule(
             route.provider.name, route.account.id, name, refused.said.text, since, words, _mends(refused)[0]
         )
+        self._known[key] = (entry, route.provider)
 
     def taken(self, route: Route, senders: Iterable[Address | None]) -> None:
-        """These were taken: what was said of them before is over."""
+        """These were taken: what was said of them is over, and so is what was said of a rule that is another by now."""
         if not self._known:
             return
         for sender in senders:
             self._known.pop((route.account.id, str(sender) if sender else "<>"), None)
+        now = route.provider
+        for key, (_, then) in list(self._known.items()):
+            if then.name == now.name and _rules(then) != _rules(now):
+                del self._known[key]
 
     def entries(self) -> list[StricterRule]:
         """All of them, the oldest first."""
-        return sorted(self._known.values(), key=lambda entry: entry.since)
+        return sorted((entry for entry, _ in self._known.values()), key=lambda entry: entry.since)
+
+
+def _rules(provider: Provider) -> tuple[SenderRule, SenderRule, bool]:
+    return provider.sender_rule, provider.from_rule, provider.takes_null_reverse_path

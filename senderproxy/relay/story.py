@@ -38,8 +38,10 @@ def changed(changes: Iterable[Change], now: datetime) -> list[Event]:
     ]
 
 
-def attempted(outcomes: Mapping[ForwardPath, Outcome], account: str, now: datetime, seconds: float) -> list[Event]:
-    """What one attempt came to."""
+def attempted(
+    outcomes: Mapping[ForwardPath, Outcome], of: int, account: str, now: datetime, seconds: float
+) -> list[Event]:
+    """What one attempt came to, for some or all of the message's recipients, of whom there are so many."""
     alike: dict[Outcome, list[str]] = {}
     for path, outcome in outcomes.items():
         alike.setdefault(outcome, []).append(str(path))
@@ -47,7 +49,7 @@ def attempted(outcomes: Mapping[ForwardPath, Outcome], account: str, now: dateti
         Event(
             now,
             What.ATTEMPTED,
-            () if len(alike) == 1 else tuple(paths),
+            () if len(paths) == of else tuple(paths),
             {
                 "account": account,
                 "outcome": _KINDS[type(outcome)],

@@ -60,7 +60,7 @@ class Draft:
     def places(self, name: str) -> list[int]:
         """Where the fields of this name stand."""
         wanted = name.lower()
-        return [index for index, field in enumerate(self.header.fields()) if field.name.lower() == wanted]
+        return list(self.header.places().get(wanted, ()))
 
     def shown(self, name: str) -> str:
         """The first field of this name on one line, for a log and a person; empty where there is none."""

@@ -8,11 +8,11 @@ Leaves to others: whose account it is (routing.route), the edits themselves (rew
 (delivery).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from senderproxy.mail.address import Address, AddressPattern, ReversePath
+from senderproxy.mail.address import Address, ReversePath
 from senderproxy.mail.author import Authors, Mailbox
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import Edit
@@ -20,7 +20,7 @@ from senderproxy.mail.reply import Reply, reply
 from senderproxy.rewriting.draft import Change, Draft, in_words
 from senderproxy.rewriting.long_lines import LINE_LIMIT
 from senderproxy.rewriting.repair import RepairContext, find_repairs
-from senderproxy.routing.account import Account
+from senderproxy.routing.account import carries_by_name
 from senderproxy.routing.directory import Tier
 from senderproxy.routing.provider import NullPolicy, SenderRule
 from senderproxy.routing.route import Refusal, Route
@@ -75,12 +75,13 @@ def plan_rewrite(
     context = RepairContext(terms.now, terms.message_id, author, terms.policy.remove_bcc)
     for _ in range(_ROUNDS):
         repairs = find_repairs(fitted.header, context)
+        if not repairs:
+            break
         fitted = fitted.revised([repair.edit for repair in repairs], [repair.change for repair in repairs])
     if terms.has_long_lines:
         reason = f"no line may be longer than {LINE_LIMIT} octets (RFC 5321 section 4.5.3.1.6)"
         changes = (*changes, Change("body", "", "long lines folded", reason))
-    leaves = replace(envelope, reverse_path=path)
-    return RewritePlan(leaves, fitted.rounds, (*changes, *fitted.changes), terms.has_long_lines)
+    return RewritePlan(envelope.with_path(path), fitted.rounds, (*changes, *fitted.changes), terms.has_long_lines)
 
 
 def takes(route: Route, rule: SenderRule, address: Address) -> bool:
@@ -91,7 +92,7 @@ def takes(route: Route, rule: SenderRule, address: Address) -> bool:
         case SenderRule.DOMAIN:
             return address.domain == route.account.address.domain
         case SenderRule.ADDRESS:
-            return _carries(route.account, address)
+            return carries_by_name(route.account, address)
 
 
 def rule_in_words(route: Route, rule: SenderRule) -> str:
@@ -203,25 +204,14 @@ def _own_for(route: Route, rule: SenderRule, address: Address) -> Address:
     base = address.without_tag
     return (
         base
-        if base is not None and _carries(route.account, base) and takes(route, rule, base)
+        if base is not None and carries_by_name(route.account, base) and takes(route, rule, base)
         else (route.account.address)
     )
 
 
 def _is_own(route: Route, address: Address) -> bool:
     """The account carries it, if only by its domain or without its +tag."""
-    if any(pattern.matches(address) for pattern in route.account.carries) or _carries(route.account, address):
+    if any(pattern.matches(address) for pattern in route.account.carries) or carries_by_name(route.account, address):
         return True
     base = address.without_tag
-    return base is not None and _carries(route.account, base)
-
-
-def _carries(account: Account, address: Address) -> bool:
-    """The address is one of those named one by one."""
-    if address.key == account.address.key:
-        return True
-    return any(_is_exact(pattern) and pattern.matches(address) for pattern in account.carries)
-
-
-def _is_exact(pattern: AddressPattern) -> bool:
-    return pattern.local_part is not None
+    return base is not None and carries_by_name(route.account, base)

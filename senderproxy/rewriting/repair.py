@@ -8,7 +8,7 @@ RFC 6409 section 8, RFC 5322 sections 2.1.1 and 3.6, RFC 2047.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime, parsedate_tz
@@ -45,17 +45,15 @@ def find_repairs(header: HeaderSection, context: RepairContext) -> tuple[Repair,
 
     One round: a field that stood twice and was mended into one may need another.
     """
-    fields = header.split()[0]
-    places: dict[str, list[int]] = {}
-    for index, field in enumerate(fields):
-        places.setdefault(field.name.lower(), []).append(index)
+    fields, places = header.split()[0], header.places()
     repairs: list[Repair] = []
     doubled: set[int] = set()
     for name, found in places.items():
         if len(found) > 1 and name in _SINGLE and not (name == "bcc" and context.remove_bcc):
             repairs += _single_out(fields, found)
             doubled |= set(found)
-    for index, field in enumerate(fields):
+    for index in _suspects(header):
+        field = fields[index]
         if index in doubled:
             continue
         if field.name.lower() == "bcc" and context.remove_bcc:
@@ -66,12 +64,20 @@ def find_repairs(header: HeaderSection, context: RepairContext) -> tuple[Repair,
     return tuple(repairs)
 
 
+def _suspects(header: HeaderSection) -> Sequence[int]:
+    """The fields worth a look: those with a grammar of their own; all, where octets or lines are not as they should."""
+    fields, places = header.split()[0], header.places()
+    if not header.raw.isascii() or any(len(line) > LINE_LIMIT for line in header.raw.split(b"\r\n")):
+        return range(len(fields))
+    return sorted(place for name, found in places.items() if name in _WITH_GRAMMAR for place in found)
+
+
 def mend_for_reading(header: HeaderSection) -> tuple[Repair, ...]:
     """What makes From and Sender readable that a device wrote, where they can be read in one way only."""
     fields = header.split()[0]
     repairs: list[Repair] = []
     for name in ("from", "sender"):
-        found = [index for index, field in enumerate(fields) if field.name.lower() == name]
+        found = header.places().get(name, ())
         if len(found) != 1 or _reads(fields[found[0]].value):
             continue
         mailbox = _mend_mailbox(fields[found[0]].value)
@@ -109,6 +115,7 @@ def _single_out(fields: Sequence[Field], places: Sequence[int]) -> Iterator[Repa
 # ---- one field ----
 
 _ADDRESSES: Final = frozenset({"from", "sender", "reply-to", "to", "cc", "bcc"})
+_WITH_GRAMMAR: Final = _ADDRESSES | {"date"}
 
 
 def _mend(field: Field, context: RepairContext) -> tuple[bytes | None, str] | None:
@@ -137,14 +144,17 @@ def _lines(field: Field) -> list[bytes]:
     return (field.name.encode("ascii") + b":" + field.value).split(b"\r\n")
 
 
-def _missing(places: dict[str, list[int]], context: RepairContext) -> Iterator[Repair]:
-    wanted = {
-        "From": str(context.author or ""),
-        "Date": format_datetime(context.now),
-        "Message-ID": context.message_id,
-    }
-    for name, value in wanted.items():
-        if value and name.lower() not in places:
+def _missing(places: Mapping[str, Sequence[int]], context: RepairContext) -> Iterator[Repair]:
+    missing = [name for name in ("From", "Date", "Message-ID") if name.lower() not in places]
+    for name in missing:
+        match name:
+            case "From":
+                value = str(context.author or "")
+            case "Date":
+                value = format_datetime(context.now)
+            case _:
+                value = context.message_id
+        if value:
             yield Repair(Change(name, "", value, "it was missing"), Edit(name, value.encode("ascii")))
 
 

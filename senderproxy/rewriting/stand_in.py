@@ -79,6 +79,8 @@ def _can_be_answered(mailbox: Mailbox) -> bool:
 
 def _mapped(draft: Draft, authors: Authors, reverse_path: ReversePath, mapped: SenderMap) -> Meant:
     reason = "the address stands so in [senders.map]"
+    if mapped.is_empty:
+        return Meant(draft, authors, reverse_path)
     from_ = tuple(replace(mailbox, address=mapped(mailbox.address)) for mailbox in authors.from_)
     if from_ != authors.from_:
         draft = draft.setting("From", from_, reason)

@@ -7,6 +7,7 @@ RFC 5321 sections 4.4 and 6.3, RFC 3848.
 import re
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Final
 
 from senderproxy.mail.header import HeaderSection
@@ -15,6 +16,12 @@ from senderproxy.mail.submission import Client
 HOP_LIMIT: Final = 50  # Received fields; RFC 5321 section 6.3 asks for a large number, real ways have under fifteen
 
 _NAME_CHARACTERS = re.compile(r"[^A-Za-z0-9.:\[\]-]")
+
+
+@lru_cache(maxsize=16)
+def _written(now: datetime) -> str:
+    """The time as RFC 5322 writes it; many messages come within one second."""
+    return format_datetime(now)
 
 
 def hop_count(header: HeaderSection) -> int:
@@ -29,6 +36,6 @@ def stamp(header: HeaderSection, client: Client, *, by: str, message_id: str, no
     value = (
         f"from {name} ({host})\r\n"
         f"\tby {by} (senderproxy) with {client.protocol} id {message_id};\r\n"
-        f"\t{format_datetime(now)}"
+        f"\t{_written(now.replace(microsecond=0))}"
     )
     return header.with_field_on_top("Received", value)

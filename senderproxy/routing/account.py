@@ -22,6 +22,13 @@ class Account:
     connections: int | None = None  # overrides the provider's
 
 
+def carries_by_name(account: Account, address: Address) -> bool:
+    """The address is one of those named one by one, and not only covered by an @domain."""
+    if address.key == account.address.key:
+        return True
+    return any(pattern.local_part is not None and pattern.matches(address) for pattern in account.carries)
+
+
 class Credential:
     """A login and its secret. It has no face: not in repr, str, format, comparison or pickle."""
 

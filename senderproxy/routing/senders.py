@@ -25,6 +25,11 @@ class SenderMap:
     exact: Mapping[str, Address] = field(default_factory=dict)  # by Address.key
     domains: Mapping[str, AddressPattern] = field(default_factory=dict)
 
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is set down at all."""
+        return not self.exact and not self.domains
+
     def __call__(self, address: Address) -> Address:
         """The address that stands for this one; itself where nothing is set down. Applied once, not in a chain."""
         if found := self.exact.get(address.key):

@@ -229,9 +229,6 @@ class Dialogue:
         mail = read_mail(argument, self.terms.size_limit, lenient=lenient, forced_sender=forced)
         if isinstance(mail, Reply):
             return Say(mail)
-        path = forced or mail.reverse_path  # what leaves is what a client is held to
-        if isinstance(path, Address) and not self.client.may_use(path):
-            return Say(replies.may_not_send_as(self.client, path))
         self._transaction = _Transaction(mail)
         return Say(replies.SENDER_OK)
 

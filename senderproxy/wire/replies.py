@@ -7,9 +7,7 @@ RFC 5321 section 4.2, RFC 3463, RFC 4954 section 6.
 
 from typing import Final
 
-from senderproxy.mail.address import Address
 from senderproxy.mail.reply import Reply, reply
-from senderproxy.mail.submission import Client
 from senderproxy.wire.data import HEADER_LIMIT, Fault
 
 OK: Final = reply(250, "2.0.0", "OK")
@@ -104,16 +102,6 @@ def stands_alone(verb: str) -> Reply:
 def not_offered(verb: str) -> Reply:
     """To a command that exists in the world but not here."""
     return reply(502, "5.5.1", f"{verb} is not offered here")
-
-
-def may_not_send_as(client: Client, address: Address) -> Reply:
-    """To a client that is restricted to other senders."""
-    return reply(
-        550,
-        "5.7.1",
-        f"{client} may not send as {address}.",
-        "The senders it may use are listed under [[clients]] in the configuration.",
-    )
 
 
 def too_many_recipients(limit: int) -> Reply:

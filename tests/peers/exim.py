@@ -118,10 +118,11 @@ class Exim:
         for part in ("spool", "log", "mailbox"):
             (self.folder / part).mkdir()
             shutil.chown(self.folder / part, nobody.pw_uid, nobody.pw_gid)
-        self._config.write_text(self._configuration(), encoding="utf-8")
+        self._config.write_text(self.configuration(), encoding="utf-8")
         self._config.chmod(0o644)
 
-    def _configuration(self) -> str:
+    def configuration(self) -> str:
+        """Return the whole of exim.conf; the folder and the port are there already."""
         return f"""
 primary_hostname = exim.test
 exim_path = {self._exim}

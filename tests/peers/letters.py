@@ -58,3 +58,17 @@ def letters_from(authors: Sequence[str], count: int, recipient_domain: str = "ku
         Letter(authors[number % len(authors)], (f"rcpt{number}@{recipient_domain}",), f"{number}@desk.office.test")
         for number in range(count)
     ]
+
+
+def hand_over(port: int, reverse_path: str, recipient: str, content: bytes) -> tuple[int, str]:
+    """Submit these octets as they are; return the answer to the final dot, or the first refusal."""
+    with smtplib.SMTP(LOOPBACK, port, local_hostname="desk.office.test", timeout=60) as client:
+        client.ehlo()
+        for command in (f"MAIL FROM:<{reverse_path}>", f"RCPT TO:<{recipient}>", "DATA"):
+            code, text = client.docmd(command)
+            if code >= 400:
+                return code, text.decode("ascii")
+        assert content.endswith(b"\r\n")
+        client.send(content.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+        code, text = client.getreply()
+        return code, text.decode("ascii")

@@ -78,11 +78,7 @@ def ensure() -> None:
         wanted = absent([*PACKAGES, *_libraries_of_exim()])
         if not wanted:
             return
-        if os.geteuid() != 0:
-            raise PackagesMissing(apt_line(wanted))
-        _install(wanted)
-        if still := absent(wanted):
-            raise PackagesMissing(f"apt-get ended well, yet these are missing: {' '.join(still)}")
+        install(wanted)
 
 
 def absent(names: Sequence[str]) -> list[str]:
@@ -100,6 +96,15 @@ def absent(names: Sequence[str]) -> list[str]:
 def apt_line(names: Sequence[str]) -> str:
     """Return what a person with the right to install packages has to type."""
     return f"sudo apt-get install --no-install-recommends {' '.join(names)}"
+
+
+def install(names: Sequence[str]) -> None:
+    """Install these, or raise PackagesMissing with the line to type."""
+    if os.geteuid() != 0:
+        raise PackagesMissing(apt_line(names))
+    _install(names)
+    if still := absent(names):
+        raise PackagesMissing(f"apt-get ended well, yet these are missing: {' '.join(still)}")
 
 
 def _install(names: Sequence[str]) -> None:

@@ -103,6 +103,10 @@ class Postfix:
         """Return each SMTP port with the settings that hold only there."""
         raise NotImplementedError
 
+    def more_services(self) -> str:
+        """Return lines for master.cf beyond those of every instance."""
+        return ""
+
     def prepare(self, things: contextlib.ExitStack) -> None:
         """Start and write what must be there before Postfix; the folder exists already."""
 
@@ -260,7 +264,7 @@ class Postfix:
             + "".join(f"  -o {{ {key} = {value} }}\n" for key, value in options.items())
             for port, options in self.listeners()
         )
-        (self._config / "master.cf").write_text(listening + INNER_SERVICES, encoding="utf-8")
+        (self._config / "master.cf").write_text(listening + INNER_SERVICES + self.more_services(), encoding="utf-8")
 
 
 def write_settled(file: Path, text: str) -> None:

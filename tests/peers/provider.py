@@ -143,6 +143,7 @@ class PostfixProvider(Postfix):
             "smtpd_sender_restrictions": ", ".join(senders),
             "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
             "smtpd_recipient_restrictions": f"check_recipient_access regexp:{recipients}{self._policy()}",
+            "message_drop_headers": "content-length return-path",  # not Bcc: what comes shall be seen
             "default_transport": "virtual",
             "relay_transport": "virtual",
         }

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from senderproxy.control.client import ask
 from tests.peers.packages import PROJECT
 from tests.peers.process import (
     LOOPBACK,
@@ -42,6 +43,8 @@ class VaultAccount:
     login: str
     password: str
     carries: tuple[str, ...] = ()
+    name: str = ""  # that people see
+    provider: str = PROVIDER
 
     @property
     def id(self) -> str:
@@ -54,9 +57,17 @@ class Senderproxy:
 
     name = "senderproxy"
 
-    def __init__(self, accounts: Iterable[VaultAccount], provider_section: str, *, more_settings: str = "") -> None:
+    def __init__(
+        self,
+        accounts: Iterable[VaultAccount],
+        provider_section: str,
+        *,
+        listener_settings: str = "",
+        more_settings: str = "",
+    ) -> None:
         self._accounts = tuple(accounts)
         self._provider_section = provider_section
+        self._listener_settings = listener_settings
         self._more_settings = more_settings
         self._secrets = {account.password for account in self._accounts}
         self._things = contextlib.ExitStack()
@@ -89,6 +100,7 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
             self.folder = self._things.enter_context(private_folder(self.name))
             [self.port] = self._things.enter_context(reserved_ports(1))
             self._things.callback(self._end)
+            self._make_key()
             self._write_configuration()
             self.command("vault", "create")
             self._import_accounts()
@@ -146,6 +158,17 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
         """SIGHUP: read the configuration again."""
         assert self._program is not None
         self._program.signal(signal.SIGHUP)
+
+    def configure(self, more_settings: str) -> None:
+        """Write the configuration anew, with these settings, and put it in force while the service runs."""
+        self._more_settings = more_settings
+        self._write_configuration()
+        ask(self.folder / "control", {"do": "reload"})
+
+    def provide(self, provider_section: str) -> None:
+        """The same with other words about the provider."""
+        self._provider_section = provider_section
+        self.configure(self._more_settings)
 
     @property
     def pid(self) -> int:
@@ -215,10 +238,15 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
         if self._program is not None:
             self._program.kill()
 
+    def _make_key(self) -> None:
+        self._key.touch(mode=0o600)
+        self._key.write_bytes(secrets.token_bytes(32))
+
+    @property
+    def _key(self) -> Path:
+        return self.folder / "vault.key"
+
     def _write_configuration(self) -> None:
-        key = self.folder / "vault.key"
-        key.touch(mode=0o600)
-        key.write_bytes(secrets.token_bytes(32))
         self.config_file.write_text(
             f"""
 [identity]
@@ -226,10 +254,11 @@ hostname = "relay.office.test"
 
 [vault]
 path = "{self.folder}/accounts.vault"
-unlock = "key-file:{key}"
+unlock = "key-file:{self._key}"
 
 [[listeners]]
 address = "{LOOPBACK}:{self.port}"
+{self._listener_settings}
 
 [service]
 control_socket = "{self.folder}/control"
@@ -246,17 +275,18 @@ control_socket = "{self.folder}/control"
         file.touch(mode=0o600)
         with file.open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream)
-            table.writerow(["login", "password", "provider", "address"])
+            table.writerow(["login", "password", "provider", "address", "name"])
             for account in self._accounts:
-                table.writerow([account.login, account.password, PROVIDER, " ".join((account.login, *account.carries))])
+                addresses = " ".join((account.login, *account.carries))
+                table.writerow([account.login, account.password, account.provider, addresses, account.name])
         self.command("account", "import", str(file))
         file.unlink()
 
     def _look_for_secrets(self, text: str) -> None:
-        for account in self._accounts:
-            for secret in self._secrets:
-                for told in _forms(account.login, secret):
-                    assert told not in text, f"a password of {account.id} was told"
+        told = {
+            form for account in self._accounts for secret in self._secrets for form in _forms(account.login, secret)
+        }
+        assert not any(form in text for form in told), "a password was told"
 
 
 def _forms(login: str, secret: str) -> Sequence[str]:

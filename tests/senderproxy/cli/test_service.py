@@ -6,11 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
 
+from senderproxy.control.client import ask
+from senderproxy.twin.rules import OwnershipRule
 from tests.senderproxy.cli.conftest import DEADLINE, Office
 
 pytestmark = pytest.mark.slow
@@ -83,6 +86,39 @@ def test_a_suspended_account_is_shown_with_its_mend_and_comes_back(office: Offic
         assert office.type(*set_password, stdin="geheim-anna\n").code == 0
         assert office.type(*send).code == 0
         assert office.type("status").code == 0
+
+
+def test_a_provider_that_became_stricter_is_said_plainly_with_the_setting_until_it_is_mended(office: Office) -> None:
+    office.add("anna@firma.example", "--catch-all", "firma.example")
+    send = ("send", "--from", "info@firma.example", "--to", "kunde@customer.example")
+    with running(office):
+        assert office.type(*send).code == 0
+        assert office.type("status").code == 0
+        office.twin.settings = replace(office.twin.settings, rule=OwnershipRule.ADDRESS)
+        refused = office.type(*send)
+        assert refused.code == 1
+        assert "does not let login anna@firma.example (account anna@firma.example) send as info@" in refused.out
+        assert "erlaubt der Anmeldung anna@firma.example" in refused.out
+        assert "Sender address is not allowed." in refused.out
+        status, checked = office.type("status"), office.type("check")
+        assert (status.code, checked.code) == (1, 1)
+        for told in (status.out, checked.out):
+            assert "ionos refused info@firma.example (reverse-path) for account anna@firma.example" in told
+            assert 'although sender_rule = "domain" lets it through: its rule is stricter' in told
+            assert 'or set sender_rule = "address" in [providers.ionos]' in told
+            assert "Sender address is not allowed." in told
+        assert "WRONG    sender rule of ionos: " in checked.out
+        assert office.type("status", "--json").json["sender_rules"][0]["account"] == "anna@firma.example"
+        # what was proposed, as it was proposed
+        text = office.config.read_text()
+        office.config.write_text(text.replace('sender_rule = "domain"', 'sender_rule = "address"'))
+        ask(office.folder / "control.sock", {"do": "reload"})
+        assert office.type(*send).code == 0
+        assert office.type("status").code == 0
+        assert "sender rule of ionos" not in office.type("check").out
+    (_, left) = office.twin.received
+    assert left.reverse_path == "anna@firma.example"
+    assert b"\r\nReply-To: info@firma.example\r\n" in left.content
 
 
 def test_after_a_change_it_is_said_that_the_service_notices(office: Office) -> None:

@@ -1,5 +1,6 @@
 """Which client may send as whom: held to in three places."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +15,7 @@ from senderproxy.routing.account import Account
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider, SenderRule
 from senderproxy.routing.route import Refusal, RoutingPolicy
+from senderproxy.routing.senders import SenderMap, SenderPolicy
 
 ANNA, BOSS, NOBODY = "anna@firma.example", "chef@firma.example", "nobody@firma.example"
 
@@ -91,3 +93,30 @@ def test_a_from_field_nobody_can_read_is_refused_and_not_guessed() -> None:
     refusal = decide(_letter(header, envelope, client), DIRECTORY, RULES)
     assert isinstance(refusal, Refusal)
     assert str(refusal.reply.status) == "5.6.0"
+
+
+def test_a_bounce_whose_author_has_no_account_is_refused_with_the_setting_for_it() -> None:
+    refused = _decide("postmaster@firma.example", "", None)
+    assert isinstance(refused, Refusal)
+    assert "bounce_account under [senders]" in refused.reply.lines[0]
+    assert "senderproxy account add postmaster@firma.example" in refused.reply.text
+    ordinary = _decide("postmaster@firma.example", "postmaster@firma.example", None)
+    assert isinstance(ordinary, Refusal)
+    assert "bounce_account" not in " ".join(ordinary.reply.lines)
+
+
+def test_a_client_is_held_to_the_senders_with_which_its_mail_leaves() -> None:
+    """What a device or a server calls itself counts for nothing where another address stands for it."""
+    mapped = replace(RULES, senders=SenderPolicy(mapped=SenderMap({"root@srv.local": parse_address(ANNA)}, {})))
+    envelope = Envelope(parse_address("root@srv.local"), (parse_address("kunde@customer.example"),))
+    for allowed, forced, goes in (
+        (ANNA, None, True),
+        ("root@srv.local", None, False),
+        (ANNA, ANNA, True),
+        ("root@srv.local", ANNA, False),
+        (ANNA, BOSS, False),
+    ):
+        client = Client("192.168.1.9", "srv", "ESMTP", None, (parse_pattern(allowed),))
+        client = replace(client, forced_sender=parse_address(forced) if forced else None)
+        verdict = decide(_letter("From: root@srv.local\r\n\r\n", envelope, client), DIRECTORY, mapped)
+        assert isinstance(verdict, Decision) is goes, (allowed, forced)

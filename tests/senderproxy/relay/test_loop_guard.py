@@ -28,6 +28,15 @@ def test_a_refusal_says_how_many_and_which_setting() -> None:
     assert guard.objection(ANNA, [CARL], 1, 2.0) is None, "what is refused does not count"
 
 
+def test_what_did_not_leave_does_not_count() -> None:
+    guard = LoopGuard()
+    for second in range(5):
+        assert guard.objection(ANNA, [ALICE], 1, float(second)) is None
+        guard.forgive(ANNA, [ALICE, CARL])
+    assert guard.objection(ANNA, [ALICE], 1, 6.0) is None
+    assert guard.objection(ANNA, [ALICE], 1, 7.0) is not None
+
+
 def test_memory_is_bounded() -> None:
     guard = LoopGuard()
     for number in range(20_050):

@@ -1,11 +1,12 @@
 """What is said where a provider does not let an account name that sender."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from senderproxy.delivery.replies import Stage, outcome
-from senderproxy.mail.address import NULL_PATH, ReversePath, parse_address, parse_pattern
+from senderproxy.mail.address import NULL_PATH, Address, ReversePath, parse_address, parse_pattern
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSender
 from senderproxy.mail.reply import parse_reply
@@ -16,17 +17,26 @@ from senderproxy.routing.provider import Provider, SenderRule
 from senderproxy.routing.route import Route, Source
 
 ANNA, INFO, KUNDE = (parse_address(text) for text in ("anna@firma.example", "info@firma.example", "k@kunde.example"))
-ACCOUNT = Account("anna", "anna@firma.example", "ionos-de", ANNA, (parse_pattern(str(ANNA)), parse_pattern(str(INFO))))
+ACCOUNT = Account(
+    "anna", "anna@firma.example", "ionos-de", ANNA, (parse_pattern(str(ANNA)), parse_pattern("@firma.example"))
+)
+ALIASED = replace(ACCOUNT, carries=(parse_pattern(str(ANNA)), parse_pattern(str(INFO))))
 HEADER = HeaderSection(b"From: info@firma.example\r\n\r\n")
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 
 
-def _route(rule: SenderRule = SenderRule.DOMAIN) -> Route:
-    return Route(ACCOUNT, Provider("ionos-de", (), sender_rule=rule, from_rule=rule), INFO, Source.FROM, Tier.EXACT)
+def _route(rule: SenderRule = SenderRule.DOMAIN, account: Account = ACCOUNT) -> Route:
+    return Route(account, Provider("ionos-de", (), sender_rule=rule, from_rule=rule), INFO, Source.FROM, Tier.EXACT)
 
 
-def _found(said: bytes, stage: Stage, path: ReversePath = INFO, rule: SenderRule = SenderRule.DOMAIN) -> Refused | None:
-    return find_refused({KUNDE: outcome(parse_reply(said.split(b"\n")), stage)}, _route(rule), path, HEADER)
+def _found(
+    said: bytes,
+    stage: Stage,
+    path: ReversePath = INFO,
+    rule: SenderRule = SenderRule.DOMAIN,
+    account: Account = ACCOUNT,
+) -> Refused | None:
+    return find_refused({KUNDE: outcome(parse_reply(said.split(b"\n")), stage)}, _route(rule, account), path, HEADER)
 
 
 @pytest.mark.parametrize(
@@ -97,13 +107,53 @@ def test_a_null_reverse_path_that_is_refused_names_its_own_setting() -> None:
     assert "takes_null_reverse_path = false in [providers.ionos-de]" in explain(refused).lines[0]
 
 
-def test_under_the_strictest_rule_the_alias_is_what_is_wrong() -> None:
-    refused = _found(b"550 Sender address is not allowed.", Stage.MAIL, INFO, SenderRule.ADDRESS)
+NOT_ALLOWED = b"550 Sender address is not allowed."
+
+
+@pytest.mark.parametrize("rule", list(SenderRule))
+def test_an_alias_that_is_named_here_and_not_at_the_provider_is_what_is_wrong(rule: SenderRule) -> None:
+    refused = _found(NOT_ALLOWED, Stage.MAIL, INFO, rule, ALIASED)
     assert refused is not None
-    assert "senderproxy account edit anna --not info@firma.example" in explain(refused).lines[0]
-    own = _found(b"550 Sender address is not allowed.", Stage.MAIL, ANNA, SenderRule.ADDRESS)
-    assert own is not None
-    assert "senderproxy account show anna" in explain(own).lines[0]
+    for line in explain(refused).lines[:2]:
+        assert "senderproxy account edit anna --not info@firma.example" in line
+        assert "account add" not in line, "the address has an account already"
+        assert ('sender_rule = "address" in [providers.ionos-de]' in line) is (rule is not SenderRule.ADDRESS)
+
+
+@pytest.mark.parametrize("rule", list(SenderRule))
+def test_an_own_address_that_is_refused_is_not_the_mailboxs(rule: SenderRule) -> None:
+    refused = _found(NOT_ALLOWED, Stage.MAIL, ANNA, rule)
+    assert refused is not None
+    for line in explain(refused).lines[:2]:
+        assert "senderproxy account show anna" in line
+        assert "account add" not in line
+
+
+def test_where_any_sender_was_let_through_the_mildest_rule_that_would_have_kept_it_is_named() -> None:
+    for address, rule in ((INFO, "address"), (KUNDE, "domain")):
+        refused = _found(NOT_ALLOWED, Stage.MAIL, address, SenderRule.ANY)
+        assert refused is not None
+        assert f'set sender_rule = "{rule}" in [providers.ionos-de]' in explain(refused).lines[0]
+
+
+@pytest.mark.parametrize(
+    ("from_", "path", "place", "address"),
+    [
+        (INFO, INFO, "From", INFO),
+        (INFO, ANNA, "From", INFO),
+        (ANNA, INFO, "reverse-path", INFO),
+        (ANNA, NULL_PATH, "reverse-path", None),
+        (ANNA, ANNA, "From", ANNA),
+    ],
+)
+def test_after_the_whole_message_it_is_the_sender_that_is_not_the_mailboxs_own(
+    from_: Address, path: ReversePath, place: str, address: Address | None
+) -> None:
+    said = outcome(parse_reply([NOT_ALLOWED]), Stage.FINAL_DOT)
+    header = HeaderSection(f"From: {from_}\r\n\r\n".encode())
+    refused = find_refused({KUNDE: said}, _route(), path, header)
+    assert refused is not None
+    assert (refused.place.value, refused.address) == (place, address)
 
 
 def test_what_reached_somebody_is_no_refusal_of_the_sender() -> None:
@@ -127,3 +177,6 @@ def test_a_stricter_rule_is_remembered_until_the_address_is_taken() -> None:
     assert known.entries()
     known.taken(_route(), (INFO, ANNA))
     assert known.entries() == []
+    known.note(refused, NOW)
+    known.taken(_route(SenderRule.ADDRESS), (ANNA,))
+    assert known.entries() == [], "said of a rule that is another one by now"

@@ -181,16 +181,6 @@ def test_where_a_login_is_required_nothing_is_taken_without() -> None:
     assert say(dialogue, MAIL).code == 250
 
 
-def test_a_client_restricted_to_some_senders_is_refused_others_at_once() -> None:
-    dialogue = greeted(senders=(parse_pattern("@firma.example"), parse_pattern("max@other.example")))
-    answer = say(dialogue, b"MAIL FROM:<boss@other.example>\r\n")
-    assert (answer.code, str(answer.status)) == (550, "5.7.1")
-    assert "boss@other.example" in answer.lines[0]
-    assert say(dialogue, b"MAIL FROM:<max@other.example>\r\n").code == 250
-    say(dialogue, b"RSET\r\n")
-    assert say(dialogue, b"MAIL FROM:<>\r\n").code == 250, "who the author is shows in the message"
-
-
 def test_each_kind_of_bad_message_is_called_by_its_name() -> None:
     assert {replies.refusal_of(fault).code for fault in Fault} == {554}
     assert len({replies.refusal_of(fault).text for fault in Fault}) == len(Fault)
@@ -307,11 +297,3 @@ def test_a_sender_that_is_no_address_gives_way_to_the_forced_one_only() -> None:
     assert forcing.envelope().reverse_path == SCANNER
     assert say(greeted(Terms("relay", 1000, lenient=True)), bad).code == 501
     assert say(greeted(Terms("relay", 1000, forced_sender=SCANNER)), bad).code == 501
-
-
-def test_a_client_is_held_to_the_sender_with_which_its_mail_leaves() -> None:
-    mail = b"MAIL FROM:<root@mfp.local>\r\n"
-    assert say(greeted(DEVICES, senders=(parse_pattern("scanner@firma.example"),)), mail).code == 250
-    refused = say(greeted(DEVICES, senders=(parse_pattern("anna@firma.example"),)), mail)
-    assert refused.code == 550
-    assert "scanner@firma.example" in refused.lines[0]

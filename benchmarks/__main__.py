@@ -1,0 +1,130 @@
+"""Relays side by side: load -> relay -> smarthost on loopback, in interleaved rounds.
+
+    make bench                                                     all of it, most of an hour
+    make bench ARGS=--quick                                        the main cases, a few minutes
+    make bench ARGS="--case small-50 --relays senderproxy,postfix" one case
+    make bench ARGS=--list                                         what there is
+
+Prints and saves the results as JSON, as tables and as pictures below benchmarks/results/. Where a relay needs a package
+that is not here, it says so and goes on without it.
+"""
+
+import argparse
+import fnmatch
+import os
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from benchmarks import plots, results, table
+from benchmarks.case import CASES, Case
+from benchmarks.cell import Cell
+from benchmarks.machine import machine
+from benchmarks.relays.port import Relay
+from benchmarks.relays.shelf import MISSING, RELAYS
+from benchmarks.run import measure
+
+RESULTS: Final = Path(__file__).with_name("results")
+QUICK_SCALE: Final = 0.4
+QUICK_RELAYS: Final = "straight,senderproxy*,postfix,postfix-best,exim,floor"
+
+
+def main() -> int:
+    """Run what was asked for."""
+    arguments = _arguments()
+    cases = _chosen_cases(arguments)
+    relays, missing = _chosen_relays(arguments.relays or (QUICK_RELAYS if arguments.quick else "*"))
+    if arguments.list:
+        print("cases: ", ", ".join(case.name for case in CASES), "\nrelays:", ", ".join(kind.name for kind in RELAYS))
+        return 0
+    _raise_limits()
+    about = machine(
+        shlex.join(["make", "bench", *([f"ARGS={shlex.join(sys.argv[1:])}"] if sys.argv[1:] else [])]),
+        {kind.name: str(kind.version()) for kind in relays}, missing, exact=_exact(),
+    )  # fmt: skip
+    runs: list[results.Run] = []
+    began = time.monotonic()
+    for case in cases:
+        runs += measure(case, relays, arguments.rounds or (2 if arguments.quick else 3), _say)
+        stem = _keep(about, runs, cases, arguments.output, arguments.name)
+    print(stem.with_suffix(".md").read_text(encoding="utf-8"))
+    _say(f"{time.monotonic() - began:.0f} s; kept as {stem}.json, .md and .svg")
+    return 1 if any(run.trouble() for run in runs if run.relay.startswith("senderproxy")) else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--case", default="", help="names, with commas; * stands for anything")
+    parser.add_argument(
+        "--relays", help="names, with commas; * stands for anything; left out: all, or with --quick the main ones"
+    )
+    parser.add_argument("--rounds", type=int, help="left out: 3, or 2 with --quick")
+    parser.add_argument("--scale", type=float, help="so many times the messages of each case")
+    parser.add_argument("--quick", action="store_true", help="fewer cases, fewer messages")
+    parser.add_argument("--list", action="store_true", help="name the cases and the relays")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--name", help="what the files of results are called; left out: the date")
+    return parser.parse_args()
+
+
+def _chosen_cases(arguments: argparse.Namespace) -> list[Case]:
+    patterns = arguments.case.split(",") if arguments.case else ["*"]
+    chosen = [case for case in CASES if any(fnmatch.fnmatchcase(case.name, pattern) for pattern in patterns)]
+    if arguments.quick and not arguments.case:
+        chosen = [case for case in chosen if case.quick]
+    if not chosen:
+        raise SystemExit(f"No case is called {arguments.case}. There are: {', '.join(case.name for case in CASES)}")
+    scale = arguments.scale or (QUICK_SCALE if arguments.quick else 1.0)
+    return [case.scaled(scale) for case in chosen]
+
+
+def _chosen_relays(names: str) -> tuple[list[type[Relay]], dict[str, str]]:
+    patterns = names.split(",")
+    chosen = [kind for kind in RELAYS if any(fnmatch.fnmatchcase(kind.name, pattern) for pattern in patterns)]
+    if not chosen:
+        raise SystemExit(f"No relay is called {names}. There are: {', '.join(kind.name for kind in RELAYS)}")
+    here = [kind for kind in chosen if kind.version()]
+    missing = {kind.name: MISSING for kind in chosen if kind not in here}
+    return here, missing
+
+
+def _raise_limits() -> None:
+    """A thousand connections need as many files, on both sides."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _exact() -> bool:
+    cell = Cell("trial")
+    try:
+        return cell.is_exact
+    finally:
+        cell.close()
+
+
+def _keep(
+    about: dict[str, object], runs: Sequence[results.Run], cases: Sequence[Case], folder: Path, name: str | None
+) -> Path:
+    """Write what there is so far; a bench that is cut off leaves the cases it has finished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / (name or datetime.now(UTC).strftime("%Y-%m-%d"))
+    results.save(stem.with_suffix(".json"), about, runs)
+    stem.with_suffix(".md").write_text(table.render(about, runs, cases), encoding="utf-8")
+    plots.draw(results.summaries(runs), stem)
+    return stem
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    sys.exit(main())

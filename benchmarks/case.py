@@ -1,0 +1,123 @@
+"""What is measured: the cases, as plain values.
+
+Promises: a case says everything a run depends on, so that the same case is the same work for each relay.
+"""
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+
+SMALL: Final = 4_000
+MEGABYTE: Final = 1_000_000
+
+
+class Kind(Enum):
+    """What is done with a relay."""
+
+    THROUGH = "through"  # load is sent and waited for at the smarthost
+    HELD = "held"  # connections stand idle
+    IDLE = "idle"  # nothing happens
+    WAITING = "waiting"  # a spool is filled, the relay started again, and the spool drained
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Messages of one kind over their own connections; `beside` others it goes on until those are done."""
+
+    name: str
+    connections: int
+    messages: int
+    size: int = SMALL
+    senders: int = 20
+    recipients: int = 1
+    beside: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the plan."""
+
+    name: str
+    flows: tuple[Flow, ...]
+    kind: Kind = Kind.THROUGH
+    rtt: float = 0.0
+    pipelining: bool = False
+    per_account: int = 8  # connections upstream that a relay may have for one account
+    warm_up: int = 0  # messages before, not counted
+    quick: bool = False
+
+    @property
+    def senders(self) -> int:
+        """How many accounts there are."""
+        return max(flow.senders for flow in self.flows)
+
+    @property
+    def connections(self) -> int:
+        """How many clients there are at once."""
+        return sum(flow.connections for flow in self.flows)
+
+    def scaled(self, factor: float) -> "Case":
+        """Return the same with fewer or more messages, but at least one for each connection."""
+        flows = (
+            replace(flow, messages=max(flow.connections, round(flow.messages * factor))) if flow.messages else flow
+            for flow in self.flows
+        )
+        return replace(self, flows=tuple(flows))
+
+
+def _small(
+    connections: int,
+    *,
+    rtt: int = 0,
+    pipelining: bool = False,
+    messages: int = 0,
+    per_account: int = 8,
+    quick: bool = False,
+) -> Case:
+    """Return the everyday case: 20 senders, 4 KB."""
+    name = f"small-{connections}" + (f"-rtt{rtt}" if rtt else "") + ("-pipelining" if pipelining else "")
+    if per_account != 8:
+        name += f"-by{per_account}"
+    if not messages:
+        # near: some seconds of a fast relay's work; far: so many that a slow one is done in half a minute
+        messages = (2_000 if connections == 1 else 6_000) if not rtt else 40 * connections
+    flow = Flow("small", connections, messages)
+    return Case(
+        name,
+        (flow,),
+        rtt=rtt / 1000,
+        pipelining=pipelining,
+        per_account=per_account,
+        warm_up=max(200, 8 * 20),
+        quick=quick,
+    )
+
+
+CASES: Final = (
+    *(
+        _small(connections, rtt=rtt, pipelining=pipelining, quick=not rtt and not pipelining)
+        for rtt in (0, 20, 40)
+        for pipelining in (False, True)
+        for connections in (1, 10, 50)
+    ),
+    replace(_small(50, rtt=40, per_account=2, messages=1_000), quick=True),
+    _small(50, rtt=20, per_account=2, messages=1_000),
+    Case("senders-200", (Flow("small", 10, 6_000, senders=200),), warm_up=400),
+    Case("recipients-50", (Flow("small", 10, 600, recipients=50),), warm_up=40),
+    Case("large-25", (Flow("large", 1, 4, size=25 * MEGABYTE),), warm_up=20, quick=True),
+    Case("large-150", (Flow("large", 1, 2, size=150 * MEGABYTE),), warm_up=20),
+    Case(
+        "large-50-at-once",
+        (Flow("large", 50, 50, size=25 * MEGABYTE), Flow("small", 2, 0, beside=True)),
+        warm_up=20,
+        quick=True,
+    ),
+    Case("held-1000", (Flow("held", 1_000, 0),), kind=Kind.HELD, quick=True),
+    Case("idle", (Flow("small", 1, 0),), kind=Kind.IDLE, quick=True),
+    Case("waiting-10000", (Flow("small", 20, 10_000),), kind=Kind.WAITING, per_account=2),
+    # ten times as much of one thing at a time; see `linear` in the report
+    Case("linear-base", (Flow("small", 10, 600),), warm_up=200),
+    Case("linear-messages", (Flow("small", 10, 6_000),), warm_up=200),
+    Case("linear-senders", (Flow("small", 10, 600, senders=200),), warm_up=400),
+    Case("linear-recipients", (Flow("small", 10, 600, recipients=10),), warm_up=200),
+)

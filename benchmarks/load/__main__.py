@@ -1,0 +1,111 @@
+"""The load's process: one job as JSON, "ready" when all connections stand, then what came of it, as JSON.
+
+    python -m benchmarks.load '{"port": 2525, "run": "r1", "flows": [{"name": "small", "connections": 10, ...}]}'
+
+It starts on a line from standard input, so that whoever asks can look at the relay while the connections are idle.
+"""
+
+import asyncio
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from benchmarks import letters
+from benchmarks.load.client import Client, Letter, Tally, connect
+
+AT_ONCE = 50
+
+
+class Flow:
+    """Messages of one kind, over their own connections."""
+
+    def __init__(self, run: str, settings: Mapping[str, Any]) -> None:
+        self.name: str = settings["name"]
+        self.tally = Tally()
+        self.beside: bool = settings["beside"]
+        self.stopped = False
+        self.connections: int = settings["connections"]
+        self._run = run
+        self._settings = settings
+        self._numbers = iter(range(settings["messages"])) if not self.beside else itertools.count()
+        self._body = memoryview(letters.body(settings["size"]))
+
+    def next_letter(self, only: int | None = None) -> Letter | None:
+        """Return the next message, its author in turn or always the same one; None when all are sent."""
+        number = None if self.stopped else next(self._numbers, None)
+        if number is None:
+            return None
+        author = number % self._settings["senders"] if only is None else only
+        name = f"{self._run}.{self.name}.{number}"
+        return Letter(
+            letters.address(author),
+            letters.recipients(self._settings["recipients"], name),
+            letters.header(name, author),
+            self._body,
+        )
+
+    def source(self, connection: int, *, straight: bool) -> tuple[Callable[[], Letter | None], tuple[str, str] | None]:
+        """Return where a connection's messages come from, and its login; straight, it may speak for its own only."""
+        if not straight:
+            return self.next_letter, None
+        author = connection % self._settings["senders"]
+        return (lambda: self.next_letter(author)), (letters.address(author), letters.PASSWORD)
+
+    def start(self, clients: list[Client], spread: float) -> None:
+        """Start all of them, evenly within so many seconds: far away, clients in step would queue for each other."""
+        loop = asyncio.get_running_loop()
+        for number, client in enumerate(clients):
+            loop.call_later(spread * number / len(clients), client.start)
+
+    def report(self) -> dict[str, Any]:
+        """Return what came of it."""
+        seconds = sorted(self.tally.seconds)
+        cuts = statistics.quantiles(seconds, n=100, method="inclusive") if len(seconds) > 1 else seconds * 99
+        return {
+            "accepted": len(seconds),
+            "refused": self.tally.refused,
+            "p50": cuts[49] if cuts else None,
+            "p99": cuts[98] if cuts else None,
+            "first_at": self.tally.first_at,
+            "last_at": self.tally.last_at,
+        }
+
+
+async def run(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Connect, wait for the word, send, report."""
+    flows = [Flow(job["run"], settings) for settings in job["flows"]]
+    clients = {flow.name: await _connect_all(flow, job) for flow in flows}
+    print("ready", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    used = time.process_time()
+    for flow in flows:
+        flow.start(clients[flow.name], job["spread"])
+    await _all_done(clients[flow.name] for flow in flows if not flow.beside)
+    for flow in flows:
+        flow.stopped = True
+    await _all_done(clients.values())
+    return {"flows": {flow.name: flow.report() for flow in flows}, "cpu": time.process_time() - used}
+
+
+async def _connect_all(flow: Flow, job: Mapping[str, Any]) -> list[Client]:
+    straight, clients = job["ca_file"] is not None, []
+    for first in range(0, flow.connections, AT_ONCE):
+        numbers = range(first, min(first + AT_ONCE, flow.connections))
+        sources = [flow.source(number, straight=straight) for number in numbers]
+        clients += await asyncio.gather(
+            *(connect(job["port"], source, flow.tally, login, job["ca_file"]) for source, login in sources)
+        )
+    return clients
+
+
+async def _all_done(groups: Iterator[list[Client]] | Any) -> None:
+    for clients in groups:
+        await asyncio.gather(*(client.done for client in clients))
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(run(json.loads(sys.argv[1])))), flush=True)

@@ -1,0 +1,64 @@
+"""senderproxy, in pass-through and in queue mode: the program as an office runs it."""
+
+from typing import ClassVar
+
+import senderproxy
+from benchmarks.relays.port import Job
+from tests.peers import senderproxy as peer
+
+
+class PassThrough(peer.Senderproxy):
+    """Everything is offered upstream while the client waits."""
+
+    name: ClassVar[str] = "senderproxy"
+    answers_first: ClassVar[bool] = False
+    mode: ClassVar[str] = "pass-through"
+    spool: ClassVar[str] = ""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(
+            [peer.VaultAccount(login, job.password) for login in job.logins],
+            f"""
+host = "localhost"
+port = {job.tls_port}
+security = "tls"
+ca_file = "{job.ca_file}"
+sender_rule = "address"
+connections = {job.per_account}
+""",
+            listener_settings=f"""
+mode = "{self.mode}"
+max_connections = {job.clients + 50}
+max_connections_per_client = {job.clients + 50}
+max_message_size = {job.message_size}
+""",
+            more_settings=self.spool,
+        )
+
+    @staticmethod
+    def version() -> str | None:
+        """Our own."""
+        return f"senderproxy {senderproxy.__version__}"
+
+    def kill_and_start(self) -> None:
+        """As at a power cut."""
+        self.kill()
+        self.start()
+
+    def push(self) -> None:
+        """What waits is due by itself."""
+
+
+class Queue(PassThrough):
+    """Everything is safe on the disk, then answered, then delivered."""
+
+    name: ClassVar[str] = "senderproxy-queue"
+    answers_first: ClassVar[bool] = True
+    mode: ClassVar[str] = "queue"
+
+    # no long waits after a refusal: a restart finds everything due
+    spool: ClassVar[str] = """
+[spool]
+first_retry_seconds = 1
+longest_retry_seconds = 1
+"""

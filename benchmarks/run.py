@@ -1,0 +1,231 @@
+"""One case for several relays: all of them are started, measured in turn round after round, and stopped.
+
+Promises: every round has every relay once, so that a busy moment of the machine hits all; whatever a relay did wrong
+stands in its Run. Idle relays stay up while another one is measured; they cost nothing that shows.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from benchmarks.case import SMALL, Case, Kind
+from benchmarks.cell import Cell, MemoryWatch
+from benchmarks.process import Load, Smarthost
+from benchmarks.relays.port import Job, Relay
+from benchmarks.relays.shelf import STRAIGHT
+from benchmarks.results import Run
+
+PATIENCE: Final = 15.0
+IDLE_SECONDS: Final = 10.0
+MOST_SECONDS: Final = 8.0
+SETTLE_SECONDS: Final = 0.3
+END_OF_LOG: Final = 8
+END_OF_ERROR: Final = 2_000
+Say = Callable[[str], None]
+
+
+class Place:
+    """A relay that runs, its cell, and how much memory it had before anybody came."""
+
+    def __init__(self, kind: type[Relay], job: Job, things: contextlib.ExitStack) -> None:
+        self.cell = Cell(kind.name)
+        things.callback(self.cell.close)
+        before = time.monotonic()
+        with self.cell.inside():
+            self.relay = things.enter_context(kind(job))
+        self.start_seconds = time.monotonic() - before
+        self.memory_idle = self.cell.memory()
+        self.number = 0
+
+    @property
+    def name(self) -> str:
+        """The relay's."""
+        return self.relay.name
+
+
+def measure(case: Case, kinds: Sequence[type[Relay]], rounds: int, say: Say) -> list[Run]:
+    """Return all runs."""
+    runs = []
+    with TemporaryDirectory(prefix="bench-") as folder, contextlib.ExitStack() as things:
+        Path(folder).chmod(0o755)
+        smarthost = things.enter_context(Smarthost(Path(folder), pipelining=case.pipelining, rtt=case.rtt))
+        job = Job(
+            senders=case.senders, tls_port=smarthost.tls_port, starttls_port=smarthost.starttls_port,
+            ca_file=smarthost.ca_file, per_account=case.per_account, clients=case.connections,
+        )  # fmt: skip
+        places = [place for kind in kinds if (place := _start(kind, job, things, say))]
+        for number in range(rounds):
+            for place in places:
+                run = _MEASURES[case.kind](case, place, smarthost)
+                runs.append(run)
+                say(f"{case.name} round {number + 1}: {describe(run)}")
+                if run.trouble():
+                    say("    " + "\n    ".join(place.relay.log().splitlines()[-END_OF_LOG:]))
+    return runs
+
+
+def describe(run: Run) -> str:
+    """Say the most telling figures in a line."""
+    figures = {
+        "msg/s": run.per_second, "accepts/s": run.accepts_per_second, "MB/s": run.megabytes_per_second,
+        "p50 ms": run.p50 and run.p50 * 1000, "p99 ms": run.p99 and run.p99 * 1000,
+        "small p99 ms": run.small_p99 and run.small_p99 * 1000, "CPU s/1000": run.cpu_per_1000,
+        "idle MB": run.memory_idle and run.memory_idle / 1e6, "peak MB": run.memory_peak and run.memory_peak / 1e6,
+        "KB/connection": run.memory_per_connection and run.memory_per_connection / 1e3,
+        "wake-ups/s": run.wake_ups_per_second, "first s": run.first_delivery_seconds, "drain s": run.drain_seconds,
+        "others' core": run.busiest_other, "flights": run.flights_per_message,
+    }  # fmt: skip
+    told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
+    upstream = f"connections {run.connections}, logins {run.logins}"
+    return f"{run.relay}: {told}, {upstream}" + (f"  *** {run.trouble()}" if run.trouble() else "")
+
+
+def _start(kind: type[Relay], job: Job, things: contextlib.ExitStack, say: Say) -> Place | None:
+    try:
+        return Place(kind, job, things)
+    except Exception as error:  # noqa: BLE001  (one relay that does not start must not end the others' bench)
+        say(f"{kind.name} does not start: {str(error)[:END_OF_ERROR]}")
+        return None
+
+
+def _through(case: Case, place: Place, smarthost: Smarthost) -> Run:
+    if not case.warm_up:
+        return send(case, place, smarthost)
+    warm_up = replace(case.flows[0], name="warm", messages=case.warm_up, size=SMALL, recipients=1, beside=False)
+    warm_up = replace(warm_up, connections=min(warm_up.connections, warm_up.messages))
+    warm = send(replace(case, flows=(warm_up,)), place, smarthost)
+    return send(_bearable(case, warm.per_second), place, smarthost)
+
+
+def _bearable(case: Case, rate: float | None) -> Case:
+    """A slow relay is given fewer small messages: its rate is known after some seconds, too."""
+    messages = sum(flow.messages for flow in case.flows)
+    if rate is None or any(flow.size > SMALL for flow in case.flows):
+        return case
+    return case.scaled(min(1.0, rate * MOST_SECONDS / messages))
+
+
+def send(case: Case, place: Place, smarthost: Smarthost) -> Run:
+    """Send, wait until all has arrived, and count."""
+    straight = place.name == STRAIGHT
+    place.number += 1
+    names = f"{place.name}.{place.number}"
+    ca_file = smarthost.ca_file if straight else None
+    with (
+        Load(place.relay.port, names, case.flows, ca_file=ca_file, spread=case.rtt) as load,
+        MemoryWatch(place.cell) as watch,
+    ):
+        before, used = smarthost.forget(), place.cell.cpu()
+        done = load.go()
+        expected = sum(done["flows"][flow.name]["accepted"] * flow.recipients for flow in case.flows)
+        counts = smarthost.wait(expected, PATIENCE + 12 * case.rtt)
+        time.sleep(SETTLE_SECONDS)
+        used = place.cell.cpu() - used
+    counts |= {name: smarthost.counts()[name] for name in ("doubled", "strangers", "wrong_login", "deliveries")}
+    run = _run(case, place, counts, expected)
+    _add_load(run, case, done)
+    first = min(flow["first_at"] for flow in done["flows"].values() if flow["first_at"])
+    wall = counts["last_at"] - first
+    if accepted := run.accepted:
+        run.per_second = accepted / wall
+        run.load_cpu_per_1000 = done["cpu"] / accepted * 1000
+        run.smarthost_cpu_per_1000 = (counts["cpu"] - before["cpu"]) / accepted * 1000
+        run.busiest_other = max(done["cpu"], counts["cpu"] - before["cpu"]) / wall
+        run.megabytes_per_second = counts["octets"] / wall / 1e6
+        run.flights_per_message = counts["flights"] / counts["transactions"] if counts["transactions"] else None
+        if not straight:
+            run.cpu_per_1000 = used / accepted * 1000
+            run.memory_peak = watch.peak
+    return run
+
+
+def _run(case: Case, place: Place, counts: dict[str, Any], expected: int) -> Run:
+    same = (
+        "deliveries", "doubled", "wrong_login", "wrong_sender", "damaged", "strangers", "impatient", "connections",
+        "most_open", "handshakes", "resumed", "logins", "failed_logins", "transactions",
+    )  # fmt: skip
+    run = Run(case.name, place.name, expected=expected, **{name: counts[name] for name in same})
+    if place.name != STRAIGHT:
+        run.memory_idle, run.processes = place.memory_idle, place.cell.processes()
+        run.start_seconds = place.start_seconds
+    return run
+
+
+def _add_load(run: Run, case: Case, done: dict[str, Any]) -> None:
+    main = [done["flows"][flow.name] for flow in case.flows if not flow.beside]
+    beside = [done["flows"][flow.name] for flow in case.flows if flow.beside]
+    run.accepted = sum(flow["accepted"] for flow in (*main, *beside))
+    for flow in (*main, *beside):
+        run.refused |= flow["refused"]
+    run.p50, run.p99 = main[0]["p50"], main[0]["p99"]
+    if beside:
+        run.small_p50, run.small_p99 = beside[0]["p50"], beside[0]["p99"]
+    if main[0]["accepted"]:
+        run.accepts_per_second = main[0]["accepted"] / (main[0]["last_at"] - main[0]["first_at"])
+
+
+def _held(case: Case, place: Place, smarthost: Smarthost) -> Run:
+    """What each idle client connection costs."""
+    smarthost.forget()
+    before = place.cell.memory()
+    ca_file = smarthost.ca_file if place.name == STRAIGHT else None
+    with Load(place.relay.port, f"{place.name}.held", case.flows, ca_file=ca_file) as load:
+        time.sleep(SETTLE_SECONDS)
+        held = place.cell.memory()
+        load.go()
+    run = _run(case, place, smarthost.counts(), 0)
+    run.memory_peak = held
+    run.memory_per_connection = (held - before) / case.connections
+    return run
+
+
+def _idle(case: Case, place: Place, smarthost: Smarthost) -> Run:
+    """What it costs when nothing happens."""
+    smarthost.forget()
+    time.sleep(2)
+    before, used = place.cell.wake_ups(), place.cell.cpu()
+    time.sleep(IDLE_SECONDS)
+    run = _run(case, place, smarthost.counts(), 0)
+    run.wake_ups_per_second = (place.cell.wake_ups() - before) / IDLE_SECONDS
+    run.idle_cpu_per_hour = (place.cell.cpu() - used) / IDLE_SECONDS * 3600
+    run.memory_idle = place.cell.memory()
+    return run
+
+
+def _waiting(case: Case, place: Place, smarthost: Smarthost) -> Run:
+    """Fill the spool while the smarthost turns everybody away; fall; come up; drain."""
+    smarthost.be_busy(busy=True)
+    place.number += 1
+    with Load(place.relay.port, f"{place.name}.{place.number}", case.flows) as load:
+        done = load.go()
+    smarthost.be_busy(busy=False)
+    smarthost.forget()
+    used, started = place.cell.cpu(), time.monotonic()
+    with place.cell.inside():
+        place.relay.kill_and_start()
+    place.start_seconds = time.monotonic() - started
+    place.relay.push()
+    expected = sum(done["flows"][flow.name]["accepted"] * flow.recipients for flow in case.flows)
+    with MemoryWatch(place.cell) as watch:
+        counts = smarthost.wait(expected, PATIENCE)
+    run = _run(case, place, counts, expected)
+    _add_load(run, case, done)
+    run.memory_peak = watch.peak
+    run.cpu_per_1000 = (place.cell.cpu() - used) / max(1, run.accepted) * 1000
+    if counts["first_at"]:
+        run.first_delivery_seconds = counts["first_at"] - started
+        run.drain_seconds = counts["last_at"] - started
+        run.per_second = counts["deliveries"] / (counts["last_at"] - counts["first_at"])
+    return run
+
+
+_MEASURES: Final[dict[Kind, Callable[[Case, Place, Smarthost], Run]]] = {
+    Kind.THROUGH: _through,
+    Kind.HELD: _held,
+    Kind.IDLE: _idle,
+    Kind.WAITING: _waiting,
+}

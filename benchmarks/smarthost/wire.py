@@ -1,0 +1,158 @@
+"""One connection's octets: TLS over memory buffers, and the distance.
+
+Promises: with a round-trip time R, setting up the TCP connection costs the client R, and each answer arrives R after
+what it answers was sent; so k exchanges in turn cost k times R, a TLS handshake included. Bandwidth is not limited.
+Leaves to others: what is said (dialogue).
+
+TLS goes over memory buffers of our own because asyncio's would leave no place to hold back the handshake.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+READ = 256 * 1024
+EARLY = 0.0005  # epoll waits in whole milliseconds, rounded up: half of that is taken back
+
+
+class Speaker(Protocol):
+    """Who answers; told of the octets as the client sent them."""
+
+    def begin(self) -> None:
+        """The connection stands, TLS included where it comes first."""
+
+    def hear(self, data: bytes) -> None:
+        """The client said something."""
+
+    def end(self) -> None:
+        """The client is gone."""
+
+    def secured(self, *, resumed: bool) -> None:
+        """A TLS handshake is done."""
+
+
+class Distance:
+    """Holds back what is sent for one round-trip time: one queue and one timer for all connections."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[tuple[float, Callable[[], None]]] = deque()
+
+    def after(self, act: Callable[[], None]) -> None:
+        """Do it one round trip later; in order."""
+        if not self._queue:
+            self._loop.call_later(self.seconds - EARLY, self._due)
+        self._queue.append((self._loop.time() + self.seconds - EARLY, act))
+
+    def _due(self) -> None:
+        now = self._loop.time()
+        while self._queue and self._queue[0][0] <= now:
+            self._queue.popleft()[1]()
+        if self._queue:
+            self._loop.call_at(self._queue[0][0], self._due)
+
+
+class Wire(asyncio.Protocol):
+    """A server's end."""
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self, speaker: Callable[["Wire"], Speaker], context: ssl.SSLContext, distance: Distance, *, implicit_tls: bool
+    ) -> None:
+        self._speaker = speaker(self)
+        self._context = context
+        self._distance = distance
+        self._implicit_tls = implicit_tls
+        self._tls: ssl.SSLObject | None = None
+        self._shaken = False
+        self._begun = False
+        self._early: list[bytes] = []  # what came before the connection stands, as far as the client should know
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, one round trip after the client's kernel asked."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        if self._distance.seconds:
+            self._distance.after(self._begin)
+        else:
+            self._begin()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Tell the speaker."""
+        self._speaker.end()
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what was said, out of its TLS."""
+        if not self._begun:
+            self._early.append(data)
+            return
+        if self._tls is None:
+            self._speaker.hear(data)
+            return
+        self._incoming.write(data)
+        try:
+            self._decrypt()
+        except ssl.SSLWantReadError:
+            self._flush()
+        except ssl.SSLError:
+            self.transport.abort()
+
+    def say(self, data: bytes) -> None:
+        """Send."""
+        if self._tls is None:
+            self._put(data)
+        else:
+            self._tls.write(data)
+            self._flush()
+
+    def secure(self) -> None:
+        """The next octets are TLS (RFC 3207: what came in plain text after STARTTLS is forgotten)."""
+        self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+
+    def close(self) -> None:
+        """Hang up after what was said."""
+        if self._distance.seconds:
+            self._distance.after(self.transport.close)
+        else:
+            self.transport.close()
+
+    def _begin(self) -> None:
+        self._begun = True
+        if self._implicit_tls:
+            self.secure()
+        else:
+            self._speaker.begin()
+        for data in self._early:
+            self.data_received(data)
+        self._early.clear()
+
+    def _decrypt(self) -> None:
+        assert self._tls is not None
+        if not self._shaken:
+            self._tls.do_handshake()
+            self._shaken = True
+            self._flush()
+            self._speaker.secured(resumed=bool(self._tls.session_reused))
+            if self._implicit_tls:
+                self._speaker.begin()
+        while True:
+            clear = self._tls.read(READ)
+            if not clear:  # the client's close_notify
+                self.transport.close()
+                return
+            self._speaker.hear(clear)
+
+    def _flush(self) -> None:
+        if data := self._outgoing.read():
+            self._put(data)
+
+    def _put(self, data: bytes) -> None:
+        if self._distance.seconds:
+            self._distance.after(lambda: self.transport.write(data))
+        else:
+            self.transport.write(data)

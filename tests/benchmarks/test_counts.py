@@ -1,0 +1,101 @@
+"""What a message costs in things that no clock measures: round trips, handshakes, logins, system calls, syncs.
+
+A change of the design that makes each message dearer shows here, on any machine.
+"""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks.case import Case, Flow
+from benchmarks.process import Smarthost
+from benchmarks.relays.port import Job, Relay
+from benchmarks.relays.senderproxy import PassThrough, Queue
+from benchmarks.results import Run
+from benchmarks.run import Place, send
+from tests.peers.process import wait_until
+
+SENDERS = 4
+MESSAGES = 200
+CALLS = "sendto,sendmsg,fsync,fdatasync"
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def running(folder: Path, kind: type[Relay], *, pipelining: bool = False) -> Iterator[tuple[Place, Smarthost]]:
+    """A relay with warm sessions, and the smarthost behind it."""
+    with ExitStack() as things:
+        smarthost = things.enter_context(Smarthost(folder, pipelining=pipelining, rtt=0.0))
+        job = Job(SENDERS, smarthost.tls_port, smarthost.starttls_port, smarthost.ca_file, per_account=8, clients=50)
+        place = Place(kind, job, things)
+        hand_in(place, smarthost, messages=2 * SENDERS)
+        yield place, smarthost
+
+
+def hand_in(place: Place, smarthost: Smarthost, *, connections: int = 1, messages: int = MESSAGES) -> Run:
+    run = send(Case("counts", (Flow("small", connections, messages, senders=SENDERS),)), place, smarthost)
+    assert run.trouble() == ""
+    assert run.deliveries == messages
+    return run
+
+
+@pytest.mark.parametrize(("pipelining", "round_trips"), [(False, 4), (True, 2)], ids=["lock-step", "pipelined"])
+def test_a_message_on_a_warm_session_takes_these_round_trips(
+    tmp_path: Path, *, pipelining: bool, round_trips: int
+) -> None:
+    with running(tmp_path, PassThrough, pipelining=pipelining) as (place, smarthost):
+        run = hand_in(place, smarthost)
+    assert run.flights_per_message == round_trips
+    assert (run.connections, run.handshakes, run.logins) == (0, 0, 0)
+
+
+def test_no_more_handshakes_and_logins_than_connections_and_no_more_of_them_than_clients(tmp_path: Path) -> None:
+    with running(tmp_path, PassThrough) as (place, smarthost):
+        run = hand_in(place, smarthost, connections=10, messages=400)
+    assert run.connections == run.handshakes == run.logins
+    assert run.most_open <= SENDERS * 8
+    assert run.connections <= SENDERS * 8 - SENDERS  # one an account was open already, and none was given up
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here: python3 tests/peers/packages.py")
+def test_a_message_passed_through_is_six_sends_and_waits_for_no_sync(tmp_path: Path) -> None:
+    with running(tmp_path, PassThrough) as (place, smarthost), counted(place, tmp_path) as calls:
+        hand_in(place, smarthost)
+    # two answers to the client (MAIL, RCPT and DATA in one; the final dot), four flights upstream
+    assert calls["sends"] <= 6 * MESSAGES + 20  # and the connection's own: greeting, EHLO, QUIT
+    # what is told of it (`senderproxy track`) is written beside, many messages at a time
+    assert calls["syncs"] * 10 <= MESSAGES
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here: python3 tests/peers/packages.py")
+def test_queued_messages_that_come_together_share_their_syncs(tmp_path: Path) -> None:
+    with running(tmp_path, Queue) as (place, smarthost), counted(place, tmp_path) as calls:
+        hand_in(place, smarthost, connections=40, messages=400)
+    assert 0 < calls["syncs"] < 400
+
+
+@contextmanager
+def counted(place: Place, folder: Path) -> Iterator[dict[str, int]]:
+    """Count system calls of a running senderproxy; the result is there after the block."""
+    table, calls = folder / "calls", dict[str, int]()
+    relay = place.relay
+    assert isinstance(relay, PassThrough)
+    command = ["strace", "-f", "-c", "-e", f"trace={CALLS}", "-o", str(table), "-p", str(relay.pid)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as strace:
+        try:
+            status = Path(f"/proc/{relay.pid}/status")
+            wait_until(lambda: not re.search(r"^TracerPid:\s+0$", status.read_text(), re.MULTILINE), "strace is there")
+            yield calls
+        finally:
+            strace.terminate()
+    found = {
+        line.split()[-1]: int(line.split()[3]) for line in table.read_text().splitlines() if re.match(r"\s*\d", line)
+    }
+    calls["sends"] = found.get("sendto", 0) + found.get("sendmsg", 0)
+    calls["syncs"] = found.get("fsync", 0) + found.get("fdatasync", 0)

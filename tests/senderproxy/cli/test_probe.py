@@ -1,0 +1,211 @@
+"""Which senders does a provider take? Asked with real transactions, and no message."""
+
+from dataclasses import replace
+
+import pytest
+
+from senderproxy.cli.probe import Kind, found_rule
+from senderproxy.delivery.probe import SenderAnswer
+from senderproxy.mail.address import NULL_PATH
+from senderproxy.mail.reply import parse_reply
+from senderproxy.routing.provider import SenderRule
+from senderproxy.twin.phrases import IONOS, POSTFIX, answer
+from senderproxy.twin.rules import Held, OwnershipRule
+from senderproxy.twin.script import Drop, Fault, Say, Stage
+from tests.senderproxy.cli.conftest import Ended, Office
+from tests.senderproxy.cli.test_terminal import at_terminal
+
+ANNA = "anna@firma.example"
+
+
+def probe(office: Office, *words: str, **provider: object) -> Ended:
+    """The provider is so in truth; what the commands say of it."""
+    office.twin.settings = replace(office.twin.settings, **provider)
+    office.add(ANNA)
+    ended = office.type("check", "--probe", "--yes", *words)
+    sessions = office.twin.sessions
+    assert len(office.twin.logins()) == len(sessions) == 1, "one login, one session"
+    assert not {"DATA", "BDAT"} & set(sessions[0].verbs), "no message"
+    assert sessions[0].ended == "quit"
+    assert office.twin.received == []
+    return ended
+
+
+def told(ended: Ended, what: str) -> list[str]:
+    """The findings about something, each with its mend."""
+    lines = ended.out.splitlines()
+    found = [number for number, line in enumerate(lines) if f" {what}: " in line]
+    return [
+        " ".join(line.strip() for line in lines[number : number + 2] if line is lines[number] or "->" in line)
+        for number in found
+    ]
+
+
+@pytest.mark.parametrize("held", [Held.AT_MAIL, Held.AT_RCPT])
+@pytest.mark.parametrize("phrases", [IONOS, POSTFIX])
+def test_the_rule_that_is_configured_is_found_right(office: Office, held: Held, phrases: object) -> None:
+    ended = probe(office, held=held, phrases=phrases)
+    assert ended.code == 0, ended.out
+    senders = told(ended, f"senders of account {ANNA}")
+    assert [sender.split()[0] for sender in senders] == ["ok"] * 4
+    assert f"its own address <{ANNA}> is taken" in senders[0]
+    assert "another address of its domain <senderproxy-probe@firma.example> is taken" in senders[1]
+    assert "a foreign domain <senderproxy-probe@example.com> is refused at" in senders[2]
+    assert "the null reverse-path <> is refused at" in senders[3]
+    assert told(ended, "sender_rule of ionos") == ['ok       sender_rule of ionos: "domain" is right']
+    assert told(ended, "takes_null_reverse_path of ionos") == [
+        "ok       takes_null_reverse_path of ionos: false is right"
+    ]
+    assert "none was sent" in told(ended, "from_rule of ionos")[0]
+    assert f"RCPT TO:<{ANNA}>" in office.twin.sessions[0].commands
+
+
+def test_a_stricter_rule_than_the_configured_one_is_wrong_and_the_setting_is_named(office: Office) -> None:
+    ended = probe(office, rule=OwnershipRule.ADDRESS)
+    assert ended.code == 1
+    [rule] = told(ended, "sender_rule of ionos")
+    assert rule.startswith("WRONG")
+    assert 'it is "address", and the configuration has "domain": mail will be refused' in rule
+    assert rule.endswith('-> sender_rule = "address" in [providers.ionos]')
+
+
+def test_a_milder_rule_is_proposed_without_more_than_was_found(office: Office) -> None:
+    office.config.write_text(office.config.read_text().replace('sender_rule = "domain"', 'sender_rule = "address"'))
+    ended = probe(office, null_reverse_path_taken=True)
+    assert ended.code == 0
+    [rule] = told(ended, "sender_rule of ionos")
+    assert rule.startswith("advice")
+    assert 'sender_rule = "domain" and, until that is known, from_rule = "address" in [providers.ionos]' in rule
+    [null] = told(ended, "takes_null_reverse_path of ionos")
+    assert null.endswith("-> takes_null_reverse_path = true in [providers.ionos]")
+
+
+def test_where_the_provider_looks_at_the_end_only_it_is_not_guessed(office: Office) -> None:
+    ended = probe(office, rule=OwnershipRule.ADDRESS, held=Held.AT_DATA, null_reverse_path_taken=True)
+    assert ended.code == 0
+    [rule] = told(ended, "sender_rule of ionos")
+    assert rule.startswith("unknown")
+    assert 'or it looks only at the end of a message, and none was sent. It stays "domain"' in rule
+    assert told(ended, "takes_null_reverse_path of ionos")[0].startswith("unknown")
+
+
+def test_a_null_reverse_path_that_is_not_taken_after_all_is_wrong(office: Office) -> None:
+    rule = 'sender_rule = "domain"'
+    office.config.write_text(office.config.read_text().replace(rule, f"{rule}\ntakes_null_reverse_path = true"))
+    ended = probe(office)
+    assert ended.code == 1
+    [null] = told(ended, "takes_null_reverse_path of ionos")
+    assert null.startswith("WRONG")
+    assert null.endswith("-> takes_null_reverse_path = false in [providers.ionos]")
+
+
+def test_an_own_address_that_is_refused_ends_it(office: Office) -> None:
+    office.twin.script.add(Fault(Stage.MAIL, Say(answer(550, "Sender address is not allowed."))))
+    ended = probe(office)
+    assert ended.code == 1
+    assert office.twin.sessions[0].verbs.count("MAIL") == 1
+    assert "not asked about: another address of its domain, " in ended.out
+    assert f"WRONG    senders of account {ANNA}: not even <{ANNA}> is taken" in ended.out
+    assert f"-> Give the account the address that its mailbox has: senderproxy account show {ANNA}" in ended.out
+    assert told(ended, "sender_rule of ionos") == []
+
+
+def test_a_recipient_that_is_refused_can_be_another(office: Office) -> None:
+    answers = {ANNA: answer(550, "Unknown User")}
+    ended = probe(office, recipient_answers=answers)
+    assert ended.code == 0
+    assert f"the recipient <{ANNA}> was refused, so nothing follows" in ended.out
+    office.twin.ledger.sessions.clear()
+    office.twin.ledger.logins.clear()
+    again = office.type("check", "--probe", "--yes", "--to", "me@elsewhere.example")
+    assert 'sender_rule of ionos: "domain" is right' in again.out
+    assert "RCPT TO:<me@elsewhere.example>" in office.twin.sessions[0].commands
+
+
+def test_a_limit_or_a_lost_session_ends_it_without_a_second_login(office: Office) -> None:
+    office.twin.script.add(Fault(Stage.MAIL, Say(IONOS.send_limit), after=1))
+    ended = probe(office)
+    assert office.twin.sessions[0].verbs.count("MAIL") == 2
+    assert "another address of its domain <senderproxy-probe@firma.example> is put off at MAIL FROM: 450" in ended.out
+    assert told(ended, "sender_rule of ionos")[0].startswith("unknown")
+    office.twin.script.clear()
+    office.twin.script.add(Fault(Stage.MAIL, Drop(), after=2))
+    cut = office.type("check", "--probe", "--yes")
+    assert cut.code == 0, cut.out
+    assert "not asked about: an address of a foreign domain, the null reverse-path" in cut.out
+    assert "closed the connection (stage: MAIL FROM)" in cut.out
+    assert len(office.twin.logins()) == 2
+
+
+def test_a_wrong_password_is_a_finding_and_nothing_is_asked(office: Office) -> None:
+    office.add(ANNA)
+    office.type("account", "set-password", ANNA, "--no-verify", "--password-stdin", stdin="geheim-falsch\n")
+    ended = office.type("check", "--probe", "--yes")
+    assert ended.code == 1
+    assert f"-> If the password is the reason: senderproxy account set-password {ANNA}" in ended.out
+    assert len(office.twin.logins()) == 1
+
+
+def test_one_account_of_each_provider_asks_and_the_others_only_log_in(office: Office) -> None:
+    office.add(ANNA)
+    office.add("bert@firma.example")
+    ended = office.type("check", "--probe", "--yes")
+    assert ended.code == 0, ended.out
+    assert [("MAIL" in session.verbs) for session in office.twin.sessions] == [True, False]
+    office.twin.ledger.sessions.clear()
+    named = office.type("check", "--probe", "--yes", "bert@firma.example")
+    assert "senders of account bert@firma.example" in named.out
+    assert [("MAIL" in session.verbs) for session in office.twin.sessions] == [False, True]
+
+
+def test_nobody_is_probed_unasked(office: Office) -> None:
+    office.add(ANNA)
+    for words in (("--probe",), ("--probe", "--offline", "--yes"), (ANNA,), ("--yes",), ("--probe", "--yes", "nobody")):
+        ended = office.type("check", *words)
+        assert (ended.code, "MAIL" in str(office.twin.sessions)) == (64, False), words
+    assert office.twin.sessions == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("typed", "asked"), [("n", False), ("j", True)])
+def test_a_person_is_told_what_will_be_said_and_may_decline(office: Office, typed: str, asked: bool) -> None:
+    office.add(ANNA)
+    with at_terminal(office, "--config", str(office.config), "check", "--probe") as terminal:
+        terminal.read_until("no message is sent")
+        assert "<senderproxy-probe@example.com>, <>" in terminal.screen
+        assert office.twin.sessions == []
+        terminal.read_until("Do that? [y/N] ")
+        terminal.type(typed)
+        assert terminal.end() == 0, terminal.screen
+    [session] = office.twin.sessions
+    assert ("MAIL" in session.verbs) is asked
+
+
+def _said(line: bytes, *, at_mail: bool = True) -> SenderAnswer:
+    return SenderAnswer(NULL_PATH, parse_reply([line]), at_mail)
+
+
+TAKEN = _said(b"250 OK", at_mail=False)
+NOT_YOURS = _said(b"550 Sender address is not allowed.")
+
+
+@pytest.mark.parametrize(
+    ("other", "foreign", "rule"),
+    [
+        (NOT_YOURS, NOT_YOURS, SenderRule.ADDRESS),
+        (_said(b"553 5.7.1 no such luck"), TAKEN, SenderRule.ADDRESS),
+        (TAKEN, NOT_YOURS, SenderRule.DOMAIN),
+        (TAKEN, TAKEN, None),
+        (TAKEN, _said(b"550 invalid DNS MX or A/AAAA resource record"), None),
+        (TAKEN, _said(b"451 Requested action aborted: local error in processing"), None),
+        (_said(b"450 Mail send limit exceeded."), NOT_YOURS, None),
+        (_said(b"550 5.4.5 Daily user sending limit exceeded"), NOT_YOURS, None),
+        (TAKEN, None, None),
+        (None, None, None),
+    ],
+)
+def test_only_what_the_answers_show_is_concluded(
+    other: SenderAnswer | None, foreign: SenderAnswer | None, rule: SenderRule | None
+) -> None:
+    asked = {Kind.OWN: TAKEN, Kind.OTHER: other, Kind.FOREIGN: foreign}
+    assert found_rule({kind: answer for kind, answer in asked.items() if answer is not None}) is rule

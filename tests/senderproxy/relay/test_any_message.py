@@ -1,0 +1,279 @@
+"""For any message and any configuration: what leaves satisfies the provider's rule, or somebody is told why it does not.
+
+A plan for what a plan has left changes nothing more, and no field that we write can bring in another one.
+"""
+
+from base64 import b64encode
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from senderproxy.mail.address import NULL_PATH, Address, AddressPattern, ReversePath, parse_address, parse_pattern
+from senderproxy.mail.author import Authors, read_authors
+from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.header import HeaderSection
+from senderproxy.mail.reply import Reply
+from senderproxy.mail.submission import Client
+from senderproxy.relay.decision import Decision, Letter, Rules, decide
+from senderproxy.rewriting.apply import edit_header
+from senderproxy.rewriting.draft import Draft
+from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, Terms, plan_rewrite
+from senderproxy.rewriting.trace import stamp
+from senderproxy.routing.account import Account
+from senderproxy.routing.directory import AccountDirectory
+from senderproxy.routing.provider import NullPolicy, Provider, SenderRule
+from senderproxy.routing.route import RoutingPolicy
+from senderproxy.routing.senders import ForeignPolicy, SenderMap, SenderPolicy
+from senderproxy.twin.rules import Mailbox, OwnershipRule, may_send_as
+
+pytestmark = pytest.mark.slow
+
+NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+HOST = "proxy.firma.example"
+KUNDE = parse_address("kunde@customer.example")
+
+# What somebody would write who wants a field of his own in the message, in each form in which text comes to us.
+_HOSTILE = (
+    "\r\nX-Own: yes",
+    "a\nX-Own: yes",
+    "\r\n\r\nX-Own: yes",
+    "x\rX-Own: yes",
+    '"\r\nX-Own: yes',
+    "\0\x85\u2028X-Own:",
+)
+_TEXTS = st.one_of(
+    st.text(max_size=40), st.sampled_from(_HOSTILE), st.sampled_from(["Anna", "Berg, Anna", "Müller", ""])
+)
+
+_OWN = ("anna@firma.example", "info@firma.example", "bert@firma.example", "post@laden.example")
+_POOL = (*_OWN, "anna+x@firma.example", "info+y@laden.example", "root@srv.local", "alice@fern.example", "a@b.example")
+_ADDRESSES = st.sampled_from(_POOL).map(parse_address)
+_PATTERNS = st.sampled_from([*_OWN, "@firma.example", "@laden.example", "@fern.example"]).map(parse_pattern)
+
+
+# ---- messages ----
+
+
+def _as_word(text: str) -> bytes:
+    return b"=?utf-8?b?" + b64encode(text.encode("utf-8", "replace")) + b"?="
+
+
+def _on_lines(value: bytes) -> bytes:
+    """As the listener hands it over: no bare CR or LF and no NUL; a line that goes on begins with a blank."""
+    return value.replace(b"\r", b"").replace(b"\0", b"").replace(b"\n", b"\r\n ")
+
+
+_PHRASES = st.one_of(
+    _TEXTS.map(_as_word),
+    _TEXTS.map(lambda text: b'"' + text.replace("\\", "").replace('"', "").encode("utf-8", "replace") + b'"'),
+    st.sampled_from([b"", b"Anna Berg", b"=?utf-8?q?=0D=0AX-Own:_yes?="]),
+)
+_MAILBOXES = st.tuples(_PHRASES, _ADDRESSES).map(lambda m: m[0] + b" <" + str(m[1]).encode() + b">")
+_LISTS = st.lists(_MAILBOXES, min_size=1, max_size=3).map(b", ".join)
+_ANYTHING = st.one_of(_LISTS, st.binary(max_size=40), _TEXTS.map(lambda text: text.encode("utf-8", "replace")))
+_FIELDS = st.one_of(
+    st.tuples(st.sampled_from(["Sender", "Reply-To", "Resent-From", "X-Original-From", "To", "Cc", "Bcc"]), _ANYTHING),
+    st.tuples(st.sampled_from(["Date", "Subject", "Message-ID", "Received", "X-Any", "DKIM-Signature"]), _ANYTHING),
+    st.tuples(st.just("Auto-Submitted"), st.sampled_from([b"auto-replied", b"no", b""])),
+)
+
+
+@st.composite
+def _headers(draw: st.DrawFn, accounts: list[Account]) -> HeaderSection:
+    """Mostly by somebody of the office; else by anybody, or by nobody who could be made out."""
+    own = st.sampled_from([account.address for account in accounts])
+    by_own = st.tuples(_PHRASES, own).map(lambda m: m[0] + b" <" + str(m[1]).encode() + b">")
+    author = draw(st.one_of(by_own, by_own, _MAILBOXES, _MAILBOXES, _LISTS, _ANYTHING, st.none()))
+    return _header(author, draw(st.lists(_FIELDS, max_size=5)))
+
+
+def _header(author: bytes | None, more: list[tuple[str, bytes]]) -> HeaderSection:
+    fields = [("From", author)] if author is not None else []
+    lines = (name.encode() + b": " + _on_lines(value) + b"\r\n" for name, value in (*fields, *more))
+    return HeaderSection(b"".join(lines) + b"\r\n")
+
+
+# ---- configurations ----
+
+
+@st.composite
+def _accounts(draw: st.DrawFn) -> list[Account]:
+    taken: set[str] = set()
+    accounts = []
+    for number, own in enumerate(draw(st.lists(st.sampled_from(_OWN), min_size=1, max_size=3, unique=True))):
+        wanted = [parse_pattern(own), *draw(st.lists(_PATTERNS, max_size=3))]
+        carries = tuple(p for p in dict.fromkeys(wanted) if str(p) not in taken)
+        taken |= {str(pattern) for pattern in carries}
+        if parse_pattern(own) not in carries:
+            continue
+        name = draw(st.one_of(st.none(), _TEXTS))
+        accounts.append(Account(f"a{number}", own, f"p{draw(st.integers(0, 1))}", parse_address(own), carries, name))
+    return accounts
+
+
+@st.composite
+def _providers(draw: st.DrawFn, ids: list[str]) -> dict[str, Provider]:
+    def one(name: str) -> Provider:
+        policy = draw(st.sampled_from(NullPolicy))
+        return Provider(
+            name,
+            (),
+            sender_rule=draw(st.sampled_from(SenderRule)),
+            from_rule=draw(st.sampled_from(SenderRule)),
+            takes_null_reverse_path=draw(st.booleans()),
+            null_policy=policy,
+            null_account=draw(st.sampled_from(ids)) if policy is NullPolicy.ACCOUNT else None,
+        )
+
+    return {name: one(name) for name in ("p0", "p1")}
+
+
+@st.composite
+def _rules(draw: st.DrawFn, ids: list[str]) -> Rules:
+    foreign = draw(st.sampled_from(ForeignPolicy))
+    stands = draw(st.dictionaries(st.sampled_from(_POOL), _ADDRESSES, max_size=2))
+    domains = draw(
+        st.sampled_from(
+            [
+                {},
+                {"srv.local": parse_pattern("@firma.example")},
+                {"fern.example": AddressPattern("anna", "firma.example")},
+            ]
+        )
+    )
+    one = st.one_of(st.none(), st.sampled_from(ids))
+    senders = SenderPolicy(
+        foreign=foreign,
+        foreign_account=draw(st.sampled_from(ids)) if foreign is ForeignPolicy.ACCOUNT else None,
+        bounce_account=draw(one),
+        remove_bcc=draw(st.booleans()),
+        mapped=SenderMap({parse_address(text).key: address for text, address in stands.items()}, domains),
+    )
+    return Rules(HOST, draw(_providers(ids)), RoutingPolicy(default_account=draw(one)), senders)
+
+
+_CLIENTS = st.builds(
+    Client,
+    host=st.sampled_from(["127.0.0.1", "fe80::1"]),
+    name=_TEXTS,
+    protocol=st.just("ESMTP"),
+    senders=st.one_of(*[st.none()] * 4, st.lists(_PATTERNS, max_size=2).map(tuple)),
+    forced_sender=st.one_of(*[st.none()] * 4, _ADDRESSES),
+    lenient=st.booleans(),
+)
+_PATHS: st.SearchStrategy[ReversePath] = st.one_of(st.just(NULL_PATH), _ADDRESSES)
+
+
+@st.composite
+def _cases(draw: st.DrawFn) -> tuple[Letter, AccountDirectory, Rules]:
+    accounts = draw(_accounts().filter(bool))
+    letter = Letter(
+        draw(_headers(accounts)), Envelope(draw(_PATHS), (KUNDE,)), draw(_CLIENTS), "id", NOW, draw(st.booleans())
+    )
+    return letter, AccountDirectory(accounts), draw(_rules([account.id for account in accounts]))
+
+
+# ---- what must hold ----
+
+WRITTEN = {"from", "reply-to", "sender", "x-original-from", "date", "message-id", "auto-submitted",
+           "x-auto-response-suppress", LOOP_MARK.lower()}  # fmt: skip
+MANY = settings(
+    max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+def _provider_takes(account: Account, rule: SenderRule, address: Address) -> bool:
+    """Asked of the make-believe provider, whose reading of the rules is its own."""
+    aliases = tuple(str(pattern) for pattern in account.carries if pattern.local_part is not None)
+    mailbox = Mailbox("geheim-x", address=str(account.address), aliases=aliases)
+    return may_send_as(str(address), account.login, mailbox, OwnershipRule(rule.value))
+
+
+@MANY
+@given(_cases())
+def test_what_leaves_is_what_the_provider_takes_or_it_does_not_leave(
+    case: tuple[Letter, AccountDirectory, Rules],
+) -> None:
+    letter, directory, rules = case
+    verdict = decide(letter, directory, rules)
+    event(type(verdict).__name__)
+    if not isinstance(verdict, Decision):
+        _is_a_reply(verdict.reply, 250 if isinstance(verdict, Discarding) else 400)
+        return
+    account, provider, plan = verdict.route.account, verdict.route.provider, verdict.plan
+    event(f"{len(plan.changes)} changes")
+    path = plan.envelope.reverse_path
+    if isinstance(path, Address):
+        assert _provider_takes(account, provider.sender_rule, path)
+    else:
+        assert provider.takes_null_reverse_path
+        assert not isinstance(letter.envelope.reverse_path, Address), "nothing loses its reverse-path"
+    left = edit_header(plan, letter.header)
+    authors = read_authors(left)
+    assert isinstance(authors, Authors)
+    assert authors.from_
+    assert all(_provider_takes(account, provider.from_rule, mailbox.address) for mailbox in authors.from_)
+    assert plan.envelope.recipients == letter.envelope.recipients
+
+
+@MANY
+@given(_cases())
+def test_a_plan_for_what_a_plan_has_left_changes_nothing(case: tuple[Letter, AccountDirectory, Rules]) -> None:
+    letter, directory, rules = case
+    verdict = decide(letter, directory, rules)
+    if not isinstance(verdict, Decision):
+        return
+    left = edit_header(verdict.plan, letter.header)
+    authors = read_authors(left)
+    assert isinstance(authors, Authors)
+    bounces = directory.by_id(rules.senders.bounce_account or "")
+    terms = Terms(rules.senders, HOST, NOW, "<id@x>", bounces.address if bounces else None)
+    again = plan_rewrite(verdict.route, authors, verdict.plan.envelope, Draft(left), terms)
+    assert isinstance(again, RewritePlan)
+    assert again.changes == ()
+    assert edit_header(again, left) is left
+    assert again.envelope == verdict.plan.envelope
+
+
+@MANY
+@given(_cases())
+def test_no_field_comes_in_through_one_that_we_write(case: tuple[Letter, AccountDirectory, Rules]) -> None:
+    letter, directory, rules = case
+    verdict = decide(letter, directory, rules)
+    if not isinstance(verdict, Decision):
+        return
+    came, rest = letter.header.split()
+    left, left_rest = edit_header(verdict.plan, letter.header).split()
+    assert left_rest == rest, "what is no field is not touched"
+    known = {field.name.lower() for field in came}
+    new = [field for field in left if field.name.lower() not in known]
+    assert {field.name.lower() for field in new} <= WRITTEN
+    assert len({field.name for field in new}) == len(new), "each once"
+    untouched = {(field.name, field.value) for field in came}
+    for field in left:
+        if (field.name, field.value) not in untouched:
+            assert field.value.isascii()
+            assert b"\r" not in field.value.replace(b"\r\n ", b"").replace(b"\r\n\t", b"")
+    header = HeaderSection(b"".join(f"{field.name}:".encode() + field.value + b"\r\n" for field in left) + rest)
+    stamped = stamp(header, letter.client, by=HOST, message_id="id", now=NOW).split()[0]
+    assert [field.name for field in stamped] == ["Received", *(field.name for field in left)]
+
+
+@given(_CLIENTS, _cases())
+def test_no_reply_says_more_than_one_reply(client: Client, case: tuple[Letter, AccountDirectory, Rules]) -> None:
+    letter, directory, rules = case
+    verdict = decide(replace(letter, client=client), directory, rules)
+    if not isinstance(verdict, Decision):
+        _is_a_reply(verdict.reply, verdict.reply.code)
+
+
+def _is_a_reply(reply: Reply, least: int) -> None:
+    lines = reply.render().split(b"\r\n")
+    assert lines.pop() == b""
+    assert reply.code >= least
+    assert reply.lines
+    assert all(line[:3] == str(reply.code).encode() and line[3:4] in b"- " and len(line) <= 510 for line in lines)
+    assert all(line.isascii() and line.decode().isprintable() for line in lines)
