@@ -147,7 +147,7 @@ async def stumble(folder: Path) -> dict[str, object]:
         (call, error, first, each)
         for call, error, rhythms in (
             ("fdatasync", "EIO", ((3, 7), (5, 11), (8, 5))),
-            ("fsync", "EIO", ((6, 3), (8, 4))),
+            ("fsync", "EIO", ((1, 2), (2, 3))),  # of the folder of the content files
             ("pwrite64", "EIO", ((60, 41), (75, 97), (101, 53))),
             ("pwrite64", "ENOSPC", ((60, 41), (77, 83))),
         )
@@ -167,6 +167,8 @@ async def test_g1_a_call_that_fails_costs_that_message_alone_and_its_client_know
     async with opened(folder):
         pass
     inject = ["-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={first}+{each}"]
+    if call == "fsync":
+        inject += ["-P", str(folder / "content")]
     done = subprocess.run(
         [strace, *inject, sys.executable, "-c", STUMBLE, str(folder)],
         check=False,
