@@ -22,7 +22,7 @@ from senderproxy.spool.place import Place, disk_fault
 NAME: Final = "spool.db"
 APPLICATION_ID: Final = 0x53505258  # "SPRX", read by file(1) and by us
 _NEW: Final = f"{NAME}.new"
-# Checked before the doors open; a larger one is checked while we work. 2 s here, where the disk is slow perhaps 20.
+# Octets that are checked before the doors open, in about a second; a larger database is checked while we work.
 CHECK_LIMIT: Final = 256 * 2**20
 _PAGE: Final = 4096
 _HEAD: Final = 100  # octets: what says that a file is a database, and whose (sqlite.org/fileformat.html, 1.3)
@@ -65,6 +65,7 @@ def open_database(place: Place, migrations: Sequence[str]) -> sqlite3.Connection
             if path.stat().st_size <= CHECK_LIMIT:
                 check(path, connection)
             _migrate(place, connection, migrations)
+            _check_tables(path, connection, migrations)
         except BaseException:
             connection.close()
             raise
@@ -105,7 +106,7 @@ def damaged(path: Path, why: str) -> SpoolDamaged:
     return SpoolDamaged(
         f"The spool's database {path} is damaged: {why}.",
         hint=f"It is left as it is. Check the disk, put a copy of {path.parent} aside, then bring back a backup, or"
-        f" save what can be read: sqlite3 {path} .recover",
+        f" save what can be read: sqlite3 {path} .dump",
     )
 
 
@@ -194,6 +195,19 @@ def _check_version(path: Path, connection: sqlite3.Connection, known: int) -> No
         )
     if version < 1:
         raise damaged(path, "it does not say its format")
+
+
+def _check_tables(path: Path, connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
+    """All that the migrations make is there; what a repair has left out is said now and not in the middle of work."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
+        _apply(model, migrations, 0)
+        missing = _names(model) - _names(connection)
+    if missing:
+        raise damaged(path, f"it has no {min(missing)}")
+
+
+def _names(connection: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -7,7 +7,8 @@ Leaves to others: transactions and threads (spool.writer), questions people ask 
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,16 +46,16 @@ ADD_CONTENT: Final = (
 LAST_NUMBER: Final = "SELECT max(number) FROM message"
 
 DUE: Final = (
-    "SELECT due_at, number FROM message INDEXED BY message_due WHERE account = ?1 AND due_at IS NOT NULL"
-    " AND (due_at, number) > (?2, ?3) AND due_at <= ?4 ORDER BY due_at, number LIMIT 1"
+    "SELECT due_at, number FROM message INDEXED BY message_due"
+    " WHERE account = ? AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at, number"
 )
 EXPIRED: Final = (
-    "SELECT received_at, number FROM message INDEXED BY message_waiting WHERE account = ?1 AND due_at IS NOT NULL"
-    " AND (received_at, number) > (?2, ?3) AND received_at < ?4 ORDER BY received_at, number LIMIT 1"
+    "SELECT received_at, number FROM message INDEXED BY message_waiting"
+    " WHERE account = ? AND due_at IS NOT NULL AND received_at < ? ORDER BY received_at, number"
 )
 UNDELAYED: Final = (
-    "SELECT received_at, number FROM message INDEXED BY message_undelayed WHERE undelayed IS NOT NULL"
-    " AND (received_at, number) > (?1, ?2) AND received_at < ?3 ORDER BY received_at, number LIMIT 1"
+    "SELECT received_at, number FROM message INDEXED BY message_undelayed"
+    " WHERE undelayed IS NOT NULL AND received_at < ? ORDER BY received_at, number"
 )
 FIRST_ACCOUNT: Final = (
     "SELECT account FROM message INDEXED BY message_due WHERE due_at IS NOT NULL ORDER BY account LIMIT 1"
@@ -212,12 +213,12 @@ def lease_one(connection: sqlite3.Connection, leases: Leases, message_id: str) -
 
 
 def due(connection: sqlite3.Connection, leases: Leases) -> Mapping[str, int]:
-    """One look for each account, and one more for each leased message at its head."""
+    """One look for each account."""
     found: dict[str, int] = {}
     row = connection.execute(FIRST_ACCOUNT).fetchone()
     while row is not None:
         (account,) = row
-        first = next(_free(connection, leases, DUE, (account,), _FOREVER), None)
+        first = _first_free(connection, leases, DUE, (account,), _FOREVER)
         if first is not None:
             found[account] = first[0]
         row = connection.execute(NEXT_ACCOUNT, (account,)).fetchone()
@@ -225,24 +226,19 @@ def due(connection: sqlite3.Connection, leases: Leases) -> Mapping[str, int]:
 
 
 _FOREVER: Final = 2**62
-_BEFORE_ALL: Final = -(2**62)
 
 
-def _free(
+def _first_free(
     connection: sqlite3.Connection, leases: Leases, statement: str, lane: Row, limit: int
-) -> Iterator[tuple[int, int]]:
-    """(moment, number) of those that are not leased, in their order."""
-    moment, number = _BEFORE_ALL, 0
-    while (row := connection.execute(statement, (*lane, moment, number, limit)).fetchone()) is not None:
-        moment, number = row
-        if number not in leases:
-            yield moment, number
+) -> tuple[int, int] | None:
+    """(moment, number) of the first that is not leased: one step in the index for each that is."""
+    with closing(connection.execute(statement, (*lane, limit))) as found:
+        return next(((moment, number) for moment, number in found if number not in leases), None)
 
 
 def _lease_first(connection: sqlite3.Connection, leases: Leases, statement: str, lane: Row, limit: int) -> Found | None:
-    for _, number in _free(connection, leases, statement, lane, limit):
-        return _lease(connection, leases, number)
-    return None
+    first = _first_free(connection, leases, statement, lane, limit)
+    return None if first is None else _lease(connection, leases, first[1])
 
 
 def _lease(connection: sqlite3.Connection, leases: Leases, number: int) -> Found:

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -112,18 +112,17 @@ class SqliteSpool:
     ) -> Self:
         """Open the spool, making it where there is none. May block. Raises SpoolError with what to do about it."""
         tuning = tuning or Tuning()
-        place = Place.enter(directory)
-        try:
-            connection = open_database(place, scripts())
-            try:
-                content = Content(place)
-            except BaseException:
-                connection.close()
-                raise
-        except BaseException:
-            place.leave()
-            raise
         path = directory / NAME
+        with ExitStack() as undo:
+            place = Place.enter(directory)
+            undo.callback(place.leave)
+            connection = undo.enter_context(closing(open_database(place, scripts())))
+            content = undo.enter_context(closing(Content(place)))
+            with translated(f"The spool's database {path} cannot be read", path):
+                number = ledger.last_number(connection)
+                reader = undo.enter_context(closing(connect(path, read_only=True)))
+                copier = undo.enter_context(closing(connect(path)))
+            undo.pop_all()
         spool: Self
         writer = Writer(
             path=path,
@@ -133,12 +132,9 @@ class SqliteSpool:
             stories=lambda: spool._take_stories(),
         )
         spool = cls(place, content, writer, clock, history, tuning)
-        with translated(f"The spool's database {path} cannot be read", path):
-            spool._number = ledger.last_number(connection)
-            spool._reader = connect(path, read_only=True)
-            # People look when something is wrong: they see what is there, even where it is no text any more.
-            spool._reader.text_factory = lambda octets: octets.decode("utf-8", "replace")
-            spool._copier = connect(path)
+        spool._number, spool._reader, spool._copier = number, reader, copier
+        # People look when something is wrong: they see what is there, even where it is no text any more.
+        reader.text_factory = lambda octets: octets.decode("utf-8", "replace")
         spool._copying.start()
         if path.stat().st_size > CHECK_LIMIT:
             threading.Thread(target=spool._look_through, name="spool-check", daemon=True).start()

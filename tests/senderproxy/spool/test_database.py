@@ -145,6 +145,15 @@ async def test_a_spool_on_a_read_only_disk_is_refused_with_the_reason(folder: Pa
     open_it(folder)
 
 
+async def test_a_database_in_which_a_table_or_an_index_is_missing_is_refused_and_let_go_of(folder: Path) -> None:
+    await filled(folder)
+    sql(folder, "DROP INDEX message_due")
+    refused(folder, SpoolDamaged, "it has no message_due")
+    sql(folder, "DROP TABLE event")
+    refused(folder, SpoolDamaged, "it has no event")
+    Place.enter(folder).leave()
+
+
 # ---- damage ----
 
 
