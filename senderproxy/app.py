@@ -30,6 +30,7 @@ from senderproxy.control.systemd import Notifier
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.delivery.session import Patience
 from senderproxy.errors import SenderproxyError
+from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
 from senderproxy.relay.attempt import Attempts
@@ -210,7 +211,10 @@ class Service:
             task.add_done_callback(self._leaving.discard)
 
     async def _open(self, config: Config, settings: ListenerSettings, instead_of: Listener | None = None) -> Listener:
-        listener = Listener(settings, config.clients, config.identity.hostname, self._intake, self._clock)
+        # A large message for the queue is received where it will lie: it is given a name then, and not copied.
+        keeps = settings.mode == "queue" and self._spool is not None
+        spill = SpillDirectory(folder=Path(config.spool_directory)) if keeps else None
+        listener = Listener(settings, config.clients, config.identity.hostname, self._intake, self._clock, spill=spill)
         await listener.start(instead_of.share_socket() if instead_of else None)
         return listener
 

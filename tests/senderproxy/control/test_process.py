@@ -21,7 +21,7 @@ _SETTLED = """
 from senderproxy.control.process import settle_down
 import gc, sys
 settle_down()
-print(gc.get_freeze_count() > 10_000, gc.get_threshold()[0] > 700, sys.getswitchinterval() < 0.005)
+print(gc.get_freeze_count() > 1000, gc.get_threshold()[0] > 700, sys.getswitchinterval() < 0.005)
 """
 
 
