@@ -23,7 +23,7 @@ from senderproxy.accounts.seen import note_generation
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, ListenerSettings, LogSettings
 from senderproxy.config.values import split_address
-from senderproxy.control.process import keep_to_itself
+from senderproxy.control.process import keep_to_itself, settle_down
 from senderproxy.control.protocol import Answer, Request
 from senderproxy.control.server import ControlServer
 from senderproxy.control.systemd import Notifier
@@ -156,6 +156,7 @@ class Service:
             loop.add_signal_handler(number, ended.set)
         loop.add_signal_handler(signal.SIGHUP, reload_soon)
         await self.start()
+        settle_down()
         await ended.wait()
         await self.stop()
 

@@ -15,3 +15,16 @@ print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))  # PR_GET_DUMPABLE
 def test_no_core_and_nobody_of_the_same_user_attaches() -> None:
     ended = subprocess.run([sys.executable, "-c", _CHILD], capture_output=True, text=True, check=True, timeout=30)
     assert ended.stdout.strip() == "0"
+
+
+_SETTLED = """
+from senderproxy.control.process import settle_down
+import gc, sys
+settle_down()
+print(gc.get_freeze_count() > 10_000, gc.get_threshold()[0] > 700, sys.getswitchinterval() < 0.005)
+"""
+
+
+def test_what_stands_by_now_is_not_looked_through_again() -> None:
+    done = subprocess.run([sys.executable, "-c", _SETTLED], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split() == ["True", "True", "True"]
