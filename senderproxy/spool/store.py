@@ -155,9 +155,11 @@ class SqliteSpool:
             self._write_stories()
         await self._writer.stop()
         self._filing.stop()
-        closing = self._reading.do(self._close_everything)
+        ending = self._reading.do(self._close_everything)
         self._reading.stop()
-        await closing
+        await ending
+        if self._stories_lost:
+            event(_log, logging.WARNING, "so many stories were not kept since the start", count=self._stories_lost)
 
     def _close_everything(self) -> None:
         """The last connection that is closed copies the log into the database and takes it away."""

@@ -178,6 +178,7 @@ async def sound_messages(folder: Path) -> dict[str, bytes] | None:
     return found
 
 
+@pytest.mark.slow
 async def test_g5_whatever_byte_is_damaged_nothing_is_sent_as_what_it_was_not(tmp_path: Path) -> None:
     """Flipped bytes, zeroed sectors, a file cut off: refused, held, or as it was. Never something else, never gone."""
     whole = tmp_path / "whole"
@@ -295,6 +296,7 @@ async def test_a_backup_without_room_stops_the_migration_before_it_begins(
     assert sql(folder, "PRAGMA user_version") == [(1,)]
 
 
+@pytest.mark.slow
 async def test_a_migration_killed_at_any_point_is_done_or_not_begun(folder: Path, tmp_path: Path) -> None:
     """A process is killed ahead of each of SQLite's steps and of ours; the next one finishes the work."""
     await filled(folder)
