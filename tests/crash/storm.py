@@ -99,6 +99,7 @@ class Reckoning:
         return (
             f"{self.kills} kills, {self.submitted} submitted, {len(self.acknowledged)} acknowledged,"
             f" {len(self.reported)} recipients reported, {self.doubled} doubled, {len(self.lost)} lost,"
+            f" {len(self.unexplained)} doubled without a reason, {self.left_waiting} left waiting, {self.left_held} held;"
             f" upstream faults: {dict(self.faults)}"
         )
 
@@ -196,7 +197,8 @@ class Storm:
             for earlier in each[:-1]:
                 reckoning.doubled += 1
                 if not self._may_be_doubled(*earlier):
-                    reckoning.unexplained.append(f"{number} to {recipient}")
+                    kills = [f"{killed - earlier[2]:.2f}" for killed in self._killed_at if killed > earlier[2]][:1]
+                    reckoning.unexplained.append(f"{number} to {recipient}, {kills} s before a kill")
 
     def _may_be_doubled(self, session: int, transaction: int, at: float) -> bool:
         """The reply to the dot was lost, by the provider's fault or because the service was killed meanwhile."""
@@ -262,6 +264,8 @@ def main(kills: int, seed: int) -> Reckoning:
     started = time.monotonic()
     reckoning = asyncio.run(run())
     print(f"{reckoning}; {time.monotonic() - started:.0f} s")
+    for what in (*reckoning.lost, *reckoning.unexplained):
+        print(what)
     return reckoning
 
 
