@@ -65,8 +65,8 @@ async def test_g1_a_full_disk_takes_nothing_by_halves_and_takes_mail_again_when_
 
 @pytest.mark.slow
 async def test_with_a_reserve_a_full_disk_still_lets_what_is_under_way_come_to_its_end(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", "8m") as disk:
-        async with opened(disk / "spool", min_free=2 << 20, tuning=Tuning(log_pages=200)) as spool:
+    with small_disk(tmp_path / "disk", "16m") as disk:
+        async with opened(disk / "spool", min_free=6 << 20, tuning=Tuning(log_pages=200)) as spool:
             taken = await fill(spool, 20_000)
             for ident in taken:
                 claim = await claimed(spool)
