@@ -14,6 +14,7 @@ import fnmatch
 import os
 import resource
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -125,6 +126,11 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def _end(_number: int, _frame: object) -> None:
+    raise SystemExit("ended")
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)  # so that every relay is stopped on the way out
     os.umask(0o022)
     sys.exit(main())

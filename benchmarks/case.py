@@ -45,6 +45,7 @@ class Case:
     per_account: int = 8  # connections upstream that a relay may have for one account
     warm_up: int = 0  # messages before, not counted
     quick: bool = False
+    too_much_for: tuple[str, ...] = ()
 
     @property
     def senders(self) -> int:
@@ -111,10 +112,17 @@ CASES: Final = (
         (Flow("large", 50, 50, size=25 * MEGABYTE), Flow("small", 2, 0, beside=True)),
         warm_up=20,
         quick=True,
+        too_much_for=("floor", "msmtpd"),  # 5 GB of memory, minutes
     ),
     Case("held-1000", (Flow("held", 1_000, 0),), kind=Kind.HELD, quick=True),
     Case("idle", (Flow("small", 1, 0),), kind=Kind.IDLE, quick=True),
-    Case("waiting-10000", (Flow("small", 20, 10_000),), kind=Kind.WAITING, per_account=2),
+    Case(
+        "waiting-10000",
+        (Flow("small", 20, 10_000),),
+        kind=Kind.WAITING,
+        per_account=2,
+        too_much_for=("straight", "senderproxy", "floor", "haraka", "msmtpd", "exim", "opensmtpd"),
+    ),  # who keeps nothing, or waits out a pause of its own
     # ten times as much of one thing at a time; see `linear` in the report
     Case("linear-base", (Flow("small", 10, 600),), warm_up=200),
     Case("linear-messages", (Flow("small", 10, 6_000),), warm_up=200),

@@ -1,10 +1,12 @@
 """The two processes around a relay, as the one that measures sees them: started, told, asked, ended."""
 
+import contextlib
 import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,10 +18,15 @@ from tests.peers.packages import PROJECT
 MOST_SECONDS: Final = 600.0
 
 
+class Ended(Exception):
+    """A process ended before it had answered; what it had to say is on standard error."""
+
+
 class _Talking:
     """A process of ours that speaks JSON, a line at a time."""
 
     def __init__(self, module: str, settings: dict[str, Any]) -> None:
+        self._module = module
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(settings)],
             cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -38,7 +45,7 @@ class _Talking:
         assert self._process.stdout is not None
         if line := self._process.stdout.readline():
             return line
-        raise RuntimeError(f"{self._process.args} ended with {self._process.wait()}")
+        raise Ended(f"{self._module} ended with {self._process.wait()}")
 
     def say(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -82,15 +89,15 @@ class Smarthost(_Talking):
 
 
 class Load(_Talking):
-    """The near end; entered, all its connections stand and are idle."""
+    """The near end, for one flow; entered, all its connections stand and are idle."""
 
-    def __init__(
-        self, port: int, run: str, flows: Sequence[Flow], *, ca_file: Path | None = None, spread: float = 0.0
-    ) -> None:
+    def __init__(self, port: int, run: str, flow: Flow, *, ca_file: Path | None = None, spread: float = 0.0) -> None:
         super().__init__(
             "benchmarks.load",
-            {"port": port, "run": run, "flows": [asdict(flow) for flow in flows],
-             "ca_file": str(ca_file) if ca_file else None, "spread": spread},
+            {
+                "port": port, "run": run, "flow": asdict(flow), "ca_file": str(ca_file) if ca_file else None,
+                "spread": spread,
+            },
         )  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -101,7 +108,47 @@ class Load(_Talking):
             raise
         return self
 
-    def go(self) -> dict[str, Any]:
-        """Send everything; return what came of it."""
+    def go(self) -> None:
+        """Send everything."""
         self.say("go")
+
+    def stop(self) -> None:
+        """Enough of what goes on beside others."""
+        self.say("stop")
+
+    def report(self) -> dict[str, Any]:
+        """Return what came of it, when it is done."""
         return json.loads(self.read())
+
+
+class Loads:
+    """A process for each flow, so that what goes on beside large mail waits for the relay and not for its own kind."""
+
+    def __init__(
+        self, port: int, run: str, flows: Sequence[Flow], *, ca_file: Path | None = None, spread: float = 0.0
+    ) -> None:
+        self._things = contextlib.ExitStack()
+        self._make = [(flow, partial(Load, port, run, flow, ca_file=ca_file, spread=spread)) for flow in flows]
+        self._loads: list[tuple[Flow, Load]] = []
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as things:
+            self._loads = [(flow, things.enter_context(make())) for flow, make in self._make]
+            self._things = things.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._things.close()
+
+    def send(self) -> dict[str, dict[str, Any]]:
+        """Send everything; return what came of each flow, by its name."""
+        for _, load in self._loads:
+            load.go()
+        reports = {flow.name: load.report() for flow, load in self._loads if not flow.beside}
+        for flow, load in self._loads:
+            if flow.beside:
+                load.stop()
+                reports[flow.name] = load.report()
+        return reports

@@ -55,6 +55,7 @@ class Run:
     failed_logins: int = 0
     transactions: int = 0
     flights_per_message: float | None = None
+    failure: str = ""  # it could not even be done
 
     @property
     def lost(self) -> int:
@@ -74,7 +75,9 @@ class Run:
             "pipelined unasked": self.impatient,
             "refused": sum(self.refused.values()),
         }
-        return ", ".join(f"{count} {what}" for what, count in wrong.items() if count)
+        return ", ".join(
+            [f"{count} {what}" for what, count in wrong.items() if count] + [self.failure] * bool(self.failure)
+        )
 
 
 @dataclass

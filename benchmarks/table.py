@@ -48,7 +48,8 @@ def _describe(case: Case) -> str:
         for flow in case.flows
     )
     far = f"round trip {case.rtt * 1000:g} ms, {'with' if case.pipelining else 'without'} PIPELINING upstream"
-    return f"{flows.strip()}; {far}; at most {case.per_account} connections an account."
+    left_out = f" Left out: {', '.join(case.too_much_for)}." if case.too_much_for else ""
+    return f"{flows.strip()}; {far}; at most {case.per_account} connections an account.{left_out}"
 
 
 def _table(case: Case, rows: Sequence[Summary]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The load's process: one job as JSON, "ready" when all connections stand, then what came of it, as JSON.
 
-    python -m benchmarks.load '{"port": 2525, "run": "r1", "flows": [{"name": "small", "connections": 10, ...}]}'
+    python -m benchmarks.load '{"port": 2525, "run": "r1", "flow": {"name": "small", "connections": 10, ...}}'
 
 It starts on a line from standard input, so that whoever asks can look at the relay while the connections are idle.
 """
@@ -11,13 +11,14 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks import letters
 from benchmarks.load.client import Client, Letter, Tally, connect
 
 AT_ONCE = 50
+CONNECT_SECONDS = 20.0  # for so many connections
 
 
 class Flow:
@@ -76,19 +77,19 @@ class Flow:
 
 
 async def run(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Connect, wait for the word, send, report."""
-    flows = [Flow(job["run"], settings) for settings in job["flows"]]
-    clients = {flow.name: await _connect_all(flow, job) for flow in flows}
+    """Connect, wait for the word, send (what goes on beside others: until the next word), report."""
+    flow = Flow(job["run"], job["flow"])
+    clients = await _connect_all(flow, job)
     print("ready", flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, sys.stdin.readline)
     used = time.process_time()
-    for flow in flows:
-        flow.start(clients[flow.name], job["spread"])
-    await _all_done(clients[flow.name] for flow in flows if not flow.beside)
-    for flow in flows:
+    flow.start(clients, job["spread"])
+    if flow.beside:
+        await loop.run_in_executor(None, sys.stdin.readline)
         flow.stopped = True
-    await _all_done(clients.values())
-    return {"flows": {flow.name: flow.report() for flow in flows}, "cpu": time.process_time() - used}
+    await asyncio.gather(*(client.done for client in clients))
+    return {**flow.report(), "cpu": time.process_time() - used}
 
 
 async def _connect_all(flow: Flow, job: Mapping[str, Any]) -> list[Client]:
@@ -96,15 +97,11 @@ async def _connect_all(flow: Flow, job: Mapping[str, Any]) -> list[Client]:
     for first in range(0, flow.connections, AT_ONCE):
         numbers = range(first, min(first + AT_ONCE, flow.connections))
         sources = [flow.source(number, straight=straight) for number in numbers]
-        clients += await asyncio.gather(
-            *(connect(job["port"], source, flow.tally, login, job["ca_file"]) for source, login in sources)
-        )
+        async with asyncio.timeout(CONNECT_SECONDS):
+            clients += await asyncio.gather(
+                *(connect(job["port"], source, flow.tally, login, job["ca_file"]) for source, login in sources)
+            )
     return clients
-
-
-async def _all_done(groups: Iterator[list[Client]] | Any) -> None:
-    for clients in groups:
-        await asyncio.gather(*(client.done for client in clients))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 whoever wrote it, and so would send one sender's mail on another's login.
 """
 
+import gzip
 import re
-import subprocess
 from typing import ClassVar
 
 from benchmarks.relays.port import Job
@@ -26,15 +26,17 @@ class SenderDependentExim(Exim):
 
     @staticmethod
     def version() -> str | None:
-        """Ask the unpacked program; not there: `tests/peers/packages.py` fetches it."""
+        """Read the package's change log: the program itself answers only where its user exists."""
+        history = EXIM.parents[1] / "share" / "doc" / "exim4-daemon-light" / "changelog.Debian.gz"
         if not EXIM.exists():
             return None
-        done = subprocess.run([EXIM, "-bV"], capture_output=True, text=True, check=False)
-        found = re.search(r"Exim version (\S+)", done.stdout)
-        return f"Exim {found[1]}" if found else None
+        found = (
+            re.search(r"\((\S+)\)", gzip.decompress(history.read_bytes())[:200].decode()) if history.exists() else None
+        )
+        return f"Exim {found[1] if found else 'of unknown version'}"
 
     def kill_and_start(self) -> None:
-        """Not measured: see the report."""
+        """Not measured: how fast Exim drains is how many queue runners one starts."""
         raise NotImplementedError
 
     def push(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import letters, table
 from benchmarks.case import Case, Flow, Kind
-from benchmarks.process import Load, Smarthost
+from benchmarks.process import Ended, Load, Smarthost
 from benchmarks.relays.floor import Floor
 from benchmarks.relays.senderproxy import PassThrough, Queue
 from benchmarks.relays.straight import Straight
@@ -89,7 +89,7 @@ def test_the_smarthost_sees_what_is_lost_doubled_cut_short_or_on_the_wrong_login
 
 def test_a_relay_that_refuses_is_said_to(smarthost: Smarthost) -> None:
     smarthost.be_busy(busy=True)
-    with pytest.raises(RuntimeError, match="ended with"), Load(smarthost.starttls_port, "r", [Flow("small", 1, 1)]):
+    with pytest.raises(Ended, match="ended with"), Load(smarthost.starttls_port, "r", Flow("small", 1, 1)):
         pass
 
 
