@@ -28,10 +28,11 @@ from benchmarks.cell import Cell
 from benchmarks.machine import machine
 from benchmarks.relays.port import Relay
 from benchmarks.relays.shelf import MISSING, RELAYS
-from benchmarks.run import measure
+from benchmarks.run import MOST_SECONDS, measure
 
 RESULTS: Final = Path(__file__).with_name("results")
 QUICK_SCALE: Final = 0.4
+QUICK_SECONDS: Final = 3.0
 QUICK_RELAYS: Final = "straight,senderproxy*,postfix,postfix-best,exim,floor"
 
 
@@ -51,7 +52,13 @@ def main() -> int:
     runs: list[results.Run] = []
     began = time.monotonic()
     for case in cases:
-        runs += measure(case, relays, arguments.rounds or (2 if arguments.quick else 3), _say)
+        runs += measure(
+            case,
+            relays,
+            arguments.rounds or (2 if arguments.quick else 3),
+            _say,
+            QUICK_SECONDS if arguments.quick else MOST_SECONDS,
+        )
         stem = _keep(about, runs, cases, arguments.output, arguments.name)
     print(stem.with_suffix(".md").read_text(encoding="utf-8"))
     _say(f"{time.monotonic() - began:.0f} s; kept as {stem}.json, .md and .svg")

@@ -47,8 +47,10 @@ class Place:
         return self.relay.name
 
 
-def measure(case: Case, kinds: Sequence[type[Relay]], rounds: int, say: Say) -> list[Run]:
-    """Return all runs."""
+def measure(
+    case: Case, kinds: Sequence[type[Relay]], rounds: int, say: Say, most_seconds: float = MOST_SECONDS
+) -> list[Run]:
+    """Return all runs; small messages are sent for so many seconds at most."""
     runs = []
     with TemporaryDirectory(prefix="bench-") as folder, contextlib.ExitStack() as things:
         Path(folder).chmod(0o755)
@@ -62,7 +64,7 @@ def measure(case: Case, kinds: Sequence[type[Relay]], rounds: int, say: Say) -> 
         ]
         for number in range(rounds):
             for place in places:
-                run = _one(case, place, smarthost)
+                run = _one(case, place, smarthost, most_seconds)
                 runs.append(run)
                 say(f"{case.name} round {number + 1}: {describe(run)}")
                 if run.trouble():
@@ -70,8 +72,10 @@ def measure(case: Case, kinds: Sequence[type[Relay]], rounds: int, say: Say) -> 
     return runs
 
 
-def _one(case: Case, place: Place, smarthost: Smarthost) -> Run:
+def _one(case: Case, place: Place, smarthost: Smarthost, most_seconds: float) -> Run:
     try:
+        if case.kind is Kind.THROUGH:
+            return _through(case, place, smarthost, most_seconds)
         return _MEASURES[case.kind](case, place, smarthost)
     except Ended as failure:
         return Run(case.name, place.name, failure=f"not done: {failure}")
@@ -101,21 +105,21 @@ def _start(kind: type[Relay], job: Job, things: contextlib.ExitStack, say: Say) 
         return None
 
 
-def _through(case: Case, place: Place, smarthost: Smarthost) -> Run:
+def _through(case: Case, place: Place, smarthost: Smarthost, most_seconds: float) -> Run:
     if not case.warm_up:
         return send(case, place, smarthost)
     warm_up = replace(case.flows[0], name="warm", messages=case.warm_up, size=SMALL, recipients=1, beside=False)
     warm_up = replace(warm_up, connections=min(warm_up.connections, warm_up.messages))
     warm = send(replace(case, flows=(warm_up,)), place, smarthost)
-    return send(_bearable(case, warm.per_second), place, smarthost)
+    return send(_bearable(case, warm.per_second, most_seconds), place, smarthost)
 
 
-def _bearable(case: Case, rate: float | None) -> Case:
+def _bearable(case: Case, rate: float | None, most_seconds: float) -> Case:
     """A slow relay is given fewer small messages: its rate is known after some seconds, too."""
     messages = sum(flow.messages for flow in case.flows)
     if rate is None or any(flow.size > SMALL for flow in case.flows):
         return case
-    return case.scaled(min(1.0, rate * MOST_SECONDS / messages))
+    return case.scaled(min(1.0, rate * most_seconds / messages))
 
 
 def send(case: Case, place: Place, smarthost: Smarthost) -> Run:
@@ -234,7 +238,6 @@ def _waiting(case: Case, place: Place, smarthost: Smarthost) -> Run:
 
 
 _MEASURES: Final[dict[Kind, Callable[[Case, Place, Smarthost], Run]]] = {
-    Kind.THROUGH: _through,
     Kind.HELD: _held,
     Kind.IDLE: _idle,
     Kind.WAITING: _waiting,
