@@ -186,7 +186,8 @@ class Listener:
 def _bind(settings: ListenerSettings) -> socket.socket:
     host, port = split_address(settings.address)
     family = socket.AF_INET6 if host.version == 6 else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # Named, or asyncio does not set TCP_NODELAY on what is accepted: a reply would wait forty milliseconds for an ACK.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

@@ -61,6 +61,15 @@ async def test_a_door_for_the_whole_world_opens_where_everybody_must_log_in() ->
         await talk.close()
 
 
+async def test_a_reply_never_waits_for_the_clients_acknowledgement() -> None:
+    async with listening(RecordingIntake()) as listener:
+        talk = await Talk.greeted(listener)
+        [guest] = listener._house.guests
+        accepted = guest._wire.get_extra_info("socket")  # type: ignore[attr-defined]
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        await talk.close()
+
+
 async def test_a_port_that_is_taken_is_said_with_how_to_see_by_whom() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
