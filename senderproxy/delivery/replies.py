@@ -287,9 +287,9 @@ def outcome(said: Reply, stage: Stage) -> Outcome:
         case 2 if stage is not Stage.DATA:
             return Delivered(said.with_default_status(0, 0))
         case 4:
-            return Deferred(_with_status(said, stage))
+            return Deferred(_with_status(said, stage), of_upstream=True)
         case 5 if is_account_limit(said):
-            return Deferred(softened(said))
+            return Deferred(softened(said), of_upstream=True)
         case 5:
             return Failed(_with_status(said, stage), refused_sender(said, stage))
         case _:

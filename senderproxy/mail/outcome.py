@@ -27,11 +27,13 @@ class Deferred:
 
     `maybe_taken`: the final dot was sent and no reply came, so the upstream may have the message. `of_account`: the
     account cannot send at all just now, so the same holds for its other mail; about this one nobody was asked.
+    `of_upstream`: the reply is the upstream's own, and not ours about it.
     """
 
     reply: Reply
     maybe_taken: bool = False
     of_account: bool = False
+    of_upstream: bool = False
 
 
 @dataclass(frozen=True, slots=True)

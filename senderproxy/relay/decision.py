@@ -66,9 +66,9 @@ class Decision:
     answer_to: ReversePath
 
     @property
-    def remote(self) -> str | None:
+    def remote(self) -> str:
         """The upstream that speaks of it, by its name."""
-        return self.route.provider.smarthosts[0].host if self.route.provider.smarthosts else None
+        return self.route.provider.smarthosts[0].host if self.route.provider.smarthosts else ""
 
 
 def decide(letter: Letter, directory: AccountDirectory, rules: Rules) -> Decision | Refusal | Discarding:

@@ -201,8 +201,9 @@ class RelayIntake:
             now=self._clock.now(),
             chance=self._clock.chance(),
             over=False,
+            remote=decision.remote,
         )
-        case = Case(submission, arrival.account, decision.answer_to, decision.remote)
+        case = Case(submission, arrival.account, decision.answer_to)
         told = self._reporter.tell(case, judgement)
         whole = Arrival(
             submission, arrival.account, arrival.author, judgement.states, (*arrival.events, *events, *told.events)

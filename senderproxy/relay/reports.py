@@ -31,12 +31,11 @@ NO_WAY: Final = "its author cannot be told: the account that would carry the rep
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A message, the account it went through, who is told what becomes of it, and which server spoke last."""
+    """A message, the account it went through, and who is told what becomes of it."""
 
     submission: Submission
     account: str
     answer_to: ReversePath
-    remote: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +146,7 @@ class Reporter:
         composed = compose_report(
             kind,
             due.to,
-            [
-                ReportedRecipient(path, state.reply, case.remote if kind is ReportKind.FAILED else None)
-                for path, state in states.items()
-            ],
+            [ReportedRecipient(path, state.reply, state.remote or None) for path, state in states.items()],
             Original(submission.id, submission.message, submission.received_at),
             letterhead,
         )

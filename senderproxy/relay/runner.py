@@ -366,11 +366,10 @@ class Runner:
             now=now,
             chance=self._clock.chance(),
             over=self._may_give_up and is_over(self.policy, age),
+            remote=decision.remote if decision else "",
         )
         answer_to = decision.answer_to if decision else self._attempts.who_is_answered(submission)
-        told = self._reporter.tell(
-            Case(submission, account, answer_to, decision.remote if decision else None), judgement
-        )
+        told = self._reporter.tell(Case(submission, account, answer_to), judgement)
         events = [*story.attempted(outcomes, len(submission.envelope.recipients), account, now, seconds), *told.events]
         self._report(claim, account, outcomes, seconds)
         return Verdict(told.states, events, told.reports, account if account != claim.account else None)

@@ -121,8 +121,9 @@ def judge(
     now: datetime,
     chance: float,
     over: bool,
+    remote: str = "",
 ) -> Judgement:
-    """The states after an attempt; `over`: it has been tried for long enough.
+    """The states after an attempt at the host `remote`; `over`: it has been tried for long enough.
 
     Where the account could not send at all, the recipient keeps its turn.
     """
@@ -134,17 +135,19 @@ def judge(
             case Delivered():
                 states[path] = RecipientState(Fate.DELIVERED, None, before.tries + 1, outcome.reply)
             case Failed():
-                states[path] = RecipientState(Fate.FAILED, None, before.tries + 1, outcome.reply)
+                states[path] = RecipientState(Fate.FAILED, None, before.tries + 1, outcome.reply, remote=remote)
                 failed.append(path)
             case Deferred() if over:
-                states[path] = RecipientState(Fate.EXPIRED, None, before.tries + 1, outcome.reply)
+                said_by = remote if outcome.of_upstream else ""
+                states[path] = RecipientState(Fate.EXPIRED, None, before.tries + 1, outcome.reply, remote=said_by)
                 expired.append(path)
             case Deferred() if outcome.of_account:
-                states[path] = replace(before, reply=outcome.reply)
+                states[path] = replace(before, reply=outcome.reply, remote="")
             case Deferred():
                 tries = before.tries + 1
                 later = now + wait_after(policy, tries, chance)
-                states[path] = replace(before, due_at=later, tries=tries, reply=outcome.reply)
+                said_by = remote if outcome.of_upstream else ""
+                states[path] = replace(before, due_at=later, tries=tries, reply=outcome.reply, remote=said_by)
             case _:
                 assert_never(outcome)
     return Judgement(states, failed, expired)

@@ -154,7 +154,7 @@ def state_columns(state: RecipientState, received_at: int) -> Row:
         state.fate.value,
         (received_at if state.due_at is None else to_ms(state.due_at)) if waits else None,
         state.tries,
-        None if state.reply is None else _reply_text(state.reply),
+        None if state.reply is None else _reply_text(state.reply, state.remote),
         clean(state.why[:_WHY_LIMIT]),
         int(state.delay_reported),
         upstream_id(state.reply) if state.fate is Fate.DELIVERED and state.reply is not None else None,
@@ -239,9 +239,9 @@ def _author_key(text: str) -> str:
 
 
 @lru_cache(maxsize=512)
-def _reply_text(reply: Reply) -> str:
+def _reply_text(reply: Reply, remote: str) -> str:
     status = None if reply.status is None else [reply.status.klass, reply.status.subject, reply.status.detail]
-    return _json([reply.code, status, reply.lines])
+    return _json([reply.code, status, reply.lines, *([remote] if remote else [])])
 
 
 # ---- and back ----
@@ -278,13 +278,20 @@ def state_of(columns: Row) -> RecipientState:
         reply=None if reply is None else reply_of(reply),
         why=why,
         delay_reported=bool(delay_reported),
+        remote="" if reply is None else _remote_of(reply),
     )
 
 
 @lru_cache(maxsize=512)
 def reply_of(text: str) -> Reply:
-    code, status, lines = json.loads(text)
+    code, status, lines = json.loads(text)[:3]
     return Reply(code, None if status is None else EnhancedStatus(*status), tuple(lines))
+
+
+@lru_cache(maxsize=512)
+def _remote_of(text: str) -> str:
+    """Who said the reply; nothing where it was us."""
+    return "".join(json.loads(text)[3:])
 
 
 def event_of(columns: Row) -> Event:

@@ -78,6 +78,7 @@ def _state_entry(address: str, state: RecipientState) -> Entry:
         "reply": _reply_entry(state.reply) if state.reply else None,
         "why": state.why[:_FACT],
         "delay_reported": state.delay_reported,
+        "remote": state.remote,
     }
 
 
@@ -89,6 +90,7 @@ def _read_state(entry: Mapping[str, Any]) -> RecipientState:
         reply=_read_reply(entry["reply"]) if entry["reply"] else None,
         why=entry["why"],
         delay_reported=entry["delay_reported"],
+        remote=entry["remote"],
     )
 
 

@@ -33,7 +33,10 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RecipientState:
-    """One recipient's copy. `due_at` is set where it waits, `why` where it is held."""
+    """One recipient's copy. `due_at` is set where it waits, `why` where it is held.
+
+    `remote` is the host whose words the reply has; empty where they are our own.
+    """
 
     fate: Fate
     due_at: datetime | None = None
@@ -41,6 +44,7 @@ class RecipientState:
     reply: Reply | None = None  # the last that was said about it
     why: str = ""
     delay_reported: bool = False
+    remote: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,9 @@ async def test_after_two_days_it_goes_back_to_its_author(tmp_path: Path) -> None
         await office.until_reported(2)
         assert b"Action: delayed" in office.reports()[0].content
         assert b"Action: failed" in office.reports()[1].content
+        for report in office.reports():  # in the provider's own words, and whose they are
+            assert b"Remote-MTA: dns; 127.0.0.1" in report.content
+            assert b"Diagnostic-Code: smtp; 450 4.2.1 Mailbox busy" in report.content
         assert await office.fates(message) == {"busy@kunde.example": "expired"}
         assert office.reports()[1].recipients == ("anna@firma.example",)
 
