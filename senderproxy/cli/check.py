@@ -187,6 +187,18 @@ def _service(config: Config, status: dict[str, Any] | None) -> Iterator[Finding]
         for rule in status["sender_rules"]:
             words = f"{rule['words']} (since {rule['since']}: {rule['said']})"
             yield Finding(Level.WRONG, f"sender rule of {rule['provider']}", words, rule["mend"])
+        yield from _queue(status.get("queue") or {})
+
+
+def _queue(queue: dict[str, Any]) -> Iterator[Finding]:
+    """What the service cannot keep, and what waits for a person."""
+    if queue.get("problem"):
+        yield Finding(Level.WRONG, "queue", f"nothing can be kept here: {queue['problem']}", queue["mend"])
+    if queue.get("held"):
+        words = f"{counted(queue['held'], 'message')} held for somebody to look at"
+        yield Finding(Level.WRONG, "queue", words, "senderproxy queue list --held")
+    if queue.get("late"):
+        yield Finding(Level.ADVICE, "queue", f"a message waits since {queue['oldest']}", "senderproxy queue")
 
 
 def _door(listener: ListenerSettings) -> Finding:

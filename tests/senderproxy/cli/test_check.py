@@ -9,7 +9,8 @@ import pytest
 import trustme
 
 from senderproxy.accounts.keeper import unlock_way
-from senderproxy.cli.check import SERVICE_USER
+from senderproxy.cli.check import SERVICE_USER, _queue
+from senderproxy.cli.findings import Finding, Level
 from tests.senderproxy.cli.conftest import Office
 from vault import Vault
 
@@ -156,3 +157,21 @@ def test_domains_are_looked_up_where_the_provider_is_known(office: Office, monke
     assert ended.code == 0, ended.out
     assert ended.out.count("unknown  DNS of firma.example: could not ask") == 3
     assert Path(office.config).exists()
+
+
+@pytest.mark.parametrize(
+    ("queue", "level", "words", "mend"),
+    [
+        ({"problem": "The spool is damaged.", "mend": "see operating"}, Level.WRONG, "nothing can be kept here: The spool is damaged.", "see operating"),
+        ({"problem": None, "held": 2, "late": False}, Level.WRONG, "2 messages held for somebody to look at", "senderproxy queue list --held"),
+        ({"problem": None, "held": 0, "late": True, "oldest": "2026-01-31T08:15:00+00:00"}, Level.ADVICE, "a message waits since 2026-01-31T08:15:00+00:00", "senderproxy queue"),
+    ],
+)  # fmt: skip
+def test_what_the_queue_needs_a_person_for_is_found(
+    queue: dict[str, object], level: Level, words: str, mend: str
+) -> None:
+    assert list(_queue(queue)) == [Finding(level, "queue", words, mend)]
+
+
+def test_a_queue_that_moves_is_no_finding() -> None:
+    assert not list(_queue({"problem": None, "waiting": 3, "held": 0, "late": False, "oldest": "2026-01-31T08:15:00"}))
