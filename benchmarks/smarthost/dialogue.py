@@ -16,6 +16,7 @@ from benchmarks.smarthost.wire import Wire
 DOT: Final = b"\r\n.\r\n"
 TAIL: Final = len(END) + len(DOT)
 OK: Final = b"250 2.0.0 ok\r\n"
+NOT_NOW: Final = b"421 4.3.2 not now\r\n"
 
 
 class House:
@@ -54,7 +55,7 @@ class Dialogue:
         self._begun = True
         self._house.ledger.opened()
         if self._house.busy:
-            self._wire.say(b"421 4.3.2 not now\r\n")
+            self._wire.say(NOT_NOW)
             self._wire.close()
         else:
             self._wire.say(b"220 smarthost.example ESMTP\r\n")
@@ -84,6 +85,8 @@ class Dialogue:
             if self._rest and not self._house.pipelining:
                 self._house.ledger.impatient += 1
             answers.append(self._answer(line))
+            if answers[-1] == NOT_NOW:
+                break
             if self._in_data and self._rest:
                 early, self._rest = self._rest, b""
                 self._rest = self._take(early)
@@ -94,7 +97,7 @@ class Dialogue:
         if answers:
             self._house.ledger.flights += 1
             self._wire.say(answers)
-        if answers.startswith(b"221"):
+        if answers.startswith(b"221") or answers.endswith(NOT_NOW):
             self._wire.close()
 
     def _answer(self, line: bytes) -> bytes:
@@ -147,6 +150,8 @@ class Dialogue:
         return b"235 2.7.0 welcome\r\n"
 
     def _mail_from(self, line: bytes) -> bytes:
+        if self._house.busy:
+            return NOT_NOW
         if not self._login:
             return b"530 5.7.0 log in first\r\n"
         path = line[line.find(b"<") + 1 : line.find(b">")].decode("ascii", "replace")
