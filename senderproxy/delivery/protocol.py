@@ -8,6 +8,7 @@ RFC 5321 section 4.2, RFC 2920.
 
 import asyncio
 import functools
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -81,6 +82,10 @@ class UpstreamProtocol(asyncio.Protocol):
         self._expected: deque[asyncio.Future[Reply]] = deque()
         self._paused = False
         self._drained: asyncio.Future[None] | None = None
+        self._unheard: tuple[asyncio.Future[Reply], Reply] | None = None  # whose waiter was cancelled just before
+        self._patience = 0.0  # seconds for the reply that is waited for
+        self._deadline = math.inf  # when it must have come
+        self._timer: asyncio.TimerHandle | None = None
         self.stage = Stage.IDLE
         self.end: SessionLost | None = None
         self.on_end: Callable[[], None] | None = None  # called once, when the session can carry nothing more
@@ -116,26 +121,25 @@ class UpstreamProtocol(asyncio.Protocol):
         self.stage = stage
         if future.done():
             return future.result()
-        timer = self._loop.call_later(seconds, self._fall_silent, stage, seconds)
+        self._expect_within(seconds)
         try:
             return await future
         finally:
-            timer.cancel()
+            self._deadline = math.inf
 
     async def certain_reply(self, future: "asyncio.Future[Reply]", seconds: float, stage: Stage) -> Reply:
         """Wait for one reply, cancelled or not; silence ends the session, and so the wait."""
         self.stage = stage
-        timer = self._loop.call_later(seconds, self._fall_silent, stage, seconds)
+        self._expect_within(seconds)
         try:
-            while not future.done():
+            while True:
                 try:
-                    await asyncio.shield(future)
+                    return await future
                 except asyncio.CancelledError:
                     if future.cancelled():
-                        raise
+                        future = self._expect_instead_of(future)
         finally:
-            timer.cancel()
-        return future.result()
+            self._deadline = math.inf
 
     async def drain(self, seconds: float, early: "asyncio.Future[Reply]") -> None:
         """Return when there is room for more, or `early` came; no progress for so long ends the session."""
@@ -154,6 +158,8 @@ class UpstreamProtocol(asyncio.Protocol):
         if self.end is not None:
             return
         self.end = lost
+        if self._timer is not None:
+            self._timer.cancel()
         self._transport.abort()
         while self._expected:
             future = self._expected.popleft()
@@ -168,6 +174,8 @@ class UpstreamProtocol(asyncio.Protocol):
         """End it in order, after QUIT was answered."""
         if self.end is None:
             self.end = SessionLost(replies.cut(self._smarthost, Stage.QUIT, None))
+            if self._timer is not None:
+                self._timer.cancel()
             self._transport.close()
 
     def cut(self) -> None:
@@ -208,7 +216,9 @@ class UpstreamProtocol(asyncio.Protocol):
             self.fail(SessionLost(replies.said_at(self._smarthost, Stage.IDLE, said), said))
             return
         future = self._expected.popleft()
-        if not future.done():
+        if future.cancelled():
+            self._unheard = future, said
+        elif not future.done():
             future.set_result(said)
         self._wake()
 
@@ -219,6 +229,34 @@ class UpstreamProtocol(asyncio.Protocol):
     def _wake(self) -> None:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
+
+    def _expect_instead_of(self, cancelled: "asyncio.Future[Reply]") -> "asyncio.Future[Reply]":
+        """Another future for the same reply, which may have come already."""
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        if self._unheard is not None and self._unheard[0] is cancelled:
+            future.set_result(self._unheard[1])
+        else:
+            self._check()
+            self._expected[self._expected.index(cancelled)] = future
+        return future
+
+    def _expect_within(self, seconds: float) -> None:
+        """From now on there is so long for a reply. One timer for the session, moved only when it must be."""
+        self._patience, self._deadline = seconds, self._loop.time() + seconds
+        if self._timer is None or self._deadline < self._timer.when():
+            self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline, self._look_at_the_time)
+
+    def _look_at_the_time(self) -> None:
+        self._timer = None
+        if self._deadline <= self._loop.time():
+            self._fall_silent(self.stage, self._patience)
+        elif not math.isinf(self._deadline):
+            self._arm()
 
     def _fall_silent(self, stage: Stage, seconds: float) -> None:
         self.fail(SessionLost(replies.silence(self._smarthost, stage, seconds)))

@@ -1,13 +1,17 @@
 """Replies come in the order of the commands, in whatever pieces they travel; else the session is over."""
 
+import asyncio
 import itertools
+import socket
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from senderproxy.delivery.protocol import LINE_LIMIT, LINES_LIMIT, NoReplyError, ReplyReader
+from senderproxy.delivery.protocol import LINE_LIMIT, LINES_LIMIT, NoReplyError, ReplyReader, UpstreamProtocol
+from senderproxy.delivery.replies import SessionLost, Stage
 from senderproxy.mail.reply import Reply, parse_reply
+from senderproxy.routing.provider import Security, Smarthost
 
 text = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40).map(str.encode)
 codes = st.sampled_from([b"220", b"250", b"354", b"421", b"450", b"550"])
@@ -88,3 +92,54 @@ def test_a_reply_of_a_hundred_lines_is_kept_whole() -> None:
 
 def test_a_bare_line_feed_ends_a_reply_line_as_well() -> None:
     assert [reply.code for reply in read([b"250-a\n250 b\n"])[0]] == [250]
+
+
+async def wired() -> tuple[UpstreamProtocol, socket.socket]:
+    """A protocol on one end of a real connection, and the other end."""
+    ours, theirs = socket.socketpair()
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+    assert isinstance(transport, asyncio.Transport)
+    return UpstreamProtocol(transport, Smarthost("mx.example", 587, Security.NONE)), theirs
+
+
+@pytest.mark.parametrize("cancellations", [0, 1, 2])
+@pytest.mark.parametrize("before", [True, False], ids=["before it came", "as it came"])
+async def test_the_answer_to_the_final_dot_is_heard_however_often_its_waiter_is_cancelled(
+    cancellations: int, before: bool
+) -> None:
+    protocol, theirs = await wired()
+    with theirs:
+        answer = protocol.expect()
+        waiting = asyncio.create_task(protocol.certain_reply(answer, 30.0, Stage.FINAL_DOT))
+        await asyncio.sleep(0)
+        for _ in range(cancellations):
+            waiting.cancel()
+            if before:
+                await asyncio.sleep(0)
+        protocol.data_received(b"250 2.0.0 taken\r\n")
+        assert str(await waiting) == "250 2.0.0 taken"
+        protocol.fail(SessionLost(parse_reply([b"421 over"])))
+
+
+async def test_the_end_of_the_session_ends_the_wait_of_one_who_was_cancelled() -> None:
+    protocol, theirs = await wired()
+    with theirs:
+        waiting = asyncio.create_task(protocol.certain_reply(protocol.expect(), 30.0, Stage.FINAL_DOT))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        protocol.fail(SessionLost(parse_reply([b"421 over"])))
+        with pytest.raises(SessionLost):
+            await waiting
+
+
+async def test_silence_is_measured_for_each_reply_though_there_is_one_timer() -> None:
+    protocol, theirs = await wired()
+    with theirs:
+        (first,) = protocol.send("MAIL FROM:<>")
+        asyncio.get_running_loop().call_soon(protocol.data_received, b"250 ok\r\n")
+        await protocol.reply(first, 30.0, Stage.MAIL)
+        (second,) = protocol.send("RCPT TO:<a@b.example>")
+        with pytest.raises(SessionLost) as lost:
+            await protocol.reply(second, 0.02, Stage.RCPT)
+        assert lost.value.reply.is_transient
+        assert protocol.end is not None
