@@ -10,16 +10,20 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Final, NoReturn
 
 from senderproxy import __version__
-from senderproxy.cli import account, check, client, demo, explain, queue, run, send, setup, status, track, vault
 from senderproxy.cli.common import EX_CONFIG, EX_IOERR, EX_NOINPUT, EX_UNAVAILABLE, EX_USAGE, tell_error
 from senderproxy.config.load import ConfigError
 from senderproxy.errors import SenderproxyError
 
 _INTERRUPTED: Final = 130
-_VERBS: Final = (demo, setup, run, check, explain, account, vault, client, send, status, queue, track)
+# A module each. Only the one that is wanted is loaded: the service needs nothing of what `demo` and `setup` do.
+_VERBS: Final = (
+    "demo", "setup", "run", "check", "explain", "account", "vault", "client", "send", "status", "queue", "track",
+)  # fmt: skip
+_WITH_VALUE: Final = frozenset({"--config", "--unlock"})
 _EPILOG: Final = """\
 exit codes: 0 well; 1 what was asked about is not as it should be; 64 typed wrong; 65 damaged or contradictory data;
 66 a file is missing; 69 the service or a provider is away; 73, 74 a file cannot be written or read; 77 not permitted;
@@ -38,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what was typed; the exit code."""
     # Commands say what happened themselves; the log is the service's (`run` sets it up).
     logging.getLogger("senderproxy").addHandler(logging.NullHandler())
-    chosen = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    chosen = _parser(_wanted(arguments)).parse_args(arguments)
     try:
         code = int(chosen.run(chosen))
         sys.stdout.flush()
@@ -65,7 +70,18 @@ def _told(message: str, hint: str, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _wanted(arguments: Sequence[str]) -> Sequence[str]:
+    """The verb that was typed; all of them where it is none, so that they can be named."""
+    words = iter(arguments)
+    for word in words:
+        if word in _WITH_VALUE:
+            next(words, None)
+        elif not word.startswith("-"):
+            return (word,) if word in _VERBS else _VERBS
+    return _VERBS
+
+
+def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="senderproxy",
         description="Every message leaves logged in as the mailbox that owns its author.",
@@ -86,6 +102,6 @@ def _parser() -> argparse.ArgumentParser:
         " passphrase, key-file:PATH, credential:NAME, keyring:SERVICE",
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for verb in _VERBS:
-        verb.add_parser(verbs)
+    for name in names:
+        import_module(f"senderproxy.cli.{name}").add_parser(verbs)
     return parser
