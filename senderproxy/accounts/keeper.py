@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Final, Self, TypeAlias
 
 from senderproxy.accounts.record import RecordError, StoredAccount, decode, encode
+from senderproxy.clock import Clock
 from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
 from senderproxy.routing.account import Account, Credential
@@ -105,6 +106,9 @@ def make_key_file(path: Path) -> None:
         raise told(error) from error
 
 
+_GLANCE: Final = 0.05  # seconds: each look at the disk lets another thread go first, which a burst of mail can feel
+
+
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
     directory: AccountDirectory
@@ -115,9 +119,11 @@ class _Snapshot:
 class VaultAccounts:
     """relay.ports.Accounts over one vault file."""
 
-    def __init__(self, box: Vault) -> None:
+    def __init__(self, box: Vault, clock: Clock | None = None) -> None:
         """For `open` alone."""
         self._box = box
+        self._clock = clock
+        self._look_at = 0.0  # monotonic; earlier nobody looks again
         self._version_key = secrets.token_bytes(32)
         self._snapshot = self._read()
         self._behind = False  # the vault was read again, but its accounts are not in force
@@ -125,16 +131,23 @@ class VaultAccounts:
         self._tell_unreadable()
 
     @classmethod
-    def open(cls, path: Path | str, unlock: Way) -> Self:
-        """Open the vault for as long as we run. Raises AccountsError."""
+    def open(cls, path: Path | str, unlock: Way, clock: Clock | None = None) -> Self:
+        """Open the vault for as long as we run. With a clock, look for changes twenty times a second at most.
+
+        Raises AccountsError.
+        """
         try:
-            return cls(Vault.open(path, unlock=unlock))
+            return cls(Vault.open(path, unlock=unlock), clock)
         except VaultError as error:
             raise told(error) from error
 
     def directory(self) -> AccountDirectory:
         """Who carries what, at this moment."""
-        self.refresh()
+        if self._clock is None:
+            self.refresh()
+        elif (now := self._clock.monotonic()) >= self._look_at:
+            self._look_at = now + _GLANCE
+            self.refresh()
         return self._snapshot.directory
 
     def credential(self, account: Account) -> Credential | None:
@@ -214,9 +227,11 @@ class VaultAccounts:
 class AccountEditor:
     """The vault open for writing: changes are together in force after `save`, or not at all."""
 
-    def __init__(self, box: Vault) -> None:
+    def __init__(self, box: Vault, clock: Clock | None = None) -> None:
         """For `open` alone."""
         self._box = box
+        self._clock = clock
+        self._look_at = 0.0  # monotonic; earlier nobody looks again
 
     @classmethod
     def create(cls, path: Path | str, unlock: Way) -> None:

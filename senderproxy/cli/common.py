@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from senderproxy.accounts.keeper import AccountEditor, Prompt, VaultAccounts, Way, unlock_way
 from senderproxy.accounts.record import has_controls
+from senderproxy.clock import SystemClock
 from senderproxy.config.load import load_config
 from senderproxy.config.model import Config
 from senderproxy.control.client import NotPermitted, NotRunning, ask
@@ -89,7 +90,7 @@ def vault_way(config: Config) -> Way:
 
 def open_accounts(config: Config, way: Way | None = None) -> VaultAccounts:
     """The accounts, for reading."""
-    return VaultAccounts.open(config.vault.path, way or vault_way(config))
+    return VaultAccounts.open(config.vault.path, way or vault_way(config), SystemClock())
 
 
 def open_editor(config: Config, way: Way | None = None) -> AccountEditor:

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from senderproxy.spool import rows
@@ -29,19 +30,17 @@ _STATE: Final = "fate, due_at, tries, reply, why, delay_reported"
 # What is none of these and does not wait is held, also where a damaged disk made it unreadable.
 _FINAL: Final = f"({', '.join(repr(fate.value) for fate in Fate if fate.is_final)})"
 
-ADD_MESSAGE: Final = (
-    f"INSERT INTO message ({_MESSAGE}, author_key, reverse_key, faults, {_SUMMARY}) VALUES ({', '.join('?' * 22)})"
+# Each takes many rows: `_write_rows` puts their places where the braces are.
+ADD_MESSAGES: Final = f"INSERT INTO message ({_MESSAGE}, author_key, reverse_key, faults, {_SUMMARY}) VALUES {{}}"
+ADD_RECIPIENTS: Final = f"INSERT INTO recipient (message, position, address, key, {_STATE}, upstream_id) VALUES {{}}"
+ADD_EVENTS: Final = (
+    "INSERT INTO event (message, position, at, what, recipients, facts)"
+    " SELECT column1, column2 + (SELECT coalesce(max(position), -1) + 1 FROM event WHERE message = column1),"
+    " column3, column4, column5, column6 FROM (VALUES {})"
 )
-ADD_RECIPIENT: Final = (
-    f"INSERT INTO recipient (message, position, address, key, {_STATE}, upstream_id) VALUES ({', '.join('?' * 11)})"
-)
-ADD_EVENT: Final = (
-    "INSERT INTO event (message, position, at, what, recipients, facts) VALUES"
-    " (?1, (SELECT coalesce(max(position), -1) + 1 FROM event WHERE message = ?1), ?2, ?3, ?4, ?5)"
-)
-ADD_CONTENT: Final = (
-    "INSERT INTO content (message, header, body, file, size, checksum, is_ascii, has_long_lines)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+ADD_FIRST_EVENTS: Final = "INSERT INTO event (message, position, at, what, recipients, facts) VALUES {}"
+ADD_CONTENTS: Final = (
+    "INSERT INTO content (message, header, body, file, size, checksum, is_ascii, has_long_lines) VALUES {}"
 )
 LAST_NUMBER: Final = "SELECT max(number) FROM message"
 
@@ -69,23 +68,36 @@ MESSAGE: Final = f"SELECT {_MESSAGE}, faults FROM message WHERE number = ?"
 RECIPIENTS: Final = f"SELECT address, {_STATE} FROM recipient WHERE message = ? ORDER BY position"
 CONTENT: Final = "SELECT header, body, file, size, checksum, is_ascii, has_long_lines FROM content WHERE message = ?"
 
-CHANGE_RECIPIENT: Final = (
-    "UPDATE recipient SET fate = ?, due_at = ?, tries = ?, reply = ?, why = ?, delay_reported = ?, upstream_id = ?"
-    " WHERE message = ? AND position = ?"
+CHANGE_RECIPIENTS: Final = (
+    "UPDATE recipient SET fate = column3, due_at = column4, tries = column5, reply = column6, why = column7,"
+    " delay_reported = column8, upstream_id = column9"
+    " FROM (VALUES {}) WHERE message = column1 AND position = column2"
 )
 HOLD_RECIPIENTS: Final = (
     f"UPDATE recipient SET fate = 'held', due_at = NULL, why = ? WHERE message = ? AND fate NOT IN {_FINAL}"
 )
-SUMMARY: Final = (
+_SUMMARY_OF: Final = (
     f"SELECT sum(fate = 'waiting'), sum(fate != 'waiting' AND fate NOT IN {_FINAL}),"
     " min(CASE WHEN fate = 'waiting' THEN due_at END),"
-    " nullif(max(fate = 'waiting' AND NOT delay_reported), 0) FROM recipient WHERE message = ?"
+    " nullif(max(fate = 'waiting' AND NOT delay_reported), 0) FROM recipient WHERE message ="
 )
+SUMMARY: Final = f"{_SUMMARY_OF} ?"
 CHANGE_MESSAGE: Final = (
     "UPDATE message SET account = coalesce(?, account), faults = ?, waiting = ?, held = ?, due_at = ?, undelayed = ?,"
     " finished_at = ? WHERE number = ?"
 )
-DROP_CONTENT: Final = "DELETE FROM content WHERE message = ?"
+SUM_UP: Final = (
+    "UPDATE message SET account = coalesce(column2, account), faults = column3,"
+    f" (waiting, held, due_at, undelayed) = ({_SUMMARY_OF} number) FROM (VALUES {{}}) WHERE number = column1"
+)
+FINISH: Final = (
+    "UPDATE message SET finished_at = column2 FROM (VALUES {}) WHERE number = column1 AND waiting = 0 AND held = 0"
+)
+DROP_CONTENTS: Final = (
+    "DELETE FROM content WHERE message IN"
+    " (SELECT number FROM (VALUES {}) CROSS JOIN message WHERE number = column1 AND finished_at IS NOT NULL)"
+)
+HAS_CONTENT: Final = "SELECT 1 FROM content WHERE message = ?"
 SHIFT_RECIPIENTS: Final = (
     "UPDATE recipient SET due_at = due_at + ?1 WHERE fate = 'waiting'"
     " AND message IN (SELECT number FROM message INDEXED BY message_open WHERE finished_at IS NULL)"
@@ -106,6 +118,10 @@ FORGET: Final = (
     "DELETE FROM message WHERE number = ?",
 )
 OWNER_OF_FILE: Final = "SELECT message FROM content INDEXED BY content_by_file WHERE file = ?"
+
+
+_AT_ONCE: Final = (64, 16, 4, 1)  # rows in one statement
+_BULKY: Final = 16 * 1024  # octets
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +194,40 @@ class Found:
 
 def add(connection: sqlite3.Connection, stocks: Sequence[Stock]) -> None:
     """Many messages in few statements."""
-    connection.executemany(ADD_MESSAGE, [stock.rows.message for stock in stocks])
-    connection.executemany(ADD_RECIPIENT, [row for stock in stocks for row in stock.rows.recipients])
+    _write_rows(connection, ADD_MESSAGES, [stock.rows.message for stock in stocks])
+    _write_rows(connection, ADD_RECIPIENTS, [row for stock in stocks for row in stock.rows.recipients])
     contents = [stock.content for stock in stocks if stock.content is not None]
-    if contents:
-        connection.executemany(ADD_CONTENT, contents)
-    events = [row for stock in stocks for row in stock.rows.events]
-    if events:
-        connection.executemany(ADD_EVENT, events)
+    _write_rows(connection, ADD_CONTENTS, [row for row in contents if not _is_bulky(row)])
+    for row in contents:
+        if _is_bulky(row):
+            _write_rows(connection, ADD_CONTENTS, [row])
+    first = [
+        (number, position, *columns)
+        for stock in stocks
+        for position, (number, *columns) in enumerate(stock.rows.events)
+    ]
+    _write_rows(connection, ADD_FIRST_EVENTS, first)
+
+
+def _write_rows(connection: sqlite3.Connection, statement: str, lines: Sequence[Row]) -> None:
+    """Each statement gives Python's lock away and asks for it again, and so does the mail: many rows go into one."""
+    done = 0
+    for size in _AT_ONCE:
+        while len(lines) - done >= size:
+            values = [value for line in lines[done : done + size] for value in line]
+            connection.execute(for_rows(statement, size, len(lines[done])), values)
+            done += size
+
+
+@lru_cache
+def for_rows(statement: str, count: int, width: int) -> str:
+    """The statement for so many rows: the same text again and again, so that SQLite translates it once."""
+    return statement.format(", ".join([f"({', '.join('?' * width)})"] * count))
+
+
+def _is_bulky(content: Row) -> bool:
+    """Its octets are copied while it is written: those of many at once would be a lot."""
+    return len(content[1]) + len(content[2] or b"") > _BULKY
 
 
 def last_number(connection: sqlite3.Connection) -> int:
@@ -276,34 +318,43 @@ class Change:
     now: int
 
 
-def settle(connection: sqlite3.Connection, lease: Lease, change: Change) -> bool:
-    """Write a verdict down; True where the message is finished and its content gone."""
-    if change.states:
-        connection.executemany(
-            CHANGE_RECIPIENT, [(*columns, lease.number, position) for position, columns in change.states]
-        )
-    if change.events:
-        connection.executemany(ADD_EVENT, change.events)
-    if change.reports:
-        add(connection, change.reports)
-    return _sum_up(connection, lease.number, change.account, change.faults, change.now)
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a leased message."""
+
+    lease: Lease
+    change: Change
+
+
+def settle(connection: sqlite3.Connection, settlements: Sequence[Settlement]) -> list[bool]:
+    """Write verdicts down; True for each message whose file is of no use any more."""
+    changes = [(one.lease.number, one.change) for one in settlements]
+    states = [(number, position, *columns) for number, change in changes for position, columns in change.states]
+    events = [
+        (number, position, *columns)
+        for number, change in changes
+        for position, (_, *columns) in enumerate(change.events)
+    ]
+    _write_rows(connection, CHANGE_RECIPIENTS, states)
+    _write_rows(connection, ADD_EVENTS, events)
+    add(connection, [stock for _, change in changes for stock in change.reports])
+    _write_rows(connection, SUM_UP, [(number, change.account, change.faults) for number, change in changes])
+    _write_rows(connection, FINISH, [(number, change.now) for number, change in changes])
+    _write_rows(connection, DROP_CONTENTS, [(number,) for number, _ in changes])
+    return [
+        one.lease.file is not None and connection.execute(HAS_CONTENT, (one.lease.number,)).fetchone() is None
+        for one in settlements
+    ]
 
 
 def hold(connection: sqlite3.Connection, lease: Lease, why: str, event: Event, now: int) -> None:
     """What cannot be read waits for a person: all of it that is not final. Nothing is deleted."""
     connection.execute(HOLD_RECIPIENTS, (rows.clean(why), lease.number))
-    connection.execute(ADD_EVENT, rows.event_row(lease.number, event))
+    number, *columns = rows.event_row(lease.number, event)
+    _write_rows(connection, ADD_EVENTS, [(number, 0, *columns)])
     summary = Summary(*connection.execute(SUMMARY, (lease.number,)).fetchone())
     held = Summary(0, max(summary.held, 1), None, None)
     connection.execute(CHANGE_MESSAGE, (None, 0, *held.columns(now), lease.number))
-
-
-def _sum_up(connection: sqlite3.Connection, number: int, account: str | None, faults: int, now: int) -> bool:
-    summary = Summary(*connection.execute(SUMMARY, (number,)).fetchone())
-    connection.execute(CHANGE_MESSAGE, (account, faults, *summary.columns(now), number))
-    if summary.is_finished:
-        connection.execute(DROP_CONTENT, (number,))
-    return summary.is_finished
 
 
 def shift(connection: sqlite3.Connection, step: int) -> None:

@@ -40,7 +40,7 @@ from senderproxy.spool.database import (
     translated,
 )
 from senderproxy.spool.hands import Hands
-from senderproxy.spool.ledger import Change, Found, Leases, Stock
+from senderproxy.spool.ledger import Change, Found, Leases, Settlement, Stock
 from senderproxy.spool.place import Place, disk_fault
 from senderproxy.spool.rows import Row, Unreadable
 from senderproxy.spool.writer import Job, Log, Room, Writer, checkpoint
@@ -340,11 +340,11 @@ class SqliteSpool:
             now=rows.to_ms(self._clock.now()),
         )
 
-        def done(finished: bool) -> bool:
+        def done(file_is_free: bool) -> bool:
             self._leases.end(message_id)
-            return finished
+            return file_is_free
 
-        job = Job(run=lambda c: ledger.settle(c, lease, change), done=done)
+        job = Job(settlement=Settlement(lease, change), done=done)
         if await asyncio.shield(self._submit(job, kept)) and lease.file is not None:
             self._remove([lease.file])
 

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -21,7 +22,7 @@ from senderproxy.log import event
 from senderproxy.relay.ports import SpoolError, SpoolFull
 from senderproxy.spool import ledger
 from senderproxy.spool.database import connect, primary_code, told
-from senderproxy.spool.ledger import Stock
+from senderproxy.spool.ledger import Settlement, Stock
 
 _BATCH: Final = 500  # jobs in one transaction
 _WHAT: Final = "The spool cannot be written"
@@ -31,10 +32,11 @@ _log = logging.getLogger("senderproxy.spool")
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One thing to do. `stocks` are new messages to be written; `run` is anything else."""
+    """One thing to do. `stocks`: new messages; `settlement`: what became of one; `run`: all else."""
 
     run: Callable[[sqlite3.Connection], Any] | None = None
     stocks: Sequence[Stock] = ()
+    settlement: Settlement | None = None
     reads_only: bool = False
     keeps: bool = True  # what a client hands over, which is refused where there is little room
     future: "asyncio.Future[Any] | None" = None
@@ -254,7 +256,7 @@ class Writer:
         connection.execute("BEGIN IMMEDIATE")
         if arrivals:
             ledger.add(connection, [stock for job in arrivals for stock in job.stocks])
-        results = [(job, job.run(connection)) for job in changes if job.run is not None]
+        results = _make_changes(connection, changes)
         connection.execute("COMMIT")
         self._committed(connection.total_changes - before, sum(job.octets for job in arrivals))
         return [*((job, None) for job in arrivals), *results]
@@ -289,7 +291,7 @@ class Writer:
     def _run_alone(self, connection: sqlite3.Connection, job: Job) -> object:
         if job.stocks:
             ledger.add(connection, job.stocks)
-        return job.run(connection) if job.run is not None else None
+        return _make_changes(connection, [job])[0][1] if not job.stocks else None
 
     def _committed(self, changes: int, octets: int) -> None:
         self.commits += 1
@@ -325,6 +327,19 @@ class Writer:
         if isinstance(fault, sqlite3.IntegrityError):
             return SpoolError(f"{_WHAT}: {fault}.", hint="A message of that id is there already.")
         return told(_WHAT, fault, self.path) if isinstance(fault, sqlite3.Error) else fault
+
+
+def _make_changes(connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[tuple[Job, Any]]:
+    """In the order in which they came; the settlements that follow one another are written together."""
+    results: list[tuple[Job, Any]] = []
+    for settles, group in groupby(jobs, key=lambda job: job.settlement is not None):
+        if settles:
+            together = list(group)
+            finished = ledger.settle(connection, [job.settlement for job in together if job.settlement is not None])
+            results += zip(together, finished, strict=True)
+        else:
+            results += [(job, job.run(connection)) for job in group if job.run is not None]
+    return results
 
 
 def _is_of_the_disk(fault: Exception) -> bool:
