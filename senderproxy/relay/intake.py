@@ -119,7 +119,7 @@ class RelayIntake:
         """Spooled and synced, then 250; it is on its way at once where its account has a place free."""
         account = decision.route.account.id if isinstance(decision, Decision) else NOBODY
         arrival = self._arrival(submission, decision, "queue")
-        reserved = self._runner.reserve(account)
+        reserved = isinstance(decision, Decision) and self._runner.reserve(account)
         try:
             claims = await self.spool.accept(arrival, leased=reserved)
         except BaseException as error:
@@ -128,8 +128,8 @@ class RelayIntake:
             if isinstance(error, SpoolError):
                 return _not_kept(submission, error)
             raise
-        if reserved:
-            self._runner.carry(claims[0])
+        if reserved and isinstance(decision, Decision):
+            self._runner.carry(claims[0], decision)
         else:
             self._runner.arrived(account, submission.received_at)
         return reply(250, "2.0.0", f"Kept here and delivered from here (senderproxy {submission.id})")

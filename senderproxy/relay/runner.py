@@ -143,17 +143,17 @@ class Runner:
         self._lane(account).running -= 1
         self._poke(self._lane(account))
 
-    def carry(self, claim: Claim) -> None:
-        """Attempt a message for which a place was reserved."""
+    def carry(self, claim: Claim, decision: Decision) -> None:
+        """Attempt a message for which a place was reserved, as it was just decided."""
         claim.submission.message.body.keep()
-        self._begin(claim)
+        self._begin(claim, decision)
 
     def adopt(self, claim: Claim, decision: Decision, attempt: "asyncio.Task[Outcomes]") -> None:
         """An attempt is under way already: settle what it comes to."""
         lane = self._lane(claim.account)
         lane.running += 1
         claim.submission.message.body.keep()
-        self._spawn(self._run(claim, lane, (decision, attempt)))
+        self._spawn(self._run(claim, lane, decision, attempt))
 
     def arrived(self, account: str, due_at: datetime) -> None:
         """A message of this account waits."""
@@ -293,8 +293,8 @@ class Runner:
 
     # ---- one message ----
 
-    def _begin(self, claim: Claim) -> None:
-        self._spawn(self._run(claim, self._lane(claim.account), None))
+    def _begin(self, claim: Claim, decision: Decision | None = None) -> None:
+        self._spawn(self._run(claim, self._lane(claim.account), decision))
 
     def _spawn(self, running: Coroutine[object, object, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(running)
@@ -308,11 +308,18 @@ class Runner:
             self._on_time()  # others waited for a place
 
     async def _run(
-        self, claim: Claim, lane: _Lane, under_way: "tuple[Decision, asyncio.Task[Outcomes]] | None"
+        self,
+        claim: Claim,
+        lane: _Lane,
+        decision: Decision | None = None,
+        under_way: "asyncio.Task[Outcomes] | None" = None,
     ) -> None:
         """Attempt it and write down what came of it. A fault of ours costs this message its turn, and nobody else."""
         try:
-            verdict_ = await self._attempt(claim, lane, under_way)
+            if decision is not None and under_way is not None:
+                verdict_ = await self._join(claim, lane, decision, under_way)
+            else:
+                verdict_ = await self._attempt(claim, lane, decision)
         except Exception as fault:  # noqa: BLE001  a message that makes us stumble must not stop the others
             event(_log, logging.ERROR, "fault while a message was tried", fault=fault, id=claim.submission.id)
             verdict_ = self._stumbled(claim, fault)
@@ -322,23 +329,26 @@ class Runner:
             self._poke(lane)
         await self._write(claim, verdict_)
 
-    async def _attempt(
-        self, claim: Claim, lane: _Lane, under_way: "tuple[Decision, asyncio.Task[Outcomes]] | None"
-    ) -> Verdict:
+    async def _join(self, claim: Claim, lane: _Lane, decision: Decision, attempt: "asyncio.Task[Outcomes]") -> Verdict:
+        """An attempt that somebody else began."""
+        timing = self._timing(claim)
+        try:
+            outcomes = await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            attempt.cancel()
+            outcomes = await attempt
+        return self._conclude(claim, lane, decision, outcomes, timing)
+
+    def _timing(self, claim: Claim) -> _Timing:
+        return _Timing(self._clock.monotonic(), self._clock.now() - claim.submission.received_at)
+
+    async def _attempt(self, claim: Claim, lane: _Lane, known: Decision | None) -> Verdict:
         submission, recipients = claim.submission, tuple(claim.due)
-        timing = _Timing(self._clock.monotonic(), self._clock.now() - submission.received_at)
-        if under_way is not None:
-            decision, attempt = under_way
-            try:
-                outcomes = await asyncio.shield(attempt)
-            except asyncio.CancelledError:
-                attempt.cancel()
-                outcomes = await attempt
-            return self._conclude(claim, lane, decision, outcomes, timing)
+        timing = self._timing(claim)
         if self._attempts.goes_inside(submission):
             outcomes = await self._attempts.hand_in(submission, recipients)
             return self._conclude(claim, lane, None, outcomes, timing)
-        decided = self._attempts.decide(submission)
+        decided = known or self._attempts.decide(submission)
         if isinstance(decided, Discarding):
             return self._discarded(claim, decided)
         if isinstance(decided, Refusal):
