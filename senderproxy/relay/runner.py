@@ -37,7 +37,7 @@ _log = logging.getLogger("senderproxy.relay")
 NOBODY: Final = ""  # in place of an account's id: no account is known for it yet
 FAULTS_LIMIT: Final = 3  # internal errors on one message before a person must look
 
-_AHEAD: Final = 1  # messages claimed beyond the sessions of an account, so that none has to wait for the disk
+_AHEAD: Final = 4  # messages claimed beyond an account's sessions, one for each: none has to wait for the disk
 _ALL_AT_ONCE: Final = 500  # attempts, whosever
 _LOOK: Final = 30.0  # seconds between looks at what has waited too long
 _STEP: Final = 60.0  # seconds that the clock may differ from the monotonic one before it was stepped
@@ -211,7 +211,7 @@ class Runner:
             return False
         if standing is None or lane.failures:
             return lane.running < 1
-        return lane.running < standing + _AHEAD
+        return lane.running < standing + min(standing, _AHEAD)
 
     def _is_blocked(self, lane: _Lane) -> bool:
         """Nothing goes out on its account, now or until somebody mends it."""
