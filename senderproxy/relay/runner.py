@@ -39,6 +39,11 @@ FAULTS_LIMIT: Final = 3  # internal errors on one message before a person must l
 
 _AHEAD: Final = 4  # messages claimed beyond an account's sessions, one for each: none has to wait for the disk
 _ALL_AT_ONCE: Final = 500  # attempts, whosever
+_CROWD: Final = 8  # messages that are being written down at once, before what is safe already has to stand back
+_RUSH: Final = 0.05  # seconds for which a crowd makes it stand back
+_SHARE: Final = 4  # of so many that come in, one goes out meanwhile
+_HEAD_START: Final = 40.0  # messages that go out before the first rush in a while begins to count
+_WHILE: Final = 1.0  # seconds
 _LOOK: Final = 30.0  # seconds between looks at what has waited too long
 _STEP: Final = 60.0  # seconds that the clock may differ from the monotonic one before it was stepped
 _SETTLING_IN: Final = 600.0  # seconds after the start in which nothing is given up: the clock may have been wrong
@@ -93,6 +98,8 @@ class Runner:
         self._looks: asyncio.TimerHandle | None = None
         self._stopping = True
         self._started = 0.0
+        self._rush_until = 0.0  # monotonic
+        self._may_leave = 0.0  # so many messages, while the rush lasts
         self._ahead_of_monotonic = timedelta()  # the wall clock's lead over the monotonic one
         self._stepping: asyncio.Task[None] | None = None
 
@@ -135,6 +142,7 @@ class Runner:
         lane = self._lane(account)
         if self._stopping or lane.due_at is not None or not self._has_place(lane):
             return False
+        self._may_leave -= 1
         lane.running += 1
         return True
 
@@ -162,6 +170,18 @@ class Runner:
         if lane.due_at is None or due_at < lane.due_at:
             lane.due_at = due_at
         self._poke(lane)
+
+    def crowded(self, arriving: int) -> None:
+        """One more message is being written down, and so many with it: clients wait, and what is safe stands back."""
+        if arriving < _CROWD:
+            return
+        now = self._clock.monotonic()
+        if now > self._rush_until:
+            self._may_leave = 0.0 if now < self._rush_until + _WHILE else _HEAD_START
+        self._rush_until = now + _RUSH
+        self._may_leave = min(self._may_leave + 1 / _SHARE, _HEAD_START)
+        if self._may_leave >= 1:
+            self._next_ones()
 
     def noticed(self, arrival: Arrival) -> None:
         """The same, of an arrival."""
@@ -206,12 +226,17 @@ class Runner:
         """One more of its messages may be attempted now."""
         if lane.blocked_until > self._clock.monotonic() or len(self._tasks) >= _ALL_AT_ONCE:
             return False
+        if self._may_leave < 1 and self._in_rush():
+            return False
         standing = None if lane.account in (NOBODY, INTERNAL) else self._standing(lane)
         if standing == 0:
             return False
         if standing is None or lane.failures:
             return lane.running < 1
         return lane.running < standing + min(standing, _AHEAD)
+
+    def _in_rush(self) -> bool:
+        return self._rush_until > self._clock.monotonic()
 
     def _is_blocked(self, lane: _Lane) -> bool:
         """Nothing goes out on its account, now or until somebody mends it."""
@@ -236,7 +261,7 @@ class Runner:
             return
         if lane.pump is None and self._is_ready(lane):
             lane.pump = asyncio.create_task(self._pump(lane))
-        elif lane.pump is None:
+        elif lane.pump is None and not (self._in_rush() and self._looks_soon()):
             self._set_timer()
         if self._looks is None:
             self._looks = asyncio.get_running_loop().call_later(_LOOK, self.look_around)
@@ -248,6 +273,7 @@ class Runner:
         try:
             while not self._stopping and self._is_ready(lane):
                 news = lane.news
+                self._may_leave -= 1
                 claim = await self.spool.claim(lane.account, self._clock.now())
                 if claim is not None:
                     lane.running += 1
@@ -274,7 +300,7 @@ class Runner:
             self._timer = None
         now, monotonic = self._clock.now(), self._clock.monotonic()
         waits = [
-            max((lane.due_at - now).total_seconds(), lane.blocked_until - monotonic, 0.0)
+            max((lane.due_at - now).total_seconds(), lane.blocked_until - monotonic, self._rush_until - monotonic, 0.0)
             for lane in self._lanes.values()
             if lane.due_at is not None and lane.pump is None and not (lane.running and lane.due_at <= now)
         ]
@@ -282,14 +308,23 @@ class Runner:
         if not math.isinf(soonest) and len(self._tasks) < _ALL_AT_ONCE:
             self._timer = asyncio.get_running_loop().call_later(soonest + 0.001, self._on_time)
 
+    def _looks_soon(self) -> bool:
+        """The timer is set already, for the end of the rush or sooner."""
+        return self._timer is not None and self._timer.when() <= asyncio.get_running_loop().time() + 2 * _RUSH
+
     def _on_time(self) -> None:
         self._timer = None
         self.watch_clock()
-        for lane in list(self._lanes.values()):
-            if lane.pump is None and self._is_ready(lane):
-                self._poke(lane)
+        self._next_ones()
         if self._timer is None:
             self._set_timer()
+
+    def _next_ones(self) -> None:
+        """All lanes that may go; who could go now is the last to be asked the next time."""
+        for lane in list(self._lanes.values()):
+            if lane.pump is None and self._is_ready(lane):
+                self._lanes[lane.account] = self._lanes.pop(lane.account)
+                self._poke(lane)
 
     # ---- one message ----
 

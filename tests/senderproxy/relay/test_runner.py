@@ -1,5 +1,6 @@
 """What waits: each account for itself, in order, at the right time, and never for nothing."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -77,6 +78,29 @@ async def test_ten_thousand_of_one_account_do_not_come_before_one_of_another(tmp
         await office.submit(at="devices", by="bert@firma.example", text="von Bert")
         await office.until(lambda: "von Bert" in office.taken(), "Bert's letter")
         assert len(office.taken()) < 50
+
+
+async def test_while_a_crowd_hands_in_what_is_safe_stands_back_and_leaves_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("senderproxy.relay.runner._RUSH", 3600.0)  # until the clock is moved on
+    monkeypatch.setattr("senderproxy.relay.runner._HEAD_START", 3.0)
+    async with relay_office(tmp_path) as office:
+        each = ["anna@firma.example", "bert@firma.example", "carl@firma.example"]
+        crowd = [office.submit(at="devices", by=each[number % 3], text=f"Brief {number}") for number in range(60)]
+        answers = await asyncio.gather(*crowd)
+        assert {answer.code for _, answer in answers} == {250}
+
+        async def some_have_left() -> bool:
+            return await office.waiting() <= 60 - 15
+
+        await office.until(some_have_left, "one for every four that came")
+        before = office.taken()
+        assert len(before) <= 20
+        assert {int(subject.split()[1]) % 3 for subject in before} == {0, 1, 2}  # nobody's account goes short
+        await office.pass_time(seconds=3601)
+        await office.until_all_is_done()
+        assert len(office.taken()) == 60
 
 
 async def test_a_letter_that_passes_through_wakes_what_waits_for_the_same_account(tmp_path: Path) -> None:
