@@ -185,7 +185,7 @@ class ListenerSettings(Section):
         default=660.0, description="How long a client may be silent. Exchange keeps connections for ten minutes."
     )
     spill_bytes: Size = Field(
-        default=2**20, description="What is larger waits in a temporary file and not in memory while it is relayed."
+        default=2**18, description="What is larger waits in a temporary file and not in memory while it is relayed."
     )
 
 

@@ -17,13 +17,14 @@ from senderproxy.delivery import replies
 from senderproxy.delivery.replies import SessionLost, Stage
 from senderproxy.mail.reply import Reply, parse_reply
 from senderproxy.routing.provider import Smarthost
+from senderproxy.turns import PIECE
 
 LINE_LIMIT: Final = 2048  # octets; RFC 5321 section 4.5.3.1.5 grants 512, some servers take more
 LINES_LIMIT: Final = 100
 _SHORT: Final = 80
 
-HIGH_WATER: Final = 256 * 1024  # octets we let wait in the transport before we stop reading the message
-LOW_WATER: Final = 64 * 1024
+HIGH_WATER: Final = PIECE  # octets we let wait in the transport before we stop reading the message
+LOW_WATER: Final = PIECE // 4
 
 
 class NoReplyError(ValueError):

@@ -30,9 +30,10 @@ from senderproxy.mail.outcome import Outcome
 from senderproxy.mail.reply import Reply
 from senderproxy.routing.account import Credential
 from senderproxy.routing.provider import Security, Smarthost
+from senderproxy.turns import PIECE, turns
 
 _SPOKEN: Final = ("PLAIN", "LOGIN")
-_BLOCK: Final = 64 * 1024  # smaller blocks are gathered up to this: a small message leaves in one write
+_BLOCK: Final = PIECE  # smaller blocks are gathered up to this: a small message leaves in one write
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class Session:
     ) -> None:
         self._protocol = protocol
         self._patience = patience
+        self._turns = turns()
         self.smarthost = smarthost
         self.offer = offer
         self.mechanism = mechanism
@@ -252,8 +254,8 @@ class Session:
             if last:
                 progress.dot_written = True
                 break
-            await asyncio.sleep(0)  # others have their turn, and an early answer is seen
             await protocol.drain(self._patience.block, answer)
+            await self._turns.take(_BLOCK)  # others have theirs, and an early answer is seen
             if answer.done():
                 return self._early(answer.result())
         # From here the upstream may take the message, and somebody must learn whether it did: docs/decisions/0043.

@@ -8,8 +8,10 @@ Leaves to others: what the input means.
 import asyncio
 from typing import Final
 
-_HIGH: Final = 256 * 1024  # octets; beyond this the socket is not read
-_LOW: Final = 64 * 1024
+from senderproxy.turns import PIECE
+
+_HIGH: Final = PIECE // 2  # octets; beyond this the socket is not read
+_LOW: Final = PIECE // 4
 
 
 class Gone(Exception):

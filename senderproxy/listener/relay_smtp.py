@@ -27,6 +27,7 @@ from senderproxy.log import event
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
+from senderproxy.turns import turns
 from senderproxy.wire import replies
 from senderproxy.wire.command import AUTH_LIMIT
 from senderproxy.wire.data import DataDecoder, HeaderCollector
@@ -41,6 +42,7 @@ _UNREAD: Final = 64 * 1024  # octets of replies a client may leave unread before
 _TURN: Final = 100  # commands of one client in a row before its replies leave and the others have their turn
 _LAST_OCTETS: Final = 30.0  # seconds for a client to take what it was sent before the connection was closed
 _TLS_GOODBYE: Final = 5.0  # seconds for the client's half of the goodbye
+_SMALL: Final = 32 * 1024  # octets; what is larger takes turns
 _FAR_TOO_MUCH: Final = 16 * 1024 * 1024  # octets beyond twice the limit: nobody who means well goes on
 
 
@@ -68,6 +70,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._wire: asyncio.Transport | None = None
         self._secure = False
         self._inlet = Inlet(loop)
+        self._turns = turns()
         self._outgoing = bytearray()
         self._host = ""
         self._verdict: Admission | Reply | None = None
@@ -317,6 +320,8 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             while not decoder.done and decoder.octets <= 2 * limit + _FAR_TOO_MUCH:
                 if self._inlet.size == 0:
                     await self._wait_for_more(started, decoder.octets)
+                if decoder.octets + self._inlet.size > _SMALL:
+                    await self._turns.take(self._inlet.size)
                 piece = decoder.feed(self._inlet.take())
                 if refusal is None and (refusal := self._store(piece, decoder, header, body, limit)) is not None:
                     body.close()

@@ -75,12 +75,12 @@ class DataDecoder:
         """The same octets, with a bare LF made a line end where that is wanted; nothing once there is a fault."""
         if self.fault is not None:
             return b""
-        pairs = window.count(b"\r\n")
-        if window.count(b"\r") != pairs:
+        text = window.replace(b"\r\n", b"")  # Python counts single octets three times more slowly
+        if b"\r" in text:
             self.fault = Fault.BARE_CR
-        elif b"\0" in window:
+        elif b"\0" in text:
             self.fault = Fault.NUL
-        elif window.count(b"\n") == pairs:
+        elif b"\n" not in text:
             return window
         elif self._bare_lf is BareLf.REJECT:
             self.fault = Fault.BARE_LF
