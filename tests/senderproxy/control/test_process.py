@@ -28,3 +28,19 @@ print(gc.get_freeze_count() > 1000, gc.get_threshold()[0] > 700, sys.getswitchin
 def test_what_stands_by_now_is_not_looked_through_again() -> None:
     done = subprocess.run([sys.executable, "-c", _SETTLED], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.split() == ["True", "True", "True"]
+
+
+_IN_PIECES = """
+from asyncio import selector_events, sslproto
+from senderproxy.control.process import settle_down
+from senderproxy.turns import PIECE
+before = selector_events._SelectorTransport.max_size, sslproto.SSLProtocol.max_size
+settle_down()
+after = selector_events._SelectorTransport.max_size, sslproto.SSLProtocol.max_size
+print(min(before) > PIECE, after == (PIECE, PIECE))
+"""
+
+
+def test_asyncio_is_told_to_read_in_smaller_pieces() -> None:
+    done = subprocess.run([sys.executable, "-c", _IN_PIECES], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split() == ["True", "True"]  # and it still knows both by these names
