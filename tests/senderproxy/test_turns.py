@@ -90,7 +90,7 @@ async def test_when_nothing_is_large_nothing_is_scheduled() -> None:
     await queue.take(PIECE)
     for _ in range(3):
         await asyncio.sleep(0)
-    assert not loop._ready  # type: ignore[attr-defined]  # noqa: SLF001  an idle service must not wake up
+    assert not loop._ready  # type: ignore[attr-defined]
 
 
 async def test_receiving_and_sending_share_one_queue() -> None:
