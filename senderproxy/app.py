@@ -224,6 +224,7 @@ class Service:
             self._clock,
             telling_with(self._reporter, self._attempts),
             self._made_due,
+            lambda: self._runner.blocked,
         )
         handlers = {
             "status": self._answer_status,
@@ -338,23 +339,22 @@ class Service:
         except SpoolError as error:
             return {"problem": error.message, "mend": error.hint}
         oldest = min((total.oldest for total in totals), default=None)
-        blocked = self._runner.blocked
+        blocked, now = self._runner.blocked, self._clock.now()
         return {
             "problem": None,
             "waiting": sum(total.waiting for total in totals),
             "held": sum(total.held for total in totals),
             "oldest": oldest.isoformat(timespec="seconds") if oldest else None,
-            "late": oldest is not None and self._clock.now() - oldest > _LATE,
+            "late": oldest is not None and now - oldest > _LATE,
             "blocked": [
                 {
                     "account": total.account,
                     "waiting": total.waiting,
-                    "why": str(why.text) if why else "",
-                    "seconds": None if seconds is None else round(seconds),
+                    "why": standstill.why,
+                    "seconds": max(0, round((standstill.until - now).total_seconds())) if standstill.until else None,
                 }
                 for total in totals
-                if total.waiting and (standing := blocked.get(total.account))
-                for why, seconds in [standing]
+                if total.waiting and (standstill := blocked.get(total.account))
             ],
         }
 

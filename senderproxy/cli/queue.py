@@ -29,9 +29,17 @@ from senderproxy.cli.desk import Ask, all_messages, change, open_desk
 from senderproxy.cli.moments import typed_span
 from senderproxy.clock import SystemClock
 from senderproxy.relay.operator import Act
-from senderproxy.tracking.plain import read_event, read_record
+from senderproxy.tracking.plain import read_event, read_record, read_standstill
 from senderproxy.tracking.record import Fate, MessageRecord, Query
-from senderproxy.tracking.timeline import headline, named, next_try, size_in_words, story, time_in_words
+from senderproxy.tracking.timeline import (
+    headline,
+    named,
+    next_try,
+    size_in_words,
+    standstill_in_words,
+    story,
+    time_in_words,
+)
 
 _AGES: Final = ("5 min", "10", "20", "40", "80", "160", "320", "640", "more")
 _ACTS: Final[Mapping[Act, tuple[str, str]]] = {
@@ -116,8 +124,11 @@ def _tell_totals(accounts: list[dict[str, Any]], now: datetime) -> None:
     ]
     show_table(("account", "waiting", "held", "size", "oldest", *(f"<{age}" for age in _AGES[:-1]), _AGES[-1]), rows)
     for entry in accounts:
-        if entry["reasons"]:
+        standstill = read_standstill(entry["standstill"])
+        if entry["reasons"] or standstill:
             print(f"\n{account_name(entry['account'])}:")
+        if standstill:
+            print(on_one_line(f"  cannot send {standstill_in_words(standstill, None, now)}: {standstill.why}"))
         for words, count in entry["reasons"].items():
             print(f"  {counted(count, 'recipient')}: {on_one_line(words)}")
 
@@ -159,7 +170,7 @@ def _row(record: MessageRecord, now: datetime) -> list[str]:
         named([str(path) for path in open_ones]),
         size_in_words(record.size),
         "being tried" if record.leased else "held" if held else "waiting",
-        next_try(min(due), None, now) if due and not record.leased else "",
+        next_try(min(due), record.standstill, None, now) if due and not record.leased else "",
         why,
     ]
 

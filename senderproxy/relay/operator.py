@@ -22,8 +22,8 @@ from senderproxy.relay.attempt import Attempts
 from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, Verdict
 from senderproxy.relay.reports import Case, Reporter
 from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.plain import Entry, event_entry, read_query, record_entry
-from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState
+from senderproxy.tracking.plain import Entry, event_entry, read_query, record_entry, standstill_entry
+from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState, Standstill
 
 PAGE: Final = 200  # messages in one answer at most
 CHANGED_AT_ONCE: Final = 200  # messages that one request changes at most; each is a commit
@@ -74,12 +74,14 @@ class Operator:
         clock: Clock,
         tell_of_cancelling: Callable[[Claim, States], Telling],
         woken: Callable[[str], None] = lambda _: None,
+        blocked: Callable[[], Mapping[str, Standstill]] = dict,
     ) -> None:
-        """`woken` is told whose messages are due now."""
+        """`woken` is told whose messages are due now, `blocked` asked which accounts cannot send."""
         self._spool = spool
         self._clock = clock
         self._tell_of_cancelling = tell_of_cancelling
         self._woken = woken
+        self._blocked = blocked
 
     def handlers(self) -> Mapping[str, Handler]:
         """By what a request says it wants done."""
@@ -95,6 +97,7 @@ class Operator:
 
     async def totals(self) -> Entry:
         """How much waits, for each account, since when and why."""
+        blocked = self._blocked()
         return {
             "accounts": [
                 {
@@ -105,6 +108,7 @@ class Operator:
                     "oldest": total.oldest.isoformat(),
                     "by_age": list(total.by_age),
                     "reasons": dict(total.reasons),
+                    "standstill": standstill_entry(blocked.get(total.account)),
                 }
                 for total in await self._spool().totals()
             ]
@@ -114,7 +118,7 @@ class Operator:
         """A page of messages, and the id to ask for the next one with."""
 
         async def entry(record: MessageRecord) -> Entry:
-            return record_entry(record)
+            return self._entry(record)
 
         return await self._page(query, limit, after, entry)
 
@@ -123,7 +127,7 @@ class Operator:
 
         async def entry(record: MessageRecord) -> Entry:
             events = await self._spool().events(record.id)
-            return record_entry(record) | {"events": [event_entry(event) for event in events]}
+            return self._entry(record) | {"events": [event_entry(event) for event in events]}
 
         return await self._page(query, limit, after, entry)
 
@@ -135,9 +139,12 @@ class Operator:
         events = await self._spool().events(record.id)
         header = await self._spool().header(record.id)
         return {
-            "message": record_entry(record) | {"events": [event_entry(event) for event in events]},
+            "message": self._entry(record) | {"events": [event_entry(event) for event in events]},
             "header": header.raw[:_HEADER_SHOWN].decode("utf-8", "replace") if header is not None else None,
         }
+
+    def _entry(self, record: MessageRecord) -> Entry:
+        return record_entry(replace(record, standstill=self._blocked().get(record.account)))
 
     async def _page(
         self, query: Query, limit: int, after: str | None, entry: Callable[[MessageRecord], Awaitable[Entry]]

@@ -30,7 +30,7 @@ from senderproxy.retry import RetryPolicy, is_over, wait_after
 from senderproxy.rewriting.plan import Discarding
 from senderproxy.routing.route import Refusal
 from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, RecipientState
+from senderproxy.tracking.record import Fate, RecipientState, Standstill
 
 _log = logging.getLogger("senderproxy.relay")
 
@@ -205,13 +205,16 @@ class Runner:
             self.wake(account)
 
     @property
-    def blocked(self) -> Mapping[str, tuple[Reply | None, float | None]]:
-        """The accounts that cannot send: why, and for how many seconds more; None: until that is mended."""
-        now = self._clock.monotonic()
+    def blocked(self) -> Mapping[str, Standstill]:
+        """The accounts that cannot send."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
         return {
-            lane.account: (lane.blocked_by, None if math.isinf(lane.blocked_until) else lane.blocked_until - now)
+            lane.account: Standstill(
+                str(lane.blocked_by) if lane.blocked_by else "the queue cannot be read",
+                None if math.isinf(lane.blocked_until) else now + timedelta(seconds=lane.blocked_until - monotonic),
+            )
             for lane in self._lanes.values()
-            if lane.blocked_until > now
+            if lane.blocked_until > monotonic
         }
 
     # ---- one account's turn ----
@@ -429,6 +432,8 @@ class Runner:
         if not against or lane.blocked_until > monotonic:
             return
         lane.failures += 1
+        if self._standing(lane) == 0:
+            return  # delivery knows how long
         wait = wait_after(self.policy, lane.failures, self._clock.chance())
         lane.blocked_by, lane.blocked_until = against[0].reply, monotonic + wait.total_seconds()
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 from senderproxy.mail.address import Address, AddressError, parse_address
 from senderproxy.mail.reply import EnhancedStatus, Reply
 from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState
+from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState, Standstill
 
 Entry: TypeAlias = dict[str, Any]
 
@@ -38,6 +38,7 @@ def record_entry(record: MessageRecord) -> Entry:
         "message_id": record.message_id,
         "report_on": record.report_on,
         "leased": record.leased,
+        "standstill": standstill_entry(record.standstill),
         "recipients": [_state_entry(str(path), state) for path, state in record.recipients.items()],
     }
 
@@ -57,7 +58,23 @@ def read_record(entry: Mapping[str, Any]) -> MessageRecord:
         report_on=entry["report_on"],
         recipients={_read_address(state["address"]): _read_state(state) for state in entry["recipients"]},
         leased=entry["leased"],
+        standstill=read_standstill(entry.get("standstill")),
     )
+
+
+def standstill_entry(standstill: Standstill | None) -> Entry | None:
+    """What keeps an account from sending."""
+    if standstill is None:
+        return None
+    until = standstill.until.isoformat() if standstill.until else None
+    return {"why": standstill.why[:_FACT], "until": until}
+
+
+def read_standstill(entry: Mapping[str, Any] | None) -> Standstill | None:
+    """The same again."""
+    if entry is None:
+        return None
+    return Standstill(entry["why"], datetime.fromisoformat(entry["until"]) if entry["until"] else None)
 
 
 def _read_address(text: str) -> Address:

@@ -48,6 +48,14 @@ class RecipientState:
 
 
 @dataclass(frozen=True, slots=True)
+class Standstill:
+    """An account that cannot send: why, and until when at the least; None: until somebody mends it."""
+
+    why: str
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class MessageRecord:
     """A message as it is listed."""
 
@@ -63,6 +71,7 @@ class MessageRecord:
     report_on: str | None  # it is a report of ours on this message
     recipients: Mapping[ForwardPath, RecipientState]
     leased: bool = False  # an attempt is under way
+    standstill: Standstill | None = None  # the account's, where the queue's keeper knows of one
 
 
 @dataclass(frozen=True, slots=True)

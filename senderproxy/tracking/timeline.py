@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
 from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, MessageRecord, RecipientState
+from senderproxy.tracking.record import Fate, MessageRecord, RecipientState, Standstill
 
 _NAMED: Final = 3  # recipients in one sentence
 _SLOW: Final = 10.0  # seconds that an attempt may take without being remarked on
@@ -177,19 +177,20 @@ def standing(record: MessageRecord, zone: tzinfo | None, now: datetime) -> list[
     """One sentence for each group of recipients that stand alike."""
     groups: dict[str, list[str]] = {}
     for path, state in record.recipients.items():
-        groups.setdefault(_state_in_words(state, zone, now, leased=record.leased), []).append(str(path))
+        groups.setdefault(_state_in_words(state, record, zone, now), []).append(str(path))
     if len(groups) == 1 and len(record.recipients) > 1:
         return [f"all {len(record.recipients)} recipients: {words}" for words in groups]
     return [f"{named(paths)}: {words}" for words, paths in groups.items()]
 
 
-def _state_in_words(state: RecipientState, zone: tzinfo | None, now: datetime, *, leased: bool) -> str:
+def _state_in_words(state: RecipientState, record: MessageRecord, zone: tzinfo | None, now: datetime) -> str:
     last = f"; the last answer: {state.reply}" if state.reply else ""
     match state.fate:
-        case Fate.WAITING if leased:
+        case Fate.WAITING if record.leased:
             return "being tried right now"
         case Fate.WAITING:
-            return f"waiting, {_tries(state)}, next try {next_try(state.due_at, zone, now)}{last}"
+            soon = next_try(state.due_at, record.standstill, zone, now)
+            return f"waiting, {_tries(state)}, next try {soon}{_stopped(record.standstill, state, last)}"
         case Fate.HELD:
             why = f"held: {state.why}" if state.why and not state.why.startswith("held") else state.why or "held"
             return f"{why} ({_tries(state)}){last}"
@@ -207,11 +208,30 @@ def _state_in_words(state: RecipientState, zone: tzinfo | None, now: datetime, *
             return f"not taken: its client has it still{last}"
 
 
-def next_try(due_at: datetime | None, zone: tzinfo | None, now: datetime) -> str:
-    """When it is tried again: the clock's time, and how long that is from now."""
+def next_try(due_at: datetime | None, standstill: Standstill | None, zone: tzinfo | None, now: datetime) -> str:
+    """When it is tried again: the clock's time, and how long that is from now; not before its account can send."""
     if due_at is None:
         return "unknown"
+    if standstill is not None:
+        if standstill.until is None:
+            return "as soon as its account can send again"
+        due_at = max(due_at, standstill.until)
     return "now" if due_at <= now else f"{at(due_at, zone)} (in {time_in_words(due_at - now)})"
+
+
+def standstill_in_words(standstill: Standstill, zone: tzinfo | None, now: datetime) -> str:
+    """For how long an account cannot send."""
+    if standstill.until is None:
+        return "until that is mended"
+    return f"before {at(standstill.until, zone)} (in {time_in_words(standstill.until - now)})"
+
+
+def _stopped(standstill: Standstill | None, state: RecipientState, last: str) -> str:
+    """What keeps its account from sending, which is often what was said last."""
+    if standstill is None:
+        return last
+    stopped = f"; its account cannot send: {standstill.why}"
+    return stopped if standstill.why == str(state.reply) else stopped + last
 
 
 def _tries(state: RecipientState) -> str:

@@ -1,5 +1,6 @@
 """The queue, looked at and mended: with the service at rest, and while it runs."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -316,6 +317,25 @@ def test_a_cancelled_message_is_reported_by_the_running_service(at_work: Office)
     assert report.login == "anna@firma.example"
     assert b"Subject: Nicht gesendet / Not sent: Angebot Old234567890" in report.content
     assert b"Action: failed" in report.content
+
+
+@pytest.mark.slow
+def test_what_waits_for_an_account_that_cannot_send_says_so(rested: Office) -> None:
+    rested.type("account", "set-password", "anna", "--password-stdin", "--no-verify", stdin="geheim-falsch\n")
+    with running(rested):
+        assert rested.type("queue", "retry", "Old234567890").code == 0
+        for _ in range(1000):
+            totals = rested.type("queue").out
+            if "cannot send" in totals:
+                break
+        because = r"451 4\.7\.8 .* refused the login of account anna .*: senderproxy account set-password anna"
+        assert re.search(rf"^  cannot send until that is mended: {because}$", totals, re.MULTILINE), totals
+        assert totals.count("cannot send") == 1
+        later = r"waiting, tried 2 times, next try as soon as its account can send again; its account cannot send: "
+        assert re.search(later + because, rested.type("queue", "show", "Mixed2345678").out)
+        _, old, _, held = rested.type("queue", "list").out.splitlines()
+        assert "as soon as its account can send again" in old
+        assert "as soon as" not in held
 
 
 @pytest.mark.slow

@@ -51,10 +51,9 @@ async def test_a_wrong_password_with_a_full_queue_delays_nobody_else_and_costs_o
             return await office.waiting() == 50
 
         await office.until(only_annas_wait, "Bert's letter is written down")
-        why, seconds = office.runner.blocked["anna"]
-        assert why is not None
-        assert "senderproxy account set-password anna" in why.text
-        assert seconds is None
+        standstill = office.runner.blocked["anna"]
+        assert "senderproxy account set-password anna" in standstill.why
+        assert standstill.until is None
 
 
 async def test_a_mended_password_lets_everything_go_in_order(tmp_path: Path) -> None:
@@ -119,10 +118,9 @@ async def test_an_account_that_was_paused_is_tried_when_its_pause_is_over(tmp_pa
         await office.submit(at="devices")
         await office.until(lambda: office.courier.status()[0].state == "paused", "the limit is noticed")
         await office.submit(at="devices", text="noch einer")
-        assert office.runner.blocked
-        _, seconds = office.runner.blocked["anna"]
-        assert seconds is not None
-        assert 50 < seconds <= 60
+        until = office.runner.blocked["anna"].until
+        assert until is not None
+        assert timedelta(seconds=50) < until - office.clock.now() <= timedelta(seconds=60)
         assert office.taken() == []
         await office.pass_time(seconds=130)
         await office.until_all_is_done()
@@ -134,9 +132,9 @@ async def test_our_own_hourly_limit_holds_the_rest_back_until_there_is_room(tmp_
         for number in range(5):
             await office.submit(at="devices", text=f"Brief {number}")
         await office.until(lambda: len(office.taken()) == 2 and office.runner.blocked, "two may go")
-        _, seconds = office.runner.blocked["anna"]
-        assert seconds is not None
-        assert seconds > 3500
+        until = office.runner.blocked["anna"].until
+        assert until is not None
+        assert until - office.clock.now() > timedelta(seconds=3500)
         await office.pass_time(hours=1.1)
         await office.until(lambda: len(office.taken()) == 4, "two more")
 

@@ -18,7 +18,7 @@ from senderproxy.tracking.plain import (
     read_record,
     record_entry,
 )
-from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState
+from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState, Standstill
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 _moments = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))
@@ -53,6 +53,7 @@ _records = st.builds(
     report_on=st.none() | _text,
     recipients=st.dictionaries(_addresses, _states, max_size=3),
     leased=st.booleans(),
+    standstill=st.none() | st.builds(Standstill, why=_text, until=st.none() | _moments),
 )
 _events = st.builds(
     Event,

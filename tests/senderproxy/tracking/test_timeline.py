@@ -9,7 +9,7 @@ import pytest
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.reply import reply
 from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, MessageRecord, RecipientState
+from senderproxy.tracking.record import Fate, MessageRecord, RecipientState, Standstill
 from senderproxy.tracking.timeline import headline, size_in_words, standing, story, time_in_words
 
 ZONE = ZoneInfo("Europe/Berlin")
@@ -135,6 +135,23 @@ def test_how_a_recipient_stands(state: RecipientState, words: str) -> None:
 def test_what_is_being_tried_is_said_to_be() -> None:
     leased = replace(record(carl=RecipientState(Fate.WAITING, START)), leased=True)
     assert standing(leased, ZONE, START) == ["carl@kunde.example: being tried right now"]
+
+
+@pytest.mark.parametrize(
+    ("until", "words"),
+    [
+        (None, "as soon as its account can send again"),
+        (START + timedelta(minutes=30), "2026-11-24 08:45:02 (in 30 min)"),
+        (START - timedelta(minutes=30), "2026-11-24 08:20:02 (in 5 min)"),
+    ],
+)
+def test_nothing_is_tried_before_its_account_can_send(until: datetime | None, words: str) -> None:
+    state = RecipientState(Fate.WAITING, START + timedelta(minutes=5), 1, GREY)
+    stopped = replace(record(carl=state), standstill=Standstill("451 4.7.8 wrong password", until))
+    because = "; its account cannot send: 451 4.7.8 wrong password; the last answer: 450 4.2.0 Greylisted"
+    assert standing(stopped, ZONE, START) == [f"carl@kunde.example: waiting, tried 1 time, next try {words}{because}"]
+    told_already = replace(stopped, standstill=Standstill(str(GREY), until))
+    assert standing(told_already, ZONE, START)[0].endswith(f"{words}; its account cannot send: {GREY}")
 
 
 def test_those_who_stand_alike_stand_together() -> None:
