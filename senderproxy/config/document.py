@@ -36,6 +36,8 @@ _TAKES: Final[Mapping[object, str]] = {
     values.read_flag: "`true` or `false`",
 }
 
+_UNITS: Final = ((10**6, "MB"), (2**20, "MiB"), (10**3, "kB"), (2**10, "KiB"), (1, ""))
+
 _HEAD: Final = """\
 # Configuration
 
@@ -119,10 +121,9 @@ def _shown(value: object) -> str:
             return ", ".join(_shown(each) for each in value)
         case float():
             return f"`{value:g}`"
-        case int() if value >= 10_000 and value % 10**6 == 0:
-            return f"`{value // 10**6} MB`"
-        case int() if value >= 10_000 and value % 2**20 == 0:
-            return f"`{value // 2**20} MiB`"
+        case int() if value >= 10_000:
+            octets, unit = next(each for each in _UNITS if value % each[0] == 0)
+            return f"`{f'{value // octets} {unit}'.strip()}`"
         case _:
             return f"`{getattr(value, 'value', value)}`"
 

@@ -9,15 +9,20 @@ import asyncio
 import random
 import re
 import time
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from email.parser import BytesParser
+from itertools import pairwise
 from typing import Final
 
 import aiosmtplib
 
+from senderproxy.control.client import ask
+from senderproxy.tracking.event import What
+from senderproxy.tracking.plain import read_event
 from senderproxy.twin.phrases import SEND_LIMIT, UNKNOWN_USER, answer
 from senderproxy.twin.rules import Mailbox
 from senderproxy.twin.script import Action, Drop, Occasion, Say, Script, Stage
@@ -32,7 +37,6 @@ BUSY: Final = "busy@kunde.example"
 CLIENTS: Final = 3  # of each kind
 SECRET: Final = "geheim-sturm"
 _ID = re.compile(rb"<(\d+)\.sturm@firma\.example>")
-_KILL_BLURS: Final = 2.0  # seconds before a kill in which what was delivered may not have been written down
 
 
 class Weather(Script):
@@ -115,23 +119,25 @@ class Storm:
         self._rng = rng
         self._numbers = 0
         self._over = asyncio.Event()
-        self._killed_at: list[float] = []
+        self._sessions_before: list[int] = []  # for each kill: how many sessions the processes until then had opened
         self.reckoning = Reckoning()
 
     async def rage(self, kills: int) -> Reckoning:
         """Kill it so often while everybody submits; then let what waits go out, and count."""
         clients = [asyncio.create_task(self._submit(port)) for port in self._ports for _ in range(CLIENTS)]
-        for _ in range(kills):
-            await asyncio.sleep(self._rng.uniform(0.02, 0.5))  # the moment is the test's subject: any will do
-            await asyncio.to_thread(self._service.kill)
-            self._killed_at.append(asyncio.get_running_loop().time())
-            await asyncio.to_thread(self._service.start)
-        self._over.set()
-        await asyncio.gather(*clients)
+        try:
+            for _ in range(kills):
+                await asyncio.sleep(self._rng.uniform(0.02, 0.5))  # the moment is the test's subject: any will do
+                await asyncio.to_thread(self._service.kill)
+                self._sessions_before.append(self._twin.connections)
+                await asyncio.to_thread(self._service.start)
+        finally:
+            self._over.set()
+            await asyncio.gather(*clients)
         self._weather.is_fair = True
         await asyncio.to_thread(self._service.restart)  # pauses that a 421 earned are not kept over a restart
         await self._drain()
-        self._count(kills)
+        await self._count(kills)
         return self.reckoning
 
     async def _submit(self, port: int) -> None:
@@ -180,10 +186,10 @@ class Storm:
 
     # ---- counting ----
 
-    def _count(self, kills: int) -> None:
+    async def _count(self, kills: int) -> None:
         reckoning = self.reckoning
         reckoning.kills, reckoning.faults = kills, self._weather.counts
-        copies: dict[tuple[int, str], list[tuple[int, int, float]]] = defaultdict(list)
+        copies: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)  # session and transaction
         for taken in self._twin.received:
             if taken.content.find(b"multipart/report") >= 0:
                 self._count_report(taken.content)
@@ -191,20 +197,35 @@ class Storm:
             found = _ID.search(taken.content)
             assert found is not None, taken.content[:300]
             for recipient in taken.recipients:
-                copies[int(found.group(1)), recipient].append((taken.session, taken.transaction, taken.at))
+                copies[int(found.group(1)), recipient].append((taken.session, taken.transaction))
         for (number, recipient), each in copies.items():
             reckoning.arrived[number, recipient] = len(each)
-            for earlier in each[:-1]:
+            for earlier, later in pairwise(each):
                 reckoning.doubled += 1
-                if not self._may_be_doubled(*earlier):
-                    kills = [f"{killed - earlier[2]:.2f}" for killed in self._killed_at if killed > earlier[2]][:1]
-                    reckoning.unexplained.append(f"{number} to {recipient}, {kills} s before a kill")
+                if earlier in self._weather.lost_replies:
+                    continue
+                if self._process_of(earlier) == self._process_of(later):
+                    reckoning.unexplained.append(
+                        f"{number} to {recipient}: sent twice by one process, {earlier}, {later}"
+                    )
+                elif (written := await self._written(number, recipient)) > 1:
+                    reckoning.unexplained.append(f"{number} to {recipient}: written down as delivered {written} times")
 
-    def _may_be_doubled(self, session: int, transaction: int, at: float) -> bool:
-        """The reply to the dot was lost, by the provider's fault or because the service was killed meanwhile."""
-        if (session, transaction) in self._weather.lost_replies:
-            return True
-        return any(0 <= killed - at <= _KILL_BLURS for killed in self._killed_at)
+    def _process_of(self, copy: tuple[int, int]) -> int:
+        """Which process opened the session on which it came: after how many kills."""
+        return bisect_left(self._sessions_before, copy[0])
+
+    async def _written(self, number: int, recipient: str) -> int:
+        """How often the service knew it to be delivered: once, where a kill came before it could write down the first."""
+        request = {"do": "track", "query": {"id": f"<{number}.sturm@firma.example>"}}
+        answer = await asyncio.to_thread(ask, self._service.folder / "control", request)
+        events = [read_event(event) for message in answer["messages"] for event in message["events"]]
+        return sum(
+            event.what is What.ATTEMPTED
+            and event.facts["outcome"] == "delivered"
+            and recipient in (event.recipients or [recipient])
+            for event in events
+        )
 
     def _count_report(self, content: bytes) -> None:
         parsed = BytesParser().parsebytes(content)
