@@ -43,6 +43,7 @@ from senderproxy.relay.reports import Reporter
 from senderproxy.relay.runner import Runner
 from senderproxy.relay.verdict import OnDeferral
 from senderproxy.routing.provider import Security, Smarthost
+from senderproxy.spool.hands import Hands
 from senderproxy.spool.store import SqliteSpool
 
 _log = logging.getLogger("senderproxy.app")
@@ -50,6 +51,8 @@ _HOUSEKEEPING: Final = 2.0  # seconds between looks at the vault when no mail as
 _SPOOL_AGAIN: Final = 30.0  # seconds between tries to open a spool that could not be opened
 _LATE: Final = timedelta(hours=1)  # what waits longer is worth a look
 _SWEEP: Final = 600.0  # seconds between looks for old stories
+_ANSWER: Final = 5.0  # seconds the spool has to say what waits
+_LAST_WORDS: Final = 1.0  # seconds the spool has to close, however little of the grace is left
 
 
 class Service:
@@ -137,10 +140,23 @@ class Service:
         await self._runner.stop(grace())
         await self._courier.close(grace())
         if self._spool is not None:
-            await self._spool.close()
+            await self._close_spool(self._spool, max(grace(), _LAST_WORDS))
         if self._control is not None:
             await self._control.stop()
         event(_log, logging.INFO, "stopped")
+
+    async def _close_spool(self, spool: SqliteSpool, seconds: float) -> None:
+        """A disk that does not answer keeps nobody from ending: what it never confirmed was acknowledged to nobody."""
+        closing = asyncio.create_task(spool.close())
+        done, _ = await asyncio.wait([closing], timeout=seconds)
+        if not done:
+            event(
+                _log,
+                logging.ERROR,
+                "the disk of the spool does not answer, so it is left as it is; what was acknowledged is kept",
+                seconds=round(seconds, 1),
+                mend="See what the system says about the disk: dmesg",
+            )
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, stop. SIGHUP reads the configuration again."""
@@ -257,8 +273,9 @@ class Service:
         """What waits is delivered from here on. Where it cannot be opened, what passes through goes on without it."""
         self._spool_tried = self._clock.monotonic()
         settings = self._config.spool
+        opener = Hands("spool-opener")  # a thread that keeps nobody from ending, where the disk does not answer
         try:
-            spool = await asyncio.to_thread(
+            spool = await opener.do(
                 SqliteSpool.open,
                 Path(self._config.spool_directory),
                 self._clock,
@@ -271,6 +288,8 @@ class Service:
             self._spool_problem = error
             self._intake.spool = self._runner.spool = NoSpool(error)
             return
+        finally:
+            opener.stop()
         self._spool, self._spool_problem = spool, None
         self._intake.spool = self._runner.spool = spool
         await self._runner.start()
@@ -335,13 +354,18 @@ class Service:
     async def _queue(self) -> Answer:
         """What waits, and since when; or why nobody can say."""
         try:
-            totals = await self._runner.spool.totals()
+            async with asyncio.timeout(_ANSWER):
+                totals = await self._runner.spool.totals()
+                trouble = await self._spool.trouble() if self._spool is not None else None
         except SpoolError as error:
             return {"problem": error.message, "mend": error.hint}
+        except TimeoutError:
+            return {"problem": "The disk of the spool does not answer.", "mend": "See what the system says: dmesg"}
         oldest = min((total.oldest for total in totals), default=None)
         blocked, now = self._runner.blocked, self._clock.now()
         return {
             "problem": None,
+            "refusing": {"why": trouble.message, "mend": trouble.hint} if trouble else None,
             "waiting": sum(total.waiting for total in totals),
             "held": sum(total.held for total in totals),
             "oldest": oldest.isoformat(timespec="seconds") if oldest else None,

@@ -1,11 +1,13 @@
 """`senderproxy status`: what the running service sees."""
 
 import argparse
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from senderproxy.cli.common import EX_OK, EX_WRONG, Subparsers, counted, read_config, show_json, show_table
 from senderproxy.control.client import ask
+from senderproxy.tracking.timeline import at
 
 
 def add_parser(verbs: Subparsers) -> None:
@@ -23,14 +25,20 @@ def run(chosen: argparse.Namespace) -> int:
         _tell(answer)
     unwell = any(entry["state"] != "healthy" for entry in answer["accounts"])
     queue = answer["queue"]
-    stuck = queue["problem"] or queue["held"] or queue["late"]
+    stuck = queue["problem"] or queue["refusing"] or queue["held"] or queue["late"]
     return EX_WRONG if unwell or stuck or answer["vault_problem"] or answer["sender_rules"] else EX_OK
 
 
 def _tell(answer: dict[str, Any]) -> None:
-    print(f"senderproxy {answer['version']}, running since {answer['started_at']} as process {answer['process']}")
-    for listener in answer["listeners"]:
-        print("listener  " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in listener.items()))
+    print(
+        f"senderproxy {answer['version']}, running since {_local(answer['started_at'])} as process {answer['process']}"
+    )
+    print()
+    columns = ("listener", "address", "connected", "under way", "accepted", "deferred", "refused", "turned away")
+    show_table(columns, [_listener_row(entry) for entry in answer["listeners"]])
+    for entry in answer["listeners"]:
+        if entry["faults"]:
+            print(f"{entry['name']} had {counted(entry['faults'], 'fault')} of its own: the log has the details")
     print()
     if answer["accounts"]:
         columns = ("account", "state", "delivered", "deferred", "failed", "busy", "idle", "left this hour")
@@ -39,11 +47,12 @@ def _tell(answer: dict[str, Any]) -> None:
         print("There is no account yet. To add one: senderproxy account add ADDRESS --provider NAME")
     for entry in answer["accounts"]:
         if entry["state"] != "healthy":
-            print(f"\n{entry['account']} since {entry['since']}: {entry['words']}")
+            since = f"since {_local(entry['since'])}" if entry["since"] else "since the start"
+            print(f"\n{entry['account']}, {entry['state']} {since}: {entry['words']}")
             if entry["state"] == "suspended":
                 print(f"  -> senderproxy account set-password {entry['account']}")
     for rule in answer["sender_rules"]:
-        print(f"\n{rule['words']} (since {rule['since']}: {rule['said']})\n  -> {rule['mend']}")
+        print(f"\n{rule['words']} (since {_local(rule['since'])}: {rule['said']})\n  -> {rule['mend']}")
     _tell_queue(answer["queue"])
     if answer["vault_problem"]:
         print(f"\nThe accounts in memory stay in force: {answer['vault_problem']}")
@@ -55,15 +64,30 @@ def _tell_queue(queue: dict[str, Any]) -> None:
         if queue["mend"]:
             print(f"  -> {queue['mend']}")
         return
+    if queue["refusing"]:
+        print(f"\nMail for the queue is refused for now, to come again later: {queue['refusing']['why']}")
+        if queue["refusing"]["mend"]:
+            print(f"  -> {queue['refusing']['mend']}")
     if not queue["waiting"] and not queue["held"]:
         print("\nThe queue is empty.")
         return
     held = f", {queue['held']} held for somebody to look at" if queue["held"] else ""
-    print(f"\nThe queue has {counted(queue['waiting'], 'message')} waiting{held}; the oldest came {queue['oldest']}")
+    oldest = _local(queue["oldest"])
+    print(f"\nThe queue has {counted(queue['waiting'], 'message')} waiting{held}; the oldest came {oldest}")
     for entry in queue["blocked"]:
-        when = "until that is mended" if entry["seconds"] is None else f"for another {entry['seconds']} s"
+        when = "until that is mended" if entry["seconds"] is None else f"and is tried again in {entry['seconds']} s"
         print(f"{entry['account']} cannot send {when} ({counted(entry['waiting'], 'message')}): {entry['why']}")
     print("  -> senderproxy queue")
+
+
+def _local(moment: str) -> str:
+    """ISO 8601 as the clock on the wall shows it."""
+    return at(datetime.fromisoformat(moment), None)
+
+
+def _listener_row(entry: dict[str, Any]) -> list[str]:
+    names = ("name", "address", "connected", "under_way", "accepted", "deferred", "refused", "turned_away")
+    return [str(entry[name]) for name in names]
 
 
 def _row(entry: dict[str, Any]) -> list[str]:

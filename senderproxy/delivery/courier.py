@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, TypeAlias
 
 from senderproxy.clock import Clock
@@ -70,7 +71,7 @@ class AccountHealth:
 
     account: str
     login: str
-    state: str  # healthy, suspended or paused
+    state: str  # healthy, no session (nobody could be reached, or logged in at), suspended or paused
     words: str
     since: str | None  # ISO 8601, UTC; None: since we started
     sessions_busy: int
@@ -97,6 +98,7 @@ class _Desk:
         self.recipients_learnt: int | None = None  # in one transaction; what the upstream itself said
         self.delivered = self.deferred = self.failed = 0
         self.last_reply: Reply | None = None
+        self.no_session: tuple[Reply, datetime] | None = None  # why, and since when none could be opened
 
     def recipients_in_one(self, provider: Provider) -> int | None:
         """How many recipients one transaction may have."""
@@ -386,7 +388,10 @@ class SmtpCourier(Courier):
             return None if against is None else NotOpened(Trouble.LOCAL, against)
 
         async def opened() -> Session | NotOpened:
-            return await self._open(account, provider, credential)
+            result = await self._open(account, provider, credential)
+            if isinstance(result, Session):
+                desk.no_session = None
+            return result
 
         return Order(
             Key(account.id, credential.login, credential.version, provider.smarthosts, provider.mechanisms),
@@ -439,6 +444,9 @@ class SmtpCourier(Courier):
             self._note(desk, PasswordRefused(result.said or result.reply, version))
         elif result.trouble is Trouble.LIMIT:
             self._note(desk, LimitReached(result.said or result.reply, version))
+        elif result.trouble is not Trouble.LOCAL:
+            since = desk.no_session[1] if desk.no_session else self._clock.now()
+            desk.no_session = result.reply, since
 
     def _note(self, desk: _Desk, what: Occurrence) -> None:
         """The account's health follows from what happened; a change of its kind is worth a line in the log."""
@@ -485,14 +493,17 @@ class SmtpCourier(Courier):
                 account.id, account.login, "healthy", "healthy", None, 0, 0, 0, 0, 0, 0, None, None, None
             )
         monotonic = self._clock.monotonic()
-        since = desk.health.since
+        state, since = type(desk.health).__name__.lower(), desk.health.since
+        words = health.words(desk.health, monotonic=monotonic)
+        if isinstance(desk.health, Healthy) and desk.no_session is not None:
+            state, words, since = "no session", str(desk.no_session[0]), desk.no_session[1]
         messages, recipients = _hourly(account, desk.provider)
         left = desk.quota.left(messages_per_hour=messages, recipients_per_hour=recipients, now=monotonic)
         return AccountHealth(
             account=account.id,
             login=account.login,
-            state=type(desk.health).__name__.lower(),
-            words=health.words(desk.health, monotonic=monotonic),
+            state=state,
+            words=words,
             since=since.isoformat(timespec="seconds") if since else None,
             sessions_busy=desk.pool.busy,
             sessions_idle=desk.pool.idle,

@@ -187,7 +187,8 @@ class Operator:
         spool = self._spool()
         claim = await spool.claim_one(message_id)
         if claim is None:
-            return await self._why_not(message_id)
+            why_not = await self._why_not(message_id)
+            return "" if act is Act.RETRY and why_not == BEING_TRIED else why_not
         try:
             verdict = self._verdict(act, claim, by, report=report)
             if isinstance(verdict, str):

@@ -48,6 +48,8 @@ _LOOK: Final = 30.0  # seconds between looks at what has waited too long
 _STEP: Final = 60.0  # seconds that the clock may differ from the monotonic one before it was stepped
 _SETTLING_IN: Final = 600.0  # seconds after the start in which nothing is given up: the clock may have been wrong
 _AGAIN: Final = 5.0  # seconds, while the spool does not answer
+_REMIND: Final = 60.0  # seconds between two lines that say so
+_LAST_WORDS: Final = 1.0  # seconds for what is broken off: a disk that hangs must not keep us
 
 
 @dataclass(slots=True)
@@ -98,6 +100,8 @@ class Runner:
         self._looks: asyncio.TimerHandle | None = None
         self._stopping = True
         self._started = 0.0
+        self._unwritten: set[str] = set()  # messages whose verdict the disk did not take
+        self._reminded = 0.0  # monotonic
         self._rush_until = 0.0  # monotonic
         self._may_leave = 0.0  # so many messages, while the rush lasts
         self._ahead_of_monotonic = timedelta()  # the wall clock's lead over the monotonic one
@@ -133,7 +137,7 @@ class Runner:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            await asyncio.wait(self._tasks, timeout=_LAST_WORDS)
 
     # ---- what others tell it ----
 
@@ -227,7 +231,7 @@ class Runner:
 
     def _has_place(self, lane: _Lane) -> bool:
         """One more of its messages may be attempted now."""
-        if lane.blocked_until > self._clock.monotonic() or len(self._tasks) >= _ALL_AT_ONCE:
+        if lane.blocked_until > self._clock.monotonic() or len(self._tasks) >= _ALL_AT_ONCE or self._unwritten:
             return False
         if self._may_leave < 1 and self._in_rush():
             return False
@@ -308,7 +312,7 @@ class Runner:
             if lane.due_at is not None and lane.pump is None and not (lane.running and lane.due_at <= now)
         ]
         soonest = min(waits, default=math.inf)
-        if not math.isinf(soonest) and len(self._tasks) < _ALL_AT_ONCE:
+        if not math.isinf(soonest) and len(self._tasks) < _ALL_AT_ONCE and not self._unwritten:
             self._timer = asyncio.get_running_loop().call_later(soonest + 0.001, self._on_time)
 
     def _looks_soon(self) -> bool:
@@ -459,26 +463,57 @@ class Runner:
         """Until it is written: a message that was taken upstream must not be sent again because a disk is full."""
         if stepping := self.watch_clock():
             await asyncio.wait((stepping,))
-        while True:
-            try:
-                await self.spool.settle(claim, verdict_)
-                break
-            except SpoolError as error:
-                event(
-                    _log,
-                    logging.ERROR,
-                    "what became of a message cannot be written down; it is tried again",
-                    id=claim.submission.id,
-                    why=error.message,
-                    mend=error.hint,
-                )
-                await asyncio.sleep(_AGAIN)
+        try:
+            await self.spool.settle(claim, verdict_)
+        except SpoolError as error:
+            await self._write_in_the_end(claim, verdict_, error)
         account = verdict_.account or claim.account
         due = [state.due_at for state in verdict_.states.values() if state.due_at is not None]
         if due:
             self.arrived(account, min(due))
         for arrival in verdict_.reports:
             self.noticed(arrival)
+
+    async def _write_in_the_end(self, claim: Claim, verdict_: Verdict, error: SpoolError) -> None:
+        """Try until the disk takes it. Nothing is begun meanwhile: a restart would send once more what is not written.
+
+        Said once for the message, and once a minute for all of them.
+        """
+        event(
+            _log,
+            logging.ERROR,
+            "what became of a message cannot be written down; until it is, nothing more is sent from the queue",
+            id=claim.submission.id,
+            why=error.message,
+            mend=error.hint,
+        )
+        self._unwritten.add(claim.submission.id)
+        try:
+            while True:
+                await asyncio.sleep(_AGAIN)
+                try:
+                    await self.spool.settle(claim, verdict_)
+                    break
+                except SpoolError as still:
+                    self._remind(still)
+        finally:
+            self._unwritten.discard(claim.submission.id)
+        event(_log, logging.INFO, "it could be written down after all", id=claim.submission.id)
+        if not self._unwritten:
+            self._on_time()
+
+    def _remind(self, error: SpoolError) -> None:
+        now = self._clock.monotonic()
+        if now - self._reminded >= _REMIND:
+            self._reminded = now
+            event(
+                _log,
+                logging.ERROR,
+                "nothing is sent from the queue while the disk does not take what became of it",
+                messages=len(self._unwritten),
+                why=error.message,
+                mend=error.hint,
+            )
 
     # ---- what has waited too long ----
 

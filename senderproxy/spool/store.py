@@ -11,8 +11,8 @@ import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -54,6 +54,7 @@ _ORPHAN_AGE: Final = 3600.0  # seconds; what is younger may be on its way into t
 _FORGET_AT_ONCE: Final = 200  # messages in one transaction
 _KEPT_PAGES: Final = 4096  # free pages the database keeps for what comes: 16 MiB
 _PAGES_AT_ONCE: Final = 500
+_HANGS: Final = 5.0  # seconds after which a disk that is asked to write does not answer
 _ARRIVALS: Final = 256  # handed to the writer and not yet safe; what is more waits its turn
 
 _log = logging.getLogger("senderproxy.spool")
@@ -103,6 +104,7 @@ class SqliteSpool:
         self._stories_lost = 0
         self._story_timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._refused: SpoolError | None = None  # what the disk said to who last wrote
         self._copy_wanted = threading.Semaphore(0)
         self._copying = threading.Thread(target=self._copy, name="spool-log", daemon=True)
 
@@ -178,14 +180,18 @@ class SqliteSpool:
     async def accept(self, *arrivals: Arrival, leased: bool = False) -> Sequence[Claim]:
         """Keep the messages, in one commit; return when they are safe. `leased`: the claims on them, else nothing."""
         async with self._turnstile:
-            kept = await self._keep(arrivals)
-            claims = [_claim_of(a, k) for a, k in zip(arrivals, kept, strict=True)] if leased else []
-            stocks = self._stocks(arrivals, kept)
-            job = Job(stocks=stocks, octets=_octets(stocks))
-            if leased:
-                job.done = lambda _: self._leases.take_all(_lease_of(stock) for stock in stocks)
-            await self._leasing(job, lambda _: [claim.submission.id for claim in claims], kept)
-            return claims
+            with self._hearing_of_refusals():
+                return await self._accept(arrivals, leased)
+
+    async def _accept(self, arrivals: Sequence[Arrival], leased: bool) -> Sequence[Claim]:
+        kept = await self._keep(arrivals)
+        claims = [_claim_of(a, k) for a, k in zip(arrivals, kept, strict=True)] if leased else []
+        stocks = self._stocks(arrivals, kept)
+        job = Job(stocks=stocks, octets=_octets(stocks))
+        if leased:
+            job.done = lambda _: self._leases.take_all(_lease_of(stock) for stock in stocks)
+        await self._leasing(job, lambda _: [claim.submission.id for claim in claims], kept)
+        return claims
 
     def note(self, arrival: Arrival) -> None:
         """The story of a message that passed through: written soon, in bounded batches."""
@@ -328,6 +334,10 @@ class SqliteSpool:
         if _is_nothing(claim, verdict):
             await self._writer.submit(Job(run=lambda _: self._leases.end(message_id), reads_only=True))
             return
+        with self._hearing_of_refusals():
+            await self._settle(claim, verdict, lease)
+
+    async def _settle(self, claim: Claim, verdict: Verdict, lease: ledger.Lease) -> None:
         kept = await self._keep(verdict.reports, from_reserve=True)
         positions = {path: position for position, path in enumerate(claim.submission.envelope.recipients)}
         reports = self._stocks(verdict.reports, kept)
@@ -341,7 +351,7 @@ class SqliteSpool:
         )
 
         def done(file_is_free: bool) -> bool:
-            self._leases.end(message_id)
+            self._leases.end(claim.submission.id)
             return file_is_free
 
         job = Job(settlement=Settlement(lease, change), done=done)
@@ -376,6 +386,31 @@ class SqliteSpool:
         """How much waits and is held, for each account."""
         now = self._clock.now()
         return await self._ask(lambda c: search.totals(c, now))
+
+    async def trouble(self) -> SpoolError | None:
+        """Why nothing can be kept just now, as far as is known; None where nothing is wrong."""
+        since = self._writer.busy_since
+        if since is not None and (seconds := self._clock.monotonic() - since) >= _HANGS:
+            return SpoolError(
+                f"The disk of the spool has not answered for {seconds:.0f} s.",
+                hint="See what the system says about the disk: dmesg",
+            )
+        try:
+            await self._reading.do(self._writer.room.ask_for, 0)
+        except SpoolError as too_little:
+            return too_little
+        except OSError as fault:
+            return disk_fault("The disk of the spool cannot be asked", fault)
+        return self._refused
+
+    @contextmanager
+    def _hearing_of_refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except SpoolError as error:
+            self._refused = error
+            raise
+        self._refused = None
 
     async def _ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
         if self._closed:

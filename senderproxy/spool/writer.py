@@ -54,13 +54,13 @@ class Room:
     def __init__(self, folder: int, min_free: int, monotonic: Callable[[], float]) -> None:
         self._folder = folder
         self._min_free = min_free
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._looked_at = float("-inf")
         self._free = 0
 
     def ask_for(self, octets: int) -> None:
         """Raises SpoolFull where so much more would leave too little. Looks at the disk four times a second."""
-        now = self._monotonic()
+        now = self.monotonic()
         if now - self._looked_at > 0.25:
             status = os.fstatvfs(self._folder)
             self._free = status.f_bavail * status.f_frsize
@@ -128,6 +128,7 @@ class Writer:
     stories: Callable[[], Sequence[Job]]  # what was noted since, to be written along
     commits: int = 0
     broken: SpoolError | None = None  # nothing more is done
+    busy_since: float | None = None  # monotonic: since when the disk is at it
     _jobs: "queue.SimpleQueue[Job | None]" = field(default_factory=queue.SimpleQueue)
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: threading.Thread | None = None
@@ -185,7 +186,9 @@ class Writer:
                     job = self._jobs.get_nowait()
                 except queue.Empty:
                     break
+            self.busy_since = self.room.monotonic()
             self._serve(batch)
+            self.busy_since = None
         self._tell(self._say_stopped)
 
     def _say_stopped(self) -> None:

@@ -10,7 +10,7 @@ from senderproxy.mail.address import Address, AddressError, ForwardPath, NullPat
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.ports import Arrival, Claim, SpoolError, Totals, Verdict
+from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolFull, Totals, Verdict
 from senderproxy.spool.upstream_id import upstream_id
 from senderproxy.tracking.event import Event
 from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState
@@ -70,10 +70,11 @@ class Entry:
 
 
 class MemorySpool:
-    """Every method does at once what it says; `fault`, when set, is raised instead."""
+    """Every method does at once what it says; `fault`, when set, is raised instead, `full` where it would write."""
 
     def __init__(self, clock: Clock, history: timedelta = timedelta(days=30)) -> None:
         self.fault: SpoolError | None = None
+        self.full: SpoolFull | None = None
         self.entries: dict[str, Entry] = {}
         self._clock = clock
         self._history = history
@@ -83,6 +84,7 @@ class MemorySpool:
 
     async def accept(self, *arrivals: Arrival, leased: bool = False) -> Sequence[Claim]:
         self._raise_fault()
+        self._raise_full()
         ids = [arrival.submission.id for arrival in arrivals]
         if len(set(ids)) < len(ids) or any(ident in self.entries for ident in ids):
             raise SpoolError("a message of that id is there already")
@@ -175,6 +177,7 @@ class MemorySpool:
             raise ValueError(f"message {claim.submission.id} is not leased")
         self._raise_fault()
         if verdict.states or verdict.events or verdict.reports or verdict.account is not None or verdict.faults:
+            self._raise_full()
             await self.accept(*verdict.reports)
             for path, state in verdict.states.items():
                 entry.states[path] = _due(state, entry.submission.received_at)
@@ -270,6 +273,10 @@ class MemorySpool:
     def _raise_fault(self) -> None:
         if self.fault is not None:
             raise self.fault
+
+    def _raise_full(self) -> None:
+        if self.full is not None:
+            raise self.full
 
 
 def _due(state: RecipientState, received_at: datetime) -> RecipientState:

@@ -63,15 +63,18 @@ class Senderproxy:
         provider_section: str,
         *,
         listener_settings: str = "",
+        service_settings: str = "",
         more_settings: str = "",
     ) -> None:
         self._accounts = tuple(accounts)
         self._provider_section = provider_section
         self._listener_settings = listener_settings
+        self._service_settings = service_settings
         self._more_settings = more_settings
         self._secrets = {account.password for account in self._accounts}
         self._things = contextlib.ExitStack()
         self._program: Program | None = None
+        self.environment: dict[str, str] = {}  # what the service finds there beside ours
         self.folder = Path()
         self.port = 0
 
@@ -82,6 +85,7 @@ class Senderproxy:
         accounts: Iterable[VaultAccount],
         *,
         implicit_tls: bool = False,
+        service_settings: str = "",
         more_settings: str = "",
     ) -> "Senderproxy":
         """Return one that is told the truth about this provider."""
@@ -93,7 +97,7 @@ ca_file = "{provider.authority.ca_file}"
 sender_rule = "{provider.rule.value}"
 takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
 """
-        return cls(accounts, section, more_settings=more_settings)
+        return cls(accounts, section, service_settings=service_settings, more_settings=more_settings)
 
     def __enter__(self) -> Self:
         try:
@@ -128,7 +132,12 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
                 self.name,
                 [*self._program_words(), "run"],
                 self.folder / "senderproxy.log",
-                environment={**os.environ, "PYTHONUNBUFFERED": "1", "NOTIFY_SOCKET": str(address)},
+                environment={
+                    **os.environ,
+                    "PYTHONUNBUFFERED": "1",
+                    "NOTIFY_SOCKET": str(address),
+                    **self.environment,
+                },
             )
             self._program = program
             program.wait_until(lambda: b"READY=1" in _next_notice(notices), "senderproxy says READY=1")
@@ -262,6 +271,7 @@ address = "{LOOPBACK}:{self.port}"
 
 [service]
 control_socket = "{self.folder}/control"
+{self._service_settings}
 
 [providers.{PROVIDER}]
 {self._provider_section}

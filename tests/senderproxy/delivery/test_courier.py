@@ -666,6 +666,20 @@ async def test_status_tells_of_every_account_in_values_that_json_takes() -> None
         ]  # fmt: skip
 
 
+async def test_an_account_that_gets_no_session_is_not_called_healthy_until_it_has_one() -> None:
+    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+        await twin.go_down()
+        for _ in range(2):
+            await o.send_one()
+        told = status(o)
+        assert told["state"] == "no session"
+        assert "refused the connection: nothing listens on that port" in told["words"]
+        assert told["since"]
+        await twin.come_back()
+        await o.send_one()
+        assert (status(o)["state"], status(o)["words"], status(o)["since"]) == ("healthy", "healthy", None)
+
+
 async def test_one_line_in_the_log_says_what_came_of_a_letter(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "senderproxy.delivery")
     async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:

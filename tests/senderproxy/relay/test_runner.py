@@ -13,11 +13,12 @@ from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Outcome
-from senderproxy.relay.ports import Standing
+from senderproxy.relay.ports import Claim, SpoolFull, Standing, Verdict
 from senderproxy.retry import RetryPolicy
 from senderproxy.routing.account import Account
 from senderproxy.routing.provider import Provider, Security, Smarthost
 from senderproxy.routing.route import Route
+from senderproxy.spool.store import SqliteSpool
 from senderproxy.tracking.record import Query
 from senderproxy.twin.phrases import UNKNOWN_USER, answer
 from senderproxy.twin.script import Fault, Say, Script, Slow, Stage
@@ -305,6 +306,40 @@ async def test_a_machine_that_boots_with_a_wrong_date_gives_nothing_up(tmp_path:
         await office.until(lambda: office.runner.blocked, "it was tried, in vain")
         assert await office.fates(kept[0]) == {KUNDE: "waiting"}
         assert office.reports() == []
+
+
+# ---- a disk that takes nothing ----
+
+
+class NoRoom(SqliteSpool):
+    """A spool that can be read, and not written while `full` is set."""
+
+    full = False
+
+    async def settle(self, claim: Claim, verdict: Verdict) -> None:
+        if self.full and verdict.states:
+            raise SpoolFull("There is no room.")
+        await super().settle(claim, verdict)
+
+
+async def test_while_the_disk_takes_nothing_what_was_sent_is_remembered_and_nothing_more_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tests.senderproxy.relay.office.SqliteSpool", NoRoom)
+    monkeypatch.setattr("senderproxy.relay.runner._AGAIN", 0.02)
+    async with relay_office(tmp_path, connections=1) as office:
+        await keep(office, 20)
+        assert isinstance(office.spool, NoRoom)
+        office.spool.full = True
+        await office.twin.come_back()
+        await office.pass_time(seconds=120)
+        await office.until(lambda: "cannot be written down" in caplog.text, "it is said")
+        await office.pass_time(seconds=600)
+        await office.until(lambda: "nothing is sent from the queue" in caplog.text, "it is said again")
+        assert 1 <= len(office.taken()) <= 3  # those that were under way: one session, and one claimed ahead
+        office.spool.full = False
+        await office.until_all_is_done()
+        assert len(office.taken()) == len(set(office.taken())) == 20
 
 
 # ---- what changes while it waits ----

@@ -1,0 +1,35 @@
+"""Read by every Python that has this folder in PYTHONPATH: makes a service suffer what a test cannot do to it.
+
+DISK_HANGS_WHILE names a file: as long as it is there, no commit of a database and no sync of a file comes back.
+"""
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+_hangs_while = os.environ.get("DISK_HANGS_WHILE")
+_connect, _fsync = sqlite3.connect, os.fsync
+
+
+def _hang() -> None:
+    while _hangs_while and Path(_hangs_while).exists():
+        time.sleep(0.02)
+
+
+class _Hanging(sqlite3.Connection):
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            _hang()
+        return super().execute(sql, *parameters)
+
+
+def _hanging_fsync(file: Any) -> None:
+    _hang()
+    _fsync(file)
+
+
+if _hangs_while:
+    sqlite3.connect = lambda *args, **kwargs: _connect(*args, **{"factory": _Hanging, **kwargs})  # type: ignore[assignment]
+    os.fsync = _hanging_fsync

@@ -1,0 +1,153 @@
+"""The whole service, with a disk under its spool that is full, breaks, or does not answer any more."""
+
+import smtplib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.crash import disks
+from tests.crash.disks import Ext4, small_disk
+from tests.journeys.people import AUTHORS, Office, office_under
+from tests.journeys.test_postfix_queue import copies, devices, wait_until_empty
+from tests.peers.bench import Bench
+from tests.peers.letters import Letter, hand_in, hand_over, letters_from
+from tests.peers.process import wait_until, why_not_here
+from tests.peers.provider import PostfixProvider, Rule
+from tests.peers.senderproxy import Senderproxy
+
+reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
+
+PADDING = b"x" * 70 + b"\r\n"
+
+
+def large(letter: Letter, kilobytes: int) -> bytes:
+    return letter.content + PADDING * (kilobytes * 1024 // len(PADDING))
+
+
+def hand_over_until_refused(door: int, letters: list[Letter]) -> tuple[list[Letter], str]:
+    """Those that were taken, and the words with which the first one was not."""
+    taken: list[Letter] = []
+    for letter in letters:
+        code, words = hand_over(door, letter.author, letter.recipients[0], large(letter, 100))
+        if code != 250:
+            assert (code, words[:6]) == (452, "4.3.1 ")
+            return taken, words
+        taken.append(letter)
+    raise AssertionError("the disk is never full")
+
+
+def start(bench: Bench, provider: PostfixProvider, people: Office, more: str, **environment: str) -> Senderproxy:
+    """One that does not take long to end: what cannot be written has its whole grace."""
+    relay = Senderproxy.in_front_of(provider, people.accounts, service_settings="stop_seconds = 1", more_settings=more)
+    relay.environment = environment
+    return bench.start(relay)
+
+
+def once(letters: list[Letter]) -> dict[tuple[str, str], int]:
+    return {(letter.message_id, letter.recipients[0]): 1 for letter in letters}
+
+
+@pytest.mark.parametrize("reserve", ["1 kB", "20 MB"])
+def test_a_full_disk_takes_no_more_says_so_and_with_room_again_takes_mail_without_anybodys_hand(
+    bench: Bench, tmp_path: Path, reserve: str
+) -> None:
+    people = office_under(Rule.DOMAIN)
+    provider = bench.start(PostfixProvider(people.mailboxes, people.rule))
+    door = bench.port()
+    letters = letters_from(AUTHORS, 200)
+    with small_disk(tmp_path / "disk", "48m") as disk:
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes((20 if reserve == "20 MB" else 38) << 20))
+        spool = f'directory = "{disk}/spool"\n'
+        relay = start(bench, provider, people, (devices(door) + spool).replace('"1 MB"', f'"{reserve}"'))
+        provider.stop()
+        taken, _ = hand_over_until_refused(door, letters)
+        assert len(taken) > 5
+        said = relay.command("status", exit_code=1)
+        assert f"The queue has {len(taken)} messages waiting" in said
+        assert "Mail for the queue is refused for now" in said
+        assert " room " in said
+        assert "Free some space" in said
+        relay.restart()  # nor does a start on a full disk lose anything
+        provider.start()
+        if reserve == "20 MB":  # with a reserve what waits can go out, as here, before there is room for more
+            relay.command("queue", "retry", "--all", "--yes")
+            wait_until_empty(relay)
+            assert copies(provider.received()) == once(taken)
+        ballast.unlink()
+        wait_until_empty(relay)
+        assert copies(provider.received()) == once(taken)
+        rest = letters[len(taken) :]
+        hand_in(door, rest[:20])
+        wait_until_empty(relay)
+        assert copies(provider.received()) == once(letters[: len(taken) + 20])
+        assert "The queue is empty." in relay.command("status")
+        relay.stop()
+
+
+def test_a_disk_that_turned_read_only_is_told_of_and_once_mended_everything_arrives_once(
+    bench: Bench, tmp_path: Path
+) -> None:
+    people = office_under(Rule.DOMAIN)
+    provider = bench.start(PostfixProvider(people.mailboxes, people.rule))
+    door = bench.port()
+    disk = Ext4(tmp_path)
+    try:
+        spool = f'directory = "{disk.folder}/spool"\n'
+        relay = start(bench, provider, people, devices(door) + spool)
+        provider.stop()
+        letters = letters_from(AUTHORS, 12)
+        hand_in(door, letters[:10])
+        disk.break_down()
+        code, words = hand_over(door, letters[10].author, letters[10].recipients[0], letters[10].content)
+        assert code in (451, 452), words
+        said = relay.command("status", exit_code=1)
+        assert "The queue has 10 messages waiting" in said
+        assert "Mail for the queue is refused for now" in said
+        assert "dmesg" in said
+        provider.start()
+        through = Letter("anna@firma.test", ("through@kunde.test",), "through@desk.office.test")
+        hand_in(relay.port, [through])  # what passes through needs no disk
+        relay.stop()
+        disk.mend()
+        relay.start()
+        hand_in(door, letters[10:])
+        wait_until_empty(relay)
+        assert set(copies(provider.received())) == set(once([*letters, through]))
+        assert copies(provider.received())[("through@desk.office.test", "through@kunde.test")] == 1
+        relay.stop()
+    finally:
+        disk.unmount()
+
+
+@pytest.mark.parametrize("size", [1, 400])
+def test_a_disk_that_does_not_answer_keeps_the_service_neither_from_ending_nor_from_the_mail_it_has(
+    bench: Bench, tmp_path: Path, size: int
+) -> None:
+    people = office_under(Rule.DOMAIN)
+    provider = bench.start(PostfixProvider(people.mailboxes, people.rule))
+    door, switch = bench.port(), tmp_path / "hangs"
+    hooks = str(Path(disks.__file__).parent / "hooks")
+    relay = start(bench, provider, people, devices(door), PYTHONPATH=hooks, DISK_HANGS_WHILE=str(switch))
+    provider.stop()
+    letters = letters_from(AUTHORS, 11)
+    hand_in(door, letters[:10])
+    switch.touch()
+    with ThreadPoolExecutor(1) as somebody:
+        last = letters[10]
+        answer = somebody.submit(hand_over, door, last.author, last.recipients[0], large(last, size))
+        wait_until(lambda: relay.queue()["refusing"], "it is known that the disk does not answer", peer=relay)
+        assert "has not answered for" in relay.queue()["refusing"]["why"]
+        relay.stop()
+        with suppress(smtplib.SMTPServerDisconnected):
+            assert answer.result()[0] == 421
+    assert "the disk of the spool does not answer" in relay.log()
+    switch.unlink()
+    provider.start()
+    relay.start()
+    wait_until_empty(relay)
+    arrived = copies(provider.received())
+    assert {copy: arrived[copy] for copy in once(letters[:10])} == once(letters[:10])
