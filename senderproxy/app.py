@@ -27,6 +27,7 @@ from senderproxy.control.process import keep_to_itself, settle_down
 from senderproxy.control.protocol import Answer, Request
 from senderproxy.control.server import ControlServer
 from senderproxy.control.systemd import Notifier
+from senderproxy.control.under_way import UnderWayFile
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.delivery.session import Patience
 from senderproxy.errors import SenderproxyError
@@ -79,6 +80,7 @@ class Service:
         closed = NoSpool(SpoolError("The spool is not open yet."))
         self._attempts = Attempts(accounts, self._courier, self._clock, rules_of(config))
         self._reporter = Reporter(self._attempts, accounts, self._clock)
+        self._under_way = UnderWayFile(Path(config.service.control_socket).with_name("under-way"))
         self._runner = Runner(
             closed,
             self._attempts,
@@ -87,6 +89,7 @@ class Service:
             self._courier,
             self._clock,
             config.spool.retry_policy(),
+            self._under_way,
         )
         self._courier.when_able = self._runner.able
         self._intake = RelayIntake(self._attempts, closed, self._runner, self._reporter, self._clock, _handling(config))
@@ -141,6 +144,7 @@ class Service:
         await self._courier.close(grace())
         if self._spool is not None:
             await self._close_spool(self._spool, max(grace(), _LAST_WORDS))
+        self._under_way.close()
         if self._control is not None:
             await self._control.stop()
         event(_log, logging.INFO, "stopped")

@@ -201,6 +201,22 @@ class Spool(Protocol):
         ...
 
 
+class UnderWay(Protocol):
+    """Which messages are being tried: what a process that dies of one tells the next."""
+
+    def take_over(self) -> Sequence[str]:
+        """The ids that the process before this one had begun and not ended. Told once."""
+        ...
+
+    def begin(self, message_id: str) -> None:
+        """It is about to be tried."""
+        ...
+
+    def end(self, message_id: str) -> None:
+        """We have survived it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """One account's queue. Counts are of messages; times are of their reception."""

@@ -2,8 +2,8 @@
 
 Promises: an account that cannot send, or has ten thousand waiting messages, delays nobody else's; the messages of one
 account are tried in the order of their submission; an account that recovers is tried at once; a message that makes us
-stumble three times is held, and stops nothing. What an attempt came to is written down before anything else is done
-with the message, however long the disk takes. A step of the machine's clock changes no message's turn.
+stumble, or die, three times is held, and stops nothing. What an attempt came to is written down before anything else is
+done with the message, however long the disk takes. A step of the machine's clock changes no message's turn.
 Leaves to others: one attempt (relay.attempt), what outcomes mean (relay.verdict), sessions and their limits (delivery).
 RFC 5321 section 4.5.4.1.
 """
@@ -11,7 +11,7 @@ RFC 5321 section 4.5.4.1.
 import asyncio
 import logging
 import math
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -24,7 +24,7 @@ from senderproxy.mail.reply import Reply, reply
 from senderproxy.relay import story, verdict
 from senderproxy.relay.attempt import INTERNAL, Attempts, Outcomes
 from senderproxy.relay.decision import Decision
-from senderproxy.relay.ports import Accounts, Arrival, Claim, Courier, Spool, SpoolError, Verdict
+from senderproxy.relay.ports import Accounts, Arrival, Claim, Courier, Spool, SpoolError, UnderWay, Verdict
 from senderproxy.relay.reports import Case, Reporter
 from senderproxy.retry import RetryPolicy, is_over, wait_after
 from senderproxy.rewriting.plan import Discarding
@@ -49,6 +49,9 @@ _STEP: Final = 60.0  # seconds that the clock may differ from the monotonic one 
 _SETTLING_IN: Final = 600.0  # seconds after the start in which nothing is given up: the clock may have been wrong
 _AGAIN: Final = 5.0  # seconds, while the spool does not answer
 _REMIND: Final = 60.0  # seconds between two lines that say so
+_DIED: Final = "senderproxy itself ended unexpectedly"
+_ALONE: Final = 10.0  # seconds for those who are tried alone, all together
+_ALONE_EACH: Final = 2.0  # seconds until the next one
 _LAST_WORDS: Final = 1.0  # seconds for what is broken off: a disk that hangs must not keep us
 
 
@@ -86,6 +89,7 @@ class Runner:
         courier: Courier,
         clock: Clock,
         policy: RetryPolicy,
+        under_way: UnderWay,
     ) -> None:
         self.spool = spool
         self.policy = policy
@@ -94,6 +98,8 @@ class Runner:
         self._accounts = accounts
         self._courier = courier
         self._clock = clock
+        self._under_way = under_way
+        self._alone: asyncio.Task[None] | None = None  # tries what the process before this one may have died of
         self._lanes: dict[str, _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -120,6 +126,8 @@ class Runner:
         if due and min(due.values()) > far:
             await self._stepped(now - min(due.values()))
             due = dict.fromkeys(due, now)
+        if suspects := self._under_way.take_over():
+            self._alone = self._spawn(self._try_alone(suspects))
         for account, due_at in due.items():
             self.arrived(account, due_at)
 
@@ -231,7 +239,7 @@ class Runner:
 
     def _has_place(self, lane: _Lane) -> bool:
         """One more of its messages may be attempted now."""
-        if lane.blocked_until > self._clock.monotonic() or len(self._tasks) >= _ALL_AT_ONCE or self._unwritten:
+        if lane.blocked_until > self._clock.monotonic() or self._stands_still:
             return False
         if self._may_leave < 1 and self._in_rush():
             return False
@@ -241,6 +249,11 @@ class Runner:
         if standing is None or lane.failures:
             return lane.running < 1
         return lane.running < standing + min(standing, _AHEAD)
+
+    @property
+    def _stands_still(self) -> bool:
+        """Nothing is begun just now, whosever it is."""
+        return len(self._tasks) >= _ALL_AT_ONCE or bool(self._unwritten) or self._alone is not None
 
     def _in_rush(self) -> bool:
         return self._rush_until > self._clock.monotonic()
@@ -312,7 +325,7 @@ class Runner:
             if lane.due_at is not None and lane.pump is None and not (lane.running and lane.due_at <= now)
         ]
         soonest = min(waits, default=math.inf)
-        if not math.isinf(soonest) and len(self._tasks) < _ALL_AT_ONCE and not self._unwritten:
+        if not math.isinf(soonest) and not self._stands_still:
             self._timer = asyncio.get_running_loop().call_later(soonest + 0.001, self._on_time)
 
     def _looks_soon(self) -> bool:
@@ -335,8 +348,8 @@ class Runner:
 
     # ---- one message ----
 
-    def _begin(self, claim: Claim, decision: Decision | None = None) -> None:
-        self._spawn(self._run(claim, self._lane(claim.account), decision))
+    def _begin(self, claim: Claim, decision: Decision | None = None) -> "asyncio.Task[None]":
+        return self._spawn(self._run(claim, self._lane(claim.account), decision))
 
     def _spawn(self, running: Coroutine[object, object, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(running)
@@ -357,6 +370,7 @@ class Runner:
         under_way: "asyncio.Task[Outcomes] | None" = None,
     ) -> None:
         """Attempt it and write down what came of it. A fault of ours costs this message its turn, and nobody else."""
+        self._under_way.begin(claim.submission.id)
         try:
             if decision is not None and under_way is not None:
                 verdict_ = await self._join(claim, lane, decision, under_way)
@@ -364,8 +378,9 @@ class Runner:
                 verdict_ = await self._attempt(claim, lane, decision)
         except Exception as fault:  # noqa: BLE001  a message that makes us stumble must not stop the others
             event(_log, logging.ERROR, "fault while a message was tried", fault=fault, id=claim.submission.id)
-            verdict_ = self._stumbled(claim, fault)
+            verdict_ = self._stumbled(claim, type(fault).__name__)
         finally:
+            self._under_way.end(claim.submission.id)
             lane.running -= 1
             claim.submission.message.body.close()
             self._poke(lane)
@@ -446,11 +461,11 @@ class Runner:
         what = Event(self._clock.now(), What.DISCARDED, (), {"reply": str(decided.reply)})
         return Verdict(dict.fromkeys(claim.due, state), [what])
 
-    def _stumbled(self, claim: Claim, fault: Exception) -> Verdict:
+    def _stumbled(self, claim: Claim, what: str) -> Verdict:
         """Tried again later; held for a person at the third time in a row."""
         faults, now = claim.faults + 1, self._clock.now()
-        why = f"{type(fault).__name__}, {faults} times in a row; the log has the details"
-        events = [Event(now, What.FAULT, (), {"why": type(fault).__name__})]
+        why = f"{what}, {faults} times in a row; the log has the details"
+        events = [Event(now, What.FAULT, (), {"why": what})]
         if faults >= FAULTS_LIMIT:
             held = {path: replace(state, fate=Fate.HELD, due_at=None, why=why) for path, state in claim.due.items()}
             return Verdict(held, [*events, Event(now, What.HELD, (), {"why": why})], faults=faults)
@@ -458,6 +473,53 @@ class Runner:
         said = reply(451, "4.3.0", "A fault of senderproxy's own; its log has the details")
         waits = {path: replace(state, due_at=later, reply=said) for path, state in claim.due.items()}
         return Verdict(waits, events, faults=faults)
+
+    # ---- what the process may have died of ----
+
+    async def _try_alone(self, suspects: Sequence[str]) -> None:
+        """Note that the process before this one died while they were tried; then try them one by one, the others after.
+
+        Each that comes to an end is cleared by that. The one that is at fault is the only one under way when we die of
+        it again, and held at the third time. Not for long: what hangs because its provider does is not at fault.
+        """
+        event(
+            _log,
+            logging.WARNING,
+            "the process before this one died in the middle of its work; what it was trying is tried first, one by one",
+            messages=len(suspects),
+        )
+        try:
+            claims = await asyncio.gather(*(self._waiting(message_id) for message_id in suspects))
+            died = [claim for claim in claims if claim is not None]
+            await asyncio.gather(*(self._write(claim, self._stumbled(claim, _DIED)) for claim in died))
+            end = self._clock.monotonic() + _ALONE
+            for claim in sorted(died, key=lambda claim: claim.faults):
+                if self._stopping or self._clock.monotonic() >= end:
+                    break
+                again = await self._waiting(claim.submission.id)
+                if again is not None:
+                    self._lane(again.account).running += 1
+                    await asyncio.wait([self._begin(again)], timeout=_ALONE_EACH)
+        except SpoolError as error:
+            event(_log, logging.ERROR, "the queue cannot be read", why=error.message, mend=error.hint)
+        finally:
+            self._alone = None
+            if not self._stopping:
+                self._on_time()
+
+    async def _waiting(self, message_id: str) -> Claim | None:
+        """This one with all its recipients that wait; None where none does, or nothing can go out on its account."""
+        claim = await self.spool.claim_one(message_id)
+        if claim is None:
+            return None
+        waiting = {path: state for path, state in claim.due.items() if state.fate is Fate.WAITING}
+        lane = self._lane(claim.account)
+        if waiting and (claim.account in (NOBODY, INTERNAL) or self._standing(lane) != 0):
+            return replace(claim, due=waiting)
+        await self.spool.settle(claim, Verdict({}, faults=claim.faults))
+        return None
+
+    # ---- writing it down ----
 
     async def _write(self, claim: Claim, verdict_: Verdict) -> None:
         """Until it is written: a message that was taken upstream must not be sent again because a disk is full."""

@@ -163,6 +163,13 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
         self._program.kill()
         self._program = None
 
+    def wait_for_death(self) -> None:
+        """Return when it has ended by itself."""
+        program = self._program
+        assert program is not None
+        wait_until(lambda: program.exit_code is not None, "senderproxy is dead", peer=self)
+        self.kill()
+
     def reload(self) -> None:
         """SIGHUP: read the configuration again."""
         assert self._program is not None

@@ -1,8 +1,10 @@
 """Read by every Python that has this folder in PYTHONPATH: makes a service suffer what a test cannot do to it.
 
 DISK_HANGS_WHILE names a file: as long as it is there, no commit of a database and no sync of a file comes back.
+DIES_OF is a text: whoever sends it over TLS aborts, as by a fault in a library that is not written in Python.
 """
 
+import asyncio.sslproto
 import os
 import sqlite3
 import time
@@ -33,3 +35,17 @@ def _hanging_fsync(file: Any) -> None:
 if _hangs_while:
     sqlite3.connect = lambda *args, **kwargs: _connect(*args, **{"factory": _Hanging, **kwargs})  # type: ignore[assignment]
     os.fsync = _hanging_fsync
+
+
+_dies_of = os.environ.get("DIES_OF", "").encode()
+_write = asyncio.sslproto._SSLProtocolTransport.write  # type: ignore[attr-defined]
+
+
+def _deadly_write(self: Any, data: Any) -> None:
+    if _dies_of in bytes(data):
+        os.abort()
+    _write(self, data)
+
+
+if _dies_of:
+    asyncio.sslproto._SSLProtocolTransport.write = _deadly_write  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from senderproxy.clock import SystemClock
+from senderproxy.control.under_way import UnderWayFile
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.delivery.session import Patience
 from senderproxy.listener.body import SpooledBody
@@ -97,8 +98,16 @@ class RelayOffice:
     async def open(self) -> None:
         """Open the spool and begin with what waits there."""
         self.spool = SqliteSpool.open(self.folder, self.clock, min_free=0, history=timedelta(days=30))
+        self.under_way = UnderWayFile(self.folder.parent / f"{self.folder.name}-under-way")
         self.runner = Runner(
-            self.spool, self.attempts, self.reporter, self.drawer, self.courier, self.clock, RetryPolicy()
+            self.spool,
+            self.attempts,
+            self.reporter,
+            self.drawer,
+            self.courier,
+            self.clock,
+            RetryPolicy(),
+            self.under_way,
         )
         self.courier.when_able = self.runner.able
         self.intake = RelayIntake(self.attempts, self.spool, self.runner, self.reporter, self.clock, HANDLING)
@@ -106,6 +115,7 @@ class RelayOffice:
 
     async def close(self) -> None:
         await self.runner.stop(5)
+        self.under_way.close()
         await self.spool.close()
 
     async def restart(self) -> None:

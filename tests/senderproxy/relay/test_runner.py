@@ -489,3 +489,41 @@ async def test_what_is_listed_as_waiting_is_oldest_first(tmp_path: Path) -> None
         kept = await keep(office, 4)
         listed = await office.spool.find(Query(unfinished=True), limit=10)
         assert [record.id for record in listed] == kept
+
+
+async def test_after_a_crash_what_was_being_tried_is_tried_alone_and_cleared_by_whatever_comes_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with relay_office(tmp_path) as office:
+        kept = await keep(office, 8)
+        for message_id in kept[:3]:
+            office.under_way.begin(message_id)  # as if we had died now
+        office.under_way.begin("NeverHeardOf")
+        office.under_way.close()
+        await office.restart()
+        await office.twin.come_back()
+        await office.pass_time(seconds=200)
+        await office.until_all_is_done()
+        assert "what it was trying is tried first, one by one" in caplog.text
+        assert sorted(office.taken()) == sorted(f"Brief {number}" for number in range(8))
+        for message_id in kept[:3]:
+            assert (await office.story(message_id)).count("fault") == 1
+
+
+async def test_who_happened_to_be_under_way_at_many_a_death_is_not_held_for_it(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        [letter] = await keep(office, 1)
+        for number in range(1, 6):
+            office.under_way.begin(letter)  # as if we had died now
+            office.under_way.close()
+            await office.restart()
+
+            async def is_counted(number: int = number) -> bool:
+                return (await office.story(letter)).count("fault") == number
+
+            await office.until(is_counted, "the death is counted, and then an attempt is made that ends as any other")
+        assert await office.fates(letter) == {KUNDE: "waiting"}
+        await office.twin.come_back()
+        await office.pass_time(seconds=200)
+        await office.until_all_is_done()
+        assert office.taken() == ["Brief 0"]

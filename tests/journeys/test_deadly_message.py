@@ -1,0 +1,48 @@
+"""A message of which the whole process dies: after three times it waits for a person, and all others are delivered."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.crash import disks
+from tests.journeys.people import AUTHORS, office_under
+from tests.journeys.test_postfix_queue import copies, devices
+from tests.peers.bench import Bench
+from tests.peers.letters import Letter, hand_in, letters_from
+from tests.peers.process import wait_until, why_not_here
+from tests.peers.provider import PostfixProvider, Rule
+from tests.peers.senderproxy import Senderproxy
+
+reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
+
+DEADLY = Letter("bert@firma.test", ("deadly@kunde.test",), "deadly@desk.office.test")
+
+
+def test_a_message_that_kills_the_process_three_times_is_held_and_the_others_arrive(bench: Bench) -> None:
+    people = office_under(Rule.DOMAIN)
+    provider = bench.start(PostfixProvider(people.mailboxes, people.rule))
+    door = bench.port()
+    relay = Senderproxy.in_front_of(provider, people.accounts, more_settings=devices(door))
+    hooks = str(Path(disks.__file__).parent / "hooks")
+    relay.environment = {"PYTHONPATH": hooks, "DIES_OF": f"letter {DEADLY.message_id} ends here"}
+    bench.start(relay)
+    provider.stop()
+    letters = letters_from(AUTHORS, 12)
+    hand_in(door, [*letters[:6], DEADLY, *letters[6:]])
+    provider.start()
+    for _ in range(3):
+        relay.wait_for_death()
+        relay.start()
+    wait_until(lambda: not relay.queue()["waiting"], "everything else is delivered", peer=relay)
+    assert relay.queue()["held"] == 1
+    [held] = json.loads(relay.command("queue", "list", "--held", "--json"))
+    assert held["reverse_path"] == DEADLY.author
+    [state] = held["recipients"]
+    assert state["why"].startswith("senderproxy itself ended unexpectedly, 3 times in a row")
+    arrived = copies(provider.received())
+    assert set(arrived) == {(letter.message_id, letter.recipients[0]) for letter in letters}
+    assert max(arrived.values()) <= 2  # what was under way at a death may go once more
+    told = relay.command("track", "--from", DEADLY.author, "--to", DEADLY.recipients[0])
+    assert told.count("senderproxy itself ended unexpectedly") >= 3
