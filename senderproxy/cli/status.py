@@ -48,7 +48,7 @@ def _tell(answer: dict[str, Any]) -> None:
     for entry in answer["accounts"]:
         if entry["state"] != "healthy":
             since = f"since {_local(entry['since'])}" if entry["since"] else "since the start"
-            print(f"\n{entry['account']}, {entry['state']} {since}: {entry['words']}")
+            print(f"\n{entry['account']} {since}: {entry['words']}")
             if entry["state"] == "suspended":
                 print(f"  -> senderproxy account set-password {entry['account']}")
     for rule in answer["sender_rules"]:

@@ -390,7 +390,7 @@ class SmtpCourier(Courier):
         async def opened() -> Session | NotOpened:
             result = await self._open(account, provider, credential)
             if isinstance(result, Session):
-                desk.no_session = None
+                self._reached(provider)
             return result
 
         return Order(
@@ -437,6 +437,12 @@ class SmtpCourier(Courier):
             words = f"Provider {provider.name} names no smarthost: set host in [providers.{provider.name}]"
             return NotOpened(Trouble.UNFIT, reply(451, "4.3.5", words))
         return replies.several(failures)
+
+    def _reached(self, provider: Provider) -> None:
+        """What kept others of its accounts out is over: they may not have tried since."""
+        for desk in self._desks.values():
+            if desk.provider is not None and desk.provider.name == provider.name:
+                desk.no_session = None
 
     def _login_failed(self, desk: _Desk, version: str, result: NotOpened) -> None:
         desk.last_reply = result.said or result.reply
@@ -496,7 +502,7 @@ class SmtpCourier(Courier):
         state, since = type(desk.health).__name__.lower(), desk.health.since
         words = health.words(desk.health, monotonic=monotonic)
         if isinstance(desk.health, Healthy) and desk.no_session is not None:
-            state, words, since = "no session", str(desk.no_session[0]), desk.no_session[1]
+            state, words, since = "no session", f"no session: {desk.no_session[0]}", desk.no_session[1]
         messages, recipients = _hourly(account, desk.provider)
         left = desk.quota.left(messages_per_hour=messages, recipients_per_hour=recipients, now=monotonic)
         return AccountHealth(

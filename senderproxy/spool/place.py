@@ -153,7 +153,8 @@ def _take_lock(path: Path, folder: int) -> int:
         except BlockingIOError as error:
             raise _in_use(path, os.pread(lock, 512, 0)) from error
         os.ftruncate(lock, 0)
-        program = Path(sys.argv[0] or "python").name  # never the arguments
+        started = Path(sys.argv[0] or "python")  # never the arguments
+        program = started.parent.name if started.name == "__main__.py" else started.name
         os.pwrite(lock, f"{os.getpid()} {program}\n".encode(errors="replace"), 0)
     except BaseException:
         os.close(lock)

@@ -40,6 +40,9 @@ def headline(record: MessageRecord, zone: tzinfo | None) -> str:
 def story(record: MessageRecord, events: Sequence[Event], zone: tzinfo | None, now: datetime) -> list[Line]:
     """What happened, and where it stands now."""
     lines = [Line(at(event.at, zone), _sentence(event, record)) for event in events]
+    if record.client and not any(event.what is What.ACCEPTED for event in events):
+        # What only passed through was never ours, and its story tells what was done with it alone.
+        lines.insert(0, Line(at(record.received_at, zone), f"came from {record.client} at listener {record.listener}"))
     return lines + [Line("now", words) for words in standing(record, zone, now)]
 
 
@@ -51,7 +54,7 @@ def at(moment: datetime, zone: tzinfo | None) -> str:
 def size_in_words(octets: int) -> str:
     """A size as people say it."""
     if octets < 1000:
-        return f"{octets} octets"
+        return f"{octets} bytes"
     return f"{octets / 1000:.0f} kB" if octets < 1_000_000 else f"{octets / 1_000_000:.1f} MB"
 
 
@@ -93,6 +96,8 @@ def _count(count: int, what: str, several: str = "") -> str:
 
 def _accepted(facts: Mapping[str, str], _: str) -> str:
     client = facts.get("client", "")
+    if facts.get("mode") == "report":
+        return "written here"
     taken = f"taken from {client}" if client else "taken"
     listener = f" at listener {facts['listener']}" if facts.get("listener") else ""
     account = f", account {facts['account']}" if facts.get("account") else ""
@@ -190,7 +195,9 @@ def _state_in_words(state: RecipientState, record: MessageRecord, zone: tzinfo |
             return "being tried right now"
         case Fate.WAITING:
             soon = next_try(state.due_at, record.standstill, zone, now)
-            return f"waiting, {_tries(state)}, next try {soon}{_stopped(record.standstill, state, last)}"
+            # What keeps its whole account back is no try of this message.
+            tries = "" if not state.tries and (state.reply or record.standstill) else f"{_tries(state)}, "
+            return f"waiting, {tries}next try {soon}{_stopped(record.standstill, state, last)}"
         case Fate.HELD:
             why = f"held: {state.why}" if state.why and not state.why.startswith("held") else state.why or "held"
             return f"{why} ({_tries(state)}){last}"

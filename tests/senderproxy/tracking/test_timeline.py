@@ -105,18 +105,29 @@ now                  emil@kunde.example: held: ValueError, 3 times in a row; the
     ],
 )  # fmt: skip
 def test_everything_that_can_happen_has_a_sentence(event: Event, words: str) -> None:
-    assert story(MIXED, [event], ZONE, START)[0].words == words
+    told = story(MIXED, [after(0, What.ACCEPTED), event], ZONE, START)
+    assert told[1].words == words
+
+
+def test_of_what_only_passed_through_its_story_says_where_it_came_from() -> None:
+    first, second, *_ = story(MIXED, [after(0, What.ATTEMPTED, outcome="delivered")], ZONE, START)
+    assert first.words == f"came from {MIXED.client} at listener {MIXED.listener}"
+    assert second.words == "the provider took it"
 
 
 def test_there_is_a_sentence_for_every_kind_of_event() -> None:
     for what in What:
-        assert story(MIXED, [Event(START, what)], ZONE, START)[0].words
+        assert story(MIXED, [after(0, What.ACCEPTED), Event(START, what)], ZONE, START)[1].words
 
 
 @pytest.mark.parametrize(
     ("state", "words"),
     [
         (RecipientState(Fate.WAITING, START), "waiting, not tried yet, next try now"),
+        (
+            RecipientState(Fate.WAITING, START, reply=reply(451, "4.4.1", "away")),  # its account's trouble
+            "waiting, next try now; the last answer: 451 4.4.1 away",
+        ),
         (RecipientState(Fate.WAITING, None), "waiting, not tried yet, next try unknown"),
         (RecipientState(Fate.HELD, None, 1, GREY, "held by root"), "held by root (tried 1 time); the last answer: 450 4.2.0 Greylisted"),
         (RecipientState(Fate.HELD), "held (not tried yet)"),
@@ -175,7 +186,7 @@ def test_the_headline_says_which_message_it_is() -> None:
     )
 
 
-@pytest.mark.parametrize(("octets", "words"), [(999, "999 octets"), (1000, "1 kB"), (51_200_000, "51.2 MB")])
+@pytest.mark.parametrize(("octets", "words"), [(999, "999 bytes"), (1000, "1 kB"), (51_200_000, "51.2 MB")])
 def test_a_size_in_words(octets: int, words: str) -> None:
     assert size_in_words(octets) == words
 
