@@ -23,6 +23,7 @@ from senderproxy.cli.check_dns import KNOWN, Asker, Unasked, check_domain
 from senderproxy.cli.common import (
     EX_OK,
     EX_WRONG,
+    SYSTEM_CONFIG,
     Subparsers,
     UsageError,
     agreed,
@@ -36,7 +37,7 @@ from senderproxy.cli.common import (
     typed_address,
 )
 from senderproxy.cli.findings import Finding, Level
-from senderproxy.cli.logins import in_words, provider_of, try_login, try_senders
+from senderproxy.cli.logins import in_words, provider_of, to_mend, try_login, try_senders
 from senderproxy.config.load import find_doubts
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.control.client import NotRunning, ask
@@ -116,7 +117,8 @@ def _all(config: Config, path: Path, wish: _Wish) -> Iterator[Finding]:
     yield from _configuration(config, path)
     status = _ask_service(config)
     yield from _service(config, status)
-    yield from _ownership(config)
+    if path == SYSTEM_CONFIG:
+        yield from _ownership(config)
     try:
         accounts = open_accounts(config)
     except SenderproxyError as error:
@@ -283,7 +285,7 @@ def _login(config: Config, accounts: VaultAccounts, account: Account, *, suspend
     if isinstance(verdict, LoginOk):
         yield Finding(Level.OK, what, in_words(verdict))
     else:
-        yield Finding(Level.WRONG, what, in_words(verdict), f"If the password is the reason: {mend}")
+        yield Finding(Level.WRONG, what, in_words(verdict), to_mend(verdict, account))
 
 
 def _to_probe(config: Config, accounts: VaultAccounts, wish: _Wish, suspended: set[str]) -> set[str]:
@@ -314,8 +316,7 @@ def _senders(config: Config, accounts: VaultAccounts, account: Account, recipien
     if isinstance(result, Probed):
         yield from probe.findings(account, provider_of(config, account), recipient, result)
     else:
-        mend = f"If the password is the reason: senderproxy account set-password {account.id}"
-        yield Finding(Level.WRONG, f"account {account.id}", in_words(result), mend)
+        yield Finding(Level.WRONG, f"account {account.id}", in_words(result), to_mend(result, account))
 
 
 def _dns(config: Config, accounts: VaultAccounts) -> Iterator[Finding]:

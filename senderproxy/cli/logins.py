@@ -90,3 +90,13 @@ def in_words(verdict: LoginVerdict) -> str:
             return reply.text.partition(" To mend:")[0]  # each command has a mend of its own
         case Unreachable(reply):
             return f"the login could not be tried: {reply.text}"
+
+
+def to_mend(verdict: LoginRefused | Unreachable, account: Account) -> str:
+    """What may be the matter: a password only where one was asked for."""
+    if isinstance(verdict, LoginRefused):
+        return f"If the password is the reason: senderproxy account set-password {account.id}"
+    return (
+        "See whether this machine gets out: its network and DNS, a firewall on the provider's port; host, port and"
+        f" security in [providers.{account.provider}]"
+    )

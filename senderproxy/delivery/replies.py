@@ -232,11 +232,9 @@ def scrubbed(result: NotOpened, secrets: Sequence[bytes]) -> NotOpened:
 
 
 def several(failures: Sequence[NotOpened]) -> NotOpened:
-    """None of a provider's smarthosts could be reached: one answer that names each."""
-    if len(failures) == 1:
-        return failures[0]
-    last = failures[-1]
-    return replace(last, reply=replace(last.reply, lines=("; ".join(failure.reply.text for failure in failures),)))
+    """None of a provider's smarthosts could be reached: one answer that names each, and says what is alike once."""
+    last, texts = failures[-1], dict.fromkeys(failure.reply.text for failure in failures)
+    return last if len(texts) == 1 else replace(last, reply=replace(last.reply, lines=("; ".join(texts),)))
 
 
 # --- inside a session ----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 import trustme
 
 from senderproxy.accounts.keeper import unlock_way
+from senderproxy.cli import check
 from senderproxy.cli.check import SERVICE_USER, _queue
 from senderproxy.cli.findings import Finding, Level
 from tests.senderproxy.cli.conftest import Office
@@ -122,6 +123,8 @@ def test_root_is_told_when_the_service_could_not_read_its_files(
         return nobody
 
     monkeypatch.setattr(pwd, "getpwnam", named)
+    assert office.type("check", "--offline").code == 0  # who has a configuration of their own runs it themselves
+    monkeypatch.setattr(check, "SYSTEM_CONFIG", office.config)
     ended = office.type("check", "--offline")
     assert ended.code == 1
     assert f"chown {SERVICE_USER}: {office.folder / 'accounts.vault'}" in ended.out
