@@ -75,7 +75,6 @@ class RelayIntake:
         self._reporter = reporter
         self._clock = clock
         self._loop_guard = LoopGuard()
-        self._arriving = 0  # messages that are being written down
 
     async def accept(self, submission: Submission) -> Reply:
         """Route it, then pass it through or keep it; the reply is the client's answer to its final dot."""
@@ -120,8 +119,7 @@ class RelayIntake:
         """Spooled and synced, then 250; it is on its way at once where its account has a place free."""
         account = decision.route.account.id if isinstance(decision, Decision) else NOBODY
         arrival = self._arrival(submission, decision, "queue")
-        self._arriving += 1
-        self._runner.crowded(self._arriving)
+        self._runner.arriving()
         reserved = isinstance(decision, Decision) and self._runner.reserve(account)
         try:
             claims = await self.spool.accept(arrival, leased=reserved)
@@ -131,8 +129,6 @@ class RelayIntake:
             if isinstance(error, SpoolError):
                 return _not_kept(submission, error)
             raise
-        finally:
-            self._arriving -= 1
         if reserved and isinstance(decision, Decision):
             self._runner.carry(claims[0], decision)
         else:

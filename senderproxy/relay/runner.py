@@ -39,9 +39,10 @@ FAULTS_LIMIT: Final = 3  # internal errors on one message before a person must l
 
 _AHEAD: Final = 4  # messages claimed beyond an account's sessions, one for each: none has to wait for the disk
 _ALL_AT_ONCE: Final = 500  # attempts, whosever
-_CROWD: Final = 8  # messages that are being written down at once, before what is safe already has to stand back
-_RUSH: Final = 0.05  # seconds for which a crowd makes it stand back
-_SHARE: Final = 4  # of so many that come in, one goes out meanwhile
+_DENSE: Final = 0.006  # seconds between two messages that come in, on average, below which it is a rush
+_EVEN: Final = 8  # messages over which that is evened out
+_RUSH: Final = 0.05  # seconds for which a rush makes it stand back
+_SHARE: Final = 8  # of so many that come in, one goes out meanwhile
 _HEAD_START: Final = 40.0  # messages that go out before the first rush in a while begins to count
 _WHILE: Final = 1.0  # seconds
 _LOOK: Final = 30.0  # seconds between looks at what has waited too long
@@ -108,6 +109,8 @@ class Runner:
         self._started = 0.0
         self._unwritten: set[str] = set()  # messages whose verdict the disk did not take
         self._reminded = 0.0  # monotonic
+        self._arrived_at = 0.0  # monotonic
+        self._gap = _WHILE  # seconds between two messages that come in, on average
         self._rush_until = 0.0  # monotonic
         self._may_leave = 0.0  # so many messages, while the rush lasts
         self._ahead_of_monotonic = timedelta()  # the wall clock's lead over the monotonic one
@@ -183,11 +186,13 @@ class Runner:
             lane.due_at = due_at
         self._poke(lane)
 
-    def crowded(self, arriving: int) -> None:
-        """One more message is being written down, and so many with it: clients wait, and what is safe stands back."""
-        if arriving < _CROWD:
-            return
+    def arriving(self) -> None:
+        """One more message is being written down. Where they come in a rush, what is safe already stands back."""
         now = self._clock.monotonic()
+        self._gap += (min(now - self._arrived_at, _WHILE) - self._gap) / _EVEN
+        self._arrived_at = now
+        if self._gap > _DENSE:
+            return
         if now > self._rush_until:
             self._may_leave = 0.0 if now < self._rush_until + _WHILE else _HEAD_START
         self._rush_until = now + _RUSH

@@ -92,9 +92,9 @@ async def test_while_a_crowd_hands_in_what_is_safe_stands_back_and_leaves_afterw
         assert {answer.code for _, answer in answers} == {250}
 
         async def some_have_left() -> bool:
-            return await office.waiting() <= 60 - 15
+            return await office.waiting() <= 60 - 7
 
-        await office.until(some_have_left, "one for every four that came")
+        await office.until(some_have_left, "one for every eight that came")
         before = office.taken()
         assert len(before) <= 20
         assert {int(subject.split()[1]) % 3 for subject in before} == {0, 1, 2}  # nobody's account goes short
@@ -275,6 +275,8 @@ async def test_a_step_of_the_clock_moves_nobodys_turn_and_gives_nobody_up(tmp_pa
         async def turn_has_moved() -> bool:
             [state] = (await office.record(message)).recipients.values()
             assert state.fate.value == "waiting"
+            if state.tries < 2:  # its time has come meanwhile
+                return False
             return state.due_at is not None and abs((state.due_at - office.clock.now()).total_seconds()) < 1200
 
         await office.until(turn_has_moved, "its turn moved along")
