@@ -41,7 +41,7 @@ class NoSpool(Spool):
     async def settle(self, claim: Claim, verdict: Verdict) -> None:
         self._say()
 
-    async def due(self) -> Mapping[str, datetime]:
+    async def due(self, account: str | None = None) -> Mapping[str, datetime]:
         self._say()
 
     async def shift(self, step: timedelta) -> None:

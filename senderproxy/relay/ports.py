@@ -176,8 +176,8 @@ class Spool(Protocol):
         """Write the verdict down and end the lease; return when it is safe. A verdict of nothing just ends it."""
         ...
 
-    async def due(self) -> Mapping[str, datetime]:
-        """When the next recipient of each account that has waiting ones is due; leased ones left out."""
+    async def due(self, account: str | None = None) -> Mapping[str, datetime]:
+        """When the next recipient of this account, or of each that has waiting ones, is due; leased ones left out."""
         ...
 
     async def shift(self, step: timedelta) -> None:

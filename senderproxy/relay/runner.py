@@ -42,6 +42,7 @@ _ALL_AT_ONCE: Final = 500  # attempts, whosever
 _DENSE: Final = 0.006  # seconds between two messages that come in, on average, below which it is a rush
 _EVEN: Final = 8  # messages over which that is evened out
 _RUSH: Final = 0.05  # seconds for which a rush makes it stand back
+_SLACK: Final = 0.001  # seconds that a timer comes later, so that the time has come
 _SHARE: Final = 8  # of so many that come in, one goes out meanwhile
 _HEAD_START: Final = 40.0  # messages that go out before the first rush in a while begins to count
 _WHILE: Final = 1.0  # seconds
@@ -286,8 +287,8 @@ class Runner:
             return
         if lane.pump is None and self._is_ready(lane):
             lane.pump = asyncio.create_task(self._pump(lane))
-        elif lane.pump is None and not (self._in_rush() and self._looks_soon()):
-            self._set_timer()
+        elif lane.pump is None:
+            self._come_back_for(lane)
         if self._looks is None:
             self._looks = asyncio.get_running_loop().call_later(_LOOK, self.look_around)
 
@@ -304,7 +305,7 @@ class Runner:
                     lane.running += 1
                     self._begin(claim)
                 elif news == lane.news:
-                    due_at = (await self.spool.due()).get(lane.account)
+                    due_at = (await self.spool.due(lane.account)).get(lane.account)
                     if news == lane.news:
                         lane.due_at = due_at
         except SpoolError as error:
@@ -312,44 +313,53 @@ class Runner:
         finally:
             lane.pump = None
             if not self._stopping:
-                self._set_timer()
+                self._come_back_for(lane)
 
     def _spool_trouble(self, lane: _Lane, error: SpoolError) -> None:
         event(_log, logging.ERROR, "the queue cannot be read", account=lane.account, why=error.message, mend=error.hint)
         lane.blocked_until = self._clock.monotonic() + _AGAIN
 
-    def _set_timer(self) -> None:
-        """One timer, for the lane whose turn comes first."""
+    def _wait_of(self, lane: _Lane) -> float:
+        """Seconds until it is worth a look; infinite where something else will wake it."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        if lane.due_at is None or lane.pump is not None or (lane.running and lane.due_at <= now):
+            return math.inf
+        wait = (lane.due_at - now).total_seconds()
+        return max(wait, lane.blocked_until - monotonic, self._rush_until - monotonic, 0.0)
+
+    def _come_back_for(self, lane: _Lane) -> None:
+        """One timer stands for all lanes: set it forward, where it would come too late for this one."""
+        self._come_back_in(self._wait_of(lane))
+
+    def _come_back_in(self, seconds: float) -> None:
+        if math.isinf(seconds) or self._stands_still:
+            return
+        loop = asyncio.get_running_loop()
+        at = loop.time() + seconds + _SLACK
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(at, self._on_time)
+
+    def _on_time(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        now, monotonic = self._clock.now(), self._clock.monotonic()
-        waits = [
-            max((lane.due_at - now).total_seconds(), lane.blocked_until - monotonic, self._rush_until - monotonic, 0.0)
-            for lane in self._lanes.values()
-            if lane.due_at is not None and lane.pump is None and not (lane.running and lane.due_at <= now)
-        ]
-        soonest = min(waits, default=math.inf)
-        if not math.isinf(soonest) and not self._stands_still:
-            self._timer = asyncio.get_running_loop().call_later(soonest + 0.001, self._on_time)
-
-    def _looks_soon(self) -> bool:
-        """The timer is set already, for the end of the rush or sooner."""
-        return self._timer is not None and self._timer.when() <= asyncio.get_running_loop().time() + 2 * _RUSH
-
-    def _on_time(self) -> None:
-        self._timer = None
         self.watch_clock()
         self._next_ones()
-        if self._timer is None:
-            self._set_timer()
+        self._come_back_in(min(map(self._wait_of, self._lanes.values()), default=math.inf))
 
     def _next_ones(self) -> None:
-        """All lanes that may go; who could go now is the last to be asked the next time."""
+        """All lanes that may go, as many as may; who could go now is the last to be asked the next time."""
+        may = self._may_leave if self._in_rush() else math.inf
         for lane in list(self._lanes.values()):
+            if may < 1:
+                break
             if lane.pump is None and self._is_ready(lane):
                 self._lanes[lane.account] = self._lanes.pop(lane.account)
                 self._poke(lane)
+                may -= 1
 
     # ---- one message ----
 

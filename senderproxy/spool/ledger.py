@@ -254,9 +254,12 @@ def lease_one(connection: sqlite3.Connection, leases: Leases, message_id: str) -
     return None if row is None or row[0] in leases else _lease(connection, leases, row[0])
 
 
-def due(connection: sqlite3.Connection, leases: Leases) -> Mapping[str, int]:
-    """One look for each account."""
+def due(connection: sqlite3.Connection, leases: Leases, account: str | None = None) -> Mapping[str, int]:
+    """One look for each account; or for this one alone."""
     found: dict[str, int] = {}
+    if account is not None:
+        only = _first_free(connection, leases, DUE, (account,), _FOREVER)
+        return {} if only is None else {account: only[0]}
     row = connection.execute(FIRST_ACCOUNT).fetchone()
     while row is not None:
         (account,) = row

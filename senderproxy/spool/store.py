@@ -358,9 +358,9 @@ class SqliteSpool:
         if await asyncio.shield(self._submit(job, kept)) and lease.file is not None:
             self._remove([lease.file])
 
-    async def due(self) -> Mapping[str, datetime]:
-        """When the next recipient of each account that has waiting ones is due; leased ones left out."""
-        found = await self._writer.submit(Job(run=lambda c: ledger.due(c, self._leases), reads_only=True))
+    async def due(self, account: str | None = None) -> Mapping[str, datetime]:
+        """When the next recipient of this account, or of each that has waiting ones, is due; leased ones left out."""
+        found = await self._writer.submit(Job(run=lambda c: ledger.due(c, self._leases, account), reads_only=True))
         return {account: rows.from_ms(at) for account, at in found.items()}
 
     async def shift(self, step: timedelta) -> None:

@@ -187,11 +187,11 @@ class MemorySpool:
             entry.finished_at = self._clock.now() if entry.is_finished else None
         entry.leased = False
 
-    async def due(self) -> Mapping[str, datetime]:
+    async def due(self, account: str | None = None) -> Mapping[str, datetime]:
         self._raise_fault()
         found: dict[str, datetime] = {}
         for entry in self.entries.values():
-            if entry.waiting and not entry.leased:
+            if entry.waiting and not entry.leased and account in (None, entry.account):
                 found[entry.account] = min(entry.due_at, found.get(entry.account, entry.due_at))
         return found
 

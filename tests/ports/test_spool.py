@@ -164,6 +164,8 @@ async def test_a_leased_message_is_nobody_elses(opened: Open) -> None:
         assert (await spool.find(Query(), limit=1))[0].leased
         await spool.settle(claim, Verdict({}))
         assert await spool.due() == {"anna": START}
+        assert await spool.due("anna") == {"anna": START}
+        assert await spool.due("bert") == {}
         assert not (await spool.find(Query(), limit=1))[0].leased
         assert (await claimed(spool)).submission.id == "a1"
 
