@@ -27,7 +27,7 @@ from senderproxy.control.process import keep_to_itself, settle_down
 from senderproxy.control.protocol import Answer, Request
 from senderproxy.control.server import ControlServer
 from senderproxy.control.systemd import Notifier
-from senderproxy.control.under_way import UnderWayFile
+from senderproxy.control.under_way import CrashNote, UnderWayFile
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.delivery.session import Patience
 from senderproxy.errors import SenderproxyError
@@ -68,6 +68,7 @@ class Service:
         notifier: Notifier | None = None,
         load: Callable[[], Config] | None = None,
         set_up_log: Callable[[LogSettings], None] | None = None,
+        crash: Callable[[], str] = str,
     ) -> None:
         self._config = config
         self._accounts = accounts
@@ -80,7 +81,7 @@ class Service:
         closed = NoSpool(SpoolError("The spool is not open yet."))
         self._attempts = Attempts(accounts, self._courier, self._clock, rules_of(config))
         self._reporter = Reporter(self._attempts, accounts, self._clock)
-        self._under_way = UnderWayFile(Path(config.service.control_socket).with_name("under-way"))
+        self._under_way = UnderWayFile(Path(config.service.control_socket).with_name("under-way"), crash)
         self._runner = Runner(
             closed,
             self._attempts,
@@ -404,7 +405,14 @@ def run(config: Config, accounts: VaultAccounts, load: Callable[[], Config]) -> 
     """Serve until told to stop: what `senderproxy run` does."""
     _set_up_log(config.log)
     keep_to_itself()
-    service = Service(config, accounts, notifier=Notifier.from_environment(), load=load, set_up_log=_set_up_log)
+    service = Service(
+        config,
+        accounts,
+        notifier=Notifier.from_environment(),
+        load=load,
+        set_up_log=_set_up_log,
+        crash=CrashNote(Path(config.service.control_socket).with_name("crash")).read,
+    )
     asyncio.run(service.run())
 
 

@@ -1,12 +1,13 @@
-"""UnderWayFile: relay.ports.UnderWay in a file of fixed places, beside the operator's socket.
+"""What is being tried (UnderWayFile: relay.ports.UnderWay), and of what a process died (CrashNote), for the next one.
 
-Promises: no sync, and where /run is in memory no disk; what was being tried when the process died is found by the next
-one, and after a power cut nothing is. Whatever is wrong with the file, mail goes on without it.
+Promises: no sync, and where /run is in memory no disk. Told is only what was being tried when the process died of a fault
+of its own: after a power cut, or where somebody killed it, nothing is. Whatever is wrong with the files, mail goes on.
 """
 
+import faulthandler
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,29 +16,57 @@ from senderproxy.log import event
 _SIZE: Final = 32  # octets of one place: a message's id, filled up with zeros
 _NOBODY: Final = bytes(_SIZE)
 _MOST: Final = 4096  # places that are read
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_LONGEST: Final = 20_000  # octets of a crash's note
+_FRAMES: Final = 3
 
 _log = logging.getLogger("senderproxy.control")
 
 
-class UnderWayFile:
-    """One process writes it at a time: the one that holds the spool."""
+class CrashNote:
+    """Where the interpreter writes, in its last moment, what it dies of: names of functions and lines, no values."""
 
     def __init__(self, path: Path) -> None:
+        self._file: int | None = None
+        try:
+            self._file = os.open(path, _FLAGS | os.O_APPEND, 0o600)
+            faulthandler.enable(self._file, all_threads=False)
+        except OSError as error:
+            event(_log, logging.WARNING, "a crash could not be noted", file=path, why=error.strerror)
+
+    def read(self) -> str:
+        """What the process before this one died of; empty where it did not. Told once."""
+        if self._file is None:
+            return ""
+        text = os.pread(self._file, _LONGEST, 0).decode("utf-8", "replace")
+        os.ftruncate(self._file, 0)
+        said = [line.strip() for line in text.splitlines() if line.strip()]
+        return "; ".join([*said[:1], *[line for line in said if line.startswith("File ")][:_FRAMES]])
+
+
+class UnderWayFile:
+    """One process writes it at a time: the one that holds the spool. `crash` says of what the one before it died."""
+
+    def __init__(self, path: Path, crash: Callable[[], str]) -> None:
         self._path = path
+        self._crash = crash
         self._file: int | None = None
         self._places: dict[str, int] = {}
         self._free: list[int] = []
 
     def take_over(self) -> Sequence[str]:
-        """What the process before this one had begun and not ended; from here on the file is ours."""
+        """What the process before this one was trying when it crashed; from here on the file is ours."""
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._file = os.open(self._path, flags, 0o600)
+            self._file = os.open(self._path, _FLAGS, 0o600)
             left = os.pread(self._file, _SIZE * _MOST, 0)
             os.ftruncate(self._file, 0)
         except OSError as error:
             self._give_up(error)
             return []
+        crash = self._crash()
+        if not crash:
+            return []  # it ended in order, or was killed from outside: that is no message's fault
+        event(_log, logging.ERROR, "the process before this one crashed", of=crash)
         places = [left[start : start + _SIZE].rstrip(b"\0") for start in range(0, len(left), _SIZE)]
         return [place.decode("ascii", "replace") for place in places if place]
 

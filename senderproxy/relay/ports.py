@@ -205,7 +205,7 @@ class UnderWay(Protocol):
     """Which messages are being tried: what a process that dies of one tells the next."""
 
     def take_over(self) -> Sequence[str]:
-        """The ids that the process before this one had begun and not ended. Told once."""
+        """The ids that the process before this one had begun and not ended when it crashed. Told once."""
         ...
 
     def begin(self, message_id: str) -> None:

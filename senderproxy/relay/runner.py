@@ -51,7 +51,7 @@ _STEP: Final = 60.0  # seconds that the clock may differ from the monotonic one 
 _SETTLING_IN: Final = 600.0  # seconds after the start in which nothing is given up: the clock may have been wrong
 _AGAIN: Final = 5.0  # seconds, while the spool does not answer
 _REMIND: Final = 60.0  # seconds between two lines that say so
-_DIED: Final = "senderproxy itself ended unexpectedly"
+_DIED: Final = "senderproxy itself crashed"
 _ALONE: Final = 10.0  # seconds for those who are tried alone, all together
 _ALONE_EACH: Final = 2.0  # seconds until the next one
 _LAST_WORDS: Final = 1.0  # seconds for what is broken off: a disk that hangs must not keep us
@@ -500,7 +500,7 @@ class Runner:
         event(
             _log,
             logging.WARNING,
-            "the process before this one died in the middle of its work; what it was trying is tried first, one by one",
+            "what was being tried when the process before this one crashed is tried first, one by one",
             messages=len(suspects),
         )
         try:

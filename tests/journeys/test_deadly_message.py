@@ -40,9 +40,10 @@ def test_a_message_that_kills_the_process_three_times_is_held_and_the_others_arr
     [held] = json.loads(relay.command("queue", "list", "--held", "--json"))
     assert held["reverse_path"] == DEADLY.author
     [state] = held["recipients"]
-    assert state["why"].startswith("senderproxy itself ended unexpectedly, 3 times in a row")
+    assert state["why"].startswith("senderproxy itself crashed, 3 times in a row")
     arrived = copies(provider.received())
     assert set(arrived) == {(letter.message_id, letter.recipients[0]) for letter in letters}
     assert max(arrived.values()) <= 2  # what was under way at a death may go once more
+    assert relay.log().count('the process before this one crashed of="Fatal Python error: Aborted; File ') == 3
     told = relay.command("track", "--from", DEADLY.author, "--to", DEADLY.recipients[0])
-    assert told.count("senderproxy itself ended unexpectedly") >= 3
+    assert told.count("senderproxy itself crashed") >= 3

@@ -1,6 +1,8 @@
 """What is being tried, as the next process finds it."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,12 @@ import pytest
 from senderproxy.control.under_way import UnderWayFile
 
 
+def next_process(path: Path) -> UnderWayFile:
+    return UnderWayFile(path, lambda: "Fatal Python error: Aborted")
+
+
 def begun(path: Path) -> UnderWayFile:
-    file = UnderWayFile(path)
+    file = next_process(path)
     assert file.take_over() == []
     return file
 
@@ -21,9 +27,44 @@ def test_the_next_process_finds_what_was_begun_and_not_ended_and_finds_it_once(t
     one.end("Bert23456789")
     one.begin("Dora23456789")  # in Bert's place
     one.end("Nobody")
-    two = UnderWayFile(tmp_path / "under-way")
+    two = next_process(tmp_path / "under-way")
     assert sorted(two.take_over()) == ["Anna23456789", "Carl23456789", "Dora23456789"]
-    assert UnderWayFile(tmp_path / "under-way").take_over() == []
+    assert next_process(tmp_path / "under-way").take_over() == []
+
+
+def test_who_was_killed_from_outside_or_ended_in_order_died_of_no_message(tmp_path: Path) -> None:
+    begun(tmp_path / "under-way").begin("Anna23456789")
+    assert UnderWayFile(tmp_path / "under-way", str).take_over() == []
+    assert next_process(tmp_path / "under-way").take_over() == []  # nor is it blamed for a later crash
+
+
+@pytest.mark.parametrize(("end", "of"), [("os.abort()", "Aborted"), ("os.kill(os.getpid(), 11)", "Segmentation fault")])
+def test_the_next_process_hears_of_what_the_one_before_it_crashed(tmp_path: Path, end: str, of: str) -> None:
+    note = tmp_path / "crash"
+    program = f"""
+import os
+from pathlib import Path
+from senderproxy.control.under_way import CrashNote
+note = CrashNote(Path({str(note)!r}))
+print(note.read())
+def fall():
+    {end}
+if os.environ.get("CRASH"):
+    fall()
+"""
+
+    def run(**environment: str) -> str:
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode != 0) == bool(environment)
+        return done.stdout.strip()
+
+    assert run(CRASH="1") == ""
+    said = run()
+    assert said.startswith(f"Fatal Python error: {of}; File ")
+    assert said.endswith("in <module>")
+    assert "in fall;" in said
+    assert run() == ""
 
 
 def test_after_many_messages_the_file_is_as_large_as_the_most_that_were_under_way_at_once(tmp_path: Path) -> None:
@@ -39,11 +80,11 @@ def test_after_many_messages_the_file_is_as_large_as_the_most_that_were_under_wa
 
 def test_what_is_no_list_of_ids_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "under-way").write_bytes(bytes(range(256)) * 3 + b"half a place")
-    file = UnderWayFile(tmp_path / "under-way")
+    file = next_process(tmp_path / "under-way")
     assert all(isinstance(name, str) for name in file.take_over())
     file.begin("x" * 100)
     file.begin("Anna23456789")
-    assert UnderWayFile(tmp_path / "under-way").take_over() == ["Anna23456789"]
+    assert next_process(tmp_path / "under-way").take_over() == ["Anna23456789"]
 
 
 @pytest.mark.parametrize("there", ["nothing", "a link"])
@@ -55,7 +96,7 @@ def test_where_the_file_cannot_be_made_it_is_said_once_and_everything_goes_on(
     if there == "a link":
         path.parent.mkdir()
         path.symlink_to(tmp_path / "elsewhere")
-    file = UnderWayFile(path)
+    file = next_process(path)
     assert file.take_over() == []
     file.begin("Anna23456789")
     file.end("Anna23456789")

@@ -98,7 +98,9 @@ class RelayOffice:
     async def open(self) -> None:
         """Open the spool and begin with what waits there."""
         self.spool = SqliteSpool.open(self.folder, self.clock, min_free=0, history=timedelta(days=30))
-        self.under_way = UnderWayFile(self.folder.parent / f"{self.folder.name}-under-way")
+        self.under_way = UnderWayFile(
+            self.folder.parent / f"{self.folder.name}-under-way", lambda: "Fatal Python error: Aborted"
+        )
         self.runner = Runner(
             self.spool,
             self.attempts,
