@@ -504,9 +504,12 @@ class Runner:
             messages=len(suspects),
         )
         try:
-            claims = await asyncio.gather(*(self._waiting(message_id) for message_id in suspects))
-            died = [claim for claim in claims if claim is not None]
-            await asyncio.gather(*(self._write(claim, self._stumbled(claim, _DIED)) for claim in died))
+            died: list[Claim] = []
+            for message_id in suspects:  # one after the other: whatever goes wrong, no lease is left behind
+                claim = await self._waiting(message_id)
+                if claim is not None:
+                    await self._write(claim, self._stumbled(claim, _DIED))
+                    died.append(claim)
             end = self._clock.monotonic() + _ALONE
             for claim in sorted(died, key=lambda claim: claim.faults):
                 if self._stopping or self._clock.monotonic() >= end:

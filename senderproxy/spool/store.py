@@ -26,7 +26,7 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Body, Message
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.ports import Arrival, Claim, SpoolError, Totals, Verdict
+from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolFull, Totals, Verdict
 from senderproxy.spool import ledger, rows, search
 from senderproxy.spool.content import FOLDER, Content, FileBody, LostBody, RowBody
 from senderproxy.spool.database import (
@@ -55,6 +55,7 @@ _FORGET_AT_ONCE: Final = 200  # messages in one transaction
 _KEPT_PAGES: Final = 4096  # free pages the database keeps for what comes: 16 MiB
 _PAGES_AT_ONCE: Final = 500
 _HANGS: Final = 5.0  # seconds after which a disk that is asked to write does not answer
+_FULL: Final = 600.0  # seconds for which a disk is called full after the last who found it so
 _ARRIVALS: Final = 256  # handed to the writer and not yet safe; what is more waits its turn
 
 _log = logging.getLogger("senderproxy.spool")
@@ -105,6 +106,7 @@ class SqliteSpool:
         self._story_timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._refused: SpoolError | None = None  # what the disk said to who last wrote
+        self._refused_at = 0.0  # monotonic
         self._copy_wanted = threading.Semaphore(0)
         self._copying = threading.Thread(target=self._copy, name="spool-log", daemon=True)
 
@@ -401,6 +403,8 @@ class SqliteSpool:
             return too_little
         except OSError as fault:
             return disk_fault("The disk of the spool cannot be asked", fault)
+        if isinstance(self._refused, SpoolFull) and self._clock.monotonic() - self._refused_at >= _FULL:
+            self._refused = None  # there is room again, and nobody has come since who could show it
         return self._refused
 
     @contextmanager
@@ -408,7 +412,7 @@ class SqliteSpool:
         try:
             yield
         except SpoolError as error:
-            self._refused = error
+            self._refused, self._refused_at = error, self._clock.monotonic()
             raise
         self._refused = None
 

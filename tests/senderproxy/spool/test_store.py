@@ -543,3 +543,36 @@ async def test_the_log_stays_short_however_much_is_written(folder: Path) -> None
             longest = max(longest, (folder / "spool.db-wal").stat().st_size)
         assert longest < 2500 * 4120
         assert (folder / "spool.db").stat().st_size > 150 * 4 * 30_000 // 2
+
+
+# ---- what status says of the disk ----
+
+
+async def test_too_little_room_is_known_before_anybody_is_refused(tmp_path: Path) -> None:
+    status = os.statvfs(tmp_path)
+    async with opened(tmp_path / "spool", min_free=status.f_blocks * status.f_frsize * 2) as spool:
+        trouble = await spool.trouble()
+        assert isinstance(trouble, SpoolFull)
+        assert trouble.hint
+
+
+async def test_a_refusal_is_told_until_something_is_kept_and_a_full_disk_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = StillClock()
+    async with opened(tmp_path / "spool", clock) as spool:
+        assert await spool.trouble() is None
+        for refusal in (SpoolError("the disk is read-only"), SpoolFull("the disk is full")):
+
+            async def refuse(*_: object, refusal: SpoolError = refusal) -> None:
+                raise refusal
+
+            with monkeypatch.context() as patch:
+                patch.setattr(spool, "_keep", refuse)
+                with pytest.raises(SpoolError):
+                    await spool.accept(arrival("a1"))
+            assert await spool.trouble() is refusal
+            clock.pass_by(timedelta(minutes=11))
+            assert await spool.trouble() is (None if isinstance(refusal, SpoolFull) else refusal)
+            await spool.accept(arrival(f"after {type(refusal).__name__}"))
+            assert await spool.trouble() is None
