@@ -11,7 +11,9 @@ from senderproxy.tracking.timeline import at
 
 
 def add_parser(verbs: Subparsers) -> None:
-    verb = verbs.add_parser("status", help="what the running service sees: doors, accounts, their health")
+    verb = verbs.add_parser(
+        "status", help="what the running service sees: listeners, accounts, what waits, what is wrong"
+    )
     verb.add_argument("--json", action="store_true", help="for programs")
     verb.set_defaults(run=run)
 

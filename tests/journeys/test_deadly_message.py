@@ -7,7 +7,7 @@ import pytest
 
 from tests.crash import disks
 from tests.journeys.people import AUTHORS, office_under
-from tests.journeys.test_postfix_queue import copies, devices
+from tests.journeys.queueing import copies, devices
 from tests.peers.bench import Bench
 from tests.peers.letters import Letter, hand_in, letters_from
 from tests.peers.process import wait_until, why_not_here

@@ -1,11 +1,11 @@
 """What cannot go out at once, with real peers: an office with Postfix, a provider with Postfix and Dovecot."""
 
-from collections import Counter
 from itertools import cycle
 
 import pytest
 
 from tests.journeys.people import AUTHORS, DOMAINS, Office, office_under
+from tests.journeys.queueing import SOON, copies, devices, wait_until_empty
 from tests.peers.bench import Bench
 from tests.peers.letters import Letter, hand_in, letters_from
 from tests.peers.office import PostfixOffice
@@ -17,36 +17,9 @@ from tests.peers.senderproxy import Senderproxy
 reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
-SOON = """
-[spool]
-first_retry_seconds = 1
-longest_retry_seconds = 2
-min_free = "1 MB"
-"""
-
 
 def start_relay(bench: Bench, provider: PostfixProvider, people: Office, more: str = SOON) -> Senderproxy:
     return bench.start(Senderproxy.in_front_of(provider, people.accounts, more_settings=more))
-
-
-def devices(port: int) -> str:
-    """A second door, whose mail is kept and delivered from here."""
-    return f'\n[[listeners]]\nname = "devices"\naddress = "{LOOPBACK}:{port}"\nmode = "queue"\n{SOON}'
-
-
-def wait_until_empty(relay: Senderproxy, seconds: float = 60) -> None:
-    wait_until(lambda: not relay.queue()["waiting"], "the queue is empty", seconds, peer=relay)
-    assert relay.queue()["held"] == 0
-
-
-def copies(deliveries: list[Delivery]) -> Counter[tuple[str, str]]:
-    """Who got which letter, how often; reports left out."""
-    return Counter(
-        (str(delivery.header("Message-ID")).strip("<>"), recipient)
-        for delivery in deliveries
-        if "report" not in str(delivery.header("Content-Type"))
-        for recipient in delivery.recipients
-    )
 
 
 def reports(deliveries: list[Delivery]) -> list[Delivery]:

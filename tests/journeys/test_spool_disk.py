@@ -10,7 +10,7 @@ import pytest
 from tests.crash import disks
 from tests.crash.disks import Ext4, small_disk
 from tests.journeys.people import AUTHORS, Office, office_under
-from tests.journeys.test_postfix_queue import copies, devices, wait_until_empty
+from tests.journeys.queueing import copies, devices, wait_until_empty
 from tests.peers.bench import Bench
 from tests.peers.letters import Letter, hand_in, hand_over, letters_from
 from tests.peers.process import wait_until, why_not_here
