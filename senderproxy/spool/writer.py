@@ -186,9 +186,7 @@ class Writer:
                     job = self._jobs.get_nowait()
                 except queue.Empty:
                     break
-            self.busy_since = self.room.monotonic()
             self._serve(batch)
-            self.busy_since = None
         self._tell(self._say_stopped)
 
     def _say_stopped(self) -> None:
@@ -196,6 +194,7 @@ class Writer:
             self._stopped.set_result(None)
 
     def _serve(self, batch: Sequence[Job]) -> None:
+        self.busy_since = self.room.monotonic()
         answers: list[_Answer] = []
         try:
             answers += [self._read(job) for job in batch if job.reads_only]
@@ -209,6 +208,7 @@ class Writer:
             event(_log, logging.ERROR, "fault in the spool's writer", fault=fault)
             told_already = {id(job) for job, _, _ in answers}
             answers += [(job, None, fault) for job in batch if id(job) not in told_already]
+        self.busy_since = None  # before anybody hears of it
         if answers:
             self._tell(_resolve, answers)
 
