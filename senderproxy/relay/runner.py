@@ -48,7 +48,7 @@ _HEAD_START: Final = 40.0  # messages that go out before the first rush in a whi
 _WHILE: Final = 1.0  # seconds
 _LOOK: Final = 30.0  # seconds between looks at what has waited too long
 _STEP: Final = 60.0  # seconds that the clock may differ from the monotonic one before it was stepped
-_SETTLING_IN: Final = 600.0  # seconds after the start in which nothing is given up: the clock may have been wrong
+_SETTLING_IN: Final = 600.0  # seconds after the start, or after the clock was set, in which nothing is given up
 _AGAIN: Final = 5.0  # seconds, while the spool does not answer
 _REMIND: Final = 60.0  # seconds between two lines that say so
 _DIED: Final = "senderproxy itself crashed"
@@ -107,7 +107,7 @@ class Runner:
         self._timer: asyncio.TimerHandle | None = None
         self._looks: asyncio.TimerHandle | None = None
         self._stopping = True
-        self._started = 0.0
+        self._trusted_from = 0.0  # monotonic; when the clock will have been right for long enough to give up by it
         self._unwritten: set[str] = set()  # messages whose verdict the disk did not take
         self._reminded = 0.0  # monotonic
         self._arrived_at = 0.0  # monotonic
@@ -123,7 +123,7 @@ class Runner:
         """Find out what waits, and begin. Raises SpoolError."""
         due = dict(await self.spool.due())
         now = self._clock.now()
-        self._started = self._clock.monotonic()
+        self._trusted_from = self._clock.monotonic() + _SETTLING_IN
         self._ahead_of_monotonic = self._lead()
         self._stopping = False
         far = now + 2 * max(self.policy.longest, timedelta(hours=1))
@@ -298,6 +298,9 @@ class Runner:
     async def _pump(self, lane: _Lane) -> None:
         try:
             while not self._stopping and self._is_ready(lane):
+                if stepping := self.watch_clock():
+                    await asyncio.wait((stepping,))
+                    continue  # its turn may be another now
                 news = lane.news
                 self._may_leave -= 1
                 claim = await self.spool.claim(lane.account, self._clock.now())
@@ -599,7 +602,7 @@ class Runner:
 
     @property
     def _may_give_up(self) -> bool:
-        return self._clock.monotonic() - self._started >= _SETTLING_IN
+        return self._clock.monotonic() >= self._trusted_from
 
     def look_around(self) -> None:
         """See what has waited too long, and whether the clock was set. Comes by itself while anything waits."""
@@ -663,6 +666,7 @@ class Runner:
         step = lead - self._ahead_of_monotonic
         if abs(step.total_seconds()) >= _STEP and not self._stopping:
             self._ahead_of_monotonic = lead
+            self._trusted_from = self._clock.monotonic() + _SETTLING_IN  # ages that were told just now may be wrong
             for lane in self._lanes.values():
                 lane.due_at = lane.due_at and lane.due_at + step
             self._stepping = self._spawn(self._stepped(step))

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -280,10 +280,59 @@ async def test_a_step_of_the_clock_moves_nobodys_turn_and_gives_nobody_up(tmp_pa
             return state.due_at is not None and abs((state.due_at - office.clock.now()).total_seconds()) < 1200
 
         await office.until(turn_has_moved, "its turn moved along")
+        [state] = (await office.record(message)).recipients.values()
+        await office.pass_time(seconds=1200)  # now it may be given up again
+
+        async def is_tried_again() -> bool:
+            [now] = (await office.record(message)).recipients.values()
+            assert now.fate.value == "waiting"
+            return now.tries > state.tries
+
+        await office.until(is_tried_again, "the next try")
         office.twin.settings = SETTINGS
-        await office.pass_time(seconds=200)
+        await office.pass_time(seconds=3600)
         await office.until_all_is_done()
         assert office.taken() == ["Guten Tag"]
+
+
+class SlowToShift(SqliteSpool):
+    """A spool that notes what is asked of it while everybody's turn is being moved, which takes until it may."""
+
+    may_shift: asyncio.Event
+    shifting = False
+    claimed_meanwhile = 0
+
+    async def shift(self, by: timedelta) -> None:
+        self.shifting = True
+        await self.may_shift.wait()
+        await super().shift(by)
+        self.shifting = False
+
+    async def claim(self, account: str, now: datetime) -> Claim | None:
+        self.claimed_meanwhile += self.shifting
+        return await super().claim(account, now)
+
+
+async def test_nothing_is_begun_while_the_turns_are_being_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.senderproxy.relay.office.SqliteSpool", SlowToShift)
+    async with relay_office(tmp_path) as office:
+        assert isinstance(office.spool, SlowToShift)
+        office.spool.may_shift = asyncio.Event()
+        kept = await keep(office, 2)
+        await office.twin.come_back()
+        office.clock.stepped = timedelta(days=400)
+        office.runner.look_around()
+        await office.until(lambda: office.spool.shifting, "the turns are being moved")  # type: ignore[attr-defined]
+        office.runner.wake()
+        for _ in range(3):
+            await office.spool.totals()
+        assert office.spool.claimed_meanwhile == 0
+        assert office.taken() == []
+        office.spool.may_shift.set()
+        await office.until_all_is_done()
+        assert [await office.fates(one) for one in kept] == [{KUNDE: "delivered"}] * 2
 
 
 async def test_a_clock_that_was_put_back_while_nothing_ran_does_not_keep_mail_for_years(tmp_path: Path) -> None:
