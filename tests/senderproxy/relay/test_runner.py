@@ -570,7 +570,8 @@ async def test_who_happened_to_be_under_way_at_many_a_death_is_not_held_for_it(t
             await office.restart()
 
             async def is_counted(number: int = number) -> bool:
-                return (await office.story(letter)).count("fault") == number
+                story = await office.story(letter)
+                return story.count("fault") == number and story[-1] == "attempted"
 
             await office.until(is_counted, "the death is counted, and then an attempt is made that ends as any other")
         assert await office.fates(letter) == {KUNDE: "waiting"}
