@@ -22,7 +22,9 @@ def event(
 ) -> None:
     """Log one event: words for a person, fields for a filter. `fault` adds its traceback."""
     if logger.isEnabledFor(level):
-        logger.log(level, "%s", message, extra={_FIELDS: fields}, exc_info=fault)
+        trace = (type(fault), fault, fault.__traceback__) if fault is not None else None
+        # Not `logger.log`, which would look for the file and line that called it: nobody is shown those.
+        logger.handle(logger.makeRecord(logger.name, level, "", 0, message, (), trace, extra={_FIELDS: fields}))
 
 
 def set_up_logging(level: str, form: str, *, stream: TextIO | None = None, under_journald: bool = False) -> None:
@@ -91,11 +93,15 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+_PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")  # what needs none, of ASCII
 _NEEDS_QUOTES: Final = re.compile(r'[ "=\\]')
 
 
 def _quoted(value: object) -> str:
-    text = _one_line(str(value))
+    text = str(value)
+    if _PLAIN.fullmatch(text):
+        return text
+    text = _one_line(text)
     if text and not _NEEDS_QUOTES.search(text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

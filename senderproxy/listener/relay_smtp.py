@@ -18,6 +18,7 @@ from typing import Any, Final, assert_never
 
 from aiosmtpd.smtp import SMTP
 
+from senderproxy.ending import ended
 from senderproxy.listener.body import SpooledBody
 from senderproxy.listener.client_auth import Admission, User
 from senderproxy.listener.handler import Handler, Letter
@@ -375,7 +376,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._house.begin(transaction)
         self._transaction = transaction
         try:
-            await asyncio.wait({transaction})
+            await ended(transaction)
         except asyncio.CancelledError:
             transaction.add_done_callback(_report_unheard(letter))
             raise

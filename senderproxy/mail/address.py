@@ -9,6 +9,7 @@ RFC 5321 section 4.1.2, RFC 5890, RFC 5891.
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
@@ -83,14 +84,25 @@ class AddressPattern:
         return self.local_part is None or self.local_part.lower() == address.local_part.lower()
 
 
+_WHOLE_LIMIT: Final = 2 * LOCAL_PART_LIMIT + DOMAIN_LIMIT  # characters of an address worth remembering
+
+
 def parse_address(text: str) -> Address:
     """Read `local-part@domain`; raise AddressError with the reason otherwise.
 
     Takes quoted local parts, address literals and international domains (as U-label or A-label); refuses control
     characters, spaces outside quotes and non-ASCII local parts (those need SMTPUTF8 end to end, RFC 6531).
     """
+    return _parse_again(text) if len(text) <= _WHOLE_LIMIT else _parse(text)
+
+
+def _parse(text: str) -> Address:
     local_part, domain = _split(text)
     return Address(_read_local_part(local_part, text), parse_domain(domain))
+
+
+# The same people write to the same people all day long.
+_parse_again = lru_cache(maxsize=1024)(_parse)
 
 
 def parse_pattern(text: str) -> AddressPattern:
@@ -168,6 +180,7 @@ def _read_local_part(local_part: str, whole: str) -> str:
     return local_part
 
 
+@lru_cache(maxsize=1024)
 def _quote_if_needed(local_part: str) -> str:
     if _DOT_STRING.fullmatch(local_part) or _LOOSE_DOT_STRING.fullmatch(local_part):
         return local_part

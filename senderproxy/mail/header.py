@@ -122,7 +122,9 @@ class HeaderSection:
 
     def _matches(self) -> Iterator[re.Match[bytes]]:
         position = 0
-        while match := _FIELD.match(self.raw, position):
+        for match in _FIELD.finditer(self.raw):
+            if match.start() != position:
+                return  # a line in between is no field
             yield match
             position = match.end()
 

@@ -15,7 +15,7 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Delivered, Failed, Outcome
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.decision import Decision, Letter, Rules, decide, who_is_answered
+from senderproxy.relay.decision import Decided, Decision, Letter, Rules, decide, who_is_answered
 from senderproxy.relay.ports import Accounts, Courier
 from senderproxy.relay.sender_refused import RefusedSenders, explain, find_refused
 from senderproxy.rewriting.apply import carry_out
@@ -43,6 +43,16 @@ class Attempts:
         if hop_count(submission.message.header) > HOP_LIMIT:
             return Refusal(reply(554, "5.4.6", f"The message has passed more than {HOP_LIMIT} servers: a mail loop"))
         return decide(self._letter(submission), self._accounts.directory(), self.rules)
+
+    def decided(self, decision: Decision) -> Decided:
+        """What was decided just now, to be remembered."""
+        return Decided(decision, self._accounts.directory(), self.rules)
+
+    def still_decided(self, decided: Decided | None) -> Decision | None:
+        """The decision, where the accounts and the configuration are those it was made with."""
+        if decided is None or decided.rules is not self.rules or decided.directory is not self._accounts.directory():
+            return None
+        return decided.decision
 
     def who_is_answered(self, submission: Submission) -> ReversePath:
         """Who is told what becomes of it."""

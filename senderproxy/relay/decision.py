@@ -71,6 +71,15 @@ class Decision:
         return self.route.provider.smarthosts[0].host if self.route.provider.smarthosts else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision, and what it depends on beside the message: it holds while both are the same."""
+
+    decision: Decision
+    directory: AccountDirectory
+    rules: Rules
+
+
 def decide(letter: Letter, directory: AccountDirectory, rules: Rules) -> Decision | Refusal | Discarding:
     """The whole decision about one message, or the reply its client gets."""
     if rules.hostname.encode() in (value.strip() for value in letter.header.values(LOOP_MARK)):

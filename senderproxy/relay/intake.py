@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from senderproxy.clock import Clock
+from senderproxy.ending import ended
 from senderproxy.log import event
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.reply import Reply, reply
@@ -80,7 +81,7 @@ class RelayIntake:
         """Route it, then pass it through or keep it; the reply is the client's answer to its final dot."""
         started = self._clock.monotonic()
         if stepping := self._runner.watch_clock():
-            await asyncio.wait((stepping,))
+            await ended(stepping)
         decision = self._decide(submission)
         handling = self.handling[submission.listener]
         if isinstance(decision, Decision):
@@ -129,8 +130,8 @@ class RelayIntake:
             if isinstance(error, SpoolError):
                 return _not_kept(submission, error)
             raise
-        if reserved and isinstance(decision, Decision):
-            self._runner.carry(claims[0], decision)
+        if reserved:
+            self._runner.carry(claims[0])
         else:
             self._runner.arrived(account, submission.received_at)
         return reply(250, "2.0.0", f"Kept here and delivered from here (senderproxy {submission.id})")
@@ -147,6 +148,7 @@ class RelayIntake:
             str(known.route.author) if known else str(submission.envelope.reverse_path),
             verdict.waiting(submission.envelope.recipients, submission.received_at),
             events,
+            self._attempts.decided(known) if known else None,
         )
 
     # ---- pass it through ----
@@ -156,7 +158,7 @@ class RelayIntake:
         started = self._clock.monotonic()
         attempt = asyncio.create_task(self._attempts.offer(submission, decision))
         try:
-            await asyncio.wait((attempt,), timeout=handling.patience)
+            await ended(attempt, handling.patience)
         except asyncio.CancelledError:
             attempt.cancel()  # after the final dot it gives way to its outcomes
         else:

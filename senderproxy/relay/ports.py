@@ -13,6 +13,7 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Outcome
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
+from senderproxy.relay.decision import Decided
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider, Smarthost
@@ -104,6 +105,7 @@ class Arrival:
     author: str
     states: Mapping[ForwardPath, RecipientState]
     events: Sequence[Event] = ()
+    decided: Decided | None = None  # about it, when it came in
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class Claim:
     """A message leased to whoever has this: nobody else attempts or changes it until it is settled.
 
     `due` are the recipients to be attempted, with their states; the submission's envelope names all of them.
+    `decided` is the arrival's, while the message is in memory still.
     """
 
     submission: Submission
@@ -118,6 +121,7 @@ class Claim:
     author: str
     due: Mapping[ForwardPath, RecipientState]
     faults: int = 0  # internal errors in a row
+    decided: Decided | None = None
 
 
 @dataclass(frozen=True, slots=True)

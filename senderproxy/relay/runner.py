@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from senderproxy.clock import Clock
+from senderproxy.ending import ended
 from senderproxy.log import event
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
@@ -167,10 +168,10 @@ class Runner:
         self._lane(account).running -= 1
         self._poke(self._lane(account))
 
-    def carry(self, claim: Claim, decision: Decision) -> None:
-        """Attempt a message for which a place was reserved, as it was just decided."""
+    def carry(self, claim: Claim) -> None:
+        """Attempt a message for which a place was reserved."""
         claim.submission.message.body.keep()
-        self._begin(claim, decision)
+        self._begin(claim)
 
     def adopt(self, claim: Claim, decision: Decision, attempt: "asyncio.Task[Outcomes]") -> None:
         """An attempt is under way already: settle what it comes to."""
@@ -299,7 +300,7 @@ class Runner:
         try:
             while not self._stopping and self._is_ready(lane):
                 if stepping := self.watch_clock():
-                    await asyncio.wait((stepping,))
+                    await ended(stepping)
                     continue  # its turn may be another now
                 news = lane.news
                 self._may_leave -= 1
@@ -366,8 +367,8 @@ class Runner:
 
     # ---- one message ----
 
-    def _begin(self, claim: Claim, decision: Decision | None = None) -> "asyncio.Task[None]":
-        return self._spawn(self._run(claim, self._lane(claim.account), decision))
+    def _begin(self, claim: Claim) -> "asyncio.Task[None]":
+        return self._spawn(self._run(claim, self._lane(claim.account)))
 
     def _spawn(self, running: Coroutine[object, object, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(running)
@@ -393,7 +394,7 @@ class Runner:
             if decision is not None and under_way is not None:
                 verdict_ = await self._join(claim, lane, decision, under_way)
             else:
-                verdict_ = await self._attempt(claim, lane, decision)
+                verdict_ = await self._attempt(claim, lane)
         except Exception as fault:  # noqa: BLE001  a message that makes us stumble must not stop the others
             event(_log, logging.ERROR, "fault while a message was tried", fault=fault, id=claim.submission.id)
             verdict_ = self._stumbled(claim, type(fault).__name__)
@@ -417,13 +418,13 @@ class Runner:
     def _timing(self, claim: Claim) -> _Timing:
         return _Timing(self._clock.monotonic(), self._clock.now() - claim.submission.received_at)
 
-    async def _attempt(self, claim: Claim, lane: _Lane, known: Decision | None) -> Verdict:
+    async def _attempt(self, claim: Claim, lane: _Lane) -> Verdict:
         submission, recipients = claim.submission, tuple(claim.due)
         timing = self._timing(claim)
         if self._attempts.goes_inside(submission):
             outcomes = await self._attempts.hand_in(submission, recipients)
             return self._conclude(claim, lane, None, outcomes, timing)
-        decided = known or self._attempts.decide(submission)
+        decided = self._attempts.still_decided(claim.decided) or self._attempts.decide(submission)
         if isinstance(decided, Discarding):
             return self._discarded(claim, decided)
         if isinstance(decided, Refusal):
@@ -520,7 +521,7 @@ class Runner:
                 again = await self._waiting(claim.submission.id)
                 if again is not None:
                     self._lane(again.account).running += 1
-                    await asyncio.wait([self._begin(again)], timeout=_ALONE_EACH)
+                    await ended(self._begin(again), _ALONE_EACH)
         except SpoolError as error:
             event(_log, logging.ERROR, "the queue cannot be read", why=error.message, mend=error.hint)
         finally:
@@ -545,7 +546,7 @@ class Runner:
     async def _write(self, claim: Claim, verdict_: Verdict) -> None:
         """Until it is written: a message that was taken upstream must not be sent again because a disk is full."""
         if stepping := self.watch_clock():
-            await asyncio.wait((stepping,))
+            await ended(stepping)
         try:
             await self.spool.settle(claim, verdict_)
         except SpoolError as error:
@@ -624,7 +625,7 @@ class Runner:
     async def _tell_of_what_waits(self) -> None:
         """Delays are reported once; what a blocked account has kept for too long goes back to its author."""
         if stepping := self.watch_clock():
-            await asyncio.wait((stepping,))
+            await ended(stepping)
         now = self._clock.now()
         try:
             if self.policy.report_delay is not None:

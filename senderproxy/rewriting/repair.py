@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime, parsedate_tz
+from functools import lru_cache
 from typing import Final
 
 from senderproxy.mail.address import Address, AddressError, parse_address
@@ -67,7 +68,7 @@ def find_repairs(header: HeaderSection, context: RepairContext) -> tuple[Repair,
 def _suspects(header: HeaderSection) -> Sequence[int]:
     """The fields worth a look: those with a grammar of their own; all, where octets or lines are not as they should."""
     fields, places = header.split()[0], header.places()
-    if not header.raw.isascii() or any(len(line) > LINE_LIMIT for line in header.raw.split(b"\r\n")):
+    if not header.raw.isascii() or _LONG_LINE.search(header.raw):
         return range(len(fields))
     return sorted(place for name, found in places.items() if name in _WITH_GRAMMAR for place in found)
 
@@ -116,10 +117,27 @@ def _single_out(fields: Sequence[Field], places: Sequence[int]) -> Iterator[Repa
 
 _ADDRESSES: Final = frozenset({"from", "sender", "reply-to", "to", "cc", "bcc"})
 _WITH_GRAMMAR: Final = _ADDRESSES | {"date"}
+_LONG_LINE: Final = re.compile(rb"[^\r\n]{%d}" % (LINE_LIMIT + 1))
+_REPEATED: Final = 300  # octets up to which a value is remembered: the same people write to the same people all day
 
 
 def _mend(field: Field, context: RepairContext) -> tuple[bytes | None, str] | None:
     """The value that takes the field's place, and the reason; None where the field is in order."""
+    if len(field.value) <= _REPEATED and _is_in_order(field):
+        return None
+    return _mended(field, context)
+
+
+@lru_cache(maxsize=1024)
+def _is_in_order(field: Field) -> bool:
+    """That does not depend on the message it stands in, only what would take its place does."""
+    return _mended(field, _ANY) is None
+
+
+_ANY: Final = RepairContext(datetime.fromtimestamp(0, UTC), "", None, remove_bcc=False)
+
+
+def _mended(field: Field, context: RepairContext) -> tuple[bytes | None, str] | None:
     name = field.name.lower()
     blank = not field.value.strip()
     if name == "to" and blank:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
+from senderproxy.relay.ports import Claim
 from senderproxy.spool import rows
 from senderproxy.spool.database import primary_code
 from senderproxy.spool.rows import Row, Rows, Summary
@@ -122,6 +123,7 @@ OWNER_OF_FILE: Final = "SELECT message FROM content INDEXED BY content_by_file W
 
 _AT_ONCE: Final = (64, 16, 4, 1)  # rows in one statement
 _BULKY: Final = 16 * 1024  # octets
+_FRESH: Final = 4 * 1024 * 1024  # octets of messages that are remembered until they are leased
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +149,48 @@ class Lease:
     file: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A message as it came, `claim`, that nobody has had since: it need not be read to be leased."""
+
+    lease: Lease
+    claim: Claim
+    octets: int
+
+
 @dataclass(slots=True)
 class Leases:
-    """Who is being attempted. In memory alone: after a restart everything is due again."""
+    """Who is being attempted, and who has not been yet. In memory alone: after a restart everything is due again.
+
+    What changes a message leases it first, and who is leased is fresh no more: what is fresh is as its rows are.
+    """
 
     _by_id: dict[str, Lease] = field(default_factory=dict)
     _numbers: dict[int, str] = field(default_factory=dict)
+    _fresh: dict[int, Fresh] = field(default_factory=dict)
+    _fresh_octets: int = 0
 
     def take(self, lease: Lease) -> None:
         self._by_id[lease.id] = lease
         self._numbers[lease.number] = lease.id
+
+    def remember(self, fresh: Fresh) -> None:
+        """While there is room for it: the first to come are the first to be asked for."""
+        if self._fresh_octets + fresh.octets <= _FRESH:
+            self._fresh[fresh.lease.number] = fresh
+            self._fresh_octets += fresh.octets
+
+    def fresh(self, number: int) -> Fresh | None:
+        """What is remembered of it, and from now on is not."""
+        fresh = self._fresh.pop(number, None)
+        if fresh is not None:
+            self._fresh_octets -= fresh.octets
+        return fresh
+
+    def forget(self) -> None:
+        """The rows of all of them have changed."""
+        self._fresh.clear()
+        self._fresh_octets = 0
 
     def take_all(self, leases: Iterable[Lease]) -> None:
         for lease in leases:
@@ -237,19 +271,19 @@ def last_number(connection: sqlite3.Connection) -> int:
 # ---- leasing ----
 
 
-def lease_due(connection: sqlite3.Connection, leases: Leases, account: str, now: int) -> Found | None:
+def lease_due(connection: sqlite3.Connection, leases: Leases, account: str, now: int) -> Found | Fresh | None:
     return _lease_first(connection, leases, DUE, (account,), now)
 
 
-def lease_expired(connection: sqlite3.Connection, leases: Leases, account: str, before: int) -> Found | None:
+def lease_expired(connection: sqlite3.Connection, leases: Leases, account: str, before: int) -> Found | Fresh | None:
     return _lease_first(connection, leases, EXPIRED, (account,), before)
 
 
-def lease_undelayed(connection: sqlite3.Connection, leases: Leases, before: int) -> Found | None:
+def lease_undelayed(connection: sqlite3.Connection, leases: Leases, before: int) -> Found | Fresh | None:
     return _lease_first(connection, leases, UNDELAYED, (), before)
 
 
-def lease_one(connection: sqlite3.Connection, leases: Leases, message_id: str) -> Found | None:
+def lease_one(connection: sqlite3.Connection, leases: Leases, message_id: str) -> Found | Fresh | None:
     row = connection.execute(OPEN_BY_ID, (message_id,)).fetchone()
     return None if row is None or row[0] in leases else _lease(connection, leases, row[0])
 
@@ -281,12 +315,18 @@ def _first_free(
         return next(((moment, number) for moment, number in found if number not in leases), None)
 
 
-def _lease_first(connection: sqlite3.Connection, leases: Leases, statement: str, lane: Row, limit: int) -> Found | None:
+def _lease_first(
+    connection: sqlite3.Connection, leases: Leases, statement: str, lane: Row, limit: int
+) -> Found | Fresh | None:
     first = _first_free(connection, leases, statement, lane, limit)
     return None if first is None else _lease(connection, leases, first[1])
 
 
-def _lease(connection: sqlite3.Connection, leases: Leases, number: int) -> Found:
+def _lease(connection: sqlite3.Connection, leases: Leases, number: int) -> Found | Fresh:
+    fresh = leases.fresh(number)
+    if fresh is not None:
+        leases.take(fresh.lease)
+        return fresh
     try:
         message = connection.execute(MESSAGE, (number,)).fetchone()
         recipients = connection.execute(RECIPIENTS, (number,)).fetchall()
@@ -360,7 +400,8 @@ def hold(connection: sqlite3.Connection, lease: Lease, why: str, event: Event, n
     connection.execute(CHANGE_MESSAGE, (None, 0, *held.columns(now), lease.number))
 
 
-def shift(connection: sqlite3.Connection, step: int) -> None:
+def shift(connection: sqlite3.Connection, leases: Leases, step: int) -> None:
+    leases.forget()
     connection.execute(SHIFT_RECIPIENTS, (step,))
     connection.execute(SHIFT_MESSAGES, (step,))
 

@@ -40,7 +40,7 @@ from senderproxy.spool.database import (
     translated,
 )
 from senderproxy.spool.hands import Hands
-from senderproxy.spool.ledger import Change, Found, Leases, Settlement, Stock
+from senderproxy.spool.ledger import Change, Found, Fresh, Leases, Settlement, Stock
 from senderproxy.spool.place import Place, disk_fault
 from senderproxy.spool.rows import Row, Unreadable
 from senderproxy.spool.writer import Job, Log, Room, Writer, checkpoint
@@ -56,6 +56,7 @@ _KEPT_PAGES: Final = 4096  # free pages the database keeps for what comes: 16 Mi
 _PAGES_AT_ONCE: Final = 500
 _HANGS: Final = 5.0  # seconds after which a disk that is asked to write does not answer
 _FULL: Final = 600.0  # seconds for which a disk is called full after the last who found it so
+_OVERHEAD: Final = 4096  # octets, about, that a message takes in memory beside its content
 _ARRIVALS: Final = 256  # handed to the writer and not yet safe; what is more waits its turn
 
 _log = logging.getLogger("senderproxy.spool")
@@ -187,13 +188,23 @@ class SqliteSpool:
 
     async def _accept(self, arrivals: Sequence[Arrival], leased: bool) -> Sequence[Claim]:
         kept = await self._keep(arrivals)
-        claims = [_claim_of(a, k) for a, k in zip(arrivals, kept, strict=True)] if leased else []
+        claims = [_claim_of(a, k) for a, k in zip(arrivals, kept, strict=True)]
         stocks = self._stocks(arrivals, kept)
         job = Job(stocks=stocks, octets=_octets(stocks))
         if leased:
             job.done = lambda _: self._leases.take_all(_lease_of(stock) for stock in stocks)
-        await self._leasing(job, lambda _: [claim.submission.id for claim in claims], kept)
-        return claims
+            await self._leasing(job, lambda _: [claim.submission.id for claim in claims], kept)
+            return claims
+        job.done = lambda _: self._remember(stocks, claims)
+        await asyncio.shield(self._submit(job, kept))
+        return []
+
+    def _remember(self, stocks: Sequence[Stock], claims: Sequence[Claim]) -> None:
+        """On the writer's thread, before anybody can ask for them: what is small, and due for all at once."""
+        for stock, claim in zip(stocks, claims, strict=True):
+            content, is_whole = stock.content, len(claim.due) == len(stock.rows.recipients)
+            if content is not None and content[3] is None and is_whole and len(set(claim.due.values())) == 1:
+                self._leases.remember(Fresh(_lease_of(stock), claim, _OVERHEAD + len(content[1]) + len(content[2])))
 
     def note(self, arrival: Arrival) -> None:
         """The story of a message that passed through: written soon, in bounded batches."""
@@ -241,9 +252,11 @@ class SqliteSpool:
 
         A person may have it even where its content cannot be read: to cancel it, or to try once more.
         """
-        found: Found | None = await self._lease(lambda c: ledger.lease_one(c, self._leases, message_id))
+        found = await self._lease(lambda c: ledger.lease_one(c, self._leases, message_id))
         if found is None:
             return None
+        if isinstance(found, Fresh):
+            return found.claim
         try:
             return _read_claim(found, self._content.folder, _is_open)
         except Unreadable as why:
@@ -256,10 +269,12 @@ class SqliteSpool:
                 ) from why
 
     async def _claim(
-        self, find: Callable[[sqlite3.Connection], Found | None], takes: Callable[[Row], bool]
+        self, find: Callable[[sqlite3.Connection], Found | Fresh | None], takes: Callable[[Row], bool]
     ) -> Claim | None:
         """The first that can be read. The others are held: nobody guesses what they may have been."""
         while (found := await self._lease(find)) is not None:
+            if isinstance(found, Fresh):
+                return found.claim
             try:
                 claim = _read_claim(found, self._content.folder, takes)
                 await self._verify(found, claim.submission.message)
@@ -271,10 +286,10 @@ class SqliteSpool:
                 raise
         return None
 
-    async def _lease(self, find: Callable[[sqlite3.Connection], Found | None]) -> Found | None:
+    async def _lease(self, find: Callable[[sqlite3.Connection], Found | Fresh | None]) -> Found | Fresh | None:
         job = Job(run=find, reads_only=True)
         found = await self._leasing(job, lambda found: [] if found is None else [found.lease.id])
-        assert found is None or isinstance(found, Found)
+        assert found is None or isinstance(found, Found | Fresh)
         return found
 
     async def _leasing(self, job: Job, leased: Callable[[Any], Sequence[str]], kept: Sequence[_Kept] = ()) -> object:
@@ -368,7 +383,7 @@ class SqliteSpool:
     async def shift(self, step: timedelta) -> None:
         """The machine's clock was put forward by so much: what is not finished keeps its distance from now."""
         by = rows.span_ms(step)
-        await self._writer.submit(Job(run=lambda c: ledger.shift(c, by)))
+        await self._writer.submit(Job(run=lambda c: ledger.shift(c, self._leases, by)))
 
     # ---- what people ask ----
 
@@ -608,7 +623,7 @@ def _claim_of(arrival: Arrival, kept: _Kept) -> Claim:
     if kept.body is not None:
         submission = replace(submission, message=Message(submission.message.header, kept.body))
     waiting = {path: state for path, state in arrival.states.items() if state.fate is Fate.WAITING}
-    return Claim(submission, arrival.account, arrival.author, waiting)
+    return Claim(submission, arrival.account, arrival.author, waiting, decided=arrival.decided)
 
 
 def _is_nothing(claim: Claim, verdict: Verdict) -> bool:
