@@ -33,6 +33,7 @@ def set_up_logging(level: str, form: str, *, stream: TextIO | None = None, under
     aiosmtpd's own debug lines carry what clients send, AUTH included: they are never let through.
     """
     logging.raiseExceptions = False
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nobody is shown those
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(under_journald))
     root = logging.getLogger()

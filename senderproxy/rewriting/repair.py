@@ -123,7 +123,7 @@ _REPEATED: Final = 300  # octets up to which a value is remembered: the same peo
 
 def _mend(field: Field, context: RepairContext) -> tuple[bytes | None, str] | None:
     """The value that takes the field's place, and the reason; None where the field is in order."""
-    if len(field.value) <= _REPEATED and _is_in_order(field):
+    if len(field.value) <= _REPEATED and field.name.lower() in _ADDRESSES and _is_in_order(field):
         return None
     return _mended(field, context)
 

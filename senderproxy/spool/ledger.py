@@ -123,7 +123,6 @@ OWNER_OF_FILE: Final = "SELECT message FROM content INDEXED BY content_by_file W
 
 _AT_ONCE: Final = (64, 16, 4, 1)  # rows in one statement
 _BULKY: Final = 16 * 1024  # octets
-_FRESH: Final = 4 * 1024 * 1024  # octets of messages that are remembered until they are leased
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +164,7 @@ class Leases:
     What changes a message leases it first, and who is leased is fresh no more: what is fresh is as its rows are.
     """
 
+    room: int  # octets of messages that are remembered until they are leased
     _by_id: dict[str, Lease] = field(default_factory=dict)
     _numbers: dict[int, str] = field(default_factory=dict)
     _fresh: dict[int, Fresh] = field(default_factory=dict)
@@ -176,7 +176,7 @@ class Leases:
 
     def remember(self, fresh: Fresh) -> None:
         """While there is room for it: the first to come are the first to be asked for."""
-        if self._fresh_octets + fresh.octets <= _FRESH:
+        if self._fresh_octets + fresh.octets <= self.room:
             self._fresh[fresh.lease.number] = fresh
             self._fresh_octets += fresh.octets
 

@@ -68,6 +68,7 @@ class Tuning:
     """What was found by measuring (docs/decisions/0071), and what tests make small."""
 
     in_row: int = 128 * 1024  # octets of a body that is kept in a row; larger ones are files
+    fresh: int = 8 * 1024 * 1024  # octets of messages that are remembered, so that they need not be read to be tried
     log_pages: int = 2000  # after so many pages the write-ahead log is copied into the database
     log_limit: int = 32_000  # with so many, commits wait for that
 
@@ -94,7 +95,7 @@ class SqliteSpool:
         self._clock = clock
         self._history = history
         self._tuning = tuning
-        self._leases = Leases()
+        self._leases = Leases(tuning.fresh)
         self._reader: sqlite3.Connection | None = None
         self._copier: sqlite3.Connection | None = None
         self._number = 0
@@ -622,7 +623,11 @@ def _claim_of(arrival: Arrival, kept: _Kept) -> Claim:
     submission = arrival.submission
     if kept.body is not None:
         submission = replace(submission, message=Message(submission.message.header, kept.body))
-    waiting = {path: state for path, state in arrival.states.items() if state.fate is Fate.WAITING}
+    waiting = {
+        path: replace(state, due_at=submission.received_at) if state.due_at is None else state
+        for path, state in arrival.states.items()
+        if state.fate is Fate.WAITING
+    }
     return Claim(submission, arrival.account, arrival.author, waiting, decided=arrival.decided)
 
 

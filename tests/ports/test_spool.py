@@ -34,7 +34,10 @@ def clock() -> StillClock:
     return StillClock()
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite with files"])
+TUNINGS = {"sqlite": Tuning(), "sqlite from rows": Tuning(fresh=0), "sqlite with files": Tuning(in_row=0)}
+
+
+@pytest.fixture(params=["memory", *TUNINGS])
 def opened(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) -> Open:
     @asynccontextmanager
     async def memory() -> AsyncIterator[Spool]:
@@ -42,8 +45,9 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) ->
 
     @asynccontextmanager
     async def sqlite() -> AsyncIterator[Spool]:
-        tuning = Tuning(in_row=0) if "files" in request.param else Tuning()
-        spool = SqliteSpool.open(tmp_path / "spool", clock, min_free=0, history=timedelta(days=30), tuning=tuning)
+        spool = SqliteSpool.open(
+            tmp_path / "spool", clock, min_free=0, history=timedelta(days=30), tuning=TUNINGS[request.param]
+        )
         yield spool
         await spool.close()
 

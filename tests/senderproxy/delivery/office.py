@@ -45,6 +45,7 @@ class Drawer:
         self.accounts: dict[str, Account] = {}
         self._secrets: dict[str, tuple[str, str]] = {}
         self._versions = 0
+        self._directory = AccountDirectory(())
 
     def add(self, account_id: str, login: str, secret: str, **more: object) -> Account:
         address = parse_address(login)
@@ -63,7 +64,9 @@ class Drawer:
         del self.accounts[account_id], self._secrets[account_id]
 
     def directory(self) -> AccountDirectory:
-        return AccountDirectory(self.accounts.values())
+        if self._directory.accounts != tuple(self.accounts.values()):
+            self._directory = AccountDirectory(self.accounts.values())
+        return self._directory
 
     def credential(self, account: Account) -> Credential | None:
         current = self.accounts.get(account.id)

@@ -1,10 +1,12 @@
 """What waits: each account for itself, in order, at the right time, and never for nothing."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Outcome
+from senderproxy.relay.decision import Letter, decide
 from senderproxy.relay.ports import Claim, SpoolFull, Standing, Verdict
 from senderproxy.retry import RetryPolicy
 from senderproxy.routing.account import Account
@@ -394,6 +397,30 @@ async def test_while_the_disk_takes_nothing_what_was_sent_is_remembered_and_noth
 
 
 # ---- what changes while it waits ----
+
+
+@pytest.mark.parametrize("something_changes", [False, True])
+async def test_what_was_decided_as_it_came_in_is_decided_again_where_something_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, something_changes: bool
+) -> None:
+    decided: list[str] = []
+
+    def noted(letter: Letter, *facts: Any) -> Any:
+        decided.append(letter.id)
+        return decide(letter, *facts)
+
+    monkeypatch.setattr("senderproxy.relay.attempt.decide", noted)
+    async with relay_office(tmp_path) as office:
+        kept = await keep(office, 20)
+        if something_changes:
+            office.attempts.rules = replace(office.rules)
+        await office.twin.come_back()
+        await office.pass_time(seconds=120)
+        await office.until_all_is_done()
+        attempts = {one: (await office.story(one)).count("attempted") for one in kept}
+        assert 1 in attempts.values()  # it had not been tried before the change
+        at_least = 2 if something_changes else 1
+        assert Counter(decided) == {one: max(count, at_least) for one, count in attempts.items()}
 
 
 async def test_an_account_that_was_removed_keeps_its_mail_waiting_until_it_is_back(tmp_path: Path) -> None:

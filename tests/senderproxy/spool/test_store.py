@@ -16,6 +16,7 @@ from senderproxy.listener.body import SpillDirectory, SpooledBody
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
+from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Arrival, SpoolError, SpoolFull, Verdict
 from senderproxy.spool import store
 from senderproxy.spool.store import SqliteSpool, Tuning
@@ -33,6 +34,58 @@ DONE = Verdict({CARL: DELIVERED})
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "spool"
+
+
+# ---- what is fresh ----
+
+
+async def test_what_nobody_has_had_since_it_came_is_not_read(folder: Path) -> None:
+    given = arrival("a1", body=b"Hallo\r\n")
+    async with opened(folder) as spool:
+        await spool.accept(given)
+        first = await claimed(spool)
+        assert first.submission.message.header is given.submission.message.header
+        await spool.settle(first, Verdict({CARL: RecipientState(Fate.WAITING, tries=1)}))
+        second = await claimed(spool)
+        assert second.submission.message.header is not given.submission.message.header
+        assert second.due == {CARL: RecipientState(Fate.WAITING, due_at=START, tries=1)}
+
+
+async def test_what_is_fresh_is_as_it_would_be_read(folder: Path) -> None:
+    given = [
+        arrival(
+            "a1", "carl@elsewhere.example", "dora@elsewhere.example", client=Client("::1", "x", "ESMTPSA", user="a")
+        ),
+        arrival("a2", reverse_path=None, carrier="anna", report_on="a0", eight_bit=True, long_lines=True),
+    ]
+    async with opened(folder) as fresh, opened(folder.with_name("two"), tuning=Tuning(fresh=0)) as read:
+        await fresh.accept(*given)
+        await read.accept(*given)
+        for _ in given:
+            one, two = await claimed(fresh), await claimed(read)
+            assert replace(one.submission, message=two.submission.message) == two.submission
+            assert list(one.submission.message.wire()) == list(two.submission.message.wire())
+            assert one.submission.message.size == two.submission.message.size
+            assert (one.account, one.author, one.faults) == (two.account, two.author, two.faults)
+            assert one.due == two.due
+
+
+async def test_what_the_clock_moved_is_read(folder: Path) -> None:
+    async with opened(folder) as spool:
+        await spool.accept(arrival("a1"))
+        await spool.shift(timedelta(days=1))
+        assert await spool.claim("anna", START) is None
+        assert (await claimed(spool, at=timedelta(days=1))).submission.received_at == START + timedelta(days=1)
+
+
+async def test_so_many_are_remembered_and_no_more(folder: Path) -> None:
+    given = [arrival(f"a{number}") for number in range(5)]
+    async with opened(folder, tuning=Tuning(fresh=10_000)) as spool:
+        await spool.accept(*given)
+        kept = [(await claimed(spool)).submission.message.header for _ in given]
+        assert [a is b.submission.message.header for a, b in zip(kept, given, strict=True)] == [True] * 2 + [False] * 3
+        await spool.accept(last := arrival("a6"))  # there is room again
+        assert (await claimed(spool)).submission.message.header is last.submission.message.header
 
 
 # ---- restarts ----
