@@ -277,19 +277,19 @@ def is_end_of_session(said: Reply) -> bool:
     )  # Microsoft 365: Client was not authenticated
 
 
-def outcome(said: Reply, stage: Stage) -> Outcome:
-    """What one reply means for one recipient."""
+def outcome(said: Reply, stage: Stage, remote: str) -> Outcome:
+    """What one reply of this host means for one recipient."""
     if is_end_of_session(said):
         return Deferred(replace(softened(said), code=451).with_default_status(3, 2))
     match said.code // 100:
         case 2 if stage is not Stage.DATA:
             return Delivered(said.with_default_status(0, 0))
         case 4:
-            return Deferred(_with_status(said, stage), of_upstream=True)
+            return Deferred(_with_status(said, stage), remote=remote)
         case 5 if is_account_limit(said):
-            return Deferred(softened(said), of_upstream=True)
+            return Deferred(softened(said), remote=remote)
         case 5:
-            return Failed(_with_status(said, stage), refused_sender(said, stage))
+            return Failed(_with_status(said, stage), refused_sender(said, stage), remote)
         case _:
             return Deferred(
                 reply(451, "4.5.0", f"the upstream gave an answer that fits nothing (stage: {stage.value}): {said}")
@@ -328,11 +328,13 @@ def _with_status(said: Reply, stage: Stage) -> Reply:
     return said.with_default_status(subject, detail)
 
 
-def not_taken(recipients: Sequence[ForwardPath], mail: Reply, rcpts: Sequence[Reply]) -> Mapping[ForwardPath, Outcome]:
+def not_taken(
+    recipients: Sequence[ForwardPath], mail: Reply, rcpts: Sequence[Reply], remote: str
+) -> Mapping[ForwardPath, Outcome]:
     """Whom the message cannot reach in this transaction, and why: everybody where MAIL itself was refused."""
     if mail.code // 100 != 2:
-        return dict.fromkeys(recipients, outcome(mail, Stage.MAIL))
-    answers = zip(recipients, (outcome(said, Stage.RCPT) for said in rcpts), strict=True)
+        return dict.fromkeys(recipients, outcome(mail, Stage.MAIL, remote))
+    answers = zip(recipients, (outcome(said, Stage.RCPT, remote) for said in rcpts), strict=True)
     return {path: answer for path, answer in answers if not isinstance(answer, Delivered)}
 
 

@@ -26,7 +26,7 @@ from senderproxy.delivery.tls import Contexts
 from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
-from senderproxy.mail.outcome import Outcome
+from senderproxy.mail.outcome import Failed, Outcome
 from senderproxy.mail.reply import Reply
 from senderproxy.routing.account import Credential
 from senderproxy.routing.provider import Security, Smarthost
@@ -170,14 +170,14 @@ class Session:
     # --- the dialogue, from top to bottom ---
 
     async def _dialogue(self, envelope: Envelope, message: Message, warm: bool, progress: "_Progress") -> Answered:
-        limit = self.offer.size_limit
+        limit, remote = self.offer.size_limit, self.smarthost.host
         if limit is not None and message.size > limit:
             refusal = replies.too_large(message.size, limit, str(self.smarthost))
-            return Answered(dict.fromkeys(envelope.recipients, replies.outcome(refusal, Stage.MAIL)))
+            return Answered(dict.fromkeys(envelope.recipients, Failed(refusal)))
 
         data_sent = self.offer.pipelining  # RFC 2920 section 3.1: DATA may end a group
         mail, rcpts, data = await self._offer_paths(envelope, message, warm, data_sent)
-        outcomes = dict(replies.not_taken(envelope.recipients, mail, rcpts))
+        outcomes = dict(replies.not_taken(envelope.recipients, mail, rcpts, remote))
         said = [said for said in (mail, *rcpts) if said.code // 100 != 2]
         progress.not_taken = dict(outcomes)
         taken = [path for path in envelope.recipients if path not in outcomes]
@@ -185,7 +185,7 @@ class Session:
             await self._take_back(data)
             return Answered(outcomes, tuple(said))
         answer, stage = await self._offer_message(message, data, progress)
-        outcomes |= dict.fromkeys(taken, replies.outcome(answer, stage))
+        outcomes |= dict.fromkeys(taken, replies.outcome(answer, stage, remote))
         return Answered({path: outcomes[path] for path in envelope.recipients}, (*said, answer))
 
     async def _offer_message(

@@ -27,21 +27,25 @@ class Deferred:
 
     `maybe_taken`: the final dot was sent and no reply came, so the upstream may have the message. `of_account`: the
     account cannot send at all just now, so the same holds for its other mail; about this one nobody was asked.
-    `of_upstream`: the reply is the upstream's own, and not ours about it.
+    `remote`: the host whose words the reply has; empty where they are our own.
     """
 
     reply: Reply
     maybe_taken: bool = False
     of_account: bool = False
-    of_upstream: bool = False
+    remote: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Not ever, as it is. `refused_sender`: because of whom the message names as its sender, and where."""
+    """Not ever, as it is. `refused_sender`: because of whom the message names as its sender, and where.
+
+    `remote` as above.
+    """
 
     reply: Reply
     refused_sender: RefusedSender | None = None
+    remote: str = ""
 
 
 Outcome: TypeAlias = Delivered | Deferred | Failed

@@ -7,6 +7,7 @@ RFC 5321 section 3.7.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from senderproxy.clock import Clock
@@ -107,7 +108,7 @@ class Attempts:
             self.refused_senders.note(refused, self._clock.now())
             told = explain(refused)
             return {
-                path: Failed(told, outcome.refused_sender)
+                path: replace(outcome, reply=told)
                 if isinstance(outcome, Failed) and outcome.refused_sender is not None
                 else outcome
                 for path, outcome in outcomes.items()

@@ -65,11 +65,6 @@ class Decision:
     plan: RewritePlan
     answer_to: ReversePath
 
-    @property
-    def remote(self) -> str:
-        """The upstream that speaks of it, by its name."""
-        return self.route.provider.smarthosts[0].host if self.route.provider.smarthosts else ""
-
 
 @dataclass(frozen=True, slots=True)
 class Decided:

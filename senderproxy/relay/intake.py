@@ -204,7 +204,6 @@ class RelayIntake:
             now=self._clock.now(),
             chance=self._clock.chance(),
             over=False,
-            remote=decision.remote,
         )
         case = Case(submission, arrival.account, decision.answer_to)
         told = self._reporter.tell(case, judgement)

@@ -452,7 +452,6 @@ class Runner:
             now=now,
             chance=self._clock.chance(),
             over=self._may_give_up and is_over(self.policy, age),
-            remote=decision.remote if decision else "",
         )
         answer_to = decision.answer_to if decision else self._attempts.who_is_answered(submission)
         told = self._reporter.tell(Case(submission, account, answer_to), judgement)

@@ -121,9 +121,8 @@ def judge(
     now: datetime,
     chance: float,
     over: bool,
-    remote: str = "",
 ) -> Judgement:
-    """The states after an attempt at the host `remote`; `over`: it has been tried for long enough.
+    """The states after an attempt; `over`: it has been tried for long enough.
 
     Where the account could not send at all, the recipient keeps its turn.
     """
@@ -131,23 +130,21 @@ def judge(
     failed, expired = [], []
     for path, outcome in outcomes.items():
         before = due[path]
+        tries, said, remote = before.tries + 1, outcome.reply, "" if isinstance(outcome, Delivered) else outcome.remote
         match outcome:
             case Delivered():
-                states[path] = RecipientState(Fate.DELIVERED, None, before.tries + 1, outcome.reply)
+                states[path] = RecipientState(Fate.DELIVERED, None, tries, said)
             case Failed():
-                states[path] = RecipientState(Fate.FAILED, None, before.tries + 1, outcome.reply, remote=remote)
+                states[path] = RecipientState(Fate.FAILED, None, tries, said, remote=remote)
                 failed.append(path)
             case Deferred() if over:
-                said_by = remote if outcome.of_upstream else ""
-                states[path] = RecipientState(Fate.EXPIRED, None, before.tries + 1, outcome.reply, remote=said_by)
+                states[path] = RecipientState(Fate.EXPIRED, None, tries, said, remote=remote)
                 expired.append(path)
             case Deferred() if outcome.of_account:
-                states[path] = replace(before, reply=outcome.reply, remote="")
+                states[path] = replace(before, reply=said, remote="")
             case Deferred():
-                tries = before.tries + 1
                 later = now + wait_after(policy, tries, chance)
-                said_by = remote if outcome.of_upstream else ""
-                states[path] = replace(before, due_at=later, tries=tries, reply=outcome.reply, remote=said_by)
+                states[path] = replace(before, due_at=later, tries=tries, reply=said, remote=remote)
             case _:
                 assert_never(outcome)
     return Judgement(states, failed, expired)

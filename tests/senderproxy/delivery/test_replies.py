@@ -135,7 +135,7 @@ def test_several_dead_smarthosts_make_one_line() -> None:
     ],
 )
 def test_a_reply_means_one_thing_at_its_stage(line: bytes, stage: Stage, kind: type[Outcome], shown: str) -> None:
-    result = replies.outcome(parse_reply([line]), stage)
+    result = replies.outcome(parse_reply([line]), stage, "smtp.example")
     assert isinstance(result, kind)
     assert str(result.reply).startswith(shown)
 
@@ -145,11 +145,11 @@ ANNA, BERT = parse_address("anna@a.example"), parse_address("bert@b.example")
 
 def test_a_recipient_that_was_not_taken_has_its_own_answer() -> None:
     ok, no = parse_reply([b"250 ok"]), parse_reply([b"550 no"])
-    assert replies.not_taken((ANNA, BERT), ok, (ok, ok)) == {}
-    refused = replies.not_taken((ANNA, BERT), ok, (ok, no))
+    assert replies.not_taken((ANNA, BERT), ok, (ok, ok), "smtp.example") == {}
+    refused = replies.not_taken((ANNA, BERT), ok, (ok, no), "smtp.example")
     assert list(refused) == [BERT]
-    assert isinstance(refused[BERT], Failed)
-    nobody = replies.not_taken((ANNA, BERT), no, ())
+    assert refused[BERT] == Failed(parse_reply([b"550 5.1.0 no"]), remote="smtp.example")
+    nobody = replies.not_taken((ANNA, BERT), no, (), "smtp.example")
     assert list(nobody) == [ANNA, BERT]
     assert all(isinstance(outcome, Failed) for outcome in nobody.values())
 
@@ -166,7 +166,7 @@ def test_a_recipient_that_was_not_taken_has_its_own_answer() -> None:
 )
 def test_too_many_for_one_message_is_told_from_other_deferrals(line: bytes, is_left_over: bool) -> None:
     taken = Delivered(parse_reply([b"250 ok"]))
-    answer = replies.outcome(parse_reply([line]), Stage.RCPT)
+    answer = replies.outcome(parse_reply([line]), Stage.RCPT, "smtp.example")
     assert list(replies.left_over({ANNA: taken, BERT: answer})) == ([BERT] if is_left_over else [])
     assert not replies.left_over({BERT: answer})  # nobody was taken: offered again it would end the same
 

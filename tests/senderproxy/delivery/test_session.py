@@ -160,6 +160,7 @@ async def test_a_message_that_is_too_large_is_not_even_begun() -> None:
         result = await answered(session, message=letter(b"x" * 70 + b"\r\n", b"y" * 250_000 + b"\r\n"))
         (outcome,) = result.outcomes.values()
         assert isinstance(outcome, Failed)
+        assert outcome.remote == ""  # they are our words: nobody was asked
         assert str(outcome.reply).startswith("552 5.3.4 The message has 0.3 MB")
         assert "takes at most 0.2 MB" in outcome.reply.text
         assert "MAIL" not in twin.sessions[0].verbs

@@ -223,6 +223,18 @@ async def test_after_two_days_it_goes_back_to_its_author(tmp_path: Path) -> None
         assert office.reports()[1].recipients == ("anna@firma.example",)
 
 
+async def test_a_report_names_the_host_that_answered_not_the_first_that_was_tried(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER)) as office:
+        provider = office.rules.providers["twin"]
+        [way] = provider.smarthosts
+        away = replace(way, host="127.0.0.2")
+        both = replace(provider, smarthosts=(away, way))
+        office.attempts.rules = replace(office.rules, providers={"twin": both})
+        await office.submit("nobody@kunde.example", at="devices")
+        await office.until_reported(1)
+        assert b"Remote-MTA: dns; 127.0.0.1\r\n" in office.reports()[0].content
+
+
 async def test_a_blocked_account_gives_its_mail_back_after_two_days_too(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         office.attempts.rules = replace(office.rules, senders=replace(office.rules.senders, bounce_account="bert"))
