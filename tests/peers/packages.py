@@ -41,6 +41,7 @@ PACKAGES: Final = (
     "gnome-keyring",  # a real keyring for the vault
     "dbus",
     "openssl",
+    "systemd",  # a machine that it boots, for the unit
     "libsisimai-perl",  # reads bounces; ours must be among those that it understands
 )
 

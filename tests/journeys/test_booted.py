@@ -1,0 +1,203 @@
+"""The service on a machine that systemd has booted, installed as the handbook says: started, watched, stopped by systemd."""
+
+import smtplib
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from tests.journeys.people import AUTHORS
+from tests.journeys.queueing import copies, devices
+from tests.peers.bench import Bench
+from tests.peers.letters import hand_in, letters_from
+from tests.peers.machine import UNIT, Machine
+from tests.peers.process import LOOPBACK, wait_until, why_not_here
+from tests.peers.provider import Mailbox, PostfixProvider, Rule
+
+reason = why_not_here("/lib/systemd/systemd", "nsenter", "unshare", "/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
+
+ANNA, BERT = AUTHORS[0], AUTHORS[4]
+# A fault is found, and mended, sooner than in an office; all else is the unit as it is shipped.
+IN_A_HURRY = """\
+[Service]
+WatchdogSec=2
+RestartSec=100ms
+"""
+
+
+class Office:
+    """The booted machine, its provider, and the two doors of its service."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.provider = bench.start(PostfixProvider([Mailbox(who, f"geheim-{who}") for who in AUTHORS], Rule.ADDRESS))
+        self.machine = bench.start(Machine())
+        self.door, self.queue = bench.port(), bench.port()
+        authority = "/etc/senderproxy/provider.pem"
+        self.machine.write(authority, self.provider.authority.ca_file.read_text())
+        self.machine.run(
+            *f"senderproxy setup --yes --provider hoster --host localhost --port {self.provider.tls_port}".split(),
+            *f"--security tls --ca-file {authority} --mailbox {ANNA} --listen {LOOPBACK}:{self.door}".split(),
+            "--password-stdin",
+            stdin=f"geheim-{ANNA}\n",
+        )
+        self.configuration = "/etc/senderproxy/senderproxy.toml"
+        door, spool = devices(self.queue).split("[spool]\n")
+        self.configure(self.configured.replace("[spool]\n", f"[spool]\n{spool}") + door)
+        self.machine.write(f"/etc/systemd/system/{UNIT}.d/hurry.conf", IN_A_HURRY)
+        self.machine.run("systemctl", "daemon-reload")
+
+    @property
+    def configured(self) -> str:
+        return (self.machine.root / self.configuration.lstrip("/")).read_text()
+
+    def configure(self, text: str) -> None:
+        (self.machine.root / self.configuration.lstrip("/")).write_text(text)
+
+    def systemctl(self, verb: str, exit_code: int = 0) -> None:
+        self.machine.run("systemctl", verb, UNIT, exit_code=exit_code)
+
+    def wait_for_another(self, before: int) -> int:
+        """Another process than this one is ready; its number."""
+        machine = self.machine
+
+        def other() -> int:
+            pid = machine.pid()
+            return pid if pid not in (0, before) and machine.shows("SubState") == "running" else 0
+
+        return wait_until(other, "systemd has started it again", peer=machine)
+
+    def arrived(self, count: int) -> None:
+        wait_until(lambda: len(self.provider.received()) >= count, f"{count} letters", peer=self.machine)
+
+
+@pytest.fixture
+def office(bench: Bench) -> Iterator[Office]:
+    office = Office(bench)
+    yield office
+    assert "geheim" not in office.machine.log()
+
+
+def test_systemd_starts_watches_reloads_and_stops_it(office: Office) -> None:
+    machine, letters = office.machine, letters_from([ANNA], 6)
+    office.systemctl("start")  # comes back when the service says that it is ready
+    assert (
+        machine.shows("StatusText")
+        == f"listening on {LOOPBACK}:{office.door}, {LOOPBACK}:{office.queue} for 1 accounts"
+    )
+    hand_in(office.door, letters[:1])
+    office.arrived(1)
+
+    # what root does at the command line counts at once, and the files stay the service's
+    machine.run(*f"senderproxy account add {BERT} --provider hoster --password-stdin".split(), stdin=f"geheim-{BERT}\n")
+    hand_in(office.door, [*letters_from([BERT], 1)])
+    office.arrived(2)
+    assert "senderproxy senderproxy 600" in machine.run("stat", "-c", "%U %G %a", "/var/lib/senderproxy/accounts.vault")
+    machine.run("senderproxy", "check")
+
+    # a changed configuration is read, and a broken one refused while the old one goes on
+    office.configure(office.configured.replace('mode = "queue"', 'mode = "pass-through"'))
+    office.systemctl("reload")
+    wait_until(lambda: "configuration read again" in machine.journal(), "it was read", peer=machine)
+    pid = machine.pid()
+    office.configure("[[listeners]\n")
+    office.systemctl("reload")
+    wait_until(lambda: "the old one stays in force" in machine.journal(), "it was refused", peer=machine)
+    hand_in(office.door, letters[1:2])
+    office.arrived(3)
+    assert machine.pid() == pid
+    office.systemctl("stop")
+    assert (machine.shows("Result"), machine.shows("ExecMainStatus")) == ("success", "0")
+
+    # what a person must mend is not tried again and again
+    office.systemctl("start", exit_code=1)
+    assert (machine.shows("ExecMainStatus"), machine.shows("NRestarts")) == ("78", "0")
+
+
+def test_after_a_kill_or_a_hang_it_is_there_again_with_all_that_waited(office: Office) -> None:
+    machine, letters = office.machine, letters_from([ANNA], 9)
+    office.systemctl("start")
+    office.provider.stop()
+    hand_in(office.queue, letters[:3])
+    first = machine.pid()
+    machine.run("kill", "-KILL", str(first))
+    second = office.wait_for_another(first)
+    hand_in(office.queue, letters[3:6])
+    machine.run("kill", "-STOP", str(second))  # it hangs: systemd hears nothing of it any more
+    office.wait_for_another(second)
+    assert "Watchdog timeout" in machine.log()
+    hand_in(office.queue, letters[6:])
+    office.provider.start()
+    office.arrived(9)
+    assert set(copies(office.provider.received()).values()) == {1}
+    assert "The queue is empty." in machine.run("senderproxy", "status")
+    office.systemctl("stop")
+
+
+def test_the_sandbox_is_in_force(office: Office) -> None:
+    machine = office.machine
+    office.systemctl("start")
+    pid = machine.pid()
+    status = dict(
+        line.split(":\t", 1) for line in machine.run("cat", f"/proc/{pid}/status").splitlines() if ":\t" in line
+    )
+    assert (status["NoNewPrivs"], status["Seccomp"], int(status["CapEff"], 16), int(status["CapBnd"], 16)) == (
+        "1",
+        "2",
+        0,
+        0,
+    )
+    user = machine.run("id", "-u", "senderproxy").strip()
+    assert status["Uid"].split() == [user] * 4
+    for path in ("/etc/x", "/usr/x", "/opt/x", "/var/x"):  # even root could not, where the service is
+        machine.run("nsenter", f"--target={pid}", "--mount", "touch", path, exit_code=1)
+    for path in ("/home", "/root", "/tmp"):
+        assert machine.run("ls", "-A", f"/proc/{pid}/root{path}") == ""
+    mounts = [line.split() for line in machine.run("cat", f"/proc/{pid}/mountinfo").splitlines()]
+    options = {words[4]: set(words[5].split(",")) for words in mounts}
+    assert "ro" in options["/"]
+    for path in ("/var/lib/senderproxy", "/run/senderproxy", "/tmp", "/var/tmp"):  # what it may write it cannot run
+        assert {"rw", "noexec", "nosuid"} <= options[path]
+    assert int(machine.run("cat", f"/proc/{pid}/limits").split("Max core file size")[1].split()[0]) == 0
+    with smtplib.SMTP(LOOPBACK, office.door) as client:
+        assert client.ehlo()[0] == 250
+
+
+def test_the_key_may_be_a_credential_of_this_machine_and_the_port_a_low_one(office: Office) -> None:
+    """Line by line as docs/operating.md says."""
+    machine = office.machine
+    machine.run("mkdir", "-p", "/etc/credstore.encrypted")
+    key, credential = "/etc/senderproxy/vault.key", "/etc/credstore.encrypted/vault-key"
+    machine.run("systemd-creds", "encrypt", "--name=vault-key", key, credential)
+    with free_low_port() as port:
+        configured = office.configured.replace(f"key-file:{key}", "credential:vault-key")
+        office.configure(configured.replace(f"{LOOPBACK}:{office.door}", f"{LOOPBACK}:{port}"))
+        machine.write(
+            f"/etc/systemd/system/{UNIT}.d/override.conf",
+            f"""\
+            [Service]
+            LoadCredentialEncrypted=vault-key:{credential}
+            AmbientCapabilities=CAP_NET_BIND_SERVICE
+            CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+            PrivateUsers=no
+            """,
+        )
+        machine.run("systemctl", "daemon-reload")
+        machine.run("shred", "-u", key)
+        office.systemctl("start")
+        hand_in(port, letters_from([ANNA], 1))
+        office.arrived(1)
+        office.systemctl("stop")
+
+
+@contextmanager
+def free_low_port() -> Iterator[int]:
+    """A port below 1024 that nobody has, held as long as we need it."""
+    for number in range(600, 1024):
+        with socket.socket() as holder, suppress(OSError):
+            holder.bind((LOOPBACK, number))
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            yield number
+            return
+    raise AssertionError("no port is free")
