@@ -17,7 +17,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -51,14 +51,9 @@ def main() -> int:
     )  # fmt: skip
     runs: list[results.Run] = []
     began = time.monotonic()
-    for case in cases:
-        runs += measure(
-            case,
-            relays,
-            arguments.rounds or (2 if arguments.quick else 3),
-            _say,
-            QUICK_SECONDS if arguments.quick else MOST_SECONDS,
-        )
+    rounds = arguments.rounds or (2 if arguments.quick else 3)
+    for case, in_a_row in _in_turn(cases, rounds):
+        runs += measure(case, relays, in_a_row, _say, QUICK_SECONDS if arguments.quick else MOST_SECONDS)
         stem = _keep(about, runs, cases, arguments.output, arguments.name)
     print(stem.with_suffix(".md").read_text(encoding="utf-8"))
     _say(f"{time.monotonic() - began:.0f} s; kept as {stem}.json, .md and .svg")
@@ -91,6 +86,12 @@ def _chosen_cases(arguments: argparse.Namespace) -> list[Case]:
         raise SystemExit(f"No case is called {arguments.case}. There are: {', '.join(case.name for case in CASES)}")
     scale = arguments.scale or (QUICK_SCALE if arguments.quick else 1.0)
     return [case.scaled(scale) for case in chosen]
+
+
+def _in_turn(cases: Sequence[Case], rounds: int) -> Iterator[tuple[Case, int]]:
+    """Each case with its rounds in a row; those that are compared alternate, because the machine's pace drifts."""
+    yield from ((case, rounds) for case in cases if not case.compared)
+    yield from ((case, 1) for _ in range(rounds) for case in cases if case.compared)
 
 
 def _chosen_relays(names: str) -> tuple[list[type[Relay]], dict[str, str]]:
