@@ -30,7 +30,7 @@ GENERIC = b"550-Requested action not taken: mailbox unavailable\n"
 
 def as_stored(said: bytes, stage: Stage = Stage.RCPT) -> Reply:
     """What the upstream said as the client keeps it: with a status of ours where it gave none."""
-    answer = outcome(parse_reply(said.split(b"\n")), stage)
+    answer = outcome(parse_reply(said.split(b"\n")), stage, "smtp.example")
     assert not isinstance(answer, Delivered)
     return answer.reply
 

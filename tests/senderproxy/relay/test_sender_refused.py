@@ -36,7 +36,7 @@ def _found(
     rule: SenderRule = SenderRule.DOMAIN,
     account: Account = ACCOUNT,
 ) -> Refused | None:
-    return find_refused({KUNDE: outcome(parse_reply(said.split(b"\n")), stage)}, _route(rule, account), path, HEADER)
+    return find_refused({KUNDE: outcome(parse_reply(said.split(b"\n")), stage, "smtp.example")}, _route(rule, account), path, HEADER)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_where_any_sender_was_let_through_the_mildest_rule_that_would_have_kept_
 def test_after_the_whole_message_it_is_the_sender_that_is_not_the_mailboxs_own(
     from_: Address, path: ReversePath, place: str, address: Address | None
 ) -> None:
-    said = outcome(parse_reply([NOT_ALLOWED]), Stage.FINAL_DOT)
+    said = outcome(parse_reply([NOT_ALLOWED]), Stage.FINAL_DOT, "smtp.example")
     header = HeaderSection(f"From: {from_}\r\n\r\n".encode())
     refused = find_refused({KUNDE: said}, _route(), path, header)
     assert refused is not None
