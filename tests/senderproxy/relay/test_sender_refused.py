@@ -36,7 +36,9 @@ def _found(
     rule: SenderRule = SenderRule.DOMAIN,
     account: Account = ACCOUNT,
 ) -> Refused | None:
-    return find_refused({KUNDE: outcome(parse_reply(said.split(b"\n")), stage, "smtp.example")}, _route(rule, account), path, HEADER)
+    return find_refused(
+        {KUNDE: outcome(parse_reply(said.split(b"\n")), stage, "smtp.example")}, _route(rule, account), path, HEADER
+    )
 
 
 @pytest.mark.parametrize(
