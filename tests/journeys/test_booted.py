@@ -22,7 +22,7 @@ ANNA, BERT = AUTHORS[0], AUTHORS[4]
 # A fault is found, and mended, sooner than in an office; all else is the unit as it is shipped.
 IN_A_HURRY = """\
 [Service]
-WatchdogSec=2
+WatchdogSec=5
 RestartSec=100ms
 """
 
@@ -45,8 +45,6 @@ class Office:
         self.configuration = "/etc/senderproxy/senderproxy.toml"
         door, spool = devices(self.queue).split("[spool]\n")
         self.configure(self.configured.replace("[spool]\n", f"[spool]\n{spool}") + door)
-        self.machine.write(f"/etc/systemd/system/{UNIT}.d/hurry.conf", IN_A_HURRY)
-        self.machine.run("systemctl", "daemon-reload")
 
     @property
     def configured(self) -> str:
@@ -117,6 +115,8 @@ def test_systemd_starts_watches_reloads_and_stops_it(office: Office) -> None:
 
 def test_after_a_kill_or_a_hang_it_is_there_again_with_all_that_waited(office: Office) -> None:
     machine, letters = office.machine, letters_from([ANNA], 9)
+    machine.write(f"/etc/systemd/system/{UNIT}.d/hurry.conf", IN_A_HURRY)
+    machine.run("systemctl", "daemon-reload")
     office.systemctl("start")
     office.provider.stop()
     hand_in(office.queue, letters[:3])
