@@ -117,7 +117,7 @@ def _single_out(fields: Sequence[Field], places: Sequence[int]) -> Iterator[Repa
 
 _ADDRESSES: Final = frozenset({"from", "sender", "reply-to", "to", "cc", "bcc"})
 _WITH_GRAMMAR: Final = _ADDRESSES | {"date"}
-_LONG_LINE: Final = re.compile(rb"[^\r\n]{%d}" % (LINE_LIMIT + 1))
+_LONG_LINE: Final = re.compile(rb"^[^\r\n]{%d}" % (LINE_LIMIT + 1), re.MULTILINE)
 _REPEATED: Final = 300  # octets up to which a value is remembered: the same people write to the same people all day
 
 

@@ -37,13 +37,10 @@ class Machine:
         self._systemd = 0
 
     def __enter__(self) -> Self:
-        try:
-            folder = self._things.enter_context(private_folder(self.name))
-            self._boot(folder)
+        with self._things:  # where a step fails; else it is for later
+            self._boot(self._things.enter_context(private_folder(self.name)))
             self._install()
-        except BaseException:
-            self._things.close()
-            raise
+            self._things = self._things.pop_all()
         return self
 
     def __exit__(

@@ -1,5 +1,6 @@
 """Headers that providers refuse at the end of DATA. The judge is the make-believe provider's own reader."""
 
+import time
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.policy import default
@@ -220,3 +221,12 @@ def test_whatever_it_holds_it_is_repaired_once_and_no_field_comes_in(
     assert all(field.value.isascii() for field in left)
     faults = [fault for fault in header_faults(repaired.raw) if not fault.startswith(("To cannot", "Sender", "a line"))]
     assert [fault for fault in faults if rest == b"\r\n" and "From" not in fault] == []
+
+
+@pytest.mark.parametrize("line", [b"X-Long: " + b"x" * 980 + b"\r\n", b"X: y\r\n", b"X:\r\n " + b"x" * 980 + b"\r\n"])
+def test_a_very_long_section_is_looked_through_in_linear_time(line: bytes) -> None:
+    header = HeaderSection(b"From: anna@firma.example\r\n" + line * (1_000_000 // len(line)))
+    header.split()
+    began = time.process_time()
+    find_repairs(header, CONTEXT)
+    assert time.process_time() - began < 2  # CPU seconds; a careless expression takes five
