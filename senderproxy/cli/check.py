@@ -38,6 +38,7 @@ from senderproxy.cli.common import (
 )
 from senderproxy.cli.findings import Finding, Level
 from senderproxy.cli.logins import in_words, provider_of, to_mend, try_login, try_senders
+from senderproxy.cli.moments import on_the_wall
 from senderproxy.config.load import find_doubts
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.control.client import NotRunning, ask
@@ -183,7 +184,8 @@ def _service(config: Config, status: dict[str, Any] | None) -> Iterator[Finding]
     elif not status:
         yield Finding(Level.UNKNOWN, "service", "it runs, and does not answer this user", "sudo senderproxy check")
     else:
-        yield Finding(Level.OK, "service", f"it runs since {status['started_at']} as process {status['process']}")
+        since = on_the_wall(status["started_at"])
+        yield Finding(Level.OK, "service", f"it runs since {since} as process {status['process']}")
         if status.get("vault_problem"):
             yield Finding(Level.WRONG, "service", f"it works with the accounts it had: {status['vault_problem']}")
         for rule in status["sender_rules"]:

@@ -1,10 +1,11 @@
-"""Times and lengths of time as people type them."""
+"""Times and lengths of time as people type them, and times as they read them."""
 
 import re
 from datetime import datetime, timedelta
 from typing import Final
 
 from senderproxy.cli.common import UsageError
+from senderproxy.tracking.timeline import at
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SPAN: Final = re.compile(r"(\d{1,6})\s*([a-z]+)")
@@ -36,3 +37,8 @@ def typed_moment(text: str, now: datetime) -> datetime:
     except (ValueError, OverflowError) as error:
         hint = 'Write it like 2026-11-24, "2026-11-24 08:15", 08:15 (today), or 2h (ago).'
         raise UsageError(f"{text} is no moment.", hint=hint) from error
+
+
+def on_the_wall(moment: str) -> str:
+    """ISO 8601, as the service answers, for people: as the clock on their wall shows it."""
+    return at(datetime.fromisoformat(moment), None)

@@ -1,13 +1,12 @@
 """`senderproxy status`: what the running service sees."""
 
 import argparse
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from senderproxy.cli.common import EX_OK, EX_WRONG, Subparsers, counted, read_config, show_json, show_table
+from senderproxy.cli.moments import on_the_wall
 from senderproxy.control.client import ask
-from senderproxy.tracking.timeline import at
 
 
 def add_parser(verbs: Subparsers) -> None:
@@ -32,9 +31,8 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _tell(answer: dict[str, Any]) -> None:
-    print(
-        f"senderproxy {answer['version']}, running since {_local(answer['started_at'])} as process {answer['process']}"
-    )
+    since = on_the_wall(answer["started_at"])
+    print(f"senderproxy {answer['version']}, running since {since} as process {answer['process']}")
     print()
     columns = ("listener", "address", "connected", "under way", "accepted", "deferred", "refused", "turned away")
     show_table(columns, [_listener_row(entry) for entry in answer["listeners"]])
@@ -49,12 +47,12 @@ def _tell(answer: dict[str, Any]) -> None:
         print("There is no account yet. To add one: senderproxy account add ADDRESS --provider NAME")
     for entry in answer["accounts"]:
         if entry["state"] != "healthy":
-            since = f"since {_local(entry['since'])}" if entry["since"] else "since the start"
+            since = f"since {on_the_wall(entry['since'])}" if entry["since"] else "since the start"
             print(f"\n{entry['account']} {since}: {entry['words']}")
             if entry["state"] == "suspended":
                 print(f"  -> senderproxy account set-password {entry['account']}")
     for rule in answer["sender_rules"]:
-        print(f"\n{rule['words']} (since {_local(rule['since'])}: {rule['said']})\n  -> {rule['mend']}")
+        print(f"\n{rule['words']} (since {on_the_wall(rule['since'])}: {rule['said']})\n  -> {rule['mend']}")
     _tell_queue(answer["queue"])
     if answer["vault_problem"]:
         print(f"\nThe accounts in memory stay in force: {answer['vault_problem']}")
@@ -74,17 +72,12 @@ def _tell_queue(queue: dict[str, Any]) -> None:
         print("\nThe queue is empty.")
         return
     held = f", {queue['held']} held for somebody to look at" if queue["held"] else ""
-    oldest = _local(queue["oldest"])
+    oldest = on_the_wall(queue["oldest"])
     print(f"\nThe queue has {counted(queue['waiting'], 'message')} waiting{held}; the oldest came {oldest}")
     for entry in queue["blocked"]:
         when = "until that is mended" if entry["seconds"] is None else f"and is tried again in {entry['seconds']} s"
         print(f"{entry['account']} cannot send {when} ({counted(entry['waiting'], 'message')}): {entry['why']}")
     print("  -> senderproxy queue")
-
-
-def _local(moment: str) -> str:
-    """ISO 8601 as the clock on the wall shows it."""
-    return at(datetime.fromisoformat(moment), None)
 
 
 def _listener_row(entry: dict[str, Any]) -> list[str]:
