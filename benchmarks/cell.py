@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tests.peers.process import control_groups
+
 PROC: Final = Path("/proc")
 TICK: Final = os.sysconf("SC_CLK_TCK")
 KIB: Final = 1024
@@ -114,7 +116,7 @@ class MemoryWatch:
 
 
 def _make_group(name: str) -> Path | None:
-    root = _root_of_groups()
+    root = control_groups()
     if root is None or os.geteuid() != 0:
         return None
     group = root / f"bench-{os.getpid()}-{name}"
@@ -126,16 +128,8 @@ def _make_group(name: str) -> Path | None:
     return group
 
 
-def _root_of_groups() -> Path | None:
-    for line in (PROC / "mounts").read_text().splitlines():
-        _, where, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(where)
-    return None
-
-
 def _group_of_ours() -> Path | None:
-    root = _root_of_groups()
+    root = control_groups()
     for line in (PROC / "self" / "cgroup").read_text().splitlines():
         number, _, path = line.split(":", 2)
         if number == "0" and root:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from tests.peers.packages import PROJECT
-from tests.peers.process import PATIENCE, PeerFailed, Program, private_folder, wait_until
+from tests.peers.process import PATIENCE, PeerFailed, Program, control_groups, private_folder, wait_until
 
 UNIT: Final = "senderproxy.service"
 _SOURCES: Final = Path("/opt/senderproxy/sources")
@@ -123,8 +123,7 @@ class Machine:
 
     def _group(self) -> Path:
         """A control group of its own: systemd takes the one it finds itself in for the whole machine's."""
-        mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
-        top = next((Path(words[1]) for words in mounts if words[2] == "cgroup2"), None)
+        top = control_groups()
         if top is None:
             raise PeerFailed("this machine has no control groups (cgroup2), and systemd needs them")
         group = top / f"senderproxy-machine-{os.getpid()}"

@@ -202,6 +202,15 @@ def listens(port: int) -> bool:
     return True
 
 
+def control_groups() -> Path | None:
+    """Return where this machine's control groups are (version 2); None where it has none."""
+    for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines():
+        _, where, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(where)
+    return None
+
+
 def why_not_here(*programs: str | Path, root: bool = False) -> str | None:
     """Return why peers cannot run on this machine, in words for a skipped test; None when they can."""
     if missing := [str(program) for program in programs if shutil.which(program) is None]:
