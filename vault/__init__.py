@@ -22,7 +22,7 @@ from vault._errors import (
     WrongKey,
 )
 from vault._keys import KeyFile, Keyring, Passphrase, Unlock
-from vault._store import Outside, Vault, WayIn
+from vault._store import UnlockInfo, Vault, VaultInfo
 
 __all__ = [
     "Damage",
@@ -36,15 +36,15 @@ __all__ = [
     "NoBackend",
     "NoSuchRecord",
     "NoSuchUnlock",
-    "Outside",
     "Passphrase",
     "RolledBack",
     "TooNew",
     "Unlock",
+    "UnlockInfo",
     "Unsafe",
     "Vault",
     "VaultError",
-    "WayIn",
+    "VaultInfo",
     "WouldLockOut",
     "WrongKey",
 ]

@@ -30,7 +30,7 @@ _PRIVATE: Final = 0o600
 _BLOCK: Final = 1 << 20
 
 
-class Disk:
+class SystemCalls:
     """The system calls we make, one method for each, so that a test can stop or fail every single one."""
 
     def open(self, name: str, flags: int, folder: int | None = None) -> int:
@@ -103,7 +103,7 @@ class Trust(Enum):
 # ---- reading ----
 
 
-def read_private(path: Path, *, limit: int, disk: Disk, trust: Trust = Trust.OWN) -> tuple[bytes, Fingerprint]:
+def read_private(path: Path, *, limit: int, disk: SystemCalls, trust: Trust = Trust.OWN) -> tuple[bytes, Fingerprint]:
     """Read a file that nobody else may have read or written; past `limit` bytes it is cut off one byte later."""
     # O_PATH: a folder may let us pass without letting us list it
     way_in = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
@@ -117,7 +117,7 @@ def read_private(path: Path, *, limit: int, disk: Disk, trust: Trust = Trust.OWN
             _let_go(file, disk)
 
 
-def fingerprint(path: Path, disk: Disk) -> Fingerprint | None:
+def fingerprint(path: Path, disk: SystemCalls) -> Fingerprint | None:
     """What stands under the name now, or None."""
     try:
         return Fingerprint.of(disk.lstat(str(path)))
@@ -127,7 +127,7 @@ def fingerprint(path: Path, disk: Disk) -> Fingerprint | None:
         raise _ours(error, path) from error
 
 
-def _read_all(file: int, limit: int, disk: Disk) -> bytes:
+def _read_all(file: int, limit: int, disk: SystemCalls) -> bytes:
     parts: list[bytes] = []
     while (have := sum(map(len, parts))) < limit and (part := disk.read(file, min(_BLOCK, limit - have))):
         parts.append(part)
@@ -152,7 +152,7 @@ def _check_private(path: Path, status: os.stat_result, trust: Trust = Trust.OWN)
 # ---- writing ----
 
 
-def create(path: Path, content: bytes, disk: Disk) -> None:
+def create(path: Path, content: bytes, disk: SystemCalls) -> None:
     """Write a new file; what stands there already is left alone."""
     with _told_as_ours(path), _folder_of(path, disk, _FOLDER) as folder:
         temporary, _ = _write_beside(path.name, content, disk.fstat(folder), folder, disk)
@@ -171,7 +171,9 @@ def create(path: Path, content: bytes, disk: Disk) -> None:
             raise
 
 
-def replace(path: Path, content: bytes, *, expected: Fingerprint, keep_previous: bool, disk: Disk) -> Fingerprint:
+def replace(
+    path: Path, content: bytes, *, expected: Fingerprint, keep_previous: bool, disk: SystemCalls
+) -> Fingerprint:
     """Put new content under the name, in one step. The caller holds the WriteLock.
 
     Without `keep_previous` no copy of what was there stays behind, NAME.bak included.
@@ -204,7 +206,7 @@ def replace(path: Path, content: bytes, *, expected: Fingerprint, keep_previous:
 class _Step:
     """One replacement: gives the old content a second name first, so that it can come back."""
 
-    def __init__(self, name: str, keep_previous: bool, folder: int, disk: Disk) -> None:
+    def __init__(self, name: str, keep_previous: bool, folder: int, disk: SystemCalls) -> None:
         self._name, self._folder, self._disk = name, folder, disk
         self._backup = f"{name}.bak"
         self._keep = keep_previous
@@ -253,7 +255,9 @@ class _Step:
         _forget(self._spare, self._folder, self._disk)
 
 
-def _write_beside(name: str, content: bytes, like: os.stat_result, folder: int, disk: Disk) -> tuple[str, Fingerprint]:
+def _write_beside(
+    name: str, content: bytes, like: os.stat_result, folder: int, disk: SystemCalls
+) -> tuple[str, Fingerprint]:
     """Write and sync the content under a temporary name, owned like the file (or folder) given."""
     temporary = _temporary_name(name)
     file = disk.open(temporary, _WRITE_NEW, folder)
@@ -274,13 +278,13 @@ def _write_beside(name: str, content: bytes, like: os.stat_result, folder: int, 
     return temporary, written
 
 
-def _own_like(like: os.stat_result, file: int, disk: Disk) -> None:
+def _own_like(like: os.stat_result, file: int, disk: SystemCalls) -> None:
     """Root writes for whoever's file it is: else a service would find itself shut out by its own operator."""
     if os.geteuid() == 0:
         disk.fchown(file, like.st_uid, like.st_gid)
 
 
-def _write_all(file: int, content: bytes, disk: Disk) -> None:
+def _write_all(file: int, content: bytes, disk: SystemCalls) -> None:
     while content:
         content = content[disk.write(file, content) :]
 
@@ -289,7 +293,7 @@ def _temporary_name(name: str) -> str:
     return f".{name}.{secrets.token_hex(8)}.tmp"
 
 
-def _sweep(name: str, folder: int, disk: Disk) -> None:
+def _sweep(name: str, folder: int, disk: SystemCalls) -> None:
     """Remove what killed writers left; under the lock nobody else's can be among it."""
     leftover = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.tmp")
     for entry in disk.listdir(folder):
@@ -303,11 +307,11 @@ def _sweep(name: str, folder: int, disk: Disk) -> None:
 class WriteLock:
     """The right to replace a file. The kernel gives it back when its holder dies; the text only says who that is."""
 
-    def __init__(self, file: int, disk: Disk) -> None:
+    def __init__(self, file: int, disk: SystemCalls) -> None:
         self._file, self._disk = file, disk
 
     @classmethod
-    def take(cls, path: Path, disk: Disk) -> Self:
+    def take(cls, path: Path, disk: SystemCalls) -> Self:
         """Take the lock beside `path`, which must be there, or raise InUse and say who holds it."""
         lock = path.with_name(path.name + ".lock")
         with _told_as_ours(path), _folder_of(path, disk, _FOLDER) as folder:
@@ -335,7 +339,7 @@ class WriteLock:
         _let_go(self._file, self._disk)
 
 
-def _open_lock(name: str, folder: int, disk: Disk) -> int:
+def _open_lock(name: str, folder: int, disk: SystemCalls) -> int:
     try:
         return disk.open(name, _LOCK, folder)
     except FileNotFoundError:
@@ -378,7 +382,7 @@ def _in_use(path: Path, text: bytes) -> InUse:
 
 
 @contextmanager
-def _folder_of(path: Path, disk: Disk, flags: int) -> Iterator[int]:
+def _folder_of(path: Path, disk: SystemCalls, flags: int) -> Iterator[int]:
     """Hold the folder open while we work in it, so that it cannot be exchanged for another in between."""
     folder = disk.open(str(path.parent), flags)
     try:
@@ -390,13 +394,13 @@ def _folder_of(path: Path, disk: Disk, flags: int) -> Iterator[int]:
         _let_go(folder, disk)
 
 
-def _let_go(file: int, disk: Disk) -> None:
+def _let_go(file: int, disk: SystemCalls) -> None:
     """Close what nothing more was to be learnt from."""
     with suppress(OSError):
         disk.close(file)
 
 
-def _forget(name: str, folder: int, disk: Disk) -> None:
+def _forget(name: str, folder: int, disk: SystemCalls) -> None:
     """Remove a temporary file on the way out; if that fails the next writer sweeps it away."""
     with suppress(OSError):
         disk.unlink(name, folder)

@@ -1,6 +1,6 @@
 """Bytes to parts and back, exactly as FORMAT.md says: what stands in the clear, and how sealed parts are laid out.
 
-Promises: what `read_sheet` accepts, `Sheet.render` gives back byte for byte, so one vault has one spelling only.
+Promises: `SealedVault.render` gives back byte for byte what `read_sealed_vault` accepts: a vault has one spelling.
 Everything else is refused as Damaged or TooNew; whatever the bytes, nothing else is raised.
 Leaves to others: keys, seals, whether the parts are authentic (_seal), files (_file).
 """
@@ -46,7 +46,7 @@ _KIND: Final = re.compile(r"[a-z0-9-]{1,32}")
 _ARGUMENT: Final = re.compile(r"[!-~]{1,512}")
 
 
-class Kind(StrEnum):
+class UnlockKind(StrEnum):
     """The ways to unlock that this version knows, as they stand in the file."""
 
     ARGON2ID = "passphrase-argon2id"
@@ -63,8 +63,8 @@ class Argon2idCost:
     kibibytes: int
     lanes: int
 
-    def kind(self) -> Kind:
-        return Kind.ARGON2ID
+    def kind(self) -> UnlockKind:
+        return UnlockKind.ARGON2ID
 
     def too_much(self) -> str | None:
         """Say which figure no honest writer uses, if one is."""
@@ -85,8 +85,8 @@ class ScryptCost:
     r: int
     p: int
 
-    def kind(self) -> Kind:
-        return Kind.SCRYPT
+    def kind(self) -> UnlockKind:
+        return UnlockKind.SCRYPT
 
     def too_much(self) -> str | None:
         """Say which figure no honest writer uses, if one is."""
@@ -113,7 +113,7 @@ class PassphraseLock:
 class KeyLock:
     """The data key under a random secret that is kept elsewhere: in a key file, in the system's keyring."""
 
-    kind: Kind
+    kind: UnlockKind
     salt: bytes
     wrapped: bytes
 
@@ -174,7 +174,7 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class SealedVault:
     """A vault taken apart, still sealed."""
 
     header: Header
@@ -210,8 +210,8 @@ def _whole_line(version: int, rest: bytes) -> bytes:
 # ---- reading ----
 
 
-def read_sheet(content: bytes) -> Sheet:
-    """Take a file apart. Only what `Sheet.render` could have written comes through."""
+def read_sealed_vault(content: bytes) -> SealedVault:
+    """Take a file apart. Only what `SealedVault.render` could have written comes through."""
     rest = _whole_rest(content)
     end = rest.find(b"\n--- ", 0, MAX_HEADER)
     line_end = rest.find(b"\n", end + 1, MAX_HEADER)
@@ -220,7 +220,7 @@ def read_sheet(content: bytes) -> Sheet:
     header = _read_header(_ascii(rest[:end]).split("\n"))
     mac = from_base64(_ascii(rest[end + 5 : line_end]), "the header's MAC", MAC_BYTES)
     index, frames = _split_body(rest[line_end + 1 :])
-    sheet = Sheet(header, mac, index, frames)
+    sheet = SealedVault(header, mac, index, frames)
     if sheet.render() != content:
         raise _malformed("it is not written the one way a vault is written")
     return sheet
@@ -310,15 +310,15 @@ def _read_stanza(head: str, wrapped_line: str) -> Stanza:
 
 def _read_lock(kind: str, arguments: list[str], wrapped: bytes) -> Lock:
     match kind, arguments:
-        case Kind.ARGON2ID, [passes, kibibytes, lanes, salt]:
+        case UnlockKind.ARGON2ID, [passes, kibibytes, lanes, salt]:
             argon2id = Argon2idCost(_number(passes), _number(kibibytes), _number(lanes))
             return PassphraseLock(_affordable(argon2id), _salt(salt), wrapped)
-        case Kind.SCRYPT, [log2_n, r, p, salt]:
+        case UnlockKind.SCRYPT, [log2_n, r, p, salt]:
             scrypt = ScryptCost(_number(log2_n), _number(r), _number(p))
             return PassphraseLock(_affordable(scrypt), _salt(salt), wrapped)
-        case ((Kind.KEY_FILE | Kind.KEYRING), [salt]):
-            return KeyLock(Kind(kind), _salt(salt), wrapped)
-        case ((Kind.ARGON2ID | Kind.SCRYPT | Kind.KEY_FILE | Kind.KEYRING), _):
+        case ((UnlockKind.KEY_FILE | UnlockKind.KEYRING), [salt]):
+            return KeyLock(UnlockKind(kind), _salt(salt), wrapped)
+        case ((UnlockKind.ARGON2ID | UnlockKind.SCRYPT | UnlockKind.KEY_FILE | UnlockKind.KEYRING), _):
             raise _malformed(f"a {kind} has too many or too few arguments")
         case _:
             return _unknown_lock(kind, arguments, wrapped)

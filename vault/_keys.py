@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from vault import _file, _format, _seal
 from vault._errors import Damage, Damaged, Exists, Missing, NoBackend, Unsafe
-from vault._file import Disk, Trust
-from vault._format import KeyLock, Kind, PassphraseLock, Stanza
+from vault._file import SystemCalls, Trust
+from vault._format import KeyLock, PassphraseLock, Stanza, UnlockKind
 from vault._seal import Secret
 
 if TYPE_CHECKING:
@@ -59,13 +59,15 @@ class Passphrase(Unlock):
     def lock(self, label: str, vault_id: bytes, data_key: Secret) -> Stanza:
         cost, salt = _seal.usual_cost(), _seal.new_salt()
         draft = Stanza(label, PassphraseLock(cost, salt, b""))
-        wrapped = _seal.wrap(_seal.stretch(self._secret, salt, cost), salt, _bound(draft, vault_id), data_key)
+        wrapped = _seal.wrap(
+            _seal.derive_from_passphrase(self._secret, salt, cost), salt, _bound(draft, vault_id), data_key
+        )
         return Stanza(label, PassphraseLock(cost, salt, wrapped))
 
     def try_on(self, stanza: Stanza, vault_id: bytes) -> Secret | None:
         match stanza.lock:
             case PassphraseLock(cost, salt, wrapped):
-                key = _seal.stretch(self._secret, salt, cost)
+                key = _seal.derive_from_passphrase(self._secret, salt, cost)
                 return _seal.unwrap(key, salt, _bound(stanza, vault_id), wrapped)
             case _:
                 return None
@@ -77,7 +79,7 @@ class Passphrase(Unlock):
 class _StoredSecret(Unlock):
     """A random secret that is kept elsewhere; long enough to need no stretching."""
 
-    _kind: ClassVar[Kind]
+    _kind: ClassVar[UnlockKind]
 
     @abstractmethod
     def _secret(self) -> Secret:
@@ -112,7 +114,7 @@ class KeyFile(_StoredSecret):
     """A file that holds a key: one line as `generate` writes it, or any 32 and more random bytes."""
 
     kind = "key-file"
-    _kind = Kind.KEY_FILE
+    _kind = UnlockKind.KEY_FILE
 
     def __init__(self, path: Path | str, *, _trust: Trust = Trust.OWN) -> None:
         self.path: Final = Path(path)
@@ -122,7 +124,7 @@ class KeyFile(_StoredSecret):
     def generate(cls, path: Path | str) -> Self:
         """Write a new random key, readable by its owner alone; a file that is there already is left alone."""
         line = f"vault-key/v1 {_format.to_base64(_seal.new_key().reveal())}\n"
-        _file.create(Path(path), line.encode("ascii"), Disk())
+        _file.create(Path(path), line.encode("ascii"), SystemCalls())
         return cls(path)
 
     @classmethod
@@ -140,7 +142,7 @@ class KeyFile(_StoredSecret):
         return cls(Path(directory) / name, _trust=Trust.CREDENTIAL)
 
     def _secret(self) -> Secret:
-        content, _ = _file.read_private(self.path, limit=_KEY_FILE_LIMIT, disk=Disk(), trust=self._trust)
+        content, _ = _file.read_private(self.path, limit=_KEY_FILE_LIMIT, disk=SystemCalls(), trust=self._trust)
         if len(content) > _KEY_FILE_LIMIT:
             raise Unsafe("this is far too long for a key file", hint="Name the key file.", path=self.path)
         if content.startswith(b"vault-key/"):
@@ -186,7 +188,7 @@ class Keyring(_StoredSecret):
     """A random key kept under a name in the system's keyring. Used only where somebody asks for it by this name."""
 
     kind = "keyring"
-    _kind = Kind.KEYRING
+    _kind = UnlockKind.KEYRING
 
     def __init__(self, name: str, *, service: str = "vault", backend: "KeyringBackend | None" = None) -> None:
         self.name: Final = name

@@ -1,6 +1,6 @@
 """Keys and seals: derive, wrap, seal, open. The only module that says cryptography.
 
-Promises: what `open_sheet` gives is what `seal` was given, for the same vault, generation and names, or it raises.
+Promises: `open_sealed_vault` gives what `seal` was given, for the same vault, generation and names, or it raises.
 Leaves to others: where secrets come from (_keys), how bytes are laid out (_format).
 RFC 5869 (HKDF), RFC 8439 (ChaCha20-Poly1305), RFC 9106 (Argon2id), RFC 7914 (scrypt).
 """
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from vault import _format
 from vault._errors import Damage, Damaged, NoBackend
-from vault._format import Argon2idCost, Cost, Header, IndexEntry, ScryptCost, Sheet
+from vault._format import Argon2idCost, Cost, Header, IndexEntry, ScryptCost, SealedVault
 
 # RFC 9106 section 4, second recommended option. scrypt at the same 64 MiB, where Argon2id is missing.
 ARGON2ID_COST: Final = Argon2idCost(passes=3, kibibytes=64 * 1024, lanes=4)
@@ -68,13 +68,15 @@ def new_vault_id() -> bytes:
 def usual_cost() -> Cost:
     """Argon2id where this machine's cryptography has it, scrypt elsewhere."""
     try:
-        stretch(Secret(b"probe"), bytes(_format.SALT_BYTES), Argon2idCost(passes=1, kibibytes=8, lanes=1))
+        derive_from_passphrase(
+            Secret(b"probe"), bytes(_format.SALT_BYTES), Argon2idCost(passes=1, kibibytes=8, lanes=1)
+        )
     except NoBackend:
         return SCRYPT_COST
     return ARGON2ID_COST
 
 
-def stretch(passphrase: Secret, salt: bytes, cost: Cost) -> Secret:
+def derive_from_passphrase(passphrase: Secret, salt: bytes, cost: Cost) -> Secret:
     """Make 32 bytes of a passphrase, slowly."""
     try:
         match cost:
@@ -148,15 +150,15 @@ def seal(header: Header, records: Mapping[str, bytes], data_key: Secret) -> byte
         frames.append(frame)
         entries.append(IndexEntry(name, len(frame)))
     index = cipher.encrypt(_nonce(0), _format.pack_index(entries), _index_bound(mac))
-    return Sheet(header, mac, index, b"".join(frames)).render()
+    return SealedVault(header, mac, index, b"".join(frames)).render()
 
 
-def fits(sheet: Sheet, data_key: Secret) -> bool:
+def fits(sheet: SealedVault, data_key: Secret) -> bool:
     """Whether this data key made this header."""
     return hmac.compare_digest(_mac(sheet.header, data_key), sheet.mac)
 
 
-def open_sheet(sheet: Sheet, data_key: Secret) -> Opened:
+def open_sealed_vault(sheet: SealedVault, data_key: Secret) -> Opened:
     """Check every seal. Raises Damaged, and says what was found where."""
     if not fits(sheet, data_key):
         raise Damaged("its header was altered", damage=Damage.ALTERED)

@@ -24,14 +24,14 @@ from vault._errors import (
     WouldLockOut,
     WrongKey,
 )
-from vault._file import Disk, Fingerprint, WriteLock
-from vault._format import Header, KeyLock, PassphraseLock, Sheet, Stanza, UnknownLock
+from vault._file import Fingerprint, SystemCalls, WriteLock
+from vault._format import Header, KeyLock, PassphraseLock, SealedVault, Stanza, UnknownLock
 from vault._keys import Unlock
 from vault._seal import Opened, Secret
 
 
 @dataclass(frozen=True, slots=True)
-class WayIn:
+class UnlockInfo:
     """A way to unlock as the file shows it, without its secret."""
 
     kind: str
@@ -39,16 +39,16 @@ class WayIn:
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class VaultInfo:
     """What a vault shows without being unlocked: whole, but not yet known to be authentic."""
 
     vault_id: str
     generation: int
-    unlocks: tuple[WayIn, ...]
+    unlocks: tuple[UnlockInfo, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Content:
+class _VaultContent:
     """One generation, opened; exchanged as a whole, never changed."""
 
     opened: Opened
@@ -73,7 +73,9 @@ class Vault:
     Open it for reading for as long as you like; open it for writing, save, and let go.
     """
 
-    def __init__(self, path: Path, unlock: Unlock, disk: Disk, content: _Content, lock: WriteLock | None) -> None:
+    def __init__(
+        self, path: Path, unlock: Unlock, disk: SystemCalls, content: _VaultContent, lock: WriteLock | None
+    ) -> None:
         """For `open` alone."""
         self._path, self._unlock, self._disk, self._content, self._lock = path, unlock, disk, content, lock
         self._draft = _draft_of(content) if lock else None
@@ -82,24 +84,32 @@ class Vault:
     # ---- making, opening, closing ----
 
     @classmethod
-    def create(cls, path: Path | str, *, unlock: Unlock, label: str | None = None, disk: Disk | None = None) -> None:
+    def create(
+        cls, path: Path | str, *, unlock: Unlock, label: str | None = None, disk: SystemCalls | None = None
+    ) -> None:
         """Write a new, empty vault. A file that is there already is left alone."""
         vault_id, data_key = _seal.new_vault_id(), _seal.new_key()
         stanza = unlock.lock(_label_for(unlock, label, ()), vault_id, data_key)
         header = Header(vault_id, 1, _seal.new_salt(), (stanza,))
         content, _ = _sealed(header, {}, data_key)
-        _file.create(Path(path), content, disk or Disk())
+        _file.create(Path(path), content, disk or SystemCalls())
 
     @classmethod
     def open(
-        cls, path: Path | str, *, unlock: Unlock, write: bool = False, at_least: int = 0, disk: Disk | None = None
+        cls,
+        path: Path | str,
+        *,
+        unlock: Unlock,
+        write: bool = False,
+        at_least: int = 0,
+        disk: SystemCalls | None = None,
     ) -> Self:
         """Open a vault. For writing, this takes the lock or raises InUse; for reading, nobody is in anybody's way.
 
         `at_least` is the generation the caller remembers (in a place of its own): an older one is RolledBack.
         `disk` makes the system calls; tests hand in one that fails.
         """
-        path, disk = Path(path), disk or Disk()
+        path, disk = Path(path), disk or SystemCalls()
         lock = WriteLock.take(path, disk) if write else None
         try:
             content = _load(path, unlock, disk, at_least)
@@ -110,11 +120,11 @@ class Vault:
         return cls(path, unlock, disk, content, lock)
 
     @classmethod
-    def inspect(cls, path: Path | str) -> Outside:
+    def inspect(cls, path: Path | str) -> VaultInfo:
         """See what a vault shows to everybody who can read the file; good for knowing which secret to ask for."""
         path = Path(path)
-        sheet, _ = _read(path, Disk())
-        return Outside(sheet.header.vault_id.hex(), sheet.header.generation, _ways_in(sheet.header.stanzas))
+        sheet, _ = _read(path, SystemCalls())
+        return VaultInfo(sheet.header.vault_id.hex(), sheet.header.generation, _ways_in(sheet.header.stanzas))
 
     def close(self) -> None:
         """Let go of the lock and forget what was opened; changes that were not saved are gone."""
@@ -149,7 +159,7 @@ class Vault:
         """The label of the way that unlocked it."""
         return self._content.label
 
-    def unlocks(self) -> tuple[WayIn, ...]:
+    def unlocks(self) -> tuple[UnlockInfo, ...]:
         """All ways to unlock it; those added or removed since the last save are counted in."""
         return _ways_in(self._draft.stanzas if self._draft else self._content.opened.header.stanzas)
 
@@ -195,7 +205,7 @@ class Vault:
             keep_previous=draft.keep_previous,
             disk=self._disk,
         )
-        self._content = _Content(opened, draft.data_key, self._content.label, written)
+        self._content = _VaultContent(opened, draft.data_key, self._content.label, written)
         draft.keep_previous = True
 
     # ---- a long-running reader ----
@@ -279,7 +289,7 @@ class Vault:
 
     @classmethod
     def rewrap(
-        cls, path: Path | str, *, old: Unlock, new: Unlock, label: str | None = None, disk: Disk | None = None
+        cls, path: Path | str, *, old: Unlock, new: Unlock, label: str | None = None, disk: SystemCalls | None = None
     ) -> None:
         """Exchange one way to unlock for another; the other ways stay as they are."""
         with cls.open(path, unlock=old, write=True, disk=disk) as box:
@@ -338,13 +348,15 @@ class Vault:
 # ---- reading ----
 
 
-def _read(path: Path, disk: Disk) -> tuple[Sheet, Fingerprint]:
+def _read(path: Path, disk: SystemCalls) -> tuple[SealedVault, Fingerprint]:
     content, fingerprint = _file.read_private(path, limit=_format.MAX_FILE, disk=disk)
     with _speaking_of(path):
-        return _format.read_sheet(content), fingerprint
+        return _format.read_sealed_vault(content), fingerprint
 
 
-def _load(path: Path, unlock: Unlock, disk: Disk, at_least: int, known: _Content | None = None) -> _Content:
+def _load(
+    path: Path, unlock: Unlock, disk: SystemCalls, at_least: int, known: _VaultContent | None = None
+) -> _VaultContent:
     """Read, unlock (with the data key already known, if it still is the one) and check every seal."""
     sheet, fingerprint = _read(path, disk)
     with _speaking_of(path):
@@ -352,7 +364,7 @@ def _load(path: Path, unlock: Unlock, disk: Disk, at_least: int, known: _Content
             data_key, label = known.data_key, known.label
         else:
             data_key, label = _unlocked(sheet.header, unlock, path)
-        opened = _seal.open_sheet(sheet, data_key)
+        opened = _seal.open_sealed_vault(sheet, data_key)
     if opened.header.generation < at_least:
         raise RolledBack(
             f"this is generation {opened.header.generation}, but generation {at_least} was already in use",
@@ -360,7 +372,7 @@ def _load(path: Path, unlock: Unlock, disk: Disk, at_least: int, known: _Content
             "and bring back the newest backup.",
             path=path,
         )
-    return _Content(opened, data_key, label, fingerprint)
+    return _VaultContent(opened, data_key, label, fingerprint)
 
 
 def _unlocked(header: Header, unlock: Unlock, path: Path) -> tuple[Secret, str]:
@@ -385,8 +397,8 @@ def _wrong_key(unlock: Unlock, stanzas: Sequence[Stanza], path: Path) -> WrongKe
     return WrongKey(f"no {unlock.kind} opens it", hint=f"Use one of those that do: {others}", path=path)
 
 
-def _ways_in(stanzas: Sequence[Stanza]) -> tuple[WayIn, ...]:
-    return tuple(WayIn(_spoken_kind(stanza), stanza.label) for stanza in stanzas)
+def _ways_in(stanzas: Sequence[Stanza]) -> tuple[UnlockInfo, ...]:
+    return tuple(UnlockInfo(_spoken_kind(stanza), stanza.label) for stanza in stanzas)
 
 
 def _spoken_kind(stanza: Stanza) -> str:
@@ -409,7 +421,7 @@ def _speaking_of(path: Path) -> Iterator[None]:
 # ---- writing ----
 
 
-def _draft_of(content: _Content) -> _Draft:
+def _draft_of(content: _VaultContent) -> _Draft:
     opened = content.opened
     records = {name: Secret(opened.read(name)) for name in opened.frames}
     return _Draft(records, opened.header.stanzas, content.data_key)
@@ -420,7 +432,7 @@ def _sealed(header: Header, records: Mapping[str, bytes], data_key: Secret) -> t
     content = _seal.seal(header, records, data_key)
     if len(content) > _format.MAX_FILE:
         raise ValueError(f"the records take more than the {_format.MAX_FILE // 2**20} MiB a vault may have")
-    opened = _seal.open_sheet(_format.read_sheet(content), data_key)
+    opened = _seal.open_sealed_vault(_format.read_sealed_vault(content), data_key)
     if any(opened.read(name) != record for name, record in records.items()) or len(opened.frames) != len(records):
         raise Damaged(
             "what was sealed did not come back as it was",

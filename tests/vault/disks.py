@@ -4,12 +4,12 @@ import os
 import signal
 from collections.abc import Callable
 
-from vault._file import Disk
+from vault._file import SystemCalls
 
-CALLS = tuple(name for name in vars(Disk) if not name.startswith("_"))
+CALLS = tuple(name for name in vars(SystemCalls) if not name.startswith("_"))
 
 
-class WatchedDisk(Disk):
+class WatchedDisk(SystemCalls):
     """Asks `before` ahead of every call, once armed. Writes come in small pieces, so that halves can be seen."""
 
     def __init__(self, before: Callable[[int, str], None], piece: int = 300) -> None:
@@ -25,7 +25,7 @@ class WatchedDisk(Disk):
 
 
 def _watched(call: str) -> Callable[..., object]:
-    real = getattr(Disk, call)
+    real = getattr(SystemCalls, call)
 
     def method(disk: WatchedDisk, *arguments: object) -> object:
         disk._tick(call)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.vault.conftest import Cabinet
 from vault import Damage, Damaged, Vault, WrongKey, _format, _seal
-from vault._format import read_sheet, version_line
+from vault._format import read_sealed_vault, version_line
 from vault._seal import Secret
 
 RECORDS = {"anna": b"geheim-anna", "bert": b"geheim-bert", "carl": b"geheim-carl" * 30, "dora": b""}
@@ -22,15 +22,15 @@ SECRET = Secret(b"x" * 32)
 def original() -> bytes:
     """A vault with a key-file stanza, small enough to try every byte of it."""
     salt, vault_id = b"s" * 32, b"i" * 16
-    draft = _format.Stanza("office", _format.KeyLock(_format.Kind.KEY_FILE, salt, b""))
+    draft = _format.Stanza("office", _format.KeyLock(_format.UnlockKind.KEY_FILE, salt, b""))
     wrapped = _seal.wrap(SECRET, salt, vault_id + draft.head().encode(), DATA_KEY)
-    stanza = _format.Stanza("office", _format.KeyLock(_format.Kind.KEY_FILE, salt, wrapped))
+    stanza = _format.Stanza("office", _format.KeyLock(_format.UnlockKind.KEY_FILE, salt, wrapped))
     return _seal.seal(_format.Header(vault_id, 5, b"t" * 32, (stanza,)), RECORDS, DATA_KEY)
 
 
 def open_bytes(content: bytes) -> dict[str, bytes]:
     """As the store does it, without a disk in between."""
-    sheet = read_sheet(content)
+    sheet = read_sealed_vault(content)
     lock = sheet.header.stanzas[0].lock
     if not isinstance(lock, _format.KeyLock):
         raise WrongKey("no key file opens it", hint="another")
@@ -38,7 +38,7 @@ def open_bytes(content: bytes) -> dict[str, bytes]:
     data_key = _seal.unwrap(SECRET, lock.salt, bound, lock.wrapped)
     if data_key is None:
         raise WrongKey("it does not fit", hint="another")
-    opened = _seal.open_sheet(sheet, data_key)
+    opened = _seal.open_sealed_vault(sheet, data_key)
     return {name: opened.read(name) for name in opened.frames}
 
 
@@ -59,21 +59,21 @@ def test_every_flipped_bit_is_damage() -> None:
         for bit in range(8):
             content[at] ^= 1 << bit
             with pytest.raises(Damaged):
-                read_sheet(bytes(content))
+                read_sealed_vault(bytes(content))
             content[at] ^= 1 << bit
 
 
 def test_every_truncation_is_damage_and_called_truncated() -> None:
     for length in range(len(original())):
         with pytest.raises(Damaged) as caught:
-            read_sheet(original()[:length])
+            read_sealed_vault(original()[:length])
         assert caught.value.damage is Damage.TRUNCATED
 
 
 @given(st.binary(min_size=1, max_size=300))
 def test_bytes_added_at_the_end_are_damage_and_called_trailing(more: bytes) -> None:
     with pytest.raises(Damaged) as caught:
-        read_sheet(original() + more)
+        read_sealed_vault(original() + more)
     assert caught.value.damage is Damage.TRAILING
 
 
@@ -106,11 +106,11 @@ def test_pieces_cut_moved_and_doubled_on_purpose_never_yield_a_record(data: st.D
 
 @given(st.permutations(range(4)))
 def test_records_in_another_order_are_refused_as_damaged(order: list[int]) -> None:
-    sheet = read_sheet(original())
+    sheet = read_sealed_vault(original())
     lengths = [272, 272, 512 + 16, 272]
     frames = [sheet.frames[sum(lengths[:at]) :][: lengths[at]] for at in range(4)]
     shuffled = b"".join(frames[at] for at in order)
-    forged = _format.Sheet(sheet.header, sheet.mac, sheet.index, shuffled).render()
+    forged = _format.SealedVault(sheet.header, sheet.mac, sheet.index, shuffled).render()
     if order == [0, 1, 2, 3]:
         assert open_bytes(forged) == RECORDS
         return
@@ -121,10 +121,10 @@ def test_records_in_another_order_are_refused_as_damaged(order: list[int]) -> No
 
 def test_a_record_of_an_older_generation_is_refused() -> None:
     """Same vault, same data key, same name, same place: only the generation is another."""
-    sheet = read_sheet(original())
+    sheet = read_sealed_vault(original())
     older = _format.Header(sheet.header.vault_id, 4, sheet.header.salt, sheet.header.stanzas)
-    stale = read_sheet(_seal.seal(older, RECORDS | {"anna": b"geheim-old"}, DATA_KEY))
-    forged = _format.Sheet(sheet.header, sheet.mac, sheet.index, stale.frames[:272] + sheet.frames[272:]).render()
+    stale = read_sealed_vault(_seal.seal(older, RECORDS | {"anna": b"geheim-old"}, DATA_KEY))
+    forged = _format.SealedVault(sheet.header, sheet.mac, sheet.index, stale.frames[:272] + sheet.frames[272:]).render()
     with pytest.raises(Damaged, match="'anna' was altered"):
         open_bytes(forged)
 

@@ -15,7 +15,7 @@ import pytest
 from tests.vault.conftest import FIRST, Cabinet
 from tests.vault.disks import CALLS, counting, failing
 from vault import DiskTrouble, InUse, KeyFile, Unsafe, Vault, VaultError, WrongKey
-from vault._file import Disk
+from vault._file import SystemCalls
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -250,7 +250,7 @@ def test_every_system_call_of_a_save_can_be_stopped_by_these_tests(cabinet: Cabi
     import vault._file
 
     source = ast.parse(Path(vault._file.__file__).read_text())
-    beside = [node for node in source.body if not (isinstance(node, ast.ClassDef) and node.name == "Disk")]
+    beside = [node for node in source.body if not (isinstance(node, ast.ClassDef) and node.name == "SystemCalls")]
     used = {
         f"{node.value.id}.{node.attr}"
         for part in beside
@@ -260,7 +260,7 @@ def test_every_system_call_of_a_save_can_be_stopped_by_these_tests(cabinet: Cabi
     harmless = {"os.geteuid", "os.getpid", "os.uname", "os.strerror", "os.stat_result"}
     assert {name for name in used if not name.startswith("os.O_")} <= harmless
     assert set(CALLS) >= {"open", "write", "fsync", "link", "rename", "unlink", "flock"}
-    assert isinstance(counting(), Disk)
+    assert isinstance(counting(), SystemCalls)
 
 
 # ---- every call fails once ----

@@ -11,17 +11,17 @@ from vault._format import (
     Header,
     IndexEntry,
     KeyLock,
-    Kind,
     PassphraseLock,
     ScryptCost,
-    Sheet,
+    SealedVault,
     Stanza,
     UnknownLock,
+    UnlockKind,
     from_base64,
     name_problem,
     pack_index,
     pack_record,
-    read_sheet,
+    read_sealed_vault,
     split_frames,
     to_base64,
     unpack_index,
@@ -35,34 +35,36 @@ scrypt_costs = st.builds(ScryptCost, st.integers(1, 18), st.just(8), st.integers
 arguments = st.lists(st.from_regex(r"[!-~]{1,20}", fullmatch=True), max_size=16).map(tuple)
 locks = st.one_of(
     st.builds(PassphraseLock, argon2id_costs | scrypt_costs, salts, wrapped),
-    st.builds(KeyLock, st.sampled_from([Kind.KEY_FILE, Kind.KEYRING]), salts, wrapped),
+    st.builds(KeyLock, st.sampled_from([UnlockKind.KEY_FILE, UnlockKind.KEYRING]), salts, wrapped),
     st.builds(UnknownLock, st.just("tpm2"), arguments, st.binary(min_size=1, max_size=80)),
 )
 labels = st.from_regex(r"[A-Za-z0-9._@:+/-]{1,64}", fullmatch=True)
 stanzas = st.lists(st.builds(Stanza, labels, locks), min_size=1, max_size=8, unique_by=lambda s: s.label).map(tuple)
 headers = st.builds(Header, st.binary(min_size=16, max_size=16), st.integers(1, 2**63 - 1), salts, stanzas)
-sheets = st.builds(Sheet, headers, salts, st.integers(1, 3).map(lambda n: bytes(16 + 256 * n)), st.binary(max_size=600))
+sheets = st.builds(
+    SealedVault, headers, salts, st.integers(1, 3).map(lambda n: bytes(16 + 256 * n)), st.binary(max_size=600)
+)
 names = st.text(min_size=1, max_size=60).filter(lambda name: name_problem(name) is None)
 
 
 @given(sheets)
-def test_a_vault_taken_apart_and_put_together_is_the_same_to_the_byte(sheet: Sheet) -> None:
-    assert read_sheet(sheet.render()) == sheet
+def test_a_vault_taken_apart_and_put_together_is_the_same_to_the_byte(sheet: SealedVault) -> None:
+    assert read_sealed_vault(sheet.render()) == sheet
 
 
 @given(st.binary(max_size=400))
 def test_any_bytes_at_all_are_a_vault_or_damaged_and_nothing_else_is_raised(noise: bytes) -> None:
     with pytest.raises((Damaged, TooNew)):
-        read_sheet(noise)
+        read_sealed_vault(noise)
 
 
 @given(sheets, st.data())
-def test_a_forger_who_knows_the_digest_gets_no_further_than_damaged(sheet: Sheet, data: st.DataObject) -> None:
+def test_a_forger_who_knows_the_digest_gets_no_further_than_damaged(sheet: SealedVault, data: st.DataObject) -> None:
     rest = sheet.render().split(b"\n", 2)[2]
     at = data.draw(st.integers(0, len(rest) - 1))
     forged = whole(rest[:at] + data.draw(st.binary(max_size=6)) + rest[at + data.draw(st.integers(0, 6)) :])
     try:
-        again = read_sheet(forged)
+        again = read_sealed_vault(forged)
     except Damaged:
         return
     assert again.render() == forged
@@ -76,12 +78,12 @@ def whole(rest: bytes) -> bytes:
 
 def test_a_file_too_large_is_refused_before_it_is_looked_at() -> None:
     with pytest.raises(Damaged, match="larger than 64 MiB"):
-        read_sheet(bytes(MAX_FILE + 1))
+        read_sealed_vault(bytes(MAX_FILE + 1))
 
 
 def test_a_header_without_end_is_refused() -> None:
     with pytest.raises(Damaged, match="no end"):
-        read_sheet(whole(b"id AAAA\n" * 20_000))
+        read_sealed_vault(whole(b"id AAAA\n" * 20_000))
 
 
 @given(st.binary(max_size=2000))

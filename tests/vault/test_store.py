@@ -20,10 +20,10 @@ from vault import (
     NoSuchUnlock,
     Passphrase,
     RolledBack,
+    UnlockInfo,
     Unsafe,
     Vault,
     VaultError,
-    WayIn,
     WouldLockOut,
     WrongKey,
     _store,
@@ -150,7 +150,7 @@ def test_what_a_vault_shows_without_a_key(cabinet: Cabinet) -> None:
     seen = Vault.inspect(cabinet.path)
     with Vault.open(cabinet.path, unlock=cabinet.key) as box:
         assert (seen.vault_id, seen.generation, seen.unlocks) == (box.vault_id, box.generation, box.unlocks())
-    assert seen.unlocks == (WayIn("key-file", "key-file"),)
+    assert seen.unlocks == (UnlockInfo("key-file", "key-file"),)
     cabinet.path.write_bytes(cabinet.path.read_bytes()[:-1])
     with pytest.raises(Damaged):
         Vault.inspect(cabinet.path)
@@ -295,9 +295,9 @@ def test_each_of_several_ways_opens_the_same_vault(cabinet: Cabinet) -> None:
             assert box.opened_by == label
             assert box.get("anna") == FIRST["anna"]
     assert box.unlocks() == (
-        WayIn("key-file", "key-file"),
-        WayIn("key-file", "key-file-2"),
-        WayIn("passphrase", "anna@office"),
+        UnlockInfo("key-file", "key-file"),
+        UnlockInfo("key-file", "key-file-2"),
+        UnlockInfo("passphrase", "anna@office"),
     )
 
 
@@ -355,7 +355,7 @@ def test_rewrapping_exchanges_one_way_and_keeps_the_label_free_for_the_new_one(c
     with pytest.raises(WrongKey):
         Vault.open(cabinet.path, unlock=cabinet.key)
     with Vault.open(cabinet.path, unlock=second) as box:
-        assert box.unlocks() == (WayIn("key-file", "key-file"),)
+        assert box.unlocks() == (UnlockInfo("key-file", "key-file"),)
         assert box.get("bert") == FIRST["bert"]
     assert "office.vault.bak" not in cabinet.files()
 
@@ -411,7 +411,7 @@ def test_a_backup_under_a_passphrase_makes_the_vault_of_another_machine(cabinet:
     with Vault.open(tmp_path / "new.vault", unlock=new, at_least=2) as box:
         assert {name: box.get(name) for name in box.names()} == FIRST
         assert box.vault_id == vault_id
-        assert box.unlocks() == (WayIn("key-file", "key-file"),)
+        assert box.unlocks() == (UnlockInfo("key-file", "key-file"),)
 
 
 def test_neither_a_backup_nor_a_restored_vault_overwrites_anything(cabinet: Cabinet, tmp_path: Path) -> None:
