@@ -11,7 +11,7 @@ import sys
 from asyncio import selector_events, sslproto
 from typing import Final
 
-from senderproxy.turns import PIECE
+from senderproxy.aio import PIECE
 
 _PR_SET_DUMPABLE: Final = 4  # <linux/prctl.h>
 

@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from senderproxy.aio import PIECE
 from senderproxy.delivery import replies
 from senderproxy.delivery.replies import SessionLost, Stage
 from senderproxy.mail.reply import Reply, parse_reply
 from senderproxy.routing.provider import Smarthost
-from senderproxy.turns import PIECE
 
 LINE_LIMIT: Final = 2048  # octets; RFC 5321 section 4.5.3.1.5 grants 512, some servers take more
 LINES_LIMIT: Final = 100

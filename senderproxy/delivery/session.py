@@ -18,6 +18,7 @@ from typing import Final
 
 import aiosmtplib
 
+from senderproxy.aio import PIECE, fair_share
 from senderproxy.delivery import replies
 from senderproxy.delivery.dial import dial, look_up
 from senderproxy.delivery.protocol import UpstreamProtocol
@@ -30,7 +31,6 @@ from senderproxy.mail.outcome import Failed, Outcome
 from senderproxy.mail.reply import Reply
 from senderproxy.routing.account import Credential
 from senderproxy.routing.provider import Security, Smarthost
-from senderproxy.turns import PIECE, turns
 
 _SPOKEN: Final = ("PLAIN", "LOGIN")
 _BLOCK: Final = PIECE  # smaller blocks are gathered up to this: a small message leaves in one write
@@ -100,7 +100,7 @@ class Session:
     ) -> None:
         self._protocol = protocol
         self._patience = patience
-        self._turns = turns()
+        self._turns = fair_share()
         self.smarthost = smarthost
         self.offer = offer
         self.mechanism = mechanism

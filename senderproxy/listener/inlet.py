@@ -8,7 +8,7 @@ Leaves to others: what the input means.
 import asyncio
 from typing import Final
 
-from senderproxy.turns import PIECE
+from senderproxy.aio import PIECE
 
 _HIGH: Final = PIECE // 2  # octets; beyond this the socket is not read
 _LOW: Final = PIECE // 4

@@ -18,7 +18,7 @@ from typing import Any, Final, assert_never
 
 from aiosmtpd.smtp import SMTP
 
-from senderproxy.ending import ended
+from senderproxy.aio import fair_share, wait_done
 from senderproxy.listener.body import SpooledBody
 from senderproxy.listener.client_auth import Admission, User
 from senderproxy.listener.handler import Handler, Letter
@@ -28,7 +28,6 @@ from senderproxy.log import event
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
-from senderproxy.turns import turns
 from senderproxy.wire import replies
 from senderproxy.wire.command import AUTH_LIMIT
 from senderproxy.wire.data import DataDecoder, HeaderCollector
@@ -71,7 +70,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._wire: asyncio.Transport | None = None
         self._secure = False
         self._inlet = Inlet(loop)
-        self._turns = turns()
+        self._turns = fair_share()
         self._outgoing = bytearray()
         self._host = ""
         self._verdict: Admission | Reply | None = None
@@ -376,7 +375,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._house.begin(transaction)
         self._transaction = transaction
         try:
-            await ended(transaction)
+            await wait_done(transaction)
         except asyncio.CancelledError:
             transaction.add_done_callback(_report_unheard(letter))
             raise

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from senderproxy.aio import wait_done
 from senderproxy.clock import Clock
-from senderproxy.ending import ended
 from senderproxy.log import event
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.reply import Reply, reply
@@ -81,7 +81,7 @@ class RelayIntake:
         """Route it, then pass it through or keep it; the reply is the client's answer to its final dot."""
         started = self._clock.monotonic()
         if stepping := self._runner.watch_clock():
-            await ended(stepping)
+            await wait_done(stepping)
         decision = self._decide(submission)
         handling = self.handling[submission.listener]
         if isinstance(decision, Decision):
@@ -158,7 +158,7 @@ class RelayIntake:
         started = self._clock.monotonic()
         attempt = asyncio.create_task(self._attempts.offer(submission, decision))
         try:
-            await ended(attempt, handling.patience)
+            await wait_done(attempt, handling.patience)
         except asyncio.CancelledError:
             attempt.cancel()  # after the final dot it gives way to its outcomes
         else:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from senderproxy.aio import wait_done
 from senderproxy.clock import Clock
-from senderproxy.ending import ended
 from senderproxy.log import event
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
@@ -300,7 +300,7 @@ class Runner:
         try:
             while not self._stopping and self._is_ready(lane):
                 if stepping := self.watch_clock():
-                    await ended(stepping)
+                    await wait_done(stepping)
                     continue  # its turn may be another now
                 news = lane.news
                 self._may_leave -= 1
@@ -520,7 +520,7 @@ class Runner:
                 again = await self._waiting(claim.submission.id)
                 if again is not None:
                     self._lane(again.account).running += 1
-                    await ended(self._begin(again), _ALONE_EACH)
+                    await wait_done(self._begin(again), _ALONE_EACH)
         except SpoolError as error:
             event(_log, logging.ERROR, "the queue cannot be read", why=error.message, mend=error.hint)
         finally:
@@ -545,7 +545,7 @@ class Runner:
     async def _write(self, claim: Claim, verdict_: Verdict) -> None:
         """Until it is written: a message that was taken upstream must not be sent again because a disk is full."""
         if stepping := self.watch_clock():
-            await ended(stepping)
+            await wait_done(stepping)
         try:
             await self.spool.settle(claim, verdict_)
         except SpoolError as error:
@@ -624,7 +624,7 @@ class Runner:
     async def _tell_of_what_waits(self) -> None:
         """Delays are reported once; what a blocked account has kept for too long goes back to its author."""
         if stepping := self.watch_clock():
-            await ended(stepping)
+            await wait_done(stepping)
         now = self._clock.now()
         try:
             if self.policy.report_delay is not None:

@@ -33,7 +33,7 @@ def test_what_stands_by_now_is_not_looked_through_again() -> None:
 _IN_PIECES = """
 from asyncio import selector_events, sslproto
 from senderproxy.control.process import settle_down
-from senderproxy.turns import PIECE
+from senderproxy.aio import PIECE
 before = selector_events._SelectorTransport.max_size, sslproto.SSLProtocol.max_size
 settle_down()
 after = selector_events._SelectorTransport.max_size, sslproto.SSLProtocol.max_size

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from senderproxy.turns import BUDGET, PIECE, Turns, turns
+import pytest
+
+from senderproxy.aio import BUDGET, PIECE, FairShare, fair_share, wait_done
 
 STREAMS = 50
 ROUNDS = 8
@@ -35,7 +37,7 @@ async def counted() -> AsyncIterator[Count]:
 
 
 async def test_of_fifty_large_messages_a_few_pieces_are_handled_between_two_looks_at_small_mail() -> None:
-    queue, handled = Turns(), Counter[int]()
+    queue, handled = FairShare(), Counter[int]()
 
     async def stream() -> None:
         for _ in range(ROUNDS):
@@ -49,7 +51,7 @@ async def test_of_fifty_large_messages_a_few_pieces_are_handled_between_two_look
 
 
 async def test_all_large_messages_advance_together() -> None:
-    queue, advanced = Turns(), [0] * STREAMS
+    queue, advanced = FairShare(), [0] * STREAMS
 
     async def stream(number: int) -> None:
         for _ in range(ROUNDS):
@@ -61,7 +63,7 @@ async def test_all_large_messages_advance_together() -> None:
 
 
 async def test_who_has_gone_away_holds_nobody_up() -> None:
-    queue = Turns()
+    queue = FairShare()
 
     async def stream() -> None:
         for _ in range(ROUNDS):
@@ -77,7 +79,7 @@ async def test_who_has_gone_away_holds_nobody_up() -> None:
 
 
 async def test_a_message_alone_waits_for_nobody() -> None:
-    queue = Turns()
+    queue = FairShare()
     async with counted() as count:
         before = count.now
         for _ in range(100):
@@ -86,7 +88,7 @@ async def test_a_message_alone_waits_for_nobody() -> None:
 
 
 async def test_when_nothing_is_large_nothing_is_scheduled() -> None:
-    queue, loop = Turns(), asyncio.get_running_loop()
+    queue, loop = FairShare(), asyncio.get_running_loop()
     await queue.take(PIECE)
     for _ in range(3):
         await asyncio.sleep(0)
@@ -94,9 +96,42 @@ async def test_when_nothing_is_large_nothing_is_scheduled() -> None:
 
 
 async def test_receiving_and_sending_share_one_queue() -> None:
-    assert turns() is turns()
+    assert fair_share() is fair_share()
 
 
 async def _ended(tasks: "list[asyncio.Task[None]]") -> "list[asyncio.Task[None]]":
     await asyncio.wait(tasks)
     return tasks
+
+
+async def test_who_waits_goes_on_when_the_task_is_done_and_hears_nothing_of_its_fault() -> None:
+    async def stumble() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("its own affair")
+
+    task = asyncio.create_task(stumble())
+    await wait_done(task)
+    assert isinstance(task.exception(), ValueError)
+    await wait_done(task)  # at once
+
+
+async def test_who_has_no_more_time_leaves_it_running() -> None:
+    task = asyncio.create_task(asyncio.Event().wait())
+    await wait_done(task, 0.001)
+    assert not task.done()
+    task.cancel()
+    await wait_done(task)
+    assert task.cancelled()
+
+
+async def test_who_is_cancelled_leaves_it_running() -> None:
+    goes_on = asyncio.Event()
+    task = asyncio.create_task(goes_on.wait())
+    waiter = asyncio.create_task(wait_done(task, 60))
+    await asyncio.sleep(0)
+    waiter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    assert not task.done()
+    goes_on.set()
+    assert await task
