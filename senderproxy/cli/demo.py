@@ -3,7 +3,7 @@
 Promises: needs no account, no network and no root; every password is made up for this run; whatever was made is gone
 at the end, also after Ctrl-C. `--once` says with its exit code whether every message left on the right login, judged
 by what the providers saw.
-Leaves to others: everything that is shown (app, twin).
+Leaves to others: everything that is shown (app, simulator).
 """
 
 import argparse
@@ -38,11 +38,11 @@ from senderproxy.errors import SenderproxyError
 from senderproxy.log import TextFormatter
 from senderproxy.mail.address import parse_address
 from senderproxy.routing.account import Account
-from senderproxy.twin.headers import authors_of
-from senderproxy.twin.ledger import Received
-from senderproxy.twin.rules import Mailbox
-from senderproxy.twin.server import Twin
-from senderproxy.twin.settings import TwinSettings, postfix_like
+from senderproxy.simulator.headers import authors_of
+from senderproxy.simulator.ledger import ReceivedMessage
+from senderproxy.simulator.rules import SimulatedMailbox
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import SimulatorSettings, postfix_like
 
 EXIT_WRONG: Final = 1  # a message did not leave, or on the wrong login
 _INTERRUPTED: Final = 130
@@ -149,7 +149,7 @@ class Arrived:
     """A message as the provider got it."""
 
     provider: str
-    received: Received
+    received: ReceivedMessage
 
 
 def find_arrivals(sent: Sent, arrived: Sequence[Arrived]) -> list[Arrived]:
@@ -272,29 +272,29 @@ def _send_through(port: int, clock: Clock) -> list[Sent]:
         return [_send(client, letter, clock) for letter in LETTERS]
 
 
-def _send_straight(twin: Twin, account: DemoAccount, password: str, clock: Clock) -> list[Sent]:
+def _send_straight(simulator: Simulator, account: DemoAccount, password: str, clock: Clock) -> list[Sent]:
     """The same messages to the provider, all of them logged in with one mailbox."""
     client = smtplib.SMTP_SSL(
-        twin.host,
-        twin.port_tls,
+        simulator.host,
+        simulator.port_tls,
         local_hostname="mail.firma.example",
         timeout=_PATIENCE,
-        context=twin.client_context(),
+        context=simulator.client_context(),
     )
     with client:
         client.login(account.address, password)
         return [_send(client, letter, clock) for letter in LETTERS]
 
 
-def _twin_settings(provider: str, passwords: dict[str, str]) -> TwinSettings:
+def _simulator_settings(provider: str, passwords: dict[str, str]) -> SimulatorSettings:
     """IONOS lets a mailbox send as its whole domain; the second provider as its own address only."""
-    mailboxes = {each.address: Mailbox(passwords[each.id]) for each in ACCOUNTS if each.provider == provider}
+    mailboxes = {each.address: SimulatedMailbox(passwords[each.id]) for each in ACCOUNTS if each.provider == provider}
     if provider == IONOS:
-        return TwinSettings(mailboxes=mailboxes, wire_strict=False)
+        return SimulatorSettings(mailboxes=mailboxes, wire_strict=False)
     return replace(postfix_like(mailboxes), wire_strict=False)
 
 
-def _configuration(folder: Path, ionos: Twin, hoster: Twin) -> str:
+def _configuration(folder: Path, ionos: Simulator, hoster: Simulator) -> str:
     """A configuration as a person would write it. JSON's strings are TOML's basic strings."""
     quoted = json.dumps
     return f"""\
@@ -346,10 +346,10 @@ def _fill_vault(config: Config, key: Path, passwords: dict[str, str]) -> None:
 class _Demo:
     """The office, its two providers and senderproxy between them, for as long as the demo runs."""
 
-    def __init__(self, page: Page, clock: Clock, ionos: Twin, hoster: Twin, service: Service) -> None:
+    def __init__(self, page: Page, clock: Clock, ionos: Simulator, hoster: Simulator, service: Service) -> None:
         self._page = page
         self._clock = clock
-        self._twins = {IONOS: ionos, HOSTER: hoster}
+        self._simulators = {IONOS: ionos, HOSTER: hoster}
         self._port = service.listeners[0].port
 
     async def play(self, straight_password: str) -> bool:
@@ -373,7 +373,9 @@ class _Demo:
         page.line(" In brackets: whom the provider lets a mailbox name as the sender.")
 
     def _arrived(self) -> list[Arrived]:
-        return [Arrived(name, received) for name, twin in self._twins.items() for received in twin.received]
+        return [
+            Arrived(name, received) for name, simulator in self._simulators.items() for received in simulator.received
+        ]
 
     def _show_with(self, sent: Sequence[Sent]) -> list[str]:
         page, arrived = self._page, self._arrived()
@@ -390,13 +392,19 @@ class _Demo:
             wrong += faults
             for fault in faults:
                 page.bad(f"   wrong: {fault}")
-        wrong += [f"{name}: {breach}" for name, twin in self._twins.items() for breach in twin.wire_violations]
-        wrong += [f"{name}: a password in clear text" for name, twin in self._twins.items() if twin.clear_text_logins]
+        wrong += [
+            f"{name}: {breach}" for name, simulator in self._simulators.items() for breach in simulator.wire_violations
+        ]
+        wrong += [
+            f"{name}: a password in clear text"
+            for name, simulator in self._simulators.items()
+            if simulator.clear_text_logins
+        ]
         page.line()
         if wrong:
             page.bad(f"{len(wrong)} things went wrong: {'; '.join(wrong)}")
         else:
-            logins = sum(len(twin.logins()) for twin in self._twins.values())
+            logins = sum(len(simulator.logins()) for simulator in self._simulators.values())
             left = sum(1 for each in sent if each.letter.account is not None)
             page.good("Every message left once, logged in as the mailbox that owns its author.")
             page.line(" The stranger's did not leave: it has no mailbox here.")
@@ -405,7 +413,7 @@ class _Demo:
 
     async def _show_without(self, password: str) -> None:
         page, account = self._page, ACCOUNTS[0]
-        ionos = self._twins[IONOS]
+        ionos = self._simulators[IONOS]
         sent = await asyncio.to_thread(_send_straight, ionos, account, password, self._clock)
         page.title(f"Without senderproxy: the same messages straight to {IONOS}, one mailbox for all")
         page.heading("author", "reverse-path", "logged in as")
@@ -438,24 +446,24 @@ class _Demo:
         relay.addHandler(handler)
         try:
             async with asyncio.TaskGroup() as watchers:
-                for name, twin in self._twins.items():
-                    watchers.create_task(self._watch(name, twin))
+                for name, simulator in self._simulators.items():
+                    watchers.create_task(self._watch(name, simulator))
         finally:
             relay.removeHandler(handler)
 
-    async def _watch(self, name: str, twin: Twin) -> None:
-        taken = len(twin.received)
+    async def _watch(self, name: str, simulator: Simulator) -> None:
+        taken = len(simulator.received)
 
-        def news(twin: Twin) -> bool:
-            return len(twin.received) > taken
+        def news(simulator: Simulator) -> bool:
+            return len(simulator.received) > taken
 
         while True:
-            await twin.wait_until(news, deadline=None)
-            for each in twin.received[taken:]:
+            await simulator.wait_until(news, deadline=None)
+            for each in simulator.received[taken:]:
                 author = _printable(", ".join(authors_of(each.content)) or "nobody")
                 self._page.row(author, each.reverse_path or "<>", each.login or "nobody", name)
                 self._page.reply([f"250 {each.size} octets for {', '.join(each.recipients)}"])
-            taken = len(twin.received)
+            taken = len(simulator.received)
 
 
 class _Refusals(logging.Handler):
@@ -518,8 +526,8 @@ async def play(page: Page, clock: Clock, *, once: bool) -> int:
     """The whole demo; the exit code."""
     passwords = {each.id: f"geheim-{clock.new_id()}" for each in ACCOUNTS}
     async with (
-        Twin(_twin_settings(IONOS, passwords)) as ionos,
-        Twin(_twin_settings(HOSTER, passwords), authority=ionos.authority) as hoster,
+        Simulator(_simulator_settings(IONOS, passwords)) as ionos,
+        Simulator(_simulator_settings(HOSTER, passwords), authority=ionos.authority) as hoster,
     ):
         with tempfile.TemporaryDirectory(prefix="senderproxy-demo-") as name:
             folder = Path(name)

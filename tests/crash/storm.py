@@ -21,13 +21,13 @@ from typing import Final
 import aiosmtplib
 
 from senderproxy.control.client import ask
+from senderproxy.simulator.phrases import SEND_LIMIT, UNKNOWN_USER, answer
+from senderproxy.simulator.rules import SimulatedMailbox
+from senderproxy.simulator.script import Action, Drop, FaultStage, Occasion, ReplyWith, Script
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import SimulatorSettings
 from senderproxy.tracking.event import What
 from senderproxy.tracking.plain import read_event
-from senderproxy.twin.phrases import SEND_LIMIT, UNKNOWN_USER, answer
-from senderproxy.twin.rules import Mailbox
-from senderproxy.twin.script import Action, Drop, Occasion, Say, Script, Stage
-from senderproxy.twin.server import Twin
-from senderproxy.twin.settings import TwinSettings
 from tests.peers.process import LOOPBACK, reserved_ports
 from tests.peers.senderproxy import Senderproxy, VaultAccount
 
@@ -56,17 +56,17 @@ class Weather(Script):
         chance = self._rng.random()
         action: Action | None = None
         match occasion.stage:
-            case Stage.MAIL | Stage.DATA | Stage.BODY if chance < 0.02:
+            case FaultStage.MAIL | FaultStage.DATA | FaultStage.BODY if chance < 0.02:
                 action = Drop()
-            case Stage.MAIL if chance < 0.022:
-                action = Say(answer(421, "4.3.2 closing for maintenance"), then_drop=True)
-            case Stage.RCPT if chance < 0.02:
+            case FaultStage.MAIL if chance < 0.022:
+                action = ReplyWith(answer(421, "4.3.2 closing for maintenance"), then_drop=True)
+            case FaultStage.RCPT if chance < 0.02:
                 action = Drop()
-            case Stage.RCPT if chance < 0.06:
-                action = Say(answer(450, "4.2.1 mailbox busy"))
-            case Stage.DOT if chance < 0.02:
+            case FaultStage.RCPT if chance < 0.06:
+                action = ReplyWith(answer(450, "4.2.1 mailbox busy"))
+            case FaultStage.DOT if chance < 0.02:
                 action = Drop()
-            case Stage.DOT if chance < 0.05:
+            case FaultStage.DOT if chance < 0.05:
                 action = Drop(after_storing=True)
                 self.lost_replies.add((occasion.session, occasion.transaction))
         if action is not None:
@@ -111,8 +111,10 @@ class Reckoning:
 class Storm:
     """One service with two doors, its clients and its provider."""
 
-    def __init__(self, twin: Twin, weather: Weather, service: Senderproxy, queue_port: int, rng: random.Random) -> None:
-        self._twin = twin
+    def __init__(
+        self, simulator: Simulator, weather: Weather, service: Senderproxy, queue_port: int, rng: random.Random
+    ) -> None:
+        self._simulator = simulator
         self._weather = weather
         self._service = service
         self._ports = (service.port, queue_port)
@@ -129,7 +131,7 @@ class Storm:
             for _ in range(kills):
                 await asyncio.sleep(self._rng.uniform(0.02, 0.5))  # the moment is the test's subject: any will do
                 await asyncio.to_thread(self._service.kill)
-                self._sessions_before.append(self._twin.connections)
+                self._sessions_before.append(self._simulator.connections)
                 await asyncio.to_thread(self._service.start)
         finally:
             self._over.set()
@@ -190,7 +192,7 @@ class Storm:
         reckoning = self.reckoning
         reckoning.kills, reckoning.faults = kills, self._weather.counts
         copies: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)  # session and transaction
-        for taken in self._twin.received:
+        for taken in self._simulator.received:
             if taken.content.find(b"multipart/report") >= 0:
                 self._count_report(taken.content)
                 continue
@@ -242,17 +244,17 @@ async def storm(seed: int) -> AsyncIterator[Storm]:
     """Everything a storm needs, gone afterwards."""
     rng = random.Random(seed)
     weather = Weather(rng)
-    settings = TwinSettings(
-        mailboxes={person: Mailbox(SECRET) for person in PEOPLE},
+    settings = SimulatorSettings(
+        mailboxes={person: SimulatedMailbox(SECRET) for person in PEOPLE},
         recipient_answers={NOBODY: UNKNOWN_USER, BUSY: SEND_LIMIT},
     )
-    async with Twin(settings, weather) as twin:
+    async with Simulator(settings, weather) as simulator:
         with reserved_ports(1) as [queue_port]:
             section = f"""
 host = "127.0.0.1"
-port = {twin.port_tls}
+port = {simulator.port_tls}
 security = "tls"
-ca_file = "{twin.ca_file}"
+ca_file = "{simulator.ca_file}"
 sender_rule = "domain"
 messages_per_hour = 0
 recipients_per_hour = 0
@@ -270,7 +272,7 @@ min_free = "1 MB"
             service = Senderproxy([VaultAccount(person, SECRET) for person in PEOPLE], section)
             await asyncio.to_thread(service.__enter__)
             try:
-                yield Storm(twin, weather, service, queue_port, rng)
+                yield Storm(simulator, weather, service, queue_port, rng)
             finally:
                 await asyncio.to_thread(service.__exit__, None, None, None)
 

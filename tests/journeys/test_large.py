@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.twin.rules import Mailbox
-from senderproxy.twin.server import Twin
-from senderproxy.twin.settings import TwinSettings
+from senderproxy.simulator.rules import SimulatedMailbox
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import SimulatorSettings
 from tests.peers.process import LOOPBACK, reserved_ports
 from tests.peers.senderproxy import Senderproxy, VaultAccount
 
@@ -60,14 +60,14 @@ def peak(pid: int) -> int:
 
 @pytest.mark.parametrize("mode", ["pass-through", "queue"])
 async def test_a_message_of_150_mb_goes_through_in_flat_memory(mode: str) -> None:
-    settings = TwinSettings(mailboxes={ANNA: Mailbox(SECRET)}, content_kept=False, size_limit=200_000_000)
-    async with Twin(settings) as twin:
+    settings = SimulatorSettings(mailboxes={ANNA: SimulatedMailbox(SECRET)}, content_kept=False, size_limit=200_000_000)
+    async with Simulator(settings) as simulator:
         with reserved_ports(1) as [port]:
             section = f"""
 host = "127.0.0.1"
-port = {twin.port_tls}
+port = {simulator.port_tls}
 security = "tls"
-ca_file = "{twin.ca_file}"
+ca_file = "{simulator.ca_file}"
 sender_rule = "domain"
 
 [[listeners]]
@@ -81,8 +81,8 @@ max_message_size = "160 MB"
             try:
                 before = peak(service.pid)
                 assert (await asyncio.to_thread(submit, port)).startswith("250 2.0.0")
-                await twin.wait_for(1)
-                [taken] = twin.received
+                await simulator.wait_for(1)
+                [taken] = simulator.received
                 whole = len(HEADER) + sum(map(len, lines()))
                 assert whole < taken.size < whole + 500  # and our Received field
                 assert peak(service.pid) - before < ROOM

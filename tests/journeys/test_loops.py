@@ -12,12 +12,12 @@ import pytest
 
 from senderproxy.mail.author import Authors, read_authors
 from senderproxy.mail.header import HeaderSection
-from senderproxy.twin.ledger import Received
-from senderproxy.twin.phrases import answer
-from senderproxy.twin.rules import Mailbox
-from senderproxy.twin.script import Fault, Say, Stage
-from senderproxy.twin.server import Twin
-from senderproxy.twin.settings import TwinSettings
+from senderproxy.simulator.ledger import ReceivedMessage
+from senderproxy.simulator.phrases import answer
+from senderproxy.simulator.rules import SimulatedMailbox
+from senderproxy.simulator.script import Fault, FaultStage, ReplyWith
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import SimulatorSettings
 from tests.journeys.test_senders import provider_section
 from tests.peers.letters import hand_over
 from tests.peers.senderproxy import Senderproxy, VaultAccount
@@ -53,34 +53,34 @@ class Sent:
 
 
 # What an internal server does with a message that comes in from outside; None: it rests.
-Answers = Callable[[Received, str], Sent | None]
+Answers = Callable[[ReceivedMessage, str], Sent | None]
 
 
-def _author(message: Received) -> str:
+def _author(message: ReceivedMessage) -> str:
     authors = read_authors(HeaderSection(message.content.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"))
     assert isinstance(authors, Authors)
     return str(authors.from_[0].address)
 
 
-def out_of_office(message: Received, own: str) -> Sent:
+def out_of_office(message: ReceivedMessage, own: str) -> Sent:
     """As Exchange writes one, but to everything, and to whoever can be answered in any way."""
     to = message.reverse_path or _author(message)
     return Sent("", to, _letter(own, to, "Automatische Antwort", "X-Auto-Response-Suppress: All"))
 
 
-def vacation(message: Received, own: str) -> Sent:
+def vacation(message: ReceivedMessage, own: str) -> Sent:
     """As hMailServer writes one: with its own address as the reverse-path."""
     to = message.reverse_path or _author(message)
     return Sent(own, to, _letter(own, to, "Urlaub", "Auto-Submitted: auto-replied"))
 
 
-def bounce(message: Received, own: str) -> Sent:
+def bounce(message: ReceivedMessage, own: str) -> Sent:
     """A server that knows nobody, and tells so even to those who only told it something."""
     to = message.reverse_path or _author(message)
     return Sent("", to, _letter(f"postmaster@{own.partition('@')[2]}", to, "Unzustellbar"))
 
 
-def sensible(message: Received, own: str) -> Sent | None:
+def sensible(message: ReceivedMessage, own: str) -> Sent | None:
     """RFC 3834: what is automatic is not answered."""
     header = message.content.partition(b"\r\n\r\n")[0].lower()
     if not message.reverse_path or b"auto-submitted: auto" in header:
@@ -92,7 +92,7 @@ def sensible(message: Received, own: str) -> Sent | None:
 class Internet:
     """Two offices and a provider for both; what arrives for an office goes to its internal server at once."""
 
-    twin: Twin
+    simulator: Simulator
     ports: dict[str, int]
     answers: dict[str, Answers]
     handed_in: Counter[str] = field(default_factory=Counter)
@@ -105,15 +105,15 @@ class Internet:
             office, sent = waiting.popleft()
             assert sum(self.handed_in.values()) < ENOUGH, f"it does not come to rest: {self.handed_in}"
             self.handed_in[office] += 1
-            before = len(self.twin.received)
+            before = len(self.simulator.received)
             code, text = hand_over(self.ports[office], sent.path, sent.to, sent.content)
             if code != 250:
                 self.refused.append(f"{code} {text}")
                 continue
-            for message in self.twin.received[before:]:
+            for message in self.simulator.received[before:]:
                 waiting += self._delivered(message)
 
-    def _delivered(self, message: Received) -> Iterator[tuple[str, Sent]]:
+    def _delivered(self, message: ReceivedMessage) -> Iterator[tuple[str, Sent]]:
         for recipient in message.recipients:
             for office, answers in self.answers.items():
                 if recipient.partition("@")[2] == office.partition("@")[2]:
@@ -123,18 +123,18 @@ class Internet:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[tuple[Twin, dict[str, Senderproxy]]]:
+def house() -> Iterator[tuple[Simulator, dict[str, Senderproxy]]]:
     with ExitStack() as things:
-        boxes = {login: Mailbox(secret) for login, secret in SECRETS.items()}
-        twin = things.enter_context(beside(partial(Twin, TwinSettings(mailboxes=boxes))))
+        boxes = {login: SimulatedMailbox(secret) for login, secret in SECRETS.items()}
+        simulator = things.enter_context(beside(partial(Simulator, SimulatorSettings(mailboxes=boxes))))
         relays = {}
         for login, secret in SECRETS.items():
             domain = login.partition("@")[2]
             account = VaultAccount(login, secret, (f"@{domain}",))
             relays[login] = things.enter_context(
-                Senderproxy([account], provider_section(twin), more_settings=_settings(login))
+                Senderproxy([account], provider_section(simulator), more_settings=_settings(login))
             )
-        yield twin, relays
+        yield simulator, relays
 
 
 def _settings(login: str) -> str:
@@ -142,14 +142,14 @@ def _settings(login: str) -> str:
 
 
 @pytest.fixture
-def between(house: tuple[Twin, dict[str, Senderproxy]]) -> Callable[[Answers, Answers], Internet]:
+def between(house: tuple[Simulator, dict[str, Senderproxy]]) -> Callable[[Answers, Answers], Internet]:
     """Both services as they are after a start, and internal servers that answer as is said."""
-    twin, relays = house
+    simulator, relays = house
 
     def made(firma: Answers, laden: Answers) -> Internet:
         for relay in relays.values():
             relay.restart()
-        return Internet(twin, {login: relay.port for login, relay in relays.items()}, {FIRMA: firma, LADEN: laden})
+        return Internet(simulator, {login: relay.port for login, relay in relays.items()}, {FIRMA: firma, LADEN: laden})
 
     return made
 
@@ -190,7 +190,7 @@ def test_a_rewritten_bounce_to_an_address_that_bounces_comes_to_rest(
     internet.run(Sent("", "nobody@laden.test", _letter("postmaster@firma.test", "nobody@laden.test", "Unzustellbar")))
     assert sum(internet.handed_in.values()) <= 2 * PER_HOUR + 2
     assert len(internet.refused) == 1
-    assert {message.reverse_path for message in internet.twin.received[-2 * PER_HOUR :]} == {FIRMA, LADEN}
+    assert {message.reverse_path for message in internet.simulator.received[-2 * PER_HOUR :]} == {FIRMA, LADEN}
 
 
 def test_a_rewritten_note_that_comes_back_as_it_is_goes_no_second_time(
@@ -198,7 +198,7 @@ def test_a_rewritten_note_that_comes_back_as_it_is_goes_no_second_time(
 ) -> None:
     """A forward without sense: it sends on what it gets, to where it came from, through the service it came from."""
 
-    def back(message: Received, own: str) -> Sent:
+    def back(message: ReceivedMessage, own: str) -> Sent:
         return Sent("", LADEN, message.content)
 
     internet = between(back, sensible)
@@ -214,7 +214,7 @@ def test_a_note_that_has_to_be_handed_in_again_and_again_is_no_loop(
     """A greylist, an afternoon without a network: the internal server's tries are one message."""
     internet = between(sensible, sensible)
     grey = answer(450, "4.2.0 Greylisted, try again later")
-    internet.twin.script.add(Fault(Stage.RCPT, Say(grey), times=2 * PER_HOUR))
+    internet.simulator.script.add(Fault(FaultStage.RCPT, ReplyWith(grey), times=2 * PER_HOUR))
     note = _letter(FIRMA, "karl@kunde.test", "Automatische Antwort")
     tries = [hand_over(internet.ports[FIRMA], "", "karl@kunde.test", note)[0] for _ in range(2 * PER_HOUR + 1)]
     assert tries == [450] * 2 * PER_HOUR + [250]

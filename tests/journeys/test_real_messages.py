@@ -11,9 +11,9 @@ from typing import Final
 import dkim
 import pytest
 
-from senderproxy.twin.ledger import Received
-from senderproxy.twin.server import Twin
-from senderproxy.twin.settings import TwinSettings, postfix_like
+from senderproxy.simulator.ledger import ReceivedMessage
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import SimulatorSettings, postfix_like
 from tests.journeys.sender_cases import ANNA, BOUNCES, SCAN, Setting
 from tests.journeys.test_senders import MAIL_BOXES, Doors, office_in_front_of, provider_section
 from tests.peers.letters import hand_over
@@ -56,30 +56,30 @@ NOTES: Final = ("out-of-office", "read-receipt")  # the bounce's postmaster@ is 
 class Place:
     """The office and its provider, for all messages."""
 
-    twin: Twin
+    simulator: Simulator
     doors: Doors
 
-    def pass_through(self, name: str) -> tuple[bytes, Received]:
+    def pass_through(self, name: str) -> tuple[bytes, ReceivedMessage]:
         """The message as it was handed in, and as it arrived."""
         content, way = (MESSAGES / f"{name}.eml").read_bytes(), WAYS[name]
-        before = len(self.twin.received)
+        before = len(self.simulator.received)
         code, text = hand_over(getattr(self.doors, way.listener), way.path, "karl@kunde.test", content)
         assert code == 250, text
-        [arrived] = self.twin.received[before:]
+        [arrived] = self.simulator.received[before:]
         return content, arrived
 
 
-def _place(settings: TwinSettings) -> Iterator[Place]:
+def _place(settings: SimulatorSettings) -> Iterator[Place]:
     with (
-        beside(partial(Twin, settings)) as twin,
-        office_in_front_of(provider_section(twin), Setting.GENEROUS.value) as (_, doors, _),
+        beside(partial(Simulator, settings)) as simulator,
+        office_in_front_of(provider_section(simulator), Setting.GENEROUS.value) as (_, doors, _),
     ):
-        yield Place(twin, doors)
+        yield Place(simulator, doors)
 
 
 @pytest.fixture(scope="module")
 def ionos() -> Iterator[Place]:
-    yield from _place(TwinSettings(mailboxes=MAIL_BOXES))
+    yield from _place(SimulatorSettings(mailboxes=MAIL_BOXES))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def hoster() -> Iterator[Place]:
     yield from _place(postfix_like(MAIL_BOXES))
 
 
-def _below_our_field(arrived: Received) -> bytes:
+def _below_our_field(arrived: ReceivedMessage) -> bytes:
     ours = re.match(rb"Received: from .*\r\n\tby relay\.office\.test \(senderproxy\).*\r\n\t.*\r\n", arrived.content)
     assert ours, arrived.content[:300]
     return arrived.content[ours.end() :]

@@ -8,11 +8,11 @@ from typing import Final
 
 import pytest
 
-from senderproxy.twin.phrases import IONOS, LOCAL_ERROR, NO_SUCH_MAIL_DOMAIN, UNKNOWN_USER, Answer, answer
-from senderproxy.twin.rules import OwnershipRule
-from senderproxy.twin.script import Fault, Say, Stage
-from senderproxy.twin.server import Twin
-from senderproxy.twin.settings import TwinSettings
+from senderproxy.simulator.phrases import IONOS, LOCAL_ERROR, NO_SUCH_MAIL_DOMAIN, UNKNOWN_USER, Answer, answer
+from senderproxy.simulator.rules import OwnershipRule
+from senderproxy.simulator.script import Fault, FaultStage, ReplyWith
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import SimulatorSettings
 from tests.journeys.sender_cases import ANNA, BERT, LADEN, MAILBOXES
 from tests.journeys.test_senders import MAIL_BOXES, Doors, office_in_front_of, provider_section
 from tests.peers.bench import Bench
@@ -48,38 +48,40 @@ OTHERS: Final = {
     "a header": IONOS.policy.fill(peer="192.0.2.1"),
     "too much": IONOS.send_limit,
 }
-STAGES: Final = (Stage.MAIL, Stage.RCPT, Stage.DOT)
+STAGES: Final = (FaultStage.MAIL, FaultStage.RCPT, FaultStage.DOT)
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[tuple[Twin, Senderproxy, Doors]]:
+def place() -> Iterator[tuple[Simulator, Senderproxy, Doors]]:
     with (
-        beside(partial(Twin, TwinSettings(mailboxes=MAIL_BOXES))) as twin,
-        office_in_front_of(provider_section(twin)) as (relay, doors, _),
+        beside(partial(Simulator, SimulatorSettings(mailboxes=MAIL_BOXES))) as simulator,
+        office_in_front_of(provider_section(simulator)) as (relay, doors, _),
     ):
-        yield twin, relay, doors
+        yield simulator, relay, doors
 
 
-def refused_with(twin: Twin, port: int, stage: Stage, said: Answer, author: str = SHOP) -> tuple[int, list[str]]:
+def refused_with(
+    simulator: Simulator, port: int, stage: FaultStage, said: Answer, author: str = SHOP
+) -> tuple[int, list[str]]:
     """What a client hears where the provider says this at that stage; the lines' status is taken off."""
-    twin.script.clear()
-    twin.script.add(Fault(stage, Say(said)))
+    simulator.script.clear()
+    simulator.script.add(Fault(stage, ReplyWith(said)))
     code, text = hand_over(port, author, "karl@kunde.test", Letter(author, ("karl@kunde.test",), "1@pc.test").content)
-    twin.script.clear()
+    simulator.script.clear()
     lines = text.split("\n")
     assert all(len(f"{code}-{line}\r\n") <= 512 for line in lines)
     assert all(line[0] == str(code)[0] and line[1] == "." for line in lines), "each line has its status"
     return code, [line.partition(" ")[2] for line in lines]
 
 
-def test_every_text_at_every_stage_becomes_one_verdict(place: tuple[Twin, Senderproxy, Doors]) -> None:
-    twin, _, doors = place
+def test_every_text_at_every_stage_becomes_one_verdict(place: tuple[Simulator, Senderproxy, Doors]) -> None:
+    simulator, _, doors = place
     for (who, said), stage in product(TEXTS.items(), STAGES):
-        code, lines = refused_with(twin, doors.office, stage, said)
+        code, lines = refused_with(simulator, doors.office, stage, said)
         assert code == 550, (who, stage, lines)
         english, german, *last = lines
         # which account logged in, which address was refused, which rule it broke, what to do
-        setting = "from_rule" if stage is Stage.DOT or "header" in str(said) else "sender_rule"
+        setting = "from_rule" if stage is FaultStage.DOT or "header" in str(said) else "sender_rule"
         field, feld = ("From", "From") if setting == "from_rule" else ("reverse-path", "Envelope-Absender")
         assert english == (
             f"hoster does not let login {LADEN} (account {LADEN}) send as {SHOP} ({field}). To mend: add its mailbox"
@@ -91,37 +93,39 @@ def test_every_text_at_every_stage_becomes_one_verdict(place: tuple[Twin, Sender
         ), (who, stage)
         words = said.lines[-1]
         assert " ".join(last) == (words.partition(" ")[2] if words[0] == "5" else words), (who, stage)
-    assert twin.received == []
+    assert simulator.received == []
 
 
-def test_other_refusals_stay_what_they_are(place: tuple[Twin, Senderproxy, Doors]) -> None:
-    twin, relay, doors = place
+def test_other_refusals_stay_what_they_are(place: tuple[Simulator, Senderproxy, Doors]) -> None:
+    simulator, relay, doors = place
     for (what, said), (stage, author) in product(OTHERS.items(), zip(STAGES, (ANNA, BERT, SHOP), strict=True)):
         # one author for each stage, and what pauses an account comes last
-        code, lines = refused_with(twin, doors.office, stage, said, author)
+        code, lines = refused_with(simulator, doors.office, stage, said, author)
         assert code == said.code, (what, stage, lines)
         assert "Abhilfe" not in " ".join(lines), (what, stage)
         assert said.lines[-1] in " ".join(lines), (what, stage)
-    assert twin.received == []
+    assert simulator.received == []
     relay.restart()  # the paused accounts are wanted again
 
 
-def test_an_alias_that_only_we_know_gets_a_mend_that_mends(place: tuple[Twin, Senderproxy, Doors]) -> None:
-    twin, relay, doors = place
+def test_an_alias_that_only_we_know_gets_a_mend_that_mends(place: tuple[Simulator, Senderproxy, Doors]) -> None:
+    simulator, relay, doors = place
     relay.restart()
-    code, lines = refused_with(twin, doors.office, Stage.MAIL, IONOS.path_refused, "info@firma.test")
+    code, lines = refused_with(simulator, doors.office, FaultStage.MAIL, IONOS.path_refused, "info@firma.test")
     assert code == 550
     for line in lines[:2]:
         assert f"senderproxy account edit {ANNA} --not info@firma.test" in line
         assert 'sender_rule = "address" in [providers.hoster]' in line
 
 
-def test_a_provider_that_became_stricter_is_said_until_its_rule_is_set(place: tuple[Twin, Senderproxy, Doors]) -> None:
+def test_a_provider_that_became_stricter_is_said_until_its_rule_is_set(
+    place: tuple[Simulator, Senderproxy, Doors],
+) -> None:
     """The user meets a refusal, looks at `status` and `check`, does what they say, and the mail goes out."""
-    twin, relay, doors = place
+    simulator, relay, doors = place
     relay.restart()
-    twin.settings, milder = TwinSettings(mailboxes=MAIL_BOXES, rule=OwnershipRule.ADDRESS), twin.settings
-    section = provider_section(twin)
+    simulator.settings, milder = SimulatorSettings(mailboxes=MAIL_BOXES, rule=OwnershipRule.ADDRESS), simulator.settings
+    section = provider_section(simulator)
     letter = Letter(SHOP, ("karl@kunde.test",), "2@pc.test").content
     try:
         assert json.loads(relay.command("status", "--json"))["sender_rules"] == []
@@ -135,26 +139,26 @@ def test_a_provider_that_became_stricter_is_said_until_its_rule_is_set(place: tu
         relay.provide(section)
         assert relay.config_file.read_text(encoding="utf-8") == config.replace('"domain"', '"address"')
         assert hand_over(doors.office, SHOP, "karl@kunde.test", letter)[0] == 250
-        assert twin.received[-1].reverse_path == LADEN
+        assert simulator.received[-1].reverse_path == LADEN
         relay.command("status")
     finally:
-        twin.settings = milder
-        relay.provide(provider_section(twin))
+        simulator.settings = milder
+        relay.provide(provider_section(simulator))
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_null_reverse_path_that_is_refused_after_all_names_its_setting(
-    place: tuple[Twin, Senderproxy, Doors], stage: Stage
+    place: tuple[Simulator, Senderproxy, Doors], stage: FaultStage
 ) -> None:
-    twin, relay, doors = place
-    section = provider_section(twin)
+    simulator, relay, doors = place
+    section = provider_section(simulator)
     relay.provide(section.replace("takes_null_reverse_path = false", "takes_null_reverse_path = true"))
     try:
-        twin.script.add(Fault(stage, Say(IONOS.path_refused)))
+        simulator.script.add(Fault(stage, ReplyWith(IONOS.path_refused)))
         letter = Letter(BERT, ("karl@kunde.test",), "3@pc.test").content
         code, text = hand_over(doors.office, "", "karl@kunde.test", letter)
     finally:
-        twin.script.clear()
+        simulator.script.clear()
         relay.provide(section)
     assert code == 550
     assert "send as <> (reverse-path). To mend: set takes_null_reverse_path = false in [providers.hoster]." in text

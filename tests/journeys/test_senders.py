@@ -1,4 +1,4 @@
-"""The table of sender cases, through the whole service: against each kind of provider the twin can be, and a real one.
+"""The table of sender cases, through the whole service: against each kind of provider the simulator can be, and a real one.
 
 One service for each provider; its settings are changed while it runs, as an admin would.
 """
@@ -17,10 +17,10 @@ from typing import Final
 import pytest
 
 from senderproxy.listener.client_auth import hash_password
-from senderproxy.twin import rules
-from senderproxy.twin.rules import Held, OwnershipRule
-from senderproxy.twin.server import Twin
-from senderproxy.twin.settings import TwinSettings, exchange_online_like, gmx_like, postfix_like
+from senderproxy.simulator import rules
+from senderproxy.simulator.rules import Held, OwnershipRule
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import SimulatorSettings, exchange_online_like, gmx_like, postfix_like
 from tests.journeys.sender_cases import (
     ACCOUNTS,
     ANNA,
@@ -46,24 +46,24 @@ from tests.senderproxy.cli.conftest import beside
 
 pytestmark = pytest.mark.slow
 
-MAIL_BOXES: Final = {box.login: rules.Mailbox(box.password, aliases=box.aliases) for box in MAILBOXES}
+MAIL_BOXES: Final = {box.login: rules.SimulatedMailbox(box.password, aliases=box.aliases) for box in MAILBOXES}
 SECONDS: Final = 30.0
 
 KINDS: Final = {
-    "ionos": TwinSettings(mailboxes=MAIL_BOXES),
-    "domain, refused at RCPT, looks at From, takes null": TwinSettings(
+    "ionos": SimulatorSettings(mailboxes=MAIL_BOXES),
+    "domain, refused at RCPT, looks at From, takes null": SimulatorSettings(
         mailboxes=MAIL_BOXES, held=Held.AT_RCPT, header_from_held=True, null_reverse_path_taken=True, pipelining=True
     ),
-    "domain, refused at the end, looks at From": TwinSettings(
+    "domain, refused at the end, looks at From": SimulatorSettings(
         mailboxes=MAIL_BOXES, held=Held.AT_DATA, header_from_held=True
     ),
     "gmx": gmx_like(MAIL_BOXES),
-    "address, refused at the end, looks at From": TwinSettings(
+    "address, refused at the end, looks at From": SimulatorSettings(
         mailboxes=MAIL_BOXES, rule=OwnershipRule.ADDRESS, held=Held.AT_DATA, header_from_held=True
     ),
     "postfix": postfix_like(MAIL_BOXES),
     "exchange online": exchange_online_like(MAIL_BOXES),
-    "any": TwinSettings(mailboxes=MAIL_BOXES, rule=OwnershipRule.ANY, null_reverse_path_taken=True),
+    "any": SimulatorSettings(mailboxes=MAIL_BOXES, rule=OwnershipRule.ANY, null_reverse_path_taken=True),
 }
 
 
@@ -121,15 +121,15 @@ def office_in_front_of(
             yield relay, doors, more
 
 
-def provider_section(twin: Twin) -> str:
+def provider_section(simulator: Simulator) -> str:
     """What an admin who knows this provider writes."""
-    takes = str(twin.settings.null_reverse_path_taken).lower()
+    takes = str(simulator.settings.null_reverse_path_taken).lower()
     return f"""
-host = "{twin.host}"
-port = {twin.port_tls}
+host = "{simulator.host}"
+port = {simulator.port_tls}
 security = "tls"
-ca_file = "{twin.ca_file}"
-sender_rule = "{twin.settings.rule.value}"
+ca_file = "{simulator.ca_file}"
+sender_rule = "{simulator.settings.rule.value}"
 takes_null_reverse_path = {takes}
 """
 
@@ -283,42 +283,42 @@ def test_what_leaves_for_each_kind_of_provider_is_what_it_takes(kind: str) -> No
     cases = asked_of(CASES, settings.rule.value, null_taken=settings.null_reverse_path_taken)
     assert len(cases) > 40
     with (
-        beside(partial(Twin, settings)) as twin,
-        office_in_front_of(provider_section(twin)) as (relay, doors, rest),
+        beside(partial(Simulator, settings)) as simulator,
+        office_in_front_of(provider_section(simulator)) as (relay, doors, rest),
     ):
         wrong, due = run(relay, doors, rest, cases)
-        arrived = {mail.recipients[0]: Mail(mail.login, mail.reverse_path, mail.content) for mail in twin.received}
-        assert len(twin.received) == len(arrived), "each came once"
+        arrived = {mail.recipients[0]: Mail(mail.login, mail.reverse_path, mail.content) for mail in simulator.received}
+        assert len(simulator.received) == len(arrived), "each came once"
         wrong += compare(due, arrived)
         assert not wrong, "\n".join(wrong)
-        assert twin.failed_logins() == 0
+        assert simulator.failed_logins() == 0
         # a provider that was told the truth about never had to refuse a sender
-        assert twin.refused == []
+        assert simulator.refused == []
 
 
 @pytest.mark.parametrize("kind", ["ionos", "gmx"])
 def test_bounces_may_be_carried_by_an_account_elsewhere(kind: str) -> None:
-    free = TwinSettings(
-        mailboxes={ELSEWHERE.login: rules.Mailbox(ELSEWHERE.password)},
+    free = SimulatorSettings(
+        mailboxes={ELSEWHERE.login: rules.SimulatedMailbox(ELSEWHERE.password)},
         rule=OwnershipRule.ANY,
         null_reverse_path_taken=True,
     )
     with (
-        beside(partial(Twin, KINDS[kind])) as twin,
-        beside(partial(Twin, free)) as other,
+        beside(partial(Simulator, KINDS[kind])) as simulator,
+        beside(partial(Simulator, free)) as other,
         office_in_front_of(
-            provider_section(twin),
+            provider_section(simulator),
             f"[providers.{ELSEWHERE.provider}]\n{provider_section(other)}",
             (*ACCOUNTS, ELSEWHERE),
         ) as (relay, doors, rest),
     ):
         cases = asked_of(AT_THE_OTHER, KINDS[kind].rule.value, null_taken=False)
         wrong, due = run(relay, doors, rest, cases)
-        received = [*twin.received, *other.received]
+        received = [*simulator.received, *other.received]
         arrived = {mail.recipients[0]: Mail(mail.login, mail.reverse_path, mail.content) for mail in received}
         wrong += compare(due, arrived)
         assert not wrong, "\n".join(wrong)
-        assert (len(twin.received), len(other.received)) == (1, 1)
+        assert (len(simulator.received), len(other.received)) == (1, 1)
 
 
 reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)

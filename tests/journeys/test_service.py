@@ -1,4 +1,4 @@
-"""The whole service as its users meet it: the real process, the real commands, the twin as the provider."""
+"""The whole service as its users meet it: the real process, the real commands, the simulator as the provider."""
 
 import asyncio
 import json
@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from senderproxy.twin.phrases import Answer
-from senderproxy.twin.rules import Mailbox
-from senderproxy.twin.server import Twin
-from senderproxy.twin.settings import TwinSettings
+from senderproxy.simulator.phrases import Answer
+from senderproxy.simulator.rules import SimulatedMailbox
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import SimulatorSettings
 
 pytestmark = pytest.mark.slow
 
@@ -45,10 +45,10 @@ class Ended:
 class Office:
     """A folder with a configuration and a vault, and the service that runs on them."""
 
-    def __init__(self, folder: Path, twin: Twin) -> None:
+    def __init__(self, folder: Path, simulator: Simulator) -> None:
         self.folder = folder
         self.config = folder / "senderproxy.toml"
-        self.twin = twin
+        self.simulator = simulator
         self.process: asyncio.subprocess.Process | None = None
         self.port = 0
         self.log: list[str] = []
@@ -67,9 +67,9 @@ unlock = "key-file:vault.key"
 address = "127.0.0.1:0"
 [providers.ionos]
 host = "127.0.0.1"
-port = {self.twin.port_tls}
+port = {self.simulator.port_tls}
 security = "tls"
-ca_file = "{ca_file or self.twin.ca_file}"
+ca_file = "{ca_file or self.simulator.ca_file}"
 sender_rule = "domain"
 [service]
 control_socket = "control.sock"
@@ -170,10 +170,13 @@ stop_seconds = 5
 
 
 @asynccontextmanager
-async def office(folder: Path, settings: TwinSettings | None = None) -> AsyncIterator[Office]:
-    twin = Twin(settings or TwinSettings(mailboxes={login: Mailbox(secret) for login, secret in PASSWORDS.items()}))
-    async with twin:
-        place = Office(folder, twin)
+async def office(folder: Path, settings: SimulatorSettings | None = None) -> AsyncIterator[Office]:
+    simulator = Simulator(
+        settings
+        or SimulatorSettings(mailboxes={login: SimulatedMailbox(secret) for login, secret in PASSWORDS.items()})
+    )
+    async with simulator:
+        place = Office(folder, simulator)
         place.write_config()
         (folder / "vault.key").touch(0o600)
         (folder / "vault.key").write_bytes(os.urandom(32))
@@ -196,13 +199,13 @@ async def test_each_author_leaves_on_its_own_login(tmp_path: Path) -> None:
         for author in ("anna@firma.example", "bert@firma.example", "anyone@laden.example", "anna+news@firma.example"):
             code, text = await place.send(author)
             assert (code, "completed: id=" in text) == (250, True), text
-        assert [r.login for r in place.twin.received] == [
+        assert [r.login for r in place.simulator.received] == [
             "anna@firma.example",
             "bert@firma.example",
             "post@laden.example",
             "anna@firma.example",
         ]
-        assert place.twin.clear_text_logins == []
+        assert place.simulator.clear_text_logins == []
 
 
 async def test_a_stranger_is_refused_with_the_command_that_would_help(tmp_path: Path) -> None:
@@ -210,7 +213,7 @@ async def test_a_stranger_is_refused_with_the_command_that_would_help(tmp_path: 
         code, text = await place.send("ana@firma.example")
         assert code == 550
         assert "senderproxy account add ana@firma.example" in text
-        assert place.twin.received == []
+        assert place.simulator.received == []
 
 
 async def test_a_wrong_password_is_tried_once_and_works_again_once_it_is_set(tmp_path: Path) -> None:
@@ -223,7 +226,7 @@ async def test_a_wrong_password_is_tried_once_and_works_again_once_it_is_set(tmp
             code, text = await place.send("anna@firma.example")
             assert code // 100 == 4
             assert "senderproxy account set-password anna@firma.example" in text
-        assert place.twin.failed_logins("anna@firma.example") == 1
+        assert place.simulator.failed_logins("anna@firma.example") == 1
         assert (await place.send("bert@firma.example"))[0] == 250
         status = await place.command("status")
         assert status.code == 1
@@ -260,14 +263,14 @@ async def test_a_broken_configuration_changes_nothing_and_a_good_one_counts_at_o
 async def test_one_refused_recipient_of_two_is_reported_to_the_author_and_the_other_has_the_message(
     tmp_path: Path,
 ) -> None:
-    mailboxes = {login: Mailbox(secret) for login, secret in PASSWORDS.items()}
+    mailboxes = {login: SimulatedMailbox(secret) for login, secret in PASSWORDS.items()}
     unknown = Answer(550, ("Requested action not taken: mailbox unavailable", "Unknown User"))
-    settings = TwinSettings(mailboxes=mailboxes, recipient_answers={"weg@customer.example": unknown})
+    settings = SimulatorSettings(mailboxes=mailboxes, recipient_answers={"weg@customer.example": unknown})
     async with office(tmp_path, settings) as place:
         code, text = await place.send("anna@firma.example", ("kunde@customer.example", "weg@customer.example"))
         assert (code, "1 refused, the author is told" in text) == (250, True)
-        await place.twin.wait_for(2)
-        letter, report = place.twin.received
+        await place.simulator.wait_for(2)
+        letter, report = place.simulator.received
         assert letter.recipients == ("kunde@customer.example",)
         assert (report.login, report.recipients) == ("anna@firma.example", ("anna@firma.example",))
         assert b"weg@customer.example" in report.content
@@ -275,10 +278,10 @@ async def test_one_refused_recipient_of_two_is_reported_to_the_author_and_the_ot
 
 async def test_an_upstream_that_is_away_makes_the_client_keep_the_message(tmp_path: Path) -> None:
     async with office(tmp_path) as place:
-        await place.twin.go_down()
+        await place.simulator.go_down()
         code, text = await place.send("anna@firma.example")
         assert code // 100 == 4, text
-        await place.twin.come_back()
+        await place.simulator.come_back()
         assert (await place.send("anna@firma.example"))[0] == 250
 
 
@@ -321,7 +324,7 @@ async def test_mail_goes_on_while_accounts_and_configuration_change(tmp_path: Pa
         stop.set()
         await asyncio.gather(*clients)
         assert {code for code, _ in answers} == {250}
-        assert len(place.twin.received) == len(answers) > 20
+        assert len(place.simulator.received) == len(answers) > 20
 
 
 async def test_an_older_vault_in_place_of_the_newer_one_is_said_loudly(tmp_path: Path) -> None:
@@ -349,8 +352,8 @@ async def test_what_is_written_in_the_configuration_counts_after_a_reload(tmp_pa
         assert await place.reload() == "configuration read again"
         assert json.loads(place.log[-1])["room"] == "app"
         assert (await place.send("anna@firma.example"))[0] == 250
-        assert place.twin.sessions[-1].ehlo_names == ["neu.firma.example"]
-        assert b"by neu.firma.example" in place.twin.received[-1].content
+        assert place.simulator.sessions[-1].ehlo_names == ["neu.firma.example"]
+        assert b"by neu.firma.example" in place.simulator.received[-1].content
 
 
 async def test_a_renewed_certificate_is_shown_after_a_reload_and_a_broken_one_is_not_taken(tmp_path: Path) -> None:

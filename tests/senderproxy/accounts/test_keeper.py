@@ -147,9 +147,9 @@ def test_an_account_that_cannot_be_read_can_be_added_again_or_taken_away(path: P
 def test_accounts_that_contradict_each_other_on_the_disk_leave_the_old_ones_in_force(path: Path, key: Unlock) -> None:
     _put(path, key, _stored("anna@firma.example"))
     accounts = VaultAccounts.open(path, key)
-    twin = _stored("anna@firma.example")
+    simulator = _stored("anna@firma.example")
     with Vault.open(path, unlock=key, write=True) as box:
-        box.put("other", encode(replace(twin, account=replace(twin.account, id="other"))))
+        box.put("other", encode(replace(simulator, account=replace(simulator.account, id="other"))))
         box.save()
     for _ in range(3):
         assert [account.id for account in accounts.directory().accounts] == ["anna"]

@@ -1,6 +1,6 @@
-"""An office for the commands: a folder with a configuration and a vault, and the twin as its provider.
+"""An office for the commands: a folder with a configuration and a vault, and the simulator as its provider.
 
-The commands run in this process, with their input and output caught; the twin runs beside them in a loop of its own.
+The commands run in this process, with their input and output caught; the simulator runs beside them in a loop of its own.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from senderproxy.cli.main import main
-from senderproxy.twin.rules import Mailbox
-from senderproxy.twin.server import Twin
-from senderproxy.twin.settings import TwinSettings
+from senderproxy.simulator.rules import SimulatedMailbox
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import SimulatorSettings
 
 DEADLINE = 30.0
 PASSWORDS = {
@@ -47,11 +47,11 @@ class Office:
     """Where the commands are typed."""
 
     def __init__(
-        self, folder: Path, twin: Twin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self, folder: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         self.folder = folder
         self.config = folder / "senderproxy.toml"
-        self.twin = twin
+        self.simulator = simulator
         self._monkeypatch = monkeypatch
         self._capsys = capsys
         self.write_config()
@@ -68,9 +68,9 @@ unlock = "key-file:vault.key"
 {listener}
 [providers.ionos]
 host = "127.0.0.1"
-port = {self.twin.port_tls}
+port = {self.simulator.port_tls}
 security = "tls"
-ca_file = "{self.twin.ca_file}"
+ca_file = "{self.simulator.ca_file}"
 sender_rule = "domain"
 [service]
 control_socket = "control.sock"
@@ -106,14 +106,14 @@ control_socket = "control.sock"
 
 
 @contextmanager
-def beside(make: Callable[[], Twin]) -> Iterator[Twin]:
-    """A twin in an event loop of its own, for as long as the block lasts."""
-    loop, ready, leave = asyncio.new_event_loop(), Future[Twin](), asyncio.Event()
+def beside(make: Callable[[], Simulator]) -> Iterator[Simulator]:
+    """A simulator in an event loop of its own, for as long as the block lasts."""
+    loop, ready, leave = asyncio.new_event_loop(), Future[Simulator](), asyncio.Event()
 
     async def live() -> None:
         try:
-            async with make() as twin:
-                ready.set_result(twin)
+            async with make() as simulator:
+                ready.set_result(simulator)
                 await leave.wait()
         except BaseException as fault:
             if not ready.done():
@@ -130,7 +130,7 @@ def beside(make: Callable[[], Twin]) -> Iterator[Twin]:
         finally:
             loop.close()
 
-    thread = threading.Thread(target=run, name="twin")
+    thread = threading.Thread(target=run, name="simulator")
     thread.start()
     try:
         yield ready.result(DEADLINE)
@@ -144,18 +144,18 @@ def beside(make: Callable[[], Twin]) -> Iterator[Twin]:
 
 
 @pytest.fixture
-def twin() -> Iterator[Twin]:
-    mailboxes = {login: Mailbox(secret) for login, secret in PASSWORDS.items()}
-    with beside(lambda: Twin(TwinSettings(mailboxes=mailboxes))) as twin:
-        yield twin
+def simulator() -> Iterator[Simulator]:
+    mailboxes = {login: SimulatedMailbox(secret) for login, secret in PASSWORDS.items()}
+    with beside(lambda: Simulator(SimulatorSettings(mailboxes=mailboxes))) as simulator:
+        yield simulator
 
 
 @pytest.fixture
 def empty_office(
-    tmp_path: Path, twin: Twin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Office:
     """A configuration, and no vault yet."""
-    return Office(tmp_path, twin, monkeypatch, capsys)
+    return Office(tmp_path, simulator, monkeypatch, capsys)
 
 
 @pytest.fixture

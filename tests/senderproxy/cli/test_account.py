@@ -15,7 +15,7 @@ def test_a_mailbox_is_added_once_its_login_was_tried_exactly_once(office: Office
     assert "Account anna@firma.example is in the vault" in ended.out
     assert "--catch-all firma.example" in ended.out  # what the provider's rule would allow
     assert "not running" in ended.out
-    assert len(office.twin.logins()) == 1
+    assert len(office.simulator.logins()) == 1
     assert [account["id"] for account in office.type("account", "list", "--json").json] == ["anna@firma.example"]
 
 
@@ -24,7 +24,7 @@ def test_a_refused_password_adds_nothing_and_costs_one_failed_login(office: Offi
     assert ended.code == 1
     assert "535 Authentication credentials invalid" in ended.err
     assert "--no-verify" in ended.err
-    assert office.twin.failed_logins() == 1
+    assert office.simulator.failed_logins() == 1
     assert office.type("account", "list", "--json").json == []
 
 
@@ -43,7 +43,7 @@ def test_a_password_that_cannot_be_one_is_refused_before_anything_is_tried(
     ended = office.type("account", "add", "anna@firma.example", *ADD, stdin=stdin)
     assert ended.code == 64
     assert words in ended.err
-    assert office.twin.logins() == []
+    assert office.simulator.logins() == []
 
 
 def test_no_option_takes_a_password(office: Office) -> None:
@@ -82,7 +82,7 @@ def test_the_same_mailbox_twice_is_refused_with_what_was_probably_meant(office: 
     ended = office.type("account", "add", "anna@firma.example", *ADD, stdin="geheim-anna\n")
     assert ended.code == 64
     assert "senderproxy account set-password anna@firma.example" in ended.err
-    assert office.twin.logins() == []
+    assert office.simulator.logins() == []
 
 
 def test_an_address_that_another_mailbox_carries_is_refused_before_the_password_is_tried(office: Office) -> None:
@@ -92,7 +92,7 @@ def test_an_address_that_another_mailbox_carries_is_refused_before_the_password_
     )
     assert ended.code != 0
     assert "both carry info@firma.example" in ended.err
-    assert office.twin.logins() == []
+    assert office.simulator.logins() == []
 
 
 def test_a_foreign_address_is_carried_with_a_word_of_warning(office: Office) -> None:
@@ -146,7 +146,7 @@ def test_every_login_is_tried_once_and_a_refused_one_names_its_mend(office: Offi
     assert ended.code == 1
     assert "anna@firma.example: the login works" in ended.out
     assert "To mend: senderproxy account set-password bert@firma.example" in ended.out
-    assert (len(office.twin.logins()), office.twin.failed_logins()) == (2, 1)
+    assert (len(office.simulator.logins()), office.simulator.failed_logins()) == (2, 1)
     verdicts = office.type("account", "verify", "anna@firma.example", "--json").json
     assert [verdict["works"] for verdict in verdicts] == [True]
 

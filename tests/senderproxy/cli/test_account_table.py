@@ -31,7 +31,7 @@ def test_a_whole_office_comes_in_at_once_each_login_tried_once(office: Office) -
     ended = office.type("account", "import", path, "--verify")
     assert ended.code == 0, ended.out
     assert "All 3 rows are in the vault" in ended.out
-    assert (len(office.twin.logins()), office.twin.failed_logins()) == (3, 0)
+    assert (len(office.simulator.logins()), office.simulator.failed_logins()) == (3, 0)
     accounts = {account["id"]: account for account in office.type("account", "list", "--json").json}
     assert accounts["anna@firma.example"]["carries"] == ["anna@firma.example", "info@firma.example"]
     assert accounts["anna@firma.example"]["display_name"] == "Anna Müller"
@@ -80,7 +80,7 @@ def test_a_login_that_is_refused_keeps_all_out(office: Office) -> None:
     assert "anna@firma.example  right, the login works" in ended.out
     assert "535 Authentication credentials invalid" in ended.out
     assert ids(office) == []
-    assert office.twin.failed_logins() == 1
+    assert office.simulator.failed_logins() == 1
 
 
 def test_a_provider_that_is_away_is_asked_once_and_not_for_each_row(office: Office) -> None:

@@ -31,13 +31,13 @@ def test_where_all_is_well_the_exit_code_is_0_and_every_login_was_tried_once(off
     assert "ok       account anna@firma.example: the login works" in ended.out
     assert "advice   service: it does not run" in ended.out
     assert ended.out.endswith("Nothing is wrong.\n")
-    assert len(office.twin.logins()) == 2
+    assert len(office.simulator.logins()) == 2
 
 
 def test_offline_nobody_is_asked(office: Office) -> None:
     office.add("anna@firma.example")
     assert office.type("check", "--offline").code == 0
-    assert office.twin.logins() == []
+    assert office.simulator.logins() == []
 
 
 def test_a_wrong_password_is_found_with_its_mend(office: Office) -> None:
@@ -145,8 +145,8 @@ def test_a_configuration_that_others_can_change_is_advised_against(office: Offic
 def test_domains_are_looked_up_where_the_provider_is_known(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """No name server answers in this test; that is said, once for each question, and is nobody's fault."""
     office.write_config(
-        f'[providers.ionos-de]\nhost = "127.0.0.1"\nport = {office.twin.port_tls}\nsecurity = "tls"\n'
-        f'ca_file = "{office.twin.ca_file}"'
+        f'[providers.ionos-de]\nhost = "127.0.0.1"\nport = {office.simulator.port_tls}\nsecurity = "tls"\n'
+        f'ca_file = "{office.simulator.ca_file}"'
     )
     office.add("anna@firma.example", "--catch-all", "firma.example", provider="ionos-de")
     monkeypatch.setattr("senderproxy.cli.check_dns._SECONDS", 0.2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from senderproxy.cli.demo import ACCOUNTS, HOSTER, IONOS, LETTERS, Arrived, Letter, Page, Sent, add_parser, faults_in
-from senderproxy.twin.ledger import Received
+from senderproxy.simulator.ledger import ReceivedMessage
 
 CUSTOMER = "kunde@customer.example"
 LETTER = (
@@ -21,7 +21,7 @@ LETTER = (
 
 
 def arrival(login: str, provider: str = IONOS, reverse_path: str = "shop@laden.example") -> Arrived:
-    received = Received(
+    received = ReceivedMessage(
         id="1",
         login=login,
         reverse_path=reverse_path,

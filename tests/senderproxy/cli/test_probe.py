@@ -9,9 +9,9 @@ from senderproxy.delivery.probe import SenderAnswer
 from senderproxy.mail.address import NULL_PATH
 from senderproxy.mail.reply import parse_reply
 from senderproxy.routing.provider import SenderRule
-from senderproxy.twin.phrases import IONOS, POSTFIX, answer
-from senderproxy.twin.rules import Held, OwnershipRule
-from senderproxy.twin.script import Drop, Fault, Say, Stage
+from senderproxy.simulator.phrases import IONOS, POSTFIX, answer
+from senderproxy.simulator.rules import Held, OwnershipRule
+from senderproxy.simulator.script import Drop, Fault, FaultStage, ReplyWith
 from tests.senderproxy.cli.conftest import Ended, Office
 from tests.senderproxy.cli.test_terminal import at_terminal
 
@@ -20,14 +20,14 @@ ANNA = "anna@firma.example"
 
 def probe(office: Office, *words: str, **provider: object) -> Ended:
     """The provider is so in truth; what the commands say of it."""
-    office.twin.settings = replace(office.twin.settings, **provider)
+    office.simulator.settings = replace(office.simulator.settings, **provider)
     office.add(ANNA)
     ended = office.type("check", "--probe", "--yes", *words)
-    sessions = office.twin.sessions
-    assert len(office.twin.logins()) == len(sessions) == 1, "one login, one session"
+    sessions = office.simulator.sessions
+    assert len(office.simulator.logins()) == len(sessions) == 1, "one login, one session"
     assert not {"DATA", "BDAT"} & set(sessions[0].verbs), "no message"
     assert sessions[0].ended == "quit"
-    assert office.twin.received == []
+    assert office.simulator.received == []
     return ended
 
 
@@ -57,7 +57,7 @@ def test_the_rule_that_is_configured_is_found_right(office: Office, held: Held, 
         "ok       takes_null_reverse_path of ionos: false is right"
     ]
     assert "none was sent" in told(ended, "from_rule of ionos")[0]
-    assert f"RCPT TO:<{ANNA}>" in office.twin.sessions[0].commands
+    assert f"RCPT TO:<{ANNA}>" in office.simulator.sessions[0].commands
 
 
 def test_a_stricter_rule_than_the_configured_one_is_wrong_and_the_setting_is_named(office: Office) -> None:
@@ -100,10 +100,10 @@ def test_a_null_reverse_path_that_is_not_taken_after_all_is_wrong(office: Office
 
 
 def test_an_own_address_that_is_refused_ends_it(office: Office) -> None:
-    office.twin.script.add(Fault(Stage.MAIL, Say(answer(550, "Sender address is not allowed."))))
+    office.simulator.script.add(Fault(FaultStage.MAIL, ReplyWith(answer(550, "Sender address is not allowed."))))
     ended = probe(office)
     assert ended.code == 1
-    assert office.twin.sessions[0].verbs.count("MAIL") == 1
+    assert office.simulator.sessions[0].verbs.count("MAIL") == 1
     assert "not asked about: another address of its domain, " in ended.out
     assert f"WRONG    senders of account {ANNA}: not even <{ANNA}> is taken" in ended.out
     assert f"-> Give the account the address that its mailbox has: senderproxy account show {ANNA}" in ended.out
@@ -115,26 +115,26 @@ def test_a_recipient_that_is_refused_can_be_another(office: Office) -> None:
     ended = probe(office, recipient_answers=answers)
     assert ended.code == 0
     assert f"the recipient <{ANNA}> was refused, so nothing follows" in ended.out
-    office.twin.ledger.sessions.clear()
-    office.twin.ledger.logins.clear()
+    office.simulator.ledger.sessions.clear()
+    office.simulator.ledger.logins.clear()
     again = office.type("check", "--probe", "--yes", "--to", "me@elsewhere.example")
     assert 'sender_rule of ionos: "domain" is right' in again.out
-    assert "RCPT TO:<me@elsewhere.example>" in office.twin.sessions[0].commands
+    assert "RCPT TO:<me@elsewhere.example>" in office.simulator.sessions[0].commands
 
 
 def test_a_limit_or_a_lost_session_ends_it_without_a_second_login(office: Office) -> None:
-    office.twin.script.add(Fault(Stage.MAIL, Say(IONOS.send_limit), after=1))
+    office.simulator.script.add(Fault(FaultStage.MAIL, ReplyWith(IONOS.send_limit), after=1))
     ended = probe(office)
-    assert office.twin.sessions[0].verbs.count("MAIL") == 2
+    assert office.simulator.sessions[0].verbs.count("MAIL") == 2
     assert "another address of its domain <senderproxy-probe@firma.example> is put off at MAIL FROM: 450" in ended.out
     assert told(ended, "sender_rule of ionos")[0].startswith("unknown")
-    office.twin.script.clear()
-    office.twin.script.add(Fault(Stage.MAIL, Drop(), after=2))
+    office.simulator.script.clear()
+    office.simulator.script.add(Fault(FaultStage.MAIL, Drop(), after=2))
     cut = office.type("check", "--probe", "--yes")
     assert cut.code == 0, cut.out
     assert "not asked about: an address of a foreign domain, the null reverse-path" in cut.out
     assert "closed the connection (stage: MAIL FROM)" in cut.out
-    assert len(office.twin.logins()) == 2
+    assert len(office.simulator.logins()) == 2
 
 
 def test_a_wrong_password_is_a_finding_and_nothing_is_asked(office: Office) -> None:
@@ -143,7 +143,7 @@ def test_a_wrong_password_is_a_finding_and_nothing_is_asked(office: Office) -> N
     ended = office.type("check", "--probe", "--yes")
     assert ended.code == 1
     assert f"-> If the password is the reason: senderproxy account set-password {ANNA}" in ended.out
-    assert len(office.twin.logins()) == 1
+    assert len(office.simulator.logins()) == 1
 
 
 def test_one_account_of_each_provider_asks_and_the_others_only_log_in(office: Office) -> None:
@@ -151,19 +151,19 @@ def test_one_account_of_each_provider_asks_and_the_others_only_log_in(office: Of
     office.add("bert@firma.example")
     ended = office.type("check", "--probe", "--yes")
     assert ended.code == 0, ended.out
-    assert [("MAIL" in session.verbs) for session in office.twin.sessions] == [True, False]
-    office.twin.ledger.sessions.clear()
+    assert [("MAIL" in session.verbs) for session in office.simulator.sessions] == [True, False]
+    office.simulator.ledger.sessions.clear()
     named = office.type("check", "--probe", "--yes", "bert@firma.example")
     assert "senders of account bert@firma.example" in named.out
-    assert [("MAIL" in session.verbs) for session in office.twin.sessions] == [False, True]
+    assert [("MAIL" in session.verbs) for session in office.simulator.sessions] == [False, True]
 
 
 def test_nobody_is_probed_unasked(office: Office) -> None:
     office.add(ANNA)
     for words in (("--probe",), ("--probe", "--offline", "--yes"), (ANNA,), ("--yes",), ("--probe", "--yes", "nobody")):
         ended = office.type("check", *words)
-        assert (ended.code, "MAIL" in str(office.twin.sessions)) == (64, False), words
-    assert office.twin.sessions == []
+        assert (ended.code, "MAIL" in str(office.simulator.sessions)) == (64, False), words
+    assert office.simulator.sessions == []
 
 
 @pytest.mark.slow
@@ -173,11 +173,11 @@ def test_a_person_is_told_what_will_be_said_and_may_decline(office: Office, type
     with at_terminal(office, "--config", str(office.config), "check", "--probe") as terminal:
         terminal.read_until("no message is sent")
         assert "<senderproxy-probe@example.com>, <>" in terminal.screen
-        assert office.twin.sessions == []
+        assert office.simulator.sessions == []
         terminal.read_until("Do that? [y/N] ")
         terminal.type(typed)
         assert terminal.end() == 0, terminal.screen
-    [session] = office.twin.sessions
+    [session] = office.simulator.sessions
     assert ("MAIL" in session.verbs) is asked
 
 

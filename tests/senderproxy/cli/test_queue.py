@@ -8,7 +8,7 @@ import pytest
 
 from senderproxy.cli.common import UsageError
 from senderproxy.cli.moments import typed_moment, typed_span
-from senderproxy.twin.script import Fault, Silence, Stage
+from senderproxy.simulator.script import Fault, FaultStage, Silence
 from tests.senderproxy.cli.conftest import Office
 from tests.senderproxy.cli.test_service import running
 from tests.senderproxy.cli.waiting import GONE, LATER, QUEUE, fill, many
@@ -301,7 +301,7 @@ def test_what_is_released_or_retried_leaves_at_once(at_work: Office) -> None:
     assert at_work.type("queue", "retry", "--account", "anna").out == "2 messages are due now.\n"
     assert at_work.type("queue", "release", "Held23456789").out == "1 message is released and due now.\n"
     _until_empty(at_work)
-    assert sorted(entry.login for entry in at_work.twin.received) == [
+    assert sorted(entry.login for entry in at_work.simulator.received) == [
         *("anna@firma.example", "anna@firma.example", "bert@firma.example"),
     ]
     assert "the provider took it" in at_work.type("track", "--id", "Held23456789").out
@@ -313,7 +313,7 @@ def test_a_cancelled_message_is_reported_by_the_running_service(at_work: Office)
     assert at_work.type("queue", "cancel", *rest, "--no-report").out == "2 messages are cancelled.\n"
     assert at_work.type("queue", "cancel", "Old234567890").out == "1 message is cancelled.\n"
     _until_empty(at_work)
-    (report,) = at_work.twin.received
+    (report,) = at_work.simulator.received
     assert report.login == "anna@firma.example"
     assert b"Subject: Nicht gesendet / Not sent: Angebot Old234567890" in report.content
     assert b"Action: failed" in report.content
@@ -341,7 +341,7 @@ def test_what_waits_for_an_account_that_cannot_send_says_so(rested: Office) -> N
 @pytest.mark.slow
 def test_what_is_being_tried_is_shown_so_and_left_alone(rested: Office) -> None:
     rested.write_config("stop_seconds = 0")
-    rested.twin.script.add(Fault(Stage.MAIL, Silence()))
+    rested.simulator.script.add(Fault(FaultStage.MAIL, Silence()))
     with running(rested):
         assert rested.type("queue", "retry", "Old234567890").code == 0
         for _ in range(1000):

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from senderproxy.control.client import ask
-from senderproxy.twin.rules import OwnershipRule
+from senderproxy.simulator.rules import OwnershipRule
 from tests.senderproxy.cli.conftest import DEADLINE, Office
 
 pytestmark = pytest.mark.slow
@@ -65,7 +65,7 @@ def test_a_test_mail_goes_through_the_service_and_status_counts_it(office: Offic
         (account,) = office.type("status", "--json").json["accounts"]
         assert (account["delivered"], account["state"]) == (1, "healthy")
         assert "ok       service: it runs" in office.type("check", "--offline").out
-    assert office.twin.received[0].login == "anna@firma.example"
+    assert office.simulator.received[0].login == "anna@firma.example"
 
 
 def test_a_suspended_account_is_shown_with_its_mend_and_comes_back(office: Office) -> None:
@@ -82,7 +82,7 @@ def test_a_suspended_account_is_shown_with_its_mend_and_comes_back(office: Offic
         checked = office.type("check")
         assert checked.code == 1
         assert "not tried again" in checked.out
-        assert office.twin.failed_logins() == 1
+        assert office.simulator.failed_logins() == 1
         assert office.type(*set_password, stdin="geheim-anna\n").code == 0
         assert office.type(*send).code == 0
         assert office.type("status").code == 0
@@ -94,7 +94,7 @@ def test_a_provider_that_became_stricter_is_said_plainly_with_the_setting_until_
     with running(office):
         assert office.type(*send).code == 0
         assert office.type("status").code == 0
-        office.twin.settings = replace(office.twin.settings, rule=OwnershipRule.ADDRESS)
+        office.simulator.settings = replace(office.simulator.settings, rule=OwnershipRule.ADDRESS)
         refused = office.type(*send)
         assert refused.code == 1
         assert "does not let login anna@firma.example (account anna@firma.example) send as info@" in refused.out
@@ -116,7 +116,7 @@ def test_a_provider_that_became_stricter_is_said_plainly_with_the_setting_until_
         assert office.type(*send).code == 0
         assert office.type("status").code == 0
         assert "sender rule of ionos" not in office.type("check").out
-    (_, left) = office.twin.received
+    (_, left) = office.simulator.received
     assert left.reverse_path == "anna@firma.example"
     assert b"\r\nReply-To: info@firma.example\r\n" in left.content
 

@@ -5,14 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.twin.server import Twin
+from senderproxy.simulator.server import Simulator
 from tests.senderproxy.cli.conftest import Office
 
 
-def options(twin: Twin, *more: str) -> tuple[str, ...]:
+def options(simulator: Simulator, *more: str) -> tuple[str, ...]:
     return (
-        *("--yes", "--provider", "ionos", "--host", "127.0.0.1", "--port", str(twin.port_tls), "--security", "tls"),
-        *("--ca-file", str(twin.ca_file), "--mailbox", "anna@firma.example", "--password-stdin", *more),
+        *(
+            "--yes",
+            "--provider",
+            "ionos",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(simulator.port_tls),
+            "--security",
+            "tls",
+        ),
+        *("--ca-file", str(simulator.ca_file), "--mailbox", "anna@firma.example", "--password-stdin", *more),
     )
 
 
@@ -23,10 +33,10 @@ def place(empty_office: Office) -> Path:
 
 def test_one_line_makes_everything_and_the_first_login_was_tried(empty_office: Office, place: Path) -> None:
     ended = empty_office.bare(
-        "setup", "--folder", str(place), *options(empty_office.twin), "--catch-all", stdin="geheim-anna\n"
+        "setup", "--folder", str(place), *options(empty_office.simulator), "--catch-all", stdin="geheim-anna\n"
     )
     assert ended.code == 0, ended.err
-    assert len(empty_office.twin.logins()) == 1
+    assert len(empty_office.simulator.logins()) == 1
     for name in ("accounts.vault", "vault.key"):
         assert (place / name).stat().st_mode & 0o777 == 0o600
     for words in ("Set-SendConnector", "New-SendConnector", "relayhost = [127.0.0.1]:2525", "hMailServer", "scanner"):
@@ -45,7 +55,7 @@ def test_one_line_makes_everything_and_the_first_login_was_tried(empty_office: O
 
 def test_the_configuration_is_commented_and_takes_the_answers(empty_office: Office, place: Path) -> None:
     listen = ("--listen", "192.168.1.10:2525", "--allow", "192.168.1.0/24", "--hostname", "proxy.firma.example")
-    more = options(empty_office.twin, "--no-verify", *listen)
+    more = options(empty_office.simulator, "--no-verify", *listen)
     ended = empty_office.bare("setup", "--folder", str(place), *more, stdin="geheim-anna\n")
     assert ended.code == 0, ended.err
     text = (place / "senderproxy.toml").read_text()
@@ -56,15 +66,17 @@ def test_the_configuration_is_commented_and_takes_the_answers(empty_office: Offi
 
 
 def test_a_refused_password_leaves_nothing_behind(empty_office: Office, place: Path) -> None:
-    ended = empty_office.bare("setup", "--folder", str(place), *options(empty_office.twin), stdin="geheim-falsch\n")
+    ended = empty_office.bare(
+        "setup", "--folder", str(place), *options(empty_office.simulator), stdin="geheim-falsch\n"
+    )
     assert ended.code == 1
     assert "535" in ended.err
     assert not place.exists()
-    assert empty_office.twin.failed_logins() == 1
+    assert empty_office.simulator.failed_logins() == 1
 
 
 def test_a_setting_that_cannot_be_meant_leaves_nothing_behind(empty_office: Office, place: Path) -> None:
-    more = options(empty_office.twin, "--no-verify", "--listen", "0.0.0.0:2525", "--allow", "0.0.0.0/0")
+    more = options(empty_office.simulator, "--no-verify", "--listen", "0.0.0.0:2525", "--allow", "0.0.0.0/0")
     ended = empty_office.bare("setup", "--folder", str(place), *more, stdin="geheim-anna\n")
     assert ended.code == 78
     assert "open relay" in ended.err
@@ -72,7 +84,7 @@ def test_a_setting_that_cannot_be_meant_leaves_nothing_behind(empty_office: Offi
 
 
 def test_what_is_there_is_not_written_over_and_with_force_moved_aside(empty_office: Office, place: Path) -> None:
-    first = ("setup", "--folder", str(place), *options(empty_office.twin))
+    first = ("setup", "--folder", str(place), *options(empty_office.simulator))
     assert empty_office.bare(*first, stdin="geheim-anna\n").code == 0
     before = {path.name: path.read_bytes() for path in place.iterdir()}
     again = empty_office.bare(*first, stdin="geheim-anna\n")
@@ -87,7 +99,7 @@ def test_what_is_there_is_not_written_over_and_with_force_moved_aside(empty_offi
 
 
 def test_a_passphrase_may_take_the_place_of_the_key_file(empty_office: Office, place: Path) -> None:
-    more = options(empty_office.twin, "--key", "passphrase")
+    more = options(empty_office.simulator, "--key", "passphrase")
     ended = empty_office.bare("setup", "--folder", str(place), *more, stdin="geheim-anna\ngeheim-satz im Tresor\n")
     assert ended.code == 0, ended.err
     assert not (place / "vault.key").exists()
@@ -131,7 +143,7 @@ def test_a_user_who_is_not_root_gets_it_below_the_home_folder(
     monkeypatch.setenv("HOME", str(empty_office.folder))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    ended = empty_office.bare("setup", *options(empty_office.twin), stdin="geheim-anna\n")
+    ended = empty_office.bare("setup", *options(empty_office.simulator), stdin="geheim-anna\n")
     assert ended.code == 0, ended.err
     assert (empty_office.folder / ".config" / "senderproxy" / "senderproxy.toml").exists()
     assert (empty_office.folder / ".local" / "state" / "senderproxy" / "accounts.vault").exists()

@@ -109,7 +109,7 @@ def test_two_passwords_that_differ_change_nothing(office: Office) -> None:
         terminal.type("geheim-anders")
         assert terminal.end() == 64
     assert "The two are not the same; nothing was changed." in terminal.screen
-    assert office.twin.logins() == []
+    assert office.simulator.logins() == []
 
 
 def test_ctrl_c_at_the_password_is_130_and_changes_nothing(office: Office) -> None:
@@ -149,9 +149,18 @@ def test_a_passphrase_is_asked_for_once_whatever_a_command_opens(office: Office)
 
 
 def test_setup_asks_its_questions_and_a_mistyped_password_can_be_typed_again(empty_office: Office) -> None:
-    office, twin = empty_office, empty_office.twin
+    office, simulator = empty_office, empty_office.simulator
     place = office.folder / "new"
-    server = ("--host", "127.0.0.1", "--port", str(twin.port_tls), "--security", "tls", "--ca-file", str(twin.ca_file))
+    server = (
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(simulator.port_tls),
+        "--security",
+        "tls",
+        "--ca-file",
+        str(simulator.ca_file),
+    )
     with at_terminal(office, "setup", "--folder", str(place), *server) as terminal:
         terminal.read_until("Provider [ionos-de]: ")
         terminal.type("")
@@ -176,16 +185,25 @@ def test_setup_asks_its_questions_and_a_mistyped_password_can_be_typed_again(emp
                 assert "535 Authentication credentials invalid" in terminal.screen
                 terminal.type("p")
         assert terminal.end() == 0, terminal.screen
-    assert (len(twin.logins()), twin.failed_logins()) == (2, 1)
+    assert (len(simulator.logins()), simulator.failed_logins()) == (2, 1)
     config = ("--config", str(place / "senderproxy.toml"))
     assert office.bare(*config, "explain", "anything@firma.example").code == 0
     assert office.bare(*config, "account", "verify").code == 0
 
 
 def test_setup_that_is_stopped_leaves_nothing_behind(empty_office: Office) -> None:
-    office, twin = empty_office, empty_office.twin
+    office, simulator = empty_office, empty_office.simulator
     place = office.folder / "new"
-    server = ("--host", "127.0.0.1", "--port", str(twin.port_tls), "--security", "tls", "--ca-file", str(twin.ca_file))
+    server = (
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(simulator.port_tls),
+        "--security",
+        "tls",
+        "--ca-file",
+        str(simulator.ca_file),
+    )
     answers = (
         "--provider",
         "ionos-de",

@@ -1,4 +1,4 @@
-"""What the delivery tests send, and to whom: letters, envelopes, and the way to a twin."""
+"""What the delivery tests send, and to whom: letters, envelopes, and the way to a simulator."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -13,16 +13,16 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.routing.account import Credential
 from senderproxy.routing.provider import Security, Smarthost
-from senderproxy.twin.rules import Mailbox
-from senderproxy.twin.server import Twin
-from senderproxy.twin.settings import TwinSettings
+from senderproxy.simulator.rules import SimulatedMailbox
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import SimulatorSettings
 
 ANNA = "anna@firma.example"
 SECRET = "geheim-Anna-1"
 BERT = "bert@firma.example"
 BERTS_SECRET = "geheim-Bert-1"
-MAILBOXES = {ANNA: Mailbox(SECRET), BERT: Mailbox(BERTS_SECRET)}
-SETTINGS = TwinSettings(mailboxes=MAILBOXES)
+MAILBOXES = {ANNA: SimulatedMailbox(SECRET), BERT: SimulatedMailbox(BERTS_SECRET)}
+SETTINGS = SimulatorSettings(mailboxes=MAILBOXES)
 HOSTNAME = "office.example"
 
 # Short, because the tests make the upstream fall silent; long enough for a busy machine.
@@ -75,9 +75,9 @@ def credential(login: str = ANNA, secret: str = SECRET, version: str = "v1") -> 
     return Credential(login, secret, version)
 
 
-def way_to(twin: Twin, security: Security = Security.IMPLICIT_TLS) -> Smarthost:
-    port = twin.port_tls if security is Security.IMPLICIT_TLS else twin.port_starttls
-    return Smarthost(twin.host, port, security, None if security is Security.NONE else str(twin.ca_file))
+def way_to(simulator: Simulator, security: Security = Security.IMPLICIT_TLS) -> Smarthost:
+    port = simulator.port_tls if security is Security.IMPLICIT_TLS else simulator.port_starttls
+    return Smarthost(simulator.host, port, security, None if security is Security.NONE else str(simulator.ca_file))
 
 
 async def open_at(
@@ -99,10 +99,12 @@ async def open_at(
 
 @asynccontextmanager
 async def session_at(
-    twin: Twin, security: Security = Security.IMPLICIT_TLS, patience: Patience = IMPATIENT
+    simulator: Simulator, security: Security = Security.IMPLICIT_TLS, patience: Patience = IMPATIENT
 ) -> AsyncIterator[Session]:
     """A session that is logged in as Anna; gone at the end."""
-    session = await open_at(way_to(twin, security), patience=replace(patience, connect=5, greeting=5, ehlo=5, auth=5))
+    session = await open_at(
+        way_to(simulator, security), patience=replace(patience, connect=5, greeting=5, ehlo=5, auth=5)
+    )
     assert isinstance(session, Session), session
     try:
         yield session

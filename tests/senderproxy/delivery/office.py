@@ -50,7 +50,7 @@ class Drawer:
     def add(self, account_id: str, login: str, secret: str, **more: object) -> Account:
         address = parse_address(login)
         account = Account(
-            account_id, login, "twin", address, (AddressPattern(address.local_part, address.domain),), **more
+            account_id, login, "simulator", address, (AddressPattern(address.local_part, address.domain),), **more
         )  # type: ignore[arg-type]
         self.accounts[account_id] = account
         self.set_password(account_id, secret)
@@ -113,7 +113,7 @@ async def office(
     drawer, clock = Drawer(), MovedClock()
     drawer.add("anna", ANNA, SECRET)
     drawer.add("bert", BERT, BERTS_SECRET)
-    provider = Provider("twin", smarthosts, limits=Limits(**limits))  # type: ignore[arg-type]
+    provider = Provider("simulator", smarthosts, limits=Limits(**limits))  # type: ignore[arg-type]
     courier = SmtpCourier(drawer, patience or Patience(), HOSTNAME, clock)
     try:
         yield Office(courier, drawer, clock, provider)

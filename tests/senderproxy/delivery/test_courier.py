@@ -14,10 +14,10 @@ from senderproxy.delivery.courier import LoginOk, LoginRefused, Unreachable
 from senderproxy.delivery.session import Patience
 from senderproxy.mail.outcome import Deferred, Delivered, Failed
 from senderproxy.routing.provider import Security, Smarthost
-from senderproxy.twin.phrases import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, answer
-from senderproxy.twin.rules import Mailbox
-from senderproxy.twin.script import Append, Drop, Fault, Say, Script, Silence, Slow, Stage
-from senderproxy.twin.server import Twin
+from senderproxy.simulator.phrases import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, answer
+from senderproxy.simulator.rules import SimulatedMailbox
+from senderproxy.simulator.script import Append, Drop, Fault, FaultStage, ReplyWith, Script, Silence, Slow
+from senderproxy.simulator.server import Simulator
 from tests.senderproxy.delivery.letters import ANNA, BERT, HEADER, MAILBOXES, SETTINGS, letter, to, way_to
 from tests.senderproxy.delivery.office import Office, office
 
@@ -38,105 +38,108 @@ def status(o: Office, account_id: str = "anna") -> dict[str, object]:
 
 
 async def test_the_second_letter_goes_on_the_first_ones_session() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
         for _ in range(5):
             assert isinstance(await o.send_one(), Delivered)
-        assert len(twin.logins()) == 1
-        assert len(twin.received) == 5
+        assert len(simulator.logins()) == 1
+        assert len(simulator.received) == 5
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["lock-step", "pipelined"])
 async def test_no_letter_ever_leaves_on_another_accounts_session(settings: object) -> None:
     people = {f"p{number}@firma.example": f"geheim-{number}" for number in range(8)}
-    mailboxes = {login: Mailbox(secret) for login, secret in people.items()}
+    mailboxes = {login: SimulatedMailbox(secret) for login, secret in people.items()}
     rng = random.Random(7)
-    async with Twin(replace(settings, mailboxes=mailboxes)) as twin, office(way_to(twin), connections=2) as o:  # type: ignore[type-var]
+    async with (
+        Simulator(replace(settings, mailboxes=mailboxes)) as simulator,
+        office(way_to(simulator), connections=2) as o,
+    ):  # type: ignore[type-var]
         for login, secret in people.items():
             o.drawer.add(login, login, secret)
         letters = [login for login in people for _ in range(12)]
         rng.shuffle(letters)
         outcomes = await asyncio.gather(*(o.send_one(login, f"Brief {n}") for n, login in enumerate(letters)))
         assert all(isinstance(outcome, Delivered) for outcome in outcomes)
-        assert Counter(taken.content for taken in twin.received) == Counter(
+        assert Counter(taken.content for taken in simulator.received) == Counter(
             HEADER + f"Brief {n}\r\n".encode() for n in range(len(letters))
         )
-        for taken in twin.received:
+        for taken in simulator.received:
             assert taken.login == taken.reverse_path
         by_session: dict[int, set[str | None]] = {}
-        for taken in twin.received:
+        for taken in simulator.received:
             by_session.setdefault(taken.session, set()).add(taken.login)
         assert all(len(logins) == 1 for logins in by_session.values())
-        assert max(twin.ledger.most_sessions_at_once.values()) <= 2
+        assert max(simulator.ledger.most_sessions_at_once.values()) <= 2
 
 
 async def test_two_accounts_with_the_same_login_keep_sessions_of_their_own() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
         o.drawer.add("annas-other", ANNA, MAILBOXES[ANNA].password)
         await o.send_one("anna")
         await o.send_one("annas-other")
-        assert len(twin.logins(ANNA)) == 2
+        assert len(simulator.logins(ANNA)) == 2
 
 
 async def test_a_changed_password_takes_a_new_session_at_once() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
         await o.send_one()
-        twin.settings = replace(SETTINGS, mailboxes={**MAILBOXES, ANNA: Mailbox("geheim-neu")})
+        simulator.settings = replace(SETTINGS, mailboxes={**MAILBOXES, ANNA: SimulatedMailbox("geheim-neu")})
         o.drawer.set_password("anna", "geheim-neu")
         assert isinstance(await o.send_one(), Delivered)
-        assert [taken.session for taken in twin.received] == [1, 2]
-        assert twin.failed_logins() == 0
-        await twin.wait_until(lambda twin: twin.sessions[0].ended == "quit")
+        assert [taken.session for taken in simulator.received] == [1, 2]
+        assert simulator.failed_logins() == 0
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "quit")
 
 
 async def test_a_session_that_is_busy_when_the_password_changes_finishes_and_is_not_used_again() -> None:
-    script = Script(Fault(Stage.DOT, Slow(0.2), session=1))
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+    script = Script(Fault(FaultStage.DOT, Slow(0.2), session=1))
+    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         first = asyncio.create_task(o.send_one())
-        await twin.wait_for(1)
+        await simulator.wait_for(1)
         o.drawer.set_password("anna", MAILBOXES[ANNA].password)
         assert isinstance(await o.send_one(), Delivered)
         assert isinstance(await first, Delivered)
         await o.send_one()
-        assert [taken.session for taken in twin.received] == [1, 2, 2]
-        await twin.wait_until(lambda twin: twin.sessions[0].ended == "quit")
+        assert [taken.session for taken in simulator.received] == [1, 2, 2]
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "quit")
 
 
 async def test_an_account_that_changed_its_login_meanwhile_waits_rather_than_leave_as_somebody_else() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
         route = o.route("anna")
         o.drawer.accounts["anna"] = replace(o.drawer.accounts["anna"], login=BERT)
         outcomes = await o.courier.deliver(route, to(), letter(), tag="m")
         assert "changed or removed" in deferred(*outcomes.values()).reply.text
-        assert twin.connections == 0
+        assert simulator.connections == 0
 
 
 async def test_an_account_that_was_removed_meanwhile_waits() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
         await o.send_one()
         route = o.route("anna")
         o.drawer.remove("anna")
         o.courier.drop_stale()
-        await twin.wait_until(lambda twin: twin.sessions[0].ended == "quit")
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "quit")
         deferred(*(await o.courier.deliver(route, to(), letter(), tag="m")).values())
-        assert twin.connections == 1
+        assert simulator.connections == 1
 
 
 async def test_dropping_what_is_stale_leaves_good_sessions_alone() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
         await o.send_one("anna")
         await o.send_one("bert")
         o.drawer.set_password("bert", "geheim-anders")
         o.courier.drop_stale()
-        await twin.wait_until(lambda twin: twin.sessions[1].ended == "quit")
+        await simulator.wait_until(lambda simulator: simulator.sessions[1].ended == "quit")
         await o.send_one("anna")
-        assert twin.connections == 2
+        assert simulator.connections == 2
 
 
 # --- passwords -----------------------------------------------------------------------------------------------------
 
 
 async def test_a_wrong_password_costs_one_failed_login_however_many_letters_wait() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin), connections=5) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), connections=5) as o:
         o.drawer.set_password("anna", "geheim-falsch")
         for outcome in await asyncio.gather(*(o.send_one() for _ in range(20))):
             text = deferred(outcome).reply.text
@@ -144,8 +147,8 @@ async def test_a_wrong_password_costs_one_failed_login_however_many_letters_wait
             assert "senderproxy account set-password anna" in text
         o.clock.ahead += 100_000
         await o.send_one()
-        assert twin.failed_logins() == 1
-        assert twin.connections == 1
+        assert simulator.failed_logins() == 1
+        assert simulator.connections == 1
         assert status(o)["state"] == "suspended"
 
         assert isinstance(await o.send_one("bert"), Delivered)  # accounts fail alone
@@ -153,24 +156,24 @@ async def test_a_wrong_password_costs_one_failed_login_however_many_letters_wait
         o.drawer.set_password("anna", MAILBOXES[ANNA].password)
         assert isinstance(await o.send_one(), Delivered)
         assert status(o)["state"] == "healthy"
-        assert twin.failed_logins() == 1
+        assert simulator.failed_logins() == 1
 
 
 async def test_a_password_changed_at_the_provider_costs_one_failed_login_while_an_old_session_still_works() -> None:
-    script = Script(Fault(Stage.DOT, Slow(0.3), session=1))
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin), connections=2) as o:
+    script = Script(Fault(FaultStage.DOT, Slow(0.3), session=1))
+    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), connections=2) as o:
         first = asyncio.create_task(o.send_one())
-        await twin.wait_for(1)
-        twin.settings = replace(SETTINGS, mailboxes={ANNA: Mailbox("geheim-neu")})
+        await simulator.wait_for(1)
+        simulator.settings = replace(SETTINGS, mailboxes={ANNA: SimulatedMailbox("geheim-neu")})
         deferred(await o.send_one())
         assert isinstance(await first, Delivered)
         assert status(o)["state"] == "suspended"
         deferred(await o.send_one())
-        assert twin.failed_logins() == 1
+        assert simulator.failed_logins() == 1
 
 
 async def test_a_resumed_account_tries_once_more() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
         o.drawer.set_password("anna", "geheim-falsch")
         await o.send_one()
         assert not o.courier.resume("bert")
@@ -178,25 +181,25 @@ async def test_a_resumed_account_tries_once_more() -> None:
         assert o.courier.resume("anna")
         await o.send_one()
         await o.send_one()
-        assert twin.failed_logins() == 2
+        assert simulator.failed_logins() == 2
 
 
 async def test_a_password_that_is_verified_ends_a_suspension() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
         account = o.drawer.accounts["anna"]
-        twin.settings = replace(SETTINGS, mailboxes={ANNA: Mailbox("geheim-anders")})
+        simulator.settings = replace(SETTINGS, mailboxes={ANNA: SimulatedMailbox("geheim-anders")})
         await o.send_one()
         assert status(o)["state"] == "suspended"
-        twin.settings = SETTINGS  # mended at the provider's
+        simulator.settings = SETTINGS  # mended at the provider's
         credential = o.drawer.credential(account)
         assert credential is not None
         verdict = await o.courier.verify(account, o.provider, credential)
-        assert verdict == LoginOk(str(way_to(twin)), "PLAIN")
+        assert verdict == LoginOk(str(way_to(simulator)), "PLAIN")
         assert isinstance(await o.send_one(), Delivered)
 
 
 async def test_verify_tells_refused_from_unreachable_and_leaves_no_session() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
         account = o.drawer.accounts["anna"]
         o.drawer.set_password("anna", "geheim-falsch")
         credential = o.drawer.credential(account)
@@ -204,11 +207,11 @@ async def test_verify_tells_refused_from_unreachable_and_leaves_no_session() -> 
         verdict = await o.courier.verify(account, o.provider, credential)
         assert isinstance(verdict, LoginRefused)
         assert "535" in verdict.reply.text
-        assert twin.failed_logins() == 1
+        assert simulator.failed_logins() == 1
         await o.send_one()  # what verify learnt counts
-        assert twin.failed_logins() == 1
-        await twin.wait_until(lambda twin: twin.open_connections == 0)
-        await twin.go_down()
+        assert simulator.failed_logins() == 1
+        await simulator.wait_until(lambda simulator: simulator.open_connections == 0)
+        await simulator.go_down()
         verdict = await o.courier.verify(account, o.provider, credential)
         assert isinstance(verdict, Unreachable)
         assert "refused the connection" in verdict.reply.text
@@ -217,16 +220,23 @@ async def test_verify_tells_refused_from_unreachable_and_leaves_no_session() -> 
 # --- sessions that end ---------------------------------------------------------------------------------------------
 
 LOST = {
-    "421 at MAIL": Fault(Stage.MAIL, Say(answer(421, "idle for too long"), then_drop=True), session=1, transaction=2),
-    "dropped at MAIL": Fault(Stage.MAIL, Drop(), session=1, transaction=2),
-    "dropped at RCPT": Fault(Stage.RCPT, Drop(), session=1, transaction=2),
-    "dropped at DATA": Fault(Stage.DATA, Drop(), session=1, transaction=2),
-    "dropped in the message": Fault(Stage.BODY, Drop(), session=1, transaction=2),
-    "login forgotten": Fault(Stage.MAIL, Say(answer(530, "Authentication required")), session=1, transaction=2),
-    "out of step": Fault(Stage.MAIL, Say(answer(503, "Bad sequence of commands")), session=1, transaction=2),
-    "421 between letters": Fault(Stage.DOT, Append(b"421 bye\r\n"), session=1, transaction=1),
+    "421 at MAIL": Fault(
+        FaultStage.MAIL, ReplyWith(answer(421, "idle for too long"), then_drop=True), session=1, transaction=2
+    ),
+    "dropped at MAIL": Fault(FaultStage.MAIL, Drop(), session=1, transaction=2),
+    "dropped at RCPT": Fault(FaultStage.RCPT, Drop(), session=1, transaction=2),
+    "dropped at DATA": Fault(FaultStage.DATA, Drop(), session=1, transaction=2),
+    "dropped in the message": Fault(FaultStage.BODY, Drop(), session=1, transaction=2),
+    "login forgotten": Fault(
+        FaultStage.MAIL, ReplyWith(answer(530, "Authentication required")), session=1, transaction=2
+    ),
+    "out of step": Fault(FaultStage.MAIL, ReplyWith(answer(503, "Bad sequence of commands")), session=1, transaction=2),
+    "421 between letters": Fault(FaultStage.DOT, Append(b"421 bye\r\n"), session=1, transaction=1),
     "session limit by 421": Fault(
-        Stage.MAIL, Say(answer(421, "4.7.0 too many messages in one session"), then_drop=True), session=1, transaction=2
+        FaultStage.MAIL,
+        ReplyWith(answer(421, "4.7.0 too many messages in one session"), then_drop=True),
+        session=1,
+        transaction=2,
     ),
 }
 
@@ -235,120 +245,131 @@ LOST = {
 @pytest.mark.parametrize("lost", LOST)
 async def test_a_warm_session_that_is_lost_is_replaced_unseen(settings: object, lost: str) -> None:
     script = Script(LOST[lost])
-    async with Twin(settings, script) as twin, office(way_to(twin)) as o:  # type: ignore[arg-type]
+    async with Simulator(settings, script) as simulator, office(way_to(simulator)) as o:  # type: ignore[arg-type]
         assert isinstance(await o.send_one(text="eins"), Delivered)
         large = letter(*(b"x" * 70 + b"\r\n" for _ in range(20_000)))
         (outcome,) = await o.send(message=large)
         assert isinstance(outcome, Delivered)
         assert isinstance(await o.send_one(text="drei"), Delivered)
         assert script.struck
-        assert [taken.size > 1_000_000 for taken in twin.received] == [False, True, False]
+        assert [taken.size > 1_000_000 for taken in simulator.received] == [False, True, False]
         # A limit of one message on a session, once learnt, is kept from then on.
-        assert [taken.session for taken in twin.received] == (
+        assert [taken.session for taken in simulator.received] == (
             [1, 2, 3] if lost.startswith("session limit") else [1, 2, 2]
         )
         assert status(o)["state"] == "healthy"
 
 
 async def test_a_session_the_provider_closed_while_idle_costs_nothing() -> None:
-    async with Twin(replace(SETTINGS, idle_seconds=0.1)) as twin, office(way_to(twin)) as o:
+    async with Simulator(replace(SETTINGS, idle_seconds=0.1)) as simulator, office(way_to(simulator)) as o:
         await o.send_one()
-        await twin.wait_until(lambda twin: twin.sessions[0].ended is not None)
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended is not None)
         assert isinstance(await o.send_one(), Delivered)
-        assert len(twin.received) == 2
+        assert len(simulator.received) == 2
 
 
 async def test_a_silent_warm_session_is_given_up_soon_and_replaced() -> None:
-    script = Script(Fault(Stage.MAIL, Silence(), session=1, transaction=2))
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin), patience=replace(Patience(), connect=0.5)) as o:
+    script = Script(Fault(FaultStage.MAIL, Silence(), session=1, transaction=2))
+    async with (
+        Simulator(SETTINGS, script) as simulator,
+        office(way_to(simulator), patience=replace(Patience(), connect=0.5)) as o,
+    ):
         await o.send_one()
         assert isinstance(await o.send_one(), Delivered)
-        assert twin.connections == 2
+        assert simulator.connections == 2
 
 
 async def test_it_is_replaced_once_and_not_for_ever() -> None:
-    script = Script(Fault(Stage.MAIL, Drop(), transaction=2), Fault(Stage.MAIL, Drop(), session=2))
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+    script = Script(Fault(FaultStage.MAIL, Drop(), transaction=2), Fault(FaultStage.MAIL, Drop(), session=2))
+    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         await o.send_one()
         assert "closed the connection (stage: MAIL FROM)" in deferred(await o.send_one()).reply.text
-        assert twin.connections == 2
+        assert simulator.connections == 2
 
 
 async def test_a_fresh_session_that_is_lost_is_not_tried_again() -> None:
-    script = Script(Fault(Stage.DATA, Drop()))
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+    script = Script(Fault(FaultStage.DATA, Drop()))
+    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         assert not deferred(await o.send_one()).maybe_taken
-        assert twin.connections == 1
+        assert simulator.connections == 1
         assert status(o)["state"] == "healthy"
 
 
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("fault", [Drop(after_storing=True), Silence(after_storing=True)])
 async def test_a_lost_answer_to_the_dot_is_never_sent_again(warm: bool, fault: Drop | Silence) -> None:
-    script = Script(Fault(Stage.DOT, fault, transaction=2 if warm else 1))
+    script = Script(Fault(FaultStage.DOT, fault, transaction=2 if warm else 1))
     patience = replace(Patience(), final_dot=0.3)
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin), patience=patience, messages_per_hour=10) as o:
+    async with (
+        Simulator(SETTINGS, script) as simulator,
+        office(way_to(simulator), patience=patience, messages_per_hour=10) as o,
+    ):
         if warm:
             await o.send_one()
         outcome = deferred(await o.send_one())
         assert outcome.maybe_taken
         assert str(outcome.reply).startswith("451 4.4.2")
         assert "sent again, it may arrive twice" in outcome.reply.text
-        assert len(twin.received) == (2 if warm else 1)
-        assert twin.connections == 1
+        assert len(simulator.received) == (2 if warm else 1)
+        assert simulator.connections == 1
         assert status(o)["messages_left"] == (8 if warm else 9)
 
 
 async def test_the_limit_of_messages_on_one_session_is_learnt() -> None:
-    async with Twin(replace(SETTINGS, messages_per_session=3)) as twin, office(way_to(twin)) as o:
+    async with Simulator(replace(SETTINGS, messages_per_session=3)) as simulator, office(way_to(simulator)) as o:
         for number in range(12):
             assert isinstance(await o.send_one(text=str(number)), Delivered)
-        assert [taken.content for taken in twin.received] == [HEADER + f"{n}\r\n".encode() for n in range(12)]
-        assert [taken.session for taken in twin.received] == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
-        assert sum("451" in reply for session in twin.sessions for reply in session.replies) == 1
+        assert [taken.content for taken in simulator.received] == [HEADER + f"{n}\r\n".encode() for n in range(12)]
+        assert [taken.session for taken in simulator.received] == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
+        assert sum("451" in reply for session in simulator.sessions for reply in session.replies) == 1
         assert status(o)["state"] == "healthy"
 
 
 async def test_a_session_limit_that_strikes_on_a_fresh_session_is_told_not_repeated() -> None:
-    script = Script(Fault(Stage.MAIL, Say(answer(451, "Mails per session limit"))))
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+    script = Script(Fault(FaultStage.MAIL, ReplyWith(answer(451, "Mails per session limit"))))
+    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         assert "Mails per session limit" in deferred(await o.send_one()).reply.text
-        assert twin.connections == 1
+        assert simulator.connections == 1
 
 
 async def test_idle_sessions_are_closed_politely() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin), idle_seconds=0.2) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), idle_seconds=0.2) as o:
         await o.send_one()
         assert status(o)["sessions_idle"] == 1
-        await twin.wait_until(lambda twin: twin.sessions[0].ended == "quit")
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "quit")
         assert status(o)["sessions_idle"] == 0
         assert isinstance(await o.send_one(), Delivered)
 
 
 async def test_the_providers_limit_of_messages_per_connection_is_kept() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin), messages_per_connection=2) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), messages_per_connection=2) as o:
         for _ in range(5):
             await o.send_one()
-        assert [taken.session for taken in twin.received] == [1, 1, 2, 2, 3]
+        assert [taken.session for taken in simulator.received] == [1, 1, 2, 2, 3]
 
 
 # --- more letters than sessions ------------------------------------------------------------------------------------
 
 
 async def test_letters_wait_for_a_free_session_in_the_order_of_coming() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin), connections=1) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), connections=1) as o:
         outcomes = await asyncio.gather(*(o.send_one(text=str(number)) for number in range(30)))
         assert all(isinstance(outcome, Delivered) for outcome in outcomes)
-        assert [taken.content for taken in twin.received] == [HEADER + f"{n}\r\n".encode() for n in range(30)]
-        assert twin.connections == 1
+        assert [taken.content for taken in simulator.received] == [HEADER + f"{n}\r\n".encode() for n in range(30)]
+        assert simulator.connections == 1
 
 
 async def test_who_waits_too_long_is_told_so() -> None:
-    script = Script(Fault(Stage.DOT, Silence(), session=1))
+    script = Script(Fault(FaultStage.DOT, Silence(), session=1))
     patience = replace(Patience(), final_dot=1.0, free_session=0.2)
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin), patience=patience, connections=1) as o:
+    async with (
+        Simulator(SETTINGS, script) as simulator,
+        office(way_to(simulator), patience=patience, connections=1) as o,
+    ):
         first = asyncio.create_task(o.send_one())
-        await twin.wait_until(lambda twin: "DATA" in twin.sessions[0].verbs if twin.sessions else False)
+        await simulator.wait_until(
+            lambda simulator: "DATA" in simulator.sessions[0].verbs if simulator.sessions else False
+        )
         second = deferred(await o.send_one())
         assert str(second.reply) == "451 4.3.2 All 1 sessions of account anna were busy for 0.2 s"
         assert status(o)["waiting"] == 0
@@ -356,51 +377,51 @@ async def test_who_waits_too_long_is_told_so() -> None:
 
 
 async def test_a_provider_that_takes_fewer_sessions_than_we_thought_is_not_pressed() -> None:
-    too_many = Say(answer(421, "Too many connections"), then_drop=True)
-    script = Script(*(Fault(Stage.BANNER, too_many, session=number) for number in range(2, 9)))
-    script.add(Fault(Stage.DOT, Slow(0.1), session=1))
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin), connections=4) as o:
+    too_many = ReplyWith(answer(421, "Too many connections"), then_drop=True)
+    script = Script(*(Fault(FaultStage.BANNER, too_many, session=number) for number in range(2, 9)))
+    script.add(Fault(FaultStage.DOT, Slow(0.1), session=1))
+    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), connections=4) as o:
         outcomes = await asyncio.gather(*(o.send_one() for _ in range(6)))
         assert all(isinstance(outcome, Delivered) for outcome in outcomes)
-        assert twin.connections == 2
+        assert simulator.connections == 2
         assert status(o)["state"] == "healthy"
 
 
 async def test_an_upstream_that_is_down_answers_everybody_at_once_and_comes_back() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
-        await twin.go_down()
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
+        await simulator.go_down()
         for outcome in await asyncio.gather(*(o.send_one() for _ in range(100))):
             assert "refused the connection" in deferred(outcome).reply.text
-        await twin.come_back()
+        await simulator.come_back()
         assert isinstance(await o.send_one(), Delivered)
 
 
 async def test_a_silent_upstream_is_asked_once_for_all_who_wait() -> None:
-    script = Script(Fault(Stage.BANNER, Silence()))
+    script = Script(Fault(FaultStage.BANNER, Silence()))
     patience = replace(Patience(), greeting=0.3)
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin), patience=patience) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), patience=patience) as o:
         for outcome in await asyncio.gather(*(o.send_one() for _ in range(50))):
             assert "did not answer in time (stage: greeting)" in deferred(outcome).reply.text
-        assert twin.connections == 1
+        assert simulator.connections == 1
 
 
 async def test_the_next_smarthost_is_tried_where_the_first_cannot_be_reached() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         dead = Smarthost("127.0.0.1", taken.getsockname()[1], Security.IMPLICIT_TLS)
-        async with Twin(SETTINGS) as twin, office(dead, way_to(twin, Security.STARTTLS)) as o:
+        async with Simulator(SETTINGS) as simulator, office(dead, way_to(simulator, Security.STARTTLS)) as o:
             assert isinstance(await o.send_one(), Delivered)
             o.drawer.set_password("bert", "geheim-falsch")
             await o.send_one("bert")
-            assert twin.failed_logins() == 1
+            assert simulator.failed_logins() == 1
             await o.courier.close(1)
 
 
 async def test_a_refused_password_is_not_tried_at_the_next_smarthost() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin), way_to(twin, Security.STARTTLS)) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), way_to(simulator, Security.STARTTLS)) as o:
         o.drawer.set_password("anna", "geheim-falsch")
         await o.send_one()
-        assert twin.failed_logins() == 1
+        assert simulator.failed_logins() == 1
 
 
 async def test_smarthosts_that_are_all_unreachable_are_all_named() -> None:
@@ -416,7 +437,7 @@ async def test_smarthosts_that_are_all_unreachable_are_all_named() -> None:
 
 async def test_a_provider_without_a_host_says_what_is_missing() -> None:
     async with office() as o:
-        assert "[providers.twin]" in deferred(await o.send_one()).reply.text
+        assert "[providers.simulator]" in deferred(await o.send_one()).reply.text
 
 
 # --- limits --------------------------------------------------------------------------------------------------------
@@ -424,14 +445,14 @@ async def test_a_provider_without_a_host_says_what_is_missing() -> None:
 
 async def test_a_rate_limit_pauses_the_account_and_no_connection_is_made_meanwhile() -> None:
     settings = replace(SETTINGS, recipient_answers={"carl@elsewhere.example": SEND_LIMIT})
-    async with Twin(settings) as twin, office(way_to(twin), idle_seconds=5) as o:
+    async with Simulator(settings) as simulator, office(way_to(simulator), idle_seconds=5) as o:
         assert deferred(await o.send_one()).reply.text == "Mail send limit exceeded."
-        said = twin.sessions[0].commands[:]
+        said = simulator.sessions[0].commands[:]
         text = deferred(await o.send_one()).reply.text
         assert "Account anna is paused for another 60 s" in text
         assert "Mail send limit exceeded." in text
-        assert twin.sessions[0].commands == said
-        assert twin.connections == 1
+        assert simulator.sessions[0].commands == said
+        assert simulator.connections == 1
         assert status(o)["state"] == "paused"
         assert isinstance(await o.send_one("bert"), Deferred)
 
@@ -439,20 +460,22 @@ async def test_a_rate_limit_pauses_the_account_and_no_connection_is_made_meanwhi
         await o.send_one()
         assert "another 2 min" in deferred(await o.send_one()).reply.text
 
-        twin.settings = SETTINGS
+        simulator.settings = SETTINGS
         o.clock.ahead += 121
         assert isinstance(await o.send_one(), Delivered)
         assert status(o)["state"] == "healthy"
 
 
-@pytest.mark.parametrize("stage", [Stage.BANNER, Stage.EHLO, Stage.AUTH, Stage.MAIL, Stage.DOT])
-async def test_a_421_from_a_fresh_session_pauses_the_account(stage: Stage) -> None:
-    script = Script(Fault(stage, Say(answer(421, "Rate limit reached. Please try again later"))))
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+@pytest.mark.parametrize(
+    "stage", [FaultStage.BANNER, FaultStage.EHLO, FaultStage.AUTH, FaultStage.MAIL, FaultStage.DOT]
+)
+async def test_a_421_from_a_fresh_session_pauses_the_account(stage: FaultStage) -> None:
+    script = Script(Fault(stage, ReplyWith(answer(421, "Rate limit reached. Please try again later"))))
+    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         assert "Rate limit reached" in deferred(await o.send_one()).reply.text
         assert status(o)["state"] == "paused"
         await o.send_one()
-        assert twin.connections == 1
+        assert simulator.connections == 1
 
 
 @pytest.mark.parametrize(
@@ -460,24 +483,24 @@ async def test_a_421_from_a_fresh_session_pauses_the_account(stage: Stage) -> No
 )
 async def test_one_recipients_trouble_does_not_stop_the_account(said: object) -> None:
     settings = replace(SETTINGS, recipient_answers={"grey@elsewhere.example": said})
-    async with Twin(settings) as twin, office(way_to(twin)) as o:
+    async with Simulator(settings) as simulator, office(way_to(simulator)) as o:
         deferred(*await o.send(envelope=to("grey@elsewhere.example")))
         assert status(o)["state"] == "healthy"
         assert isinstance(await o.send_one(), Delivered)
-        assert twin.connections == 1
+        assert simulator.connections == 1
 
 
 async def test_one_refused_recipient_does_not_spoil_it_for_the_other() -> None:
     settings = replace(SETTINGS, recipient_answers={"nobody@a.example": UNKNOWN_USER})
-    async with Twin(settings) as twin, office(way_to(twin)) as o:
+    async with Simulator(settings) as simulator, office(way_to(simulator)) as o:
         outcomes = await o.send(envelope=to("carl@a.example", "nobody@a.example"))
         assert isinstance(outcomes[0], Delivered)
         assert isinstance(outcomes[1], Failed)
-        assert [taken.recipients for taken in twin.received] == [("carl@a.example",)]
+        assert [taken.recipients for taken in simulator.received] == [("carl@a.example",)]
 
 
 async def test_the_hourly_limit_is_kept_on_our_side() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin), messages_per_hour=2) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), messages_per_hour=2) as o:
         assert isinstance(await o.send_one(), Delivered)
         assert isinstance(await o.send_one(), Delivered)
         text = deferred(await o.send_one()).reply.text
@@ -486,11 +509,11 @@ async def test_the_hourly_limit_is_kept_on_our_side() -> None:
         assert status(o)["messages_left"] == 0
         o.clock.ahead += 3700
         assert isinstance(await o.send_one(), Delivered)
-        assert len(twin.received) == 4
+        assert len(simulator.received) == 4
 
 
 async def test_an_accounts_own_limit_goes_before_the_providers() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin), messages_per_hour=100) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), messages_per_hour=100) as o:
         o.drawer.accounts["anna"] = replace(o.drawer.accounts["anna"], messages_per_hour=1)
         assert isinstance(await o.send_one(), Delivered)
         deferred(await o.send_one())
@@ -498,7 +521,10 @@ async def test_an_accounts_own_limit_goes_before_the_providers() -> None:
 
 async def test_a_letter_that_was_not_taken_does_not_count() -> None:
     settings = replace(SETTINGS, recipient_answers={"nobody@a.example": UNKNOWN_USER})
-    async with Twin(settings) as twin, office(way_to(twin), messages_per_hour=1, recipients_per_hour=5) as o:
+    async with (
+        Simulator(settings) as simulator,
+        office(way_to(simulator), messages_per_hour=1, recipients_per_hour=5) as o,
+    ):
         for _ in range(3):
             assert isinstance((await o.send(envelope=to("nobody@a.example")))[0], Failed)
         assert isinstance(await o.send_one(), Delivered)
@@ -509,57 +535,62 @@ PEOPLE = tuple(f"r{number}@a.example" for number in range(7))
 
 
 async def test_more_recipients_than_the_provider_takes_are_sent_in_parts() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin), recipients_per_message=3) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), recipients_per_message=3) as o:
         outcomes = await o.send(envelope=to(*PEOPLE))
         assert all(isinstance(outcome, Delivered) for outcome in outcomes)
-        assert [taken.recipients for taken in twin.received] == [PEOPLE[:3], PEOPLE[3:6], PEOPLE[6:]]
+        assert [taken.recipients for taken in simulator.received] == [PEOPLE[:3], PEOPLE[3:6], PEOPLE[6:]]
 
 
 async def test_in_parts_each_recipient_has_an_outcome_of_its_own() -> None:
     settings = replace(SETTINGS, recipient_answers={PEOPLE[0]: UNKNOWN_USER, PEOPLE[4]: LOCAL_ERROR})
-    async with Twin(settings) as twin, office(way_to(twin), recipients_per_message=3) as o:
+    async with Simulator(settings) as simulator, office(way_to(simulator), recipients_per_message=3) as o:
         outcomes = await o.send(envelope=to(*PEOPLE))
         assert [type(outcome) for outcome in outcomes] == [
             Failed, Delivered, Delivered, Delivered, Deferred, Delivered, Delivered
         ]  # fmt: skip
-        assert [taken.recipients for taken in twin.received] == [
+        assert [taken.recipients for taken in simulator.received] == [
             PEOPLE[1:3], (PEOPLE[3], PEOPLE[5]), PEOPLE[6:]
         ]  # fmt: skip
 
 
 async def test_the_providers_limit_of_recipients_is_learnt_where_nobody_wrote_it_down() -> None:
-    async with Twin(replace(SETTINGS, recipients_per_message=3)) as twin, office(way_to(twin)) as o:
+    async with Simulator(replace(SETTINGS, recipients_per_message=3)) as simulator, office(way_to(simulator)) as o:
         outcomes = await o.send(envelope=to(*PEOPLE))
         assert all(isinstance(outcome, Delivered) for outcome in outcomes)
-        assert [taken.recipients for taken in twin.received] == [PEOPLE[:3], PEOPLE[3:6], PEOPLE[6:]]
+        assert [taken.recipients for taken in simulator.received] == [PEOPLE[:3], PEOPLE[3:6], PEOPLE[6:]]
         await o.send(envelope=to(*PEOPLE))
-        assert [len(taken.recipients) for taken in twin.received[3:]] == [3, 3, 1]
-        assert twin.sessions[0].verbs.count("RCPT") == 7 + 4 + 7  # four were asked for in vain, once
+        assert [len(taken.recipients) for taken in simulator.received[3:]] == [3, 3, 1]
+        assert simulator.sessions[0].verbs.count("RCPT") == 7 + 4 + 7  # four were asked for in vain, once
 
 
 async def test_the_later_parts_are_not_tried_where_the_account_cannot_send() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin), recipients_per_message=3, messages_per_hour=1) as o:
+    async with (
+        Simulator(SETTINGS) as simulator,
+        office(way_to(simulator), recipients_per_message=3, messages_per_hour=1) as o,
+    ):
         outcomes = await o.send(envelope=to(*PEOPLE))
         assert [isinstance(outcome, Delivered) for outcome in outcomes] == [True] * 3 + [False] * 4
         assert len({deferred(outcome).reply for outcome in outcomes[3:]}) == 1
-        assert len(twin.received) == 1
+        assert len(simulator.received) == 1
 
 
 async def test_what_the_provider_never_takes_is_refused_before_it_is_asked() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin), message_size=100_000) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), message_size=100_000) as o:
         (outcome,) = await o.send(message=letter(b"x" * 200_000 + b"\r\n"))
         assert isinstance(outcome, Failed)
-        assert str(outcome.reply).startswith("552 5.3.4 The message has 0.2 MB, twin takes at most 0.1 MB")
-        assert twin.connections == 0
+        assert str(outcome.reply).startswith("552 5.3.4 The message has 0.2 MB, simulator takes at most 0.1 MB")
+        assert simulator.connections == 0
 
 
 # --- going away ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA])
-async def test_a_client_that_goes_away_takes_the_session_with_it_and_the_next_letter_is_right(stage: Stage) -> None:
+@pytest.mark.parametrize("stage", [FaultStage.MAIL, FaultStage.RCPT, FaultStage.DATA])
+async def test_a_client_that_goes_away_takes_the_session_with_it_and_the_next_letter_is_right(
+    stage: FaultStage,
+) -> None:
     script = Script(Fault(stage, Silence(), session=1))
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin), connections=1) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), connections=1) as o:
         gone = asyncio.create_task(o.send_one(text="von Anna, abgebrochen"))
         while not script.struck:
             await asyncio.sleep(0)
@@ -568,38 +599,38 @@ async def test_a_client_that_goes_away_takes_the_session_with_it_and_the_next_le
         with pytest.raises(asyncio.CancelledError):
             await gone
         assert isinstance(await waiting, Delivered)
-        assert [taken.content for taken in twin.received] == [HEADER + b"der naechste\r\n"]
-        assert [taken.session for taken in twin.received] == [2]
+        assert [taken.content for taken in simulator.received] == [HEADER + b"der naechste\r\n"]
+        assert [taken.session for taken in simulator.received] == [2]
 
 
 async def test_a_client_that_goes_away_after_the_dot_hears_nothing_but_the_outcome_is_known() -> None:
-    script = Script(Fault(Stage.DOT, Slow(0.2)))
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+    script = Script(Fault(FaultStage.DOT, Slow(0.2)))
+    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         under_way = asyncio.create_task(o.send_one())
-        await twin.wait_for(1)
+        await simulator.wait_for(1)
         under_way.cancel()
         assert isinstance(await under_way, Delivered)
         assert status(o)["delivered"] == 1
         await o.send_one()
-        assert twin.connections == 1
+        assert simulator.connections == 1
 
 
 async def test_who_leaves_the_queue_leaves_no_gap() -> None:
-    script = Script(Fault(Stage.DOT, Slow(0.1)))
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin), connections=1) as o:
+    script = Script(Fault(FaultStage.DOT, Slow(0.1)))
+    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), connections=1) as o:
         letters = [asyncio.create_task(o.send_one(text=str(number))) for number in range(6)]
-        await twin.wait_for(1)
+        await simulator.wait_for(1)
         letters[1].cancel()
         letters[3].cancel()
         outcomes = await asyncio.gather(*letters, return_exceptions=True)
         assert [isinstance(outcome, Delivered) for outcome in outcomes] == [True, False, True, False, True, True]
-        assert len(twin.received) == 4
-        assert twin.connections == 1
+        assert len(simulator.received) == 4
+        assert simulator.connections == 1
 
 
 async def test_who_leaves_while_the_login_is_under_way_leaves_the_session_to_the_next() -> None:
-    script = Script(Fault(Stage.AUTH, Slow(0.2)))
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+    script = Script(Fault(FaultStage.AUTH, Slow(0.2)))
+    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         first = asyncio.create_task(o.send_one())
         while not script.struck:
             await asyncio.sleep(0)
@@ -607,39 +638,43 @@ async def test_who_leaves_while_the_login_is_under_way_leaves_the_session_to_the
         with pytest.raises(asyncio.CancelledError):
             await first
         assert isinstance(await o.send_one(), Delivered)
-        assert len(twin.logins()) == 1
+        assert len(simulator.logins()) == 1
 
 
 async def test_closing_says_goodbye_on_idle_sessions_and_takes_nothing_new() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
         await o.send_one("anna")
         await o.send_one("bert")
         await o.courier.close(1.0)
-        await twin.wait_until(lambda twin: [session.ended for session in twin.sessions] == ["quit", "quit"])
+        await simulator.wait_until(
+            lambda simulator: [session.ended for session in simulator.sessions] == ["quit", "quit"]
+        )
         assert deferred(await o.send_one()).reply.text == "senderproxy is shutting down"
 
 
 async def test_closing_lets_what_is_under_way_finish() -> None:
-    script = Script(Fault(Stage.DOT, Slow(0.3)))
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+    script = Script(Fault(FaultStage.DOT, Slow(0.3)))
+    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         under_way = asyncio.create_task(o.send_one())
-        await twin.wait_for(1)
+        await simulator.wait_for(1)
         await o.courier.close(5.0)
         assert under_way.done()
         assert isinstance(await under_way, Delivered)
-        await twin.wait_until(lambda twin: twin.sessions[0].ended == "quit")
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "quit")
 
 
-@pytest.mark.parametrize("stage", [Stage.HANDSHAKE, Stage.BANNER, Stage.AUTH, Stage.MAIL, Stage.DOT])
-async def test_closing_cuts_what_does_not_end(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    "stage", [FaultStage.HANDSHAKE, FaultStage.BANNER, FaultStage.AUTH, FaultStage.MAIL, FaultStage.DOT]
+)
+async def test_closing_cuts_what_does_not_end(stage: FaultStage) -> None:
     script = Script(Fault(stage, Silence(after_storing=True)))
-    async with Twin(SETTINGS, script) as twin, office(way_to(twin)) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         under_way = asyncio.create_task(o.send_one())
         while not script.struck:
             await asyncio.sleep(0)
         await o.courier.close(0.05)
-        assert deferred(await under_way).maybe_taken == (stage is Stage.DOT)
-        await twin.wait_until(lambda twin: twin.open_connections == 0)
+        assert deferred(await under_way).maybe_taken == (stage is FaultStage.DOT)
+        await simulator.wait_until(lambda simulator: simulator.open_connections == 0)
 
 
 # --- what can be seen ----------------------------------------------------------------------------------------------
@@ -647,10 +682,10 @@ async def test_closing_cuts_what_does_not_end(stage: Stage) -> None:
 
 async def test_status_tells_of_every_account_in_values_that_json_takes() -> None:
     settings = replace(SETTINGS, recipient_answers={"nobody@a.example": UNKNOWN_USER})
-    async with Twin(settings) as twin, office(way_to(twin), messages_per_hour=50) as o:
+    async with Simulator(settings) as simulator, office(way_to(simulator), messages_per_hour=50) as o:
         await o.send_one()
         await o.send(envelope=to("nobody@a.example", "carl@a.example"))
-        last_reply = twin.sessions[0].replies[-1]
+        last_reply = simulator.sessions[0].replies[-1]
         told = json.loads(json.dumps([asdict(health) for health in o.courier.status()]))
         assert told == [
             {
@@ -667,15 +702,15 @@ async def test_status_tells_of_every_account_in_values_that_json_takes() -> None
 
 
 async def test_an_account_that_gets_no_session_is_not_called_healthy_until_it_has_one() -> None:
-    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
-        await twin.go_down()
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
+        await simulator.go_down()
         for account in ("anna", "anna", "bert"):
             await o.send_one(account)
         told = status(o)
         assert told["state"] == "no session"
         assert "refused the connection: nothing listens on that port" in told["words"]
         assert told["since"]
-        await twin.come_back()
+        await simulator.come_back()
         await o.send_one()
         for account in ("anna", "bert"):  # who has not tried since may be expected to get in as well
             told = status(o, account)
@@ -684,7 +719,7 @@ async def test_an_account_that_gets_no_session_is_not_called_healthy_until_it_ha
 
 async def test_one_line_in_the_log_says_what_came_of_a_letter(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "senderproxy.delivery")
-    async with Twin(SETTINGS) as twin, office(way_to(twin)) as o:
+    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
         await o.send_one()
         lines = [record for record in caplog.records if record.getMessage() == "upstream took it"]
         assert len(lines) == 1
@@ -692,18 +727,18 @@ async def test_one_line_in_the_log_says_what_came_of_a_letter(caplog: pytest.Log
         assert fields["id"] == "m1"
         assert fields["account"] == "anna"
         assert fields["login"] == ANNA
-        assert str(fields["smarthost"]) == str(way_to(twin))
+        assert str(fields["smarthost"]) == str(way_to(simulator))
         assert "completed: id=" in str(fields["reply"])
 
 
 async def test_no_password_is_in_any_line_even_at_debug(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     asyncio.get_running_loop().set_debug(True)
-    async with Twin(replace(SETTINGS, mechanisms=("LOGIN",))) as twin, office(way_to(twin)) as o:
+    async with Simulator(replace(SETTINGS, mechanisms=("LOGIN",))) as simulator, office(way_to(simulator)) as o:
         await o.send_one("anna")
         o.drawer.set_password("bert", "geheim-falsch")
         await o.send_one("bert")
-        assert twin.failed_logins() == 1
+        assert simulator.failed_logins() == 1
     text = caplog.text + "".join(repr(record.__dict__) for record in caplog.records)
     assert "geheim" not in text
     assert "Z2VoZWlt" not in text  # the same in base64

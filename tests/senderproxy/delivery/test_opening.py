@@ -13,10 +13,22 @@ from aiosmtplib.protocol import SMTPProtocol
 from senderproxy.delivery.replies import NotOpened, Trouble
 from senderproxy.delivery.session import Session
 from senderproxy.routing.provider import Security, Smarthost
-from senderproxy.twin.phrases import answer
-from senderproxy.twin.script import Action, Append, Drop, Endless, Fault, Raw, Say, Script, Silence, Stage, Trickle
-from senderproxy.twin.server import Twin
-from senderproxy.twin.settings import CertificateKind
+from senderproxy.simulator.phrases import answer
+from senderproxy.simulator.script import (
+    Action,
+    Append,
+    Drop,
+    Endless,
+    Fault,
+    FaultStage,
+    Raw,
+    ReplyWith,
+    Script,
+    Silence,
+    Trickle,
+)
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import CertificateKind
 from tests.senderproxy.delivery.letters import (
     ANNA,
     IMPATIENT,
@@ -31,8 +43,8 @@ TLS = (Security.IMPLICIT_TLS, Security.STARTTLS)
 SOON = replace(IMPATIENT, connect=5, greeting=5, ehlo=5, auth=5)
 
 
-async def refused(twin: Twin, security: Security = Security.IMPLICIT_TLS, **more: object) -> NotOpened:
-    result = await open_at(way_to(twin, security), **more)  # type: ignore[arg-type]
+async def refused(simulator: Simulator, security: Security = Security.IMPLICIT_TLS, **more: object) -> NotOpened:
+    result = await open_at(way_to(simulator, security), **more)  # type: ignore[arg-type]
     assert isinstance(result, NotOpened)
     assert result.reply.is_transient
     assert len(result.reply.lines) == 1  # clients show the last line only
@@ -44,24 +56,24 @@ async def refused(twin: Twin, security: Security = Security.IMPLICIT_TLS, **more
 async def test_a_session_is_opened_with_one_login_under_tls(
     security: Security, offered: tuple[str, ...], used: str
 ) -> None:
-    async with Twin(replace(SETTINGS, mechanisms=offered)) as twin:
-        session = await open_at(way_to(twin, security), patience=SOON)
+    async with Simulator(replace(SETTINGS, mechanisms=offered)) as simulator:
+        session = await open_at(way_to(simulator, security), patience=SOON)
         assert isinstance(session, Session)
-        assert [(login.login, login.mechanism, login.accepted, login.under_tls) for login in twin.logins()] == [
+        assert [(login.login, login.mechanism, login.accepted, login.under_tls) for login in simulator.logins()] == [
             (ANNA, used, True, True)
         ]
         assert session.mechanism == used
-        assert twin.sessions[0].verbs.count("EHLO") == (2 if security is Security.STARTTLS else 1)
-        assert twin.sessions[0].ehlo_names[-1] == "office.example"
+        assert simulator.sessions[0].verbs.count("EHLO") == (2 if security is Security.STARTTLS else 1)
+        assert simulator.sessions[0].ehlo_names[-1] == "office.example"
         await session.quit()
-        await twin.wait_until(lambda twin: twin.sessions[0].ended == "quit")
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "quit")
 
 
 async def test_the_providers_order_of_mechanisms_is_followed() -> None:
-    async with Twin(SETTINGS) as twin:
-        session = await open_at(way_to(twin), patience=SOON, mechanisms=("LOGIN", "PLAIN"))
+    async with Simulator(SETTINGS) as simulator:
+        session = await open_at(way_to(simulator), patience=SOON, mechanisms=("LOGIN", "PLAIN"))
         assert isinstance(session, Session)
-        assert twin.logins()[0].mechanism == "LOGIN"
+        assert simulator.logins()[0].mechanism == "LOGIN"
         await session.quit()
 
 
@@ -69,20 +81,20 @@ async def test_a_password_with_umlauts_arrives_as_it_was_typed() -> None:
     secret = "geheim-Öl für 3 €"
     mailboxes = {ANNA: replace(SETTINGS.mailboxes[ANNA], password=secret)}
     for mechanism in ("PLAIN", "LOGIN"):
-        async with Twin(replace(SETTINGS, mailboxes=mailboxes, mechanisms=(mechanism,))) as twin:
-            session = await open_at(way_to(twin), patience=SOON, with_credential=credential(secret=secret))
+        async with Simulator(replace(SETTINGS, mailboxes=mailboxes, mechanisms=(mechanism,))) as simulator:
+            session = await open_at(way_to(simulator), patience=SOON, with_credential=credential(secret=secret))
             assert isinstance(session, Session)
             await session.quit()
 
 
 @pytest.mark.parametrize("offered", [("PLAIN", "LOGIN"), ("LOGIN",)])
 async def test_a_wrong_password_costs_exactly_one_failed_login(offered: tuple[str, ...]) -> None:
-    async with Twin(replace(SETTINGS, mechanisms=offered)) as twin:
-        result = await refused(twin, patience=SOON, with_credential=credential(secret="geheim-falsch"))
+    async with Simulator(replace(SETTINGS, mechanisms=offered)) as simulator:
+        result = await refused(simulator, patience=SOON, with_credential=credential(secret="geheim-falsch"))
         assert result.trouble is Trouble.PASSWORD
         assert str(result.said) == "535 Authentication credentials invalid"
-        assert twin.failed_logins() == 1
-        assert twin.connections == 1
+        assert simulator.failed_logins() == 1
+        assert simulator.connections == 1
 
 
 CERTIFICATES = [
@@ -99,56 +111,58 @@ CERTIFICATES = [
 async def test_a_certificate_that_is_not_right_gets_no_octet_of_a_password(
     security: Security, kind: CertificateKind, words: str
 ) -> None:
-    async with Twin(replace(SETTINGS, certificate=kind)) as twin:
-        result = await refused(twin, security, patience=SOON)
+    async with Simulator(replace(SETTINGS, certificate=kind)) as simulator:
+        result = await refused(simulator, security, patience=SOON)
         assert result.trouble is Trouble.UNFIT
         assert str(result.reply.status) == "4.7.5"
         assert words in result.reply.text
         assert "127.0.0.1" in result.reply.text
-        await twin.wait_until(lambda twin: all(session.ended for session in twin.sessions))
-        assert "AUTH" not in twin.sessions[0].verbs
-        assert twin.logins() == []
-        assert twin.clear_text_logins == []
+        await simulator.wait_until(lambda simulator: all(session.ended for session in simulator.sessions))
+        assert "AUTH" not in simulator.sessions[0].verbs
+        assert simulator.logins() == []
+        assert simulator.clear_text_logins == []
 
 
 async def test_tls_that_is_older_than_1_2_is_not_spoken() -> None:
-    async with Twin(replace(SETTINGS, only_old_tls=True)) as twin:
-        result = await refused(twin, patience=SOON)
+    async with Simulator(replace(SETTINGS, only_old_tls=True)) as simulator:
+        result = await refused(simulator, patience=SOON)
         assert "TLS" in result.reply.text
         assert "1.2" in result.reply.text
-        assert twin.logins() == []
+        assert simulator.logins() == []
 
 
 async def test_without_the_authoritys_certificate_nothing_is_trusted() -> None:
-    async with Twin(SETTINGS) as twin:
-        unknown = replace(way_to(twin), ca_file=None)
+    async with Simulator(SETTINGS) as simulator:
+        unknown = replace(way_to(simulator), ca_file=None)
         result = await open_at(unknown, patience=SOON)
         assert isinstance(result, NotOpened)
         assert "not signed by one this machine knows" in result.reply.text
-        assert twin.logins() == []
+        assert simulator.logins() == []
 
 
 async def test_a_stripped_starttls_gets_no_password(tmp_path: Path) -> None:
-    async with Twin(replace(SETTINGS, starttls_offered=False, auth_before_tls=True, wire_strict=False)) as twin:
-        result = await refused(twin, Security.STARTTLS, patience=SOON)
+    async with Simulator(
+        replace(SETTINGS, starttls_offered=False, auth_before_tls=True, wire_strict=False)
+    ) as simulator:
+        result = await refused(simulator, Security.STARTTLS, patience=SOON)
         assert result.trouble is Trouble.UNFIT
         assert "does not offer STARTTLS, so no password was sent" in result.reply.text
-        assert twin.sessions[0].verbs == ["EHLO"]
+        assert simulator.sessions[0].verbs == ["EHLO"]
 
 
 async def test_a_login_offered_in_clear_text_is_not_taken_before_tls() -> None:
-    async with Twin(replace(SETTINGS, auth_before_tls=True)) as twin:
-        session = await open_at(way_to(twin, Security.STARTTLS), patience=SOON)
+    async with Simulator(replace(SETTINGS, auth_before_tls=True)) as simulator:
+        session = await open_at(way_to(simulator, Security.STARTTLS), patience=SOON)
         assert isinstance(session, Session)
-        assert twin.clear_text_logins == []
+        assert simulator.clear_text_logins == []
         await session.quit()
 
 
 @pytest.mark.parametrize("smuggled", [b"250 evil\r\n", b"250-evil\r\n250 AUTH PLAIN\r\n"])
 async def test_text_smuggled_in_before_tls_is_never_taken_for_text_under_it(smuggled: bytes) -> None:
-    script = Script(Fault(Stage.STARTTLS, Append(smuggled)))
-    async with Twin(SETTINGS, script) as twin:
-        result = await open_at(way_to(twin, Security.STARTTLS), patience=SOON)
+    script = Script(Fault(FaultStage.STARTTLS, Append(smuggled)))
+    async with Simulator(SETTINGS, script) as simulator:
+        result = await open_at(way_to(simulator, Security.STARTTLS), patience=SOON)
         if isinstance(result, Session):
             assert not result.offer.pipelining
             assert result.offer.size_limit == SETTINGS.size_limit
@@ -161,73 +175,73 @@ async def test_text_smuggled_in_before_tls_is_never_taken_for_text_under_it(smug
     [((), "offers no AUTH; we would use PLAIN or LOGIN"), (("XOAUTH2",), "offers only AUTH XOAUTH2")],
 )
 async def test_an_upstream_without_a_login_that_we_speak_is_named(offered: tuple[str, ...], words: str) -> None:
-    async with Twin(replace(SETTINGS, mechanisms=offered)) as twin:
-        result = await refused(twin, patience=SOON)
+    async with Simulator(replace(SETTINGS, mechanisms=offered)) as simulator:
+        result = await refused(simulator, patience=SOON)
         assert result.trouble is Trouble.UNFIT
         assert words in result.reply.text
-        assert "AUTH" not in twin.sessions[0].verbs
+        assert "AUTH" not in simulator.sessions[0].verbs
 
 
 STAGES = {
-    Stage.HANDSHAKE: "TLS handshake",
-    Stage.BANNER: "greeting",
-    Stage.EHLO: "EHLO",
-    Stage.AUTH: "login",
+    FaultStage.HANDSHAKE: "TLS handshake",
+    FaultStage.BANNER: "greeting",
+    FaultStage.EHLO: "EHLO",
+    FaultStage.AUTH: "login",
 }
 
 
 @pytest.mark.parametrize("stage", STAGES)
-async def test_silence_at_any_stage_ends_in_words_that_name_it(stage: Stage) -> None:
-    async with Twin(SETTINGS, Script(Fault(stage, Silence()))) as twin:
+async def test_silence_at_any_stage_ends_in_words_that_name_it(stage: FaultStage) -> None:
+    async with Simulator(SETTINGS, Script(Fault(stage, Silence()))) as simulator:
         begun = time.monotonic()
-        result = await refused(twin)
+        result = await refused(simulator)
         assert time.monotonic() - begun < 5
         assert result.trouble is Trouble.UNREACHABLE
         assert f"did not answer in time (stage: {STAGES[stage]})" in result.reply.text
 
 
 @pytest.mark.parametrize("stage", STAGES)
-async def test_a_cut_connection_at_any_stage_ends_in_words_that_name_it(stage: Stage) -> None:
-    async with Twin(SETTINGS, Script(Fault(stage, Drop()))) as twin:
-        result = await refused(twin, patience=SOON)
+async def test_a_cut_connection_at_any_stage_ends_in_words_that_name_it(stage: FaultStage) -> None:
+    async with Simulator(SETTINGS, Script(Fault(stage, Drop()))) as simulator:
+        result = await refused(simulator, patience=SOON)
         assert result.trouble is Trouble.UNREACHABLE
         assert f"closed the connection (stage: {STAGES[stage]})" in result.reply.text
 
 
 @pytest.mark.parametrize("action", [Silence(), Drop()])
-@pytest.mark.parametrize("stage", [Stage.STARTTLS, Stage.HANDSHAKE])
-async def test_starttls_that_never_comes_ends_in_words(stage: Stage, action: Action) -> None:
-    async with Twin(SETTINGS, Script(Fault(stage, action))) as twin:
-        result = await refused(twin, Security.STARTTLS)
+@pytest.mark.parametrize("stage", [FaultStage.STARTTLS, FaultStage.HANDSHAKE])
+async def test_starttls_that_never_comes_ends_in_words(stage: FaultStage, action: Action) -> None:
+    async with Simulator(SETTINGS, Script(Fault(stage, action))) as simulator:
+        result = await refused(simulator, Security.STARTTLS)
         assert result.trouble is Trouble.UNREACHABLE
         assert "STARTTLS" in result.reply.text
-        assert twin.clear_text_logins == []
+        assert simulator.clear_text_logins == []
 
 
 @pytest.mark.parametrize(
     ("stage", "code", "words", "trouble"),
     [
-        (Stage.BANNER, 421, "Too many connections", Trouble.LIMIT),
-        (Stage.BANNER, 554, "No service here", Trouble.UNFIT),
-        (Stage.EHLO, 421, "Not now", Trouble.LIMIT),
-        (Stage.EHLO, 550, "I do not know you", Trouble.UNFIT),
-        (Stage.AUTH, 454, "4.7.0 Temporary authentication failure", Trouble.LIMIT),
-        (Stage.AUTH, 421, "Too many logins", Trouble.LIMIT),
-        (Stage.AUTH, 535, "5.7.8 No", Trouble.PASSWORD),
-        (Stage.AUTH, 534, "5.7.9 Too weak", Trouble.PASSWORD),
-        (Stage.AUTH, 550, "5.7.30 Basic authentication is not supported for Client Submission.", Trouble.PASSWORD),
-        (Stage.AUTH, 500, "What?", Trouble.LIMIT),
+        (FaultStage.BANNER, 421, "Too many connections", Trouble.LIMIT),
+        (FaultStage.BANNER, 554, "No service here", Trouble.UNFIT),
+        (FaultStage.EHLO, 421, "Not now", Trouble.LIMIT),
+        (FaultStage.EHLO, 550, "I do not know you", Trouble.UNFIT),
+        (FaultStage.AUTH, 454, "4.7.0 Temporary authentication failure", Trouble.LIMIT),
+        (FaultStage.AUTH, 421, "Too many logins", Trouble.LIMIT),
+        (FaultStage.AUTH, 535, "5.7.8 No", Trouble.PASSWORD),
+        (FaultStage.AUTH, 534, "5.7.9 Too weak", Trouble.PASSWORD),
+        (FaultStage.AUTH, 550, "5.7.30 Basic authentication is not supported for Client Submission.", Trouble.PASSWORD),
+        (FaultStage.AUTH, 500, "What?", Trouble.LIMIT),
     ],
 )
 async def test_what_the_upstream_answers_instead_is_passed_on(
-    stage: Stage, code: int, words: str, trouble: Trouble
+    stage: FaultStage, code: int, words: str, trouble: Trouble
 ) -> None:
-    async with Twin(SETTINGS, Script(Fault(stage, Say(answer(code, words))))) as twin:
-        result = await refused(twin, patience=SOON)
+    async with Simulator(SETTINGS, Script(Fault(stage, ReplyWith(answer(code, words))))) as simulator:
+        result = await refused(simulator, patience=SOON)
         assert result.trouble is trouble
         assert result.reply.code == 451
         assert f"{code} {words}" in result.reply.text
-        assert len(twin.logins()) <= 1
+        assert len(simulator.logins()) <= 1
 
 
 JUNK: list[Action] = [
@@ -240,26 +254,26 @@ JUNK: list[Action] = [
 ]
 
 
-@pytest.mark.parametrize("stage", [Stage.BANNER, Stage.EHLO, Stage.AUTH])
+@pytest.mark.parametrize("stage", [FaultStage.BANNER, FaultStage.EHLO, FaultStage.AUTH])
 @pytest.mark.parametrize("action", JUNK, ids=range(len(JUNK)))
-async def test_junk_and_replies_without_end_are_got_rid_of(stage: Stage, action: Action) -> None:
-    async with Twin(SETTINGS, Script(Fault(stage, action))) as twin:
-        result = await refused(twin)
+async def test_junk_and_replies_without_end_are_got_rid_of(stage: FaultStage, action: Action) -> None:
+    async with Simulator(SETTINGS, Script(Fault(stage, action))) as simulator:
+        result = await refused(simulator)
         assert result.trouble in (Trouble.UNREACHABLE, Trouble.UNFIT, Trouble.LIMIT)
         assert len(result.reply.render()) < 5000
 
 
-@pytest.mark.parametrize("stage", [Stage.BANNER, Stage.EHLO, Stage.AUTH])
-async def test_an_upstream_that_says_more_than_it_was_asked_is_left(stage: Stage) -> None:
-    async with Twin(SETTINGS, Script(Fault(stage, Append(b"250 and another thing\r\n")))) as twin:
-        await refused(twin, patience=SOON)
-        await twin.wait_until(lambda twin: all(session.ended for session in twin.sessions))
+@pytest.mark.parametrize("stage", [FaultStage.BANNER, FaultStage.EHLO, FaultStage.AUTH])
+async def test_an_upstream_that_says_more_than_it_was_asked_is_left(stage: FaultStage) -> None:
+    async with Simulator(SETTINGS, Script(Fault(stage, Append(b"250 and another thing\r\n")))) as simulator:
+        await refused(simulator, patience=SOON)
+        await simulator.wait_until(lambda simulator: all(session.ended for session in simulator.sessions))
 
 
 async def test_controls_in_a_reply_never_reach_the_client_or_the_log() -> None:
-    script = Script(Fault(Stage.BANNER, Raw(b"554 \x1b[31mred\x07\x00 alert\r\n")))
-    async with Twin(SETTINGS, script) as twin:
-        result = await refused(twin, patience=SOON)
+    script = Script(Fault(FaultStage.BANNER, Raw(b"554 \x1b[31mred\x07\x00 alert\r\n")))
+    async with Simulator(SETTINGS, script) as simulator:
+        result = await refused(simulator, patience=SOON)
         assert result.reply.text.isprintable()
         assert "alert" in result.reply.text
 
@@ -274,9 +288,9 @@ async def test_controls_in_a_reply_never_reach_the_client_or_the_log() -> None:
 )
 @pytest.mark.parametrize("code", [b"535", b"500"])
 async def test_a_server_that_repeats_our_password_does_not_get_it_into_any_reply(code: bytes, echo: bytes) -> None:
-    script = Script(Fault(Stage.AUTH, Raw(code + b" cannot read: AUTH PLAIN " + echo + b"\r\n")))
-    async with Twin(SETTINGS, script) as twin:
-        result = await refused(twin, patience=SOON)
+    script = Script(Fault(FaultStage.AUTH, Raw(code + b" cannot read: AUTH PLAIN " + echo + b"\r\n")))
+    async with Simulator(SETTINGS, script) as simulator:
+        result = await refused(simulator, patience=SOON)
         for text in (str(result), repr(result), result.reply.render().decode(), str(result.said)):
             assert echo.decode() not in text
             assert SECRET not in text
@@ -284,8 +298,8 @@ async def test_a_server_that_repeats_our_password_does_not_get_it_into_any_reply
 
 
 async def test_a_slow_but_living_greeting_is_waited_for() -> None:
-    async with Twin(SETTINGS, Script(Fault(Stage.BANNER, Trickle(0.002)))) as twin:
-        session = await open_at(way_to(twin), patience=SOON)
+    async with Simulator(SETTINGS, Script(Fault(FaultStage.BANNER, Trickle(0.002)))) as simulator:
+        session = await open_at(way_to(simulator), patience=SOON)
         assert isinstance(session, Session)
         await session.quit()
 
@@ -309,8 +323,8 @@ async def test_a_name_that_does_not_exist_is_named() -> None:
 
 
 async def test_tls_from_the_start_on_a_starttls_port_is_explained() -> None:
-    async with Twin(replace(SETTINGS, wire_strict=False)) as twin:
-        smarthost = Smarthost("127.0.0.1", twin.port_starttls, Security.IMPLICIT_TLS, str(twin.ca_file))
+    async with Simulator(replace(SETTINGS, wire_strict=False)) as simulator:
+        smarthost = Smarthost("127.0.0.1", simulator.port_starttls, Security.IMPLICIT_TLS, str(simulator.ca_file))
         result = await open_at(smarthost, patience=SOON)
         assert isinstance(result, NotOpened)
         assert 'security = "starttls"' in result.reply.text
@@ -321,20 +335,20 @@ async def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path, content: s
     ca_file = tmp_path / "office-ca.pem"
     if content is not None:
         ca_file.write_text(content)
-    async with Twin(SETTINGS) as twin:
-        result = await open_at(replace(way_to(twin), ca_file=str(ca_file)))
+    async with Simulator(SETTINGS) as simulator:
+        result = await open_at(replace(way_to(simulator), ca_file=str(ca_file)))
         assert isinstance(result, NotOpened)
         assert result.trouble is Trouble.UNFIT
         assert str(ca_file) in result.reply.text
         assert words in result.reply.text
-        assert twin.connections == 0
+        assert simulator.connections == 0
 
 
 async def test_plain_text_goes_to_this_machine_where_that_was_asked_for() -> None:
-    async with Twin(replace(SETTINGS, auth_before_tls=True, wire_strict=False)) as twin:
-        session = await open_at(way_to(twin, Security.NONE), patience=SOON)
+    async with Simulator(replace(SETTINGS, auth_before_tls=True, wire_strict=False)) as simulator:
+        session = await open_at(way_to(simulator, Security.NONE), patience=SOON)
         assert isinstance(session, Session)
-        assert twin.clear_text_logins == ["PLAIN"]
+        assert simulator.clear_text_logins == ["PLAIN"]
         await session.quit()
 
 
@@ -355,19 +369,19 @@ async def test_plain_text_goes_to_no_other_machine_even_if_asked_for() -> None:
             assert connection.recv(1) == b""
 
 
-@pytest.mark.parametrize("stage", [Stage.HANDSHAKE, Stage.BANNER, Stage.EHLO, Stage.AUTH])
-async def test_whoever_gives_up_waiting_for_a_session_leaves_no_connection_behind(stage: Stage) -> None:
+@pytest.mark.parametrize("stage", [FaultStage.HANDSHAKE, FaultStage.BANNER, FaultStage.EHLO, FaultStage.AUTH])
+async def test_whoever_gives_up_waiting_for_a_session_leaves_no_connection_behind(stage: FaultStage) -> None:
     script = Script(Fault(stage, Silence()))
-    async with Twin(SETTINGS, script) as twin:
-        opening = asyncio.create_task(open_at(way_to(twin), patience=SOON))
-        await twin.wait_until(lambda twin: bool(script.struck) or twin.connections == 1)
+    async with Simulator(SETTINGS, script) as simulator:
+        opening = asyncio.create_task(open_at(way_to(simulator), patience=SOON))
+        await simulator.wait_until(lambda simulator: bool(script.struck) or simulator.connections == 1)
         while not script.struck:
             await asyncio.sleep(0)
         while not opening.done():  # Python 3.11's wait_for may miss a cancellation that comes with a result
             opening.cancel()
             await asyncio.wait((opening,), timeout=0.05)
         assert opening.cancelled() or isinstance(opening.result(), NotOpened)
-        await twin.wait_until(lambda twin: twin.open_connections == 0)
+        await simulator.wait_until(lambda simulator: simulator.open_connections == 0)
 
 
 async def test_the_one_private_name_of_aiosmtplib_that_is_read_is_still_there() -> None:

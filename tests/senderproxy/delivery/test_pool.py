@@ -11,7 +11,7 @@ from senderproxy.delivery.replies import NotOpened, Trouble
 from senderproxy.delivery.reuse import Terms
 from senderproxy.delivery.session import Session
 from senderproxy.mail.reply import reply
-from senderproxy.twin.server import Twin
+from senderproxy.simulator.server import Simulator
 from tests.senderproxy.delivery.letters import ANNA, SETTINGS, letter, open_at, to, way_to
 
 NO = NotOpened(Trouble.UNREACHABLE, reply(451, "4.4.1", "nobody there"))
@@ -86,10 +86,10 @@ async def test_a_pool_that_is_shut_cancels_the_login_under_way() -> None:
 
 
 async def test_a_session_that_was_lent_and_not_taken_goes_to_the_next() -> None:
-    async with Twin(SETTINGS) as twin:
+    async with Simulator(SETTINGS) as simulator:
 
         async def opened() -> Session | NotOpened:
-            return await open_at(way_to(twin))
+            return await open_at(way_to(simulator))
 
         pool = Pool("anna", SystemClock())
         first = await pool.borrow(order(opened, connections=1))
@@ -107,7 +107,7 @@ async def test_a_session_that_was_lent_and_not_taken_goes_to_the_next() -> None:
         with pytest.raises(asyncio.CancelledError):
             await second
         await pool.shut()
-        assert twin.connections == 1
+        assert simulator.connections == 1
 
 
 def test_what_was_learnt_narrows_and_is_forgotten() -> None:

@@ -16,24 +16,24 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Deferred, Delivered, Failed
 from senderproxy.routing.provider import Security
-from senderproxy.twin.phrases import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, answer
-from senderproxy.twin.rules import OwnershipRule
-from senderproxy.twin.script import (
+from senderproxy.simulator.phrases import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, answer
+from senderproxy.simulator.rules import OwnershipRule
+from senderproxy.simulator.script import (
     Action,
     Append,
     Drop,
     Endless,
     Fault,
+    FaultStage,
     Raw,
-    Say,
+    ReplyWith,
     Script,
     Silence,
     Slow,
-    Stage,
     Trickle,
 )
-from senderproxy.twin.server import Twin
-from senderproxy.twin.settings import TwinSettings
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import SimulatorSettings
 from tests.senderproxy.delivery.letters import ANNA, HEADER, IMPATIENT, SETTINGS, Blocks, letter, session_at, to
 
 CALM = Patience()
@@ -61,27 +61,27 @@ async def broken(session: Session, *, warm: bool = False, message: Message | Non
 @BOTH_WAYS
 @pytest.mark.parametrize("security", [Security.IMPLICIT_TLS, Security.STARTTLS])
 async def test_letters_arrive_as_they_were_written_one_after_the_other(
-    settings: TwinSettings, security: Security
+    settings: SimulatorSettings, security: Security
 ) -> None:
-    async with Twin(settings) as twin, session_at(twin, security, CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, security, CALM) as session:
         for number in range(3):
             text = f"Brief {number}\r\n"
             result = await answered(session, to("carl@a.example", "dora@b.example"), letter(text.encode()))
             assert all(isinstance(outcome, Delivered) for outcome in result.outcomes.values())
             assert len(result.outcomes) == 2
-            taken = twin.received[number]
+            taken = simulator.received[number]
             assert taken.content == HEADER + text.encode()
             assert (taken.reverse_path, taken.recipients) == (ANNA, ("carl@a.example", "dora@b.example"))
         assert session.carried == 3
-        assert twin.connections == 1
+        assert simulator.connections == 1
 
 
 async def test_the_upstreams_own_words_come_back_with_its_id() -> None:
-    async with Twin(SETTINGS) as twin, session_at(twin) as session:
+    async with Simulator(SETTINGS) as simulator, session_at(simulator) as session:
         result = await answered(session)
         (outcome,) = result.outcomes.values()
         assert isinstance(outcome, Delivered)
-        assert outcome.reply.text == f"Requested mail action okay, completed: id={twin.received[0].id}"
+        assert outcome.reply.text == f"Requested mail action okay, completed: id={simulator.received[0].id}"
         assert str(outcome.reply.status) == "2.0.0"
 
 
@@ -96,19 +96,19 @@ async def test_the_upstreams_own_words_come_back_with_its_id() -> None:
     ],
 )
 async def test_the_final_dot_is_where_it_belongs(
-    settings: TwinSettings, body: tuple[bytes, ...], content: bytes
+    settings: SimulatorSettings, body: tuple[bytes, ...], content: bytes
 ) -> None:
-    async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
         await answered(session, message=letter(*body))
         await answered(session, message=letter(b"next\r\n"))
-        assert [taken.content for taken in twin.received] == [HEADER + content, HEADER + b"next\r\n"]
+        assert [taken.content for taken in simulator.received] == [HEADER + content, HEADER + b"next\r\n"]
 
 
 async def test_a_message_without_a_single_octet_is_sent_as_one() -> None:
     settings = replace(SETTINGS, header_policy=False)
-    async with Twin(settings) as twin, session_at(twin) as session:
+    async with Simulator(settings) as simulator, session_at(simulator) as session:
         await answered(session, message=Message(HeaderSection(b""), Blocks(())))
-        assert twin.received[0].content == b""
+        assert simulator.received[0].content == b""
 
 
 @pytest.mark.parametrize(
@@ -125,45 +125,45 @@ async def test_8bitmime_is_said_where_it_is_offered_and_needed(
     offered: bool, eight_bit: bool, message: Message, expected: tuple[str, ...]
 ) -> None:
     settings = replace(SETTINGS, eight_bit_mime=offered, header_policy=False, wire_strict=False)
-    async with Twin(settings) as twin, session_at(twin) as session:
+    async with Simulator(settings) as simulator, session_at(simulator) as session:
         await answered(session, replace(to(), eight_bit=eight_bit), message)
-        parameters = twin.received[0].parameters
+        parameters = simulator.received[0].parameters
         assert tuple(each for each in parameters if each.startswith("BODY")) == (expected if offered else ())
         assert f"SIZE={message.size}" in parameters
 
 
 async def test_size_is_not_said_to_who_does_not_offer_it() -> None:
-    async with Twin(replace(SETTINGS, size_limit=None)) as twin, session_at(twin) as session:
+    async with Simulator(replace(SETTINGS, size_limit=None)) as simulator, session_at(simulator) as session:
         await answered(session)
-        assert twin.received[0].parameters == ()
+        assert simulator.received[0].parameters == ()
 
 
 async def test_a_null_reverse_path_goes_out_as_one() -> None:
     settings = replace(SETTINGS, null_reverse_path_taken=True)
-    async with Twin(settings) as twin, session_at(twin) as session:
+    async with Simulator(settings) as simulator, session_at(simulator) as session:
         await answered(session, Envelope(NULL_PATH, (parse_address("carl@a.example"),)))
-        assert twin.received[0].reverse_path == ""
+        assert simulator.received[0].reverse_path == ""
 
 
 async def test_a_quoted_local_part_travels_in_its_quotes() -> None:
     path = '"carl the great"@elsewhere.example'
-    async with Twin(SETTINGS) as twin, session_at(twin) as session:
+    async with Simulator(SETTINGS) as simulator, session_at(simulator) as session:
         await answered(session, to(path))
-        assert twin.received[0].recipients == (path,)
+        assert simulator.received[0].recipients == (path,)
 
 
 # --- what the upstream refuses -------------------------------------------------------------------------------------
 
 
 async def test_a_message_that_is_too_large_is_not_even_begun() -> None:
-    async with Twin(replace(SETTINGS, size_limit=200_000)) as twin, session_at(twin) as session:
+    async with Simulator(replace(SETTINGS, size_limit=200_000)) as simulator, session_at(simulator) as session:
         result = await answered(session, message=letter(b"x" * 70 + b"\r\n", b"y" * 250_000 + b"\r\n"))
         (outcome,) = result.outcomes.values()
         assert isinstance(outcome, Failed)
         assert outcome.remote == ""  # they are our words: nobody was asked
         assert str(outcome.reply).startswith("552 5.3.4 The message has 0.3 MB")
         assert "takes at most 0.2 MB" in outcome.reply.text
-        assert "MAIL" not in twin.sessions[0].verbs
+        assert "MAIL" not in simulator.sessions[0].verbs
         await answered(session)
 
 
@@ -176,9 +176,11 @@ RECIPIENTS = {
 
 
 @BOTH_WAYS
-async def test_whoever_is_taken_gets_the_message_and_the_others_have_their_own_answers(settings: TwinSettings) -> None:
+async def test_whoever_is_taken_gets_the_message_and_the_others_have_their_own_answers(
+    settings: SimulatorSettings,
+) -> None:
     settings = replace(settings, recipient_answers=RECIPIENTS)
-    async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
         envelope = to("carl@a.example", "unknown@a.example", "limit@a.example", "daily@a.example", "dora@b.example")
         result = await answered(session, envelope)
         carl, unknown, limit, daily, dora = (result.outcomes[path] for path in envelope.recipients)
@@ -190,27 +192,27 @@ async def test_whoever_is_taken_gets_the_message_and_the_others_have_their_own_a
         assert limit.reply.text == "Mail send limit exceeded."
         assert isinstance(daily, Deferred)
         assert str(daily.reply) == "451 4.4.5 Daily user sending limit exceeded"
-        assert [taken.recipients for taken in twin.received] == [("carl@a.example", "dora@b.example")]
-        assert "RSET" not in twin.sessions[0].verbs
+        assert [taken.recipients for taken in simulator.received] == [("carl@a.example", "dora@b.example")]
+        assert "RSET" not in simulator.sessions[0].verbs
         await answered(session, message=letter(b"next\r\n"))
-        assert twin.received[-1].content == HEADER + b"next\r\n"
+        assert simulator.received[-1].content == HEADER + b"next\r\n"
 
 
 @BOTH_WAYS
-async def test_where_nobody_is_taken_the_session_is_ready_for_the_next_letter(settings: TwinSettings) -> None:
+async def test_where_nobody_is_taken_the_session_is_ready_for_the_next_letter(settings: SimulatorSettings) -> None:
     settings = replace(settings, recipient_answers=RECIPIENTS)
-    async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
         result = await answered(session, to("unknown@a.example", "limit@a.example"))
         assert [type(outcome) for outcome in result.outcomes.values()] == [Failed, Deferred]
         await answered(session, message=letter(b"next\r\n"))
-        assert [taken.content for taken in twin.received] == [HEADER + b"next\r\n"]
+        assert [taken.content for taken in simulator.received] == [HEADER + b"next\r\n"]
 
 
 @BOTH_WAYS
-async def test_who_was_refused_before_the_reply_was_lost_has_certainly_not_got_it(settings: TwinSettings) -> None:
+async def test_who_was_refused_before_the_reply_was_lost_has_certainly_not_got_it(settings: SimulatorSettings) -> None:
     settings = replace(settings, recipient_answers=RECIPIENTS)
-    script = Script(Fault(Stage.DOT, Drop(after_storing=True)))
-    async with Twin(settings, script) as twin, session_at(twin, patience=CALM) as session:
+    script = Script(Fault(FaultStage.DOT, Drop(after_storing=True)))
+    async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
         envelope = to("carl@a.example", "unknown@a.example")
         result = await session.transact(envelope, letter(), warm=False)
         assert isinstance(result, Broken)
@@ -221,9 +223,9 @@ async def test_who_was_refused_before_the_reply_was_lost_has_certainly_not_got_i
 @BOTH_WAYS
 @pytest.mark.parametrize("recipients", [("carl@a.example",), ("carl@a.example", "dora@b.example")])
 async def test_a_sender_that_is_not_the_accounts_is_refused_for_good(
-    settings: TwinSettings, recipients: tuple[str, ...]
+    settings: SimulatorSettings, recipients: tuple[str, ...]
 ) -> None:
-    async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
         result = await answered(session, to(*recipients, sender="chef@andere.example"))
         assert set(result.outcomes) == {parse_address(path) for path in recipients}
         for outcome in result.outcomes.values():
@@ -234,53 +236,53 @@ async def test_a_sender_that_is_not_the_accounts_is_refused_for_good(
                 "Sender address is not allowed.",
             )
         await answered(session)
-        assert len(twin.received) == 1
+        assert len(simulator.received) == 1
 
 
 @BOTH_WAYS
 @pytest.mark.parametrize("recipient", sorted(RECIPIENTS))
 async def test_a_single_refused_recipient_leaves_the_session_ready_for_the_next_message(
-    settings: TwinSettings, recipient: str
+    settings: SimulatorSettings, recipient: str
 ) -> None:
     settings = replace(settings, recipient_answers=RECIPIENTS)
-    async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
         result = await answered(session, to(recipient))
         assert not any(isinstance(outcome, Delivered) for outcome in result.outcomes.values())
         await answered(session, to("dora@b.example"), letter(b"next\r\n"))
-        assert [taken.recipients for taken in twin.received] == [("dora@b.example",)]
-        assert twin.connections == 1
+        assert [taken.recipients for taken in simulator.received] == [("dora@b.example",)]
+        assert simulator.connections == 1
 
 
 async def test_a_server_that_asks_for_a_message_nobody_is_to_get_does_not_get_one() -> None:
-    script = Script(Fault(Stage.DATA, Raw(b"354 go ahead\r\n")))
+    script = Script(Fault(FaultStage.DATA, Raw(b"354 go ahead\r\n")))
     settings = replace(PIPELINED, recipient_answers=RECIPIENTS)
-    async with Twin(settings, script) as twin, session_at(twin, patience=CALM) as session:
+    async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
         result = await answered(session, to("unknown@a.example"))
         assert isinstance(result.outcomes[parse_address("unknown@a.example")], Failed)
         assert not session.usable
-        await twin.wait_until(lambda twin: twin.sessions[0].ended == "lost")
-        assert twin.received == []
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "lost")
+        assert simulator.received == []
 
 
 @BOTH_WAYS
 @pytest.mark.parametrize(
     ("stage", "said", "kind", "shown"),
     [
-        (Stage.MAIL, answer(550, "No"), Failed, "550 5.1.0 No"),
-        (Stage.MAIL, answer(451, "Mails per session limit"), Deferred, "451 4.1.0 Mails per session limit"),
-        (Stage.DATA, answer(451, "Not now"), Deferred, "451 4.0.0 Not now"),
-        (Stage.DATA, answer(554, "5.5.1 No"), Failed, "554 5.5.1 No"),
-        (Stage.DOT, answer(554, "Transaction failed", "Reject due to policy restrictions."), Failed, "554 5.6.0 "),
-        (Stage.DOT, answer(554, "5.2.252 SendAsDenied; a not allowed to send as b"), Failed, "554 5.2.252 SendAs"),
-        (Stage.DOT, answer(451, "4.3.0 Try again"), Deferred, "451 4.3.0 Try again"),
-        (Stage.DOT, answer(421, "Closing"), Deferred, "451 4.3.2 Closing"),
+        (FaultStage.MAIL, answer(550, "No"), Failed, "550 5.1.0 No"),
+        (FaultStage.MAIL, answer(451, "Mails per session limit"), Deferred, "451 4.1.0 Mails per session limit"),
+        (FaultStage.DATA, answer(451, "Not now"), Deferred, "451 4.0.0 Not now"),
+        (FaultStage.DATA, answer(554, "5.5.1 No"), Failed, "554 5.5.1 No"),
+        (FaultStage.DOT, answer(554, "Transaction failed", "Reject due to policy restrictions."), Failed, "554 5.6.0 "),
+        (FaultStage.DOT, answer(554, "5.2.252 SendAsDenied; a not allowed to send as b"), Failed, "554 5.2.252 SendAs"),
+        (FaultStage.DOT, answer(451, "4.3.0 Try again"), Deferred, "451 4.3.0 Try again"),
+        (FaultStage.DOT, answer(421, "Closing"), Deferred, "451 4.3.2 Closing"),
     ],
 )
 async def test_a_refusal_at_any_stage_is_the_outcome_for_all_recipients(
-    settings: TwinSettings, stage: Stage, said: object, kind: type, shown: str
+    settings: SimulatorSettings, stage: FaultStage, said: object, kind: type, shown: str
 ) -> None:
-    script = Script(Fault(stage, Say(said), times=1))  # type: ignore[arg-type]
-    async with Twin(settings, script) as twin, session_at(twin, patience=CALM) as session:
+    script = Script(Fault(stage, ReplyWith(said), times=1))  # type: ignore[arg-type]
+    async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
         envelope = to("carl@a.example", "dora@b.example")
         result = await answered(session, envelope)
         assert list(result.outcomes) == list(envelope.recipients)
@@ -288,16 +290,16 @@ async def test_a_refusal_at_any_stage_is_the_outcome_for_all_recipients(
             assert isinstance(outcome, kind)
             assert str(outcome.reply).startswith(shown)  # type: ignore[attr-defined]
             assert not getattr(outcome, "maybe_taken", False)
-        assert twin.received == []
+        assert simulator.received == []
         if session.usable:
             await answered(session)
-            assert len(twin.received) == 1
+            assert len(simulator.received) == 1
 
 
 @BOTH_WAYS
-async def test_a_refused_sender_stays_refused_even_if_the_connection_ends_with_it(settings: TwinSettings) -> None:
-    script = Script(Fault(Stage.MAIL, Say(answer(550, "Sender address is not allowed."), then_drop=True)))
-    async with Twin(settings, script) as twin, session_at(twin, patience=CALM) as session:
+async def test_a_refused_sender_stays_refused_even_if_the_connection_ends_with_it(settings: SimulatorSettings) -> None:
+    script = Script(Fault(FaultStage.MAIL, ReplyWith(answer(550, "Sender address is not allowed."), then_drop=True)))
+    async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
         result = await answered(session)
         assert all(isinstance(outcome, Failed) for outcome in result.outcomes.values())
         assert not session.usable
@@ -305,8 +307,8 @@ async def test_a_refused_sender_stays_refused_even_if_the_connection_ends_with_i
 
 @pytest.mark.parametrize("code", [530, 535, 503])
 async def test_a_session_that_forgot_our_login_is_lost_and_the_message_is_not_refused(code: int) -> None:
-    script = Script(Fault(Stage.MAIL, Say(answer(code, "Authentication required"))))
-    async with Twin(SETTINGS, script) as twin, session_at(twin) as session:
+    script = Script(Fault(FaultStage.MAIL, ReplyWith(answer(code, "Authentication required"))))
+    async with Simulator(SETTINGS, script) as simulator, session_at(simulator) as session:
         result = await broken(session)
         assert not result.dot_written
         assert f"{code} Authentication required" in result.reply.text
@@ -314,11 +316,11 @@ async def test_a_session_that_forgot_our_login_is_lost_and_the_message_is_not_re
 
 # --- what the upstream does to us ----------------------------------------------------------------------------------
 
-BEFORE_THE_DOT = [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.BODY]
+BEFORE_THE_DOT = [FaultStage.MAIL, FaultStage.RCPT, FaultStage.DATA, FaultStage.BODY]
 FAULTS: dict[str, Action] = {
     "silence": Silence(),
     "drop": Drop(),
-    "421": Say(answer(421, "Service closing")),
+    "421": ReplyWith(answer(421, "Service closing")),
     "junk": Raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
     "controls": Raw(b"\x00\x1b[2J\r\n"),
     "endless reply": Endless(b"250-again\r\n"),
@@ -333,14 +335,14 @@ WORDS = {"silence": "was silent for", "drop": "closed the connection", "421": "4
 @pytest.mark.parametrize("stage", BEFORE_THE_DOT)
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_whatever_breaks_before_the_dot_the_message_was_not_taken(
-    settings: TwinSettings, stage: Stage, fault: str
+    settings: SimulatorSettings, stage: FaultStage, fault: str
 ) -> None:
     script = Script(Fault(stage, FAULTS[fault]))
     long = letter(*(b"x" * 70 + b"\r\n" for _ in range(350_000)))  # 25 MB: more than the kernel buffers on the way
-    async with Twin(settings, script) as twin, session_at(twin) as session:
-        result = await session.transact(to(), long if stage is Stage.BODY else letter(), warm=False)
+    async with Simulator(settings, script) as simulator, session_at(simulator) as session:
+        result = await session.transact(to(), long if stage is FaultStage.BODY else letter(), warm=False)
         assert script.struck
-        assert twin.received == []
+        assert simulator.received == []
         if isinstance(result, Broken):
             assert not session.usable
             assert result.reply.code == 451
@@ -361,36 +363,39 @@ AFTER_THE_DOT: dict[str, Action] = {
 
 @BOTH_WAYS
 @pytest.mark.parametrize("fault", AFTER_THE_DOT)
-async def test_without_an_answer_to_the_dot_nobody_knows(settings: TwinSettings, fault: str) -> None:
-    script = Script(Fault(Stage.DOT, AFTER_THE_DOT[fault]))
-    async with Twin(settings, script) as twin, session_at(twin) as session:
+async def test_without_an_answer_to_the_dot_nobody_knows(settings: SimulatorSettings, fault: str) -> None:
+    script = Script(Fault(FaultStage.DOT, AFTER_THE_DOT[fault]))
+    async with Simulator(settings, script) as simulator, session_at(simulator) as session:
         result = await broken(session)
         assert result.dot_written
 
 
 async def test_an_answer_before_the_end_is_the_answer_and_the_rest_is_not_sent() -> None:
-    script = Script(Fault(Stage.BODY, Say(answer(552, "5.3.4 Message too large")), at_octet=100_000))
-    async with Twin(replace(SETTINGS, size_limit=None), script) as twin, session_at(twin, patience=CALM) as session:
+    script = Script(Fault(FaultStage.BODY, ReplyWith(answer(552, "5.3.4 Message too large")), at_octet=100_000))
+    async with (
+        Simulator(replace(SETTINGS, size_limit=None), script) as simulator,
+        session_at(simulator, patience=CALM) as session,
+    ):
         long = letter(*(b"x" * 70 + b"\r\n" for _ in range(200_000)))
         result = await answered(session, message=long)
         (outcome,) = result.outcomes.values()
         assert isinstance(outcome, Failed)
         assert str(outcome.reply) == "552 5.3.4 Message too large"
         assert not session.usable
-        assert twin.received == []
+        assert simulator.received == []
 
 
 async def test_good_news_before_the_end_is_not_believed() -> None:
-    script = Script(Fault(Stage.BODY, Say(answer(250, "ok")), at_octet=100_000))
-    async with Twin(SETTINGS, script) as twin, session_at(twin, patience=CALM) as session:
+    script = Script(Fault(FaultStage.BODY, ReplyWith(answer(250, "ok")), at_octet=100_000))
+    async with Simulator(SETTINGS, script) as simulator, session_at(simulator, patience=CALM) as session:
         result = await broken(session, message=letter(*(b"x" * 70 + b"\r\n" for _ in range(200_000))))
         assert not result.dot_written
 
 
 @pytest.mark.parametrize("farewell", [b"421 idle too long\r\n", b"250 something\r\n", b"junk\r\n"])
 async def test_what_is_said_between_messages_ends_the_session(farewell: bytes) -> None:
-    script = Script(Fault(Stage.DOT, Append(farewell)))
-    async with Twin(SETTINGS, script) as twin, session_at(twin) as session:
+    script = Script(Fault(FaultStage.DOT, Append(farewell)))
+    async with Simulator(SETTINGS, script) as simulator, session_at(simulator) as session:
         over = asyncio.Event()
         session.when_over(over.set)
         await answered(session)  # the message counts all the same
@@ -398,46 +403,46 @@ async def test_what_is_said_between_messages_ends_the_session(farewell: bytes) -
         assert not session.usable
         result = await broken(session)
         assert not result.dot_written
-        assert len(twin.received) == 1
+        assert len(simulator.received) == 1
 
 
 async def test_a_connection_that_ends_between_messages_is_noticed() -> None:
-    async with Twin(SETTINGS) as twin, session_at(twin) as session:
+    async with Simulator(SETTINGS) as simulator, session_at(simulator) as session:
         await answered(session)
         over = asyncio.Event()
         session.when_over(over.set)
-        await twin.drop_sessions()
+        await simulator.drop_sessions()
         await over.wait()
         assert not session.usable
 
 
 async def test_a_warm_session_must_show_life_soon() -> None:
     patient = replace(CALM, connect=0.3)
-    async with Twin(SETTINGS, Script(Fault(Stage.MAIL, Silence()))) as twin:
-        async with session_at(twin, patience=patient) as session:
+    async with Simulator(SETTINGS, Script(Fault(FaultStage.MAIL, Silence()))) as simulator:
+        async with session_at(simulator, patience=patient) as session:
             session._patience = patient
             result = await broken(session, warm=True)
         assert "was silent for 0.3 s (stage: MAIL FROM)" in result.reply.text
 
 
 @BOTH_WAYS
-async def test_slow_answers_are_waited_for(settings: TwinSettings) -> None:
+async def test_slow_answers_are_waited_for(settings: SimulatorSettings) -> None:
     script = Script(
-        Fault(Stage.MAIL, Slow(0.1)), Fault(Stage.RCPT, Trickle(0.005)), Fault(Stage.DATA, Slow(0.1)),
-        Fault(Stage.DOT, Trickle(0.002)),
+        Fault(FaultStage.MAIL, Slow(0.1)), Fault(FaultStage.RCPT, Trickle(0.005)), Fault(FaultStage.DATA, Slow(0.1)),
+        Fault(FaultStage.DOT, Trickle(0.002)),
     )  # fmt: skip
-    async with Twin(settings, script) as twin, session_at(twin, patience=CALM) as session:
+    async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
         await answered(session)
-        assert len(twin.received) == 1
+        assert len(simulator.received) == 1
 
 
 async def test_a_reader_that_is_slow_but_reads_is_given_time() -> None:
-    script = Script(Fault(Stage.BODY, Slow(0.001)))
+    script = Script(Fault(FaultStage.BODY, Slow(0.001)))
     body = [b"x" * 70 + b"\r\n"] * 15_000
     impatient = replace(CALM, block=0.5)
-    async with Twin(SETTINGS, script) as twin, session_at(twin, patience=impatient) as session:
+    async with Simulator(SETTINGS, script) as simulator, session_at(simulator, patience=impatient) as session:
         await answered(session, message=letter(*body))
-        assert twin.received[0].content == HEADER + b"".join(body)
+        assert simulator.received[0].content == HEADER + b"".join(body)
 
 
 # --- cancellation --------------------------------------------------------------------------------------------------
@@ -445,10 +450,12 @@ async def test_a_reader_that_is_slow_but_reads_is_given_time() -> None:
 
 @BOTH_WAYS
 @pytest.mark.parametrize("stage", BEFORE_THE_DOT)
-async def test_a_cancelled_dialogue_closes_the_session_and_sends_nothing(settings: TwinSettings, stage: Stage) -> None:
+async def test_a_cancelled_dialogue_closes_the_session_and_sends_nothing(
+    settings: SimulatorSettings, stage: FaultStage
+) -> None:
     script = Script(Fault(stage, Silence()))
     long = letter(*(b"x" * 70 + b"\r\n" for _ in range(100_000)))
-    async with Twin(settings, script) as twin, session_at(twin, patience=CALM) as session:
+    async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
         under_way = asyncio.create_task(session.transact(to(), long, warm=False))
         while not script.struck:
             await asyncio.sleep(0)
@@ -457,14 +464,14 @@ async def test_a_cancelled_dialogue_closes_the_session_and_sends_nothing(setting
             await under_way
         assert not session.usable
         await session.wait_closed()
-        assert twin.received == []
+        assert simulator.received == []
 
 
 async def test_after_the_dot_a_cancellation_waits_for_the_answer() -> None:
-    script = Script(Fault(Stage.DOT, Slow(0.2)))
-    async with Twin(SETTINGS, script) as twin, session_at(twin, patience=CALM) as session:
+    script = Script(Fault(FaultStage.DOT, Slow(0.2)))
+    async with Simulator(SETTINGS, script) as simulator, session_at(simulator, patience=CALM) as session:
         under_way = asyncio.create_task(session.transact(to(), letter(), warm=False))
-        await twin.wait_for(1)
+        await simulator.wait_for(1)
         for _ in range(3):
             under_way.cancel()
             await asyncio.sleep(0)
@@ -484,32 +491,32 @@ async def test_a_spill_file_that_cannot_be_read_is_our_fault_and_nothing_is_sent
             yield b"x" * 70_000
             raise OSError(errno.EIO, "Input/output error")
 
-    async with Twin(SETTINGS) as twin, session_at(twin, patience=CALM) as session:
+    async with Simulator(SETTINGS) as simulator, session_at(simulator, patience=CALM) as session:
         with pytest.raises(OSError, match="Input/output"):
             await session.transact(to(), Message(HeaderSection(HEADER), Torn()), warm=False)
         assert not session.usable
-        await twin.wait_until(lambda twin: twin.sessions[0].ended is not None)
-        assert twin.received == []
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended is not None)
+        assert simulator.received == []
 
 
 async def test_a_path_with_a_line_end_in_it_never_reaches_the_wire() -> None:
     forged = replace(parse_address("carl@a.example"), local_part="x>\r\nRCPT TO:<y")
-    async with Twin(SETTINGS) as twin, session_at(twin, patience=CALM) as session:
+    async with Simulator(SETTINGS) as simulator, session_at(simulator, patience=CALM) as session:
         with pytest.raises(ValueError, match="control"):
             await session.transact(Envelope(parse_address(ANNA), (forged,)), letter(), warm=False)
-        assert twin.received == []
+        assert simulator.received == []
 
 
 # --- how large, how many -------------------------------------------------------------------------------------------
 
 
 @BOTH_WAYS
-async def test_a_thousand_recipients_are_one_transaction(settings: TwinSettings) -> None:
+async def test_a_thousand_recipients_are_one_transaction(settings: SimulatorSettings) -> None:
     settings = replace(settings, recipients_per_message=1000)
-    async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
         result = await answered(session, to(*(f"r{number}@a.example" for number in range(1000))))
         assert len(result.outcomes) == 1000
-        assert len(twin.received[0].recipients) == 1000
+        assert len(simulator.received[0].recipients) == 1000
 
 
 @pytest.mark.slow
@@ -531,14 +538,14 @@ async def test_a_large_message_streams_in_flat_memory() -> None:
     for _ in range(count):
         digest.update(block)
     settings = replace(SETTINGS, content_kept=False, rule=OwnershipRule.ANY)
-    async with Twin(settings) as twin, session_at(twin, patience=CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
         message = Message(HeaderSection(HEADER), Generated())
         await answered(session)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         await answered(session, message=message)
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        assert twin.received[1].sha256 == digest.hexdigest()
-    assert after - before < 8 * 1024  # KiB, the twin's share included
+        assert simulator.received[1].sha256 == digest.hexdigest()
+    assert after - before < 8 * 1024  # KiB, the simulator's share included
 
 
 async def test_patience_is_what_rfc_5321_asks_for() -> None:

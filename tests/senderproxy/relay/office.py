@@ -1,4 +1,4 @@
-"""A whole relay in one process: intake, runner, spool and courier, with the twin as the provider and a clock by hand."""
+"""A whole relay in one process: intake, runner, spool and courier, with the simulator as the provider and a clock by hand."""
 
 import asyncio
 import time
@@ -31,19 +31,19 @@ from senderproxy.relay.verdict import OnDeferral
 from senderproxy.retry import RetryPolicy
 from senderproxy.routing.provider import Limits, Provider
 from senderproxy.routing.route import RoutingPolicy
+from senderproxy.simulator.rules import SimulatedMailbox
+from senderproxy.simulator.script import Script
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import SimulatorSettings
 from senderproxy.spool.store import SqliteSpool
 from senderproxy.tracking.record import MessageRecord, Query
-from senderproxy.twin.rules import Mailbox
-from senderproxy.twin.script import Script
-from senderproxy.twin.server import Twin
-from senderproxy.twin.settings import TwinSettings
 from tests.senderproxy.delivery.letters import way_to
 from tests.senderproxy.delivery.office import Drawer
 
 PEOPLE = ("anna", "bert", "carl")
 SECRET = "geheim-relay"
-MAILBOXES = {f"{name}@firma.example": Mailbox(SECRET) for name in PEOPLE}
-SETTINGS = TwinSettings(mailboxes=MAILBOXES)
+MAILBOXES = {f"{name}@firma.example": SimulatedMailbox(SECRET) for name in PEOPLE}
+SETTINGS = SimulatorSettings(mailboxes=MAILBOXES)
 KUNDE = "kunde@kunde.example"
 
 HANDLING: Mapping[str, Handling] = {
@@ -77,15 +77,17 @@ class HandClock:
 class RelayOffice:
     """Everything between a listener and the provider."""
 
-    def __init__(self, twin: Twin, folder: Path, courier: Callable[[SmtpCourier], Courier], **limits: Any) -> None:
-        self.twin = twin
+    def __init__(
+        self, simulator: Simulator, folder: Path, courier: Callable[[SmtpCourier], Courier], **limits: Any
+    ) -> None:
+        self.simulator = simulator
         self.folder = folder
         self.clock = HandClock()
         self.drawer = Drawer()
         for name in PEOPLE:
             self.drawer.add(name, f"{name}@firma.example", SECRET)
-        provider = Provider("twin", (way_to(twin),), limits=Limits(**limits))
-        rules = Rules("relay.firma.example", {"twin": provider}, RoutingPolicy())
+        provider = Provider("simulator", (way_to(simulator),), limits=Limits(**limits))
+        rules = Rules("relay.firma.example", {"simulator": provider}, RoutingPolicy())
         self.courier = SmtpCourier(self.drawer, Patience(connect=5.0), rules.hostname, self.clock)
         self.attempts = Attempts(self.drawer, courier(self.courier), self.clock, rules)
         self.reporter = Reporter(self.attempts, self.drawer, self.clock)
@@ -212,12 +214,12 @@ class RelayOffice:
         """The subjects of what the provider has, for one recipient or all; reports aside."""
         return [
             subject(received.content)
-            for received in self.twin.received
+            for received in self.simulator.received
             if (recipient is None or recipient in received.recipients) and b"multipart/report" not in received.content
         ]
 
     def reports(self) -> list[Any]:
-        return [received for received in self.twin.received if b"multipart/report" in received.content]
+        return [received for received in self.simulator.received if b"multipart/report" in received.content]
 
 
 def subject(content: bytes) -> str:
@@ -227,13 +229,13 @@ def subject(content: bytes) -> str:
 @asynccontextmanager
 async def relay_office(
     folder: Path,
-    settings: TwinSettings = SETTINGS,
+    settings: SimulatorSettings = SETTINGS,
     script: Script | None = None,
     courier: Callable[[SmtpCourier], Courier] = lambda courier: courier,
     **limits: Any,
 ) -> AsyncIterator[RelayOffice]:
-    async with Twin(settings, script) as twin:
-        office = RelayOffice(twin, folder / "spool", courier, **limits)
+    async with Simulator(settings, script) as simulator:
+        office = RelayOffice(simulator, folder / "spool", courier, **limits)
         await office.open()
         try:
             yield office
@@ -242,6 +244,6 @@ async def relay_office(
             await office.courier.close(5)
 
 
-def answering(settings: TwinSettings, **answers: Any) -> TwinSettings:
+def answering(settings: SimulatorSettings, **answers: Any) -> SimulatorSettings:
     """The provider with an answer for some recipients, by the part before `@kunde.example`."""
     return replace(settings, recipient_answers={f"{name}@kunde.example": said for name, said in answers.items()})

@@ -27,7 +27,7 @@ from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import NullPolicy, Provider, SenderRule
 from senderproxy.routing.route import RoutingPolicy
 from senderproxy.routing.senders import ForeignPolicy, SenderMap, SenderPolicy
-from senderproxy.twin.rules import Mailbox, OwnershipRule, may_send_as
+from senderproxy.simulator.rules import OwnershipRule, SimulatedMailbox, may_send_as
 
 pytestmark = pytest.mark.slow
 
@@ -188,7 +188,7 @@ MANY = settings(
 def _provider_takes(account: Account, rule: SenderRule, address: Address) -> bool:
     """Asked of the make-believe provider, whose reading of the rules is its own."""
     aliases = tuple(str(pattern) for pattern in account.carries if pattern.local_part is not None)
-    mailbox = Mailbox("geheim-x", address=str(account.address), aliases=aliases)
+    mailbox = SimulatedMailbox("geheim-x", address=str(account.address), aliases=aliases)
     return may_send_as(str(address), account.login, mailbox, OwnershipRule(rule.value))
 
 

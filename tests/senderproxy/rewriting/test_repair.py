@@ -14,7 +14,7 @@ from senderproxy.mail.author import Authors, Unreadable, read_authors
 from senderproxy.mail.header import HeaderSection
 from senderproxy.rewriting.draft import Draft
 from senderproxy.rewriting.repair import RepairContext, find_repairs, mend_for_reading
-from senderproxy.twin.headers import header_faults
+from senderproxy.simulator.headers import header_faults
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 CONTEXT = RepairContext(NOW, "<new@proxy>", parse_address("scan@firma.example"), remove_bcc=False)

@@ -1,8 +1,9 @@
-"""One session of the twin, told from the banner to the end.
+"""One session of the simulator, told from the banner to the end.
 
-Promises: says what twin.phrases hold, in the order IONOS insists on; writes down what it saw before it answers; never
-writes down a credential; does what the script says where the script says so.
-Leaves to others: deciding (twin.rules, twin.headers, twin.data), octets (twin.wire), sockets (twin.server).
+Promises: says what simulator.phrases hold, in the order IONOS insists on; writes down what it saw before it answers;
+never writes down a credential; does what the script says where the script says so.
+Leaves to others: deciding (simulator.rules, simulator.headers, simulator.data), octets (simulator.wire), sockets
+(simulator.server).
 RFC 5321, RFC 3207, RFC 4954, RFC 2920.
 """
 
@@ -16,28 +17,35 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-from senderproxy.twin import rules
-from senderproxy.twin.data import DataReader
-from senderproxy.twin.headers import authors_of, header_faults
-from senderproxy.twin.ledger import Ledger, LoginAttempt, Received, Refused, SessionRecord, Violation
-from senderproxy.twin.phrases import Answer, answer
-from senderproxy.twin.rules import NULL, Held, Mailbox, OwnershipRule, PathCommand
-from senderproxy.twin.script import (
+from senderproxy.simulator import rules
+from senderproxy.simulator.data import DataReader
+from senderproxy.simulator.headers import authors_of, header_faults
+from senderproxy.simulator.ledger import (
+    Ledger,
+    ReceivedMessage,
+    RecordedLogin,
+    RefusedMessage,
+    SessionRecord,
+    Violation,
+)
+from senderproxy.simulator.phrases import Answer, answer
+from senderproxy.simulator.rules import NULL, Held, OwnershipRule, PathCommand, SimulatedMailbox
+from senderproxy.simulator.script import (
     Action,
     Append,
     Drop,
     Endless,
+    FaultStage,
     Occasion,
     Raw,
-    Say,
+    ReplyWith,
     Script,
     Silence,
     Slow,
-    Stage,
     Trickle,
 )
-from senderproxy.twin.settings import TwinSettings
-from senderproxy.twin.wire import Gone, LineTooLong, Wire
+from senderproxy.simulator.settings import SimulatorSettings
+from senderproxy.simulator.wire import LineTooLong, PeerGone, Wire
 
 _COMMAND_LIMIT: Final = 4096
 _CREDENTIAL_LIMIT: Final = 12288  # RFC 4954 section 4
@@ -48,10 +56,10 @@ _LAST_OF_A_GROUP: Final = frozenset({"EHLO", "HELO", "STARTTLS", "AUTH", "DATA",
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
-class House(Protocol):
-    """What a session needs of the twin it belongs to; settings and script may change at any time."""
+class ServerContext(Protocol):
+    """What a session needs of the simulator it belongs to; settings and script may change at any time."""
 
-    settings: TwinSettings
+    settings: SimulatorSettings
     script: Script
 
     @property
@@ -61,10 +69,10 @@ class House(Protocol):
 
 
 class _HangUp(Exception):
-    """The twin ends this session; the text says how it ended, for the record."""
+    """The simulator ends this session; the text says how it ended, for the record."""
 
 
-class _Transaction:
+class _ServerTransaction:
     """From MAIL FROM to the final dot."""
 
     def __init__(self, reverse: PathCommand) -> None:
@@ -72,10 +80,10 @@ class _Transaction:
         self.recipients: list[str] = []
 
 
-class Dialogue:
+class ServerSession:
     """One client's session."""
 
-    def __init__(self, house: House, wire: Wire, *, implicit_tls: bool) -> None:
+    def __init__(self, house: ServerContext, wire: Wire, *, implicit_tls: bool) -> None:
         self._house = house
         self._wire = wire
         self._now = asyncio.get_running_loop().time
@@ -83,7 +91,7 @@ class Dialogue:
         self._under_tls = False
         self._greeted = False
         self._login: str | None = None
-        self._transaction: _Transaction | None = None
+        self._transaction: _ServerTransaction | None = None
         self._transaction_number = 0
         self._verb = "banner"
 
@@ -91,29 +99,29 @@ class Dialogue:
         """Hold the session until it ends, and write down how it did."""
         try:
             await self._hold()
-        except Gone:
+        except PeerGone:
             self._record.ended = "lost"
         except _HangUp as end:
             self._record.ended = str(end)
         finally:
             if self._record.ended is None:
-                self._record.ended = "closed by the twin"
+                self._record.ended = "closed by the simulator"
             self._house.ledger.entered()
             self._wire.close()
 
     async def _hold(self) -> None:
-        await self._pass(Stage.CONNECT)
+        await self._pass(FaultStage.CONNECT)
         if self._record.implicit_tls:
             await self._secure()
         self._wire.begin_reading()
-        await self._give(Stage.BANNER, self._phrase(self._settings.phrases.banner))
+        await self._give(FaultStage.BANNER, self._phrase(self._settings.phrases.banner))
         while True:
             await self._one_command()
 
     # The session's surroundings
 
     @property
-    def _settings(self) -> TwinSettings:
+    def _settings(self) -> SimulatorSettings:
         return self._house.settings
 
     @property
@@ -121,7 +129,7 @@ class Dialogue:
         return self._house.ledger
 
     @property
-    def _mailbox(self) -> Mailbox | None:
+    def _mailbox(self) -> SimulatedMailbox | None:
         return self._settings.mailboxes.get(self._login) if self._login is not None else None
 
     def _phrase(self, template: Answer, **values: str) -> Answer:
@@ -134,12 +142,12 @@ class Dialogue:
         self._ledger.violations.append(Violation(self._record.number, self._verb, what))
         self._ledger.entered()
 
-    def _occasion(self, stage: Stage, octets: int = 0) -> Occasion:
+    def _occasion(self, stage: FaultStage, octets: int = 0) -> Occasion:
         return Occasion(stage, self._record.number, self._transaction_number, self._login, octets)
 
     # Answering, and the faults that stand in the way of it
 
-    async def _pass(self, stage: Stage) -> None:
+    async def _pass(self, stage: FaultStage) -> None:
         """A stage at which nothing is said unless the script says so."""
         action = self._house.script.strike(self._occasion(stage))
         match action:
@@ -153,13 +161,13 @@ class Dialogue:
                 await self._instead(action)
                 raise _HangUp("dropped")
 
-    async def _give(self, stage: Stage, due: Answer, effect: Callable[[], None] | None = None) -> Answer | None:
+    async def _give(self, stage: FaultStage, due: Answer, effect: Callable[[], None] | None = None) -> Answer | None:
         """Answer, or do what the script says; the effect comes first, so that it is there when the client reads.
 
         Returns the reply that the client got, None where it got none that means anything.
         """
         action = self._house.script.strike(self._occasion(stage))
-        said = action.answer if isinstance(action, Say) else due
+        said = action.answer if isinstance(action, ReplyWith) else due
         silent = isinstance(action, Raw | Endless) or (isinstance(action, Silence | Drop) and not action.after_storing)
         if said.positive and not silent and effect is not None:
             effect()
@@ -169,7 +177,7 @@ class Dialogue:
         self._record.replies.append(str(said))
         self._ledger.entered()
         await self._utter(said.render(), action)
-        if isinstance(action, Say) and action.then_drop:
+        if isinstance(action, ReplyWith) and action.then_drop:
             raise _HangUp("dropped")
         return said
 
@@ -193,11 +201,11 @@ class Dialogue:
             case Silence():
                 self._wire.ignore()
                 await self._wire.gone()
-                raise Gone
+                raise PeerGone
             case Drop():
                 self._wire.abort()
                 raise _HangUp("dropped")
-            case Say(said, _):
+            case ReplyWith(said, _):
                 await self._wire.send(said.render())
             case Raw(octets, then_drop):
                 await self._wire.send(octets)
@@ -224,7 +232,7 @@ class Dialogue:
                 raise _HangUp("dropped")  # what follows in clear text must not be taken for text under TLS
         command = self._commands().get(self._verb)
         if command is None:
-            await self._give(Stage.NOOP, self._phrase(self._settings.phrases.unknown_command))
+            await self._give(FaultStage.NOOP, self._phrase(self._settings.phrases.unknown_command))
         else:
             await command(argument)
 
@@ -249,26 +257,26 @@ class Dialogue:
                     line = await self._wire.line(_COMMAND_LIMIT)
             except TimeoutError:
                 await self._wire.send(self._phrase(self._settings.phrases.idle).render())
-                raise _HangUp("closed by the twin") from None
+                raise _HangUp("closed by the simulator") from None
             except LineTooLong:
                 self._verb = "a command"
                 self._complain("a line without end")
                 await self._wire.send(self._phrase(self._settings.phrases.unknown_command).render())
-                raise _HangUp("closed by the twin") from None
+                raise _HangUp("closed by the simulator") from None
             fault = _fault_in_line(line, eight_bit="SMTPUTF8" in self._extensions())
             if fault is None:
                 return line[:-2]
             self._verb = "a command"
             self._complain(fault)
-            await self._give(Stage.NOOP, self._phrase(self._settings.phrases.bad_syntax))
+            await self._give(FaultStage.NOOP, self._phrase(self._settings.phrases.bad_syntax))
 
     async def _ehlo(self, argument: str) -> None:
         phrases = self._settings.phrases
         if (self._greeted and self._settings.second_ehlo_refused) or self._login is not None:
-            await self._give(Stage.EHLO, self._phrase(phrases.bad_sequence))
+            await self._give(FaultStage.EHLO, self._phrase(phrases.bad_sequence))
             return
         if _EHLO_NAME.fullmatch(argument) is None:
-            await self._give(Stage.EHLO, self._phrase(phrases.bad_syntax))
+            await self._give(FaultStage.EHLO, self._phrase(phrases.bad_syntax))
             return
         self._record.ehlo_names.append(argument)
         hello = self._phrase(phrases.hello)
@@ -278,7 +286,7 @@ class Dialogue:
             self._greeted = True
             self._transaction = None
 
-        await self._give(Stage.EHLO, Answer(hello.code, hello.lines + offered), effect)
+        await self._give(FaultStage.EHLO, Answer(hello.code, hello.lines + offered), effect)
 
     def _extensions(self) -> tuple[str, ...]:
         """What is on offer now, in alphabetical order as the platform lists it."""
@@ -299,20 +307,20 @@ class Dialogue:
     async def _starttls(self, argument: str) -> None:
         phrases = self._settings.phrases
         if argument:
-            await self._give(Stage.STARTTLS, self._phrase(phrases.bad_syntax))
+            await self._give(FaultStage.STARTTLS, self._phrase(phrases.bad_syntax))
             return
         if self._under_tls or not self._greeted or not self._settings.starttls_offered:
-            await self._give(Stage.STARTTLS, self._phrase(phrases.bad_sequence))
+            await self._give(FaultStage.STARTTLS, self._phrase(phrases.bad_sequence))
             return
         self._wire.stop_reading()  # the handshake's first octets must not end up among the commands
-        said = await self._give(Stage.STARTTLS, self._phrase(phrases.go_ahead_with_tls))
+        said = await self._give(FaultStage.STARTTLS, self._phrase(phrases.go_ahead_with_tls))
         if said is None or said.code != 220:
             self._wire.begin_reading()
             return
         await self._secure()
 
     async def _secure(self) -> None:
-        await self._pass(Stage.HANDSHAKE)
+        await self._pass(FaultStage.HANDSHAKE)
         await self._wire.start_tls(self._house.tls_context())
         self._under_tls = True
         self._greeted = False
@@ -327,18 +335,18 @@ class Dialogue:
         if not self._under_tls and not self._settings.auth_before_tls:
             self._ledger.clear_text_logins.append(mechanism)
             self._complain("a login in clear text")
-            await self._give(Stage.AUTH, self._phrase(phrases.tls_needed))
+            await self._give(FaultStage.AUTH, self._phrase(phrases.tls_needed))
             return
         if not self._greeted or self._login is not None or self._transaction is not None:
-            await self._give(Stage.AUTH, self._phrase(phrases.bad_sequence))
+            await self._give(FaultStage.AUTH, self._phrase(phrases.bad_sequence))
             return
         if mechanism not in self._settings.mechanisms:
-            await self._give(Stage.AUTH, answer(504, "Unrecognized authentication type"))
+            await self._give(FaultStage.AUTH, answer(504, "Unrecognized authentication type"))
             return
         try:
             login, password = await self._take_credentials(mechanism, initial)
         except (binascii.Error, UnicodeDecodeError, ValueError):
-            await self._give(Stage.AUTH, self._phrase(phrases.bad_syntax))
+            await self._give(FaultStage.AUTH, self._phrase(phrases.bad_syntax))
             return
         if not self._under_tls:
             self._ledger.clear_text_logins.append(mechanism)
@@ -350,7 +358,7 @@ class Dialogue:
         right = mailbox is not None and hmac.compare_digest(mailbox.password.encode(), password.encode())
 
         def log(*, accepted: bool) -> None:
-            attempt = LoginAttempt(self._record.number, login, mechanism, accepted, self._under_tls)
+            attempt = RecordedLogin(self._record.number, login, mechanism, accepted, self._under_tls)
             self._ledger.log_login(self._record, attempt)
 
         def effect() -> None:
@@ -358,7 +366,7 @@ class Dialogue:
             log(accepted=True)
 
         due = self._phrase(phrases.logged_in if right else phrases.bad_credentials)
-        said = await self._give(Stage.AUTH, due, effect)
+        said = await self._give(FaultStage.AUTH, due, effect)
         if self._login is None and said is not None:
             log(accepted=False)
 
@@ -392,9 +400,9 @@ class Dialogue:
 
         def effect() -> None:
             if command is not None:
-                self._transaction = _Transaction(command)
+                self._transaction = _ServerTransaction(command)
 
-        said = await self._give(Stage.MAIL, due, effect)
+        said = await self._give(FaultStage.MAIL, due, effect)
         if said is not None and not said.positive:
             self._note_refusal(said)
 
@@ -449,7 +457,7 @@ class Dialogue:
                 self._transaction.recipients.append(command.path)
                 self._ledger.count_recipient(self._login or "", self._now())
 
-        said = await self._give(Stage.RCPT, due, effect)
+        said = await self._give(FaultStage.RCPT, due, effect)
         if said is not None and not said.positive:
             self._note_refusal(said)
 
@@ -479,13 +487,13 @@ class Dialogue:
         def effect() -> None:
             self._transaction = None
 
-        await self._give(Stage.RSET, self._phrase(self._settings.phrases.fine), effect)
+        await self._give(FaultStage.RSET, self._phrase(self._settings.phrases.fine), effect)
 
     async def _noop(self, _argument: str) -> None:
-        await self._give(Stage.NOOP, self._phrase(self._settings.phrases.fine))
+        await self._give(FaultStage.NOOP, self._phrase(self._settings.phrases.fine))
 
     async def _quit(self, _argument: str) -> None:
-        await self._give(Stage.QUIT, self._phrase(self._settings.phrases.bye))
+        await self._give(FaultStage.QUIT, self._phrase(self._settings.phrases.bye))
         raise _HangUp("quit")
 
     # DATA
@@ -493,19 +501,19 @@ class Dialogue:
     async def _data(self, argument: str) -> None:
         phrases = self._settings.phrases
         if argument:
-            await self._give(Stage.DATA, self._phrase(phrases.bad_syntax))
+            await self._give(FaultStage.DATA, self._phrase(phrases.bad_syntax))
             return
         if self._transaction is None or not self._transaction.recipients:
-            await self._give(Stage.DATA, self._phrase(phrases.bad_sequence))
+            await self._give(FaultStage.DATA, self._phrase(phrases.bad_sequence))
             return
-        said = await self._give(Stage.DATA, self._phrase(phrases.start_input))
+        said = await self._give(FaultStage.DATA, self._phrase(phrases.start_input))
         if said is None or said.code != 354:
             return
         transaction, self._transaction = self._transaction, None
         await self._take_content(transaction)
 
-    async def _take_content(self, transaction: _Transaction) -> None:
-        content = _Content(self._settings)
+    async def _take_content(self, transaction: _ServerTransaction) -> None:
+        content = _IncomingContent(self._settings)
         answered_early = await self._read_content(content)
         self._wire.put_back(content.reader.rest or b"")
         self._verb = "the content"
@@ -522,16 +530,16 @@ class Dialogue:
             self._record.messages += 1
             self._ledger.received.append(self._receipt(transaction, content, id_))
 
-        said = await self._give(Stage.DOT, self._phrase(due, id=id_), effect)
+        said = await self._give(FaultStage.DOT, self._phrase(due, id=id_), effect)
         if said is not None and not said.positive:
             self._note_refusal(said, reasons)
 
-    async def _read_content(self, content: "_Content") -> bool:
+    async def _read_content(self, content: "_IncomingContent") -> bool:
         """Read to the end of the data; says whether the client had its answer before."""
         slow = 0.0
         answered = False
         while content.reader.rest is None:
-            action = self._house.script.strike(self._occasion(Stage.BODY, content.size))
+            action = self._house.script.strike(self._occasion(FaultStage.BODY, content.size))
             match action:
                 case None:
                     pass
@@ -540,13 +548,13 @@ class Dialogue:
                 case Silence():
                     self._wire.stop_reading()
                     await self._wire.gone()
-                    raise Gone
+                    raise PeerGone
                 case Trickle() | Append():
                     raise ValueError(f"{action} makes no sense while content arrives")
                 case _ if not answered:
                     await self._instead(action)
                     answered = True
-                    if isinstance(action, Say):
+                    if isinstance(action, ReplyWith):
                         self._record.replies.append(str(action.answer))
                         if action.then_drop:
                             raise _HangUp("dropped")
@@ -562,7 +570,9 @@ class Dialogue:
             content.take(block)
         return answered
 
-    def _due_for_content(self, transaction: _Transaction, content: "_Content") -> tuple[Answer, tuple[str, ...]]:
+    def _due_for_content(
+        self, transaction: _ServerTransaction, content: "_IncomingContent"
+    ) -> tuple[Answer, tuple[str, ...]]:
         """The reply to the final dot, and the reasons that the provider would not tell."""
         settings, phrases = self._settings, self._settings.phrases
         if content.too_large:
@@ -581,8 +591,8 @@ class Dialogue:
                 return self._phrase(phrases.header_from_refused, path=foreign[0]), (f"header From {foreign[0]}",)
         return phrases.taken, ()
 
-    def _new_id(self, content: "_Content") -> str:
-        """In the platform's shape, never the same twice within one twin."""
+    def _new_id(self, content: "_IncomingContent") -> str:
+        """In the platform's shape, never the same twice within one simulator."""
         seed = f"{id(self._house)} {self._record.number} {self._transaction_number} {content.digest.hexdigest()}"
         number = int.from_bytes(hashlib.sha256(seed.encode("ascii")).digest())
         signs = ""
@@ -591,8 +601,8 @@ class Dialogue:
             signs += _BASE62[place]
         return f"{signs[:6]}-{signs[6:16]}-{signs[16:]}"
 
-    def _receipt(self, transaction: _Transaction, content: "_Content", id_: str) -> Received:
-        return Received(
+    def _receipt(self, transaction: _ServerTransaction, content: "_IncomingContent", id_: str) -> ReceivedMessage:
+        return ReceivedMessage(
             id=id_,
             login=self._login,
             reverse_path=transaction.reverse.path,
@@ -609,14 +619,14 @@ class Dialogue:
         )
 
     def _note_refusal(self, said: Answer, reasons: tuple[str, ...] = ()) -> None:
-        self._ledger.refused.append(Refused(self._record.number, self._login, str(said), reasons))
+        self._ledger.refused.append(RefusedMessage(self._record.number, self._login, str(said), reasons))
         self._ledger.entered()
 
 
-class _Content:
+class _IncomingContent:
     """What of a message has arrived."""
 
-    def __init__(self, settings: TwinSettings) -> None:
+    def __init__(self, settings: SimulatorSettings) -> None:
         self._limit = settings.size_limit
         self._keep = settings.content_kept
         self.reader = DataReader()

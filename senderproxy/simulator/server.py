@@ -1,13 +1,13 @@
-"""The twin itself: two listeners on loopback, a throw-away authority, and everything that was seen.
+"""The simulator itself: two listeners on loopback, a throw-away authority, and everything that was seen.
 
-    async with Twin(TwinSettings(mailboxes={"anna@firma.example": Mailbox("...")})) as twin:
-        ...                              # talk to twin.port_tls or twin.port_starttls, trusting twin.ca_file
-        await twin.wait_for(1)
-        assert twin.received[0].login == "anna@firma.example"
+    async with Simulator(SimulatorSettings(mailboxes={...})) as simulator:
+        ...                              # port_tls, port_starttls; clients trust ca_file
+        await simulator.wait_for(1)
+        assert simulator.received[0].login == "anna@firma.example"
 
 Promises: free ports; on leaving, every connection is cut, every task has ended, the files are gone, and a breach of
-the wire's rules or a fault of the twin's own is raised (unless something else already is).
-Leaves to others: the session (twin.dialogue), what was seen (twin.ledger).
+the wire's rules or a fault of the simulator's own is raised (unless something else already is).
+Leaves to others: the session (simulator.dialogue), what was seen (simulator.ledger).
 """
 
 import asyncio
@@ -21,29 +21,36 @@ from typing import Final, Self
 
 from senderproxy.clock import SystemClock
 from senderproxy.errors import SenderproxyError
-from senderproxy.twin.certificates import Authority
-from senderproxy.twin.dialogue import Dialogue
-from senderproxy.twin.ledger import Ledger, LoginAttempt, Received, Refused, SessionRecord, Violation
-from senderproxy.twin.script import Script
-from senderproxy.twin.settings import CertificateKind, TwinSettings
-from senderproxy.twin.wire import Wire
+from senderproxy.simulator.certificates import Authority
+from senderproxy.simulator.dialogue import ServerSession
+from senderproxy.simulator.ledger import (
+    Ledger,
+    ReceivedMessage,
+    RecordedLogin,
+    RefusedMessage,
+    SessionRecord,
+    Violation,
+)
+from senderproxy.simulator.script import Script
+from senderproxy.simulator.settings import CertificateKind, SimulatorSettings
+from senderproxy.simulator.wire import Wire
 
 LOOPBACK: Final = "127.0.0.1"
 
 
-class TwinError(SenderproxyError):
-    """The twin broke, or waited in vain."""
+class SimulatorError(SenderproxyError):
+    """The simulator broke, or waited in vain."""
 
 
-class WireViolated(TwinError):
+class WireViolated(SimulatorError):
     """A client put something on the wire that no client may; all of it is in the message."""
 
 
-class Twin:
+class Simulator:
     """One provider's submission server."""
 
     def __init__(
-        self, settings: TwinSettings, script: Script | None = None, *, authority: Authority | None = None
+        self, settings: SimulatorSettings, script: Script | None = None, *, authority: Authority | None = None
     ) -> None:
         self.settings = settings
         self.script = script or Script()
@@ -61,7 +68,7 @@ class Twin:
     # Opening and closing
 
     async def __aenter__(self) -> Self:
-        self._directory = tempfile.TemporaryDirectory(prefix="senderproxy-twin-")
+        self._directory = tempfile.TemporaryDirectory(prefix="senderproxy-simulator-")
         self.ca_file.write_bytes(self.authority.pem)
         await self.come_back()
         return self
@@ -76,9 +83,11 @@ class Twin:
             self.raise_what_went_wrong()
 
     def raise_what_went_wrong(self) -> None:
-        """Raise for faults of the twin's own, and for breaches of the wire's rules where the settings are strict."""
+        """Raise for faults of the simulator's own, and for breaches of the wire's rules where the settings are
+        strict.
+        """
         if self._faults:
-            raise TwinError("the twin itself broke") from self._faults[0]
+            raise SimulatorError("the simulator itself broke") from self._faults[0]
         if self.settings.wire_strict and self.wire_violations:
             raise WireViolated("; ".join(map(str, self.wire_violations)))
 
@@ -108,7 +117,7 @@ class Twin:
 
     def _factory(self, *, implicit_tls: bool) -> Callable[[], Wire]:
         def begin(wire: Wire) -> None:
-            task = asyncio.create_task(Dialogue(self, wire, implicit_tls=implicit_tls).run())
+            task = asyncio.create_task(ServerSession(self, wire, implicit_tls=implicit_tls).run())
             self._sessions[task] = wire
             task.add_done_callback(self._session_over)
 
@@ -138,11 +147,11 @@ class Twin:
 
     @property
     def ca_file(self) -> Path:
-        """The authority's certificate; whoever trusts it accepts the twin's good certificate and no other."""
+        """The authority's certificate; whoever trusts it accepts the simulator's good certificate and no other."""
         return self._file("authority.pem")
 
     def client_context(self) -> ssl.SSLContext:
-        """A client's TLS settings that trust the twin's authority, and only it."""
+        """A client's TLS settings that trust the simulator's authority, and only it."""
         return ssl.create_default_context(cadata=self.authority.pem.decode("ascii"))
 
     def tls_context(self) -> ssl.SSLContext:
@@ -168,7 +177,7 @@ class Twin:
 
     def _file(self, name: str) -> Path:
         if self._directory is None:
-            raise TwinError("the twin is not open")
+            raise SimulatorError("the simulator is not open")
         return Path(self._directory.name) / name
 
     # What was seen
@@ -178,11 +187,11 @@ class Twin:
         return self._ledger
 
     @property
-    def received(self) -> list[Received]:
+    def received(self) -> list[ReceivedMessage]:
         return self._ledger.received
 
     @property
-    def refused(self) -> list[Refused]:
+    def refused(self) -> list[RefusedMessage]:
         return self._ledger.refused
 
     @property
@@ -207,7 +216,7 @@ class Twin:
         """The mechanisms of every AUTH that was not under TLS."""
         return self._ledger.clear_text_logins
 
-    def logins(self, login: str | None = None) -> list[LoginAttempt]:
+    def logins(self, login: str | None = None) -> list[RecordedLogin]:
         """The logins tried, all or those of one mailbox."""
         return [attempt for attempt in self._ledger.logins if login in (None, attempt.login)]
 
@@ -220,8 +229,10 @@ class Twin:
     def _ring(self) -> None:
         self._bell.set()
 
-    async def wait_until(self, holds: Callable[["Twin"], bool], deadline: float | None = 10.0, what: str = "") -> None:
-        """Wait until something is so; asked again whenever the twin has seen something. No deadline: for ever."""
+    async def wait_until(
+        self, holds: Callable[["Simulator"], bool], deadline: float | None = 10.0, what: str = ""
+    ) -> None:
+        """Wait until something is so; asked again whenever the simulator has seen something. No deadline: for ever."""
         try:
             async with asyncio.timeout(deadline):
                 while not holds(self):
@@ -229,11 +240,11 @@ class Twin:
                     await self._bell.wait()
         except TimeoutError:
             purpose = f" for {what}" if what else ""
-            raise TwinError(f"waited {deadline} s in vain{purpose}: {self._story()}") from None
+            raise SimulatorError(f"waited {deadline} s in vain{purpose}: {self._story()}") from None
 
-    async def wait_for(self, messages: int, deadline: float = 10.0) -> list[Received]:
+    async def wait_for(self, messages: int, deadline: float = 10.0) -> list[ReceivedMessage]:
         """Wait until so many messages have been taken in all."""
-        await self.wait_until(lambda twin: len(twin.received) >= messages, deadline, f"{messages} messages")
+        await self.wait_until(lambda simulator: len(simulator.received) >= messages, deadline, f"{messages} messages")
         return self.received
 
     def _story(self) -> str:

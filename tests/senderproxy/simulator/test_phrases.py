@@ -1,6 +1,6 @@
 import pytest
 
-from senderproxy.twin.phrases import EXCHANGE_ONLINE, IONOS, NO_SUCH_MAIL_DOMAIN, POSTFIX, answer
+from senderproxy.simulator.phrases import EXCHANGE_ONLINE, IONOS, NO_SUCH_MAIL_DOMAIN, POSTFIX, answer
 
 
 def test_a_reply_of_several_lines_has_hyphens_on_all_but_the_last() -> None:

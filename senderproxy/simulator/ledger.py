@@ -1,8 +1,8 @@
-"""What the twin saw: every session, every login, every message, every breach of the wire's rules.
+"""What the simulator saw: every session, every login, every message, every breach of the wire's rules.
 
 Promises: nothing here holds a password; what is recorded is recorded before the client hears of it, so a client that
 has its reply finds the matching entry.
-Leaves to others: deciding (twin.rules), waiting for entries (twin.server).
+Leaves to others: deciding (simulator.rules), waiting for entries (simulator.server).
 """
 
 from collections import Counter, deque
@@ -14,7 +14,7 @@ _HOUR: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class LoginAttempt:
+class RecordedLogin:
     """One AUTH that was carried to its end."""
 
     session: int
@@ -25,14 +25,14 @@ class LoginAttempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """One message the twin answered for (or took and then lost its reply, when told so)."""
+class ReceivedMessage:
+    """One message the simulator answered for (or took and then lost its reply, when told so)."""
 
     id: str
     login: str | None
     reverse_path: str  # "" is the null reverse-path
     recipients: tuple[str, ...]
-    content: bytes = field(repr=False)  # without dot-stuffing; empty when the twin keeps none
+    content: bytes = field(repr=False)  # without dot-stuffing; empty when the simulator keeps none
     size: int
     sha256: str
     session: int
@@ -54,7 +54,7 @@ class Violation:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedMessage:
     """A message or a path that was refused, with the reason a real provider keeps to itself."""
 
     session: int
@@ -76,7 +76,7 @@ class SessionRecord:
     replies: list[str] = field(default_factory=list)  # the first line of each
     login: str | None = None
     messages: int = 0
-    ended: str | None = None  # None while it is open; "quit", "lost", "dropped", "closed by the twin"
+    ended: str | None = None  # None while it is open; "quit", "lost", "dropped", "closed by the simulator"
 
     @property
     def verbs(self) -> list[str]:
@@ -85,14 +85,14 @@ class SessionRecord:
 
 
 class Ledger:
-    """Everything one twin saw."""
+    """Everything one simulator saw."""
 
     def __init__(self, on_entry: Callable[[], None]) -> None:
         self._on_entry = on_entry
         self.sessions: list[SessionRecord] = []
-        self.logins: list[LoginAttempt] = []
-        self.received: list[Received] = []
-        self.refused: list[Refused] = []
+        self.logins: list[RecordedLogin] = []
+        self.received: list[ReceivedMessage] = []
+        self.refused: list[RefusedMessage] = []
         self.violations: list[Violation] = []
         self.clear_text_logins: list[str] = []
         self.most_sessions_at_once: Counter[str] = Counter()  # by login
@@ -108,7 +108,7 @@ class Ledger:
         self.entered()
         return record
 
-    def log_login(self, record: SessionRecord, attempt: LoginAttempt) -> None:
+    def log_login(self, record: SessionRecord, attempt: RecordedLogin) -> None:
         self.logins.append(attempt)
         if attempt.accepted:
             record.login = attempt.login

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from senderproxy.twin.data import DataReader
+from senderproxy.simulator.data import DataReader
 
 
 def read(wire: bytes, step: int = 1 << 20) -> tuple[bytes, DataReader]:

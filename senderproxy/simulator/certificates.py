@@ -2,7 +2,7 @@
 
 Promises: the good ones carry every extension that Python 3.13's strict verification asks for (key usage, subject and
 authority key identifier); keys are P-256 and live for a week.
-Leaves to others: where the files are kept (twin.server), the TLS itself (ssl).
+Leaves to others: where the files are kept (simulator.server), the TLS itself (ssl).
 RFC 5280 section 4.2.1. The only module of senderproxy that says cryptography.
 """
 
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from senderproxy.twin.settings import CertificateKind
+from senderproxy.simulator.settings import CertificateKind
 
 _LIFE: Final = timedelta(days=7)
 _SLACK: Final = timedelta(hours=1)  # for clocks that disagree

@@ -7,17 +7,29 @@ from dataclasses import replace
 
 import pytest
 
-from senderproxy.twin.phrases import LOCAL_ERROR, NO_SUCH_MAIL_DOMAIN, QUOTA_EXCEEDED, UNKNOWN_USER, answer
-from senderproxy.twin.rules import Held, Mailbox, OwnershipRule
-from senderproxy.twin.script import Append, Drop, Endless, Fault, Raw, Say, Script, Silence, Slow, Stage, Trickle
-from senderproxy.twin.server import Twin, WireViolated
-from senderproxy.twin.settings import TwinSettings, exchange_online_like, gmx_like, postfix_like
-from tests.senderproxy.twin.talk import Talk, plain
+from senderproxy.simulator.phrases import LOCAL_ERROR, NO_SUCH_MAIL_DOMAIN, QUOTA_EXCEEDED, UNKNOWN_USER, answer
+from senderproxy.simulator.rules import Held, OwnershipRule, SimulatedMailbox
+from senderproxy.simulator.script import (
+    Append,
+    Drop,
+    Endless,
+    Fault,
+    FaultStage,
+    Raw,
+    ReplyWith,
+    Script,
+    Silence,
+    Slow,
+    Trickle,
+)
+from senderproxy.simulator.server import Simulator, WireViolated
+from senderproxy.simulator.settings import SimulatorSettings, exchange_online_like, gmx_like, postfix_like
+from tests.senderproxy.simulator.talk import Talk, plain
 
 ANNA = "anna@firma.example"
 PASSWORD = "geheim-anna"
 BERT = "bert@kunde.example"
-MAILBOXES = {ANNA: Mailbox(PASSWORD), "carl@andere.example": Mailbox("geheim-carl")}
+MAILBOXES = {ANNA: SimulatedMailbox(PASSWORD), "carl@andere.example": SimulatedMailbox("geheim-carl")}
 LETTER = (
     b"Date: Mon, 24 Nov 2025 09:00:00 +0100\r\nFrom: Anna <anna@firma.example>\r\nTo: bert@kunde.example\r\n"
     b"Subject: Angebot\r\n\r\nGuten Tag\r\n"
@@ -31,11 +43,11 @@ POLICY = [
 ]
 
 
-def ionos(**changes: object) -> TwinSettings:
-    return replace(TwinSettings(mailboxes=MAILBOXES), **changes)
+def ionos(**changes: object) -> SimulatorSettings:
+    return replace(SimulatorSettings(mailboxes=MAILBOXES), **changes)
 
 
-def lax(**changes: object) -> TwinSettings:
+def lax(**changes: object) -> SimulatorSettings:
     """For clients that break the rules on purpose."""
     return ionos(wire_strict=False, **changes)
 
@@ -44,7 +56,7 @@ def lax(**changes: object) -> TwinSettings:
 
 
 async def test_the_greeting_over_implicit_tls_is_ionos_word_for_word() -> None:
-    async with Twin(ionos()) as twin, Talk(twin) as talk:
+    async with Simulator(ionos()) as simulator, Talk(simulator) as talk:
         assert await talk.hear() == ["220 smtp.ionos.example (mreue001) Nemesis ESMTP Service ready"]
         assert await talk.say("EHLO office.example") == [
             "250-smtp.ionos.example Hello office.example [127.0.0.1]",
@@ -54,13 +66,13 @@ async def test_the_greeting_over_implicit_tls_is_ionos_word_for_word() -> None:
         ]
         assert await talk.say("QUIT") == ["221 smtp.ionos.example Service closing transmission channel"]
         assert await talk.hear() == []
-    assert twin.sessions[0].ended == "quit"
-    assert twin.sessions[0].ehlo_names == ["office.example"]
-    assert twin.sessions[0].tls_version == "TLSv1.3"
+    assert simulator.sessions[0].ended == "quit"
+    assert simulator.sessions[0].ehlo_names == ["office.example"]
+    assert simulator.sessions[0].tls_version == "TLSv1.3"
 
 
 async def test_before_starttls_no_login_is_offered_and_after_it_the_greeting_starts_anew() -> None:
-    async with Twin(ionos()) as twin, Talk(twin, starttls_port=True) as talk:
+    async with Simulator(ionos()) as simulator, Talk(simulator, starttls_port=True) as talk:
         await talk.hear()
         assert (await talk.say("EHLO office.example"))[1:] == ["250-8BITMIME", "250-SIZE 141557760", "250 STARTTLS"]
         assert await talk.say("STARTTLS") == ["220 OK"]
@@ -69,11 +81,11 @@ async def test_before_starttls_no_login_is_offered_and_after_it_the_greeting_sta
         assert "250-AUTH PLAIN LOGIN" in await talk.say("EHLO office.example")
         assert await talk.say("STARTTLS") == ["503 Bad sequence of commands"]
         assert await talk.say(f"AUTH PLAIN {plain(ANNA, PASSWORD)}") == ["235 Authentication succeeded"]
-    assert twin.clear_text_logins == []
+    assert simulator.clear_text_logins == []
 
 
 async def test_a_second_ehlo_and_an_ehlo_after_login_are_out_of_sequence() -> None:
-    async with Twin(ionos()) as twin, Talk(twin) as talk:
+    async with Simulator(ionos()) as simulator, Talk(simulator) as talk:
         await talk.hear()
         await talk.say("EHLO office.example")
         assert await talk.say("EHLO office.example") == ["503 Bad sequence of commands"]
@@ -83,13 +95,13 @@ async def test_a_second_ehlo_and_an_ehlo_after_login_are_out_of_sequence() -> No
 
 
 async def test_a_login_in_clear_text_is_refused_and_remembered() -> None:
-    async with Twin(lax()) as twin, Talk(twin, starttls_port=True) as talk:
+    async with Simulator(lax()) as simulator, Talk(simulator, starttls_port=True) as talk:
         await talk.hear()
         await talk.say("EHLO office.example")
         assert (await talk.say(f"AUTH PLAIN {plain(ANNA, PASSWORD)}"))[0].startswith("530")
-        assert twin.clear_text_logins == ["PLAIN"]
-        assert [violation.what for violation in twin.wire_violations] == ["a login in clear text"]
-        assert twin.logins() == []
+        assert simulator.clear_text_logins == ["PLAIN"]
+        assert [violation.what for violation in simulator.wire_violations] == ["a login in clear text"]
+        assert simulator.logins() == []
 
 
 async def test_all_ways_to_log_in_work_and_are_recorded_without_the_password() -> None:
@@ -103,24 +115,24 @@ async def test_all_ways_to_log_in_work_and_are_recorded_without_the_password() -
         [f"AUTH LOGIN {coded(ANNA)}", coded(PASSWORD)],
         [f"AUTH XOAUTH2 {coded(f'user={ANNA}{chr(1)}auth=Bearer {PASSWORD}{chr(1)}{chr(1)}')}"],
     ]
-    async with Twin(ionos(mechanisms=("PLAIN", "LOGIN", "XOAUTH2"))) as twin:
+    async with Simulator(ionos(mechanisms=("PLAIN", "LOGIN", "XOAUTH2"))) as simulator:
         for lines in ways:
-            async with Talk(twin) as talk:
+            async with Talk(simulator) as talk:
                 await talk.hear()
                 await talk.say("EHLO office.example")
                 for line in lines[:-1]:
                     assert (await talk.say(line))[0].startswith("334 ")
                 assert await talk.say(lines[-1]) == ["235 Authentication succeeded"]
-    assert [attempt.mechanism for attempt in twin.logins(ANNA)] == ["PLAIN", "PLAIN", "LOGIN", "LOGIN", "XOAUTH2"]
-    assert all(attempt.accepted and attempt.under_tls for attempt in twin.logins())
-    everything = repr([twin.sessions, twin.logins(), twin.settings])
+    assert [attempt.mechanism for attempt in simulator.logins(ANNA)] == ["PLAIN", "PLAIN", "LOGIN", "LOGIN", "XOAUTH2"]
+    assert all(attempt.accepted and attempt.under_tls for attempt in simulator.logins())
+    everything = repr([simulator.sessions, simulator.logins(), simulator.settings])
     assert "geheim" not in everything
     assert plain(ANNA, PASSWORD) not in everything
     assert "AUTH PLAIN ***" in everything
 
 
 async def test_the_challenges_of_login_ask_for_username_and_password() -> None:
-    async with Twin(ionos()) as twin, Talk(twin) as talk:
+    async with Simulator(ionos()) as simulator, Talk(simulator) as talk:
         await talk.hear()
         await talk.say("EHLO office.example")
         assert await talk.say("AUTH LOGIN") == ["334 VXNlcm5hbWU6"]
@@ -130,15 +142,15 @@ async def test_the_challenges_of_login_ask_for_username_and_password() -> None:
 
 @pytest.mark.parametrize("login", [ANNA, "nobody@firma.example"])
 async def test_a_wrong_password_and_an_unknown_login_hear_the_same_and_are_counted(login: str) -> None:
-    async with Twin(ionos()) as twin, Talk(twin) as talk:
+    async with Simulator(ionos()) as simulator, Talk(simulator) as talk:
         assert await talk.log_in(login, "geheim-falsch") == ["535 Authentication credentials invalid"]
-        assert twin.failed_logins(login) == 1
-        assert twin.failed_logins() == 1
+        assert simulator.failed_logins(login) == 1
+        assert simulator.failed_logins() == 1
         assert await talk.say(f"MAIL FROM:<{ANNA}>") == ["530 Authentication required"]
 
 
 async def test_a_login_out_of_place_or_in_an_unknown_way_is_refused() -> None:
-    async with Twin(ionos()) as twin, Talk(twin) as talk:
+    async with Simulator(ionos()) as simulator, Talk(simulator) as talk:
         await talk.hear()
         assert await talk.say("AUTH LOGIN") == ["503 Bad sequence of commands"]
         await talk.say("EHLO office.example")
@@ -153,7 +165,7 @@ async def test_a_login_out_of_place_or_in_an_unknown_way_is_refused() -> None:
 
 
 async def test_a_letter_of_the_mailboxs_domain_is_taken_and_kept_byte_for_byte() -> None:
-    async with Twin(ionos()) as twin, Talk(twin) as talk:
+    async with Simulator(ionos()) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         assert await talk.say("MAIL FROM:<kasse@firma.example> SIZE=400 BODY=8BITMIME") == [
             "250 Requested mail action okay, completed"
@@ -162,7 +174,7 @@ async def test_a_letter_of_the_mailboxs_domain_is_taken_and_kept_byte_for_byte()
         assert await talk.say("DATA") == ["354 Start mail input; end with <CRLF>.<CRLF>"]
         talk.send(LETTER + b"..a dot\r\n.\r\n")
         reply = (await talk.hear())[0]
-        (received,) = await twin.wait_for(1)
+        (received,) = await simulator.wait_for(1)
         assert reply == f"250 Requested mail action okay, completed: id={received.id}"
         assert [len(part) for part in received.id.split("-")] == [6, 10, 6]
         assert received.content == LETTER + b".a dot\r\n"
@@ -175,43 +187,43 @@ async def test_a_letter_of_the_mailboxs_domain_is_taken_and_kept_byte_for_byte()
 
 
 async def test_many_letters_go_over_one_session_each_with_an_id_of_its_own() -> None:
-    async with Twin(ionos()) as twin, Talk(twin) as talk:
+    async with Simulator(ionos()) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         for _ in range(3):
             assert (await talk.post(ANNA, [BERT], LETTER))[0].startswith("250 ")
-        assert len({received.id for received in twin.received}) == 3
-        assert twin.connections == 1
-        assert twin.sessions[0].messages == 3
-        assert twin.sessions[0].verbs[:2] == ["EHLO", "AUTH"]
-        assert len(twin.logins(ANNA)) == 1
+        assert len({received.id for received in simulator.received}) == 3
+        assert simulator.connections == 1
+        assert simulator.sessions[0].messages == 3
+        assert simulator.sessions[0].verbs[:2] == ["EHLO", "AUTH"]
+        assert len(simulator.logins(ANNA)) == 1
 
 
 @pytest.mark.parametrize("reverse_path", ["carl@andere.example", "", "anna@sub.firma.example"])
 async def test_a_foreign_or_empty_reverse_path_is_refused_at_mail_from(reverse_path: str) -> None:
-    async with Twin(ionos()) as twin, Talk(twin) as talk:
+    async with Simulator(ionos()) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         assert await talk.say(f"MAIL FROM:<{reverse_path}>") == NOT_ALLOWED
         assert (await talk.post(ANNA, [BERT], LETTER))[0].startswith("250 ")
-        assert [refused.login for refused in twin.refused] == [ANNA]
+        assert [refused.login for refused in simulator.refused] == [ANNA]
 
 
-async def test_a_twin_told_to_take_the_null_reverse_path_takes_it() -> None:
-    async with Twin(ionos(null_reverse_path_taken=True)) as twin, Talk(twin) as talk:
+async def test_a_simulator_told_to_take_the_null_reverse_path_takes_it() -> None:
+    async with Simulator(ionos(null_reverse_path_taken=True)) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         assert (await talk.post("", [BERT], LETTER))[0].startswith("250 ")
-        assert twin.received[0].reverse_path == ""
+        assert simulator.received[0].reverse_path == ""
 
 
 async def test_gmx_lets_a_mailbox_send_as_its_own_addresses_only() -> None:
-    mailboxes = {ANNA: Mailbox(PASSWORD, aliases=("verkauf@firma.example",))}
-    async with Twin(gmx_like(mailboxes)) as twin, Talk(twin) as talk:
+    mailboxes = {ANNA: SimulatedMailbox(PASSWORD, aliases=("verkauf@firma.example",))}
+    async with Simulator(gmx_like(mailboxes)) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         assert await talk.say("MAIL FROM:<kasse@firma.example>") == NOT_ALLOWED
         assert (await talk.post("verkauf@firma.example", [BERT], LETTER))[0].startswith("250 ")
 
 
 async def test_a_postfix_hoster_refuses_a_foreign_reverse_path_at_rcpt_to() -> None:
-    async with Twin(postfix_like(MAILBOXES)) as twin, Talk(twin) as talk:
+    async with Simulator(postfix_like(MAILBOXES)) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         assert await talk.say("MAIL FROM:<kasse@firma.example>") == ["250 2.1.0 Ok"]
         assert await talk.say(f"RCPT TO:<{BERT}>") == [
@@ -222,7 +234,7 @@ async def test_a_postfix_hoster_refuses_a_foreign_reverse_path_at_rcpt_to() -> N
 
 
 async def test_a_postfix_hoster_without_login_denies_relaying() -> None:
-    async with Twin(postfix_like(MAILBOXES)) as twin, Talk(twin) as talk:
+    async with Simulator(postfix_like(MAILBOXES)) as simulator, Talk(simulator) as talk:
         await talk.hear()
         await talk.say("EHLO office.example")
         assert await talk.say(f"MAIL FROM:<{ANNA}>") == ["250 2.1.0 Ok"]
@@ -230,7 +242,7 @@ async def test_a_postfix_hoster_without_login_denies_relaying() -> None:
 
 
 async def test_exchange_online_refuses_a_foreign_header_from_at_the_end_of_data() -> None:
-    async with Twin(exchange_online_like(MAILBOXES)) as twin, Talk(twin) as talk:
+    async with Simulator(exchange_online_like(MAILBOXES)) as simulator, Talk(simulator) as talk:
         await talk.hear()
         await talk.say("EHLO office.example")
         await talk.say("AUTH LOGIN")
@@ -245,12 +257,12 @@ async def test_exchange_online_refuses_a_foreign_header_from_at_the_end_of_data(
 
 
 async def test_the_rule_may_be_held_at_the_end_of_data_for_reverse_path_and_header_from() -> None:
-    async with Twin(ionos(held=Held.AT_DATA, header_from_held=True)) as twin, Talk(twin) as talk:
+    async with Simulator(ionos(held=Held.AT_DATA, header_from_held=True)) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         assert await talk.post("carl@andere.example", [BERT], LETTER) == NOT_ALLOWED
         foreign = LETTER.replace(b"anna@firma.example", b"carl@andere.example")
         assert await talk.post(ANNA, [BERT], foreign) == NOT_ALLOWED
-        assert twin.refused[-1].reasons == ("header From carl@andere.example",)
+        assert simulator.refused[-1].reasons == ("header From carl@andere.example",)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +281,7 @@ async def test_recipients_are_refused_one_by_one_as_set_down(recipient: str, rep
         "@nowhere.example": NO_SUCH_MAIL_DOMAIN,
         "later@kunde.example": LOCAL_ERROR,
     }
-    async with Twin(ionos(recipient_answers=answers)) as twin, Talk(twin) as talk:
+    async with Simulator(ionos(recipient_answers=answers)) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         await talk.say(f"MAIL FROM:<{ANNA}>")
         assert await talk.say(f"RCPT TO:<{recipient}>") == reply
@@ -281,8 +293,8 @@ async def test_recipients_are_refused_one_by_one_as_set_down(recipient: str, rep
 
 
 async def test_the_hourly_limit_strikes_at_rcpt_to_for_that_login_only() -> None:
-    async with Twin(ionos(recipients_per_hour=2)) as twin:
-        async with Talk(twin) as talk:
+    async with Simulator(ionos(recipients_per_hour=2)) as simulator:
+        async with Talk(simulator) as talk:
             await talk.log_in(ANNA, PASSWORD)
             await talk.post(ANNA, [BERT, "dora@kunde.example"], LETTER)
             await talk.say(f"MAIL FROM:<{ANNA}>")
@@ -290,14 +302,14 @@ async def test_the_hourly_limit_strikes_at_rcpt_to_for_that_login_only() -> None
                 "450-Requested mail action not taken: mailbox unavailable",
                 "450 Mail send limit exceeded.",
             ]
-        async with Talk(twin) as talk:
+        async with Talk(simulator) as talk:
             await talk.log_in("carl@andere.example", "geheim-carl")
             await talk.say("MAIL FROM:<carl@andere.example>")
             assert await talk.say(f"RCPT TO:<{BERT}>") == ["250 OK"]
 
 
 async def test_the_two_hundred_and_first_recipient_is_too_many() -> None:
-    async with Twin(ionos()) as twin, Talk(twin) as talk:
+    async with Simulator(ionos()) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         await talk.say(f"MAIL FROM:<{ANNA}>")
         for number in range(200):
@@ -306,14 +318,14 @@ async def test_the_two_hundred_and_first_recipient_is_too_many() -> None:
 
 
 async def test_a_session_carries_only_so_many_messages() -> None:
-    async with Twin(ionos(messages_per_session=1)) as twin, Talk(twin) as talk:
+    async with Simulator(ionos(messages_per_session=1)) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         await talk.post(ANNA, [BERT], LETTER)
         assert await talk.say(f"MAIL FROM:<{ANNA}>") == ["451-Requested action aborted", "451 Mails per session limit"]
 
 
 async def test_a_letter_too_large_is_refused_when_announced_and_when_it_comes() -> None:
-    async with Twin(ionos(size_limit=1000)) as twin, Talk(twin) as talk:
+    async with Simulator(ionos(size_limit=1000)) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         assert (await talk.say(f"MAIL FROM:<{ANNA}> SIZE=1001"))[0].startswith("552-")
         assert (await talk.post(ANNA, [BERT], LETTER + b"a" * 1000 + b"\r\n"))[0].startswith("552-")
@@ -321,7 +333,7 @@ async def test_a_letter_too_large_is_refused_when_announced_and_when_it_comes() 
 
 
 async def test_an_idle_session_is_closed_with_a_421() -> None:
-    async with Twin(ionos(idle_seconds=0.05)) as twin, Talk(twin) as talk:
+    async with Simulator(ionos(idle_seconds=0.05)) as simulator, Talk(simulator) as talk:
         await talk.hear()
         assert (await talk.hear())[0].startswith("421 ")
         assert await talk.hear() == []
@@ -342,11 +354,11 @@ async def test_an_idle_session_is_closed_with_a_421() -> None:
     ],
 )
 async def test_a_bad_header_is_refused_at_the_final_dot(change: tuple[bytes, bytes], reason: str) -> None:
-    async with Twin(ionos()) as twin, Talk(twin) as talk:
+    async with Simulator(ionos()) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         assert await talk.post(ANNA, [BERT], LETTER.replace(*change)) == POLICY
-        assert any(reason in found for found in twin.refused[0].reasons)
-        assert twin.received == []
+        assert any(reason in found for found in simulator.refused[0].reasons)
+        assert simulator.received == []
         assert (await talk.post(ANNA, [BERT], LETTER))[0].startswith("250 ")
 
 
@@ -364,14 +376,14 @@ async def test_a_bad_header_is_refused_at_the_final_dot(change: tuple[bytes, byt
     ],
 )
 async def test_octets_no_relay_may_send_are_found_and_raised_at_the_end(octets: bytes, what: str) -> None:
-    async with Twin(lax()) as twin, Talk(twin) as talk:
+    async with Simulator(lax()) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         assert await talk.post(ANNA, [BERT], LETTER + octets) == POLICY
-        assert twin.received == []
-        twin.raise_what_went_wrong()
-    twin.settings = ionos()
+        assert simulator.received == []
+        simulator.raise_what_went_wrong()
+    simulator.settings = ionos()
     with pytest.raises(WireViolated, match=what):
-        twin.raise_what_went_wrong()
+        simulator.raise_what_went_wrong()
 
 
 @pytest.mark.parametrize(
@@ -384,15 +396,15 @@ async def test_octets_no_relay_may_send_are_found_and_raised_at_the_end(octets: 
     ],
 )
 async def test_a_broken_command_line_is_refused_and_recorded(line: bytes, what: str) -> None:
-    async with Twin(lax()) as twin, Talk(twin) as talk:
+    async with Simulator(lax()) as simulator, Talk(simulator) as talk:
         await talk.hear()
         talk.send(line)
         assert await talk.hear() == ["501 Syntax error in parameters or arguments"]
-        assert [violation.what for violation in twin.wire_violations] == [what]
+        assert [violation.what for violation in simulator.wire_violations] == [what]
 
 
 async def test_a_line_without_end_ends_the_session() -> None:
-    async with Twin(lax()) as twin, Talk(twin) as talk:
+    async with Simulator(lax()) as simulator, Talk(simulator) as talk:
         await talk.hear()
         talk.send(b"A" * 5000)
         assert (await talk.hear())[0].startswith("500 ")
@@ -400,46 +412,46 @@ async def test_a_line_without_end_ends_the_session() -> None:
 
 
 async def test_talking_before_the_reply_is_noticed_where_pipelining_was_not_offered() -> None:
-    async with Twin(lax()) as twin, Talk(twin) as talk:
+    async with Simulator(lax()) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         talk.send(f"MAIL FROM:<{ANNA}>\r\nRCPT TO:<{BERT}>\r\n".encode())
         assert (await talk.hear(), await talk.hear()) == (["250 Requested mail action okay, completed"], ["250 OK"])
-        assert [violation.command for violation in twin.wire_violations] == ["MAIL"]
+        assert [violation.command for violation in simulator.wire_violations] == ["MAIL"]
 
 
 async def test_pipelining_is_fine_where_offered_but_not_past_data() -> None:
-    async with Twin(replace(postfix_like(MAILBOXES), wire_strict=False)) as twin, Talk(twin) as talk:
+    async with Simulator(replace(postfix_like(MAILBOXES), wire_strict=False)) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         talk.send(f"MAIL FROM:<{ANNA}>\r\nRCPT TO:<{BERT}>\r\nDATA\r\n".encode())
         codes = [(await talk.hear())[0][:3] for _ in range(3)]
         talk.send(LETTER + b".\r\nMAIL FROM:<" + ANNA.encode() + b">\r\nRSET\r\n")
         codes += [(await talk.hear())[0][:3] for _ in range(3)]
         assert codes == ["250", "250", "354", "250", "250", "250"]
-        assert twin.wire_violations == []
+        assert simulator.wire_violations == []
         talk.send(f"MAIL FROM:<{ANNA}>\r\nRCPT TO:<{BERT}>\r\nDATA\r\n".encode() + LETTER)
         await talk.hear()
         await talk.hear()
         await talk.hear()
-        assert [violation.command for violation in twin.wire_violations] == ["DATA"]
+        assert [violation.command for violation in simulator.wire_violations] == ["DATA"]
 
 
 async def test_text_after_starttls_is_never_taken_for_text_under_tls() -> None:
-    async with Twin(lax()) as twin, Talk(twin, starttls_port=True) as talk:
+    async with Simulator(lax()) as simulator, Talk(simulator, starttls_port=True) as talk:
         await talk.hear()
         await talk.say("EHLO office.example")
         talk.send(b"STARTTLS\r\nNOOP\r\n")
         assert await talk.hear() == []
-        assert [violation.command for violation in twin.wire_violations] == ["STARTTLS"]
+        assert [violation.command for violation in simulator.wire_violations] == ["STARTTLS"]
 
 
 async def test_a_parameter_that_was_not_offered_is_refused_and_recorded() -> None:
-    async with Twin(lax()) as twin, Talk(twin) as talk:
+    async with Simulator(lax()) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         for parameter in ("RET=HDRS", "SMTPUTF8", "BODY=BINARYMIME", "SIZE=many"):
             assert (await talk.say(f"MAIL FROM:<{ANNA}> {parameter}"))[0].startswith("555 ")
         assert await talk.say(f"MAIL FROM:<{ANNA}> AUTH=<>") == ["250 Requested mail action okay, completed"]
         assert (await talk.say(f"RCPT TO:<{BERT}> NOTIFY=NEVER"))[0].startswith("555 ")
-        assert len(twin.wire_violations) == 5
+        assert len(simulator.wire_violations) == 5
 
 
 @pytest.mark.parametrize(
@@ -461,14 +473,14 @@ async def test_a_parameter_that_was_not_offered_is_refused_and_recorded() -> Non
     ],
 )
 async def test_commands_out_of_place_are_answered_not_obeyed(command: str, code: str) -> None:
-    async with Twin(ionos()) as twin, Talk(twin) as talk:
+    async with Simulator(ionos()) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         assert (await talk.say(command))[0].startswith(code)
         assert (await talk.post(ANNA, [BERT], LETTER))[0].startswith("250 ")
 
 
 async def test_an_ehlo_without_a_name_is_no_ehlo() -> None:
-    async with Twin(ionos()) as twin, Talk(twin) as talk:
+    async with Simulator(ionos()) as simulator, Talk(simulator) as talk:
         await talk.hear()
         assert (await talk.say("EHLO"))[0].startswith("501")
         assert (await talk.say("EHLO two names"))[0].startswith("501")
@@ -476,35 +488,35 @@ async def test_an_ehlo_without_a_name_is_no_ehlo() -> None:
 
 
 async def test_a_nested_mail_from_is_out_of_sequence() -> None:
-    async with Twin(ionos()) as twin, Talk(twin) as talk:
+    async with Simulator(ionos()) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         await talk.say(f"MAIL FROM:<{ANNA}>")
         assert await talk.say(f"MAIL FROM:<{ANNA}>") == ["503 Bad sequence of commands"]
 
 
 async def test_a_client_that_leaves_in_the_middle_of_a_letter_leaves_nothing() -> None:
-    async with Twin(ionos()) as twin:
-        async with Talk(twin) as talk:
+    async with Simulator(ionos()) as simulator:
+        async with Talk(simulator) as talk:
             await talk.log_in(ANNA, PASSWORD)
             await talk.say(f"MAIL FROM:<{ANNA}>")
             await talk.say(f"RCPT TO:<{BERT}>")
             await talk.say("DATA")
             talk.send(LETTER)
-        await twin.wait_until(lambda twin: twin.sessions[0].ended == "lost")
-        assert twin.received == []
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "lost")
+        assert simulator.received == []
 
 
 # Faults on purpose
 
 STAGES_WITH_A_REPLY = [
-    (Stage.BANNER, 0),
-    (Stage.EHLO, 1),
-    (Stage.AUTH, 2),
-    (Stage.MAIL, 3),
-    (Stage.RCPT, 4),
-    (Stage.DATA, 5),
-    (Stage.DOT, 6),
-    (Stage.QUIT, 7),
+    (FaultStage.BANNER, 0),
+    (FaultStage.EHLO, 1),
+    (FaultStage.AUTH, 2),
+    (FaultStage.MAIL, 3),
+    (FaultStage.RCPT, 4),
+    (FaultStage.DATA, 5),
+    (FaultStage.DOT, 6),
+    (FaultStage.QUIT, 7),
 ]
 
 
@@ -527,17 +539,17 @@ async def walk(talk: Talk, steps: int) -> list[str]:
 
 
 @pytest.mark.parametrize(("stage", "steps"), STAGES_WITH_A_REPLY)
-async def test_at_every_stage_the_script_can_drop_refuse_or_garble(stage: Stage, steps: int) -> None:
+async def test_at_every_stage_the_script_can_drop_refuse_or_garble(stage: FaultStage, steps: int) -> None:
     script = Script(Fault(stage, Drop(), session=1))
-    script.add(Fault(stage, Say(answer(421, "closing"), then_drop=True), session=2))
+    script.add(Fault(stage, ReplyWith(answer(421, "closing"), then_drop=True), session=2))
     script.add(Fault(stage, Raw(b"\x1b[31mgarbage\r\n", then_drop=True), session=3))
     script.add(Fault(stage, Trickle(0.0001), session=4))
     script.add(Fault(stage, Slow(0.01), session=5))
     script.add(Fault(stage, Append(b"250 more\r\n"), session=6))
     heard = []
-    async with Twin(ionos(), script) as twin:
+    async with Simulator(ionos(), script) as simulator:
         for session in range(1, 8):
-            async with Talk(twin) as talk:
+            async with Talk(simulator) as talk:
                 heard.append(await walk(talk, steps))
                 if session == 6:
                     assert await talk.hear() == ["250 more"]
@@ -546,56 +558,56 @@ async def test_at_every_stage_the_script_can_drop_refuse_or_garble(stage: Stage,
     assert heard[2] == ["\x1b[31mgarbage"]
     assert heard[3][-1][:3] == heard[6][-1][:3] == heard[4][-1][:3] == heard[5][-1][:3]
     assert len(script.struck) == 6
-    assert len(twin.received) == (4 if stage is Stage.DOT else 7 if stage is Stage.QUIT else 0)
+    assert len(simulator.received) == (4 if stage is FaultStage.DOT else 7 if stage is FaultStage.QUIT else 0)
 
 
 @pytest.mark.parametrize(("stage", "steps"), STAGES_WITH_A_REPLY)
-async def test_at_every_stage_the_script_can_fall_silent(stage: Stage, steps: int) -> None:
-    async with Twin(ionos(), Script(Fault(stage, Silence()))) as twin, Talk(twin) as talk:
+async def test_at_every_stage_the_script_can_fall_silent(stage: FaultStage, steps: int) -> None:
+    async with Simulator(ionos(), Script(Fault(stage, Silence()))) as simulator, Talk(simulator) as talk:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await walk(talk, steps)
-        assert len(twin.script.struck) == 1
-        assert twin.sessions[0].ended is None
+        assert len(simulator.script.struck) == 1
+        assert simulator.sessions[0].ended is None
         talk.writer.transport.abort()
-        await twin.wait_until(lambda twin: twin.sessions[0].ended == "lost")
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "lost")
 
 
-@pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.HANDSHAKE])
-async def test_before_tls_the_script_can_drop_fall_silent_or_answer_in_clear_text(stage: Stage) -> None:
+@pytest.mark.parametrize("stage", [FaultStage.CONNECT, FaultStage.HANDSHAKE])
+async def test_before_tls_the_script_can_drop_fall_silent_or_answer_in_clear_text(stage: FaultStage) -> None:
     script = Script(Fault(stage, Drop(), session=1), Fault(stage, Silence(), session=2))
     script.add(Fault(stage, Raw(b"220 no tls here\r\n"), session=3), Fault(stage, Slow(0.01), session=4))
-    async with Twin(ionos(), script) as twin:
+    async with Simulator(ionos(), script) as simulator:
         with pytest.raises(OSError):
-            async with Talk(twin):
+            async with Talk(simulator):
                 pass
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1), Talk(twin):
+            async with asyncio.timeout(0.1), Talk(simulator):
                 pass
         with pytest.raises(OSError):
-            async with Talk(twin):
+            async with Talk(simulator):
                 pass
-        async with Talk(twin) as talk:
+        async with Talk(simulator) as talk:
             assert (await talk.hear())[0].startswith("220 ")
 
 
 async def test_starttls_can_be_stripped_refused_and_poisoned() -> None:
     script = Script(
-        Fault(Stage.STARTTLS, Say(answer(454, "TLS not available")), session=2),
-        Fault(Stage.STARTTLS, Append(b"250 injected\r\n"), session=3),
+        Fault(FaultStage.STARTTLS, ReplyWith(answer(454, "TLS not available")), session=2),
+        Fault(FaultStage.STARTTLS, Append(b"250 injected\r\n"), session=3),
     )
-    async with Twin(ionos(starttls_offered=False), script) as twin:
-        async with Talk(twin, starttls_port=True) as talk:
+    async with Simulator(ionos(starttls_offered=False), script) as simulator:
+        async with Talk(simulator, starttls_port=True) as talk:
             await talk.hear()
             assert "250 SIZE 141557760" in await talk.say("EHLO office.example")
             assert await talk.say("STARTTLS") == ["503 Bad sequence of commands"]
-        twin.settings = ionos()
-        async with Talk(twin, starttls_port=True) as talk:
+        simulator.settings = ionos()
+        async with Talk(simulator, starttls_port=True) as talk:
             await talk.hear()
             await talk.say("EHLO office.example")
             assert await talk.say("STARTTLS") == ["454 TLS not available"]
             assert await talk.say("NOOP") == ["250 OK"]
-        async with Talk(twin, starttls_port=True) as talk:
+        async with Talk(simulator, starttls_port=True) as talk:
             await talk.hear()
             await talk.say("EHLO office.example")
             assert await talk.say("STARTTLS") == ["220 OK"]
@@ -603,80 +615,86 @@ async def test_starttls_can_be_stripped_refused_and_poisoned() -> None:
 
 
 async def test_ehlo_can_come_without_a_login() -> None:
-    async with Twin(ionos(mechanisms=())) as twin, Talk(twin) as talk:
+    async with Simulator(ionos(mechanisms=())) as simulator, Talk(simulator) as talk:
         await talk.hear()
         assert (await talk.say("EHLO office.example"))[1:] == ["250-8BITMIME", "250 SIZE 141557760"]
 
 
 async def test_a_lost_reply_after_the_final_dot_leaves_the_letter_taken() -> None:
     script = Script(
-        Fault(Stage.DOT, Drop(after_storing=True), session=1), Fault(Stage.DOT, Silence(after_storing=True), session=2)
+        Fault(FaultStage.DOT, Drop(after_storing=True), session=1),
+        Fault(FaultStage.DOT, Silence(after_storing=True), session=2),
     )
-    async with Twin(ionos(), script) as twin:
-        async with Talk(twin) as talk:
+    async with Simulator(ionos(), script) as simulator:
+        async with Talk(simulator) as talk:
             assert await walk(talk, 6) == []
-        async with Talk(twin) as talk:
+        async with Talk(simulator) as talk:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await walk(talk, 6)
-        assert len(twin.received) == 2
+        assert len(simulator.received) == 2
 
 
 async def test_a_refusal_in_the_middle_of_the_letter_is_the_only_answer_to_it() -> None:
-    fault = Fault(Stage.BODY, Say(answer(552, "enough")), transaction=1, at_octet=100, times=1)
-    async with Twin(ionos(), Script(fault)) as twin, Talk(twin) as talk:
+    fault = Fault(FaultStage.BODY, ReplyWith(answer(552, "enough")), transaction=1, at_octet=100, times=1)
+    async with Simulator(ionos(), Script(fault)) as simulator, Talk(simulator) as talk:
         await walk(talk, 5)
         talk.send(LETTER)
         assert await talk.hear() == ["552 enough"]
         talk.send(b"more\r\n.\r\n")
         assert await talk.say("NOOP") == ["250 OK"]
-        assert twin.received == []
+        assert simulator.received == []
         assert (await talk.post(ANNA, [BERT], LETTER))[0].startswith("250 ")
 
 
 async def test_a_connection_can_break_or_freeze_in_the_middle_of_the_letter() -> None:
-    script = Script(Fault(Stage.BODY, Drop(), session=1, at_octet=50), Fault(Stage.BODY, Silence(), session=2))
-    async with Twin(ionos(), script) as twin:
-        async with Talk(twin) as talk:
+    script = Script(
+        Fault(FaultStage.BODY, Drop(), session=1, at_octet=50), Fault(FaultStage.BODY, Silence(), session=2)
+    )
+    async with Simulator(ionos(), script) as simulator:
+        async with Talk(simulator) as talk:
             await walk(talk, 5)
             talk.send(LETTER)
             assert await talk.hear() == []
-        async with Talk(twin) as talk:
+        async with Talk(simulator) as talk:
             await walk(talk, 5)
             talk.send(LETTER + b".\r\n")
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await talk.hear()
-        assert twin.received == []
+        assert simulator.received == []
 
 
 async def test_a_slow_reader_holds_the_client_back_and_still_takes_everything() -> None:
     body = b"".join(b"line %06d ...............................................\r\n" % n for n in range(200))
-    async with Twin(ionos(), Script(Fault(Stage.BODY, Slow(0.002)))) as twin, Talk(twin) as talk:
+    async with Simulator(ionos(), Script(Fault(FaultStage.BODY, Slow(0.002)))) as simulator, Talk(simulator) as talk:
         await walk(talk, 5)
         talk.send(LETTER + body + b".\r\n")
         assert (await talk.hear())[0].startswith("250 ")
-        assert twin.received[0].content == LETTER + body
+        assert simulator.received[0].content == LETTER + body
 
 
 async def test_an_endless_greeting_ends_with_the_client() -> None:
-    async with Twin(ionos(), Script(Fault(Stage.BANNER, Endless(b"220-welcome\r\n")))) as twin:
-        async with Talk(twin) as talk:
+    async with Simulator(ionos(), Script(Fault(FaultStage.BANNER, Endless(b"220-welcome\r\n")))) as simulator:
+        async with Talk(simulator) as talk:
             for _ in range(1000):
                 assert await talk.reader.readline() == b"220-welcome\r\n"
-        await twin.wait_until(lambda twin: twin.sessions[0].ended == "lost")
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "lost")
 
 
 async def test_a_reply_said_in_place_of_a_refusal_has_its_effect() -> None:
-    script = Script(Fault(Stage.MAIL, Say(answer(250, "let through"))))
-    async with Twin(ionos(), script) as twin, Talk(twin) as talk:
+    script = Script(Fault(FaultStage.MAIL, ReplyWith(answer(250, "let through"))))
+    async with Simulator(ionos(), script) as simulator, Talk(simulator) as talk:
         await talk.log_in(ANNA, PASSWORD)
         assert (await talk.post("carl@andere.example", [BERT], LETTER))[0].startswith("250 ")
 
 
-async def test_a_twin_without_mailboxes_asks_for_no_login() -> None:
-    async with Twin(TwinSettings(rule=OwnershipRule.ANY)) as twin, Talk(twin, starttls_port=True) as talk:
+async def test_a_simulator_without_mailboxes_asks_for_no_login() -> None:
+    async with (
+        Simulator(SimulatorSettings(rule=OwnershipRule.ANY)) as simulator,
+        Talk(simulator, starttls_port=True) as talk,
+    ):
         await talk.hear()
         await talk.say("EHLO office.example")
         assert (await talk.post(ANNA, [BERT], LETTER))[0].startswith("250 ")
-        assert twin.received[0].login is None
+        assert simulator.received[0].login is None

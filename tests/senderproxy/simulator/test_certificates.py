@@ -5,24 +5,24 @@ from datetime import UTC, datetime
 
 import pytest
 
-from senderproxy.twin.certificates import Authority
-from senderproxy.twin.rules import Mailbox
-from senderproxy.twin.server import Twin
-from senderproxy.twin.settings import CertificateKind, TwinSettings
-from tests.senderproxy.twin.talk import Talk
+from senderproxy.simulator.certificates import Authority
+from senderproxy.simulator.rules import SimulatedMailbox
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import CertificateKind, SimulatorSettings
+from tests.senderproxy.simulator.talk import Talk
 
 STRICT = getattr(ssl, "VERIFY_X509_STRICT", 0x20)  # what Python 3.13 asks for by default
 
 
-def settings(kind: CertificateKind) -> TwinSettings:
-    return TwinSettings(mailboxes={"anna@firma.example": Mailbox("geheim-anna")}, certificate=kind)
+def settings(kind: CertificateKind) -> SimulatorSettings:
+    return SimulatorSettings(mailboxes={"anna@firma.example": SimulatedMailbox("geheim-anna")}, certificate=kind)
 
 
 async def test_the_good_certificate_passes_the_strictest_verification_and_names_host_and_loopback() -> None:
-    async with Twin(settings(CertificateKind.GOOD)) as twin:
-        context = twin.client_context()
+    async with Simulator(settings(CertificateKind.GOOD)) as simulator:
+        context = simulator.client_context()
         context.verify_flags |= STRICT
-        reader, writer = await asyncio.open_connection(twin.host, twin.port_tls, ssl=context)
+        reader, writer = await asyncio.open_connection(simulator.host, simulator.port_tls, ssl=context)
         assert (await reader.readline()).startswith(b"220")
         names = {value for _, value in writer.get_extra_info("peercert")["subjectAltName"]}
         assert names >= {"smtp.ionos.example", "localhost", "127.0.0.1"}
@@ -43,32 +43,32 @@ async def test_the_good_certificate_passes_the_strictest_verification_and_names_
 async def test_a_bad_certificate_is_refused_for_the_reason_it_was_made_for(
     kind: CertificateKind, complaint: str
 ) -> None:
-    async with Twin(settings(kind)) as twin:
+    async with Simulator(settings(kind)) as simulator:
         with pytest.raises(ssl.SSLCertVerificationError, match=complaint):
-            async with Talk(twin):
+            async with Talk(simulator):
                 pass
-        await twin.wait_until(lambda twin: twin.sessions[0].ended == "lost")
-        assert twin.sessions[0].commands == []
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "lost")
+        assert simulator.sessions[0].commands == []
 
 
-async def test_a_twin_that_speaks_only_old_tls_finds_no_modern_client() -> None:
-    async with Twin(TwinSettings(only_old_tls=True)) as twin:
+async def test_a_simulator_that_speaks_only_old_tls_finds_no_modern_client() -> None:
+    async with Simulator(SimulatorSettings(only_old_tls=True)) as simulator:
         with pytest.raises(OSError):
-            async with Talk(twin):
+            async with Talk(simulator):
                 pass
-        old = twin.client_context()
+        old = simulator.client_context()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             old.minimum_version = ssl.TLSVersion.TLSv1
         old.set_ciphers("DEFAULT:@SECLEVEL=0")
-        _, writer = await asyncio.open_connection(twin.host, twin.port_tls, ssl=old)
+        _, writer = await asyncio.open_connection(simulator.host, simulator.port_tls, ssl=old)
         assert writer.get_extra_info("ssl_object").version() == "TLSv1.1"
         writer.close()
         await writer.wait_closed()
 
 
-async def test_two_twins_can_share_one_authority() -> None:
-    async with Twin(TwinSettings()) as one, Twin(TwinSettings(), authority=one.authority) as two:
+async def test_two_simulators_can_share_one_authority() -> None:
+    async with Simulator(SimulatorSettings()) as one, Simulator(SimulatorSettings(), authority=one.authority) as two:
         assert one.ca_file.read_bytes() == two.ca_file.read_bytes()
         async with Talk(two) as talk:
             assert (await talk.hear())[0].startswith("220")

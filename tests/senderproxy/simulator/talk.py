@@ -5,7 +5,7 @@ import base64
 import contextlib
 from typing import Self
 
-from senderproxy.twin.server import Twin
+from senderproxy.simulator.server import Simulator
 
 
 def plain(login: str, password: str) -> str:
@@ -16,18 +16,20 @@ def plain(login: str, password: str) -> str:
 class Talk:
     """One connection."""
 
-    def __init__(self, twin: Twin, *, starttls_port: bool = False) -> None:
-        self._twin = twin
+    def __init__(self, simulator: Simulator, *, starttls_port: bool = False) -> None:
+        self._simulator = simulator
         self._starttls_port = starttls_port
 
     async def __aenter__(self) -> Self:
         if self._starttls_port:
-            self.reader, self.writer = await asyncio.open_connection(self._twin.host, self._twin.port_starttls)
+            self.reader, self.writer = await asyncio.open_connection(
+                self._simulator.host, self._simulator.port_starttls
+            )
         else:
             self.reader, self.writer = await asyncio.open_connection(
-                self._twin.host,
-                self._twin.port_tls,
-                ssl=self._twin.client_context(),
+                self._simulator.host,
+                self._simulator.port_tls,
+                ssl=self._simulator.client_context(),
                 server_hostname="localhost",
                 ssl_handshake_timeout=5,  # Python 3.11.2 does not see that a peer left in the handshake
             )
@@ -57,7 +59,7 @@ class Talk:
         return await self.hear()
 
     async def secure(self) -> None:
-        await self.writer.start_tls(self._twin.client_context(), server_hostname="localhost")
+        await self.writer.start_tls(self._simulator.client_context(), server_hostname="localhost")
 
     async def log_in(self, login: str, password: str) -> list[str]:
         """Banner, EHLO, AUTH PLAIN; the last one's reply."""

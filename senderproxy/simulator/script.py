@@ -1,17 +1,17 @@
-"""Faults on purpose: at which stage, in which session, the twin does what instead of answering as it should.
+"""Faults on purpose: at which stage, in which session, the simulator does what instead of answering as it should.
 
 Promises: a Script counts what it did (`struck`), so a test can show that the fault it asked for did happen.
-Leaves to others: carrying the action out (twin.dialogue).
+Leaves to others: carrying the action out (simulator.dialogue).
 """
 
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from senderproxy.twin.phrases import Answer
+from senderproxy.simulator.phrases import Answer
 
 
-class Stage(Enum):
+class FaultStage(Enum):
     """Where a session stands when a fault strikes: in place of, or beside, the answer that is due there."""
 
     CONNECT = "connect"  # before anything, TLS included
@@ -48,7 +48,7 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class ReplyWith:
     """Another reply in place of the due one. A positive one has the due effect, a negative one has none."""
 
     answer: Answer
@@ -91,15 +91,15 @@ class Trickle:
     seconds_each: float
 
 
-Action: TypeAlias = Silence | Drop | Say | Raw | Append | Endless | Slow | Trickle
+Action: TypeAlias = Silence | Drop | ReplyWith | Raw | Append | Endless | Slow | Trickle
 
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
     """The moment a fault may strike."""
 
-    stage: Stage
-    session: int  # from 1, over the twin's life
+    stage: FaultStage
+    session: int  # from 1, over the simulator's life
     transaction: int  # from 1 within the session; 0 before the first MAIL
     login: str | None
     octets: int = 0  # of the content, so far
@@ -109,7 +109,7 @@ class Occasion:
 class Fault:
     """What happens where. What is None does not matter; `after` moments are let pass, then `times` are struck."""
 
-    stage: Stage
+    stage: FaultStage
     action: Action
     session: int | None = None
     transaction: int | None = None
@@ -130,7 +130,7 @@ class Fault:
 
 
 class Script:
-    """The faults of one twin, and how often each was reached."""
+    """The faults of one simulator, and how often each was reached."""
 
     def __init__(self, *faults: Fault) -> None:
         self._faults = list(faults)
@@ -142,7 +142,7 @@ class Script:
         self._faults += faults
 
     def clear(self) -> None:
-        """From here on the twin behaves. What was struck stays on record."""
+        """From here on the simulator behaves. What was struck stays on record."""
         self._faults.clear()
         self._reached.clear()
 

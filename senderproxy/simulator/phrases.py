@@ -2,7 +2,7 @@
 
 Promises: IONOS holds the replies that were recorded from the United Internet platform (IONOS, GMX, WEB.DE, mail.com);
 the lines marked "likely" below were not, and are what the platform's other lines and RFC 5321 suggest.
-Leaves to others: when which is said (twin.rules, twin.dialogue).
+Leaves to others: when which is said (simulator.rules, simulator.dialogue).
 RFC 5321 section 4.2.
 """
 
@@ -179,7 +179,7 @@ EXCHANGE_ONLINE: Final = Phrases(
     idle=answer(421, "4.4.1 Connection timed out"),
 )
 
-# What IONOS says about recipients; for TwinSettings.recipient_answers.
+# What IONOS says about recipients; for SimulatorSettings.recipient_answers.
 UNKNOWN_USER: Final = answer(550, "Unknown User")
 QUOTA_EXCEEDED: Final = answer(550, "Quota Exceeded")
 NO_SUCH_MAIL_DOMAIN: Final = answer(

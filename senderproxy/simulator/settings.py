@@ -1,21 +1,21 @@
-"""How a twin is set up: its mailboxes, and which provider's habits it has.
+"""How a simulator is set up: its mailboxes, and which provider's habits it has.
 
 Promises: frozen values with defaults that are IONOS as it was recorded; `postfix_like` and the others change what
-those providers do differently; `dataclasses.replace` changes the rest. A running twin takes a new value at the next
-command (`twin.settings = ...`).
-Leaves to others: faults on purpose (twin.script).
+those providers do differently; `dataclasses.replace` changes the rest. A running simulator takes a new value at the
+next command (`simulator.settings = ...`).
+Leaves to others: faults on purpose (simulator.script).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from senderproxy.twin.phrases import EXCHANGE_ONLINE, IONOS, POSTFIX, Answer, Phrases
-from senderproxy.twin.rules import Held, Mailbox, OwnershipRule
+from senderproxy.simulator.phrases import EXCHANGE_ONLINE, IONOS, POSTFIX, Answer, Phrases
+from senderproxy.simulator.rules import Held, OwnershipRule, SimulatedMailbox
 
 
 class CertificateKind(Enum):
-    """What the twin shows at the TLS handshake."""
+    """What the simulator shows at the TLS handshake."""
 
     GOOD = "good"
     EXPIRED = "expired"
@@ -26,10 +26,10 @@ class CertificateKind(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TwinSettings:
+class SimulatorSettings:
     """One provider. The defaults are IONOS."""
 
-    mailboxes: Mapping[str, Mailbox] = field(default_factory=dict)  # by login
+    mailboxes: Mapping[str, SimulatedMailbox] = field(default_factory=dict)  # by login
     host: str = "smtp.ionos.example"
     phrases: Phrases = IONOS
 
@@ -61,14 +61,14 @@ class TwinSettings:
     content_kept: bool = True  # False for load: size and digest only
 
 
-def gmx_like(mailboxes: Mapping[str, Mailbox]) -> TwinSettings:
+def gmx_like(mailboxes: Mapping[str, SimulatedMailbox]) -> SimulatorSettings:
     """GMX and WEB.DE: IONOS' platform, but a mailbox sends as its own addresses only."""
-    return TwinSettings(mailboxes=mailboxes, host="mail.gmx.example", rule=OwnershipRule.ADDRESS)
+    return SimulatorSettings(mailboxes=mailboxes, host="mail.gmx.example", rule=OwnershipRule.ADDRESS)
 
 
-def postfix_like(mailboxes: Mapping[str, Mailbox]) -> TwinSettings:
+def postfix_like(mailboxes: Mapping[str, SimulatedMailbox]) -> SimulatorSettings:
     """A hoster with Postfix: own addresses only, refused at RCPT TO; pipelining; takes the null reverse-path."""
-    return TwinSettings(
+    return SimulatorSettings(
         mailboxes=mailboxes,
         host="mail.hoster.example",
         phrases=POSTFIX,
@@ -84,9 +84,9 @@ def postfix_like(mailboxes: Mapping[str, Mailbox]) -> TwinSettings:
     )
 
 
-def exchange_online_like(mailboxes: Mapping[str, Mailbox]) -> TwinSettings:
+def exchange_online_like(mailboxes: Mapping[str, SimulatedMailbox]) -> SimulatorSettings:
     """Microsoft 365: the header From must be the mailbox's own, found out at the end of DATA."""
-    return TwinSettings(
+    return SimulatorSettings(
         mailboxes=mailboxes,
         host="smtp.office365.example",
         phrases=EXCHANGE_ONLINE,

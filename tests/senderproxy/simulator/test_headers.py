@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from senderproxy.twin.headers import authors_of, header_faults, is_date
+from senderproxy.simulator.headers import authors_of, header_faults, is_date
 
 DATE = "Date: Mon, 24 Nov 2025 09:00:00 +0100\r\n"
 FROM = "From: Anna <anna@firma.example>\r\n"

@@ -1,7 +1,8 @@
-"""Who may send what: the twin's decisions, as values.
+"""Who may send what: the simulator's decisions, as values.
 
 Promises: same inputs, same answer; addresses and parameters are read strictly, by a grammar of this room's own.
-Leaves to others: the words (twin.phrases), the header's syntax (twin.headers), counting and time (twin.ledger).
+Leaves to others: the words (simulator.phrases), the header's syntax (simulator.headers), counting and time
+(simulator.ledger).
 RFC 5321 sections 4.1.1.2, 4.1.1.3 and 4.1.2; RFC 4954 section 5.
 """
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from senderproxy.twin.phrases import Answer
+from senderproxy.simulator.phrases import Answer
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -21,7 +22,7 @@ _PATH = re.compile(rf"<({_LOCAL}@{_DOMAIN})>")
 _ADDRESS = re.compile(rf"{_LOCAL}@{_DOMAIN}")
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
 
-NULL: Final = ""  # the twin keeps the empty reverse-path as the empty string, which no address can be
+NULL: Final = ""  # the simulator keeps the empty reverse-path as the empty string, which no address can be
 
 
 class OwnershipRule(Enum):
@@ -41,7 +42,7 @@ class Held(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mailbox:
+class SimulatedMailbox:
     """What stands behind one login."""
 
     password: str = field(repr=False)
@@ -63,7 +64,7 @@ def domain_of(address: str) -> str:
     return address.rpartition("@")[2].lower()
 
 
-def may_send_as(address: str, login: str, mailbox: Mailbox, rule: OwnershipRule) -> bool:
+def may_send_as(address: str, login: str, mailbox: SimulatedMailbox, rule: OwnershipRule) -> bool:
     """Whether this login may send as this address. The null reverse-path is asked about elsewhere."""
     own = mailbox.address or login
     match rule:

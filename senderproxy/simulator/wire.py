@@ -1,8 +1,8 @@
 """One connection's octets: lines in, blocks in, octets out, TLS put underneath when asked.
 
-Promises: reading stops when nobody takes what has arrived (flat memory); a lost connection is `Gone`, whenever it is
-noticed; what arrived before is still read first.
-Leaves to others: what the octets mean (twin.dialogue).
+Promises: reading stops when nobody takes what has arrived (flat memory); a lost connection is `PeerGone`, whenever it
+is noticed; what arrived before is still read first.
+Leaves to others: what the octets mean (simulator.dialogue).
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Final, cast
 _ENOUGH: Final = 256 * 1024
 
 
-class Gone(Exception):
+class PeerGone(Exception):
     """The client is not there any more."""
 
 
@@ -22,7 +22,7 @@ class LineTooLong(Exception):
 
 
 class Wire(asyncio.Protocol):
-    """The twin's side of one connection. Reading begins with `begin_reading` or `start_tls`."""
+    """The simulator's side of one connection. Reading begins with `begin_reading` or `start_tls`."""
 
     def __init__(self, on_connection: Callable[["Wire"], None]) -> None:
         self._on_connection = on_connection
@@ -136,7 +136,7 @@ class Wire(asyncio.Protocol):
 
     async def _wait_for_news(self) -> None:
         if self._ended.is_set():
-            raise Gone
+            raise PeerGone
         self._news.clear()
         self.begin_reading()
         await self._news.wait()
@@ -144,23 +144,23 @@ class Wire(asyncio.Protocol):
     async def send(self, octets: bytes) -> None:
         """Write, and wait while the client reads too slowly."""
         if self._ended.is_set() or self._transport is None:
-            raise Gone
+            raise PeerGone
         self._transport.write(octets)
         await self._writable.wait()
 
     async def start_tls(self, context: ssl.SSLContext) -> None:
-        """Put TLS underneath; `Gone` when the handshake fails."""
+        """Put TLS underneath; `PeerGone` when the handshake fails."""
         if self._transport is None or self._ended.is_set():
-            raise Gone
+            raise PeerGone
         self._reading = True
         loop = asyncio.get_running_loop()
         try:
             secured = await loop.start_tls(self._transport, self, context, server_side=True)
         except (OSError, asyncio.IncompleteReadError) as fault:  # ssl.SSLError is an OSError
             self._ended.set()
-            raise Gone from fault
+            raise PeerGone from fault
         if secured is None:
-            raise Gone
+            raise PeerGone
         self._transport = secured
 
     async def gone(self) -> None:

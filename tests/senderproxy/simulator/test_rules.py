@@ -1,16 +1,16 @@
 import pytest
 
-from senderproxy.twin.phrases import UNKNOWN_USER, answer
-from senderproxy.twin.rules import (
-    Mailbox,
+from senderproxy.simulator.phrases import UNKNOWN_USER, answer
+from senderproxy.simulator.rules import (
     OwnershipRule,
+    SimulatedMailbox,
     answer_for_recipient,
     may_send_as,
     parameters_offered,
     read_path_command,
 )
 
-ANNA = Mailbox("geheim-anna", aliases=("Verkauf@andere.example",), domains=("Zweite.example",))
+ANNA = SimulatedMailbox("geheim-anna", aliases=("Verkauf@andere.example",), domains=("Zweite.example",))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_the_rule_says_whom_a_mailbox_may_name(address: str, rule: OwnershipRule
 
 
 def test_a_login_that_is_no_address_sends_as_its_mailbox_address() -> None:
-    mailbox = Mailbox("geheim-x", address="anna@web.example")
+    mailbox = SimulatedMailbox("geheim-x", address="anna@web.example")
     assert may_send_as("anna@web.example", "anna", mailbox, OwnershipRule.ADDRESS)
     assert not may_send_as("bert@web.example", "anna", mailbox, OwnershipRule.ADDRESS)
 
