@@ -29,7 +29,7 @@ from senderproxy.log import event
 from senderproxy.mail.address import AddressPattern
 from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
-from senderproxy.wire.login import Claim
+from senderproxy.wire.login import LoginAttempt
 
 _log = logging.getLogger("senderproxy.listener")
 
@@ -131,7 +131,7 @@ class ClientAuth:
             return replies.not_allowed(host)
         return Admission(self._auth == "required" or not allowed, self._senders_of(address))
 
-    async def verify(self, host: str, claim: Claim) -> User | Reply:
+    async def verify(self, host: str, claim: LoginAttempt) -> User | Reply:
         """Who the client is, or the reply to a claim that is not true (or may not be made now)."""
         if (early := self._early_verdict(host, claim)) is not None:
             return early
@@ -154,7 +154,7 @@ class ClientAuth:
         await asyncio.sleep(delay)
         return replies.LOGIN_REFUSED
 
-    def _early_verdict(self, host: str, claim: Claim) -> User | Reply | None:
+    def _early_verdict(self, host: str, claim: LoginAttempt) -> User | Reply | None:
         """What is clear without deriving a key: it is locked, or it is somebody we have met."""
         locked = self._guard.locked_for(host, claim.user, self._clock.monotonic())
         if locked > 0:
@@ -177,7 +177,7 @@ class ClientAuth:
         """Those of the smallest network the host is in; where it is in none, any."""
         return next((senders for network, senders in self._networks if address in network), None)
 
-    def _mark(self, claim: Claim) -> bytes:
+    def _mark(self, claim: LoginAttempt) -> bytes:
         """Means nothing outside this process: keyed with a value that only it knows."""
         return hmac.digest(self._pepper, f"{claim.user}\0{claim.reveal()}".encode("utf-8", "replace"), "sha256")
 

@@ -17,7 +17,7 @@ from senderproxy.listener.client_auth import Admission, ClientAuth, is_loopback
 from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
 from senderproxy.wire.data import BareLf
-from senderproxy.wire.dialogue import Terms
+from senderproxy.wire.dialogue import SessionOffer
 
 _TURNED_AWAY_LIMIT: Final = 100  # clients at once that are being told that they are not let in
 
@@ -122,9 +122,9 @@ class House:
         self._turned_away.discard(guest)
         self._look_around()
 
-    def terms(self, host: str, admission: Admission) -> Terms:
+    def terms(self, host: str, admission: Admission) -> SessionOffer:
         """What a client is offered."""
-        return Terms(
+        return SessionOffer(
             hostname=self.hostname,
             size_limit=self.settings.max_message_size,
             recipient_limit=self.settings.max_recipients,

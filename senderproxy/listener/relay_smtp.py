@@ -31,7 +31,7 @@ from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
 from senderproxy.wire.command import AUTH_LIMIT
 from senderproxy.wire.data import DataDecoder, HeaderCollector
-from senderproxy.wire.dialogue import Authenticate, Dialogue, HangUp, ReceiveData, Say, StartTls, Step
+from senderproxy.wire.dialogue import Authenticate, Dialogue, HangUp, ReceiveData, Respond, StartTls, Step
 from senderproxy.wire.login import Challenge
 
 _log = logging.getLogger("senderproxy.listener")
@@ -203,12 +203,12 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             self._house.counters.faults += 1
             event(_log, logging.ERROR, "fault in a command", fault=fault, client=self._host)
             dialogue.forget()
-            return Say(replies.FAULT)
+            return Respond(replies.FAULT)
 
     async def _do(self, dialogue: Dialogue, step: Step) -> bool:
         """Do what a step says; False where the conversation is over."""
         match step:
-            case Say():
+            case Respond():
                 self._say(step.reply)
                 return True
             case HangUp():

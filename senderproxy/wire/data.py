@@ -25,7 +25,7 @@ class BareLf(Enum):
     REJECT = "reject"
 
 
-class Fault(Enum):
+class DataFault(Enum):
     """Why a message is refused once its end has come."""
 
     BARE_CR = "bare CR"
@@ -44,7 +44,7 @@ class DataDecoder:
         self.done = False
         self.rest = b""  # what came behind the end: the next commands
         self.octets = 0  # of the message so far, as it came, dot-stuffed
-        self.fault: Fault | None = None  # the first one found; nothing more is given back then
+        self.fault: DataFault | None = None  # the first one found; nothing more is given back then
         self.mended = False  # a bare LF was made a line end
         self._bare_lf = bare_lf
         self._held = b"\r\n"  # the line end before the message, so that its first line is like all others
@@ -77,13 +77,13 @@ class DataDecoder:
             return b""
         text = window.replace(b"\r\n", b"")  # Python counts single octets three times more slowly
         if b"\r" in text:
-            self.fault = Fault.BARE_CR
+            self.fault = DataFault.BARE_CR
         elif b"\0" in text:
-            self.fault = Fault.NUL
+            self.fault = DataFault.NUL
         elif b"\n" not in text:
             return window
         elif self._bare_lf is BareLf.REJECT:
-            self.fault = Fault.BARE_LF
+            self.fault = DataFault.BARE_LF
         else:
             self.mended = True
             return _normalized(window)

@@ -34,7 +34,7 @@ _MECHANISMS: Final[Mapping[str, Mechanism]] = {mechanism.value: mechanism for me
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class SessionOffer:
     """What is offered to this client, and what it must keep to."""
 
     hostname: str
@@ -50,7 +50,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class Respond:
     """Give this reply and wait for the next command."""
 
     reply: Reply
@@ -81,7 +81,7 @@ class Authenticate:
     initial: str | None = field(repr=False)
 
 
-Step: TypeAlias = Say | HangUp | ReceiveData | StartTls | Authenticate
+Step: TypeAlias = Respond | HangUp | ReceiveData | StartTls | Authenticate
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class Dialogue:
     """The state of one connection. Feed it command lines, do what its steps say, tell it how that went."""
 
     def __init__(
-        self, terms: Terms, host: str, *, senders: tuple[AddressPattern, ...] | None = None, secure: bool = False
+        self, terms: SessionOffer, host: str, *, senders: tuple[AddressPattern, ...] | None = None, secure: bool = False
     ) -> None:
         self.terms = terms
         self._secure = secure
@@ -125,7 +125,7 @@ class Dialogue:
 
     def greet(self, *, talked: bool) -> Step:
         """The first word. `talked`: the client sent something before it."""
-        return HangUp(replies.TALKED_EARLY) if talked else Say(replies.greeting(self.terms.hostname))
+        return HangUp(replies.TALKED_EARLY) if talked else Respond(replies.greeting(self.terms.hostname))
 
     def command(self, line: bytes, *, more: bool) -> Step:
         """Take one command line with its LF. `more`: further input is already there."""
@@ -160,13 +160,13 @@ class Dialogue:
         """The claim was true; the user's senders count from now on."""
         self._refused_logins = 0
         self.client = replace(self.client, user=user, senders=senders, protocol=self._protocol(user))
-        return Say(replies.LOGGED_IN)
+        return Respond(replies.LOGGED_IN)
 
     def login_refused(self, answer: Reply = replies.LOGIN_REFUSED) -> Step:
         """The attempt ended with this reply; the third refusal ends the connection."""
         if answer.code in {535, 454}:
             self._refused_logins += 1
-        return HangUp(replies.TOO_MANY_LOGINS) if self._refused_logins >= LOGIN_LIMIT else Say(answer)
+        return HangUp(replies.TOO_MANY_LOGINS) if self._refused_logins >= LOGIN_LIMIT else Respond(answer)
 
     def finished(self) -> None:
         """The message was answered, whatever the answer; the next one may come."""
@@ -198,11 +198,13 @@ class Dialogue:
         if self.terms.lenient:
             name = name[:NAME_LIMIT]
         elif not name or len(name) > NAME_LIMIT:
-            return Say(replies.NO_NAME)
+            return Respond(replies.NO_NAME)
         self._transaction = None
         self._extended = extended
         self.client = replace(self.client, name=name, protocol=self._protocol(self.client.user))
-        return Say(reply(250, None, *([self.terms.hostname, *self._keywords()] if extended else [self.terms.hostname])))
+        return Respond(
+            reply(250, None, *([self.terms.hostname, *self._keywords()] if extended else [self.terms.hostname]))
+        )
 
     def _keywords(self) -> list[str]:
         words = ["PIPELINING", f"SIZE {self.terms.size_limit}", "8BITMIME", "ENHANCEDSTATUSCODES"]
@@ -220,64 +222,64 @@ class Dialogue:
 
     def _mail(self, argument: str) -> Step:
         if not self.client.name and not self.terms.lenient:
-            return Say(replies.GREET_FIRST)
+            return Respond(replies.GREET_FIRST)
         if self.terms.login_required and self.client.user is None:
-            return Say(replies.LOG_IN_FIRST)
+            return Respond(replies.LOG_IN_FIRST)
         if self._transaction is not None:
-            return Say(replies.NESTED_MAIL)
+            return Respond(replies.NESTED_MAIL)
         forced, lenient = self.terms.forced_sender, self.terms.lenient
         mail = read_mail(argument, self.terms.size_limit, lenient=lenient, forced_sender=forced)
         if isinstance(mail, Reply):
-            return Say(mail)
+            return Respond(mail)
         self._transaction = _Transaction(mail)
-        return Say(replies.SENDER_OK)
+        return Respond(replies.SENDER_OK)
 
     def _rcpt(self, argument: str) -> Step:
         if self._transaction is None:
-            return Say(replies.MAIL_FIRST)
+            return Respond(replies.MAIL_FIRST)
         rcpt = read_rcpt(argument, lenient=self.terms.lenient)
         if isinstance(rcpt, Reply):
-            return Say(rcpt)
+            return Respond(rcpt)
         recipients = self._transaction.recipients
         if rcpt.forward_path not in recipients and len(recipients) >= self.terms.recipient_limit:
-            return Say(replies.too_many_recipients(self.terms.recipient_limit))
+            return Respond(replies.too_many_recipients(self.terms.recipient_limit))
         recipients[rcpt.forward_path] = None
         self._idle -= 1  # each recipient brings the message nearer
-        return Say(replies.RECIPIENT_OK)
+        return Respond(replies.RECIPIENT_OK)
 
     def _data(self, argument: str) -> Step:
         if argument:
-            return Say(replies.stands_alone("DATA"))
+            return Respond(replies.stands_alone("DATA"))
         if self._transaction is None:
-            return Say(replies.MAIL_AND_RCPT_FIRST)
+            return Respond(replies.MAIL_AND_RCPT_FIRST)
         if not self._transaction.recipients:
-            return Say(replies.NO_RECIPIENT)
+            return Respond(replies.NO_RECIPIENT)
         return ReceiveData()
 
     def _rset(self, argument: str) -> Step:
         if argument:
-            return Say(replies.stands_alone("RSET"))
+            return Respond(replies.stands_alone("RSET"))
         self._transaction = None
-        return Say(replies.OK)
+        return Respond(replies.OK)
 
     def _noop(self, _argument: str) -> Step:
-        return Say(replies.OK)
+        return Respond(replies.OK)
 
     def _quit(self, argument: str) -> Step:
         if argument:
-            return Say(replies.stands_alone("QUIT"))
+            return Respond(replies.stands_alone("QUIT"))
         return HangUp(replies.goodbye(self.terms.hostname))
 
     def _vrfy(self, argument: str) -> Step:
         if not argument:
-            return Say(replies.VRFY_WHOM)
-        return Say(replies.NOT_VERIFIED)
+            return Respond(replies.VRFY_WHOM)
+        return Respond(replies.NOT_VERIFIED)
 
     def _help(self, _argument: str) -> Step:
-        return Say(replies.HELP)
+        return Respond(replies.HELP)
 
     def _expn(self, _argument: str) -> Step:
-        return Say(replies.not_offered("EXPN"))
+        return Respond(replies.not_offered("EXPN"))
 
     def _bdat(self, _argument: str) -> Step:
         # What follows BDAT is a message, not commands, and we do not take it: nothing after it can be read.
@@ -285,23 +287,23 @@ class Dialogue:
 
     def _starttls(self, argument: str) -> Step:
         if argument:
-            return Say(replies.stands_alone("STARTTLS"))
+            return Respond(replies.stands_alone("STARTTLS"))
         if self._secure:
-            return Say(replies.ALREADY_SECURE)
+            return Respond(replies.ALREADY_SECURE)
         if not self.terms.starttls:
-            return Say(replies.not_offered("STARTTLS"))
+            return Respond(replies.not_offered("STARTTLS"))
         return StartTls()
 
     def _auth(self, argument: str) -> Step:
         refusal = self._why_no_login()
         if refusal is not None:
-            return Say(refusal)
+            return Respond(refusal)
         name, _, initial = argument.partition(" ")
         if " " in initial.strip():
-            return Say(replies.AUTH_HOW)
+            return Respond(replies.AUTH_HOW)
         mechanism = _MECHANISMS.get(name.upper())
         if mechanism is None:
-            return Say(replies.NO_SUCH_MECHANISM)
+            return Respond(replies.NO_SUCH_MECHANISM)
         return Authenticate(Login(mechanism), initial.strip() or None)
 
     def _why_no_login(self) -> Reply | None:
@@ -324,7 +326,7 @@ class Dialogue:
 
     def _count_unknown(self, answer: Reply) -> Step:
         self._unknown += 1
-        return HangUp(replies.TOO_MANY_UNKNOWN) if self._unknown >= UNKNOWN_LIMIT else Say(answer)
+        return HangUp(replies.TOO_MANY_UNKNOWN) if self._unknown >= UNKNOWN_LIMIT else Respond(answer)
 
     _HANDLERS: ClassVar[Mapping[str, Callable[["Dialogue", str], Step]]] = {
         "EHLO": _ehlo,

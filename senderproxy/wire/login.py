@@ -24,7 +24,7 @@ class Mechanism(Enum):
     LOGIN = "LOGIN"
 
 
-class Claim:
+class LoginAttempt:
     """Who a client says it is. The password has no face."""
 
     __slots__ = ("__password", "user")
@@ -55,7 +55,7 @@ class Challenge:
         return b"334 " + binascii.b2a_base64(self.text.encode("ascii"), newline=False) + b"\r\n"
 
 
-Progress: TypeAlias = Challenge | Claim | Reply
+Progress: TypeAlias = Challenge | LoginAttempt | Reply
 
 
 class Login:
@@ -94,7 +94,7 @@ class Login:
         acts_for, user, password = parts
         if acts_for not in {"", user}:
             return replies.LOGIN_REFUSED  # RFC 4616 section 2: nobody here may act for another
-        return Claim(user, password)
+        return LoginAttempt(user, password)
 
     def _take_login(self, text: str) -> Progress:
         if "\0" in text:
@@ -104,7 +104,7 @@ class Login:
                 return replies.LOGIN_MALFORMED
             self.__user = text
             return Challenge("Password:")
-        return Claim(self.__user, text)
+        return LoginAttempt(self.__user, text)
 
 
 def _text(octets: bytes) -> str:

@@ -8,7 +8,7 @@ RFC 5321 section 4.2, RFC 3463, RFC 4954 section 6.
 from typing import Final
 
 from senderproxy.mail.reply import Reply, reply
-from senderproxy.wire.data import HEADER_LIMIT, Fault
+from senderproxy.wire.data import HEADER_LIMIT, DataFault
 
 OK: Final = reply(250, "2.0.0", "OK")
 SENDER_OK: Final = reply(250, "2.1.0", "Sender OK")
@@ -68,13 +68,13 @@ FAULT: Final = reply(451, "4.3.0", "Something went wrong here; please try again 
 DISK_FULL: Final = reply(452, "4.3.1", "There is no room for the message here now; please try again later")
 
 _FAULTS: Final = {
-    Fault.BARE_LF: reply(554, "5.6.0", "The message has a line that ends in LF without CR"),
-    Fault.BARE_CR: reply(554, "5.6.0", "The message has a CR without LF"),
-    Fault.NUL: reply(554, "5.6.0", "The message has a NUL character"),
+    DataFault.BARE_LF: reply(554, "5.6.0", "The message has a line that ends in LF without CR"),
+    DataFault.BARE_CR: reply(554, "5.6.0", "The message has a CR without LF"),
+    DataFault.NUL: reply(554, "5.6.0", "The message has a NUL character"),
 }
 
 
-def refusal_of(fault: Fault) -> Reply:
+def refusal_of(fault: DataFault) -> Reply:
     """To a message with octets that no message may have, once it has been read to its end."""
     return _FAULTS[fault]
 

@@ -20,7 +20,7 @@ from senderproxy.listener.client_auth import (
 )
 from senderproxy.listener.login_guard import LoginRules
 from senderproxy.mail.reply import Reply
-from senderproxy.wire.login import Claim
+from senderproxy.wire.login import LoginAttempt
 
 SECRET = "geheim-scanner-ü"
 HASHED = hash_password(SECRET)
@@ -114,25 +114,25 @@ def test_this_machine_is_known_by_all_its_names() -> None:
 async def test_the_right_password_lets_a_user_in_with_its_senders() -> None:
     door = auth({**USER, "senders": ["scanner@firma.example"]}, auth="optional")
     for _ in range(2):
-        user = await door.verify("192.0.2.1", Claim("scanner", SECRET))
+        user = await door.verify("192.0.2.1", LoginAttempt("scanner", SECRET))
         assert isinstance(user, User)
         assert [str(pattern) for pattern in user.senders or ()] == ["scanner@firma.example"]
 
 
 async def test_who_logged_in_once_is_recognised_without_the_work_and_a_wrong_password_still_is_not() -> None:
     door = auth(USER, auth="optional")
-    await door.verify("192.0.2.1", Claim("scanner", SECRET))
+    await door.verify("192.0.2.1", LoginAttempt("scanner", SECRET))
     started = time.monotonic()
     for _ in range(50):
-        assert isinstance(await door.verify("192.0.2.1", Claim("scanner", SECRET)), User)
+        assert isinstance(await door.verify("192.0.2.1", LoginAttempt("scanner", SECRET)), User)
     assert time.monotonic() - started < 1.0
-    assert isinstance(await door.verify("192.0.2.1", Claim("scanner", SECRET + "x")), Reply)
+    assert isinstance(await door.verify("192.0.2.1", LoginAttempt("scanner", SECRET + "x")), Reply)
 
 
 async def test_a_wrong_password_and_an_unknown_user_get_the_same_words(caplog: pytest.LogCaptureFixture) -> None:
     door = auth(USER, auth="optional")
-    wrong = await door.verify("192.0.2.1", Claim("scanner", "geheim-falsch"))
-    nobody = await door.verify("192.0.2.1", Claim("geheim-typed-in-the-wrong-field", "x"))
+    wrong = await door.verify("192.0.2.1", LoginAttempt("scanner", "geheim-falsch"))
+    nobody = await door.verify("192.0.2.1", LoginAttempt("geheim-typed-in-the-wrong-field", "x"))
     assert isinstance(wrong, Reply)
     assert wrong == nobody
     assert (wrong.code, str(wrong.status)) == (535, "5.7.8")
@@ -146,7 +146,7 @@ async def test_an_unknown_user_costs_as_much_time_as_a_known_one() -> None:
 
     async def spent(user: str) -> float:
         started = time.process_time()
-        await door.verify("192.0.2.1", Claim(user, "geheim-falsch"))
+        await door.verify("192.0.2.1", LoginAttempt(user, "geheim-falsch"))
         return time.process_time() - started
 
     await spent("scanner")
@@ -160,8 +160,8 @@ async def test_an_unknown_user_costs_as_much_time_as_a_known_one() -> None:
 async def test_after_five_failures_even_the_right_password_has_to_wait() -> None:
     door = auth(USER, auth="optional")
     for _ in range(5):
-        await door.verify("192.0.2.1", Claim("scanner", "geheim-falsch"))
-    answer = await door.verify("192.0.2.2", Claim("scanner", SECRET))
+        await door.verify("192.0.2.1", LoginAttempt("scanner", "geheim-falsch"))
+    answer = await door.verify("192.0.2.2", LoginAttempt("scanner", SECRET))
     assert isinstance(answer, Reply)
     assert (answer.code, str(answer.status)) == (454, "4.7.0")
     assert "5 minutes" in answer.text
@@ -169,7 +169,9 @@ async def test_after_five_failures_even_the_right_password_has_to_wait() -> None
 
 async def test_guessing_on_many_connections_at_once_gains_no_more_guesses() -> None:
     door = auth(USER, auth="optional")
-    answers = await asyncio.gather(*(door.verify("192.0.2.1", Claim("scanner", f"geheim-{n}")) for n in range(20)))
+    answers = await asyncio.gather(
+        *(door.verify("192.0.2.1", LoginAttempt("scanner", f"geheim-{n}")) for n in range(20))
+    )
     codes = [answer.code for answer in answers if isinstance(answer, Reply)]
     assert codes.count(535) <= 6
     assert codes.count(454) >= 14
@@ -177,13 +179,13 @@ async def test_guessing_on_many_connections_at_once_gains_no_more_guesses() -> N
 
 async def test_many_devices_with_the_right_password_at_once_all_get_in() -> None:
     door = auth(USER, auth="optional")
-    answers = await asyncio.gather(*(door.verify("192.0.2.1", Claim("scanner", SECRET)) for _ in range(20)))
+    answers = await asyncio.gather(*(door.verify("192.0.2.1", LoginAttempt("scanner", SECRET)) for _ in range(20)))
     assert all(isinstance(answer, User) for answer in answers)
 
 
 async def test_the_event_loop_is_free_while_a_password_is_verified() -> None:
     door = auth(USER, auth="optional")
-    task = asyncio.ensure_future(door.verify("192.0.2.1", Claim("scanner", SECRET)))
+    task = asyncio.ensure_future(door.verify("192.0.2.1", LoginAttempt("scanner", SECRET)))
     turns = 0
     while not task.done():
         await asyncio.sleep(0.001)

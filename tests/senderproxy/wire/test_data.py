@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senderproxy.wire.data import BareLf, DataDecoder, Fault, HeaderCollector
+from senderproxy.wire.data import BareLf, DataDecoder, DataFault, HeaderCollector
 
 END = b"\r\n.\r\n"
 
@@ -97,7 +97,7 @@ def test_no_known_smuggling_sequence_ends_a_message(false_end: bytes, bare_lf: B
     if decoder.fault is None:
         assert out.endswith(b"evil\r\n")
     elif bare_lf is BareLf.NORMALIZE:
-        assert decoder.fault is not Fault.BARE_LF
+        assert decoder.fault is not DataFault.BARE_LF
 
 
 def assert_clean(out: bytes) -> None:
@@ -177,18 +177,19 @@ def test_whatever_comes_in_nothing_unclean_goes_out(noise: bytes, cut: int) -> N
 
 def test_after_a_fault_the_rest_is_read_but_nothing_comes_out() -> None:
     out, decoder = decode(b"a\r\nb\rc\r\nd\r\n.\r\nQUIT\r\n", cut=4)
-    assert decoder.fault is Fault.BARE_CR
+    assert decoder.fault is DataFault.BARE_CR
     assert b"d" not in out
     assert decoder.octets == len(b"a\r\nb\rc\r\nd\r\n")
     assert decoder.rest == b"QUIT\r\n"
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"), [(b"a\rb\r\n", Fault.BARE_CR), (b"a\0b\r\n", Fault.NUL), (b"a\r\r\nb\r\n", Fault.BARE_CR)]
+    ("content", "fault"),
+    [(b"a\rb\r\n", DataFault.BARE_CR), (b"a\0b\r\n", DataFault.NUL), (b"a\r\r\nb\r\n", DataFault.BARE_CR)],
 )
-def test_a_fault_is_called_by_its_name(content: bytes, fault: Fault) -> None:
+def test_a_fault_is_called_by_its_name(content: bytes, fault: DataFault) -> None:
     assert decode(content + END[2:])[1].fault is fault
-    assert decode(b"a\nb\r\n" + END[2:], bare_lf=BareLf.REJECT)[1].fault is Fault.BARE_LF
+    assert decode(b"a\nb\r\n" + END[2:], bare_lf=BareLf.REJECT)[1].fault is DataFault.BARE_LF
 
 
 def collect(wire: bytes, cut: int, limit: int = 1000) -> tuple[HeaderCollector, bytes]:

@@ -9,25 +9,25 @@ from hypothesis import strategies as st
 from senderproxy.mail.address import Address, parse_pattern
 from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
-from senderproxy.wire.data import BareLf, Fault
-from senderproxy.wire.dialogue import Authenticate, Dialogue, HangUp, ReceiveData, Say, StartTls, Step, Terms
+from senderproxy.wire.data import BareLf, DataFault
+from senderproxy.wire.dialogue import Authenticate, Dialogue, HangUp, ReceiveData, Respond, SessionOffer, StartTls, Step
 
-TERMS = Terms(hostname="relay.firma.example", size_limit=1000)
-OPEN = Terms(hostname="relay.firma.example", size_limit=1000, starttls=True, auth=True)
+TERMS = SessionOffer(hostname="relay.firma.example", size_limit=1000)
+OPEN = SessionOffer(hostname="relay.firma.example", size_limit=1000, starttls=True, auth=True)
 EHLO, MAIL, RCPT = b"EHLO client\r\n", b"MAIL FROM:<anna@firma.example>\r\n", b"RCPT TO:<bert@kunde.example>\r\n"
 
 
 def say(dialogue: Dialogue, line: bytes, *, more: bool = False) -> Reply:
     step = dialogue.command(line, more=more)
-    assert isinstance(step, Say), step
+    assert isinstance(step, Respond), step
     return step.reply
 
 
 def code(step: Step) -> int | None:
-    return step.reply.code if isinstance(step, Say | HangUp) else None
+    return step.reply.code if isinstance(step, Respond | HangUp) else None
 
 
-def greeted(terms: Terms = TERMS, **more: object) -> Dialogue:
+def greeted(terms: SessionOffer = TERMS, **more: object) -> Dialogue:
     dialogue = Dialogue(terms, "192.0.2.7", **more)  # type: ignore[arg-type]
     dialogue.greet(talked=False)
     assert say(dialogue, EHLO).code == 250
@@ -99,7 +99,7 @@ def test_what_must_be_the_last_of_its_group_ends_the_connection_if_it_is_not(las
 
 def test_a_bare_line_feed_ends_the_connection_only_where_it_is_forbidden() -> None:
     assert say(greeted(), b"NOOP\n").code == 250
-    step = greeted(Terms("relay", 1000, bare_lf=BareLf.REJECT)).command(b"NOOP\n", more=False)
+    step = greeted(SessionOffer("relay", 1000, bare_lf=BareLf.REJECT)).command(b"NOOP\n", more=False)
     assert isinstance(step, HangUp)
     assert step.reply.code == 521
 
@@ -129,7 +129,7 @@ def test_everything_said_in_the_clear_is_forgotten_after_starttls() -> None:
 
 
 def test_this_machine_may_log_in_without_tls() -> None:
-    dialogue = greeted(Terms("relay", 1000, auth=True, auth_in_clear=True))
+    dialogue = greeted(SessionOffer("relay", 1000, auth=True, auth_in_clear=True))
     assert say(dialogue, EHLO).lines[-1] == "AUTH PLAIN LOGIN"
     step = dialogue.command(b"auth plain AGEAYg==\r\n", more=False)
     assert isinstance(step, Authenticate)
@@ -173,7 +173,7 @@ def test_a_broken_off_login_counts_for_nothing() -> None:
 
 
 def test_where_a_login_is_required_nothing_is_taken_without() -> None:
-    dialogue = greeted(Terms("relay", 1000, auth=True, login_required=True), secure=True)
+    dialogue = greeted(SessionOffer("relay", 1000, auth=True, login_required=True), secure=True)
     answer = say(dialogue, MAIL)
     assert (answer.code, str(answer.status)) == (530, "5.7.0")
     assert say(dialogue, RCPT).code == 503
@@ -182,12 +182,12 @@ def test_where_a_login_is_required_nothing_is_taken_without() -> None:
 
 
 def test_each_kind_of_bad_message_is_called_by_its_name() -> None:
-    assert {replies.refusal_of(fault).code for fault in Fault} == {554}
-    assert len({replies.refusal_of(fault).text for fault in Fault}) == len(Fault)
+    assert {replies.refusal_of(fault).code for fault in DataFault} == {554}
+    assert len({replies.refusal_of(fault).text for fault in DataFault}) == len(DataFault)
 
 
 def test_a_thousand_recipients_are_no_idle_talk() -> None:
-    dialogue = greeted(Terms("relay", 1000, recipient_limit=5000))
+    dialogue = greeted(SessionOffer("relay", 1000, recipient_limit=5000))
     say(dialogue, MAIL)
     for number in range(3000):
         assert say(dialogue, b"RCPT TO:<p%d@kunde.example>\r\n" % number).code == 250
@@ -225,12 +225,12 @@ def test_any_order_of_anything_leads_to_one_step_each_and_mail_never_goes_withou
     lines: list[tuple[bytes, bool]], required: bool
 ) -> None:
     dialogue = Dialogue(
-        Terms("relay", 1000, starttls=True, auth=True, auth_in_clear=True, login_required=required), "127.0.0.1"
+        SessionOffer("relay", 1000, starttls=True, auth=True, auth_in_clear=True, login_required=required), "127.0.0.1"
     )
     for line, more in lines:
         step = dialogue.command(line, more=more)
         match step:
-            case Say() | HangUp():
+            case Respond() | HangUp():
                 step.reply.render()
                 if isinstance(step, HangUp):
                     return
@@ -250,14 +250,14 @@ def test_any_order_of_anything_leads_to_one_step_each_and_mail_never_goes_withou
 # Devices
 
 SCANNER = Address("scanner", "firma.example")
-DEVICES = Terms("relay", 1000, starttls=True, auth=True, auth_in_clear=True, lenient=True, forced_sender=SCANNER)
+DEVICES = SessionOffer("relay", 1000, starttls=True, auth=True, auth_in_clear=True, lenient=True, forced_sender=SCANNER)
 
 
 @pytest.mark.parametrize(
     "lines", [[], [b"HELO\r\n"], [b"EHLO \r\n"], [b"HELO \x01 ?!\r\n"], [b"EHLO " + b"x" * 300 + b"\r\n"]]
 )
 def test_a_device_may_greet_as_it_likes_or_not_at_all(lines: list[bytes]) -> None:
-    dialogue = Dialogue(Terms("relay", 1000, lenient=True), "192.0.2.7")
+    dialogue = Dialogue(SessionOffer("relay", 1000, lenient=True), "192.0.2.7")
     for line in (*lines, b"MAIL FROM : scan@firma.example\r\n", b"RCPT TO: Bert <bert@kunde.example>\r\n"):
         assert say(dialogue, line).code == 250
     assert isinstance(dialogue.command(b"DATA\r\n", more=False), ReceiveData)
@@ -267,7 +267,7 @@ def test_a_device_may_greet_as_it_likes_or_not_at_all(lines: list[bytes]) -> Non
 
 
 def test_a_device_that_must_log_in_must_do_so_without_a_greeting_too() -> None:
-    dialogue = Dialogue(Terms("relay", 1000, auth=True, login_required=True, lenient=True), "192.0.2.7")
+    dialogue = Dialogue(SessionOffer("relay", 1000, auth=True, login_required=True, lenient=True), "192.0.2.7")
     assert say(dialogue, MAIL).code == 530
 
 
@@ -295,5 +295,5 @@ def test_a_sender_that_is_no_address_gives_way_to_the_forced_one_only() -> None:
     forcing = greeted(DEVICES)
     assert say(forcing, bad).code == 250
     assert forcing.envelope().reverse_path == SCANNER
-    assert say(greeted(Terms("relay", 1000, lenient=True)), bad).code == 501
-    assert say(greeted(Terms("relay", 1000, forced_sender=SCANNER)), bad).code == 501
+    assert say(greeted(SessionOffer("relay", 1000, lenient=True)), bad).code == 501
+    assert say(greeted(SessionOffer("relay", 1000, forced_sender=SCANNER)), bad).code == 501

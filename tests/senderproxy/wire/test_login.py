@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senderproxy.mail.reply import Reply
-from senderproxy.wire.login import Challenge, Claim, Login, Mechanism, Progress
+from senderproxy.wire.login import Challenge, Login, LoginAttempt, Mechanism, Progress
 
 
 def encoded(text: str, charset: str = "utf-8") -> str:
@@ -16,7 +16,7 @@ def encoded(text: str, charset: str = "utf-8") -> str:
 
 
 def claimed(progress: Progress) -> tuple[str, str]:
-    assert isinstance(progress, Claim)
+    assert isinstance(progress, LoginAttempt)
     return progress.user, progress.reveal()
 
 
@@ -91,7 +91,7 @@ def test_an_answer_over_the_limit_is_refused() -> None:
 
 
 def test_a_claim_shows_nothing_and_is_not_pickled() -> None:
-    claim = Claim("anna", "geheim-1")
+    claim = LoginAttempt("anna", "geheim-1")
     assert "geheim" not in repr(claim) + str(claim)
     with pytest.raises(TypeError):
         pickle.dumps(claim)
@@ -105,4 +105,4 @@ def test_any_answers_lead_somewhere(mechanism: Mechanism, initial: str | None, l
         if not isinstance(progress, Challenge):
             break
         progress = login.answer(line)
-    assert isinstance(progress, Challenge | Claim | Reply)
+    assert isinstance(progress, Challenge | LoginAttempt | Reply)
