@@ -26,7 +26,7 @@ from senderproxy.cli.common import (
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config
 from senderproxy.mail.address import NULL_PATH, AddressError, ReversePath, parse_address
-from senderproxy.mail.author import Authors, Unreadable, read_authors
+from senderproxy.mail.author import Authors, UnreadableAuthor, read_authors
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
@@ -119,7 +119,7 @@ def _header(what: str, clock: Clock) -> HeaderSection:
     return HeaderSection(header + blank)
 
 
-def _reverse_path(text: str | None, authors: Authors | Unreadable) -> ReversePath:
+def _reverse_path(text: str | None, authors: Authors | UnreadableAuthor) -> ReversePath:
     if text is None:
         return authors.from_[0].address if isinstance(authors, Authors) and authors.from_ else NULL_PATH
     bare = text.strip().removeprefix("<").removesuffix(">")
@@ -135,10 +135,10 @@ def _reverse_path(text: str | None, authors: Authors | Unreadable) -> ReversePat
 
 
 def _looks(
-    authors: Authors | Unreadable, path: ReversePath, directory: AccountDirectory, policy: RoutingPolicy
+    authors: Authors | UnreadableAuthor, path: ReversePath, directory: AccountDirectory, policy: RoutingPolicy
 ) -> list[_Look]:
     """Every address that is looked up, in order, and the closest account it leads to."""
-    if isinstance(authors, Unreadable):
+    if isinstance(authors, UnreadableAuthor):
         return []
     looks: list[_Look] = []
     for candidate in list_candidates(authors, path, policy):
@@ -149,7 +149,7 @@ def _looks(
     return looks
 
 
-def _tell(authors: Authors | Unreadable, looks: list[_Look], verdict: Decision | Refusal | Discarding) -> None:
+def _tell(authors: Authors | UnreadableAuthor, looks: list[_Look], verdict: Decision | Refusal | Discarding) -> None:
     if isinstance(authors, Authors):
         _line("author", ", ".join(str(mailbox.address) for mailbox in authors.from_) or "none in From")
     for look in looks:

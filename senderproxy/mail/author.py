@@ -42,14 +42,14 @@ class Authors:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableAuthor:
     """Two readers could understand this field differently, or nobody can. Becomes 550 5.6.0."""
 
     field: str
     reason: str
 
 
-def read_authors(header: HeaderSection) -> Authors | Unreadable:
+def read_authors(header: HeaderSection) -> Authors | UnreadableAuthor:
     """Who wrote the message, by its From, Sender and topmost Resent-From field.
 
     A Resent-From that cannot be read counts as none: there may be several, and it never says who wrote the message.
@@ -57,14 +57,16 @@ def read_authors(header: HeaderSection) -> Authors | Unreadable:
     values = {name: header.values(name) for name in ("from", "sender", "resent-from")}
     rest = header.split()[1]
     if _FROM_BELOW.search(rest):
-        return Unreadable("From", "it stands below a line that is no header field, where some programs stop reading")
+        return UnreadableAuthor(
+            "From", "it stands below a line that is no header field, where some programs stop reading"
+        )
     try:
         authors = _only("From", values["from"])
         sender = _only("Sender", [value for value in values["sender"] if value.strip()])
     except _FieldError as error:
-        return Unreadable(error.field, error.reason)
+        return UnreadableAuthor(error.field, error.reason)
     if len(sender) > 1:
-        return Unreadable("Sender", "it names more than one mailbox")
+        return UnreadableAuthor("Sender", "it names more than one mailbox")
     return Authors(authors, sender[0] if sender else None, _topmost(values["resent-from"]))
 
 

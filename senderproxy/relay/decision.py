@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from senderproxy.mail.address import Address, ReversePath
-from senderproxy.mail.author import Authors, Unreadable
+from senderproxy.mail.author import Authors, UnreadableAuthor
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import reply
@@ -80,7 +80,7 @@ def decide(letter: Letter, directory: AccountDirectory, rules: Rules) -> Decisio
     if rules.hostname.encode() in (value.strip() for value in letter.header.values(LOOP_MARK)):
         return Refusal(reply(554, "5.4.6", "A mail loop: this automatic message has left through here before."))
     meant = stand_in(Draft(letter.header), letter.envelope.reverse_path, letter.client, rules.senders.mapped)
-    if isinstance(meant.authors, Unreadable):
+    if isinstance(meant.authors, UnreadableAuthor):
         return refuse_unreadable(meant.authors)
     route = _route(letter, meant, meant.authors, directory, rules)
     if isinstance(route, Refusal):

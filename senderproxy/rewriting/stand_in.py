@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from senderproxy.mail.address import Address, ReversePath
-from senderproxy.mail.author import Authors, Mailbox, Unreadable, read_authors
+from senderproxy.mail.author import Authors, Mailbox, UnreadableAuthor, read_authors
 from senderproxy.mail.header import Edit
 from senderproxy.mail.submission import Client
 from senderproxy.rewriting.draft import Change, Draft
@@ -26,7 +26,7 @@ class Meant:
     """The authors and the reverse-path that are meant, and the draft that says so."""
 
     draft: Draft
-    authors: Authors | Unreadable
+    authors: Authors | UnreadableAuthor
     reverse_path: ReversePath
     path_changes: tuple[Change, ...] = ()
 
@@ -39,12 +39,12 @@ def stand_in(draft: Draft, reverse_path: ReversePath, client: Client, mapped: Se
     authors = read_authors(draft.header)
     if client.forced_sender is not None:
         return _forced(draft, authors, reverse_path, client.forced_sender)
-    if isinstance(authors, Unreadable):
+    if isinstance(authors, UnreadableAuthor):
         return Meant(draft, authors, reverse_path)
     return _mapped(draft, authors, reverse_path, mapped)
 
 
-def _forced(draft: Draft, authors: Authors | Unreadable, reverse_path: ReversePath, forced: Address) -> Meant:
+def _forced(draft: Draft, authors: Authors | UnreadableAuthor, reverse_path: ReversePath, forced: Address) -> Meant:
     came = authors.from_ if isinstance(authors, Authors) else ()
     reason = "the listener lets its clients send as this address only"
     name = came[0].display_name if came else None

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Final
 
 from senderproxy.mail.address import Address, ReversePath
-from senderproxy.mail.author import Authors, Unreadable
+from senderproxy.mail.author import Authors, UnreadableAuthor
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import AccountDirectory, Tier
@@ -69,14 +69,14 @@ class Candidate:
 
 
 def choose_route(
-    authors: Authors | Unreadable,
+    authors: Authors | UnreadableAuthor,
     reverse_path: ReversePath,
     directory: AccountDirectory,
     providers: Mapping[str, Provider],
     policy: RoutingPolicy,
 ) -> Route | Refusal:
     """Whose account carries this message?"""
-    if isinstance(authors, Unreadable):
+    if isinstance(authors, UnreadableAuthor):
         return refuse_unreadable(authors)
     candidates = list(list_candidates(authors, reverse_path, policy))
     if not candidates:
@@ -118,7 +118,7 @@ def list_candidates(authors: Authors, reverse_path: ReversePath, policy: Routing
                 yield Candidate(address, source)
 
 
-def refuse_unreadable(unreadable: Unreadable) -> Refusal:
+def refuse_unreadable(unreadable: UnreadableAuthor) -> Refusal:
     """The reply to a message of which nobody can say for sure who wrote it."""
     return Refusal(
         reply(

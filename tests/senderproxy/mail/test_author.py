@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senderproxy.mail.author import Authors, MailboxError, Unreadable, read_authors, read_mailboxes
+from senderproxy.mail.author import Authors, MailboxError, UnreadableAuthor, read_authors, read_mailboxes
 from senderproxy.mail.header import HeaderSection
 
 A = "a@b.example"
 
 
-def read(*lines: bytes) -> Authors | Unreadable:
+def read(*lines: bytes) -> Authors | UnreadableAuthor:
     return read_authors(HeaderSection(b"\r\n".join(lines) + b"\r\n\r\n"))
 
 
-def read_from(value: bytes) -> Authors | Unreadable:
+def read_from(value: bytes) -> Authors | UnreadableAuthor:
     return read(b"Received: from x by y", b"From: " + value, b"To: c@d.example")
 
 
@@ -166,12 +166,12 @@ REFUSED = [
 @pytest.mark.parametrize(("value", "reason"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 def test_what_two_programs_could_read_differently_is_refused(value: bytes, reason: str) -> None:
     refused = read_from(value)
-    assert isinstance(refused, Unreadable), refused
+    assert isinstance(refused, UnreadableAuthor), refused
     assert refused.field == "From"
     assert reason in refused.reason
 
 
-def addresses(authors: Authors | Unreadable) -> list[str]:
+def addresses(authors: Authors | UnreadableAuthor) -> list[str]:
     assert isinstance(authors, Authors), authors
     return [str(mailbox.address) for mailbox in authors.from_]
 
@@ -188,8 +188,8 @@ def test_no_from_field_at_all_is_no_author() -> None:
 
 
 def test_two_from_fields_are_refused_even_when_they_agree() -> None:
-    assert read(b"From: a@b.example", b"FROM: a@b.example") == Unreadable("From", "there are 2 of them")
-    assert read(b"From: a@b.example", b"From : boss@corp.example") == Unreadable("From", "there are 2 of them")
+    assert read(b"From: a@b.example", b"FROM: a@b.example") == UnreadableAuthor("From", "there are 2 of them")
+    assert read(b"From: a@b.example", b"From : boss@corp.example") == UnreadableAuthor("From", "there are 2 of them")
 
 
 @pytest.mark.parametrize("name", [b"From:", b"from:", b"FROM :", b"From\t :"])
@@ -212,7 +212,7 @@ def test_the_field_is_found_however_its_name_is_written(name: bytes) -> None:
 )
 def test_a_from_field_below_what_is_no_field_is_refused(lines: tuple[bytes, ...]) -> None:
     refused = read(*lines)
-    assert isinstance(refused, Unreadable)
+    assert isinstance(refused, UnreadableAuthor)
     assert "below a line that is no header field" in refused.reason
 
 
@@ -233,11 +233,13 @@ def test_the_sender_is_read_as_strictly() -> None:
     assert isinstance(authors, Authors)
     assert authors.sender is not None
     assert (str(authors.sender.address), authors.sender.display_name) == ("bert@b.example", "Bert")
-    assert read(b"From: a@b.example", b"Sender: x@y.example, z@y.example") == Unreadable(
+    assert read(b"From: a@b.example", b"Sender: x@y.example, z@y.example") == UnreadableAuthor(
         "Sender", "it names more than one mailbox"
     )
-    assert read(b"Sender: x@y.example", b"Sender: x@y.example") == Unreadable("Sender", "there are 2 of them")
-    assert read(b"From: a@b.example", b"Sender: root") == Unreadable("Sender", "there is no address with an @ in it")
+    assert read(b"Sender: x@y.example", b"Sender: x@y.example") == UnreadableAuthor("Sender", "there are 2 of them")
+    assert read(b"From: a@b.example", b"Sender: root") == UnreadableAuthor(
+        "Sender", "there is no address with an @ in it"
+    )
 
 
 def test_an_empty_sender_field_is_none() -> None:
@@ -343,8 +345,8 @@ def test_however_it_is_put_together_nobody_sees_another_mailbox(value: bytes) ->
 @settings(max_examples=500)
 @given(st.binary(max_size=200))
 def test_no_octets_whatever_are_more_than_read_or_refused(raw: bytes) -> None:
-    assert isinstance(read_authors(HeaderSection(raw)), Authors | Unreadable)
-    assert isinstance(read_from(raw), Authors | Unreadable)
+    assert isinstance(read_authors(HeaderSection(raw)), Authors | UnreadableAuthor)
+    assert isinstance(read_from(raw), Authors | UnreadableAuthor)
 
 
 SHAPES = [

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senderproxy.mail.address import NULL_PATH, Address, parse_address, parse_pattern
-from senderproxy.mail.author import Authors, Unreadable, read_authors
+from senderproxy.mail.author import Authors, UnreadableAuthor, read_authors
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.rewriting.apply import edit_header
@@ -227,7 +227,7 @@ def test_what_leaves_satisfies_the_rules_and_needs_no_second_plan(
     else:
         assert takes_null
     authors = read_authors(left)
-    assert not isinstance(authors, Unreadable)
+    assert not isinstance(authors, UnreadableAuthor)
     assert authors.from_
     assert all(takes(route, from_rule, mailbox.address) for mailbox in authors.from_)
     assert left.raw.isascii() or more.isascii() is False or header.raw.isascii() is False
@@ -244,7 +244,7 @@ def test_no_display_name_brings_in_a_field(name: str, address: str) -> None:
     word = f"=?utf-8?b?{b64encode(name.encode('utf-8', 'replace')).decode()}?="
     header = _header(f"{word} <{address}>")
     authors = read_authors(header)
-    if isinstance(authors, Unreadable):
+    if isinstance(authors, UnreadableAuthor):
         return
     _, left = _left(_route(SenderRule.ADDRESS), header, OWN, REWRITE)
     known = {"from", "date", "message-id", "to", "reply-to", "x-original-from"}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senderproxy.mail.address import parse_address
-from senderproxy.mail.author import Authors, Unreadable, read_authors
+from senderproxy.mail.author import Authors, UnreadableAuthor, read_authors
 from senderproxy.mail.header import HeaderSection
 from senderproxy.rewriting.draft import Draft
 from senderproxy.rewriting.repair import RepairContext, find_repairs, mend_for_reading
@@ -185,7 +185,7 @@ def test_a_line_far_too_long_is_folded() -> None:
 )
 def test_a_device_is_understood_where_there_is_one_way_to(came: str, author: str | None) -> None:
     header = _section(From=came)
-    assert isinstance(read_authors(header), Unreadable)
+    assert isinstance(read_authors(header), UnreadableAuthor)
     repairs = mend_for_reading(header)
     if author is None:
         assert repairs == ()

@@ -3,7 +3,7 @@
 import pytest
 
 from senderproxy.mail.address import NULL_PATH, Address, AddressPattern, parse_address, parse_pattern
-from senderproxy.mail.author import Authors, Unreadable
+from senderproxy.mail.author import Authors, UnreadableAuthor
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
 from senderproxy.rewriting.draft import Draft
@@ -58,7 +58,7 @@ def test_a_device_that_names_the_forced_sender_itself_is_left_alone() -> None:
 
 
 def test_a_from_field_hidden_below_a_line_that_is_none_is_not_outvoted() -> None:
-    assert isinstance(_meant("no field\nFrom: boss@firma.example\n").authors, Unreadable)
+    assert isinstance(_meant("no field\nFrom: boss@firma.example\n").authors, UnreadableAuthor)
 
 
 def test_a_sender_field_of_a_device_goes() -> None:

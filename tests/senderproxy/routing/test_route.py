@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senderproxy.mail.address import parse_address
-from senderproxy.mail.author import Authors, Unreadable
+from senderproxy.mail.author import Authors, UnreadableAuthor
 from senderproxy.routing.directory import Tier
 from senderproxy.routing.route import (
     Candidate,
@@ -150,7 +150,7 @@ def test_a_message_that_names_nobody_is_told_so() -> None:
 
 
 def test_an_author_that_can_be_read_in_two_ways_is_refused_with_the_reason() -> None:
-    unreadable = Unreadable("From", "there are 2 of them")
+    unreadable = UnreadableAuthor("From", "there are 2 of them")
     expected = "550 5.6.0 Who wrote this message cannot be read from its From field: there are 2 of them"
     assert str(refuse_unreadable(unreadable).reply) == expected
     assert refusal(choose_route(unreadable, path("anna@firma.example"), OFFICE, PROVIDERS, WITH_DEFAULT)) == expected
