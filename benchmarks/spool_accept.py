@@ -32,8 +32,7 @@ from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay.ports import Arrival
 from senderproxy.spool.content import RowBody
 from senderproxy.spool.store import SqliteSpool, Tuning
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, RecipientState
+from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
 CLIENT = Client("192.0.2.7", "mail.firma.example", "ESMTP")
 ANNA = parse_address("anna@firma.example")
@@ -77,8 +76,8 @@ def arrival(size: int, number: int) -> Arrival:
         submission,
         "anna",
         str(ANNA),
-        {carl: RecipientState(Fate.WAITING, now)},
-        (Event(now, What.ACCEPTED, (), facts | {"size": str(submission.message.size)}),),
+        {carl: RecipientState(RecipientStatus.WAITING, now)},
+        (Event(now, EventKind.ACCEPTED, (), facts | {"size": str(submission.message.size)}),),
     )
 
 

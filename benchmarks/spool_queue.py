@@ -20,7 +20,7 @@ from benchmarks.spool_accept import ANNA, CLOCK, arrival
 from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import Verdict
 from senderproxy.spool.store import SqliteSpool
-from senderproxy.tracking.record import Fate, Query, RecipientState
+from senderproxy.tracking.record import Query, RecipientState, RecipientStatus
 
 TAKEN = reply(250, "2.0.0", "queued as A1B2C3D4E5")
 
@@ -33,7 +33,7 @@ async def fill(folder: Path, waiting: int, history: int) -> None:
     spool = open_spool(folder)
     for start in range(0, history, 500):
         done = [arrival(4096, number) for number in range(start, start + 500)]
-        delivered = RecipientState(Fate.DELIVERED, tries=1, reply=TAKEN)
+        delivered = RecipientState(RecipientStatus.DELIVERED, tries=1, reply=TAKEN)
         await spool.accept(*(replace(one, states=dict.fromkeys(one.states, delivered)) for one in done))
     for start in range(0, waiting, 500):
         await spool.accept(*(arrival(4096, number) for number in range(start, start + 500)))
@@ -63,7 +63,7 @@ async def measure(folder: Path) -> None:
     async def attempt() -> None:
         taken = await spool.claim("anna", CLOCK.now())
         assert taken is not None
-        state = RecipientState(Fate.DELIVERED, tries=1, reply=TAKEN)
+        state = RecipientState(RecipientStatus.DELIVERED, tries=1, reply=TAKEN)
         await spool.settle(taken, Verdict(dict.fromkeys(taken.due, state)))
 
     async def the_other() -> None:
@@ -80,8 +80,8 @@ async def measure(folder: Path) -> None:
     await ask("find by recipient", lambda: spool.find(Query(recipient="carl5@elsewhere.example"), limit=50))
     await ask("find by recipient's domain", lambda: spool.find(Query(recipient="@elsewhere.example"), limit=50), 5)
     await ask("find by author", lambda: spool.find(Query(sender=str(ANNA)), limit=50), 5)
-    await ask("find by fate: delivered", lambda: spool.find(Query(fate=Fate.DELIVERED), limit=50))
-    await ask("find by fate: failed (none)", lambda: spool.find(Query(fate=Fate.FAILED), limit=50))
+    await ask("find by fate: delivered", lambda: spool.find(Query(fate=RecipientStatus.DELIVERED), limit=50))
+    await ask("find by fate: failed (none)", lambda: spool.find(Query(fate=RecipientStatus.FAILED), limit=50))
     await ask("find by time", lambda: spool.find(Query(since=CLOCK.now() - timedelta(days=1)), limit=50), 5)
     begun = time.perf_counter()
     await spool.sweep(CLOCK.now() + timedelta(days=31))

@@ -26,8 +26,8 @@ from senderproxy.relay.operator import CHANGED_AT_ONCE, Operator, States, Tellin
 from senderproxy.relay.ports import Claim
 from senderproxy.relay.reports import Reporter
 from senderproxy.spool.store import SqliteSpool
-from senderproxy.tracking.plain import query_entry
 from senderproxy.tracking.record import Query
+from senderproxy.tracking.serialize import query_entry
 
 Ask: TypeAlias = Callable[[Request], Answer]
 

@@ -29,8 +29,8 @@ from senderproxy.cli.desk import Ask, all_messages, change, open_desk
 from senderproxy.cli.moments import typed_span
 from senderproxy.clock import SystemClock
 from senderproxy.relay.operator import Act
-from senderproxy.tracking.plain import read_event, read_record, read_standstill
-from senderproxy.tracking.record import Fate, MessageRecord, Query
+from senderproxy.tracking.record import MessageRecord, Query, RecipientStatus
+from senderproxy.tracking.serialize import read_event, read_record, read_standstill
 from senderproxy.tracking.timeline import (
     headline,
     named,
@@ -143,7 +143,7 @@ def run_list(chosen: argparse.Namespace) -> int:
     clock = SystemClock()
     query = _query(chosen, clock.now())
     if chosen.held:
-        query = replace(query, fate=Fate.HELD)
+        query = replace(query, fate=RecipientStatus.HELD)
     with open_desk(read_config(chosen)) as answer:
         entries = list(all_messages(answer, "queue.list", query))
     if chosen.json:
@@ -158,7 +158,7 @@ def run_list(chosen: argparse.Namespace) -> int:
 
 def _row(record: MessageRecord, now: datetime) -> list[str]:
     open_ones = {path: state for path, state in record.recipients.items() if not state.fate.is_final}
-    held = [state for state in open_ones.values() if state.fate is Fate.HELD]
+    held = [state for state in open_ones.values() if state.fate is RecipientStatus.HELD]
     due = [state.due_at for state in open_ones.values() if state.due_at is not None]
     said = next((state.reply for state in open_ones.values() if state.reply is not None), None)
     why = held[0].why if held else f"{said.code} {said.text}" if said else ""
@@ -239,7 +239,12 @@ def run_act(chosen: argparse.Namespace, act: Act) -> int:
 
 def _fitting(answer: Ask, act: Act, query: Query) -> list[str]:
     """Those that fit and to which it can be done: what is held already is not held once more."""
-    wanted = {Act.RETRY: Fate.WAITING, Act.HOLD: Fate.WAITING, Act.RELEASE: Fate.HELD, Act.CANCEL: None}[act]
+    wanted = {
+        Act.RETRY: RecipientStatus.WAITING,
+        Act.HOLD: RecipientStatus.WAITING,
+        Act.RELEASE: RecipientStatus.HELD,
+        Act.CANCEL: None,
+    }[act]
     found = all_messages(answer, "queue.list", replace(query, fate=wanted))
     return [str(entry["id"]) for entry in found]
 

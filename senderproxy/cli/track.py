@@ -18,8 +18,8 @@ from senderproxy.cli.common import (
 from senderproxy.cli.desk import all_messages, open_desk
 from senderproxy.cli.moments import typed_moment
 from senderproxy.clock import SystemClock
-from senderproxy.tracking.plain import read_event, read_record
-from senderproxy.tracking.record import Fate, Query
+from senderproxy.tracking.record import Query, RecipientStatus
+from senderproxy.tracking.serialize import read_event, read_record
 from senderproxy.tracking.timeline import headline, story
 
 
@@ -30,7 +30,9 @@ def add_parser(verbs: Subparsers) -> None:
     verb.add_argument("--id", metavar="ID", help="our id, or the Message-ID of its header")
     verb.add_argument("--upstream-id", metavar="ID", help="what the provider called it when it took it")
     verb.add_argument("--account", metavar="ID", help="carried by this account")
-    verb.add_argument("--status", choices=[fate.value for fate in Fate], help="with a recipient that stands so")
+    verb.add_argument(
+        "--status", choices=[fate.value for fate in RecipientStatus], help="with a recipient that stands so"
+    )
     verb.add_argument("--since", metavar="TIME", help='2026-11-24, "2026-11-24 08:15", 08:15 (today), 2h (ago)')
     verb.add_argument("--until", metavar="TIME", help="the same")
     verb.add_argument("--limit", type=int, default=20, metavar="N", help="how many, the newest first (else 20)")
@@ -47,7 +49,7 @@ def run(chosen: argparse.Namespace) -> int:
         sender=str(typed_pattern(chosen.sender)) if chosen.sender else None,
         recipient=str(typed_pattern(chosen.to)) if chosen.to else None,
         upstream_id=chosen.upstream_id,
-        fate=Fate(chosen.status) if chosen.status else None,
+        fate=RecipientStatus(chosen.status) if chosen.status else None,
         since=typed_moment(chosen.since, now) if chosen.since else None,
         until=typed_moment(chosen.until, now) if chosen.until else None,
     )

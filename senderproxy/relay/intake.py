@@ -30,8 +30,7 @@ from senderproxy.relay.runner import NOBODY, Runner
 from senderproxy.relay.verdict import OnDeferral
 from senderproxy.rewriting.plan import Discarding
 from senderproxy.routing.route import Refusal
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, RecipientState
+from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
 _log = logging.getLogger("senderproxy.relay")
 
@@ -237,9 +236,9 @@ class RelayIntake:
         """It ends at the door."""
         now, path = self._clock.now(), str(submission.envelope.reverse_path)
         if isinstance(decision, Discarding):
-            fate, what = Fate.DISCARDED, Event(now, What.DISCARDED, (), {"reply": str(decision.reply)})
+            fate, what = RecipientStatus.DISCARDED, Event(now, EventKind.DISCARDED, (), {"reply": str(decision.reply)})
         else:
-            fate = Fate.DEFERRED if decision.reply.is_transient else Fate.FAILED
+            fate = RecipientStatus.DEFERRED if decision.reply.is_transient else RecipientStatus.FAILED
             what = story.refused(decision.reply, now)
         states = dict.fromkeys(submission.envelope.recipients, RecipientState(fate, None, 0, decision.reply))
         self.spool.note(Arrival(submission, NOBODY, path, states, [what]))

@@ -10,8 +10,7 @@ from typing import NoReturn
 
 from senderproxy.mail.header import HeaderSection
 from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, Totals, Verdict
-from senderproxy.tracking.event import Event
-from senderproxy.tracking.record import MessageRecord, Query
+from senderproxy.tracking.record import Event, MessageRecord, Query
 
 
 class NoSpool(Spool):

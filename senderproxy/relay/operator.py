@@ -21,9 +21,8 @@ from senderproxy.mail.address import ForwardPath
 from senderproxy.relay.attempt import Attempts
 from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, Verdict
 from senderproxy.relay.reports import Case, Reporter
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.plain import Entry, event_entry, read_query, record_entry, standstill_entry
-from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState, Standstill
+from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.serialize import Entry, event_entry, read_query, record_entry, standstill_entry
 
 PAGE: Final = 200  # messages in one answer at most
 CHANGED_AT_ONCE: Final = 200  # messages that one request changes at most; each is a commit
@@ -74,7 +73,7 @@ class Operator:
         clock: Clock,
         tell_of_cancelling: Callable[[Claim, States], Telling],
         woken: Callable[[str], None] = lambda _: None,
-        blocked: Callable[[], Mapping[str, Standstill]] = dict,
+        blocked: Callable[[], Mapping[str, Blocked]] = dict,
     ) -> None:
         """`woken` is told whose messages are due now, `blocked` asked which accounts cannot send."""
         self._spool = spool
@@ -218,32 +217,38 @@ class Operator:
     def _verdict(self, act: Act, claim: Claim, by: str, *, report: bool) -> Verdict | str:
         """What it changes, or why it changes nothing."""
         now = self._clock.now()
-        waiting = {path: state for path, state in claim.due.items() if state.fate is Fate.WAITING}
-        held = {path: state for path, state in claim.due.items() if state.fate is Fate.HELD}
+        waiting = {path: state for path, state in claim.due.items() if state.fate is RecipientStatus.WAITING}
+        held = {path: state for path, state in claim.due.items() if state.fate is RecipientStatus.HELD}
         match act:
             case Act.RETRY:
                 states = {path: replace(state, due_at=now) for path, state in waiting.items()}
-                return _written(What.RETRIED, states, by, now, claim.faults) if states else IS_HELD
+                return _written(EventKind.RETRIED, states, by, now, claim.faults) if states else IS_HELD
             case Act.HOLD:
                 why = f"held by {by}"
-                states = {path: replace(s, fate=Fate.HELD, due_at=None, why=why) for path, s in waiting.items()}
-                return _written(What.HELD, states, by, now, claim.faults) if states else HELD_ALREADY
+                states = {
+                    path: replace(s, fate=RecipientStatus.HELD, due_at=None, why=why) for path, s in waiting.items()
+                }
+                return _written(EventKind.HELD, states, by, now, claim.faults) if states else HELD_ALREADY
             case Act.RELEASE:
-                states = {path: replace(s, fate=Fate.WAITING, due_at=now, why="") for path, s in held.items()}
-                return _written(What.RELEASED, states, by, now, 0) if states else NOT_HELD
+                states = {
+                    path: replace(s, fate=RecipientStatus.WAITING, due_at=now, why="") for path, s in held.items()
+                }
+                return _written(EventKind.RELEASED, states, by, now, 0) if states else NOT_HELD
             case Act.CANCEL:
                 return self._cancelled(claim, by, now, report=report)
 
     def _cancelled(self, claim: Claim, by: str, now: datetime, *, report: bool) -> Verdict | str:
-        states = {path: replace(s, fate=Fate.CANCELLED, due_at=None, why="") for path, s in claim.due.items()}
-        written = _written(What.CANCELLED, states, by, now, claim.faults)
+        states = {
+            path: replace(s, fate=RecipientStatus.CANCELLED, due_at=None, why="") for path, s in claim.due.items()
+        }
+        written = _written(EventKind.CANCELLED, states, by, now, claim.faults)
         if report:
             told = self._tell_of_cancelling(claim, states)
-            if held := next((state for state in told.states.values() if state.fate is Fate.HELD), None):
+            if held := next((state for state in told.states.values() if state.fate is RecipientStatus.HELD), None):
                 return f"{held.why}; to cancel it all the same: --no-report"
             return replace(written, states=told.states, events=(*written.events, *told.events), reports=told.reports)
         why = {"why": f"{by} cancelled it without a report"}
-        return replace(written, events=(*written.events, Event(now, What.UNREPORTED, _named(states), why)))
+        return replace(written, events=(*written.events, Event(now, EventKind.UNREPORTED, _named(states), why)))
 
     # ---- requests ----
 
@@ -282,7 +287,7 @@ def telling_with(reporter: Reporter, attempts: Attempts) -> Callable[[Claim, Sta
     return tell
 
 
-def _written(what: What, states: States, by: str, now: datetime, faults: int) -> Verdict:
+def _written(what: EventKind, states: States, by: str, now: datetime, faults: int) -> Verdict:
     return Verdict(states, [Event(now, what, _named(states), {"by": by})], faults=faults)
 
 

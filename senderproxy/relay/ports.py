@@ -18,8 +18,7 @@ from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
-from senderproxy.tracking.event import Event
-from senderproxy.tracking.record import MessageRecord, Query, RecipientState
+from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState
 
 
 class Accounts(Protocol):

@@ -23,8 +23,7 @@ from senderproxy.relay.attempt import INTERNAL, Attempts
 from senderproxy.relay.ports import Accounts, Arrival
 from senderproxy.relay.verdict import Judgement
 from senderproxy.retry import RetryPolicy
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, RecipientState
+from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
 NO_WAY: Final = "its author cannot be told: the account that would carry the report is gone"
 
@@ -63,7 +62,7 @@ class Reporter:
             return Told(judgement.states)
         now = self._clock.now()
         events = [
-            Event(now, What.EXPIRED, (str(path),), {"reply": str(judgement.states[path].reply)})
+            Event(now, EventKind.EXPIRED, (str(path),), {"reply": str(judgement.states[path].reply)})
             for path in judgement.expired
         ]
         told = self._tell(case, judgement.states, happened, now)
@@ -91,7 +90,7 @@ class Reporter:
         submission = case.submission
         due = reports_due(happened, case.answer_to, submission.message.header, report_on=submission.report_on)
         if isinstance(due, Unreported):
-            return Told(states, [Event(now, What.UNREPORTED, tuple(map(str, happened)), {"why": due.why})])
+            return Told(states, [Event(now, EventKind.UNREPORTED, tuple(map(str, happened)), {"why": due.why})])
         carrier = self._carrier(case.account)
         if carrier is None:
             return self._held(states, happened, now)
@@ -100,7 +99,7 @@ class Reporter:
         for kind, paths in due.reports.items():
             report = self._compose(case, due, kind, {path: states[path] for path in paths}, carrier, now, until)
             facts = {"report": report.submission.id, "kind": kind.value, "to": str(due.to)}
-            events.append(Event(now, What.REPORTED, tuple(map(str, paths)), facts))
+            events.append(Event(now, EventKind.REPORTED, tuple(map(str, paths)), facts))
             reports.append(report)
         return Told(states, events, reports)
 
@@ -116,10 +115,10 @@ class Reporter:
         self, states: Mapping[ForwardPath, RecipientState], happened: Mapping[ForwardPath, ReportKind], now: datetime
     ) -> Told:
         held = {
-            path: replace(state, fate=Fate.HELD, due_at=None, why=NO_WAY) if path in happened else state
+            path: replace(state, fate=RecipientStatus.HELD, due_at=None, why=NO_WAY) if path in happened else state
             for path, state in states.items()
         }
-        return Told(held, [Event(now, What.HELD, tuple(map(str, happened)), {"why": NO_WAY})])
+        return Told(held, [Event(now, EventKind.HELD, tuple(map(str, happened)), {"why": NO_WAY})])
 
     def _compose(
         self,

@@ -30,8 +30,7 @@ from senderproxy.relay.reports import Case, Reporter
 from senderproxy.retry import RetryPolicy, is_over, wait_after
 from senderproxy.rewriting.plan import Discarding
 from senderproxy.routing.route import Refusal
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, RecipientState, Standstill
+from senderproxy.tracking.record import Blocked, Event, EventKind, RecipientState, RecipientStatus
 
 _log = logging.getLogger("senderproxy.relay")
 
@@ -224,11 +223,11 @@ class Runner:
             self.wake(account)
 
     @property
-    def blocked(self) -> Mapping[str, Standstill]:
+    def blocked(self) -> Mapping[str, Blocked]:
         """The accounts that cannot send."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
         return {
-            lane.account: Standstill(
+            lane.account: Blocked(
                 str(lane.blocked_by) if lane.blocked_by else "the queue cannot be read",
                 None if math.isinf(lane.blocked_until) else now + timedelta(seconds=lane.blocked_until - monotonic),
             )
@@ -475,18 +474,21 @@ class Runner:
         lane.blocked_by, lane.blocked_until = against[0].reply, monotonic + wait.total_seconds()
 
     def _discarded(self, claim: Claim, decided: Discarding) -> Verdict:
-        state = RecipientState(Fate.DISCARDED, None, 0, decided.reply)
-        what = Event(self._clock.now(), What.DISCARDED, (), {"reply": str(decided.reply)})
+        state = RecipientState(RecipientStatus.DISCARDED, None, 0, decided.reply)
+        what = Event(self._clock.now(), EventKind.DISCARDED, (), {"reply": str(decided.reply)})
         return Verdict(dict.fromkeys(claim.due, state), [what])
 
     def _stumbled(self, claim: Claim, what: str) -> Verdict:
         """Tried again later; held for a person at the third time in a row."""
         faults, now = claim.faults + 1, self._clock.now()
         why = f"{what}, {faults} times in a row; the log has the details"
-        events = [Event(now, What.FAULT, (), {"why": what})]
+        events = [Event(now, EventKind.FAULT, (), {"why": what})]
         if faults >= FAULTS_LIMIT:
-            held = {path: replace(state, fate=Fate.HELD, due_at=None, why=why) for path, state in claim.due.items()}
-            return Verdict(held, [*events, Event(now, What.HELD, (), {"why": why})], faults=faults)
+            held = {
+                path: replace(state, fate=RecipientStatus.HELD, due_at=None, why=why)
+                for path, state in claim.due.items()
+            }
+            return Verdict(held, [*events, Event(now, EventKind.HELD, (), {"why": why})], faults=faults)
         later = now + wait_after(self.policy, faults, self._clock.chance())
         said = reply(451, "4.3.0", "A fault of senderproxy's own; its log has the details")
         waits = {path: replace(state, due_at=later, reply=said) for path, state in claim.due.items()}
@@ -533,7 +535,7 @@ class Runner:
         claim = await self.spool.claim_one(message_id)
         if claim is None:
             return None
-        waiting = {path: state for path, state in claim.due.items() if state.fate is Fate.WAITING}
+        waiting = {path: state for path, state in claim.due.items() if state.fate is RecipientStatus.WAITING}
         lane = self._lane(claim.account)
         if waiting and (claim.account in (NOBODY, INTERNAL) or self._standing(lane) != 0):
             return replace(claim, due=waiting)

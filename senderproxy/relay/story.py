@@ -14,7 +14,7 @@ from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.decision import Decision
 from senderproxy.rewriting.draft import Change
-from senderproxy.tracking.event import Event, What
+from senderproxy.tracking.record import Event, EventKind
 
 _KINDS: Final = {Delivered: "delivered", Deferred: "deferred", Failed: "failed"}
 
@@ -25,14 +25,17 @@ def accepted(submission: Submission, decision: Decision | None, mode: str) -> Ev
     facts["size"] = str(submission.message.size)
     if decision is not None:
         facts |= {"account": decision.route.account.id, "author": str(decision.route.author)}
-    return Event(submission.received_at, What.ACCEPTED, (), facts)
+    return Event(submission.received_at, EventKind.ACCEPTED, (), facts)
 
 
 def changed(changes: Iterable[Change], now: datetime) -> list[Event]:
     """What left otherwise than it came."""
     return [
         Event(
-            now, What.CHANGED, (), {"what": change.what, "old": change.old, "new": change.new, "reason": change.reason}
+            now,
+            EventKind.CHANGED,
+            (),
+            {"what": change.what, "old": change.old, "new": change.new, "reason": change.reason},
         )
         for change in changes
     ]
@@ -48,7 +51,7 @@ def attempted(
     return [
         Event(
             now,
-            What.ATTEMPTED,
+            EventKind.ATTEMPTED,
             () if len(paths) == of else tuple(paths),
             {
                 "account": account,
@@ -64,4 +67,4 @@ def attempted(
 
 def refused(answer: Reply, now: datetime) -> Event:
     """The client has it still."""
-    return Event(now, What.REFUSED, (), {"reply": str(answer)})
+    return Event(now, EventKind.REFUSED, (), {"reply": str(answer)})

@@ -16,7 +16,7 @@ from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import EnhancedStatus, Reply, reply
 from senderproxy.retry import RetryPolicy, wait_after
-from senderproxy.tracking.record import Fate, RecipientState
+from senderproxy.tracking.record import RecipientState, RecipientStatus
 
 _NAMED = 5  # recipients named in one reply; a reply is read in a queue viewer
 _NAMED_OF_PARTS = 90  # where nothing else tells the author who was not reached; a reply may have a hundred lines
@@ -133,12 +133,12 @@ def judge(
         tries, said, remote = before.tries + 1, outcome.reply, "" if isinstance(outcome, Delivered) else outcome.remote
         match outcome:
             case Delivered():
-                states[path] = RecipientState(Fate.DELIVERED, None, tries, said)
+                states[path] = RecipientState(RecipientStatus.DELIVERED, None, tries, said)
             case Failed():
-                states[path] = RecipientState(Fate.FAILED, None, tries, said, remote=remote)
+                states[path] = RecipientState(RecipientStatus.FAILED, None, tries, said, remote=remote)
                 failed.append(path)
             case Deferred() if over:
-                states[path] = RecipientState(Fate.EXPIRED, None, tries, said, remote=remote)
+                states[path] = RecipientState(RecipientStatus.EXPIRED, None, tries, said, remote=remote)
                 expired.append(path)
             case Deferred() if outcome.of_account:
                 states[path] = replace(before, reply=said, remote="")
@@ -152,10 +152,10 @@ def judge(
 
 def waiting(recipients: Sequence[ForwardPath], now: datetime) -> Mapping[ForwardPath, RecipientState]:
     """All of them due at once."""
-    return dict.fromkeys(recipients, RecipientState(Fate.WAITING, now))
+    return dict.fromkeys(recipients, RecipientState(RecipientStatus.WAITING, now))
 
 
 def ended(outcomes: Mapping[ForwardPath, Outcome]) -> Mapping[ForwardPath, RecipientState]:
     """What is remembered of a message that passed through: what was not taken, the client has still."""
-    fates = {Delivered: Fate.DELIVERED, Failed: Fate.FAILED, Deferred: Fate.DEFERRED}
+    fates = {Delivered: RecipientStatus.DELIVERED, Failed: RecipientStatus.FAILED, Deferred: RecipientStatus.DEFERRED}
     return {path: RecipientState(fates[type(outcome)], None, 1, outcome.reply) for path, outcome in outcomes.items()}

@@ -17,8 +17,7 @@ from senderproxy.relay.ports import Claim
 from senderproxy.spool import rows
 from senderproxy.spool.database import primary_code
 from senderproxy.spool.rows import Row, Rows, Summary
-from senderproxy.tracking.event import Event
-from senderproxy.tracking.record import Fate
+from senderproxy.tracking.record import Event, RecipientStatus
 
 # ---- the statements; a test asks the database how it would carry out each of them ----
 
@@ -29,7 +28,7 @@ _MESSAGE: Final = (
 _SUMMARY: Final = "waiting, held, due_at, undelayed, finished_at"
 _STATE: Final = "fate, due_at, tries, reply, why, delay_reported"
 # What is none of these and does not wait is held, also where a damaged disk made it unreadable.
-_FINAL: Final = f"({', '.join(repr(fate.value) for fate in Fate if fate.is_final)})"
+_FINAL: Final = f"({', '.join(repr(fate.value) for fate in RecipientStatus if fate.is_final)})"
 
 # Each takes many rows: `_write_rows` puts their places where the braces are.
 ADD_MESSAGES: Final = f"INSERT INTO message ({_MESSAGE}, author_key, reverse_key, faults, {_SUMMARY}) VALUES {{}}"

@@ -26,8 +26,7 @@ from senderproxy.mail.reply import EnhancedStatus, Reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Arrival
 from senderproxy.spool.upstream_id import upstream_id
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, RecipientState
+from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -149,7 +148,7 @@ def _recipient_row(number: int, position: int, path: ForwardPath, state: Recipie
 
 def state_columns(state: RecipientState, received_at: int) -> Row:
     """fate, due_at, tries, reply, why, delay_reported, upstream_id. Without a time, what waits is due as it came."""
-    waits = state.fate is Fate.WAITING
+    waits = state.fate is RecipientStatus.WAITING
     return (
         state.fate.value,
         (received_at if state.due_at is None else to_ms(state.due_at)) if waits else None,
@@ -157,7 +156,7 @@ def state_columns(state: RecipientState, received_at: int) -> Row:
         None if state.reply is None else _reply_text(state.reply, state.remote),
         clean(state.why[:_WHY_LIMIT]),
         int(state.delay_reported),
-        upstream_id(state.reply) if state.fate is Fate.DELIVERED and state.reply is not None else None,
+        upstream_id(state.reply) if state.fate is RecipientStatus.DELIVERED and state.reply is not None else None,
     )
 
 
@@ -272,7 +271,7 @@ def state_of(columns: Row) -> RecipientState:
     """From the columns of `state_columns`."""
     fate, due_at, tries, reply, why, delay_reported = columns[:6]
     return RecipientState(
-        fate=Fate(fate),
+        fate=RecipientStatus(fate),
         due_at=None if due_at is None else from_ms(due_at),
         tries=tries,
         reply=None if reply is None else reply_of(reply),
@@ -297,4 +296,4 @@ def _remote_of(text: str) -> str:
 def event_of(columns: Row) -> Event:
     """From at, what, recipients, facts."""
     at, what, recipients, facts = columns
-    return Event(from_ms(at), What(what), tuple(json.loads(recipients)), json.loads(facts))
+    return Event(from_ms(at), EventKind(what), tuple(json.loads(recipients)), json.loads(facts))

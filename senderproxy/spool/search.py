@@ -18,8 +18,7 @@ from senderproxy.relay.ports import Totals
 from senderproxy.spool import rows
 from senderproxy.spool.ledger import Leases
 from senderproxy.spool.rows import Row, Unreadable
-from senderproxy.tracking.event import Event
-from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState
+from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState, RecipientStatus
 
 NUMBER: Final = "SELECT number FROM message INDEXED BY message_by_id WHERE id = ?"
 RECORD: Final = (
@@ -214,7 +213,7 @@ def _state(columns: Row) -> RecipientState:
     try:
         return rows.state_of(columns)
     except (ValueError, KeyError, TypeError, OverflowError):
-        return RecipientState(Fate.HELD, why="its row cannot be read")
+        return RecipientState(RecipientStatus.HELD, why="its row cannot be read")
 
 
 def events(connection: sqlite3.Connection, message_id: str) -> Sequence[Event]:
@@ -260,7 +259,7 @@ def totals(connection: sqlite3.Connection, now: datetime) -> Sequence[Totals]:
 
 
 def _reason(reply: str | None, why: str, fate: str) -> str:
-    if fate == Fate.HELD.value and why:
+    if fate == RecipientStatus.HELD.value and why:
         return why
     try:
         return "" if reply is None else rows.reply_of(reply).text

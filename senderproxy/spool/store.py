@@ -44,8 +44,7 @@ from senderproxy.spool.ledger import Change, Found, Fresh, Leases, Settlement, S
 from senderproxy.spool.place import Place, disk_fault
 from senderproxy.spool.rows import Row, Unreadable
 from senderproxy.spool.writer import Job, Log, Room, Writer, checkpoint
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, MessageRecord, Query
+from senderproxy.tracking.record import Event, EventKind, MessageRecord, Query, RecipientStatus
 
 _STORY_DELAY: Final = 1.0  # seconds a story may wait in memory
 _STORIES: Final = 10_000  # in memory at most
@@ -332,7 +331,7 @@ class SqliteSpool:
 
     async def _hold(self, found: Found, why: str) -> None:
         now = self._clock.now()
-        held = Event(now, What.HELD, (), {"why": why})
+        held = Event(now, EventKind.HELD, (), {"why": why})
         event(_log, logging.ERROR, "a message in the spool cannot be read; it is held", id=found.lease.id, why=why)
 
         def run(connection: sqlite3.Connection) -> None:
@@ -626,7 +625,7 @@ def _claim_of(arrival: Arrival, kept: _Kept) -> Claim:
     waiting = {
         path: replace(state, due_at=submission.received_at) if state.due_at is None else state
         for path, state in arrival.states.items()
-        if state.fate is Fate.WAITING
+        if state.fate is RecipientStatus.WAITING
     }
     return Claim(submission, arrival.account, arrival.author, waiting, decided=arrival.decided)
 

@@ -1,11 +1,11 @@
-"""MessageRecord: what is known of a message and each of its recipients. PURE.
+"""Records of a message: its events (Event), its recipients and their states (MessageRecord). PURE.
 
 Promises: what the queue tools show and `senderproxy track` tells is this and the message's events, nothing else.
 Leaves to others: where records are kept (spool), who changes them (relay).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
@@ -13,7 +13,35 @@ from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.reply import Reply
 
 
-class Fate(Enum):
+class EventKind(Enum):
+    """The kinds of events. The values are on people's disks: never changed, never used again for something else."""
+
+    ACCEPTED = "accepted"  # we are responsible from here on. Facts: client, listener, account, author, size, mode
+    REFUSED = "refused"  # not taken from the client, who has it still. Facts: reply
+    CHANGED = "changed"  # by a rewrite or a repair. Facts: what, old, new, reason
+    ATTEMPTED = "attempted"  # facts: account, outcome (delivered, deferred, failed), reply, maybe_taken, seconds
+    DISCARDED = "discarded"  # because a setting says so. Facts: reply
+    HELD = "held"  # facts: why, by (a person's name, where it was one)
+    RELEASED = "released"  # by a person. Facts: by
+    RETRIED = "retried"  # a person asked for the next attempt now. Facts: by
+    CANCELLED = "cancelled"  # by a person. Facts: by
+    EXPIRED = "expired"  # tried for as long as the settings say. Facts: reply
+    REPORTED = "reported"  # to its author. Facts: report (the report's own id), kind (failed, delayed), to
+    UNREPORTED = "unreported"  # nobody is told. Facts: why
+    FAULT = "fault"  # an error of ours in the middle of an attempt. Facts: why
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened, to these recipients; to the message as a whole where none is named."""
+
+    at: datetime  # aware, UTC
+    what: EventKind
+    recipients: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class RecipientStatus(Enum):
     """Where one recipient's copy is. The values are on people's disks: never changed."""
 
     WAITING = "waiting"  # ours; tried when due
@@ -28,7 +56,7 @@ class Fate(Enum):
     @property
     def is_final(self) -> bool:
         """Nothing more will happen to it."""
-        return self not in (Fate.WAITING, Fate.HELD)
+        return self not in (RecipientStatus.WAITING, RecipientStatus.HELD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +66,7 @@ class RecipientState:
     `remote` is the host whose words the reply has; empty where they are our own.
     """
 
-    fate: Fate
+    fate: RecipientStatus
     due_at: datetime | None = None
     tries: int = 0
     reply: Reply | None = None  # the last that was said about it
@@ -48,7 +76,7 @@ class RecipientState:
 
 
 @dataclass(frozen=True, slots=True)
-class Standstill:
+class Blocked:
     """An account that cannot send: why, and until when at the least; None: until somebody mends it."""
 
     why: str
@@ -71,7 +99,7 @@ class MessageRecord:
     report_on: str | None  # it is a report of ours on this message
     recipients: Mapping[ForwardPath, RecipientState]
     leased: bool = False  # an attempt is under way
-    standstill: Standstill | None = None  # the account's, where the queue's keeper knows of one
+    standstill: Blocked | None = None  # the account's, where the queue's keeper knows of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +115,7 @@ class Query:
     sender: str | None = None
     recipient: str | None = None
     upstream_id: str | None = None
-    fate: Fate | None = None
+    fate: RecipientStatus | None = None
     unfinished: bool = False  # only what waits or is held
     since: datetime | None = None
     until: datetime | None = None

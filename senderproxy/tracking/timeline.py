@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, MessageRecord, RecipientState, Standstill
+from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, RecipientState, RecipientStatus
 
 _NAMED: Final = 3  # recipients in one sentence
 _SLOW: Final = 10.0  # seconds that an attempt may take without being remarked on
@@ -40,7 +39,7 @@ def headline(record: MessageRecord, zone: tzinfo | None) -> str:
 def story(record: MessageRecord, events: Sequence[Event], zone: tzinfo | None, now: datetime) -> list[Line]:
     """What happened, and where it stands now."""
     lines = [Line(at(event.at, zone), _sentence(event, record)) for event in events]
-    if record.client and not any(event.what is What.ACCEPTED for event in events):
+    if record.client and not any(event.what is EventKind.ACCEPTED for event in events):
         # What only passed through was never ours, and its story tells what was done with it alone.
         lines.insert(0, Line(at(record.received_at, zone), f"came from {record.client} at listener {record.listener}"))
     return lines + [Line("now", words) for words in standing(record, zone, now)]
@@ -158,20 +157,20 @@ def _reported(facts: Mapping[str, str], whom: str) -> str:
     return f"told {to}{_KINDS.get(facts.get('kind', ''), ' what happened')}{whom}{report}"
 
 
-_SENTENCES: Final[Mapping[What, Callable[[Mapping[str, str], str], str]]] = {
-    What.ACCEPTED: _accepted,
-    What.REFUSED: lambda facts, _: f"not taken from the client{_said(facts)}",
-    What.CHANGED: _changed,
-    What.ATTEMPTED: _attempted,
-    What.DISCARDED: lambda facts, whom: f"discarded{whom}{_said(facts)}",
-    What.HELD: lambda facts, whom: f"held{whom}{_by(facts)}{_why(facts)}",
-    What.RELEASED: lambda facts, whom: f"released{whom}{_by(facts)}",
-    What.RETRIED: lambda facts, whom: f"to be tried at once{whom}, asked{_by(facts) or ' by hand'}",
-    What.CANCELLED: lambda facts, whom: f"cancelled{whom}{_by(facts)}",
-    What.EXPIRED: lambda facts, whom: f"given up{whom}, tried for as long as the settings say{_said(facts)}",
-    What.REPORTED: _reported,
-    What.UNREPORTED: lambda facts, whom: f"nobody is told{whom}{_why(facts)}",
-    What.FAULT: lambda facts, whom: f"an error here, in the middle of an attempt{whom}{_why(facts)}",
+_SENTENCES: Final[Mapping[EventKind, Callable[[Mapping[str, str], str], str]]] = {
+    EventKind.ACCEPTED: _accepted,
+    EventKind.REFUSED: lambda facts, _: f"not taken from the client{_said(facts)}",
+    EventKind.CHANGED: _changed,
+    EventKind.ATTEMPTED: _attempted,
+    EventKind.DISCARDED: lambda facts, whom: f"discarded{whom}{_said(facts)}",
+    EventKind.HELD: lambda facts, whom: f"held{whom}{_by(facts)}{_why(facts)}",
+    EventKind.RELEASED: lambda facts, whom: f"released{whom}{_by(facts)}",
+    EventKind.RETRIED: lambda facts, whom: f"to be tried at once{whom}, asked{_by(facts) or ' by hand'}",
+    EventKind.CANCELLED: lambda facts, whom: f"cancelled{whom}{_by(facts)}",
+    EventKind.EXPIRED: lambda facts, whom: f"given up{whom}, tried for as long as the settings say{_said(facts)}",
+    EventKind.REPORTED: _reported,
+    EventKind.UNREPORTED: lambda facts, whom: f"nobody is told{whom}{_why(facts)}",
+    EventKind.FAULT: lambda facts, whom: f"an error here, in the middle of an attempt{whom}{_why(facts)}",
 }
 
 
@@ -191,31 +190,31 @@ def standing(record: MessageRecord, zone: tzinfo | None, now: datetime) -> list[
 def _state_in_words(state: RecipientState, record: MessageRecord, zone: tzinfo | None, now: datetime) -> str:
     last = f"; the last answer: {state.reply}" if state.reply else ""
     match state.fate:
-        case Fate.WAITING if record.leased:
+        case RecipientStatus.WAITING if record.leased:
             return "being tried right now"
-        case Fate.WAITING:
+        case RecipientStatus.WAITING:
             soon = next_try(state.due_at, record.standstill, zone, now)
             # What keeps its whole account back is no try of this message.
             tries = "" if not state.tries and (state.reply or record.standstill) else f"{_tries(state)}, "
             return f"waiting, {tries}next try {soon}{_stopped(record.standstill, state, last)}"
-        case Fate.HELD:
+        case RecipientStatus.HELD:
             why = f"held: {state.why}" if state.why and not state.why.startswith("held") else state.why or "held"
             return f"{why} ({_tries(state)}){last}"
-        case Fate.DELIVERED:
+        case RecipientStatus.DELIVERED:
             return "delivered"
-        case Fate.FAILED:
+        case RecipientStatus.FAILED:
             return f"refused{last}"
-        case Fate.EXPIRED:
+        case RecipientStatus.EXPIRED:
             return f"given up after {_count(state.tries, 'try', 'tries')}{last}"
-        case Fate.CANCELLED:
+        case RecipientStatus.CANCELLED:
             return "cancelled"
-        case Fate.DISCARDED:
+        case RecipientStatus.DISCARDED:
             return "discarded"
-        case Fate.DEFERRED:
+        case RecipientStatus.DEFERRED:
             return f"not taken: its client has it still{last}"
 
 
-def next_try(due_at: datetime | None, standstill: Standstill | None, zone: tzinfo | None, now: datetime) -> str:
+def next_try(due_at: datetime | None, standstill: Blocked | None, zone: tzinfo | None, now: datetime) -> str:
     """When it is tried again: the clock's time, and how long that is from now; not before its account can send."""
     if due_at is None:
         return "unknown"
@@ -226,14 +225,14 @@ def next_try(due_at: datetime | None, standstill: Standstill | None, zone: tzinf
     return "now" if due_at <= now else f"{at(due_at, zone)} (in {time_in_words(due_at - now)})"
 
 
-def standstill_in_words(standstill: Standstill, zone: tzinfo | None, now: datetime) -> str:
+def standstill_in_words(standstill: Blocked, zone: tzinfo | None, now: datetime) -> str:
     """For how long an account cannot send."""
     if standstill.until is None:
         return "until that is mended"
     return f"before {at(standstill.until, zone)} (in {time_in_words(standstill.until - now)})"
 
 
-def _stopped(standstill: Standstill | None, state: RecipientState, last: str) -> str:
+def _stopped(standstill: Blocked | None, state: RecipientState, last: str) -> str:
     """What keeps its account from sending, which is often what was said last."""
     if standstill is None:
         return last

@@ -26,8 +26,8 @@ from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.script import Action, Drop, FaultStage, Occasion, ReplyWith, Script
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
-from senderproxy.tracking.event import What
-from senderproxy.tracking.plain import read_event
+from senderproxy.tracking.record import EventKind
+from senderproxy.tracking.serialize import read_event
 from tests.peers.process import LOOPBACK, reserved_ports
 from tests.peers.senderproxy import Senderproxy, VaultAccount
 
@@ -223,7 +223,7 @@ class Storm:
         answer = await asyncio.to_thread(ask, self._service.folder / "control", request)
         events = [read_event(event) for message in answer["messages"] for event in message["events"]]
         return sum(
-            event.what is What.ATTEMPTED
+            event.what is EventKind.ATTEMPTED
             and event.facts["outcome"] == "delivered"
             and recipient in (event.recipients or [recipient])
             for event in events

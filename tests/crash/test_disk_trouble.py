@@ -16,7 +16,7 @@ import pytest
 from senderproxy.mail.address import parse_address
 from senderproxy.relay.ports import SpoolError, SpoolFull, Verdict
 from senderproxy.spool.store import SqliteSpool, Tuning
-from senderproxy.tracking.record import Fate, Query
+from senderproxy.tracking.record import Query, RecipientStatus
 from tests.crash.disks import Ext4, small_disk
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.still_clock import START
@@ -75,8 +75,8 @@ async def test_with_a_reserve_a_full_disk_still_lets_what_is_under_way_come_to_i
                 claim = await claimed(spool)
                 report = arrival(f"r-{ident}", "anna@firma.example", account="bert", reverse_path=None, report_on=ident)
                 await spool.settle(claim, Verdict({CARL: DELIVERED}, reports=(report,)))
-            assert len(await spool.find(Query(fate=Fate.DELIVERED), limit=1000)) == len(taken)
-            assert len(await spool.find(Query(fate=Fate.WAITING), limit=1000)) == len(taken)
+            assert len(await spool.find(Query(fate=RecipientStatus.DELIVERED), limit=1000)) == len(taken)
+            assert len(await spool.find(Query(fate=RecipientStatus.WAITING), limit=1000)) == len(taken)
 
 
 @pytest.mark.slow
@@ -138,7 +138,7 @@ async def stumble(folder: Path) -> dict[str, object]:
                         break
                     except SpoolError:
                         (record,) = await spool.find(Query(id=claim.submission.id), limit=1)
-                        assert record.recipients[CARL].fate is Fate.WAITING
+                        assert record.recipients[CARL].fate is RecipientStatus.WAITING
         await asyncio.sleep(0)
     return {"safe": safe, "refused": refused, "settled": settled}
 
@@ -188,11 +188,13 @@ async def test_g1_a_call_that_fails_costs_that_message_alone_and_its_client_know
         fates = {r.id: r.recipients[CARL].fate for r in await spool.find(Query(), limit=1000)}
         assert set(told["safe"]) <= set(fates)
         for ident in told["safe"]:
-            assert fates[ident] is (Fate.DELIVERED if ident in told["settled"] else Fate.WAITING), ident
+            assert fates[ident] is (
+                RecipientStatus.DELIVERED if ident in told["settled"] else RecipientStatus.WAITING
+            ), ident
         # where the very last sync failed, what was refused may be found again by the next process: G4 allows it
         assert set(fates) - set(told["safe"]) <= set(told["refused"][-1:])
         while (claim := await spool.claim("anna", START)) is not None:
             number = int(claim.submission.id[1:])
             octets = b"".join(claim.submission.message.body.blocks())
             assert octets == b"%d\r\n" % number * (1500 if number % 5 == 0 else 20)
-        assert await spool.find(Query(fate=Fate.HELD), limit=1) == []
+        assert await spool.find(Query(fate=RecipientStatus.HELD), limit=1) == []

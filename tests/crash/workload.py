@@ -26,8 +26,7 @@ from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import Arrival, Claim, Spool, Verdict
 from senderproxy.spool import store
 from senderproxy.spool.store import SqliteSpool, Tuning
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, Query, RecipientState
+from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import arrival
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.still_clock import START, StillClock
@@ -117,7 +116,7 @@ class Day:
             idents, lambda: self.model.accept(*given), lambda: self.spool.accept(*given, leased=leased)
         )
         for claim in claims:
-            await self.settle(claim, Fate.DELIVERED)
+            await self.settle(claim, RecipientStatus.DELIVERED)
 
     async def accept_unnamed(self, size: int) -> None:
         """A body that lies in an unnamed file, as the listener's do."""
@@ -129,15 +128,17 @@ class Day:
         await self.step([given.submission.id], lambda: self.model.accept(given), lambda: self.spool.accept(linked))
         body.close()
 
-    async def settle(self, claim: Claim, fate: Fate, reports: int = 0) -> None:
+    async def settle(self, claim: Claim, fate: RecipientStatus, reports: int = 0) -> None:
         """The first of its recipients is settled, the others wait on; perhaps somebody is told."""
         path = next(iter(claim.due))
-        answer = reply(250, "2.0.0", "queued as A1B2C3") if fate is Fate.DELIVERED else reply(550, "5.1.1", "no")
-        due = START if fate is Fate.WAITING else None
-        event = Event(self.clock.now(), What.ATTEMPTED, (str(path),), {"outcome": fate.value})
+        answer = (
+            reply(250, "2.0.0", "queued as A1B2C3") if fate is RecipientStatus.DELIVERED else reply(550, "5.1.1", "no")
+        )
+        due = START if fate is RecipientStatus.WAITING else None
+        event = Event(self.clock.now(), EventKind.ATTEMPTED, (str(path),), {"outcome": fate.value})
         told = [self.letter(400, reverse_path=None, report_on=claim.submission.id) for _ in range(reports)]
         verdict = Verdict(
-            {path: RecipientState(fate, due, 1, answer, "held" if fate is Fate.HELD else "")}, (event,), told
+            {path: RecipientState(fate, due, 1, answer, "held" if fate is RecipientStatus.HELD else "")}, (event,), told
         )
         mine = self.model.entries[claim.submission.id]
         mine.leased = True
@@ -147,7 +148,7 @@ class Day:
             lambda: self.spool.settle(claim, verdict),
         )
 
-    async def attempt(self, *fates: Fate, reports: int = 0) -> None:
+    async def attempt(self, *fates: RecipientStatus, reports: int = 0) -> None:
         for fate in fates:
             claim = await self.spool.claim("anna", START)
             if claim is not None:
@@ -155,7 +156,7 @@ class Day:
 
     async def note(self) -> None:
         """A story: nobody is promised anything before it was written along."""
-        given = self.letter(100, state=RecipientState(Fate.DELIVERED))
+        given = self.letter(100, state=RecipientState(RecipientStatus.DELIVERED))
 
         async def model() -> None:
             self.model.note(given)
@@ -187,26 +188,33 @@ class Day:
     async def live(self) -> None:
         await self.accept(self.letter(300))
         await self.accept(self.letter(6000))
-        await self.attempt(Fate.DELIVERED)
+        await self.attempt(RecipientStatus.DELIVERED)
         await asyncio.gather(*(self.accept(self.letter(self.chance.choice((200, 900, 3000)))) for _ in range(12)))
-        await self.attempt(Fate.DELIVERED, Fate.FAILED, Fate.HELD, Fate.WAITING, reports=1)
+        await self.attempt(
+            RecipientStatus.DELIVERED, RecipientStatus.FAILED, RecipientStatus.HELD, RecipientStatus.WAITING, reports=1
+        )
         await self.accept(self.letter(5000, PEOPLE), self.letter(100, PEOPLE[1:]))
         await self.accept_unnamed(9000)
         await self.note()
         await self.accept(self.letter(4000), leased=True)
         await self.shift()
-        await asyncio.gather(*(self.attempt(Fate.DELIVERED, Fate.WAITING, Fate.FAILED) for _ in range(4)))
+        await asyncio.gather(
+            *(
+                self.attempt(RecipientStatus.DELIVERED, RecipientStatus.WAITING, RecipientStatus.FAILED)
+                for _ in range(4)
+            )
+        )
         await self.start_again()
         await asyncio.gather(*(self.accept(self.letter(self.chance.choice((400, 2500)))) for _ in range(10)))
-        await self.attempt(*[Fate.DELIVERED] * 6, reports=1)
+        await self.attempt(*[RecipientStatus.DELIVERED] * 6, reports=1)
         await self.sweep()
         await self.accept_unnamed(3000)
-        await self.attempt(Fate.FAILED, Fate.DELIVERED, reports=2)
+        await self.attempt(RecipientStatus.FAILED, RecipientStatus.DELIVERED, reports=2)
         await self.shift()
         await self.spool.close()
         await self.start_again()
         await self.accept(self.letter(2000))
-        await self.attempt(*[Fate.DELIVERED] * 4)
+        await self.attempt(*[RecipientStatus.DELIVERED] * 4)
         await self.spool.close()
 
 

@@ -9,14 +9,13 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay.ports import Arrival
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, RecipientState
+from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 from tests.fakes.memory_spool import KeptBody
 from tests.fakes.still_clock import START
 
 CLIENT = Client("192.0.2.7", "scanner.firma.example", "ESMTP")
-WAITING = RecipientState(Fate.WAITING)
-DELIVERED = RecipientState(Fate.DELIVERED, tries=1)
+WAITING = RecipientState(RecipientStatus.WAITING)
+DELIVERED = RecipientState(RecipientStatus.DELIVERED, tries=1)
 
 
 def arrival(
@@ -56,5 +55,5 @@ def arrival(
         report_on,
         carrier,
     )
-    told = (Event(at, What.ACCEPTED, (), {"client": str(client)}),) if events is None else tuple(events)
+    told = (Event(at, EventKind.ACCEPTED, (), {"client": str(client)}),) if events is None else tuple(events)
     return Arrival(submission, account, author, {path: given.get(path, state) for path in paths}, told)

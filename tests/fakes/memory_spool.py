@@ -12,8 +12,7 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolFull, Totals, Verdict
 from senderproxy.spool.upstream_id import upstream_id
-from senderproxy.tracking.event import Event
-from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState
+from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState, RecipientStatus
 
 AGES = (5, 10, 20, 40, 80, 160, 320, 640)
 
@@ -58,7 +57,7 @@ class Entry:
 
     @property
     def waiting(self) -> list[RecipientState]:
-        return [state for state in self.states.values() if state.fate is Fate.WAITING]
+        return [state for state in self.states.values() if state.fate is RecipientStatus.WAITING]
 
     @property
     def is_finished(self) -> bool:
@@ -91,7 +90,7 @@ class MemorySpool:
         entries = [self._add(arrival) for arrival in arrivals]
         if not leased:
             return []
-        return [self._lease(entry, lambda state: state.fate is Fate.WAITING) for entry in entries]
+        return [self._lease(entry, lambda state: state.fate is RecipientStatus.WAITING) for entry in entries]
 
     def note(self, arrival: Arrival) -> None:
         if self.fault is None and arrival.submission.id not in self.entries:
@@ -122,7 +121,7 @@ class MemorySpool:
 
     async def claim(self, account: str, now: datetime) -> Claim | None:
         def is_due(state: RecipientState) -> bool:
-            return state.fate is Fate.WAITING and state.due_at is not None and state.due_at <= now
+            return state.fate is RecipientStatus.WAITING and state.due_at is not None and state.due_at <= now
 
         return self._first(
             lambda entry: entry.account == account and entry.due_at <= now, lambda entry: entry.due_at, is_due
@@ -132,12 +131,12 @@ class MemorySpool:
         return self._first(
             lambda entry: entry.account == account and entry.submission.received_at < received_before,
             lambda entry: entry.submission.received_at,
-            lambda state: state.fate is Fate.WAITING,
+            lambda state: state.fate is RecipientStatus.WAITING,
         )
 
     async def claim_undelayed(self, received_before: datetime) -> Claim | None:
         def is_undelayed(state: RecipientState) -> bool:
-            return state.fate is Fate.WAITING and not state.delay_reported
+            return state.fate is RecipientStatus.WAITING and not state.delay_reported
 
         return self._first(
             lambda entry: entry.submission.received_at < received_before and any(map(is_undelayed, entry.waiting)),
@@ -202,7 +201,7 @@ class MemorySpool:
                 continue
             entry.submission = replace(entry.submission, received_at=entry.submission.received_at + step)
             for path, state in entry.states.items():
-                if state.fate is Fate.WAITING and state.due_at is not None:
+                if state.fate is RecipientStatus.WAITING and state.due_at is not None:
                     entry.states[path] = replace(state, due_at=state.due_at + step)
 
     # what people ask
@@ -240,7 +239,7 @@ class MemorySpool:
         return [self._total(account, entries) for account, entries in sorted(of.items())]
 
     def _total(self, account: str, entries: list[Entry]) -> Totals:
-        held = sum(any(s.fate is Fate.HELD for s in e.states.values()) for e in entries)
+        held = sum(any(s.fate is RecipientStatus.HELD for s in e.states.values()) for e in entries)
         ages = Counter(
             sum(self._clock.now() - e.submission.received_at > timedelta(minutes=age) for age in AGES) for e in entries
         )
@@ -280,13 +279,13 @@ class MemorySpool:
 
 
 def _due(state: RecipientState, received_at: datetime) -> RecipientState:
-    if state.fate is not Fate.WAITING:
+    if state.fate is not RecipientStatus.WAITING:
         return replace(state, due_at=None)
     return state if state.due_at is not None else replace(state, due_at=received_at)
 
 
 def _reason(state: RecipientState) -> str:
-    if state.fate is Fate.HELD and state.why:
+    if state.fate is RecipientStatus.HELD and state.why:
         return state.why
     return "" if state.reply is None else state.reply.text
 
@@ -314,7 +313,7 @@ def _fits(entry: Entry, query: Query) -> bool:
 
 def _recipient_fits(path: ForwardPath, state: RecipientState, query: Query) -> bool:
     """All that is asked of a recipient must fit one and the same."""
-    named = upstream_id(state.reply) if state.reply is not None and state.fate is Fate.DELIVERED else None
+    named = upstream_id(state.reply) if state.reply is not None and state.fate is RecipientStatus.DELIVERED else None
     return (
         (query.recipient is None or _matches(query.recipient, path))
         and (query.upstream_id is None or named == query.upstream_id)

@@ -15,8 +15,7 @@ from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Claim, Spool, SpoolError, Totals, Verdict
 from senderproxy.spool.store import SqliteSpool, Tuning
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, Query, RecipientState
+from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.still_clock import START, StillClock
@@ -108,7 +107,7 @@ async def test_a_message_comes_out_as_it_went_in(opened: Open) -> None:
     )
     assert (claim.account, claim.author, claim.faults) == ("anna", "anna@firma.example", 0)
     assert list(claim.due) == list(sent.envelope.recipients)
-    assert all(state == RecipientState(Fate.WAITING, START) for state in claim.due.values())
+    assert all(state == RecipientState(RecipientStatus.WAITING, START) for state in claim.due.values())
 
 
 @pytest.mark.parametrize("path", [None, "carl@elsewhere.example"])
@@ -134,7 +133,7 @@ async def test_messages_of_an_account_are_claimed_in_the_order_of_their_submissi
 
 async def test_what_is_due_for_longest_comes_first_and_what_is_not_due_does_not_come(opened: Open) -> None:
     async with opened() as spool:
-        await spool.accept(arrival("late", state=RecipientState(Fate.WAITING, START + HOUR)))
+        await spool.accept(arrival("late", state=RecipientState(RecipientStatus.WAITING, START + HOUR)))
         await spool.accept(arrival("now", at=START))
         await spool.accept(arrival("first", at=START - HOUR))
         assert (await claimed(spool)).submission.id == "first"
@@ -145,8 +144,8 @@ async def test_what_is_due_for_longest_comes_first_and_what_is_not_due_does_not_
 
 async def test_a_claim_has_the_due_recipients_alone(opened: Open) -> None:
     waits = {
-        "carl@elsewhere.example": RecipientState(Fate.WAITING, START, tries=1, reply=BUSY),
-        "dora@elsewhere.example": RecipientState(Fate.WAITING, START + HOUR),
+        "carl@elsewhere.example": RecipientState(RecipientStatus.WAITING, START, tries=1, reply=BUSY),
+        "dora@elsewhere.example": RecipientState(RecipientStatus.WAITING, START + HOUR),
         "emil@elsewhere.example": DELIVERED,
     }
     async with opened() as spool:
@@ -180,24 +179,33 @@ async def test_a_message_accepted_as_leased_is_due_to_whoever_brought_it_alone(o
         assert await spool.claim("anna", START) is None
         assert (one.submission.id, two.submission.id) == ("a1", "a2")
         assert b"".join(two.submission.message.body.blocks()) == b"zwei\r\n"
-        assert one.due == {CARL: RecipientState(Fate.WAITING)} or one.due == {CARL: RecipientState(Fate.WAITING, START)}
-        await spool.settle(one, Verdict({CARL: RecipientState(Fate.DELIVERED, reply=TAKEN.reply, tries=1)}))
+        assert one.due == {CARL: RecipientState(RecipientStatus.WAITING)} or one.due == {
+            CARL: RecipientState(RecipientStatus.WAITING, START)
+        }
+        await spool.settle(one, Verdict({CARL: RecipientState(RecipientStatus.DELIVERED, reply=TAKEN.reply, tries=1)}))
         await spool.settle(two, Verdict({}))
         assert (await claimed(spool)).submission.id == "a2"
 
 
 async def test_a_verdict_changes_the_recipients_it_names_and_tells_why(opened: Open) -> None:
-    later = RecipientState(Fate.WAITING, START + HOUR, tries=1, reply=BUSY)
-    taken = RecipientState(Fate.DELIVERED, tries=1, reply=TAKEN.reply)
+    later = RecipientState(RecipientStatus.WAITING, START + HOUR, tries=1, reply=BUSY)
+    taken = RecipientState(RecipientStatus.DELIVERED, tries=1, reply=TAKEN.reply)
     events = (
-        Event(START, What.ATTEMPTED, (str(CARL),), {"outcome": "delivered", "reply": str(TAKEN.reply)}),
-        Event(START, What.ATTEMPTED, (str(DORA),), {"outcome": "deferred", "reply": "451 Gr\udce4"}),
+        Event(START, EventKind.ATTEMPTED, (str(CARL),), {"outcome": "delivered", "reply": str(TAKEN.reply)}),
+        Event(START, EventKind.ATTEMPTED, (str(DORA),), {"outcome": "deferred", "reply": "451 Gr\udce4"}),
     )
     async with opened() as spool:
         await spool.accept(arrival("a1", str(CARL), str(DORA), str(EMIL)))
         await spool.settle(await claimed(spool), Verdict({CARL: taken, DORA: later}, events, faults=2))
-        assert await states(spool, "a1") == {CARL: taken, DORA: later, EMIL: RecipientState(Fate.WAITING, START)}
-        assert list(await spool.events("a1")) == [Event(START, What.ACCEPTED, (), {"client": "192.0.2.7"}), *events]
+        assert await states(spool, "a1") == {
+            CARL: taken,
+            DORA: later,
+            EMIL: RecipientState(RecipientStatus.WAITING, START),
+        }
+        assert list(await spool.events("a1")) == [
+            Event(START, EventKind.ACCEPTED, (), {"client": "192.0.2.7"}),
+            *events,
+        ]
         claim = await claimed(spool)
         assert (list(claim.due), claim.faults) == ([EMIL], 2)
         assert await spool.events("nobody") == []
@@ -226,7 +234,7 @@ async def test_when_all_is_final_the_content_goes_and_the_story_stays(opened: Op
 
 
 async def test_reports_are_there_in_the_moment_in_which_their_message_is_settled(opened: Open) -> None:
-    failed = RecipientState(Fate.FAILED, tries=1, reply=reply(550, "5.1.1", "no such user"))
+    failed = RecipientState(RecipientStatus.FAILED, tries=1, reply=reply(550, "5.1.1", "no such user"))
     report = arrival("r1", "anna@firma.example", reverse_path=None, report_on="a1", body=b"Nicht zustellbar\r\n")
     async with opened() as spool:
         await spool.accept(arrival("a1"))
@@ -242,7 +250,7 @@ async def test_a_report_that_cannot_be_kept_leaves_its_message_as_it_was(opened:
         claim = await claimed(spool)
         with pytest.raises(SpoolError):
             await spool.settle(claim, Verdict({CARL: DELIVERED}, reports=(arrival("a2"),)))
-        assert await states(spool, "a1") == {CARL: RecipientState(Fate.WAITING, START)}
+        assert await states(spool, "a1") == {CARL: RecipientState(RecipientStatus.WAITING, START)}
         assert len(await spool.events("a1")) == 1
         await spool.settle(claim, Verdict({CARL: DELIVERED}))
         assert await states(spool, "a1") == {CARL: DELIVERED}
@@ -268,7 +276,7 @@ async def test_who_settles_what_is_not_leased_is_told(opened: Open) -> None:
 
 
 async def test_a_held_message_is_not_due_and_a_person_can_have_it(opened: Open) -> None:
-    held = RecipientState(Fate.HELD, tries=3, why="three faults")
+    held = RecipientState(RecipientStatus.HELD, tries=3, why="three faults")
     async with opened() as spool:
         await spool.accept(arrival("a1"))
         await spool.settle(await claimed(spool), Verdict({CARL: held}))
@@ -279,7 +287,7 @@ async def test_a_held_message_is_not_due_and_a_person_can_have_it(opened: Open) 
         claim = await spool.claim_one("a1")
         assert claim is not None
         assert claim.due == {CARL: held}
-        await spool.settle(claim, Verdict({CARL: RecipientState(Fate.WAITING, START)}))
+        await spool.settle(claim, Verdict({CARL: RecipientState(RecipientStatus.WAITING, START)}))
         assert (await claimed(spool)).submission.id == "a1"
 
 
@@ -297,7 +305,7 @@ async def test_due_names_each_account_that_has_waiting_mail(opened: Open) -> Non
     async with opened() as spool:
         for account in ("", "anna", "bert", "zoe", "Ärzte"):  # "": it is not known yet
             for hours in (2, 1, 3):
-                due = RecipientState(Fate.WAITING, START + hours * HOUR)
+                due = RecipientState(RecipientStatus.WAITING, START + hours * HOUR)
                 await spool.accept(arrival(f"{account}{hours}", account=account, state=due))
         await spool.accept(arrival("done", account="carl", state=DELIVERED))
         assert await spool.due() == dict.fromkeys(("", "anna", "bert", "zoe", "Ärzte"), START + HOUR)
@@ -308,7 +316,7 @@ async def test_due_names_each_account_that_has_waiting_mail(opened: Open) -> Non
 
 
 async def test_expired_mail_is_claimed_whether_due_or_not_the_oldest_first(opened: Open) -> None:
-    later = RecipientState(Fate.WAITING, START + HOUR)
+    later = RecipientState(RecipientStatus.WAITING, START + HOUR)
     async with opened() as spool:
         await spool.accept(arrival("young", at=START, state=later))
         await spool.accept(arrival("old", at=START - HOUR, state=later), arrival("older", at=START - 2 * HOUR))
@@ -318,8 +326,8 @@ async def test_expired_mail_is_claimed_whether_due_or_not_the_oldest_first(opene
 
 
 async def test_delays_are_reported_for_those_who_were_not_told(opened: Open) -> None:
-    told = RecipientState(Fate.WAITING, START + HOUR, tries=4, delay_reported=True)
-    wait = RecipientState(Fate.WAITING, START + HOUR, tries=4)
+    told = RecipientState(RecipientStatus.WAITING, START + HOUR, tries=4, delay_reported=True)
+    wait = RecipientState(RecipientStatus.WAITING, START + HOUR, tries=4)
     async with opened() as spool:
         await spool.accept(arrival("a1", str(CARL), str(DORA), states={str(CARL): told, str(DORA): wait}))
         await spool.accept(arrival("young", at=START + HOUR), arrival("told", state=told))
@@ -332,8 +340,8 @@ async def test_delays_are_reported_for_those_who_were_not_told(opened: Open) -> 
 
 async def test_a_shifted_clock_leaves_what_waits_as_far_from_now_as_it_was(opened: Open) -> None:
     mixed = {
-        str(CARL): RecipientState(Fate.WAITING, START + HOUR),
-        str(DORA): RecipientState(Fate.HELD, why="look"),
+        str(CARL): RecipientState(RecipientStatus.WAITING, START + HOUR),
+        str(DORA): RecipientState(RecipientStatus.HELD, why="look"),
         str(EMIL): DELIVERED,
     }
     day = timedelta(days=1)
@@ -342,7 +350,7 @@ async def test_a_shifted_clock_leaves_what_waits_as_far_from_now_as_it_was(opene
         await spool.shift(day)
         assert await spool.due() == {"anna": START + HOUR + day}
         assert await states(spool, "a1") == {
-            CARL: RecipientState(Fate.WAITING, START + HOUR + day),
+            CARL: RecipientState(RecipientStatus.WAITING, START + HOUR + day),
             DORA: mixed[str(DORA)],
             EMIL: DELIVERED,
         }
@@ -354,7 +362,7 @@ async def test_a_shifted_clock_leaves_what_waits_as_far_from_now_as_it_was(opene
 
 
 async def test_find_answers_by_each_thing_one_may_know_of_a_message(opened: Open) -> None:
-    taken = RecipientState(Fate.DELIVERED, tries=1, reply=TAKEN.reply)
+    taken = RecipientState(RecipientStatus.DELIVERED, tries=1, reply=TAKEN.reply)
     async with opened() as spool:
         await spool.accept(arrival("m1", "carl@elsewhere.example", author="anna@firma.example"))
         await spool.accept(
@@ -384,18 +392,18 @@ async def test_find_answers_by_each_thing_one_may_know_of_a_message(opened: Open
             Query(recipient="*@c.example"): ["m3"],
             Query(upstream_id="1MxDp3-1a2B3c-00Xyz"): ["m3"],
             Query(upstream_id="1MxDp3"): [],
-            Query(fate=Fate.DELIVERED): ["m3"],
-            Query(fate=Fate.WAITING): ["m4", "m2", "m1"],
-            Query(fate=Fate.FAILED): [],
+            Query(fate=RecipientStatus.DELIVERED): ["m3"],
+            Query(fate=RecipientStatus.WAITING): ["m4", "m2", "m1"],
+            Query(fate=RecipientStatus.FAILED): [],
             Query(unfinished=True): ["m1", "m2", "m4"],
             Query(since=START + timedelta(seconds=1)): ["m3"],
             Query(until=START + HOUR): ["m4", "m2", "m1"],
             Query(since=START, until=START): [],
             Query(sender="@firma.example", recipient="carl@elsewhere.example"): ["m3", "m1"],
-            Query(sender="@firma.example", fate=Fate.WAITING): ["m4", "m2", "m1"],
-            Query(recipient="carl@elsewhere.example", fate=Fate.DELIVERED): ["m3"],
+            Query(sender="@firma.example", fate=RecipientStatus.WAITING): ["m4", "m2", "m1"],
+            Query(recipient="carl@elsewhere.example", fate=RecipientStatus.DELIVERED): ["m3"],
             Query(recipient="emil@c.example", upstream_id="1MxDp3-1a2B3c-00Xyz", id="m3"): ["m3"],
-            Query(id="m3", fate=Fate.WAITING): [],
+            Query(id="m3", fate=RecipientStatus.WAITING): [],
             Query(account="anna", unfinished=True): ["m1", "m4"],
             Query(account="anna", since=START, until=START + HOUR, sender="anna@firma.example"): ["m4", "m1"],
         }
@@ -417,12 +425,12 @@ async def test_find_goes_on_after_the_last_one_that_was_shown(opened: Open) -> N
 
 
 async def test_a_fate_and_a_recipient_mean_one_and_the_same_recipient(opened: Open) -> None:
-    mixed = {str(CARL): DELIVERED, str(DORA): RecipientState(Fate.FAILED)}
+    mixed = {str(CARL): DELIVERED, str(DORA): RecipientState(RecipientStatus.FAILED)}
     async with opened() as spool:
         await spool.accept(arrival("m1", *mixed, states=mixed))
-        assert await ids(spool, Query(recipient=str(CARL), fate=Fate.FAILED)) == []
-        assert await ids(spool, Query(recipient=str(DORA), fate=Fate.FAILED)) == ["m1"]
-        assert await ids(spool, Query(sender="anna@firma.example", fate=Fate.FAILED)) == ["m1"]
+        assert await ids(spool, Query(recipient=str(CARL), fate=RecipientStatus.FAILED)) == []
+        assert await ids(spool, Query(recipient=str(DORA), fate=RecipientStatus.FAILED)) == ["m1"]
+        assert await ids(spool, Query(sender="anna@firma.example", fate=RecipientStatus.FAILED)) == ["m1"]
 
 
 async def test_a_record_says_what_a_list_shows(opened: Open) -> None:
@@ -433,7 +441,7 @@ async def test_a_record_says_what_a_list_shows(opened: Open) -> None:
     assert (record.reverse_path, record.author, record.account) == ("", "anna@firma.example", "anna")
     assert (record.message_id, record.report_on, record.leased) == ("<x@y>", "m0", False)
     assert record.size == len(b"message-id:\r\n <x@y>\r\n\r\n") + len(arrival("x").submission.message.body.octets)
-    assert record.recipients == {CARL: RecipientState(Fate.WAITING, START)}
+    assert record.recipients == {CARL: RecipientState(RecipientStatus.WAITING, START)}
 
 
 async def test_totals_count_messages_by_account_age_and_reason(opened: Open, clock: StillClock) -> None:
@@ -441,9 +449,11 @@ async def test_totals_count_messages_by_account_age_and_reason(opened: Open, clo
     size = arrival("m1").submission.message.size
     async with opened() as spool:
         await spool.accept(arrival("m1"), arrival("m2", at=START + timedelta(minutes=95)))
-        await spool.accept(arrival("m3", state=RecipientState(Fate.HELD, why="three faults"), at=START - 20 * HOUR))
+        await spool.accept(
+            arrival("m3", state=RecipientState(RecipientStatus.HELD, why="three faults"), at=START - 20 * HOUR)
+        )
         for number in range(3):
-            busy = RecipientState(Fate.WAITING, START + HOUR, reply=BUSY)
+            busy = RecipientState(RecipientStatus.WAITING, START + HOUR, reply=BUSY)
             await spool.accept(arrival(f"b{number}", "a@b.example", "c@d.example", account="bert", state=busy))
         await spool.accept(arrival("done", state=DELIVERED))
         assert await spool.totals() == [
@@ -457,7 +467,7 @@ async def test_totals_count_messages_by_account_age_and_reason(opened: Open, clo
 
 
 async def test_a_story_without_content_can_be_found_and_told(opened: Open, clock: StillClock) -> None:
-    taken = RecipientState(Fate.DELIVERED, tries=1, reply=TAKEN.reply)
+    taken = RecipientState(RecipientStatus.DELIVERED, tries=1, reply=TAKEN.reply)
     async with opened() as spool:
         await spool.accept(arrival("m1", state=taken))
         assert await spool.header("m1") is None
@@ -472,4 +482,4 @@ async def test_many_who_come_at_once_are_all_kept_and_each_is_claimed_once(opene
         found = [claim.submission.id for claim in claims if claim is not None]
         assert sorted(found) == sorted(f"m{number}" for number in range(60))
         await asyncio.gather(*(spool.settle(claim, Verdict({CARL: DELIVERED})) for claim in claims if claim))
-        assert len(await ids(spool, Query(fate=Fate.DELIVERED))) == 60
+        assert len(await ids(spool, Query(fate=RecipientStatus.DELIVERED))) == 60

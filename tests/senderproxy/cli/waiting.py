@@ -16,8 +16,7 @@ from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay.ports import Arrival
 from senderproxy.spool.store import SqliteSpool
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, RecipientState
+from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
 ANNA, BERT, CARL, DORA = (
     parse_address(text)
@@ -26,9 +25,9 @@ ANNA, BERT, CARL, DORA = (
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(hours=2)  # due then: no test takes so long
 GREY = reply(450, "4.2.0", "Greylisted, please come again")
-WAITING = RecipientState(Fate.WAITING, LATER, 2, GREY)
-HELD = RecipientState(Fate.HELD, None, 3, None, "ValueError, 3 times in a row")
-DELIVERED = RecipientState(Fate.DELIVERED, None, 1, reply(250, "2.0.0", "OK: queued as 0Lx4711"))
+WAITING = RecipientState(RecipientStatus.WAITING, LATER, 2, GREY)
+HELD = RecipientState(RecipientStatus.HELD, None, 3, None, "ValueError, 3 times in a row")
+DELIVERED = RecipientState(RecipientStatus.DELIVERED, None, 1, reply(250, "2.0.0", "OK: queued as 0Lx4711"))
 
 
 def message(
@@ -46,14 +45,14 @@ def message(
     content = Message(HeaderSection(header.encode()), Octets(b"Guten Tag\r\n"))
     client = Client("192.168.1.20", "server", "ESMTP")
     submission = Submission(ident, "office", client, Envelope(author, tuple(states)), content, at)
-    taken = Event(at, What.ACCEPTED, (), {"client": "192.168.1.20", "listener": "office", "account": account})
+    taken = Event(at, EventKind.ACCEPTED, (), {"client": "192.168.1.20", "listener": "office", "account": account})
     return Arrival(submission, account, str(author), states, (taken, *events))
 
 
 def attempted(ago: timedelta, recipient: ForwardPath, outcome: str, said: str) -> Event:
     """What one attempt came to."""
     facts = {"account": "anna", "outcome": outcome, "reply": said, "seconds": "0.2"}
-    return Event(NOW - ago, What.ATTEMPTED, (str(recipient),), facts)
+    return Event(NOW - ago, EventKind.ATTEMPTED, (str(recipient),), facts)
 
 
 QUEUE = (

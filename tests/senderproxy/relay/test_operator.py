@@ -30,16 +30,15 @@ from senderproxy.relay.operator import (
     States,
 )
 from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolFull
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.plain import read_event, read_record
-from senderproxy.tracking.record import Fate, Query, RecipientState
+from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.serialize import read_event, read_record
 from tests.fakes.memory_spool import MemorySpool
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 ANNA, CARL, DORA, EMIL = (parse_address(f"{name}@firma.example") for name in ("anna", "carl", "dora", "emil"))
-WAITING = RecipientState(Fate.WAITING, NOW + timedelta(minutes=20), 3, reply(450, "4.2.0", "Greylisted"))
-HELD = RecipientState(Fate.HELD, None, 1, None, "three errors in a row")
-DELIVERED = RecipientState(Fate.DELIVERED, None, 1, reply(250, "2.0.0", "OK"))
+WAITING = RecipientState(RecipientStatus.WAITING, NOW + timedelta(minutes=20), 3, reply(450, "4.2.0", "Greylisted"))
+HELD = RecipientState(RecipientStatus.HELD, None, 1, None, "three errors in a row")
+DELIVERED = RecipientState(RecipientStatus.DELIVERED, None, 1, reply(250, "2.0.0", "OK"))
 
 
 class FrozenClock:
@@ -67,7 +66,7 @@ def arrival(ident: str, states: dict[ForwardPath, RecipientState], account: str 
     message = Message(HeaderSection(b"From: anna@firma.example\r\nSubject: \xc3\xbc\r\n\r\n"), Octets(b"x\r\n"))
     client = Client("192.168.1.20", "server", "ESMTP")
     submission = Submission(ident, "office", client, Envelope(ANNA, tuple(states)), message, NOW - timedelta(hours=1))
-    accepted = Event(NOW - timedelta(hours=1), What.ACCEPTED, (), {"client": "192.168.1.20"})
+    accepted = Event(NOW - timedelta(hours=1), EventKind.ACCEPTED, (), {"client": "192.168.1.20"})
     return Arrival(replace(submission, **changes), account, str(ANNA), states, (accepted,))  # type: ignore[arg-type]
 
 
@@ -90,7 +89,7 @@ class Desk:
         report = arrival("Report234567", {ANNA: WAITING}, report_on=claim.submission.id)
         report = replace(report, submission=replace(report.submission, envelope=Envelope(NULL_PATH, (ANNA,))))
         facts = {"report": "Report234567", "kind": "cancelled", "to": str(ANNA)}
-        return Told(states, [Event(NOW, What.REPORTED, tuple(map(str, states)), facts)], [report])
+        return Told(states, [Event(NOW, EventKind.REPORTED, tuple(map(str, states)), facts)], [report])
 
     async def do(self, act: Act, *ids: str, report: bool = True) -> tuple[list[str], dict[str, str]]:
         answer = await self.operator.change(act, ids, "root", report=report)
@@ -102,7 +101,7 @@ class Desk:
     def leased(self) -> set[str]:
         return {ident for ident, entry in self.spool.entries.items() if entry.leased}
 
-    def told(self, ident: str) -> list[tuple[What, tuple[str, ...], dict[str, str]]]:
+    def told(self, ident: str) -> list[tuple[EventKind, tuple[str, ...], dict[str, str]]]:
         return [(e.what, e.recipients, dict(e.facts)) for e in self.spool.entries[ident].events[1:]]
 
 
@@ -120,22 +119,22 @@ def desk() -> Desk:
 async def test_what_waits_is_tried_at_once_and_the_runner_is_told(desk: Desk) -> None:
     assert await desk.do(Act.RETRY, "Mixed2345678") == (["Mixed2345678"], {})
     assert desk.states("Mixed2345678") == {CARL: replace(WAITING, due_at=NOW), DORA: HELD, EMIL: DELIVERED}
-    assert desk.told("Mixed2345678") == [(What.RETRIED, (str(CARL),), {"by": "root"})]
+    assert desk.told("Mixed2345678") == [(EventKind.RETRIED, (str(CARL),), {"by": "root"})]
     assert desk.woken == ["anna"]
 
 
 async def test_what_waits_is_held_and_says_who_held_it(desk: Desk) -> None:
     assert await desk.do(Act.HOLD, "Mixed2345678") == (["Mixed2345678"], {})
     held = desk.states("Mixed2345678")[CARL]
-    assert (held.fate, held.due_at, held.why, held.tries) == (Fate.HELD, None, "held by root", 3)
-    assert desk.told("Mixed2345678") == [(What.HELD, (str(CARL),), {"by": "root"})]
+    assert (held.fate, held.due_at, held.why, held.tries) == (RecipientStatus.HELD, None, "held by root", 3)
+    assert desk.told("Mixed2345678") == [(EventKind.HELD, (str(CARL),), {"by": "root"})]
     assert desk.woken == []
 
 
 async def test_what_is_held_is_released_with_its_faults_forgiven(desk: Desk) -> None:
     desk.spool.entries["Mixed2345678"].faults = 3
     assert await desk.do(Act.RELEASE, "Mixed2345678") == (["Mixed2345678"], {})
-    assert desk.states("Mixed2345678")[DORA] == replace(HELD, fate=Fate.WAITING, due_at=NOW, why="")
+    assert desk.states("Mixed2345678")[DORA] == replace(HELD, fate=RecipientStatus.WAITING, due_at=NOW, why="")
     assert desk.states("Mixed2345678")[CARL] == WAITING
     assert desk.spool.entries["Mixed2345678"].faults == 0
     assert desk.woken == ["anna"]
@@ -150,16 +149,16 @@ async def test_trying_at_once_does_not_forgive_faults(desk: Desk) -> None:
 async def test_what_is_cancelled_is_reported_in_the_same_breath(desk: Desk) -> None:
     assert await desk.do(Act.CANCEL, "Mixed2345678") == (["Mixed2345678"], {})
     states = desk.states("Mixed2345678")
-    assert (states[CARL].fate, states[DORA].fate) == (Fate.CANCELLED, Fate.CANCELLED)
+    assert (states[CARL].fate, states[DORA].fate) == (RecipientStatus.CANCELLED, RecipientStatus.CANCELLED)
     assert states[EMIL] == DELIVERED
-    assert [what for what, _, _ in desk.told("Mixed2345678")] == [What.CANCELLED, What.REPORTED]
+    assert [what for what, _, _ in desk.told("Mixed2345678")] == [EventKind.CANCELLED, EventKind.REPORTED]
     assert desk.spool.entries["Report234567"].submission.report_on == "Mixed2345678"
     assert desk.woken == ["anna"]  # for the report
 
 
 async def test_without_a_report_it_is_written_down_that_nobody_was_told(desk: Desk) -> None:
     assert await desk.do(Act.CANCEL, "Mixed2345678", report=False) == (["Mixed2345678"], {})
-    assert [what for what, _, _ in desk.told("Mixed2345678")] == [What.CANCELLED, What.UNREPORTED]
+    assert [what for what, _, _ in desk.told("Mixed2345678")] == [EventKind.CANCELLED, EventKind.UNREPORTED]
     assert "Report234567" not in desk.spool.entries
 
 
@@ -238,7 +237,7 @@ async def test_a_message_is_shown_with_its_story_and_its_header(desk: Desk) -> N
     answer = json.loads(json.dumps(await desk.operator.show("Mixed2345678")))
     record = read_record(answer["message"])
     assert record.recipients == {CARL: WAITING, DORA: HELD, EMIL: DELIVERED}
-    assert [read_event(event).what for event in answer["message"]["events"]] == [What.ACCEPTED]
+    assert [read_event(event).what for event in answer["message"]["events"]] == [EventKind.ACCEPTED]
     assert answer["header"].startswith("From: anna@firma.example\r\nSubject: ü")
 
 
@@ -295,7 +294,7 @@ async def test_requests_reach_the_same_functions(desk: Desk) -> None:
     assert [entry["id"] for entry in tracked["messages"]] == ["Mixed2345678"]
     request = {"act": "cancel", "ids": ["Mixed2345678"], "by": "anna", "report": False}
     assert (await handlers["queue.change"](request))["changed"] == ["Mixed2345678"]
-    assert desk.told("Mixed2345678")[0] == (What.CANCELLED, (str(CARL), str(DORA)), {"by": "anna"})
+    assert desk.told("Mixed2345678")[0] == (EventKind.CANCELLED, (str(CARL), str(DORA)), {"by": "anna"})
 
 
 @pytest.mark.parametrize(

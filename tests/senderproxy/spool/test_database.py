@@ -20,7 +20,7 @@ from senderproxy.spool import database, store
 from senderproxy.spool.database import SpoolDamaged, SpoolTooNew, open_database, scripts
 from senderproxy.spool.place import Place
 from senderproxy.spool.store import SqliteSpool
-from senderproxy.tracking.record import Fate, Query
+from senderproxy.tracking.record import Query, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.still_clock import START, StillClock
 from tests.senderproxy.spool.desk import HISTORY, claimed, ids, opened, sql
@@ -169,7 +169,7 @@ async def sound_messages(folder: Path) -> dict[str, bytes] | None:
             assert [str(path) for path in claim.due] == ["carl@elsewhere.example"]
             assert str(claim.submission.envelope.reverse_path) == "anna@firma.example"
             found[claim.submission.id] = b"".join(claim.submission.message.wire())
-        held = await spool.find(Query(fate=Fate.HELD), limit=100)
+        held = await spool.find(Query(fate=RecipientStatus.HELD), limit=100)
         found |= {record.id: b"held" for record in held}
     except SpoolError:
         return None

@@ -9,7 +9,7 @@ import pytest
 
 from senderproxy.spool import ledger, search
 from senderproxy.spool.database import scripts
-from senderproxy.tracking.record import Fate, Query
+from senderproxy.tracking.record import Query, RecipientStatus
 from tests.fakes.still_clock import START
 
 # What has to go through all that waits (through its index, and through nothing else) says so here.
@@ -86,7 +86,7 @@ def queries() -> list[Query]:
         "sender": (None, "anna@firma.example", "@firma.example"),
         "recipient": (None, "carl@elsewhere.example", "@elsewhere.example"),
         "upstream_id": (None, "1MxDp3"),
-        "fate": (None, Fate.FAILED),
+        "fate": (None, RecipientStatus.FAILED),
         "unfinished": (False, True),
         "since": (None, START),
         "until": (None, START),
@@ -118,11 +118,11 @@ def test_whatever_is_searched_for_no_table_is_looked_through(connection: sqlite3
         (Query(sender="@firma.example"), "message_by_reverse_path"),
         (Query(recipient="carl@elsewhere.example"), "recipient_by_address"),
         (Query(recipient="@elsewhere.example"), "recipient_by_address"),
-        (Query(recipient="carl@elsewhere.example", fate=Fate.FAILED), "recipient_by_address"),
-        (Query(upstream_id="1MxDp3", fate=Fate.DELIVERED), "recipient_by_upstream_id"),
-        (Query(fate=Fate.FAILED), "recipient_by_fate"),
+        (Query(recipient="carl@elsewhere.example", fate=RecipientStatus.FAILED), "recipient_by_address"),
+        (Query(upstream_id="1MxDp3", fate=RecipientStatus.DELIVERED), "recipient_by_upstream_id"),
+        (Query(fate=RecipientStatus.FAILED), "recipient_by_fate"),
         (Query(unfinished=True), "message_open"),
-        (Query(sender="anna@firma.example", fate=Fate.DELIVERED), "message_by_author"),
+        (Query(sender="anna@firma.example", fate=RecipientStatus.DELIVERED), "message_by_author"),
         (Query(since=START, until=START), "message_by_time"),
     ],
     ids=str,

@@ -16,8 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import Arrival, Claim, SpoolError, Verdict
 from senderproxy.spool.store import SqliteSpool, Tuning
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, Query, RecipientState
+from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import arrival
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.still_clock import START, StillClock
@@ -31,13 +30,13 @@ TUNING = Tuning(in_row=64, log_pages=60, log_limit=400, fresh=10_000)
 minutes = st.integers(-30, 90).map(lambda n: n * MINUTE)
 some_states = st.builds(
     RecipientState,
-    st.sampled_from([Fate.WAITING] * 3 + list(Fate)),
+    st.sampled_from([RecipientStatus.WAITING] * 3 + list(RecipientStatus)),
     minutes.map(lambda step: START + step),
     st.integers(0, 3),
     st.sampled_from([None, reply(451, "4.7.1", "busy"), reply(250, "2.0.0", "queued as A1B2C3")]),
     st.sampled_from(["", "three faults"]),
     st.booleans(),
-).map(lambda state: state if state.fate is Fate.WAITING else replace(state, due_at=None))
+).map(lambda state: state if state.fate is RecipientStatus.WAITING else replace(state, due_at=None))
 
 
 class Machine(RuleBasedStateMachine):
@@ -84,14 +83,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=claims, account=st.sampled_from(ACCOUNTS), large=st.booleans())
     def accept_leased(self, account: str, large: bool) -> Any:
-        given = self.arrive(account, [RecipientState(Fate.WAITING)], large)
+        given = self.arrive(account, [RecipientState(RecipientStatus.WAITING)], large)
         (real,) = self.run(self.spool.accept(given, leased=True))
         (model,) = self.run(self.model.accept(given, leased=True))
         return self.generation, real, model
 
     @rule()
     def note(self) -> None:
-        given = self.arrive("anna", [RecipientState(Fate.DELIVERED)], False)
+        given = self.arrive("anna", [RecipientState(RecipientStatus.DELIVERED)], False)
         self.model.note(given)
 
         async def told() -> None:
@@ -152,8 +151,10 @@ class Machine(RuleBasedStateMachine):
         if generation != self.generation:  # of a process that is gone
             return
         changes = dict(zip(real.due, states, strict=False))
-        event = Event(self.clock.now(), What.ATTEMPTED, tuple(map(str, changes)), {"n": str(self.count)})
-        given = [self.arrive("bert", [RecipientState(Fate.WAITING)], number == 1) for number in range(reports)]
+        event = Event(self.clock.now(), EventKind.ATTEMPTED, tuple(map(str, changes)), {"n": str(self.count)})
+        given = [
+            self.arrive("bert", [RecipientState(RecipientStatus.WAITING)], number == 1) for number in range(reports)
+        ]
         if spoilt and given:  # a report with an id that is taken: nothing of the verdict may be done
             given[-1] = replace(given[-1], submission=replace(given[-1].submission, id=real.submission.id))
         verdict = Verdict(changes, (event,) if changes else (), given, account, faults)

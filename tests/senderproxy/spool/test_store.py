@@ -20,8 +20,7 @@ from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Arrival, SpoolError, SpoolFull, Verdict
 from senderproxy.spool import store
 from senderproxy.spool.store import SqliteSpool, Tuning
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, Query, RecipientState
+from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.still_clock import START, StillClock
 from tests.senderproxy.spool.desk import HISTORY, claimed, files, ids, opened, records, sql
@@ -45,10 +44,10 @@ async def test_what_nobody_has_had_since_it_came_is_not_read(folder: Path) -> No
         await spool.accept(given)
         first = await claimed(spool)
         assert first.submission.message.header is given.submission.message.header
-        await spool.settle(first, Verdict({CARL: RecipientState(Fate.WAITING, tries=1)}))
+        await spool.settle(first, Verdict({CARL: RecipientState(RecipientStatus.WAITING, tries=1)}))
         second = await claimed(spool)
         assert second.submission.message.header is not given.submission.message.header
-        assert second.due == {CARL: RecipientState(Fate.WAITING, due_at=START, tries=1)}
+        assert second.due == {CARL: RecipientState(RecipientStatus.WAITING, due_at=START, tries=1)}
 
 
 async def test_what_is_fresh_is_as_it_would_be_read(folder: Path) -> None:
@@ -98,9 +97,9 @@ async def test_what_was_accepted_and_settled_is_there_after_a_restart(folder: Pa
         await claimed(spool)  # leased, and never settled
     async with opened(folder) as spool:
         assert [(r.id, *(s.fate for s in r.recipients.values())) for r in await records(spool)] == [
-            ("a3", Fate.WAITING),
-            ("a2", Fate.WAITING),
-            ("a1", Fate.DELIVERED),
+            ("a3", RecipientStatus.WAITING),
+            ("a2", RecipientStatus.WAITING),
+            ("a1", RecipientStatus.DELIVERED),
         ]
         claim = await claimed(spool)
         assert claim.submission.id == "a2"
@@ -286,10 +285,10 @@ async def test_a_message_whose_file_is_harmed_is_held_and_the_next_one_has_its_t
         assert (await claimed(spool)).submission.id == "a2"
         (record,) = await records(spool, Query(id="a1"))
         (state,) = record.recipients.values()
-        assert state.fate is Fate.HELD
+        assert state.fate is RecipientStatus.HELD
         assert "content" in state.why
         assert not record.leased
-        assert (await spool.events("a1"))[-1].what is What.HELD
+        assert (await spool.events("a1"))[-1].what is EventKind.HELD
         assert (await spool.events("a1"))[-1].facts["why"] == state.why
         assert [total.held for total in await spool.totals()] == [1]
     assert "held" in caplog.text
@@ -329,8 +328,8 @@ async def test_a_message_whose_rows_are_harmed_is_held_and_never_sent_as_somethi
             return
         assert claim.submission.id == "a2"
         (record,) = await records(spool, Query(id="a1"))
-        assert {state.fate for state in record.recipients.values()} == {Fate.HELD}
-        assert (await spool.events("a1"))[-1].what is What.HELD
+        assert {state.fate for state in record.recipients.values()} == {RecipientStatus.HELD}
+        assert (await spool.events("a1"))[-1].what is EventKind.HELD
         assert await spool.due() == {}
     assert sql(folder, "SELECT finished_at FROM message WHERE id = 'a1'") == [(None,)]
 
@@ -343,11 +342,11 @@ async def test_a_person_can_end_a_message_that_cannot_be_read(folder: Path) -> N
         assert await spool.claim("anna", START) is None
         claim = await spool.claim_one("a1")
         assert claim is not None
-        assert claim.due[CARL].fate is Fate.HELD
+        assert claim.due[CARL].fate is RecipientStatus.HELD
         with pytest.raises(OSError, match="content is not there"):
             list(claim.submission.message.wire())
-        await spool.settle(claim, Verdict({CARL: RecipientState(Fate.CANCELLED)}))
-        assert [r.recipients[CARL].fate for r in await records(spool)] == [Fate.CANCELLED]
+        await spool.settle(claim, Verdict({CARL: RecipientState(RecipientStatus.CANCELLED)}))
+        assert [r.recipients[CARL].fate for r in await records(spool)] == [RecipientStatus.CANCELLED]
 
 
 async def test_nobody_is_told_of_a_message_whose_author_may_have_been_altered(folder: Path) -> None:
@@ -393,7 +392,7 @@ async def test_who_is_cancelled_while_a_leased_message_is_accepted_has_no_lease(
 
 
 async def test_a_story_is_written_without_anybody_waiting_for_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = RecipientState(Fate.DELIVERED, reply=reply(250, "2.0.0", "queued as ABC123"))
+    taken = RecipientState(RecipientStatus.DELIVERED, reply=reply(250, "2.0.0", "queued as ABC123"))
     monkeypatch.setattr(store, "_STORY_DELAY", 0.01)
     async with opened(folder) as spool:
         assert spool._writer.commits == 0
@@ -533,7 +532,9 @@ async def test_with_too_little_room_nothing_is_taken_and_what_is_under_way_comes
                 await spool.accept(arrival("a2", body=body))
             assert full.value.hint
         report = arrival("r1", "anna@firma.example", reverse_path=None, report_on="a1", body=LARGE)
-        await spool.settle(await claimed(spool), Verdict({CARL: RecipientState(Fate.FAILED)}, reports=(report,)))
+        await spool.settle(
+            await claimed(spool), Verdict({CARL: RecipientState(RecipientStatus.FAILED)}, reports=(report,))
+        )
         assert await ids(spool) == ["r1", "a1"]
         monkeypatch.setattr(spool._writer.room, "_min_free", 0)
         clock.pass_by(timedelta(seconds=1))
@@ -559,7 +560,7 @@ async def test_one_jobs_fault_is_not_the_others(folder: Path) -> None:
         await spool.accept(arrival("a1"), arrival("a2"))
         claims = [await claimed(spool), await claimed(spool)]
         hold = await _busy(spool)
-        bad = Verdict({CARL: DELIVERED}, events=(Event(START, What.ATTEMPTED),), reports=(arrival("a1"),))
+        bad = Verdict({CARL: DELIVERED}, events=(Event(START, EventKind.ATTEMPTED),), reports=(arrival("a1"),))
         together = [
             spool.accept(arrival("a3")),
             spool.accept(arrival("a1")),
@@ -572,8 +573,8 @@ async def test_one_jobs_fault_is_not_the_others(folder: Path) -> None:
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [list, SpoolError, SpoolError, type(None)]
         fates = {r.id: r.recipients[CARL].fate for r in await records(spool)}
-        assert fates == {"a1": Fate.WAITING, "a2": Fate.DELIVERED, "a3": Fate.WAITING}
-        assert [e.what for e in await spool.events("a1")] == [What.ACCEPTED]
+        assert fates == {"a1": RecipientStatus.WAITING, "a2": RecipientStatus.DELIVERED, "a3": RecipientStatus.WAITING}
+        assert [e.what for e in await spool.events("a1")] == [EventKind.ACCEPTED]
 
 
 async def test_all_who_come_while_a_commit_runs_share_the_next_one(folder: Path) -> None:

@@ -8,8 +8,7 @@ import pytest
 
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.reply import reply
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, MessageRecord, RecipientState, Standstill
+from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, RecipientState, RecipientStatus
 from senderproxy.tracking.timeline import headline, size_in_words, standing, story, time_in_words
 
 ZONE = ZoneInfo("Europe/Berlin")
@@ -36,13 +35,13 @@ def record(**recipients: RecipientState) -> MessageRecord:
 
 
 MIXED = record(
-    carl=RecipientState(Fate.DELIVERED, None, 1, reply(250, "2.0.0", "OK")),
-    dora=RecipientState(Fate.WAITING, START + timedelta(minutes=6), 2, GREY),
-    emil=RecipientState(Fate.HELD, None, 3, None, "ValueError, 3 times in a row; the log has the details"),
+    carl=RecipientState(RecipientStatus.DELIVERED, None, 1, reply(250, "2.0.0", "OK")),
+    dora=RecipientState(RecipientStatus.WAITING, START + timedelta(minutes=6), 2, GREY),
+    emil=RecipientState(RecipientStatus.HELD, None, 3, None, "ValueError, 3 times in a row; the log has the details"),
 )
 
 
-def after(seconds: float, kind: What, /, *recipients: object, **facts: str) -> Event:
+def after(seconds: float, kind: EventKind, /, *recipients: object, **facts: str) -> Event:
     return Event(START + timedelta(seconds=seconds), kind, tuple(map(str, recipients)), facts)
 
 
@@ -50,19 +49,21 @@ def test_a_message_is_told_from_its_arrival_to_this_moment() -> None:
     events = [
         after(
             0,
-            What.ACCEPTED,
+            EventKind.ACCEPTED,
             client="192.168.1.20",
             listener="office",
             mode="queue",
             author="anna@firma.example",
             account="anna",
         ),
-        after(0, What.CHANGED, what="Date", old="", new="Tue, 24 Nov 2026 08:15:02 +0100", reason="there was none"),
-        after(1, What.ATTEMPTED, CARL, account="anna", outcome="delivered", reply=TAKEN, seconds="0.412"),
-        after(1, What.ATTEMPTED, DORA, EMIL, account="anna", outcome="deferred", reply=str(GREY), seconds="12.5"),
-        after(60, What.FAULT, EMIL, why="ValueError"),
-        after(61, What.HELD, EMIL, why="ValueError, 3 times in a row; the log has the details"),
-        after(90, What.RETRIED, DORA, by="root"),
+        after(
+            0, EventKind.CHANGED, what="Date", old="", new="Tue, 24 Nov 2026 08:15:02 +0100", reason="there was none"
+        ),
+        after(1, EventKind.ATTEMPTED, CARL, account="anna", outcome="delivered", reply=TAKEN, seconds="0.412"),
+        after(1, EventKind.ATTEMPTED, DORA, EMIL, account="anna", outcome="deferred", reply=str(GREY), seconds="12.5"),
+        after(60, EventKind.FAULT, EMIL, why="ValueError"),
+        after(61, EventKind.HELD, EMIL, why="ValueError, 3 times in a row; the log has the details"),
+        after(90, EventKind.RETRIED, DORA, by="root"),
     ]
     lines = [str(line) for line in story(MIXED, events, ZONE, START + timedelta(minutes=2))]
     assert "\n".join(lines) == TOLD
@@ -84,59 +85,59 @@ now                  emil@kunde.example: held: ValueError, 3 times in a row; the
 @pytest.mark.parametrize(
     ("event", "words"),
     [
-        (after(0, What.ACCEPTED), "taken"),
-        (after(0, What.REFUSED, reply="550 5.7.1 no"), "not taken from the client: 550 5.7.1 no"),
-        (after(0, What.CHANGED, what="Bcc", new="", old="x@y.example", reason="r"), "Bcc left out, because r"),
-        (after(0, What.CHANGED, what="To", new="a", old="b"), "To left as a instead of b"),
-        (after(0, What.ATTEMPTED, outcome="failed", reply="550 no"), "refused: 550 no"),
-        (after(0, What.ATTEMPTED, outcome="deferred", maybe_taken="yes"), "not now. The provider may have it nevertheless"),
-        (after(0, What.ATTEMPTED, outcome="deferred", maybe_taken="no", seconds="?"), "not now"),
-        (after(0, What.DISCARDED, reply="250 x"), "discarded: 250 x"),
-        (after(0, What.HELD, CARL, by="anna"), "held for carl@kunde.example by anna"),
-        (after(0, What.RELEASED, CARL, by="anna"), "released for carl@kunde.example by anna"),
-        (after(0, What.RETRIED), "to be tried at once, asked by hand"),
-        (after(0, What.CANCELLED, CARL, DORA, EMIL, by="anna"), "cancelled for all 3 recipients by anna"),
-        (after(0, What.EXPIRED, CARL, reply="450 x"), "given up for carl@kunde.example, tried for as long as the settings say: 450 x"),
-        (after(0, What.REPORTED, CARL, kind="failed", to="a@b.example", report="Rep"), "told a@b.example that it could not be delivered for carl@kunde.example (report Rep)"),
-        (after(0, What.REPORTED, kind="delayed"), "told the author that it is late"),
-        (after(0, What.REPORTED, kind="one of next year's"), "told the author what happened"),
-        (after(0, What.UNREPORTED, why="nobody"), "nobody is told: nobody"),
-        (after(0, What.FAULT), "an error here, in the middle of an attempt"),
+        (after(0, EventKind.ACCEPTED), "taken"),
+        (after(0, EventKind.REFUSED, reply="550 5.7.1 no"), "not taken from the client: 550 5.7.1 no"),
+        (after(0, EventKind.CHANGED, what="Bcc", new="", old="x@y.example", reason="r"), "Bcc left out, because r"),
+        (after(0, EventKind.CHANGED, what="To", new="a", old="b"), "To left as a instead of b"),
+        (after(0, EventKind.ATTEMPTED, outcome="failed", reply="550 no"), "refused: 550 no"),
+        (after(0, EventKind.ATTEMPTED, outcome="deferred", maybe_taken="yes"), "not now. The provider may have it nevertheless"),
+        (after(0, EventKind.ATTEMPTED, outcome="deferred", maybe_taken="no", seconds="?"), "not now"),
+        (after(0, EventKind.DISCARDED, reply="250 x"), "discarded: 250 x"),
+        (after(0, EventKind.HELD, CARL, by="anna"), "held for carl@kunde.example by anna"),
+        (after(0, EventKind.RELEASED, CARL, by="anna"), "released for carl@kunde.example by anna"),
+        (after(0, EventKind.RETRIED), "to be tried at once, asked by hand"),
+        (after(0, EventKind.CANCELLED, CARL, DORA, EMIL, by="anna"), "cancelled for all 3 recipients by anna"),
+        (after(0, EventKind.EXPIRED, CARL, reply="450 x"), "given up for carl@kunde.example, tried for as long as the settings say: 450 x"),
+        (after(0, EventKind.REPORTED, CARL, kind="failed", to="a@b.example", report="Rep"), "told a@b.example that it could not be delivered for carl@kunde.example (report Rep)"),
+        (after(0, EventKind.REPORTED, kind="delayed"), "told the author that it is late"),
+        (after(0, EventKind.REPORTED, kind="one of next year's"), "told the author what happened"),
+        (after(0, EventKind.UNREPORTED, why="nobody"), "nobody is told: nobody"),
+        (after(0, EventKind.FAULT), "an error here, in the middle of an attempt"),
     ],
 )  # fmt: skip
 def test_everything_that_can_happen_has_a_sentence(event: Event, words: str) -> None:
-    told = story(MIXED, [after(0, What.ACCEPTED), event], ZONE, START)
+    told = story(MIXED, [after(0, EventKind.ACCEPTED), event], ZONE, START)
     assert told[1].words == words
 
 
 def test_of_what_only_passed_through_its_story_says_where_it_came_from() -> None:
-    first, second, *_ = story(MIXED, [after(0, What.ATTEMPTED, outcome="delivered")], ZONE, START)
+    first, second, *_ = story(MIXED, [after(0, EventKind.ATTEMPTED, outcome="delivered")], ZONE, START)
     assert first.words == f"came from {MIXED.client} at listener {MIXED.listener}"
     assert second.words == "the provider took it"
 
 
 def test_there_is_a_sentence_for_every_kind_of_event() -> None:
-    for what in What:
-        assert story(MIXED, [after(0, What.ACCEPTED), Event(START, what)], ZONE, START)[1].words
+    for what in EventKind:
+        assert story(MIXED, [after(0, EventKind.ACCEPTED), Event(START, what)], ZONE, START)[1].words
 
 
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        (RecipientState(Fate.WAITING, START), "waiting, not tried yet, next try now"),
+        (RecipientState(RecipientStatus.WAITING, START), "waiting, not tried yet, next try now"),
         (
-            RecipientState(Fate.WAITING, START, reply=reply(451, "4.4.1", "away")),  # its account's trouble
+            RecipientState(RecipientStatus.WAITING, START, reply=reply(451, "4.4.1", "away")),  # its account's trouble
             "waiting, next try now; the last answer: 451 4.4.1 away",
         ),
-        (RecipientState(Fate.WAITING, None), "waiting, not tried yet, next try unknown"),
-        (RecipientState(Fate.HELD, None, 1, GREY, "held by root"), "held by root (tried 1 time); the last answer: 450 4.2.0 Greylisted"),
-        (RecipientState(Fate.HELD), "held (not tried yet)"),
-        (RecipientState(Fate.FAILED, None, 1, reply(550, "5.1.1", "no")), "refused; the last answer: 550 5.1.1 no"),
-        (RecipientState(Fate.EXPIRED, None, 1, GREY), "given up after 1 try; the last answer: 450 4.2.0 Greylisted"),
-        (RecipientState(Fate.EXPIRED, None, 9), "given up after 9 tries"),
-        (RecipientState(Fate.CANCELLED), "cancelled"),
-        (RecipientState(Fate.DISCARDED), "discarded"),
-        (RecipientState(Fate.DEFERRED, None, 1, GREY), "not taken: its client has it still; the last answer: 450 4.2.0 Greylisted"),
+        (RecipientState(RecipientStatus.WAITING, None), "waiting, not tried yet, next try unknown"),
+        (RecipientState(RecipientStatus.HELD, None, 1, GREY, "held by root"), "held by root (tried 1 time); the last answer: 450 4.2.0 Greylisted"),
+        (RecipientState(RecipientStatus.HELD), "held (not tried yet)"),
+        (RecipientState(RecipientStatus.FAILED, None, 1, reply(550, "5.1.1", "no")), "refused; the last answer: 550 5.1.1 no"),
+        (RecipientState(RecipientStatus.EXPIRED, None, 1, GREY), "given up after 1 try; the last answer: 450 4.2.0 Greylisted"),
+        (RecipientState(RecipientStatus.EXPIRED, None, 9), "given up after 9 tries"),
+        (RecipientState(RecipientStatus.CANCELLED), "cancelled"),
+        (RecipientState(RecipientStatus.DISCARDED), "discarded"),
+        (RecipientState(RecipientStatus.DEFERRED, None, 1, GREY), "not taken: its client has it still; the last answer: 450 4.2.0 Greylisted"),
     ],
 )  # fmt: skip
 def test_how_a_recipient_stands(state: RecipientState, words: str) -> None:
@@ -144,7 +145,7 @@ def test_how_a_recipient_stands(state: RecipientState, words: str) -> None:
 
 
 def test_what_is_being_tried_is_said_to_be() -> None:
-    leased = replace(record(carl=RecipientState(Fate.WAITING, START)), leased=True)
+    leased = replace(record(carl=RecipientState(RecipientStatus.WAITING, START)), leased=True)
     assert standing(leased, ZONE, START) == ["carl@kunde.example: being tried right now"]
 
 
@@ -157,16 +158,16 @@ def test_what_is_being_tried_is_said_to_be() -> None:
     ],
 )
 def test_nothing_is_tried_before_its_account_can_send(until: datetime | None, words: str) -> None:
-    state = RecipientState(Fate.WAITING, START + timedelta(minutes=5), 1, GREY)
-    stopped = replace(record(carl=state), standstill=Standstill("451 4.7.8 wrong password", until))
+    state = RecipientState(RecipientStatus.WAITING, START + timedelta(minutes=5), 1, GREY)
+    stopped = replace(record(carl=state), standstill=Blocked("451 4.7.8 wrong password", until))
     because = "; its account cannot send: 451 4.7.8 wrong password; the last answer: 450 4.2.0 Greylisted"
     assert standing(stopped, ZONE, START) == [f"carl@kunde.example: waiting, tried 1 time, next try {words}{because}"]
-    told_already = replace(stopped, standstill=Standstill(str(GREY), until))
+    told_already = replace(stopped, standstill=Blocked(str(GREY), until))
     assert standing(told_already, ZONE, START)[0].endswith(f"{words}; its account cannot send: {GREY}")
 
 
 def test_those_who_stand_alike_stand_together() -> None:
-    one, other = RecipientState(Fate.DELIVERED), RecipientState(Fate.CANCELLED)
+    one, other = RecipientState(RecipientStatus.DELIVERED), RecipientState(RecipientStatus.CANCELLED)
     assert standing(record(carl=one, dora=one), ZONE, START) == ["all 2 recipients: delivered"]
     many = record(a=one, b=one, c=one, d=one, e=other)
     assert standing(many, ZONE, START) == [
@@ -176,7 +177,7 @@ def test_those_who_stand_alike_stand_together() -> None:
 
 
 def test_the_headline_says_which_message_it_is() -> None:
-    one = record(carl=RecipientState(Fate.DELIVERED))
+    one = record(carl=RecipientState(RecipientStatus.DELIVERED))
     assert headline(one, ZONE) == (
         "message Abc23defGHJK: from anna@firma.example, to 1 recipient, 24 kB, 2026-11-24 08:15:02"
     )

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from senderproxy.mail.address import Address, parse_address
 from senderproxy.mail.reply import EnhancedStatus, Reply, reply
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.plain import (
+from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.serialize import (
     event_entry,
     query_entry,
     read_event,
@@ -18,7 +18,6 @@ from senderproxy.tracking.plain import (
     read_record,
     record_entry,
 )
-from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState, Standstill
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 _moments = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))
@@ -31,7 +30,7 @@ _replies = st.builds(
 )
 _states = st.builds(
     RecipientState,
-    fate=st.sampled_from(Fate),
+    fate=st.sampled_from(RecipientStatus),
     due_at=st.none() | _moments,
     tries=st.integers(0, 100),
     reply=st.none() | _replies,
@@ -53,12 +52,12 @@ _records = st.builds(
     report_on=st.none() | _text,
     recipients=st.dictionaries(_addresses, _states, max_size=3),
     leased=st.booleans(),
-    standstill=st.none() | st.builds(Standstill, why=_text, until=st.none() | _moments),
+    standstill=st.none() | st.builds(Blocked, why=_text, until=st.none() | _moments),
 )
 _events = st.builds(
     Event,
     at=_moments,
-    what=st.sampled_from(What),
+    what=st.sampled_from(EventKind),
     recipients=st.lists(_text, max_size=3).map(tuple),
     facts=st.dictionaries(_text, _text, max_size=3),
 )
@@ -78,7 +77,9 @@ def test_an_event_is_the_same_again(event: Event) -> None:
     "query",
     [
         Query(),
-        Query("Abc", "anna", "a@x.example", "@y.example", "0Lx", Fate.HELD, True, NOW - timedelta(days=1), NOW),
+        Query(
+            "Abc", "anna", "a@x.example", "@y.example", "0Lx", RecipientStatus.HELD, True, NOW - timedelta(days=1), NOW
+        ),
         Query(unfinished=True),
     ],
 )
@@ -90,20 +91,20 @@ def test_a_question_is_the_same_again_and_says_only_what_is_asked(query: Query) 
 
 def test_of_a_very_long_answer_the_end_is_kept_for_it_tells_the_cause() -> None:
     long = reply(550, None, *[f"line {number} " + "x" * 3000 for number in range(100)])
-    state = RecipientState(Fate.FAILED, None, 1, long)
+    state = RecipientState(RecipientStatus.FAILED, None, 1, long)
     record = MessageRecord("A", NOW, "", "", "", "", "", 1, "", None, {parse_address("a@x.example"): state})
     kept = read_record(record_entry(record)).recipients[parse_address("a@x.example")].reply
     assert kept is not None
     assert len(kept.lines) == 5
     assert kept.text.startswith("line 99 ")
     assert len(json.dumps(record_entry(record))) < 3000
-    said = Event(NOW, What.ATTEMPTED, (), {"reply": str(long)})
+    said = Event(NOW, EventKind.ATTEMPTED, (), {"reply": str(long)})
     assert len(json.dumps(event_entry(said))) < 3000
 
 
 def test_what_a_damaged_disk_made_of_an_address_is_shown_as_it_is() -> None:
     record = MessageRecord(
-        "A", NOW, "", "", "", "", "", 1, "", None, {Address("ab", "x..y"): RecipientState(Fate.HELD)}
+        "A", NOW, "", "", "", "", "", 1, "", None, {Address("ab", "x..y"): RecipientState(RecipientStatus.HELD)}
     )
     (address,) = read_record(record_entry(record)).recipients
     assert str(address) == "ab@x..y"

@@ -11,8 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from senderproxy.mail.address import Address, AddressError, parse_address
 from senderproxy.mail.reply import EnhancedStatus, Reply
-from senderproxy.tracking.event import Event, What
-from senderproxy.tracking.record import Fate, MessageRecord, Query, RecipientState, Standstill
+from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, Query, RecipientState, RecipientStatus
 
 Entry: TypeAlias = dict[str, Any]
 
@@ -62,7 +61,7 @@ def read_record(entry: Mapping[str, Any]) -> MessageRecord:
     )
 
 
-def standstill_entry(standstill: Standstill | None) -> Entry | None:
+def standstill_entry(standstill: Blocked | None) -> Entry | None:
     """What keeps an account from sending."""
     if standstill is None:
         return None
@@ -70,11 +69,11 @@ def standstill_entry(standstill: Standstill | None) -> Entry | None:
     return {"why": standstill.why[:_FACT], "until": until}
 
 
-def read_standstill(entry: Mapping[str, Any] | None) -> Standstill | None:
+def read_standstill(entry: Mapping[str, Any] | None) -> Blocked | None:
     """The same again."""
     if entry is None:
         return None
-    return Standstill(entry["why"], datetime.fromisoformat(entry["until"]) if entry["until"] else None)
+    return Blocked(entry["why"], datetime.fromisoformat(entry["until"]) if entry["until"] else None)
 
 
 def _read_address(text: str) -> Address:
@@ -101,7 +100,7 @@ def _state_entry(address: str, state: RecipientState) -> Entry:
 
 def _read_state(entry: Mapping[str, Any]) -> RecipientState:
     return RecipientState(
-        fate=Fate(entry["fate"]),
+        fate=RecipientStatus(entry["fate"]),
         due_at=datetime.fromisoformat(entry["due_at"]) if entry["due_at"] else None,
         tries=entry["tries"],
         reply=_read_reply(entry["reply"]) if entry["reply"] else None,
@@ -141,7 +140,7 @@ def read_event(entry: Mapping[str, Any]) -> Event:
     """The event again."""
     return Event(
         at=datetime.fromisoformat(entry["at"]),
-        what=What(entry["what"]),
+        what=EventKind(entry["what"]),
         recipients=tuple(entry["recipients"]),
         facts=entry["facts"],
     )
@@ -174,7 +173,7 @@ def read_query(entry: Mapping[str, Any]) -> Query:
         sender=entry.get("from"),
         recipient=entry.get("to"),
         upstream_id=entry.get("upstream_id"),
-        fate=Fate(entry["status"]) if entry.get("status") else None,
+        fate=RecipientStatus(entry["status"]) if entry.get("status") else None,
         unfinished=bool(entry.get("unfinished")),
         since=datetime.fromisoformat(entry["since"]) if entry.get("since") else None,
         until=datetime.fromisoformat(entry["until"]) if entry.get("until") else None,
