@@ -55,10 +55,10 @@ from senderproxy.config.values import (
 )
 from senderproxy.mail.address import Address, AddressPattern, parse_pattern
 from senderproxy.retry import RetryPolicy
+from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.presets import IMPLICIT_TLS_PORT, PRESETS, STARTTLS_PORT
 from senderproxy.routing.provider import Limits, NullPolicy, Provider, Security, Smarthost
 from senderproxy.routing.route import RoutingPolicy, Source
-from senderproxy.routing.senders import ForeignPolicy, SenderMap, SenderPolicy
 
 CONFLICTS: Final = "senderproxy_conflicts"  # the error type that carries Conflicts
 
@@ -247,9 +247,9 @@ class SendersSettings(Section):
         " the @.",
     )
 
-    def policy(self) -> SenderPolicy:
+    def policy(self) -> AuthorPolicy:
         """What routing and rewriting need to know."""
-        foreign, account = split_choice(ForeignPolicy, self.foreign_author)
+        foreign, account = split_choice(ForeignAuthorPolicy, self.foreign_author)
         exact: dict[str, Address] = {}
         domains: dict[str, AddressPattern] = {}
         for text, stands in self.map.items():
@@ -258,13 +258,13 @@ class SendersSettings(Section):
                 domains[key.domain] = stands
             elif stands.local_part is not None:
                 exact[Address(key.local_part, key.domain).key] = Address(stands.local_part, stands.domain)
-        return SenderPolicy(
+        return AuthorPolicy(
             foreign=foreign,
             foreign_account=account,
             bounce_account=self.bounce_account,
             automatic_per_hour=self.automatic_per_hour,
             remove_bcc=self.remove_bcc,
-            mapped=SenderMap(exact, domains),
+            mapped=AuthorMap(exact, domains),
         )
 
 

@@ -18,6 +18,7 @@ from senderproxy.mail.submission import Client
 from senderproxy.rewriting.draft import Draft
 from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, Terms, plan_rewrite
 from senderproxy.rewriting.stand_in import Meant, stand_in
+from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.directory import AccountDirectory, Tier
 from senderproxy.routing.provider import NullPolicy, Provider, Smarthost
 from senderproxy.routing.route import (
@@ -29,7 +30,6 @@ from senderproxy.routing.route import (
     name_route,
     refuse_unreadable,
 )
-from senderproxy.routing.senders import ForeignPolicy, SenderPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Rules:
     hostname: str
     providers: Mapping[str, Provider]
     routing: RoutingPolicy
-    senders: SenderPolicy = field(default_factory=SenderPolicy)
+    senders: AuthorPolicy = field(default_factory=AuthorPolicy)
     reports_to: Smarthost | None = None  # the internal server, where it is the one that tells authors
     returned_size: int = 50_000  # octets; a larger message is returned as its header alone
 
@@ -137,7 +137,7 @@ def _route(
     is_null = not isinstance(meant.reverse_path, Address)
     if is_null and not has_account and senders.bounce_account is not None:
         return named(senders.bounce_account, "senders.bounce_account")
-    if not is_null and senders.foreign is ForeignPolicy.ACCOUNT and _is_foreign(authors, directory):
+    if not is_null and senders.foreign is ForeignAuthorPolicy.ACCOUNT and _is_foreign(authors, directory):
         assert senders.foreign_account is not None
         return named(senders.foreign_account, "senders.foreign_author")
     if isinstance(route, Refusal):

@@ -21,10 +21,10 @@ from senderproxy.rewriting.draft import Change, Draft, in_words
 from senderproxy.rewriting.long_lines import LINE_LIMIT
 from senderproxy.rewriting.repair import RepairContext, find_repairs
 from senderproxy.routing.account import carries_by_name
+from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.directory import Tier
 from senderproxy.routing.provider import NullPolicy, SenderRule
 from senderproxy.routing.route import Refusal, Route
-from senderproxy.routing.senders import ForeignPolicy, SenderPolicy
 
 _ROUNDS: Final = 2  # of repairs: doubled fields first, then the one that is left of them
 LOOP_MARK: Final = "X-Senderproxy-Loop"  # on automatic mail that got a reverse-path: the host that gave it one
@@ -34,7 +34,7 @@ LOOP_MARK: Final = "X-Senderproxy-Loop"  # on automatic mail that got a reverse-
 class Terms:
     """What a plan depends on beside the message and its route."""
 
-    policy: SenderPolicy
+    policy: AuthorPolicy
     hostname: str
     now: datetime
     message_id: str  # with its angle brackets, for a message that has none
@@ -159,19 +159,19 @@ def _marked_as_automatic(draft: Draft, hostname: str) -> Draft:
 # ---- From ----
 
 
-def _fit_from(route: Route, authors: Authors, draft: Draft, policy: SenderPolicy) -> Draft | Refusal:
+def _fit_from(route: Route, authors: Authors, draft: Draft, policy: AuthorPolicy) -> Draft | Refusal:
     rule = route.provider.from_rule
     unfit = [mailbox for mailbox in authors.from_ if not takes(route, rule, mailbox.address)]
     if not unfit:
         return draft
     foreign = [mailbox for mailbox in unfit if not _is_own(route, mailbox.address)]
     # What the office's own server says about a mail is the office's, whatever it calls itself.
-    if foreign and route.tier is not Tier.NAMED and policy.foreign is not ForeignPolicy.REWRITE:
+    if foreign and route.tier is not Tier.NAMED and policy.foreign is not ForeignAuthorPolicy.REWRITE:
         return Refusal(_foreign(route, foreign[0].address))
     author = unfit[0] if foreign == [] else foreign[0]
     own = _own_for(route, rule, author.address)
     name = author.display_name or author.address.local_part
-    if foreign and policy.foreign is not ForeignPolicy.REJECT:
+    if foreign and policy.foreign is not ForeignAuthorPolicy.REJECT:
         name = f"{name} via {route.account.display_name or route.account.address.domain}"
     reason = rule_in_words(route, rule)
     written = draft

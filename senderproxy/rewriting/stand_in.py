@@ -15,7 +15,7 @@ from senderproxy.mail.header import Edit
 from senderproxy.mail.submission import Client
 from senderproxy.rewriting.draft import Change, Draft
 from senderproxy.rewriting.repair import mend_for_reading
-from senderproxy.routing.senders import SenderMap
+from senderproxy.routing.author_policy import AuthorMap
 
 # Top-level names that are used inside offices and exist nowhere else (RFC 6762 appendix G, RFC 2606).
 _NOWHERE: Final = frozenset({"local", "localdomain", "lan", "intern", "internal", "home", "corp", "invalid", "arpa"})
@@ -31,7 +31,7 @@ class Meant:
     path_changes: tuple[Change, ...] = ()
 
 
-def stand_in(draft: Draft, reverse_path: ReversePath, client: Client, mapped: SenderMap) -> Meant:
+def stand_in(draft: Draft, reverse_path: ReversePath, client: Client, mapped: AuthorMap) -> Meant:
     """Mend what a lenient listener may mend, force the sender, or look into the map: in this order."""
     if client.lenient:
         repairs = mend_for_reading(draft.header)
@@ -77,7 +77,7 @@ def _can_be_answered(mailbox: Mailbox) -> bool:
     return "." in domain and not domain.startswith("[") and last.isalpha() and last not in _NOWHERE
 
 
-def _mapped(draft: Draft, authors: Authors, reverse_path: ReversePath, mapped: SenderMap) -> Meant:
+def _mapped(draft: Draft, authors: Authors, reverse_path: ReversePath, mapped: AuthorMap) -> Meant:
     reason = "the address stands so in [senders.map]"
     if mapped.is_empty:
         return Meant(draft, authors, reverse_path)

@@ -23,10 +23,10 @@ from senderproxy.rewriting.draft import Draft
 from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, Terms, plan_rewrite
 from senderproxy.rewriting.trace import stamp
 from senderproxy.routing.account import Account
+from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import NullPolicy, Provider, SenderRule
 from senderproxy.routing.route import RoutingPolicy
-from senderproxy.routing.senders import ForeignPolicy, SenderMap, SenderPolicy
 from senderproxy.simulator.rules import OwnershipRule, SimulatedMailbox, may_send_as
 
 pytestmark = pytest.mark.slow
@@ -133,7 +133,7 @@ def _providers(draw: st.DrawFn, ids: list[str]) -> dict[str, Provider]:
 
 @st.composite
 def _rules(draw: st.DrawFn, ids: list[str]) -> Rules:
-    foreign = draw(st.sampled_from(ForeignPolicy))
+    foreign = draw(st.sampled_from(ForeignAuthorPolicy))
     stands = draw(st.dictionaries(st.sampled_from(_POOL), _ADDRESSES, max_size=2))
     domains = draw(
         st.sampled_from(
@@ -145,12 +145,12 @@ def _rules(draw: st.DrawFn, ids: list[str]) -> Rules:
         )
     )
     one = st.one_of(st.none(), st.sampled_from(ids))
-    senders = SenderPolicy(
+    senders = AuthorPolicy(
         foreign=foreign,
-        foreign_account=draw(st.sampled_from(ids)) if foreign is ForeignPolicy.ACCOUNT else None,
+        foreign_account=draw(st.sampled_from(ids)) if foreign is ForeignAuthorPolicy.ACCOUNT else None,
         bounce_account=draw(one),
         remove_bcc=draw(st.booleans()),
-        mapped=SenderMap({parse_address(text).key: address for text, address in stands.items()}, domains),
+        mapped=AuthorMap({parse_address(text).key: address for text, address in stands.items()}, domains),
     )
     return Rules(HOST, draw(_providers(ids)), RoutingPolicy(default_account=draw(one)), senders)
 

@@ -12,10 +12,10 @@ from senderproxy.mail.submission import Client
 from senderproxy.relay.decision import Decision, Letter, Rules, decide
 from senderproxy.rewriting.plan import Discarding
 from senderproxy.routing.account import Account
+from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider, SenderRule
 from senderproxy.routing.route import Refusal, RoutingPolicy
-from senderproxy.routing.senders import SenderMap, SenderPolicy
 
 ANNA, BOSS, NOBODY = "anna@firma.example", "chef@firma.example", "nobody@firma.example"
 
@@ -107,7 +107,7 @@ def test_a_bounce_whose_author_has_no_account_is_refused_with_the_setting_for_it
 
 def test_a_client_is_held_to_the_senders_with_which_its_mail_leaves() -> None:
     """What a device or a server calls itself counts for nothing where another address stands for it."""
-    mapped = replace(RULES, senders=SenderPolicy(mapped=SenderMap({"root@srv.local": parse_address(ANNA)}, {})))
+    mapped = replace(RULES, senders=AuthorPolicy(mapped=AuthorMap({"root@srv.local": parse_address(ANNA)}, {})))
     envelope = Envelope(parse_address("root@srv.local"), (parse_address("kunde@customer.example"),))
     for allowed, forced, goes in (
         (ANNA, None, True),

@@ -15,10 +15,10 @@ from senderproxy.rewriting.apply import edit_header
 from senderproxy.rewriting.draft import Draft
 from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, Terms, plan_rewrite, takes
 from senderproxy.routing.account import Account
+from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.directory import Tier
 from senderproxy.routing.provider import NullPolicy, Provider, SenderRule
 from senderproxy.routing.route import Refusal, Route, Source
-from senderproxy.routing.senders import ForeignPolicy, SenderPolicy
 
 OWN = "anna@firma.example"
 ALIAS = "info@firma.example"
@@ -30,7 +30,7 @@ ACCOUNT = Account(
 )
 REST = "Date: Tue, 24 Nov 2026 10:00:00 +0100\r\nMessage-ID: <a@b.example>\r\nTo: kunde@customer.example\r\n\r\n"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
-REWRITE = SenderPolicy(foreign=ForeignPolicy.REWRITE)
+REWRITE = AuthorPolicy(foreign=ForeignAuthorPolicy.REWRITE)
 
 
 def _header(author: str | None, more: str = "") -> HeaderSection:
@@ -46,18 +46,18 @@ def _plan(
     route: Route,
     header: HeaderSection,
     path: str,
-    policy: SenderPolicy | None = None,
+    policy: AuthorPolicy | None = None,
     bounces_to: Address | None = None,
 ) -> RewritePlan | Refusal | Discarding:
     authors = read_authors(header)
     assert isinstance(authors, Authors)
     envelope = Envelope(parse_address(path) if path else NULL_PATH, (parse_address("kunde@customer.example"),))
-    terms = Terms(policy or SenderPolicy(), "proxy.firma.example", NOW, "<new@proxy>", bounces_to)
+    terms = Terms(policy or AuthorPolicy(), "proxy.firma.example", NOW, "<new@proxy>", bounces_to)
     return plan_rewrite(route, authors, envelope, Draft(header), terms)
 
 
 def _left(
-    route: Route, header: HeaderSection, path: str, policy: SenderPolicy | None = None
+    route: Route, header: HeaderSection, path: str, policy: AuthorPolicy | None = None
 ) -> tuple[str, HeaderSection]:
     """The reverse-path and the header that leave."""
     plan = _plan(route, header, path, policy)
@@ -200,7 +200,7 @@ _MORE = st.sampled_from(
     _RULES,
     st.sampled_from(NullPolicy),
     st.booleans(),
-    st.sampled_from(ForeignPolicy),
+    st.sampled_from(ForeignAuthorPolicy),
     st.sampled_from([Tier.EXACT, Tier.DEFAULT, Tier.NAMED]),
     _MORE,
 )
@@ -211,13 +211,13 @@ def test_what_leaves_satisfies_the_rules_and_needs_no_second_plan(
     from_rule: SenderRule,
     null_policy: NullPolicy,
     takes_null: bool,
-    foreign: ForeignPolicy,
+    foreign: ForeignAuthorPolicy,
     tier: Tier,
     more: str,
 ) -> None:
     route = _route(rule, from_rule, tier, null_policy=null_policy, takes_null_reverse_path=takes_null)
     header = _header(", ".join(from_) or None, more)
-    policy = SenderPolicy(foreign=foreign)
+    policy = AuthorPolicy(foreign=foreign)
     plan = _plan(route, header, path, policy)
     if not isinstance(plan, RewritePlan):
         return

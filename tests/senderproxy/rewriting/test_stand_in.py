@@ -8,18 +8,18 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
 from senderproxy.rewriting.draft import Draft
 from senderproxy.rewriting.stand_in import Meant, stand_in
-from senderproxy.routing.senders import SenderMap
+from senderproxy.routing.author_policy import AuthorMap
 
 FORCED = "scanner@firma.example"
 
 
 def _meant(
-    header: str, path: str = "scan@printer.local", *, forced: bool = True, mapped: SenderMap | None = None
+    header: str, path: str = "scan@printer.local", *, forced: bool = True, mapped: AuthorMap | None = None
 ) -> Meant:
     client = Client("192.168.1.9", "copier", "SMTP", forced_sender=parse_address(FORCED) if forced else None)
     reverse_path = parse_address(path) if path else NULL_PATH
     draft = Draft(HeaderSection(header.replace("\n", "\r\n").encode() + b"\r\n"))
-    return stand_in(draft, reverse_path, client, mapped or SenderMap())
+    return stand_in(draft, reverse_path, client, mapped or AuthorMap())
 
 
 def _field(meant: Meant, name: str) -> list[str]:
@@ -69,7 +69,7 @@ def test_an_empty_reverse_path_is_left_to_its_own_policy() -> None:
     assert _meant("From: a@b.example\n", "").reverse_path is NULL_PATH
 
 
-MAP = SenderMap(
+MAP = AuthorMap(
     {"root@server.local": Address("it", "firma.example")},
     {"server.local": parse_pattern("anna@firma.example"), "old.example": AddressPattern(None, "firma.example")},
 )

@@ -10,7 +10,7 @@ from enum import Enum
 from senderproxy.mail.address import Address, AddressPattern
 
 
-class ForeignPolicy(Enum):
+class ForeignAuthorPolicy(Enum):
     """What becomes of a message whose From names somebody who is not of this office (redirects, lists, root@)."""
 
     REJECT = "reject"
@@ -19,7 +19,7 @@ class ForeignPolicy(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class SenderMap:
+class AuthorMap:
     """Foreign or local addresses, and the own ones that stand for them. An exact entry beats one for the domain."""
 
     exact: Mapping[str, Address] = field(default_factory=dict)  # by Address.key
@@ -41,12 +41,12 @@ class SenderMap:
 
 
 @dataclass(frozen=True, slots=True)
-class SenderPolicy:
+class AuthorPolicy:
     """The `[senders]` section."""
 
-    foreign: ForeignPolicy = ForeignPolicy.REJECT
+    foreign: ForeignAuthorPolicy = ForeignAuthorPolicy.REJECT
     foreign_account: str | None = None  # the account's id, for ForeignPolicy.ACCOUNT
     bounce_account: str | None = None  # carries what has a null reverse-path and an author without an account
     automatic_per_hour: int = 10  # bounces and automatic replies from one author to one recipient
     remove_bcc: bool = False
-    mapped: SenderMap = SenderMap()
+    mapped: AuthorMap = AuthorMap()
