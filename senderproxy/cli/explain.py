@@ -32,8 +32,8 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
 from senderproxy.relay.decision import Decision, Letter, Rules, decide
 from senderproxy.rewriting.draft import Draft
+from senderproxy.rewriting.effective_author import stand_in
 from senderproxy.rewriting.plan import Discarding, rule_in_words
-from senderproxy.rewriting.stand_in import stand_in
 from senderproxy.routing.directory import AccountDirectory, Tier
 from senderproxy.routing.route import Candidate, Refusal, RoutingPolicy, list_candidates
 

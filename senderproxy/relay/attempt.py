@@ -19,9 +19,8 @@ from senderproxy.mail.submission import Submission
 from senderproxy.relay.decision import Decided, Decision, Letter, Rules, decide, who_is_answered
 from senderproxy.relay.ports import Accounts, Courier
 from senderproxy.relay.sender_refused import RefusedSenders, explain, find_refused
-from senderproxy.rewriting.apply import carry_out
-from senderproxy.rewriting.plan import Discarding
-from senderproxy.rewriting.trace import HOP_LIMIT, hop_count, stamp
+from senderproxy.rewriting.plan import Discarding, carry_out
+from senderproxy.rewriting.received_field import HOP_LIMIT, hop_count, stamp
 from senderproxy.routing.route import Refusal
 
 INTERNAL: Final = "@internal"  # in place of an account's id: what the internal server is handed waits here

@@ -16,8 +16,8 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
 from senderproxy.rewriting.draft import Draft
-from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, Terms, plan_rewrite
-from senderproxy.rewriting.stand_in import Meant, stand_in
+from senderproxy.rewriting.effective_author import EffectiveAuthor, stand_in
+from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, RewriteTerms, plan_rewrite
 from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.directory import AccountDirectory, Tier
 from senderproxy.routing.provider import NullPolicy, Provider, Smarthost
@@ -96,7 +96,7 @@ def decide(letter: Letter, directory: AccountDirectory, rules: Rules) -> Decisio
                 )
             )
     bounce = directory.by_id(rules.senders.bounce_account) if rules.senders.bounce_account else None
-    terms = Terms(
+    terms = RewriteTerms(
         policy=rules.senders,
         hostname=rules.hostname,
         now=letter.now,
@@ -121,7 +121,7 @@ def who_is_answered(letter: Letter, rules: Rules) -> ReversePath:
 
 
 def _route(
-    letter: Letter, meant: Meant, authors: Authors, directory: AccountDirectory, rules: Rules
+    letter: Letter, meant: EffectiveAuthor, authors: Authors, directory: AccountDirectory, rules: Rules
 ) -> Route | Refusal:
     """The author's account, or the one that is named for mail of this kind."""
     senders, providers = rules.senders, rules.providers
@@ -169,7 +169,7 @@ def _is_foreign(authors: Authors, directory: AccountDirectory) -> bool:
     return bool(authors.from_) and not any(directory.find(m.address, tier) for m in authors.from_ for tier in tiers)
 
 
-def _used(meant: Meant, authors: Authors, route: Route) -> Iterator[Address]:
+def _used(meant: EffectiveAuthor, authors: Authors, route: Route) -> Iterator[Address]:
     if isinstance(meant.reverse_path, Address):
         yield meant.reverse_path
     for mailbox in authors.from_:

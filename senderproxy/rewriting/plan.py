@@ -4,21 +4,22 @@ Promises: same inputs, same plan. What leaves by a plan satisfies the provider's
 rule for From, and has no null reverse-path where it takes none; else the message is refused or discarded, with the
 reason. Where nothing has to change the plan is empty and the message leaves byte for byte as it came. A plan for what a
 plan has left is empty.
-Leaves to others: whose account it is (routing.route), the edits themselves (rewriting.apply), what the upstream says
+Leaves to others: whose account it is (routing.route), the edits themselves (rewriting.plan), what the upstream says
 (delivery).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from senderproxy.mail.address import Address, ReversePath
 from senderproxy.mail.author import Authors, Mailbox
 from senderproxy.mail.envelope import Envelope
-from senderproxy.mail.header import Edit
+from senderproxy.mail.header import Edit, HeaderSection
+from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.rewriting.draft import Change, Draft, in_words
-from senderproxy.rewriting.long_lines import LINE_LIMIT
+from senderproxy.rewriting.long_lines import LINE_LIMIT, Folded
 from senderproxy.rewriting.repair import RepairContext, find_repairs
 from senderproxy.routing.account import carries_by_name
 from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy
@@ -31,7 +32,7 @@ LOOP_MARK: Final = "X-Senderproxy-Loop"  # on automatic mail that got a reverse-
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class RewriteTerms:
     """What a plan depends on beside the message and its route."""
 
     policy: AuthorPolicy
@@ -60,7 +61,7 @@ class Discarding:
 
 
 def plan_rewrite(
-    route: Route, authors: Authors, envelope: Envelope, draft: Draft, terms: Terms
+    route: Route, authors: Authors, envelope: Envelope, draft: Draft, terms: RewriteTerms
 ) -> RewritePlan | Refusal | Discarding:
     """Fit the message to its provider: the reverse-path, From, and what a header must look like."""
     if ends := _null_path_ends(route, envelope.reverse_path):
@@ -131,7 +132,7 @@ def _null_path_ends(route: Route, path: ReversePath) -> Refusal | Discarding | N
             return None
 
 
-def _fit_reverse_path(route: Route, path: ReversePath, terms: Terms) -> tuple[ReversePath, tuple[Change, ...]]:
+def _fit_reverse_path(route: Route, path: ReversePath, terms: RewriteTerms) -> tuple[ReversePath, tuple[Change, ...]]:
     """The reverse-path is where bounces go: an own address takes the place of one the provider would refuse."""
     rule = route.provider.sender_rule
     if isinstance(path, Address):
@@ -215,3 +216,17 @@ def _is_own(route: Route, address: Address) -> bool:
         return True
     base = address.without_tag
     return base is not None and carries_by_name(route.account, base)
+
+
+def edit_header(plan: RewritePlan, header: HeaderSection) -> HeaderSection:
+    """The header section with the plan's edits, one round after the other."""
+    for edits in plan.rounds:
+        header = header.edited(edits)
+    return header
+
+
+def carry_out(plan: RewritePlan, message: Message) -> Message:
+    """The message that leaves."""
+    header = edit_header(plan, message.header)
+    body = Folded(message.body) if plan.folds_body else message.body
+    return message if header is message.header and body is message.body else replace(message, header=header, body=body)

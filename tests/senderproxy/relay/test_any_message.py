@@ -18,10 +18,9 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.decision import Decision, Letter, Rules, decide
-from senderproxy.rewriting.apply import edit_header
 from senderproxy.rewriting.draft import Draft
-from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, Terms, plan_rewrite
-from senderproxy.rewriting.trace import stamp
+from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, RewriteTerms, edit_header, plan_rewrite
+from senderproxy.rewriting.received_field import stamp
 from senderproxy.routing.account import Account
 from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.directory import AccountDirectory
@@ -230,7 +229,7 @@ def test_a_plan_for_what_a_plan_has_left_changes_nothing(case: tuple[Letter, Acc
     authors = read_authors(left)
     assert isinstance(authors, Authors)
     bounces = directory.by_id(rules.senders.bounce_account or "")
-    terms = Terms(rules.senders, HOST, NOW, "<id@x>", bounces.address if bounces else None)
+    terms = RewriteTerms(rules.senders, HOST, NOW, "<id@x>", bounces.address if bounces else None)
     again = plan_rewrite(verdict.route, authors, verdict.plan.envelope, Draft(left), terms)
     assert isinstance(again, RewritePlan)
     assert again.changes == ()

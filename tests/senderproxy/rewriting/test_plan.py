@@ -11,9 +11,16 @@ from senderproxy.mail.address import NULL_PATH, Address, parse_address, parse_pa
 from senderproxy.mail.author import Authors, UnreadableAuthor, read_authors
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
-from senderproxy.rewriting.apply import edit_header
 from senderproxy.rewriting.draft import Draft
-from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, Terms, plan_rewrite, takes
+from senderproxy.rewriting.plan import (
+    LOOP_MARK,
+    Discarding,
+    RewritePlan,
+    RewriteTerms,
+    edit_header,
+    plan_rewrite,
+    takes,
+)
 from senderproxy.routing.account import Account
 from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.directory import Tier
@@ -52,7 +59,7 @@ def _plan(
     authors = read_authors(header)
     assert isinstance(authors, Authors)
     envelope = Envelope(parse_address(path) if path else NULL_PATH, (parse_address("kunde@customer.example"),))
-    terms = Terms(policy or AuthorPolicy(), "proxy.firma.example", NOW, "<new@proxy>", bounces_to)
+    terms = RewriteTerms(policy or AuthorPolicy(), "proxy.firma.example", NOW, "<new@proxy>", bounces_to)
     return plan_rewrite(route, authors, envelope, Draft(header), terms)
 
 

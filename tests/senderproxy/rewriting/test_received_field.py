@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
-from senderproxy.rewriting.trace import hop_count, stamp
+from senderproxy.rewriting.received_field import hop_count, stamp
 
 NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
 HEADER = HeaderSection(b"DKIM-Signature: v=1\r\nFrom: anna@firma.example\r\n\r\n")

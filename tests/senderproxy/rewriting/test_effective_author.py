@@ -7,7 +7,7 @@ from senderproxy.mail.author import Authors, UnreadableAuthor
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
 from senderproxy.rewriting.draft import Draft
-from senderproxy.rewriting.stand_in import Meant, stand_in
+from senderproxy.rewriting.effective_author import EffectiveAuthor, stand_in
 from senderproxy.routing.author_policy import AuthorMap
 
 FORCED = "scanner@firma.example"
@@ -15,18 +15,18 @@ FORCED = "scanner@firma.example"
 
 def _meant(
     header: str, path: str = "scan@printer.local", *, forced: bool = True, mapped: AuthorMap | None = None
-) -> Meant:
+) -> EffectiveAuthor:
     client = Client("192.168.1.9", "copier", "SMTP", forced_sender=parse_address(FORCED) if forced else None)
     reverse_path = parse_address(path) if path else NULL_PATH
     draft = Draft(HeaderSection(header.replace("\n", "\r\n").encode() + b"\r\n"))
     return stand_in(draft, reverse_path, client, mapped or AuthorMap())
 
 
-def _field(meant: Meant, name: str) -> list[str]:
+def _field(meant: EffectiveAuthor, name: str) -> list[str]:
     return [value.decode().strip() for value in meant.draft.header.values(name)]
 
 
-def _from(meant: Meant) -> list[str]:
+def _from(meant: EffectiveAuthor) -> list[str]:
     assert isinstance(meant.authors, Authors)
     return [str(mailbox.address) for mailbox in meant.authors.from_]
 

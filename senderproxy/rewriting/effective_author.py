@@ -22,7 +22,7 @@ _NOWHERE: Final = frozenset({"local", "localdomain", "lan", "intern", "internal"
 
 
 @dataclass(frozen=True, slots=True)
-class Meant:
+class EffectiveAuthor:
     """The authors and the reverse-path that are meant, and the draft that says so."""
 
     draft: Draft
@@ -31,7 +31,7 @@ class Meant:
     path_changes: tuple[Change, ...] = ()
 
 
-def stand_in(draft: Draft, reverse_path: ReversePath, client: Client, mapped: AuthorMap) -> Meant:
+def stand_in(draft: Draft, reverse_path: ReversePath, client: Client, mapped: AuthorMap) -> EffectiveAuthor:
     """Mend what a lenient listener may mend, force the sender, or look into the map: in this order."""
     if client.lenient:
         repairs = mend_for_reading(draft.header)
@@ -40,11 +40,13 @@ def stand_in(draft: Draft, reverse_path: ReversePath, client: Client, mapped: Au
     if client.forced_sender is not None:
         return _forced(draft, authors, reverse_path, client.forced_sender)
     if isinstance(authors, UnreadableAuthor):
-        return Meant(draft, authors, reverse_path)
+        return EffectiveAuthor(draft, authors, reverse_path)
     return _mapped(draft, authors, reverse_path, mapped)
 
 
-def _forced(draft: Draft, authors: Authors | UnreadableAuthor, reverse_path: ReversePath, forced: Address) -> Meant:
+def _forced(
+    draft: Draft, authors: Authors | UnreadableAuthor, reverse_path: ReversePath, forced: Address
+) -> EffectiveAuthor:
     came = authors.from_ if isinstance(authors, Authors) else ()
     reason = "the listener lets its clients send as this address only"
     name = came[0].display_name if came else None
@@ -60,7 +62,7 @@ def _forced(draft: Draft, authors: Authors | UnreadableAuthor, reverse_path: Rev
         changes = (Change("reverse-path", str(reverse_path), str(forced), reason),)
         reverse_path = forced
     left = read_authors(draft.header)  # what is no field at all may hide another From, and stays where it is
-    return Meant(draft, left, reverse_path, changes)
+    return EffectiveAuthor(draft, left, reverse_path, changes)
 
 
 def _without_sender(draft: Draft, reason: str) -> Draft:
@@ -77,10 +79,10 @@ def _can_be_answered(mailbox: Mailbox) -> bool:
     return "." in domain and not domain.startswith("[") and last.isalpha() and last not in _NOWHERE
 
 
-def _mapped(draft: Draft, authors: Authors, reverse_path: ReversePath, mapped: AuthorMap) -> Meant:
+def _mapped(draft: Draft, authors: Authors, reverse_path: ReversePath, mapped: AuthorMap) -> EffectiveAuthor:
     reason = "the address stands so in [senders.map]"
     if mapped.is_empty:
-        return Meant(draft, authors, reverse_path)
+        return EffectiveAuthor(draft, authors, reverse_path)
     from_ = tuple(replace(mailbox, address=mapped(mailbox.address)) for mailbox in authors.from_)
     if from_ != authors.from_:
         draft = draft.setting("From", from_, reason)
@@ -92,4 +94,4 @@ def _mapped(draft: Draft, authors: Authors, reverse_path: ReversePath, mapped: A
     if isinstance(reverse_path, Address) and (stands := mapped(reverse_path)) != reverse_path:
         changes = (Change("reverse-path", str(reverse_path), str(stands), reason),)
         reverse_path = stands
-    return Meant(draft, Authors(from_, sender, resent), reverse_path, changes)
+    return EffectiveAuthor(draft, Authors(from_, sender, resent), reverse_path, changes)
