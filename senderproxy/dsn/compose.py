@@ -18,7 +18,7 @@ from email.utils import format_datetime
 from functools import partial
 from typing import Final
 
-from senderproxy.dsn.decide import ReportKind
+from senderproxy.dsn.report_policy import ReportKind
 from senderproxy.dsn.wording import (
     ADVICE,
     ANSWER,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from senderproxy.dsn.decide import ReportKind
+from senderproxy.dsn.report_policy import ReportKind
 from senderproxy.mail.reply import EnhancedStatus, Reply
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from senderproxy.clock import Clock
 from senderproxy.dsn.compose import Letterhead, Original, ReportedRecipient, compose_report
-from senderproxy.dsn.decide import Due, ReportKind, Unreported, reports_due
+from senderproxy.dsn.report_policy import Due, ReportKind, Unreported, reports_due
 from senderproxy.mail.address import NULL_PATH, Address, ForwardPath, ReversePath, parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.submission import Client, Submission

@@ -11,7 +11,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from senderproxy.dsn.compose import Letterhead, Octets, Original, Report, ReportedRecipient, compose_report
-from senderproxy.dsn.decide import ReportKind
+from senderproxy.dsn.report_policy import ReportKind
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message

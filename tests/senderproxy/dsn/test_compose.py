@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senderproxy.dsn.compose import Letterhead, Octets, Original, ReportedRecipient, compose_report
-from senderproxy.dsn.decide import ReportKind
+from senderproxy.dsn.report_policy import ReportKind
 from senderproxy.mail.address import Address, AddressError, parse_address
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message

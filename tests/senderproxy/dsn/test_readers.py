@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flufl.bounce import all_failures
 
-from senderproxy.dsn.decide import ReportKind
+from senderproxy.dsn.report_policy import ReportKind
 from tests.senderproxy.dsn.cases import CASES, CORPUS
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from senderproxy.delivery.health import refused_password
 from senderproxy.delivery.replies import Stage, cut, outcome, too_large, unknown_fate
-from senderproxy.dsn.decide import ReportKind
+from senderproxy.dsn.report_policy import ReportKind
 from senderproxy.dsn.wording import (
     ADVICE,
     CLOSING,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from senderproxy.dsn.decide import Due, ReportKind, Unreported, is_automatic, reports_due
+from senderproxy.dsn.report_policy import Due, ReportKind, Unreported, is_automatic, reports_due
 from senderproxy.mail.address import NULL_PATH, parse_address
 from senderproxy.mail.header import HeaderSection
 
