@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.spool_accept import ANNA, CLOCK, arrival
 from senderproxy.mail.reply import reply
-from senderproxy.relay.ports import Verdict
+from senderproxy.relay.ports import SpoolUpdate
 from senderproxy.spool.store import SqliteSpool
 from senderproxy.tracking.record import Query, RecipientState, RecipientStatus
 
@@ -64,12 +64,12 @@ async def measure(folder: Path) -> None:
         taken = await spool.claim("anna", CLOCK.now())
         assert taken is not None
         state = RecipientState(RecipientStatus.DELIVERED, tries=1, reply=TAKEN)
-        await spool.settle(taken, Verdict(dict.fromkeys(taken.due, state)))
+        await spool.settle(taken, SpoolUpdate(dict.fromkeys(taken.due, state)))
 
     async def the_other() -> None:
         taken = await spool.claim("bert", CLOCK.now())
         assert taken is not None
-        await spool.settle(taken, Verdict({}))
+        await spool.settle(taken, SpoolUpdate({}))
 
     await ask("due", spool.due)
     await ask("claim and settle", attempt)

@@ -23,11 +23,11 @@ from senderproxy.accounts.seen import note_generation
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, ListenerSettings, LogSettings
 from senderproxy.config.values import split_address
+from senderproxy.control.crash_journal import CrashJournalFile, CrashNote
 from senderproxy.control.process import keep_to_itself, settle_down
 from senderproxy.control.protocol import Answer, Request
 from senderproxy.control.server import ControlServer
 from senderproxy.control.systemd import Notifier
-from senderproxy.control.under_way import CrashNote, UnderWayFile
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.delivery.session import Patience
 from senderproxy.errors import SenderproxyError
@@ -35,14 +35,14 @@ from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
 from senderproxy.relay.attempt import Attempts
-from senderproxy.relay.decision import Rules
+from senderproxy.relay.decide import Rules
+from senderproxy.relay.dsn_queueing import Reporter
 from senderproxy.relay.intake import Handling, Mode, RelayIntake
 from senderproxy.relay.no_spool import NoSpool
-from senderproxy.relay.operator import Operator, telling_with
 from senderproxy.relay.ports import SpoolError
-from senderproxy.relay.reports import Reporter
+from senderproxy.relay.queue_admin import QueueAdmin, telling_with
+from senderproxy.relay.recipient_updates import OnDeferral
 from senderproxy.relay.runner import Runner
-from senderproxy.relay.verdict import OnDeferral
 from senderproxy.routing.provider import Security, Smarthost
 from senderproxy.spool.hands import Hands
 from senderproxy.spool.store import SqliteSpool
@@ -81,7 +81,7 @@ class Service:
         closed = NoSpool(SpoolError("The spool is not open yet."))
         self._attempts = Attempts(accounts, self._courier, self._clock, rules_of(config))
         self._reporter = Reporter(self._attempts, accounts, self._clock)
-        self._under_way = UnderWayFile(Path(config.service.control_socket).with_name("under-way"), crash)
+        self._under_way = CrashJournalFile(Path(config.service.control_socket).with_name("under-way"), crash)
         self._runner = Runner(
             closed,
             self._attempts,
@@ -240,7 +240,7 @@ class Service:
         return listener
 
     async def _open_control(self) -> ControlServer:
-        operator = Operator(
+        operator = QueueAdmin(
             lambda: self._runner.spool,
             self._clock,
             telling_with(self._reporter, self._attempts),

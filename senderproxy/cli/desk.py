@@ -1,6 +1,6 @@
 """Who answers questions about the queue: the running service, or where none runs, the spool itself.
 
-Promises: the answers are the same either way (relay.operator). A spool is never made by a question, and only one
+Promises: the answers are the same either way (relay.queue_admin). A spool is never made by a question, and only one
 process has it open: while the service runs, it is asked.
 """
 
@@ -22,9 +22,9 @@ from senderproxy.control.client import NotRunning, ask
 from senderproxy.control.protocol import Answer, Request
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.relay.attempt import Attempts
-from senderproxy.relay.operator import CHANGED_AT_ONCE, Operator, States, Telling, telling_with
+from senderproxy.relay.dsn_queueing import Reporter
 from senderproxy.relay.ports import Claim
-from senderproxy.relay.reports import Reporter
+from senderproxy.relay.queue_admin import CHANGED_AT_ONCE, CancelReporting, QueueAdmin, States, telling_with
 from senderproxy.spool.store import SqliteSpool
 from senderproxy.tracking.record import Query
 from senderproxy.tracking.serialize import query_entry
@@ -61,7 +61,7 @@ def _spool_itself(config: Config) -> Iterator[Ask]:
     kept = timedelta(days=config.spool.history_days)
     spool = SqliteSpool.open(directory, clock, min_free=config.spool.min_free, history=kept)
     teller = _Teller(config, clock)
-    handlers = Operator(lambda: spool, clock, teller).handlers()
+    handlers = QueueAdmin(lambda: spool, clock, teller).handlers()
     with asyncio.Runner() as loop:
         try:
             yield lambda request: loop.run(handlers[request["do"]](request))
@@ -75,9 +75,9 @@ class _Teller:
     def __init__(self, config: Config, clock: SystemClock) -> None:
         self._config = config
         self._clock = clock
-        self._tell: Callable[[Claim, States], Telling] | None = None
+        self._tell: Callable[[Claim, States], CancelReporting] | None = None
 
-    def __call__(self, claim: Claim, states: States) -> Telling:
+    def __call__(self, claim: Claim, states: States) -> CancelReporting:
         if self._tell is None:
             accounts = open_accounts(self._config)
             courier = SmtpCourier(accounts, short_patience(), self._config.identity.hostname, self._clock)

@@ -2,7 +2,7 @@
 
 Promises: decides with the very function that decides about mail, so it says what a client would meet; changes nothing
 and asks nobody. A message's body is not read.
-Leaves to others: the decision (relay.decision).
+Leaves to others: the decision (relay.decide).
 """
 
 import argparse
@@ -30,7 +30,7 @@ from senderproxy.mail.author import Authors, UnreadableAuthor, read_authors
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
-from senderproxy.relay.decision import Decision, Letter, Rules, decide
+from senderproxy.relay.decide import Decision, MessageFacts, Rules, decide
 from senderproxy.rewriting.draft import Draft
 from senderproxy.rewriting.effective_author import stand_in
 from senderproxy.rewriting.plan import Discarding, rule_in_words
@@ -74,7 +74,7 @@ def run(chosen: argparse.Namespace) -> int:
     authors = read_authors(header)
     path = _reverse_path(chosen.reverse_path, authors)
     directory = open_accounts(config).directory()
-    verdict = decide(Letter(header, Envelope(path, ()), client, "explain", clock.now()), directory, rules)
+    verdict = decide(MessageFacts(header, Envelope(path, ()), client, "explain", clock.now()), directory, rules)
     meant = stand_in(Draft(header), path, client, rules.senders.mapped)
     looks = _looks(meant.authors, meant.reverse_path, directory, rules.routing)
     if chosen.json:

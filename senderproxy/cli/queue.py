@@ -2,7 +2,7 @@
 
 Promises: safe while the service runs; a message that is being tried is never touched. What is done to many messages at
 once is asked about first.
-Leaves to others: who answers (cli.desk), what is done (relay.operator).
+Leaves to others: who answers (cli.desk), what is done (relay.queue_admin).
 """
 
 import argparse
@@ -28,7 +28,7 @@ from senderproxy.cli.common import (
 from senderproxy.cli.desk import Ask, all_messages, change, open_desk
 from senderproxy.cli.moments import typed_span
 from senderproxy.clock import SystemClock
-from senderproxy.relay.operator import Act
+from senderproxy.relay.queue_admin import QueueAction
 from senderproxy.tracking.record import MessageRecord, Query, RecipientStatus
 from senderproxy.tracking.serialize import read_event, read_record, read_standstill
 from senderproxy.tracking.timeline import (
@@ -42,11 +42,11 @@ from senderproxy.tracking.timeline import (
 )
 
 _AGES: Final = ("5 min", "10", "20", "40", "80", "160", "320", "640", "more")
-_ACTS: Final[Mapping[Act, tuple[str, str]]] = {
-    Act.RETRY: ("try it now, whenever it is due", "due now"),
-    Act.HOLD: ("keep it, and try no more until it is released", "held"),
-    Act.RELEASE: ("try what was held", "released and due now"),
-    Act.CANCEL: ("take it from the queue; its author is told", "cancelled"),
+_ACTS: Final[Mapping[QueueAction, tuple[str, str]]] = {
+    QueueAction.RETRY: ("try it now, whenever it is due", "due now"),
+    QueueAction.HOLD: ("keep it, and try no more until it is released", "held"),
+    QueueAction.RELEASE: ("try what was held", "released and due now"),
+    QueueAction.CANCEL: ("take it from the queue; its author is told", "cancelled"),
 }
 
 
@@ -73,7 +73,7 @@ def add_parser(verbs: Subparsers) -> None:
         _filters(action)
         action.add_argument("--all", action="store_true", help="everything in the queue")
         action.add_argument("--yes", action="store_true", help="do not ask")
-        if act is Act.CANCEL:
+        if act is QueueAction.CANCEL:
             report = action.add_mutually_exclusive_group()
             report.add_argument("--report", action="store_true", default=True, help="tell the author (the default)")
             report.add_argument("--no-report", dest="report", action="store_false", help="tell nobody")
@@ -81,7 +81,7 @@ def add_parser(verbs: Subparsers) -> None:
         action.set_defaults(run=_runner(act), report=True)
 
 
-def _runner(act: Act) -> Callable[[argparse.Namespace], int]:
+def _runner(act: QueueAction) -> Callable[[argparse.Namespace], int]:
     return lambda chosen: run_act(chosen, act)
 
 
@@ -213,7 +213,7 @@ def _line(name: str, text: str) -> None:
 # ---- doing ----
 
 
-def run_act(chosen: argparse.Namespace, act: Act) -> int:
+def run_act(chosen: argparse.Namespace, act: QueueAction) -> int:
     """0 where it was done to all of them, 1 where not."""
     wide = chosen.all or _is_filtered(chosen)
     if bool(chosen.ids) == wide:
@@ -237,27 +237,27 @@ def run_act(chosen: argparse.Namespace, act: Act) -> int:
     return EX_WRONG if left else EX_OK
 
 
-def _fitting(answer: Ask, act: Act, query: Query) -> list[str]:
+def _fitting(answer: Ask, act: QueueAction, query: Query) -> list[str]:
     """Those that fit and to which it can be done: what is held already is not held once more."""
     wanted = {
-        Act.RETRY: RecipientStatus.WAITING,
-        Act.HOLD: RecipientStatus.WAITING,
-        Act.RELEASE: RecipientStatus.HELD,
-        Act.CANCEL: None,
+        QueueAction.RETRY: RecipientStatus.WAITING,
+        QueueAction.HOLD: RecipientStatus.WAITING,
+        QueueAction.RELEASE: RecipientStatus.HELD,
+        QueueAction.CANCEL: None,
     }[act]
     found = all_messages(answer, "queue.list", replace(query, fate=wanted))
     return [str(entry["id"]) for entry in found]
 
 
-def _sure(chosen: argparse.Namespace, act: Act, count: int) -> bool:
+def _sure(chosen: argparse.Namespace, act: QueueAction, count: int) -> bool:
     """What is done to everything, and what cannot be undone, is asked about."""
-    if chosen.yes or not (chosen.all or act is Act.CANCEL):
+    if chosen.yes or not (chosen.all or act is QueueAction.CANCEL):
         return True
-    told = "" if act is not Act.CANCEL else "; their authors are told" if chosen.report else "; nobody is told"
+    told = "" if act is not QueueAction.CANCEL else "; their authors are told" if chosen.report else "; nobody is told"
     return agreed(f"{act.value.capitalize()} {counted(count, 'message')}{told}?")
 
 
-def _tell_change(act: Act, changed: list[str], left: list[dict[str, str]]) -> None:
+def _tell_change(act: QueueAction, changed: list[str], left: list[dict[str, str]]) -> None:
     for entry in left:
         tell_error(f"{entry['id']}: {entry['why']}.")
     if changed:

@@ -42,8 +42,8 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay.attempt import Attempts
-from senderproxy.relay.decision import Decision, Rules
-from senderproxy.relay.verdict import OnDeferral, answer
+from senderproxy.relay.decide import Decision, Rules
+from senderproxy.relay.recipient_updates import OnDeferral, answer
 
 # The service answers the final dot within nine minutes; whoever waits less hears nothing of a slow provider.
 _SECONDS: Final = 600.0

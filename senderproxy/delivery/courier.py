@@ -3,7 +3,7 @@
 Promises: a message leaves on a session of the account it was routed to, with the secret of this moment, or not at all.
 A session lost before the final dot is replaced once, unseen; after the dot nothing is sent again. An account whose
 password was refused, or whose provider asked for less, is left alone until that is over. One log line per attempt.
-Leaves to others: whose account (routing), what the client is told (relay.verdict).
+Leaves to others: whose account (routing), what the client is told (relay.recipient_updates).
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import Reply, reply
-from senderproxy.relay.ports import Accounts, Courier, Standing
+from senderproxy.relay.ports import Accounts, Availability, Courier
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
@@ -181,14 +181,14 @@ class SmtpCourier(Courier):
         event(_log, logging.INFO, "report handed in", id=tag, server=server, reply=next(iter(outcomes.values())).reply)
         return outcomes
 
-    def standing(self, account: Account, provider: Provider) -> Standing:
+    def standing(self, account: Account, provider: Provider) -> Availability:
         """See relay.ports.Courier."""
         connections = account.connections or provider.limits.connections
         desk, credential = self._desks.get(account.id), self._accounts.credential(account)
         if desk is None or credential is None:
-            return Standing(connections)
+            return Availability(connections)
         if objection := self._order(desk, provider, credential).objection():
-            return Standing(connections, objection.reply, health.seconds_left(desk.health, self._clock.monotonic()))
+            return Availability(connections, objection.reply, health.seconds_left(desk.health, self._clock.monotonic()))
         messages_per_hour, recipients_per_hour = _hourly(account, provider)
         no_room = desk.quota.refusal(
             1,
@@ -197,8 +197,8 @@ class SmtpCourier(Courier):
             now=self._clock.monotonic(),
         )
         if no_room is not None:
-            return Standing(connections, _no_room(no_room, account).reply, no_room.seconds)
-        return Standing(connections)
+            return Availability(connections, _no_room(no_room, account).reply, no_room.seconds)
+        return Availability(connections)
 
     async def _in_parts(
         self, desk: _Desk, route: Route, envelope: Envelope, message: Message, attempt: _Attempt

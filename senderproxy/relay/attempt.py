@@ -2,7 +2,7 @@
 
 Promises: the bytes that leave are those that came, with the plan's edits and our Received field on top; a refusal that
 is about a sender names its mend. The same for a client who waits and for a message that waits.
-Leaves to others: what follows from the outcomes (relay.verdict), the upstream dialogue (delivery).
+Leaves to others: what follows from the outcomes (relay.recipient_updates), the upstream dialogue (delivery).
 RFC 5321 section 3.7.
 """
 
@@ -16,9 +16,9 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Delivered, Failed, Outcome
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.decision import Decided, Decision, Letter, Rules, decide, who_is_answered
+from senderproxy.relay.decide import Decided, Decision, MessageFacts, Rules, decide, who_is_answered
 from senderproxy.relay.ports import Accounts, Courier
-from senderproxy.relay.sender_refused import RefusedSenders, explain, find_refused
+from senderproxy.relay.sender_rejected import RejectedSenders, explain, find_refused
 from senderproxy.rewriting.plan import Discarding, carry_out
 from senderproxy.rewriting.received_field import HOP_LIMIT, hop_count, stamp
 from senderproxy.routing.route import Refusal
@@ -36,7 +36,7 @@ class Attempts:
         self._courier = courier
         self._clock = clock
         self.rules = rules
-        self.refused_senders = RefusedSenders()
+        self.refused_senders = RejectedSenders()
 
     def decide(self, submission: Submission) -> Decision | Refusal | Discarding:
         """Whose account carries it and what leaves, or why it does not."""
@@ -78,8 +78,8 @@ class Attempts:
         envelope = submission.envelope.for_some(recipients)
         return await self._courier.hand_in(self.rules.reports_to, envelope, message, tag=submission.id)
 
-    def _letter(self, submission: Submission) -> Letter:
-        return Letter(
+    def _letter(self, submission: Submission) -> MessageFacts:
+        return MessageFacts(
             submission.message.header,
             submission.envelope,
             submission.client,

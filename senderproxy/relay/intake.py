@@ -3,8 +3,8 @@
 Promises: 250 is said when the upstream took the message for every recipient, or when what it did not take is safe in
 the spool and what it refused is reported; where all goes well, pass-through writes nothing to disk before the answer.
 A refusal that can be known is told at once. The client's going away never tears an upstream transaction.
-Leaves to others: receiving (listener), one attempt (relay.attempt), what outcomes mean (relay.verdict), what waits
-(relay.runner).
+Leaves to others: receiving (listener), one attempt (relay.attempt), what outcomes mean (relay.recipient_updates), what
+waits (relay.runner).
 RFC 5321 sections 4.1.1.4, 4.2.5 and 6.1.
 """
 
@@ -20,14 +20,14 @@ from senderproxy.log import event
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.mail.submission import Submission
-from senderproxy.relay import story, verdict
+from senderproxy.relay import recipient_updates, tracking_events
 from senderproxy.relay.attempt import Attempts, Outcomes
-from senderproxy.relay.decision import Decision
+from senderproxy.relay.decide import Decision
+from senderproxy.relay.dsn_queueing import DsnRequest, Reporter
 from senderproxy.relay.loop_guard import LoopGuard, is_automatic
 from senderproxy.relay.ports import Arrival, Spool, SpoolError, SpoolFull
-from senderproxy.relay.reports import Case, Reporter
+from senderproxy.relay.recipient_updates import OnDeferral
 from senderproxy.relay.runner import NOBODY, Runner
-from senderproxy.relay.verdict import OnDeferral
 from senderproxy.rewriting.plan import Discarding
 from senderproxy.routing.route import Refusal
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
@@ -138,14 +138,14 @@ class RelayIntake:
     def _arrival(self, submission: Submission, decision: Decision | Refusal, mode: str) -> Arrival:
         """All of it waits, and is due now."""
         known = decision if isinstance(decision, Decision) else None
-        events = [story.accepted(submission, known, mode)]
+        events = [tracking_events.accepted(submission, known, mode)]
         if known is not None:
-            events += story.changed(known.plan.changes, submission.received_at)
+            events += tracking_events.changed(known.plan.changes, submission.received_at)
         return Arrival(
             submission,
             known.route.account.id if known else NOBODY,
             str(known.route.author) if known else str(submission.envelope.reverse_path),
-            verdict.waiting(submission.envelope.recipients, submission.received_at),
+            recipient_updates.waiting(submission.envelope.recipients, submission.received_at),
             events,
             self._attempts.decided(known) if known else None,
         )
@@ -183,12 +183,12 @@ class RelayIntake:
         self, submission: Submission, decision: Decision, handling: Handling, outcomes: Outcomes, seconds: float
     ) -> tuple[Reply, str]:
         account = decision.route.account.id
-        events = story.changed(decision.plan.changes, submission.received_at)
-        events += story.attempted(outcomes, len(outcomes), account, self._clock.now(), seconds)
-        answer = verdict.answer(outcomes, submission.id, handling.on_deferral)
+        events = tracking_events.changed(decision.plan.changes, submission.received_at)
+        events += tracking_events.attempted(outcomes, len(outcomes), account, self._clock.now(), seconds)
+        answer = recipient_updates.answer(outcomes, submission.id, handling.on_deferral)
         if answer is None:
             return await self._take_over(submission, decision, outcomes, events)
-        self._note(submission, decision, verdict.ended(outcomes), events)
+        self._note(submission, decision, recipient_updates.ended(outcomes), events)
         return answer, "delivered" if answer.is_positive else "deferred" if answer.is_transient else "refused"
 
     async def _take_over(
@@ -196,7 +196,7 @@ class RelayIntake:
     ) -> tuple[Reply, str]:
         """What was taken is done, what was deferred is kept, what was refused is reported."""
         arrival = self._arrival(submission, decision, "pass-through")
-        judgement = verdict.judge(
+        judgement = recipient_updates.judge(
             arrival.states,
             outcomes,
             self._runner.policy,
@@ -204,7 +204,7 @@ class RelayIntake:
             chance=self._clock.chance(),
             over=False,
         )
-        case = Case(submission, arrival.account, decision.answer_to)
+        case = DsnRequest(submission, arrival.account, decision.answer_to)
         told = self._reporter.tell(case, judgement)
         whole = Arrival(
             submission, arrival.account, arrival.author, judgement.states, (*arrival.events, *events, *told.events)
@@ -213,12 +213,12 @@ class RelayIntake:
             await self.spool.accept(whole, *told.reports)
         except SpoolError as error:
             event(_log, logging.ERROR, "what was not taken cannot be kept", id=submission.id, why=error.message)
-            answer = verdict.nothing_kept(outcomes)
-            self._note(submission, decision, verdict.ended(outcomes), events)
+            answer = recipient_updates.nothing_kept(outcomes)
+            self._note(submission, decision, recipient_updates.ended(outcomes), events)
             return answer, "deferred" if answer.is_transient else "refused"
         for each in (whole, *told.reports):
             self._runner.noticed(each)
-        return verdict.kept(outcomes, submission.id), "taken over"
+        return recipient_updates.kept(outcomes, submission.id), "taken over"
 
     # ---- what is remembered of it ----
 
@@ -239,7 +239,7 @@ class RelayIntake:
             fate, what = RecipientStatus.DISCARDED, Event(now, EventKind.DISCARDED, (), {"reply": str(decision.reply)})
         else:
             fate = RecipientStatus.DEFERRED if decision.reply.is_transient else RecipientStatus.FAILED
-            what = story.refused(decision.reply, now)
+            what = tracking_events.refused(decision.reply, now)
         states = dict.fromkeys(submission.envelope.recipients, RecipientState(fate, None, 0, decision.reply))
         self.spool.note(Arrival(submission, NOBODY, path, states, [what]))
 

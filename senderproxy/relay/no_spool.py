@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import NoReturn
 
 from senderproxy.mail.header import HeaderSection
-from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, Totals, Verdict
+from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, SpoolUpdate, Totals
 from senderproxy.tracking.record import Event, MessageRecord, Query
 
 
@@ -37,7 +37,7 @@ class NoSpool(Spool):
     async def claim_one(self, message_id: str) -> Claim | None:
         self._say()
 
-    async def settle(self, claim: Claim, verdict: Verdict) -> None:
+    async def settle(self, claim: Claim, verdict: SpoolUpdate) -> None:
         self._say()
 
     async def due(self, account: str | None = None) -> Mapping[str, datetime]:

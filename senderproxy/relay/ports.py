@@ -13,7 +13,7 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Outcome
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.decision import Decided
+from senderproxy.relay.decide import Decided
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider, Smarthost
@@ -37,7 +37,7 @@ class Accounts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Availability:
     """Whether an account can send at this moment.
 
     `blocked`: why not, as it stands against any of its mail; `seconds`: how long that holds, None until it is mended.
@@ -67,7 +67,7 @@ class Courier(Protocol):
         """Give a report of ours to the internal server, without a login; else as `deliver`."""
         ...
 
-    def standing(self, account: Account, provider: Provider) -> Standing:
+    def standing(self, account: Account, provider: Provider) -> Availability:
         """Whether a message of this account would be offered upstream now. Cheap."""
         ...
 
@@ -124,7 +124,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SpoolUpdate:
     """What an attempt, or a person, changes about a claimed message. All of it is one commit.
 
     `states` has the recipients that change; `reports` are new messages (arrivals) that tell the author.
@@ -175,7 +175,7 @@ class Spool(Protocol):
         """This one, with all its recipients that wait or are held; None where it is not there, or leased."""
         ...
 
-    async def settle(self, claim: Claim, verdict: Verdict) -> None:
+    async def settle(self, claim: Claim, verdict: SpoolUpdate) -> None:
         """Write the verdict down and end the lease; return when it is safe. A verdict of nothing just ends it."""
         ...
 
@@ -204,7 +204,7 @@ class Spool(Protocol):
         ...
 
 
-class UnderWay(Protocol):
+class CrashJournal(Protocol):
     """Which messages are being tried: what a process that dies of one tells the next."""
 
     def take_over(self) -> Sequence[str]:

@@ -4,7 +4,8 @@ Promises: an account that cannot send, or has ten thousand waiting messages, del
 account are tried in the order of their submission; an account that recovers is tried at once; a message that makes us
 stumble, or die, three times is held, and stops nothing. What an attempt came to is written down before anything else is
 done with the message, however long the disk takes. A step of the machine's clock changes no message's turn.
-Leaves to others: one attempt (relay.attempt), what outcomes mean (relay.verdict), sessions and their limits (delivery).
+Leaves to others: one attempt (relay.attempt), what outcomes mean (relay.recipient_updates), sessions and their limits
+(delivery).
 RFC 5321 section 4.5.4.1.
 """
 
@@ -22,11 +23,11 @@ from senderproxy.log import event
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import Reply, reply
-from senderproxy.relay import story, verdict
+from senderproxy.relay import recipient_updates, tracking_events
 from senderproxy.relay.attempt import INTERNAL, Attempts, Outcomes
-from senderproxy.relay.decision import Decision
-from senderproxy.relay.ports import Accounts, Arrival, Claim, Courier, Spool, SpoolError, UnderWay, Verdict
-from senderproxy.relay.reports import Case, Reporter
+from senderproxy.relay.decide import Decision
+from senderproxy.relay.dsn_queueing import DsnRequest, Reporter
+from senderproxy.relay.ports import Accounts, Arrival, Claim, Courier, CrashJournal, Spool, SpoolError, SpoolUpdate
 from senderproxy.retry import RetryPolicy, is_over, wait_after
 from senderproxy.rewriting.plan import Discarding
 from senderproxy.routing.route import Refusal
@@ -91,7 +92,7 @@ class Runner:
         courier: Courier,
         clock: Clock,
         policy: RetryPolicy,
-        under_way: UnderWay,
+        under_way: CrashJournal,
     ) -> None:
         self.spool = spool
         self.policy = policy
@@ -404,7 +405,9 @@ class Runner:
             self._poke(lane)
         await self._write(claim, verdict_)
 
-    async def _join(self, claim: Claim, lane: _Lane, decision: Decision, attempt: "asyncio.Task[Outcomes]") -> Verdict:
+    async def _join(
+        self, claim: Claim, lane: _Lane, decision: Decision, attempt: "asyncio.Task[Outcomes]"
+    ) -> SpoolUpdate:
         """An attempt that somebody else began."""
         timing = self._timing(claim)
         try:
@@ -417,7 +420,7 @@ class Runner:
     def _timing(self, claim: Claim) -> _Timing:
         return _Timing(self._clock.monotonic(), self._clock.now() - claim.submission.received_at)
 
-    async def _attempt(self, claim: Claim, lane: _Lane) -> Verdict:
+    async def _attempt(self, claim: Claim, lane: _Lane) -> SpoolUpdate:
         submission, recipients = claim.submission, tuple(claim.due)
         timing = self._timing(claim)
         if self._attempts.goes_inside(submission):
@@ -435,7 +438,7 @@ class Runner:
 
     def _conclude(
         self, claim: Claim, lane: _Lane, decision: Decision | None, outcomes: Outcomes, timing: "_Timing"
-    ) -> Verdict:
+    ) -> SpoolUpdate:
         """The verdict on an attempt, with the reports it makes due; and what it says about the account."""
         submission = claim.submission
         self.watch_clock()
@@ -444,7 +447,7 @@ class Runner:
         age = timing.age + timedelta(seconds=seconds)
         account = decision.route.account.id if decision else claim.account
         self._learn(lane if account == claim.account else self._lane(account), outcomes)
-        judgement = verdict.judge(
+        judgement = recipient_updates.judge(
             claim.due,
             outcomes,
             self.policy,
@@ -453,10 +456,13 @@ class Runner:
             over=self._may_give_up and is_over(self.policy, age),
         )
         answer_to = decision.answer_to if decision else self._attempts.who_is_answered(submission)
-        told = self._reporter.tell(Case(submission, account, answer_to), judgement)
-        events = [*story.attempted(outcomes, len(submission.envelope.recipients), account, now, seconds), *told.events]
+        told = self._reporter.tell(DsnRequest(submission, account, answer_to), judgement)
+        events = [
+            *tracking_events.attempted(outcomes, len(submission.envelope.recipients), account, now, seconds),
+            *told.events,
+        ]
         self._report(claim, account, outcomes, seconds)
-        return Verdict(told.states, events, told.reports, account if account != claim.account else None)
+        return SpoolUpdate(told.states, events, told.reports, account if account != claim.account else None)
 
     def _learn(self, lane: _Lane, outcomes: Outcomes) -> None:
         """An account that cannot send is left alone for a while; one that can is not."""
@@ -473,12 +479,12 @@ class Runner:
         wait = wait_after(self.policy, lane.failures, self._clock.chance())
         lane.blocked_by, lane.blocked_until = against[0].reply, monotonic + wait.total_seconds()
 
-    def _discarded(self, claim: Claim, decided: Discarding) -> Verdict:
+    def _discarded(self, claim: Claim, decided: Discarding) -> SpoolUpdate:
         state = RecipientState(RecipientStatus.DISCARDED, None, 0, decided.reply)
         what = Event(self._clock.now(), EventKind.DISCARDED, (), {"reply": str(decided.reply)})
-        return Verdict(dict.fromkeys(claim.due, state), [what])
+        return SpoolUpdate(dict.fromkeys(claim.due, state), [what])
 
-    def _stumbled(self, claim: Claim, what: str) -> Verdict:
+    def _stumbled(self, claim: Claim, what: str) -> SpoolUpdate:
         """Tried again later; held for a person at the third time in a row."""
         faults, now = claim.faults + 1, self._clock.now()
         why = f"{what}, {faults} times in a row; the log has the details"
@@ -488,11 +494,11 @@ class Runner:
                 path: replace(state, fate=RecipientStatus.HELD, due_at=None, why=why)
                 for path, state in claim.due.items()
             }
-            return Verdict(held, [*events, Event(now, EventKind.HELD, (), {"why": why})], faults=faults)
+            return SpoolUpdate(held, [*events, Event(now, EventKind.HELD, (), {"why": why})], faults=faults)
         later = now + wait_after(self.policy, faults, self._clock.chance())
         said = reply(451, "4.3.0", "A fault of senderproxy's own; its log has the details")
         waits = {path: replace(state, due_at=later, reply=said) for path, state in claim.due.items()}
-        return Verdict(waits, events, faults=faults)
+        return SpoolUpdate(waits, events, faults=faults)
 
     # ---- what the process may have died of ----
 
@@ -539,12 +545,12 @@ class Runner:
         lane = self._lane(claim.account)
         if waiting and (claim.account in (NOBODY, INTERNAL) or self._standing(lane) != 0):
             return replace(claim, due=waiting)
-        await self.spool.settle(claim, Verdict({}, faults=claim.faults))
+        await self.spool.settle(claim, SpoolUpdate({}, faults=claim.faults))
         return None
 
     # ---- writing it down ----
 
-    async def _write(self, claim: Claim, verdict_: Verdict) -> None:
+    async def _write(self, claim: Claim, verdict_: SpoolUpdate) -> None:
         """Until it is written: a message that was taken upstream must not be sent again because a disk is full."""
         if stepping := self.watch_clock():
             await wait_done(stepping)
@@ -559,7 +565,7 @@ class Runner:
         for arrival in verdict_.reports:
             self.noticed(arrival)
 
-    async def _write_in_the_end(self, claim: Claim, verdict_: Verdict, error: SpoolError) -> None:
+    async def _write_in_the_end(self, claim: Claim, verdict_: SpoolUpdate, error: SpoolError) -> None:
         """Try until the disk takes it. Nothing is begun meanwhile: a restart would send once more what is not written.
 
         Said once for the message, and once a minute for all of them.
@@ -639,20 +645,20 @@ class Runner:
         except SpoolError as error:
             event(_log, logging.ERROR, "the queue cannot be read", why=error.message, mend=error.hint)
 
-    def _delayed(self, claim: Claim) -> Verdict:
-        case = Case(claim.submission, claim.account, self._attempts.who_is_answered(claim.submission))
+    def _delayed(self, claim: Claim) -> SpoolUpdate:
+        case = DsnRequest(claim.submission, claim.account, self._attempts.who_is_answered(claim.submission))
         told = self._reporter.tell_of_delay(case, claim.due, self.policy)
-        return Verdict(told.states, told.events, told.reports, faults=claim.faults)
+        return SpoolUpdate(told.states, told.events, told.reports, faults=claim.faults)
 
-    def _expired(self, claim: Claim, lane: _Lane) -> Verdict:
+    def _expired(self, claim: Claim, lane: _Lane) -> SpoolUpdate:
         said = lane.blocked_by or reply(451, "4.4.7", "The account could not send")
         outcomes: dict[ForwardPath, Outcome] = dict.fromkeys(claim.due, Deferred(said, of_account=True))
-        judgement = verdict.judge(
+        judgement = recipient_updates.judge(
             claim.due, outcomes, self.policy, now=self._clock.now(), chance=self._clock.chance(), over=True
         )
-        case = Case(claim.submission, claim.account, self._attempts.who_is_answered(claim.submission))
+        case = DsnRequest(claim.submission, claim.account, self._attempts.who_is_answered(claim.submission))
         told = self._reporter.tell(case, judgement)
-        return Verdict(told.states, told.events, told.reports)
+        return SpoolUpdate(told.states, told.events, told.reports)
 
     # ---- the clock ----
 

@@ -26,7 +26,7 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Body, Message
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolFull, Totals, Verdict
+from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolFull, SpoolUpdate, Totals
 from senderproxy.spool import ledger, rows, search
 from senderproxy.spool.content import FOLDER, Content, FileBody, LostBody, RowBody
 from senderproxy.spool.database import (
@@ -341,7 +341,7 @@ class SqliteSpool:
 
     # ---- what becomes of it ----
 
-    async def settle(self, claim: Claim, verdict: Verdict) -> None:
+    async def settle(self, claim: Claim, verdict: SpoolUpdate) -> None:
         """Write the verdict down and end the lease; return when it is safe. A verdict of nothing just ends it.
 
         Where it fails the lease goes on: what was delivered must not be delivered again for want of a note.
@@ -354,7 +354,7 @@ class SqliteSpool:
         with self._hearing_of_refusals():
             await self._settle(claim, verdict, lease)
 
-    async def _settle(self, claim: Claim, verdict: Verdict, lease: ledger.Lease) -> None:
+    async def _settle(self, claim: Claim, verdict: SpoolUpdate, lease: ledger.Lease) -> None:
         kept = await self._keep(verdict.reports, from_reserve=True)
         positions = {path: position for position, path in enumerate(claim.submission.envelope.recipients)}
         reports = self._stocks(verdict.reports, kept)
@@ -630,7 +630,7 @@ def _claim_of(arrival: Arrival, kept: _Kept) -> Claim:
     return Claim(submission, arrival.account, arrival.author, waiting, decided=arrival.decided)
 
 
-def _is_nothing(claim: Claim, verdict: Verdict) -> bool:
+def _is_nothing(claim: Claim, verdict: SpoolUpdate) -> bool:
     told = verdict.states or verdict.events or verdict.reports or verdict.account is not None
     return not told and verdict.faults in (0, claim.faults)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from senderproxy.mail.address import parse_address
-from senderproxy.relay.ports import SpoolError, SpoolFull, Verdict
+from senderproxy.relay.ports import SpoolError, SpoolFull, SpoolUpdate
 from senderproxy.spool.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Query, RecipientStatus
 from tests.crash.disks import Ext4, small_disk
@@ -74,7 +74,7 @@ async def test_with_a_reserve_a_full_disk_still_lets_what_is_under_way_come_to_i
             for ident in taken:
                 claim = await claimed(spool)
                 report = arrival(f"r-{ident}", "anna@firma.example", account="bert", reverse_path=None, report_on=ident)
-                await spool.settle(claim, Verdict({CARL: DELIVERED}, reports=(report,)))
+                await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}, reports=(report,)))
             assert len(await spool.find(Query(fate=RecipientStatus.DELIVERED), limit=1000)) == len(taken)
             assert len(await spool.find(Query(fate=RecipientStatus.WAITING), limit=1000)) == len(taken)
 
@@ -93,7 +93,7 @@ async def test_a_disk_that_turns_read_only_takes_nothing_and_loses_nothing(tmp_p
                     await spool.accept(arrival(f"more{len(body)}", body=body))
                 assert refused.value.hint
             with pytest.raises(SpoolError):
-                await spool.settle(claim, Verdict({CARL: DELIVERED}))
+                await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}))
             assert len(await ids(spool)) == 21  # what can be read is read
             with pytest.raises(SpoolError):
                 await spool.sweep(START)
@@ -133,7 +133,7 @@ async def stumble(folder: Path) -> dict[str, object]:
             if number % 3 == 0 and (claim := await spool.claim("anna", START)) is not None:
                 for _ in range(5):
                     try:
-                        await spool.settle(claim, Verdict({CARL: DELIVERED}))
+                        await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}))
                         settled.append(claim.submission.id)
                         break
                     except SpoolError:

@@ -23,7 +23,7 @@ from typing import Any
 from senderproxy.listener.body import SpillDirectory, SpooledBody
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
-from senderproxy.relay.ports import Arrival, Claim, Spool, Verdict
+from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolUpdate
 from senderproxy.spool import store
 from senderproxy.spool.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
@@ -64,7 +64,7 @@ async def digest(spool: Spool, ident: str) -> str | None:
     except OSError as error:
         return str(error)
     finally:
-        await spool.settle(claim, Verdict({}))
+        await spool.settle(claim, SpoolUpdate({}))
 
 
 class Day:
@@ -137,7 +137,7 @@ class Day:
         due = START if fate is RecipientStatus.WAITING else None
         event = Event(self.clock.now(), EventKind.ATTEMPTED, (str(path),), {"outcome": fate.value})
         told = [self.letter(400, reverse_path=None, report_on=claim.submission.id) for _ in range(reports)]
-        verdict = Verdict(
+        verdict = SpoolUpdate(
             {path: RecipientState(fate, due, 1, answer, "held" if fate is RecipientStatus.HELD else "")}, (event,), told
         )
         mine = self.model.entries[claim.submission.id]

@@ -10,7 +10,7 @@ from senderproxy.mail.address import Address, AddressError, ForwardPath, NullPat
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolFull, Totals, Verdict
+from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolFull, SpoolUpdate, Totals
 from senderproxy.spool.upstream_id import upstream_id
 from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState, RecipientStatus
 
@@ -170,7 +170,7 @@ class MemorySpool:
 
     # what becomes of it
 
-    async def settle(self, claim: Claim, verdict: Verdict) -> None:
+    async def settle(self, claim: Claim, verdict: SpoolUpdate) -> None:
         entry = self.entries.get(claim.submission.id)
         if entry is None or not entry.leased:
             raise ValueError(f"message {claim.submission.id} is not leased")

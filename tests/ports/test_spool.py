@@ -13,7 +13,7 @@ from senderproxy.mail.address import Address, AddressPattern, parse_address
 from senderproxy.mail.outcome import Delivered
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
-from senderproxy.relay.ports import Claim, Spool, SpoolError, Totals, Verdict
+from senderproxy.relay.ports import Claim, Spool, SpoolError, SpoolUpdate, Totals
 from senderproxy.spool.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
@@ -165,7 +165,7 @@ async def test_a_leased_message_is_nobody_elses(opened: Open) -> None:
         assert await spool.claim_undelayed(START + HOUR) is None
         assert await spool.due() == {}
         assert (await spool.find(Query(), limit=1))[0].leased
-        await spool.settle(claim, Verdict({}))
+        await spool.settle(claim, SpoolUpdate({}))
         assert await spool.due() == {"anna": START}
         assert await spool.due("anna") == {"anna": START}
         assert await spool.due("bert") == {}
@@ -182,8 +182,10 @@ async def test_a_message_accepted_as_leased_is_due_to_whoever_brought_it_alone(o
         assert one.due == {CARL: RecipientState(RecipientStatus.WAITING)} or one.due == {
             CARL: RecipientState(RecipientStatus.WAITING, START)
         }
-        await spool.settle(one, Verdict({CARL: RecipientState(RecipientStatus.DELIVERED, reply=TAKEN.reply, tries=1)}))
-        await spool.settle(two, Verdict({}))
+        await spool.settle(
+            one, SpoolUpdate({CARL: RecipientState(RecipientStatus.DELIVERED, reply=TAKEN.reply, tries=1)})
+        )
+        await spool.settle(two, SpoolUpdate({}))
         assert (await claimed(spool)).submission.id == "a2"
 
 
@@ -196,7 +198,7 @@ async def test_a_verdict_changes_the_recipients_it_names_and_tells_why(opened: O
     )
     async with opened() as spool:
         await spool.accept(arrival("a1", str(CARL), str(DORA), str(EMIL)))
-        await spool.settle(await claimed(spool), Verdict({CARL: taken, DORA: later}, events, faults=2))
+        await spool.settle(await claimed(spool), SpoolUpdate({CARL: taken, DORA: later}, events, faults=2))
         assert await states(spool, "a1") == {
             CARL: taken,
             DORA: later,
@@ -214,8 +216,8 @@ async def test_a_verdict_changes_the_recipients_it_names_and_tells_why(opened: O
 async def test_a_verdict_of_nothing_leaves_everything_as_it_was(opened: Open) -> None:
     async with opened() as spool:
         await spool.accept(arrival("a1"))
-        await spool.settle(await claimed(spool), Verdict({}, faults=2))
-        await spool.settle(await claimed(spool), Verdict({}))
+        await spool.settle(await claimed(spool), SpoolUpdate({}, faults=2))
+        await spool.settle(await claimed(spool), SpoolUpdate({}))
         assert (await claimed(spool)).faults == 2
 
 
@@ -225,7 +227,7 @@ async def test_when_all_is_final_the_content_goes_and_the_story_stays(opened: Op
         header = await spool.header("a1")
         assert header is not None
         assert header.values("Subject") == [b" Angebot"]
-        await spool.settle(await claimed(spool), Verdict({CARL: DELIVERED}))
+        await spool.settle(await claimed(spool), SpoolUpdate({CARL: DELIVERED}))
         assert await spool.header("a1") is None
         assert await spool.claim_one("a1") is None
         assert await states(spool, "a1") == {CARL: DELIVERED}
@@ -238,7 +240,7 @@ async def test_reports_are_there_in_the_moment_in_which_their_message_is_settled
     report = arrival("r1", "anna@firma.example", reverse_path=None, report_on="a1", body=b"Nicht zustellbar\r\n")
     async with opened() as spool:
         await spool.accept(arrival("a1"))
-        await spool.settle(await claimed(spool), Verdict({CARL: failed}, reports=(report,)))
+        await spool.settle(await claimed(spool), SpoolUpdate({CARL: failed}, reports=(report,)))
         claim = await claimed(spool)
         assert (claim.submission.id, claim.submission.report_on) == ("r1", "a1")
         assert b"".join(claim.submission.message.body.blocks()) == b"Nicht zustellbar\r\n"
@@ -249,10 +251,10 @@ async def test_a_report_that_cannot_be_kept_leaves_its_message_as_it_was(opened:
         await spool.accept(arrival("a1"), arrival("a2"))
         claim = await claimed(spool)
         with pytest.raises(SpoolError):
-            await spool.settle(claim, Verdict({CARL: DELIVERED}, reports=(arrival("a2"),)))
+            await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}, reports=(arrival("a2"),)))
         assert await states(spool, "a1") == {CARL: RecipientState(RecipientStatus.WAITING, START)}
         assert len(await spool.events("a1")) == 1
-        await spool.settle(claim, Verdict({CARL: DELIVERED}))
+        await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}))
         assert await states(spool, "a1") == {CARL: DELIVERED}
 
 
@@ -270,16 +272,16 @@ async def test_who_settles_what_is_not_leased_is_told(opened: Open) -> None:
     async with opened() as spool:
         await spool.accept(arrival("a1"))
         claim = await claimed(spool)
-        await spool.settle(claim, Verdict({}))
+        await spool.settle(claim, SpoolUpdate({}))
         with pytest.raises(ValueError, match="a1 is not leased"):
-            await spool.settle(claim, Verdict({}))
+            await spool.settle(claim, SpoolUpdate({}))
 
 
 async def test_a_held_message_is_not_due_and_a_person_can_have_it(opened: Open) -> None:
     held = RecipientState(RecipientStatus.HELD, tries=3, why="three faults")
     async with opened() as spool:
         await spool.accept(arrival("a1"))
-        await spool.settle(await claimed(spool), Verdict({CARL: held}))
+        await spool.settle(await claimed(spool), SpoolUpdate({CARL: held}))
         assert await spool.claim("anna", START + 100 * HOUR) is None
         assert await spool.claim_expired("anna", START + HOUR) is None
         assert await spool.claim_undelayed(START + HOUR) is None
@@ -287,14 +289,14 @@ async def test_a_held_message_is_not_due_and_a_person_can_have_it(opened: Open) 
         claim = await spool.claim_one("a1")
         assert claim is not None
         assert claim.due == {CARL: held}
-        await spool.settle(claim, Verdict({CARL: RecipientState(RecipientStatus.WAITING, START)}))
+        await spool.settle(claim, SpoolUpdate({CARL: RecipientState(RecipientStatus.WAITING, START)}))
         assert (await claimed(spool)).submission.id == "a1"
 
 
 async def test_a_message_that_waits_for_another_account_is_that_ones_turn(opened: Open) -> None:
     async with opened() as spool:
         await spool.accept(arrival("a1", str(CARL), str(DORA)))
-        await spool.settle(await claimed(spool), Verdict({CARL: DELIVERED}, account="bert"))
+        await spool.settle(await claimed(spool), SpoolUpdate({CARL: DELIVERED}, account="bert"))
         assert await spool.claim("anna", START) is None
         assert await spool.due() == {"bert": START}
         claim = await claimed(spool, "bert")
@@ -311,7 +313,7 @@ async def test_due_names_each_account_that_has_waiting_mail(opened: Open) -> Non
         assert await spool.due() == dict.fromkeys(("", "anna", "bert", "zoe", "Ärzte"), START + HOUR)
         claim = await claimed(spool, at=HOUR)
         assert (await spool.due())["anna"] == START + 2 * HOUR
-        await spool.settle(claim, Verdict({}))
+        await spool.settle(claim, SpoolUpdate({}))
         assert (await spool.due())["anna"] == START + HOUR
 
 
@@ -334,7 +336,7 @@ async def test_delays_are_reported_for_those_who_were_not_told(opened: Open) -> 
         claim = await spool.claim_undelayed(START + HOUR)
         assert claim is not None
         assert (claim.submission.id, dict(claim.due)) == ("a1", {DORA: wait})
-        await spool.settle(claim, Verdict({DORA: told}))
+        await spool.settle(claim, SpoolUpdate({DORA: told}))
         assert await spool.claim_undelayed(START + HOUR) is None
 
 
@@ -481,5 +483,5 @@ async def test_many_who_come_at_once_are_all_kept_and_each_is_claimed_once(opene
         claims = await asyncio.gather(*(spool.claim("anna", START) for _ in range(70)))
         found = [claim.submission.id for claim in claims if claim is not None]
         assert sorted(found) == sorted(f"m{number}" for number in range(60))
-        await asyncio.gather(*(spool.settle(claim, Verdict({CARL: DELIVERED})) for claim in claims if claim))
+        await asyncio.gather(*(spool.settle(claim, SpoolUpdate({CARL: DELIVERED})) for claim in claims if claim))
         assert len(await ids(spool, Query(fate=RecipientStatus.DELIVERED))) == 60

@@ -11,7 +11,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from senderproxy.clock import SystemClock
-from senderproxy.control.under_way import UnderWayFile
+from senderproxy.control.crash_journal import CrashJournalFile
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.delivery.session import Patience
 from senderproxy.listener.body import SpooledBody
@@ -22,12 +22,12 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay.attempt import Attempts
-from senderproxy.relay.decision import Rules
+from senderproxy.relay.decide import Rules
+from senderproxy.relay.dsn_queueing import Reporter
 from senderproxy.relay.intake import Handling, Mode, RelayIntake
 from senderproxy.relay.ports import Courier, Spool
-from senderproxy.relay.reports import Reporter
+from senderproxy.relay.recipient_updates import OnDeferral
 from senderproxy.relay.runner import Runner
-from senderproxy.relay.verdict import OnDeferral
 from senderproxy.retry import RetryPolicy
 from senderproxy.routing.provider import Limits, Provider
 from senderproxy.routing.route import RoutingPolicy
@@ -100,7 +100,7 @@ class RelayOffice:
     async def open(self) -> None:
         """Open the spool and begin with what waits there."""
         self.spool = SqliteSpool.open(self.folder, self.clock, min_free=0, history=timedelta(days=30))
-        self.under_way = UnderWayFile(
+        self.under_way = CrashJournalFile(
             self.folder.parent / f"{self.folder.name}-under-way", lambda: "Fatal Python error: Aborted"
         )
         self.runner = Runner(

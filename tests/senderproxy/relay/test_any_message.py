@@ -17,7 +17,7 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client
-from senderproxy.relay.decision import Decision, Letter, Rules, decide
+from senderproxy.relay.decide import Decision, MessageFacts, Rules, decide
 from senderproxy.rewriting.draft import Draft
 from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, RewriteTerms, edit_header, plan_rewrite
 from senderproxy.rewriting.received_field import stamp
@@ -167,9 +167,9 @@ _PATHS: st.SearchStrategy[ReversePath] = st.one_of(st.just(NULL_PATH), _ADDRESSE
 
 
 @st.composite
-def _cases(draw: st.DrawFn) -> tuple[Letter, AccountDirectory, Rules]:
+def _cases(draw: st.DrawFn) -> tuple[MessageFacts, AccountDirectory, Rules]:
     accounts = draw(_accounts().filter(bool))
-    letter = Letter(
+    letter = MessageFacts(
         draw(_headers(accounts)), Envelope(draw(_PATHS), (KUNDE,)), draw(_CLIENTS), "id", NOW, draw(st.booleans())
     )
     return letter, AccountDirectory(accounts), draw(_rules([account.id for account in accounts]))
@@ -194,7 +194,7 @@ def _provider_takes(account: Account, rule: SenderRule, address: Address) -> boo
 @MANY
 @given(_cases())
 def test_what_leaves_is_what_the_provider_takes_or_it_does_not_leave(
-    case: tuple[Letter, AccountDirectory, Rules],
+    case: tuple[MessageFacts, AccountDirectory, Rules],
 ) -> None:
     letter, directory, rules = case
     verdict = decide(letter, directory, rules)
@@ -220,7 +220,7 @@ def test_what_leaves_is_what_the_provider_takes_or_it_does_not_leave(
 
 @MANY
 @given(_cases())
-def test_a_plan_for_what_a_plan_has_left_changes_nothing(case: tuple[Letter, AccountDirectory, Rules]) -> None:
+def test_a_plan_for_what_a_plan_has_left_changes_nothing(case: tuple[MessageFacts, AccountDirectory, Rules]) -> None:
     letter, directory, rules = case
     verdict = decide(letter, directory, rules)
     if not isinstance(verdict, Decision):
@@ -239,7 +239,7 @@ def test_a_plan_for_what_a_plan_has_left_changes_nothing(case: tuple[Letter, Acc
 
 @MANY
 @given(_cases())
-def test_no_field_comes_in_through_one_that_we_write(case: tuple[Letter, AccountDirectory, Rules]) -> None:
+def test_no_field_comes_in_through_one_that_we_write(case: tuple[MessageFacts, AccountDirectory, Rules]) -> None:
     letter, directory, rules = case
     verdict = decide(letter, directory, rules)
     if not isinstance(verdict, Decision):
@@ -262,7 +262,7 @@ def test_no_field_comes_in_through_one_that_we_write(case: tuple[Letter, Account
 
 
 @given(_CLIENTS, _cases())
-def test_no_reply_says_more_than_one_reply(client: Client, case: tuple[Letter, AccountDirectory, Rules]) -> None:
+def test_no_reply_says_more_than_one_reply(client: Client, case: tuple[MessageFacts, AccountDirectory, Rules]) -> None:
     letter, directory, rules = case
     verdict = decide(replace(letter, client=client), directory, rules)
     if not isinstance(verdict, Decision):

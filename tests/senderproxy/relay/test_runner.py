@@ -15,8 +15,8 @@ from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Outcome
-from senderproxy.relay.decision import Letter, decide
-from senderproxy.relay.ports import Claim, SpoolFull, Standing, Verdict
+from senderproxy.relay.decide import MessageFacts, decide
+from senderproxy.relay.ports import Availability, Claim, SpoolFull, SpoolUpdate
 from senderproxy.retry import RetryPolicy
 from senderproxy.routing.account import Account
 from senderproxy.routing.provider import Provider, Security, Smarthost
@@ -381,7 +381,7 @@ class NoRoom(SqliteSpool):
 
     full = False
 
-    async def settle(self, claim: Claim, verdict: Verdict) -> None:
+    async def settle(self, claim: Claim, verdict: SpoolUpdate) -> None:
         if self.full and verdict.states:
             raise SpoolFull("There is no room.")
         await super().settle(claim, verdict)
@@ -416,7 +416,7 @@ async def test_what_was_decided_as_it_came_in_is_decided_again_where_something_h
 ) -> None:
     decided: list[str] = []
 
-    def noted(letter: Letter, *facts: Any) -> Any:
+    def noted(letter: MessageFacts, *facts: Any) -> Any:
         decided.append(letter.id)
         return decide(letter, *facts)
 
@@ -489,7 +489,7 @@ class Stumbling:
     ) -> Mapping[ForwardPath, Outcome]:
         return await self._courier.hand_in(server, envelope, message, tag=tag)
 
-    def standing(self, account: Account, provider: Provider) -> Standing:
+    def standing(self, account: Account, provider: Provider) -> Availability:
         return self._courier.standing(account, provider)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.relay.ports import SpoolError, SpoolFull, Verdict
+from senderproxy.relay.ports import SpoolError, SpoolFull, SpoolUpdate
 from senderproxy.spool import database, store
 from senderproxy.spool.database import SpoolDamaged, SpoolTooNew, open_database, scripts
 from senderproxy.spool.place import Place
@@ -65,7 +65,7 @@ async def filled(folder: Path) -> None:
         await spool.accept(arrival("large", body=LARGE))
         for _ in range(10):
             claim = await claimed(spool)
-            await spool.settle(claim, Verdict(dict.fromkeys(claim.due, DELIVERED)))
+            await spool.settle(claim, SpoolUpdate(dict.fromkeys(claim.due, DELIVERED)))
 
 
 # ---- what is not there, not ours, or not whole ----

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from senderproxy.mail.reply import reply
-from senderproxy.relay.ports import Arrival, Claim, SpoolError, Verdict
+from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolUpdate
 from senderproxy.spool.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import arrival
@@ -157,7 +157,7 @@ class Machine(RuleBasedStateMachine):
         ]
         if spoilt and given:  # a report with an id that is taken: nothing of the verdict may be done
             given[-1] = replace(given[-1], submission=replace(given[-1].submission, id=real.submission.id))
-        verdict = Verdict(changes, (event,) if changes else (), given, account, faults)
+        verdict = SpoolUpdate(changes, (event,) if changes else (), given, account, faults)
         outcomes = []
         for spool, mine in ((self.spool, real), (self.model, model)):
             try:
@@ -165,7 +165,7 @@ class Machine(RuleBasedStateMachine):
                 outcomes.append("done")
             except SpoolError:
                 outcomes.append("refused")
-                self.run(spool.settle(mine, Verdict({})))
+                self.run(spool.settle(mine, SpoolUpdate({})))
         assert outcomes[0] == outcomes[1]
 
     @rule(hours=st.integers(-30, 30))

@@ -17,7 +17,7 @@ from senderproxy.mail.address import parse_address
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
-from senderproxy.relay.ports import Arrival, SpoolError, SpoolFull, Verdict
+from senderproxy.relay.ports import Arrival, SpoolError, SpoolFull, SpoolUpdate
 from senderproxy.spool import store
 from senderproxy.spool.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
@@ -27,7 +27,7 @@ from tests.senderproxy.spool.desk import HISTORY, claimed, files, ids, opened, r
 
 CARL = parse_address("carl@elsewhere.example")
 LARGE = b"0123456789abcdef" * 64 * 1024 + b"\r\n"  # a file of its own
-DONE = Verdict({CARL: DELIVERED})
+DONE = SpoolUpdate({CARL: DELIVERED})
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def test_what_nobody_has_had_since_it_came_is_not_read(folder: Path) -> No
         await spool.accept(given)
         first = await claimed(spool)
         assert first.submission.message.header is given.submission.message.header
-        await spool.settle(first, Verdict({CARL: RecipientState(RecipientStatus.WAITING, tries=1)}))
+        await spool.settle(first, SpoolUpdate({CARL: RecipientState(RecipientStatus.WAITING, tries=1)}))
         second = await claimed(spool)
         assert second.submission.message.header is not given.submission.message.header
         assert second.due == {CARL: RecipientState(RecipientStatus.WAITING, due_at=START, tries=1)}
@@ -152,7 +152,7 @@ async def test_a_file_goes_when_its_message_is_finished_and_not_before(folder: P
         assert len(files(folder)) == 1
         claim = await claimed(spool)
         assert b"".join(claim.submission.message.body.blocks()) == LARGE
-        await spool.settle(claim, Verdict({dora: DELIVERED}))
+        await spool.settle(claim, SpoolUpdate({dora: DELIVERED}))
     assert files(folder) == set()
     assert sql(folder, "SELECT count(*) FROM content") == [(0,)]
 
@@ -210,7 +210,7 @@ async def test_where_the_row_cannot_be_written_its_file_does_not_stay(folder: Pa
             await spool.accept(arrival("a1", body=LARGE))
         claim = await claimed(spool)
         with pytest.raises(SpoolError):
-            await spool.settle(claim, Verdict({CARL: DELIVERED}, reports=(arrival("a1", body=LARGE),)))
+            await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}, reports=(arrival("a1", body=LARGE),)))
     assert files(folder) == set()
 
 
@@ -345,7 +345,7 @@ async def test_a_person_can_end_a_message_that_cannot_be_read(folder: Path) -> N
         assert claim.due[CARL].fate is RecipientStatus.HELD
         with pytest.raises(OSError, match="content is not there"):
             list(claim.submission.message.wire())
-        await spool.settle(claim, Verdict({CARL: RecipientState(RecipientStatus.CANCELLED)}))
+        await spool.settle(claim, SpoolUpdate({CARL: RecipientState(RecipientStatus.CANCELLED)}))
         assert [r.recipients[CARL].fate for r in await records(spool)] == [RecipientStatus.CANCELLED]
 
 
@@ -533,7 +533,7 @@ async def test_with_too_little_room_nothing_is_taken_and_what_is_under_way_comes
             assert full.value.hint
         report = arrival("r1", "anna@firma.example", reverse_path=None, report_on="a1", body=LARGE)
         await spool.settle(
-            await claimed(spool), Verdict({CARL: RecipientState(RecipientStatus.FAILED)}, reports=(report,))
+            await claimed(spool), SpoolUpdate({CARL: RecipientState(RecipientStatus.FAILED)}, reports=(report,))
         )
         assert await ids(spool) == ["r1", "a1"]
         monkeypatch.setattr(spool._writer.room, "_min_free", 0)
@@ -560,7 +560,7 @@ async def test_one_jobs_fault_is_not_the_others(folder: Path) -> None:
         await spool.accept(arrival("a1"), arrival("a2"))
         claims = [await claimed(spool), await claimed(spool)]
         hold = await _busy(spool)
-        bad = Verdict({CARL: DELIVERED}, events=(Event(START, EventKind.ATTEMPTED),), reports=(arrival("a1"),))
+        bad = SpoolUpdate({CARL: DELIVERED}, events=(Event(START, EventKind.ATTEMPTED),), reports=(arrival("a1"),))
         together = [
             spool.accept(arrival("a3")),
             spool.accept(arrival("a1")),

@@ -10,7 +10,7 @@ from senderproxy.mail.address import NULL_PATH, Address, ReversePath, parse_addr
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSender
 from senderproxy.mail.reply import parse_reply
-from senderproxy.relay.sender_refused import Refused, RefusedSenders, explain, find_refused
+from senderproxy.relay.sender_rejected import RejectedSender, RejectedSenders, explain, find_refused
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import Tier
 from senderproxy.routing.provider import Provider, SenderRule
@@ -35,7 +35,7 @@ def _found(
     path: ReversePath = INFO,
     rule: SenderRule = SenderRule.DOMAIN,
     account: Account = ACCOUNT,
-) -> Refused | None:
+) -> RejectedSender | None:
     return find_refused(
         {KUNDE: outcome(parse_reply(said.split(b"\n")), stage, "smtp.example")}, _route(rule, account), path, HEADER
     )
@@ -165,7 +165,7 @@ def test_what_reached_somebody_is_no_refusal_of_the_sender() -> None:
 
 
 def test_a_stricter_rule_is_remembered_until_the_address_is_taken() -> None:
-    known = RefusedSenders()
+    known = RejectedSenders()
     refused = _found(b"550 Sender address is not allowed.", Stage.MAIL)
     assert refused is not None
     known.note(refused, NOW)

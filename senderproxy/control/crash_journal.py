@@ -45,7 +45,7 @@ class CrashNote:
         return "; ".join([*said[:1], *[line for line in said if line.startswith("File ")][:_FRAMES]])
 
 
-class UnderWayFile:
+class CrashJournalFile:
     """One process writes it at a time: the one that holds the spool. `crash` says of what the one before it died."""
 
     def __init__(self, path: Path, crash: Callable[[], str]) -> None:

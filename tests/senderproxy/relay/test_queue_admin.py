@@ -16,7 +16,8 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client, Submission
-from senderproxy.relay.operator import (
+from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolFull
+from senderproxy.relay.queue_admin import (
     BEING_TRIED,
     CHANGED_AT_ONCE,
     ENDED,
@@ -25,11 +26,10 @@ from senderproxy.relay.operator import (
     NOT_HELD,
     NOT_HERE,
     PAGE,
-    Act,
-    Operator,
+    QueueAction,
+    QueueAdmin,
     States,
 )
-from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolFull
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from senderproxy.tracking.serialize import read_event, read_record
 from tests.fakes.memory_spool import MemorySpool
@@ -79,7 +79,7 @@ class Desk:
     answer: Told | Exception | None = None
 
     def __post_init__(self) -> None:
-        self.operator = Operator(lambda: cast("Spool", self.spool), FrozenClock(), self.tell, self.woken.append)
+        self.operator = QueueAdmin(lambda: cast("Spool", self.spool), FrozenClock(), self.tell, self.woken.append)
 
     def tell(self, claim: Claim, states: States) -> Told:
         if isinstance(self.answer, Exception):
@@ -91,7 +91,7 @@ class Desk:
         facts = {"report": "Report234567", "kind": "cancelled", "to": str(ANNA)}
         return Told(states, [Event(NOW, EventKind.REPORTED, tuple(map(str, states)), facts)], [report])
 
-    async def do(self, act: Act, *ids: str, report: bool = True) -> tuple[list[str], dict[str, str]]:
+    async def do(self, act: QueueAction, *ids: str, report: bool = True) -> tuple[list[str], dict[str, str]]:
         answer = await self.operator.change(act, ids, "root", report=report)
         return answer["changed"], {one["id"]: one["why"] for one in answer["left"]}
 
@@ -117,14 +117,14 @@ def desk() -> Desk:
 
 
 async def test_what_waits_is_tried_at_once_and_the_runner_is_told(desk: Desk) -> None:
-    assert await desk.do(Act.RETRY, "Mixed2345678") == (["Mixed2345678"], {})
+    assert await desk.do(QueueAction.RETRY, "Mixed2345678") == (["Mixed2345678"], {})
     assert desk.states("Mixed2345678") == {CARL: replace(WAITING, due_at=NOW), DORA: HELD, EMIL: DELIVERED}
     assert desk.told("Mixed2345678") == [(EventKind.RETRIED, (str(CARL),), {"by": "root"})]
     assert desk.woken == ["anna"]
 
 
 async def test_what_waits_is_held_and_says_who_held_it(desk: Desk) -> None:
-    assert await desk.do(Act.HOLD, "Mixed2345678") == (["Mixed2345678"], {})
+    assert await desk.do(QueueAction.HOLD, "Mixed2345678") == (["Mixed2345678"], {})
     held = desk.states("Mixed2345678")[CARL]
     assert (held.fate, held.due_at, held.why, held.tries) == (RecipientStatus.HELD, None, "held by root", 3)
     assert desk.told("Mixed2345678") == [(EventKind.HELD, (str(CARL),), {"by": "root"})]
@@ -133,7 +133,7 @@ async def test_what_waits_is_held_and_says_who_held_it(desk: Desk) -> None:
 
 async def test_what_is_held_is_released_with_its_faults_forgiven(desk: Desk) -> None:
     desk.spool.entries["Mixed2345678"].faults = 3
-    assert await desk.do(Act.RELEASE, "Mixed2345678") == (["Mixed2345678"], {})
+    assert await desk.do(QueueAction.RELEASE, "Mixed2345678") == (["Mixed2345678"], {})
     assert desk.states("Mixed2345678")[DORA] == replace(HELD, fate=RecipientStatus.WAITING, due_at=NOW, why="")
     assert desk.states("Mixed2345678")[CARL] == WAITING
     assert desk.spool.entries["Mixed2345678"].faults == 0
@@ -142,12 +142,12 @@ async def test_what_is_held_is_released_with_its_faults_forgiven(desk: Desk) -> 
 
 async def test_trying_at_once_does_not_forgive_faults(desk: Desk) -> None:
     desk.spool.entries["Mixed2345678"].faults = 2
-    await desk.do(Act.RETRY, "Mixed2345678")
+    await desk.do(QueueAction.RETRY, "Mixed2345678")
     assert desk.spool.entries["Mixed2345678"].faults == 2
 
 
 async def test_what_is_cancelled_is_reported_in_the_same_breath(desk: Desk) -> None:
-    assert await desk.do(Act.CANCEL, "Mixed2345678") == (["Mixed2345678"], {})
+    assert await desk.do(QueueAction.CANCEL, "Mixed2345678") == (["Mixed2345678"], {})
     states = desk.states("Mixed2345678")
     assert (states[CARL].fate, states[DORA].fate) == (RecipientStatus.CANCELLED, RecipientStatus.CANCELLED)
     assert states[EMIL] == DELIVERED
@@ -157,14 +157,14 @@ async def test_what_is_cancelled_is_reported_in_the_same_breath(desk: Desk) -> N
 
 
 async def test_without_a_report_it_is_written_down_that_nobody_was_told(desk: Desk) -> None:
-    assert await desk.do(Act.CANCEL, "Mixed2345678", report=False) == (["Mixed2345678"], {})
+    assert await desk.do(QueueAction.CANCEL, "Mixed2345678", report=False) == (["Mixed2345678"], {})
     assert [what for what, _, _ in desk.told("Mixed2345678")] == [EventKind.CANCELLED, EventKind.UNREPORTED]
     assert "Report234567" not in desk.spool.entries
 
 
 async def test_where_the_author_cannot_be_told_nothing_is_cancelled_behind_the_back(desk: Desk) -> None:
     desk.answer = Told({CARL: replace(HELD, why="its author cannot be told")})
-    changed, left = await desk.do(Act.CANCEL, "Mixed2345678")
+    changed, left = await desk.do(QueueAction.CANCEL, "Mixed2345678")
     assert changed == []
     assert left["Mixed2345678"] == "its author cannot be told; to cancel it all the same: --no-report"
     assert desk.states("Mixed2345678")[CARL] == WAITING
@@ -173,23 +173,23 @@ async def test_where_the_author_cannot_be_told_nothing_is_cancelled_behind_the_b
 
 async def test_what_is_being_tried_is_left_alone(desk: Desk) -> None:
     desk.spool.entries["Mixed2345678"].leased = True
-    for act in (Act.HOLD, Act.RELEASE, Act.CANCEL):
+    for act in (QueueAction.HOLD, QueueAction.RELEASE, QueueAction.CANCEL):
         assert await desk.do(act, "Mixed2345678") == ([], {"Mixed2345678": BEING_TRIED})
-    assert await desk.do(Act.RETRY, "Mixed2345678") == (["Mixed2345678"], {})  # what is asked for is happening
+    assert await desk.do(QueueAction.RETRY, "Mixed2345678") == (["Mixed2345678"], {})  # what is asked for is happening
     assert desk.states("Mixed2345678")[CARL] == WAITING
 
 
 @pytest.mark.parametrize(
     ("act", "states", "why"),
     [
-        (Act.RETRY, {CARL: HELD}, IS_HELD),
-        (Act.HOLD, {CARL: HELD}, HELD_ALREADY),
-        (Act.RELEASE, {CARL: WAITING}, NOT_HELD),
-        (Act.CANCEL, {CARL: DELIVERED}, ENDED),
+        (QueueAction.RETRY, {CARL: HELD}, IS_HELD),
+        (QueueAction.HOLD, {CARL: HELD}, HELD_ALREADY),
+        (QueueAction.RELEASE, {CARL: WAITING}, NOT_HELD),
+        (QueueAction.CANCEL, {CARL: DELIVERED}, ENDED),
     ],
 )
 async def test_what_cannot_be_done_is_said_and_the_lease_ends(
-    act: Act, states: dict[ForwardPath, RecipientState], why: str
+    act: QueueAction, states: dict[ForwardPath, RecipientState], why: str
 ) -> None:
     desk = Desk()
     desk.spool.note(arrival("Plain2345678", states))
@@ -203,7 +203,7 @@ async def test_many_at_once_are_each_answered_for(desk: Desk) -> None:
     for number in range(120):
         desk.spool.note(arrival(f"Many{number:08}", {CARL: WAITING}))
     ids = [*(f"Many{number:08}" for number in range(120)), "Nothing23456", "Done23456789"]
-    changed, left = await desk.do(Act.HOLD, *ids)
+    changed, left = await desk.do(QueueAction.HOLD, *ids)
     assert changed == ids[:120]
     assert left == {"Nothing23456": NOT_HERE, "Done23456789": ENDED}
 
@@ -211,7 +211,7 @@ async def test_many_at_once_are_each_answered_for(desk: Desk) -> None:
 async def test_a_full_disk_is_said_and_leaves_no_lease(desk: Desk) -> None:
     desk.spool.full = SpoolFull("There is no room.")
     with pytest.raises(SpoolFull):
-        await desk.do(Act.HOLD, "Mixed2345678")
+        await desk.do(QueueAction.HOLD, "Mixed2345678")
     assert desk.leased() == set()
     assert desk.states("Mixed2345678")[CARL] == WAITING
 
@@ -219,7 +219,7 @@ async def test_a_full_disk_is_said_and_leaves_no_lease(desk: Desk) -> None:
 async def test_a_fault_while_the_report_is_made_leaves_no_lease(desk: Desk) -> None:
     desk.answer = ZeroDivisionError("a fault of ours")
     with pytest.raises(ZeroDivisionError):
-        await desk.do(Act.CANCEL, "Mixed2345678")
+        await desk.do(QueueAction.CANCEL, "Mixed2345678")
     assert desk.leased() == set()
 
 

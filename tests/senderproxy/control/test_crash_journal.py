@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.control.under_way import UnderWayFile
+from senderproxy.control.crash_journal import CrashJournalFile
 
 
-def next_process(path: Path) -> UnderWayFile:
-    return UnderWayFile(path, lambda: "Fatal Python error: Aborted")
+def next_process(path: Path) -> CrashJournalFile:
+    return CrashJournalFile(path, lambda: "Fatal Python error: Aborted")
 
 
-def begun(path: Path) -> UnderWayFile:
+def begun(path: Path) -> CrashJournalFile:
     file = next_process(path)
     assert file.take_over() == []
     return file
@@ -34,7 +34,7 @@ def test_the_next_process_finds_what_was_begun_and_not_ended_and_finds_it_once(t
 
 def test_who_was_killed_from_outside_or_ended_in_order_died_of_no_message(tmp_path: Path) -> None:
     begun(tmp_path / "under-way").begin("Anna23456789")
-    assert UnderWayFile(tmp_path / "under-way", str).take_over() == []
+    assert CrashJournalFile(tmp_path / "under-way", str).take_over() == []
     assert next_process(tmp_path / "under-way").take_over() == []  # nor is it blamed for a later crash
 
 
@@ -44,7 +44,7 @@ def test_the_next_process_hears_of_what_the_one_before_it_crashed(tmp_path: Path
     program = f"""
 import os
 from pathlib import Path
-from senderproxy.control.under_way import CrashNote
+from senderproxy.control.crash_journal import CrashNote
 note = CrashNote(Path({str(note)!r}))
 print(note.read())
 def fall():

@@ -21,7 +21,7 @@ from senderproxy.routing.route import Route
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RejectedSender:
     """One sender that a provider did not let an account name."""
 
     route: Route
@@ -45,14 +45,14 @@ class StricterRule:
 
 def find_refused(
     outcomes: Mapping[ForwardPath, Outcome], route: Route, path: ReversePath, header: HeaderSection
-) -> Refused | None:
+) -> RejectedSender | None:
     """The sender that was refused, where that is why nobody was reached."""
     if any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
         return None
     for outcome in outcomes.values():
         if isinstance(outcome, Failed) and outcome.refused_sender is not None:
             place, address = _which(outcome.refused_sender, route, path, header)
-            return Refused(route, place, address, outcome.reply)
+            return RejectedSender(route, place, address, outcome.reply)
     return None
 
 
@@ -75,7 +75,7 @@ def _which(
     return place, other or own
 
 
-def explain(refused: Refused) -> Reply:
+def explain(refused: RejectedSender) -> Reply:
     """The reply: our sentence twice, then the upstream's own last line."""
     route, (mend, abhilfe) = refused.route, _mends(refused)
     who = f"login {route.account.login} (account {route.account.id})"
@@ -91,7 +91,7 @@ def explain(refused: Refused) -> Reply:
     )
 
 
-def _mends(refused: Refused) -> tuple[str, str]:
+def _mends(refused: RejectedSender) -> tuple[str, str]:
     """What to do, in English and in German."""
     route, address = refused.route, refused.address
     section = f"[providers.{route.provider.name}]"
@@ -127,20 +127,20 @@ def _stricter(rule: SenderRule, address: Address, route: Route) -> SenderRule:
     return SenderRule.ADDRESS
 
 
-def _setting(refused: Refused) -> tuple[str, SenderRule]:
+def _setting(refused: RejectedSender) -> tuple[str, SenderRule]:
     provider = refused.route.provider
     if refused.place is RefusedSender.FROM:
         return "from_rule", provider.from_rule
     return "sender_rule", provider.sender_rule
 
 
-class RefusedSenders:
+class RejectedSenders:
     """Which senders were refused lately although the settings let them through."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[StricterRule, Provider]] = {}
 
-    def note(self, refused: Refused, now: datetime) -> None:
+    def note(self, refused: RejectedSender, now: datetime) -> None:
         """One was refused; the first time is kept."""
         route = refused.route
         name = str(refused.address) if refused.address else "<>"

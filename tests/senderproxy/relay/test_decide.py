@@ -9,7 +9,7 @@ from senderproxy.mail.address import NULL_PATH, parse_address, parse_pattern
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
-from senderproxy.relay.decision import Decision, Letter, Rules, decide
+from senderproxy.relay.decide import Decision, MessageFacts, Rules, decide
 from senderproxy.rewriting.plan import Discarding
 from senderproxy.routing.account import Account
 from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy
@@ -39,8 +39,8 @@ def _decide(
     return decide(_letter(header, envelope, client), DIRECTORY, rules)
 
 
-def _letter(header: str, envelope: Envelope, client: Client) -> Letter:
-    return Letter(HeaderSection(header.encode()), envelope, client, "id", datetime(2026, 11, 24, tzinfo=UTC))
+def _letter(header: str, envelope: Envelope, client: Client) -> MessageFacts:
+    return MessageFacts(HeaderSection(header.encode()), envelope, client, "id", datetime(2026, 11, 24, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 Promises: answers are plain values, ready for JSON, a bounded page at a time. Whatever is changed is changed under a
 lease, so never in the middle of an attempt: a message that is being tried is left alone, and the answer says so. Each
 change is one commit with its event, which names the person; a cancelled message is reported in the same commit.
-Leaves to others: how it is asked for (control, cli), the report (relay.reports), the next attempt (relay.runner).
+Leaves to others: how it is asked for (control, cli), the report (relay.dsn_queueing), the next attempt (relay.runner).
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from senderproxy.clock import Clock
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import ForwardPath
 from senderproxy.relay.attempt import Attempts
-from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, Verdict
-from senderproxy.relay.reports import Case, Reporter
+from senderproxy.relay.dsn_queueing import DsnRequest, Reporter
+from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, SpoolUpdate
 from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, Query, RecipientState, RecipientStatus
 from senderproxy.tracking.serialize import Entry, event_entry, read_query, record_entry, standstill_entry
 
@@ -34,7 +34,7 @@ States: TypeAlias = Mapping[ForwardPath, RecipientState]
 Handler: TypeAlias = Callable[[Mapping[str, Any]], Coroutine[Any, Any, Entry]]
 
 
-class Telling(Protocol):
+class CancelReporting(Protocol):
     """Cancelled recipients as they are written down, with the events and reports that belong to them."""
 
     @property
@@ -47,7 +47,7 @@ class Telling(Protocol):
     def reports(self) -> Sequence[Arrival]: ...
 
 
-class Act(Enum):
+class QueueAction(Enum):
     """What a person does to messages."""
 
     RETRY = "retry"
@@ -64,14 +64,14 @@ NOT_HELD: Final = "it is not held"
 HELD_ALREADY: Final = "it is held already"
 
 
-class Operator:
+class QueueAdmin:
     """The operator's questions and acts. `spool` is asked each time: the service may have to open it anew."""
 
     def __init__(
         self,
         spool: Callable[[], Spool],
         clock: Clock,
-        tell_of_cancelling: Callable[[Claim, States], Telling],
+        tell_of_cancelling: Callable[[Claim, States], CancelReporting],
         woken: Callable[[str], None] = lambda _: None,
         blocked: Callable[[], Mapping[str, Blocked]] = dict,
     ) -> None:
@@ -167,7 +167,7 @@ class Operator:
 
     # ---- acts ----
 
-    async def change(self, act: Act, ids: Sequence[str], by: str, *, report: bool = True) -> Entry:
+    async def change(self, act: QueueAction, ids: Sequence[str], by: str, *, report: bool = True) -> Entry:
         """Do it to these messages; which were changed, and why the others were not. Raises SpoolError."""
         done: list[str] = []
         left: list[Entry] = []
@@ -181,26 +181,26 @@ class Operator:
                     done.append(message_id)
         return {"changed": done, "left": left}
 
-    async def _change_one(self, act: Act, message_id: str, by: str, *, report: bool) -> str:
+    async def _change_one(self, act: QueueAction, message_id: str, by: str, *, report: bool) -> str:
         """Why nothing was done; empty where it was."""
         spool = self._spool()
         claim = await spool.claim_one(message_id)
         if claim is None:
             why_not = await self._why_not(message_id)
-            return "" if act is Act.RETRY and why_not == BEING_TRIED else why_not
+            return "" if act is QueueAction.RETRY and why_not == BEING_TRIED else why_not
         try:
             verdict = self._verdict(act, claim, by, report=report)
             if isinstance(verdict, str):
-                await spool.settle(claim, Verdict({}, faults=claim.faults))
+                await spool.settle(claim, SpoolUpdate({}, faults=claim.faults))
                 return verdict
             await spool.settle(claim, verdict)
         except BaseException:
             with suppress(SpoolError):  # the lease must end, whatever went wrong; that needs no disk
-                await spool.settle(claim, Verdict({}, faults=claim.faults))
+                await spool.settle(claim, SpoolUpdate({}, faults=claim.faults))
             raise
         finally:
             claim.submission.message.body.close()
-        if act in (Act.RETRY, Act.RELEASE):
+        if act in (QueueAction.RETRY, QueueAction.RELEASE):
             self._woken(claim.account)
         for arrival in verdict.reports:
             self._woken(arrival.account)
@@ -214,30 +214,30 @@ class Operator:
             return ENDED
         return BEING_TRIED
 
-    def _verdict(self, act: Act, claim: Claim, by: str, *, report: bool) -> Verdict | str:
+    def _verdict(self, act: QueueAction, claim: Claim, by: str, *, report: bool) -> SpoolUpdate | str:
         """What it changes, or why it changes nothing."""
         now = self._clock.now()
         waiting = {path: state for path, state in claim.due.items() if state.fate is RecipientStatus.WAITING}
         held = {path: state for path, state in claim.due.items() if state.fate is RecipientStatus.HELD}
         match act:
-            case Act.RETRY:
+            case QueueAction.RETRY:
                 states = {path: replace(state, due_at=now) for path, state in waiting.items()}
                 return _written(EventKind.RETRIED, states, by, now, claim.faults) if states else IS_HELD
-            case Act.HOLD:
+            case QueueAction.HOLD:
                 why = f"held by {by}"
                 states = {
                     path: replace(s, fate=RecipientStatus.HELD, due_at=None, why=why) for path, s in waiting.items()
                 }
                 return _written(EventKind.HELD, states, by, now, claim.faults) if states else HELD_ALREADY
-            case Act.RELEASE:
+            case QueueAction.RELEASE:
                 states = {
                     path: replace(s, fate=RecipientStatus.WAITING, due_at=now, why="") for path, s in held.items()
                 }
                 return _written(EventKind.RELEASED, states, by, now, 0) if states else NOT_HELD
-            case Act.CANCEL:
+            case QueueAction.CANCEL:
                 return self._cancelled(claim, by, now, report=report)
 
-    def _cancelled(self, claim: Claim, by: str, now: datetime, *, report: bool) -> Verdict | str:
+    def _cancelled(self, claim: Claim, by: str, now: datetime, *, report: bool) -> SpoolUpdate | str:
         states = {
             path: replace(s, fate=RecipientStatus.CANCELLED, due_at=None, why="") for path, s in claim.due.items()
         }
@@ -266,7 +266,7 @@ class Operator:
 
     async def _answer_change(self, request: Mapping[str, Any]) -> Entry:
         try:
-            act = Act(request.get("act"))
+            act = QueueAction(request.get("act"))
         except ValueError as error:
             raise SenderproxyError(f"Unknown act {request.get('act')!r}.", hint="The versions may differ.") from error
         ids = [str(one) for one in request.get("ids") or ()]
@@ -277,18 +277,18 @@ class Operator:
         )
 
 
-def telling_with(reporter: Reporter, attempts: Attempts) -> Callable[[Claim, States], Telling]:
+def telling_with(reporter: Reporter, attempts: Attempts) -> Callable[[Claim, States], CancelReporting]:
     """Reports on what is cancelled, made like all others."""
 
-    def tell(claim: Claim, states: States) -> Telling:
-        case = Case(claim.submission, claim.account, attempts.who_is_answered(claim.submission))
+    def tell(claim: Claim, states: States) -> CancelReporting:
+        case = DsnRequest(claim.submission, claim.account, attempts.who_is_answered(claim.submission))
         return reporter.tell_of_cancelling(case, states)
 
     return tell
 
 
-def _written(what: EventKind, states: States, by: str, now: datetime, faults: int) -> Verdict:
-    return Verdict(states, [Event(now, what, _named(states), {"by": by})], faults=faults)
+def _written(what: EventKind, states: States, by: str, now: datetime, faults: int) -> SpoolUpdate:
+    return SpoolUpdate(states, [Event(now, what, _named(states), {"by": by})], faults=faults)
 
 
 def _named(states: States) -> tuple[str, ...]:

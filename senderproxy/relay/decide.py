@@ -45,7 +45,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class MessageFacts:
     """What is decided about: a message's header, its envelope, its id, who submits it, and when."""
 
     header: HeaderSection
@@ -75,7 +75,7 @@ class Decided:
     rules: Rules
 
 
-def decide(letter: Letter, directory: AccountDirectory, rules: Rules) -> Decision | Refusal | Discarding:
+def decide(letter: MessageFacts, directory: AccountDirectory, rules: Rules) -> Decision | Refusal | Discarding:
     """The whole decision about one message, or the reply its client gets."""
     if rules.hostname.encode() in (value.strip() for value in letter.header.values(LOOP_MARK)):
         return Refusal(reply(554, "5.4.6", "A mail loop: this automatic message has left through here before."))
@@ -113,7 +113,7 @@ def decide(letter: Letter, directory: AccountDirectory, rules: Rules) -> Decisio
     return Decision(route, plan, meant.reverse_path)
 
 
-def who_is_answered(letter: Letter, rules: Rules) -> ReversePath:
+def who_is_answered(letter: MessageFacts, rules: Rules) -> ReversePath:
     """Who is told what became of a message, also where nobody can carry it: what stands for its reverse-path."""
     return stand_in(
         Draft(letter.header), letter.envelope.reverse_path, letter.client, rules.senders.mapped
@@ -121,7 +121,7 @@ def who_is_answered(letter: Letter, rules: Rules) -> ReversePath:
 
 
 def _route(
-    letter: Letter, meant: EffectiveAuthor, authors: Authors, directory: AccountDirectory, rules: Rules
+    letter: MessageFacts, meant: EffectiveAuthor, authors: Authors, directory: AccountDirectory, rules: Rules
 ) -> Route | Refusal:
     """The author's account, or the one that is named for mail of this kind."""
     senders, providers = rules.senders, rules.providers

@@ -12,7 +12,7 @@ from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.decision import Decision
+from senderproxy.relay.decide import Decision
 from senderproxy.rewriting.draft import Change
 from senderproxy.tracking.record import Event, EventKind
 

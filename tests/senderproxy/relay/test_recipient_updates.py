@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from senderproxy.mail.address import Address
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSender
 from senderproxy.mail.reply import Reply, parse_reply, reply
-from senderproxy.relay.verdict import OnDeferral, answer, ended, judge, kept, nothing_kept, waiting
+from senderproxy.relay.recipient_updates import OnDeferral, answer, ended, judge, kept, nothing_kept, waiting
 from senderproxy.retry import RetryPolicy
 from senderproxy.tracking.record import RecipientStatus
 

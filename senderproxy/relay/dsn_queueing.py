@@ -18,10 +18,10 @@ from senderproxy.dsn.report_policy import Due, ReportKind, Unreported, reports_d
 from senderproxy.mail.address import NULL_PATH, Address, ForwardPath, ReversePath, parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.submission import Client, Submission
-from senderproxy.relay import story, verdict
+from senderproxy.relay import recipient_updates, tracking_events
 from senderproxy.relay.attempt import INTERNAL, Attempts
 from senderproxy.relay.ports import Accounts, Arrival
-from senderproxy.relay.verdict import Judgement
+from senderproxy.relay.recipient_updates import RecipientUpdates
 from senderproxy.retry import RetryPolicy
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
@@ -29,7 +29,7 @@ NO_WAY: Final = "its author cannot be told: the account that would carry the rep
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class DsnRequest:
     """A message, the account it went through, and who is told what becomes of it."""
 
     submission: Submission
@@ -38,7 +38,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Reported:
     """The states as they are written down, with the reports and events that belong to them."""
 
     states: Mapping[ForwardPath, RecipientState]
@@ -54,12 +54,12 @@ class Reporter:
         self._accounts = accounts
         self._clock = clock
 
-    def tell(self, case: Case, judgement: Judgement) -> Told:
+    def tell(self, case: DsnRequest, judgement: RecipientUpdates) -> Reported:
         """The judgement, with a report on what failed and one on what was given up."""
         happened = dict.fromkeys(judgement.failed, ReportKind.FAILED)
         happened |= dict.fromkeys(judgement.expired, ReportKind.EXPIRED)
         if not happened:
-            return Told(judgement.states)
+            return Reported(judgement.states)
         now = self._clock.now()
         events = [
             Event(now, EventKind.EXPIRED, (str(path),), {"reply": str(judgement.states[path].reply)})
@@ -68,29 +68,31 @@ class Reporter:
         told = self._tell(case, judgement.states, happened, now)
         return replace(told, events=(*events, *told.events))
 
-    def tell_of_delay(self, case: Case, late: Mapping[ForwardPath, RecipientState], policy: RetryPolicy) -> Told:
+    def tell_of_delay(
+        self, case: DsnRequest, late: Mapping[ForwardPath, RecipientState], policy: RetryPolicy
+    ) -> Reported:
         """A report on what is late; it is said once, whether or not there is anybody to hear it."""
         states = {path: replace(state, delay_reported=True) for path, state in late.items()}
         happened = dict.fromkeys(late, ReportKind.DELAYED)
         return self._tell(case, states, happened, self._clock.now(), until=case.submission.received_at + policy.give_up)
 
-    def tell_of_cancelling(self, case: Case, cancelled: Mapping[ForwardPath, RecipientState]) -> Told:
+    def tell_of_cancelling(self, case: DsnRequest, cancelled: Mapping[ForwardPath, RecipientState]) -> Reported:
         """A report on what a person has taken from the queue."""
         return self._tell(case, cancelled, dict.fromkeys(cancelled, ReportKind.CANCELLED), self._clock.now())
 
     def _tell(
         self,
-        case: Case,
+        case: DsnRequest,
         states: Mapping[ForwardPath, RecipientState],
         happened: Mapping[ForwardPath, ReportKind],
         now: datetime,
         *,
         until: datetime | None = None,
-    ) -> Told:
+    ) -> Reported:
         submission = case.submission
         due = reports_due(happened, case.answer_to, submission.message.header, report_on=submission.report_on)
         if isinstance(due, Unreported):
-            return Told(states, [Event(now, EventKind.UNREPORTED, tuple(map(str, happened)), {"why": due.why})])
+            return Reported(states, [Event(now, EventKind.UNREPORTED, tuple(map(str, happened)), {"why": due.why})])
         carrier = self._carrier(case.account)
         if carrier is None:
             return self._held(states, happened, now)
@@ -101,7 +103,7 @@ class Reporter:
             facts = {"report": report.submission.id, "kind": kind.value, "to": str(due.to)}
             events.append(Event(now, EventKind.REPORTED, tuple(map(str, paths)), facts))
             reports.append(report)
-        return Told(states, events, reports)
+        return Reported(states, events, reports)
 
     def _carrier(self, account: str) -> str | None:
         """Whose account carries the report: the message's own, or the one named for bounces."""
@@ -113,16 +115,16 @@ class Reporter:
 
     def _held(
         self, states: Mapping[ForwardPath, RecipientState], happened: Mapping[ForwardPath, ReportKind], now: datetime
-    ) -> Told:
+    ) -> Reported:
         held = {
             path: replace(state, fate=RecipientStatus.HELD, due_at=None, why=NO_WAY) if path in happened else state
             for path, state in states.items()
         }
-        return Told(held, [Event(now, EventKind.HELD, tuple(map(str, happened)), {"why": NO_WAY})])
+        return Reported(held, [Event(now, EventKind.HELD, tuple(map(str, happened)), {"why": NO_WAY})])
 
     def _compose(
         self,
-        case: Case,
+        case: DsnRequest,
         due: Due,
         kind: ReportKind,
         states: Mapping[ForwardPath, RecipientState],
@@ -159,9 +161,11 @@ class Reporter:
             report_on=submission.id,
             carrier=carrier,
         )
-        states_of_report = verdict.waiting(report.envelope.recipients, now)
+        states_of_report = recipient_updates.waiting(report.envelope.recipients, now)
         waits_for = INTERNAL if rules.reports_to is not None else carrier
-        return Arrival(report, waits_for, str(from_), states_of_report, [story.accepted(report, None, "report")])
+        return Arrival(
+            report, waits_for, str(from_), states_of_report, [tracking_events.accepted(report, None, "report")]
+        )
 
     def _from(self, carrier: str) -> Address:
         account = self._accounts.directory().by_id(carrier)

@@ -105,7 +105,7 @@ def _named(in_the_way: Mapping[ForwardPath, Reply], most: int = _NAMED) -> list[
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class RecipientUpdates:
     """What becomes of each recipient, and of whom the author must hear."""
 
     states: Mapping[ForwardPath, RecipientState]
@@ -121,7 +121,7 @@ def judge(
     now: datetime,
     chance: float,
     over: bool,
-) -> Judgement:
+) -> RecipientUpdates:
     """The states after an attempt; `over`: it has been tried for long enough.
 
     Where the account could not send at all, the recipient keeps its turn.
@@ -147,7 +147,7 @@ def judge(
                 states[path] = replace(before, due_at=later, tries=tries, reply=said, remote=remote)
             case _:
                 assert_never(outcome)
-    return Judgement(states, failed, expired)
+    return RecipientUpdates(states, failed, expired)
 
 
 def waiting(recipients: Sequence[ForwardPath], now: datetime) -> Mapping[ForwardPath, RecipientState]:
