@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from senderproxy import __version__
-from senderproxy.accounts.keeper import VaultAccounts
-from senderproxy.accounts.seen import note_generation
+from senderproxy.accounts.rollback import note_generation
+from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, ListenerSettings, LogSettings
 from senderproxy.config.values import split_address

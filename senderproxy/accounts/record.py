@@ -2,7 +2,7 @@
 
 Promises: what `encode` wrote `decode` reads back as it was; a record of a later senderproxy is refused, not guessed.
 No error tells the secret.
-Leaves to others: where the bytes are kept (accounts.keeper), whether two accounts contradict each other
+Leaves to others: where the bytes are kept (accounts.vault_accounts), whether two accounts contradict each other
 (routing.directory).
 """
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import NoReturn
 
-from senderproxy.accounts.keeper import VaultAccounts
 from senderproxy.accounts.record import StoredAccount
+from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import account_table
 from senderproxy.cli.common import (
     EX_OK,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from senderproxy.accounts.keeper import VaultAccounts
+from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import probe
 from senderproxy.cli.check_dns import KNOWN, Asker, Unasked, check_domain
 from senderproxy.cli.common import (

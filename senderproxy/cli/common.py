@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from senderproxy.accounts.keeper import AccountEditor, Prompt, VaultAccounts, Way, unlock_way
 from senderproxy.accounts.record import has_controls
+from senderproxy.accounts.vault_accounts import AccountEditor, Prompt, VaultAccounts, Way, unlock_way
 from senderproxy.clock import SystemClock
 from senderproxy.config.load import load_config
 from senderproxy.config.model import Config

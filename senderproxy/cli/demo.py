@@ -27,8 +27,8 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Final
 
-from senderproxy.accounts.keeper import AccountEditor, VaultAccounts, make_key_file, unlock_way
 from senderproxy.accounts.record import StoredAccount, own_first
+from senderproxy.accounts.vault_accounts import AccountEditor, VaultAccounts, make_key_file, unlock_way
 from senderproxy.app import Service
 from senderproxy.cli.common import Subparsers
 from senderproxy.clock import Clock, SystemClock

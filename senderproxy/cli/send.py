@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Final
 
-from senderproxy.accounts.keeper import VaultAccounts
+from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.common import (
     EX_OK,
     EX_WRONG,

@@ -16,9 +16,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from senderproxy.accounts import care
-from senderproxy.accounts.keeper import AccountEditor, Way
+from senderproxy.accounts import vault_admin
 from senderproxy.accounts.record import StoredAccount
+from senderproxy.accounts.vault_accounts import AccountEditor, Way
 from senderproxy.cli.account import LoginDoesNotWork, usual_login, verify_or_refuse
 from senderproxy.cli.check import SERVICE_USER
 from senderproxy.cli.common import (
@@ -135,7 +135,7 @@ def _make(chosen: argparse.Namespace, places: _Places, answers: _Answers, work: 
     for path in (places.vault, *beside, *([places.key] if makes_key else [])):
         work.make_room(path)
     work.make_folder(places.control_socket.parent)
-    way = care.new_way(
+    way = vault_admin.new_way(
         config.vault.unlock,
         lambda: new_secret("passphrase of the vault", from_stdin=chosen.password_stdin),
         terminal_prompt(),

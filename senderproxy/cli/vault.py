@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from senderproxy.accounts import care
-from senderproxy.accounts.keeper import AccountEditor, VaultAccounts, Way, unlock_way
+from senderproxy.accounts import vault_admin
+from senderproxy.accounts.vault_accounts import AccountEditor, VaultAccounts, Way, unlock_way
 from senderproxy.cli.common import (
     EX_OK,
     EX_WRONG,
@@ -87,7 +87,7 @@ def run_create(chosen: argparse.Namespace) -> int:
 
 
 def run_status(chosen: argparse.Namespace) -> int:
-    facts = care.inspect(read_config(chosen).vault.path)
+    facts = vault_admin.inspect(read_config(chosen).vault.path)
     if chosen.json:
         show_json({"path": facts.path, "id": facts.vault_id, "saved": facts.generation, "unlocks": _ways(facts)})
         return EX_OK
@@ -97,7 +97,7 @@ def run_status(chosen: argparse.Namespace) -> int:
 
 
 def run_unlocks(chosen: argparse.Namespace) -> int:
-    facts = care.inspect(read_config(chosen).vault.path)
+    facts = vault_admin.inspect(read_config(chosen).vault.path)
     if chosen.json:
         show_json(_ways(facts))
     else:
@@ -105,7 +105,7 @@ def run_unlocks(chosen: argparse.Namespace) -> int:
     return EX_OK
 
 
-def _ways(facts: care.VaultFacts) -> list[dict[str, str]]:
+def _ways(facts: vault_admin.VaultFacts) -> list[dict[str, str]]:
     return [{"label": label, "kind": kind} for kind, label in facts.ways_in]
 
 
@@ -123,7 +123,7 @@ def run_add_unlock(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     current = vault_way(config)
     with _new_way(chosen, chosen.way) as new:
-        label = care.add_way(config.vault.path, current, new, chosen.label)
+        label = vault_admin.add_way(config.vault.path, current, new, chosen.label)
     print(f"The vault opens with {label} as well. {service_will_notice(config)}")
     return EX_OK
 
@@ -134,7 +134,7 @@ def run_remove_unlock(chosen: argparse.Namespace) -> int:
     if not chosen.yes and not agreed(question):
         print("Nothing was changed.")
         return EX_WRONG
-    care.remove_way(config.vault.path, vault_way(config), chosen.label)
+    vault_admin.remove_way(config.vault.path, vault_way(config), chosen.label)
     print(f"{chosen.label} opens the vault no longer. {service_will_notice(config)}")
     print("Whoever knew it may have read the passwords: if that matters, rekey, and change them at the provider.")
     return EX_OK
@@ -144,7 +144,7 @@ def run_rekey(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     current = vault_way(config)
     others = [unlock_way(way, terminal_prompt()) for way in chosen.others]
-    care.rekey(config.vault.path, current, others, chosen.drop)
+    vault_admin.rekey(config.vault.path, current, others, chosen.drop)
     print(f"Everything in the vault is sealed under a new key. {service_will_notice(config)}")
     print("Copies made before still open with what opened them.")
     return EX_OK
@@ -154,7 +154,7 @@ def run_export(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     current = vault_way(config)
     with _new_way(chosen, chosen.opens_with) as new:
-        care.export(config.vault.path, current, chosen.file, new)
+        vault_admin.export(config.vault.path, current, chosen.file, new)
     print(f"{chosen.file} is a sealed copy. On the other machine: senderproxy vault import {chosen.file.name}")
     return EX_OK
 
@@ -164,7 +164,7 @@ def run_import(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     opens = unlock_way(chosen.opens_with, lambda _: known_secret("passphrase of the copy", from_stdin=_stdin(chosen)))
     with _new_way(chosen, config.vault.unlock) as new:
-        care.restore(chosen.file, opens, config.vault.path, new)
+        vault_admin.restore(chosen.file, opens, config.vault.path, new)
     count = len(VaultAccounts.open(config.vault.path, new).directory().accounts)
     print(f"{config.vault.path} is there with {counted(count, 'account')}. {service_will_notice(config)}")
     return EX_OK
@@ -178,7 +178,7 @@ def _stdin(chosen: argparse.Namespace) -> bool:
 def _new_way(chosen: argparse.Namespace, way: str) -> Iterator[Way]:
     """A way to open a vault from now on; a key file that was made for it goes again where the rest fails."""
     made = _missing_key_file(way)
-    new = care.new_way(way, lambda: new_secret("new passphrase", from_stdin=_stdin(chosen)), terminal_prompt())
+    new = vault_admin.new_way(way, lambda: new_secret("new passphrase", from_stdin=_stdin(chosen)), terminal_prompt())
     try:
         yield new
     except BaseException:

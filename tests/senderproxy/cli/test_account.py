@@ -2,7 +2,7 @@
 
 import pytest
 
-from senderproxy.accounts.keeper import unlock_way
+from senderproxy.accounts.vault_accounts import unlock_way
 from tests.senderproxy.cli.conftest import Office
 from vault import Vault
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from senderproxy.accounts.keeper import unlock_way
+from senderproxy.accounts.vault_accounts import unlock_way
 from senderproxy.cli import check
 from senderproxy.cli.check import SERVICE_USER, _queue
 from senderproxy.cli.findings import Finding, Level

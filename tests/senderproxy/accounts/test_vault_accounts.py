@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.accounts.keeper import AccountEditor, AccountsError, VaultAccounts, make_key_file, unlock_way
 from senderproxy.accounts.record import RecordError, StoredAccount, encode, own_first
+from senderproxy.accounts.vault_accounts import AccountEditor, AccountsError, VaultAccounts, make_key_file, unlock_way
 from senderproxy.mail.address import parse_address
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import DirectoryError, Tier

@@ -8,7 +8,7 @@ import json
 import os
 from pathlib import Path
 
-from senderproxy.accounts.keeper import VaultAccounts
+from senderproxy.accounts.vault_accounts import VaultAccounts
 
 
 def note_generation(vault: Path, accounts: VaultAccounts) -> str | None:

@@ -2,7 +2,7 @@
 
 Promises: each change is one atomic step; where it fails, what was in force stays in force. No way in is taken away
 without another one left.
-Leaves to others: the accounts inside (accounts.keeper), asking a person (cli).
+Leaves to others: the accounts inside (accounts.vault_accounts), asking a person (cli).
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from senderproxy.accounts.keeper import (
+from senderproxy.accounts.vault_accounts import (
     EXIT_USAGE,
     KEYRING_NAME,
     AccountsError,

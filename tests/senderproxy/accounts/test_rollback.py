@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from senderproxy.accounts.keeper import AccountEditor, VaultAccounts, make_key_file, unlock_way
 from senderproxy.accounts.record import StoredAccount, own_first
-from senderproxy.accounts.seen import note_generation
+from senderproxy.accounts.rollback import note_generation
+from senderproxy.accounts.vault_accounts import AccountEditor, VaultAccounts, make_key_file, unlock_way
 from senderproxy.mail.address import parse_address
 from senderproxy.routing.account import Account
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.accounts.care import add_way, export, inspect, new_way, rekey, remove_way, restore
-from senderproxy.accounts.keeper import AccountEditor, AccountsError, VaultAccounts, unlock_way
 from senderproxy.accounts.record import StoredAccount, own_first
+from senderproxy.accounts.vault_accounts import AccountEditor, AccountsError, VaultAccounts, unlock_way
+from senderproxy.accounts.vault_admin import add_way, export, inspect, new_way, rekey, remove_way, restore
 from senderproxy.mail.address import parse_address
 from senderproxy.routing.account import Account
 from vault import Passphrase, Unlock
