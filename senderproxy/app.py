@@ -24,7 +24,7 @@ from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, ListenerSettings, LogSettings
 from senderproxy.config.values import split_address
 from senderproxy.control.crash_journal import CrashJournalFile, CrashNote
-from senderproxy.control.process import keep_to_itself, settle_down
+from senderproxy.control.hardening import keep_to_itself, settle_down
 from senderproxy.control.protocol import Answer, Request
 from senderproxy.control.server import ControlServer
 from senderproxy.control.systemd import Notifier

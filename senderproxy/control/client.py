@@ -15,7 +15,7 @@ class NotPermitted(SenderproxyError):
     """The control socket may not be opened by this user."""
 
 
-class Refused(SenderproxyError):
+class RequestRefused(SenderproxyError):
     """The service answered that it cannot."""
 
 
@@ -39,7 +39,7 @@ def ask(path: Path, request: Request, *, seconds: float = 30.0) -> Answer:
                 hint="Start it: systemctl start senderproxy, or: senderproxy run",
             ) from error
     if not answer.get("ok"):
-        raise Refused(str(answer.get("error", "The service refused.")), hint=str(answer.get("hint", "")))
+        raise RequestRefused(str(answer.get("error", "The service refused.")), hint=str(answer.get("hint", "")))
     return answer
 
 

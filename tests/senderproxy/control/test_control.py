@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.control.client import NotRunning, Refused, ask
+from senderproxy.control.client import NotRunning, RequestRefused, ask
 from senderproxy.control.protocol import Answer, Request
 from senderproxy.control.server import ControlError, ControlServer
 from senderproxy.errors import SenderproxyError
@@ -45,21 +45,21 @@ async def test_a_request_is_answered_on_one_line(tmp_path: Path) -> None:
 
 async def test_a_refusal_reaches_the_person_with_its_hint(tmp_path: Path) -> None:
     async with _serving(tmp_path / "s"):
-        with pytest.raises(Refused, match="no account nobody") as caught:
+        with pytest.raises(RequestRefused, match="no account nobody") as caught:
             await asyncio.to_thread(ask, tmp_path / "s", {"do": "decline"})
         assert caught.value.hint == "senderproxy account list"
 
 
 async def test_a_fault_in_an_answer_shows_nothing_of_its_inside(tmp_path: Path) -> None:
     async with _serving(tmp_path / "s"):
-        with pytest.raises(Refused, match="log says why") as caught:
+        with pytest.raises(RequestRefused, match="log says why") as caught:
             await asyncio.to_thread(ask, tmp_path / "s", {"do": "stumble"})
         assert "inside" not in str(caught.value)
 
 
 async def test_an_unknown_request_and_junk_are_declined(tmp_path: Path) -> None:
     async with _serving(tmp_path / "s"):
-        with pytest.raises(Refused, match="Unknown request"):
+        with pytest.raises(RequestRefused, match="Unknown request"):
             await asyncio.to_thread(ask, tmp_path / "s", {"do": "dance"})
         reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
         writer.write(b"\xff\xfe nonsense\n")

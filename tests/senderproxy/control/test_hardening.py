@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 _CHILD = """
-from senderproxy.control.process import keep_to_itself
+from senderproxy.control.hardening import keep_to_itself
 import ctypes, resource
 assert keep_to_itself()
 assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
@@ -18,7 +18,7 @@ def test_no_core_and_nobody_of_the_same_user_attaches() -> None:
 
 
 _SETTLED = """
-from senderproxy.control.process import settle_down
+from senderproxy.control.hardening import settle_down
 import gc, sys
 settle_down()
 print(gc.get_freeze_count() > 1000, gc.get_threshold()[0] > 700, sys.getswitchinterval() < 0.005)
@@ -32,7 +32,7 @@ def test_what_stands_by_now_is_not_looked_through_again() -> None:
 
 _IN_PIECES = """
 from asyncio import selector_events, sslproto
-from senderproxy.control.process import settle_down
+from senderproxy.control.hardening import settle_down
 from senderproxy.aio import PIECE
 before = selector_events._SelectorTransport.max_size, sslproto.SSLProtocol.max_size
 settle_down()
