@@ -22,8 +22,8 @@ from pathlib import Path
 import aiosmtplib
 import trustme
 
-from senderproxy.delivery.session import Answered, Patience, Session, open_session
-from senderproxy.delivery.tls import Contexts
+from senderproxy.delivery.connect import TlsContexts
+from senderproxy.delivery.session import Answered, Session, SessionTimeouts, open_session
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -133,7 +133,7 @@ class Bench:
     async def session(self, *, pipelining: bool) -> Session:
         session = await open_session(
             Smarthost("127.0.0.1", self.ports[pipelining], Security.IMPLICIT_TLS, self.ca_file), ("PLAIN",),
-            Credential(ANNA, SECRET, "v1"), hostname="bench.example", patience=Patience(), contexts=_CONTEXTS,
+            Credential(ANNA, SECRET, "v1"), hostname="bench.example", patience=SessionTimeouts(), contexts=_CONTEXTS,
         )  # fmt: skip
         assert isinstance(session, Session), session
         return session
@@ -147,7 +147,7 @@ class Letter:
     octets: bytes
 
 
-_CONTEXTS = Contexts()
+_CONTEXTS = TlsContexts()
 ENVELOPE = Envelope(parse_address(ANNA), (parse_address(CARL),))
 Way = Callable[[Bench, Letter, int], Awaitable[None]]
 

@@ -29,7 +29,7 @@ from senderproxy.control.protocol import Answer, Request
 from senderproxy.control.server import ControlServer
 from senderproxy.control.systemd import Notifier
 from senderproxy.delivery.courier import SmtpCourier
-from senderproxy.delivery.session import Patience
+from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.server import Listener
@@ -446,9 +446,11 @@ def _handling(config: Config) -> Mapping[str, Handling]:
     }
 
 
-def _patience(config: Config) -> Patience:
+def _patience(config: Config) -> SessionTimeouts:
     wanted = config.delivery
-    return Patience(**{stage.name: getattr(wanted, f"{stage.name}_seconds") for stage in fields(Patience)})
+    return SessionTimeouts(
+        **{stage.name: getattr(wanted, f"{stage.name}_seconds") for stage in fields(SessionTimeouts)}
+    )
 
 
 def _same_door(old: Config, new: Config) -> bool:

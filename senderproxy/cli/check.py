@@ -43,7 +43,7 @@ from senderproxy.config.load import find_doubts
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.control.client import NotRunning, ask
 from senderproxy.delivery.courier import LoginOk
-from senderproxy.delivery.probe import Probed
+from senderproxy.delivery.login_check import Probed
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address
 from senderproxy.routing.account import Account

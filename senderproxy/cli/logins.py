@@ -8,8 +8,8 @@ from typing import Final
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.delivery.courier import LoginOk, LoginRefused, LoginVerdict, SmtpCourier, Unreachable
-from senderproxy.delivery.probe import Probed
-from senderproxy.delivery.session import Patience
+from senderproxy.delivery.login_check import Probed
+from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.relay.ports import Accounts
@@ -76,9 +76,9 @@ def provider_of(config: Config, account: Account) -> Provider:
     return provider
 
 
-def short_patience() -> Patience:
+def short_patience() -> SessionTimeouts:
     """What a person waits for each step."""
-    return Patience(**{stage.name: _STAGE_SECONDS for stage in fields(Patience)})
+    return SessionTimeouts(**{stage.name: _STAGE_SECONDS for stage in fields(SessionTimeouts)})
 
 
 def in_words(verdict: LoginVerdict) -> str:

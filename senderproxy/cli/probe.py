@@ -2,7 +2,7 @@
 
 Promises: a setting is proposed only where the answers show it. Where nothing was refused before DATA, nothing is
 concluded: the provider takes any sender, or it looks only when it has the whole message.
-Leaves to others: asking (delivery.probe), whether a person agreed (cli.check).
+Leaves to others: asking (delivery.login_check), whether a person agreed (cli.check).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +10,9 @@ from enum import Enum
 from typing import Final
 
 from senderproxy.cli.findings import Finding, Level
+from senderproxy.delivery.classify import is_sender_refused
 from senderproxy.delivery.health import is_account_limit
-from senderproxy.delivery.probe import Probed, SenderAnswer
-from senderproxy.delivery.replies import is_sender_refused
+from senderproxy.delivery.login_check import Probed, SenderAnswer
 from senderproxy.mail.address import NULL_PATH, Address, ReversePath
 from senderproxy.routing.account import Account
 from senderproxy.routing.provider import Provider, SenderRule

@@ -15,15 +15,15 @@ from datetime import datetime
 from typing import Final, TypeAlias
 
 from senderproxy.clock import Clock
-from senderproxy.delivery import health, replies
+from senderproxy.delivery import classify, health
+from senderproxy.delivery.classify import NotOpened, Trouble
+from senderproxy.delivery.connect import TlsContexts
 from senderproxy.delivery.health import Health, Healthy, LimitReached, Occurrence, PasswordRefused, Resumed, Worked
-from senderproxy.delivery.pool import Key, Loan, Order, Pool
-from senderproxy.delivery.probe import Probed, probe_senders
+from senderproxy.delivery.login_check import Probed, probe_senders
+from senderproxy.delivery.pool import Key, Pool, PooledSession, SessionRequest
 from senderproxy.delivery.quota import Grant, NoRoom, Quota
-from senderproxy.delivery.replies import NotOpened, Trouble
-from senderproxy.delivery.reuse import Terms
-from senderproxy.delivery.session import Answered, Broken, Patience, Session, open_session
-from senderproxy.delivery.tls import Contexts
+from senderproxy.delivery.reuse import PoolLimits
+from senderproxy.delivery.session import Answered, Broken, Session, SessionTimeouts, open_session
 from senderproxy.log import event
 from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.mail.envelope import Envelope
@@ -85,7 +85,7 @@ class AccountHealth:
     recipients_left: int | None
 
 
-class _Desk:
+class AccountState:
     """What we know and hold of one account."""
 
     def __init__(self, account: Account, clock: Clock) -> None:
@@ -113,7 +113,7 @@ class _Ordered:
     account: Account
     provider: Provider
     credential: Credential
-    order: Order
+    order: SessionRequest
 
 
 @dataclass(slots=True)
@@ -123,19 +123,19 @@ class _Attempt:
     tag: str
     started: float
     sessions: int = 0
-    loan: Loan | None = None
+    loan: PooledSession | None = None
 
 
 class SmtpCourier(Courier):
     """relay.ports.Courier over SMTP submission."""
 
-    def __init__(self, accounts: Accounts, patience: Patience, hostname: str, clock: Clock) -> None:
+    def __init__(self, accounts: Accounts, patience: SessionTimeouts, hostname: str, clock: Clock) -> None:
         self.patience = patience  # may be changed: holds for sessions opened from then on
         self._accounts = accounts
         self.hostname = hostname
         self._clock = clock
-        self._contexts = Contexts()
-        self._desks: dict[str, _Desk] = {}
+        self._contexts = TlsContexts()
+        self._desks: dict[str, AccountState] = {}
         self._under_way = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -201,7 +201,7 @@ class SmtpCourier(Courier):
         return Availability(connections)
 
     async def _in_parts(
-        self, desk: _Desk, route: Route, envelope: Envelope, message: Message, attempt: _Attempt
+        self, desk: AccountState, route: Route, envelope: Envelope, message: Message, attempt: _Attempt
     ) -> Outcomes:
         """As many transactions as the provider's limit for recipients asks for; nearly always one."""
         outcomes: dict[ForwardPath, Outcome] = {}
@@ -214,14 +214,14 @@ class SmtpCourier(Courier):
             if all(isinstance(outcome, Deferred) and outcome.of_account for outcome in result.values()):
                 outcomes |= dict.fromkeys(remaining, result[part[0]])
                 break
-            if left_over := replies.left_over(result):
+            if left_over := classify.left_over(result):
                 desk.recipients_learnt = taken = len(part) - len(left_over)
                 event(_log, logging.INFO, "limit of recipients learnt", account=desk.account.id, recipients=taken)
                 remaining = [*left_over, *remaining]
         return {path: outcomes[path] for path in envelope.recipients}
 
     async def _attempt(
-        self, desk: _Desk, route: Route, envelope: Envelope, message: Message, attempt: _Attempt
+        self, desk: AccountState, route: Route, envelope: Envelope, message: Message, attempt: _Attempt
     ) -> Outcomes:
         """All that may stand against it first, each with its reason; then the dialogue."""
         account, provider, recipients = route.account, route.provider, envelope.recipients
@@ -250,7 +250,7 @@ class SmtpCourier(Courier):
         return outcomes
 
     async def _transact(
-        self, desk: _Desk, order: Order, envelope: Envelope, message: Message, attempt: _Attempt
+        self, desk: AccountState, order: SessionRequest, envelope: Envelope, message: Message, attempt: _Attempt
     ) -> Outcomes:
         """On a warm session or a new one; and once more on a new one where only the session was at fault."""
         again = False
@@ -276,7 +276,7 @@ class SmtpCourier(Courier):
             again = True
             event(_log, logging.INFO, "session replaced", id=attempt.tag, account=desk.account.id, reply=_words(result))
 
-    def _conclude(self, desk: _Desk, envelope: Envelope, result: Answered | Broken, version: str) -> Outcomes:
+    def _conclude(self, desk: AccountState, envelope: Envelope, result: Answered | Broken, version: str) -> Outcomes:
         """The outcomes, and what the upstream's words mean for the account."""
         limits = [said for said in result.said if health.is_account_limit(said)]
         if limits:
@@ -325,13 +325,17 @@ class SmtpCourier(Courier):
         senders: Sequence[ReversePath],
         recipient: ForwardPath,
     ) -> Probed | LoginRefused | Unreachable:
-        """Ask the upstream which senders the account may name (delivery.probe): one AUTH, one session, no message."""
+        """Ask the upstream which senders the account may name (delivery.login_check): one AUTH, one session, no
+        message.
+        """
         result = await self._open(account, provider, credential)
         if isinstance(result, Session):
             return await probe_senders(result, senders, recipient)
         return self._not_verified(self._desk(account), credential, result)
 
-    def _not_verified(self, desk: _Desk, credential: Credential, result: NotOpened) -> LoginRefused | Unreachable:
+    def _not_verified(
+        self, desk: AccountState, credential: Credential, result: NotOpened
+    ) -> LoginRefused | Unreachable:
         self._login_failed(desk, credential.version, result)
         return LoginRefused(result.reply) if result.trouble is Trouble.PASSWORD else Unreachable(result.reply)
 
@@ -358,7 +362,7 @@ class SmtpCourier(Courier):
 
     # --- sessions ---
 
-    def _order(self, desk: _Desk, provider: Provider, credential: Credential) -> Order:
+    def _order(self, desk: AccountState, provider: Provider, credential: Credential) -> SessionRequest:
         """How a session is wanted; the same as for the last message, where nothing has changed since."""
         account, known = desk.account, desk.ordered
         if (
@@ -371,7 +375,7 @@ class SmtpCourier(Courier):
             known = desk.ordered = _Ordered(account, provider, credential, self._new_order(desk, provider, credential))
         return known.order
 
-    def _new_order(self, desk: _Desk, provider: Provider, credential: Credential) -> Order:
+    def _new_order(self, desk: AccountState, provider: Provider, credential: Credential) -> SessionRequest:
         account = desk.account
         limits = provider.limits
         where = provider.smarthosts[0].host if provider.smarthosts else provider.name
@@ -393,9 +397,9 @@ class SmtpCourier(Courier):
                 self._reached(provider)
             return result
 
-        return Order(
+        return SessionRequest(
             Key(account.id, credential.login, credential.version, provider.smarthosts, provider.mechanisms),
-            Terms(account.connections or limits.connections, limits.messages_per_connection, limits.idle_seconds),
+            PoolLimits(account.connections or limits.connections, limits.messages_per_connection, limits.idle_seconds),
             open=opened,
             objection=objection,
             failed=lambda result: self._login_failed(desk, credential.version, result),
@@ -436,7 +440,7 @@ class SmtpCourier(Courier):
         if not failures:
             words = f"Provider {provider.name} names no smarthost: set host in [providers.{provider.name}]"
             return NotOpened(Trouble.UNFIT, reply(451, "4.3.5", words))
-        return replies.several(failures)
+        return classify.several(failures)
 
     def _reached(self, provider: Provider) -> None:
         """What kept others of its accounts out is over: they may not have tried since."""
@@ -444,7 +448,7 @@ class SmtpCourier(Courier):
             if desk.provider is not None and desk.provider.name == provider.name:
                 desk.no_session = None
 
-    def _login_failed(self, desk: _Desk, version: str, result: NotOpened) -> None:
+    def _login_failed(self, desk: AccountState, version: str, result: NotOpened) -> None:
         desk.last_reply = result.said or result.reply
         if result.trouble is Trouble.PASSWORD:
             self._note(desk, PasswordRefused(result.said or result.reply, version))
@@ -454,7 +458,7 @@ class SmtpCourier(Courier):
             since = desk.no_session[1] if desk.no_session else self._clock.now()
             desk.no_session = result.reply, since
 
-    def _note(self, desk: _Desk, what: Occurrence) -> None:
+    def _note(self, desk: AccountState, what: Occurrence) -> None:
         """The account's health follows from what happened; a change of its kind is worth a line in the log."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
         before, desk.health = desk.health, health.after(desk.health, what, now=now, monotonic=monotonic)
@@ -477,14 +481,14 @@ class SmtpCourier(Courier):
         if not self._under_way:
             self._quiet.set()
 
-    def _desk(self, account: Account) -> _Desk:
+    def _desk(self, account: Account) -> AccountState:
         desk = self._desks.get(account.id)
         if desk is None:
-            desk = self._desks[account.id] = _Desk(account, self._clock)
+            desk = self._desks[account.id] = AccountState(account, self._clock)
         desk.account = account
         return desk
 
-    def _ask_quota(self, desk: _Desk, provider: Provider, recipients: int) -> Grant | NoRoom:
+    def _ask_quota(self, desk: AccountState, provider: Provider, recipients: int) -> Grant | NoRoom:
         messages_per_hour, recipients_per_hour = _hourly(desk.account, provider)
         return desk.quota.ask(
             recipients,
@@ -493,7 +497,7 @@ class SmtpCourier(Courier):
             now=self._clock.monotonic(),
         )
 
-    def _status(self, account: Account, desk: _Desk | None) -> AccountHealth:
+    def _status(self, account: Account, desk: AccountState | None) -> AccountHealth:
         if desk is None:
             return AccountHealth(
                 account.id, account.login, "healthy", "healthy", None, 0, 0, 0, 0, 0, 0, None, None, None
@@ -522,7 +526,7 @@ class SmtpCourier(Courier):
             recipients_left=left.recipients,
         )
 
-    def _report(self, desk: _Desk, attempt: _Attempt, outcomes: Outcomes | None) -> None:
+    def _report(self, desk: AccountState, attempt: _Attempt, outcomes: Outcomes | None) -> None:
         """Count, and write the attempt's line. No outcomes: it was cancelled, or a fault of ours came in between."""
         if outcomes is None:
             event(_log, logging.WARNING, "attempt broken off", fault=None, **self._facts(desk, attempt))
@@ -549,7 +553,7 @@ class SmtpCourier(Courier):
             maybe_taken=any(isinstance(o, Deferred) and o.maybe_taken for o in outcomes.values()) or None,
         )
 
-    def _facts(self, desk: _Desk, attempt: _Attempt) -> dict[str, object]:
+    def _facts(self, desk: AccountState, attempt: _Attempt) -> dict[str, object]:
         facts: dict[str, object] = {"id": attempt.tag, "account": desk.account.id}
         if attempt.loan is not None:
             session = attempt.loan.session
@@ -570,7 +574,7 @@ def _outcomes_of(result: Answered | Broken, recipients: tuple[ForwardPath, ...])
         return result.outcomes
     if not result.dot_written:
         return _all(recipients, Deferred(result.reply))
-    unknown = Deferred(replies.unknown_fate(result.reply), maybe_taken=True)
+    unknown = Deferred(classify.unknown_fate(result.reply), maybe_taken=True)
     return {path: result.not_taken.get(path, unknown) for path in recipients}
 
 
@@ -600,7 +604,7 @@ def _over_the_limits(provider: Provider, message: Message) -> Reply | None:
     """What the provider is known not to take, so that it need not be asked."""
     limits = provider.limits
     if limits.message_size is not None and message.size > limits.message_size:
-        return replies.too_large(message.size, limits.message_size, provider.name)
+        return classify.too_large(message.size, limits.message_size, provider.name)
     return None
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from senderproxy.clock import Clock
-from senderproxy.delivery.replies import NotOpened, Trouble
-from senderproxy.delivery.reuse import Open, Reuse, Seat, Terms, choose, is_worn, next_look
+from senderproxy.delivery.classify import NotOpened, Trouble
+from senderproxy.delivery.reuse import Open, PoolLimits, Reuse, Seat, choose, is_worn, next_look
 from senderproxy.delivery.session import Session
 from senderproxy.mail.reply import reply
 from senderproxy.routing.provider import Smarthost
@@ -35,11 +35,11 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SessionRequest:
     """A session is wanted."""
 
     key: Key
-    terms: Terms
+    terms: PoolLimits
     open: Callable[[], Awaitable[Session | NotOpened]]
     objection: Callable[[], NotOpened | None]  # asked again before each step: the account may be stopped by now
     failed: Callable[[NotOpened], None]  # told once for each login that failed, before those who wait for it
@@ -47,7 +47,7 @@ class Order:
 
 
 @dataclass(eq=False, slots=True)
-class Loan:
+class PooledSession:
     """A session in use for one message. Give it back to the pool it came from."""
 
     number: int
@@ -61,8 +61,8 @@ class Loan:
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
-    order: Order
-    future: "asyncio.Future[Loan | NotOpened]"
+    order: SessionRequest
+    future: "asyncio.Future[PooledSession | NotOpened]"
     opened_since: float | None
     late: bool = False
 
@@ -74,12 +74,12 @@ class Pool:
         self._account_id = account_id
         self._clock = clock
         self._numbers = itertools.count(1)
-        self._seats: dict[int, Loan] = {}
+        self._seats: dict[int, PooledSession] = {}
         self._waiters: deque[_Waiter] = deque()
         self._opening: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._terms = Terms(1, None, 0.0)
+        self._terms = PoolLimits(1, None, 0.0)
         self._learnt_messages = _Learnt()
         self._learnt_connections = _Learnt()
         self._current: Key | None = None  # the key of the last order; sessions of another one are not kept
@@ -87,7 +87,7 @@ class Pool:
 
     # --- for the courier ---
 
-    async def borrow(self, order: Order, *, fresh: bool = False) -> Loan | NotOpened:
+    async def borrow(self, order: SessionRequest, *, fresh: bool = False) -> PooledSession | NotOpened:
         """A session for one message, or why there is none. `fresh`: only one that is opened from now on."""
         if self._shut:
             return _closed()
@@ -113,13 +113,13 @@ class Pool:
         finally:
             timer.cancel()
 
-    def _warmest(self, order: Order) -> Loan | None:
+    def _warmest(self, order: SessionRequest) -> PooledSession | None:
         """The session that is taken nearly always: one that fits and has been idle for the shortest time.
 
         Says nothing that reuse.choose would not say; only sooner.
         """
         self._current, self._terms = order.key, order.terms
-        best: Loan | None = None
+        best: PooledSession | None = None
         for loan in self._seats.values():
             if loan.busy:
                 continue
@@ -132,7 +132,7 @@ class Pool:
         best.busy = best.warm = True
         return best
 
-    def give_back(self, loan: Loan, *, worn: bool = False) -> None:
+    def give_back(self, loan: PooledSession, *, worn: bool = False) -> None:
         """The message is done with; the session is kept warm if it can be. `worn`: it has carried its last."""
         if loan.number not in self._seats:
             return
@@ -233,7 +233,7 @@ class Pool:
             self._send_away_the_late()
         self._watch_idle()
 
-    async def _open(self, order: Order) -> None:
+    async def _open(self, order: SessionRequest) -> None:
         """Log in for who waits. It is done to its end even if he goes: a login begun is not begun a second time."""
         result: Session | NotOpened | None = None
         try:
@@ -253,7 +253,7 @@ class Pool:
 
     def _seat_new(self, session: Session, key: Key) -> None:
         now = self._clock.monotonic()
-        loan = Loan(next(self._numbers), key, session, opened_at=now, idle_since=now)
+        loan = PooledSession(next(self._numbers), key, session, opened_at=now, idle_since=now)
         self._seats[loan.number] = loan
         session.when_over(lambda: self._ended(loan))
         if self._shut or not session.usable:
@@ -264,7 +264,7 @@ class Pool:
             self._lend(loan, waiter, warm=False)
             return
 
-    def _not_opened(self, result: NotOpened, order: Order) -> None:
+    def _not_opened(self, result: NotOpened, order: SessionRequest) -> None:
         """Everybody who waits for this login is told; unless other sessions stand, which then are all we may have."""
         alive = sum(loan.key == order.key and loan.session.usable for loan in self._seats.values())
         if result.trouble is Trouble.LIMIT and alive:
@@ -275,7 +275,7 @@ class Pool:
             self._waiters.remove(waiter)
             _settle(waiter, result)
 
-    def _lend(self, loan: Loan, waiter: _Waiter, *, warm: bool) -> None:
+    def _lend(self, loan: PooledSession, waiter: _Waiter, *, warm: bool) -> None:
         loan.busy, loan.warm = True, warm
         waiter.future.set_result(loan)
 
@@ -285,7 +285,7 @@ class Pool:
             self._waiters.remove(waiter)
         elif waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
             given = waiter.future.result()
-            if isinstance(given, Loan):
+            if isinstance(given, PooledSession):
                 self.give_back(given)
         self._serve()
 
@@ -302,18 +302,18 @@ class Pool:
             )
             _settle(waiter, NotOpened(Trouble.LOCAL, reply(451, "4.3.2", words)))
 
-    def _ended(self, loan: Loan) -> None:
+    def _ended(self, loan: PooledSession) -> None:
         """The session died. A busy one is given back by who has it."""
         if not loan.busy:
             self._drop(loan)
             self._serve()
 
-    def _drop(self, loan: Loan) -> None:
+    def _drop(self, loan: PooledSession) -> None:
         """It is dead already: only its transport is still to go."""
         if self._seats.pop(loan.number, None) is not None:
             self._keep(loan.session.wait_closed())
 
-    def _close(self, loan: Loan) -> None:
+    def _close(self, loan: PooledSession) -> None:
         """Say QUIT. It counts as one of ours until the upstream has heard it."""
         if self._seats.pop(loan.number, None) is not None:
             self._keep(loan.session.quit())
@@ -349,16 +349,16 @@ class Pool:
 
     # --- small parts ---
 
-    def _fits(self, loan: Loan, key: Key | None) -> bool:
+    def _fits(self, loan: PooledSession, key: Key | None) -> bool:
         return loan.key is key or loan.key == key
 
-    def _is_worn(self, loan: Loan) -> bool:
+    def _is_worn(self, loan: PooledSession) -> bool:
         return is_worn(_seat(loan, loan.key), self._effective(), self._clock.monotonic())
 
     def _of(self, key: Key) -> list[_Waiter]:
         return [waiter for waiter in self._waiters if waiter.order.key == key and not waiter.future.done()]
 
-    def _effective(self, terms: Terms | None = None) -> Terms:
+    def _effective(self, terms: PoolLimits | None = None) -> PoolLimits:
         """The terms as written, narrowed by what was learnt."""
         terms = terms or self._terms
         if self._learnt_connections.limit is None and self._learnt_messages.limit is None:
@@ -388,7 +388,7 @@ class _Learnt:
         return self.limit if written is None else min(written, self.limit)
 
 
-def _seat(loan: Loan, wanted: Key) -> Seat:
+def _seat(loan: PooledSession, wanted: Key) -> Seat:
     return Seat(loan.number, loan.key == wanted, loan.busy, loan.session.carried, loan.opened_at, loan.idle_since)
 
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from senderproxy.aio import PIECE
-from senderproxy.delivery import replies
-from senderproxy.delivery.replies import SessionLost, Stage
+from senderproxy.delivery import classify
+from senderproxy.delivery.classify import SessionLost, Stage
 from senderproxy.mail.reply import Reply, parse_reply
 from senderproxy.routing.provider import Smarthost
 
@@ -174,7 +174,7 @@ class UpstreamProtocol(asyncio.Protocol):
     def close(self) -> None:
         """End it in order, after QUIT was answered."""
         if self.end is None:
-            self.end = SessionLost(replies.cut(self._smarthost, Stage.QUIT, None))
+            self.end = SessionLost(classify.cut(self._smarthost, Stage.QUIT, None))
             if self._timer is not None:
                 self._timer.cancel()
             self._transport.close()
@@ -192,13 +192,13 @@ class UpstreamProtocol(asyncio.Protocol):
             for said in self._reader.feed(data):
                 self._take(said)
         except NoReplyError:
-            self.fail(SessionLost(replies.junk(self._smarthost, self.stage)))
+            self.fail(SessionLost(classify.junk(self._smarthost, self.stage)))
 
     def eof_received(self) -> None:
-        self.fail(SessionLost(replies.cut(self._smarthost, self.stage, None)))
+        self.fail(SessionLost(classify.cut(self._smarthost, self.stage, None)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.fail(SessionLost(replies.cut(self._smarthost, self.stage, exc)))
+        self.fail(SessionLost(classify.cut(self._smarthost, self.stage, exc)))
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -214,7 +214,7 @@ class UpstreamProtocol(asyncio.Protocol):
     def _take(self, said: Reply) -> None:
         if not self._expected:
             # Between commands a server has nothing to say but good-bye; whatever it is, we no longer know where we are.
-            self.fail(SessionLost(replies.said_at(self._smarthost, Stage.IDLE, said), said))
+            self.fail(SessionLost(classify.said_at(self._smarthost, Stage.IDLE, said), said))
             return
         future = self._expected.popleft()
         if future.cancelled():
@@ -260,7 +260,7 @@ class UpstreamProtocol(asyncio.Protocol):
             self._arm()
 
     def _fall_silent(self, stage: Stage, seconds: float) -> None:
-        self.fail(SessionLost(replies.silence(self._smarthost, stage, seconds)))
+        self.fail(SessionLost(classify.silence(self._smarthost, stage, seconds)))
 
     def _check_progress(self, waiting: int, seconds: float) -> None:
         if self._transport.get_write_buffer_size() < waiting:

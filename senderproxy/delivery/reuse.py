@@ -23,7 +23,7 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class PoolLimits:
     """What the account may do at its provider, as written down and as learnt."""
 
     connections: int
@@ -57,7 +57,13 @@ class Choice:
 
 
 def choose(
-    seats: Sequence[Seat], terms: Terms, *, opening: bool, closing: int, now: float, opened_since: float | None = None
+    seats: Sequence[Seat],
+    terms: PoolLimits,
+    *,
+    opening: bool,
+    closing: int,
+    now: float,
+    opened_since: float | None = None,
 ) -> Choice:
     """Choose for the message that waits longest. `opened_since`: only a session opened then or later will do."""
     stale = tuple(seat.number for seat in seats if not seat.busy and (not seat.fits or is_worn(seat, terms, now)))
@@ -76,13 +82,13 @@ def choose(
     return Choice(Wait(), stale)
 
 
-def is_worn(seat: Seat, terms: Terms, now: float) -> bool:
+def is_worn(seat: Seat, terms: PoolLimits, now: float) -> bool:
     """True where the session has carried its share, or has been idle too long to be trusted."""
     if terms.messages_per_connection is not None and seat.carried >= terms.messages_per_connection:
         return True
     return not seat.busy and now - seat.idle_since >= terms.idle_seconds
 
 
-def next_look(seats: Sequence[Seat], terms: Terms) -> float | None:
+def next_look(seats: Sequence[Seat], terms: PoolLimits) -> float | None:
     """When the first idle session will have been idle too long; None where none is idle."""
     return min((seat.idle_since + terms.idle_seconds for seat in seats if not seat.busy), default=None)

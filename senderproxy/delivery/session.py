@@ -19,11 +19,10 @@ from typing import Final
 import aiosmtplib
 
 from senderproxy.aio import PIECE, fair_share
-from senderproxy.delivery import replies
-from senderproxy.delivery.dial import dial, look_up
+from senderproxy.delivery import classify
+from senderproxy.delivery.classify import NotOpened, SessionLost, Stage
+from senderproxy.delivery.connect import TlsContexts, dial, look_up
 from senderproxy.delivery.protocol import UpstreamProtocol
-from senderproxy.delivery.replies import NotOpened, SessionLost, Stage
-from senderproxy.delivery.tls import Contexts
 from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
@@ -37,7 +36,7 @@ _BLOCK: Final = PIECE  # smaller blocks are gathered up to this: a small message
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class SessionTimeouts:
     """Seconds to wait at each stage; the defaults are RFC 5321 section 4.5.3.2's, but nine minutes at the end."""
 
     connect: float = 30.0  # one address look-up, one connection, one TLS handshake: each
@@ -96,7 +95,7 @@ class Session:
     """A session that is logged in. One transaction at a time."""
 
     def __init__(
-        self, protocol: UpstreamProtocol, smarthost: Smarthost, offer: Offer, patience: Patience, mechanism: str
+        self, protocol: UpstreamProtocol, smarthost: Smarthost, offer: Offer, patience: SessionTimeouts, mechanism: str
     ) -> None:
         self._protocol = protocol
         self._patience = patience
@@ -161,7 +160,7 @@ class Session:
 
     def abort(self) -> None:
         """Cut the connection."""
-        self._protocol.fail(SessionLost(replies.cut(self.smarthost, self._protocol.stage, None)))
+        self._protocol.fail(SessionLost(classify.cut(self.smarthost, self._protocol.stage, None)))
 
     async def wait_closed(self) -> None:
         """Until the transport is gone."""
@@ -172,12 +171,12 @@ class Session:
     async def _dialogue(self, envelope: Envelope, message: Message, warm: bool, progress: "_Progress") -> Answered:
         limit, remote = self.offer.size_limit, self.smarthost.host
         if limit is not None and message.size > limit:
-            refusal = replies.too_large(message.size, limit, str(self.smarthost))
+            refusal = classify.too_large(message.size, limit, str(self.smarthost))
             return Answered(dict.fromkeys(envelope.recipients, Failed(refusal)))
 
         data_sent = self.offer.pipelining  # RFC 2920 section 3.1: DATA may end a group
         mail, rcpts, data = await self._offer_paths(envelope, message, warm, data_sent)
-        outcomes = dict(replies.not_taken(envelope.recipients, mail, rcpts, remote))
+        outcomes = dict(classify.not_taken(envelope.recipients, mail, rcpts, remote))
         said = [said for said in (mail, *rcpts) if said.code // 100 != 2]
         progress.not_taken = dict(outcomes)
         taken = [path for path in envelope.recipients if path not in outcomes]
@@ -185,7 +184,7 @@ class Session:
             await self._take_back(data)
             return Answered(outcomes, tuple(said))
         answer, stage = await self._offer_message(message, data, progress)
-        outcomes |= dict.fromkeys(taken, replies.outcome(answer, stage, remote))
+        outcomes |= dict.fromkeys(taken, classify.outcome(answer, stage, remote))
         return Answered({path: outcomes[path] for path in envelope.recipients}, (*said, answer))
 
     async def _offer_message(
@@ -206,7 +205,7 @@ class Session:
             raise self._out_of_step(Stage.FINAL_DOT)
         if said.is_positive:
             self.carried += 1
-        elif not progress.dot_written or replies.is_end_of_session(said):
+        elif not progress.dot_written or classify.is_end_of_session(said):
             self.abort()
         return said, Stage.FINAL_DOT
 
@@ -278,14 +277,14 @@ class Session:
 
     def _of_the_message(self, said: Reply, stage: Stage) -> Reply:
         """The reply, where it is about the message; the end of the session, where it is about that."""
-        if replies.is_end_of_session(said):
+        if classify.is_end_of_session(said):
             self.abort()
-            raise SessionLost(replies.said_at(self.smarthost, stage, said), said)
+            raise SessionLost(classify.said_at(self.smarthost, stage, said), said)
         return said
 
     def _out_of_step(self, stage: Stage) -> SessionLost:
         self.abort()
-        return SessionLost(replies.junk(self.smarthost, stage))
+        return SessionLost(classify.junk(self.smarthost, stage))
 
     def _mail_command(self, envelope: Envelope, message: Message) -> str:
         command = f"MAIL FROM:<{envelope.reverse_path}>"
@@ -333,8 +332,8 @@ async def open_session(
     credential: Credential | None,
     *,
     hostname: str,
-    patience: Patience,
-    contexts: Contexts,
+    patience: SessionTimeouts,
+    contexts: TlsContexts,
 ) -> Session | NotOpened:
     """Connect, secure, log in: once each. Never raises for what the network or the upstream does.
 
@@ -344,10 +343,10 @@ async def open_session(
     try:
         return await opening.run()
     except (OSError, aiosmtplib.SMTPException) as fault:
-        result = replies.not_opened(fault, smarthost, opening.stage)
+        result = classify.not_opened(fault, smarthost, opening.stage)
     except SessionLost as lost:
-        result = NotOpened(replies.Trouble.UNREACHABLE, lost.reply, lost.said)
-    return replies.scrubbed(result, _forms(credential))
+        result = NotOpened(classify.Trouble.UNREACHABLE, lost.reply, lost.said)
+    return classify.scrubbed(result, _forms(credential))
 
 
 class _Opening:
@@ -359,8 +358,8 @@ class _Opening:
         mechanisms: Sequence[str],
         credential: Credential | None,
         hostname: str,
-        patience: Patience,
-        contexts: Contexts,
+        patience: SessionTimeouts,
+        contexts: TlsContexts,
     ) -> None:
         self.stage = Stage.LOOK_UP
         self._smarthost = smarthost
@@ -377,7 +376,7 @@ class _Opening:
             try:
                 context = self._contexts.context(host.ca_file)
             except OSError as fault:
-                return replies.authorities_unreadable(host, fault)
+                return classify.authorities_unreadable(host, fault)
         # aiosmtplib's client. It never gets the password to keep; STARTTLS is asked for below, never opportunistic.
         smtp = aiosmtplib.SMTP(
             hostname=host.host,
@@ -400,7 +399,7 @@ class _Opening:
                 and not ipaddress.ip_address(peer.partition("%")[0]).is_loopback
             ):
                 connection.close()
-                return replies.plain_text_refused(host, peer)
+                return classify.plain_text_refused(host, peer)
         except BaseException:
             connection.close()
             raise
@@ -419,7 +418,7 @@ class _Opening:
         await self._ehlo(smtp)
         if host.security is Security.STARTTLS:
             if not smtp.supports_extension("starttls"):
-                return replies.starttls_missing(host)
+                return classify.starttls_missing(host)
             self.stage = Stage.STARTTLS
             await smtp.starttls(timeout=self._patience.connect)
             await self._ehlo(smtp)  # RFC 3207 section 4.2: what was said in the clear is forgotten
@@ -431,7 +430,7 @@ class _Opening:
         offered = smtp.server_auth_methods
         usable = [name.upper() for name in self._mechanisms if name.upper() in _SPOKEN and name.lower() in offered]
         if not usable:
-            return replies.mechanism_missing(host, self._mechanisms, offered)
+            return classify.mechanism_missing(host, self._mechanisms, offered)
         self._insist_on_step(smtp)
         self.stage = Stage.AUTH
         await self._log_in(smtp, usable[0], self._credential)
@@ -485,13 +484,13 @@ class _Opening:
     def _insist_on_step(self, smtp: aiosmtplib.SMTP) -> None:
         """Nothing more was said than we asked for: else the next reply would answer the last command."""
         if getattr(smtp.protocol, "_buffer", b""):
-            raise SessionLost(replies.junk(self._smarthost, self.stage))
+            raise SessionLost(classify.junk(self._smarthost, self.stage))
 
     def _take_over(self, smtp: aiosmtplib.SMTP, mechanism: str) -> Session:
         """From here the transport speaks our protocol; aiosmtplib's client has done its work."""
         transport = smtp.transport
         if not isinstance(transport, asyncio.Transport) or transport.is_closing():
-            raise SessionLost(replies.cut(self._smarthost, self.stage, None))
+            raise SessionLost(classify.cut(self._smarthost, self.stage, None))
         size = smtp.esmtp_extensions.get("size", "").strip()
         offer = Offer(
             pipelining=smtp.supports_extension("pipelining"),

@@ -88,7 +88,7 @@ def _heard(cause: Cause, *phrases: str) -> tuple[re.Pattern[str], Cause]:
     return re.compile("|".join(phrases), re.IGNORECASE), cause
 
 
-# Our own words for a message of which nobody knows whether it was taken (delivery.replies).
+# Our own words for a message of which nobody knows whether it was taken (delivery.classify).
 _MAYBE_TAKEN: Final = re.compile(r"whether it was taken is not known", re.IGNORECASE)
 
 # What our own rooms and the servers we know say. The first that is found holds: narrow ones stand before wide ones.

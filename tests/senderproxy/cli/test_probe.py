@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from senderproxy.cli.probe import Kind, found_rule
-from senderproxy.delivery.probe import SenderAnswer
+from senderproxy.delivery.login_check import SenderAnswer
 from senderproxy.mail.address import NULL_PATH
 from senderproxy.mail.reply import parse_reply
 from senderproxy.routing.provider import SenderRule

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from senderproxy.delivery.replies import NotOpened
-from senderproxy.delivery.session import Patience, Session, open_session
-from senderproxy.delivery.tls import Contexts
+from senderproxy.delivery.classify import NotOpened
+from senderproxy.delivery.connect import TlsContexts
+from senderproxy.delivery.session import Session, SessionTimeouts, open_session
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -26,7 +26,7 @@ SETTINGS = SimulatorSettings(mailboxes=MAILBOXES)
 HOSTNAME = "office.example"
 
 # Short, because the tests make the upstream fall silent; long enough for a busy machine.
-IMPATIENT = Patience(
+IMPATIENT = SessionTimeouts(
     connect=0.4, greeting=0.4, ehlo=0.4, auth=0.4, mail=0.4, rcpt=0.4, data=0.4, block=0.4, final_dot=0.4, quit=0.4,
     free_session=0.4,
 )  # fmt: skip
@@ -83,7 +83,7 @@ def way_to(simulator: Simulator, security: Security = Security.IMPLICIT_TLS) -> 
 async def open_at(
     smarthost: Smarthost,
     *,
-    patience: Patience = IMPATIENT,
+    patience: SessionTimeouts = IMPATIENT,
     with_credential: Credential | None = None,
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN"),
 ) -> Session | NotOpened:
@@ -93,13 +93,13 @@ async def open_at(
         with_credential or credential(),
         hostname=HOSTNAME,
         patience=patience,
-        contexts=Contexts(),
+        contexts=TlsContexts(),
     )
 
 
 @asynccontextmanager
 async def session_at(
-    simulator: Simulator, security: Security = Security.IMPLICIT_TLS, patience: Patience = IMPATIENT
+    simulator: Simulator, security: Security = Security.IMPLICIT_TLS, patience: SessionTimeouts = IMPATIENT
 ) -> AsyncIterator[Session]:
     """A session that is logged in as Anna; gone at the end."""
     session = await open_at(

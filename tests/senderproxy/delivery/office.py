@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from senderproxy.delivery.courier import SmtpCourier
-from senderproxy.delivery.session import Patience
+from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.mail.address import AddressPattern, parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
@@ -107,14 +107,14 @@ class Office:
 
 @asynccontextmanager
 async def office(
-    *smarthosts: Smarthost, patience: Patience | None = None, grace: float = 5.0, **limits: object
+    *smarthosts: Smarthost, patience: SessionTimeouts | None = None, grace: float = 5.0, **limits: object
 ) -> AsyncIterator[Office]:
     """Anna and Bert, with one provider."""
     drawer, clock = Drawer(), MovedClock()
     drawer.add("anna", ANNA, SECRET)
     drawer.add("bert", BERT, BERTS_SECRET)
     provider = Provider("simulator", smarthosts, limits=Limits(**limits))  # type: ignore[arg-type]
-    courier = SmtpCourier(drawer, patience or Patience(), HOSTNAME, clock)
+    courier = SmtpCourier(drawer, patience or SessionTimeouts(), HOSTNAME, clock)
     try:
         yield Office(courier, drawer, clock, provider)
     finally:

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from senderproxy.delivery.courier import LoginOk, LoginRefused, Unreachable
-from senderproxy.delivery.session import Patience
+from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.mail.outcome import Deferred, Delivered, Failed
 from senderproxy.routing.provider import Security, Smarthost
 from senderproxy.simulator.phrases import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, answer
@@ -272,7 +272,7 @@ async def test_a_silent_warm_session_is_given_up_soon_and_replaced() -> None:
     script = Script(Fault(FaultStage.MAIL, Silence(), session=1, transaction=2))
     async with (
         Simulator(SETTINGS, script) as simulator,
-        office(way_to(simulator), patience=replace(Patience(), connect=0.5)) as o,
+        office(way_to(simulator), patience=replace(SessionTimeouts(), connect=0.5)) as o,
     ):
         await o.send_one()
         assert isinstance(await o.send_one(), Delivered)
@@ -299,7 +299,7 @@ async def test_a_fresh_session_that_is_lost_is_not_tried_again() -> None:
 @pytest.mark.parametrize("fault", [Drop(after_storing=True), Silence(after_storing=True)])
 async def test_a_lost_answer_to_the_dot_is_never_sent_again(warm: bool, fault: Drop | Silence) -> None:
     script = Script(Fault(FaultStage.DOT, fault, transaction=2 if warm else 1))
-    patience = replace(Patience(), final_dot=0.3)
+    patience = replace(SessionTimeouts(), final_dot=0.3)
     async with (
         Simulator(SETTINGS, script) as simulator,
         office(way_to(simulator), patience=patience, messages_per_hour=10) as o,
@@ -361,7 +361,7 @@ async def test_letters_wait_for_a_free_session_in_the_order_of_coming() -> None:
 
 async def test_who_waits_too_long_is_told_so() -> None:
     script = Script(Fault(FaultStage.DOT, Silence(), session=1))
-    patience = replace(Patience(), final_dot=1.0, free_session=0.2)
+    patience = replace(SessionTimeouts(), final_dot=1.0, free_session=0.2)
     async with (
         Simulator(SETTINGS, script) as simulator,
         office(way_to(simulator), patience=patience, connections=1) as o,
@@ -398,7 +398,7 @@ async def test_an_upstream_that_is_down_answers_everybody_at_once_and_comes_back
 
 async def test_a_silent_upstream_is_asked_once_for_all_who_wait() -> None:
     script = Script(Fault(FaultStage.BANNER, Silence()))
-    patience = replace(Patience(), greeting=0.3)
+    patience = replace(SessionTimeouts(), greeting=0.3)
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), patience=patience) as o:
         for outcome in await asyncio.gather(*(o.send_one() for _ in range(50))):
             assert "did not answer in time (stage: greeting)" in deferred(outcome).reply.text

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiosmtplib.protocol import SMTPProtocol
 
-from senderproxy.delivery.replies import NotOpened, Trouble
+from senderproxy.delivery.classify import NotOpened, Trouble
 from senderproxy.delivery.session import Session
 from senderproxy.routing.provider import Security, Smarthost
 from senderproxy.simulator.phrases import answer

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from senderproxy.clock import SystemClock
-from senderproxy.delivery.pool import FORGET_LEARNT, Key, Loan, Order, Pool, _Learnt
-from senderproxy.delivery.replies import NotOpened, Trouble
-from senderproxy.delivery.reuse import Terms
+from senderproxy.delivery.classify import NotOpened, Trouble
+from senderproxy.delivery.pool import FORGET_LEARNT, Key, Pool, PooledSession, SessionRequest, _Learnt
+from senderproxy.delivery.reuse import PoolLimits
 from senderproxy.delivery.session import Session
 from senderproxy.mail.reply import reply
 from senderproxy.simulator.server import Simulator
@@ -17,10 +17,12 @@ from tests.senderproxy.delivery.letters import ANNA, SETTINGS, letter, open_at, 
 NO = NotOpened(Trouble.UNREACHABLE, reply(451, "4.4.1", "nobody there"))
 
 
-def order(opened: Callable[[], Awaitable[Session | NotOpened]], version: str = "v1", connections: int = 2) -> Order:
-    return Order(
+def order(
+    opened: Callable[[], Awaitable[Session | NotOpened]], version: str = "v1", connections: int = 2
+) -> SessionRequest:
+    return SessionRequest(
         Key("anna", ANNA, version, (), ()),
-        Terms(connections, None, 30.0),
+        PoolLimits(connections, None, 30.0),
         open=opened,
         objection=lambda: None,
         failed=lambda result: None,
@@ -93,14 +95,14 @@ async def test_a_session_that_was_lent_and_not_taken_goes_to_the_next() -> None:
 
         pool = Pool("anna", SystemClock())
         first = await pool.borrow(order(opened, connections=1))
-        assert isinstance(first, Loan)
+        assert isinstance(first, PooledSession)
         second = asyncio.create_task(pool.borrow(order(opened, connections=1)))
         third = asyncio.create_task(pool.borrow(order(opened, connections=1)))
         await asyncio.sleep(0)
         pool.give_back(first)  # in this moment the second has it,
         second.cancel()  # and in this one he goes
         loan = await third
-        assert isinstance(loan, Loan)
+        assert isinstance(loan, PooledSession)
         assert loan.session is first.session
         await loan.session.transact(to(), letter(), warm=loan.warm)
         pool.give_back(loan)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from senderproxy.delivery.classify import SessionLost, Stage
 from senderproxy.delivery.protocol import LINE_LIMIT, LINES_LIMIT, NoReplyError, ReplyReader, UpstreamProtocol
-from senderproxy.delivery.replies import SessionLost, Stage
 from senderproxy.mail.reply import Reply, parse_reply
 from senderproxy.routing.provider import Security, Smarthost
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from senderproxy.delivery.reuse import Choice, Open, Reuse, Seat, Terms, Wait, choose, is_worn, next_look
+from senderproxy.delivery.reuse import Choice, Open, PoolLimits, Reuse, Seat, Wait, choose, is_worn, next_look
 
-TERMS = Terms(connections=2, messages_per_connection=None, idle_seconds=30.0)
+TERMS = PoolLimits(connections=2, messages_per_connection=None, idle_seconds=30.0)
 IDLE = Seat(number=1, fits=True, busy=False, carried=1, opened_at=0.0, idle_since=90.0)
 
 
 def look(
-    *seats: Seat, terms: Terms = TERMS, opening: bool = False, closing: int = 0, since: float | None = None
+    *seats: Seat, terms: PoolLimits = TERMS, opening: bool = False, closing: int = 0, since: float | None = None
 ) -> Choice:
     return choose(seats, terms, opening=opening, closing=closing, now=100.0, opened_since=since)
 
@@ -87,13 +87,13 @@ seats = st.builds(
 
 @given(
     st.lists(seats, max_size=8, unique_by=lambda seat: seat.number),
-    st.builds(Terms, st.integers(1, 5), st.none() | st.integers(1, 30), st.floats(1, 60)),
+    st.builds(PoolLimits, st.integers(1, 5), st.none() | st.integers(1, 30), st.floats(1, 60)),
     st.booleans(),
     st.integers(0, 3),
     st.none() | st.floats(0, 100),
 )
 def test_whatever_there_is_the_choice_is_a_right_one(
-    there: list[Seat], terms: Terms, opening: bool, closing: int, since: float | None
+    there: list[Seat], terms: PoolLimits, opening: bool, closing: int, since: float | None
 ) -> None:
     choice = choose(there, terms, opening=opening, closing=closing, now=100.0, opened_since=since)
     by_number = {seat.number: seat for seat in there}

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from senderproxy.delivery.session import Answered, Broken, Patience, Session
+from senderproxy.delivery.session import Answered, Broken, Session, SessionTimeouts
 from senderproxy.mail.address import NULL_PATH, parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -36,7 +36,7 @@ from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
 from tests.senderproxy.delivery.letters import ANNA, HEADER, IMPATIENT, SETTINGS, Blocks, letter, session_at, to
 
-CALM = Patience()
+CALM = SessionTimeouts()
 PIPELINED = replace(SETTINGS, pipelining=True)
 BOTH_WAYS = pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["lock-step", "pipelined"])
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from senderproxy.delivery.classify import Stage, cut, outcome, too_large, unknown_fate
 from senderproxy.delivery.health import refused_password
-from senderproxy.delivery.replies import Stage, cut, outcome, too_large, unknown_fate
 from senderproxy.dsn.report_policy import ReportKind
 from senderproxy.dsn.wording import (
     ADVICE,

@@ -13,7 +13,7 @@ from typing import Any
 from senderproxy.clock import SystemClock
 from senderproxy.control.crash_journal import CrashJournalFile
 from senderproxy.delivery.courier import SmtpCourier
-from senderproxy.delivery.session import Patience
+from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.listener.body import SpooledBody
 from senderproxy.mail.address import NULL_PATH, parse_address
 from senderproxy.mail.envelope import Envelope
@@ -88,7 +88,7 @@ class RelayOffice:
             self.drawer.add(name, f"{name}@firma.example", SECRET)
         provider = Provider("simulator", (way_to(simulator),), limits=Limits(**limits))
         rules = Rules("relay.firma.example", {"simulator": provider}, RoutingPolicy())
-        self.courier = SmtpCourier(self.drawer, Patience(connect=5.0), rules.hostname, self.clock)
+        self.courier = SmtpCourier(self.drawer, SessionTimeouts(connect=5.0), rules.hostname, self.clock)
         self.attempts = Attempts(self.drawer, courier(self.courier), self.clock, rules)
         self.reporter = Reporter(self.attempts, self.drawer, self.clock)
         self.spool: SqliteSpool

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from senderproxy.delivery.replies import Stage, outcome
+from senderproxy.delivery.classify import Stage, outcome
 from senderproxy.mail.address import NULL_PATH, Address, ReversePath, parse_address, parse_pattern
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSender

@@ -7,8 +7,8 @@ import ssl
 import aiosmtplib
 import pytest
 
-from senderproxy.delivery import replies
-from senderproxy.delivery.replies import NotOpened, Stage, Trouble
+from senderproxy.delivery import classify
+from senderproxy.delivery.classify import NotOpened, Stage, Trouble
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import parse_reply, reply
@@ -74,7 +74,7 @@ def ssl_fault(reason: str) -> ssl.SSLError:
 def test_whatever_stops_us_is_a_deferral_in_plain_words(
     fault: BaseException, stage: Stage, trouble: Trouble, status: str, words: str
 ) -> None:
-    result = replies.not_opened(fault, IONOS, stage)
+    result = classify.not_opened(fault, IONOS, stage)
     assert result.trouble is trouble
     assert result.reply.code == 451
     assert str(result.reply.status) == status
@@ -86,24 +86,24 @@ def test_whatever_stops_us_is_a_deferral_in_plain_words(
 def test_a_fault_inside_aiosmtplibs_fault_is_the_one_that_is_told() -> None:
     outer = aiosmtplib.SMTPConnectError("Error connecting")
     outer.__cause__ = verification(10, "certificate has expired")
-    assert "expired" in replies.not_opened(outer, IONOS, Stage.HANDSHAKE).reply.text
+    assert "expired" in classify.not_opened(outer, IONOS, Stage.HANDSHAKE).reply.text
 
 
 def test_who_signed_it_is_asked_of_the_file_that_was_named() -> None:
-    result = replies.not_opened(verification(20, "x"), OWN, Stage.HANDSHAKE)
+    result = classify.not_opened(verification(20, "x"), OWN, Stage.HANDSHAKE)
     assert "/etc/senderproxy/office-ca.pem" in result.reply.text
 
 
 def test_a_bug_is_not_dressed_up_as_an_answer() -> None:
     with pytest.raises(ZeroDivisionError):
-        replies.not_opened(ZeroDivisionError(), IONOS, Stage.AUTH)
+        classify.not_opened(ZeroDivisionError(), IONOS, Stage.AUTH)
     with pytest.raises(aiosmtplib.SMTPNotSupported):
-        replies.not_opened(aiosmtplib.SMTPNotSupported("x"), IONOS, Stage.AUTH)
+        classify.not_opened(aiosmtplib.SMTPNotSupported("x"), IONOS, Stage.AUTH)
 
 
 def test_a_refused_login_keeps_the_servers_words_and_is_a_deferral() -> None:
     fault = aiosmtplib.SMTPAuthenticationError(535, "5.7.139 Authentication unsuccessful\nthe tenant says no")
-    result = replies.not_opened(fault, IONOS, Stage.AUTH)
+    result = classify.not_opened(fault, IONOS, Stage.AUTH)
     assert result.trouble is Trouble.PASSWORD
     assert "535 5.7.139 Authentication unsuccessful / the tenant says no" in result.reply.text
 
@@ -111,8 +111,8 @@ def test_a_refused_login_keeps_the_servers_words_and_is_a_deferral() -> None:
 def test_several_dead_smarthosts_make_one_line() -> None:
     one = NotOpened(Trouble.UNREACHABLE, reply(451, "4.4.1", "a.example:465 is silent"))
     two = NotOpened(Trouble.UNREACHABLE, reply(451, "4.4.1", "b.example:587 is silent"))
-    assert replies.several([one]) == one
-    assert replies.several([one, two]).reply.lines == ("a.example:465 is silent; b.example:587 is silent",)
+    assert classify.several([one]) == one
+    assert classify.several([one, two]).reply.lines == ("a.example:465 is silent; b.example:587 is silent",)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_several_dead_smarthosts_make_one_line() -> None:
     ],
 )
 def test_a_reply_means_one_thing_at_its_stage(line: bytes, stage: Stage, kind: type[Outcome], shown: str) -> None:
-    result = replies.outcome(parse_reply([line]), stage, "smtp.example")
+    result = classify.outcome(parse_reply([line]), stage, "smtp.example")
     assert isinstance(result, kind)
     assert str(result.reply).startswith(shown)
 
@@ -145,11 +145,11 @@ ANNA, BERT = parse_address("anna@a.example"), parse_address("bert@b.example")
 
 def test_a_recipient_that_was_not_taken_has_its_own_answer() -> None:
     ok, no = parse_reply([b"250 ok"]), parse_reply([b"550 no"])
-    assert replies.not_taken((ANNA, BERT), ok, (ok, ok), "smtp.example") == {}
-    refused = replies.not_taken((ANNA, BERT), ok, (ok, no), "smtp.example")
+    assert classify.not_taken((ANNA, BERT), ok, (ok, ok), "smtp.example") == {}
+    refused = classify.not_taken((ANNA, BERT), ok, (ok, no), "smtp.example")
     assert list(refused) == [BERT]
     assert refused[BERT] == Failed(parse_reply([b"550 5.1.0 no"]), remote="smtp.example")
-    nobody = replies.not_taken((ANNA, BERT), no, (), "smtp.example")
+    nobody = classify.not_taken((ANNA, BERT), no, (), "smtp.example")
     assert list(nobody) == [ANNA, BERT]
     assert all(isinstance(outcome, Failed) for outcome in nobody.values())
 
@@ -166,17 +166,17 @@ def test_a_recipient_that_was_not_taken_has_its_own_answer() -> None:
 )
 def test_too_many_for_one_message_is_told_from_other_deferrals(line: bytes, is_left_over: bool) -> None:
     taken = Delivered(parse_reply([b"250 ok"]))
-    answer = replies.outcome(parse_reply([line]), Stage.RCPT, "smtp.example")
-    assert list(replies.left_over({ANNA: taken, BERT: answer})) == ([BERT] if is_left_over else [])
-    assert not replies.left_over({BERT: answer})  # nobody was taken: offered again it would end the same
+    answer = classify.outcome(parse_reply([line]), Stage.RCPT, "smtp.example")
+    assert list(classify.left_over({ANNA: taken, BERT: answer})) == ([BERT] if is_left_over else [])
+    assert not classify.left_over({BERT: answer})  # nobody was taken: offered again it would end the same
 
 
 def test_an_unknown_fate_warns_of_the_double() -> None:
-    told = replies.unknown_fate(replies.silence(IONOS, Stage.FINAL_DOT, 540.0))
+    told = classify.unknown_fate(classify.silence(IONOS, Stage.FINAL_DOT, 540.0))
     assert str(told).startswith("451 4.4.2 smtp.ionos.de:465 was silent for 540 s (stage: end of message) - after")
     assert "twice" in told.text
 
 
 @pytest.mark.parametrize(("octets", "words"), [(999, "1.0 kB"), (150_000_000, "150.0 MB"), (141_557_760, "141.6 MB")])
 def test_sizes_read_as_people_say_them(octets: int, words: str) -> None:
-    assert replies.megabytes(octets) == words
+    assert classify.megabytes(octets) == words

@@ -10,8 +10,8 @@ What an upstream looks at only at the end of DATA cannot be found out this way. 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from senderproxy.delivery.classify import Stage
 from senderproxy.delivery.health import is_account_limit
-from senderproxy.delivery.replies import Stage
 from senderproxy.delivery.session import Broken, Session
 from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.mail.reply import Reply

@@ -2,11 +2,14 @@
 
 import asyncio
 import socket
+import ssl
 import time
+from pathlib import Path
 
 import pytest
+import trustme
 
-from senderproxy.delivery.dial import STAGGER, dial, look_up
+from senderproxy.delivery.connect import STAGGER, TlsContexts, dial, look_up
 
 TCP = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
 
@@ -78,3 +81,39 @@ async def test_the_families_are_tried_in_turn() -> None:
     found = await look_up("localhost", 465)
     assert found
     assert all(info[4][1] == 465 for info in found)
+
+
+def test_every_context_verifies_chain_and_name_and_is_new_enough(tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(ca_file)
+    for context in (TlsContexts().context(None), TlsContexts().context(str(ca_file))):
+        assert context.verify_mode is ssl.CERT_REQUIRED
+        assert context.check_hostname
+        assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_a_context_is_made_once_and_again_when_its_file_changes(tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(ca_file)
+    contexts = TlsContexts()
+    first = contexts.context(str(ca_file))
+    assert contexts.context(str(ca_file)) is first
+    ca_file.write_bytes(trustme.CA().cert_pem.bytes() + b"\n# renewed\n")
+    assert contexts.context(str(ca_file)) is not first
+    assert contexts.context(None) is contexts.context(None)
+
+
+def test_only_the_authorities_of_the_file_are_trusted(tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(ca_file)
+    assert TlsContexts().context(str(ca_file)).cert_store_stats()["x509_ca"] == 1
+
+
+def test_a_file_that_is_gone_is_an_error_also_when_it_was_read_before(tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(ca_file)
+    contexts = TlsContexts()
+    contexts.context(str(ca_file))
+    ca_file.unlink()
+    with pytest.raises(FileNotFoundError):
+        contexts.context(str(ca_file))
