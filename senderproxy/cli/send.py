@@ -34,7 +34,7 @@ from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.control.client import ask
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.errors import SenderproxyError
-from senderproxy.listener.body import SpooledBody
+from senderproxy.listener.body import BodyBuffer
 from senderproxy.mail.address import Address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -180,7 +180,7 @@ async def _sent_direct(
     courier = SmtpCourier(accounts, short_patience(), config.identity.hostname, clock)
     rules = Rules(config.identity.hostname, config.provider_table(), config.routing_policy(), config.senders.policy())
     header, blank, text = letter.partition(b"\r\n\r\n")
-    body = SpooledBody(len(letter), TemporaryFile)
+    body = BodyBuffer(len(letter), TemporaryFile)
     body.append(text)  # written by us: it has no line that begins with a dot
     submission = Submission(
         clock.new_id(),

@@ -52,7 +52,7 @@ def _unnamed(folder: Path) -> BinaryIO:
     return tempfile.TemporaryFile(buffering=0, dir=folder)
 
 
-class SpooledBody:
+class BodyBuffer:
     """mail.message.Body: filled with `append`, then read with `blocks` at will, then closed by all who keep it."""
 
     def __init__(self, threshold: int, open_file: Callable[[], BinaryIO]) -> None:

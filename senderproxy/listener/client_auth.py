@@ -24,7 +24,7 @@ from senderproxy.clock import Clock
 from senderproxy.config.model import ClientSettings, ListenerSettings
 from senderproxy.config.values import IpNetwork
 from senderproxy.errors import SenderproxyError
-from senderproxy.listener.login_guard import LoginGuard, LoginRules
+from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 from senderproxy.log import event
 from senderproxy.mail.address import AddressPattern
 from senderproxy.mail.reply import Reply
@@ -101,7 +101,7 @@ class ClientAuth:
         settings: ListenerSettings,
         clients: Iterable[ClientSettings],
         clock: Clock,
-        rules: LoginRules | None = None,
+        rules: ThrottleLimits | None = None,
     ) -> None:
         self._auth = settings.auth
         self._clock = clock
@@ -111,7 +111,7 @@ class ClientAuth:
         for client in clients:
             self._take(client)
         self._networks.sort(key=lambda entry: entry[0].prefixlen, reverse=True)
-        self._guard = LoginGuard(rules or LoginRules())
+        self._guard = LoginThrottle(rules or ThrottleLimits())
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._nobody = _like_one_of(self._users.values())
         # Who logged in before is recognised without deriving the key again: a scanner logs in for each page it sends.

@@ -4,7 +4,7 @@ Promises: a message that is complete is carried to its end whether its client st
 the log; no input makes a program error show in a reply; a client is waited for with bounded patience, the upstream with
 none of ours. Replies leave in the order of the commands, together where commands came together.
 Leaves to others: what may be said when (wire.dialogue), the message's octets (wire.data), who may enter
-(listener.house), what becomes of the message (listener.handler).
+(listener.connections), what becomes of the message (listener.aiosmtpd_adapter).
 RFC 5321, RFC 2920, RFC 3207.
 """
 
@@ -19,11 +19,11 @@ from typing import Any, Final, assert_never
 from aiosmtpd.smtp import SMTP
 
 from senderproxy.aio import fair_share, wait_done
-from senderproxy.listener.body import SpooledBody
+from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope, Handler
+from senderproxy.listener.body import BodyBuffer
 from senderproxy.listener.client_auth import Admission, User
-from senderproxy.listener.handler import Handler, Letter
-from senderproxy.listener.house import House
-from senderproxy.listener.inlet import Gone, Inlet
+from senderproxy.listener.connections import ListenerState
+from senderproxy.listener.read_buffer import ClientGone, ReadBuffer
 from senderproxy.log import event
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
@@ -59,17 +59,17 @@ class _Taken:
     """A message that came in whole. Whoever has it closes the body."""
 
     header: HeaderSection
-    body: SpooledBody
+    body: BodyBuffer
 
 
 class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types are loose
     """One connection."""
 
-    def __init__(self, handler: Handler, house: House, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, handler: Handler, house: ListenerState, loop: asyncio.AbstractEventLoop) -> None:
         self._house = house
         self._wire: asyncio.Transport | None = None
         self._secure = False
-        self._inlet = Inlet(loop)
+        self._inlet = ReadBuffer(loop)
         self._turns = fair_share()
         self._outgoing = bytearray()
         self._host = ""
@@ -154,14 +154,14 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
 
     # The conversation
 
-    def _create_envelope(self) -> Letter:
-        return Letter()
+    def _create_envelope(self) -> CompleteEnvelope:
+        return CompleteEnvelope()
 
     async def _handle_client(self) -> None:
         """From the greeting to the goodbye, whatever happens in between."""
         try:
             await self._converse()
-        except (Gone, ConnectionError):
+        except (ClientGone, ConnectionError):
             event(_log, logging.DEBUG, "the client left", client=self._host)
         except _Silent:
             await self._hang_up(replies.silent(self._house.patience.idle))
@@ -283,7 +283,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         decoder = DataDecoder(dialogue.terms.bare_lf)
         try:
             taken = await self._take_message(dialogue, decoder)
-        except (Gone, ConnectionError, asyncio.CancelledError):
+        except (ClientGone, ConnectionError, asyncio.CancelledError):
             self._report_loss(dialogue, decoder, "the client left in the middle of a message; nothing of it is kept")
             raise
         except _Stopping:
@@ -344,7 +344,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._set_deadline(None)
 
     def _store(
-        self, piece: bytes, decoder: DataDecoder, header: HeaderCollector, body: SpooledBody, limit: int
+        self, piece: bytes, decoder: DataDecoder, header: HeaderCollector, body: BodyBuffer, limit: int
     ) -> Reply | None:
         if decoder.fault is not None:
             return replies.refusal_of(decoder.fault)
@@ -366,7 +366,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
     async def _hand_over(self, dialogue: Dialogue, taken: _Taken) -> Reply:
         """Give a complete message to the handler in a task of its own, and wait for the answer without a timer."""
         letter = self.envelope
-        assert isinstance(letter, Letter)
+        assert isinstance(letter, CompleteEnvelope)
         letter.id = self._house.clock.new_id()
         letter.client, letter.paths = dialogue.client, dialogue.envelope()
         letter.message = Message(taken.header, taken.body)
@@ -475,7 +475,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             while True:
                 self._inlet.take()
                 await self._more()
-        except (Gone, _Silent, _Stopping, OSError):
+        except (ClientGone, _Silent, _Stopping, OSError):
             pass
         finally:
             self._set_deadline(None)
@@ -515,7 +515,7 @@ def _rendered(answer: Reply) -> bytes:
     return answer.render()
 
 
-def _report_unheard(letter: Letter) -> Callable[["asyncio.Task[Reply]"], None]:
+def _report_unheard(letter: CompleteEnvelope) -> Callable[["asyncio.Task[Reply]"], None]:
     """The client went away before the answer: what it does not hear is in the log, since it will send again."""
 
     def report(transaction: "asyncio.Task[Reply]") -> None:

@@ -2,7 +2,7 @@
 
 Promises: it does not open as an open relay, with a certificate that cannot be used, or on an engine that is not the one
 we know; when it closes, what is under way is finished within the grace or told to come again, and it is bounded.
-Leaves to others: the conversation (listener.relay_smtp), who may enter (listener.house, listener.client_auth).
+Leaves to others: the conversation (listener.relay_smtp), who may enter (listener.connections, listener.client_auth).
 RFC 8314 section 3.3, RFC 8996, RFC 9325.
 """
 
@@ -19,12 +19,11 @@ from senderproxy.clock import Clock
 from senderproxy.config.model import ClientSettings, ListenerSettings, covers_everything
 from senderproxy.config.values import split_address
 from senderproxy.errors import SenderproxyError
+from senderproxy.listener.aiosmtpd_adapter import Handler, check_aiosmtpd, silence_aiosmtpd
 from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.client_auth import ClientAuth, is_loopback
-from senderproxy.listener.engine import check_engine, silence_engine
-from senderproxy.listener.handler import Handler
-from senderproxy.listener.house import House, Patience
-from senderproxy.listener.login_guard import LoginRules
+from senderproxy.listener.connections import ListenerState, ListenerTimeouts
+from senderproxy.listener.login_throttle import ThrottleLimits
 from senderproxy.listener.relay_smtp import RelaySMTP
 from senderproxy.log import event
 from senderproxy.relay.ports import Intake
@@ -51,18 +50,18 @@ class Listener:
         intake: Intake,
         clock: Clock,
         *,
-        patience: Patience | None = None,
-        login_rules: LoginRules | None = None,
+        patience: ListenerTimeouts | None = None,
+        login_rules: ThrottleLimits | None = None,
         spill: SpillDirectory | None = None,
     ) -> None:
         self.settings = settings
         self._handler = Handler(intake, settings.name, clock)
-        self._house = House(
+        self._house = ListenerState(
             settings,
             hostname,
             ClientAuth(settings, clients, clock, login_rules),
             clock,
-            patience or Patience.of(settings),
+            patience or ListenerTimeouts.of(settings),
             spill or SpillDirectory(),
         )
         self._socket: socket.socket | None = None
@@ -71,8 +70,8 @@ class Listener:
 
     async def start(self, sock: socket.socket | None = None) -> None:
         """Open the door, on a socket that was handed over if there is one. Raises ListenerError."""
-        check_engine(self._handler)
-        silence_engine()
+        check_aiosmtpd(self._handler)
+        silence_aiosmtpd()
         self.renew_certificate()
         self._socket = sock or _bind(self.settings)
         try:

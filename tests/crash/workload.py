@@ -20,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from senderproxy.listener.body import SpillDirectory, SpooledBody
+from senderproxy.listener.body import BodyBuffer, SpillDirectory
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolUpdate
@@ -122,7 +122,7 @@ class Day:
         """A body that lies in an unnamed file, as the listener's do."""
         given = self.letter(size)
         message = given.submission.message
-        body = SpooledBody(100, self.spill.open)
+        body = BodyBuffer(100, self.spill.open)
         body.append(b"".join(message.body.blocks()))
         linked = _with(given, Message(message.header, body))
         await self.step([given.submission.id], lambda: self.model.accept(given), lambda: self.spool.accept(linked))

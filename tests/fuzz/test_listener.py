@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from senderproxy.config.model import ClientSettings
 from senderproxy.listener.client_auth import hash_password
-from senderproxy.listener.house import Patience
+from senderproxy.listener.connections import ListenerTimeouts
 from tests.fakes.recording_intake import RecordingIntake
 from tests.senderproxy.listener.talk import Talk, lint, listening
 
-PATIENCE = Patience(idle=5, block=5, linger=0.05)
+PATIENCE = ListenerTimeouts(idle=5, block=5, linger=0.05)
 SCANNER = ClientSettings(user="a", password=hash_password("geheim-fuzz"))
 
 LINES = st.sampled_from(

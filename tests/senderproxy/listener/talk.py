@@ -10,15 +10,15 @@ from typing import Any, Self
 
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import ClientSettings, ListenerSettings
-from senderproxy.listener.house import Patience
-from senderproxy.listener.login_guard import LoginRules
+from senderproxy.listener.connections import ListenerTimeouts
+from senderproxy.listener.login_throttle import ThrottleLimits
 from senderproxy.listener.server import Listener
 from tests.fakes.recording_intake import RecordingIntake
 
 HOSTNAME = "relay.firma.example"
 LETTER = b"From: anna@firma.example\r\nSubject: Hello\r\n\r\nHello Bert\r\n"
-PATIENCE = Patience(idle=30, block=30, linger=0.2)
-NO_DELAY = LoginRules(first_delay=0, longest_delay=0)
+PATIENCE = ListenerTimeouts(idle=30, block=30, linger=0.2)
+NO_DELAY = ThrottleLimits(first_delay=0, longest_delay=0)
 
 _LINE = re.compile(rb"([2-5][0-9]{2})([ -])([\x20-\x7e]*)\r\n")
 _STATUS = re.compile(rb"[245]\.\d{1,3}\.\d{1,3} ")
@@ -164,8 +164,8 @@ def settings(**changed: Any) -> ListenerSettings:
 async def listening(
     intake: RecordingIntake,
     *clients: ClientSettings,
-    patience: Patience = PATIENCE,
-    login_rules: LoginRules = NO_DELAY,
+    patience: ListenerTimeouts = PATIENCE,
+    login_rules: ThrottleLimits = NO_DELAY,
     grace: float = 0,
     **changed: Any,
 ) -> AsyncIterator[Listener]:

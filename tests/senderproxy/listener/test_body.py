@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import pytest
 
-from senderproxy.listener.body import BLOCK, SpillDirectory, SpooledBody
+from senderproxy.listener.body import BLOCK, BodyBuffer, SpillDirectory
 
 
 def full_disk() -> BinaryIO:
@@ -21,7 +21,7 @@ def spill(tmp_path: Path) -> SpillDirectory:
 
 
 def test_a_small_body_stays_in_memory(spill: SpillDirectory, tmp_path: Path) -> None:
-    body = SpooledBody(100, spill.open)
+    body = BodyBuffer(100, spill.open)
     body.append(b"x" * 60)
     body.append(b"y" * 40)
     assert not body.on_disk
@@ -32,7 +32,7 @@ def test_a_small_body_stays_in_memory(spill: SpillDirectory, tmp_path: Path) -> 
 
 
 def test_a_large_body_is_on_disk_without_a_name_and_reads_the_same_twice(spill: SpillDirectory, tmp_path: Path) -> None:
-    body = SpooledBody(100, spill.open)
+    body = BodyBuffer(100, spill.open)
     pieces = [bytes([n % 256]) * (n * 37 % 5000) for n in range(100)]
     for piece in pieces:
         body.append(piece)
@@ -52,14 +52,14 @@ def test_a_large_body_is_on_disk_without_a_name_and_reads_the_same_twice(spill: 
 
 
 def test_blocks_from_memory_are_bounded_as_well(spill: SpillDirectory) -> None:
-    body = SpooledBody(1 << 20, spill.open)
+    body = BodyBuffer(1 << 20, spill.open)
     body.append(b"x" * 200_000)
     assert max(map(len, body.blocks())) == BLOCK
     body.close()
 
 
 def test_it_knows_whether_everything_is_ascii(spill: SpillDirectory) -> None:
-    body = SpooledBody(10, spill.open)
+    body = BodyBuffer(10, spill.open)
     body.append(b"plain")
     assert body.is_ascii
     body.append("Grüße".encode())
@@ -79,7 +79,7 @@ def test_a_directory_that_was_tidied_away_is_made_again(spill: SpillDirectory, t
 
 
 def test_a_full_disk_is_told() -> None:
-    body = SpooledBody(10, full_disk)
+    body = BodyBuffer(10, full_disk)
     body.append(b"x" * 10)
     with pytest.raises(OSError) as error:
         body.append(b"x")
@@ -94,7 +94,7 @@ def test_a_file_that_shrinks_behind_our_back_is_noticed(spill: SpillDirectory) -
         files.append(spill.open())
         return files[-1]
 
-    body = SpooledBody(10, remember)
+    body = BodyBuffer(10, remember)
     body.append(b"x" * 100_000)
     os.ftruncate(files[0].fileno(), 70_000)
     with pytest.raises(OSError, match="shorter"):
@@ -103,7 +103,7 @@ def test_a_file_that_shrinks_behind_our_back_is_noticed(spill: SpillDirectory) -
 
 
 def test_who_still_reads_keeps_it_open(tmp_path: Path) -> None:
-    body = SpooledBody(10, SpillDirectory(tmp_path).open)
+    body = BodyBuffer(10, SpillDirectory(tmp_path).open)
     body.append(b"x" * 100)
     body.keep()
     body.close()
@@ -113,7 +113,7 @@ def test_who_still_reads_keeps_it_open(tmp_path: Path) -> None:
 
 
 def test_a_reader_of_a_body_that_was_closed_is_told_and_takes_it_for_no_end() -> None:
-    body = SpooledBody(1_000_000, _no_file)
+    body = BodyBuffer(1_000_000, _no_file)
     body.append(b"x" * 200_000)
     reader = body.blocks()
     next(reader)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from senderproxy.listener.house import Patience
+from senderproxy.listener.connections import ListenerTimeouts
 from senderproxy.mail.address import NULL_PATH, Address
 from senderproxy.mail.reply import reply
 from tests.fakes.recording_intake import RecordingIntake
@@ -387,7 +387,7 @@ async def test_no_smuggling_sequence_makes_two_messages_of_one(false_end: bytes,
 
 
 async def test_a_client_that_sends_an_octet_now_and_then_is_dropped_and_disturbs_nobody() -> None:
-    patience = Patience(idle=0.4, block=0.4, slowest=1e9, linger=0.1)
+    patience = ListenerTimeouts(idle=0.4, block=0.4, slowest=1e9, linger=0.1)
     async with listening(RecordingIntake(), patience=patience) as listener:
         commands = await Talk.greeted(listener)
         message = await Talk.greeted(listener)
@@ -411,7 +411,7 @@ async def test_a_client_that_sends_an_octet_now_and_then_is_dropped_and_disturbs
 
 
 async def test_a_steady_upload_may_take_longer_than_the_idle_time() -> None:
-    patience = Patience(idle=0.3, block=0.3, slowest=100, linger=0.1)
+    patience = ListenerTimeouts(idle=0.3, block=0.3, slowest=100, linger=0.1)
     intake = RecordingIntake()
     async with listening(intake, patience=patience) as listener:
         talk = await Talk.greeted(listener)
@@ -428,7 +428,7 @@ async def test_a_steady_upload_may_take_longer_than_the_idle_time() -> None:
 
 
 async def test_no_client_timer_runs_while_the_upstream_works() -> None:
-    patience = Patience(idle=0.2, block=0.2, linger=0.1)
+    patience = ListenerTimeouts(idle=0.2, block=0.2, linger=0.1)
     intake = RecordingIntake()
     intake.hold()
     async with listening(intake, patience=patience) as listener:
@@ -446,7 +446,7 @@ async def test_no_client_timer_runs_while_the_upstream_works() -> None:
 
 @pytest.mark.slow
 async def test_a_client_that_does_not_read_its_replies_is_dropped() -> None:
-    patience = Patience(idle=0.3, block=0.3, linger=0.1)
+    patience = ListenerTimeouts(idle=0.3, block=0.3, linger=0.1)
     async with listening(RecordingIntake(), patience=patience) as listener:
         talk = await Talk.greeted(listener)
         assert (await talk.ask(MAIL)).code == 250
@@ -463,7 +463,7 @@ async def test_a_client_that_does_not_read_its_replies_is_dropped() -> None:
 
 @pytest.mark.slow
 async def test_a_client_that_does_not_take_the_last_reply_is_dropped_as_well() -> None:
-    patience = Patience(idle=0.3, block=0.3, linger=0.1)
+    patience = ListenerTimeouts(idle=0.3, block=0.3, linger=0.1)
     async with listening(RecordingIntake(), patience=patience) as listener:
         talk = await Talk.greeted(listener)
         assert (await talk.ask(MAIL)).code == 250

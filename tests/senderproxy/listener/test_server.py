@@ -14,7 +14,7 @@ from senderproxy.clock import SystemClock
 from senderproxy.config.model import ClientSettings, ListenerSettings
 from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.client_auth import hash_password
-from senderproxy.listener.house import Patience
+from senderproxy.listener.connections import ListenerTimeouts
 from senderproxy.listener.server import Listener, ListenerError
 from tests.fakes.recording_intake import RecordingIntake
 from tests.senderproxy.listener.conftest import Papers
@@ -308,7 +308,7 @@ async def test_old_tls_is_not_spoken(papers: Papers, caplog: pytest.LogCaptureFi
 
 
 async def test_a_handshake_that_does_not_come_to_an_end_is_given_up(papers: Papers) -> None:
-    patience = Patience(idle=30, block=30, handshake=0.3, linger=0.1)
+    patience = ListenerTimeouts(idle=30, block=30, handshake=0.3, linger=0.1)
     async with listening(RecordingIntake(), patience=patience, **papers.settings("starttls")) as listener:
         talk = await Talk.greeted(listener)
         assert (await talk.ask(b"STARTTLS\r\n")).code == 220
@@ -608,7 +608,7 @@ async def test_an_upstream_that_cannot_be_interrupted_does_not_hold_up_the_stop_
 
 
 async def test_a_client_that_does_not_take_its_goodbye_does_not_hold_up_the_stop() -> None:
-    async with listening(RecordingIntake(), patience=Patience(idle=60, block=60, linger=60)) as listener:
+    async with listening(RecordingIntake(), patience=ListenerTimeouts(idle=60, block=60, linger=60)) as listener:
         talk = await Talk.greeted(listener)
         talk.writer.transport.pause_reading()  # type: ignore[attr-defined]
         loop = asyncio.get_running_loop()
@@ -707,6 +707,6 @@ async def test_status_is_what_happened_and_can_be_written_as_json() -> None:
 
 
 def test_the_patience_of_a_door_follows_its_settings() -> None:
-    patience = Patience.of(ListenerSettings(idle_seconds=660))
+    patience = ListenerTimeouts.of(ListenerSettings(idle_seconds=660))
     assert (patience.idle, patience.block) == (660, 180)
     assert NO_DELAY.failures == 5

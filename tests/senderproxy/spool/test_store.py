@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.listener.body import SpillDirectory, SpooledBody
+from senderproxy.listener.body import BodyBuffer, SpillDirectory
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
@@ -159,7 +159,7 @@ async def test_a_file_goes_when_its_message_is_finished_and_not_before(folder: P
 
 async def test_a_body_that_lies_on_the_disk_already_is_given_a_name_and_not_copied(folder: Path) -> None:
     async with opened(folder) as spool:
-        body = SpooledBody(1024, SpillDirectory(folder=spool.spill_folder).open)
+        body = BodyBuffer(1024, SpillDirectory(folder=spool.spill_folder).open)
         for start in range(0, len(LARGE), 7000):
             body.append(LARGE[start : start + 7000])
         file = body.unnamed_file()
@@ -181,7 +181,7 @@ async def test_a_body_on_another_file_system_is_copied(folder: Path) -> None:
     assert shm.stat().st_dev != folder.parent.stat().st_dev
     with tempfile.TemporaryDirectory(dir=shm) as elsewhere:
         async with opened(folder) as spool:
-            body = SpooledBody(1024, SpillDirectory(folder=Path(elsewhere)).open)
+            body = BodyBuffer(1024, SpillDirectory(folder=Path(elsewhere)).open)
             body.append(LARGE)
             assert body.on_disk
             await spool.accept(_with_message(arrival("a1"), Message(arrival("a1").submission.message.header, body)))
@@ -193,7 +193,7 @@ async def test_a_body_on_another_file_system_is_copied(folder: Path) -> None:
 async def test_a_claim_on_what_was_just_accepted_reads_the_spools_own_content(folder: Path) -> None:
     async with opened(folder) as spool:
         for ident, octets in (("a1", b"klein\r\n"), ("a2", LARGE)):
-            body = SpooledBody(1 << 30, SpillDirectory().open)
+            body = BodyBuffer(1 << 30, SpillDirectory().open)
             body.append(octets)
             given = _with_message(arrival(ident), Message(arrival(ident).submission.message.header, body))
             (claim,) = await spool.accept(given, leased=True)

@@ -1,12 +1,12 @@
 """The brake on guessing passwords; time is a number here."""
 
-from senderproxy.listener.login_guard import LoginGuard, LoginRules
+from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 
-RULES = LoginRules(failures=5, window=300, first_delay=0.5, longest_delay=4)
+RULES = ThrottleLimits(failures=5, window=300, first_delay=0.5, longest_delay=4)
 
 
 def test_five_refused_logins_lock_the_name_from_everywhere_and_the_host_for_everybody() -> None:
-    guard = LoginGuard(RULES)
+    guard = LoginThrottle(RULES)
     for second in range(5):
         assert guard.locked_for("192.0.2.1", "anna", second) == 0
         guard.refused("192.0.2.1", "anna", second)
@@ -17,7 +17,7 @@ def test_five_refused_logins_lock_the_name_from_everywhere_and_the_host_for_ever
 
 
 def test_a_lock_ends_when_the_failures_are_old() -> None:
-    guard = LoginGuard(RULES)
+    guard = LoginThrottle(RULES)
     for second in range(5):
         guard.refused("192.0.2.1", "anna", second)
     assert guard.locked_for("192.0.2.1", "anna", 299.9) > 0
@@ -25,19 +25,19 @@ def test_a_lock_ends_when_the_failures_are_old() -> None:
 
 
 def test_a_name_nobody_has_is_locked_like_one_somebody_has() -> None:
-    guard = LoginGuard(RULES)
+    guard = LoginThrottle(RULES)
     for _ in range(5):
         guard.refused("192.0.2.1", "nobody-at-all", 0)
     assert guard.locked_for("192.0.2.2", "nobody-at-all", 1) == 299
 
 
 def test_answers_are_held_back_longer_each_time() -> None:
-    guard = LoginGuard(RULES)
+    guard = LoginThrottle(RULES)
     assert [guard.refused("192.0.2.1", f"user{n}", 0) for n in range(5)] == [0.5, 1.0, 2.0, 4.0, 4.0]
 
 
 def test_success_forgives_the_name_but_not_the_host() -> None:
-    guard = LoginGuard(RULES)
+    guard = LoginThrottle(RULES)
     for _ in range(5):
         guard.refused("192.0.2.1", "anna", 0)
     guard.succeeded("anna")
@@ -46,7 +46,7 @@ def test_success_forgives_the_name_but_not_the_host() -> None:
 
 
 def test_a_million_names_do_not_fill_the_memory() -> None:
-    guard = LoginGuard(RULES)
+    guard = LoginThrottle(RULES)
     for number in range(30_000):
         guard.refused("192.0.2.1", f"{number}" * 20, number / 1000)
     assert len(guard._refused) <= 10_000

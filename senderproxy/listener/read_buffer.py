@@ -14,11 +14,11 @@ _HIGH: Final = PIECE // 2  # octets; beyond this the socket is not read
 _LOW: Final = PIECE // 4
 
 
-class Gone(Exception):
+class ClientGone(Exception):
     """The client closed its side, or the connection is lost; there is no further input."""
 
 
-class Inlet:
+class ReadBuffer:
     """The buffer between the socket and the one coroutine that reads it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -60,7 +60,7 @@ class Inlet:
     async def more(self) -> None:
         """Wait for new input. Raises Gone at its end, or what `interrupt` was given."""
         if self._ended:
-            raise Gone
+            raise ClientGone
         self._waiter = self._loop.create_future()
         try:
             await self._waiter

@@ -16,7 +16,7 @@ _Key: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class LoginRules:
+class ThrottleLimits:
     """How much patience there is."""
 
     failures: int = 5
@@ -25,10 +25,10 @@ class LoginRules:
     longest_delay: float = 4.0
 
 
-class LoginGuard:
+class LoginThrottle:
     """Counts refused logins per host and per user name."""
 
-    def __init__(self, rules: LoginRules) -> None:
+    def __init__(self, rules: ThrottleLimits) -> None:
         self._rules = rules
         self._refused: dict[_Key, deque[float]] = {}
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from senderproxy.clock import Clock
 from senderproxy.config.model import ListenerSettings
-from senderproxy.listener.body import SpillDirectory, SpooledBody
+from senderproxy.listener.body import BodyBuffer, SpillDirectory
 from senderproxy.listener.client_auth import Admission, ClientAuth, is_loopback
 from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
@@ -23,7 +23,7 @@ _TURNED_AWAY_LIMIT: Final = 100  # clients at once that are being told that they
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ListenerTimeouts:
     """How long a client may take, in seconds."""
 
     idle: float  # for one command, from the last reply to its line end (RFC 5321 section 4.5.3.2.7: at least 5 minutes)
@@ -33,12 +33,12 @@ class Patience:
     linger: float = 1.0  # for the client to read a last reply before the connection is closed
 
     @classmethod
-    def of(cls, settings: ListenerSettings) -> "Patience":
+    def of(cls, settings: ListenerSettings) -> "ListenerTimeouts":
         """What the configuration grants."""
         return cls(idle=settings.idle_seconds, block=min(settings.idle_seconds, 180.0))
 
 
-class Guest(Protocol):
+class Connection(Protocol):
     """One connection, as the house sees it."""
 
     def wind_down(self) -> None:
@@ -80,25 +80,25 @@ class Counters:
 
 
 @dataclass(slots=True, eq=False)
-class House:
+class ListenerState:
     """One listener's shared state."""
 
     settings: ListenerSettings
     hostname: str
     auth: ClientAuth
     clock: Clock
-    patience: Patience
+    patience: ListenerTimeouts
     spill: SpillDirectory
     tls: ssl.SSLContext | None = None
     closing: bool = False
     counters: Counters = field(default_factory=Counters)
     transactions: set["asyncio.Task[Reply]"] = field(default_factory=set)
-    guests: dict[Guest, str] = field(default_factory=dict)
+    guests: dict[Connection, str] = field(default_factory=dict)
     _of_host: Counter[str] = field(default_factory=Counter)
-    _turned_away: set[Guest] = field(default_factory=set)
+    _turned_away: set[Connection] = field(default_factory=set)
     _quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def enter(self, guest: Guest, host: str) -> Admission | Reply | None:
+    def enter(self, guest: Connection, host: str) -> Admission | Reply | None:
         """Let a client in, or say why not; None: there are too many even to say so."""
         verdict = self._judge(host)
         if isinstance(verdict, Admission):
@@ -112,7 +112,7 @@ class House:
         self._turned_away.add(guest)
         return verdict
 
-    def leave(self, guest: Guest) -> None:
+    def leave(self, guest: Connection) -> None:
         """The connection is gone."""
         host = self.guests.pop(guest, None)
         if host is not None:
@@ -137,9 +137,9 @@ class House:
             lenient=self.settings.lenient,
         )
 
-    def new_body(self) -> SpooledBody:
+    def new_body(self) -> BodyBuffer:
         """An empty body for the next message."""
-        return SpooledBody(self.settings.spill_bytes, self.spill.open)
+        return BodyBuffer(self.settings.spill_bytes, self.spill.open)
 
     def begin(self, transaction: "asyncio.Task[Reply]") -> None:
         """A message is on its way to the upstream; it is waited for although its client may leave."""
@@ -157,7 +157,7 @@ class House:
             return False
         return True
 
-    def everybody(self) -> list[Guest]:
+    def everybody(self) -> list[Connection]:
         """All connections, those included that are just being turned away."""
         return [*self.guests, *self._turned_away]
 

@@ -10,8 +10,13 @@ from aiosmtpd.smtp import SMTP
 
 from senderproxy.clock import SystemClock
 from senderproxy.listener import relay_smtp
-from senderproxy.listener.engine import PRIVATE_ATTRIBUTES, PRIVATE_NAMES, EngineError, check_engine
-from senderproxy.listener.handler import Handler
+from senderproxy.listener.aiosmtpd_adapter import (
+    PRIVATE_ATTRIBUTES,
+    PRIVATE_NAMES,
+    Handler,
+    UnsupportedAiosmtpd,
+    check_aiosmtpd,
+)
 from senderproxy.listener.relay_smtp import RelaySMTP
 from tests.fakes.recording_intake import RecordingIntake
 
@@ -43,20 +48,20 @@ def test_every_private_name_in_use_is_on_the_list_and_every_name_on_the_list_in_
 
 
 def test_the_installed_version_is_one_we_know() -> None:
-    check_engine(HANDLER)
+    check_aiosmtpd(HANDLER)
     assert aiosmtpd.__version__.startswith("1.4.")
 
 
 @pytest.mark.parametrize("version", ["1.4.5", "1.5.0", "2.0"])
 def test_another_version_does_not_start(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiosmtpd, "__version__", version)
-    with pytest.raises(EngineError, match=version):
-        check_engine(HANDLER)
+    with pytest.raises(UnsupportedAiosmtpd, match=version):
+        check_aiosmtpd(HANDLER)
 
 
 def test_a_version_without_a_name_we_need_does_not_start() -> None:
-    with pytest.raises(EngineError, match="_gone_in_the_next_version"):
-        check_engine(HANDLER, PRIVATE_NAMES | {"_gone_in_the_next_version"})
+    with pytest.raises(UnsupportedAiosmtpd, match="_gone_in_the_next_version"):
+        check_aiosmtpd(HANDLER, PRIVATE_NAMES | {"_gone_in_the_next_version"})
 
 
 def test_a_hook_that_is_misspelled_does_not_start() -> None:
@@ -67,8 +72,8 @@ def test_a_hook_that_is_misspelled_does_not_start() -> None:
         async def handle_MAIL(self) -> None: ...
 
     for handler in (Misspelled(), OneTooMany(RecordingIntake(), "office", SystemClock()), object()):
-        with pytest.raises(EngineError, match="spelled"):
-            check_engine(handler)
+        with pytest.raises(UnsupportedAiosmtpd, match="spelled"):
+            check_aiosmtpd(handler)
 
 
 def test_the_hook_we_have_is_the_one_aiosmtpd_finds() -> None:
