@@ -30,8 +30,8 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay.ports import Arrival
-from senderproxy.spool.content import RowBody
-from senderproxy.spool.store import SqliteSpool, Tuning
+from senderproxy.spool.sqlite.content import RowBody
+from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
 CLIENT = Client("192.0.2.7", "mail.firma.example", "ESMTP")

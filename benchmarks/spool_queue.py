@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.spool_accept import ANNA, CLOCK, arrival
 from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import SpoolUpdate
-from senderproxy.spool.store import SqliteSpool
+from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query, RecipientState, RecipientStatus
 
 TAKEN = reply(250, "2.0.0", "queued as A1B2C3D4E5")

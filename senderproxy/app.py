@@ -44,8 +44,8 @@ from senderproxy.relay.queue_admin import QueueAdmin, telling_with
 from senderproxy.relay.recipient_updates import OnDeferral
 from senderproxy.relay.runner import Runner
 from senderproxy.routing.provider import Security, Smarthost
-from senderproxy.spool.hands import Hands
-from senderproxy.spool.store import SqliteSpool
+from senderproxy.spool.sqlite.store import SqliteSpool
+from senderproxy.spool.sqlite.threads import WorkerThreads
 
 _log = logging.getLogger("senderproxy.app")
 _HOUSEKEEPING: Final = 2.0  # seconds between looks at the vault when no mail asks for it
@@ -278,7 +278,7 @@ class Service:
         """What waits is delivered from here on. Where it cannot be opened, what passes through goes on without it."""
         self._spool_tried = self._clock.monotonic()
         settings = self._config.spool
-        opener = Hands("spool-opener")  # a thread that keeps nobody from ending, where the disk does not answer
+        opener = WorkerThreads("spool-opener")  # a thread that keeps nobody from ending, where the disk does not answer
         try:
             spool = await opener.do(
                 SqliteSpool.open,

@@ -25,7 +25,7 @@ from senderproxy.relay.attempt import Attempts
 from senderproxy.relay.dsn_queueing import Reporter
 from senderproxy.relay.ports import Claim
 from senderproxy.relay.queue_admin import CHANGED_AT_ONCE, CancelReporting, QueueAdmin, States, telling_with
-from senderproxy.spool.store import SqliteSpool
+from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query
 from senderproxy.tracking.serialize import query_entry
 

@@ -1,1 +1,1 @@
-"""Where messages wait: the only room that says sqlite3."""
+"""Spool engines. One package for each database: it implements relay.ports.Spool."""

@@ -15,12 +15,12 @@ import pytest
 
 from senderproxy.mail.address import parse_address
 from senderproxy.relay.ports import SpoolError, SpoolFull, SpoolUpdate
-from senderproxy.spool.store import SqliteSpool, Tuning
+from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Query, RecipientStatus
 from tests.crash.disks import Ext4, small_disk
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.still_clock import START
-from tests.senderproxy.spool.desk import claimed, files, ids, opened
+from tests.senderproxy.spool.sqlite.open_spool import claimed, files, ids, opened
 
 PROJECT = Path(__file__).resolve().parents[2]
 CARL = parse_address("carl@elsewhere.example")
@@ -110,8 +110,8 @@ async def test_a_disk_that_turns_read_only_takes_nothing_and_loses_nothing(tmp_p
 STUMBLE = """
 import asyncio, json, sys
 from pathlib import Path
-from senderproxy.relay.ports import SpoolError, Verdict
-from senderproxy.spool.store import Tuning
+from senderproxy.relay.ports import SpoolError, SpoolUpdate
+from senderproxy.spool.sqlite.store import Tuning
 from tests.crash.test_disk_trouble import stumble
 print(json.dumps(asyncio.run(stumble(Path(sys.argv[1])))))
 """

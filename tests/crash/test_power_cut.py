@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from senderproxy.relay.ports import SpoolError
-from senderproxy.spool.store import SqliteSpool
+from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query
 from tests.crash.recording import Recording
 from tests.crash.workload import HISTORY, TUNING, digest, snapshot

@@ -24,8 +24,8 @@ from senderproxy.listener.body import BodyBuffer, SpillDirectory
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolUpdate
-from senderproxy.spool import store
-from senderproxy.spool.store import SqliteSpool, Tuning
+from senderproxy.spool.sqlite import store
+from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import arrival
 from tests.fakes.memory_spool import MemorySpool

@@ -11,7 +11,7 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolFull, SpoolUpdate, Totals
-from senderproxy.spool.upstream_id import upstream_id
+from senderproxy.spool.sqlite.upstream_id import upstream_id
 from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState, RecipientStatus
 
 AGES = (5, 10, 20, 40, 80, 160, 320, 640)

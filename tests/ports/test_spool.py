@@ -14,7 +14,7 @@ from senderproxy.mail.outcome import Delivered
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Claim, Spool, SpoolError, SpoolUpdate, Totals
-from senderproxy.spool.store import SqliteSpool, Tuning
+from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.memory_spool import MemorySpool

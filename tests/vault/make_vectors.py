@@ -116,7 +116,7 @@ def sealed_by_hand(
     index = cipher.encrypt(
         _seal._nonce(0), _format.pack_index(entries) if index is None else index, _seal._index_bound(mac)
     )
-    return _format.Sheet(head, mac, index, b"".join(frames(made))).render()
+    return _format.SealedVault(head, mac, index, b"".join(frames(made))).render()
 
 
 def index_of(*entries: tuple[bytes, int], count: int | None = None) -> bytes:

@@ -40,7 +40,7 @@ def in_session(folder: Path, state: str) -> str:
 def test_a_vault_opens_with_the_key_in_an_unlocked_keyring(tmp_path: Path) -> None:
     told = in_session(tmp_path, "unlocked")
     assert "made Keyring('office', service='vault-test')" in told
-    assert "opened WayIn(kind='keyring', label='keyring')" in told
+    assert "opened UnlockInfo(kind='keyring', label='keyring')" in told
     assert "the keyring holds no key for 'vault-test', 'other'" in told
     assert "keyring del vault-test office" in told
 

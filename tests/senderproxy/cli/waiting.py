@@ -15,7 +15,7 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay.ports import Arrival
-from senderproxy.spool.store import SqliteSpool
+from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
 ANNA, BERT, CARL, DORA = (

@@ -35,7 +35,7 @@ from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.script import Script
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
-from senderproxy.spool.store import SqliteSpool
+from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import MessageRecord, Query
 from tests.senderproxy.delivery.letters import way_to
 from tests.senderproxy.delivery.office import Drawer

@@ -23,7 +23,7 @@ from senderproxy.routing.provider import Provider, Security, Smarthost
 from senderproxy.routing.route import Route
 from senderproxy.simulator.phrases import UNKNOWN_USER, answer
 from senderproxy.simulator.script import Fault, FaultStage, ReplyWith, Script, Slow
-from senderproxy.spool.store import SqliteSpool
+from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query
 from tests.senderproxy.relay.office import KUNDE, SETTINGS, RelayOffice, answering, relay_office
 

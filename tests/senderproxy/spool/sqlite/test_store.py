@@ -18,12 +18,12 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Arrival, SpoolError, SpoolFull, SpoolUpdate
-from senderproxy.spool import store
-from senderproxy.spool.store import SqliteSpool, Tuning
+from senderproxy.spool.sqlite import store
+from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.still_clock import START, StillClock
-from tests.senderproxy.spool.desk import HISTORY, claimed, files, ids, opened, records, sql
+from tests.senderproxy.spool.sqlite.open_spool import HISTORY, claimed, files, ids, opened, records, sql
 
 CARL = parse_address("carl@elsewhere.example")
 LARGE = b"0123456789abcdef" * 64 * 1024 + b"\r\n"  # a file of its own
@@ -550,7 +550,7 @@ async def _busy(spool: SqliteSpool) -> threading.Event:
         begun.set()
         assert go_on.wait(30)
 
-    spool._writer.slip_in(store.Job(run=wait, reads_only=True))
+    spool._writer.slip_in(store.WriteJob(run=wait, reads_only=True))
     await asyncio.to_thread(begun.wait, 30)
     return go_on
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from senderproxy.clock import Clock
 from senderproxy.relay.ports import Claim
-from senderproxy.spool.store import SqliteSpool, Tuning
+from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import MessageRecord, Query
 from tests.fakes.still_clock import START, StillClock
 

@@ -1,7 +1,7 @@
 import pytest
 
 from senderproxy.mail.reply import parse_reply, reply
-from senderproxy.spool.upstream_id import upstream_id
+from senderproxy.spool.sqlite.upstream_id import upstream_id
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ TOGETHER = """
 import asyncio, os, sys, threading
 from pathlib import Path
 from tests.fakes.arrivals import arrival
-from tests.senderproxy.spool.desk import opened
-from tests.senderproxy.spool.test_store import _busy
+from tests.senderproxy.spool.sqlite.open_spool import opened
+from tests.senderproxy.spool.sqlite.test_store import _busy
 
 async def main():
     async with opened(Path(sys.argv[1])) as spool:
@@ -51,21 +51,21 @@ def test_sixty_who_come_together_cost_one_sync(tmp_path: Path) -> None:
 LARGE = """
 import asyncio, resource, sys
 from pathlib import Path
-from senderproxy.listener.body import SpillDirectory, SpooledBody
+from senderproxy.listener.body import SpillDirectory, BodyBuffer
 from senderproxy.mail.message import Message
-from senderproxy.relay.ports import Verdict
+from senderproxy.relay.ports import SpoolUpdate
 from tests.fakes.arrivals import DELIVERED, arrival
-from tests.senderproxy.spool.desk import claimed, opened
-from tests.senderproxy.spool.test_store import _with_message
+from tests.senderproxy.spool.sqlite.open_spool import claimed, opened
+from tests.senderproxy.spool.sqlite.test_store import _with_message
 
 async def main(folder, elsewhere):
     async with opened(folder) as spool:
         await spool.accept(arrival("first"))
-        await spool.settle(await claimed(spool), Verdict({list(arrival("x").states)[0]: DELIVERED}))
+        await spool.settle(await claimed(spool), SpoolUpdate({list(arrival("x").states)[0]: DELIVERED}))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         given = arrival("large")
         for spill in (spool.spill_folder, elsewhere):
-            body = SpooledBody(1 << 20, SpillDirectory(folder=spill).open)
+            body = BodyBuffer(1 << 20, SpillDirectory(folder=spill).open)
             block = b"x" * 998 + b"\\r\\n"
             for _ in range(150_000):
                 body.append(block)
@@ -73,7 +73,7 @@ async def main(folder, elsewhere):
             body.close()
             claim = await claimed(spool)
             assert sum(map(len, claim.submission.message.wire())) > 150_000_000
-            await spool.settle(claim, Verdict(dict.fromkeys(claim.due, DELIVERED)))
+            await spool.settle(claim, SpoolUpdate(dict.fromkeys(claim.due, DELIVERED)))
             given = arrival("another")
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 

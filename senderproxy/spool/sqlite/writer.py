@@ -2,7 +2,7 @@
 
 Promises: a job's future has its result only when the change survives a power cut, or an error and then nothing of the
 job was done; one job's fault never spoils another's. The event loop never waits for the disk.
-Leaves to others: what a job does (spool.ledger).
+Leaves to others: what a job does (spool.sqlite.statements).
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from typing import Any, Final, TypeAlias
 
 from senderproxy.log import event
 from senderproxy.relay.ports import SpoolError, SpoolFull
-from senderproxy.spool import ledger
-from senderproxy.spool.database import connect, primary_code, told
-from senderproxy.spool.ledger import Settlement, Stock
+from senderproxy.spool.sqlite import statements
+from senderproxy.spool.sqlite.database import connect, primary_code, told
+from senderproxy.spool.sqlite.statements import NewMessage, Settlement
 
 _BATCH: Final = 500  # jobs in one transaction
 _WHAT: Final = "The spool cannot be written"
@@ -31,11 +31,11 @@ _log = logging.getLogger("senderproxy.spool")
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class WriteJob:
     """One thing to do. `stocks`: new messages; `settlement`: what became of one; `run`: all else."""
 
     run: Callable[[sqlite3.Connection], Any] | None = None
-    stocks: Sequence[Stock] = ()
+    stocks: Sequence[NewMessage] = ()
     settlement: Settlement | None = None
     reads_only: bool = False
     keeps: bool = True  # what a client hands over, which is refused where there is little room
@@ -45,10 +45,10 @@ class Job:
     octets: int = 0
 
 
-_Answer: TypeAlias = tuple[Job, Any, BaseException | None]
+_Answer: TypeAlias = tuple[WriteJob, Any, BaseException | None]
 
 
-class Room:
+class FreeSpace:
     """How much the disk still takes."""
 
     def __init__(self, folder: int, min_free: int, monotonic: Callable[[], float]) -> None:
@@ -76,7 +76,7 @@ class Room:
 
 
 @dataclass(slots=True)
-class Log:
+class WalSize:
     """The write-ahead log's length, as far as we can tell, and how it is kept short.
 
     A checkpoint copies it into the database. Most of that is done on another connection while commits go on; only what
@@ -122,19 +122,19 @@ class Writer:
     """Give it jobs from the event loop's thread."""
 
     path: Path
-    room: Room
-    log: Log
+    room: FreeSpace
+    log: WalSize
     connection: sqlite3.Connection | None
-    stories: Callable[[], Sequence[Job]]  # what was noted since, to be written along
+    stories: Callable[[], Sequence[WriteJob]]  # what was noted since, to be written along
     commits: int = 0
     broken: SpoolError | None = None  # nothing more is done
     busy_since: float | None = None  # monotonic: since when the disk is at it
-    _jobs: "queue.SimpleQueue[Job | None]" = field(default_factory=queue.SimpleQueue)
+    _jobs: "queue.SimpleQueue[WriteJob | None]" = field(default_factory=queue.SimpleQueue)
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: threading.Thread | None = None
     _stopped: "asyncio.Future[None] | None" = None
 
-    def submit(self, job: Job) -> "asyncio.Future[Any]":
+    def submit(self, job: WriteJob) -> "asyncio.Future[Any]":
         """Its result, or a SpoolError, or what its function raised."""
         self._start()
         assert self._loop is not None
@@ -145,7 +145,7 @@ class Writer:
             self._jobs.put(job)
         return job.future
 
-    def slip_in(self, job: Job) -> None:
+    def slip_in(self, job: WriteJob) -> None:
         """A job of our own, once we run from any thread; nobody hears of its result."""
         self._start()
         self._jobs.put(job)
@@ -173,7 +173,7 @@ class Writer:
     def _work(self) -> None:
         going_on = True
         while going_on:
-            batch: list[Job] = []
+            batch: list[WriteJob] = []
             job = self._jobs.get()
             while True:
                 if job is None:
@@ -193,7 +193,7 @@ class Writer:
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)
 
-    def _serve(self, batch: Sequence[Job]) -> None:
+    def _serve(self, batch: Sequence[WriteJob]) -> None:
         self.busy_since = self.room.monotonic()
         answers: list[_Answer] = []
         try:
@@ -217,7 +217,7 @@ class Writer:
         with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
             self._loop.call_soon_threadsafe(call, *arguments)
 
-    def _has_room(self, job: Job, answers: list[_Answer]) -> bool:
+    def _has_room(self, job: WriteJob, answers: list[_Answer]) -> bool:
         if not job.keeps:
             return True
         try:
@@ -229,14 +229,14 @@ class Writer:
             answers.append((job, None, SpoolError(f"{_WHAT}: {fault.strerror}.", hint="dmesg")))
         return False
 
-    def _read(self, job: Job) -> _Answer:
+    def _read(self, job: WriteJob) -> _Answer:
         assert job.run is not None
         try:
             return job, job.run(self._connected()), None
         except Exception as fault:  # noqa: BLE001  goes to whoever asked
             return job, None, self._ours(fault)
 
-    def _write(self, arrivals: Sequence[Job], changes: Sequence[Job], answers: list[_Answer]) -> None:
+    def _write(self, arrivals: Sequence[WriteJob], changes: Sequence[WriteJob], answers: list[_Answer]) -> None:
         """All in one transaction; where that fails, as much of it as can be had."""
         try:
             results = self._transact(arrivals, changes)
@@ -253,20 +253,20 @@ class Writer:
         else:
             answers += [(job, job.done(result) if job.done else result, None) for job, result in results]
 
-    def _transact(self, arrivals: Sequence[Job], changes: Sequence[Job]) -> list[tuple[Job, Any]]:
+    def _transact(self, arrivals: Sequence[WriteJob], changes: Sequence[WriteJob]) -> list[tuple[WriteJob, Any]]:
         connection = self._connected()
         before = connection.total_changes
         connection.execute("BEGIN IMMEDIATE")
         if arrivals:
-            ledger.add(connection, [stock for job in arrivals for stock in job.stocks])
+            statements.add(connection, [stock for job in arrivals for stock in job.stocks])
         results = _make_changes(connection, changes)
         connection.execute("COMMIT")
         self._committed(connection.total_changes - before, sum(job.octets for job in arrivals))
         return [*((job, None) for job in arrivals), *results]
 
-    def _write_with_care(self, jobs: Sequence[Job], answers: list[_Answer]) -> None:
+    def _write_with_care(self, jobs: Sequence[WriteJob], answers: list[_Answer]) -> None:
         """Each job in a savepoint of its own: one of them is at fault."""
-        good: list[tuple[Job, Any]] = []
+        good: list[tuple[WriteJob, Any]] = []
         bad: list[_Answer] = []
         try:
             connection = self._connected()
@@ -291,9 +291,9 @@ class Writer:
             answers += [(job, job.done(result) if job.done else result, None) for job, result in good]
             answers += bad
 
-    def _run_alone(self, connection: sqlite3.Connection, job: Job) -> object:
+    def _run_alone(self, connection: sqlite3.Connection, job: WriteJob) -> object:
         if job.stocks:
-            ledger.add(connection, job.stocks)
+            statements.add(connection, job.stocks)
         return _make_changes(connection, [job])[0][1] if not job.stocks else None
 
     def _committed(self, changes: int, octets: int) -> None:
@@ -332,13 +332,13 @@ class Writer:
         return told(_WHAT, fault, self.path) if isinstance(fault, sqlite3.Error) else fault
 
 
-def _make_changes(connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[tuple[Job, Any]]:
+def _make_changes(connection: sqlite3.Connection, jobs: Sequence[WriteJob]) -> list[tuple[WriteJob, Any]]:
     """In the order in which they came; the settlements that follow one another are written together."""
-    results: list[tuple[Job, Any]] = []
+    results: list[tuple[WriteJob, Any]] = []
     for settles, group in groupby(jobs, key=lambda job: job.settlement is not None):
         if settles:
             together = list(group)
-            finished = ledger.settle(connection, [job.settlement for job in together if job.settlement is not None])
+            finished = statements.settle(connection, [job.settlement for job in together if job.settlement is not None])
             results += zip(together, finished, strict=True)
         else:
             results += [(job, job.run(connection)) for job in group if job.run is not None]

@@ -2,7 +2,7 @@
 
 Promises: what is there is never replaced by something empty, whatever is wrong with it; a version we do not know is
 left alone; a migration happens as a whole or not, and what was there before lies beside it.
-Leaves to others: what is in the tables (spool.statements), who writes and when (spool.writer).
+Leaves to others: what is in the tables (spool.statements), who writes and when (spool.sqlite.writer).
 """
 
 import logging
@@ -16,8 +16,8 @@ from typing import Final
 
 from senderproxy.log import event
 from senderproxy.relay.ports import SpoolError, SpoolFull
-from senderproxy.spool.content import FOLDER
-from senderproxy.spool.place import Place, disk_fault
+from senderproxy.spool.sqlite.content import FOLDER
+from senderproxy.spool.sqlite.spool_folder import SpoolFolder, disk_fault
 
 NAME: Final = "spool.db"
 APPLICATION_ID: Final = 0x53505258  # "SPRX", read by file(1) and by us
@@ -40,13 +40,13 @@ class SpoolTooNew(SpoolError):
 
 def scripts() -> Sequence[str]:
     """The migrations, in order: the n-th makes format n of format n-1."""
-    folder = resources.files("senderproxy.spool") / "schema"
+    folder = resources.files("senderproxy.spool.sqlite") / "schema"
     found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
     assert [int(entry.name[:4]) for entry in found] == list(range(1, len(found) + 1))
     return [entry.read_text(encoding="utf-8") for entry in found]
 
 
-def open_database(place: Place, migrations: Sequence[str]) -> sqlite3.Connection:
+def open_database(place: SpoolFolder, migrations: Sequence[str]) -> sqlite3.Connection:
     """The writer's connection to a database that is ours, of the current format, and sound. Raises SpoolError."""
     names = place.names()
     if NAME not in names:
@@ -81,7 +81,9 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # spool.writer sees to it, off the way of the commits
+        connection.execute(
+            "PRAGMA wal_autocheckpoint = 0"
+        )  # spool.sqlite.writer sees to it, off the way of the commits
         connection.execute("PRAGMA journal_size_limit = 16777216")
         connection.execute("PRAGMA secure_delete = FAST")
         connection.execute("PRAGMA cache_size = -8192")
@@ -154,7 +156,7 @@ def told(what: str, fault: sqlite3.Error, path: Path | None = None) -> SpoolErro
             return SpoolError(f"{what}: {fault}.", hint="See what the system says about the disk: dmesg")
 
 
-def _refuse_if_lost(place: Place, names: set[str]) -> None:
+def _refuse_if_lost(place: SpoolFolder, names: set[str]) -> None:
     """No database, and traces of one: somebody's mail is somewhere."""
     traces = sorted(name for name in names if name.startswith((f"{NAME}-", f"{NAME}.")))
     traces = [name for name in traces if not name.startswith(_NEW)]
@@ -214,7 +216,7 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _create(place: Place, migrations: Sequence[str]) -> None:
+def _create(place: SpoolFolder, migrations: Sequence[str]) -> None:
     """Under another name first: what bears the name is always whole."""
     for left in (_NEW, f"{_NEW}-journal"):
         with suppress(FileNotFoundError):
@@ -230,7 +232,7 @@ def _create(place: Place, migrations: Sequence[str]) -> None:
     place.sync()
 
 
-def _make_file(place: Place, name: str) -> None:
+def _make_file(place: SpoolFolder, name: str) -> None:
     """Empty and private; SQLite gives the files beside a database the same owner and mode."""
     file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=place.folder)
     try:
@@ -240,7 +242,7 @@ def _make_file(place: Place, name: str) -> None:
         os.close(file)
 
 
-def _migrate(place: Place, connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
+def _migrate(place: SpoolFolder, connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
     version = _version(connection)
     if version == len(migrations):
         return
@@ -277,7 +279,7 @@ def _statements(script: str) -> Sequence[str]:
     return found
 
 
-def _back_up(place: Place, connection: sqlite3.Connection, name: str) -> None:
+def _back_up(place: SpoolFolder, connection: sqlite3.Connection, name: str) -> None:
     """A copy of the database as it is, whole and synced, under a name that it keeps."""
     beside = f"{name}.new"
     with suppress(FileNotFoundError):

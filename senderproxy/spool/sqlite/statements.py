@@ -3,7 +3,7 @@
 Promises: no statement here looks through the whole queue: each is bound to the index it needs (the database refuses
 it without), and one message costs the same whatever waits beside it. What a statement changes in the recipients, it
 changes in their message's summary too.
-Leaves to others: transactions and threads (spool.writer), questions people ask (spool.search).
+Leaves to others: transactions and threads (spool.sqlite.writer), questions people ask (spool.sqlite.search).
 """
 
 import sqlite3
@@ -14,9 +14,9 @@ from functools import lru_cache
 from typing import Final
 
 from senderproxy.relay.ports import Claim
-from senderproxy.spool import rows
-from senderproxy.spool.database import primary_code
-from senderproxy.spool.rows import Row, Rows, Summary
+from senderproxy.spool.sqlite import rows
+from senderproxy.spool.sqlite.database import primary_code
+from senderproxy.spool.sqlite.rows import Row, Rows, Summary
 from senderproxy.tracking.record import Event, RecipientStatus
 
 # ---- the statements; a test asks the database how it would carry out each of them ----
@@ -125,7 +125,7 @@ _BULKY: Final = 16 * 1024  # octets
 
 
 @dataclass(frozen=True, slots=True)
-class Stock:
+class NewMessage:
     """All rows of one new message. `content` None: its story alone is kept."""
 
     rows: Rows
@@ -148,7 +148,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class CachedMessage:
     """A message as it came, `claim`, that nobody has had since: it need not be read to be leased."""
 
     lease: Lease
@@ -166,20 +166,20 @@ class Leases:
     room: int  # octets of messages that are remembered until they are leased
     _by_id: dict[str, Lease] = field(default_factory=dict)
     _numbers: dict[int, str] = field(default_factory=dict)
-    _fresh: dict[int, Fresh] = field(default_factory=dict)
+    _fresh: dict[int, CachedMessage] = field(default_factory=dict)
     _fresh_octets: int = 0
 
     def take(self, lease: Lease) -> None:
         self._by_id[lease.id] = lease
         self._numbers[lease.number] = lease.id
 
-    def remember(self, fresh: Fresh) -> None:
+    def remember(self, fresh: CachedMessage) -> None:
         """While there is room for it: the first to come are the first to be asked for."""
         if self._fresh_octets + fresh.octets <= self.room:
             self._fresh[fresh.lease.number] = fresh
             self._fresh_octets += fresh.octets
 
-    def fresh(self, number: int) -> Fresh | None:
+    def fresh(self, number: int) -> CachedMessage | None:
         """What is remembered of it, and from now on is not."""
         fresh = self._fresh.pop(number, None)
         if fresh is not None:
@@ -212,7 +212,7 @@ class Leases:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LeasedRows:
     """A leased message as its rows say. `why`: they cannot be read."""
 
     lease: Lease
@@ -225,7 +225,7 @@ class Found:
 # ---- new messages ----
 
 
-def add(connection: sqlite3.Connection, stocks: Sequence[Stock]) -> None:
+def add(connection: sqlite3.Connection, stocks: Sequence[NewMessage]) -> None:
     """Many messages in few statements."""
     _write_rows(connection, ADD_MESSAGES, [stock.rows.message for stock in stocks])
     _write_rows(connection, ADD_RECIPIENTS, [row for stock in stocks for row in stock.rows.recipients])
@@ -270,19 +270,23 @@ def last_number(connection: sqlite3.Connection) -> int:
 # ---- leasing ----
 
 
-def lease_due(connection: sqlite3.Connection, leases: Leases, account: str, now: int) -> Found | Fresh | None:
+def lease_due(
+    connection: sqlite3.Connection, leases: Leases, account: str, now: int
+) -> LeasedRows | CachedMessage | None:
     return _lease_first(connection, leases, DUE, (account,), now)
 
 
-def lease_expired(connection: sqlite3.Connection, leases: Leases, account: str, before: int) -> Found | Fresh | None:
+def lease_expired(
+    connection: sqlite3.Connection, leases: Leases, account: str, before: int
+) -> LeasedRows | CachedMessage | None:
     return _lease_first(connection, leases, EXPIRED, (account,), before)
 
 
-def lease_undelayed(connection: sqlite3.Connection, leases: Leases, before: int) -> Found | Fresh | None:
+def lease_undelayed(connection: sqlite3.Connection, leases: Leases, before: int) -> LeasedRows | CachedMessage | None:
     return _lease_first(connection, leases, UNDELAYED, (), before)
 
 
-def lease_one(connection: sqlite3.Connection, leases: Leases, message_id: str) -> Found | Fresh | None:
+def lease_one(connection: sqlite3.Connection, leases: Leases, message_id: str) -> LeasedRows | CachedMessage | None:
     row = connection.execute(OPEN_BY_ID, (message_id,)).fetchone()
     return None if row is None or row[0] in leases else _lease(connection, leases, row[0])
 
@@ -316,12 +320,12 @@ def _first_free(
 
 def _lease_first(
     connection: sqlite3.Connection, leases: Leases, statement: str, lane: Row, limit: int
-) -> Found | Fresh | None:
+) -> LeasedRows | CachedMessage | None:
     first = _first_free(connection, leases, statement, lane, limit)
     return None if first is None else _lease(connection, leases, first[1])
 
 
-def _lease(connection: sqlite3.Connection, leases: Leases, number: int) -> Found | Fresh:
+def _lease(connection: sqlite3.Connection, leases: Leases, number: int) -> LeasedRows | CachedMessage:
     fresh = leases.fresh(number)
     if fresh is not None:
         leases.take(fresh.lease)
@@ -331,11 +335,11 @@ def _lease(connection: sqlite3.Connection, leases: Leases, number: int) -> Found
         recipients = connection.execute(RECIPIENTS, (number,)).fetchall()
         content = connection.execute(CONTENT, (number,)).fetchone()
         lease = Lease(str(message[1]), number, message[2], None if content is None else content[2])
-        found = Found(lease, message, recipients, content)
+        found = LeasedRows(lease, message, recipients, content)
     except (sqlite3.DatabaseError, TypeError) as fault:
         if not _is_of_these_rows(fault):
             raise
-        found = Found(Lease(f"number {number}", number, 0, None), why=f"its rows cannot be read ({fault})")
+        found = LeasedRows(Lease(f"number {number}", number, 0, None), why=f"its rows cannot be read ({fault})")
     leases.take(found.lease)
     return found
 
@@ -349,12 +353,12 @@ def _is_of_these_rows(fault: Exception) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RecipientChange:
     """A verdict as rows. `states`: (position, columns) of the recipients that change."""
 
     states: Sequence[tuple[int, Row]]
     events: Sequence[Row]
-    reports: Sequence[Stock]
+    reports: Sequence[NewMessage]
     account: str | None
     faults: int
     now: int
@@ -365,7 +369,7 @@ class Settlement:
     """What became of a leased message."""
 
     lease: Lease
-    change: Change
+    change: RecipientChange
 
 
 def settle(connection: sqlite3.Connection, settlements: Sequence[Settlement]) -> list[bool]:

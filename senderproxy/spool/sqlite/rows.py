@@ -2,7 +2,7 @@
 
 Promises: what is read back equals what was written, times to the millisecond; a row that was altered on the disk is
 told by its seal and never read as something else.
-Leaves to others: which statement writes them (spool.statements), the content (spool.content).
+Leaves to others: which statement writes them (spool.statements), the content (spool.sqlite.content).
 """
 
 import json
@@ -25,7 +25,7 @@ from senderproxy.mail.address import (
 from senderproxy.mail.reply import EnhancedStatus, Reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Arrival
-from senderproxy.spool.upstream_id import upstream_id
+from senderproxy.spool.sqlite.upstream_id import upstream_id
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
 Row: TypeAlias = tuple[Any, ...]
@@ -40,7 +40,7 @@ _WHY_LIMIT: Final = 2000
 _json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
 
 
-class Unreadable(Exception):
+class UnreadableRow(Exception):
     """A row does not say what was written. The text says what is wrong, for the person who looks at it."""
 
 

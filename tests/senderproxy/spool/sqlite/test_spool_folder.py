@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from senderproxy.relay.ports import SpoolError
-from senderproxy.spool.place import Place
+from senderproxy.spool.sqlite.spool_folder import SpoolFolder
 from tests.fakes.arrivals import arrival
-from tests.senderproxy.spool.desk import claimed, opened
+from tests.senderproxy.spool.sqlite.open_spool import claimed, opened
 
 AS_ROOT = os.geteuid() == 0
 only_root = pytest.mark.skipif(not AS_ROOT, reason="only root can become and give files to somebody else")
@@ -21,7 +21,7 @@ LARGE = b"x" * 200_000
 
 def refused(path: Path, words: str) -> SpoolError:
     with pytest.raises(SpoolError, match=words) as caught:
-        Place.enter(path).leave()
+        SpoolFolder.enter(path).leave()
     assert caught.value.hint
     return caught.value
 
@@ -29,7 +29,7 @@ def refused(path: Path, words: str) -> SpoolError:
 def test_a_folder_that_is_missing_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        Place.enter(tmp_path / "spool").leave()
+        SpoolFolder.enter(tmp_path / "spool").leave()
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "spool").stat().st_mode) == 0o700
@@ -66,8 +66,8 @@ def test_a_lock_that_is_another_file_under_a_second_name_is_left_alone(tmp_path:
 
 def test_the_lock_names_who_has_it_and_goes_with_its_process(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from senderproxy.spool.place import Place\n"
-        "place = Place.enter(Path(sys.argv[1])); print('in', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from senderproxy.spool.sqlite.spool_folder import SpoolFolder\n"
+        "place = SpoolFolder.enter(Path(sys.argv[1])); print('in', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path / "spool")],
@@ -80,7 +80,7 @@ def test_the_lock_names_who_has_it_and_goes_with_its_process(tmp_path: Path) -> 
         assert other.stdout.readline() == b"in\n"
         assert str(other.pid) in refused(tmp_path / "spool", rf"in use by .*\(process {other.pid}\)").hint
         other.kill()
-    Place.enter(tmp_path / "spool").leave()
+    SpoolFolder.enter(tmp_path / "spool").leave()
 
 
 @only_root
@@ -95,7 +95,7 @@ def test_a_folder_of_somebody_else_is_refused_to_who_is_not_root(tmp_path: Path)
     if pid == 0:
         os.setresuid(NOBODY, NOBODY, NOBODY)
         try:
-            Place.enter(spool)
+            SpoolFolder.enter(spool)
         except SpoolError as error:
             os._exit(3 if "another user" in error.message or "Permission denied" in error.message else 4)
         os._exit(5)
@@ -123,6 +123,6 @@ def test_a_folder_root_makes_belongs_to_the_owner_of_the_one_above(tmp_path: Pat
     state = tmp_path / "state"
     state.mkdir(0o700)
     os.chown(state, NOBODY, NOBODY)
-    Place.enter(state / "spool").leave()
+    SpoolFolder.enter(state / "spool").leave()
     assert (state / "spool").stat().st_uid == NOBODY
     assert (state / "spool" / "lock").stat().st_uid == NOBODY

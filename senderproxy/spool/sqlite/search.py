@@ -2,7 +2,7 @@
 
 Promises: each criterion is answered through an index; what is listed is bounded by the limit. A row that a damaged
 disk has altered is shown as far as it can be read, for that is when people look.
-Leaves to others: what is leased (spool.ledger).
+Leaves to others: what is leased (spool.sqlite.statements).
 """
 
 import sqlite3
@@ -15,9 +15,9 @@ from typing import Any, Final
 from senderproxy.mail.address import Address, AddressError, parse_address
 from senderproxy.mail.header import HeaderSection
 from senderproxy.relay.ports import Totals
-from senderproxy.spool import rows
-from senderproxy.spool.ledger import Leases
-from senderproxy.spool.rows import Row, Unreadable
+from senderproxy.spool.sqlite import rows
+from senderproxy.spool.sqlite.rows import Row, UnreadableRow
+from senderproxy.spool.sqlite.statements import Leases
 from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState, RecipientStatus
 
 NUMBER: Final = "SELECT number FROM message INDEXED BY message_by_id WHERE id = ?"
@@ -51,7 +51,7 @@ _LAST: Final = 2**62
 
 
 @dataclass(slots=True)
-class Question:
+class SearchStatement:
     """One query as SQL: conditions on the message, and conditions on one and the same recipient.
 
     `lead` is what is looked up first and narrows most; the rest is asked of what it finds. The database is not left to
@@ -93,9 +93,9 @@ class Question:
 _IN_ORDER: Final = frozenset({"message_by_account", "message_open", "recipient_by_upstream_id", "recipient_by_fate"})
 
 
-def question(query: Query) -> Question | None:
+def question(query: Query) -> SearchStatement | None:
     """The query as SQL; None where nothing can fit, because what should be an address is none."""
-    asked = Question()
+    asked = SearchStatement()
     try:
         _ask_of_the_recipient(query, asked)
         _ask_of_the_message(query, asked)
@@ -116,7 +116,7 @@ def question(query: Query) -> Question | None:
     return asked
 
 
-def _ask_of_the_recipient(query: Query, asked: Question) -> None:
+def _ask_of_the_recipient(query: Query, asked: SearchStatement) -> None:
     if query.upstream_id is not None:
         asked.of_recipient.append("recipient.upstream_id = :upstream_id")
         asked.values["upstream_id"] = query.upstream_id
@@ -128,7 +128,7 @@ def _ask_of_the_recipient(query: Query, asked: Question) -> None:
         asked.values["fate"] = query.fate.value
 
 
-def _ask_of_the_message(query: Query, asked: Question) -> None:
+def _ask_of_the_message(query: Query, asked: SearchStatement) -> None:
     if query.id is not None:
         asked.of_message.append(
             "message.number IN (SELECT number FROM message INDEXED BY message_by_id WHERE id = :id UNION ALL"
@@ -221,7 +221,7 @@ def events(connection: sqlite3.Connection, message_id: str) -> Sequence[Event]:
     try:
         return [rows.event_of(columns) for columns in connection.execute(EVENTS, (message_id,)).fetchall()]
     except (ValueError, TypeError, OverflowError) as fault:
-        raise Unreadable(f"the story of message {message_id} cannot be read ({fault})") from fault
+        raise UnreadableRow(f"the story of message {message_id} cannot be read ({fault})") from fault
 
 
 def header(connection: sqlite3.Connection, message_id: str) -> HeaderSection | None:

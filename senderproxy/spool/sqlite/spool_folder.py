@@ -1,8 +1,8 @@
 """The spool's folder: made, looked at with suspicion, and held by one process at a time.
 
-Promises: nobody but its owner has a way in; whoever holds a Place is the only one until it is left, however the process
+Promises: nobody but its owner has a way in; whoever holds a SpoolFolder is the only one until it is left, however the process
 ends. What root makes in it belongs to the folder's owner: else the service would be shut out by its own operator.
-Leaves to others: what lies in it (spool.database, spool.content).
+Leaves to others: what lies in it (spool.sqlite.database, spool.sqlite.content).
 """
 
 import errno
@@ -23,7 +23,7 @@ _PRIVATE: Final = 0o600
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-class Place:
+class SpoolFolder:
     """The folder, held open and locked."""
 
     def __init__(self, path: Path, folder: int, lock: int) -> None:
@@ -77,7 +77,7 @@ def give_like(folder: int, file: int) -> None:
         os.fchown(file, status.st_uid, status.st_gid)
 
 
-def sub_folder(place: Place, name: str) -> int:
+def sub_folder(place: SpoolFolder, name: str) -> int:
     """A folder within, open; made where it is missing. Raises SpoolError."""
     try:
         with suppress(FileExistsError):

@@ -2,8 +2,8 @@
 
 Promises: docs/spool-states.md. The event loop never waits for the disk, however slow it is: values become rows here,
 and everything that touches the disk is somebody else's thread.
-Leaves to others: the transactions (spool.writer), the statements (spool.ledger, spool.search), the files
-(spool.content).
+Leaves to others: the transactions (spool.sqlite.writer), the statements (spool.sqlite.statements,
+spool.sqlite.search), the files (spool.sqlite.content).
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Body, Message
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolFull, SpoolUpdate, Totals
-from senderproxy.spool import ledger, rows, search
-from senderproxy.spool.content import FOLDER, Content, FileBody, LostBody, RowBody
-from senderproxy.spool.database import (
+from senderproxy.spool.sqlite import rows, search, statements
+from senderproxy.spool.sqlite.content import FOLDER, Content, FileBody, LostBody, RowBody
+from senderproxy.spool.sqlite.database import (
     CHECK_LIMIT,
     NAME,
     SpoolDamaged,
@@ -39,11 +39,18 @@ from senderproxy.spool.database import (
     scripts,
     translated,
 )
-from senderproxy.spool.hands import Hands
-from senderproxy.spool.ledger import Change, Found, Fresh, Leases, Settlement, Stock
-from senderproxy.spool.place import Place, disk_fault
-from senderproxy.spool.rows import Row, Unreadable
-from senderproxy.spool.writer import Job, Log, Room, Writer, checkpoint
+from senderproxy.spool.sqlite.rows import Row, UnreadableRow
+from senderproxy.spool.sqlite.spool_folder import SpoolFolder, disk_fault
+from senderproxy.spool.sqlite.statements import (
+    CachedMessage,
+    LeasedRows,
+    Leases,
+    NewMessage,
+    RecipientChange,
+    Settlement,
+)
+from senderproxy.spool.sqlite.threads import WorkerThreads
+from senderproxy.spool.sqlite.writer import FreeSpace, WalSize, WriteJob, Writer, checkpoint
 from senderproxy.tracking.record import Event, EventKind, MessageRecord, Query, RecipientStatus
 
 _STORY_DELAY: Final = 1.0  # seconds a story may wait in memory
@@ -85,7 +92,7 @@ class SqliteSpool:
     """The spool of one folder. Used from one event loop."""
 
     def __init__(
-        self, place: Place, content: Content, writer: Writer, clock: Clock, history: timedelta, tuning: Tuning
+        self, place: SpoolFolder, content: Content, writer: Writer, clock: Clock, history: timedelta, tuning: Tuning
     ) -> None:
         """For `open` alone."""
         self._place = place
@@ -98,11 +105,11 @@ class SqliteSpool:
         self._reader: sqlite3.Connection | None = None
         self._copier: sqlite3.Connection | None = None
         self._number = 0
-        self._reading = Hands("spool-reader")
-        self._filing = Hands("spool-content", _HANDS)
+        self._reading = WorkerThreads("spool-reader")
+        self._filing = WorkerThreads("spool-content", _HANDS)
         self._turnstile = asyncio.Semaphore(_ARRIVALS)
         self._on_the_way: set[str] = set()  # content files that no row speaks of yet
-        self._stories: deque[Stock] = deque()
+        self._stories: deque[NewMessage] = deque()
         self._stories_lost = 0
         self._story_timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -119,20 +126,20 @@ class SqliteSpool:
         tuning = tuning or Tuning()
         path = directory / NAME
         with ExitStack() as undo:
-            place = Place.enter(directory)
+            place = SpoolFolder.enter(directory)
             undo.callback(place.leave)
             connection = undo.enter_context(closing(open_database(place, scripts())))
             content = undo.enter_context(closing(Content(place)))
             with translated(f"The spool's database {path} cannot be read", path):
-                number = ledger.last_number(connection)
+                number = statements.last_number(connection)
                 reader = undo.enter_context(closing(connect(path, read_only=True)))
                 copier = undo.enter_context(closing(connect(path)))
             undo.pop_all()
         spool: Self
         writer = Writer(
             path=path,
-            room=Room(place.folder, min_free, clock.monotonic),
-            log=Log(tuning.log_pages, tuning.log_limit, begin=lambda: spool._copy_wanted.release()),
+            room=FreeSpace(place.folder, min_free, clock.monotonic),
+            log=WalSize(tuning.log_pages, tuning.log_limit, begin=lambda: spool._copy_wanted.release()),
             connection=connection,
             stories=lambda: spool._take_stories(),
         )
@@ -190,7 +197,7 @@ class SqliteSpool:
         kept = await self._keep(arrivals)
         claims = [_claim_of(a, k) for a, k in zip(arrivals, kept, strict=True)]
         stocks = self._stocks(arrivals, kept)
-        job = Job(stocks=stocks, octets=_octets(stocks))
+        job = WriteJob(stocks=stocks, octets=_octets(stocks))
         if leased:
             job.done = lambda _: self._leases.take_all(_lease_of(stock) for stock in stocks)
             await self._leasing(job, lambda _: [claim.submission.id for claim in claims], kept)
@@ -199,12 +206,14 @@ class SqliteSpool:
         await asyncio.shield(self._submit(job, kept))
         return []
 
-    def _remember(self, stocks: Sequence[Stock], claims: Sequence[Claim]) -> None:
+    def _remember(self, stocks: Sequence[NewMessage], claims: Sequence[Claim]) -> None:
         """On the writer's thread, before anybody can ask for them: what is small, and due for all at once."""
         for stock, claim in zip(stocks, claims, strict=True):
             content, is_whole = stock.content, len(claim.due) == len(stock.rows.recipients)
             if content is not None and content[3] is None and is_whole and len(set(claim.due.values())) == 1:
-                self._leases.remember(Fresh(_lease_of(stock), claim, _OVERHEAD + len(content[1]) + len(content[2])))
+                self._leases.remember(
+                    CachedMessage(_lease_of(stock), claim, _OVERHEAD + len(content[1]) + len(content[2]))
+                )
 
     def note(self, arrival: Arrival) -> None:
         """The story of a message that passed through: written soon, in bounded batches."""
@@ -217,7 +226,7 @@ class SqliteSpool:
         except Exception as fault:  # noqa: BLE001  the message is where it belongs; its story must not get in the way
             self._lose_stories(1, fault)
             return
-        self._stories.append(Stock(story, None))
+        self._stories.append(NewMessage(story, None))
         if self._story_timer is None:
             self._story_timer = asyncio.get_running_loop().call_later(_STORY_DELAY, self._write_stories)
 
@@ -230,20 +239,21 @@ class SqliteSpool:
         def is_due(columns: Row) -> bool:
             return bool(columns[0] == "waiting" and columns[1] <= at)
 
-        return await self._claim(lambda c: ledger.lease_due(c, self._leases, account, at), is_due)
+        return await self._claim(lambda c: statements.lease_due(c, self._leases, account, at), is_due)
 
     async def claim_expired(self, account: str, received_before: datetime) -> Claim | None:
         """A message of this account that waits since before then, due or not, with all its waiting recipients."""
         before = rows.to_ms(received_before)
         return await self._claim(
-            lambda c: ledger.lease_expired(c, self._leases, account, before), lambda columns: columns[0] == "waiting"
+            lambda c: statements.lease_expired(c, self._leases, account, before),
+            lambda columns: columns[0] == "waiting",
         )
 
     async def claim_undelayed(self, received_before: datetime) -> Claim | None:
         """One that waits since before then, with those waiting recipients of whom no delay was reported yet."""
         before = rows.to_ms(received_before)
         return await self._claim(
-            lambda c: ledger.lease_undelayed(c, self._leases, before),
+            lambda c: statements.lease_undelayed(c, self._leases, before),
             lambda columns: bool(columns[0] == "waiting" and not columns[5]),
         )
 
@@ -252,47 +262,51 @@ class SqliteSpool:
 
         A person may have it even where its content cannot be read: to cancel it, or to try once more.
         """
-        found = await self._lease(lambda c: ledger.lease_one(c, self._leases, message_id))
+        found = await self._lease(lambda c: statements.lease_one(c, self._leases, message_id))
         if found is None:
             return None
-        if isinstance(found, Fresh):
+        if isinstance(found, CachedMessage):
             return found.claim
         try:
             return _read_claim(found, self._content.folder, _is_open)
-        except Unreadable as why:
+        except UnreadableRow as why:
             try:
                 return _lost_claim(found, str(why))
-            except Unreadable as still:
+            except UnreadableRow as still:
                 self._give_back([found.lease.id])
                 raise SpoolError(
                     f"Message {message_id} cannot be read: {still}.", hint="Check the disk: dmesg"
                 ) from why
 
     async def _claim(
-        self, find: Callable[[sqlite3.Connection], Found | Fresh | None], takes: Callable[[Row], bool]
+        self, find: Callable[[sqlite3.Connection], LeasedRows | CachedMessage | None], takes: Callable[[Row], bool]
     ) -> Claim | None:
         """The first that can be read. The others are held: nobody guesses what they may have been."""
         while (found := await self._lease(find)) is not None:
-            if isinstance(found, Fresh):
+            if isinstance(found, CachedMessage):
                 return found.claim
             try:
                 claim = _read_claim(found, self._content.folder, takes)
                 await self._verify(found, claim.submission.message)
                 return claim
-            except Unreadable as why:
+            except UnreadableRow as why:
                 await self._hold(found, str(why))
             except BaseException:
                 self._give_back([found.lease.id])
                 raise
         return None
 
-    async def _lease(self, find: Callable[[sqlite3.Connection], Found | Fresh | None]) -> Found | Fresh | None:
-        job = Job(run=find, reads_only=True)
+    async def _lease(
+        self, find: Callable[[sqlite3.Connection], LeasedRows | CachedMessage | None]
+    ) -> LeasedRows | CachedMessage | None:
+        job = WriteJob(run=find, reads_only=True)
         found = await self._leasing(job, lambda found: [] if found is None else [found.lease.id])
-        assert found is None or isinstance(found, Found | Fresh)
+        assert found is None or isinstance(found, LeasedRows | CachedMessage)
         return found
 
-    async def _leasing(self, job: Job, leased: Callable[[Any], Sequence[str]], kept: Sequence[_Kept] = ()) -> object:
+    async def _leasing(
+        self, job: WriteJob, leased: Callable[[Any], Sequence[str]], kept: Sequence[_Kept] = ()
+    ) -> object:
         """Await a job that leases. Where nobody waits any more for its result, nobody has the lease."""
         future = self._submit(job, kept)
 
@@ -306,7 +320,7 @@ class SqliteSpool:
             future.add_done_callback(give_back)
             raise
 
-    def _submit(self, job: Job, kept: Sequence[_Kept]) -> "asyncio.Future[Any]":
+    def _submit(self, job: WriteJob, kept: Sequence[_Kept]) -> "asyncio.Future[Any]":
         """Whether somebody still waits or not, the files share the fate of their rows. Never cancelled: shield it."""
         future = self._writer.submit(job)
         if any(one.file is not None for one in kept):
@@ -318,26 +332,26 @@ class SqliteSpool:
             for message_id in message_ids:
                 self._leases.end(message_id)
 
-        self._writer.slip_in(Job(run=run, reads_only=True))
+        self._writer.slip_in(WriteJob(run=run, reads_only=True))
 
-    async def _verify(self, found: Found, message: Message) -> None:
+    async def _verify(self, found: LeasedRows, message: Message) -> None:
         """Raises Unreadable where the content is not what was written."""
         assert found.content is not None
         checksum, expected = _seed(message.header.raw, message.body), found.content[4]
         if isinstance(message.body, FileBody):
             await self._filing.do(self._content.verify, message.body, checksum, expected)
         elif crc32(found.content[1] or b"", checksum) != expected:
-            raise Unreadable("its content is not what was written (wrong checksum)")
+            raise UnreadableRow("its content is not what was written (wrong checksum)")
 
-    async def _hold(self, found: Found, why: str) -> None:
+    async def _hold(self, found: LeasedRows, why: str) -> None:
         now = self._clock.now()
         held = Event(now, EventKind.HELD, (), {"why": why})
         event(_log, logging.ERROR, "a message in the spool cannot be read; it is held", id=found.lease.id, why=why)
 
         def run(connection: sqlite3.Connection) -> None:
-            ledger.hold(connection, found.lease, why, held, rows.to_ms(now))
+            statements.hold(connection, found.lease, why, held, rows.to_ms(now))
 
-        await self._writer.submit(Job(run=run, keeps=False, done=lambda _: self._leases.end(found.lease.id)))
+        await self._writer.submit(WriteJob(run=run, keeps=False, done=lambda _: self._leases.end(found.lease.id)))
 
     # ---- what becomes of it ----
 
@@ -349,16 +363,16 @@ class SqliteSpool:
         message_id = claim.submission.id
         lease = self._leases.of(message_id)
         if _is_nothing(claim, verdict):
-            await self._writer.submit(Job(run=lambda _: self._leases.end(message_id), reads_only=True))
+            await self._writer.submit(WriteJob(run=lambda _: self._leases.end(message_id), reads_only=True))
             return
         with self._hearing_of_refusals():
             await self._settle(claim, verdict, lease)
 
-    async def _settle(self, claim: Claim, verdict: SpoolUpdate, lease: ledger.Lease) -> None:
+    async def _settle(self, claim: Claim, verdict: SpoolUpdate, lease: statements.Lease) -> None:
         kept = await self._keep(verdict.reports, from_reserve=True)
         positions = {path: position for position, path in enumerate(claim.submission.envelope.recipients)}
         reports = self._stocks(verdict.reports, kept)
-        change = Change(
+        change = RecipientChange(
             states=[(positions[p], rows.state_columns(s, lease.received_at)) for p, s in verdict.states.items()],
             events=[rows.event_row(lease.number, one) for one in verdict.events],
             reports=reports,
@@ -371,19 +385,21 @@ class SqliteSpool:
             self._leases.end(claim.submission.id)
             return file_is_free
 
-        job = Job(settlement=Settlement(lease, change), done=done)
+        job = WriteJob(settlement=Settlement(lease, change), done=done)
         if await asyncio.shield(self._submit(job, kept)) and lease.file is not None:
             self._remove([lease.file])
 
     async def due(self, account: str | None = None) -> Mapping[str, datetime]:
         """When the next recipient of this account, or of each that has waiting ones, is due; leased ones left out."""
-        found = await self._writer.submit(Job(run=lambda c: ledger.due(c, self._leases, account), reads_only=True))
+        found = await self._writer.submit(
+            WriteJob(run=lambda c: statements.due(c, self._leases, account), reads_only=True)
+        )
         return {account: rows.from_ms(at) for account, at in found.items()}
 
     async def shift(self, step: timedelta) -> None:
         """The machine's clock was put forward by so much: what is not finished keeps its distance from now."""
         by = rows.span_ms(step)
-        await self._writer.submit(Job(run=lambda c: ledger.shift(c, self._leases, by)))
+        await self._writer.submit(WriteJob(run=lambda c: statements.shift(c, self._leases, by)))
 
     # ---- what people ask ----
 
@@ -443,7 +459,7 @@ class SqliteSpool:
                 assert self._reader is not None
                 try:
                     return question(self._reader)
-                except Unreadable as fault:
+                except UnreadableRow as fault:
                     raise SpoolError(f"The spool cannot be read: {fault}.", hint="Check the disk: dmesg") from fault
 
         return await self._reading.do(ask)
@@ -457,7 +473,8 @@ class SqliteSpool:
         """
         before = rows.to_ms(now - self._history)
         while (
-            await self._writer.submit(Job(run=lambda c: ledger.forget(c, before, _FORGET_AT_ONCE))) == _FORGET_AT_ONCE
+            await self._writer.submit(WriteJob(run=lambda c: statements.forget(c, before, _FORGET_AT_ONCE)))
+            == _FORGET_AT_ONCE
         ):
             pass
         try:
@@ -465,11 +482,11 @@ class SqliteSpool:
         except OSError as error:
             raise disk_fault("The spool's content cannot be listed", error) from error
         suspects = [name for name in old if name not in self._on_the_way]
-        orphans = await self._ask(lambda c: ledger.nobodys(c, suspects))
+        orphans = await self._ask(lambda c: statements.nobodys(c, suspects))
         if orphans:
             event(_log, logging.INFO, "content that belongs to no message was removed", files=len(orphans))
             await self._filing.do(self._content.remove, orphans)
-        give_back = Job(run=lambda c: ledger.give_back_pages(c, _KEPT_PAGES, _PAGES_AT_ONCE))
+        give_back = WriteJob(run=lambda c: statements.give_back_pages(c, _KEPT_PAGES, _PAGES_AT_ONCE))
         while await self._writer.submit(replace(give_back)):
             pass
 
@@ -526,13 +543,13 @@ class SqliteSpool:
             self._on_the_way.discard(name)
             raise
 
-    def _stocks(self, arrivals: Sequence[Arrival], kept: Sequence[_Kept]) -> list[Stock]:
+    def _stocks(self, arrivals: Sequence[Arrival], kept: Sequence[_Kept]) -> list[NewMessage]:
         now = self._clock.now()
-        stocks: list[Stock] = []
+        stocks: list[NewMessage] = []
         for arrival, one in zip(arrivals, kept, strict=True):
             self._number += 1
             content = None if one.content is None else (self._number, *one.content)
-            stocks.append(Stock(rows.rows_of(arrival, self._number, now), content))
+            stocks.append(NewMessage(rows.rows_of(arrival, self._number, now), content))
         return stocks
 
     def _arrived(self, kept: Sequence[_Kept]) -> None:
@@ -554,14 +571,14 @@ class SqliteSpool:
     def _write_stories(self) -> None:
         self._story_timer = None
         if self._stories:
-            self._writer.slip_in(Job(run=lambda _: None))
+            self._writer.slip_in(WriteJob(run=lambda _: None))
 
-    def _take_stories(self) -> Sequence[Job]:
+    def _take_stories(self) -> Sequence[WriteJob]:
         """On the writer's thread: what is to be written along with the rest."""
-        jobs: list[Job] = []
+        jobs: list[WriteJob] = []
         while self._stories:
             stock = self._stories.popleft()
-            jobs.append(Job(stocks=[stock], keeps=False, failed=self._lose_story, octets=stock.rows.octets))
+            jobs.append(WriteJob(stocks=[stock], keeps=False, failed=self._lose_story, octets=stock.rows.octets))
         return jobs
 
     def _lose_story(self, fault: BaseException) -> None:
@@ -584,7 +601,7 @@ class SqliteSpool:
             except sqlite3.Error as fault:
                 event(_log, logging.WARNING, "the spool's log cannot be shortened", why=fault)
             self._writer.log.copied()
-            self._writer.slip_in(Job(run=self._writer.log.finish, reads_only=True))
+            self._writer.slip_in(WriteJob(run=self._writer.log.finish, reads_only=True))
 
     def _look_through(self) -> None:
         """A database that was too large to be checked before we opened."""
@@ -603,7 +620,7 @@ class SqliteSpool:
             event(_log, logging.WARNING, "the spool could not be checked", why=fault)
 
 
-def _octets(stocks: Sequence[Stock]) -> int:
+def _octets(stocks: Sequence[NewMessage]) -> int:
     total = 0
     for stock in stocks:
         total += stock.rows.octets
@@ -612,9 +629,9 @@ def _octets(stocks: Sequence[Stock]) -> int:
     return total
 
 
-def _lease_of(stock: Stock) -> ledger.Lease:
+def _lease_of(stock: NewMessage) -> statements.Lease:
     message = stock.rows.message
-    return ledger.Lease(message[1], message[0], message[2], None if stock.content is None else stock.content[3])
+    return statements.Lease(message[1], message[0], message[2], None if stock.content is None else stock.content[3])
 
 
 def _claim_of(arrival: Arrival, kept: _Kept) -> Claim:
@@ -644,21 +661,21 @@ def _seed(header: bytes, body: Body) -> int:
     return crc32(header, crc32(b"%d %d %d" % (body.size, body.is_ascii, body.has_long_lines)))
 
 
-def _read_claim(found: Found, folder: int, takes: Callable[[Row], bool]) -> Claim:
+def _read_claim(found: LeasedRows, folder: int, takes: Callable[[Row], bool]) -> Claim:
     """The message as its rows say. Raises Unreadable where they are not what was written."""
     if found.why:
-        raise Unreadable(found.why)
+        raise UnreadableRow(found.why)
     if found.content is None:
-        raise Unreadable("its content is not there")
+        raise UnreadableRow("its content is not there")
     if not _is_sealed(found):
-        raise Unreadable("its rows are not what was written (wrong checksum)")
+        raise UnreadableRow("its rows are not what was written (wrong checksum)")
     return _claim_from(found, _message(found.content, folder), takes)
 
 
-def _lost_claim(found: Found, why: str) -> Claim:
+def _lost_claim(found: LeasedRows, why: str) -> Claim:
     """For a person, what can still be said of a message. It cannot be sent, and nobody is told by a guess."""
     if found.why:
-        raise Unreadable(found.why)
+        raise UnreadableRow(found.why)
     header = b"" if found.content is None else found.content[0]
     claim = _claim_from(found, Message(HeaderSection(header), LostBody(why)), _is_open)
     if _is_sealed(found):
@@ -667,13 +684,13 @@ def _lost_claim(found: Found, why: str) -> Claim:
     return replace(claim, submission=replace(claim.submission, envelope=envelope))
 
 
-def _is_sealed(found: Found) -> bool:
+def _is_sealed(found: LeasedRows) -> bool:
     message = found.message
     fixed = (message[1], *message[3:8], *message[9:11], message[12])
     return bool(rows.seal(fixed, [row[0] for row in found.recipients]) == message[13])
 
 
-def _claim_from(found: Found, message: Message, takes: Callable[[Row], bool]) -> Claim:
+def _claim_from(found: LeasedRows, message: Message, takes: Callable[[Row], bool]) -> Claim:
     """Raises Unreadable."""
     try:
         _, ident, received_at, listener, client, reverse_path, eight_bit, author, account, carrier = found.message[:10]
@@ -693,7 +710,7 @@ def _claim_from(found: Found, message: Message, takes: Callable[[Row], bool]) ->
             path: rows.state_of(row[1:]) for path, row in zip(paths, found.recipients, strict=True) if takes(row[1:])
         }
     except (ValueError, KeyError, TypeError, OverflowError) as fault:
-        raise Unreadable(f"its rows are not what was written ({fault})") from fault
+        raise UnreadableRow(f"its rows are not what was written ({fault})") from fault
     return Claim(submission, account, author, states, faults)
 
 
@@ -705,5 +722,5 @@ def _message(content: Row, folder: int) -> Message:
     elif octets is not None and len(octets) == size:
         body = RowBody(octets, bool(is_ascii), bool(has_long_lines))
     else:
-        raise Unreadable("its content is shorter than what was written")
+        raise UnreadableRow("its content is shorter than what was written")
     return Message(HeaderSection(header), body)

@@ -2,7 +2,8 @@
 
 Promises: a file has all its octets on the disk and its name survives a power cut before anybody speaks of it; what is
 read is what was written, or there is an error (length and checksum). Memory is flat whatever the size.
-Leaves to others: which message a file belongs to (spool.database), on whose thread this runs (spool.store).
+Leaves to others: which message a file belongs to (spool.sqlite.database), on whose thread this runs
+(spool.sqlite.store).
 """
 
 import errno
@@ -14,8 +15,8 @@ from typing import Final
 from zlib import crc32
 
 from senderproxy.mail.message import Body, UnnamedFile
-from senderproxy.spool.place import Place, disk_fault, give_like, sub_folder
-from senderproxy.spool.rows import Unreadable
+from senderproxy.spool.sqlite.rows import UnreadableRow
+from senderproxy.spool.sqlite.spool_folder import SpoolFolder, disk_fault, give_like, sub_folder
 
 FOLDER: Final = "content"
 BLOCK: Final = 64 * 1024
@@ -105,7 +106,7 @@ class LostBody:
 class Content:
     """The folder of the bodies. Every method may block, `blocks` of a body too."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: SpoolFolder) -> None:
         """Raises SpoolError."""
         self.folder = sub_folder(place, FOLDER)
 
@@ -171,9 +172,9 @@ class Content:
         except OSError as error:
             if error.errno not in _LOST:
                 raise disk_fault("The spool's content cannot be read", error) from error
-            raise Unreadable(f"its content cannot be read ({error.strerror or error})") from error
+            raise UnreadableRow(f"its content cannot be read ({error.strerror or error})") from error
         if checksum != expected:
-            raise Unreadable("its content is not what was written (wrong checksum)")
+            raise UnreadableRow("its content is not what was written (wrong checksum)")
 
     def remove(self, names: Iterable[str]) -> None:
         """Forget bodies. What cannot be removed belongs to nobody, and the next sweep tries again."""

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from senderproxy.relay.ports import SpoolError, SpoolFull, SpoolUpdate
-from senderproxy.spool import database, store
-from senderproxy.spool.database import SpoolDamaged, SpoolTooNew, open_database, scripts
-from senderproxy.spool.place import Place
-from senderproxy.spool.store import SqliteSpool
+from senderproxy.spool.sqlite import database, store
+from senderproxy.spool.sqlite.database import SpoolDamaged, SpoolTooNew, open_database, scripts
+from senderproxy.spool.sqlite.spool_folder import SpoolFolder
+from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.still_clock import START, StillClock
-from tests.senderproxy.spool.desk import HISTORY, claimed, ids, opened, sql
+from tests.senderproxy.spool.sqlite.open_spool import HISTORY, claimed, ids, opened, sql
 
 LARGE = b"x" * 200_000 + b"\r\n"
 NEXT = "CREATE TABLE extra (number INTEGER) STRICT;\n-- a note\nALTER TABLE message ADD COLUMN note TEXT;\n"
@@ -90,7 +90,7 @@ def test_what_a_maker_left_that_was_killed_is_no_trace(folder: Path) -> None:
     (folder / "content").mkdir(0o700)
     for left in ("spool.db.new", "spool.db.new-journal"):
         (folder / left).write_bytes(b"half")
-    place = Place.enter(folder)
+    place = SpoolFolder.enter(folder)
     open_database(place, scripts()).close()
     place.leave()
     assert sql(folder, "PRAGMA user_version") == [(len(scripts()),)]
@@ -151,7 +151,7 @@ async def test_a_database_in_which_a_table_or_an_index_is_missing_is_refused_and
     refused(folder, SpoolDamaged, "it has no message_due")
     sql(folder, "DROP TABLE event")
     refused(folder, SpoolDamaged, "it has no event")
-    Place.enter(folder).leave()
+    SpoolFolder.enter(folder).leave()
 
 
 # ---- damage ----
@@ -244,7 +244,7 @@ async def test_a_database_too_large_to_be_checked_first_is_checked_while_we_work
 
 
 def open_as(folder: Path, migrations: Sequence[str]) -> None:
-    place = Place.enter(folder)
+    place = SpoolFolder.enter(folder)
     try:
         open_database(place, migrations).close()
     finally:

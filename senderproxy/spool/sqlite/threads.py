@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 _Task: TypeAlias = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
 
-class Hands:
+class WorkerThreads:
     """So many threads, started when they are first needed."""
 
     def __init__(self, name: str, count: int = 1) -> None:

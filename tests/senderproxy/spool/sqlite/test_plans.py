@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from senderproxy.spool import ledger, search
-from senderproxy.spool.database import scripts
+from senderproxy.spool.sqlite import search, statements
+from senderproxy.spool.sqlite.database import scripts
 from senderproxy.tracking.record import Query, RecipientStatus
 from tests.fakes.still_clock import START
 
@@ -29,10 +29,10 @@ def connection() -> Iterator[sqlite3.Connection]:
     made.close()
 
 
-def statements() -> dict[str, str]:
+def all_statements() -> dict[str, str]:
     """Every statement of the two modules that have any."""
     found: dict[str, str] = {}
-    for module in (ledger, search):
+    for module in (statements, search):
         for name, value in vars(module).items():
             if name.startswith("_"):  # a part of others
                 continue
@@ -51,7 +51,7 @@ def width(text: str) -> int:
 
 def plan(connection: sqlite3.Connection, text: str) -> list[str]:
     if "{}" in text:
-        text = ledger.for_rows(text, 64, width(text))
+        text = statements.for_rows(text, 64, width(text))
     names = set(re.findall(r":([a-z_]+)", text))
     values = dict.fromkeys(names, "") if names else [""] * max(text.count("?"), 30)
     if not names:
@@ -61,13 +61,13 @@ def plan(connection: sqlite3.Connection, text: str) -> list[str]:
 
 
 def test_all_statements_are_looked_at() -> None:
-    assert len(statements()) > 30
-    assert set(statements()) >= THROUGH_ALL_THAT_WAITS | ONE_STEP
+    assert len(all_statements()) > 30
+    assert set(all_statements()) >= THROUGH_ALL_THAT_WAITS | ONE_STEP
 
 
-@pytest.mark.parametrize("name", sorted(statements()))
+@pytest.mark.parametrize("name", sorted(all_statements()))
 def test_a_statement_goes_through_an_index(connection: sqlite3.Connection, name: str) -> None:
-    steps = plan(connection, statements()[name])
+    steps = plan(connection, all_statements()[name])
     scans = [step for step in steps if step.startswith("SCAN") and not OF_VALUES.fullmatch(step)]
     if name in THROUGH_ALL_THAT_WAITS:
         assert scans == [step for step in scans if "INDEX message_open" in step], steps

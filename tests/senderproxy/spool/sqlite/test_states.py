@@ -15,12 +15,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolUpdate
-from senderproxy.spool.store import SqliteSpool, Tuning
+from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import arrival
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.still_clock import START, StillClock
-from tests.senderproxy.spool.desk import HISTORY, sql
+from tests.senderproxy.spool.sqlite.open_spool import HISTORY, sql
 
 ACCOUNTS = ("anna", "bert")
 PEOPLE = ("carl@elsewhere.example", "dora@elsewhere.example", "emil@other.example")
