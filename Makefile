@@ -38,7 +38,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.dev
-	$(BIN)/python -m senderproxy.config.document > docs/config.md
+	$(BIN)/python -m docs.generate_config > docs/config.md
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

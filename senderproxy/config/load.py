@@ -17,17 +17,17 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from senderproxy.config import lines
-from senderproxy.config.lines import line_of, locate_settings
+from senderproxy.config import toml_lines
 from senderproxy.config.model import CONFLICTS, Config, Conflict
 from senderproxy.config.problems import Complaint, ConfigError, Problem, key_of, nearest_known, put_in_words
+from senderproxy.config.toml_lines import line_of, locate_settings
 from senderproxy.config.values import read_hostname
 
 __all__ = ["ConfigError", "Problem", "find_doubts", "load_config", "machine_name", "read_settings"]
 
 # A value that is wrong is put aside, and the rest looked at again; each round puts something aside.
 _ROUNDS: Final = 1000
-_STAND_INS: Final[Mapping[lines.Path, str]] = {
+_STAND_INS: Final[Mapping[toml_lines.Path, str]] = {
     ("identity", "hostname"): "localhost",
     ("vault", "unlock"): "passphrase",
 }
@@ -77,7 +77,7 @@ def read_settings(data: Mapping[str, Any], folder: Path) -> tuple[Config | None,
 def _settle(settings: dict[str, Any]) -> tuple[Config | None, list[Complaint]]:
     """Put aside what is wrong until the rest can be judged; `settings` is what is left in the end."""
     complaints: list[Complaint] = []
-    spoiled: list[lines.Path] = []
+    spoiled: list[toml_lines.Path] = []
     for _ in range(_ROUNDS):
         try:
             config = Config.model_validate(settings)
@@ -145,7 +145,7 @@ def machine_name() -> str | None:
         return None
 
 
-def _put_aside(settings: dict[str, Any], path: lines.Path) -> None:
+def _put_aside(settings: dict[str, Any], path: toml_lines.Path) -> None:
     """Take away the smallest setting that holds what is wrong; where it is needed, something else stands in."""
     section: Any = settings
     name: Any = path[0]
@@ -165,21 +165,21 @@ def _put_aside(settings: dict[str, Any], path: lines.Path) -> None:
         section.pop(name, None)
 
 
-def _holds(settings: dict[str, Any], path: lines.Path) -> bool:
+def _holds(settings: dict[str, Any], path: toml_lines.Path) -> bool:
     holder: Any = settings
     for part in path[:-1]:
         holder = holder[part]
     return path[-1] in holder
 
 
-def _not_explained(conflicts: Iterable[Conflict], spoiled: list[lines.Path]) -> Iterator[Complaint]:
+def _not_explained(conflicts: Iterable[Conflict], spoiled: list[toml_lines.Path]) -> Iterator[Complaint]:
     """Those that would still be there after what was complained about is mended."""
     for conflict in conflicts:
         if not any(_touches(path, spoiled) for path in conflict.because):
             yield Complaint(conflict.path, conflict.wrong, conflict.mend)
 
 
-def _touches(path: lines.Path, spoiled: list[lines.Path]) -> bool:
+def _touches(path: toml_lines.Path, spoiled: list[toml_lines.Path]) -> bool:
     return any(path[: len(other)] == other or other[: len(path)] == path for other in spoiled)
 
 
@@ -191,7 +191,7 @@ def _missing_files(settings: dict[str, Any]) -> Iterator[Complaint]:
         yield from _missing_file(("providers", provider, "ca_file"), each.get("ca_file"), must_be_readable=True)
 
 
-def _missing_file(path: lines.Path, name: str | None, *, must_be_readable: bool) -> Iterator[Complaint]:
+def _missing_file(path: toml_lines.Path, name: str | None, *, must_be_readable: bool) -> Iterator[Complaint]:
     """A key is for the service's user only, so another user's `explain` must not stumble over it."""
     try:
         if name is None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from senderproxy.config.lines import Path
+from senderproxy.config.toml_lines import Path
 from senderproxy.config.values import (
     AccountId,
     CandidateSource,

@@ -13,8 +13,8 @@ from typing import Final
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from senderproxy.config.lines import Path
 from senderproxy.config.model import SECTIONS, Config
+from senderproxy.config.toml_lines import Path
 from senderproxy.config.values import COMPLAINT, UNLOCK_WAYS
 from senderproxy.errors import SenderproxyError
 

@@ -72,7 +72,7 @@ def key_stanza(
 def passphrase_stanza(text: str, cost: Cost, label: str = "anna") -> Stanza:
     salt = stream(f"salt of {label}", 32)
     draft = Stanza(label, PassphraseLock(cost, salt, b""))
-    key = _seal.stretch(Secret(text.encode()), salt, cost)
+    key = _seal.derive_from_passphrase(Secret(text.encode()), salt, cost)
     return Stanza(label, PassphraseLock(cost, salt, _seal.wrap(key, salt, ID + draft.head().encode(), DATA_KEY)))
 
 

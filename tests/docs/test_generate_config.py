@@ -4,11 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from senderproxy.config.document import render_document
+from docs.generate_config import render_document
 from senderproxy.config.model import SECTIONS
 from senderproxy.routing.presets import PRESETS
 
-PAGE = Path(__file__).parents[3] / "docs" / "config.md"
+PAGE = Path(__file__).parents[2] / "docs" / "config.md"
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -17,7 +17,7 @@ def test_the_page_is_up_to_date() -> None:
 
 def test_the_page_is_made_by_its_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "senderproxy.config.document"],
+        [sys.executable, "-m", "docs.generate_config"],
         cwd=PAGE.parents[1],
         capture_output=True,
         text=True,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from senderproxy.config.lines import line_of, locate_settings
+from senderproxy.config.toml_lines import line_of, locate_settings
 
 TEXT = '''\
 # a comment = no setting

@@ -1,6 +1,6 @@
 """The page that describes every setting, made from the settings themselves.
 
-    python -m senderproxy.config.document > docs/config.md
+    python -m docs.generate_config > docs/config.md
 
 Promises: no setting is left out, and none is described otherwise than it is read.
 """
