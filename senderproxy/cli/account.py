@@ -1,7 +1,7 @@
 """`senderproxy account`: the mailboxes in the vault.
 
 Promises: a change is in the vault whole or not at all, and a login that was tried and refused changes nothing.
-Leaves to others: many at once from a file (cli.account_table), trying a login (cli.logins).
+Leaves to others: many at once from a file (cli.account_table), trying a login (cli.account_login_check).
 """
 
 import argparse
@@ -13,6 +13,7 @@ from typing import NoReturn
 from senderproxy.accounts.record import StoredAccount
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import account_table
+from senderproxy.cli.account_login_check import in_words, try_login
 from senderproxy.cli.common import (
     EX_OK,
     EX_UNAVAILABLE,
@@ -35,7 +36,6 @@ from senderproxy.cli.common import (
     typed_pattern,
     vault_way,
 )
-from senderproxy.cli.logins import in_words, try_login
 from senderproxy.config.model import Config
 from senderproxy.delivery.courier import LoginOk, LoginRefused
 from senderproxy.errors import SenderproxyError

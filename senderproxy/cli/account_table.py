@@ -17,6 +17,7 @@ from typing import Final
 
 from senderproxy.accounts.record import StoredAccount, has_controls
 from senderproxy.accounts.vault_accounts import AccountEditor
+from senderproxy.cli.account_login_check import in_words, try_login
 from senderproxy.cli.common import (
     EX_OK,
     EX_WRONG,
@@ -33,7 +34,6 @@ from senderproxy.cli.common import (
     show_table,
     vault_way,
 )
-from senderproxy.cli.logins import in_words, try_login
 from senderproxy.config.model import Config
 from senderproxy.delivery.courier import LoginOk, Unreachable
 from senderproxy.errors import SenderproxyError

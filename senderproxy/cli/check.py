@@ -3,7 +3,7 @@
 Promises: changes nothing; tries each login once at the most, and not that of an account whose password the running
 service saw refused; ends in bounded time. With --probe it asks a person first, and the probe's login is the one try.
 Leaves to others: the configuration's own contradictions (config.load), DNS (cli.check_dns), what a provider's answers
-to a probe mean (cli.probe).
+to a probe mean (cli.check_senders).
 """
 
 import argparse
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
-from senderproxy.cli import probe
+from senderproxy.cli import check_senders
+from senderproxy.cli.account_login_check import in_words, provider_of, to_mend, try_login, try_senders
 from senderproxy.cli.check_dns import KNOWN, Asker, Unasked, check_domain
 from senderproxy.cli.common import (
     EX_OK,
@@ -37,8 +38,7 @@ from senderproxy.cli.common import (
     typed_address,
 )
 from senderproxy.cli.findings import Finding, Level
-from senderproxy.cli.logins import in_words, provider_of, to_mend, try_login, try_senders
-from senderproxy.cli.moments import on_the_wall
+from senderproxy.cli.times import on_the_wall
 from senderproxy.config.load import find_doubts
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.control.client import NotRunning, ask
@@ -303,7 +303,7 @@ def _to_probe(config: Config, accounts: VaultAccounts, wish: _Wish, suspended: s
         able = [account for account in able if account.id in wish.accounts]
     else:
         able = list({account.provider: account for account in reversed(able)}.values())[::-1]
-    if not able or not (wish.agreed or agreed(probe.question(able, wish.recipient))):
+    if not able or not (wish.agreed or agreed(check_senders.question(able, wish.recipient))):
         return set()
     return {account.id for account in able}
 
@@ -313,10 +313,10 @@ def _senders(config: Config, accounts: VaultAccounts, account: Account, recipien
     if credential is None:
         return
     progress(f"Asking which senders {account.login} may use ...")
-    senders = probe.senders_to_ask(account)
+    senders = check_senders.senders_to_ask(account)
     result = try_senders(config, account, credential, list(senders.values()), recipient)
     if isinstance(result, Probed):
-        yield from probe.findings(account, provider_of(config, account), recipient, result)
+        yield from check_senders.findings(account, provider_of(config, account), recipient, result)
     else:
         yield Finding(Level.WRONG, f"account {account.id}", in_words(result), to_mend(result, account))
 

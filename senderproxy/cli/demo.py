@@ -90,7 +90,7 @@ class DemoAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DemoMessage:
     """One message the office sends, and the account it must leave on; None where it must not leave at all."""
 
     author: str
@@ -114,17 +114,17 @@ ACCOUNTS: Final = (
 )
 
 LETTERS: Final = (
-    Letter("anna@firma.example", "anna"),
-    Letter("bert@firma.example", "bert"),
-    Letter("dora@verein.example", "dora", "hoster"),
-    Letter("info@firma.example", "carla", "alias"),
-    Letter("shop@laden.example", "shop", "catch-all"),
-    Letter("returns@laden.example", "shop", "catch-all"),
-    Letter("anna+offer@firma.example", "anna", "+tag"),
-    Letter("bert@firma.example", "bert", "mended", reverse_path="bert@firma.lan"),
-    Letter("bert@firma.example", "bert", "absence", reverse_path=""),
-    Letter("dora@verein.example", "dora", "hoster"),
-    Letter("nobody@other.example", None, "stranger"),
+    DemoMessage("anna@firma.example", "anna"),
+    DemoMessage("bert@firma.example", "bert"),
+    DemoMessage("dora@verein.example", "dora", "hoster"),
+    DemoMessage("info@firma.example", "carla", "alias"),
+    DemoMessage("shop@laden.example", "shop", "catch-all"),
+    DemoMessage("returns@laden.example", "shop", "catch-all"),
+    DemoMessage("anna+offer@firma.example", "anna", "+tag"),
+    DemoMessage("bert@firma.example", "bert", "mended", reverse_path="bert@firma.lan"),
+    DemoMessage("bert@firma.example", "bert", "absence", reverse_path=""),
+    DemoMessage("dora@verein.example", "dora", "hoster"),
+    DemoMessage("nobody@other.example", None, "stranger"),
 )
 
 
@@ -132,7 +132,7 @@ LETTERS: Final = (
 class Sent:
     """A letter and what the sending side was told in the end."""
 
-    letter: Letter
+    letter: DemoMessage
     message_id: str
     code: int
     lines: tuple[str, ...]
@@ -238,7 +238,7 @@ class Page:
 # The play itself
 
 
-def _compose(letter: Letter, clock: Clock) -> tuple[EmailMessage, str]:
+def _compose(letter: DemoMessage, clock: Clock) -> tuple[EmailMessage, str]:
     """One message as a mail program would write it, and its Message-ID to find it by."""
     message = EmailMessage(policy=SMTP)
     name = letter.author.partition("@")[0].partition("+")[0].capitalize()
@@ -252,7 +252,7 @@ def _compose(letter: Letter, clock: Clock) -> tuple[EmailMessage, str]:
     return message, message_id
 
 
-def _send(client: smtplib.SMTP, letter: Letter, clock: Clock) -> Sent:
+def _send(client: smtplib.SMTP, letter: DemoMessage, clock: Clock) -> Sent:
     """One message over a connection that stays open; the reply that settled it."""
     message, message_id = _compose(letter, clock)
     code, text = client.mail(letter.envelope_from)

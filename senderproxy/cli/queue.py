@@ -2,7 +2,7 @@
 
 Promises: safe while the service runs; a message that is being tried is never touched. What is done to many messages at
 once is asked about first.
-Leaves to others: who answers (cli.desk), what is done (relay.queue_admin).
+Leaves to others: who answers (cli.queue_client), what is done (relay.queue_admin).
 """
 
 import argparse
@@ -25,8 +25,8 @@ from senderproxy.cli.common import (
     tell_error,
     typed_pattern,
 )
-from senderproxy.cli.desk import Ask, all_messages, change, open_desk
-from senderproxy.cli.moments import typed_span
+from senderproxy.cli.queue_client import Ask, all_messages, change, open_desk
+from senderproxy.cli.times import typed_span
 from senderproxy.clock import SystemClock
 from senderproxy.relay.queue_admin import QueueAction
 from senderproxy.tracking.record import MessageRecord, Query, RecipientStatus

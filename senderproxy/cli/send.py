@@ -17,6 +17,7 @@ from tempfile import TemporaryFile
 from typing import Final
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.cli.account_login_check import short_patience
 from senderproxy.cli.common import (
     EX_OK,
     EX_WRONG,
@@ -28,7 +29,6 @@ from senderproxy.cli.common import (
     read_config,
     typed_address,
 )
-from senderproxy.cli.logins import short_patience
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.control.client import ask

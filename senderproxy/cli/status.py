@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from senderproxy.cli.common import EX_OK, EX_WRONG, Subparsers, counted, read_config, show_json, show_table
-from senderproxy.cli.moments import on_the_wall
+from senderproxy.cli.times import on_the_wall
 from senderproxy.control.client import ask
 
 

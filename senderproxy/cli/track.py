@@ -1,6 +1,6 @@
 """`senderproxy track`: the story of a message in plain sentences.
 
-Leaves to others: the sentences (tracking.timeline), who answers (cli.desk).
+Leaves to others: the sentences (tracking.timeline), who answers (cli.queue_client).
 """
 
 import argparse
@@ -15,8 +15,8 @@ from senderproxy.cli.common import (
     tell_error,
     typed_pattern,
 )
-from senderproxy.cli.desk import all_messages, open_desk
-from senderproxy.cli.moments import typed_moment
+from senderproxy.cli.queue_client import all_messages, open_desk
+from senderproxy.cli.times import typed_moment
 from senderproxy.clock import SystemClock
 from senderproxy.tracking.record import Query, RecipientStatus
 from senderproxy.tracking.serialize import read_event, read_record

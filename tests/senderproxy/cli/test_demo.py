@@ -10,7 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.cli.demo import ACCOUNTS, HOSTER, IONOS, LETTERS, Arrived, Letter, Page, Sent, add_parser, faults_in
+from senderproxy.cli.demo import (
+    ACCOUNTS,
+    HOSTER,
+    IONOS,
+    LETTERS,
+    Arrived,
+    DemoMessage,
+    Page,
+    Sent,
+    add_parser,
+    faults_in,
+)
 from senderproxy.simulator.ledger import ReceivedMessage
 
 CUSTOMER = "kunde@customer.example"
@@ -36,9 +47,9 @@ def arrival(login: str, provider: str = IONOS, reverse_path: str = "shop@laden.e
     return Arrived(provider, received)
 
 
-SENT = Sent(Letter("shop@laden.example", "shop"), "<1@x>", 250, ("fine",))
-REFUSED = Sent(Letter("shop@laden.example", "shop"), "<1@x>", 550, ("one", "two"))
-STRANGER = Sent(Letter("nobody@other.example", None), "<1@x>", 550, ("no",))
+SENT = Sent(DemoMessage("shop@laden.example", "shop"), "<1@x>", 250, ("fine",))
+REFUSED = Sent(DemoMessage("shop@laden.example", "shop"), "<1@x>", 550, ("one", "two"))
+STRANGER = Sent(DemoMessage("nobody@other.example", None), "<1@x>", 550, ("no",))
 
 
 @pytest.mark.parametrize(

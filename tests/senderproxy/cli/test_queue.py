@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from senderproxy.cli.common import UsageError
-from senderproxy.cli.moments import typed_moment, typed_span
+from senderproxy.cli.times import typed_moment, typed_span
 from senderproxy.simulator.script import Fault, FaultStage, Silence
 from tests.senderproxy.cli.conftest import Office
 from tests.senderproxy.cli.test_service import running

@@ -22,7 +22,7 @@ _FOREIGN: Final = Address(_LOCAL_PART, "example.com")  # nobody's (RFC 2606), an
 _STRICTNESS: Final = (SenderRule.ANY, SenderRule.DOMAIN, SenderRule.ADDRESS)
 
 
-class Kind(Enum):
+class SenderKind(Enum):
     """The senders that are asked about; the value is what a person calls them."""
 
     OWN = "its own address"
@@ -31,13 +31,13 @@ class Kind(Enum):
     NULL = "the null reverse-path"
 
 
-def senders_to_ask(account: Account) -> Mapping[Kind, ReversePath]:
+def senders_to_ask(account: Account) -> Mapping[SenderKind, ReversePath]:
     """In the order in which they are asked about."""
     return {
-        Kind.OWN: account.address,
-        Kind.OTHER: Address(_LOCAL_PART, account.address.domain),
-        Kind.FOREIGN: _FOREIGN,
-        Kind.NULL: NULL_PATH,
+        SenderKind.OWN: account.address,
+        SenderKind.OTHER: Address(_LOCAL_PART, account.address.domain),
+        SenderKind.FOREIGN: _FOREIGN,
+        SenderKind.NULL: NULL_PATH,
     }
 
 
@@ -65,10 +65,10 @@ def findings(account: Account, provider: Provider, recipient: Address, probed: P
     answers = dict(zip(senders_to_ask(account), probed.answers, strict=False))
     for kind, answer in answers.items():
         yield Finding(_level(answer), what, f"{kind.value} <{answer.path}> {_in_words(answer)}")
-    if missing := [kind.value for kind in Kind if kind not in answers]:
+    if missing := [kind.value for kind in SenderKind if kind not in answers]:
         reason = probed.ended.text if probed.ended else "what was said before stands in the way"
         yield Finding(Level.UNKNOWN, what, f"not asked about: {', '.join(missing)} ({reason})")
-    own = answers.get(Kind.OWN)
+    own = answers.get(SenderKind.OWN)
     if own is None or not _taken(own):
         yield from _own_not_taken(account, recipient, own)
         return
@@ -77,11 +77,11 @@ def findings(account: Account, provider: Provider, recipient: Address, probed: P
     yield _from_finding(account, provider)
 
 
-def found_rule(answers: Mapping[Kind, SenderAnswer]) -> SenderRule | None:
+def found_rule(answers: Mapping[SenderKind, SenderAnswer]) -> SenderRule | None:
     """The rule for the reverse-path that the answers show; None where they show none."""
-    if _refused(answers.get(Kind.OTHER)):
+    if _refused(answers.get(SenderKind.OTHER)):
         return SenderRule.ADDRESS
-    if _taken(answers.get(Kind.OTHER)) and _refused_for_its_owner(answers.get(Kind.FOREIGN)):
+    if _taken(answers.get(SenderKind.OTHER)) and _refused_for_its_owner(answers.get(SenderKind.FOREIGN)):
         return SenderRule.DOMAIN
     return None
 
@@ -101,11 +101,11 @@ def _own_not_taken(account: Account, recipient: Address, own: SenderAnswer | Non
         yield Finding(Level.UNKNOWN, what, f"the recipient <{recipient}> was refused, so nothing follows", mend)
 
 
-def _rule_finding(provider: Provider, answers: Mapping[Kind, SenderAnswer]) -> Finding:
+def _rule_finding(provider: Provider, answers: Mapping[SenderKind, SenderAnswer]) -> Finding:
     what, has, found = f"sender_rule of {provider.name}", provider.sender_rule, found_rule(answers)
     if found is None:
         why = "the answers do not show it"
-        if all(_taken(answers.get(kind)) for kind in (Kind.OTHER, Kind.FOREIGN)):
+        if all(_taken(answers.get(kind)) for kind in (SenderKind.OTHER, SenderKind.FOREIGN)):
             why = "the provider takes any sender, or it looks only at the end of a message, and none was sent"
         return Finding(Level.UNKNOWN, what, f'{why}. It stays "{has.value}"')
     if found is has:
@@ -119,9 +119,9 @@ def _rule_finding(provider: Provider, answers: Mapping[Kind, SenderAnswer]) -> F
     return Finding(Level.ADVICE, what, words, f"{mend} in {section}")
 
 
-def _null_finding(provider: Provider, answers: Mapping[Kind, SenderAnswer]) -> Finding:
+def _null_finding(provider: Provider, answers: Mapping[SenderKind, SenderAnswer]) -> Finding:
     what, has = f"takes_null_reverse_path of {provider.name}", provider.takes_null_reverse_path
-    answer = answers.get(Kind.NULL)
+    answer = answers.get(SenderKind.NULL)
     if _refused(answer):
         if not has:
             return Finding(Level.OK, what, "false is right")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from senderproxy.cli.probe import Kind, found_rule
+from senderproxy.cli.check_senders import SenderKind, found_rule
 from senderproxy.delivery.login_check import SenderAnswer
 from senderproxy.mail.address import NULL_PATH
 from senderproxy.mail.reply import parse_reply
@@ -207,5 +207,5 @@ NOT_YOURS = _said(b"550 Sender address is not allowed.")
 def test_only_what_the_answers_show_is_concluded(
     other: SenderAnswer | None, foreign: SenderAnswer | None, rule: SenderRule | None
 ) -> None:
-    asked = {Kind.OWN: TAKEN, Kind.OTHER: other, Kind.FOREIGN: foreign}
+    asked = {SenderKind.OWN: TAKEN, SenderKind.OTHER: other, SenderKind.FOREIGN: foreign}
     assert found_rule({kind: answer for kind, answer in asked.items() if answer is not None}) is rule

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from senderproxy.app import rules_of
+from senderproxy.cli.account_login_check import short_patience
 from senderproxy.cli.common import InputError, open_accounts
-from senderproxy.cli.logins import short_patience
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.control.client import NotRunning, ask
