@@ -17,7 +17,17 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from vault import _format, _seal
-from vault._format import Argon2idCost, Cost, Header, IndexEntry, KeyLock, Kind, PassphraseLock, Stanza, UnknownLock
+from vault._format import (
+    Argon2idCost,
+    Cost,
+    Header,
+    IndexEntry,
+    KeyLock,
+    PassphraseLock,
+    Stanza,
+    UnknownLock,
+    UnlockKind,
+)
 from vault._seal import Secret
 
 FOLDER = Path(__file__).parent / "vectors"
@@ -58,7 +68,7 @@ class Vector:
 def key_stanza(
     label: str = "office",
     *,
-    kind: Kind = Kind.KEY_FILE,
+    kind: UnlockKind = UnlockKind.KEY_FILE,
     key: bytes = KEY,
     vault_id: bytes = ID,
     data_key: Secret = DATA_KEY,
@@ -159,7 +169,7 @@ def taken() -> Iterator[Vector]:
     )
     unlock = "key-file " + _format.to_base64(KEY_FILE_TEXT.rstrip() + b"\r\n")
     yield good("key-file-crlf", "a key file that came through Windows", header(), unlock=unlock)
-    head = header(key_stanza(kind=Kind.KEYRING))
+    head = header(key_stanza(kind=UnlockKind.KEYRING))
     yield good("keyring", "a key from the system's keyring", head, unlock="keyring " + _format.to_base64(KEY))
     head = header(passphrase_stanza("correct horse", _seal.ARGON2ID_COST))
     yield good("argon2id", "a passphrase, with the cost that is written today", head, unlock="passphrase correct horse")
@@ -186,7 +196,7 @@ def not_unlocked() -> Iterator[Vector]:
     renamed = header(replace(key_stanza(), label="renamed"))
     comment = "a stanza whose label was changed"
     yield Vector("wrong-label", "wrong-key", comment, _seal.seal(renamed, RECORDS, DATA_KEY))
-    as_keyring = header(key_stanza(kind=Kind.KEYRING))
+    as_keyring = header(key_stanza(kind=UnlockKind.KEYRING))
     comment = "the key is right, but it is not the kind of way the stanza is for"
     yield Vector("wrong-way", "wrong-key", comment, _seal.seal(as_keyring, RECORDS, DATA_KEY))
     later = with_digest(b"whatever a later version holds\n\x00\x01", version=2)
