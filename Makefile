@@ -39,6 +39,7 @@ format: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m docs.generate_config > docs/config.md
+	$(BIN)/python -m docs.generate_log_events > docs/log-events.md
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from senderproxy import __version__
+from senderproxy import __version__, log_events
 from senderproxy.accounts.rollback import note_generation
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock, SystemClock
@@ -124,7 +124,7 @@ class Service:
         self._housekeeper = asyncio.create_task(self._keep_house())
         where = ", ".join(f"{listener.address}" for listener in self._listeners)
         count = len(self._accounts.directory().accounts)
-        event(_log, logging.INFO, "listening", address=where, accounts=count, version=__version__)
+        event(_log, log_events.SERVICE_STARTED, address=where, accounts=count, version=__version__)
         self._notifier.ready(f"listening on {where} for {count} accounts")
 
     async def stop(self) -> None:
@@ -148,7 +148,7 @@ class Service:
         self._under_way.close()
         if self._control is not None:
             await self._control.stop()
-        event(_log, logging.INFO, "stopped")
+        event(_log, log_events.SERVICE_STOPPED)
 
     async def _close_spool(self, spool: SqliteSpool, seconds: float) -> None:
         """A disk that does not answer keeps nobody from ending: what it never confirmed was acknowledged to nobody."""
@@ -157,10 +157,9 @@ class Service:
         if not done:
             event(
                 _log,
-                logging.ERROR,
-                "the disk of the spool does not answer, so it is left as it is; what was acknowledged is kept",
+                log_events.SPOOL_CLOSE_TIMEOUT,
                 seconds=round(seconds, 1),
-                mend="See what the system says about the disk: dmesg",
+                hint="See what the system says about the disk: dmesg",
             )
 
     async def run(self) -> None:
@@ -289,7 +288,7 @@ class Service:
             )
         except SpoolError as error:
             if self._spool_problem is None or self._spool_problem.message != error.message:
-                event(_log, logging.ERROR, "the spool cannot be opened", why=error.message, mend=error.hint)
+                event(_log, log_events.SPOOL_OPEN_FAILED, why=error.message, hint=error.hint)
             self._spool_problem = error
             self._intake.spool = self._runner.spool = NoSpool(error)
             return
@@ -310,7 +309,7 @@ class Service:
             try:
                 await self._spool.sweep(self._clock.now())
             except SpoolError as error:
-                event(_log, logging.ERROR, "the spool cannot be swept", why=error.message, mend=error.hint)
+                event(_log, log_events.HISTORY_CLEANUP_FAILED, why=error.message, hint=error.hint)
 
     def _settle_accounts(self) -> None:
         """What follows a change of the vault, whoever noticed it: a mail or the housekeeper.
@@ -321,23 +320,22 @@ class Service:
         self._courier.drop_stale()
         self._runner.wake()
         if older := note_generation(Path(self._config.vault.path), self._accounts):
-            event(_log, logging.ERROR, older)
+            event(_log, log_events.VAULT_ROLLED_BACK, why=older)
 
     async def _reload_and_log(self) -> None:
         self._notifier.reloading(int(self._clock.monotonic() * 1_000_000))
         try:
             await self.reload()
-            event(_log, logging.INFO, "configuration read again")
+            event(_log, log_events.CONFIG_RELOADED)
         except SenderproxyError as error:
             event(
                 _log,
-                logging.ERROR,
-                "configuration refused, the old one stays in force",
+                log_events.CONFIG_REFUSED,
                 why=error.message,
-                mend=error.hint,
+                hint=error.hint,
             )
         except Exception as fault:  # noqa: BLE001  a broken reload must not end the service
-            event(_log, logging.ERROR, "configuration refused, the old one stays in force", fault=fault)
+            event(_log, log_events.CONFIG_REFUSED, fault=fault)
         self._notifier.ready(self._summary())
 
     def _summary(self) -> str:

@@ -12,19 +12,28 @@ import sys
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
+from senderproxy.log_events import LogEvent
+
 _FIELDS: Final = "senderproxy_fields"
+_KEY: Final = "senderproxy_event"
 # journald reads "<N>" at the start of a line as its priority (sd-daemon(3)).
 _PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
 def event(
-    logger: logging.Logger, level: int, message: str, /, *, fault: BaseException | None = None, **fields: object
+    logger: logging.Logger,
+    kind: LogEvent,
+    /,
+    *,
+    fault: BaseException | None = None,
+    **fields: object,
 ) -> None:
-    """Log one event: words for a person, fields for a filter. `fault` adds its traceback."""
-    if logger.isEnabledFor(level):
+    """Log one event: its sentence for a person, its key and fields for a program. `fault` adds its traceback."""
+    if logger.isEnabledFor(kind.level):
         trace = (type(fault), fault, fault.__traceback__) if fault is not None else None
-        # Not `logger.log`, which would look for the file and line that called it: nobody is shown those.
-        logger.handle(logger.makeRecord(logger.name, level, "", 0, message, (), trace, extra={_FIELDS: fields}))
+        # Not `logger.log`, which would look up the file and line of the caller: no formatter shows those.
+        extra = {_FIELDS: fields, _KEY: kind.key}
+        logger.handle(logger.makeRecord(logger.name, kind.level, "", 0, kind.sentence, (), trace, extra=extra))
 
 
 def set_up_logging(level: str, form: str, *, stream: TextIO | None = None, under_journald: bool = False) -> None:
@@ -61,13 +70,14 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, room, message and the event's fields."""
+    """One JSON object a line: time, level, component, event (its key), message (its sentence) and the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
             "time": _time(record),
             "level": record.levelname.lower(),
-            "room": record.name.removeprefix("senderproxy."),
+            "component": record.name.removeprefix("senderproxy."),
+            "event": getattr(record, _KEY, None),
             "message": record.getMessage(),
         }
         entry |= {

@@ -1,4 +1,4 @@
-"""Only what every test may use: coroutines as tests with a deadline, and the watch that no secret is ever told.
+"""Fixtures for every test: coroutines with a deadline, and the watch over what is logged.
 
 Every password, passphrase and key in the tests starts with `geheim-`. What the program or a test prints or logs, at
 whatever level, is searched for it; a test in which it shows has failed, whatever it asserted.
@@ -11,6 +11,8 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+
+from senderproxy import log_events
 
 # No test waits for longer than this for anything; a hang becomes a failure with a traceback.
 DEADLINE = 60.0
@@ -36,18 +38,25 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 class _Watch(logging.Handler):
-    """Formats every record of every logger, tracebacks too, and keeps those that tell a secret."""
+    """Formats every record of every logger, tracebacks too; keeps those that show a secret or an unlisted field."""
 
     def __init__(self) -> None:
         super().__init__(logging.NOTSET)
-        self.told: list[str] = []
+        self.secrets: list[str] = []
+        self.unlisted: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record) + repr(record.__dict__)
         if CANARY in text:
-            self.told.append(text)
+            self.secrets.append(text)
+        kind = _EVENTS.get(getattr(record, "senderproxy_event", ""))
+        fields = getattr(record, "senderproxy_fields", {})
+        strange = [name for name in fields if kind and name not in kind.fields and not name.startswith(kind.prefixes)]
+        if strange:
+            self.unlisted.append(f"{kind.key}: {', '.join(strange)}")
 
 
+_EVENTS = {event.key: event for event in log_events.EVENTS}
 _watch = _Watch()
 
 
@@ -73,9 +82,11 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    told = [*_watch.told, *(f"{title}: {text}" for title, text in report.sections if CANARY in text)]
-    _watch.told.clear()
-    if told and report.outcome == "passed":
-        report.outcome = "failed"
-        report.longrepr = "a secret was told:\n" + "\n".join(told)
+    secrets = [*_watch.secrets, *(f"{title}: {text}" for title, text in report.sections if CANARY in text)]
+    for heading, found in (("a secret shows", secrets), ("fields not in log_events", [*_watch.unlisted])):
+        if found and report.outcome == "passed":
+            report.outcome = "failed"
+            report.longrepr = f"{heading}:\n" + "\n".join(found)
+    _watch.secrets.clear()
+    _watch.unlisted.clear()
     return report

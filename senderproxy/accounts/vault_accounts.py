@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
+from senderproxy import log_events
 from senderproxy.accounts.record import RecordError, StoredAccount, decode, encode
 from senderproxy.clock import Clock
 from senderproxy.errors import SenderproxyError
@@ -186,7 +187,7 @@ class VaultAccounts:
         self._behind = False
         self._tell_unreadable()
         self._settled()
-        event(_log, logging.INFO, "accounts read again", accounts=len(self._snapshot.directory.accounts))
+        event(_log, log_events.VAULT_RELOADED, accounts=len(self._snapshot.directory.accounts))
         return True
 
     def close(self) -> None:
@@ -211,17 +212,17 @@ class VaultAccounts:
 
     def _tell_unreadable(self) -> None:
         for why in self._snapshot.unreadable:
-            event(_log, logging.ERROR, "an account cannot be used", why=why)
+            event(_log, log_events.ACCOUNT_UNUSABLE, why=why)
 
     def _trouble(self, error: SenderproxyError) -> None:
         if self.problem != error.message:
             self.problem = error.message
-            event(_log, logging.ERROR, "the accounts in memory stay in force", why=error.message, mend=error.hint)
+            event(_log, log_events.VAULT_UNREADABLE, why=error.message, hint=error.hint)
 
     def _settled(self) -> None:
         if self.problem is not None:
             self.problem = None
-            event(_log, logging.INFO, "the vault can be read again")
+            event(_log, log_events.VAULT_READABLE_AGAIN)
 
 
 class AccountEditor:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from senderproxy import log_events
 from senderproxy.log import event
 
 _SIZE: Final = 32  # octets of one place: a message's id, filled up with zeros
@@ -34,7 +35,7 @@ class CrashNote:
             self._file = os.open(path, _FLAGS | os.O_APPEND, 0o600)
             faulthandler.enable(self._file, all_threads=False)
         except OSError as error:
-            event(_log, logging.WARNING, "a crash could not be noted", file=path, why=error.strerror)
+            event(_log, log_events.CRASH_NOTE_FAILED, file=path, why=error.strerror)
 
     def read(self) -> str:
         """What the process before this one died of; empty where it did not. Told once."""
@@ -68,7 +69,7 @@ class CrashJournalFile:
         crash = self._crash()
         if not crash:
             return []  # it ended in order, or was killed from outside: that is no message's fault
-        event(_log, logging.ERROR, "the process before this one crashed", of=crash)
+        event(_log, log_events.CRASH_DETECTED, cause=crash)
         places = [left[start : start + _SIZE].rstrip(b"\0") for start in range(0, len(left), _SIZE)]
         return [place.decode("ascii", "replace") for place in places if place]
 
@@ -103,8 +104,7 @@ class CrashJournalFile:
     def _give_up(self, error: OSError) -> None:
         event(
             _log,
-            logging.WARNING,
-            "what is under way cannot be noted: a message that ends the process would not be recognised",
+            log_events.CRASH_JOURNAL_FAILED,
             file=self._path,
             why=error.strerror,
         )

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from senderproxy import log_events
 from senderproxy.control.protocol import LINE_LIMIT, Answer, Request, decode, encode
 from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
@@ -99,7 +100,7 @@ class ControlServer:
     async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> Answer:
         user = _peer_user(writer)
         if user not in (0, os.geteuid()):
-            event(_log, logging.WARNING, "refused a user on the control socket", uid=user)
+            event(_log, log_events.CONTROL_USER_REFUSED, uid=user)
             return {"ok": False, "error": "Only root and the service's own user may ask.", "hint": "Use sudo."}
         try:
             request = decode(line)
@@ -113,7 +114,7 @@ class ControlServer:
         except SenderproxyError as error:
             return {"ok": False, "error": error.message, "hint": error.hint}
         except Exception as fault:  # noqa: BLE001  a fault in an answer must not end the service
-            event(_log, logging.ERROR, "a control request failed", fault=fault, request=request.get("do"))
+            event(_log, log_events.CONTROL_REQUEST_FAILED, fault=fault, request=request.get("do"))
             return {"ok": False, "error": "The service could not answer; its log says why.", "hint": ""}
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeAlias
 
+from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.delivery import classify, health
 from senderproxy.delivery.classify import NotOpened, Trouble
@@ -25,6 +26,7 @@ from senderproxy.delivery.quota import Grant, NoRoom, Quota
 from senderproxy.delivery.reuse import PoolLimits
 from senderproxy.delivery.session import Answered, Broken, Session, SessionTimeouts, open_session
 from senderproxy.log import event
+from senderproxy.log_events import LogEvent
 from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
@@ -178,7 +180,7 @@ class SmtpCourier(Courier):
                     await session.quit()
         finally:
             self._ends()
-        event(_log, logging.INFO, "report handed in", id=tag, server=server, reply=next(iter(outcomes.values())).reply)
+        event(_log, log_events.REPORT_HANDED_IN, id=tag, server=server, reply=next(iter(outcomes.values())).reply)
         return outcomes
 
     def standing(self, account: Account, provider: Provider) -> Availability:
@@ -216,7 +218,7 @@ class SmtpCourier(Courier):
                 break
             if left_over := classify.left_over(result):
                 desk.recipients_learnt = taken = len(part) - len(left_over)
-                event(_log, logging.INFO, "limit of recipients learnt", account=desk.account.id, recipients=taken)
+                event(_log, log_events.RECIPIENT_LIMIT_LEARNED, account=desk.account.id, recipients=taken)
                 remaining = [*left_over, *remaining]
         return {path: outcomes[path] for path in envelope.recipients}
 
@@ -274,7 +276,7 @@ class SmtpCourier(Courier):
             if again or _may_be_taken(result) or not (worn or lost):
                 return self._conclude(desk, envelope, result, loan.key.version)
             again = True
-            event(_log, logging.INFO, "session replaced", id=attempt.tag, account=desk.account.id, reply=_words(result))
+            event(_log, log_events.SESSION_REPLACED, id=attempt.tag, account=desk.account.id, reply=_words(result))
 
     def _conclude(self, desk: AccountState, envelope: Envelope, result: Answered | Broken, version: str) -> Outcomes:
         """The outcomes, and what the upstream's words mean for the account."""
@@ -356,7 +358,7 @@ class SmtpCourier(Courier):
             async with asyncio.timeout(grace):
                 await self._quiet.wait()
         except TimeoutError:
-            event(_log, logging.WARNING, "dialogues cut at the end of the grace", count=self._under_way)
+            event(_log, log_events.SESSIONS_CUT, count=self._under_way)
         await asyncio.gather(*(desk.pool.shut() for desk in self._desks.values()))
         await self._quiet.wait()
 
@@ -420,12 +422,11 @@ class SmtpCourier(Courier):
             )
             facts = {"account": account.id, "login": credential.login, "smarthost": smarthost}
             if isinstance(result, Session):
-                event(_log, logging.INFO, "session opened", fault=None, **facts, mechanism=result.mechanism)
+                event(_log, log_events.SESSION_OPENED, fault=None, **facts, mechanism=result.mechanism)
                 return result
             event(
                 _log,
-                logging.WARNING,
-                "no session",
+                log_events.SESSION_FAILED,
                 fault=None,
                 **facts,
                 reason=result.trouble.value,
@@ -463,9 +464,8 @@ class SmtpCourier(Courier):
         now, monotonic = self._clock.now(), self._clock.monotonic()
         before, desk.health = desk.health, health.after(desk.health, what, now=now, monotonic=monotonic)
         if type(before) is not type(desk.health):
-            level = logging.INFO if isinstance(desk.health, Healthy) else logging.WARNING
             words = health.words(desk.health, monotonic=monotonic)
-            event(_log, level, "account health changed", account=desk.account.id, health=words)
+            event(_log, _EVENT_OF[type(desk.health)], account=desk.account.id, health=words)
         if isinstance(desk.health, Healthy):
             self.when_able(desk.account.id)
 
@@ -529,23 +529,24 @@ class SmtpCourier(Courier):
     def _report(self, desk: AccountState, attempt: _Attempt, outcomes: Outcomes | None) -> None:
         """Count, and write the attempt's line. No outcomes: it was cancelled, or a fault of ours came in between."""
         if outcomes is None:
-            event(_log, logging.WARNING, "attempt broken off", fault=None, **self._facts(desk, attempt))
+            event(_log, log_events.ATTEMPT_INTERRUPTED, fault=None, **self._facts(desk, attempt))
             return
         counts = Counter(map(type, outcomes.values()))
         desk.delivered += counts[Delivered]
         desk.deferred += counts[Deferred]
         desk.failed += counts[Failed]
         # Where all went well the relay tells it for people.
-        level = logging.DEBUG if counts[Delivered] == len(outcomes) else logging.INFO
-        if not _log.isEnabledFor(level):
+        kind = log_events.ATTEMPT_DELIVERED
+        if counts[Delivered] != len(outcomes):
+            kind = log_events.ATTEMPT_PARTIAL if counts[Delivered] else log_events.ATTEMPT_FAILED
+        if not _log.isEnabledFor(kind.level):
             return
         telling = next(
             (o.reply for kind in (Failed, Deferred, Delivered) for o in outcomes.values() if isinstance(o, kind)), None
         )
         event(
             _log,
-            level,
-            "upstream took it" if counts[Delivered] else "upstream did not take it",
+            kind,
             fault=None,
             **self._facts(desk, attempt),
             recipients=len(outcomes),
@@ -562,6 +563,11 @@ class SmtpCourier(Courier):
         return facts | {"seconds": round(self._clock.monotonic() - attempt.started, 3)}
 
 
+_EVENT_OF: Final[Mapping[type[health.Health], LogEvent]] = {
+    Healthy: log_events.ACCOUNT_HEALTHY,
+    health.Suspended: log_events.ACCOUNT_SUSPENDED,
+    health.Paused: log_events.ACCOUNT_PAUSED,
+}
 _SHUTTING_DOWN: Final = reply(451, "4.3.2", "senderproxy is shutting down")
 
 

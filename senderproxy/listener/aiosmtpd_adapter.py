@@ -16,6 +16,7 @@ import aiosmtpd
 from aiosmtpd.smtp import SMTP, Session
 from aiosmtpd.smtp import Envelope as EngineEnvelope
 
+from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
@@ -122,7 +123,7 @@ class Handler:
             return _fit_for_a_client(await self._intake.accept(submission))
         except Exception as fault:  # noqa: BLE001  the message stays with the client, which tries again
             self.faults += 1
-            event(_log, logging.ERROR, "fault while a message was handled", fault=fault, id=letter.id)
+            event(_log, log_events.MESSAGE_ERROR, fault=fault, id=letter.id)
             return replies.fault_with(letter.id)
 
 

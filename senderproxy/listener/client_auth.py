@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, TypeAlias
 
+from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.config.model import ClientSettings, ListenerSettings
 from senderproxy.config.values import IpNetwork
@@ -150,7 +151,7 @@ class ClientAuth:
             return User(claim.user, known[1])
         # Only a name we know is logged: in the place of others people type their password.
         name = claim.user if known else None
-        event(_log, logging.WARNING, "login refused", client=host, user=name, user_known=known is not None)
+        event(_log, log_events.CLIENT_LOGIN_REFUSED, client=host, user=name, user_known=known is not None)
         await asyncio.sleep(delay)
         return replies.LOGIN_REFUSED
 

@@ -18,6 +18,7 @@ from typing import Any, Final, assert_never
 
 from aiosmtpd.smtp import SMTP
 
+from senderproxy import log_events
 from senderproxy.aio import fair_share, wait_done
 from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope, Handler
 from senderproxy.listener.body import BodyBuffer
@@ -25,6 +26,7 @@ from senderproxy.listener.client_auth import Admission, User
 from senderproxy.listener.connections import ListenerState
 from senderproxy.listener.read_buffer import ClientGone, ReadBuffer
 from senderproxy.log import event
+from senderproxy.log_events import LogEvent
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
@@ -162,14 +164,14 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         try:
             await self._converse()
         except (ClientGone, ConnectionError):
-            event(_log, logging.DEBUG, "the client left", client=self._host)
+            event(_log, log_events.CLIENT_DISCONNECTED, client=self._host)
         except _Silent:
             await self._hang_up(replies.silent(self._house.patience.idle))
         except _Stopping:
             await self._hang_up(replies.stopping(self._house.hostname))
         except Exception as fault:  # noqa: BLE001  one connection's fault is not the others'
             self._house.counters.faults += 1
-            event(_log, logging.ERROR, "fault in a conversation", fault=fault, client=self._host)
+            event(_log, log_events.CONNECTION_ERROR, fault=fault, client=self._host)
             await self._hang_up(replies.BROKEN_OFF)
         finally:
             self._close()
@@ -182,7 +184,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         if self._house.settings.tls == "implicit" and not await self._encrypt():
             return
         if isinstance(self._verdict, Reply):
-            event(_log, logging.WARNING, "client turned away", client=self._host, reply=self._verdict)
+            event(_log, log_events.CLIENT_REJECTED, client=self._host, reply=self._verdict)
             await self._hang_up(self._verdict)
             return
         terms = self._house.terms(self._host, self._verdict)
@@ -201,7 +203,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             return dialogue.command(line, more=self._inlet.size > 0)
         except Exception as fault:  # noqa: BLE001
             self._house.counters.faults += 1
-            event(_log, logging.ERROR, "fault in a command", fault=fault, client=self._host)
+            event(_log, log_events.COMMAND_ERROR, fault=fault, client=self._host)
             dialogue.forget()
             return Respond(replies.FAULT)
 
@@ -265,7 +267,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
                 ssl_shutdown_timeout=_TLS_GOODBYE,
             )
         except OSError as error:
-            event(_log, logging.WARNING, "no TLS with this client", client=self._host, why=_without_place(error))
+            event(_log, log_events.CLIENT_TLS_FAILED, client=self._host, why=_without_place(error))
             secured = None
         if secured is None:
             wire.abort()
@@ -284,21 +286,21 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         try:
             taken = await self._take_message(dialogue, decoder)
         except (ClientGone, ConnectionError, asyncio.CancelledError):
-            self._report_loss(dialogue, decoder, "the client left in the middle of a message; nothing of it is kept")
+            self._report_loss(dialogue, decoder, log_events.MESSAGE_CUT_BY_CLIENT)
             raise
         except _Stopping:
-            self._report_loss(dialogue, decoder, "a message cut off by the stop of the service; nothing of it is kept")
+            self._report_loss(dialogue, decoder, log_events.MESSAGE_CUT_BY_STOP)
             raise
         except _Silent:
-            self._report_loss(dialogue, decoder, "a message came in too slowly; nothing of it is kept")
+            self._report_loss(dialogue, decoder, log_events.MESSAGE_TOO_SLOW)
             await self._hang_up(replies.TOO_SLOW)
             return False
         if isinstance(taken, Reply):
-            self._report_loss(dialogue, decoder, "message refused while it was received", reply=taken)
+            self._report_loss(dialogue, decoder, log_events.MESSAGE_DATA_REFUSED, reply=taken)
             answer = taken
         else:
             if decoder.mended:
-                event(_log, logging.INFO, "bare line feeds made line ends", client=dialogue.client)
+                event(_log, log_events.BARE_LF_CONVERTED, client=dialogue.client)
             answer = await self._hand_over(dialogue, taken)
         self._house.counters.count(answer)
         dialogue.finished()
@@ -357,9 +359,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             body.append(rest)
         except OSError as error:
             full = error.errno in _FULL
-            event(
-                _log, logging.ERROR, "a message cannot be kept on disk", fault=None if full else error, why=str(error)
-            )
+            event(_log, log_events.MESSAGE_NOT_BUFFERED, fault=None if full else error, why=str(error))
             return replies.DISK_FULL if full else replies.FAULT
         return None
 
@@ -383,16 +383,17 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             self._transaction = None
         self.envelope = self._create_envelope()
         if transaction.cancelled():
-            event(_log, logging.WARNING, "message cut off by the stop of the service", id=letter.id)
+            event(_log, log_events.MESSAGE_INTERRUPTED, id=letter.id)
             return replies.stopping(self._house.hostname)
         return transaction.result()
 
-    def _report_loss(self, dialogue: Dialogue, decoder: DataDecoder, words: str, reply: Reply | None = None) -> None:
+    def _report_loss(
+        self, dialogue: Dialogue, decoder: DataDecoder, kind: LogEvent, reply: Reply | None = None
+    ) -> None:
         path = dialogue.envelope().reverse_path
         event(
             _log,
-            logging.WARNING,
-            words,
+            kind,
             client=dialogue.client,
             reverse_path=f"<{path}>",
             size=decoder.octets,
@@ -522,8 +523,7 @@ def _report_unheard(letter: CompleteEnvelope) -> Callable[["asyncio.Task[Reply]"
         answer: Any = "cut off by the stop of the service" if transaction.cancelled() else transaction.result()
         event(
             _log,
-            logging.WARNING,
-            "the client left before its message was answered",
+            log_events.CLIENT_LEFT_BEFORE_REPLY,
             id=letter.id,
             client=letter.client,
             reply=answer,

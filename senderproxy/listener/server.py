@@ -15,6 +15,7 @@ import warnings
 from dataclasses import asdict
 from typing import Final
 
+from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.config.model import ClientSettings, ListenerSettings, covers_everything
 from senderproxy.config.values import split_address
@@ -175,8 +176,7 @@ class Listener:
     def _report_cut_off(self) -> None:
         event(
             _log,
-            logging.WARNING,
-            "the grace is over; what is under way is cut off",
+            log_events.LISTENER_GRACE_EXCEEDED,
             connections=self.connections,
             messages=len(self._house.transactions),
         )

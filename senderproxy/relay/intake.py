@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from senderproxy import log_events
 from senderproxy.aio import wait_done
 from senderproxy.clock import Clock
 from senderproxy.log import event
+from senderproxy.log_events import LogEvent
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.mail.submission import Submission
@@ -85,17 +87,17 @@ class RelayIntake:
         handling = self.handling[submission.listener]
         if isinstance(decision, Decision):
             if handling.mode is Mode.QUEUE:
-                answer, words = await self._keep(submission, decision), "queued"
+                answer, kind = await self._keep(submission, decision), log_events.MESSAGE_QUEUED
             else:
-                answer, words = await self._pass_through(submission, decision, handling)
+                answer, kind = await self._pass_through(submission, decision, handling)
         elif isinstance(decision, Refusal) and decision.reply.is_transient and handling.keeps_what_must_wait:
-            answer, words = await self._keep(submission, decision), "queued"
+            answer, kind = await self._keep(submission, decision), log_events.MESSAGE_QUEUED
         else:
-            answer, words = decision.reply, "discarded"
+            answer, kind = decision.reply, log_events.MESSAGE_DISCARDED
             self._note_end(submission, decision)
         if answer.is_transient and isinstance(decision, Decision):
             self._forgive(submission, decision)
-        self._report(submission, decision, answer, words, self._clock.monotonic() - started)
+        self._report(submission, decision, answer, kind, self._clock.monotonic() - started)
         return answer
 
     def _forgive(self, submission: Submission, decision: Decision) -> None:
@@ -152,7 +154,9 @@ class RelayIntake:
 
     # ---- pass it through ----
 
-    async def _pass_through(self, submission: Submission, decision: Decision, handling: Handling) -> tuple[Reply, str]:
+    async def _pass_through(
+        self, submission: Submission, decision: Decision, handling: Handling
+    ) -> tuple[Reply, LogEvent]:
         """One attempt while the client waits. The answer, and in a word what became of it."""
         started = self._clock.monotonic()
         attempt = asyncio.create_task(self._attempts.offer(submission, decision))
@@ -163,7 +167,7 @@ class RelayIntake:
         else:
             if not attempt.done() and await self._has_taken_over(submission, decision, attempt):
                 words = f"Kept here: {decision.route.provider.name} has not answered yet (senderproxy {submission.id})"
-                return reply(250, "2.0.0", words), "kept while it is tried"
+                return reply(250, "2.0.0", words), log_events.MESSAGE_KEPT_DURING_ATTEMPT
         outcomes = await attempt
         return await self._conclude(submission, decision, handling, outcomes, self._clock.monotonic() - started)
 
@@ -174,14 +178,14 @@ class RelayIntake:
         try:
             [claim] = await self.spool.accept(self._arrival(submission, decision, "patience"), leased=True)
         except SpoolError as error:
-            event(_log, logging.ERROR, "cannot be kept, so the client waits on", id=submission.id, why=error.message)
+            event(_log, log_events.MESSAGE_NOT_QUEUED, id=submission.id, why=error.message)
             return False
         self._runner.adopt(claim, decision, attempt)
         return True
 
     async def _conclude(
         self, submission: Submission, decision: Decision, handling: Handling, outcomes: Outcomes, seconds: float
-    ) -> tuple[Reply, str]:
+    ) -> tuple[Reply, LogEvent]:
         account = decision.route.account.id
         events = tracking_events.changed(decision.plan.changes, submission.received_at)
         events += tracking_events.attempted(outcomes, len(outcomes), account, self._clock.now(), seconds)
@@ -189,11 +193,11 @@ class RelayIntake:
         if answer is None:
             return await self._take_over(submission, decision, outcomes, events)
         self._note(submission, decision, recipient_updates.ended(outcomes), events)
-        return answer, "delivered" if answer.is_positive else "deferred" if answer.is_transient else "refused"
+        return answer, log_events.MESSAGE_DELIVERED  # where it is negative, the reply decides which event
 
     async def _take_over(
         self, submission: Submission, decision: Decision, outcomes: Outcomes, events: list[Event]
-    ) -> tuple[Reply, str]:
+    ) -> tuple[Reply, LogEvent]:
         """What was taken is done, what was deferred is kept, what was refused is reported."""
         arrival = self._arrival(submission, decision, "pass-through")
         judgement = recipient_updates.judge(
@@ -212,13 +216,13 @@ class RelayIntake:
         try:
             await self.spool.accept(whole, *told.reports)
         except SpoolError as error:
-            event(_log, logging.ERROR, "what was not taken cannot be kept", id=submission.id, why=error.message)
+            event(_log, log_events.MESSAGE_NOT_QUEUED, id=submission.id, why=error.message)
             answer = recipient_updates.nothing_kept(outcomes)
             self._note(submission, decision, recipient_updates.ended(outcomes), events)
-            return answer, "deferred" if answer.is_transient else "refused"
+            return answer, log_events.MESSAGE_DEFERRED  # where it is permanent, the reply decides which event
         for each in (whole, *told.reports):
             self._runner.noticed(each)
-        return recipient_updates.kept(outcomes, submission.id), "taken over"
+        return recipient_updates.kept(outcomes, submission.id), log_events.MESSAGE_TAKEN_OVER
 
     # ---- what is remembered of it ----
 
@@ -248,15 +252,14 @@ class RelayIntake:
         submission: Submission,
         decision: Decision | Refusal | Discarding,
         answer: Reply,
-        words: str,
+        kind: LogEvent,
         seconds: float,
     ) -> None:
         """One line per message: who, as whom, to how many, and what came of it."""
-        level = logging.INFO if answer.is_positive and not isinstance(decision, Discarding) else logging.WARNING
-        if not _log.isEnabledFor(level):
-            return
         if not answer.is_positive:
-            words = "deferred" if answer.is_transient else "refused"
+            kind = log_events.MESSAGE_DEFERRED if answer.is_transient else log_events.MESSAGE_REFUSED
+        if not _log.isEnabledFor(kind.level):
+            return
         envelope = submission.envelope
         facts: dict[str, object] = {
             "id": submission.id,
@@ -275,12 +278,12 @@ class RelayIntake:
                 "chosen_by": f"{route.source.value}, {route.tier.words}",
             }
             facts |= {_fact_of(change.what): change.new or "(removed)" for change in decision.plan.changes}
-        event(_log, level, words, fault=None, **facts)
+        event(_log, kind, fault=None, **facts)
 
 
 def _not_kept(submission: Submission, error: SpoolError) -> Reply:
     """Nothing was written: the client has the message still."""
-    event(_log, logging.ERROR, "cannot be kept", id=submission.id, why=error.message, mend=error.hint)
+    event(_log, log_events.MESSAGE_NOT_QUEUED, id=submission.id, why=error.message, hint=error.hint)
     if isinstance(error, SpoolFull):
         return reply(452, "4.3.1", f"{error.message} Nothing was taken; send it again later.")
     return reply(451, "4.3.0", f"{error.message} Nothing was taken; send it again later.")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from senderproxy import log_events
 from senderproxy.aio import wait_done
 from senderproxy.clock import Clock
 from senderproxy.log import event
@@ -320,7 +321,7 @@ class Runner:
                 self._come_back_for(lane)
 
     def _spool_trouble(self, lane: _Lane, error: SpoolError) -> None:
-        event(_log, logging.ERROR, "the queue cannot be read", account=lane.account, why=error.message, mend=error.hint)
+        event(_log, log_events.QUEUE_READ_FAILED, account=lane.account, why=error.message, hint=error.hint)
         lane.blocked_until = self._clock.monotonic() + _AGAIN
 
     def _wait_of(self, lane: _Lane) -> float:
@@ -396,7 +397,7 @@ class Runner:
             else:
                 verdict_ = await self._attempt(claim, lane)
         except Exception as fault:  # noqa: BLE001  a message that makes us stumble must not stop the others
-            event(_log, logging.ERROR, "fault while a message was tried", fault=fault, id=claim.submission.id)
+            event(_log, log_events.QUEUE_ATTEMPT_ERROR, fault=fault, id=claim.submission.id)
             verdict_ = self._stumbled(claim, type(fault).__name__)
         finally:
             self._under_way.end(claim.submission.id)
@@ -510,8 +511,7 @@ class Runner:
         """
         event(
             _log,
-            logging.WARNING,
-            "what was being tried when the process before this one crashed is tried first, one by one",
+            log_events.CRASH_SUSPECTS_RETRIED,
             messages=len(suspects),
         )
         try:
@@ -530,7 +530,7 @@ class Runner:
                     self._lane(again.account).running += 1
                     await wait_done(self._begin(again), _ALONE_EACH)
         except SpoolError as error:
-            event(_log, logging.ERROR, "the queue cannot be read", why=error.message, mend=error.hint)
+            event(_log, log_events.QUEUE_READ_FAILED, why=error.message, hint=error.hint)
         finally:
             self._alone = None
             if not self._stopping:
@@ -572,11 +572,10 @@ class Runner:
         """
         event(
             _log,
-            logging.ERROR,
-            "what became of a message cannot be written down; until it is, nothing more is sent from the queue",
+            log_events.SPOOL_WRITE_FAILED,
             id=claim.submission.id,
             why=error.message,
-            mend=error.hint,
+            hint=error.hint,
         )
         self._unwritten.add(claim.submission.id)
         try:
@@ -589,7 +588,7 @@ class Runner:
                     self._remind(still)
         finally:
             self._unwritten.discard(claim.submission.id)
-        event(_log, logging.INFO, "it could be written down after all", id=claim.submission.id)
+        event(_log, log_events.SPOOL_WRITE_RESUMED, id=claim.submission.id)
         if not self._unwritten:
             self._on_time()
 
@@ -599,11 +598,10 @@ class Runner:
             self._reminded = now
             event(
                 _log,
-                logging.ERROR,
-                "nothing is sent from the queue while the disk does not take what became of it",
+                log_events.SPOOL_WRITE_FAILED,
                 messages=len(self._unwritten),
                 why=error.message,
-                mend=error.hint,
+                hint=error.hint,
             )
 
     # ---- what has waited too long ----
@@ -643,7 +641,7 @@ class Runner:
                     while claim := await self.spool.claim_expired(lane.account, now - self.policy.give_up):
                         await self._write(claim, self._expired(claim, lane))
         except SpoolError as error:
-            event(_log, logging.ERROR, "the queue cannot be read", why=error.message, mend=error.hint)
+            event(_log, log_events.QUEUE_READ_FAILED, why=error.message, hint=error.hint)
 
     def _delayed(self, claim: Claim) -> SpoolUpdate:
         case = DsnRequest(claim.submission, claim.account, self._attempts.who_is_answered(claim.submission))
@@ -685,14 +683,13 @@ class Runner:
     async def _stepped(self, step: timedelta) -> None:
         event(
             _log,
-            logging.WARNING,
-            "the machine's clock was set; what waits keeps its turn",
+            log_events.CLOCK_STEPPED,
             seconds=step.total_seconds(),
         )
         try:
             await self.spool.shift(step)
         except SpoolError as error:
-            event(_log, logging.ERROR, "the queue's times could not be moved along", why=error.message)
+            event(_log, log_events.CLOCK_SHIFT_FAILED, why=error.message)
         self.wake()
 
     # ---- the log ----
@@ -709,10 +706,12 @@ class Runner:
             for outcome in outcomes.values()
             if isinstance(outcome, kind)
         )
+        kind = log_events.QUEUE_ATTEMPT_DELIVERED
+        if counts["delivered"] != len(outcomes):
+            kind = log_events.QUEUE_ATTEMPT_PARTIAL if counts["delivered"] else log_events.QUEUE_ATTEMPT_FAILED
         event(
             _log,
-            logging.INFO if counts["delivered"] == len(outcomes) else logging.WARNING,
-            "delivered from the queue" if counts["delivered"] else "tried from the queue",
+            kind,
             fault=None,
             id=claim.submission.id,
             account=account,

@@ -97,7 +97,7 @@ def test_systemd_starts_watches_reloads_and_stops_it(office: Office) -> None:
     # a changed configuration is read, and a broken one refused while the old one goes on
     office.configure(office.configured.replace('mode = "queue"', 'mode = "pass-through"'))
     office.systemctl("reload")
-    wait_until(lambda: "configuration read again" in machine.journal(), "it was read", peer=machine)
+    wait_until(lambda: "configuration reloaded" in machine.journal(), "it was read", peer=machine)
     pid = machine.pid()
     office.configure("[[listeners]\n")
     office.systemctl("reload")

@@ -44,6 +44,6 @@ def test_a_message_that_kills_the_process_three_times_is_held_and_the_others_arr
     arrived = copies(provider.received())
     assert set(arrived) == {(letter.message_id, letter.recipients[0]) for letter in letters}
     assert max(arrived.values()) <= 2  # what was under way at a death may go once more
-    assert relay.log().count('the process before this one crashed of="Fatal Python error: Aborted; File ') == 3
+    assert relay.log().count('previous process crashed cause="Fatal Python error: Aborted; File ') == 3
     told = relay.command("track", "--from", DEADLY.author, "--to", DEADLY.recipients[0])
     assert told.count("senderproxy itself crashed") >= 3

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from senderproxy import log_events
 from senderproxy.simulator.phrases import Answer
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
@@ -31,6 +32,9 @@ PASSWORDS = {
     "post@laden.example": "geheim-laden",
 }
 DEADLINE = 30.0
+
+RELOADED = log_events.CONFIG_RELOADED.sentence
+REFUSED = log_events.CONFIG_REFUSED.sentence
 
 
 @dataclass
@@ -128,7 +132,7 @@ stop_seconds = 5
         assert self.process is not None
         before = len(self.log)
         self.process.send_signal(signal.SIGHUP)
-        verdicts = ("configuration read again", "configuration refused, the old one stays in force")
+        verdicts = (RELOADED, REFUSED)
         async with asyncio.timeout(DEADLINE), self._news:
             while True:
                 for line in self.log[before:]:
@@ -249,12 +253,12 @@ async def test_an_account_taken_away_stops_sending_without_a_restart(tmp_path: P
 async def test_a_broken_configuration_changes_nothing_and_a_good_one_counts_at_once(tmp_path: Path) -> None:
     async with office(tmp_path) as place:
         place.write_config('[routing]\ndefault_acount = "x"\n')
-        assert await place.reload() == "configuration refused, the old one stays in force"
+        assert await place.reload() == REFUSED
         assert "default_account" in place.log[-1]
         assert (await place.send("anna@firma.example"))[0] == 250
         assert (await place.send("gast@elsewhere.example"))[0] == 550
         place.write_config('[routing]\ndefault_account = "anna@firma.example"\n')
-        assert await place.reload() == "configuration read again"
+        assert await place.reload() == RELOADED
         code, text = await place.send("gast@elsewhere.example")
         assert code == 550
         assert "anna@firma.example" in text  # found by default, but its provider takes its own senders only
@@ -349,8 +353,8 @@ async def test_what_is_written_in_the_configuration_counts_after_a_reload(tmp_pa
     async with office(tmp_path) as place:
         text = place.config.read_text().replace("proxy.firma.example", "neu.firma.example")
         place.config.write_text(text + '[log]\nformat = "json"\n')
-        assert await place.reload() == "configuration read again"
-        assert json.loads(place.log[-1])["room"] == "app"
+        assert await place.reload() == RELOADED
+        assert json.loads(place.log[-1])["event"] == "config_reloaded"
         assert (await place.send("anna@firma.example"))[0] == 250
         assert place.simulator.sessions[-1].ehlo_names == ["neu.firma.example"]
         assert b"by neu.firma.example" in place.simulator.received[-1].content
@@ -382,13 +386,13 @@ async def test_a_renewed_certificate_is_shown_after_a_reload_and_a_broken_one_is
             f'certificate = "{chain}"\nkey = "{key}"\n'
         )
         place.write_config(listener + '[log]\nformat = "json"\n')
-        assert await place.reload() == "configuration read again"
+        assert await place.reload() == RELOADED
         status = json.loads((await place.command("status", "--json")).out)
         port = int(next(door for door in status["listeners"] if door["name"] == "tls")["address"].rpartition(":")[2])
         assert await asyncio.to_thread(shown, port) == first
         second = renew()
-        assert await place.reload() == "configuration read again"
+        assert await place.reload() == RELOADED
         assert await asyncio.to_thread(shown, port) == second != first
         key.write_text("no key any more")
-        assert await place.reload() == "configuration refused, the old one stays in force"
+        assert await place.reload() == REFUSED
         assert await asyncio.to_thread(shown, port) == second

@@ -144,7 +144,7 @@ def test_a_disk_that_does_not_answer_keeps_the_service_neither_from_ending_nor_f
         relay.stop()
         with suppress(smtplib.SMTPServerDisconnected):
             assert answer.result()[0] == 421
-    assert "the disk of the spool does not answer" in relay.log()
+    assert "spool not closed: the disk does not respond" in relay.log()
     switch.unlink()
     provider.start()
     relay.start()

@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senderproxy.log import JsonFormatter, TextFormatter, event, set_up_logging
+from senderproxy.log_events import LogEvent, Severity
+
+DELIVERED = LogEvent("test_delivered", Severity.INFO, "delivered")
 
 
-def _logged(formatter: logging.Formatter, message: str, **fields: object) -> str:
+def _logged(formatter: logging.Formatter, kind: LogEvent, **fields: object) -> str:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
@@ -18,31 +21,31 @@ def _logged(formatter: logging.Formatter, message: str, **fields: object) -> str
     logger.handlers[:], logger.propagate = [], False
     logger.setLevel(logging.DEBUG)
     logger.addHandler(handler)
-    event(logger, logging.INFO, message, **fields)
+    event(logger, kind, **fields)
     return stream.getvalue()
 
 
 def test_a_line_has_words_for_a_person_and_fields_for_a_filter() -> None:
-    line = _logged(TextFormatter(), "delivered", id="abc", reply="250 2.0.0 okay", nothing=None)
+    line = _logged(TextFormatter(), DELIVERED, id="abc", reply="250 2.0.0 okay", nothing=None)
     assert line.endswith('INFO delivered id=abc reply="250 2.0.0 okay"\n')
 
 
 def test_journald_gets_its_priority_and_keeps_the_time_itself() -> None:
-    assert _logged(TextFormatter(under_journald=True), "delivered") == "<6>delivered\n"
+    assert _logged(TextFormatter(under_journald=True), DELIVERED) == "<6>delivered\n"
 
 
 @given(st.text(), st.text())
 def test_no_field_starts_a_line_of_its_own(first: str, second: str) -> None:
-    assert len(_logged(TextFormatter(), "refused", name=first, other=second).splitlines()) == 1
-    line = _logged(JsonFormatter(), "refused", name=first)
+    assert len(_logged(TextFormatter(), DELIVERED, name=first, other=second).splitlines()) == 1
+    line = _logged(JsonFormatter(), DELIVERED, name=first)
     assert len(line.splitlines()) == 1
     assert json.loads(line)["name"] == first.encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass")
 
 
 def test_json_lines_keep_numbers_as_numbers() -> None:
-    entry = json.loads(_logged(JsonFormatter(), "delivered", recipients=3))
+    entry = json.loads(_logged(JsonFormatter(), DELIVERED, recipients=3))
     assert entry["recipients"] == 3
-    assert entry["room"] == "test.lines"
+    assert (entry["component"], entry["event"], entry["message"]) == ("test.lines", "test_delivered", "delivered")
 
 
 def test_a_fault_is_logged_with_its_traceback_on_the_same_line() -> None:
@@ -55,7 +58,7 @@ def test_a_fault_is_logged_with_its_traceback_on_the_same_line() -> None:
     try:
         raise ValueError("broken\nreel")
     except ValueError as fault:
-        event(logger, logging.ERROR, "a fault", fault=fault)
+        event(logger, DELIVERED, fault=fault)
     assert len(stream.getvalue().splitlines()) == 1
     assert "Traceback" in stream.getvalue()
 
@@ -70,7 +73,7 @@ def test_a_log_that_cannot_be_written_stops_nothing() -> None:
     before = (root.handlers[:], root.level, ours.level, theirs.level, logging.raiseExceptions)
     try:
         set_up_logging("info", "text", stream=_FullDisk())
-        event(logging.getLogger("senderproxy.relay"), logging.INFO, "delivered")
+        event(logging.getLogger("senderproxy.relay"), DELIVERED)
         assert not theirs.isEnabledFor(logging.ERROR)
     finally:
         root.handlers[:] = before[0]

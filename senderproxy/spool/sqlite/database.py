@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from senderproxy import log_events
 from senderproxy.log import event
 from senderproxy.relay.ports import SpoolError, SpoolFull
 from senderproxy.spool.sqlite.content import FOLDER
@@ -249,7 +250,7 @@ def _migrate(place: SpoolFolder, connection: sqlite3.Connection, migrations: Seq
     backup = f"{NAME}.format-{version}"
     _back_up(place, connection, backup)
     _apply(connection, migrations[version:], version)
-    event(_log, logging.INFO, "spool brought to a new format", format=len(migrations), backup=backup)
+    event(_log, log_events.SPOOL_MIGRATED, format=len(migrations), backup=backup)
 
 
 def _apply(connection: sqlite3.Connection, migrations: Sequence[str], version: int) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 from zlib import crc32
 
+from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.log import event
 from senderproxy.mail.address import NULL_PATH, parse_address
@@ -171,7 +172,7 @@ class SqliteSpool:
         self._reading.stop()
         await ending
         if self._stories_lost:
-            event(_log, logging.WARNING, "so many stories were not kept since the start", count=self._stories_lost)
+            event(_log, log_events.HISTORY_LOST, count=self._stories_lost)
 
     def _close_everything(self) -> None:
         """The last connection that is closed copies the log into the database and takes it away."""
@@ -346,7 +347,7 @@ class SqliteSpool:
     async def _hold(self, found: LeasedRows, why: str) -> None:
         now = self._clock.now()
         held = Event(now, EventKind.HELD, (), {"why": why})
-        event(_log, logging.ERROR, "a message in the spool cannot be read; it is held", id=found.lease.id, why=why)
+        event(_log, log_events.MESSAGE_UNREADABLE, id=found.lease.id, why=why)
 
         def run(connection: sqlite3.Connection) -> None:
             statements.hold(connection, found.lease, why, held, rows.to_ms(now))
@@ -484,7 +485,7 @@ class SqliteSpool:
         suspects = [name for name in old if name not in self._on_the_way]
         orphans = await self._ask(lambda c: statements.nobodys(c, suspects))
         if orphans:
-            event(_log, logging.INFO, "content that belongs to no message was removed", files=len(orphans))
+            event(_log, log_events.ORPHANS_REMOVED, files=len(orphans))
             await self._filing.do(self._content.remove, orphans)
         give_back = WriteJob(run=lambda c: statements.give_back_pages(c, _KEPT_PAGES, _PAGES_AT_ONCE))
         while await self._writer.submit(replace(give_back)):
@@ -587,7 +588,7 @@ class SqliteSpool:
     def _lose_stories(self, count: int, fault: BaseException | None = None) -> None:
         if self._stories_lost == 0:
             why = fault or ("the spool is closed" if self._closed else "they come faster than they are written")
-            event(_log, logging.WARNING, "stories of messages that passed through are not kept", why=why)
+            event(_log, log_events.HISTORY_LOST, why=why)
         self._stories_lost += count
 
     # ---- care, on threads of its own ----
@@ -599,7 +600,7 @@ class SqliteSpool:
             try:
                 checkpoint(self._copier)
             except sqlite3.Error as fault:
-                event(_log, logging.WARNING, "the spool's log cannot be shortened", why=fault)
+                event(_log, log_events.WAL_CHECKPOINT_FAILED, why=fault)
             self._writer.log.copied()
             self._writer.slip_in(WriteJob(run=self._writer.log.finish, reads_only=True))
 
@@ -614,10 +615,10 @@ class SqliteSpool:
                 finally:
                     connection.close()
         except SpoolDamaged as damage:
-            event(_log, logging.CRITICAL, "the spool is damaged", why=damage, hint=damage.hint)
+            event(_log, log_events.SPOOL_DAMAGED, why=damage, hint=damage.hint)
             self._writer.broken = damage
         except SpoolError as fault:
-            event(_log, logging.WARNING, "the spool could not be checked", why=fault)
+            event(_log, log_events.SPOOL_CHECK_FAILED, why=fault)
 
 
 def _octets(stocks: Sequence[NewMessage]) -> int:

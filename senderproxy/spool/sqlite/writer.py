@@ -18,6 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from senderproxy import log_events
 from senderproxy.log import event
 from senderproxy.relay.ports import SpoolError, SpoolFull
 from senderproxy.spool.sqlite import statements
@@ -205,7 +206,7 @@ class Writer:
                 arrivals += self.stories()
                 self._write(arrivals, changes, answers)
         except BaseException as fault:  # noqa: BLE001  whoever waits must hear of it, or would wait for ever
-            event(_log, logging.ERROR, "fault in the spool's writer", fault=fault)
+            event(_log, log_events.SPOOL_WRITER_ERROR, fault=fault)
             told_already = {id(job) for job, _, _ in answers}
             answers += [(job, None, fault) for job in batch if id(job) not in told_already]
         self.busy_since = None  # before anybody hears of it

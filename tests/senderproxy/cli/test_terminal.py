@@ -16,7 +16,11 @@ from tests.senderproxy.cli.conftest import DEADLINE, Office
 pytestmark = pytest.mark.slow
 
 # Runs a command on a terminal of its own, with our pipe as the keyboard and the screen.
-_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+# A runner in the background ignores SIGINT, and a child inherits that: the terminal restores it for Ctrl-C.
+_TERMINAL = (
+    "import os, pty, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+    " sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+)
 
 
 class Terminal:

@@ -721,7 +721,7 @@ async def test_one_line_in_the_log_says_what_came_of_a_letter(caplog: pytest.Log
     caplog.set_level(logging.DEBUG, "senderproxy.delivery")
     async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
         await o.send_one()
-        lines = [record for record in caplog.records if record.getMessage() == "upstream took it"]
+        lines = [record for record in caplog.records if getattr(record, "senderproxy_event", "") == "attempt_delivered"]
         assert len(lines) == 1
         fields = lines[0].__dict__["senderproxy_fields"]
         assert fields["id"] == "m1"

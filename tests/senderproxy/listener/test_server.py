@@ -303,7 +303,9 @@ async def test_old_tls_is_not_spoken(papers: Papers, caplog: pytest.LogCaptureFi
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await Talk.to(listener, context=old)
         await until(lambda: not listener.connections)
-    [why] = [record.senderproxy_fields["why"] for record in caplog.records if "no TLS" in record.message]  # type: ignore[attr-defined]
+    [why] = [
+        record.senderproxy_fields["why"] for record in caplog.records if record.senderproxy_event == "client_tls_failed"
+    ]  # type: ignore[attr-defined]
     assert why == "UNSUPPORTED_PROTOCOL"
 
 

@@ -398,9 +398,9 @@ async def test_while_the_disk_takes_nothing_what_was_sent_is_remembered_and_noth
         office.spool.full = True
         await office.simulator.come_back()
         await office.pass_time(seconds=120)
-        await office.until(lambda: "cannot be written down" in caplog.text, "it is said")
+        await office.until(lambda: caplog.text.count("queue paused") == 1, "it is said")
         await office.pass_time(seconds=600)
-        await office.until(lambda: "nothing is sent from the queue" in caplog.text, "it is said again")
+        await office.until(lambda: caplog.text.count("queue paused") == 2, "it is said again")
         assert 1 <= len(office.taken()) <= 3  # those that were under way: one session, and one claimed ahead
         office.spool.full = False
         await office.until_all_is_done()
@@ -593,7 +593,7 @@ async def test_after_a_crash_what_was_being_tried_is_tried_alone_and_cleared_by_
         await office.simulator.come_back()
         await office.pass_time(seconds=200)
         await office.until_all_is_done()
-        assert "is tried first, one by one" in caplog.text
+        assert "tried first, one by one" in caplog.text
         assert sorted(office.taken()) == sorted(f"Brief {number}" for number in range(8))
         for message_id in kept[:3]:
             assert (await office.story(message_id)).count("fault") == 1

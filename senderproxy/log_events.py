@@ -1,0 +1,236 @@
+"""Log events: the closed list of what the service logs, each with a stable key, its level, sentence and fields. PURE.
+
+The key is for programs and never changes; the sentence is for people and may. `docs/log-events.md` is generated from
+this list. A call names one of these constants: `event(_log, log_events.VAULT_RELOADED, accounts=12)`.
+Not here: formatting and output (log).
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+
+class Severity(IntEnum):
+    """The levels in use, with logging's numbers."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+    CRITICAL = 50
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """One kind of log line. `prefixes`: how further fields begin, such as `changed_from`."""
+
+    key: str
+    level: Severity
+    sentence: str
+    fields: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+
+
+# ---- service (app) ----
+
+SERVICE_STARTED: Final = LogEvent("service_started", Severity.INFO, "listening", ("address", "accounts", "version"))
+SERVICE_STOPPED: Final = LogEvent("service_stopped", Severity.INFO, "stopped")
+CONFIG_RELOADED: Final = LogEvent("config_reloaded", Severity.INFO, "configuration reloaded")
+CONFIG_REFUSED: Final = LogEvent(
+    "config_refused", Severity.ERROR, "configuration refused, the previous one stays in force", ("why", "hint")
+)
+SPOOL_OPEN_FAILED: Final = LogEvent("spool_open_failed", Severity.ERROR, "cannot open the spool", ("why", "hint"))
+SPOOL_CLOSE_TIMEOUT: Final = LogEvent(
+    "spool_close_timeout", Severity.ERROR, "spool not closed: the disk does not respond", ("seconds", "hint")
+)
+HISTORY_CLEANUP_FAILED: Final = LogEvent(
+    "history_cleanup_failed", Severity.ERROR, "cannot delete old history from the spool", ("why", "hint")
+)
+
+# ---- accounts ----
+
+VAULT_RELOADED: Final = LogEvent("vault_reloaded", Severity.INFO, "accounts reloaded from the vault", ("accounts",))
+VAULT_UNREADABLE: Final = LogEvent(
+    "vault_unreadable", Severity.ERROR, "cannot read the vault, the accounts in memory stay in force", ("why", "hint")
+)
+VAULT_READABLE_AGAIN: Final = LogEvent("vault_readable_again", Severity.INFO, "vault readable again")
+VAULT_ROLLED_BACK: Final = LogEvent(
+    "vault_rolled_back", Severity.ERROR, "vault older than the one used before", ("why", "hint")
+)
+ACCOUNT_UNUSABLE: Final = LogEvent("account_unusable", Severity.ERROR, "account record not usable", ("why",))
+
+# ---- control ----
+
+CRASH_DETECTED: Final = LogEvent("crash_detected", Severity.ERROR, "previous process crashed", ("cause",))
+CRASH_JOURNAL_FAILED: Final = LogEvent(
+    "crash_journal_failed",
+    Severity.WARNING,
+    "cannot write the list of attempts: a message that crashes the process would not be recognised",
+    ("file", "why"),
+)
+CRASH_NOTE_FAILED: Final = LogEvent("crash_note_failed", Severity.WARNING, "cannot record a crash", ("file", "why"))
+CONTROL_USER_REFUSED: Final = LogEvent(
+    "control_user_refused", Severity.WARNING, "user refused on the control socket", ("uid",)
+)
+CONTROL_REQUEST_FAILED: Final = LogEvent(
+    "control_request_failed", Severity.ERROR, "control request failed", ("request",)
+)
+
+# ---- listener ----
+
+CLIENT_REJECTED: Final = LogEvent("client_rejected", Severity.WARNING, "client rejected", ("client", "reply"))
+CLIENT_DISCONNECTED: Final = LogEvent("client_disconnected", Severity.DEBUG, "client disconnected", ("client",))
+CLIENT_LEFT_BEFORE_REPLY: Final = LogEvent(
+    "client_left_before_reply",
+    Severity.WARNING,
+    "client left before the reply to its message",
+    ("id", "client", "reply"),
+)
+CLIENT_LOGIN_REFUSED: Final = LogEvent(
+    "client_login_refused", Severity.WARNING, "client login refused", ("client", "user", "user_known")
+)
+CLIENT_TLS_FAILED: Final = LogEvent(
+    "client_tls_failed", Severity.WARNING, "TLS with a client failed", ("client", "why")
+)
+CONNECTION_ERROR: Final = LogEvent("connection_error", Severity.ERROR, "internal error in a connection", ("client",))
+COMMAND_ERROR: Final = LogEvent("command_error", Severity.ERROR, "internal error in a command", ("client",))
+MESSAGE_ERROR: Final = LogEvent("message_error", Severity.ERROR, "internal error while handling a message", ("id",))
+MESSAGE_NOT_BUFFERED: Final = LogEvent(
+    "message_not_buffered", Severity.ERROR, "cannot buffer a message on disk", ("client", "why")
+)
+_RECEPTION_FIELDS: Final = ("client", "reverse_path", "size", "reply")
+MESSAGE_CUT_BY_CLIENT: Final = LogEvent(
+    "message_cut_by_client", Severity.WARNING, "client left during its message, nothing kept", _RECEPTION_FIELDS
+)
+MESSAGE_CUT_BY_STOP: Final = LogEvent(
+    "message_cut_by_stop", Severity.WARNING, "message cut by the stop, nothing kept", _RECEPTION_FIELDS
+)
+MESSAGE_TOO_SLOW: Final = LogEvent(
+    "message_too_slow", Severity.WARNING, "message too slow, nothing kept", _RECEPTION_FIELDS
+)
+MESSAGE_DATA_REFUSED: Final = LogEvent(
+    "message_data_refused", Severity.WARNING, "message refused during DATA", _RECEPTION_FIELDS
+)
+MESSAGE_INTERRUPTED: Final = LogEvent(
+    "message_interrupted", Severity.WARNING, "message interrupted by the stop", ("id",)
+)
+BARE_LF_CONVERTED: Final = LogEvent("bare_lf_converted", Severity.INFO, "bare LF converted to CRLF", ("client",))
+LISTENER_GRACE_EXCEEDED: Final = LogEvent(
+    "listener_grace_exceeded", Severity.WARNING, "stop time exceeded, connections closed", ("connections", "messages")
+)
+
+# ---- delivery ----
+
+SESSION_OPENED: Final = LogEvent(
+    "session_opened", Severity.INFO, "session opened", ("account", "login", "smarthost", "mechanism")
+)
+SESSION_FAILED: Final = LogEvent(
+    "session_failed", Severity.WARNING, "session failed", ("account", "login", "smarthost", "reason", "reply")
+)
+SESSION_REPLACED: Final = LogEvent("session_replaced", Severity.INFO, "session replaced", ("id", "account", "reply"))
+SESSIONS_CUT: Final = LogEvent("sessions_cut", Severity.WARNING, "stop time exceeded, sessions closed", ("count",))
+_ATTEMPT_FIELDS: Final = ("id", "account", "login", "smarthost", "session", "warm", "sessions", "seconds")
+_OUTCOME_FIELDS: Final = (*_ATTEMPT_FIELDS, "recipients", "reply", "maybe_taken")
+# DEBUG: where everything went well, `message_delivered` says it for people.
+ATTEMPT_DELIVERED: Final = LogEvent("attempt_delivered", Severity.DEBUG, "accepted by the smarthost", _OUTCOME_FIELDS)
+ATTEMPT_PARTIAL: Final = LogEvent(
+    "attempt_partial", Severity.INFO, "accepted by the smarthost for some recipients", _OUTCOME_FIELDS
+)
+ATTEMPT_FAILED: Final = LogEvent("attempt_failed", Severity.INFO, "not accepted by the smarthost", _OUTCOME_FIELDS)
+ATTEMPT_INTERRUPTED: Final = LogEvent(
+    "attempt_interrupted",
+    Severity.WARNING,
+    "attempt interrupted",
+    _ATTEMPT_FIELDS,
+)
+ACCOUNT_HEALTHY: Final = LogEvent("account_healthy", Severity.INFO, "account can send again", ("account", "health"))
+ACCOUNT_SUSPENDED: Final = LogEvent("account_suspended", Severity.WARNING, "account suspended", ("account", "health"))
+ACCOUNT_PAUSED: Final = LogEvent("account_paused", Severity.WARNING, "account paused", ("account", "health"))
+RECIPIENT_LIMIT_LEARNED: Final = LogEvent(
+    "recipient_limit_learned", Severity.INFO, "recipient limit learned", ("account", "recipients")
+)
+REPORT_HANDED_IN: Final = LogEvent(
+    "report_handed_in", Severity.INFO, "report handed to the internal server", ("id", "server", "reply")
+)
+
+# ---- relay ----
+
+_MESSAGE_FIELDS: Final = (
+    "id",
+    "client",
+    "reverse_path",
+    "recipients",
+    "size",
+    "seconds",
+    "reply",
+    "author",
+    "account",
+    "chosen_by",
+)
+MESSAGE_DELIVERED: Final = LogEvent("message_delivered", Severity.INFO, "delivered", _MESSAGE_FIELDS, ("changed_",))
+MESSAGE_QUEUED: Final = LogEvent("message_queued", Severity.INFO, "queued", _MESSAGE_FIELDS, ("changed_",))
+MESSAGE_KEPT_DURING_ATTEMPT: Final = LogEvent(
+    "message_kept_during_attempt", Severity.INFO, "queued, first attempt in progress", _MESSAGE_FIELDS, ("changed_",)
+)
+MESSAGE_TAKEN_OVER: Final = LogEvent(
+    "message_taken_over",
+    Severity.INFO,
+    "delivered in part, the rest queued or reported",
+    _MESSAGE_FIELDS,
+    ("changed_",),
+)
+MESSAGE_DEFERRED: Final = LogEvent("message_deferred", Severity.WARNING, "deferred", _MESSAGE_FIELDS, ("changed_",))
+MESSAGE_REFUSED: Final = LogEvent("message_refused", Severity.WARNING, "refused", _MESSAGE_FIELDS, ("changed_",))
+MESSAGE_DISCARDED: Final = LogEvent("message_discarded", Severity.WARNING, "discarded", _MESSAGE_FIELDS, ("changed_",))
+MESSAGE_NOT_QUEUED: Final = LogEvent(
+    "message_not_queued", Severity.ERROR, "cannot queue a message, the client keeps it", ("id", "why", "hint")
+)
+_QUEUE_FIELDS: Final = ("id", "account", "delivered", "deferred", "failed", "seconds", "reply")
+QUEUE_ATTEMPT_DELIVERED: Final = LogEvent(
+    "queue_attempt_delivered", Severity.INFO, "delivered from the queue", _QUEUE_FIELDS
+)
+QUEUE_ATTEMPT_PARTIAL: Final = LogEvent(
+    "queue_attempt_partial", Severity.WARNING, "delivered from the queue to some recipients", _QUEUE_FIELDS
+)
+QUEUE_ATTEMPT_FAILED: Final = LogEvent(
+    "queue_attempt_failed", Severity.WARNING, "not delivered from the queue", _QUEUE_FIELDS
+)
+QUEUE_ATTEMPT_ERROR: Final = LogEvent("queue_attempt_error", Severity.ERROR, "internal error in an attempt", ("id",))
+QUEUE_READ_FAILED: Final = LogEvent(
+    "queue_read_failed", Severity.ERROR, "cannot read the queue", ("account", "why", "hint")
+)
+CRASH_SUSPECTS_RETRIED: Final = LogEvent(
+    "crash_suspects_retried",
+    Severity.WARNING,
+    "messages in progress at the crash are tried first, one by one",
+    ("messages",),
+)
+SPOOL_WRITE_FAILED: Final = LogEvent(
+    "spool_write_failed", Severity.ERROR, "cannot write to the spool, queue paused", ("id", "messages", "why", "hint")
+)
+SPOOL_WRITE_RESUMED: Final = LogEvent("spool_write_resumed", Severity.INFO, "spool writable again", ("id",))
+CLOCK_STEPPED: Final = LogEvent(
+    "clock_stepped", Severity.WARNING, "system clock stepped, due times moved with it", ("seconds",)
+)
+CLOCK_SHIFT_FAILED: Final = LogEvent(
+    "clock_shift_failed", Severity.ERROR, "cannot move due times after a clock step", ("why",)
+)
+
+# ---- spool ----
+
+SPOOL_MIGRATED: Final = LogEvent("spool_migrated", Severity.INFO, "spool migrated", ("format", "backup"))
+SPOOL_DAMAGED: Final = LogEvent("spool_damaged", Severity.CRITICAL, "spool damaged", ("why", "hint"))
+SPOOL_CHECK_FAILED: Final = LogEvent("spool_check_failed", Severity.WARNING, "cannot check the spool", ("why",))
+SPOOL_WRITER_ERROR: Final = LogEvent("spool_writer_error", Severity.ERROR, "internal error in the spool writer")
+MESSAGE_UNREADABLE: Final = LogEvent(
+    "message_unreadable", Severity.ERROR, "cannot read a message in the spool, message held", ("id", "why")
+)
+HISTORY_LOST: Final = LogEvent(
+    "history_lost", Severity.WARNING, "history of passed-through messages lost", ("why", "count")
+)
+ORPHANS_REMOVED: Final = LogEvent("orphans_removed", Severity.INFO, "content without a message removed", ("files",))
+WAL_CHECKPOINT_FAILED: Final = LogEvent(
+    "wal_checkpoint_failed", Severity.WARNING, "cannot shorten the spool's WAL", ("why",)
+)
+
+EVENTS: Final = tuple(value for value in list(globals().values()) if isinstance(value, LogEvent))

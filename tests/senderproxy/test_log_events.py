@@ -1,0 +1,73 @@
+"""Every log line is on the list of events, with its fields; every event on the list is logged somewhere."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from docs.generate_log_events import render_log_events
+from senderproxy import log_events
+from senderproxy.log_events import EVENTS, LogEvent
+
+ROOT = Path(__file__).parents[2]
+NAMES = {name: value for name, value in vars(log_events).items() if isinstance(value, LogEvent)}
+OTHER_ARGUMENTS = {"fault"}
+
+
+def calls() -> Iterator[tuple[str, ast.Call]]:
+    """Every call of `senderproxy.log.event`, with its place."""
+    for path in sorted((ROOT / "senderproxy").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "event":
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", node
+
+
+def mentioned() -> set[str]:
+    """Names of events in the code, wherever they are chosen."""
+    return {
+        node.attr
+        for path in (ROOT / "senderproxy").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "log_events"
+    }
+
+
+@pytest.mark.parametrize(("place", "call"), list(calls()), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_call_names_a_listed_event_and_its_fields(place: str, call: ast.Call) -> None:
+    kind = call.args[1]
+    if not (isinstance(kind, ast.Attribute) and isinstance(kind.value, ast.Name) and kind.value.id == "log_events"):
+        return  # chosen above the call; tests/conftest.py checks its fields when it is logged
+    listed = NAMES[kind.attr]
+    given = {keyword.arg for keyword in call.keywords if keyword.arg is not None} - OTHER_ARGUMENTS
+    assert given <= set(listed.fields), place
+
+
+def test_every_listed_event_is_used_and_every_used_one_is_listed() -> None:
+    assert mentioned() & set(NAMES) == set(NAMES)
+    assert {name for name in mentioned() if name.isupper()} <= {*NAMES, "EVENTS"}
+
+
+def test_no_module_logs_past_the_list() -> None:
+    """`logging`'s own methods would write a line without a key."""
+    methods = {"debug", "info", "warning", "error", "critical", "exception", "log"}
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "senderproxy").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in methods
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id in {"_log", "logging", "logger"}
+    ]
+    assert found == []
+
+
+def test_keys_are_unique_and_named_like_their_constants() -> None:
+    assert {name: value.key.upper() for name, value in NAMES.items()} == {name: name for name in NAMES}
+    assert len({event.sentence for event in EVENTS}) == len(EVENTS)
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert (ROOT / "docs/log-events.md").read_text() == render_log_events(), "type: make docs"
