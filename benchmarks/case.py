@@ -1,6 +1,6 @@
 """What is measured: the cases, as plain values.
 
-Promises: a case says everything a run depends on, so that the same case is the same work for each relay.
+Guarantees: a case says everything a run depends on, so that the same case is the same work for each relay.
 """
 
 from dataclasses import dataclass, replace

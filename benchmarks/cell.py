@@ -1,6 +1,6 @@
 """Where a relay lives while it is measured: all its processes, and what they used, the dead ones included.
 
-Promises: CPU seconds are those of the whole tree since the cell was made. With a control group (root, any Linux with
+Guarantees: CPU seconds are those of the whole tree since the cell was made. With a control group (root, any Linux with
 cgroup 2) no process escapes, however it forked; without one the tree below the processes that we started is summed,
 and what its dead children used as far as somebody waited for them.
 Memory is the proportional set size: pages shared by forks count once.

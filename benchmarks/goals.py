@@ -1,6 +1,6 @@
 """What the project set itself, beside what was measured.
 
-Promises: a goal is only listed when its case and the relays it compares were measured. Ratios are of medians.
+Guarantees: a goal is only listed when its case and the relays it compares were measured. Ratios are of medians.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,7 @@
 """The messages of the benchmark, and what the smarthost reads from them.
 
-Promises: each message names itself and whose it is in a field of its own, and ends in a line that shows whether all of
-it came; so the smarthost can tell what is lost, doubled, cut short or on the wrong login, whatever relay brought it.
+Guarantees: each message names itself and whose it is in a field of its own, and ends in a line that shows whether all
+of it came; so the smarthost can tell what is lost, doubled, cut short or on the wrong login, whatever relay brought it.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Fetch the relays that the tests do not need: unpacked below `.cache/bench`, installed nowhere.
 
-Promises: says nothing when all is here. What cannot be had is named, with what to type, and the bench goes on without
+Guarantees: says nothing when all is here. What cannot be had is named, with what to type, and the bench goes on without
 it. Postfix and Exim come with the tests' own peers.
 """
 

@@ -1,6 +1,6 @@
 """What a run gave, what several of them come to, and how it is kept.
 
-Promises: a figure that could not be had is None and never 0; `trouble` says in words what makes a run worthless.
+Guarantees: a figure that could not be had is None and never 0; `trouble` says in words what makes a run worthless.
 """
 
 import json

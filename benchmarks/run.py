@@ -1,6 +1,6 @@
 """One case for several relays: all of them are started, measured in turn round after round, and stopped.
 
-Promises: every round has every relay once, so that a busy moment of the machine hits all; whatever a relay did wrong
+Guarantees: every round has every relay once, so that a busy moment of the machine hits all; whatever a relay did wrong
 stands in its Run. Idle relays stay up while another one is measured; they cost nothing that shows.
 """
 

@@ -1,6 +1,6 @@
 """The results as a person reads them: a table for each case, and the goals.
 
-Promises: figures are medians of the rounds; a row in which something was lost, doubled or on the wrong login says so
+Guarantees: figures are medians of the rounds; a row in which something was lost, doubled or on the wrong login says so
 in capitals, and no goal counts as reached because of it.
 """
 

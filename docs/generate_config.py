@@ -2,7 +2,7 @@
 
     python -m docs.generate_config > docs/config.md
 
-Promises: no setting is left out, and none is described otherwise than it is read.
+Guarantees: no setting is left out, and none is described otherwise than it is read.
 """
 
 import sys

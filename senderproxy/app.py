@@ -1,6 +1,6 @@
 """COMPOSITION ROOT: builds every room from the configuration, starts and stops them in order.
 
-Promises: the door opens last and closes first. A configuration read again takes effect as a whole or not at all; the
+Guarantees: the door opens last and closes first. A configuration read again takes effect as a whole or not at all; the
 old one stays in force until the new one stands. A stop is bounded in time and cuts no transaction that can still end.
 The only place where the rooms are introduced to each other.
 """

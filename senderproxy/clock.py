@@ -1,6 +1,6 @@
 """The only place that asks the time or draws a random name.
 
-Promises: `now` is aware (UTC) and for people and headers; `monotonic` never jumps and is for timers and limits.
+Guarantees: `now` is aware (UTC) and for people and headers; `monotonic` never jumps and is for timers and limits.
 Everything else takes these as values or takes a Clock.
 """
 

@@ -1,8 +1,8 @@
 """What we write to the log: one line per event, its facts as fields.
 
-Promises: one event is one line whatever its fields contain (controls are escaped); a failing log never stops a message
-(a full disk under standard error is not the sender's fault); no secret is ever passed in here.
-Leaves to others: where the lines go (journald, a file), which level is wanted (config).
+Guarantees: one event is one line whatever its fields contain (controls are escaped); a failing log never stops a
+message (a full disk under standard error is not the sender's fault); no secret is ever passed in here.
+Not here: where the lines go (journald, a file), which level is wanted (config).
 """
 
 import json

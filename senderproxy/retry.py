@@ -1,6 +1,6 @@
 """When to try again, and when to give up. PURE.
 
-Promises: the waits double from the first to the longest and are never shorter than three quarters of what they are on
+Guarantees: the waits double from the first to the longest and are never shorter than three quarters of what they are on
 the average, so that what failed together does not come back together. Giving up counts from the reception, not from the
 first try.
 RFC 5321 section 4.5.4.1.

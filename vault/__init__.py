@@ -1,7 +1,7 @@
 """Sealed, named records in one file: the only door.
 
-Promises: records come back as they were put, or an error says why not; FORMAT.md says how the file is made.
-Leaves to others: what the records mean, where the file lies, who is asked for a passphrase.
+Guarantees: records come back as they were put, or an error says why not; FORMAT.md says how the file is made.
+Not here: what the records mean, where the file lies, who is asked for a passphrase.
 """
 
 from vault._errors import (

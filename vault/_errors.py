@@ -1,8 +1,8 @@
 """What can be wrong with a vault, each kind under a name of its own.
 
-Promises: every error says what is wrong in its text and, in `hint`, what to do or type to mend it. Neither ever
+Guarantees: every error says what is wrong in its text and, in `hint`, what to do or type to mend it. Neither ever
 carries a secret or a piece of a record.
-Leaves to others: how both are laid out on a terminal or a page.
+Not here: how both are laid out on a terminal or a page.
 """
 
 import shlex

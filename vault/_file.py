@@ -1,9 +1,9 @@
 """Whole files, privately: read with suspicion, replaced in one step, written by one writer at a time.
 
-Promises: at every instant the name holds either the old content whole or the new content whole, whatever is killed,
+Guarantees: at every instant the name holds either the old content whole or the new content whole, whatever is killed,
 full or broken; `replace` returns only when the new one survives a power cut, and raises only with the old one in
 force (where even that cannot be had, the error says so). The content before lies beside it as NAME.bak.
-Leaves to others: what the bytes mean.
+Not here: what the bytes mean.
 """
 
 import errno

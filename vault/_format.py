@@ -1,8 +1,8 @@
 """Bytes to parts and back, exactly as FORMAT.md says: what stands in the clear, and how sealed parts are laid out.
 
-Promises: `SealedVault.render` gives back byte for byte what `read_sealed_vault` accepts: a vault has one spelling.
+Guarantees: `SealedVault.render` gives back byte for byte what `read_sealed_vault` accepts: a vault has one spelling.
 Everything else is refused as Damaged or TooNew; whatever the bytes, nothing else is raised.
-Leaves to others: keys, seals, whether the parts are authentic (_seal), files (_file).
+Not here: keys, seals, whether the parts are authentic (_seal), files (_file).
 """
 
 import base64

@@ -1,8 +1,8 @@
 """The ways to unlock a vault: something known, a file, the system's keyring.
 
-Promises: a way shows its secret to nobody: no repr, no exception, no pickle. A key file is read with the same
+Guarantees: a way shows its secret to nobody: no repr, no exception, no pickle. A key file is read with the same
 suspicion as the vault itself; a keyring is used only if it encrypts and does not ask questions.
-Leaves to others: deriving and wrapping (_seal), which way is right (the caller).
+Not here: deriving and wrapping (_seal), which way is right (the caller).
 """
 
 import base64

@@ -1,7 +1,7 @@
 """Keys and seals: derive, wrap, seal, open. The only module that says cryptography.
 
-Promises: `open_sealed_vault` gives what `seal` was given, for the same vault, generation and names, or it raises.
-Leaves to others: where secrets come from (_keys), how bytes are laid out (_format).
+Guarantees: `open_sealed_vault` gives what `seal` was given, for the same vault, generation and names, or it raises.
+Not here: where secrets come from (_keys), how bytes are laid out (_format).
 RFC 5869 (HKDF), RFC 8439 (ChaCha20-Poly1305), RFC 9106 (Argon2id), RFC 7914 (scrypt).
 """
 

@@ -1,8 +1,8 @@
 """The vault: named records in one sealed file.
 
-Promises: what is read was written, for this vault and this generation; what is saved is there whole or not at all.
+Guarantees: what is read was written, for this vault and this generation; what is saved is there whole or not at all.
 A reader needs no lock, and a reload that fails leaves it with what it had.
-Leaves to others: what records mean, who is asked for a passphrase, when to reload.
+Not here: what records mean, who is asked for a passphrase, when to reload.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

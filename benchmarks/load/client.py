@@ -1,8 +1,8 @@
 """One client connection: hands in one message after the other, each as soon as the last was answered.
 
-Promises: pipelines MAIL, RCPT and DATA where the server offers it, as Exchange and Postfix do, and goes in lock-step
+Guarantees: pipelines MAIL, RCPT and DATA where the server offers it, as Exchange and Postfix do, and goes in lock-step
 where it does not. A message counts as accepted only by a 2xx after its final dot.
-Leaves to others: what is sent (`next_letter`), and what is done with the times (Tally).
+Not here: what is sent (`next_letter`), and what is done with the times (Tally).
 """
 
 import asyncio

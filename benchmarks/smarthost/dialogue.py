@@ -1,8 +1,8 @@
 """The smarthost's side of SMTP: a login under TLS, and a sender that must be the login's own.
 
-Promises: MAIL with another address than the login's is 550, as at providers with the strict rule. Everything else that
-is grammatical gets a yes. Whoever pipelines although it was not offered is counted as impatient.
-Leaves to others: the octets and the distance (wire), the counts (ledger).
+Guarantees: MAIL with another address than the login's is 550, as at providers with the strict rule. Everything else
+that is grammatical gets a yes. Whoever pipelines although it was not offered is counted as impatient.
+Not here: the octets and the distance (wire), the counts (ledger).
 """
 
 import base64

@@ -1,6 +1,6 @@
 """What the smarthost has seen since it was last asked to forget.
 
-Promises: a delivery is one message to one recipient. The same delivery twice is doubled; a message that arrived on
+Guarantees: a delivery is one message to one recipient. The same delivery twice is doubled; a message that arrived on
 another login than its author's is on the wrong login; one without its last line is damaged.
 """
 

@@ -1,8 +1,8 @@
 """One connection's octets: TLS over memory buffers, and the distance.
 
-Promises: with a round-trip time R, setting up the TCP connection costs the client R, and each answer arrives R after
+Guarantees: with a round-trip time R, setting up the TCP connection costs the client R, and each answer arrives R after
 what it answers was sent; so k exchanges in turn cost k times R, a TLS handshake included. Bandwidth is not limited.
-Leaves to others: what is said (dialogue).
+Not here: what is said (dialogue).
 
 TLS goes over memory buffers of our own because asyncio's would leave no place to hold back the handshake.
 """

@@ -1,8 +1,8 @@
 """One account and its secret <-> the bytes of one vault record. PURE.
 
-Promises: what `encode` wrote `decode` reads back as it was; a record of a later senderproxy is refused, not guessed.
+Guarantees: what `encode` wrote `decode` reads back as it was; a record of a later senderproxy is refused, not guessed.
 No error tells the secret.
-Leaves to others: where the bytes are kept (accounts.vault_accounts), whether two accounts contradict each other
+Not here: where the bytes are kept (accounts.vault_accounts), whether two accounts contradict each other
 (routing.directory).
 """
 

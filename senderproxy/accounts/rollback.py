@@ -1,7 +1,7 @@
 """Which generation of the vault was in use last: so that an older copy put in its place does not go unnoticed.
 
-Promises: a note beside the vault, replaced as a whole; one that cannot be read or written stops nothing.
-Leaves to others: what is done about an older vault (keeper warns: the copy may be a backup somebody meant).
+Guarantees: a note beside the vault, replaced as a whole; one that cannot be read or written stops nothing.
+Not here: what is done about an older vault (keeper warns: the copy may be a backup somebody meant).
 """
 
 import json

@@ -1,6 +1,6 @@
 """VaultAccounts: the accounts of this moment, and the one place that opens the vault.
 
-Promises: a change of the vault counts from the next message on; a vault that becomes unreadable changes nothing until
+Guarantees: a change of the vault counts from the next message on; a vault that becomes unreadable changes nothing until
 it is mended (the accounts in memory stay in force, `problem` says why). A record that cannot be read leaves the others
 usable. A credential's version changes when its secret does, and tells nothing about it.
 """

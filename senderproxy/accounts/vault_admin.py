@@ -1,8 +1,8 @@
 """The vault as a file: what it shows, who may open it, a new key, a copy for another machine.
 
-Promises: each change is one atomic step; where it fails, what was in force stays in force. No way in is taken away
+Guarantees: each change is one atomic step; where it fails, what was in force stays in force. No way in is taken away
 without another one left.
-Leaves to others: the accounts inside (accounts.vault_accounts), asking a person (cli).
+Not here: the accounts inside (accounts.vault_accounts), asking a person (cli).
 """
 
 from collections.abc import Callable, Collection, Iterator

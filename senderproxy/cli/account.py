@@ -1,7 +1,7 @@
 """`senderproxy account`: the mailboxes in the vault.
 
-Promises: a change is in the vault whole or not at all, and a login that was tried and refused changes nothing.
-Leaves to others: many at once from a file (cli.account_table), trying a login (cli.account_login_check).
+Guarantees: a change is in the vault whole or not at all, and a login that was tried and refused changes nothing.
+Not here: many at once from a file (cli.account_table), trying a login (cli.account_login_check).
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """`senderproxy account import` and `export`: many mailboxes at once, as a table.
 
-Promises: a verdict for every row, and all rows are in the vault or none is; each login is tried once at the most; a
+Guarantees: a verdict for every row, and all rows are in the vault or none is; each login is tried once at the most; a
 password is read exactly as it stands in its cell and shown nowhere. What is exported never has a password in it.
-Leaves to others: one mailbox at a time (cli.account).
+Not here: one mailbox at a time (cli.account).
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """`senderproxy check`: is everything right? Each finding with its mend.
 
-Promises: changes nothing; tries each login once at the most, and not that of an account whose password the running
+Guarantees: changes nothing; tries each login once at the most, and not that of an account whose password the running
 service saw refused; ends in bounded time. With --probe it asks a person first, and the probe's login is the one try.
-Leaves to others: the configuration's own contradictions (config.load), DNS (cli.check_dns), what a provider's answers
+Not here: the configuration's own contradictions (config.load), DNS (cli.check_dns), what a provider's answers
 to a probe mean (cli.check_senders).
 """
 

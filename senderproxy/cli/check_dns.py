@@ -1,7 +1,7 @@
 """What the world's mail servers read about a domain: does its DNS vouch for mail that leaves through the provider?
 
-Promises: bounded in time; a question that could not be asked is told apart from one that was answered with nothing.
-Leaves to others: which domains (cli.check). The only module that says dns.
+Guarantees: bounded in time; a question that could not be asked is told apart from one that was answered with nothing.
+Not here: which domains (cli.check). The only module that says dns.
 RFC 7208 (SPF), RFC 6376 section 3.6.2 (DKIM keys), RFC 7489 section 6.1 (DMARC).
 """
 

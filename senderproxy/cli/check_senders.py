@@ -1,8 +1,8 @@
 """What a provider's answers to four senders say about its rule, and which setting follows. PURE.
 
-Promises: a setting is proposed only where the answers show it. Where nothing was refused before DATA, nothing is
+Guarantees: a setting is proposed only where the answers show it. Where nothing was refused before DATA, nothing is
 concluded: the provider takes any sender, or it looks only when it has the whole message.
-Leaves to others: asking (delivery.login_check), whether a person agreed (cli.check).
+Not here: asking (delivery.login_check), whether a person agreed (cli.check).
 """
 
 from collections.abc import Iterator, Mapping, Sequence

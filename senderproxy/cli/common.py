@@ -1,7 +1,7 @@
 """What several verbs need: the configuration's place, the vault opened, a secret asked for, words and tables shown.
 
-Promises: a secret comes from the terminal or from standard input, never from the arguments, and is shown nowhere.
-Leaves to others: what a verb does (its own module), exit codes of faults (cli.main).
+Guarantees: a secret comes from the terminal or from standard input, never from the arguments, and is shown nowhere.
+Not here: what a verb does (its own module), exit codes of faults (cli.main).
 """
 
 import argparse

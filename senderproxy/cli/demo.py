@@ -1,9 +1,9 @@
 """`senderproxy demo`: the main job with make-believe providers, from the vault to the last reply, on loopback.
 
-Promises: needs no account, no network and no root; every password is made up for this run; whatever was made is gone
+Guarantees: needs no account, no network and no root; every password is made up for this run; whatever was made is gone
 at the end, also after Ctrl-C. `--once` says with its exit code whether every message left on the right login, judged
 by what the providers saw.
-Leaves to others: everything that is shown (app, simulator).
+Not here: everything that is shown (app, simulator).
 """
 
 import argparse

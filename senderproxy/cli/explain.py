@@ -1,8 +1,8 @@
 """`senderproxy explain`: which account would carry an address or a message, and why.
 
-Promises: decides with the very function that decides about mail, so it says what a client would meet; changes nothing
+Guarantees: decides with the very function that decides about mail, so it says what a client would meet; changes nothing
 and asks nobody. A message's body is not read.
-Leaves to others: the decision (relay.decide).
+Not here: the decision (relay.decide).
 """
 
 import argparse

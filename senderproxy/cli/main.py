@@ -1,8 +1,8 @@
 """The front door: arguments, which verb, exit codes (sysexits(3)).
 
-Promises: an expected fault is its message and, on a line of its own, what to do; never a traceback. Ctrl-C ends with
+Guarantees: an expected fault is its message and, on a line of its own, what to do; never a traceback. Ctrl-C ends with
 130, a reader that went away ends quietly. No secret is ever taken from the arguments.
-Leaves to others: what a verb does (its own module).
+Not here: what a verb does (its own module).
 """
 
 import argparse

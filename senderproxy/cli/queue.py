@@ -1,8 +1,8 @@
 """`senderproxy queue`: what waits, why, and what to do about it.
 
-Promises: safe while the service runs; a message that is being tried is never touched. What is done to many messages at
-once is asked about first.
-Leaves to others: who answers (cli.queue_client), what is done (relay.queue_admin).
+Guarantees: safe while the service runs; a message that is being tried is never touched. What is done to many messages
+at once is asked about first.
+Not here: who answers (cli.queue_client), what is done (relay.queue_admin).
 """
 
 import argparse

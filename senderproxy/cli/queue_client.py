@@ -1,6 +1,6 @@
 """Who answers questions about the queue: the running service, or where none runs, the spool itself.
 
-Promises: the answers are the same either way (relay.queue_admin). A spool is never made by a question, and only one
+Guarantees: the answers are the same either way (relay.queue_admin). A spool is never made by a question, and only one
 process has it open: while the service runs, it is asked.
 """
 

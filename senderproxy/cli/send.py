@@ -1,7 +1,7 @@
 """`senderproxy send`: a test mail, through the running service as the mail server would send it, or without it.
 
-Promises: one message to one recipient, once; the answer is shown as it came.
-Leaves to others: the service (app); with --direct, the same decision and delivery that the service has (relay,
+Guarantees: one message to one recipient, once; the answer is shown as it came.
+Not here: the service (app); with --direct, the same decision and delivery that the service has (relay,
 delivery).
 """
 

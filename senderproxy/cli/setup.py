@@ -1,8 +1,8 @@
 """`senderproxy setup`: from nothing to a service that can send, by a few questions or by flags.
 
-Promises: a file that is there is never written over (with --force it is moved aside, and comes back where setup fails);
-where something fails, what this run made is taken away again. A password comes from the terminal or standard input.
-Leaves to others: the configuration's text (config.example), what to enter in the mail server (cli.instructions).
+Guarantees: a file that is there is never written over (with --force it is moved aside, and comes back where setup
+fails); where something fails, what this run made is taken away again. A password comes from the terminal or standard
+input. Not here: the configuration's text (config.example), what to enter in the mail server (cli.instructions).
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """`senderproxy track`: the story of a message in plain sentences.
 
-Leaves to others: the sentences (tracking.timeline), who answers (cli.queue_client).
+Not here: the sentences (tracking.timeline), who answers (cli.queue_client).
 """
 
 import argparse

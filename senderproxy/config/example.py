@@ -1,7 +1,7 @@
 """render_config: a configuration with a comment at each setting, for `senderproxy setup` to write. PURE.
 
-Promises: the text loads, and says what its arguments say.
-Leaves to others: asking for the arguments, writing the file.
+Guarantees: the text loads, and says what its arguments say.
+Not here: asking for the arguments, writing the file.
 """
 
 import json

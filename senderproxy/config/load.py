@@ -1,8 +1,8 @@
 """load_config: the TOML file becomes a Config, or every problem in it at once.
 
-Promises: whoever mends all that is listed has a configuration that loads, unless the file is no TOML at all: then that
-comes first, with its line and column. Paths that do not start at the root are seen from the file's folder.
-Leaves to others: what can be known only by trying (ports, certificates, the vault).
+Guarantees: whoever mends all that is listed has a configuration that loads, unless the file is no TOML at all: then
+that comes first, with its line and column. Paths that do not start at the root are seen from the file's folder.
+Not here: what can be known only by trying (ports, certificates, the vault).
 """
 
 import re

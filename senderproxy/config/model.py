@@ -1,8 +1,8 @@
 """Config and its sections: every setting, its default and what it is for. PURE.
 
-Promises: a Config that exists can be meant: what contradicts itself, and what would make an open relay, is refused. It
-never changes; a new one replaces it. There is no secret in it, only hashes, and where a key is found.
-Leaves to others: the file it stands in (config.load), complaints as people read them (config.problems).
+Guarantees: a Config that exists can be meant: what contradicts itself, and what would make an open relay, is refused.
+It never changes; a new one replaces it. There is no secret in it, only hashes, and where a key is found.
+Not here: the file it stands in (config.load), complaints as people read them (config.problems).
 """
 
 from collections.abc import Iterator, Mapping

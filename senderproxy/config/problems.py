@@ -1,8 +1,8 @@
 """What is wrong with a configuration, as people read it. PURE.
 
-Promises: each problem names its key, what is wrong and the mend, in our words and never in pydantic's; no value that
+Guarantees: each problem names its key, what is wrong and the mend, in our words and never in pydantic's; no value that
 may be a secret is repeated.
-Leaves to others: finding them (config.load).
+Not here: finding them (config.load).
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,7 @@
 """On which line does a setting stand? PURE.
 
-Promises: for a file that tomllib takes, the line of each section and of each `name = value`; never an exception.
-Leaves to others: what the values are (tomllib).
+Guarantees: for a file that tomllib takes, the line of each section and of each `name = value`; never an exception.
+Not here: what the values are (tomllib).
 """
 
 import re

@@ -1,8 +1,8 @@
 """Single values as they stand in the configuration: read them, or say what is wrong and what to write instead. PURE.
 
-Promises: every complaint has two halves, what is wrong and the mend, in words for the person who typed the value; a
+Guarantees: every complaint has two halves, what is wrong and the mend, in words for the person who typed the value; a
 value that may be a secret is never repeated in one.
-Leaves to others: which setting has which kind of value (config.model), how complaints are shown (config.problems).
+Not here: which setting has which kind of value (config.model), how complaints are shown (config.problems).
 """
 
 import math

@@ -1,7 +1,7 @@
 """What is being tried (CrashJournalFile: relay.ports.CrashJournal), and of what a process died (CrashNote), for the
 next one.
 
-Promises: no sync, and where /run is in memory no disk. Told is only what was being tried when the process died of a
+Guarantees: no sync, and where /run is in memory no disk. Told is only what was being tried when the process died of a
 fault of its own: after a power cut, or where somebody killed it, nothing is. Whatever is wrong with the files,
 mail goes on.
 """

@@ -1,6 +1,6 @@
 """What the process keeps to itself, and how it keeps house.
 
-Promises: after `keep_to_itself` no core dump is written and no other process of the same user can attach and read our
+Guarantees: after `keep_to_itself` no core dump is written and no other process of the same user can attach and read our
 memory, where the passwords are. Root still can. prctl(2) PR_SET_DUMPABLE, core(5), ptrace(2).
 """
 

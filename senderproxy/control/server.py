@@ -1,8 +1,8 @@
 """The operator's socket: who asks is checked by the kernel, what is asked is answered on one line.
 
-Promises: only root and the user the service runs as are answered (SO_PEERCRED, unix(7)); a stale socket file of a
+Guarantees: only root and the user the service runs as are answered (SO_PEERCRED, unix(7)); a stale socket file of a
 service that is gone is replaced, a live one is not; the file goes when we stop.
-Leaves to others: what a request means (app).
+Not here: what a request means (app).
 """
 
 import asyncio

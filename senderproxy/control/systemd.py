@@ -1,6 +1,6 @@
 """What systemd is told: ready, reloading, stopping, alive, and one line for `systemctl status`.
 
-Promises: nothing happens where we were not started by systemd; a message that cannot be sent is no fault.
+Guarantees: nothing happens where we were not started by systemd; a message that cannot be sent is no fault.
 sd_notify(3), systemd.service(5) Type=notify and WatchdogSec=.
 """
 

@@ -1,8 +1,8 @@
 """What went wrong between us and an upstream, as a reply; what an upstream said, as an outcome.
 
-Promises: whatever the network, TLS or an upstream's manners do becomes a 4xx whose last line says what happened, where,
-and what a person can do about it; only what the upstream said about the message or a recipient becomes a 5xx.
-Leaves to others: which replies slow an account down (delivery.health).
+Guarantees: whatever the network, TLS or an upstream's manners do becomes a 4xx whose last line says what happened,
+where, and what a person can do about it; only what the upstream said about the message or a recipient becomes a 5xx.
+Not here: which replies slow an account down (delivery.health).
 Pure: it looks at exceptions and replies, and touches nothing. RFC 3463 section 3, RFC 5321 section 4.2.
 """
 

@@ -1,9 +1,9 @@
 """SmtpCourier: one message to one account's upstream, and what became of it for each recipient.
 
-Promises: a message leaves on a session of the account it was routed to, with the secret of this moment, or not at all.
-A session lost before the final dot is replaced once, unseen; after the dot nothing is sent again. An account whose
+Guarantees: a message leaves on a session of the account it was routed to, with the secret of this moment, or not at
+all. A session lost before the final dot is replaced once, unseen; after the dot nothing is sent again. An account whose
 password was refused, or whose provider asked for less, is left alone until that is over. One log line per attempt.
-Leaves to others: whose account (routing), what the client is told (relay.recipient_updates).
+Not here: whose account (routing), what the client is told (relay.recipient_updates).
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """An account's health: whether we may knock at the upstream's door with it at all.
 
-Promises: one refused password suspends the account until its secret changes or a person resumes it, so a wrong
+Guarantees: one refused password suspends the account until its secret changes or a person resumes it, so a wrong
 password costs one failed login. A rate limit pauses it, from one minute doubling to thirty. What an upstream says
 about one recipient (a greylist, a full mailbox) never stops an account.
-Leaves to others: what the time is, which reply came (both are arguments); telling a person (courier.status).
+Not here: what the time is, which reply came (both are arguments); telling a person (courier.status).
 """
 
 import re

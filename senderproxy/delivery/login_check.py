@@ -1,9 +1,9 @@
 """probe_senders: which senders an upstream lets an account name, asked without a message.
 
-Promises: on the session that is given, and no other; for each sender MAIL, RCPT where MAIL was taken, then RSET: DATA
+Guarantees: on the session that is given, and no other; for each sender MAIL, RCPT where MAIL was taken, then RSET: DATA
 is never sent. Ends early where the first one is not taken (what is said of the others would mean nothing then) and
 where the upstream asks for less. The session is closed afterwards.
-Leaves to others: which senders are asked about and what follows from the answers (cli.check_senders), the login
+Not here: which senders are asked about and what follows from the answers (cli.check_senders), the login
 (session). What an upstream looks at only at the end of DATA cannot be found out this way. RFC 5321 section 4.1.1.
 """
 

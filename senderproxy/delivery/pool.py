@@ -1,9 +1,9 @@
 """The sessions of one account: opened, lent to one message at a time, kept warm, closed.
 
-Promises: a session is lent only for the key it was opened for (login, smarthosts, version of the secret); who waits is
-served in the order of coming, in bounded time; one login at a time, whose failure answers everybody who waits for it.
-What an upstream says of its own limits (messages on a session, sessions at once) is learnt.
-Leaves to others: which session to take (reuse), how one is opened (session), whether the account may send (health).
+Guarantees: a session is lent only for the key it was opened for (login, smarthosts, version of the secret); who waits
+is served in the order of coming, in bounded time; one login at a time, whose failure answers everybody who waits for
+it. What an upstream says of its own limits (messages on a session, sessions at once) is learnt.
+Not here: which session to take (reuse), how one is opened (session), whether the account may send (health).
 """
 
 import asyncio

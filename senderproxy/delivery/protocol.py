@@ -1,8 +1,8 @@
 """The upstream dialogue as an asyncio protocol: replies in the order of the commands, and never out of step.
 
-Promises: the n-th reply answers the n-th command, or the session is over; a reply nobody waits for ends it. Memory is
+Guarantees: the n-th reply answers the n-th command, or the session is over; a reply nobody waits for ends it. Memory is
 bounded whatever the upstream sends (100 lines of 2 KB) and however slowly it reads (back-pressure).
-Leaves to others: which commands, in which order (session); connecting, TLS and the login (aiosmtplib).
+Not here: which commands, in which order (session); connecting, TLS and the login (aiosmtplib).
 RFC 5321 section 4.2, RFC 2920.
 """
 

@@ -1,8 +1,8 @@
 """How much an account may still send: a provider's hourly limits, kept on our side so that they are never reached.
 
-Promises: what was granted within any sixty minutes never exceeds a limit; a refusal says when there is room again;
+Guarantees: what was granted within any sixty minutes never exceeds a limit; a refusal says when there is room again;
 what was granted and not used is given back. Memory is bounded whatever the limits are.
-Leaves to others: what the limits are (routing.provider), what the time is. Nothing is kept over a restart.
+Not here: what the limits are (routing.provider), what the time is. Nothing is kept over a restart.
 """
 
 import math

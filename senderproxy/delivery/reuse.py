@@ -1,9 +1,9 @@
 """Which session carries the next message: one that is warm, a new one, or none yet.
 
-Promises: only a session with the same login, the same secret and the same smarthosts is ever chosen; the warmest first
-(LIFO), so that those that are not needed grow cold and are closed; never more sessions than the account may have; never
-two logins of one account at a time, so that a wrong password costs one failed login whatever is waiting.
-Leaves to others: having sessions (pool), what the time is.
+Guarantees: only a session with the same login, the same secret and the same smarthosts is ever chosen; the warmest
+first (LIFO), so that those that are not needed grow cold and are closed; never more sessions than the account may
+have; never two logins of one account at a time, so that a wrong password costs one failed login whatever is waiting.
+Not here: having sessions (pool), what the time is.
 """
 
 from collections.abc import Sequence

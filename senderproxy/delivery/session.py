@@ -1,10 +1,10 @@
 """One authenticated session with an upstream, and one transaction on it.
 
-Promises: no AUTH but under verified TLS (or to loopback, where that was asked for), with exactly one mechanism, once. A
-message goes to those recipients whom the upstream takes. Whatever breaks a dialogue, a cancellation too, closes the
-session, so its replies can never be taken for those of the next message. Once the final dot is written the answer is
-waited for, cancelled or not.
-Leaves to others: which session carries which message (pool), what follows from the answer (courier).
+Guarantees: no AUTH but under verified TLS (or to loopback, where that was asked for), with exactly one mechanism,
+once. A message goes to those recipients whom the upstream takes. Whatever breaks a dialogue, a cancellation too,
+closes the session, so its replies can never be taken for those of the next message. Once the final dot is written the
+answer is waited for, cancelled or not.
+Not here: which session carries which message (pool), what follows from the answer (courier).
 RFC 4954, RFC 5321 section 4.5.3.2, RFC 6409, RFC 8314.
 """
 

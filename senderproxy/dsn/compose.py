@@ -1,6 +1,6 @@
 """The report as a message: multipart/report with a part for people, one for programs, and what came back.
 
-Promises: nothing that an upstream said, an author wrote or an address holds can bring in a field, a part or a line of
+Guarantees: nothing that an upstream said, an author wrote or an address holds can bring in a field, a part or a line of
 its own; every line ends in CRLF and has at most 998 octets. It is 7-bit, except where the whole message is returned and
 has octets above 127: MIME allows no other encoding for message/rfc822, so then `eight_bit` says so. A message that
 cannot be returned whole within these rules comes back as its header alone.

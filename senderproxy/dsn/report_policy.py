@@ -1,9 +1,9 @@
 """Which outcomes deserve which report, and who gets it. PURE.
 
-Promises: nothing is ever reported to a null reverse-path, and nothing on a report of ours; so a report cannot bring
+Guarantees: nothing is ever reported to a null reverse-path, and nothing on a report of ours; so a report cannot bring
 forth another. Whatever failed for good is reported wherever that leaves somebody to tell, automatic mail too: who sends
 it in bulk wants to know which addresses are dead. A delay is reported once for each recipient, and never to a machine.
-Leaves to others: what a report says (dsn.compose), how it travels (relay).
+Not here: what a report says (dsn.compose), how it travels (relay).
 RFC 5321 sections 4.5.5 and 6.1, RFC 3461 section 5.2, RFC 3834 section 2.
 """
 

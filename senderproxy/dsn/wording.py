@@ -1,9 +1,9 @@
 """The sentences a person reads in a report, in German and in English. PURE.
 
-Promises: the cause is told apart by what the upstream said, its enhanced status first and then its words, and what
+Guarantees: the cause is told apart by what the upstream said, its enhanced status first and then its words, and what
 nobody understands is called by no name: the sentence then points to the answer itself. Each cause has what happened
 and what to do in both languages.
-Leaves to others: how a report is laid out (dsn.compose).
+Not here: how a report is laid out (dsn.compose).
 RFC 3463 section 3.
 """
 

@@ -1,8 +1,8 @@
 """Where a message's body lies while it is received and offered upstream: in memory while it is small, else on disk.
 
-Promises: memory is bounded by the threshold whatever the size of the message; what is on disk has no name, is readable
-by nobody else and is gone when it is closed or the process ends, however it ends.
-Leaves to others: what a full disk is called (listener.relay_smtp).
+Guarantees: memory is bounded by the threshold whatever the size of the message; what is on disk has no name, is
+readable by nobody else and is gone when it is closed or the process ends, however it ends.
+Not here: what a full disk is called (listener.relay_smtp).
 """
 
 import errno

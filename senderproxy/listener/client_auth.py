@@ -1,8 +1,8 @@
 """Who in the office may submit: networks, SMTP AUTH, and the senders each client may use.
 
-Promises: a host outside `allow` gets nothing but a refusal; a password is compared in constant time, never kept, never
-logged; a name that does not exist costs as much time as one that does.
-Leaves to others: the dialogue behind AUTH (wire.login), holding a client to its senders (wire.dialogue and
+Guarantees: a host outside `allow` gets nothing but a refusal; a password is compared in constant time, never kept,
+never logged; a name that does not exist costs as much time as one that does.
+Not here: the dialogue behind AUTH (wire.login), holding a client to its senders (wire.dialogue and
 relay.decide).
 RFC 4954, RFC 7914 (scrypt).
 """

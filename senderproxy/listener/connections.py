@@ -1,7 +1,7 @@
 """What all connections of one listener share: who is in, how many may be, and what each of them is offered.
 
-Promises: no more clients than the limits say; a client over a limit is told so.
-Leaves to others: the sockets (listener.server), the conversation (listener.relay_smtp).
+Guarantees: no more clients than the limits say; a client over a limit is told so.
+Not here: the sockets (listener.server), the conversation (listener.relay_smtp).
 """
 
 import asyncio

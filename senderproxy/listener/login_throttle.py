@@ -1,8 +1,8 @@
 """How often a login may fail: the brake on guessing passwords.
 
-PURE: the time comes in as an argument. Promises: a host or a user name with too many refused logins is locked until
+PURE: the time comes in as an argument. Guarantees: a host or a user name with too many refused logins is locked until
 the oldest of them is out of the window; a name is treated alike whether it exists or not; memory is bounded.
-Leaves to others: whether a password is right (listener.client_auth), the limit per connection (wire.dialogue).
+Not here: whether a password is right (listener.client_auth), the limit per connection (wire.dialogue).
 """
 
 from collections import deque

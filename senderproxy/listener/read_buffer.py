@@ -1,8 +1,8 @@
 """What a client sent and nobody has taken yet.
 
-Promises: bounded (reading from the socket pauses while too much lies here); a waiter is woken by new input, by the end
-of the input, or by whoever interrupts it, and by nothing else.
-Leaves to others: what the input means.
+Guarantees: bounded (reading from the socket pauses while too much lies here); a waiter is woken by new input, by the
+end of the input, or by whoever interrupts it, and by nothing else.
+Not here: what the input means.
 """
 
 import asyncio

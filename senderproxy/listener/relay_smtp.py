@@ -1,9 +1,9 @@
 """RelaySMTP: aiosmtpd's SMTP with another conversation: sans-IO dialogue, block-wise DATA, replies in one piece.
 
-Promises: a message that is complete is carried to its end whether its client stays or goes, and what came of it is in
+Guarantees: a message that is complete is carried to its end whether its client stays or goes, and what came of it is in
 the log; no input makes a program error show in a reply; a client is waited for with bounded patience, the upstream with
 none of ours. Replies leave in the order of the commands, together where commands came together.
-Leaves to others: what may be said when (wire.dialogue), the message's octets (wire.data), who may enter
+Not here: what may be said when (wire.dialogue), the message's octets (wire.data), who may enter
 (listener.connections), what becomes of the message (listener.aiosmtpd_adapter).
 RFC 5321, RFC 2920, RFC 3207.
 """

@@ -1,8 +1,8 @@
 """Listener: the sockets, TLS, start and stop of one door.
 
-Promises: it does not open as an open relay, with a certificate that cannot be used, or on an engine that is not the one
-we know; when it closes, what is under way is finished within the grace or told to come again, and it is bounded.
-Leaves to others: the conversation (listener.relay_smtp), who may enter (listener.connections, listener.client_auth).
+Guarantees: it does not open as an open relay, with a certificate that cannot be used, or on an engine that is not the
+one we know; when it closes, what is under way is finished within the grace or told to come again, and it is bounded.
+Not here: the conversation (listener.relay_smtp), who may enter (listener.connections, listener.client_auth).
 RFC 8314 section 3.3, RFC 8996, RFC 9325.
 """
 

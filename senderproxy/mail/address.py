@@ -1,8 +1,8 @@
 """Addresses as the envelope carries them: parse, compare, render.
 
-Promises: an Address renders to something `parse_address` reads back as an equal one; two spellings of one mailbox
+Guarantees: an Address renders to something `parse_address` reads back as an equal one; two spellings of one mailbox
 have one `key`. Domains are kept lower case and as A-labels, local parts as they were written.
-Leaves to others: finding an address inside a header field (mail.author), the grammar of MAIL and RCPT (wire.command).
+Not here: finding an address inside a header field (mail.author), the grammar of MAIL and RCPT (wire.command).
 RFC 5321 section 4.1.2, RFC 5890, RFC 5891.
 """
 

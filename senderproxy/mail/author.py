@@ -1,10 +1,10 @@
 """read_authors: the mailboxes a header section names as its authors, or why nobody can say for sure.
 
-Promises: a field that two readers could take for two different mailboxes is never read at all; time grows with the
+Guarantees: a field that two readers could take for two different mailboxes is never read at all; time grows with the
 length of the field and not faster; a display name is decoded for people and decides nothing.
 The grammar is RFC 5322's without groups, and without what was only ever legal to read: comments and blanks inside an
 address, quoted local parts with punctuation in them. Raw 8-bit display names are taken, for many programs send them.
-Leaves to others: what an address must look like (mail.address), which mailbox has an account (routing.route).
+Not here: what an address must look like (mail.address), which mailbox has an account (routing.route).
 RFC 5322 sections 3.4, 3.6.2, 3.6.6 and 4.4, RFC 2047.
 """
 

@@ -1,6 +1,6 @@
 """Display names and subjects: decoded as people read them, encoded as they travel.
 
-Promises: never raises. What is decoded is one line without control or direction characters, of bounded length; it is
+Guarantees: never raises. What is decoded is one line without control or direction characters, of bounded length; it is
 for eyes only and decides nothing. What is encoded is ASCII, and folded.
 RFC 2047.
 """

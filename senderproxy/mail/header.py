@@ -1,8 +1,8 @@
 """A header section: find fields, edit the named ones, leave every other byte as it was.
 
-Promises: `HeaderSection(raw).raw == raw`; an edit changes the field it names and no other byte (a DKIM signature made
+Guarantees: `HeaderSection(raw).raw == raw`; an edit changes the field it names and no other byte (a DKIM signature made
 before us over other fields survives). No edit can bring in a second field, a line end or an octet outside ASCII.
-Leaves to others: what a field's value means (mail.author).
+Not here: what a field's value means (mail.author).
 RFC 5322 section 2.2.
 """
 

@@ -1,8 +1,8 @@
 """A message in the form in which it travels.
 
-Promises: `Message.wire()` is exactly what follows 354 up to, but without, the final dot: CRLF line ends only,
+Guarantees: `Message.wire()` is exactly what follows 354 up to, but without, the final dot: CRLF line ends only,
 dot-stuffed (RFC 5321 section 4.5.2), ending in CRLF or empty.
-Leaves to others: where a large body is kept (listener.body).
+Not here: where a large body is kept (listener.body).
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """Replies: code, enhanced status and words in three pockets; the only parser and printer of reply lines.
 
-Promises: what is printed is one well-formed reply (RFC 5321 section 4.2) whatever the words contain; what is parsed
+Guarantees: what is printed is one well-formed reply (RFC 5321 section 4.2) whatever the words contain; what is parsed
 has no control characters left and a bounded size. The last line of a multi-line reply is the one that decides
 (United Internet servers begin every refusal with the same generic first line).
 RFC 5321 sections 4.2 and 4.5.3.1.5, RFC 2034, RFC 3463.

@@ -1,8 +1,8 @@
 """One attempt: route, rewrite and hand to the courier, with the accounts and the configuration of this moment.
 
-Promises: the bytes that leave are those that came, with the plan's edits and our Received field on top; a refusal that
-is about a sender names its mend. The same for a client who waits and for a message that waits.
-Leaves to others: what follows from the outcomes (relay.recipient_updates), the upstream dialogue (delivery).
+Guarantees: the bytes that leave are those that came, with the plan's edits and our Received field on top; a refusal
+that is about a sender names its mend. The same for a client who waits and for a message that waits.
+Not here: what follows from the outcomes (relay.recipient_updates), the upstream dialogue (delivery).
 RFC 5321 section 3.7.
 """
 

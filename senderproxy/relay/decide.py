@@ -1,6 +1,6 @@
 """decide: whose account carries a message, what leaves, and whether this client may send it. PURE.
 
-Promises: same inputs, same answer; `senderproxy explain` prints exactly what a client would meet.
+Guarantees: same inputs, same answer; `senderproxy explain` prints exactly what a client would meet.
 A client restricted to some senders is held to them in three places: the reverse-path, the From field, and the address
 for which the account was chosen.
 """

@@ -1,9 +1,9 @@
 """Reporter: the author hears of what failed, was given up or is late.
 
-Promises: a recipient is never failed or given up without a report, unless there is nobody to tell (a null reverse-path,
-a report of ours) or no way to tell (then it is held, not dropped). Reports go through the account that carried the
-message, or to the internal server where the settings name it.
-Leaves to others: which outcomes deserve a report, its words and its form (dsn); the commit it belongs to (spool).
+Guarantees: a recipient is never failed or given up without a report, unless there is nobody to tell (a null
+reverse-path, a report of ours) or no way to tell (then it is held, not dropped). Reports go through the account that
+carried the message, or to the internal server where the settings name it.
+Not here: which outcomes deserve a report, its words and its form (dsn); the commit it belongs to (spool).
 RFC 3464, RFC 5321 sections 4.5.5 and 6.1.
 """
 

@@ -1,9 +1,9 @@
 """Intake: what becomes of a message that a listener has taken in whole.
 
-Promises: 250 is said when the upstream took the message for every recipient, or when what it did not take is safe in
+Guarantees: 250 is said when the upstream took the message for every recipient, or when what it did not take is safe in
 the spool and what it refused is reported; where all goes well, pass-through writes nothing to disk before the answer.
 A refusal that can be known is told at once. The client's going away never tears an upstream transaction.
-Leaves to others: receiving (listener), one attempt (relay.attempt), what outcomes mean (relay.recipient_updates), what
+Not here: receiving (listener), one attempt (relay.attempt), what outcomes mean (relay.recipient_updates), what
 waits (relay.runner).
 RFC 5321 sections 4.1.1.4, 4.2.5 and 6.1.
 """

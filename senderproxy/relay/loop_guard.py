@@ -1,8 +1,8 @@
 """LoopGuard: automatic mail comes to rest.
 
-Promises: within an hour no more than so many bounces and automatic replies go from one author to one recipient, whoever
-answers whom; memory is bounded. A refusal ends it: nobody reports to a null reverse-path (RFC 5321 section 4.5.5).
-Needed because a null reverse-path that had to be rewritten can be answered. RFC 3834 sections 2 and 5.
+Guarantees: within an hour no more than so many bounces and automatic replies go from one author to one recipient,
+whoever answers whom; memory is bounded. A refusal ends it: nobody reports to a null reverse-path (RFC 5321 section
+4.5.5). Needed because a null reverse-path that had to be rewritten can be answered. RFC 3834 sections 2 and 5.
 """
 
 from collections import deque

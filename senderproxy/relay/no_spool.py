@@ -1,6 +1,6 @@
 """NoSpool: in the spool's place while it cannot be opened.
 
-Promises: whatever is asked is answered with the reason, so nothing is acknowledged and nothing is lost; what passes
+Guarantees: whatever is asked is answered with the reason, so nothing is acknowledged and nothing is lost; what passes
 through goes on, without its story.
 """
 

@@ -1,9 +1,9 @@
 """What a person asks of the queue, and does to it: the same for the running service and for a spool at rest.
 
-Promises: answers are plain values, ready for JSON, a bounded page at a time. Whatever is changed is changed under a
+Guarantees: answers are plain values, ready for JSON, a bounded page at a time. Whatever is changed is changed under a
 lease, so never in the middle of an attempt: a message that is being tried is left alone, and the answer says so. Each
 change is one commit with its event, which names the person; a cancelled message is reported in the same commit.
-Leaves to others: how it is asked for (control, cli), the report (relay.dsn_queueing), the next attempt (relay.runner).
+Not here: how it is asked for (control, cli), the report (relay.dsn_queueing), the next attempt (relay.runner).
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """What the outcomes of one attempt mean: for the client who waits, and for what is kept in the spool. PURE.
 
-Promises: 2xx only where every recipient was taken or is kept here; never a 4xx or 5xx where one was taken, unless
+Guarantees: 2xx only where every recipient was taken or is kept here; never a 4xx or 5xx where one was taken, unless
 nothing can be kept: then the answer is a 5xx that says who was not reached, because the author must hear of it and
 nothing may be sent twice.
 RFC 5321 sections 4.2.5, 4.5.4.1 and 6.1.

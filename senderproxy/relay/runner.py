@@ -1,10 +1,10 @@
 """Runner: what waits in the spool is tried when it is due, each account for itself.
 
-Promises: an account that cannot send, or has ten thousand waiting messages, delays nobody else's; the messages of one
+Guarantees: an account that cannot send, or has ten thousand waiting messages, delays nobody else's; the messages of one
 account are tried in the order of their submission; an account that recovers is tried at once; a message that makes us
 stumble, or die, three times is held, and stops nothing. What an attempt came to is written down before anything else is
 done with the message, however long the disk takes. A step of the machine's clock changes no message's turn.
-Leaves to others: one attempt (relay.attempt), what outcomes mean (relay.recipient_updates), sessions and their limits
+Not here: one attempt (relay.attempt), what outcomes mean (relay.recipient_updates), sessions and their limits
 (delivery).
 RFC 5321 section 4.5.4.1.
 """

@@ -1,7 +1,7 @@
 """The upstream does not let the account name that sender: what the client is told, and what `status` remembers. PURE.
 
-Promises: the reply says in English and in German which login, which address, which rule and what to do, and ends in the
-upstream's own last line. What leaves always satisfies the rule that is configured, so such a refusal means that the
+Guarantees: the reply says in English and in German which login, which address, which rule and what to do, and ends in
+the upstream's own last line. What leaves always satisfies the rule that is configured, so such a refusal means that the
 provider's rule is another one: it is remembered until the same address is taken again.
 RFC 3463 section 3.8.
 """

@@ -1,7 +1,7 @@
 """Events from what the relay did, for the message's story. PURE.
 
-Promises: one event for all recipients to whom the same happened.
-Leaves to others: where events are kept (spool), how they are told (tracking.timeline).
+Guarantees: one event for all recipients to whom the same happened.
+Not here: where events are kept (spool), how they are told (tracking.timeline).
 """
 
 from collections.abc import Iterable, Mapping

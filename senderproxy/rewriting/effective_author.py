@@ -1,9 +1,9 @@
 """stand_in: who is meant as the author, before anybody is looked up. PURE.
 
-Promises: the address that a listener forces, or the one that stands for a foreign or local address in the map, is what
-routing, the client's rights and the provider's rule are asked about from here on; the one that came is never lost: it
-becomes the Reply-To where somebody could answer to it.
-Leaves to others: whose account it is (routing.route), what the provider takes (rewriting.plan).
+Guarantees: the address that a listener forces, or the one that stands for a foreign or local address in the map, is
+what routing, the client's rights and the provider's rule are asked about from here on; the one that came is never
+lost: it becomes the Reply-To where somebody could answer to it.
+Not here: whose account it is (routing.route), what the provider takes (rewriting.plan).
 """
 
 from dataclasses import dataclass, replace

@@ -1,6 +1,6 @@
 """Lines longer than SMTP allows: found while a message comes in, folded as it leaves. PURE.
 
-Promises: no line that leaves `Folded` has more than 998 octets; only lines that had more are touched, each by a CRLF
+Guarantees: no line that leaves `Folded` has more than 998 octets; only lines that had more are touched, each by a CRLF
 and a blank in it (what Postfix does with them), and not inside a character of UTF-8 that is there in one piece. Memory
 does not grow with the message.
 RFC 5321 section 4.5.3.1.6, RFC 5322 section 2.1.1.

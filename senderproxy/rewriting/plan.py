@@ -1,10 +1,10 @@
 """plan_rewrite: what is changed so that the provider takes the message, and why. PURE.
 
-Promises: same inputs, same plan. What leaves by a plan satisfies the provider's sender rule for the reverse-path, its
+Guarantees: same inputs, same plan. What leaves by a plan satisfies the provider's sender rule for the reverse-path, its
 rule for From, and has no null reverse-path where it takes none; else the message is refused or discarded, with the
 reason. Where nothing has to change the plan is empty and the message leaves byte for byte as it came. A plan for what a
 plan has left is empty.
-Leaves to others: whose account it is (routing.route), the edits themselves (rewriting.plan), what the upstream says
+Not here: whose account it is (routing.route), the edits themselves (rewriting.plan), what the upstream says
 (delivery).
 """
 

@@ -1,6 +1,6 @@
 """Our Received: field, the hop count, and loops.
 
-Promises: one syntactically valid Received field whatever the client said in EHLO; existing ones are never touched.
+Guarantees: one syntactically valid Received field whatever the client said in EHLO; existing ones are never touched.
 RFC 5321 sections 4.4 and 6.3, RFC 3848.
 """
 

@@ -1,6 +1,6 @@
 """find_repairs: what providers refuse in a header at the end of DATA, and how it is mended. PURE.
 
-Promises: a header that providers take gets no repair; a field that is in order keeps every byte; after the repairs
+Guarantees: a header that providers take gets no repair; a field that is in order keeps every byte; after the repairs
 nothing is left to repair. Lines that are no field at all stay: what they hide is not ours to guess.
 Refused are (postmaster.web.de, the help pages of IONOS): Date, From, Sender, To that RFC 5322 does not print; Bcc, Cc,
 Date, From, Sender, Subject, To that stand twice; an empty To; octets above 127.

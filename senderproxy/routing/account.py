@@ -1,6 +1,6 @@
 """An account: a login at a provider and the addresses it carries. There is no secret in it.
 
-Leaves to others: reading it from the vault (accounts.record), finding it (routing.directory).
+Not here: reading it from the vault (accounts.record), finding it (routing.directory).
 """
 
 from dataclasses import dataclass

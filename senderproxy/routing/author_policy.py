@@ -1,6 +1,6 @@
 """What the office has decided about senders who have no mailbox: foreign authors, bounces, local addresses. PURE.
 
-Leaves to others: what a provider takes (routing.provider), what is changed in a message (rewriting.plan).
+Not here: what a provider takes (routing.provider), what is changed in a message (rewriting.plan).
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """AccountDirectory: which account carries an address, tier by tier.
 
-Promises: an address is carried by at most one account in each tier; a look-up costs the same with ten accounts and with
-ten thousand. Where two accounts claim the same address the directory is not built.
-Leaves to others: which addresses are looked up, and in what order (routing.route).
+Guarantees: an address is carried by at most one account in each tier; a look-up costs the same with ten accounts and
+with ten thousand. Where two accounts claim the same address the directory is not built.
+Not here: which addresses are looked up, and in what order (routing.route).
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,9 +1,9 @@
 """The providers we know by name, as data.
 
-Promises: nothing in here is a guess dressed as a fact. Where a provider does not publish something, the value is the
+Guarantees: nothing in here is a guess dressed as a fact. Where a provider does not publish something, the value is the
 one that cannot make things worse: one of the mailbox's own addresses as the sender (what is taken under that rule is
 taken under every other), no null reverse-path, few connections. The configuration overrides any of it.
-Leaves to others: what the upstream itself says when it is asked (delivery): its SIZE, its AUTH mechanisms.
+Not here: what the upstream itself says when it is asked (delivery): its SIZE, its AUTH mechanisms.
 
 Hosts and ports, unless a line says otherwise: the autoconfiguration database of Thunderbird
 (github.com/thunderbird/autoconfig). Where both are offered, implicit TLS comes first (RFC 8314 section 3.3).

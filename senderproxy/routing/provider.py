@@ -1,6 +1,6 @@
 """A provider: where its submission servers are, whom it lets an account name, what it limits.
 
-Leaves to others: the presets (routing.presets), how a limit is kept (delivery.quota, delivery.reuse).
+Not here: the presets (routing.presets), how a limit is kept (delivery.quota, delivery.reuse).
 RFC 6409, RFC 8314.
 """
 

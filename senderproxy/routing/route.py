@@ -1,9 +1,9 @@
 """choose_route: the account that carries a message, or the reply that says why there is none.
 
-Promises: same inputs, same answer; a Refusal can be given to the client as it is. A match in a higher tier for any
+Guarantees: same inputs, same answer; a Refusal can be given to the client as it is. A match in a higher tier for any
 candidate beats a lower tier for all; within a tier the earlier candidate wins. There is no account by accident: the
 default account is taken only where the configuration names one.
-Leaves to others: what must be rewritten (rewriting.plan), whether the client may use it (relay.decide), whether the
+Not here: what must be rewritten (rewriting.plan), whether the client may use it (relay.decide), whether the
 password works (delivery).
 RFC 6409 section 6.1, RFC 5322 sections 3.6.2 and 3.6.6.
 """

@@ -1,8 +1,8 @@
 """A throw-away authority and the certificates it issues, good ones and bad ones.
 
-Promises: the good ones carry every extension that Python 3.13's strict verification asks for (key usage, subject and
+Guarantees: the good ones carry every extension that Python 3.13's strict verification asks for (key usage, subject and
 authority key identifier); keys are P-256 and live for a week.
-Leaves to others: where the files are kept (simulator.server), the TLS itself (ssl).
+Not here: where the files are kept (simulator.server), the TLS itself (ssl).
 RFC 5280 section 4.2.1. The only module of senderproxy that says cryptography.
 """
 

@@ -1,8 +1,8 @@
 """Find the end of DATA, and take the dot-stuffing off again.
 
-Promises: only CRLF.CRLF ends the data; every bare CR, bare LF, NUL and undoubled dot is noticed; what comes out is the
-content as it was before stuffing. Works on any cut of the stream, down to single octets, in flat memory.
-Leaves to others: keeping the content, answering.
+Guarantees: only CRLF.CRLF ends the data; every bare CR, bare LF, NUL and undoubled dot is noticed; what comes out is
+the content as it was before stuffing. Works on any cut of the stream, down to single octets, in flat memory.
+Not here: keeping the content, answering.
 RFC 5321 sections 2.3.8, 4.1.1.4 and 4.5.2.
 """
 

@@ -1,8 +1,8 @@
 """One session of the simulator, told from the banner to the end.
 
-Promises: says what simulator.phrases hold, in the order IONOS insists on; writes down what it saw before it answers;
+Guarantees: says what simulator.phrases hold, in the order IONOS insists on; writes down what it saw before it answers;
 never writes down a credential; does what the script says where the script says so.
-Leaves to others: deciding (simulator.rules, simulator.headers, simulator.data), octets (simulator.wire), sockets
+Not here: deciding (simulator.rules, simulator.headers, simulator.data), octets (simulator.wire), sockets
 (simulator.server).
 RFC 5321, RFC 3207, RFC 4954, RFC 2920.
 """

@@ -1,8 +1,8 @@
 """What the provider checks in a message's header at the end of DATA.
 
-Promises: faults are named in words, all of them at once; a header without faults is one that RFC 5322 section 3
+Guarantees: faults are named in words, all of them at once; a header without faults is one that RFC 5322 section 3
 prints, in the fields the provider looks at. Reads with a tokenizer of its own, without recursion.
-Leaves to others: which reply follows (simulator.dialogue), whether the author may be used (simulator.rules).
+Not here: which reply follows (simulator.dialogue), whether the author may be used (simulator.rules).
 RFC 5322 sections 3.2, 3.3, 3.4 and 3.6.
 """
 

@@ -1,8 +1,8 @@
 """What the simulator saw: every session, every login, every message, every breach of the wire's rules.
 
-Promises: nothing here holds a password; what is recorded is recorded before the client hears of it, so a client that
+Guarantees: nothing here holds a password; what is recorded is recorded before the client hears of it, so a client that
 has its reply finds the matching entry.
-Leaves to others: deciding (simulator.rules), waiting for entries (simulator.server).
+Not here: deciding (simulator.rules), waiting for entries (simulator.server).
 """
 
 from collections import Counter, deque

@@ -1,8 +1,8 @@
 """What a provider's submission server says, word for word, by kind of provider.
 
-Promises: IONOS holds the replies that were recorded from the United Internet platform (IONOS, GMX, WEB.DE, mail.com);
+Guarantees: IONOS holds the replies that were recorded from the United Internet platform (IONOS, GMX, WEB.DE, mail.com);
 the lines marked "likely" below were not, and are what the platform's other lines and RFC 5321 suggest.
-Leaves to others: when which is said (simulator.rules, simulator.dialogue).
+Not here: when which is said (simulator.rules, simulator.dialogue).
 RFC 5321 section 4.2.
 """
 

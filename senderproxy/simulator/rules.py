@@ -1,7 +1,7 @@
 """Who may send what: the simulator's decisions, as values.
 
-Promises: same inputs, same answer; addresses and parameters are read strictly, by a grammar of this room's own.
-Leaves to others: the words (simulator.phrases), the header's syntax (simulator.headers), counting and time
+Guarantees: same inputs, same answer; addresses and parameters are read strictly, by a grammar of this room's own.
+Not here: the words (simulator.phrases), the header's syntax (simulator.headers), counting and time
 (simulator.ledger).
 RFC 5321 sections 4.1.1.2, 4.1.1.3 and 4.1.2; RFC 4954 section 5.
 """

@@ -1,7 +1,7 @@
 """Faults on purpose: at which stage, in which session, the simulator does what instead of answering as it should.
 
-Promises: a Script counts what it did (`struck`), so a test can show that the fault it asked for did happen.
-Leaves to others: carrying the action out (simulator.dialogue).
+Guarantees: a Script counts what it did (`struck`), so a test can show that the fault it asked for did happen.
+Not here: carrying the action out (simulator.dialogue).
 """
 
 from dataclasses import dataclass

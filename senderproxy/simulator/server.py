@@ -5,9 +5,9 @@
         await simulator.wait_for(1)
         assert simulator.received[0].login == "anna@firma.example"
 
-Promises: free ports; on leaving, every connection is cut, every task has ended, the files are gone, and a breach of
+Guarantees: free ports; on leaving, every connection is cut, every task has ended, the files are gone, and a breach of
 the wire's rules or a fault of the simulator's own is raised (unless something else already is).
-Leaves to others: the session (simulator.dialogue), what was seen (simulator.ledger).
+Not here: the session (simulator.dialogue), what was seen (simulator.ledger).
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """How a simulator is set up: its mailboxes, and which provider's habits it has.
 
-Promises: frozen values with defaults that are IONOS as it was recorded; `postfix_like` and the others change what
+Guarantees: frozen values with defaults that are IONOS as it was recorded; `postfix_like` and the others change what
 those providers do differently; `dataclasses.replace` changes the rest. A running simulator takes a new value at the
 next command (`simulator.settings = ...`).
-Leaves to others: faults on purpose (simulator.script).
+Not here: faults on purpose (simulator.script).
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """One connection's octets: lines in, blocks in, octets out, TLS put underneath when asked.
 
-Promises: reading stops when nobody takes what has arrived (flat memory); a lost connection is `PeerGone`, whenever it
+Guarantees: reading stops when nobody takes what has arrived (flat memory); a lost connection is `PeerGone`, whenever it
 is noticed; what arrived before is still read first.
-Leaves to others: what the octets mean (simulator.dialogue).
+Not here: what the octets mean (simulator.dialogue).
 """
 
 import asyncio

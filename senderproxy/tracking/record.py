@@ -1,7 +1,7 @@
 """Records of a message: its events (Event), its recipients and their states (MessageRecord). PURE.
 
-Promises: what the queue tools show and `senderproxy track` tells is this and the message's events, nothing else.
-Leaves to others: where records are kept (spool), who changes them (relay).
+Guarantees: what the queue tools show and `senderproxy track` tells is this and the message's events, nothing else.
+Not here: where records are kept (spool), who changes them (relay).
 """
 
 from collections.abc import Mapping

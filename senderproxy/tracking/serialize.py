@@ -1,8 +1,8 @@
 """Records and events as plain values, and back: what the control socket carries and `--json` prints. PURE.
 
-Promises: what is read from what was written is equal to it, but for what a server said at great length: of each reply
+Guarantees: what is read from what was written is equal to it, but for what a server said at great length: of each reply
 the last lines are kept, of each fact the beginning, so that a page of messages stays a page. Times are ISO 8601, UTC.
-Leaves to others: how much goes on one page (relay.queue_admin).
+Not here: how much goes on one page (relay.queue_admin).
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """The story of a message in plain sentences, from its record and its events. PURE.
 
-Promises: one line for each thing that happened, in order, with whom it was about where not everybody; then where the
+Guarantees: one line for each thing that happened, in order, with whom it was about where not everybody; then where the
 message stands now, for each recipient. An event with fewer facts than today's still makes a sentence.
-Leaves to others: which messages are told of (cli.track, the web page), what is printed where.
+Not here: which messages are told of (cli.track, the web page), what is printed where.
 """
 
 from collections.abc import Callable, Mapping, Sequence

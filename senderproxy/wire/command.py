@@ -1,10 +1,10 @@
 """Commands and their parameters: strict grammar, original case kept.
 
-Promises: whatever a client sends is either a Command, a MailCommand, a RcptCommand, or the Reply that says what is
+Guarantees: whatever a client sends is either a Command, a MailCommand, a RcptCommand, or the Reply that says what is
 wrong with it; nothing is raised, nothing a client sent is repeated in a reply unless it is a readable address or the
 name of a parameter (an unknown "command" may be a password that came too late). Lenient readers take all that strict
 ones take, with the same meaning.
-Leaves to others: what devices may have meant (wire.lenient), in which order commands may come (wire.dialogue), what
+Not here: what devices may have meant (wire.lenient), in which order commands may come (wire.dialogue), what
 they do (listener).
 RFC 5321 sections 4.1.1, 4.1.2 and 4.5.3.1; RFC 1870 (SIZE), RFC 6152 (BODY), RFC 4954 section 5 (AUTH=).
 """

@@ -1,9 +1,9 @@
 """What follows 354: find its end, check its line ends, split the header section from the body.
 
-Promises: only CRLF.CRLF ends a message. What comes out is clean whatever came in: every line ends in CRLF, there is no
-bare CR, bare LF or NUL, no line that is a lone dot, and nothing of it depends on how the stream was cut into pieces.
+Guarantees: only CRLF.CRLF ends a message. What comes out is clean whatever came in: every line ends in CRLF, there is
+no bare CR, bare LF or NUL, no line that is a lone dot, and nothing of it depends on how the stream was cut into pieces.
 A clean stream is passed on octet by octet, dot-stuffed as it came.
-Leaves to others: where the body is kept (listener.body), what a refusal is called (wire.dialogue).
+Not here: where the body is kept (listener.body), what a refusal is called (wire.dialogue).
 RFC 5321 sections 2.3.8, 4.1.1.4 and 4.5.2.
 """
 

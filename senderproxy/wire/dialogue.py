@@ -1,9 +1,9 @@
 """The dialogue with one client: which command may come when, and the one reply each of them gets.
 
-Promises: each command line leads to exactly one Step, and each Step to exactly one reply, in the order of the commands;
-input that came before it could be meant (before the greeting, behind STARTTLS, AUTH or DATA) is refused together with
-the connection, because what follows may be a message, a password or an attack, and none of them are commands.
-Leaves to others: the socket, TLS, the truth of a login, the message (listener).
+Guarantees: each command line leads to exactly one Step, and each Step to exactly one reply, in the order of the
+commands; input that came before it could be meant (before the greeting, behind STARTTLS, AUTH or DATA) is refused
+together with the connection, because what follows may be a message, a password or an attack, and none of them are
+commands. Not here: the socket, TLS, the truth of a login, the message (listener).
 RFC 5321 sections 3.1, 3.3, 4.1.4 and 4.3; RFC 2034, RFC 2920, RFC 3207, RFC 4954.
 """
 

@@ -1,8 +1,8 @@
 """What scanners, printers and old programs send instead of the grammar, made readable.
 
-Promises: what the grammar takes is never asked here, so it means the same at every listener; of what it does not take
+Guarantees: what the grammar takes is never asked here, so it means the same at every listener; of what it does not take
 only that is made out which can be meant in one way: where two addresses might be meant, none is taken.
-Leaves to others: whether a listener is lenient (listener.connections), whether what was made out is an address
+Not here: whether a listener is lenient (listener.connections), whether what was made out is an address
 (wire.command).
 RFC 5321 section 4.1.1 is what is not kept here.
 """

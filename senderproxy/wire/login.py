@@ -1,8 +1,8 @@
 """The dialogue behind AUTH: PLAIN and LOGIN, step by step.
 
-Promises: each answer of the client leads to a Challenge, to a Claim, or to the Reply that ends the attempt; a password
-is in no repr and no reply.
-Leaves to others: whether the claim is true (listener.client_auth), when AUTH may come (wire.dialogue).
+Guarantees: each answer of the client leads to a Challenge, to a Claim, or to the Reply that ends the attempt; a
+password is in no repr and no reply.
+Not here: whether the claim is true (listener.client_auth), when AUTH may come (wire.dialogue).
 RFC 4954, RFC 4616 (PLAIN), draft-murchison-sasl-login (LOGIN; the challenges are worded as Postfix and Exim word them,
 because old devices look for exactly those).
 """

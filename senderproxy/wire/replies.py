@@ -1,7 +1,7 @@
 """What is said to a client, word for word; everything that depends on no state.
 
-Promises: every reply has an enhanced status, except those that must not (greeting, EHLO, 354; RFC 2034 section 4).
-Leaves to others: when each is said (wire.dialogue, listener).
+Guarantees: every reply has an enhanced status, except those that must not (greeting, EHLO, 354; RFC 2034 section 4).
+Not here: when each is said (wire.dialogue, listener).
 RFC 5321 section 4.2, RFC 3463, RFC 4954 section 6.
 """
 

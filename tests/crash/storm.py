@@ -1,7 +1,7 @@
 """A storm: clients that submit without a pause, a provider that fails at random, and a service that is killed again and
 again.
 
-Promises: every message has an id of its own and is submitted once, so what is acknowledged, delivered, reported and
+Guarantees: every message has an id of its own and is submitted once, so what is acknowledged, delivered, reported and
 doubled can be counted exactly; the same seed gives the same faults for the same course of events.
 """
 

@@ -1,6 +1,6 @@
 """swaks and msmtp: programs that hand in one message and tell by their exit code and words what they were answered.
 
-Promises: no password is ever an argument of a program; what is shown of a dialogue hides it.
+Guarantees: no password is ever an argument of a program; what is shown of a dialogue hides it.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Dovecot as the provider's book of logins: it answers Postfix's question whether a password is right (SASL).
 
-Promises: logins and passwords are exactly those given; every refused attempt is counted, none is delayed or forgotten.
-Leaves to others: who may use which sender (provider).
+Guarantees: logins and passwords are exactly those given; every refused attempt is counted, none is delayed or forgotten.
+Not here: who may use which sender (provider).
 Written for Dovecot 2.3, as Debian 12 has it.
 """
 

@@ -1,6 +1,6 @@
 """Exim as the office's internal server: a smarthost router, a spool of its own, one connection for a queue run.
 
-Promises: mail for the office's own domains (bounces) lands in its mailbox; everything else goes to the relay port.
+Guarantees: mail for the office's own domains (bounces) lands in its mailbox; everything else goes to the relay port.
 Nothing is installed: the unpacked program runs with this folder's configuration, and libnss-wrapper shows it the user
 that its package would have made.
 """

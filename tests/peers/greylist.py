@@ -1,6 +1,6 @@
 """A policy server that greylists, as Postfix asks one (SMTPD_POLICY_README): the first try of each recipient is put off.
 
-Promises: only recipients whose local part begins with `grey-` are put off, each once; gone when left.
+Guarantees: only recipients whose local part begins with `grey-` are put off, each once; gone when left.
 """
 
 import socketserver

@@ -1,8 +1,8 @@
 """A machine that systemd has booted, with the service on it as docs/operating.md installs it.
 
-Promises: process 1 is a real systemd, the unit is the one that is shipped, and all of its sandbox is in force; where mail
+Guarantees: process 1 is a real systemd, the unit is the one that is shipped, and all of its sandbox is in force; where mail
 goes is this machine's loopback. Nothing that is done there changes anything here, and all of it is gone afterwards.
-Leaves to others: what the service is told (a configuration, `senderproxy account`), the provider (provider).
+Not here: what the service is told (a configuration, `senderproxy account`), the provider (provider).
 Needs root, and systemd's files; no container tool.
 """
 

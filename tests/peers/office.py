@@ -1,6 +1,6 @@
 """Postfix as the office's internal server: takes the office's mail, hands all of it to one smarthost, keeps a queue.
 
-Promises: mail for the office's own domains (bounces, above all) stays in the house and can be looked at; everything
+Guarantees: mail for the office's own domains (bounces, above all) stays in the house and can be looked at; everything
 else goes to the relay port given, several messages over one connection when there are several.
 """
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Fetch the real mail programs that the slow tests talk to, from Debian's archive.
 
-Promises: when all is there, says nothing and takes a fraction of a second. As root it installs what is missing
+Guarantees: when all is there, says nothing and takes a fraction of a second. As root it installs what is missing
 without starting, enabling or replacing any service of this machine. Otherwise it prints the one line to type and
 ends with exit code 1. Exim cannot be installed beside Postfix (both are the machine's mail transport agent), so its
 package is only unpacked, below `.cache/peers`.
-Leaves to others: running any of it (the other modules here).
+Not here: running any of it (the other modules here).
 
 Runs before the virtual environment matters: nothing but the standard library.
 """

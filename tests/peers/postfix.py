@@ -1,8 +1,8 @@
 """A private Postfix: own configuration, queue, data, log and ports, beside any other on this machine.
 
-Promises: it answers on its ports when entered; the whole of it (master and its children) is gone afterwards, and
+Guarantees: it answers on its ports when entered; the whole of it (master and its children) is gone afterwards, and
 /etc/postfix is never read. Mail that it delivers itself goes to one mailbox, one file for each recipient.
-Leaves to others: the office's and the provider's settings (office, provider).
+Not here: the office's and the provider's settings (office, provider).
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """Run a real program for the length of a test: its own folder, its own port, its own log, ended by its own pid.
 
-Promises: a peer is ready when its context is entered, or the test fails with the peer's log in hand; nothing of it is
+Guarantees: a peer is ready when its context is entered, or the test fails with the peer's log in hand; nothing of it is
 left afterwards, neither process nor file nor port. Waiting means asking again until a deadline, never a fixed pause.
-Leaves to others: what the programs are told (postfix, dovecot, exim, clients, senderproxy).
+Not here: what the programs are told (postfix, dovecot, exim, clients, senderproxy).
 """
 
 import contextlib

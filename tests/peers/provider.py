@@ -1,6 +1,6 @@
 """Postfix and Dovecot as the provider: logins, TLS on both usual ports, and a rule on whose sender a login may use.
 
-Promises: a login may use its own addresses only (rule ADDRESS) or any address of its own domain (rule DOMAIN), and is
+Guarantees: a login may use its own addresses only (rule ADDRESS) or any address of its own domain (rule DOMAIN), and is
 refused with Postfix's own words otherwise; whatever is taken arrives in one mailbox with the login that brought it.
 Recipients whose local part begins with `unknown-` are refused for good, with `busy-` for now; where it greylists, with
 `grey-` the first time.

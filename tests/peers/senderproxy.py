@@ -1,6 +1,6 @@
 """senderproxy as an office runs it: the program itself, its commands for the vault, and systemd's way to say "ready".
 
-Promises: it is listening when entered, and ends on SIGTERM with exit code 0 or the test fails; no password is ever an
+Guarantees: it is listening when entered, and ends on SIGTERM with exit code 0 or the test fails; no password is ever an
 argument, and none of them, in no encoding that a login uses, stands in its log.
 """
 

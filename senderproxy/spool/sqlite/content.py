@@ -1,8 +1,8 @@
 """Bodies that are too large for a row: one file each.
 
-Promises: a file has all its octets on the disk and its name survives a power cut before anybody speaks of it; what is
+Guarantees: a file has all its octets on the disk and its name survives a power cut before anybody speaks of it; what is
 read is what was written, or there is an error (length and checksum). Memory is flat whatever the size.
-Leaves to others: which message a file belongs to (spool.sqlite.database), on whose thread this runs
+Not here: which message a file belongs to (spool.sqlite.database), on whose thread this runs
 (spool.sqlite.store).
 """
 

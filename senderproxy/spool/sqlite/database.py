@@ -1,8 +1,8 @@
 """The database file: made whole or not at all, looked at before it is trusted, brought up to date with a backup beside.
 
-Promises: what is there is never replaced by something empty, whatever is wrong with it; a version we do not know is
+Guarantees: what is there is never replaced by something empty, whatever is wrong with it; a version we do not know is
 left alone; a migration happens as a whole or not, and what was there before lies beside it.
-Leaves to others: what is in the tables (spool.statements), who writes and when (spool.sqlite.writer).
+Not here: what is in the tables (spool.statements), who writes and when (spool.sqlite.writer).
 """
 
 import logging

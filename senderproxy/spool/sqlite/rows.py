@@ -1,8 +1,8 @@
 """Between the values of the program and the rows of the database: one function each way. PURE.
 
-Promises: what is read back equals what was written, times to the millisecond; a row that was altered on the disk is
+Guarantees: what is read back equals what was written, times to the millisecond; a row that was altered on the disk is
 told by its seal and never read as something else.
-Leaves to others: which statement writes them (spool.statements), the content (spool.sqlite.content).
+Not here: which statement writes them (spool.statements), the content (spool.sqlite.content).
 """
 
 import json

@@ -1,8 +1,8 @@
 """The questions people ask: which messages, what happened to one, how much waits. Runs on the reader's connection.
 
-Promises: each criterion is answered through an index; what is listed is bounded by the limit. A row that a damaged
+Guarantees: each criterion is answered through an index; what is listed is bounded by the limit. A row that a damaged
 disk has altered is shown as far as it can be read, for that is when people look.
-Leaves to others: what is leased (spool.sqlite.statements).
+Not here: what is leased (spool.sqlite.statements).
 """
 
 import sqlite3

@@ -1,9 +1,9 @@
 """The spool's folder: made, looked at with suspicion, and held by one process at a time.
 
-Promises: nobody but its owner has a way in; whoever holds a SpoolFolder is the only one until it is left, however the
+Guarantees: nobody but its owner has a way in; whoever holds a SpoolFolder is the only one until it is left, however the
 process ends. What root makes in it belongs to the folder's owner: else the service would be shut out by its own
 operator.
-Leaves to others: what lies in it (spool.sqlite.database, spool.sqlite.content).
+Not here: what lies in it (spool.sqlite.database, spool.sqlite.content).
 """
 
 import errno

@@ -1,9 +1,9 @@
 """What is written to the tables and read from them while messages wait. Runs on the writer's thread.
 
-Promises: no statement here looks through the whole queue: each is bound to the index it needs (the database refuses
+Guarantees: no statement here looks through the whole queue: each is bound to the index it needs (the database refuses
 it without), and one message costs the same whatever waits beside it. What a statement changes in the recipients, it
 changes in their message's summary too.
-Leaves to others: transactions and threads (spool.sqlite.writer), questions people ask (spool.sqlite.search).
+Not here: transactions and threads (spool.sqlite.writer), questions people ask (spool.sqlite.search).
 """
 
 import sqlite3

@@ -1,8 +1,8 @@
 """SqliteSpool: relay.ports.Spool on one SQLite database, and one file for each large body.
 
-Promises: docs/spool-states.md. The event loop never waits for the disk, however slow it is: values become rows here,
+Guarantees: docs/spool-states.md. The event loop never waits for the disk, however slow it is: values become rows here,
 and everything that touches the disk is somebody else's thread.
-Leaves to others: the transactions (spool.sqlite.writer), the statements (spool.sqlite.statements,
+Not here: the transactions (spool.sqlite.writer), the statements (spool.sqlite.statements,
 spool.sqlite.search), the files (spool.sqlite.content).
 """
 

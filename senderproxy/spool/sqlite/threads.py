@@ -1,6 +1,6 @@
 """Threads for what may block: each with its queue, none of them holding the process up when it ends.
 
-Promises: the event loop never waits for the disk; the answer comes back to it.
+Guarantees: the event loop never waits for the disk; the answer comes back to it.
 """
 
 import asyncio

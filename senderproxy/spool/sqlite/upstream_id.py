@@ -1,7 +1,7 @@
 """What the upstream called a message when it took it. PURE.
 
-Promises: an answer only where the words name one; short enough to be stored and searched for.
-Leaves to others: what else a reply says (mail.reply).
+Guarantees: an answer only where the words name one; short enough to be stored and searched for.
+Not here: what else a reply says (mail.reply).
 """
 
 import re

@@ -1,8 +1,8 @@
 """The writer: the one thread that changes the database, and all that wait for it share one sync.
 
-Promises: a job's future has its result only when the change survives a power cut, or an error and then nothing of the
+Guarantees: a job's future has its result only when the change survives a power cut, or an error and then nothing of the
 job was done; one job's fault never spoils another's. The event loop never waits for the disk.
-Leaves to others: what a job does (spool.sqlite.statements).
+Not here: what a job does (spool.sqlite.statements).
 """
 
 import asyncio
