@@ -10,9 +10,9 @@ import logging
 import math
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -22,30 +22,26 @@ from senderproxy.accounts.rollback import note_generation
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, ListenerSettings, LogSettings
-from senderproxy.config.values import split_address
 from senderproxy.control.crash_journal import CrashJournalFile, CrashNote
 from senderproxy.control.hardening import keep_to_itself, settle_down
 from senderproxy.control.protocol import Answer, Request
 from senderproxy.control.server import ControlServer
 from senderproxy.control.systemd import Notifier
 from senderproxy.delivery.courier import SmtpCourier
-from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
 from senderproxy.relay.attempt import Attempts
-from senderproxy.relay.decide import Rules
 from senderproxy.relay.dsn_queueing import Reporter
-from senderproxy.relay.intake import Handling, Mode, RelayIntake
+from senderproxy.relay.intake import RelayIntake
 from senderproxy.relay.no_spool import NoSpool
 from senderproxy.relay.ports import SpoolError
 from senderproxy.relay.queue_admin import QueueAdmin, telling_with
-from senderproxy.relay.recipient_updates import OnDeferral
 from senderproxy.relay.runner import Runner
-from senderproxy.routing.provider import Security, Smarthost
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.spool.sqlite.threads import WorkerThreads
+from senderproxy.wiring import handling_of, rules_of, same_listener_environment, session_timeouts_of
 
 _log = logging.getLogger("senderproxy.app")
 _HOUSEKEEPING: Final = 2.0  # seconds between looks at the vault when no mail asks for it
@@ -76,7 +72,7 @@ class Service:
         self._notifier = notifier or Notifier(None, None)
         self._load = load
         self._set_up_log = set_up_log
-        self._courier = SmtpCourier(accounts, _patience(config), config.identity.hostname, self._clock)
+        self._courier = SmtpCourier(accounts, session_timeouts_of(config), config.identity.hostname, self._clock)
         self._spool: SqliteSpool | None = None
         closed = NoSpool(SpoolError("The spool is not open yet."))
         self._attempts = Attempts(accounts, self._courier, self._clock, rules_of(config))
@@ -93,7 +89,9 @@ class Service:
             self._under_way,
         )
         self._courier.when_able = self._runner.able
-        self._intake = RelayIntake(self._attempts, closed, self._runner, self._reporter, self._clock, _handling(config))
+        self._intake = RelayIntake(
+            self._attempts, closed, self._runner, self._reporter, self._clock, handling_of(config)
+        )
         self._spool_problem: SpoolError | None = None
         self._spool_tried = -math.inf
         self._swept = -math.inf
@@ -205,7 +203,7 @@ class Service:
         try:
             for settings in config.listeners:
                 door = standing.get(settings.address)
-                if door is not None and door.settings == settings and _same_door(self._config, config):
+                if door is not None and door.settings == settings and same_listener_environment(self._config, config):
                     door.renew_certificate()
                 else:
                     door = await self._open(config, settings, instead_of=door)
@@ -218,10 +216,10 @@ class Service:
         gone = [listener for listener in self._listeners if listener not in doors]
         grace = config.service.stop_seconds
         self._config, self._listeners = config, doors
-        self._attempts.rules, self._intake.handling = rules_of(config), _handling(config)
+        self._attempts.rules, self._intake.handling = rules_of(config), handling_of(config)
         self._runner.policy = config.spool.retry_policy()
         self._runner.wake()
-        self._courier.patience, self._courier.hostname = _patience(config), config.identity.hostname
+        self._courier.patience, self._courier.hostname = session_timeouts_of(config), config.identity.hostname
         self._courier.drop_stale()
         if self._set_up_log is not None:
             self._set_up_log(config.log)
@@ -416,41 +414,3 @@ def run(config: Config, accounts: VaultAccounts, load: Callable[[], Config]) -> 
 
 def _set_up_log(settings: LogSettings) -> None:
     set_up_logging(settings.level, settings.format, under_journald="JOURNAL_STREAM" in os.environ)
-
-
-def rules_of(config: Config) -> Rules:
-    """What the configuration says about relaying."""
-    return Rules(
-        config.identity.hostname,
-        config.provider_table(),
-        config.routing_policy(),
-        config.senders.policy(),
-        _internal_server(config),
-        config.spool.returned_size,
-    )
-
-
-def _internal_server(config: Config) -> Smarthost | None:
-    if config.spool.reports_to is None:
-        return None
-    host, port = split_address(config.spool.reports_to)
-    return Smarthost(str(host), port, Security.NONE)
-
-
-def _handling(config: Config) -> Mapping[str, Handling]:
-    return {
-        settings.name: Handling(Mode(settings.mode), OnDeferral(settings.on_deferral), settings.patience_seconds)
-        for settings in config.listeners
-    }
-
-
-def _patience(config: Config) -> SessionTimeouts:
-    wanted = config.delivery
-    return SessionTimeouts(
-        **{stage.name: getattr(wanted, f"{stage.name}_seconds") for stage in fields(SessionTimeouts)}
-    )
-
-
-def _same_door(old: Config, new: Config) -> bool:
-    """True where a listener whose own settings did not change can stay as it is."""
-    return old.clients == new.clients and old.identity == new.identity

@@ -13,7 +13,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from senderproxy.app import rules_of
 from senderproxy.cli.account_login_check import short_patience
 from senderproxy.cli.common import InputError, open_accounts
 from senderproxy.clock import SystemClock
@@ -28,6 +27,7 @@ from senderproxy.relay.queue_admin import CHANGED_AT_ONCE, CancelReporting, Queu
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query
 from senderproxy.tracking.serialize import query_entry
+from senderproxy.wiring import rules_of
 
 Ask: TypeAlias = Callable[[Request], Answer]
 
