@@ -1,20 +1,31 @@
-"""Mapping from the configuration to the objects of the packages.
+"""Construction of the relay's objects from the configuration.
 
 Guarantees: each object is derived from the settings here and nowhere else, so the service, `explain` and `send`
-decide by the same rules.
-Not here: start, stop and reload (app); the settings and their defaults (config.model).
+decide by the same rules. The only place that connects the packages to each other.
+Not here: start, stop and reload (app, service); the settings and their defaults (config.model).
 """
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
 
+from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.clock import Clock
 from senderproxy.config.model import Config
 from senderproxy.config.values import split_address
+from senderproxy.control.crash_journal import CrashJournalFile
+from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.delivery.session import SessionTimeouts
+from senderproxy.relay.attempt import Attempts
 from senderproxy.relay.decide import Rules
-from senderproxy.relay.intake import Handling, Mode
+from senderproxy.relay.dsn_queueing import Reporter
+from senderproxy.relay.intake import Handling, Mode, RelayIntake
+from senderproxy.relay.no_spool import NoSpool
+from senderproxy.relay.ports import Spool, SpoolError
 from senderproxy.relay.recipient_updates import OnDeferral
+from senderproxy.relay.runner import Runner
 from senderproxy.routing.provider import Security, Smarthost
+from senderproxy.translation import _
 
 
 def rules_of(config: Config) -> Rules:
@@ -56,3 +67,41 @@ def session_timeouts_of(config: Config) -> SessionTimeouts:
 def same_listener_environment(old: Config, new: Config) -> bool:
     """True if a listener whose own settings are unchanged can stay open: it also depends on these sections."""
     return old.clients == new.clients and old.identity == new.identity
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The objects of one relay, connected to each other."""
+
+    courier: SmtpCourier
+    attempts: Attempts
+    reporter: Reporter
+    crash_journal: CrashJournalFile
+    runner: Runner
+    intake: RelayIntake
+
+    def use_spool(self, spool: Spool) -> None:
+        """Queue into this spool from now on, and deliver from it."""
+        self.intake.spool = self.runner.spool = spool
+
+    def apply(self, config: Config) -> None:
+        """Put new settings in force, all in one step of the event loop."""
+        self.attempts.rules, self.intake.handling = rules_of(config), handling_of(config)
+        self.runner.policy = config.spool.retry_policy()
+        self.runner.wake()
+        self.courier.patience, self.courier.hostname = session_timeouts_of(config), config.identity.hostname
+        self.courier.drop_stale()
+
+
+def build_components(config: Config, accounts: VaultAccounts, clock: Clock, crash: Callable[[], str]) -> Components:
+    """The components as configured, with a spool that is not open. `crash` returns the cause of the last crash."""
+    closed = NoSpool(SpoolError(_("The spool is not open yet.")))
+    courier = SmtpCourier(accounts, session_timeouts_of(config), config.identity.hostname, clock)
+    attempts = Attempts(accounts, courier, clock, rules_of(config))
+    reporter = Reporter(attempts, accounts, clock)
+    journal = CrashJournalFile(Path(config.service.control_socket).with_name("under-way"), crash)
+    policy = config.spool.retry_policy()
+    runner = Runner(closed, attempts, reporter, accounts, courier, clock, policy, journal)
+    courier.when_able = runner.able
+    intake = RelayIntake(attempts, closed, runner, reporter, clock, handling_of(config))
+    return Components(courier, attempts, reporter, journal, runner, intake)

@@ -61,13 +61,13 @@ def _tell(answer: dict[str, Any]) -> None:
 def _tell_queue(queue: dict[str, Any]) -> None:
     if queue["problem"]:
         print(f"\nNothing can be kept here: {queue['problem']}")
-        if queue["mend"]:
-            print(f"  -> {queue['mend']}")
+        if queue["hint"]:
+            print(f"  -> {queue['hint']}")
         return
     if queue["refusing"]:
         print(f"\nMail for the queue is refused for now, to come again later: {queue['refusing']['why']}")
-        if queue["refusing"]["mend"]:
-            print(f"  -> {queue['refusing']['mend']}")
+        if queue["refusing"]["hint"]:
+            print(f"  -> {queue['refusing']['hint']}")
     if not queue["waiting"] and not queue["held"]:
         print("\nThe queue is empty.")
         return

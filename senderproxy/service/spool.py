@@ -1,0 +1,105 @@
+"""The spool of the running service: opening, reopening, cleanup, closing.
+
+Guarantees: while the spool cannot be opened, mail of `pass-through` listeners is relayed without it, and opening is
+tried again. A disk that does not respond delays neither the start nor the stop without limit.
+Not here: the spool itself (spool.sqlite.store), delivery from it (relay.runner).
+"""
+
+import asyncio
+import logging
+import math
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from senderproxy import log_events
+from senderproxy.clock import Clock
+from senderproxy.config.model import SpoolSettings
+from senderproxy.log import event
+from senderproxy.relay.no_spool import NoSpool
+from senderproxy.relay.ports import SpoolError
+from senderproxy.spool.sqlite.store import SqliteSpool
+from senderproxy.spool.sqlite.threads import WorkerThreads
+from senderproxy.wiring import Components
+
+_log = logging.getLogger("senderproxy.service")
+_REOPEN: Final = 30.0  # seconds between tries to open a spool; a person has to fix the cause first
+_CLEANUP: Final = 600.0  # seconds between deletions of old history; it is kept for days
+
+
+class ServiceSpool:
+    """Opens the spool and gives it to the components. `settings` may be replaced by a reload."""
+
+    def __init__(self, folder: Path, settings: SpoolSettings, components: Components, clock: Clock) -> None:
+        self.settings = settings
+        self._folder = folder
+        self._components = components
+        self._clock = clock
+        self._spool: SqliteSpool | None = None
+        self._problem: SpoolError | None = None
+        self._opened_at = -math.inf  # monotonic seconds; the last try
+        self._cleaned_at = -math.inf  # monotonic seconds
+
+    @property
+    def is_open(self) -> bool:
+        """True while messages can be queued."""
+        return self._spool is not None
+
+    async def trouble(self) -> SpoolError | None:
+        """The reason why an open spool takes no new message; None if it does, or if it is not open."""
+        return await self._spool.trouble() if self._spool is not None else None
+
+    async def open(self) -> None:
+        """Open the spool and start delivery from it. A failure is logged once for each cause, and not raised."""
+        self._opened_at = self._clock.monotonic()
+        opener = WorkerThreads("spool-opener")  # a thread that does not hold up the exit if the disk does not respond
+        try:
+            spool = await opener.do(
+                SqliteSpool.open,
+                self._folder,
+                self._clock,
+                min_free=self.settings.min_free,
+                history=timedelta(days=self.settings.history_days),
+            )
+        except SpoolError as error:
+            if self._problem is None or self._problem.message != error.message:
+                event(_log, log_events.SPOOL_OPEN_FAILED, why=error.message, hint=error.hint)
+            self._problem = error
+            self._components.use_spool(NoSpool(error))
+            return
+        finally:
+            opener.stop()
+        self._spool, self._problem = spool, None
+        self._components.use_spool(spool)
+        await self._components.runner.start()
+
+    async def maintain(self) -> None:
+        """Try again to open it, or delete old history, if the time has come."""
+        now = self._clock.monotonic()
+        if self._spool is None:
+            if now - self._opened_at >= _REOPEN:
+                await self.open()
+        elif now - self._cleaned_at >= _CLEANUP:
+            self._cleaned_at = now
+            try:
+                await self._spool.sweep(self._clock.now())
+            except SpoolError as error:
+                event(_log, log_events.HISTORY_CLEANUP_FAILED, why=error.message, hint=error.hint)
+
+    async def close(self, timeout_seconds: float) -> None:
+        """Close it, within so many seconds.
+
+        A disk that does not respond does not prevent the exit: what it never confirmed was never acknowledged to a
+        client.
+        """
+        if self._spool is None:
+            return
+        closing = asyncio.create_task(self._spool.close())
+        done, _ = await asyncio.wait([closing], timeout=timeout_seconds)
+        if not done:
+            event(
+                _log,
+                log_events.SPOOL_CLOSE_TIMEOUT,
+                seconds=round(timeout_seconds, 1),
+                hint="Look for errors of the disk: dmesg",
+            )
