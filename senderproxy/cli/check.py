@@ -197,7 +197,7 @@ def _service(config: Config, status: dict[str, Any] | None) -> Iterator[Finding]
 def _queue(queue: dict[str, Any]) -> Iterator[Finding]:
     """What the service cannot keep, and what waits for a person."""
     if queue.get("problem"):
-        yield Finding(Level.WRONG, "queue", f"nothing can be kept here: {queue['problem']}", queue["mend"])
+        yield Finding(Level.WRONG, "queue", f"nothing can be kept here: {queue['problem']}", queue["hint"])
     if queue.get("held"):
         words = f"{counted(queue['held'], 'message')} held for somebody to look at"
         yield Finding(Level.WRONG, "queue", words, "senderproxy queue list --held")

@@ -165,7 +165,7 @@ def test_domains_are_looked_up_where_the_provider_is_known(office: Office, monke
 @pytest.mark.parametrize(
     ("queue", "level", "words", "mend"),
     [
-        ({"problem": "The spool is damaged.", "mend": "see operating"}, Level.WRONG, "nothing can be kept here: The spool is damaged.", "see operating"),
+        ({"problem": "The spool is damaged.", "hint": "see operating"}, Level.WRONG, "nothing can be kept here: The spool is damaged.", "see operating"),
         ({"problem": None, "held": 2, "late": False}, Level.WRONG, "2 messages held for somebody to look at", "senderproxy queue list --held"),
         ({"problem": None, "held": 0, "late": True, "oldest": "2026-01-31T08:15:00+00:00"}, Level.ADVICE, "a message waits since 2026-01-31T08:15:00+00:00", "senderproxy queue"),
     ],
