@@ -1,1 +1,1 @@
-"""The accounts in the vault. The only room that opens it."""
+"""The accounts in the vault. The only package that opens the vault."""

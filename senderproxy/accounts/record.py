@@ -1,8 +1,8 @@
-"""One account and its secret <-> the bytes of one vault record. PURE.
+"""Conversion between one account with its secret and the bytes of one vault record. PURE.
 
-Guarantees: what `encode` wrote `decode` reads back as it was; a record of a later senderproxy is refused, not guessed.
-No error tells the secret.
-Not here: where the bytes are kept (accounts.vault_accounts), whether two accounts contradict each other
+Guarantees: `decode` returns exactly what `encode` wrote; a record of a newer version is refused. No error contains
+the secret.
+Not here: storage of the bytes (accounts.vault_accounts, accounts.editor), conflicts between accounts
 (routing.directory).
 """
 
@@ -13,26 +13,27 @@ from typing import Any, Final
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import AddressError, AddressPattern, parse_address, parse_pattern
 from senderproxy.routing.account import Account
+from senderproxy.translation import _
 
-SCHEMA: Final = 1
+SCHEMA: Final = 1  # version of the record format
 
 
 class RecordError(SenderproxyError):
-    """A record cannot be used as an account; the message names what is wrong, never the secret."""
+    """A record is not a usable account. The message names the field, never the secret."""
 
     exit_code = 65  # EX_DATAERR, sysexits(3)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAccount:
-    """An account as the vault keeps it."""
+    """An account with its secret, as stored in the vault."""
 
     account: Account
     secret: str = field(repr=False)
 
 
 def encode(stored: StoredAccount) -> bytes:
-    """The bytes of one record."""
+    """Return the bytes of one record."""
     account = stored.account
     entry = {
         "schema": SCHEMA,
@@ -53,31 +54,37 @@ def decode(name: str, record: bytes) -> StoredAccount:
     try:
         entry = json.loads(record)
     except ValueError:
-        raise _unreadable(name, "it is not what senderproxy writes") from None
+        raise _unusable(name, _("the record has an unknown format")) from None
     schema = entry.get("schema") if isinstance(entry, dict) else None
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise _unreadable(name, "it is not what senderproxy writes")
+        raise _unusable(name, _("the record has an unknown format"))
     if schema > SCHEMA:
         raise RecordError(
-            f"The account {name} was written by a later senderproxy.", hint="Install that version, or add it again."
+            _("The account {name} was written by a newer version of senderproxy.").format(name=name),
+            hint=_("Install that version, or add the account again."),
         )
     return StoredAccount(_account(name, entry), _text(name, entry, "secret"))
 
 
 def own_first(address: str, others: list[str]) -> tuple[AddressPattern, ...]:
-    """Every address and @domain an account carries, its own first, each once. Raises AddressError."""
+    """Return the patterns of an account, its own address first, without duplicates. Raises AddressError."""
     return tuple(dict.fromkeys(parse_pattern(text) for text in (address, *others)))
+
+
+def has_controls(text: str) -> bool:
+    """True if the text has control characters or undecodable octets, which no login can contain."""
+    return any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in text)
 
 
 def _account(name: str, entry: dict[str, Any]) -> Account:
     carries = entry.get("carries")
     if not isinstance(carries, list) or not all(isinstance(text, str) for text in carries):
-        raise _unreadable(name, "`carries` is no list of addresses")
+        raise _unusable(name, _("`carries` is not a list of addresses"))
     try:
         address = parse_address(_text(name, entry, "address"))
         patterns = own_first(str(address), carries)
     except AddressError as error:
-        raise _unreadable(name, str(error)) from error
+        raise _unusable(name, str(error)) from error
     return Account(
         id=name,
         login=_text(name, entry, "login"),
@@ -93,15 +100,10 @@ def _account(name: str, entry: dict[str, Any]) -> Account:
 def _text(name: str, entry: dict[str, Any], key: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value:
-        raise _unreadable(name, f"`{key}` is missing")
+        raise _unusable(name, _("`{key}` is missing").format(key=key))
     if has_controls(value):
-        raise _unreadable(name, f"`{key}` has a character in it that cannot be sent")
+        raise _unusable(name, _("`{key}` contains a control character").format(key=key))
     return value
-
-
-def has_controls(text: str) -> bool:
-    """True where a text has control characters, or octets that are no text at all: no login can carry these."""
-    return any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in text)
 
 
 def _number(name: str, entry: dict[str, Any], key: str) -> int | None:
@@ -109,12 +111,12 @@ def _number(name: str, entry: dict[str, Any], key: str) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise _unreadable(name, f"`{key}` is no number above zero")
+        raise _unusable(name, _("`{key}` is not a positive integer").format(key=key))
     return value
 
 
-def _unreadable(name: str, why: str) -> RecordError:
+def _unusable(name: str, why: str) -> RecordError:
     return RecordError(
-        f"The account {name} cannot be used: {why}.",
-        hint=f"Take it away and add it again: senderproxy account remove {name}",
+        _("The account {name} cannot be used: {why}.").format(name=name, why=why),
+        hint=_("Remove it and add it again: senderproxy account remove {name}").format(name=name),
     )

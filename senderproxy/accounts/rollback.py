@@ -1,7 +1,7 @@
-"""Which generation of the vault was in use last: so that an older copy put in its place does not go unnoticed.
+"""Detection of an older vault: the last generation in use is noted in a file beside the vault.
 
-Guarantees: a note beside the vault, replaced as a whole; one that cannot be read or written stops nothing.
-Not here: what is done about an older vault (keeper warns: the copy may be a backup somebody meant).
+Guarantees: the note is replaced atomically. A note that cannot be read or written never stops the service.
+Not here: the reaction (app logs a warning: the older copy may be a backup that the operator restored).
 """
 
 import json
@@ -12,7 +12,7 @@ from senderproxy.accounts.vault_accounts import VaultAccounts
 
 
 def note_generation(vault: Path, accounts: VaultAccounts) -> str | None:
-    """Note the generation in use; words for a person where a newer one was in use before, else None."""
+    """Note the generation in use. Return a warning if a newer one was in use before, else None."""
     note = vault.with_name(f"{vault.name}.seen")
     before = _read(note).get(accounts.vault_id)
     if before != accounts.generation:
@@ -20,8 +20,8 @@ def note_generation(vault: Path, accounts: VaultAccounts) -> str | None:
     if before is None or before <= accounts.generation:
         return None
     return (
-        f"The vault is older than the one used last: generation {accounts.generation}, after {before}."
-        " Where nobody brought a backup back, somebody exchanged it, and accounts or passwords in it may be outdated."
+        f"The vault is older than the one used last: generation {accounts.generation} after {before}."
+        " If no backup was restored, the file was replaced, and its accounts or passwords may be outdated."
     )
 
 
@@ -34,11 +34,11 @@ def _read(note: Path) -> dict[str, int]:
 
 
 def _write(note: Path, entries: dict[str, int]) -> None:
-    beside = note.with_name(f"{note.name}.new")
+    temporary = note.with_name(f"{note.name}.new")
     try:
-        beside.unlink(missing_ok=True)
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as out:
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as out:
             json.dump(entries, out)
-        beside.replace(note)
+        temporary.replace(note)
     except OSError:
-        pass  # the vault's folder may be read-only for the service; then there is nothing to compare with
+        pass  # the service may have no write permission on the directory; then there is nothing to compare with

@@ -1,8 +1,7 @@
-"""The vault as a file: what it shows, who may open it, a new key, a copy for another machine.
+"""Administration of the vault file: its unlocks, a new key, sealed copies.
 
-Guarantees: each change is one atomic step; where it fails, what was in force stays in force. No way in is taken away
-without another one left.
-Not here: the accounts inside (accounts.vault_accounts), asking a person (cli).
+Guarantees: each change is one atomic step; if it fails, nothing changes. The last unlock cannot be removed.
+Not here: the accounts inside (accounts.vault_accounts, accounts.editor), prompts (cli).
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -10,43 +9,38 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from senderproxy.accounts.vault_accounts import (
-    EXIT_USAGE,
-    KEYRING_NAME,
-    AccountsError,
-    Prompt,
-    Way,
-    told,
-    unlock_way,
-)
+from senderproxy.accounts.errors import EXIT_USAGE, AccountsError, accounts_error
+from senderproxy.accounts.unlock import KEYRING_NAME, Prompt, UnlockMethod, unlock_method
+from senderproxy.translation import _
 from vault import Exists, KeyFile, Keyring, Passphrase, Vault, VaultError
 
 
 @dataclass(frozen=True, slots=True)
 class VaultFacts:
-    """What a vault shows without being opened."""
+    """The facts that a vault shows without a key."""
 
     path: str
     vault_id: str
-    generation: int  # counts the saves
-    ways_in: tuple[tuple[str, str], ...]  # kind and label of each way to open it
+    generation: int  # number of saves
+    unlocks: tuple[tuple[str, str], ...]  # kind and label of each
 
 
 def inspect(path: Path | str) -> VaultFacts:
-    """See what the file shows to whoever may read it. Raises AccountsError."""
-    with _in_our_words():
-        outside = Vault.inspect(path)
-    ways = tuple((way.kind, way.label) for way in outside.unlocks)
-    return VaultFacts(str(path), outside.vault_id, outside.generation, ways)
+    """Read what the file shows without a key. Raises AccountsError."""
+    with _errors_translated():
+        info = Vault.inspect(path)
+    return VaultFacts(
+        str(path), info.vault_id, info.generation, tuple((unlock.kind, unlock.label) for unlock in info.unlocks)
+    )
 
 
-def new_way(unlock: str, ask_new: Callable[[], str], prompt: Prompt | None) -> Way:
-    """A way to open a vault from now on: a key file or keyring entry that is not there yet is made.
+def new_unlock_method(setting: str, ask_new: Callable[[], str], prompt: Prompt | None) -> UnlockMethod:
+    """Create an unlock method for a vault that does not have it yet. A missing key file or keyring entry is made.
 
-    `ask_new` asks a person for a new passphrase. Raises AccountsError.
+    `setting` as for unlock.unlock_method; `ask_new` asks for a new passphrase. Raises AccountsError.
     """
-    kind, _, argument = unlock.partition(":")
-    with _in_our_words():
+    kind, _colon, argument = setting.partition(":")
+    with _errors_translated():
         if kind == "key-file" and argument and not Path(argument).exists():
             return KeyFile.generate(argument)
         if kind == "keyring" and argument:
@@ -56,51 +50,52 @@ def new_way(unlock: str, ask_new: Callable[[], str], prompt: Prompt | None) -> W
                 return Keyring(KEYRING_NAME, service=argument)
         if kind == "passphrase":
             return Passphrase(ask_new())
-    return unlock_way(unlock, prompt)
+    return unlock_method(setting, prompt)
 
 
-def add_way(path: Path | str, current: Way, new: Way, label: str | None) -> str:
-    """Let one more way open the vault; the label it got. Raises AccountsError."""
-    with _in_our_words(), Vault.open(path, unlock=current, write=True) as box:
-        given = box.add_unlock(new, label=label)
-        box.save()
+def add_unlock(path: Path | str, current: UnlockMethod, new: UnlockMethod, label: str | None) -> str:
+    """Add an unlock and return its label. Raises AccountsError."""
+    with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
+        given = vault.add_unlock(new, label=label)
+        vault.save()
         return given
 
 
-def remove_way(path: Path | str, current: Way, label: str) -> None:
-    """Let that way open the vault no longer. Raises AccountsError, also where it is the only one."""
-    with _in_our_words(), Vault.open(path, unlock=current, write=True) as box:
-        box.remove_unlock(label)
-        box.save()
+def remove_unlock(path: Path | str, current: UnlockMethod, label: str) -> None:
+    """Remove an unlock. Raises AccountsError, also for the last one."""
+    with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
+        vault.remove_unlock(label)
+        vault.save()
 
 
-def rekey(path: Path | str, current: Way, others: Collection[Way], drop: Collection[str]) -> None:
-    """Seal everything under a new key, for the ways given and no others. Raises AccountsError.
+def rekey(path: Path | str, current: UnlockMethod, others: Collection[UnlockMethod], drop: Collection[str]) -> None:
+    """Seal the vault under a new key for `current`, `others` and no other unlock. Raises AccountsError.
 
-    A way that is neither given nor named in `drop` would be left outside: that is refused.
+    Refused if an existing unlock is neither given nor named in `drop`: it would stop working.
     """
-    with _in_our_words(), Vault.open(path, unlock=current, write=True) as box:
-        box.rekey(current, *others, drop=drop)
-        box.save()
+    with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
+        vault.rekey(current, *others, drop=drop)
+        vault.save()
 
 
-def export(path: Path | str, current: Way, copy: Path | str, new: Way) -> None:
-    """Write a sealed copy that only `new` opens. Overwrites nothing. Raises AccountsError."""
-    with _in_our_words(), Vault.open(path, unlock=current) as box:
-        box.export(copy, unlock=new)
+def export(path: Path | str, current: UnlockMethod, copy: Path | str, new: UnlockMethod) -> None:
+    """Write a sealed copy that only `new` opens. Never overwrites a file. Raises AccountsError."""
+    with _errors_translated(), Vault.open(path, unlock=current) as vault:
+        vault.export(copy, unlock=new)
 
 
-def restore(copy: Path | str, opens: Way, path: Path | str, new: Way) -> None:
-    """Make this machine's vault of a sealed copy. Overwrites nothing. Raises AccountsError."""
-    with _in_our_words():
-        Vault.restore(copy, path, unlock=opens, new=new)
+def restore(copy: Path | str, current: UnlockMethod, path: Path | str, new: UnlockMethod) -> None:
+    """Create this machine's vault from a sealed copy that `current` opens. Never overwrites. Raises AccountsError."""
+    with _errors_translated():
+        Vault.restore(copy, path, unlock=current, new=new)
 
 
 @contextmanager
-def _in_our_words() -> Iterator[None]:
+def _errors_translated() -> Iterator[None]:
     try:
         yield
     except VaultError as error:
-        raise told(error) from error
-    except ValueError as error:  # a label that is none or is taken, one way too many
-        raise AccountsError(f"That cannot be done to the vault: {error}.", exit_code=EXIT_USAGE) from error
+        raise accounts_error(error) from error
+    except ValueError as error:  # an invalid or duplicate label, or too many unlocks
+        text = _("The vault was not changed: {error}.").format(error=error)
+        raise AccountsError(text, exit_code=EXIT_USAGE) from error

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.record import StoredAccount, has_controls
-from senderproxy.accounts.vault_accounts import AccountEditor
 from senderproxy.cli.account_login_check import in_words, try_login
 from senderproxy.cli.common import (
     EX_OK,

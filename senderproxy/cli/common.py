@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.record import has_controls
-from senderproxy.accounts.vault_accounts import AccountEditor, Prompt, VaultAccounts, Way, unlock_way
+from senderproxy.accounts.unlock import Prompt, UnlockMethod, unlock_method
+from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import SystemClock
 from senderproxy.config.load import load_config
 from senderproxy.config.model import Config
@@ -83,17 +85,17 @@ def read_config(chosen: argparse.Namespace) -> Config:
     return config.model_copy(update={"vault": config.vault.model_copy(update={"unlock": unlock})})
 
 
-def vault_way(config: Config) -> Way:
+def vault_way(config: Config) -> UnlockMethod:
     """How the vault is opened; a passphrase is asked for here, once for all that follows."""
-    return unlock_way(config.vault.unlock, terminal_prompt())
+    return unlock_method(config.vault.unlock, terminal_prompt())
 
 
-def open_accounts(config: Config, way: Way | None = None) -> VaultAccounts:
+def open_accounts(config: Config, way: UnlockMethod | None = None) -> VaultAccounts:
     """The accounts, for reading."""
     return VaultAccounts.open(config.vault.path, way or vault_way(config), SystemClock())
 
 
-def open_editor(config: Config, way: Way | None = None) -> AccountEditor:
+def open_editor(config: Config, way: UnlockMethod | None = None) -> AccountEditor:
     """The accounts, for writing."""
     return AccountEditor.open(config.vault.path, way or vault_way(config))
 

@@ -27,8 +27,10 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Final
 
+from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.record import StoredAccount, own_first
-from senderproxy.accounts.vault_accounts import AccountEditor, VaultAccounts, make_key_file, unlock_way
+from senderproxy.accounts.unlock import make_key_file, unlock_method
+from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.app import Service
 from senderproxy.cli.common import Subparsers
 from senderproxy.clock import Clock, SystemClock
@@ -333,7 +335,7 @@ stop_seconds = 5
 def _fill_vault(config: Config, key: Path, passwords: dict[str, str]) -> None:
     """A vault with everybody's mailbox in it, written at once."""
     make_key_file(key)
-    unlock = unlock_way(config.vault.unlock, None)
+    unlock = unlock_method(config.vault.unlock, None)
     AccountEditor.create(config.vault.path, unlock)
     with AccountEditor.open(config.vault.path, unlock) as editor:
         for each in ACCOUNTS:
@@ -535,7 +537,7 @@ async def play(page: Page, clock: Clock, *, once: bool) -> int:
             configuration.write_text(_configuration(folder, ionos, hoster), encoding="utf-8")
             config = load_config(configuration)
             await asyncio.to_thread(_fill_vault, config, folder / "vault.key", passwords)
-            accounts = VaultAccounts.open(config.vault.path, unlock_way(config.vault.unlock, None))
+            accounts = VaultAccounts.open(config.vault.path, unlock_method(config.vault.unlock, None))
             service = Service(config, accounts, clock=clock, load=lambda: load_config(configuration))
             try:
                 await service.start()

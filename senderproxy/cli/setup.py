@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from senderproxy.accounts import vault_admin
+from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.record import StoredAccount
-from senderproxy.accounts.vault_accounts import AccountEditor, Way
+from senderproxy.accounts.unlock import UnlockMethod
 from senderproxy.cli.account import LoginDoesNotWork, usual_login, verify_or_refuse
 from senderproxy.cli.check import SERVICE_USER
 from senderproxy.cli.common import (
@@ -125,7 +126,7 @@ def run(chosen: argparse.Namespace) -> int:
     return EX_OK
 
 
-def _make(chosen: argparse.Namespace, places: _Places, answers: _Answers, work: "_Work") -> tuple[Config, Way]:
+def _make(chosen: argparse.Namespace, places: _Places, answers: _Answers, work: "_Work") -> tuple[Config, UnlockMethod]:
     """The configuration, the key and an empty vault; a configuration that is refused stops here."""
     makes_key = chosen.key == "key-file"
     unlock = f"key-file:{places.key}" if makes_key else chosen.key
@@ -135,7 +136,7 @@ def _make(chosen: argparse.Namespace, places: _Places, answers: _Answers, work: 
     for path in (places.vault, *beside, *([places.key] if makes_key else [])):
         work.make_room(path)
     work.make_folder(places.control_socket.parent)
-    way = vault_admin.new_way(
+    way = vault_admin.new_unlock_method(
         config.vault.unlock,
         lambda: new_secret("passphrase of the vault", from_stdin=chosen.password_stdin),
         terminal_prompt(),

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from senderproxy.accounts import vault_admin
-from senderproxy.accounts.vault_accounts import AccountEditor, VaultAccounts, Way, unlock_way
+from senderproxy.accounts.editor import AccountEditor
+from senderproxy.accounts.unlock import UnlockMethod, unlock_method
+from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.common import (
     EX_OK,
     EX_WRONG,
@@ -92,7 +94,7 @@ def run_status(chosen: argparse.Namespace) -> int:
         show_json({"path": facts.path, "id": facts.vault_id, "saved": facts.generation, "unlocks": _ways(facts)})
         return EX_OK
     print(f"vault       {facts.path}\nid          {facts.vault_id}\nsaved       {facts.generation} times")
-    print("opens with  " + ", ".join(f"{kind} {label}" if kind != label else kind for kind, label in facts.ways_in))
+    print("opens with  " + ", ".join(f"{kind} {label}" if kind != label else kind for kind, label in facts.unlocks))
     return EX_OK
 
 
@@ -101,12 +103,12 @@ def run_unlocks(chosen: argparse.Namespace) -> int:
     if chosen.json:
         show_json(_ways(facts))
     else:
-        show_table(("label", "kind"), [[label, kind] for kind, label in facts.ways_in])
+        show_table(("label", "kind"), [[label, kind] for kind, label in facts.unlocks])
     return EX_OK
 
 
 def _ways(facts: vault_admin.VaultFacts) -> list[dict[str, str]]:
-    return [{"label": label, "kind": kind} for kind, label in facts.ways_in]
+    return [{"label": label, "kind": kind} for kind, label in facts.unlocks]
 
 
 def run_verify(chosen: argparse.Namespace) -> int:
@@ -123,7 +125,7 @@ def run_add_unlock(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     current = vault_way(config)
     with _new_way(chosen, chosen.way) as new:
-        label = vault_admin.add_way(config.vault.path, current, new, chosen.label)
+        label = vault_admin.add_unlock(config.vault.path, current, new, chosen.label)
     print(f"The vault opens with {label} as well. {service_will_notice(config)}")
     return EX_OK
 
@@ -134,7 +136,7 @@ def run_remove_unlock(chosen: argparse.Namespace) -> int:
     if not chosen.yes and not agreed(question):
         print("Nothing was changed.")
         return EX_WRONG
-    vault_admin.remove_way(config.vault.path, vault_way(config), chosen.label)
+    vault_admin.remove_unlock(config.vault.path, vault_way(config), chosen.label)
     print(f"{chosen.label} opens the vault no longer. {service_will_notice(config)}")
     print("Whoever knew it may have read the passwords: if that matters, rekey, and change them at the provider.")
     return EX_OK
@@ -143,7 +145,7 @@ def run_remove_unlock(chosen: argparse.Namespace) -> int:
 def run_rekey(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     current = vault_way(config)
-    others = [unlock_way(way, terminal_prompt()) for way in chosen.others]
+    others = [unlock_method(way, terminal_prompt()) for way in chosen.others]
     vault_admin.rekey(config.vault.path, current, others, chosen.drop)
     print(f"Everything in the vault is sealed under a new key. {service_will_notice(config)}")
     print("Copies made before still open with what opened them.")
@@ -162,7 +164,9 @@ def run_export(chosen: argparse.Namespace) -> int:
 def run_import(chosen: argparse.Namespace) -> int:
     """The copy stays as it is; the vault opens as the configuration says."""
     config = read_config(chosen)
-    opens = unlock_way(chosen.opens_with, lambda _: known_secret("passphrase of the copy", from_stdin=_stdin(chosen)))
+    opens = unlock_method(
+        chosen.opens_with, lambda _: known_secret("passphrase of the copy", from_stdin=_stdin(chosen))
+    )
     with _new_way(chosen, config.vault.unlock) as new:
         vault_admin.restore(chosen.file, opens, config.vault.path, new)
     count = len(VaultAccounts.open(config.vault.path, new).directory().accounts)
@@ -175,10 +179,12 @@ def _stdin(chosen: argparse.Namespace) -> bool:
 
 
 @contextmanager
-def _new_way(chosen: argparse.Namespace, way: str) -> Iterator[Way]:
+def _new_way(chosen: argparse.Namespace, way: str) -> Iterator[UnlockMethod]:
     """A way to open a vault from now on; a key file that was made for it goes again where the rest fails."""
     made = _missing_key_file(way)
-    new = vault_admin.new_way(way, lambda: new_secret("new passphrase", from_stdin=_stdin(chosen)), terminal_prompt())
+    new = vault_admin.new_unlock_method(
+        way, lambda: new_secret("new passphrase", from_stdin=_stdin(chosen)), terminal_prompt()
+    )
     try:
         yield new
     except BaseException:

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.record import StoredAccount, own_first
 from senderproxy.accounts.rollback import note_generation
-from senderproxy.accounts.vault_accounts import AccountEditor, VaultAccounts, make_key_file, unlock_way
+from senderproxy.accounts.unlock import make_key_file, unlock_method
+from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.mail.address import parse_address
 from senderproxy.routing.account import Account
 
@@ -14,19 +16,19 @@ ADDRESS = "anna@firma.example"
 def _vault(folder: Path) -> tuple[Path, Path]:
     make_key_file(folder / "vault.key")
     path = folder / "accounts.vault"
-    AccountEditor.create(path, unlock_way(f"key-file:{folder / 'vault.key'}", None))
+    AccountEditor.create(path, unlock_method(f"key-file:{folder / 'vault.key'}", None))
     return path, folder / "vault.key"
 
 
 def _save(path: Path, key: Path, secret: str) -> None:
     account = Account("anna", ADDRESS, "ionos-de", parse_address(ADDRESS), own_first(ADDRESS, []))
-    with AccountEditor.open(path, unlock_way(f"key-file:{key}", None)) as editor:
+    with AccountEditor.open(path, unlock_method(f"key-file:{key}", None)) as editor:
         editor.put(StoredAccount(account, secret))
         editor.save()
 
 
 def _start(path: Path, key: Path) -> str | None:
-    return note_generation(path, VaultAccounts.open(path, unlock_way(f"key-file:{key}", None)))
+    return note_generation(path, VaultAccounts.open(path, unlock_method(f"key-file:{key}", None)))
 
 
 def test_a_vault_brought_back_from_yesterday_is_said_once(tmp_path: Path) -> None:

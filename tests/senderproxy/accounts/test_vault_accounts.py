@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from senderproxy.accounts.editor import AccountEditor
+from senderproxy.accounts.errors import AccountsError
 from senderproxy.accounts.record import RecordError, StoredAccount, encode, own_first
-from senderproxy.accounts.vault_accounts import AccountEditor, AccountsError, VaultAccounts, make_key_file, unlock_way
+from senderproxy.accounts.unlock import make_key_file, unlock_method
+from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.mail.address import parse_address
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import DirectoryError, Tier
@@ -16,7 +19,7 @@ from vault import KeyFile, Unlock, Vault
 @pytest.fixture
 def key(tmp_path: Path) -> Unlock:
     make_key_file(tmp_path / "vault.key")
-    return unlock_way(f"key-file:{tmp_path / 'vault.key'}", None)
+    return unlock_method(f"key-file:{tmp_path / 'vault.key'}", None)
 
 
 @pytest.fixture
@@ -120,9 +123,9 @@ def test_a_missing_vault_and_a_wrong_key_are_told_apart(path: Path, tmp_path: Pa
     assert wrong.value.hint
 
 
-def test_a_passphrase_is_not_asked_for_where_nobody_can_answer() -> None:
-    with pytest.raises(AccountsError, match="nobody can be asked"):
-        unlock_way("passphrase", None)
+def test_a_passphrase_without_a_terminal_is_an_error() -> None:
+    with pytest.raises(AccountsError, match="no terminal"):
+        unlock_method("passphrase", None)
 
 
 def _break(path: Path, key: Unlock, name: str) -> None:

@@ -4,9 +4,20 @@ from pathlib import Path
 
 import pytest
 
+from senderproxy.accounts.editor import AccountEditor
+from senderproxy.accounts.errors import AccountsError
 from senderproxy.accounts.record import StoredAccount, own_first
-from senderproxy.accounts.vault_accounts import AccountEditor, AccountsError, VaultAccounts, unlock_way
-from senderproxy.accounts.vault_admin import add_way, export, inspect, new_way, rekey, remove_way, restore
+from senderproxy.accounts.unlock import unlock_method
+from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.accounts.vault_admin import (
+    add_unlock,
+    export,
+    inspect,
+    new_unlock_method,
+    rekey,
+    remove_unlock,
+    restore,
+)
 from senderproxy.mail.address import parse_address
 from senderproxy.routing.account import Account
 from vault import Passphrase, Unlock
@@ -25,7 +36,7 @@ def nobody() -> str:
 
 @pytest.fixture
 def key(tmp_path: Path) -> Unlock:
-    return new_way(f"key-file:{tmp_path / 'vault.key'}", nobody, None)
+    return new_unlock_method(f"key-file:{tmp_path / 'vault.key'}", nobody, None)
 
 
 @pytest.fixture
@@ -47,33 +58,33 @@ def opens(path: Path, unlock: Unlock) -> bool:
 
 def test_a_new_key_file_is_made_and_one_that_is_there_is_used(tmp_path: Path, key: Unlock, path: Path) -> None:
     assert (tmp_path / "vault.key").stat().st_mode & 0o777 == 0o600
-    again = new_way(f"key-file:{tmp_path / 'vault.key'}", nobody, None)
+    again = new_unlock_method(f"key-file:{tmp_path / 'vault.key'}", nobody, None)
     assert opens(path, again)
 
 
 def test_what_shows_without_a_key_are_the_ways_in_and_how_often_it_was_saved(path: Path) -> None:
     facts = inspect(path)
-    assert facts.ways_in == (("key-file", "key-file"),)
+    assert facts.unlocks == (("key-file", "key-file"),)
     assert facts.generation == 2
 
 
 def test_a_passphrase_for_the_safe_opens_it_beside_the_key_file_until_it_is_taken_away(path: Path, key: Unlock) -> None:
-    phrase = new_way("passphrase", lambda: "geheim-satz", None)
-    assert add_way(path, key, phrase, "safe") == "safe"
+    phrase = new_unlock_method("passphrase", lambda: "geheim-satz", None)
+    assert add_unlock(path, key, phrase, "safe") == "safe"
     assert opens(path, Passphrase("geheim-satz"))
     assert opens(path, key)
-    remove_way(path, key, "safe")
+    remove_unlock(path, key, "safe")
     assert not opens(path, Passphrase("geheim-satz"))
     assert opens(path, key)
 
 
 def test_the_last_way_in_cannot_be_taken_away(path: Path, key: Unlock) -> None:
     with pytest.raises(AccountsError, match="only way"):
-        remove_way(path, key, "key-file")
+        remove_unlock(path, key, "key-file")
 
 
 def test_a_new_key_leaves_nobody_outside_by_accident(path: Path, key: Unlock) -> None:
-    add_way(path, key, Passphrase("geheim-satz"), "safe")
+    add_unlock(path, key, Passphrase("geheim-satz"), "safe")
     with pytest.raises(AccountsError, match="safe"):
         rekey(path, key, [], [])
     rekey(path, key, [Passphrase("geheim-satz")], [])
@@ -87,7 +98,7 @@ def test_a_sealed_copy_becomes_the_vault_of_another_machine(path: Path, key: Unl
     travel = Passphrase("geheim-reise")
     export(path, key, tmp_path / "copy.vault", travel)
     assert not opens(tmp_path / "copy.vault", key)
-    there = new_way(f"key-file:{tmp_path / 'there.key'}", nobody, None)
+    there = new_unlock_method(f"key-file:{tmp_path / 'there.key'}", nobody, None)
     restore(tmp_path / "copy.vault", travel, tmp_path / "there.vault", there)
     assert opens(tmp_path / "there.vault", there)
     with pytest.raises(AccountsError, match="already"):
@@ -97,18 +108,18 @@ def test_a_sealed_copy_becomes_the_vault_of_another_machine(path: Path, key: Unl
 @pytest.mark.parametrize("label", ["two words", "", "key-file"])
 def test_a_label_that_cannot_be_is_refused_in_words(path: Path, key: Unlock, label: str) -> None:
     with pytest.raises(AccountsError) as caught:
-        add_way(path, key, Passphrase("geheim-satz"), label)
+        add_unlock(path, key, Passphrase("geheim-satz"), label)
     assert caught.value.exit_code == 64
 
 
 def test_a_way_that_does_not_exist_is_refused_with_those_that_do() -> None:
     with pytest.raises(AccountsError) as caught:
-        unlock_way("geheim-oops", None)
+        unlock_method("geheim-oops", None)
     assert "passphrase, key-file:PATH" in caught.value.hint
 
 
 def test_a_credential_outside_its_unit_names_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     with pytest.raises(AccountsError) as caught:
-        unlock_way("credential:vault-key", None)
+        unlock_method("credential:vault-key", None)
     assert "--unlock passphrase" in caught.value.hint

@@ -2,7 +2,7 @@
 
 import pytest
 
-from senderproxy.accounts.vault_accounts import unlock_way
+from senderproxy.accounts.unlock import unlock_method
 from tests.senderproxy.cli.conftest import Office
 from vault import Vault
 
@@ -60,7 +60,7 @@ def test_without_a_terminal_the_password_is_not_guessed(office: Office) -> None:
 def test_a_blank_at_the_end_of_a_password_is_a_part_of_it(office: Office) -> None:
     office.type("account", "add", "anna@firma.example", *ADD, "--no-verify", stdin="geheim-mit Platz \n")
     with Vault.open(
-        office.folder / "accounts.vault", unlock=unlock_way(f"key-file:{office.folder / 'vault.key'}", None)
+        office.folder / "accounts.vault", unlock=unlock_method(f"key-file:{office.folder / 'vault.key'}", None)
     ) as box:
         assert b'"geheim-mit Platz "' in box.get("anna@firma.example")
 
@@ -177,7 +177,7 @@ def test_a_mailbox_that_is_not_there_is_said_to_be_so(office: Office, action: st
 
 def test_a_mailbox_that_cannot_be_read_is_named_and_the_others_are_listed(office: Office) -> None:
     office.add("anna@firma.example")
-    key = unlock_way(f"key-file:{office.folder / 'vault.key'}", None)
+    key = unlock_method(f"key-file:{office.folder / 'vault.key'}", None)
     with Vault.open(office.folder / "accounts.vault", unlock=key, write=True) as box:
         box.put("broken", b"{")
         box.save()

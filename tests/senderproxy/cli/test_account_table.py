@@ -132,10 +132,11 @@ def test_what_spreadsheets_write_is_read(office: Office, content: bytes) -> None
 def test_a_password_with_delimiters_quotes_and_blanks_stays_as_it_is(office: Office) -> None:
     path = table(office, 'login;password;provider\nanna@firma.example;" geheim-;""x"", ";ionos\n')
     assert office.type("account", "import", path).code == 0
-    from senderproxy.accounts.vault_accounts import VaultAccounts, unlock_way
+    from senderproxy.accounts.unlock import unlock_method
+    from senderproxy.accounts.vault_accounts import VaultAccounts
 
     accounts = VaultAccounts.open(
-        office.folder / "accounts.vault", unlock_way(f"key-file:{office.folder / 'vault.key'}", None)
+        office.folder / "accounts.vault", unlock_method(f"key-file:{office.folder / 'vault.key'}", None)
     )
     account = accounts.directory().by_id("anna@firma.example")
     assert account is not None

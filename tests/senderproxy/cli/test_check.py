@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from senderproxy.accounts.vault_accounts import unlock_way
+from senderproxy.accounts.unlock import unlock_method
 from senderproxy.cli import check
 from senderproxy.cli.check import SERVICE_USER, _queue
 from senderproxy.cli.findings import Finding, Level
@@ -88,7 +88,7 @@ def test_accounts_and_settings_that_lead_nowhere_are_found(office: Office) -> No
 
 def test_a_broken_record_is_found_by_its_name(office: Office) -> None:
     office.add("anna@firma.example")
-    key = unlock_way(f"key-file:{office.folder / 'vault.key'}", None)
+    key = unlock_method(f"key-file:{office.folder / 'vault.key'}", None)
     with Vault.open(office.folder / "accounts.vault", unlock=key, write=True) as box:
         box.put("broken", b"{")
         box.save()

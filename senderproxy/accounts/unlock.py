@@ -1,0 +1,70 @@
+"""Unlock methods: the setting `vault.unlock`, turned into an object that opens the vault.
+
+Guarantees: a secret is read only when the vault is opened with it. Every error names a method that works instead.
+Not here: adding and removing unlocks of a vault (accounts.vault_admin), the prompt on the terminal (cli).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from senderproxy.accounts.errors import EXIT_USAGE, AccountsError, accounts_error
+from senderproxy.translation import _
+from vault import KeyFile, Keyring, NoBackend, Passphrase, Unlock, VaultError
+
+KEYRING_NAME: Final = "vault-key"
+
+Prompt: TypeAlias = Callable[[str], str]
+UnlockMethod: TypeAlias = Unlock  # callers pass it on and do not look inside
+
+
+def unlock_method(setting: str, prompt: Prompt | None) -> UnlockMethod:
+    """Create the unlock method that the setting names.
+
+    `setting` is `passphrase`, `key-file:PATH`, `credential:NAME` or `keyring:SERVICE`. `prompt` asks for the
+    passphrase on the terminal; None where there is no terminal. Raises AccountsError.
+    """
+    kind, _colon, argument = setting.partition(":")
+    try:
+        match kind:
+            case "key-file":
+                return KeyFile(argument)
+            case "credential":
+                return KeyFile.from_credential(argument)
+            case "keyring":
+                return Keyring(KEYRING_NAME, service=argument)
+            case "passphrase":
+                return _passphrase(prompt)
+            case unknown:
+                raise AccountsError(
+                    _("{kind} is not an unlock method.").format(kind=unknown),
+                    hint=_("Use one of: passphrase, key-file:PATH, credential:NAME, keyring:SERVICE"),
+                    exit_code=EXIT_USAGE,
+                )
+    except NoBackend as error:
+        once = _("To use another unlock method this time: senderproxy --unlock passphrase ...")
+        raise AccountsError(
+            _("The vault cannot be opened: {error}.").format(error=error), hint=f"{error.hint} {once}"
+        ) from error
+    except VaultError as error:
+        raise accounts_error(error) from error
+
+
+def make_key_file(path: Path) -> None:
+    """Write a new random key, readable by its owner only. An existing file stays. Raises AccountsError."""
+    try:
+        KeyFile.generate(path)
+    except VaultError as error:
+        raise accounts_error(error) from error
+
+
+def _passphrase(prompt: Prompt | None) -> Passphrase:
+    if prompt is None:
+        raise AccountsError(
+            _("The vault needs a passphrase, and there is no terminal to ask for it."),
+            hint=_("Add a key file: senderproxy vault add-unlock key-file:PATH"),
+        )
+    text = prompt(_("Passphrase of the vault: "))
+    if not text:
+        raise AccountsError(_("The passphrase is empty."))
+    return Passphrase(text)
