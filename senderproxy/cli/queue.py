@@ -8,7 +8,7 @@ Not here: who answers (cli.queue_client), what is done (relay.queue_admin).
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from senderproxy.cli.common import (
@@ -29,19 +29,19 @@ from senderproxy.cli.queue_client import Ask, all_messages, change, open_desk
 from senderproxy.cli.times import typed_span
 from senderproxy.clock import SystemClock
 from senderproxy.relay.queue_admin import QueueAction
+from senderproxy.tracking.age_buckets import AGE_LIMITS
 from senderproxy.tracking.record import MessageRecord, Query, RecipientStatus
-from senderproxy.tracking.serialize import read_event, read_record, read_standstill
+from senderproxy.tracking.serialize import read_blocked, read_event, read_record
 from senderproxy.tracking.timeline import (
+    blocked_in_words,
     headline,
     named,
     next_try,
     size_in_words,
-    standstill_in_words,
-    story,
     time_in_words,
+    timeline_lines,
 )
 
-_AGES: Final = ("5 min", "10", "20", "40", "80", "160", "320", "640", "more")
 _ACTS: Final[Mapping[QueueAction, tuple[str, str]]] = {
     QueueAction.RETRY: ("try it now, whenever it is due", "due now"),
     QueueAction.HOLD: ("keep it, and try no more until it is released", "held"),
@@ -122,13 +122,13 @@ def _tell_totals(accounts: list[dict[str, Any]], now: datetime) -> None:
         ]
         for entry in accounts
     ]
-    show_table(("account", "waiting", "held", "size", "oldest", *(f"<{age}" for age in _AGES[:-1]), _AGES[-1]), rows)
+    show_table(("account", "waiting", "held", "size", "oldest", *_age_heads()), rows)
     for entry in accounts:
-        standstill = read_standstill(entry["standstill"])
-        if entry["reasons"] or standstill:
+        blocked = read_blocked(entry["blocked"])
+        if entry["reasons"] or blocked:
             print(f"\n{account_name(entry['account'])}:")
-        if standstill:
-            print(on_one_line(f"  cannot send {standstill_in_words(standstill, None, now)}: {standstill.why}"))
+        if blocked:
+            print(on_one_line(f"  cannot send {blocked_in_words(blocked, None, now)}: {blocked.why}"))
         for words, count in entry["reasons"].items():
             print(f"  {counted(count, 'recipient')}: {on_one_line(words)}")
 
@@ -138,12 +138,17 @@ def account_name(account: str) -> str:
     return {"": "(no account)", "@internal": "(internal server)"}.get(account, account)
 
 
+def _age_heads() -> list[str]:
+    first, *others = (age // timedelta(minutes=1) for age in AGE_LIMITS)
+    return [f"<{first} min", *(f"<{minutes}" for minutes in others), "more"]
+
+
 def run_list(chosen: argparse.Namespace) -> int:
     """One line for each message."""
     clock = SystemClock()
     query = _query(chosen, clock.now())
     if chosen.held:
-        query = replace(query, fate=RecipientStatus.HELD)
+        query = replace(query, status=RecipientStatus.HELD)
     with open_desk(read_config(chosen)) as answer:
         entries = list(all_messages(answer, "queue.list", query))
     if chosen.json:
@@ -157,8 +162,8 @@ def run_list(chosen: argparse.Namespace) -> int:
 
 
 def _row(record: MessageRecord, now: datetime) -> list[str]:
-    open_ones = {path: state for path, state in record.recipients.items() if not state.fate.is_final}
-    held = [state for state in open_ones.values() if state.fate is RecipientStatus.HELD]
+    open_ones = {path: state for path, state in record.recipients.items() if not state.status.is_final}
+    held = [state for state in open_ones.values() if state.status is RecipientStatus.HELD]
     due = [state.due_at for state in open_ones.values() if state.due_at is not None]
     said = next((state.reply for state in open_ones.values() if state.reply is not None), None)
     why = held[0].why if held else f"{said.code} {said.text}" if said else ""
@@ -170,7 +175,7 @@ def _row(record: MessageRecord, now: datetime) -> list[str]:
         named([str(path) for path in open_ones]),
         size_in_words(record.size),
         "being tried" if record.leased else "held" if held else "waiting",
-        next_try(min(due), record.standstill, None, now) if due and not record.leased else "",
+        next_try(min(due), record.blocked, None, now) if due and not record.leased else "",
         why,
     ]
 
@@ -195,7 +200,7 @@ def run_show(chosen: argparse.Namespace) -> int:
     for path in record.recipients:
         _line("recipient", str(path))
     print()
-    for line in story(record, [read_event(event) for event in told["message"]["events"]], None, now):
+    for line in timeline_lines(record, [read_event(event) for event in told["message"]["events"]], None, now):
         print(on_one_line(str(line)))
     print()
     if told["header"] is None:
@@ -245,7 +250,7 @@ def _fitting(answer: Ask, act: QueueAction, query: Query) -> list[str]:
         QueueAction.RELEASE: RecipientStatus.HELD,
         QueueAction.CANCEL: None,
     }[act]
-    found = all_messages(answer, "queue.list", replace(query, fate=wanted))
+    found = all_messages(answer, "queue.list", replace(query, status=wanted))
     return [str(entry["id"]) for entry in found]
 
 

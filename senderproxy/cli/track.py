@@ -20,7 +20,7 @@ from senderproxy.cli.times import typed_moment
 from senderproxy.clock import SystemClock
 from senderproxy.tracking.record import Query, RecipientStatus
 from senderproxy.tracking.serialize import read_event, read_record
-from senderproxy.tracking.timeline import headline, story
+from senderproxy.tracking.timeline import headline, timeline_lines
 
 
 def add_parser(verbs: Subparsers) -> None:
@@ -49,7 +49,7 @@ def run(chosen: argparse.Namespace) -> int:
         sender=str(typed_pattern(chosen.sender)) if chosen.sender else None,
         recipient=str(typed_pattern(chosen.to)) if chosen.to else None,
         upstream_id=chosen.upstream_id,
-        fate=RecipientStatus(chosen.status) if chosen.status else None,
+        status=RecipientStatus(chosen.status) if chosen.status else None,
         since=typed_moment(chosen.since, now) if chosen.since else None,
         until=typed_moment(chosen.until, now) if chosen.until else None,
     )
@@ -62,7 +62,7 @@ def run(chosen: argparse.Namespace) -> int:
     for entry in () if chosen.json else shown:
         record = read_record(entry)
         print(on_one_line(headline(record, None)))
-        for line in story(record, [read_event(event) for event in entry["events"]], None, now):
+        for line in timeline_lines(record, [read_event(event) for event in entry["events"]], None, now):
             print(on_one_line(f"  {line}"))
         print()
     if not shown:

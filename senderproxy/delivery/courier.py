@@ -183,7 +183,7 @@ class SmtpCourier(Courier):
         event(_log, log_events.REPORT_HANDED_IN, id=tag, server=server, reply=next(iter(outcomes.values())).reply)
         return outcomes
 
-    def standing(self, account: Account, provider: Provider) -> Availability:
+    def availability(self, account: Account, provider: Provider) -> Availability:
         """See relay.ports.Courier."""
         connections = account.connections or provider.limits.connections
         desk, credential = self._desks.get(account.id), self._accounts.credential(account)

@@ -117,7 +117,7 @@ class Reporter:
         self, states: Mapping[ForwardPath, RecipientState], happened: Mapping[ForwardPath, ReportKind], now: datetime
     ) -> Reported:
         held = {
-            path: replace(state, fate=RecipientStatus.HELD, due_at=None, why=NO_WAY) if path in happened else state
+            path: replace(state, status=RecipientStatus.HELD, due_at=None, why=NO_WAY) if path in happened else state
             for path, state in states.items()
         }
         return Reported(held, [Event(now, EventKind.HELD, tuple(map(str, happened)), {"why": NO_WAY})])

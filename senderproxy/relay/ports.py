@@ -67,7 +67,7 @@ class Courier(Protocol):
         """Give a report of ours to the internal server, without a login; else as `deliver`."""
         ...
 
-    def standing(self, account: Account, provider: Provider) -> Availability:
+    def availability(self, account: Account, provider: Provider) -> Availability:
         """Whether a message of this account would be offered upstream now. Cheap."""
         ...
 
@@ -229,5 +229,5 @@ class Totals:
     held: int
     size: int  # octets
     oldest: datetime
-    by_age: Sequence[int] = field(default=())  # waiting or held: up to 5, 10, 20, 40, 80, 160, 320, 640 minutes, more
+    by_age: Sequence[int] = field(default=())  # waiting or held, one for each of tracking.age_buckets
     reasons: Mapping[str, int] = field(default_factory=dict)  # the last reply's words, the commonest first, at most 5

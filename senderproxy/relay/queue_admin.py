@@ -22,7 +22,7 @@ from senderproxy.relay.attempt import Attempts
 from senderproxy.relay.dsn_queueing import DsnRequest, Reporter
 from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, SpoolUpdate
 from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, Query, RecipientState, RecipientStatus
-from senderproxy.tracking.serialize import Entry, event_entry, read_query, record_entry, standstill_entry
+from senderproxy.tracking.serialize import Entry, blocked_entry, event_entry, read_query, record_entry
 
 PAGE: Final = 200  # messages in one answer at most
 CHANGED_AT_ONCE: Final = 200  # messages that one request changes at most; each is a commit
@@ -107,7 +107,7 @@ class QueueAdmin:
                     "oldest": total.oldest.isoformat(),
                     "by_age": list(total.by_age),
                     "reasons": dict(total.reasons),
-                    "standstill": standstill_entry(blocked.get(total.account)),
+                    "blocked": blocked_entry(blocked.get(total.account)),
                 }
                 for total in await self._spool().totals()
             ]
@@ -143,7 +143,7 @@ class QueueAdmin:
         }
 
     def _entry(self, record: MessageRecord) -> Entry:
-        return record_entry(replace(record, standstill=self._blocked().get(record.account)))
+        return record_entry(replace(record, blocked=self._blocked().get(record.account)))
 
     async def _page(
         self, query: Query, limit: int, after: str | None, entry: Callable[[MessageRecord], Awaitable[Entry]]
@@ -210,15 +210,15 @@ class QueueAdmin:
         record = await self._record(message_id)
         if record is None:
             return NOT_HERE
-        if all(state.fate.is_final for state in record.recipients.values()):
+        if all(state.status.is_final for state in record.recipients.values()):
             return ENDED
         return BEING_TRIED
 
     def _verdict(self, act: QueueAction, claim: Claim, by: str, *, report: bool) -> SpoolUpdate | str:
         """What it changes, or why it changes nothing."""
         now = self._clock.now()
-        waiting = {path: state for path, state in claim.due.items() if state.fate is RecipientStatus.WAITING}
-        held = {path: state for path, state in claim.due.items() if state.fate is RecipientStatus.HELD}
+        waiting = {path: state for path, state in claim.due.items() if state.status is RecipientStatus.WAITING}
+        held = {path: state for path, state in claim.due.items() if state.status is RecipientStatus.HELD}
         match act:
             case QueueAction.RETRY:
                 states = {path: replace(state, due_at=now) for path, state in waiting.items()}
@@ -226,12 +226,12 @@ class QueueAdmin:
             case QueueAction.HOLD:
                 why = f"held by {by}"
                 states = {
-                    path: replace(s, fate=RecipientStatus.HELD, due_at=None, why=why) for path, s in waiting.items()
+                    path: replace(s, status=RecipientStatus.HELD, due_at=None, why=why) for path, s in waiting.items()
                 }
                 return _written(EventKind.HELD, states, by, now, claim.faults) if states else HELD_ALREADY
             case QueueAction.RELEASE:
                 states = {
-                    path: replace(s, fate=RecipientStatus.WAITING, due_at=now, why="") for path, s in held.items()
+                    path: replace(s, status=RecipientStatus.WAITING, due_at=now, why="") for path, s in held.items()
                 }
                 return _written(EventKind.RELEASED, states, by, now, 0) if states else NOT_HELD
             case QueueAction.CANCEL:
@@ -239,12 +239,12 @@ class QueueAdmin:
 
     def _cancelled(self, claim: Claim, by: str, now: datetime, *, report: bool) -> SpoolUpdate | str:
         states = {
-            path: replace(s, fate=RecipientStatus.CANCELLED, due_at=None, why="") for path, s in claim.due.items()
+            path: replace(s, status=RecipientStatus.CANCELLED, due_at=None, why="") for path, s in claim.due.items()
         }
         written = _written(EventKind.CANCELLED, states, by, now, claim.faults)
         if report:
             told = self._tell_of_cancelling(claim, states)
-            if held := next((state for state in told.states.values() if state.fate is RecipientStatus.HELD), None):
+            if held := next((state for state in told.states.values() if state.status is RecipientStatus.HELD), None):
                 return f"{held.why}; to cancel it all the same: --no-report"
             return replace(written, states=told.states, events=(*written.events, *told.events), reports=told.reports)
         why = {"why": f"{by} cancelled it without a report"}

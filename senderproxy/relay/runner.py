@@ -276,7 +276,7 @@ class Runner:
         provider = self._attempts.rules.providers.get(account.provider) if account else None
         if account is None or provider is None:
             return None
-        standing = self._courier.standing(account, provider)
+        standing = self._courier.availability(account, provider)
         if standing.blocked is not None:
             lane.blocked_by = standing.blocked
             lane.blocked_until = math.inf if standing.seconds is None else self._clock.monotonic() + standing.seconds
@@ -492,7 +492,7 @@ class Runner:
         events = [Event(now, EventKind.FAULT, (), {"why": what})]
         if faults >= FAULTS_LIMIT:
             held = {
-                path: replace(state, fate=RecipientStatus.HELD, due_at=None, why=why)
+                path: replace(state, status=RecipientStatus.HELD, due_at=None, why=why)
                 for path, state in claim.due.items()
             }
             return SpoolUpdate(held, [*events, Event(now, EventKind.HELD, (), {"why": why})], faults=faults)
@@ -541,7 +541,7 @@ class Runner:
         claim = await self.spool.claim_one(message_id)
         if claim is None:
             return None
-        waiting = {path: state for path, state in claim.due.items() if state.fate is RecipientStatus.WAITING}
+        waiting = {path: state for path, state in claim.due.items() if state.status is RecipientStatus.WAITING}
         lane = self._lane(claim.account)
         if waiting and (claim.account in (NOBODY, INTERNAL) or self._standing(lane) != 0):
             return replace(claim, due=waiting)

@@ -36,7 +36,7 @@ class Event:
     """One thing that happened, to these recipients; to the message as a whole where none is named."""
 
     at: datetime  # aware, UTC
-    what: EventKind
+    kind: EventKind
     recipients: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,7 +66,7 @@ class RecipientState:
     `remote` is the host whose words the reply has; empty where they are our own.
     """
 
-    fate: RecipientStatus
+    status: RecipientStatus
     due_at: datetime | None = None
     tries: int = 0
     reply: Reply | None = None  # the last that was said about it
@@ -99,7 +99,7 @@ class MessageRecord:
     report_on: str | None  # it is a report of ours on this message
     recipients: Mapping[ForwardPath, RecipientState]
     leased: bool = False  # an attempt is under way
-    standstill: Blocked | None = None  # the account's, where the queue's keeper knows of one
+    blocked: Blocked | None = None  # the account's, where the queue's keeper knows of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Query:
     sender: str | None = None
     recipient: str | None = None
     upstream_id: str | None = None
-    fate: RecipientStatus | None = None
+    status: RecipientStatus | None = None
     unfinished: bool = False  # only what waits or is held
     since: datetime | None = None
     until: datetime | None = None

@@ -37,7 +37,7 @@ def record_entry(record: MessageRecord) -> Entry:
         "message_id": record.message_id,
         "report_on": record.report_on,
         "leased": record.leased,
-        "standstill": standstill_entry(record.standstill),
+        "blocked": blocked_entry(record.blocked),
         "recipients": [_state_entry(str(path), state) for path, state in record.recipients.items()],
     }
 
@@ -57,19 +57,19 @@ def read_record(entry: Mapping[str, Any]) -> MessageRecord:
         report_on=entry["report_on"],
         recipients={_read_address(state["address"]): _read_state(state) for state in entry["recipients"]},
         leased=entry["leased"],
-        standstill=read_standstill(entry.get("standstill")),
+        blocked=read_blocked(entry.get("blocked")),
     )
 
 
-def standstill_entry(standstill: Blocked | None) -> Entry | None:
+def blocked_entry(blocked: Blocked | None) -> Entry | None:
     """What keeps an account from sending."""
-    if standstill is None:
+    if blocked is None:
         return None
-    until = standstill.until.isoformat() if standstill.until else None
-    return {"why": standstill.why[:_FACT], "until": until}
+    until = blocked.until.isoformat() if blocked.until else None
+    return {"why": blocked.why[:_FACT], "until": until}
 
 
-def read_standstill(entry: Mapping[str, Any] | None) -> Blocked | None:
+def read_blocked(entry: Mapping[str, Any] | None) -> Blocked | None:
     """The same again."""
     if entry is None:
         return None
@@ -88,7 +88,7 @@ def _read_address(text: str) -> Address:
 def _state_entry(address: str, state: RecipientState) -> Entry:
     return {
         "address": address,
-        "fate": state.fate.value,
+        "fate": state.status.value,
         "due_at": state.due_at.isoformat() if state.due_at else None,
         "tries": state.tries,
         "reply": _reply_entry(state.reply) if state.reply else None,
@@ -100,7 +100,7 @@ def _state_entry(address: str, state: RecipientState) -> Entry:
 
 def _read_state(entry: Mapping[str, Any]) -> RecipientState:
     return RecipientState(
-        fate=RecipientStatus(entry["fate"]),
+        status=RecipientStatus(entry["fate"]),
         due_at=datetime.fromisoformat(entry["due_at"]) if entry["due_at"] else None,
         tries=entry["tries"],
         reply=_read_reply(entry["reply"]) if entry["reply"] else None,
@@ -130,7 +130,7 @@ def event_entry(event: Event) -> Entry:
     """One thing that happened."""
     return {
         "at": event.at.isoformat(),
-        "what": event.what.value,
+        "what": event.kind.value,
         "recipients": list(event.recipients),
         "facts": {name: value[:_FACT] for name, value in event.facts.items()},
     }
@@ -140,7 +140,7 @@ def read_event(entry: Mapping[str, Any]) -> Event:
     """The event again."""
     return Event(
         at=datetime.fromisoformat(entry["at"]),
-        what=EventKind(entry["what"]),
+        kind=EventKind(entry["what"]),
         recipients=tuple(entry["recipients"]),
         facts=entry["facts"],
     )
@@ -157,7 +157,7 @@ def query_entry(query: Query) -> Entry:
         "from": query.sender,
         "to": query.recipient,
         "upstream_id": query.upstream_id,
-        "status": query.fate.value if query.fate else None,
+        "status": query.status.value if query.status else None,
         "unfinished": query.unfinished or None,
         "since": query.since.isoformat() if query.since else None,
         "until": query.until.isoformat() if query.until else None,
@@ -173,7 +173,7 @@ def read_query(entry: Mapping[str, Any]) -> Query:
         sender=entry.get("from"),
         recipient=entry.get("to"),
         upstream_id=entry.get("upstream_id"),
-        fate=RecipientStatus(entry["status"]) if entry.get("status") else None,
+        status=RecipientStatus(entry["status"]) if entry.get("status") else None,
         unfinished=bool(entry.get("unfinished")),
         since=datetime.fromisoformat(entry["since"]) if entry.get("since") else None,
         until=datetime.fromisoformat(entry["until"]) if entry.get("until") else None,

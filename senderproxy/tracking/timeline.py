@@ -36,13 +36,13 @@ def headline(record: MessageRecord, zone: tzinfo | None) -> str:
     return f"{kind}: from {path}{written}, to {to}, {size_in_words(record.size)}, {at(record.received_at, zone)}"
 
 
-def story(record: MessageRecord, events: Sequence[Event], zone: tzinfo | None, now: datetime) -> list[Line]:
+def timeline_lines(record: MessageRecord, events: Sequence[Event], zone: tzinfo | None, now: datetime) -> list[Line]:
     """What happened, and where it stands now."""
     lines = [Line(at(event.at, zone), _sentence(event, record)) for event in events]
-    if record.client and not any(event.what is EventKind.ACCEPTED for event in events):
+    if record.client and not any(event.kind is EventKind.ACCEPTED for event in events):
         # What only passed through was never ours, and its story tells what was done with it alone.
         lines.insert(0, Line(at(record.received_at, zone), f"came from {record.client} at listener {record.listener}"))
-    return lines + [Line("now", words) for words in standing(record, zone, now)]
+    return lines + [Line("now", words) for words in current_state(record, zone, now)]
 
 
 def at(moment: datetime, zone: tzinfo | None) -> str:
@@ -71,7 +71,7 @@ def time_in_words(length: timedelta) -> str:
 
 
 def _sentence(event: Event, record: MessageRecord) -> str:
-    return _SENTENCES[event.what](event.facts, _whom(event.recipients, record))
+    return _SENTENCES[event.kind](event.facts, _whom(event.recipients, record))
 
 
 def _whom(recipients: Sequence[str], record: MessageRecord) -> str:
@@ -177,7 +177,7 @@ _SENTENCES: Final[Mapping[EventKind, Callable[[Mapping[str, str], str], str]]] =
 # ---- where it stands ----
 
 
-def standing(record: MessageRecord, zone: tzinfo | None, now: datetime) -> list[str]:
+def current_state(record: MessageRecord, zone: tzinfo | None, now: datetime) -> list[str]:
     """One sentence for each group of recipients that stand alike."""
     groups: dict[str, list[str]] = {}
     for path, state in record.recipients.items():
@@ -189,14 +189,14 @@ def standing(record: MessageRecord, zone: tzinfo | None, now: datetime) -> list[
 
 def _state_in_words(state: RecipientState, record: MessageRecord, zone: tzinfo | None, now: datetime) -> str:
     last = f"; the last answer: {state.reply}" if state.reply else ""
-    match state.fate:
+    match state.status:
         case RecipientStatus.WAITING if record.leased:
             return "being tried right now"
         case RecipientStatus.WAITING:
-            soon = next_try(state.due_at, record.standstill, zone, now)
+            soon = next_try(state.due_at, record.blocked, zone, now)
             # What keeps its whole account back is no try of this message.
-            tries = "" if not state.tries and (state.reply or record.standstill) else f"{_tries(state)}, "
-            return f"waiting, {tries}next try {soon}{_stopped(record.standstill, state, last)}"
+            tries = "" if not state.tries and (state.reply or record.blocked) else f"{_tries(state)}, "
+            return f"waiting, {tries}next try {soon}{_stopped(record.blocked, state, last)}"
         case RecipientStatus.HELD:
             why = f"held: {state.why}" if state.why and not state.why.startswith("held") else state.why or "held"
             return f"{why} ({_tries(state)}){last}"
@@ -214,30 +214,30 @@ def _state_in_words(state: RecipientState, record: MessageRecord, zone: tzinfo |
             return f"not taken: its client has it still{last}"
 
 
-def next_try(due_at: datetime | None, standstill: Blocked | None, zone: tzinfo | None, now: datetime) -> str:
+def next_try(due_at: datetime | None, blocked: Blocked | None, zone: tzinfo | None, now: datetime) -> str:
     """When it is tried again: the clock's time, and how long that is from now; not before its account can send."""
     if due_at is None:
         return "unknown"
-    if standstill is not None:
-        if standstill.until is None:
+    if blocked is not None:
+        if blocked.until is None:
             return "as soon as its account can send again"
-        due_at = max(due_at, standstill.until)
+        due_at = max(due_at, blocked.until)
     return "now" if due_at <= now else f"{at(due_at, zone)} (in {time_in_words(due_at - now)})"
 
 
-def standstill_in_words(standstill: Blocked, zone: tzinfo | None, now: datetime) -> str:
+def blocked_in_words(blocked: Blocked, zone: tzinfo | None, now: datetime) -> str:
     """For how long an account cannot send."""
-    if standstill.until is None:
+    if blocked.until is None:
         return "until that is mended"
-    return f"before {at(standstill.until, zone)} (in {time_in_words(standstill.until - now)})"
+    return f"before {at(blocked.until, zone)} (in {time_in_words(blocked.until - now)})"
 
 
-def _stopped(standstill: Blocked | None, state: RecipientState, last: str) -> str:
+def _stopped(blocked: Blocked | None, state: RecipientState, last: str) -> str:
     """What keeps its account from sending, which is often what was said last."""
-    if standstill is None:
+    if blocked is None:
         return last
-    stopped = f"; its account cannot send: {standstill.why}"
-    return stopped if standstill.why == str(state.reply) else stopped + last
+    stopped = f"; its account cannot send: {blocked.why}"
+    return stopped if blocked.why == str(state.reply) else stopped + last
 
 
 def _tries(state: RecipientState) -> str:

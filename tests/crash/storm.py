@@ -223,7 +223,7 @@ class Storm:
         answer = await asyncio.to_thread(ask, self._service.folder / "control", request)
         events = [read_event(event) for message in answer["messages"] for event in message["events"]]
         return sum(
-            event.what is EventKind.ATTEMPTED
+            event.kind is EventKind.ATTEMPTED
             and event.facts["outcome"] == "delivered"
             and recipient in (event.recipients or [recipient])
             for event in events

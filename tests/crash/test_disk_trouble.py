@@ -75,8 +75,8 @@ async def test_with_a_reserve_a_full_disk_still_lets_what_is_under_way_come_to_i
                 claim = await claimed(spool)
                 report = arrival(f"r-{ident}", "anna@firma.example", account="bert", reverse_path=None, report_on=ident)
                 await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}, reports=(report,)))
-            assert len(await spool.find(Query(fate=RecipientStatus.DELIVERED), limit=1000)) == len(taken)
-            assert len(await spool.find(Query(fate=RecipientStatus.WAITING), limit=1000)) == len(taken)
+            assert len(await spool.find(Query(status=RecipientStatus.DELIVERED), limit=1000)) == len(taken)
+            assert len(await spool.find(Query(status=RecipientStatus.WAITING), limit=1000)) == len(taken)
 
 
 @pytest.mark.slow
@@ -138,7 +138,7 @@ async def stumble(folder: Path) -> dict[str, object]:
                         break
                     except SpoolError:
                         (record,) = await spool.find(Query(id=claim.submission.id), limit=1)
-                        assert record.recipients[CARL].fate is RecipientStatus.WAITING
+                        assert record.recipients[CARL].status is RecipientStatus.WAITING
         await asyncio.sleep(0)
     return {"safe": safe, "refused": refused, "settled": settled}
 
@@ -185,7 +185,7 @@ async def test_g1_a_call_that_fails_costs_that_message_alone_and_its_client_know
     assert told["refused"], "nothing failed"
     assert len(told["safe"]) > 10, "nothing went well any more"
     async with opened(folder, tuning=Tuning(in_row=3000)) as spool:
-        fates = {r.id: r.recipients[CARL].fate for r in await spool.find(Query(), limit=1000)}
+        fates = {r.id: r.recipients[CARL].status for r in await spool.find(Query(), limit=1000)}
         assert set(told["safe"]) <= set(fates)
         for ident in told["safe"]:
             assert fates[ident] is (
@@ -197,4 +197,4 @@ async def test_g1_a_call_that_fails_costs_that_message_alone_and_its_client_know
             number = int(claim.submission.id[1:])
             octets = b"".join(claim.submission.message.body.blocks())
             assert octets == b"%d\r\n" % number * (1500 if number % 5 == 0 else 20)
-        assert await spool.find(Query(fate=RecipientStatus.HELD), limit=1) == []
+        assert await spool.find(Query(status=RecipientStatus.HELD), limit=1) == []

@@ -12,9 +12,8 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolFull, SpoolUpdate, Totals
 from senderproxy.spool.sqlite.upstream_id import upstream_id
+from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
 from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState, RecipientStatus
-
-AGES = (5, 10, 20, 40, 80, 160, 320, 640)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +56,11 @@ class Entry:
 
     @property
     def waiting(self) -> list[RecipientState]:
-        return [state for state in self.states.values() if state.fate is RecipientStatus.WAITING]
+        return [state for state in self.states.values() if state.status is RecipientStatus.WAITING]
 
     @property
     def is_finished(self) -> bool:
-        return all(state.fate.is_final for state in self.states.values())
+        return all(state.status.is_final for state in self.states.values())
 
     @property
     def due_at(self) -> datetime:
@@ -90,7 +89,7 @@ class MemorySpool:
         entries = [self._add(arrival) for arrival in arrivals]
         if not leased:
             return []
-        return [self._lease(entry, lambda state: state.fate is RecipientStatus.WAITING) for entry in entries]
+        return [self._lease(entry, lambda state: state.status is RecipientStatus.WAITING) for entry in entries]
 
     def note(self, arrival: Arrival) -> None:
         if self.fault is None and arrival.submission.id not in self.entries:
@@ -121,7 +120,7 @@ class MemorySpool:
 
     async def claim(self, account: str, now: datetime) -> Claim | None:
         def is_due(state: RecipientState) -> bool:
-            return state.fate is RecipientStatus.WAITING and state.due_at is not None and state.due_at <= now
+            return state.status is RecipientStatus.WAITING and state.due_at is not None and state.due_at <= now
 
         return self._first(
             lambda entry: entry.account == account and entry.due_at <= now, lambda entry: entry.due_at, is_due
@@ -131,12 +130,12 @@ class MemorySpool:
         return self._first(
             lambda entry: entry.account == account and entry.submission.received_at < received_before,
             lambda entry: entry.submission.received_at,
-            lambda state: state.fate is RecipientStatus.WAITING,
+            lambda state: state.status is RecipientStatus.WAITING,
         )
 
     async def claim_undelayed(self, received_before: datetime) -> Claim | None:
         def is_undelayed(state: RecipientState) -> bool:
-            return state.fate is RecipientStatus.WAITING and not state.delay_reported
+            return state.status is RecipientStatus.WAITING and not state.delay_reported
 
         return self._first(
             lambda entry: entry.submission.received_at < received_before and any(map(is_undelayed, entry.waiting)),
@@ -149,7 +148,7 @@ class MemorySpool:
         entry = self.entries.get(message_id)
         if entry is None or entry.leased or entry.is_finished:
             return None
-        return self._lease(entry, lambda state: not state.fate.is_final)
+        return self._lease(entry, lambda state: not state.status.is_final)
 
     def _first(
         self,
@@ -201,7 +200,7 @@ class MemorySpool:
                 continue
             entry.submission = replace(entry.submission, received_at=entry.submission.received_at + step)
             for path, state in entry.states.items():
-                if state.fate is RecipientStatus.WAITING and state.due_at is not None:
+                if state.status is RecipientStatus.WAITING and state.due_at is not None:
                     entry.states[path] = replace(state, due_at=state.due_at + step)
 
     # what people ask
@@ -239,12 +238,10 @@ class MemorySpool:
         return [self._total(account, entries) for account, entries in sorted(of.items())]
 
     def _total(self, account: str, entries: list[Entry]) -> Totals:
-        held = sum(any(s.fate is RecipientStatus.HELD for s in e.states.values()) for e in entries)
-        ages = Counter(
-            sum(self._clock.now() - e.submission.received_at > timedelta(minutes=age) for age in AGES) for e in entries
-        )
+        held = sum(any(s.status is RecipientStatus.HELD for s in e.states.values()) for e in entries)
+        ages = Counter(age_bucket(self._clock.now() - e.submission.received_at) for e in entries)
         reasons = Counter(
-            words for e in entries for s in e.states.values() if not s.fate.is_final and (words := _reason(s))
+            words for e in entries for s in e.states.values() if not s.status.is_final and (words := _reason(s))
         )
         return Totals(
             account,
@@ -252,7 +249,7 @@ class MemorySpool:
             held=held,
             size=sum(e.size for e in entries),
             oldest=min(e.submission.received_at for e in entries),
-            by_age=tuple(ages[index] for index in range(len(AGES) + 1)),
+            by_age=tuple(ages[index] for index in range(AGE_BUCKETS)),
             reasons=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:5]),
         )
 
@@ -279,13 +276,13 @@ class MemorySpool:
 
 
 def _due(state: RecipientState, received_at: datetime) -> RecipientState:
-    if state.fate is not RecipientStatus.WAITING:
+    if state.status is not RecipientStatus.WAITING:
         return replace(state, due_at=None)
     return state if state.due_at is not None else replace(state, due_at=received_at)
 
 
 def _reason(state: RecipientState) -> str:
-    if state.fate is RecipientStatus.HELD and state.why:
+    if state.status is RecipientStatus.HELD and state.why:
         return state.why
     return "" if state.reply is None else state.reply.text
 
@@ -313,11 +310,11 @@ def _fits(entry: Entry, query: Query) -> bool:
 
 def _recipient_fits(path: ForwardPath, state: RecipientState, query: Query) -> bool:
     """All that is asked of a recipient must fit one and the same."""
-    named = upstream_id(state.reply) if state.reply is not None and state.fate is RecipientStatus.DELIVERED else None
+    named = upstream_id(state.reply) if state.reply is not None and state.status is RecipientStatus.DELIVERED else None
     return (
         (query.recipient is None or _matches(query.recipient, path))
         and (query.upstream_id is None or named == query.upstream_id)
-        and (query.fate is None or state.fate is query.fate)
+        and (query.status is None or state.status is query.status)
     )
 
 

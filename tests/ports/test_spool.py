@@ -394,18 +394,18 @@ async def test_find_answers_by_each_thing_one_may_know_of_a_message(opened: Open
             Query(recipient="*@c.example"): ["m3"],
             Query(upstream_id="1MxDp3-1a2B3c-00Xyz"): ["m3"],
             Query(upstream_id="1MxDp3"): [],
-            Query(fate=RecipientStatus.DELIVERED): ["m3"],
-            Query(fate=RecipientStatus.WAITING): ["m4", "m2", "m1"],
-            Query(fate=RecipientStatus.FAILED): [],
+            Query(status=RecipientStatus.DELIVERED): ["m3"],
+            Query(status=RecipientStatus.WAITING): ["m4", "m2", "m1"],
+            Query(status=RecipientStatus.FAILED): [],
             Query(unfinished=True): ["m1", "m2", "m4"],
             Query(since=START + timedelta(seconds=1)): ["m3"],
             Query(until=START + HOUR): ["m4", "m2", "m1"],
             Query(since=START, until=START): [],
             Query(sender="@firma.example", recipient="carl@elsewhere.example"): ["m3", "m1"],
-            Query(sender="@firma.example", fate=RecipientStatus.WAITING): ["m4", "m2", "m1"],
-            Query(recipient="carl@elsewhere.example", fate=RecipientStatus.DELIVERED): ["m3"],
+            Query(sender="@firma.example", status=RecipientStatus.WAITING): ["m4", "m2", "m1"],
+            Query(recipient="carl@elsewhere.example", status=RecipientStatus.DELIVERED): ["m3"],
             Query(recipient="emil@c.example", upstream_id="1MxDp3-1a2B3c-00Xyz", id="m3"): ["m3"],
-            Query(id="m3", fate=RecipientStatus.WAITING): [],
+            Query(id="m3", status=RecipientStatus.WAITING): [],
             Query(account="anna", unfinished=True): ["m1", "m4"],
             Query(account="anna", since=START, until=START + HOUR, sender="anna@firma.example"): ["m4", "m1"],
         }
@@ -430,9 +430,9 @@ async def test_a_fate_and_a_recipient_mean_one_and_the_same_recipient(opened: Op
     mixed = {str(CARL): DELIVERED, str(DORA): RecipientState(RecipientStatus.FAILED)}
     async with opened() as spool:
         await spool.accept(arrival("m1", *mixed, states=mixed))
-        assert await ids(spool, Query(recipient=str(CARL), fate=RecipientStatus.FAILED)) == []
-        assert await ids(spool, Query(recipient=str(DORA), fate=RecipientStatus.FAILED)) == ["m1"]
-        assert await ids(spool, Query(sender="anna@firma.example", fate=RecipientStatus.FAILED)) == ["m1"]
+        assert await ids(spool, Query(recipient=str(CARL), status=RecipientStatus.FAILED)) == []
+        assert await ids(spool, Query(recipient=str(DORA), status=RecipientStatus.FAILED)) == ["m1"]
+        assert await ids(spool, Query(sender="anna@firma.example", status=RecipientStatus.FAILED)) == ["m1"]
 
 
 async def test_a_record_says_what_a_list_shows(opened: Open) -> None:
@@ -484,4 +484,4 @@ async def test_many_who_come_at_once_are_all_kept_and_each_is_claimed_once(opene
         found = [claim.submission.id for claim in claims if claim is not None]
         assert sorted(found) == sorted(f"m{number}" for number in range(60))
         await asyncio.gather(*(spool.settle(claim, SpoolUpdate({CARL: DELIVERED})) for claim in claims if claim))
-        assert len(await ids(spool, Query(fate=RecipientStatus.DELIVERED))) == 60
+        assert len(await ids(spool, Query(status=RecipientStatus.DELIVERED))) == 60

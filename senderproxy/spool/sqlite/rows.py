@@ -148,15 +148,15 @@ def _recipient_row(number: int, position: int, path: ForwardPath, state: Recipie
 
 def state_columns(state: RecipientState, received_at: int) -> Row:
     """fate, due_at, tries, reply, why, delay_reported, upstream_id. Without a time, what waits is due as it came."""
-    waits = state.fate is RecipientStatus.WAITING
+    waits = state.status is RecipientStatus.WAITING
     return (
-        state.fate.value,
+        state.status.value,
         (received_at if state.due_at is None else to_ms(state.due_at)) if waits else None,
         state.tries,
         None if state.reply is None else _reply_text(state.reply, state.remote),
         clean(state.why[:_WHY_LIMIT]),
         int(state.delay_reported),
-        upstream_id(state.reply) if state.fate is RecipientStatus.DELIVERED and state.reply is not None else None,
+        upstream_id(state.reply) if state.status is RecipientStatus.DELIVERED and state.reply is not None else None,
     )
 
 
@@ -192,7 +192,7 @@ def summarise(states: Sequence[Row]) -> Summary:
 def event_row(number: int, event: Event) -> Row:
     """message, at, what, recipients, facts; the position is given when it is written."""
     recipients = _json(event.recipients) if event.recipients else "[]"
-    return (number, to_ms(event.at), event.what.value, recipients, _json(dict(event.facts)))
+    return (number, to_ms(event.at), event.kind.value, recipients, _json(dict(event.facts)))
 
 
 @lru_cache(maxsize=512)
@@ -271,7 +271,7 @@ def state_of(columns: Row) -> RecipientState:
     """From the columns of `state_columns`."""
     fate, due_at, tries, reply, why, delay_reported = columns[:6]
     return RecipientState(
-        fate=RecipientStatus(fate),
+        status=RecipientStatus(fate),
         due_at=None if due_at is None else from_ms(due_at),
         tries=tries,
         reply=None if reply is None else reply_of(reply),

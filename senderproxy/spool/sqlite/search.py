@@ -9,7 +9,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from senderproxy.mail.address import Address, AddressError, parse_address
@@ -18,6 +18,7 @@ from senderproxy.relay.ports import Totals
 from senderproxy.spool.sqlite import rows
 from senderproxy.spool.sqlite.rows import Row, UnreadableRow
 from senderproxy.spool.sqlite.statements import Leases
+from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
 from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState, RecipientStatus
 
 NUMBER: Final = "SELECT number FROM message INDEXED BY message_by_id WHERE id = ?"
@@ -45,7 +46,6 @@ REASONS: Final = (
     " WHERE message.finished_at IS NULL AND recipient.fate IN ('waiting', 'held')"
 )
 
-_AGES: Final = (5, 10, 20, 40, 80, 160, 320, 640)  # minutes
 _REASONS: Final = 5
 _LAST: Final = 2**62
 
@@ -106,9 +106,9 @@ def question(query: Query) -> SearchStatement | None:
         ("recipient_by_upstream_id", query.upstream_id),
         ("recipient_by_address", query.recipient),
         ("numbers", query.sender),
-        ("recipient_by_fate", None if query.fate is None or query.fate.is_final else query.fate),
+        ("recipient_by_fate", None if query.status is None or query.status.is_final else query.status),
         ("message_open", query.unfinished or None),
-        ("recipient_by_fate", query.fate),
+        ("recipient_by_fate", query.status),
         ("message_by_account", query.account),
         ("message_by_time", query.since or query.until),
     )
@@ -123,9 +123,9 @@ def _ask_of_the_recipient(query: Query, asked: SearchStatement) -> None:
     if query.recipient is not None:
         asked.values["recipient"], asked.values["recipient_end"] = rows.range_of(query.recipient)
         asked.of_recipient.append("recipient.key >= :recipient AND recipient.key < :recipient_end")
-    if query.fate is not None:
+    if query.status is not None:
         asked.of_recipient.append("recipient.fate = :fate")
-        asked.values["fate"] = query.fate.value
+        asked.values["fate"] = query.status.value
 
 
 def _ask_of_the_message(query: Query, asked: SearchStatement) -> None:
@@ -236,7 +236,7 @@ class _Sum:
     held: int = 0
     size: int = 0
     oldest: int = _LAST
-    ages: list[int] = field(default_factory=lambda: [0] * (len(_AGES) + 1))
+    ages: list[int] = field(default_factory=lambda: [0] * AGE_BUCKETS)
     reasons: Counter[str] = field(default_factory=Counter)
 
 
@@ -250,8 +250,7 @@ def totals(connection: sqlite3.Connection, now: datetime) -> Sequence[Totals]:
         one.waiting += held == 0
         one.size += size
         one.oldest = min(one.oldest, received_at)
-        minutes = (at - received_at) / 60_000
-        one.ages[sum(minutes > age for age in _AGES)] += 1
+        one.ages[age_bucket(timedelta(milliseconds=at - received_at))] += 1
     for account, reply, why, fate in connection.execute(REASONS):
         if words := _reason(reply, why, fate):
             sums.setdefault(account, _Sum()).reasons[words] += 1

@@ -507,7 +507,7 @@ class SqliteSpool:
 
     async def _keep_one(self, arrival: Arrival, from_reserve: bool) -> _Kept:
         message = arrival.submission.message
-        if all(state.fate.is_final for state in arrival.states.values()):
+        if all(state.status.is_final for state in arrival.states.values()):
             return _Kept()
         header, body = message.header.raw, message.body
         checksum = _seed(header, body)
@@ -643,7 +643,7 @@ def _claim_of(arrival: Arrival, kept: _Kept) -> Claim:
     waiting = {
         path: replace(state, due_at=submission.received_at) if state.due_at is None else state
         for path, state in arrival.states.items()
-        if state.fate is RecipientStatus.WAITING
+        if state.status is RecipientStatus.WAITING
     }
     return Claim(submission, arrival.account, arrival.author, waiting, decided=arrival.decided)
 

@@ -168,11 +168,11 @@ class RelayOffice:
     async def fates(self, message_id: str) -> dict[str, str]:
         """What became of each recipient."""
         record = await self.record(message_id)
-        return {str(path): state.fate.value for path, state in record.recipients.items()}
+        return {str(path): state.status.value for path, state in record.recipients.items()}
 
     async def story(self, message_id: str) -> list[str]:
         """The kinds of events, in order."""
-        return [event.what.value for event in await self.spool.events(message_id)]
+        return [event.kind.value for event in await self.spool.events(message_id)]
 
     async def waiting(self) -> int:
         return sum(total.waiting for total in await self.spool.totals())

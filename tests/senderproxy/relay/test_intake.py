@@ -220,7 +220,7 @@ async def test_a_report_that_is_refused_is_not_reported(tmp_path: Path) -> None:
         await office.until_all_is_done()
         assert office.reports() == []
         [report] = [record for record in await office.spool.find(_everything(), limit=10) if record.report_on]
-        assert [state.fate.value for state in report.recipients.values()] == ["failed"]
+        assert [state.status.value for state in report.recipients.values()] == ["failed"]
         assert (await office.story(report.id))[-1] == "unreported"
 
 

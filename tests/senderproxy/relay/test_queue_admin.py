@@ -102,7 +102,7 @@ class Desk:
         return {ident for ident, entry in self.spool.entries.items() if entry.leased}
 
     def told(self, ident: str) -> list[tuple[EventKind, tuple[str, ...], dict[str, str]]]:
-        return [(e.what, e.recipients, dict(e.facts)) for e in self.spool.entries[ident].events[1:]]
+        return [(e.kind, e.recipients, dict(e.facts)) for e in self.spool.entries[ident].events[1:]]
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ async def test_what_waits_is_tried_at_once_and_the_runner_is_told(desk: Desk) ->
 async def test_what_waits_is_held_and_says_who_held_it(desk: Desk) -> None:
     assert await desk.do(QueueAction.HOLD, "Mixed2345678") == (["Mixed2345678"], {})
     held = desk.states("Mixed2345678")[CARL]
-    assert (held.fate, held.due_at, held.why, held.tries) == (RecipientStatus.HELD, None, "held by root", 3)
+    assert (held.status, held.due_at, held.why, held.tries) == (RecipientStatus.HELD, None, "held by root", 3)
     assert desk.told("Mixed2345678") == [(EventKind.HELD, (str(CARL),), {"by": "root"})]
     assert desk.woken == []
 
@@ -134,7 +134,7 @@ async def test_what_waits_is_held_and_says_who_held_it(desk: Desk) -> None:
 async def test_what_is_held_is_released_with_its_faults_forgiven(desk: Desk) -> None:
     desk.spool.entries["Mixed2345678"].faults = 3
     assert await desk.do(QueueAction.RELEASE, "Mixed2345678") == (["Mixed2345678"], {})
-    assert desk.states("Mixed2345678")[DORA] == replace(HELD, fate=RecipientStatus.WAITING, due_at=NOW, why="")
+    assert desk.states("Mixed2345678")[DORA] == replace(HELD, status=RecipientStatus.WAITING, due_at=NOW, why="")
     assert desk.states("Mixed2345678")[CARL] == WAITING
     assert desk.spool.entries["Mixed2345678"].faults == 0
     assert desk.woken == ["anna"]
@@ -149,7 +149,7 @@ async def test_trying_at_once_does_not_forgive_faults(desk: Desk) -> None:
 async def test_what_is_cancelled_is_reported_in_the_same_breath(desk: Desk) -> None:
     assert await desk.do(QueueAction.CANCEL, "Mixed2345678") == (["Mixed2345678"], {})
     states = desk.states("Mixed2345678")
-    assert (states[CARL].fate, states[DORA].fate) == (RecipientStatus.CANCELLED, RecipientStatus.CANCELLED)
+    assert (states[CARL].status, states[DORA].status) == (RecipientStatus.CANCELLED, RecipientStatus.CANCELLED)
     assert states[EMIL] == DELIVERED
     assert [what for what, _, _ in desk.told("Mixed2345678")] == [EventKind.CANCELLED, EventKind.REPORTED]
     assert desk.spool.entries["Report234567"].submission.report_on == "Mixed2345678"
@@ -237,7 +237,7 @@ async def test_a_message_is_shown_with_its_story_and_its_header(desk: Desk) -> N
     answer = json.loads(json.dumps(await desk.operator.show("Mixed2345678")))
     record = read_record(answer["message"])
     assert record.recipients == {CARL: WAITING, DORA: HELD, EMIL: DELIVERED}
-    assert [read_event(event).what for event in answer["message"]["events"]] == [EventKind.ACCEPTED]
+    assert [read_event(event).kind for event in answer["message"]["events"]] == [EventKind.ACCEPTED]
     assert answer["header"].startswith("From: anna@firma.example\r\nSubject: ü")
 
 

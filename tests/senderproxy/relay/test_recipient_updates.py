@@ -140,40 +140,40 @@ def test_a_client_is_told_success_only_when_everybody_was_taken(outcomes: list[O
 
 def _judge(outcome: Outcome, tries: int = 0, *, over: bool = False):
     due = waiting((ANNA,), NOW)
-    due = {path: type(state)(state.fate, state.due_at, tries) for path, state in due.items()}
+    due = {path: type(state)(state.status, state.due_at, tries) for path, state in due.items()}
     return judge(due, {ANNA: outcome}, RetryPolicy(), now=NOW, chance=0.5, over=over)
 
 
 def test_what_was_taken_is_done() -> None:
     judgement = _judge(Delivered(OKAY))
-    assert judgement.states[ANNA].fate is RecipientStatus.DELIVERED
+    assert judgement.states[ANNA].status is RecipientStatus.DELIVERED
     assert judgement.states[ANNA].reply == OKAY
     assert not judgement.failed
 
 
 def test_what_was_refused_is_reported() -> None:
     judgement = _judge(Failed(UNKNOWN))
-    assert judgement.states[ANNA].fate is RecipientStatus.FAILED
+    assert judgement.states[ANNA].status is RecipientStatus.FAILED
     assert judgement.failed == [ANNA]
 
 
 @pytest.mark.parametrize(("tries", "minutes"), [(0, 1), (1, 2), (4, 16), (9, 30)])
 def test_what_was_deferred_waits_longer_each_time(tries: int, minutes: int) -> None:
     state = _judge(Deferred(LIMIT), tries).states[ANNA]
-    assert (state.fate, state.tries) == (RecipientStatus.WAITING, tries + 1)
+    assert (state.status, state.tries) == (RecipientStatus.WAITING, tries + 1)
     assert state.due_at == NOW + timedelta(minutes=minutes)
     assert state.reply == LIMIT
 
 
 def test_where_the_account_cannot_send_the_recipient_keeps_its_turn() -> None:
     state = _judge(Deferred(LIMIT, of_account=True), 3).states[ANNA]
-    assert (state.fate, state.tries, state.due_at, state.reply) == (RecipientStatus.WAITING, 3, NOW, LIMIT)
+    assert (state.status, state.tries, state.due_at, state.reply) == (RecipientStatus.WAITING, 3, NOW, LIMIT)
 
 
 @pytest.mark.parametrize("of_account", [False, True])
 def test_what_was_tried_for_long_enough_is_given_up_and_reported(of_account: bool) -> None:
     judgement = _judge(Deferred(LIMIT, of_account=of_account), 40, over=True)
-    assert judgement.states[ANNA].fate is RecipientStatus.EXPIRED
+    assert judgement.states[ANNA].status is RecipientStatus.EXPIRED
     assert judgement.expired == [ANNA]
 
 
@@ -184,6 +184,6 @@ def test_no_recipient_is_lost_between_outcome_and_state(outcomes: list[Outcome],
     assert set(judgement.states) == set(by_path)
     for path, state in judgement.states.items():
         told = path in judgement.failed or path in judgement.expired
-        assert told == (state.fate in (RecipientStatus.FAILED, RecipientStatus.EXPIRED))
-        assert (state.due_at is not None) == (state.fate is RecipientStatus.WAITING)
-    assert all(state.fate.is_final for state in ended(by_path).values())
+        assert told == (state.status in (RecipientStatus.FAILED, RecipientStatus.EXPIRED))
+        assert (state.due_at is not None) == (state.status is RecipientStatus.WAITING)
+    assert all(state.status.is_final for state in ended(by_path).values())

@@ -55,9 +55,9 @@ async def test_a_wrong_password_with_a_full_queue_delays_nobody_else_and_costs_o
             return await office.waiting() == 50
 
         await office.until(only_annas_wait, "Bert's letter is written down")
-        standstill = office.runner.blocked["anna"]
-        assert "senderproxy account set-password anna" in standstill.why
-        assert standstill.until is None
+        blocked = office.runner.blocked["anna"]
+        assert "senderproxy account set-password anna" in blocked.why
+        assert blocked.until is None
 
 
 async def test_a_mended_password_lets_everything_go_in_order(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ async def test_a_step_of_the_clock_moves_nobodys_turn_and_gives_nobody_up(tmp_pa
 
         async def turn_has_moved() -> bool:
             [state] = (await office.record(message)).recipients.values()
-            assert state.fate.value == "waiting"
+            assert state.status.value == "waiting"
             if state.tries < 2:  # its time has come meanwhile
                 return False
             return state.due_at is not None and abs((state.due_at - office.clock.now()).total_seconds()) < 1200
@@ -300,7 +300,7 @@ async def test_a_step_of_the_clock_moves_nobodys_turn_and_gives_nobody_up(tmp_pa
 
         async def is_tried_again() -> bool:
             [now] = (await office.record(message)).recipients.values()
-            assert now.fate.value == "waiting"
+            assert now.status.value == "waiting"
             return now.tries > state.tries
 
         await office.until(is_tried_again, "the next try")
@@ -489,8 +489,8 @@ class Stumbling:
     ) -> Mapping[ForwardPath, Outcome]:
         return await self._courier.hand_in(server, envelope, message, tag=tag)
 
-    def standing(self, account: Account, provider: Provider) -> Availability:
-        return self._courier.standing(account, provider)
+    def availability(self, account: Account, provider: Provider) -> Availability:
+        return self._courier.availability(account, provider)
 
 
 async def test_a_message_we_stumble_over_three_times_is_held_and_the_others_pass_it(tmp_path: Path) -> None:

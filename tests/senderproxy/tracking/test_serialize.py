@@ -30,7 +30,7 @@ _replies = st.builds(
 )
 _states = st.builds(
     RecipientState,
-    fate=st.sampled_from(RecipientStatus),
+    status=st.sampled_from(RecipientStatus),
     due_at=st.none() | _moments,
     tries=st.integers(0, 100),
     reply=st.none() | _replies,
@@ -52,12 +52,12 @@ _records = st.builds(
     report_on=st.none() | _text,
     recipients=st.dictionaries(_addresses, _states, max_size=3),
     leased=st.booleans(),
-    standstill=st.none() | st.builds(Blocked, why=_text, until=st.none() | _moments),
+    blocked=st.none() | st.builds(Blocked, why=_text, until=st.none() | _moments),
 )
 _events = st.builds(
     Event,
     at=_moments,
-    what=st.sampled_from(EventKind),
+    kind=st.sampled_from(EventKind),
     recipients=st.lists(_text, max_size=3).map(tuple),
     facts=st.dictionaries(_text, _text, max_size=3),
 )

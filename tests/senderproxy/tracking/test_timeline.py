@@ -9,7 +9,7 @@ import pytest
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.reply import reply
 from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, RecipientState, RecipientStatus
-from senderproxy.tracking.timeline import headline, size_in_words, standing, story, time_in_words
+from senderproxy.tracking.timeline import current_state, headline, size_in_words, time_in_words, timeline_lines
 
 ZONE = ZoneInfo("Europe/Berlin")
 START = datetime(2026, 11, 24, 7, 15, 2, tzinfo=UTC)
@@ -65,7 +65,7 @@ def test_a_message_is_told_from_its_arrival_to_this_moment() -> None:
         after(61, EventKind.HELD, EMIL, why="ValueError, 3 times in a row; the log has the details"),
         after(90, EventKind.RETRIED, DORA, by="root"),
     ]
-    lines = [str(line) for line in story(MIXED, events, ZONE, START + timedelta(minutes=2))]
+    lines = [str(line) for line in timeline_lines(MIXED, events, ZONE, START + timedelta(minutes=2))]
     assert "\n".join(lines) == TOLD
 
 
@@ -106,19 +106,19 @@ now                  emil@kunde.example: held: ValueError, 3 times in a row; the
     ],
 )  # fmt: skip
 def test_everything_that_can_happen_has_a_sentence(event: Event, words: str) -> None:
-    told = story(MIXED, [after(0, EventKind.ACCEPTED), event], ZONE, START)
+    told = timeline_lines(MIXED, [after(0, EventKind.ACCEPTED), event], ZONE, START)
     assert told[1].words == words
 
 
 def test_of_what_only_passed_through_its_story_says_where_it_came_from() -> None:
-    first, second, *_ = story(MIXED, [after(0, EventKind.ATTEMPTED, outcome="delivered")], ZONE, START)
+    first, second, *_ = timeline_lines(MIXED, [after(0, EventKind.ATTEMPTED, outcome="delivered")], ZONE, START)
     assert first.words == f"came from {MIXED.client} at listener {MIXED.listener}"
     assert second.words == "the provider took it"
 
 
 def test_there_is_a_sentence_for_every_kind_of_event() -> None:
     for what in EventKind:
-        assert story(MIXED, [after(0, EventKind.ACCEPTED), Event(START, what)], ZONE, START)[1].words
+        assert timeline_lines(MIXED, [after(0, EventKind.ACCEPTED), Event(START, what)], ZONE, START)[1].words
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def test_there_is_a_sentence_for_every_kind_of_event() -> None:
     ],
 )  # fmt: skip
 def test_how_a_recipient_stands(state: RecipientState, words: str) -> None:
-    assert standing(record(carl=state), ZONE, START) == [f"carl@kunde.example: {words}"]
+    assert current_state(record(carl=state), ZONE, START) == [f"carl@kunde.example: {words}"]
 
 
 def test_what_is_being_tried_is_said_to_be() -> None:
     leased = replace(record(carl=RecipientState(RecipientStatus.WAITING, START)), leased=True)
-    assert standing(leased, ZONE, START) == ["carl@kunde.example: being tried right now"]
+    assert current_state(leased, ZONE, START) == ["carl@kunde.example: being tried right now"]
 
 
 @pytest.mark.parametrize(
@@ -159,18 +159,20 @@ def test_what_is_being_tried_is_said_to_be() -> None:
 )
 def test_nothing_is_tried_before_its_account_can_send(until: datetime | None, words: str) -> None:
     state = RecipientState(RecipientStatus.WAITING, START + timedelta(minutes=5), 1, GREY)
-    stopped = replace(record(carl=state), standstill=Blocked("451 4.7.8 wrong password", until))
+    stopped = replace(record(carl=state), blocked=Blocked("451 4.7.8 wrong password", until))
     because = "; its account cannot send: 451 4.7.8 wrong password; the last answer: 450 4.2.0 Greylisted"
-    assert standing(stopped, ZONE, START) == [f"carl@kunde.example: waiting, tried 1 time, next try {words}{because}"]
-    told_already = replace(stopped, standstill=Blocked(str(GREY), until))
-    assert standing(told_already, ZONE, START)[0].endswith(f"{words}; its account cannot send: {GREY}")
+    assert current_state(stopped, ZONE, START) == [
+        f"carl@kunde.example: waiting, tried 1 time, next try {words}{because}"
+    ]
+    told_already = replace(stopped, blocked=Blocked(str(GREY), until))
+    assert current_state(told_already, ZONE, START)[0].endswith(f"{words}; its account cannot send: {GREY}")
 
 
 def test_those_who_stand_alike_stand_together() -> None:
     one, other = RecipientState(RecipientStatus.DELIVERED), RecipientState(RecipientStatus.CANCELLED)
-    assert standing(record(carl=one, dora=one), ZONE, START) == ["all 2 recipients: delivered"]
+    assert current_state(record(carl=one, dora=one), ZONE, START) == ["all 2 recipients: delivered"]
     many = record(a=one, b=one, c=one, d=one, e=other)
-    assert standing(many, ZONE, START) == [
+    assert current_state(many, ZONE, START) == [
         "a@kunde.example, b@kunde.example, c@kunde.example and 1 more: delivered",
         "e@kunde.example: cancelled",
     ]

@@ -36,7 +36,7 @@ some_states = st.builds(
     st.sampled_from([None, reply(451, "4.7.1", "busy"), reply(250, "2.0.0", "queued as A1B2C3")]),
     st.sampled_from(["", "three faults"]),
     st.booleans(),
-).map(lambda state: state if state.fate is RecipientStatus.WAITING else replace(state, due_at=None))
+).map(lambda state: state if state.status is RecipientStatus.WAITING else replace(state, due_at=None))
 
 
 class Machine(RuleBasedStateMachine):

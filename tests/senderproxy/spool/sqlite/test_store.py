@@ -96,7 +96,7 @@ async def test_what_was_accepted_and_settled_is_there_after_a_restart(folder: Pa
         await spool.settle(await claimed(spool), DONE)
         await claimed(spool)  # leased, and never settled
     async with opened(folder) as spool:
-        assert [(r.id, *(s.fate for s in r.recipients.values())) for r in await records(spool)] == [
+        assert [(r.id, *(s.status for s in r.recipients.values())) for r in await records(spool)] == [
             ("a3", RecipientStatus.WAITING),
             ("a2", RecipientStatus.WAITING),
             ("a1", RecipientStatus.DELIVERED),
@@ -285,10 +285,10 @@ async def test_a_message_whose_file_is_harmed_is_held_and_the_next_one_has_its_t
         assert (await claimed(spool)).submission.id == "a2"
         (record,) = await records(spool, Query(id="a1"))
         (state,) = record.recipients.values()
-        assert state.fate is RecipientStatus.HELD
+        assert state.status is RecipientStatus.HELD
         assert "content" in state.why
         assert not record.leased
-        assert (await spool.events("a1"))[-1].what is EventKind.HELD
+        assert (await spool.events("a1"))[-1].kind is EventKind.HELD
         assert (await spool.events("a1"))[-1].facts["why"] == state.why
         assert [total.held for total in await spool.totals()] == [1]
     assert "held" in caplog.text
@@ -328,8 +328,8 @@ async def test_a_message_whose_rows_are_harmed_is_held_and_never_sent_as_somethi
             return
         assert claim.submission.id == "a2"
         (record,) = await records(spool, Query(id="a1"))
-        assert {state.fate for state in record.recipients.values()} == {RecipientStatus.HELD}
-        assert (await spool.events("a1"))[-1].what is EventKind.HELD
+        assert {state.status for state in record.recipients.values()} == {RecipientStatus.HELD}
+        assert (await spool.events("a1"))[-1].kind is EventKind.HELD
         assert await spool.due() == {}
     assert sql(folder, "SELECT finished_at FROM message WHERE id = 'a1'") == [(None,)]
 
@@ -342,11 +342,11 @@ async def test_a_person_can_end_a_message_that_cannot_be_read(folder: Path) -> N
         assert await spool.claim("anna", START) is None
         claim = await spool.claim_one("a1")
         assert claim is not None
-        assert claim.due[CARL].fate is RecipientStatus.HELD
+        assert claim.due[CARL].status is RecipientStatus.HELD
         with pytest.raises(OSError, match="content is not there"):
             list(claim.submission.message.wire())
         await spool.settle(claim, SpoolUpdate({CARL: RecipientState(RecipientStatus.CANCELLED)}))
-        assert [r.recipients[CARL].fate for r in await records(spool)] == [RecipientStatus.CANCELLED]
+        assert [r.recipients[CARL].status for r in await records(spool)] == [RecipientStatus.CANCELLED]
 
 
 async def test_nobody_is_told_of_a_message_whose_author_may_have_been_altered(folder: Path) -> None:
@@ -572,9 +572,9 @@ async def test_one_jobs_fault_is_not_the_others(folder: Path) -> None:
         hold.set()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [list, SpoolError, SpoolError, type(None)]
-        fates = {r.id: r.recipients[CARL].fate for r in await records(spool)}
+        fates = {r.id: r.recipients[CARL].status for r in await records(spool)}
         assert fates == {"a1": RecipientStatus.WAITING, "a2": RecipientStatus.DELIVERED, "a3": RecipientStatus.WAITING}
-        assert [e.what for e in await spool.events("a1")] == [EventKind.ACCEPTED]
+        assert [e.kind for e in await spool.events("a1")] == [EventKind.ACCEPTED]
 
 
 async def test_all_who_come_while_a_commit_runs_share_the_next_one(folder: Path) -> None:
