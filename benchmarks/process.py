@@ -52,6 +52,10 @@ class _Talking:
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
+    def _counts(self) -> dict[str, Any]:
+        counts: dict[str, Any] = json.loads(self.read())
+        return counts
+
 
 class Smarthost(_Talking):
     """The far end."""
@@ -85,7 +89,7 @@ class Smarthost(_Talking):
 
     def _order(self, order: dict[str, Any]) -> dict[str, Any]:
         self.say(json.dumps(order))
-        return json.loads(self.read())
+        return self._counts()
 
 
 class Load(_Talking):
@@ -118,7 +122,7 @@ class Load(_Talking):
 
     def report(self) -> dict[str, Any]:
         """Return what came of it, when it is done."""
-        return json.loads(self.read())
+        return self._counts()
 
 
 class Loads:

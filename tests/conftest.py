@@ -51,7 +51,9 @@ class _Watch(logging.Handler):
             self.secrets.append(text)
         kind = _EVENTS.get(getattr(record, "senderproxy_event", ""))
         fields = getattr(record, "senderproxy_fields", {})
-        strange = [name for name in fields if kind and name not in kind.fields and not name.startswith(kind.prefixes)]
+        if kind is None:
+            return
+        strange = [name for name in fields if name not in kind.fields and not name.startswith(kind.prefixes)]
         if strange:
             self.unlisted.append(f"{kind.key}: {', '.join(strange)}")
 

@@ -52,7 +52,7 @@ class Client(asyncio.Protocol):
         self._tally = tally
         self._login = login
         self._rest = b""
-        self._reply = self._on_greeting
+        self._reply: Callable[[str], None] = self._on_greeting
         self._pipelining = False
         self._letter: Letter | None = None
         self._expected = 0

@@ -17,7 +17,7 @@ from tests.peers.process import LOOPBACK
 class SenderDependentExim(Exim):
     """A queueing relay that tries each message at once."""
 
-    name: ClassVar[str] = "exim"
+    name: str = "exim"
     answers_first: ClassVar[bool] = True
 
     def __init__(self, job: Job) -> None:

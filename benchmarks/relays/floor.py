@@ -3,7 +3,7 @@
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 from benchmarks.relays.program import OneProgram
 
@@ -13,7 +13,7 @@ PROGRAM: Final = Path(__file__).with_name("floor_program.py")
 class Floor(OneProgram):
     """floor_program, running."""
 
-    name: ClassVar[str] = "floor"
+    name: str = "floor"
 
     @staticmethod
     def version() -> str | None:

@@ -8,7 +8,6 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import ClassVar
 
 from benchmarks.packages import HARAKA
 from benchmarks.relays.program import OneProgram
@@ -23,7 +22,7 @@ exports.hook_rcpt = (next) => next(OK)
 class Haraka(OneProgram):
     """Pass-through: the client hears what the smarthost said."""
 
-    name: ClassVar[str] = "haraka"
+    name: str = "haraka"
 
     @staticmethod
     def version() -> str | None:

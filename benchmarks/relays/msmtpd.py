@@ -2,7 +2,6 @@
 
 import subprocess
 from pathlib import Path
-from typing import ClassVar
 
 from benchmarks.packages import MSMTPD
 from benchmarks.relays.program import OneProgram
@@ -11,7 +10,7 @@ from benchmarks.relays.program import OneProgram
 class Msmtpd(OneProgram):
     """Pass-through: the client waits until msmtp has ended."""
 
-    name: ClassVar[str] = "msmtpd"
+    name: str = "msmtpd"
 
     @staticmethod
     def version() -> str | None:

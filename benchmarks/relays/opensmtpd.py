@@ -23,7 +23,7 @@ FIRST_UID: Final = 64_500
 class OpenSmtpd(OneProgram):
     """A queueing relay that tries each message at once."""
 
-    name: ClassVar[str] = "opensmtpd"
+    name: str = "opensmtpd"
     answers_first: ClassVar[bool] = True
 
     @staticmethod

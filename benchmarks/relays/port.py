@@ -34,11 +34,14 @@ class Job:
 class Relay(Protocol):
     """One of them; running while entered."""
 
-    name: ClassVar[str]
+    name: str
     answers_first: ClassVar[bool]
     """It takes the responsibility with its 250, and delivers later."""
 
-    port: int
+    @property
+    def port(self) -> int:
+        """Where it listens on the loopback."""
+        ...
 
     def __init__(self, job: Job) -> None: ...
 

@@ -19,7 +19,7 @@ SMTPD: Final = "/usr/lib/postfix/sbin/smtpd"
 class PlainPostfix(Postfix):
     """As the manual says."""
 
-    name: ClassVar[str] = "postfix"
+    name: str = "postfix"
     answers_first: ClassVar[bool] = True
 
     def __init__(self, job: Job) -> None:
@@ -101,7 +101,7 @@ class PlainPostfix(Postfix):
 class BestPostfix(PlainPostfix):
     """As an expert would set it up."""
 
-    name: ClassVar[str] = "postfix-best"
+    name: str = "postfix-best"
 
     def settings(self) -> Mapping[str, str]:
         """Return main.cf; logins stand with the transports."""
@@ -139,7 +139,7 @@ class BestPostfix(PlainPostfix):
 class CachedPostfix(PlainPostfix):
     """Sender-dependent logins on one transport, with the cache that its manual says they disable."""
 
-    name: ClassVar[str] = "postfix-cached"
+    name: str = "postfix-cached"
 
     def settings(self) -> Mapping[str, str]:
         """Return main.cf: the plain one with the cache."""

@@ -13,7 +13,7 @@ from tests.peers.process import Program, greeting, private_folder, reserved_port
 class OneProgram:
     """Started with `command`, ready when it greets, killed at the end: none of them keeps anything that matters."""
 
-    name: ClassVar[str]
+    name: str
     answers_first: ClassVar[bool] = False
 
     def __init__(self, job: Job) -> None:

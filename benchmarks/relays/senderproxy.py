@@ -10,7 +10,7 @@ from tests.peers import senderproxy as peer
 class PassThrough(peer.Senderproxy):
     """Everything is offered upstream while the client waits."""
 
-    name: ClassVar[str] = "senderproxy"
+    name: str = "senderproxy"
     answers_first: ClassVar[bool] = False
     mode: ClassVar[str] = "pass-through"
     spool: ClassVar[str] = ""
@@ -52,7 +52,7 @@ max_message_size = {job.message_size}
 class Queue(PassThrough):
     """Everything is safe on the disk, then answered, then delivered."""
 
-    name: ClassVar[str] = "senderproxy-queue"
+    name: str = "senderproxy-queue"
     answers_first: ClassVar[bool] = True
     mode: ClassVar[str] = "queue"
 

@@ -12,7 +12,7 @@ from benchmarks.relays.port import Job
 class Straight:
     """The way without anybody on it."""
 
-    name: ClassVar[str] = "straight"
+    name: str = "straight"
     answers_first: ClassVar[bool] = False
 
     def __init__(self, job: Job) -> None:
@@ -34,3 +34,9 @@ class Straight:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass
+
+    def kill_and_start(self) -> None:
+        """There is no process to kill."""
+
+    def push(self) -> None:
+        """There is no queue."""

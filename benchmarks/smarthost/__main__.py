@@ -9,6 +9,7 @@ import ssl
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from benchmarks.smarthost.dialogue import Dialogue, House
@@ -36,13 +37,14 @@ class Smarthost:
         ports = {}
         for name, implicit in (("tls", True), ("starttls", False)):
             server = await loop.create_server(
-                lambda implicit=implicit: Wire(
-                    lambda wire: Dialogue(wire, self._house), self._context, self._distance, implicit_tls=implicit
-                ),
+                partial(self._wire, implicit_tls=implicit),
                 LOOPBACK, 0, backlog=BACKLOG,
             )  # fmt: skip
             ports[name] = server.sockets[0].getsockname()[1]
         return ports
+
+    def _wire(self, *, implicit_tls: bool) -> Wire:
+        return Wire(lambda wire: Dialogue(wire, self._house), self._context, self._distance, implicit_tls=implicit_tls)
 
     async def obey(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """Do what is asked."""
@@ -53,6 +55,8 @@ class Smarthost:
                 self._house.busy = order["busy"]
             case "wait":
                 await self._wait(order["deliveries"], order["patience"])
+            case _:  # "count": the counts are the answer to every order
+                pass
         return {**self._house.ledger.counts(), "now": time.monotonic()}
 
     async def _wait(self, deliveries: int, patience: float) -> None:

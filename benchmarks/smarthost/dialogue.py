@@ -16,6 +16,7 @@ from benchmarks.smarthost.wire import Wire
 DOT: Final = b"\r\n.\r\n"
 TAIL: Final = len(END) + len(DOT)
 OK: Final = b"250 2.0.0 ok\r\n"
+GO_ON: Final = b"354 go on\r\n"
 NOT_NOW: Final = b"421 4.3.2 not now\r\n"
 
 
@@ -80,14 +81,14 @@ class Dialogue:
                 return
         self._rest += data
         answers = []
-        while not self._in_data and (end := self._rest.find(b"\r\n")) >= 0:
+        while (end := self._rest.find(b"\r\n")) >= 0:
             line, self._rest = self._rest[:end], self._rest[end + 2 :]
             if self._rest and not self._house.pipelining:
                 self._house.ledger.impatient += 1
             answers.append(self._answer(line))
             if answers[-1] == NOT_NOW:
                 break
-            if self._in_data and self._rest:
+            if answers[-1] == GO_ON and self._rest:
                 early, self._rest = self._rest, b""
                 self._rest = self._take(early)
         if answers:
@@ -171,7 +172,7 @@ class Dialogue:
         if not self._recipients:
             return b"554 5.5.1 no valid recipients\r\n"
         self._in_data, self._head, self._tail = True, b"", b"\r\n"
-        return b"354 go on\r\n"
+        return GO_ON
 
     def _rset(self, _: bytes) -> bytes:
         self._mail, self._recipients = False, []

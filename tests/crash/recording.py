@@ -235,8 +235,8 @@ class Recording:
         found: set[int] = set()
 
         def collect(file: File) -> None:
-            for begun, done, *_ in (*file.writes, *file.cuts, *file.names, *file.syncs):
-                found.update((begun + 1, done + 1))
+            for spans in (file.writes, file.cuts, file.names, file.syncs):
+                found.update(line + 1 for span in spans for line in span[:2])
             for _, _, what in file.names:
                 for one in what.values():
                     if one is not None and id(one) not in seen:

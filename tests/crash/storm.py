@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from email.parser import BytesParser
 from itertools import pairwise
 from typing import Final
@@ -233,9 +234,12 @@ class Storm:
         parsed = BytesParser().parsebytes(content)
         parts = parsed.get_payload()
         assert isinstance(parts, list)
-        found = _ID.search(parts[2].as_bytes())
+        _, status, returned = parts
+        assert isinstance(status, Message)
+        assert isinstance(returned, Message)
+        found = _ID.search(returned.as_bytes())
         assert found is not None
-        for recipient in re.findall(r"Final-Recipient: rfc822; ?(\S+)", parts[1].as_string()):
+        for recipient in re.findall(r"Final-Recipient: rfc822; ?(\S+)", status.as_string()):
             self.reckoning.reported.add((int(found.group(1)), recipient))
 
 

@@ -24,7 +24,7 @@ from senderproxy.listener.body import BodyBuffer, SpillDirectory
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolUpdate
-from senderproxy.spool.sqlite import store
+from senderproxy.spool.sqlite import database, store
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import arrival
@@ -225,16 +225,16 @@ def _with(given: Arrival, message: Message) -> Arrival:
 def be_careless(how: str) -> None:
     """Leave syncs out, as a program does that trusts in luck."""
     if how == "careless-commits":
-        real = store.connect
-        connect = store.open_database.__globals__["connect"]
+        connect = database.connect
 
         def without(*arguments: Any, **more: Any) -> Any:
             connection = connect(*arguments, **more)
             connection.execute("PRAGMA synchronous = OFF")
             return connection
 
-        assert real is connect
-        store.open_database.__globals__["connect"] = store.connect = without  # type: ignore[assignment]
+        for module in (database, store):
+            assert vars(module)["connect"] is connect
+            vars(module)["connect"] = without
     elif how == "careless-folders":
         fsync = os.fsync
 

@@ -23,6 +23,9 @@ class StillClock:
         self._ids += 1
         return f"id{self._ids:010}"
 
+    def chance(self) -> float:
+        return 0.5
+
     def pass_by(self, step: timedelta) -> None:
         """Time goes by, on both clocks."""
         self.time += step

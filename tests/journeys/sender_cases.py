@@ -148,7 +148,7 @@ def whatever(end: Arrives | Told) -> Mapping[str, Arrives | Told]:
     return everywhere(end) | {f"{rule}+null": end for rule in everywhere(end)}
 
 
-def by_rule(domain: Arrives | Told, address: Arrives | Told) -> Mapping[str, Arrives | Told]:
+def by_rule(domain: Arrives | Told, address: Arrives | Told) -> dict[str, Arrives | Told]:
     """One end for each of the two rules; a provider that takes any sender has no say in it."""
     return {"domain": domain, "address": address}
 

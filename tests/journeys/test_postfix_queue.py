@@ -76,7 +76,7 @@ class _Inside(PostfixOffice):
         super().__init__(relay_port, domains)
         self._inside = port
 
-    def listeners(self):  # type: ignore[no-untyped-def]
+    def listeners(self):
         return [*super().listeners(), (self._inside, {})]
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -106,7 +107,17 @@ class Machine:
         inside = folder / "inside"
         inside.mkdir()
         spaces = ["--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child"]
-        words = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', group, "unshare", *spaces, "--", "sh", script]
+        words: list[str | Path] = [
+            "sh",
+            "-c",
+            'echo $$ > "$0/cgroup.procs" && exec "$@"',
+            group,
+            "unshare",
+            *spaces,
+            "--",
+            "sh",
+            script,
+        ]
         self._program = Program(self.name, [*words, inside, *seen], folder / "systemd.log")
         self._things.callback(self._program.kill)
         self._systemd = self._program.wait_until(self._first_process, "systemd is process 1")
@@ -159,7 +170,7 @@ class Machine:
 def _give_back(group: Path) -> None:
     """Its processes are gone, or going."""
     for folder in sorted(group.rglob("*/"), key=lambda folder: -len(folder.parts)):
-        wait_until(lambda folder=folder: _is_removed(folder), f"{folder} is empty")
+        wait_until(partial(_is_removed, folder), f"{folder} is empty")
     wait_until(lambda: _is_removed(group), f"{group} is empty")
 
 

@@ -442,7 +442,7 @@ async def test_a_record_says_what_a_list_shows(opened: Open) -> None:
     assert (record.id, record.received_at, record.client, record.listener) == ("m1", START, "192.0.2.7", "scanner")
     assert (record.reverse_path, record.author, record.account) == ("", "anna@firma.example", "anna")
     assert (record.message_id, record.report_on, record.leased) == ("<x@y>", "m0", False)
-    assert record.size == len(b"message-id:\r\n <x@y>\r\n\r\n") + len(arrival("x").submission.message.body.octets)
+    assert record.size == len(b"message-id:\r\n <x@y>\r\n\r\n") + arrival("x").submission.message.body.size
     assert record.recipients == {CARL: RecipientState(RecipientStatus.WAITING, START)}
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from senderproxy.log_events import LogEvent, Severity
 DELIVERED = LogEvent("test_delivered", Severity.INFO, "delivered")
 
 
-def _logged(formatter: logging.Formatter, kind: LogEvent, **fields: object) -> str:
+def _logged(formatter: logging.Formatter, kind: LogEvent, **fields: Any) -> str:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)

@@ -107,6 +107,10 @@ def with_digest(rest: bytes, version: int = 1, line: bytes | None = None) -> byt
     return (line or _format.version_line(version)) + _format._whole_line(version, rest) + rest
 
 
+def _second_record(change: Callable[[bytes], bytes]) -> Callable[[int, bytes], bytes]:
+    return lambda position, packed: change(packed) if position == 2 else packed
+
+
 def sealed_by_hand(
     *,
     index: bytes | None = None,
@@ -424,7 +428,7 @@ def forged_bodies() -> Iterator[Vector]:
         ("record-overpadded", "a step of padding too many", lambda packed: packed + bytes(256)),
     ]
     for name, comment, change in records:
-        made = sealed_by_hand(plain=lambda position, packed, change=change: change(packed) if position == 2 else packed)
+        made = sealed_by_hand(plain=_second_record(change))
         yield damaged(name, "malformed", comment, made)
 
 

@@ -81,8 +81,13 @@ def read(file: bytes, way: str, secret: bytes) -> tuple[str, int, dict[str, byte
         raise ValueError("damaged") from None
 
 
+def parse_stanza(head: str, wrapped: str) -> tuple[str, str, str, list[str], bytes]:
+    _, kind, label, *arguments = head.split(" ")
+    return head, kind, label, arguments, unbase64(wrapped)
+
+
 def find_data_key(stanzas: list[tuple[str, str]], vault_id: bytes, way: str, secret: bytes) -> bytes:
-    parsed = [(head, *head.split(" ")[1:3], head.split(" ")[3:], unbase64(wrapped)) for head, wrapped in stanzas]
+    parsed = [parse_stanza(head, wrapped) for head, wrapped in stanzas]
     labels = [label for _, _, label, _, _ in parsed]
     check(len(set(labels)) == len(labels))
     check(sum(kind.startswith("passphrase-") and kind in ARGUMENTS for _, kind, *_ in parsed) <= 8)

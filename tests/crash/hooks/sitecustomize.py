@@ -27,18 +27,18 @@ class _Hanging(sqlite3.Connection):
         return super().execute(sql, *parameters)
 
 
-def _hanging_fsync(file: Any) -> None:
+def _hanging_fsync(fd: Any) -> None:
     _hang()
-    _fsync(file)
+    _fsync(fd)
 
 
 if _hangs_while:
-    sqlite3.connect = lambda *args, **kwargs: _connect(*args, **{"factory": _Hanging, **kwargs})  # type: ignore[assignment]
+    sqlite3.connect = lambda *args, **kwargs: _connect(*args, **{"factory": _Hanging, **kwargs})
     os.fsync = _hanging_fsync
 
 
 _dies_of = os.environ.get("DIES_OF", "").encode()
-_write = asyncio.sslproto._SSLProtocolTransport.write  # type: ignore[attr-defined]
+_write = asyncio.sslproto._SSLProtocolTransport.write
 
 
 def _deadly_write(self: Any, data: Any) -> None:
@@ -48,4 +48,4 @@ def _deadly_write(self: Any, data: Any) -> None:
 
 
 if _dies_of:
-    asyncio.sslproto._SSLProtocolTransport.write = _deadly_write  # type: ignore[attr-defined]
+    asyncio.sslproto._SSLProtocolTransport.write = _deadly_write  # type: ignore[method-assign]  # the fault

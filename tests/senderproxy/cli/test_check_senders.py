@@ -1,6 +1,7 @@
 """Which senders does a provider take? Asked with real transactions, and no message."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.senderproxy.cli.test_terminal import at_terminal
 ANNA = "anna@firma.example"
 
 
-def probe(office: Office, *words: str, **provider: object) -> Ended:
+def probe(office: Office, *words: str, **provider: Any) -> Ended:
     """The provider is so in truth; what the commands say of it."""
     office.simulator.settings = replace(office.simulator.settings, **provider)
     office.add(ANNA)

@@ -301,7 +301,7 @@ def test_what_is_released_or_retried_leaves_at_once(at_work: Office) -> None:
     assert at_work.type("queue", "retry", "--account", "anna").out == "2 messages are due now.\n"
     assert at_work.type("queue", "release", "Held23456789").out == "1 message is released and due now.\n"
     _until_empty(at_work)
-    assert sorted(entry.login for entry in at_work.simulator.received) == [
+    assert sorted(str(entry.login) for entry in at_work.simulator.received) == [
         *("anna@firma.example", "anna@firma.example", "bert@firma.example"),
     ]
     assert "the provider took it" in at_work.type("track", "--id", "Held23456789").out

@@ -39,7 +39,7 @@ def test_a_configuration_does_not_change_and_its_listeners_can_be_compared() -> 
     assert one.listeners == other.listeners
     assert hash(one.listeners[0]) == hash(other.listeners[0])
     with pytest.raises(ValidationError):
-        one.vault = other.vault  # type: ignore[misc]
+        one.vault = other.vault
 
 
 def test_every_setting_is_documented() -> None:

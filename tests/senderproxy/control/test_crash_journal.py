@@ -101,5 +101,5 @@ def test_where_the_file_cannot_be_made_it_is_said_once_and_everything_goes_on(
     file.begin("Anna23456789")
     file.end("Anna23456789")
     file.close()
-    assert [record.senderproxy_event for record in caplog.records] == ["crash_journal_failed"]
+    assert [getattr(record, "senderproxy_event", "") for record in caplog.records] == ["crash_journal_failed"]
     assert not (tmp_path / "elsewhere").exists()

@@ -53,6 +53,12 @@ class Blocks:
     def blocks(self) -> Iterator[bytes]:
         yield from self.parts
 
+    def keep(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
 
 HEADER = (
     b"Date: Sat, 31 Jan 2026 08:15:00 +0100\r\nFrom: Anna <anna@firma.example>\r\nTo: carl@elsewhere.example\r\n"

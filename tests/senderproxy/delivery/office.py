@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.delivery.session import SessionTimeouts
@@ -47,11 +48,11 @@ class Drawer:
         self._versions = 0
         self._directory = AccountDirectory(())
 
-    def add(self, account_id: str, login: str, secret: str, **more: object) -> Account:
+    def add(self, account_id: str, login: str, secret: str, **more: Any) -> Account:
         address = parse_address(login)
         account = Account(
             account_id, login, "simulator", address, (AddressPattern(address.local_part, address.domain),), **more
-        )  # type: ignore[arg-type]
+        )
         self.accounts[account_id] = account
         self.set_password(account_id, secret)
         return account

@@ -14,10 +14,11 @@ from senderproxy.delivery.courier import LoginOk, LoginRefused, Unreachable
 from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.mail.outcome import Deferred, Delivered, Failed
 from senderproxy.routing.provider import Security, Smarthost
-from senderproxy.simulator.phrases import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, answer
+from senderproxy.simulator.phrases import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, Answer, answer
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.script import Append, Drop, Fault, FaultStage, ReplyWith, Script, Silence, Slow
 from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import SimulatorSettings
 from tests.senderproxy.delivery.letters import ANNA, BERT, HEADER, MAILBOXES, SETTINGS, letter, to, way_to
 from tests.senderproxy.delivery.office import Office, office
 
@@ -46,14 +47,14 @@ async def test_the_second_letter_goes_on_the_first_ones_session() -> None:
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["lock-step", "pipelined"])
-async def test_no_letter_ever_leaves_on_another_accounts_session(settings: object) -> None:
+async def test_no_letter_ever_leaves_on_another_accounts_session(settings: SimulatorSettings) -> None:
     people = {f"p{number}@firma.example": f"geheim-{number}" for number in range(8)}
     mailboxes = {login: SimulatedMailbox(secret) for login, secret in people.items()}
     rng = random.Random(7)
     async with (
         Simulator(replace(settings, mailboxes=mailboxes)) as simulator,
         office(way_to(simulator), connections=2) as o,
-    ):  # type: ignore[type-var]
+    ):
         for login, secret in people.items():
             o.drawer.add(login, login, secret)
         letters = [login for login in people for _ in range(12)]
@@ -481,7 +482,7 @@ async def test_a_421_from_a_fresh_session_pauses_the_account(stage: FaultStage) 
 @pytest.mark.parametrize(
     "said", [answer(450, "4.2.0 Greylisted, try again in 300 seconds"), LOCAL_ERROR, answer(452, "4.2.2 over quota")]
 )
-async def test_one_recipients_trouble_does_not_stop_the_account(said: object) -> None:
+async def test_one_recipients_trouble_does_not_stop_the_account(said: Answer) -> None:
     settings = replace(SETTINGS, recipient_answers={"grey@elsewhere.example": said})
     async with Simulator(settings) as simulator, office(way_to(simulator)) as o:
         deferred(*await o.send(envelope=to("grey@elsewhere.example")))
@@ -708,7 +709,7 @@ async def test_an_account_that_gets_no_session_is_not_called_healthy_until_it_ha
             await o.send_one(account)
         told = status(o)
         assert told["state"] == "no session"
-        assert "refused the connection: nothing listens on that port" in told["words"]
+        assert "refused the connection: nothing listens on that port" in str(told["words"])
         assert told["since"]
         await simulator.come_back()
         await o.send_one()

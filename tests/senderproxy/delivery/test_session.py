@@ -288,7 +288,7 @@ async def test_a_refusal_at_any_stage_is_the_outcome_for_all_recipients(
         assert list(result.outcomes) == list(envelope.recipients)
         for outcome in result.outcomes.values():
             assert isinstance(outcome, kind)
-            assert str(outcome.reply).startswith(shown)  # type: ignore[attr-defined]
+            assert str(outcome.reply).startswith(shown)
             assert not getattr(outcome, "maybe_taken", False)
         assert simulator.received == []
         if session.usable:
@@ -482,7 +482,7 @@ async def test_after_the_dot_a_cancellation_waits_for_the_answer() -> None:
 
 
 async def test_a_spill_file_that_cannot_be_read_is_our_fault_and_nothing_is_sent() -> None:
-    class Torn:
+    class Torn(Blocks):
         size = 1000
         is_ascii = True
         has_long_lines = False
@@ -493,7 +493,7 @@ async def test_a_spill_file_that_cannot_be_read_is_our_fault_and_nothing_is_sent
 
     async with Simulator(SETTINGS) as simulator, session_at(simulator, patience=CALM) as session:
         with pytest.raises(OSError, match="Input/output"):
-            await session.transact(to(), Message(HeaderSection(HEADER), Torn()), warm=False)
+            await session.transact(to(), Message(HeaderSection(HEADER), Torn(())), warm=False)
         assert not session.usable
         await simulator.wait_until(lambda simulator: simulator.sessions[0].ended is not None)
         assert simulator.received == []
@@ -525,7 +525,7 @@ async def test_a_large_message_streams_in_flat_memory() -> None:
     block = line * 840
     count = 25_000_000 // len(block)
 
-    class Generated:
+    class Generated(Blocks):
         size = count * len(block)
         is_ascii = True
         has_long_lines = False
@@ -539,7 +539,7 @@ async def test_a_large_message_streams_in_flat_memory() -> None:
         digest.update(block)
     settings = replace(SETTINGS, content_kept=False, rule=OwnershipRule.ANY)
     async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
-        message = Message(HeaderSection(HEADER), Generated())
+        message = Message(HeaderSection(HEADER), Generated(()))
         await answered(session)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         await answered(session, message=message)

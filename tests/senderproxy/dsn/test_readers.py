@@ -18,7 +18,8 @@ def _sisimai(name: str) -> list[dict[str, Any]]:
     read = subprocess.run(
         ["perl", "-e", program, CORPUS / f"{name}.eml"], capture_output=True, text=True, check=True, timeout=30
     )
-    return json.loads(read.stdout)
+    found: list[dict[str, Any]] = json.loads(read.stdout)
+    return found
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -67,6 +68,8 @@ def test_sisimai_finds_everybody_with_the_reason_and_the_codes(name: str, expect
 
 def test_every_case_is_read_by_both() -> None:
     (marks,) = (
-        m for m in test_sisimai_finds_everybody_with_the_reason_and_the_codes.pytestmark if m.name == "parametrize"
+        m
+        for m in vars(test_sisimai_finds_everybody_with_the_reason_and_the_codes)["pytestmark"]
+        if m.name == "parametrize"
     )
     assert {name for name, _ in marks.args[1]} == set(CASES)

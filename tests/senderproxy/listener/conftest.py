@@ -3,6 +3,7 @@
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -18,7 +19,7 @@ class Papers:
     key: str
     client: ssl.SSLContext
 
-    def settings(self, tls: str) -> dict[str, str]:
+    def settings(self, tls: str) -> dict[str, Any]:
         return {"tls": tls, "certificate": self.certificate, "key": self.key}
 
 

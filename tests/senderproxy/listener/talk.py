@@ -98,7 +98,7 @@ class Talk:
         await self.writer.drain()
 
     async def answer(self) -> Answer:
-        lines = []
+        lines: list[bytes] = []
         while True:
             line = await self.reader.readline()
             if not line:

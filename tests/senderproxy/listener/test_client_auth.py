@@ -136,7 +136,7 @@ async def test_a_wrong_password_and_an_unknown_user_get_the_same_words(caplog: p
     assert isinstance(wrong, Reply)
     assert wrong == nobody
     assert (wrong.code, str(wrong.status)) == (535, "5.7.8")
-    fields = [record.senderproxy_fields for record in caplog.records]  # type: ignore[attr-defined]
+    fields = [vars(record)["senderproxy_fields"] for record in caplog.records]
     assert [entry["user"] for entry in fields] == ["scanner", None]
 
 

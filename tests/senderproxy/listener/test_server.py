@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 from base64 import b64encode
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.client_auth import hash_password
 from senderproxy.listener.connections import ListenerTimeouts
 from senderproxy.listener.server import Listener, ListenerError
+from senderproxy.mail.address import parse_pattern
 from tests.fakes.recording_intake import RecordingIntake
 from tests.senderproxy.listener.conftest import Papers
 from tests.senderproxy.listener.talk import HOSTNAME, LETTER, NO_DELAY, PATIENCE, Talk, listening, settings, until
 
 SECRET = "geheim-scanner"
-SCANNER = ClientSettings(user="scanner", password=hash_password(SECRET), senders=("scanner@firma.example",))
+SCANNER = ClientSettings(
+    user="scanner", password=hash_password(SECRET), senders=(parse_pattern("scanner@firma.example"),)
+)
 MAIL, RCPT = b"MAIL FROM:<anna@firma.example>\r\n", b"RCPT TO:<bert@kunde.example>\r\n"
 
 
@@ -143,7 +147,7 @@ async def test_a_host_outside_the_networks_is_told_so_and_nothing_else() -> None
     ("limits", "words"),
     [({"max_connections": 3}, "Too many connections;"), ({"max_connections_per_client": 3}, "from you")],
 )
-async def test_one_connection_too_many_is_told_to_come_later(limits: dict[str, int], words: str) -> None:
+async def test_one_connection_too_many_is_told_to_come_later(limits: dict[str, Any], words: str) -> None:
     async with listening(RecordingIntake(), **limits) as listener:
         talks = [await Talk.greeted(listener) for _ in range(3)]
         extra = await Talk.to(listener)
@@ -161,7 +165,7 @@ async def test_one_connection_too_many_is_told_to_come_later(limits: dict[str, i
 
 async def test_whoever_decides_is_told_which_senders_a_network_may_use() -> None:
     intake = RecordingIntake()
-    client = ClientSettings(networks=("127.0.0.0/8",), senders=("@firma.example",))
+    client = ClientSettings(networks=(ip_network("127.0.0.0/8"),), senders=(parse_pattern("@firma.example"),))
     async with listening(intake, client) as listener:
         talk = await Talk.greeted(listener)
         assert (await talk.mail(author=b"root@server.local")).code == 250, "what stands for it is not known yet"
@@ -304,8 +308,10 @@ async def test_old_tls_is_not_spoken(papers: Papers, caplog: pytest.LogCaptureFi
             await Talk.to(listener, context=old)
         await until(lambda: not listener.connections)
     [why] = [
-        record.senderproxy_fields["why"] for record in caplog.records if record.senderproxy_event == "client_tls_failed"
-    ]  # type: ignore[attr-defined]
+        vars(record)["senderproxy_fields"]["why"]
+        for record in caplog.records
+        if getattr(record, "senderproxy_event", "") == "client_tls_failed"
+    ]
     assert why == "UNSUPPORTED_PROTOCOL"
 
 
@@ -356,7 +362,7 @@ async def test_a_scanner_that_keeps_to_no_rule_gets_its_page_through() -> None:
 async def test_a_scanner_with_a_short_password_is_forced_to_its_sender_after_logging_in(papers: Papers) -> None:
     intake, short = RecordingIntake(), "geheim-7"
     device = ClientSettings(user="mfp", password=hash_password(short))
-    door = {"lenient": True, "sender": "scanner@firma.example", "auth": "required", "old_tls": True}
+    door: dict[str, Any] = {"lenient": True, "sender": "scanner@firma.example", "auth": "required", "old_tls": True}
     async with listening(intake, device, **door, **papers.settings("starttls")) as listener:
         talk = await Talk.greeted(listener)
         await talk.secure(papers.client)
@@ -671,7 +677,7 @@ async def test_a_full_disk_is_a_452_and_the_next_message_is_taken() -> None:
     from tests.senderproxy.listener.test_body import full_disk
 
     class FullDisk(SpillDirectory):
-        open = staticmethod(full_disk)  # type: ignore[assignment]
+        open = staticmethod(full_disk)
 
     intake = RecordingIntake()
     listener = Listener(

@@ -6,6 +6,7 @@ import email.utils
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -272,7 +273,8 @@ def _parse_all(message: email.message.Message) -> list[str]:
 
 
 def _parse_structured(message: email.message.Message) -> list[str]:
-    return [address.addr_spec for address in message["From"].addresses]
+    field: Any = message["From"]
+    return [address.addr_spec for address in field.addresses]
 
 
 OTHERS: dict[str, tuple[email.policy.Policy, Callable[[email.message.Message], list[str]]]] = {

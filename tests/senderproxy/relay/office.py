@@ -144,7 +144,7 @@ class RelayOffice:
         recipients = recipients or (KUNDE,)
         head = f"From: <{by}>\r\nTo: x@kunde.example\r\nSubject: {text}\r\n{header}Message-ID: <{text.replace(' ', '.')}@x>\r\n"
         head += "Date: Sat, 31 Jan 2026 08:15:00 +0100\r\n\r\n"
-        body = BodyBuffer(10_000_000, TemporaryFile)  # type: ignore[arg-type]
+        body = BodyBuffer(10_000_000, TemporaryFile)
         body.append(f"{text}\r\n".encode())
         submission = Submission(
             self.clock.new_id(),

@@ -494,7 +494,7 @@ class Stumbling:
 
 
 async def test_a_message_we_stumble_over_three_times_is_held_and_the_others_pass_it(tmp_path: Path) -> None:
-    async with relay_office(tmp_path, courier=Stumbling, connections=1) as office:  # type: ignore[arg-type]
+    async with relay_office(tmp_path, courier=Stumbling, connections=1) as office:
         stone, _ = await office.submit(at="devices", text="Stein")
         for number in range(3):
             await office.submit(at="devices", text=f"Brief {number}")

@@ -26,6 +26,12 @@ class Pieces:
     def blocks(self) -> Iterator[bytes]:
         yield from self.pieces
 
+    def keep(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
 
 def _cut(content: bytes, cuts: list[int]) -> list[bytes]:
     places = sorted({0, len(content), *(cut % (len(content) + 1) for cut in cuts)})

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -43,11 +44,11 @@ POLICY = [
 ]
 
 
-def ionos(**changes: object) -> SimulatorSettings:
+def ionos(**changes: Any) -> SimulatorSettings:
     return replace(SimulatorSettings(mailboxes=MAILBOXES), **changes)
 
 
-def lax(**changes: object) -> SimulatorSettings:
+def lax(**changes: Any) -> SimulatorSettings:
     """For clients that break the rules on purpose."""
     return ionos(wire_strict=False, **changes)
 

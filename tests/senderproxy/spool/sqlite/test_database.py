@@ -11,6 +11,7 @@ import stat
 import subprocess
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -201,7 +202,7 @@ async def test_g5_whatever_byte_is_damaged_nothing_is_sent_as_what_it_was_not(tm
             case 2:
                 start = choose.randrange(len(harmed) // 512) * 512
                 harmed[start : start + 512] = bytes(512)
-            case 3:
+            case _:
                 del harmed[choose.randrange(len(harmed)) :]
         (folder / "spool.db").write_bytes(harmed)
         found = await sound_messages(folder)
@@ -332,26 +333,25 @@ def _migrate_until(folder: Path, number: int) -> None:
         if calls == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def ticking(real):  # type: ignore[no-untyped-def]
-        def call(*args, **kwargs):  # type: ignore[no-untyped-def]
+    def ticking(real):
+        def call(*args, **kwargs):
             tick()
             return real(*args, **kwargs)
 
         return call
 
     class Ticking(sqlite3.Connection):
-        def execute(self, *args):  # type: ignore[no-untyped-def]
+        def execute(self, *args):
             tick()
             return super().execute(*args)
 
-        def backup(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+        def backup(self, *args, **kwargs):
             tick()
             return super().backup(*args, pages=5, progress=tick, **kwargs)
 
-    real = sqlite3.connect
-    database.sqlite3.connect = lambda *a, **k: real(*a, factory=Ticking, **k)
+    setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Ticking))  # noqa: B010  its overloads fit no stand-in
     for name in ("fsync", "rename", "unlink"):
-        setattr(database.os, name, ticking(getattr(os, name)))
+        setattr(os, name, ticking(getattr(os, name)))
     try:
         open_as(folder, [*scripts(), NEXT])
     finally:

@@ -20,6 +20,7 @@ from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Arrival, SpoolError, SpoolFull, SpoolUpdate
 from senderproxy.spool.sqlite import store
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
+from senderproxy.spool.sqlite.writer import WriteJob
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.still_clock import START, StillClock
@@ -281,6 +282,8 @@ async def test_a_message_whose_file_is_harmed_is_held_and_the_next_one_has_its_t
             file.unlink()
         case "altered":
             file.write_bytes(LARGE[:-3] + b"e\r\n")
+        case _:
+            raise AssertionError(harm)
     async with opened(folder) as spool:
         assert (await claimed(spool)).submission.id == "a2"
         (record,) = await records(spool, Query(id="a1"))
@@ -550,7 +553,7 @@ async def _busy(spool: SqliteSpool) -> threading.Event:
         begun.set()
         assert go_on.wait(30)
 
-    spool._writer.slip_in(store.WriteJob(run=wait, reads_only=True))
+    spool._writer.slip_in(WriteJob(run=wait, reads_only=True))
     await asyncio.to_thread(begun.wait, 30)
     return go_on
 
