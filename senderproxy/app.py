@@ -167,7 +167,7 @@ class Service:
         queue = QueueAdmin(
             lambda: components.runner.spool,
             self._clock,
-            telling_with(components.reporter, components.attempts),
+            telling_with(components.reporter, components.relay),
             self._made_due,
             lambda: components.runner.blocked,
         )

@@ -16,7 +16,7 @@ from senderproxy.config.values import split_address
 from senderproxy.control.crash_journal import CrashJournalFile
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.delivery.session import SessionTimeouts
-from senderproxy.relay.attempt import Attempts
+from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Rules
 from senderproxy.relay.dsn_queueing import Reporter
 from senderproxy.relay.intake import Handling, Mode, RelayIntake
@@ -74,7 +74,7 @@ class Components:
     """The objects of one relay, connected to each other."""
 
     courier: SmtpCourier
-    attempts: Attempts
+    relay: MessageRelay
     reporter: Reporter
     crash_journal: CrashJournalFile
     runner: Runner
@@ -86,7 +86,7 @@ class Components:
 
     def apply(self, config: Config) -> None:
         """Put new settings in force, all in one step of the event loop."""
-        self.attempts.rules, self.intake.handling = rules_of(config), handling_of(config)
+        self.relay.rules, self.intake.handling = rules_of(config), handling_of(config)
         self.runner.policy = config.spool.retry_policy()
         self.runner.wake()
         self.courier.patience, self.courier.hostname = session_timeouts_of(config), config.identity.hostname
@@ -97,11 +97,11 @@ def build_components(config: Config, accounts: VaultAccounts, clock: Clock, cras
     """The components as configured, with a spool that is not open. `crash` returns the cause of the last crash."""
     closed = NoSpool(SpoolError(_("The spool is not open yet.")))
     courier = SmtpCourier(accounts, session_timeouts_of(config), config.identity.hostname, clock)
-    attempts = Attempts(accounts, courier, clock, rules_of(config))
-    reporter = Reporter(attempts, accounts, clock)
+    relay = MessageRelay(accounts, courier, clock, rules_of(config))
+    reporter = Reporter(relay, accounts, clock)
     journal = CrashJournalFile(Path(config.service.control_socket).with_name("under-way"), crash)
     policy = config.spool.retry_policy()
-    runner = Runner(closed, attempts, reporter, accounts, courier, clock, policy, journal)
+    runner = Runner(closed, relay, reporter, accounts, courier, clock, policy, journal)
     courier.when_able = runner.able
-    intake = RelayIntake(attempts, closed, runner, reporter, clock, handling_of(config))
-    return Components(courier, attempts, reporter, journal, runner, intake)
+    intake = RelayIntake(relay, closed, runner, reporter, clock, handling_of(config))
+    return Components(courier, relay, reporter, journal, runner, intake)

@@ -20,7 +20,7 @@ from senderproxy.config.model import Config
 from senderproxy.control.client import NotRunning, ask
 from senderproxy.control.protocol import Answer, Request
 from senderproxy.delivery.courier import SmtpCourier
-from senderproxy.relay.attempt import Attempts
+from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.dsn_queueing import Reporter
 from senderproxy.relay.ports import Claim
 from senderproxy.relay.queue_admin import CHANGED_AT_ONCE, CancelReporting, QueueAdmin, States, telling_with
@@ -81,8 +81,8 @@ class _Teller:
         if self._tell is None:
             accounts = open_accounts(self._config)
             courier = SmtpCourier(accounts, short_patience(), self._config.identity.hostname, self._clock)
-            attempts = Attempts(accounts, courier, self._clock, rules_of(self._config))
-            self._tell = telling_with(Reporter(attempts, accounts, self._clock), attempts)
+            relay = MessageRelay(accounts, courier, self._clock, rules_of(self._config))
+            self._tell = telling_with(Reporter(relay, accounts, self._clock), relay)
         return self._tell(claim, states)
 
 

@@ -41,7 +41,7 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client, Submission
-from senderproxy.relay.attempt import Attempts
+from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Decision, Rules
 from senderproxy.relay.recipient_updates import OnDeferral, answer
 
@@ -191,11 +191,11 @@ async def _sent_direct(
         clock.now(),
     )
     try:
-        attempts = Attempts(accounts, courier, clock, rules)
-        decision = attempts.decide(submission)
+        relay = MessageRelay(accounts, courier, clock, rules)
+        decision = relay.decide(submission)
         if not isinstance(decision, Decision):
             return decision.reply
-        told = answer(await attempts.offer(submission, decision), submission.id, OnDeferral.DEFER)
+        told = answer(await relay.deliver(submission, decision), submission.id, OnDeferral.DEFER)
         assert told is not None  # one recipient has one outcome
         return told
     finally:

@@ -57,7 +57,7 @@ class CrashJournalFile:
         self._places: dict[str, int] = {}
         self._free: list[int] = []
 
-    def take_over(self) -> Sequence[str]:
+    def take_suspects(self) -> Sequence[str]:
         """What the process before this one was trying when it crashed; from here on the file is ours."""
         try:
             self._file = os.open(self._path, _FLAGS, 0o600)
@@ -73,7 +73,7 @@ class CrashJournalFile:
         places = [left[start : start + _SIZE].rstrip(b"\0") for start in range(0, len(left), _SIZE)]
         return [place.decode("ascii", "replace") for place in places if place]
 
-    def begin(self, message_id: str) -> None:
+    def attempt_started(self, message_id: str) -> None:
         octets = message_id.encode("ascii", "replace")
         if self._file is None or len(octets) > _SIZE:
             return
@@ -81,7 +81,7 @@ class CrashJournalFile:
         self._places[message_id] = place
         self._write(place, octets.ljust(_SIZE, b"\0"))
 
-    def end(self, message_id: str) -> None:
+    def attempt_ended(self, message_id: str) -> None:
         place = self._places.pop(message_id, None)
         if place is not None:
             self._free.append(place)

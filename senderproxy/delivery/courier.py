@@ -160,7 +160,7 @@ class SmtpCourier(Courier):
             self._ends()
             self._report(desk, attempt, outcomes)
 
-    async def hand_in(self, server: Smarthost, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:
+    async def deliver_report(self, server: Smarthost, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:
         """See relay.ports.Courier. A session of its own: reports are rare."""
         recipients = envelope.recipients
         if self._closing:

@@ -1,84 +1,79 @@
-"""One attempt: route, rewrite and hand to the courier, with the accounts and the configuration of this moment.
+"""One delivery attempt: routing, rewriting and the upstream offer, with the current accounts and configuration.
 
-Guarantees: the bytes that leave are those that came, with the plan's edits and our Received field on top; a refusal
-that is about a sender names its mend. The same for a client who waits and for a message that waits.
-Not here: what follows from the outcomes (relay.recipient_updates), the upstream dialogue (delivery).
+Guarantees: the message that is sent is the received one, with the plan's edits and our Received field on top; the reply
+about a rejected sender says how to fix it. The same for a client that waits and for a message from the spool.
+Not here: the consequences of the outcomes (relay.recipient_updates), the upstream dialogue (delivery).
 RFC 5321 section 3.7.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final
 
 from senderproxy.clock import Clock
 from senderproxy.mail.address import Address, ForwardPath, ReversePath
 from senderproxy.mail.message import Message
-from senderproxy.mail.outcome import Delivered, Failed, Outcome
-from senderproxy.mail.reply import reply
+from senderproxy.mail.outcome import Delivered, Failed
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.decide import Decided, Decision, MessageFacts, Rules, decide, who_is_answered
-from senderproxy.relay.ports import Accounts, Courier
-from senderproxy.relay.sender_rejected import RejectedSenders, explain, find_refused
+from senderproxy.relay.decide import CachedDecision, Decision, MessageFacts, Rules, decide, report_recipient
+from senderproxy.relay.ports import Accounts, Courier, Outcomes
+from senderproxy.relay.sender_rejected import RejectedSenders, explain, find_rejected
 from senderproxy.rewriting.plan import Discarding, carry_out
-from senderproxy.rewriting.received_field import HOP_LIMIT, hop_count, stamp
+from senderproxy.rewriting.received_field import stamp
 from senderproxy.routing.route import Refusal
 
-INTERNAL: Final = "@internal"  # in place of an account's id: what the internal server is handed waits here
-
-Outcomes: TypeAlias = Mapping[ForwardPath, Outcome]
+REPORT_SERVER: Final = "@internal"  # stored in place of an account's id: the queue of reports to the internal server
 
 
-class Attempts:
-    """What the intake and the runner both do with a message. `rules` may be replaced at any time."""
+class MessageRelay:
+    """Decision and delivery for the intake and the runner. `rules` may be replaced at any time."""
 
     def __init__(self, accounts: Accounts, courier: Courier, clock: Clock, rules: Rules) -> None:
         self._accounts = accounts
         self._courier = courier
         self._clock = clock
         self.rules = rules
-        self.refused_senders = RejectedSenders()
+        self.rejected_senders = RejectedSenders()
 
     def decide(self, submission: Submission) -> Decision | Refusal | Discarding:
-        """Whose account carries it and what leaves, or why it does not."""
-        if hop_count(submission.message.header) > HOP_LIMIT:
-            return Refusal(reply(554, "5.4.6", f"The message has passed more than {HOP_LIMIT} servers: a mail loop"))
-        return decide(self._letter(submission), self._accounts.directory(), self.rules)
+        """The account and the rewritten message, or the reason why it is not sent."""
+        return decide(self._facts(submission), self._accounts.directory(), self.rules)
 
-    def decided(self, decision: Decision) -> Decided:
-        """What was decided just now, to be remembered."""
-        return Decided(decision, self._accounts.directory(), self.rules)
+    def cached(self, decision: Decision) -> CachedDecision:
+        """A decision just made, with the accounts and rules that it depends on."""
+        return CachedDecision(decision, self._accounts.directory(), self.rules)
 
-    def still_decided(self, decided: Decided | None) -> Decision | None:
-        """The decision, where the accounts and the configuration are those it was made with."""
-        if decided is None or decided.rules is not self.rules or decided.directory is not self._accounts.directory():
+    def valid_decision(self, cached: CachedDecision | None) -> Decision | None:
+        """The cached decision; None if the accounts or the configuration have changed since."""
+        if cached is None or cached.rules is not self.rules or cached.directory is not self._accounts.directory():
             return None
-        return decided.decision
+        return cached.decision
 
-    def who_is_answered(self, submission: Submission) -> ReversePath:
-        """Who is told what becomes of it."""
-        return who_is_answered(self._letter(submission), self.rules)
+    def report_recipient(self, submission: Submission) -> ReversePath:
+        """The address for delivery reports on the message."""
+        return report_recipient(self._facts(submission), self.rules)
 
-    def goes_inside(self, submission: Submission) -> bool:
-        """It is a report of ours, and the settings name the internal server for those."""
-        return submission.report_on is not None and self.rules.reports_to is not None
+    def is_for_report_server(self, submission: Submission) -> bool:
+        """True for a report of ours if the settings name an internal server for reports."""
+        return submission.report_on is not None and self.rules.report_server is not None
 
-    async def offer(
+    async def deliver(
         self, submission: Submission, decision: Decision, recipients: Sequence[ForwardPath] | None = None
     ) -> Outcomes:
-        """Offer it upstream; to all of its recipients where none are named."""
+        """Offer the message upstream for these recipients; None: for all."""
         message = self._stamped(submission, carry_out(decision.plan, submission.message))
         envelope = decision.plan.envelope if recipients is None else decision.plan.envelope.for_some(recipients)
         outcomes = await self._courier.deliver(decision.route, envelope, message, tag=submission.id)
-        return self._explained(decision, message, outcomes)
+        return self._check_rejected_sender(decision, message, outcomes)
 
-    async def hand_in(self, submission: Submission, recipients: Sequence[ForwardPath]) -> Outcomes:
-        """Hand a report to the internal server, as it is."""
-        assert self.rules.reports_to is not None
+    async def deliver_report(self, submission: Submission, recipients: Sequence[ForwardPath]) -> Outcomes:
+        """Deliver a report to the internal server, unchanged."""
+        assert self.rules.report_server is not None
         message = self._stamped(submission, submission.message)
         envelope = submission.envelope.for_some(recipients)
-        return await self._courier.hand_in(self.rules.reports_to, envelope, message, tag=submission.id)
+        return await self._courier.deliver_report(self.rules.report_server, envelope, message, tag=submission.id)
 
-    def _letter(self, submission: Submission) -> MessageFacts:
+    def _facts(self, submission: Submission) -> MessageFacts:
         return MessageFacts(
             submission.message.header,
             submission.envelope,
@@ -99,20 +94,20 @@ class Attempts:
         )
         return Message(header, message.body)
 
-    def _explained(self, decision: Decision, left: Message, outcomes: Outcomes) -> Outcomes:
-        """A refused sender with what to do about it; and whether the configured rule is the provider's is noted."""
-        path = decision.plan.envelope.reverse_path
-        refused = find_refused(outcomes, decision.route, path, left.header)
-        if refused is not None:
-            self.refused_senders.note(refused, self._clock.now())
-            told = explain(refused)
+    def _check_rejected_sender(self, decision: Decision, sent: Message, outcomes: Outcomes) -> Outcomes:
+        """The outcomes, with the fix in the reply if the provider rejected the sender; updates `rejected_senders`."""
+        reverse_path = decision.plan.envelope.reverse_path
+        rejected = find_rejected(outcomes, decision.route, reverse_path, sent.header)
+        if rejected is not None:
+            self.rejected_senders.note(rejected, self._clock.now())
+            explained = explain(rejected)
             return {
-                path: replace(outcome, reply=told)
+                path: replace(outcome, reply=explained)
                 if isinstance(outcome, Failed) and outcome.refused_sender is not None
                 else outcome
                 for path, outcome in outcomes.items()
             }
         if any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
-            sent_as = path if isinstance(path, Address) else None
-            self.refused_senders.taken(decision.route, (sent_as, decision.route.author))
+            sent_as = reverse_path if isinstance(reverse_path, Address) else None
+            self.rejected_senders.accepted(decision.route, (sent_as, decision.route.author))
         return outcomes

@@ -1,8 +1,9 @@
-"""decide: whose account carries a message, what leaves, and whether this client may send it. PURE.
+"""Decision about one message: the account, the rewritten message, and the client's permission to send it. PURE.
 
-Guarantees: same inputs, same answer; `senderproxy explain` prints exactly what a client would meet.
-A client restricted to some senders is held to them in three places: the reverse-path, the From field, and the address
-for which the account was chosen.
+Guarantees: deterministic; `senderproxy explain` prints exactly the reply that a client would get. The permitted senders
+of a client are enforced in three places: the reverse-path, the From field, and the address that selected the account.
+Not here: account selection (routing.route), the rewriting rules (rewriting.plan), the upstream offer (relay.attempt).
+RFC 6409 section 6.1, RFC 5321 section 6.3.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from senderproxy.mail.submission import Client
 from senderproxy.rewriting.draft import Draft
 from senderproxy.rewriting.effective_author import EffectiveAuthor, stand_in
 from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, RewriteTerms, plan_rewrite
+from senderproxy.rewriting.received_field import HOP_LIMIT, hop_count
 from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.directory import AccountDirectory, Tier
 from senderproxy.routing.provider import NullPolicy, Provider, Smarthost
@@ -34,19 +36,19 @@ from senderproxy.routing.route import (
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the configuration says about relaying; replaced as a whole when it is read again."""
+    """Settings for the decision; replaced as a whole when the configuration is reloaded."""
 
     hostname: str
     providers: Mapping[str, Provider]
     routing: RoutingPolicy
     senders: AuthorPolicy = field(default_factory=AuthorPolicy)
-    reports_to: Smarthost | None = None  # the internal server, where it is the one that tells authors
-    returned_size: int = 50_000  # octets; a larger message is returned as its header alone
+    report_server: Smarthost | None = None  # the internal server for delivery reports; None: sent by account
+    returned_size: int = 50_000  # octets; of a larger message a report returns only the header
 
 
 @dataclass(frozen=True, slots=True)
 class MessageFacts:
-    """What is decided about: a message's header, its envelope, its id, who submits it, and when."""
+    """Input of the decision: a message's header, envelope, client, id and time of reception or attempt."""
 
     header: HeaderSection
     envelope: Envelope
@@ -54,94 +56,97 @@ class MessageFacts:
     id: str
     now: datetime
     has_long_lines: bool = False  # in its body
-    carrier: str | None = None  # the account that carries it whoever wrote it: a report of ours
+    carrier: str | None = None  # the account that sends it, for any author: set for reports of ours
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whose account carries a message, and what leaves. `answer_to`: who is told what becomes of it, if anybody."""
+    """Account and rewrite plan of a message that may be sent."""
 
     route: Route
     plan: RewritePlan
-    answer_to: ReversePath
+    report_to: ReversePath  # the address for delivery reports; the null path: no reports
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    """A decision, and what it depends on beside the message: it holds while both are the same."""
+class CachedDecision:
+    """A decision with the accounts and rules that it depends on; valid while both are the same objects."""
 
     decision: Decision
     directory: AccountDirectory
     rules: Rules
 
 
-def decide(letter: MessageFacts, directory: AccountDirectory, rules: Rules) -> Decision | Refusal | Discarding:
-    """The whole decision about one message, or the reply its client gets."""
-    if rules.hostname.encode() in (value.strip() for value in letter.header.values(LOOP_MARK)):
-        return Refusal(reply(554, "5.4.6", "A mail loop: this automatic message has left through here before."))
-    meant = stand_in(Draft(letter.header), letter.envelope.reverse_path, letter.client, rules.senders.mapped)
-    if isinstance(meant.authors, UnreadableAuthor):
-        return refuse_unreadable(meant.authors)
-    route = _route(letter, meant, meant.authors, directory, rules)
+def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> Decision | Refusal | Discarding:
+    """Decide about one message.
+
+    A Refusal or Discarding has the complete reply to the client.
+    """
+    if hop_count(facts.header) > HOP_LIMIT:  # RFC 5321 6.3
+        return Refusal(reply(554, "5.4.6", f"Mail loop: the message has more than {HOP_LIMIT} Received fields."))
+    if rules.hostname.encode() in (value.strip() for value in facts.header.values(LOOP_MARK)):
+        return Refusal(reply(554, "5.4.6", "Mail loop: this automatic message was already sent by this server."))
+    effective = stand_in(Draft(facts.header), facts.envelope.reverse_path, facts.client, rules.senders.mapped)
+    if isinstance(effective.authors, UnreadableAuthor):
+        return refuse_unreadable(effective.authors)
+    route = _route(facts, effective, effective.authors, directory, rules)
     if isinstance(route, Refusal):
         return route
-    for address in _used(meant, meant.authors, route):
-        if not letter.client.may_use(address):
+    for address in _senders_used(effective, effective.authors, route):
+        if not facts.client.may_use(address):
             return Refusal(
                 reply(
                     550,
                     "5.7.1",
-                    f"{letter.client} may not send as {address}.",
-                    "The senders it may use are listed under [[clients]] in the configuration.",
+                    f"{facts.client} may not send as {address}.",
+                    "To fix: add the address to this client under [[clients]] in the configuration.",
                 )
             )
     bounce = directory.by_id(rules.senders.bounce_account) if rules.senders.bounce_account else None
     terms = RewriteTerms(
         policy=rules.senders,
         hostname=rules.hostname,
-        now=letter.now,
-        message_id=f"<{letter.id}@{rules.hostname}>",
+        now=facts.now,
+        message_id=f"<{facts.id}@{rules.hostname}>",
         bounces_to=bounce.address if bounce else None,
-        has_long_lines=letter.has_long_lines,
+        has_long_lines=facts.has_long_lines,
     )
-    envelope = letter.envelope.with_path(meant.reverse_path)
-    plan = plan_rewrite(route, meant.authors, envelope, meant.draft, terms)
+    envelope = facts.envelope.with_path(effective.reverse_path)
+    plan = plan_rewrite(route, effective.authors, envelope, effective.draft, terms)
     if not isinstance(plan, RewritePlan):
         return plan
-    if meant.path_changes:
-        plan = replace(plan, changes=(*meant.path_changes, *plan.changes))
-    return Decision(route, plan, meant.reverse_path)
+    if effective.path_changes:
+        plan = replace(plan, changes=(*effective.path_changes, *plan.changes))
+    return Decision(route, plan, effective.reverse_path)
 
 
-def who_is_answered(letter: MessageFacts, rules: Rules) -> ReversePath:
-    """Who is told what became of a message, also where nobody can carry it: what stands for its reverse-path."""
-    return stand_in(
-        Draft(letter.header), letter.envelope.reverse_path, letter.client, rules.senders.mapped
-    ).reverse_path
+def report_recipient(facts: MessageFacts, rules: Rules) -> ReversePath:
+    """The address for delivery reports: the effective reverse-path, even if no account can send the message."""
+    return stand_in(Draft(facts.header), facts.envelope.reverse_path, facts.client, rules.senders.mapped).reverse_path
 
 
 def _route(
-    letter: MessageFacts, meant: EffectiveAuthor, authors: Authors, directory: AccountDirectory, rules: Rules
+    facts: MessageFacts, effective: EffectiveAuthor, authors: Authors, directory: AccountDirectory, rules: Rules
 ) -> Route | Refusal:
-    """The author's account, or the one that is named for mail of this kind."""
+    """The author's account, or the account configured for bounces, foreign authors or reports."""
     senders, providers = rules.senders, rules.providers
 
     def named(account: str, setting: str) -> Route | Refusal:
-        candidates = list(list_candidates(authors, meant.reverse_path, rules.routing))
+        candidates = list(list_candidates(authors, effective.reverse_path, rules.routing))
         return name_route(account, setting, candidates, directory, providers)
 
-    if letter.carrier is not None:
-        return _carried(named(letter.carrier, "this report"))
-    route = choose_route(authors, meant.reverse_path, directory, providers, rules.routing)
+    if facts.carrier is not None:
+        return _without_null_refusal(named(facts.carrier, "this report"))
+    route = choose_route(authors, effective.reverse_path, directory, providers, rules.routing)
     has_account = isinstance(route, Route) and route.tier is not Tier.DEFAULT
-    is_null = not isinstance(meant.reverse_path, Address)
+    is_null = not isinstance(effective.reverse_path, Address)
     if is_null and not has_account and senders.bounce_account is not None:
         return named(senders.bounce_account, "senders.bounce_account")
     if not is_null and senders.foreign is ForeignAuthorPolicy.ACCOUNT and _is_foreign(authors, directory):
         assert senders.foreign_account is not None
         return named(senders.foreign_account, "senders.foreign_author")
     if isinstance(route, Refusal):
-        return _with_a_word_on_bounces(route) if is_null and route.reply.code == 550 else route
+        return _with_bounce_hint(route) if is_null and route.reply.code == 550 else route
     provider = route.provider
     if is_null and not provider.takes_null_reverse_path and provider.null_policy is NullPolicy.ACCOUNT:
         assert provider.null_account is not None
@@ -150,28 +155,34 @@ def _route(
     return route
 
 
-def _with_a_word_on_bounces(refusal: Refusal) -> Refusal:
-    """Few would give `postmaster@` a mailbox of its own; the last line stays the one that names the cause."""
-    words = "It has a null reverse-path, as bounces have: bounce_account under [senders] names the account for those."
-    return Refusal(replace(refusal.reply, lines=(words, *refusal.reply.lines)))
+def _with_bounce_hint(refusal: Refusal) -> Refusal:
+    """The refusal with a first line about `bounce_account`: `postmaster@` rarely has a mailbox of its own.
+
+    The last line stays the cause.
+    """
+    hint = "The reverse-path is null (a bounce). To fix: set bounce_account under [senders] in the configuration."
+    return Refusal(replace(refusal.reply, lines=(hint, *refusal.reply.lines)))
 
 
-def _carried(route: Route | Refusal) -> Route | Refusal:
-    """A report of ours gets an own address where the provider takes no null reverse-path; it is never dropped."""
+def _without_null_refusal(route: Route | Refusal) -> Route | Refusal:
+    """The route of a report, with the account's address as reverse-path if the provider takes no null one.
+
+    So a report is never dropped.
+    """
     if isinstance(route, Refusal):
         return route
     return replace(route, provider=replace(route.provider, null_policy=NullPolicy.REWRITE))
 
 
 def _is_foreign(authors: Authors, directory: AccountDirectory) -> bool:
-    """Nobody who is named in From has an account."""
+    """True if no author in From has an account."""
     tiers = (Tier.EXACT, Tier.UNTAGGED, Tier.DOMAIN)
     return bool(authors.from_) and not any(directory.find(m.address, tier) for m in authors.from_ for tier in tiers)
 
 
-def _used(meant: EffectiveAuthor, authors: Authors, route: Route) -> Iterator[Address]:
-    if isinstance(meant.reverse_path, Address):
-        yield meant.reverse_path
+def _senders_used(effective: EffectiveAuthor, authors: Authors, route: Route) -> Iterator[Address]:
+    if isinstance(effective.reverse_path, Address):
+        yield effective.reverse_path
     for mailbox in authors.from_:
         yield mailbox.address
     yield route.account.address if route.tier in (Tier.DEFAULT, Tier.NAMED) else route.author

@@ -19,7 +19,7 @@ from senderproxy.mail.address import NULL_PATH, Address, ForwardPath, ReversePat
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay import recipient_updates, tracking_events
-from senderproxy.relay.attempt import INTERNAL, Attempts
+from senderproxy.relay.attempt import REPORT_SERVER, MessageRelay
 from senderproxy.relay.ports import Accounts, Arrival
 from senderproxy.relay.recipient_updates import RecipientUpdates
 from senderproxy.retry import RetryPolicy
@@ -34,7 +34,7 @@ class DsnRequest:
 
     submission: Submission
     account: str
-    answer_to: ReversePath
+    report_to: ReversePath
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class Reported:
 class Reporter:
     """Makes reports of verdicts."""
 
-    def __init__(self, attempts: Attempts, accounts: Accounts, clock: Clock) -> None:
-        self._attempts = attempts
+    def __init__(self, relay: MessageRelay, accounts: Accounts, clock: Clock) -> None:
+        self._relay = relay
         self._accounts = accounts
         self._clock = clock
 
@@ -90,7 +90,7 @@ class Reporter:
         until: datetime | None = None,
     ) -> Reported:
         submission = case.submission
-        due = reports_due(happened, case.answer_to, submission.message.header, report_on=submission.report_on)
+        due = reports_due(happened, case.report_to, submission.message.header, report_on=submission.report_on)
         if isinstance(due, Unreported):
             return Reported(states, [Event(now, EventKind.UNREPORTED, tuple(map(str, happened)), {"why": due.why})])
         carrier = self._carrier(case.account)
@@ -107,11 +107,11 @@ class Reporter:
 
     def _carrier(self, account: str) -> str | None:
         """Whose account carries the report: the message's own, or the one named for bounces."""
-        rules, directory = self._attempts.rules, self._accounts.directory()
+        rules, directory = self._relay.rules, self._accounts.directory()
         for candidate in (account, rules.senders.bounce_account):
             if candidate and directory.by_id(candidate) is not None:
                 return candidate
-        return account if rules.reports_to is not None else None  # then no account is needed
+        return account if rules.report_server is not None else None  # then no account is needed
 
     def _held(
         self, states: Mapping[ForwardPath, RecipientState], happened: Mapping[ForwardPath, ReportKind], now: datetime
@@ -132,7 +132,7 @@ class Reporter:
         now: datetime,
         until: datetime | None,
     ) -> Arrival:
-        rules, submission = self._attempts.rules, case.submission
+        rules, submission = self._relay.rules, case.submission
         report_id = self._clock.new_id()
         from_ = self._from(carrier)
         letterhead = Letterhead(
@@ -162,11 +162,11 @@ class Reporter:
             carrier=carrier,
         )
         states_of_report = recipient_updates.waiting(report.envelope.recipients, now)
-        waits_for = INTERNAL if rules.reports_to is not None else carrier
+        waits_for = REPORT_SERVER if rules.report_server is not None else carrier
         return Arrival(
             report, waits_for, str(from_), states_of_report, [tracking_events.accepted(report, None, "report")]
         )
 
     def _from(self, carrier: str) -> Address:
         account = self._accounts.directory().by_id(carrier)
-        return account.address if account else parse_address(f"mailer-daemon@{self._attempts.rules.hostname}")
+        return account.address if account else parse_address(f"mailer-daemon@{self._relay.rules.hostname}")

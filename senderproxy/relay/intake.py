@@ -23,13 +23,13 @@ from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.mail.submission import Submission
 from senderproxy.relay import recipient_updates, tracking_events
-from senderproxy.relay.attempt import Attempts, Outcomes
+from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.dsn_queueing import DsnRequest, Reporter
-from senderproxy.relay.loop_guard import LoopGuard, is_automatic
-from senderproxy.relay.ports import Arrival, Spool, SpoolError, SpoolFull
+from senderproxy.relay.loop_guard import LoopGuard, is_automatic_response
+from senderproxy.relay.ports import Arrival, Outcomes, Spool, SpoolError, SpoolFull
 from senderproxy.relay.recipient_updates import OnDeferral
-from senderproxy.relay.runner import NOBODY, Runner
+from senderproxy.relay.runner import NO_ACCOUNT, Runner
 from senderproxy.rewriting.plan import Discarding
 from senderproxy.routing.route import Refusal
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
@@ -63,7 +63,7 @@ class RelayIntake:
 
     def __init__(
         self,
-        attempts: Attempts,
+        relay: MessageRelay,
         spool: Spool,
         runner: Runner,
         reporter: Reporter,
@@ -72,7 +72,7 @@ class RelayIntake:
     ) -> None:
         self.handling = handling
         self.spool = spool
-        self._attempts = attempts
+        self._relay = relay
         self._runner = runner
         self._reporter = reporter
         self._clock = clock
@@ -102,14 +102,14 @@ class RelayIntake:
 
     def _forgive(self, submission: Submission, decision: Decision) -> None:
         """The client will come again with it, and that will not be one automatic message more."""
-        if is_automatic(submission.envelope.reverse_path, submission.message.header):
+        if is_automatic_response(submission.envelope.reverse_path, submission.message.header):
             self._loop_guard.forgive(decision.route.author, submission.envelope.recipients)
 
     def _decide(self, submission: Submission) -> Decision | Refusal | Discarding:
-        decision = self._attempts.decide(submission)
+        decision = self._relay.decide(submission)
         path, header = submission.envelope.reverse_path, submission.message.header
-        if isinstance(decision, Decision) and is_automatic(path, header):
-            limit = self._attempts.rules.senders.automatic_per_hour
+        if isinstance(decision, Decision) and is_automatic_response(path, header):
+            limit = self._relay.rules.senders.automatic_per_hour
             author, recipients = decision.route.author, submission.envelope.recipients
             if refusal := self._loop_guard.objection(author, recipients, limit, self._clock.monotonic()):
                 return Refusal(refusal)
@@ -119,7 +119,7 @@ class RelayIntake:
 
     async def _keep(self, submission: Submission, decision: Decision | Refusal) -> Reply:
         """Spooled and synced, then 250; it is on its way at once where its account has a place free."""
-        account = decision.route.account.id if isinstance(decision, Decision) else NOBODY
+        account = decision.route.account.id if isinstance(decision, Decision) else NO_ACCOUNT
         arrival = self._arrival(submission, decision, "queue")
         self._runner.arriving()
         reserved = isinstance(decision, Decision) and self._runner.reserve(account)
@@ -145,11 +145,11 @@ class RelayIntake:
             events += tracking_events.changed(known.plan.changes, submission.received_at)
         return Arrival(
             submission,
-            known.route.account.id if known else NOBODY,
+            known.route.account.id if known else NO_ACCOUNT,
             str(known.route.author) if known else str(submission.envelope.reverse_path),
             recipient_updates.waiting(submission.envelope.recipients, submission.received_at),
             events,
-            self._attempts.decided(known) if known else None,
+            self._relay.cached(known) if known else None,
         )
 
     # ---- pass it through ----
@@ -159,7 +159,7 @@ class RelayIntake:
     ) -> tuple[Reply, LogEvent]:
         """One attempt while the client waits. The answer, and in a word what became of it."""
         started = self._clock.monotonic()
-        attempt = asyncio.create_task(self._attempts.offer(submission, decision))
+        attempt = asyncio.create_task(self._relay.deliver(submission, decision))
         try:
             await wait_done(attempt, handling.patience)
         except asyncio.CancelledError:
@@ -208,7 +208,7 @@ class RelayIntake:
             chance=self._clock.chance(),
             over=False,
         )
-        case = DsnRequest(submission, arrival.account, decision.answer_to)
+        case = DsnRequest(submission, arrival.account, decision.report_to)
         told = self._reporter.tell(case, judgement)
         whole = Arrival(
             submission, arrival.account, arrival.author, judgement.states, (*arrival.events, *events, *told.events)
@@ -245,7 +245,7 @@ class RelayIntake:
             fate = RecipientStatus.DEFERRED if decision.reply.is_transient else RecipientStatus.FAILED
             what = tracking_events.refused(decision.reply, now)
         states = dict.fromkeys(submission.envelope.recipients, RecipientState(fate, None, 0, decision.reply))
-        self.spool.note(Arrival(submission, NOBODY, path, states, [what]))
+        self.spool.note(Arrival(submission, NO_ACCOUNT, path, states, [what]))
 
     def _report(
         self,

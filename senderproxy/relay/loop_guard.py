@@ -17,7 +17,7 @@ _HOUR: Final = 3600.0
 _PAIRS: Final = 20_000  # author and recipient; the one that was silent longest is forgotten
 
 
-def is_automatic(path: ReversePath, header: HeaderSection) -> bool:
+def is_automatic_response(path: ReversePath, header: HeaderSection) -> bool:
     """A bounce, a receipt or an automatic reply: by its null reverse-path, or by its own words (RFC 3834)."""
     if not isinstance(path, Address):
         return True
@@ -40,8 +40,8 @@ class LoopGuard:
                 return reply(
                     554,
                     "5.4.6",
-                    f"A mail loop: {author} has sent {pair[1]} {per_hour} automatic messages within an hour.",
-                    "How many are let through: automatic_per_hour under [senders] in the configuration.",
+                    f"Mail loop: {author} has sent {pair[1]} {per_hour} automatic messages within an hour.",
+                    "The limit is automatic_per_hour under [senders] in the configuration.",
                 )
         for pair in pairs:
             times = self._recent(pair, monotonic)

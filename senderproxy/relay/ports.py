@@ -1,9 +1,12 @@
-"""What the relay needs from the outer rooms, and nothing about how they do it."""
+"""Interfaces that the relay needs from other packages, with their guarantees. Implementations are elsewhere.
+
+Not here: the spool (spool.sqlite), the upstream dialogue (delivery), the vault (accounts), reception (listener).
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import ForwardPath
@@ -13,70 +16,65 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Outcome
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.decide import Decided
+from senderproxy.relay.decide import CachedDecision
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
 from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState
 
+Outcomes: TypeAlias = Mapping[ForwardPath, Outcome]  # of one attempt, in the order of its recipients
+
 
 class Accounts(Protocol):
-    """The accounts in the vault, as they are at this moment."""
+    """Current accounts of the vault."""
 
     def directory(self) -> AccountDirectory:
-        """Who carries what. Notices by itself when the vault changed on disk; cheap, called for each message.
+        """The addresses of each account, reloaded if the vault file has changed. Cheap: called for each message.
 
-        Never raises: a vault that cannot be read leaves what was read before in force.
+        Never raises: while the vault cannot be read, the directory in memory stays in force.
         """
         ...
 
     def credential(self, account: Account) -> Credential | None:
-        """The account's login and secret of this moment; None where the account is gone."""
+        """The current login and secret of the account; None if the account no longer exists."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether an account can send at this moment.
+    """Limit of an account, and the reason if it cannot send now."""
 
-    `blocked`: why not, as it stands against any of its mail; `seconds`: how long that holds, None until it is mended.
-    """
-
-    connections: int  # how many messages at once
-    blocked: Reply | None = None
-    seconds: float | None = None
+    connections: int  # messages in parallel
+    reason: Reply | None = None  # deferral of every message of the account; None: it can send
+    retry_after: float | None = None  # seconds; None: until an operator has fixed the cause
 
 
 class Courier(Protocol):
-    """Takes one message to one account's upstream."""
+    """Delivery of one message to the upstream server of one account."""
 
-    async def deliver(
-        self, route: Route, envelope: Envelope, message: Message, *, tag: str
-    ) -> Mapping[ForwardPath, Outcome]:
+    async def deliver(self, route: Route, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:
         """Offer the message to all recipients; one outcome for each of them, in their order.
 
-        Never raises for what the network or the upstream does. `tag` is the message's id, for the log. May be
-        cancelled before the final dot is written; from then on the caller must wait for it.
+        Never raises for an error of the network or the upstream server. `tag` is the message's id, for the log. May be
+        cancelled before the final dot is sent; after it the caller must wait.
         """
         ...
 
-    async def hand_in(
-        self, server: Smarthost, envelope: Envelope, message: Message, *, tag: str
-    ) -> Mapping[ForwardPath, Outcome]:
-        """Give a report of ours to the internal server, without a login; else as `deliver`."""
+    async def deliver_report(self, server: Smarthost, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:
+        """Deliver a report to the internal server, without a login; otherwise as `deliver`."""
         ...
 
     def availability(self, account: Account, provider: Provider) -> Availability:
-        """Whether a message of this account would be offered upstream now. Cheap."""
+        """The account's limit, and the reason if a message would be deferred without a connection. Cheap."""
         ...
 
 
 class Intake(Protocol):
-    """What the listener hands a complete message to."""
+    """Acceptance of complete messages from a listener."""
 
     async def accept(self, submission: Submission) -> Reply:
-        """The answer to the final dot. Never raises for what a message contains."""
+        """The reply to the final dot. Never raises for the content of a message."""
         ...
 
 
@@ -84,19 +82,19 @@ class Intake(Protocol):
 
 
 class SpoolError(SenderproxyError):
-    """The spool cannot be read or written: nothing was done, whatever was asked."""
+    """The spool cannot be read or written; nothing was changed."""
 
 
 class SpoolFull(SpoolError):
-    """There is not enough room on the disk: nothing was written."""
+    """Not enough free disk space; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A message for the spool, and what becomes of each recipient when it is there.
+    """A new message for the spool, with the initial state of each recipient.
 
-    `account` is the id of the account whose turn it waits for. `states` has every recipient of the envelope. The
-    content is kept while one of them is not final.
+    `account` is the id of the account in whose queue it waits. `states` has every recipient of the envelope. The
+    content is stored until all of them are final.
     """
 
     submission: Submission
@@ -104,15 +102,15 @@ class Arrival:
     author: str
     states: Mapping[ForwardPath, RecipientState]
     events: Sequence[Event] = ()
-    decided: Decided | None = None  # about it, when it came in
+    decision: CachedDecision | None = None  # made at the reception
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A message leased to whoever has this: nobody else attempts or changes it until it is settled.
+    """A leased message: nothing else attempts or changes it until it is settled.
 
-    `due` are the recipients to be attempted, with their states; the submission's envelope names all of them.
-    `decided` is the arrival's, while the message is in memory still.
+    `due` has the recipients to attempt, with their states; the submission's envelope has all recipients.
+    `decision` is the arrival's, as long as the message is in memory.
     """
 
     submission: Submission
@@ -120,103 +118,104 @@ class Claim:
     author: str
     due: Mapping[ForwardPath, RecipientState]
     faults: int = 0  # internal errors in a row
-    decided: Decided | None = None
+    decision: CachedDecision | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolUpdate:
-    """What an attempt, or a person, changes about a claimed message. All of it is one commit.
+    """Changes to a leased message by an attempt or an operator, written in one commit.
 
-    `states` has the recipients that change; `reports` are new messages (arrivals) that tell the author.
+    `states` has only the recipients that change; `reports` are new messages to the author.
     """
 
     states: Mapping[ForwardPath, RecipientState]
     events: Sequence[Event] = ()
     reports: Sequence[Arrival] = ()
-    account: str | None = None  # whose turn it waits for from now on; None: as before
+    account: str | None = None  # in whose queue it waits from now on; None: unchanged
     faults: int = 0
 
 
 class Spool(Protocol):
-    """Where messages wait, and what happened to all of them. Owned by one process at a time.
+    """Storage of the waiting messages, and of the history of all messages. Owned by one process at a time.
 
-    Guarantees (docs/spool-states.md): what `accept` and `settle` were awaited for survives a power cut; a recipient's
-    state, its events and its reports are one commit; what cannot be read is held, never guessed and never deleted.
-    Every method raises SpoolError where the disk or the database fails, and then has changed nothing.
+    Guarantees (docs/spool-states.md): what `accept` and `settle` have written survives a power cut; a recipient's
+    state, its events and its reports are one commit; unreadable data is held, never guessed and never deleted.
+    Every method raises SpoolError if the disk or the database fails, and then has changed nothing.
     """
 
     async def accept(self, *arrivals: Arrival, leased: bool = False) -> Sequence[Claim]:
-        """Keep the messages, in one commit; return when they are safe. `leased`: the claims on them, else nothing.
+        """Store the messages in one commit; return when they are synced.
 
-        An arrival whose states are all final is kept without its content, for its story alone.
+        `leased`: lease them to the caller and return the claims; otherwise return nothing. Of an arrival whose states
+        are all final, only the history is stored, not the content.
         """
         ...
 
     def note(self, arrival: Arrival) -> None:
-        """The story of a message that passed through: all states are final. Written soon, in bounded batches.
+        """Record the history of a message that was passed through: all states are final. Written in bounded batches.
 
-        Never raises and never waits; a power cut may cost the last second of stories.
+        Never raises and never waits; a power cut may lose the last second of such records.
         """
         ...
 
     async def claim(self, account: str, now: datetime) -> Claim | None:
-        """The message of this account that is due for longest and not leased, with all its due recipients."""
+        """Lease the message of the account that has been due longest, with all its due recipients."""
         ...
 
     async def claim_expired(self, account: str, received_before: datetime) -> Claim | None:
-        """A message of this account that waits since before then, due or not, with all its waiting recipients."""
+        """Lease a message of the account received before that time, due or not, with all its waiting recipients."""
         ...
 
     async def claim_undelayed(self, received_before: datetime) -> Claim | None:
-        """One that waits since before then, with those waiting recipients of whom no delay was reported yet."""
+        """Lease a message received before that time, with its waiting recipients without a delay report."""
         ...
 
     async def claim_one(self, message_id: str) -> Claim | None:
-        """This one, with all its recipients that wait or are held; None where it is not there, or leased."""
+        """Lease this message, with all its waiting or held recipients; None if it is unknown or leased."""
         ...
 
     async def settle(self, claim: Claim, verdict: SpoolUpdate) -> None:
-        """Write the verdict down and end the lease; return when it is safe. A verdict of nothing just ends it."""
+        """Write the update and end the lease; return when it is synced. An empty update only ends the lease."""
         ...
 
     async def due(self, account: str | None = None) -> Mapping[str, datetime]:
-        """When the next recipient of this account, or of each that has waiting ones, is due; leased ones left out."""
+        """The next due time of this account, or of every account with waiting recipients. Leased messages excluded."""
         ...
 
     async def shift(self, step: timedelta) -> None:
-        """The machine's clock was put forward by so much: everything that waits keeps its distance from now."""
+        """Move all due times by a step of the wall clock, so that the time left to each stays the same."""
         ...
 
     async def find(self, query: Query, *, limit: int, after: str | None = None) -> Sequence[MessageRecord]:
-        """The messages that fit, the newest first (those that wait: the oldest first), from the one after that id."""
+        """The matching messages, newest first (waiting ones: oldest first), beginning after the id `after`."""
         ...
 
     async def events(self, message_id: str) -> Sequence[Event]:
-        """What happened to a message, in order."""
+        """The history of a message, in order."""
         ...
 
     async def header(self, message_id: str) -> HeaderSection | None:
-        """A message's header section as it came; None where its content is gone."""
+        """The received header section of a message; None if its content is no longer stored."""
         ...
 
     async def totals(self) -> "Sequence[Totals]":
-        """How much waits and is held, for each account."""
+        """Counts of the waiting and held messages of each account."""
         ...
 
 
 class CrashJournal(Protocol):
-    """Which messages are being tried: what a process that dies of one tells the next."""
+    """List of the attempts in progress, read by the next process after a crash."""
 
-    def take_over(self) -> Sequence[str]:
-        """The ids that the process before this one had begun and not ended when it crashed. Told once."""
+    def take_suspects(self) -> Sequence[str]:
+        """The ids of the messages in progress when the previous process crashed. Cleared by the call."""
         ...
 
-    def begin(self, message_id: str) -> None:
-        """It is about to be tried."""
+    def attempt_started(self, message_id: str) -> None:
+        """Add a message to the list."""
         ...
 
-    def end(self, message_id: str) -> None:
-        """We have survived it."""
+    def attempt_ended(self, message_id: str) -> None:
+        """Remove a message from the list."""
         ...
 
 
@@ -229,5 +228,5 @@ class Totals:
     held: int
     size: int  # octets
     oldest: datetime
-    by_age: Sequence[int] = field(default=())  # waiting or held, one for each of tracking.age_buckets
-    reasons: Mapping[str, int] = field(default_factory=dict)  # the last reply's words, the commonest first, at most 5
+    by_age: Sequence[int] = field(default=())  # waiting or held messages, one for each of tracking.age_buckets
+    reasons: Mapping[str, int] = field(default_factory=dict)  # text of the last reply, most frequent first, at most 5

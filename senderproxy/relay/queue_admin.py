@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from senderproxy.clock import Clock
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import ForwardPath
-from senderproxy.relay.attempt import Attempts
+from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.dsn_queueing import DsnRequest, Reporter
 from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, SpoolUpdate
 from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, Query, RecipientState, RecipientStatus
@@ -277,11 +277,11 @@ class QueueAdmin:
         )
 
 
-def telling_with(reporter: Reporter, attempts: Attempts) -> Callable[[Claim, States], CancelReporting]:
+def telling_with(reporter: Reporter, relay: MessageRelay) -> Callable[[Claim, States], CancelReporting]:
     """Reports on what is cancelled, made like all others."""
 
     def tell(claim: Claim, states: States) -> CancelReporting:
-        case = DsnRequest(claim.submission, claim.account, attempts.who_is_answered(claim.submission))
+        case = DsnRequest(claim.submission, claim.account, relay.report_recipient(claim.submission))
         return reporter.tell_of_cancelling(case, states)
 
     return tell

@@ -25,10 +25,20 @@ from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.relay import recipient_updates, tracking_events
-from senderproxy.relay.attempt import INTERNAL, Attempts, Outcomes
+from senderproxy.relay.attempt import REPORT_SERVER, MessageRelay
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.dsn_queueing import DsnRequest, Reporter
-from senderproxy.relay.ports import Accounts, Arrival, Claim, Courier, CrashJournal, Spool, SpoolError, SpoolUpdate
+from senderproxy.relay.ports import (
+    Accounts,
+    Arrival,
+    Claim,
+    Courier,
+    CrashJournal,
+    Outcomes,
+    Spool,
+    SpoolError,
+    SpoolUpdate,
+)
 from senderproxy.retry import RetryPolicy, is_over, wait_after
 from senderproxy.rewriting.plan import Discarding
 from senderproxy.routing.route import Refusal
@@ -36,7 +46,7 @@ from senderproxy.tracking.record import Blocked, Event, EventKind, RecipientStat
 
 _log = logging.getLogger("senderproxy.relay")
 
-NOBODY: Final = ""  # in place of an account's id: no account is known for it yet
+NO_ACCOUNT: Final = ""  # in place of an account's id: no account is known for it yet
 FAULTS_LIMIT: Final = 3  # internal errors on one message before a person must look
 
 _AHEAD: Final = 4  # messages claimed beyond an account's sessions, one for each: none has to wait for the disk
@@ -87,7 +97,7 @@ class Runner:
     def __init__(
         self,
         spool: Spool,
-        attempts: Attempts,
+        relay: MessageRelay,
         reporter: Reporter,
         accounts: Accounts,
         courier: Courier,
@@ -97,7 +107,7 @@ class Runner:
     ) -> None:
         self.spool = spool
         self.policy = policy
-        self._attempts = attempts
+        self._relay = relay
         self._reporter = reporter
         self._accounts = accounts
         self._courier = courier
@@ -132,7 +142,7 @@ class Runner:
         if due and min(due.values()) > far:
             await self._stepped(now - min(due.values()))
             due = dict.fromkeys(due, now)
-        if suspects := self._under_way.take_over():
+        if suspects := self._under_way.take_suspects():
             self._alone = self._spawn(self._try_alone(suspects))
         for account, due_at in due.items():
             self.arrived(account, due_at)
@@ -251,7 +261,7 @@ class Runner:
             return False
         if self._may_leave < 1 and self._in_rush():
             return False
-        standing = None if lane.account in (NOBODY, INTERNAL) else self._standing(lane)
+        standing = None if lane.account in (NO_ACCOUNT, REPORT_SERVER) else self._standing(lane)
         if standing == 0:
             return False
         if standing is None or lane.failures:
@@ -273,13 +283,15 @@ class Runner:
     def _standing(self, lane: _Lane) -> int | None:
         """How many messages it sends at once; None where it is gone. Blocks the lane where nothing goes out."""
         account = self._accounts.directory().by_id(lane.account)
-        provider = self._attempts.rules.providers.get(account.provider) if account else None
+        provider = self._relay.rules.providers.get(account.provider) if account else None
         if account is None or provider is None:
             return None
         standing = self._courier.availability(account, provider)
-        if standing.blocked is not None:
-            lane.blocked_by = standing.blocked
-            lane.blocked_until = math.inf if standing.seconds is None else self._clock.monotonic() + standing.seconds
+        if standing.reason is not None:
+            lane.blocked_by = standing.reason
+            lane.blocked_until = (
+                math.inf if standing.retry_after is None else self._clock.monotonic() + standing.retry_after
+            )
             return 0
         return standing.connections
 
@@ -390,7 +402,7 @@ class Runner:
         under_way: "asyncio.Task[Outcomes] | None" = None,
     ) -> None:
         """Attempt it and write down what came of it. A fault of ours costs this message its turn, and nobody else."""
-        self._under_way.begin(claim.submission.id)
+        self._under_way.attempt_started(claim.submission.id)
         try:
             if decision is not None and under_way is not None:
                 verdict_ = await self._join(claim, lane, decision, under_way)
@@ -400,7 +412,7 @@ class Runner:
             event(_log, log_events.QUEUE_ATTEMPT_ERROR, fault=fault, id=claim.submission.id)
             verdict_ = self._stumbled(claim, type(fault).__name__)
         finally:
-            self._under_way.end(claim.submission.id)
+            self._under_way.attempt_ended(claim.submission.id)
             lane.running -= 1
             claim.submission.message.body.close()
             self._poke(lane)
@@ -424,17 +436,17 @@ class Runner:
     async def _attempt(self, claim: Claim, lane: _Lane) -> SpoolUpdate:
         submission, recipients = claim.submission, tuple(claim.due)
         timing = self._timing(claim)
-        if self._attempts.goes_inside(submission):
-            outcomes = await self._attempts.hand_in(submission, recipients)
+        if self._relay.is_for_report_server(submission):
+            outcomes = await self._relay.deliver_report(submission, recipients)
             return self._conclude(claim, lane, None, outcomes, timing)
-        decided = self._attempts.still_decided(claim.decided) or self._attempts.decide(submission)
+        decided = self._relay.valid_decision(claim.decision) or self._relay.decide(submission)
         if isinstance(decided, Discarding):
             return self._discarded(claim, decided)
         if isinstance(decided, Refusal):
             # It was accepted, so somebody changed something since: what they mend will free it.
             refused: dict[ForwardPath, Outcome] = dict.fromkeys(recipients, Deferred(decided.reply))
             return self._conclude(claim, lane, None, refused, timing)
-        outcomes = await self._attempts.offer(submission, decided, recipients)
+        outcomes = await self._relay.deliver(submission, decided, recipients)
         return self._conclude(claim, lane, decided, outcomes, timing)
 
     def _conclude(
@@ -456,8 +468,8 @@ class Runner:
             chance=self._clock.chance(),
             over=self._may_give_up and is_over(self.policy, age),
         )
-        answer_to = decision.answer_to if decision else self._attempts.who_is_answered(submission)
-        told = self._reporter.tell(DsnRequest(submission, account, answer_to), judgement)
+        report_to = decision.report_to if decision else self._relay.report_recipient(submission)
+        told = self._reporter.tell(DsnRequest(submission, account, report_to), judgement)
         events = [
             *tracking_events.attempted(outcomes, len(submission.envelope.recipients), account, now, seconds),
             *told.events,
@@ -543,7 +555,7 @@ class Runner:
             return None
         waiting = {path: state for path, state in claim.due.items() if state.status is RecipientStatus.WAITING}
         lane = self._lane(claim.account)
-        if waiting and (claim.account in (NOBODY, INTERNAL) or self._standing(lane) != 0):
+        if waiting and (claim.account in (NO_ACCOUNT, REPORT_SERVER) or self._standing(lane) != 0):
             return replace(claim, due=waiting)
         await self.spool.settle(claim, SpoolUpdate({}, faults=claim.faults))
         return None
@@ -644,7 +656,7 @@ class Runner:
             event(_log, log_events.QUEUE_READ_FAILED, why=error.message, hint=error.hint)
 
     def _delayed(self, claim: Claim) -> SpoolUpdate:
-        case = DsnRequest(claim.submission, claim.account, self._attempts.who_is_answered(claim.submission))
+        case = DsnRequest(claim.submission, claim.account, self._relay.report_recipient(claim.submission))
         told = self._reporter.tell_of_delay(case, claim.due, self.policy)
         return SpoolUpdate(told.states, told.events, told.reports, faults=claim.faults)
 
@@ -654,7 +666,7 @@ class Runner:
         judgement = recipient_updates.judge(
             claim.due, outcomes, self.policy, now=self._clock.now(), chance=self._clock.chance(), over=True
         )
-        case = DsnRequest(claim.submission, claim.account, self._attempts.who_is_answered(claim.submission))
+        case = DsnRequest(claim.submission, claim.account, self._relay.report_recipient(claim.submission))
         told = self._reporter.tell(case, judgement)
         return SpoolUpdate(told.states, told.events, told.reports)
 

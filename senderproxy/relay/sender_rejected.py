@@ -43,7 +43,7 @@ class StricterRule:
     mend: str
 
 
-def find_refused(
+def find_rejected(
     outcomes: Mapping[ForwardPath, Outcome], route: Route, path: ReversePath, header: HeaderSection
 ) -> RejectedSender | None:
     """The sender that was refused, where that is why nobody was reached."""
@@ -157,7 +157,7 @@ class RejectedSenders:
         )
         self._known[key] = (entry, route.provider)
 
-    def taken(self, route: Route, senders: Iterable[Address | None]) -> None:
+    def accepted(self, route: Route, senders: Iterable[Address | None]) -> None:
         """These were taken: what was said of them is over, and so is what was said of a rule that is another by now."""
         if not self._known:
             return

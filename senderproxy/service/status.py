@@ -51,7 +51,7 @@ class ServiceStatus:
             "listeners": [listener.status() for listener in self._listeners.open],
             "accounts": [asdict(entry) for entry in self._components.courier.status()],
             "vault_problem": self._accounts.problem,
-            "sender_rules": [asdict(entry) for entry in self._components.attempts.refused_senders.entries()],
+            "sender_rules": [asdict(entry) for entry in self._components.relay.rejected_senders.entries()],
             "queue": await self._queue(),
         }
 

@@ -170,7 +170,7 @@ def test_two_offices_that_answer_everything_come_to_rest(
     # the letter, what each may tell the other within an hour, and the one that was one too many
     assert sum(internet.handed_in.values()) == 1 + 2 * PER_HOUR + 1
     [refusal] = internet.refused
-    assert refusal.startswith("554 5.4.6 A mail loop: ")
+    assert refusal.startswith("554 5.4.6 Mail loop: ")
     assert "automatic_per_hour" in refusal
 
 
@@ -205,7 +205,7 @@ def test_a_rewritten_note_that_comes_back_as_it_is_goes_no_second_time(
     internet.run(Sent("", FIRMA, _letter(FIRMA, FIRMA, "Gelesen")))
     assert internet.handed_in == {FIRMA: 2}
     [refusal] = internet.refused
-    assert refusal.startswith("554 5.4.6 A mail loop: this automatic message has left through here before")
+    assert refusal.startswith("554 5.4.6 Mail loop: this automatic message was already sent by this server")
 
 
 def test_a_note_that_has_to_be_handed_in_again_and_again_is_no_loop(

@@ -645,7 +645,7 @@ def _claim_of(arrival: Arrival, kept: _Kept) -> Claim:
         for path, state in arrival.states.items()
         if state.status is RecipientStatus.WAITING
     }
-    return Claim(submission, arrival.account, arrival.author, waiting, decided=arrival.decided)
+    return Claim(submission, arrival.account, arrival.author, waiting, decision=arrival.decision)
 
 
 def _is_nothing(claim: Claim, verdict: SpoolUpdate) -> bool:

@@ -91,3 +91,11 @@ def test_what_can_be_neither_is_refused_in_words(staffed: Office, what: str, cod
 
 def test_a_reverse_path_that_is_none_is_64(staffed: Office) -> None:
     assert staffed.type("explain", "anna@firma.example", "--reverse-path", "anna").code == 64
+
+
+def test_a_message_with_60_received_fields_is_refused_as_the_service_refuses_it(staffed: Office) -> None:
+    letter = "Received: from a by b; Sat, 31 Jan 2026 08:15:00 +0100\n" * 60 + "From: anna@firma.example\n\nText\n"
+    ended = staffed.type("explain", "-", stdin=letter)
+    assert ended.code == 1
+    assert "refused        554 5.4.6" in ended.out
+    assert "because        Mail loop: the message has more than 50 Received fields." in ended.out

@@ -16,26 +16,26 @@ def next_process(path: Path) -> CrashJournalFile:
 
 def begun(path: Path) -> CrashJournalFile:
     file = next_process(path)
-    assert file.take_over() == []
+    assert file.take_suspects() == []
     return file
 
 
 def test_the_next_process_finds_what_was_begun_and_not_ended_and_finds_it_once(tmp_path: Path) -> None:
     one = begun(tmp_path / "under-way")
     for ident in ("Anna23456789", "Bert23456789", "Carl23456789"):
-        one.begin(ident)
-    one.end("Bert23456789")
-    one.begin("Dora23456789")  # in Bert's place
-    one.end("Nobody")
+        one.attempt_started(ident)
+    one.attempt_ended("Bert23456789")
+    one.attempt_started("Dora23456789")  # in Bert's place
+    one.attempt_ended("Nobody")
     two = next_process(tmp_path / "under-way")
-    assert sorted(two.take_over()) == ["Anna23456789", "Carl23456789", "Dora23456789"]
-    assert next_process(tmp_path / "under-way").take_over() == []
+    assert sorted(two.take_suspects()) == ["Anna23456789", "Carl23456789", "Dora23456789"]
+    assert next_process(tmp_path / "under-way").take_suspects() == []
 
 
 def test_who_was_killed_from_outside_or_ended_in_order_died_of_no_message(tmp_path: Path) -> None:
-    begun(tmp_path / "under-way").begin("Anna23456789")
-    assert CrashJournalFile(tmp_path / "under-way", str).take_over() == []
-    assert next_process(tmp_path / "under-way").take_over() == []  # nor is it blamed for a later crash
+    begun(tmp_path / "under-way").attempt_started("Anna23456789")
+    assert CrashJournalFile(tmp_path / "under-way", str).take_suspects() == []
+    assert next_process(tmp_path / "under-way").take_suspects() == []  # nor is it blamed for a later crash
 
 
 @pytest.mark.parametrize(("end", "of"), [("os.abort()", "Aborted"), ("os.kill(os.getpid(), 11)", "Segmentation fault")])
@@ -70,10 +70,10 @@ if os.environ.get("CRASH"):
 def test_after_many_messages_the_file_is_as_large_as_the_most_that_were_under_way_at_once(tmp_path: Path) -> None:
     file = begun(tmp_path / "under-way")
     for number in range(1000):
-        file.begin(f"a{number}")
-        file.begin(f"b{number}")
-        file.end(f"a{number}")
-        file.end(f"b{number}")
+        file.attempt_started(f"a{number}")
+        file.attempt_started(f"b{number}")
+        file.attempt_ended(f"a{number}")
+        file.attempt_ended(f"b{number}")
     assert (tmp_path / "under-way").stat().st_size == 2 * 32
     file.close()
 
@@ -81,10 +81,10 @@ def test_after_many_messages_the_file_is_as_large_as_the_most_that_were_under_wa
 def test_what_is_no_list_of_ids_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "under-way").write_bytes(bytes(range(256)) * 3 + b"half a place")
     file = next_process(tmp_path / "under-way")
-    assert all(isinstance(name, str) for name in file.take_over())
-    file.begin("x" * 100)
-    file.begin("Anna23456789")
-    assert next_process(tmp_path / "under-way").take_over() == ["Anna23456789"]
+    assert all(isinstance(name, str) for name in file.take_suspects())
+    file.attempt_started("x" * 100)
+    file.attempt_started("Anna23456789")
+    assert next_process(tmp_path / "under-way").take_suspects() == ["Anna23456789"]
 
 
 @pytest.mark.parametrize("there", ["nothing", "a link"])
@@ -97,9 +97,9 @@ def test_where_the_file_cannot_be_made_it_is_said_once_and_everything_goes_on(
         path.parent.mkdir()
         path.symlink_to(tmp_path / "elsewhere")
     file = next_process(path)
-    assert file.take_over() == []
-    file.begin("Anna23456789")
-    file.end("Anna23456789")
+    assert file.take_suspects() == []
+    file.attempt_started("Anna23456789")
+    file.attempt_ended("Anna23456789")
     file.close()
     assert [getattr(record, "senderproxy_event", "") for record in caplog.records] == ["crash_journal_failed"]
     assert not (tmp_path / "elsewhere").exists()

@@ -21,7 +21,7 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client, Submission
-from senderproxy.relay.attempt import Attempts
+from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Rules
 from senderproxy.relay.dsn_queueing import Reporter
 from senderproxy.relay.intake import Handling, Mode, RelayIntake
@@ -89,13 +89,13 @@ class RelayOffice:
         provider = Provider("simulator", (way_to(simulator),), limits=Limits(**limits))
         rules = Rules("relay.firma.example", {"simulator": provider}, RoutingPolicy())
         self.courier = SmtpCourier(self.drawer, SessionTimeouts(connect=5.0), rules.hostname, self.clock)
-        self.attempts = Attempts(self.drawer, courier(self.courier), self.clock, rules)
-        self.reporter = Reporter(self.attempts, self.drawer, self.clock)
+        self.relay = MessageRelay(self.drawer, courier(self.courier), self.clock, rules)
+        self.reporter = Reporter(self.relay, self.drawer, self.clock)
         self.spool: SqliteSpool
 
     @property
     def rules(self) -> Rules:
-        return self.attempts.rules
+        return self.relay.rules
 
     async def open(self) -> None:
         """Open the spool and begin with what waits there."""
@@ -105,7 +105,7 @@ class RelayOffice:
         )
         self.runner = Runner(
             self.spool,
-            self.attempts,
+            self.relay,
             self.reporter,
             self.drawer,
             self.courier,
@@ -114,7 +114,7 @@ class RelayOffice:
             self.under_way,
         )
         self.courier.when_able = self.runner.able
-        self.intake = RelayIntake(self.attempts, self.spool, self.runner, self.reporter, self.clock, HANDLING)
+        self.intake = RelayIntake(self.relay, self.spool, self.runner, self.reporter, self.clock, HANDLING)
         await self.runner.start()
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
 from senderproxy.relay.decide import Decision, MessageFacts, Rules, decide
 from senderproxy.rewriting.plan import Discarding
+from senderproxy.rewriting.received_field import HOP_LIMIT
 from senderproxy.routing.account import Account
 from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy
 from senderproxy.routing.directory import AccountDirectory
@@ -120,3 +121,15 @@ def test_a_client_is_held_to_the_senders_with_which_its_mail_leaves() -> None:
         client = replace(client, forced_sender=parse_address(forced) if forced else None)
         verdict = decide(_letter("From: root@srv.local\r\n\r\n", envelope, client), DIRECTORY, mapped)
         assert isinstance(verdict, Decision) is goes, (allowed, forced)
+
+
+@pytest.mark.parametrize(("hops", "is_loop"), [(HOP_LIMIT, False), (HOP_LIMIT + 1, True), (60, True)])
+def test_a_message_with_more_received_fields_than_the_hop_limit_is_a_loop(hops: int, is_loop: bool) -> None:
+    header = "Received: from a by b; Sat, 31 Jan 2026 08:15:00 +0100\r\n" * hops + f"From: {ANNA}\r\n\r\n"
+    envelope = Envelope(parse_address(ANNA), (parse_address("kunde@customer.example"),))
+    decision = decide(_letter(header, envelope, Client("192.168.1.9", "pc", "ESMTP")), DIRECTORY, RULES)
+    if is_loop:
+        assert isinstance(decision, Refusal)
+        assert str(decision.reply) == "554 5.4.6 Mail loop: the message has more than 50 Received fields."
+    else:
+        assert isinstance(decision, Decision)

@@ -110,11 +110,11 @@ async def test_an_author_without_an_account_is_refused_at_every_door(tmp_path: P
 async def test_a_slip_in_the_configuration_keeps_a_devices_mail_and_mending_it_frees_it(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         rules = office.rules
-        office.attempts.rules = replace(rules, providers={})
+        office.relay.rules = replace(rules, providers={})
         message, told = await office.submit(at="devices")
         assert told.code == 250
         assert await office.fates(message) == {KUNDE: "waiting"}
-        office.attempts.rules = rules
+        office.relay.rules = rules
         await office.pass_time(seconds=120)
         await office.until_all_is_done()
         assert office.taken() == ["Guten Tag"]
@@ -227,7 +227,7 @@ async def test_a_report_that_is_refused_is_not_reported(tmp_path: Path) -> None:
 async def test_what_a_policy_discards_is_discarded_with_a_story(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         provider = replace(office.rules.providers["simulator"], null_policy=NullPolicy.DISCARD)
-        office.attempts.rules = replace(office.rules, providers={"simulator": provider})
+        office.relay.rules = replace(office.rules, providers={"simulator": provider})
         message, told = await office.submit(null_path=True)
         assert told.code == 250
         await office.until(lambda: office.spool.find(_by_id(message), limit=1), "the story")

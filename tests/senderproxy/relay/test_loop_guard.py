@@ -4,7 +4,7 @@ import pytest
 
 from senderproxy.mail.address import NULL_PATH, parse_address
 from senderproxy.mail.header import HeaderSection
-from senderproxy.relay.loop_guard import LoopGuard, is_automatic
+from senderproxy.relay.loop_guard import LoopGuard, is_automatic_response
 
 ANNA, ALICE, CARL = (parse_address(f"{name}@firma.example") for name in ("anna", "alice", "carl"))
 
@@ -55,4 +55,4 @@ def test_memory_is_bounded() -> None:
     ],
 )
 def test_what_is_automatic(path: object, header: bytes, automatic: bool) -> None:
-    assert is_automatic(path, HeaderSection(header + b"\r\n")) is automatic  # type: ignore[arg-type]
+    assert is_automatic_response(path, HeaderSection(header + b"\r\n")) is automatic  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from senderproxy.mail.address import NULL_PATH, Address, ReversePath, parse_addr
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSender
 from senderproxy.mail.reply import parse_reply
-from senderproxy.relay.sender_rejected import RejectedSender, RejectedSenders, explain, find_refused
+from senderproxy.relay.sender_rejected import RejectedSender, RejectedSenders, explain, find_rejected
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import Tier
 from senderproxy.routing.provider import Provider, SenderRule
@@ -36,7 +36,7 @@ def _found(
     rule: SenderRule = SenderRule.DOMAIN,
     account: Account = ACCOUNT,
 ) -> RejectedSender | None:
-    return find_refused(
+    return find_rejected(
         {KUNDE: outcome(parse_reply(said.split(b"\n")), stage, "smtp.example")}, _route(rule, account), path, HEADER
     )
 
@@ -153,7 +153,7 @@ def test_after_the_whole_message_it_is_the_sender_that_is_not_the_mailboxs_own(
 ) -> None:
     said = outcome(parse_reply([NOT_ALLOWED]), Stage.FINAL_DOT, "smtp.example")
     header = HeaderSection(f"From: {from_}\r\n\r\n".encode())
-    refused = find_refused({KUNDE: said}, _route(), path, header)
+    refused = find_rejected({KUNDE: said}, _route(), path, header)
     assert refused is not None
     assert (refused.place.value, refused.address) == (place, address)
 
@@ -161,7 +161,7 @@ def test_after_the_whole_message_it_is_the_sender_that_is_not_the_mailboxs_own(
 def test_what_reached_somebody_is_no_refusal_of_the_sender() -> None:
     okay = parse_reply([b"250 OK"])
     outcomes: dict[object, Outcome] = {ANNA: Delivered(okay), KUNDE: Failed(okay, RefusedSender.FROM)}
-    assert find_refused(outcomes, _route(), INFO, HEADER) is None  # type: ignore[arg-type]
+    assert find_rejected(outcomes, _route(), INFO, HEADER) is None  # type: ignore[arg-type]
 
 
 def test_a_stricter_rule_is_remembered_until_the_address_is_taken() -> None:
@@ -175,10 +175,10 @@ def test_a_stricter_rule_is_remembered_until_the_address_is_taken() -> None:
     assert entry.since == "2026-11-24T09:30:00+00:00"
     assert 'although sender_rule = "domain" lets it through' in entry.words
     assert 'sender_rule = "address" in [providers.ionos-de]' in entry.mend
-    known.taken(_route(), (ANNA,))
+    known.accepted(_route(), (ANNA,))
     assert known.entries()
-    known.taken(_route(), (INFO, ANNA))
+    known.accepted(_route(), (INFO, ANNA))
     assert known.entries() == []
     known.note(refused, NOW)
-    known.taken(_route(SenderRule.ADDRESS), (ANNA,))
+    known.accepted(_route(SenderRule.ADDRESS), (ANNA,))
     assert known.entries() == [], "said of a rule that is another one by now"
