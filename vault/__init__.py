@@ -1,13 +1,14 @@
-"""Sealed, named records in one file: the only door.
+"""Encrypted named records in one file: the public interface.
 
-Guarantees: records come back as they were put, or an error says why not; FORMAT.md says how the file is made.
-Not here: what the records mean, where the file lies, who is asked for a passphrase.
+Guarantees: a record is returned exactly as it was stored, or an error gives the reason. FORMAT.md specifies the file.
+
+Not here: the meaning of the records, the path of the file, the passphrase prompt.
 """
 
 from vault._errors import (
     Damage,
     Damaged,
-    DiskTrouble,
+    DiskError,
     Exists,
     InUse,
     Missing,
@@ -16,7 +17,7 @@ from vault._errors import (
     NoSuchUnlock,
     RolledBack,
     TooNew,
-    Unsafe,
+    UnsafeFile,
     VaultError,
     WouldLockOut,
     WrongKey,
@@ -27,7 +28,7 @@ from vault._store import UnlockInfo, Vault, VaultInfo
 __all__ = [
     "Damage",
     "Damaged",
-    "DiskTrouble",
+    "DiskError",
     "Exists",
     "InUse",
     "KeyFile",
@@ -41,7 +42,7 @@ __all__ = [
     "TooNew",
     "Unlock",
     "UnlockInfo",
-    "Unsafe",
+    "UnsafeFile",
     "Vault",
     "VaultError",
     "VaultInfo",

@@ -1,8 +1,9 @@
-"""What can be wrong with a vault, each kind under a name of its own.
+"""Errors of the vault, one class for each kind.
 
-Guarantees: every error says what is wrong in its text and, in `hint`, what to do or type to mend it. Neither ever
-carries a secret or a piece of a record.
-Not here: how both are laid out on a terminal or a page.
+Guarantees: the text of an error gives the problem, its `hint` the remedy. Neither contains a secret or a part of a
+record.
+
+Not here: the layout of both on a terminal or a page.
 """
 
 import shlex
@@ -11,21 +12,21 @@ from pathlib import Path
 
 
 class VaultError(Exception):
-    """The root of everything this library raises when the world, and not the caller's code, is at fault."""
+    """Base class of all errors that are not a mistake in the caller's code."""
 
     def __init__(self, message: str, *, hint: str, path: Path | None = None) -> None:
         super().__init__(message)
         self._hint = hint
         self.path = path
-        """The file it is about, as soon as that is known."""
+        """The file concerned, once it is known."""
 
-    def about(self, path: Path) -> None:
-        """Name the file, unless the error already speaks of another one (a key file, a lock)."""
+    def set_path(self, path: Path) -> None:
+        """Name the file concerned, unless the error already names one (a key file, a lock)."""
         self.path = self.path or path
 
     @property
     def hint(self) -> str:
-        """What to do about it; where it names a command, the command can be typed as it stands."""
+        """The remedy. A command in it can be typed as printed."""
         return self._hint if self.path is None else self._hint.replace("PATH", shlex.quote(str(self.path)))
 
     def __str__(self) -> str:
@@ -34,11 +35,11 @@ class VaultError(Exception):
 
 
 class WrongKey(VaultError):
-    """The file is as it was written, but what was offered does not unlock it."""
+    """The file is intact, but the given secret does not unlock it."""
 
 
 class Damage(Enum):
-    """In which way a file is not what was written."""
+    """Kind of damage to a file."""
 
     TRUNCATED = "truncated"
     TRAILING = "trailing bytes"
@@ -48,24 +49,24 @@ class Damage(Enum):
 
 
 class Damaged(VaultError):
-    """The file is not what was written; nothing in it is used."""
+    """The file is not as it was written. Nothing in it is used."""
 
     def __init__(self, message: str, *, damage: Damage, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint or _GENERATION_BEFORE)
+        super().__init__(message, hint=hint or _PREVIOUS_GENERATION)
         self.damage = damage
 
 
-_GENERATION_BEFORE = (
-    "The generation before lies beside it. To go back to that: mv PATH PATH.damaged && cp -p PATH.bak PATH"
+_PREVIOUS_GENERATION = (
+    "The previous generation is in PATH.bak. To restore it: mv PATH PATH.damaged && cp -p PATH.bak PATH"
 )
 
 
 class TooNew(VaultError):
-    """The file is whole, but of a later version of the format than this program knows."""
+    """The file is intact, but its format version is newer than this program supports."""
 
 
 class RolledBack(VaultError):
-    """The file is whole and opens, but it is an older generation than the caller has already seen."""
+    """The file is intact and opens, but is an older generation than the caller requires."""
 
 
 class NoSuchRecord(VaultError):
@@ -73,23 +74,23 @@ class NoSuchRecord(VaultError):
 
 
 class NoSuchUnlock(VaultError):
-    """No way to unlock of that label."""
+    """No unlock method with that label."""
 
 
 class WouldLockOut(VaultError):
-    """Carried out, this would leave somebody who can open the vault today without a way in."""
+    """The change would lock out a holder of a current unlock method."""
 
 
 class InUse(VaultError):
-    """Another writer is at work."""
+    """Another writer holds the lock or has changed the file."""
 
 
-class Unsafe(VaultError):
-    """Others than the owner can read or change the file, or it is not the plain file it should be."""
+class UnsafeFile(VaultError):
+    """Other users can read or change the file, or it is not a regular file."""
 
 
 class NoBackend(VaultError):
-    """The machine lacks what this way to unlock rests on: a keyring, a credential, an algorithm."""
+    """The machine lacks something that this unlock method needs: a keyring, a credential, an algorithm."""
 
 
 class Missing(VaultError):
@@ -97,8 +98,8 @@ class Missing(VaultError):
 
 
 class Exists(VaultError):
-    """There is one already, and it is not overwritten."""
+    """The file or the keyring entry exists already and is not overwritten."""
 
 
-class DiskTrouble(VaultError):
-    """The system refused to read or write; unless the text says otherwise, the file is as it was before."""
+class DiskError(VaultError):
+    """The system failed to read or write. Unless the text says otherwise, the file is unchanged."""

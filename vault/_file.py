@@ -1,9 +1,10 @@
-"""Whole files, privately: read with suspicion, replaced in one step, written by one writer at a time.
+"""Private files: permission checks, atomic replacement, a lock for one writer at a time.
 
-Guarantees: at every instant the name holds either the old content whole or the new content whole, whatever is killed,
-full or broken; `replace` returns only when the new one survives a power cut, and raises only with the old one in
-force (where even that cannot be had, the error says so). The content before lies beside it as NAME.bak.
-Not here: what the bytes mean.
+Guarantees: at every moment the path names either the complete old content or the complete new content, even after a
+kill, on a full disk or on a failing disk. `replace` returns only after the new content is durable; it raises only with
+the old content in place (an error says so where that failed too). The previous content is kept as NAME.bak.
+
+Not here: the meaning of the bytes.
 """
 
 import errno
@@ -20,18 +21,19 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, Self
 
-from vault._errors import DiskTrouble, Exists, InUse, Missing, Unsafe, VaultError
+from vault._errors import DiskError, Exists, InUse, Missing, UnsafeFile, VaultError
 
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # NONBLOCK: a fifo must not hold us up
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # NONBLOCK: opening a FIFO must not block
 _WRITE_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_PRIVATE: Final = 0o600
-_BLOCK: Final = 1 << 20
+_PRIVATE: Final = 0o600  # file mode: owner only
+_BLOCK: Final = 1 << 20  # octets for each read
+_LOCK_TEXT_LIMIT: Final = 512  # octets read of a lock file: three short lines
 
 
 class SystemCalls:
-    """The system calls we make, one method for each, so that a test can stop or fail every single one."""
+    """The system calls used here, one method for each, so that a test can interrupt or fail any of them."""
 
     def open(self, name: str, flags: int, folder: int | None = None) -> int:
         return os.open(name, flags, _PRIVATE, dir_fd=folder)
@@ -81,7 +83,7 @@ class SystemCalls:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Enough of a file's status to see cheaply that another file has taken its name."""
+    """File status fields that show whether a path was replaced."""
 
     device: int
     inode: int
@@ -93,38 +95,44 @@ class Fingerprint:
         return cls(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-class Trust(Enum):
-    """Whose file it may be, and who else may read it."""
+class AccessRule(Enum):
+    """Permitted owner and mode of a file."""
 
-    OWN = "own"
-    CREDENTIAL = "credential"  # handed to us by the service manager: root's, with an ACL that shows as the group bit
+    OWN = "own"  # owned by this user, no access for group and others
+    CREDENTIAL = "credential"  # from the service manager: owned by root, with an ACL that shows as the group bit
 
 
 # ---- reading ----
 
 
-def read_private(path: Path, *, limit: int, disk: SystemCalls, trust: Trust = Trust.OWN) -> tuple[bytes, Fingerprint]:
-    """Read a file that nobody else may have read or written; past `limit` bytes it is cut off one byte later."""
-    # O_PATH: a folder may let us pass without letting us list it
-    way_in = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
-    with _told_as_ours(path), _folder_of(path, disk, way_in) as folder:
+def read_private(
+    path: Path, *, limit: int, disk: SystemCalls, access: AccessRule = AccessRule.OWN
+) -> tuple[bytes, Fingerprint]:
+    """Read a file to which other users have no access.
+
+    Returns at most `limit` + 1 octets: one more than `limit` shows the caller that the file is too long. Raises
+    UnsafeFile, Missing or DiskError.
+    """
+    # O_PATH: a folder may be searchable without being readable
+    folder_flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+    with _vault_errors(path), _folder_of(path, disk, folder_flags) as folder:
         file = disk.open(path.name, _READ, folder)
         try:
             status = disk.fstat(file)
-            _check_private(path, status, trust)
+            _check_private(path, status, access)
             return _read_all(file, limit + 1, disk), Fingerprint.of(status)
         finally:
-            _let_go(file, disk)
+            _close_quietly(file, disk)
 
 
 def fingerprint(path: Path, disk: SystemCalls) -> Fingerprint | None:
-    """What stands under the name now, or None."""
+    """Return the fingerprint of the file at this path now, None if there is none."""
     try:
         return Fingerprint.of(disk.lstat(str(path)))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _ours(error, path) from error
+        raise _vault_error(error, path) from error
 
 
 def _read_all(file: int, limit: int, disk: SystemCalls) -> bytes:
@@ -134,152 +142,155 @@ def _read_all(file: int, limit: int, disk: SystemCalls) -> bytes:
     return b"".join(parts)
 
 
-def _check_private(path: Path, status: os.stat_result, trust: Trust = Trust.OWN) -> None:
+def _check_private(path: Path, status: os.stat_result, access: AccessRule = AccessRule.OWN) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise Unsafe("this is not a regular file", hint="Name a regular file: ls -l PATH shows what it is.", path=path)
-    others, owners = (0o077, {os.geteuid()}) if trust is Trust.OWN else (0o037, {0, os.geteuid()})
+        raise UnsafeFile(
+            "this is not a regular file", hint="Name a regular file. To see what it is: ls -l PATH", path=path
+        )
+    others, owners = (0o077, {os.geteuid()}) if access is AccessRule.OWN else (0o037, {0, os.geteuid()})
     if os.geteuid() != 0 and status.st_uid not in owners:
-        raise Unsafe(
+        raise UnsafeFile(
             f"it belongs to another user (uid {status.st_uid}; this process runs as uid {os.geteuid()})",
-            hint=f"As root: chown {os.geteuid()} PATH, or run this as the file's owner.",
+            hint=f"Run this as the owner of the file, or as root: chown {os.geteuid()} PATH",
             path=path,
         )
     if status.st_mode & others:
         mode = stat.S_IMODE(status.st_mode)
-        raise Unsafe(f"others than its owner have a way to it (mode {mode:04o})", hint="chmod 600 PATH", path=path)
+        raise UnsafeFile(f"other users have access to it (mode {mode:04o})", hint="chmod 600 PATH", path=path)
 
 
 # ---- writing ----
 
 
 def create(path: Path, content: bytes, disk: SystemCalls) -> None:
-    """Write a new file; what stands there already is left alone."""
-    with _told_as_ours(path), _folder_of(path, disk, _FOLDER) as folder:
-        temporary, _ = _write_beside(path.name, content, disk.fstat(folder), folder, disk)
+    """Write a new file. Raises Exists if there is one of that name, which is left as it is."""
+    with _vault_errors(path), _folder_of(path, disk, _FOLDER) as folder:
+        temporary, _ = _write_temporary(path.name, content, disk.fstat(folder), folder, disk)
         try:
-            disk.link(temporary, path.name, folder)  # unlike rename, this never takes a name that is taken
+            disk.link(temporary, path.name, folder)  # unlike rename, link never replaces a file
         except FileExistsError as error:
             raise Exists(
-                "there is a file of that name already", hint="Choose another name, or move it away first: mv PATH …"
+                "a file of that name exists already", hint="Choose another name, or move it away first: mv PATH …"
             ) from error
         finally:
-            _forget(temporary, folder, disk)
+            _unlink_quietly(temporary, folder, disk)
         try:
             disk.fsync(folder)
         except OSError:
-            _forget(path.name, folder, disk)
+            _unlink_quietly(path.name, folder, disk)
             raise
 
 
 def replace(
     path: Path, content: bytes, *, expected: Fingerprint, keep_previous: bool, disk: SystemCalls
 ) -> Fingerprint:
-    """Put new content under the name, in one step. The caller holds the WriteLock.
+    """Replace the content of a file in one step. The caller holds the WriteLock.
 
-    Without `keep_previous` no copy of what was there stays behind, NAME.bak included.
+    `expected` is the fingerprint the caller read; another file at this path raises InUse. Without `keep_previous` no
+    copy of the old content is left, NAME.bak included. Returns the new fingerprint.
     """
-    with _told_as_ours(path), _folder_of(path, disk, _FOLDER) as folder:
-        _sweep(path.name, folder, disk)
+    with _vault_errors(path), _folder_of(path, disk, _FOLDER) as folder:
+        _remove_leftovers(path.name, folder, disk)
         previous = disk.lstat(path.name, folder)
         if Fingerprint.of(previous) != expected:
             raise InUse(
-                "it was exchanged by a program that does not hold the lock",
-                hint="Open it again to see what it holds now, and repeat the change.",
+                "it was replaced by a program that does not hold the lock",
+                hint="Open it again, check its content, and repeat the change.",
             )
-        temporary, written = _write_beside(path.name, content, previous, folder, disk)
-        step = _Step(path.name, keep_previous, folder, disk)
+        temporary, written = _write_temporary(path.name, content, previous, folder, disk)
+        replacement = _Replacement(path.name, keep_previous, folder, disk)
         try:
-            step.spare_the_old()
+            replacement.link_old()
             disk.rename(temporary, path.name, folder)
         except BaseException:
-            _forget(temporary, folder, disk)
-            step.drop_spare()
+            _unlink_quietly(temporary, folder, disk)
+            replacement.unlink_old()
             raise
         try:
-            step.make_it_last()
+            replacement.make_durable()
         except BaseException as error:
-            step.put_back(path, error)
+            replacement.restore_old(path, error)
             raise
         return written
 
 
-class _Step:
-    """One replacement: gives the old content a second name first, so that it can come back."""
+class _Replacement:
+    """One replacement of a file. The old content gets a second name first, so that it can be restored."""
 
     def __init__(self, name: str, keep_previous: bool, folder: int, disk: SystemCalls) -> None:
         self._name, self._folder, self._disk = name, folder, disk
         self._backup = f"{name}.bak"
-        self._keep = keep_previous
-        self._spare = _temporary_name(name)
+        self._keep_previous = keep_previous
+        self._second_name = _temporary_name(name)
 
-    def spare_the_old(self) -> None:
-        if self._keep and self._is_backed_up():
+    def link_old(self) -> None:
+        if self._keep_previous and self._is_backed_up():
             return
-        self._disk.link(self._name, self._spare, self._folder)
-        if self._keep:
-            self._disk.rename(self._spare, self._backup, self._folder)
+        self._disk.link(self._name, self._second_name, self._folder)
+        if self._keep_previous:
+            self._disk.rename(self._second_name, self._backup, self._folder)
 
     def _is_backed_up(self) -> bool:
-        """A save that failed late leaves name and backup as one file; renaming one to the other then does nothing."""
+        """True if name and backup are one file, as after a save that failed late. Renaming would then do nothing."""
         try:
             backup = self._disk.lstat(self._backup, self._folder)
         except FileNotFoundError:
             return False
         return Fingerprint.of(backup) == Fingerprint.of(self._disk.lstat(self._name, self._folder))
 
-    def make_it_last(self) -> None:
-        if not self._keep:
+    def make_durable(self) -> None:
+        if not self._keep_previous:
             with suppress(FileNotFoundError):
                 self._disk.unlink(self._backup, self._folder)
         self._disk.fsync(self._folder)
-        if not self._keep:
-            # last of all: until here the old content could come back. If a power cut undoes this, the next writer
-            # sweeps it away.
-            self._disk.unlink(self._spare, self._folder)
+        if not self._keep_previous:
+            # Last step: until here the old content can be restored. If a power cut undoes this unlink, the next writer
+            # removes the file.
+            self._disk.unlink(self._second_name, self._folder)
 
-    def put_back(self, path: Path, because: BaseException) -> None:
-        """What cannot be made to last must not be seen either: the caller will be told that nothing was saved."""
+    def restore_old(self, path: Path, cause: BaseException) -> None:
+        """Put the old content back: the caller will report that nothing was saved, so the new must not be visible."""
         try:
-            if self._keep:
-                self._disk.link(self._backup, self._spare, self._folder)
-            self._disk.rename(self._spare, self._name, self._folder)
+            if self._keep_previous:
+                self._disk.link(self._backup, self._second_name, self._folder)
+            self._disk.rename(self._second_name, self._name, self._folder)
         except OSError as error:
-            raise DiskTrouble(
-                f"the new content stands there but may not survive a power cut ({because}), "
-                f"and the old could not be put back ({error})",
-                hint="Mend the disk (dmesg), then open it again and see what it holds.",
+            raise DiskError(
+                f"the new content is in place but may not survive a power cut ({cause}), "
+                f"and the old content could not be restored ({error})",
+                hint="Repair the disk (see dmesg), then open it again and check its content.",
                 path=path,
-            ) from because
+            ) from cause
 
-    def drop_spare(self) -> None:
-        _forget(self._spare, self._folder, self._disk)
+    def unlink_old(self) -> None:
+        _unlink_quietly(self._second_name, self._folder, self._disk)
 
 
-def _write_beside(
+def _write_temporary(
     name: str, content: bytes, like: os.stat_result, folder: int, disk: SystemCalls
 ) -> tuple[str, Fingerprint]:
-    """Write and sync the content under a temporary name, owned like the file (or folder) given."""
+    """Write and sync the content under a temporary name, with the owner of the file or folder `like`."""
     temporary = _temporary_name(name)
     file = disk.open(temporary, _WRITE_NEW, folder)
     try:
         try:
             disk.fchmod(file, _PRIVATE)  # whatever the umask left
-            _own_like(like, file, disk)
+            _copy_owner(like, file, disk)
             _write_all(file, content, disk)
             disk.fsync(file)
             written = Fingerprint.of(disk.fstat(file))
         except BaseException:
-            _let_go(file, disk)
+            _close_quietly(file, disk)
             raise
-        disk.close(file)  # some file systems tell only here that a write was lost
+        disk.close(file)  # some file systems report a lost write only here
     except BaseException:
-        _forget(temporary, folder, disk)
+        _unlink_quietly(temporary, folder, disk)
         raise
     return temporary, written
 
 
-def _own_like(like: os.stat_result, file: int, disk: SystemCalls) -> None:
-    """Root writes for whoever's file it is: else a service would find itself shut out by its own operator."""
+def _copy_owner(like: os.stat_result, file: int, disk: SystemCalls) -> None:
+    """Keep the owner when root writes: otherwise the service could no longer read its own file."""
     if os.geteuid() == 0:
         disk.fchown(file, like.st_uid, like.st_gid)
 
@@ -293,8 +304,8 @@ def _temporary_name(name: str) -> str:
     return f".{name}.{secrets.token_hex(8)}.tmp"
 
 
-def _sweep(name: str, folder: int, disk: SystemCalls) -> None:
-    """Remove what killed writers left; under the lock nobody else's can be among it."""
+def _remove_leftovers(name: str, folder: int, disk: SystemCalls) -> None:
+    """Remove the temporary files of killed writers. Under the lock no file of a live writer can be among them."""
     leftover = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.tmp")
     for entry in disk.listdir(folder):
         if leftover.fullmatch(entry):
@@ -305,38 +316,41 @@ def _sweep(name: str, folder: int, disk: SystemCalls) -> None:
 
 
 class WriteLock:
-    """The right to replace a file. The kernel gives it back when its holder dies; the text only says who that is."""
+    """Exclusive lock for replacing a file.
+
+    The kernel releases it when the holder dies. The text in the lock file only names the holder.
+    """
 
     def __init__(self, file: int, disk: SystemCalls) -> None:
         self._file, self._disk = file, disk
 
     @classmethod
     def take(cls, path: Path, disk: SystemCalls) -> Self:
-        """Take the lock beside `path`, which must be there, or raise InUse and say who holds it."""
+        """Take the lock of an existing file. Raises InUse, which names the holder."""
         lock = path.with_name(path.name + ".lock")
-        with _told_as_ours(path), _folder_of(path, disk, _FOLDER) as folder:
+        with _vault_errors(path), _folder_of(path, disk, _FOLDER) as folder:
             owner = disk.lstat(path.name, folder)
-            with _told_as_ours(lock):
+            with _vault_errors(lock):
                 file = _open_lock(lock.name, folder, disk)
                 try:
                     _check_lock(lock, disk.fstat(file), owner)
-                    _own_like(owner, file, disk)
+                    _copy_owner(owner, file, disk)
                     try:
                         disk.flock(file)
                     except BlockingIOError as error:
-                        raise _in_use(path, _read_all(file, 512, disk)) from error
+                        raise _in_use(path, _read_all(file, _LOCK_TEXT_LIMIT, disk)) from error
                     disk.ftruncate(file)
-                    _write_all(file, _who_we_are(), disk)
+                    _write_all(file, _lock_holder(), disk)
                 except BaseException:
-                    _let_go(file, disk)
+                    _close_quietly(file, disk)
                     raise
                 return cls(file, disk)
 
     def release(self) -> None:
-        """The lock file stays: to remove it would let two writers hold two files of the same name."""
+        """Release the lock. The lock file stays: after its removal two writers could lock two files of one name."""
         with suppress(OSError):
             self._disk.ftruncate(self._file)
-        _let_go(self._file, self._disk)
+        _close_quietly(self._file, self._disk)
 
 
 def _open_lock(name: str, folder: int, disk: SystemCalls) -> int:
@@ -347,21 +361,23 @@ def _open_lock(name: str, folder: int, disk: SystemCalls) -> int:
     try:
         file = disk.open(name, _LOCK | os.O_CREAT | os.O_EXCL, folder)
     except FileExistsError:
-        return disk.open(name, _LOCK, folder)  # another writer was quicker
+        return disk.open(name, _LOCK, folder)  # another writer has just created it
     disk.fchmod(file, _PRIVATE)  # whatever the umask left
     return file
 
 
 def _check_lock(lock: Path, status: os.stat_result, owner: os.stat_result) -> None:
-    """We write into this file where it stands: it must not be somebody's other file under a second name."""
+    """Refuse a lock file that is a link to another file, because its content is overwritten in place."""
     _check_private(lock, status)
     if status.st_nlink != 1 or status.st_uid not in (owner.st_uid, os.geteuid()):
-        raise Unsafe(
-            "this lock file is not ours to write in", hint="See what it is (ls -li PATH), then: rm PATH", path=lock
+        raise UnsafeFile(
+            "this lock file belongs to another user or has a second name",
+            hint="See what it is (ls -li PATH), then remove it: rm PATH",
+            path=lock,
         )
 
 
-def _who_we_are() -> bytes:
+def _lock_holder() -> bytes:
     program = Path(sys.argv[0] or "python").name  # never the arguments
     return f"pid {os.getpid()}\nhost {os.uname().nodename}\nprogram {program}\n".encode(errors="replace")
 
@@ -370,75 +386,79 @@ def _in_use(path: Path, text: bytes) -> InUse:
     fields = dict(line.split(" ", 1) for line in text.decode(errors="replace").splitlines() if " " in line)
     program, pid, host = ("".join(filter(str.isprintable, fields.get(key, ""))) for key in ("program", "pid", "host"))
     if not pid.isdecimal():
-        return InUse("another program is writing it", hint="Wait until it is done: fuser -v PATH.lock", path=path)
+        return InUse(
+            "another program is writing it",
+            hint="Wait until it has finished. To see which it is: fuser -v PATH.lock",
+            path=path,
+        )
     return InUse(
         f"{program or 'another program'} (process {pid} on {host or 'this host'}) is writing it",
-        hint=f"Wait until it is done. To see what it is: ps -fp {pid}",
+        hint=f"Wait until it has finished. To see what it does: ps -fp {pid}",
         path=path,
     )
 
 
-# ---- the folder, and the system's refusals in our words ----
+# ---- the folder, and system errors as vault errors ----
 
 
 @contextmanager
 def _folder_of(path: Path, disk: SystemCalls, flags: int) -> Iterator[int]:
-    """Hold the folder open while we work in it, so that it cannot be exchanged for another in between."""
+    """Keep the folder open during the operation, so that it cannot be replaced meanwhile."""
     folder = disk.open(str(path.parent), flags)
     try:
         mode = disk.fstat(folder).st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise Unsafe("everybody may exchange the files in this folder", hint="chmod o-w PATH", path=path.parent)
+            raise UnsafeFile("any user can replace files in this folder", hint="chmod o-w PATH", path=path.parent)
         yield folder
     finally:
-        _let_go(folder, disk)
+        _close_quietly(folder, disk)
 
 
-def _let_go(file: int, disk: SystemCalls) -> None:
-    """Close what nothing more was to be learnt from."""
+def _close_quietly(file: int, disk: SystemCalls) -> None:
+    """Close a file whose close errors do not matter."""
     with suppress(OSError):
         disk.close(file)
 
 
-def _forget(name: str, folder: int, disk: SystemCalls) -> None:
-    """Remove a temporary file on the way out; if that fails the next writer sweeps it away."""
+def _unlink_quietly(name: str, folder: int, disk: SystemCalls) -> None:
+    """Remove a temporary file. If that fails, the next writer removes it."""
     with suppress(OSError):
         disk.unlink(name, folder)
 
 
 @contextmanager
-def _told_as_ours(path: Path) -> Iterator[None]:
-    """Let every error leave as one of the vault's own, and name the file."""
+def _vault_errors(path: Path) -> Iterator[None]:
+    """Turn every OSError into a vault error that names the file."""
     try:
         yield
     except VaultError as error:
-        error.about(path)
+        error.set_path(path)
         raise
     except OSError as error:
-        raise _ours(error, path) from error
+        raise _vault_error(error, path) from error
 
 
-def _ours(error: OSError, path: Path) -> VaultError:
+def _vault_error(error: OSError, path: Path) -> VaultError:
     reason = os.strerror(error.errno) if error.errno else str(error)
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
-            return Missing("there is no such file", hint="Correct the path, or create it first.", path=path)
+            return Missing("there is no such file", hint="Correct the path, or create the file first.", path=path)
         case errno.ELOOP:
-            hint = "Name the file itself, which this shows: realpath PATH"
-            return Unsafe("this is a symbolic link, which could be turned elsewhere", hint=hint, path=path)
+            hint = "Name the file itself. To see its path: realpath PATH"
+            return UnsafeFile("this is a symbolic link, which could be redirected", hint=hint, path=path)
         case errno.ENXIO | errno.EISDIR:
-            return Unsafe("this is not a regular file", hint="Name a regular file.", path=path)
+            return UnsafeFile("this is not a regular file", hint="Name a regular file.", path=path)
         case errno.EACCES:
-            hint = "Run this as the owner of the file and its folder, or as root: ls -ld PATH"
+            hint = "Run this as the owner of the file and its folder, or as root. To see the owner: ls -ld PATH"
         case errno.EPERM | errno.EOPNOTSUPP:
             hint = (
-                "A file system without owners, modes and hard links (FAT, some network shares) cannot hold it: write "
-                "it to another one, and copy it from there."
+                "A file system without owners, modes and hard links (FAT, some network shares) cannot hold this file. "
+                "Write it to another file system and copy it from there."
             )
         case errno.ENOSPC | errno.EDQUOT:
-            hint = "Free some space (df shows how much there is), then do it again."
+            hint = "Free some space (df shows how much there is), then try again."
         case errno.EROFS:
-            hint = "Make the file system writable, then do it again."
+            hint = "Make the file system writable, then try again."
         case _:
-            hint = "See what the system says about the disk: dmesg"
-    return DiskTrouble(reason, hint=hint, path=path)
+            hint = "Look for disk errors in the kernel log: dmesg"
+    return DiskError(reason, hint=hint, path=path)

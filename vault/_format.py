@@ -1,8 +1,9 @@
-"""Bytes to parts and back, exactly as FORMAT.md says: what stands in the clear, and how sealed parts are laid out.
+"""Parser and serializer of the file format in FORMAT.md: the plain header, and the layout inside the encrypted parts.
 
-Guarantees: `SealedVault.render` gives back byte for byte what `read_sealed_vault` accepts: a vault has one spelling.
-Everything else is refused as Damaged or TooNew; whatever the bytes, nothing else is raised.
-Not here: keys, seals, whether the parts are authentic (_seal), files (_file).
+Guarantees: for every input that `read_sealed_vault` accepts, `SealedVault.render` returns the same bytes: each vault
+has one encoding. Every other input raises Damaged or TooNew, never another exception.
+
+Not here: keys, encryption, authentication (_seal), files (_file).
 """
 
 import base64
@@ -19,27 +20,27 @@ from vault._errors import Damage, Damaged, TooNew
 
 VERSION: Final = 1
 
-# Limits a reader enforces before it spends memory or time on what a file claims.
-MAX_FILE: Final = 64 * 1024 * 1024
-MAX_HEADER: Final = 64 * 1024
-MAX_STANZAS: Final = 32
-MAX_PASSPHRASES: Final = 8  # each costs a stretching for a passphrase that does not fit
-MAX_GENERATION: Final = 2**63 - 1
-MAX_NAME: Final = 255
-MAX_RECORD: Final = 1024 * 1024
+# Limits that a reader enforces before it spends memory or time on the claims of a file.
+MAX_FILE: Final = 64 * 1024 * 1024  # octets; the whole file is held in memory
+MAX_HEADER: Final = 64 * 1024  # octets; room for MAX_STANZAS of the longest stanzas in use
+MAX_STANZAS: Final = 32  # unlock methods of one vault
+MAX_PASSPHRASES: Final = 8  # a wrong passphrase costs one key derivation for each
+MAX_GENERATION: Final = 2**63 - 1  # fits a signed 64-bit integer
+MAX_NAME: Final = 255  # octets of UTF-8; the length field has one octet
+MAX_RECORD: Final = 1024 * 1024  # octets of one record
 
-ID_BYTES: Final = 16
-SALT_BYTES: Final = 32
-KEY_BYTES: Final = 32
-TAG_BYTES: Final = 16
-MAC_BYTES: Final = 32
+ID_BYTES: Final = 16  # octets, random
+SALT_BYTES: Final = 32  # octets, as long as a SHA-256 output
+KEY_BYTES: Final = 32  # octets, the ChaCha20-Poly1305 key size
+TAG_BYTES: Final = 16  # octets, the Poly1305 tag
+MAC_BYTES: Final = 32  # octets, HMAC-SHA-256
 WRAPPED_BYTES: Final = KEY_BYTES + TAG_BYTES
-STEP: Final = 256  # sealed parts grow in these steps, so that a length tells little
+PADDING_STEP: Final = 256  # octets; encrypted parts grow in these steps, so that a length reveals little
 
 _MAGIC: Final = b"vault/v"
 _VERSION_LINE: Final = re.compile(rb"vault/v([1-9][0-9]{0,8})\n")
 _WHOLE_LINE: Final = re.compile(rb"whole (0|[1-9][0-9]{0,9}) ([A-Za-z0-9+/]{43}=)\n")
-_OPENING_LINES: Final = 96  # the longest that the two lines above can be
+_OPENING_LINES: Final = 96  # octets, more than the two lines above can have
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _LABEL: Final = re.compile(r"[A-Za-z0-9._@:+/-]{1,64}")
 _KIND: Final = re.compile(r"[a-z0-9-]{1,32}")
@@ -47,7 +48,7 @@ _ARGUMENT: Final = re.compile(r"[!-~]{1,512}")
 
 
 class UnlockKind(StrEnum):
-    """The ways to unlock that this version knows, as they stand in the file."""
+    """Unlock methods of format version 1, by their names in the file."""
 
     ARGON2ID = "passphrase-argon2id"
     SCRYPT = "passphrase-scrypt"
@@ -57,7 +58,7 @@ class UnlockKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Argon2idCost:
-    """RFC 9106. The caps bound what a forged file can make us spend: 256 MiB, a few seconds."""
+    """Cost of Argon2id (RFC 9106). The caps limit what a forged file can cost: 256 MiB, a few seconds."""
 
     passes: int
     kibibytes: int
@@ -66,8 +67,8 @@ class Argon2idCost:
     def kind(self) -> UnlockKind:
         return UnlockKind.ARGON2ID
 
-    def too_much(self) -> str | None:
-        """Say which figure no honest writer uses, if one is."""
+    def excess(self) -> str | None:
+        """Name the parameter that is outside the caps, None if all are inside."""
         if not 1 <= self.passes <= 10:
             return f"{self.passes} passes of Argon2id"
         if not 1 <= self.lanes <= 16:
@@ -79,7 +80,7 @@ class Argon2idCost:
 
 @dataclass(frozen=True, slots=True)
 class ScryptCost:
-    """RFC 7914, with N given as its binary logarithm."""
+    """Cost of scrypt (RFC 7914), with N as its binary logarithm."""
 
     log2_n: int
     r: int
@@ -88,8 +89,8 @@ class ScryptCost:
     def kind(self) -> UnlockKind:
         return UnlockKind.SCRYPT
 
-    def too_much(self) -> str | None:
-        """Say which figure no honest writer uses, if one is."""
+    def excess(self) -> str | None:
+        """Name the parameter that is outside the caps, None if all are inside."""
         if not 1 <= self.log2_n <= 18:
             return f"2^{self.log2_n} rounds of scrypt"
         if self.r != 8 or not 1 <= self.p <= 4:
@@ -101,8 +102,8 @@ Cost: TypeAlias = Argon2idCost | ScryptCost
 
 
 @dataclass(frozen=True, slots=True)
-class PassphraseLock:
-    """The data key under a stretched passphrase."""
+class PassphraseWrapping:
+    """Data key wrapped by a key that is derived from a passphrase."""
 
     cost: Cost
     salt: bytes
@@ -110,8 +111,8 @@ class PassphraseLock:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyLock:
-    """The data key under a random secret that is kept elsewhere: in a key file, in the system's keyring."""
+class KeyWrapping:
+    """Data key wrapped by a random secret in a key file or in the system's keyring."""
 
     kind: UnlockKind
     salt: bytes
@@ -119,42 +120,42 @@ class KeyLock:
 
 
 @dataclass(frozen=True, slots=True)
-class UnknownLock:
-    """A way to unlock from a later day: carried along unread, so that writing does not take it from its owner."""
+class UnknownWrapping:
+    """Data key wrapped by a method this version does not know. A writer copies it unchanged."""
 
     kind: str
     arguments: tuple[str, ...]
     wrapped: bytes
 
 
-Lock: TypeAlias = PassphraseLock | KeyLock | UnknownLock
+Wrapping: TypeAlias = PassphraseWrapping | KeyWrapping | UnknownWrapping
 
 
 @dataclass(frozen=True, slots=True)
 class Stanza:
-    """One way to open the vault, under a label that people use to speak of it."""
+    """One unlock method of the vault and its label."""
 
     label: str
-    lock: Lock
+    wrapping: Wrapping
 
-    def head(self) -> str:
-        """The stanza's first line without its line end: all of it but the wrapped key."""
-        match self.lock:
-            case PassphraseLock(cost, salt, _):
+    def first_line(self) -> str:
+        """The first line without its line end: everything but the wrapped key."""
+        match self.wrapping:
+            case PassphraseWrapping(cost, salt, _):
                 words: Sequence[object] = (cost.kind(), self.label, *astuple(cost), to_base64(salt))
-            case KeyLock(kind, salt, _):
+            case KeyWrapping(kind, salt, _):
                 words = (kind, self.label, to_base64(salt))
-            case UnknownLock(kind, arguments, _):
+            case UnknownWrapping(kind, arguments, _):
                 words = (kind, self.label, *arguments)
         return " ".join(["->", *map(str, words)])
 
     def render(self) -> str:
-        return f"{self.head()}\n{to_base64(self.lock.wrapped)}\n"
+        return f"{self.first_line()}\n{to_base64(self.wrapping.wrapped)}\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands in the clear."""
+    """The unencrypted part of the file."""
 
     vault_id: bytes
     generation: int
@@ -162,7 +163,7 @@ class Header:
     stanzas: tuple[Stanza, ...]
 
     def render(self) -> bytes:
-        """The bytes the header's MAC covers, but for the version line."""
+        """The bytes that the header MAC covers, without the version line."""
         lines = [
             f"id {to_base64(self.vault_id)}\n",
             f"generation {self.generation}\n",
@@ -175,7 +176,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class SealedVault:
-    """A vault taken apart, still sealed."""
+    """A parsed vault, still encrypted."""
 
     header: Header
     mac: bytes
@@ -191,7 +192,7 @@ class SealedVault:
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """A record's name and the length of its sealed frame."""
+    """Name of a record and length of its encrypted frame."""
 
     name: str
     frame_length: int
@@ -202,7 +203,7 @@ def version_line(version: int = VERSION) -> bytes:
 
 
 def _whole_line(version: int, rest: bytes) -> bytes:
-    """Length and digest of all that follows: tells an accident from a wrong key, and is no defence against malice."""
+    """Length and digest of the rest: separates accidental damage from a wrong key, no protection against forgery."""
     digest = hashlib.sha256(version_line(version) + rest).digest()
     return f"whole {len(rest)} {to_base64(digest)}\n".encode("ascii")
 
@@ -211,8 +212,8 @@ def _whole_line(version: int, rest: bytes) -> bytes:
 
 
 def read_sealed_vault(content: bytes) -> SealedVault:
-    """Take a file apart. Only what `SealedVault.render` could have written comes through."""
-    rest = _whole_rest(content)
+    """Parse a file. Accepts only what `SealedVault.render` writes; raises Damaged or TooNew otherwise."""
+    rest = _checked_rest(content)
     end = rest.find(b"\n--- ", 0, MAX_HEADER)
     line_end = rest.find(b"\n", end + 1, MAX_HEADER)
     if end < 0 or line_end < 0:
@@ -220,40 +221,40 @@ def read_sealed_vault(content: bytes) -> SealedVault:
     header = _read_header(_ascii(rest[:end]).split("\n"))
     mac = from_base64(_ascii(rest[end + 5 : line_end]), "the header's MAC", MAC_BYTES)
     index, frames = _split_body(rest[line_end + 1 :])
-    sheet = SealedVault(header, mac, index, frames)
-    if sheet.render() != content:
-        raise _malformed("it is not written the one way a vault is written")
-    return sheet
+    sealed = SealedVault(header, mac, index, frames)
+    if sealed.render() != content:
+        raise _malformed("it is not in the canonical encoding")
+    return sealed
 
 
-def _whole_rest(content: bytes) -> bytes:
-    """Check the two opening lines, which every version of the format shares, and give what follows them."""
+def _checked_rest(content: bytes) -> bytes:
+    """Check the first two lines, which are the same in all format versions. Return the bytes after them."""
     if len(content) > MAX_FILE:
         raise _malformed(f"it is larger than {MAX_FILE // 2**20} MiB")
     opening = content[:_OPENING_LINES]
     version = _VERSION_LINE.match(opening)
     whole = version and _WHOLE_LINE.match(opening, version.end())
     if not version or not whole:
-        raise _not_opened(opening)
+        raise _opening_error(opening)
     rest = content[whole.end() :]
     promised = int(whole[1])
     if len(rest) < promised:
         raise Damaged(f"truncated: bytes missing at its end: {promised - len(rest)}", damage=Damage.TRUNCATED)
     if len(rest) > promised:
-        raise Damaged(f"bytes too many at its end: {len(rest) - promised}", damage=Damage.TRAILING)
+        raise Damaged(f"extra bytes at its end: {len(rest) - promised}", damage=Damage.TRAILING)
     number = int(version[1])
     if _whole_line(number, rest) != whole[0]:
         raise Damaged("its content is not what was written", damage=Damage.ALTERED)
     if number > VERSION:
         raise TooNew(
-            f"written in version {number} of the vault format; this program knows version {VERSION}",
-            hint="Upgrade this program. To go on with this one, restore a backup that it wrote itself.",
+            f"written in version {number} of the vault format; this program supports version {VERSION}",
+            hint="Upgrade this program. To keep this version, restore a backup that it wrote itself.",
         )
     return rest
 
 
-def _not_opened(opening: bytes) -> Damaged:
-    """Say of a file without a vault's opening whether it is the stump of one, or something else altogether."""
+def _opening_error(opening: bytes) -> Damaged:
+    """Return the error for a file without valid first lines: truncated, or not a vault."""
     if not opening:
         return Damaged("truncated: it is empty", damage=Damage.TRUNCATED)
     if opening[: len(_MAGIC)] != _MAGIC[: len(opening)]:
@@ -271,7 +272,7 @@ def _read_header(lines: list[str]) -> Header:
         raise _malformed(problem)
     generation = _number(_field(lines[1], "generation"))
     if not 1 <= generation <= MAX_GENERATION:
-        raise _malformed("no such generation can be")
+        raise _malformed("the generation is out of range")
     return Header(
         vault_id=from_base64(_field(lines[0], "id"), "the vault's id", ID_BYTES),
         generation=generation,
@@ -281,12 +282,12 @@ def _read_header(lines: list[str]) -> Header:
 
 
 def stanzas_problem(stanzas: Sequence[Stanza]) -> str | None:
-    """Why a vault cannot have these ways to unlock together, or None."""
+    """Return the reason why one vault cannot have these stanzas together, None if it can."""
     if len({stanza.label for stanza in stanzas}) < len(stanzas):
-        return "two ways to unlock bear the same label"
+        return "two unlock methods have the same label"
     if len(stanzas) > MAX_STANZAS:
-        return f"more than {MAX_STANZAS} ways to unlock"
-    if sum(isinstance(stanza.lock, PassphraseLock) for stanza in stanzas) > MAX_PASSPHRASES:
+        return f"more than {MAX_STANZAS} unlock methods"
+    if sum(isinstance(stanza.wrapping, PassphraseWrapping) for stanza in stanzas) > MAX_PASSPHRASES:
         return f"more than {MAX_PASSPHRASES} passphrases"
     return None
 
@@ -300,39 +301,39 @@ def _field(line: str, name: str) -> str:
 def _read_stanza(head: str, wrapped_line: str) -> Stanza:
     arrow, kind, label, *arguments = head.split(" ") if head.count(" ") >= 2 else ("", "", "")
     if arrow != "->" or not _KIND.fullmatch(kind) or not _LABEL.fullmatch(label):
-        raise _malformed("a way to unlock cannot be read")
+        raise _malformed("an unlock method cannot be read")
     wrapped = from_base64(wrapped_line, "a wrapped key")
-    lock = _read_lock(kind, arguments, wrapped)
-    if not isinstance(lock, UnknownLock) and len(wrapped) != WRAPPED_BYTES:
+    wrapping = _read_wrapping(kind, arguments, wrapped)
+    if not isinstance(wrapping, UnknownWrapping) and len(wrapped) != WRAPPED_BYTES:
         raise _malformed(f"the wrapped key of {label!r} has the wrong length")
-    return Stanza(label, lock)
+    return Stanza(label, wrapping)
 
 
-def _read_lock(kind: str, arguments: list[str], wrapped: bytes) -> Lock:
+def _read_wrapping(kind: str, arguments: list[str], wrapped: bytes) -> Wrapping:
     match kind, arguments:
         case UnlockKind.ARGON2ID, [passes, kibibytes, lanes, salt]:
             argon2id = Argon2idCost(_number(passes), _number(kibibytes), _number(lanes))
-            return PassphraseLock(_affordable(argon2id), _salt(salt), wrapped)
+            return PassphraseWrapping(_checked_cost(argon2id), _salt(salt), wrapped)
         case UnlockKind.SCRYPT, [log2_n, r, p, salt]:
             scrypt = ScryptCost(_number(log2_n), _number(r), _number(p))
-            return PassphraseLock(_affordable(scrypt), _salt(salt), wrapped)
+            return PassphraseWrapping(_checked_cost(scrypt), _salt(salt), wrapped)
         case ((UnlockKind.KEY_FILE | UnlockKind.KEYRING), [salt]):
-            return KeyLock(UnlockKind(kind), _salt(salt), wrapped)
+            return KeyWrapping(UnlockKind(kind), _salt(salt), wrapped)
         case ((UnlockKind.ARGON2ID | UnlockKind.SCRYPT | UnlockKind.KEY_FILE | UnlockKind.KEYRING), _):
             raise _malformed(f"a {kind} has too many or too few arguments")
         case _:
-            return _unknown_lock(kind, arguments, wrapped)
+            return _unknown_wrapping(kind, arguments, wrapped)
 
 
-def _unknown_lock(kind: str, arguments: list[str], wrapped: bytes) -> UnknownLock:
+def _unknown_wrapping(kind: str, arguments: list[str], wrapped: bytes) -> UnknownWrapping:
     if len(arguments) > 16 or not all(_ARGUMENT.fullmatch(argument) for argument in arguments):
-        raise _malformed("a way to unlock cannot be read")
-    return UnknownLock(kind, tuple(arguments), wrapped)
+        raise _malformed("an unlock method cannot be read")
+    return UnknownWrapping(kind, tuple(arguments), wrapped)
 
 
-def _affordable(cost: Cost) -> Cost:
-    if excess := cost.too_much():
-        raise _malformed(f"it asks for {excess}, which is outside what is allowed")
+def _checked_cost(cost: Cost) -> Cost:
+    if excess := cost.excess():
+        raise _malformed(f"it asks for {excess}, which is outside the permitted range")
     return cost
 
 
@@ -351,16 +352,16 @@ def _split_body(body: bytes) -> tuple[bytes, bytes]:
         raise _malformed("the body is too short")
     (length,) = struct.unpack_from(">I", body)
     if not _is_frame_length(length) or length > len(body) - 4:
-        raise _malformed("the index's length cannot be right")
+        raise _malformed("the length of the index is invalid")
     return body[4 : 4 + length], body[4 + length :]
 
 
 def _is_frame_length(length: int) -> bool:
-    return length > TAG_BYTES and (length - TAG_BYTES) % STEP == 0
+    return length > TAG_BYTES and (length - TAG_BYTES) % PADDING_STEP == 0
 
 
 def split_frames(entries: Sequence[IndexEntry], frames: bytes) -> list[bytes]:
-    """Cut the body at the places the (authentic) index gives."""
+    """Split the body into the frames that the (authenticated) index lists."""
     if sum(entry.frame_length for entry in entries) != len(frames):
         raise _malformed("the records are not as long as the index says")
     cut, start = [], 0
@@ -370,11 +371,11 @@ def split_frames(entries: Sequence[IndexEntry], frames: bytes) -> list[bytes]:
     return cut
 
 
-# ---- the plaintext inside the seals ----
+# ---- plaintext of records and index ----
 
 
 def pack_record(body: bytes) -> bytes:
-    """Length, body, zeros up to the next step."""
+    """Encode a record: length, body, zeros up to the next padding step."""
     return _padded(struct.pack(">I", len(body)) + body)
 
 
@@ -382,12 +383,12 @@ def unpack_record(plain: bytes) -> bytes:
     (length,) = struct.unpack_from(">I", plain) if len(plain) >= 4 else (-1,)
     body = plain[4 : 4 + length]
     if not 0 <= length <= MAX_RECORD or pack_record(body) != plain:
-        raise _malformed("a record is not laid out as records are")
+        raise _malformed("the layout of a record is invalid")
     return body
 
 
 def pack_index(entries: Iterable[IndexEntry]) -> bytes:
-    """Count, then each name with its frame's length, zeros up to the next step."""
+    """Encode the index: count, each name with the length of its frame, zeros up to the next padding step."""
     parts = []
     for entry in entries:
         name = entry.name.encode("utf-8")
@@ -396,7 +397,7 @@ def pack_index(entries: Iterable[IndexEntry]) -> bytes:
 
 
 def unpack_index(plain: bytes) -> list[IndexEntry]:
-    """Read the index; its names are in strictly rising order of their bytes, so none can stand there twice."""
+    """Decode the index. Its names are in strictly ascending byte order, so none can occur twice."""
     entries: list[IndexEntry] = []
     try:
         (count,) = struct.unpack_from(">I", plain)
@@ -411,20 +412,20 @@ def unpack_index(plain: bytes) -> list[IndexEntry]:
         raise _malformed("the index cannot be read") from None
     names = [entry.name for entry in entries]
     if any(name_problem(name) for name in names) or not all(_is_frame_length(e.frame_length) for e in entries):
-        raise _malformed("the index holds what no index may hold")
+        raise _malformed("the index has an invalid name or frame length")
     if len(set(names)) < len(names):
-        raise _malformed("two records bear the same name")
-    if names != in_order(names) or pack_index(entries) != plain:
-        raise _malformed("the index is not written the one way an index is written")
+        raise _malformed("two records have the same name")
+    if names != sorted_names(names) or pack_index(entries) != plain:
+        raise _malformed("the index is not in the canonical encoding")
     return entries
 
 
-def in_order(names: Iterable[str]) -> list[str]:
+def sorted_names(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: name.encode("utf-8"))
 
 
 def name_problem(name: str) -> str | None:
-    """Why a record cannot bear this name, or None."""
+    """Return the reason why this is not a valid record name, None if it is."""
     try:
         length = len(name.encode("utf-8"))
     except UnicodeEncodeError:
@@ -432,20 +433,20 @@ def name_problem(name: str) -> str | None:
     if not 1 <= length <= MAX_NAME:
         return f"a record's name is 1 to {MAX_NAME} bytes long, not {length}"
     if any(character < " " or character == "\x7f" for character in name):
-        return "a record's name holds no control characters"
+        return "a record's name must not contain control characters"
     return None
 
 
-def is_label(label: str) -> bool:
-    """Whether a way to unlock may bear this label."""
+def is_valid_label(label: str) -> bool:
+    """True if this is a valid label."""
     return _LABEL.fullmatch(label) is not None
 
 
 def _padded(plain: bytes) -> bytes:
-    return plain + bytes(-len(plain) % STEP)
+    return plain + bytes(-len(plain) % PADDING_STEP)
 
 
-# ---- small change ----
+# ---- base64 and errors ----
 
 
 def to_base64(value: bytes) -> str:
@@ -453,7 +454,7 @@ def to_base64(value: bytes) -> str:
 
 
 def from_base64(text: str, what: str, length: int | None = None) -> bytes:
-    """Decode RFC 4648 section 4 in its one canonical spelling, with padding."""
+    """Decode canonical base64 with padding (RFC 4648 section 4). Raises Damaged, which names `what`."""
     try:
         value = binascii.a2b_base64(text.encode("ascii"), strict_mode=True) if text else b""
     except (binascii.Error, UnicodeEncodeError):

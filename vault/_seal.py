@@ -1,7 +1,10 @@
-"""Keys and seals: derive, wrap, seal, open. The only module that says cryptography.
+"""Cryptography: derive and wrap keys, encrypt and decrypt a vault. The only module that imports cryptography.
 
-Guarantees: `open_sealed_vault` gives what `seal` was given, for the same vault, generation and names, or it raises.
-Not here: where secrets come from (_keys), how bytes are laid out (_format).
+Guarantees: `open_sealed_vault` returns exactly what `seal` encrypted, for the same vault, generation and names, or
+raises.
+
+Not here: the source of the secrets (_keys), the layout of the bytes (_format).
+
 RFC 5869 (HKDF), RFC 8439 (ChaCha20-Poly1305), RFC 9106 (Argon2id), RFC 7914 (scrypt).
 """
 
@@ -22,13 +25,13 @@ from vault import _format
 from vault._errors import Damage, Damaged, NoBackend
 from vault._format import Argon2idCost, Cost, Header, IndexEntry, ScryptCost, SealedVault
 
-# RFC 9106 section 4, second recommended option. scrypt at the same 64 MiB, where Argon2id is missing.
+# RFC 9106 section 4, second recommended option. scrypt with the same 64 MiB, for machines without Argon2id.
 ARGON2ID_COST: Final = Argon2idCost(passes=3, kibibytes=64 * 1024, lanes=4)
 SCRYPT_COST: Final = ScryptCost(log2_n=16, r=8, p=2)
 
 
 class Secret:
-    """Bytes without a face: no repr, log line or traceback shows them."""
+    """Secret bytes. No repr, log line or traceback shows them."""
 
     __slots__ = ("_value",)
 
@@ -42,12 +45,12 @@ class Secret:
         return "<secret>"
 
     def __reduce__(self) -> str:
-        raise TypeError("a secret is not pickled")
+        raise TypeError("a secret cannot be pickled")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and hmac.compare_digest(self._value, other._value)
 
-    __hash__ = None  # type: ignore[assignment]  # a secret is no dictionary key
+    __hash__ = None  # type: ignore[assignment]  # a secret must not be a dictionary key
 
 
 def new_key() -> Secret:
@@ -62,11 +65,11 @@ def new_vault_id() -> bytes:
     return secrets.token_bytes(_format.ID_BYTES)
 
 
-# ---- ways in: a secret wraps the data key ----
+# ---- wrapping the data key with a secret ----
 
 
 def usual_cost() -> Cost:
-    """Argon2id where this machine's cryptography has it, scrypt elsewhere."""
+    """Cost for new passphrases: Argon2id if this machine's cryptography has it, else scrypt."""
     try:
         derive_from_passphrase(
             Secret(b"probe"), bytes(_format.SALT_BYTES), Argon2idCost(passes=1, kibibytes=8, lanes=1)
@@ -77,11 +80,11 @@ def usual_cost() -> Cost:
 
 
 def derive_from_passphrase(passphrase: Secret, salt: bytes, cost: Cost) -> Secret:
-    """Make 32 bytes of a passphrase, slowly."""
+    """Derive 32 bytes from a passphrase, slowly. Raises NoBackend without the algorithm or the memory."""
     try:
         match cost:
             case Argon2idCost(passes, kibibytes, lanes):
-                # cryptography has it from version 44 on, and then only with OpenSSL 3.2 or later
+                # cryptography has it since version 44, and only with OpenSSL 3.2 or later
                 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
                 argon2id = Argon2id(
@@ -93,40 +96,40 @@ def derive_from_passphrase(passphrase: Secret, salt: bytes, cost: Cost) -> Secre
                 return Secret(scrypt.derive(passphrase.reveal()))
     except (ImportError, UnsupportedAlgorithm) as error:
         raise NoBackend(
-            f"this machine's cryptography library cannot do {type(cost).__name__.removesuffix('Cost')}",
-            hint="pip install --upgrade cryptography; or unlock with a key file, if the vault has one.",
+            f"this machine's cryptography library does not support {type(cost).__name__.removesuffix('Cost')}",
+            hint="Upgrade it (pip install --upgrade cryptography), or unlock with a key file if the vault has one.",
         ) from error
     except MemoryError as error:
         raise NoBackend(
-            "not enough memory to stretch the passphrase",
+            "not enough memory to derive a key from the passphrase",
             hint="Give the process at least 128 MiB more (systemd: MemoryMax=), or unlock with a key file.",
         ) from error
 
 
-def wrap(secret: Secret, salt: bytes, bound: bytes, data_key: Secret) -> bytes:
-    """Seal the data key under a secret; `bound` says for which vault and which stanza."""
-    # The nonce may be zero: the salt is fresh for every stanza, so each wrapping key seals exactly once.
-    return _wrapping(secret, salt).encrypt(_nonce(0), data_key.reveal(), bound)
+def wrap(secret: Secret, salt: bytes, associated_data: bytes, data_key: Secret) -> bytes:
+    """Encrypt the data key with a secret. `associated_data` binds it to one vault and one stanza."""
+    # The nonce may be zero: the salt is fresh for every stanza, so each wrapping key encrypts exactly once.
+    return _wrapping_cipher(secret, salt).encrypt(_nonce(0), data_key.reveal(), associated_data)
 
 
-def unwrap(secret: Secret, salt: bytes, bound: bytes, wrapped: bytes) -> Secret | None:
-    """Give the data key, or None if this secret did not wrap it for this vault and stanza."""
+def unwrap(secret: Secret, salt: bytes, associated_data: bytes, wrapped: bytes) -> Secret | None:
+    """Return the data key, None if this secret did not wrap it for this vault and stanza."""
     try:
-        return Secret(_wrapping(secret, salt).decrypt(_nonce(0), wrapped, bound))
+        return Secret(_wrapping_cipher(secret, salt).decrypt(_nonce(0), wrapped, associated_data))
     except InvalidTag:
         return None
 
 
-def _wrapping(secret: Secret, salt: bytes) -> ChaCha20Poly1305:
+def _wrapping_cipher(secret: Secret, salt: bytes) -> ChaCha20Poly1305:
     return ChaCha20Poly1305(_derive(secret, salt, b"vault/v1 wrap"))
 
 
-# ---- the content under the data key ----
+# ---- encrypting the content with the data key ----
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """An authentic vault: every seal was checked, and each record's plaintext is made anew when it is asked for."""
+class OpenedVault:
+    """An authenticated vault. All frames were checked; a record is decrypted again at each request."""
 
     header: Header
     frames: Mapping[str, tuple[int, bytes]]
@@ -135,65 +138,65 @@ class Opened:
     def read(self, name: str) -> bytes:
         position, frame = self.frames[name]
         body = _open_frame(ChaCha20Poly1305(self.key.reveal()), self.header, position, name, frame)
-        assert body is not None  # its seal was checked when the vault was opened
+        assert body is not None  # it was authenticated when the vault was opened
         return body
 
 
 def seal(header: Header, records: Mapping[str, bytes], data_key: Secret) -> bytes:
-    """Seal records into the bytes of a whole file. The header's salt must be fresh: see `_nonce`."""
+    """Encrypt records into the bytes of a file. The salt of the header must be fresh: see `_nonce`."""
     mac = _mac(header, data_key)
     cipher = ChaCha20Poly1305(_body_key(header, data_key).reveal())
     entries, frames = [], []
-    for position, name in enumerate(_format.in_order(records), start=1):
+    for position, name in enumerate(_format.sorted_names(records), start=1):
         plain = _format.pack_record(records[name])
-        frame = cipher.encrypt(_nonce(position), plain, _record_bound(header, name))
+        frame = cipher.encrypt(_nonce(position), plain, _record_associated_data(header, name))
         frames.append(frame)
         entries.append(IndexEntry(name, len(frame)))
-    index = cipher.encrypt(_nonce(0), _format.pack_index(entries), _index_bound(mac))
+    index = cipher.encrypt(_nonce(0), _format.pack_index(entries), _index_associated_data(mac))
     return SealedVault(header, mac, index, b"".join(frames)).render()
 
 
-def fits(sheet: SealedVault, data_key: Secret) -> bool:
-    """Whether this data key made this header."""
-    return hmac.compare_digest(_mac(sheet.header, data_key), sheet.mac)
+def matches_data_key(sealed: SealedVault, data_key: Secret) -> bool:
+    """True if this data key made the MAC of this header."""
+    return hmac.compare_digest(_mac(sealed.header, data_key), sealed.mac)
 
 
-def open_sealed_vault(sheet: SealedVault, data_key: Secret) -> Opened:
-    """Check every seal. Raises Damaged, and says what was found where."""
-    if not fits(sheet, data_key):
+def open_sealed_vault(sealed: SealedVault, data_key: Secret) -> OpenedVault:
+    """Authenticate all parts. Raises Damaged, which names the altered part."""
+    if not matches_data_key(sealed, data_key):
         raise Damaged("its header was altered", damage=Damage.ALTERED)
-    key = _body_key(sheet.header, data_key)
+    key = _body_key(sealed.header, data_key)
     cipher = ChaCha20Poly1305(key.reveal())
     try:
-        index = cipher.decrypt(_nonce(0), sheet.index, _index_bound(sheet.mac))
+        index = cipher.decrypt(_nonce(0), sealed.index, _index_associated_data(sealed.mac))
     except InvalidTag:
         raise Damaged("its index of records was altered", damage=Damage.ALTERED) from None
     entries = _format.unpack_index(index)
     names = [entry.name for entry in entries]
-    frames = dict(zip(names, enumerate(_format.split_frames(entries, sheet.frames), start=1), strict=True))
+    frames = dict(zip(names, enumerate(_format.split_frames(entries, sealed.frames), start=1), strict=True))
     for name, (position, frame) in frames.items():
-        if _open_frame(cipher, sheet.header, position, name, frame) is None:
-            raise _not_this_record(cipher, sheet.header, names, name, frame)
-    return Opened(sheet.header, frames, key)
+        if _open_frame(cipher, sealed.header, position, name, frame) is None:
+            raise _record_error(cipher, sealed.header, names, name, frame)
+    return OpenedVault(sealed.header, frames, key)
 
 
 def _open_frame(cipher: ChaCha20Poly1305, header: Header, position: int, name: str, frame: bytes) -> bytes | None:
     try:
-        plain = cipher.decrypt(_nonce(position), frame, _record_bound(header, name))
+        plain = cipher.decrypt(_nonce(position), frame, _record_associated_data(header, name))
     except InvalidTag:
         return None
     return _format.unpack_record(plain)
 
 
-def _not_this_record(cipher: ChaCha20Poly1305, header: Header, names: list[str], name: str, frame: bytes) -> Damaged:
-    """Tell a record put in another's place from one whose bytes were changed."""
+def _record_error(cipher: ChaCha20Poly1305, header: Header, names: list[str], name: str, frame: bytes) -> Damaged:
+    """Return the error for a frame that does not decrypt: exchanged with another record, or altered."""
     for position, other in enumerate(names, start=1):
         if _open_frame(cipher, header, position, other, frame) is not None:
-            return Damaged(f"record {other!r} stands in the place of {name!r}", damage=Damage.EXCHANGED)
+            return Damaged(f"record {other!r} is in the place of {name!r}", damage=Damage.EXCHANGED)
     return Damaged(f"record {name!r} was altered", damage=Damage.ALTERED)
 
 
-# ---- what keys and seals are bound to ----
+# ---- derived keys, MAC, associated data, nonces ----
 
 
 def _body_key(header: Header, data_key: Secret) -> Secret:
@@ -205,16 +208,16 @@ def _mac(header: Header, data_key: Secret) -> bytes:
     return hmac.digest(key, _format.version_line() + header.render(), "sha256")
 
 
-def _index_bound(mac: bytes) -> bytes:
-    return b"vault/v1 index" + mac  # the MAC stands for the whole header
+def _index_associated_data(mac: bytes) -> bytes:
+    return b"vault/v1 index" + mac  # the MAC covers the whole header
 
 
-def _record_bound(header: Header, name: str) -> bytes:
+def _record_associated_data(header: Header, name: str) -> bytes:
     return b"vault/v1 record" + header.vault_id + struct.pack(">Q", header.generation) + name.encode("utf-8")
 
 
 def _nonce(number: int) -> bytes:
-    """Count, do not draw: the body's key is new for every file written, so no number is used twice under it."""
+    """A counter, not random: the body key is new for every file written, so no number is used twice with it."""
     return number.to_bytes(12, "big")
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from senderproxy.errors import SenderproxyError
 from senderproxy.translation import _
-from vault import Damaged, DiskTrouble, Exists, Missing, TooNew, VaultError
+from vault import Damaged, DiskError, Exists, Missing, TooNew, VaultError
 
 EXIT_USAGE: Final = 64  # EX_USAGE: the command line or the setting is invalid
 EXIT_DATA: Final = 65  # EX_DATAERR: the file is damaged, missing or of a newer version
@@ -30,7 +30,7 @@ def accounts_error(error: VaultError) -> AccountsError:
     match error:
         case Damaged() | TooNew() | Missing():
             code = EXIT_DATA
-        case DiskTrouble():
+        case DiskError():
             code = EXIT_DISK
         case Exists():
             message = _("Nothing was written: {error}.").format(error=error)

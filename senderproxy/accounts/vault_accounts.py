@@ -94,7 +94,7 @@ class VaultAccounts(Accounts):
         """Read the vault again if it changed; True if it did. Never raises: see `problem`."""
         try:
             if self._vault.changed_on_disk():
-                self._vault.reload(at_least=self._vault.generation)
+                self._vault.reload(min_generation=self._vault.generation)
                 self._reload_pending = True
             if self._reload_pending:
                 self._snapshot = self._read()

@@ -1,4 +1,4 @@
-"""A vault with a key file, as most tests here want one."""
+"""Fixture: a vault with a key file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ FIRST = {"anna": b"geheim-anna-1", "bert": b"geheim-bert-1", "carl": b""}
 
 
 class Cabinet:
-    """A folder with a vault and its key."""
+    """A folder with a vault and its key file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

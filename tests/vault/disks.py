@@ -1,4 +1,4 @@
-"""Disks that stop, fail or count at a chosen system call, and nothing else about them is changed."""
+"""System calls that kill the process, fail or are counted at a chosen call; otherwise the real ones."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ CALLS = tuple(name for name in vars(SystemCalls) if not name.startswith("_"))
 
 
 class WatchedDisk(SystemCalls):
-    """Asks `before` ahead of every call, once armed. Writes come in small pieces, so that halves can be seen."""
+    """Runs `before` ahead of every call, once armed. Writes are split into small pieces, so that halves can be seen."""
 
     def __init__(self, before: Callable[[int, str], None], piece: int = 300) -> None:
         self.calls: list[str] = []
@@ -42,7 +42,7 @@ for _call in CALLS:
 
 
 def killing(at: int) -> WatchedDisk:
-    """End this very process, without a word, ahead of the call of that number."""
+    """Kill this process ahead of the call of that number."""
 
     def before(number: int, call: str) -> None:
         if number == at:
@@ -51,11 +51,11 @@ def killing(at: int) -> WatchedDisk:
     return WatchedDisk(before)
 
 
-def failing(at: int, error: int, *, for_good: bool = False) -> WatchedDisk:
-    """Fail the call of that number, and with `for_good` all that follow."""
+def failing(at: int, error: int, *, permanently: bool = False) -> WatchedDisk:
+    """Fail the call of that number, with `permanently` also all later ones."""
 
     def before(number: int, call: str) -> None:
-        if number == at or (for_good and number > at):
+        if number == at or (permanently and number > at):
             raise OSError(error, os.strerror(error))
 
     return WatchedDisk(before)

@@ -1,4 +1,4 @@
-"""Uses a vault with the keyring of the D-Bus session it runs in, and prints what happens: FOLDER unlocked|locked."""
+"""Script that uses a vault with the keyring of its D-Bus session and prints the results: FOLDER unlocked|locked."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from vault import Exists, Keyring, Missing, NoBackend, Vault
 
 @contextmanager
 def unlocked_keyring() -> Iterator[None]:
-    """The daemon that a desktop login starts; it gets the login password on its standard input."""
+    """The daemon that a desktop login starts. It gets the login password on its standard input."""
     daemon = subprocess.Popen(
         ["gnome-keyring-daemon", "--foreground", "--unlock", "--components=secrets"],
         stdin=subprocess.PIPE,
@@ -33,7 +33,7 @@ def unlocked_keyring() -> Iterator[None]:
 
 
 def wait_for(name: str) -> None:
-    """Until the daemon owns its name; asked sooner, D-Bus would start a second one, locked."""
+    """Wait until the daemon owns its name. An earlier request would make D-Bus start a second, locked daemon."""
     rule = MatchRule(type="signal", interface="org.freedesktop.DBus", member="NameOwnerChanged")
     rule.add_arg_condition(0, name)
     with open_dbus_connection() as bus, bus.filter(rule) as changes:

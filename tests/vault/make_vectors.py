@@ -1,10 +1,10 @@
-"""Writes tests/vault/vectors/: one small file for each thing a reader must take, and for each it must refuse.
+"""Generator of tests/vault/vectors/: one small file for each thing that a reader must accept or reject.
 
     python -m tests.vault.make_vectors
 
-Every run writes the same bytes: what is random in a real vault is drawn here from a fixed stream. Where a vector is
-a forgery, it has been given a correct digest (and, where its maker is supposed to know the key, correct seals), so
-that a reader can refuse it only for the reason the vector is about.
+Every run writes the same bytes: values that are random in a real vault come from a fixed stream. A forged vector has a
+correct digest (and correct encryption where the forger is supposed to know the key), so that a reader can reject it
+only for the reason that the vector is about.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ from vault._format import (
     Cost,
     Header,
     IndexEntry,
-    KeyLock,
-    PassphraseLock,
+    KeyWrapping,
+    PassphraseWrapping,
     Stanza,
-    UnknownLock,
+    UnknownWrapping,
     UnlockKind,
 )
 from vault._seal import Secret
@@ -34,7 +34,7 @@ FOLDER = Path(__file__).parent / "vectors"
 
 
 def stream(name: str, length: int) -> bytes:
-    """Bytes that look random and are always the same."""
+    """Pseudo-random bytes, the same in every run."""
     return hashlib.shake_256(b"vault test vectors/" + name.encode()).digest(length)
 
 
@@ -74,16 +74,18 @@ def key_stanza(
     data_key: Secret = DATA_KEY,
 ) -> Stanza:
     salt = stream(f"salt of {label}", 32)
-    draft = Stanza(label, KeyLock(kind, salt, b""))
-    wrapped = _seal.wrap(Secret(key), salt, vault_id + draft.head().encode(), data_key)
-    return Stanza(label, KeyLock(kind, salt, wrapped))
+    unwrapped = Stanza(label, KeyWrapping(kind, salt, b""))
+    wrapped = _seal.wrap(Secret(key), salt, vault_id + unwrapped.first_line().encode(), data_key)
+    return Stanza(label, KeyWrapping(kind, salt, wrapped))
 
 
 def passphrase_stanza(text: str, cost: Cost, label: str = "anna") -> Stanza:
     salt = stream(f"salt of {label}", 32)
-    draft = Stanza(label, PassphraseLock(cost, salt, b""))
+    unwrapped = Stanza(label, PassphraseWrapping(cost, salt, b""))
     key = _seal.derive_from_passphrase(Secret(text.encode()), salt, cost)
-    return Stanza(label, PassphraseLock(cost, salt, _seal.wrap(key, salt, ID + draft.head().encode(), DATA_KEY)))
+    return Stanza(
+        label, PassphraseWrapping(cost, salt, _seal.wrap(key, salt, ID + unwrapped.first_line().encode(), DATA_KEY))
+    )
 
 
 def header(*stanzas: Stanza, generation: int = 7, salt: str = "body salt") -> Header:
@@ -118,17 +120,17 @@ def sealed_by_hand(
     plain: Callable[[int, bytes], bytes] = lambda position, packed: packed,
     head: Header | None = None,
 ) -> bytes:
-    """Seal as `_seal.seal` does, with a hand in the plaintext of index or records or in the order of the frames."""
+    """Encrypt as `_seal.seal` does, with a changed plaintext of index or records or another order of the frames."""
     head = head or header()
     mac = _seal._mac(head, DATA_KEY)
     cipher = ChaCha20Poly1305(_seal._body_key(head, DATA_KEY).reveal())
     made, entries = [], []
     for position, (name, body) in enumerate(RECORDS.items(), start=1):
         packed = plain(position, _format.pack_record(body))
-        made.append(cipher.encrypt(_seal._nonce(position), packed, _seal._record_bound(head, name)))
+        made.append(cipher.encrypt(_seal._nonce(position), packed, _seal._record_associated_data(head, name)))
         entries.append(IndexEntry(name, len(made[-1])))
     index = cipher.encrypt(
-        _seal._nonce(0), _format.pack_index(entries) if index is None else index, _seal._index_bound(mac)
+        _seal._nonce(0), _format.pack_index(entries) if index is None else index, _seal._index_associated_data(mac)
     )
     return _format.SealedVault(head, mac, index, b"".join(frames(made))).render()
 
@@ -181,7 +183,7 @@ def taken() -> Iterator[Vector]:
     yield good("scrypt", "as above, where Argon2id is missing", head, unlock="passphrase correct horse")
     head = header(passphrase_stanza("T\u00fcr", CHEAP))
     yield good("passphrase-nfc", "the umlaut comes in two pieces and is composed", head, unlock="passphrase Tu\u0308r")
-    unknown = Stanza("board", UnknownLock("tpm2", ("7", "sha256:abc!"), stream("tpm2", 70)))
+    unknown = Stanza("board", UnknownWrapping("tpm2", ("7", "sha256:abc!"), stream("tpm2", 70)))
     second = key_stanza("second", key=stream("second key", 32))
     head = header(passphrase_stanza("correct horse", CHEAP), second, unknown, key_stanza())
     yield good("several-ways", "four ways in, one unknown; the key file is the last of them", head)
@@ -439,7 +441,7 @@ def _other_index() -> bytes:
 
 
 def _pieces(content: bytes) -> tuple[bytes, bytes]:
-    """The header's lines up to its last, and the rest from there."""
+    """The header lines without the last one, and the rest."""
     rest = content.split(b"\n", 2)[2]
     end = rest.index(b"\n--- ") + 1
     return rest[:end], rest[end:]
@@ -450,7 +452,7 @@ def _b64(value: bytes) -> bytes:
 
 
 def _loose(encoded: bytes) -> bytes:
-    """The same value in another spelling: the last character before `==` carries four bits that nobody reads."""
+    """The same value in another encoding: the last character before `==` has four unused bits."""
     alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     last = alphabet.index(encoded[-3])
     return encoded[:-3] + alphabet[last + 1 : last + 2] + b"=="

@@ -1,6 +1,6 @@
-"""A second reader, written from FORMAT.md alone: it shares no line with the vault and imports nothing of it.
+"""Second reader of the file format, written from FORMAT.md alone: it imports nothing of the vault.
 
-Its only purpose is to show that the page is enough. It raises `ValueError` where a file is to be rejected as damaged.
+It shows that the specification is complete. It raises `ValueError` for a damaged file.
 """
 
 import base64
@@ -53,8 +53,8 @@ def unseal(key: bytes, number: int, sealed: bytes, aad: bytes) -> bytes:
     return ChaCha20Poly1305(key).decrypt(number.to_bytes(12, "big"), sealed, aad)
 
 
-def read(file: bytes, way: str, secret: bytes) -> tuple[str, int, dict[str, bytes]]:
-    """Id, generation and records; `way` is passphrase, key-file or keyring, `secret` what it offers."""
+def read(file: bytes, kind: str, secret: bytes) -> tuple[str, int, dict[str, bytes]]:
+    """Return id, generation and records. `kind` is passphrase, key-file or keyring."""
     check(len(file) <= 67108864)
     opening = re.match(rb"(vault/v([1-9][0-9]{0,8})\n)whole (0|[1-9][0-9]{0,9}) ([A-Za-z0-9+/]{43}=)\n", file)
     if opening is None:
@@ -71,7 +71,7 @@ def read(file: bytes, way: str, secret: bytes) -> tuple[str, int, dict[str, byte
     generation, mac = int(header["generation"]), unbase64(header["mac"], 32)
     check(generation < 2**63 and header.end() <= 65536)
     lines = header["stanzas"].decode("ascii").split("\n")[:-1]
-    data_key = find_data_key(list(zip(lines[::2], lines[1::2], strict=True)), vault_id, way, secret)
+    data_key = find_data_key(list(zip(lines[::2], lines[1::2], strict=True)), vault_id, kind, secret)
     covered = b"vault/v1\n" + rest[: header.start("mac") - 1]
     check(hmac.digest(hkdf(data_key, vault_id, b"vault/v1 header"), covered, "sha256") == mac)
     body_key = hkdf(data_key, salt, b"vault/v1 body")
@@ -86,7 +86,7 @@ def parse_stanza(head: str, wrapped: str) -> tuple[str, str, str, list[str], byt
     return head, kind, label, arguments, unbase64(wrapped)
 
 
-def find_data_key(stanzas: list[tuple[str, str]], vault_id: bytes, way: str, secret: bytes) -> bytes:
+def find_data_key(stanzas: list[tuple[str, str]], vault_id: bytes, method: str, secret: bytes) -> bytes:
     parsed = [parse_stanza(head, wrapped) for head, wrapped in stanzas]
     labels = [label for _, _, label, _, _ in parsed]
     check(len(set(labels)) == len(labels))
@@ -98,10 +98,10 @@ def find_data_key(stanzas: list[tuple[str, str]], vault_id: bytes, way: str, sec
             check(all(re.fullmatch(r"0|[1-9][0-9]{0,18}", number) for number in arguments[:-1]))
         check_cost(kind, arguments)
     for head, kind, _, arguments, wrapped in parsed:
-        if kind not in ARGUMENTS or not kind.startswith(way):
+        if kind not in ARGUMENTS or not kind.startswith(method):
             continue
         salt = unbase64(arguments[-1], 32)
-        wrapping = hkdf(stretched(kind, arguments, salt, secret), salt, b"vault/v1 wrap")
+        wrapping = hkdf(derived(kind, arguments, salt, secret), salt, b"vault/v1 wrap")
         try:
             return unseal(wrapping, 0, wrapped, vault_id + head.encode("ascii"))
         except InvalidTag:
@@ -118,7 +118,7 @@ def check_cost(kind: str, arguments: list[str]) -> None:
         check(1 <= log2_n <= 18 and r == 8 and 1 <= p <= 4)
 
 
-def stretched(kind: str, arguments: list[str], salt: bytes, secret: bytes) -> bytes:
+def derived(kind: str, arguments: list[str], salt: bytes, secret: bytes) -> bytes:
     if kind == "passphrase-argon2id":
         passes, memory, lanes = map(int, arguments[:3])
         argon2id = Argon2id(salt=salt, length=32, iterations=passes, lanes=lanes, memory_cost=memory)

@@ -1,4 +1,4 @@
-"""The vault is a library of its own: it and its tests do without the program that uses it."""
+"""The vault as a library of its own: it and its tests need no senderproxy."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 WITHOUT_SENDERPROXY = """
 import sys, pytest
-sys.modules["senderproxy"] = None  # from here on importing it fails
+sys.modules["senderproxy"] = None  # makes its import fail
 sys.exit(pytest.main(sys.argv[1:]))
 """
 

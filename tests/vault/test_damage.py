@@ -1,4 +1,4 @@
-"""Nothing done to a vault's bytes makes it yield a wrong secret; nearly everything is called by its name."""
+"""Damaged and forged files: no change of the bytes ever yields a wrong record."""
 
 from functools import cache
 from pathlib import Path
@@ -20,30 +20,30 @@ SECRET = Secret(b"x" * 32)
 
 @cache
 def original() -> bytes:
-    """A vault with a key-file stanza, small enough to try every byte of it."""
+    """A vault with a key-file stanza, small enough to change every byte of it."""
     salt, vault_id = b"s" * 32, b"i" * 16
-    draft = _format.Stanza("office", _format.KeyLock(_format.UnlockKind.KEY_FILE, salt, b""))
-    wrapped = _seal.wrap(SECRET, salt, vault_id + draft.head().encode(), DATA_KEY)
-    stanza = _format.Stanza("office", _format.KeyLock(_format.UnlockKind.KEY_FILE, salt, wrapped))
+    unwrapped = _format.Stanza("office", _format.KeyWrapping(_format.UnlockKind.KEY_FILE, salt, b""))
+    wrapped = _seal.wrap(SECRET, salt, vault_id + unwrapped.first_line().encode(), DATA_KEY)
+    stanza = _format.Stanza("office", _format.KeyWrapping(_format.UnlockKind.KEY_FILE, salt, wrapped))
     return _seal.seal(_format.Header(vault_id, 5, b"t" * 32, (stanza,)), RECORDS, DATA_KEY)
 
 
 def open_bytes(content: bytes) -> dict[str, bytes]:
-    """As the store does it, without a disk in between."""
-    sheet = read_sealed_vault(content)
-    lock = sheet.header.stanzas[0].lock
-    if not isinstance(lock, _format.KeyLock):
+    """Open a vault as the store does, without a disk."""
+    sealed = read_sealed_vault(content)
+    wrapping = sealed.header.stanzas[0].wrapping
+    if not isinstance(wrapping, _format.KeyWrapping):
         raise WrongKey("no key file opens it", hint="another")
-    bound = sheet.header.vault_id + sheet.header.stanzas[0].head().encode()
-    data_key = _seal.unwrap(SECRET, lock.salt, bound, lock.wrapped)
+    associated_data = sealed.header.vault_id + sealed.header.stanzas[0].first_line().encode()
+    data_key = _seal.unwrap(SECRET, wrapping.salt, associated_data, wrapping.wrapped)
     if data_key is None:
         raise WrongKey("it does not fit", hint="another")
-    opened = _seal.open_sealed_vault(sheet, data_key)
+    opened = _seal.open_sealed_vault(sealed, data_key)
     return {name: opened.read(name) for name in opened.frames}
 
 
 def with_new_digest(content: bytes) -> bytes:
-    """What somebody does who changes a vault on purpose: the digest needs no key."""
+    """A forger can compute the digest, because it needs no key."""
     rest = content.split(b"\n", 2)[2]
     return version_line() + _format._whole_line(1, rest) + rest
 
@@ -106,11 +106,11 @@ def test_pieces_cut_moved_and_doubled_on_purpose_never_yield_a_record(data: st.D
 
 @given(st.permutations(range(4)))
 def test_records_in_another_order_are_refused_as_damaged(order: list[int]) -> None:
-    sheet = read_sealed_vault(original())
+    sealed = read_sealed_vault(original())
     lengths = [272, 272, 512 + 16, 272]
-    frames = [sheet.frames[sum(lengths[:at]) :][: lengths[at]] for at in range(4)]
+    frames = [sealed.frames[sum(lengths[:at]) :][: lengths[at]] for at in range(4)]
     shuffled = b"".join(frames[at] for at in order)
-    forged = _format.SealedVault(sheet.header, sheet.mac, sheet.index, shuffled).render()
+    forged = _format.SealedVault(sealed.header, sealed.mac, sealed.index, shuffled).render()
     if order == [0, 1, 2, 3]:
         assert open_bytes(forged) == RECORDS
         return
@@ -120,11 +120,13 @@ def test_records_in_another_order_are_refused_as_damaged(order: list[int]) -> No
 
 
 def test_a_record_of_an_older_generation_is_refused() -> None:
-    """Same vault, same data key, same name, same place: only the generation is another."""
-    sheet = read_sealed_vault(original())
-    older = _format.Header(sheet.header.vault_id, 4, sheet.header.salt, sheet.header.stanzas)
+    """Same vault, data key, name and position: only the generation differs."""
+    sealed = read_sealed_vault(original())
+    older = _format.Header(sealed.header.vault_id, 4, sealed.header.salt, sealed.header.stanzas)
     stale = read_sealed_vault(_seal.seal(older, RECORDS | {"anna": b"geheim-old"}, DATA_KEY))
-    forged = _format.SealedVault(sheet.header, sheet.mac, sheet.index, stale.frames[:272] + sheet.frames[272:]).render()
+    forged = _format.SealedVault(
+        sealed.header, sealed.mac, sealed.index, stale.frames[:272] + sealed.frames[272:]
+    ).render()
     with pytest.raises(Damaged, match="'anna' was altered"):
         open_bytes(forged)
 

@@ -1,4 +1,4 @@
-"""Whole files, privately: who may read them, who may write, and what stands there when it goes wrong."""
+"""Private files: permissions, the writer's lock, atomic replacement, failing system calls."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ import pytest
 
 from tests.vault.conftest import FIRST, Cabinet
 from tests.vault.disks import CALLS, counting, failing
-from vault import DiskTrouble, InUse, KeyFile, Unsafe, Vault, VaultError, WrongKey
+from vault import DiskError, InUse, KeyFile, UnsafeFile, Vault, VaultError, WrongKey
 from vault._file import SystemCalls
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a
 def test_a_vault_that_others_can_get_at_is_refused_with_the_command_that_mends_it(cabinet: Cabinet, mode: int) -> None:
     cabinet.path.chmod(mode)
     for write in (False, True):
-        with pytest.raises(Unsafe, match=f"mode {mode:04o}") as caught:
+        with pytest.raises(UnsafeFile, match=f"mode {mode:04o}") as caught:
             Vault.open(cabinet.path, unlock=cabinet.key, write=write)
         assert caught.value.hint == f"chmod 600 {cabinet.path}"
     subprocess.run(caught.value.hint, shell=True, check=True)
@@ -40,7 +40,7 @@ def test_a_symbolic_link_is_refused(cabinet: Cabinet) -> None:
     link = cabinet.folder / "link.vault"
     link.symlink_to(cabinet.path)
     for write in (False, True):
-        with pytest.raises(Unsafe, match="symbolic link"):
+        with pytest.raises(UnsafeFile, match="symbolic link"):
             Vault.open(link, unlock=cabinet.key, write=write)
 
 
@@ -48,17 +48,17 @@ def test_a_folder_a_pipe_or_a_device_in_its_place_is_refused_and_nobody_waits(ca
     (cabinet.folder / "folder").mkdir()
     os.mkfifo(cabinet.folder / "pipe", 0o600)
     for name in ("folder", "pipe", "/dev/null"):
-        with pytest.raises(Unsafe, match="not a regular file"):
+        with pytest.raises(UnsafeFile, match="not a regular file"):
             Vault.open(cabinet.folder / name, unlock=cabinet.key)
 
 
 def test_a_folder_in_which_everybody_can_exchange_files_is_refused(cabinet: Cabinet) -> None:
     cabinet.folder.chmod(0o777)
     for write in (False, True):
-        with pytest.raises(Unsafe) as caught:
+        with pytest.raises(UnsafeFile) as caught:
             Vault.open(cabinet.path, unlock=cabinet.key, write=write)
         assert caught.value.hint == f"chmod o-w {cabinet.folder}"
-    with pytest.raises(Unsafe):
+    with pytest.raises(UnsafeFile):
         KeyFile.generate(cabinet.folder / "new.key")
     cabinet.folder.chmod(0o1777)  # as /tmp: nobody can exchange another's file
     assert cabinet.read() == FIRST
@@ -71,7 +71,7 @@ def test_a_lock_file_that_is_another_file_in_disguise_is_not_written(cabinet: Ca
     lock.unlink()
     for disguise in (lambda: lock.symlink_to(precious), lambda: lock.hardlink_to(precious)):
         disguise()
-        with pytest.raises(Unsafe):
+        with pytest.raises(UnsafeFile):
             Vault.open(cabinet.path, unlock=cabinet.key, write=True)
         lock.unlink()
     assert precious.read_text() == "keep me"
@@ -79,7 +79,7 @@ def test_a_lock_file_that_is_another_file_in_disguise_is_not_written(cabinet: Ca
 
 @contextmanager
 def open_folder() -> Iterator[Path]:
-    """A folder that other users can enter, unlike pytest's."""
+    """A folder that other users can enter; pytest's own cannot be entered."""
     import shutil
     import tempfile
 
@@ -116,10 +116,10 @@ def test_another_users_vault_is_refused_even_where_it_could_be_read() -> None:
     with open_folder() as folder:
         cabinet = Cabinet(folder)
         os.chown(cabinet.key_path, NOBODY, NOBODY)
-        assert as_nobody(cabinet).startswith("DiskTrouble | ")  # 0600 and root's
+        assert as_nobody(cabinet).startswith("DiskError | ")  # 0600 and root's
         cabinet.path.chmod(0o644)
         assert f"chown {NOBODY} {cabinet.path}" in as_nobody(cabinet)
-        assert as_nobody(cabinet).startswith("Unsafe | ")
+        assert as_nobody(cabinet).startswith("UnsafeFile | ")
 
 
 @only_root
@@ -198,7 +198,7 @@ def test_a_second_writer_is_refused_and_told_who_holds_the_lock(cabinet: Cabinet
         with pytest.raises(InUse, match=f"holder.py \\(process {holder.pid} on {os.uname().nodename}\\)") as caught:
             Vault.open(cabinet.path, unlock=cabinet.key, write=True)
         assert f"ps -fp {holder.pid}" in caught.value.hint
-        assert cabinet.read() == FIRST  # readers are in nobody's way
+        assert cabinet.read() == FIRST  # reading needs no lock
         holder.communicate("go\n")
     cabinet.write({"dora": b"x"})
 
@@ -244,7 +244,7 @@ def test_the_new_content_is_synced_before_it_takes_the_name_and_the_folder_after
 
 
 def test_every_system_call_of_a_save_can_be_stopped_by_these_tests(cabinet: Cabinet) -> None:
-    """What follows is only as good as this: no call goes past the disk."""
+    """Precondition of the tests below: every system call goes through SystemCalls."""
     import ast
 
     import vault._file
@@ -279,7 +279,7 @@ def test_a_save_that_fails_at_any_call_leaves_the_old_content_in_force_and_can_b
         number += 1
         generation = cabinet.generation()
         before, after = cabinet.read(), {**FIRST, "anna": f"geheim-{generation}".encode()}
-        (cabinet.folder / ".office.vault.0123456789abcdef.tmp").touch()  # something to sweep
+        (cabinet.folder / ".office.vault.0123456789abcdef.tmp").touch()  # a leftover to remove
         disk = failing(number, error)
         with Vault.open(cabinet.path, unlock=cabinet.key, write=True, disk=disk) as box:
             box.put("anna", after["anna"])
@@ -288,7 +288,7 @@ def test_a_save_that_fails_at_any_call_leaves_the_old_content_in_force_and_can_b
             disk.armed = True
             try:
                 box.save()
-            except DiskTrouble:
+            except DiskError:
                 failed.append(disk.calls[number - 1])
                 assert cabinet.read() == before
                 assert cabinet.generation() == box.generation == generation
@@ -312,7 +312,7 @@ def test_a_disk_that_breaks_for_good_at_any_call_leaves_one_generation_whole(cab
         number += 1
         generation = cabinet.generation()
         before, after = cabinet.read(), {**FIRST, "anna": f"geheim-{generation}".encode()}
-        disk = failing(number, errno.EIO, for_good=True)
+        disk = failing(number, errno.EIO, permanently=True)
         box = Vault.open(cabinet.path, unlock=cabinet.key, write=True, disk=disk)
         box.put("anna", after["anna"])
         if rekey:
@@ -320,9 +320,9 @@ def test_a_disk_that_breaks_for_good_at_any_call_leaves_one_generation_whole(cab
         disk.armed = True
         try:
             box.save()
-        except DiskTrouble as trouble:
-            told_old = "may not survive" not in str(trouble)
-            assert cabinet.read() == (before if told_old else after)
+        except DiskError as error:
+            reports_old = "may not survive" not in str(error)
+            assert cabinet.read() == (before if reports_old else after)
         else:
             assert cabinet.read() == after
         disk.armed = False
@@ -341,7 +341,7 @@ def test_a_vault_or_a_key_that_cannot_be_made_whole_is_not_made(tmp_path: Path) 
         disk.armed = True
         try:
             Vault.create(tmp_path / "vault", unlock=key, disk=disk)
-        except DiskTrouble:
+        except DiskError:
             assert not (tmp_path / "vault").exists()
         else:
             Vault.open(tmp_path / "vault", unlock=key).close()
@@ -350,14 +350,14 @@ def test_a_vault_or_a_key_that_cannot_be_made_whole_is_not_made(tmp_path: Path) 
 
 
 def test_a_file_system_that_cannot_hold_a_vault_is_told_as_such(cabinet: Cabinet) -> None:
-    """A memory stick: link(2) on FAT says EPERM."""
+    """A USB stick: link(2) on FAT fails with EPERM."""
     with Vault.open(cabinet.path, unlock=cabinet.key) as box:
         disk = counting()
         disk.armed = True
         Vault.create(cabinet.folder / "model", unlock=cabinet.key, disk=disk)
         stick = failing(disk.calls.index("link") + 1, errno.EPERM)
         stick.armed = True
-        with pytest.raises(DiskTrouble) as caught:
+        with pytest.raises(DiskError) as caught:
             Vault.create(cabinet.folder / "backup", unlock=cabinet.key, disk=stick)
         assert "FAT" in caught.value.hint
         assert box.get("anna") == FIRST["anna"]
@@ -378,7 +378,7 @@ def test_a_truly_full_disk_refuses_the_save_and_keeps_the_vault(tmp_path: Path) 
         cabinet.write(FIRST)
         with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
             box.put("big", bytes(100_000))
-            with pytest.raises(DiskTrouble, match="No space left on device") as caught:
+            with pytest.raises(DiskError, match="No space left on device") as caught:
                 box.save()
             assert "Free some space" in caught.value.hint
             assert cabinet.read() == FIRST
@@ -425,7 +425,7 @@ def test_whoever_reads_while_a_hundred_generations_are_written_reads_one_of_them
             with Vault.open(cabinet.path, unlock=cabinet.key) as fresh:
                 seen.add(one_generation(fresh))
             if long_running.changed_on_disk():
-                long_running.reload(at_least=long_running.generation)
+                long_running.reload(min_generation=long_running.generation)
             one_generation(long_running)
     assert writer.returncode == 0
     assert cabinet.generation() == 103
@@ -441,5 +441,5 @@ def one_generation(box: Vault) -> int:
 def test_a_key_that_does_not_fit_is_no_disk_trouble(cabinet: Cabinet) -> None:
     with pytest.raises(WrongKey) as caught:
         Vault.open(cabinet.path, unlock=KeyFile.generate(cabinet.folder / "other"))
-    assert not isinstance(caught.value, DiskTrouble)
+    assert not isinstance(caught.value, DiskError)
     assert isinstance(caught.value, VaultError)

@@ -1,4 +1,4 @@
-"""Bytes to parts and back."""
+"""Parser and serializer of the file format."""
 
 import pytest
 from hypothesis import given
@@ -10,12 +10,12 @@ from vault._format import (
     Argon2idCost,
     Header,
     IndexEntry,
-    KeyLock,
-    PassphraseLock,
+    KeyWrapping,
+    PassphraseWrapping,
     ScryptCost,
     SealedVault,
     Stanza,
-    UnknownLock,
+    UnknownWrapping,
     UnlockKind,
     from_base64,
     name_problem,
@@ -33,23 +33,23 @@ wrapped = st.binary(min_size=48, max_size=48)
 argon2id_costs = st.builds(Argon2idCost, st.integers(1, 10), st.integers(128, 2**18), st.integers(1, 16))
 scrypt_costs = st.builds(ScryptCost, st.integers(1, 18), st.just(8), st.integers(1, 4))
 arguments = st.lists(st.from_regex(r"[!-~]{1,20}", fullmatch=True), max_size=16).map(tuple)
-locks = st.one_of(
-    st.builds(PassphraseLock, argon2id_costs | scrypt_costs, salts, wrapped),
-    st.builds(KeyLock, st.sampled_from([UnlockKind.KEY_FILE, UnlockKind.KEYRING]), salts, wrapped),
-    st.builds(UnknownLock, st.just("tpm2"), arguments, st.binary(min_size=1, max_size=80)),
+wrappings = st.one_of(
+    st.builds(PassphraseWrapping, argon2id_costs | scrypt_costs, salts, wrapped),
+    st.builds(KeyWrapping, st.sampled_from([UnlockKind.KEY_FILE, UnlockKind.KEYRING]), salts, wrapped),
+    st.builds(UnknownWrapping, st.just("tpm2"), arguments, st.binary(min_size=1, max_size=80)),
 )
 labels = st.from_regex(r"[A-Za-z0-9._@:+/-]{1,64}", fullmatch=True)
-stanzas = st.lists(st.builds(Stanza, labels, locks), min_size=1, max_size=8, unique_by=lambda s: s.label).map(tuple)
+stanzas = st.lists(st.builds(Stanza, labels, wrappings), min_size=1, max_size=8, unique_by=lambda s: s.label).map(tuple)
 headers = st.builds(Header, st.binary(min_size=16, max_size=16), st.integers(1, 2**63 - 1), salts, stanzas)
-sheets = st.builds(
+sealed_vaults = st.builds(
     SealedVault, headers, salts, st.integers(1, 3).map(lambda n: bytes(16 + 256 * n)), st.binary(max_size=600)
 )
 names = st.text(min_size=1, max_size=60).filter(lambda name: name_problem(name) is None)
 
 
-@given(sheets)
-def test_a_vault_taken_apart_and_put_together_is_the_same_to_the_byte(sheet: SealedVault) -> None:
-    assert read_sealed_vault(sheet.render()) == sheet
+@given(sealed_vaults)
+def test_a_vault_taken_apart_and_put_together_is_the_same_to_the_byte(sealed: SealedVault) -> None:
+    assert read_sealed_vault(sealed.render()) == sealed
 
 
 @given(st.binary(max_size=400))
@@ -58,9 +58,9 @@ def test_any_bytes_at_all_are_a_vault_or_damaged_and_nothing_else_is_raised(nois
         read_sealed_vault(noise)
 
 
-@given(sheets, st.data())
-def test_a_forger_who_knows_the_digest_gets_no_further_than_damaged(sheet: SealedVault, data: st.DataObject) -> None:
-    rest = sheet.render().split(b"\n", 2)[2]
+@given(sealed_vaults, st.data())
+def test_a_forger_who_knows_the_digest_gets_no_further_than_damaged(sealed: SealedVault, data: st.DataObject) -> None:
+    rest = sealed.render().split(b"\n", 2)[2]
     at = data.draw(st.integers(0, len(rest) - 1))
     forged = whole(rest[:at] + data.draw(st.binary(max_size=6)) + rest[at + data.draw(st.integers(0, 6)) :])
     try:

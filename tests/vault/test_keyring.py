@@ -1,4 +1,4 @@
-"""A real Secret Service holds the key: gnome-keyring on a D-Bus session of its own."""
+"""A key in a real Secret Service: gnome-keyring on a D-Bus session of its own."""
 
 import shutil
 import subprocess
@@ -38,14 +38,14 @@ def in_session(folder: Path, state: str) -> str:
 
 
 def test_a_vault_opens_with_the_key_in_an_unlocked_keyring(tmp_path: Path) -> None:
-    told = in_session(tmp_path, "unlocked")
-    assert "made Keyring('office', service='vault-test')" in told
-    assert "opened UnlockInfo(kind='keyring', label='keyring')" in told
-    assert "the keyring holds no key for 'vault-test', 'other'" in told
-    assert "keyring del vault-test office" in told
+    output = in_session(tmp_path, "unlocked")
+    assert "made Keyring('office', service='vault-test')" in output
+    assert "opened UnlockInfo(kind='keyring', label='keyring')" in output
+    assert "the keyring has no key for 'vault-test', 'other'" in output
+    assert "keyring del vault-test office" in output
 
 
 def test_a_locked_keyring_on_a_headless_machine_is_refused_and_nobody_waits_for_a_prompt(tmp_path: Path) -> None:
-    told = in_session(tmp_path, "locked")
-    assert told.startswith("refused ")
-    assert "Use a key file, a systemd credential" in told
+    output = in_session(tmp_path, "locked")
+    assert output.startswith("refused ")
+    assert "Use a key file, a systemd credential" in output

@@ -1,4 +1,4 @@
-"""The ways to unlock."""
+"""Unlock methods."""
 
 import os
 import pickle
@@ -14,7 +14,7 @@ from keyring.backends.chainer import ChainerBackend
 from keyring.backends.fail import Keyring as FailKeyring
 from keyring.backends.null import Keyring as NullKeyring
 
-from vault import Damaged, Exists, KeyFile, Keyring, Missing, NoBackend, Passphrase, Unlock, Unsafe, _seal
+from vault import Damaged, Exists, KeyFile, Keyring, Missing, NoBackend, Passphrase, Unlock, UnsafeFile, _seal
 from vault._seal import Secret
 
 ID = b"i" * 16
@@ -23,38 +23,38 @@ AS_ROOT = os.geteuid() == 0
 
 
 def opens(one: Unlock, other: Unlock) -> bool:
-    return other.try_on(one.lock("label", ID, DATA_KEY), ID) == DATA_KEY
+    return other.try_unwrap(one.wrap("label", ID, DATA_KEY), ID) == DATA_KEY
 
 
 def test_a_passphrase_opens_what_it_locked_and_no_other_does() -> None:
-    stanza = Passphrase("geheim-Tür").lock("anna", ID, DATA_KEY)
-    assert Passphrase("geheim-Tür").try_on(stanza, ID) == DATA_KEY
-    assert Passphrase("geheim-Tor").try_on(stanza, ID) is None
-    assert Passphrase("geheim-Tür").try_on(stanza, b"j" * 16) is None
+    stanza = Passphrase("geheim-Tür").wrap("anna", ID, DATA_KEY)
+    assert Passphrase("geheim-Tür").try_unwrap(stanza, ID) == DATA_KEY
+    assert Passphrase("geheim-Tor").try_unwrap(stanza, ID) is None
+    assert Passphrase("geheim-Tür").try_unwrap(stanza, b"j" * 16) is None
 
 
 def test_an_umlaut_typed_on_another_keyboard_opens_as_well() -> None:
-    stanza = Passphrase(unicodedata.normalize("NFD", "geheim-Tür")).lock("anna", ID, DATA_KEY)
-    assert Passphrase(unicodedata.normalize("NFC", "geheim-Tür")).try_on(stanza, ID) == DATA_KEY
+    stanza = Passphrase(unicodedata.normalize("NFD", "geheim-Tür")).wrap("anna", ID, DATA_KEY)
+    assert Passphrase(unicodedata.normalize("NFC", "geheim-Tür")).try_unwrap(stanza, ID) == DATA_KEY
 
 
 def test_an_empty_passphrase_is_no_passphrase() -> None:
-    with pytest.raises(ValueError, match="not empty"):
+    with pytest.raises(ValueError, match="must not be empty"):
         Passphrase("")
 
 
 def test_without_argon2id_a_passphrase_is_stretched_with_scrypt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.kdf.argon2", None)
-    stanza = Passphrase("geheim-alt").lock("old machine", ID, DATA_KEY)
-    assert stanza.head().startswith("-> passphrase-scrypt old machine 16 8 2 ")
-    assert Passphrase("geheim-alt").try_on(stanza, ID) == DATA_KEY
+    stanza = Passphrase("geheim-alt").wrap("old machine", ID, DATA_KEY)
+    assert stanza.first_line().startswith("-> passphrase-scrypt old machine 16 8 2 ")
+    assert Passphrase("geheim-alt").try_unwrap(stanza, ID) == DATA_KEY
 
 
 def test_a_vault_that_needs_argon2id_says_so_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    stanza = Passphrase("geheim-neu").lock("new", ID, DATA_KEY)
+    stanza = Passphrase("geheim-neu").wrap("new", ID, DATA_KEY)
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.kdf.argon2", None)
-    with pytest.raises(NoBackend, match="cannot do Argon2id") as caught:
-        Passphrase("geheim-neu").try_on(stanza, ID)
+    with pytest.raises(NoBackend, match="does not support Argon2id") as caught:
+        Passphrase("geheim-neu").try_unwrap(stanza, ID)
     assert "pip install --upgrade cryptography" in caught.value.hint
 
 
@@ -88,11 +88,11 @@ def test_32_and_more_random_bytes_are_a_key_and_fewer_are_not(tmp_path: Path) ->
     raw = key_file(tmp_path / "raw", bytes(range(32)))
     assert opens(raw, raw)
     short = key_file(tmp_path / "short", bytes(31))
-    with pytest.raises(Unsafe, match="31 bytes are too few") as caught:
-        short.lock("x", ID, DATA_KEY)
+    with pytest.raises(UnsafeFile, match="31 bytes are too few") as caught:
+        short.wrap("x", ID, DATA_KEY)
     assert "head -c 32 /dev/urandom" in caught.value.hint
-    with pytest.raises(Unsafe, match="far too long"):
-        key_file(tmp_path / "long", bytes(100_000)).lock("x", ID, DATA_KEY)
+    with pytest.raises(UnsafeFile, match="too long for a key file"):
+        key_file(tmp_path / "long", bytes(100_000)).wrap("x", ID, DATA_KEY)
 
 
 def test_a_key_that_lost_its_line_end_on_the_way_still_opens(tmp_path: Path) -> None:
@@ -106,20 +106,20 @@ def test_a_key_line_that_was_altered_is_not_taken_for_random_bytes(tmp_path: Pat
     KeyFile.generate(tmp_path / "key")
     line = (tmp_path / "key").read_bytes()
     with pytest.raises(Damaged, match="altered") as caught:
-        key_file(tmp_path / "bad", line[:-3] + b"\n").lock("x", ID, DATA_KEY)
+        key_file(tmp_path / "bad", line[:-3] + b"\n").wrap("x", ID, DATA_KEY)
     assert str(tmp_path / "bad") in str(caught.value)
     assert line[13:40].decode() not in str(caught.value)
 
 
 def test_a_key_file_others_can_read_is_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
-    with pytest.raises(Unsafe) as caught:
-        key_file(tmp_path / "key", bytes(range(32)), mode=0o640).lock("x", ID, DATA_KEY)
+    with pytest.raises(UnsafeFile) as caught:
+        key_file(tmp_path / "key", bytes(range(32)), mode=0o640).wrap("x", ID, DATA_KEY)
     assert caught.value.hint == f"chmod 600 {tmp_path / 'key'}"
 
 
 def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(Missing, match="nowhere"):
-        KeyFile(tmp_path / "nowhere").lock("x", ID, DATA_KEY)
+        KeyFile(tmp_path / "nowhere").wrap("x", ID, DATA_KEY)
 
 
 # ---- systemd credentials ----
@@ -131,7 +131,7 @@ def test_a_credential_is_found_where_systemd_puts_it(tmp_path: Path) -> None:
     script = (
         "from vault import KeyFile; from vault._seal import Secret;"
         "key = KeyFile.from_credential('vault-key');"
-        "assert key.try_on(key.lock('x', bytes(16), Secret(bytes(32))), bytes(16)) == Secret(bytes(32))"
+        "assert key.try_unwrap(key.wrap('x', bytes(16), Secret(bytes(32))), bytes(16)) == Secret(bytes(32))"
     )
     root = Path(__file__).parents[2]
     subprocess.run(
@@ -144,13 +144,13 @@ def test_a_credential_is_found_where_systemd_puts_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o460, 0o444, 0o602])
 def test_a_credential_that_others_can_change_or_everybody_read_is_refused(tmp_path: Path, mode: int) -> None:
     key_file(tmp_path / "vault-key", bytes(range(32)), mode)
-    with pytest.raises(Unsafe):
-        KeyFile.from_credential("vault-key", directory=tmp_path).lock("x", ID, DATA_KEY)
+    with pytest.raises(UnsafeFile):
+        KeyFile.from_credential("vault-key", directory=tmp_path).wrap("x", ID, DATA_KEY)
 
 
 def test_outside_a_unit_the_error_says_how_to_get_a_credential(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    with pytest.raises(NoBackend, match="handed this process no credentials") as caught:
+    with pytest.raises(NoBackend, match="passed no credentials to this process") as caught:
         KeyFile.from_credential("vault-key")
     assert "LoadCredentialEncrypted=vault-key:" in caught.value.hint
 
@@ -161,11 +161,11 @@ def test_a_credential_is_never_a_path(name: str) -> None:
         KeyFile.from_credential(name, directory="/")
 
 
-# ---- keyrings: the policy. test_keyring.py shows a real one at work. ----
+# ---- keyrings: which backends are allowed. test_keyring.py uses a real one. ----
 
 
 def stand_in(full_name: str) -> KeyringBackend:
-    """A keyring of that full name, remembering what it is given; the policy knows backends by name alone."""
+    """A keyring backend of that full name that stores entries in memory. Backends are allowed by name only."""
     module, _, name = full_name.rpartition(".")
     kept: dict[tuple[str, str], str] = {}
     body = {
@@ -175,13 +175,13 @@ def stand_in(full_name: str) -> KeyringBackend:
         "set_password": lambda self, service, user, password: kept.update({(service, user): password}),
     }
     made = type(name, (KeyringBackend,), body)()
-    KeyringBackend._classes.discard(type(made))  # no other test finds it
+    KeyringBackend._classes.discard(type(made))  # hide it from other tests
     assert isinstance(made, KeyringBackend)
     return made
 
 
 class Chain(ChainerBackend):
-    """keyring's own chain, over the backends a machine with these installed would have."""
+    """The chain of the keyring package over given backends."""
 
     priority = 10
 
@@ -216,7 +216,7 @@ def test_a_keyring_that_is_no_safe_place_is_refused_by_name_with_what_to_use_ins
     ):
         with pytest.raises(NoBackend) as caught:
             use()
-        assert "fit to guard a key" in str(caught.value)
+        assert "stores a key safely" in str(caught.value)
         assert "key file, a systemd credential" in caught.value.hint
         assert "passphrase" in caught.value.hint
     assert type(backend).__name__ in str(caught.value) or "PlaintextKeyring" in str(caught.value)
@@ -256,11 +256,11 @@ def test_a_key_in_the_keyring_is_never_overwritten() -> None:
 
 def test_a_keyring_without_the_entry_or_with_another_programs_is_told() -> None:
     backend = stand_in(GOOD)
-    with pytest.raises(Missing, match="holds no key for 'vault', 'office'"):
-        Keyring("office", backend=backend).lock("x", ID, DATA_KEY)
+    with pytest.raises(Missing, match="has no key for 'vault', 'office'"):
+        Keyring("office", backend=backend).wrap("x", ID, DATA_KEY)
     backend.set_password("vault", "office", "geheim-foreign")
-    with pytest.raises(Damaged, match="no key of ours") as caught:
-        Keyring("office", backend=backend).lock("x", ID, DATA_KEY)
+    with pytest.raises(Damaged, match="not a vault key") as caught:
+        Keyring("office", backend=backend).wrap("x", ID, DATA_KEY)
     assert "geheim" not in f"{caught.value} {caught.value.hint}"
 
 
@@ -273,28 +273,28 @@ def test_whatever_the_environment_makes_keyring_choose_the_policy_holds(chosen: 
         "try: Keyring.generate('office')\n"
         "except NoBackend as error: print(error, error.hint)\n"
     )
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", script],
         check=True,
         capture_output=True,
         text=True,
         env={"PYTHON_KEYRING_BACKEND": chosen, "HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
     ).stdout
-    assert "key file" in told
+    assert "key file" in output
 
 
-# ---- no way to unlock has a face ----
+# ---- no unlock method shows its secret ----
 
 
 @pytest.mark.parametrize(
-    "way",
+    "method",
     [Passphrase("geheim-face"), KeyFile("/etc/geheim-is-only-a-path"), Keyring("office")],
-    ids=lambda way: way.kind,
+    ids=lambda method: method.kind,
 )
-def test_no_way_to_unlock_shows_its_secret_or_is_pickled(way: Unlock) -> None:
-    assert "geheim-face" not in f"{way} {way!r} {vars(way)}"
-    with pytest.raises(TypeError, match="not pickled"):
-        pickle.dumps(way)
+def test_no_way_to_unlock_shows_its_secret_or_is_pickled(method: Unlock) -> None:
+    assert "geheim-face" not in f"{method} {method!r} {vars(method)}"
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(method)
 
 
 def test_stretching_takes_the_parameters_of_rfc_9106() -> None:

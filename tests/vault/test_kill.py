@@ -1,7 +1,7 @@
-"""A writer is killed at every point it can be killed at; what stands on the disk is the old or the new, whole.
+"""Writers killed at every possible point: the file on the disk is the complete old or the complete new one.
 
-Twice: ahead of each call our own code makes (quick, and for every kind of writing), and, with strace, ahead of each
-system call the process makes at all, ours or the interpreter's.
+Done in two ways: ahead of each call of the vault's own code (fast, for every kind of write), and with strace ahead of
+each system call of the process, those of the interpreter included.
 """
 
 import os
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Killer:
-    """Speaks with victim.py."""
+    """Client of victim.py."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -64,7 +64,7 @@ def killer() -> Iterator[Killer]:
 
 
 class Site:
-    """The same folder again for every killing: a vault of generation 3, its backup, and a dead writer's leftovers."""
+    """Makes the same folder for every kill: a vault of generation 3, its backup, a killed writer's temporary file."""
 
     def __init__(self, base: Path, *, with_vault: bool) -> None:
         self._base = base
@@ -79,7 +79,7 @@ class Site:
                 if entry.name != "office.key":
                     entry.unlink()
 
-    def afresh(self) -> Path:
+    def make_folder(self) -> Path:
         folder = self._base / "site"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self._base / "model", folder)
@@ -94,8 +94,8 @@ def read(path: Path, folder: Path) -> tuple[int, dict[str, bytes]]:
 OLD, NEW = (3, dict(FIRST)), (4, FIRST | NEXT)
 
 
-def look_after_the_killing(folder: Path) -> tuple[int, dict[str, bytes]]:
-    """Old or new and whole; the backup too; and the next writer finds all in order and leaves all in order."""
+def check_after_kill(folder: Path) -> tuple[int, dict[str, bytes]]:
+    """Vault and backup are complete, old or new. The next writer works and leaves no temporary file."""
     path = folder / "office.vault"
     found = read(path, folder)
     assert found in (OLD, NEW)
@@ -119,18 +119,18 @@ def test_a_writer_killed_ahead_of_any_call_leaves_the_old_or_the_new_vault_whole
     site = Site(tmp_path, with_vault=True)
     outcomes = []
     for number in range(1, 200):
-        folder = site.afresh()
+        folder = site.make_folder()
         killer.order(scenario, folder, number)
         killed = killer.was_killed()
-        outcomes.append(look_after_the_killing(folder))
+        outcomes.append(check_after_kill(folder))
         if not killed:
             break
     assert not killed
     assert outcomes[0] == OLD
     assert outcomes[-1] == NEW
-    turn = outcomes.index(NEW)
-    assert outcomes == [OLD] * turn + [NEW] * (len(outcomes) - turn)
-    assert turn > 10
+    switch = outcomes.index(NEW)
+    assert outcomes == [OLD] * switch + [NEW] * (len(outcomes) - switch)
+    assert switch > 10
 
 
 def test_a_vault_whose_maker_is_killed_ahead_of_any_call_is_there_whole_or_not_at_all(
@@ -140,7 +140,7 @@ def test_a_vault_whose_maker_is_killed_ahead_of_any_call_is_there_whole_or_not_a
     killed, number, seen = True, 0, set()
     while killed:
         number += 1
-        folder = site.afresh()
+        folder = site.make_folder()
         killer.order("create", folder, number)
         killed = killer.was_killed()
         there = (folder / "office.vault").exists()
@@ -163,7 +163,7 @@ def test_a_writer_killed_between_any_two_system_calls_leaves_the_old_or_the_new_
     strace = shutil.which("strace")
     assert strace, "strace is missing: apt-get install strace"
     site = Site(tmp_path, with_vault=True)
-    folder = site.afresh()
+    folder = site.make_folder()
     calls = traced(killer, strace, folder, tmp_path / "log")
     assert read(folder / "office.vault", folder) == NEW
     assert {"linkat", "renameat", "fsync"} <= {call.replace("renameat2", "renameat") for call in calls}
@@ -171,16 +171,16 @@ def test_a_writer_killed_between_any_two_system_calls_leaves_the_old_or_the_new_
     outcomes = []
     for call in calls:
         so_far[call] += 1
-        folder = site.afresh()
+        folder = site.make_folder()
         traced(killer, strace, folder, tmp_path / "log", kill_at=(call, so_far[call]))
-        outcomes.append(look_after_the_killing(folder))
-    turn = outcomes.index(NEW)
-    assert outcomes == [OLD] * turn + [NEW] * (len(outcomes) - turn)
-    assert calls[turn - 1].startswith("renameat")
+        outcomes.append(check_after_kill(folder))
+    switch = outcomes.index(NEW)
+    assert outcomes == [OLD] * switch + [NEW] * (len(outcomes) - switch)
+    assert calls[switch - 1].startswith("renameat")
 
 
 def traced(killer: Killer, strace: str, folder: Path, log: Path, kill_at: tuple[str, int] | None = None) -> list[str]:
-    """Run one save under strace; give the names of its system calls in their order."""
+    """Run one save under strace. Return the names of its system calls in order."""
     killer.order("save", folder, "trace")
     pid = int(killer.answer().removeprefix("pid "))
     inject = ["-e", f"inject={kill_at[0]}:signal=SIGKILL:when={kill_at[1]}"] if kill_at else []
@@ -190,7 +190,7 @@ def traced(killer: Killer, strace: str, folder: Path, log: Path, kill_at: tuple[
     with tracer:
         assert tracer.stderr
         said = tracer.stderr.readline()
-        assert "attached" in said, f"strace cannot take hold of the writer: {said}"
+        assert "attached" in said, f"strace cannot attach to the writer: {said}"
         os.kill(pid, signal.SIGCONT)
         assert killer.was_killed() is bool(kill_at)
     return re.findall(r"^(?!kill|exit_group|restart_syscall)(\w+)\(", log.read_text(), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Keys and seals."""
+"""Key derivation, wrapping and encryption."""
 
 import pickle
 from dataclasses import replace
@@ -8,11 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vault import Damage, Damaged, _seal
-from vault._format import Argon2idCost, Header, IndexEntry, KeyLock, ScryptCost, Stanza, UnlockKind, read_sealed_vault
+from vault._format import (
+    Argon2idCost,
+    Header,
+    IndexEntry,
+    KeyWrapping,
+    ScryptCost,
+    Stanza,
+    UnlockKind,
+    read_sealed_vault,
+)
 from vault._seal import Secret
 
 KEY = Secret(b"k" * 32)
-STANZA = Stanza("office", KeyLock(UnlockKind.KEY_FILE, bytes(32), bytes(48)))
+STANZA = Stanza("office", KeyWrapping(UnlockKind.KEY_FILE, bytes(32), bytes(48)))
 HEADER = Header(b"i" * 16, 7, b"s" * 32, (STANZA,))
 records = st.dictionaries(st.sampled_from(["anna", "bert", "carl", "dörte"]), st.binary(max_size=600))
 
@@ -34,9 +43,9 @@ def test_what_was_sealed_opens(contents: dict[str, bytes]) -> None:
     ],
 )
 def test_a_header_that_was_changed_is_refused(other: Header) -> None:
-    sheet = read_sealed_vault(_seal.seal(HEADER, {"anna": b"x"}, KEY))
+    sealed = read_sealed_vault(_seal.seal(HEADER, {"anna": b"x"}, KEY))
     with pytest.raises(Damaged, match="header was altered"):
-        _seal.open_sealed_vault(replace(sheet, header=other), KEY)
+        _seal.open_sealed_vault(replace(sealed, header=other), KEY)
 
 
 def test_another_vaults_body_under_this_header_is_refused() -> None:
@@ -49,9 +58,9 @@ def test_another_vaults_body_under_this_header_is_refused() -> None:
 
 
 def test_records_that_changed_places_are_told_by_name() -> None:
-    sheet = read_sealed_vault(_seal.seal(HEADER, {"anna": b"geheim-1", "bert": b"geheim-2"}, KEY))
-    swapped = replace(sheet, frames=sheet.frames[272:] + sheet.frames[:272])
-    with pytest.raises(Damaged, match="record 'bert' stands in the place of 'anna'") as caught:
+    sealed = read_sealed_vault(_seal.seal(HEADER, {"anna": b"geheim-1", "bert": b"geheim-2"}, KEY))
+    swapped = replace(sealed, frames=sealed.frames[272:] + sealed.frames[:272])
+    with pytest.raises(Damaged, match="record 'bert' is in the place of 'anna'") as caught:
         _seal.open_sealed_vault(swapped, KEY)
     assert caught.value.damage is Damage.EXCHANGED
 
@@ -66,13 +75,13 @@ def test_a_wrapped_key_opens_only_for_its_own_vault_stanza_and_secret() -> None:
 
 
 def test_argon2id_as_rfc_9106_computes_it() -> None:
-    # the reference implementation's own test: t=2, m=2^16, p=1, "password", "somesalt"
+    # From the tests of the reference implementation: t=2, m=2^16, p=1, "password", "somesalt"
     derived = _seal.derive_from_passphrase(Secret(b"password"), b"somesalt", Argon2idCost(2, 65536, 1)).reveal()
     assert derived.hex() == "09316115d5cf24ed5a15a31a3ba326e5cf32edc24702987c02b6566f61913cf7"
 
 
 def test_scrypt_as_rfc_7914_computes_it() -> None:
-    # section 12, third vector, first 32 bytes
+    # RFC 7914 section 12, third vector, first 32 bytes
     derived = _seal.derive_from_passphrase(Secret(b"pleaseletmein"), b"SodiumChloride", ScryptCost(14, 8, 1)).reveal()
     assert derived.hex() == "7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2"
 

@@ -1,4 +1,4 @@
-"""The vault as a whole."""
+"""The public Vault class."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from vault import (
     Passphrase,
     RolledBack,
     UnlockInfo,
-    Unsafe,
+    UnsafeFile,
     Vault,
     VaultError,
     WouldLockOut,
@@ -171,8 +171,8 @@ def test_an_older_copy_put_back_is_noticed_by_who_remembers(cabinet: Cabinet) ->
     cabinet.write({"anna": b"geheim-new"})
     cabinet.path.write_bytes(old)
     with pytest.raises(RolledBack, match="generation 2, but generation 3"):
-        Vault.open(cabinet.path, unlock=cabinet.key, at_least=3)
-    with Vault.open(cabinet.path, unlock=cabinet.key, at_least=2) as box:
+        Vault.open(cabinet.path, unlock=cabinet.key, min_generation=3)
+    with Vault.open(cabinet.path, unlock=cabinet.key, min_generation=2) as box:
         assert box.generation == 2
 
 
@@ -220,9 +220,9 @@ def test_a_reload_needs_no_passphrase_stretched_until_the_data_key_changes(tmp_p
 class CountedPassphrase(Passphrase):
     tries = 0
 
-    def try_on(self, stanza: object, vault_id: bytes) -> object:  # type: ignore[override]
+    def try_unwrap(self, stanza: object, vault_id: bytes) -> object:  # type: ignore[override]
         self.tries += 1
-        return super().try_on(stanza, vault_id)  # type: ignore[arg-type]
+        return super().try_unwrap(stanza, vault_id)  # type: ignore[arg-type]
 
 
 def test_a_reload_that_fails_leaves_the_reader_with_what_it_had(cabinet: Cabinet) -> None:
@@ -246,10 +246,10 @@ def test_a_reload_that_fails_leaves_the_reader_with_what_it_had(cabinet: Cabinet
             box.reload()
         assert box.get("anna") == FIRST["anna"]
         cabinet.path.write_bytes(whole)
-        with pytest.raises(Unsafe):
+        with pytest.raises(UnsafeFile):
             box.reload()
         cabinet.path.chmod(0o600)
-        box.reload(at_least=box.generation)
+        box.reload(min_generation=box.generation)
 
 
 def test_a_reader_whose_way_in_was_removed_is_told_and_keeps_what_it_had(cabinet: Cabinet) -> None:
@@ -281,7 +281,7 @@ def test_a_vault_exchanged_behind_a_writers_back_is_not_overwritten(cabinet: Cab
     assert cabinet.read() == FIRST
 
 
-# ---- ways to unlock ----
+# ---- unlock methods ----
 
 
 def test_each_of_several_ways_opens_the_same_vault(cabinet: Cabinet) -> None:
@@ -290,8 +290,8 @@ def test_each_of_several_ways_opens_the_same_vault(cabinet: Cabinet) -> None:
         assert box.add_unlock(second) == "key-file-2"
         assert box.add_unlock(third, label="anna@office") == "anna@office"
         box.save()
-    for way, label in ((cabinet.key, "key-file"), (second, "key-file-2"), (third, "anna@office")):
-        with Vault.open(cabinet.path, unlock=way) as box:
+    for method, label in ((cabinet.key, "key-file"), (second, "key-file-2"), (third, "anna@office")):
+        with Vault.open(cabinet.path, unlock=method) as box:
             assert box.opened_by == label
             assert box.get("anna") == FIRST["anna"]
     assert box.unlocks() == (
@@ -314,7 +314,7 @@ def test_a_way_that_was_removed_opens_neither_the_vault_nor_a_copy_beside_it(cab
     with Vault.open(cabinet.path, unlock=second, write=True) as box:
         assert box.get("anna") == FIRST["anna"]
         box.save()
-    assert "office.vault.bak" in cabinet.files()  # from here on the generation before is kept again
+    assert "office.vault.bak" in cabinet.files()  # from here on the previous generation is kept again
 
 
 def test_the_last_way_in_is_not_removed(cabinet: Cabinet) -> None:
@@ -382,8 +382,8 @@ def test_after_a_rekey_the_old_data_key_opens_nothing_new(cabinet: Cabinet) -> N
         box.save()
         assert box._content.data_key != old_key
     assert "office.vault.bak" not in cabinet.files()
-    for way in (cabinet.key, phrase):
-        with Vault.open(cabinet.path, unlock=way) as box:
+    for method in (cabinet.key, phrase):
+        with Vault.open(cabinet.path, unlock=method) as box:
             assert box.get("anna") == FIRST["anna"]
             assert box.get("dora") == b"geheim-4"
 
@@ -408,7 +408,7 @@ def test_a_backup_under_a_passphrase_makes_the_vault_of_another_machine(cabinet:
         Vault.open(tmp_path / "stick.vault", unlock=cabinet.key)
     new = KeyFile.generate(tmp_path / "new.key")
     Vault.restore(tmp_path / "stick.vault", tmp_path / "new.vault", unlock=phrase, new=new)
-    with Vault.open(tmp_path / "new.vault", unlock=new, at_least=2) as box:
+    with Vault.open(tmp_path / "new.vault", unlock=new, min_generation=2) as box:
         assert {name: box.get(name) for name in box.names()} == FIRST
         assert box.vault_id == vault_id
         assert box.unlocks() == (UnlockInfo("key-file", "key-file"),)
@@ -432,7 +432,7 @@ def test_a_writer_exports_what_is_in_force_not_what_it_has_not_saved(cabinet: Ca
         assert "dora" not in box.names()
 
 
-# ---- no secret shows ----
+# ---- secrets are never shown ----
 
 
 def test_no_secret_shows_in_any_repr_log_line_or_traceback(cabinet: Cabinet, caplog: pytest.LogCaptureFixture) -> None:
@@ -440,7 +440,7 @@ def test_no_secret_shows_in_any_repr_log_line_or_traceback(cabinet: Cabinet, cap
     shown = []
     with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
         box.put("dora", b"geheim-dora")
-        shown += [repr(box), repr(box._draft), repr(box._content), repr(vars(box))]
+        shown += [repr(box), repr(box._next), repr(box._content), repr(vars(box))]
         try:
             box.get("zoe")
         except VaultError as error:
@@ -454,8 +454,8 @@ def test_records_and_names_are_not_in_the_file(cabinet: Cabinet) -> None:
     assert not any(word in content for word in (b"geheim", b"anna", b"bert"))
 
 
-class Fickle(dict[str, bytes]):
-    """Records as on a machine whose memory flips a bit between two looks."""
+class FaultyMemory(dict[str, bytes]):
+    """Records as on a machine with a memory fault: each read differs from the stored value."""
 
     def __getitem__(self, name: str) -> bytes:
         return super().__getitem__(name)[:-1] + b"?"
@@ -464,8 +464,8 @@ class Fickle(dict[str, bytes]):
 def test_what_does_not_read_back_as_it_was_sealed_is_never_written(cabinet: Cabinet) -> None:
     with Vault.open(cabinet.path, unlock=cabinet.key) as box:
         content = box._content
-        with pytest.raises(Damaged, match="did not come back") as caught:
-            _store._sealed(content.opened.header, Fickle(FIRST), content.data_key)
+        with pytest.raises(Damaged, match="did not decrypt to the same records") as caught:
+            _store._seal_and_verify(content.opened.header, FaultyMemory(FIRST), content.data_key)
     assert "Nothing was written" in caught.value.hint
 
 

@@ -1,4 +1,4 @@
-"""The vectors say what a reader must take and what it must refuse; a second implementation can run the same files."""
+"""Test vectors of the file format: what a reader must accept and reject. Another implementation can use them too."""
 
 import base64
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ def read_case(path: Path) -> Case:
 
 
 class GivenKey(Keyring):
-    """A key as the keyring would give it."""
+    """A key from a vector in place of a keyring entry."""
 
     def __init__(self, encoded: str) -> None:
         super().__init__("given")
@@ -50,7 +50,7 @@ class GivenKey(Keyring):
         return Secret(self._given)
 
 
-def way_in(case: Case, folder: Path) -> Unlock:
+def unlock_of(case: Case, folder: Path) -> Unlock:
     kind, _, value = case.unlock.partition(" ")
     if kind == "passphrase":
         return Passphrase(value)
@@ -69,7 +69,7 @@ def test_vector(path: Path, tmp_path: Path) -> None:
     vault = tmp_path / "vault"
     vault.write_bytes(case.file)
     vault.chmod(0o600)
-    unlock = way_in(case, tmp_path)
+    unlock = unlock_of(case, tmp_path)
     match case.expect:
         case "ok":
             with Vault.open(vault, unlock=unlock) as box:
@@ -87,7 +87,7 @@ def test_vector(path: Path, tmp_path: Path) -> None:
             with pytest.raises(TooNew):
                 Vault.open(vault, unlock=unlock)
         case _:
-            pytest.fail(f"{path.name} expects what nobody knows")
+            pytest.fail(f"{path.name} has an unknown expectation")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -117,11 +117,11 @@ def test_an_unknown_way_in_is_carried_along_when_the_vault_is_written(tmp_path: 
     case = read_case(make_vectors.FOLDER / "ok-several-ways.txt")
     (tmp_path / "vault").write_bytes(case.file)
     (tmp_path / "vault").chmod(0o600)
-    unlock = way_in(case, tmp_path)
+    unlock = unlock_of(case, tmp_path)
     before = Vault.inspect(tmp_path / "vault").unlocks
     with Vault.open(tmp_path / "vault", unlock=unlock, write=True) as box:
         box.save()
     assert Vault.inspect(tmp_path / "vault").unlocks == before
     with Vault.open(tmp_path / "vault", unlock=Passphrase("correct horse")) as box:
         assert box.opened_by == "anna"
-    assert [way.kind for way in before] == ["passphrase", "key-file", "tpm2", "key-file"]
+    assert [info.kind for info in before] == ["passphrase", "key-file", "tpm2", "key-file"]

@@ -1,8 +1,8 @@
-"""A writer to be killed: forks one child for every order it reads, and says how the child ended.
+"""Writer process that is killed in tests: forks one child for each order and prints how the child ended.
 
-Orders, one a line: SCENARIO FOLDER N. N is the call ahead of which the child kills itself; `trace` instead of a
-number makes the child stop before it begins, so that somebody can take hold of it from outside, and go on at SIGCONT.
-Answers: `pid P` for a child that has stopped, then `killed` or `done CODE`.
+Orders, one for each line: SCENARIO FOLDER N. N is the call ahead of which the child kills itself. `trace` instead of a
+number makes the child stop before it begins, so that a tracer can attach, and continue at SIGCONT.
+Answers: `pid P` for a stopped child, then `killed` or `done CODE`.
 """
 
 import ctypes
@@ -42,7 +42,7 @@ def _write(folder: Path, disk: WatchedDisk, begin: object, *, rekey: bool) -> No
 
 
 def whole(folder: Path, disk: WatchedDisk, begin: object) -> None:
-    """From taking the lock to letting go of it."""
+    """Write with the system calls from taking the lock to releasing it included."""
     begin()  # type: ignore[operator]
     _write(folder, disk, lambda: None, rekey=False)
 
@@ -67,7 +67,7 @@ def main() -> None:
         scenario, folder, at = order.split()
         pid = os.fork()
         if pid == 0:
-            ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1))  # PR_SET_PTRACER: anybody may trace us
+            ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1))  # PR_SET_PTRACER: any process may trace this one
             code = 1
             try:
                 child(scenario, Path(folder), at)

@@ -79,7 +79,7 @@ def test_a_passphrase_for_the_safe_opens_it_beside_the_key_file_until_it_is_take
 
 
 def test_the_last_way_in_cannot_be_taken_away(path: Path, key: Unlock) -> None:
-    with pytest.raises(AccountsError, match="only way"):
+    with pytest.raises(AccountsError, match="only unlock method"):
         remove_unlock(path, key, "key-file")
 
 

@@ -42,7 +42,7 @@ def test_a_second_way_in_is_shown_and_can_be_taken_away_again(office: Office) ->
     assert "change them at the provider" in gone.out
     last = office.type("vault", "remove-unlock", "key-file", "--yes")
     assert last.code == 77
-    assert "only way" in last.err
+    assert "only unlock method" in last.err
 
 
 def test_a_way_that_is_not_there_is_named_with_those_that_are(office: Office) -> None:
