@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from senderproxy.accounts.errors import EXIT_DATA, AccountsError, accounts_error
+from senderproxy.accounts.errors import UnknownAccount, VaultUnreadable, accounts_error
 from senderproxy.accounts.record import RecordError, StoredAccount, decode, encode
 from senderproxy.accounts.unlock import UnlockMethod
 from senderproxy.routing.directory import AccountDirectory
@@ -58,16 +58,15 @@ class AccountEditor:
         return found
 
     def expect(self, account_id: str) -> None:
-        """Raise AccountsError if there is no account of that id, readable or not."""
+        """Raise UnknownAccount if there is no account of that id, readable or not."""
         if account_id not in self._vault.names():
-            raise AccountsError(
+            raise UnknownAccount(
                 _("There is no account {id}.").format(id=account_id),
                 hint=_("List the accounts: senderproxy account list"),
-                exit_code=EXIT_DATA,
             )
 
     def find(self, account_id: str) -> StoredAccount:
-        """Return the account of that id. Raises AccountsError if there is none, RecordError if it is unreadable."""
+        """Return the account of that id. Raises UnknownAccount if there is none, RecordError if it is unreadable."""
         self.expect(account_id)
         return decode(account_id, self._vault.get(account_id))
 
@@ -87,7 +86,7 @@ class AccountEditor:
             raise RecordError(text) from error
 
     def remove(self, account_id: str) -> None:
-        """Delete an account. Raises AccountsError if there is none of that id."""
+        """Delete an account. Raises UnknownAccount if there is none of that id."""
         self.expect(account_id)
         self._vault.remove(account_id)
 
@@ -99,4 +98,4 @@ class AccountEditor:
             raise accounts_error(error) from error
         except ValueError as error:
             text = _("The vault cannot be saved: {error}.").format(error=error)
-            raise AccountsError(text, exit_code=EXIT_DATA) from error
+            raise VaultUnreadable(text) from error

@@ -21,8 +21,6 @@ SCHEMA: Final = 1  # version of the record format
 class RecordError(SenderproxyError):
     """A record is not a usable account. The message names the field, never the secret."""
 
-    exit_code = 65  # EX_DATAERR, sysexits(3)
-
 
 @dataclass(frozen=True, slots=True)
 class StoredAccount:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from senderproxy.accounts.errors import EXIT_USAGE, AccountsError, accounts_error
+from senderproxy.accounts.errors import AccountsError, InvalidVaultRequest, accounts_error
 from senderproxy.translation import _
 from vault import KeyFile, Keyring, NoBackend, Passphrase, Unlock, VaultError
 
@@ -36,10 +36,9 @@ def unlock_method(setting: str, prompt: Prompt | None) -> UnlockMethod:
             case "passphrase":
                 return _passphrase(prompt)
             case unknown:
-                raise AccountsError(
+                raise InvalidVaultRequest(
                     _("{kind} is not an unlock method.").format(kind=unknown),
                     hint=_("Use one of: passphrase, key-file:PATH, credential:NAME, keyring:SERVICE"),
-                    exit_code=EXIT_USAGE,
                 )
     except NoBackend as error:
         once = _("To use another unlock method this time: senderproxy --unlock passphrase ...")

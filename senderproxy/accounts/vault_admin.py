@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from senderproxy.accounts.errors import EXIT_USAGE, AccountsError, accounts_error
+from senderproxy.accounts.errors import InvalidVaultRequest, accounts_error
 from senderproxy.accounts.unlock import KEYRING_NAME, Prompt, UnlockMethod, unlock_method
 from senderproxy.translation import _
 from vault import Exists, KeyFile, Keyring, Passphrase, Vault, VaultError
@@ -98,4 +98,4 @@ def _errors_translated() -> Iterator[None]:
         raise accounts_error(error) from error
     except ValueError as error:  # an invalid or duplicate label, or too many unlocks
         text = _("The vault was not changed: {error}.").format(error=error)
-        raise AccountsError(text, exit_code=EXIT_USAGE) from error
+        raise InvalidVaultRequest(text) from error

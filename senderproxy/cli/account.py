@@ -15,47 +15,30 @@ from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import account_table
 from senderproxy.cli.account_login_check import in_words, try_login
 from senderproxy.cli.common import (
-    EX_OK,
-    EX_UNAVAILABLE,
-    EX_WRONG,
-    Subparsers,
-    UsageError,
-    agreed,
-    facts_of,
-    new_secret,
+    account_entry,
     open_accounts,
     open_editor,
-    progress,
+    pickup_note,
     read_config,
-    resumed,
-    service_will_notice,
-    show_json,
-    show_table,
-    tell_service,
+    resume_account,
+    try_resume,
     typed_address,
     typed_pattern,
-    vault_way,
+    vault_unlock,
 )
+from senderproxy.cli.errors import LoginFailed, LoginRejected, UsageError
+from senderproxy.cli.exit_codes import EX_FAILED, EX_OK, EX_UNAVAILABLE
+from senderproxy.cli.terminal import ask_new_secret, confirm, print_json, print_progress, print_table
 from senderproxy.config.model import Config
 from senderproxy.delivery.courier import LoginOk, LoginRefused
-from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address, AddressPattern
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import LoginForm, Provider, SenderRule
 
 
-class LoginDoesNotWork(SenderproxyError):
-    """The login was tried, and nothing was changed."""
-
-    def __init__(self, message: str, *, hint: str, exit_code: int) -> None:
-        super().__init__(message, hint=hint)
-        self.exit_code = exit_code
-
-
-def add_parser(verbs: Subparsers) -> None:
-    group = verbs.add_parser("account", help="the mailboxes in the vault")
-    actions = group.add_subparsers(required=True, metavar="ACTION")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
 
     add = actions.add_parser("add", help="add a mailbox; asks for its password")
     add.add_argument("address", help="its own address")
@@ -100,7 +83,10 @@ def add_parser(verbs: Subparsers) -> None:
     remove.add_argument("--yes", action="store_true", help="do not ask")
     remove.set_defaults(run=run_remove)
 
-    account_table.add_actions(actions)
+    imported = actions.add_parser("import", help="many mailboxes from a CSV file: all or nothing")
+    account_table.add_import_arguments(imported)
+    exported = actions.add_parser("export", help="all mailboxes as CSV, without their passwords")
+    account_table.add_export_arguments(exported)
 
 
 def _carry_options(parser: argparse.ArgumentParser) -> None:
@@ -116,11 +102,11 @@ def _secret_options(parser: argparse.ArgumentParser) -> None:
 
 def run_add(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
-    way = vault_way(config)
+    way = vault_unlock(config)
     directory = open_accounts(config, way).directory()
     account, provider = _new_account(config, chosen, directory)
     _expect_free(account, directory)
-    stored = StoredAccount(account, new_secret(f"password of {account.login}", from_stdin=chosen.password_stdin))
+    stored = StoredAccount(account, ask_new_secret(f"Password of {account.login}", from_stdin=chosen.password_stdin))
     if not chosen.no_verify:
         verify_or_refuse(config, stored)
     with open_editor(config, way) as editor:
@@ -131,7 +117,7 @@ def run_add(chosen: argparse.Namespace) -> int:
     print(f"Account {account.id} is in the vault and carries {_spoken(account.carries)}.")
     for note in _notes(account, provider, carried):
         print(note)
-    print(service_will_notice(config))
+    print(pickup_note(config))
     return EX_OK
 
 
@@ -139,11 +125,11 @@ def run_list(chosen: argparse.Namespace) -> int:
     accounts = open_accounts(read_config(chosen))
     listed = accounts.directory().accounts
     if chosen.json:
-        show_json([facts_of(account) for account in listed])
+        print_json([account_entry(account) for account in listed])
         return EX_OK
     if listed:
         rows = [[account.id, account.login, account.provider, _spoken(account.carries)] for account in listed]
-        show_table(("account", "login", "provider", "carries"), rows)
+        print_table(("account", "login", "provider", "carries"), rows)
     else:
         print("There is no account yet. To add one: senderproxy account add ADDRESS --provider NAME")
     for problem in accounts.unreadable:
@@ -154,9 +140,9 @@ def run_list(chosen: argparse.Namespace) -> int:
 def run_show(chosen: argparse.Namespace) -> int:
     account = _find(open_accounts(read_config(chosen)), chosen.id)
     if chosen.json:
-        show_json(facts_of(account))
+        print_json(account_entry(account))
         return EX_OK
-    for name, value in facts_of(account).items():
+    for name, value in account_entry(account).items():
         print(f"{name.replace('_', ' '):<18} {', '.join(value) if isinstance(value, list) else value or '-'}")
     return EX_OK
 
@@ -170,21 +156,21 @@ def run_edit(chosen: argparse.Namespace) -> int:
             raise UsageError("That changes nothing.", hint="senderproxy account edit --help")
         editor.put(replace(stored, account=changed))
         editor.save()
-    print(f"Account {chosen.id} carries {_spoken(changed.carries)}. {service_will_notice(config)}")
+    print(f"Account {chosen.id} carries {_spoken(changed.carries)}. {pickup_note(config)}")
     return EX_OK
 
 
 def run_set_password(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
-    way = vault_way(config)
+    way = vault_unlock(config)
     account = _find(open_accounts(config, way), chosen.id)
-    secret = new_secret(f"new password of {account.login}", from_stdin=chosen.password_stdin)
+    secret = ask_new_secret(f"New password of {account.login}", from_stdin=chosen.password_stdin)
     if not chosen.no_verify:
         verify_or_refuse(config, StoredAccount(account, secret))
     with open_editor(config, way) as editor:
         editor.put(replace(editor.find(chosen.id), secret=secret))
         editor.save()
-    print(f"Account {chosen.id} has its new password. {tell_service(config, chosen.id)}")
+    print(f"Account {chosen.id} has its new password. {resume_account(config, chosen.id)}")
     return EX_OK
 
 
@@ -196,26 +182,28 @@ def run_verify(chosen: argparse.Namespace) -> int:
     worst, verdicts = EX_OK, []
     for account in wanted:
         code, words = _verified(config, accounts, account)
-        worst = EX_WRONG if EX_WRONG in (worst, code) else max(worst, code)
+        worst = EX_FAILED if EX_FAILED in (worst, code) else max(worst, code)
         verdicts.append({"account": account.id, "works": code == EX_OK, "words": words})
         if not chosen.json:
             print(f"{account.id}: {words}", flush=True)
     if chosen.json:
-        show_json(verdicts)
+        print_json(verdicts)
     return worst
 
 
 def _verified(config: Config, accounts: VaultAccounts, account: Account) -> tuple[int, str]:
     credential = accounts.credential(account)
     if credential is None:
-        return EX_WRONG, "it was taken away at this moment"
-    progress(f"Trying the login of {account.login} ...")
+        return EX_FAILED, "it was taken away at this moment"
+    print_progress(f"Trying the login of {account.login} ...")
     verdict = try_login(config, account, credential)
     match verdict:
         case LoginOk():
-            return EX_OK, in_words(verdict) + ("; the running service uses it" if resumed(config, account.id) else "")
+            return EX_OK, in_words(verdict) + (
+                "; the running service uses it" if try_resume(config, account.id) else ""
+            )
         case LoginRefused():
-            return EX_WRONG, f"{in_words(verdict)} To mend: senderproxy account set-password {account.id}"
+            return EX_FAILED, f"{in_words(verdict)} To mend: senderproxy account set-password {account.id}"
         case _:
             return EX_UNAVAILABLE, in_words(verdict)
 
@@ -224,28 +212,25 @@ def run_remove(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     with open_editor(config) as editor:
         editor.expect(chosen.id)
-        if not chosen.yes and not agreed(f"Take away account {chosen.id}? Mail of its senders is refused then."):
+        if not chosen.yes and not confirm(f"Take away account {chosen.id}? Mail of its senders is refused then."):
             print("Nothing was changed.")
-            return EX_WRONG
+            return EX_FAILED
         editor.remove(chosen.id)
         editor.save()
-    print(f"Account {chosen.id} is gone. {service_will_notice(config)}")
+    print(f"Account {chosen.id} is gone. {pickup_note(config)}")
     if config.routing.default_account == chosen.id:
         print("It was routing.default_account: name another one in the configuration, or take the setting out.")
     return EX_OK
 
 
 def verify_or_refuse(config: Config, stored: StoredAccount) -> None:
-    """Try the login; raise LoginDoesNotWork where it does not work, so that nothing is changed."""
+    """Try the login; raise LoginFailed where it does not work, so that nothing is changed."""
     account = stored.account
-    progress(f"Trying the login of {account.login} ...")
+    print_progress(f"Trying the login of {account.login} ...")
     verdict = try_login(config, account, Credential(account.login, stored.secret, version="untried"))
     if not isinstance(verdict, LoginOk):
-        raise LoginDoesNotWork(
-            f"Nothing was changed: {in_words(verdict)}",
-            hint="Try again, or keep it untried with --no-verify.",
-            exit_code=EX_WRONG if isinstance(verdict, LoginRefused) else EX_UNAVAILABLE,
-        )
+        kind = LoginRejected if isinstance(verdict, LoginRefused) else LoginFailed
+        raise kind(f"Nothing was changed: {in_words(verdict)}", hint="Try again, or keep it untried with --no-verify.")
 
 
 def _new_account(config: Config, chosen: argparse.Namespace, directory: AccountDirectory) -> tuple[Account, Provider]:

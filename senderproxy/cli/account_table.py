@@ -18,22 +18,10 @@ from typing import Final
 from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.record import StoredAccount, has_controls
 from senderproxy.cli.account_login_check import in_words, try_login
-from senderproxy.cli.common import (
-    EX_OK,
-    EX_WRONG,
-    InputError,
-    Subparsers,
-    UsageError,
-    facts_of,
-    open_accounts,
-    open_editor,
-    progress,
-    read_config,
-    service_will_notice,
-    show_json,
-    show_table,
-    vault_way,
-)
+from senderproxy.cli.common import account_entry, open_accounts, open_editor, pickup_note, read_config, vault_unlock
+from senderproxy.cli.errors import InputError, UsageError
+from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
+from senderproxy.cli.terminal import print_json, print_progress, print_table
 from senderproxy.config.model import Config
 from senderproxy.delivery.courier import LoginOk, Unreachable
 from senderproxy.errors import SenderproxyError
@@ -75,9 +63,8 @@ _EXPORTED: Final = ("id", "login", "password", "provider", "addresses", "display
 _DELIMITERS: Final = ";,\t"
 
 
-def add_actions(actions: Subparsers) -> None:
-    """Both actions, below `account`."""
-    imported = actions.add_parser("import", help="many mailboxes from a CSV file: all or nothing")
+def add_import_arguments(imported: argparse.ArgumentParser) -> None:
+    """Options of `account import`."""
     imported.add_argument("file", type=Path, help="columns login, password, provider, addresses, name; a heading line")
     imported.add_argument("--provider", help="for rows that name none")
     imported.add_argument("--verify", action="store_true", help="try each login first, once")
@@ -86,7 +73,9 @@ def add_actions(actions: Subparsers) -> None:
     imported.add_argument("--json", action="store_true", help="the verdicts, for programs")
     imported.set_defaults(run=run_import)
 
-    exported = actions.add_parser("export", help="all mailboxes as CSV, without their passwords")
+
+def add_export_arguments(exported: argparse.ArgumentParser) -> None:
+    """Options of `account export`."""
     exported.add_argument("--json", action="store_true", help="as JSON")
     exported.set_defaults(run=run_export)
 
@@ -111,7 +100,7 @@ def run_import(chosen: argparse.Namespace) -> int:
     rows = [_read_row(config, chosen.provider, line, cells) for line, cells in _read_table(chosen.file)]
     if not rows:
         raise UsageError(f"{chosen.file} has no rows below its heading.")
-    way = vault_way(config)
+    way = vault_unlock(config)
     known = open_accounts(config, way).directory()
     rows = list(_judged(rows, known, may_replace=chosen.replace))
     if chosen.verify:
@@ -123,16 +112,16 @@ def run_import(chosen: argparse.Namespace) -> int:
     _show(chosen, rows)
     if not chosen.json:
         print(_outcome(config, len(rows), wrong, dry_run=chosen.dry_run))
-    return EX_WRONG if wrong else EX_OK
+    return EX_FAILED if wrong else EX_OK
 
 
 def _show(chosen: argparse.Namespace, rows: list[Row]) -> None:
     if chosen.json:
-        show_json(
+        print_json(
             [{"line": r.line, "account": r.name, "right": r.stored is not None, "words": r.verdict} for r in rows]
         )
         return
-    show_table(("line", "account", "verdict"), [[str(row.line), row.name, row.verdict] for row in rows])
+    print_table(("line", "account", "verdict"), [[str(row.line), row.name, row.verdict] for row in rows])
     print()
 
 
@@ -141,7 +130,7 @@ def _outcome(config: Config, count: int, wrong: int, *, dry_run: bool) -> str:
         return f"Nothing was imported: {wrong} of {count} rows {'is' if wrong == 1 else 'are'} not right."
     if dry_run:
         return f"All {count} rows are right. Nothing was imported, as asked."
-    return f"All {count} rows are in the vault. {service_will_notice(config)}"
+    return f"All {count} rows are in the vault. {pickup_note(config)}"
 
 
 # ---- reading the file ----
@@ -267,7 +256,7 @@ def _verified(config: Config, rows: list[Row]) -> Iterator[Row]:
         if account.provider in away:
             yield row.wrong(f"not tried: {account.provider} could not be reached, see line {away[account.provider]}")
             continue
-        progress(f"Trying login {right.index(row) + 1} of {len(right)}: {account.login} ...")
+        print_progress(f"Trying login {right.index(row) + 1} of {len(right)}: {account.login} ...")
         verdict = try_login(config, account, Credential(account.login, row.stored.secret, version="untried"))
         if isinstance(verdict, Unreachable):
             away[account.provider] = row.line
@@ -294,7 +283,7 @@ def run_export(chosen: argparse.Namespace) -> int:
     """The password column is there, and empty: filled in, the table can be imported elsewhere."""
     accounts = open_accounts(read_config(chosen)).directory().accounts
     if chosen.json:
-        show_json([facts_of(account) for account in accounts])
+        print_json([account_entry(account) for account in accounts])
         return EX_OK
     table = csv.writer(sys.stdout, delimiter=";", lineterminator="\n")
     table.writerow(_EXPORTED)

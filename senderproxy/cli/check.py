@@ -21,23 +21,11 @@ from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import check_senders
 from senderproxy.cli.account_login_check import in_words, provider_of, to_mend, try_login, try_senders
 from senderproxy.cli.check_dns import KNOWN, Asker, Unasked, check_domain
-from senderproxy.cli.common import (
-    EX_OK,
-    EX_WRONG,
-    SYSTEM_CONFIG,
-    Subparsers,
-    UsageError,
-    agreed,
-    at_terminal,
-    config_path,
-    counted,
-    open_accounts,
-    progress,
-    read_config,
-    show_json,
-    typed_address,
-)
+from senderproxy.cli.common import SYSTEM_CONFIG, config_path, counted, open_accounts, read_config, typed_address
+from senderproxy.cli.errors import UsageError
+from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.findings import Finding, Level
+from senderproxy.cli.terminal import confirm, is_interactive, print_json, print_progress
 from senderproxy.cli.times import on_the_wall
 from senderproxy.config.load import find_doubts
 from senderproxy.config.model import Config, ListenerSettings
@@ -52,18 +40,17 @@ SERVICE_USER: Final = "senderproxy"
 _SHOWN: Final = {Level.OK: "ok     ", Level.ADVICE: "advice ", Level.UNKNOWN: "unknown", Level.WRONG: "WRONG  "}
 
 
-def add_parser(verbs: Subparsers) -> None:
-    verb = verbs.add_parser("check", help="is everything right? configuration, vault, doors, every login, DNS")
-    verb.add_argument("--offline", action="store_true", help="ask neither providers nor name servers")
-    verb.add_argument("--json", action="store_true", help="for programs")
-    probing = verb.add_argument_group(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--offline", action="store_true", help="ask neither providers nor name servers")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    probing = parser.add_argument_group(
         "which senders a provider takes", "asked with real transactions that end before any message is sent"
     )
     probing.add_argument("--probe", action="store_true", help="find it out; asks you first")
     probing.add_argument("account", nargs="*", help="ask with these accounts (else with one of each provider)")
     probing.add_argument("--to", metavar="ADDRESS", help="the recipient to name, your own (else the mailbox itself)")
     probing.add_argument("--yes", action="store_true", help="do not ask")
-    verb.set_defaults(run=run)
+    parser.set_defaults(run=run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +70,7 @@ def _wish(chosen: argparse.Namespace) -> _Wish:
         raise UsageError("Accounts, --to and --yes belong to --probe.", hint="senderproxy check --probe ...")
     if chosen.probe and chosen.offline:
         raise UsageError("--probe asks the providers, --offline nobody.")
-    if chosen.probe and not chosen.yes and not at_terminal():
+    if chosen.probe and not chosen.yes and not is_interactive():
         raise UsageError("There is no terminal to ask whether to probe.", hint="Use --yes.")
     if chosen.probe and chosen.json and not chosen.yes:
         raise UsageError("With --json nobody can be asked whether to probe.", hint="Use --yes.")
@@ -101,11 +88,11 @@ def run(chosen: argparse.Namespace) -> int:
         if not chosen.json:
             _show(finding)
     if chosen.json:
-        show_json([{"level": f.level.value, "what": f.what, "words": f.words, "mend": f.mend} for f in findings])
+        print_json([{"level": f.level.value, "what": f.what, "words": f.words, "mend": f.mend} for f in findings])
     wrong = sum(finding.level is Level.WRONG for finding in findings)
     if not chosen.json:
         print(f"\n{wrong} of {counted(len(findings), 'finding')} must be mended." if wrong else "\nNothing is wrong.")
-    return EX_WRONG if wrong else EX_OK
+    return EX_FAILED if wrong else EX_OK
 
 
 def _show(finding: Finding) -> None:
@@ -282,7 +269,7 @@ def _login(config: Config, accounts: VaultAccounts, account: Account, *, suspend
     if suspended:
         yield Finding(Level.WRONG, what, "the running service saw its password refused; not tried again", mend)
         return
-    progress(f"Trying the login of {account.login} ...")
+    print_progress(f"Trying the login of {account.login} ...")
     verdict = try_login(config, account, credential)
     if isinstance(verdict, LoginOk):
         yield Finding(Level.OK, what, in_words(verdict))
@@ -303,7 +290,7 @@ def _to_probe(config: Config, accounts: VaultAccounts, wish: _Wish, suspended: s
         able = [account for account in able if account.id in wish.accounts]
     else:
         able = list({account.provider: account for account in reversed(able)}.values())[::-1]
-    if not able or not (wish.agreed or agreed(check_senders.question(able, wish.recipient))):
+    if not able or not (wish.agreed or confirm(check_senders.question(able, wish.recipient))):
         return set()
     return {account.id for account in able}
 
@@ -312,7 +299,7 @@ def _senders(config: Config, accounts: VaultAccounts, account: Account, recipien
     credential = accounts.credential(account)
     if credential is None:
         return
-    progress(f"Asking which senders {account.login} may use ...")
+    print_progress(f"Asking which senders {account.login} may use ...")
     senders = check_senders.senders_to_ask(account)
     result = try_senders(config, account, credential, list(senders.values()), recipient)
     if isinstance(result, Probed):
@@ -336,7 +323,7 @@ def _dns(config: Config, accounts: VaultAccounts) -> Iterator[Finding]:
         yield Finding(Level.UNKNOWN, "DNS", f"could not ask: {error}")
         return
     for domain, provider in wanted:
-        progress(f"Asking the DNS about {domain} ...")
+        print_progress(f"Asking the DNS about {domain} ...")
         yield from check_domain(asker, domain, provider, KNOWN[_preset(config, provider)])
 
 

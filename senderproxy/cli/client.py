@@ -5,7 +5,8 @@ import secrets
 import string
 from typing import Final
 
-from senderproxy.cli.common import EX_OK, Subparsers, new_secret
+from senderproxy.cli.exit_codes import EX_OK
+from senderproxy.cli.terminal import ask_new_secret
 from senderproxy.listener.client_auth import hash_password
 
 _GENERATED_LENGTH: Final = 16  # many devices store no more than 20
@@ -13,9 +14,8 @@ _GENERATED_LENGTH: Final = 16  # many devices store no more than 20
 _LETTERS_AND_DIGITS: Final = "".join(set(string.ascii_letters + string.digits) - set("0O1lI"))
 
 
-def add_parser(verbs: Subparsers) -> None:
-    group = verbs.add_parser("client", help="programs and devices that log in to senderproxy")
-    actions = group.add_subparsers(required=True, metavar="ACTION")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
     hashed = actions.add_parser("hash-password", help="what to write as the password of a [[clients]] entry")
     source = hashed.add_mutually_exclusive_group()
     source.add_argument("--password-stdin", action="store_true", help="read the password from standard input")
@@ -33,7 +33,7 @@ def run_hash_password(chosen: argparse.Namespace) -> int:
         password = generate_password()
         print(f"For the device, shown only now: {password}\nFor the configuration:")
     else:
-        password = new_secret("password of the client", from_stdin=chosen.password_stdin)
+        password = ask_new_secret("Password of the client", from_stdin=chosen.password_stdin)
     print(f'password = "{hash_password(password)}"')
     return EX_OK
 

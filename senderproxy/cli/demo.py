@@ -32,7 +32,7 @@ from senderproxy.accounts.record import StoredAccount, own_first
 from senderproxy.accounts.unlock import make_key_file, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.app import Service
-from senderproxy.cli.common import Subparsers
+from senderproxy.cli.exit_codes import EX_FAILED, EX_INTERRUPTED, EX_OK
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.load import load_config
 from senderproxy.config.model import Config
@@ -46,17 +46,14 @@ from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings, postfix_like
 
-EXIT_WRONG: Final = 1  # a message did not leave, or on the wrong login
-_INTERRUPTED: Final = 130
 _CUSTOMER: Final = "kunde@customer.example"
 _OUR_ID: Final = re.compile(r" \(senderproxy \w+\)$")  # what we add to the upstream's words
 _PATIENCE: Final = 30.0  # seconds for any one reply; everything here answers within milliseconds
 
 
-def add_parser(verbs: Subparsers) -> None:
-    verb = verbs.add_parser("demo", help="see it work: make-believe providers on this machine, nothing leaves it")
-    verb.add_argument("--once", action="store_true", help="end by itself; 0 if every message left on the right login")
-    verb.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--once", action="store_true", help="end by itself; 0 if every message left on the right login")
+    parser.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -71,7 +68,7 @@ def demo(once: bool) -> int:
             return asyncio.run(_until_told(page, once=once))
     except KeyboardInterrupt:
         page.line()
-        return _INTERRUPTED if once else 0
+        return EX_INTERRUPTED if once else EX_OK
 
 
 class DemoError(SenderproxyError):
@@ -521,7 +518,7 @@ async def _until_told(page: Page, *, once: bool) -> int:
     except asyncio.CancelledError:
         if not told:
             raise
-        return _INTERRUPTED if once else 0
+        return EX_INTERRUPTED if once else EX_OK
 
 
 async def play(page: Page, clock: Clock, *, once: bool) -> int:
@@ -546,7 +543,7 @@ async def play(page: Page, clock: Clock, *, once: bool) -> int:
                 if not once:
                     office.invite(configuration)
                     await office.watch()
-                return 0 if right else EXIT_WRONG
+                return EX_OK if right else EX_FAILED
             finally:
                 await service.stop()
                 accounts.close()

@@ -12,17 +12,10 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, Final
 
-from senderproxy.cli.common import (
-    EX_OK,
-    EX_WRONG,
-    InputError,
-    Subparsers,
-    UsageError,
-    open_accounts,
-    read_config,
-    show_json,
-    typed_address,
-)
+from senderproxy.cli.common import open_accounts, read_config, typed_address
+from senderproxy.cli.errors import InputError, UsageError
+from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
+from senderproxy.cli.terminal import print_json
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config
 from senderproxy.mail.address import NULL_PATH, AddressError, ReversePath, parse_address
@@ -30,25 +23,27 @@ from senderproxy.mail.author import Authors, UnreadableAuthor, read_authors
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
-from senderproxy.relay.decide import Decision, MessageFacts, Rules, decide
+from senderproxy.relay.decide import Decision, MessageFacts, decide
 from senderproxy.rewriting.draft import Draft
 from senderproxy.rewriting.effective_author import stand_in
 from senderproxy.rewriting.plan import Discarding, rule_in_words
 from senderproxy.routing.directory import AccountDirectory, Tier
 from senderproxy.routing.route import Candidate, Refusal, RoutingPolicy, list_candidates
+from senderproxy.wiring import rules_of
 
 _HEADER_LIMIT: Final = 512 * 1024
 _ANYBODY: Final = Client(host="127.0.0.1", name="explain", protocol="ESMTP")
 _WIDTH: Final = 14
 
 
-def add_parser(verbs: Subparsers) -> None:
-    verb = verbs.add_parser("explain", help="which account would carry an address or a message, and why")
-    verb.add_argument("what", metavar="ADDRESS|FILE.eml", help="an address, a message in a file, or - for one on stdin")
-    verb.add_argument("--reverse-path", metavar="ADDRESS", help="what MAIL FROM says (else the author); <> for none")
-    verb.add_argument("--listener", metavar="NAME", help="the listener at which it is submitted (else the first)")
-    verb.add_argument("--json", action="store_true", help="for programs")
-    verb.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "what", metavar="ADDRESS|FILE.eml", help="an address, a message in a file, or - for one on stdin"
+    )
+    parser.add_argument("--reverse-path", metavar="ADDRESS", help="what MAIL FROM says (else the author); <> for none")
+    parser.add_argument("--listener", metavar="NAME", help="the listener at which it is submitted (else the first)")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,7 @@ class _Look:
 def run(chosen: argparse.Namespace) -> int:
     """0 where it would go out, 1 where it would be refused."""
     config = read_config(chosen)
-    rules = Rules(config.identity.hostname, config.provider_table(), config.routing_policy(), config.senders.policy())
+    rules = rules_of(config)
     client = replace(_ANYBODY, **_door(config, chosen.listener))
     clock = SystemClock()
     header = _header(chosen.what, clock)
@@ -78,10 +73,10 @@ def run(chosen: argparse.Namespace) -> int:
     meant = stand_in(Draft(header), path, client, rules.senders.mapped)
     looks = _looks(meant.authors, meant.reverse_path, directory, rules.routing)
     if chosen.json:
-        show_json(_entry(looks, verdict))
+        print_json(_entry(looks, verdict))
     else:
         _tell(meant.authors, looks, verdict)
-    return EX_OK if isinstance(verdict, Decision) else EX_WRONG
+    return EX_OK if isinstance(verdict, Decision) else EX_FAILED
 
 
 # ---- what is asked about ----

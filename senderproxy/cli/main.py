@@ -1,37 +1,54 @@
-"""The front door: arguments, which verb, exit codes (sysexits(3)).
+"""Entry point of the `senderproxy` command: arguments, the chosen verb, exit codes.
 
-Guarantees: an expected fault is its message and, on a line of its own, what to do; never a traceback. Ctrl-C ends with
-130, a reader that went away ends quietly. No secret is ever taken from the arguments.
-Not here: what a verb does (its own module).
+Guarantees: an error is printed as its message and, on a line of its own, its hint; never as a traceback. Ctrl-C ends
+with 130; a reader that closes the pipe ends the command quietly. No option takes a secret. `--version` and `--help`
+load no verb's module, and `VERB --help` loads that verb's alone.
+Not here: what a verb does (its own module), which error has which exit code (cli.exit_codes).
 """
 
 import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Final, NoReturn
+from types import MappingProxyType
+from typing import Any, Final, NoReturn
 
 from senderproxy import __version__
-from senderproxy.cli.common import EX_CONFIG, EX_IOERR, EX_NOINPUT, EX_UNAVAILABLE, EX_USAGE, tell_error
-from senderproxy.config.load import ConfigError
+from senderproxy.cli.exit_codes import EX_INTERRUPTED, EX_OK, EX_USAGE, exit_code
 from senderproxy.errors import SenderproxyError
+from senderproxy.translation import N_, _
 
-_INTERRUPTED: Final = 130
-# A module each. Only the one that is wanted is loaded: the service needs nothing of what `demo` and `setup` do.
-_VERBS: Final = (
-    "demo", "setup", "run", "check", "explain", "account", "vault", "client", "send", "status", "queue", "track",
-)  # fmt: skip
-_WITH_VALUE: Final = frozenset({"--config", "--unlock"})
-_EPILOG: Final = """\
-exit codes: 0 well; 1 what was asked about is not as it should be; 64 typed wrong; 65 damaged or contradictory data;
-66 a file is missing; 69 the service or a provider is away; 73, 74 a file cannot be written or read; 77 not permitted;
-78 the configuration is refused; 130 stopped by Ctrl-C"""
+# Each verb is the module of the same name, which offers `add_arguments`; that one sets `run`.
+VERBS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "demo": N_("a demonstration with simulated providers on this machine; no mail leaves it"),
+        "setup": N_("write the configuration, create the vault, add the first mailbox"),
+        "run": N_("run the service in the foreground"),
+        "check": N_("check configuration, vault, listeners, logins and DNS"),
+        "explain": N_("show which account would send for an address or a message, and why"),
+        "account": N_("mailboxes in the vault"),
+        "vault": N_("the vault file and its unlocks"),
+        "client": N_("programs and devices that log in to senderproxy"),
+        "send": N_("send a test message"),
+        "status": N_("state of the running service: listeners, accounts, queue"),
+        "queue": N_("list, retry, hold and cancel queued messages"),
+        "track": N_("history of messages"),
+    }
+)
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with the exit code of sysexits(3) for what was typed wrong."""
+    """argparse with the exit code of sysexits(3), and with a verb's options loaded when the verb is chosen."""
+
+    verb = ""  # name of the verb whose options are not loaded yet
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:  # noqa: ANN401
+        if self.verb:
+            verb, self.verb = self.verb, ""
+            import_module(f"senderproxy.cli.{verb}").add_arguments(self)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -39,69 +56,66 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what was typed; the exit code."""
-    # Commands say what happened themselves; the log is the service's (`run` sets it up).
+    """Run the command line (by default that of this process); returns the exit code."""
+    # Commands print their results; the log belongs to the service (`run` sets it up).
     logging.getLogger("senderproxy").addHandler(logging.NullHandler())
-    arguments = sys.argv[1:] if arguments is None else arguments
-    chosen = _parser(_wanted(arguments)).parse_args(arguments)
+    chosen = _parser().parse_args(arguments)
     try:
         code = int(chosen.run(chosen))
         sys.stdout.flush()
         return code
-    except ConfigError as error:
-        return _told(error.message, error.hint, EX_CONFIG)
     except SenderproxyError as error:
-        return _told(error.message, error.hint, int(getattr(error, "exit_code", EX_UNAVAILABLE)))
-    except KeyboardInterrupt:
-        return _told("Stopped.", "", _INTERRUPTED)
-    except EOFError:
-        return _told("The input ended before the question was answered.", "", EX_NOINPUT)
+        return _failed(error, error.message, error.hint)
+    except EOFError as error:
+        return _failed(error, _("The input ended before the question was answered."))
     except BrokenPipeError:
-        # What is still buffered must not fail once more while Python ends.
+        # Python flushes standard output once more when it ends: that must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return EX_OK
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _told(f"{where}{error.strerror or error}.", "", EX_IOERR)
+        return _failed(error, f"{where}{error.strerror or error}.")
+    except KeyboardInterrupt:
+        print(_("Interrupted."), file=sys.stderr)
+        return EX_INTERRUPTED
 
 
-def _told(message: str, hint: str, code: int) -> int:
-    tell_error(message, hint)
-    return code
+def _failed(error: Exception, message: str, hint: str = "") -> int:
+    from senderproxy.cli.terminal import print_error  # --help needs none of it
+
+    print_error(message, hint)
+    return exit_code(error)
 
 
-def _wanted(arguments: Sequence[str]) -> Sequence[str]:
-    """The verb that was typed; all of them where it is none, so that they can be named."""
-    words = iter(arguments)
-    for word in words:
-        if word in _WITH_VALUE:
-            next(words, None)
-        elif not word.startswith("-"):
-            return (word,) if word in _VERBS else _VERBS
-    return _VERBS
-
-
-def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="senderproxy",
-        description="Every message leaves logged in as the mailbox that owns its author.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=_("SMTP relay that sends each message logged in as the mailbox that owns its author."),
+        epilog=_(
+            "exit codes: 0 success; 1 check failed, message refused or not found; 64 wrong command line;"
+            " 65 damaged or contradictory data; 66 a file is missing; 69 the service or a provider is unavailable;"
+            " 73 a file is in the way; 74 read or write error; 77 the vault does not open; 78 invalid configuration;"
+            " 130 interrupted"
+        ),
     )
     parser.add_argument("--version", action="version", version=f"senderproxy {__version__}")
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="the configuration (else $SENDERPROXY_CONFIG, /etc/senderproxy/senderproxy.toml,"
-        " ~/.config/senderproxy/senderproxy.toml)",
+        help=_(
+            "configuration file (default: $SENDERPROXY_CONFIG, /etc/senderproxy/senderproxy.toml,"
+            " ~/.config/senderproxy/senderproxy.toml)"
+        ),
     )
     parser.add_argument(
         "--unlock",
         metavar="WAY",
-        help="open the vault this way and not as the configuration says:"
-        " passphrase, key-file:PATH, credential:NAME, keyring:SERVICE",
+        help=_(
+            "open the vault with this instead of vault.unlock:"
+            " passphrase, key-file:PATH, credential:NAME, keyring:SERVICE"
+        ),
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for name in names:
-        import_module(f"senderproxy.cli.{name}").add_parser(verbs)
+    for name, words in VERBS.items():
+        verbs.add_parser(name, help=_(words), description=_(words)).verb = name
     return parser

@@ -11,21 +11,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from senderproxy.cli.common import (
-    EX_OK,
-    EX_WRONG,
-    Subparsers,
-    UsageError,
-    agreed,
-    counted,
-    on_one_line,
-    read_config,
-    show_json,
-    show_table,
-    tell_error,
-    typed_pattern,
-)
+from senderproxy.cli.common import counted, read_config, typed_pattern
+from senderproxy.cli.errors import UsageError
+from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.queue_client import Ask, all_messages, change, open_desk
+from senderproxy.cli.terminal import confirm, print_error, print_json, print_table, printable
 from senderproxy.cli.times import typed_span
 from senderproxy.clock import SystemClock
 from senderproxy.relay.queue_admin import QueueAction
@@ -50,11 +40,10 @@ _ACTS: Final[Mapping[QueueAction, tuple[str, str]]] = {
 }
 
 
-def add_parser(verbs: Subparsers) -> None:
-    group = verbs.add_parser("queue", help="what waits, why, and what to do about it")
-    group.add_argument("--json", action="store_true", help="for programs")
-    group.set_defaults(run=run_totals)
-    actions = group.add_subparsers(metavar="ACTION")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=run_totals)
+    actions = parser.add_subparsers(metavar="ACTION")
 
     listed = actions.add_parser("list", help="the messages that wait or are held, the oldest first")
     _filters(listed)
@@ -102,7 +91,7 @@ def run_totals(chosen: argparse.Namespace) -> int:
     with open_desk(read_config(chosen)) as answer:
         accounts: list[dict[str, Any]] = answer({"do": "queue.totals"})["accounts"]
     if chosen.json:
-        show_json(accounts)
+        print_json(accounts)
     elif accounts:
         _tell_totals(accounts, SystemClock().now())
     else:
@@ -122,15 +111,15 @@ def _tell_totals(accounts: list[dict[str, Any]], now: datetime) -> None:
         ]
         for entry in accounts
     ]
-    show_table(("account", "waiting", "held", "size", "oldest", *_age_heads()), rows)
+    print_table(("account", "waiting", "held", "size", "oldest", *_age_heads()), rows)
     for entry in accounts:
         blocked = read_blocked(entry["blocked"])
         if entry["reasons"] or blocked:
             print(f"\n{account_name(entry['account'])}:")
         if blocked:
-            print(on_one_line(f"  cannot send {blocked_in_words(blocked, None, now)}: {blocked.why}"))
+            print(printable(f"  cannot send {blocked_in_words(blocked, None, now)}: {blocked.why}"))
         for words, count in entry["reasons"].items():
-            print(f"  {counted(count, 'recipient')}: {on_one_line(words)}")
+            print(f"  {counted(count, 'recipient')}: {printable(words)}")
 
 
 def account_name(account: str) -> str:
@@ -152,10 +141,10 @@ def run_list(chosen: argparse.Namespace) -> int:
     with open_desk(read_config(chosen)) as answer:
         entries = list(all_messages(answer, "queue.list", query))
     if chosen.json:
-        show_json(entries)
+        print_json(entries)
     elif entries:
         columns = ("id", "age", "account", "from", "to", "size", "state", "next try", "last answer")
-        show_table(columns, [_row(read_record(entry), clock.now()) for entry in entries])
+        print_table(columns, [_row(read_record(entry), clock.now()) for entry in entries])
     else:
         print("Nothing in the queue fits." if _is_filtered(chosen) or chosen.held else "The queue is empty.")
     return EX_OK
@@ -185,13 +174,13 @@ def run_show(chosen: argparse.Namespace) -> int:
     with open_desk(read_config(chosen)) as answer:
         told = answer({"do": "queue.show", "id": chosen.id})
     if told["message"] is None:
-        tell_error(f"There is no message {chosen.id}.", "senderproxy queue list, or senderproxy track --id MESSAGE-ID")
-        return EX_WRONG
+        print_error(f"There is no message {chosen.id}.", "senderproxy queue list, or senderproxy track --id MESSAGE-ID")
+        return EX_FAILED
     if chosen.json:
-        show_json(told["message"] | {"header": told["header"]})
+        print_json(told["message"] | {"header": told["header"]})
         return EX_OK
     record, now = read_record(told["message"]), SystemClock().now()
-    print(on_one_line(headline(record, None)))
+    print(printable(headline(record, None)))
     _line("account", account_name(record.account))
     _line("came from", f"{record.client} at listener {record.listener}" if record.listener else record.client)
     _line("author", record.author)
@@ -201,18 +190,18 @@ def run_show(chosen: argparse.Namespace) -> int:
         _line("recipient", str(path))
     print()
     for line in timeline_lines(record, [read_event(event) for event in told["message"]["events"]], None, now):
-        print(on_one_line(str(line)))
+        print(printable(str(line)))
     print()
     if told["header"] is None:
         print("Its content is gone: nothing of it waits any more.")
     for text in (told["header"] or "").rstrip("\r\n").split("\r\n"):
-        print(on_one_line(text))
+        print(printable(text))
     return EX_OK
 
 
 def _line(name: str, text: str) -> None:
     if text:
-        print(on_one_line(f"{name:<13} {text}"))
+        print(printable(f"{name:<13} {text}"))
 
 
 # ---- doing ----
@@ -236,10 +225,10 @@ def run_act(chosen: argparse.Namespace, act: QueueAction) -> int:
             return EX_OK
         changed, left = change(answer, act.value, ids, report=chosen.report)
     if chosen.json:
-        show_json({"changed": changed, "left": left})
+        print_json({"changed": changed, "left": left})
     else:
         _tell_change(act, changed, left)
-    return EX_WRONG if left else EX_OK
+    return EX_FAILED if left else EX_OK
 
 
 def _fitting(answer: Ask, act: QueueAction, query: Query) -> list[str]:
@@ -259,12 +248,12 @@ def _sure(chosen: argparse.Namespace, act: QueueAction, count: int) -> bool:
     if chosen.yes or not (chosen.all or act is QueueAction.CANCEL):
         return True
     told = "" if act is not QueueAction.CANCEL else "; their authors are told" if chosen.report else "; nobody is told"
-    return agreed(f"{act.value.capitalize()} {counted(count, 'message')}{told}?")
+    return confirm(f"{act.value.capitalize()} {counted(count, 'message')}{told}?")
 
 
 def _tell_change(act: QueueAction, changed: list[str], left: list[dict[str, str]]) -> None:
     for entry in left:
-        tell_error(f"{entry['id']}: {entry['why']}.")
+        print_error(f"{entry['id']}: {entry['why']}.")
     if changed:
         print(f"{counted(len(changed), 'message')} {'is' if len(changed) == 1 else 'are'} {_ACTS[act][1]}.")
     elif not left:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from senderproxy.cli.account_login_check import short_patience
-from senderproxy.cli.common import InputError, open_accounts
+from senderproxy.cli.common import open_accounts
+from senderproxy.cli.errors import InputError
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.control.client import NotRunning, ask

@@ -3,12 +3,12 @@
 import argparse
 
 from senderproxy import app
-from senderproxy.cli.common import EX_OK, Subparsers, open_accounts, read_config
+from senderproxy.cli.common import open_accounts, read_config
+from senderproxy.cli.exit_codes import EX_OK
 
 
-def add_parser(verbs: Subparsers) -> None:
-    verb = verbs.add_parser("run", help="run the service until it is told to stop")
-    verb.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:

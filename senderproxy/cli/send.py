@@ -18,17 +18,10 @@ from typing import Final
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.account_login_check import short_patience
-from senderproxy.cli.common import (
-    EX_OK,
-    EX_WRONG,
-    Subparsers,
-    UsageError,
-    known_secret,
-    open_accounts,
-    progress,
-    read_config,
-    typed_address,
-)
+from senderproxy.cli.common import open_accounts, read_config, typed_address
+from senderproxy.cli.errors import UsageError
+from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
+from senderproxy.cli.terminal import ask_secret, print_progress
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.control.client import ask
@@ -42,24 +35,24 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay.attempt import MessageRelay
-from senderproxy.relay.decide import Decision, Rules
+from senderproxy.relay.decide import Decision
 from senderproxy.relay.recipient_updates import OnDeferral, answer
+from senderproxy.wiring import rules_of
 
 # The service answers the final dot within nine minutes; whoever waits less hears nothing of a slow provider.
 _SECONDS: Final = 600.0
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def add_parser(verbs: Subparsers) -> None:
-    verb = verbs.add_parser("send", help="a test mail through the running service")
-    verb.add_argument("--from", dest="author", required=True, metavar="ADDRESS")
-    verb.add_argument("--to", required=True, metavar="ADDRESS")
-    verb.add_argument("--subject", default="A test of senderproxy")
-    verb.add_argument("--listener", metavar="NAME", help="which one, where there are several")
-    verb.add_argument("--user", metavar="NAME", help="log in to the listener as this client; asks for the password")
-    verb.add_argument("--password-stdin", action="store_true", help="read that password from standard input")
-    verb.add_argument("--direct", action="store_true", help="without the service: straight to the provider")
-    verb.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--from", dest="author", required=True, metavar="ADDRESS")
+    parser.add_argument("--to", required=True, metavar="ADDRESS")
+    parser.add_argument("--subject", default="A test of senderproxy")
+    parser.add_argument("--listener", metavar="NAME", help="which one, where there are several")
+    parser.add_argument("--user", metavar="NAME", help="log in to the listener as this client; asks for the password")
+    parser.add_argument("--password-stdin", action="store_true", help="read that password from standard input")
+    parser.add_argument("--direct", action="store_true", help="without the service: straight to the provider")
+    parser.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -71,7 +64,7 @@ def run(chosen: argparse.Namespace) -> int:
     letter = _letter(author, recipient, chosen.subject, SystemClock())
     if chosen.direct:
         accounts = open_accounts(config)
-        progress("Sending straight to the provider ...")
+        print_progress("Sending straight to the provider ...")
         answer = asyncio.run(_sent_direct(config, accounts, author, recipient, letter))
         return _told(answer.code, str(answer))
     listener = _with_its_port(config, _listener(config, chosen.listener))
@@ -82,7 +75,7 @@ def run(chosen: argparse.Namespace) -> int:
 def _told(code: int, words: str) -> int:
     taken = 200 <= code < 300
     print(f"{'Taken' if taken else 'Not taken'}: {words}")
-    return EX_OK if taken else EX_WRONG
+    return EX_OK if taken else EX_FAILED
 
 
 def _letter(author: Address, recipient: Address, subject: str, clock: Clock) -> bytes:
@@ -119,8 +112,8 @@ def _sent_through(
 ) -> tuple[int, str]:
     secret = None
     if chosen.user:
-        secret = known_secret(f"password of {chosen.user}", from_stdin=chosen.password_stdin)
-    progress(f"Sending through {listener.address} ...")
+        secret = ask_secret(f"Password of {chosen.user}", from_stdin=chosen.password_stdin)
+    print_progress(f"Sending through {listener.address} ...")
     try:
         with _connected(listener) as client:
             if secret is not None:
@@ -178,7 +171,7 @@ async def _sent_direct(
 ) -> Reply:
     clock = SystemClock()
     courier = SmtpCourier(accounts, short_patience(), config.identity.hostname, clock)
-    rules = Rules(config.identity.hostname, config.provider_table(), config.routing_policy(), config.senders.policy())
+    rules = rules_of(config)
     header, blank, text = letter.partition(b"\r\n\r\n")
     body = BodyBuffer(len(letter), TemporaryFile)
     body.append(text)  # written by us: it has no line that begins with a dot

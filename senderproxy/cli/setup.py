@@ -20,26 +20,16 @@ from senderproxy.accounts import vault_admin
 from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.record import StoredAccount
 from senderproxy.accounts.unlock import UnlockMethod
-from senderproxy.cli.account import LoginDoesNotWork, usual_login, verify_or_refuse
+from senderproxy.cli.account import usual_login, verify_or_refuse
 from senderproxy.cli.check import SERVICE_USER
-from senderproxy.cli.common import (
-    EX_CANTCREAT,
-    EX_OK,
-    SYSTEM_CONFIG,
-    Subparsers,
-    UsageError,
-    at_terminal,
-    new_secret,
-    open_editor,
-    terminal_prompt,
-    typed_address,
-    user_config,
-)
+from senderproxy.cli.common import SYSTEM_CONFIG, open_editor, typed_address, user_config
+from senderproxy.cli.errors import FileInTheWay, LoginFailed, UsageError
+from senderproxy.cli.exit_codes import EX_OK
 from senderproxy.cli.instructions import what_to_enter
+from senderproxy.cli.terminal import ask_new_secret, is_interactive, passphrase_prompt
 from senderproxy.config.example import render_config
 from senderproxy.config.load import load_config, machine_name
 from senderproxy.config.model import Config
-from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address, AddressPattern
 from senderproxy.routing.account import Account
 from senderproxy.routing.presets import PRESETS
@@ -48,12 +38,6 @@ from senderproxy.routing.provider import SenderRule
 _PORT: Final = 2525
 _KEYS: Final = "key-file (a new one, if nothing is said), key-file:PATH (that is there), passphrase, keyring:SERVICE"
 _LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
-
-
-class AlreadyThere(SenderproxyError):
-    """Setup writes over nothing."""
-
-    exit_code = EX_CANTCREAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,33 +60,34 @@ class _Answers:
     allow: tuple[str, ...]
 
 
-def add_parser(verbs: Subparsers) -> None:
-    verb = verbs.add_parser("setup", help="write the configuration, make the vault, add the first mailbox")
-    verb.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--provider", metavar="NAME", help=f"one of {', '.join(_presets())}; or a name of yours and --host"
     )
-    verb.add_argument("--host", help="the submission server of a provider that is not built in")
-    verb.add_argument("--port", type=int, help="its port (else 465, and 587 where that cannot be reached)")
-    verb.add_argument("--security", choices=("tls", "starttls"), help="how its port begins (else as usual for it)")
-    verb.add_argument("--ca-file", metavar="FILE", help="the authority of its certificate, where it is a private one")
-    verb.add_argument("--mailbox", metavar="ADDRESS", help="the first mailbox's address")
-    verb.add_argument("--login", help="its user name, where it is not what the provider usually has")
-    verb.add_argument(
+    parser.add_argument("--host", help="the submission server of a provider that is not built in")
+    parser.add_argument("--port", type=int, help="its port (else 465, and 587 where that cannot be reached)")
+    parser.add_argument("--security", choices=("tls", "starttls"), help="how its port begins (else as usual for it)")
+    parser.add_argument("--ca-file", metavar="FILE", help="the authority of its certificate, where it is a private one")
+    parser.add_argument("--mailbox", metavar="ADDRESS", help="the first mailbox's address")
+    parser.add_argument("--login", help="its user name, where it is not what the provider usually has")
+    parser.add_argument(
         "--catch-all",
         action=argparse.BooleanOptionalAction,
         default=None,
         help="it carries every address of its domain",
     )
-    verb.add_argument("--listen", metavar="IP:PORT", help=f"where mail is taken (else 127.0.0.1:{_PORT})")
-    verb.add_argument("--allow", action="append", metavar="NETWORK", help="who may submit (else this machine alone)")
-    verb.add_argument("--hostname", help="this machine's full name, for EHLO")
-    verb.add_argument("--key", default="key-file", metavar="WAY", help=f"what opens the vault: {_KEYS}")
-    verb.add_argument("--folder", type=Path, help="put everything below this folder")
-    verb.add_argument("--password-stdin", action="store_true", help="read the password (then a passphrase) from stdin")
-    verb.add_argument("--no-verify", action="store_true", help="do not try the login")
-    verb.add_argument("--yes", "--non-interactive", action="store_true", help="ask nothing: take the flags")
-    verb.add_argument("--force", action="store_true", help="move files aside that are there already")
-    verb.set_defaults(run=run)
+    parser.add_argument("--listen", metavar="IP:PORT", help=f"where mail is taken (else 127.0.0.1:{_PORT})")
+    parser.add_argument("--allow", action="append", metavar="NETWORK", help="who may submit (else this machine alone)")
+    parser.add_argument("--hostname", help="this machine's full name, for EHLO")
+    parser.add_argument("--key", default="key-file", metavar="WAY", help=f"what opens the vault: {_KEYS}")
+    parser.add_argument("--folder", type=Path, help="put everything below this folder")
+    parser.add_argument(
+        "--password-stdin", action="store_true", help="read the password (then a passphrase) from stdin"
+    )
+    parser.add_argument("--no-verify", action="store_true", help="do not try the login")
+    parser.add_argument("--yes", "--non-interactive", action="store_true", help="ask nothing: take the flags")
+    parser.add_argument("--force", action="store_true", help="move files aside that are there already")
+    parser.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -110,9 +95,9 @@ def run(chosen: argparse.Namespace) -> int:
     for path in (places.config, places.vault, places.key):
         if path.exists() and not chosen.force:
             hint = "To add a mailbox: senderproxy account add. To begin anew: senderproxy setup --force"
-            raise AlreadyThere(f"{path} is there already, and setup writes over nothing.", hint=hint)
+            raise FileInTheWay(f"{path} is there already, and setup writes over nothing.", hint=hint)
     answers = _asked(chosen)
-    secret = new_secret(f"password of {answers.account.login}", from_stdin=chosen.password_stdin)
+    secret = ask_new_secret(f"Password of {answers.account.login}", from_stdin=chosen.password_stdin)
     with _undone_on_failure() as work:
         config, way = _make(chosen, places, answers, work)
         stored = StoredAccount(answers.account, secret)
@@ -138,8 +123,8 @@ def _make(chosen: argparse.Namespace, places: _Places, answers: _Answers, work: 
     work.make_folder(places.control_socket.parent)
     way = vault_admin.new_unlock_method(
         config.vault.unlock,
-        lambda: new_secret("passphrase of the vault", from_stdin=chosen.password_stdin),
-        terminal_prompt(),
+        lambda: ask_new_secret("Passphrase of the vault", from_stdin=chosen.password_stdin),
+        passphrase_prompt(),
     )
     AccountEditor.create(places.vault, way)
     return config, way
@@ -162,8 +147,8 @@ def _tried(chosen: argparse.Namespace, config: Config, stored: StoredAccount) ->
     while True:
         try:
             verify_or_refuse(config, stored)
-        except LoginDoesNotWork as refused:
-            if chosen.yes or not at_terminal():
+        except LoginFailed as refused:
+            if chosen.yes or not is_interactive():
                 raise
             print(refused.message.removeprefix("Nothing was changed: "))
             match input("Another [p]assword, [k]eep it as it is, or [s]top? [p] ").strip().lower()[:1]:
@@ -172,7 +157,7 @@ def _tried(chosen: argparse.Namespace, config: Config, stored: StoredAccount) ->
                 case "s":
                     raise
                 case _:
-                    secret = new_secret(f"password of {stored.account.login}", from_stdin=False)
+                    secret = ask_new_secret(f"Password of {stored.account.login}", from_stdin=False)
                     stored = StoredAccount(stored.account, secret)
         else:
             return stored
@@ -336,7 +321,7 @@ def _own_address_towards(server: str, family: socket.AddressFamily) -> str | Non
 
 
 def _may_ask(chosen: argparse.Namespace) -> bool:
-    return not chosen.yes and at_terminal()
+    return not chosen.yes and is_interactive()
 
 
 def _ask(chosen: argparse.Namespace, question: str, default: str | None, flag: str) -> str:

@@ -4,30 +4,29 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from senderproxy.cli.common import EX_OK, EX_WRONG, Subparsers, counted, read_config, show_json, show_table
+from senderproxy.cli.common import counted, read_config
+from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
+from senderproxy.cli.terminal import print_json, print_table
 from senderproxy.cli.times import on_the_wall
 from senderproxy.control.client import ask
 
 
-def add_parser(verbs: Subparsers) -> None:
-    verb = verbs.add_parser(
-        "status", help="what the running service sees: listeners, accounts, what waits, what is wrong"
-    )
-    verb.add_argument("--json", action="store_true", help="for programs")
-    verb.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:
     """0 where everything can send; 1 where something cannot, or waits for too long; 69 where nothing runs."""
     answer = ask(Path(read_config(chosen).service.control_socket), {"do": "status"})
     if chosen.json:
-        show_json({name: value for name, value in answer.items() if name != "ok"})
+        print_json({name: value for name, value in answer.items() if name != "ok"})
     else:
         _tell(answer)
     unwell = any(entry["state"] != "healthy" for entry in answer["accounts"])
     queue = answer["queue"]
     stuck = queue["problem"] or queue["refusing"] or queue["held"] or queue["late"]
-    return EX_WRONG if unwell or stuck or answer["vault_problem"] or answer["sender_rules"] else EX_OK
+    return EX_FAILED if unwell or stuck or answer["vault_problem"] or answer["sender_rules"] else EX_OK
 
 
 def _tell(answer: dict[str, Any]) -> None:
@@ -35,14 +34,14 @@ def _tell(answer: dict[str, Any]) -> None:
     print(f"senderproxy {answer['version']}, running since {since} as process {answer['process']}")
     print()
     columns = ("listener", "address", "connected", "under way", "accepted", "deferred", "refused", "turned away")
-    show_table(columns, [_listener_row(entry) for entry in answer["listeners"]])
+    print_table(columns, [_listener_row(entry) for entry in answer["listeners"]])
     for entry in answer["listeners"]:
         if entry["faults"]:
             print(f"{entry['name']} had {counted(entry['faults'], 'fault')} of its own: the log has the details")
     print()
     if answer["accounts"]:
         columns = ("account", "state", "delivered", "deferred", "failed", "busy", "idle", "left this hour")
-        show_table(columns, [_row(entry) for entry in answer["accounts"]])
+        print_table(columns, [_row(entry) for entry in answer["accounts"]])
     else:
         print("There is no account yet. To add one: senderproxy account add ADDRESS --provider NAME")
     for entry in answer["accounts"]:

@@ -4,7 +4,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Final
 
-from senderproxy.cli.common import UsageError
+from senderproxy.cli.errors import UsageError
 from senderproxy.tracking.timeline import at
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from senderproxy.accounts.editor import AccountEditor
-from senderproxy.accounts.errors import AccountsError
+from senderproxy.accounts.errors import AccountsError, InvalidVaultRequest
 from senderproxy.accounts.record import StoredAccount, own_first
 from senderproxy.accounts.unlock import unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
@@ -107,9 +107,8 @@ def test_a_sealed_copy_becomes_the_vault_of_another_machine(path: Path, key: Unl
 
 @pytest.mark.parametrize("label", ["two words", "", "key-file"])
 def test_a_label_that_cannot_be_is_refused_in_words(path: Path, key: Unlock, label: str) -> None:
-    with pytest.raises(AccountsError) as caught:
+    with pytest.raises(InvalidVaultRequest):
         add_unlock(path, key, Passphrase("geheim-satz"), label)
-    assert caught.value.exit_code == 64
 
 
 def test_a_way_that_does_not_exist_is_refused_with_those_that_do() -> None:

@@ -19,7 +19,7 @@ from senderproxy.cli.demo import (
     DemoMessage,
     Page,
     Sent,
-    add_parser,
+    add_arguments,
     faults_in,
 )
 from senderproxy.simulator.ledger import ReceivedMessage
@@ -96,8 +96,8 @@ def test_once_plays_everything_says_so_on_80_columns_and_leaves_nothing_behind(
     with tempfile.TemporaryDirectory(prefix="demo-") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         parser = argparse.ArgumentParser()
-        add_parser(parser.add_subparsers())
-        chosen = parser.parse_args(["demo", "--once"])
+        add_arguments(parser)
+        chosen = parser.parse_args(["--once"])
         assert chosen.run(chosen) == 0
         assert list(Path(folder).iterdir()) == []
     shown = capsys.readouterr().out

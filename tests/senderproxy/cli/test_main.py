@@ -1,12 +1,14 @@
 """The front door: exit codes and words, without a traceback."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from senderproxy.cli.main import VERBS
 from tests.senderproxy.cli.conftest import Office
 
 
@@ -16,9 +18,46 @@ def test_what_is_typed_wrong_ends_with_64_and_the_usage(office: Office) -> None:
     assert "usage: senderproxy" in ended.err
 
 
-@pytest.mark.parametrize(
-    "verb", ["demo", "setup", "run", "check", "explain", "account", "vault", "client", "send", "status"]
-)
+def _modules_after(*words: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded when the command ends."""
+    program = (
+        "import sys\nfrom senderproxy.cli.main import main\n"
+        "try:\n    main(sys.argv[1:])\nfinally:\n    print(*sys.modules, sep='\\n', file=sys.stderr)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=Path(__file__).parents[3],
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout
+    return set(ended.stderr.split())
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_version_and_help_load_no_verb_and_no_large_library(option: str) -> None:
+    modules = _modules_after(option)
+    assert "senderproxy.cli.main" in modules
+    loaded = {name for name in modules if name.partition(".")[0] in {"pydantic", "cryptography", "dns", "asyncio"}}
+    assert not loaded
+    assert not modules & {f"senderproxy.cli.{verb}" for verb in VERBS}
+
+
+def test_the_help_of_a_verb_loads_no_other_verb() -> None:
+    modules = _modules_after("client", "--help")
+    assert modules & {f"senderproxy.cli.{verb}" for verb in VERBS} == {"senderproxy.cli.client"}
+
+
+def test_every_verb_is_listed_in_the_help(office: Office) -> None:
+    ended = office.bare("--help")
+    assert ended.code == 0
+    assert re.findall(r"^    (\w+) ", ended.out, re.MULTILINE) == list(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(office: Office, verb: str) -> None:
     ended = office.bare(verb, "--help")
     assert ended.code == 0
@@ -31,7 +70,7 @@ def test_without_a_configuration_setup_is_named(office: Office, monkeypatch: pyt
     monkeypatch.setattr("senderproxy.cli.common.SYSTEM_CONFIG", office.folder / "etc" / "senderproxy.toml")
     ended = office.bare("account", "list")
     assert ended.code == 66
-    assert "-> senderproxy setup" in ended.err
+    assert "To fix: senderproxy setup" in ended.err
 
 
 def test_the_environment_names_the_configuration(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:

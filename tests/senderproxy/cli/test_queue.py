@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from senderproxy.cli.common import UsageError
+from senderproxy.cli.errors import UsageError
 from senderproxy.cli.times import typed_moment, typed_span
 from senderproxy.simulator.script import Fault, FaultStage, Silence
 from tests.senderproxy.cli.conftest import Office
@@ -185,7 +185,7 @@ def test_more_messages_than_one_request_takes_are_cancelled_all(office: Office) 
         (("hold",), "--all"),
         (("hold", "Old234567890", "--all"), "not both"),
         (("retry", "--older-than", "soon"), "no length of time"),
-        (("retry", "--from", "anna"), "no address"),
+        (("retry", "--from", "anna"), "Invalid address"),
     ],
 )
 def test_what_is_not_meant_clearly_changes_nothing(rested: Office, words: tuple[str, ...], said: str) -> None:

@@ -73,7 +73,7 @@ def test_a_suspended_account_is_shown_with_its_mend_and_comes_back(office: Offic
     set_password = ("account", "set-password", "anna@firma.example", "--password-stdin")
     with running(office):
         noticed = office.type(*set_password, "--no-verify", stdin="geheim-falsch\n")
-        assert "The running service knows already." in noticed.out
+        assert "The running service uses it now." in noticed.out
         send = ("send", "--from", "anna@firma.example", "--to", "kunde@customer.example")
         assert "Not taken: 451" in office.type(*send).out
         status = office.type("status")
@@ -126,7 +126,7 @@ def test_after_a_change_it_is_said_that_the_service_notices(office: Office) -> N
         added = office.type(
             "account", "add", "anna@firma.example", "--provider", "ionos", "--password-stdin", stdin="geheim-anna\n"
         )
-        assert "The running service notices with the next message" in added.out
+        assert "The running service uses the change from the next message on" in added.out
         assert "the running service uses it" in office.type("account", "verify").out
         assert office.type("send", "--from", "anna@firma.example", "--to", "k@customer.example").code == 0
 

@@ -97,7 +97,7 @@ def test_a_password_is_asked_for_twice_and_shows_nowhere(office: Office) -> None
         terminal.read_until("Password of anna@firma.example: ")
         assert not [line for line in _command_lines() if b"geheim-" in line]
         terminal.type("geheim-anna")
-        terminal.read_until("Once more: ")
+        terminal.read_until("Repeat: ")
         terminal.type("geheim-anna")
         terminal.read_until("Trying the login of anna@firma.example")
         assert terminal.end() == 0
@@ -109,10 +109,10 @@ def test_two_passwords_that_differ_change_nothing(office: Office) -> None:
     with at_terminal(office, *words) as terminal:
         terminal.read_until("Password of")
         terminal.type("geheim-anna")
-        terminal.read_until("Once more: ")
+        terminal.read_until("Repeat: ")
         terminal.type("geheim-anders")
         assert terminal.end() == 64
-    assert "The two are not the same; nothing was changed." in terminal.screen
+    assert "The two entries differ; nothing was changed." in terminal.screen
     assert office.simulator.logins() == []
 
 
@@ -122,7 +122,7 @@ def test_ctrl_c_at_the_password_is_130_and_changes_nothing(office: Office) -> No
         terminal.read_until("Password of")
         terminal.interrupt()
         assert terminal.end() == 130
-    assert "Stopped." in terminal.screen
+    assert "Interrupted." in terminal.screen
 
 
 def test_to_take_a_mailbox_away_is_asked_about(office: Office) -> None:
@@ -146,7 +146,7 @@ def test_a_passphrase_is_asked_for_once_whatever_a_command_opens(office: Office)
         terminal.type("geheim-satz")
         terminal.read_until("Password of anna@firma.example: ")
         terminal.type("geheim-anna")
-        terminal.read_until("Once more: ")
+        terminal.read_until("Repeat: ")
         terminal.type("geheim-anna")
         assert terminal.end() == 0
     assert terminal.screen.count("Passphrase") == 1
@@ -182,7 +182,7 @@ def test_setup_asks_its_questions_and_a_mistyped_password_can_be_typed_again(emp
         for attempt, secret in enumerate(("geheim-falsch", "geheim-anna")):
             terminal.read_until("Password of anna@firma.example: ")
             terminal.type(secret)
-            terminal.read_until("Once more: ")
+            terminal.read_until("Repeat: ")
             terminal.type(secret)
             if attempt == 0:
                 terminal.read_until("Another [p]assword, [k]eep it as it is, or [s]top? [p] ")
@@ -220,7 +220,7 @@ def test_setup_that_is_stopped_leaves_nothing_behind(empty_office: Office) -> No
     with at_terminal(office, "setup", "--folder", str(place), *server, *answers) as terminal:
         terminal.read_until("Password of anna@firma.example: ")
         terminal.type("geheim-falsch")
-        terminal.read_until("Once more: ")
+        terminal.read_until("Repeat: ")
         terminal.type("geheim-falsch")
         terminal.read_until("[s]top? [p] ")
         terminal.type("s")

@@ -15,7 +15,7 @@ def add_safe(office: Office) -> None:
 def test_a_new_vault_makes_its_key_and_a_second_one_overwrites_nothing(empty_office: Office) -> None:
     made = empty_office.type("vault", "create")
     assert made.code == 0, made.err
-    assert "vault.key was made" in made.out
+    assert "Created the key file" in made.out
     before = (empty_office.folder / "accounts.vault").read_bytes()
     again = empty_office.type("vault", "create")
     assert again.code == 73
@@ -39,7 +39,7 @@ def test_a_second_way_in_is_shown_and_can_be_taken_away_again(office: Office) ->
     assert office.type("vault", "remove-unlock", "safe").code == 64  # nobody said yes
     gone = office.type("vault", "remove-unlock", "safe", "--yes")
     assert gone.code == 0, gone.err
-    assert "change them at the provider" in gone.out
+    assert "change the passwords at the provider" in gone.out
     last = office.type("vault", "remove-unlock", "key-file", "--yes")
     assert last.code == 77
     assert "only unlock method" in last.err
@@ -95,7 +95,7 @@ def test_verify_counts_what_can_be_read(office: Office) -> None:
     office.add("anna@firma.example")
     ended = office.type("vault", "verify")
     assert ended.code == 0
-    assert "1 account can be read" in ended.out
+    assert "1 account is readable" in ended.out
 
 
 def test_a_vault_that_is_not_there_is_65_with_its_path(empty_office: Office) -> None:
