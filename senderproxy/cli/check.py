@@ -27,7 +27,7 @@ from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.findings import Finding, Level
 from senderproxy.cli.terminal import confirm, is_interactive, print_json, print_progress
 from senderproxy.cli.times import on_the_wall
-from senderproxy.config.load import find_doubts
+from senderproxy.config.load import find_warnings
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.control.client import NotRunning, ask
 from senderproxy.delivery.courier import LoginOk
@@ -131,9 +131,12 @@ def _all(config: Config, path: Path, wish: _Wish) -> Iterator[Finding]:
 
 def _configuration(config: Config, path: Path) -> Iterator[Finding]:
     yield Finding(Level.OK, "configuration", f"{path} can be used")
-    for doubt in find_doubts(path, config):
+    for warning in find_warnings(path, config):
         yield Finding(
-            Level.ADVICE, "configuration", f"{doubt.key}: {doubt.wrong}" if doubt.key else doubt.wrong, doubt.mend
+            Level.ADVICE,
+            "configuration",
+            f"{warning.key}: {warning.message}" if warning.key else warning.message,
+            warning.hint,
         )
     for listener in config.listeners:
         yield from _certificate(listener)

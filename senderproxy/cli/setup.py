@@ -28,7 +28,7 @@ from senderproxy.cli.exit_codes import EX_OK
 from senderproxy.cli.instructions import what_to_enter
 from senderproxy.cli.terminal import ask_new_secret, is_interactive, passphrase_prompt
 from senderproxy.config.example import render_config
-from senderproxy.config.load import load_config, machine_name
+from senderproxy.config.load import load_config, system_hostname
 from senderproxy.config.model import Config
 from senderproxy.mail.address import Address, AddressPattern
 from senderproxy.routing.account import Account
@@ -132,7 +132,7 @@ def _make(chosen: argparse.Namespace, places: _Places, answers: _Answers, work: 
 
 def _rendered(chosen: argparse.Namespace, places: _Places, answers: _Answers, unlock: str) -> str:
     return render_config(
-        hostname=chosen.hostname or machine_name() or "localhost",
+        hostname=chosen.hostname or system_hostname() or "localhost",
         vault=str(places.vault),
         unlock=unlock,
         address=answers.listen,

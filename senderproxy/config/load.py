@@ -1,8 +1,8 @@
-"""load_config: the TOML file becomes a Config, or every problem in it at once.
+"""Reading of the configuration file: a Config, or all of its problems at once.
 
-Guarantees: whoever mends all that is listed has a configuration that loads, unless the file is no TOML at all: then
-that comes first, with its line and column. Paths that do not start at the root are seen from the file's folder.
-Not here: what can be known only by trying (ports, certificates, the vault).
+Guarantees: a configuration in which every listed problem is fixed can be loaded, unless the file is not TOML: then that
+is the only problem listed, with its line and column. Relative paths start at the file's folder.
+Not here: what only a try can show (ports, certificates, the vault).
 """
 
 import re
@@ -11,6 +11,7 @@ import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,14 +20,14 @@ from pydantic_core import PydanticCustomError
 
 from senderproxy.config import toml_lines
 from senderproxy.config.model import CONFLICTS, Config, Conflict
-from senderproxy.config.problems import Complaint, ConfigError, Problem, key_of, nearest_known, put_in_words
+from senderproxy.config.problems import ConfigError, Problem, closest_setting, problem_of
 from senderproxy.config.toml_lines import line_of, locate_settings
 from senderproxy.config.values import read_hostname
+from senderproxy.translation import N_, _
 
-__all__ = ["ConfigError", "Problem", "find_doubts", "load_config", "machine_name", "read_settings"]
+__all__ = ["ConfigError", "Problem", "find_warnings", "load_config", "read_settings", "system_hostname"]
 
-# A value that is wrong is put aside, and the rest looked at again; each round puts something aside.
-_ROUNDS: Final = 1000
+_ROUNDS: Final = 1000  # validations at most; each removes an invalid setting, so this is far above any real file
 _STAND_INS: Final[Mapping[toml_lines.Path, str]] = {
     ("identity", "hostname"): "localhost",
     ("vault", "unlock"): "passphrase",
@@ -41,72 +42,74 @@ def load_config(path: Path) -> Config:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(str(path), [_syntax_problem(error, text)]) from None
-    config, complaints = read_settings(data, path.parent)
+    config, problems = read_settings(data, path.parent)
     if config is None:
-        where = locate_settings(text)
-        problems = [Problem(key_of(c.path), c.wrong, c.mend, line_of(c.path, where)) for c in complaints]
-        raise ConfigError(str(path), sorted(problems, key=lambda problem: problem.line or 0))
+        lines = locate_settings(text)
+        located = [replace(problem, line=line_of(problem.path, lines)) for problem in problems]
+        raise ConfigError(str(path), sorted(located, key=lambda problem: problem.line or 0))
     return config
 
 
-def find_doubts(path: Path, config: Config) -> tuple[Problem, ...]:
-    """What is allowed but hardly meant, about the file itself: for `senderproxy check` and the log."""
+def find_warnings(path: Path, config: Config) -> tuple[Problem, ...]:
+    """Unsafe permissions of the file and of the keys it names, for `senderproxy check`."""
     mode = path.stat().st_mode
-    doubts: list[Problem] = []
+    warnings: list[Problem] = []
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        wrong = f"others than its owner can change {path}, and so who may send as whom"
-        doubts.append(Problem("", wrong, f"type: chmod go-w {path}"))
+        message = _("users other than the owner can change {path}, and with it who may send as whom").format(path=path)
+        warnings.append(Problem((), message, f"chmod go-w {path}"))
     if mode & stat.S_IROTH and any(client.password for client in config.clients):
-        wrong = f"{path} holds hashes of passwords, and everybody on this machine can read it"
-        doubts.append(Problem("", wrong, f"type: chmod o-r {path}"))
+        message = _("{path} contains password hashes, and every user of this machine can read it").format(path=path)
+        warnings.append(Problem((), message, f"chmod o-r {path}"))
     for index, listener in enumerate(config.listeners):
         if listener.key and _is_readable_for_all(Path(listener.key)):
-            wrong = f"{listener.key} can be read by everybody on this machine"
-            doubts.append(Problem(f"listeners[{index}].key", wrong, f"type: chmod o-r {listener.key}"))
-    return tuple(doubts)
+            message = _("every user of this machine can read {path}").format(path=listener.key)
+            warnings.append(Problem(("listeners", index, "key"), message, f"chmod o-r {listener.key}"))
+    return tuple(warnings)
 
 
-def read_settings(data: Mapping[str, Any], folder: Path) -> tuple[Config | None, list[Complaint]]:
-    """A Config of what tomllib made of the file, or all that is wrong with it."""
+def read_settings(data: Mapping[str, Any], folder: Path) -> tuple[Config | None, list[Problem]]:
+    """The Config, or its problems. `data`: the TOML document, `folder`: where relative paths start."""
     settings = _completed(data, folder)
-    config, complaints = _settle(settings)
-    complaints += _missing_files(settings)
-    return (None if complaints else config), complaints
+    config, problems = _validate(settings)
+    problems += _missing_files(settings)
+    return (None if problems else config), problems
 
 
-def _settle(settings: dict[str, Any]) -> tuple[Config | None, list[Complaint]]:
-    """Put aside what is wrong until the rest can be judged; `settings` is what is left in the end."""
-    complaints: list[Complaint] = []
-    spoiled: list[toml_lines.Path] = []
-    for _ in range(_ROUNDS):
+def _validate(settings: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
+    """Validate, remove what is invalid and validate the rest again, until all problems are found."""
+    problems: list[Problem] = []
+    invalid: list[toml_lines.Path] = []
+    for _round in range(_ROUNDS):
         try:
             config = Config.model_validate(settings)
         except ValidationError as error:
             details = error.errors(include_url=False)
             if details[0]["type"] == CONFLICTS:
                 conflicts: tuple[Conflict, ...] = details[0]["ctx"]["conflicts"]
-                return None, complaints + list(_not_explained(conflicts, spoiled))
-            # Unknown ones first: a name that is missing may be there, but misspelt.
+                return None, problems + list(_independent(conflicts, invalid))
+            # Unknown settings first: a missing one may be there with a misspelt name.
             for detail in sorted(details, key=lambda each: each["type"] != "extra_forbidden"):
-                complaint = put_in_words(detail)
-                if not _touches(complaint.path, spoiled):
-                    complaints.append(complaint)
-                spoiled += [complaint.path]
-                if detail["type"] == "extra_forbidden" and not _holds(settings, meant := nearest_known(complaint.path)):
-                    spoiled.append(meant)
-                _put_aside(settings, complaint.path)
+                problem = problem_of(detail)
+                if not _overlaps(problem.path, invalid):
+                    problems.append(problem)
+                invalid.append(problem.path)
+                if detail["type"] == "extra_forbidden":
+                    intended = closest_setting(problem.path)
+                    if not _contains(settings, intended):
+                        invalid.append(intended)
+                _remove(settings, problem.path)
         else:
-            return config, complaints
-    raise AssertionError("a configuration that cannot be read to its end")
+            return config, problems
+    raise AssertionError("the validation does not end")
 
 
 def _completed(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A copy to work on, with absolute paths and with what the machine knows by itself."""
+    """A copy with absolute paths, and with this machine's name if the file has none."""
     settings = deepcopy(dict(data))
     for needed in ("identity", "vault"):
         settings.setdefault(needed, {})
     identity = settings["identity"]
-    if isinstance(identity, dict) and "hostname" not in identity and (name := machine_name()):
+    if isinstance(identity, dict) and "hostname" not in identity and (name := system_hostname()):
         identity["hostname"] = name
     for section, names in _paths_in(settings):
         for name in names:
@@ -121,7 +124,7 @@ def _completed(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _paths_in(settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
-    """Each section that has paths in it, and their names."""
+    """Each section with settings that are paths, and the names of these settings."""
     listeners, providers = settings.get("listeners"), settings.get("providers")
     found: list[tuple[Any, tuple[str, ...]]] = [
         (settings["vault"], ("path",)),
@@ -133,8 +136,8 @@ def _paths_in(settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], tuple[
     yield from ((section, names) for section, names in found if isinstance(section, dict))
 
 
-def machine_name() -> str | None:
-    """The operating system's name for this machine, the full one where it knows it."""
+def system_hostname() -> str | None:
+    """This machine's name in the operating system, fully qualified if known; None if it is not a valid host name."""
     name = socket.gethostname()
     for candidate in (name, socket.getfqdn(name)) if "." not in name else (name,):
         if "." in candidate and not candidate.startswith("localhost"):
@@ -145,18 +148,18 @@ def machine_name() -> str | None:
         return None
 
 
-def _put_aside(settings: dict[str, Any], path: toml_lines.Path) -> None:
-    """Take away the smallest setting that holds what is wrong; where it is needed, something else stands in."""
+def _remove(settings: dict[str, Any], path: toml_lines.Path) -> None:
+    """Remove the smallest setting around an invalid value; a required one gets a valid value instead."""
     section: Any = settings
     name: Any = path[0]
-    holder: Any = settings
+    parent: Any = settings
     for part in path:
-        if not isinstance(holder, dict) and holder not in (settings.get("listeners"), settings.get("clients")):
+        if not isinstance(parent, dict) and parent not in (settings.get("listeners"), settings.get("clients")):
             break
-        section, name = holder, part
-        if isinstance(holder, dict) and part not in holder:
+        section, name = parent, part
+        if isinstance(parent, dict) and part not in parent:
             break
-        holder = holder[part]
+        parent = parent[part]
     if path in _STAND_INS:
         section[name] = _STAND_INS[path]
     elif isinstance(section, list) or path in (("identity",), ("vault",)):
@@ -165,25 +168,26 @@ def _put_aside(settings: dict[str, Any], path: toml_lines.Path) -> None:
         section.pop(name, None)
 
 
-def _holds(settings: dict[str, Any], path: toml_lines.Path) -> bool:
-    holder: Any = settings
+def _contains(settings: dict[str, Any], path: toml_lines.Path) -> bool:
+    section: Any = settings
     for part in path[:-1]:
-        holder = holder[part]
-    return path[-1] in holder
+        section = section[part]
+    return path[-1] in section
 
 
-def _not_explained(conflicts: Iterable[Conflict], spoiled: list[toml_lines.Path]) -> Iterator[Complaint]:
-    """Those that would still be there after what was complained about is mended."""
+def _independent(conflicts: Iterable[Conflict], invalid: list[toml_lines.Path]) -> Iterator[Problem]:
+    """The conflicts that do not involve a setting which was found invalid: fixing that one would not end them."""
     for conflict in conflicts:
-        if not any(_touches(path, spoiled) for path in conflict.because):
-            yield Complaint(conflict.path, conflict.wrong, conflict.mend)
+        if not any(_overlaps(path, invalid) for path in conflict.involved):
+            yield Problem(conflict.path, conflict.message, conflict.hint)
 
 
-def _touches(path: toml_lines.Path, spoiled: list[toml_lines.Path]) -> bool:
-    return any(path[: len(other)] == other or other[: len(path)] == path for other in spoiled)
+def _overlaps(path: toml_lines.Path, others: list[toml_lines.Path]) -> bool:
+    """True if the path is one of the others, or inside one, or around one."""
+    return any(path[: len(other)] == other or other[: len(path)] == path for other in others)
 
 
-def _missing_files(settings: dict[str, Any]) -> Iterator[Complaint]:
+def _missing_files(settings: dict[str, Any]) -> Iterator[Problem]:
     for index, listener in enumerate(settings.get("listeners", [])):
         for name in ("certificate", "key"):
             yield from _missing_file(("listeners", index, name), listener.get(name), must_be_readable=False)
@@ -191,22 +195,24 @@ def _missing_files(settings: dict[str, Any]) -> Iterator[Complaint]:
         yield from _missing_file(("providers", provider, "ca_file"), each.get("ca_file"), must_be_readable=True)
 
 
-def _missing_file(path: toml_lines.Path, name: str | None, *, must_be_readable: bool) -> Iterator[Complaint]:
-    """A key is for the service's user only, so another user's `explain` must not stumble over it."""
+def _missing_file(path: toml_lines.Path, name: str | None, *, must_be_readable: bool) -> Iterator[Problem]:
+    """The problem with a PEM file. A key is readable for the service's user only, and other users run `explain`."""
+    hint = _("write the path of the PEM file")
     try:
         if name is None:
             return
         if Path(name).is_dir():
-            yield Complaint(path, f'"{name}" is a folder', "name the PEM file in it")
+            yield Problem(path, _('"{path}" is a folder').format(path=name), hint)
         elif must_be_readable:
             Path(name).read_bytes()
         else:
             Path(name).stat()
     except FileNotFoundError:
-        yield Complaint(path, f'there is no file "{name}"', "name the PEM file")
+        yield Problem(path, _('the file "{path}" does not exist').format(path=name), hint)
     except OSError as error:
         if must_be_readable:
-            yield Complaint(path, f'"{name}" cannot be read: {error.strerror}', "make it readable for the service")
+            message = _('cannot read "{path}": {reason}').format(path=name, reason=error.strerror)
+            yield Problem(path, message, _("make it readable for the service's user"))
 
 
 def _is_readable_for_all(path: Path) -> bool:
@@ -220,49 +226,56 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        problem = Problem("", "there is no such file", "write one with: senderproxy setup")
+        problem = Problem((), _("the file does not exist"), _("write one with: senderproxy setup"))
     except IsADirectoryError:
-        problem = Problem("", "this is a folder", "name the file in it")
+        problem = Problem((), _("this is a folder"), _("write the path of the file in it"))
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        problem = Problem("", "there is a character that is not UTF-8", "save the file as UTF-8", line)
+        problem = Problem((), _("a character is not UTF-8"), _("save the file as UTF-8"), line)
     except OSError as error:
-        problem = Problem("", f"it cannot be read: {error.strerror}", "run this as a user who may read it")
+        message = _("cannot read the file: {reason}").format(reason=error.strerror)
+        problem = Problem((), message, _("run this as a user who may read the file"))
     raise ConfigError(str(path), [problem])
 
 
-# What tomllib says, and what a person can do about it. The first one that fits counts.
+# tomllib's messages by their first words, each with our message and hint. The first match counts.
 _SYNTAX: Final = (
-    ("Invalid value", "what stands behind = is no value", "put text in quotation marks"),
+    ("Invalid value", N_("the text after = is not a value"), N_("put text in quotation marks")),
+    ("Invalid initial character for a key part", N_("the name of a setting is invalid"), N_("write: name = value")),
+    ("Invalid statement", N_("this line is not a setting"), N_("write: name = value")),
+    ("Expected '=' after a key", N_("= is missing after the name"), N_("write: name = value")),
+    ("Expected newline or end of document", N_("there is more text after the value"), N_("start a new line for it")),
+    ("Cannot overwrite a value", N_("this setting is there twice"), N_("remove one of them")),
+    ("Cannot declare", N_("this section is there twice"), N_("put all its settings into one")),
+    ("Cannot mutate", N_("this section is there twice"), N_("put all its settings into one")),
     (
-        "Invalid initial character for a key part",
-        "no name of a setting begins like this",
-        "write it like: name = value",
+        "Unescaped '\\' in a string",
+        N_("a backslash between double quotation marks starts an escape sequence"),
+        N_("use single quotation marks"),
     ),
-    ("Invalid statement", "this line is no setting", "write it like: name = value"),
-    ("Expected '=' after a key", "there is no = behind the name", "write it like: name = value"),
-    ("Expected newline or end of document", "something stands behind the value", "begin a new line for it"),
-    ("Cannot overwrite a value", "this setting is there twice", "keep one of them"),
-    ("Cannot declare", "this section is there twice", "put all its settings in one"),
-    ("Cannot mutate", "this section is there twice", "put all its settings in one"),
-    ("Unescaped '\\' in a string", "a backslash in quotation marks means something else", "use single quotation marks"),
-    ("Invalid hex value", "a backslash in quotation marks means something else", "use single quotation marks"),
-    ("Illegal character '\\n'", "a quotation mark is not closed on its line", "close it"),
-    ("Unterminated string", "a quotation mark is never closed", "close it"),
-    ('Expected "\'"', "a quotation mark is never closed", "close it"),
-    ("Unclosed array", "a square bracket is never closed", "close it, and put commas between the values"),
-    ("Expected ']'", "a section's bracket is never closed", "write it like: [vault]"),
+    (
+        "Invalid hex value",
+        N_("a backslash between double quotation marks starts an escape sequence"),
+        N_("use single quotation marks"),
+    ),
+    ("Illegal character '\\n'", N_("a quotation mark is not closed on its line"), N_("close it")),
+    ("Unterminated string", N_("a quotation mark is not closed"), N_("close it")),
+    ('Expected "\'"', N_("a quotation mark is not closed"), N_("close it")),
+    ("Unclosed array", N_("a square bracket is not closed"), N_("close it, and put commas between the values")),
+    ("Expected ']'", N_("the bracket of a section is not closed"), N_("write it like: [vault]")),
 )
 
 
 def _syntax_problem(error: tomllib.TOMLDecodeError, text: str) -> Problem:
-    message = str(error)
-    place = _SYNTAX_PLACE.search(message)
-    said = message[: place.start()] if place else message
+    reported = str(error)
+    place = _SYNTAX_PLACE.search(reported)
+    reason = reported[: place.start()] if place else reported
     line, column = (place.group(1), place.group(2)) if place else (None, None)
-    wrong, mend = next(
-        ((words, cure) for start, words, cure in _SYNTAX if said.startswith(start)),
-        (f"this is no TOML ({said})", "see toml.io for how it is written"),
-    )
-    where = f" (column {column})" if column else " (at the end of the file)"
-    return Problem("", f"{wrong}{where}", mend, int(line) if line else len(text.splitlines()) or 1)
+    for start, message, hint in _SYNTAX:
+        if reason.startswith(start):
+            message, hint = _(message), _(hint)
+            break
+    else:
+        message, hint = _("this is not TOML ({reason})").format(reason=reason), _("see https://toml.io")
+    where = _("column {column}").format(column=column) if column else _("at the end of the file")
+    return Problem((), f"{message} ({where})", hint, int(line) if line else len(text.splitlines()) or 1)

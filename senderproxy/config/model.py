@@ -1,8 +1,9 @@
-"""Config and its sections: every setting, its default and what it is for. PURE.
+"""The configuration: all sections and settings with their defaults and descriptions. PURE.
 
-Guarantees: a Config that exists can be meant: what contradicts itself, and what would make an open relay, is refused.
-It never changes; a new one replaces it. There is no secret in it, only hashes, and where a key is found.
-Not here: the file it stands in (config.load), complaints as people read them (config.problems).
+Guarantees: a Config is valid as a whole: contradictions, and settings that would make an open relay, are refused. It is
+immutable; a reload replaces it. It contains no secret, only hashes and the place of the vault's key.
+Not here: the file (config.load), the presentation of problems (config.problems).
+The descriptions are printed in docs/config.md only, which is English: they are not marked for translation.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,7 @@ from senderproxy.config.values import (
     Endpoint,
     FilePath,
     Flag,
-    ForeignWords,
+    ForeignPolicy,
     Host,
     HostName,
     IpNetwork,
@@ -35,7 +36,7 @@ from senderproxy.config.values import (
     Mechanism,
     Name,
     Network,
-    NullPathWords,
+    NullPathPolicy,
     PasswordHash,
     Pattern,
     Port,
@@ -45,13 +46,13 @@ from senderproxy.config.values import (
     Text,
     TlsMode,
     Unlock,
-    listed,
+    alternatives,
+    duration,
+    integer,
     one_of,
-    seconds,
-    shown,
+    quoted,
     split_address,
-    split_choice,
-    whole,
+    split_policy,
 )
 from senderproxy.mail.address import Address, AddressPattern, parse_pattern
 from senderproxy.retry import RetryPolicy
@@ -59,8 +60,9 @@ from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy, ForeignAu
 from senderproxy.routing.presets import IMPLICIT_TLS_PORT, PRESETS, STARTTLS_PORT
 from senderproxy.routing.provider import Limits, NullPolicy, Provider, Security, Smarthost
 from senderproxy.routing.route import RoutingPolicy, Source
+from senderproxy.translation import _
 
-CONFLICTS: Final = "senderproxy_conflicts"  # the error type that carries Conflicts
+CONFLICTS: Final = "senderproxy_conflicts"  # the type of the error that carries Conflicts
 
 _LOOPBACK: Final[tuple[IpNetwork, ...]] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 _PRIVATE_EXAMPLE: Final = 'allow = ["192.168.1.0/24"]'
@@ -68,196 +70,197 @@ _PRIVATE_EXAMPLE: Final = 'allow = ["192.168.1.0/24"]'
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Settings that are good each for itself, but not together. `because`: all that take part."""
+    """Settings that are valid alone, but not together. `path`: the one to change; `involved`: all of them."""
 
     path: Path
-    wrong: str
-    mend: str
-    because: tuple[Path, ...]
+    message: str
+    hint: str
+    involved: tuple[Path, ...]
 
 
 class Section(BaseModel):
-    """What all sections have in common: they do not change, and know no other setting than their own."""
+    """Base of all sections: immutable, and without unknown settings."""
 
-    # Input may hold a password somebody typed in the wrong place: pydantic must not quote it.
+    # The input may contain a password in the wrong place: pydantic must not quote it.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Identity(Section):
-    """Who we are, to the internal server and to the providers."""
+    """The name of this server towards clients and providers."""
 
     hostname: HostName = Field(
-        description="This machine's fully qualified name, for EHLO and the Received field. Left out: the name the"
-        " operating system has.",
+        description="This machine's fully qualified name, for EHLO and the Received field. Left out: the operating"
+        " system's name.",
     )
 
 
 class VaultSettings(Section):
-    """Where the accounts and their passwords are, sealed."""
+    """The encrypted file with the accounts and their passwords."""
 
     path: FilePath = Field(
         default="/var/lib/senderproxy/accounts.vault",
-        description="The vault's file. A path that does not start with `/` is seen from this configuration file's"
-        " folder; so it is with every path below.",
+        description="The vault's file. A relative path starts at the configuration file's folder; this holds for"
+        " every path below.",
     )
     unlock: Unlock = Field(
-        description="Where the key is: `key-file:PATH`, `credential:NAME` (one that systemd hands over,"
-        " `LoadCredential=` or `LoadCredentialEncrypted=`), `keyring:SERVICE` (the operating system's key store) or"
-        " `passphrase` (is asked for at each start).",
+        description="The place of the key: `key-file:PATH`, `credential:NAME` (from systemd's `LoadCredential=` or"
+        " `LoadCredentialEncrypted=`), `keyring:SERVICE` (the operating system's key store) or `passphrase` (asked for"
+        " at each start).",
     )
 
 
 class ListenerSettings(Section):
-    """A door at which the internal server, scanners and programs submit mail. There may be several `[[listeners]]`."""
+    """An address for the internal server, devices and programs to submit mail. There may be several `[[listeners]]`."""
 
-    name: Name = Field(default="office", description="What logs and `senderproxy status` call it.")
+    name: Name = Field(default="office", description="Its name in logs and in `senderproxy status`.")
     address: Endpoint = Field(
         default="127.0.0.1:2525",
-        description="The IP address and port on which to listen; `0.0.0.0:2525` for all addresses of IPv4, `[::]:2525`"
-        " for all of IPv6. Port 0 takes any that is free.",
+        description="The IP address and port to listen on; `0.0.0.0:2525` for all IPv4 addresses, `[::]:2525` for all"
+        " IPv6 addresses. Port 0: any free port.",
     )
     tls: Annotated[Literal["none", "starttls", "implicit"], BeforeValidator(one_of("none", "starttls", "implicit"))] = (
         Field(
             default="none",
-            description="`starttls` offers it, `implicit` speaks TLS from the first octet on. Both need `certificate`"
-            " and `key`.",
+            description="TLS for clients. `starttls`: offered. `implicit`: TLS from the first octet. Both need"
+            " `certificate` and `key`.",
         )
     )
     certificate: FilePath | None = Field(
-        default=None, description="PEM file with the certificate and those between it and its authority."
+        default=None, description="PEM file with the certificate and its intermediate certificates."
     )
-    key: FilePath | None = Field(
-        default=None, description="PEM file with the certificate's private key, without a passphrase."
-    )
+    key: FilePath | None = Field(default=None, description="PEM file with the private key, without a passphrase.")
     allow: tuple[Network, ...] = Field(
-        default=_LOOPBACK, description="The networks from which mail is taken. Nobody else gets in."
+        default=_LOOPBACK, description="The networks that may submit mail. All other clients are refused."
     )
     auth: Annotated[Literal["off", "optional", "required"], BeforeValidator(one_of("off", "optional", "required"))] = (
         Field(
             default="off",
-            description="SMTP AUTH. `optional`: whoever is outside `allow` must log in. `required`: everybody must, and"
-            " must be inside `allow` as well.",
+            description="SMTP AUTH. `optional`: clients outside `allow` must log in. `required`: all clients must log"
+            " in and be inside `allow`.",
         )
     )
     sender: Mailbox | None = Field(
         default=None,
-        description="Everything that is submitted here leaves with this address as its sender, whatever the device"
-        " itself says.",
+        description="The sender address of all messages from this listener, whatever the device itself uses. Left out:"
+        " the message's own.",
     )
     lenient: Flag = Field(
         default=False,
-        description="Take what scanners and other devices send although it is against the rules: addresses without"
-        " brackets, a greeting without a name, or none.",
+        description="Accept protocol errors of scanners and other devices: addresses without brackets, HELO without a"
+        " name, no HELO.",
     )
     old_tls: Flag = Field(
         default=False,
-        description="Take TLS 1.0 and 1.1 with their ciphers, for devices that know nothing newer. They protect little:"
-        " give such devices a listener of their own.",
+        description="Accept TLS 1.0 and 1.1 with their ciphers, for devices without anything newer. They protect"
+        " little: use a listener of its own for such devices.",
     )
     bare_lf: Annotated[Literal["normalize", "reject"], BeforeValidator(one_of("normalize", "reject"))] = Field(
         default="normalize",
-        description="A line that ends in LF alone, as old scripts send: mend it, or refuse the message. It never ends"
-        " a message.",
+        description="Lines that end in LF alone, as old scripts send: `normalize` converts them to CRLF, `reject`"
+        " refuses the message. They never end a message.",
     )
     mode: Annotated[Literal["pass-through", "queue"], BeforeValidator(one_of("pass-through", "queue"))] = Field(
         default="pass-through",
-        description="`pass-through`: a message is offered to the provider while the client waits, and the client hears"
-        " the provider's answer; for a mail server, which has a queue of its own. `queue`: it is kept here, safe on the"
-        " disk, and delivered from here; for scanners and programs that try only once.",
+        description="`pass-through`: the message is sent to the provider while the client waits, and the client gets"
+        " the provider's reply; for a mail server with its own queue. `queue`: the message is stored on disk, and"
+        " delivered from there; for devices and programs that try only once.",
     )
     on_deferral: Annotated[Literal["defer", "queue"], BeforeValidator(one_of("defer", "queue"))] = Field(
         default="defer",
-        description="With `pass-through`, where nobody could be reached for now (no network, a limit, a refused"
-        " password): `defer` tells the client, whose own queue then shows it; `queue` keeps the message here.",
+        description="With `pass-through`, if the provider cannot take the message now (no network, a limit, a refused"
+        " password): `defer` replies 4xx, and the message stays in the client's queue; `queue` queues it here.",
     )
-    patience_seconds: Annotated[float, BeforeValidator(seconds(1, 540))] = Field(
+    patience_seconds: Annotated[float, BeforeValidator(duration(1, 540))] = Field(
         default=240.0,
-        description="With `pass-through`, a provider that has not answered after so long: the message is kept here and"
-        " the client is told that it is taken. Exchange gives up after ten minutes, and would send it again.",
+        description="With `pass-through`, the longest wait for the provider's reply. Then the message is queued here"
+        " and the client gets 250. Exchange gives up after 600 seconds and would send the message again.",
     )
-    max_connections: Count = Field(
-        default=200, description="Clients connected at once; the next ones are told to come later."
+    max_connections: Count = Field(default=200, description="Connections at the same time; further ones get 421.")
+    max_connections_per_client: Count = Field(
+        default=50, description="Connections at the same time from one IP address."
     )
-    max_connections_per_client: Count = Field(default=50, description="The same, for one IP address.")
     max_recipients: Count = Field(default=1000, description="Recipients of one message.")
     max_message_size: Size = Field(default=150 * 10**6, description='The largest message, as `"150 MB"` or in octets.')
-    idle_seconds: Annotated[float, BeforeValidator(seconds(1, 86400))] = Field(
-        default=660.0, description="How long a client may be silent. Exchange keeps connections for ten minutes."
+    idle_seconds: Annotated[float, BeforeValidator(duration(1, 86400))] = Field(
+        default=660.0, description="The longest silence of a client. Exchange keeps idle connections for 600 seconds."
     )
     spill_bytes: Size = Field(
-        default=2**18, description="What is larger waits in a temporary file and not in memory while it is relayed."
+        default=2**18,
+        description="The largest message that is relayed in memory; a larger one is buffered in a temporary file.",
     )
 
 
 class ClientSettings(Section):
-    """A client that is known: by its networks, or by the user name it logs in with. Says which senders it may use."""
+    """A known client and the senders it may use. It is recognised by its networks, or by the user name of its login."""
 
-    user: Text | None = Field(default=None, description="The user name for SMTP AUTH. Either this or `networks`.")
+    user: Text | None = Field(default=None, description="The user name for SMTP AUTH. Use either this or `networks`.")
     password: PasswordHash | None = Field(
         default=None, repr=False, description="The user's password, hashed by `senderproxy client hash-password`."
     )
     networks: tuple[Network, ...] = Field(
-        default=(), description="The networks or addresses of this client. Of several that fit, the smallest counts."
+        default=(),
+        description="The networks or addresses of this client. If several clients match, the smallest network counts.",
     )
     senders: tuple[Pattern, ...] | None = Field(
         default=None,
-        description="The addresses, or `@domains`, it may send as: in the reverse-path and in From alike. Left out: any"
-        " that has an account.",
+        description="The addresses, or `@domains`, that it may use in the reverse-path and in From. Left out: every"
+        " address with an account.",
     )
 
 
 class RoutingSettings(Section):
-    """How the account that carries a message is chosen."""
+    """The choice of the account that sends a message."""
 
     author_order: tuple[CandidateSource, ...] = Field(
         default=RoutingPolicy().author_order,
-        description="Where to look for an address that has an account; the first that has one decides. An exact match"
-        " beats one without the `+tag`, and this one a whole domain, wherever it stands.",
+        description="The fields to search for an address with an account; the first match decides. But an exact match"
+        " in any field has priority over a match without the `+tag`, and this over a match of the whole domain.",
     )
     default_account: AccountId | None = Field(
         default=None,
-        description="The account for senders that have none. Left out: their mail is refused, with the reason.",
+        description="The account for authors without one. Left out: their mail is refused with the reason.",
     )
 
 
 class SendersSettings(Section):
-    """Senders who have no mailbox: foreign authors of forwarded mail, bounces, programs and servers."""
+    """Senders without a mailbox: foreign authors of forwarded mail, bounces, programs and servers."""
 
-    foreign_author: ForeignWords = Field(
+    foreign_author: ForeignPolicy = Field(
         default="reject",
-        description="Mail whose From names nobody of this office, as redirects and mailing lists have: `reject` it,"
-        ' `rewrite` From to `"Alice Example via Firma"` (answers go to Alice), or `account ID`: the same,'
-        " carried by that account.",
+        description="Mail whose From has no account here, as from redirects and mailing lists. `reject`: refuse it."
+        ' `rewrite`: change From to `"Alice Example via Firma"`; answers go to Alice. `account ID`: the same,'
+        " through that account.",
     )
     bounce_account: AccountId | None = Field(
         default=None,
-        description="Carries mail with an empty reverse-path whose author has no account (`postmaster@...`), and gets"
-        " what comes back of all such mail where the provider lets it.",
+        description="The account for mail with the null reverse-path whose author has no account (`postmaster@...`). It"
+        " also gets the bounces of all such mail, if the provider accepts its address.",
     )
     automatic_per_hour: Count = Field(
-        default=10, description="Bounces and automatic replies from one author to one recipient within an hour."
+        default=10,
+        description="Bounces and automatic replies from one author to one recipient within an hour.",
     )
     remove_bcc: Flag = Field(
-        default=False, description="Take Bcc fields out of what is relayed. Mail servers do that by themselves."
+        default=False, description="Remove Bcc fields from relayed messages. Mail servers do that themselves."
     )
     map: dict[MapKey, MapValue] = Field(
         default={},
-        description='Foreign or local addresses, and own ones that stand for them: `"root@server.local" ='
-        ' "it@firma.example"`. `"@server.local"` stands for all of a domain; to `"@firma.example"` keeps what is before'
-        " the @.",
+        description='Replacements of foreign or local sender addresses by own ones: `"root@server.local" ='
+        ' "it@firma.example"`. `"@server.local"` matches its whole domain; the value `"@firma.example"` keeps the part'
+        " before the @.",
     )
 
     def policy(self) -> AuthorPolicy:
-        """What routing and rewriting need to know."""
-        foreign, account = split_choice(ForeignAuthorPolicy, self.foreign_author)
+        """These settings for routing and rewriting."""
+        foreign, account = split_policy(ForeignAuthorPolicy, self.foreign_author)
         exact: dict[str, Address] = {}
         domains: dict[str, AddressPattern] = {}
-        for text, stands in self.map.items():
+        for text, replacement in self.map.items():
             key = parse_pattern(text)
             if key.local_part is None:
-                domains[key.domain] = stands
-            elif stands.local_part is not None:
-                exact[Address(key.local_part, key.domain).key] = Address(stands.local_part, stands.domain)
+                domains[key.domain] = replacement
+            elif replacement.local_part is not None:
+                exact[Address(key.local_part, key.domain).key] = Address(replacement.local_part, replacement.domain)
         return AuthorPolicy(
             foreign=foreign,
             foreign_account=account,
@@ -268,84 +271,84 @@ class SendersSettings(Section):
         )
 
 
-_Limit: TypeAlias = Annotated[int, BeforeValidator(whole(0, 10_000_000))]
+_Limit: TypeAlias = Annotated[int, BeforeValidator(integer(0, 10_000_000))]
 
 
 class ProviderSettings(Section):
-    """A provider that is no preset, or a preset with something changed. Accounts refer to it by its name.
+    """A provider without a preset, or a preset with changes. Accounts refer to it by the section's name.
 
-    The section's name is the provider's: `[providers.office-hoster]`. What is left out is as in its preset.
+    Example: `[providers.office-hoster]`. A setting that is left out has the preset's value.
     """
 
     preset: Text | None = Field(
         default=None,
-        description="The preset to start from. Left out: the one of the section's own name, else `generic`.",
+        description="The preset to start from. Left out: the preset with the section's name, else `generic`.",
     )
-    host: Host | None = Field(default=None, description="The submission server. Needed where no preset names one.")
+    host: Host | None = Field(default=None, description="The submission server. Required if the preset has none.")
     port: Port | None = Field(
-        default=None, description="Its port. Left out: 465, and 587 where no connection to 465 can be made."
+        default=None, description="Its port. Left out: 465, then 587 if no connection to 465 is possible."
     )
     security: TlsMode | None = Field(
         default=None,
-        description="`tls` (from the first octet; what port 465 means), `starttls` (required, what any other port"
-        " means) or `none` (to this machine itself only).",
+        description="`tls` (from the first octet), `starttls` (required before the login) or `none` (only to this"
+        " machine itself). Left out: `tls` on port 465, `starttls` on any other.",
     )
     ca_file: FilePath | None = Field(
         default=None,
-        description="PEM file with the authorities that may have signed its certificate. Left out: those the operating"
-        " system trusts. The certificate is verified in any case.",
+        description="PEM file with the authorities for its certificate. Left out: the operating system's. The"
+        " certificate is always verified.",
     )
     mechanisms: tuple[Mechanism, ...] | None = Field(
-        default=None, description="How to log in, the preferred one first. One of them is tried, once."
+        default=None,
+        description="SASL mechanisms, the preferred one first. The first that the server offers is tried, once.",
     )
     login_form: LoginName | None = Field(
         default=None,
-        description="What its user names look like: the mailbox's `address`, its `local-part`, or `other`. Only decides"
-        " what `senderproxy account add` proposes.",
+        description="The form of its user names: the mailbox's `address`, its `local-part`, or `other`. Used only for"
+        " the proposal of `senderproxy account add`.",
     )
     sender_rule: Rule | None = Field(
         default=None,
-        description="Whom it lets a mailbox name as the sender: `address` (one of the mailbox's own), `domain` (any of"
-        " the mailbox's domain) or `any`.",
+        description="The reverse-paths that it accepts from an account: `address` (the mailbox's own addresses),"
+        " `domain` (all of the mailbox's domain) or `any`.",
     )
     from_rule: Rule | None = Field(
         default=None,
-        description="The same for the From field; what it does not take is rewritten, or refused where the author is"
-        " foreign. Left out: as `sender_rule`.",
+        description="The same for the From field. An address that it does not accept is rewritten, or refused if the"
+        " author is foreign. Left out: as `sender_rule`.",
     )
     takes_null_reverse_path: Flag | None = Field(
-        default=None, description="It takes mail with an empty reverse-path, as bounces and receipts have."
+        default=None, description="It accepts the null reverse-path (`<>`) of bounces and receipts."
     )
-    on_null_reverse_path: NullPathWords | None = Field(
+    on_null_reverse_path: NullPathPolicy | None = Field(
         default=None,
-        description="What becomes of such mail where it does not: `rewrite` (an own address takes its place),"
-        " `discard` (with a line in the log), `reject`, or `account ID` (that account carries it). Left out:"
-        " `rewrite`.",
+        description="Handling of such mail if it does not: `rewrite` (to an own address), `discard` (with a line in the"
+        " log), `reject`, or `account ID` (send it through that account). Left out: `rewrite`.",
     )
-    connections: Annotated[int, BeforeValidator(whole(1, 100))] | None = Field(
-        default=None, description="Connections at once, for one account."
+    connections: Annotated[int, BeforeValidator(integer(1, 100))] | None = Field(
+        default=None, description="Connections at the same time, for each account."
     )
     messages_per_connection: _Limit | None = Field(
-        default=None, description="Messages on one connection. 0: no limit known."
+        default=None, description="Messages on one connection. 0: no known limit."
     )
-    idle_seconds: Annotated[float, BeforeValidator(seconds(0, 3600))] | None = Field(
-        default=None, description="How long a connection is kept for the next message."
+    idle_seconds: Annotated[float, BeforeValidator(duration(0, 3600))] | None = Field(
+        default=None, description="The time that an idle connection is kept for the next message."
     )
     recipients_per_message: _Limit | None = Field(
-        default=None, description="Recipients of one message. 0: no limit known."
+        default=None, description="Recipients of one message. 0: no known limit."
     )
     messages_per_hour: _Limit | None = Field(
-        default=None, description="Messages in an hour, for one account. 0: no limit."
+        default=None, description="Messages in an hour, for each account. 0: no limit."
     )
     recipients_per_hour: _Limit | None = Field(
-        default=None, description="Recipients in an hour, for one account. 0: no limit."
+        default=None, description="Recipients in an hour, for each account. 0: no limit."
     )
     message_size: Size | None = Field(
-        default=None, description="The largest message it takes. What its server itself names counts as well."
+        default=None, description="The largest message it accepts. A limit that its server announces counts as well."
     )
 
     def provider(self, name: str) -> Provider:
-        """The provider these settings describe: the preset, with everything replaced that is named here."""
+        """The provider of this name: the preset, with the values of these settings."""
         base = PRESETS[self.base(name)]
         changed: dict[str, Any] = {
             field: value
@@ -355,7 +358,7 @@ class ProviderSettings(Section):
         if self.sender_rule is not None and self.from_rule is None:
             changed["from_rule"] = self.sender_rule
         if self.on_null_reverse_path is not None:
-            changed["null_policy"], changed["null_account"] = split_choice(NullPolicy, self.on_null_reverse_path)
+            changed["null_policy"], changed["null_account"] = split_policy(NullPolicy, self.on_null_reverse_path)
         return replace(base, name=name, smarthosts=self._smarthosts(base), limits=self._limits(base.limits), **changed)
 
     def base(self, name: str) -> str:
@@ -407,71 +410,71 @@ class ProviderSettings(Section):
         return replace(base, **changed)
 
 
-_Patience: TypeAlias = Annotated[float, BeforeValidator(seconds(0.05, 3600))]
+_Timeout: TypeAlias = Annotated[float, BeforeValidator(duration(0.05, 3600))]
 
 
 class DeliverySettings(Section):
-    """How long a provider's server may take for each step. The defaults are those of RFC 5321 section 4.5.3.2."""
+    """Timeouts of a session with a provider's server. The defaults are from RFC 5321 section 4.5.3.2."""
 
-    connect_seconds: _Patience = Field(
-        default=30.0, description="One look-up of the address, one connection, one TLS handshake: each."
+    connect_seconds: _Timeout = Field(
+        default=30.0, description="The DNS look-up, the connection and the TLS handshake: each."
     )
-    greeting_seconds: _Patience = Field(default=300.0, description="The server's first line.")
-    ehlo_seconds: _Patience = Field(default=300.0, description="The answer to EHLO.")
-    auth_seconds: _Patience = Field(default=120.0, description="The answer to the login.")
-    mail_seconds: _Patience = Field(default=300.0, description="The answer to MAIL.")
-    rcpt_seconds: _Patience = Field(default=300.0, description="The answer to each RCPT.")
-    data_seconds: _Patience = Field(default=120.0, description="The answer to DATA.")
-    block_seconds: _Patience = Field(default=180.0, description="Without any progress while the message is sent.")
-    final_dot_seconds: _Patience = Field(
+    greeting_seconds: _Timeout = Field(default=300.0, description="The server's greeting.")
+    ehlo_seconds: _Timeout = Field(default=300.0, description="The reply to EHLO.")
+    auth_seconds: _Timeout = Field(default=120.0, description="The reply to AUTH.")
+    mail_seconds: _Timeout = Field(default=300.0, description="The reply to MAIL.")
+    rcpt_seconds: _Timeout = Field(default=300.0, description="The reply to each RCPT.")
+    data_seconds: _Timeout = Field(default=120.0, description="The reply to DATA.")
+    block_seconds: _Timeout = Field(default=180.0, description="A pause without progress while the message is sent.")
+    final_dot_seconds: _Timeout = Field(
         default=540.0,
-        description="The answer to the end of the message. Must stay below the ten minutes after which the internal"
-        " server gives up on us: it would send the message again.",
+        description="The reply to the end of the message. Keep it below 600 seconds: the internal server gives up then"
+        " and would send the message again.",
     )
-    quit_seconds: _Patience = Field(default=5.0, description="The answer to QUIT.")
-    free_session_seconds: _Patience = Field(
-        default=120.0, description="For a free connection, while all those of an account are busy."
+    quit_seconds: _Timeout = Field(default=5.0, description="The reply to QUIT.")
+    free_session_seconds: _Timeout = Field(
+        default=120.0, description="The wait for a free connection while all connections of the account are in use."
     )
 
 
 class SpoolSettings(Section):
-    """Where messages wait that are not delivered yet, and what their authors are told."""
+    """The queue on disk: its folder, the retries, and the reports to the authors."""
 
     directory: FilePath | None = Field(
-        default=None, description="The folder. Left out: `spool` beside the vault's file. One service to one folder."
+        default=None, description="The folder. Left out: `spool` beside the vault's file. Each service needs its own."
     )
-    first_retry_seconds: Annotated[float, BeforeValidator(seconds(1, 86400))] = Field(
-        default=60.0, description="The wait after the first try that failed; it doubles from try to try."
+    first_retry_seconds: Annotated[float, BeforeValidator(duration(1, 86400))] = Field(
+        default=60.0, description="The wait after the first failed attempt. It doubles with each further one."
     )
-    longest_retry_seconds: Annotated[float, BeforeValidator(seconds(1, 86400))] = Field(
-        default=1800.0, description="The longest wait between two tries."
+    longest_retry_seconds: Annotated[float, BeforeValidator(duration(1, 86400))] = Field(
+        default=1800.0, description="The longest wait between two attempts."
     )
-    give_up_hours: Annotated[float, BeforeValidator(seconds(0.01, 1000, "hours"))] = Field(
-        default=48.0, description="After so long a message goes back to its author."
+    give_up_hours: Annotated[float, BeforeValidator(duration(0.01, 1000, "hours"))] = Field(
+        default=48.0, description="The time after which a message is returned to its author."
     )
-    report_delay_hours: Annotated[float, BeforeValidator(seconds(0, 1000, "hours"))] = Field(
-        default=4.0, description="After so long its author is told, once, that it is still being tried. 0: never."
+    report_delay_hours: Annotated[float, BeforeValidator(duration(0, 1000, "hours"))] = Field(
+        default=4.0, description="The time after which its author gets one report about the delay. 0: never."
     )
     reports_to: Endpoint | None = Field(
         default=None,
-        description="The internal server, as `192.168.1.20:25`: it is handed the reports on mail that could not be"
-        " delivered. Left out: they go to the author through the author's own account.",
+        description="The internal server, as `192.168.1.20:25`, which then gets the reports on undelivered mail. Left"
+        " out: they are sent to the author through the author's own account.",
     )
     returned_size: Size = Field(
         default=50_000,
-        description="A message up to this size is returned whole with its report, a larger one as its header alone.",
+        description="The largest message that is returned whole with its report. Of a larger one only the header is.",
     )
-    history_days: Annotated[float, BeforeValidator(seconds(0, 3650, "days"))] = Field(
-        default=30.0, description="What `senderproxy track` tells goes back so far; contents are deleted at once."
+    history_days: Annotated[float, BeforeValidator(duration(0, 3650, "days"))] = Field(
+        default=30.0,
+        description="The age up to which `senderproxy track` knows a message. Contents are deleted as soon as it ends.",
     )
     min_free: Size = Field(
         default=100_000_000,
-        description="With less room on the disk nothing more is taken into the spool, and clients are told to come"
-        " again.",
+        description="The free space on the disk below which no message is queued: clients get 4xx.",
     )
 
     def retry_policy(self) -> RetryPolicy:
-        """What retry needs to know."""
+        """These settings for retry."""
         return RetryPolicy(
             first=timedelta(seconds=self.first_retry_seconds),
             longest=timedelta(seconds=self.longest_retry_seconds),
@@ -484,21 +487,22 @@ class ServiceSettings(Section):
     """The service itself."""
 
     control_socket: SocketPath = Field(
-        default="/run/senderproxy/control.sock", description="Where `senderproxy status` and its kin reach the service."
+        default="/run/senderproxy/control.sock",
+        description="The socket on which `senderproxy status` and other commands reach the service.",
     )
-    stop_seconds: Annotated[float, BeforeValidator(seconds(0, 3600))] = Field(
-        default=30.0, description="What is under way when the service stops has so long to finish."
+    stop_seconds: Annotated[float, BeforeValidator(duration(0, 3600))] = Field(
+        default=30.0, description="The time that transactions have to finish when the service stops."
     )
 
 
 class LogSettings(Section):
-    """What is written to the log, and how."""
+    """The level and the format of the log."""
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"], BeforeValidator(one_of("debug", "info", "warning", "error"))
-    ] = Field(default="info", description="The least important kind of line that is written.")
+    ] = Field(default="info", description="The lowest level that is logged.")
     format: Annotated[Literal["text", "json"], BeforeValidator(one_of("text", "json"))] = Field(
-        default="text", description="`text` for people, `json` with one object a line for programs."
+        default="text", description="`text` for people; `json` for programs, one object a line."
     )
 
 
@@ -518,42 +522,42 @@ class Config(Section):
     log: LogSettings = LogSettings()
 
     def provider_table(self) -> Mapping[str, Provider]:
-        """Every provider an account can be at: the presets, and those of the configuration in front of them."""
+        """All providers by name: the presets with a server, and those of the configuration, which have priority."""
         presets = {name: preset for name, preset in PRESETS.items() if preset.smarthosts}
         named = {name: settings.provider(name) for name, settings in self.providers.items()}
         return MappingProxyType(presets | named)
 
     def named_accounts(self) -> Iterator[tuple[str, str]]:
-        """The accounts that settings name by their id, each with the setting."""
-        choices = {"senders.foreign_author": self.senders.foreign_author}
+        """The settings that name an account, each with the account's id."""
+        policies = {"senders.foreign_author": self.senders.foreign_author}
         for name, provider in self.providers.items():
-            choices[f"providers.{name}.on_null_reverse_path"] = provider.on_null_reverse_path or ""
+            policies[f"providers.{name}.on_null_reverse_path"] = provider.on_null_reverse_path or ""
         named = {
             "routing.default_account": self.routing.default_account,
             "senders.bounce_account": self.senders.bounce_account,
-        } | {setting: words.partition(" ")[2] for setting, words in choices.items()}
+        } | {setting: policy.partition(" ")[2] for setting, policy in policies.items()}
         yield from ((setting, account) for setting, account in named.items() if account)
 
     @property
     def spool_directory(self) -> str:
-        """Where messages wait."""
+        """The spool's folder."""
         return self.spool.directory or f"{self.vault.path.rpartition('/')[0] or '.'}/spool"
 
     def routing_policy(self) -> RoutingPolicy:
-        """What routing.route needs to know."""
+        """The routing settings for routing.route."""
         return RoutingPolicy(self.routing.author_order, self.routing.default_account)
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
         if conflicts := tuple(_conflicts(self)):
-            words = " ".join(f"{conflict.wrong}; {conflict.mend}." for conflict in conflicts)
-            # No braces: what people typed must not be taken for a template.
-            words = words.replace("{", "(").replace("}", ")")
-            raise PydanticCustomError(CONFLICTS, words, {"conflicts": conflicts})
+            text = " ".join(f"{conflict.message}. To fix: {conflict.hint}." for conflict in conflicts)
+            # pydantic takes the text as a template: values in it must not act as placeholders.
+            text = text.replace("{", "(").replace("}", ")")
+            raise PydanticCustomError(CONFLICTS, text, {"conflicts": conflicts})
         return self
 
 
-# Where each section stands; "*" is any name, or any number in a list.
+# The sections by their place in the file; "*" is any name, or any index of a list.
 SECTIONS: Final[Mapping[tuple[str, ...], type[Section]]] = MappingProxyType(
     {
         (): Config,
@@ -590,23 +594,19 @@ def _conflicts(config: Config) -> Iterator[Conflict]:
 def _spool_conflicts(spool: SpoolSettings) -> Iterator[Conflict]:
     first, longest = ("spool", "first_retry_seconds"), ("spool", "longest_retry_seconds")
     if spool.first_retry_seconds > spool.longest_retry_seconds:
-        wrong = "is longer than the longest wait"
-        yield Conflict(first, wrong, "write a shorter one, or raise longest_retry_seconds", (first, longest))
+        hint = _("write a shorter one, or raise longest_retry_seconds")
+        yield Conflict(first, _("is longer than longest_retry_seconds"), hint, (first, longest))
     if spool.reports_to is not None and split_address(spool.reports_to)[1] == 0:
         path: Path = ("spool", "reports_to")
-        yield Conflict(path, "has no port", 'write the server with its port, like "192.168.1.20:25"', (path,))
+        hint = _('write the server with its port, like "192.168.1.20:25"')
+        yield Conflict(path, _("has no port"), hint, (path,))
 
 
 def _senders_conflicts(senders: SendersSettings) -> Iterator[Conflict]:
     for key, value in senders.map.items():
         if value.local_part is None and not key.startswith("@"):
             at: Path = ("senders", "map", key)
-            yield Conflict(
-                at,
-                "stands for one address, and names a whole domain",
-                "write the one address that stands for it",
-                (at,),
-            )
+            yield Conflict(at, _("maps one address to a whole domain"), _("write one address as the value"), (at,))
 
 
 def _listener_conflicts(at: Path, listener: ListenerSettings, users: bool) -> Iterator[Conflict]:
@@ -614,54 +614,61 @@ def _listener_conflicts(at: Path, listener: ListenerSettings, users: bool) -> It
     for field in ("certificate", "key"):
         path, value = (*at, field), getattr(listener, field)
         if listener.tls != "none" and value is None:
-            wrong = f'is missing, and tls = "{listener.tls}" needs it'
-            yield Conflict(path, wrong, f'write {field} = "/etc/senderproxy/{field}.pem"', (path, tls))
+            message = _('is missing, but tls = "{tls}" needs it').format(tls=listener.tls)
+            hint = _("write {setting}").format(setting=f'{field} = "/etc/senderproxy/{field}.pem"')
+            yield Conflict(path, message, hint, (path, tls))
         if listener.tls == "none" and value is not None:
-            yield Conflict(path, "is named, but this listener speaks no TLS", 'write tls = "starttls"', (path, tls))
+            message = _("is set, but this listener does not use TLS")
+            yield Conflict(path, message, _('write tls = "starttls"'), (path, tls))
     if listener.old_tls and listener.tls == "none":
         path = (*at, "old_tls")
-        yield Conflict(path, 'is true, but tls is "none"', 'leave it out, or write tls = "starttls"', (path, tls))
+        hint = _('remove it, or write tls = "starttls"')
+        yield Conflict(path, _('is true, but tls is "none"'), hint, (path, tls))
     auth = (*at, "auth")
     if listener.auth != "off" and not users:
-        wrong = f'is "{listener.auth}", but no client has a user name'
-        yield Conflict(auth, wrong, "add [[clients]] with a user and a password", (auth, ("clients",)))
+        message = _('is "{auth}", but no client has a user name').format(auth=listener.auth)
+        hint = _("add [[clients]] with a user and a password")
+        yield Conflict(auth, message, hint, (auth, ("clients",)))
     yield from _access_conflicts(at, listener)
 
 
 def _access_conflicts(at: Path, listener: ListenerSettings) -> Iterator[Conflict]:
-    """Is there anybody who may come in, and does not everybody?"""
+    """Access for no client at all, or for every client."""
     allow, auth, address, tls = ((*at, field) for field in ("allow", "auth", "address", "tls"))
     if not listener.allow and listener.auth != "optional":
-        yield Conflict(allow, "is empty: nobody could submit", f"write {_PRIVATE_EXAMPLE}", (allow, auth))
-    host, _ = split_address(listener.address)
+        hint = _("write {setting}").format(setting=_PRIVATE_EXAMPLE)
+        yield Conflict(allow, _("is empty: no client could submit mail"), hint, (allow, auth))
+    host, _port = split_address(listener.address)
     if host.is_loopback:
         return
     if listener.auth != "required" and covers_everything(listener.allow):
         yield Conflict(
             allow,
-            "lets everybody in: this would be an open relay",
-            'name your own networks only, or write auth = "required"',
+            _("allows every client: this would be an open relay"),
+            _('list your own networks only, or write auth = "required"'),
             (allow, auth, address),
         )
     if listener.auth != "optional" and listener.allow and all(_is_loopback(network) for network in listener.allow):
         yield Conflict(
             allow,
-            f"holds only this machine itself, but {listener.address} listens for others",
-            f"write your own networks, like {_PRIVATE_EXAMPLE}, or listen on 127.0.0.1",
+            _("allows this machine only, but {address} is for other machines").format(address=listener.address),
+            _("list your own networks, like {setting}, or listen on 127.0.0.1").format(setting=_PRIVATE_EXAMPLE),
             (allow, auth, address),
         )
     if listener.auth != "off" and listener.tls == "none":
         yield Conflict(
             auth,
-            f"is {shown(listener.auth)} on {listener.address} without TLS: passwords would travel in the clear",
-            'write tls = "starttls" with certificate and key',
+            _("is {auth} on {address} without TLS: passwords would be sent in the clear").format(
+                auth=quoted(listener.auth), address=listener.address
+            ),
+            _('write tls = "starttls" with certificate and key'),
             (auth, tls, address),
         )
 
 
 def _listeners_conflicts(listeners: tuple[ListenerSettings, ...]) -> Iterator[Conflict]:
     if not listeners:
-        yield Conflict(("listeners",), "is empty", "leave it out, or add [[listeners]]", (("listeners",),))
+        yield Conflict(("listeners",), _("is empty"), _("remove it, or add [[listeners]]"), (("listeners",),))
     for field in ("name", "address"):
         first: dict[str, int] = {}
         for index, listener in enumerate(listeners):
@@ -671,26 +678,29 @@ def _listeners_conflicts(listeners: tuple[ListenerSettings, ...]) -> Iterator[Co
             other = first.setdefault(value, index)
             if other != index:
                 path, earlier = ("listeners", index, field), ("listeners", other, field)
-                wrong = f"{shown(value)} is what listeners[{other}] has as well"
-                yield Conflict(path, wrong, f"give each listener its own {field}", (path, earlier))
+                message = _("{value} is also used by {other}").format(value=quoted(value), other=f"listeners[{other}]")
+                hint = _("give each listener its own {setting}").format(setting=field)
+                yield Conflict(path, message, hint, (path, earlier))
 
 
 def _client_conflicts(at: Path, client: ClientSettings) -> Iterator[Conflict]:
     user, password, networks, senders = ((*at, field) for field in ("user", "password", "networks", "senders"))
-    who = (user, networks)
+    identity = (user, networks)
     if client.user is None and not client.networks:
-        yield Conflict(at, "says nothing about who it is", 'write user = "..." or networks = ["..."]', who)
+        hint = _('write user = "..." or networks = ["..."]')
+        yield Conflict(at, _("has neither a user nor networks"), hint, identity)
     if client.user is not None and client.networks:
-        mend = "make two of it, one with user and one with networks"
-        yield Conflict(at, "has a user and networks", mend, who)
+        hint = _("make two clients of it, one with the user and one with the networks")
+        yield Conflict(at, _("has a user and networks"), hint, identity)
     if client.user is not None and client.password is None:
-        mend = "write what this prints: senderproxy client hash-password"
-        yield Conflict(password, f"is missing for user {client.user}", mend, (user, password))
+        message = _("is missing for user {user}").format(user=client.user)
+        hint = _("write the output of: senderproxy client hash-password")
+        yield Conflict(password, message, hint, (user, password))
     if client.user is None and client.password is not None:
-        yield Conflict(password, "belongs to no user", 'write user = "..."', (user, password))
+        yield Conflict(password, _("has no user"), _('write user = "..."'), (user, password))
     if client.senders == ():
-        mend = "list what it may send as, or leave senders out for any address that has an account"
-        yield Conflict(senders, "is empty: this client could send nothing", mend, (senders,))
+        hint = _("list the addresses that it may use, or remove the setting to allow every address with an account")
+        yield Conflict(senders, _("is empty: this client could send nothing"), hint, (senders,))
 
 
 def _clients_conflicts(clients: tuple[ClientSettings, ...]) -> Iterator[Conflict]:
@@ -702,48 +712,54 @@ def _clients_conflicts(clients: tuple[ClientSettings, ...]) -> Iterator[Conflict
             other = first.setdefault(value, index)
             path = ("clients", index, field)
             if other != index:
-                wrong = f"{shown(str(value))} is what clients[{other}] has as well"
-                yield Conflict(path, wrong, "keep one of the two", (path, ("clients", other, field)))
+                message = _("{value} is also used by {other}").format(
+                    value=quoted(str(value)), other=f"clients[{other}]"
+                )
+                yield Conflict(path, message, _("remove one of the two"), (path, ("clients", other, field)))
 
 
 def _routing_conflicts(routing: RoutingSettings) -> Iterator[Conflict]:
     path = ("routing", "author_order")
     order = [source.value for source in routing.author_order]
     if not order:
-        mend = f"write at least one of {listed([source.value for source in Source])}"
-        yield Conflict(path, "is empty: no message could have an author", mend, (path,))
-    for twice in sorted({word for word in order if order.count(word) > 1}):
-        yield Conflict(path, f"names {shown(twice)} more than once", "name each place once", (path,))
+        fields = alternatives([source.value for source in Source])
+        hint = _("write at least one of {fields}").format(fields=fields)
+        yield Conflict(path, _("is empty: no message could have an author"), hint, (path,))
+    for repeated in sorted({field for field in order if order.count(field) > 1}):
+        message = _("contains {value} more than once").format(value=quoted(repeated))
+        yield Conflict(path, message, _("write each field once"), (path,))
 
 
 def _provider_conflicts(at: Path, name: str, provider: ProviderSettings) -> Iterator[Conflict]:
     preset, host, security = ((*at, field) for field in ("preset", "host", "security"))
     base = PRESETS.get(provider.base(name))
     if base is None:
-        yield Conflict(preset, f"{shown(provider.preset)} is no preset", _meant_preset(str(provider.preset)), (preset,))
+        message = _("{value} is not a preset").format(value=quoted(provider.preset))
+        yield Conflict(preset, message, _preset_hint(str(provider.preset)), (preset,))
         return
     address = provider.host or (base.smarthosts[0].host if base.smarthosts else None)
     if address is None:
-        mend = 'write host = "smtp.example.com", or name a preset'
-        yield Conflict(host, f'is missing, and preset "{base.name}" names no server', mend, (host, preset))
+        message = _('is missing, and preset "{preset}" has no server').format(preset=base.name)
+        hint = _('write host = "smtp.example.com", or another preset')
+        yield Conflict(host, message, hint, (host, preset))
     elif provider.security is Security.NONE and not _is_this_machine(address):
-        mend = 'write security = "tls" or "starttls"'
-        wrong = f'is "none": the password for {address} would travel in the clear'
-        yield Conflict(security, wrong, mend, (security, host))
+        message = _('is "none": the password for {host} would be sent in the clear').format(host=address)
+        yield Conflict(security, message, _('write security = "tls" or "starttls"'), (security, host))
     if provider.mechanisms == ():
         path = (*at, "mechanisms")
-        yield Conflict(path, "is empty: there is no other way to log in", "leave it out", (path,))
+        yield Conflict(path, _("is empty: no login would be possible"), _("remove it"), (path,))
 
 
-def _meant_preset(name: str) -> str:
+def _preset_hint(name: str) -> str:
+    """The presets with a similar name, or all of them."""
     begun = [preset for preset in PRESETS if preset.startswith(name.lower())]
     if near := begun or get_close_matches(name.lower(), PRESETS, 1):
-        return f"did you mean {listed(near)}?"
-    return f"there are {', '.join(PRESETS)}"
+        return _("did you mean {presets}?").format(presets=alternatives(near))
+    return _("use one of {names}").format(names=", ".join(PRESETS))
 
 
 def covers_everything(networks: tuple[IpNetwork, ...]) -> bool:
-    """True where the networks together hold every address of IPv4, or of IPv6."""
+    """True if the networks together contain all IPv4 addresses, or all IPv6 addresses."""
     four = collapse_addresses([network for network in networks if isinstance(network, IPv4Network)])
     six = collapse_addresses([network for network in networks if isinstance(network, IPv6Network)])
     return any(network.prefixlen == 0 for network in four) or any(network.prefixlen == 0 for network in six)

@@ -1,8 +1,8 @@
-"""What is wrong with a configuration, as people read it. PURE.
+"""Problems of a configuration, in words for the operator. PURE.
 
-Guarantees: each problem names its key, what is wrong and the mend, in our words and never in pydantic's; no value that
-may be a secret is repeated.
-Not here: finding them (config.load).
+Guarantees: each problem names its setting, what is wrong and how to fix it, in our words and not in pydantic's. No
+value that may be a secret is repeated.
+Not here: the search for problems (config.load).
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,41 +15,47 @@ from pydantic_core import ErrorDetails
 
 from senderproxy.config.model import SECTIONS, Config
 from senderproxy.config.toml_lines import Path
-from senderproxy.config.values import COMPLAINT, UNLOCK_WAYS
+from senderproxy.config.values import INVALID_VALUE, UNLOCK_WAYS, alternatives
 from senderproxy.errors import SenderproxyError
+from senderproxy.translation import _, ngettext
+
+_SIMILAR: Final = 0.6  # ratio of get_close_matches from which a misspelt name is suggested; its default
+_VERY_SIMILAR: Final = 0.8  # ratio from which the suggestion goes before the section to which the exact name belongs
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that must be mended. `key` is empty where it is about the file as a whole."""
+    """One problem of the configuration. `path` is empty if it concerns the whole file; `line` counts from 1."""
 
-    key: str
-    wrong: str
-    mend: str
+    path: Path
+    message: str
+    hint: str
     line: int | None = None
 
+    @property
+    def key(self) -> str:
+        """The setting, as `listeners[0].address`."""
+        return key_of(self.path)
+
     def __str__(self) -> str:
-        place = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.key) if part)
-        return f"{place}: {self.wrong}; {self.mend}" if place else f"{self.wrong}; {self.mend}"
+        line = _("line {line}").format(line=self.line) if self.line else ""
+        place = ", ".join(part for part in (line, self.key) if part)
+        text = _("{message}. To fix: {hint}").format(message=self.message, hint=self.hint)
+        return f"{place}: {text}" if place else text
 
 
 class ConfigError(SenderproxyError):
-    """The configuration cannot be meant; `problems` are all of them."""
+    """The configuration is invalid; `problems` are all of them."""
 
     def __init__(self, path: object, problems: Sequence[Problem]) -> None:
         self.path = str(path)
         self.problems = tuple(problems)
-        count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join((f"The configuration {path} has {count}:", *(f"  {each}" for each in problems))))
-
-
-@dataclass(frozen=True, slots=True)
-class Complaint:
-    """A problem whose key is still a path."""
-
-    path: Path
-    wrong: str
-    mend: str
+        head = ngettext(
+            "The configuration {path} has {count} problem:",
+            "The configuration {path} has {count} problems:",
+            len(self.problems),
+        ).format(path=path, count=len(self.problems))
+        super().__init__("\n".join((head, *(f"  {problem}" for problem in self.problems))))
 
 
 def key_of(path: Path) -> str:
@@ -64,33 +70,41 @@ def key_of(path: Path) -> str:
     return text
 
 
-def put_in_words(error: ErrorDetails) -> Complaint:
-    """One of pydantic's findings, in our words."""
+def problem_of(error: ErrorDetails) -> Problem:
+    """The problem behind one of pydantic's errors."""
     path = tuple(part for part in error["loc"] if part != "[key]")
-    if error["type"] == COMPLAINT:
-        words = error["ctx"]
-        return Complaint(path, str(words["wrong"]), str(words["mend"]))
+    if error["type"] == INVALID_VALUE:
+        return Problem(path, str(error["ctx"]["message"]), str(error["ctx"]["hint"]))
     name = str(path[-1]) if path else ""
     match error["type"]:
         case "missing":
-            return Complaint(path, "is missing", _EXAMPLES.get(path, f"write {name} = ..."))
+            return Problem(path, _("is missing"), _hint_for_missing(path))
         case "extra_forbidden":
-            return Complaint(path, "is no setting", _nearest_setting(path))
+            return Problem(path, _("is not a setting"), _hint_for_unknown(path))
         case "tuple_type" if path in _LISTS and isinstance(error["input"], dict):
-            return Complaint(path, "is a single section", f"write [[{name}]] with two brackets, there may be several")
+            hint = _("write [[{name}]] with two brackets: there may be several").format(name=name)
+            return Problem(path, _("is a single section"), hint)
         case "tuple_type":
-            return Complaint(path, "is no list", f"put it in square brackets: {name} = [...]")
+            hint = _("put the values in square brackets: {name} = [...]").format(name=name)
+            return Problem(path, _("is not a list"), hint)
         case "model_type" | "model_attributes_type" | "dict_type":
-            return Complaint(path, "is no section", f"write {_heading(path)} and the settings below it")
+            hint = _("write {heading} and its settings below it").format(heading=_heading(path))
+            return Problem(path, _("is not a section"), hint)
         case _:
-            return Complaint(path, "cannot be read", "look it up in docs/config.md")
+            return Problem(path, _("is invalid"), _("see docs/config.md"))
 
 
 _LISTS: Final = (("listeners",), ("clients",))
-_EXAMPLES: Final[dict[Path, str]] = {
-    ("vault", "unlock"): f"write unlock = {UNLOCK_WAYS}",
-    ("identity", "hostname"): 'this machine has no usable name of its own: write hostname = "mail.firma.example"',
-}
+
+
+def _hint_for_missing(path: Path) -> str:
+    match path:
+        case ("vault", "unlock"):
+            return _("write unlock = {ways}").format(ways=alternatives(UNLOCK_WAYS))
+        case ("identity", "hostname"):
+            return _('this machine has no usable name of its own: write hostname = "mail.firma.example"')
+        case _:
+            return _("write {name} = ...").format(name=path[-1])
 
 
 def _heading(path: Path) -> str:
@@ -98,25 +112,27 @@ def _heading(path: Path) -> str:
     return f"[[{names}]]" if path[:1] in _LISTS else f"[{names}]"
 
 
-def _nearest_setting(path: Path) -> str:
-    """What was meant: a name that looks alike, or the section to which this name belongs."""
-    name = _usual(path[-1])
+def _hint_for_unknown(path: Path) -> str:
+    """The known setting with a similar name, the section to which the name belongs, or the list of settings."""
+    name = _normalized(path[-1])
     known = list(section_at(path[:-1]).model_fields)
-    very_near, near = (get_close_matches(name, known, 1, cutoff) for cutoff in (0.8, 0.6))
-    homes = list(_homes(name))
-    if homes and not very_near:
-        return f"it belongs to {' or '.join(homes)}"
-    return f'did you mean "{near[0]}"?' if near else f"there are {', '.join(known)}"
+    very_similar, similar = (get_close_matches(name, known, 1, cutoff) for cutoff in (_VERY_SIMILAR, _SIMILAR))
+    sections = list(_sections_with(name))
+    if sections and not very_similar:
+        return _("move it to {sections}").format(sections=_(" or ").join(sections))
+    if similar:
+        return _('did you mean "{name}"?').format(name=similar[0])
+    return _("use one of {names}").format(names=", ".join(known))
 
 
-def _usual(name: str | int) -> str:
-    """As names of settings are written here."""
+def _normalized(name: str | int) -> str:
+    """The name in the spelling of our settings."""
     return str(name).lower().replace("-", "_")
 
 
-def nearest_known(path: Path) -> Path:
-    """The setting that was probably meant by an unknown one."""
-    near = get_close_matches(_usual(path[-1]), section_at(path[:-1]).model_fields, 1)
+def closest_setting(path: Path) -> Path:
+    """The path of the known setting whose name is most similar; the path itself if none is."""
+    near = get_close_matches(_normalized(path[-1]), section_at(path[:-1]).model_fields, 1)
     return (*path[:-1], near[0]) if near else path
 
 
@@ -128,8 +144,8 @@ def section_at(path: Path) -> type[BaseModel]:
     return SECTIONS.get(shape, Config)
 
 
-def _homes(name: str) -> Iterator[str]:
+def _sections_with(name: str) -> Iterator[str]:
     for shape, section in SECTIONS.items():
         if shape and name in section.model_fields:
-            plain = ".".join("NAME" if part == "*" else part for part in shape)
-            yield f"[[{shape[0]}]]" if shape[:1] in _LISTS else f"[{plain}]"
+            heading = ".".join("NAME" if part == "*" else part for part in shape)
+            yield f"[[{shape[0]}]]" if shape[:1] in _LISTS else f"[{heading}]"

@@ -1,13 +1,13 @@
-"""Single values as they stand in the configuration: read them, or say what is wrong and what to write instead. PURE.
+"""Parsers of single values of the configuration. PURE.
 
-Guarantees: every complaint has two halves, what is wrong and the mend, in words for the person who typed the value; a
-value that may be a secret is never repeated in one.
-Not here: which setting has which kind of value (config.model), how complaints are shown (config.problems).
+Guarantees: each refusal has a message and a hint in words for the operator. Neither repeats a value that may be a
+secret.
+Not here: the settings and their types (config.model), the presentation of refusals (config.problems).
 """
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from enum import Enum
 from ipaddress import (
@@ -35,8 +35,9 @@ from senderproxy.mail.address import (
 )
 from senderproxy.routing.provider import LoginForm, Security, SenderRule
 from senderproxy.routing.route import Source
+from senderproxy.translation import _
 
-COMPLAINT: Final = "senderproxy"  # the type that marks an error as one of ours
+INVALID_VALUE: Final = "senderproxy_invalid_value"  # the type of our own errors among pydantic's
 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 IpNetwork: TypeAlias = IPv4Network | IPv6Network
@@ -59,79 +60,94 @@ _MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")  # RFC 4422 section 3.1
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_+-]{0,127}")
 _HASH: Final = re.compile(r"scrypt\$[0-9]{1,7}\$[0-9]{1,3}\$[0-9]{1,3}\$[A-Za-z0-9+/]{8,}\$[A-Za-z0-9+/]{16,}")
-UNLOCK_WAYS: Final = '"key-file:/etc/senderproxy/vault.key", "credential:NAME", "keyring:SERVICE" or "passphrase"'
-SPOKEN_MECHANISMS: Final = ("PLAIN", "LOGIN")
+UNLOCK_WAYS: Final = ("key-file:/etc/senderproxy/vault.key", "credential:NAME", "keyring:SERVICE", "passphrase")
+SUPPORTED_MECHANISMS: Final = ("PLAIN", "LOGIN")
+_QUOTED_LENGTH: Final = 80  # characters; a problem is one line of a terminal
+_SOCKET_PATH: Final = 107  # octets; sun_path holds 108 with the closing NUL on Linux (unix(7))
+_HIGHEST_PORT: Final = 65535  # a port has 16 bits (RFC 9293 section 3.1)
 
 
-def complain(wrong: str, mend: str) -> NoReturn:
-    """Refuse a value. Both halves are read after its key: `listeners[0].address: <wrong>; <mend>`."""
-    raise PydanticCustomError(COMPLAINT, "{wrong}; {mend}", {"wrong": wrong, "mend": mend})
+def refuse(message: str, hint: str) -> NoReturn:
+    """Refuse a value: `message` as it is read after the setting's key, `hint` as it is read after `To fix: `."""
+    raise PydanticCustomError(INVALID_VALUE, "{message}. To fix: {hint}", {"message": message, "hint": hint})
 
 
-def shown(value: object) -> str:
-    """A value as it may stand in a complaint: on one line, not longer than that."""
+def quoted(value: object) -> str:
+    """The value on one line for a message, text in quotation marks, shortened if it is long."""
     if isinstance(value, bool):
         return "true" if value else "false"
     text = f'"{value}"' if isinstance(value, str) else str(value)
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-    return text if len(text) <= 80 else f"{text[:76]}..."
+    return text if len(text) <= _QUOTED_LENGTH else f"{text[: _QUOTED_LENGTH - 4]}..."
 
 
-def listed(values: list[str]) -> str:
+def alternatives(values: Sequence[str]) -> str:
     """`"a"`, `"a" or "b"`, `"a", "b" or "c"`."""
-    quoted = [f'"{value}"' for value in values]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+    *others, last = (f'"{value}"' for value in values)
+    return _("{others} or {last}").format(others=", ".join(others), last=last) if others else last
 
 
 def read_text(value: object) -> str:
     """Text on one line."""
     if not isinstance(value, str):
-        complain(f"{shown(value)} is no text", f"put it in quotation marks: {shown(str(value))}")
-    if not value.strip() or not value.isprintable():
-        complain("is empty" if not value.strip() else "contains control characters", "write some text")
+        refuse(
+            _("{value} is not text").format(value=quoted(value)),
+            _("put it in quotation marks: {text}").format(text=quoted(str(value))),
+        )
+    if not value.strip():
+        refuse(_("is empty"), _("write some text"))
+    if not value.isprintable():
+        refuse(_("contains control characters"), _("write printable text"))
     return value
 
 
 def read_address(value: object) -> str:
     """An IP address and a port, as `127.0.0.1:2525` or `[::1]:2525`."""
     text = read_text(value)
-    example = 'write it like "127.0.0.1:2525" or "[::1]:2525"'
+    example = _('write it like "127.0.0.1:2525" or "[::1]:2525"')
     found = _ENDPOINT.fullmatch(text)
     if found is None:
-        complain(f"{shown(text)} is no address with a port", _guess_endpoint(text) or example)
+        refuse(
+            _("{value} is not an IP address with a port").format(value=quoted(text)), _endpoint_hint(text) or example
+        )
     six, four, port = found.groups()
     host = four if six is None else six
     try:
         ip = ip_address(host)
     except ValueError:
-        complain(f"{shown(host)} is no IP address", _guess_endpoint(f"{host}:{port}") or example)
+        hint = _endpoint_hint(f"{host}:{port}") or example
+        refuse(_("{value} is not an IP address").format(value=quoted(host)), hint)
     if isinstance(ip, IPv4Address) != (six is None):
-        complain(f"{shown(text)} mixes the forms of IPv4 and IPv6", example)
-    if int(port) > 65535:
-        complain(f"{port} is no port", "take one from 1 to 65535 (0: any that is free)")
+        refuse(_("{value} mixes the notations of IPv4 and IPv6").format(value=quoted(text)), example)
+    if int(port) > _HIGHEST_PORT:
+        refuse(
+            _("{port} is not a port").format(port=port),
+            _("write a port from 1 to {highest}, or 0 for any free one").format(highest=_HIGHEST_PORT),
+        )
     return f"{ip}:{int(port)}" if six is None else f"[{ip}]:{int(port)}"
 
 
 def split_address(address: str) -> tuple[IpAddress, int]:
-    """The two halves of what read_address made."""
-    host, _, port = address.rpartition(":")
+    """The IP address and the port of what read_address returned."""
+    host, _colon, port = address.rpartition(":")
     return ip_address(host.strip("[]")), int(port)
 
 
-def _guess_endpoint(text: str) -> str | None:
-    """What somebody probably meant who wrote no address with a port."""
-    if text.isdecimal() and 0 < int(text) < 65536:
-        return f'write "127.0.0.1:{text}", or the address on which to listen instead of 127.0.0.1'
-    host, _, port = text.rpartition(":")
+def _endpoint_hint(text: str) -> str | None:
+    """The probable intention behind a text that is not an IP address with a port."""
+    if text.isdecimal() and 0 < int(text) <= _HIGHEST_PORT:
+        return _('write "127.0.0.1:{port}", or another address of this machine instead of 127.0.0.1').format(port=text)
+    host, _colon, port = text.rpartition(":")
     if host == "localhost" and port.isdecimal():
-        return f'write "127.0.0.1:{port}"'
+        return _("write {value}").format(value=f'"127.0.0.1:{port}"')
     if host in {"", "*"} and port.isdecimal():
-        return f'write "0.0.0.0:{port}" for all addresses of IPv4'
+        return _('write "0.0.0.0:{port}" for all IPv4 addresses').format(port=port)
     try:
         ip = ip_address(text)
     except ValueError:
         return None
-    return f'write "{ip}:2525"' if isinstance(ip, IPv4Address) else f'write "[{ip}]:2525"'
+    value = f'"{ip}:2525"' if isinstance(ip, IPv4Address) else f'"[{ip}]:2525"'
+    return _("write {value}").format(value=value)
 
 
 def read_network(value: object) -> IpNetwork:
@@ -144,11 +160,15 @@ def read_network(value: object) -> IpNetwork:
     except (AddressValueError, NetmaskValueError, ValueError):
         pass
     try:
-        meant = ip_network(text, strict=False)
+        network = ip_network(text, strict=False)
     except ValueError:
-        complain(f"{shown(text)} is no network", 'write one like "192.168.1.0/24", or one address')
-    complain(
-        f"{shown(text)} names a host and a network", f'write "{meant}", or "{text.partition("/")[0]}" for one host'
+        refuse(
+            _("{value} is not a network").format(value=quoted(text)),
+            _('write a network like "192.168.1.0/24", or one address'),
+        )
+    refuse(
+        _("{value} is the address of a host with the size of a network").format(value=quoted(text)),
+        _('write "{network}", or "{host}" for one host').format(network=network, host=text.partition("/")[0]),
     )
 
 
@@ -159,75 +179,90 @@ def read_size(value: object) -> int:
     else:
         found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
         unit = _UNITS.get(found.group(2).lower()) if found else None
-        if found is None or unit is None:
-            complain(f"{shown(value)} is no size", 'write it like "150 MB", "1 MiB" or 150000000')
-        octets = int(found.group(1)) * unit
+        octets = int(found.group(1)) * unit if found and unit else 0
     if octets < 1:
-        complain(f"{shown(value)} is no size", 'write it like "150 MB"')
+        refuse(
+            _("{value} is not a size").format(value=quoted(value)),
+            _('write it like "150 MB", "1 MiB" or 150000000'),
+        )
     return octets
 
 
 def read_hostname(value: object) -> str:
-    """A fully qualified name, as it goes into EHLO and Received."""
+    """A fully qualified domain name, for EHLO and the Received field."""
     text = read_text(value)
     try:
         name = parse_domain(text.rstrip("."))
     except AddressError as error:
-        complain(str(error), 'write this machine\'s name, like "mail.firma.example"')
+        refuse(str(error), _('write the name of this machine, like "mail.firma.example"'))
     if "_" in name:
-        complain(f"{shown(text)} has an underscore", "host names have letters, digits and hyphens only")
+        refuse(
+            _("{value} has an underscore").format(value=quoted(text)),
+            _("write a host name: it has letters, digits and hyphens only"),
+        )
     return name
 
 
 def read_host(value: object) -> str:
-    """A server's name or IP address."""
+    """The name or IP address of a server."""
     text = read_text(value)
     try:
         return str(ip_address(text.strip("[]")))
     except ValueError:
         pass
-    bare, _, port = text.rpartition(":")
+    bare, _colon, port = text.rpartition(":")
     if bare and port.isdecimal():
-        complain(f"{shown(text)} has a port in it", f'write host = "{bare}" and port = {port}')
+        refuse(
+            _("{value} has a port in it").format(value=quoted(text)),
+            _("write {settings}").format(settings=f'host = "{bare}" and port = {port}'),
+        )
     if "/" in text:
-        complain(f"{shown(text)} is no host name", 'write the name alone, like "smtp.ionos.de"')
+        refuse(
+            _("{value} is not a host name").format(value=quoted(text)),
+            _('write the name alone, like "smtp.ionos.de"'),
+        )
     return read_hostname(text)
 
 
 def read_path(value: object) -> str:
-    """A path; relative ones are seen from the configuration file's folder."""
+    """A path; a relative one starts at the configuration file's folder."""
     return read_text(value)
 
 
 def read_unlock(value: object) -> str:
-    """How the vault is unlocked: where the key is, never the key."""
+    """The way to unlock the vault: where the key is, never the key."""
+    ways = _("write {ways}").format(ways=alternatives(UNLOCK_WAYS))
     if not isinstance(value, str):
-        complain("is no text", f"write {UNLOCK_WAYS}")
+        refuse(_("is not text"), ways)
     kind, colon, name = value.partition(":")
     match kind, bool(colon), bool(name.strip()):
         case ("passphrase", False, _) | ("key-file" | "credential" | "keyring", True, True):
             pass
         case ("passphrase", True, _):
-            # Whatever stands behind the colon may be the passphrase itself.
-            complain("says more than it should", 'write "passphrase" alone; it is asked for, and never written here')
+            # The text after the colon may be the passphrase itself: it is not repeated.
+            refuse(
+                _("has text after the word passphrase"),
+                _('write "passphrase" alone: the passphrase is asked for at the start and never stored here'),
+            )
         case ("key-file" | "credential" | "keyring", _, _):
-            complain(f"{shown(kind)} does not say which", f"write {UNLOCK_WAYS}")
+            refuse(_("{value} names no key").format(value=quoted(kind)), ways)
         case _:
-            complain("names no way to unlock the vault that we know", f"write {UNLOCK_WAYS}")
+            refuse(_("is not a known way to unlock the vault"), ways)
     if kind == "credential" and "/" in name:
-        complain(
-            f"{shown(name)} is no credential's name", "write the name that LoadCredential= gives it, without a path"
+        refuse(
+            _("{value} is not the name of a credential").format(value=quoted(name)),
+            _("write the name from LoadCredential=, without a path"),
         )
     return value
 
 
 def read_hash(value: object) -> str:
-    """A password's hash. What stands there is not repeated: it may be the password."""
-    mend = "write what this prints: senderproxy client hash-password"
+    """The hash of a password. The value is not repeated: it may be the password."""
+    hint = _("write the output of: senderproxy client hash-password")
     if not isinstance(value, str):
-        complain("is no text", mend)
+        refuse(_("is not text"), hint)
     if not _HASH.fullmatch(value):
-        complain("is no password hash (a password itself must not stand here)", mend)
+        refuse(_("is not a password hash (never write the password itself here)"), hint)
     return value
 
 
@@ -239,7 +274,7 @@ def read_mailbox(value: object) -> Address:
     try:
         return parse_address(text)
     except AddressError as error:
-        complain(str(error), 'write one address, like "scanner@firma.example"')
+        refuse(str(error), _('write one address, like "scanner@firma.example"'))
 
 
 def read_pattern(value: object) -> AddressPattern:
@@ -250,72 +285,87 @@ def read_pattern(value: object) -> AddressPattern:
     try:
         return parse_pattern(text)
     except AddressError as error:
-        complain(str(error), 'write "anna@firma.example", or "@firma.example" for the whole domain')
+        refuse(str(error), _('write "anna@firma.example", or "@firma.example" for the whole domain'))
 
 
 def read_map_key(value: object) -> str:
-    """An address, or @domain, in the spelling by which it is looked up."""
+    """An address, or @domain, in the spelling under which it is looked up."""
     pattern = read_pattern(value)
     return str(pattern).lower()
 
 
-def read_choice(*words: str) -> Callable[[object], str]:
-    """One of some words, or `account ID`."""
+def policy_or_account(*policies: str) -> Callable[[object], str]:
+    """The parser of one of some words, or `account ID`."""
 
     def read(value: object) -> str:
-        kind, _, account = value.strip().partition(" ") if isinstance(value, str) else ("", "", "")
+        kind, _space, account = value.strip().partition(" ") if isinstance(value, str) else ("", "", "")
         if kind.lower() == "account":
             if not account.strip():
-                complain(f"{shown(value)} does not say which account", 'write it like "account anna"')
+                refuse(_("{value} names no account").format(value=quoted(value)), _('write it like "account anna"'))
             return f"account {read_account(account.strip())}"
-        if isinstance(value, str) and value.lower() in words:
+        if isinstance(value, str) and value.lower() in policies:
             return value.lower()
-        complain(f"{shown(value)} is not known", f'write {listed(list(words))}, or "account ID"')
+        refuse(
+            _("{value} is unknown").format(value=quoted(value)),
+            _("write {values}").format(values=alternatives((*policies, "account ID"))),
+        )
 
-    read.__doc__ = f"{', '.join(f'`{word}`' for word in words)} or `account ID`"
+    read.__doc__ = f"{', '.join(f'`{policy}`' for policy in policies)} or `account ID`"
     return read
 
 
-def split_choice(policies: type[E], words: str) -> tuple[E, str | None]:
-    """What read_choice read: the policy, and the account it names."""
-    kind, _, account = words.partition(" ")
+def split_policy(policies: type[E], text: str) -> tuple[E, str | None]:
+    """The policy and the account of what policy_or_account read."""
+    kind, _space, account = text.partition(" ")
     return policies(kind), account or None
 
 
 def read_mechanism(value: object) -> str:
-    """A SASL mechanism that we speak."""
+    """A SASL mechanism that delivery supports."""
     name = read_text(value).upper()
-    if name not in SPOKEN_MECHANISMS or not _MECHANISM.fullmatch(name):
-        complain(f"{shown(value)} is not spoken here", f"write {listed(list(SPOKEN_MECHANISMS))}")
+    if name not in SUPPORTED_MECHANISMS or not _MECHANISM.fullmatch(name):
+        refuse(
+            _("{value} is not supported").format(value=quoted(value)),
+            _("write {values}").format(values=alternatives(SUPPORTED_MECHANISMS)),
+        )
     return name
 
 
 def read_name(value: object) -> str:
-    """The name of a listener or provider: a word for logs and commands."""
+    """The name of a listener or provider, for logs and commands."""
     text = read_text(value)
     if not _NAME.fullmatch(text):
-        complain(f"{shown(text)} is no name", 'take letters, digits, ".", "_" and "-", at most 40')
+        refuse(
+            _("{value} is not a name").format(value=quoted(text)),
+            _('write letters, digits, ".", "_" and "-", at most 40'),
+        )
     return text
 
 
 def read_account(value: object) -> str:
-    """An account's id."""
+    """The id of an account."""
     text = read_text(value)
     if not _ACCOUNT.fullmatch(text):
-        complain(f"{shown(text)} is no account's id", "write one of those that this lists: senderproxy account list")
+        refuse(
+            _("{value} is not an account id").format(value=quoted(text)),
+            _("write an id from: senderproxy account list"),
+        )
     return text
 
 
 def read_socket_path(value: object) -> str:
-    """A path that fits into a socket's address (sun_path holds 108 octets with the closing NUL on Linux, unix(7))."""
+    """A path that fits into the address of a socket."""
     path = read_path(value)
-    if len(path.encode("utf-8", "replace")) > 107:
-        complain("is longer than 107 characters", "choose a shorter path, the operating system takes no longer one")
+    if len(path.encode("utf-8", "replace")) > _SOCKET_PATH:
+        refuse(
+            _("is longer than {octets} octets").format(octets=_SOCKET_PATH),
+            _("write a shorter path: the operating system does not accept a longer one"),
+        )
     return path
 
 
 def one_of(*words: str) -> Callable[[object], str]:
-    """One of some words, whatever its case."""
+    """The parser of one of some words, in upper or lower case."""
 
     def read(value: object) -> str:
         if isinstance(value, str):
@@ -323,54 +373,72 @@ def one_of(*words: str) -> Callable[[object], str]:
                 if value.lower() == word.lower():
                     return word
         near = get_close_matches(value.lower(), words, 1) if isinstance(value, str) else []
-        if near:
-            complain(f"{shown(value)} is not known", f'did you mean "{near[0]}"? Write {listed(list(words))}')
-        complain(f"{shown(value)} is not known", f"write {listed(list(words))}")
+        values = alternatives(words)
+        hint = _('did you mean "{word}"? Write {values}').format(word=near[0], values=values) if near else ""
+        refuse(_("{value} is unknown").format(value=quoted(value)), hint or _("write {values}").format(values=values))
 
     read.__doc__ = " or ".join(f"`{word}`" for word in words)
     return read
 
 
-def whole(least: int, most: int) -> Callable[[object], int]:
-    """A whole number between two others."""
+def integer(least: int, most: int) -> Callable[[object], int]:
+    """The parser of an integer from `least` to `most`."""
 
     def read(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            complain(f"{shown(value)} is no whole number", f"write one from {least} to {most}, without quotation marks")
-        if not least <= value <= most:
-            complain(f"{value} is {'less' if value < least else 'more'} than it can be", f"write {least} to {most}")
+            refuse(
+                _("{value} is not an integer").format(value=quoted(value)),
+                _("write an integer from {least} to {most}, without quotation marks").format(least=least, most=most),
+            )
+        _check_range(value, least, most)
         return value
 
-    read.__doc__ = f"a whole number, {least} to {most}"
+    read.__doc__ = f"integer, {least} to {most}"
     return read
 
 
-def seconds(least: float, most: float, unit: str = "seconds") -> Callable[[object], float]:
-    """A length of time, in seconds where no other unit is named."""
+def duration(least: float, most: float, unit: str = "seconds") -> Callable[[object], float]:
+    """The parser of a length of time in `unit`, from `least` to `most`."""
 
     def read(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-            complain(
-                f"{shown(value)} is no number", f"write {unit} from {least:g} to {most:g}, without quotation marks"
+            refuse(
+                _("{value} is not a number").format(value=quoted(value)),
+                _("write {unit} from {least} to {most}, without quotation marks").format(
+                    unit=unit, least=_number(least), most=_number(most)
+                ),
             )
-        if not least <= value <= most:
-            complain(
-                f"{value:g} is {'less' if value < least else 'more'} than it can be", f"write {least:g} to {most:g}"
-            )
+        _check_range(value, least, most)
         return float(value)
 
     read.__doc__ = f"{unit}, {least:g} to {most:g}"
     return read
 
 
+def _check_range(value: float, least: float, most: float) -> None:
+    hint = _("write {least} to {most}").format(least=_number(least), most=_number(most))
+    if value < least:
+        refuse(_("{value} is too small").format(value=_number(value)), hint)
+    if value > most:
+        refuse(_("{value} is too large").format(value=_number(value)), hint)
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
 def read_flag(value: object) -> bool:
     """true or false."""
     if not isinstance(value, bool):
-        complain(f"{shown(value)} is neither true nor false", "write true or false, without quotation marks")
+        refuse(
+            _("{value} is neither true nor false").format(value=quoted(value)),
+            _("write true or false, without quotation marks"),
+        )
     return value
 
 
-def _enum(members: Mapping[str, T]) -> Callable[[object], T]:
+def _member(members: Mapping[str, T]) -> Callable[[object], T]:
+    """The parser of a member of an enumeration by its word."""
     read = one_of(*members)
     types = tuple({type(member) for member in members.values()})
 
@@ -399,13 +467,13 @@ Mechanism = Annotated[str, BeforeValidator(read_mechanism)]
 Name = Annotated[str, BeforeValidator(read_name)]
 AccountId = Annotated[str, BeforeValidator(read_account)]
 Flag = Annotated[bool, BeforeValidator(read_flag)]
-Port = Annotated[int, BeforeValidator(whole(1, 65535))]
-Count = Annotated[int, BeforeValidator(whole(1, 1_000_000))]
-CandidateSource = Annotated[Source, BeforeValidator(_enum({source.value: source for source in Source}))]
-TlsMode = Annotated[Security, BeforeValidator(_enum({mode.value: mode for mode in Security}))]
-Rule = Annotated[SenderRule, BeforeValidator(_enum({rule.value: rule for rule in SenderRule}))]
-LoginName = Annotated[LoginForm, BeforeValidator(_enum({form.value: form for form in LoginForm}))]
-NullPathWords = Annotated[str, BeforeValidator(read_choice("rewrite", "discard", "reject"))]
-ForeignWords = Annotated[str, BeforeValidator(read_choice("reject", "rewrite"))]
+Port = Annotated[int, BeforeValidator(integer(1, _HIGHEST_PORT))]
+Count = Annotated[int, BeforeValidator(integer(1, 1_000_000))]
+CandidateSource = Annotated[Source, BeforeValidator(_member({source.value: source for source in Source}))]
+TlsMode = Annotated[Security, BeforeValidator(_member({mode.value: mode for mode in Security}))]
+Rule = Annotated[SenderRule, BeforeValidator(_member({rule.value: rule for rule in SenderRule}))]
+LoginName = Annotated[LoginForm, BeforeValidator(_member({form.value: form for form in LoginForm}))]
+NullPathPolicy = Annotated[str, BeforeValidator(policy_or_account("rewrite", "discard", "reject"))]
+ForeignPolicy = Annotated[str, BeforeValidator(policy_or_account("reject", "rewrite"))]
 MapKey = Annotated[str, BeforeValidator(read_map_key)]
 MapValue = Annotated[AddressPattern, BeforeValidator(read_pattern)]

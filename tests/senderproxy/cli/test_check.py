@@ -139,7 +139,7 @@ def test_a_configuration_that_others_can_change_is_advised_against(office: Offic
     office.config.chmod(0o666)
     ended = office.type("check", "--offline")
     assert ended.code == 0
-    assert "advice   configuration: others than its owner can change" in ended.out
+    assert "advice   configuration: users other than the owner can change" in ended.out
 
 
 def test_domains_are_looked_up_where_the_provider_is_known(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senderproxy.config.load import ConfigError, Problem, find_doubts, load_config, machine_name, read_settings
+from senderproxy.config.load import ConfigError, Problem, find_warnings, load_config, read_settings, system_hostname
 from senderproxy.config.model import Config
 
 HASH = "scrypt$32768$8$1$c2FsdHNhbHRzYWx0c2FsdA$" + "A" * 43
@@ -25,7 +25,7 @@ def problems(file: Path, text: str | bytes) -> list[str]:
         load_config(file)
     lines = refused.value.message.splitlines()
     count = len(refused.value.problems)
-    assert lines[0] == f"The configuration {file} has {'a problem' if count == 1 else f'{count} problems'}:"
+    assert lines[0] == f"The configuration {file} has {count} problem{'s' if count > 1 else ''}:"
     assert lines[1:] == [f"  {problem}" for problem in refused.value.problems]
     return [str(problem) for problem in refused.value.problems]
 
@@ -33,12 +33,12 @@ def problems(file: Path, text: str | bytes) -> list[str]:
 def test_a_file_with_nothing_but_the_way_to_unlock_is_enough(file: Path) -> None:
     file.write_text('[vault]\nunlock = "passphrase"\n')
     config = load_config(file)
-    assert config.identity.hostname == machine_name()
+    assert config.identity.hostname == system_hostname()
     assert config.vault.path == "/var/lib/senderproxy/accounts.vault"
 
 
 def test_an_empty_file_lacks_only_what_has_no_default(file: Path) -> None:
-    assert problems(file, "") == [f"vault.unlock: is missing; {UNLOCK}"]
+    assert problems(file, "") == [f"vault.unlock: is missing. To fix: {UNLOCK}"]
 
 
 def test_every_problem_is_listed_at_once_with_its_line_and_mend(file: Path) -> None:
@@ -89,45 +89,45 @@ stop_seconds = -1
 """
     folder = file.parent
     assert problems(file, text) == [
-        "line 1, hostname: is no setting; it belongs to [identity]",
-        'line 4, vault.unlok: is no setting; did you mean "unlock"?',
-        'line 7, listeners[0].adress: is no setting; did you mean "address"?',
-        ('line 8, listeners[0].allow[1]: "192.168.1.5/24" names a host and a network;'
-        ' write "192.168.1.0/24", or "192.168.1.5" for one host'),
-        ('line 9, listeners[0].tls: "startls" is not known; did you mean "starttls"?'
+        "line 1, hostname: is not a setting. To fix: move it to [identity]",
+        'line 4, vault.unlok: is not a setting. To fix: did you mean "unlock"?',
+        'line 7, listeners[0].adress: is not a setting. To fix: did you mean "address"?',
+        ('line 8, listeners[0].allow[1]: "192.168.1.5/24" is the address of a host with the size of a network.'
+        ' To fix: write "192.168.1.0/24", or "192.168.1.5" for one host'),
+        ('line 9, listeners[0].tls: "startls" is unknown. To fix: did you mean "starttls"?'
         ' Write "none", "starttls" or "implicit"'),
-        ('line 10, listeners[0].max_connections: "many" is no whole number;'
-        " write one from 1 to 1000000, without quotation marks"),
-        'line 11, listeners[0].max_message_size: "150 megs" is no size; write it like "150 MB", "1 MiB" or 150000000',
-        'line 12, listeners[1].key: is missing, and tls = "implicit" needs it; write key = "/etc/senderproxy/key.pem"',
-        'line 13, listeners[1].name: "office" is what listeners[0] has as well; give each listener its own name',
-        'line 14, listeners[1].address: "localhost" is no IP address; write "127.0.0.1:2525"',
-        f'line 17, listeners[1].certificate: there is no file "{folder}/missing.pem"; name the PEM file',
-        'line 18, listeners[1].idle_seconds: "5" is no number; write seconds from 1 to 86400, without quotation marks',
-        'line 19, clients[0]: says nothing about who it is; write user = "..." or networks = ["..."]',
-        ("line 20, clients[0].password: is no password hash (a password itself must not stand here);"
-        " write what this prints: senderproxy client hash-password"),
-        ('line 21, clients[0].senders[0]: anna has no @; write "anna@firma.example",'
+        ('line 10, listeners[0].max_connections: "many" is not an integer. To fix:'
+        " write an integer from 1 to 1000000, without quotation marks"),
+        'line 11, listeners[0].max_message_size: "150 megs" is not a size. To fix: write it like "150 MB", "1 MiB" or 150000000',
+        'line 12, listeners[1].key: is missing, but tls = "implicit" needs it. To fix: write key = "/etc/senderproxy/key.pem"',
+        'line 13, listeners[1].name: "office" is also used by listeners[0]. To fix: give each listener its own name',
+        'line 14, listeners[1].address: "localhost" is not an IP address. To fix: write "127.0.0.1:2525"',
+        f'line 17, listeners[1].certificate: the file "{folder}/missing.pem" does not exist. To fix: write the path of the PEM file',
+        'line 18, listeners[1].idle_seconds: "5" is not a number. To fix: write seconds from 1 to 86400, without quotation marks',
+        'line 19, clients[0]: has neither a user nor networks. To fix: write user = "..." or networks = ["..."]',
+        ("line 20, clients[0].password: is not a password hash (never write the password itself here). To fix:"
+        " write the output of: senderproxy client hash-password"),
+        ('line 21, clients[0].senders[0]: anna has no @. To fix: write "anna@firma.example",'
         ' or "@firma.example" for the whole domain'),
-        "line 23, clients[1].networks: is no list; put it in square brackets: networks = [...]",
-        ('line 25, providers.a.host: "smtp.firma.example:25" has a port in it;'
+        "line 23, clients[1].networks: is not a list. To fix: put the values in square brackets: networks = [...]",
+        ('line 25, providers.a.host: "smtp.firma.example:25" has a port in it. To fix:'
         ' write host = "smtp.firma.example" and port = 25'),
-        'line 27, providers.b.preset: "gmxx" is no preset; did you mean "gmx"?',
-        ('line 28, providers.b.sender_rule: "domian" is not known; did you mean "domain"?'
+        'line 27, providers.b.preset: "gmxx" is not a preset. To fix: did you mean "gmx"?',
+        ('line 28, providers.b.sender_rule: "domian" is unknown. To fix: did you mean "domain"?'
         ' Write "any", "domain" or "address"'),
-        ('line 29, providers.c.host: is missing, and preset "generic" names no server;'
-        ' write host = "smtp.example.com", or name a preset'),
-        f'line 32, providers.ionos-de.ca_file: there is no file "{folder}/nowhere.pem"; name the PEM file',
-        ('line 34, routing.author_order[1]: "X" is not known;'
+        ('line 29, providers.c.host: is missing, and preset "generic" has no server. To fix:'
+        ' write host = "smtp.example.com", or another preset'),
+        f'line 32, providers.ionos-de.ca_file: the file "{folder}/nowhere.pem" does not exist. To fix: write the path of the PEM file',
+        ('line 34, routing.author_order[1]: "X" is unknown. To fix:'
         ' write "From", "reverse-path", "Sender" or "Resent-From"'),
-        ('line 35, routing.default_account: "a b" is no account\'s id;'
-        " write one of those that this lists: senderproxy account list"),
-        'line 37, log.level: "verbose" is not known; write "debug", "info", "warning" or "error"',
-        'line 39, delivery.final_dot: is no setting; did you mean "final_dot_seconds"?',
-        ("line 40, delivery.connect_seconds: true is no number;"
+        ('line 35, routing.default_account: "a b" is not an account id. To fix:'
+        " write an id from: senderproxy account list"),
+        'line 37, log.level: "verbose" is unknown. To fix: write "debug", "info", "warning" or "error"',
+        'line 39, delivery.final_dot: is not a setting. To fix: did you mean "final_dot_seconds"?',
+        ("line 40, delivery.connect_seconds: true is not a number. To fix:"
         " write seconds from 0.05 to 3600, without quotation marks"),
-        "line 42, service.stop_seconds: -1 is less than it can be; write 0 to 3600",
-        'line 43, servce: is no setting; did you mean "service"?',
+        "line 42, service.stop_seconds: -1 is too small. To fix: write 0 to 3600",
+        'line 43, servce: is not a setting. To fix: did you mean "service"?',
     ]  # fmt: skip
 
 
@@ -137,55 +137,55 @@ VAULT = '[vault]\nunlock = "passphrase"\n'
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("vault = 3\n", "line 1, vault: is no section; write [vault] and the settings below it"),
-        (VAULT + "[listeners]\n", "line 3, listeners: is a single section; write [[listeners]] with two brackets, there may be several"),
-        ("clients = {}\n" + VAULT, "line 1, clients: is a single section; write [[clients]] with two brackets, there may be several"),
-        ("listeners = 3\n" + VAULT, "line 1, listeners: is no list; put it in square brackets: listeners = [...]"),
-        ("listeners = [1]\n" + VAULT, "line 1, listeners[0]: is no section; write [[listeners]] and the settings below it"),
-        ("providers = 1\n" + VAULT, "line 1, providers: is no section; write [providers] and the settings below it"),
-        (VAULT + '[providers]\n"web.de" = 1\n', 'line 4, providers."web.de": is no section; write [providers."web.de"] and the settings below it'),
-        (VAULT + '[providers."a b"]\nhost = "h"\n', 'line 3, providers.a b: "a b" is no name; take letters, digits, ".", "_" and "-", at most 40'),
-        ("identity = []\n" + VAULT, "line 1, identity: is no section; write [identity] and the settings below it"),
-        (VAULT + "[zzz]\n", "line 3, zzz: is no setting; there are identity, vault, listeners, clients, routing, senders, providers, delivery, spool, service, log"),
-        (VAULT + "[log]\nhost = 3\n", "line 4, log.host: is no setting; it belongs to [providers.NAME]"),
-        (VAULT + "[log]\nbare_lf = 3\n", "line 4, log.bare_lf: is no setting; it belongs to [[listeners]]"),
-        (VAULT + "[log]\nidle_seconds = 3\n", "line 4, log.idle_seconds: is no setting; it belongs to [[listeners]] or [providers.NAME]"),
-        (VAULT + "[delivery]\nMax-Connections = 3\n", "line 4, delivery.Max-Connections: is no setting; it belongs to [[listeners]]"),
-        (VAULT + '[[listeners]]\nauth = "required"\n', 'line 4, listeners[0].auth: is "required", but no client has a user name; add [[clients]] with a user and a password'),
-        ('[vault]\nunlock = "passphrase:geheim-1"\n', 'line 2, vault.unlock: says more than it should; write "passphrase" alone; it is asked for, and never written here'),
-        (VAULT + "[spool]\nfirst_retry_seconds = 3600\n", "line 4, spool.first_retry_seconds: is longer than the longest wait; write a shorter one, or raise longest_retry_seconds"),
-        (VAULT + '[spool]\nreports_to = "192.168.1.20:0"\n', 'line 4, spool.reports_to: has no port; write the server with its port, like "192.168.1.20:25"'),
-        (VAULT + '[spool]\ngive_up_hours = "2 days"\n', 'line 4, spool.give_up_hours: "2 days" is no number; write hours from 0.01 to 1000, without quotation marks'),
-        (VAULT + '[[listeners]]\nmode = "spool"\n', 'line 4, listeners[0].mode: "spool" is not known; write "pass-through" or "queue"'),
-        (VAULT + '[identity]\nhostname = "my_pc"\n', 'line 4, identity.hostname: "my_pc" has an underscore; host names have letters, digits and hyphens only'),
+        ("vault = 3\n", "line 1, vault: is not a section. To fix: write [vault] and its settings below it"),
+        (VAULT + "[listeners]\n", "line 3, listeners: is a single section. To fix: write [[listeners]] with two brackets: there may be several"),
+        ("clients = {}\n" + VAULT, "line 1, clients: is a single section. To fix: write [[clients]] with two brackets: there may be several"),
+        ("listeners = 3\n" + VAULT, "line 1, listeners: is not a list. To fix: put the values in square brackets: listeners = [...]"),
+        ("listeners = [1]\n" + VAULT, "line 1, listeners[0]: is not a section. To fix: write [[listeners]] and its settings below it"),
+        ("providers = 1\n" + VAULT, "line 1, providers: is not a section. To fix: write [providers] and its settings below it"),
+        (VAULT + '[providers]\n"web.de" = 1\n', 'line 4, providers."web.de": is not a section. To fix: write [providers."web.de"] and its settings below it'),
+        (VAULT + '[providers."a b"]\nhost = "h"\n', 'line 3, providers.a b: "a b" is not a name. To fix: write letters, digits, ".", "_" and "-", at most 40'),
+        ("identity = []\n" + VAULT, "line 1, identity: is not a section. To fix: write [identity] and its settings below it"),
+        (VAULT + "[zzz]\n", "line 3, zzz: is not a setting. To fix: use one of identity, vault, listeners, clients, routing, senders, providers, delivery, spool, service, log"),
+        (VAULT + "[log]\nhost = 3\n", "line 4, log.host: is not a setting. To fix: move it to [providers.NAME]"),
+        (VAULT + "[log]\nbare_lf = 3\n", "line 4, log.bare_lf: is not a setting. To fix: move it to [[listeners]]"),
+        (VAULT + "[log]\nidle_seconds = 3\n", "line 4, log.idle_seconds: is not a setting. To fix: move it to [[listeners]] or [providers.NAME]"),
+        (VAULT + "[delivery]\nMax-Connections = 3\n", "line 4, delivery.Max-Connections: is not a setting. To fix: move it to [[listeners]]"),
+        (VAULT + '[[listeners]]\nauth = "required"\n', 'line 4, listeners[0].auth: is "required", but no client has a user name. To fix: add [[clients]] with a user and a password'),
+        ('[vault]\nunlock = "passphrase:geheim-1"\n', 'line 2, vault.unlock: has text after the word passphrase. To fix: write "passphrase" alone: the passphrase is asked for at the start and never stored here'),
+        (VAULT + "[spool]\nfirst_retry_seconds = 3600\n", "line 4, spool.first_retry_seconds: is longer than longest_retry_seconds. To fix: write a shorter one, or raise longest_retry_seconds"),
+        (VAULT + '[spool]\nreports_to = "192.168.1.20:0"\n', 'line 4, spool.reports_to: has no port. To fix: write the server with its port, like "192.168.1.20:25"'),
+        (VAULT + '[spool]\ngive_up_hours = "2 days"\n', 'line 4, spool.give_up_hours: "2 days" is not a number. To fix: write hours from 0.01 to 1000, without quotation marks'),
+        (VAULT + '[[listeners]]\nmode = "spool"\n', 'line 4, listeners[0].mode: "spool" is unknown. To fix: write "pass-through" or "queue"'),
+        (VAULT + '[identity]\nhostname = "my_pc"\n', 'line 4, identity.hostname: "my_pc" has an underscore. To fix: write a host name: it has letters, digits and hyphens only'),
         (VAULT + '[providers.x]\nhost = "h"\nca_file = "."\n', None),
     ],
 )  # fmt: skip
 def test_one_problem_is_one_line(file: Path, text: str, said: str | None) -> None:
     folder = file.parent
     assert problems(file, text) == [
-        said or f'line 5, providers.x.ca_file: "{folder}" is a folder; name the PEM file in it'
+        said or f'line 5, providers.x.ca_file: "{folder}" is a folder. To fix: write the path of the PEM file'
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[vault]\nunlock = passphrase\n", "line 2: what stands behind = is no value (column 10); put text in quotation marks"),
-        ("[vault]\nunlock = \n", "line 2: what stands behind = is no value (column 10); put text in quotation marks"),
-        ("[vault]\nunlock passphrase\n", "line 2: there is no = behind the name (column 8); write it like: name = value"),
-        ('[vault]\nunlock = "passphrase\n', "line 2: a quotation mark is not closed on its line (column 21); close it"),
-        ('[vault]\npath = "C:\\Users"\n', "line 2: a backslash in quotation marks means something else (column 13); use single quotation marks"),
-        ('[vault]\npath = "C:\\data"\n', "line 2: a backslash in quotation marks means something else (column 13); use single quotation marks"),
-        ('[vault]\npath = "x" [\n', "line 2: something stands behind the value (column 12); begin a new line for it"),
-        ("unlock = 'x\n", "line 1: a quotation mark is never closed (at the end of the file); close it"),
-        ('path = """\nx', "line 2: a quotation mark is never closed (at the end of the file); close it"),
-        ("[vault]\n[vault]\n", "line 2: this section is there twice (column 7); put all its settings in one"),
-        ('[vault]\na = 1\na = 2\n', "line 3: this setting is there twice (column 6); keep one of them"),
-        ("[vault\n", "line 1: a section's bracket is never closed (column 7); write it like: [vault]"),
-        ('a = [1\n', "line 1: a square bracket is never closed (at the end of the file); close it, and put commas between the values"),
-        ('a = 1 b = 2\n', "line 1: something stands behind the value (column 7); begin a new line for it"),
-        ("= 1\n", "line 1: this line is no setting (column 1); write it like: name = value"),
+        ("[vault]\nunlock = passphrase\n", "line 2: the text after = is not a value (column 10). To fix: put text in quotation marks"),
+        ("[vault]\nunlock = \n", "line 2: the text after = is not a value (column 10). To fix: put text in quotation marks"),
+        ("[vault]\nunlock passphrase\n", "line 2: = is missing after the name (column 8). To fix: write: name = value"),
+        ('[vault]\nunlock = "passphrase\n', "line 2: a quotation mark is not closed on its line (column 21). To fix: close it"),
+        ('[vault]\npath = "C:\\Users"\n', "line 2: a backslash between double quotation marks starts an escape sequence (column 13). To fix: use single quotation marks"),
+        ('[vault]\npath = "C:\\data"\n', "line 2: a backslash between double quotation marks starts an escape sequence (column 13). To fix: use single quotation marks"),
+        ('[vault]\npath = "x" [\n', "line 2: there is more text after the value (column 12). To fix: start a new line for it"),
+        ("unlock = 'x\n", "line 1: a quotation mark is not closed (at the end of the file). To fix: close it"),
+        ('path = """\nx', "line 2: a quotation mark is not closed (at the end of the file). To fix: close it"),
+        ("[vault]\n[vault]\n", "line 2: this section is there twice (column 7). To fix: put all its settings into one"),
+        ('[vault]\na = 1\na = 2\n', "line 3: this setting is there twice (column 6). To fix: remove one of them"),
+        ("[vault\n", "line 1: the bracket of a section is not closed (column 7). To fix: write it like: [vault]"),
+        ('a = [1\n', "line 1: a square bracket is not closed (at the end of the file). To fix: close it, and put commas between the values"),
+        ('a = 1 b = 2\n', "line 1: there is more text after the value (column 7). To fix: start a new line for it"),
+        ("= 1\n", "line 1: this line is not a setting (column 1). To fix: write: name = value"),
     ],
 )  # fmt: skip
 def test_what_is_no_toml_comes_first_with_its_place(file: Path, text: str, said: str) -> None:
@@ -194,7 +194,7 @@ def test_what_is_no_toml_comes_first_with_its_place(file: Path, text: str, said:
 
 def test_what_is_no_text_is_said_with_its_line(file: Path) -> None:
     assert problems(file, b"# \xc3\xa4\n# M\xfcller\n") == [
-        "line 2: there is a character that is not UTF-8; save the file as UTF-8"
+        "line 2: a character is not UTF-8. To fix: save the file as UTF-8"
     ]
 
 
@@ -206,11 +206,11 @@ def test_a_file_written_by_notepad_is_read(file: Path) -> None:
 def test_a_file_that_is_not_there_is_made_by_setup(file: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         load_config(file)
-    assert refused.value.problems == (Problem("", "there is no such file", "write one with: senderproxy setup"),)
+    assert refused.value.problems == (Problem((), "the file does not exist", "write one with: senderproxy setup"),)
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="this is a folder; name the file in it"):
+    with pytest.raises(ConfigError, match=r"this is a folder\. To fix: write the path of the file in it"):
         load_config(tmp_path)
 
 
@@ -251,10 +251,10 @@ def test_absolute_paths_stay_as_they_are(file: Path) -> None:
 def test_a_machine_without_a_usable_name_is_told_to_give_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "my_pc")
     monkeypatch.setattr("socket.getfqdn", lambda _name: "my_pc")
-    assert machine_name() is None
+    assert system_hostname() is None
     assert problems(file, VAULT) == [
         (
-            "identity.hostname: is missing; this machine has no usable name of its own:"
+            "identity.hostname: is missing. To fix: this machine has no usable name of its own:"
             ' write hostname = "mail.firma.example"'
         )
     ]
@@ -274,7 +274,7 @@ def test_the_machines_full_name_is_taken_where_it_has_one(
 ) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: short)
     monkeypatch.setattr("socket.getfqdn", lambda _name: full)
-    assert machine_name() == name
+    assert system_hostname() == name
 
 
 def test_a_file_that_others_can_read_or_change_is_doubtful(file: Path, tmp_path: Path) -> None:
@@ -288,16 +288,16 @@ def test_a_file_that_others_can_read_or_change_is_doubtful(file: Path, tmp_path:
     config = load_config(file)
     file.chmod(0o666)
     key.chmod(0o644)
-    assert [str(doubt) for doubt in find_doubts(file, config)] == [
-        f"others than its owner can change {file}, and so who may send as whom; type: chmod go-w {file}",
-        f"{file} holds hashes of passwords, and everybody on this machine can read it; type: chmod o-r {file}",
-        f"listeners[0].key: {key} can be read by everybody on this machine; type: chmod o-r {key}",
+    assert [str(doubt) for doubt in find_warnings(file, config)] == [
+        f"users other than the owner can change {file}, and with it who may send as whom. To fix: chmod go-w {file}",
+        f"{file} contains password hashes, and every user of this machine can read it. To fix: chmod o-r {file}",
+        f"listeners[0].key: every user of this machine can read {key}. To fix: chmod o-r {key}",
     ]
     file.chmod(0o640)
     key.chmod(0o640)
-    assert find_doubts(file, config) == ()
+    assert find_warnings(file, config) == ()
     file.chmod(stat.S_IRUSR | stat.S_IROTH)
-    assert find_doubts(file, config.model_copy(update={"clients": (), "listeners": ()})) == ()
+    assert find_warnings(file, config.model_copy(update={"clients": (), "listeners": ()})) == ()
 
 
 _names = st.sampled_from(
@@ -363,9 +363,9 @@ _trees = st.recursive(
 @settings(max_examples=400, deadline=None)
 @given(st.dictionaries(_names, _trees, max_size=6))
 def test_whatever_the_file_says_it_is_a_configuration_or_a_list_of_problems(tree: dict[str, object]) -> None:
-    config, complaints = read_settings(tree, Path("/nowhere"))
-    assert isinstance(config, Config) != bool(complaints)
-    for complaint in complaints:
-        assert complaint.wrong
-        assert complaint.mend
-        assert complaint.mend != "look it up in docs/config.md", complaint
+    config, found = read_settings(tree, Path("/nowhere"))
+    assert isinstance(config, Config) != bool(found)
+    for problem in found:
+        assert problem.message
+        assert problem.hint
+        assert problem.hint != "see docs/config.md", problem

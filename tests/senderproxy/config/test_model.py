@@ -171,14 +171,16 @@ def conflicts(**settings: Any) -> list[str]:
         config(**settings)
     except ValidationError as error:
         found = error.errors()[0]["ctx"]["conflicts"]
-        return [f"{'.'.join(map(str, each.path))}: {each.wrong}; {each.mend}" for each in found]
+        return [f"{'.'.join(map(str, each.path))}: {each.message}. To fix: {each.hint}" for each in found]
     return []
 
 
-OPEN = 'lets everybody in: this would be an open relay; name your own networks only, or write auth = "required"'
-USELESS = 'write your own networks, like allow = ["192.168.1.0/24"], or listen on 127.0.0.1'
-CLEAR = "without TLS: passwords would travel in the clear"
-NOBODY = "but no client has a user name; add [[clients]] with a user and a password"
+OPEN = (
+    'allows every client: this would be an open relay. To fix: list your own networks only, or write auth = "required"'
+)
+USELESS = 'list your own networks, like allow = ["192.168.1.0/24"], or listen on 127.0.0.1'
+CLEAR = "without TLS: passwords would be sent in the clear"
+NOBODY = "but no client has a user name. To fix: add [[clients]] with a user and a password"
 LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
 
 
@@ -196,21 +198,25 @@ LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
         (
             {"address": "0.0.0.0:25"},
             [],
-            [f"listeners.0.allow: holds only this machine itself, but 0.0.0.0:25 listens for others; {USELESS}"],
+            [f"listeners.0.allow: allows this machine only, but 0.0.0.0:25 is for other machines. To fix: {USELESS}"],
         ),
         (
             TLS | {"address": "0.0.0.0:25", "auth": "required"},
             [USER],
-            [f"listeners.0.allow: holds only this machine itself, but 0.0.0.0:25 listens for others; {USELESS}"],
+            [f"listeners.0.allow: allows this machine only, but 0.0.0.0:25 is for other machines. To fix: {USELESS}"],
         ),
         (TLS | {"address": "0.0.0.0:25", "auth": "optional"}, [USER], []),
-        ({"allow": []}, [], ['listeners.0.allow: is empty: nobody could submit; write allow = ["192.168.1.0/24"]']),
+        (
+            {"allow": []},
+            [],
+            ['listeners.0.allow: is empty: no client could submit mail. To fix: write allow = ["192.168.1.0/24"]'],
+        ),
         ({"allow": [], "auth": "optional"}, [USER], []),
         (
             LAN | {"auth": "required"},
             [USER],
             [
-                f'listeners.0.auth: is "required" on 192.168.1.2:2525 {CLEAR}; write tls = "starttls" with certificate and key'
+                f'listeners.0.auth: is "required" on 192.168.1.2:2525 {CLEAR}. To fix: write tls = "starttls" with certificate and key'
             ],
         ),
         ({"auth": "required"}, [USER], []),
@@ -221,56 +227,58 @@ LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
             [],
             [
                 (
-                    'listeners.0.certificate: is missing, and tls = "implicit" needs it;'
+                    'listeners.0.certificate: is missing, but tls = "implicit" needs it. To fix:'
                     ' write certificate = "/etc/senderproxy/certificate.pem"'
                 ),
-                'listeners.0.key: is missing, and tls = "implicit" needs it; write key = "/etc/senderproxy/key.pem"',
+                'listeners.0.key: is missing, but tls = "implicit" needs it. To fix: write key = "/etc/senderproxy/key.pem"',
             ],
         ),
         (
             {"certificate": "/c.pem"},
             [],
-            ['listeners.0.certificate: is named, but this listener speaks no TLS; write tls = "starttls"'],
+            ['listeners.0.certificate: is set, but this listener does not use TLS. To fix: write tls = "starttls"'],
         ),
         (
             {"old_tls": True},
             [],
-            ['listeners.0.old_tls: is true, but tls is "none"; leave it out, or write tls = "starttls"'],
+            ['listeners.0.old_tls: is true, but tls is "none". To fix: remove it, or write tls = "starttls"'],
         ),
         (TLS | {"old_tls": True, "lenient": True, "sender": "scanner@firma.example"}, [], []),
-        ({}, [{}], ['clients.0: says nothing about who it is; write user = "..." or networks = ["..."]']),
+        ({}, [{}], ['clients.0: has neither a user nor networks. To fix: write user = "..." or networks = ["..."]']),
         (
             {},
             [USER | {"networks": ["10.0.0.0/8"]}],
-            ["clients.0: has a user and networks; make two of it, one with user and one with networks"],
+            [
+                "clients.0: has a user and networks. To fix: make two clients of it, one with the user and one with the networks"
+            ],
         ),
         (
             {},
             [{"user": "scanner"}],
             [
-                "clients.0.password: is missing for user scanner; write what this prints: senderproxy client hash-password"
+                "clients.0.password: is missing for user scanner. To fix: write the output of: senderproxy client hash-password"
             ],
         ),
         (
             {},
             [{"networks": ["10.0.0.0/8"], "password": HASH}],
-            ['clients.0.password: belongs to no user; write user = "..."'],
+            ['clients.0.password: has no user. To fix: write user = "..."'],
         ),
         (
             {},
             [USER | {"senders": []}],
             [
                 (
-                    "clients.0.senders: is empty: this client could send nothing;"
-                    " list what it may send as, or leave senders out for any address that has an account"
+                    "clients.0.senders: is empty: this client could send nothing. To fix: list"
+                    " the addresses that it may use, or remove the setting to allow every address with an account"
                 )
             ],
         ),
-        ({}, [USER, USER], ['clients.1.user: "scanner" is what clients[0] has as well; keep one of the two']),
+        ({}, [USER, USER], ['clients.1.user: "scanner" is also used by clients[0]. To fix: remove one of the two']),
         (
             {},
             [{"networks": ["10.0.0.0/8"]}, {"networks": ["10.1.0.0/16", "10.0.0.0/8"]}],
-            ['clients.1.networks: "10.0.0.0/8" is what clients[0] has as well; keep one of the two'],
+            ['clients.1.networks: "10.0.0.0/8" is also used by clients[0]. To fix: remove one of the two'],
         ),
     ],
 )
@@ -280,11 +288,11 @@ def test_who_may_come_in_must_make_sense(listener: dict[str, Any], clients: list
 
 def test_two_doors_need_two_names_and_two_addresses() -> None:
     assert conflicts(listeners=[{}, {}]) == [
-        'listeners.1.name: "office" is what listeners[0] has as well; give each listener its own name',
-        'listeners.1.address: "127.0.0.1:2525" is what listeners[0] has as well; give each listener its own address',
+        'listeners.1.name: "office" is also used by listeners[0]. To fix: give each listener its own name',
+        'listeners.1.address: "127.0.0.1:2525" is also used by listeners[0]. To fix: give each listener its own address',
     ]
     assert conflicts(listeners=[{"address": "127.0.0.1:0"}, {"name": "b", "address": "127.0.0.1:0"}]) == []
-    assert conflicts(listeners=[]) == ["listeners: is empty; leave it out, or add [[listeners]]"]
+    assert conflicts(listeners=[]) == ["listeners: is empty. To fix: remove it, or add [[listeners]]"]
 
 
 @pytest.mark.parametrize(
@@ -293,43 +301,43 @@ def test_two_doors_need_two_names_and_two_addresses() -> None:
         (
             {"preset": "ionos"},
             (
-                'providers.own.preset: "ionos" is no preset; did you mean'
+                'providers.own.preset: "ionos" is not a preset. To fix: did you mean'
                 ' "ionos-de", "ionos-com", "ionos-uk", "ionos-es", "ionos-fr" or "ionos-exchange"?'
             ),
         ),
-        ({"preset": "Hetznre"}, 'providers.own.preset: "Hetznre" is no preset; did you mean "hetzner"?'),
-        ({"preset": "zzz"}, f'providers.own.preset: "zzz" is no preset; there are {", ".join(PRESETS)}'),
+        ({"preset": "Hetznre"}, 'providers.own.preset: "Hetznre" is not a preset. To fix: did you mean "hetzner"?'),
+        ({"preset": "zzz"}, f'providers.own.preset: "zzz" is not a preset. To fix: use one of {", ".join(PRESETS)}'),
         (
             {"port": 25},
             (
-                'providers.own.host: is missing, and preset "generic" names no server;'
-                ' write host = "smtp.example.com", or name a preset'
+                'providers.own.host: is missing, and preset "generic" has no server. To fix:'
+                ' write host = "smtp.example.com", or another preset'
             ),
         ),
         (
             {"host": "smtp.x.example", "security": "none"},
             (
-                'providers.own.security: is "none": the password for smtp.x.example would travel in the clear;'
+                'providers.own.security: is "none": the password for smtp.x.example would be sent in the clear. To fix:'
                 ' write security = "tls" or "starttls"'
             ),
         ),
         (
             {"preset": "gmx", "security": "none"},
             (
-                'providers.own.security: is "none": the password for mail.gmx.net would travel in the clear;'
+                'providers.own.security: is "none": the password for mail.gmx.net would be sent in the clear. To fix:'
                 ' write security = "tls" or "starttls"'
             ),
         ),
         (
             {"host": "192.168.1.9", "security": "none"},
             (
-                'providers.own.security: is "none": the password for 192.168.1.9 would travel in the clear;'
+                'providers.own.security: is "none": the password for 192.168.1.9 would be sent in the clear. To fix:'
                 ' write security = "tls" or "starttls"'
             ),
         ),
         (
             {"host": "h", "mechanisms": []},
-            "providers.own.mechanisms: is empty: there is no other way to log in; leave it out",
+            "providers.own.mechanisms: is empty: no login would be possible. To fix: remove it",
         ),
     ],
 )
@@ -339,18 +347,18 @@ def test_a_provider_must_be_reachable_and_safe(settings: dict[str, Any], said: s
 
 def test_each_place_for_the_author_is_named_once() -> None:
     assert conflicts(routing={"author_order": ["From", "Sender", "from"]}) == [
-        'routing.author_order: names "From" more than once; name each place once'
+        'routing.author_order: contains "From" more than once. To fix: write each field once'
     ]
     assert conflicts(routing={"author_order": []}) == [
         (
-            "routing.author_order: is empty: no message could have an author;"
+            "routing.author_order: is empty: no message could have an author. To fix:"
             ' write at least one of "From", "reverse-path", "Sender" or "Resent-From"'
         )
     ]
 
 
 def test_what_people_typed_is_not_taken_for_a_template() -> None:
-    with pytest.raises(ValidationError, match="no preset"):
+    with pytest.raises(ValidationError, match="not a preset"):
         config(providers={"own": {"preset": "{wrong} {0} {"}})
 
 
