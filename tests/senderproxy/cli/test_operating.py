@@ -1,4 +1,4 @@
-"""docs/operating.md speaks of things that are really said: each heading below Mend is a sentence of the program's."""
+"""docs/operating.md speaks of things that are really said: each heading below Fix is a sentence of the program's."""
 
 import ast
 import re
@@ -27,7 +27,7 @@ def said() -> str:
 
 def _headings() -> list[str]:
     text = (PROJECT / "docs" / "operating.md").read_text(encoding="utf-8")
-    return re.findall(r"^### `(.+)`$", text.partition("## Mend\n")[2], re.MULTILINE)
+    return re.findall(r"^### `(.+)`$", text.partition("## Fix\n")[2], re.MULTILINE)
 
 
 @pytest.mark.parametrize("heading", _headings())
