@@ -1,3 +1,3 @@
-"""senderproxy: every message leaves logged in as the mailbox that owns its author."""
+"""SMTP relay that sends each message with the login of the account that owns its author."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m senderproxy` is the same as `senderproxy`."""
+"""Entry point of `python -m senderproxy`, the same as `senderproxy`."""
 
 import sys
 

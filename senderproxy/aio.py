@@ -1,10 +1,9 @@
-"""Helpers for the event loop: a fair share of it for large messages, and waiting for a task without cancelling it.
+"""Helpers for the event loop: FairShare limits the work on large messages, wait_done waits without cancelling.
 
-FairShare: however many large messages come in and go out at once, one pass of the loop handles a few pieces of all of
-them together, and everything else runs in between. First come, first served.
-wait_done: raises nothing that the task raises, and leaves it running when the waiter gives up or is cancelled. It does
-for one task what `asyncio.wait` does, at a third of the cost.
-Not here: which messages count as large, and the work on a piece (listener.relay_smtp, delivery.session).
+Guarantees: however many large messages are received and sent at the same time, one pass of the event loop works on a
+few pieces of all of them together, in the order of their requests; everything else runs in between. wait_done raises
+nothing that the task raises, and leaves the task running after the timeout or when the caller is cancelled.
+Not here: which messages are large, and the work on a piece (listener.data_phase, delivery.session).
 """
 
 import asyncio
@@ -12,40 +11,40 @@ from collections import deque
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-PIECE: Final = 64 * 1024  # octets; what is handled of one message at a time
-BUDGET: Final = 4 * PIECE  # of all of them between two looks at what else there is to do: about a millisecond's work
+PIECE_OCTETS: Final = 64 * 1024  # octets of one message in one step; what one read of a socket returns at most
+BUDGET_OCTETS: Final = 4 * PIECE_OCTETS  # octets of all messages in one pass of the loop; about 1 ms of work
 
 
 class FairShare:
-    """The queue in which large messages stand for their next piece."""
+    """A budget of octets for each pass of the event loop, with a queue of those who wait for the next one."""
 
     def __init__(self) -> None:
-        self._left = BUDGET
+        self._left_octets = BUDGET_OCTETS
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
         self._renewing = False
 
-    async def take(self, octets: int) -> None:
-        """Return when it is our turn to work on so many octets; at once, where nobody waits and the budget lasts."""
+    async def acquire(self, octets: int) -> None:
+        """Return when so many octets may be worked on: at once, if no one waits and the budget is not used up."""
         loop = asyncio.get_running_loop()
         if not self._renewing:
             self._renewing = True
             loop.call_soon(self._renew)
-        if self._left > 0 and not self._waiting:
-            self._left -= octets
+        if self._left_octets > 0 and not self._waiting:
+            self._left_octets -= octets
             return
-        turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((turn, octets))
-        await turn
+        granted: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((granted, octets))
+        await granted
 
     def _renew(self) -> None:
-        """A turn of the loop is over: those who came first have the next one."""
-        self._renewing = self._left < BUDGET
-        self._left = BUDGET
-        while self._waiting and self._left > 0:
-            turn, octets = self._waiting.popleft()
-            if not turn.done():  # done: cancelled
-                self._left -= octets
-                turn.set_result(None)
+        """Grant the budget of the next pass, first come, first served."""
+        self._renewing = self._left_octets < BUDGET_OCTETS
+        self._left_octets = BUDGET_OCTETS
+        while self._waiting and self._left_octets > 0:
+            granted, octets = self._waiting.popleft()
+            if not granted.done():  # done: cancelled
+                self._left_octets -= octets
+                granted.set_result(None)
         if self._renewing:
             asyncio.get_running_loop().call_soon(self._renew)
 
@@ -54,12 +53,15 @@ _FAIR_SHARES: "Final[WeakKeyDictionary[asyncio.AbstractEventLoop, FairShare]]" =
 
 
 def fair_share() -> FairShare:
-    """The queue that all share who run on this loop: receiving and sending take the same time."""
+    """The one FairShare of the running loop: receiving and sending use the same budget."""
     return _FAIR_SHARES.setdefault(asyncio.get_running_loop(), FairShare())
 
 
-async def wait_done(task: "asyncio.Future[Any]", seconds: float | None = None) -> None:
-    """Return when the task is done, however it ended, or when so many seconds are over."""
+async def wait_done(task: "asyncio.Future[Any]", timeout_seconds: float | None = None) -> None:
+    """Return when the task is done, in whatever way, or after the timeout.
+
+    The same as `asyncio.wait` for one task, at a third of the cost.
+    """
     if task.done():
         return
     loop = asyncio.get_running_loop()
@@ -70,7 +72,7 @@ async def wait_done(task: "asyncio.Future[Any]", seconds: float | None = None) -
             woken.set_result(None)
 
     task.add_done_callback(wake)
-    timer = None if seconds is None else loop.call_later(seconds, wake)
+    timer = None if timeout_seconds is None else loop.call_later(timeout_seconds, wake)
     try:
         await woken
     finally:

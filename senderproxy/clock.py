@@ -1,24 +1,24 @@
-"""The only place that asks the time or draws a random name.
+"""The clock and the source of random values, for the whole program.
 
-Guarantees: `now` is aware (UTC) and for people and headers; `monotonic` never jumps and is for timers and limits.
-Everything else takes these as values or takes a Clock.
+Guarantees: `now` is aware (UTC), for people and headers; `monotonic` never goes back, for timers and limits. All other
+code takes these values as arguments, or takes a Clock.
 """
 
 import os
 import random
 import time
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
-# Letters and digits nobody confuses when reading an id over the telephone (no 0/O, 1/l/I).
-_ID_ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_ID_LENGTH = 12
-_TO_ID = bytes(ord(_ID_ALPHABET[octet % len(_ID_ALPHABET)]) for octet in range(256))
-_DRAWN = 100 * _ID_LENGTH  # octets at once: asking the system gives Python's lock away, and others take their turn
+# Letters and digits without those that are confused when an id is read aloud or copied (no 0/O, 1/l/I).
+_ID_ALPHABET: Final = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_ID_LENGTH: Final = 12  # characters; 57^12 ids, so that two messages never get the same
+_TO_ID: Final = bytes(ord(_ID_ALPHABET[octet % len(_ID_ALPHABET)]) for octet in range(256))
+_DRAWN_OCTETS: Final = 100 * _ID_LENGTH  # octets in one call: each call releases Python's lock, and other threads run
 
 
 class Clock(Protocol):
-    """What a room may ask of time and chance."""
+    """Time, ids and random numbers."""
 
     def now(self) -> datetime:
         """The time of day, aware, UTC."""
@@ -29,16 +29,16 @@ class Clock(Protocol):
         ...
 
     def new_id(self) -> str:
-        """A fresh name for one message: 12 characters, safe in a header, a file name and a log line."""
+        """A new id for one message: 12 characters, safe in a header, a file name and a log line."""
         ...
 
     def chance(self) -> float:
-        """A number from 0 to 1, any as likely as any other."""
+        """A random number from 0 to 1, uniformly distributed."""
         ...
 
 
 class SystemClock:
-    """The machine's own clock and randomness."""
+    """The clock and the randomness of the operating system."""
 
     def __init__(self) -> None:
         self._octets = b""
@@ -50,10 +50,10 @@ class SystemClock:
         return time.monotonic()
 
     def chance(self) -> float:
-        return random.random()  # noqa: S311  it spreads retries and guards nothing
+        return random.random()  # noqa: S311  it spreads retries and protects nothing
 
     def new_id(self) -> str:
         if not self._octets:
-            self._octets = os.urandom(_DRAWN)
+            self._octets = os.urandom(_DRAWN_OCTETS)
         drawn, self._octets = self._octets[:_ID_LENGTH], self._octets[_ID_LENGTH:]
         return drawn.translate(_TO_ID).decode("ascii")

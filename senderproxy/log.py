@@ -1,8 +1,8 @@
-"""What we write to the log: one line per event, its facts as fields.
+"""Output of log events: one line for each event, with its facts as fields.
 
-Guarantees: one event is one line whatever its fields contain (controls are escaped); a failing log never stops a
-message (a full disk under standard error is not the sender's fault); no secret is ever passed in here.
-Not here: where the lines go (journald, a file), which level is wanted (config).
+Guarantees: one event is one line, whatever its fields contain (control characters are escaped). A log that cannot be
+written never stops a message: a full disk behind standard error is no fault of the client.
+Not here: the list of events (log_events), the destination of the lines (journald, a file), the level (config).
 """
 
 import json
@@ -16,7 +16,7 @@ from senderproxy.log_events import LogEvent
 
 _FIELDS: Final = "senderproxy_fields"
 _KEY: Final = "senderproxy_event"
-# journald reads "<N>" at the start of a line as its priority (sd-daemon(3)).
+# journald takes "<N>" at the start of a line as its priority (sd-daemon(3)).
 _PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
@@ -28,21 +28,21 @@ def event(
     fault: BaseException | None = None,
     **fields: object,
 ) -> None:
-    """Log one event: its sentence for a person, its key and fields for a program. `fault` adds its traceback."""
+    """Log one event: its sentence for people, its key and fields for programs. `fault` adds its traceback."""
     if logger.isEnabledFor(kind.level):
         trace = (type(fault), fault, fault.__traceback__) if fault is not None else None
-        # Not `logger.log`, which would look up the file and line of the caller: no formatter shows those.
+        # Not `logger.log`: it looks up the caller's file and line, which no formatter shows.
         extra = {_FIELDS: fields, _KEY: kind.key}
         logger.handle(logger.makeRecord(logger.name, kind.level, "", 0, kind.sentence, (), trace, extra=extra))
 
 
 def set_up_logging(level: str, form: str, *, stream: TextIO | None = None, under_journald: bool = False) -> None:
-    """Send our events to standard error, as text or as JSON lines; keep libraries quiet below WARNING.
+    """Send our events to standard error, as text or as JSON lines. Libraries log from WARNING on.
 
-    aiosmtpd's own debug lines carry what clients send, AUTH included: they are never let through.
+    aiosmtpd's debug lines contain what clients send, AUTH included: its logger is off.
     """
     logging.raiseExceptions = False
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nobody is shown those
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no formatter shows these
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(under_journald))
     root = logging.getLogger()
@@ -53,7 +53,7 @@ def set_up_logging(level: str, form: str, *, stream: TextIO | None = None, under
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-31T08:15:00Z INFO delivered id=... account=anna`; under journald the time is left to journald."""
+    """`2026-01-31T08:15:00Z INFO delivered id=... account=anna`; journald adds the time itself."""
 
     def __init__(self, under_journald: bool = False) -> None:
         super().__init__()
@@ -104,13 +104,13 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-_PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")  # what needs none, of ASCII
+_NEEDS_NO_QUOTES: Final = re.compile(r"[!#-<>-\[\]-~]+")  # ASCII that needs no quotation marks
 _NEEDS_QUOTES: Final = re.compile(r'[ "=\\]')
 
 
 def _quoted(value: object) -> str:
     text = str(value)
-    if _PLAIN.fullmatch(text):
+    if _NEEDS_NO_QUOTES.fullmatch(text):
         return text
     text = _one_line(text)
     if text and not _NEEDS_QUOTES.search(text):

@@ -11,7 +11,7 @@ import sys
 from asyncio import selector_events, sslproto
 from typing import Final
 
-from senderproxy.aio import PIECE
+from senderproxy.aio import PIECE_OCTETS
 
 _PR_SET_DUMPABLE: Final = 4  # <linux/prctl.h>
 
@@ -37,7 +37,7 @@ def read_in_pieces() -> None:
     """
     for kind in (getattr(selector_events, "_SelectorTransport", None), getattr(sslproto, "SSLProtocol", None)):
         if kind is not None:
-            kind.max_size = PIECE
+            kind.max_size = PIECE_OCTETS
 
 
 def settle_down() -> None:

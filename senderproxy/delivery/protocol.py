@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from senderproxy.aio import PIECE
+from senderproxy.aio import PIECE_OCTETS
 from senderproxy.delivery import classify
 from senderproxy.delivery.classify import SessionLost, Stage
 from senderproxy.mail.reply import Reply, parse_reply
@@ -23,8 +23,8 @@ LINE_LIMIT: Final = 2048  # octets; RFC 5321 section 4.5.3.1.5 grants 512, some 
 LINES_LIMIT: Final = 100
 _SHORT: Final = 80
 
-HIGH_WATER: Final = PIECE  # octets we let wait in the transport before we stop reading the message
-LOW_WATER: Final = PIECE // 4
+HIGH_WATER: Final = PIECE_OCTETS  # octets we let wait in the transport before we stop reading the message
+LOW_WATER: Final = PIECE_OCTETS // 4
 
 
 class NoReplyError(ValueError):

@@ -18,7 +18,7 @@ from typing import Final
 
 import aiosmtplib
 
-from senderproxy.aio import PIECE, fair_share
+from senderproxy.aio import PIECE_OCTETS, fair_share
 from senderproxy.delivery import classify
 from senderproxy.delivery.classify import NotOpened, SessionLost, Stage
 from senderproxy.delivery.connect import TlsContexts, dial, look_up
@@ -32,7 +32,7 @@ from senderproxy.routing.account import Credential
 from senderproxy.routing.provider import Security, Smarthost
 
 _SPOKEN: Final = ("PLAIN", "LOGIN")
-_BLOCK: Final = PIECE  # smaller blocks are gathered up to this: a small message leaves in one write
+_BLOCK: Final = PIECE_OCTETS  # smaller blocks are gathered up to this: a small message leaves in one write
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ class Session:
                 progress.dot_written = True
                 break
             await protocol.drain(self._patience.block, answer)
-            await self._turns.take(_BLOCK)  # others have theirs, and an early answer is seen
+            await self._turns.acquire(_BLOCK)  # others have theirs, and an early answer is seen
             if answer.done():
                 return self._early(answer.result())
         # From here the upstream may take the message, and somebody must learn whether it did: docs/decisions/0043.

@@ -8,10 +8,10 @@ Not here: what the input means.
 import asyncio
 from typing import Final
 
-from senderproxy.aio import PIECE
+from senderproxy.aio import PIECE_OCTETS
 
-_HIGH: Final = PIECE // 2  # octets; beyond this the socket is not read
-_LOW: Final = PIECE // 4
+_HIGH: Final = PIECE_OCTETS // 2  # octets; beyond this the socket is not read
+_LOW: Final = PIECE_OCTETS // 4
 
 
 class ClientGone(Exception):

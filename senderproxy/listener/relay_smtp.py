@@ -323,7 +323,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
                 if self._inlet.size == 0:
                     await self._wait_for_more(started, decoder.octets)
                 if decoder.octets + self._inlet.size > _SMALL:
-                    await self._turns.take(self._inlet.size)
+                    await self._turns.acquire(self._inlet.size)
                 piece = decoder.feed(self._inlet.take())
                 if refusal is None and (refusal := self._store(piece, decoder, header, body, limit)) is not None:
                     body.close()

@@ -1,4 +1,4 @@
-"""Large mail takes turns: counted in turns of the event loop, not in seconds."""
+"""FairShare and wait_done, measured in passes of the event loop and not in seconds."""
 
 import asyncio
 from collections import Counter
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from senderproxy.aio import BUDGET, PIECE, FairShare, fair_share, wait_done
+from senderproxy.aio import BUDGET_OCTETS, PIECE_OCTETS, FairShare, fair_share, wait_done
 
 STREAMS = 50
 ROUNDS = 8
-AT_MOST = 2 * BUDGET // PIECE  # what the end of one budget and the start of the next may put together
+AT_MOST = 2 * BUDGET_OCTETS // PIECE_OCTETS  # the end of one budget and the start of the next, in one pass
 
 
 @dataclass
 class Count:
-    """Turns of the loop so far."""
+    """Passes of the loop so far."""
 
     now: int = 0
 
@@ -36,12 +36,12 @@ async def counted() -> AsyncIterator[Count]:
     going = False
 
 
-async def test_of_fifty_large_messages_a_few_pieces_are_handled_between_two_looks_at_small_mail() -> None:
-    queue, handled = FairShare(), Counter[int]()
+async def test_one_pass_of_the_loop_handles_a_few_pieces_of_fifty_large_messages() -> None:
+    share, handled = FairShare(), Counter[int]()
 
     async def stream() -> None:
         for _ in range(ROUNDS):
-            await queue.take(PIECE)
+            await share.acquire(PIECE_OCTETS)
             handled[count.now] += 1
 
     async with counted() as count:
@@ -51,51 +51,53 @@ async def test_of_fifty_large_messages_a_few_pieces_are_handled_between_two_look
 
 
 async def test_all_large_messages_advance_together() -> None:
-    queue, advanced = FairShare(), [0] * STREAMS
+    share, advanced = FairShare(), [0] * STREAMS
 
     async def stream(number: int) -> None:
         for _ in range(ROUNDS):
-            await queue.take(PIECE)
+            await share.acquire(PIECE_OCTETS)
             advanced[number] += 1
-            assert max(advanced) - min(advanced) <= BUDGET // PIECE + 1  # who was there alone had a budget before
+            assert (
+                max(advanced) - min(advanced) <= BUDGET_OCTETS // PIECE_OCTETS + 1
+            )  # the first one had a budget alone before
 
     await asyncio.gather(*map(stream, range(STREAMS)))
 
 
-async def test_who_has_gone_away_holds_nobody_up() -> None:
-    queue = FairShare()
+async def test_cancelled_waiters_do_not_delay_the_others() -> None:
+    share = FairShare()
 
     async def stream() -> None:
         for _ in range(ROUNDS):
-            await queue.take(PIECE)
+            await share.acquire(PIECE_OCTETS)
 
-    gone = [asyncio.ensure_future(stream()) for _ in range(STREAMS)]
+    cancelled_ones = [asyncio.ensure_future(stream()) for _ in range(STREAMS)]
     staying = [asyncio.ensure_future(stream()) for _ in range(3)]
-    await asyncio.sleep(0)  # all of them stand in the queue
-    for task in gone:
+    await asyncio.sleep(0)  # all of them wait in the share
+    for task in cancelled_ones:
         task.cancel()
     await asyncio.gather(*staying)
-    assert all(task.cancelled() for task in await _ended(gone))
+    assert all(task.cancelled() for task in await _ended(cancelled_ones))
 
 
-async def test_a_message_alone_waits_for_nobody() -> None:
-    queue = FairShare()
+async def test_a_single_large_message_does_not_wait() -> None:
+    share = FairShare()
     async with counted() as count:
         before = count.now
         for _ in range(100):
-            await queue.take(PIECE)
+            await share.acquire(PIECE_OCTETS)
         assert count.now - before <= 100
 
 
-async def test_when_nothing_is_large_nothing_is_scheduled() -> None:
-    queue, loop = FairShare(), asyncio.get_running_loop()
-    await queue.take(PIECE)
+async def test_without_large_messages_no_callback_is_scheduled() -> None:
+    share, loop = FairShare(), asyncio.get_running_loop()
+    await share.acquire(PIECE_OCTETS)
     for _ in range(3):
         await asyncio.sleep(0)
     assert not loop._ready  # type: ignore[attr-defined]
 
 
-async def test_receiving_and_sending_share_one_queue() -> None:
+async def test_receiving_and_sending_share_one_budget() -> None:
     assert fair_share() is fair_share()
 
 
@@ -104,18 +106,18 @@ async def _ended(tasks: "list[asyncio.Task[None]]") -> "list[asyncio.Task[None]]
     return tasks
 
 
-async def test_who_waits_goes_on_when_the_task_is_done_and_hears_nothing_of_its_fault() -> None:
-    async def stumble() -> None:
+async def test_wait_done_returns_when_the_task_is_done_and_does_not_raise_its_error() -> None:
+    async def fail() -> None:
         await asyncio.sleep(0)
-        raise ValueError("its own affair")
+        raise ValueError("error of the task")
 
-    task = asyncio.create_task(stumble())
+    task = asyncio.create_task(fail())
     await wait_done(task)
     assert isinstance(task.exception(), ValueError)
     await wait_done(task)  # at once
 
 
-async def test_who_has_no_more_time_leaves_it_running() -> None:
+async def test_wait_done_leaves_the_task_running_after_the_timeout() -> None:
     task = asyncio.create_task(asyncio.Event().wait())
     await wait_done(task, 0.001)
     assert not task.done()
@@ -124,14 +126,14 @@ async def test_who_has_no_more_time_leaves_it_running() -> None:
     assert task.cancelled()
 
 
-async def test_who_is_cancelled_leaves_it_running() -> None:
-    goes_on = asyncio.Event()
-    task = asyncio.create_task(goes_on.wait())
+async def test_wait_done_leaves_the_task_running_when_the_caller_is_cancelled() -> None:
+    released = asyncio.Event()
+    task = asyncio.create_task(released.wait())
     waiter = asyncio.create_task(wait_done(task, 60))
     await asyncio.sleep(0)
     waiter.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiter
     assert not task.done()
-    goes_on.set()
+    released.set()
     assert await task

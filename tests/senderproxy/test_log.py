@@ -1,4 +1,4 @@
-"""One event is one line, whatever a stranger puts into it."""
+"""One event is one line, whatever its fields contain."""
 
 import io
 import json
@@ -26,17 +26,17 @@ def _logged(formatter: logging.Formatter, kind: LogEvent, **fields: Any) -> str:
     return stream.getvalue()
 
 
-def test_a_line_has_words_for_a_person_and_fields_for_a_filter() -> None:
+def test_a_line_has_a_sentence_and_fields() -> None:
     line = _logged(TextFormatter(), DELIVERED, id="abc", reply="250 2.0.0 okay", nothing=None)
     assert line.endswith('INFO delivered id=abc reply="250 2.0.0 okay"\n')
 
 
-def test_journald_gets_its_priority_and_keeps_the_time_itself() -> None:
+def test_journald_gets_the_priority_and_no_time() -> None:
     assert _logged(TextFormatter(under_journald=True), DELIVERED) == "<6>delivered\n"
 
 
 @given(st.text(), st.text())
-def test_no_field_starts_a_line_of_its_own(first: str, second: str) -> None:
+def test_a_field_never_starts_a_new_line(first: str, second: str) -> None:
     assert len(_logged(TextFormatter(), DELIVERED, name=first, other=second).splitlines()) == 1
     line = _logged(JsonFormatter(), DELIVERED, name=first)
     assert len(line.splitlines()) == 1
@@ -69,16 +69,16 @@ class _FullDisk(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
-def test_a_log_that_cannot_be_written_stops_nothing() -> None:
-    root, ours, theirs = logging.getLogger(), logging.getLogger("senderproxy"), logging.getLogger("mail.log")
-    before = (root.handlers[:], root.level, ours.level, theirs.level, logging.raiseExceptions)
+def test_a_log_that_cannot_be_written_raises_nothing() -> None:
+    root, ours, aiosmtpd = logging.getLogger(), logging.getLogger("senderproxy"), logging.getLogger("mail.log")
+    before = (root.handlers[:], root.level, ours.level, aiosmtpd.level, logging.raiseExceptions)
     try:
         set_up_logging("info", "text", stream=_FullDisk())
         event(logging.getLogger("senderproxy.relay"), DELIVERED)
-        assert not theirs.isEnabledFor(logging.ERROR)
+        assert not aiosmtpd.isEnabledFor(logging.ERROR)
     finally:
         root.handlers[:] = before[0]
         root.setLevel(before[1])
         ours.setLevel(before[2])
-        theirs.setLevel(before[3])
+        aiosmtpd.setLevel(before[3])
         logging.raiseExceptions = before[4]

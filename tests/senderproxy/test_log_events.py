@@ -1,4 +1,4 @@
-"""Every log line is on the list of events, with its fields; every event on the list is logged somewhere."""
+"""Every log line is on the list of events with its fields; every event on the list is logged somewhere."""
 
 import ast
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ OTHER_ARGUMENTS = {"fault"}
 
 
 def calls() -> Iterator[tuple[str, ast.Call]]:
-    """Every call of `senderproxy.log.event`, with its place."""
+    """All calls of `senderproxy.log.event`, with their places."""
     for path in sorted((ROOT / "senderproxy").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "event":
@@ -24,7 +24,7 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 
 
 def mentioned() -> set[str]:
-    """Names of events in the code, wherever they are chosen."""
+    """All names of events in the code."""
     return {
         node.attr
         for path in (ROOT / "senderproxy").rglob("*.py")
@@ -48,8 +48,8 @@ def test_every_listed_event_is_used_and_every_used_one_is_listed() -> None:
     assert {name for name in mentioned() if name.isupper()} <= {*NAMES, "EVENTS"}
 
 
-def test_no_module_logs_past_the_list() -> None:
-    """`logging`'s own methods would write a line without a key."""
+def test_no_module_logs_without_an_event() -> None:
+    """The methods of `logging` would write a line without a key."""
     methods = {"debug", "info", "warning", "error", "critical", "exception", "log"}
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"

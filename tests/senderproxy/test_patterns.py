@@ -1,4 +1,4 @@
-"""Patterns that Debian 12's own Python (3.11.2) gets wrong are not used: see docs/decisions/0005."""
+"""Regular expressions avoid possessive groups, which Python 3.11.2 of Debian 12 matches wrongly (decisions/0005)."""
 
 import ast
 import re

@@ -33,11 +33,11 @@ def test_what_stands_by_now_is_not_looked_through_again() -> None:
 _IN_PIECES = """
 from asyncio import selector_events, sslproto
 from senderproxy.control.hardening import settle_down
-from senderproxy.aio import PIECE
+from senderproxy.aio import PIECE_OCTETS
 before = selector_events._SelectorTransport.max_size, sslproto.SSLProtocol.max_size
 settle_down()
 after = selector_events._SelectorTransport.max_size, sslproto.SSLProtocol.max_size
-print(min(before) > PIECE, after == (PIECE, PIECE))
+print(min(before) > PIECE_OCTETS, after == (PIECE_OCTETS, PIECE_OCTETS))
 """
 
 
