@@ -1,9 +1,8 @@
-"""Who in the office may submit: networks, SMTP AUTH, and the senders each client may use.
+"""Admission of clients by network, SMTP AUTH, and the senders that each client may use.
 
-Guarantees: a host outside `allow` gets nothing but a refusal; a password is compared in constant time, never kept,
-never logged; a name that does not exist costs as much time as one that does.
-Not here: the dialogue behind AUTH (wire.login), holding a client to its senders (wire.dialogue and
-relay.decide).
+Guarantees: a host outside `allow` gets only a refusal; a password is compared in constant time, never stored, never
+logged; an unknown user name takes as much time as a known one.
+Not here: the AUTH exchange (wire.auth), enforcement of the senders (relay.decide).
 RFC 4954, RFC 7914 (scrypt).
 """
 
@@ -29,24 +28,26 @@ from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 from senderproxy.log import event
 from senderproxy.mail.address import AddressPattern
 from senderproxy.mail.reply import Reply
+from senderproxy.translation import _
 from senderproxy.wire import replies
-from senderproxy.wire.login import LoginAttempt
+from senderproxy.wire.auth import LoginAttempt
 
 _log = logging.getLogger("senderproxy.listener")
 
-# 32 MiB and about 0.1 s for each guess; two at once (see _AT_ONCE) stay below what a small server can spare.
-_COST: Final = 2**15
-_BLOCK_SIZE: Final = 8
-_PARALLEL: Final = 1
-_LARGEST_COST: Final = 2**18  # of a stored hash: a typing error must not ask for gigabytes
-_DIGEST: Final = 32
-_AT_ONCE: Final = 2
+# scrypt parameters, RFC 7914: 32 MiB of memory and about 0.1 s for each guess.
+_COST: Final = 2**15  # N; memory is 128 * N * r octets
+_BLOCK_SIZE: Final = 8  # r, as RFC 7914 section 2 recommends
+_PARALLEL: Final = 1  # p
+_MAX_COST: Final = 2**18  # N of a stored hash, 256 MiB with r = 8: a typing error must not allocate gigabytes
+_SALT: Final = 16  # octets, NIST SP 800-132 section 5.1
+_DIGEST: Final = 32  # octets, as long as SHA-256's
+_MAX_DERIVATIONS: Final = 2  # at once: 64 MiB and two cores, which a small server can spare
 
 _IpAddress: TypeAlias = IPv4Address | IPv6Address
 
 
 class PasswordHashError(SenderproxyError):
-    """What stands in the configuration is no password hash of ours."""
+    """A client's password in the configuration is not a valid password hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +68,20 @@ class _Scrypt:
 
 
 def hash_password(password: str) -> str:
-    """`scrypt$n$r$p$salt$hash`, as it stands in the configuration."""
-    made = _Scrypt(_COST, _BLOCK_SIZE, _PARALLEL, secrets.token_bytes(16), bytes(_DIGEST))
+    """A salted hash of the password, `scrypt$n$r$p$salt$hash`, for the configuration."""
+    made = _Scrypt(_COST, _BLOCK_SIZE, _PARALLEL, secrets.token_bytes(_SALT), bytes(_DIGEST))
     digest = _derive(password, made)
     return f"scrypt${made.cost}${made.block_size}${made.parallel}${_encode(made.salt)}${_encode(digest)}"
 
 
 def verify_password(password: str, stored: str) -> bool:
-    """True where the password is the one that was hashed. Raises PasswordHashError where `stored` is no hash."""
+    """True where the password matches the hash. Raises PasswordHashError where `stored` is not a valid hash."""
     return _read_hash(stored).matches(password)
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What a host may do."""
+    """Rights of an admitted host. `senders` None: any sender that has an account."""
 
     login_required: bool
     senders: tuple[AddressPattern, ...] | None
@@ -88,21 +89,21 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who proved who they are."""
+    """An authenticated user of a client. `senders` None: any sender that has an account."""
 
     name: str
     senders: tuple[AddressPattern, ...] | None
 
 
 class ClientAuth:
-    """The clients of one listener."""
+    """Admission and authentication for one listener."""
 
     def __init__(
         self,
         settings: ListenerSettings,
         clients: Iterable[ClientSettings],
         clock: Clock,
-        rules: ThrottleLimits | None = None,
+        throttle_limits: ThrottleLimits | None = None,
     ) -> None:
         self._auth = settings.auth
         self._clock = clock
@@ -110,122 +111,123 @@ class ClientAuth:
         self._networks: list[tuple[IpNetwork, tuple[AddressPattern, ...] | None]] = []
         self._users: dict[str, tuple[_Scrypt, tuple[AddressPattern, ...] | None]] = {}
         for client in clients:
-            self._take(client)
+            self._add(client)
         self._networks.sort(key=lambda entry: entry[0].prefixlen, reverse=True)
-        self._guard = LoginThrottle(rules or ThrottleLimits())
-        self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._nobody = _like_one_of(self._users.values())
-        # Who logged in before is recognised without deriving the key again: a scanner logs in for each page it sends.
-        self._pepper = secrets.token_bytes(32)
-        self._recognised: dict[str, bytes] = {}
+        self._throttle = LoginThrottle(throttle_limits or ThrottleLimits())
+        self._derivations = asyncio.Semaphore(_MAX_DERIVATIONS)
+        self._dummy = _dummy_hash(self._users.values())
+        # A repeated login is recognised without deriving the key again: a scanner logs in for each page it sends.
+        self._pepper = secrets.token_bytes(32)  # octets, the key length of HMAC-SHA-256
+        self._verified: dict[str, bytes] = {}
 
     @property
     def offers_login(self) -> bool:
-        """AUTH is configured."""
+        """True where AUTH is configured."""
         return self._auth != "off"
 
     def admit(self, host: str) -> Admission | Reply:
-        """What this host may do, or what it is greeted with instead."""
+        """The rights of a host (an IP address), or the reply that replaces the greeting."""
         address = _normalized(ip_address(host.partition("%")[0]))
         allowed = any(address in network for network in self._allow)
         if not allowed and self._auth != "optional":
             return replies.not_allowed(host)
         return Admission(self._auth == "required" or not allowed, self._senders_of(address))
 
-    async def verify(self, host: str, claim: LoginAttempt) -> User | Reply:
-        """Who the client is, or the reply to a claim that is not true (or may not be made now)."""
-        if (early := self._early_verdict(host, claim)) is not None:
+    async def verify(self, host: str, attempt: LoginAttempt) -> User | Reply:
+        """The user, or the reply to a login that is wrong or locked. A reply to a wrong one is delayed."""
+        if (early := self._early_result(host, attempt)) is not None:
             return early
-        known = self._users.get(claim.user)
-        async with self._turns:
-            # Looked at again: others may have guessed, or logged in, while this one waited for its turn.
-            if (early := self._early_verdict(host, claim)) is not None:
+        known = self._users.get(attempt.user)
+        async with self._derivations:
+            # Checked again: other attempts may have failed or succeeded during the wait for the semaphore.
+            if (early := self._early_result(host, attempt)) is not None:
                 return early
-            stored = known[0] if known else self._nobody
-            right = await asyncio.to_thread(stored.matches, claim.reveal()) and known is not None
-            if not right:
-                delay = self._guard.refused(host, claim.user, self._clock.monotonic())
-        if right and known is not None:
-            self._guard.succeeded(claim.user)
-            self._recognised[claim.user] = self._mark(claim)
-            return User(claim.user, known[1])
-        # Only a name we know is logged: in the place of others people type their password.
-        name = claim.user if known else None
+            stored = known[0] if known else self._dummy
+            matches = await asyncio.to_thread(stored.matches, attempt.reveal()) and known is not None
+            if not matches:
+                delay = self._throttle.failed(host, attempt.user, self._clock.monotonic())
+        if matches and known is not None:
+            self._throttle.succeeded(attempt.user)
+            self._verified[attempt.user] = self._mark(attempt)
+            return User(attempt.user, known[1])
+        # Only a known name is logged: instead of an unknown one, a person may have typed the password.
+        name = attempt.user if known else None
         event(_log, log_events.CLIENT_LOGIN_REFUSED, client=host, user=name, user_known=known is not None)
         await asyncio.sleep(delay)
-        return replies.LOGIN_REFUSED
+        return replies.AUTH_FAILED
 
-    def _early_verdict(self, host: str, claim: LoginAttempt) -> User | Reply | None:
-        """What is clear without deriving a key: it is locked, or it is somebody we have met."""
-        locked = self._guard.locked_for(host, claim.user, self._clock.monotonic())
+    def _early_result(self, host: str, attempt: LoginAttempt) -> User | Reply | None:
+        """The result that needs no key derivation: locked, or verified before. None: derive."""
+        locked = self._throttle.locked_for(host, attempt.user, self._clock.monotonic())
         if locked > 0:
-            return replies.login_locked(locked)
-        mark = self._recognised.get(claim.user)
-        if mark is not None and hmac.compare_digest(mark, self._mark(claim)):
-            return User(claim.user, self._users[claim.user][1])
+            return replies.auth_locked(locked)
+        mark = self._verified.get(attempt.user)
+        if mark is not None and hmac.compare_digest(mark, self._mark(attempt)):
+            return User(attempt.user, self._users[attempt.user][1])
         return None
 
-    def _take(self, client: ClientSettings) -> None:
+    def _add(self, client: ClientSettings) -> None:
         if client.user is None:
             self._networks += [(network, client.senders) for network in client.networks]
             return
         try:
             self._users[client.user] = (_read_hash(str(client.password)), client.senders)
         except PasswordHashError as error:
-            raise PasswordHashError(f"The password of client {client.user}: {error.message}", hint=error.hint) from None
+            message = _("The password of client {user}: {error}").format(user=client.user, error=error.message)
+            raise PasswordHashError(message, hint=error.hint) from None
 
     def _senders_of(self, address: _IpAddress) -> tuple[AddressPattern, ...] | None:
-        """Those of the smallest network the host is in; where it is in none, any."""
+        """The senders of the smallest network with the host; None (any) where no network has it."""
         return next((senders for network, senders in self._networks if address in network), None)
 
-    def _mark(self, claim: LoginAttempt) -> bytes:
-        """Means nothing outside this process: keyed with a value that only it knows."""
-        return hmac.digest(self._pepper, f"{claim.user}\0{claim.reveal()}".encode("utf-8", "replace"), "sha256")
+    def _mark(self, attempt: LoginAttempt) -> bytes:
+        """A keyed digest of user and password; the key exists only in this process."""
+        return hmac.digest(self._pepper, f"{attempt.user}\0{attempt.reveal()}".encode("utf-8", "replace"), "sha256")
 
 
 def is_loopback(host: str) -> bool:
-    """True for this machine itself."""
+    """True for an address of this machine's loopback interface, also as an IPv4-mapped IPv6 address."""
     return _normalized(ip_address(host.partition("%")[0])).is_loopback
 
 
 def _normalized(address: _IpAddress) -> _IpAddress:
-    """An IPv4 client on an IPv6 socket is an IPv4 client."""
+    """The IPv4 address of an IPv4 client on an IPv6 socket."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
 
 
-def _derive(password: str, how: _Scrypt) -> bytes:
+def _derive(password: str, parameters: _Scrypt) -> bytes:
     return hashlib.scrypt(
         unicodedata.normalize("NFC", password).encode("utf-8", "replace"),
-        salt=how.salt,
-        n=how.cost,
-        r=how.block_size,
-        p=how.parallel,
-        dklen=len(how.digest),
-        maxmem=256 * how.cost * how.block_size * how.parallel,
+        salt=parameters.salt,
+        n=parameters.cost,
+        r=parameters.block_size,
+        p=parameters.parallel,
+        dklen=len(parameters.digest),
+        maxmem=256 * parameters.cost * parameters.block_size * parameters.parallel,
     )
 
 
-def _like_one_of(users: Iterable[tuple[_Scrypt, object]]) -> _Scrypt:
-    """A hash of no password, as costly to compare as those that are there."""
-    like = next((stored for stored, _ in users), None)
+def _dummy_hash(users: Iterable[tuple[_Scrypt, object]]) -> _Scrypt:
+    """A hash that matches no password and takes as much time as the users' own."""
+    like = next((stored for stored, _senders in users), None)
     cost, block_size, parallel = (
         (like.cost, like.block_size, like.parallel) if like else (_COST, _BLOCK_SIZE, _PARALLEL)
     )
-    return _Scrypt(cost, block_size, parallel, secrets.token_bytes(16), secrets.token_bytes(_DIGEST))
+    return _Scrypt(cost, block_size, parallel, secrets.token_bytes(_SALT), secrets.token_bytes(_DIGEST))
 
 
 def _read_hash(stored: str) -> _Scrypt:
-    hint = "Make one with: senderproxy client hash-password"
+    hint = _("To create a hash: senderproxy client hash-password")
     try:
         name, cost, block_size, parallel, salt, digest = stored.split("$")
         found = _Scrypt(int(cost), int(block_size), int(parallel), _decode(salt), _decode(digest))
     except (ValueError, Base64Error):
-        raise PasswordHashError("This is no password hash of the form scrypt$n$r$p$salt$hash.", hint=hint) from None
+        raise PasswordHashError(_("Not a password hash of the form scrypt$n$r$p$salt$hash."), hint=hint) from None
     power_of_two = found.cost > 1 and found.cost & (found.cost - 1) == 0
-    bounded = found.cost <= _LARGEST_COST and 1 <= found.block_size <= 16 and 1 <= found.parallel <= 4
+    bounded = found.cost <= _MAX_COST and 1 <= found.block_size <= 16 and 1 <= found.parallel <= 4
     if name != "scrypt" or not power_of_two or not bounded or len(found.salt) < 8 or not 16 <= len(found.digest) <= 64:
-        raise PasswordHashError("This password hash has parameters that are not taken here.", hint=hint)
+        raise PasswordHashError(_("Password hash with parameters outside the allowed range."), hint=hint)
     return found
 
 

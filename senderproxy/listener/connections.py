@@ -1,6 +1,6 @@
-"""What all connections of one listener share: who is in, how many may be, and what each of them is offered.
+"""Connection registry and limits of one listener.
 
-Guarantees: no more clients than the limits say; a client over a limit is told so.
+Guarantees: no more clients than the limits allow; a client over a limit is told so, as long as not too many are.
 Not here: the sockets (listener.server), the conversation (listener.relay_smtp).
 """
 
@@ -19,38 +19,39 @@ from senderproxy.wire import replies
 from senderproxy.wire.data import BareLf
 from senderproxy.wire.dialogue import SessionOffer
 
-_TURNED_AWAY_LIMIT: Final = 100  # clients at once that are being told that they are not let in
+_REJECTED_LIMIT: Final = 100  # connections at once that wait for a rejecting reply; beyond that they are dropped
+_BLOCK_TIMEOUT: Final = 180.0  # seconds, RFC 5321 section 4.5.3.2.5
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerTimeouts:
-    """How long a client may take, in seconds."""
+    """Limits on the time a client may take."""
 
-    idle: float  # for one command, from the last reply to its line end (RFC 5321 section 4.5.3.2.7: at least 5 minutes)
-    block: float  # without an octet of its message (RFC 5321 section 4.5.3.2.5: 3 minutes)
-    slowest: float = 4096.0  # octets a second, on the average, after `idle` seconds of grace: caps the whole message
-    handshake: float = 30.0
-    linger: float = 1.0  # for the client to read a last reply before the connection is closed
+    idle: float  # seconds for one command, from the last reply to its line end; RFC 5321 section 4.5.3.2.7: 300 or more
+    block: float  # seconds without an octet of a message's data; RFC 5321 section 4.5.3.2.5: 180
+    min_rate: float = 4096.0  # octets a second, average of a whole message after `idle` seconds: no client is endless
+    handshake: float = 30.0  # seconds for the TLS handshake: some round trips, and a slow device's computing time
+    linger: float = 1.0  # seconds for the client to read a last reply before the connection is closed: a round trip
 
     @classmethod
     def of(cls, settings: ListenerSettings) -> "ListenerTimeouts":
-        """What the configuration grants."""
-        return cls(idle=settings.idle_seconds, block=min(settings.idle_seconds, 180.0))
+        """The limits in a listener's settings."""
+        return cls(idle=settings.idle_seconds, block=min(settings.idle_seconds, _BLOCK_TIMEOUT))
 
 
 class Connection(Protocol):
-    """One connection, as the house sees it."""
+    """One connection, as the listener closes it."""
 
-    def wind_down(self) -> None:
-        """Finish the message under way, then say goodbye; at once where there is none."""
+    def finish(self) -> None:
+        """Close after the message in progress; at once where there is none."""
         ...
 
-    def cut_off(self) -> None:
-        """Say goodbye now."""
+    def interrupt(self) -> None:
+        """Cancel the message in progress, reply 421 and close."""
         ...
 
-    def dismiss(self) -> None:
-        """Say goodbye and close, whatever is under way."""
+    def force_close(self) -> None:
+        """Send 421 and close, whatever is in progress."""
         ...
 
     def abort(self) -> None:
@@ -60,7 +61,7 @@ class Connection(Protocol):
 
 @dataclass(slots=True)
 class Counters:
-    """What `status` shows."""
+    """Connections and messages since the start, as `status` shows them under these names."""
 
     connections: int = 0
     turned_away: int = 0
@@ -69,11 +70,11 @@ class Counters:
     refused: int = 0
     faults: int = 0
 
-    def count(self, answer: Reply) -> None:
-        """Note how a message was answered."""
-        if answer.is_positive:
+    def count(self, reply: Reply) -> None:
+        """Count a message by its reply."""
+        if reply.is_positive:
             self.accepted += 1
-        elif answer.is_transient:
+        elif reply.is_transient:
             self.deferred += 1
         else:
             self.refused += 1
@@ -81,49 +82,49 @@ class Counters:
 
 @dataclass(slots=True, eq=False)
 class ListenerState:
-    """One listener's shared state."""
+    """Shared state of one listener's connections."""
 
     settings: ListenerSettings
     hostname: str
     auth: ClientAuth
     clock: Clock
-    patience: ListenerTimeouts
+    timeouts: ListenerTimeouts
     spill: SpillDirectory
     tls: ssl.SSLContext | None = None
     closing: bool = False
     counters: Counters = field(default_factory=Counters)
     transactions: set["asyncio.Task[Reply]"] = field(default_factory=set)
-    guests: dict[Connection, str] = field(default_factory=dict)
+    connections: dict[Connection, str] = field(default_factory=dict)  # with the host of each
     _of_host: Counter[str] = field(default_factory=Counter)
-    _turned_away: set[Connection] = field(default_factory=set)
-    _quiet: asyncio.Event = field(default_factory=asyncio.Event)
+    _rejected: set[Connection] = field(default_factory=set)
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def enter(self, guest: Connection, host: str) -> Admission | Reply | None:
-        """Let a client in, or say why not; None: there are too many even to say so."""
-        verdict = self._judge(host)
-        if isinstance(verdict, Admission):
-            self.guests[guest] = host
+    def register(self, connection: Connection, host: str) -> Admission | Reply | None:
+        """Admit a client, or give the reply that rejects it; None: drop it, too many are being rejected already."""
+        result = self._admit(host)
+        if isinstance(result, Admission):
+            self.connections[connection] = host
             self._of_host[host] += 1
             self.counters.connections += 1
-            return verdict
+            return result
         self.counters.turned_away += 1
-        if len(self._turned_away) >= _TURNED_AWAY_LIMIT:
+        if len(self._rejected) >= _REJECTED_LIMIT:
             return None
-        self._turned_away.add(guest)
-        return verdict
+        self._rejected.add(connection)
+        return result
 
-    def leave(self, guest: Connection) -> None:
-        """The connection is gone."""
-        host = self.guests.pop(guest, None)
+    def unregister(self, connection: Connection) -> None:
+        """Forget a closed connection."""
+        host = self.connections.pop(connection, None)
         if host is not None:
             self._of_host[host] -= 1
             if self._of_host[host] <= 0:
                 del self._of_host[host]
-        self._turned_away.discard(guest)
-        self._look_around()
+        self._rejected.discard(connection)
+        self._check_idle()
 
-    def terms(self, host: str, admission: Admission) -> SessionOffer:
-        """What a client is offered."""
+    def offer(self, host: str, admission: Admission) -> SessionOffer:
+        """The extensions and limits for a client."""
         return SessionOffer(
             hostname=self.hostname,
             size_limit=self.settings.max_message_size,
@@ -138,45 +139,45 @@ class ListenerState:
         )
 
     def new_body(self) -> BodyBuffer:
-        """An empty body for the next message."""
+        """An empty buffer for the next message's body."""
         return BodyBuffer(self.settings.spill_bytes, self.spill.open)
 
-    def begin(self, transaction: "asyncio.Task[Reply]") -> None:
-        """A message is on its way to the upstream; it is waited for although its client may leave."""
+    def add_transaction(self, transaction: "asyncio.Task[Reply]") -> None:
+        """Count a message that is with the intake until it is done, also where its client leaves."""
         self.transactions.add(transaction)
-        transaction.add_done_callback(self._end)
+        transaction.add_done_callback(self._end_transaction)
 
-    async def quiet(self, seconds: float) -> bool:
-        """Wait until everybody has left and nothing is under way; False where that takes too long."""
-        self._quiet.clear()
-        self._look_around()
+    async def wait_idle(self, seconds: float) -> bool:
+        """Wait until no connection and no transaction is left; False where that takes more than so many seconds."""
+        self._idle.clear()
+        self._check_idle()
         try:
             async with asyncio.timeout(seconds):
-                await self._quiet.wait()
+                await self._idle.wait()
         except TimeoutError:
             return False
         return True
 
-    def everybody(self) -> list[Connection]:
-        """All connections, those included that are just being turned away."""
-        return [*self.guests, *self._turned_away]
+    def all_connections(self) -> list[Connection]:
+        """All connections, those included that are being rejected."""
+        return [*self.connections, *self._rejected]
 
-    def _judge(self, host: str) -> Admission | Reply:
+    def _admit(self, host: str) -> Admission | Reply:
         if self.closing:
             return replies.stopping(self.hostname)
         admission = self.auth.admit(host)
         if isinstance(admission, Reply):
             return admission
-        if len(self.guests) >= self.settings.max_connections:
-            return replies.too_many_connections(of_one_client=False)
+        if len(self.connections) >= self.settings.max_connections:
+            return replies.TOO_MANY_CONNECTIONS
         if self._of_host[host] >= self.settings.max_connections_per_client:
-            return replies.too_many_connections(of_one_client=True)
+            return replies.too_many_connections_from(host)
         return admission
 
-    def _end(self, transaction: "asyncio.Task[Reply]") -> None:
+    def _end_transaction(self, transaction: "asyncio.Task[Reply]") -> None:
         self.transactions.discard(transaction)
-        self._look_around()
+        self._check_idle()
 
-    def _look_around(self) -> None:
-        if not self.guests and not self._turned_away and not self.transactions:
-            self._quiet.set()
+    def _check_idle(self) -> None:
+        if not self.connections and not self._rejected and not self.transactions:
+            self._idle.set()

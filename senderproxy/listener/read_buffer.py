@@ -1,8 +1,8 @@
-"""What a client sent and nobody has taken yet.
+"""Buffer for a client's input between the socket and the conversation.
 
-Guarantees: bounded (reading from the socket pauses while too much lies here); a waiter is woken by new input, by the
-end of the input, or by whoever interrupts it, and by nothing else.
-Not here: what the input means.
+Guarantees: bounded: reading from the socket pauses while too much is buffered. A waiter is woken by new input, by the
+end of the input or by `interrupt`, and by nothing else.
+Not here: the meaning of the input.
 """
 
 import asyncio
@@ -10,16 +10,16 @@ from typing import Final
 
 from senderproxy.aio import PIECE_OCTETS
 
-_HIGH: Final = PIECE_OCTETS // 2  # octets; beyond this the socket is not read
-_LOW: Final = PIECE_OCTETS // 4
+_HIGH: Final = PIECE_OCTETS // 2  # octets; above, the socket is not read: half a piece, so that one more read fits
+_LOW: Final = PIECE_OCTETS // 4  # octets; at or below, it is read again: half of the above, so that it seldom changes
 
 
 class ClientGone(Exception):
-    """The client closed its side, or the connection is lost; there is no further input."""
+    """The client closed its side, or the connection is lost: no input follows."""
 
 
 class ReadBuffer:
-    """The buffer between the socket and the one coroutine that reads it."""
+    """The buffer, filled by the event loop and read by one coroutine."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -30,17 +30,17 @@ class ReadBuffer:
         self._paused = False
 
     def attach(self, transport: asyncio.Transport | None) -> None:
-        """From now on the input comes from this transport; None while a handshake has it."""
+        """Set the transport whose reading is paused; None while a handshake reads."""
         self._transport = transport
         self._paused = False
 
     @property
     def size(self) -> int:
-        """Octets that wait here."""
+        """Octets in the buffer."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> None:
-        """New input."""
+        """Add input."""
         self._buffer += data
         if len(self._buffer) > _HIGH and not self._paused and self._transport is not None:
             self._transport.pause_reading()
@@ -48,17 +48,17 @@ class ReadBuffer:
         self._wake()
 
     def end(self) -> None:
-        """No input will follow."""
+        """Mark the end of the input."""
         self._ended = True
         self._wake()
 
     def interrupt(self, reason: Exception) -> None:
-        """Let the one who waits meet this exception; nothing happens where nobody waits."""
+        """Raise this exception in a waiting `more`; without effect where none waits."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(reason)
 
     async def more(self) -> None:
-        """Wait for new input. Raises Gone at its end, or what `interrupt` was given."""
+        """Wait for new input. Raises ClientGone at its end, or the exception given to `interrupt`."""
         if self._ended:
             raise ClientGone
         self._waiter = self._loop.create_future()
@@ -68,7 +68,7 @@ class ReadBuffer:
             self._waiter = None
 
     def line(self) -> bytes | None:
-        """The next line with its line feed, or None while there is no whole one."""
+        """The next line with its line feed; None while it is incomplete."""
         end = self._buffer.find(b"\n")
         if end < 0:
             return None
@@ -78,14 +78,14 @@ class ReadBuffer:
         return line
 
     def take(self) -> bytes:
-        """Everything that is here."""
+        """Remove and return all octets."""
         taken = bytes(self._buffer)
         self._buffer.clear()
         self._resume()
         return taken
 
     def put_back(self, rest: bytes) -> None:
-        """What was taken too much comes first again."""
+        """Put octets that were taken in excess at the front."""
         self._buffer[:0] = rest
 
     def _wake(self) -> None:

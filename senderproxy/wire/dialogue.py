@@ -1,9 +1,9 @@
-"""The dialogue with one client: which command may come when, and the one reply each of them gets.
+"""SMTP dialogue with one client: the order of commands and the reply to each. PURE.
 
 Guarantees: each command line leads to exactly one Step, and each Step to exactly one reply, in the order of the
-commands; input that came before it could be meant (before the greeting, behind STARTTLS, AUTH or DATA) is refused
-together with the connection, because what follows may be a message, a password or an attack, and none of them are
-commands. Not here: the socket, TLS, the truth of a login, the message (listener).
+commands. Input that arrives too early (before the greeting, after STARTTLS, AUTH or DATA) ends the connection: what
+follows may be a message, a password or an attack, and must not be read as commands.
+Not here: the socket, TLS, the check of a password, the message data (listener).
 RFC 5321 sections 3.1, 3.3, 4.1.4 and 4.3; RFC 2034, RFC 2920, RFC 3207, RFC 4954.
 """
 
@@ -16,317 +16,317 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.mail.submission import Client
 from senderproxy.wire import replies
+from senderproxy.wire.auth import AuthExchange, Mechanism
 from senderproxy.wire.command import NAME_LIMIT, MailCommand, read_command, read_mail, read_rcpt
 from senderproxy.wire.data import BareLf
-from senderproxy.wire.login import Login, Mechanism
 
-UNKNOWN_LIMIT: Final = 5  # commands nobody knows
-IDLE_COMMAND_LIMIT: Final = 1_000  # commands that brought no message nearer
-LOGIN_LIMIT: Final = 3  # refused logins on one connection
+UNKNOWN_LIMIT: Final = 5  # unknown commands on one connection; a mail client sends one or two while it probes
+IDLE_COMMAND_LIMIT: Final = 1_000  # commands without a message, RCPT not counted; ends loops, spares every real client
+LOGIN_LIMIT: Final = 3  # failed logins on one connection, RFC 4954 section 9
 
-# A browser, a proxy or a script that was talked into speaking to us: its "headers" must not be tried as commands.
+# A browser or proxy that a web page made connect here: lines of its HTTP body must not be read as commands.
 _OTHER_PROTOCOLS: Final = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT"})
 
-# RFC 2920 section 3.1 and RFC 3207 section 4: these end a group, and here something hangs on it. EHLO, NOOP, VRFY and
-# QUIT should as well, but nothing goes wrong where a hasty client does not keep to it.
+# RFC 2920 section 3.1 and RFC 3207 section 4: the last command of a pipelined group, enforced where input after it is
+# not a command. EHLO, NOOP, VRFY and QUIT should be the last too, but more commands after them do no harm.
 _LAST_IN_GROUP: Final = frozenset({"DATA", "STARTTLS", "AUTH"})
 _MECHANISMS: Final[Mapping[str, Mechanism]] = {mechanism.value: mechanism for mechanism in Mechanism}
 
 
 @dataclass(frozen=True, slots=True)
 class SessionOffer:
-    """What is offered to this client, and what it must keep to."""
+    """Extensions and limits offered to one client."""
 
     hostname: str
-    size_limit: int
-    recipient_limit: int = 1000
+    size_limit: int  # octets
+    recipient_limit: int = 1000  # in one message; RFC 5321 section 4.5.3.1.8: 100 or more
     starttls: bool = False
-    auth: bool = False  # AUTH is configured at all
-    auth_in_clear: bool = False  # the client is this machine: nobody can listen in
+    auth: bool = False  # AUTH is configured
+    auth_in_clear: bool = False  # AUTH without TLS: the client is on this machine, the connection cannot be overheard
     login_required: bool = False
     bare_lf: BareLf = BareLf.NORMALIZE
-    forced_sender: Address | None = None
-    lenient: bool = False  # what devices send is taken where it can be understood
+    forced_sender: Address | None = None  # replaces any sender of the client
+    lenient: bool = False  # malformed commands of devices are corrected
 
 
 @dataclass(frozen=True, slots=True)
-class Respond:
-    """Give this reply and wait for the next command."""
+class SendReply:
+    """Send this reply and read the next command."""
 
     reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
-class HangUp:
-    """Give this reply and close the connection; what the client still sends is not read as commands."""
+class ReplyAndClose:
+    """Send this reply and close the connection; further input is not read as commands."""
 
     reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiveData:
-    """Give 354, take the message, answer it, then say `finished`."""
+    """Send 354, receive the message, reply to it, then call `message_finished`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartTls:
-    """Give 220, do the handshake, then say `secured`."""
+    """Send 220, do the TLS handshake, then call `tls_started`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Authenticate:
-    """Run this login, then say `logged_in` or `login_refused`."""
+    """Run this exchange and verify its login attempt, then call `logged_in` or `login_failed`."""
 
-    login: Login
+    exchange: AuthExchange
     initial: str | None = field(repr=False)
 
 
-Step: TypeAlias = Respond | HangUp | ReceiveData | StartTls | Authenticate
+Step: TypeAlias = SendReply | ReplyAndClose | ReceiveData | StartTls | Authenticate
 
 
 @dataclass(slots=True)
 class _Transaction:
     mail: MailCommand
-    recipients: dict[ForwardPath, None] = field(default_factory=dict)  # each once, in order
+    recipients: dict[ForwardPath, None] = field(default_factory=dict)  # each once, in order of RCPT
 
 
 class Dialogue:
-    """The state of one connection. Feed it command lines, do what its steps say, tell it how that went."""
+    """State of one connection: pass in command lines, perform the steps, report their result."""
 
     def __init__(
-        self, terms: SessionOffer, host: str, *, senders: tuple[AddressPattern, ...] | None = None, secure: bool = False
+        self, offer: SessionOffer, host: str, *, senders: tuple[AddressPattern, ...] | None = None, secure: bool = False
     ) -> None:
-        self.terms = terms
+        self.offer = offer
         self._secure = secure
         self._extended = False
         self._host = host
         self._senders = senders
-        self.client = self._stranger()
+        self.client = self._new_client()
         self._transaction: _Transaction | None = None
         self._unknown = 0
         self._idle = 0
-        self._refused_logins = 0
+        self._failed_logins = 0
 
     @property
     def in_transaction(self) -> bool:
-        """MAIL was taken and its message has not been answered."""
+        """True from an accepted MAIL until the reply to its message."""
         return self._transaction is not None
 
     @property
     def can_log_in(self) -> bool:
-        """AUTH is open to this client now: never where a password could be overheard."""
-        return self.terms.auth and (self._secure or self.terms.auth_in_clear)
+        """True where AUTH is offered now: never where a password could be overheard."""
+        return self.offer.auth and (self._secure or self.offer.auth_in_clear)
 
     def envelope(self) -> Envelope:
-        """What MAIL and RCPT said; after ReceiveData only."""
+        """The envelope from MAIL and RCPT; after ReceiveData only."""
         assert self._transaction is not None
         mail = self._transaction.mail
         return Envelope(mail.reverse_path, tuple(self._transaction.recipients), mail.eight_bit)
 
-    def greet(self, *, talked: bool) -> Step:
-        """The first word. `talked`: the client sent something before it."""
-        return HangUp(replies.TALKED_EARLY) if talked else Respond(replies.greeting(self.terms.hostname))
+    def greet(self, *, early_input: bool) -> Step:
+        """The greeting. `early_input`: the client sent something before it (RFC 5321 section 3.1)."""
+        return ReplyAndClose(replies.EARLY_INPUT) if early_input else SendReply(replies.greeting(self.offer.hostname))
 
-    def command(self, line: bytes, *, more: bool) -> Step:
-        """Take one command line with its LF. `more`: further input is already there."""
+    def command(self, line: bytes, *, more_input: bool) -> Step:
+        """The step for a command line, given with its LF. `more_input`: further input has arrived already."""
         text = line[:-2] if line.endswith(b"\r\n") else line[:-1]
-        if len(text) + 2 != len(line) and self.terms.bare_lf is BareLf.REJECT:
-            return HangUp(replies.BARE_LF_IN_COMMAND)
+        if len(text) + 2 != len(line) and self.offer.bare_lf is BareLf.REJECT:
+            return ReplyAndClose(replies.BARE_LF_IN_COMMAND)
         self._idle += 1
         if self._idle > IDLE_COMMAND_LIMIT:
-            return HangUp(replies.TOO_MANY_IDLE)
-        command = read_command(text, extended=self._extended, lenient=self.terms.lenient)
+            return ReplyAndClose(replies.TOO_MANY_IDLE)
+        command = read_command(text, extended=self._extended, lenient=self.offer.lenient)
         if isinstance(command, Reply):
             return self._count_unknown(command)
         handle = self._HANDLERS.get(command.verb)
         if handle is None:
             return self._unknown_verb(command.verb)
-        if more and command.verb in _LAST_IN_GROUP:
-            return HangUp(replies.DID_NOT_WAIT)
+        if more_input and command.verb in _LAST_IN_GROUP:
+            return ReplyAndClose(replies.IMPROPER_PIPELINING)
         return handle(self, command.argument)
 
-    def overlong(self) -> Step:
-        """A line went on and on without an end."""
-        return HangUp(replies.LINE_TOO_LONG)
+    def line_too_long(self) -> Step:
+        """The step for a line that exceeds every limit."""
+        return ReplyAndClose(replies.LINE_TOO_LONG)
 
-    def secured(self) -> None:
-        """The handshake is done: everything the client said before is forgotten (RFC 3207 section 4.2)."""
+    def tls_started(self) -> None:
+        """Reset after the TLS handshake: knowledge from the client in clear is discarded (RFC 3207 section 4.2)."""
         self._secure = True
         self._extended = False
         self._transaction = None
-        self.client = self._stranger()
+        self.client = self._new_client()
 
     def logged_in(self, user: str, senders: tuple[AddressPattern, ...] | None) -> Step:
-        """The claim was true; the user's senders count from now on."""
-        self._refused_logins = 0
+        """Record a successful login; the user's senders replace those of the network."""
+        self._failed_logins = 0
         self.client = replace(self.client, user=user, senders=senders, protocol=self._protocol(user))
-        return Respond(replies.LOGGED_IN)
+        return SendReply(replies.AUTHENTICATED)
 
-    def login_refused(self, answer: Reply = replies.LOGIN_REFUSED) -> Step:
-        """The attempt ended with this reply; the third refusal ends the connection."""
+    def login_failed(self, answer: Reply = replies.AUTH_FAILED) -> Step:
+        """Record a login that ended with this reply; the third failure closes the connection."""
         if answer.code in {535, 454}:
-            self._refused_logins += 1
-        return HangUp(replies.TOO_MANY_LOGINS) if self._refused_logins >= LOGIN_LIMIT else Respond(answer)
+            self._failed_logins += 1
+        return ReplyAndClose(replies.TOO_MANY_LOGINS) if self._failed_logins >= LOGIN_LIMIT else SendReply(answer)
 
-    def finished(self) -> None:
-        """The message was answered, whatever the answer; the next one may come."""
+    def message_finished(self) -> None:
+        """End the transaction after the reply to its message."""
         self._transaction = None
         self._idle = 0
 
-    def forget(self) -> None:
-        """Something went wrong in the middle: no half of a transaction is kept."""
+    def reset(self) -> None:
+        """Discard the transaction after an internal error."""
         self._transaction = None
 
-    def _stranger(self) -> Client:
-        """The client before it has said anything."""
+    def _new_client(self) -> Client:
+        """The client before its first command."""
         return Client(
             self._host,
             "",
             "SMTP",
             senders=self._senders,
-            forced_sender=self.terms.forced_sender,
-            lenient=self.terms.lenient,
+            forced_sender=self.offer.forced_sender,
+            lenient=self.offer.lenient,
         )
 
     def _ehlo(self, name: str) -> Step:
-        return self._greeted(name, extended=True)
+        return self._hello(name, extended=True)
 
     def _helo(self, name: str) -> Step:
-        return self._greeted(name, extended=False)
+        return self._hello(name, extended=False)
 
-    def _greeted(self, name: str, *, extended: bool) -> Step:
-        if self.terms.lenient:
+    def _hello(self, name: str, *, extended: bool) -> Step:
+        if self.offer.lenient:
             name = name[:NAME_LIMIT]
         elif not name or len(name) > NAME_LIMIT:
-            return Respond(replies.NO_NAME)
+            return SendReply(replies.EHLO_SYNTAX)
         self._transaction = None
         self._extended = extended
         self.client = replace(self.client, name=name, protocol=self._protocol(self.client.user))
-        return Respond(
-            reply(250, None, *([self.terms.hostname, *self._keywords()] if extended else [self.terms.hostname]))
+        return SendReply(
+            reply(250, None, *([self.offer.hostname, *self._keywords()] if extended else [self.offer.hostname]))
         )
 
     def _keywords(self) -> list[str]:
-        words = ["PIPELINING", f"SIZE {self.terms.size_limit}", "8BITMIME", "ENHANCEDSTATUSCODES"]
-        if self.terms.starttls and not self._secure:
+        words = ["PIPELINING", f"SIZE {self.offer.size_limit}", "8BITMIME", "ENHANCEDSTATUSCODES"]
+        if self.offer.starttls and not self._secure:
             words.append("STARTTLS")
         if self.can_log_in:
             words.append("AUTH " + " ".join(mechanism.value for mechanism in Mechanism))
         return words
 
     def _protocol(self, user: str | None) -> str:
-        """RFC 3848, for the Received field."""
+        """The protocol for the Received field, RFC 3848."""
         if not self._extended:
             return "SMTP"
         return f"ESMTP{'S' if self._secure else ''}{'A' if user else ''}"
 
     def _mail(self, argument: str) -> Step:
-        if not self.client.name and not self.terms.lenient:
-            return Respond(replies.GREET_FIRST)
-        if self.terms.login_required and self.client.user is None:
-            return Respond(replies.LOG_IN_FIRST)
+        if not self.client.name and not self.offer.lenient:
+            return SendReply(replies.NEED_EHLO)
+        if self.offer.login_required and self.client.user is None:
+            return SendReply(replies.NEED_AUTH)
         if self._transaction is not None:
-            return Respond(replies.NESTED_MAIL)
-        forced, lenient = self.terms.forced_sender, self.terms.lenient
-        mail = read_mail(argument, self.terms.size_limit, lenient=lenient, forced_sender=forced)
+            return SendReply(replies.NESTED_MAIL)
+        forced, lenient = self.offer.forced_sender, self.offer.lenient
+        mail = read_mail(argument, self.offer.size_limit, lenient=lenient, forced_sender=forced)
         if isinstance(mail, Reply):
-            return Respond(mail)
+            return SendReply(mail)
         self._transaction = _Transaction(mail)
-        return Respond(replies.SENDER_OK)
+        return SendReply(replies.SENDER_OK)
 
     def _rcpt(self, argument: str) -> Step:
         if self._transaction is None:
-            return Respond(replies.MAIL_FIRST)
-        rcpt = read_rcpt(argument, lenient=self.terms.lenient)
+            return SendReply(replies.NEED_MAIL)
+        rcpt = read_rcpt(argument, lenient=self.offer.lenient)
         if isinstance(rcpt, Reply):
-            return Respond(rcpt)
+            return SendReply(rcpt)
         recipients = self._transaction.recipients
-        if rcpt.forward_path not in recipients and len(recipients) >= self.terms.recipient_limit:
-            return Respond(replies.too_many_recipients(self.terms.recipient_limit))
+        if rcpt.forward_path not in recipients and len(recipients) >= self.offer.recipient_limit:
+            return SendReply(replies.too_many_recipients(self.offer.recipient_limit))
         recipients[rcpt.forward_path] = None
-        self._idle -= 1  # each recipient brings the message nearer
-        return Respond(replies.RECIPIENT_OK)
+        self._idle -= 1  # a recipient belongs to a message
+        return SendReply(replies.RECIPIENT_OK)
 
     def _data(self, argument: str) -> Step:
         if argument:
-            return Respond(replies.stands_alone("DATA"))
+            return SendReply(replies.no_argument("DATA"))
         if self._transaction is None:
-            return Respond(replies.MAIL_AND_RCPT_FIRST)
+            return SendReply(replies.NEED_MAIL_AND_RCPT)
         if not self._transaction.recipients:
-            return Respond(replies.NO_RECIPIENT)
+            return SendReply(replies.NO_VALID_RECIPIENTS)
         return ReceiveData()
 
     def _rset(self, argument: str) -> Step:
         if argument:
-            return Respond(replies.stands_alone("RSET"))
+            return SendReply(replies.no_argument("RSET"))
         self._transaction = None
-        return Respond(replies.OK)
+        return SendReply(replies.OK)
 
     def _noop(self, _argument: str) -> Step:
-        return Respond(replies.OK)
+        return SendReply(replies.OK)
 
     def _quit(self, argument: str) -> Step:
         if argument:
-            return Respond(replies.stands_alone("QUIT"))
-        return HangUp(replies.goodbye(self.terms.hostname))
+            return SendReply(replies.no_argument("QUIT"))
+        return ReplyAndClose(replies.goodbye(self.offer.hostname))
 
     def _vrfy(self, argument: str) -> Step:
         if not argument:
-            return Respond(replies.VRFY_WHOM)
-        return Respond(replies.NOT_VERIFIED)
+            return SendReply(replies.VRFY_SYNTAX)
+        return SendReply(replies.NOT_VERIFIED)
 
     def _help(self, _argument: str) -> Step:
-        return Respond(replies.HELP)
+        return SendReply(replies.HELP)
 
     def _expn(self, _argument: str) -> Step:
-        return Respond(replies.not_offered("EXPN"))
+        return SendReply(replies.not_supported("EXPN"))
 
     def _bdat(self, _argument: str) -> Step:
-        # What follows BDAT is a message, not commands, and we do not take it: nothing after it can be read.
-        return HangUp(replies.NO_BDAT)
+        # The octets after BDAT are message data, not commands (RFC 3030), so the connection cannot go on.
+        return ReplyAndClose(replies.BDAT_UNSUPPORTED)
 
     def _starttls(self, argument: str) -> Step:
         if argument:
-            return Respond(replies.stands_alone("STARTTLS"))
+            return SendReply(replies.no_argument("STARTTLS"))
         if self._secure:
-            return Respond(replies.ALREADY_SECURE)
-        if not self.terms.starttls:
-            return Respond(replies.not_offered("STARTTLS"))
+            return SendReply(replies.TLS_ACTIVE)
+        if not self.offer.starttls:
+            return SendReply(replies.not_supported("STARTTLS"))
         return StartTls()
 
     def _auth(self, argument: str) -> Step:
-        refusal = self._why_no_login()
+        refusal = self._auth_refusal()
         if refusal is not None:
-            return Respond(refusal)
+            return SendReply(refusal)
         name, _, initial = argument.partition(" ")
         if " " in initial.strip():
-            return Respond(replies.AUTH_HOW)
+            return SendReply(replies.AUTH_SYNTAX)
         mechanism = _MECHANISMS.get(name.upper())
         if mechanism is None:
-            return Respond(replies.NO_SUCH_MECHANISM)
-        return Authenticate(Login(mechanism), initial.strip() or None)
+            return SendReply(replies.UNKNOWN_MECHANISM)
+        return Authenticate(AuthExchange(mechanism), initial.strip() or None)
 
-    def _why_no_login(self) -> Reply | None:
+    def _auth_refusal(self) -> Reply | None:
         if not self._extended:
-            return replies.GREET_FIRST
-        if not self.terms.auth:
-            return replies.not_offered("AUTH")
+            return replies.NEED_EHLO
+        if not self.offer.auth:
+            return replies.not_supported("AUTH")
         if not self.can_log_in:
-            return replies.ENCRYPT_FIRST
+            return replies.NEED_TLS
         if self.client.user is not None:
-            return replies.ALREADY_LOGGED_IN
+            return replies.ALREADY_AUTHENTICATED
         if self._transaction is not None:
-            return replies.LOG_IN_BEFORE_MAIL
+            return replies.AUTH_DURING_MAIL
         return None
 
     def _unknown_verb(self, verb: str) -> Step:
         if verb in _OTHER_PROTOCOLS:
-            return HangUp(replies.OTHER_PROTOCOL)
+            return ReplyAndClose(replies.OTHER_PROTOCOL)
         return self._count_unknown(replies.UNKNOWN_COMMAND)
 
     def _count_unknown(self, answer: Reply) -> Step:
         self._unknown += 1
-        return HangUp(replies.TOO_MANY_UNKNOWN) if self._unknown >= UNKNOWN_LIMIT else Respond(answer)
+        return ReplyAndClose(replies.TOO_MANY_UNKNOWN) if self._unknown >= UNKNOWN_LIMIT else SendReply(answer)
 
     _HANDLERS: ClassVar[Mapping[str, Callable[["Dialogue", str], Step]]] = {
         "EHLO": _ehlo,

@@ -12,9 +12,9 @@ from senderproxy.config.model import ClientSettings
 from senderproxy.listener.client_auth import hash_password
 from senderproxy.listener.connections import ListenerTimeouts
 from tests.fakes.recording_intake import RecordingIntake
-from tests.senderproxy.listener.talk import Talk, lint, listening
+from tests.senderproxy.listener.smtp_client import SmtpClient, lint, listening
 
-PATIENCE = ListenerTimeouts(idle=5, block=5, linger=0.05)
+TIMEOUTS = ListenerTimeouts(idle=5, block=5, linger=0.05)
 SCANNER = ClientSettings(user="a", password=hash_password("geheim-fuzz"))
 
 LINES = st.sampled_from(
@@ -68,34 +68,34 @@ def reply_lines(stream: bytes) -> list[list[bytes]]:
 
 async def converse(listener: Any, pieces: list[bytes], wait: bool) -> None:
     """Send the pieces; every reply must be well-formed, and the connection must end by itself."""
-    talk = await Talk.to(listener)
-    heard = await talk.reader.readuntil(b"\r\n")
+    client = await SmtpClient.to(listener)
+    heard = await client.reader.readuntil(b"\r\n")
     try:
         for piece in pieces:
-            await talk.send(piece)
+            await client.send(piece)
             if wait:
                 await asyncio.sleep(0)
-        talk.writer.write_eof()
+        client.writer.write_eof()
     except OSError:
         pass  # the listener has had enough
     try:
-        while more := await talk.reader.read(65536):
+        while more := await client.reader.read(65536):
             heard += more
     except ConnectionError:
         heard = heard[: heard.rfind(b"\r\n") + 2]
     for lines in reply_lines(heard):
         lint(lines)
-    await talk.close()
+    await client.close()
 
 
 async def survive(pieces: list[bytes], wait: bool) -> None:
     async with asyncio.timeout(30):
-        async with listening(RecordingIntake(), SCANNER, auth="optional", patience=PATIENCE) as listener:
+        async with listening(RecordingIntake(), SCANNER, auth="optional", timeouts=TIMEOUTS) as listener:
             await converse(listener, pieces, wait)
-            talk = await Talk.greeted(listener)
-            assert (await talk.mail()).code == 250
+            client = await SmtpClient.greeted(listener)
+            assert (await client.mail()).code == 250
             assert listener.status()["faults"] == 0
-            await talk.close()
+            await client.close()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

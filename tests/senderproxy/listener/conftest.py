@@ -8,24 +8,24 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.senderproxy.listener.talk import HOSTNAME
+from tests.senderproxy.listener.smtp_client import HOSTNAME
 
 
 @dataclass(frozen=True)
-class Papers:
+class ServerCertificate:
     """The listener's certificate and key, and what a client needs to trust them."""
 
     certificate: str
     key: str
-    client: ssl.SSLContext
+    client_context: ssl.SSLContext
 
     def settings(self, tls: str) -> dict[str, Any]:
         return {"tls": tls, "certificate": self.certificate, "key": self.key}
 
 
 @pytest.fixture(scope="session")
-def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
-    folder: Path = tmp_path_factory.mktemp("papers")
+def server_certificate(tmp_path_factory: pytest.TempPathFactory) -> ServerCertificate:
+    folder: Path = tmp_path_factory.mktemp("certificate")
     authority = trustme.CA()
     issued = authority.issue_cert(HOSTNAME)
     for index, blob in enumerate(issued.cert_chain_pems):
@@ -33,4 +33,4 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
     issued.private_key_pem.write_to_path(folder / "key.pem")
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    return Papers(str(folder / "certificate.pem"), str(folder / "key.pem"), context)
+    return ServerCertificate(str(folder / "certificate.pem"), str(folder / "key.pem"), context)

@@ -6,7 +6,7 @@ import sys
 from senderproxy.clock import SystemClock
 from senderproxy.listener.server import Listener
 from tests.fakes.recording_intake import RecordingIntake
-from tests.senderproxy.listener.talk import HOSTNAME, settings
+from tests.senderproxy.listener.smtp_client import HOSTNAME, settings
 
 
 async def serve() -> None:

@@ -1,4 +1,4 @@
-"""What we rely on in aiosmtpd is there, and nothing else is relied on."""
+"""Internals of aiosmtpd that the listener relies on: all of them listed, checked at start, and no others in use."""
 
 import ast
 import inspect
@@ -23,31 +23,60 @@ from tests.fakes.recording_intake import RecordingIntake
 HANDLER = Handler(RecordingIntake(), "office", SystemClock())
 
 
-def inherited_privates() -> set[str]:
-    """Private names of aiosmtpd (and asyncio below it) that RelaySMTP mentions or replaces."""
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def own_attributes(tree: ast.AST) -> set[str]:
+    """Names of attributes of `self`."""
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    }
+
+
+def privates_of_aiosmtpd() -> set[str]:
+    """Private names of aiosmtpd's class (and asyncio's below it)."""
+    source = inspect.getsource(inspect.getmodule(SMTP))  # type: ignore[arg-type]
+    return {name for name in set(dir(SMTP)) | own_attributes(ast.parse(source)) if is_private(name)}
+
+
+def privates_in_relay_smtp() -> set[str]:
+    """Private names of aiosmtpd that RelaySMTP uses or replaces."""
     tree = ast.parse(Path(inspect.getfile(relay_smtp)).read_text())
     [cls] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "RelaySMTP"]
-    mentioned = {
+    methods = {node.name for node in cls.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    return (own_attributes(cls) | methods) & privates_of_aiosmtpd()
+
+
+def foreign_privates(module: Path) -> set[str]:
+    """Private names of aiosmtpd that a module uses on an object other than `self`."""
+    return {
         node.attr
-        for node in ast.walk(cls)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
-    }
-    mentioned |= {node.name for node in cls.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    source = inspect.getsource(inspect.getmodule(SMTP))  # type: ignore[arg-type]
-    theirs = set(dir(SMTP)) | {
-        node.attr
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
-    }
-    return {name for name in mentioned & theirs if name.startswith("_") and not name.startswith("__")}
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id == "self")
+    } & privates_of_aiosmtpd()
 
 
-def test_every_private_name_in_use_is_on_the_list_and_every_name_on_the_list_in_use() -> None:
-    used_by_them = {"_cb_client_connected", "_handler_coroutine"}  # for us
-    assert inherited_privates() | used_by_them == PRIVATE_NAMES | PRIVATE_ATTRIBUTES
+def test_every_private_name_in_use_is_on_the_list_and_every_name_on_the_list_is_in_use() -> None:
+    used_by_aiosmtpd = {"_cb_client_connected", "_handler_coroutine"}  # on behalf of the listener
+    assert privates_in_relay_smtp() | used_by_aiosmtpd == PRIVATE_NAMES | PRIVATE_ATTRIBUTES
 
 
-def test_the_installed_version_is_one_we_know() -> None:
+def test_no_module_reaches_into_the_connection_of_aiosmtpd_from_outside() -> None:
+    modules = sorted(Path(inspect.getfile(relay_smtp)).parent.glob("*.py"))
+    assert "data_phase.py" in [module.name for module in modules]
+    assert {module.name: names for module in modules if (names := foreign_privates(module))} == {}
+
+
+def test_a_private_name_used_from_outside_is_noticed(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text("async def drain(smtp):\n    await smtp._writer.drain()\n")
+    assert foreign_privates(module) == {"_writer"}
+
+
+def test_the_installed_version_is_supported() -> None:
     check_aiosmtpd(HANDLER)
     assert aiosmtpd.__version__.startswith("1.4.")
 
@@ -59,7 +88,7 @@ def test_another_version_does_not_start(version: str, monkeypatch: pytest.Monkey
         check_aiosmtpd(HANDLER)
 
 
-def test_a_version_without_a_name_we_need_does_not_start() -> None:
+def test_a_version_without_a_required_name_does_not_start() -> None:
     with pytest.raises(UnsupportedAiosmtpd, match="_gone_in_the_next_version"):
         check_aiosmtpd(HANDLER, PRIVATE_NAMES | {"_gone_in_the_next_version"})
 
@@ -76,16 +105,15 @@ def test_a_hook_that_is_misspelled_does_not_start() -> None:
             check_aiosmtpd(handler)
 
 
-def test_the_hook_we_have_is_the_one_aiosmtpd_finds() -> None:
+def test_the_hook_of_the_handler_is_the_one_aiosmtpd_finds() -> None:
     assert list(inspect.signature(SMTP._call_handler_hook).parameters) == ["self", "command", "args"]
     assert [name for name in dir(HANDLER) if name.startswith("handle_")] == ["handle_DATA"]
     assert not {name for name in vars(RelaySMTP) if name.startswith(("smtp_", "auth_"))}
 
 
-def test_what_we_replace_has_the_form_it_had() -> None:
+def test_replaced_methods_have_the_signature_they_had() -> None:
     assert inspect.iscoroutinefunction(SMTP._handle_client)
     assert list(inspect.signature(SMTP._reset_timeout).parameters) == ["self", "duration"]
-    assert list(inspect.signature(SMTP._timeout_cb).parameters) == ["self"]
     assert list(inspect.signature(SMTP._create_envelope).parameters) == ["self"]
     lost = inspect.getsource(SMTP.connection_lost)
     assert "_handler_coroutine.cancel()" in lost, "the conversation ends with the connection"

@@ -20,16 +20,16 @@ from senderproxy.listener.client_auth import (
 )
 from senderproxy.listener.login_throttle import ThrottleLimits
 from senderproxy.mail.reply import Reply
-from senderproxy.wire.login import LoginAttempt
+from senderproxy.wire.auth import LoginAttempt
 
 SECRET = "geheim-scanner-ü"
 HASHED = hash_password(SECRET)
 NO_DELAY = ThrottleLimits(first_delay=0, longest_delay=0)
 
 
-def auth(*clients: dict[str, Any], rules: ThrottleLimits = NO_DELAY, **listener: Any) -> ClientAuth:
+def auth(*clients: dict[str, Any], limits: ThrottleLimits = NO_DELAY, **listener: Any) -> ClientAuth:
     return ClientAuth(
-        ListenerSettings(**listener), [ClientSettings(**client) for client in clients], SystemClock(), rules
+        ListenerSettings(**listener), [ClientSettings(**client) for client in clients], SystemClock(), limits
     )
 
 
@@ -141,8 +141,8 @@ async def test_a_wrong_password_and_an_unknown_user_get_the_same_words(caplog: p
 
 
 async def test_an_unknown_user_costs_as_much_time_as_a_known_one() -> None:
-    rules = ThrottleLimits(failures=1000, first_delay=0, longest_delay=0)
-    door = auth(USER, auth="optional", rules=rules)
+    limits = ThrottleLimits(failures=1000, first_delay=0, longest_delay=0)
+    door = auth(USER, auth="optional", limits=limits)
 
     async def spent(user: str) -> float:
         started = time.process_time()

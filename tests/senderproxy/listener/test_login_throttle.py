@@ -2,51 +2,51 @@
 
 from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 
-RULES = ThrottleLimits(failures=5, window=300, first_delay=0.5, longest_delay=4)
+LIMITS = ThrottleLimits(failures=5, window=300, first_delay=0.5, longest_delay=4)
 
 
 def test_five_refused_logins_lock_the_name_from_everywhere_and_the_host_for_everybody() -> None:
-    guard = LoginThrottle(RULES)
+    throttle = LoginThrottle(LIMITS)
     for second in range(5):
-        assert guard.locked_for("192.0.2.1", "anna", second) == 0
-        guard.refused("192.0.2.1", "anna", second)
-    assert guard.locked_for("192.0.2.1", "anna", 5) == 295
-    assert guard.locked_for("192.0.2.9", "anna", 5) == 295
-    assert guard.locked_for("192.0.2.1", "bert", 5) == 295
-    assert guard.locked_for("192.0.2.9", "bert", 5) == 0
+        assert throttle.locked_for("192.0.2.1", "anna", second) == 0
+        throttle.failed("192.0.2.1", "anna", second)
+    assert throttle.locked_for("192.0.2.1", "anna", 5) == 295
+    assert throttle.locked_for("192.0.2.9", "anna", 5) == 295
+    assert throttle.locked_for("192.0.2.1", "bert", 5) == 295
+    assert throttle.locked_for("192.0.2.9", "bert", 5) == 0
 
 
 def test_a_lock_ends_when_the_failures_are_old() -> None:
-    guard = LoginThrottle(RULES)
+    throttle = LoginThrottle(LIMITS)
     for second in range(5):
-        guard.refused("192.0.2.1", "anna", second)
-    assert guard.locked_for("192.0.2.1", "anna", 299.9) > 0
-    assert guard.locked_for("192.0.2.1", "anna", 300) == 0
+        throttle.failed("192.0.2.1", "anna", second)
+    assert throttle.locked_for("192.0.2.1", "anna", 299.9) > 0
+    assert throttle.locked_for("192.0.2.1", "anna", 300) == 0
 
 
 def test_a_name_nobody_has_is_locked_like_one_somebody_has() -> None:
-    guard = LoginThrottle(RULES)
+    throttle = LoginThrottle(LIMITS)
     for _ in range(5):
-        guard.refused("192.0.2.1", "nobody-at-all", 0)
-    assert guard.locked_for("192.0.2.2", "nobody-at-all", 1) == 299
+        throttle.failed("192.0.2.1", "nobody-at-all", 0)
+    assert throttle.locked_for("192.0.2.2", "nobody-at-all", 1) == 299
 
 
 def test_answers_are_held_back_longer_each_time() -> None:
-    guard = LoginThrottle(RULES)
-    assert [guard.refused("192.0.2.1", f"user{n}", 0) for n in range(5)] == [0.5, 1.0, 2.0, 4.0, 4.0]
+    throttle = LoginThrottle(LIMITS)
+    assert [throttle.failed("192.0.2.1", f"user{n}", 0) for n in range(5)] == [0.5, 1.0, 2.0, 4.0, 4.0]
 
 
 def test_success_forgives_the_name_but_not_the_host() -> None:
-    guard = LoginThrottle(RULES)
+    throttle = LoginThrottle(LIMITS)
     for _ in range(5):
-        guard.refused("192.0.2.1", "anna", 0)
-    guard.succeeded("anna")
-    assert guard.locked_for("192.0.2.2", "anna", 1) == 0
-    assert guard.locked_for("192.0.2.1", "anna", 1) > 0
+        throttle.failed("192.0.2.1", "anna", 0)
+    throttle.succeeded("anna")
+    assert throttle.locked_for("192.0.2.2", "anna", 1) == 0
+    assert throttle.locked_for("192.0.2.1", "anna", 1) > 0
 
 
 def test_a_million_names_do_not_fill_the_memory() -> None:
-    guard = LoginThrottle(RULES)
+    throttle = LoginThrottle(LIMITS)
     for number in range(30_000):
-        guard.refused("192.0.2.1", f"{number}" * 20, number / 1000)
-    assert len(guard._refused) <= 10_000
+        throttle.failed("192.0.2.1", f"{number}" * 20, number / 1000)
+    assert len(throttle._failures) <= 10_000

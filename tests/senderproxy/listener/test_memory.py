@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.senderproxy.listener.talk import LETTER, Talk
+from tests.senderproxy.listener.smtp_client import MESSAGE, SmtpClient
 
 LINE = b"x" * 76 + b"\r\n"
 BLOCK = LINE * 800
@@ -24,15 +24,15 @@ def resident(process: Any, what: str) -> int:
 
 
 async def send_large(listener: Any, pause: asyncio.Event) -> None:
-    talk = await Talk.greeted(listener)
-    await talk.send(b"MAIL FROM:<anna@firma.example>\r\nRCPT TO:<bert@kunde.example>\r\nDATA\r\n")
-    await talk.answers(3)
-    await talk.send(LETTER)
+    client = await SmtpClient.greeted(listener)
+    await client.send(b"MAIL FROM:<anna@firma.example>\r\nRCPT TO:<bert@kunde.example>\r\nDATA\r\n")
+    await client.answers(3)
+    await client.send(MESSAGE)
     for _ in range(BLOCKS):
-        await talk.send(BLOCK)
+        await client.send(BLOCK)
     await pause.wait()
-    assert (await talk.ask(b".\r\n")).code == 250
-    await talk.close()
+    assert (await client.ask(b".\r\n")).code == 250
+    await client.close()
 
 
 @pytest.mark.slow
@@ -49,17 +49,17 @@ async def test_eight_times_25_megabytes_at_once_do_not_fill_the_memory() -> None
     assert process.stdout is not None
     try:
         listener: Any = SimpleNamespace(port=int(await process.stdout.readline()))
-        idle = [await Talk.greeted(listener) for _ in range(40)]
+        idle = [await SmtpClient.greeted(listener) for _ in range(40)]
         before = resident(process, "VmRSS")
         go_on = asyncio.Event()
         large = [asyncio.ensure_future(send_large(listener, go_on)) for _ in range(8)]
-        talk = idle.pop()
+        client = idle.pop()
         for _ in range(20):
-            assert (await talk.mail()).code == 250, "small messages are answered meanwhile"
+            assert (await client.mail()).code == 250, "small messages are answered meanwhile"
         go_on.set()
         await asyncio.gather(*large)
         growth = resident(process, "VmHWM") - before
-        for other in [*idle, talk]:
+        for other in [*idle, client]:
             await other.close()
         process.stdin.close()
         octets = int(await process.stdout.readline())
@@ -68,5 +68,5 @@ async def test_eight_times_25_megabytes_at_once_do_not_fill_the_memory() -> None
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert octets == 8 * (BLOCKS * len(BLOCK) + len(LETTER)) + 20 * len(LETTER)
+    assert octets == 8 * (BLOCKS * len(BLOCK) + len(MESSAGE)) + 20 * len(MESSAGE)
     assert growth < 40, f"memory grew by {growth} MB"

@@ -9,7 +9,7 @@ from senderproxy.listener.connections import ListenerTimeouts
 from senderproxy.mail.address import NULL_PATH, Address
 from senderproxy.mail.reply import reply
 from tests.fakes.recording_intake import RecordingIntake
-from tests.senderproxy.listener.talk import HOSTNAME, LETTER, PATIENCE, Talk, listening, until
+from tests.senderproxy.listener.smtp_client import HOSTNAME, MESSAGE, TIMEOUTS, SmtpClient, listening, until
 
 MAIL = b"MAIL FROM:<anna@firma.example>\r\n"
 RCPT = b"RCPT TO:<bert@kunde.example>\r\n"
@@ -17,16 +17,16 @@ RCPT = b"RCPT TO:<bert@kunde.example>\r\n"
 
 async def test_a_letter_reaches_the_intake_as_it_was_sent() -> None:
     intake = RecordingIntake()
-    letter = b"From: anna@firma.example\r\n..dotted: x\r\n\r\n..\r\n..dots\r\nGr\xfc\xdfe\r\n"
+    message = b"From: anna@firma.example\r\n..dotted: x\r\n\r\n..\r\n..dots\r\nGr\xfc\xdfe\r\n"
     async with listening(intake) as listener:
-        talk = await Talk.greeted(listener)
-        answer = await talk.mail(letter)
+        client = await SmtpClient.greeted(listener)
+        answer = await client.mail(message)
         assert (answer.code, answer.text) == (250, "2.0.0 taken")
-        assert (await talk.ask(b"QUIT\r\n")).code == 221
-        assert await talk.closed()
-        await talk.close()
+        assert (await client.ask(b"QUIT\r\n")).code == 221
+        assert await client.closed()
+        await client.close()
     [taken] = intake.taken
-    assert taken.wire == letter
+    assert taken.wire == message
     assert taken.header == b"From: anna@firma.example\r\n.dotted: x\r\n\r\n"
     assert not taken.is_ascii
     assert taken.envelope.reverse_path == Address("anna", "firma.example")
@@ -41,22 +41,22 @@ async def test_a_letter_reaches_the_intake_as_it_was_sent() -> None:
 
 async def test_the_greeting_and_what_is_offered() -> None:
     async with listening(RecordingIntake(), max_message_size=1000) as listener:
-        talk = await Talk.to(listener)
-        assert (await talk.answer()).text == f"{HOSTNAME} ESMTP senderproxy"
-        offer = await talk.ask(b"EHLO client\r\n")
+        client = await SmtpClient.to(listener)
+        assert (await client.answer()).text == f"{HOSTNAME} ESMTP senderproxy"
+        offer = await client.ask(b"EHLO client\r\n")
         assert offer.texts == [HOSTNAME, "PIPELINING", "SIZE 1000", "8BITMIME", "ENHANCEDSTATUSCODES"]
-        assert (await talk.ask(b"HELO client\r\n")).texts == [HOSTNAME]
-        await talk.close()
+        assert (await client.ask(b"HELO client\r\n")).texts == [HOSTNAME]
+        await client.close()
 
 
 async def test_twenty_messages_of_many_senders_on_one_connection() -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
-        talk = await Talk.greeted(listener)
+        client = await SmtpClient.greeted(listener)
         for number in range(20):
             author = b"person%d@firma.example" % number
-            assert (await talk.mail(LETTER, author=author)).code == 250
-        await talk.close()
+            assert (await client.mail(MESSAGE, author=author)).code == 250
+        await client.close()
     assert [str(taken.envelope.reverse_path) for taken in intake.taken] == [
         f"person{number}@firma.example" for number in range(20)
     ]
@@ -65,53 +65,53 @@ async def test_twenty_messages_of_many_senders_on_one_connection() -> None:
 async def test_a_pipelined_group_gets_one_reply_for_each_command_in_order() -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
-        talk = await Talk.greeted(listener)
-        await talk.send(MAIL + RCPT + b"RCPT TO:<>\r\n" + RCPT + b"NOOP\r\nDATA\r\n")
-        assert [answer.code for answer in await talk.answers(6)] == [250, 250, 501, 250, 250, 354]
-        await talk.send(LETTER + b".\r\n" + MAIL + RCPT + b"RSET\r\nQUIT\r\n")
-        assert [answer.code for answer in await talk.answers(5)] == [250, 250, 250, 250, 221]
-        await talk.close()
+        client = await SmtpClient.greeted(listener)
+        await client.send(MAIL + RCPT + b"RCPT TO:<>\r\n" + RCPT + b"NOOP\r\nDATA\r\n")
+        assert [answer.code for answer in await client.answers(6)] == [250, 250, 501, 250, 250, 354]
+        await client.send(MESSAGE + b".\r\n" + MAIL + RCPT + b"RSET\r\nQUIT\r\n")
+        assert [answer.code for answer in await client.answers(5)] == [250, 250, 250, 250, 221]
+        await client.close()
     assert len(intake.taken) == 1
     assert len(intake.taken[0].envelope.recipients) == 1
 
 
 async def test_half_a_command_behind_a_whole_one_does_not_hold_back_the_reply() -> None:
     async with listening(RecordingIntake()) as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.ask(b"NOOP\r\nNO")).code == 250
-        assert (await talk.ask(b"OP\r\n")).code == 250
-        await talk.close()
+        client = await SmtpClient.greeted(listener)
+        assert (await client.ask(b"NOOP\r\nNO")).code == 250
+        assert (await client.ask(b"OP\r\n")).code == 250
+        await client.close()
 
 
 async def test_a_whole_session_one_octet_at_a_time() -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
-        talk = await Talk.to(listener)
-        await talk.answer()
-        letter = b"From: a@firma.example\r\n\r\na\n.\nb\r\n..\r\n.\r\n"
-        for line in (b"EHLO x\r\n", MAIL, RCPT, b"DATA\r\n", letter, b"QUIT\r\n"):
+        client = await SmtpClient.to(listener)
+        await client.answer()
+        message = b"From: a@firma.example\r\n\r\na\n.\nb\r\n..\r\n.\r\n"
+        for line in (b"EHLO x\r\n", MAIL, RCPT, b"DATA\r\n", message, b"QUIT\r\n"):
             for octet in line:
-                await talk.send(bytes([octet]))
-            await talk.answer()
-        await talk.close()
+                await client.send(bytes([octet]))
+            await client.answer()
+        await client.close()
     assert intake.taken[0].wire == b"From: a@firma.example\r\n\r\na\r\n..\r\nb\r\n..\r\n"
 
 
 async def test_a_bounce_with_a_null_reverse_path_is_taken() -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.mail(author=b"")).code == 250
-        await talk.close()
+        client = await SmtpClient.greeted(listener)
+        assert (await client.mail(author=b"")).code == 250
+        await client.close()
     assert intake.taken[0].envelope.reverse_path is NULL_PATH
 
 
 async def test_bare_line_feeds_of_an_old_script_are_mended_and_noted(caplog: pytest.LogCaptureFixture) -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.mail(b"From: a@firma.example\nSubject: x\n\nline\n.\nline\r\n")).code == 250
-        await talk.close()
+        client = await SmtpClient.greeted(listener)
+        assert (await client.mail(b"From: a@firma.example\nSubject: x\n\nline\n.\nline\r\n")).code == 250
+        await client.close()
     assert intake.taken[0].wire == b"From: a@firma.example\r\nSubject: x\r\n\r\nline\r\n..\r\nline\r\n"
     assert any(getattr(record, "senderproxy_event", "") == "bare_lf_converted" for record in caplog.records)
 
@@ -119,11 +119,11 @@ async def test_bare_line_feeds_of_an_old_script_are_mended_and_noted(caplog: pyt
 async def test_an_empty_message_and_one_without_a_body() -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.mail(b"")).code == 250
-        assert (await talk.mail(b"Subject: x\r\n")).code == 250
-        assert (await talk.mail(b"\r\nbody\r\n")).code == 250
-        await talk.close()
+        client = await SmtpClient.greeted(listener)
+        assert (await client.mail(b"")).code == 250
+        assert (await client.mail(b"Subject: x\r\n")).code == 250
+        assert (await client.mail(b"\r\nbody\r\n")).code == 250
+        await client.close()
     assert [taken.wire for taken in intake.taken] == [b"", b"Subject: x\r\n", b"\r\nbody\r\n"]
     assert [taken.header for taken in intake.taken] == [b"", b"Subject: x\r\n", b"\r\n"]
 
@@ -139,12 +139,12 @@ async def test_an_empty_message_and_one_without_a_body() -> None:
 )
 async def test_the_client_hears_what_the_intake_said(answer: object, code: int, text: str) -> None:
     async with listening(RecordingIntake(answer)) as listener:  # type: ignore[arg-type]
-        talk = await Talk.greeted(listener)
-        heard = await talk.mail()
+        client = await SmtpClient.greeted(listener)
+        heard = await client.mail()
         assert heard.code == code
         assert heard.status == text
-        assert (await talk.ask(b"NOOP\r\n")).code == 250
-        await talk.close()
+        assert (await client.ask(b"NOOP\r\n")).code == 250
+        await client.close()
 
 
 @pytest.mark.parametrize("fault", [KeyError("boom"), ValueError("(IndexError)"), MemoryError(), OSError(28, "full")])
@@ -152,37 +152,37 @@ async def test_a_fault_behind_the_door_is_a_451_with_an_id_that_is_in_the_log(
     fault: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with listening(RecordingIntake(fault, reply(250, "2.0.0", "taken"))) as listener:
-        talk = await Talk.greeted(listener)
-        answer = await talk.mail()
+        client = await SmtpClient.greeted(listener)
+        answer = await client.mail()
         assert (answer.code, answer.status) == (451, "4.3.0")
         [record] = [record for record in caplog.records if record.exc_info]
         assert vars(record)["senderproxy_fields"]["id"] in answer.text
-        assert (await talk.mail()).code == 250, "the connection goes on"
-        await talk.close()
+        assert (await client.mail()).code == 250, "the connection goes on"
+        await client.close()
 
 
 async def test_a_reply_that_is_none_becomes_a_451() -> None:
     async with listening(RecordingIntake(reply(354, None, "go ahead"))) as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.mail()).code == 451
-        await talk.close()
+        client = await SmtpClient.greeted(listener)
+        assert (await client.mail()).code == 451
+        await client.close()
 
 
 async def test_a_hundred_clients_at_once() -> None:
     intake = RecordingIntake()
 
-    async def client(listener: object, number: int) -> None:
-        talk = await Talk.greeted(listener)  # type: ignore[arg-type]
+    async def send_three(listener: object, number: int) -> None:
+        client = await SmtpClient.greeted(listener)  # type: ignore[arg-type]
         for _ in range(3):
-            assert (await talk.mail(LETTER + b"%d\r\n" % number)).code == 250
-        assert (await talk.ask(b"QUIT\r\n")).code == 221
-        await talk.close()
+            assert (await client.mail(MESSAGE + b"%d\r\n" % number)).code == 250
+        assert (await client.ask(b"QUIT\r\n")).code == 221
+        await client.close()
 
     async with listening(intake, max_connections_per_client=100) as listener:
-        await asyncio.gather(*(client(listener, number) for number in range(100)))
+        await asyncio.gather(*(send_three(listener, number) for number in range(100)))
     assert len(intake.taken) == 300
     assert sorted(intake.taken[i].wire for i in range(300)) == sorted(
-        LETTER + b"%d\r\n" % number for number in range(100) for _ in range(3)
+        MESSAGE + b"%d\r\n" % number for number in range(100) for _ in range(3)
     )
 
 
@@ -190,11 +190,11 @@ async def test_a_hundred_clients_at_once() -> None:
 async def test_a_thousand_idle_clients_do_not_keep_the_office_waiting() -> None:
     intake = RecordingIntake()
     async with listening(intake, max_connections=1001, max_connections_per_client=1001) as listener:
-        idle = [await Talk.greeted(listener) for _ in range(1000)]
-        talk = await Talk.greeted(listener)
-        assert (await talk.mail()).code == 250
+        idle = [await SmtpClient.greeted(listener) for _ in range(1000)]
+        client = await SmtpClient.greeted(listener)
+        assert (await client.mail()).code == 250
         assert listener.connections == 1001
-        await talk.close()
+        await client.close()
         for other in idle:
             await other.close()
     assert len(intake.taken) == 1
@@ -205,98 +205,98 @@ async def test_a_thousand_idle_clients_do_not_keep_the_office_waiting() -> None:
 
 async def test_a_message_announced_too_large_is_refused_before_it_is_sent() -> None:
     async with listening(RecordingIntake(), max_message_size=1000) as listener:
-        talk = await Talk.greeted(listener)
-        answer = await talk.ask(b"MAIL FROM:<anna@firma.example> SIZE=1001\r\n")
+        client = await SmtpClient.greeted(listener)
+        answer = await client.ask(b"MAIL FROM:<anna@firma.example> SIZE=1001\r\n")
         assert (answer.code, answer.status) == (552, "5.3.4")
-        await talk.close()
+        await client.close()
 
 
 async def test_a_message_that_turns_out_too_large_is_refused_at_its_end_and_the_next_one_taken() -> None:
     intake = RecordingIntake()
     async with listening(intake, max_message_size=1000) as listener:
-        talk = await Talk.greeted(listener)
-        answer = await talk.mail(LETTER + b"x" * 2000 + b"\r\n")
+        client = await SmtpClient.greeted(listener)
+        answer = await client.mail(MESSAGE + b"x" * 2000 + b"\r\n")
         assert (answer.code, answer.status) == (552, "5.3.4")
-        assert (await talk.mail(b"x" * 998 + b"\r\n")).code == 250
-        await talk.close()
+        assert (await client.mail(b"x" * 998 + b"\r\n")).code == 250
+        await client.close()
     assert len(intake.taken) == 1
 
 
 async def test_a_message_without_end_is_not_read_for_ever() -> None:
     async with listening(RecordingIntake(), max_message_size=1000) as listener:
-        talk = await Talk.greeted(listener)
-        await talk.send(MAIL + RCPT + b"DATA\r\n")
-        await talk.answers(3)
+        client = await SmtpClient.greeted(listener)
+        await client.send(MAIL + RCPT + b"DATA\r\n")
+        await client.answers(3)
         block = b"x" * 65534 + b"\r\n"
-        answer = asyncio.ensure_future(talk.answer())
+        answer = asyncio.ensure_future(client.answer())
         for _ in range(600):
             if answer.done():
                 break
             try:
-                await talk.send(block)
+                await client.send(block)
             except ConnectionError:
                 break
         assert (await answer).code == 552
-        await talk.close()
+        await client.close()
 
 
 async def test_a_header_section_without_end_is_refused() -> None:
     async with listening(RecordingIntake()) as listener:
-        talk = await Talk.greeted(listener)
-        answer = await talk.mail(b"X: y\r\n" * 100_000 + b"\r\n")
+        client = await SmtpClient.greeted(listener)
+        answer = await client.mail(b"X: y\r\n" * 100_000 + b"\r\n")
         assert (answer.code, answer.status) == (552, "5.3.4")
-        assert (await talk.mail()).code == 250
-        await talk.close()
+        assert (await client.mail()).code == 250
+        await client.close()
 
 
 async def test_one_recipient_more_than_the_limit_is_told_to_take_another_message() -> None:
     intake = RecordingIntake()
     async with listening(intake, max_recipients=3) as listener:
-        talk = await Talk.greeted(listener)
-        await talk.send(MAIL + b"".join(b"RCPT TO:<p%d@kunde.example>\r\n" % n for n in range(4)) + b"DATA\r\n")
-        answers = await talk.answers(6)
+        client = await SmtpClient.greeted(listener)
+        await client.send(MAIL + b"".join(b"RCPT TO:<p%d@kunde.example>\r\n" % n for n in range(4)) + b"DATA\r\n")
+        answers = await client.answers(6)
         assert [answer.code for answer in answers] == [250, 250, 250, 250, 452, 354]
         assert answers[4].status == "4.5.3"
-        assert (await talk.ask(LETTER + b".\r\n")).code == 250
-        await talk.close()
+        assert (await client.ask(MESSAGE + b".\r\n")).code == 250
+        await client.close()
     assert len(intake.taken[0].envelope.recipients) == 3
 
 
 async def test_two_thousand_commands_without_a_message_are_too_many() -> None:
     async with listening(RecordingIntake()) as listener:
-        talk = await Talk.greeted(listener)
-        await talk.send(b"NOOP\r\n" * 2000)
+        client = await SmtpClient.greeted(listener)
+        await client.send(b"NOOP\r\n" * 2000)
         codes: list[int] = []
         while not codes or codes[-1] == 250:
-            codes.append((await talk.answer()).code)
+            codes.append((await client.answer()).code)
         assert codes[-1] == 421
         assert len(codes) == 1000
-        assert await talk.closed()
-        await talk.close()
-        fresh = await Talk.greeted(listener)
+        assert await client.closed()
+        await client.close()
+        fresh = await SmtpClient.greeted(listener)
         assert (await fresh.mail()).code == 250
         await fresh.close()
 
 
 async def test_five_commands_nobody_knows_end_the_connection() -> None:
     async with listening(RecordingIntake()) as listener:
-        talk = await Talk.greeted(listener)
+        client = await SmtpClient.greeted(listener)
         for _ in range(4):
-            answer = await talk.ask(b"Z2VoZWlt LWFubmE=\r\n")
+            answer = await client.ask(b"Z2VoZWlt LWFubmE=\r\n")
             assert (answer.code, answer.status) == (500, "5.5.1")
             assert "Z2VoZWlt" not in answer.text
-        assert (await talk.ask(b"XCLIENT ADDR=192.0.2.1\r\n")).code == 421
-        assert await talk.closed()
-        await talk.close()
+        assert (await client.ask(b"XCLIENT ADDR=192.0.2.1\r\n")).code == 421
+        assert await client.closed()
+        await client.close()
 
 
 async def test_a_line_that_never_ends_is_cut_off() -> None:
     async with listening(RecordingIntake()) as listener:
-        talk = await Talk.greeted(listener)
-        answer = await talk.ask(b"NOOP " + b"x" * 20_000)
+        client = await SmtpClient.greeted(listener)
+        answer = await client.ask(b"NOOP " + b"x" * 20_000)
         assert (answer.code, answer.status) == (500, "5.5.2")
-        assert await talk.closed()
-        await talk.close()
+        assert await client.closed()
+        await client.close()
 
 
 # Order
@@ -304,11 +304,11 @@ async def test_a_line_that_never_ends_is_cut_off() -> None:
 
 async def test_who_talks_before_the_greeting_is_sent_away() -> None:
     async with listening(RecordingIntake()) as listener:
-        talk = await Talk.to(listener, first=b"EHLO client\r\n")
-        answer = await talk.answer()
+        client = await SmtpClient.to(listener, first=b"EHLO client\r\n")
+        answer = await client.answer()
         assert (answer.code, answer.status) == (554, "5.5.1")
-        assert await talk.closed()
-        await talk.close()
+        assert await client.closed()
+        await client.close()
 
 
 async def test_a_message_sent_without_waiting_for_354_is_not_taken_for_commands() -> None:
@@ -316,33 +316,33 @@ async def test_a_message_sent_without_waiting_for_354_is_not_taken_for_commands(
     smuggled = MAIL + RCPT + b"DATA\r\nevil\r\n.\r\n"
     async with listening(intake) as listener:
         for start in (MAIL + RCPT + b"DATA\r\n", MAIL + b"DATA\r\n", b"DATA\r\n"):
-            talk = await Talk.greeted(listener)
-            await talk.send(start + smuggled)
-            answers = await talk.answers(start.count(b"\r\n"))
+            client = await SmtpClient.greeted(listener)
+            await client.send(start + smuggled)
+            answers = await client.answers(start.count(b"\r\n"))
             assert (answers[-1].code, answers[-1].status) == (503, "5.5.1")
-            assert await talk.closed()
-            await talk.close()
+            assert await client.closed()
+            await client.close()
     assert intake.taken == []
 
 
 async def test_bdat_is_not_offered_and_what_follows_it_is_not_read() -> None:
     async with listening(RecordingIntake()) as listener:
-        talk = await Talk.greeted(listener)
-        await talk.send(MAIL + RCPT + b"BDAT 10 LAST\r\nRSET\r\nQUIT\r\n")
-        assert [answer.code for answer in await talk.answers(3)] == [250, 250, 502]
-        assert await talk.closed()
-        await talk.close()
+        client = await SmtpClient.greeted(listener)
+        await client.send(MAIL + RCPT + b"BDAT 10 LAST\r\nRSET\r\nQUIT\r\n")
+        assert [answer.code for answer in await client.answers(3)] == [250, 250, 502]
+        assert await client.closed()
+        await client.close()
 
 
 async def test_a_browser_that_was_talked_into_sending_mail_is_sent_away() -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
-        talk = await Talk.to(listener)
-        await talk.answer()
-        await talk.send(b"POST / HTTP/1.1\r\nHost: x\r\n\r\nEHLO x\r\n" + MAIL + RCPT)
-        assert (await talk.answer()).code == 421
-        assert await talk.closed()
-        await talk.close()
+        client = await SmtpClient.to(listener)
+        await client.answer()
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\n\r\nEHLO x\r\n" + MAIL + RCPT)
+        assert (await client.answer()).code == 421
+        assert await client.closed()
+        await client.close()
 
 
 # Smuggling
@@ -367,12 +367,12 @@ async def test_no_smuggling_sequence_makes_two_messages_of_one(false_end: bytes,
     intake = RecordingIntake()
     smuggled = b"MAIL FROM:<boss@firma.example>\r\n" + RCPT + b"DATA\r\nFrom: boss@firma.example\r\n\r\nevil\r\n"
     async with listening(intake, bare_lf=bare_lf) as listener:
-        talk = await Talk.greeted(listener)
-        answer = await talk.mail(LETTER[:-2] + false_end + smuggled)
+        client = await SmtpClient.greeted(listener)
+        answer = await client.mail(MESSAGE[:-2] + false_end + smuggled)
         if answer.code != 250:
             assert (answer.code, answer.status) == (554, "5.6.0")
-        assert (await talk.ask(b"NOOP\r\n")).code == 250, "one reply, and the connection is in step"
-        await talk.close()
+        assert (await client.ask(b"NOOP\r\n")).code == 250, "one reply, and the connection is in step"
+        await client.close()
     assert len(intake.taken) == (1 if answer.code == 250 else 0)
     assert (answer.code == 250) == (
         bare_lf == "normalize" and b"\r" not in false_end.replace(b"\r\n", b"") and b"\0" not in false_end
@@ -387,96 +387,98 @@ async def test_no_smuggling_sequence_makes_two_messages_of_one(false_end: bytes,
 
 
 async def test_a_client_that_sends_an_octet_now_and_then_is_dropped_and_disturbs_nobody() -> None:
-    patience = ListenerTimeouts(idle=0.4, block=0.4, slowest=1e9, linger=0.1)
-    async with listening(RecordingIntake(), patience=patience) as listener:
-        commands = await Talk.greeted(listener)
-        message = await Talk.greeted(listener)
+    timeouts = ListenerTimeouts(idle=0.4, block=0.4, min_rate=1e9, linger=0.1)
+    async with listening(RecordingIntake(), timeouts=timeouts) as listener:
+        commands = await SmtpClient.greeted(listener)
+        message = await SmtpClient.greeted(listener)
         await message.send(MAIL + RCPT + b"DATA\r\n")
         await message.answers(3)
-        heard = [asyncio.ensure_future(talk.answer()) for talk in (commands, message)]
+        heard = [asyncio.ensure_future(client.answer()) for client in (commands, message)]
         others = 0
         while not all(answer.done() for answer in heard):
-            for talk, answer in zip((commands, message), heard, strict=True):
+            for client, answer in zip((commands, message), heard, strict=True):
                 if not answer.done():
-                    talk.writer.write(b"x")
-            busy = await Talk.greeted(listener)
+                    client.writer.write(b"x")
+            busy = await SmtpClient.greeted(listener)
             assert (await busy.mail()).code == 250
             await busy.close()
             others += 1
         assert [answer.result().code for answer in heard] == [421, 421]
         assert [answer.result().status for answer in heard] == ["4.4.2", "4.4.2"]
         assert others > 1
-        for talk in (commands, message):
-            await talk.close()
+        for client in (commands, message):
+            await client.close()
 
 
 async def test_a_steady_upload_may_take_longer_than_the_idle_time() -> None:
-    patience = ListenerTimeouts(idle=0.3, block=0.3, slowest=100, linger=0.1)
+    timeouts = ListenerTimeouts(idle=0.3, block=0.3, min_rate=100, linger=0.1)
     intake = RecordingIntake()
-    async with listening(intake, patience=patience) as listener:
-        talk = await Talk.greeted(listener)
-        await talk.send(MAIL + RCPT + b"DATA\r\n")
-        await talk.answers(3)
+    async with listening(intake, timeouts=timeouts) as listener:
+        client = await SmtpClient.greeted(listener)
+        await client.send(MAIL + RCPT + b"DATA\r\n")
+        await client.answers(3)
         loop = asyncio.get_running_loop()
         end = loop.time() + 0.8
         while loop.time() < end:
-            await talk.send(b"line of text\r\n" * 5)
+            await client.send(b"line of text\r\n" * 5)
             await asyncio.sleep(0.02)  # the client's own pace
-        assert (await talk.ask(b".\r\n")).code == 250
-        await talk.close()
+        assert (await client.ask(b".\r\n")).code == 250
+        await client.close()
     assert len(intake.taken) == 1
 
 
 async def test_no_client_timer_runs_while_the_upstream_works() -> None:
-    patience = ListenerTimeouts(idle=0.2, block=0.2, linger=0.1)
+    timeouts = ListenerTimeouts(idle=0.2, block=0.2, linger=0.1)
     intake = RecordingIntake()
     intake.hold()
-    async with listening(intake, patience=patience) as listener:
-        waiting = await Talk.greeted(listener)
+    async with listening(intake, timeouts=timeouts) as listener:
+        waiting = await SmtpClient.greeted(listener)
         answer = asyncio.ensure_future(waiting.mail())
         await intake.until_started(1)
-        idle = await Talk.greeted(listener)
+        idle = await SmtpClient.greeted(listener)
         assert (await idle.answer()).code == 421, "an idle client's time has run out meanwhile"
         assert not answer.done()
         intake.release()
         assert (await answer).code == 250
-        for talk in (waiting, idle):
-            await talk.close()
+        for client in (waiting, idle):
+            await client.close()
 
 
 @pytest.mark.slow
 async def test_a_client_that_does_not_read_its_replies_is_dropped() -> None:
-    patience = ListenerTimeouts(idle=0.3, block=0.3, linger=0.1)
-    async with listening(RecordingIntake(), patience=patience) as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.ask(MAIL)).code == 250
-        talk.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    timeouts = ListenerTimeouts(idle=0.3, block=0.3, linger=0.1)
+    async with listening(RecordingIntake(), timeouts=timeouts) as listener:
+        client = await SmtpClient.greeted(listener)
+        assert (await client.ask(MAIL)).code == 250
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
         async def never_stop() -> None:
             while True:
-                await talk.send(RCPT * 1000)
+                await client.send(RCPT * 1000)
 
         with pytest.raises(ConnectionError):
             await never_stop()
-        await talk.close()
+        await client.close()
 
 
 @pytest.mark.slow
 async def test_a_client_that_does_not_take_the_last_reply_is_dropped_as_well() -> None:
-    patience = ListenerTimeouts(idle=0.3, block=0.3, linger=0.1)
-    async with listening(RecordingIntake(), patience=patience) as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.ask(MAIL)).code == 250
-        talk.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        guest: Any = next(iter(listener._house.guests))
-        commands = guest._commands
-        while not guest._wire.get_write_buffer_size():
-            await talk.send(RCPT * 1000)
+    timeouts = ListenerTimeouts(idle=0.3, block=0.3, linger=0.1)
+    async with listening(RecordingIntake(), timeouts=timeouts) as listener:
+        client = await SmtpClient.greeted(listener)
+        assert (await client.ask(MAIL)).code == 250
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        connection: Any = next(iter(listener._state.connections))
+        commands = connection._commands
+        while not connection._stream.transport.get_write_buffer_size():
+            await client.send(RCPT * 1000)
             commands += 1000
-            await until(lambda wanted=commands: guest._commands >= wanted)  # type: ignore[misc]
-        assert guest._wire.get_write_buffer_size() < 64 * 1024, "not so much unread that we would have waited"
+            await until(lambda wanted=commands: connection._commands >= wanted)  # type: ignore[misc]
+        assert connection._stream.transport.get_write_buffer_size() < 64 * 1024, (
+            "not so much unread that we would have waited"
+        )
         await until(lambda: not listener.connections)
-        talk.reset()
+        client.reset()
 
 
 async def test_a_client_that_leaves_in_the_middle_of_a_message_leaves_nothing_behind(
@@ -484,12 +486,12 @@ async def test_a_client_that_leaves_in_the_middle_of_a_message_leaves_nothing_be
 ) -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
-        for end in (Talk.reset, lambda talk: talk.writer.close()):
-            talk = await Talk.greeted(listener)
-            await talk.send(MAIL + RCPT + b"DATA\r\n")
-            await talk.answers(3)
-            await talk.send(LETTER)
-            end(talk)
+        for end in (SmtpClient.reset, lambda client: client.writer.close()):
+            client = await SmtpClient.greeted(listener)
+            await client.send(MAIL + RCPT + b"DATA\r\n")
+            await client.answers(3)
+            await client.send(MESSAGE)
+            end(client)
             await until(lambda: not listener.connections)
     assert intake.started == 0
     assert sum("nothing kept" in record.message for record in caplog.records) == 2
@@ -501,18 +503,18 @@ async def test_a_client_that_crashes_while_the_upstream_works_does_not_tear_the_
     intake = RecordingIntake()
     intake.hold()
     async with listening(intake) as listener:
-        talk = await Talk.greeted(listener)
-        await talk.send(MAIL + RCPT + b"DATA\r\n")
-        await talk.answers(3)
-        await talk.send(LETTER + b".\r\n")
+        client = await SmtpClient.greeted(listener)
+        await client.send(MAIL + RCPT + b"DATA\r\n")
+        await client.answers(3)
+        await client.send(MESSAGE + b".\r\n")
         await intake.until_started(1)
-        talk.reset()
+        client.reset()
         await until(lambda: not listener.connections)
         assert listener.status()["under_way"] == 1
         intake.release()
         await intake.until_taken(1)
         await until(lambda: not listener.status()["under_way"])
-    assert intake.taken[0].wire == LETTER
+    assert intake.taken[0].wire == MESSAGE
     assert intake.cut_off == 0
     [record] = [
         record for record in caplog.records if getattr(record, "senderproxy_event", "") == "client_left_before_reply"
@@ -525,23 +527,23 @@ async def test_a_client_that_closes_its_sending_side_still_gets_its_reply() -> N
     intake = RecordingIntake()
     intake.hold()
     async with listening(intake) as listener:
-        talk = await Talk.greeted(listener)
-        await talk.send(MAIL + RCPT + b"DATA\r\n")
-        await talk.answers(3)
-        await talk.send(LETTER + b".\r\n")
-        talk.writer.write_eof()
+        client = await SmtpClient.greeted(listener)
+        await client.send(MAIL + RCPT + b"DATA\r\n")
+        await client.answers(3)
+        await client.send(MESSAGE + b".\r\n")
+        client.writer.write_eof()
         await intake.until_started(1)
         intake.release()
-        assert (await talk.answer()).code == 250
-        assert await talk.closed()
-        await talk.close()
+        assert (await client.answer()).code == 250
+        assert await client.closed()
+        await client.close()
 
 
 async def test_a_connection_that_is_only_opened_and_closed_does_no_harm() -> None:
-    async with listening(RecordingIntake(), patience=PATIENCE) as listener:
+    async with listening(RecordingIntake(), timeouts=TIMEOUTS) as listener:
         for _ in range(50):
-            talk = await Talk.to(listener)
-            talk.reset()
-        talk = await Talk.greeted(listener)
-        assert (await talk.mail()).code == 250
-        await talk.close()
+            client = await SmtpClient.to(listener)
+            client.reset()
+        client = await SmtpClient.greeted(listener)
+        assert (await client.mail()).code == 250
+        await client.close()

@@ -19,8 +19,17 @@ from senderproxy.listener.connections import ListenerTimeouts
 from senderproxy.listener.server import Listener, ListenerError
 from senderproxy.mail.address import parse_pattern
 from tests.fakes.recording_intake import RecordingIntake
-from tests.senderproxy.listener.conftest import Papers
-from tests.senderproxy.listener.talk import HOSTNAME, LETTER, NO_DELAY, PATIENCE, Talk, listening, settings, until
+from tests.senderproxy.listener.conftest import ServerCertificate
+from tests.senderproxy.listener.smtp_client import (
+    HOSTNAME,
+    MESSAGE,
+    NO_DELAY,
+    TIMEOUTS,
+    SmtpClient,
+    listening,
+    settings,
+    until,
+)
 
 SECRET = "geheim-scanner"
 SCANNER = ClientSettings(
@@ -60,18 +69,18 @@ async def test_a_door_for_the_whole_world_opens_where_everybody_must_log_in() ->
     async with listening(
         RecordingIntake(), SCANNER, address="0.0.0.0:0", allow=["0.0.0.0/0"], auth="required"
     ) as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.mail()).code == 530
-        await talk.close()
+        client = await SmtpClient.greeted(listener)
+        assert (await client.mail()).code == 530
+        await client.close()
 
 
 async def test_a_reply_never_waits_for_the_clients_acknowledgement() -> None:
     async with listening(RecordingIntake()) as listener:
-        talk = await Talk.greeted(listener)
-        [guest] = listener._house.guests
-        accepted = guest._wire.get_extra_info("socket")  # type: ignore[attr-defined]
+        client = await SmtpClient.greeted(listener)
+        [connection] = listener._state.connections
+        accepted = connection._stream.transport.get_extra_info("socket")  # type: ignore[attr-defined]
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        await talk.close()
+        await client.close()
 
 
 async def test_a_port_that_is_taken_is_said_with_how_to_see_by_whom() -> None:
@@ -88,13 +97,13 @@ async def test_an_address_this_machine_does_not_have_is_said() -> None:
     assert "ip address" in error.value.hint
 
 
-async def test_certificates_that_cannot_be_used_are_said(papers: Papers, tmp_path: Path) -> None:
+async def test_certificates_that_cannot_be_used_are_said(server_certificate: ServerCertificate, tmp_path: Path) -> None:
     other = tmp_path / "other.pem"
     other.write_text("nothing of use")
     for certificate, key in (
-        (str(other), papers.key),
-        (papers.certificate, str(other)),
-        ("/nowhere/c.pem", papers.key),
+        (str(other), server_certificate.key),
+        (server_certificate.certificate, str(other)),
+        ("/nowhere/c.pem", server_certificate.key),
     ):
         with pytest.raises(ListenerError, match="cannot be used") as error:
             await door(tls="starttls", certificate=certificate, key=key).start()
@@ -105,26 +114,26 @@ async def test_it_listens_on_ipv6() -> None:
     async with listening(RecordingIntake(), address="[::1]:0") as listener:
         assert listener.address == f"[::1]:{listener.port}"
         reader, writer = await asyncio.open_connection("::1", listener.port)
-        talk = Talk(reader, writer)
-        assert (await talk.answer()).code == 220
-        assert (await talk.ask(b"EHLO x\r\n")).code == 250
-        assert (await talk.mail()).code == 250
-        await talk.close()
+        client = SmtpClient(reader, writer)
+        assert (await client.answer()).code == 220
+        assert (await client.ask(b"EHLO x\r\n")).code == 250
+        assert (await client.mail()).code == 250
+        await client.close()
 
 
 async def test_another_door_takes_over_the_place_and_no_client_finds_it_empty() -> None:
     first_intake, second_intake = RecordingIntake(), RecordingIntake()
     async with listening(first_intake) as first:
-        old = await Talk.greeted(first)
-        second = Listener(first.settings, (), HOSTNAME, second_intake, SystemClock(), patience=PATIENCE)
+        old = await SmtpClient.greeted(first)
+        second = Listener(first.settings, (), HOSTNAME, second_intake, SystemClock(), timeouts=TIMEOUTS)
         await second.start(first.share_socket())
         assert second.port == first.port
         stopping = asyncio.ensure_future(first.stop(5))
         assert (await old.answer()).code == 421
         await stopping
-        talk = await Talk.greeted(second)
-        assert (await talk.mail()).code == 250
-        await talk.close()
+        client = await SmtpClient.greeted(second)
+        assert (await client.mail()).code == 250
+        await client.close()
         await old.close()
         await second.stop(0)
     assert len(second_intake.taken) == 1
@@ -135,71 +144,74 @@ async def test_another_door_takes_over_the_place_and_no_client_finds_it_empty() 
 
 async def test_a_host_outside_the_networks_is_told_so_and_nothing_else() -> None:
     async with listening(RecordingIntake(), allow=["192.0.2.0/24"]) as listener:
-        talk = await Talk.to(listener)
-        answer = await talk.answer()
+        client = await SmtpClient.to(listener)
+        answer = await client.answer()
         assert (answer.code, answer.status) == (554, "5.7.1")
         assert "127.0.0.1" in answer.text
-        assert await talk.closed()
-        await talk.close()
+        assert await client.closed()
+        await client.close()
 
 
 @pytest.mark.parametrize(
     ("limits", "words"),
-    [({"max_connections": 3}, "Too many connections;"), ({"max_connections_per_client": 3}, "from you")],
+    [
+        ({"max_connections": 3}, "Too many connections;"),
+        ({"max_connections_per_client": 3}, "connections from 127.0.0.1"),
+    ],
 )
 async def test_one_connection_too_many_is_told_to_come_later(limits: dict[str, Any], words: str) -> None:
     async with listening(RecordingIntake(), **limits) as listener:
-        talks = [await Talk.greeted(listener) for _ in range(3)]
-        extra = await Talk.to(listener)
+        connected = [await SmtpClient.greeted(listener) for _ in range(3)]
+        extra = await SmtpClient.to(listener)
         answer = await extra.answer()
         assert (answer.code, answer.status) == (421, "4.7.0")
         assert words in answer.text
         assert await extra.closed()
         assert listener.connections == 3
-        await talks.pop().close()
+        await connected.pop().close()
         await until(lambda: listener.connections < 3)
-        talks.append(await Talk.greeted(listener))
-        for talk in [*talks, extra]:
-            await talk.close()
+        connected.append(await SmtpClient.greeted(listener))
+        for client in [*connected, extra]:
+            await client.close()
 
 
 async def test_whoever_decides_is_told_which_senders_a_network_may_use() -> None:
     intake = RecordingIntake()
-    client = ClientSettings(networks=(ip_network("127.0.0.0/8"),), senders=(parse_pattern("@firma.example"),))
-    async with listening(intake, client) as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.mail(author=b"root@server.local")).code == 250, "what stands for it is not known yet"
-        await talk.close()
+    network = ClientSettings(networks=(ip_network("127.0.0.0/8"),), senders=(parse_pattern("@firma.example"),))
+    async with listening(intake, network) as listener:
+        client = await SmtpClient.greeted(listener)
+        assert (await client.mail(author=b"root@server.local")).code == 250, "what stands for it is not known yet"
+        await client.close()
     assert [str(pattern) for pattern in intake.taken[0].client.senders or ()] == ["@firma.example"]
 
 
 # TLS
 
 
-async def test_starttls_and_a_letter_over_it(papers: Papers) -> None:
+async def test_starttls_and_a_letter_over_it(server_certificate: ServerCertificate) -> None:
     intake = RecordingIntake()
-    async with listening(intake, **papers.settings("starttls")) as listener:
-        talk = await Talk.greeted(listener)
-        assert "STARTTLS" in (await talk.ask(b"EHLO x\r\n")).texts
-        await talk.secure(papers.client)
-        assert "STARTTLS" not in (await talk.ask(b"EHLO x\r\n")).texts
-        assert (await talk.mail()).code == 250
-        assert (await talk.ask(b"QUIT\r\n")).code == 221
-        await talk.close()
+    async with listening(intake, **server_certificate.settings("starttls")) as listener:
+        client = await SmtpClient.greeted(listener)
+        assert "STARTTLS" in (await client.ask(b"EHLO x\r\n")).texts
+        await client.secure(server_certificate.client_context)
+        assert "STARTTLS" not in (await client.ask(b"EHLO x\r\n")).texts
+        assert (await client.mail()).code == 250
+        assert (await client.ask(b"QUIT\r\n")).code == 221
+        await client.close()
     assert intake.taken[0].client.protocol == "ESMTPS"
 
 
-async def test_tls_from_the_first_octet_on(papers: Papers) -> None:
+async def test_tls_from_the_first_octet_on(server_certificate: ServerCertificate) -> None:
     intake = RecordingIntake()
-    async with listening(intake, SCANNER, auth="optional", **papers.settings("implicit")) as listener:
-        talk = await Talk.greeted(listener, context=papers.client)
-        offer = await talk.ask(b"EHLO x\r\n")
+    async with listening(intake, SCANNER, auth="optional", **server_certificate.settings("implicit")) as listener:
+        client = await SmtpClient.greeted(listener, context=server_certificate.client_context)
+        offer = await client.ask(b"EHLO x\r\n")
         assert "AUTH PLAIN LOGIN" in offer.texts
         assert "STARTTLS" not in offer.texts
-        assert (await talk.ask(plain())).code == 235
-        assert (await talk.mail(author=b"scanner@firma.example")).code == 250
-        await talk.close()
-        refused = await Talk.to(listener)
+        assert (await client.ask(plain())).code == 235
+        assert (await client.mail(author=b"scanner@firma.example")).code == 250
+        await client.close()
+        refused = await SmtpClient.to(listener)
         await refused.send(b"EHLO x\r\n")
         with pytest.raises((EOFError, ConnectionError, AssertionError)):
             await refused.answer()
@@ -208,60 +220,66 @@ async def test_tls_from_the_first_octet_on(papers: Papers) -> None:
     assert intake.taken[0].client.user == "scanner"
 
 
-async def test_a_host_outside_the_networks_is_told_so_over_tls(papers: Papers) -> None:
-    async with listening(RecordingIntake(), allow=["192.0.2.0/24"], **papers.settings("implicit")) as listener:
-        talk = await Talk.to(listener, context=papers.client)
-        assert (await talk.answer()).code == 554
-        await talk.close()
+async def test_a_host_outside_the_networks_is_told_so_over_tls(server_certificate: ServerCertificate) -> None:
+    async with listening(
+        RecordingIntake(), allow=["192.0.2.0/24"], **server_certificate.settings("implicit")
+    ) as listener:
+        client = await SmtpClient.to(listener, context=server_certificate.client_context)
+        assert (await client.answer()).code == 554
+        await client.close()
 
 
-async def test_a_large_letter_over_tls(papers: Papers) -> None:
+async def test_a_large_letter_over_tls(server_certificate: ServerCertificate) -> None:
     intake = RecordingIntake()
-    letter = LETTER + (b"x" * 76 + b"\r\n") * 50_000
-    async with listening(intake, **papers.settings("starttls")) as listener:
-        talk = await Talk.greeted(listener)
-        await talk.secure(papers.client)
-        assert (await talk.mail(letter)).code == 250
-        await talk.close()
-    assert intake.taken[0].wire == letter
+    message = MESSAGE + (b"x" * 76 + b"\r\n") * 50_000
+    async with listening(intake, **server_certificate.settings("starttls")) as listener:
+        client = await SmtpClient.greeted(listener)
+        await client.secure(server_certificate.client_context)
+        assert (await client.mail(message)).code == 250
+        await client.close()
+    assert intake.taken[0].wire == message
 
 
 @pytest.mark.parametrize("injected", [b"NOOP\r\n", b"EHLO evil\r\n" + MAIL + RCPT, b"N"])
-async def test_nothing_said_in_the_clear_behind_starttls_is_obeyed(injected: bytes, papers: Papers) -> None:
-    async with listening(RecordingIntake(), **papers.settings("starttls")) as listener:
-        talk = await Talk.greeted(listener)
-        answer = await talk.ask(b"STARTTLS\r\n" + injected)
+async def test_nothing_said_in_the_clear_behind_starttls_is_obeyed(
+    injected: bytes, server_certificate: ServerCertificate
+) -> None:
+    async with listening(RecordingIntake(), **server_certificate.settings("starttls")) as listener:
+        client = await SmtpClient.greeted(listener)
+        answer = await client.ask(b"STARTTLS\r\n" + injected)
         assert (answer.code, answer.status) == (503, "5.5.1")
-        assert await talk.closed()
-        await talk.close()
+        assert await client.closed()
+        await client.close()
 
 
-async def test_commands_in_the_clear_after_the_go_ahead_end_the_connection(papers: Papers) -> None:
+async def test_commands_in_the_clear_after_the_go_ahead_end_the_connection(
+    server_certificate: ServerCertificate,
+) -> None:
     intake = RecordingIntake()
-    async with listening(intake, **papers.settings("starttls")) as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.ask(b"STARTTLS\r\n")).code == 220
-        await talk.send(MAIL + RCPT + b"DATA\r\n" + LETTER + b".\r\n")
+    async with listening(intake, **server_certificate.settings("starttls")) as listener:
+        client = await SmtpClient.greeted(listener)
+        assert (await client.ask(b"STARTTLS\r\n")).code == 220
+        await client.send(MAIL + RCPT + b"DATA\r\n" + MESSAGE + b".\r\n")
         rest = b""
         try:
-            while piece := await talk.reader.read(1000):
+            while piece := await client.reader.read(1000):
                 rest += piece
         except ConnectionError:
             pass
         assert b"250" not in rest
-        await talk.close()
+        await client.close()
     assert intake.started == 0
 
 
-async def test_who_was_greeted_in_the_clear_is_forgotten_after_starttls(papers: Papers) -> None:
-    async with listening(RecordingIntake(), **papers.settings("starttls")) as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.ask(MAIL)).code == 250
-        assert (await talk.ask(b"STARTTLS\r\n")).code == 220
-        await talk.writer.start_tls(papers.client, server_hostname=HOSTNAME)
-        assert (await talk.ask(RCPT)).code == 503
-        assert (await talk.ask(MAIL)).code == 503
-        await talk.close()
+async def test_who_was_greeted_in_the_clear_is_forgotten_after_starttls(server_certificate: ServerCertificate) -> None:
+    async with listening(RecordingIntake(), **server_certificate.settings("starttls")) as listener:
+        client = await SmtpClient.greeted(listener)
+        assert (await client.ask(MAIL)).code == 250
+        assert (await client.ask(b"STARTTLS\r\n")).code == 220
+        await client.writer.start_tls(server_certificate.client_context, server_hostname=HOSTNAME)
+        assert (await client.ask(RCPT)).code == 503
+        assert (await client.ask(MAIL)).code == 503
+        await client.close()
 
 
 def old_client(least: ssl.TLSVersion, most: ssl.TLSVersion) -> ssl.SSLContext:
@@ -276,36 +294,36 @@ def old_client(least: ssl.TLSVersion, most: ssl.TLSVersion) -> ssl.SSLContext:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1], ids=["1.0", "1.1"])
 async def test_old_tls_is_spoken_at_the_door_that_asks_for_it_and_at_no_other(
-    version: ssl.TLSVersion, papers: Papers
+    version: ssl.TLSVersion, server_certificate: ServerCertificate
 ) -> None:
     if not (ssl.HAS_TLSv1 and ssl.HAS_TLSv1_1):
         pytest.skip("this OpenSSL cannot speak old TLS")
     intake, old = RecordingIntake(), old_client(version, version)
     async with (
-        listening(intake, old_tls=True, **papers.settings("starttls")) as asks,
-        listening(intake, name="office", **papers.settings("starttls")) as does_not,
+        listening(intake, old_tls=True, **server_certificate.settings("starttls")) as asks,
+        listening(intake, name="office", **server_certificate.settings("starttls")) as does_not,
     ):
-        talk = await Talk.greeted(asks)
-        await talk.secure(old)
-        assert talk.writer.get_extra_info("ssl_object").version() in {"TLSv1", "TLSv1.1"}
-        assert (await talk.mail()).code == 250
-        await talk.close()
-        talk = await Talk.greeted(does_not)
+        client = await SmtpClient.greeted(asks)
+        await client.secure(old)
+        assert client.writer.get_extra_info("ssl_object").version() in {"TLSv1", "TLSv1.1"}
+        assert (await client.mail()).code == 250
+        await client.close()
+        client = await SmtpClient.greeted(does_not)
         with pytest.raises((ssl.SSLError, ConnectionError)):
-            await talk.secure(old)
-        await talk.close()
-        modern = await Talk.greeted(asks)
-        await modern.secure(papers.client)
+            await client.secure(old)
+        await client.close()
+        modern = await SmtpClient.greeted(asks)
+        await modern.secure(server_certificate.client_context)
         assert modern.writer.get_extra_info("ssl_object").version() == "TLSv1.3"
         await modern.close()
     assert len(intake.taken) == 1
 
 
-async def test_old_tls_is_not_spoken(papers: Papers, caplog: pytest.LogCaptureFixture) -> None:
+async def test_old_tls_is_not_spoken(server_certificate: ServerCertificate, caplog: pytest.LogCaptureFixture) -> None:
     old = old_client(ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)
-    async with listening(RecordingIntake(), **papers.settings("implicit")) as listener:
+    async with listening(RecordingIntake(), **server_certificate.settings("implicit")) as listener:
         with pytest.raises((ssl.SSLError, ConnectionError)):
-            await Talk.to(listener, context=old)
+            await SmtpClient.to(listener, context=old)
         await until(lambda: not listener.connections)
     [why] = [
         vars(record)["senderproxy_fields"]["why"]
@@ -315,25 +333,27 @@ async def test_old_tls_is_not_spoken(papers: Papers, caplog: pytest.LogCaptureFi
     assert why == "UNSUPPORTED_PROTOCOL"
 
 
-async def test_a_handshake_that_does_not_come_to_an_end_is_given_up(papers: Papers) -> None:
-    patience = ListenerTimeouts(idle=30, block=30, handshake=0.3, linger=0.1)
-    async with listening(RecordingIntake(), patience=patience, **papers.settings("starttls")) as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.ask(b"STARTTLS\r\n")).code == 220
-        assert await talk.closed()
-        await talk.close()
+async def test_a_handshake_that_does_not_come_to_an_end_is_given_up(server_certificate: ServerCertificate) -> None:
+    timeouts = ListenerTimeouts(idle=30, block=30, handshake=0.3, linger=0.1)
+    async with listening(RecordingIntake(), timeouts=timeouts, **server_certificate.settings("starttls")) as listener:
+        client = await SmtpClient.greeted(listener)
+        assert (await client.ask(b"STARTTLS\r\n")).code == 220
+        assert await client.closed()
+        await client.close()
         await until(lambda: not listener.connections)
 
 
-async def test_a_client_that_leaves_in_the_middle_of_the_handshake_leaves_nothing_behind(papers: Papers) -> None:
-    async with listening(RecordingIntake(), **papers.settings("implicit")) as listener:
-        for end in (Talk.reset, lambda talk: talk.writer.close()):
-            talk = await Talk.to(listener)
-            await talk.send(b"\x16\x03\x01")
-            end(talk)
+async def test_a_client_that_leaves_in_the_middle_of_the_handshake_leaves_nothing_behind(
+    server_certificate: ServerCertificate,
+) -> None:
+    async with listening(RecordingIntake(), **server_certificate.settings("implicit")) as listener:
+        for end in (SmtpClient.reset, lambda client: client.writer.close()):
+            client = await SmtpClient.to(listener)
+            await client.send(b"\x16\x03\x01")
+            end(client)
         await until(lambda: not listener.connections)
-        talk = await Talk.greeted(listener, context=papers.client)
-        await talk.close()
+        client = await SmtpClient.greeted(listener, context=server_certificate.client_context)
+        await client.close()
 
 
 # Devices
@@ -342,34 +362,36 @@ async def test_a_client_that_leaves_in_the_middle_of_the_handshake_leaves_nothin
 async def test_a_scanner_that_keeps_to_no_rule_gets_its_page_through() -> None:
     intake = RecordingIntake()
     async with listening(intake, lenient=True, sender="scanner@firma.example") as listener:
-        talk = await Talk.to(listener)
-        await talk.answer()
-        assert (await talk.ask(b"HELO\r\n")).code == 250
-        assert (await talk.ask(b"MAIL FROM : MFP-3 <scanner>\r\n")).code == 250
-        no_address = await talk.ask(b"RCPT TO: bert\r\n")
+        client = await SmtpClient.to(listener)
+        await client.answer()
+        assert (await client.ask(b"HELO\r\n")).code == 250
+        assert (await client.ask(b"MAIL FROM : MFP-3 <scanner>\r\n")).code == 250
+        no_address = await client.ask(b"RCPT TO: bert\r\n")
         assert (no_address.code, no_address.status) == (501, "5.1.3")
         assert "address book of the device" in no_address.text
-        assert (await talk.ask(b"RCPT TO: bert@kunde.example \r\n")).code == 250
-        assert (await talk.ask(b"DATA\r\n")).code == 354
-        assert (await talk.ask(b"Subject: Scan\r\n\r\n1\r\n.\r\n")).code == 250
-        await talk.close()
+        assert (await client.ask(b"RCPT TO: bert@kunde.example \r\n")).code == 250
+        assert (await client.ask(b"DATA\r\n")).code == 354
+        assert (await client.ask(b"Subject: Scan\r\n\r\n1\r\n.\r\n")).code == 250
+        await client.close()
     [taken] = intake.taken
     assert str(taken.envelope.reverse_path) == "scanner@firma.example"
     assert taken.client.lenient
     assert str(taken.client.forced_sender) == "scanner@firma.example"
 
 
-async def test_a_scanner_with_a_short_password_is_forced_to_its_sender_after_logging_in(papers: Papers) -> None:
+async def test_a_scanner_with_a_short_password_is_forced_to_its_sender_after_logging_in(
+    server_certificate: ServerCertificate,
+) -> None:
     intake, short = RecordingIntake(), "geheim-7"
     device = ClientSettings(user="mfp", password=hash_password(short))
     door: dict[str, Any] = {"lenient": True, "sender": "scanner@firma.example", "auth": "required", "old_tls": True}
-    async with listening(intake, device, **door, **papers.settings("starttls")) as listener:
-        talk = await Talk.greeted(listener)
-        await talk.secure(papers.client)
-        assert (await talk.ask(b"AUTH LOGIN " + b64encode(b"mfp") + b"\r\n")).texts == ["UGFzc3dvcmQ6"]
-        assert (await talk.ask(b64encode(short.encode()) + b"\r\n")).code == 235
-        assert (await talk.mail()).code == 250
-        await talk.close()
+    async with listening(intake, device, **door, **server_certificate.settings("starttls")) as listener:
+        client = await SmtpClient.greeted(listener)
+        await client.secure(server_certificate.client_context)
+        assert (await client.ask(b"AUTH LOGIN " + b64encode(b"mfp") + b"\r\n")).texts == ["UGFzc3dvcmQ6"]
+        assert (await client.ask(b64encode(short.encode()) + b"\r\n")).code == 235
+        assert (await client.mail()).code == 250
+        await client.close()
     [taken] = intake.taken
     assert (taken.client.user, taken.client.lenient) == ("mfp", True)
     assert str(taken.client.forced_sender) == "scanner@firma.example"
@@ -377,13 +399,13 @@ async def test_a_scanner_with_a_short_password_is_forced_to_its_sender_after_log
 
 async def test_the_door_beside_that_of_the_devices_stays_strict() -> None:
     async with listening(RecordingIntake()) as listener:
-        talk = await Talk.to(listener)
-        await talk.answer()
-        assert (await talk.ask(MAIL)).code == 503
-        assert (await talk.ask(b"HELO\r\n")).code == 501
-        assert (await talk.ask(b"HELO mfp\r\n")).code == 250
-        assert (await talk.ask(b"MAIL FROM:scan@firma.example\r\n")).code == 501
-        await talk.close()
+        client = await SmtpClient.to(listener)
+        await client.answer()
+        assert (await client.ask(MAIL)).code == 503
+        assert (await client.ask(b"HELO\r\n")).code == 501
+        assert (await client.ask(b"HELO mfp\r\n")).code == 250
+        assert (await client.ask(b"MAIL FROM:scan@firma.example\r\n")).code == 501
+        await client.close()
 
 
 # Logins
@@ -393,12 +415,12 @@ async def test_the_door_beside_that_of_the_devices_stays_strict() -> None:
 async def test_a_user_logs_in_and_whoever_decides_is_told_who_it_is(verb: bytes) -> None:
     intake = RecordingIntake()
     async with listening(intake, SCANNER, auth="required") as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.mail()).code == 530
-        assert (await talk.ask(plain().replace(b"AUTH PLAIN", verb))).code == 235
-        assert (await talk.ask(plain())).code == 503
-        assert (await talk.mail(author=b"scanner@firma.example")).code == 250
-        await talk.close()
+        client = await SmtpClient.greeted(listener)
+        assert (await client.mail()).code == 530
+        assert (await client.ask(plain().replace(b"AUTH PLAIN", verb))).code == 235
+        assert (await client.ask(plain())).code == 503
+        assert (await client.mail(author=b"scanner@firma.example")).code == 250
+        await client.close()
     assert intake.taken[0].client.user == "scanner"
     assert [str(pattern) for pattern in intake.taken[0].client.senders or ()] == ["scanner@firma.example"]
     assert intake.taken[0].client.protocol == "ESMTPA"
@@ -406,70 +428,72 @@ async def test_a_user_logs_in_and_whoever_decides_is_told_who_it_is(verb: bytes)
 
 async def test_a_user_logs_in_step_by_step() -> None:
     async with listening(RecordingIntake(), SCANNER, auth="required") as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.ask(b"AUTH LOGIN\r\n")).texts == ["VXNlcm5hbWU6"]
-        assert (await talk.ask(b64encode(b"scanner") + b"\r\n")).texts == ["UGFzc3dvcmQ6"]
-        assert (await talk.ask(b64encode(SECRET.encode()) + b"\r\n")).code == 235
-        await talk.close()
-        talk = await Talk.greeted(listener)
-        await talk.send(b"AUTH PLAIN\r\n")
-        assert await talk.reader.readline() == b"334 \r\n"
-        assert (await talk.ask(b"*\r\n")).code == 501
-        assert (await talk.ask(b"AUTH LOGIN %%%\r\n")).code == 501
-        assert (await talk.ask(b"NOOP\r\n")).code == 250
-        await talk.close()
+        client = await SmtpClient.greeted(listener)
+        assert (await client.ask(b"AUTH LOGIN\r\n")).texts == ["VXNlcm5hbWU6"]
+        assert (await client.ask(b64encode(b"scanner") + b"\r\n")).texts == ["UGFzc3dvcmQ6"]
+        assert (await client.ask(b64encode(SECRET.encode()) + b"\r\n")).code == 235
+        await client.close()
+        client = await SmtpClient.greeted(listener)
+        await client.send(b"AUTH PLAIN\r\n")
+        assert await client.reader.readline() == b"334 \r\n"
+        assert (await client.ask(b"*\r\n")).code == 501
+        assert (await client.ask(b"AUTH LOGIN %%%\r\n")).code == 501
+        assert (await client.ask(b"NOOP\r\n")).code == 250
+        await client.close()
 
 
 async def test_every_refused_login_is_answered_and_the_third_ends_the_connection() -> None:
     async with listening(RecordingIntake(), SCANNER, auth="required") as listener:
-        talk = await Talk.greeted(listener)
+        client = await SmtpClient.greeted(listener)
         words = set()
         for user, password in (("scanner", "geheim-falsch"), ("nobody", SECRET)):
-            answer = await talk.ask(plain(user, password))
+            answer = await client.ask(plain(user, password))
             assert (answer.code, answer.status) == (535, "5.7.8")
             words.add(answer.text)
         assert len(words) == 1
-        assert (await talk.ask(plain("scanner", "geheim-falsch"))).code == 421
-        assert await talk.closed()
-        await talk.close()
+        assert (await client.ask(plain("scanner", "geheim-falsch"))).code == 421
+        assert await client.closed()
+        await client.close()
 
 
 async def test_after_five_refused_logins_the_right_password_has_to_wait_on_any_connection() -> None:
     async with listening(RecordingIntake(), SCANNER, auth="required") as listener:
         for attempts in (2, 2, 1):
-            talk = await Talk.greeted(listener)
+            client = await SmtpClient.greeted(listener)
             for _ in range(attempts):
-                assert (await talk.ask(plain("scanner", "geheim-falsch"))).code == 535
-            await talk.close()
-        talk = await Talk.greeted(listener)
-        answer = await talk.ask(plain())
+                assert (await client.ask(plain("scanner", "geheim-falsch"))).code == 535
+            await client.close()
+        client = await SmtpClient.greeted(listener)
+        answer = await client.ask(plain())
         assert (answer.code, answer.status) == (454, "4.7.0")
-        await talk.close()
+        await client.close()
 
 
 async def test_a_very_long_login_line_is_taken_and_a_longer_one_is_not() -> None:
     async with listening(RecordingIntake(), SCANNER, auth="required") as listener:
-        talk = await Talk.greeted(listener)
+        client = await SmtpClient.greeted(listener)
         fits = plain("scanner", "geheim-" + "x" * 9000)
         assert 12_000 < len(fits) < 12_288
-        assert (await talk.ask(fits)).code == 535
-        await talk.send(b"AUTH LOGIN\r\n")
-        await talk.answer()
-        answer = await talk.ask(b"A" * 13_000 + b"\r\n")
+        assert (await client.ask(fits)).code == 535
+        await client.send(b"AUTH LOGIN\r\n")
+        await client.answer()
+        answer = await client.ask(b"A" * 13_000 + b"\r\n")
         assert (answer.code, answer.status) == (500, "5.5.6")
-        await talk.close()
+        await client.close()
 
 
-async def test_nobody_logs_in_where_it_could_be_overheard(papers: Papers) -> None:
+async def test_nobody_logs_in_where_it_could_be_overheard(server_certificate: ServerCertificate) -> None:
     # A client on another machine: its address is what the listener goes by.
     from senderproxy.wire.dialogue import Dialogue
 
-    async with listening(RecordingIntake(), SCANNER, auth="required", **papers.settings("starttls")) as listener:
-        house = listener._house
-        house.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        admission = house.auth.admit("127.0.0.1")
-        remote = Dialogue(house.terms("192.0.2.7", admission), "192.0.2.7")  # type: ignore[arg-type]
-        local = Dialogue(house.terms("127.0.0.1", admission), "127.0.0.1")  # type: ignore[arg-type]
+    async with listening(
+        RecordingIntake(), SCANNER, auth="required", **server_certificate.settings("starttls")
+    ) as listener:
+        state = listener._state
+        state.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        admission = state.auth.admit("127.0.0.1")
+        remote = Dialogue(state.offer("192.0.2.7", admission), "192.0.2.7")  # type: ignore[arg-type]
+        local = Dialogue(state.offer("127.0.0.1", admission), "127.0.0.1")  # type: ignore[arg-type]
         assert not remote.can_log_in
         assert local.can_log_in
 
@@ -480,95 +504,95 @@ async def test_nobody_logs_in_where_it_could_be_overheard(papers: Papers) -> Non
 async def test_a_client_that_connects_while_the_door_closes_is_answered_or_refused_but_never_left_waiting() -> None:
     for turns in range(8):
         async with listening(RecordingIntake()) as listener:
-            talk = await Talk.to(listener)
+            client = await SmtpClient.to(listener)
             for _ in range(turns):
                 await asyncio.sleep(0)
             stopping = asyncio.ensure_future(listener.stop(5))
             try:
-                codes = [(await talk.answer()).code]
+                codes = [(await client.answer()).code]
                 if codes == [220]:
-                    codes.append((await talk.answer()).code)
+                    codes.append((await client.answer()).code)
                 assert codes[-1] == 421
             except ConnectionError:
                 pass  # it was still in the kernel's queue: refused, not left waiting
             await stopping
-            await talk.close()
+            await client.close()
 
 
 async def test_idle_clients_are_told_and_the_door_is_closed_at_once() -> None:
     async with listening(RecordingIntake()) as listener:
-        idle = [await Talk.greeted(listener) for _ in range(5)]
-        silent = await Talk.to(listener)
+        idle = [await SmtpClient.greeted(listener) for _ in range(5)]
+        silent = await SmtpClient.to(listener)
         await silent.answer()
         loop = asyncio.get_running_loop()
         started = loop.time()
         stopping = asyncio.ensure_future(listener.stop(30))
-        for talk in [*idle, silent]:
-            answer = await talk.answer()
+        for client in [*idle, silent]:
+            answer = await client.answer()
             assert (answer.code, answer.status) == (421, "4.3.2")
-            assert await talk.closed()
-            await talk.close()
+            assert await client.closed()
+            await client.close()
         await stopping
         assert loop.time() - started < 5
         with pytest.raises(ConnectionError):
-            await Talk.to(listener)
+            await SmtpClient.to(listener)
 
 
 async def test_a_message_that_is_with_the_upstream_gets_its_answer_before_the_door_closes() -> None:
     intake = RecordingIntake()
     intake.hold()
     async with listening(intake) as listener:
-        talk = await Talk.greeted(listener)
-        answer = asyncio.ensure_future(talk.mail())
+        client = await SmtpClient.greeted(listener)
+        answer = asyncio.ensure_future(client.mail())
         await intake.until_started(1)
         stopping = asyncio.ensure_future(listener.stop(30))
         await asyncio.sleep(0)
         assert not stopping.done()
         intake.release()
         assert (await answer).code == 250
-        assert (await talk.answer()).code == 421
+        assert (await client.answer()).code == 421
         await stopping
-        await talk.close()
+        await client.close()
     assert intake.cut_off == 0
 
 
 async def test_a_message_that_is_still_coming_in_is_taken_before_the_door_closes() -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
-        talk = await Talk.greeted(listener)
-        await talk.send(MAIL + RCPT + b"DATA\r\n")
-        await talk.answers(3)
+        client = await SmtpClient.greeted(listener)
+        await client.send(MAIL + RCPT + b"DATA\r\n")
+        await client.answers(3)
         stopping = asyncio.ensure_future(listener.stop(30))
         await asyncio.sleep(0)
-        assert (await talk.ask(LETTER + b".\r\n")).code == 250
-        assert (await talk.answer()).code == 421
+        assert (await client.ask(MESSAGE + b".\r\n")).code == 250
+        assert (await client.answer()).code == 421
         await stopping
-        await talk.close()
+        await client.close()
     assert len(intake.taken) == 1
 
 
 async def test_a_transaction_that_has_begun_may_go_on_and_the_next_one_may_not() -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
-        talk = await Talk.greeted(listener)
-        assert (await talk.ask(MAIL)).code == 250
+        client = await SmtpClient.greeted(listener)
+        assert (await client.ask(MAIL)).code == 250
         stopping = asyncio.ensure_future(listener.stop(30))
         await asyncio.sleep(0)
-        assert (await talk.ask(RCPT)).code == 250
-        assert (await talk.ask(b"DATA\r\n")).code == 354
-        await talk.send(LETTER + b".\r\n" + MAIL + RCPT)
-        assert [answer.code for answer in await talk.answers(2)] == [250, 421]
+        assert (await client.ask(RCPT)).code == 250
+        assert (await client.ask(b"DATA\r\n")).code == 354
+        await client.send(MESSAGE + b".\r\n" + MAIL + RCPT)
+        assert [answer.code for answer in await client.answers(2)] == [250, 421]
         await stopping
-        await talk.close()
+        await client.close()
 
 
 async def test_at_the_end_of_the_grace_everybody_is_told_to_come_again() -> None:
     intake = RecordingIntake()
     intake.hold()
     async with listening(intake) as listener:
-        with_upstream = await Talk.greeted(listener)
-        coming_in = await Talk.greeted(listener)
-        begun = await Talk.greeted(listener)
+        with_upstream = await SmtpClient.greeted(listener)
+        coming_in = await SmtpClient.greeted(listener)
+        begun = await SmtpClient.greeted(listener)
         answer = asyncio.ensure_future(with_upstream.mail())
         await intake.until_started(1)
         await coming_in.send(MAIL + RCPT + b"DATA\r\n")
@@ -578,9 +602,9 @@ async def test_at_the_end_of_the_grace_everybody_is_told_to_come_again() -> None
         assert (await answer).code == 421
         assert (await coming_in.answer()).code == 421
         assert (await begun.answer()).code == 421
-        for talk in (with_upstream, coming_in, begun):
-            assert await talk.closed()
-            await talk.close()
+        for client in (with_upstream, coming_in, begun):
+            assert await client.closed()
+            await client.close()
     assert intake.cut_off == 1
     assert listener.connections == 0
 
@@ -602,8 +626,8 @@ async def test_an_upstream_that_cannot_be_interrupted_does_not_hold_up_the_stop_
     intake = Stubborn()
     intake.hold()
     async with listening(intake) as listener:
-        talk = await Talk.greeted(listener)
-        answer = asyncio.ensure_future(talk.mail())
+        client = await SmtpClient.greeted(listener)
+        answer = asyncio.ensure_future(client.mail())
         await intake.until_started(1)
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -611,43 +635,45 @@ async def test_an_upstream_that_cannot_be_interrupted_does_not_hold_up_the_stop_
         assert loop.time() - started < 8
         assert (await answer).code == 421
         intake.release()
-        await talk.close()
+        await client.close()
         await until(lambda: not listener.status()["under_way"])
 
 
 async def test_a_client_that_does_not_take_its_goodbye_does_not_hold_up_the_stop() -> None:
-    async with listening(RecordingIntake(), patience=ListenerTimeouts(idle=60, block=60, linger=60)) as listener:
-        talk = await Talk.greeted(listener)
-        talk.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    async with listening(RecordingIntake(), timeouts=ListenerTimeouts(idle=60, block=60, linger=60)) as listener:
+        client = await SmtpClient.greeted(listener)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         loop = asyncio.get_running_loop()
         started = loop.time()
         await listener.stop(0.1)
         assert loop.time() - started < 8
         assert listener.connections == 0
-        await talk.close()
+        await client.close()
 
 
-async def test_a_client_in_the_middle_of_its_handshake_does_not_hold_up_the_stop(papers: Papers) -> None:
-    async with listening(RecordingIntake(), **papers.settings("implicit")) as listener:
-        talk = await Talk.to(listener)
-        await talk.send(b"\x16\x03\x01")
+async def test_a_client_in_the_middle_of_its_handshake_does_not_hold_up_the_stop(
+    server_certificate: ServerCertificate,
+) -> None:
+    async with listening(RecordingIntake(), **server_certificate.settings("implicit")) as listener:
+        client = await SmtpClient.to(listener)
+        await client.send(b"\x16\x03\x01")
         await until(lambda: listener.connections == 1)
         loop = asyncio.get_running_loop()
         started = loop.time()
         await listener.stop(0)
         assert loop.time() - started < 8
         assert listener.connections == 0
-        assert await talk.closed(), "nothing in the clear on a connection that is to be encrypted"
-        await talk.close()
+        assert await client.closed(), "nothing in the clear on a connection that is to be encrypted"
+        await client.close()
 
 
-async def test_stopping_over_tls_says_goodbye_as_well(papers: Papers) -> None:
-    async with listening(RecordingIntake(), **papers.settings("implicit")) as listener:
-        talk = await Talk.greeted(listener, context=papers.client)
+async def test_stopping_over_tls_says_goodbye_as_well(server_certificate: ServerCertificate) -> None:
+    async with listening(RecordingIntake(), **server_certificate.settings("implicit")) as listener:
+        client = await SmtpClient.greeted(listener, context=server_certificate.client_context)
         stopping = asyncio.ensure_future(listener.stop(5))
-        assert (await talk.answer()).code == 421
-        assert await talk.closed()
-        await talk.close()
+        assert (await client.answer()).code == 421
+        assert await client.closed()
+        await client.close()
         await stopping
 
 
@@ -659,18 +685,18 @@ async def test_temporary_files_and_their_directory_are_gone_after_the_stop(tmp_p
         HOSTNAME,
         intake,
         SystemClock(),
-        patience=PATIENCE,
+        timeouts=TIMEOUTS,
         spill=SpillDirectory(tmp_path),
     )
     await listener.start()
-    talk = await Talk.greeted(listener)
-    letter = LETTER + b"x" * 900 + b"\r\n" * 1000
-    assert (await talk.mail(letter)).code == 250
+    client = await SmtpClient.greeted(listener)
+    message = MESSAGE + b"x" * 900 + b"\r\n" * 1000
+    assert (await client.mail(message)).code == 250
     assert [list(path.iterdir()) for path in tmp_path.iterdir()] == [[]]
-    await talk.close()
+    await client.close()
     await listener.stop(0)
     assert list(tmp_path.iterdir()) == []
-    assert intake.taken[0].wire == letter
+    assert intake.taken[0].wire == message
 
 
 async def test_a_full_disk_is_a_452_and_the_next_message_is_taken() -> None:
@@ -681,23 +707,23 @@ async def test_a_full_disk_is_a_452_and_the_next_message_is_taken() -> None:
 
     intake = RecordingIntake()
     listener = Listener(
-        settings(spill_bytes=1000), (), HOSTNAME, intake, SystemClock(), patience=PATIENCE, spill=FullDisk()
+        settings(spill_bytes=1000), (), HOSTNAME, intake, SystemClock(), timeouts=TIMEOUTS, spill=FullDisk()
     )
     await listener.start()
-    talk = await Talk.greeted(listener)
-    answer = await talk.mail(LETTER + (b"x" * 900 + b"\r\n") * 1000)
+    client = await SmtpClient.greeted(listener)
+    answer = await client.mail(MESSAGE + (b"x" * 900 + b"\r\n") * 1000)
     assert (answer.code, answer.status) == (452, "4.3.1")
-    assert (await talk.mail()).code == 250
-    await talk.close()
+    assert (await client.mail()).code == 250
+    await client.close()
     await listener.stop(0)
-    assert [taken.wire for taken in intake.taken] == [LETTER]
+    assert [taken.wire for taken in intake.taken] == [MESSAGE]
 
 
 async def test_status_is_what_happened_and_can_be_written_as_json() -> None:
     async with listening(RecordingIntake()) as listener:
-        talk = await Talk.greeted(listener)
-        await talk.mail()
-        await talk.mail(b"bare \r return\r\n")
+        client = await SmtpClient.greeted(listener)
+        await client.mail()
+        await client.mail(b"bare \r return\r\n")
         status = listener.status()
         assert json.loads(json.dumps(status)) == {
             "name": "office",
@@ -711,10 +737,10 @@ async def test_status_is_what_happened_and_can_be_written_as_json() -> None:
             "refused": 1,
             "faults": 0,
         }
-        await talk.close()
+        await client.close()
 
 
 def test_the_patience_of_a_door_follows_its_settings() -> None:
-    patience = ListenerTimeouts.of(ListenerSettings(idle_seconds=660))
-    assert (patience.idle, patience.block) == (660, 180)
+    timeouts = ListenerTimeouts.of(ListenerSettings(idle_seconds=660))
+    assert (timeouts.idle, timeouts.block) == (660, 180)
     assert NO_DELAY.failures == 5

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senderproxy.wire.data import BareLf, DataDecoder, DataFault, HeaderCollector
+from senderproxy.wire.data import BareLf, DataDecoder, HeaderCollector, InvalidOctet
 
 END = b"\r\n.\r\n"
 
@@ -53,7 +53,7 @@ def test_a_message_comes_out_in_its_wire_form(content: bytes, wire: bytes, cut: 
     stream = content + (b".\r\n" if not content else END[2:])
     out, decoder = decode(stream + b"QUIT\r\n", cut)
     assert decoder.done
-    assert decoder.fault is None
+    assert decoder.invalid is None
     assert out == wire
     assert decoder.rest == b"QUIT\r\n"
     assert decoder.octets == len(content)
@@ -94,10 +94,10 @@ def test_no_known_smuggling_sequence_ends_a_message(false_end: bytes, bare_lf: B
     out, decoder = decode(stream + END[2:] + b"QUIT\r\n", cut, bare_lf)
     assert decoder.rest == b"QUIT\r\n", "the whole stream is one message"
     assert_clean(out)
-    if decoder.fault is None:
+    if decoder.invalid is None:
         assert out.endswith(b"evil\r\n")
     elif bare_lf is BareLf.NORMALIZE:
-        assert decoder.fault is not DataFault.BARE_LF
+        assert decoder.invalid is not InvalidOctet.BARE_LF
 
 
 def assert_clean(out: bytes) -> None:
@@ -151,9 +151,9 @@ def test_any_stream_cut_anyhow_reads_like_its_lines(parts: list[bytes], cuts: li
     assert decoder.octets == len(content)
     expected = by_lines(content, bare_lf)
     if expected is None:
-        assert decoder.fault is not None
+        assert decoder.invalid is not None
     else:
-        assert decoder.fault is None
+        assert decoder.invalid is None
         assert out == expected
         assert out == b"" or out.endswith(b"\r\n")
         assert_clean(out)
@@ -177,7 +177,7 @@ def test_whatever_comes_in_nothing_unclean_goes_out(noise: bytes, cut: int) -> N
 
 def test_after_a_fault_the_rest_is_read_but_nothing_comes_out() -> None:
     out, decoder = decode(b"a\r\nb\rc\r\nd\r\n.\r\nQUIT\r\n", cut=4)
-    assert decoder.fault is DataFault.BARE_CR
+    assert decoder.invalid is InvalidOctet.BARE_CR
     assert b"d" not in out
     assert decoder.octets == len(b"a\r\nb\rc\r\nd\r\n")
     assert decoder.rest == b"QUIT\r\n"
@@ -185,11 +185,11 @@ def test_after_a_fault_the_rest_is_read_but_nothing_comes_out() -> None:
 
 @pytest.mark.parametrize(
     ("content", "fault"),
-    [(b"a\rb\r\n", DataFault.BARE_CR), (b"a\0b\r\n", DataFault.NUL), (b"a\r\r\nb\r\n", DataFault.BARE_CR)],
+    [(b"a\rb\r\n", InvalidOctet.BARE_CR), (b"a\0b\r\n", InvalidOctet.NUL), (b"a\r\r\nb\r\n", InvalidOctet.BARE_CR)],
 )
-def test_a_fault_is_called_by_its_name(content: bytes, fault: DataFault) -> None:
-    assert decode(content + END[2:])[1].fault is fault
-    assert decode(b"a\nb\r\n" + END[2:], bare_lf=BareLf.REJECT)[1].fault is DataFault.BARE_LF
+def test_a_fault_is_called_by_its_name(content: bytes, fault: InvalidOctet) -> None:
+    assert decode(content + END[2:])[1].invalid is fault
+    assert decode(b"a\nb\r\n" + END[2:], bare_lf=BareLf.REJECT)[1].invalid is InvalidOctet.BARE_LF
 
 
 def collect(wire: bytes, cut: int, limit: int = 1000) -> tuple[HeaderCollector, bytes]:

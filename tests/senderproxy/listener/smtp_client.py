@@ -16,8 +16,8 @@ from senderproxy.listener.server import Listener
 from tests.fakes.recording_intake import RecordingIntake
 
 HOSTNAME = "relay.firma.example"
-LETTER = b"From: anna@firma.example\r\nSubject: Hello\r\n\r\nHello Bert\r\n"
-PATIENCE = ListenerTimeouts(idle=30, block=30, linger=0.2)
+MESSAGE = b"From: anna@firma.example\r\nSubject: Hello\r\n\r\nHello Bert\r\n"
+TIMEOUTS = ListenerTimeouts(idle=30, block=30, linger=0.2)
 NO_DELAY = ThrottleLimits(first_delay=0, longest_delay=0)
 
 _LINE = re.compile(rb"([2-5][0-9]{2})([ -])([\x20-\x7e]*)\r\n")
@@ -67,7 +67,7 @@ def lint(lines: list[bytes]) -> None:
         assert not status or status[0][:1] == code[:1], f"another class: {lines!r}"
 
 
-class Talk:
+class SmtpClient:
     """One connection. Every reply that is read is looked at."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -88,10 +88,10 @@ class Talk:
 
     @classmethod
     async def greeted(cls, listener: Listener, *, context: ssl.SSLContext | None = None) -> Self:
-        talk = await cls.to(listener, context=context)
-        assert (await talk.answer()).code == 220
-        assert (await talk.ask(b"EHLO client.firma.example\r\n")).code == 250
-        return talk
+        client = await cls.to(listener, context=context)
+        assert (await client.answer()).code == 220
+        assert (await client.ask(b"EHLO client.firma.example\r\n")).code == 250
+        return client
 
     async def send(self, octets: bytes) -> None:
         self.writer.write(octets)
@@ -116,14 +116,14 @@ class Talk:
         await self.send(command)
         return await self.answer()
 
-    async def mail(self, letter: bytes = LETTER, *, author: bytes = b"anna@firma.example") -> Answer:
+    async def mail(self, message: bytes = MESSAGE, *, author: bytes = b"anna@firma.example") -> Answer:
         """A whole transaction, step by step."""
         for command in (b"MAIL FROM:<" + author + b">\r\n", b"RCPT TO:<bert@kunde.example>\r\n"):
             answer = await self.ask(command)
             if answer.code != 250:
                 return answer
         assert (await self.ask(b"DATA\r\n")).code == 354
-        return await self.ask(letter + b".\r\n")
+        return await self.ask(message + b".\r\n")
 
     async def secure(self, context: ssl.SSLContext) -> None:
         """STARTTLS and a fresh EHLO."""
@@ -164,8 +164,8 @@ def settings(**changed: Any) -> ListenerSettings:
 async def listening(
     intake: RecordingIntake,
     *clients: ClientSettings,
-    patience: ListenerTimeouts = PATIENCE,
-    login_rules: ThrottleLimits = NO_DELAY,
+    timeouts: ListenerTimeouts = TIMEOUTS,
+    throttle_limits: ThrottleLimits = NO_DELAY,
     grace: float = 0,
     **changed: Any,
 ) -> AsyncIterator[Listener]:
@@ -176,8 +176,8 @@ async def listening(
         HOSTNAME,
         intake,
         SystemClock(),
-        patience=patience,
-        login_rules=login_rules,
+        timeouts=timeouts,
+        throttle_limits=throttle_limits,
     )
     await listener.start()
     try:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senderproxy.mail.reply import Reply
-from senderproxy.wire.login import Challenge, Login, LoginAttempt, Mechanism, Progress
+from senderproxy.wire.auth import AuthExchange, Challenge, LoginAttempt, Mechanism, Progress
 
 
 def encoded(text: str, charset: str = "utf-8") -> str:
@@ -21,37 +21,37 @@ def claimed(progress: Progress) -> tuple[str, str]:
 
 
 def test_plain_with_its_initial_response() -> None:
-    assert claimed(Login(Mechanism.PLAIN).begin(encoded("\0anna\0geheim-1"))) == ("anna", "geheim-1")
-    assert claimed(Login(Mechanism.PLAIN).begin(encoded("anna\0anna\0geheim-1"))) == ("anna", "geheim-1")
+    assert claimed(AuthExchange(Mechanism.PLAIN).start(encoded("\0anna\0geheim-1"))) == ("anna", "geheim-1")
+    assert claimed(AuthExchange(Mechanism.PLAIN).start(encoded("anna\0anna\0geheim-1"))) == ("anna", "geheim-1")
 
 
 def test_plain_asked_with_an_empty_challenge() -> None:
-    login = Login(Mechanism.PLAIN)
-    challenge = login.begin(None)
+    exchange = AuthExchange(Mechanism.PLAIN)
+    challenge = exchange.start(None)
     assert isinstance(challenge, Challenge)
     assert challenge.render() == b"334 \r\n"
-    assert claimed(login.answer(encoded("\0anna\0geheim-1").encode())) == ("anna", "geheim-1")
+    assert claimed(exchange.handle_response(encoded("\0anna\0geheim-1").encode())) == ("anna", "geheim-1")
 
 
 def test_login_asks_for_name_and_password_as_old_devices_expect() -> None:
-    login = Login(Mechanism.LOGIN)
-    first = login.begin(None)
+    exchange = AuthExchange(Mechanism.LOGIN)
+    first = exchange.start(None)
     assert isinstance(first, Challenge)
     assert first.render() == b"334 VXNlcm5hbWU6\r\n"
-    second = login.answer(encoded("anna").encode())
+    second = exchange.handle_response(encoded("anna").encode())
     assert isinstance(second, Challenge)
     assert second.render() == b"334 UGFzc3dvcmQ6\r\n"
-    assert claimed(login.answer(encoded("geheim-1").encode())) == ("anna", "geheim-1")
+    assert claimed(exchange.handle_response(encoded("geheim-1").encode())) == ("anna", "geheim-1")
 
 
 def test_login_with_the_name_at_once() -> None:
-    login = Login(Mechanism.LOGIN)
-    assert isinstance(login.begin(encoded("anna")), Challenge)
-    assert claimed(login.answer(encoded("geheim-1").encode())) == ("anna", "geheim-1")
+    exchange = AuthExchange(Mechanism.LOGIN)
+    assert isinstance(exchange.start(encoded("anna")), Challenge)
+    assert claimed(exchange.handle_response(encoded("geheim-1").encode())) == ("anna", "geheim-1")
 
 
 def test_umlauts_in_the_code_page_of_an_old_device_are_understood() -> None:
-    assert claimed(Login(Mechanism.PLAIN).begin(encoded("\0jörg\0geheim-ü", "latin-1"))) == ("jörg", "geheim-ü")
+    assert claimed(AuthExchange(Mechanism.PLAIN).start(encoded("\0jörg\0geheim-ü", "latin-1"))) == ("jörg", "geheim-ü")
 
 
 @pytest.mark.parametrize(
@@ -68,24 +68,24 @@ def test_umlauts_in_the_code_page_of_an_old_device_are_understood() -> None:
     ],
 )
 def test_a_malformed_login_is_refused_without_repeating_it(initial: str, code: int, status: str) -> None:
-    answer = Login(Mechanism.PLAIN).begin(initial)
+    answer = AuthExchange(Mechanism.PLAIN).start(initial)
     assert isinstance(answer, Reply)
     assert (answer.code, str(answer.status)) == (code, status)
     assert "geheim" not in str(answer)
 
 
 def test_a_star_breaks_the_login_off() -> None:
-    login = Login(Mechanism.LOGIN)
-    login.begin(None)
-    answer = login.answer(b"*")
+    exchange = AuthExchange(Mechanism.LOGIN)
+    exchange.start(None)
+    answer = exchange.handle_response(b"*")
     assert isinstance(answer, Reply)
     assert answer.code == 501
 
 
 def test_an_answer_over_the_limit_is_refused() -> None:
-    login = Login(Mechanism.LOGIN)
-    login.begin(None)
-    answer = login.answer(b"A" * 12_288)
+    exchange = AuthExchange(Mechanism.LOGIN)
+    exchange.start(None)
+    answer = exchange.handle_response(b"A" * 12_288)
     assert isinstance(answer, Reply)
     assert str(answer.status) == "5.5.6"
 
@@ -99,10 +99,10 @@ def test_a_claim_shows_nothing_and_is_not_pickled() -> None:
 
 @given(st.sampled_from(list(Mechanism)), st.none() | st.text(max_size=40), st.lists(st.binary(max_size=60), max_size=4))
 def test_any_answers_lead_somewhere(mechanism: Mechanism, initial: str | None, lines: list[bytes]) -> None:
-    login = Login(mechanism)
-    progress = login.begin(initial)
+    exchange = AuthExchange(mechanism)
+    progress = exchange.start(initial)
     for line in lines:
         if not isinstance(progress, Challenge):
             break
-        progress = login.answer(line)
+        progress = exchange.handle_response(line)
     assert isinstance(progress, Challenge | LoginAttempt | Reply)

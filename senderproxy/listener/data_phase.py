@@ -1,0 +1,174 @@
+"""DATA phase of one message: 354, reception up to the final dot, hand-over to the intake.
+
+Guarantees: a message that cannot be accepted is read to its end before it is refused, so that the connection stays in
+step; memory stays flat; every message that is cut short or refused is in the log; once complete, a message is carried
+to its end whether its client stays or leaves, and the reply that a client missed is in the log. A client may take a
+limited time, the upstream is not timed here.
+Not here: line ends and the final dot (wire.data), storage of the body (listener.body), the intake
+(listener.aiosmtpd_adapter).
+RFC 5321 sections 4.1.1.4 and 4.5.3.2.5.
+"""
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from senderproxy import log_events
+from senderproxy.aio import FairShare, wait_done
+from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope
+from senderproxy.listener.client_stream import ClientStream, ClientTimeout, ServiceStopping
+from senderproxy.listener.connections import ListenerState
+from senderproxy.listener.read_buffer import ClientGone
+from senderproxy.log import event
+from senderproxy.log_events import LogEvent
+from senderproxy.mail.message import Message
+from senderproxy.mail.reply import Reply
+from senderproxy.wire import replies
+from senderproxy.wire.data import DataDecoder, HeaderCollector
+from senderproxy.wire.dialogue import Dialogue
+
+_log = logging.getLogger("senderproxy.listener")
+
+_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_SMALL: Final = 32 * 1024  # octets; a larger message takes its fair share of the event loop
+_EXCESS: Final = 16 * 1024 * 1024  # octets beyond twice the size limit; then the message is not read to its end
+
+
+class DataPhase:
+    """Reception of one message."""
+
+    __slots__ = ("_body", "_decoder", "_dialogue", "_fair_share", "_header", "_refusal", "_state", "_stream")
+
+    def __init__(self, stream: ClientStream, state: ListenerState, dialogue: Dialogue, fair_share: FairShare) -> None:
+        self._stream = stream
+        self._state = state
+        self._dialogue = dialogue
+        self._fair_share = fair_share
+        self._decoder = DataDecoder(dialogue.offer.bare_lf)
+        self._header = HeaderCollector()
+        self._body = state.new_body()
+        self._refusal: Reply | None = None
+
+    @property
+    def ended(self) -> bool:
+        """The final dot was read: what follows are commands again."""
+        return self._decoder.done
+
+    async def receive(self) -> Message | Reply:
+        """Send 354 and read the message up to its final dot.
+
+        Result: the message, whose body the caller closes; or the reply to one that is not accepted.
+        Raises ClientGone, ClientTimeout or ServiceStopping where the message is cut short, after logging it.
+        """
+        stream, source, decoder = self._stream, self._stream.input, self._decoder
+        most = 2 * self._dialogue.offer.size_limit + _EXCESS
+        complete = False
+        try:
+            stream.write(replies.START_DATA)
+            started = asyncio.get_running_loop().time()
+            while not decoder.done and decoder.octets <= most:
+                if source.size == 0:
+                    await self._wait_for_input(started)
+                if decoder.octets + source.size > _SMALL:
+                    await self._fair_share.acquire(source.size)
+                self._store(decoder.feed(source.take()))
+            source.put_back(decoder.rest)
+            complete = self._refusal is None
+        except (ClientGone, ConnectionError, asyncio.CancelledError):
+            self._log(log_events.MESSAGE_CUT_BY_CLIENT)
+            raise
+        except ServiceStopping:
+            self._log(log_events.MESSAGE_CUT_BY_STOP)
+            raise
+        except ClientTimeout:
+            self._log(log_events.MESSAGE_TOO_SLOW)
+            raise
+        finally:
+            if not complete:
+                self._body.close()
+        if self._refusal is not None:
+            self._log(log_events.MESSAGE_DATA_REFUSED, self._refusal)
+            return self._refusal
+        if decoder.normalized:
+            event(_log, log_events.BARE_LF_CONVERTED, client=self._dialogue.client)
+        return Message(self._header.section(), self._body)
+
+    async def _wait_for_input(self, started: float) -> None:
+        """Wait for more of the message, at most `block` seconds; all of it must arrive at `min_rate` on average."""
+        stream = self._stream
+        if stream.stop_requested:
+            raise ServiceStopping
+        timeouts = stream.timeouts
+        stream.flush()
+        latest = started + timeouts.idle + self._decoder.octets / timeouts.min_rate
+        stream.set_deadline(min(asyncio.get_running_loop().time() + timeouts.block, latest))
+        await stream.more()
+        stream.set_deadline(None)
+
+    def _store(self, piece: bytes) -> None:
+        if self._refusal is not None:
+            return
+        self._refusal = self._check(piece)
+        if self._refusal is not None:
+            self._body.close()
+
+    def _check(self, piece: bytes) -> Reply | None:
+        """Store a piece; the reply where the message cannot be accepted."""
+        decoder, limit = self._decoder, self._dialogue.offer.size_limit
+        if decoder.invalid is not None:
+            return replies.invalid_octet(decoder.invalid)
+        if decoder.octets > limit:
+            return replies.too_large(limit)
+        rest = self._header.feed(piece)
+        if self._header.too_long:
+            return replies.HEADER_TOO_LARGE
+        try:
+            self._body.append(rest)
+        except OSError as error:
+            full = error.errno in _DISK_FULL
+            event(_log, log_events.MESSAGE_NOT_BUFFERED, fault=None if full else error, why=str(error))
+            return replies.DISK_FULL if full else replies.INTERNAL_ERROR
+        return None
+
+    def _log(self, kind: LogEvent, reply: Reply | None = None) -> None:
+        event(
+            _log,
+            kind,
+            client=self._dialogue.client,
+            reverse_path=f"<{self._dialogue.envelope().reverse_path}>",
+            size=self._decoder.octets,
+            reply=reply,
+        )
+
+
+async def reply_of(transaction: "asyncio.Task[Reply]", envelope: CompleteEnvelope, state: ListenerState) -> Reply:
+    """Wait for the intake's reply to a complete message, without a time limit.
+
+    The transaction is a task of its own: it goes on when the client leaves (the caller is cancelled then), and the body
+    is closed when it ends.
+    """
+    assert envelope.message is not None
+    body = envelope.message.body
+    transaction.add_done_callback(lambda _: body.close())
+    state.add_transaction(transaction)
+    try:
+        await wait_done(transaction)
+    except asyncio.CancelledError:
+        transaction.add_done_callback(_log_missed_reply(envelope))
+        raise
+    if transaction.cancelled():
+        event(_log, log_events.MESSAGE_INTERRUPTED, id=envelope.id)
+        return replies.stopping(state.hostname)
+    return transaction.result()
+
+
+def _log_missed_reply(envelope: CompleteEnvelope) -> Callable[["asyncio.Task[Reply]"], None]:
+    """Log the reply that a client did not wait for: the client will send the message again."""
+
+    def log_reply(transaction: "asyncio.Task[Reply]") -> None:
+        reply: Any = "interrupted by the stop of the service" if transaction.cancelled() else transaction.result()
+        event(_log, log_events.CLIENT_LEFT_BEFORE_REPLY, id=envelope.id, client=envelope.client, reply=reply)
+
+    return log_reply
