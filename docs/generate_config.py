@@ -1,8 +1,8 @@
-"""The page that describes every setting, made from the settings themselves.
+"""Generator of docs/config.md from the settings and the presets.
 
     python -m docs.generate_config > docs/config.md
 
-Guarantees: no setting is left out, and none is described otherwise than it is read.
+Guarantees: every setting and every preset is on the page; types and defaults are those of the program.
 """
 
 import sys
@@ -17,7 +17,7 @@ from senderproxy.config.model import SECTIONS, Section
 from senderproxy.routing.presets import PRESETS
 from senderproxy.routing.provider import Provider, Security
 
-_TAKES: Final[Mapping[object, str]] = {
+_TYPES: Final[Mapping[object, str]] = {
     values.read_text: "text",
     values.read_address: "IP address and port",
     values.read_network: "network or IP address",
@@ -30,9 +30,10 @@ _TAKES: Final[Mapping[object, str]] = {
     values.read_hash: "hash",
     values.read_mailbox: "mail address",
     values.read_pattern: "address or `@domain`",
+    values.read_map_key: "table of addresses",
     values.read_mechanism: "`PLAIN` or `LOGIN`",
     values.read_name: "name",
-    values.read_account: "an account's id",
+    values.read_account: "account id",
     values.read_flag: "`true` or `false`",
 }
 
@@ -44,31 +45,33 @@ _HEAD: Final = """\
 <!-- Made by `make docs` from senderproxy/config/model.py: change the descriptions there. -->
 
 The configuration is one [TOML](https://toml.io) file, by default `/etc/senderproxy/senderproxy.toml`.
-`senderproxy setup` writes it, `senderproxy check` says what is wrong with it, all at once and with the mend. A running
-service reads it again on SIGHUP (`systemctl reload senderproxy`); one that cannot be meant is refused, and the old one
-stays in force.
+`senderproxy setup` writes it; `senderproxy check` lists all its problems at once, each with a fix. A running service
+reads it again on SIGHUP (`systemctl reload senderproxy`); if it is invalid, the previous one stays in force.
 
-Only `vault.unlock` has no default. There is no password in the file: accounts and passwords are in the vault. Paths
-that do not start with `/` are seen from the file's own folder. Sizes: `kB`, `MB`, `GB` are powers of 1000, `KiB`,
-`MiB`, `GiB` powers of 1024.
+Only `vault.unlock` has no default. The file contains no password: accounts and passwords are in the vault. Relative
+paths start at the file's folder. Sizes: `kB`, `MB`, `GB` are powers of 1000, `KiB`, `MiB`, `GiB` powers of 1024.
+"""
+
+_TABLE_HEAD: Final = """\
+| setting | type | default | description |
+| --- | --- | --- | --- |
 """
 
 _PRESETS_HEAD: Final = """\
-## Providers that are built in
+## Built-in providers (presets)
 
-An account names its provider by one of these names, or by that of a `[providers.NAME]` section. Where a provider does
-not publish what it allows, the value is the one that cannot make things worse: `address` as the sender rule and two
-connections. No preset takes an empty reverse-path. Logging in: `PLAIN`, else `LOGIN`, under TLS with a verified
-certificate. A new IONOS mailbox may send 50 messages an hour in its first week and 100 in its second: lower
-`messages_per_hour` for it.
+An account names its provider by one of these names, or by the name of a `[providers.NAME]` section. If a provider does
+not publish a limit, the preset has the cautious value: `address` as the sender rule and two connections. No preset
+accepts the null reverse-path. Login: `PLAIN`, else `LOGIN`, under TLS with a verified certificate. A new IONOS mailbox
+may send 50 messages an hour in its first week and 100 in its second: lower `messages_per_hour` for it.
 
-| name | servers | sender rule | connections | recipients of a message | in an hour |
+| name | servers | sender rule | connections | recipients of a message | an hour |
 | --- | --- | --- | --- | --- | --- |
 """
 
 
 def render_document() -> str:
-    """docs/config.md."""
+    """The page in Markdown."""
     sections = "\n".join(_section(shape, model) for shape, model in SECTIONS.items() if shape)
     presets = "".join(_preset(provider) for provider in PRESETS.values())
     return f"{_HEAD}\n{sections}\n{_PRESETS_HEAD}{presets}"
@@ -77,7 +80,7 @@ def render_document() -> str:
 def _section(shape: tuple[str, ...], model: type[Section]) -> str:
     rows = "".join(_row(name, field) for name, field in model.model_fields.items())
     about = " ".join((model.__doc__ or "").split())
-    return f"## `{_heading(shape)}`\n\n{about}\n\n| setting | takes | default | |\n| --- | --- | --- | --- |\n{rows}"
+    return f"## `{_heading(shape)}`\n\n{about}\n\n{_TABLE_HEAD}{rows}"
 
 
 def _heading(shape: tuple[str, ...]) -> str:
@@ -92,15 +95,15 @@ def _heading(shape: tuple[str, ...]) -> str:
 
 def _row(name: str, field: FieldInfo) -> str:
     default = "this machine's name" if name == "hostname" else _default(field)
-    return f"| `{name}` | {_takes(field)} | {default} | {field.description} |\n"
+    return f"| `{name}` | {_type(field)} | {default} | {field.description} |\n"
 
 
-def _takes(field: FieldInfo) -> str:
+def _type(field: FieldInfo) -> str:
     many = any(get_origin(part) is tuple for part in (field.annotation, *get_args(field.annotation)))
     parts = (*field.metadata, *_parts(field.annotation))
     reader: object = next(part.func for part in parts if isinstance(part, BeforeValidator))
-    words = _TAKES.get(reader) or str(reader.__doc__)
-    return f"list of: {words}" if many else words
+    text = _TYPES.get(reader) or str(reader.__doc__)
+    return f"list of: {text}" if many else text
 
 
 def _parts(annotation: object) -> Iterator[object]:
@@ -115,8 +118,10 @@ def _default(field: FieldInfo) -> str:
 
 def _shown(value: object) -> str:
     match value:
-        case None | ():
+        case None | () | {}:
             return ""
+        case bool():
+            return f"`{str(value).lower()}`"
         case tuple():
             return ", ".join(_shown(each) for each in value)
         case float():
@@ -132,8 +137,8 @@ def _preset(provider: Provider) -> str:
     servers = ", ".join(f"{host}{_mark(host.security)}" for host in provider.smarthosts) or "needs `host`"
     limits = provider.limits
     hourly = [
-        f"{count} {what}"
-        for count, what in ((limits.messages_per_hour, "messages"), (limits.recipients_per_hour, "recipients"))
+        f"{count} {unit}"
+        for count, unit in ((limits.messages_per_hour, "messages"), (limits.recipients_per_hour, "recipients"))
         if count
     ]
     cells = (f"`{provider.name}`", servers, provider.sender_rule.value, str(limits.connections))

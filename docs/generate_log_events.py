@@ -1,17 +1,24 @@
-"""Generator of the page of log events, from the list in the program.
+"""Generator of docs/log-events.md from the list of events.
 
-python -m docs.generate_log_events > docs/log-events.md
+    python -m docs.generate_log_events > docs/log-events.md
+
+Guarantees: every event is on the page with its key, level, sentence and fields.
 """
 
 import sys
 from collections.abc import Iterator
+from typing import Final
 
 from senderproxy.log_events import EVENTS, LogEvent
 
-_HEAD = """# Log events
+_HEAD: Final = """\
+# Log events
 
-Every line that the service logs, sorted by key. The key (`event` in the JSON form, `[log] form = "json"`) never changes
-its meaning; the sentence may be reworded. Fields without a value are left out. An internal error has its `traceback`.
+<!-- Made by `make docs` from senderproxy/log_events.py: change the sentences there. -->
+
+Every line that the service logs, sorted by key. The key (`event` in the JSON form, `[log] format = "json"`) never
+changes its meaning; the sentence may be reworded. Fields without a value are left out. An internal error has its
+`traceback`.
 
 | event | level | sentence | fields |
 | --- | --- | --- | --- |
@@ -19,7 +26,7 @@ its meaning; the sentence may be reworded. Fields without a value are left out. 
 
 
 def render_log_events() -> str:
-    """The whole page, Markdown."""
+    """The page in Markdown."""
     return _HEAD + "".join(_rows())
 
 

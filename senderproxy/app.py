@@ -222,7 +222,7 @@ class Service:
 
     def _summary(self) -> str:
         """The line that `systemctl status` shows."""
-        return f"listening on {self._listeners.addresses} for {len(self._accounts.directory().accounts)} accounts"
+        return f"listening on {self._listeners.addresses}, accounts: {len(self._accounts.directory().accounts)}"
 
     async def _answer_status(self, _request: Request) -> Answer:
         return await self._status.answer()

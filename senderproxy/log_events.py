@@ -1,7 +1,7 @@
 """Log events: the closed list of what the service logs, each with a stable key, its level, sentence and fields. PURE.
 
-The key is for programs and never changes; the sentence is for people and may. `docs/log-events.md` is generated from
-this list. A call names one of these constants: `event(_log, log_events.VAULT_RELOADED, accounts=12)`.
+Guarantees: a key, which is for programs, never changes its meaning; a sentence, which is for people, may be reworded.
+Usage: `event(_log, log_events.VAULT_RELOADED, accounts=12)`. `docs/log-events.md` is generated from this list.
 Not here: formatting and output (log).
 """
 
@@ -11,7 +11,7 @@ from typing import Final
 
 
 class Severity(IntEnum):
-    """The levels in use, with logging's numbers."""
+    """The levels in use, with the numbers of logging."""
 
     DEBUG = 10
     INFO = 20
@@ -22,7 +22,7 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LogEvent:
-    """One kind of log line. `prefixes`: how further fields begin, such as `changed_from`."""
+    """One kind of log line. `prefixes`: how the names of further fields begin, as in `changed_from`."""
 
     key: str
     level: Severity
@@ -31,7 +31,7 @@ class LogEvent:
     prefixes: tuple[str, ...] = ()
 
 
-# ---- service (app) ----
+# ---- service (app, service) ----
 
 SERVICE_STARTED: Final = LogEvent("service_started", Severity.INFO, "listening", ("address", "accounts", "version"))
 SERVICE_STOPPED: Final = LogEvent("service_stopped", Severity.INFO, "stopped")
@@ -100,13 +100,13 @@ MESSAGE_NOT_BUFFERED: Final = LogEvent(
 )
 _RECEPTION_FIELDS: Final = ("client", "reverse_path", "size", "reply")
 MESSAGE_CUT_BY_CLIENT: Final = LogEvent(
-    "message_cut_by_client", Severity.WARNING, "client left during its message, nothing kept", _RECEPTION_FIELDS
+    "message_cut_by_client", Severity.WARNING, "client left during its message, nothing stored", _RECEPTION_FIELDS
 )
 MESSAGE_CUT_BY_STOP: Final = LogEvent(
-    "message_cut_by_stop", Severity.WARNING, "message cut by the stop, nothing kept", _RECEPTION_FIELDS
+    "message_cut_by_stop", Severity.WARNING, "message cut by the stop, nothing stored", _RECEPTION_FIELDS
 )
 MESSAGE_TOO_SLOW: Final = LogEvent(
-    "message_too_slow", Severity.WARNING, "message too slow, nothing kept", _RECEPTION_FIELDS
+    "message_too_slow", Severity.WARNING, "message too slow, nothing stored", _RECEPTION_FIELDS
 )
 MESSAGE_DATA_REFUSED: Final = LogEvent(
     "message_data_refused", Severity.WARNING, "message refused during DATA", _RECEPTION_FIELDS
@@ -131,7 +131,7 @@ SESSION_REPLACED: Final = LogEvent("session_replaced", Severity.INFO, "session r
 SESSIONS_CUT: Final = LogEvent("sessions_cut", Severity.WARNING, "stop time exceeded, sessions closed", ("count",))
 _ATTEMPT_FIELDS: Final = ("id", "account", "login", "smarthost", "session", "warm", "sessions", "seconds")
 _OUTCOME_FIELDS: Final = (*_ATTEMPT_FIELDS, "recipients", "reply", "maybe_taken")
-# DEBUG: where everything went well, `message_delivered` says it for people.
+# DEBUG: after a success `message_delivered` is the line for people.
 ATTEMPT_DELIVERED: Final = LogEvent("attempt_delivered", Severity.DEBUG, "accepted by the smarthost", _OUTCOME_FIELDS)
 ATTEMPT_PARTIAL: Final = LogEvent(
     "attempt_partial", Severity.INFO, "accepted by the smarthost for some recipients", _OUTCOME_FIELDS
@@ -147,7 +147,7 @@ ACCOUNT_HEALTHY: Final = LogEvent("account_healthy", Severity.INFO, "account can
 ACCOUNT_SUSPENDED: Final = LogEvent("account_suspended", Severity.WARNING, "account suspended", ("account", "health"))
 ACCOUNT_PAUSED: Final = LogEvent("account_paused", Severity.WARNING, "account paused", ("account", "health"))
 RECIPIENT_LIMIT_LEARNED: Final = LogEvent(
-    "recipient_limit_learned", Severity.INFO, "recipient limit learned", ("account", "recipients")
+    "recipient_limit_learned", Severity.INFO, "recipient limit recorded", ("account", "recipients")
 )
 REPORT_HANDED_IN: Final = LogEvent(
     "report_handed_in", Severity.INFO, "report handed to the internal server", ("id", "server", "reply")
@@ -183,7 +183,7 @@ MESSAGE_DEFERRED: Final = LogEvent("message_deferred", Severity.WARNING, "deferr
 MESSAGE_REFUSED: Final = LogEvent("message_refused", Severity.WARNING, "refused", _MESSAGE_FIELDS, ("changed_",))
 MESSAGE_DISCARDED: Final = LogEvent("message_discarded", Severity.WARNING, "discarded", _MESSAGE_FIELDS, ("changed_",))
 MESSAGE_NOT_QUEUED: Final = LogEvent(
-    "message_not_queued", Severity.ERROR, "cannot queue a message, the client keeps it", ("id", "why", "hint")
+    "message_not_queued", Severity.ERROR, "cannot queue a message, the client got 4xx", ("id", "why", "hint")
 )
 _QUEUE_FIELDS: Final = ("id", "account", "delivered", "deferred", "failed", "seconds", "reply")
 QUEUE_ATTEMPT_DELIVERED: Final = LogEvent(
@@ -226,11 +226,11 @@ MESSAGE_UNREADABLE: Final = LogEvent(
     "message_unreadable", Severity.ERROR, "cannot read a message in the spool, message held", ("id", "why")
 )
 HISTORY_LOST: Final = LogEvent(
-    "history_lost", Severity.WARNING, "history of passed-through messages lost", ("why", "count")
+    "history_lost", Severity.WARNING, "history of pass-through messages lost", ("why", "count")
 )
 ORPHANS_REMOVED: Final = LogEvent("orphans_removed", Severity.INFO, "content without a message removed", ("files",))
 WAL_CHECKPOINT_FAILED: Final = LogEvent(
-    "wal_checkpoint_failed", Severity.WARNING, "cannot shorten the spool's WAL", ("why",)
+    "wal_checkpoint_failed", Severity.WARNING, "cannot truncate the spool's WAL", ("why",)
 )
 
 EVENTS: Final = tuple(value for value in list(globals().values()) if isinstance(value, LogEvent))

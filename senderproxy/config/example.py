@@ -1,7 +1,8 @@
-"""render_config: a configuration with a comment at each setting, for `senderproxy setup` to write. PURE.
+"""Template of the configuration that `senderproxy setup` writes, with a comment at each setting. PURE.
 
-Guarantees: the text loads, and says what its arguments say.
-Not here: asking for the arguments, writing the file.
+Guarantees: the text can be loaded, and has the values of the arguments.
+Not here: the questions for the values, the file (cli.setup).
+The comments become part of the operator's file: they are English, and not marked for translation.
 """
 
 import json
@@ -24,7 +25,7 @@ def render_config(
     providers: Mapping[str, Mapping[str, Value]] | Sequence[str] = (),
     control_socket: str = "/run/senderproxy/control.sock",
 ) -> str:
-    """The configuration as text. `providers`: the names in use, each with the settings that differ from its preset."""
+    """The configuration as TOML. `providers`: the names in use, each with the settings that differ from its preset."""
     named = providers if isinstance(providers, Mapping) else {name: {} for name in providers}
     return _TEMPLATE.format(
         hostname=_text(hostname),
@@ -38,14 +39,14 @@ def render_config(
 
 
 def _text(value: str) -> str:
-    """A TOML basic string is a JSON string, but for DEL."""
+    """A TOML basic string: a JSON string, except for DEL (toml.io, v1.0.0, String)."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _provider(name: str, settings: Mapping[str, Value]) -> str:
     given = {setting: value for setting, value in settings.items() if value is not None}
     if not given:
-        about = f"# Accounts at {name} need nothing here: what it wants is built in. To change some of it:"
+        about = f"# Accounts at {name} need no section: {name} has a preset. To change a value of it:"
         return f"{about}\n# [providers.{_key(name)}]\n# messages_per_hour = 300\n"
     return f"[providers.{_key(name)}]\n" + "".join(f"{setting} = {_value(value)}\n" for setting, value in given.items())
 
@@ -59,43 +60,43 @@ def _value(value: Value) -> str:
 
 
 _NO_PROVIDER: Final = """\
-# A provider that is not built in:
+# A provider without a preset:
 # [providers.office-hoster]
 # host = "smtp.hoster.example"
 """
 
 _TEMPLATE: Final = """\
-# senderproxy: which mail is taken, and how it leaves. Every setting is described in docs/config.md.
+# Configuration of senderproxy. docs/config.md describes every setting.
 # After a change: senderproxy check, then: systemctl reload senderproxy (or send it SIGHUP).
-# There is no password in here. Accounts and their passwords are in the vault: senderproxy account --help
+# No password belongs here. Accounts and their passwords are in the vault: senderproxy account --help
 
 [identity]
-# This machine's name, as providers and the internal server see it.
+# This machine's name, for providers and the internal server.
 hostname = {hostname}
 
 [vault]
 path = {vault}
-# Where the key is: "key-file:PATH", "credential:NAME" (systemd), "keyring:SERVICE" or "passphrase".
+# The place of the key: "key-file:PATH", "credential:NAME" (systemd), "keyring:SERVICE" or "passphrase".
 unlock = {unlock}
 
 [[listeners]]
-# Here the internal server hands in its mail. A second [[listeners]] with its own name and address is possible.
+# The internal server submits its mail here. Further [[listeners]] need their own name and address.
 name = "office"
 address = {address}
-# Only these networks may hand in mail.
+# Only these networks may submit mail.
 allow = {allow}
-# TLS towards the internal server: "none", "starttls" or "implicit".
+# TLS for the internal server: "none", "starttls" or "implicit".
 tls = "none"
 # certificate = "/etc/senderproxy/certificate.pem"
 # key = "/etc/senderproxy/key.pem"
-# "pass-through": the internal server hears the provider's own answer, and keeps what cannot go out just now in its own
-# queue. "queue": everything is kept here and delivered from here.
+# "pass-through": the internal server gets the provider's reply, and deferred mail stays in its own queue.
+# "queue": all mail is queued here and delivered from here.
 mode = "pass-through"
-# SMTP AUTH: "off", "optional" (whoever is outside `allow` must log in) or "required".
+# SMTP AUTH: "off", "optional" (clients outside `allow` must log in) or "required".
 auth = "off"
 
-# Scanners and other devices that keep to few rules get a door of their own: everything leaves with one sender, and what
-# they send is understood and mended. Passwords that fit into them: senderproxy client hash-password --generate
+# A listener for scanners and other devices: all mail leaves with one sender, and protocol errors are accepted and
+# repaired. Short passwords for them: senderproxy client hash-password --generate
 # [[listeners]]
 # name = "devices"
 # address = "192.168.1.2:2526"
@@ -103,29 +104,29 @@ auth = "off"
 # sender = "scanner@firma.example"
 # lenient = true
 # mode = "queue"
-# TLS 1.0 and 1.1 for devices that know nothing newer (needs tls, certificate and key):
+# TLS 1.0 and 1.1 for old devices (needs tls, certificate and key):
 # old_tls = false
 
-# Hold one machine, or one user, to some senders. The password's hash: senderproxy client hash-password
+# Limit one machine, or one user, to some senders. The password's hash: senderproxy client hash-password
 # [[clients]]
 # networks = ["192.168.1.40"]
 # senders = ["scanner@firma.example"]
 
 [routing]
-# Senders without an account are refused with the reason. To send their mail through one account all the same:
+# Authors without an account are refused with the reason. To send their mail through one account instead:
 # default_account = "info"
 
 {providers}
 [spool]
-# Messages that wait for their provider are tried for two days; then they go back to their authors, who hear of a delay
-# after four hours. `senderproxy queue` shows them.
+# Queued messages are tried for two days, then returned to their authors. After four hours the author gets a report
+# about the delay. `senderproxy queue` lists them.
 give_up_hours = 48
 report_delay_hours = 4
-# Who is told: the author, through the author's own account; or the internal server is handed the reports:
+# Reports are sent to the author through the author's own account; or else to the internal server:
 # reports_to = "192.168.1.20:25"
 
 [service]
-# Where `senderproxy status` reaches the service.
+# The socket for `senderproxy status` and other commands.
 control_socket = {control_socket}
 
 [log]

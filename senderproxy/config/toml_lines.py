@@ -1,7 +1,8 @@
-"""On which line does a setting stand? PURE.
+"""Line numbers of the sections and settings in a TOML text. PURE.
 
-Guarantees: for a file that tomllib takes, the line of each section and of each `name = value`; never an exception.
-Not here: what the values are (tomllib).
+Guarantees: for a text that tomllib accepts, the line of each section and of each `name = value`; for any text, no
+exception.
+Not here: the values (tomllib).
 """
 
 import re
@@ -18,11 +19,11 @@ _COMMENT: Final = re.compile(r"#.*")
 
 
 def locate_settings(text: str) -> Mapping[Path, int]:
-    """Where each section and setting begins, counted from 1."""
+    """The line on which each section and setting begins, from 1."""
     lines: dict[Path, int] = {}
-    last: dict[Path, int] = {}  # of each [[list]], the number of the section we are in
+    last: dict[Path, int] = {}  # the index of the current section of each [[list]]
     section: Path = ()
-    scanner = _Scanner()
+    scanner = _ValueScanner()
     for number, line in enumerate(text.splitlines(), 1):
         if scanner.inside_value:
             scanner.feed(line)
@@ -36,7 +37,7 @@ def locate_settings(text: str) -> Mapping[Path, int]:
 
 
 def line_of(path: Path, lines: Mapping[Path, int]) -> int | None:
-    """The line of the setting, or of the section it should be in."""
+    """The line of the setting, or of the section to which it belongs; None if neither is in the text."""
     return next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
 
 
@@ -64,27 +65,27 @@ def _each_part(dotted: str) -> Iterator[str]:
             return
 
 
-class _Scanner:
-    """Knows whether a value goes on in the next line: a list in brackets, or text in three quotation marks."""
+class _ValueScanner:
+    """Scanner of values over several lines: lists in brackets, and text in three quotation marks."""
 
     def __init__(self) -> None:
         self._open_brackets = 0
-        self._open_text: str | None = None
+        self._open_quotes: str | None = None
 
     @property
     def inside_value(self) -> bool:
-        return self._open_brackets > 0 or self._open_text is not None
+        return self._open_brackets > 0 or self._open_quotes is not None
 
     def feed(self, line: str) -> None:
         while line:
-            if self._open_text is not None:
-                _, closed, line = line.partition(self._open_text)
+            if self._open_quotes is not None:
+                _, closed, line = line.partition(self._open_quotes)
                 if closed:
-                    self._open_text = None
+                    self._open_quotes = None
                 continue
             begin = re.search(r"\"\"\"|'''", line)
             self._count_brackets(line[: begin.start()] if begin else line)
-            self._open_text = begin.group() if begin else None
+            self._open_quotes = begin.group() if begin else None
             line = line[begin.end() :] if begin else ""
 
     def _count_brackets(self, line: str) -> None:

@@ -87,6 +87,11 @@ def alternatives(values: Sequence[str]) -> str:
     return _("{others} or {last}").format(others=", ".join(others), last=last) if others else last
 
 
+def _described(values: Sequence[str]) -> str:
+    """The values in a sentence of docs/config.md."""
+    return f"{', '.join(values[:-1])} or {values[-1]}" if len(values) > 1 else values[0]
+
+
 def read_text(value: object) -> str:
     """Text on one line."""
     if not isinstance(value, str):
@@ -310,7 +315,7 @@ def policy_or_account(*policies: str) -> Callable[[object], str]:
             _("write {values}").format(values=alternatives((*policies, "account ID"))),
         )
 
-    read.__doc__ = f"{', '.join(f'`{policy}`' for policy in policies)} or `account ID`"
+    read.__doc__ = _described([f"`{policy}`" for policy in (*policies, "account ID")])
     return read
 
 
@@ -377,7 +382,7 @@ def one_of(*words: str) -> Callable[[object], str]:
         hint = _('did you mean "{word}"? Write {values}').format(word=near[0], values=values) if near else ""
         refuse(_("{value} is unknown").format(value=quoted(value)), hint or _("write {values}").format(values=values))
 
-    read.__doc__ = " or ".join(f"`{word}`" for word in words)
+    read.__doc__ = _described([f"`{word}`" for word in words])
     return read
 
 

@@ -81,8 +81,7 @@ def test_systemd_starts_watches_reloads_and_stops_it(office: Office) -> None:
     machine, letters = office.machine, letters_from([ANNA], 6)
     office.systemctl("start")  # comes back when the service says that it is ready
     assert (
-        machine.shows("StatusText")
-        == f"listening on {LOOPBACK}:{office.door}, {LOOPBACK}:{office.queue} for 1 accounts"
+        machine.shows("StatusText") == f"listening on {LOOPBACK}:{office.door}, {LOOPBACK}:{office.queue}, accounts: 1"
     )
     hand_in(office.door, letters[:1])
     office.arrived(1)

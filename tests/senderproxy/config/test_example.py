@@ -80,4 +80,4 @@ def test_no_path_whatever_breaks_out_of_its_quotation_marks(name: str) -> None:
 @pytest.mark.parametrize("name", ["ionos-de", "web.de"])
 def test_a_built_in_provider_is_only_mentioned(name: str) -> None:
     text = render_config(hostname="h.example", vault="/v", unlock="passphrase", providers=[name])
-    assert f"# Accounts at {name} need nothing here" in text
+    assert f"# Accounts at {name} need no section" in text

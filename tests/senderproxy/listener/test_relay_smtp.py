@@ -494,7 +494,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_message_leaves_nothing_be
             end(client)
             await until(lambda: not listener.connections)
     assert intake.started == 0
-    assert sum("nothing kept" in record.message for record in caplog.records) == 2
+    assert sum("nothing stored" in record.message for record in caplog.records) == 2
 
 
 async def test_a_client_that_crashes_while_the_upstream_works_does_not_tear_the_transaction(
