@@ -27,7 +27,7 @@ from senderproxy.control.systemd import Notifier
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
-from senderproxy.relay.queue_admin import QueueAdmin, telling_with
+from senderproxy.relay.queue_admin import QueueAdmin
 from senderproxy.service.listeners import Listeners
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.service.status import ServiceStatus
@@ -167,7 +167,7 @@ class Service:
         queue = QueueAdmin(
             lambda: components.runner.spool,
             self._clock,
-            telling_with(components.reporter, components.relay),
+            components.report_builder.report_cancellation,
             self._made_due,
             lambda: components.runner.blocked,
         )

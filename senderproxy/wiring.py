@@ -18,7 +18,7 @@ from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Rules
-from senderproxy.relay.dsn_queueing import Reporter
+from senderproxy.relay.dsn_queueing import ReportBuilder
 from senderproxy.relay.intake import Handling, Mode, RelayIntake
 from senderproxy.relay.no_spool import NoSpool
 from senderproxy.relay.ports import Spool, SpoolError
@@ -75,7 +75,7 @@ class Components:
 
     courier: SmtpCourier
     relay: MessageRelay
-    reporter: Reporter
+    report_builder: ReportBuilder
     crash_journal: CrashJournalFile
     runner: Runner
     intake: RelayIntake
@@ -98,10 +98,10 @@ def build_components(config: Config, accounts: VaultAccounts, clock: Clock, cras
     closed = NoSpool(SpoolError(_("The spool is not open yet.")))
     courier = SmtpCourier(accounts, session_timeouts_of(config), config.identity.hostname, clock)
     relay = MessageRelay(accounts, courier, clock, rules_of(config))
-    reporter = Reporter(relay, accounts, clock)
+    report_builder = ReportBuilder(relay, accounts, clock)
     journal = CrashJournalFile(Path(config.service.control_socket).with_name("under-way"), crash)
     policy = config.spool.retry_policy()
-    runner = Runner(closed, relay, reporter, accounts, courier, clock, policy, journal)
+    runner = Runner(closed, relay, report_builder, accounts, courier, clock, policy, journal)
     courier.when_able = runner.able
-    intake = RelayIntake(relay, closed, runner, reporter, clock, handling_of(config))
-    return Components(courier, relay, reporter, journal, runner, intake)
+    intake = RelayIntake(relay, closed, runner, report_builder, clock, handling_of(config))
+    return Components(courier, relay, report_builder, journal, runner, intake)

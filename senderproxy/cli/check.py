@@ -180,7 +180,7 @@ def _service(config: Config, status: dict[str, Any] | None) -> Iterator[Finding]
             yield Finding(Level.WRONG, "service", f"it works with the accounts it had: {status['vault_problem']}")
         for rule in status["sender_rules"]:
             words = f"{rule['words']} (since {rule['since']}: {rule['said']})"
-            yield Finding(Level.WRONG, f"sender rule of {rule['provider']}", words, rule["mend"])
+            yield Finding(Level.WRONG, f"sender rule of {rule['provider']}", words, rule["hint"])
         yield from _queue(status.get("queue") or {})
 
 

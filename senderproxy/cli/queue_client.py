@@ -22,9 +22,9 @@ from senderproxy.control.client import NotRunning, ask
 from senderproxy.control.protocol import Answer, Request
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.relay.attempt import MessageRelay
-from senderproxy.relay.dsn_queueing import Reporter
+from senderproxy.relay.dsn_queueing import ReportBuilder, StatesWithReports
 from senderproxy.relay.ports import Claim
-from senderproxy.relay.queue_admin import CHANGED_AT_ONCE, CancelReporting, QueueAdmin, States, telling_with
+from senderproxy.relay.queue_admin import CHANGED_AT_ONCE, QueueAdmin, States
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query
 from senderproxy.tracking.serialize import query_entry
@@ -76,14 +76,14 @@ class _Teller:
     def __init__(self, config: Config, clock: SystemClock) -> None:
         self._config = config
         self._clock = clock
-        self._tell: Callable[[Claim, States], CancelReporting] | None = None
+        self._tell: Callable[[Claim, States], StatesWithReports] | None = None
 
-    def __call__(self, claim: Claim, states: States) -> CancelReporting:
+    def __call__(self, claim: Claim, states: States) -> StatesWithReports:
         if self._tell is None:
             accounts = open_accounts(self._config)
             courier = SmtpCourier(accounts, short_patience(), self._config.identity.hostname, self._clock)
             relay = MessageRelay(accounts, courier, self._clock, rules_of(self._config))
-            self._tell = telling_with(Reporter(relay, accounts, self._clock), relay)
+            self._tell = ReportBuilder(relay, accounts, self._clock).report_cancellation
         return self._tell(claim, states)
 
 

@@ -36,7 +36,7 @@ from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Decision
-from senderproxy.relay.recipient_updates import OnDeferral, answer
+from senderproxy.relay.recipient_updates import OnDeferral, client_reply
 from senderproxy.wiring import rules_of
 
 # The service answers the final dot within nine minutes; whoever waits less hears nothing of a slow provider.
@@ -188,7 +188,7 @@ async def _sent_direct(
         decision = relay.decide(submission)
         if not isinstance(decision, Decision):
             return decision.reply
-        told = answer(await relay.deliver(submission, decision), submission.id, OnDeferral.DEFER)
+        told = client_reply(await relay.deliver(submission, decision), submission.id, OnDeferral.DEFER)
         assert told is not None  # one recipient has one outcome
         return told
     finally:

@@ -51,7 +51,7 @@ def _tell(answer: dict[str, Any]) -> None:
             if entry["state"] == "suspended":
                 print(f"  -> senderproxy account set-password {entry['account']}")
     for rule in answer["sender_rules"]:
-        print(f"\n{rule['words']} (since {on_the_wall(rule['since'])}: {rule['said']})\n  -> {rule['mend']}")
+        print(f"\n{rule['words']} (since {on_the_wall(rule['since'])}: {rule['said']})\n  -> {rule['hint']}")
     _tell_queue(answer["queue"])
     if answer["vault_problem"]:
         print(f"\nThe accounts in memory stay in force: {answer['vault_problem']}")

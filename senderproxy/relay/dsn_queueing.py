@@ -1,9 +1,9 @@
-"""Reporter: the author hears of what failed, was given up or is late.
+"""Delivery status notifications for the spool: reports on failed, expired, delayed and cancelled recipients.
 
-Guarantees: a recipient is never failed or given up without a report, unless there is nobody to tell (a null
-reverse-path, a report of ours) or no way to tell (then it is held, not dropped). Reports go through the account that
-carried the message, or to the internal server where the settings name it.
-Not here: which outcomes deserve a report, its words and its form (dsn); the commit it belongs to (spool).
+Guarantees: a recipient never ends as failed or expired without a report, unless no report may be sent (null
+reverse-path, a report of ours) or none can be sent (then the recipient is held, not dropped). Reports are sent through
+the account of the message, or to the internal server if the settings name one.
+Not here: which outcomes are reported, text and format (dsn); the commit that stores the reports (spool).
 RFC 3464, RFC 5321 sections 4.5.5 and 6.1.
 """
 
@@ -20,17 +20,17 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay import recipient_updates, tracking_events
 from senderproxy.relay.attempt import REPORT_SERVER, MessageRelay
-from senderproxy.relay.ports import Accounts, Arrival
+from senderproxy.relay.ports import Accounts, Arrival, Claim
 from senderproxy.relay.recipient_updates import RecipientUpdates
 from senderproxy.retry import RetryPolicy
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
-NO_WAY: Final = "its author cannot be told: the account that would carry the report is gone"
+NO_REPORT_ACCOUNT: Final = "the author cannot be notified: the account for the report no longer exists"
 
 
 @dataclass(frozen=True, slots=True)
-class DsnRequest:
-    """A message, the account it went through, and who is told what becomes of it."""
+class ReportedMessage:
+    """The message that a report is about, the account that sent it, and the report's recipient."""
 
     submission: Submission
     account: str
@@ -38,93 +38,101 @@ class DsnRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Reported:
-    """The states as they are written down, with the reports and events that belong to them."""
+class StatesWithReports:
+    """New states of recipients, with the events and reports of the same commit."""
 
     states: Mapping[ForwardPath, RecipientState]
     events: Sequence[Event] = ()
     reports: Sequence[Arrival] = field(default=())
 
 
-class Reporter:
-    """Makes reports of verdicts."""
+class ReportBuilder:
+    """Builds the reports that a change of recipients' states requires."""
 
     def __init__(self, relay: MessageRelay, accounts: Accounts, clock: Clock) -> None:
         self._relay = relay
         self._accounts = accounts
         self._clock = clock
 
-    def tell(self, case: DsnRequest, judgement: RecipientUpdates) -> Reported:
-        """The judgement, with a report on what failed and one on what was given up."""
-        happened = dict.fromkeys(judgement.failed, ReportKind.FAILED)
-        happened |= dict.fromkeys(judgement.expired, ReportKind.EXPIRED)
-        if not happened:
-            return Reported(judgement.states)
+    def message_of(self, claim: Claim) -> ReportedMessage:
+        """The message of a claim that was not attempted."""
+        return ReportedMessage(claim.submission, claim.account, self._relay.report_recipient(claim.submission))
+
+    def report_attempt(self, message: ReportedMessage, updates: RecipientUpdates) -> StatesWithReports:
+        """The states after an attempt, with one report on the failed and one on the expired recipients."""
+        kinds = dict.fromkeys(updates.failed, ReportKind.FAILED)
+        kinds |= dict.fromkeys(updates.expired, ReportKind.EXPIRED)
+        if not kinds:
+            return StatesWithReports(updates.states)
         now = self._clock.now()
         events = [
-            Event(now, EventKind.EXPIRED, (str(path),), {"reply": str(judgement.states[path].reply)})
-            for path in judgement.expired
+            Event(now, EventKind.EXPIRED, (str(path),), {"reply": str(updates.states[path].reply)})
+            for path in updates.expired
         ]
-        told = self._tell(case, judgement.states, happened, now)
-        return replace(told, events=(*events, *told.events))
+        reported = self._report(message, updates.states, kinds, now)
+        return replace(reported, events=(*events, *reported.events))
 
-    def tell_of_delay(
-        self, case: DsnRequest, late: Mapping[ForwardPath, RecipientState], policy: RetryPolicy
-    ) -> Reported:
-        """A report on what is late; it is said once, whether or not there is anybody to hear it."""
+    def report_delay(
+        self, message: ReportedMessage, late: Mapping[ForwardPath, RecipientState], policy: RetryPolicy
+    ) -> StatesWithReports:
+        """A report on delayed recipients; they are marked as reported even if no report may be sent."""
         states = {path: replace(state, delay_reported=True) for path, state in late.items()}
-        happened = dict.fromkeys(late, ReportKind.DELAYED)
-        return self._tell(case, states, happened, self._clock.now(), until=case.submission.received_at + policy.give_up)
+        kinds = dict.fromkeys(late, ReportKind.DELAYED)
+        until = message.submission.received_at + policy.give_up
+        return self._report(message, states, kinds, self._clock.now(), until=until)
 
-    def tell_of_cancelling(self, case: DsnRequest, cancelled: Mapping[ForwardPath, RecipientState]) -> Reported:
-        """A report on what a person has taken from the queue."""
-        return self._tell(case, cancelled, dict.fromkeys(cancelled, ReportKind.CANCELLED), self._clock.now())
+    def report_cancellation(self, claim: Claim, cancelled: Mapping[ForwardPath, RecipientState]) -> StatesWithReports:
+        """A report on recipients that an operator has cancelled."""
+        kinds = dict.fromkeys(cancelled, ReportKind.CANCELLED)
+        return self._report(self.message_of(claim), cancelled, kinds, self._clock.now())
 
-    def _tell(
+    def _report(
         self,
-        case: DsnRequest,
+        message: ReportedMessage,
         states: Mapping[ForwardPath, RecipientState],
-        happened: Mapping[ForwardPath, ReportKind],
+        kinds: Mapping[ForwardPath, ReportKind],
         now: datetime,
         *,
         until: datetime | None = None,
-    ) -> Reported:
-        submission = case.submission
-        due = reports_due(happened, case.report_to, submission.message.header, report_on=submission.report_on)
+    ) -> StatesWithReports:
+        submission = message.submission
+        due = reports_due(kinds, message.report_to, submission.message.header, report_on=submission.report_on)
         if isinstance(due, Unreported):
-            return Reported(states, [Event(now, EventKind.UNREPORTED, tuple(map(str, happened)), {"why": due.why})])
-        carrier = self._carrier(case.account)
+            unreported = Event(now, EventKind.UNREPORTED, tuple(map(str, kinds)), {"why": due.why})
+            return StatesWithReports(states, [unreported])
+        carrier = self._carrier(message.account)
         if carrier is None:
-            return self._held(states, happened, now)
+            return self._held(states, kinds, now)
         events: list[Event] = []
         reports: list[Arrival] = []
         for kind, paths in due.reports.items():
-            report = self._compose(case, due, kind, {path: states[path] for path in paths}, carrier, now, until)
+            report = self._compose(message, due, kind, {path: states[path] for path in paths}, carrier, now, until)
             facts = {"report": report.submission.id, "kind": kind.value, "to": str(due.to)}
             events.append(Event(now, EventKind.REPORTED, tuple(map(str, paths)), facts))
             reports.append(report)
-        return Reported(states, events, reports)
+        return StatesWithReports(states, events, reports)
 
     def _carrier(self, account: str) -> str | None:
-        """Whose account carries the report: the message's own, or the one named for bounces."""
+        """The account that sends the report: the message's, or the one for bounces; None if neither exists."""
         rules, directory = self._relay.rules, self._accounts.directory()
         for candidate in (account, rules.senders.bounce_account):
             if candidate and directory.by_id(candidate) is not None:
                 return candidate
-        return account if rules.report_server is not None else None  # then no account is needed
+        return account if rules.report_server is not None else None  # the internal server needs no account
 
     def _held(
-        self, states: Mapping[ForwardPath, RecipientState], happened: Mapping[ForwardPath, ReportKind], now: datetime
-    ) -> Reported:
+        self, states: Mapping[ForwardPath, RecipientState], kinds: Mapping[ForwardPath, ReportKind], now: datetime
+    ) -> StatesWithReports:
+        why = NO_REPORT_ACCOUNT
         held = {
-            path: replace(state, status=RecipientStatus.HELD, due_at=None, why=NO_WAY) if path in happened else state
+            path: replace(state, status=RecipientStatus.HELD, due_at=None, why=why) if path in kinds else state
             for path, state in states.items()
         }
-        return Reported(held, [Event(now, EventKind.HELD, tuple(map(str, happened)), {"why": NO_WAY})])
+        return StatesWithReports(held, [Event(now, EventKind.HELD, tuple(map(str, kinds)), {"why": why})])
 
     def _compose(
         self,
-        case: DsnRequest,
+        message: ReportedMessage,
         due: Due,
         kind: ReportKind,
         states: Mapping[ForwardPath, RecipientState],
@@ -132,7 +140,7 @@ class Reporter:
         now: datetime,
         until: datetime | None,
     ) -> Arrival:
-        rules, submission = self._relay.rules, case.submission
+        rules, submission = self._relay.rules, message.submission
         report_id = self._clock.new_id()
         from_ = self._from(carrier)
         letterhead = Letterhead(
@@ -161,10 +169,12 @@ class Reporter:
             report_on=submission.id,
             carrier=carrier,
         )
-        states_of_report = recipient_updates.waiting(report.envelope.recipients, now)
-        waits_for = REPORT_SERVER if rules.report_server is not None else carrier
         return Arrival(
-            report, waits_for, str(from_), states_of_report, [tracking_events.accepted(report, None, "report")]
+            report,
+            REPORT_SERVER if rules.report_server is not None else carrier,
+            str(from_),
+            recipient_updates.initial_states(report.envelope.recipients, now),
+            [tracking_events.accepted(report, None, "report")],
         )
 
     def _from(self, carrier: str) -> Address:

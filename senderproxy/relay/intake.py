@@ -25,7 +25,7 @@ from senderproxy.mail.submission import Submission
 from senderproxy.relay import recipient_updates, tracking_events
 from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Decision
-from senderproxy.relay.dsn_queueing import DsnRequest, Reporter
+from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
 from senderproxy.relay.loop_guard import LoopGuard, is_automatic_response
 from senderproxy.relay.ports import Arrival, Outcomes, Spool, SpoolError, SpoolFull
 from senderproxy.relay.recipient_updates import OnDeferral
@@ -66,7 +66,7 @@ class RelayIntake:
         relay: MessageRelay,
         spool: Spool,
         runner: Runner,
-        reporter: Reporter,
+        report_builder: ReportBuilder,
         clock: Clock,
         handling: Mapping[str, Handling],
     ) -> None:
@@ -74,7 +74,7 @@ class RelayIntake:
         self.spool = spool
         self._relay = relay
         self._runner = runner
-        self._reporter = reporter
+        self._reports = report_builder
         self._clock = clock
         self._loop_guard = LoopGuard()
 
@@ -103,7 +103,7 @@ class RelayIntake:
     def _forgive(self, submission: Submission, decision: Decision) -> None:
         """The client will come again with it, and that will not be one automatic message more."""
         if is_automatic_response(submission.envelope.reverse_path, submission.message.header):
-            self._loop_guard.forgive(decision.route.author, submission.envelope.recipients)
+            self._loop_guard.uncount(decision.route.author, submission.envelope.recipients)
 
     def _decide(self, submission: Submission) -> Decision | Refusal | Discarding:
         decision = self._relay.decide(submission)
@@ -111,7 +111,7 @@ class RelayIntake:
         if isinstance(decision, Decision) and is_automatic_response(path, header):
             limit = self._relay.rules.senders.automatic_per_hour
             author, recipients = decision.route.author, submission.envelope.recipients
-            if refusal := self._loop_guard.objection(author, recipients, limit, self._clock.monotonic()):
+            if refusal := self._loop_guard.check(author, recipients, limit, self._clock.monotonic()):
                 return Refusal(refusal)
         return decision
 
@@ -147,7 +147,7 @@ class RelayIntake:
             submission,
             known.route.account.id if known else NO_ACCOUNT,
             str(known.route.author) if known else str(submission.envelope.reverse_path),
-            recipient_updates.waiting(submission.envelope.recipients, submission.received_at),
+            recipient_updates.initial_states(submission.envelope.recipients, submission.received_at),
             events,
             self._relay.cached(known) if known else None,
         )
@@ -189,10 +189,10 @@ class RelayIntake:
         account = decision.route.account.id
         events = tracking_events.changed(decision.plan.changes, submission.received_at)
         events += tracking_events.attempted(outcomes, len(outcomes), account, self._clock.now(), seconds)
-        answer = recipient_updates.answer(outcomes, submission.id, handling.on_deferral)
+        answer = recipient_updates.client_reply(outcomes, submission.id, handling.on_deferral)
         if answer is None:
             return await self._take_over(submission, decision, outcomes, events)
-        self._note(submission, decision, recipient_updates.ended(outcomes), events)
+        self._note(submission, decision, recipient_updates.pass_through_states(outcomes), events)
         return answer, log_events.MESSAGE_DELIVERED  # where it is negative, the reply decides which event
 
     async def _take_over(
@@ -200,7 +200,7 @@ class RelayIntake:
     ) -> tuple[Reply, LogEvent]:
         """What was taken is done, what was deferred is kept, what was refused is reported."""
         arrival = self._arrival(submission, decision, "pass-through")
-        judgement = recipient_updates.judge(
+        judgement = recipient_updates.update_recipients(
             arrival.states,
             outcomes,
             self._runner.policy,
@@ -208,8 +208,8 @@ class RelayIntake:
             chance=self._clock.chance(),
             over=False,
         )
-        case = DsnRequest(submission, arrival.account, decision.report_to)
-        told = self._reporter.tell(case, judgement)
+        case = ReportedMessage(submission, arrival.account, decision.report_to)
+        told = self._reports.report_attempt(case, judgement)
         whole = Arrival(
             submission, arrival.account, arrival.author, judgement.states, (*arrival.events, *events, *told.events)
         )
@@ -217,12 +217,12 @@ class RelayIntake:
             await self.spool.accept(whole, *told.reports)
         except SpoolError as error:
             event(_log, log_events.MESSAGE_NOT_QUEUED, id=submission.id, why=error.message)
-            answer = recipient_updates.nothing_kept(outcomes)
-            self._note(submission, decision, recipient_updates.ended(outcomes), events)
+            answer = recipient_updates.not_queued_reply(outcomes)
+            self._note(submission, decision, recipient_updates.pass_through_states(outcomes), events)
             return answer, log_events.MESSAGE_DEFERRED  # where it is permanent, the reply decides which event
         for each in (whole, *told.reports):
             self._runner.noticed(each)
-        return recipient_updates.kept(outcomes, submission.id), log_events.MESSAGE_TAKEN_OVER
+        return recipient_updates.queued_reply(outcomes, submission.id), log_events.MESSAGE_TAKEN_OVER
 
     # ---- what is remembered of it ----
 

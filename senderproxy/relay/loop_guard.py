@@ -1,8 +1,10 @@
-"""LoopGuard: automatic mail comes to rest.
+"""Limit for automatic responses from one author to one recipient. PURE.
 
-Guarantees: within an hour no more than so many bounces and automatic replies go from one author to one recipient,
-whoever answers whom; memory is bounded. A refusal ends it: nobody reports to a null reverse-path (RFC 5321 section
-4.5.5). Needed because a null reverse-path that had to be rewritten can be answered. RFC 3834 sections 2 and 5.
+Guarantees: within an hour, at most the configured number of bounces and automatic replies passes from one author to one
+recipient; memory is bounded. A refusal ends the loop: no report is sent to a null reverse-path (RFC 5321 section
+4.5.5). Needed because a null reverse-path that had to be rewritten can be answered.
+Not here: the reports that a delay or failure requires (dsn.report_policy), the hop count (relay.decide).
+RFC 3834 sections 2 and 5.
 """
 
 from collections import deque
@@ -13,27 +15,27 @@ from senderproxy.mail.address import Address, ForwardPath, ReversePath
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import Reply, reply
 
-_HOUR: Final = 3600.0
-_PAIRS: Final = 20_000  # author and recipient; the one that was silent longest is forgotten
+_HOUR: Final = 3600.0  # seconds
+_PAIRS: Final = 20_000  # pairs of author and recipient in memory, a few MB; the least recent one is dropped
 
 
 def is_automatic_response(path: ReversePath, header: HeaderSection) -> bool:
-    """A bounce, a receipt or an automatic reply: by its null reverse-path, or by its own words (RFC 3834)."""
+    """True for a bounce, receipt or automatic reply: null reverse-path, or Auto-Submitted: auto-replied (RFC 3834)."""
     if not isinstance(path, Address):
         return True
     return any(value.strip().lower().startswith(b"auto-replied") for value in header.values("Auto-Submitted"))
 
 
 class LoopGuard:
-    """Who has sent automatic mail to whom within the last hour."""
+    """Counts of automatic responses in the last hour, for each pair of author and recipient."""
 
     def __init__(self) -> None:
         self._sent: dict[tuple[str, str], deque[float]] = {}
 
-    def objection(
+    def check(
         self, author: Address, recipients: Sequence[ForwardPath], per_hour: int, monotonic: float
     ) -> Reply | None:
-        """None where one more may go to all of them, and it is counted; else the refusal."""
+        """Count one message to all recipients and return None; or return the refusal and count nothing."""
         pairs = [(author.key, recipient.key) for recipient in recipients]
         for pair in pairs:
             if len(self._recent(pair, monotonic)) >= per_hour:
@@ -52,8 +54,8 @@ class LoopGuard:
             del self._sent[next(iter(self._sent))]
         return None
 
-    def forgive(self, author: Address, recipients: Sequence[ForwardPath]) -> None:
-        """The one that was counted last did not leave."""
+    def uncount(self, author: Address, recipients: Sequence[ForwardPath]) -> None:
+        """Undo the last count: the message was not sent."""
         for recipient in recipients:
             if times := self._sent.get((author.key, recipient.key)):
                 times.pop()

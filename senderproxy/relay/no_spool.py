@@ -1,7 +1,7 @@
-"""NoSpool: in the spool's place while it cannot be opened.
+"""Placeholder for a spool that cannot be opened.
 
-Guarantees: whatever is asked is answered with the reason, so nothing is acknowledged and nothing is lost; what passes
-through goes on, without its story.
+Guarantees: every method raises the SpoolError of the opening, so no message is acknowledged and none is lost.
+Pass-through continues, without a history.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,49 +14,49 @@ from senderproxy.tracking.record import Event, MessageRecord, Query
 
 
 class NoSpool(Spool):
-    """relay.ports.Spool that says why there is none."""
+    """relay.ports.Spool that raises the reason why there is none."""
 
     def __init__(self, why: SpoolError) -> None:
         self._why = why
 
     async def accept(self, *arrivals: Arrival, leased: bool = False) -> Sequence[Claim]:
-        self._say()
+        self._fail()
 
     def note(self, arrival: Arrival) -> None:
-        """Not kept."""
+        """Discarded: the history of a message that was passed through."""
 
     async def claim(self, account: str, now: datetime) -> Claim | None:
-        self._say()
+        self._fail()
 
     async def claim_expired(self, account: str, received_before: datetime) -> Claim | None:
-        self._say()
+        self._fail()
 
     async def claim_undelayed(self, received_before: datetime) -> Claim | None:
-        self._say()
+        self._fail()
 
     async def claim_one(self, message_id: str) -> Claim | None:
-        self._say()
+        self._fail()
 
-    async def settle(self, claim: Claim, verdict: SpoolUpdate) -> None:
-        self._say()
+    async def settle(self, claim: Claim, update: SpoolUpdate) -> None:
+        self._fail()
 
     async def due(self, account: str | None = None) -> Mapping[str, datetime]:
-        self._say()
+        self._fail()
 
     async def shift(self, step: timedelta) -> None:
-        self._say()
+        self._fail()
 
     async def find(self, query: Query, *, limit: int, after: str | None = None) -> Sequence[MessageRecord]:
-        self._say()
+        self._fail()
 
     async def events(self, message_id: str) -> Sequence[Event]:
-        self._say()
+        self._fail()
 
     async def header(self, message_id: str) -> HeaderSection | None:
-        self._say()
+        self._fail()
 
     async def totals(self) -> Sequence[Totals]:
-        self._say()
+        self._fail()
 
-    def _say(self) -> NoReturn:
+    def _fail(self) -> NoReturn:
         raise type(self._why)(self._why.message, hint=self._why.hint)

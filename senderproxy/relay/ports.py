@@ -174,7 +174,7 @@ class Spool(Protocol):
         """Lease this message, with all its waiting or held recipients; None if it is unknown or leased."""
         ...
 
-    async def settle(self, claim: Claim, verdict: SpoolUpdate) -> None:
+    async def settle(self, claim: Claim, update: SpoolUpdate) -> None:
         """Write the update and end the lease; return when it is synced. An empty update only ends the lease."""
         ...
 

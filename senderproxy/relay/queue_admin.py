@@ -1,9 +1,9 @@
-"""What a person asks of the queue, and does to it: the same for the running service and for a spool at rest.
+"""Queue queries and changes by an operator, for the running service and for a spool without a service.
 
-Guarantees: answers are plain values, ready for JSON, a bounded page at a time. Whatever is changed is changed under a
-lease, so never in the middle of an attempt: a message that is being tried is left alone, and the answer says so. Each
-change is one commit with its event, which names the person; a cancelled message is reported in the same commit.
-Not here: how it is asked for (control, cli), the report (relay.dsn_queueing), the next attempt (relay.runner).
+Guarantees: answers are plain values for JSON, in bounded pages. Every change holds the message's lease, so it never
+happens during an attempt: a message in progress is left unchanged, and the answer says so. Each change is one commit
+with its event, which names the operator; a cancelled message is reported in the same commit.
+Not here: transport of the requests (control, cli), the report (relay.dsn_queueing), the next attempt (relay.runner).
 """
 
 import asyncio
@@ -13,42 +13,29 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from enum import Enum
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from senderproxy.clock import Clock
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import ForwardPath
-from senderproxy.relay.attempt import MessageRelay
-from senderproxy.relay.dsn_queueing import DsnRequest, Reporter
-from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, SpoolUpdate
+from senderproxy.relay.dsn_queueing import StatesWithReports
+from senderproxy.relay.ports import Claim, Spool, SpoolError, SpoolUpdate
 from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, Query, RecipientState, RecipientStatus
 from senderproxy.tracking.serialize import Entry, blocked_entry, event_entry, read_query, record_entry
+from senderproxy.translation import N_, _
 
 PAGE: Final = 200  # messages in one answer at most
-CHANGED_AT_ONCE: Final = 200  # messages that one request changes at most; each is a commit
-_PAGE_OCTETS: Final = 1_000_000  # of one answer, about; the socket's lines are bounded
-_TOGETHER: Final = 50  # commits that may share a sync
-_HEADER_SHOWN: Final = 64_000  # octets
+CHANGED_AT_ONCE: Final = 200  # messages in one request at most; each change is a commit
+_PAGE_OCTETS: Final = 1_000_000  # octets of one answer, approximately; a line on the control socket is bounded
+_BATCH: Final = 50  # changes at the same time; their commits may share a sync
+_HEADER_SHOWN: Final = 64_000  # octets; a header of any real message is shorter
 
 States: TypeAlias = Mapping[ForwardPath, RecipientState]
 Handler: TypeAlias = Callable[[Mapping[str, Any]], Coroutine[Any, Any, Entry]]
 
 
-class CancelReporting(Protocol):
-    """Cancelled recipients as they are written down, with the events and reports that belong to them."""
-
-    @property
-    def states(self) -> States: ...
-
-    @property
-    def events(self) -> Sequence[Event]: ...
-
-    @property
-    def reports(self) -> Sequence[Arrival]: ...
-
-
 class QueueAction(Enum):
-    """What a person does to messages."""
+    """Changes that an operator can make to a message."""
 
     RETRY = "retry"
     HOLD = "hold"
@@ -56,34 +43,38 @@ class QueueAction(Enum):
     CANCEL = "cancel"
 
 
-BEING_TRIED: Final = "it is being tried right now; try again in a moment"
-NOT_HERE: Final = "there is no such message"
-ENDED: Final = "nothing of it waits any more"
-IS_HELD: Final = "it is held; release it, and it is tried at once"
-NOT_HELD: Final = "it is not held"
-HELD_ALREADY: Final = "it is held already"
+IN_PROGRESS: Final = N_("an attempt is in progress; try again in a moment")
+NO_SUCH_MESSAGE: Final = N_("no such message")
+NOT_WAITING: Final = N_("no recipient is waiting or held")
+IS_HELD: Final = N_("it is held; release it first")
+NOT_HELD: Final = N_("it is not held")
+ALREADY_HELD: Final = N_("it is already held")
 
 
 class QueueAdmin:
-    """The operator's questions and acts. `spool` is asked each time: the service may have to open it anew."""
+    """Handlers for an operator's requests."""
 
     def __init__(
         self,
         spool: Callable[[], Spool],
         clock: Clock,
-        tell_of_cancelling: Callable[[Claim, States], CancelReporting],
-        woken: Callable[[str], None] = lambda _: None,
+        report_cancellation: Callable[[Claim, States], StatesWithReports],
+        on_due: Callable[[str], None] = lambda account: None,  # noqa: ARG005
         blocked: Callable[[], Mapping[str, Blocked]] = dict,
     ) -> None:
-        """`woken` is told whose messages are due now, `blocked` asked which accounts cannot send."""
+        """Arguments are functions where the service may replace what they return.
+
+        `spool`: the spool now in use; `report_cancellation`: the report on a cancelled message; `on_due`: called with
+        an account that has messages due now; `blocked`: the accounts that cannot send.
+        """
         self._spool = spool
         self._clock = clock
-        self._tell_of_cancelling = tell_of_cancelling
-        self._woken = woken
+        self._report_cancellation = report_cancellation
+        self._on_due = on_due
         self._blocked = blocked
 
     def handlers(self) -> Mapping[str, Handler]:
-        """By what a request says it wants done."""
+        """The handlers by request name."""
         return {
             "queue.totals": self._answer_totals,
             "queue.list": self._answer_list,
@@ -92,10 +83,10 @@ class QueueAdmin:
             "track": self._answer_track,
         }
 
-    # ---- questions ----
+    # ---- queries ----
 
     async def totals(self) -> Entry:
-        """How much waits, for each account, since when and why."""
+        """The number, size, age and deferral reasons of the waiting messages of each account."""
         blocked = self._blocked()
         return {
             "accounts": [
@@ -114,7 +105,7 @@ class QueueAdmin:
         }
 
     async def list_messages(self, query: Query, limit: int = PAGE, after: str | None = None) -> Entry:
-        """A page of messages, and the id to ask for the next one with."""
+        """A page of messages, and the id after which the next page begins."""
 
         async def entry(record: MessageRecord) -> Entry:
             return self._entry(record)
@@ -122,7 +113,7 @@ class QueueAdmin:
         return await self._page(query, limit, after, entry)
 
     async def track(self, query: Query, limit: int = PAGE, after: str | None = None) -> Entry:
-        """The same, each with what happened to it."""
+        """As `list_messages`, each message with its events."""
 
         async def entry(record: MessageRecord) -> Entry:
             events = await self._spool().events(record.id)
@@ -131,7 +122,7 @@ class QueueAdmin:
         return await self._page(query, limit, after, entry)
 
     async def show(self, message_id: str) -> Entry:
-        """One message with its history and its header; `message` is None where there is none."""
+        """One message with its events and its header; `message` is None if it is unknown."""
         record = await self._record(message_id)
         if record is None:
             return {"message": None}
@@ -165,75 +156,79 @@ class QueueAdmin:
         found = await self._spool().find(Query(id=message_id), limit=PAGE)
         return next((record for record in found if record.id == message_id), None)
 
-    # ---- acts ----
+    # ---- changes ----
 
-    async def change(self, act: QueueAction, ids: Sequence[str], by: str, *, report: bool = True) -> Entry:
-        """Do it to these messages; which were changed, and why the others were not. Raises SpoolError."""
-        done: list[str] = []
+    async def change(self, action: QueueAction, ids: Sequence[str], by: str, *, report: bool = True) -> Entry:
+        """Change these messages; return the ids that were changed (`changed`) and the others with a reason (`left`).
+
+        `by`: the operator's name, for the events; `report`: whether a cancelled message is reported to its author.
+        Raises SpoolError.
+        """
+        changed: list[str] = []
         left: list[Entry] = []
-        for start in range(0, len(ids), _TOGETHER):
-            some = ids[start : start + _TOGETHER]
-            answers = await asyncio.gather(*(self._change_one(act, one, by, report=report) for one in some))
-            for message_id, why_not in zip(some, answers, strict=True):
-                if why_not:
-                    left.append({"id": message_id, "why": why_not})
+        for start in range(0, len(ids), _BATCH):
+            batch = ids[start : start + _BATCH]
+            reasons = await asyncio.gather(*(self._change_one(action, one, by, report=report) for one in batch))
+            for message_id, reason in zip(batch, reasons, strict=True):
+                if reason:
+                    left.append({"id": message_id, "why": reason})
                 else:
-                    done.append(message_id)
-        return {"changed": done, "left": left}
+                    changed.append(message_id)
+        return {"changed": changed, "left": left}
 
-    async def _change_one(self, act: QueueAction, message_id: str, by: str, *, report: bool) -> str:
-        """Why nothing was done; empty where it was."""
+    async def _change_one(self, action: QueueAction, message_id: str, by: str, *, report: bool) -> str:
+        """The reason why nothing was changed; empty if it was changed."""
         spool = self._spool()
         claim = await spool.claim_one(message_id)
         if claim is None:
-            why_not = await self._why_not(message_id)
-            return "" if act is QueueAction.RETRY and why_not == BEING_TRIED else why_not
+            reason = await self._reason(message_id)
+            return "" if action is QueueAction.RETRY and reason == IN_PROGRESS else reason
         try:
-            verdict = self._verdict(act, claim, by, report=report)
-            if isinstance(verdict, str):
+            update = self._update(action, claim, by, report=report)
+            if isinstance(update, str):
                 await spool.settle(claim, SpoolUpdate({}, faults=claim.faults))
-                return verdict
-            await spool.settle(claim, verdict)
+                return update
+            await spool.settle(claim, update)
         except BaseException:
-            with suppress(SpoolError):  # the lease must end, whatever went wrong; that needs no disk
+            with suppress(SpoolError):  # ends the lease after any error; this needs no disk
                 await spool.settle(claim, SpoolUpdate({}, faults=claim.faults))
             raise
         finally:
             claim.submission.message.body.close()
-        if act in (QueueAction.RETRY, QueueAction.RELEASE):
-            self._woken(claim.account)
-        for arrival in verdict.reports:
-            self._woken(arrival.account)
+        if action in (QueueAction.RETRY, QueueAction.RELEASE):
+            self._on_due(claim.account)
+        for arrival in update.reports:
+            self._on_due(arrival.account)
         return ""
 
-    async def _why_not(self, message_id: str) -> str:
+    async def _reason(self, message_id: str) -> str:
         record = await self._record(message_id)
         if record is None:
-            return NOT_HERE
+            return NO_SUCH_MESSAGE
         if all(state.status.is_final for state in record.recipients.values()):
-            return ENDED
-        return BEING_TRIED
+            return NOT_WAITING
+        return IN_PROGRESS
 
-    def _verdict(self, act: QueueAction, claim: Claim, by: str, *, report: bool) -> SpoolUpdate | str:
-        """What it changes, or why it changes nothing."""
+    def _update(self, action: QueueAction, claim: Claim, by: str, *, report: bool) -> SpoolUpdate | str:
+        """The change, or the reason why there is none."""
         now = self._clock.now()
         waiting = {path: state for path, state in claim.due.items() if state.status is RecipientStatus.WAITING}
         held = {path: state for path, state in claim.due.items() if state.status is RecipientStatus.HELD}
-        match act:
+        match action:
             case QueueAction.RETRY:
                 states = {path: replace(state, due_at=now) for path, state in waiting.items()}
-                return _written(EventKind.RETRIED, states, by, now, claim.faults) if states else IS_HELD
+                return _operator_update(EventKind.RETRIED, states, by, now, claim.faults) if states else IS_HELD
             case QueueAction.HOLD:
                 why = f"held by {by}"
                 states = {
                     path: replace(s, status=RecipientStatus.HELD, due_at=None, why=why) for path, s in waiting.items()
                 }
-                return _written(EventKind.HELD, states, by, now, claim.faults) if states else HELD_ALREADY
+                return _operator_update(EventKind.HELD, states, by, now, claim.faults) if states else ALREADY_HELD
             case QueueAction.RELEASE:
                 states = {
                     path: replace(s, status=RecipientStatus.WAITING, due_at=now, why="") for path, s in held.items()
                 }
-                return _written(EventKind.RELEASED, states, by, now, 0) if states else NOT_HELD
+                return _operator_update(EventKind.RELEASED, states, by, now, 0) if states else NOT_HELD
             case QueueAction.CANCEL:
                 return self._cancelled(claim, by, now, report=report)
 
@@ -241,18 +236,19 @@ class QueueAdmin:
         states = {
             path: replace(s, status=RecipientStatus.CANCELLED, due_at=None, why="") for path, s in claim.due.items()
         }
-        written = _written(EventKind.CANCELLED, states, by, now, claim.faults)
+        update = _operator_update(EventKind.CANCELLED, states, by, now, claim.faults)
         if report:
-            told = self._tell_of_cancelling(claim, states)
-            if held := next((state for state in told.states.values() if state.status is RecipientStatus.HELD), None):
-                return f"{held.why}; to cancel it all the same: --no-report"
-            return replace(written, states=told.states, events=(*written.events, *told.events), reports=told.reports)
+            reported = self._report_cancellation(claim, states)
+            if held := next((s for s in reported.states.values() if s.status is RecipientStatus.HELD), None):
+                return _("{reason}; to cancel it without a report: --no-report").format(reason=held.why)
+            events = (*update.events, *reported.events)
+            return replace(update, states=reported.states, events=events, reports=reported.reports)
         why = {"why": f"{by} cancelled it without a report"}
-        return replace(written, events=(*written.events, Event(now, EventKind.UNREPORTED, _named(states), why)))
+        return replace(update, events=(*update.events, Event(now, EventKind.UNREPORTED, _named(states), why)))
 
-    # ---- requests ----
+    # ---- request handlers ----
 
-    async def _answer_totals(self, _: Mapping[str, Any]) -> Entry:
+    async def _answer_totals(self, _request: Mapping[str, Any]) -> Entry:
         return await self.totals()
 
     async def _answer_list(self, request: Mapping[str, Any]) -> Entry:
@@ -266,29 +262,21 @@ class QueueAdmin:
 
     async def _answer_change(self, request: Mapping[str, Any]) -> Entry:
         try:
-            act = QueueAction(request.get("act"))
+            action = QueueAction(request.get("act"))
         except ValueError as error:
-            raise SenderproxyError(f"Unknown act {request.get('act')!r}.", hint="The versions may differ.") from error
+            text = _("Unknown action {action}.").format(action=repr(request.get("act")))
+            raise SenderproxyError(text, hint=_("Use the same version of the command and the service.")) from error
         ids = [str(one) for one in request.get("ids") or ()]
         if len(ids) > CHANGED_AT_ONCE:
-            raise SenderproxyError(f"At most {CHANGED_AT_ONCE} messages can be changed by one request.")
+            text = _("One request can change at most {count} messages.")
+            raise SenderproxyError(text.format(count=CHANGED_AT_ONCE))
         return await self.change(
-            act, ids, str(request.get("by") or "somebody"), report=request.get("report") is not False
+            action, ids, str(request.get("by") or "unknown"), report=request.get("report") is not False
         )
 
 
-def telling_with(reporter: Reporter, relay: MessageRelay) -> Callable[[Claim, States], CancelReporting]:
-    """Reports on what is cancelled, made like all others."""
-
-    def tell(claim: Claim, states: States) -> CancelReporting:
-        case = DsnRequest(claim.submission, claim.account, relay.report_recipient(claim.submission))
-        return reporter.tell_of_cancelling(case, states)
-
-    return tell
-
-
-def _written(what: EventKind, states: States, by: str, now: datetime, faults: int) -> SpoolUpdate:
-    return SpoolUpdate(states, [Event(now, what, _named(states), {"by": by})], faults=faults)
+def _operator_update(kind: EventKind, states: States, by: str, now: datetime, faults: int) -> SpoolUpdate:
+    return SpoolUpdate(states, [Event(now, kind, _named(states), {"by": by})], faults=faults)
 
 
 def _named(states: States) -> tuple[str, ...]:
@@ -299,7 +287,7 @@ def _paged(request: Mapping[str, Any]) -> tuple[Query, int, str | None]:
     try:
         query = read_query(request.get("query") or {})
     except (ValueError, TypeError) as error:
-        raise SenderproxyError(f"That is no question about messages: {error}.") from error
+        raise SenderproxyError(_("Invalid query: {error}.").format(error=error)) from error
     after = request.get("after")
     limit = request.get("limit")
     return query, limit if isinstance(limit, int) else PAGE, str(after) if after is not None else None

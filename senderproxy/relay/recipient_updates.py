@@ -1,8 +1,9 @@
-"""What the outcomes of one attempt mean: for the client who waits, and for what is kept in the spool. PURE.
+"""Consequences of an attempt's outcomes: the reply to the client, and the recipients' states in the spool. PURE.
 
-Guarantees: 2xx only where every recipient was taken or is kept here; never a 4xx or 5xx where one was taken, unless
-nothing can be kept: then the answer is a 5xx that says who was not reached, because the author must hear of it and
-nothing may be sent twice.
+Guarantees: 2xx only if every recipient was accepted upstream or is queued here; never 4xx or 5xx if one was accepted,
+unless the spool cannot be written: then the reply is a 5xx that names the recipients not reached, because the author
+must know and nothing may be sent twice.
+Not here: reports to the author (relay.dsn_queueing), the commit (spool).
 RFC 5321 sections 4.2.5, 4.5.4.1 and 6.1.
 """
 
@@ -18,86 +19,83 @@ from senderproxy.mail.reply import EnhancedStatus, Reply, reply
 from senderproxy.retry import RetryPolicy, wait_after
 from senderproxy.tracking.record import RecipientState, RecipientStatus
 
-_NAMED = 5  # recipients named in one reply; a reply is read in a queue viewer
-_NAMED_OF_PARTS = 90  # where nothing else tells the author who was not reached; a reply may have a hundred lines
+_NAMED = 5  # recipients named in one reply, so that it can be read in a queue viewer
+_NAMED_IF_PARTIAL = 90  # recipients named if nothing else reports them; a reply may have a hundred lines
 
 
 class OnDeferral(Enum):
-    """What a client that waits is told where nobody could be reached for now."""
+    """Reply to a waiting client if every recipient was deferred."""
 
-    DEFER = "defer"  # to come again
-    QUEUE = "queue"  # that it is kept here
+    DEFER = "defer"  # the upstream's 4xx: the client retries
+    QUEUE = "queue"  # 250: the message is queued here
 
 
 # ---- for the client ----
 
 
-def answer(outcomes: Mapping[ForwardPath, Outcome], submission_id: str, on_deferral: OnDeferral) -> Reply | None:
-    """The client's answer where nothing has to be kept; None where we take responsibility.
+def client_reply(outcomes: Mapping[ForwardPath, Outcome], submission_id: str, on_deferral: OnDeferral) -> Reply | None:
+    """The reply to the client if nothing has to be queued; None if the message must be queued.
 
-    All taken: 250 with the upstream's own words and our id. All refused, or all deferred: the upstream's code with the
-    last line of its reply; naming the recipients where it said different things.
+    All accepted: 250 with the upstream's text and our id. All refused, or all deferred: the upstream's code with the
+    last line of its reply; the recipients are named if the replies differ.
     """
     kinds = {type(outcome) for outcome in outcomes.values()}
     if kinds == {Delivered}:
-        said = next(iter(outcomes.values())).reply
-        return reply(250, "2.0.0", f"{said.text} (senderproxy {submission_id})")
+        upstream = next(iter(outcomes.values())).reply
+        return reply(250, "2.0.0", f"{upstream.text} (senderproxy {submission_id})")
     if kinds == {Failed} or (kinds == {Deferred} and on_deferral is OnDeferral.DEFER):
-        return nobody_has_it(outcomes)
+        return undelivered_reply(outcomes)
     return None
 
 
-def kept(outcomes: Mapping[ForwardPath, Outcome], submission_id: str) -> Reply:
-    """The answer where we have taken responsibility."""
-    taken, waits, refused = (
+def queued_reply(outcomes: Mapping[ForwardPath, Outcome], submission_id: str) -> Reply:
+    """The 250 for a message that was queued after its first attempt, with the number of recipients of each outcome."""
+    accepted, deferred, refused = (
         sum(isinstance(outcome, kind) for outcome in outcomes.values()) for kind in (Delivered, Deferred, Failed)
     )
-    counts = [(taken, "taken"), (waits, "kept here and tried again"), (refused, "refused, the author is told")]
-    words = ", ".join(f"{count} {what}" for count, what in counts if count)
-    return reply(250, "2.0.0", f"Recipients: {words} (senderproxy {submission_id})")
+    counts = [(accepted, "accepted"), (deferred, "queued for retry"), (refused, "refused and reported to the author")]
+    text = ", ".join(f"{count} {what}" for count, what in counts if count)
+    return reply(250, "2.0.0", f"Recipients: {text} (senderproxy {submission_id})")
 
 
-def nothing_kept(outcomes: Mapping[ForwardPath, Outcome]) -> Reply:
-    """The answer where responsibility ought to be taken, and the spool cannot be written."""
+def not_queued_reply(outcomes: Mapping[ForwardPath, Outcome]) -> Reply:
+    """The reply if the message must be queued and the spool cannot be written."""
     if any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
-        return _partly(outcomes)
-    return nobody_has_it(outcomes)
+        return _partial_reply(outcomes)
+    return undelivered_reply(outcomes)
 
 
-def nobody_has_it(outcomes: Mapping[ForwardPath, Outcome]) -> Reply:
-    """Refused where one was refused for good, else deferred; names who stood in the way where not all are alike."""
+def undelivered_reply(outcomes: Mapping[ForwardPath, Outcome]) -> Reply:
+    """5xx if one recipient was refused, else 4xx; names the recipients if the replies differ. None was accepted."""
     failed = {path: outcome for path, outcome in outcomes.items() if isinstance(outcome, Failed)}
     deferred = {path: outcome for path, outcome in outcomes.items() if isinstance(outcome, Deferred)}
-    in_the_way = {path: outcome.reply for path, outcome in (failed or deferred).items()}
-    first = next(iter(in_the_way.values())).with_default_status(0, 0)
-    if len(in_the_way) == len(outcomes) and len(set(in_the_way.values())) == 1:
+    replies = {path: outcome.reply for path, outcome in (failed or deferred).items()}
+    first = next(iter(replies.values())).with_default_status(0, 0)
+    if len(replies) == len(outcomes) and len(set(replies.values())) == 1:
         explained = any(outcome.refused_sender for outcome in failed.values())
         return first if explained else replace(first, lines=(first.text,))
-    return _broken_off(550 if failed else 451, first.status, in_the_way)
+    advice = "send it again without them" if failed else "it can be tried again later"
+    summary = f"The message was sent to no recipient; {advice}."
+    return Reply(550 if failed else 451, first.status, (*_named(replies), summary))
 
 
-def _partly(outcomes: Mapping[ForwardPath, Outcome]) -> Reply:
+def _partial_reply(outcomes: Mapping[ForwardPath, Outcome]) -> Reply:
     missed = {path: outcome.reply for path, outcome in outcomes.items() if not isinstance(outcome, Delivered)}
-    taken = len(outcomes) - len(missed)
+    accepted = len(outcomes) - len(missed)
     return Reply(
         554,
         EnhancedStatus(5, 0, 0),
         (
-            *_named(missed, _NAMED_OF_PARTS),
-            f"The message was sent to {taken} of {len(outcomes)} recipients; send it again to the others only.",
+            *_named(missed, _NAMED_IF_PARTIAL),
+            f"The message was sent to {accepted} of {len(outcomes)} recipients; send it again to the others only.",
         ),
     )
 
 
-def _broken_off(code: int, status: EnhancedStatus | None, in_the_way: Mapping[ForwardPath, Reply]) -> Reply:
-    advice = "send it again without them" if code >= 500 else "it can be tried again later"
-    return Reply(code, status, (*_named(in_the_way), f"The message was sent to nobody; {advice}."))
-
-
-def _named(in_the_way: Mapping[ForwardPath, Reply], most: int = _NAMED) -> list[str]:
-    named = [f"{path}: {answer.code} {answer.text}" for path, answer in list(in_the_way.items())[:most]]
-    if len(in_the_way) > most:
-        named.append(f"and {len(in_the_way) - most} more recipients were not taken")
+def _named(replies: Mapping[ForwardPath, Reply], most: int = _NAMED) -> list[str]:
+    named = [f"{path}: {answer.code} {answer.text}" for path, answer in list(replies.items())[:most]]
+    if len(replies) > most:
+        named.append(f"and {len(replies) - most} more recipients were not accepted")
     return named
 
 
@@ -106,14 +104,14 @@ def _named(in_the_way: Mapping[ForwardPath, Reply], most: int = _NAMED) -> list[
 
 @dataclass(frozen=True, slots=True)
 class RecipientUpdates:
-    """What becomes of each recipient, and of whom the author must hear."""
+    """New states after an attempt, and the recipients that need a report to the author."""
 
     states: Mapping[ForwardPath, RecipientState]
     failed: Sequence[ForwardPath] = ()
     expired: Sequence[ForwardPath] = ()
 
 
-def judge(
+def update_recipients(
     due: Mapping[ForwardPath, RecipientState],
     outcomes: Mapping[ForwardPath, Outcome],
     policy: RetryPolicy,
@@ -122,9 +120,9 @@ def judge(
     chance: float,
     over: bool,
 ) -> RecipientUpdates:
-    """The states after an attempt; `over`: it has been tried for long enough.
+    """The states after an attempt. `over`: the retry time is used up; `chance`: random, from 0 to 1.
 
-    Where the account could not send at all, the recipient keeps its turn.
+    If the account could not send at all, the recipient keeps its due time and its number of tries.
     """
     states: dict[ForwardPath, RecipientState] = {}
     failed, expired = [], []
@@ -150,12 +148,17 @@ def judge(
     return RecipientUpdates(states, failed, expired)
 
 
-def waiting(recipients: Sequence[ForwardPath], now: datetime) -> Mapping[ForwardPath, RecipientState]:
-    """All of them due at once."""
+def initial_states(recipients: Sequence[ForwardPath], now: datetime) -> Mapping[ForwardPath, RecipientState]:
+    """All recipients waiting and due now."""
     return dict.fromkeys(recipients, RecipientState(RecipientStatus.WAITING, now))
 
 
-def ended(outcomes: Mapping[ForwardPath, Outcome]) -> Mapping[ForwardPath, RecipientState]:
-    """What is remembered of a message that passed through: what was not taken, the client has still."""
-    fates = {Delivered: RecipientStatus.DELIVERED, Failed: RecipientStatus.FAILED, Deferred: RecipientStatus.DEFERRED}
-    return {path: RecipientState(fates[type(outcome)], None, 1, outcome.reply) for path, outcome in outcomes.items()}
+def pass_through_states(outcomes: Mapping[ForwardPath, Outcome]) -> Mapping[ForwardPath, RecipientState]:
+    """The final states of a message that was passed through: deferred ones are left to the client."""
+    status = {Delivered: RecipientStatus.DELIVERED, Failed: RecipientStatus.FAILED, Deferred: RecipientStatus.DEFERRED}
+    return {path: RecipientState(status[type(outcome)], None, 1, outcome.reply) for path, outcome in outcomes.items()}
+
+
+def earliest_due(states: Mapping[ForwardPath, RecipientState]) -> datetime | None:
+    """The next due time of the recipients; None if none of them waits."""
+    return min((state.due_at for state in states.values() if state.due_at is not None), default=None)

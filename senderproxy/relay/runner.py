@@ -27,7 +27,7 @@ from senderproxy.mail.reply import Reply, reply
 from senderproxy.relay import recipient_updates, tracking_events
 from senderproxy.relay.attempt import REPORT_SERVER, MessageRelay
 from senderproxy.relay.decide import Decision
-from senderproxy.relay.dsn_queueing import DsnRequest, Reporter
+from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
 from senderproxy.relay.ports import (
     Accounts,
     Arrival,
@@ -98,7 +98,7 @@ class Runner:
         self,
         spool: Spool,
         relay: MessageRelay,
-        reporter: Reporter,
+        report_builder: ReportBuilder,
         accounts: Accounts,
         courier: Courier,
         clock: Clock,
@@ -108,7 +108,7 @@ class Runner:
         self.spool = spool
         self.policy = policy
         self._relay = relay
-        self._reporter = reporter
+        self._reports = report_builder
         self._accounts = accounts
         self._courier = courier
         self._clock = clock
@@ -460,7 +460,7 @@ class Runner:
         age = timing.age + timedelta(seconds=seconds)
         account = decision.route.account.id if decision else claim.account
         self._learn(lane if account == claim.account else self._lane(account), outcomes)
-        judgement = recipient_updates.judge(
+        judgement = recipient_updates.update_recipients(
             claim.due,
             outcomes,
             self.policy,
@@ -469,7 +469,7 @@ class Runner:
             over=self._may_give_up and is_over(self.policy, age),
         )
         report_to = decision.report_to if decision else self._relay.report_recipient(submission)
-        told = self._reporter.tell(DsnRequest(submission, account, report_to), judgement)
+        told = self._reports.report_attempt(ReportedMessage(submission, account, report_to), judgement)
         events = [
             *tracking_events.attempted(outcomes, len(submission.envelope.recipients), account, now, seconds),
             *told.events,
@@ -656,18 +656,18 @@ class Runner:
             event(_log, log_events.QUEUE_READ_FAILED, why=error.message, hint=error.hint)
 
     def _delayed(self, claim: Claim) -> SpoolUpdate:
-        case = DsnRequest(claim.submission, claim.account, self._relay.report_recipient(claim.submission))
-        told = self._reporter.tell_of_delay(case, claim.due, self.policy)
+        case = ReportedMessage(claim.submission, claim.account, self._relay.report_recipient(claim.submission))
+        told = self._reports.report_delay(case, claim.due, self.policy)
         return SpoolUpdate(told.states, told.events, told.reports, faults=claim.faults)
 
     def _expired(self, claim: Claim, lane: _Lane) -> SpoolUpdate:
         said = lane.blocked_by or reply(451, "4.4.7", "The account could not send")
         outcomes: dict[ForwardPath, Outcome] = dict.fromkeys(claim.due, Deferred(said, of_account=True))
-        judgement = recipient_updates.judge(
+        judgement = recipient_updates.update_recipients(
             claim.due, outcomes, self.policy, now=self._clock.now(), chance=self._clock.chance(), over=True
         )
-        case = DsnRequest(claim.submission, claim.account, self._relay.report_recipient(claim.submission))
-        told = self._reporter.tell(case, judgement)
+        case = ReportedMessage(claim.submission, claim.account, self._relay.report_recipient(claim.submission))
+        told = self._reports.report_attempt(case, judgement)
         return SpoolUpdate(told.states, told.events, told.reports)
 
     # ---- the clock ----

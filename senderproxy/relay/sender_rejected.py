@@ -1,8 +1,9 @@
-"""The upstream does not let the account name that sender: what the client is told, and what `status` remembers. PURE.
+"""Sender addresses that a provider rejected: the reply to the client, and the list for `status` and `check`. PURE.
 
-Guarantees: the reply says in English and in German which login, which address, which rule and what to do, and ends in
-the upstream's own last line. What leaves always satisfies the rule that is configured, so such a refusal means that the
-provider's rule is another one: it is remembered until the same address is taken again.
+Guarantees: the reply names login, address, rule and fix in English and German, and ends with the upstream's last line.
+A message that is sent always satisfies the configured rule, so such a rejection means that the provider's rule is
+stricter: it stays in the list until the same address is accepted.
+Not here: recognition of such replies (delivery.classify), the configured rules (routing.provider).
 RFC 3463 section 3.8.
 """
 
@@ -22,17 +23,17 @@ from senderproxy.routing.route import Route
 
 @dataclass(frozen=True, slots=True)
 class RejectedSender:
-    """One sender that a provider did not let an account name."""
+    """One sender address that a provider rejected for an account."""
 
     route: Route
     place: RefusedSender
     address: Address | None  # None: the null reverse-path
-    said: Reply
+    reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
 class StricterRule:
-    """What `senderproxy status` and `check` show of it; plain values, ready for JSON."""
+    """Entry of the list for `senderproxy status` and `check`; plain values for JSON."""
 
     provider: str
     account: str
@@ -40,13 +41,13 @@ class StricterRule:
     said: str
     since: str  # ISO 8601
     words: str
-    mend: str
+    hint: str
 
 
 def find_rejected(
     outcomes: Mapping[ForwardPath, Outcome], route: Route, path: ReversePath, header: HeaderSection
 ) -> RejectedSender | None:
-    """The sender that was refused, where that is why nobody was reached."""
+    """The rejected sender, if it is the reason why no recipient was reached; else None."""
     if any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
         return None
     for outcome in outcomes.values():
@@ -59,46 +60,46 @@ def find_rejected(
 def _which(
     place: RefusedSender, route: Route, path: ReversePath, header: HeaderSection
 ) -> tuple[RefusedSender, Address | None]:
-    """The sender that is meant.
+    """The sender address that the provider rejected.
 
-    After the whole message it may be either; a mailbox's own address in From is not the one that is refused.
+    A reply to the final dot may be about the reverse-path or From; the mailbox's own address is never the rejected one.
     """
-    way_back = path if isinstance(path, Address) else None
+    sender = path if isinstance(path, Address) else None
     if place is RefusedSender.REVERSE_PATH:
-        return place, way_back
+        return place, sender
     authors = read_authors(header)
     known = authors.from_ if isinstance(authors, Authors) else ()
     own = route.account.address
     other = next((mailbox.address for mailbox in known if mailbox.address.key != own.key), None)
-    if other is None and (way_back is None or way_back.key != own.key):
-        return RefusedSender.REVERSE_PATH, way_back
+    if other is None and (sender is None or sender.key != own.key):
+        return RefusedSender.REVERSE_PATH, sender
     return place, other or own
 
 
-def explain(refused: RejectedSender) -> Reply:
-    """The reply: our sentence twice, then the upstream's own last line."""
-    route, (mend, abhilfe) = refused.route, _mends(refused)
+def explain(rejected: RejectedSender) -> Reply:
+    """The reply: our sentence in English and German, then the upstream's last line."""
+    route, (hint, abhilfe) = rejected.route, _hints(rejected)
     who = f"login {route.account.login} (account {route.account.id})"
     wer = f"Anmeldung {route.account.login} (Konto {route.account.id})"
-    name = str(refused.address) if refused.address else "<>"
-    place, feld = refused.place.value, "From" if refused.place is RefusedSender.FROM else "Envelope-Absender"
+    name = str(rejected.address) if rejected.address else "<>"
+    place, feld = rejected.place.value, "From" if rejected.place is RefusedSender.FROM else "Envelope-Absender"
     return reply(
         550,
         "5.7.1",
-        f"{route.provider.name} does not let {who} send as {name} ({place}). To mend: {mend}.",
+        f"{route.provider.name} does not let {who} send as {name} ({place}). To fix: {hint}.",
         f"{route.provider.name} erlaubt der {wer} den Absender {name} nicht ({feld}). Abhilfe: {abhilfe}.",
-        refused.said.text,
+        rejected.reply.text,
     )
 
 
-def _mends(refused: RejectedSender) -> tuple[str, str]:
-    """What to do, in English and in German."""
-    route, address = refused.route, refused.address
+def _hints(rejected: RejectedSender) -> tuple[str, str]:
+    """The fix in English and in German."""
+    route, address = rejected.route, rejected.address
     section = f"[providers.{route.provider.name}]"
     if address is None:
         setting = f"takes_null_reverse_path = false in {section}"
         return f"set {setting}", f"{setting} setzen"
-    setting, rule = _setting(refused)
+    setting, rule = _setting(rejected)
     if address.key == route.account.address.key:
         command = f"senderproxy account show {route.account.id}"
         return (
@@ -107,13 +108,13 @@ def _mends(refused: RejectedSender) -> tuple[str, str]:
         )
     stricter = f'{setting} = "{_stricter(rule, address, route).value}" in {section}'
     if carries_by_name(route.account, address):
-        # It counts as one of the mailbox's own, so no stricter setting would keep it from leaving as it is.
+        # The address counts as the mailbox's own, so it is sent unchanged under any setting.
         command = f"senderproxy account edit {route.account.id} --not {address}"
         first, zuerst = (
             (f"set {stricter}, and ", f"{stricter} setzen und ") if rule is not SenderRule.ADDRESS else ("", "")
         )
         return (
-            f"{first}make it an alias of the mailbox at the provider, or take it away here ({command})",
+            f"{first}make it an alias of the mailbox at the provider, or remove it here ({command})",
             f"{zuerst}beim Provider als Alias des Postfachs anlegen oder hier entfernen ({command})",
         )
     command = f"senderproxy account add {address}"
@@ -121,44 +122,44 @@ def _mends(refused: RejectedSender) -> tuple[str, str]:
 
 
 def _stricter(rule: SenderRule, address: Address, route: Route) -> SenderRule:
-    """The mildest rule under which the address does not leave."""
+    """The least strict rule that does not send the address."""
     if rule is SenderRule.ANY and address.domain != route.account.address.domain:
         return SenderRule.DOMAIN
     return SenderRule.ADDRESS
 
 
-def _setting(refused: RejectedSender) -> tuple[str, SenderRule]:
-    provider = refused.route.provider
-    if refused.place is RefusedSender.FROM:
+def _setting(rejected: RejectedSender) -> tuple[str, SenderRule]:
+    provider = rejected.route.provider
+    if rejected.place is RefusedSender.FROM:
         return "from_rule", provider.from_rule
     return "sender_rule", provider.sender_rule
 
 
 class RejectedSenders:
-    """Which senders were refused lately although the settings let them through."""
+    """Senders that were rejected although the configured rules allow them."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[StricterRule, Provider]] = {}
 
-    def note(self, refused: RejectedSender, now: datetime) -> None:
-        """One was refused; the first time is kept."""
-        route = refused.route
-        name = str(refused.address) if refused.address else "<>"
-        setting, rule = _setting(refused)
-        lets = f'{setting} = "{rule.value}"' if refused.address else "takes_null_reverse_path = true"
+    def note(self, rejected: RejectedSender, now: datetime) -> None:
+        """Add a rejected sender; the time of the first rejection stays."""
+        route = rejected.route
+        name = str(rejected.address) if rejected.address else "<>"
+        setting, rule = _setting(rejected)
+        setting_in_words = f'{setting} = "{rule.value}"' if rejected.address else "takes_null_reverse_path = true"
         words = (
-            f"{route.provider.name} refused {name} ({refused.place.value}) for account {route.account.id} although"
-            f" {lets} lets it through: its rule is stricter"
+            f"{route.provider.name} refused {name} ({rejected.place.value}) for account {route.account.id} although"
+            f" {setting_in_words} allows it: its rule is stricter"
         )
         key = (route.account.id, name)
         since = self._known[key][0].since if key in self._known else now.isoformat(timespec="seconds")
         entry = StricterRule(
-            route.provider.name, route.account.id, name, refused.said.text, since, words, _mends(refused)[0]
+            route.provider.name, route.account.id, name, rejected.reply.text, since, words, _hints(rejected)[0]
         )
         self._known[key] = (entry, route.provider)
 
     def accepted(self, route: Route, senders: Iterable[Address | None]) -> None:
-        """These were taken: what was said of them is over, and so is what was said of a rule that is another by now."""
+        """Remove senders that were accepted, and entries about a rule that has changed since."""
         if not self._known:
             return
         for sender in senders:
@@ -169,7 +170,7 @@ class RejectedSenders:
                 del self._known[key]
 
     def entries(self) -> list[StricterRule]:
-        """All of them, the oldest first."""
+        """All entries, oldest first."""
         return sorted((entry for entry, _ in self._known.values()), key=lambda entry: entry.since)
 
 

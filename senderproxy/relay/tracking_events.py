@@ -1,7 +1,7 @@
-"""Events from what the relay did, for the message's story. PURE.
+"""Tracking events for the actions of the relay. PURE.
 
-Guarantees: one event for all recipients to whom the same happened.
-Not here: where events are kept (spool), how they are told (tracking.timeline).
+Guarantees: recipients with the same outcome share one event.
+Not here: storage of events (spool), their display (tracking.timeline).
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ _KINDS: Final = {Delivered: "delivered", Deferred: "deferred", Failed: "failed"}
 
 
 def accepted(submission: Submission, decision: Decision | None, mode: str) -> Event:
-    """We are responsible from here on."""
+    """Responsibility for the message was accepted. `decision`: None if no account is known for it yet."""
     facts = {"client": str(submission.client), "listener": submission.listener, "mode": mode}
     facts["size"] = str(submission.message.size)
     if decision is not None:
@@ -29,7 +29,7 @@ def accepted(submission: Submission, decision: Decision | None, mode: str) -> Ev
 
 
 def changed(changes: Iterable[Change], now: datetime) -> list[Event]:
-    """What left otherwise than it came."""
+    """One event for each change of the rewrite plan."""
     return [
         Event(
             now,
@@ -44,10 +44,10 @@ def changed(changes: Iterable[Change], now: datetime) -> list[Event]:
 def attempted(
     outcomes: Mapping[ForwardPath, Outcome], of: int, account: str, now: datetime, seconds: float
 ) -> list[Event]:
-    """What one attempt came to, for some or all of the message's recipients, of whom there are so many."""
-    alike: dict[Outcome, list[str]] = {}
+    """The outcomes of one attempt that took `seconds`. `of`: number of recipients of the message."""
+    groups: dict[Outcome, list[str]] = {}
     for path, outcome in outcomes.items():
-        alike.setdefault(outcome, []).append(str(path))
+        groups.setdefault(outcome, []).append(str(path))
     return [
         Event(
             now,
@@ -61,10 +61,10 @@ def attempted(
             }
             | ({"maybe_taken": "yes"} if isinstance(outcome, Deferred) and outcome.maybe_taken else {}),
         )
-        for outcome, paths in alike.items()
+        for outcome, paths in groups.items()
     ]
 
 
 def refused(answer: Reply, now: datetime) -> Event:
-    """The client has it still."""
+    """The message was refused; the client still has it."""
     return Event(now, EventKind.REFUSED, (), {"reply": str(answer)})

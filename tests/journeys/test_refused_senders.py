@@ -84,7 +84,7 @@ def test_every_text_at_every_stage_becomes_one_verdict(place: tuple[Simulator, S
         setting = "from_rule" if stage is FaultStage.DOT or "header" in str(said) else "sender_rule"
         field, feld = ("From", "From") if setting == "from_rule" else ("reverse-path", "Envelope-Absender")
         assert english == (
-            f"hoster does not let login {LADEN} (account {LADEN}) send as {SHOP} ({field}). To mend: add its mailbox"
+            f"hoster does not let login {LADEN} (account {LADEN}) send as {SHOP} ({field}). To fix: add its mailbox"
             f' (senderproxy account add {SHOP}), or set {setting} = "address" in [providers.hoster].'
         ), (who, stage)
         assert german == (
@@ -133,7 +133,7 @@ def test_a_provider_that_became_stricter_is_said_until_its_rule_is_set(
         for command in ("status", "check"):
             told = relay.command(command, exit_code=1)
             assert f"hoster refused {SHOP} (reverse-path) for account {LADEN} although" in told, command
-            assert 'sender_rule = "domain" lets it through: its rule is stricter' in told, command
+            assert 'sender_rule = "domain" allows it: its rule is stricter' in told, command
             assert 'set sender_rule = "address" in [providers.hoster]' in told, command
         config = relay.config_file.read_text(encoding="utf-8")
         relay.provide(section)
@@ -161,7 +161,7 @@ def test_a_null_reverse_path_that_is_refused_after_all_names_its_setting(
         simulator.script.clear()
         relay.provide(section)
     assert code == 550
-    assert "send as <> (reverse-path). To mend: set takes_null_reverse_path = false in [providers.hoster]." in text
+    assert "send as <> (reverse-path). To fix: set takes_null_reverse_path = false in [providers.hoster]." in text
     assert "den Absender <> nicht (Envelope-Absender). Abhilfe: takes_null_reverse_path = false" in text
 
 

@@ -139,9 +139,9 @@ def test_what_cannot_be_done_is_said_for_each_message(rested: Office) -> None:
     assert ended.code == 1
     assert ended.out == "1 message is due now.\n"
     assert ended.err.splitlines() == [
-        "Held23456789: it is held; release it, and it is tried at once.",
-        "Gone23456789: nothing of it waits any more.",
-        "Nothing23456: there is no such message.",
+        "Held23456789: it is held; release it first.",
+        "Gone23456789: no recipient is waiting or held.",
+        "Nothing23456: no such message.",
     ]
 
 
@@ -206,7 +206,7 @@ def test_acts_answer_programs_too(rested: Office) -> None:
     assert ended.code == 1
     assert ended.json == {
         "changed": ["Old234567890"],
-        "left": [{"id": "Nothing23456", "why": "there is no such message"}],
+        "left": [{"id": "Nothing23456", "why": "no such message"}],
     }
 
 
@@ -352,7 +352,7 @@ def test_what_is_being_tried_is_shown_so_and_left_alone(rested: Office) -> None:
         for act in ("hold", "cancel"):
             ended = rested.type("queue", act, "Old234567890")
             assert (ended.code, ended.out) == (1, "")
-            assert ended.err == "Old234567890: it is being tried right now; try again in a moment.\n"
+            assert ended.err == "Old234567890: an attempt is in progress; try again in a moment.\n"
         assert rested.type("queue", "retry", "Old234567890").code == 0  # that is happening already
     # It was broken off, not lost: the next service has it.
     shown = rested.type("queue", "show", "Old234567890").out

@@ -104,7 +104,7 @@ def test_a_provider_that_became_stricter_is_said_plainly_with_the_setting_until_
         assert (status.code, checked.code) == (1, 1)
         for told in (status.out, checked.out):
             assert "ionos refused info@firma.example (reverse-path) for account anna@firma.example" in told
-            assert 'although sender_rule = "domain" lets it through: its rule is stricter' in told
+            assert 'although sender_rule = "domain" allows it: its rule is stricter' in told
             assert 'or set sender_rule = "address" in [providers.ionos]' in told
             assert "Sender address is not allowed." in told
         assert "WRONG    sender rule of ionos: " in checked.out

@@ -23,7 +23,7 @@ from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Rules
-from senderproxy.relay.dsn_queueing import Reporter
+from senderproxy.relay.dsn_queueing import ReportBuilder
 from senderproxy.relay.intake import Handling, Mode, RelayIntake
 from senderproxy.relay.ports import Courier, Spool
 from senderproxy.relay.recipient_updates import OnDeferral
@@ -90,7 +90,7 @@ class RelayOffice:
         rules = Rules("relay.firma.example", {"simulator": provider}, RoutingPolicy())
         self.courier = SmtpCourier(self.drawer, SessionTimeouts(connect=5.0), rules.hostname, self.clock)
         self.relay = MessageRelay(self.drawer, courier(self.courier), self.clock, rules)
-        self.reporter = Reporter(self.relay, self.drawer, self.clock)
+        self.report_builder = ReportBuilder(self.relay, self.drawer, self.clock)
         self.spool: SqliteSpool
 
     @property
@@ -106,7 +106,7 @@ class RelayOffice:
         self.runner = Runner(
             self.spool,
             self.relay,
-            self.reporter,
+            self.report_builder,
             self.drawer,
             self.courier,
             self.clock,
@@ -114,7 +114,7 @@ class RelayOffice:
             self.under_way,
         )
         self.courier.when_able = self.runner.able
-        self.intake = RelayIntake(self.relay, self.spool, self.runner, self.reporter, self.clock, HANDLING)
+        self.intake = RelayIntake(self.relay, self.spool, self.runner, self.report_builder, self.clock, HANDLING)
         await self.runner.start()
 
     async def close(self) -> None:

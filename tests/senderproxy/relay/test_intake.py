@@ -44,7 +44,7 @@ async def test_of_a_mixed_outcome_everybody_gets_what_is_due_to_him(tmp_path: Pa
     async with relay_office(tmp_path, settings) as office:
         message, told = await office.submit(KUNDE, "nobody@kunde.example", "busy@kunde.example")
         assert told.code == 250
-        assert told.text.startswith("Recipients: 1 taken, 1 kept here and tried again, 1 refused, the author is told")
+        assert told.text.startswith("Recipients: 1 accepted, 1 queued for retry, 1 refused and reported to the author")
         assert await office.fates(message) == {
             KUNDE: "delivered", "nobody@kunde.example": "failed", "busy@kunde.example": "waiting"
         }  # fmt: skip

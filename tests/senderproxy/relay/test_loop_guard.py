@@ -11,36 +11,36 @@ ANNA, ALICE, CARL = (parse_address(f"{name}@firma.example") for name in ("anna",
 
 def test_one_more_than_allowed_within_an_hour_is_refused_and_the_hour_ends() -> None:
     guard = LoopGuard()
-    assert [guard.objection(ANNA, [ALICE], 3, float(second)) is None for second in range(5)] == [True] * 3 + [False] * 2
-    assert guard.objection(ANNA, [CARL], 3, 5.0) is None, "another recipient is another matter"
-    assert guard.objection(CARL, [ALICE], 3, 5.0) is None, "another author, too"
-    assert guard.objection(ANNA, [ALICE], 3, 3601.5) is None
+    assert [guard.check(ANNA, [ALICE], 3, float(second)) is None for second in range(5)] == [True] * 3 + [False] * 2
+    assert guard.check(ANNA, [CARL], 3, 5.0) is None, "another recipient is another matter"
+    assert guard.check(CARL, [ALICE], 3, 5.0) is None, "another author, too"
+    assert guard.check(ANNA, [ALICE], 3, 3601.5) is None
 
 
 def test_a_refusal_says_how_many_and_which_setting() -> None:
     guard = LoopGuard()
-    guard.objection(ANNA, [ALICE], 1, 0.0)
-    refusal = guard.objection(ANNA, [CARL, ALICE], 1, 1.0)
+    guard.check(ANNA, [ALICE], 1, 0.0)
+    refusal = guard.check(ANNA, [CARL, ALICE], 1, 1.0)
     assert refusal is not None
     assert (refusal.code, str(refusal.status)) == (554, "5.4.6")
     assert "anna@firma.example has sent alice@firma.example 1 automatic messages" in refusal.lines[0]
     assert "automatic_per_hour" in refusal.text
-    assert guard.objection(ANNA, [CARL], 1, 2.0) is None, "what is refused does not count"
+    assert guard.check(ANNA, [CARL], 1, 2.0) is None, "what is refused does not count"
 
 
 def test_what_did_not_leave_does_not_count() -> None:
     guard = LoopGuard()
     for second in range(5):
-        assert guard.objection(ANNA, [ALICE], 1, float(second)) is None
-        guard.forgive(ANNA, [ALICE, CARL])
-    assert guard.objection(ANNA, [ALICE], 1, 6.0) is None
-    assert guard.objection(ANNA, [ALICE], 1, 7.0) is not None
+        assert guard.check(ANNA, [ALICE], 1, float(second)) is None
+        guard.uncount(ANNA, [ALICE, CARL])
+    assert guard.check(ANNA, [ALICE], 1, 6.0) is None
+    assert guard.check(ANNA, [ALICE], 1, 7.0) is not None
 
 
 def test_memory_is_bounded() -> None:
     guard = LoopGuard()
     for number in range(20_050):
-        guard.objection(ANNA, [parse_address(f"r{number}@x.example")], 1, float(number) / 1000)
+        guard.check(ANNA, [parse_address(f"r{number}@x.example")], 1, float(number) / 1000)
     assert len(guard._sent) == 20_000
 
 

@@ -1,7 +1,6 @@
 """What a person asks of the queue and does to it, with the spool in memory."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -16,15 +15,16 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client, Submission
+from senderproxy.relay.dsn_queueing import StatesWithReports
 from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolFull
 from senderproxy.relay.queue_admin import (
-    BEING_TRIED,
+    ALREADY_HELD,
     CHANGED_AT_ONCE,
-    ENDED,
-    HELD_ALREADY,
+    IN_PROGRESS,
     IS_HELD,
+    NO_SUCH_MESSAGE,
     NOT_HELD,
-    NOT_HERE,
+    NOT_WAITING,
     PAGE,
     QueueAction,
     QueueAdmin,
@@ -55,13 +55,6 @@ class FrozenClock:
         return 0.5
 
 
-@dataclass(frozen=True)
-class Told:
-    states: States
-    events: Sequence[Event] = ()
-    reports: Sequence[Arrival] = ()
-
-
 def arrival(ident: str, states: dict[ForwardPath, RecipientState], account: str = "anna", **changes: object) -> Arrival:
     message = Message(HeaderSection(b"From: anna@firma.example\r\nSubject: \xc3\xbc\r\n\r\n"), Octets(b"x\r\n"))
     client = Client("192.168.1.20", "server", "ESMTP")
@@ -76,12 +69,12 @@ class Desk:
 
     spool: MemorySpool = field(default_factory=lambda: MemorySpool(FrozenClock()))
     woken: list[str] = field(default_factory=list)
-    answer: Told | Exception | None = None
+    answer: StatesWithReports | Exception | None = None
 
     def __post_init__(self) -> None:
         self.operator = QueueAdmin(lambda: cast("Spool", self.spool), FrozenClock(), self.tell, self.woken.append)
 
-    def tell(self, claim: Claim, states: States) -> Told:
+    def tell(self, claim: Claim, states: States) -> StatesWithReports:
         if isinstance(self.answer, Exception):
             raise self.answer
         if self.answer is not None:
@@ -89,7 +82,7 @@ class Desk:
         report = arrival("Report234567", {ANNA: WAITING}, report_on=claim.submission.id)
         report = replace(report, submission=replace(report.submission, envelope=Envelope(NULL_PATH, (ANNA,))))
         facts = {"report": "Report234567", "kind": "cancelled", "to": str(ANNA)}
-        return Told(states, [Event(NOW, EventKind.REPORTED, tuple(map(str, states)), facts)], [report])
+        return StatesWithReports(states, [Event(NOW, EventKind.REPORTED, tuple(map(str, states)), facts)], [report])
 
     async def do(self, act: QueueAction, *ids: str, report: bool = True) -> tuple[list[str], dict[str, str]]:
         answer = await self.operator.change(act, ids, "root", report=report)
@@ -163,10 +156,10 @@ async def test_without_a_report_it_is_written_down_that_nobody_was_told(desk: De
 
 
 async def test_where_the_author_cannot_be_told_nothing_is_cancelled_behind_the_back(desk: Desk) -> None:
-    desk.answer = Told({CARL: replace(HELD, why="its author cannot be told")})
+    desk.answer = StatesWithReports({CARL: replace(HELD, why="the author cannot be notified")})
     changed, left = await desk.do(QueueAction.CANCEL, "Mixed2345678")
     assert changed == []
-    assert left["Mixed2345678"] == "its author cannot be told; to cancel it all the same: --no-report"
+    assert left["Mixed2345678"] == "the author cannot be notified; to cancel it without a report: --no-report"
     assert desk.states("Mixed2345678")[CARL] == WAITING
     assert desk.leased() == set()
 
@@ -174,7 +167,7 @@ async def test_where_the_author_cannot_be_told_nothing_is_cancelled_behind_the_b
 async def test_what_is_being_tried_is_left_alone(desk: Desk) -> None:
     desk.spool.entries["Mixed2345678"].leased = True
     for act in (QueueAction.HOLD, QueueAction.RELEASE, QueueAction.CANCEL):
-        assert await desk.do(act, "Mixed2345678") == ([], {"Mixed2345678": BEING_TRIED})
+        assert await desk.do(act, "Mixed2345678") == ([], {"Mixed2345678": IN_PROGRESS})
     assert await desk.do(QueueAction.RETRY, "Mixed2345678") == (["Mixed2345678"], {})  # what is asked for is happening
     assert desk.states("Mixed2345678")[CARL] == WAITING
 
@@ -183,9 +176,9 @@ async def test_what_is_being_tried_is_left_alone(desk: Desk) -> None:
     ("act", "states", "why"),
     [
         (QueueAction.RETRY, {CARL: HELD}, IS_HELD),
-        (QueueAction.HOLD, {CARL: HELD}, HELD_ALREADY),
+        (QueueAction.HOLD, {CARL: HELD}, ALREADY_HELD),
         (QueueAction.RELEASE, {CARL: WAITING}, NOT_HELD),
-        (QueueAction.CANCEL, {CARL: DELIVERED}, ENDED),
+        (QueueAction.CANCEL, {CARL: DELIVERED}, NOT_WAITING),
     ],
 )
 async def test_what_cannot_be_done_is_said_and_the_lease_ends(
@@ -205,7 +198,7 @@ async def test_many_at_once_are_each_answered_for(desk: Desk) -> None:
     ids = [*(f"Many{number:08}" for number in range(120)), "Nothing23456", "Done23456789"]
     changed, left = await desk.do(QueueAction.HOLD, *ids)
     assert changed == ids[:120]
-    assert left == {"Nothing23456": NOT_HERE, "Done23456789": ENDED}
+    assert left == {"Nothing23456": NO_SUCH_MESSAGE, "Done23456789": NOT_WAITING}
 
 
 async def test_a_full_disk_is_said_and_leaves_no_lease(desk: Desk) -> None:

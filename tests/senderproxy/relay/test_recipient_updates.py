@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from senderproxy.mail.address import Address
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSender
 from senderproxy.mail.reply import Reply, parse_reply, reply
-from senderproxy.relay.recipient_updates import OnDeferral, answer, ended, judge, kept, nothing_kept, waiting
+from senderproxy.relay.recipient_updates import (
+    OnDeferral,
+    client_reply,
+    initial_states,
+    not_queued_reply,
+    pass_through_states,
+    queued_reply,
+    update_recipients,
+)
 from senderproxy.retry import RetryPolicy
 from senderproxy.tracking.record import RecipientStatus
 
@@ -27,7 +35,7 @@ DEFER, QUEUE = OnDeferral.DEFER, OnDeferral.QUEUE
 
 
 def test_all_taken_is_success_in_the_upstreams_words_with_our_id() -> None:
-    told = answer({ANNA: Delivered(OKAY), BERT: Delivered(OKAY)}, "abc", DEFER)
+    told = client_reply({ANNA: Delivered(OKAY), BERT: Delivered(OKAY)}, "abc", DEFER)
     assert told is not None
     assert told.code == 250
     assert "id=0Lh7M3" in told.text
@@ -36,25 +44,25 @@ def test_all_taken_is_success_in_the_upstreams_words_with_our_id() -> None:
 
 @pytest.mark.parametrize("on_deferral", OnDeferral)
 def test_all_refused_is_told_with_the_last_line_and_an_enhanced_status(on_deferral: OnDeferral) -> None:
-    told = answer({ANNA: Failed(UNKNOWN)}, "abc", on_deferral)
+    told = client_reply({ANNA: Failed(UNKNOWN)}, "abc", on_deferral)
     assert told is not None
     assert told.render() == b"550 5.0.0 Unknown User\r\n"
 
 
 def test_a_refused_sender_keeps_every_line_of_what_is_said_about_it() -> None:
-    told = answer({ANNA: Failed(UNKNOWN, RefusedSender.FROM)}, "abc", DEFER)
+    told = client_reply({ANNA: Failed(UNKNOWN, RefusedSender.FROM)}, "abc", DEFER)
     assert told is not None
     assert told.lines == UNKNOWN.lines
 
 
 def test_all_deferred_keeps_the_upstreams_code_where_the_client_is_to_come_again() -> None:
-    told = answer({ANNA: Deferred(LIMIT), BERT: Deferred(LIMIT)}, "abc", DEFER)
+    told = client_reply({ANNA: Deferred(LIMIT), BERT: Deferred(LIMIT)}, "abc", DEFER)
     assert told is not None
     assert told.render() == b"450 4.0.0 Mail send limit exceeded.\r\n"
 
 
 def test_all_deferred_is_kept_where_the_listener_says_so() -> None:
-    assert answer({ANNA: Deferred(LIMIT), BERT: Deferred(LIMIT)}, "abc", QUEUE) is None
+    assert client_reply({ANNA: Deferred(LIMIT), BERT: Deferred(LIMIT)}, "abc", QUEUE) is None
 
 
 @pytest.mark.parametrize(
@@ -67,18 +75,18 @@ def test_all_deferred_is_kept_where_the_listener_says_so() -> None:
     ],
 )
 def test_for_a_mixed_outcome_we_take_responsibility(outcomes: dict[Address, Outcome]) -> None:
-    assert answer(outcomes, "abc", DEFER) is None
+    assert client_reply(outcomes, "abc", DEFER) is None
 
 
 def test_the_answer_then_counts_what_became_of_whom() -> None:
     outcomes: dict[Address, Outcome] = {ANNA: Delivered(OKAY), BERT: Failed(UNKNOWN), CARL: Deferred(LIMIT)}
-    assert kept(outcomes, "abc").render() == (
-        b"250 2.0.0 Recipients: 1 taken, 1 kept here and tried again, 1 refused, the author is told (senderproxy abc)\r\n"
+    assert queued_reply(outcomes, "abc").render() == (
+        b"250 2.0.0 Recipients: 1 accepted, 1 queued for retry, 1 refused and reported to the author (senderproxy abc)\r\n"
     )
 
 
 def test_recipients_refused_for_different_reasons_are_named() -> None:
-    told = answer({ANNA: Failed(UNKNOWN), BERT: Failed(reply(550, "5.2.2", "full"))}, "abc", DEFER)
+    told = client_reply({ANNA: Failed(UNKNOWN), BERT: Failed(reply(550, "5.2.2", "full"))}, "abc", DEFER)
     assert told is not None
     assert told.code == 550
     assert told.lines[:2] == ("anna@kunde.example: 550 Unknown User", "bert@kunde.example: 550 full")
@@ -88,7 +96,7 @@ def test_a_hundred_refused_recipients_make_a_reply_that_can_be_read() -> None:
     outcomes: dict[Address, Outcome] = {
         Address(f"nobody{n}", "kunde.example"): Failed(reply(550, "5.1.1", f"no such user {n}")) for n in range(100)
     }
-    told = answer(outcomes, "abc", DEFER)
+    told = client_reply(outcomes, "abc", DEFER)
     assert told is not None
     assert len(told.lines) == 7
     assert "95 more" in told.lines[5]
@@ -96,16 +104,16 @@ def test_a_hundred_refused_recipients_make_a_reply_that_can_be_read() -> None:
 
 @pytest.mark.parametrize("missed", [Failed(UNKNOWN), Deferred(LIMIT)])
 def test_with_no_spool_the_author_hears_who_was_not_reached_and_nobody_sends_it_again(missed: Outcome) -> None:
-    told = nothing_kept({ANNA: Delivered(OKAY), BERT: missed, CARL: Delivered(OKAY)})
+    told = not_queued_reply({ANNA: Delivered(OKAY), BERT: missed, CARL: Delivered(OKAY)})
     assert (told.code, str(told.status)) == (554, "5.0.0")
     assert told.lines[0].startswith("bert@kunde.example: ")
     assert "sent to 2 of 3 recipients; send it again to the others only" in told.text
 
 
 def test_with_no_spool_and_nobody_reached_the_client_keeps_the_message() -> None:
-    told = nothing_kept({ANNA: Deferred(LIMIT)})
+    told = not_queued_reply({ANNA: Deferred(LIMIT)})
     assert told.code == 450
-    mixed = nothing_kept({ANNA: Deferred(LIMIT), BERT: Failed(UNKNOWN)})
+    mixed = not_queued_reply({ANNA: Deferred(LIMIT), BERT: Failed(UNKNOWN)})
     assert mixed.code == 550
     assert not any("anna@" in line for line in mixed.lines)
 
@@ -125,9 +133,9 @@ OUTCOMES = st.lists(st.one_of(REPLIES.map(_outcome), st.just(Delivered(OKAY))), 
 @given(OUTCOMES, st.sampled_from(OnDeferral))
 def test_a_client_is_told_success_only_when_everybody_was_taken(outcomes: list[Outcome], on: OnDeferral) -> None:
     by_path = {Address(f"r{n}", "x.example"): outcome for n, outcome in enumerate(outcomes)}
-    told = answer(by_path, "abc", on)
+    told = client_reply(by_path, "abc", on)
     if told is None:
-        told = nothing_kept(by_path)
+        told = not_queued_reply(by_path)
     taken = [isinstance(outcome, Delivered) for outcome in outcomes]
     assert told.is_positive == all(taken)
     assert not (any(taken) and told.is_transient), "the client would send again to those who have it"
@@ -139,9 +147,9 @@ def test_a_client_is_told_success_only_when_everybody_was_taken(outcomes: list[O
 
 
 def _judge(outcome: Outcome, tries: int = 0, *, over: bool = False):
-    due = waiting((ANNA,), NOW)
+    due = initial_states((ANNA,), NOW)
     due = {path: type(state)(state.status, state.due_at, tries) for path, state in due.items()}
-    return judge(due, {ANNA: outcome}, RetryPolicy(), now=NOW, chance=0.5, over=over)
+    return update_recipients(due, {ANNA: outcome}, RetryPolicy(), now=NOW, chance=0.5, over=over)
 
 
 def test_what_was_taken_is_done() -> None:
@@ -180,10 +188,12 @@ def test_what_was_tried_for_long_enough_is_given_up_and_reported(of_account: boo
 @given(OUTCOMES, st.booleans())
 def test_no_recipient_is_lost_between_outcome_and_state(outcomes: list[Outcome], over: bool) -> None:
     by_path = {Address(f"r{n}", "x.example"): outcome for n, outcome in enumerate(outcomes)}
-    judgement = judge(waiting(list(by_path), NOW), by_path, RetryPolicy(), now=NOW, chance=0.0, over=over)
+    judgement = update_recipients(
+        initial_states(list(by_path), NOW), by_path, RetryPolicy(), now=NOW, chance=0.0, over=over
+    )
     assert set(judgement.states) == set(by_path)
     for path, state in judgement.states.items():
         told = path in judgement.failed or path in judgement.expired
         assert told == (state.status in (RecipientStatus.FAILED, RecipientStatus.EXPIRED))
         assert (state.due_at is not None) == (state.status is RecipientStatus.WAITING)
-    assert all(state.status.is_final for state in ended(by_path).values())
+    assert all(state.status.is_final for state in pass_through_states(by_path).values())

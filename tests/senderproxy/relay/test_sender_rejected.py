@@ -173,8 +173,8 @@ def test_a_stricter_rule_is_remembered_until_the_address_is_taken() -> None:
     [entry] = known.entries()
     assert (entry.provider, entry.account, entry.address) == ("ionos-de", "anna", "info@firma.example")
     assert entry.since == "2026-11-24T09:30:00+00:00"
-    assert 'although sender_rule = "domain" lets it through' in entry.words
-    assert 'sender_rule = "address" in [providers.ionos-de]' in entry.mend
+    assert 'although sender_rule = "domain" allows it' in entry.words
+    assert 'sender_rule = "address" in [providers.ionos-de]' in entry.hint
     known.accepted(_route(), (ANNA,))
     assert known.entries()
     known.accepted(_route(), (INFO, ANNA))
