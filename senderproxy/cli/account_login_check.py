@@ -40,7 +40,7 @@ def try_login(config: Config, account: Account, credential: Credential) -> Login
 
 
 async def _tried(config: Config, provider: Provider, account: Account, credential: Credential) -> LoginVerdict:
-    courier = SmtpCourier(_One(account, credential), short_patience(), config.identity.hostname, SystemClock())
+    courier = SmtpCourier(_One(account, credential), short_timeouts(), config.identity.hostname, SystemClock())
     try:
         return await courier.verify(account, provider, credential)
     finally:
@@ -58,7 +58,7 @@ async def _probed(
     config: Config, account: Account, credential: Credential, senders: Sequence[ReversePath], recipient: ForwardPath
 ) -> Probed | LoginRefused | Unreachable:
     provider = provider_of(config, account)
-    courier = SmtpCourier(_One(account, credential), short_patience(), config.identity.hostname, SystemClock())
+    courier = SmtpCourier(_One(account, credential), short_timeouts(), config.identity.hostname, SystemClock())
     try:
         return await courier.probe(account, provider, credential, senders, recipient)
     finally:
@@ -76,7 +76,7 @@ def provider_of(config: Config, account: Account) -> Provider:
     return provider
 
 
-def short_patience() -> SessionTimeouts:
+def short_timeouts() -> SessionTimeouts:
     """What a person waits for each step."""
     return SessionTimeouts(**{stage.name: _STAGE_SECONDS for stage in fields(SessionTimeouts)})
 

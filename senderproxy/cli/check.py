@@ -26,7 +26,7 @@ from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.findings import Finding, Level
 from senderproxy.cli.terminal import confirm, is_interactive, print_json, print_progress
-from senderproxy.cli.times import on_the_wall
+from senderproxy.cli.times import local_time
 from senderproxy.config.load import find_warnings
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.control.client import NotRunning, ask
@@ -174,7 +174,7 @@ def _service(config: Config, status: dict[str, Any] | None) -> Iterator[Finding]
     elif not status:
         yield Finding(Level.UNKNOWN, "service", "it runs, and does not answer this user", "sudo senderproxy check")
     else:
-        since = on_the_wall(status["started_at"])
+        since = local_time(status["started_at"])
         yield Finding(Level.OK, "service", f"it runs since {since} as process {status['process']}")
         if status.get("vault_problem"):
             yield Finding(Level.WRONG, "service", f"it works with the accounts it had: {status['vault_problem']}")

@@ -1,7 +1,7 @@
-"""`senderproxy explain`: which account would carry an address or a message, and why.
+"""`senderproxy explain`: the account that would send for an address or a message, and the reason.
 
-Guarantees: decides with the very function that decides about mail, so it says what a client would meet; changes nothing
-and asks nobody. A message's body is not read.
+Guarantees: decides with the function that decides about mail (relay.decide), so it prints what a client would get;
+changes nothing and connects to no other host. The body of a message is not read.
 Not here: the decision (relay.decide).
 """
 
@@ -29,66 +29,75 @@ from senderproxy.rewriting.effective_author import stand_in
 from senderproxy.rewriting.plan import Discarding, rule_in_words
 from senderproxy.routing.directory import AccountDirectory, Tier
 from senderproxy.routing.route import Candidate, Refusal, RoutingPolicy, list_candidates
+from senderproxy.translation import _
 from senderproxy.wiring import rules_of
 
-_HEADER_LIMIT: Final = 512 * 1024
-_ANYBODY: Final = Client(host="127.0.0.1", name="explain", protocol="ESMTP")
-_WIDTH: Final = 14
+_HEADER_LIMIT: Final = 512 * 1024  # octets read of a file; the header section of real mail is far shorter
+_LOCAL_CLIENT: Final = Client(host="127.0.0.1", name="explain", protocol="ESMTP")
+_WIDTH: Final = 14  # columns of the left half
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `senderproxy explain`."""
     parser.add_argument(
-        "what", metavar="ADDRESS|FILE.eml", help="an address, a message in a file, or - for one on stdin"
+        "what", metavar="ADDRESS|FILE.eml", help=_("an address, a file with a message, or - for standard input")
     )
-    parser.add_argument("--reverse-path", metavar="ADDRESS", help="what MAIL FROM says (else the author); <> for none")
-    parser.add_argument("--listener", metavar="NAME", help="the listener at which it is submitted (else the first)")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--reverse-path", metavar="ADDRESS", help=_("address in MAIL FROM (default: the author); <> for none")
+    )
+    parser.add_argument("--listener", metavar="NAME", help=_("listener that receives the message (default: the first)"))
+    parser.add_argument("--json", action="store_true", help=_("JSON output"))
     parser.set_defaults(run=run)
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """One candidate, and the account it led to."""
+class _Lookup:
+    """One candidate address and the account found for it."""
 
     candidate: Candidate
     account: str | None
     tier: Tier | None
 
     def __str__(self) -> str:
-        found = f"account {self.account}, found by {self.tier.words}" if self.tier else "no account"
+        if self.tier is None:
+            found = _("no account")
+        else:
+            found = _("account {account}, found by {tier}").format(account=self.account, tier=_(self.tier.words))
         return f"{self.candidate.source.value} {self.candidate.address}: {found}"
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """0 where it would go out, 1 where it would be refused."""
+    """0 if the message would be sent, 1 if it would be refused or discarded."""
     config = read_config(chosen)
     rules = rules_of(config)
-    client = replace(_ANYBODY, **_door(config, chosen.listener))
+    client = replace(_LOCAL_CLIENT, **_sender_settings(config, chosen.listener))
     clock = SystemClock()
     header = _header(chosen.what, clock)
-    authors = read_authors(header)
-    path = _reverse_path(chosen.reverse_path, authors)
+    path = _reverse_path(chosen.reverse_path, read_authors(header))
     directory = open_accounts(config).directory()
-    verdict = decide(MessageFacts(header, Envelope(path, ()), client, "explain", clock.now()), directory, rules)
-    meant = stand_in(Draft(header), path, client, rules.senders.mapped)
-    looks = _looks(meant.authors, meant.reverse_path, directory, rules.routing)
+    decision = decide(MessageFacts(header, Envelope(path, ()), client, "explain", clock.now()), directory, rules)
+    effective = stand_in(Draft(header), path, client, rules.senders.mapped)
+    lookups = _lookups(effective.authors, effective.reverse_path, directory, rules.routing)
     if chosen.json:
-        print_json(_entry(looks, verdict))
+        print_json(_entry(lookups, decision))
     else:
-        _tell(meant.authors, looks, verdict)
-    return EX_OK if isinstance(verdict, Decision) else EX_FAILED
+        _print_decision(effective.authors, lookups, decision)
+    return EX_OK if isinstance(decision, Decision) else EX_FAILED
 
 
-# ---- what is asked about ----
+# ---- the message ----
 
 
-def _door(config: Config, name: str | None) -> dict[str, Any]:
-    """What the listener with this name does with senders; the first one, where none is named."""
-    doors = {listener.name: listener for listener in config.listeners}
-    if name is not None and name not in doors:
-        raise UsageError(f"There is no listener {name}; there are: {', '.join(doors)}.")
-    door = doors[name] if name is not None else config.listeners[0]
-    return {"forced_sender": door.sender, "lenient": door.lenient}
+def _sender_settings(config: Config, name: str | None) -> dict[str, Any]:
+    """The settings about senders of the named listener, or of the first. Raises UsageError."""
+    listeners = {listener.name: listener for listener in config.listeners}
+    if name is not None and name not in listeners:
+        raise UsageError(
+            _("There is no listener {name}.").format(name=name),
+            hint=_("Use one of: {names}").format(names=", ".join(listeners)),
+        )
+    listener = listeners[name] if name is not None else config.listeners[0]
+    return {"forced_sender": listener.sender, "lenient": listener.lenient}
 
 
 def _header(what: str, clock: Clock) -> HeaderSection:
@@ -103,14 +112,16 @@ def _header(what: str, clock: Clock) -> HeaderSection:
         if what == "-":
             content = sys.stdin.buffer.read(_HEADER_LIMIT)
         else:
-            with Path(what).open("rb") as letter:
-                content = letter.read(_HEADER_LIMIT)
+            with Path(what).open("rb") as file:
+                content = file.read(_HEADER_LIMIT)
     except OSError as error:
-        hint = "Name an address, such as anna@firma.example, or a file with a message in it."
-        raise InputError(f"{what} cannot be read: {error.strerror}.", hint=hint) from error
-    # A file may have been saved with the line ends of this system; on the wire they are CRLF.
+        raise InputError(
+            _("Cannot read {path}: {error}.").format(path=what, error=error.strerror),
+            hint=_("Name an address, such as anna@firma.example, or a file with a message."),
+        ) from error
+    # A file may have the line ends of this system; on the wire they are CRLF.
     content = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    header, blank, _ = content.partition(b"\r\n\r\n")
+    header, blank, _body = content.partition(b"\r\n\r\n")
     return HeaderSection(header + blank)
 
 
@@ -123,76 +134,85 @@ def _reverse_path(text: str | None, authors: Authors | UnreadableAuthor) -> Reve
     try:
         return parse_address(bare)
     except AddressError as error:
-        raise UsageError(f"That is no reverse-path: {error}.") from error
+        raise UsageError(_("Invalid reverse-path: {error}.").format(error=error)) from error
 
 
-# ---- what came of it ----
+# ---- the decision ----
 
 
-def _looks(
+def _lookups(
     authors: Authors | UnreadableAuthor, path: ReversePath, directory: AccountDirectory, policy: RoutingPolicy
-) -> list[_Look]:
-    """Every address that is looked up, in order, and the closest account it leads to."""
+) -> list[_Lookup]:
+    """Every address that is looked up, in order, with the closest account."""
     if isinstance(authors, UnreadableAuthor):
         return []
-    looks: list[_Look] = []
+    lookups: list[_Lookup] = []
     for candidate in list_candidates(authors, path, policy):
         tiers = (Tier.EXACT, Tier.UNTAGGED, Tier.DOMAIN)
         found = ((tier, directory.find(candidate.address, tier)) for tier in tiers)
         tier, account = next(((t, a) for t, a in found if a is not None), (None, None))
-        looks.append(_Look(candidate, account.id if account else None, tier))
-    return looks
+        lookups.append(_Lookup(candidate, account.id if account else None, tier))
+    return lookups
 
 
-def _tell(authors: Authors | UnreadableAuthor, looks: list[_Look], verdict: Decision | Refusal | Discarding) -> None:
+def _print_decision(
+    authors: Authors | UnreadableAuthor, lookups: list[_Lookup], decision: Decision | Refusal | Discarding
+) -> None:
     if isinstance(authors, Authors):
-        _line("author", ", ".join(str(mailbox.address) for mailbox in authors.from_) or "none in From")
-    for look in looks:
-        _line("looked up", str(look))
-    if not isinstance(verdict, Decision):
-        ends = "refused" if isinstance(verdict, Refusal) else "discarded"
-        _line(ends, f"{verdict.reply.code} {verdict.reply.status or ''}".strip())
-        for words in verdict.reply.lines:
-            _line("because", words)
+        addresses = ", ".join(str(mailbox.address) for mailbox in authors.from_)
+        _print_line(_("author"), addresses or _("none in From"))
+    for lookup in lookups:
+        _print_line(_("looked up"), str(lookup))
+    if not isinstance(decision, Decision):
+        outcome = _("refused") if isinstance(decision, Refusal) else _("discarded")
+        _print_line(outcome, f"{decision.reply.code} {decision.reply.status or ''}".strip())
+        for line in decision.reply.lines:
+            _print_line(_("because"), line)
         return
-    route, plan = verdict.route, verdict.plan
-    _line("account", f"{route.account.id}, logs in as {route.account.login}")
-    _line("chosen by", f"{route.source.value} {route.author}: {route.tier.words}")
-    _line("provider", f"{route.provider.name} ({', '.join(str(host) for host in route.provider.smarthosts)})")
-    _line(
-        "reverse-path", f"{rule_in_words(route, route.provider.sender_rule)}; leaves as <{plan.envelope.reverse_path}>"
+    _print_route(decision)
+
+
+def _print_route(decision: Decision) -> None:
+    route, plan = decision.route, decision.plan
+    account = _("{id}, logs in as {login}").format(id=route.account.id, login=route.account.login)
+    _print_line(_("account"), account)
+    _print_line(_("chosen by"), f"{route.source.value} {route.author}: {_(route.tier.words)}")
+    _print_line(_("provider"), f"{route.provider.name} ({', '.join(str(host) for host in route.provider.smarthosts)})")
+    sent_as = _("{rule}; sent as <{path}>").format(
+        rule=rule_in_words(route, route.provider.sender_rule), path=plan.envelope.reverse_path
     )
-    _line("From", f"{rule_in_words(route, route.provider.from_rule)}")
+    _print_line("reverse-path", sent_as)
+    _print_line("From", rule_in_words(route, route.provider.from_rule))
     for change in plan.changes:
-        _line("changed", f"{change.what}: {change.new or 'removed'}")
+        _print_line(_("changed"), f"{change.what}: {change.new or _('removed')}")
         if change.old:
-            _line("", f"instead of {change.old}")
-        _line("", f"because {change.reason}")
+            _print_line("", _("instead of {old}").format(old=change.old))
+        _print_line("", _("because {reason}").format(reason=change.reason))
     if not plan.changes:
-        _line("changed", "nothing")
+        _print_line(_("changed"), _("nothing"))
 
 
-def _line(name: str, text: str) -> None:
+def _print_line(name: str, text: str) -> None:
     print(f"{name:<{_WIDTH}} {text}")
 
 
-def _entry(looks: list[_Look], verdict: Decision | Refusal | Discarding) -> dict[str, object]:
+def _entry(lookups: list[_Lookup], decision: Decision | Refusal | Discarding) -> dict[str, object]:
     entry: dict[str, object] = {
-        "goes_out": isinstance(verdict, Decision),
+        "goes_out": isinstance(decision, Decision),
         "looked_up": [
             {
-                "place": look.candidate.source.value,
-                "address": str(look.candidate.address),
-                "account": look.account,
-                "tier": look.tier.value if look.tier else None,
+                "place": lookup.candidate.source.value,
+                "address": str(lookup.candidate.address),
+                "account": lookup.account,
+                "tier": lookup.tier.value if lookup.tier else None,
             }
-            for look in looks
+            for lookup in lookups
         ],
     }
-    if not isinstance(verdict, Decision):
-        reply = verdict.reply
+    if not isinstance(decision, Decision):
+        reply = decision.reply
         return entry | {"code": reply.code, "status": str(reply.status or ""), "because": list(reply.lines)}
-    route, plan = verdict.route, verdict.plan
+    route, plan = decision.route, decision.plan
     return entry | {
         "account": route.account.id,
         "login": route.account.login,

@@ -1,22 +1,22 @@
-"""`senderproxy queue`: what waits, why, and what to do about it.
+"""`senderproxy queue`: list, retry, hold, release and cancel queued messages.
 
-Guarantees: safe while the service runs; a message that is being tried is never touched. What is done to many messages
-at once is asked about first.
-Not here: who answers (cli.queue_client), what is done (relay.queue_admin).
+Guarantees: safe while the service runs; a message that is being tried is not changed. A change of the whole queue, and
+every cancellation of more than the ids named, asks for confirmation.
+Not here: the source of the answers (cli.queue_client), the changes themselves (relay.queue_admin).
 """
 
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
-from senderproxy.cli.common import counted, read_config, typed_pattern
+from senderproxy.cli.common import read_config, typed_pattern
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
-from senderproxy.cli.queue_client import Ask, all_messages, change, open_desk
+from senderproxy.cli.queue_client import Ask, all_messages, change, open_queue
 from senderproxy.cli.terminal import confirm, print_error, print_json, print_table, printable
-from senderproxy.cli.times import typed_span
+from senderproxy.cli.times import typed_duration
 from senderproxy.clock import SystemClock
 from senderproxy.relay.queue_admin import QueueAction
 from senderproxy.tracking.age_buckets import AGE_LIMITS
@@ -31,42 +31,46 @@ from senderproxy.tracking.timeline import (
     time_in_words,
     timeline_lines,
 )
+from senderproxy.translation import N_, _, ngettext
 
-_ACTS: Final[Mapping[QueueAction, tuple[str, str]]] = {
-    QueueAction.RETRY: ("try it now, whenever it is due", "due now"),
-    QueueAction.HOLD: ("keep it, and try no more until it is released", "held"),
-    QueueAction.RELEASE: ("try what was held", "released and due now"),
-    QueueAction.CANCEL: ("take it from the queue; its author is told", "cancelled"),
+_HELP: Final[Mapping[QueueAction, str]] = {
+    QueueAction.RETRY: N_("retry now instead of at the due time"),
+    QueueAction.HOLD: N_("stop retries until the message is released"),
+    QueueAction.RELEASE: N_("release held messages and retry now"),
+    QueueAction.CANCEL: N_("remove from the queue and report to the author"),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="for programs")
+    """Actions and options of `senderproxy queue`; without an action it prints the totals."""
+    parser.add_argument("--json", action="store_true", help=_("JSON output"))
     parser.set_defaults(run=run_totals)
     actions = parser.add_subparsers(metavar="ACTION")
 
-    listed = actions.add_parser("list", help="the messages that wait or are held, the oldest first")
-    _filters(listed)
-    listed.add_argument("--held", action="store_true", help="only those that are held")
-    listed.add_argument("--json", action="store_true", help="for programs")
+    listed = actions.add_parser("list", help=_("list waiting and held messages, oldest first"))
+    _add_filters(listed)
+    listed.add_argument("--held", action="store_true", help=_("held messages only"))
+    listed.add_argument("--json", action="store_true", help=_("JSON output"))
     listed.set_defaults(run=run_list)
 
-    show = actions.add_parser("show", help="one message: its envelope, its story, its header, why it waits")
-    show.add_argument("id", metavar="ID", help="as `senderproxy queue list` shows it")
-    show.add_argument("--json", action="store_true", help="for programs")
+    show = actions.add_parser("show", help=_("show one message: envelope, history, header"))
+    show.add_argument("id", metavar="ID", help=_("queue id, as in `senderproxy queue list`"))
+    show.add_argument("--json", action="store_true", help=_("JSON output"))
     show.set_defaults(run=run_show)
 
-    for act, (words, _) in _ACTS.items():
-        action = actions.add_parser(act.value, help=words)
-        action.add_argument("ids", metavar="ID", nargs="*", help="as `senderproxy queue list` shows it")
-        _filters(action)
-        action.add_argument("--all", action="store_true", help="everything in the queue")
-        action.add_argument("--yes", action="store_true", help="do not ask")
+    for act, words in _HELP.items():
+        action = actions.add_parser(act.value, help=_(words))
+        action.add_argument("ids", metavar="ID", nargs="*", help=_("queue ids, as in `senderproxy queue list`"))
+        _add_filters(action)
+        action.add_argument("--all", action="store_true", help=_("the whole queue"))
+        action.add_argument("--yes", action="store_true", help=_("do not ask for confirmation"))
         if act is QueueAction.CANCEL:
             report = action.add_mutually_exclusive_group()
-            report.add_argument("--report", action="store_true", default=True, help="tell the author (the default)")
-            report.add_argument("--no-report", dest="report", action="store_false", help="tell nobody")
-        action.add_argument("--json", action="store_true", help="for programs")
+            report.add_argument(
+                "--report", action="store_true", default=True, help=_("send a report to the author (default)")
+            )
+            report.add_argument("--no-report", dest="report", action="store_false", help=_("send no report"))
+        action.add_argument("--json", action="store_true", help=_("JSON output"))
         action.set_defaults(run=_runner(act), report=True)
 
 
@@ -74,32 +78,32 @@ def _runner(act: QueueAction) -> Callable[[argparse.Namespace], int]:
     return lambda chosen: run_act(chosen, act)
 
 
-def _filters(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--account", metavar="ID", help="only what waits for this account")
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--account", metavar="ID", help=_("messages of this account"))
     parser.add_argument(
-        "--from", dest="sender", metavar="ADDRESS|@DOMAIN", help="only with this author or reverse-path"
+        "--from", dest="sender", metavar="ADDRESS|@DOMAIN", help=_("messages with this author or reverse-path")
     )
-    parser.add_argument("--to", metavar="ADDRESS|@DOMAIN", help="only with this recipient")
-    parser.add_argument("--older-than", metavar="TIME", help="only what came longer ago: 30m, 2h, 3d")
+    parser.add_argument("--to", metavar="ADDRESS|@DOMAIN", help=_("messages with this recipient"))
+    parser.add_argument("--older-than", metavar="TIME", help=_("messages received longer ago: 30m, 2h, 3d"))
 
 
-# ---- looking ----
+# ---- output ----
 
 
 def run_totals(chosen: argparse.Namespace) -> int:
-    """How much waits for each account, for how long, and why."""
-    with open_desk(read_config(chosen)) as answer:
-        accounts: list[dict[str, Any]] = answer({"do": "queue.totals"})["accounts"]
+    """Messages of each account, by age, with the reasons."""
+    with open_queue(read_config(chosen)) as ask:
+        accounts: list[dict[str, Any]] = ask({"do": "queue.totals"})["accounts"]
     if chosen.json:
         print_json(accounts)
     elif accounts:
-        _tell_totals(accounts, SystemClock().now())
+        _print_totals(accounts, SystemClock().now())
     else:
-        print("The queue is empty.")
+        print(_("The queue is empty."))
     return EX_OK
 
 
-def _tell_totals(accounts: list[dict[str, Any]], now: datetime) -> None:
+def _print_totals(accounts: list[dict[str, Any]], now: datetime) -> None:
     rows = [
         [
             account_name(entry["account"]),
@@ -111,25 +115,27 @@ def _tell_totals(accounts: list[dict[str, Any]], now: datetime) -> None:
         ]
         for entry in accounts
     ]
-    print_table(("account", "waiting", "held", "size", "oldest", *_age_heads()), rows)
+    print_table((_("account"), _("waiting"), _("held"), _("size"), _("oldest"), *_age_headings()), rows)
     for entry in accounts:
         blocked = read_blocked(entry["blocked"])
         if entry["reasons"] or blocked:
             print(f"\n{account_name(entry['account'])}:")
         if blocked:
-            print(printable(f"  cannot send {blocked_in_words(blocked, None, now)}: {blocked.why}"))
-        for words, count in entry["reasons"].items():
-            print(f"  {counted(count, 'recipient')}: {printable(words)}")
+            text = _("cannot send {duration}: {why}")
+            print(printable("  " + text.format(duration=blocked_in_words(blocked, None, now), why=blocked.why)))
+        for reason, count in entry["reasons"].items():
+            recipients = ngettext("{count} recipient", "{count} recipients", count).format(count=count)
+            print(f"  {recipients}: {printable(reason)}")
 
 
 def account_name(account: str) -> str:
-    """What a person calls it: not everything in the queue waits for an account."""
-    return {"": "(no account)", "@internal": "(internal server)"}.get(account, account)
+    """The name of the account in output; two names stand for mail that no account sends."""
+    return {"": _("(no account)"), "@internal": _("(internal server)")}.get(account, account)
 
 
-def _age_heads() -> list[str]:
+def _age_headings() -> list[str]:
     first, *others = (age // timedelta(minutes=1) for age in AGE_LIMITS)
-    return [f"<{first} min", *(f"<{minutes}" for minutes in others), "more"]
+    return [_("<{minutes} min").format(minutes=first), *(f"<{minutes}" for minutes in others), _("more")]
 
 
 def run_list(chosen: argparse.Namespace) -> int:
@@ -138,126 +144,183 @@ def run_list(chosen: argparse.Namespace) -> int:
     query = _query(chosen, clock.now())
     if chosen.held:
         query = replace(query, status=RecipientStatus.HELD)
-    with open_desk(read_config(chosen)) as answer:
-        entries = list(all_messages(answer, "queue.list", query))
+    with open_queue(read_config(chosen)) as ask:
+        entries = list(all_messages(ask, "queue.list", query))
     if chosen.json:
         print_json(entries)
     elif entries:
-        columns = ("id", "age", "account", "from", "to", "size", "state", "next try", "last answer")
-        print_table(columns, [_row(read_record(entry), clock.now()) for entry in entries])
+        headings = (
+            _("id"),
+            _("age"),
+            _("account"),
+            _("from"),
+            _("to"),
+            _("size"),
+            _("state"),
+            _("next try"),
+            _("last reply"),
+        )
+        print_table(headings, [_row(read_record(entry), clock.now()) for entry in entries])
+    elif _is_filtered(chosen) or chosen.held:
+        print(_("No queued message matches."))
     else:
-        print("Nothing in the queue fits." if _is_filtered(chosen) or chosen.held else "The queue is empty.")
+        print(_("The queue is empty."))
     return EX_OK
 
 
 def _row(record: MessageRecord, now: datetime) -> list[str]:
-    open_ones = {path: state for path, state in record.recipients.items() if not state.status.is_final}
-    held = [state for state in open_ones.values() if state.status is RecipientStatus.HELD]
-    due = [state.due_at for state in open_ones.values() if state.due_at is not None]
-    said = next((state.reply for state in open_ones.values() if state.reply is not None), None)
-    why = held[0].why if held else f"{said.code} {said.text}" if said else ""
+    pending = {path: state for path, state in record.recipients.items() if not state.status.is_final}
+    held = [state for state in pending.values() if state.status is RecipientStatus.HELD]
+    due = [state.due_at for state in pending.values() if state.due_at is not None]
+    reply = next((state.reply for state in pending.values() if state.reply is not None), None)
+    why = held[0].why if held else f"{reply.code} {reply.text}" if reply else ""
     return [
         record.id,
         time_in_words(now - record.received_at),
         account_name(record.account),
         record.author or record.reverse_path or "<>",
-        named([str(path) for path in open_ones]),
+        named([str(path) for path in pending]),
         size_in_words(record.size),
-        "being tried" if record.leased else "held" if held else "waiting",
+        _("being tried") if record.leased else _("held") if held else _("waiting"),
         next_try(min(due), record.blocked, None, now) if due and not record.leased else "",
         why,
     ]
 
 
 def run_show(chosen: argparse.Namespace) -> int:
-    """0 where it is there, 1 where it is not."""
-    with open_desk(read_config(chosen)) as answer:
-        told = answer({"do": "queue.show", "id": chosen.id})
-    if told["message"] is None:
-        print_error(f"There is no message {chosen.id}.", "senderproxy queue list, or senderproxy track --id MESSAGE-ID")
+    """0 if the message was found, else 1."""
+    with open_queue(read_config(chosen)) as ask:
+        answer = ask({"do": "queue.show", "id": chosen.id})
+    message = answer["message"]
+    if message is None:
+        print_error(
+            _("There is no message {id}.").format(id=chosen.id),
+            _("Look for it: senderproxy queue list, or senderproxy track --id MESSAGE-ID"),
+        )
         return EX_FAILED
+    header = answer["header"]
     if chosen.json:
-        print_json(told["message"] | {"header": told["header"]})
+        print_json(message | {"header": header})
         return EX_OK
-    record, now = read_record(told["message"]), SystemClock().now()
+    record, now = read_record(message), SystemClock().now()
     print(printable(headline(record, None)))
-    _line("account", account_name(record.account))
-    _line("came from", f"{record.client} at listener {record.listener}" if record.listener else record.client)
-    _line("author", record.author)
-    _line("reverse-path", f"<{record.reverse_path}>")
-    _line("Message-ID", record.message_id)
+    received_from = record.client
+    if record.listener:
+        received_from = _("{client} at listener {name}").format(client=record.client, name=record.listener)
+    _print_field(_("account"), account_name(record.account))
+    _print_field(_("client"), received_from)
+    _print_field(_("author"), record.author)
+    _print_field("reverse-path", f"<{record.reverse_path}>")
+    _print_field("Message-ID", record.message_id)
     for path in record.recipients:
-        _line("recipient", str(path))
+        _print_field(_("recipient"), str(path))
     print()
-    for line in timeline_lines(record, [read_event(event) for event in told["message"]["events"]], None, now):
+    for line in timeline_lines(record, [read_event(event) for event in message["events"]], None, now):
         print(printable(str(line)))
     print()
-    if told["header"] is None:
-        print("Its content is gone: nothing of it waits any more.")
-    for text in (told["header"] or "").rstrip("\r\n").split("\r\n"):
+    if header is None:
+        print(_("The content is deleted: no recipient is pending."))
+    for text in (header or "").rstrip("\r\n").split("\r\n"):
         print(printable(text))
     return EX_OK
 
 
-def _line(name: str, text: str) -> None:
-    if text:
-        print(printable(f"{name:<13} {text}"))
+def _print_field(name: str, value: str) -> None:
+    if value:
+        print(printable(f"{name:<13} {value}"))
 
 
-# ---- doing ----
+# ---- changes ----
 
 
 def run_act(chosen: argparse.Namespace, act: QueueAction) -> int:
-    """0 where it was done to all of them, 1 where not."""
-    wide = chosen.all or _is_filtered(chosen)
-    if bool(chosen.ids) == wide:
+    """0 if every message was changed, else 1."""
+    by_filter = chosen.all or _is_filtered(chosen)
+    if bool(chosen.ids) == by_filter:
         raise UsageError(
-            "Name messages by their ids, or say which are meant: not both."
-            if chosen.ids
-            else f"Which messages are to be {_ACTS[act][1].partition(' ')[0]}?",
-            hint=f"senderproxy queue {act.value} ID ..., or --account, --from, --to, --older-than, --all",
+            _("Message ids and filters exclude each other.") if chosen.ids else _("No messages selected."),
+            hint=_("Name ids, or use --account, --from, --to, --older-than or --all."),
         )
     query = _query(chosen, SystemClock().now())
-    with open_desk(read_config(chosen)) as answer:
-        ids = list(dict.fromkeys(chosen.ids)) or _fitting(answer, act, query)
-        if wide and ids and not _sure(chosen, act, len(ids)):
-            print("Nothing was changed.")
+    with open_queue(read_config(chosen)) as ask:
+        ids = list(dict.fromkeys(chosen.ids)) or _matching(ask, act, query)
+        if by_filter and ids and not _confirmed(chosen, act, len(ids)):
+            print(_("Nothing was changed."))
             return EX_OK
-        changed, left = change(answer, act.value, ids, report=chosen.report)
+        changed, left = change(ask, act.value, ids, report=chosen.report)
     if chosen.json:
         print_json({"changed": changed, "left": left})
     else:
-        _tell_change(act, changed, left)
+        _print_change(act, changed, left)
     return EX_FAILED if left else EX_OK
 
 
-def _fitting(answer: Ask, act: QueueAction, query: Query) -> list[str]:
-    """Those that fit and to which it can be done: what is held already is not held once more."""
+def _matching(ask: Ask, act: QueueAction, query: Query) -> list[str]:
+    """The messages that match and that the action applies to: a held message is not held again."""
     wanted = {
         QueueAction.RETRY: RecipientStatus.WAITING,
         QueueAction.HOLD: RecipientStatus.WAITING,
         QueueAction.RELEASE: RecipientStatus.HELD,
         QueueAction.CANCEL: None,
     }[act]
-    found = all_messages(answer, "queue.list", replace(query, status=wanted))
+    found = all_messages(ask, "queue.list", replace(query, status=wanted))
     return [str(entry["id"]) for entry in found]
 
 
-def _sure(chosen: argparse.Namespace, act: QueueAction, count: int) -> bool:
-    """What is done to everything, and what cannot be undone, is asked about."""
+def _confirmed(chosen: argparse.Namespace, act: QueueAction, count: int) -> bool:
+    """True where no confirmation is needed or it was given: for the whole queue and for what cannot be undone."""
     if chosen.yes or not (chosen.all or act is QueueAction.CANCEL):
         return True
-    told = "" if act is not QueueAction.CANCEL else "; their authors are told" if chosen.report else "; nobody is told"
-    return confirm(f"{act.value.capitalize()} {counted(count, 'message')}{told}?")
+    return confirm(_question(act, count, report=chosen.report))
 
 
-def _tell_change(act: QueueAction, changed: list[str], left: list[dict[str, str]]) -> None:
+def _question(act: QueueAction, count: int, *, report: bool) -> str:
+    match act:
+        case QueueAction.RETRY:
+            text = ngettext("Retry {count} message?", "Retry {count} messages?", count)
+        case QueueAction.HOLD:
+            text = ngettext("Hold {count} message?", "Hold {count} messages?", count)
+        case QueueAction.RELEASE:
+            text = ngettext("Release {count} message?", "Release {count} messages?", count)
+        case QueueAction.CANCEL if report:
+            text = ngettext(
+                "Cancel {count} message and report it to its author?",
+                "Cancel {count} messages and report them to their authors?",
+                count,
+            )
+        case QueueAction.CANCEL:
+            text = ngettext(
+                "Cancel {count} message without a report?", "Cancel {count} messages without reports?", count
+            )
+        case _:
+            assert_never(act)
+    return text.format(count=count)
+
+
+def _print_change(act: QueueAction, changed: list[str], left: list[dict[str, str]]) -> None:
     for entry in left:
         print_error(f"{entry['id']}: {entry['why']}.")
     if changed:
-        print(f"{counted(len(changed), 'message')} {'is' if len(changed) == 1 else 'are'} {_ACTS[act][1]}.")
+        print(_result(act, len(changed)))
     elif not left:
-        print("Nothing in the queue fits.")
+        print(_("No queued message matches."))
+
+
+def _result(act: QueueAction, count: int) -> str:
+    match act:
+        case QueueAction.RETRY:
+            text = ngettext("{count} message is due now.", "{count} messages are due now.", count)
+        case QueueAction.HOLD:
+            text = ngettext("{count} message is held.", "{count} messages are held.", count)
+        case QueueAction.RELEASE:
+            text = ngettext(
+                "{count} message is released and due now.", "{count} messages are released and due now.", count
+            )
+        case QueueAction.CANCEL:
+            text = ngettext("{count} message is cancelled.", "{count} messages are cancelled.", count)
+        case _:
+            assert_never(act)
+    return text.format(count=count)
 
 
 def _is_filtered(chosen: argparse.Namespace) -> bool:
@@ -269,6 +332,6 @@ def _query(chosen: argparse.Namespace, now: datetime) -> Query:
         account=chosen.account,
         sender=str(typed_pattern(chosen.sender)) if chosen.sender else None,
         recipient=str(typed_pattern(chosen.to)) if chosen.to else None,
-        until=now - typed_span(chosen.older_than) if chosen.older_than else None,
+        until=now - typed_duration(chosen.older_than) if chosen.older_than else None,
         unfinished=True,
     )

@@ -1,7 +1,7 @@
-"""Who answers questions about the queue: the running service, or where none runs, the spool itself.
+"""Queue requests: to the running service, or to the spool itself while the service is stopped.
 
-Guarantees: the answers are the same either way (relay.queue_admin). A spool is never made by a question, and only one
-process has it open: while the service runs, it is asked.
+Guarantees: both answer the same (relay.queue_admin). A request never creates a spool. While the service runs, the spool
+stays its own: one process at a time has it open.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from senderproxy.cli.account_login_check import short_patience
+from senderproxy.cli.account_login_check import short_timeouts
 from senderproxy.cli.common import open_accounts
 from senderproxy.cli.errors import InputError
 from senderproxy.clock import SystemClock
@@ -28,41 +28,42 @@ from senderproxy.relay.queue_admin import CHANGED_AT_ONCE, QueueAdmin, States
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query
 from senderproxy.tracking.serialize import query_entry
+from senderproxy.translation import _
 from senderproxy.wiring import rules_of
 
 Ask: TypeAlias = Callable[[Request], Answer]
 
-_PATIENCE: Final = 120.0  # seconds; a disk under load takes its time for two hundred commits
+_TIMEOUT: Final = 120.0  # seconds; a disk under load needs that long for two hundred commits
 
 
 @contextmanager
-def open_desk(config: Config) -> Iterator[Ask]:
-    """How to ask. Raises SenderproxyError where nobody can answer."""
+def open_queue(config: Config) -> Iterator[Ask]:
+    """The function that answers queue requests. Raises SenderproxyError if neither service nor spool can."""
     path = Path(config.service.control_socket)
     try:
         ask(path, {"do": "status"})
-        runs = True
+        running = True
     except NotRunning:
-        runs = False
-    if runs:
-        yield lambda request: ask(path, request, seconds=_PATIENCE)
+        running = False
+    if running:
+        yield lambda request: ask(path, request, seconds=_TIMEOUT)
     else:
-        with _spool_itself(config) as own:
-            yield own
+        with _open_spool(config) as ask_spool:
+            yield ask_spool
 
 
 @contextmanager
-def _spool_itself(config: Config) -> Iterator[Ask]:
+def _open_spool(config: Config) -> Iterator[Ask]:
     directory = Path(config.spool_directory)
     if not directory.is_dir():
         raise InputError(
-            f"There is no spool at {directory}, and no service runs.", hint="The service makes it when it starts."
+            _("There is no spool at {directory}, and the service is not running.").format(directory=directory),
+            hint=_("Start the service, which creates it: systemctl start senderproxy"),
         )
     clock = SystemClock()
-    kept = timedelta(days=config.spool.history_days)
-    spool = SqliteSpool.open(directory, clock, min_free=config.spool.min_free, history=kept)
-    teller = _Teller(config, clock)
-    handlers = QueueAdmin(lambda: spool, clock, teller).handlers()
+    history = timedelta(days=config.spool.history_days)
+    spool = SqliteSpool.open(directory, clock, min_free=config.spool.min_free, history=history)
+    handlers = QueueAdmin(lambda: spool, clock, _CancelReports(config, clock)).handlers()
     with asyncio.Runner() as loop:
         try:
             yield lambda request: loop.run(handlers[request["do"]](request))
@@ -70,55 +71,55 @@ def _spool_itself(config: Config) -> Iterator[Ask]:
             loop.run(spool.close())
 
 
-class _Teller:
-    """Writes the report on a cancelled message; the vault is opened for the first one, and for nothing else."""
+class _CancelReports:
+    """Composes the report on a cancelled message. Only the first one opens the vault: no other request needs it."""
 
     def __init__(self, config: Config, clock: SystemClock) -> None:
         self._config = config
         self._clock = clock
-        self._tell: Callable[[Claim, States], StatesWithReports] | None = None
+        self._compose: Callable[[Claim, States], StatesWithReports] | None = None
 
     def __call__(self, claim: Claim, states: States) -> StatesWithReports:
-        if self._tell is None:
+        if self._compose is None:
             accounts = open_accounts(self._config)
-            courier = SmtpCourier(accounts, short_patience(), self._config.identity.hostname, self._clock)
+            courier = SmtpCourier(accounts, short_timeouts(), self._config.identity.hostname, self._clock)
             relay = MessageRelay(accounts, courier, self._clock, rules_of(self._config))
-            self._tell = ReportBuilder(relay, accounts, self._clock).report_cancellation
-        return self._tell(claim, states)
+            self._compose = ReportBuilder(relay, accounts, self._clock).report_cancellation
+        return self._compose(claim, states)
 
 
-# ---- what several verbs ask ----
+# ---- requests that several verbs send ----
 
 
-def all_messages(answer: Ask, do: str, query: Query, most: int | None = None) -> Iterator[dict[str, Any]]:
-    """Every message that fits, or so many, page by page."""
+def all_messages(ask_queue: Ask, do: str, query: Query, limit: int | None = None) -> Iterator[dict[str, Any]]:
+    """Every message that matches, at most `limit`, page by page."""
     after: str | None = None
     count = 0
     while True:
         request: Request = {"do": do, "query": query_entry(query)}
-        if most is not None:
-            request["limit"] = most - count
-        page = answer(request | ({"after": after} if after else {}))
+        if limit is not None:
+            request["limit"] = limit - count
+        page = ask_queue(request | ({"after": after} if after else {}))
         yield from page["messages"]
         count += len(page["messages"])
         after = page["next"]
-        if after is None or (most is not None and count >= most):
+        if after is None or (limit is not None and count >= limit):
             return
 
 
-def change(answer: Ask, act: str, ids: list[str], *, report: bool) -> tuple[list[str], list[dict[str, str]]]:
-    """Do it to these messages, however many; which were changed, and which were not and why."""
+def change(ask_queue: Ask, act: str, ids: list[str], *, report: bool) -> tuple[list[str], list[dict[str, str]]]:
+    """Apply the action to any number of messages; returns the ids changed, and each other id with the reason."""
     changed: list[str] = []
     left: list[dict[str, str]] = []
     for start in range(0, len(ids), CHANGED_AT_ONCE):
         some = ids[start : start + CHANGED_AT_ONCE]
         request = {"do": "queue.change", "act": act, "ids": some, "by": user_name(), "report": report}
-        told = answer(request)
-        changed += told["changed"]
-        left += told["left"]
+        answer = ask_queue(request)
+        changed += answer["changed"]
+        left += answer["left"]
     return changed, left
 
 
 def user_name() -> str:
-    """Who types: what the message's story calls the person."""
+    """The user who runs the command, for the history of a message; behind sudo the one who called it."""
     return os.environ.get("SUDO_USER") or getpass.getuser()

@@ -8,11 +8,12 @@ from senderproxy.cli.exit_codes import EX_OK
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `senderproxy run`."""
     parser.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """0 after SIGTERM or Ctrl-C; otherwise what stood in the way of the start."""
+    """0 after SIGTERM or Ctrl-C. Raises SenderproxyError if the service cannot start."""
     config = read_config(chosen)
     app.run(config, open_accounts(config), load=lambda: read_config(chosen))
     return EX_OK

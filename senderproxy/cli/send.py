@@ -1,8 +1,7 @@
-"""`senderproxy send`: a test mail, through the running service as the mail server would send it, or without it.
+"""`senderproxy send`: a test message through the running service, or with `--direct` to the provider without it.
 
-Guarantees: one message to one recipient, once; the answer is shown as it came.
-Not here: the service (app); with --direct, the same decision and delivery that the service has (relay,
-delivery).
+Guarantees: one message to one recipient, once; the reply is printed unchanged.
+Not here: the service (app); the decision and the delivery that --direct shares with it (relay, delivery).
 """
 
 import argparse
@@ -17,7 +16,7 @@ from tempfile import TemporaryFile
 from typing import Final
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
-from senderproxy.cli.account_login_check import short_patience
+from senderproxy.cli.account_login_check import short_timeouts
 from senderproxy.cli.common import open_accounts, read_config, typed_address
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
@@ -37,110 +36,124 @@ from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.recipient_updates import OnDeferral, client_reply
+from senderproxy.translation import _
 from senderproxy.wiring import rules_of
 
-# The service answers the final dot within nine minutes; whoever waits less hears nothing of a slow provider.
-_SECONDS: Final = 600.0
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_TIMEOUT: Final = 600.0  # seconds; the service replies to the final dot within nine minutes, RFC 5321 4.5.3.2.6
+_LOOPBACK_FOR: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # a listener on every address is reached on loopback
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--from", dest="author", required=True, metavar="ADDRESS")
-    parser.add_argument("--to", required=True, metavar="ADDRESS")
-    parser.add_argument("--subject", default="A test of senderproxy")
-    parser.add_argument("--listener", metavar="NAME", help="which one, where there are several")
-    parser.add_argument("--user", metavar="NAME", help="log in to the listener as this client; asks for the password")
-    parser.add_argument("--password-stdin", action="store_true", help="read that password from standard input")
-    parser.add_argument("--direct", action="store_true", help="without the service: straight to the provider")
+    """Options of `senderproxy send`."""
+    parser.add_argument("--from", dest="author", required=True, metavar="ADDRESS", help=_("author of the message"))
+    parser.add_argument("--to", required=True, metavar="ADDRESS", help=_("recipient"))
+    parser.add_argument("--subject", default=_("Test message from senderproxy"), help=_("subject of the message"))
+    parser.add_argument("--listener", metavar="NAME", help=_("listener to connect to (default: the first)"))
+    parser.add_argument(
+        "--user", metavar="NAME", help=_("log in to the listener as this client; asks for the password")
+    )
+    parser.add_argument(
+        "--password-stdin", action="store_true", help=_("read the password from a line of standard input")
+    )
+    parser.add_argument("--direct", action="store_true", help=_("send to the provider without the service"))
     parser.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """0 where the provider took it, 1 where it was refused, 69 where nobody could be asked."""
+    """0 if the message was accepted, 1 if it was refused. Raises SenderproxyError if the service cannot be reached."""
     author, recipient = typed_address(chosen.author), typed_address(chosen.to)
     if chosen.direct and (chosen.listener or chosen.user):
-        raise UsageError("--direct goes past the listener: --listener and --user mean nothing with it.")
+        raise UsageError(_("--direct connects to no listener: --listener and --user do not apply."))
     config = read_config(chosen)
-    letter = _letter(author, recipient, chosen.subject, SystemClock())
+    content = _content(author, recipient, chosen.subject, SystemClock())
     if chosen.direct:
         accounts = open_accounts(config)
-        print_progress("Sending straight to the provider ...")
-        answer = asyncio.run(_sent_direct(config, accounts, author, recipient, letter))
-        return _told(answer.code, str(answer))
-    listener = _with_its_port(config, _listener(config, chosen.listener))
-    code, words = _sent_through(listener, chosen, author, recipient, letter)
-    return _told(code, f"{code} {words}")
+        print_progress(_("Sending to the provider ..."))
+        reply = asyncio.run(_send_direct(config, accounts, author, recipient, content))
+        return _print_reply(reply.code, str(reply))
+    listener = _with_actual_port(config, _listener(config, chosen.listener))
+    code, text = _send_through(listener, chosen, author, recipient, content)
+    return _print_reply(code, f"{code} {text}")
 
 
-def _told(code: int, words: str) -> int:
-    taken = 200 <= code < 300
-    print(f"{'Taken' if taken else 'Not taken'}: {words}")
-    return EX_OK if taken else EX_FAILED
+def _print_reply(code: int, reply: str) -> int:
+    match code // 100:
+        case 2:
+            print(_("Accepted: {reply}").format(reply=reply))
+            return EX_OK
+        case 4:
+            print(_("Deferred: {reply}").format(reply=reply))
+        case _other:
+            print(_("Refused: {reply}").format(reply=reply))
+    return EX_FAILED
 
 
-def _letter(author: Address, recipient: Address, subject: str, clock: Clock) -> bytes:
-    letter = EmailMessage(policy=SMTP)
-    letter["From"], letter["To"], letter["Subject"] = str(author), str(recipient), subject
-    letter["Date"] = format_datetime(clock.now())
-    letter["Message-ID"] = f"<{clock.new_id()}@{author.domain}>"
-    letter.set_content("This mail was sent by `senderproxy send`. If you can read it, the way through works.\n")
-    return letter.as_bytes()
+def _content(author: Address, recipient: Address, subject: str, clock: Clock) -> bytes:
+    message = EmailMessage(policy=SMTP)
+    message["From"], message["To"], message["Subject"] = str(author), str(recipient), subject
+    message["Date"] = format_datetime(clock.now())
+    message["Message-ID"] = f"<{clock.new_id()}@{author.domain}>"
+    message.set_content(_("This message was sent by `senderproxy send`. If you can read it, delivery works.") + "\n")
+    return message.as_bytes()
 
 
 # ---- through the running service ----
 
 
 def _listener(config: Config, name: str | None) -> ListenerSettings:
-    named = [settings for settings in config.listeners if name in (None, settings.name)]
-    if not named:
-        known = ", ".join(settings.name for settings in config.listeners)
-        raise UsageError(f"There is no listener {name}.", hint=f"There is: {known}")
-    return named[0]
+    matching = [settings for settings in config.listeners if name in (None, settings.name)]
+    if not matching:
+        raise UsageError(
+            _("There is no listener {name}.").format(name=name),
+            hint=_("Use one of: {names}").format(names=", ".join(settings.name for settings in config.listeners)),
+        )
+    return matching[0]
 
 
-def _with_its_port(config: Config, listener: ListenerSettings) -> ListenerSettings:
-    """Port 0 means any that is free: only the running service knows which one it is."""
+def _with_actual_port(config: Config, listener: ListenerSettings) -> ListenerSettings:
+    """Port 0 stands for any free port: the running service knows which one it got."""
     if not listener.address.endswith(":0"):
         return listener
-    doors = ask(Path(config.service.control_socket), {"do": "status"})["listeners"]
-    found = next((str(door["address"]) for door in doors if door["name"] == listener.name), listener.address)
-    return listener.model_copy(update={"address": found})
+    listeners = ask(Path(config.service.control_socket), {"do": "status"})["listeners"]
+    actual = next((str(entry["address"]) for entry in listeners if entry["name"] == listener.name), listener.address)
+    return listener.model_copy(update={"address": actual})
 
 
-def _sent_through(
-    listener: ListenerSettings, chosen: argparse.Namespace, author: Address, recipient: Address, letter: bytes
+def _send_through(
+    listener: ListenerSettings, chosen: argparse.Namespace, author: Address, recipient: Address, content: bytes
 ) -> tuple[int, str]:
     secret = None
     if chosen.user:
-        secret = ask_secret(f"Password of {chosen.user}", from_stdin=chosen.password_stdin)
-    print_progress(f"Sending through {listener.address} ...")
+        prompt = _("Password of {user}").format(user=chosen.user)
+        secret = ask_secret(prompt, from_stdin=chosen.password_stdin)
+    print_progress(_("Sending through {address} ...").format(address=listener.address))
     try:
-        with _connected(listener) as client:
+        with _connect(listener) as client:
             if secret is not None:
                 client.login(chosen.user, secret)
-            return _dialogue(client, author, recipient, letter)
+            return _transaction(client, author, recipient, content)
     except smtplib.SMTPResponseException as error:
         return error.smtp_code, _text(error.smtp_error)
     except (OSError, smtplib.SMTPException) as error:
         raise SenderproxyError(
-            f"The service at {listener.address} cannot be reached: {error}",
-            hint="Does it run? senderproxy status. To go past it: senderproxy send --direct ...",
+            _("Cannot reach the service at {address}: {error}").format(address=listener.address, error=error),
+            hint=_("See whether it runs: senderproxy status. To send without it: senderproxy send --direct ..."),
         ) from error
 
 
-def _connected(listener: ListenerSettings) -> smtplib.SMTP:
-    host, _, port = listener.address.rpartition(":")
-    host = _EVERYWHERE.get(host.strip("[]"), host.strip("[]"))
+def _connect(listener: ListenerSettings) -> smtplib.SMTP:
+    host, _colon, port = listener.address.rpartition(":")
+    host = _LOOPBACK_FOR.get(host.strip("[]"), host.strip("[]"))
     if listener.tls == "implicit":
-        return smtplib.SMTP_SSL(host, int(port), timeout=_SECONDS, context=_own_certificate(listener))
-    client = smtplib.SMTP(host, int(port), timeout=_SECONDS)
+        return smtplib.SMTP_SSL(host, int(port), timeout=_TIMEOUT, context=_certificate_context(listener))
+    client = smtplib.SMTP(host, int(port), timeout=_TIMEOUT)
     if listener.tls == "starttls":
-        client.starttls(context=_own_certificate(listener))
+        client.starttls(context=_certificate_context(listener))
     return client
 
 
-def _own_certificate(listener: ListenerSettings) -> ssl.SSLContext:
-    """Trusts the listener's own certificate and no other. It names the machine, and we come by its IP address."""
+def _certificate_context(listener: ListenerSettings) -> ssl.SSLContext:
+    """Trusts the listener's own certificate and no other. It names the host, and we connect to its IP address."""
     context = ssl.create_default_context(cafile=listener.certificate)
     context.check_hostname = False
     # The file may hold a leaf without its authority: the certificate itself is the anchor then.
@@ -148,33 +161,32 @@ def _own_certificate(listener: ListenerSettings) -> ssl.SSLContext:
     return context
 
 
-def _dialogue(client: smtplib.SMTP, author: Address, recipient: Address, letter: bytes) -> tuple[int, str]:
-    """MAIL, RCPT, DATA; the first answer that is a refusal, or the last."""
+def _transaction(client: smtplib.SMTP, author: Address, recipient: Address, content: bytes) -> tuple[int, str]:
+    """MAIL, RCPT, DATA; returns the first reply that is not 250, or the last."""
     client.ehlo_or_helo_if_needed()
-    code, words = client.mail(str(author))
+    code, text = client.mail(str(author))
     if code == 250:
-        code, words = client.rcpt(str(recipient))
+        code, text = client.rcpt(str(recipient))
     if code == 250:
-        code, words = client.data(letter)
-    return code, _text(words)
+        code, text = client.data(content)
+    return code, _text(text)
 
 
-def _text(words: bytes | str) -> str:
-    return words.decode("ascii", "replace") if isinstance(words, bytes) else words
+def _text(text: bytes | str) -> str:
+    return text.decode("ascii", "replace") if isinstance(text, bytes) else text
 
 
-# ---- without it ----
+# ---- without the service ----
 
 
-async def _sent_direct(
-    config: Config, accounts: VaultAccounts, author: Address, recipient: Address, letter: bytes
+async def _send_direct(
+    config: Config, accounts: VaultAccounts, author: Address, recipient: Address, content: bytes
 ) -> Reply:
     clock = SystemClock()
-    courier = SmtpCourier(accounts, short_patience(), config.identity.hostname, clock)
-    rules = rules_of(config)
-    header, blank, text = letter.partition(b"\r\n\r\n")
-    body = BodyBuffer(len(letter), TemporaryFile)
-    body.append(text)  # written by us: it has no line that begins with a dot
+    courier = SmtpCourier(accounts, short_timeouts(), config.identity.hostname, clock)
+    header, blank, text = content.partition(b"\r\n\r\n")
+    body = BodyBuffer(len(content), TemporaryFile)
+    body.append(text)  # our own text: no line begins with a dot
     submission = Submission(
         clock.new_id(),
         "send",
@@ -184,13 +196,13 @@ async def _sent_direct(
         clock.now(),
     )
     try:
-        relay = MessageRelay(accounts, courier, clock, rules)
+        relay = MessageRelay(accounts, courier, clock, rules_of(config))
         decision = relay.decide(submission)
         if not isinstance(decision, Decision):
             return decision.reply
-        told = client_reply(await relay.deliver(submission, decision), submission.id, OnDeferral.DEFER)
-        assert told is not None  # one recipient has one outcome
-        return told
+        reply = client_reply(await relay.deliver(submission, decision), submission.id, OnDeferral.DEFER)
+        assert reply is not None  # one recipient has one outcome
+        return reply
     finally:
         await courier.close(0)
         body.close()

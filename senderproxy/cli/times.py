@@ -1,4 +1,4 @@
-"""Times and lengths of time as people type them, and times as they read them."""
+"""Times and durations on the command line, and times in output."""
 
 import re
 from datetime import datetime, timedelta
@@ -6,39 +6,41 @@ from typing import Final
 
 from senderproxy.cli.errors import UsageError
 from senderproxy.tracking.timeline import at
+from senderproxy.translation import _
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SPAN: Final = re.compile(r"(\d{1,6})\s*([a-z]+)")
-_CLOCK: Final = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?")
+_DURATION: Final = re.compile(r"(\d{1,6})\s*([a-z]+)")
+_TIME_OF_DAY: Final = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?")
 
 
-def typed_span(text: str) -> timedelta:
+def typed_duration(text: str) -> timedelta:
     """`30m`, `2h`, `3d`, `1w`. Raises UsageError."""
-    found = _SPAN.fullmatch(text.strip().lower())
+    found = _DURATION.fullmatch(text.strip().lower())
     if found is None or found[2] not in _UNITS:
-        raise UsageError(f"{text} is no length of time.", hint="Write it like 30m, 2h, 3d or 1w.")
+        raise UsageError(_("{text} is not a duration.").format(text=text), hint=_("Write it like 30m, 2h, 3d or 1w."))
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-def typed_moment(text: str, now: datetime) -> datetime:
-    """A date, a date with a time, a time of today, or how long ago, on this machine's clock. Raises UsageError."""
+def typed_time(text: str, now: datetime) -> datetime:
+    """A date, a date and time, a time of today, or a duration before `now`, in local time. Raises UsageError."""
     wanted = text.strip()
-    found = _SPAN.fullmatch(wanted.lower())
+    found = _DURATION.fullmatch(wanted.lower())
     try:
         if found is not None and found[2] in _UNITS:
-            return now - typed_span(wanted)
-        if _CLOCK.fullmatch(wanted):
-            moment = datetime.fromisoformat(
-                f"{now.astimezone():%Y-%m-%d} {wanted.zfill(len(wanted) + (wanted[1] == ':'))}"
-            )
+            return now - typed_duration(wanted)
+        if _TIME_OF_DAY.fullmatch(wanted):
+            time_of_day = wanted.zfill(len(wanted) + (wanted[1] == ":"))
+            moment = datetime.fromisoformat(f"{now.astimezone():%Y-%m-%d} {time_of_day}")
         else:
             moment = datetime.fromisoformat(wanted)
         return moment.astimezone()
     except (ValueError, OverflowError) as error:
-        hint = 'Write it like 2026-11-24, "2026-11-24 08:15", 08:15 (today), or 2h (ago).'
-        raise UsageError(f"{text} is no moment.", hint=hint) from error
+        raise UsageError(
+            _("{text} is not a time.").format(text=text),
+            hint=_('Write it like 2026-11-24, "2026-11-24 08:15", 08:15 (today), or 2h (ago).'),
+        ) from error
 
 
-def on_the_wall(moment: str) -> str:
-    """ISO 8601, as the service answers, for people: as the clock on their wall shows it."""
+def local_time(moment: str) -> str:
+    """A time that the service sent (ISO 8601), as local time."""
     return at(datetime.fromisoformat(moment), None)

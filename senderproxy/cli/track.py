@@ -1,39 +1,57 @@
-"""`senderproxy track`: the story of a message in plain sentences.
+"""`senderproxy track`: the history of messages, in sentences.
 
-Not here: the sentences (tracking.timeline), who answers (cli.queue_client).
+Not here: the sentences (tracking.timeline), the source of the answers (cli.queue_client).
 """
 
 import argparse
 
 from senderproxy.cli.common import read_config, typed_pattern
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
-from senderproxy.cli.queue_client import all_messages, open_desk
+from senderproxy.cli.queue_client import all_messages, open_queue
 from senderproxy.cli.terminal import print_error, print_json, printable
-from senderproxy.cli.times import typed_moment
+from senderproxy.cli.times import typed_time
 from senderproxy.clock import SystemClock
 from senderproxy.tracking.record import Query, RecipientStatus
 from senderproxy.tracking.serialize import read_event, read_record
 from senderproxy.tracking.timeline import headline, timeline_lines
+from senderproxy.translation import _, ngettext
+
+_LIMIT = 20  # messages shown by default: about one screen of headlines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--from", dest="sender", metavar="ADDRESS|@DOMAIN", help="with this author or reverse-path")
-    parser.add_argument("--to", metavar="ADDRESS|@DOMAIN", help="with this recipient")
-    parser.add_argument("--id", metavar="ID", help="our id, or the Message-ID of its header")
-    parser.add_argument("--upstream-id", metavar="ID", help="what the provider called it when it took it")
-    parser.add_argument("--account", metavar="ID", help="carried by this account")
+    """Options of `senderproxy track`."""
     parser.add_argument(
-        "--status", choices=[fate.value for fate in RecipientStatus], help="with a recipient that stands so"
+        "--from", dest="sender", metavar="ADDRESS|@DOMAIN", help=_("messages with this author or reverse-path")
     )
-    parser.add_argument("--since", metavar="TIME", help='2026-11-24, "2026-11-24 08:15", 08:15 (today), 2h (ago)')
-    parser.add_argument("--until", metavar="TIME", help="the same")
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many, the newest first (else 20)")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--to", metavar="ADDRESS|@DOMAIN", help=_("messages with this recipient"))
+    parser.add_argument("--id", metavar="ID", help=_("the queue id, or the Message-ID of the header"))
+    parser.add_argument("--upstream-id", metavar="ID", help=_("the queue id in the provider's reply"))
+    parser.add_argument("--account", metavar="ID", help=_("messages of this account"))
+    parser.add_argument(
+        "--status",
+        choices=[status.value for status in RecipientStatus],
+        help=_("messages with a recipient of this status"),
+    )
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        help=_('received since: 2026-11-24, "2026-11-24 08:15", 08:15 (today), 2h (ago)'),
+    )
+    parser.add_argument("--until", metavar="TIME", help=_("received until; same form"))
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=_LIMIT,
+        metavar="N",
+        help=_("number of messages, newest first (default: {limit})").format(limit=_LIMIT),
+    )
+    parser.add_argument("--json", action="store_true", help=_("JSON output"))
     parser.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """0 where a message was found, 1 where none was."""
+    """0 if a message was found, else 1."""
     now = SystemClock().now()
     query = Query(
         id=chosen.id,
@@ -42,13 +60,13 @@ def run(chosen: argparse.Namespace) -> int:
         recipient=str(typed_pattern(chosen.to)) if chosen.to else None,
         upstream_id=chosen.upstream_id,
         status=RecipientStatus(chosen.status) if chosen.status else None,
-        since=typed_moment(chosen.since, now) if chosen.since else None,
-        until=typed_moment(chosen.until, now) if chosen.until else None,
+        since=typed_time(chosen.since, now) if chosen.since else None,
+        until=typed_time(chosen.until, now) if chosen.until else None,
     )
-    most = max(1, chosen.limit)
-    with open_desk(read_config(chosen)) as answer:
-        entries = list(all_messages(answer, "track", query, most + 1))
-    shown, more = entries[:most], len(entries) > most
+    limit = max(1, chosen.limit)
+    with open_queue(read_config(chosen)) as ask:
+        entries = list(all_messages(ask, "track", query, limit + 1))
+    shown, more = entries[:limit], len(entries) > limit
     if chosen.json:
         print_json(shown)
     for entry in () if chosen.json else shown:
@@ -58,7 +76,12 @@ def run(chosen: argparse.Namespace) -> int:
             print(printable(f"  {line}"))
         print()
     if not shown:
-        print_error("No message fits.", "What passed longer ago than spool.history_days is forgotten.")
+        print_error(_("No message found."), _("Use other filters; history older than spool.history_days is deleted."))
     elif more:
-        print_error(f"There are more messages that fit; shown are the newest {most}.", "--limit, --since, --until")
+        text = ngettext(
+            "More messages match; shown is the newest {count}.",
+            "More messages match; shown are the newest {count}.",
+            limit,
+        )
+        print_error(text.format(count=limit), _("Use --limit, --since or --until."))
     return EX_OK if shown else EX_FAILED

@@ -67,8 +67,8 @@ def test_a_full_disk_takes_no_more_says_so_and_with_room_again_takes_mail_withou
         taken, _ = hand_over_until_refused(door, letters)
         assert len(taken) > 5
         said = relay.command("status", exit_code=1)
-        assert f"The queue has {len(taken)} messages waiting" in said
-        assert "Mail for the queue is refused for now" in said
+        assert f"Queue: {len(taken)} messages waiting" in said
+        assert "New mail for the queue is deferred" in said
         assert " room " in said
         assert "Free some space" in said
         relay.restart()  # nor does a start on a full disk lose anything
@@ -105,8 +105,8 @@ def test_a_disk_that_turned_read_only_is_told_of_and_once_mended_everything_arri
         code, words = hand_over(door, letters[10].author, letters[10].recipients[0], letters[10].content)
         assert code in (451, 452), words
         said = relay.command("status", exit_code=1)
-        assert "The queue has 10 messages waiting" in said
-        assert "Mail for the queue is refused for now" in said
+        assert "Queue: 10 messages waiting" in said
+        assert "New mail for the queue is deferred" in said
         assert "dmesg" in said
         provider.start()
         through = Letter("anna@firma.test", ("through@kunde.test",), "through@desk.office.test")

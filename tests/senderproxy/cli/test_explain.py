@@ -42,7 +42,7 @@ def test_a_message_in_a_file_is_explained_place_by_place(staffed: Office) -> Non
     assert "looked up      From chef@firma.example: no account" in ended.out
     assert "looked up      reverse-path bounces@elsewhere.example: no account" in ended.out
     assert "chosen by      Sender info@firma.example: the address itself" in ended.out
-    assert "leaves as <anna@firma.example>" in ended.out
+    assert "sent as <anna@firma.example>" in ended.out
     assert "instead of bounces@elsewhere.example" in ended.out
     assert "takes senders of the domain firma.example only" in ended.out
 
@@ -56,7 +56,7 @@ def test_a_message_comes_on_standard_input_and_its_body_is_no_matter(staffed: Of
 def test_an_out_of_office_note_says_what_the_provider_thinks_of_its_empty_path(staffed: Office) -> None:
     ended = staffed.type("explain", "anna@firma.example", "--reverse-path", "<>")
     assert ended.code == 0
-    assert "leaves as <anna@firma.example>" in ended.out
+    assert "sent as <anna@firma.example>" in ended.out
     assert "takes no null reverse-path; what comes back goes to anna@firma.example" in ended.out
     assert "changed        Auto-Submitted: auto-replied" in ended.out
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from senderproxy.cli.errors import UsageError
-from senderproxy.cli.times import typed_moment, typed_span
+from senderproxy.cli.times import typed_duration, typed_time
 from senderproxy.simulator.script import Fault, FaultStage, Silence
 from tests.senderproxy.cli.conftest import Office
 from tests.senderproxy.cli.test_service import running
@@ -89,7 +89,7 @@ def test_a_message_is_shown_with_all_that_is_known(rested: Office) -> None:
     assert ended.code == 0
     for words in (
         "message Mixed2345678: from anna@firma.example, to 2 recipients",
-        "came from     192.168.1.20 at listener office",
+        "client        192.168.1.20 at listener office",
         "Message-ID    <Mixed2345678@firma.example>",
         "taken from 192.168.1.20 at listener office, account anna",
         "the provider took it for carl@kunde.example (account anna): 250 2.0.0 OK: queued as 0Lx4711",
@@ -105,7 +105,7 @@ def test_a_message_is_shown_with_all_that_is_known(rested: Office) -> None:
 
 
 def test_what_is_through_is_shown_without_its_content(rested: Office) -> None:
-    assert "Its content is gone: nothing of it waits any more." in rested.type("queue", "show", "Gone23456789").out
+    assert "The content is deleted: no recipient is pending." in rested.type("queue", "show", "Gone23456789").out
 
 
 def test_a_message_that_is_not_there_is_1(rested: Office) -> None:
@@ -183,8 +183,8 @@ def test_more_messages_than_one_request_takes_are_cancelled_all(office: Office) 
         (("cancel", "--to", "carl@kunde.example"), "Use --yes."),
         (("hold", "--all"), "Use --yes."),
         (("hold",), "--all"),
-        (("hold", "Old234567890", "--all"), "not both"),
-        (("retry", "--older-than", "soon"), "no length of time"),
+        (("hold", "Old234567890", "--all"), "exclude each other"),
+        (("retry", "--older-than", "soon"), "not a duration"),
         (("retry", "--from", "anna"), "Invalid address"),
     ],
 )
@@ -198,7 +198,7 @@ def test_what_is_not_meant_clearly_changes_nothing(rested: Office, words: tuple[
 
 def test_a_filter_that_fits_nothing_is_no_fault(rested: Office) -> None:
     ended = rested.type("queue", "cancel", "--from", "nobody@firma.example")
-    assert (ended.code, ended.out) == (0, "Nothing in the queue fits.\n")
+    assert (ended.code, ended.out) == (0, "No queued message matches.\n")
 
 
 def test_acts_answer_programs_too(rested: Office) -> None:
@@ -250,12 +250,12 @@ def test_the_story_is_told_in_sentences_and_says_that_there_is_more(rested: Offi
     ]
     assert "more" not in ended.err
     more = rested.type("track", "--limit", "1")
-    assert "There are more messages that fit; shown are the newest 1." in more.err
+    assert "More messages match; shown is the newest 1." in more.err
 
 
 def test_nothing_found_is_1(rested: Office) -> None:
     ended = rested.type("track", "--from", "nobody@firma.example")
-    assert (ended.code, ended.err.splitlines()[0]) == (1, "No message fits.")
+    assert (ended.code, ended.err.splitlines()[0]) == (1, "No message found.")
     assert rested.type("track", "--from", "nobody@firma.example", "--json").json == []
 
 
@@ -366,27 +366,27 @@ def test_what_is_being_tried_is_shown_so_and_left_alone(rested: Office) -> None:
     ("text", "seconds"), [("30m", 1800), ("2h", 7200), ("3 d", 259_200), ("1w", 604_800), ("90S", 90), ("5min", 300)]
 )
 def test_a_length_of_time(text: str, seconds: int) -> None:
-    assert typed_span(text).total_seconds() == seconds
+    assert typed_duration(text).total_seconds() == seconds
 
 
 @pytest.mark.parametrize("text", ["", "2", "h", "2 years", "-2h", "1e3h", "2h30m"])
 def test_what_is_no_length_of_time(text: str) -> None:
     with pytest.raises(UsageError):
-        typed_span(text)
+        typed_duration(text)
 
 
 def test_a_moment_is_on_this_machines_clock() -> None:
     now = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
     local = now.astimezone()
-    assert typed_moment("2h", now) == datetime(2026, 11, 24, 7, 30, tzinfo=UTC)
-    assert typed_moment("2026-11-20", now) == datetime(2026, 11, 20).astimezone()
-    assert typed_moment("2026-11-20 08:15", now) == datetime(2026, 11, 20, 8, 15).astimezone()
-    assert typed_moment("8:15", now) == local.replace(hour=8, minute=15)
-    assert typed_moment("08:15:30", now) == local.replace(hour=8, minute=15, second=30)
-    assert typed_moment("2026-11-20T08:15:00+00:00", now) == datetime(2026, 11, 20, 8, 15, tzinfo=UTC)
+    assert typed_time("2h", now) == datetime(2026, 11, 24, 7, 30, tzinfo=UTC)
+    assert typed_time("2026-11-20", now) == datetime(2026, 11, 20).astimezone()
+    assert typed_time("2026-11-20 08:15", now) == datetime(2026, 11, 20, 8, 15).astimezone()
+    assert typed_time("8:15", now) == local.replace(hour=8, minute=15)
+    assert typed_time("08:15:30", now) == local.replace(hour=8, minute=15, second=30)
+    assert typed_time("2026-11-20T08:15:00+00:00", now) == datetime(2026, 11, 20, 8, 15, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "25:00", "2026-13-01", "999999w"])
 def test_what_is_no_moment(text: str) -> None:
     with pytest.raises(UsageError):
-        typed_moment(text, datetime(2026, 11, 24, tzinfo=UTC))
+        typed_time(text, datetime(2026, 11, 24, tzinfo=UTC))

@@ -53,11 +53,11 @@ def test_a_test_mail_goes_through_the_service_and_status_counts_it(office: Offic
     with running(office):
         sent = office.type("send", "--from", "anna@firma.example", "--to", "kunde@customer.example")
         assert sent.code == 0, sent.err
-        assert "Taken: 250" in sent.out
+        assert "Accepted: 250" in sent.out
         assert "id=" in sent.out
         refused = office.type("send", "--from", "ana@firma.example", "--to", "kunde@customer.example")
         assert refused.code == 1
-        assert "Not taken: 550" in refused.out
+        assert "Refused: 550" in refused.out
         assert "senderproxy account add ana@firma.example" in refused.out
         status = office.type("status")
         assert status.code == 0
@@ -75,7 +75,7 @@ def test_a_suspended_account_is_shown_with_its_mend_and_comes_back(office: Offic
         noticed = office.type(*set_password, "--no-verify", stdin="geheim-falsch\n")
         assert "The running service uses it now." in noticed.out
         send = ("send", "--from", "anna@firma.example", "--to", "kunde@customer.example")
-        assert "Not taken: 451" in office.type(*send).out
+        assert "Deferred: 451" in office.type(*send).out
         status = office.type("status")
         assert status.code == 1
         assert "-> senderproxy account set-password anna@firma.example" in status.out
@@ -149,7 +149,7 @@ def test_a_device_that_logs_in_over_tls_is_played_as_well(office: Office) -> Non
         assert logged_in.code == 0, logged_in.out + logged_in.err
         assert office.type(*send).code == 1
         wrong = office.type(*send, "--user", "scanner", "--password-stdin", stdin="geheim-falsch\n")
-        assert (wrong.code, "Not taken: 535" in wrong.out) == (1, True)
+        assert (wrong.code, "Refused: 535" in wrong.out) == (1, True)
 
 
 def test_without_a_service_status_says_how_to_start_it_and_a_test_mail_can_go_past_it(office: Office) -> None:
@@ -164,6 +164,6 @@ def test_without_a_service_status_says_how_to_start_it_and_a_test_mail_can_go_pa
     assert "--direct" in away.err
     direct = office.type(*send, "--direct")
     assert direct.code == 0, direct.out
-    assert "Taken: 250 2.0.0 Requested mail action okay" in direct.out
+    assert "Accepted: 250 2.0.0 Requested mail action okay" in direct.out
     assert office.type(*send, "--direct", "--listener", "office").code == 64
     assert office.type(*send, "--listener", "garage").code == 64
