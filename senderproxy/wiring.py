@@ -35,12 +35,12 @@ def rules_of(config: Config) -> Rules:
         config.provider_table(),
         config.routing_policy(),
         config.senders.policy(),
-        internal_server_of(config),
+        report_server_of(config),
         config.spool.returned_size,
     )
 
 
-def internal_server_of(config: Config) -> Smarthost | None:
+def report_server_of(config: Config) -> Smarthost | None:
     """The server that takes the reports on undelivered mail; None: each report goes through its author's account."""
     if config.spool.reports_to is None:
         return None

@@ -1,4 +1,4 @@
-"""The page of all settings."""
+"""docs/config.md is complete and up to date."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def test_the_page_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == render_document(), "type: make docs"
 
 
-def test_the_page_is_made_by_its_command() -> None:
+def test_the_command_prints_the_page() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "docs.generate_config"],
         cwd=PAGE.parents[1],
@@ -27,7 +27,7 @@ def test_the_page_is_made_by_its_command() -> None:
     assert done.stdout == render_document()
 
 
-def test_no_setting_and_no_provider_is_left_out() -> None:
+def test_every_setting_and_every_preset_is_on_the_page() -> None:
     page = render_document()
     for shape, section in SECTIONS.items():
         for name, field in section.model_fields.items():
@@ -38,7 +38,7 @@ def test_no_setting_and_no_provider_is_left_out() -> None:
         assert f"| `{name}` | " in page
 
 
-def test_every_row_has_all_its_cells() -> None:
+def test_every_row_has_all_cells() -> None:
     for line in render_document().splitlines():
         if line.startswith("| "):
             assert line.count(" | ") in (3, 5), line

@@ -1,4 +1,4 @@
-"""The configuration that setup writes."""
+"""The template of the configuration that setup writes."""
 
 import tomllib
 from pathlib import Path
@@ -12,7 +12,7 @@ from senderproxy.config.load import load_config, read_settings
 from senderproxy.routing.provider import SenderRule
 
 
-def test_it_loads_and_says_what_was_asked_for(tmp_path: Path) -> None:
+def test_it_can_be_loaded_and_has_the_given_values(tmp_path: Path) -> None:
     file = tmp_path / "senderproxy.toml"
     text = render_config(
         hostname="mail.firma.example",
@@ -33,14 +33,14 @@ def test_it_loads_and_says_what_was_asked_for(tmp_path: Path) -> None:
     assert (config.vault.path, config.vault.unlock) == ("/srv/accounts.vault", "key-file:/srv/vault.key")
     assert config.listeners[0].address == "192.168.1.2:2525"
     assert [str(network) for network in config.listeners[0].allow] == ["192.168.1.0/24", "10.0.0.7/32"]
-    assert set(config.providers) == {"web.de", "my-hoster"}, "what is built in needs no section"
+    assert set(config.providers) == {"web.de", "my-hoster"}, "a preset needs no section"
     assert config.provider_table()["web.de"].limits.messages_per_hour == 100
     assert config.provider_table()["my-hoster"].from_rule is SenderRule.ANY
     assert config.service.control_socket == "/srv/control.sock"
     assert max(len(line) for line in text.splitlines()) <= 120
 
 
-def test_with_nothing_but_the_needful_it_is_the_default(tmp_path: Path) -> None:
+def test_without_optional_values_it_equals_the_defaults(tmp_path: Path) -> None:
     file = tmp_path / "senderproxy.toml"
     file.write_text(render_config(hostname="mail.firma.example", vault="/v", unlock="passphrase"))
     written = load_config(file)
@@ -48,7 +48,7 @@ def test_with_nothing_but_the_needful_it_is_the_default(tmp_path: Path) -> None:
     assert written == load_config(file)
 
 
-def test_what_stands_in_comments_loads_as_well(tmp_path: Path) -> None:
+def test_the_commented_settings_can_be_loaded(tmp_path: Path) -> None:
     file = tmp_path / "senderproxy.toml"
     for name in ("certificate.pem", "key.pem"):
         (tmp_path / name).touch()
@@ -71,13 +71,13 @@ def test_what_stands_in_comments_loads_as_well(tmp_path: Path) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(min_size=1).filter(lambda text: text.isprintable() and text.strip() == text and "/" not in text))
-def test_no_path_whatever_breaks_out_of_its_quotation_marks(name: str) -> None:
+def test_no_path_ends_its_quotation_marks(name: str) -> None:
     written = tomllib.loads(render_config(hostname="h.example", vault=f"/{name}", unlock="passphrase"))
     assert written["vault"]["path"] == f"/{name}"
     assert read_settings(written, Path("/"))[1] == []
 
 
 @pytest.mark.parametrize("name", ["ionos-de", "web.de"])
-def test_a_built_in_provider_is_only_mentioned(name: str) -> None:
+def test_a_provider_with_a_preset_is_only_a_comment(name: str) -> None:
     text = render_config(hostname="h.example", vault="/v", unlock="passphrase", providers=[name])
     assert f"# Accounts at {name} need no section" in text

@@ -1,4 +1,4 @@
-"""A configuration file is read, or all that is wrong with it is said at once."""
+"""A configuration file is loaded, or all its problems are listed at once."""
 
 import stat
 from pathlib import Path
@@ -30,18 +30,18 @@ def problems(file: Path, text: str | bytes) -> list[str]:
     return [str(problem) for problem in refused.value.problems]
 
 
-def test_a_file_with_nothing_but_the_way_to_unlock_is_enough(file: Path) -> None:
+def test_the_way_to_unlock_is_the_only_required_setting(file: Path) -> None:
     file.write_text('[vault]\nunlock = "passphrase"\n')
     config = load_config(file)
     assert config.identity.hostname == system_hostname()
     assert config.vault.path == "/var/lib/senderproxy/accounts.vault"
 
 
-def test_an_empty_file_lacks_only_what_has_no_default(file: Path) -> None:
+def test_an_empty_file_lacks_only_settings_without_default(file: Path) -> None:
     assert problems(file, "") == [f"vault.unlock: is missing. To fix: {UNLOCK}"]
 
 
-def test_every_problem_is_listed_at_once_with_its_line_and_mend(file: Path) -> None:
+def test_every_problem_is_listed_at_once_with_its_line_and_hint(file: Path) -> None:
     text = """\
 hostname = "mail.firma.example"
 [vault]
@@ -135,7 +135,7 @@ VAULT = '[vault]\nunlock = "passphrase"\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("vault = 3\n", "line 1, vault: is not a section. To fix: write [vault] and its settings below it"),
         (VAULT + "[listeners]\n", "line 3, listeners: is a single section. To fix: write [[listeners]] with two brackets: there may be several"),
@@ -161,15 +161,15 @@ VAULT = '[vault]\nunlock = "passphrase"\n'
         (VAULT + '[providers.x]\nhost = "h"\nca_file = "."\n', None),
     ],
 )  # fmt: skip
-def test_one_problem_is_one_line(file: Path, text: str, said: str | None) -> None:
+def test_one_problem_is_one_line(file: Path, text: str, expected: str | None) -> None:
     folder = file.parent
     assert problems(file, text) == [
-        said or f'line 5, providers.x.ca_file: "{folder}" is a folder. To fix: write the path of the PEM file'
+        expected or f'line 5, providers.x.ca_file: "{folder}" is a folder. To fix: write the path of the PEM file'
     ]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("[vault]\nunlock = passphrase\n", "line 2: the text after = is not a value (column 10). To fix: put text in quotation marks"),
         ("[vault]\nunlock = \n", "line 2: the text after = is not a value (column 10). To fix: put text in quotation marks"),
@@ -188,33 +188,33 @@ def test_one_problem_is_one_line(file: Path, text: str, said: str | None) -> Non
         ("= 1\n", "line 1: this line is not a setting (column 1). To fix: write: name = value"),
     ],
 )  # fmt: skip
-def test_what_is_no_toml_comes_first_with_its_place(file: Path, text: str, said: str) -> None:
-    assert problems(file, text) == [said]
+def test_a_syntax_error_is_reported_with_line_and_column(file: Path, text: str, expected: str) -> None:
+    assert problems(file, text) == [expected]
 
 
-def test_what_is_no_text_is_said_with_its_line(file: Path) -> None:
+def test_a_character_that_is_not_utf8_is_reported_with_its_line(file: Path) -> None:
     assert problems(file, b"# \xc3\xa4\n# M\xfcller\n") == [
         "line 2: a character is not UTF-8. To fix: save the file as UTF-8"
     ]
 
 
-def test_a_file_written_by_notepad_is_read(file: Path) -> None:
+def test_a_file_written_by_notepad_is_loaded(file: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbf[vault]\r\nunlock = 'passphrase'\r\n")
     assert load_config(file).vault.unlock == "passphrase"
 
 
-def test_a_file_that_is_not_there_is_made_by_setup(file: Path) -> None:
+def test_a_missing_file_has_setup_as_its_hint(file: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         load_config(file)
     assert refused.value.problems == (Problem((), "the file does not exist", "write one with: senderproxy setup"),)
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"this is a folder\. To fix: write the path of the file in it"):
         load_config(tmp_path)
 
 
-def test_relative_paths_are_seen_from_the_files_folder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_start_at_the_files_folder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = file.parent
     for name in ("c.pem", "k.pem", "ca.pem"):
         (folder / name).touch()
@@ -242,13 +242,13 @@ control_socket = "control.sock"
         assert config.service.control_socket == f"{folder}/control.sock"
 
 
-def test_absolute_paths_stay_as_they_are(file: Path) -> None:
+def test_absolute_paths_are_unchanged(file: Path) -> None:
     file.write_text('[vault]\npath = "/srv/x.vault"\nunlock = "key-file:/srv/x.key"\n')
     config = load_config(file)
     assert (config.vault.path, config.vault.unlock) == ("/srv/x.vault", "key-file:/srv/x.key")
 
 
-def test_a_machine_without_a_usable_name_is_told_to_give_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_usable_name_needs_a_hostname(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "my_pc")
     monkeypatch.setattr("socket.getfqdn", lambda _name: "my_pc")
     assert system_hostname() is None
@@ -269,7 +269,7 @@ def test_a_machine_without_a_usable_name_is_told_to_give_one(file: Path, monkeyp
         ("Mail.Firma.Example", "unused", "mail.firma.example"),
     ],
 )
-def test_the_machines_full_name_is_taken_where_it_has_one(
+def test_the_fully_qualified_name_is_preferred(
     short: str, full: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: short)
@@ -277,7 +277,7 @@ def test_the_machines_full_name_is_taken_where_it_has_one(
     assert system_hostname() == name
 
 
-def test_a_file_that_others_can_read_or_change_is_doubtful(file: Path, tmp_path: Path) -> None:
+def test_a_file_that_others_can_read_or_change_is_warned_about(file: Path, tmp_path: Path) -> None:
     key = tmp_path / "k.pem"
     (tmp_path / "c.pem").touch()
     key.touch(0o644)
@@ -288,7 +288,7 @@ def test_a_file_that_others_can_read_or_change_is_doubtful(file: Path, tmp_path:
     config = load_config(file)
     file.chmod(0o666)
     key.chmod(0o644)
-    assert [str(doubt) for doubt in find_warnings(file, config)] == [
+    assert [str(warning) for warning in find_warnings(file, config)] == [
         f"users other than the owner can change {file}, and with it who may send as whom. To fix: chmod go-w {file}",
         f"{file} contains password hashes, and every user of this machine can read it. To fix: chmod o-r {file}",
         f"listeners[0].key: every user of this machine can read {key}. To fix: chmod o-r {key}",
@@ -362,7 +362,7 @@ _trees = st.recursive(
 
 @settings(max_examples=400, deadline=None)
 @given(st.dictionaries(_names, _trees, max_size=6))
-def test_whatever_the_file_says_it_is_a_configuration_or_a_list_of_problems(tree: dict[str, object]) -> None:
+def test_any_document_gives_a_configuration_or_a_list_of_problems(tree: dict[str, object]) -> None:
     config, found = read_settings(tree, Path("/nowhere"))
     assert isinstance(config, Config) != bool(found)
     for problem in found:

@@ -1,4 +1,4 @@
-"""A Config that exists can be meant."""
+"""A Config is valid as a whole."""
 
 from ipaddress import ip_network
 from typing import Any
@@ -21,7 +21,7 @@ def config(**settings: Any) -> Config:
     return Config.model_validate(LEAST | settings)
 
 
-def test_a_configuration_that_says_next_to_nothing_is_a_small_and_safe_one() -> None:
+def test_the_defaults_are_small_and_safe() -> None:
     least = config()
     (listener,) = least.listeners
     assert (listener.name, listener.address, listener.auth, listener.tls) == ("office", "127.0.0.1:2525", "off", "none")
@@ -34,7 +34,7 @@ def test_a_configuration_that_says_next_to_nothing_is_a_small_and_safe_one() -> 
     assert least.log.level == "info"
 
 
-def test_a_configuration_does_not_change_and_its_listeners_can_be_compared() -> None:
+def test_a_configuration_is_immutable_and_its_listeners_can_be_compared() -> None:
     one, other = config(), config()
     assert one.listeners == other.listeners
     assert hash(one.listeners[0]) == hash(other.listeners[0])
@@ -51,11 +51,11 @@ def test_every_setting_is_documented() -> None:
                 assert field.description.endswith("."), f"{section.__name__}.{name}"
 
 
-def test_a_hash_is_not_shown_by_accident() -> None:
+def test_repr_does_not_contain_a_hash() -> None:
     assert HASH not in repr(config(clients=[USER], listeners=[{"auth": "optional"}]))
 
 
-def test_pydantic_does_not_quote_what_was_typed() -> None:
+def test_pydantic_does_not_quote_the_input() -> None:
     with pytest.raises(ValidationError) as refused:
         config(clients=[{"user": "x", "password": "geheim-typed-here"}])
     assert "geheim" not in str(refused.value)
@@ -64,7 +64,7 @@ def test_pydantic_does_not_quote_what_was_typed() -> None:
 # Providers
 
 
-def test_every_preset_with_a_server_is_a_provider_without_a_word() -> None:
+def test_every_preset_with_a_server_is_a_provider_without_a_section() -> None:
     table = config().provider_table()
     assert set(table) == set(PRESETS) - {"generic"}
     assert all(table[name] is PRESETS[name] for name in table)
@@ -86,7 +86,7 @@ def test_a_provider_may_start_from_a_preset() -> None:
     assert young.sender_rule is SenderRule.ADDRESS
 
 
-def test_a_provider_of_ones_own_is_cautious_until_told_otherwise() -> None:
+def test_a_provider_without_a_preset_has_cautious_defaults() -> None:
     hoster = config(providers={"hoster": {"host": "smtp.hoster.example"}}).provider_table()["hoster"]
     assert hoster.smarthosts == (
         Smarthost("smtp.hoster.example", 465, Security.IMPLICIT_TLS),
@@ -96,7 +96,7 @@ def test_a_provider_of_ones_own_is_cautious_until_told_otherwise() -> None:
     assert (hoster.takes_null_reverse_path, hoster.null_policy) == (False, NullPolicy.REWRITE)
 
 
-def test_everything_about_a_provider_can_be_said() -> None:
+def test_every_property_of_a_provider_can_be_set() -> None:
     settings = {
         "host": "smtp.hoster.example",
         "port": 2465,
@@ -153,17 +153,17 @@ def test_port_and_security_follow_from_each_other(
     assert [(server.host, server.port, server.security) for server in provider.smarthosts] == servers
 
 
-def test_an_own_authority_holds_for_all_servers_of_a_preset() -> None:
+def test_an_own_authority_applies_to_all_servers_of_a_preset() -> None:
     provider = config(providers={"gmx": {"ca_file": "/ca.pem"}}).provider_table()["gmx"]
     assert [(server.port, server.ca_file) for server in provider.smarthosts] == [(465, "/ca.pem"), (587, "/ca.pem")]
 
 
-def test_the_routing_policy_is_what_is_written() -> None:
+def test_the_routing_policy_has_the_configured_values() -> None:
     settings = {"author_order": ["reverse-path", "from"], "default_account": "info"}
     assert config(routing=settings).routing_policy() == RoutingPolicy((Source.REVERSE_PATH, Source.FROM), "info")
 
 
-# What is good each for itself, but not together
+# Conflicts
 
 
 def conflicts(**settings: Any) -> list[str]:
@@ -185,7 +185,7 @@ LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
 
 
 @pytest.mark.parametrize(
-    ("listener", "clients", "said"),
+    ("listener", "clients", "expected"),
     [
         ({}, [], []),
         (LAN, [], []),
@@ -282,11 +282,13 @@ LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
         ),
     ],
 )
-def test_who_may_come_in_must_make_sense(listener: dict[str, Any], clients: list[Any], said: list[str]) -> None:
-    assert conflicts(listeners=[listener], clients=clients) == said
+def test_access_rules_without_sense_are_refused(
+    listener: dict[str, Any], clients: list[Any], expected: list[str]
+) -> None:
+    assert conflicts(listeners=[listener], clients=clients) == expected
 
 
-def test_two_doors_need_two_names_and_two_addresses() -> None:
+def test_two_listeners_need_two_names_and_two_addresses() -> None:
     assert conflicts(listeners=[{}, {}]) == [
         'listeners.1.name: "office" is also used by listeners[0]. To fix: give each listener its own name',
         'listeners.1.address: "127.0.0.1:2525" is also used by listeners[0]. To fix: give each listener its own address',
@@ -296,7 +298,7 @@ def test_two_doors_need_two_names_and_two_addresses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         (
             {"preset": "ionos"},
@@ -341,11 +343,11 @@ def test_two_doors_need_two_names_and_two_addresses() -> None:
         ),
     ],
 )
-def test_a_provider_must_be_reachable_and_safe(settings: dict[str, Any], said: str) -> None:
-    assert conflicts(providers={"own": settings}) == [said]
+def test_a_provider_must_be_reachable_and_safe(settings: dict[str, Any], expected: str) -> None:
+    assert conflicts(providers={"own": settings}) == [expected]
 
 
-def test_each_place_for_the_author_is_named_once() -> None:
+def test_each_field_of_the_author_order_is_named_once() -> None:
     assert conflicts(routing={"author_order": ["From", "Sender", "from"]}) == [
         'routing.author_order: contains "From" more than once. To fix: write each field once'
     ]
@@ -357,10 +359,10 @@ def test_each_place_for_the_author_is_named_once() -> None:
     ]
 
 
-def test_what_people_typed_is_not_taken_for_a_template() -> None:
+def test_braces_in_a_value_are_not_placeholders() -> None:
     with pytest.raises(ValidationError, match="not a preset"):
         config(providers={"own": {"preset": "{wrong} {0} {"}})
 
 
-def test_a_listener_alone_is_what_tests_and_demos_make() -> None:
+def test_listener_settings_can_be_created_alone() -> None:
     assert ListenerSettings(address="127.0.0.1:0").address == "127.0.0.1:0"

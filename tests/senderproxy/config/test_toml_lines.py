@@ -1,4 +1,4 @@
-"""On which line does a setting stand?"""
+"""Line numbers of sections and settings."""
 
 import tomllib
 
@@ -40,7 +40,7 @@ host="h"
 '''
 
 
-def test_every_setting_is_found_on_its_line() -> None:
+def test_every_setting_has_its_line() -> None:
     assert dict(locate_settings(TEXT)) == {
         ("top",): 2,
         ("vault",): 4,
@@ -61,7 +61,7 @@ def test_every_setting_is_found_on_its_line() -> None:
     }
 
 
-def test_what_is_not_there_is_where_its_section_is() -> None:
+def test_a_missing_setting_has_the_line_of_its_section() -> None:
     lines = locate_settings(TEXT)
     assert line_of(("listeners", 1, "key"), lines) == 18
     assert line_of(("listeners", 0, "allow", 1), lines) == 9
@@ -74,14 +74,14 @@ def test_a_section_in_a_list_belongs_to_its_last_entry() -> None:
 
 
 @given(st.one_of(st.text(max_size=200), st.lists(st.sampled_from(TEXT.splitlines(keepends=True))).map("".join)))
-def test_no_text_whatever_breaks_it(text: str) -> None:
+def test_any_text_is_scanned_without_an_exception(text: str) -> None:
     locate_settings(text)
 
 
 @pytest.mark.parametrize("shape", ["[", "a=", '"', "a.", "'''\n", "a = [\n", "\\", " "])
-def test_a_very_long_file_takes_no_time(shape: str) -> None:
+def test_a_long_file_is_scanned_in_linear_time(shape: str) -> None:
     locate_settings(shape * (100_000 // len(shape)))
 
 
-def test_the_test_text_is_what_tomllib_takes_as_far_as_it_can() -> None:
+def test_the_text_of_these_tests_is_toml() -> None:
     tomllib.loads(TEXT.replace("ports = { a = 1,\n  b = 2 }", "ports = { a = 1, b = 2 }"))

@@ -1,4 +1,4 @@
-"""Single values: what is read from them, and what is said about those that cannot be."""
+"""Parsers of single values and their refusals."""
 
 from collections.abc import Callable
 from ipaddress import ip_network
@@ -12,7 +12,7 @@ from senderproxy.mail.address import Address, AddressPattern
 
 
 @pytest.mark.parametrize(
-    ("read", "written", "meant"),
+    ("read", "written", "parsed"),
     [
         (values.read_address, "127.0.0.1:2525", "127.0.0.1:2525"),
         (values.read_address, "0.0.0.0:025", "0.0.0.0:25"),
@@ -52,8 +52,8 @@ from senderproxy.mail.address import Address, AddressPattern
         (values.read_account, "anna@firma.example", "anna@firma.example"),
     ],
 )
-def test_a_value_is_read(read: Callable[[Any], Any], written: object, meant: object) -> None:
-    assert read(written) == meant
+def test_a_value_is_read(read: Callable[[Any], Any], written: object, parsed: object) -> None:
+    assert read(written) == parsed
 
 
 ENDPOINT = 'write it like "127.0.0.1:2525" or "[::1]:2525"'
@@ -63,7 +63,7 @@ HASH = "write the output of: senderproxy client hash-password"
 
 
 @pytest.mark.parametrize(
-    ("read", "written", "said"),
+    ("read", "written", "expected"),
     [
         (values.read_text, 5, '5 is not text. To fix: put it in quotation marks: "5"'),
         (values.read_text, " ", "is empty. To fix: write some text"),
@@ -224,24 +224,24 @@ HASH = "write the output of: senderproxy client hash-password"
         (values.read_flag, 1, "1 is neither true nor false. To fix: write true or false, without quotation marks"),
     ],
 )
-def test_what_cannot_be_read_is_answered_with_the_mend(read: Callable[[Any], Any], written: object, said: str) -> None:
+def test_an_invalid_value_is_refused_with_a_hint(read: Callable[[Any], Any], written: object, expected: str) -> None:
     with pytest.raises(PydanticCustomError) as refused:
         read(written)
     assert refused.value.type == values.INVALID_VALUE
-    assert str(refused.value.message()) == said
+    assert str(refused.value.message()) == expected
 
 
-def test_a_hash_as_the_program_prints_it_is_taken() -> None:
+def test_a_hash_from_the_program_is_accepted() -> None:
     written = "scrypt$32768$8$1$c2FsdHNhbHRzYWx0c2FsdA$" + "A" * 43
     assert values.read_hash(written) == written
 
 
-def test_a_long_value_is_not_repeated_at_full_length() -> None:
+def test_a_long_value_is_shortened() -> None:
     assert len(values.quoted("x" * 500)) <= 80
     assert values.quoted("a\r\nb\x1b") == '"a\\r\\nb\\x1b"'
 
 
-def test_a_list_reads_like_a_sentence() -> None:
+def test_alternatives_are_joined_with_or() -> None:
     assert values.alternatives(["a"]) == '"a"'
     assert values.alternatives(["a", "b"]) == '"a" or "b"'
     assert values.alternatives(["a", "b", "c"]) == '"a", "b" or "c"'
