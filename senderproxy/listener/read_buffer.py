@@ -10,8 +10,8 @@ from typing import Final
 
 from senderproxy.aio import PIECE_OCTETS
 
-_HIGH: Final = PIECE_OCTETS // 2  # octets; above, the socket is not read: half a piece, so that one more read fits
-_LOW: Final = PIECE_OCTETS // 4  # octets; at or below, it is read again: half of the above, so that it seldom changes
+_HIGH: Final = PIECE_OCTETS // 2  # octets; above, reading pauses: with asyncio's last read, 256 KiB, a bound on memory
+_LOW: Final = PIECE_OCTETS // 4  # octets; at or below, it resumes: half of the above, so that it changes seldom
 
 
 class ClientGone(Exception):

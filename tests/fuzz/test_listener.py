@@ -1,4 +1,4 @@
-"""Whatever a client sends, in whatever pieces: well-formed replies, no innards, and the listener lives on."""
+"""Random commands and octets in random pieces: well-formed replies, no internals in them, and the listener goes on."""
 
 import asyncio
 from base64 import b64encode
@@ -62,14 +62,14 @@ def reply_lines(stream: bytes) -> list[list[bytes]]:
         replies[-1].append(line)
         if line[3:4] != b"-":
             replies.append([])
-    assert replies.pop() == [], "a reply was cut in the middle"
+    assert replies.pop() == [], "incomplete reply"
     return replies
 
 
 async def converse(listener: Any, pieces: list[bytes], wait: bool) -> None:
     """Send the pieces; every reply must be well-formed, and the connection must end by itself."""
     client = await SmtpClient.to(listener)
-    heard = await client.reader.readuntil(b"\r\n")
+    received = await client.reader.readuntil(b"\r\n")
     try:
         for piece in pieces:
             await client.send(piece)
@@ -77,13 +77,13 @@ async def converse(listener: Any, pieces: list[bytes], wait: bool) -> None:
                 await asyncio.sleep(0)
         client.writer.write_eof()
     except OSError:
-        pass  # the listener has had enough
+        pass  # the listener has closed the connection
     try:
         while more := await client.reader.read(65536):
-            heard += more
+            received += more
     except ConnectionError:
-        heard = heard[: heard.rfind(b"\r\n") + 2]
-    for lines in reply_lines(heard):
+        received = received[: received.rfind(b"\r\n") + 2]
+    for lines in reply_lines(received):
         lint(lines)
     await client.close()
 
@@ -100,18 +100,18 @@ async def survive(pieces: list[bytes], wait: bool) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(LINES, max_size=20), st.booleans())
-def test_a_client_that_says_anything_in_any_order(pieces: list[bytes], wait: bool) -> None:
+def test_any_commands_in_any_order(pieces: list[bytes], wait: bool) -> None:
     asyncio.run(survive(pieces, wait))
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.binary(max_size=400), max_size=10))
-def test_a_client_that_is_noise(pieces: list[bytes]) -> None:
+def test_random_octets(pieces: list[bytes]) -> None:
     asyncio.run(survive(pieces, wait=True))
 
 
 @pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(LINES, max_size=40), st.booleans())
-def test_a_client_that_says_a_great_deal_in_any_order(pieces: list[bytes], wait: bool) -> None:
+def test_many_commands_in_any_order(pieces: list[bytes], wait: bool) -> None:
     asyncio.run(survive([b"EHLO client\r\n", *pieces], wait))

@@ -1,4 +1,4 @@
-"""One throw-away authority and a certificate for the listener."""
+"""A test CA and a certificate for the listener."""
 
 import ssl
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tests.senderproxy.listener.smtp_client import HOSTNAME
 
 @dataclass(frozen=True)
 class ServerCertificate:
-    """The listener's certificate and key, and what a client needs to trust them."""
+    """Certificate and key of the listener, and a client context that trusts them."""
 
     certificate: str
     key: str

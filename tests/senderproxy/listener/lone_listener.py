@@ -1,4 +1,4 @@
-"""A listener in a process of its own, so that its memory can be watched. Prints its port; ends when its input ends."""
+"""A listener in its own process for memory measurements. Prints its port; ends at the end of its input."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""A client made of a raw socket, and a look at the form of every reply it gets."""
+"""SMTP client on a raw socket, with a check of the form of every reply."""
 
 import asyncio
 import re
@@ -22,12 +22,12 @@ NO_DELAY = ThrottleLimits(first_delay=0, longest_delay=0)
 
 _LINE = re.compile(rb"([2-5][0-9]{2})([ -])([\x20-\x7e]*)\r\n")
 _STATUS = re.compile(rb"[245]\.\d{1,3}\.\d{1,3} ")
-# What a Python program says when it is at its wits' end.
-_INNARDS = re.compile(rb"Error:|Error\(|Exception|Traceback|object at 0x|\.py\b|NoneType")
+# Texts of Python's exceptions and tracebacks.
+_INTERNALS = re.compile(rb"Error:|Error\(|Exception|Traceback|object at 0x|\.py\b|NoneType")
 
 
 class Answer:
-    """One reply, complete."""
+    """One complete reply."""
 
     def __init__(self, lines: list[bytes]) -> None:
         self.lines = lines
@@ -48,15 +48,15 @@ class Answer:
 
 
 def lint(lines: list[bytes]) -> None:
-    """Fail where a reply is not as RFC 5321 section 4.2 and RFC 2034 want it."""
+    """Check a reply against RFC 5321 section 4.2 and RFC 2034."""
     codes = set()
     for index, line in enumerate(lines):
         assert len(line) <= 512, "a reply line is too long"
         found = _LINE.fullmatch(line)
-        assert found, f"no reply line: {line!r}"
+        assert found, f"not a reply line: {line!r}"
         codes.add(found[1])
-        assert (found[2] == b" ") == (index == len(lines) - 1), f"wrong mark between lines: {lines!r}"
-        assert not _INNARDS.search(line), f"the program shows itself: {line!r}"
+        assert (found[2] == b" ") == (index == len(lines) - 1), f"wrong separator after the code: {lines!r}"
+        assert not _INTERNALS.search(line), f"internals in a reply: {line!r}"
     assert len(codes) == 1, f"the code changes: {lines!r}"
     code = codes.pop()
     texts = [line[4:] for line in lines]
@@ -68,7 +68,7 @@ def lint(lines: list[bytes]) -> None:
 
 
 class SmtpClient:
-    """One connection. Every reply that is read is looked at."""
+    """One connection; every reply is checked with `lint`."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -76,7 +76,7 @@ class SmtpClient:
 
     @classmethod
     async def to(cls, listener: Listener, *, context: ssl.SSLContext | None = None, first: bytes = b"") -> Self:
-        """Connect; `first` is sent before the listener has had any chance to speak."""
+        """Connect; `first` is sent before the listener can send its greeting."""
         sock = socket.create_connection(("127.0.0.1", listener.port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if first:
@@ -117,7 +117,7 @@ class SmtpClient:
         return await self.answer()
 
     async def mail(self, message: bytes = MESSAGE, *, author: bytes = b"anna@firma.example") -> Answer:
-        """A whole transaction, step by step."""
+        """Send one message, command by command."""
         for command in (b"MAIL FROM:<" + author + b">\r\n", b"RCPT TO:<bert@kunde.example>\r\n"):
             answer = await self.ask(command)
             if answer.code != 250:
@@ -126,13 +126,13 @@ class SmtpClient:
         return await self.ask(message + b".\r\n")
 
     async def secure(self, context: ssl.SSLContext) -> None:
-        """STARTTLS and a fresh EHLO."""
+        """Send STARTTLS, do the handshake, send EHLO."""
         assert (await self.ask(b"STARTTLS\r\n")).code == 220
         await self.writer.start_tls(context, server_hostname=HOSTNAME)
         assert (await self.ask(b"EHLO client.firma.example\r\n")).code == 250
 
     async def closed(self) -> bool:
-        """Wait for the end of the connection; False where something else comes first."""
+        """Wait for the end of the connection; False where other input arrives first."""
         try:
             return await self.reader.read(1) == b""
         except ConnectionError:
@@ -151,7 +151,7 @@ class SmtpClient:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something has come about that nobody announces; the test's own deadline bounds it."""
+    """Poll until the condition holds; the test's own timeout limits the wait."""
     while not condition():
         await asyncio.sleep(0.005)
 

@@ -58,7 +58,7 @@ def test_blocks_from_memory_are_bounded_as_well(spill: SpillDirectory) -> None:
     body.close()
 
 
-def test_it_knows_whether_everything_is_ascii(spill: SpillDirectory) -> None:
+def test_a_body_records_if_it_is_ascii(spill: SpillDirectory) -> None:
     body = BodyBuffer(10, spill.open)
     body.append(b"plain")
     before = body.is_ascii
@@ -68,7 +68,7 @@ def test_it_knows_whether_everything_is_ascii(spill: SpillDirectory) -> None:
     body.close()
 
 
-def test_a_directory_that_was_tidied_away_is_made_again(spill: SpillDirectory, tmp_path: Path) -> None:
+def test_a_deleted_directory_is_created_again(spill: SpillDirectory, tmp_path: Path) -> None:
     first = spill.open()
     [directory] = tmp_path.iterdir()
     directory.rmdir()
@@ -78,7 +78,7 @@ def test_a_directory_that_was_tidied_away_is_made_again(spill: SpillDirectory, t
     second.close()
 
 
-def test_a_full_disk_is_told() -> None:
+def test_a_full_disk_raises_oserror() -> None:
     body = BodyBuffer(10, full_disk)
     body.append(b"x" * 10)
     with pytest.raises(OSError) as error:
@@ -87,7 +87,7 @@ def test_a_full_disk_is_told() -> None:
     body.close()
 
 
-def test_a_file_that_shrinks_behind_our_back_is_noticed(spill: SpillDirectory) -> None:
+def test_a_truncated_file_is_noticed(spill: SpillDirectory) -> None:
     files: list[BinaryIO] = []
 
     def remember() -> BinaryIO:
@@ -102,7 +102,7 @@ def test_a_file_that_shrinks_behind_our_back_is_noticed(spill: SpillDirectory) -
     body.close()
 
 
-def test_who_still_reads_keeps_it_open(tmp_path: Path) -> None:
+def test_a_second_user_keeps_the_body_open(tmp_path: Path) -> None:
     body = BodyBuffer(10, SpillDirectory(tmp_path).open)
     body.append(b"x" * 100)
     body.keep()
@@ -112,7 +112,7 @@ def test_who_still_reads_keeps_it_open(tmp_path: Path) -> None:
     assert body.size == 0
 
 
-def test_a_reader_of_a_body_that_was_closed_is_told_and_takes_it_for_no_end() -> None:
+def test_reading_a_closed_body_raises_oserror() -> None:
     body = BodyBuffer(1_000_000, _no_file)
     body.append(b"x" * 200_000)
     reader = body.blocks()

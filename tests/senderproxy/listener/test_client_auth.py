@@ -1,4 +1,4 @@
-"""Who may submit: networks, users, and the senders each may use."""
+"""Admission by network, logins, and the senders of each client."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ def test_a_password_is_stored_as_a_salted_hash_of_its_own() -> None:
     assert HASHED.startswith("scrypt$32768$8$1$")
     assert "geheim" not in HASHED
     assert verify_password(SECRET, HASHED)
-    assert verify_password("geheim-scanner-u\u0308", HASHED), "the same letters, typed on another keyboard"
+    assert verify_password("geheim-scanner-u\u0308", HASHED), "the same characters in another normalization form"
     assert not verify_password(SECRET + "x", HASHED)
     assert not verify_password("", HASHED)
 
@@ -60,13 +60,13 @@ def test_a_password_is_stored_as_a_salted_hash_of_its_own() -> None:
         "scrypt$32768$8$1$AAAAAAA*AAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAA",
     ],
 )
-def test_what_is_no_hash_is_refused_without_being_shown(stored: str) -> None:
+def test_an_invalid_hash_is_refused_without_being_shown(stored: str) -> None:
     with pytest.raises(PasswordHashError) as error:
         verify_password(SECRET, stored)
     assert "geheim" not in str(error.value)
 
 
-def verdict(of: ClientAuth, host: str) -> str:
+def admission_of(of: ClientAuth, host: str) -> str:
     admission = of.admit(host)
     if isinstance(admission, Reply):
         return str(admission.code)
@@ -77,27 +77,27 @@ USER = {"user": "scanner", "password": HASHED}
 
 
 @pytest.mark.parametrize(
-    ("auth_setting", "verdicts"),
+    ("auth_setting", "expected"),
     [
         ("off", {"192.168.1.5": "in", "10.1.1.1": "554", "::ffff:192.168.1.5": "in", "fd00::1": "554"}),
         ("optional", {"192.168.1.5": "in", "10.1.1.1": "login", "::ffff:192.168.1.5": "in", "fd00::1": "login"}),
         ("required", {"192.168.1.5": "login", "10.1.1.1": "554", "::ffff:192.168.1.5": "login", "fd00::1": "554"}),
     ],
 )
-def test_which_host_gets_in(auth_setting: str, verdicts: dict[str, str]) -> None:
-    door = auth(USER, allow=["192.168.1.0/24"], auth=auth_setting)
-    assert {host: verdict(door, host) for host in verdicts} == verdicts
+def test_admission_of_hosts_by_network(auth_setting: str, expected: dict[str, str]) -> None:
+    client_auth = auth(USER, allow=["192.168.1.0/24"], auth=auth_setting)
+    assert {host: admission_of(client_auth, host) for host in expected} == expected
 
 
-def test_of_several_networks_the_smallest_says_which_senders() -> None:
-    door = auth(
+def test_the_smallest_network_decides_on_the_senders() -> None:
+    client_auth = auth(
         {"networks": ["192.168.0.0/16"], "senders": ["@firma.example"]},
         {"networks": ["192.168.1.7"], "senders": ["scanner@firma.example"]},
         allow=["192.168.0.0/16", "10.0.0.0/8"],
     )
 
     def senders(host: str) -> list[str] | None:
-        admission = door.admit(host)
+        admission = client_auth.admit(host)
         assert isinstance(admission, Admission)
         return None if admission.senders is None else [str(pattern) for pattern in admission.senders]
 
@@ -106,47 +106,47 @@ def test_of_several_networks_the_smallest_says_which_senders() -> None:
     assert senders("10.1.1.1") is None
 
 
-def test_this_machine_is_known_by_all_its_names() -> None:
+def test_loopback_addresses_are_recognised() -> None:
     assert all(is_loopback(host) for host in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"))
     assert not any(is_loopback(host) for host in ("192.0.2.1", "fe80::1%eth0", "::ffff:192.0.2.1", "0.0.0.0"))
 
 
-async def test_the_right_password_lets_a_user_in_with_its_senders() -> None:
-    door = auth({**USER, "senders": ["scanner@firma.example"]}, auth="optional")
+async def test_the_right_password_gives_the_user_with_its_senders() -> None:
+    client_auth = auth({**USER, "senders": ["scanner@firma.example"]}, auth="optional")
     for _ in range(2):
-        user = await door.verify("192.0.2.1", LoginAttempt("scanner", SECRET))
+        user = await client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET))
         assert isinstance(user, User)
         assert [str(pattern) for pattern in user.senders or ()] == ["scanner@firma.example"]
 
 
-async def test_who_logged_in_once_is_recognised_without_the_work_and_a_wrong_password_still_is_not() -> None:
-    door = auth(USER, auth="optional")
-    await door.verify("192.0.2.1", LoginAttempt("scanner", SECRET))
+async def test_a_repeated_login_needs_no_key_derivation_and_a_wrong_password_is_still_refused() -> None:
+    client_auth = auth(USER, auth="optional")
+    await client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET))
     started = time.monotonic()
     for _ in range(50):
-        assert isinstance(await door.verify("192.0.2.1", LoginAttempt("scanner", SECRET)), User)
+        assert isinstance(await client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET)), User)
     assert time.monotonic() - started < 1.0
-    assert isinstance(await door.verify("192.0.2.1", LoginAttempt("scanner", SECRET + "x")), Reply)
+    assert isinstance(await client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET + "x")), Reply)
 
 
-async def test_a_wrong_password_and_an_unknown_user_get_the_same_words(caplog: pytest.LogCaptureFixture) -> None:
-    door = auth(USER, auth="optional")
-    wrong = await door.verify("192.0.2.1", LoginAttempt("scanner", "geheim-falsch"))
-    nobody = await door.verify("192.0.2.1", LoginAttempt("geheim-typed-in-the-wrong-field", "x"))
+async def test_a_wrong_password_and_an_unknown_user_get_the_same_reply(caplog: pytest.LogCaptureFixture) -> None:
+    client_auth = auth(USER, auth="optional")
+    wrong = await client_auth.verify("192.0.2.1", LoginAttempt("scanner", "geheim-falsch"))
+    unknown = await client_auth.verify("192.0.2.1", LoginAttempt("geheim-typed-in-the-wrong-field", "x"))
     assert isinstance(wrong, Reply)
-    assert wrong == nobody
+    assert wrong == unknown
     assert (wrong.code, str(wrong.status)) == (535, "5.7.8")
     fields = [vars(record)["senderproxy_fields"] for record in caplog.records]
     assert [entry["user"] for entry in fields] == ["scanner", None]
 
 
-async def test_an_unknown_user_costs_as_much_time_as_a_known_one() -> None:
+async def test_an_unknown_user_takes_as_much_time_as_a_known_one() -> None:
     limits = ThrottleLimits(failures=1000, first_delay=0, longest_delay=0)
-    door = auth(USER, auth="optional", limits=limits)
+    client_auth = auth(USER, auth="optional", limits=limits)
 
     async def spent(user: str) -> float:
         started = time.process_time()
-        await door.verify("192.0.2.1", LoginAttempt(user, "geheim-falsch"))
+        await client_auth.verify("192.0.2.1", LoginAttempt(user, "geheim-falsch"))
         return time.process_time() - started
 
     await spent("scanner")
@@ -157,35 +157,37 @@ async def test_an_unknown_user_costs_as_much_time_as_a_known_one() -> None:
     assert 0.6 < median(known) / median(unknown) < 1.6
 
 
-async def test_after_five_failures_even_the_right_password_has_to_wait() -> None:
-    door = auth(USER, auth="optional")
+async def test_after_five_failures_the_right_password_is_locked_too() -> None:
+    client_auth = auth(USER, auth="optional")
     for _ in range(5):
-        await door.verify("192.0.2.1", LoginAttempt("scanner", "geheim-falsch"))
-    answer = await door.verify("192.0.2.2", LoginAttempt("scanner", SECRET))
+        await client_auth.verify("192.0.2.1", LoginAttempt("scanner", "geheim-falsch"))
+    answer = await client_auth.verify("192.0.2.2", LoginAttempt("scanner", SECRET))
     assert isinstance(answer, Reply)
     assert (answer.code, str(answer.status)) == (454, "4.7.0")
     assert "5 minutes" in answer.text
 
 
 async def test_guessing_on_many_connections_at_once_gains_no_more_guesses() -> None:
-    door = auth(USER, auth="optional")
+    client_auth = auth(USER, auth="optional")
     answers = await asyncio.gather(
-        *(door.verify("192.0.2.1", LoginAttempt("scanner", f"geheim-{n}")) for n in range(20))
+        *(client_auth.verify("192.0.2.1", LoginAttempt("scanner", f"geheim-{n}")) for n in range(20))
     )
     codes = [answer.code for answer in answers if isinstance(answer, Reply)]
     assert codes.count(535) <= 6
     assert codes.count(454) >= 14
 
 
-async def test_many_devices_with_the_right_password_at_once_all_get_in() -> None:
-    door = auth(USER, auth="optional")
-    answers = await asyncio.gather(*(door.verify("192.0.2.1", LoginAttempt("scanner", SECRET)) for _ in range(20)))
+async def test_many_devices_with_the_right_password_log_in_at_once() -> None:
+    client_auth = auth(USER, auth="optional")
+    answers = await asyncio.gather(
+        *(client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET)) for _ in range(20))
+    )
     assert all(isinstance(answer, User) for answer in answers)
 
 
 async def test_the_event_loop_is_free_while_a_password_is_verified() -> None:
-    door = auth(USER, auth="optional")
-    task = asyncio.ensure_future(door.verify("192.0.2.1", LoginAttempt("scanner", SECRET)))
+    client_auth = auth(USER, auth="optional")
+    task = asyncio.ensure_future(client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET)))
     turns = 0
     while not task.done():
         await asyncio.sleep(0.001)

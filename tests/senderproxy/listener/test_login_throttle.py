@@ -1,11 +1,11 @@
-"""The brake on guessing passwords; time is a number here."""
+"""Limits on failed logins, on given times."""
 
 from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 
 LIMITS = ThrottleLimits(failures=5, window=300, first_delay=0.5, longest_delay=4)
 
 
-def test_five_refused_logins_lock_the_name_from_everywhere_and_the_host_for_everybody() -> None:
+def test_five_failed_logins_lock_the_user_name_for_all_hosts_and_the_host_for_all_names() -> None:
     throttle = LoginThrottle(LIMITS)
     for second in range(5):
         assert throttle.locked_for("192.0.2.1", "anna", second) == 0
@@ -24,19 +24,19 @@ def test_a_lock_ends_when_the_failures_are_old() -> None:
     assert throttle.locked_for("192.0.2.1", "anna", 300) == 0
 
 
-def test_a_name_nobody_has_is_locked_like_one_somebody_has() -> None:
+def test_an_unknown_user_name_is_locked_like_a_known_one() -> None:
     throttle = LoginThrottle(LIMITS)
     for _ in range(5):
         throttle.failed("192.0.2.1", "nobody-at-all", 0)
     assert throttle.locked_for("192.0.2.2", "nobody-at-all", 1) == 299
 
 
-def test_answers_are_held_back_longer_each_time() -> None:
+def test_replies_are_delayed_longer_after_each_failure() -> None:
     throttle = LoginThrottle(LIMITS)
     assert [throttle.failed("192.0.2.1", f"user{n}", 0) for n in range(5)] == [0.5, 1.0, 2.0, 4.0, 4.0]
 
 
-def test_success_forgives_the_name_but_not_the_host() -> None:
+def test_a_successful_login_clears_the_failures_of_the_name_but_not_of_the_host() -> None:
     throttle = LoginThrottle(LIMITS)
     for _ in range(5):
         throttle.failed("192.0.2.1", "anna", 0)
@@ -45,7 +45,7 @@ def test_success_forgives_the_name_but_not_the_host() -> None:
     assert throttle.locked_for("192.0.2.1", "anna", 1) > 0
 
 
-def test_a_million_names_do_not_fill_the_memory() -> None:
+def test_many_names_do_not_fill_the_memory() -> None:
     throttle = LoginThrottle(LIMITS)
     for number in range(30_000):
         throttle.failed("192.0.2.1", f"{number}" * 20, number / 1000)

@@ -1,4 +1,4 @@
-"""Memory stays flat however many and large the messages are."""
+"""Memory of the listener with many large messages."""
 
 import asyncio
 import re
@@ -55,7 +55,7 @@ async def test_eight_times_25_megabytes_at_once_do_not_fill_the_memory() -> None
         large = [asyncio.ensure_future(send_large(listener, go_on)) for _ in range(8)]
         client = idle.pop()
         for _ in range(20):
-            assert (await client.mail()).code == 250, "small messages are answered meanwhile"
+            assert (await client.mail()).code == 250, "small messages are accepted meanwhile"
         go_on.set()
         await asyncio.gather(*large)
         growth = resident(process, "VmHWM") - before

@@ -1,4 +1,4 @@
-"""The listener, spoken to over real sockets."""
+"""Conversations with a listener over real sockets."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ MAIL = b"MAIL FROM:<anna@firma.example>\r\n"
 RCPT = b"RCPT TO:<bert@kunde.example>\r\n"
 
 
-async def test_a_letter_reaches_the_intake_as_it_was_sent() -> None:
+async def test_a_message_reaches_the_intake_as_it_was_sent() -> None:
     intake = RecordingIntake()
     message = b"From: anna@firma.example\r\n..dotted: x\r\n\r\n..\r\n..dots\r\nGr\xfc\xdfe\r\n"
     async with listening(intake) as listener:
@@ -97,7 +97,7 @@ async def test_a_whole_session_one_octet_at_a_time() -> None:
     assert intake.taken[0].wire == b"From: a@firma.example\r\n\r\na\r\n..\r\nb\r\n..\r\n"
 
 
-async def test_a_bounce_with_a_null_reverse_path_is_taken() -> None:
+async def test_a_bounce_with_a_null_reverse_path_is_accepted() -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
         client = await SmtpClient.greeted(listener)
@@ -106,7 +106,7 @@ async def test_a_bounce_with_a_null_reverse_path_is_taken() -> None:
     assert intake.taken[0].envelope.reverse_path is NULL_PATH
 
 
-async def test_bare_line_feeds_of_an_old_script_are_mended_and_noted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_bare_line_feeds_of_an_old_script_are_converted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
         client = await SmtpClient.greeted(listener)
@@ -137,18 +137,18 @@ async def test_an_empty_message_and_one_without_a_body() -> None:
         (reply(250, None, "completed: id=1"), 250, "2.0.0"),
     ],
 )
-async def test_the_client_hears_what_the_intake_said(answer: object, code: int, text: str) -> None:
+async def test_the_client_gets_the_reply_of_the_intake(answer: object, code: int, text: str) -> None:
     async with listening(RecordingIntake(answer)) as listener:  # type: ignore[arg-type]
         client = await SmtpClient.greeted(listener)
-        heard = await client.mail()
-        assert heard.code == code
-        assert heard.status == text
+        received = await client.mail()
+        assert received.code == code
+        assert received.status == text
         assert (await client.ask(b"NOOP\r\n")).code == 250
         await client.close()
 
 
 @pytest.mark.parametrize("fault", [KeyError("boom"), ValueError("(IndexError)"), MemoryError(), OSError(28, "full")])
-async def test_a_fault_behind_the_door_is_a_451_with_an_id_that_is_in_the_log(
+async def test_an_internal_error_is_a_451_with_an_id_that_is_in_the_log(
     fault: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with listening(RecordingIntake(fault, reply(250, "2.0.0", "taken"))) as listener:
@@ -161,7 +161,7 @@ async def test_a_fault_behind_the_door_is_a_451_with_an_id_that_is_in_the_log(
         await client.close()
 
 
-async def test_a_reply_that_is_none_becomes_a_451() -> None:
+async def test_an_invalid_reply_of_the_intake_becomes_a_451() -> None:
     async with listening(RecordingIntake(reply(354, None, "go ahead"))) as listener:
         client = await SmtpClient.greeted(listener)
         assert (await client.mail()).code == 451
@@ -187,7 +187,7 @@ async def test_a_hundred_clients_at_once() -> None:
 
 
 @pytest.mark.slow
-async def test_a_thousand_idle_clients_do_not_keep_the_office_waiting() -> None:
+async def test_a_thousand_idle_clients_do_not_delay_a_message() -> None:
     intake = RecordingIntake()
     async with listening(intake, max_connections=1001, max_connections_per_client=1001) as listener:
         idle = [await SmtpClient.greeted(listener) for _ in range(1000)]
@@ -211,7 +211,7 @@ async def test_a_message_announced_too_large_is_refused_before_it_is_sent() -> N
         await client.close()
 
 
-async def test_a_message_that_turns_out_too_large_is_refused_at_its_end_and_the_next_one_taken() -> None:
+async def test_a_message_that_turns_out_too_large_is_refused_at_its_end_and_the_next_one_accepted() -> None:
     intake = RecordingIntake()
     async with listening(intake, max_message_size=1000) as listener:
         client = await SmtpClient.greeted(listener)
@@ -249,7 +249,7 @@ async def test_a_header_section_without_end_is_refused() -> None:
         await client.close()
 
 
-async def test_one_recipient_more_than_the_limit_is_told_to_take_another_message() -> None:
+async def test_a_recipient_over_the_limit_is_deferred_and_the_others_are_accepted() -> None:
     intake = RecordingIntake()
     async with listening(intake, max_recipients=3) as listener:
         client = await SmtpClient.greeted(listener)
@@ -278,7 +278,7 @@ async def test_two_thousand_commands_without_a_message_are_too_many() -> None:
         await fresh.close()
 
 
-async def test_five_commands_nobody_knows_end_the_connection() -> None:
+async def test_five_unknown_commands_end_the_connection() -> None:
     async with listening(RecordingIntake()) as listener:
         client = await SmtpClient.greeted(listener)
         for _ in range(4):
@@ -302,7 +302,7 @@ async def test_a_line_that_never_ends_is_cut_off() -> None:
 # Order
 
 
-async def test_who_talks_before_the_greeting_is_sent_away() -> None:
+async def test_input_before_the_greeting_ends_the_connection() -> None:
     async with listening(RecordingIntake()) as listener:
         client = await SmtpClient.to(listener, first=b"EHLO client\r\n")
         answer = await client.answer()
@@ -311,7 +311,7 @@ async def test_who_talks_before_the_greeting_is_sent_away() -> None:
         await client.close()
 
 
-async def test_a_message_sent_without_waiting_for_354_is_not_taken_for_commands() -> None:
+async def test_a_message_sent_before_the_354_is_not_read_as_commands() -> None:
     intake = RecordingIntake()
     smuggled = MAIL + RCPT + b"DATA\r\nevil\r\n.\r\n"
     async with listening(intake) as listener:
@@ -334,7 +334,7 @@ async def test_bdat_is_not_offered_and_what_follows_it_is_not_read() -> None:
         await client.close()
 
 
-async def test_a_browser_that_was_talked_into_sending_mail_is_sent_away() -> None:
+async def test_an_http_request_is_not_read_as_commands() -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
         client = await SmtpClient.to(listener)
@@ -393,18 +393,18 @@ async def test_a_client_that_sends_an_octet_now_and_then_is_dropped_and_disturbs
         message = await SmtpClient.greeted(listener)
         await message.send(MAIL + RCPT + b"DATA\r\n")
         await message.answers(3)
-        heard = [asyncio.ensure_future(client.answer()) for client in (commands, message)]
+        received = [asyncio.ensure_future(client.answer()) for client in (commands, message)]
         others = 0
-        while not all(answer.done() for answer in heard):
-            for client, answer in zip((commands, message), heard, strict=True):
+        while not all(answer.done() for answer in received):
+            for client, answer in zip((commands, message), received, strict=True):
                 if not answer.done():
                     client.writer.write(b"x")
             busy = await SmtpClient.greeted(listener)
             assert (await busy.mail()).code == 250
             await busy.close()
             others += 1
-        assert [answer.result().code for answer in heard] == [421, 421]
-        assert [answer.result().status for answer in heard] == ["4.4.2", "4.4.2"]
+        assert [answer.result().code for answer in received] == [421, 421]
+        assert [answer.result().status for answer in received] == ["4.4.2", "4.4.2"]
         assert others > 1
         for client in (commands, message):
             await client.close()
@@ -462,7 +462,7 @@ async def test_a_client_that_does_not_read_its_replies_is_dropped() -> None:
 
 
 @pytest.mark.slow
-async def test_a_client_that_does_not_take_the_last_reply_is_dropped_as_well() -> None:
+async def test_a_client_that_does_not_read_the_last_reply_is_dropped() -> None:
     timeouts = ListenerTimeouts(idle=0.3, block=0.3, linger=0.1)
     async with listening(RecordingIntake(), timeouts=timeouts) as listener:
         client = await SmtpClient.greeted(listener)
@@ -481,7 +481,7 @@ async def test_a_client_that_does_not_take_the_last_reply_is_dropped_as_well() -
         client.reset()
 
 
-async def test_a_client_that_leaves_in_the_middle_of_a_message_leaves_nothing_behind(
+async def test_a_client_that_leaves_during_its_message_leaves_nothing_behind(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     intake = RecordingIntake()
@@ -497,7 +497,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_message_leaves_nothing_be
     assert sum("nothing stored" in record.message for record in caplog.records) == 2
 
 
-async def test_a_client_that_crashes_while_the_upstream_works_does_not_tear_the_transaction(
+async def test_a_transaction_goes_on_when_its_client_crashes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     intake = RecordingIntake()
@@ -539,7 +539,7 @@ async def test_a_client_that_closes_its_sending_side_still_gets_its_reply() -> N
         await client.close()
 
 
-async def test_a_connection_that_is_only_opened_and_closed_does_no_harm() -> None:
+async def test_connections_that_are_only_opened_and_closed_do_no_harm() -> None:
     async with listening(RecordingIntake(), timeouts=TIMEOUTS) as listener:
         for _ in range(50):
             client = await SmtpClient.to(listener)

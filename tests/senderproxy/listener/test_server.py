@@ -1,4 +1,4 @@
-"""The door: who gets in, TLS and logins, and how it closes."""
+"""The client_auth: who gets in, TLS and logins, and how it closes."""
 
 import asyncio
 import json
@@ -42,30 +42,30 @@ def plain(user: str = "scanner", password: str = SECRET) -> bytes:
     return b"AUTH PLAIN " + b64encode(f"\0{user}\0{password}".encode()) + b"\r\n"
 
 
-def door(*clients: ClientSettings, **changed: Any) -> Listener:
+def unstarted(*clients: ClientSettings, **changed: Any) -> Listener:
     return Listener(settings(**changed), clients, HOSTNAME, RecordingIntake(), SystemClock())
 
 
-# Opening
+# Start
 
 
 @pytest.mark.parametrize("allow", [["0.0.0.0/0"], ["::/0"], ["0.0.0.0/1", "128.0.0.0/1"]])
 @pytest.mark.parametrize("auth", ["off", "optional"])
-async def test_it_does_not_open_as_an_open_relay(allow: list[str], auth: str) -> None:
-    listener = door(SCANNER, address="0.0.0.0:0", allow=allow, auth=auth)
+async def test_an_open_relay_does_not_start(allow: list[str], auth: str) -> None:
+    listener = unstarted(SCANNER, address="0.0.0.0:0", allow=allow, auth=auth)
     with pytest.raises(ListenerError, match="open relay") as error:
         await listener.start()
     assert error.value.hint
 
 
-async def test_a_socket_that_was_handed_over_is_judged_by_where_it_is_bound() -> None:
+async def test_an_inherited_socket_is_checked_by_its_bound_address() -> None:
     sock = socket.create_server(("0.0.0.0", 0))
     with pytest.raises(ListenerError, match="open relay"):
-        await door(allow=["0.0.0.0/0"]).start(sock)
+        await unstarted(allow=["0.0.0.0/0"]).start(sock)
     assert sock.fileno() == -1
 
 
-async def test_a_door_for_the_whole_world_opens_where_everybody_must_log_in() -> None:
+async def test_a_listener_for_all_networks_starts_where_a_login_is_required() -> None:
     async with listening(
         RecordingIntake(), SCANNER, address="0.0.0.0:0", allow=["0.0.0.0/0"], auth="required"
     ) as listener:
@@ -74,7 +74,7 @@ async def test_a_door_for_the_whole_world_opens_where_everybody_must_log_in() ->
         await client.close()
 
 
-async def test_a_reply_never_waits_for_the_clients_acknowledgement() -> None:
+async def test_replies_do_not_wait_for_the_tcp_acknowledgement() -> None:
     async with listening(RecordingIntake()) as listener:
         client = await SmtpClient.greeted(listener)
         [connection] = listener._state.connections
@@ -83,21 +83,23 @@ async def test_a_reply_never_waits_for_the_clients_acknowledgement() -> None:
         await client.close()
 
 
-async def test_a_port_that_is_taken_is_said_with_how_to_see_by_whom() -> None:
+async def test_a_port_in_use_is_an_error_with_a_hint() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ListenerError, match=f"127.0.0.1:{port}") as error:
-            await door(address=f"127.0.0.1:{port}").start()
+            await unstarted(address=f"127.0.0.1:{port}").start()
         assert f"sport = :{port}" in error.value.hint
 
 
-async def test_an_address_this_machine_does_not_have_is_said() -> None:
+async def test_an_address_of_another_machine_is_an_error_with_a_hint() -> None:
     with pytest.raises(ListenerError, match=r"192\.0\.2\.1") as error:
-        await door(address="192.0.2.1:2525", allow=["192.0.2.0/24"]).start()
+        await unstarted(address="192.0.2.1:2525", allow=["192.0.2.0/24"]).start()
     assert "ip address" in error.value.hint
 
 
-async def test_certificates_that_cannot_be_used_are_said(server_certificate: ServerCertificate, tmp_path: Path) -> None:
+async def test_an_unusable_certificate_is_an_error_with_a_hint(
+    server_certificate: ServerCertificate, tmp_path: Path
+) -> None:
     other = tmp_path / "other.pem"
     other.write_text("nothing of use")
     for certificate, key in (
@@ -106,7 +108,7 @@ async def test_certificates_that_cannot_be_used_are_said(server_certificate: Ser
         ("/nowhere/c.pem", server_certificate.key),
     ):
         with pytest.raises(ListenerError, match="cannot be used") as error:
-            await door(tls="starttls", certificate=certificate, key=key).start()
+            await unstarted(tls="starttls", certificate=certificate, key=key).start()
         assert "PEM" in error.value.hint
 
 
@@ -121,7 +123,7 @@ async def test_it_listens_on_ipv6() -> None:
         await client.close()
 
 
-async def test_another_door_takes_over_the_place_and_no_client_finds_it_empty() -> None:
+async def test_a_second_listener_takes_over_the_socket_and_no_client_is_refused() -> None:
     first_intake, second_intake = RecordingIntake(), RecordingIntake()
     async with listening(first_intake) as first:
         old = await SmtpClient.greeted(first)
@@ -139,10 +141,10 @@ async def test_another_door_takes_over_the_place_and_no_client_finds_it_empty() 
     assert len(second_intake.taken) == 1
 
 
-# Who gets in
+# Admission
 
 
-async def test_a_host_outside_the_networks_is_told_so_and_nothing_else() -> None:
+async def test_a_host_outside_the_networks_gets_only_a_refusal() -> None:
     async with listening(RecordingIntake(), allow=["192.0.2.0/24"]) as listener:
         client = await SmtpClient.to(listener)
         answer = await client.answer()
@@ -159,7 +161,7 @@ async def test_a_host_outside_the_networks_is_told_so_and_nothing_else() -> None
         ({"max_connections_per_client": 3}, "connections from 127.0.0.1"),
     ],
 )
-async def test_one_connection_too_many_is_told_to_come_later(limits: dict[str, Any], words: str) -> None:
+async def test_a_connection_over_the_limit_is_deferred(limits: dict[str, Any], words: str) -> None:
     async with listening(RecordingIntake(), **limits) as listener:
         connected = [await SmtpClient.greeted(listener) for _ in range(3)]
         extra = await SmtpClient.to(listener)
@@ -175,12 +177,12 @@ async def test_one_connection_too_many_is_told_to_come_later(limits: dict[str, A
             await client.close()
 
 
-async def test_whoever_decides_is_told_which_senders_a_network_may_use() -> None:
+async def test_the_intake_gets_the_senders_of_the_network() -> None:
     intake = RecordingIntake()
     network = ClientSettings(networks=(ip_network("127.0.0.0/8"),), senders=(parse_pattern("@firma.example"),))
     async with listening(intake, network) as listener:
         client = await SmtpClient.greeted(listener)
-        assert (await client.mail(author=b"root@server.local")).code == 250, "what stands for it is not known yet"
+        assert (await client.mail(author=b"root@server.local")).code == 250, "the relay decides on the sender"
         await client.close()
     assert [str(pattern) for pattern in intake.taken[0].client.senders or ()] == ["@firma.example"]
 
@@ -188,7 +190,7 @@ async def test_whoever_decides_is_told_which_senders_a_network_may_use() -> None
 # TLS
 
 
-async def test_starttls_and_a_letter_over_it(server_certificate: ServerCertificate) -> None:
+async def test_a_message_after_starttls(server_certificate: ServerCertificate) -> None:
     intake = RecordingIntake()
     async with listening(intake, **server_certificate.settings("starttls")) as listener:
         client = await SmtpClient.greeted(listener)
@@ -201,7 +203,7 @@ async def test_starttls_and_a_letter_over_it(server_certificate: ServerCertifica
     assert intake.taken[0].client.protocol == "ESMTPS"
 
 
-async def test_tls_from_the_first_octet_on(server_certificate: ServerCertificate) -> None:
+async def test_implicit_tls(server_certificate: ServerCertificate) -> None:
     intake = RecordingIntake()
     async with listening(intake, SCANNER, auth="optional", **server_certificate.settings("implicit")) as listener:
         client = await SmtpClient.greeted(listener, context=server_certificate.client_context)
@@ -220,7 +222,7 @@ async def test_tls_from_the_first_octet_on(server_certificate: ServerCertificate
     assert intake.taken[0].client.user == "scanner"
 
 
-async def test_a_host_outside_the_networks_is_told_so_over_tls(server_certificate: ServerCertificate) -> None:
+async def test_a_host_outside_the_networks_is_refused_over_tls(server_certificate: ServerCertificate) -> None:
     async with listening(
         RecordingIntake(), allow=["192.0.2.0/24"], **server_certificate.settings("implicit")
     ) as listener:
@@ -229,7 +231,7 @@ async def test_a_host_outside_the_networks_is_told_so_over_tls(server_certificat
         await client.close()
 
 
-async def test_a_large_letter_over_tls(server_certificate: ServerCertificate) -> None:
+async def test_a_large_message_over_tls(server_certificate: ServerCertificate) -> None:
     intake = RecordingIntake()
     message = MESSAGE + (b"x" * 76 + b"\r\n") * 50_000
     async with listening(intake, **server_certificate.settings("starttls")) as listener:
@@ -241,7 +243,7 @@ async def test_a_large_letter_over_tls(server_certificate: ServerCertificate) ->
 
 
 @pytest.mark.parametrize("injected", [b"NOOP\r\n", b"EHLO evil\r\n" + MAIL + RCPT, b"N"])
-async def test_nothing_said_in_the_clear_behind_starttls_is_obeyed(
+async def test_input_in_clear_after_starttls_ends_the_connection(
     injected: bytes, server_certificate: ServerCertificate
 ) -> None:
     async with listening(RecordingIntake(), **server_certificate.settings("starttls")) as listener:
@@ -252,7 +254,7 @@ async def test_nothing_said_in_the_clear_behind_starttls_is_obeyed(
         await client.close()
 
 
-async def test_commands_in_the_clear_after_the_go_ahead_end_the_connection(
+async def test_commands_in_clear_after_the_220_end_the_connection(
     server_certificate: ServerCertificate,
 ) -> None:
     intake = RecordingIntake()
@@ -271,7 +273,7 @@ async def test_commands_in_the_clear_after_the_go_ahead_end_the_connection(
     assert intake.started == 0
 
 
-async def test_who_was_greeted_in_the_clear_is_forgotten_after_starttls(server_certificate: ServerCertificate) -> None:
+async def test_the_ehlo_in_clear_is_discarded_after_starttls(server_certificate: ServerCertificate) -> None:
     async with listening(RecordingIntake(), **server_certificate.settings("starttls")) as listener:
         client = await SmtpClient.greeted(listener)
         assert (await client.ask(MAIL)).code == 250
@@ -283,7 +285,7 @@ async def test_who_was_greeted_in_the_clear_is_forgotten_after_starttls(server_c
 
 
 def old_client(least: ssl.TLSVersion, most: ssl.TLSVersion) -> ssl.SSLContext:
-    """A device that knows no other TLS."""
+    """The TLS context of a device with old versions only."""
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
     old.set_ciphers("DEFAULT:@SECLEVEL=0")
@@ -293,7 +295,7 @@ def old_client(least: ssl.TLSVersion, most: ssl.TLSVersion) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1], ids=["1.0", "1.1"])
-async def test_old_tls_is_spoken_at_the_door_that_asks_for_it_and_at_no_other(
+async def test_old_tls_is_accepted_where_it_is_configured(
     version: ssl.TLSVersion, server_certificate: ServerCertificate
 ) -> None:
     if not (ssl.HAS_TLSv1 and ssl.HAS_TLSv1_1):
@@ -319,7 +321,9 @@ async def test_old_tls_is_spoken_at_the_door_that_asks_for_it_and_at_no_other(
     assert len(intake.taken) == 1
 
 
-async def test_old_tls_is_not_spoken(server_certificate: ServerCertificate, caplog: pytest.LogCaptureFixture) -> None:
+async def test_old_tls_is_refused_elsewhere(
+    server_certificate: ServerCertificate, caplog: pytest.LogCaptureFixture
+) -> None:
     old = old_client(ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)
     async with listening(RecordingIntake(), **server_certificate.settings("implicit")) as listener:
         with pytest.raises((ssl.SSLError, ConnectionError)):
@@ -333,7 +337,7 @@ async def test_old_tls_is_not_spoken(server_certificate: ServerCertificate, capl
     assert why == "UNSUPPORTED_PROTOCOL"
 
 
-async def test_a_handshake_that_does_not_come_to_an_end_is_given_up(server_certificate: ServerCertificate) -> None:
+async def test_an_endless_handshake_is_aborted(server_certificate: ServerCertificate) -> None:
     timeouts = ListenerTimeouts(idle=30, block=30, handshake=0.3, linger=0.1)
     async with listening(RecordingIntake(), timeouts=timeouts, **server_certificate.settings("starttls")) as listener:
         client = await SmtpClient.greeted(listener)
@@ -343,7 +347,7 @@ async def test_a_handshake_that_does_not_come_to_an_end_is_given_up(server_certi
         await until(lambda: not listener.connections)
 
 
-async def test_a_client_that_leaves_in_the_middle_of_the_handshake_leaves_nothing_behind(
+async def test_a_client_that_leaves_during_the_handshake_leaves_nothing_behind(
     server_certificate: ServerCertificate,
 ) -> None:
     async with listening(RecordingIntake(), **server_certificate.settings("implicit")) as listener:
@@ -359,7 +363,7 @@ async def test_a_client_that_leaves_in_the_middle_of_the_handshake_leaves_nothin
 # Devices
 
 
-async def test_a_scanner_that_keeps_to_no_rule_gets_its_page_through() -> None:
+async def test_malformed_commands_of_a_scanner_are_accepted_by_a_lenient_listener() -> None:
     intake = RecordingIntake()
     async with listening(intake, lenient=True, sender="scanner@firma.example") as listener:
         client = await SmtpClient.to(listener)
@@ -379,13 +383,13 @@ async def test_a_scanner_that_keeps_to_no_rule_gets_its_page_through() -> None:
     assert str(taken.client.forced_sender) == "scanner@firma.example"
 
 
-async def test_a_scanner_with_a_short_password_is_forced_to_its_sender_after_logging_in(
+async def test_the_forced_sender_holds_after_a_login(
     server_certificate: ServerCertificate,
 ) -> None:
     intake, short = RecordingIntake(), "geheim-7"
     device = ClientSettings(user="mfp", password=hash_password(short))
-    door: dict[str, Any] = {"lenient": True, "sender": "scanner@firma.example", "auth": "required", "old_tls": True}
-    async with listening(intake, device, **door, **server_certificate.settings("starttls")) as listener:
+    lenient: dict[str, Any] = {"lenient": True, "sender": "scanner@firma.example", "auth": "required", "old_tls": True}
+    async with listening(intake, device, **lenient, **server_certificate.settings("starttls")) as listener:
         client = await SmtpClient.greeted(listener)
         await client.secure(server_certificate.client_context)
         assert (await client.ask(b"AUTH LOGIN " + b64encode(b"mfp") + b"\r\n")).texts == ["UGFzc3dvcmQ6"]
@@ -397,7 +401,7 @@ async def test_a_scanner_with_a_short_password_is_forced_to_its_sender_after_log
     assert str(taken.client.forced_sender) == "scanner@firma.example"
 
 
-async def test_the_door_beside_that_of_the_devices_stays_strict() -> None:
+async def test_another_listener_stays_strict() -> None:
     async with listening(RecordingIntake()) as listener:
         client = await SmtpClient.to(listener)
         await client.answer()
@@ -412,7 +416,7 @@ async def test_the_door_beside_that_of_the_devices_stays_strict() -> None:
 
 
 @pytest.mark.parametrize("verb", [b"AUTH PLAIN", b"auth plain", b"Auth Plain"])
-async def test_a_user_logs_in_and_whoever_decides_is_told_who_it_is(verb: bytes) -> None:
+async def test_the_intake_gets_the_user_that_logged_in(verb: bytes) -> None:
     intake = RecordingIntake()
     async with listening(intake, SCANNER, auth="required") as listener:
         client = await SmtpClient.greeted(listener)
@@ -442,7 +446,7 @@ async def test_a_user_logs_in_step_by_step() -> None:
         await client.close()
 
 
-async def test_every_refused_login_is_answered_and_the_third_ends_the_connection() -> None:
+async def test_the_third_failed_login_ends_the_connection() -> None:
     async with listening(RecordingIntake(), SCANNER, auth="required") as listener:
         client = await SmtpClient.greeted(listener)
         words = set()
@@ -456,7 +460,7 @@ async def test_every_refused_login_is_answered_and_the_third_ends_the_connection
         await client.close()
 
 
-async def test_after_five_refused_logins_the_right_password_has_to_wait_on_any_connection() -> None:
+async def test_after_five_failed_logins_the_right_password_is_locked_on_any_connection() -> None:
     async with listening(RecordingIntake(), SCANNER, auth="required") as listener:
         for attempts in (2, 2, 1):
             client = await SmtpClient.greeted(listener)
@@ -469,7 +473,7 @@ async def test_after_five_refused_logins_the_right_password_has_to_wait_on_any_c
         await client.close()
 
 
-async def test_a_very_long_login_line_is_taken_and_a_longer_one_is_not() -> None:
+async def test_an_auth_line_may_have_12288_octets() -> None:
     async with listening(RecordingIntake(), SCANNER, auth="required") as listener:
         client = await SmtpClient.greeted(listener)
         fits = plain("scanner", "geheim-" + "x" * 9000)
@@ -482,7 +486,7 @@ async def test_a_very_long_login_line_is_taken_and_a_longer_one_is_not() -> None
         await client.close()
 
 
-async def test_nobody_logs_in_where_it_could_be_overheard(server_certificate: ServerCertificate) -> None:
+async def test_auth_without_tls_is_offered_to_this_machine_only(server_certificate: ServerCertificate) -> None:
     # A client on another machine: its address is what the listener goes by.
     from senderproxy.wire.dialogue import Dialogue
 
@@ -498,10 +502,10 @@ async def test_nobody_logs_in_where_it_could_be_overheard(server_certificate: Se
         assert local.can_log_in
 
 
-# Closing
+# Stop
 
 
-async def test_a_client_that_connects_while_the_door_closes_is_answered_or_refused_but_never_left_waiting() -> None:
+async def test_a_client_that_connects_during_the_stop_gets_a_reply_or_is_refused() -> None:
     for turns in range(8):
         async with listening(RecordingIntake()) as listener:
             client = await SmtpClient.to(listener)
@@ -519,7 +523,7 @@ async def test_a_client_that_connects_while_the_door_closes_is_answered_or_refus
             await client.close()
 
 
-async def test_idle_clients_are_told_and_the_door_is_closed_at_once() -> None:
+async def test_idle_clients_get_a_421_and_the_stop_is_immediate() -> None:
     async with listening(RecordingIntake()) as listener:
         idle = [await SmtpClient.greeted(listener) for _ in range(5)]
         silent = await SmtpClient.to(listener)
@@ -538,7 +542,7 @@ async def test_idle_clients_are_told_and_the_door_is_closed_at_once() -> None:
             await SmtpClient.to(listener)
 
 
-async def test_a_message_that_is_with_the_upstream_gets_its_answer_before_the_door_closes() -> None:
+async def test_a_message_with_the_intake_gets_its_reply_before_the_stop() -> None:
     intake = RecordingIntake()
     intake.hold()
     async with listening(intake) as listener:
@@ -556,7 +560,7 @@ async def test_a_message_that_is_with_the_upstream_gets_its_answer_before_the_do
     assert intake.cut_off == 0
 
 
-async def test_a_message_that_is_still_coming_in_is_taken_before_the_door_closes() -> None:
+async def test_a_message_being_received_is_accepted_before_the_stop() -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
         client = await SmtpClient.greeted(listener)
@@ -571,7 +575,7 @@ async def test_a_message_that_is_still_coming_in_is_taken_before_the_door_closes
     assert len(intake.taken) == 1
 
 
-async def test_a_transaction_that_has_begun_may_go_on_and_the_next_one_may_not() -> None:
+async def test_an_open_transaction_is_finished_during_the_stop_and_the_next_is_refused() -> None:
     intake = RecordingIntake()
     async with listening(intake) as listener:
         client = await SmtpClient.greeted(listener)
@@ -586,7 +590,7 @@ async def test_a_transaction_that_has_begun_may_go_on_and_the_next_one_may_not()
         await client.close()
 
 
-async def test_at_the_end_of_the_grace_everybody_is_told_to_come_again() -> None:
+async def test_at_the_end_of_the_grace_time_all_clients_get_a_421() -> None:
     intake = RecordingIntake()
     intake.hold()
     async with listening(intake) as listener:
@@ -610,7 +614,7 @@ async def test_at_the_end_of_the_grace_everybody_is_told_to_come_again() -> None
 
 
 @pytest.mark.slow
-async def test_an_upstream_that_cannot_be_interrupted_does_not_hold_up_the_stop_for_ever() -> None:
+async def test_an_intake_that_ignores_cancellation_does_not_block_the_stop() -> None:
     class Stubborn(RecordingIntake):
         async def accept(self, submission: Any) -> Any:
             self.started += 1
@@ -639,7 +643,7 @@ async def test_an_upstream_that_cannot_be_interrupted_does_not_hold_up_the_stop_
         await until(lambda: not listener.status()["under_way"])
 
 
-async def test_a_client_that_does_not_take_its_goodbye_does_not_hold_up_the_stop() -> None:
+async def test_a_client_that_does_not_read_its_421_does_not_block_the_stop() -> None:
     async with listening(RecordingIntake(), timeouts=ListenerTimeouts(idle=60, block=60, linger=60)) as listener:
         client = await SmtpClient.greeted(listener)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -651,7 +655,7 @@ async def test_a_client_that_does_not_take_its_goodbye_does_not_hold_up_the_stop
         await client.close()
 
 
-async def test_a_client_in_the_middle_of_its_handshake_does_not_hold_up_the_stop(
+async def test_a_client_in_its_handshake_does_not_block_the_stop(
     server_certificate: ServerCertificate,
 ) -> None:
     async with listening(RecordingIntake(), **server_certificate.settings("implicit")) as listener:
@@ -663,11 +667,11 @@ async def test_a_client_in_the_middle_of_its_handshake_does_not_hold_up_the_stop
         await listener.stop(0)
         assert loop.time() - started < 8
         assert listener.connections == 0
-        assert await client.closed(), "nothing in the clear on a connection that is to be encrypted"
+        assert await client.closed(), "no reply in clear on a connection with implicit TLS"
         await client.close()
 
 
-async def test_stopping_over_tls_says_goodbye_as_well(server_certificate: ServerCertificate) -> None:
+async def test_a_stop_sends_421_over_tls(server_certificate: ServerCertificate) -> None:
     async with listening(RecordingIntake(), **server_certificate.settings("implicit")) as listener:
         client = await SmtpClient.greeted(listener, context=server_certificate.client_context)
         stopping = asyncio.ensure_future(listener.stop(5))
@@ -699,7 +703,7 @@ async def test_temporary_files_and_their_directory_are_gone_after_the_stop(tmp_p
     assert intake.taken[0].wire == message
 
 
-async def test_a_full_disk_is_a_452_and_the_next_message_is_taken() -> None:
+async def test_a_full_disk_is_a_452_and_the_next_message_is_accepted() -> None:
     from tests.senderproxy.listener.test_body import full_disk
 
     class FullDisk(SpillDirectory):
@@ -719,7 +723,7 @@ async def test_a_full_disk_is_a_452_and_the_next_message_is_taken() -> None:
     assert [taken.wire for taken in intake.taken] == [MESSAGE]
 
 
-async def test_status_is_what_happened_and_can_be_written_as_json() -> None:
+async def test_status_counts_messages_and_is_valid_json() -> None:
     async with listening(RecordingIntake()) as listener:
         client = await SmtpClient.greeted(listener)
         await client.mail()
@@ -740,7 +744,7 @@ async def test_status_is_what_happened_and_can_be_written_as_json() -> None:
         await client.close()
 
 
-def test_the_patience_of_a_door_follows_its_settings() -> None:
+def test_the_timeouts_of_a_listener_follow_its_settings() -> None:
     timeouts = ListenerTimeouts.of(ListenerSettings(idle_seconds=660))
     assert (timeouts.idle, timeouts.block) == (660, 180)
     assert NO_DELAY.failures == 5

@@ -1,4 +1,4 @@
-"""AUTH PLAIN and AUTH LOGIN, step by step."""
+"""AUTH exchanges with PLAIN and LOGIN."""
 
 import pickle
 from base64 import b64encode
@@ -15,25 +15,25 @@ def encoded(text: str, charset: str = "utf-8") -> str:
     return b64encode(text.encode(charset)).decode("ascii")
 
 
-def claimed(progress: Progress) -> tuple[str, str]:
+def credentials_of(progress: Progress) -> tuple[str, str]:
     assert isinstance(progress, LoginAttempt)
     return progress.user, progress.reveal()
 
 
 def test_plain_with_its_initial_response() -> None:
-    assert claimed(AuthExchange(Mechanism.PLAIN).start(encoded("\0anna\0geheim-1"))) == ("anna", "geheim-1")
-    assert claimed(AuthExchange(Mechanism.PLAIN).start(encoded("anna\0anna\0geheim-1"))) == ("anna", "geheim-1")
+    assert credentials_of(AuthExchange(Mechanism.PLAIN).start(encoded("\0anna\0geheim-1"))) == ("anna", "geheim-1")
+    assert credentials_of(AuthExchange(Mechanism.PLAIN).start(encoded("anna\0anna\0geheim-1"))) == ("anna", "geheim-1")
 
 
-def test_plain_asked_with_an_empty_challenge() -> None:
+def test_plain_with_an_empty_challenge() -> None:
     exchange = AuthExchange(Mechanism.PLAIN)
     challenge = exchange.start(None)
     assert isinstance(challenge, Challenge)
     assert challenge.render() == b"334 \r\n"
-    assert claimed(exchange.handle_response(encoded("\0anna\0geheim-1").encode())) == ("anna", "geheim-1")
+    assert credentials_of(exchange.handle_response(encoded("\0anna\0geheim-1").encode())) == ("anna", "geheim-1")
 
 
-def test_login_asks_for_name_and_password_as_old_devices_expect() -> None:
+def test_login_sends_the_challenges_that_old_devices_expect() -> None:
     exchange = AuthExchange(Mechanism.LOGIN)
     first = exchange.start(None)
     assert isinstance(first, Challenge)
@@ -41,17 +41,20 @@ def test_login_asks_for_name_and_password_as_old_devices_expect() -> None:
     second = exchange.handle_response(encoded("anna").encode())
     assert isinstance(second, Challenge)
     assert second.render() == b"334 UGFzc3dvcmQ6\r\n"
-    assert claimed(exchange.handle_response(encoded("geheim-1").encode())) == ("anna", "geheim-1")
+    assert credentials_of(exchange.handle_response(encoded("geheim-1").encode())) == ("anna", "geheim-1")
 
 
-def test_login_with_the_name_at_once() -> None:
+def test_login_with_the_user_name_as_initial_response() -> None:
     exchange = AuthExchange(Mechanism.LOGIN)
     assert isinstance(exchange.start(encoded("anna")), Challenge)
-    assert claimed(exchange.handle_response(encoded("geheim-1").encode())) == ("anna", "geheim-1")
+    assert credentials_of(exchange.handle_response(encoded("geheim-1").encode())) == ("anna", "geheim-1")
 
 
-def test_umlauts_in_the_code_page_of_an_old_device_are_understood() -> None:
-    assert claimed(AuthExchange(Mechanism.PLAIN).start(encoded("\0jörg\0geheim-ü", "latin-1"))) == ("jörg", "geheim-ü")
+def test_umlauts_in_latin_1_are_decoded() -> None:
+    assert credentials_of(AuthExchange(Mechanism.PLAIN).start(encoded("\0jörg\0geheim-ü", "latin-1"))) == (
+        "jörg",
+        "geheim-ü",
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def test_a_malformed_login_is_refused_without_repeating_it(initial: str, code: i
     assert "geheim" not in str(answer)
 
 
-def test_a_star_breaks_the_login_off() -> None:
+def test_an_asterisk_cancels_the_exchange() -> None:
     exchange = AuthExchange(Mechanism.LOGIN)
     exchange.start(None)
     answer = exchange.handle_response(b"*")
@@ -82,7 +85,7 @@ def test_a_star_breaks_the_login_off() -> None:
     assert answer.code == 501
 
 
-def test_an_answer_over_the_limit_is_refused() -> None:
+def test_a_response_over_the_limit_is_refused() -> None:
     exchange = AuthExchange(Mechanism.LOGIN)
     exchange.start(None)
     answer = exchange.handle_response(b"A" * 12_288)
@@ -90,15 +93,17 @@ def test_an_answer_over_the_limit_is_refused() -> None:
     assert str(answer.status) == "5.5.6"
 
 
-def test_a_claim_shows_nothing_and_is_not_pickled() -> None:
-    claim = LoginAttempt("anna", "geheim-1")
-    assert "geheim" not in repr(claim) + str(claim)
+def test_a_login_attempt_shows_nothing_and_is_not_pickled() -> None:
+    attempt = LoginAttempt("anna", "geheim-1")
+    assert "geheim" not in repr(attempt) + str(attempt)
     with pytest.raises(TypeError):
-        pickle.dumps(claim)
+        pickle.dumps(attempt)
 
 
 @given(st.sampled_from(list(Mechanism)), st.none() | st.text(max_size=40), st.lists(st.binary(max_size=60), max_size=4))
-def test_any_answers_lead_somewhere(mechanism: Mechanism, initial: str | None, lines: list[bytes]) -> None:
+def test_any_responses_lead_to_a_challenge_an_attempt_or_a_reply(
+    mechanism: Mechanism, initial: str | None, lines: list[bytes]
+) -> None:
     exchange = AuthExchange(mechanism)
     progress = exchange.start(initial)
     for line in lines:

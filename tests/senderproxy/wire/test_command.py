@@ -88,14 +88,14 @@ def test_a_sender_is_read_with_its_parameters(argument: str, expected: MailComma
         ("FROM:<anna@firma.example> SIZE=150000001", 552, "5.3.4", "Message too large; limit is 150 MB"),
     ],
 )
-def test_a_sender_that_is_none_is_refused_with_what_is_wrong(argument: str, code: int, status: str, words: str) -> None:
+def test_an_invalid_sender_is_refused_with_the_error(argument: str, code: int, status: str, words: str) -> None:
     answer = read_mail(argument, LIMIT)
     assert isinstance(answer, Reply)
     assert (answer.code, str(answer.status)) == (code, status)
     assert words in answer.text
 
 
-def test_a_recipient_is_read_and_wishes_for_reports_are_left_out() -> None:
+def test_a_recipient_is_read_without_its_dsn_parameters() -> None:
     expected = RcptCommand(Address("bert", "kunde.example"))
     assert read_rcpt("TO:<bert@kunde.example>") == expected
     assert read_rcpt("to: <@relay.example:bert@kunde.example>") == expected
@@ -115,7 +115,7 @@ def test_a_recipient_is_read_and_wishes_for_reports_are_left_out() -> None:
         ("TO:<bert@kunde.example> NOTIFY=NEVER NOTIFY=NEVER", 501, "5.5.4"),
     ],
 )
-def test_a_recipient_that_is_none_is_refused(argument: str, code: int, status: str) -> None:
+def test_an_invalid_recipient_is_refused(argument: str, code: int, status: str) -> None:
     answer = read_rcpt(argument)
     assert isinstance(answer, Reply)
     assert (answer.code, str(answer.status)) == (code, status)
@@ -131,13 +131,13 @@ def test_a_command_keeps_the_case_of_its_argument() -> None:
     "line",
     [b"", b" NOOP", b"NOOP\0", b"NO\rOP", b"NOOP\tx", b"\x16\x03\x01\x02", b"1234", b"MAIL FROM:<\xff@x.example>"],
 )
-def test_what_is_no_command_is_answered_in_one_reply(line: bytes) -> None:
+def test_an_invalid_command_line_gets_one_reply(line: bytes) -> None:
     answer = read_command(line)
     assert isinstance(answer, Reply)
     assert (answer.code, str(answer.status)) == (500, "5.5.2")
 
 
-def test_a_computer_with_an_umlaut_in_its_name_may_greet() -> None:
+def test_a_host_name_with_an_umlaut_is_accepted_in_ehlo() -> None:
     assert read_command("EHLO MÜLLER-PC".encode("cp1252")) == Command("EHLO", "M?LLER-PC")
 
 

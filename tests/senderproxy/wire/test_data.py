@@ -1,4 +1,4 @@
-"""The end of a message is found where it is, and nowhere else; what comes out is clean."""
+"""The end of message data, its line ends and its header section."""
 
 import re
 
@@ -161,7 +161,7 @@ def test_any_stream_cut_anyhow_reads_like_its_lines(parts: list[bytes], cuts: li
 
 @settings(max_examples=300)
 @given(st.binary(max_size=4000), st.integers(1, 4096))
-def test_whatever_comes_in_nothing_unclean_goes_out(noise: bytes, cut: int) -> None:
+def test_the_output_is_clean_for_any_input(noise: bytes, cut: int) -> None:
     decoder = DataDecoder()
     out = b""
     for position in range(0, len(noise), cut):
@@ -175,7 +175,7 @@ def test_whatever_comes_in_nothing_unclean_goes_out(noise: bytes, cut: int) -> N
     assert not re.search(rb"\0|\r(?!\n)|(?<!\r)\n", out)
 
 
-def test_after_a_fault_the_rest_is_read_but_nothing_comes_out() -> None:
+def test_after_an_invalid_octet_the_rest_is_read_without_output() -> None:
     out, decoder = decode(b"a\r\nb\rc\r\nd\r\n.\r\nQUIT\r\n", cut=4)
     assert decoder.invalid is InvalidOctet.BARE_CR
     assert b"d" not in out
@@ -187,7 +187,7 @@ def test_after_a_fault_the_rest_is_read_but_nothing_comes_out() -> None:
     ("content", "fault"),
     [(b"a\rb\r\n", InvalidOctet.BARE_CR), (b"a\0b\r\n", InvalidOctet.NUL), (b"a\r\r\nb\r\n", InvalidOctet.BARE_CR)],
 )
-def test_a_fault_is_called_by_its_name(content: bytes, fault: InvalidOctet) -> None:
+def test_each_invalid_octet_is_reported_by_its_kind(content: bytes, fault: InvalidOctet) -> None:
     assert decode(content + END[2:])[1].invalid is fault
     assert decode(b"a\nb\r\n" + END[2:], bare_lf=BareLf.REJECT)[1].invalid is InvalidOctet.BARE_LF
 

@@ -31,13 +31,13 @@ SHAPES = [
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("colon", [":", " :", " : ", ":  "])
-def test_an_address_is_found_wherever_a_device_puts_it(shape: str, colon: str) -> None:
+def test_the_address_in_a_malformed_path_is_found(shape: str, colon: str) -> None:
     assert read_mail(f"FROM{colon}{shape}", LIMIT, lenient=True) == MailCommand(SCAN)
     assert read_rcpt(f"to{colon}{shape}", lenient=True) == RcptCommand(SCAN)
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.strip() != "<scan@firma.example>"])
-def test_where_nobody_asked_for_leniency_there_is_none(shape: str) -> None:
+def test_a_strict_listener_refuses_malformed_paths(shape: str) -> None:
     for answer in (read_mail(f"FROM:{shape}", LIMIT), read_rcpt(f"TO:{shape}")):
         assert isinstance(answer, Reply)
         assert answer.code == 501
@@ -45,7 +45,7 @@ def test_where_nobody_asked_for_leniency_there_is_none(shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_parameters_behind_an_odd_address_count(shape: str) -> None:
+def test_parameters_after_a_malformed_path_count(shape: str) -> None:
     assert read_mail(f"FROM:{shape} SIZE=5 BODY=8BITMIME AUTH=<>", LIMIT, lenient=True) == MailCommand(SCAN, 5, True)
     assert read_rcpt(f"TO:{shape} NOTIFY=NEVER", lenient=True) == RcptCommand(SCAN)
     too_large = read_mail(f"FROM:{shape} SIZE={LIMIT + 1}", LIMIT, lenient=True, forced_sender=FORCED)
@@ -72,7 +72,7 @@ def test_the_parameters_behind_an_odd_address_count(shape: str) -> None:
         ("<" + "x" * 300 + ">", "xxx..."),
     ],
 )
-def test_what_is_no_sender_address_is_said_in_plain_words_unless_one_is_forced(path: str, words: str) -> None:
+def test_an_invalid_sender_address_gets_a_plain_reply_unless_a_sender_is_forced(path: str, words: str) -> None:
     answer = read_mail(f"FROM:{path}", LIMIT, lenient=True)
     assert isinstance(answer, Reply)
     assert (answer.code, str(answer.status)) == (501, "5.1.7")
@@ -81,14 +81,14 @@ def test_what_is_no_sender_address_is_said_in_plain_words_unless_one_is_forced(p
     assert read_mail(f"FROM:{path}", LIMIT, lenient=True, forced_sender=FORCED) == MailCommand(FORCED)
 
 
-def test_a_forced_sender_stands_in_for_nothing_that_can_be_read() -> None:
+def test_a_forced_sender_does_not_replace_a_valid_one() -> None:
     assert read_mail("FROM: scan@firma.example", LIMIT, lenient=True, forced_sender=FORCED) == MailCommand(SCAN)
     for null in ("<>", "< >", " <> AUTH=<>"):
         assert read_mail(f"FROM:{null}", LIMIT, lenient=True, forced_sender=FORCED) == MailCommand(NULL_PATH)
 
 
 @pytest.mark.parametrize("argument", ["", "scan@firma.example", "TO:<scan@firma.example>", "FROM <scan@firma.example>"])
-def test_mail_without_from_and_its_colon_stays_wrong(argument: str) -> None:
+def test_mail_without_from_and_its_colon_is_refused(argument: str) -> None:
     answer = read_mail(argument, LIMIT, lenient=True, forced_sender=FORCED)
     assert isinstance(answer, Reply)
     assert (answer.code, str(answer.status)) == (501, "5.5.4")
@@ -107,7 +107,7 @@ def test_mail_without_from_and_its_colon_stays_wrong(argument: str) -> None:
         ("bert@kunde.example AUTH", "contains a space"),
     ],
 )
-def test_a_recipient_must_be_an_address_and_one_only(path: str, words: str) -> None:
+def test_a_recipient_must_be_one_valid_address(path: str, words: str) -> None:
     answer = read_rcpt(f"TO:{path}", lenient=True)
     assert isinstance(answer, Reply)
     assert (answer.code, str(answer.status)) == (501, "5.1.3")
@@ -125,11 +125,11 @@ def test_a_recipient_must_be_an_address_and_one_only(path: str, words: str) -> N
         ("MAIL FROM: Büro <scan@firma.example>".encode(), "MAIL", "FROM: Büro <scan@firma.example>"),
     ],
 )
-def test_a_line_that_is_no_proper_command_is_read_all_the_same(line: bytes, verb: str, argument: str) -> None:
+def test_malformed_command_lines_are_corrected(line: bytes, verb: str, argument: str) -> None:
     assert read_command(line, lenient=True) == Command(verb, argument)
 
 
-def test_a_nul_in_an_address_is_never_taken() -> None:
+def test_a_nul_in_an_address_is_refused() -> None:
     assert isinstance(read_command(b"MAIL FROM:<scan\0@firma.example>", lenient=True), Reply)
 
 
@@ -140,7 +140,7 @@ _PIECES = st.lists(
 
 
 @given(_PIECES)
-def test_a_lenient_listener_takes_all_that_a_strict_one_takes_and_means_the_same(argument: str) -> None:
+def test_a_lenient_listener_accepts_what_a_strict_one_accepts_with_the_same_meaning(argument: str) -> None:
     strict = read_mail(argument, LIMIT)
     if isinstance(strict, MailCommand):
         assert read_mail(argument, LIMIT, lenient=True, forced_sender=FORCED) == strict
@@ -150,7 +150,7 @@ def test_a_lenient_listener_takes_all_that_a_strict_one_takes_and_means_the_same
 
 
 @given(st.one_of(_PIECES.map(lambda text: f"FROM:{text}"), st.text(max_size=60).map(lambda text: f"TO:{text}")))
-def test_whatever_comes_gets_a_command_or_a_501_and_a_null_sender_only_where_it_was_written(argument: str) -> None:
+def test_any_argument_is_a_command_or_a_reply_and_only_an_explicit_null_path_is_null(argument: str) -> None:
     mail = read_mail(argument, LIMIT, lenient=True)
     if isinstance(mail, MailCommand) and mail.reverse_path is NULL_PATH:
         assert argument.replace(" ", "").startswith("FROM:<>")
