@@ -41,7 +41,7 @@ from senderproxy.log import TextFormatter
 from senderproxy.mail.address import parse_address
 from senderproxy.routing.account import Account
 from senderproxy.simulator.headers import authors_of
-from senderproxy.simulator.ledger import ReceivedMessage
+from senderproxy.simulator.observations import ReceivedMessage
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings, postfix_like
@@ -289,8 +289,8 @@ def _simulator_settings(provider: str, passwords: dict[str, str]) -> SimulatorSe
     """IONOS lets a mailbox send as its whole domain; the second provider as its own address only."""
     mailboxes = {each.address: SimulatedMailbox(passwords[each.id]) for each in ACCOUNTS if each.provider == provider}
     if provider == IONOS:
-        return SimulatorSettings(mailboxes=mailboxes, wire_strict=False)
-    return replace(postfix_like(mailboxes), wire_strict=False)
+        return SimulatorSettings(mailboxes=mailboxes, raise_violations=False)
+    return replace(postfix_like(mailboxes), raise_violations=False)
 
 
 def _configuration(folder: Path, ionos: Simulator, hoster: Simulator) -> str:
@@ -392,7 +392,7 @@ class _Demo:
             for fault in faults:
                 page.bad(f"   wrong: {fault}")
         wrong += [
-            f"{name}: {breach}" for name, simulator in self._simulators.items() for breach in simulator.wire_violations
+            f"{name}: {breach}" for name, simulator in self._simulators.items() for breach in simulator.violations
         ]
         wrong += [
             f"{name}: a password in clear text"

@@ -1,6 +1,5 @@
-"""The simulator: a provider's submission server to practise against, embedded in the program.
+"""Simulator: a provider's submission server on loopback, for the demo and the tests.
 
-It behaves as IONOS was seen to behave (or, told so, as another kind of provider), on loopback, with certificates of
-its own. It is written apart from the listener and the delivery on purpose: it shares no line with either, so what
-both get wrong together it still notices. The demo runs on it, and so do the tests.
+It behaves as IONOS was observed to behave (or as another kind of provider), with certificates of its own. It shares no
+code with the listener and the delivery, so that it finds mistakes that both have in common.
 """

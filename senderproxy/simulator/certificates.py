@@ -1,9 +1,11 @@
-"""A throw-away authority and the certificates it issues, good ones and bad ones.
+"""Temporary certificate authority that issues valid and invalid server certificates.
 
-Guarantees: the good ones carry every extension that Python 3.13's strict verification asks for (key usage, subject and
-authority key identifier); keys are P-256 and live for a week.
-Not here: where the files are kept (simulator.server), the TLS itself (ssl).
-RFC 5280 section 4.2.1. The only module of senderproxy that says cryptography.
+Guarantees: valid certificates have all extensions that the strict verification of Python 3.13 requires (key usage,
+subject and authority key identifier). Keys are P-256. Certificates are valid for a week.
+
+Not here: the files (simulator.server), the TLS session (ssl).
+
+RFC 5280 section 4.2.1. The only module of senderproxy that imports cryptography.
 """
 
 from dataclasses import dataclass, field
@@ -18,24 +20,24 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from senderproxy.simulator.settings import CertificateKind
 
-_LIFE: Final = timedelta(days=7)
-_SLACK: Final = timedelta(hours=1)  # for clocks that disagree
+_LIFETIME: Final = timedelta(days=7)  # longer than any run of the demo or the tests
+_CLOCK_SKEW: Final = timedelta(hours=1)  # between two machines that use the certificate
 _LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A certificate authority that signs for an afternoon."""
+    """Temporary certificate authority."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey = field(repr=False)
 
     @classmethod
-    def create(cls, now: datetime, name: str = "senderproxy throw-away authority") -> "Authority":
-        """A new authority with a new key."""
+    def create(cls, now: datetime, name: str = "senderproxy temporary authority") -> "Authority":
+        """Create an authority with a new key, valid from `now` on."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _name(name)
-        builder = _builder(subject, subject, key, now - _SLACK, now + _LIFE)
+        builder = _builder(subject, subject, key, now - _CLOCK_SKEW, now + _LIFETIME)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
         builder = builder.add_extension(
@@ -45,21 +47,21 @@ class Authority:
 
     @property
     def pem(self) -> bytes:
-        """The certificate alone, for whoever is to trust it."""
+        """The certificate without its key, for clients that trust it."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(self, host: str, kind: CertificateKind, now: datetime) -> bytes:
-        """A server certificate for this host and loopback, with its key, as one PEM file for load_cert_chain."""
+        """Issue a certificate for this host and loopback. Returns certificate and key as PEM for load_cert_chain."""
         names = ("elsewhere.example",) if kind is CertificateKind.OTHER_NAME else (host, *_LOOPBACK_NAMES)
-        begins, ends = now - _SLACK, now + _LIFE
+        begins, ends = now - _CLOCK_SKEW, now + _LIFETIME
         if kind is CertificateKind.EXPIRED:
-            begins, ends = now - _LIFE, now - timedelta(days=1)
+            begins, ends = now - _LIFETIME, now - timedelta(days=1)
         elif kind is CertificateKind.NOT_YET_VALID:
             begins = now + timedelta(days=1)
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = self
         if kind is CertificateKind.OTHER_AUTHORITY:
-            issuer = Authority.create(now, "an authority nobody knows")
+            issuer = Authority.create(now, "unknown authority")
         elif kind is CertificateKind.SELF_SIGNED:
             issuer = Authority(self.certificate, key)
         subject = _name(names[0])

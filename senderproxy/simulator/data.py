@@ -1,8 +1,10 @@
-"""Find the end of DATA, and take the dot-stuffing off again.
+"""Parser of the DATA stream: finds its end and removes the dot-stuffing.
 
-Guarantees: only CRLF.CRLF ends the data; every bare CR, bare LF, NUL and undoubled dot is noticed; what comes out is
-the content as it was before stuffing. Works on any cut of the stream, down to single octets, in flat memory.
-Not here: keeping the content, answering.
+Guarantees: only CRLF.CRLF ends the data. Every bare CR, bare LF, NUL and undoubled dot is reported. The output is the
+content before dot-stuffing. The stream may be split at any octet; memory use is constant.
+
+Not here: storage of the content (simulator.content), replies (simulator.mail_commands).
+
 RFC 5321 sections 2.3.8, 4.1.1.4 and 4.5.2.
 """
 
@@ -12,36 +14,36 @@ _END: Final = b"\r\n.\r\n"
 
 
 class DataReader:
-    """Fed with blocks as they arrive; says what may be kept, and when it is over."""
+    """Incremental parser: takes blocks as they arrive, returns content, knows when the data ended."""
 
     def __init__(self) -> None:
         # The CRLF of the DATA command counts as the line end before the first line (RFC 5321 section 4.1.1.4).
-        self._carry = b"\r\n"
-        self._borrowed = 2
+        self._pending = b"\r\n"
+        self._virtual_octets = 2  # octets of that CRLF, not part of the content
         self.faults: list[str] = []
-        self.rest: bytes | None = None  # what came after the end; None while there is no end yet
+        self.rest: bytes | None = None  # octets after the end of the data; None before the end
 
     def feed(self, block: bytes) -> bytes:
-        """Take the next block; returns content that is certain by now."""
-        data = self._carry + block
+        """Parse the next block. Returns the content that is complete by now."""
+        data = self._pending + block
         end = data.find(_END)
         if end >= 0:
             self.rest = data[end + len(_END) :]
-            self._carry = b""
-            return self._release(data[: end + 2])
-        held = _longest_beginning_of_end(data)
-        self._carry = data[len(data) - held :]
-        return self._release(data[: len(data) - held])
+            self._pending = b""
+            return self._unstuff(data[: end + 2])
+        kept = _possible_end_octets(data)
+        self._pending = data[len(data) - kept :]
+        return self._unstuff(data[: len(data) - kept])
 
-    def _release(self, data: bytes) -> bytes:
-        self._inspect(data)
-        # With the end out of the way, every dot after a line end is one that stuffing put there.
+    def _unstuff(self, data: bytes) -> bytes:
+        self._find_faults(data)
+        # The end of the data is removed already, so each dot after a line end was added by dot-stuffing.
         content = data.replace(b"\r\n.", b"\r\n")
-        if self._borrowed and content:
-            content, self._borrowed = content[self._borrowed :], 0
+        if self._virtual_octets and content:
+            content, self._virtual_octets = content[self._virtual_octets :], 0
         return content
 
-    def _inspect(self, data: bytes) -> None:
+    def _find_faults(self, data: bytes) -> None:
         pairs = data.count(b"\r\n")
         found = {
             "bare CR in the content": data.count(b"\r") != pairs,
@@ -52,8 +54,8 @@ class DataReader:
         self.faults += [fault for fault, present in found.items() if present and fault not in self.faults]
 
 
-def _longest_beginning_of_end(data: bytes) -> int:
-    """How many octets at the end of `data` may be the beginning of CRLF.CRLF."""
+def _possible_end_octets(data: bytes) -> int:
+    """Number of octets at the end of `data` that may be the beginning of CRLF.CRLF."""
     for length in range(min(len(_END) - 1, len(data)), 0, -1):
         if _END.startswith(data[-length:]):
             return length

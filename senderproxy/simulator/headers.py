@@ -1,15 +1,17 @@
-"""What the provider checks in a message's header at the end of DATA.
+"""Header check of the simulated provider at the end of DATA.
 
-Guarantees: faults are named in words, all of them at once; a header without faults is one that RFC 5322 section 3
-prints, in the fields the provider looks at. Reads with a tokenizer of its own, without recursion.
-Not here: which reply follows (simulator.dialogue), whether the author may be used (simulator.rules).
+Guarantees: all faults are reported at once. A header without faults conforms to RFC 5322 section 3 in the fields that
+the provider checks. It is parsed with a tokenizer of its own, without recursion.
+
+Not here: the reply (simulator.mail_commands), the permission to use the author (simulator.rules).
+
 RFC 5322 sections 3.2, 3.3, 3.4 and 3.6.
 """
 
 import re
 from typing import Final
 
-# Refused when doubled, by the provider's own list.
+# Refused if repeated, according to the provider's own list.
 _SINGLE: Final = ("bcc", "cc", "date", "from", "sender", "subject", "to")
 
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+")
@@ -28,7 +30,7 @@ _Token = tuple[str, str]  # kind ("word", or the special itself) and text
 
 
 class _Unreadable(Exception):
-    """The field's text is not what its grammar allows; the message says where."""
+    """The text of a field does not match its grammar."""
 
 
 def header_of(content: bytes) -> bytes:
@@ -40,25 +42,25 @@ def header_of(content: bytes) -> bytes:
 
 
 def header_faults(content: bytes) -> tuple[str, ...]:
-    """Everything in this message's header that the provider refuses, in words; empty where it is content."""
+    """Return all faults for which the provider refuses this header."""
     header = header_of(content)
     faults: list[str] = []
     if not header.isascii():
         faults.append("octets above 127 in the header")
-    fields, strays = _fields_of(header)
-    faults += strays
-    faults += [f"{name.capitalize()} stands {len(fields[name])} times" for name in _SINGLE if len(fields[name]) > 1]
+    fields, stray_lines = _fields_of(header)
+    faults += stray_lines
+    faults += [f"{name.capitalize()} occurs {len(fields[name])} times" for name in _SINGLE if len(fields[name]) > 1]
     faults += [f"{name.capitalize()} is missing" for name in ("date", "from") if not fields[name]]
     for name in ("from", "sender", "to"):
         for value in fields[name]:
             fault = _fault_in_addresses(name, value)
             faults += [fault] if fault else []
-    faults += [f"Date is no date: {value.strip()[:60]!r}" for value in fields["date"] if not is_date(value)]
+    faults += [f"invalid Date: {value.strip()[:60]!r}" for value in fields["date"] if not is_date(value)]
     return tuple(faults)
 
 
 def authors_of(content: bytes) -> tuple[str, ...]:
-    """The addresses in the From field; empty where it is missing or cannot be read."""
+    """Return the addresses in the From field; none if it is missing or invalid."""
     fields, _ = _fields_of(header_of(content))
     try:
         return tuple(address for value in fields["from"] for address in read_addresses(value, groups=False))
@@ -67,7 +69,7 @@ def authors_of(content: bytes) -> tuple[str, ...]:
 
 
 def is_date(value: str) -> bool:
-    """Whether this is a date-time of RFC 5322 section 3.3."""
+    """True for a date-time of RFC 5322 section 3.3."""
     try:
         text = "".join(_without_comments(value)).strip()
     except _Unreadable:
@@ -80,7 +82,7 @@ def is_date(value: str) -> bool:
 
 
 def read_addresses(value: str, *, groups: bool) -> list[str]:
-    """The addresses of an address list; raises where the text is none."""
+    """Parse an address list. Raises _Unreadable if it is invalid."""
     tokens = _tokens_of(value)
     addresses: list[str] = []
     at = 0
@@ -95,9 +97,9 @@ def read_addresses(value: str, *, groups: bool) -> list[str]:
 
 
 def _fields_of(header: bytes) -> tuple[dict[str, list[str]], list[str]]:
-    """The fields the provider looks at, unfolded; and the lines that are no fields at all."""
+    """Return the checked fields, unfolded, and the lines that are not a field."""
     fields: dict[str, list[str]] = {name: [] for name in _SINGLE}
-    strays: list[str] = []
+    stray_lines: list[str] = []
     current: list[str] | None = None
     for line in header.split(b"\r\n")[: header.count(b"\r\n")]:
         text = line.decode("latin-1")
@@ -107,13 +109,13 @@ def _fields_of(header: bytes) -> tuple[dict[str, list[str]], list[str]]:
             continue
         found = _FIELD_NAME.match(line)
         if found is None:
-            strays.append(f"a line that is no field: {text[:40]!r}")
+            stray_lines.append(f"not a header field: {text[:40]!r}")
             current = None
             continue
         current = fields.get(found[1].decode("ascii").lower())
         if current is not None:
             current.append(text[found.end() :])
-    return fields, strays
+    return fields, stray_lines
 
 
 def _fault_in_addresses(name: str, value: str) -> str | None:
@@ -124,12 +126,12 @@ def _fault_in_addresses(name: str, value: str) -> str | None:
     except _Unreadable as fault:
         return f"{name.capitalize()} cannot be read: {fault}"
     if name == "sender" and len(addresses) != 1:
-        return "Sender holds more than one mailbox"
+        return "Sender has more than one mailbox"
     return None
 
 
 def _without_comments(value: str) -> list[str]:
-    """The text outside comments, each comment a blank. Comments nest (RFC 5322 section 3.2.2)."""
+    """Replace each comment by a blank. Comments nest (RFC 5322 section 3.2.2)."""
     kept: list[str] = []
     depth = 0
     at = 0
@@ -170,12 +172,12 @@ def _tokens_of(value: str) -> list[_Token]:
             tokens.append((text[at], text[at]))
             at += 1
         else:
-            raise _Unreadable(f"{text[at]!r} may not stand here")
+            raise _Unreadable(f"{text[at]!r} is not permitted here")
     return tokens
 
 
 def _read_one(tokens: list[_Token], at: int, *, groups: bool) -> tuple[int, list[str]]:
-    """One address: a mailbox, or a group where groups may stand."""
+    """Parse one address: a mailbox, or a group if `groups`."""
     start = at
     while at < len(tokens) and tokens[at][0] in ("word", "."):
         at += 1
@@ -209,13 +211,13 @@ def _read_group(tokens: list[_Token], at: int) -> tuple[int, list[str]]:
 
 
 def _after_route(tokens: list[_Token], at: int) -> int:
-    """Past an obsolete `@one,@two:` in front of the address (RFC 5322 section 4.4)."""
+    """Skip an obsolete `@one,@two:` before the address (RFC 5322 section 4.4)."""
     if at == len(tokens) or tokens[at][0] != "@":
         return at
     while at < len(tokens) and tokens[at][0] in ("@", ",", ".", "word", "literal"):
         at += 1
     if at == len(tokens) or tokens[at][0] != ":":
-        raise _Unreadable("a route without an end")
+        raise _Unreadable("a route is not terminated")
     return at + 1
 
 
@@ -231,7 +233,7 @@ def _read_addr_spec(tokens: list[_Token], at: int) -> tuple[int, str]:
 
 
 def _read_dotted(tokens: list[_Token], at: int) -> tuple[int, str]:
-    """Words with single dots between them."""
+    """Parse words with single dots between them."""
     text = ""
     while at < len(tokens) and tokens[at][0] == "word":
         text += tokens[at][1]

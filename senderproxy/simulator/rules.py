@@ -1,8 +1,10 @@
-"""Who may send what: the simulator's decisions, as values.
+"""Rules of the simulated provider: permitted addresses, the grammar of MAIL and RCPT.
 
-Guarantees: same inputs, same answer; addresses and parameters are read strictly, by a grammar of this room's own.
-Not here: the words (simulator.phrases), the header's syntax (simulator.headers), counting and time
-(simulator.ledger).
+Guarantees: same input, same result. Addresses and parameters are parsed strictly, with a grammar of its own.
+
+Not here: the texts of replies (simulator.provider_replies), the syntax of the header (simulator.headers), counts and
+times (simulator.observations).
+
 RFC 5321 sections 4.1.1.2, 4.1.1.3 and 4.1.2; RFC 4954 section 5.
 """
 
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from senderproxy.simulator.phrases import Answer
+from senderproxy.simulator.provider_replies import ServerReply
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -22,38 +24,38 @@ _PATH = re.compile(rf"<({_LOCAL}@{_DOMAIN})>")
 _ADDRESS = re.compile(rf"{_LOCAL}@{_DOMAIN}")
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
 
-NULL: Final = ""  # the simulator keeps the empty reverse-path as the empty string, which no address can be
+NULL: Final = ""  # the null reverse-path; an empty string cannot be an address
 
 
 class OwnershipRule(Enum):
-    """Whom the provider lets a mailbox name as the one a message comes from."""
+    """Addresses that the provider permits a mailbox as the origin of a message."""
 
     ANY = "any"
     DOMAIN = "domain"  # any address in the mailbox's own domain: IONOS since January 2024
     ADDRESS = "address"  # the mailbox's own address and its aliases: GMX, WEB.DE, most Postfix hosters
 
 
-class Held(Enum):
-    """At which command a reverse-path that breaks the rule is refused."""
+class EnforcedAt(Enum):
+    """Command at which a reverse-path against the ownership rule is refused."""
 
-    AT_MAIL = "mail"
-    AT_RCPT = "rcpt"  # Postfix's smtpd_delay_reject
-    AT_DATA = "data"
+    MAIL = "mail"
+    RCPT = "rcpt"  # Postfix with smtpd_delay_reject
+    DATA = "data"
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedMailbox:
-    """What stands behind one login."""
+    """Password and addresses of one login."""
 
     password: str = field(repr=False)
-    address: str = ""  # its address, where the login is something else
+    address: str = ""  # its address, if the login is not an address
     aliases: tuple[str, ...] = ()
-    domains: tuple[str, ...] = ()  # further domains that it may send for under the rule "domain"
+    domains: tuple[str, ...] = ()  # further domains under the rule "domain"
 
 
 @dataclass(frozen=True, slots=True)
 class PathCommand:
-    """What follows MAIL FROM: or RCPT TO:, taken apart."""
+    """Parsed argument of MAIL or RCPT."""
 
     path: str  # NULL, or local@domain as written
     parameters: Mapping[str, str]
@@ -65,7 +67,7 @@ def domain_of(address: str) -> str:
 
 
 def may_send_as(address: str, login: str, mailbox: SimulatedMailbox, rule: OwnershipRule) -> bool:
-    """Whether this login may send as this address. The null reverse-path is asked about elsewhere."""
+    """True if this login may send as this address. The null reverse-path is a setting of its own."""
     own = mailbox.address or login
     match rule:
         case OwnershipRule.ANY:
@@ -76,16 +78,16 @@ def may_send_as(address: str, login: str, mailbox: SimulatedMailbox, rule: Owner
             return address.lower() in {own.lower(), *(alias.lower() for alias in mailbox.aliases)}
 
 
-def answer_for_recipient(address: str, answers: Mapping[str, Answer]) -> Answer | None:
-    """What is set down for this recipient, by its address or by `@domain`; None where it is simply taken."""
+def reply_for_recipient(address: str, answers: Mapping[str, ServerReply]) -> ServerReply | None:
+    """Return the reply configured for this address or its `@domain`, None if the recipient is accepted."""
     return answers.get(address.lower()) or answers.get(f"@{domain_of(address)}")
 
 
 def read_path_command(argument: str, keyword: str) -> PathCommand | None:
-    """Take apart what follows MAIL or RCPT; None where it is not exactly what RFC 5321 prints.
+    """Parse the argument of MAIL or RCPT. Returns None if it is not exactly in the form of RFC 5321.
 
-    Stricter than real servers on purpose: a space after the colon, a missing bracket or a source route is what some
-    of them refuse, so a relay must not send it.
+    Stricter than most servers on purpose: some refuse a space after the colon, a missing bracket or a source route, so
+    a relay must not send them.
     """
     if argument[: len(keyword) + 1].upper() != f"{keyword}:":
         return None
@@ -98,7 +100,7 @@ def read_path_command(argument: str, keyword: str) -> PathCommand | None:
 
 
 def _quoted_path_command(argument: str, keyword: str) -> PathCommand | None:
-    """The rare path with spaces inside its quotes, which cannot be split at spaces."""
+    """Parse a path with a quoted local part that contains spaces."""
     found = _PATH.match(argument, len(keyword) + 1)
     if found is None:
         return None
@@ -120,8 +122,8 @@ def _read_parameters(words: list[str]) -> Mapping[str, str] | None:
 
 
 def parameters_offered(extensions: tuple[str, ...]) -> frozenset[str]:
-    """The MAIL and RCPT parameters that belong to the extensions a server has named."""
-    belonging = {
+    """Return the MAIL and RCPT parameters of the offered extensions."""
+    parameters = {
         "SIZE": ("SIZE",),
         "8BITMIME": ("BODY",),
         "AUTH": ("AUTH",),
@@ -129,5 +131,5 @@ def parameters_offered(extensions: tuple[str, ...]) -> frozenset[str]:
         "SMTPUTF8": ("SMTPUTF8",),
         "REQUIRETLS": ("REQUIRETLS",),
     }
-    named = {extension.partition(" ")[0].upper() for extension in extensions}
-    return frozenset(parameter for name in named for parameter in belonging.get(name, ()))
+    names = {extension.partition(" ")[0].upper() for extension in extensions}
+    return frozenset(parameter for name in names for parameter in parameters.get(name, ()))

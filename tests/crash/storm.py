@@ -22,9 +22,9 @@ from typing import Final
 import aiosmtplib
 
 from senderproxy.control.client import ask
-from senderproxy.simulator.phrases import SEND_LIMIT, UNKNOWN_USER, answer
+from senderproxy.simulator.faults import Drop, FaultAction, FaultPoint, FaultScript, FaultStage, ReplyWith
+from senderproxy.simulator.provider_replies import SEND_LIMIT, UNKNOWN_USER, server_reply
 from senderproxy.simulator.rules import SimulatedMailbox
-from senderproxy.simulator.script import Action, Drop, FaultStage, Occasion, ReplyWith, Script
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
 from senderproxy.tracking.record import EventKind
@@ -40,7 +40,7 @@ SECRET: Final = "geheim-sturm"
 _ID = re.compile(rb"<(\d+)\.sturm@firma\.example>")
 
 
-class Weather(Script):
+class Weather(FaultScript):
     """Faults at random, until the sun comes out."""
 
     def __init__(self, rng: random.Random) -> None:
@@ -50,28 +50,28 @@ class Weather(Script):
         self.counts: Counter[str] = Counter()
         self.lost_replies: set[tuple[int, int]] = set()  # session and transaction
 
-    def strike(self, occasion: Occasion) -> Action | None:
+    def next_action(self, point: FaultPoint) -> FaultAction | None:
         """Drop before, in and after DATA and before the final reply; 421; 450 for some recipients."""
         if self.is_fair:
             return None
         chance = self._rng.random()
-        action: Action | None = None
-        match occasion.stage:
+        action: FaultAction | None = None
+        match point.stage:
             case FaultStage.MAIL | FaultStage.DATA | FaultStage.BODY if chance < 0.02:
                 action = Drop()
             case FaultStage.MAIL if chance < 0.022:
-                action = ReplyWith(answer(421, "4.3.2 closing for maintenance"), then_drop=True)
+                action = ReplyWith(server_reply(421, "4.3.2 closing for maintenance"), then_drop=True)
             case FaultStage.RCPT if chance < 0.02:
                 action = Drop()
             case FaultStage.RCPT if chance < 0.06:
-                action = ReplyWith(answer(450, "4.2.1 mailbox busy"))
+                action = ReplyWith(server_reply(450, "4.2.1 mailbox busy"))
             case FaultStage.DOT if chance < 0.02:
                 action = Drop()
             case FaultStage.DOT if chance < 0.05:
                 action = Drop(after_storing=True)
-                self.lost_replies.add((occasion.session, occasion.transaction))
+                self.lost_replies.add((point.session, point.transaction))
         if action is not None:
-            self.counts[f"{occasion.stage.value} {type(action).__name__}"] += 1
+            self.counts[f"{point.stage.value} {type(action).__name__}"] += 1
         return action
 
 
@@ -250,7 +250,7 @@ async def storm(seed: int) -> AsyncIterator[Storm]:
     weather = Weather(rng)
     settings = SimulatorSettings(
         mailboxes={person: SimulatedMailbox(SECRET) for person in PEOPLE},
-        recipient_answers={NOBODY: UNKNOWN_USER, BUSY: SEND_LIMIT},
+        recipient_replies={NOBODY: UNKNOWN_USER, BUSY: SEND_LIMIT},
     )
     async with Simulator(settings, weather) as simulator:
         with reserved_ports(1) as [queue_port]:

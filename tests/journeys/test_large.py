@@ -60,7 +60,9 @@ def peak(pid: int) -> int:
 
 @pytest.mark.parametrize("mode", ["pass-through", "queue"])
 async def test_a_message_of_150_mb_goes_through_in_flat_memory(mode: str) -> None:
-    settings = SimulatorSettings(mailboxes={ANNA: SimulatedMailbox(SECRET)}, content_kept=False, size_limit=200_000_000)
+    settings = SimulatorSettings(
+        mailboxes={ANNA: SimulatedMailbox(SECRET)}, record_content=False, size_limit=200_000_000
+    )
     async with Simulator(settings) as simulator:
         with reserved_ports(1) as [port]:
             section = f"""

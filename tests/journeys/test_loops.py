@@ -12,10 +12,10 @@ import pytest
 
 from senderproxy.mail.author import Authors, read_authors
 from senderproxy.mail.header import HeaderSection
-from senderproxy.simulator.ledger import ReceivedMessage
-from senderproxy.simulator.phrases import answer
+from senderproxy.simulator.faults import Fault, FaultStage, ReplyWith
+from senderproxy.simulator.observations import ReceivedMessage
+from senderproxy.simulator.provider_replies import server_reply
 from senderproxy.simulator.rules import SimulatedMailbox
-from senderproxy.simulator.script import Fault, FaultStage, ReplyWith
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
 from tests.journeys.test_senders import provider_section
@@ -213,7 +213,7 @@ def test_a_note_that_has_to_be_handed_in_again_and_again_is_no_loop(
 ) -> None:
     """A greylist, an afternoon without a network: the internal server's tries are one message."""
     internet = between(sensible, sensible)
-    grey = answer(450, "4.2.0 Greylisted, try again later")
+    grey = server_reply(450, "4.2.0 Greylisted, try again later")
     internet.simulator.script.add(Fault(FaultStage.RCPT, ReplyWith(grey), times=2 * PER_HOUR))
     note = _letter(FIRMA, "karl@kunde.test", "Automatische Antwort")
     tries = [hand_over(internet.ports[FIRMA], "", "karl@kunde.test", note)[0] for _ in range(2 * PER_HOUR + 1)]

@@ -11,7 +11,7 @@ from typing import Final
 import dkim
 import pytest
 
-from senderproxy.simulator.ledger import ReceivedMessage
+from senderproxy.simulator.observations import ReceivedMessage
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings, postfix_like
 from tests.journeys.sender_cases import ANNA, BOUNCES, SCAN, Setting

@@ -8,9 +8,16 @@ from typing import Final
 
 import pytest
 
-from senderproxy.simulator.phrases import IONOS, LOCAL_ERROR, NO_SUCH_MAIL_DOMAIN, UNKNOWN_USER, Answer, answer
+from senderproxy.simulator.faults import Fault, FaultStage, ReplyWith
+from senderproxy.simulator.provider_replies import (
+    IONOS,
+    LOCAL_ERROR,
+    NO_SUCH_MAIL_DOMAIN,
+    UNKNOWN_USER,
+    ServerReply,
+    server_reply,
+)
 from senderproxy.simulator.rules import OwnershipRule
-from senderproxy.simulator.script import Fault, FaultStage, ReplyWith
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
 from tests.journeys.sender_cases import ANNA, BERT, LADEN, MAILBOXES
@@ -26,26 +33,28 @@ pytestmark = pytest.mark.slow
 
 SHOP: Final = "shop@laden.test"  # carried by post@laden.test, as all of its domain
 TEXTS: Final = {
-    "IONOS, GMX, WEB.DE, mail.com": IONOS.path_refused,
-    "domainfactory": answer(550, '"envelope sender not allowed"'),
-    "Exchange, OVH": answer(550, "5.7.60 SMTP; Client does not have permissions to send as this sender"),
-    "Microsoft 365": answer(
+    "IONOS, GMX, WEB.DE, mail.com": IONOS.reverse_path_refused,
+    "domainfactory": server_reply(550, '"envelope sender not allowed"'),
+    "Exchange, OVH": server_reply(550, "5.7.60 SMTP; Client does not have permissions to send as this sender"),
+    "Microsoft 365": server_reply(
         554,
         f"5.2.252 SendAsDenied; {LADEN} not allowed to send as {SHOP};"
         " STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied; Failed to process message due to"
         " a permanent exception with message Cannot submit message. 0.35250:0A006A3C, 1.36674:0A000000",
     ),
-    "Amazon SES": answer(501, "Invalid MAIL FROM address provided"),
-    "Postfix, Plesk, mailcow": answer(553, f"5.7.1 <{SHOP}>: Sender address rejected: not owned by user {LADEN}"),
-    "Yandex, envelope": answer(553, "5.7.1 Sender address rejected: not owned by auth user."),
-    "Yandex, header": answer(550, "5.7.0 Sender or From header address rejected: not owned by authorized user"),
-    "Zoho": answer(550, "5.7.1 Submission not allowed for messages in which header from does not match MAIL FROM"),
+    "Amazon SES": server_reply(501, "Invalid MAIL FROM address provided"),
+    "Postfix, Plesk, mailcow": server_reply(553, f"5.7.1 <{SHOP}>: Sender address rejected: not owned by user {LADEN}"),
+    "Yandex, envelope": server_reply(553, "5.7.1 Sender address rejected: not owned by auth user."),
+    "Yandex, header": server_reply(550, "5.7.0 Sender or From header address rejected: not owned by authorized user"),
+    "Zoho": server_reply(
+        550, "5.7.1 Submission not allowed for messages in which header from does not match MAIL FROM"
+    ),
 }
 OTHERS: Final = {
     "no such domain": NO_SUCH_MAIL_DOMAIN,
     "a hiccup": LOCAL_ERROR,
     "nobody there": UNKNOWN_USER,
-    "a header": IONOS.policy.fill(peer="192.0.2.1"),
+    "a header": IONOS.policy_refused.fill(peer="192.0.2.1"),
     "too much": IONOS.send_limit,
 }
 STAGES: Final = (FaultStage.MAIL, FaultStage.RCPT, FaultStage.DOT)
@@ -61,7 +70,7 @@ def place() -> Iterator[tuple[Simulator, Senderproxy, Doors]]:
 
 
 def refused_with(
-    simulator: Simulator, port: int, stage: FaultStage, said: Answer, author: str = SHOP
+    simulator: Simulator, port: int, stage: FaultStage, said: ServerReply, author: str = SHOP
 ) -> tuple[int, list[str]]:
     """What a client hears where the provider says this at that stage; the lines' status is taken off."""
     simulator.script.clear()
@@ -111,7 +120,7 @@ def test_other_refusals_stay_what_they_are(place: tuple[Simulator, Senderproxy, 
 def test_an_alias_that_only_we_know_gets_a_mend_that_mends(place: tuple[Simulator, Senderproxy, Doors]) -> None:
     simulator, relay, doors = place
     relay.restart()
-    code, lines = refused_with(simulator, doors.office, FaultStage.MAIL, IONOS.path_refused, "info@firma.test")
+    code, lines = refused_with(simulator, doors.office, FaultStage.MAIL, IONOS.reverse_path_refused, "info@firma.test")
     assert code == 550
     for line in lines[:2]:
         assert f"senderproxy account edit {ANNA} --not info@firma.test" in line
@@ -124,7 +133,10 @@ def test_a_provider_that_became_stricter_is_said_until_its_rule_is_set(
     """The user meets a refusal, looks at `status` and `check`, does what they say, and the mail goes out."""
     simulator, relay, doors = place
     relay.restart()
-    simulator.settings, milder = SimulatorSettings(mailboxes=MAIL_BOXES, rule=OwnershipRule.ADDRESS), simulator.settings
+    simulator.settings, milder = (
+        SimulatorSettings(mailboxes=MAIL_BOXES, ownership_rule=OwnershipRule.ADDRESS),
+        simulator.settings,
+    )
     section = provider_section(simulator)
     letter = Letter(SHOP, ("karl@kunde.test",), "2@pc.test").content
     try:
@@ -154,7 +166,7 @@ def test_a_null_reverse_path_that_is_refused_after_all_names_its_setting(
     section = provider_section(simulator)
     relay.provide(section.replace("takes_null_reverse_path = false", "takes_null_reverse_path = true"))
     try:
-        simulator.script.add(Fault(stage, ReplyWith(IONOS.path_refused)))
+        simulator.script.add(Fault(stage, ReplyWith(IONOS.reverse_path_refused)))
         letter = Letter(BERT, ("karl@kunde.test",), "3@pc.test").content
         code, text = hand_over(doors.office, "", "karl@kunde.test", letter)
     finally:

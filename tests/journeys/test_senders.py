@@ -18,7 +18,7 @@ import pytest
 
 from senderproxy.listener.client_auth import hash_password
 from senderproxy.simulator import rules
-from senderproxy.simulator.rules import Held, OwnershipRule
+from senderproxy.simulator.rules import EnforcedAt, OwnershipRule
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings, exchange_online_like, gmx_like, postfix_like
 from tests.journeys.sender_cases import (
@@ -52,18 +52,25 @@ SECONDS: Final = 30.0
 KINDS: Final = {
     "ionos": SimulatorSettings(mailboxes=MAIL_BOXES),
     "domain, refused at RCPT, looks at From, takes null": SimulatorSettings(
-        mailboxes=MAIL_BOXES, held=Held.AT_RCPT, header_from_held=True, null_reverse_path_taken=True, pipelining=True
+        mailboxes=MAIL_BOXES,
+        enforced_at=EnforcedAt.RCPT,
+        header_from_enforced=True,
+        null_reverse_path_accepted=True,
+        pipelining=True,
     ),
     "domain, refused at the end, looks at From": SimulatorSettings(
-        mailboxes=MAIL_BOXES, held=Held.AT_DATA, header_from_held=True
+        mailboxes=MAIL_BOXES, enforced_at=EnforcedAt.DATA, header_from_enforced=True
     ),
     "gmx": gmx_like(MAIL_BOXES),
     "address, refused at the end, looks at From": SimulatorSettings(
-        mailboxes=MAIL_BOXES, rule=OwnershipRule.ADDRESS, held=Held.AT_DATA, header_from_held=True
+        mailboxes=MAIL_BOXES,
+        ownership_rule=OwnershipRule.ADDRESS,
+        enforced_at=EnforcedAt.DATA,
+        header_from_enforced=True,
     ),
     "postfix": postfix_like(MAIL_BOXES),
     "exchange online": exchange_online_like(MAIL_BOXES),
-    "any": SimulatorSettings(mailboxes=MAIL_BOXES, rule=OwnershipRule.ANY, null_reverse_path_taken=True),
+    "any": SimulatorSettings(mailboxes=MAIL_BOXES, ownership_rule=OwnershipRule.ANY, null_reverse_path_accepted=True),
 }
 
 
@@ -123,13 +130,13 @@ def office_in_front_of(
 
 def provider_section(simulator: Simulator) -> str:
     """What an admin who knows this provider writes."""
-    takes = str(simulator.settings.null_reverse_path_taken).lower()
+    takes = str(simulator.settings.null_reverse_path_accepted).lower()
     return f"""
 host = "{simulator.host}"
 port = {simulator.port_tls}
 security = "tls"
 ca_file = "{simulator.ca_file}"
-sender_rule = "{simulator.settings.rule.value}"
+sender_rule = "{simulator.settings.ownership_rule.value}"
 takes_null_reverse_path = {takes}
 """
 
@@ -280,7 +287,7 @@ def asked_of(cases: Iterable[Case], rule: str, *, null_taken: bool) -> list[tupl
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_leaves_for_each_kind_of_provider_is_what_it_takes(kind: str) -> None:
     settings = KINDS[kind]
-    cases = asked_of(CASES, settings.rule.value, null_taken=settings.null_reverse_path_taken)
+    cases = asked_of(CASES, settings.ownership_rule.value, null_taken=settings.null_reverse_path_accepted)
     assert len(cases) > 40
     with (
         beside(partial(Simulator, settings)) as simulator,
@@ -300,8 +307,8 @@ def test_what_leaves_for_each_kind_of_provider_is_what_it_takes(kind: str) -> No
 def test_bounces_may_be_carried_by_an_account_elsewhere(kind: str) -> None:
     free = SimulatorSettings(
         mailboxes={ELSEWHERE.login: rules.SimulatedMailbox(ELSEWHERE.password)},
-        rule=OwnershipRule.ANY,
-        null_reverse_path_taken=True,
+        ownership_rule=OwnershipRule.ANY,
+        null_reverse_path_accepted=True,
     )
     with (
         beside(partial(Simulator, KINDS[kind])) as simulator,
@@ -312,7 +319,7 @@ def test_bounces_may_be_carried_by_an_account_elsewhere(kind: str) -> None:
             (*ACCOUNTS, ELSEWHERE),
         ) as (relay, doors, rest),
     ):
-        cases = asked_of(AT_THE_OTHER, KINDS[kind].rule.value, null_taken=False)
+        cases = asked_of(AT_THE_OTHER, KINDS[kind].ownership_rule.value, null_taken=False)
         wrong, due = run(relay, doors, rest, cases)
         received = [*simulator.received, *other.received]
         arrived = {mail.recipients[0]: Mail(mail.login, mail.reverse_path, mail.content) for mail in received}

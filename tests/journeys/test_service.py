@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from senderproxy import log_events
-from senderproxy.simulator.phrases import Answer
+from senderproxy.simulator.provider_replies import ServerReply
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
@@ -268,8 +268,8 @@ async def test_one_refused_recipient_of_two_is_reported_to_the_author_and_the_ot
     tmp_path: Path,
 ) -> None:
     mailboxes = {login: SimulatedMailbox(secret) for login, secret in PASSWORDS.items()}
-    unknown = Answer(550, ("Requested action not taken: mailbox unavailable", "Unknown User"))
-    settings = SimulatorSettings(mailboxes=mailboxes, recipient_answers={"weg@customer.example": unknown})
+    unknown = ServerReply(550, ("Requested action not taken: mailbox unavailable", "Unknown User"))
+    settings = SimulatorSettings(mailboxes=mailboxes, recipient_replies={"weg@customer.example": unknown})
     async with office(tmp_path, settings) as place:
         code, text = await place.send("anna@firma.example", ("kunde@customer.example", "weg@customer.example"))
         assert (code, "1 refused, the author is told" in text) == (250, True)
@@ -282,10 +282,10 @@ async def test_one_refused_recipient_of_two_is_reported_to_the_author_and_the_ot
 
 async def test_an_upstream_that_is_away_makes_the_client_keep_the_message(tmp_path: Path) -> None:
     async with office(tmp_path) as place:
-        await place.simulator.go_down()
+        await place.simulator.go_offline()
         code, text = await place.send("anna@firma.example")
         assert code // 100 == 4, text
-        await place.simulator.come_back()
+        await place.simulator.go_online()
         assert (await place.send("anna@firma.example"))[0] == 250
 
 

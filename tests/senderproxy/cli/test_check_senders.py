@@ -10,9 +10,9 @@ from senderproxy.delivery.login_check import SenderAnswer
 from senderproxy.mail.address import NULL_PATH
 from senderproxy.mail.reply import parse_reply
 from senderproxy.routing.provider import SenderRule
-from senderproxy.simulator.phrases import IONOS, POSTFIX, answer
-from senderproxy.simulator.rules import Held, OwnershipRule
-from senderproxy.simulator.script import Drop, Fault, FaultStage, ReplyWith
+from senderproxy.simulator.faults import Drop, Fault, FaultStage, ReplyWith
+from senderproxy.simulator.provider_replies import IONOS, POSTFIX, server_reply
+from senderproxy.simulator.rules import EnforcedAt, OwnershipRule
 from tests.senderproxy.cli.conftest import Ended, Office
 from tests.senderproxy.cli.test_terminal import at_terminal
 
@@ -42,10 +42,10 @@ def told(ended: Ended, what: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("held", [Held.AT_MAIL, Held.AT_RCPT])
-@pytest.mark.parametrize("phrases", [IONOS, POSTFIX])
-def test_the_rule_that_is_configured_is_found_right(office: Office, held: Held, phrases: object) -> None:
-    ended = probe(office, held=held, phrases=phrases)
+@pytest.mark.parametrize("enforced_at", [EnforcedAt.MAIL, EnforcedAt.RCPT])
+@pytest.mark.parametrize("replies", [IONOS, POSTFIX])
+def test_the_rule_that_is_configured_is_found_right(office: Office, enforced_at: EnforcedAt, replies: object) -> None:
+    ended = probe(office, enforced_at=enforced_at, replies=replies)
     assert ended.code == 0, ended.out
     senders = told(ended, f"senders of account {ANNA}")
     assert [sender.split()[0] for sender in senders] == ["ok"] * 4
@@ -62,7 +62,7 @@ def test_the_rule_that_is_configured_is_found_right(office: Office, held: Held, 
 
 
 def test_a_stricter_rule_than_the_configured_one_is_wrong_and_the_setting_is_named(office: Office) -> None:
-    ended = probe(office, rule=OwnershipRule.ADDRESS)
+    ended = probe(office, ownership_rule=OwnershipRule.ADDRESS)
     assert ended.code == 1
     [rule] = told(ended, "sender_rule of ionos")
     assert rule.startswith("WRONG")
@@ -72,7 +72,7 @@ def test_a_stricter_rule_than_the_configured_one_is_wrong_and_the_setting_is_nam
 
 def test_a_milder_rule_is_proposed_without_more_than_was_found(office: Office) -> None:
     office.config.write_text(office.config.read_text().replace('sender_rule = "domain"', 'sender_rule = "address"'))
-    ended = probe(office, null_reverse_path_taken=True)
+    ended = probe(office, null_reverse_path_accepted=True)
     assert ended.code == 0
     [rule] = told(ended, "sender_rule of ionos")
     assert rule.startswith("advice")
@@ -82,7 +82,9 @@ def test_a_milder_rule_is_proposed_without_more_than_was_found(office: Office) -
 
 
 def test_where_the_provider_looks_at_the_end_only_it_is_not_guessed(office: Office) -> None:
-    ended = probe(office, rule=OwnershipRule.ADDRESS, held=Held.AT_DATA, null_reverse_path_taken=True)
+    ended = probe(
+        office, ownership_rule=OwnershipRule.ADDRESS, enforced_at=EnforcedAt.DATA, null_reverse_path_accepted=True
+    )
     assert ended.code == 0
     [rule] = told(ended, "sender_rule of ionos")
     assert rule.startswith("unknown")
@@ -101,7 +103,7 @@ def test_a_null_reverse_path_that_is_not_taken_after_all_is_wrong(office: Office
 
 
 def test_an_own_address_that_is_refused_ends_it(office: Office) -> None:
-    office.simulator.script.add(Fault(FaultStage.MAIL, ReplyWith(answer(550, "Sender address is not allowed."))))
+    office.simulator.script.add(Fault(FaultStage.MAIL, ReplyWith(server_reply(550, "Sender address is not allowed."))))
     ended = probe(office)
     assert ended.code == 1
     assert office.simulator.sessions[0].verbs.count("MAIL") == 1
@@ -112,12 +114,12 @@ def test_an_own_address_that_is_refused_ends_it(office: Office) -> None:
 
 
 def test_a_recipient_that_is_refused_can_be_another(office: Office) -> None:
-    answers = {ANNA: answer(550, "Unknown User")}
-    ended = probe(office, recipient_answers=answers)
+    answers = {ANNA: server_reply(550, "Unknown User")}
+    ended = probe(office, recipient_replies=answers)
     assert ended.code == 0
     assert f"the recipient <{ANNA}> was refused, so nothing follows" in ended.out
-    office.simulator.ledger.sessions.clear()
-    office.simulator.ledger.logins.clear()
+    office.simulator.observations.sessions.clear()
+    office.simulator.observations.logins.clear()
     again = office.type("check", "--probe", "--yes", "--to", "me@elsewhere.example")
     assert 'sender_rule of ionos: "domain" is right' in again.out
     assert "RCPT TO:<me@elsewhere.example>" in office.simulator.sessions[0].commands
@@ -153,7 +155,7 @@ def test_one_account_of_each_provider_asks_and_the_others_only_log_in(office: Of
     ended = office.type("check", "--probe", "--yes")
     assert ended.code == 0, ended.out
     assert [("MAIL" in session.verbs) for session in office.simulator.sessions] == [True, False]
-    office.simulator.ledger.sessions.clear()
+    office.simulator.observations.sessions.clear()
     named = office.type("check", "--probe", "--yes", "bert@firma.example")
     assert "senders of account bert@firma.example" in named.out
     assert [("MAIL" in session.verbs) for session in office.simulator.sessions] == [False, True]

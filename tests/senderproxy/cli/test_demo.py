@@ -22,7 +22,7 @@ from senderproxy.cli.demo import (
     add_arguments,
     faults_in,
 )
-from senderproxy.simulator.ledger import ReceivedMessage
+from senderproxy.simulator.observations import ReceivedMessage
 
 CUSTOMER = "kunde@customer.example"
 LETTER = (

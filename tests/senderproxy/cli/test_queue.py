@@ -8,7 +8,7 @@ import pytest
 
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.times import typed_duration, typed_time
-from senderproxy.simulator.script import Fault, FaultStage, Silence
+from senderproxy.simulator.faults import Fault, FaultStage, Silence
 from tests.senderproxy.cli.conftest import Office
 from tests.senderproxy.cli.test_service import running
 from tests.senderproxy.cli.waiting import GONE, LATER, QUEUE, fill, many

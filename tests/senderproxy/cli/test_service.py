@@ -94,7 +94,7 @@ def test_a_provider_that_became_stricter_is_said_plainly_with_the_setting_until_
     with running(office):
         assert office.type(*send).code == 0
         assert office.type("status").code == 0
-        office.simulator.settings = replace(office.simulator.settings, rule=OwnershipRule.ADDRESS)
+        office.simulator.settings = replace(office.simulator.settings, ownership_rule=OwnershipRule.ADDRESS)
         refused = office.type(*send)
         assert refused.code == 1
         assert "does not let login anna@firma.example (account anna@firma.example) send as info@" in refused.out

@@ -14,9 +14,9 @@ from senderproxy.delivery.courier import LoginOk, LoginRefused, Unreachable
 from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.mail.outcome import Deferred, Delivered, Failed
 from senderproxy.routing.provider import Security, Smarthost
-from senderproxy.simulator.phrases import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, Answer, answer
+from senderproxy.simulator.faults import AppendOctets, Delay, Drop, Fault, FaultScript, FaultStage, ReplyWith, Silence
+from senderproxy.simulator.provider_replies import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, ServerReply, server_reply
 from senderproxy.simulator.rules import SimulatedMailbox
-from senderproxy.simulator.script import Append, Drop, Fault, FaultStage, ReplyWith, Script, Silence, Slow
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
 from tests.senderproxy.delivery.letters import ANNA, BERT, HEADER, MAILBOXES, SETTINGS, letter, to, way_to
@@ -70,7 +70,7 @@ async def test_no_letter_ever_leaves_on_another_accounts_session(settings: Simul
         for taken in simulator.received:
             by_session.setdefault(taken.session, set()).add(taken.login)
         assert all(len(logins) == 1 for logins in by_session.values())
-        assert max(simulator.ledger.most_sessions_at_once.values()) <= 2
+        assert max(simulator.observations.max_concurrent_sessions.values()) <= 2
 
 
 async def test_two_accounts_with_the_same_login_keep_sessions_of_their_own() -> None:
@@ -93,7 +93,7 @@ async def test_a_changed_password_takes_a_new_session_at_once() -> None:
 
 
 async def test_a_session_that_is_busy_when_the_password_changes_finishes_and_is_not_used_again() -> None:
-    script = Script(Fault(FaultStage.DOT, Slow(0.2), session=1))
+    script = FaultScript(Fault(FaultStage.DOT, Delay(0.2), session=1))
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         first = asyncio.create_task(o.send_one())
         await simulator.wait_for(1)
@@ -161,7 +161,7 @@ async def test_a_wrong_password_costs_one_failed_login_however_many_letters_wait
 
 
 async def test_a_password_changed_at_the_provider_costs_one_failed_login_while_an_old_session_still_works() -> None:
-    script = Script(Fault(FaultStage.DOT, Slow(0.3), session=1))
+    script = FaultScript(Fault(FaultStage.DOT, Delay(0.3), session=1))
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), connections=2) as o:
         first = asyncio.create_task(o.send_one())
         await simulator.wait_for(1)
@@ -212,7 +212,7 @@ async def test_verify_tells_refused_from_unreachable_and_leaves_no_session() -> 
         await o.send_one()  # what verify learnt counts
         assert simulator.failed_logins() == 1
         await simulator.wait_until(lambda simulator: simulator.open_connections == 0)
-        await simulator.go_down()
+        await simulator.go_offline()
         verdict = await o.courier.verify(account, o.provider, credential)
         assert isinstance(verdict, Unreachable)
         assert "refused the connection" in verdict.reply.text
@@ -222,20 +222,22 @@ async def test_verify_tells_refused_from_unreachable_and_leaves_no_session() -> 
 
 LOST = {
     "421 at MAIL": Fault(
-        FaultStage.MAIL, ReplyWith(answer(421, "idle for too long"), then_drop=True), session=1, transaction=2
+        FaultStage.MAIL, ReplyWith(server_reply(421, "idle for too long"), then_drop=True), session=1, transaction=2
     ),
     "dropped at MAIL": Fault(FaultStage.MAIL, Drop(), session=1, transaction=2),
     "dropped at RCPT": Fault(FaultStage.RCPT, Drop(), session=1, transaction=2),
     "dropped at DATA": Fault(FaultStage.DATA, Drop(), session=1, transaction=2),
     "dropped in the message": Fault(FaultStage.BODY, Drop(), session=1, transaction=2),
     "login forgotten": Fault(
-        FaultStage.MAIL, ReplyWith(answer(530, "Authentication required")), session=1, transaction=2
+        FaultStage.MAIL, ReplyWith(server_reply(530, "Authentication required")), session=1, transaction=2
     ),
-    "out of step": Fault(FaultStage.MAIL, ReplyWith(answer(503, "Bad sequence of commands")), session=1, transaction=2),
-    "421 between letters": Fault(FaultStage.DOT, Append(b"421 bye\r\n"), session=1, transaction=1),
+    "out of step": Fault(
+        FaultStage.MAIL, ReplyWith(server_reply(503, "Bad sequence of commands")), session=1, transaction=2
+    ),
+    "421 between letters": Fault(FaultStage.DOT, AppendOctets(b"421 bye\r\n"), session=1, transaction=1),
     "session limit by 421": Fault(
         FaultStage.MAIL,
-        ReplyWith(answer(421, "4.7.0 too many messages in one session"), then_drop=True),
+        ReplyWith(server_reply(421, "4.7.0 too many messages in one session"), then_drop=True),
         session=1,
         transaction=2,
     ),
@@ -245,14 +247,14 @@ LOST = {
 @pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["lock-step", "pipelined"])
 @pytest.mark.parametrize("lost", LOST)
 async def test_a_warm_session_that_is_lost_is_replaced_unseen(settings: object, lost: str) -> None:
-    script = Script(LOST[lost])
+    script = FaultScript(LOST[lost])
     async with Simulator(settings, script) as simulator, office(way_to(simulator)) as o:  # type: ignore[arg-type]
         assert isinstance(await o.send_one(text="eins"), Delivered)
         large = letter(*(b"x" * 70 + b"\r\n" for _ in range(20_000)))
         (outcome,) = await o.send(message=large)
         assert isinstance(outcome, Delivered)
         assert isinstance(await o.send_one(text="drei"), Delivered)
-        assert script.struck
+        assert script.applied
         assert [taken.size > 1_000_000 for taken in simulator.received] == [False, True, False]
         # A limit of one message on a session, once learnt, is kept from then on.
         assert [taken.session for taken in simulator.received] == (
@@ -270,7 +272,7 @@ async def test_a_session_the_provider_closed_while_idle_costs_nothing() -> None:
 
 
 async def test_a_silent_warm_session_is_given_up_soon_and_replaced() -> None:
-    script = Script(Fault(FaultStage.MAIL, Silence(), session=1, transaction=2))
+    script = FaultScript(Fault(FaultStage.MAIL, Silence(), session=1, transaction=2))
     async with (
         Simulator(SETTINGS, script) as simulator,
         office(way_to(simulator), patience=replace(SessionTimeouts(), connect=0.5)) as o,
@@ -281,7 +283,7 @@ async def test_a_silent_warm_session_is_given_up_soon_and_replaced() -> None:
 
 
 async def test_it_is_replaced_once_and_not_for_ever() -> None:
-    script = Script(Fault(FaultStage.MAIL, Drop(), transaction=2), Fault(FaultStage.MAIL, Drop(), session=2))
+    script = FaultScript(Fault(FaultStage.MAIL, Drop(), transaction=2), Fault(FaultStage.MAIL, Drop(), session=2))
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         await o.send_one()
         assert "closed the connection (stage: MAIL FROM)" in deferred(await o.send_one()).reply.text
@@ -289,7 +291,7 @@ async def test_it_is_replaced_once_and_not_for_ever() -> None:
 
 
 async def test_a_fresh_session_that_is_lost_is_not_tried_again() -> None:
-    script = Script(Fault(FaultStage.DATA, Drop()))
+    script = FaultScript(Fault(FaultStage.DATA, Drop()))
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         assert not deferred(await o.send_one()).maybe_taken
         assert simulator.connections == 1
@@ -299,7 +301,7 @@ async def test_a_fresh_session_that_is_lost_is_not_tried_again() -> None:
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("fault", [Drop(after_storing=True), Silence(after_storing=True)])
 async def test_a_lost_answer_to_the_dot_is_never_sent_again(warm: bool, fault: Drop | Silence) -> None:
-    script = Script(Fault(FaultStage.DOT, fault, transaction=2 if warm else 1))
+    script = FaultScript(Fault(FaultStage.DOT, fault, transaction=2 if warm else 1))
     patience = replace(SessionTimeouts(), final_dot=0.3)
     async with (
         Simulator(SETTINGS, script) as simulator,
@@ -327,7 +329,7 @@ async def test_the_limit_of_messages_on_one_session_is_learnt() -> None:
 
 
 async def test_a_session_limit_that_strikes_on_a_fresh_session_is_told_not_repeated() -> None:
-    script = Script(Fault(FaultStage.MAIL, ReplyWith(answer(451, "Mails per session limit"))))
+    script = FaultScript(Fault(FaultStage.MAIL, ReplyWith(server_reply(451, "Mails per session limit"))))
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         assert "Mails per session limit" in deferred(await o.send_one()).reply.text
         assert simulator.connections == 1
@@ -361,7 +363,7 @@ async def test_letters_wait_for_a_free_session_in_the_order_of_coming() -> None:
 
 
 async def test_who_waits_too_long_is_told_so() -> None:
-    script = Script(Fault(FaultStage.DOT, Silence(), session=1))
+    script = FaultScript(Fault(FaultStage.DOT, Silence(), session=1))
     patience = replace(SessionTimeouts(), final_dot=1.0, free_session=0.2)
     async with (
         Simulator(SETTINGS, script) as simulator,
@@ -378,9 +380,9 @@ async def test_who_waits_too_long_is_told_so() -> None:
 
 
 async def test_a_provider_that_takes_fewer_sessions_than_we_thought_is_not_pressed() -> None:
-    too_many = ReplyWith(answer(421, "Too many connections"), then_drop=True)
-    script = Script(*(Fault(FaultStage.BANNER, too_many, session=number) for number in range(2, 9)))
-    script.add(Fault(FaultStage.DOT, Slow(0.1), session=1))
+    too_many = ReplyWith(server_reply(421, "Too many connections"), then_drop=True)
+    script = FaultScript(*(Fault(FaultStage.BANNER, too_many, session=number) for number in range(2, 9)))
+    script.add(Fault(FaultStage.DOT, Delay(0.1), session=1))
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), connections=4) as o:
         outcomes = await asyncio.gather(*(o.send_one() for _ in range(6)))
         assert all(isinstance(outcome, Delivered) for outcome in outcomes)
@@ -390,15 +392,15 @@ async def test_a_provider_that_takes_fewer_sessions_than_we_thought_is_not_press
 
 async def test_an_upstream_that_is_down_answers_everybody_at_once_and_comes_back() -> None:
     async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
-        await simulator.go_down()
+        await simulator.go_offline()
         for outcome in await asyncio.gather(*(o.send_one() for _ in range(100))):
             assert "refused the connection" in deferred(outcome).reply.text
-        await simulator.come_back()
+        await simulator.go_online()
         assert isinstance(await o.send_one(), Delivered)
 
 
 async def test_a_silent_upstream_is_asked_once_for_all_who_wait() -> None:
-    script = Script(Fault(FaultStage.BANNER, Silence()))
+    script = FaultScript(Fault(FaultStage.BANNER, Silence()))
     patience = replace(SessionTimeouts(), greeting=0.3)
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), patience=patience) as o:
         for outcome in await asyncio.gather(*(o.send_one() for _ in range(50))):
@@ -445,7 +447,7 @@ async def test_a_provider_without_a_host_says_what_is_missing() -> None:
 
 
 async def test_a_rate_limit_pauses_the_account_and_no_connection_is_made_meanwhile() -> None:
-    settings = replace(SETTINGS, recipient_answers={"carl@elsewhere.example": SEND_LIMIT})
+    settings = replace(SETTINGS, recipient_replies={"carl@elsewhere.example": SEND_LIMIT})
     async with Simulator(settings) as simulator, office(way_to(simulator), idle_seconds=5) as o:
         assert deferred(await o.send_one()).reply.text == "Mail send limit exceeded."
         said = simulator.sessions[0].commands[:]
@@ -471,7 +473,7 @@ async def test_a_rate_limit_pauses_the_account_and_no_connection_is_made_meanwhi
     "stage", [FaultStage.BANNER, FaultStage.EHLO, FaultStage.AUTH, FaultStage.MAIL, FaultStage.DOT]
 )
 async def test_a_421_from_a_fresh_session_pauses_the_account(stage: FaultStage) -> None:
-    script = Script(Fault(stage, ReplyWith(answer(421, "Rate limit reached. Please try again later"))))
+    script = FaultScript(Fault(stage, ReplyWith(server_reply(421, "Rate limit reached. Please try again later"))))
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         assert "Rate limit reached" in deferred(await o.send_one()).reply.text
         assert status(o)["state"] == "paused"
@@ -480,10 +482,15 @@ async def test_a_421_from_a_fresh_session_pauses_the_account(stage: FaultStage) 
 
 
 @pytest.mark.parametrize(
-    "said", [answer(450, "4.2.0 Greylisted, try again in 300 seconds"), LOCAL_ERROR, answer(452, "4.2.2 over quota")]
+    "said",
+    [
+        server_reply(450, "4.2.0 Greylisted, try again in 300 seconds"),
+        LOCAL_ERROR,
+        server_reply(452, "4.2.2 over quota"),
+    ],
 )
-async def test_one_recipients_trouble_does_not_stop_the_account(said: Answer) -> None:
-    settings = replace(SETTINGS, recipient_answers={"grey@elsewhere.example": said})
+async def test_one_recipients_trouble_does_not_stop_the_account(said: ServerReply) -> None:
+    settings = replace(SETTINGS, recipient_replies={"grey@elsewhere.example": said})
     async with Simulator(settings) as simulator, office(way_to(simulator)) as o:
         deferred(*await o.send(envelope=to("grey@elsewhere.example")))
         assert status(o)["state"] == "healthy"
@@ -492,7 +499,7 @@ async def test_one_recipients_trouble_does_not_stop_the_account(said: Answer) ->
 
 
 async def test_one_refused_recipient_does_not_spoil_it_for_the_other() -> None:
-    settings = replace(SETTINGS, recipient_answers={"nobody@a.example": UNKNOWN_USER})
+    settings = replace(SETTINGS, recipient_replies={"nobody@a.example": UNKNOWN_USER})
     async with Simulator(settings) as simulator, office(way_to(simulator)) as o:
         outcomes = await o.send(envelope=to("carl@a.example", "nobody@a.example"))
         assert isinstance(outcomes[0], Delivered)
@@ -521,7 +528,7 @@ async def test_an_accounts_own_limit_goes_before_the_providers() -> None:
 
 
 async def test_a_letter_that_was_not_taken_does_not_count() -> None:
-    settings = replace(SETTINGS, recipient_answers={"nobody@a.example": UNKNOWN_USER})
+    settings = replace(SETTINGS, recipient_replies={"nobody@a.example": UNKNOWN_USER})
     async with (
         Simulator(settings) as simulator,
         office(way_to(simulator), messages_per_hour=1, recipients_per_hour=5) as o,
@@ -543,7 +550,7 @@ async def test_more_recipients_than_the_provider_takes_are_sent_in_parts() -> No
 
 
 async def test_in_parts_each_recipient_has_an_outcome_of_its_own() -> None:
-    settings = replace(SETTINGS, recipient_answers={PEOPLE[0]: UNKNOWN_USER, PEOPLE[4]: LOCAL_ERROR})
+    settings = replace(SETTINGS, recipient_replies={PEOPLE[0]: UNKNOWN_USER, PEOPLE[4]: LOCAL_ERROR})
     async with Simulator(settings) as simulator, office(way_to(simulator), recipients_per_message=3) as o:
         outcomes = await o.send(envelope=to(*PEOPLE))
         assert [type(outcome) for outcome in outcomes] == [
@@ -590,10 +597,10 @@ async def test_what_the_provider_never_takes_is_refused_before_it_is_asked() -> 
 async def test_a_client_that_goes_away_takes_the_session_with_it_and_the_next_letter_is_right(
     stage: FaultStage,
 ) -> None:
-    script = Script(Fault(stage, Silence(), session=1))
+    script = FaultScript(Fault(stage, Silence(), session=1))
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), connections=1) as o:
         gone = asyncio.create_task(o.send_one(text="von Anna, abgebrochen"))
-        while not script.struck:
+        while not script.applied:
             await asyncio.sleep(0)
         waiting = asyncio.create_task(o.send_one(text="der naechste"))
         gone.cancel()
@@ -605,7 +612,7 @@ async def test_a_client_that_goes_away_takes_the_session_with_it_and_the_next_le
 
 
 async def test_a_client_that_goes_away_after_the_dot_hears_nothing_but_the_outcome_is_known() -> None:
-    script = Script(Fault(FaultStage.DOT, Slow(0.2)))
+    script = FaultScript(Fault(FaultStage.DOT, Delay(0.2)))
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         under_way = asyncio.create_task(o.send_one())
         await simulator.wait_for(1)
@@ -617,7 +624,7 @@ async def test_a_client_that_goes_away_after_the_dot_hears_nothing_but_the_outco
 
 
 async def test_who_leaves_the_queue_leaves_no_gap() -> None:
-    script = Script(Fault(FaultStage.DOT, Slow(0.1)))
+    script = FaultScript(Fault(FaultStage.DOT, Delay(0.1)))
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), connections=1) as o:
         letters = [asyncio.create_task(o.send_one(text=str(number))) for number in range(6)]
         await simulator.wait_for(1)
@@ -630,10 +637,10 @@ async def test_who_leaves_the_queue_leaves_no_gap() -> None:
 
 
 async def test_who_leaves_while_the_login_is_under_way_leaves_the_session_to_the_next() -> None:
-    script = Script(Fault(FaultStage.AUTH, Slow(0.2)))
+    script = FaultScript(Fault(FaultStage.AUTH, Delay(0.2)))
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         first = asyncio.create_task(o.send_one())
-        while not script.struck:
+        while not script.applied:
             await asyncio.sleep(0)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -654,7 +661,7 @@ async def test_closing_says_goodbye_on_idle_sessions_and_takes_nothing_new() -> 
 
 
 async def test_closing_lets_what_is_under_way_finish() -> None:
-    script = Script(Fault(FaultStage.DOT, Slow(0.3)))
+    script = FaultScript(Fault(FaultStage.DOT, Delay(0.3)))
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         under_way = asyncio.create_task(o.send_one())
         await simulator.wait_for(1)
@@ -668,10 +675,10 @@ async def test_closing_lets_what_is_under_way_finish() -> None:
     "stage", [FaultStage.HANDSHAKE, FaultStage.BANNER, FaultStage.AUTH, FaultStage.MAIL, FaultStage.DOT]
 )
 async def test_closing_cuts_what_does_not_end(stage: FaultStage) -> None:
-    script = Script(Fault(stage, Silence(after_storing=True)))
+    script = FaultScript(Fault(stage, Silence(after_storing=True)))
     async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
         under_way = asyncio.create_task(o.send_one())
-        while not script.struck:
+        while not script.applied:
             await asyncio.sleep(0)
         await o.courier.close(0.05)
         assert deferred(await under_way).maybe_taken == (stage is FaultStage.DOT)
@@ -682,7 +689,7 @@ async def test_closing_cuts_what_does_not_end(stage: FaultStage) -> None:
 
 
 async def test_status_tells_of_every_account_in_values_that_json_takes() -> None:
-    settings = replace(SETTINGS, recipient_answers={"nobody@a.example": UNKNOWN_USER})
+    settings = replace(SETTINGS, recipient_replies={"nobody@a.example": UNKNOWN_USER})
     async with Simulator(settings) as simulator, office(way_to(simulator), messages_per_hour=50) as o:
         await o.send_one()
         await o.send(envelope=to("nobody@a.example", "carl@a.example"))
@@ -704,14 +711,14 @@ async def test_status_tells_of_every_account_in_values_that_json_takes() -> None
 
 async def test_an_account_that_gets_no_session_is_not_called_healthy_until_it_has_one() -> None:
     async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
-        await simulator.go_down()
+        await simulator.go_offline()
         for account in ("anna", "anna", "bert"):
             await o.send_one(account)
         told = status(o)
         assert told["state"] == "no session"
         assert "refused the connection: nothing listens on that port" in str(told["words"])
         assert told["since"]
-        await simulator.come_back()
+        await simulator.go_online()
         await o.send_one()
         for account in ("anna", "bert"):  # who has not tried since may be expected to get in as well
             told = status(o, account)

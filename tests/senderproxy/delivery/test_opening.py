@@ -13,20 +13,20 @@ from aiosmtplib.protocol import SMTPProtocol
 from senderproxy.delivery.classify import NotOpened, Trouble
 from senderproxy.delivery.session import Session
 from senderproxy.routing.provider import Security, Smarthost
-from senderproxy.simulator.phrases import answer
-from senderproxy.simulator.script import (
-    Action,
-    Append,
+from senderproxy.simulator.faults import (
+    AppendOctets,
     Drop,
-    Endless,
     Fault,
+    FaultAction,
+    FaultScript,
     FaultStage,
-    Raw,
+    OctetByOctet,
+    RawOctets,
+    RepeatForever,
     ReplyWith,
-    Script,
     Silence,
-    Trickle,
 )
+from senderproxy.simulator.provider_replies import server_reply
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import CertificateKind
 from tests.senderproxy.delivery.letters import (
@@ -142,7 +142,7 @@ async def test_without_the_authoritys_certificate_nothing_is_trusted() -> None:
 
 async def test_a_stripped_starttls_gets_no_password(tmp_path: Path) -> None:
     async with Simulator(
-        replace(SETTINGS, starttls_offered=False, auth_before_tls=True, wire_strict=False)
+        replace(SETTINGS, starttls_offered=False, auth_before_tls=True, raise_violations=False)
     ) as simulator:
         result = await refused(simulator, Security.STARTTLS, patience=SOON)
         assert result.trouble is Trouble.UNFIT
@@ -160,14 +160,14 @@ async def test_a_login_offered_in_clear_text_is_not_taken_before_tls() -> None:
 
 @pytest.mark.parametrize("smuggled", [b"250 evil\r\n", b"250-evil\r\n250 AUTH PLAIN\r\n"])
 async def test_text_smuggled_in_before_tls_is_never_taken_for_text_under_it(smuggled: bytes) -> None:
-    script = Script(Fault(FaultStage.STARTTLS, Append(smuggled)))
+    script = FaultScript(Fault(FaultStage.STARTTLS, AppendOctets(smuggled)))
     async with Simulator(SETTINGS, script) as simulator:
         result = await open_at(way_to(simulator, Security.STARTTLS), patience=SOON)
         if isinstance(result, Session):
             assert not result.offer.pipelining
             assert result.offer.size_limit == SETTINGS.size_limit
             await result.quit()
-        assert script.struck
+        assert script.applied
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ STAGES = {
 
 @pytest.mark.parametrize("stage", STAGES)
 async def test_silence_at_any_stage_ends_in_words_that_name_it(stage: FaultStage) -> None:
-    async with Simulator(SETTINGS, Script(Fault(stage, Silence()))) as simulator:
+    async with Simulator(SETTINGS, FaultScript(Fault(stage, Silence()))) as simulator:
         begun = time.monotonic()
         result = await refused(simulator)
         assert time.monotonic() - begun < 5
@@ -202,7 +202,7 @@ async def test_silence_at_any_stage_ends_in_words_that_name_it(stage: FaultStage
 
 @pytest.mark.parametrize("stage", STAGES)
 async def test_a_cut_connection_at_any_stage_ends_in_words_that_name_it(stage: FaultStage) -> None:
-    async with Simulator(SETTINGS, Script(Fault(stage, Drop()))) as simulator:
+    async with Simulator(SETTINGS, FaultScript(Fault(stage, Drop()))) as simulator:
         result = await refused(simulator, patience=SOON)
         assert result.trouble is Trouble.UNREACHABLE
         assert f"closed the connection (stage: {STAGES[stage]})" in result.reply.text
@@ -210,8 +210,8 @@ async def test_a_cut_connection_at_any_stage_ends_in_words_that_name_it(stage: F
 
 @pytest.mark.parametrize("action", [Silence(), Drop()])
 @pytest.mark.parametrize("stage", [FaultStage.STARTTLS, FaultStage.HANDSHAKE])
-async def test_starttls_that_never_comes_ends_in_words(stage: FaultStage, action: Action) -> None:
-    async with Simulator(SETTINGS, Script(Fault(stage, action))) as simulator:
+async def test_starttls_that_never_comes_ends_in_words(stage: FaultStage, action: FaultAction) -> None:
+    async with Simulator(SETTINGS, FaultScript(Fault(stage, action))) as simulator:
         result = await refused(simulator, Security.STARTTLS)
         assert result.trouble is Trouble.UNREACHABLE
         assert "STARTTLS" in result.reply.text
@@ -236,7 +236,7 @@ async def test_starttls_that_never_comes_ends_in_words(stage: FaultStage, action
 async def test_what_the_upstream_answers_instead_is_passed_on(
     stage: FaultStage, code: int, words: str, trouble: Trouble
 ) -> None:
-    async with Simulator(SETTINGS, Script(Fault(stage, ReplyWith(answer(code, words))))) as simulator:
+    async with Simulator(SETTINGS, FaultScript(Fault(stage, ReplyWith(server_reply(code, words))))) as simulator:
         result = await refused(simulator, patience=SOON)
         assert result.trouble is trouble
         assert result.reply.code == 451
@@ -244,20 +244,20 @@ async def test_what_the_upstream_answers_instead_is_passed_on(
         assert len(simulator.logins()) <= 1
 
 
-JUNK: list[Action] = [
-    Raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
-    Raw(b"\x00\x01\x02\xff\r\n"),
-    Raw(b"2500 ok\r\n"),
-    Raw(b"x" * 1_000_000 + b"\r\n"),
-    Endless(b"220-again and again\r\n"),
-    Endless(b"x" * 1000),
+JUNK: list[FaultAction] = [
+    RawOctets(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    RawOctets(b"\x00\x01\x02\xff\r\n"),
+    RawOctets(b"2500 ok\r\n"),
+    RawOctets(b"x" * 1_000_000 + b"\r\n"),
+    RepeatForever(b"220-again and again\r\n"),
+    RepeatForever(b"x" * 1000),
 ]
 
 
 @pytest.mark.parametrize("stage", [FaultStage.BANNER, FaultStage.EHLO, FaultStage.AUTH])
 @pytest.mark.parametrize("action", JUNK, ids=range(len(JUNK)))
-async def test_junk_and_replies_without_end_are_got_rid_of(stage: FaultStage, action: Action) -> None:
-    async with Simulator(SETTINGS, Script(Fault(stage, action))) as simulator:
+async def test_junk_and_replies_without_end_are_got_rid_of(stage: FaultStage, action: FaultAction) -> None:
+    async with Simulator(SETTINGS, FaultScript(Fault(stage, action))) as simulator:
         result = await refused(simulator)
         assert result.trouble in (Trouble.UNREACHABLE, Trouble.UNFIT, Trouble.LIMIT)
         assert len(result.reply.render()) < 5000
@@ -265,13 +265,13 @@ async def test_junk_and_replies_without_end_are_got_rid_of(stage: FaultStage, ac
 
 @pytest.mark.parametrize("stage", [FaultStage.BANNER, FaultStage.EHLO, FaultStage.AUTH])
 async def test_an_upstream_that_says_more_than_it_was_asked_is_left(stage: FaultStage) -> None:
-    async with Simulator(SETTINGS, Script(Fault(stage, Append(b"250 and another thing\r\n")))) as simulator:
+    async with Simulator(SETTINGS, FaultScript(Fault(stage, AppendOctets(b"250 and another thing\r\n")))) as simulator:
         await refused(simulator, patience=SOON)
         await simulator.wait_until(lambda simulator: all(session.ended for session in simulator.sessions))
 
 
 async def test_controls_in_a_reply_never_reach_the_client_or_the_log() -> None:
-    script = Script(Fault(FaultStage.BANNER, Raw(b"554 \x1b[31mred\x07\x00 alert\r\n")))
+    script = FaultScript(Fault(FaultStage.BANNER, RawOctets(b"554 \x1b[31mred\x07\x00 alert\r\n")))
     async with Simulator(SETTINGS, script) as simulator:
         result = await refused(simulator, patience=SOON)
         assert result.reply.text.isprintable()
@@ -288,7 +288,7 @@ async def test_controls_in_a_reply_never_reach_the_client_or_the_log() -> None:
 )
 @pytest.mark.parametrize("code", [b"535", b"500"])
 async def test_a_server_that_repeats_our_password_does_not_get_it_into_any_reply(code: bytes, echo: bytes) -> None:
-    script = Script(Fault(FaultStage.AUTH, Raw(code + b" cannot read: AUTH PLAIN " + echo + b"\r\n")))
+    script = FaultScript(Fault(FaultStage.AUTH, RawOctets(code + b" cannot read: AUTH PLAIN " + echo + b"\r\n")))
     async with Simulator(SETTINGS, script) as simulator:
         result = await refused(simulator, patience=SOON)
         for text in (str(result), repr(result), result.reply.render().decode(), str(result.said)):
@@ -298,7 +298,7 @@ async def test_a_server_that_repeats_our_password_does_not_get_it_into_any_reply
 
 
 async def test_a_slow_but_living_greeting_is_waited_for() -> None:
-    async with Simulator(SETTINGS, Script(Fault(FaultStage.BANNER, Trickle(0.002)))) as simulator:
+    async with Simulator(SETTINGS, FaultScript(Fault(FaultStage.BANNER, OctetByOctet(0.002)))) as simulator:
         session = await open_at(way_to(simulator), patience=SOON)
         assert isinstance(session, Session)
         await session.quit()
@@ -323,7 +323,7 @@ async def test_a_name_that_does_not_exist_is_named() -> None:
 
 
 async def test_tls_from_the_start_on_a_starttls_port_is_explained() -> None:
-    async with Simulator(replace(SETTINGS, wire_strict=False)) as simulator:
+    async with Simulator(replace(SETTINGS, raise_violations=False)) as simulator:
         smarthost = Smarthost("127.0.0.1", simulator.port_starttls, Security.IMPLICIT_TLS, str(simulator.ca_file))
         result = await open_at(smarthost, patience=SOON)
         assert isinstance(result, NotOpened)
@@ -345,7 +345,7 @@ async def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path, content: s
 
 
 async def test_plain_text_goes_to_this_machine_where_that_was_asked_for() -> None:
-    async with Simulator(replace(SETTINGS, auth_before_tls=True, wire_strict=False)) as simulator:
+    async with Simulator(replace(SETTINGS, auth_before_tls=True, raise_violations=False)) as simulator:
         session = await open_at(way_to(simulator, Security.NONE), patience=SOON)
         assert isinstance(session, Session)
         assert simulator.clear_text_logins == ["PLAIN"]
@@ -371,11 +371,11 @@ async def test_plain_text_goes_to_no_other_machine_even_if_asked_for() -> None:
 
 @pytest.mark.parametrize("stage", [FaultStage.HANDSHAKE, FaultStage.BANNER, FaultStage.EHLO, FaultStage.AUTH])
 async def test_whoever_gives_up_waiting_for_a_session_leaves_no_connection_behind(stage: FaultStage) -> None:
-    script = Script(Fault(stage, Silence()))
+    script = FaultScript(Fault(stage, Silence()))
     async with Simulator(SETTINGS, script) as simulator:
         opening = asyncio.create_task(open_at(way_to(simulator), patience=SOON))
-        await simulator.wait_until(lambda simulator: bool(script.struck) or simulator.connections == 1)
-        while not script.struck:
+        await simulator.wait_until(lambda simulator: bool(script.applied) or simulator.connections == 1)
+        while not script.applied:
             await asyncio.sleep(0)
         while not opening.done():  # Python 3.11's wait_for may miss a cancellation that comes with a result
             opening.cancel()

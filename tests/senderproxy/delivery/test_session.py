@@ -16,22 +16,22 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Deferred, Delivered, Failed
 from senderproxy.routing.provider import Security
-from senderproxy.simulator.phrases import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, answer
-from senderproxy.simulator.rules import OwnershipRule
-from senderproxy.simulator.script import (
-    Action,
-    Append,
+from senderproxy.simulator.faults import (
+    AppendOctets,
+    Delay,
     Drop,
-    Endless,
     Fault,
+    FaultAction,
+    FaultScript,
     FaultStage,
-    Raw,
+    OctetByOctet,
+    RawOctets,
+    RepeatForever,
     ReplyWith,
-    Script,
     Silence,
-    Slow,
-    Trickle,
 )
+from senderproxy.simulator.provider_replies import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, server_reply
+from senderproxy.simulator.rules import OwnershipRule
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
 from tests.senderproxy.delivery.letters import ANNA, HEADER, IMPATIENT, SETTINGS, Blocks, letter, session_at, to
@@ -105,7 +105,7 @@ async def test_the_final_dot_is_where_it_belongs(
 
 
 async def test_a_message_without_a_single_octet_is_sent_as_one() -> None:
-    settings = replace(SETTINGS, header_policy=False)
+    settings = replace(SETTINGS, check_header=False)
     async with Simulator(settings) as simulator, session_at(simulator) as session:
         await answered(session, message=Message(HeaderSection(b""), Blocks(())))
         assert simulator.received[0].content == b""
@@ -124,7 +124,7 @@ async def test_a_message_without_a_single_octet_is_sent_as_one() -> None:
 async def test_8bitmime_is_said_where_it_is_offered_and_needed(
     offered: bool, eight_bit: bool, message: Message, expected: tuple[str, ...]
 ) -> None:
-    settings = replace(SETTINGS, eight_bit_mime=offered, header_policy=False, wire_strict=False)
+    settings = replace(SETTINGS, eight_bit_mime=offered, check_header=False, raise_violations=False)
     async with Simulator(settings) as simulator, session_at(simulator) as session:
         await answered(session, replace(to(), eight_bit=eight_bit), message)
         parameters = simulator.received[0].parameters
@@ -139,7 +139,7 @@ async def test_size_is_not_said_to_who_does_not_offer_it() -> None:
 
 
 async def test_a_null_reverse_path_goes_out_as_one() -> None:
-    settings = replace(SETTINGS, null_reverse_path_taken=True)
+    settings = replace(SETTINGS, null_reverse_path_accepted=True)
     async with Simulator(settings) as simulator, session_at(simulator) as session:
         await answered(session, Envelope(NULL_PATH, (parse_address("carl@a.example"),)))
         assert simulator.received[0].reverse_path == ""
@@ -171,7 +171,7 @@ RECIPIENTS = {
     "unknown@a.example": UNKNOWN_USER,
     "limit@a.example": SEND_LIMIT,
     "later@a.example": LOCAL_ERROR,
-    "daily@a.example": answer(550, "5.4.5 Daily user sending limit exceeded"),
+    "daily@a.example": server_reply(550, "5.4.5 Daily user sending limit exceeded"),
 }
 
 
@@ -179,7 +179,7 @@ RECIPIENTS = {
 async def test_whoever_is_taken_gets_the_message_and_the_others_have_their_own_answers(
     settings: SimulatorSettings,
 ) -> None:
-    settings = replace(settings, recipient_answers=RECIPIENTS)
+    settings = replace(settings, recipient_replies=RECIPIENTS)
     async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
         envelope = to("carl@a.example", "unknown@a.example", "limit@a.example", "daily@a.example", "dora@b.example")
         result = await answered(session, envelope)
@@ -200,7 +200,7 @@ async def test_whoever_is_taken_gets_the_message_and_the_others_have_their_own_a
 
 @BOTH_WAYS
 async def test_where_nobody_is_taken_the_session_is_ready_for_the_next_letter(settings: SimulatorSettings) -> None:
-    settings = replace(settings, recipient_answers=RECIPIENTS)
+    settings = replace(settings, recipient_replies=RECIPIENTS)
     async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
         result = await answered(session, to("unknown@a.example", "limit@a.example"))
         assert [type(outcome) for outcome in result.outcomes.values()] == [Failed, Deferred]
@@ -210,8 +210,8 @@ async def test_where_nobody_is_taken_the_session_is_ready_for_the_next_letter(se
 
 @BOTH_WAYS
 async def test_who_was_refused_before_the_reply_was_lost_has_certainly_not_got_it(settings: SimulatorSettings) -> None:
-    settings = replace(settings, recipient_answers=RECIPIENTS)
-    script = Script(Fault(FaultStage.DOT, Drop(after_storing=True)))
+    settings = replace(settings, recipient_replies=RECIPIENTS)
+    script = FaultScript(Fault(FaultStage.DOT, Drop(after_storing=True)))
     async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
         envelope = to("carl@a.example", "unknown@a.example")
         result = await session.transact(envelope, letter(), warm=False)
@@ -244,7 +244,7 @@ async def test_a_sender_that_is_not_the_accounts_is_refused_for_good(
 async def test_a_single_refused_recipient_leaves_the_session_ready_for_the_next_message(
     settings: SimulatorSettings, recipient: str
 ) -> None:
-    settings = replace(settings, recipient_answers=RECIPIENTS)
+    settings = replace(settings, recipient_replies=RECIPIENTS)
     async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
         result = await answered(session, to(recipient))
         assert not any(isinstance(outcome, Delivered) for outcome in result.outcomes.values())
@@ -254,8 +254,8 @@ async def test_a_single_refused_recipient_leaves_the_session_ready_for_the_next_
 
 
 async def test_a_server_that_asks_for_a_message_nobody_is_to_get_does_not_get_one() -> None:
-    script = Script(Fault(FaultStage.DATA, Raw(b"354 go ahead\r\n")))
-    settings = replace(PIPELINED, recipient_answers=RECIPIENTS)
+    script = FaultScript(Fault(FaultStage.DATA, RawOctets(b"354 go ahead\r\n")))
+    settings = replace(PIPELINED, recipient_replies=RECIPIENTS)
     async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
         result = await answered(session, to("unknown@a.example"))
         assert isinstance(result.outcomes[parse_address("unknown@a.example")], Failed)
@@ -268,20 +268,30 @@ async def test_a_server_that_asks_for_a_message_nobody_is_to_get_does_not_get_on
 @pytest.mark.parametrize(
     ("stage", "said", "kind", "shown"),
     [
-        (FaultStage.MAIL, answer(550, "No"), Failed, "550 5.1.0 No"),
-        (FaultStage.MAIL, answer(451, "Mails per session limit"), Deferred, "451 4.1.0 Mails per session limit"),
-        (FaultStage.DATA, answer(451, "Not now"), Deferred, "451 4.0.0 Not now"),
-        (FaultStage.DATA, answer(554, "5.5.1 No"), Failed, "554 5.5.1 No"),
-        (FaultStage.DOT, answer(554, "Transaction failed", "Reject due to policy restrictions."), Failed, "554 5.6.0 "),
-        (FaultStage.DOT, answer(554, "5.2.252 SendAsDenied; a not allowed to send as b"), Failed, "554 5.2.252 SendAs"),
-        (FaultStage.DOT, answer(451, "4.3.0 Try again"), Deferred, "451 4.3.0 Try again"),
-        (FaultStage.DOT, answer(421, "Closing"), Deferred, "451 4.3.2 Closing"),
+        (FaultStage.MAIL, server_reply(550, "No"), Failed, "550 5.1.0 No"),
+        (FaultStage.MAIL, server_reply(451, "Mails per session limit"), Deferred, "451 4.1.0 Mails per session limit"),
+        (FaultStage.DATA, server_reply(451, "Not now"), Deferred, "451 4.0.0 Not now"),
+        (FaultStage.DATA, server_reply(554, "5.5.1 No"), Failed, "554 5.5.1 No"),
+        (
+            FaultStage.DOT,
+            server_reply(554, "Transaction failed", "Reject due to policy restrictions."),
+            Failed,
+            "554 5.6.0 ",
+        ),
+        (
+            FaultStage.DOT,
+            server_reply(554, "5.2.252 SendAsDenied; a not allowed to send as b"),
+            Failed,
+            "554 5.2.252 SendAs",
+        ),
+        (FaultStage.DOT, server_reply(451, "4.3.0 Try again"), Deferred, "451 4.3.0 Try again"),
+        (FaultStage.DOT, server_reply(421, "Closing"), Deferred, "451 4.3.2 Closing"),
     ],
 )
 async def test_a_refusal_at_any_stage_is_the_outcome_for_all_recipients(
     settings: SimulatorSettings, stage: FaultStage, said: object, kind: type, shown: str
 ) -> None:
-    script = Script(Fault(stage, ReplyWith(said), times=1))  # type: ignore[arg-type]
+    script = FaultScript(Fault(stage, ReplyWith(said), times=1))  # type: ignore[arg-type]
     async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
         envelope = to("carl@a.example", "dora@b.example")
         result = await answered(session, envelope)
@@ -298,7 +308,9 @@ async def test_a_refusal_at_any_stage_is_the_outcome_for_all_recipients(
 
 @BOTH_WAYS
 async def test_a_refused_sender_stays_refused_even_if_the_connection_ends_with_it(settings: SimulatorSettings) -> None:
-    script = Script(Fault(FaultStage.MAIL, ReplyWith(answer(550, "Sender address is not allowed."), then_drop=True)))
+    script = FaultScript(
+        Fault(FaultStage.MAIL, ReplyWith(server_reply(550, "Sender address is not allowed."), then_drop=True))
+    )
     async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
         result = await answered(session)
         assert all(isinstance(outcome, Failed) for outcome in result.outcomes.values())
@@ -307,7 +319,7 @@ async def test_a_refused_sender_stays_refused_even_if_the_connection_ends_with_i
 
 @pytest.mark.parametrize("code", [530, 535, 503])
 async def test_a_session_that_forgot_our_login_is_lost_and_the_message_is_not_refused(code: int) -> None:
-    script = Script(Fault(FaultStage.MAIL, ReplyWith(answer(code, "Authentication required"))))
+    script = FaultScript(Fault(FaultStage.MAIL, ReplyWith(server_reply(code, "Authentication required"))))
     async with Simulator(SETTINGS, script) as simulator, session_at(simulator) as session:
         result = await broken(session)
         assert not result.dot_written
@@ -317,16 +329,16 @@ async def test_a_session_that_forgot_our_login_is_lost_and_the_message_is_not_re
 # --- what the upstream does to us ----------------------------------------------------------------------------------
 
 BEFORE_THE_DOT = [FaultStage.MAIL, FaultStage.RCPT, FaultStage.DATA, FaultStage.BODY]
-FAULTS: dict[str, Action] = {
+FAULTS: dict[str, FaultAction] = {
     "silence": Silence(),
     "drop": Drop(),
-    "421": ReplyWith(answer(421, "Service closing")),
-    "junk": Raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
-    "controls": Raw(b"\x00\x1b[2J\r\n"),
-    "endless reply": Endless(b"250-again\r\n"),
-    "endless line": Endless(b"x" * 1000),
-    "1 MB line": Raw(b"250 " + b"x" * 1_000_000 + b"\r\n"),
-    "too early": Raw(b"250 ok\r\n250 and another\r\n"),
+    "421": ReplyWith(server_reply(421, "Service closing")),
+    "junk": RawOctets(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    "controls": RawOctets(b"\x00\x1b[2J\r\n"),
+    "endless reply": RepeatForever(b"250-again\r\n"),
+    "endless line": RepeatForever(b"x" * 1000),
+    "1 MB line": RawOctets(b"250 " + b"x" * 1_000_000 + b"\r\n"),
+    "too early": RawOctets(b"250 ok\r\n250 and another\r\n"),
 }
 WORDS = {"silence": "was silent for", "drop": "closed the connection", "421": "421 Service closing"}
 
@@ -337,11 +349,11 @@ WORDS = {"silence": "was silent for", "drop": "closed the connection", "421": "4
 async def test_whatever_breaks_before_the_dot_the_message_was_not_taken(
     settings: SimulatorSettings, stage: FaultStage, fault: str
 ) -> None:
-    script = Script(Fault(stage, FAULTS[fault]))
+    script = FaultScript(Fault(stage, FAULTS[fault]))
     long = letter(*(b"x" * 70 + b"\r\n" for _ in range(350_000)))  # 25 MB: more than the kernel buffers on the way
     async with Simulator(settings, script) as simulator, session_at(simulator) as session:
         result = await session.transact(to(), long if stage is FaultStage.BODY else letter(), warm=False)
-        assert script.struck
+        assert script.applied
         assert simulator.received == []
         if isinstance(result, Broken):
             assert not session.usable
@@ -353,25 +365,27 @@ async def test_whatever_breaks_before_the_dot_the_message_was_not_taken(
             assert fault == "too early"
 
 
-AFTER_THE_DOT: dict[str, Action] = {
+AFTER_THE_DOT: dict[str, FaultAction] = {
     "silence": Silence(after_storing=True),
     "drop": Drop(after_storing=True),
-    "junk": Raw(b"???\r\n"),
-    "354": Raw(b"354 more?\r\n"),
+    "junk": RawOctets(b"???\r\n"),
+    "354": RawOctets(b"354 more?\r\n"),
 }
 
 
 @BOTH_WAYS
 @pytest.mark.parametrize("fault", AFTER_THE_DOT)
 async def test_without_an_answer_to_the_dot_nobody_knows(settings: SimulatorSettings, fault: str) -> None:
-    script = Script(Fault(FaultStage.DOT, AFTER_THE_DOT[fault]))
+    script = FaultScript(Fault(FaultStage.DOT, AFTER_THE_DOT[fault]))
     async with Simulator(settings, script) as simulator, session_at(simulator) as session:
         result = await broken(session)
         assert result.dot_written
 
 
 async def test_an_answer_before_the_end_is_the_answer_and_the_rest_is_not_sent() -> None:
-    script = Script(Fault(FaultStage.BODY, ReplyWith(answer(552, "5.3.4 Message too large")), at_octet=100_000))
+    script = FaultScript(
+        Fault(FaultStage.BODY, ReplyWith(server_reply(552, "5.3.4 Message too large")), at_octet=100_000)
+    )
     async with (
         Simulator(replace(SETTINGS, size_limit=None), script) as simulator,
         session_at(simulator, patience=CALM) as session,
@@ -386,7 +400,7 @@ async def test_an_answer_before_the_end_is_the_answer_and_the_rest_is_not_sent()
 
 
 async def test_good_news_before_the_end_is_not_believed() -> None:
-    script = Script(Fault(FaultStage.BODY, ReplyWith(answer(250, "ok")), at_octet=100_000))
+    script = FaultScript(Fault(FaultStage.BODY, ReplyWith(server_reply(250, "ok")), at_octet=100_000))
     async with Simulator(SETTINGS, script) as simulator, session_at(simulator, patience=CALM) as session:
         result = await broken(session, message=letter(*(b"x" * 70 + b"\r\n" for _ in range(200_000))))
         assert not result.dot_written
@@ -394,7 +408,7 @@ async def test_good_news_before_the_end_is_not_believed() -> None:
 
 @pytest.mark.parametrize("farewell", [b"421 idle too long\r\n", b"250 something\r\n", b"junk\r\n"])
 async def test_what_is_said_between_messages_ends_the_session(farewell: bytes) -> None:
-    script = Script(Fault(FaultStage.DOT, Append(farewell)))
+    script = FaultScript(Fault(FaultStage.DOT, AppendOctets(farewell)))
     async with Simulator(SETTINGS, script) as simulator, session_at(simulator) as session:
         over = asyncio.Event()
         session.when_over(over.set)
@@ -418,7 +432,7 @@ async def test_a_connection_that_ends_between_messages_is_noticed() -> None:
 
 async def test_a_warm_session_must_show_life_soon() -> None:
     patient = replace(CALM, connect=0.3)
-    async with Simulator(SETTINGS, Script(Fault(FaultStage.MAIL, Silence()))) as simulator:
+    async with Simulator(SETTINGS, FaultScript(Fault(FaultStage.MAIL, Silence()))) as simulator:
         async with session_at(simulator, patience=patient) as session:
             session._patience = patient
             result = await broken(session, warm=True)
@@ -427,9 +441,9 @@ async def test_a_warm_session_must_show_life_soon() -> None:
 
 @BOTH_WAYS
 async def test_slow_answers_are_waited_for(settings: SimulatorSettings) -> None:
-    script = Script(
-        Fault(FaultStage.MAIL, Slow(0.1)), Fault(FaultStage.RCPT, Trickle(0.005)), Fault(FaultStage.DATA, Slow(0.1)),
-        Fault(FaultStage.DOT, Trickle(0.002)),
+    script = FaultScript(
+        Fault(FaultStage.MAIL, Delay(0.1)), Fault(FaultStage.RCPT, OctetByOctet(0.005)), Fault(FaultStage.DATA, Delay(0.1)),
+        Fault(FaultStage.DOT, OctetByOctet(0.002)),
     )  # fmt: skip
     async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
         await answered(session)
@@ -437,7 +451,7 @@ async def test_slow_answers_are_waited_for(settings: SimulatorSettings) -> None:
 
 
 async def test_a_reader_that_is_slow_but_reads_is_given_time() -> None:
-    script = Script(Fault(FaultStage.BODY, Slow(0.001)))
+    script = FaultScript(Fault(FaultStage.BODY, Delay(0.001)))
     body = [b"x" * 70 + b"\r\n"] * 15_000
     impatient = replace(CALM, block=0.5)
     async with Simulator(SETTINGS, script) as simulator, session_at(simulator, patience=impatient) as session:
@@ -453,11 +467,11 @@ async def test_a_reader_that_is_slow_but_reads_is_given_time() -> None:
 async def test_a_cancelled_dialogue_closes_the_session_and_sends_nothing(
     settings: SimulatorSettings, stage: FaultStage
 ) -> None:
-    script = Script(Fault(stage, Silence()))
+    script = FaultScript(Fault(stage, Silence()))
     long = letter(*(b"x" * 70 + b"\r\n" for _ in range(100_000)))
     async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
         under_way = asyncio.create_task(session.transact(to(), long, warm=False))
-        while not script.struck:
+        while not script.applied:
             await asyncio.sleep(0)
         under_way.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -468,7 +482,7 @@ async def test_a_cancelled_dialogue_closes_the_session_and_sends_nothing(
 
 
 async def test_after_the_dot_a_cancellation_waits_for_the_answer() -> None:
-    script = Script(Fault(FaultStage.DOT, Slow(0.2)))
+    script = FaultScript(Fault(FaultStage.DOT, Delay(0.2)))
     async with Simulator(SETTINGS, script) as simulator, session_at(simulator, patience=CALM) as session:
         under_way = asyncio.create_task(session.transact(to(), letter(), warm=False))
         await simulator.wait_for(1)
@@ -537,7 +551,7 @@ async def test_a_large_message_streams_in_flat_memory() -> None:
     digest = hashlib.sha256(HEADER)
     for _ in range(count):
         digest.update(block)
-    settings = replace(SETTINGS, content_kept=False, rule=OwnershipRule.ANY)
+    settings = replace(SETTINGS, record_content=False, ownership_rule=OwnershipRule.ANY)
     async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
         message = Message(HeaderSection(HEADER), Generated(()))
         await answered(session)

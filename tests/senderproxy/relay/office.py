@@ -31,8 +31,8 @@ from senderproxy.relay.runner import Runner
 from senderproxy.retry import RetryPolicy
 from senderproxy.routing.provider import Limits, Provider
 from senderproxy.routing.route import RoutingPolicy
+from senderproxy.simulator.faults import FaultScript
 from senderproxy.simulator.rules import SimulatedMailbox
-from senderproxy.simulator.script import Script
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
 from senderproxy.spool.sqlite.store import SqliteSpool
@@ -230,7 +230,7 @@ def subject(content: bytes) -> str:
 async def relay_office(
     folder: Path,
     settings: SimulatorSettings = SETTINGS,
-    script: Script | None = None,
+    script: FaultScript | None = None,
     courier: Callable[[SmtpCourier], Courier] = lambda courier: courier,
     **limits: Any,
 ) -> AsyncIterator[RelayOffice]:
@@ -246,4 +246,4 @@ async def relay_office(
 
 def answering(settings: SimulatorSettings, **answers: Any) -> SimulatorSettings:
     """The provider with an answer for some recipients, by the part before `@kunde.example`."""
-    return replace(settings, recipient_answers={f"{name}@kunde.example": said for name, said in answers.items()})
+    return replace(settings, recipient_replies={f"{name}@kunde.example": said for name, said in answers.items()})

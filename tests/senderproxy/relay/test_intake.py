@@ -9,12 +9,12 @@ import pytest
 from senderproxy.relay.no_spool import NoSpool
 from senderproxy.relay.ports import SpoolError, SpoolFull
 from senderproxy.routing.provider import NullPolicy
-from senderproxy.simulator.phrases import UNKNOWN_USER, answer
-from senderproxy.simulator.script import Drop, Fault, FaultStage, Script, Silence, Slow
+from senderproxy.simulator.faults import Delay, Drop, Fault, FaultScript, FaultStage, Silence
+from senderproxy.simulator.provider_replies import UNKNOWN_USER, server_reply
 from senderproxy.tracking.record import Query
 from tests.senderproxy.relay.office import KUNDE, SETTINGS, answering, relay_office
 
-BUSY = answer(450, "4.2.1 Mailbox busy")
+BUSY = server_reply(450, "4.2.1 Mailbox busy")
 
 
 async def test_what_passes_through_leaves_nothing_to_do_and_a_story(tmp_path: Path) -> None:
@@ -79,11 +79,11 @@ async def test_all_deferred_stays_with_the_client_that_has_a_queue(tmp_path: Pat
 
 async def test_all_deferred_is_kept_where_the_listener_says_so(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
-        await office.simulator.go_down()
+        await office.simulator.go_offline()
         _, told = await office.submit(at="keeps")
         assert told.code == 250
         assert await office.waiting() == 1
-        await office.simulator.come_back()
+        await office.simulator.go_online()
         await office.pass_time(seconds=120)
         await office.until_all_is_done()
         assert office.taken() == ["Guten Tag"]
@@ -123,7 +123,7 @@ async def test_a_slip_in_the_configuration_keeps_a_devices_mail_and_mending_it_f
 
 
 async def test_a_slow_provider_does_not_make_a_patient_client_send_twice(tmp_path: Path) -> None:
-    script = Script(Fault(FaultStage.DOT, Slow(1.0), times=1))
+    script = FaultScript(Fault(FaultStage.DOT, Delay(1.0), times=1))
     async with relay_office(tmp_path, script=script) as office:
         message, told = await office.submit(at="hasty")
         assert str(told).startswith("250 2.0.0 Kept here: simulator has not answered yet")
@@ -136,7 +136,7 @@ async def test_a_slow_provider_does_not_make_a_patient_client_send_twice(tmp_pat
 
 
 async def test_what_the_slow_provider_refuses_in_the_end_is_reported(tmp_path: Path) -> None:
-    script = Script(Fault(FaultStage.RCPT, Slow(1.0), times=1))
+    script = FaultScript(Fault(FaultStage.RCPT, Delay(1.0), times=1))
     async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER), script) as office:
         message, told = await office.submit("nobody@kunde.example", at="hasty")
         assert told.code == 250
@@ -145,7 +145,7 @@ async def test_what_the_slow_provider_refuses_in_the_end_is_reported(tmp_path: P
 
 
 async def test_a_lost_reply_after_the_dot_is_unknown_and_the_client_decides(tmp_path: Path) -> None:
-    script = Script(Fault(FaultStage.DOT, Drop(after_storing=True), times=1))
+    script = FaultScript(Fault(FaultStage.DOT, Drop(after_storing=True), times=1))
     async with relay_office(tmp_path, script=script) as office:
         _, told = await office.submit()
         assert told.code == 451
@@ -191,7 +191,7 @@ async def test_of_a_mixed_outcome_that_cannot_be_kept_the_client_hears_whom_to_s
 
 
 async def test_a_patient_client_waits_on_where_its_message_cannot_be_kept(tmp_path: Path) -> None:
-    script = Script(Fault(FaultStage.DOT, Slow(0.6), times=1))
+    script = FaultScript(Fault(FaultStage.DOT, Delay(0.6), times=1))
     async with relay_office(tmp_path, script=script) as office:
         office.use(NoSpool(FULL))
         _, told = await office.submit(at="hasty")
@@ -213,7 +213,7 @@ async def test_a_bounce_that_is_refused_for_some_ends_there_and_its_story_says_w
 
 async def test_a_report_that_is_refused_is_not_reported(tmp_path: Path) -> None:
     settings = replace(
-        SETTINGS, recipient_answers={"nobody@kunde.example": UNKNOWN_USER, "anna@firma.example": UNKNOWN_USER}
+        SETTINGS, recipient_replies={"nobody@kunde.example": UNKNOWN_USER, "anna@firma.example": UNKNOWN_USER}
     )
     async with relay_office(tmp_path, settings) as office:
         await office.submit(KUNDE, "nobody@kunde.example")
@@ -238,10 +238,10 @@ async def test_what_a_policy_discards_is_discarded_with_a_story(tmp_path: Path) 
 
 
 async def test_a_stop_before_the_dot_leaves_the_message_with_the_client(tmp_path: Path) -> None:
-    script = Script(Fault(FaultStage.RCPT, Silence()))
+    script = FaultScript(Fault(FaultStage.RCPT, Silence()))
     async with relay_office(tmp_path, script=script) as office:
         transaction = asyncio.create_task(office.submit())
-        await office.until(lambda: script.struck, "the provider is silent")
+        await office.until(lambda: script.applied, "the provider is silent")
         transaction.cancel()
         with pytest.raises(asyncio.CancelledError):
             await transaction
@@ -249,7 +249,7 @@ async def test_a_stop_before_the_dot_leaves_the_message_with_the_client(tmp_path
 
 
 async def test_a_stop_after_the_dot_waits_for_what_became_of_it(tmp_path: Path) -> None:
-    script = Script(Fault(FaultStage.DOT, Slow(0.5)))
+    script = FaultScript(Fault(FaultStage.DOT, Delay(0.5)))
     async with relay_office(tmp_path, script=script) as office:
         transaction = asyncio.create_task(office.submit())
         await office.until(lambda: office.simulator.received, "the provider has it")

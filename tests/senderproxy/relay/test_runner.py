@@ -21,18 +21,18 @@ from senderproxy.retry import RetryPolicy
 from senderproxy.routing.account import Account
 from senderproxy.routing.provider import Provider, Security, Smarthost
 from senderproxy.routing.route import Route
-from senderproxy.simulator.phrases import UNKNOWN_USER, answer
-from senderproxy.simulator.script import Fault, FaultStage, ReplyWith, Script, Slow
+from senderproxy.simulator.faults import Delay, Fault, FaultScript, FaultStage, ReplyWith
+from senderproxy.simulator.provider_replies import UNKNOWN_USER, server_reply
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query
 from tests.senderproxy.relay.office import KUNDE, SETTINGS, RelayOffice, answering, relay_office
 
-BUSY = answer(450, "4.2.1 Mailbox busy")
+BUSY = server_reply(450, "4.2.1 Mailbox busy")
 
 
 async def keep(office: RelayOffice, count: int, by: str = "anna@firma.example") -> list[str]:
     """So many messages in the spool while the provider is away; their ids."""
-    await office.simulator.go_down()
+    await office.simulator.go_offline()
     kept = [(await office.submit(at="devices", by=by, text=f"Brief {number}"))[0] for number in range(count)]
     await office.until(lambda: office.runner.blocked, "the provider is known to be away")
     return kept
@@ -73,10 +73,10 @@ async def test_a_mended_password_lets_everything_go_in_order(tmp_path: Path) -> 
 
 
 async def test_ten_thousand_of_one_account_do_not_come_before_one_of_another(tmp_path: Path) -> None:
-    script = Script(Fault(FaultStage.DOT, Slow(0.05), login="anna@firma.example"))
+    script = FaultScript(Fault(FaultStage.DOT, Delay(0.05), login="anna@firma.example"))
     async with relay_office(tmp_path, script=script) as office:
         await keep(office, 200)
-        await office.simulator.come_back()
+        await office.simulator.go_online()
         await office.pass_time(seconds=120)
         await office.submit(at="devices", by="bert@firma.example", text="von Bert")
         await office.until(lambda: "von Bert" in office.taken(), "Bert's letter")
@@ -109,7 +109,7 @@ async def test_while_a_crowd_hands_in_what_is_safe_stands_back_and_leaves_afterw
 async def test_a_letter_that_passes_through_wakes_what_waits_for_the_same_account(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         await keep(office, 3)
-        await office.simulator.come_back()
+        await office.simulator.go_online()
         _, told = await office.submit(text="geht wieder")
         assert told.code == 250
         await office.until_all_is_done()
@@ -117,7 +117,7 @@ async def test_a_letter_that_passes_through_wakes_what_waits_for_the_same_accoun
 
 
 async def test_an_account_that_was_paused_is_tried_when_its_pause_is_over(tmp_path: Path) -> None:
-    script = Script(Fault(FaultStage.MAIL, ReplyWith(answer(450, "Mail send limit exceeded.")), times=1))
+    script = FaultScript(Fault(FaultStage.MAIL, ReplyWith(server_reply(450, "Mail send limit exceeded.")), times=1))
     async with relay_office(tmp_path, script=script) as office:
         await office.submit(at="devices")
         await office.until(lambda: office.courier.status()[0].state == "paused", "the limit is noticed")
@@ -147,7 +147,7 @@ async def test_messages_of_one_account_go_in_the_order_of_their_submission(tmp_p
     async with relay_office(tmp_path, connections=1) as office:
         await keep(office, 10)
         await office.restart()
-        await office.simulator.come_back()
+        await office.simulator.go_online()
         await office.pass_time(seconds=120)
         for number in range(10, 20):
             await office.submit(at="devices", text=f"Brief {number}")
@@ -163,7 +163,7 @@ async def test_what_waits_at_a_restart_goes_out_after_it_once(tmp_path: Path) ->
         kept = await keep(office, 5)
         await office.restart()
         assert await office.waiting() == 5
-        await office.simulator.come_back()
+        await office.simulator.go_online()
         await office.pass_time(seconds=120)
         await office.until_all_is_done()
         assert sorted(office.taken()) == [f"Brief {number}" for number in range(5)]
@@ -171,7 +171,7 @@ async def test_what_waits_at_a_restart_goes_out_after_it_once(tmp_path: Path) ->
 
 
 async def test_a_stop_in_the_middle_of_a_transaction_writes_down_what_became_of_it(tmp_path: Path) -> None:
-    script = Script(Fault(FaultStage.DOT, Slow(0.3), times=1))
+    script = FaultScript(Fault(FaultStage.DOT, Delay(0.3), times=1))
     async with relay_office(tmp_path, script=script) as office:
         message, _ = await office.submit(at="devices")
         await office.until(lambda: office.simulator.received, "the provider has it")
@@ -336,7 +336,7 @@ async def test_nothing_is_begun_while_the_turns_are_being_moved(
         assert isinstance(office.spool, SlowToShift)
         office.spool.may_shift = asyncio.Event()
         kept = await keep(office, 2)
-        await office.simulator.come_back()
+        await office.simulator.go_online()
         office.clock.stepped = timedelta(days=400)
         office.runner.look_around()
         await office.until(lambda: office.spool.shifting, "the turns are being moved")  # type: ignore[attr-defined]
@@ -355,7 +355,7 @@ async def test_a_clock_that_was_put_back_while_nothing_ran_does_not_keep_mail_fo
         await keep(office, 2)
         await office.close()
         office.clock.stepped = timedelta()
-        await office.simulator.come_back()
+        await office.simulator.go_online()
         await office.open()
         await office.until_all_is_done()
         assert len(office.taken()) == 2
@@ -396,7 +396,7 @@ async def test_while_the_disk_takes_nothing_what_was_sent_is_remembered_and_noth
         await keep(office, 20)
         assert isinstance(office.spool, NoRoom)
         office.spool.full = True
-        await office.simulator.come_back()
+        await office.simulator.go_online()
         await office.pass_time(seconds=120)
 
         def logged(field: str) -> int:
@@ -431,7 +431,7 @@ async def test_what_was_decided_as_it_came_in_is_decided_again_where_something_h
         kept = await keep(office, 20)
         if something_changes:
             office.relay.rules = replace(office.rules)
-        await office.simulator.come_back()
+        await office.simulator.go_online()
         await office.pass_time(seconds=120)
         await office.until_all_is_done()
         attempts = {one: (await office.story(one)).count("attempted") for one in kept}
@@ -444,7 +444,7 @@ async def test_an_account_that_was_removed_keeps_its_mail_waiting_until_it_is_ba
     async with relay_office(tmp_path) as office:
         kept = await keep(office, 1)
         office.drawer.remove("anna")
-        await office.simulator.come_back()
+        await office.simulator.go_online()
         await office.pass_time(seconds=120)
 
         async def says_why() -> bool:
@@ -464,7 +464,7 @@ async def test_mail_of_an_account_whose_address_moved_leaves_through_the_new_one
         anna, carl = office.drawer.accounts["anna"], office.drawer.accounts["carl"]
         office.drawer.remove("anna")
         office.drawer.accounts["carl"] = replace(carl, carries=(*carl.carries, *anna.carries))
-        await office.simulator.come_back()
+        await office.simulator.go_online()
         await office.pass_time(seconds=120)
         await office.until_all_is_done()
         assert {received.login for received in office.simulator.received} == {"carl@firma.example"}
@@ -596,7 +596,7 @@ async def test_after_a_crash_what_was_being_tried_is_tried_alone_and_cleared_by_
         office.under_way.attempt_started("NeverHeardOf")
         office.under_way.close()
         await office.restart()
-        await office.simulator.come_back()
+        await office.simulator.go_online()
         await office.pass_time(seconds=200)
         await office.until_all_is_done()
         assert "tried first, one by one" in caplog.text
@@ -619,7 +619,7 @@ async def test_who_happened_to_be_under_way_at_many_a_death_is_not_held_for_it(t
 
             await office.until(is_counted, "the death is counted, and then an attempt is made that ends as any other")
         assert await office.fates(letter) == {KUNDE: "waiting"}
-        await office.simulator.come_back()
+        await office.simulator.go_online()
         await office.pass_time(seconds=200)
         await office.until_all_is_done()
         assert office.taken() == ["Brief 0"]

@@ -9,7 +9,7 @@ from senderproxy.simulator.certificates import Authority
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import CertificateKind, SimulatorSettings
-from tests.senderproxy.simulator.talk import Talk
+from tests.senderproxy.simulator.raw_client import RawClient
 
 STRICT = getattr(ssl, "VERIFY_X509_STRICT", 0x20)  # what Python 3.13 asks for by default
 
@@ -45,7 +45,7 @@ async def test_a_bad_certificate_is_refused_for_the_reason_it_was_made_for(
 ) -> None:
     async with Simulator(settings(kind)) as simulator:
         with pytest.raises(ssl.SSLCertVerificationError, match=complaint):
-            async with Talk(simulator):
+            async with RawClient(simulator):
                 pass
         await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "lost")
         assert simulator.sessions[0].commands == []
@@ -54,7 +54,7 @@ async def test_a_bad_certificate_is_refused_for_the_reason_it_was_made_for(
 async def test_a_simulator_that_speaks_only_old_tls_finds_no_modern_client() -> None:
     async with Simulator(SimulatorSettings(only_old_tls=True)) as simulator:
         with pytest.raises(OSError):
-            async with Talk(simulator):
+            async with RawClient(simulator):
                 pass
         old = simulator.client_context()
         with warnings.catch_warnings():
@@ -70,8 +70,8 @@ async def test_a_simulator_that_speaks_only_old_tls_finds_no_modern_client() -> 
 async def test_two_simulators_can_share_one_authority() -> None:
     async with Simulator(SimulatorSettings()) as one, Simulator(SimulatorSettings(), authority=one.authority) as two:
         assert one.ca_file.read_bytes() == two.ca_file.read_bytes()
-        async with Talk(two) as talk:
-            assert (await talk.hear())[0].startswith("220")
+        async with RawClient(two) as client:
+            assert (await client.read_reply())[0].startswith("220")
 
 
 def test_an_authority_does_not_show_its_key() -> None:

@@ -1,13 +1,13 @@
 import pytest
 
-from senderproxy.simulator.phrases import UNKNOWN_USER, answer
+from senderproxy.simulator.provider_replies import UNKNOWN_USER, server_reply
 from senderproxy.simulator.rules import (
     OwnershipRule,
     SimulatedMailbox,
-    answer_for_recipient,
     may_send_as,
     parameters_offered,
     read_path_command,
+    reply_for_recipient,
 )
 
 ANNA = SimulatedMailbox("geheim-anna", aliases=("Verkauf@andere.example",), domains=("Zweite.example",))
@@ -90,11 +90,11 @@ def test_parameters_are_taken_apart_and_belong_to_what_was_offered() -> None:
 
 
 def test_a_recipient_is_answered_by_address_before_domain() -> None:
-    later = answer(450, "later")
+    later = server_reply(450, "later")
     answers = {"bert@kunde.example": UNKNOWN_USER, "@kunde.example": later}
-    assert answer_for_recipient("Bert@Kunde.example", answers) is UNKNOWN_USER
-    assert answer_for_recipient("dora@kunde.example", answers) is later
-    assert answer_for_recipient("emil@andere.example", answers) is None
+    assert reply_for_recipient("Bert@Kunde.example", answers) is UNKNOWN_USER
+    assert reply_for_recipient("dora@kunde.example", answers) is later
+    assert reply_for_recipient("emil@andere.example", answers) is None
 
 
 def test_a_mailbox_does_not_show_its_password() -> None:

@@ -1,4 +1,4 @@
-"""The simulator as a whole, with a mail client that is not ours."""
+"""The simulator as a whole, with Python's own mail client."""
 
 import asyncio
 import smtplib
@@ -9,18 +9,18 @@ from email.utils import localtime
 
 import pytest
 
+from senderproxy.simulator.faults import AppendOctets, Delay, Fault, FaultScript, FaultStage, Silence
 from senderproxy.simulator.rules import SimulatedMailbox
-from senderproxy.simulator.script import Append, Fault, FaultStage, Script, Silence, Slow
 from senderproxy.simulator.server import Simulator, SimulatorError
 from senderproxy.simulator.settings import SimulatorSettings
-from tests.senderproxy.simulator.talk import Talk
+from tests.senderproxy.simulator.raw_client import RawClient
 
 ANNA = "anna@firma.example"
 PASSWORD = "geheim-anna"
 SETTINGS = SimulatorSettings(mailboxes={ANNA: SimulatedMailbox(PASSWORD)})
 
 
-def letter(text: str = "Guten Tag\n.\n..\n") -> EmailMessage:
+def new_message(text: str = "Guten Tag\n.\n..\n") -> EmailMessage:
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = f"Anna <{ANNA}>", "bert@kunde.example", "Angebot"
     message["Date"] = localtime()
@@ -45,8 +45,8 @@ async def test_python_s_own_mail_client_sends_over_it(connect: Callable[[Simulat
         def send() -> None:
             with connect(simulator) as client:
                 client.login(ANNA, PASSWORD)
-                client.send_message(letter())
-                client.send_message(letter())
+                client.send_message(new_message())
+                client.send_message(new_message())
 
         await asyncio.to_thread(send)
         await simulator.wait_for(2)
@@ -63,7 +63,7 @@ async def test_python_s_own_mail_client_reports_the_refusal_whole() -> None:
             with client_over_tls(simulator) as client:
                 client.login(ANNA, PASSWORD)
                 with pytest.raises(smtplib.SMTPSenderRefused) as refusal:
-                    client.sendmail("carl@andere.example", ["bert@kunde.example"], letter().as_bytes())
+                    client.sendmail("carl@andere.example", ["bert@kunde.example"], new_message().as_bytes())
                 return refusal.value
 
         refusal = await asyncio.to_thread(send)
@@ -74,12 +74,12 @@ async def test_python_s_own_mail_client_reports_the_refusal_whole() -> None:
 
 
 async def test_a_large_letter_arrives_whole_and_a_simulator_for_load_keeps_only_its_digest() -> None:
-    async with Simulator(replace(SETTINGS, content_kept=False)) as simulator:
+    async with Simulator(replace(SETTINGS, record_content=False)) as simulator:
 
         def send() -> None:
             with client_over_tls(simulator) as client:
                 client.login(ANNA, PASSWORD)
-                client.send_message(letter(("x" * 70 + "\n") * 60_000))
+                client.send_message(new_message(("x" * 70 + "\n") * 60_000))
 
         await asyncio.to_thread(send)
         (received,) = await simulator.wait_for(1)
@@ -89,85 +89,87 @@ async def test_a_large_letter_arrives_whole_and_a_simulator_for_load_keeps_only_
 
 async def test_a_provider_that_goes_down_refuses_connections_and_comes_back_on_the_same_ports() -> None:
     async with Simulator(SETTINGS) as simulator:
-        async with Talk(simulator) as talk:
-            await talk.log_in(ANNA, PASSWORD)
-            await simulator.go_down()
-            assert await talk.hear() == []
+        async with RawClient(simulator) as client:
+            await client.log_in(ANNA, PASSWORD)
+            await simulator.go_offline()
+            assert await client.read_reply() == []
         assert simulator.open_connections == 0
         with pytest.raises(ConnectionRefusedError):
-            async with Talk(simulator):
+            async with RawClient(simulator):
                 pass
-        await simulator.come_back()
-        async with Talk(simulator) as talk:
-            assert (await talk.log_in(ANNA, PASSWORD))[0].startswith("235")
+        await simulator.go_online()
+        async with RawClient(simulator) as client:
+            assert (await client.log_in(ANNA, PASSWORD))[0].startswith("235")
         assert simulator.sessions[0].ended == "closed by the simulator"
 
 
 async def test_sessions_can_be_cut_while_new_ones_are_welcome() -> None:
     async with Simulator(SETTINGS) as simulator:
-        async with Talk(simulator) as talk:
-            await talk.log_in(ANNA, PASSWORD)
+        async with RawClient(simulator) as client:
+            await client.log_in(ANNA, PASSWORD)
             await simulator.drop_sessions()
-            assert await talk.hear() == []
-        async with Talk(simulator) as talk:
-            assert (await talk.log_in(ANNA, PASSWORD))[0].startswith("235")
+            assert await client.read_reply() == []
+        async with RawClient(simulator) as client:
+            assert (await client.log_in(ANNA, PASSWORD))[0].startswith("235")
 
 
 async def test_a_password_changed_at_the_provider_holds_from_the_next_login_on() -> None:
     async with Simulator(SETTINGS) as simulator:
         simulator.settings = replace(SETTINGS, mailboxes={ANNA: SimulatedMailbox("geheim-neu")})
-        async with Talk(simulator) as talk:
-            assert (await talk.log_in(ANNA, PASSWORD))[0].startswith("535")
-        async with Talk(simulator) as talk:
-            assert (await talk.log_in(ANNA, "geheim-neu"))[0].startswith("235")
+        async with RawClient(simulator) as client:
+            assert (await client.log_in(ANNA, PASSWORD))[0].startswith("535")
+        async with RawClient(simulator) as client:
+            assert (await client.log_in(ANNA, "geheim-neu"))[0].startswith("235")
         assert [attempt.accepted for attempt in simulator.logins(ANNA)] == [False, True]
 
 
 async def test_the_most_sessions_a_login_held_at_once_are_counted() -> None:
     async with Simulator(SETTINGS) as simulator:
-        async with Talk(simulator) as one, Talk(simulator) as two:
+        async with RawClient(simulator) as one, RawClient(simulator) as two:
             await one.log_in(ANNA, PASSWORD)
             await two.log_in(ANNA, PASSWORD)
             assert simulator.open_connections == 2
         await simulator.wait_until(lambda simulator: simulator.open_connections == 0)
-        async with Talk(simulator) as three:
+        async with RawClient(simulator) as three:
             await three.log_in(ANNA, PASSWORD)
-        assert simulator.ledger.most_sessions_at_once[ANNA] == 2
+        assert simulator.observations.max_concurrent_sessions[ANNA] == 2
 
 
 async def test_a_wait_in_vain_says_what_happened_instead() -> None:
-    async with Simulator(SETTINGS) as simulator, Talk(simulator) as talk:
-        await talk.log_in(ANNA, "geheim-falsch")
+    async with Simulator(SETTINGS) as simulator, RawClient(simulator) as client:
+        await client.log_in(ANNA, "geheim-falsch")
         with pytest.raises(
-            SimulatorError, match=r"in vain for 1 messages: 0 received.*AUTH PLAIN \*\*\* -> 535"
-        ) as told:
+            SimulatorError, match=r"waiting for 1 messages: 0 received.*AUTH PLAIN \*\*\* -> 535"
+        ) as caught:
             await simulator.wait_for(1, deadline=0.05)
-        assert "geheim" not in str(told.value)
+        assert "geheim" not in str(caught.value)
 
 
 async def test_a_simulator_that_is_left_while_sessions_hang_leaves_nothing_behind() -> None:
-    script = Script(Fault(FaultStage.BANNER, Silence(), session=1), Fault(FaultStage.BANNER, Slow(3600), session=2))
+    script = FaultScript(
+        Fault(FaultStage.BANNER, Silence(), session=1), Fault(FaultStage.BANNER, Delay(3600), session=2)
+    )
     async with Simulator(SETTINGS, script) as simulator:
         directory = simulator.ca_file.parent
-        hanging = [Talk(simulator), Talk(simulator)]
-        for talk in hanging:
-            await talk.__aenter__()
-        await simulator.wait_until(lambda simulator: len(simulator.script.struck) == 2)
+        hanging = [RawClient(simulator), RawClient(simulator)]
+        for client in hanging:
+            await client.__aenter__()
+        await simulator.wait_until(lambda simulator: len(simulator.script.applied) == 2)
     assert simulator.open_connections == 0
     assert not directory.exists()
-    for talk in hanging:
-        assert await talk.hear() == []
-        await talk.__aexit__()
+    for client in hanging:
+        assert await client.read_reply() == []
+        await client.__aexit__()
 
 
 async def test_a_fault_that_makes_no_sense_at_its_stage_is_told_when_the_simulator_is_left() -> None:
-    simulator = Simulator(SETTINGS, Script(Fault(FaultStage.CONNECT, Append(b"?"))))
+    simulator = Simulator(SETTINGS, FaultScript(Fault(FaultStage.CONNECT, AppendOctets(b"?"))))
     await simulator.__aenter__()
     with pytest.raises(OSError):
-        async with Talk(simulator):
+        async with RawClient(simulator):
             pass
     await simulator.wait_until(lambda simulator: simulator.open_connections == 0)
-    with pytest.raises(SimulatorError, match="broke"):
+    with pytest.raises(SimulatorError, match="internal error"):
         await simulator.__aexit__(None, None, None)
 
 

@@ -1,4 +1,4 @@
-"""A client that says exactly what it is told, and shows exactly what it hears."""
+"""SMTP client that sends given octets and returns replies unchanged."""
 
 import asyncio
 import base64
@@ -13,7 +13,7 @@ def plain(login: str, password: str) -> str:
     return base64.b64encode(f"\0{login}\0{password}".encode()).decode()
 
 
-class Talk:
+class RawClient:
     """One connection."""
 
     def __init__(self, simulator: Simulator, *, starttls_port: bool = False) -> None:
@@ -31,20 +31,20 @@ class Talk:
                 self._simulator.port_tls,
                 ssl=self._simulator.client_context(),
                 server_hostname="localhost",
-                ssl_handshake_timeout=5,  # Python 3.11.2 does not see that a peer left in the handshake
+                ssl_handshake_timeout=5,  # Python 3.11.2 does not notice a peer that closes during the handshake
             )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.writer.transport.abort()  # a farewell over TLS waits half a minute for a peer that fell silent
+        self.writer.transport.abort()  # closing TLS waits half a minute for a silent peer
         with contextlib.suppress(OSError):
             await self.writer.wait_closed()
 
     def send(self, octets: bytes) -> None:
         self.writer.write(octets)
 
-    async def hear(self) -> list[str]:
-        """One reply, line by line; empty where the connection ended instead."""
+    async def read_reply(self) -> list[str]:
+        """Return the lines of one reply, none if the connection ended."""
         lines: list[str] = []
         while True:
             line = (await self.reader.readline()).decode()
@@ -54,28 +54,28 @@ class Talk:
             if line[3:4] != "-":
                 return lines
 
-    async def say(self, command: str) -> list[str]:
+    async def command(self, command: str) -> list[str]:
         self.send(command.encode() + b"\r\n")
-        return await self.hear()
+        return await self.read_reply()
 
-    async def secure(self) -> None:
+    async def start_tls(self) -> None:
         await self.writer.start_tls(self._simulator.client_context(), server_hostname="localhost")
 
     async def log_in(self, login: str, password: str) -> list[str]:
-        """Banner, EHLO, AUTH PLAIN; the last one's reply."""
-        await self.hear()
-        await self.say("EHLO office.example")
-        return await self.say(f"AUTH PLAIN {plain(login, password)}")
+        """Send EHLO and AUTH PLAIN after the banner. Returns the reply to AUTH."""
+        await self.read_reply()
+        await self.command("EHLO office.example")
+        return await self.command(f"AUTH PLAIN {plain(login, password)}")
 
-    async def post(self, reverse_path: str, recipients: list[str], content: bytes) -> list[str]:
-        """One message, step by step; the reply that ended it."""
-        reply = await self.say(f"MAIL FROM:<{reverse_path}>")
+    async def send_message(self, reverse_path: str, recipients: list[str], content: bytes) -> list[str]:
+        """Send one message command by command. Returns the last reply."""
+        reply = await self.command(f"MAIL FROM:<{reverse_path}>")
         for recipient in recipients:
             if reply[0].startswith("2"):
-                reply = await self.say(f"RCPT TO:<{recipient}>")
+                reply = await self.command(f"RCPT TO:<{recipient}>")
         if reply[0].startswith("2"):
-            reply = await self.say("DATA")
+            reply = await self.command("DATA")
         if reply[0].startswith("3"):
             self.send(content + b".\r\n")
-            reply = await self.hear()
+            reply = await self.read_reply()
         return reply

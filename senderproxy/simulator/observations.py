@@ -1,8 +1,9 @@
-"""What the simulator saw: every session, every login, every message, every breach of the wire's rules.
+"""Record of everything the simulator observed: sessions, logins, messages, protocol violations.
 
-Guarantees: nothing here holds a password; what is recorded is recorded before the client hears of it, so a client that
-has its reply finds the matching entry.
-Not here: deciding (simulator.rules), waiting for entries (simulator.server).
+Guarantees: it contains no password. An entry is made before the client gets the reply, so a client that has its reply
+finds the matching entry.
+
+Not here: decisions (simulator.rules), waiting for entries (simulator.server).
 """
 
 from collections import Counter, deque
@@ -10,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-_HOUR: Final = 3600.0
+_HOUR: Final = 3600.0  # seconds; the period of recipients_per_hour
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedLogin:
-    """One AUTH that was carried to its end."""
+    """One completed AUTH."""
 
     session: int
     login: str
@@ -26,13 +27,13 @@ class RecordedLogin:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessage:
-    """One message the simulator answered for (or took and then lost its reply, when told so)."""
+    """One accepted message, also if a scripted fault lost the reply."""
 
     id: str
     login: str | None
     reverse_path: str  # "" is the null reverse-path
     recipients: tuple[str, ...]
-    content: bytes = field(repr=False)  # without dot-stuffing; empty when the simulator keeps none
+    content: bytes = field(repr=False)  # without dot-stuffing; empty without record_content
     size: int
     sha256: str
     session: int
@@ -43,29 +44,29 @@ class ReceivedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Something no client may put on the wire."""
+    """One violation of the protocol by a client."""
 
     session: int
     command: str
-    what: str
+    description: str
 
     def __str__(self) -> str:
-        return f"session {self.session}, {self.command}: {self.what}"
+        return f"session {self.session}, {self.command}: {self.description}"
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedMessage:
-    """A message or a path that was refused, with the reason a real provider keeps to itself."""
+    """One refused message or path, with the reasons that a real provider does not give."""
 
     session: int
     login: str | None
-    answer: str
+    reply: str
     reasons: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class SessionRecord:
-    """One connection, from accept to end."""
+    """One connection, from its start to its end."""
 
     number: int
     implicit_tls: bool
@@ -80,44 +81,44 @@ class SessionRecord:
 
     @property
     def verbs(self) -> list[str]:
-        """The commands' first words, in order."""
+        """The verbs of all commands, in order."""
         return [command.partition(" ")[0].upper() for command in self.commands]
 
 
-class Ledger:
-    """Everything one simulator saw."""
+class Observations:
+    """Everything that one simulator observed."""
 
-    def __init__(self, on_entry: Callable[[], None]) -> None:
-        self._on_entry = on_entry
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
         self.sessions: list[SessionRecord] = []
         self.logins: list[RecordedLogin] = []
         self.received: list[ReceivedMessage] = []
         self.refused: list[RefusedMessage] = []
         self.violations: list[Violation] = []
         self.clear_text_logins: list[str] = []
-        self.most_sessions_at_once: Counter[str] = Counter()  # by login
+        self.max_concurrent_sessions: Counter[str] = Counter()  # by login
         self._recipient_times: dict[str, deque[float]] = {}
 
-    def entered(self) -> None:
-        """Something was written down: whoever waits may look."""
-        self._on_entry()
+    def notify(self) -> None:
+        """Wake those who wait for an entry."""
+        self._on_change()
 
     def open_session(self, *, implicit_tls: bool, at: float) -> SessionRecord:
         record = SessionRecord(len(self.sessions) + 1, implicit_tls, at)
         self.sessions.append(record)
-        self.entered()
+        self.notify()
         return record
 
-    def log_login(self, record: SessionRecord, attempt: RecordedLogin) -> None:
+    def add_login(self, record: SessionRecord, attempt: RecordedLogin) -> None:
         self.logins.append(attempt)
         if attempt.accepted:
             record.login = attempt.login
             now_open = sum(1 for each in self.sessions if each.login == attempt.login and each.ended is None)
-            self.most_sessions_at_once[attempt.login] = max(self.most_sessions_at_once[attempt.login], now_open)
-        self.entered()
+            self.max_concurrent_sessions[attempt.login] = max(self.max_concurrent_sessions[attempt.login], now_open)
+        self.notify()
 
     def recipients_in_the_last_hour(self, login: str, at: float) -> int:
-        """How many recipients this login had taken in the hour before `at`."""
+        """Number of recipients accepted for this login in the hour before `at`."""
         times = self._recipient_times.setdefault(login, deque())
         while times and times[0] <= at - _HOUR:
             times.popleft()

@@ -1,8 +1,9 @@
-"""One connection's octets: lines in, blocks in, octets out, TLS put underneath when asked.
+"""Server side of one connection: reads lines and blocks, writes octets, starts TLS.
 
-Guarantees: reading stops when nobody takes what has arrived (flat memory); a lost connection is `PeerGone`, whenever it
-is noticed; what arrived before is still read first.
-Not here: what the octets mean (simulator.dialogue).
+Guarantees: reading pauses while received octets are not consumed, so memory use is constant. A lost connection raises
+`PeerGone`, after the octets received before it were read.
+
+Not here: the protocol (simulator.session).
 """
 
 import asyncio
@@ -10,54 +11,54 @@ import ssl
 from collections.abc import Callable
 from typing import Final, cast
 
-_ENOUGH: Final = 256 * 1024
+_BUFFER_LIMIT: Final = 256 * 1024  # octets received and not consumed; above it reading pauses
 
 
 class PeerGone(Exception):
-    """The client is not there any more."""
+    """The client closed the connection."""
 
 
 class LineTooLong(Exception):
-    """More octets than any command may have, and no line end yet."""
+    """No line end within the permitted number of octets."""
 
 
-class Wire(asyncio.Protocol):
-    """The simulator's side of one connection. Reading begins with `begin_reading` or `start_tls`."""
+class ByteStream(asyncio.Protocol):
+    """Server side of one connection. Reading begins with `begin_reading` or `start_tls`."""
 
-    def __init__(self, on_connection: Callable[["Wire"], None]) -> None:
+    def __init__(self, on_connection: Callable[["ByteStream"], None]) -> None:
         self._on_connection = on_connection
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()  # octets arrived, or the connection ended
         self._ended = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
         self._reading = False
-        self._ignoring = False
+        self._discarding = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        # Soon, not now: Python 3.11.2 starts to read after this call, paused or not.
+        # Not at once: Python 3.11.2 starts to read after this call even if reading is paused.
         asyncio.get_running_loop().call_soon(self._transport.pause_reading)
         self._on_connection(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._ignoring:
+        if self._discarding:
             return
         self._buffer += data
-        self._news.set()
-        if len(self._buffer) > _ENOUGH and self._transport is not None and self._reading:
+        self._changed.set()
+        if len(self._buffer) > _BUFFER_LIMIT and self._transport is not None and self._reading:
             self._reading = False
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         self._ended.set()
-        self._news.set()
+        self._changed.set()
         return False
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio names it so
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  the name is asyncio's
         self._ended.set()
-        self._news.set()
+        self._changed.set()
         self._writable.set()
 
     def pause_writing(self) -> None:
@@ -74,82 +75,82 @@ class Wire(asyncio.Protocol):
 
     @property
     def tls_version(self) -> str | None:
-        """The TLS version spoken, or None."""
+        """The TLS version in use, None without TLS."""
         tls = self._transport.get_extra_info("ssl_object") if self._transport else None
         return tls.version() if tls else None
 
     @property
     def unread(self) -> int:
-        """How many octets have arrived that nobody has asked for yet."""
+        """Number of octets received and not consumed."""
         return len(self._buffer)
 
     def begin_reading(self) -> None:
-        """Let octets in."""
+        """Start or resume reading."""
         if not self._reading and self._transport is not None and not self._ended.is_set():
             self._reading = True
             self._transport.resume_reading()
 
     def stop_reading(self) -> None:
-        """Let the octets pile up at the client's end."""
+        """Pause reading, so that octets wait at the client."""
         if self._reading and self._transport is not None and not self._ended.is_set():
             self._reading = False
             self._transport.pause_reading()
 
-    def ignore(self) -> None:
-        """Read on, only to notice when the client hangs up; what it says is lost."""
-        self._ignoring = True
+    def discard_input(self) -> None:
+        """Read and discard everything from now on, to notice when the client closes."""
+        self._discarding = True
         self.discard_unread()
         self.begin_reading()
 
     async def line(self, limit: int) -> bytes:
-        """The next line with its line end, whatever that is: CRLF, or a bare LF for the dialogue to complain of."""
-        looked = 0
+        """Read the next line with its line end: CRLF, or a bare LF that the caller reports."""
+        searched = 0
         while True:
-            end = self._buffer.find(b"\n", looked)
+            end = self._buffer.find(b"\n", searched)
             if end >= 0:
                 return self._take(end + 1)
             if len(self._buffer) > limit:
                 raise LineTooLong
-            looked = len(self._buffer)
-            await self._wait_for_news()
+            searched = len(self._buffer)
+            await self._wait_for_change()
 
     async def block(self) -> bytes:
-        """Whatever has arrived, at least one octet."""
+        """Read all octets that have arrived, at least one."""
         while not self._buffer:
-            await self._wait_for_news()
+            await self._wait_for_change()
         return self._take(len(self._buffer))
 
     def put_back(self, octets: bytes) -> None:
-        """What was read too far."""
+        """Return octets to the input, to be read again."""
         self._buffer[:0] = octets
 
     def discard_unread(self) -> None:
-        """Forget what has arrived."""
+        """Discard all octets that have arrived."""
         self._buffer.clear()
 
     def _take(self, count: int) -> bytes:
         taken = bytes(self._buffer[:count])
         del self._buffer[:count]
-        if len(self._buffer) <= _ENOUGH:
+        if len(self._buffer) <= _BUFFER_LIMIT:
             self.begin_reading()
         return taken
 
-    async def _wait_for_news(self) -> None:
+    async def _wait_for_change(self) -> None:
         if self._ended.is_set():
             raise PeerGone
-        self._news.clear()
+        self._changed.clear()
         self.begin_reading()
-        await self._news.wait()
+        await self._changed.wait()
 
     async def send(self, octets: bytes) -> None:
-        """Write, and wait while the client reads too slowly."""
+        """Write octets. Waits while the client reads too slowly."""
         if self._ended.is_set() or self._transport is None:
             raise PeerGone
         self._transport.write(octets)
         await self._writable.wait()
 
     async def start_tls(self, context: ssl.SSLContext) -> None:
-        """Put TLS underneath; `PeerGone` when the handshake fails."""
+        """Start TLS. Raises `PeerGone` if the handshake fails."""
         if self._transport is None or self._ended.is_set():
             raise PeerGone
         self._reading = True
@@ -164,15 +165,15 @@ class Wire(asyncio.Protocol):
         self._transport = secured
 
     async def gone(self) -> None:
-        """Wait until the client hangs up."""
+        """Wait until the client closes the connection."""
         await self._ended.wait()
 
     def close(self) -> None:
-        """Send what is waiting, then close. Once: Python 3.11.2 cannot cut a TLS connection that was closed twice."""
+        """Send the pending octets, then close. Only once: Python 3.11.2 cannot abort TLS after a second close."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
 
     def abort(self) -> None:
-        """Cut the connection at once."""
+        """Abort the connection."""
         if self._transport is not None:
             self._transport.abort()

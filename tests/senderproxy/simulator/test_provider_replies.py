@@ -1,10 +1,10 @@
 import pytest
 
-from senderproxy.simulator.phrases import EXCHANGE_ONLINE, IONOS, NO_SUCH_MAIL_DOMAIN, POSTFIX, answer
+from senderproxy.simulator.provider_replies import EXCHANGE_ONLINE, IONOS, NO_SUCH_MAIL_DOMAIN, POSTFIX, server_reply
 
 
 def test_a_reply_of_several_lines_has_hyphens_on_all_but_the_last() -> None:
-    assert IONOS.path_refused.render() == (
+    assert IONOS.reverse_path_refused.render() == (
         b"550-Requested action not taken: mailbox unavailable\r\n550 Sender address is not allowed.\r\n"
     )
     assert str(NO_SUCH_MAIL_DOMAIN) == (
@@ -13,13 +13,13 @@ def test_a_reply_of_several_lines_has_hyphens_on_all_but_the_last() -> None:
 
 
 def test_a_value_is_put_in_as_it_is_braces_and_all() -> None:
-    assert answer(553, "<{path}>: no").fill(path="{login}@x.example").lines == ("<{login}@x.example>: no",)
+    assert server_reply(553, "<{path}>: no").fill(path="{login}@x.example").lines == ("<{login}@x.example>: no",)
 
 
 @pytest.mark.parametrize("wrong", [(150, "hm"), (600, "hm"), (250,), (250, "two\r\nlines")])
 def test_what_is_no_reply_cannot_be_made(wrong: tuple[object, ...]) -> None:
     with pytest.raises(ValueError, match="reply"):
-        answer(*wrong)  # type: ignore[arg-type]
+        server_reply(*wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("phrases", [IONOS, POSTFIX, EXCHANGE_ONLINE])
