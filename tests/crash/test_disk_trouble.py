@@ -46,11 +46,11 @@ async def test_g1_a_full_disk_takes_nothing_by_halves_and_takes_mail_again_when_
     with small_disk(tmp_path / "disk", "8m") as disk:
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(3 << 20))
-        async with opened(disk / "spool", tuning=Tuning(log_pages=200)) as spool:
+        async with opened(disk / "spool", tuning=Tuning(wal_pages=200)) as spool:
             taken = await fill(spool, size)
             assert len(taken) > 3
             assert sorted(await ids(spool)) == sorted(taken)
-            kept = len(taken) if size > Tuning().in_row else 0
+            kept = len(taken) if size > Tuning().row_limit else 0
             async with asyncio.timeout(20):  # the file of the last one goes right after the answer
                 while len(files(disk / "spool")) != kept:
                     await asyncio.sleep(0.005)
@@ -69,7 +69,7 @@ async def test_g1_a_full_disk_takes_nothing_by_halves_and_takes_mail_again_when_
 @pytest.mark.slow
 async def test_with_a_reserve_a_full_disk_still_lets_what_is_under_way_come_to_its_end(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "16m") as disk:
-        async with opened(disk / "spool", min_free=6 << 20, tuning=Tuning(log_pages=200)) as spool:
+        async with opened(disk / "spool", min_free=6 << 20, tuning=Tuning(wal_pages=200)) as spool:
             taken = await fill(spool, 20_000)
             for ident in taken:
                 claim = await claimed(spool)
@@ -120,7 +120,7 @@ print(json.dumps(asyncio.run(stumble(Path(sys.argv[1])))))
 async def stumble(folder: Path) -> dict[str, object]:
     """Bring and settle messages on a disk that fails now and then; say what was acknowledged."""
     safe, refused, settled = [], [], []
-    async with opened(folder, tuning=Tuning(in_row=3000, log_pages=100)) as spool:
+    async with opened(folder, tuning=Tuning(row_limit=3000, wal_pages=100)) as spool:
         for number in range(60):
             ident = f"m{number}"
             try:
@@ -184,7 +184,7 @@ async def test_g1_a_call_that_fails_costs_that_message_alone_and_its_client_know
     told = json.loads(done.stdout)
     assert told["refused"], "nothing failed"
     assert len(told["safe"]) > 10, "nothing went well any more"
-    async with opened(folder, tuning=Tuning(in_row=3000)) as spool:
+    async with opened(folder, tuning=Tuning(row_limit=3000)) as spool:
         fates = {r.id: r.recipients[CARL].status for r in await spool.find(Query(), limit=1000)}
         assert set(told["safe"]) <= set(fates)
         for ident in told["safe"]:

@@ -31,7 +31,7 @@ from tests.fakes.arrivals import arrival
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.still_clock import START, StillClock
 
-TUNING = Tuning(in_row=1500, log_pages=50, log_limit=100_000, fresh=20_000)
+TUNING = Tuning(row_limit=1500, wal_pages=50, wal_limit=100_000, cache_size=20_000)
 HISTORY = timedelta(days=30)
 PEOPLE = ("carl@elsewhere.example", "dora@elsewhere.example", "emil@other.example")
 

@@ -140,7 +140,7 @@ def test_a_disk_that_does_not_answer_keeps_the_service_neither_from_ending_nor_f
         last = letters[10]
         answer = somebody.submit(hand_over, door, last.author, last.recipients[0], large(last, size))
         wait_until(lambda: relay.queue()["refusing"], "it is known that the disk does not answer", peer=relay)
-        assert "has not answered for" in relay.queue()["refusing"]["why"]
+        assert "has not responded for" in relay.queue()["refusing"]["why"]
         relay.stop()
         with suppress(smtplib.SMTPServerDisconnected):
             assert answer.result()[0] == 421

@@ -33,7 +33,7 @@ def clock() -> StillClock:
     return StillClock()
 
 
-TUNINGS = {"sqlite": Tuning(), "sqlite from rows": Tuning(fresh=0), "sqlite with files": Tuning(in_row=0)}
+TUNINGS = {"sqlite": Tuning(), "sqlite from rows": Tuning(cache_size=0), "sqlite with files": Tuning(row_limit=0)}
 
 
 @pytest.fixture(params=["memory", *TUNINGS])

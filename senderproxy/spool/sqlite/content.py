@@ -1,9 +1,8 @@
-"""Bodies that are too large for a row: one file each.
+"""Message bodies: in a row of the database, or in a file of their own if they are large.
 
-Guarantees: a file has all its octets on the disk and its name survives a power cut before anybody speaks of it; what is
-read is what was written, or there is an error (length and checksum). Memory is flat whatever the size.
-Not here: which message a file belongs to (spool.sqlite.database), on whose thread this runs
-(spool.sqlite.store).
+Guarantees: a file and its name are synced before a row refers to it; what is read equals what was written, or an error
+is raised (length and checksum). Memory use does not depend on the size.
+Not here: the message of a file (spool.sqlite.database), the threads of this work (spool.sqlite.incoming).
 """
 
 import errno
@@ -15,23 +14,25 @@ from typing import Final
 from zlib import crc32
 
 from senderproxy.mail.message import Body, UnnamedFile
+from senderproxy.relay.ports import SpoolError
 from senderproxy.spool.sqlite.rows import UnreadableRow
-from senderproxy.spool.sqlite.spool_folder import SpoolFolder, disk_fault, give_like, sub_folder
+from senderproxy.spool.sqlite.spool_folder import SpoolFolder, disk_error, give_to_owner, open_subfolder
+from senderproxy.translation import _
 
 FOLDER: Final = "content"
-BLOCK: Final = 64 * 1024
+BLOCK: Final = 64 * 1024  # octets in one read; few calls, and a small part of the memory of a connection
 _WRITE_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE: Final = 0o600
-# Another file system, none that can, no /proc, a file that was opened so that it can never have a name.
-_NOT_HERE: Final = frozenset({errno.EXDEV, errno.ENOENT, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOTDIR})
-# Too short (None), not there, or not to be had from the disk. Too many open files is no fault of the message's.
+# Another file system, a file system without links, no /proc, or a file that was opened so that it cannot have a name.
+_NO_LINK: Final = frozenset({errno.EXDEV, errno.ENOENT, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOTDIR})
+# Too short (None), missing, or unreadable. Too many open files, for example, is not an error of the message.
 _LOST: Final = frozenset({None, errno.ENOENT, errno.EIO, errno.ELOOP, errno.EUCLEAN, errno.EBADMSG})
 
 
 @dataclass(frozen=True, slots=True)
 class RowBody:
-    """mail.message.Body: small enough for memory."""
+    """mail.message.Body: a small body, in memory."""
 
     octets: bytes
     is_ascii: bool
@@ -46,46 +47,46 @@ class RowBody:
             yield self.octets[start : start + BLOCK]
 
     def keep(self) -> None:
-        """Nothing is held open between two readings."""
+        """Nothing stays open between two reads."""
 
     def close(self) -> None:
-        """Nothing is held open between two readings."""
+        """Nothing stays open between two reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileBody:
-    """mail.message.Body: in a file, which is opened for as long as it is read."""
+    """mail.message.Body: a file, which is open only while it is read."""
 
-    folder: int
+    folder_fd: int
     name: str
     size: int
     is_ascii: bool
     has_long_lines: bool
 
     def blocks(self) -> Iterator[bytes]:
-        """Raises OSError where the file is not as long as it was."""
-        file = os.open(self.name, _READ, dir_fd=self.folder)
+        """The octets in blocks. Raises OSError if the file is shorter than it was."""
+        file = os.open(self.name, _READ, dir_fd=self.folder_fd)
         try:
             missing = self.size
             while missing:
                 block = os.read(file, min(BLOCK, missing))
                 if not block:
-                    raise OSError(f"the content file {self.name} is shorter than what was written")
+                    raise OSError(f"the content file {self.name} is shorter than it was when written")
                 missing -= len(block)
                 yield block
         finally:
             os.close(file)
 
     def keep(self) -> None:
-        """Nothing is held open between two readings."""
+        """Nothing stays open between two reads."""
 
     def close(self) -> None:
-        """Nothing is held open between two readings."""
+        """Nothing stays open between two reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class LostBody:
-    """mail.message.Body of which nothing can be read any more: the message is there for its story and its end."""
+    """mail.message.Body that cannot be read any more: its message can only be shown and cancelled."""
 
     why: str
     size: int = 0
@@ -97,117 +98,121 @@ class LostBody:
         raise OSError(self.why)
 
     def keep(self) -> None:
-        """Nothing is held open between two readings."""
+        """Nothing stays open between two reads."""
 
     def close(self) -> None:
-        """Nothing is held open between two readings."""
+        """Nothing stays open between two reads."""
 
 
 class Content:
-    """The folder of the bodies. Every method may block, `blocks` of a body too."""
+    """The folder of the body files. All methods block, as does `blocks` of a body."""
 
-    def __init__(self, place: SpoolFolder) -> None:
+    def __init__(self, folder: SpoolFolder) -> None:
         """Raises SpoolError."""
-        self.folder = sub_folder(place, FOLDER)
+        self.folder_fd = open_subfolder(folder, FOLDER)
 
     def close(self) -> None:
         with suppress(OSError):
-            os.close(self.folder)
+            os.close(self.folder_fd)
 
-    def keep(self, name: str, body: Body, checksum: int, given_up: Callable[[], bool]) -> int:
-        """Write a body under a new name; return when it survives a power cut: the checksum, carried on.
+    def store(self, name: str, body: Body, checksum: int, cancelled: Callable[[], bool]) -> int:
+        """Write a body to a new file of that name; return when it survives a power cut.
 
-        Raises SpoolError, and then there is no such file; InterruptedError where it was given up.
+        `checksum` is the CRC-32 of what precedes the body; the result includes the body. Raises SpoolError, or
+        InterruptedError if it was cancelled; then there is no such file.
         """
         try:
-            if self._name(name, body):
-                checksum = _summed(body, checksum, given_up)
+            if self._link(name, body):
+                checksum = _checksum(body, checksum, cancelled)
             else:
-                checksum = self._copy(name, body, checksum, given_up)
-            os.fsync(self.folder)
-        except FileExistsError as error:  # somebody else's: hands off
-            raise disk_fault("A message cannot be written to the spool", error) from error
-        except BaseException as fault:
+                checksum = self._copy(name, body, checksum, cancelled)
+            os.fsync(self.folder_fd)
+        except FileExistsError as error:  # not created here, so not removed here
+            raise _write_error(error) from error
+        except BaseException as error:
             self.remove([name])
-            if isinstance(fault, OSError) and not isinstance(fault, InterruptedError):
-                raise disk_fault("A message cannot be written to the spool", fault) from fault
+            if isinstance(error, OSError) and not isinstance(error, InterruptedError):
+                raise _write_error(error) from error
             raise
         return checksum
 
-    def _name(self, name: str, body: Body) -> bool:
-        """Give the file in which the body lies already a name; False where it cannot have one here."""
+    def _link(self, name: str, body: Body) -> bool:
+        """Give the unnamed file of a body a name; False if it has no such file, or it cannot be linked here."""
         file = body.unnamed_file() if isinstance(body, UnnamedFile) else None
         if file is None or os.fstat(file).st_size != body.size:
             return False
         try:
-            os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=self.folder, follow_symlinks=True)
+            os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=self.folder_fd, follow_symlinks=True)
         except OSError as error:
-            if error.errno in _NOT_HERE:
+            if error.errno in _NO_LINK:
                 return False
             raise
-        give_like(self.folder, file)
+        give_to_owner(self.folder_fd, file)
         os.fsync(file)
         return True
 
-    def _copy(self, name: str, body: Body, checksum: int, given_up: Callable[[], bool]) -> int:
-        file = os.open(name, _WRITE_NEW, _PRIVATE, dir_fd=self.folder)
+    def _copy(self, name: str, body: Body, checksum: int, cancelled: Callable[[], bool]) -> int:
+        file = os.open(name, _WRITE_NEW, _PRIVATE, dir_fd=self.folder_fd)
         try:
-            os.fchmod(file, _PRIVATE)  # whatever the umask left
-            give_like(self.folder, file)
+            os.fchmod(file, _PRIVATE)  # independent of the umask
+            give_to_owner(self.folder_fd, file)
             for block in body.blocks():
-                if given_up():
+                if cancelled():
                     raise InterruptedError
                 checksum = crc32(block, checksum)
-                _write(file, block)
+                _write_all(file, block)
             os.fsync(file)
         finally:
             os.close(file)
         return checksum
 
     def verify(self, body: FileBody, checksum: int, expected: int) -> None:
-        """Read all of it. Raises Unreadable where it is not what was written, SpoolError where nobody can say."""
+        """Read the whole body and compare its checksum; `checksum` is the CRC-32 of what precedes the body.
+
+        Raises UnreadableRow if it is not as it was written, SpoolError if it cannot be read for another reason.
+        """
         try:
             for block in body.blocks():
                 checksum = crc32(block, checksum)
         except OSError as error:
             if error.errno not in _LOST:
-                raise disk_fault("The spool's content cannot be read", error) from error
+                raise disk_error(_("The spool's content cannot be read"), error) from error
             raise UnreadableRow(f"its content cannot be read ({error.strerror or error})") from error
         if checksum != expected:
-            raise UnreadableRow("its content is not what was written (wrong checksum)")
+            raise UnreadableRow("its content is damaged (wrong checksum)")
 
     def remove(self, names: Iterable[str]) -> None:
-        """Forget bodies. What cannot be removed belongs to nobody, and the next sweep tries again."""
+        """Remove body files. A file that cannot be removed has no message any more; the next sweep tries again."""
         for name in names:
             with suppress(OSError):
-                os.unlink(name, dir_fd=self.folder)
+                os.unlink(name, dir_fd=self.folder_fd)
 
-    def older_than(self, seconds: float) -> list[str]:
-        """The files that were written before then."""
-        with os.scandir(self.folder) as entries:
-            return [entry.name for entry in entries if _written(entry) < seconds]
-
-    def is_empty(self) -> bool:
-        with os.scandir(self.folder) as entries:
-            return next(entries, None) is None
+    def written_before(self, seconds: float) -> list[str]:
+        """The names of the files that were written before that time, in seconds since 1970."""
+        with os.scandir(self.folder_fd) as entries:
+            return [entry.name for entry in entries if _written_at(entry) < seconds]
 
 
-def _written(entry: "os.DirEntry[str]") -> float:
+def _written_at(entry: "os.DirEntry[str]") -> float:
     try:
         return entry.stat(follow_symlinks=False).st_mtime
-    except FileNotFoundError:  # its message was settled a moment ago
+    except FileNotFoundError:  # removed meanwhile, with its message
         return float("inf")
 
 
-def _summed(body: Body, checksum: int, given_up: Callable[[], bool]) -> int:
+def _write_error(error: OSError) -> SpoolError:
+    return disk_error(_("A message cannot be written to the spool"), error)
+
+
+def _checksum(body: Body, checksum: int, cancelled: Callable[[], bool]) -> int:
     for block in body.blocks():
-        if given_up():
+        if cancelled():
             raise InterruptedError
         checksum = crc32(block, checksum)
     return checksum
 
 
-def _write(file: int, block: bytes) -> None:
+def _write_all(file: int, block: bytes) -> None:
     view = memoryview(block)
     while view:
         view = view[os.write(file, view) :]

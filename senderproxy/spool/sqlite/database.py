@@ -1,71 +1,72 @@
-"""The database file: made whole or not at all, looked at before it is trusted, brought up to date with a backup beside.
+"""Database file: creation, checks before use, migration with a backup.
 
-Guarantees: what is there is never replaced by something empty, whatever is wrong with it; a version we do not know is
-left alone; a migration happens as a whole or not, and what was there before lies beside it.
-Not here: what is in the tables (spool.statements), who writes and when (spool.sqlite.writer).
+Guarantees: an existing database is never replaced by an empty one; a format that this version does not know is not
+touched; a migration is done as a whole or not at all, and the database before it is stored beside it.
+Not here: the tables' content (spool.sqlite.statements), writes and their time (spool.sqlite.writer).
 """
 
 import logging
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
 from senderproxy import log_events
 from senderproxy.log import event
-from senderproxy.relay.ports import SpoolError, SpoolFull
+from senderproxy.relay.ports import SpoolError
 from senderproxy.spool.sqlite.content import FOLDER
-from senderproxy.spool.sqlite.spool_folder import SpoolFolder, disk_fault
+from senderproxy.spool.sqlite.spool_folder import SpoolFolder, disk_error, disk_full
+from senderproxy.translation import _
 
 NAME: Final = "spool.db"
-APPLICATION_ID: Final = 0x53505258  # "SPRX", read by file(1) and by us
+APPLICATION_ID: Final = 0x53505258  # "SPRX", shown by file(1)
 _NEW: Final = f"{NAME}.new"
-# Octets that are checked before the doors open, in about a second; a larger database is checked while we work.
-CHECK_LIMIT: Final = 256 * 2**20
-_PAGE: Final = 4096
-_HEAD: Final = 100  # octets: what says that a file is a database, and whose (sqlite.org/fileformat.html, 1.3)
+CHECK_LIMIT: Final = 256 * 2**20  # octets; checked in about a second before the listeners open, larger ones afterwards
+_PAGE: Final = 4096  # octets; the block size of common file systems
+_HEAD: Final = 100  # octets of the database header (sqlite.org/fileformat.html, 1.3)
+_ERROR_TEXT: Final = 300  # characters of an integrity check's findings in an error
 
 _log = logging.getLogger("senderproxy.spool")
 
 
 class SpoolDamaged(SpoolError):
-    """What is on the disk is not what was written, or not ours."""
+    """The database is not as it was written, or not one of senderproxy."""
 
 
 class SpoolTooNew(SpoolError):
-    """It was written by a later version of the program."""
+    """The spool was written by a later version of senderproxy."""
 
 
 def scripts() -> Sequence[str]:
-    """The migrations, in order: the n-th makes format n of format n-1."""
+    """The migrations in order: the n-th one makes format n of format n-1."""
     folder = resources.files("senderproxy.spool.sqlite") / "schema"
     found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
     assert [int(entry.name[:4]) for entry in found] == list(range(1, len(found) + 1))
     return [entry.read_text(encoding="utf-8") for entry in found]
 
 
-def open_database(place: SpoolFolder, migrations: Sequence[str]) -> sqlite3.Connection:
-    """The writer's connection to a database that is ours, of the current format, and sound. Raises SpoolError."""
-    names = place.names()
+def open_database(folder: SpoolFolder, migrations: Sequence[str]) -> sqlite3.Connection:
+    """The writer's connection to a checked database of the current format. Raises SpoolError."""
+    names = folder.names()
     if NAME not in names:
-        _refuse_if_lost(place, names)
-        with translated("The spool's database cannot be made"):
-            _create(place, migrations)
-    path = place.path / NAME
-    _look_at(path)
-    with translated(f"The spool's database {path} cannot be opened", path):
+        _refuse_if_lost(folder, names)
+        with as_spool_errors(_("The spool's database cannot be created")):
+            _create(folder, migrations)
+    path = folder.path / NAME
+    _check_file(path)
+    with as_spool_errors(_("The spool's database {path} cannot be opened").format(path=path), path):
         connection = connect(path)
         try:
             _check_version(path, connection, len(migrations))
-            # Also shows whether it can be written: SQLite opens what it may not write for reading, without a word.
+            # Detects a database that cannot be written: SQLite opens it read-only without an error.
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("COMMIT")
             if path.stat().st_size <= CHECK_LIMIT:
                 check(path, connection)
-            _migrate(place, connection, migrations)
+            _migrate(folder, connection, migrations)
             _check_tables(path, connection, migrations)
         except BaseException:
             connection.close()
@@ -74,20 +75,18 @@ def open_database(place: SpoolFolder, migrations: Sequence[str]) -> sqlite3.Conn
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """One more connection, as all of ours are. Raises sqlite3.Error."""
+    """A further connection with the settings that all of ours have. Raises sqlite3.Error."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=200)
     try:
-        # Before anything else: a damaged page is refused where it is read, and not where it leads to.
+        # First of all: damage is detected in the page that has it.
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
-        connection.execute(
-            "PRAGMA wal_autocheckpoint = 0"
-        )  # spool.sqlite.writer sees to it, off the way of the commits
-        connection.execute("PRAGMA journal_size_limit = 16777216")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # spool.sqlite.wal does it beside the commits
+        connection.execute("PRAGMA journal_size_limit = 16777216")  # octets; a log that grew once is cut to 16 MiB
         connection.execute("PRAGMA secure_delete = FAST")
-        connection.execute("PRAGMA cache_size = -8192")
+        connection.execute("PRAGMA cache_size = -8192")  # KiB, for each of three connections
         connection.execute("PRAGMA temp_store = MEMORY")
         if read_only:
             connection.execute("PRAGMA query_only = ON")
@@ -98,115 +97,119 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def check(path: Path, connection: sqlite3.Connection) -> None:
-    """Read all of it and compare every table with its indexes. Raises SpoolDamaged."""
+    """Read the whole database and compare each table with its indexes. Raises SpoolDamaged."""
     found = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
     if found != ["ok"]:
-        raise damaged(path, "; ".join(" ".join(str(line).split()) for line in found)[:300])
+        raise damaged(path, "; ".join(" ".join(str(line).split()) for line in found)[:_ERROR_TEXT])
 
 
 def damaged(path: Path, why: str) -> SpoolDamaged:
-    """What to say and what to do: nothing is thrown away."""
+    """The error for a damaged database, which is left as it is."""
     return SpoolDamaged(
-        f"The spool's database {path} is damaged: {why}.",
-        hint=f"It is left as it is. Check the disk, put a copy of {path.parent} aside, then bring back a backup, or"
-        f" save what can be read: sqlite3 {path} .dump",
+        _("The spool's database {path} is damaged: {why}.").format(path=path, why=why),
+        hint=_(
+            "The database was not changed. Check the disk, copy {folder}, then restore a backup, or save what can be"
+            " read: sqlite3 {path} .dump"
+        ).format(folder=path.parent, path=path),
     )
 
 
-class translated:  # noqa: N801  reads as a word where it is used
-    """Lets SQLite's and the system's refusals leave as ours."""
-
-    def __init__(self, what: str, path: Path | None = None) -> None:
-        self._what = what
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, fault: BaseException | None, _trace: object) -> None:
-        if isinstance(fault, sqlite3.Error):
-            raise told(self._what, fault, self._path) from fault
-        if isinstance(fault, OSError):
-            raise disk_fault(self._what, fault) from fault
+@contextmanager
+def as_spool_errors(what: str, path: Path | None = None) -> Iterator[None]:
+    """Raise errors of SQLite and of the operating system as SpoolError. `what`: a sentence without its period."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise database_error(what, error, path) from error
+    except OSError as error:
+        raise disk_error(what, error) from error
 
 
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def primary_code(fault: sqlite3.Error) -> int:
-    """SQLite's primary result code; 0 where it was not SQLite that refused."""
+    """SQLite's primary result code; 0 if the error is not from SQLite."""
     return getattr(fault, "sqlite_errorcode", 0) & 0xFF
 
 
-def told(what: str, fault: sqlite3.Error, path: Path | None = None) -> SpoolError:
-    """SQLite's refusal in our words."""
-    match primary_code(fault):
+def database_error(what: str, error: sqlite3.Error, path: Path | None = None) -> SpoolError:
+    """An error of SQLite as a SpoolError. `what`: the failed operation, a sentence without its period."""
+    match primary_code(error):
         case sqlite3.SQLITE_FULL:
-            return SpoolFull(
-                f"{what}: there is no room left on the disk.",
-                hint="Free some space on the disk of the spool (df shows how much there is).",
-            )
+            return disk_full(_("{what}: the disk is full.").format(what=what))
         case code if code in _DAMAGE:
-            return damaged(path or Path(NAME), str(fault))
+            return damaged(path or Path(NAME), str(error))
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN:
             return SpoolError(
-                f"{what}: it cannot be written ({fault}).",
-                hint="See whose the files are and whether the disk is read-only: ls -l, mount, dmesg",
+                _("{what}: it is not writable ({reason}).").format(what=what, reason=error),
+                hint=_("Check the owner of the files and whether the disk is read-only: ls -l, mount, dmesg"),
             )
-        case _:
-            return SpoolError(f"{what}: {fault}.", hint="See what the system says about the disk: dmesg")
+        case int():
+            return SpoolError(f"{what}: {error}.", hint=_("Look for errors of the disk: dmesg"))
 
 
-def _refuse_if_lost(place: SpoolFolder, names: set[str]) -> None:
-    """No database, and traces of one: somebody's mail is somewhere."""
+def _refuse_if_lost(folder: SpoolFolder, names: set[str]) -> None:
+    """Raise SpoolDamaged if other files show that there was a database: there may be mail in a backup of it."""
     traces = sorted(name for name in names if name.startswith((f"{NAME}-", f"{NAME}.")))
     traces = [name for name in traces if not name.startswith(_NEW)]
     with suppress(FileNotFoundError, NotADirectoryError):
-        traces += [f"{FOLDER}/{entry.name}" for entry in sorted((place.path / FOLDER).iterdir())[:1]]
+        traces += [f"{FOLDER}/{entry.name}" for entry in sorted((folder.path / FOLDER).iterdir())[:1]]
     if traces:
         raise SpoolDamaged(
-            f"The spool {place.path} has no {NAME}, but there was one: {traces[0]} is still there.",
-            hint=f"Bring {NAME} back from a backup. Where the waiting mail may be given up: move {place.path} away.",
+            _("The spool {path} has no {name}, but there was one: {trace} still exists.").format(
+                path=folder.path, name=NAME, trace=traces[0]
+            ),
+            hint=_("Restore {name} from a backup. To give up the mail that waited in it: move {path} away.").format(
+                name=NAME, path=folder.path
+            ),
         )
 
 
-def _look_at(path: Path) -> None:
+def _check_file(path: Path) -> None:
+    """Raise SpoolError if the file is not a database of senderproxy."""
     try:
         status = path.lstat()
     except OSError as error:
-        raise disk_fault(f"The spool's database {path} cannot be opened", error) from error
+        raise disk_error(_("The spool's database {path} cannot be opened").format(path=path), error) from error
     if path.is_symlink() or not path.is_file() or status.st_nlink != 1:
-        raise SpoolDamaged(f"{path} is not a file of the spool's own.", hint=f"See what it is: ls -li {path}")
+        raise SpoolDamaged(
+            _("{path} is not a file of the spool.").format(path=path),
+            hint=_("See what it is: ls -li {path}").format(path=path),
+        )
     if status.st_mode & 0o077:
-        raise SpoolError(f"Others than its owner have a way to {path}.", hint=f"chmod 600 {path}")
-    # Before SQLite does: it would begin to write into a file that is empty or another program's.
-    with translated(f"The spool's database {path} cannot be read"), path.open("rb") as file:
+        raise SpoolError(_("Other users have access to {path}.").format(path=path), hint=f"chmod 600 {path}")
+    # Before SQLite opens it: SQLite would write into an empty file or another program's database.
+    cannot_read = _("The spool's database {path} cannot be read").format(path=path)
+    with as_spool_errors(cannot_read), path.open("rb") as file:
         head = file.read(_HEAD)
     if head[:16] != b"SQLite format 3\0" or len(head) < _HEAD:
-        raise damaged(path, "it is no database" if head else "it is empty")
+        raise damaged(path, _("it is not an SQLite database") if head else _("it is empty"))
     if int.from_bytes(head[68:72], "big") != APPLICATION_ID:
-        raise damaged(path, "it is no spool of senderproxy")
+        raise damaged(path, _("it is not a spool of senderproxy"))
 
 
 def _check_version(path: Path, connection: sqlite3.Connection, known: int) -> None:
     version = _version(connection)
     if version > known:
         raise SpoolTooNew(
-            f"The spool {path.parent} was written by a later version of senderproxy (format {version}; this one knows"
-            f" up to format {known}).",
-            hint="Install that version again. Mail that waits there is safe.",
+            _(
+                "The spool {path} was written by a later version of senderproxy (format {version}; this version knows"
+                " up to format {known})."
+            ).format(path=path.parent, version=version, known=known),
+            hint=_("Install that version again. The mail in the spool is safe."),
         )
     if version < 1:
-        raise damaged(path, "it does not say its format")
+        raise damaged(path, _("it has no format number"))
 
 
 def _check_tables(path: Path, connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
-    """All that the migrations make is there; what a repair has left out is said now and not in the middle of work."""
+    """Raise SpoolDamaged if a table or an index is missing, as after an incomplete repair."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
         _apply(model, migrations, 0)
         missing = _names(model) - _names(connection)
     if missing:
-        raise damaged(path, f"it has no {min(missing)}")
+        raise damaged(path, _("it has no {name}").format(name=min(missing)))
 
 
 def _names(connection: sqlite3.Connection) -> set[str]:
@@ -217,44 +220,44 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _create(place: SpoolFolder, migrations: Sequence[str]) -> None:
-    """Under another name first: what bears the name is always whole."""
-    for left in (_NEW, f"{_NEW}-journal"):
+def _create(folder: SpoolFolder, migrations: Sequence[str]) -> None:
+    """Under another name first: a file with the final name is always complete."""
+    for leftover in (_NEW, f"{_NEW}-journal"):
         with suppress(FileNotFoundError):
-            os.unlink(left, dir_fd=place.folder)
-    _make_file(place, _NEW)
-    with closing(sqlite3.connect(place.path / _NEW, isolation_level=None)) as fresh:
-        fresh.execute(f"PRAGMA page_size = {_PAGE}")
-        fresh.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        fresh.execute("PRAGMA synchronous = FULL")
-        fresh.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        _apply(fresh, migrations, 0)
-    os.rename(_NEW, NAME, src_dir_fd=place.folder, dst_dir_fd=place.folder)
-    place.sync()
+            os.unlink(leftover, dir_fd=folder.fd)
+    _make_file(folder, _NEW)
+    with closing(sqlite3.connect(folder.path / _NEW, isolation_level=None)) as new:
+        new.execute(f"PRAGMA page_size = {_PAGE}")
+        new.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        new.execute("PRAGMA synchronous = FULL")
+        new.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        _apply(new, migrations, 0)
+    os.rename(_NEW, NAME, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+    folder.sync()
 
 
-def _make_file(place: SpoolFolder, name: str) -> None:
-    """Empty and private; SQLite gives the files beside a database the same owner and mode."""
-    file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=place.folder)
+def _make_file(folder: SpoolFolder, name: str) -> None:
+    """An empty, private file; SQLite gives the files beside a database the same owner and mode."""
+    file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder.fd)
     try:
-        os.fchmod(file, 0o600)  # whatever the umask left
-        place.give_to_owner(file)
+        os.fchmod(file, 0o600)  # independent of the umask
+        folder.give_to_owner(file)
     finally:
         os.close(file)
 
 
-def _migrate(place: SpoolFolder, connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
+def _migrate(folder: SpoolFolder, connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
     version = _version(connection)
     if version == len(migrations):
         return
     backup = f"{NAME}.format-{version}"
-    _back_up(place, connection, backup)
+    _back_up(folder, connection, backup)
     _apply(connection, migrations[version:], version)
     event(_log, log_events.SPOOL_MIGRATED, format=len(migrations), backup=backup)
 
 
 def _apply(connection: sqlite3.Connection, migrations: Sequence[str], version: int) -> None:
-    """All in one transaction."""
+    """Run the scripts in one transaction."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         for script in migrations:
@@ -280,19 +283,19 @@ def _statements(script: str) -> Sequence[str]:
     return found
 
 
-def _back_up(place: SpoolFolder, connection: sqlite3.Connection, name: str) -> None:
-    """A copy of the database as it is, whole and synced, under a name that it keeps."""
+def _back_up(folder: SpoolFolder, connection: sqlite3.Connection, name: str) -> None:
+    """Write a complete, synced copy of the database beside it."""
     beside = f"{name}.new"
     with suppress(FileNotFoundError):
-        os.unlink(beside, dir_fd=place.folder)
-    _make_file(place, beside)
-    with closing(sqlite3.connect(place.path / beside, isolation_level=None)) as copy:
+        os.unlink(beside, dir_fd=folder.fd)
+    _make_file(folder, beside)
+    with closing(sqlite3.connect(folder.path / beside, isolation_level=None)) as copy:
         connection.backup(copy)
         copy.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
-    file = os.open(beside, os.O_RDWR | os.O_CLOEXEC, dir_fd=place.folder)
+    file = os.open(beside, os.O_RDWR | os.O_CLOEXEC, dir_fd=folder.fd)
     try:
         os.fsync(file)
     finally:
         os.close(file)
-    os.rename(beside, name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
-    place.sync()
+    os.rename(beside, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+    folder.sync()

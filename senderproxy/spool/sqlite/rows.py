@@ -1,8 +1,8 @@
-"""Between the values of the program and the rows of the database: one function each way. PURE.
+"""Conversion between the values of the program and the rows of the database. PURE.
 
-Guarantees: what is read back equals what was written, times to the millisecond; a row that was altered on the disk is
-told by its seal and never read as something else.
-Not here: which statement writes them (spool.statements), the content (spool.sqlite.content).
+Guarantees: what is read equals what was written, times to the millisecond; a row that was altered on the disk is
+detected by its seal and never read as something else.
+Not here: the statements that write the rows (spool.sqlite.statements), the content (spool.sqlite.content).
 """
 
 import json
@@ -33,27 +33,35 @@ Row: TypeAlias = tuple[Any, ...]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _MESSAGE_ID: Final = re.compile(rb"^message-id[ \t]*:((?:\r\n[ \t]|[^\r\n])*)", re.IGNORECASE | re.MULTILINE)
-_MESSAGE_ID_LIMIT: Final = 998
-_WHY_LIMIT: Final = 2000
+_MESSAGE_ID_LIMIT: Final = 998  # octets of a line (RFC 5322 section 2.1.1)
+_WHY_LIMIT: Final = 2000  # characters; an error text with several lines of a reply fits
 
-# Without ASCII alone, a lone surrogate in somebody's header would be no text to SQLite.
+# The columns of a row in the order of its values.
+MESSAGE_COLUMNS: Final = (
+    "number, id, received_at, listener, client, reverse_path, eight_bit, author, account, carrier, size, message_id,"
+    " report_on, seal"
+)
+SUMMARY_COLUMNS: Final = "waiting, held, due_at, undelayed, finished_at"
+STATE_COLUMNS: Final = "fate, due_at, tries, reply, why, delay_reported"
+
+# ASCII only: SQLite takes no lone surrogate, which a header may contain.
 _json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
 
 
 class UnreadableRow(Exception):
-    """A row does not say what was written. The text says what is wrong, for the person who looks at it."""
+    """A row or a body is not as it was written. The text is the reason, for the operator."""
 
 
 # ---- times ----
 
 
-def to_ms(moment: datetime) -> int:
+def to_ms(time: datetime) -> int:
     """Milliseconds since 1970."""
-    return (moment - _EPOCH) // _MILLISECOND
+    return (time - _EPOCH) // _MILLISECOND
 
 
 def from_ms(milliseconds: int) -> datetime:
-    """The moment, aware, UTC."""
+    """The time, aware, UTC."""
     return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
@@ -62,16 +70,16 @@ def span_ms(step: timedelta) -> int:
     return step // _MILLISECOND
 
 
-# ---- addresses, as they are searched for ----
+# ---- search keys of addresses ----
 
 
 def key_of(address: Address) -> str:
-    """All addresses of one domain stand together, and two spellings of one mailbox are one."""
+    """The key of an address in an index: sorted by domain, the local part in lower case."""
     return f"{address.domain} {address.local_part.lower()}"
 
 
 def range_of(text: str) -> tuple[str, str]:
-    """The first key an address or `@domain` means, and the first one beyond. Raises AddressError for anything else."""
+    """The first key of an address or `@domain`, and the first key after its last. Raises AddressError."""
     pattern = parse_pattern(text)
     if pattern.local_part is None:
         return f"{pattern.domain} ", f"{pattern.domain}!"
@@ -79,21 +87,21 @@ def range_of(text: str) -> tuple[str, str]:
     return key, f"{key}\0"
 
 
-# ---- a message and its recipients: there ----
+# ---- values to rows ----
 
 
 @dataclass(slots=True)
-class Rows:
-    """What one arrival becomes, but for its content."""
+class ArrivalRows:
+    """The rows of one arrival without its content."""
 
     message: Row
     recipients: list[Row]
     events: list[Row]
-    octets: int  # roughly; what it adds to a batch
+    octets: int  # estimated size in the database
 
 
-def rows_of(arrival: Arrival, number: int, now: datetime) -> Rows:
-    """The rows of a new message. `now` is when it is finished, should all its states be final."""
+def rows_of(arrival: Arrival, number: int, now: datetime) -> ArrivalRows:
+    """The rows of a new message. `now`: its time of completion, if all its states are final."""
     submission = arrival.submission
     envelope = submission.envelope
     received_at = to_ms(submission.received_at)
@@ -137,7 +145,7 @@ def rows_of(arrival: Arrival, number: int, now: datetime) -> Rows:
         0,
         *summary.columns(to_ms(now)),
     )
-    return Rows(
+    return ArrivalRows(
         message, recipients, [event_row(number, event) for event in arrival.events], 1000 + 300 * len(recipients)
     )
 
@@ -147,11 +155,11 @@ def _recipient_row(number: int, position: int, path: ForwardPath, state: Recipie
 
 
 def state_columns(state: RecipientState, received_at: int) -> Row:
-    """fate, due_at, tries, reply, why, delay_reported, upstream_id. Without a time, what waits is due as it came."""
-    waits = state.status is RecipientStatus.WAITING
+    """STATE_COLUMNS, upstream_id. A waiting recipient without a due time is due when the message was received."""
+    is_waiting = state.status is RecipientStatus.WAITING
     return (
         state.status.value,
-        (received_at if state.due_at is None else to_ms(state.due_at)) if waits else None,
+        (received_at if state.due_at is None else to_ms(state.due_at)) if is_waiting else None,
         state.tries,
         None if state.reply is None else _reply_text(state.reply, state.remote),
         clean(state.why[:_WHY_LIMIT]),
@@ -162,7 +170,7 @@ def state_columns(state: RecipientState, received_at: int) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a message's row says of all its recipients."""
+    """The columns of a message's row that are derived from its recipients."""
 
     waiting: int
     held: int
@@ -174,12 +182,12 @@ class Summary:
         return not self.waiting and not self.held
 
     def columns(self, now: int) -> Row:
-        """waiting, held, due_at, undelayed, finished_at."""
+        """SUMMARY_COLUMNS."""
         return (self.waiting, self.held, self.due_at, self.undelayed, now if self.is_finished else None)
 
 
 def summarise(states: Sequence[Row]) -> Summary:
-    """From each recipient's fate, due_at, ..., delay_reported, as in `state_columns`."""
+    """The summary of all recipients; `states` are rows of STATE_COLUMNS."""
     waiting = [columns for columns in states if columns[0] == "waiting"]
     return Summary(
         waiting=len(waiting),
@@ -190,14 +198,14 @@ def summarise(states: Sequence[Row]) -> Summary:
 
 
 def event_row(number: int, event: Event) -> Row:
-    """message, at, what, recipients, facts; the position is given when it is written."""
+    """message, at, what, recipients, facts; the position is added by the statement."""
     recipients = _json(event.recipients) if event.recipients else "[]"
     return (number, to_ms(event.at), event.kind.value, recipients, _json(dict(event.facts)))
 
 
 @lru_cache(maxsize=512)
 def client_text(client: Client) -> str:
-    """The client as JSON; what is as usual is left out."""
+    """The client as JSON without the facts that have their default."""
     facts = {
         "host": client.host,
         "name": client.name,
@@ -211,7 +219,7 @@ def client_text(client: Client) -> str:
 
 
 def message_id(header: bytes) -> str | None:
-    """The first Message-ID as it stands there, unfolded; None where there is none."""
+    """The first Message-ID of the header section, unfolded; None if there is none."""
     found = _MESSAGE_ID.search(header)
     if found is None:
         return None
@@ -219,18 +227,18 @@ def message_id(header: bytes) -> str | None:
 
 
 def seal(fixed: Sequence[object], addresses: Sequence[str]) -> int:
-    """What shows that a row was altered: the facts that never change, and who the recipients are."""
+    """CRC-32 of the facts that never change and of the recipients' addresses; detects an altered row."""
     return crc32(repr((*fixed, *addresses)).encode("utf-8", "backslashreplace"))
 
 
 def clean(text: str) -> str:
-    """Text that SQLite takes: no lone surrogates."""
+    """The text without lone surrogates, which SQLite does not take."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @lru_cache(maxsize=1024)
 def _author_key(text: str) -> str:
-    """The author is an address; what else it may be one day is searched for as a whole."""
+    """The search key of an author; text that is not an address is searched for as a whole."""
     try:
         return key_of(parse_address(text))
     except ValueError:
@@ -243,12 +251,12 @@ def _reply_text(reply: Reply, remote: str) -> str:
     return _json([reply.code, status, reply.lines, *([remote] if remote else [])])
 
 
-# ---- and back ----
+# ---- rows to values ----
 
 
 @lru_cache(maxsize=512)
 def client_of(text: str) -> Client:
-    """The client that `client_text` wrote down."""
+    """The client of `client_text`."""
     facts = json.loads(text)
     senders = facts.get("senders")
     forced = facts.get("forced_sender")
@@ -264,14 +272,15 @@ def client_of(text: str) -> Client:
 
 
 def reverse_path_of(text: str) -> ReversePath:
+    """The reverse-path of a row; empty text is the null reverse-path."""
     return parse_address(text) if text else NULL_PATH
 
 
 def state_of(columns: Row) -> RecipientState:
-    """From the columns of `state_columns`."""
-    fate, due_at, tries, reply, why, delay_reported = columns[:6]
+    """The state of a row of STATE_COLUMNS."""
+    status, due_at, tries, reply, why, delay_reported = columns[:6]
     return RecipientState(
-        status=RecipientStatus(fate),
+        status=RecipientStatus(status),
         due_at=None if due_at is None else from_ms(due_at),
         tries=tries,
         reply=None if reply is None else reply_of(reply),
@@ -283,17 +292,18 @@ def state_of(columns: Row) -> RecipientState:
 
 @lru_cache(maxsize=512)
 def reply_of(text: str) -> Reply:
+    """The reply of a recipient's row. Raises ValueError or TypeError if the row is damaged."""
     code, status, lines = json.loads(text)[:3]
     return Reply(code, None if status is None else EnhancedStatus(*status), tuple(lines))
 
 
 @lru_cache(maxsize=512)
 def _remote_of(text: str) -> str:
-    """Who said the reply; nothing where it was us."""
+    """The host that sent the reply; empty for a reply of our own."""
     return "".join(json.loads(text)[3:])
 
 
 def event_of(columns: Row) -> Event:
-    """From at, what, recipients, facts."""
-    at, what, recipients, facts = columns
-    return Event(from_ms(at), EventKind(what), tuple(json.loads(recipients)), json.loads(facts))
+    """The event of a row of at, what, recipients, facts."""
+    at, kind, recipients, facts = columns
+    return Event(from_ms(at), EventKind(kind), tuple(json.loads(recipients)), json.loads(facts))

@@ -16,8 +16,8 @@ from senderproxy.mail.address import Address, AddressError, parse_address
 from senderproxy.mail.header import HeaderSection
 from senderproxy.relay.ports import Totals
 from senderproxy.spool.sqlite import rows
+from senderproxy.spool.sqlite.leases import Leases
 from senderproxy.spool.sqlite.rows import Row, UnreadableRow
-from senderproxy.spool.sqlite.statements import Leases
 from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
 from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState, RecipientStatus
 

@@ -1,9 +1,9 @@
-"""The spool's folder: made, looked at with suspicion, and held by one process at a time.
+"""Folder of the spool: created, checked and locked.
 
-Guarantees: nobody but its owner has a way in; whoever holds a SpoolFolder is the only one until it is left, however the
-process ends. What root makes in it belongs to the folder's owner: else the service would be shut out by its own
-operator.
-Not here: what lies in it (spool.sqlite.database, spool.sqlite.content).
+Guarantees: only its owner has access to it; one process at a time holds it, and the lock ends with the process,
+however that ends. Files that root creates in it belong to the folder's owner: otherwise an operator's command would
+lock out the service.
+Not here: the files in it (spool.sqlite.database, spool.sqlite.content).
 """
 
 import errno
@@ -16,145 +16,157 @@ from pathlib import Path
 from typing import Final, Self
 
 from senderproxy.relay.ports import SpoolError, SpoolFull
+from senderproxy.translation import _
 
 LOCK: Final = "lock"
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _PRIVATE: Final = 0o600
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_LOCK_TEXT: Final = 512  # octets; a process id and a program's name
+_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class SpoolFolder:
-    """The folder, held open and locked."""
+    """The folder, open and locked. `fd` is its descriptor."""
 
-    def __init__(self, path: Path, folder: int, lock: int) -> None:
-        """For `enter` alone."""
+    def __init__(self, path: Path, fd: int, lock: int) -> None:
+        """Called by `open` only."""
         self.path = path
-        self.folder = folder
+        self.fd = fd
         self._lock = lock
 
     @classmethod
-    def enter(cls, path: Path) -> Self:
-        """Take the folder, making it where it is missing. Raises SpoolError: unsafe, or in use, or no such disk."""
+    def open(cls, path: Path) -> Self:
+        """Lock the folder; create it if it is missing.
+
+        Raises SpoolError: the folder is unsafe, in use, or cannot be opened.
+        """
         try:
-            _make(path)
-            folder = os.open(path, _FOLDER)
+            _create(path)
+            fd = os.open(path, _FOLDER_FLAGS)
         except OSError as error:
-            raise _shut(path, error) from error
+            raise _open_error(path, error) from error
         try:
-            _check(path, os.fstat(folder))
-            return cls(path, folder, _take_lock(path, folder))
+            _check_access(path, os.fstat(fd))
+            return cls(path, fd, _take_lock(path, fd))
         except OSError as error:
-            os.close(folder)
-            raise _shut(path, error) from error
+            os.close(fd)
+            raise _open_error(path, error) from error
         except BaseException:
-            os.close(folder)
+            os.close(fd)
             raise
 
-    def leave(self) -> None:
-        """Let others in. The lock file stays: to remove it would let two hold two files of the same name."""
-        for file in (self._lock, self.folder):
+    def close(self) -> None:
+        """Release the lock. The lock file stays: without it, two processes could lock two files of the same name."""
+        for file in (self._lock, self.fd):
             with suppress(OSError):
                 os.close(file)
 
     def names(self) -> set[str]:
-        """What lies in the folder."""
-        with os.scandir(self.folder) as entries:
+        """The names of the files in the folder."""
+        with os.scandir(self.fd) as entries:
             return {entry.name for entry in entries}
 
     def give_to_owner(self, file: int) -> None:
-        """What root has made belongs to whom the folder belongs to."""
-        give_like(self.folder, file)
+        """Give a file that root created to the folder's owner."""
+        give_to_owner(self.fd, file)
 
     def sync(self) -> None:
-        """From here on the names in the folder survive a power cut."""
-        os.fsync(self.folder)
+        """Sync the folder: its names survive a power cut from now on."""
+        os.fsync(self.fd)
 
 
-def give_like(folder: int, file: int) -> None:
-    """Root makes files for whoever's folder it is."""
+def give_to_owner(folder_fd: int, file: int) -> None:
+    """Give a file that root created to the folder's owner."""
     if os.geteuid() == 0:
-        status = os.fstat(folder)
+        status = os.fstat(folder_fd)
         os.fchown(file, status.st_uid, status.st_gid)
 
 
-def sub_folder(place: SpoolFolder, name: str) -> int:
-    """A folder within, open; made where it is missing. Raises SpoolError."""
+def open_subfolder(folder: SpoolFolder, name: str) -> int:
+    """The descriptor of a folder within the spool; created if it is missing. Raises SpoolError."""
+    path = folder.path / name
     try:
         with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=place.folder)
-            made = os.open(name, _FOLDER, dir_fd=place.folder)
+            os.mkdir(name, 0o700, dir_fd=folder.fd)
+            created = os.open(name, _FOLDER_FLAGS, dir_fd=folder.fd)
             try:
-                os.fchmod(made, 0o700)  # whatever the umask left
-                place.give_to_owner(made)
-                place.sync()
+                os.fchmod(created, 0o700)  # independent of the umask
+                folder.give_to_owner(created)
+                folder.sync()
             finally:
-                os.close(made)
-        folder = os.open(name, _FOLDER, dir_fd=place.folder)
+                os.close(created)
+        fd = os.open(name, _FOLDER_FLAGS, dir_fd=folder.fd)
     except OSError as error:
-        raise _shut(place.path / name, error) from error
+        raise _open_error(path, error) from error
     try:
-        _check(place.path / name, os.fstat(folder))
+        _check_access(path, os.fstat(fd))
     except BaseException:
-        os.close(folder)
+        os.close(fd)
         raise
-    return folder
+    return fd
 
 
-def disk_fault(what: str, error: OSError) -> SpoolError:
-    """The system's refusal, in our words."""
-    kind = SpoolFull if error.errno in _NO_ROOM else SpoolError
-    hint = (
-        "Free some space on the disk of the spool (df shows how much there is)."
-        if kind is SpoolFull
-        else "See what the system says about the disk: dmesg"
-    )
-    return kind(f"{what}: {error.strerror or error}.", hint=hint)
+def disk_error(what: str, error: OSError) -> SpoolError:
+    """An error of the operating system as a SpoolError. `what`: the failed operation, a sentence without its period."""
+    message = f"{what}: {error.strerror or error}."
+    if error.errno in _DISK_FULL:
+        return disk_full(message)
+    return SpoolError(message, hint=_("Look for errors of the disk: dmesg"))
 
 
-def _make(path: Path) -> None:
+def disk_full(message: str) -> SpoolFull:
+    """The error for a full disk."""
+    return SpoolFull(message, hint=_("Free some space on the disk of the spool (df shows how much is free)."))
+
+
+def _create(path: Path) -> None:
     try:
         path.mkdir(0o700)
     except FileExistsError:
         return
-    folder = os.open(path, _FOLDER)
+    fd = os.open(path, _FOLDER_FLAGS)
     try:
-        above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fchmod(folder, 0o700)  # whatever the umask left
-            give_like(above, folder)
-            os.fsync(above)
+            os.fchmod(fd, 0o700)  # independent of the umask
+            give_to_owner(parent, fd)
+            os.fsync(parent)
         finally:
-            os.close(above)
+            os.close(parent)
     finally:
-        os.close(folder)
+        os.close(fd)
 
 
-def _check(path: Path, status: os.stat_result) -> None:
+def _check_access(path: Path, status: os.stat_result) -> None:
     ours = os.geteuid()
     if ours not in (0, status.st_uid):
         raise SpoolError(
-            f"The spool {path} belongs to another user (uid {status.st_uid}; this process runs as uid {ours}).",
-            hint=f"Run this as its owner, or as root: chown -R {ours} {path}",
+            _("The spool {path} belongs to another user (uid {owner}; this process runs as uid {uid}).").format(
+                path=path, owner=status.st_uid, uid=ours
+            ),
+            hint=_("Run this as its owner, or as root: chown -R {uid} {path}").format(uid=ours, path=path),
         )
     if status.st_mode & 0o077:
         raise SpoolError(
-            f"Others than its owner have a way into the spool {path} (mode {stat.S_IMODE(status.st_mode):04o}).",
+            _("Other users have access to the spool {path} (mode {mode}).").format(
+                path=path, mode=f"{stat.S_IMODE(status.st_mode):04o}"
+            ),
             hint=f"chmod 700 {path}",
         )
 
 
-def _take_lock(path: Path, folder: int) -> int:
-    lock = os.open(LOCK, _LOCK_FLAGS, _PRIVATE, dir_fd=folder)
+def _take_lock(path: Path, folder_fd: int) -> int:
+    lock = os.open(LOCK, _LOCK_FLAGS, _PRIVATE, dir_fd=folder_fd)
     try:
         _check_lock(path / LOCK, os.fstat(lock))
-        give_like(folder, lock)
+        give_to_owner(folder_fd, lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise _in_use(path, os.pread(lock, 512, 0)) from error
+            raise _in_use_error(path, os.pread(lock, _LOCK_TEXT, 0)) from error
         os.ftruncate(lock, 0)
-        started = Path(sys.argv[0] or "python")  # never the arguments
+        started = Path(sys.argv[0] or "python")  # never the arguments: they may contain addresses
         program = started.parent.name if started.name == "__main__.py" else started.name
         os.pwrite(lock, f"{os.getpid()} {program}\n".encode(errors="replace"), 0)
     except BaseException:
@@ -164,39 +176,50 @@ def _take_lock(path: Path, folder: int) -> int:
 
 
 def _check_lock(lock: Path, status: os.stat_result) -> None:
-    """We write into this file where it stands: it must not be somebody's other file under a second name."""
+    """The lock file is overwritten in place: it must not be a second name of another file."""
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-        raise SpoolError(f"{lock} is not a file of the spool's own.", hint=f"See what it is: ls -li {lock}")
+        raise SpoolError(
+            _("{path} is not a file of the spool.").format(path=lock),
+            hint=_("See what it is: ls -li {path}").format(path=lock),
+        )
 
 
-def _in_use(path: Path, text: bytes) -> SpoolError:
-    pid, _, program = text.decode(errors="replace").strip().partition(" ")
-    program = "".join(filter(str.isprintable, program)) or "another program"
+def _in_use_error(path: Path, text: bytes) -> SpoolError:
+    pid, _blank, program = text.decode(errors="replace").strip().partition(" ")
+    program = "".join(filter(str.isprintable, program))
     if not pid.isdecimal():
-        return SpoolError(f"The spool {path} is in use by another program.", hint=f"fuser -v {path / LOCK}")
+        return SpoolError(
+            _("The spool {path} is in use by another program.").format(path=path), hint=f"fuser -v {path / LOCK}"
+        )
     return SpoolError(
-        f"The spool {path} is in use by {program} (process {pid}).",
-        hint=f"Wait until it is done, or stop it. To see what it is: ps -fp {pid}",
+        _("The spool {path} is in use by {program} (process {pid}).").format(
+            path=path, program=program or _("another program"), pid=pid
+        ),
+        hint=_("Wait until it ends, or stop it. To see what it is: ps -fp {pid}").format(pid=pid),
     )
 
 
-def _shut(path: Path, error: OSError) -> SpoolError:
+def _open_error(path: Path, error: OSError) -> SpoolError:
     match error.errno:
         case errno.ENOENT:
-            return SpoolError(f"The folder above the spool {path} does not exist.", hint=f"mkdir -p {path.parent}")
+            return SpoolError(
+                _("The parent folder of the spool {path} does not exist.").format(path=path),
+                hint=f"mkdir -p {path.parent}",
+            )
         case errno.ELOOP | errno.ENOTDIR:
             return SpoolError(
-                f"The spool {path} is not a folder, or a symbolic link to one.",
-                hint=f"Name the folder itself, which this shows: realpath {path}",
+                _("The spool {path} is not a folder, or a symbolic link to one.").format(path=path),
+                hint=_("Set the path of the folder itself, as printed by: realpath {path}").format(path=path),
             )
         case errno.EROFS:
             return SpoolError(
-                f"The spool {path} is on a disk that is read-only.", hint="Make it writable: mount, dmesg"
+                _("The spool {path} is on a disk that is mounted read-only.").format(path=path),
+                hint=_("Make it writable: mount, dmesg"),
             )
         case errno.EACCES | errno.EPERM:
             return SpoolError(
-                f"The spool {path} cannot be opened: {error.strerror}.",
-                hint=f"Run this as its owner, or as root: ls -ld {path}",
+                _("The spool {path} cannot be opened: {reason}.").format(path=path, reason=error.strerror),
+                hint=_("Run this as its owner, or as root: ls -ld {path}").format(path=path),
             )
-        case _:
-            return disk_fault(f"The spool {path} cannot be opened", error)
+        case None | int():
+            return disk_error(_("The spool {path} cannot be opened").format(path=path), error)

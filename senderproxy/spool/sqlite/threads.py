@@ -1,6 +1,7 @@
-"""Threads for what may block: each with its queue, none of them holding the process up when it ends.
+"""Worker threads for calls that may block.
 
-Guarantees: the event loop never waits for the disk; the answer comes back to it.
+Guarantees: the event loop never waits for such a call; its result returns to the loop. The threads do not delay the
+exit of the process.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from contextlib import suppress
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 from senderproxy.relay.ports import SpoolError
+from senderproxy.translation import _
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -18,7 +20,7 @@ _Task: TypeAlias = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.
 
 
 class WorkerThreads:
-    """So many threads, started when they are first needed."""
+    """A fixed number of threads with one queue, started when they are first needed."""
 
     def __init__(self, name: str, count: int = 1) -> None:
         self._name = name
@@ -28,12 +30,12 @@ class WorkerThreads:
         self._stopped = False
 
     def do(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
-        """Have it done; a cancelled future is done all the same, and its result is for nobody.
+        """Call it on a thread. If the future is cancelled, the call is made all the same, and its result dropped.
 
-        Raises SpoolError where they have been stopped.
+        Raises SpoolError after `stop`.
         """
         if self._stopped:
-            raise SpoolError("The spool is closed.")
+            raise SpoolError(_("The spool is closed."))
         if len(self._threads) < self._count:
             thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._threads.append(thread)
@@ -44,33 +46,33 @@ class WorkerThreads:
         return cast("asyncio.Future[_T]", future)
 
     def stop(self) -> None:
-        """No more is taken; what was asked for is still done."""
+        """Take no more calls; those in the queue are made."""
         self._stopped = True
-        for _ in self._threads:
+        for _thread in self._threads:
             self._tasks.put(None)
 
     def join(self) -> None:
-        """Wait for that; not on the event loop's thread."""
+        """Wait for the threads to end, after `stop`. Not on the event loop's thread."""
         for thread in self._threads:
             thread.join()
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
             call, loop, future = task
-            result, fault = None, None
+            result, error = None, None
             try:
                 result = call()
-            except BaseException as caught:  # noqa: BLE001  goes to whoever asked
-                fault = caught
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-                loop.call_soon_threadsafe(_resolve, future, result, fault)
-            del call, task, result, fault, future
+            except BaseException as caught:  # noqa: BLE001  raised by the future
+                error = caught
+            with suppress(RuntimeError):  # the loop is closed: no result is awaited
+                loop.call_soon_threadsafe(_resolve, future, result, error)
+            del call, task, result, error, future
 
 
-def _resolve(future: "asyncio.Future[Any]", result: object, fault: BaseException | None) -> None:
+def _resolve(future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
     if future.done():
         return
-    if fault is None:
+    if error is None:
         future.set_result(result)
     else:
-        future.set_exception(fault)
+        future.set_exception(error)

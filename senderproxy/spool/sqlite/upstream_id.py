@@ -1,7 +1,7 @@
-"""What the upstream called a message when it took it. PURE.
+"""Queue id that the upstream gave a message in its reply to the final dot. PURE.
 
-Guarantees: an answer only where the words name one; short enough to be stored and searched for.
-Not here: what else a reply says (mail.reply).
+Guarantees: None unless the reply names an id; the id is short enough to be stored and searched for.
+Not here: the other parts of a reply (mail.reply).
 """
 
 import re
@@ -9,10 +9,10 @@ from typing import Final
 
 from senderproxy.mail.reply import Reply
 
-_LIMIT: Final = 200
+_LIMIT: Final = 200  # characters; bounds what a reply can add to the database
 _ID: Final = r"<?([A-Za-z0-9][A-Za-z0-9._@+=/-]{3,})"
-# What says outright that it is an id comes before what only stands where servers put theirs.
-_SHAPES: Final = tuple(
+# Phrases that name an id come before those in which an id has only its usual place.
+_PATTERNS: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         rf"\bqueued(?: mail)? (?:as|for delivery as) {_ID}",  # Postfix and many others
@@ -27,11 +27,11 @@ _SHAPES: Final = tuple(
 
 
 def upstream_id(reply: Reply) -> str | None:
-    """The id in the reply to the final dot; None where it names none."""
+    """The id in the reply to the final dot; None if the reply names none."""
     if not 200 <= reply.code < 300:
         return None
     for text in reversed(reply.lines):
-        for shape in _SHAPES:
-            if found := shape.search(text):
+        for pattern in _PATTERNS:
+            if found := pattern.search(text):
                 return found.group(1).rstrip(".,;")[:_LIMIT]
     return None

@@ -1,13 +1,12 @@
-"""The writer: the one thread that changes the database, and all that wait for it share one sync.
+"""Writer: the only thread that changes the database; all jobs that wait for it share one transaction and one sync.
 
-Guarantees: a job's future has its result only when the change survives a power cut, or an error and then nothing of the
-job was done; one job's fault never spoils another's. The event loop never waits for the disk.
-Not here: what a job does (spool.sqlite.statements).
+Guarantees: a job's future has its result only after the change survives a power cut; with an error, nothing of the job
+was written. An error of one job does not affect another. The event loop never waits for the disk.
+Not here: the statements of a job (spool.sqlite.statements), the write-ahead log (spool.sqlite.wal).
 """
 
 import asyncio
 import logging
-import os
 import queue
 import sqlite3
 import threading
@@ -22,132 +21,71 @@ from senderproxy import log_events
 from senderproxy.log import event
 from senderproxy.relay.ports import SpoolError, SpoolFull
 from senderproxy.spool.sqlite import statements
-from senderproxy.spool.sqlite.database import connect, primary_code, told
+from senderproxy.spool.sqlite.database import connect, database_error, primary_code
+from senderproxy.spool.sqlite.free_space import FreeSpace
+from senderproxy.spool.sqlite.spool_folder import disk_error
 from senderproxy.spool.sqlite.statements import NewMessage, Settlement
+from senderproxy.spool.sqlite.wal import WriteAheadLog
+from senderproxy.translation import N_, _
 
-_BATCH: Final = 500  # jobs in one transaction
-_WHAT: Final = "The spool cannot be written"
+_BATCH: Final = 500  # jobs in one transaction; more would make the first of them wait noticeably
+_OPERATION: Final = N_("The spool cannot be written")
+_COMMIT_PAGES: Final = 8  # pages of the log, estimated, for a commit without changes
+_PAGES_OF_CHANGE: Final = 2  # pages, estimated, for each changed row: its table and an index
+_PAGE: Final = 4096  # octets
 
 _log = logging.getLogger("senderproxy.spool")
 
 
 @dataclass(slots=True, eq=False)
 class WriteJob:
-    """One thing to do. `stocks`: new messages; `settlement`: what became of one; `run`: all else."""
+    """A job for the writer: new messages, the settlement of a lease, or any other function of the connection."""
 
-    run: Callable[[sqlite3.Connection], Any] | None = None
-    stocks: Sequence[NewMessage] = ()
+    messages: Sequence[NewMessage] = ()
     settlement: Settlement | None = None
-    reads_only: bool = False
-    keeps: bool = True  # what a client hands over, which is refused where there is little room
+    run: Callable[[sqlite3.Connection], Any] | None = None
+    reads_only: bool = False  # needs no transaction
+    needs_space: bool = True  # new messages of a client: refused if the disk has little free space
+    octets: int = 0  # of the new messages, estimated
+    done: Callable[[Any], Any] | None = None  # on the writer's thread, after the commit; returns the job's result
+    failed: Callable[[BaseException], None] | None = None  # for jobs whose result is not awaited
     future: "asyncio.Future[Any] | None" = None
-    done: Callable[[Any], Any] | None = None  # on the writer's thread, once it is safe; its answer is the result
-    failed: Callable[[BaseException], None] | None = None  # where nobody waits for the result
-    octets: int = 0
 
 
-_Answer: TypeAlias = tuple[WriteJob, Any, BaseException | None]
-
-
-class FreeSpace:
-    """How much the disk still takes."""
-
-    def __init__(self, folder: int, min_free: int, monotonic: Callable[[], float]) -> None:
-        self._folder = folder
-        self._min_free = min_free
-        self.monotonic = monotonic
-        self._looked_at = float("-inf")
-        self._free = 0
-
-    def ask_for(self, octets: int) -> None:
-        """Raises SpoolFull where so much more would leave too little. Looks at the disk four times a second."""
-        now = self.monotonic()
-        if now - self._looked_at > 0.25:
-            status = os.fstatvfs(self._folder)
-            self._free = status.f_bavail * status.f_frsize
-            self._looked_at = now
-        if self._free - octets < self._min_free:
-            self._looked_at = float("-inf")
-            raise SpoolFull(
-                f"There is too little room on the disk of the spool: {self._free >> 20} MiB are free, and"
-                f" {self._min_free >> 20} MiB must stay free.",
-                hint="Free some space, or change min_free in section [spool].",
-            )
-        self._free -= octets
-
-
-@dataclass(slots=True)
-class WalSize:
-    """The write-ahead log's length, as far as we can tell, and how it is kept short.
-
-    A checkpoint copies it into the database. Most of that is done on another connection while commits go on; only what
-    came meanwhile is left to the writer, after which the log begins anew.
-    """
-
-    pages: int  # when to begin
-    limit: int  # when commits wait until the other connection is done
-    begin: Callable[[], None]  # have the other connection do its part, and then call `copied`
-    written: int = 0
-    _at_rest: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        self._at_rest.set()
-
-    def grown(self, pages: int) -> None:
-        """The writer has added so much."""
-        self.written += pages
-        if self.written >= self.limit:
-            self._at_rest.wait()
-        if self.written >= self.pages and self._at_rest.is_set():
-            self._at_rest.clear()
-            self.written = 0
-            self.begin()
-
-    def copied(self) -> None:
-        """The other connection has done its part, or could not."""
-        self._at_rest.set()
-
-    def finish(self, connection: sqlite3.Connection) -> None:
-        """Copy the rest, where it is little; on the writer's thread."""
-        if self.written < self.pages:
-            checkpoint(connection)
-
-
-def checkpoint(connection: sqlite3.Connection) -> None:
-    """Copy as much of the log as can be copied without waiting for anybody."""
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+_Result: TypeAlias = tuple[WriteJob, Any, BaseException | None]
 
 
 @dataclass(slots=True, eq=False)
 class Writer:
-    """Give it jobs from the event loop's thread."""
+    """The thread and its queue of jobs."""
 
-    path: Path
-    room: FreeSpace
-    log: WalSize
+    path: Path  # of the database
+    free_space: FreeSpace
+    wal: WriteAheadLog
     connection: sqlite3.Connection | None
-    stories: Callable[[], Sequence[WriteJob]]  # what was noted since, to be written along
+    monotonic: Callable[[], float]  # seconds
+    extra_jobs: Callable[[], Sequence[WriteJob]] = tuple  # to be written in the next transaction
     commits: int = 0
-    broken: SpoolError | None = None  # nothing more is done
-    busy_since: float | None = None  # monotonic: since when the disk is at it
+    broken: SpoolError | None = None  # the error of all further jobs
+    busy_since: float | None = None  # monotonic seconds: start of the current batch
     _jobs: "queue.SimpleQueue[WriteJob | None]" = field(default_factory=queue.SimpleQueue)
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: threading.Thread | None = None
     _stopped: "asyncio.Future[None] | None" = None
 
     def submit(self, job: WriteJob) -> "asyncio.Future[Any]":
-        """Its result, or a SpoolError, or what its function raised."""
+        """Queue a job, from the event loop's thread; the future has its result or its error."""
         self._start()
         assert self._loop is not None
         job.future = self._loop.create_future()
         if self._stopped is not None:
-            job.future.set_exception(SpoolError("The spool is closed."))
+            job.future.set_exception(SpoolError(_("The spool is closed.")))
         else:
             self._jobs.put(job)
         return job.future
 
-    def slip_in(self, job: WriteJob) -> None:
-        """A job of our own, once we run from any thread; nobody hears of its result."""
+    def enqueue(self, job: WriteJob) -> None:
+        """Queue a job whose result is not awaited; from any thread, once the writer has been started."""
         self._start()
         self._jobs.put(job)
 
@@ -158,7 +96,7 @@ class Writer:
             self._thread.start()
 
     async def stop(self) -> None:
-        """Finish what was asked for and end."""
+        """Finish the queued jobs and end the thread."""
         if self._stopped is not None:
             return
         if self._thread is None:
@@ -169,16 +107,16 @@ class Writer:
         self._jobs.put(None)
         await self._stopped
 
-    # on the thread
+    # ---- on the thread ----
 
     def _work(self) -> None:
-        going_on = True
-        while going_on:
+        running = True
+        while running:
             batch: list[WriteJob] = []
             job = self._jobs.get()
             while True:
                 if job is None:
-                    going_on = False
+                    running = False
                     break
                 batch.append(job)
                 if len(batch) >= _BATCH:
@@ -187,88 +125,89 @@ class Writer:
                     job = self._jobs.get_nowait()
                 except queue.Empty:
                     break
-            self._serve(batch)
-        self._tell(self._say_stopped)
+            self._process(batch)
+        self._call_in_loop(self._resolve_stopped)
 
-    def _say_stopped(self) -> None:
+    def _resolve_stopped(self) -> None:
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)
 
-    def _serve(self, batch: Sequence[WriteJob]) -> None:
-        self.busy_since = self.room.monotonic()
-        answers: list[_Answer] = []
+    def _process(self, batch: Sequence[WriteJob]) -> None:
+        self.busy_since = self.monotonic()
+        results: list[_Result] = []
         try:
-            answers += [self._read(job) for job in batch if job.reads_only]
-            arrivals = [job for job in batch if job.stocks]
-            changes = [job for job in batch if not job.stocks and not job.reads_only]
-            arrivals = [job for job in arrivals if self._has_room(job, answers)]
+            results += [self._read(job) for job in batch if job.reads_only]
+            arrivals = [job for job in batch if job.messages]
+            changes = [job for job in batch if not job.messages and not job.reads_only]
+            arrivals = [job for job in arrivals if self._has_space(job, results)]
             if arrivals or changes:
-                arrivals += self.stories()
-                self._write(arrivals, changes, answers)
-        except BaseException as fault:  # noqa: BLE001  whoever waits must hear of it, or would wait for ever
-            event(_log, log_events.SPOOL_WRITER_ERROR, fault=fault)
-            told_already = {id(job) for job, _, _ in answers}
-            answers += [(job, None, fault) for job in batch if id(job) not in told_already]
-        self.busy_since = None  # before anybody hears of it
-        if answers:
-            self._tell(_resolve, answers)
+                arrivals += self.extra_jobs()
+                self._write(arrivals, changes, results)
+        except BaseException as error:  # noqa: BLE001  a job without a result would be awaited for ever
+            event(_log, log_events.SPOOL_WRITER_ERROR, fault=error)
+            with_result = {id(result[0]) for result in results}
+            results += [(job, None, error) for job in batch if id(job) not in with_result]
+        self.busy_since = None  # before the futures are resolved
+        if results:
+            self._call_in_loop(_resolve, results)
 
-    def _tell(self, call: Callable[..., None], *arguments: object) -> None:
+    def _call_in_loop(self, call: Callable[..., None], *arguments: object) -> None:
         assert self._loop is not None
-        with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: no result is awaited
             self._loop.call_soon_threadsafe(call, *arguments)
 
-    def _has_room(self, job: WriteJob, answers: list[_Answer]) -> bool:
-        if not job.keeps:
+    def _has_space(self, job: WriteJob, results: list[_Result]) -> bool:
+        if not job.needs_space:
             return True
         try:
-            self.room.ask_for(job.octets)
+            self.free_space.reserve(job.octets)
             return True
         except SpoolFull as full:
-            answers.append((job, None, full))
-        except OSError as fault:
-            answers.append((job, None, SpoolError(f"{_WHAT}: {fault.strerror}.", hint="dmesg")))
+            results.append((job, None, full))
+        except OSError as error:
+            results.append((job, None, disk_error(_(_OPERATION), error)))
         return False
 
-    def _read(self, job: WriteJob) -> _Answer:
+    def _read(self, job: WriteJob) -> _Result:
         assert job.run is not None
         try:
             return job, job.run(self._connected()), None
-        except Exception as fault:  # noqa: BLE001  goes to whoever asked
-            return job, None, self._ours(fault)
+        except Exception as error:  # noqa: BLE001  raised by the job's future
+            return job, None, self._spool_error(error)
 
-    def _write(self, arrivals: Sequence[WriteJob], changes: Sequence[WriteJob], answers: list[_Answer]) -> None:
-        """All in one transaction; where that fails, as much of it as can be had."""
+    def _write(self, arrivals: Sequence[WriteJob], changes: Sequence[WriteJob], results: list[_Result]) -> None:
+        """Write all jobs in one transaction; if that fails, as many of them as possible."""
         try:
-            results = self._transact(arrivals, changes)
-        except Exception as fault:  # noqa: BLE001
-            self._undo(fault)
-            if not _is_of_the_disk(fault):
-                self._write_with_care([*changes, *arrivals], answers)
-            elif changes and arrivals and isinstance(self._ours(fault), SpoolFull):
-                # What is under way must come to its end; what is new can wait outside.
-                answers += [(job, None, self._ours(fault)) for job in arrivals]
-                self._write((), changes, answers)
+            written = self._transact(arrivals, changes)
+        except Exception as error:  # noqa: BLE001
+            self._roll_back(error)
+            spool_error = self._spool_error(error)
+            if not _is_of_the_disk(error):
+                self._write_one_by_one([*changes, *arrivals], results)
+            elif changes and arrivals and isinstance(spool_error, SpoolFull):
+                # Messages in progress must be settled; the client still has the new ones.
+                results += [(job, None, spool_error) for job in arrivals]
+                self._write((), changes, results)
             else:
-                answers += [(job, None, self._ours(fault)) for job in (*arrivals, *changes)]
+                results += [(job, None, spool_error) for job in (*arrivals, *changes)]
         else:
-            answers += [(job, job.done(result) if job.done else result, None) for job, result in results]
+            results += _finished(written)
 
     def _transact(self, arrivals: Sequence[WriteJob], changes: Sequence[WriteJob]) -> list[tuple[WriteJob, Any]]:
         connection = self._connected()
         before = connection.total_changes
         connection.execute("BEGIN IMMEDIATE")
         if arrivals:
-            statements.add(connection, [stock for job in arrivals for stock in job.stocks])
+            statements.add(connection, [message for job in arrivals for message in job.messages])
         results = _make_changes(connection, changes)
         connection.execute("COMMIT")
         self._committed(connection.total_changes - before, sum(job.octets for job in arrivals))
         return [*((job, None) for job in arrivals), *results]
 
-    def _write_with_care(self, jobs: Sequence[WriteJob], answers: list[_Answer]) -> None:
-        """Each job in a savepoint of its own: one of them is at fault."""
-        good: list[tuple[WriteJob, Any]] = []
-        bad: list[_Answer] = []
+    def _write_one_by_one(self, jobs: Sequence[WriteJob], results: list[_Result]) -> None:
+        """Write each job in a savepoint of its own: one of them causes an error."""
+        written: list[tuple[WriteJob, Any]] = []
+        failed: list[_Result] = []
         try:
             connection = self._connected()
             before = connection.total_changes
@@ -276,30 +215,25 @@ class Writer:
             for job in jobs:
                 connection.execute("SAVEPOINT job")
                 try:
-                    good.append((job, self._run_alone(connection, job)))
-                except Exception as fault:
-                    if _is_of_the_disk(fault):
+                    written.append((job, _run(connection, job)))
+                except Exception as error:
+                    if _is_of_the_disk(error):
                         raise
                     connection.execute("ROLLBACK TO job")
-                    bad.append((job, None, self._ours(fault)))
+                    failed.append((job, None, self._spool_error(error)))
                 connection.execute("RELEASE job")
             connection.execute("COMMIT")
             self._committed(connection.total_changes - before, sum(job.octets for job in jobs))
-        except Exception as fault:  # noqa: BLE001
-            self._undo(fault)
-            answers += [(job, None, self._ours(fault)) for job in jobs]
+        except Exception as error:  # noqa: BLE001
+            self._roll_back(error)
+            results += [(job, None, self._spool_error(error)) for job in jobs]
         else:
-            answers += [(job, job.done(result) if job.done else result, None) for job, result in good]
-            answers += bad
-
-    def _run_alone(self, connection: sqlite3.Connection, job: WriteJob) -> object:
-        if job.stocks:
-            statements.add(connection, job.stocks)
-        return _make_changes(connection, [job])[0][1] if not job.stocks else None
+            results += _finished(written)
+            results += failed
 
     def _committed(self, changes: int, octets: int) -> None:
         self.commits += 1
-        self.log.grown(8 + 2 * changes + octets // 4096)
+        self.wal.grown(_COMMIT_PAGES + _PAGES_OF_CHANGE * changes + octets // _PAGE)
 
     def _connected(self) -> sqlite3.Connection:
         if self.broken is not None:
@@ -308,8 +242,8 @@ class Writer:
             self.connection = connect(self.path)
         return self.connection
 
-    def _undo(self, fault: Exception) -> None:
-        """Back to before the transaction. After a refusal of the disk, the connection is not trusted again."""
+    def _roll_back(self, error: Exception) -> None:
+        """End the transaction. After an error of the disk, the connection is replaced: its state is unknown."""
         connection = self.connection
         if connection is None:
             return
@@ -319,7 +253,7 @@ class Writer:
         except sqlite3.Error:
             self._drop(connection)
             return
-        if _is_of_the_disk(fault) and not isinstance(self._ours(fault), SpoolFull):
+        if _is_of_the_disk(error) and not isinstance(self._spool_error(error), SpoolFull):
             self._drop(connection)
 
     def _drop(self, connection: sqlite3.Connection) -> None:
@@ -327,14 +261,26 @@ class Writer:
         with suppress(sqlite3.Error):
             connection.close()
 
-    def _ours(self, fault: BaseException) -> BaseException:
-        if isinstance(fault, sqlite3.IntegrityError):
-            return SpoolError(f"{_WHAT}: {fault}.", hint="A message of that id is there already.")
-        return told(_WHAT, fault, self.path) if isinstance(fault, sqlite3.Error) else fault
+    def _spool_error(self, error: BaseException) -> BaseException:
+        if isinstance(error, sqlite3.IntegrityError):
+            return SpoolError(f"{_(_OPERATION)}: {error}.", hint=_("The spool already has a message with that id."))
+        return database_error(_(_OPERATION), error, self.path) if isinstance(error, sqlite3.Error) else error
+
+
+def _finished(written: Sequence[tuple[WriteJob, Any]]) -> list[_Result]:
+    """The results of committed jobs."""
+    return [(job, job.done(result) if job.done else result, None) for job, result in written]
+
+
+def _run(connection: sqlite3.Connection, job: WriteJob) -> object:
+    if job.messages:
+        statements.add(connection, job.messages)
+        return None
+    return _make_changes(connection, [job])[0][1]
 
 
 def _make_changes(connection: sqlite3.Connection, jobs: Sequence[WriteJob]) -> list[tuple[WriteJob, Any]]:
-    """In the order in which they came; the settlements that follow one another are written together."""
+    """Run the jobs in their order; consecutive settlements are written together."""
     results: list[tuple[WriteJob, Any]] = []
     for settles, group in groupby(jobs, key=lambda job: job.settlement is not None):
         if settles:
@@ -346,11 +292,11 @@ def _make_changes(connection: sqlite3.Connection, jobs: Sequence[WriteJob]) -> l
     return results
 
 
-def _is_of_the_disk(fault: Exception) -> bool:
-    """Whatever is asked, it would be refused now; else it is this one job's own fault."""
-    if isinstance(fault, SpoolError | OSError):
+def _is_of_the_disk(error: Exception) -> bool:
+    """True if any job would fail now; False for an error of one job."""
+    if isinstance(error, SpoolError | OSError):
         return True
-    return isinstance(fault, sqlite3.Error) and primary_code(fault) not in (
+    return isinstance(error, sqlite3.Error) and primary_code(error) not in (
         0,
         sqlite3.SQLITE_CONSTRAINT,
         sqlite3.SQLITE_MISMATCH,
@@ -359,13 +305,13 @@ def _is_of_the_disk(fault: Exception) -> bool:
     )
 
 
-def _resolve(answers: Sequence[_Answer]) -> None:
-    for job, result, fault in answers:
-        if fault is not None and job.failed is not None:
-            job.failed(fault)
+def _resolve(results: Sequence[_Result]) -> None:
+    for job, result, error in results:
+        if error is not None and job.failed is not None:
+            job.failed(error)
         if job.future is None or job.future.done():
             continue
-        if fault is None:
+        if error is None:
             job.future.set_result(result)
         else:
-            job.future.set_exception(fault)
+            job.future.set_exception(error)

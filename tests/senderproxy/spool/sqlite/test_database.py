@@ -91,9 +91,9 @@ def test_what_a_maker_left_that_was_killed_is_no_trace(folder: Path) -> None:
     (folder / "content").mkdir(0o700)
     for left in ("spool.db.new", "spool.db.new-journal"):
         (folder / left).write_bytes(b"half")
-    place = SpoolFolder.enter(folder)
+    place = SpoolFolder.open(folder)
     open_database(place, scripts()).close()
-    place.leave()
+    place.close()
     assert sql(folder, "PRAGMA user_version") == [(len(scripts()),)]
 
 
@@ -111,7 +111,7 @@ def test_a_database_of_another_program_is_refused(folder: Path) -> None:
     with closing(sqlite3.connect(folder / "spool.db")) as other:
         other.execute("CREATE TABLE bookmarks (url TEXT)")
     (folder / "spool.db").chmod(0o600)
-    with pytest.raises(SpoolDamaged, match="no spool of senderproxy"):
+    with pytest.raises(SpoolDamaged, match="not a spool of senderproxy"):
         open_it(folder)
     assert sql(folder, "SELECT name FROM sqlite_schema") == [("bookmarks",)]
 
@@ -119,11 +119,11 @@ def test_a_database_of_another_program_is_refused(folder: Path) -> None:
 async def test_a_database_others_can_read_or_that_is_a_link_is_refused(folder: Path) -> None:
     await filled(folder)
     (folder / "spool.db").chmod(0o644)
-    refused(folder, SpoolError, "Others than its owner")
+    refused(folder, SpoolError, "Other users have access")
     (folder / "spool.db").chmod(0o600)
     (folder / "spool.db").rename(folder.parent / "elsewhere.db")
     (folder / "spool.db").symlink_to(folder.parent / "elsewhere.db")
-    refused(folder, SpoolDamaged, "not a file of the spool's own")
+    refused(folder, SpoolDamaged, "not a file of the spool")
 
 
 async def test_a_later_versions_spool_is_left_alone(folder: Path) -> None:
@@ -152,7 +152,7 @@ async def test_a_database_in_which_a_table_or_an_index_is_missing_is_refused_and
     refused(folder, SpoolDamaged, "it has no message_due")
     sql(folder, "DROP TABLE event")
     refused(folder, SpoolDamaged, "it has no event")
-    SpoolFolder.enter(folder).leave()
+    SpoolFolder.open(folder).close()
 
 
 # ---- damage ----
@@ -245,11 +245,11 @@ async def test_a_database_too_large_to_be_checked_first_is_checked_while_we_work
 
 
 def open_as(folder: Path, migrations: Sequence[str]) -> None:
-    place = SpoolFolder.enter(folder)
+    place = SpoolFolder.open(folder)
     try:
         open_database(place, migrations).close()
     finally:
-        place.leave()
+        place.close()
 
 
 async def test_a_new_format_is_made_with_the_old_one_kept_beside_it(folder: Path) -> None:

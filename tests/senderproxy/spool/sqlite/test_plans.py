@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from senderproxy.spool.sqlite import search, statements
+from senderproxy.spool.sqlite import leases, search, statements
 from senderproxy.spool.sqlite.database import scripts
 from senderproxy.tracking.record import Query, RecipientStatus
 from tests.fakes.still_clock import START
@@ -30,9 +30,9 @@ def connection() -> Iterator[sqlite3.Connection]:
 
 
 def all_statements() -> dict[str, str]:
-    """Every statement of the two modules that have any."""
+    """Every statement of the three modules that have any."""
     found: dict[str, str] = {}
-    for module in (statements, search):
+    for module in (statements, leases, search):
         for name, value in vars(module).items():
             if name.startswith("_"):  # a part of others
                 continue

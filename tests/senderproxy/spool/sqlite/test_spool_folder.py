@@ -21,7 +21,7 @@ LARGE = b"x" * 200_000
 
 def refused(path: Path, words: str) -> SpoolError:
     with pytest.raises(SpoolError, match=words) as caught:
-        SpoolFolder.enter(path).leave()
+        SpoolFolder.open(path).close()
     assert caught.value.hint
     return caught.value
 
@@ -29,7 +29,7 @@ def refused(path: Path, words: str) -> SpoolError:
 def test_a_folder_that_is_missing_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        SpoolFolder.enter(tmp_path / "spool").leave()
+        SpoolFolder.open(tmp_path / "spool").close()
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "spool").stat().st_mode) == 0o700
@@ -37,7 +37,7 @@ def test_a_folder_that_is_missing_is_made_for_its_owner_alone(tmp_path: Path) ->
 
 
 def test_without_the_folder_above_nothing_is_made(tmp_path: Path) -> None:
-    refused(tmp_path / "missing" / "spool", "folder above")
+    refused(tmp_path / "missing" / "spool", "parent folder")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -45,7 +45,7 @@ def test_without_the_folder_above_nothing_is_made(tmp_path: Path) -> None:
 def test_a_folder_others_can_enter_is_refused(tmp_path: Path, mode: int) -> None:
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool").chmod(mode)
-    assert refused(tmp_path / "spool", "Others than its owner").hint.startswith("chmod 700")
+    assert refused(tmp_path / "spool", "Other users have access").hint.startswith("chmod 700")
 
 
 def test_a_symbolic_link_or_a_file_is_no_folder(tmp_path: Path) -> None:
@@ -60,14 +60,14 @@ def test_a_lock_that_is_another_file_under_a_second_name_is_left_alone(tmp_path:
     (tmp_path / "spool").mkdir(0o700)
     (tmp_path / "precious").write_bytes(b"precious")
     os.link(tmp_path / "precious", tmp_path / "spool" / "lock")
-    refused(tmp_path / "spool", "not a file of the spool's own")
+    refused(tmp_path / "spool", "not a file of the spool")
     assert (tmp_path / "precious").read_bytes() == b"precious"
 
 
 def test_the_lock_names_who_has_it_and_goes_with_its_process(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from senderproxy.spool.sqlite.spool_folder import SpoolFolder\n"
-        "place = SpoolFolder.enter(Path(sys.argv[1])); print('in', flush=True); sys.stdin.read()"
+        "place = SpoolFolder.open(Path(sys.argv[1])); print('in', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path / "spool")],
@@ -80,7 +80,7 @@ def test_the_lock_names_who_has_it_and_goes_with_its_process(tmp_path: Path) -> 
         assert other.stdout.readline() == b"in\n"
         assert str(other.pid) in refused(tmp_path / "spool", rf"in use by .*\(process {other.pid}\)").hint
         other.kill()
-    SpoolFolder.enter(tmp_path / "spool").leave()
+    SpoolFolder.open(tmp_path / "spool").close()
 
 
 @only_root
@@ -95,7 +95,7 @@ def test_a_folder_of_somebody_else_is_refused_to_who_is_not_root(tmp_path: Path)
     if pid == 0:
         os.setresuid(NOBODY, NOBODY, NOBODY)
         try:
-            SpoolFolder.enter(spool)
+            SpoolFolder.open(spool)
         except SpoolError as error:
             os._exit(3 if "another user" in error.message or "Permission denied" in error.message else 4)
         os._exit(5)
@@ -123,6 +123,6 @@ def test_a_folder_root_makes_belongs_to_the_owner_of_the_one_above(tmp_path: Pat
     state = tmp_path / "state"
     state.mkdir(0o700)
     os.chown(state, NOBODY, NOBODY)
-    SpoolFolder.enter(state / "spool").leave()
+    SpoolFolder.open(state / "spool").close()
     assert (state / "spool").stat().st_uid == NOBODY
     assert (state / "spool" / "lock").stat().st_uid == NOBODY

@@ -25,7 +25,7 @@ from tests.senderproxy.spool.sqlite.open_spool import HISTORY, sql
 ACCOUNTS = ("anna", "bert")
 PEOPLE = ("carl@elsewhere.example", "dora@elsewhere.example", "emil@other.example")
 MINUTE = timedelta(minutes=1)
-TUNING = Tuning(in_row=64, log_pages=60, log_limit=400, fresh=10_000)
+TUNING = Tuning(row_limit=64, wal_pages=60, wal_limit=400, cache_size=10_000)
 
 minutes = st.integers(-30, 90).map(lambda n: n * MINUTE)
 some_states = st.builds(

@@ -18,7 +18,7 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Arrival, SpoolError, SpoolFull, SpoolUpdate
-from senderproxy.spool.sqlite import store
+from senderproxy.spool.sqlite import history, store
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.spool.sqlite.writer import WriteJob
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
@@ -58,7 +58,7 @@ async def test_what_is_fresh_is_as_it_would_be_read(folder: Path) -> None:
         ),
         arrival("a2", reverse_path=None, carrier="anna", report_on="a0", eight_bit=True, long_lines=True),
     ]
-    async with opened(folder) as fresh, opened(folder.with_name("two"), tuning=Tuning(fresh=0)) as read:
+    async with opened(folder) as fresh, opened(folder.with_name("two"), tuning=Tuning(cache_size=0)) as read:
         await fresh.accept(*given)
         await read.accept(*given)
         for _ in given:
@@ -80,7 +80,7 @@ async def test_what_the_clock_moved_is_read(folder: Path) -> None:
 
 async def test_so_many_are_remembered_and_no_more(folder: Path) -> None:
     given = [arrival(f"a{number}") for number in range(5)]
-    async with opened(folder, tuning=Tuning(fresh=10_000)) as spool:
+    async with opened(folder, tuning=Tuning(cache_size=10_000)) as spool:
         await spool.accept(*given)
         kept = [(await claimed(spool)).submission.message.header for _ in given]
         assert [a is b.submission.message.header for a, b in zip(kept, given, strict=True)] == [True] * 2 + [False] * 3
@@ -135,7 +135,7 @@ async def test_a_closed_spool_says_so(folder: Path) -> None:
 
 
 async def test_a_small_body_lies_in_the_database_and_a_large_one_in_a_file(folder: Path) -> None:
-    limit = Tuning().in_row
+    limit = Tuning().row_limit
     async with opened(folder) as spool:
         await spool.accept(arrival("small", body=b"x" * limit))
         assert files(folder) == set()
@@ -346,7 +346,7 @@ async def test_a_person_can_end_a_message_that_cannot_be_read(folder: Path) -> N
         claim = await spool.claim_one("a1")
         assert claim is not None
         assert claim.due[CARL].status is RecipientStatus.HELD
-        with pytest.raises(OSError, match="content is not there"):
+        with pytest.raises(OSError, match="content is missing"):
             list(claim.submission.message.wire())
         await spool.settle(claim, SpoolUpdate({CARL: RecipientState(RecipientStatus.CANCELLED)}))
         assert [r.recipients[CARL].status for r in await records(spool)] == [RecipientStatus.CANCELLED]
@@ -381,7 +381,7 @@ async def test_who_is_cancelled_while_claiming_has_no_lease(folder: Path) -> Non
 async def test_who_is_cancelled_while_a_leased_message_is_accepted_has_no_lease(folder: Path) -> None:
     async with opened(folder) as spool:
         accepting = asyncio.create_task(spool.accept(arrival("a1"), leased=True))
-        while not spool._number:  # it is on its way to the writer
+        while not spool._incoming.last_number:  # it is on its way to the writer
             await asyncio.sleep(0)
         accepting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -396,7 +396,7 @@ async def test_who_is_cancelled_while_a_leased_message_is_accepted_has_no_lease(
 
 async def test_a_story_is_written_without_anybody_waiting_for_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = RecipientState(RecipientStatus.DELIVERED, reply=reply(250, "2.0.0", "queued as ABC123"))
-    monkeypatch.setattr(store, "_STORY_DELAY", 0.01)
+    monkeypatch.setattr(history, "_DELAY", 0.01)
     async with opened(folder) as spool:
         assert spool._writer.commits == 0
         for number in range(50):
@@ -421,7 +421,7 @@ async def test_a_story_is_written_along_with_the_next_message_and_before_the_end
 async def test_stories_are_bounded_and_their_loss_is_told_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(store, "_STORIES", 3)
+    monkeypatch.setattr(history, "_LIMIT", 3)
     async with opened(folder) as spool:
         for number in range(9):
             spool.note(arrival(f"s{number}", state=DELIVERED))
@@ -446,7 +446,7 @@ async def test_a_story_that_cannot_be_kept_spoils_nobody_elses_message(
 
 
 async def test_a_sweep_forgets_what_has_outlived_its_history(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_FORGET_AT_ONCE", 4)
+    monkeypatch.setattr(history, "_DELETED_AT_ONCE", 4)
     clock = StillClock()
     async with opened(folder, clock) as spool:
         await spool.accept(*(arrival(f"old{number}", state=DELIVERED) for number in range(10)), arrival("waits"))
@@ -491,7 +491,7 @@ async def test_a_sweep_leaves_alone_what_is_being_written(folder: Path) -> None:
 
 
 async def test_a_sweep_gives_room_back_to_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_KEPT_PAGES", 16)
+    monkeypatch.setattr(store, "_FREE_PAGES", 16)
     async with opened(folder) as spool:
         await spool.accept(*(arrival(f"a{number}", body=b"x" * 100_000) for number in range(40)))
         for _ in range(40):
@@ -528,10 +528,10 @@ async def test_with_too_little_room_nothing_is_taken_and_what_is_under_way_comes
     free = os.statvfs(folder.parent).f_bavail * os.statvfs(folder.parent).f_frsize
     async with opened(folder, clock, min_free=free // 2) as spool:
         await spool.accept(arrival("a1"))
-        monkeypatch.setattr(spool._writer.room, "_min_free", free * 2)
+        monkeypatch.setattr(spool._writer.free_space, "_min_free", free * 2)
         clock.pass_by(timedelta(seconds=1))
         for body in (b"x\r\n", LARGE):
-            with pytest.raises(SpoolFull, match="too little room") as full:
+            with pytest.raises(SpoolFull, match="Too little space") as full:
                 await spool.accept(arrival("a2", body=body))
             assert full.value.hint
         report = arrival("r1", "anna@firma.example", reverse_path=None, report_on="a1", body=LARGE)
@@ -539,7 +539,7 @@ async def test_with_too_little_room_nothing_is_taken_and_what_is_under_way_comes
             await claimed(spool), SpoolUpdate({CARL: RecipientState(RecipientStatus.FAILED)}, reports=(report,))
         )
         assert await ids(spool) == ["r1", "a1"]
-        monkeypatch.setattr(spool._writer.room, "_min_free", 0)
+        monkeypatch.setattr(spool._writer.free_space, "_min_free", 0)
         clock.pass_by(timedelta(seconds=1))
         await spool.accept(arrival("a2"))
         assert await ids(spool) == ["a2", "r1", "a1"]
@@ -553,7 +553,7 @@ async def _busy(spool: SqliteSpool) -> threading.Event:
         begun.set()
         assert go_on.wait(30)
 
-    spool._writer.slip_in(WriteJob(run=wait, reads_only=True))
+    spool._writer.enqueue(WriteJob(run=wait, reads_only=True))
     await asyncio.to_thread(begun.wait, 30)
     return go_on
 
@@ -592,7 +592,7 @@ async def test_all_who_come_while_a_commit_runs_share_the_next_one(folder: Path)
 
 
 async def test_the_log_stays_short_however_much_is_written(folder: Path) -> None:
-    tuning = Tuning(log_pages=200, log_limit=2000)
+    tuning = Tuning(wal_pages=200, wal_limit=2000)
     async with opened(folder, tuning=tuning) as spool:
         longest = 0
         for number in range(150):
@@ -625,7 +625,7 @@ async def test_a_refusal_is_told_until_something_is_kept_and_a_full_disk_not_for
                 raise refusal
 
             with monkeypatch.context() as patch:
-                patch.setattr(spool, "_keep", refuse)
+                patch.setattr(spool._incoming, "store_contents", refuse)
                 with pytest.raises(SpoolError):
                     await spool.accept(arrival("a1"))
             assert await spool.trouble() is refusal

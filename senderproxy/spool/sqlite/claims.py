@@ -1,0 +1,247 @@
+"""Claims: a message is leased, read from its rows, and verified.
+
+Guarantees: a claim is as the message was written; a message that cannot be read is held, never guessed and never
+deleted. If the caller of a claim is cancelled, the lease is given back.
+Not here: the search for a message to lease (spool.sqlite.leases), the end of a claim (spool.sqlite.store).
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from zlib import crc32
+
+from senderproxy import log_events
+from senderproxy.clock import Clock
+from senderproxy.log import event
+from senderproxy.mail.address import NULL_PATH, parse_address
+from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.header import HeaderSection
+from senderproxy.mail.message import Body, Message
+from senderproxy.mail.submission import Submission
+from senderproxy.relay.ports import Claim, SpoolError
+from senderproxy.spool.sqlite import leases, rows, statements
+from senderproxy.spool.sqlite.content import Content, FileBody, LostBody, RowBody
+from senderproxy.spool.sqlite.leases import CachedMessage, LeasedRows, Leases
+from senderproxy.spool.sqlite.rows import Row, UnreadableRow
+from senderproxy.spool.sqlite.threads import WorkerThreads
+from senderproxy.spool.sqlite.writer import WriteJob, Writer
+from senderproxy.tracking.record import Event, EventKind
+from senderproxy.translation import _
+
+_log = logging.getLogger("senderproxy.spool")
+
+
+class Claims:
+    """Claims of one spool. See relay.ports.Spool for the four methods."""
+
+    def __init__(
+        self, writer: Writer, leases: Leases, content: Content, content_threads: WorkerThreads, clock: Clock
+    ) -> None:
+        self._writer = writer
+        self._leases = leases
+        self._content = content
+        self._content_threads = content_threads
+        self._clock = clock
+
+    async def claim_due(self, account: str, now: datetime) -> Claim | None:
+        """The message of this account that is due for longest, with its due recipients."""
+        at = rows.to_ms(now)
+
+        def is_due(state: Row) -> bool:
+            return bool(state[0] == "waiting" and state[1] <= at)
+
+        return await self._claim_first(lambda c: leases.lease_due(c, self._leases, account, at), is_due)
+
+    async def claim_expired(self, account: str, received_before: datetime) -> Claim | None:
+        """A message of this account received before then, with its waiting recipients."""
+        before = rows.to_ms(received_before)
+        return await self._claim_first(
+            lambda c: leases.lease_expired(c, self._leases, account, before),
+            lambda state: state[0] == "waiting",
+        )
+
+    async def claim_undelayed(self, received_before: datetime) -> Claim | None:
+        """A message received before then, with its waiting recipients that have no delay report."""
+        before = rows.to_ms(received_before)
+        return await self._claim_first(
+            lambda c: leases.lease_undelayed(c, self._leases, before),
+            lambda state: bool(state[0] == "waiting" and not state[5]),
+        )
+
+    async def claim_one(self, message_id: str) -> Claim | None:
+        """This message, also if its content cannot be read: an operator may cancel it, or try it again."""
+        found = await self._lease(lambda c: leases.lease_one(c, self._leases, message_id))
+        if found is None:
+            return None
+        if isinstance(found, CachedMessage):
+            return found.claim
+        try:
+            return _read_claim(found, self._content.folder_fd, _is_open)
+        except UnreadableRow as reason:
+            try:
+                return _claim_without_content(found, str(reason))
+            except UnreadableRow as rows_reason:
+                give_back(self._writer, self._leases, [found.lease.id])
+                raise SpoolError(
+                    _("Message {id} cannot be read: {reason}.").format(id=message_id, reason=rows_reason),
+                    hint=_("Look for errors of the disk: dmesg"),
+                ) from reason
+
+    async def _claim_first(
+        self, lease: Callable[[sqlite3.Connection], LeasedRows | CachedMessage | None], selects: Callable[[Row], bool]
+    ) -> Claim | None:
+        """The first readable message; unreadable ones before it are held."""
+        while (found := await self._lease(lease)) is not None:
+            if isinstance(found, CachedMessage):
+                return found.claim
+            try:
+                claim = _read_claim(found, self._content.folder_fd, selects)
+                await self._verify(found, claim.submission.message)
+                return claim
+            except UnreadableRow as reason:
+                await self._hold(found, str(reason))
+            except BaseException:
+                give_back(self._writer, self._leases, [found.lease.id])
+                raise
+        return None
+
+    async def _lease(
+        self, lease: Callable[[sqlite3.Connection], LeasedRows | CachedMessage | None]
+    ) -> LeasedRows | CachedMessage | None:
+        future = self._writer.submit(WriteJob(run=lease, reads_only=True))
+        found = await await_lease(
+            self._writer, self._leases, future, lambda found: [] if found is None else [found.lease.id]
+        )
+        assert found is None or isinstance(found, LeasedRows | CachedMessage)
+        return found
+
+    async def _verify(self, found: LeasedRows, message: Message) -> None:
+        """Raises UnreadableRow if the content is not as it was written."""
+        assert found.content is not None
+        checksum, expected = checksum_before_body(message.header.raw, message.body), found.content[4]
+        if isinstance(message.body, FileBody):
+            await self._content_threads.do(self._content.verify, message.body, checksum, expected)
+        elif crc32(found.content[1] or b"", checksum) != expected:
+            raise UnreadableRow("its content is damaged (wrong checksum)")
+
+    async def _hold(self, found: LeasedRows, why: str) -> None:
+        now = self._clock.now()
+        held = Event(now, EventKind.HELD, (), {"why": why})
+        event(_log, log_events.MESSAGE_UNREADABLE, id=found.lease.id, why=why)
+
+        def run(connection: sqlite3.Connection) -> None:
+            statements.hold(connection, found.lease, why, held, rows.to_ms(now))
+
+        await self._writer.submit(WriteJob(run=run, done=lambda _: self._leases.end(found.lease.id)))
+
+
+async def await_lease(
+    writer: Writer, leases: Leases, future: "asyncio.Future[Any]", leased: Callable[[Any], Sequence[str]]
+) -> object:
+    """Await a job that leases messages; give the leases back if the caller is cancelled.
+
+    `leased`: the ids of the leased messages, from the job's result.
+    """
+
+    def end_leases(future: "asyncio.Future[Any]") -> None:
+        if future.exception() is None:
+            give_back(writer, leases, leased(future.result()))
+
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        future.add_done_callback(end_leases)
+        raise
+
+
+def give_back(writer: Writer, leases: Leases, message_ids: Sequence[str]) -> None:
+    """End leases without a change of their messages."""
+
+    def run(_connection: sqlite3.Connection) -> None:
+        for message_id in message_ids:
+            leases.end(message_id)
+
+    writer.enqueue(WriteJob(run=run, reads_only=True))
+
+
+def checksum_before_body(header: bytes, body: Body) -> int:
+    """The CRC-32 of a content up to its body: the header section and the known properties of the body."""
+    return crc32(header, crc32(b"%d %d %d" % (body.size, body.is_ascii, body.has_long_lines)))
+
+
+# ---- rows to claims ----
+
+
+def _is_open(state: Row) -> bool:
+    return state[0] in ("waiting", "held")
+
+
+def _read_claim(found: LeasedRows, folder_fd: int, selects: Callable[[Row], bool]) -> Claim:
+    """The claim of a leased message. Raises UnreadableRow if its rows are not as they were written."""
+    if found.why:
+        raise UnreadableRow(found.why)
+    if found.content is None:
+        raise UnreadableRow("its content is missing")
+    if not _is_sealed(found):
+        raise UnreadableRow("its rows are damaged (wrong checksum)")
+    return _claim_of(found, _message(found.content, folder_fd), selects)
+
+
+def _claim_without_content(found: LeasedRows, why: str) -> Claim:
+    """The claim of a message that cannot be sent. Its author gets no report if the author may have been altered."""
+    if found.why:
+        raise UnreadableRow(found.why)
+    header = b"" if found.content is None else found.content[0]
+    claim = _claim_of(found, Message(HeaderSection(header), LostBody(why)), _is_open)
+    if _is_sealed(found):
+        return claim
+    envelope = replace(claim.submission.envelope, reverse_path=NULL_PATH)
+    return replace(claim, submission=replace(claim.submission, envelope=envelope))
+
+
+def _is_sealed(found: LeasedRows) -> bool:
+    message = found.message
+    fixed = (message[1], *message[3:8], *message[9:11], message[12])
+    return bool(rows.seal(fixed, [row[0] for row in found.recipients]) == message[13])
+
+
+def _claim_of(found: LeasedRows, message: Message, selects: Callable[[Row], bool]) -> Claim:
+    """Raises UnreadableRow."""
+    try:
+        _number, ident, received_at, listener, client, reverse_path, eight_bit, author, account, carrier = (
+            found.message[:10]
+        )
+        _size, _message_id, report_on, _seal, faults = found.message[10:]
+        paths = tuple(parse_address(row[0]) for row in found.recipients)
+        submission = Submission(
+            id=ident,
+            listener=listener,
+            client=rows.client_of(client),
+            envelope=Envelope(rows.reverse_path_of(reverse_path), paths, bool(eight_bit)),
+            message=message,
+            received_at=rows.from_ms(received_at),
+            report_on=report_on,
+            carrier=carrier,
+        )
+        states = {
+            path: rows.state_of(row[1:]) for path, row in zip(paths, found.recipients, strict=True) if selects(row[1:])
+        }
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise UnreadableRow(f"its rows are damaged ({error})") from error
+    return Claim(submission, account, author, states, faults)
+
+
+def _message(content: Row, folder_fd: int) -> Message:
+    header, octets, file, size, _checksum, is_ascii, has_long_lines = content
+    body: Body
+    if file is not None:
+        body = FileBody(folder_fd, file, size, bool(is_ascii), bool(has_long_lines))
+    elif octets is not None and len(octets) == size:
+        body = RowBody(octets, bool(is_ascii), bool(has_long_lines))
+    else:
+        raise UnreadableRow("its content is shorter than it was when written")
+    return Message(HeaderSection(header), body)

@@ -1,0 +1,59 @@
+"""Health of the disk: the reason why the spool takes no messages now.
+
+Guarantees: the report neither blocks nor raises, whatever the state of the disk.
+Not here: refusals themselves (spool.sqlite.writer, spool.sqlite.free_space), their words in `status` (service.status).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from senderproxy.clock import Clock
+from senderproxy.relay.ports import SpoolError, SpoolFull
+from senderproxy.spool.sqlite.spool_folder import disk_error
+from senderproxy.spool.sqlite.threads import WorkerThreads
+from senderproxy.spool.sqlite.writer import Writer
+from senderproxy.translation import _
+
+_HANGS: Final = 5.0  # seconds of one write after which the disk is reported as not responding
+_FULL: Final = 600.0  # seconds for which a full disk is reported after the last error of it
+
+
+class DiskHealth:
+    """The last error of a write, and the state of the disk."""
+
+    def __init__(self, writer: Writer, thread: WorkerThreads, clock: Clock) -> None:
+        """`thread`: for calls that may block."""
+        self._writer = writer
+        self._thread = thread
+        self._clock = clock
+        self._error: SpoolError | None = None  # of the last write
+        self._error_at = 0.0  # monotonic seconds
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Note the outcome of a write; its error is raised as it is."""
+        try:
+            yield
+        except SpoolError as error:
+            self._error, self._error_at = error, self._clock.monotonic()
+            raise
+        self._error = None
+
+    async def trouble(self) -> SpoolError | None:
+        """The reason why a new message would be refused, as far as known; None if none is known."""
+        since = self._writer.busy_since
+        if since is not None and (seconds := self._clock.monotonic() - since) >= _HANGS:
+            return SpoolError(
+                _("The disk of the spool has not responded for {seconds} s.").format(seconds=f"{seconds:.0f}"),
+                hint=_("Look for errors of the disk: dmesg"),
+            )
+        try:
+            await self._thread.do(self._writer.free_space.reserve, 0)
+        except SpoolError as error:
+            return error
+        except OSError as error:
+            return disk_error(_("The free space of the spool's disk is unknown"), error)
+        if isinstance(self._error, SpoolFull) and self._clock.monotonic() - self._error_at >= _FULL:
+            self._error = None  # there is free space again, and no message has come since that would show it
+        return self._error

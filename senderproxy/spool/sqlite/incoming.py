@@ -1,0 +1,216 @@
+"""Incoming messages: their content is stored, then their rows; a copy stays in the cache.
+
+Guarantees: a message's rows are written only after the file of its body, if it has one, was synced; without the rows,
+the file is removed. Memory for messages that wait for the writer is bounded.
+Not here: the transaction (spool.sqlite.writer), messages that passed through (spool.sqlite.history).
+"""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from zlib import crc32
+
+from senderproxy.clock import Clock
+from senderproxy.mail.message import Body, Message
+from senderproxy.relay.ports import Arrival, Claim, SpoolError
+from senderproxy.spool.sqlite import rows
+from senderproxy.spool.sqlite.claims import await_lease, checksum_before_body
+from senderproxy.spool.sqlite.content import Content, FileBody, RowBody
+from senderproxy.spool.sqlite.leases import CachedMessage, Lease, Leases
+from senderproxy.spool.sqlite.rows import Row
+from senderproxy.spool.sqlite.statements import NewMessage
+from senderproxy.spool.sqlite.threads import WorkerThreads
+from senderproxy.spool.sqlite.writer import WriteJob, Writer
+from senderproxy.tracking.record import RecipientStatus
+
+_ARRIVALS: Final = 256  # calls of `accept` at once; bounds the memory of messages that wait for the writer
+_CACHE_OVERHEAD: Final = 4096  # octets, estimated, that a cached message takes beside its content
+
+
+@dataclass(frozen=True, slots=True)
+class StoredContent:
+    """The content of an arrival: its row without the message's number, its body for a claim, its file's name."""
+
+    row: Row | None = None
+    body: Body | None = None
+    file: str | None = None
+
+
+class Incoming:
+    """New messages of one spool: accepted ones, and reports."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        leases: Leases,
+        content: Content,
+        content_threads: WorkerThreads,
+        clock: Clock,
+        *,
+        row_limit: int,
+        last_number: int,
+    ) -> None:
+        """`row_limit`: octets of a body that is stored in a row; `last_number`: of the newest message."""
+        self.last_number = last_number
+        self._writer = writer
+        self._leases = leases
+        self._content = content
+        self._content_threads = content_threads
+        self._clock = clock
+        self._row_limit = row_limit
+        self._slots = asyncio.Semaphore(_ARRIVALS)
+        self._files_without_row: set[str] = set()
+
+    def next_number(self) -> int:
+        """The number of a new message; numbers are in the order of submission."""
+        self.last_number += 1
+        return self.last_number
+
+    async def accept(self, arrivals: Sequence[Arrival], leased: bool) -> Sequence[Claim]:
+        """See relay.ports.Spool."""
+        async with self._slots:
+            contents = await self.store_contents(arrivals)
+            claims = [_new_claim(a, content) for a, content in zip(arrivals, contents, strict=True)]
+            messages = self.new_messages(arrivals, contents)
+            job = WriteJob(messages=messages, octets=_octets(messages))
+            if leased:
+                job.done = lambda _: self._leases.take_all(_new_lease(message) for message in messages)
+                ids = [claim.submission.id for claim in claims]
+                await await_lease(self._writer, self._leases, self.submit(job, contents), lambda _: ids)
+                return claims
+            job.done = lambda _: self._cache(messages, claims)
+            await asyncio.shield(self.submit(job, contents))
+            return []
+
+    def new_messages(self, arrivals: Sequence[Arrival], contents: Sequence[StoredContent]) -> list[NewMessage]:
+        """The rows of new messages, with their numbers."""
+        now = self._clock.now()
+        messages: list[NewMessage] = []
+        for arrival, stored in zip(arrivals, contents, strict=True):
+            number = self.next_number()
+            content = None if stored.row is None else (number, *stored.row)
+            messages.append(NewMessage(rows.rows_of(arrival, number, now), content))
+        return messages
+
+    def submit(self, job: WriteJob, contents: Sequence[StoredContent]) -> "asyncio.Future[Any]":
+        """Submit a job with these contents; if it fails, their files are removed, also if the caller is cancelled.
+
+        The future must not be cancelled: shield it.
+        """
+        future = self._writer.submit(job)
+        if any(content.file is not None for content in contents):
+            future.add_done_callback(
+                lambda future: self._discard(contents) if future.exception() else self._rows_written(contents)
+            )
+        return future
+
+    def without_pending(self, files: Sequence[str]) -> list[str]:
+        """The files except those whose rows are still to be written."""
+        return [name for name in files if name not in self._files_without_row]
+
+    def remove_files(self, files: Sequence[str]) -> None:
+        """Remove body files, without waiting."""
+        with suppress(SpoolError):  # closed: the next sweep removes them
+            self._content_threads.do(self._content.remove, files)
+
+    # ---- content ----
+
+    async def store_contents(self, arrivals: Sequence[Arrival], *, use_reserve: bool = False) -> list[StoredContent]:
+        """Read small bodies, write large ones to files. `use_reserve`: also if the disk has little free space.
+
+        Raises SpoolError; then no file is left.
+        """
+        contents: list[StoredContent] = []
+        try:
+            for arrival in arrivals:
+                content = await self._store_content(arrival, use_reserve)
+                contents.append(content)
+        except BaseException:
+            self._discard(contents)
+            raise
+        return contents
+
+    async def _store_content(self, arrival: Arrival, use_reserve: bool) -> StoredContent:
+        if all(state.status.is_final for state in arrival.states.values()):
+            return StoredContent()  # only the history of such a message is stored
+        header, body = arrival.submission.message.header.raw, arrival.submission.message.body
+        checksum = checksum_before_body(header, body)
+        size, flags = body.size, (body.is_ascii, body.has_long_lines)
+        if size <= self._row_limit:
+            octets = b"".join(body.blocks())
+            row: Row = (header, octets, None, len(octets), crc32(octets, checksum), *map(int, flags))
+            return StoredContent(row, RowBody(octets, *flags))
+        name = f"{arrival.submission.id}-{self._clock.new_id()}"
+        checksum = await self._write_file(name, body, checksum, use_reserve)
+        row = (header, None, name, size, checksum, *map(int, flags))
+        return StoredContent(row, FileBody(self._content.folder_fd, name, size, *flags), name)
+
+    async def _write_file(self, name: str, body: Body, checksum: int, use_reserve: bool) -> int:
+        """Write one file. A cancelled caller waits until the body is not read any more, so that it can close it."""
+        self._files_without_row.add(name)
+        cancelled = threading.Event()
+
+        def store() -> int:
+            if not use_reserve:
+                self._writer.free_space.reserve(body.size)
+            return self._content.store(name, body, checksum, cancelled.is_set)
+
+        writing = self._content_threads.do(store)
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            cancelled.set()
+            await asyncio.wait([writing])
+            self._discard([StoredContent(file=name)])
+            raise
+        except SpoolError:
+            self._files_without_row.discard(name)
+            raise
+
+    def _rows_written(self, contents: Sequence[StoredContent]) -> None:
+        self._files_without_row.difference_update(content.file for content in contents if content.file is not None)
+
+    def _discard(self, contents: Sequence[StoredContent]) -> None:
+        """Remove the files of contents without rows; the sweep removes those that this leaves behind."""
+        files = [content.file for content in contents if content.file is not None]
+        if files:
+            self._files_without_row.difference_update(files)
+            self.remove_files(files)
+
+    def _cache(self, messages: Sequence[NewMessage], claims: Sequence[Claim]) -> None:
+        """Cache small messages whose recipients are all due at once; on the writer's thread, before the next job."""
+        for message, claim in zip(messages, claims, strict=True):
+            content, is_complete = message.content, len(claim.due) == len(message.rows.recipients)
+            if content is not None and content[3] is None and is_complete and len(set(claim.due.values())) == 1:
+                octets = _CACHE_OVERHEAD + len(content[1]) + len(content[2])
+                self._leases.cache(CachedMessage(_new_lease(message), claim, octets))
+
+
+def _octets(messages: Sequence[NewMessage]) -> int:
+    total = 0
+    for message in messages:
+        total += message.rows.octets
+        if message.content is not None:
+            total += len(message.content[1]) + len(message.content[2] or b"")
+    return total
+
+
+def _new_lease(message: NewMessage) -> Lease:
+    row = message.rows.message
+    return Lease(row[1], row[0], row[2], None if message.content is None else message.content[3])
+
+
+def _new_claim(arrival: Arrival, content: StoredContent) -> Claim:
+    """The claim on a new message, with its content in the spool."""
+    submission = arrival.submission
+    if content.body is not None:
+        submission = replace(submission, message=Message(submission.message.header, content.body))
+    waiting = {
+        path: replace(state, due_at=submission.received_at) if state.due_at is None else state
+        for path, state in arrival.states.items()
+        if state.status is RecipientStatus.WAITING
+    }
+    return Claim(submission, arrival.account, arrival.author, waiting, decision=arrival.decision)

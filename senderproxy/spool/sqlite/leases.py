@@ -1,0 +1,210 @@
+"""Leases of messages, and the statements that find a message to lease. Runs on the writer's thread.
+
+Guarantees: a message has one lease at most. No statement here scans the queue: each is bound to the index that it needs
+(the database refuses it without), and one step in the index is all that a leased message costs the next search.
+Not here: what is written about a leased message (spool.sqlite.statements), its conversion (spool.sqlite.claims).
+"""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Final
+
+from senderproxy.relay.ports import Claim
+from senderproxy.spool.sqlite.database import primary_code
+from senderproxy.spool.sqlite.rows import MESSAGE_COLUMNS, STATE_COLUMNS, Row
+
+DUE: Final = (
+    "SELECT due_at, number FROM message INDEXED BY message_due"
+    " WHERE account = ? AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at, number"
+)
+EXPIRED: Final = (
+    "SELECT received_at, number FROM message INDEXED BY message_waiting"
+    " WHERE account = ? AND due_at IS NOT NULL AND received_at < ? ORDER BY received_at, number"
+)
+UNDELAYED: Final = (
+    "SELECT received_at, number FROM message INDEXED BY message_undelayed"
+    " WHERE undelayed IS NOT NULL AND received_at < ? ORDER BY received_at, number"
+)
+FIRST_ACCOUNT: Final = (
+    "SELECT account FROM message INDEXED BY message_due WHERE due_at IS NOT NULL ORDER BY account LIMIT 1"
+)
+NEXT_ACCOUNT: Final = (
+    "SELECT account FROM message INDEXED BY message_due WHERE account > ? AND due_at IS NOT NULL"
+    " ORDER BY account LIMIT 1"
+)
+OPEN_BY_ID: Final = "SELECT number FROM message INDEXED BY message_by_id WHERE id = ? AND finished_at IS NULL"
+MESSAGE: Final = f"SELECT {MESSAGE_COLUMNS}, faults FROM message WHERE number = ?"
+RECIPIENTS: Final = f"SELECT address, {STATE_COLUMNS} FROM recipient WHERE message = ? ORDER BY position"
+CONTENT: Final = "SELECT header, body, file, size, checksum, is_ascii, has_long_lines FROM content WHERE message = ?"
+
+_FOREVER: Final = 2**62  # milliseconds since 1970; later than any due time
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The facts of a leased message that are needed until it is settled."""
+
+    id: str
+    number: int
+    received_at: int  # milliseconds since 1970
+    file: str | None  # of its body
+
+
+@dataclass(frozen=True, slots=True)
+class CachedMessage:
+    """A message that was not leased since it was accepted: its claim is complete without a read."""
+
+    lease: Lease
+    claim: Claim
+    octets: int  # estimated, in memory
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedRows:
+    """The rows of a leased message. `why`: the reason if they cannot be read."""
+
+    lease: Lease
+    message: Row = ()
+    recipients: Sequence[Row] = ()
+    content: Row | None = None
+    why: str = ""
+
+
+@dataclass(slots=True)
+class Leases:
+    """The leased messages, and the cache of those not leased yet. In memory only: a restart ends all leases.
+
+    Each change of a message leases it first, and a leased message leaves the cache: a cached message equals its rows.
+    """
+
+    cache_size: int  # octets
+    _by_id: dict[str, Lease] = field(default_factory=dict)
+    _numbers: set[int] = field(default_factory=set)
+    _cache: dict[int, CachedMessage] = field(default_factory=dict)
+    _cached_octets: int = 0
+
+    def take(self, lease: Lease) -> None:
+        """Add a lease."""
+        self._by_id[lease.id] = lease
+        self._numbers.add(lease.number)
+
+    def take_all(self, leases: Iterable[Lease]) -> None:
+        """Add leases."""
+        for lease in leases:
+            self.take(lease)
+
+    def end(self, message_id: str) -> None:
+        """End the lease of a message, if it has one."""
+        lease = self._by_id.pop(message_id, None)
+        if lease is not None:
+            self._numbers.discard(lease.number)
+
+    def of(self, message_id: str) -> Lease:
+        """The lease of a message. Raises ValueError if it has none."""
+        try:
+            return self._by_id[message_id]
+        except KeyError:
+            raise ValueError(f"message {message_id} is not leased") from None
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._numbers
+
+    def cache(self, message: CachedMessage) -> None:
+        """Add a message to the cache, unless it is full: the oldest messages are leased first."""
+        if self._cached_octets + message.octets <= self.cache_size:
+            self._cache[message.lease.number] = message
+            self._cached_octets += message.octets
+
+    def take_cached(self, number: int) -> CachedMessage | None:
+        """Lease a message from the cache, which it leaves; None if it is not there."""
+        message = self._cache.pop(number, None)
+        if message is not None:
+            self._cached_octets -= message.octets
+            self.take(message.lease)
+        return message
+
+    def clear_cache(self) -> None:
+        """Empty the cache, after a change of all rows."""
+        self._cache.clear()
+        self._cached_octets = 0
+
+
+def lease_due(
+    connection: sqlite3.Connection, leases: Leases, account: str, now: int
+) -> LeasedRows | CachedMessage | None:
+    """Lease the message of this account that is due for longest. `now`: milliseconds since 1970."""
+    return _lease_first(connection, leases, DUE, (account,), now)
+
+
+def lease_expired(
+    connection: sqlite3.Connection, leases: Leases, account: str, before: int
+) -> LeasedRows | CachedMessage | None:
+    """Lease the oldest waiting message of this account that was received before then."""
+    return _lease_first(connection, leases, EXPIRED, (account,), before)
+
+
+def lease_undelayed(connection: sqlite3.Connection, leases: Leases, before: int) -> LeasedRows | CachedMessage | None:
+    """Lease the oldest message received before then that has a waiting recipient without a delay report."""
+    return _lease_first(connection, leases, UNDELAYED, (), before)
+
+
+def lease_one(connection: sqlite3.Connection, leases: Leases, message_id: str) -> LeasedRows | CachedMessage | None:
+    """Lease this message; None if it does not exist, is finished, or is leased."""
+    row = connection.execute(OPEN_BY_ID, (message_id,)).fetchone()
+    return None if row is None or row[0] in leases else _lease(connection, leases, row[0])
+
+
+def due_times(connection: sqlite3.Connection, leases: Leases, account: str | None = None) -> Mapping[str, int]:
+    """The next due time, in milliseconds since 1970, of each account or of this one; one index search for each."""
+    found: dict[str, int] = {}
+    if account is not None:
+        only = _first_free(connection, leases, DUE, (account,), _FOREVER)
+        return {} if only is None else {account: only[0]}
+    row = connection.execute(FIRST_ACCOUNT).fetchone()
+    while row is not None:
+        (account,) = row
+        first = _first_free(connection, leases, DUE, (account,), _FOREVER)
+        if first is not None:
+            found[account] = first[0]
+        row = connection.execute(NEXT_ACCOUNT, (account,)).fetchone()
+    return found
+
+
+def _first_free(
+    connection: sqlite3.Connection, leases: Leases, statement: str, values: Row, limit: int
+) -> tuple[int, int] | None:
+    """(time, number) of the first message that is not leased: one step in the index for each leased one."""
+    with closing(connection.execute(statement, (*values, limit))) as found:
+        return next(((time, number) for time, number in found if number not in leases), None)
+
+
+def _lease_first(
+    connection: sqlite3.Connection, leases: Leases, statement: str, values: Row, limit: int
+) -> LeasedRows | CachedMessage | None:
+    first = _first_free(connection, leases, statement, values, limit)
+    return None if first is None else _lease(connection, leases, first[1])
+
+
+def _lease(connection: sqlite3.Connection, leases: Leases, number: int) -> LeasedRows | CachedMessage:
+    cached = leases.take_cached(number)
+    if cached is not None:
+        return cached
+    try:
+        message = connection.execute(MESSAGE, (number,)).fetchone()
+        recipients = connection.execute(RECIPIENTS, (number,)).fetchall()
+        content = connection.execute(CONTENT, (number,)).fetchone()
+        lease = Lease(str(message[1]), number, message[2], None if content is None else content[2])
+        found = LeasedRows(lease, message, recipients, content)
+    except (sqlite3.DatabaseError, TypeError) as error:
+        if not _is_of_these_rows(error):
+            raise
+        found = LeasedRows(Lease(f"number {number}", number, 0, None), why=f"its rows cannot be read ({error})")
+    leases.take(found.lease)
+    return found
+
+
+def _is_of_these_rows(error: Exception) -> bool:
+    """True for a damaged page or invalid text, which concern this message only."""
+    return not isinstance(error, sqlite3.Error) or primary_code(error) in (0, sqlite3.SQLITE_CORRUPT)

@@ -1,0 +1,80 @@
+"""Write-ahead log of the database: copied into the database beside the commits, so that it stays short.
+
+A checkpoint copies the log into the database. Most of that happens on a connection and a thread of its own while
+commits go on; the writer copies only what was committed meanwhile, after which the log starts again at its beginning.
+Guarantees: a commit waits for a checkpoint only if the log has reached its limit.
+Not here: commits (spool.sqlite.writer).
+"""
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from senderproxy import log_events
+from senderproxy.log import event
+
+_log = logging.getLogger("senderproxy.spool")
+
+
+@dataclass(slots=True, eq=False)
+class WriteAheadLog:
+    """The estimated length of the log, and the thread that copies it."""
+
+    connection: sqlite3.Connection  # of the thread
+    pages: int  # length at which a checkpoint begins
+    limit: int  # length, in pages, at which commits wait for the checkpoint
+    length: int = 0  # pages since the last checkpoint began
+    _copied: Callable[[], None] | None = None
+    _idle: threading.Event = field(default_factory=threading.Event)
+    _wanted: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    _stopping: bool = False
+    _thread: threading.Thread | None = None
+
+    def start(self, copied: Callable[[], None]) -> None:
+        """Start the thread; it calls `copied` after each checkpoint, for the writer to call `finish`."""
+        self._copied = copied
+        self._idle.set()
+        self._thread = threading.Thread(target=self._work, name="spool-wal", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Wait for the thread and close its connection. Blocks."""
+        self._stopping = True
+        self._wanted.release()
+        if self._thread is not None:
+            self._thread.join()
+        with suppress(sqlite3.Error):
+            self.connection.close()
+
+    def grown(self, pages: int) -> None:
+        """Count the pages of a commit; on the writer's thread. Blocks at the limit until the checkpoint has ended."""
+        self.length += pages
+        if self.length >= self.limit:
+            self._idle.wait()
+        if self.length >= self.pages and self._idle.is_set():
+            self._idle.clear()
+            self.length = 0
+            self._wanted.release()
+
+    def finish(self, connection: sqlite3.Connection) -> None:
+        """Copy the rest, if it is short; on the writer's thread."""
+        if self.length < self.pages:
+            _checkpoint(connection)
+
+    def _work(self) -> None:
+        assert self._copied is not None
+        while self._wanted.acquire() and not self._stopping:
+            try:
+                _checkpoint(self.connection)
+            except sqlite3.Error as error:
+                event(_log, log_events.WAL_CHECKPOINT_FAILED, why=error)
+            self._idle.set()
+            self._copied()
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    """Copy as much of the log as possible without waiting for another connection."""
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
