@@ -1,10 +1,13 @@
-"""Try an account's login at its provider, once, without the running service."""
+"""Login checks without the running service: one login of one account at its provider."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Final
 
+from senderproxy.accounts.record import StoredAccount
+from senderproxy.cli.errors import LoginFailed, LoginRejected
+from senderproxy.cli.terminal import print_progress
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.delivery.courier import LoginOk, LoginRefused, LoginVerdict, SmtpCourier, Unreachable
@@ -16,12 +19,13 @@ from senderproxy.relay.ports import Accounts
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider
+from senderproxy.translation import _
 
-_STAGE_SECONDS: Final = 20.0  # a person waits; a server that takes longer is as good as away
+_STAGE_TIMEOUT: Final = 20.0  # seconds; a person waits, and a server that takes longer is down in practice
 
 
-class _One(Accounts):
-    """The one account whose login is tried: it may not be in the vault yet."""
+class _SingleAccount(Accounts):
+    """The account whose login is tried: it may not be in the vault yet."""
 
     def __init__(self, account: Account, credential: Credential) -> None:
         self._directory = AccountDirectory((account,))
@@ -35,30 +39,42 @@ class _One(Accounts):
 
 
 def try_login(config: Config, account: Account, credential: Credential) -> LoginVerdict:
-    """One AUTH on a fresh session. Raises SenderproxyError where the account's provider is not known."""
-    return asyncio.run(_tried(config, provider_of(config, account), account, credential))
+    """One AUTH on a new session. Raises SenderproxyError if the configuration has no such provider."""
+    return asyncio.run(_try_login(config, provider_of(config, account), account, credential))
 
 
-async def _tried(config: Config, provider: Provider, account: Account, credential: Credential) -> LoginVerdict:
-    courier = SmtpCourier(_One(account, credential), short_timeouts(), config.identity.hostname, SystemClock())
+async def _try_login(config: Config, provider: Provider, account: Account, credential: Credential) -> LoginVerdict:
+    accounts = _SingleAccount(account, credential)
+    courier = SmtpCourier(accounts, short_timeouts(), config.identity.hostname, SystemClock())
     try:
         return await courier.verify(account, provider, credential)
     finally:
         await courier.close(0)
 
 
+def require_login(config: Config, stored: StoredAccount) -> None:
+    """Try the login of an account that is to be stored. Raises LoginFailed or LoginRejected if it does not work."""
+    account = stored.account
+    print_progress(_("Trying the login of {login} ...").format(login=account.login))
+    result = try_login(config, account, Credential(account.login, stored.secret, version="untried"))
+    if not isinstance(result, LoginOk):
+        kind = LoginRejected if isinstance(result, LoginRefused) else LoginFailed
+        raise kind(describe(result), hint=_("Try again, or store the account without a login test: --no-verify"))
+
+
 def try_senders(
     config: Config, account: Account, credential: Credential, senders: Sequence[ReversePath], recipient: ForwardPath
 ) -> Probed | LoginRefused | Unreachable:
-    """One AUTH, and on the same session the question which of these senders are taken; no message is sent."""
-    return asyncio.run(_probed(config, account, credential, senders, recipient))
+    """One AUTH and, on the same session, MAIL and RCPT for each sender; no message is sent."""
+    return asyncio.run(_try_senders(config, account, credential, senders, recipient))
 
 
-async def _probed(
+async def _try_senders(
     config: Config, account: Account, credential: Credential, senders: Sequence[ReversePath], recipient: ForwardPath
 ) -> Probed | LoginRefused | Unreachable:
     provider = provider_of(config, account)
-    courier = SmtpCourier(_One(account, credential), short_timeouts(), config.identity.hostname, SystemClock())
+    accounts = _SingleAccount(account, credential)
+    courier = SmtpCourier(accounts, short_timeouts(), config.identity.hostname, SystemClock())
     try:
         return await courier.probe(account, provider, credential, senders, recipient)
     finally:
@@ -66,37 +82,38 @@ async def _probed(
 
 
 def provider_of(config: Config, account: Account) -> Provider:
-    """The account's provider. Raises SenderproxyError where the configuration does not know it."""
+    """The account's provider. Raises SenderproxyError if the configuration has no such provider."""
     provider = config.provider_table().get(account.provider)
     if provider is None:
         raise SenderproxyError(
-            f"Account {account.id} is at provider {account.provider}, which the configuration does not know.",
-            hint=f"Add [providers.{account.provider}] to the configuration.",
+            _("Account {account} is at provider {provider}, which the configuration does not know.").format(
+                account=account.id, provider=account.provider
+            ),
+            hint=_("Add [providers.{provider}] to the configuration.").format(provider=account.provider),
         )
     return provider
 
 
 def short_timeouts() -> SessionTimeouts:
-    """What a person waits for each step."""
-    return SessionTimeouts(**{stage.name: _STAGE_SECONDS for stage in fields(SessionTimeouts)})
+    """The timeouts of a session that a person waits for."""
+    return SessionTimeouts(**{stage.name: _STAGE_TIMEOUT for stage in fields(SessionTimeouts)})
 
 
-def in_words(verdict: LoginVerdict) -> str:
-    """The verdict for a person."""
-    match verdict:
+def describe(result: LoginVerdict) -> str:
+    """The result as part of a sentence."""
+    match result:
         case LoginOk(smarthost, mechanism):
-            return f"the login works ({smarthost}, {mechanism})"
+            return _("the login works ({smarthost}, {mechanism})").format(smarthost=smarthost, mechanism=mechanism)
         case LoginRefused(reply):
-            return reply.text.partition(" To mend:")[0]  # each command has a mend of its own
+            return reply.text.partition(" To mend:")[0]  # each command prints a hint of its own
         case Unreachable(reply):
-            return f"the login could not be tried: {reply.text}"
+            return _("the login could not be tried: {reply}").format(reply=reply.text)
 
 
-def to_mend(verdict: LoginRefused | Unreachable, account: Account) -> str:
-    """What may be the matter: a password only where one was asked for."""
-    if isinstance(verdict, LoginRefused):
-        return f"If the password is the reason: senderproxy account set-password {account.id}"
-    return (
-        "See whether this machine gets out: its network and DNS, a firewall on the provider's port; host, port and"
-        f" security in [providers.{account.provider}]"
-    )
+def login_hint(result: LoginRefused | Unreachable, account: Account) -> str:
+    """The likely fix; it concerns the password only if the provider asked for one."""
+    if isinstance(result, LoginRefused):
+        return _("If the password is wrong: senderproxy account set-password {account}").format(account=account.id)
+    return _(
+        "Check this machine's network, DNS and firewall, and host, port and security in [providers.{provider}]."
+    ).format(provider=account.provider)

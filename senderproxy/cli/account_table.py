@@ -17,7 +17,7 @@ from typing import Final
 
 from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.record import StoredAccount, has_controls
-from senderproxy.cli.account_login_check import in_words, try_login
+from senderproxy.cli.account_login_check import describe, try_login
 from senderproxy.cli.common import account_entry, open_accounts, open_editor, pickup_note, read_config, vault_unlock
 from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
@@ -261,7 +261,7 @@ def _verified(config: Config, rows: list[Row]) -> Iterator[Row]:
         if isinstance(verdict, Unreachable):
             away[account.provider] = row.line
         works = isinstance(verdict, LoginOk)
-        yield replace(row, verdict=f"{row.verdict}, the login works") if works else row.wrong(in_words(verdict))
+        yield replace(row, verdict=f"{row.verdict}, the login works") if works else row.wrong(describe(verdict))
 
 
 def _enter(editor: AccountEditor, rows: list[Row], *, may_replace: bool) -> None:

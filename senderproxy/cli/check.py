@@ -19,9 +19,17 @@ from typing import Any, Final
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import check_senders
-from senderproxy.cli.account_login_check import in_words, provider_of, to_mend, try_login, try_senders
+from senderproxy.cli.account_login_check import describe, login_hint, provider_of, try_login, try_senders
 from senderproxy.cli.check_dns import KNOWN, Asker, Unasked, check_domain
-from senderproxy.cli.common import SYSTEM_CONFIG, config_path, counted, open_accounts, read_config, typed_address
+from senderproxy.cli.common import (
+    SERVICE_USER,
+    SYSTEM_CONFIG,
+    config_path,
+    counted,
+    open_accounts,
+    read_config,
+    typed_address,
+)
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.findings import Finding, Level
@@ -36,7 +44,6 @@ from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address
 from senderproxy.routing.account import Account
 
-SERVICE_USER: Final = "senderproxy"
 _SHOWN: Final = {Level.OK: "ok     ", Level.ADVICE: "advice ", Level.UNKNOWN: "unknown", Level.WRONG: "WRONG  "}
 
 
@@ -275,9 +282,9 @@ def _login(config: Config, accounts: VaultAccounts, account: Account, *, suspend
     print_progress(f"Trying the login of {account.login} ...")
     verdict = try_login(config, account, credential)
     if isinstance(verdict, LoginOk):
-        yield Finding(Level.OK, what, in_words(verdict))
+        yield Finding(Level.OK, what, describe(verdict))
     else:
-        yield Finding(Level.WRONG, what, in_words(verdict), to_mend(verdict, account))
+        yield Finding(Level.WRONG, what, describe(verdict), login_hint(verdict, account))
 
 
 def _to_probe(config: Config, accounts: VaultAccounts, wish: _Wish, suspended: set[str]) -> set[str]:
@@ -308,7 +315,7 @@ def _senders(config: Config, accounts: VaultAccounts, account: Account, recipien
     if isinstance(result, Probed):
         yield from check_senders.findings(account, provider_of(config, account), recipient, result)
     else:
-        yield Finding(Level.WRONG, f"account {account.id}", in_words(result), to_mend(result, account))
+        yield Finding(Level.WRONG, f"account {account.id}", describe(result), login_hint(result, account))
 
 
 def _dns(config: Config, accounts: VaultAccounts) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from senderproxy.routing.account import Account
 from senderproxy.translation import _
 
 SYSTEM_CONFIG: Final = Path("/etc/senderproxy/senderproxy.toml")
+SERVICE_USER: Final = "senderproxy"  # the user of the systemd unit
 _SERVICE_TIMEOUT: Final = 10.0  # seconds for a short question to the running service; it answers within milliseconds
 
 

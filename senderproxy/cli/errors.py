@@ -4,6 +4,7 @@ Not here: their exit codes (cli.exit_codes).
 """
 
 from senderproxy.errors import SenderproxyError
+from senderproxy.translation import _
 
 
 class UsageError(SenderproxyError):
@@ -20,6 +21,10 @@ class FileInTheWay(SenderproxyError):
 
 class LoginFailed(SenderproxyError):
     """The login was tried and does not work, or could not be tried; nothing was changed."""
+
+    def __init__(self, reason: str, *, hint: str = "") -> None:
+        super().__init__(_("Nothing was changed: {reason}").format(reason=reason), hint=hint)
+        self.reason = reason
 
 
 class LoginRejected(LoginFailed):

@@ -1,351 +1,181 @@
-"""`senderproxy setup`: from nothing to a service that can send, by a few questions or by flags.
+"""`senderproxy setup`: the configuration, the vault and the first account, from a few questions or from options.
 
-Guarantees: a file that is there is never written over (with --force it is moved aside, and comes back where setup
-fails); where something fails, what this run made is taken away again. A password comes from the terminal or standard
-input. Not here: the configuration's text (config.example), what to enter in the mail server (cli.instructions).
+Guarantees: an existing file is never overwritten (with --force it is renamed); a setup that fails leaves nothing
+behind. A password comes from the terminal or from standard input.
+Not here: the text of the configuration (config.example), questions (cli.setup_answers), files and their rollback
+(cli.setup_files), settings of the mail server (cli.instructions).
 """
 
 import argparse
-import os
-import pwd
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
 
 from senderproxy.accounts import vault_admin
 from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.record import StoredAccount
 from senderproxy.accounts.unlock import UnlockMethod
-from senderproxy.cli.account import usual_login, verify_or_refuse
-from senderproxy.cli.check import SERVICE_USER
-from senderproxy.cli.common import SYSTEM_CONFIG, open_editor, typed_address, user_config
-from senderproxy.cli.errors import FileInTheWay, LoginFailed, UsageError
+from senderproxy.cli.account_login_check import require_login
+from senderproxy.cli.common import SYSTEM_CONFIG, open_editor, user_config
+from senderproxy.cli.errors import FileInTheWay, LoginFailed
 from senderproxy.cli.exit_codes import EX_OK
-from senderproxy.cli.instructions import what_to_enter
-from senderproxy.cli.terminal import ask_new_secret, is_interactive, passphrase_prompt
+from senderproxy.cli.instructions import mail_server_instructions
+from senderproxy.cli.setup_answers import DEFAULT_PORT, SetupAnswers, collect_answers, may_ask, preset_names
+from senderproxy.cli.setup_files import CreatedFiles, SetupPaths, give_to_service, rolled_back_on_failure, setup_paths
+from senderproxy.cli.terminal import ask_new_secret, passphrase_prompt
 from senderproxy.config.example import render_config
 from senderproxy.config.load import load_config, system_hostname
 from senderproxy.config.model import Config
-from senderproxy.mail.address import Address, AddressPattern
 from senderproxy.routing.account import Account
-from senderproxy.routing.presets import PRESETS
-from senderproxy.routing.provider import SenderRule
-
-_PORT: Final = 2525
-_KEYS: Final = "key-file (a new one, if nothing is said), key-file:PATH (that is there), passphrase, keyring:SERVICE"
-_LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
-
-
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """Where everything goes: the system's folders for root, the user's own for others, or below one folder."""
-
-    config: Path
-    vault: Path
-    key: Path
-    control_socket: Path
-
-
-@dataclass(frozen=True, slots=True)
-class _Answers:
-    """What was asked, or came from the flags."""
-
-    account: Account
-    providers: Mapping[str, Mapping[str, str | int | bool | None]]
-    listen: str
-    allow: tuple[str, ...]
+from senderproxy.translation import _
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `senderproxy setup`."""
     parser.add_argument(
-        "--provider", metavar="NAME", help=f"one of {', '.join(_presets())}; or a name of yours and --host"
+        "--provider",
+        metavar="NAME",
+        help=_("one of {names}; or a name of your choice with --host").format(names=", ".join(preset_names())),
     )
-    parser.add_argument("--host", help="the submission server of a provider that is not built in")
-    parser.add_argument("--port", type=int, help="its port (else 465, and 587 where that cannot be reached)")
-    parser.add_argument("--security", choices=("tls", "starttls"), help="how its port begins (else as usual for it)")
-    parser.add_argument("--ca-file", metavar="FILE", help="the authority of its certificate, where it is a private one")
-    parser.add_argument("--mailbox", metavar="ADDRESS", help="the first mailbox's address")
-    parser.add_argument("--login", help="its user name, where it is not what the provider usually has")
+    parser.add_argument("--host", help=_("submission server of a provider that is not built in"))
+    parser.add_argument("--port", type=int, help=_("its port (default: 465, then 587)"))
+    parser.add_argument(
+        "--security", choices=("tls", "starttls"), help=_("TLS from the start or STARTTLS (default: by the port)")
+    )
+    parser.add_argument("--ca-file", metavar="FILE", help=_("certificate authority of the server, if it is private"))
+    parser.add_argument("--mailbox", metavar="ADDRESS", help=_("address of the first mailbox"))
+    parser.add_argument("--login", help=_("user name of the mailbox (default: as usual at the provider)"))
     parser.add_argument(
         "--catch-all",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="it carries every address of its domain",
+        help=_("carry every address of the mailbox's domain"),
     )
-    parser.add_argument("--listen", metavar="IP:PORT", help=f"where mail is taken (else 127.0.0.1:{_PORT})")
-    parser.add_argument("--allow", action="append", metavar="NETWORK", help="who may submit (else this machine alone)")
-    parser.add_argument("--hostname", help="this machine's full name, for EHLO")
-    parser.add_argument("--key", default="key-file", metavar="WAY", help=f"what opens the vault: {_KEYS}")
-    parser.add_argument("--folder", type=Path, help="put everything below this folder")
     parser.add_argument(
-        "--password-stdin", action="store_true", help="read the password (then a passphrase) from stdin"
+        "--listen",
+        metavar="IP:PORT",
+        help=_("address of the listener (default: 127.0.0.1:{port})").format(port=DEFAULT_PORT),
     )
-    parser.add_argument("--no-verify", action="store_true", help="do not try the login")
-    parser.add_argument("--yes", "--non-interactive", action="store_true", help="ask nothing: take the flags")
-    parser.add_argument("--force", action="store_true", help="move files aside that are there already")
+    parser.add_argument(
+        "--allow", action="append", metavar="NETWORK", help=_("network that may connect (default: this machine only)")
+    )
+    parser.add_argument("--hostname", help=_("full name of this machine, for EHLO"))
+    parser.add_argument(
+        "--key",
+        default="key-file",
+        metavar="WAY",
+        help=_(
+            "unlock of the vault: key-file (a new one, the default), key-file:PATH (an existing one), passphrase,"
+            " keyring:SERVICE"
+        ),
+    )
+    parser.add_argument("--folder", type=Path, help=_("create every file in this folder"))
+    parser.add_argument(
+        "--password-stdin",
+        action="store_true",
+        help=_("read the password, then a passphrase, from lines of standard input"),
+    )
+    parser.add_argument("--no-verify", action="store_true", help=_("do not try the login"))
+    parser.add_argument("--yes", "--non-interactive", action="store_true", help=_("ask nothing, use the options"))
+    parser.add_argument("--force", action="store_true", help=_("rename existing files"))
     parser.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:
-    places = _places(chosen)
-    for path in (places.config, places.vault, places.key):
+    """0 if everything was created; otherwise nothing was."""
+    paths = setup_paths(chosen)
+    for path in (paths.config, paths.vault, paths.key):
         if path.exists() and not chosen.force:
-            hint = "To add a mailbox: senderproxy account add. To begin anew: senderproxy setup --force"
-            raise FileInTheWay(f"{path} is there already, and setup writes over nothing.", hint=hint)
-    answers = _asked(chosen)
-    secret = ask_new_secret(f"Password of {answers.account.login}", from_stdin=chosen.password_stdin)
-    with _undone_on_failure() as work:
-        config, way = _make(chosen, places, answers, work)
+            raise FileInTheWay(
+                _("{path} exists already; setup overwrites nothing.").format(path=path),
+                hint=_("Add a mailbox: senderproxy account add. Start over: senderproxy setup --force"),
+            )
+    answers = collect_answers(chosen)
+    secret = _ask_password(answers.account, from_stdin=chosen.password_stdin)
+    with rolled_back_on_failure() as created:
+        config, unlock = _create(chosen, paths, answers, created)
         stored = StoredAccount(answers.account, secret)
         if not chosen.no_verify:
-            stored = _tried(chosen, config, stored)
-        with open_editor(config, way) as editor:
+            stored = _verified(chosen, config, stored)
+        with open_editor(config, unlock) as editor:
             editor.put(stored)
             editor.save()
-        _give_to_service(places)
-    _report(config, places, stored.account)
+        give_to_service(paths)
+    _print_summary(config, paths, stored.account)
     return EX_OK
 
 
-def _make(chosen: argparse.Namespace, places: _Places, answers: _Answers, work: "_Work") -> tuple[Config, UnlockMethod]:
-    """The configuration, the key and an empty vault; a configuration that is refused stops here."""
-    makes_key = chosen.key == "key-file"
-    unlock = f"key-file:{places.key}" if makes_key else chosen.key
-    work.write(places.config, _rendered(chosen, places, answers, unlock))
-    config = load_config(places.config)
-    beside = [places.vault.with_name(f"{places.vault.name}.{ending}") for ending in ("bak", "lock")]
-    for path in (places.vault, *beside, *([places.key] if makes_key else [])):
-        work.make_room(path)
-    work.make_folder(places.control_socket.parent)
-    way = vault_admin.new_unlock_method(
+def _ask_password(account: Account, *, from_stdin: bool) -> str:
+    return ask_new_secret(_("Password of {login}").format(login=account.login), from_stdin=from_stdin)
+
+
+def _create(
+    chosen: argparse.Namespace, paths: SetupPaths, answers: SetupAnswers, created: CreatedFiles
+) -> tuple[Config, UnlockMethod]:
+    """Write the configuration, the key and an empty vault. Raises ConfigError before the vault exists."""
+    new_key = chosen.key == "key-file"
+    setting = f"key-file:{paths.key}" if new_key else chosen.key
+    created.write(paths.config, _render(chosen, paths, answers, setting))
+    config = load_config(paths.config)
+    beside = [paths.vault.with_name(f"{paths.vault.name}.{ending}") for ending in ("bak", "lock")]
+    for path in (paths.vault, *beside, *([paths.key] if new_key else [])):
+        created.reserve(path)
+    created.create_folder(paths.control_socket.parent)
+    unlock = vault_admin.new_unlock_method(
         config.vault.unlock,
-        lambda: ask_new_secret("Passphrase of the vault", from_stdin=chosen.password_stdin),
+        lambda: ask_new_secret(_("Passphrase of the vault"), from_stdin=chosen.password_stdin),
         passphrase_prompt(),
     )
-    AccountEditor.create(places.vault, way)
-    return config, way
+    AccountEditor.create(paths.vault, unlock)
+    return config, unlock
 
 
-def _rendered(chosen: argparse.Namespace, places: _Places, answers: _Answers, unlock: str) -> str:
+def _render(chosen: argparse.Namespace, paths: SetupPaths, answers: SetupAnswers, unlock: str) -> str:
     return render_config(
         hostname=chosen.hostname or system_hostname() or "localhost",
-        vault=str(places.vault),
+        vault=str(paths.vault),
         unlock=unlock,
         address=answers.listen,
         allow=answers.allow,
         providers=answers.providers,
-        control_socket=str(places.control_socket),
+        control_socket=str(paths.control_socket),
     )
 
 
-def _tried(chosen: argparse.Namespace, config: Config, stored: StoredAccount) -> StoredAccount:
-    """The account with a password that works, or that a person wants to keep untried."""
+def _verified(chosen: argparse.Namespace, config: Config, stored: StoredAccount) -> StoredAccount:
+    """The account with a password that works, or one that the operator keeps without a working login."""
     while True:
         try:
-            verify_or_refuse(config, stored)
-        except LoginFailed as refused:
-            if chosen.yes or not is_interactive():
+            require_login(config, stored)
+        except LoginFailed as error:
+            if not may_ask(chosen):
                 raise
-            print(refused.message.removeprefix("Nothing was changed: "))
-            match input("Another [p]assword, [k]eep it as it is, or [s]top? [p] ").strip().lower()[:1]:
+            print(error.reason)
+            match input(_("New [p]assword, [k]eep this one, or [s]top? [p] ")).strip().lower()[:1]:
                 case "k":
                     return stored
                 case "s":
                     raise
-                case _:
-                    secret = ask_new_secret(f"Password of {stored.account.login}", from_stdin=False)
-                    stored = StoredAccount(stored.account, secret)
+                case _other:
+                    stored = StoredAccount(stored.account, _ask_password(stored.account, from_stdin=False))
         else:
             return stored
 
 
-# ---- where everything goes ----
-
-
-def _places(chosen: argparse.Namespace) -> _Places:
-    named = Path(chosen.config).absolute() if chosen.config else None
-    if chosen.folder is not None:
-        folder = chosen.folder.absolute()
-        config = named or folder / "senderproxy.toml"
-        return _Places(config, folder / "accounts.vault", folder / "vault.key", folder / "control.sock")
-    if os.geteuid() == 0:
-        config, state = named or SYSTEM_CONFIG, Path("/var/lib/senderproxy")
-        socket_path = Path("/run/senderproxy/control.sock")
-    else:
-        config = named or user_config()
-        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "senderproxy"
-        socket_path = state / "control.sock"
-    return _Places(config, state / "accounts.vault", config.parent / "vault.key", socket_path)
-
-
-class _Work:
-    """What this run has made and moved, so that it can be undone."""
-
-    def __init__(self) -> None:
-        self._made: list[Path] = []
-        self._folders: list[Path] = []
-        self._moved: list[tuple[Path, Path]] = []
-
-    def write(self, path: Path, text: str) -> None:
-        """A new file; one that stands there is moved aside."""
-        self.make_room(path)
-        with path.open("x", encoding="utf-8") as out:
-            out.write(text)
-
-    def make_room(self, path: Path) -> None:
-        """See that a file can be made there."""
-        self.make_folder(path.parent)
-        if path.exists():
-            aside = next(p for n in range(1, 1000) if not (p := path.with_name(f"{path.name}.before-{n}")).exists())
-            path.rename(aside)
-            self._moved.append((path, aside))
-        self._made.append(path)
-
-    def make_folder(self, folder: Path) -> None:
-        """A folder and those above it, for the owner alone but for the configuration's, which others may enter."""
-        missing = [each for each in (folder, *folder.parents) if not each.exists()]
-        for each in reversed(missing):
-            each.mkdir(mode=0o755 if each.is_relative_to(SYSTEM_CONFIG.parent) or each != folder else 0o700)
-            self._folders.append(each)
-
-    def undo(self) -> None:
-        """Take away what was made and bring back what was moved."""
-        for path in self._made:
-            path.unlink(missing_ok=True)
-        for path, aside in self._moved:
-            aside.rename(path)
-        for folder in reversed(self._folders):
-            if not any(folder.iterdir()):
-                folder.rmdir()
-
-
-@contextmanager
-def _undone_on_failure() -> Iterator[_Work]:
-    work = _Work()
-    try:
-        yield work
-    except BaseException:
-        work.undo()
-        raise
-
-
-def _give_to_service(places: _Places) -> None:
-    """The service has a user of its own: what root made for it must be that user's (the configuration only read)."""
-    if os.geteuid() != 0 or places.vault.parent != Path("/var/lib/senderproxy"):
-        return
-    try:
-        user = pwd.getpwnam(SERVICE_USER)
-    except KeyError:
-        return  # its unit sees to it at the first start
-    lock = places.vault.with_name(f"{places.vault.name}.lock")
-    for path in (
-        places.vault.parent,
-        places.vault,
-        lock,
-        places.vault.with_name(f"{places.vault.name}.bak"),
-        places.key,
-    ):
-        if path.exists():
-            os.chown(path, user.pw_uid, user.pw_gid)
-
-
-# ---- what is asked ----
-
-
-def _presets() -> list[str]:
-    return sorted(name for name, preset in PRESETS.items() if preset.smarthosts)
-
-
-def _asked(chosen: argparse.Namespace) -> _Answers:
-    provider, settings = _asked_provider(chosen)
-    address = typed_address(chosen.mailbox or _ask(chosen, "First mailbox (its address)", None, "--mailbox"))
-    preset = PRESETS.get(provider, PRESETS["generic"])
-    carries = [AddressPattern(address.local_part, address.domain)]
-    if _wants_domain(chosen, address, provider, preset.sender_rule):
-        carries.append(AddressPattern(None, address.domain))
-    login = chosen.login or usual_login(preset, address)
-    listen, allow = _asked_listener(chosen)
-    return _Answers(Account(address.key, login, provider, address, tuple(carries)), {provider: settings}, listen, allow)
-
-
-def _asked_provider(chosen: argparse.Namespace) -> tuple[str, dict[str, str | int | bool | None]]:
-    if not chosen.provider and _may_ask(chosen):
-        print(f"Providers that are built in: {', '.join(_presets())}. Any other: give it a name.")
-    provider = chosen.provider or _ask(chosen, "Provider", "ionos-de", "--provider")
-    host = chosen.host
-    if provider not in _presets() and host is None:
-        if not _may_ask(chosen):
-            hint = f"One of: {', '.join(_presets())}. For any other: --provider NAME --host SERVER"
-            raise UsageError(f"There is no provider {provider}.", hint=hint)
-        host = _ask(chosen, f"{provider} is not built in. Its submission server", None, "--host")
-    return provider, {"host": host, "port": chosen.port, "security": chosen.security, "ca_file": chosen.ca_file}
-
-
-def _wants_domain(chosen: argparse.Namespace, address: Address, provider: str, rule: SenderRule) -> bool:
-    if chosen.catch_all is not None:
-        return bool(chosen.catch_all)
-    if rule is not SenderRule.DOMAIN or not _may_ask(chosen):
-        return False
-    print(f"{provider} lets {address} send as every address of {address.domain}.")
-    return input("Shall it carry them all? [Y/n] ").strip().lower() in ("", "y", "yes", "j", "ja")
-
-
-def _asked_listener(chosen: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
-    """Where to listen, and for whom: for this machine alone, or for one mail server elsewhere."""
-    if chosen.listen or chosen.allow or not _may_ask(chosen):
-        return chosen.listen or f"127.0.0.1:{_PORT}", tuple(chosen.allow or _LOOPBACK)
-    while server := input("IP address of your mail server (empty: it is on this machine): ").strip():
-        try:
-            ip = ip_address(server)
-        except ValueError:
-            print(f"{server} is no IP address.")
-            continue
-        own = _own_address_towards(server, socket.AF_INET if ip.version == 4 else socket.AF_INET6)
-        host = _ask(chosen, "Address of this machine to listen on", own, "--listen")
-        return f"[{host}]:{_PORT}" if ":" in host else f"{host}:{_PORT}", (*_LOOPBACK, server)
-    return f"127.0.0.1:{_PORT}", _LOOPBACK
-
-
-def _own_address_towards(server: str, family: socket.AddressFamily) -> str | None:
-    """Which of our addresses would be used; nothing is sent for this."""
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((server, 25))
-        except OSError:
-            return None
-        return str(probe.getsockname()[0])
-
-
-def _may_ask(chosen: argparse.Namespace) -> bool:
-    return not chosen.yes and is_interactive()
-
-
-def _ask(chosen: argparse.Namespace, question: str, default: str | None, flag: str) -> str:
-    if not _may_ask(chosen):
-        if default is None:
-            raise UsageError(f"{question}: nobody can be asked.", hint=f"Name it with {flag}.")
-        return default
-    while True:
-        answer = input(f"{question}{f' [{default}]' if default else ''}: ").strip() or default
-        if answer:
-            return answer
-
-
-# ---- what was made ----
-
-
-def _report(config: Config, places: _Places, account: Account) -> None:
-    print(f"Configuration  {places.config}\nVault          {places.vault}")
+def _print_summary(config: Config, paths: SetupPaths, account: Account) -> None:
+    _print_field(_("configuration"), str(paths.config))
+    _print_field(_("vault"), str(paths.vault))
     if config.vault.unlock.startswith("key-file:"):
-        print(f"Key            {config.vault.unlock.removeprefix('key-file:')}")
-        print("               Without it the vault cannot be opened: keep a copy, apart from the vault's backup.")
-    print(f"Account        {account.id}, carries {', '.join(str(pattern) for pattern in account.carries)}\n")
-    print(what_to_enter(config.listeners[0].address))
-    here = "" if places.config in (SYSTEM_CONFIG, user_config()) else f" --config {places.config}"
-    print(f"Start it       senderproxy{here} run      (or as a service: systemctl enable --now senderproxy)")
-    print(f"Look at it     senderproxy{here} check")
-    print(f"More mailboxes senderproxy{here} account add ADDRESS --provider {account.provider}")
+        _print_field(_("key"), config.vault.unlock.removeprefix("key-file:"))
+        _print_field("", _("Without it the vault cannot be opened: keep a copy, apart from the vault's backup."))
+    carries = ", ".join(str(pattern) for pattern in account.carries)
+    _print_field(_("account"), _("{id}, carries {addresses}").format(id=account.id, addresses=carries))
+    print()
+    print(mail_server_instructions(config.listeners[0].address))
+    option = "" if paths.config in (SYSTEM_CONFIG, user_config()) else f" --config {paths.config}"
+    service = _("as a service: {command}").format(command="systemctl enable --now senderproxy")
+    _print_field(_("start"), f"senderproxy{option} run  ({service})")
+    _print_field(_("check"), f"senderproxy{option} check")
+    _print_field(_("more accounts"), f"senderproxy{option} account add ADDRESS --provider {account.provider}")
+
+
+def _print_field(name: str, value: str) -> None:
+    print(f"{name:<14} {value}")

@@ -12,7 +12,7 @@ ADD = ("--provider", "ionos", "--password-stdin")
 def test_a_mailbox_is_added_once_its_login_was_tried_exactly_once(office: Office) -> None:
     ended = office.type("account", "add", "anna@firma.example", *ADD, stdin="geheim-anna\n")
     assert ended.code == 0, ended.err
-    assert "Account anna@firma.example is in the vault" in ended.out
+    assert "Added account anna@firma.example. It carries anna@firma.example." in ended.out
     assert "--catch-all firma.example" in ended.out  # what the provider's rule would allow
     assert "not running" in ended.out
     assert len(office.simulator.logins()) == 1
@@ -33,8 +33,8 @@ def test_a_refused_password_adds_nothing_and_costs_one_failed_login(office: Offi
     [
         ("", "is empty"),
         ("\n", "is empty"),
-        ("geheim-\x07\n", "no login can carry"),
-        ("geheim-\0x\n", "no login can carry"),
+        ("geheim-\x07\n", "control character"),
+        ("geheim-\0x\n", "control character"),
     ],
 )
 def test_a_password_that_cannot_be_one_is_refused_before_anything_is_tried(
@@ -145,7 +145,7 @@ def test_every_login_is_tried_once_and_a_refused_one_names_its_mend(office: Offi
     ended = office.type("account", "verify")
     assert ended.code == 1
     assert "anna@firma.example: the login works" in ended.out
-    assert "To mend: senderproxy account set-password bert@firma.example" in ended.out
+    assert "  To fix: senderproxy account set-password bert@firma.example" in ended.out
     assert (len(office.simulator.logins()), office.simulator.failed_logins()) == (2, 1)
     verdicts = office.type("account", "verify", "anna@firma.example", "--json").json
     assert [verdict["works"] for verdict in verdicts] == [True]

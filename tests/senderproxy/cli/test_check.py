@@ -10,7 +10,8 @@ import trustme
 
 from senderproxy.accounts.unlock import unlock_method
 from senderproxy.cli import check
-from senderproxy.cli.check import SERVICE_USER, _queue
+from senderproxy.cli.check import _queue
+from senderproxy.cli.common import SERVICE_USER
 from senderproxy.cli.findings import Finding, Level
 from tests.senderproxy.cli.conftest import Office
 from vault import Vault

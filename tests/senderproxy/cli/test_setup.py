@@ -62,7 +62,7 @@ def test_the_configuration_is_commented_and_takes_the_answers(empty_office: Offi
     for words in ('address = "192.168.1.10:2525"', '"192.168.1.0/24"', 'hostname = "proxy.firma.example"', "# "):
         assert words in text
     assert '-SmartHosts "[192.168.1.10]" -Port 2525' in ended.out
-    assert "for this machine only" not in ended.out
+    assert "on this machine only" not in ended.out
 
 
 def test_a_refused_password_leaves_nothing_behind(empty_office: Office, place: Path) -> None:

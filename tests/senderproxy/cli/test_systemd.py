@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.cli.check import SERVICE_USER
+from senderproxy.cli.common import SERVICE_USER
 
 SYSTEMD = Path(__file__).parents[3] / "systemd"
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")

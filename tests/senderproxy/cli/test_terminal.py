@@ -101,7 +101,7 @@ def test_a_password_is_asked_for_twice_and_shows_nowhere(office: Office) -> None
         terminal.type("geheim-anna")
         terminal.read_until("Trying the login of anna@firma.example")
         assert terminal.end() == 0
-    assert "is in the vault" in terminal.screen
+    assert "Added account anna@firma.example." in terminal.screen
 
 
 def test_two_passwords_that_differ_change_nothing(office: Office) -> None:
@@ -168,14 +168,14 @@ def test_setup_asks_its_questions_and_a_mistyped_password_can_be_typed_again(emp
     with at_terminal(office, "setup", "--folder", str(place), *server) as terminal:
         terminal.read_until("Provider [ionos-de]: ")
         terminal.type("")
-        terminal.read_until("First mailbox (its address): ")
+        terminal.read_until("Address of the first mailbox: ")
         terminal.type("anna@firma.example")
-        terminal.read_until("Shall it carry them all? [Y/n] ")
+        terminal.read_until("Carry all of them? [Y/n] ")
         terminal.type("")
-        terminal.read_until("IP address of your mail server (empty: it is on this machine): ")
+        terminal.read_until("IP address of the mail server (empty: this machine): ")
         terminal.type("exchange")
-        terminal.read_until("exchange is no IP address.")
-        terminal.read_until("IP address of your mail server")
+        terminal.read_until("exchange is not an IP address.")
+        terminal.read_until("IP address of the mail server")
         terminal.type("127.0.0.1")
         terminal.read_until("Address of this machine to listen on [127.0.0.1]: ")
         terminal.type("")
@@ -185,7 +185,7 @@ def test_setup_asks_its_questions_and_a_mistyped_password_can_be_typed_again(emp
             terminal.read_until("Repeat: ")
             terminal.type(secret)
             if attempt == 0:
-                terminal.read_until("Another [p]assword, [k]eep it as it is, or [s]top? [p] ")
+                terminal.read_until("New [p]assword, [k]eep this one, or [s]top? [p] ")
                 assert "535 Authentication credentials invalid" in terminal.screen
                 terminal.type("p")
         assert terminal.end() == 0, terminal.screen

@@ -1,0 +1,112 @@
+"""Paths of an installation, and the files that `senderproxy setup` creates.
+
+Guarantees: an existing file is never overwritten but renamed; a run that fails removes what it created and restores
+what it renamed.
+Not here: the contents (config.example, accounts.editor).
+"""
+
+import argparse
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from senderproxy.cli.common import SERVICE_USER, SYSTEM_CONFIG, user_config
+
+_SYSTEM_STATE: Final = Path("/var/lib/senderproxy")
+_SYSTEM_SOCKET: Final = Path("/run/senderproxy/control.sock")
+
+
+@dataclass(frozen=True, slots=True)
+class SetupPaths:
+    """The paths of an installation: the system's for root, the user's for others, or all in one folder."""
+
+    config: Path
+    vault: Path
+    key: Path
+    control_socket: Path
+
+
+def setup_paths(chosen: argparse.Namespace) -> SetupPaths:
+    """The paths that `--config`, `--folder` and the user decide."""
+    named = Path(chosen.config).absolute() if chosen.config else None
+    if chosen.folder is not None:
+        folder = chosen.folder.absolute()
+        config = named or folder / "senderproxy.toml"
+        return SetupPaths(config, folder / "accounts.vault", folder / "vault.key", folder / "control.sock")
+    if os.geteuid() == 0:
+        config, state, control_socket = named or SYSTEM_CONFIG, _SYSTEM_STATE, _SYSTEM_SOCKET
+    else:
+        config = named or user_config()
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "senderproxy"
+        control_socket = state / "control.sock"
+    return SetupPaths(config, state / "accounts.vault", config.parent / "vault.key", control_socket)
+
+
+class CreatedFiles:
+    """The files and folders that this run created or renamed, for a rollback."""
+
+    def __init__(self) -> None:
+        self._created: list[Path] = []
+        self._folders: list[Path] = []
+        self._renamed: list[tuple[Path, Path]] = []
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a new file; an existing one is renamed."""
+        self.reserve(path)
+        with path.open("x", encoding="utf-8") as out:
+            out.write(text)
+
+    def reserve(self, path: Path) -> None:
+        """Make sure that a file can be created at the path, which counts as created from now on."""
+        self.create_folder(path.parent)
+        if path.exists():
+            old = next(p for n in range(1, 1000) if not (p := path.with_name(f"{path.name}.before-{n}")).exists())
+            path.rename(old)
+            self._renamed.append((path, old))
+        self._created.append(path)
+
+    def create_folder(self, folder: Path) -> None:
+        """Create a folder and its parents, for the owner only; others may enter that of the system's configuration."""
+        missing = [each for each in (folder, *folder.parents) if not each.exists()]
+        for each in reversed(missing):
+            each.mkdir(mode=0o755 if each.is_relative_to(SYSTEM_CONFIG.parent) or each != folder else 0o700)
+            self._folders.append(each)
+
+    def roll_back(self) -> None:
+        """Remove what was created and restore what was renamed."""
+        for path in self._created:
+            path.unlink(missing_ok=True)
+        for path, old in self._renamed:
+            old.rename(path)
+        for folder in reversed(self._folders):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+@contextmanager
+def rolled_back_on_failure() -> Iterator[CreatedFiles]:
+    """Roll back if the block ends with an exception, Ctrl-C included."""
+    created = CreatedFiles()
+    try:
+        yield created
+    except BaseException:
+        created.roll_back()
+        raise
+
+
+def give_to_service(paths: SetupPaths) -> None:
+    """Make the service's user the owner of what root created for it, except the configuration, which it only reads."""
+    if os.geteuid() != 0 or paths.vault.parent != _SYSTEM_STATE:
+        return
+    try:
+        user = pwd.getpwnam(SERVICE_USER)
+    except KeyError:
+        return  # the unit changes the owner at the first start
+    beside = [paths.vault.with_name(f"{paths.vault.name}.{ending}") for ending in ("lock", "bak")]
+    for path in (paths.vault.parent, paths.vault, *beside, paths.key):
+        if path.exists():
+            os.chown(path, user.pw_uid, user.pw_gid)
