@@ -183,7 +183,7 @@ class Service:
 
     def _made_due(self, account: str) -> None:
         """Attempt the account's messages now: the operator asked for it, whatever blocked the account."""
-        self._components.runner.arrived(account, self._clock.now())
+        self._components.runner.note_due(account, self._clock.now())
         self._components.runner.wake(account)
 
     async def _housekeep(self) -> None:

@@ -102,6 +102,6 @@ def build_components(config: Config, accounts: VaultAccounts, clock: Clock, cras
     journal = CrashJournalFile(Path(config.service.control_socket).with_name("under-way"), crash)
     policy = config.spool.retry_policy()
     runner = Runner(closed, relay, report_builder, accounts, courier, clock, policy, journal)
-    courier.when_able = runner.able
+    courier.when_able = runner.account_can_send
     intake = RelayIntake(relay, closed, runner, report_builder, clock, handling_of(config))
     return Components(courier, relay, report_builder, journal, runner, intake)

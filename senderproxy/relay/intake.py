@@ -1,10 +1,11 @@
-"""Intake: what becomes of a message that a listener has taken in whole.
+"""Acceptance of complete messages: pass-through to the upstream server, or the spool.
 
-Guarantees: 250 is said when the upstream took the message for every recipient, or when what it did not take is safe in
-the spool and what it refused is reported; where all goes well, pass-through writes nothing to disk before the answer.
-A refusal that can be known is told at once. The client's going away never tears an upstream transaction.
-Not here: receiving (listener), one attempt (relay.attempt), what outcomes mean (relay.recipient_updates), what
-waits (relay.runner).
+Guarantees: 250 is the reply only if the upstream accepted the message for every recipient, or if the recipients it
+deferred are in the spool and those it refused are reported; if all are accepted, pass-through writes nothing to disk
+before the reply. A refusal that is known before the upstream is asked is returned at once. A client that disconnects
+never interrupts an upstream transaction after the final dot.
+Not here: reception (listener), one attempt (relay.attempt), the meaning of outcomes (relay.recipient_updates), attempts
+of queued messages (relay.runner).
 RFC 5321 sections 4.1.1.4, 4.2.5 and 6.1.
 """
 
@@ -27,9 +28,8 @@ from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
 from senderproxy.relay.loop_guard import LoopGuard, is_automatic_response
-from senderproxy.relay.ports import Arrival, Outcomes, Spool, SpoolError, SpoolFull
+from senderproxy.relay.ports import NO_ACCOUNT, Arrival, Dispatcher, Outcomes, Spool, SpoolError, SpoolFull
 from senderproxy.relay.recipient_updates import OnDeferral
-from senderproxy.relay.runner import NO_ACCOUNT, Runner
 from senderproxy.rewriting.plan import Discarding
 from senderproxy.routing.route import Refusal
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
@@ -38,7 +38,7 @@ _log = logging.getLogger("senderproxy.relay")
 
 
 class Mode(Enum):
-    """How a listener relays."""
+    """Relay mode of a listener."""
 
     PASS_THROUGH = "pass-through"
     QUEUE = "queue"
@@ -46,26 +46,26 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Handling:
-    """What a listener's settings say about relaying."""
+    """Relay settings of a listener."""
 
     mode: Mode = Mode.PASS_THROUGH
     on_deferral: OnDeferral = OnDeferral.DEFER
-    patience: float = 240.0  # seconds
+    timeout: float = 240.0  # seconds; a pass-through attempt that takes longer goes on with the message queued
 
     @property
-    def keeps_what_must_wait(self) -> bool:
-        """The client is not told to come again."""
+    def queues_deferrals(self) -> bool:
+        """True if a deferred message is queued here, not left to the client."""
         return self.mode is Mode.QUEUE or self.on_deferral is OnDeferral.QUEUE
 
 
 class RelayIntake:
-    """relay.ports.Intake. `handling`, by the listeners' names, and `spool` may be replaced at any time."""
+    """relay.ports.Intake. `handling`, by listener name, and `spool` may be replaced at any time."""
 
     def __init__(
         self,
         relay: MessageRelay,
         spool: Spool,
-        runner: Runner,
+        dispatcher: Dispatcher,
         report_builder: ReportBuilder,
         clock: Clock,
         handling: Mapping[str, Handling],
@@ -73,35 +73,35 @@ class RelayIntake:
         self.handling = handling
         self.spool = spool
         self._relay = relay
-        self._runner = runner
+        self._dispatcher = dispatcher
         self._reports = report_builder
         self._clock = clock
         self._loop_guard = LoopGuard()
 
     async def accept(self, submission: Submission) -> Reply:
-        """Route it, then pass it through or keep it; the reply is the client's answer to its final dot."""
+        """Decide, then pass the message through or queue it; the reply to the client's final dot."""
         started = self._clock.monotonic()
-        if stepping := self._runner.watch_clock():
-            await wait_done(stepping)
+        if shifting := self._dispatcher.check_clock():
+            await wait_done(shifting)
         decision = self._decide(submission)
         handling = self.handling[submission.listener]
         if isinstance(decision, Decision):
             if handling.mode is Mode.QUEUE:
-                answer, kind = await self._keep(submission, decision), log_events.MESSAGE_QUEUED
+                answer, kind = await self._queue(submission, decision), log_events.MESSAGE_QUEUED
             else:
                 answer, kind = await self._pass_through(submission, decision, handling)
-        elif isinstance(decision, Refusal) and decision.reply.is_transient and handling.keeps_what_must_wait:
-            answer, kind = await self._keep(submission, decision), log_events.MESSAGE_QUEUED
+        elif isinstance(decision, Refusal) and decision.reply.is_transient and handling.queues_deferrals:
+            answer, kind = await self._queue(submission, decision), log_events.MESSAGE_QUEUED
         else:
             answer, kind = decision.reply, log_events.MESSAGE_DISCARDED
-            self._note_end(submission, decision)
+            self._record_refusal(submission, decision)
         if answer.is_transient and isinstance(decision, Decision):
-            self._forgive(submission, decision)
-        self._report(submission, decision, answer, kind, self._clock.monotonic() - started)
+            self._uncount(submission, decision)
+        self._log(submission, decision, answer, kind, self._clock.monotonic() - started)
         return answer
 
-    def _forgive(self, submission: Submission, decision: Decision) -> None:
-        """The client will come again with it, and that will not be one automatic message more."""
+    def _uncount(self, submission: Submission, decision: Decision) -> None:
+        """Undo the loop guard's count: the client will submit the message again."""
         if is_automatic_response(submission.envelope.reverse_path, submission.message.header):
             self._loop_guard.uncount(decision.route.author, submission.envelope.recipients)
 
@@ -115,30 +115,29 @@ class RelayIntake:
                 return Refusal(refusal)
         return decision
 
-    # ---- keep it ----
+    # ---- queue ----
 
-    async def _keep(self, submission: Submission, decision: Decision | Refusal) -> Reply:
-        """Spooled and synced, then 250; it is on its way at once where its account has a place free."""
+    async def _queue(self, submission: Submission, decision: Decision | Refusal) -> Reply:
+        """Store and sync the message, then 250; its first attempt starts at once if its account has a free slot."""
         account = decision.route.account.id if isinstance(decision, Decision) else NO_ACCOUNT
         arrival = self._arrival(submission, decision, "queue")
-        self._runner.arriving()
-        reserved = isinstance(decision, Decision) and self._runner.reserve(account)
+        reserved = self._dispatcher.message_incoming(account)
         try:
             claims = await self.spool.accept(arrival, leased=reserved)
         except BaseException as error:
             if reserved:
-                self._runner.free_place(account)
+                self._dispatcher.release_slot(account)
             if isinstance(error, SpoolError):
-                return _not_kept(submission, error)
+                return _not_queued(submission, error)
             raise
         if reserved:
-            self._runner.carry(claims[0])
+            self._dispatcher.start_reserved(claims[0])
         else:
-            self._runner.arrived(account, submission.received_at)
-        return reply(250, "2.0.0", f"Kept here and delivered from here (senderproxy {submission.id})")
+            self._dispatcher.message_queued(arrival)
+        return reply(250, "2.0.0", f"Queued for delivery (senderproxy {submission.id})")
 
     def _arrival(self, submission: Submission, decision: Decision | Refusal, mode: str) -> Arrival:
-        """All of it waits, and is due now."""
+        """The message with all recipients waiting and due now."""
         known = decision if isinstance(decision, Decision) else None
         events = [tracking_events.accepted(submission, known, mode)]
         if known is not None:
@@ -152,35 +151,35 @@ class RelayIntake:
             self._relay.cached(known) if known else None,
         )
 
-    # ---- pass it through ----
+    # ---- pass-through ----
 
     async def _pass_through(
         self, submission: Submission, decision: Decision, handling: Handling
     ) -> tuple[Reply, LogEvent]:
-        """One attempt while the client waits. The answer, and in a word what became of it."""
+        """One attempt while the client waits. The reply, and the event to log if it is positive."""
         started = self._clock.monotonic()
         attempt = asyncio.create_task(self._relay.deliver(submission, decision))
         try:
-            await wait_done(attempt, handling.patience)
+            await wait_done(attempt, handling.timeout)
         except asyncio.CancelledError:
-            attempt.cancel()  # after the final dot it gives way to its outcomes
+            attempt.cancel()  # after the final dot this has no effect: the outcomes follow
         else:
-            if not attempt.done() and await self._has_taken_over(submission, decision, attempt):
-                words = f"Kept here: {decision.route.provider.name} has not answered yet (senderproxy {submission.id})"
-                return reply(250, "2.0.0", words), log_events.MESSAGE_KEPT_DURING_ATTEMPT
+            if not attempt.done() and await self._queue_during_attempt(submission, decision, attempt):
+                text = f"Queued: {decision.route.provider.name} has not replied yet (senderproxy {submission.id})"
+                return reply(250, "2.0.0", text), log_events.MESSAGE_KEPT_DURING_ATTEMPT
         outcomes = await attempt
         return await self._conclude(submission, decision, handling, outcomes, self._clock.monotonic() - started)
 
-    async def _has_taken_over(
+    async def _queue_during_attempt(
         self, submission: Submission, decision: Decision, attempt: "asyncio.Task[Outcomes]"
     ) -> bool:
-        """The client's time is up: what is being attempted is kept, leased by the attempt that goes on."""
+        """Store the message, leased by its attempt in progress; False if it cannot be stored."""
         try:
             [claim] = await self.spool.accept(self._arrival(submission, decision, "patience"), leased=True)
         except SpoolError as error:
             event(_log, log_events.MESSAGE_NOT_QUEUED, id=submission.id, why=error.message)
             return False
-        self._runner.adopt(claim, decision, attempt)
+        self._dispatcher.adopt_attempt(claim, decision, attempt)
         return True
 
     async def _conclude(
@@ -191,42 +190,42 @@ class RelayIntake:
         events += tracking_events.attempted(outcomes, len(outcomes), account, self._clock.now(), seconds)
         answer = recipient_updates.client_reply(outcomes, submission.id, handling.on_deferral)
         if answer is None:
-            return await self._take_over(submission, decision, outcomes, events)
-        self._note(submission, decision, recipient_updates.pass_through_states(outcomes), events)
-        return answer, log_events.MESSAGE_DELIVERED  # where it is negative, the reply decides which event
+            return await self._queue_after_attempt(submission, decision, outcomes, events)
+        self._record(submission, decision, recipient_updates.pass_through_states(outcomes), events)
+        return answer, log_events.MESSAGE_DELIVERED  # replaced if the reply is negative
 
-    async def _take_over(
+    async def _queue_after_attempt(
         self, submission: Submission, decision: Decision, outcomes: Outcomes, events: list[Event]
     ) -> tuple[Reply, LogEvent]:
-        """What was taken is done, what was deferred is kept, what was refused is reported."""
+        """Store the message with the outcomes: deferred recipients wait, refused ones are reported."""
         arrival = self._arrival(submission, decision, "pass-through")
-        judgement = recipient_updates.update_recipients(
+        updates = recipient_updates.update_recipients(
             arrival.states,
             outcomes,
-            self._runner.policy,
+            self._dispatcher.policy,
             now=self._clock.now(),
             chance=self._clock.chance(),
             over=False,
         )
-        case = ReportedMessage(submission, arrival.account, decision.report_to)
-        told = self._reports.report_attempt(case, judgement)
+        message = ReportedMessage(submission, arrival.account, decision.report_to)
+        reported = self._reports.report_attempt(message, updates)
         whole = Arrival(
-            submission, arrival.account, arrival.author, judgement.states, (*arrival.events, *events, *told.events)
+            submission, arrival.account, arrival.author, reported.states, (*arrival.events, *events, *reported.events)
         )
         try:
-            await self.spool.accept(whole, *told.reports)
+            await self.spool.accept(whole, *reported.reports)
         except SpoolError as error:
             event(_log, log_events.MESSAGE_NOT_QUEUED, id=submission.id, why=error.message)
             answer = recipient_updates.not_queued_reply(outcomes)
-            self._note(submission, decision, recipient_updates.pass_through_states(outcomes), events)
-            return answer, log_events.MESSAGE_DEFERRED  # where it is permanent, the reply decides which event
-        for each in (whole, *told.reports):
-            self._runner.noticed(each)
+            self._record(submission, decision, recipient_updates.pass_through_states(outcomes), events)
+            return answer, log_events.MESSAGE_DEFERRED  # replaced by `message_refused` if the reply is permanent
+        for each in (whole, *reported.reports):
+            self._dispatcher.message_queued(each)
         return recipient_updates.queued_reply(outcomes, submission.id), log_events.MESSAGE_TAKEN_OVER
 
-    # ---- what is remembered of it ----
+    # ---- history and log ----
 
-    def _note(
+    def _record(
         self,
         submission: Submission,
         decision: Decision,
@@ -236,18 +235,19 @@ class RelayIntake:
         route = decision.route
         self.spool.note(Arrival(submission, route.account.id, str(route.author), states, events))
 
-    def _note_end(self, submission: Submission, decision: Refusal | Discarding) -> None:
-        """It ends at the door."""
+    def _record_refusal(self, submission: Submission, decision: Refusal | Discarding) -> None:
+        """Record a message that was refused or discarded without an attempt."""
         now, path = self._clock.now(), str(submission.envelope.reverse_path)
         if isinstance(decision, Discarding):
-            fate, what = RecipientStatus.DISCARDED, Event(now, EventKind.DISCARDED, (), {"reply": str(decision.reply)})
+            status = RecipientStatus.DISCARDED
+            ended = Event(now, EventKind.DISCARDED, (), {"reply": str(decision.reply)})
         else:
-            fate = RecipientStatus.DEFERRED if decision.reply.is_transient else RecipientStatus.FAILED
-            what = tracking_events.refused(decision.reply, now)
-        states = dict.fromkeys(submission.envelope.recipients, RecipientState(fate, None, 0, decision.reply))
-        self.spool.note(Arrival(submission, NO_ACCOUNT, path, states, [what]))
+            status = RecipientStatus.DEFERRED if decision.reply.is_transient else RecipientStatus.FAILED
+            ended = tracking_events.refused(decision.reply, now)
+        states = dict.fromkeys(submission.envelope.recipients, RecipientState(status, None, 0, decision.reply))
+        self.spool.note(Arrival(submission, NO_ACCOUNT, path, states, [ended]))
 
-    def _report(
+    def _log(
         self,
         submission: Submission,
         decision: Decision | Refusal | Discarding,
@@ -255,7 +255,7 @@ class RelayIntake:
         kind: LogEvent,
         seconds: float,
     ) -> None:
-        """One line per message: who, as whom, to how many, and what came of it."""
+        """One line for each message: client, account, number of recipients, and result."""
         if not answer.is_positive:
             kind = log_events.MESSAGE_DEFERRED if answer.is_transient else log_events.MESSAGE_REFUSED
         if not _log.isEnabledFor(kind.level):
@@ -277,17 +277,18 @@ class RelayIntake:
                 "account": route.account.id,
                 "chosen_by": f"{route.source.value}, {route.tier.words}",
             }
-            facts |= {_fact_of(change.what): change.new or "(removed)" for change in decision.plan.changes}
+            facts |= {_changed_field(change.what): change.new or "(removed)" for change in decision.plan.changes}
         event(_log, kind, fault=None, **facts)
 
 
-def _not_kept(submission: Submission, error: SpoolError) -> Reply:
-    """Nothing was written: the client has the message still."""
+def _not_queued(submission: Submission, error: SpoolError) -> Reply:
+    """The 4xx if the spool cannot be written; the client still has the message."""
     event(_log, log_events.MESSAGE_NOT_QUEUED, id=submission.id, why=error.message, hint=error.hint)
     if isinstance(error, SpoolFull):
-        return reply(452, "4.3.1", f"{error.message} Nothing was taken; send it again later.")
-    return reply(451, "4.3.0", f"{error.message} Nothing was taken; send it again later.")
+        return reply(452, "4.3.1", f"{error.message} The message was not accepted; send it again later.")
+    return reply(451, "4.3.0", f"{error.message} The message was not accepted; send it again later.")
 
 
-def _fact_of(what: str) -> str:
+def _changed_field(what: str) -> str:
+    """The log field for a changed header field or envelope address."""
     return f"changed_{what.lower().replace('-', '_')}"

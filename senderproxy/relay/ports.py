@@ -3,10 +3,11 @@
 Not here: the spool (spool.sqlite), the upstream dialogue (delivery), the vault (accounts), reception (listener).
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import ForwardPath
@@ -16,12 +17,15 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Outcome
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.decide import CachedDecision
+from senderproxy.relay.decide import CachedDecision, Decision
+from senderproxy.retry import RetryPolicy
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
 from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState
+
+NO_ACCOUNT: Final = ""  # stored in place of an account's id: the queue of messages for which no account is known yet
 
 Outcomes: TypeAlias = Mapping[ForwardPath, Outcome]  # of one attempt, in the order of its recipients
 
@@ -203,6 +207,62 @@ class Spool(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """One account's queue. Counts are of messages; times are of their reception."""
+
+    account: str
+    waiting: int
+    held: int
+    size: int  # octets
+    oldest: datetime
+    by_age: Sequence[int] = field(default=())  # waiting or held messages, one for each of tracking.age_buckets
+    reasons: Mapping[str, int] = field(default_factory=dict)  # text of the last reply, most frequent first, at most 5
+
+
+# ---- the queue ----
+
+
+class Dispatcher(Protocol):
+    """Dispatch of queued messages, as the intake needs it. No method waits."""
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """The retry policy now in force."""
+        ...
+
+    def check_clock(self) -> "asyncio.Task[None] | None":
+        """Look for a step of the wall clock.
+
+        The task that moves the due times in the spool, if one is running: new due times must not be written before its
+        end.
+        """
+        ...
+
+    def message_incoming(self, account: str) -> bool:
+        """A message of the account is about to be written to the spool; True: a slot is reserved for its first attempt.
+
+        A reserved slot must be used by `start_reserved`, or given back by `release_slot`.
+        """
+        ...
+
+    def release_slot(self, account: str) -> None:
+        """Give back a reserved slot: the message was not stored."""
+        ...
+
+    def start_reserved(self, claim: Claim) -> None:
+        """Start the first attempt of a leased message in its reserved slot."""
+        ...
+
+    def message_queued(self, arrival: Arrival) -> None:
+        """A message was stored that is not leased: attempt it when it is due."""
+        ...
+
+    def adopt_attempt(self, claim: Claim, decision: Decision, attempt: "asyncio.Task[Outcomes]") -> None:
+        """Take over an attempt in progress, of a message that is stored and leased meanwhile, and settle its result."""
+        ...
+
+
 class CrashJournal(Protocol):
     """List of the attempts in progress, read by the next process after a crash."""
 
@@ -217,16 +277,3 @@ class CrashJournal(Protocol):
     def attempt_ended(self, message_id: str) -> None:
         """Remove a message from the list."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """One account's queue. Counts are of messages; times are of their reception."""
-
-    account: str
-    waiting: int
-    held: int
-    size: int  # octets
-    oldest: datetime
-    by_age: Sequence[int] = field(default=())  # waiting or held messages, one for each of tracking.age_buckets
-    reasons: Mapping[str, int] = field(default_factory=dict)  # text of the last reply, most frequent first, at most 5

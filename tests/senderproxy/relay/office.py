@@ -50,7 +50,7 @@ HANDLING: Mapping[str, Handling] = {
     "office": Handling(),
     "keeps": Handling(on_deferral=OnDeferral.QUEUE),
     "devices": Handling(Mode.QUEUE),
-    "hasty": Handling(patience=0.2),
+    "hasty": Handling(timeout=0.2),
 }
 
 
@@ -113,7 +113,7 @@ class RelayOffice:
             RetryPolicy(),
             self.under_way,
         )
-        self.courier.when_able = self.runner.able
+        self.courier.when_able = self.runner.account_can_send
         self.intake = RelayIntake(self.relay, self.spool, self.runner, self.report_builder, self.clock, HANDLING)
         await self.runner.start()
 
@@ -199,7 +199,7 @@ class RelayOffice:
         """So many reports have arrived; who waits too long is looked for each time."""
 
         def is_reported() -> bool:
-            self.runner.look_around()
+            self.runner.check_overdue()
             return len(self.reports()) >= count
 
         await self.until(is_reported, f"{count} reports")
@@ -207,7 +207,7 @@ class RelayOffice:
     async def pass_time(self, *, hours: float = 0, seconds: float = 0) -> None:
         """Both hands go on, and whoever waits for that looks at them."""
         self.clock.ahead += hours * 3600 + seconds
-        self.runner.look_around()
+        self.runner.check_overdue()
         self.runner.wake()
 
     def taken(self, recipient: str | None = None) -> list[str]:

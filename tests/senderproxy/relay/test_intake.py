@@ -32,7 +32,7 @@ async def test_what_passes_through_leaves_nothing_to_do_and_a_story(tmp_path: Pa
 async def test_a_device_hears_250_when_its_mail_is_safe_and_it_leaves_at_once(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         message, told = await office.submit(at="devices")
-        assert str(told).startswith("250 2.0.0 Kept here and delivered from here")
+        assert str(told).startswith("250 2.0.0 Queued for delivery")
         await office.until_all_is_done()
         assert office.taken() == ["Guten Tag"]
         assert await office.fates(message) == {KUNDE: "delivered"}
@@ -126,7 +126,7 @@ async def test_a_slow_provider_does_not_make_a_patient_client_send_twice(tmp_pat
     script = FaultScript(Fault(FaultStage.DOT, Delay(1.0), times=1))
     async with relay_office(tmp_path, script=script) as office:
         message, told = await office.submit(at="hasty")
-        assert str(told).startswith("250 2.0.0 Kept here: simulator has not answered yet")
+        assert str(told).startswith("250 2.0.0 Queued: simulator has not replied yet")
         assert await office.fates(message) == {KUNDE: "waiting"}
         await office.until_all_is_done()
         assert await office.fates(message) == {KUNDE: "delivered"}

@@ -86,8 +86,8 @@ async def test_ten_thousand_of_one_account_do_not_come_before_one_of_another(tmp
 async def test_while_a_crowd_hands_in_what_is_safe_stands_back_and_leaves_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("senderproxy.relay.runner._RUSH", 3600.0)  # until the clock is moved on
-    monkeypatch.setattr("senderproxy.relay.runner._HEAD_START", 3.0)
+    monkeypatch.setattr("senderproxy.relay.pacing._BURST_HOLD", 3600.0)  # until the clock is moved on
+    monkeypatch.setattr("senderproxy.relay.pacing._START_ALLOWANCE", 3.0)
     async with relay_office(tmp_path) as office:
         each = ["anna@firma.example", "bert@firma.example", "carl@firma.example"]
         crowd = [office.submit(at="devices", by=each[number % 3], text=f"Brief {number}") for number in range(60)]
@@ -244,7 +244,7 @@ async def test_a_blocked_account_gives_its_mail_back_after_two_days_too(tmp_path
         office.clock.ahead += 49 * 3600
 
         async def is_over() -> bool:
-            office.runner.look_around()
+            office.runner.check_overdue()
             return await office.fates(message) == {KUNDE: "expired"}
 
         await office.until(is_over, "it is given up")
@@ -285,7 +285,7 @@ async def test_a_step_of_the_clock_moves_nobodys_turn_and_gives_nobody_up(tmp_pa
         await office.until(is_tried, "the first try")
         office.clock.ahead += 1200  # past the time in which nothing is given up
         office.clock.stepped = timedelta(days=days)
-        office.runner.look_around()
+        office.runner.check_overdue()
 
         async def turn_has_moved() -> bool:
             [state] = (await office.record(message)).recipients.values()
@@ -338,7 +338,7 @@ async def test_nothing_is_begun_while_the_turns_are_being_moved(
         kept = await keep(office, 2)
         await office.simulator.go_online()
         office.clock.stepped = timedelta(days=400)
-        office.runner.look_around()
+        office.runner.check_overdue()
         await office.until(lambda: office.spool.shifting, "the turns are being moved")  # type: ignore[attr-defined]
         office.runner.wake()
         for _ in range(3):
@@ -367,7 +367,7 @@ async def test_a_machine_that_boots_with_a_wrong_date_gives_nothing_up(tmp_path:
         await office.close()
         office.clock.stepped = timedelta(days=400)
         await office.open()
-        office.runner.look_around()
+        office.runner.check_overdue()
         await office.until(lambda: office.runner.blocked, "it was tried, in vain")
         assert await office.fates(kept[0]) == {KUNDE: "waiting"}
         assert office.reports() == []
@@ -391,7 +391,7 @@ async def test_while_the_disk_takes_nothing_what_was_sent_is_remembered_and_noth
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("tests.senderproxy.relay.office.SqliteSpool", NoRoom)
-    monkeypatch.setattr("senderproxy.relay.runner._AGAIN", 0.02)
+    monkeypatch.setattr("senderproxy.relay.settling._RETRY", 0.02)
     async with relay_office(tmp_path, connections=1) as office:
         await keep(office, 20)
         assert isinstance(office.spool, NoRoom)

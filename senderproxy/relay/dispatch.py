@@ -1,0 +1,145 @@
+"""Dispatch decisions: whether an account's next message may be sent now, and when to look again. PURE.
+
+Guarantees: an account that is blocked, at its limit or without a due message never delays another one. An account whose
+last attempts failed sends one message at a time until one is accepted.
+Not here: the loop and its timer (relay.runner), an account's limit and availability (delivery), bursts (relay.pacing).
+Times of day are UTC; monotonic times are in seconds.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from senderproxy.mail.address import ForwardPath
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
+from senderproxy.mail.reply import Reply
+from senderproxy.tracking.record import Blocked
+
+_AHEAD: Final = 4  # messages leased beyond an account's sessions, at most one for each: no session waits for the disk
+
+
+@dataclass(slots=True)
+class AccountQueue:
+    """Dispatch state of one account's queue."""
+
+    account: str
+    due_at: datetime | None = None  # of its next message, as far as known; None: no message waits
+    changes: int = 0  # reports of a due time; a due time read from the spool is valid if none came meanwhile
+    running: int = 0  # attempts in progress
+    failures: int = 0  # attempts in a row that failed because of the account
+    blocked_until: float = 0.0  # monotonic
+    blocked_by: Reply | None = None
+    claiming: bool = False  # its messages are being leased
+
+    def note_due(self, due_at: datetime) -> None:
+        """A message waits that is due then."""
+        self.changes += 1
+        if self.due_at is None or due_at < self.due_at:
+            self.due_at = due_at
+
+    def is_due(self, now: datetime) -> bool:
+        return self.due_at is not None and self.due_at <= now
+
+    def is_blocked(self, monotonic: float) -> bool:
+        return self.blocked_until > monotonic
+
+    def block(self, reply: Reply, until: float) -> None:
+        """Send nothing before that monotonic time. `reply`: the reason, for the operator."""
+        self.blocked_by, self.blocked_until = reply, until
+
+    def unblock(self, now: datetime) -> None:
+        """Try its next message now."""
+        self.blocked_until, self.failures, self.blocked_by = 0.0, 0, None
+        self.changes += 1
+        self.due_at = now
+
+    def has_free_slot(self, connections: int | None) -> bool:
+        """True if one more message may be attempted. `connections`: the account's limit; None: no such account."""
+        if connections == 0:
+            return False
+        if connections is None or self.failures:
+            return self.running < 1
+        return self.running < connections + min(connections, _AHEAD)
+
+    def record_outcomes(self, outcomes: Mapping[ForwardPath, Outcome], monotonic: float) -> Reply | None:
+        """Count failures of the account; the reply if this attempt failed because of it and nothing blocks it yet."""
+        if any(isinstance(outcome, Delivered | Failed) for outcome in outcomes.values()):
+            self.failures = 0
+            return None
+        failures = [outcome for outcome in outcomes.values() if isinstance(outcome, Deferred) and outcome.of_account]
+        if not failures or self.is_blocked(monotonic):
+            return None
+        self.failures += 1
+        return failures[0].reply
+
+    def seconds_until_ready(self, now: datetime, monotonic: float, burst_until: float) -> float:
+        """Seconds until its next message can be sent; infinite if an event will call for it earlier.
+
+        Such an event is the end of its leasing, the end of one of its attempts, or a new message.
+        """
+        if self.due_at is None or self.claiming or (self.running and self.due_at <= now):
+            return math.inf
+        wait = (self.due_at - now).total_seconds()
+        return max(wait, self.blocked_until - monotonic, burst_until - monotonic, 0.0)
+
+
+class AccountQueues:
+    """The queues of all accounts with messages, in the order in which they are served."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, AccountQueue] = {}
+
+    def __iter__(self) -> Iterator[AccountQueue]:
+        return iter(list(self._queues.values()))
+
+    def get(self, account: str) -> AccountQueue:
+        """The account's queue, created if it is not there."""
+        queue = self._queues.get(account)
+        if queue is None:
+            queue = self._queues[account] = AccountQueue(account)
+        return queue
+
+    def find(self, account: str) -> AccountQueue | None:
+        """The account's queue; None if it has no messages."""
+        return self._queues.get(account)
+
+    def serve_last(self, queue: AccountQueue) -> None:
+        """Move the queue behind all others, so that a burst's allowance is shared among the accounts."""
+        self._queues[queue.account] = self._queues.pop(queue.account)
+
+    def shift(self, step: timedelta) -> None:
+        """Move all due times by a step of the wall clock."""
+        for queue in self._queues.values():
+            queue.due_at = queue.due_at and queue.due_at + step
+
+    def are_active(self) -> bool:
+        """True if a message waits or is being attempted."""
+        return any(queue.due_at is not None or queue.running for queue in self._queues.values())
+
+    def drop_idle(self) -> None:
+        """Forget the queues without messages, so that memory is bounded."""
+        self._queues = {
+            account: queue
+            for account, queue in self._queues.items()
+            if queue.due_at is not None or queue.running or queue.claiming or queue.failures
+        }
+
+    def blocked(self, now: datetime, monotonic: float) -> Mapping[str, Blocked]:
+        """The accounts that cannot send, with the reason and the end."""
+        return {
+            queue.account: Blocked(
+                str(queue.blocked_by) if queue.blocked_by else "the queue cannot be read",
+                None if math.isinf(queue.blocked_until) else now + timedelta(seconds=queue.blocked_until - monotonic),
+            )
+            for queue in self._queues.values()
+            if queue.is_blocked(monotonic)
+        }
+
+    def seconds_until_ready(self, now: datetime, monotonic: float, burst_until: float) -> float:
+        """Seconds until the next message of any account can be sent; infinite if an event will call for it earlier."""
+        return min(
+            (queue.seconds_until_ready(now, monotonic, burst_until) for queue in self._queues.values()),
+            default=math.inf,
+        )

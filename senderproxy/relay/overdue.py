@@ -1,0 +1,77 @@
+"""Periodic check for delayed and expired messages.
+
+Guarantees: a delay is reported once for each recipient; the messages of a blocked account expire at their age as those
+of any other. The check runs while messages wait, and only then.
+Not here: expiry after an attempt (relay.queue_attempts), the reports (relay.dsn_queueing).
+RFC 5321 section 4.5.4.1.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from senderproxy import log_events
+from senderproxy.aio import wait_done
+from senderproxy.clock import Clock
+from senderproxy.log import event
+from senderproxy.relay.clock_step import ClockStep
+from senderproxy.relay.dispatch import AccountQueue
+from senderproxy.relay.ports import Spool, SpoolError
+from senderproxy.relay.queue_attempts import QueueAttempts
+from senderproxy.relay.settling import ResultWriter
+
+_log = logging.getLogger("senderproxy.relay")
+
+_INTERVAL: Final = 30.0  # seconds between two checks; delays and expiry are counted in hours
+
+
+class OverdueCheck:
+    """Timer of the check, and the check itself."""
+
+    def __init__(
+        self,
+        spool: Callable[[], Spool],
+        clock: Clock,
+        clock_step: ClockStep,
+        check_clock: Callable[[], "asyncio.Task[None] | None"],
+        attempts: QueueAttempts,
+        results: ResultWriter,
+        blocked_queues: Callable[[], Iterable[AccountQueue]],
+    ) -> None:
+        """`blocked_queues` returns the queues whose account cannot send; `check_clock` as in ports.Dispatcher."""
+        self._spool = spool
+        self._clock = clock
+        self._clock_step = clock_step
+        self._check_clock = check_clock
+        self._attempts = attempts
+        self._results = results
+        self._blocked_queues = blocked_queues
+        self._timer: asyncio.TimerHandle | None = None
+
+    def schedule(self, check: Callable[[], None]) -> None:
+        """Call `check` after the interval, unless a call is scheduled already."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_INTERVAL, check)
+
+    def cancel(self) -> None:
+        """Cancel the scheduled call, if any."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def run(self) -> None:
+        """Report the delays, and let the messages of blocked accounts expire."""
+        if shifting := self._check_clock():
+            await wait_done(shifting)
+        now, policy, spool = self._clock.now(), self._attempts.policy, self._spool()
+        try:
+            if policy.report_delay is not None:
+                while claim := await spool.claim_undelayed(now - policy.report_delay):
+                    await self._results.write(claim, self._attempts.after_delay(claim))
+            if self._clock_step.ages_trusted(self._clock.monotonic()):
+                for queue in self._blocked_queues():
+                    while claim := await spool.claim_expired(queue.account, now - policy.give_up):
+                        await self._results.write(claim, self._attempts.after_expiry(claim, queue.blocked_by))
+        except SpoolError as error:
+            event(_log, log_events.QUEUE_READ_FAILED, why=error.message, hint=error.hint)

@@ -1,0 +1,196 @@
+"""One attempt of a queued message, and the update of the spool that follows from it.
+
+Guarantees: an internal error costs the message its attempt and stops no other message; after three in a row the message
+is held for the operator. A message in progress is in the crash journal.
+Not here: routing, rewriting and delivery (relay.attempt), the meaning of outcomes (relay.recipient_updates), when an
+attempt starts (relay.runner), the commit (relay.settling).
+RFC 5321 section 4.5.4.1.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+
+from senderproxy import log_events
+from senderproxy.clock import Clock
+from senderproxy.log import event
+from senderproxy.mail.outcome import Deferred, Delivered, Failed
+from senderproxy.mail.reply import Reply, reply
+from senderproxy.relay import recipient_updates, tracking_events
+from senderproxy.relay.attempt import MessageRelay
+from senderproxy.relay.clock_step import ClockStep
+from senderproxy.relay.decide import Decision
+from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
+from senderproxy.relay.ports import Claim, CrashJournal, Outcomes, SpoolUpdate
+from senderproxy.retry import RetryPolicy, is_over, wait_after
+from senderproxy.rewriting.plan import Discarding
+from senderproxy.routing.route import Refusal
+from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
+
+_log = logging.getLogger("senderproxy.relay")
+
+FAULTS_LIMIT: Final = 3  # internal errors in a row on one message after which it is held
+
+
+class QueueAttempts:
+    """Attempts of queued messages. `policy` may be replaced at any time."""
+
+    def __init__(
+        self,
+        relay: MessageRelay,
+        reports: ReportBuilder,
+        clock: Clock,
+        policy: RetryPolicy,
+        journal: CrashJournal,
+        clock_step: ClockStep,
+        check_clock: Callable[[], object],
+        record_outcomes: Callable[[str, Outcomes], None],
+    ) -> None:
+        """`check_clock` looks for a step of the clock; `record_outcomes` notes what they say about the account."""
+        self.policy = policy
+        self._relay = relay
+        self._reports = reports
+        self._clock = clock
+        self._journal = journal
+        self._clock_step = clock_step
+        self._check_clock = check_clock
+        self._record_outcomes = record_outcomes
+
+    async def attempt(
+        self, claim: Claim, decision: Decision | None = None, running: "asyncio.Task[Outcomes] | None" = None
+    ) -> SpoolUpdate:
+        """Attempt the message; raises nothing but CancelledError.
+
+        `running`: the attempt, if it is already in progress, and `decision` the decision for it.
+        """
+        submission, recipients = claim.submission, tuple(claim.due)
+        self._journal.attempt_started(submission.id)
+        try:
+            started = self._clock.monotonic()
+            age = self._clock.now() - submission.received_at
+            if running is not None:
+                outcomes = await _joined(running)
+            elif self._relay.is_for_report_server(submission):
+                outcomes = await self._relay.deliver_report(submission, recipients)
+            else:
+                decided = self._relay.valid_decision(claim.decision) or self._relay.decide(submission)
+                if isinstance(decided, Discarding):
+                    return self._discarded(claim, decided)
+                if isinstance(decided, Refusal):
+                    # It was accepted, so the configuration has changed since. It may change back: a deferral.
+                    outcomes = dict.fromkeys(recipients, Deferred(decided.reply))
+                else:
+                    decision = decided
+                    outcomes = await self._relay.deliver(submission, decision, recipients)
+            return self._conclude(claim, decision, outcomes, started, age)
+        except Exception as fault:  # noqa: BLE001  an error in one message must not stop the others
+            event(_log, log_events.QUEUE_ATTEMPT_ERROR, fault=fault, id=submission.id)
+            return self.after_internal_error(claim, type(fault).__name__)
+        finally:
+            self._journal.attempt_ended(submission.id)
+
+    def _conclude(
+        self, claim: Claim, decision: Decision | None, outcomes: Outcomes, started: float, age: timedelta
+    ) -> SpoolUpdate:
+        """The update after an attempt, with its reports. `started` is monotonic; `age` is the message's then."""
+        submission = claim.submission
+        self._check_clock()
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        seconds = monotonic - started
+        account = decision.route.account.id if decision else claim.account
+        self._record_outcomes(account, outcomes)
+        is_expired = is_over(self.policy, age + timedelta(seconds=seconds))
+        updates = recipient_updates.update_recipients(
+            claim.due,
+            outcomes,
+            self.policy,
+            now=now,
+            chance=self._clock.chance(),
+            over=is_expired and self._clock_step.ages_trusted(monotonic),
+        )
+        report_to = decision.report_to if decision else self._relay.report_recipient(submission)
+        reported = self._reports.report_attempt(ReportedMessage(submission, account, report_to), updates)
+        events = [
+            *tracking_events.attempted(outcomes, len(submission.envelope.recipients), account, now, seconds),
+            *reported.events,
+        ]
+        _log_attempt(submission.id, account, outcomes, seconds)
+        moved = account if account != claim.account else None
+        return SpoolUpdate(reported.states, events, reported.reports, moved)
+
+    def _discarded(self, claim: Claim, discarding: Discarding) -> SpoolUpdate:
+        state = RecipientState(RecipientStatus.DISCARDED, None, 0, discarding.reply)
+        discarded = Event(self._clock.now(), EventKind.DISCARDED, (), {"reply": str(discarding.reply)})
+        return SpoolUpdate(dict.fromkeys(claim.due, state), [discarded])
+
+    # ---- without an attempt ----
+
+    def after_internal_error(self, claim: Claim, what: str) -> SpoolUpdate:
+        """The update after an internal error: retried later; held after the third in a row."""
+        faults, now = claim.faults + 1, self._clock.now()
+        why = f"{what}, {faults} times in a row; the log has the details"
+        events = [Event(now, EventKind.FAULT, (), {"why": what})]
+        if faults >= FAULTS_LIMIT:
+            held = {
+                path: replace(state, status=RecipientStatus.HELD, due_at=None, why=why)
+                for path, state in claim.due.items()
+            }
+            return SpoolUpdate(held, [*events, Event(now, EventKind.HELD, (), {"why": why})], faults=faults)
+        later = now + wait_after(self.policy, faults, self._clock.chance())
+        answer = reply(451, "4.3.0", "Internal error of senderproxy; see its log")
+        waiting = {path: replace(state, due_at=later, reply=answer) for path, state in claim.due.items()}
+        return SpoolUpdate(waiting, events, faults=faults)
+
+    def after_delay(self, claim: Claim) -> SpoolUpdate:
+        """The update that reports a delay to the author."""
+        reported = self._reports.report_delay(self._reports.message_of(claim), claim.due, self.policy)
+        return SpoolUpdate(reported.states, reported.events, reported.reports, faults=claim.faults)
+
+    def after_expiry(self, claim: Claim, blocked_by: Reply | None) -> SpoolUpdate:
+        """The update of a message that has expired while its account could not send."""
+        answer = blocked_by or reply(451, "4.4.7", "The account could not send")
+        outcomes = dict.fromkeys(claim.due, Deferred(answer, of_account=True))
+        updates = recipient_updates.update_recipients(
+            claim.due, outcomes, self.policy, now=self._clock.now(), chance=self._clock.chance(), over=True
+        )
+        reported = self._reports.report_attempt(self._reports.message_of(claim), updates)
+        return SpoolUpdate(reported.states, reported.events, reported.reports)
+
+
+async def _joined(attempt: "asyncio.Task[Outcomes]") -> Outcomes:
+    """The outcomes of an attempt in progress; if we are cancelled, those of its cancellation."""
+    try:
+        return await asyncio.shield(attempt)
+    except asyncio.CancelledError:
+        attempt.cancel()
+        return await attempt
+
+
+def _log_attempt(message_id: str, account: str, outcomes: Outcomes, seconds: float) -> None:
+    """One line for each attempt, with the reply of the worst outcome."""
+    counts = {
+        name: sum(isinstance(outcome, kind) for outcome in outcomes.values())
+        for name, kind in (("delivered", Delivered), ("deferred", Deferred), ("failed", Failed))
+    }
+    worst = next(
+        outcome.reply
+        for kind in (Failed, Deferred, Delivered)
+        for outcome in outcomes.values()
+        if isinstance(outcome, kind)
+    )
+    kind = log_events.QUEUE_ATTEMPT_DELIVERED
+    if counts["delivered"] != len(outcomes):
+        kind = log_events.QUEUE_ATTEMPT_PARTIAL if counts["delivered"] else log_events.QUEUE_ATTEMPT_FAILED
+    event(
+        _log,
+        kind,
+        fault=None,
+        id=message_id,
+        account=account,
+        **{name: count for name, count in counts.items() if count},
+        seconds=round(seconds, 3),
+        reply=worst,
+    )
