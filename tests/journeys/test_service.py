@@ -272,7 +272,7 @@ async def test_one_refused_recipient_of_two_is_reported_to_the_author_and_the_ot
     settings = SimulatorSettings(mailboxes=mailboxes, recipient_replies={"weg@customer.example": unknown})
     async with office(tmp_path, settings) as place:
         code, text = await place.send("anna@firma.example", ("kunde@customer.example", "weg@customer.example"))
-        assert (code, "1 refused, the author is told" in text) == (250, True)
+        assert (code, "1 refused and reported to the author" in text) == (250, True)
         await place.simulator.wait_for(2)
         letter, report = place.simulator.received
         assert letter.recipients == ("kunde@customer.example",)
