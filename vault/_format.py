@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 
 from vault._errors import Damage, Damaged, TooNew
 
-VERSION: Final = 1
+VERSION: Final = 1  # of the file format (FORMAT.md); a reader refuses a higher one
 
 # Limits that a reader enforces before it spends memory or time on the claims of a file.
 MAX_FILE: Final = 64 * 1024 * 1024  # octets; the whole file is held in memory
@@ -34,7 +34,7 @@ SALT_BYTES: Final = 32  # octets, as long as a SHA-256 output
 KEY_BYTES: Final = 32  # octets, the ChaCha20-Poly1305 key size
 TAG_BYTES: Final = 16  # octets, the Poly1305 tag
 MAC_BYTES: Final = 32  # octets, HMAC-SHA-256
-WRAPPED_BYTES: Final = KEY_BYTES + TAG_BYTES
+WRAPPED_BYTES: Final = KEY_BYTES + TAG_BYTES  # octets; the vault key, encrypted
 PADDING_STEP: Final = 256  # octets; encrypted parts grow in these steps, so that a length reveals little
 
 _MAGIC: Final = b"vault/v"

@@ -6,7 +6,7 @@ error that is not listed here means that the service or a provider is unavailabl
 
 from typing import Final
 
-EX_OK: Final = 0
+EX_OK: Final = 0  # the command did what it was asked for
 EX_FAILED: Final = 1  # the command ran, and what it checked, sent or looked for failed
 EX_USAGE: Final = 64  # the command line is wrong
 EX_DATAERR: Final = 65  # the vault or a record in it cannot be read

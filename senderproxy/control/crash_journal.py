@@ -21,7 +21,7 @@ _NOBODY: Final = bytes(_SIZE)
 _MOST: Final = 4096  # places that are read
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST: Final = 20_000  # octets of a crash's note
-_FRAMES: Final = 3
+_FRAMES: Final = 3  # of the stack in the cause: enough to name the place, and one line of the log
 
 _log = logging.getLogger("senderproxy.control")
 

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from senderproxy.mail.reply import EnhancedStatus, Reply, reply
 
 FIRST_PAUSE: Final = 60.0  # seconds
-LONGEST_PAUSE: Final = 1800.0
+LONGEST_PAUSE: Final = 1800.0  # seconds; a limit may end at any time, so an account is tried twice an hour
 
 # What providers say when an account has sent too much or too fast. Sources: IONOS' help pages (450 Mail send limit
 # exceeded; 421 Rate limit reached), Microsoft 365 (432 4.3.2 sender thread limit; SubmissionQuotaExceededException),

@@ -20,11 +20,11 @@ from senderproxy.mail.reply import Reply, parse_reply
 from senderproxy.routing.provider import Smarthost
 
 LINE_LIMIT: Final = 2048  # octets; RFC 5321 section 4.5.3.1.5 grants 512, some servers take more
-LINES_LIMIT: Final = 100
-_SHORT: Final = 80
+LINES_LIMIT: Final = 100  # lines of one reply; a longer one is an attack or a broken server
+_SHORT: Final = 80  # octets; only short lines repeat, so only their replies are cached
 
 HIGH_WATER: Final = PIECE_OCTETS  # octets we let wait in the transport before we stop reading the message
-LOW_WATER: Final = PIECE_OCTETS // 4
+LOW_WATER: Final = PIECE_OCTETS // 4  # octets in the transport at which reading of the message continues
 
 
 class NoReplyError(ValueError):

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-HOUR: Final = 3600.0
+HOUR: Final = 3600.0  # seconds; providers count their limits by the hour
 _SLOT: Final = 60.0  # grants are summed by the minute: at most 61 slots are kept
 
 

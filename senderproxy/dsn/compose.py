@@ -42,8 +42,8 @@ from senderproxy.mail.header import Edit, HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
 
-_LINE_LIMIT: Final = 998
-_TEXT_WIDTH: Final = 72
+_LINE_LIMIT: Final = 998  # octets without CRLF; RFC 5322 section 2.1.1
+_TEXT_WIDTH: Final = 72  # characters; RFC 5322 section 2.1.1 recommends at most 78, quotations need some
 _SUBJECT_SHOWN: Final = 100  # characters
 _FROM: Final = "Mail Delivery System"
 

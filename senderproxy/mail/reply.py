@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 REPLY_LINE_LIMIT: Final = 512  # octets with code and CRLF, RFC 5321 section 4.5.3.1.5
-_KEPT_LINES: Final = 100
+_KEPT_LINES: Final = 100  # of one reply; the last ones, which name the cause
 _KEPT_OCTETS: Final = 2000  # of one line
 _WRAP = 400  # our own words per line; leaves room for the code, and Exchange shows the lines joined
 

@@ -16,8 +16,8 @@ from typing import Final
 
 from senderproxy.routing.provider import Limits, LoginForm, Provider, Security, SenderRule, Smarthost
 
-IMPLICIT_TLS_PORT: Final = 465
-STARTTLS_PORT: Final = 587
+IMPLICIT_TLS_PORT: Final = 465  # RFC 8314 section 7.3
+STARTTLS_PORT: Final = 587  # RFC 6409 section 3.1
 
 
 def smarthosts(host: str, *ports: int, ca_file: str | None = None) -> tuple[Smarthost, ...]:

@@ -17,7 +17,7 @@ Entry: TypeAlias = dict[str, Any]
 
 _LINES: Final = 5  # of a reply
 _CHARACTERS: Final = 400  # of a line of a reply
-_FACT: Final = 2000
+_FACT: Final = 2000  # characters of one value; an answer on the control socket is bounded
 
 
 # ---- records ----

@@ -23,7 +23,7 @@ FOLDER: Final = "content"
 BLOCK: Final = 64 * 1024  # octets in one read; few calls, and a small part of the memory of a connection
 _WRITE_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_PRIVATE: Final = 0o600
+_PRIVATE: Final = 0o600  # mode: readable and writable for the service's user only
 # Another file system, a file system without links, no /proc, or a file that was opened so that it cannot have a name.
 _NO_LINK: Final = frozenset({errno.EXDEV, errno.ENOENT, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOTDIR})
 # Too short (None), missing, or unreadable. Too many open files, for example, is not an error of the message.

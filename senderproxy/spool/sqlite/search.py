@@ -46,8 +46,8 @@ REASONS: Final = (
     " WHERE message.finished_at IS NULL AND recipient.fate IN ('waiting', 'held')"
 )
 
-_REASONS: Final = 5
-_LAST: Final = 2**62
+_REASONS: Final = 5  # shown for each account: the most frequent ones
+_LAST: Final = 2**62  # above every row number and every time
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from senderproxy.translation import _
 LOCK: Final = "lock"
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_PRIVATE: Final = 0o600
+_PRIVATE: Final = 0o600  # mode: readable and writable for the service's user only
 _LOCK_TEXT: Final = 512  # octets; a process id and a program's name
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
