@@ -18,17 +18,16 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from senderproxy.config import toml_lines
 from senderproxy.config.model import CONFLICTS, Config, Conflict
 from senderproxy.config.problems import ConfigError, Problem, closest_setting, problem_of
-from senderproxy.config.toml_lines import line_of, locate_settings
+from senderproxy.config.toml_lines import SettingPath, line_of, locate_settings
 from senderproxy.config.values import read_hostname
 from senderproxy.translation import N_, _
 
 __all__ = ["ConfigError", "Problem", "find_warnings", "load_config", "read_settings", "system_hostname"]
 
 _ROUNDS: Final = 1000  # validations at most; each removes an invalid setting, so this is far above any real file
-_STAND_INS: Final[Mapping[toml_lines.Path, str]] = {
+_STAND_INS: Final[Mapping[SettingPath, str]] = {
     ("identity", "hostname"): "localhost",
     ("vault", "unlock"): "passphrase",
 }
@@ -78,7 +77,7 @@ def read_settings(data: Mapping[str, Any], folder: Path) -> tuple[Config | None,
 def _validate(settings: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
     """Validate, remove what is invalid and validate the rest again, until all problems are found."""
     problems: list[Problem] = []
-    invalid: list[toml_lines.Path] = []
+    invalid: list[SettingPath] = []
     for _round in range(_ROUNDS):
         try:
             config = Config.model_validate(settings)
@@ -148,7 +147,7 @@ def system_hostname() -> str | None:
         return None
 
 
-def _remove(settings: dict[str, Any], path: toml_lines.Path) -> None:
+def _remove(settings: dict[str, Any], path: SettingPath) -> None:
     """Remove the smallest setting around an invalid value; a required one gets a valid value instead."""
     section: Any = settings
     name: Any = path[0]
@@ -168,21 +167,21 @@ def _remove(settings: dict[str, Any], path: toml_lines.Path) -> None:
         section.pop(name, None)
 
 
-def _contains(settings: dict[str, Any], path: toml_lines.Path) -> bool:
+def _contains(settings: dict[str, Any], path: SettingPath) -> bool:
     section: Any = settings
     for part in path[:-1]:
         section = section[part]
     return path[-1] in section
 
 
-def _independent(conflicts: Iterable[Conflict], invalid: list[toml_lines.Path]) -> Iterator[Problem]:
+def _independent(conflicts: Iterable[Conflict], invalid: list[SettingPath]) -> Iterator[Problem]:
     """The conflicts that do not involve a setting which was found invalid: fixing that one would not end them."""
     for conflict in conflicts:
         if not any(_overlaps(path, invalid) for path in conflict.involved):
             yield Problem(conflict.path, conflict.message, conflict.hint)
 
 
-def _overlaps(path: toml_lines.Path, others: list[toml_lines.Path]) -> bool:
+def _overlaps(path: SettingPath, others: list[SettingPath]) -> bool:
     """True if the path is one of the others, or inside one, or around one."""
     return any(path[: len(other)] == other or other[: len(path)] == path for other in others)
 
@@ -195,7 +194,7 @@ def _missing_files(settings: dict[str, Any]) -> Iterator[Problem]:
         yield from _missing_file(("providers", provider, "ca_file"), each.get("ca_file"), must_be_readable=True)
 
 
-def _missing_file(path: toml_lines.Path, name: str | None, *, must_be_readable: bool) -> Iterator[Problem]:
+def _missing_file(path: SettingPath, name: str | None, *, must_be_readable: bool) -> Iterator[Problem]:
     """The problem with a PEM file. A key is readable for the service's user only, and other users run `explain`."""
     hint = _("write the path of the PEM file")
     try:

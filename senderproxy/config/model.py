@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from senderproxy.config.toml_lines import Path
+from senderproxy.config.toml_lines import SettingPath
 from senderproxy.config.values import (
     AccountId,
     CandidateSource,
@@ -72,10 +72,10 @@ _PRIVATE_EXAMPLE: Final = 'allow = ["192.168.1.0/24"]'
 class Conflict:
     """Settings that are valid alone, but not together. `path`: the one to change; `involved`: all of them."""
 
-    path: Path
+    path: SettingPath
     message: str
     hint: str
-    involved: tuple[Path, ...]
+    involved: tuple[SettingPath, ...]
 
 
 class Section(BaseModel):
@@ -597,7 +597,7 @@ def _spool_conflicts(spool: SpoolSettings) -> Iterator[Conflict]:
         hint = _("write a shorter one, or raise longest_retry_seconds")
         yield Conflict(first, _("is longer than longest_retry_seconds"), hint, (first, longest))
     if spool.reports_to is not None and split_address(spool.reports_to)[1] == 0:
-        path: Path = ("spool", "reports_to")
+        path: SettingPath = ("spool", "reports_to")
         hint = _('write the server with its port, like "192.168.1.20:25"')
         yield Conflict(path, _("has no port"), hint, (path,))
 
@@ -605,11 +605,11 @@ def _spool_conflicts(spool: SpoolSettings) -> Iterator[Conflict]:
 def _senders_conflicts(senders: SendersSettings) -> Iterator[Conflict]:
     for key, value in senders.map.items():
         if value.local_part is None and not key.startswith("@"):
-            at: Path = ("senders", "map", key)
+            at: SettingPath = ("senders", "map", key)
             yield Conflict(at, _("maps one address to a whole domain"), _("write one address as the value"), (at,))
 
 
-def _listener_conflicts(at: Path, listener: ListenerSettings, users: bool) -> Iterator[Conflict]:
+def _listener_conflicts(at: SettingPath, listener: ListenerSettings, users: bool) -> Iterator[Conflict]:
     tls = (*at, "tls")
     for field in ("certificate", "key"):
         path, value = (*at, field), getattr(listener, field)
@@ -632,7 +632,7 @@ def _listener_conflicts(at: Path, listener: ListenerSettings, users: bool) -> It
     yield from _access_conflicts(at, listener)
 
 
-def _access_conflicts(at: Path, listener: ListenerSettings) -> Iterator[Conflict]:
+def _access_conflicts(at: SettingPath, listener: ListenerSettings) -> Iterator[Conflict]:
     """Access for no client at all, or for every client."""
     allow, auth, address, tls = ((*at, field) for field in ("allow", "auth", "address", "tls"))
     if not listener.allow and listener.auth != "optional":
@@ -683,7 +683,7 @@ def _listeners_conflicts(listeners: tuple[ListenerSettings, ...]) -> Iterator[Co
                 yield Conflict(path, message, hint, (path, earlier))
 
 
-def _client_conflicts(at: Path, client: ClientSettings) -> Iterator[Conflict]:
+def _client_conflicts(at: SettingPath, client: ClientSettings) -> Iterator[Conflict]:
     user, password, networks, senders = ((*at, field) for field in ("user", "password", "networks", "senders"))
     identity = (user, networks)
     if client.user is None and not client.networks:
@@ -730,7 +730,7 @@ def _routing_conflicts(routing: RoutingSettings) -> Iterator[Conflict]:
         yield Conflict(path, message, _("write each field once"), (path,))
 
 
-def _provider_conflicts(at: Path, name: str, provider: ProviderSettings) -> Iterator[Conflict]:
+def _provider_conflicts(at: SettingPath, name: str, provider: ProviderSettings) -> Iterator[Conflict]:
     preset, host, security = ((*at, field) for field in ("preset", "host", "security"))
     base = PRESETS.get(provider.base(name))
     if base is None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from senderproxy.config.model import SECTIONS, Config
-from senderproxy.config.toml_lines import Path
+from senderproxy.config.toml_lines import SettingPath
 from senderproxy.config.values import INVALID_VALUE, UNLOCK_WAYS, alternatives
 from senderproxy.errors import SenderproxyError
 from senderproxy.translation import _, ngettext
@@ -27,7 +27,7 @@ _VERY_SIMILAR: Final = 0.8  # ratio from which the suggestion goes before the se
 class Problem:
     """One problem of the configuration. `path` is empty if it concerns the whole file; `line` counts from 1."""
 
-    path: Path
+    path: SettingPath
     message: str
     hint: str
     line: int | None = None
@@ -35,7 +35,7 @@ class Problem:
     @property
     def key(self) -> str:
         """The setting, as `listeners[0].address`."""
-        return key_of(self.path)
+        return setting_name(self.path)
 
     def __str__(self) -> str:
         line = _("line {line}").format(line=self.line) if self.line else ""
@@ -58,7 +58,7 @@ class ConfigError(SenderproxyError):
         super().__init__("\n".join((head, *(f"  {problem}" for problem in self.problems))))
 
 
-def key_of(path: Path) -> str:
+def setting_name(path: SettingPath) -> str:
     """`listeners[0].address` for ("listeners", 0, "address")."""
     text = ""
     for part in path:
@@ -97,7 +97,7 @@ def problem_of(error: ErrorDetails) -> Problem:
 _LISTS: Final = (("listeners",), ("clients",))
 
 
-def _hint_for_missing(path: Path) -> str:
+def _hint_for_missing(path: SettingPath) -> str:
     match path:
         case ("vault", "unlock"):
             return _("write unlock = {ways}").format(ways=alternatives(UNLOCK_WAYS))
@@ -107,12 +107,12 @@ def _hint_for_missing(path: Path) -> str:
             return _("write {name} = ...").format(name=path[-1])
 
 
-def _heading(path: Path) -> str:
+def _heading(path: SettingPath) -> str:
     names = ".".join(f'"{part}"' if "." in part else part for part in path if isinstance(part, str))
     return f"[[{names}]]" if path[:1] in _LISTS else f"[{names}]"
 
 
-def _hint_for_unknown(path: Path) -> str:
+def _hint_for_unknown(path: SettingPath) -> str:
     """The known setting with a similar name, the section to which the name belongs, or the list of settings."""
     name = _normalized(path[-1])
     known = list(section_at(path[:-1]).model_fields)
@@ -130,13 +130,13 @@ def _normalized(name: str | int) -> str:
     return str(name).lower().replace("-", "_")
 
 
-def closest_setting(path: Path) -> Path:
+def closest_setting(path: SettingPath) -> SettingPath:
     """The path of the known setting whose name is most similar; the path itself if none is."""
     near = get_close_matches(_normalized(path[-1]), section_at(path[:-1]).model_fields, 1)
     return (*path[:-1], near[0]) if near else path
 
 
-def section_at(path: Path) -> type[BaseModel]:
+def section_at(path: SettingPath) -> type[BaseModel]:
     """The section that has its settings at this path."""
     shape = tuple(
         "*" if isinstance(part, int) or (path[:1] == ("providers",) and n) else part for n, part in enumerate(path)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
-Path: TypeAlias = tuple[str | int, ...]
+SettingPath: TypeAlias = tuple[str | int, ...]
 
 _HEADING: Final = re.compile(r"\s*+(\[\[?)\s*+([^\]#]+?)\s*+\]")
 _ENTRY: Final = re.compile(r"""\s*+((?>(?:[A-Za-z0-9_\-.\s]++|"[^"]*+"|'[^']*+')+))=(.*)""", re.DOTALL)
@@ -18,11 +18,11 @@ _STRING: Final = re.compile(r'"(?>(?:[^"\\]|\\.)*)"|' + r"'[^']*+'")
 _COMMENT: Final = re.compile(r"#.*")
 
 
-def locate_settings(text: str) -> Mapping[Path, int]:
+def locate_settings(text: str) -> Mapping[SettingPath, int]:
     """The line on which each section and setting begins, from 1."""
-    lines: dict[Path, int] = {}
-    last: dict[Path, int] = {}  # the index of the current section of each [[list]]
-    section: Path = ()
+    lines: dict[SettingPath, int] = {}
+    last: dict[SettingPath, int] = {}  # the index of the current section of each [[list]]
+    section: SettingPath = ()
     scanner = _ValueScanner()
     for number, line in enumerate(text.splitlines(), 1):
         if scanner.inside_value:
@@ -36,13 +36,13 @@ def locate_settings(text: str) -> Mapping[Path, int]:
     return lines
 
 
-def line_of(path: Path, lines: Mapping[Path, int]) -> int | None:
+def line_of(path: SettingPath, lines: Mapping[SettingPath, int]) -> int | None:
     """The line of the setting, or of the section to which it belongs; None if neither is in the text."""
     return next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
 
 
-def _enter(parts: list[str], last: dict[Path, int], *, listed: bool) -> Path:
-    section: Path = ()
+def _enter(parts: list[str], last: dict[SettingPath, int], *, listed: bool) -> SettingPath:
+    section: SettingPath = ()
     for index, part in enumerate(parts):
         section += (part,)
         if listed and index == len(parts) - 1:

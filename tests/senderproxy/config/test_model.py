@@ -180,7 +180,7 @@ OPEN = (
 )
 USELESS = 'list your own networks, like allow = ["192.168.1.0/24"], or listen on 127.0.0.1'
 CLEAR = "without TLS: passwords would be sent in the clear"
-NOBODY = "but no client has a user name. To fix: add [[clients]] with a user and a password"
+NO_USER = "but no client has a user name. To fix: add [[clients]] with a user and a password"
 LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
 
 
@@ -220,8 +220,8 @@ LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
             ],
         ),
         ({"auth": "required"}, [USER], []),
-        ({"auth": "required"}, [], [f'listeners.0.auth: is "required", {NOBODY}']),
-        ({"auth": "optional"}, [{"networks": ["10.0.0.0/8"]}], [f'listeners.0.auth: is "optional", {NOBODY}']),
+        ({"auth": "required"}, [], [f'listeners.0.auth: is "required", {NO_USER}']),
+        ({"auth": "optional"}, [{"networks": ["10.0.0.0/8"]}], [f'listeners.0.auth: is "optional", {NO_USER}']),
         (
             {"tls": "implicit"},
             [],
