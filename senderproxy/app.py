@@ -19,11 +19,12 @@ from senderproxy.accounts.rollback import note_generation
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, LogSettings
-from senderproxy.control.crash_journal import CrashNote
-from senderproxy.control.hardening import keep_to_itself, settle_down
-from senderproxy.control.protocol import Answer, Request
+from senderproxy.control.crash_journal import CrashTraceback
+from senderproxy.control.hardening import protect_memory
+from senderproxy.control.interpreter import tune_interpreter
+from senderproxy.control.protocol import Answer, Request, Verb
 from senderproxy.control.server import ControlServer
-from senderproxy.control.systemd import Notifier
+from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
@@ -52,7 +53,7 @@ class Service:
         accounts: VaultAccounts,
         *,
         clock: Clock | None = None,
-        notifier: Notifier | None = None,
+        notifier: SystemdNotifier | None = None,
         load: Callable[[], Config] | None = None,
         set_up_log: Callable[[LogSettings], None] | None = None,
         crash: Callable[[], str] = str,
@@ -60,7 +61,7 @@ class Service:
         self._config = config
         self._accounts = accounts
         self._clock = clock or SystemClock()
-        self._notifier = notifier or Notifier(None, None)
+        self._notifier = notifier or SystemdNotifier(None, None)
         self._load = load
         self._set_up_log = set_up_log
         self._components = build_components(config, accounts, self._clock, crash)
@@ -133,7 +134,7 @@ class Service:
             loop.add_signal_handler(number, ended.set)
         loop.add_signal_handler(signal.SIGHUP, reload_soon)
         await self.start()
-        settle_down()
+        tune_interpreter()
         await ended.wait()
         await self.stop()
 
@@ -172,10 +173,10 @@ class Service:
             lambda: components.runner.blocked,
         )
         handlers = {
-            "status": self._answer_status,
-            "resume": self._answer_resume,
-            "reload": self._answer_reload,
-            **queue.handlers(),
+            Verb.STATUS: self._answer_status,
+            Verb.RESUME: self._answer_resume,
+            Verb.RELOAD: self._answer_reload,
+            **{Verb(name): handler for name, handler in queue.handlers().items()},
         }
         control = ControlServer(Path(self._config.service.control_socket), handlers)
         await control.start()
@@ -246,14 +247,14 @@ class Service:
 def run(config: Config, accounts: VaultAccounts, load: Callable[[], Config]) -> None:
     """Run the service until SIGTERM or SIGINT, for `senderproxy run`. `load` reads the configuration again."""
     _set_up_log(config.log)
-    keep_to_itself()
+    protect_memory()
     service = Service(
         config,
         accounts,
-        notifier=Notifier.from_environment(),
+        notifier=SystemdNotifier.from_environment(),
         load=load,
         set_up_log=_set_up_log,
-        crash=CrashNote(Path(config.service.control_socket).with_name("crash")).read,
+        crash=CrashTraceback(Path(config.service.control_socket).with_name("crash")).read,
     )
     asyncio.run(service.run())
 

@@ -38,6 +38,7 @@ from senderproxy.cli.times import local_time
 from senderproxy.config.load import find_warnings
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.control.client import NotRunning, ask
+from senderproxy.control.protocol import Verb, new_request
 from senderproxy.delivery.courier import LoginOk
 from senderproxy.delivery.login_check import Probed
 from senderproxy.errors import SenderproxyError
@@ -165,7 +166,7 @@ def _certificate(listener: ListenerSettings) -> Iterator[Finding]:
 def _ask_service(config: Config) -> dict[str, Any] | None:
     """The running service's own account of itself; empty where it runs and we may not ask, None where it does not."""
     try:
-        return ask(Path(config.service.control_socket), {"do": "status"}, seconds=10)
+        return ask(Path(config.service.control_socket), new_request(Verb.STATUS), seconds=10)
     except NotRunning:
         return None
     except SenderproxyError:

@@ -17,6 +17,7 @@ from senderproxy.clock import SystemClock
 from senderproxy.config.load import load_config
 from senderproxy.config.model import Config
 from senderproxy.control.client import NotPermitted, NotRunning, ask
+from senderproxy.control.protocol import Verb, new_request
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address, AddressError, AddressPattern, parse_address, parse_pattern
 from senderproxy.routing.account import Account
@@ -134,14 +135,14 @@ def try_resume(config: Config, account_id: str) -> bool:
 
 
 def _request_resume(config: Config, account_id: str) -> None:
-    request = {"do": "resume", "account": account_id}
+    request = new_request(Verb.RESUME, account=account_id)
     ask(Path(config.service.control_socket), request, seconds=_SERVICE_TIMEOUT)
 
 
 def pickup_note(config: Config) -> str:
     """A sentence on when the service uses a change of the vault. It watches the file: no request is needed."""
     try:
-        ask(Path(config.service.control_socket), {"do": "status"}, seconds=_SERVICE_TIMEOUT)
+        ask(Path(config.service.control_socket), new_request(Verb.STATUS), seconds=_SERVICE_TIMEOUT)
     except NotRunning:
         return _not_running()
     except SenderproxyError:

@@ -18,6 +18,7 @@ from senderproxy.cli.queue_client import Ask, all_messages, change, open_queue
 from senderproxy.cli.terminal import confirm, print_error, print_json, print_table, printable
 from senderproxy.cli.times import typed_duration
 from senderproxy.clock import SystemClock
+from senderproxy.control.protocol import Verb, new_request
 from senderproxy.relay.queue_admin import QueueAction
 from senderproxy.tracking.age_buckets import AGE_LIMITS
 from senderproxy.tracking.record import MessageRecord, Query, RecipientStatus
@@ -93,7 +94,7 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
 def run_totals(chosen: argparse.Namespace) -> int:
     """Messages of each account, by age, with the reasons."""
     with open_queue(read_config(chosen)) as ask:
-        accounts: list[dict[str, Any]] = ask({"do": "queue.totals"})["accounts"]
+        accounts: list[dict[str, Any]] = ask(new_request(Verb.QUEUE_TOTALS))["accounts"]
     if chosen.json:
         print_json(accounts)
     elif accounts:
@@ -145,7 +146,7 @@ def run_list(chosen: argparse.Namespace) -> int:
     if chosen.held:
         query = replace(query, status=RecipientStatus.HELD)
     with open_queue(read_config(chosen)) as ask:
-        entries = list(all_messages(ask, "queue.list", query))
+        entries = list(all_messages(ask, Verb.QUEUE_LIST, query))
     if chosen.json:
         print_json(entries)
     elif entries:
@@ -190,7 +191,7 @@ def _row(record: MessageRecord, now: datetime) -> list[str]:
 def run_show(chosen: argparse.Namespace) -> int:
     """0 if the message was found, else 1."""
     with open_queue(read_config(chosen)) as ask:
-        answer = ask({"do": "queue.show", "id": chosen.id})
+        answer = ask(new_request(Verb.QUEUE_SHOW, id=chosen.id))
     message = answer["message"]
     if message is None:
         print_error(
@@ -263,7 +264,7 @@ def _matching(ask: Ask, act: QueueAction, query: Query) -> list[str]:
         QueueAction.RELEASE: RecipientStatus.HELD,
         QueueAction.CANCEL: None,
     }[act]
-    found = all_messages(ask, "queue.list", replace(query, status=wanted))
+    found = all_messages(ask, Verb.QUEUE_LIST, replace(query, status=wanted))
     return [str(entry["id"]) for entry in found]
 
 

@@ -19,7 +19,7 @@ from senderproxy.cli.errors import InputError
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.control.client import NotRunning, ask
-from senderproxy.control.protocol import Answer, Request
+from senderproxy.control.protocol import Answer, Request, Verb, new_request
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.dsn_queueing import ReportBuilder, StatesWithReports
@@ -41,7 +41,7 @@ def open_queue(config: Config) -> Iterator[Ask]:
     """The function that answers queue requests. Raises SenderproxyError if neither service nor spool can."""
     path = Path(config.service.control_socket)
     try:
-        ask(path, {"do": "status"})
+        ask(path, new_request(Verb.STATUS))
         running = True
     except NotRunning:
         running = False
@@ -91,12 +91,12 @@ class _CancelReports:
 # ---- requests that several verbs send ----
 
 
-def all_messages(ask_queue: Ask, do: str, query: Query, limit: int | None = None) -> Iterator[dict[str, Any]]:
+def all_messages(ask_queue: Ask, verb: Verb, query: Query, limit: int | None = None) -> Iterator[dict[str, Any]]:
     """Every message that matches, at most `limit`, page by page."""
     after: str | None = None
     count = 0
     while True:
-        request: Request = {"do": do, "query": query_entry(query)}
+        request = new_request(verb, query=query_entry(query))
         if limit is not None:
             request["limit"] = limit - count
         page = ask_queue(request | ({"after": after} if after else {}))
@@ -113,7 +113,7 @@ def change(ask_queue: Ask, act: str, ids: list[str], *, report: bool) -> tuple[l
     left: list[dict[str, str]] = []
     for start in range(0, len(ids), CHANGED_AT_ONCE):
         some = ids[start : start + CHANGED_AT_ONCE]
-        request = {"do": "queue.change", "act": act, "ids": some, "by": user_name(), "report": report}
+        request = new_request(Verb.QUEUE_CHANGE, act=act, ids=some, by=user_name(), report=report)
         answer = ask_queue(request)
         changed += answer["changed"]
         left += answer["left"]

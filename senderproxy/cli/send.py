@@ -24,6 +24,7 @@ from senderproxy.cli.terminal import ask_secret, print_progress
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.control.client import ask
+from senderproxy.control.protocol import Verb, new_request
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.body import BodyBuffer
@@ -114,7 +115,7 @@ def _with_actual_port(config: Config, listener: ListenerSettings) -> ListenerSet
     """Port 0 stands for any free port: the running service knows which one it got."""
     if not listener.address.endswith(":0"):
         return listener
-    listeners = ask(Path(config.service.control_socket), {"do": "status"})["listeners"]
+    listeners = ask(Path(config.service.control_socket), new_request(Verb.STATUS))["listeners"]
     actual = next((str(entry["address"]) for entry in listeners if entry["name"] == listener.name), listener.address)
     return listener.model_copy(update={"address": actual})
 

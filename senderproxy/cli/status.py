@@ -9,6 +9,7 @@ from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.terminal import print_hint, print_json, print_table
 from senderproxy.cli.times import local_time
 from senderproxy.control.client import ask
+from senderproxy.control.protocol import Verb, new_request
 from senderproxy.translation import _, ngettext
 
 
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """0 if every account can send and the queue moves, else 1. Raises NotRunning."""
-    status = ask(Path(read_config(chosen).service.control_socket), {"do": "status"})
+    status = ask(Path(read_config(chosen).service.control_socket), new_request(Verb.STATUS))
     if chosen.json:
         print_json({name: value for name, value in status.items() if name != "ok"})
     else:

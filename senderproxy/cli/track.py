@@ -11,6 +11,7 @@ from senderproxy.cli.queue_client import all_messages, open_queue
 from senderproxy.cli.terminal import print_error, print_json, printable
 from senderproxy.cli.times import typed_time
 from senderproxy.clock import SystemClock
+from senderproxy.control.protocol import Verb
 from senderproxy.tracking.record import Query, RecipientStatus
 from senderproxy.tracking.serialize import read_event, read_record
 from senderproxy.tracking.timeline import headline, timeline_lines
@@ -65,7 +66,7 @@ def run(chosen: argparse.Namespace) -> int:
     )
     limit = max(1, chosen.limit)
     with open_queue(read_config(chosen)) as ask:
-        entries = list(all_messages(ask, "track", query, limit + 1))
+        entries = list(all_messages(ask, Verb.TRACK, query, limit + 1))
     shown, more = entries[:limit], len(entries) > limit
     if chosen.json:
         print_json(shown)

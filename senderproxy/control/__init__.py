@@ -1,1 +1,1 @@
-"""How the running service is asked: a local socket for the operator, and what systemd is told."""
+"""Control of the running service: the operator's socket, systemd, crash records, settings of the process."""

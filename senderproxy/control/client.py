@@ -1,29 +1,38 @@
-"""Ask the running service. Blocking: for commands, not for the service itself."""
+"""Client of the control socket. Blocking: for commands, not for the service itself.
+
+Guarantees: each failure is an error with a hint: not running, not permitted, refused by the service.
+Not here: the requests (control.protocol).
+"""
 
 import socket
 from pathlib import Path
+from typing import Final
 
 from senderproxy.control.protocol import LINE_LIMIT, Answer, Request, decode, encode
 from senderproxy.errors import SenderproxyError
+from senderproxy.translation import _
+
+_READ: Final = 65536  # octets in one read; the usual size of a Unix socket's buffer is larger
+_TIMEOUT: Final = 30.0  # seconds; longer than any answer but that of a disk that does not respond
 
 
 class NotRunning(SenderproxyError):
-    """Nobody answers on the control socket."""
+    """The service does not answer on the control socket."""
 
 
 class NotPermitted(SenderproxyError):
-    """The control socket may not be opened by this user."""
+    """This user has no access to the control socket."""
 
 
 class RequestRefused(SenderproxyError):
-    """The service answered that it cannot."""
+    """The service answered with an error."""
 
 
-def ask(path: Path, request: Request, *, seconds: float = 30.0) -> Answer:
+def ask(path: Path, request: Request, *, seconds: float = _TIMEOUT) -> Answer:
     """Send one request and return the answer.
 
-    Raises NotRunning, NotPermitted, or Refused with the service's own words. `seconds` bounds the whole exchange's
-    single waits.
+    `seconds`: timeout of each wait for the socket. Raises NotRunning, NotPermitted, or RequestRefused with the
+    service's own words.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(seconds)
@@ -32,22 +41,26 @@ def ask(path: Path, request: Request, *, seconds: float = 30.0) -> Answer:
             connection.sendall(encode(request))
             answer = decode(_read_line(connection))
         except PermissionError as error:
-            raise NotPermitted(f"This user may not ask the service on {path}.", hint="Use sudo.") from error
+            raise NotPermitted(
+                _("This user has no access to the service's socket {path}.").format(path=path), hint=_("Use sudo.")
+            ) from error
         except (OSError, ValueError) as error:
             raise NotRunning(
-                f"senderproxy is not running: nobody answers on {path}.",
-                hint="Start it: systemctl start senderproxy, or: senderproxy run",
+                _("senderproxy is not running: no answer on {path}.").format(path=path),
+                hint=_("Start it: systemctl start senderproxy, or: senderproxy run"),
             ) from error
     if not answer.get("ok"):
-        raise RequestRefused(str(answer.get("error", "The service refused.")), hint=str(answer.get("hint", "")))
+        raise RequestRefused(
+            str(answer.get("error", _("The service refused the request."))), hint=str(answer.get("hint", ""))
+        )
     return answer
 
 
 def _read_line(connection: socket.socket) -> bytes:
-    gathered = bytearray()
-    while not gathered.endswith(b"\n") and len(gathered) < LINE_LIMIT:
-        block = connection.recv(65536)
+    line = bytearray()
+    while not line.endswith(b"\n") and len(line) < LINE_LIMIT:
+        block = connection.recv(_READ)
         if not block:
             break
-        gathered += block
-    return bytes(gathered)
+        line += block
+    return bytes(line)

@@ -1,9 +1,9 @@
-"""What is being tried (CrashJournalFile: relay.ports.CrashJournal), and of what a process died (CrashNote), for the
-next one.
+"""Crash records for the next process: the messages being attempted, and the interpreter's traceback.
 
-Guarantees: no sync, and where /run is in memory no disk. Told is only what was being tried when the process died of a
-fault of its own: after a power cut, or where somebody killed it, nothing is. Whatever is wrong with the files,
-mail goes on.
+CrashJournalFile is relay.ports.CrashJournal. It writes without a sync, and usually to memory (/run).
+Guarantees: messages become suspects only after a crash of the process itself, not after a power cut or a kill from
+outside. An error of the files is logged, and mail goes on.
+Not here: the treatment of suspects (relay).
 """
 
 import faulthandler
@@ -16,18 +16,18 @@ from typing import Final
 from senderproxy import log_events
 from senderproxy.log import event
 
-_SIZE: Final = 32  # octets of one place: a message's id, filled up with zeros
-_NOBODY: Final = bytes(_SIZE)
-_MOST: Final = 4096  # places that are read
+_SLOT: Final = 32  # octets; one message's id, padded with zeros
+_EMPTY: Final = bytes(_SLOT)
+_SLOTS: Final = 4096  # slots that are read; far more than attempts at once
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-_LONGEST: Final = 20_000  # octets of a crash's note
-_FRAMES: Final = 3  # of the stack in the cause: enough to name the place, and one line of the log
+_TRACEBACK_LIMIT: Final = 20_000  # octets that are read of a traceback
+_FRAMES: Final = 3  # innermost functions in the cause: enough to name the place, and one line of the log
 
 _log = logging.getLogger("senderproxy.control")
 
 
-class CrashNote:
-    """Where the interpreter writes, in its last moment, what it dies of: names of functions and lines, no values."""
+class CrashTraceback:
+    """The file to which the interpreter writes its traceback when it crashes: functions and lines, no values."""
 
     def __init__(self, path: Path) -> None:
         self._file: int | None = None
@@ -38,70 +38,73 @@ class CrashNote:
             event(_log, log_events.CRASH_NOTE_FAILED, file=path, why=error.strerror)
 
     def read(self) -> str:
-        """What the process before this one died of; empty where it did not. Told once."""
+        """The crash of the previous process: error and innermost functions; empty if it did not crash. Clears it."""
         if self._file is None:
             return ""
-        text = os.pread(self._file, _LONGEST, 0).decode("utf-8", "replace")
+        text = os.pread(self._file, _TRACEBACK_LIMIT, 0).decode("utf-8", "replace")
         os.ftruncate(self._file, 0)
-        said = [line.strip() for line in text.splitlines() if line.strip()]
-        return "; ".join([*said[:1], *[line for line in said if line.startswith("File ")][:_FRAMES]])
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return "; ".join([*lines[:1], *[line for line in lines if line.startswith("File ")][:_FRAMES]])
 
 
 class CrashJournalFile:
-    """One process writes it at a time: the one that holds the spool. `crash` says of what the one before it died."""
+    """The messages being attempted. Written by one process at a time: the one that holds the spool."""
 
     def __init__(self, path: Path, crash: Callable[[], str]) -> None:
+        """`crash`: returns the crash of the previous process; empty if it did not crash."""
         self._path = path
         self._crash = crash
         self._file: int | None = None
-        self._places: dict[str, int] = {}
+        self._slots: dict[str, int] = {}
         self._free: list[int] = []
 
     def take_suspects(self) -> Sequence[str]:
-        """What the process before this one was trying when it crashed; from here on the file is ours."""
+        """The messages that the previous process was attempting when it crashed; clears the file."""
         try:
             self._file = os.open(self._path, _FLAGS, 0o600)
-            left = os.pread(self._file, _SIZE * _MOST, 0)
+            left = os.pread(self._file, _SLOT * _SLOTS, 0)
             os.ftruncate(self._file, 0)
         except OSError as error:
-            self._give_up(error)
+            self._log_failure(error)
             return []
         crash = self._crash()
         if not crash:
-            return []  # it ended in order, or was killed from outside: that is no message's fault
+            return []  # it stopped, or was killed from outside: no message caused that
         event(_log, log_events.CRASH_DETECTED, cause=crash)
-        places = [left[start : start + _SIZE].rstrip(b"\0") for start in range(0, len(left), _SIZE)]
-        return [place.decode("ascii", "replace") for place in places if place]
+        slots = [left[start : start + _SLOT].rstrip(b"\0") for start in range(0, len(left), _SLOT)]
+        return [slot.decode("ascii", "replace") for slot in slots if slot]
 
     def attempt_started(self, message_id: str) -> None:
+        """See relay.ports.CrashJournal."""
         octets = message_id.encode("ascii", "replace")
-        if self._file is None or len(octets) > _SIZE:
+        if self._file is None or len(octets) > _SLOT:
             return
-        place = self._free.pop() if self._free else len(self._places)
-        self._places[message_id] = place
-        self._write(place, octets.ljust(_SIZE, b"\0"))
+        slot = self._free.pop() if self._free else len(self._slots)
+        self._slots[message_id] = slot
+        self._write(slot, octets.ljust(_SLOT, b"\0"))
 
     def attempt_ended(self, message_id: str) -> None:
-        place = self._places.pop(message_id, None)
-        if place is not None:
-            self._free.append(place)
-            self._write(place, _NOBODY)
+        """See relay.ports.CrashJournal."""
+        slot = self._slots.pop(message_id, None)
+        if slot is not None:
+            self._free.append(slot)
+            self._write(slot, _EMPTY)
 
     def close(self) -> None:
-        """Nothing more is written down."""
+        """Close the file; nothing more is written."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
-    def _write(self, place: int, octets: bytes) -> None:
+    def _write(self, slot: int, octets: bytes) -> None:
         if self._file is not None:
             try:
-                os.pwrite(self._file, octets, place * _SIZE)
+                os.pwrite(self._file, octets, slot * _SLOT)
             except OSError as error:
                 self.close()
-                self._give_up(error)
+                self._log_failure(error)
 
-    def _give_up(self, error: OSError) -> None:
+    def _log_failure(self, error: OSError) -> None:
         event(
             _log,
             log_events.CRASH_JOURNAL_FAILED,

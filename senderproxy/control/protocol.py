@@ -1,10 +1,13 @@
-"""What is said on the operator's socket: one JSON object on a line, one JSON object on a line back.
+"""Protocol of the control socket: one JSON object on a line, one JSON object on a line back. PURE.
 
-`{"do": "status"}`, `{"do": "resume", "account": "anna"}`, `{"do": "reload"}`; the answer has `"ok": true` or
-`"ok": false` with `"error"` and `"hint"` in words for a person. No secret travels here.
+A request has the key `do` with a `Verb` and the verb's fields: `{"do": "resume", "account": "anna"}`. The answer has
+`"ok": true`, or `"ok": false` with `"error"` and `"hint"` for the operator. No secret is sent.
+Guarantees: the server and all clients use this table of verbs; a line is at most LINE_LIMIT octets.
+Not here: the answers' fields (the module named beside each verb), the socket (control.server, control.client).
 """
 
 import json
+from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 LINE_LIMIT: Final = 4 * 1024 * 1024  # octets; a status of some thousand accounts fits
@@ -13,13 +16,39 @@ Request: TypeAlias = dict[str, Any]
 Answer: TypeAlias = dict[str, Any]
 
 
+class Verb(StrEnum):
+    """The requests, each with its fields and the module that answers it."""
+
+    STATUS = "status"  # service.status
+    RESUME = "resume"  # account; app
+    RELOAD = "reload"  # app
+    QUEUE_TOTALS = "queue.totals"  # relay.queue_admin
+    QUEUE_LIST = "queue.list"  # query, limit, after; relay.queue_admin
+    QUEUE_SHOW = "queue.show"  # id; relay.queue_admin
+    QUEUE_CHANGE = "queue.change"  # act, ids, by, report; relay.queue_admin
+    TRACK = "track"  # query, limit, after; relay.queue_admin
+
+
+def new_request(verb: Verb, **fields: object) -> Request:
+    """The request with that verb and its fields."""
+    return {"do": verb.value, **fields}
+
+
+def verb_of(entry: Request) -> Verb | None:
+    """The verb of a request; None if it is unknown, as from a client of another version."""
+    try:
+        return Verb(str(entry.get("do")))
+    except ValueError:
+        return None
+
+
 def encode(entry: Request | Answer) -> bytes:
-    """One line."""
+    """The object as one line."""
     return json.dumps(entry, ensure_ascii=True, default=str).encode("ascii") + b"\n"
 
 
 def decode(line: bytes) -> dict[str, Any]:
-    """One line read; raises ValueError where it is no JSON object."""
+    """The object on a line. Raises ValueError if the line is not a JSON object."""
     entry = json.loads(line)
     if not isinstance(entry, dict):
         raise ValueError("not a JSON object")

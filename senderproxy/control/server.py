@@ -1,8 +1,8 @@
-"""The operator's socket: who asks is checked by the kernel, what is asked is answered on one line.
+"""Server of the control socket.
 
-Guarantees: only root and the user the service runs as are answered (SO_PEERCRED, unix(7)); a stale socket file of a
-service that is gone is replaced, a live one is not; the file goes when we stop.
-Not here: what a request means (app).
+Guarantees: only root and the service's own user get an answer; the kernel names the user (SO_PEERCRED, unix(7)). The
+stale socket file of an ended service is replaced, that of a running one is not; a stop removes the file.
+Not here: the requests (control.protocol), their answers (the modules named there).
 """
 
 import asyncio
@@ -16,25 +16,27 @@ from pathlib import Path
 from typing import Final
 
 from senderproxy import log_events
-from senderproxy.control.protocol import LINE_LIMIT, Answer, Request, decode, encode
+from senderproxy.control.protocol import LINE_LIMIT, Answer, Request, Verb, decode, encode, verb_of
 from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
+from senderproxy.translation import _
 
 _log = logging.getLogger("senderproxy.control")
-_PATIENCE: Final = 10.0  # seconds a caller may take for its line
+_TIMEOUT: Final = 10.0  # seconds that a client has for its request
+_PROBE_TIMEOUT: Final = 2.0  # seconds in which a running service accepts a connection
 _PATH_LIMIT: Final = 107  # octets of sun_path, unix(7)
 
 Handler = Callable[[Request], Awaitable[Answer]]
 
 
 class ControlError(SenderproxyError):
-    """The operator's socket cannot be opened."""
+    """The control socket cannot be opened."""
 
 
 class ControlServer:
-    """Listens on a Unix socket and hands each request to the handler named by its `do`."""
+    """The Unix socket; each request is answered by the handler of its verb."""
 
-    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, path: Path, handlers: Mapping[Verb, Handler]) -> None:
         self._path = path
         self._handlers = handlers
         self._server: asyncio.Server | None = None
@@ -43,8 +45,10 @@ class ControlServer:
         """Open the socket, mode 0660. Raises ControlError."""
         if len(os.fsencode(self._path)) > _PATH_LIMIT:
             raise ControlError(
-                f"The control socket's path is longer than {_PATH_LIMIT} characters: {self._path}",
-                hint="Set service.control_socket to a shorter path.",
+                _("The control socket's path is longer than {limit} characters: {path}").format(
+                    limit=_PATH_LIMIT, path=self._path
+                ),
+                hint=_("Set service.control_socket to a shorter path."),
             )
         self._remove_stale()
         mask = os.umask(0o117)
@@ -52,8 +56,10 @@ class ControlServer:
             self._server = await asyncio.start_unix_server(self._serve, self._path, limit=LINE_LIMIT)
         except OSError as error:
             raise ControlError(
-                f"The control socket {self._path} cannot be opened: {error.strerror}",
-                hint="The folder must exist and belong to the user the service runs as, or set service.control_socket.",
+                _("The control socket {path} cannot be opened: {reason}").format(
+                    path=self._path, reason=error.strerror
+                ),
+                hint=_("Its folder must exist and belong to the service's user; or change service.control_socket."),
             ) from error
         finally:
             os.umask(mask)
@@ -72,28 +78,29 @@ class ControlServer:
             return
         if not stat.S_ISSOCK(kind):
             raise ControlError(
-                f"{self._path} is in the way: it is no socket", hint="Move it, or set service.control_socket."
+                _("The control socket cannot be opened: {path} is another file").format(path=self._path),
+                hint=_("Move it, or change service.control_socket."),
             )
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(2)
+            probe.settimeout(_PROBE_TIMEOUT)
             try:
                 probe.connect(str(self._path))
             except OSError:
                 self._path.unlink(missing_ok=True)
                 return
         raise ControlError(
-            f"senderproxy is already running: it answers on {self._path}",
-            hint="Stop the other one first, or give this one its own service.control_socket.",
+            _("senderproxy is already running: it answers on {path}").format(path=self._path),
+            hint=_("Stop it first, or set another service.control_socket for this one."),
         )
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 line = await reader.readline()
             writer.write(encode(await self._answer(line, writer)))
             await writer.drain()
         except (OSError, TimeoutError, ValueError):
-            pass  # a caller who went away or said too much gets no answer; there is nothing to mend
+            pass  # the client closed the connection, or sent too much or nothing: it gets no answer
         finally:
             writer.close()
 
@@ -101,25 +108,33 @@ class ControlServer:
         user = _peer_user(writer)
         if user not in (0, os.geteuid()):
             event(_log, log_events.CONTROL_USER_REFUSED, uid=user)
-            return {"ok": False, "error": "Only root and the service's own user may ask.", "hint": "Use sudo."}
+            return _error(_("Only root and the service's own user have access."), _("Use sudo."))
         try:
             request = decode(line)
         except ValueError:
-            return {"ok": False, "error": "That was no request.", "hint": ""}
-        handler = self._handlers.get(str(request.get("do")))
+            return _error(_("The request is not a JSON object."))
+        verb = verb_of(request)
+        handler = None if verb is None else self._handlers.get(verb)
         if handler is None:
-            return {"ok": False, "error": f"Unknown request {request.get('do')!r}.", "hint": "The versions may differ."}
+            return _error(
+                _("Unknown request {verb}.").format(verb=repr(request.get("do"))),
+                _("Restart the service if it is older than the command."),
+            )
         try:
             return {"ok": True} | await handler(request)
         except SenderproxyError as error:
-            return {"ok": False, "error": error.message, "hint": error.hint}
-        except Exception as fault:  # noqa: BLE001  a fault in an answer must not end the service
+            return _error(error.message, error.hint)
+        except Exception as fault:  # noqa: BLE001  an internal error in an answer must not end the service
             event(_log, log_events.CONTROL_REQUEST_FAILED, fault=fault, request=request.get("do"))
-            return {"ok": False, "error": "The service could not answer; its log says why.", "hint": ""}
+            return _error(_("The request failed with an internal error; the service's log has the cause."))
+
+
+def _error(message: str, hint: str = "") -> Answer:
+    return {"ok": False, "error": message, "hint": hint}
 
 
 def _peer_user(writer: asyncio.StreamWriter) -> int:
     peer = writer.get_extra_info("socket")
     credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, user, _ = struct.unpack("3i", credentials)
+    _pid, user, _group = struct.unpack("3i", credentials)
     return int(user)

@@ -1,6 +1,6 @@
-"""What systemd is told: ready, reloading, stopping, alive, and one line for `systemctl status`.
+"""Notifications to systemd: ready, reloading, stopping, alive, and the line of `systemctl status`.
 
-Guarantees: nothing happens where we were not started by systemd; a message that cannot be sent is no fault.
+Guarantees: no effect if the process was not started by systemd; a notification that cannot be sent is not an error.
 sd_notify(3), systemd.service(5) Type=notify and WatchdogSec=.
 """
 
@@ -8,19 +8,19 @@ import os
 import socket
 
 
-class Notifier:
-    """Speaks to the socket named in NOTIFY_SOCKET."""
+class SystemdNotifier:
+    """Sends to the socket of NOTIFY_SOCKET. `watchdog_seconds`: longest time between two `alive`; None: no watchdog."""
 
     def __init__(self, address: str | None, watchdog_seconds: float | None) -> None:
         self._address = address
-        self.watchdog_seconds = watchdog_seconds  # how often `alive` is wanted at least; None: not at all
+        self.watchdog_seconds = watchdog_seconds
 
     @classmethod
-    def from_environment(cls) -> "Notifier":
-        """The notifier systemd asked for, or a silent one."""
+    def from_environment(cls) -> "SystemdNotifier":
+        """The notifier that systemd asks for, or one without effect."""
         microseconds = os.environ.get("WATCHDOG_USEC", "")
-        mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        watchdog = int(microseconds) / 1_000_000 if microseconds.isdigit() and mine else None
+        is_ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        watchdog = int(microseconds) / 1_000_000 if microseconds.isdigit() and is_ours else None
         return cls(os.environ.get("NOTIFY_SOCKET"), watchdog)
 
     def ready(self, status: str) -> None:
@@ -33,7 +33,7 @@ class Notifier:
         self._send("RELOADING=1", f"MONOTONIC_USEC={monotonic_microseconds}")
 
     def stopping(self) -> None:
-        self._send("STOPPING=1", "STATUS=finishing the messages under way")
+        self._send("STOPPING=1", "STATUS=finishing transactions in progress")
 
     def alive(self) -> None:
         self._send("WATCHDOG=1")
@@ -47,4 +47,4 @@ class Notifier:
                 out.setblocking(False)
                 out.sendto("\n".join(lines).encode(), name)
         except OSError:
-            pass  # a supervisor that does not listen must not stop the mail
+            pass  # systemd does not receive: mail goes on

@@ -22,6 +22,7 @@ from typing import Final
 import aiosmtplib
 
 from senderproxy.control.client import ask
+from senderproxy.control.protocol import Verb, new_request
 from senderproxy.simulator.faults import Drop, FaultAction, FaultPoint, FaultScript, FaultStage, ReplyWith
 from senderproxy.simulator.provider_replies import SEND_LIMIT, UNKNOWN_USER, server_reply
 from senderproxy.simulator.rules import SimulatedMailbox
@@ -220,7 +221,7 @@ class Storm:
 
     async def _written(self, number: int, recipient: str) -> int:
         """How often the service knew it to be delivered: once, where a kill came before it could write down the first."""
-        request = {"do": "track", "query": {"id": f"<{number}.sturm@firma.example>"}}
+        request = new_request(Verb.TRACK, query={"id": f"<{number}.sturm@firma.example>"})
         answer = await asyncio.to_thread(ask, self._service.folder / "control", request)
         events = [read_event(event) for message in answer["messages"] for event in message["events"]]
         return sum(

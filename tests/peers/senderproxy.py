@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from senderproxy.control.client import ask
+from senderproxy.control.protocol import Verb, new_request
 from tests.peers.packages import PROJECT
 from tests.peers.process import (
     LOOPBACK,
@@ -179,7 +180,7 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
         """Write the configuration anew, with these settings, and put it in force while the service runs."""
         self._more_settings = more_settings
         self._write_configuration()
-        ask(self.folder / "control", {"do": "reload"})
+        ask(self.folder / "control", new_request(Verb.RELOAD))
 
     def provide(self, provider_section: str) -> None:
         """The same with other words about the provider."""

@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from senderproxy.control.client import ask
+from senderproxy.control.protocol import Verb, new_request
 from senderproxy.simulator.rules import OwnershipRule
 from tests.senderproxy.cli.conftest import DEADLINE, Office
 
@@ -112,7 +113,7 @@ def test_a_provider_that_became_stricter_is_said_plainly_with_the_setting_until_
         # what was proposed, as it was proposed
         text = office.config.read_text()
         office.config.write_text(text.replace('sender_rule = "domain"', 'sender_rule = "address"'))
-        ask(office.folder / "control.sock", {"do": "reload"})
+        ask(office.folder / "control.sock", new_request(Verb.RELOAD))
         assert office.type(*send).code == 0
         assert office.type("status").code == 0
         assert "sender rule of ionos" not in office.type("check").out

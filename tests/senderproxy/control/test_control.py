@@ -1,4 +1,4 @@
-"""The operator's socket, asked as a command asks it."""
+"""The control socket, from a command's side."""
 
 import asyncio
 import os
@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from senderproxy.control.client import NotRunning, RequestRefused, ask
-from senderproxy.control.protocol import Answer, Request
+from senderproxy.control.protocol import Answer, Request, Verb, new_request
 from senderproxy.control.server import ControlError, ControlServer
 from senderproxy.errors import SenderproxyError
+from senderproxy.relay.dsn_queueing import StatesWithReports
+from senderproxy.relay.queue_admin import QueueAdmin
+from tests.fakes.memory_spool import MemorySpool
+from tests.fakes.still_clock import StillClock
 
 
 async def _greet(request: Request) -> Answer:
@@ -23,13 +27,13 @@ async def _decline(_: Request) -> Answer:
     raise SenderproxyError("There is no account nobody.", hint="senderproxy account list")
 
 
-async def _stumble(_: Request) -> Answer:
+async def _fail(_: Request) -> Answer:
     raise KeyError("the inside of the program")
 
 
 @asynccontextmanager
 async def _serving(path: Path) -> AsyncIterator[ControlServer]:
-    server = ControlServer(path, {"greet": _greet, "decline": _decline, "stumble": _stumble})
+    server = ControlServer(path, {Verb.STATUS: _greet, Verb.RESUME: _decline, Verb.RELOAD: _fail})
     await server.start()
     try:
         yield server
@@ -39,38 +43,40 @@ async def _serving(path: Path) -> AsyncIterator[ControlServer]:
 
 async def test_a_request_is_answered_on_one_line(tmp_path: Path) -> None:
     async with _serving(tmp_path / "s"):
-        answer = await asyncio.to_thread(ask, tmp_path / "s", {"do": "greet", "name": "anna"})
+        answer = await asyncio.to_thread(ask, tmp_path / "s", new_request(Verb.STATUS, name="anna"))
         assert answer == {"ok": True, "words": "hello anna"}
 
 
-async def test_a_refusal_reaches_the_person_with_its_hint(tmp_path: Path) -> None:
+async def test_an_error_reaches_the_client_with_its_hint(tmp_path: Path) -> None:
     async with _serving(tmp_path / "s"):
         with pytest.raises(RequestRefused, match="no account nobody") as caught:
-            await asyncio.to_thread(ask, tmp_path / "s", {"do": "decline"})
+            await asyncio.to_thread(ask, tmp_path / "s", new_request(Verb.RESUME))
         assert caught.value.hint == "senderproxy account list"
 
 
-async def test_a_fault_in_an_answer_shows_nothing_of_its_inside(tmp_path: Path) -> None:
+async def test_an_internal_error_is_answered_without_its_text(tmp_path: Path) -> None:
     async with _serving(tmp_path / "s"):
-        with pytest.raises(RequestRefused, match="log says why") as caught:
-            await asyncio.to_thread(ask, tmp_path / "s", {"do": "stumble"})
+        with pytest.raises(RequestRefused, match="log has the cause") as caught:
+            await asyncio.to_thread(ask, tmp_path / "s", new_request(Verb.RELOAD))
         assert "inside" not in str(caught.value)
 
 
-async def test_an_unknown_request_and_junk_are_declined(tmp_path: Path) -> None:
+async def test_an_unknown_verb_a_verb_without_handler_and_junk_are_refused(tmp_path: Path) -> None:
     async with _serving(tmp_path / "s"):
         with pytest.raises(RequestRefused, match="Unknown request"):
             await asyncio.to_thread(ask, tmp_path / "s", {"do": "dance"})
+        with pytest.raises(RequestRefused, match="Unknown request"):
+            await asyncio.to_thread(ask, tmp_path / "s", new_request(Verb.TRACK))
         reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
         writer.write(b"\xff\xfe nonsense\n")
-        assert b"no request" in await reader.readline()
+        assert b"not a JSON object" in await reader.readline()
         writer.close()
         await writer.wait_closed()
 
 
-def test_nobody_there_is_said_with_how_to_start(tmp_path: Path) -> None:
+def test_without_a_service_the_hint_says_how_to_start_it(tmp_path: Path) -> None:
     with pytest.raises(NotRunning) as caught:
-        ask(tmp_path / "s", {"do": "status"})
+        ask(tmp_path / "s", new_request(Verb.STATUS))
     assert "not running" in caught.value.message
     assert "systemctl start" in caught.value.hint
 
@@ -79,36 +85,36 @@ async def test_the_socket_left_by_a_killed_service_is_replaced(tmp_path: Path) -
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "s"))
     async with _serving(tmp_path / "s"):
-        assert (await asyncio.to_thread(ask, tmp_path / "s", {"do": "greet", "name": "b"}))["words"] == "hello b"
+        assert (await asyncio.to_thread(ask, tmp_path / "s", new_request(Verb.STATUS, name="b")))["words"] == "hello b"
 
 
 async def test_a_second_service_does_not_take_the_first_ones_socket(tmp_path: Path) -> None:
     async with _serving(tmp_path / "s"):
         with pytest.raises(ControlError, match="already running"):
             await ControlServer(tmp_path / "s", {}).start()
-        assert (await asyncio.to_thread(ask, tmp_path / "s", {"do": "greet", "name": "c"}))["words"] == "hello c"
+        assert (await asyncio.to_thread(ask, tmp_path / "s", new_request(Verb.STATUS, name="c")))["words"] == "hello c"
 
 
-async def test_a_file_in_the_way_is_not_removed(tmp_path: Path) -> None:
+async def test_another_file_at_the_path_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("letters of the boss")
-    with pytest.raises(ControlError, match="in the way"):
+    with pytest.raises(ControlError, match="another file"):
         await ControlServer(tmp_path / "s", {}).start()
     assert (tmp_path / "s").read_text() == "letters of the boss"
 
 
-async def test_too_long_a_path_is_said_before_the_kernel_says_it(tmp_path: Path) -> None:
+async def test_a_path_longer_than_the_kernels_limit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ControlError, match="longer than 107"):
         await ControlServer(tmp_path / ("x" * 120), {}).start()
 
 
-async def test_the_socket_is_closed_to_other_users_and_gone_afterwards(tmp_path: Path) -> None:
+async def test_the_socket_has_mode_0660_and_is_removed_at_the_stop(tmp_path: Path) -> None:
     async with _serving(tmp_path / "s"):
         assert (tmp_path / "s").stat().st_mode & 0o777 == 0o660
     assert not (tmp_path / "s").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else to try it")
-async def test_another_user_is_refused_by_the_kernels_word(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+async def test_another_user_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o711)
     for parent in tmp_path.parents[:3]:
         parent.chmod(parent.stat().st_mode | 0o011)
@@ -116,10 +122,16 @@ async def test_another_user_is_refused_by_the_kernels_word(tmp_path: Path) -> No
         (tmp_path / "s").chmod(0o666)
         script = (
             "import os,socket,sys;os.setuid(65534);c=socket.socket(socket.AF_UNIX);c.connect(sys.argv[1]);"
-            'c.sendall(b\'{"do":"greet","name":"x"}\\n\');print(c.recv(999).decode())'
+            'c.sendall(b\'{"do":"status","name":"x"}\\n\');print(c.recv(999).decode())'
         )
         process = await asyncio.create_subprocess_exec(
             "/usr/bin/python3", "-c", script, str(tmp_path / "s"), stdout=asyncio.subprocess.PIPE
         )
         out, _ = await process.communicate()
         assert b"Only root" in out
+
+
+def test_the_table_has_each_verb_of_the_queue_and_no_other() -> None:
+    spool = MemorySpool(StillClock())
+    queue = QueueAdmin(lambda: spool, StillClock(), lambda _claim, states: StatesWithReports(states, []))
+    assert set(queue.handlers()) == set(Verb) - {Verb.STATUS, Verb.RESUME, Verb.RELOAD}

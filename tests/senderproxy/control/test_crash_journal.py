@@ -1,4 +1,4 @@
-"""What is being tried, as the next process finds it."""
+"""Crash records, as the next process finds them."""
 
 import logging
 import subprocess
@@ -20,32 +20,32 @@ def begun(path: Path) -> CrashJournalFile:
     return file
 
 
-def test_the_next_process_finds_what_was_begun_and_not_ended_and_finds_it_once(tmp_path: Path) -> None:
+def test_the_next_process_finds_unfinished_attempts_once(tmp_path: Path) -> None:
     one = begun(tmp_path / "under-way")
     for ident in ("Anna23456789", "Bert23456789", "Carl23456789"):
         one.attempt_started(ident)
     one.attempt_ended("Bert23456789")
-    one.attempt_started("Dora23456789")  # in Bert's place
+    one.attempt_started("Dora23456789")  # in Bert's slot
     one.attempt_ended("Nobody")
     two = next_process(tmp_path / "under-way")
     assert sorted(two.take_suspects()) == ["Anna23456789", "Carl23456789", "Dora23456789"]
     assert next_process(tmp_path / "under-way").take_suspects() == []
 
 
-def test_who_was_killed_from_outside_or_ended_in_order_died_of_no_message(tmp_path: Path) -> None:
+def test_after_a_stop_or_a_kill_from_outside_no_message_is_a_suspect(tmp_path: Path) -> None:
     begun(tmp_path / "under-way").attempt_started("Anna23456789")
     assert CrashJournalFile(tmp_path / "under-way", str).take_suspects() == []
     assert next_process(tmp_path / "under-way").take_suspects() == []  # nor is it blamed for a later crash
 
 
 @pytest.mark.parametrize(("end", "of"), [("os.abort()", "Aborted"), ("os.kill(os.getpid(), 11)", "Segmentation fault")])
-def test_the_next_process_hears_of_what_the_one_before_it_crashed(tmp_path: Path, end: str, of: str) -> None:
+def test_the_next_process_finds_the_traceback_of_the_crash_once(tmp_path: Path, end: str, of: str) -> None:
     note = tmp_path / "crash"
     program = f"""
 import os
 from pathlib import Path
-from senderproxy.control.crash_journal import CrashNote
-note = CrashNote(Path({str(note)!r}))
+from senderproxy.control.crash_journal import CrashTraceback
+note = CrashTraceback(Path({str(note)!r}))
 print(note.read())
 def fall():
     {end}
@@ -67,7 +67,7 @@ if os.environ.get("CRASH"):
     assert run() == ""
 
 
-def test_after_many_messages_the_file_is_as_large_as_the_most_that_were_under_way_at_once(tmp_path: Path) -> None:
+def test_the_size_of_the_file_follows_the_most_attempts_at_once(tmp_path: Path) -> None:
     file = begun(tmp_path / "under-way")
     for number in range(1000):
         file.attempt_started(f"a{number}")
@@ -78,8 +78,8 @@ def test_after_many_messages_the_file_is_as_large_as_the_most_that_were_under_wa
     file.close()
 
 
-def test_what_is_no_list_of_ids_does_no_harm(tmp_path: Path) -> None:
-    (tmp_path / "under-way").write_bytes(bytes(range(256)) * 3 + b"half a place")
+def test_a_damaged_file_causes_no_error(tmp_path: Path) -> None:
+    (tmp_path / "under-way").write_bytes(bytes(range(256)) * 3 + b"half a slot")
     file = next_process(tmp_path / "under-way")
     assert all(isinstance(name, str) for name in file.take_suspects())
     file.attempt_started("x" * 100)
@@ -88,11 +88,11 @@ def test_what_is_no_list_of_ids_does_no_harm(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", ["nothing", "a link"])
-def test_where_the_file_cannot_be_made_it_is_said_once_and_everything_goes_on(
+def test_a_file_that_cannot_be_created_is_logged_once(
     tmp_path: Path, there: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    path = tmp_path / "gone" / "under-way"
+    path = tmp_path / "missing" / "under-way"
     if there == "a link":
         path.parent.mkdir()
         path.symlink_to(tmp_path / "elsewhere")

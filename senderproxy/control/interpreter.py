@@ -1,0 +1,40 @@
+"""Interpreter settings of the service: garbage collection, thread switches, size of reads.
+
+Without them, single events hold up all clients: a full collection walks over each object of each module, a thread of
+the spool computes for 5 ms, a connection with a large message fills 256 KiB at once. docs/decisions/0092 and 0095 have
+the measurements.
+Not here: the order of large and small messages (aio).
+"""
+
+import gc
+import sys
+from asyncio import selector_events, sslproto
+from typing import Final
+
+from senderproxy.aio import PIECE_OCTETS
+
+_NEW_OBJECTS: Final = 20_000  # before a collection of the youngest; Python's own 700 are a dozen messages
+_GENERATIONS: Final = 20  # collections of one generation before the next older one; Python's own are 10
+_SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread computes while another waits; Python's own are 0.005
+
+
+def tune_interpreter() -> None:
+    """Apply the settings, once all components are loaded: their objects are never collected from then on.
+
+    A message leaves no reference cycles, so collections find little.
+    """
+    _limit_reads()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS, _GENERATIONS, _GENERATIONS)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+
+
+def _limit_reads() -> None:
+    """Limit asyncio's reads to one piece; its own 256 KiB are also the buffer of each TLS connection.
+
+    If asyncio renames these private classes, reads have their usual size, and nothing else changes.
+    """
+    for kind in (getattr(selector_events, "_SelectorTransport", None), getattr(sslproto, "SSLProtocol", None)):
+        if kind is not None:
+            kind.max_size = PIECE_OCTETS
