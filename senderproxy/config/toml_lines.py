@@ -11,10 +11,11 @@ from typing import Final, TypeAlias
 
 SettingPath: TypeAlias = tuple[str | int, ...]
 
-_HEADING: Final = re.compile(r"\s*+(\[\[?)\s*+([^\]#]+?)\s*+\]")
+_HEADING: Final = re.compile(r"\s*+(\[\[?)([^\]#]*+)\]")
 _ENTRY: Final = re.compile(r"""\s*+((?>(?:[A-Za-z0-9_\-.\s]++|"[^"]*+"|'[^']*+')+))=(.*)""", re.DOTALL)
 _KEY_PART: Final = re.compile(r"""\s*+(?:"([^"]*+)"|'([^']*+)'|([A-Za-z0-9_\-]++))\s*+(?:\.|\Z)""")
-_STRING: Final = re.compile(r'"(?>(?:[^"\\]|\\.)*)"|' + r"'[^']*+'")
+# An unclosed string runs to the end of its line, so that each octet is looked at once.
+_STRING: Final = re.compile(r'"(?>(?:[^"\\]++|\\.)*)(?:"|\\?\Z)|' + r"'[^']*+(?:'|\Z)")
 _COMMENT: Final = re.compile(r"#.*")
 
 

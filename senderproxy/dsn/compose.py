@@ -174,7 +174,7 @@ def _subject_of(header: HeaderSection) -> str:
     return subject if len(subject) <= _SUBJECT_SHOWN else subject[: _SUBJECT_SHOWN - 3] + "..."
 
 
-_MESSAGE_ID: Final = re.compile(rb"<[!-;=?-~]{1,200}@[!-;=?-~]{1,200}>")
+_MESSAGE_ID: Final = re.compile(rb"<[!-;=?A-~]{1,200}@[!-;=?-~]{1,200}>")
 
 
 def _message_id(header: HeaderSection) -> bytes | None:

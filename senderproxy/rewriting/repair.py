@@ -21,6 +21,7 @@ from senderproxy.mail.display import decode_words, encode_unstructured, guess
 from senderproxy.mail.header import Edit, Field, HeaderSection
 from senderproxy.rewriting.draft import Change, render_mailboxes
 from senderproxy.rewriting.long_lines import LINE_LIMIT
+from senderproxy.rewriting.scanners import find_loose_mailbox, replace_quoted, split_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +179,7 @@ def _missing(places: Mapping[str, Sequence[int]], context: RepairContext) -> Ite
 
 # ---- addresses ----
 
-_ELEMENT: Final = re.compile(
-    rb'(?>(?:"(?>(?:[^"\\]|\\.)*)"|\((?>(?:[^()\\]|\\.)*)\)|<[^<>]*>|[^,"(<]|["(<])*)', re.DOTALL
-)
 _FOLD: Final = re.compile(rb"\r\n(?=[ \t])")
-_IN_BRACKETS: Final = re.compile(r"([^<>]*)<\s*([^<>\s]+@[^<>\s]+)\s*>[\s;,]*")
-_AT_THE_END: Final = re.compile(r"(?:([^<>@]*)\s)?\s*<?([^\s<>@,;:\"()]+@[^\s<>@,;:\"()]+)>?[\s;,]*")
 
 
 def _mend_addresses(field: Field) -> bytes | None:
@@ -191,20 +187,11 @@ def _mend_addresses(field: Field) -> bytes | None:
     value = field.value
     if value.isascii() and (_reads(value) or _is_group(value)):
         return None
-    elements = [element.strip() for element in _elements(_FOLD.sub(b"", value))]
+    elements = [element.strip() for element in split_list(_FOLD.sub(b"", value))]
     mended = [_mend_element(element) for element in elements if element]
     if mended == [element for element in elements if element] and value.isascii():
         return None
     return b",\r\n ".join(mended) if mended else None
-
-
-def _elements(value: bytes) -> Iterator[bytes]:
-    position = 0
-    while position <= len(value):
-        found = _ELEMENT.match(value, position)
-        assert found is not None
-        yield found.group()
-        position = found.end() + 1
 
 
 def _mend_element(element: bytes) -> bytes:
@@ -234,14 +221,13 @@ def _is_group(value: bytes) -> bool:
 
 def _mend_mailbox(value: bytes) -> Mailbox | None:
     """The one mailbox that a name and an address can be meant to be, however badly they are written."""
-    text = guess(_FOLD.sub(b"", value)).strip()
-    found = _IN_BRACKETS.fullmatch(text) or _AT_THE_END.fullmatch(text)
+    found = find_loose_mailbox(guess(_FOLD.sub(b"", value)).strip())
     if found is None:
         return None
-    name, address = found.groups()
+    name, address = found
     try:
         # Quotation marks that did not fit together are no part of the name.
-        shown = decode_words((name or "").replace('"', " ").replace("\\", " ").encode("utf-8", "replace"))
+        shown = decode_words(name.replace('"', " ").replace("\\", " ").encode("utf-8", "replace"))
         return Mailbox(parse_address(address), shown)
     except AddressError:
         return None
@@ -250,7 +236,6 @@ def _mend_mailbox(value: bytes) -> Mailbox | None:
 # ---- text ----
 
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_QUOTED: Final = re.compile(rb'"((?>(?:[^"\\]|\\.)*))"')
 
 
 def _tidy(value: bytes) -> bytes:
@@ -263,11 +248,10 @@ def _encode(value: bytes) -> bytes:
     """Octets above 127 as encoded words; inside quotation marks, as many programs read names of files (RFC 2047)."""
     text = _tidy(value).replace(b"\r\n", b"")
 
-    def quoted(found: re.Match[bytes]) -> bytes:
-        inside = found.group(1)
-        return found.group() if inside.isascii() else b'"' + encode_unstructured(guess(inside)) + b'"'
+    def encoded(inside: bytes) -> bytes:
+        return inside if inside.isascii() else encode_unstructured(guess(inside))
 
-    text = _QUOTED.sub(quoted, text)
+    text = replace_quoted(text, encoded)
     if text.isascii():
         return text
     return encode_unstructured(" ".join("".join(c if c.isprintable() else " " for c in guess(text)).split()))
@@ -300,6 +284,7 @@ _GERMAN: Final = {
     "februar": "Feb", "juni": "Jun", "juli": "Jul", "oktober": "Oct", "dezember": "Dec",
 }  # fmt: skip
 _GERMAN_DAYS: Final = re.compile(r"^(?:mo|di|mi|do|fr|sa|so)[a-z]*\.?,?\s+", re.IGNORECASE)
+_DATE_LIMIT: Final = 200  # octets; a longer value holds no date that a person or a device wrote
 _LATEST: Final = timedelta(days=366)  # a date further off is a device's unset clock, or a slip
 
 
@@ -313,7 +298,7 @@ def _is_date(value: bytes) -> bool:
 
 def _mend_date(value: bytes, now: datetime) -> bytes:
     """The date that is meant, where it can be read and is not absurd; else this moment."""
-    text = _GERMAN_DAYS.sub("", " ".join(guess(value).split()))
+    text = _GERMAN_DAYS.sub("", " ".join(guess(value[:_DATE_LIMIT]).split()))
     text = re.sub(r"[^\W\d_]+\.?", lambda word: _GERMAN.get(word.group().rstrip(".").lower(), word.group()), text)
     text = re.sub(r"^(\d{1,2})\.\s", r"\1 ", text)
     meant = _from_iso(text, now) or _from_words(text, now)

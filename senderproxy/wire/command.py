@@ -39,7 +39,7 @@ _IGNORED_IN_RCPT: Final = frozenset({"NOTIFY", "ORCPT"})
 _NAME_SHOWN: Final = 40  # characters of an unknown parameter's name in a reply; keeps the line short
 
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-_VERB = re.compile(rb"([A-Za-z][A-Za-z0-9-]{0,19})(?: +(.*?))? *\Z", re.DOTALL)
+_VERB = re.compile(rb"([A-Za-z][A-Za-z0-9-]{0,19})(?: ++(.*))?\Z", re.DOTALL)
 _PATH = re.compile(r'<((?>(?:"(?>(?:[^"\\]|\\.)*)"|[^"<>])*))>(.*)\Z', re.DOTALL)
 _ROUTE = re.compile(r'@[^\s@<>",:]++(?>(?:, ?@[^\s@<>",:]++)*):')
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-~]++))?")
@@ -84,7 +84,7 @@ def read_command(line: bytes, *, extended: bool = True, lenient: bool = False) -
         line = normalize_line(line)
     if _CONTROL.search(line):
         return reply(500, "5.5.2", "Control character in command line")
-    found = _VERB.match(line)
+    found = _VERB.match(line.rstrip(b" "))
     if found is None:
         return reply(500, "5.5.2", "Bad command syntax")
     verb = found[1].decode("ascii").upper()

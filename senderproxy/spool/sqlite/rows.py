@@ -32,7 +32,7 @@ Row: TypeAlias = tuple[Any, ...]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)  # the unit of all times in the database
-_MESSAGE_ID: Final = re.compile(rb"^message-id[ \t]*:((?:\r\n[ \t]|[^\r\n])*)", re.IGNORECASE | re.MULTILINE)
+_MESSAGE_ID: Final = re.compile(rb"^message-id[ \t]*:((?>(?:\r\n[ \t]|[^\r\n]++)*))", re.IGNORECASE | re.MULTILINE)
 _MESSAGE_ID_LIMIT: Final = 998  # octets of a line (RFC 5322 section 2.1.1)
 _WHY_LIMIT: Final = 2000  # characters; an error text with several lines of a reply fits
 

@@ -10,7 +10,7 @@ from typing import Final
 from senderproxy.mail.reply import Reply
 
 _LIMIT: Final = 200  # characters; bounds what a reply can add to the database
-_ID: Final = r"<?([A-Za-z0-9][A-Za-z0-9._@+=/-]{3,})"
+_ID: Final = r"<?([A-Za-z0-9][A-Za-z0-9._@+=/-]{3,}+)"  # possessive: what follows begins with none of these
 # Phrases that name an id come before those in which an id has only its usual place.
 _PATTERNS: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -18,10 +18,10 @@ _PATTERNS: Final = tuple(
         rf"\bqueued(?: mail)? (?:as|for delivery as) {_ID}",  # Postfix and many others
         rf"\b(?:queue|message|mail|request)?[ -]?id ?[=:] ?{_ID}",  # Exim, and so IONOS and GMX: `OK id=1MxDp3-...`
         rf"^{_ID} Message accepted for delivery",  # Sendmail
-        rf"{_ID}> \[InternalId=",  # Exchange Online
+        rf"(?<![A-Za-z0-9._@+=/-]){_ID}> \[InternalId=",  # Exchange Online
         rf"^OK +\d{{9,}} {_ID} - gsmtp",  # Google
         rf"\b(?:ok|accepted|received)\b.{{0,40}} id {_ID}",
-        r"^ok:? <?([A-Za-z0-9._@+=/-]*\d[A-Za-z0-9._@+=/-]{7,})>?$",  # Amazon: `Ok 0102018c...`
+        r"^ok:? <?(?=[A-Za-z._@+=/-]*+\d[A-Za-z0-9._@+=/-]{7})([A-Za-z0-9._@+=/-]++)>?$",  # Amazon: `Ok 0102018c...`
     )
 )
 

@@ -1,0 +1,217 @@
+"""Every pattern and every scanner that meets remote octets takes time in proportion to its input.
+
+Measured in CPU time of the thread, as the minimum of several runs, at N and at 8N octets of hostile units: linear work
+stays below a ratio of 12, quadratic work reaches 64. The limit lies between.
+"""
+
+import ast
+import functools
+import importlib
+import itertools
+import pkgutil
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import senderproxy
+import vault
+from senderproxy.delivery.protocol import NoReplyError, ReplyReader
+from senderproxy.mail.address import AddressError, parse_address
+from senderproxy.mail.author import MailboxError, read_authors, read_mailboxes
+from senderproxy.mail.display import decode_words, encode_phrase, encode_unstructured
+from senderproxy.mail.header import HeaderSection
+from senderproxy.mail.reply import reply
+from senderproxy.rewriting.repair import RepairContext, find_repairs, mend_for_reading
+from senderproxy.spool.sqlite.upstream_id import upstream_id
+from senderproxy.wire.command import Command, read_command, read_mail, read_rcpt
+from senderproxy.wire.data import HEADER_LIMIT, DataDecoder, HeaderCollector
+
+RATIO = 24.0
+FACTOR = 8
+CLEARLY_LINEAR = 12.0
+TOO_SHORT = 0.002  # seconds; below that the clock and the caches decide
+
+UNITS = [
+    b" ", b"\t", b"\r\n ", b"\r\n", b"\n", b"\r", b"\0", b"<", b">", b"<>", b"@", b"a@", b"a@b", b"<a@", b"<a@b>,", b"a@b,",
+    b'"', b'"a"', b"\\", b'\\"', b'"\\', b"(", b")", b"()", b"\\(", b"(\\", b",", b",a", b";", b";,", b":", b"a:", b"a:b;",
+    b"a", b"a ", b" a", b"a\t", b"A.", b".", b"..", b"-", b"1", b"1 ", b"1.", b"=", b"=?", b"?=", b"=?utf-8?q?", b"=?utf-8?q?a?= ",
+    b"\xff", b'"\xff', b"\xff ", b"\xc3\xa4", b"\xc3\xa4 ", b"[", b"]", b"[]", b"Jan ", b"from", b"\r\nfrom ", b"x: y\r\n",
+    b"message-id", b"\r\n.", b"%", b"+", b"/", b"send ", b"id ", b"ok ", b"too many ", b"daily ", b"queued as ", b"Received: x\r\n",
+]  # fmt: skip
+
+
+def cpu_seconds(run: Callable[[], object]) -> float:
+    begin = time.thread_time()
+    run()
+    return time.thread_time() - begin
+
+
+def assert_linear(make: Callable[[int], Callable[[], object]], octets: int, what: object) -> None:
+    """`make(n)` gives a call that works on n octets. Small sizes first, so that nothing quadratic runs for minutes."""
+    for size in (octets // FACTOR, octets):
+        small, large = make(size), make(size * FACTOR)
+        before, after = cpu_seconds(small), cpu_seconds(large)
+        for _ in range(4):  # the minimum of five, where one look does not suffice
+            if after < max(TOO_SHORT, before * CLEARLY_LINEAR):
+                break
+            before, after = min(before, cpu_seconds(small)), min(after, cpu_seconds(large))
+        assert after < TOO_SHORT or after / before < RATIO, (what, size, before, after)
+
+
+# ---- patterns ----
+
+
+def modules() -> Iterator[str]:
+    for package in (senderproxy, vault):
+        for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            if not found.name.endswith("__main__") and ".simulator" not in found.name:
+                yield found.name
+
+
+def patterns_in(value: object) -> Iterator[re.Pattern[str] | re.Pattern[bytes]]:
+    if isinstance(value, re.Pattern):
+        yield value
+    elif isinstance(value, tuple | list | frozenset):
+        for part in value:
+            yield from patterns_in(part)
+    elif isinstance(value, dict):
+        yield from patterns_in(list(value.values()))
+
+
+def patterns() -> dict[str, re.Pattern[str] | re.Pattern[bytes]]:
+    """All patterns of the program, by the place where they are defined; the simulator's meet our own octets only."""
+    found: dict[str, re.Pattern[str] | re.Pattern[bytes]] = {}
+    for name in modules():
+        for attribute, value in vars(importlib.import_module(name)).items():
+            for number, pattern in enumerate(patterns_in(value)):
+                if pattern not in found.values():
+                    found[f"{name}.{attribute}[{number}]"] = pattern
+    return found
+
+
+def uses() -> dict[tuple[str, str], set[str]]:
+    """The methods that are called on each constant, by module and name."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for name in modules():
+        for node in ast.walk(ast.parse(Path(str(importlib.import_module(name).__file__)).read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                found.setdefault((name, node.value.id), set()).add(node.attr)
+    return found
+
+
+METHODS = {"match", "fullmatch", "search", "finditer", "sub"}
+USES = uses()
+CALLS: dict[str, Callable[[re.Pattern[Any], Any], object]] = {
+    "match": lambda pattern, text: pattern.match(text),
+    "fullmatch": lambda pattern, text: pattern.fullmatch(text),
+    "search": lambda pattern, text: pattern.search(text),
+    "finditer": lambda pattern, text: sum(1 for _ in pattern.finditer(text)),
+    "sub": lambda pattern, text: pattern.sub(text[:0], text),
+}
+
+
+@pytest.mark.parametrize(("place", "pattern"), patterns().items(), ids=patterns())
+def test_a_pattern_is_linear(place: str, pattern: re.Pattern[Any]) -> None:
+    """As it is called in the program; a pattern in a table is searched for."""
+    module, _, name = place.partition("[")[0].rpartition(".")
+    methods = USES.get((module, name), set()) & METHODS or {"search"}
+    for method, unit in itertools.product(sorted(methods), UNITS):
+        for before, behind in ((b"", b"\1"), (b'a<"', b"x")):
+
+            def make(
+                size: int, edges: tuple[bytes, bytes, bytes, str] = (before, unit, behind, method)
+            ) -> Callable[[], object]:
+                octets = edges[0] + edges[1] * (size // len(edges[1])) + edges[2]
+                text = octets if isinstance(pattern.pattern, bytes) else octets.decode("latin-1")
+                return functools.partial(CALLS[edges[3]], pattern, text)
+
+            assert_linear(make, 4096, (place, method, before, unit))
+
+
+# ---- functions ----
+
+CONTEXT = RepairContext(datetime(2026, 1, 31, tzinfo=UTC), "<id@relay.example>", None, remove_bcc=False)
+
+
+def _header(name: bytes) -> Callable[[bytes], object]:
+    def run(octets: bytes) -> object:
+        other = b"" if name == b"From" else b"From: anna@firma.example\r\n"
+        header = HeaderSection(other + name + b": " + octets.replace(b"\r\n\r\n", b"") + b"\r\n\r\n")
+        return find_repairs(header, CONTEXT), mend_for_reading(header), read_authors(header)
+
+    return run
+
+
+def _data(octets: bytes) -> object:
+    """In pieces of one segment, as a client sends it."""
+    decoder, collector = DataDecoder(), HeaderCollector()
+    for begin in range(0, len(octets), 1448):
+        collector.feed(decoder.feed(octets[begin : begin + 1448]))
+    return collector.section().split()
+
+
+def _replies(octets: bytes) -> object:
+    reader = ReplyReader()
+    try:
+        return [list(reader.feed(octets[begin : begin + 1448])) for begin in range(0, len(octets), 1448)]
+    except NoReplyError:
+        return None
+
+
+def _command(octets: bytes) -> object:
+    """Command lines are bounded before they are read; reading them is linear all the same."""
+    for lenient in (False, True):
+        for verb in (b"MAIL FROM:", b"RCPT TO:", b"X "):
+            found = read_command(verb + octets, lenient=lenient)
+            if isinstance(found, Command):
+                read_mail(found.argument, 10**9, lenient=lenient)
+                read_rcpt(found.argument, lenient=lenient)
+    return None
+
+
+def _swallowing(error: type[Exception], run: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    def call(octets: bytes) -> object:
+        with suppress(error):
+            return run(octets)
+        return None
+
+    return call
+
+
+# What is fed to each, and how many octets at 8N: the limit of a header section, of a line, or of a field.
+FUNCTIONS: dict[str, tuple[Callable[[bytes], object], int]] = {
+    **{
+        f"header field {name.decode()}": (_header(name), HEADER_LIMIT // 4)
+        for name in (b"From", b"To", b"Date", b"X-Note")
+    },
+    "DATA": (_data, HEADER_LIMIT),
+    "upstream replies": (_replies, HEADER_LIMIT),
+    "upstream reply text": (
+        lambda octets: upstream_id(reply(250, "2.0.0", octets.decode("latin-1"))),
+        HEADER_LIMIT // 8,
+    ),
+    "command": (_command, HEADER_LIMIT // 8),
+    "address": (_swallowing(AddressError, lambda octets: parse_address(octets.decode("latin-1"))), HEADER_LIMIT // 8),
+    "mailboxes": (_swallowing(MailboxError, read_mailboxes), HEADER_LIMIT // 8),
+    "encoded words": (decode_words, HEADER_LIMIT // 8),
+    "phrase": (lambda octets: encode_phrase(octets.decode("latin-1")), HEADER_LIMIT // 8),
+    "subject": (lambda octets: encode_unstructured(octets.decode("latin-1")), HEADER_LIMIT // 8),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", FUNCTIONS)
+def test_a_function_is_linear(what: str) -> None:
+    function, limit = FUNCTIONS[what]
+    for unit, before in itertools.product(UNITS, (b"", b'a<"')):
+
+        def make(size: int, edges: tuple[bytes, bytes] = (before, unit)) -> Callable[[], object]:
+            return functools.partial(function, edges[0] + edges[1] * (size // len(edges[1])) + b"\1")
+
+        assert_linear(make, limit // FACTOR, (what, before, unit))
