@@ -1,8 +1,8 @@
-"""What a provider's answers to four senders say about its rule, and which setting follows. PURE.
+"""Conclusions from a provider's replies to four senders: its rule, and the settings that follow. PURE.
 
-Guarantees: a setting is proposed only where the answers show it. Where nothing was refused before DATA, nothing is
-concluded: the provider takes any sender, or it looks only when it has the whole message.
-Not here: asking (delivery.login_check), whether a person agreed (cli.check).
+Guarantees: a setting is proposed only if the replies prove it. If nothing was refused before DATA, nothing is
+concluded: the provider accepts any sender, or checks only the complete message.
+Not here: the probe (delivery.login_check), the confirmation (cli.check).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,23 +16,24 @@ from senderproxy.delivery.login_check import Probed, SenderAnswer
 from senderproxy.mail.address import NULL_PATH, Address, ReversePath
 from senderproxy.routing.account import Account
 from senderproxy.routing.provider import Provider, SenderRule
+from senderproxy.translation import N_, _
 
 _LOCAL_PART: Final = "senderproxy-probe"
-_FOREIGN: Final = Address(_LOCAL_PART, "example.com")  # nobody's (RFC 2606), and it has an address in the DNS
+_FOREIGN: Final = Address(_LOCAL_PART, "example.com")  # reserved (RFC 2606), and it has an address in the DNS
 _STRICTNESS: Final = (SenderRule.ANY, SenderRule.DOMAIN, SenderRule.ADDRESS)
 
 
 class SenderKind(Enum):
-    """The senders that are asked about; the value is what a person calls them."""
+    """The senders of a probe; the value is the name in a finding."""
 
-    OWN = "its own address"
-    OTHER = "another address of its domain"
-    FOREIGN = "an address of a foreign domain"
-    NULL = "the null reverse-path"
+    OWN = N_("its own address")
+    OTHER = N_("another address of its domain")
+    FOREIGN = N_("an address of a foreign domain")
+    NULL = N_("the null reverse-path")
 
 
-def senders_to_ask(account: Account) -> Mapping[SenderKind, ReversePath]:
-    """In the order in which they are asked about."""
+def senders_to_probe(account: Account) -> Mapping[SenderKind, ReversePath]:
+    """The senders, in the order of the probe."""
     return {
         SenderKind.OWN: account.address,
         SenderKind.OTHER: Address(_LOCAL_PART, account.address.domain),
@@ -42,35 +43,43 @@ def senders_to_ask(account: Account) -> Mapping[SenderKind, ReversePath]:
 
 
 def question(accounts: Sequence[Account], recipient: Address | None) -> str:
-    """What a person is asked before anything is."""
+    """The question to the operator before a probe."""
+    line = _("  account {id} at {provider}, recipient {recipient}: {senders}")
     lines = [
-        f"  account {account.id} at {account.provider}, with the recipient {recipient or account.address}:"
-        f" {', '.join(f'<{path}>' for path in senders_to_ask(account).values())}"
+        line.format(
+            id=account.id,
+            provider=account.provider,
+            recipient=recipient or account.address,
+            senders=", ".join(f"<{path}>" for path in senders_to_probe(account).values()),
+        )
         for account in accounts
     ]
     return "\n".join(
         (
-            "\nTo find out which senders a provider takes, senderproxy logs in once and names these to it:",
+            "\n" + _("To find the senders that a provider accepts, senderproxy logs in once and tries these:"),
             *lines,
-            "Each is taken back before DATA: no message is sent. The provider may write the refused ones down.",
-            "Do that?",
+            _("Each transaction ends before DATA: no message is sent. The provider may log the refused senders."),
+            _("Continue?"),
         )
     )
 
 
 def findings(account: Account, provider: Provider, recipient: Address, probed: Probed) -> Iterator[Finding]:
-    """What was said, one by one, and what follows."""
-    yield Finding(Level.OK, f"account {account.id}", f"the login works ({probed.smarthost}, {probed.mechanism})")
-    what = f"senders of account {account.id}"
-    answers = dict(zip(senders_to_ask(account), probed.answers, strict=False))
+    """One finding for each reply, then the conclusions."""
+    text = _("the login works ({smarthost}, {mechanism})")
+    subject = _("account {id}").format(id=account.id)
+    yield Finding(Level.OK, subject, text.format(smarthost=probed.smarthost, mechanism=probed.mechanism))
+    subject = _senders_of(account)
+    answers = dict(zip(senders_to_probe(account), probed.answers, strict=False))
     for kind, answer in answers.items():
-        yield Finding(_level(answer), what, f"{kind.value} <{answer.path}> {_in_words(answer)}")
-    if missing := [kind.value for kind in SenderKind if kind not in answers]:
-        reason = probed.ended.text if probed.ended else "what was said before stands in the way"
-        yield Finding(Level.UNKNOWN, what, f"not asked about: {', '.join(missing)} ({reason})")
+        yield Finding(_level(answer), subject, f"{_(kind.value)} <{answer.path}> {_describe(answer)}")
+    if missing := [_(kind.value) for kind in SenderKind if kind not in answers]:
+        reason = probed.ended.text if probed.ended else _("an earlier reply prevents it")
+        text = _("not probed: {senders} ({reason})").format(senders=", ".join(missing), reason=reason)
+        yield Finding(Level.UNKNOWN, subject, text)
     own = answers.get(SenderKind.OWN)
-    if own is None or not _taken(own):
-        yield from _own_not_taken(account, recipient, own)
+    if own is None or not _accepted(own):
+        yield from _own_address_findings(account, recipient, own)
         return
     yield _rule_finding(provider, answers)
     yield _null_finding(provider, answers)
@@ -78,97 +87,127 @@ def findings(account: Account, provider: Provider, recipient: Address, probed: P
 
 
 def found_rule(answers: Mapping[SenderKind, SenderAnswer]) -> SenderRule | None:
-    """The rule for the reverse-path that the answers show; None where they show none."""
+    """The rule for the reverse-path that the replies prove; None if they prove none."""
     if _refused(answers.get(SenderKind.OTHER)):
         return SenderRule.ADDRESS
-    if _taken(answers.get(SenderKind.OTHER)) and _refused_for_its_owner(answers.get(SenderKind.FOREIGN)):
+    if _accepted(answers.get(SenderKind.OTHER)) and _refused_as_sender(answers.get(SenderKind.FOREIGN)):
         return SenderRule.DOMAIN
     return None
 
 
-# ---- what follows ----
+# ---- conclusions ----
 
 
-def _own_not_taken(account: Account, recipient: Address, own: SenderAnswer | None) -> Iterator[Finding]:
-    what = f"senders of account {account.id}"
+def _senders_of(account: Account) -> str:
+    return _("senders of account {id}").format(id=account.id)
+
+
+def _own_address_findings(account: Account, recipient: Address, own: SenderAnswer | None) -> Iterator[Finding]:
     if own is None or not _refused(own):
         return
     if own.at_mail or is_sender_refused(own.said):
-        mend = f"Give the account the address that its mailbox has: senderproxy account show {account.id}"
-        yield Finding(Level.WRONG, what, f"not even <{own.path}> is taken, so nothing of it goes out", mend)
+        yield Finding(
+            Level.WRONG,
+            _senders_of(account),
+            _("its own address <{address}> is refused, so it cannot send").format(address=own.path),
+            _("Give the account the address of its mailbox: senderproxy account show {id}").format(id=account.id),
+        )
     else:
-        mend = "Name another address of yours: senderproxy check --probe --to ADDRESS"
-        yield Finding(Level.UNKNOWN, what, f"the recipient <{recipient}> was refused, so nothing follows", mend)
+        yield Finding(
+            Level.UNKNOWN,
+            _senders_of(account),
+            _("the recipient <{address}> was refused, so the replies prove nothing").format(address=recipient),
+            _("Name another recipient of yours: senderproxy check --probe --to ADDRESS"),
+        )
 
 
 def _rule_finding(provider: Provider, answers: Mapping[SenderKind, SenderAnswer]) -> Finding:
-    what, has, found = f"sender_rule of {provider.name}", provider.sender_rule, found_rule(answers)
+    subject = _("sender_rule of {provider}").format(provider=provider.name)
+    configured, found = provider.sender_rule, found_rule(answers)
     if found is None:
-        why = "the answers do not show it"
-        if all(_taken(answers.get(kind)) for kind in (SenderKind.OTHER, SenderKind.FOREIGN)):
-            why = "the provider takes any sender, or it looks only at the end of a message, and none was sent"
-        return Finding(Level.UNKNOWN, what, f'{why}. It stays "{has.value}"')
-    if found is has:
-        return Finding(Level.OK, what, f'"{found.value}" is right')
+        if all(_accepted(answers.get(kind)) for kind in (SenderKind.OTHER, SenderKind.FOREIGN)):
+            reason = _("the provider accepts any sender, or checks only the complete message, and none was sent")
+        else:
+            reason = _("the replies do not prove it")
+        return Finding(Level.UNKNOWN, subject, _unchanged(reason, f'"{configured.value}"'))
+    if found is configured:
+        return Finding(Level.OK, subject, _("{value} is right").format(value=f'"{found.value}"'))
     section = f"[providers.{provider.name}]"
-    if _STRICTNESS.index(found) > _STRICTNESS.index(has):
-        words = f'it is "{found.value}", and the configuration has "{has.value}": mail will be refused'
-        return Finding(Level.WRONG, what, words, f'sender_rule = "{found.value}" in {section}')
-    words = f'it is "{found.value}", and the configuration has "{has.value}": more is rewritten than need be'
-    mend = f'sender_rule = "{found.value}" and, until that is known, from_rule = "{provider.from_rule.value}"'
-    return Finding(Level.ADVICE, what, words, f"{mend} in {section}")
+    if _STRICTNESS.index(found) > _STRICTNESS.index(configured):
+        text = _('it is "{found}", and the configuration has "{configured}": mail will be refused')
+        hint = f'sender_rule = "{found.value}" in {section}'
+        level = Level.WRONG
+    else:
+        text = _('it is "{found}", and the configuration has "{configured}": more is rewritten than necessary')
+        hint = _('sender_rule = "{rule}" and, until that is known, from_rule = "{from_rule}" in {section}').format(
+            rule=found.value, from_rule=provider.from_rule.value, section=section
+        )
+        level = Level.ADVICE
+    return Finding(level, subject, text.format(found=found.value, configured=configured.value), hint)
 
 
 def _null_finding(provider: Provider, answers: Mapping[SenderKind, SenderAnswer]) -> Finding:
-    what, has = f"takes_null_reverse_path of {provider.name}", provider.takes_null_reverse_path
-    answer = answers.get(SenderKind.NULL)
+    subject = _("takes_null_reverse_path of {provider}").format(provider=provider.name)
+    configured, answer = provider.takes_null_reverse_path, answers.get(SenderKind.NULL)
+    accepts: bool | None = None
     if _refused(answer):
-        if not has:
-            return Finding(Level.OK, what, "false is right")
-        mend = f"takes_null_reverse_path = false in [providers.{provider.name}]"
-        return Finding(Level.WRONG, what, "it takes none, so bounces and automatic replies will be refused", mend)
-    # Taken means something only at a server that refuses other senders at the same place.
-    if _taken(answer) and found_rule(answers) is not None:
-        if has:
-            return Finding(Level.OK, what, "true is right")
-        mend = f"takes_null_reverse_path = true in [providers.{provider.name}]"
-        return Finding(Level.ADVICE, what, "it takes one, so bounces and replies need no other", mend)
-    return Finding(Level.UNKNOWN, what, f"the answers do not show it. It stays {str(has).lower()}")
+        accepts = False
+    elif _accepted(answer) and found_rule(answers) is not None:
+        # Proof only at a server that refuses other senders at the same stage.
+        accepts = True
+    if accepts is None:
+        return Finding(Level.UNKNOWN, subject, _unchanged(_("the replies do not prove it"), str(configured).lower()))
+    if accepts is configured:
+        return Finding(Level.OK, subject, _("{value} is right").format(value=str(accepts).lower()))
+    hint = f"takes_null_reverse_path = {str(accepts).lower()} in [providers.{provider.name}]"
+    if accepts:
+        text = _("the provider accepts it, so bounces and automatic replies can keep it")
+        return Finding(Level.ADVICE, subject, text, hint)
+    text = _("the provider refuses it, so it will refuse bounces and automatic replies")
+    return Finding(Level.WRONG, subject, text, hint)
 
 
 def _from_finding(account: Account, provider: Provider) -> Finding:
-    words = (
-        "not asked about: From, and at some providers the sender as well, is looked at only at the end of a message,"
-        f' and none was sent. It stays "{provider.from_rule.value}"'
+    reason = _("not probed: providers check From only in the complete message, and none was sent")
+    return Finding(
+        Level.UNKNOWN,
+        _("from_rule of {provider}").format(provider=provider.name),
+        _unchanged(reason, f'"{provider.from_rule.value}"'),
+        _("A test message shows it: senderproxy send --from OTHER@{domain} --to {address}").format(
+            domain=account.address.domain, address=account.address
+        ),
     )
-    mend = f"A test mail shows it: senderproxy send --from OTHER@{account.address.domain} --to {account.address}"
-    return Finding(Level.UNKNOWN, f"from_rule of {provider.name}", words, mend)
 
 
-# ---- one answer ----
+def _unchanged(reason: str, value: str) -> str:
+    return _("{reason}. It stays {value}").format(reason=reason, value=value)
 
 
-def _taken(answer: SenderAnswer | None) -> bool:
+# ---- one reply ----
+
+
+def _accepted(answer: SenderAnswer | None) -> bool:
     return answer is not None and not answer.at_mail and answer.said.is_positive
 
 
 def _refused(answer: SenderAnswer | None) -> bool:
-    """For good. The own address was taken with the same recipient a moment before: it is about the sender."""
+    """Permanently. The own address was accepted with the same recipient before, so the reply is about the sender."""
     return answer is not None and answer.said.is_permanent and not is_account_limit(answer.said)
 
 
-def _refused_for_its_owner(answer: SenderAnswer | None) -> bool:
-    """And not because of something else that a foreign domain may lack."""
+def _refused_as_sender(answer: SenderAnswer | None) -> bool:
+    """Refused because the login may not use it, and not for another fault of a foreign domain."""
     return answer is not None and is_sender_refused(answer.said)
 
 
 def _level(answer: SenderAnswer) -> Level:
-    return Level.OK if _taken(answer) or _refused(answer) else Level.UNKNOWN
+    return Level.OK if _accepted(answer) or _refused(answer) else Level.UNKNOWN
 
 
-def _in_words(answer: SenderAnswer) -> str:
-    if _taken(answer):
-        return "is taken"
-    verb = "is refused" if _refused(answer) else "is put off"
-    said = f"{answer.said.code} {answer.said.status or ''}".strip()
-    return f"{verb} at {'MAIL FROM' if answer.at_mail else 'RCPT TO'}: {said} {answer.said.text}"
+def _describe(answer: SenderAnswer) -> str:
+    if _accepted(answer):
+        return _("is accepted")
+    stage = "MAIL FROM" if answer.at_mail else "RCPT TO"
+    reply = f"{answer.said.code} {answer.said.status or ''}".strip() + f" {answer.said.text}"
+    text = _("is refused at {stage}: {reply}") if _refused(answer) else _("is deferred at {stage}: {reply}")
+    return text.format(stage=stage, reply=reply)

@@ -1,23 +1,26 @@
-"""A finding of `senderproxy check`: what was looked at, how it is, what to do."""
+"""Finding: one result of `senderproxy check`. PURE.
+
+A module of its own: check imports check_local, check_dns and check_senders, which all make findings.
+"""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class Level(Enum):
-    """How a thing is. Only WRONG lets the check fail."""
+    """The level of a finding. Only WRONG makes the check fail."""
 
     OK = "ok"
     ADVICE = "advice"  # it works, and could be better
-    UNKNOWN = "unknown"  # it could not be asked
+    UNKNOWN = "unknown"  # it could not be checked
     WRONG = "wrong"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; `mend` is empty where nothing is to be done."""
+    """One line of the report; `hint` is empty if there is nothing to fix."""
 
     level: Level
-    what: str
-    words: str
-    mend: str = ""
+    subject: str
+    message: str
+    hint: str = ""

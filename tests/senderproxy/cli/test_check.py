@@ -3,16 +3,18 @@
 import os
 import pwd
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import trustme
 
 from senderproxy.accounts.unlock import unlock_method
-from senderproxy.cli import check
-from senderproxy.cli.check import _queue
+from senderproxy.cli import check, check_dns
+from senderproxy.cli.check_local import check_queue
 from senderproxy.cli.common import SERVICE_USER
 from senderproxy.cli.findings import Finding, Level
+from senderproxy.tracking.timeline import at
 from tests.senderproxy.cli.conftest import Office
 from vault import Vault
 
@@ -30,8 +32,8 @@ def test_where_all_is_well_the_exit_code_is_0_and_every_login_was_tried_once(off
     ended = office.type("check")
     assert ended.code == 0, ended.out
     assert "ok       account anna@firma.example: the login works" in ended.out
-    assert "advice   service: it does not run" in ended.out
-    assert ended.out.endswith("Nothing is wrong.\n")
+    assert "advice   service: it is not running" in ended.out
+    assert ended.out.endswith("No check failed.\n")
     assert len(office.simulator.logins()) == 2
 
 
@@ -50,13 +52,13 @@ def test_a_wrong_password_is_found_with_its_mend(office: Office) -> None:
     assert ended.code == 1
     assert "WRONG    account anna@firma.example" in ended.out
     assert "senderproxy account set-password anna@firma.example" in ended.out
-    assert "must be mended" in ended.out
+    assert "checks failed." in ended.out
 
 
 def test_an_empty_vault_is_wrong(office: Office) -> None:
     ended = office.type("check")
     assert ended.code == 1
-    assert "-> senderproxy account add" in ended.out
+    assert "To fix: senderproxy account add" in ended.out
 
 
 def test_a_vault_that_does_not_open_is_a_finding_and_not_the_end(office: Office) -> None:
@@ -74,7 +76,7 @@ def test_a_port_that_somebody_else_has_is_found(office: Office) -> None:
         office.write_config(listener=f'address = "{address}"')
         ended = office.type("check", "--offline")
     assert ended.code == 1
-    assert f"{address} cannot be opened" in ended.out
+    assert f"cannot listen on {address}: " in ended.out
     assert "ss -ltnp" in ended.out
 
 
@@ -150,32 +152,32 @@ def test_domains_are_looked_up_where_the_provider_is_known(office: Office, monke
         f'ca_file = "{office.simulator.ca_file}"'
     )
     office.add("anna@firma.example", "--catch-all", "firma.example", provider="ionos-de")
-    monkeypatch.setattr("senderproxy.cli.check_dns._SECONDS", 0.2)
+    monkeypatch.setattr("senderproxy.cli.check_dns._TIMEOUT", 0.2)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         port = silent.getsockname()[1]
-        from senderproxy.cli import check_dns
-
-        monkeypatch.setattr("senderproxy.cli.check.Asker", lambda: check_dns.Asker(("127.0.0.1",), port))
+        monkeypatch.setattr("senderproxy.cli.check.DnsClient", lambda: check_dns.DnsClient(("127.0.0.1",), port))
         ended = office.type("check")
     assert ended.code == 0, ended.out
-    assert ended.out.count("unknown  DNS of firma.example: could not ask") == 3
+    assert ended.out.count("unknown  DNS of firma.example: DNS lookup failed") == 3
     assert Path(office.config).exists()
 
 
 @pytest.mark.parametrize(
-    ("queue", "level", "words", "mend"),
+    ("queue", "level", "message", "hint"),
     [
-        ({"problem": "The spool is damaged.", "hint": "see operating"}, Level.WRONG, "nothing can be kept here: The spool is damaged.", "see operating"),
-        ({"problem": None, "held": 2, "late": False}, Level.WRONG, "2 messages held for somebody to look at", "senderproxy queue list --held"),
-        ({"problem": None, "held": 0, "late": True, "oldest": "2026-01-31T08:15:00+00:00"}, Level.ADVICE, "a message waits since 2026-01-31T08:15:00+00:00", "senderproxy queue"),
+        ({"problem": "The spool is damaged.", "hint": "see operating"}, Level.WRONG, "it is unavailable: The spool is damaged.", "see operating"),
+        ({"problem": None, "held": 2, "late": False}, Level.WRONG, "2 messages are held", "Look at the reason: senderproxy queue list --held"),
+        ({"problem": None, "held": 0, "late": True, "oldest": "2026-01-31T08:15:00+00:00"}, Level.ADVICE, f"a message is waiting since {at(datetime(2026, 1, 31, 8, 15, tzinfo=UTC), None)}", "Look at the reason: senderproxy queue"),
     ],
 )  # fmt: skip
 def test_what_the_queue_needs_a_person_for_is_found(
-    queue: dict[str, object], level: Level, words: str, mend: str
+    queue: dict[str, object], level: Level, message: str, hint: str
 ) -> None:
-    assert list(_queue(queue)) == [Finding(level, "queue", words, mend)]
+    assert list(check_queue(queue)) == [Finding(level, "queue", message, hint)]
 
 
 def test_a_queue_that_moves_is_no_finding() -> None:
-    assert not list(_queue({"problem": None, "waiting": 3, "held": 0, "late": False, "oldest": "2026-01-31T08:15:00"}))
+    assert not list(
+        check_queue({"problem": None, "waiting": 3, "held": 0, "late": False, "oldest": "2026-01-31T08:15:00"})
+    )

@@ -12,10 +12,10 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from senderproxy.cli.check_dns import KNOWN, Asker, Unasked, check_domain
+from senderproxy.cli.check_dns import PROVIDER_RECORDS, DnsClient, LookupFailed, check_domain
 from senderproxy.cli.findings import Finding, Level
 
-IONOS = KNOWN["ionos-de"]
+IONOS = PROVIDER_RECORDS["ionos-de"]
 
 
 @contextmanager
@@ -60,8 +60,8 @@ def _answer(octets: bytes, records: Mapping[str, str | list[str]]) -> bytes:
 
 def judged(records: Mapping[str, str | list[str]], domain: str = "firma.example") -> dict[str, Finding]:
     with name_server(records) as port:
-        found = list(check_domain(Asker(("127.0.0.1",), port), domain, "ionos-de", IONOS))
-    return {finding.what.split()[0]: finding for finding in found}
+        found = list(check_domain(DnsClient(("127.0.0.1",), port), domain, "ionos-de", IONOS))
+    return {finding.subject.split()[0]: finding for finding in found}
 
 
 def test_a_domain_as_the_provider_makes_it_is_well() -> None:
@@ -80,11 +80,11 @@ def test_a_domain_as_the_provider_makes_it_is_well() -> None:
 def test_a_domain_with_nothing_is_told_what_to_enter() -> None:
     found = judged({})
     assert found["SPF"].level is Level.WRONG
-    assert '"v=spf1 include:_spf-eu.ionos.com ~all"' in found["SPF"].mend
+    assert '"v=spf1 include:_spf-eu.ionos.com ~all"' in found["SPF"].hint
     assert found["DKIM"].level is Level.ADVICE
-    assert "s1-ionos._domainkey.firma.example" in found["DKIM"].mend
+    assert "s1-ionos._domainkey.firma.example" in found["DKIM"].hint
     assert found["DMARC"].level is Level.ADVICE
-    assert "_dmarc.firma.example" in found["DMARC"].mend
+    assert "_dmarc.firma.example" in found["DMARC"].hint
 
 
 def test_a_policy_that_reaches_the_provider_by_way_of_another_vouches_for_it() -> None:
@@ -99,7 +99,7 @@ def test_a_policy_that_reaches_the_provider_by_way_of_another_vouches_for_it() -
 def test_a_policy_for_somebody_else_is_shown_with_what_to_add() -> None:
     found = judged({"firma.example": ["v=spf1 include:_spf.google.com ~all"]})["SPF"]
     assert found.level is Level.WRONG
-    assert found.mend == "Add include:_spf-eu.ionos.com to it: v=spf1 include:_spf.google.com ~all"
+    assert found.hint == "Add include:_spf-eu.ionos.com to the record: v=spf1 include:_spf.google.com ~all"
 
 
 def test_policies_in_a_circle_come_to_an_end() -> None:
@@ -109,16 +109,16 @@ def test_policies_in_a_circle_come_to_an_end() -> None:
 def test_two_policies_count_as_none() -> None:
     found = judged({"firma.example": ["v=spf1 include:_spf-eu.ionos.com ~all", "v=spf1 -all"]})["SPF"]
     assert found.level is Level.WRONG
-    assert "2 records" in found.words
+    assert "2 records" in found.message
 
 
 def test_no_network_is_no_finding_against_the_domain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("senderproxy.cli.check_dns._SECONDS", 0.3)
+    monkeypatch.setattr("senderproxy.cli.check_dns._TIMEOUT", 0.3)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
-        asker = Asker(("127.0.0.1",), silent.getsockname()[1])
-        with pytest.raises(Unasked):
-            asker.texts("firma.example")
-        found = list(check_domain(asker, "firma.example", "ionos-de", IONOS))
+        client = DnsClient(("127.0.0.1",), silent.getsockname()[1])
+        with pytest.raises(LookupFailed):
+            client.txt_records("firma.example")
+        found = list(check_domain(client, "firma.example", "ionos-de", IONOS))
     assert {finding.level for finding in found} == {Level.UNKNOWN}
-    assert "could not ask" in found[0].words
+    assert "DNS lookup failed" in found[0].message

@@ -37,7 +37,7 @@ def told(ended: Ended, what: str) -> list[str]:
     lines = ended.out.splitlines()
     found = [number for number, line in enumerate(lines) if f" {what}: " in line]
     return [
-        " ".join(line.strip() for line in lines[number : number + 2] if line is lines[number] or "->" in line)
+        " ".join(line.strip() for line in lines[number : number + 2] if line is lines[number] or "To fix: " in line)
         for number in found
     ]
 
@@ -49,8 +49,8 @@ def test_the_rule_that_is_configured_is_found_right(office: Office, enforced_at:
     assert ended.code == 0, ended.out
     senders = told(ended, f"senders of account {ANNA}")
     assert [sender.split()[0] for sender in senders] == ["ok"] * 4
-    assert f"its own address <{ANNA}> is taken" in senders[0]
-    assert "another address of its domain <senderproxy-probe@firma.example> is taken" in senders[1]
+    assert f"its own address <{ANNA}> is accepted" in senders[0]
+    assert "another address of its domain <senderproxy-probe@firma.example> is accepted" in senders[1]
     assert "a foreign domain <senderproxy-probe@example.com> is refused at" in senders[2]
     assert "the null reverse-path <> is refused at" in senders[3]
     assert told(ended, "sender_rule of ionos") == ['ok       sender_rule of ionos: "domain" is right']
@@ -67,7 +67,7 @@ def test_a_stricter_rule_than_the_configured_one_is_wrong_and_the_setting_is_nam
     [rule] = told(ended, "sender_rule of ionos")
     assert rule.startswith("WRONG")
     assert 'it is "address", and the configuration has "domain": mail will be refused' in rule
-    assert rule.endswith('-> sender_rule = "address" in [providers.ionos]')
+    assert rule.endswith('To fix: sender_rule = "address" in [providers.ionos]')
 
 
 def test_a_milder_rule_is_proposed_without_more_than_was_found(office: Office) -> None:
@@ -78,7 +78,7 @@ def test_a_milder_rule_is_proposed_without_more_than_was_found(office: Office) -
     assert rule.startswith("advice")
     assert 'sender_rule = "domain" and, until that is known, from_rule = "address" in [providers.ionos]' in rule
     [null] = told(ended, "takes_null_reverse_path of ionos")
-    assert null.endswith("-> takes_null_reverse_path = true in [providers.ionos]")
+    assert null.endswith("To fix: takes_null_reverse_path = true in [providers.ionos]")
 
 
 def test_where_the_provider_looks_at_the_end_only_it_is_not_guessed(office: Office) -> None:
@@ -88,7 +88,7 @@ def test_where_the_provider_looks_at_the_end_only_it_is_not_guessed(office: Offi
     assert ended.code == 0
     [rule] = told(ended, "sender_rule of ionos")
     assert rule.startswith("unknown")
-    assert 'or it looks only at the end of a message, and none was sent. It stays "domain"' in rule
+    assert 'or checks only the complete message, and none was sent. It stays "domain"' in rule
     assert told(ended, "takes_null_reverse_path of ionos")[0].startswith("unknown")
 
 
@@ -99,7 +99,7 @@ def test_a_null_reverse_path_that_is_not_taken_after_all_is_wrong(office: Office
     assert ended.code == 1
     [null] = told(ended, "takes_null_reverse_path of ionos")
     assert null.startswith("WRONG")
-    assert null.endswith("-> takes_null_reverse_path = false in [providers.ionos]")
+    assert null.endswith("To fix: takes_null_reverse_path = false in [providers.ionos]")
 
 
 def test_an_own_address_that_is_refused_ends_it(office: Office) -> None:
@@ -107,9 +107,9 @@ def test_an_own_address_that_is_refused_ends_it(office: Office) -> None:
     ended = probe(office)
     assert ended.code == 1
     assert office.simulator.sessions[0].verbs.count("MAIL") == 1
-    assert "not asked about: another address of its domain, " in ended.out
-    assert f"WRONG    senders of account {ANNA}: not even <{ANNA}> is taken" in ended.out
-    assert f"-> Give the account the address that its mailbox has: senderproxy account show {ANNA}" in ended.out
+    assert "not probed: another address of its domain, " in ended.out
+    assert f"WRONG    senders of account {ANNA}: its own address <{ANNA}> is refused, so it cannot send" in ended.out
+    assert f"To fix: Give the account the address of its mailbox: senderproxy account show {ANNA}" in ended.out
     assert told(ended, "sender_rule of ionos") == []
 
 
@@ -117,7 +117,7 @@ def test_a_recipient_that_is_refused_can_be_another(office: Office) -> None:
     answers = {ANNA: server_reply(550, "Unknown User")}
     ended = probe(office, recipient_replies=answers)
     assert ended.code == 0
-    assert f"the recipient <{ANNA}> was refused, so nothing follows" in ended.out
+    assert f"the recipient <{ANNA}> was refused, so the replies prove nothing" in ended.out
     office.simulator.observations.sessions.clear()
     office.simulator.observations.logins.clear()
     again = office.type("check", "--probe", "--yes", "--to", "me@elsewhere.example")
@@ -129,13 +129,13 @@ def test_a_limit_or_a_lost_session_ends_it_without_a_second_login(office: Office
     office.simulator.script.add(Fault(FaultStage.MAIL, ReplyWith(IONOS.send_limit), after=1))
     ended = probe(office)
     assert office.simulator.sessions[0].verbs.count("MAIL") == 2
-    assert "another address of its domain <senderproxy-probe@firma.example> is put off at MAIL FROM: 450" in ended.out
+    assert "another address of its domain <senderproxy-probe@firma.example> is deferred at MAIL FROM: 450" in ended.out
     assert told(ended, "sender_rule of ionos")[0].startswith("unknown")
     office.simulator.script.clear()
     office.simulator.script.add(Fault(FaultStage.MAIL, Drop(), after=2))
     cut = office.type("check", "--probe", "--yes")
     assert cut.code == 0, cut.out
-    assert "not asked about: an address of a foreign domain, the null reverse-path" in cut.out
+    assert "not probed: an address of a foreign domain, the null reverse-path" in cut.out
     assert "closed the connection (stage: MAIL FROM)" in cut.out
     assert len(office.simulator.logins()) == 2
 
@@ -145,7 +145,7 @@ def test_a_wrong_password_is_a_finding_and_nothing_is_asked(office: Office) -> N
     office.type("account", "set-password", ANNA, "--no-verify", "--password-stdin", stdin="geheim-falsch\n")
     ended = office.type("check", "--probe", "--yes")
     assert ended.code == 1
-    assert f"-> If the password is the reason: senderproxy account set-password {ANNA}" in ended.out
+    assert f"To fix: If the password is wrong: senderproxy account set-password {ANNA}" in ended.out
     assert len(office.simulator.logins()) == 1
 
 
@@ -177,7 +177,7 @@ def test_a_person_is_told_what_will_be_said_and_may_decline(office: Office, type
         terminal.read_until("no message is sent")
         assert "<senderproxy-probe@example.com>, <>" in terminal.screen
         assert office.simulator.sessions == []
-        terminal.read_until("Do that? [y/N] ")
+        terminal.read_until("Continue? [y/N] ")
         terminal.type(typed)
         assert terminal.end() == 0, terminal.screen
     [session] = office.simulator.sessions
