@@ -122,7 +122,7 @@ class Body:
     def blocks(self) -> Iterator[bytes]:
         return iter(self.blocks_)
 
-    def keep(self) -> None:
+    def retain(self) -> None:
         pass
 
     def close(self) -> None:
@@ -198,7 +198,7 @@ async def session_pipelined(bench: Bench, letter: Letter, count: int) -> None:
 
 async def measure(way: Way, bench: Bench, message: Message, count: int) -> tuple[float, float]:
     """Wall and CPU seconds for each message."""
-    letter = Letter(message, b"".join(message.wire()))
+    letter = Letter(message, b"".join(message.blocks()))
     wall, cpu = time.perf_counter(), time.process_time()
     await way(bench, letter, count)
     return (time.perf_counter() - wall) / count, (time.process_time() - cpu) / count

@@ -19,16 +19,16 @@ from senderproxy.cli.terminal import print_json
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config
 from senderproxy.mail.address import NULL_PATH, AddressError, ReversePath, parse_address
-from senderproxy.mail.author import Authors, UnreadableAuthor, read_authors
+from senderproxy.mail.author import AuthorFields, UnreadableAuthor, read_authors
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
 from senderproxy.relay.decide import Decision, MessageFacts, decide
-from senderproxy.rewriting.draft import Draft
-from senderproxy.rewriting.effective_author import stand_in
-from senderproxy.rewriting.plan import Discarding, rule_in_words
-from senderproxy.routing.directory import AccountDirectory, Tier
-from senderproxy.routing.route import Candidate, Refusal, RoutingPolicy, list_candidates
+from senderproxy.rewriting.edited_header import EditedHeader
+from senderproxy.rewriting.effective_author import determine_author
+from senderproxy.rewriting.plan import Discard, describe_rule
+from senderproxy.routing.directory import AccountDirectory, MatchTier
+from senderproxy.routing.route import CandidateAddress, Refusal, RoutingPolicy, candidate_addresses
 from senderproxy.translation import _
 from senderproxy.wiring import rules_of
 
@@ -54,9 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class _Lookup:
     """One candidate address and the account found for it."""
 
-    candidate: Candidate
+    candidate: CandidateAddress
     account: str | None
-    tier: Tier | None
+    tier: MatchTier | None
 
     def __str__(self) -> str:
         if self.tier is None:
@@ -76,7 +76,7 @@ def run(chosen: argparse.Namespace) -> int:
     path = _reverse_path(chosen.reverse_path, read_authors(header))
     directory = open_accounts(config).directory()
     decision = decide(MessageFacts(header, Envelope(path, ()), client, "explain", clock.now()), directory, rules)
-    effective = stand_in(Draft(header), path, client, rules.senders.mapped)
+    effective = determine_author(EditedHeader(header), path, client, rules.senders.mapped)
     lookups = _lookups(effective.authors, effective.reverse_path, directory, rules.routing)
     if chosen.json:
         print_json(_entry(lookups, decision))
@@ -125,9 +125,9 @@ def _header(what: str, clock: Clock) -> HeaderSection:
     return HeaderSection(header + blank)
 
 
-def _reverse_path(text: str | None, authors: Authors | UnreadableAuthor) -> ReversePath:
+def _reverse_path(text: str | None, authors: AuthorFields | UnreadableAuthor) -> ReversePath:
     if text is None:
-        return authors.from_[0].address if isinstance(authors, Authors) and authors.from_ else NULL_PATH
+        return authors.from_[0].address if isinstance(authors, AuthorFields) and authors.from_ else NULL_PATH
     bare = text.strip().removeprefix("<").removesuffix(">")
     if not bare:
         return NULL_PATH
@@ -141,14 +141,14 @@ def _reverse_path(text: str | None, authors: Authors | UnreadableAuthor) -> Reve
 
 
 def _lookups(
-    authors: Authors | UnreadableAuthor, path: ReversePath, directory: AccountDirectory, policy: RoutingPolicy
+    authors: AuthorFields | UnreadableAuthor, path: ReversePath, directory: AccountDirectory, policy: RoutingPolicy
 ) -> list[_Lookup]:
     """Every address that is looked up, in order, with the closest account."""
     if isinstance(authors, UnreadableAuthor):
         return []
     lookups: list[_Lookup] = []
-    for candidate in list_candidates(authors, path, policy):
-        tiers = (Tier.EXACT, Tier.UNTAGGED, Tier.DOMAIN)
+    for candidate in candidate_addresses(authors, path, policy):
+        tiers = (MatchTier.EXACT, MatchTier.UNTAGGED, MatchTier.DOMAIN)
         found = ((tier, directory.find(candidate.address, tier)) for tier in tiers)
         tier, account = next(((t, a) for t, a in found if a is not None), (None, None))
         lookups.append(_Lookup(candidate, account.id if account else None, tier))
@@ -156,9 +156,9 @@ def _lookups(
 
 
 def _print_decision(
-    authors: Authors | UnreadableAuthor, lookups: list[_Lookup], decision: Decision | Refusal | Discarding
+    authors: AuthorFields | UnreadableAuthor, lookups: list[_Lookup], decision: Decision | Refusal | Discard
 ) -> None:
-    if isinstance(authors, Authors):
+    if isinstance(authors, AuthorFields):
         addresses = ", ".join(str(mailbox.address) for mailbox in authors.from_)
         _print_line(_("author"), addresses or _("none in From"))
     for lookup in lookups:
@@ -179,10 +179,10 @@ def _print_route(decision: Decision) -> None:
     _print_line(_("chosen by"), f"{route.source.value} {route.author}: {_(route.tier.words)}")
     _print_line(_("provider"), f"{route.provider.name} ({', '.join(str(host) for host in route.provider.smarthosts)})")
     sent_as = _("{rule}; sent as <{path}>").format(
-        rule=rule_in_words(route, route.provider.sender_rule), path=plan.envelope.reverse_path
+        rule=describe_rule(route, route.provider.sender_rule), path=plan.envelope.reverse_path
     )
     _print_line("reverse-path", sent_as)
-    _print_line("From", rule_in_words(route, route.provider.from_rule))
+    _print_line("From", describe_rule(route, route.provider.from_rule))
     for change in plan.changes:
         _print_line(_("changed"), f"{change.what}: {change.new or _('removed')}")
         if change.old:
@@ -196,7 +196,7 @@ def _print_line(name: str, text: str) -> None:
     print(f"{name:<{_WIDTH}} {text}")
 
 
-def _entry(lookups: list[_Lookup], decision: Decision | Refusal | Discarding) -> dict[str, object]:
+def _entry(lookups: list[_Lookup], decision: Decision | Refusal | Discard) -> dict[str, object]:
     entry: dict[str, object] = {
         "goes_out": isinstance(decision, Decision),
         "looked_up": [

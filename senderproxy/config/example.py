@@ -113,7 +113,7 @@ auth = "off"
 # senders = ["scanner@firma.example"]
 
 [routing]
-# Authors without an account are refused with the reason. To send their mail through one account instead:
+# AuthorFields without an account are refused with the reason. To send their mail through one account instead:
 # default_account = "info"
 
 {providers}

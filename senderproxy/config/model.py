@@ -59,7 +59,7 @@ from senderproxy.retry import RetryPolicy
 from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.presets import IMPLICIT_TLS_PORT, PRESETS, STARTTLS_PORT
 from senderproxy.routing.provider import Limits, NullPolicy, Provider, Security, Smarthost
-from senderproxy.routing.route import RoutingPolicy, Source
+from senderproxy.routing.route import AddressSource, RoutingPolicy
 from senderproxy.translation import _
 
 CONFLICTS: Final = "senderproxy_conflicts"  # the type of the error that carries Conflicts
@@ -722,7 +722,7 @@ def _routing_conflicts(routing: RoutingSettings) -> Iterator[Conflict]:
     path = ("routing", "author_order")
     order = [source.value for source in routing.author_order]
     if not order:
-        fields = alternatives([source.value for source in Source])
+        fields = alternatives([source.value for source in AddressSource])
         hint = _("write at least one of {fields}").format(fields=fields)
         yield Conflict(path, _("is empty: no message could have an author"), hint, (path,))
     for repeated in sorted({field for field in order if order.count(field) > 1}):

@@ -18,7 +18,7 @@ from aiosmtplib import SMTPException, SMTPResponseException, SMTPServerDisconnec
 
 from senderproxy.delivery.health import is_account_limit, softened
 from senderproxy.mail.address import ForwardPath
-from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSender
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSenderField
 from senderproxy.mail.reply import Reply, parse_reply, reply
 from senderproxy.routing.provider import Smarthost
 
@@ -313,12 +313,12 @@ def is_sender_refused(said: Reply) -> bool:
     return known or any(sign in line.lower() for line in said.lines for sign in _SENDER_REFUSED)
 
 
-def refused_sender(said: Reply, stage: Stage) -> RefusedSender | None:
+def refused_sender(said: Reply, stage: Stage) -> RefusedSenderField | None:
     """Which sender it is that the provider refuses; None where it is about something else."""
     if not is_sender_refused(said):
         return None
     about_from = stage is Stage.FINAL_DOT or any("header" in line.lower() for line in said.lines)
-    return RefusedSender.FROM if about_from else RefusedSender.REVERSE_PATH
+    return RefusedSenderField.FROM if about_from else RefusedSenderField.REVERSE_PATH
 
 
 def _with_status(said: Reply, stage: Stage) -> Reply:

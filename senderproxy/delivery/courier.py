@@ -210,7 +210,7 @@ class SmtpCourier(Courier):
         remaining = list(envelope.recipients)
         while remaining:
             part = remaining[: desk.recipients_in_one(route.provider)]
-            result = await self._attempt(desk, route, envelope.for_some(part), message, attempt)
+            result = await self._attempt(desk, route, envelope.with_recipients(part), message, attempt)
             outcomes |= result
             remaining = remaining[len(part) :]
             if all(isinstance(outcome, Deferred) and outcome.of_account for outcome in result.values()):

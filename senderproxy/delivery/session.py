@@ -310,7 +310,7 @@ def _blocks(message: Message) -> Iterator[tuple[bytes, bool]]:
     gathered: list[bytes] = []
     size = 0
     tail = b"\r\n"  # DATA's own line end: an empty message needs no other
-    for piece in message.wire():
+    for piece in message.blocks():
         if not piece:
             continue
         if size and size + len(piece) > _BLOCK:

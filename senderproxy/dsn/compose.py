@@ -30,9 +30,9 @@ from senderproxy.dsn.wording import (
     SIGNATURE,
     SUBJECT,
     TO_DO,
-    Words,
+    Bilingual,
     cause_of,
-    in_words,
+    format_duration,
     status_of,
     what_to_do,
 )
@@ -71,7 +71,7 @@ class Original:
 
 
 @dataclass(frozen=True, slots=True)
-class Letterhead:
+class ReportContext:
     """Who reports, when, and how.
 
     `zone` is the office's own time, `returned_size` the size of the largest message that is sent back whole.
@@ -87,7 +87,7 @@ class Letterhead:
 
 
 @dataclass(frozen=True, slots=True)
-class Octets:
+class MemoryBody:
     """mail.message.Body in memory. `stuffed` has CRLF line ends only and ends in one, or is empty."""
 
     stuffed: bytes
@@ -107,7 +107,7 @@ class Octets:
         """All of it at once: a report is bounded."""
         yield self.stuffed
 
-    def keep(self) -> None:
+    def retain(self) -> None:
         """There is nothing to give up: it is a value."""
 
     def close(self) -> None:
@@ -123,7 +123,11 @@ class Report:
 
 
 def compose_report(
-    kind: ReportKind, to: Address, recipients: Sequence[ReportedRecipient], original: Original, letterhead: Letterhead
+    kind: ReportKind,
+    to: Address,
+    recipients: Sequence[ReportedRecipient],
+    original: Original,
+    letterhead: ReportContext,
 ) -> Report:
     """The whole report on recipients to whom the same happened; at least one."""
     returned = _returned(original.message, letterhead.returned_size)
@@ -132,7 +136,7 @@ def compose_report(
     boundary = _boundary(letterhead.id, parts)
     body = b"".join(b"--" + boundary + b"\r\n" + part + b"\r\n" for part in parts) + b"--" + boundary + b"--\r\n"
     header = _header(kind, to, original.message.header, letterhead, boundary, eight_bit=returned.eight_bit)
-    return Report(Message(header, Octets(_stuff(body))), returned.eight_bit)
+    return Report(Message(header, MemoryBody(_stuff(body))), returned.eight_bit)
 
 
 # ---- the header ----
@@ -142,7 +146,7 @@ def _header(
     kind: ReportKind,
     to: Address,
     original: HeaderSection,
-    letterhead: Letterhead,
+    letterhead: ReportContext,
     boundary: bytes,
     *,
     eight_bit: bool,
@@ -196,7 +200,7 @@ def _text(
     kind: ReportKind,
     recipients: Sequence[ReportedRecipient],
     original: Original,
-    letterhead: Letterhead,
+    letterhead: ReportContext,
     *,
     whole: bool,
 ) -> str:
@@ -211,11 +215,11 @@ def _letter(
     kind: ReportKind,
     recipients: Sequence[ReportedRecipient],
     original: Original,
-    letterhead: Letterhead,
+    letterhead: ReportContext,
     *,
     whole: bool,
 ) -> str:
-    def say(words: Words) -> str:
+    def say(words: Bilingual) -> str:
         return str(getattr(words, language))
 
     about = _subject_of(original.message.header)
@@ -224,7 +228,7 @@ def _letter(
     values = {
         "subject": quoted,
         "sent": _moment(original.received_at, letterhead.zone, german=german),
-        "waited": say(in_words((letterhead.now - original.received_at).total_seconds())),
+        "waited": say(format_duration((letterhead.now - original.received_at).total_seconds())),
         "until": _moment(letterhead.retry_until or letterhead.now, letterhead.zone, german=german),
     }
     paragraphs = [_filled(say(OPENING[kind]).format(**values))]
@@ -282,7 +286,7 @@ def _moment(at: datetime, zone: tzinfo, *, german: bool) -> str:
 
 
 def _status_part(
-    kind: ReportKind, recipients: Sequence[ReportedRecipient], original: Original, letterhead: Letterhead
+    kind: ReportKind, recipients: Sequence[ReportedRecipient], original: Original, letterhead: ReportContext
 ) -> bytes:
     blocks = [
         [
@@ -296,7 +300,7 @@ def _status_part(
     return b"Content-Type: message/delivery-status\r\n\r\n" + b"\r\n".join(rendered)
 
 
-def _recipient_fields(kind: ReportKind, recipient: ReportedRecipient, letterhead: Letterhead) -> list[Edit]:
+def _recipient_fields(kind: ReportKind, recipient: ReportedRecipient, letterhead: ReportContext) -> list[Edit]:
     said = recipient.reply
     fields = [
         Edit("Final-Recipient", f"rfc822; {recipient.path}".encode("ascii")),

@@ -26,7 +26,7 @@ class ReportKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueReports:
     """Whom to tell, and which recipients to tell of in which report."""
 
     to: Address
@@ -34,40 +34,40 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreported:
+class NoReport:
     """Nobody is told; `why` is for the message's story."""
 
     why: str
 
 
-NULL_PATH_WHY: Final = "its reverse-path is null: a bounce or an automatic reply is never bounced (RFC 5321 6.1)"
-REPORT_WHY: Final = "it is a report itself, and there is no report on a report (RFC 5321 6.1)"
-MACHINE_WHY: Final = "it is automatic mail: no person waits to hear of a delay (RFC 3834)"
-TOLD_WHY: Final = "the delay was reported before"
+NULL_PATH_REASON: Final = "its reverse-path is null: a bounce or an automatic reply is never bounced (RFC 5321 6.1)"
+IS_REPORT_REASON: Final = "it is a report itself, and there is no report on a report (RFC 5321 6.1)"
+AUTOMATIC_REASON: Final = "it is automatic mail: no person waits to hear of a delay (RFC 3834)"
+ALREADY_REPORTED_REASON: Final = "the delay was reported before"
 
 
-def reports_due(
+def due_reports(
     happened: Mapping[ForwardPath, ReportKind],
     reverse_path: ReversePath,
     header: HeaderSection,
     *,
     report_on: str | None = None,
-    told_of_delay: Collection[ForwardPath] = (),
-) -> Due | Unreported:
-    """The reports on what happened to some recipients of one message; `told_of_delay` had theirs already."""
+    delay_reported: Collection[ForwardPath] = (),
+) -> DueReports | NoReport:
+    """The reports on what happened to some recipients of one message; `delay_reported` had theirs already."""
     if not isinstance(reverse_path, Address):
-        return Unreported(NULL_PATH_WHY)
+        return NoReport(NULL_PATH_REASON)
     if report_on is not None:
-        return Unreported(REPORT_WHY)
+        return NoReport(IS_REPORT_REASON)
     automatic = is_automatic(header)
     reports: dict[ReportKind, tuple[ForwardPath, ...]] = {}
     for path, kind in happened.items():
-        if kind is ReportKind.DELAYED and (automatic or path in told_of_delay):
+        if kind is ReportKind.DELAYED and (automatic or path in delay_reported):
             continue
         reports[kind] = (*reports.get(kind, ()), path)
     if happened and not reports:
-        return Unreported(MACHINE_WHY if automatic else TOLD_WHY)
-    return Due(reverse_path, reports)
+        return NoReport(AUTOMATIC_REASON if automatic else ALREADY_REPORTED_REASON)
+    return DueReports(reverse_path, reports)
 
 
 _BULK: Final = (b"bulk", b"junk", b"list")

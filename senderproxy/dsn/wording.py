@@ -17,7 +17,7 @@ from senderproxy.dsn.report_policy import ReportKind
 from senderproxy.mail.reply import EnhancedStatus, Reply
 
 
-class Cause(Enum):
+class ReportCause(Enum):
     """Why a recipient was not reached, as far as what to do about it differs."""
 
     UNKNOWN_ADDRESS = auto()
@@ -41,7 +41,7 @@ class Cause(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Bilingual:
     """One thing said twice."""
 
     german: str
@@ -49,42 +49,42 @@ class Words:
 
 
 @dataclass(frozen=True, slots=True)
-class Advice:
+class Explanation:
     """What happened, and what to do."""
 
-    what: Words
-    do: Words
+    what: Bilingual
+    do: Bilingual
 
 
 # ---- which cause it is ----
 
 # Details that say something; x.0, 1.0, 6.0 and 7.1 are what servers (and we) give where they say no more.
-_BY_STATUS: Final[Mapping[tuple[int, int], Cause]] = {
-    (1, 1): Cause.UNKNOWN_ADDRESS,
-    (1, 2): Cause.UNKNOWN_DOMAIN,
-    (1, 3): Cause.UNKNOWN_ADDRESS,
-    (1, 6): Cause.UNKNOWN_ADDRESS,
-    (1, 7): Cause.SENDER_REFUSED,
-    (1, 8): Cause.SENDER_REFUSED,
-    (1, 10): Cause.UNKNOWN_ADDRESS,  # Microsoft: no such recipient; RFC 7505: a domain without mail
-    (2, 1): Cause.MAILBOX_OFF,
-    (2, 2): Cause.MAILBOX_FULL,
-    (2, 3): Cause.TOO_LARGE,
-    (2, 252): Cause.SENDER_REFUSED,  # Microsoft: SendAsDenied
-    (3, 4): Cause.TOO_LARGE,
-    (4, 1): Cause.UNREACHABLE,
-    (4, 2): Cause.UNREACHABLE,
-    (4, 3): Cause.UNREACHABLE,
-    (4, 6): Cause.LOOP,
-    (5, 3): Cause.LIMIT,
-    (7, 4): Cause.UNSAFE,
-    (7, 5): Cause.UNSAFE,
-    (7, 8): Cause.PASSWORD,
-    (7, 60): Cause.SENDER_REFUSED,  # Microsoft: no permission to send as this sender
+_BY_STATUS: Final[Mapping[tuple[int, int], ReportCause]] = {
+    (1, 1): ReportCause.UNKNOWN_ADDRESS,
+    (1, 2): ReportCause.UNKNOWN_DOMAIN,
+    (1, 3): ReportCause.UNKNOWN_ADDRESS,
+    (1, 6): ReportCause.UNKNOWN_ADDRESS,
+    (1, 7): ReportCause.SENDER_REFUSED,
+    (1, 8): ReportCause.SENDER_REFUSED,
+    (1, 10): ReportCause.UNKNOWN_ADDRESS,  # Microsoft: no such recipient; RFC 7505: a domain without mail
+    (2, 1): ReportCause.MAILBOX_OFF,
+    (2, 2): ReportCause.MAILBOX_FULL,
+    (2, 3): ReportCause.TOO_LARGE,
+    (2, 252): ReportCause.SENDER_REFUSED,  # Microsoft: SendAsDenied
+    (3, 4): ReportCause.TOO_LARGE,
+    (4, 1): ReportCause.UNREACHABLE,
+    (4, 2): ReportCause.UNREACHABLE,
+    (4, 3): ReportCause.UNREACHABLE,
+    (4, 6): ReportCause.LOOP,
+    (5, 3): ReportCause.LIMIT,
+    (7, 4): ReportCause.UNSAFE,
+    (7, 5): ReportCause.UNSAFE,
+    (7, 8): ReportCause.PASSWORD,
+    (7, 60): ReportCause.SENDER_REFUSED,  # Microsoft: no permission to send as this sender
 }
 
 
-def _heard(cause: Cause, *phrases: str) -> tuple[re.Pattern[str], Cause]:
+def _heard(cause: ReportCause, *phrases: str) -> tuple[re.Pattern[str], ReportCause]:
     return re.compile("|".join(phrases), re.IGNORECASE), cause
 
 
@@ -93,73 +93,77 @@ _MAYBE_TAKEN: Final = re.compile(r"whether it was taken is not known", re.IGNORE
 
 # What our own rooms and the servers we know say. The first that is found holds: narrow ones stand before wide ones.
 _BY_WORDS: Final = (
-    _heard(Cause.NO_ACCOUNT, r"no account here may send as", r"is at provider .{1,80} does not know"),
+    _heard(ReportCause.NO_ACCOUNT, r"no account here may send as", r"is at provider .{1,80} does not know"),
     _heard(
-        Cause.SENDER_REFUSED,
+        ReportCause.SENDER_REFUSED,
         *(r"sender address is not allowed", r"envelope sender not allowed", r"not owned by", r"sendasdenied"),
         *(r"permissions? to send as", r"header from does not match", r"from header address rejected"),
-        *(r"invalid mail from", r"does not let login", r"the from field names", r"takes no null reverse-path"),
+        *(r"invalid mail from", r"does not let login", r"the from field names", r"null reverse-path"),
     ),
     _heard(
-        Cause.PASSWORD,
+        ReportCause.PASSWORD,
         *(r"refused the login", r"credentials? invalid", r"authentication (?:failed|unsuccessful)"),
     ),
     _heard(
-        Cause.LIMIT,
+        ReportCause.LIMIT,
         *(r"(?:send|sending|submission|rate)[ -]*(?:limit|quota)", r"(?:hourly|daily) .{0,40}(?:limit|quota)"),
         *(r"too many (?:messages|mails|e-?mails|connections|recipients)", r"asked for less", r"throttl"),
     ),
     _heard(
-        Cause.TOO_LARGE,
+        ReportCause.TOO_LARGE,
         *(r"too (?:large|big)", r"(?:message|mail) size", r"size (?:limit|exceed)", r"maximum size", r"takes at most"),
     ),
     _heard(
-        Cause.MAILBOX_FULL,
+        ReportCause.MAILBOX_FULL,
         *(r"quota", r"mailbox (?:is )?full", r"exceeded storage", r"not enough (?:space|storage)"),
     ),
     _heard(
-        Cause.UNKNOWN_DOMAIN,
+        ReportCause.UNKNOWN_DOMAIN,
         *(r"invalid dns", r"no such domain", r"unrouteable", r"domain .{0,60}not (?:found|exist)"),
         *(r"host .{0,60}not found", r"no mx\b", r"null ?mx", r"does not accept mail"),
     ),
     _heard(
-        Cause.UNKNOWN_ADDRESS,
+        ReportCause.UNKNOWN_ADDRESS,
         r"(?:unknown|no such|invalid|bad) (?:local )?(?:user|recipient|mailbox|address|account|person)",
         r"(?:user|recipient|mailbox|address|account)\b.{0,60}\b(?:unknown|not found|not exist|doesn't exist|not known)",
         r"no mailbox",
     ),
-    _heard(Cause.MAILBOX_OFF, r"(?:disabled|inactive|deactivated|suspended)\b"),
-    _heard(Cause.LOOP, r"mail loop", r"too many hops", r"more than \d+ servers"),
-    _heard(Cause.UNSAFE, r"certificate", r"starttls", r"offers no (?:auth|tls)", r"no tls with"),
+    _heard(ReportCause.MAILBOX_OFF, r"(?:disabled|inactive|deactivated|suspended)\b"),
+    _heard(ReportCause.LOOP, r"mail loop", r"too many hops", r"more than \d+ servers"),
+    _heard(ReportCause.UNSAFE, r"certificate", r"starttls", r"offers no (?:auth|tls)", r"no tls with"),
     _heard(
-        Cause.POLICY,
+        ReportCause.POLICY,
         *(r"spam", r"policy", r"block ?list", r"black ?list", r"\bblocked\b", r"reputation", r"virus", r"malware"),
         *(r"\bspf\b", r"\bdkim\b", r"\bdmarc\b"),
     ),
     _heard(
-        Cause.NOT_NOW,
+        ReportCause.NOT_NOW,
         *(r"gr[ea]y ?list", r"try (?:again )?later", r"temporar", r"deferred", r"local error in processing"),
     ),
     _heard(
-        Cause.UNREACHABLE,
+        ReportCause.UNREACHABLE,
         *(r"no connection to", r"no route to", r"closed the connection", r"was silent", r"did not answer"),
         r"timed? ?out",
     ),
 )
 
-_BY_SUBJECT: Final[Mapping[int, Cause]] = {4: Cause.UNREACHABLE, 6: Cause.CONTENT, 7: Cause.POLICY}
+_BY_SUBJECT: Final[Mapping[int, ReportCause]] = {
+    4: ReportCause.UNREACHABLE,
+    6: ReportCause.CONTENT,
+    7: ReportCause.POLICY,
+}
 
 
-def cause_of(kind: ReportKind, said: Reply | None) -> Cause:
+def cause_of(kind: ReportKind, said: Reply | None) -> ReportCause:
     """Why a recipient was not reached, from the last that was said about it."""
     if kind is ReportKind.CANCELLED:
-        return Cause.CANCELLED
+        return ReportCause.CANCELLED
     if said is None:
-        return Cause.NOT_NOW if kind is ReportKind.DELAYED else Cause.OTHER
+        return ReportCause.NOT_NOW if kind is ReportKind.DELAYED else ReportCause.OTHER
     # The last line decides, but the others may say what it leaves out; our own mark of an unknown fate goes first.
     spoken = (said.text, " ".join(said.lines))
     if _MAYBE_TAKEN.search(spoken[1]):
-        return Cause.MAYBE_TAKEN
+        return ReportCause.MAYBE_TAKEN
     if said.status is not None and (found := _BY_STATUS.get((said.status.subject, said.status.detail))):
         return found
     for text in spoken:
@@ -169,23 +173,23 @@ def cause_of(kind: ReportKind, said: Reply | None) -> Cause:
     if said.status is not None and said.status.subject in _BY_SUBJECT:
         return _BY_SUBJECT[said.status.subject]
     if said.code == 552:  # RFC 5321 section 4.2.3
-        return Cause.MAILBOX_FULL
-    return Cause.NOT_NOW if said.is_transient else Cause.OTHER
+        return ReportCause.MAILBOX_FULL
+    return ReportCause.NOT_NOW if said.is_transient else ReportCause.OTHER
 
 
-_STATUS_OF: Final[Mapping[Cause, tuple[int, int]]] = {
-    Cause.UNKNOWN_ADDRESS: (1, 1),
-    Cause.UNKNOWN_DOMAIN: (1, 2),
-    Cause.MAILBOX_FULL: (2, 2),
-    Cause.MAILBOX_OFF: (2, 1),
-    Cause.TOO_LARGE: (3, 4),
-    Cause.SENDER_REFUSED: (7, 1),
-    Cause.NO_ACCOUNT: (7, 1),
-    Cause.LOOP: (4, 6),
-    Cause.UNREACHABLE: (4, 1),
-    Cause.UNSAFE: (7, 5),
-    Cause.PASSWORD: (7, 8),
-    Cause.POLICY: (7, 1),
+_STATUS_OF: Final[Mapping[ReportCause, tuple[int, int]]] = {
+    ReportCause.UNKNOWN_ADDRESS: (1, 1),
+    ReportCause.UNKNOWN_DOMAIN: (1, 2),
+    ReportCause.MAILBOX_FULL: (2, 2),
+    ReportCause.MAILBOX_OFF: (2, 1),
+    ReportCause.TOO_LARGE: (3, 4),
+    ReportCause.SENDER_REFUSED: (7, 1),
+    ReportCause.NO_ACCOUNT: (7, 1),
+    ReportCause.LOOP: (4, 6),
+    ReportCause.UNREACHABLE: (4, 1),
+    ReportCause.UNSAFE: (7, 5),
+    ReportCause.PASSWORD: (7, 8),
+    ReportCause.POLICY: (7, 1),
 }
 _SAYS_LITTLE: Final = frozenset({(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 0)})
 _EXPIRED: Final = (4, 7)
@@ -210,173 +214,173 @@ def status_of(kind: ReportKind, said: Reply | None) -> EnhancedStatus:
 
 # ---- what is said about it ----
 
-_ADMIN: Final = Words(
+_ADMIN: Final = Bilingual(
     "Bitte leiten Sie diese Nachricht an die Person weiter, die Ihren Mailserver betreut.",
     "Please forward this message to the person who looks after your mail server.",
 )
 
-ADVICE: Final[Mapping[Cause, Advice]] = {
-    Cause.UNKNOWN_ADDRESS: Advice(
-        Words("Diese Adresse gibt es nicht (mehr).", "There is no such address (any more)."),
-        Words(
+ADVICE: Final[Mapping[ReportCause, Explanation]] = {
+    ReportCause.UNKNOWN_ADDRESS: Explanation(
+        Bilingual("Diese Adresse gibt es nicht (mehr).", "There is no such address (any more)."),
+        Bilingual(
             "Bitte prüfen Sie die Schreibweise, oder fragen Sie den Empfänger auf anderem Weg nach seiner Adresse.",
             "Please check the spelling, or ask the recipient for the right address in another way.",
         ),
     ),
-    Cause.UNKNOWN_DOMAIN: Advice(
-        Words(
+    ReportCause.UNKNOWN_DOMAIN: Explanation(
+        Bilingual(
             "Unter dem Namen hinter dem @ nimmt niemand Mail an.",
             "Nobody takes mail for the name behind the @.",
         ),
-        Words(
+        Bilingual(
             "Bitte prüfen Sie, ob der Teil hinter dem @ richtig geschrieben ist.",
             "Please check whether the part behind the @ is spelt right.",
         ),
     ),
-    Cause.MAILBOX_FULL: Advice(
-        Words("Das Postfach des Empfängers ist voll.", "The recipient's mailbox is full."),
-        Words(
+    ReportCause.MAILBOX_FULL: Explanation(
+        Bilingual("Das Postfach des Empfängers ist voll.", "The recipient's mailbox is full."),
+        Bilingual(
             "Bitte senden Sie später noch einmal, oder sagen Sie dem Empfänger auf anderem Weg Bescheid.",
             "Please send it again later, or tell the recipient in another way.",
         ),
     ),
-    Cause.MAILBOX_OFF: Advice(
-        Words(
+    ReportCause.MAILBOX_OFF: Explanation(
+        Bilingual(
             "Das Postfach des Empfängers ist abgeschaltet und nimmt nichts an.",
             "The recipient's mailbox is switched off and takes nothing.",
         ),
-        Words(
+        Bilingual(
             "Bitte fragen Sie den Empfänger auf anderem Weg nach einer Adresse, die gilt.",
             "Please ask the recipient in another way for an address that is in use.",
         ),
     ),
-    Cause.TOO_LARGE: Advice(
-        Words("Die Nachricht ist zu groß.", "The message is too large."),
-        Words(
+    ReportCause.TOO_LARGE: Explanation(
+        Bilingual("Die Nachricht ist zu groß.", "The message is too large."),
+        Bilingual(
             "Bitte senden Sie kleinere Anhänge, mehrere Nachrichten oder einen Link zum Herunterladen. "
             "Anhänge wachsen beim Senden um ein Drittel.",
             "Please send smaller attachments, several messages, or a link for downloading. "
             "Attachments grow by a third when they are sent.",
         ),
     ),
-    Cause.SENDER_REFUSED: Advice(
-        Words(
+    ReportCause.SENDER_REFUSED: Explanation(
+        Bilingual(
             "Der Anbieter lässt diese Absenderadresse für das Postfach, das sich bei ihm anmeldet, nicht zu.",
             "The provider does not let the mailbox that logs in there use this sender's address.",
         ),
         _ADMIN,
     ),
-    Cause.NO_ACCOUNT: Advice(
-        Words(
+    ReportCause.NO_ACCOUNT: Explanation(
+        Bilingual(
             "Für die Absenderadresse ist hier kein Postfach (mehr) eingerichtet.",
             "No mailbox is set up here for the sender's address (any more).",
         ),
         _ADMIN,
     ),
-    Cause.PASSWORD: Advice(
-        Words(
+    ReportCause.PASSWORD: Explanation(
+        Bilingual(
             "Der Anbieter hat die Anmeldung des Postfachs abgelehnt, vermutlich wegen eines geänderten Kennworts.",
             "The provider refused the login of the mailbox, probably because its password was changed.",
         ),
         _ADMIN,
     ),
-    Cause.UNSAFE: Advice(
-        Words(
+    ReportCause.UNSAFE: Explanation(
+        Bilingual(
             "Die Verbindung zum Anbieter ließ sich nicht absichern, also wurde nichts übertragen.",
             "The connection to the provider could not be secured, so nothing was sent over it.",
         ),
         _ADMIN,
     ),
-    Cause.LIMIT: Advice(
-        Words(
+    ReportCause.LIMIT: Explanation(
+        Bilingual(
             "Der Anbieter nimmt zurzeit nicht mehr Mail von diesem Postfach an: eine Grenze ist erreicht.",
             "The provider takes no more mail from this mailbox for now: a limit is reached.",
         ),
-        Words(
+        Bilingual(
             "Bitte senden Sie später noch einmal, an weniger Empfänger auf einmal.",
             "Please send it again later, to fewer recipients at a time.",
         ),
     ),
-    Cause.POLICY: Advice(
-        Words(
+    ReportCause.POLICY: Explanation(
+        Bilingual(
             "Der empfangende Mailserver oder der Anbieter lehnt die Nachricht nach seinen Regeln ab, "
             "zum Beispiel als Werbung oder wegen eines Anhangs.",
             "The receiving mail server or the provider refuses the message by its rules, "
             "for instance as spam or because of an attachment.",
         ),
-        Words(
+        Bilingual(
             "Bitte versuchen Sie es mit anderem Betreff und ohne Anhang oder Links. Trifft es jede Nachricht, "
             "leiten Sie diese hier an die Person weiter, die Ihren Mailserver betreut.",
             "Please try another subject, without attachments and links. If it happens to every message, "
             "forward this one to the person who looks after your mail server.",
         ),
     ),
-    Cause.CONTENT: Advice(
-        Words(
+    ReportCause.CONTENT: Explanation(
+        Bilingual(
             "Der Mailserver nimmt die Nachricht in dieser Form nicht an.",
             "The mail server does not take the message in this form.",
         ),
         _ADMIN,
     ),
-    Cause.LOOP: Advice(
-        Words(
+    ReportCause.LOOP: Explanation(
+        Bilingual(
             "Die Nachricht wurde im Kreis weitergeleitet.",
             "The message was forwarded in a circle.",
         ),
-        Words(
+        Bilingual(
             "Irgendwo zeigen Weiterleitungen aufeinander; wer den Mailserver des Empfängers betreut, kann sie beheben.",
             "Somewhere forwarding rules point at each other; whoever runs the recipient's mail server can mend them.",
         ),
     ),
-    Cause.UNREACHABLE: Advice(
-        Words(
+    ReportCause.UNREACHABLE: Explanation(
+        Bilingual(
             "Der nächste Mailserver war nicht zu erreichen.",
             "The next mail server could not be reached.",
         ),
-        Words(
+        Bilingual(
             "Geht auch andere Mail nicht hinaus, ist vermutlich die Internetverbindung gestört. "
             "Sonst senden Sie später noch einmal oder sagen dem Empfänger auf anderem Weg Bescheid.",
             "If other mail does not go out either, the internet connection is probably down. "
             "Otherwise send it again later, or tell the recipient in another way.",
         ),
     ),
-    Cause.MAYBE_TAKEN: Advice(
-        Words(
+    ReportCause.MAYBE_TAKEN: Explanation(
+        Bilingual(
             "Die Nachricht wurde ganz übertragen, aber die Bestätigung kam nie an. "
             "Sie ist vielleicht trotzdem angekommen.",
             "The whole message was sent, but no confirmation ever came. It may have arrived nevertheless.",
         ),
-        Words(
+        Bilingual(
             "Bitte fragen Sie den Empfänger, bevor Sie noch einmal senden.",
             "Please ask the recipient before you send it again.",
         ),
     ),
-    Cause.NOT_NOW: Advice(
-        Words(
+    ReportCause.NOT_NOW: Explanation(
+        Bilingual(
             "Der Mailserver nimmt die Nachricht zurzeit nicht an.",
             "The mail server does not take the message at present.",
         ),
-        Words(
+        Bilingual(
             "Bitte senden Sie später noch einmal, oder sagen Sie dem Empfänger auf anderem Weg Bescheid.",
             "Please send it again later, or tell the recipient in another way.",
         ),
     ),
-    Cause.CANCELLED: Advice(
-        Words(
+    ReportCause.CANCELLED: Explanation(
+        Bilingual(
             "Wer den Mailserver betreut, hat die Nachricht aus der Warteschlange genommen.",
             "The person who looks after the mail server took the message out of the queue.",
         ),
-        Words(
+        Bilingual(
             "Bei Fragen wenden Sie sich bitte an diese Person.",
             "Please ask that person if you want to know more.",
         ),
     ),
-    Cause.OTHER: Advice(
-        Words(
+    ReportCause.OTHER: Explanation(
+        Bilingual(
             "Der Mailserver hat die Nachricht abgelehnt.",
             "The mail server refused the message.",
         ),
-        Words(
+        Bilingual(
             "Den Grund nennt seine Antwort. Hilft sie nicht weiter, leiten Sie diese Nachricht bitte an die Person "
             "weiter, die Ihren Mailserver betreut.",
             "Its answer says why. If that does not help, please forward this message to the person who looks after "
@@ -385,13 +389,13 @@ ADVICE: Final[Mapping[Cause, Advice]] = {
     ),
 }
 
-_URGENT: Final = Words(
+_URGENT: Final = Bilingual(
     "Ist es eilig, sagen Sie dem Empfänger auf anderem Weg Bescheid.",
     "If it is urgent, tell the recipient in another way.",
 )
 
 
-def what_to_do(kind: ReportKind, cause: Cause) -> Words:
+def what_to_do(kind: ReportKind, cause: ReportCause) -> Bilingual:
     """The advice; while it is still tried, none that would have it sent twice."""
     advice = ADVICE[cause].do
     return _URGENT if kind is ReportKind.DELAYED and advice is not _ADMIN else advice
@@ -405,67 +409,67 @@ SUBJECT: Final[Mapping[ReportKind, str]] = {
     ReportKind.CANCELLED: "Nicht gesendet / Not sent",
 }
 
-OPENING: Final[Mapping[ReportKind, Words]] = {
-    ReportKind.FAILED: Words(
+OPENING: Final[Mapping[ReportKind, Bilingual]] = {
+    ReportKind.FAILED: Bilingual(
         "Ihre Nachricht{subject} vom {sent} konnte nicht zugestellt werden an:",
         "Your message{subject} of {sent} could not be delivered to:",
     ),
-    ReportKind.EXPIRED: Words(
+    ReportKind.EXPIRED: Bilingual(
         "Ihre Nachricht{subject} vom {sent} konnte in {waited} nicht zugestellt werden an:",
         "Your message{subject} of {sent} could not be delivered for {waited} to:",
     ),
-    ReportKind.DELAYED: Words(
+    ReportKind.DELAYED: Bilingual(
         "Ihre Nachricht{subject} vom {sent} wartet seit {waited}; sie ist noch nicht zugestellt an:",
         "Your message{subject} of {sent} has been waiting for {waited}; it is not yet delivered to:",
     ),
-    ReportKind.CANCELLED: Words(
+    ReportKind.CANCELLED: Bilingual(
         "Ihre Nachricht{subject} vom {sent} wurde nicht gesendet an:",
         "Your message{subject} of {sent} was not sent to:",
     ),
 }
 
-CLOSING: Final[Mapping[ReportKind, Words]] = {
-    ReportKind.FAILED: Words(
+CLOSING: Final[Mapping[ReportKind, Bilingual]] = {
+    ReportKind.FAILED: Bilingual(
         "Es wird nicht weiter versucht. Empfänger, die hier nicht genannt sind, betrifft dieser Bericht nicht.",
         "Nothing more is tried. This report is not about recipients who are not named here.",
     ),
-    ReportKind.EXPIRED: Words(
+    ReportKind.EXPIRED: Bilingual(
         "Es wird nicht weiter versucht. Empfänger, die hier nicht genannt sind, betrifft dieser Bericht nicht.",
         "Nothing more is tried. This report is not about recipients who are not named here.",
     ),
-    ReportKind.DELAYED: Words(
+    ReportKind.DELAYED: Bilingual(
         "Sie müssen nichts tun und sollten nicht noch einmal senden: Es wird weiter versucht, bis {until}. "
         "Gelingt es bis dahin nicht, erfahren Sie es.",
         "You need not do anything and should not send it again: it is tried until {until}. "
         "If it does not succeed by then, you will be told.",
     ),
-    ReportKind.CANCELLED: Words(
+    ReportKind.CANCELLED: Bilingual(
         "Es wird nicht weiter versucht. Empfänger, die hier nicht genannt sind, betrifft dieser Bericht nicht.",
         "Nothing more is tried. This report is not about recipients who are not named here.",
     ),
 }
 
-TO_DO: Final = Words("Was Sie tun können", "What you can do")
-ANSWER: Final = Words("Die Antwort von {who}", "The answer of {who}")
-OWN_WORDS: Final = Words("Im Einzelnen", "In detail")
-RETURNED_WHOLE: Final = Words("Ihre Nachricht liegt bei.", "Your message is attached.")
-RETURNED_HEADER: Final = Words(
+TO_DO: Final = Bilingual("Was Sie tun können", "What you can do")
+ANSWER: Final = Bilingual("Die Antwort von {who}", "The answer of {who}")
+OWN_WORDS: Final = Bilingual("Im Einzelnen", "In detail")
+RETURNED_WHOLE: Final = Bilingual("Ihre Nachricht liegt bei.", "Your message is attached.")
+RETURNED_HEADER: Final = Bilingual(
     "Die Kopfzeilen Ihrer Nachricht liegen bei, ihr Text und ihre Anhänge nicht.",
     "The header of your message is attached, its text and attachments are not.",
 )
-SIGNATURE: Final = Words("Diesen Bericht schrieb {host}, ein Programm.", "{host}, a program, wrote this report.")
+SIGNATURE: Final = Bilingual("Diesen Bericht schrieb {host}, ein Programm.", "{host}, a program, wrote this report.")
 
 
-def in_words(seconds: float) -> Words:
+def format_duration(seconds: float) -> Bilingual:
     """A length of time as a person says it: minutes below two hours, hours below two days, else days."""
     minutes = max(1, round(seconds / 60))
     if minutes < 120:
-        return Words(f"{minutes} {_of(minutes, 'Minute')}", f"{minutes} minute{'' if minutes == 1 else 's'}")
+        return Bilingual(f"{minutes} {_of(minutes, 'Minute')}", f"{minutes} minute{'' if minutes == 1 else 's'}")
     hours = round(minutes / 60)
     if hours < 48:
-        return Words(f"{hours} {_of(hours, 'Stunde')}", f"{hours} hours")
+        return Bilingual(f"{hours} {_of(hours, 'Stunde')}", f"{hours} hours")
     days = round(hours / 24)
-    return Words(f"{days} Tagen", f"{days} days")
+    return Bilingual(f"{days} Tagen", f"{days} days")
 
 
 def _of(count: int, word: str) -> str:

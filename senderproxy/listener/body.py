@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from senderproxy.rewriting.long_lines import LineMeter
+from senderproxy.rewriting.long_lines import LongLineDetector
 
 BLOCK: Final = 64 * 1024  # octets read at a time: few system calls, little memory
 # Errors of file systems and kernels without unnamed files, open(2).
@@ -61,7 +61,7 @@ class BodyBuffer:
     def __init__(self, threshold: int, open_file: Callable[[], BinaryIO]) -> None:
         self.size = 0
         self.is_ascii = True
-        self._lines = LineMeter()
+        self._lines = LongLineDetector()
         self._threshold = threshold
         self._open_file = open_file
         self._memory = bytearray()
@@ -106,7 +106,7 @@ class BodyBuffer:
             yield block
             position += len(block)
 
-    def keep(self) -> None:
+    def retain(self) -> None:
         """Add a user, who must call `close` too."""
         self._users += 1
 

@@ -33,7 +33,7 @@ class Mailbox:
 
 
 @dataclass(frozen=True, slots=True)
-class Authors:
+class AuthorFields:
     """Who wrote it and who sent it. No From field at all: `from_` is empty."""
 
     from_: tuple[Mailbox, ...]
@@ -49,7 +49,7 @@ class UnreadableAuthor:
     reason: str
 
 
-def read_authors(header: HeaderSection) -> Authors | UnreadableAuthor:
+def read_authors(header: HeaderSection) -> AuthorFields | UnreadableAuthor:
     """Who wrote the message, by its From, Sender and topmost Resent-From field.
 
     A Resent-From that cannot be read counts as none: there may be several, and it never says who wrote the message.
@@ -67,7 +67,7 @@ def read_authors(header: HeaderSection) -> Authors | UnreadableAuthor:
         return UnreadableAuthor(error.field, error.reason)
     if len(sender) > 1:
         return UnreadableAuthor("Sender", "it names more than one mailbox")
-    return Authors(authors, sender[0] if sender else None, _topmost(values["resent-from"]))
+    return AuthorFields(authors, sender[0] if sender else None, _topmost(values["resent-from"]))
 
 
 def read_mailboxes(value: bytes) -> tuple[Mailbox, ...]:

@@ -33,9 +33,9 @@ def decode_words(raw: bytes) -> str | None:
     for word in _ENCODED_WORD.finditer(joined):
         decoded = _decode(word.group(1).decode("ascii"), word.group(2).lower(), word.group(3))
         if decoded is not None:
-            parts += [guess(joined[position : word.start()]), decoded]
+            parts += [decode_8bit(joined[position : word.start()]), decoded]
             position = word.end()
-    parts.append(guess(joined[position:]))
+    parts.append(decode_8bit(joined[position:]))
     return _presentable("".join(parts))
 
 
@@ -49,7 +49,7 @@ def _decode(charset: str, encoding: bytes, text: bytes) -> str | None:
         return None
 
 
-def guess(raw: bytes) -> str:
+def decode_8bit(raw: bytes) -> str:
     """Raw 8-bit text: UTF-8, else what Windows machines in western Europe send."""
     try:
         return raw.decode("utf-8")

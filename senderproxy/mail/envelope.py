@@ -17,10 +17,10 @@ class Envelope:
     recipients: tuple[ForwardPath, ...]
     eight_bit: bool = False  # BODY=8BITMIME was declared (RFC 6152)
 
-    def with_path(self, reverse_path: ReversePath) -> "Envelope":
+    def with_reverse_path(self, reverse_path: ReversePath) -> "Envelope":
         """The same with this reverse-path."""
         return self if reverse_path == self.reverse_path else replace(self, reverse_path=reverse_path)
 
-    def for_some(self, recipients: Sequence[ForwardPath]) -> "Envelope":
+    def with_recipients(self, recipients: Sequence[ForwardPath]) -> "Envelope":
         """The same for these recipients."""
         return self if len(recipients) == len(self.recipients) else replace(self, recipients=tuple(recipients))

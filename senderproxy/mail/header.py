@@ -75,7 +75,7 @@ class HeaderSection:
         reading = self._reading()
         return reading.fields, reading.rest
 
-    def places(self) -> Mapping[str, Sequence[int]]:
+    def indexes(self) -> Mapping[str, Sequence[int]]:
         """Where the fields of each name stand, counted from 0; the names in lower case."""
         return self._reading().places
 
@@ -93,7 +93,7 @@ class HeaderSection:
         assert self._read is not None
         return self._read
 
-    def edited(self, edits: Iterable[Edit]) -> "HeaderSection":
+    def with_edits(self, edits: Iterable[Edit]) -> "HeaderSection":
         """The same section with these edits; all indexes count the fields as they are now.
 
         Raises IndexError for a field that is not there, ValueError where one field is to be edited twice.
@@ -133,11 +133,11 @@ class HeaderSection:
         reading = self._reading()
         return [reading.fields[place].value for place in reading.places.get(name.lower(), ())]
 
-    def with_field_on_top(self, name: str, value: str) -> "HeaderSection":
+    def with_first_field(self, name: str, value: str) -> "HeaderSection":
         """The same section below one more field; `value` may be folded (CRLF and a blank). ASCII, RFC 5322 2.2."""
         return HeaderSection(f"{name}: {value}\r\n".encode("ascii") + self.raw)
 
-    def stuffed(self) -> bytes:
+    def dot_stuffed(self) -> bytes:
         """The section as it travels after 354: a line that starts with a dot gets one more (RFC 5321 section 4.5.2)."""
         stuffed = self.raw.replace(b"\r\n.", b"\r\n..")
         return b"." + stuffed if stuffed.startswith(b".") else stuffed

@@ -1,6 +1,6 @@
 """A message in the form in which it travels.
 
-Guarantees: `Message.wire()` is exactly what follows 354 up to, but without, the final dot: CRLF line ends only,
+Guarantees: `Message.blocks()` is exactly what follows 354 up to, but without, the final dot: CRLF line ends only,
 dot-stuffed (RFC 5321 section 4.5.2), ending in CRLF or empty.
 Not here: where a large body is kept (listener.body).
 """
@@ -34,7 +34,7 @@ class Body(Protocol):
         """The octets from the start, in blocks of bounded size. Raises OSError where they are not all there."""
         ...
 
-    def keep(self) -> None:
+    def retain(self) -> None:
         """One more wants to read it; each who keeps it closes it."""
         ...
 
@@ -64,7 +64,7 @@ class Message:
         """Octets upstream will be sent; what SIZE= declares (RFC 1870: an estimate is allowed)."""
         return len(self.header.raw) + self.body.size
 
-    def wire(self) -> Iterator[bytes]:
+    def blocks(self) -> Iterator[bytes]:
         """The whole message in blocks, dot-stuffed, without the final dot."""
-        yield self.header.stuffed()
+        yield self.header.dot_stuffed()
         yield from self.body.blocks()

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from senderproxy.mail.reply import Reply
 
 
-class RefusedSender(Enum):
+class RefusedSenderField(Enum):
     """Where the sender stood that the upstream does not let this account name."""
 
     REVERSE_PATH = "reverse-path"
@@ -44,7 +44,7 @@ class Failed:
     """
 
     reply: Reply
-    refused_sender: RefusedSender | None = None
+    refused_sender: RefusedSenderField | None = None
     remote: str = ""
 
 

@@ -18,8 +18,8 @@ from senderproxy.mail.submission import Submission
 from senderproxy.relay.decide import CachedDecision, Decision, MessageFacts, Rules, decide, report_recipient
 from senderproxy.relay.ports import Accounts, Courier, Outcomes
 from senderproxy.relay.sender_rejected import RejectedSenders, explain, find_rejected
-from senderproxy.rewriting.plan import Discarding, carry_out
-from senderproxy.rewriting.received_field import stamp
+from senderproxy.rewriting.plan import Discard, apply_plan
+from senderproxy.rewriting.received_field import add_received_field
 from senderproxy.routing.route import Refusal
 
 REPORT_SERVER: Final = "@internal"  # stored in place of an account's id: the queue of reports to the internal server
@@ -35,7 +35,7 @@ class MessageRelay:
         self.rules = rules
         self.rejected_senders = RejectedSenders()
 
-    def decide(self, submission: Submission) -> Decision | Refusal | Discarding:
+    def decide(self, submission: Submission) -> Decision | Refusal | Discard:
         """The account and the rewritten message, or the reason why it is not sent."""
         return decide(self._facts(submission), self._accounts.directory(), self.rules)
 
@@ -61,8 +61,8 @@ class MessageRelay:
         self, submission: Submission, decision: Decision, recipients: Sequence[ForwardPath] | None = None
     ) -> Outcomes:
         """Offer the message upstream for these recipients; None: for all."""
-        message = self._stamped(submission, carry_out(decision.plan, submission.message))
-        envelope = decision.plan.envelope if recipients is None else decision.plan.envelope.for_some(recipients)
+        message = self._stamped(submission, apply_plan(decision.plan, submission.message))
+        envelope = decision.plan.envelope if recipients is None else decision.plan.envelope.with_recipients(recipients)
         outcomes = await self._courier.deliver(decision.route, envelope, message, tag=submission.id)
         return self._check_rejected_sender(decision, message, outcomes)
 
@@ -70,7 +70,7 @@ class MessageRelay:
         """Deliver a report to the internal server, unchanged."""
         assert self.rules.report_server is not None
         message = self._stamped(submission, submission.message)
-        envelope = submission.envelope.for_some(recipients)
+        envelope = submission.envelope.with_recipients(recipients)
         return await self._courier.deliver_report(self.rules.report_server, envelope, message, tag=submission.id)
 
     def _facts(self, submission: Submission) -> MessageFacts:
@@ -85,7 +85,7 @@ class MessageRelay:
         )
 
     def _stamped(self, submission: Submission, message: Message) -> Message:
-        header = stamp(
+        header = add_received_field(
             message.header,
             submission.client,
             by=self.rules.hostname,

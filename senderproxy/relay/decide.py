@@ -11,26 +11,26 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from senderproxy.mail.address import Address, ReversePath
-from senderproxy.mail.author import Authors, UnreadableAuthor
+from senderproxy.mail.author import AuthorFields, UnreadableAuthor
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
-from senderproxy.rewriting.draft import Draft
-from senderproxy.rewriting.effective_author import EffectiveAuthor, stand_in
-from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, RewriteTerms, plan_rewrite
+from senderproxy.rewriting.edited_header import EditedHeader
+from senderproxy.rewriting.effective_author import EffectiveAuthor, determine_author
+from senderproxy.rewriting.plan import LOOP_FIELD, Discard, RewriteContext, RewritePlan, plan_rewrite
 from senderproxy.rewriting.received_field import HOP_LIMIT, hop_count
 from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy
-from senderproxy.routing.directory import AccountDirectory, Tier
+from senderproxy.routing.directory import AccountDirectory, MatchTier
 from senderproxy.routing.provider import NullPolicy, Provider, Smarthost
 from senderproxy.routing.route import (
     Refusal,
     Route,
     RoutingPolicy,
+    candidate_addresses,
     choose_route,
-    list_candidates,
-    name_route,
     refuse_unreadable,
+    route_by_account,
 )
 
 
@@ -77,16 +77,18 @@ class CachedDecision:
     rules: Rules
 
 
-def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> Decision | Refusal | Discarding:
+def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> Decision | Refusal | Discard:
     """Decide about one message.
 
-    A Refusal or Discarding has the complete reply to the client.
+    A Refusal or Discard has the complete reply to the client.
     """
     if hop_count(facts.header) > HOP_LIMIT:  # RFC 5321 6.3
         return Refusal(reply(554, "5.4.6", f"Mail loop: the message has more than {HOP_LIMIT} Received fields."))
-    if rules.hostname.encode() in (value.strip() for value in facts.header.values(LOOP_MARK)):
+    if rules.hostname.encode() in (value.strip() for value in facts.header.values(LOOP_FIELD)):
         return Refusal(reply(554, "5.4.6", "Mail loop: this automatic message was already sent by this server."))
-    effective = stand_in(Draft(facts.header), facts.envelope.reverse_path, facts.client, rules.senders.mapped)
+    effective = determine_author(
+        EditedHeader(facts.header), facts.envelope.reverse_path, facts.client, rules.senders.mapped
+    )
     if isinstance(effective.authors, UnreadableAuthor):
         return refuse_unreadable(effective.authors)
     route = _route(facts, effective, effective.authors, directory, rules)
@@ -103,7 +105,7 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
                 )
             )
     bounce = directory.by_id(rules.senders.bounce_account) if rules.senders.bounce_account else None
-    terms = RewriteTerms(
+    terms = RewriteContext(
         policy=rules.senders,
         hostname=rules.hostname,
         now=facts.now,
@@ -111,8 +113,8 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
         bounces_to=bounce.address if bounce else None,
         has_long_lines=facts.has_long_lines,
     )
-    envelope = facts.envelope.with_path(effective.reverse_path)
-    plan = plan_rewrite(route, effective.authors, envelope, effective.draft, terms)
+    envelope = facts.envelope.with_reverse_path(effective.reverse_path)
+    plan = plan_rewrite(route, effective.authors, envelope, effective.edited, terms)
     if not isinstance(plan, RewritePlan):
         return plan
     if effective.path_changes:
@@ -122,23 +124,25 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
 
 def report_recipient(facts: MessageFacts, rules: Rules) -> ReversePath:
     """The address for delivery reports: the effective reverse-path, even if no account can send the message."""
-    return stand_in(Draft(facts.header), facts.envelope.reverse_path, facts.client, rules.senders.mapped).reverse_path
+    return determine_author(
+        EditedHeader(facts.header), facts.envelope.reverse_path, facts.client, rules.senders.mapped
+    ).reverse_path
 
 
 def _route(
-    facts: MessageFacts, effective: EffectiveAuthor, authors: Authors, directory: AccountDirectory, rules: Rules
+    facts: MessageFacts, effective: EffectiveAuthor, authors: AuthorFields, directory: AccountDirectory, rules: Rules
 ) -> Route | Refusal:
     """The author's account, or the account configured for bounces, foreign authors or reports."""
     senders, providers = rules.senders, rules.providers
 
     def named(account: str, setting: str) -> Route | Refusal:
-        candidates = list(list_candidates(authors, effective.reverse_path, rules.routing))
-        return name_route(account, setting, candidates, directory, providers)
+        candidates = list(candidate_addresses(authors, effective.reverse_path, rules.routing))
+        return route_by_account(account, setting, candidates, directory, providers)
 
     if facts.carrier is not None:
         return _without_null_refusal(named(facts.carrier, "this report"))
     route = choose_route(authors, effective.reverse_path, directory, providers, rules.routing)
-    has_account = isinstance(route, Route) and route.tier is not Tier.DEFAULT
+    has_account = isinstance(route, Route) and route.tier is not MatchTier.DEFAULT
     is_null = not isinstance(effective.reverse_path, Address)
     if is_null and not has_account and senders.bounce_account is not None:
         return named(senders.bounce_account, "senders.bounce_account")
@@ -174,15 +178,15 @@ def _without_null_refusal(route: Route | Refusal) -> Route | Refusal:
     return replace(route, provider=replace(route.provider, null_policy=NullPolicy.REWRITE))
 
 
-def _is_foreign(authors: Authors, directory: AccountDirectory) -> bool:
+def _is_foreign(authors: AuthorFields, directory: AccountDirectory) -> bool:
     """True if no author in From has an account."""
-    tiers = (Tier.EXACT, Tier.UNTAGGED, Tier.DOMAIN)
+    tiers = (MatchTier.EXACT, MatchTier.UNTAGGED, MatchTier.DOMAIN)
     return bool(authors.from_) and not any(directory.find(m.address, tier) for m in authors.from_ for tier in tiers)
 
 
-def _senders_used(effective: EffectiveAuthor, authors: Authors, route: Route) -> Iterator[Address]:
+def _senders_used(effective: EffectiveAuthor, authors: AuthorFields, route: Route) -> Iterator[Address]:
     if isinstance(effective.reverse_path, Address):
         yield effective.reverse_path
     for mailbox in authors.from_:
         yield mailbox.address
-    yield route.account.address if route.tier in (Tier.DEFAULT, Tier.NAMED) else route.author
+    yield route.account.address if route.tier in (MatchTier.DEFAULT, MatchTier.NAMED) else route.author

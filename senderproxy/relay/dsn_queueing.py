@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from senderproxy.clock import Clock
-from senderproxy.dsn.compose import Letterhead, Original, ReportedRecipient, compose_report
-from senderproxy.dsn.report_policy import Due, ReportKind, Unreported, reports_due
+from senderproxy.dsn.compose import Original, ReportContext, ReportedRecipient, compose_report
+from senderproxy.dsn.report_policy import DueReports, NoReport, ReportKind, due_reports
 from senderproxy.mail.address import NULL_PATH, Address, ForwardPath, ReversePath, parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.submission import Client, Submission
@@ -96,8 +96,8 @@ class ReportBuilder:
         until: datetime | None = None,
     ) -> StatesWithReports:
         submission = message.submission
-        due = reports_due(kinds, message.report_to, submission.message.header, report_on=submission.report_on)
-        if isinstance(due, Unreported):
+        due = due_reports(kinds, message.report_to, submission.message.header, report_on=submission.report_on)
+        if isinstance(due, NoReport):
             unreported = Event(now, EventKind.UNREPORTED, tuple(map(str, kinds)), {"why": due.why})
             return StatesWithReports(states, [unreported])
         carrier = self._carrier(message.account)
@@ -133,7 +133,7 @@ class ReportBuilder:
     def _compose(
         self,
         message: ReportedMessage,
-        due: Due,
+        due: DueReports,
         kind: ReportKind,
         states: Mapping[ForwardPath, RecipientState],
         carrier: str,
@@ -143,7 +143,7 @@ class ReportBuilder:
         rules, submission = self._relay.rules, message.submission
         report_id = self._clock.new_id()
         from_ = self._from(carrier)
-        letterhead = Letterhead(
+        letterhead = ReportContext(
             rules.hostname,
             from_,
             report_id,

@@ -30,7 +30,7 @@ from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
 from senderproxy.relay.loop_guard import LoopGuard, is_automatic_response
 from senderproxy.relay.ports import NO_ACCOUNT, Arrival, Dispatcher, Outcomes, Spool, SpoolError, SpoolFull
 from senderproxy.relay.recipient_updates import OnDeferral
-from senderproxy.rewriting.plan import Discarding
+from senderproxy.rewriting.plan import Discard
 from senderproxy.routing.route import Refusal
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
@@ -105,7 +105,7 @@ class RelayIntake:
         if is_automatic_response(submission.envelope.reverse_path, submission.message.header):
             self._loop_guard.uncount(decision.route.author, submission.envelope.recipients)
 
-    def _decide(self, submission: Submission) -> Decision | Refusal | Discarding:
+    def _decide(self, submission: Submission) -> Decision | Refusal | Discard:
         decision = self._relay.decide(submission)
         path, header = submission.envelope.reverse_path, submission.message.header
         if isinstance(decision, Decision) and is_automatic_response(path, header):
@@ -235,10 +235,10 @@ class RelayIntake:
         route = decision.route
         self.spool.note(Arrival(submission, route.account.id, str(route.author), states, events))
 
-    def _record_refusal(self, submission: Submission, decision: Refusal | Discarding) -> None:
+    def _record_refusal(self, submission: Submission, decision: Refusal | Discard) -> None:
         """Record a message that was refused or discarded without an attempt."""
         now, path = self._clock.now(), str(submission.envelope.reverse_path)
-        if isinstance(decision, Discarding):
+        if isinstance(decision, Discard):
             status = RecipientStatus.DISCARDED
             ended = Event(now, EventKind.DISCARDED, (), {"reply": str(decision.reply)})
         else:
@@ -250,7 +250,7 @@ class RelayIntake:
     def _log(
         self,
         submission: Submission,
-        decision: Decision | Refusal | Discarding,
+        decision: Decision | Refusal | Discard,
         answer: Reply,
         kind: LogEvent,
         seconds: float,

@@ -26,7 +26,7 @@ from senderproxy.relay.decide import Decision
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
 from senderproxy.relay.ports import Claim, CrashJournal, Outcomes, SpoolUpdate
 from senderproxy.retry import RetryPolicy, is_over, wait_after
-from senderproxy.rewriting.plan import Discarding
+from senderproxy.rewriting.plan import Discard
 from senderproxy.routing.route import Refusal
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
@@ -77,7 +77,7 @@ class QueueAttempts:
                 outcomes = await self._relay.deliver_report(submission, recipients)
             else:
                 decided = self._relay.valid_decision(claim.decision) or self._relay.decide(submission)
-                if isinstance(decided, Discarding):
+                if isinstance(decided, Discard):
                     return self._discarded(claim, decided)
                 if isinstance(decided, Refusal):
                     # It was accepted, so the configuration has changed since. It may change back: a deferral.
@@ -121,7 +121,7 @@ class QueueAttempts:
         moved = account if account != claim.account else None
         return SpoolUpdate(reported.states, events, reported.reports, moved)
 
-    def _discarded(self, claim: Claim, discarding: Discarding) -> SpoolUpdate:
+    def _discarded(self, claim: Claim, discarding: Discard) -> SpoolUpdate:
         state = RecipientState(RecipientStatus.DISCARDED, None, 0, discarding.reply)
         discarded = Event(self._clock.now(), EventKind.DISCARDED, (), {"reply": str(discarding.reply)})
         return SpoolUpdate(dict.fromkeys(claim.due, state), [discarded])

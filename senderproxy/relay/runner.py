@@ -166,13 +166,13 @@ class Runner(Dispatcher):
         self._dispatch(queue)
 
     def start_reserved(self, claim: Claim) -> None:
-        claim.submission.message.body.keep()
+        claim.submission.message.body.retain()
         self._spawn(self._run(claim, self._queues.get(claim.account)))
 
     def adopt_attempt(self, claim: Claim, decision: Decision, attempt: "asyncio.Task[Outcomes]") -> None:
         queue = self._queues.get(claim.account)
         queue.running += 1
-        claim.submission.message.body.keep()
+        claim.submission.message.body.retain()
         self._spawn(self._run(claim, queue, decision, attempt))
 
     def message_queued(self, arrival: Arrival) -> None:

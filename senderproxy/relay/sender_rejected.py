@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from senderproxy.mail.address import Address, ForwardPath, ReversePath
-from senderproxy.mail.author import Authors, read_authors
+from senderproxy.mail.author import AuthorFields, read_authors
 from senderproxy.mail.header import HeaderSection
-from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSender
+from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSenderField
 from senderproxy.mail.reply import Reply, reply
-from senderproxy.routing.account import carries_by_name
+from senderproxy.routing.account import lists_address
 from senderproxy.routing.provider import Provider, SenderRule
 from senderproxy.routing.route import Route
 
@@ -26,7 +26,7 @@ class RejectedSender:
     """One sender address that a provider rejected for an account."""
 
     route: Route
-    place: RefusedSender
+    place: RefusedSenderField
     address: Address | None  # None: the null reverse-path
     reply: Reply
 
@@ -58,21 +58,21 @@ def find_rejected(
 
 
 def _which(
-    place: RefusedSender, route: Route, path: ReversePath, header: HeaderSection
-) -> tuple[RefusedSender, Address | None]:
+    place: RefusedSenderField, route: Route, path: ReversePath, header: HeaderSection
+) -> tuple[RefusedSenderField, Address | None]:
     """The sender address that the provider rejected.
 
     A reply to the final dot may be about the reverse-path or From; the mailbox's own address is never the rejected one.
     """
     sender = path if isinstance(path, Address) else None
-    if place is RefusedSender.REVERSE_PATH:
+    if place is RefusedSenderField.REVERSE_PATH:
         return place, sender
     authors = read_authors(header)
-    known = authors.from_ if isinstance(authors, Authors) else ()
+    known = authors.from_ if isinstance(authors, AuthorFields) else ()
     own = route.account.address
     other = next((mailbox.address for mailbox in known if mailbox.address.key != own.key), None)
     if other is None and (sender is None or sender.key != own.key):
-        return RefusedSender.REVERSE_PATH, sender
+        return RefusedSenderField.REVERSE_PATH, sender
     return place, other or own
 
 
@@ -82,7 +82,7 @@ def explain(rejected: RejectedSender) -> Reply:
     who = f"login {route.account.login} (account {route.account.id})"
     wer = f"Anmeldung {route.account.login} (Konto {route.account.id})"
     name = str(rejected.address) if rejected.address else "<>"
-    place, feld = rejected.place.value, "From" if rejected.place is RefusedSender.FROM else "Envelope-Absender"
+    place, feld = rejected.place.value, "From" if rejected.place is RefusedSenderField.FROM else "Envelope-Absender"
     return reply(
         550,
         "5.7.1",
@@ -107,7 +107,7 @@ def _hints(rejected: RejectedSender) -> tuple[str, str]:
             f"dem Konto die Adresse geben, die sein Postfach hat ({command})",
         )
     stricter = f'{setting} = "{_stricter(rule, address, route).value}" in {section}'
-    if carries_by_name(route.account, address):
+    if lists_address(route.account, address):
         # The address counts as the mailbox's own, so it is sent unchanged under any setting.
         command = f"senderproxy account edit {route.account.id} --not {address}"
         first, zuerst = (
@@ -130,7 +130,7 @@ def _stricter(rule: SenderRule, address: Address, route: Route) -> SenderRule:
 
 def _setting(rejected: RejectedSender) -> tuple[str, SenderRule]:
     provider = rejected.route.provider
-    if rejected.place is RefusedSender.FROM:
+    if rejected.place is RefusedSenderField.FROM:
         return "from_rule", provider.from_rule
     return "sender_rule", provider.sender_rule
 

@@ -13,7 +13,7 @@ from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.decide import Decision
-from senderproxy.rewriting.draft import Change
+from senderproxy.rewriting.edited_header import Change
 from senderproxy.tracking.record import Event, EventKind
 
 _KINDS: Final = {Delivered: "delivered", Deferred: "deferred", Failed: "failed"}

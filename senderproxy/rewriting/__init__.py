@@ -1,1 +1,1 @@
-"""What must change so that the provider takes it? Pure; a plan is a value that can be shown."""
+"""Changes to a message that its provider requires. PURE."""

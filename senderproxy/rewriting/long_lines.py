@@ -1,8 +1,8 @@
-"""Lines longer than SMTP allows: found while a message comes in, folded as it leaves. PURE.
+"""Lines longer than SMTP permits: detection on receipt, folding on delivery. PURE.
 
-Guarantees: no line that leaves `Folded` has more than 998 octets; only lines that had more are touched, each by a CRLF
-and a blank in it (what Postfix does with them), and not inside a character of UTF-8 that is there in one piece. Memory
-does not grow with the message.
+Guarantees: no line of a `FoldedBody` has more than 998 octets. Only longer lines are changed, by an inserted CRLF and a
+blank (as Postfix does), and never inside a complete UTF-8 character. Memory use is independent of the message size.
+
 RFC 5321 section 4.5.3.1.6, RFC 5322 section 2.1.1.
 """
 
@@ -15,37 +15,37 @@ LINE_LIMIT: Final = 998  # octets, without CRLF
 _FOLD: Final = b"\r\n "
 
 
-class LineMeter:
-    """Feed it a clean stream (lines end in CRLF) in pieces; `found` says whether there was a line too long."""
+class LongLineDetector:
+    """Incremental detector of long lines in a stream with CRLF line ends. `found` is True after a long line."""
 
     def __init__(self) -> None:
         self.found = False
-        self._open = 0  # octets of the line that is not ended yet
+        self._unfinished = 0  # octets of the current line so far
 
     def feed(self, piece: bytes) -> None:
-        """Look at one more piece. Jumps from line end to line end, a thousand octets at a time."""
+        """Examine the next piece. Jumps from line end to line end, a thousand octets at a time."""
         if self.found:
             return
-        start = -self._open
-        while (furthest := start + LINE_LIMIT + 2) < len(piece):
-            end = piece.rfind(b"\n", max(start, 0), furthest)
+        start = -self._unfinished
+        while (limit := start + LINE_LIMIT + 2) < len(piece):
+            end = piece.rfind(b"\n", max(start, 0), limit)
             if end < 0:
                 self.found = True
                 return
             start = end + 1
         end = piece.rfind(b"\n", max(start, 0))
-        self._open = len(piece) - (start if end < 0 else end + 1)
+        self._unfinished = len(piece) - (start if end < 0 else end + 1)
 
 
-class Folded:
-    """mail.message.Body: another body with its long lines folded."""
+class FoldedBody:
+    """A mail.message.Body that folds the long lines of another body."""
 
     def __init__(self, body: Body) -> None:
         self._body = body
 
     @property
     def size(self) -> int:
-        """An estimate that is not too small: what SIZE= needs (RFC 1870 section 6.3)."""
+        """Upper bound in octets, as SIZE= requires (RFC 1870 section 6.3)."""
         return self._body.size + len(_FOLD) * (self._body.size // (LINE_LIMIT - 4))
 
     @property
@@ -55,20 +55,20 @@ class Folded:
 
     @property
     def has_long_lines(self) -> bool:
-        """Not any more."""
+        """Always False."""
         return False
 
-    def keep(self) -> None:
-        """One more keeps the body below."""
-        self._body.keep()
+    def retain(self) -> None:
+        """Add a user of the underlying body."""
+        self._body.retain()
 
     def close(self) -> None:
-        """One less does."""
+        """Remove a user of the underlying body."""
         self._body.close()
 
     def blocks(self) -> Iterator[bytes]:
-        """The octets from the start."""
-        column = 0  # octets in the line so far
+        """The folded octets from the start, in blocks."""
+        column = 0  # octets of the current line so far
         for block in self._body.blocks():
             *ended, rest = block.split(b"\n")
             pieces: list[bytes] = []
@@ -83,7 +83,7 @@ class Folded:
 
 
 def _fold(line: bytes, column: int) -> list[bytes]:
-    """The piece of a line that is here: what fits, a fold, what fits, and so on. A CR belongs to the line end."""
+    """Split a piece of a line into parts that fit, with a fold between them. A final CR belongs to the line end."""
     pieces: list[bytes] = []
     end = len(line) - line.endswith(b"\r")
     position = 0
@@ -95,7 +95,7 @@ def _fold(line: bytes, column: int) -> list[bytes]:
 
 
 def _character_start(line: bytes, least: int, cut: int) -> int:
-    """Where the character of UTF-8 begins that the cut would go through; the cut itself where it is none."""
+    """Return the start of the UTF-8 character that the cut would split, else the cut itself."""
     for back in range(cut, max(least, cut - 4), -1):
         if line[back] & 0xC0 != 0x80:
             return back

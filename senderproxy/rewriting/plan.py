@@ -1,11 +1,11 @@
-"""plan_rewrite: what is changed so that the provider takes the message, and why. PURE.
+"""Changes to one message that its provider requires, and the reason of each. PURE.
 
-Guarantees: same inputs, same plan. What leaves by a plan satisfies the provider's sender rule for the reverse-path, its
-rule for From, and has no null reverse-path where it takes none; else the message is refused or discarded, with the
-reason. Where nothing has to change the plan is empty and the message leaves byte for byte as it came. A plan for what a
-plan has left is empty.
-Not here: whose account it is (routing.route), the edits themselves (rewriting.plan), what the upstream says
-(delivery).
+Guarantees: same inputs, same plan. A message changed by its plan satisfies the provider's rules for the reverse-path
+and for From, and has a null reverse-path only if the provider accepts one; otherwise the message is refused or
+discarded, with the reason. If nothing has to change, the plan is empty and the message is sent byte for byte as
+received. The plan for an already changed message is empty.
+
+Not here: the account (routing.route), the upstream's reply (delivery).
 """
 
 from dataclasses import dataclass, replace
@@ -13,39 +13,41 @@ from datetime import datetime
 from typing import Final
 
 from senderproxy.mail.address import Address, ReversePath
-from senderproxy.mail.author import Authors, Mailbox
+from senderproxy.mail.author import AuthorFields, Mailbox
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import Edit, HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply, reply
-from senderproxy.rewriting.draft import Change, Draft, in_words
-from senderproxy.rewriting.long_lines import LINE_LIMIT, Folded
+from senderproxy.rewriting.edited_header import Change, EditedHeader, format_mailbox
+from senderproxy.rewriting.long_lines import LINE_LIMIT, FoldedBody
 from senderproxy.rewriting.repair import RepairContext, find_repairs
-from senderproxy.routing.account import carries_by_name
+from senderproxy.routing.account import lists_address
 from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy
-from senderproxy.routing.directory import Tier
+from senderproxy.routing.directory import MatchTier
 from senderproxy.routing.provider import NullPolicy, SenderRule
 from senderproxy.routing.route import Refusal, Route
 
-_ROUNDS: Final = 2  # of repairs: doubled fields first, then the one that is left of them
-LOOP_MARK: Final = "X-Senderproxy-Loop"  # on automatic mail that got a reverse-path: the host that gave it one
+_ROUNDS: Final = 2  # rounds of repairs: repeated fields first, then the remaining one
+LOOP_FIELD: Final = (
+    "X-Senderproxy-Loop"  # field of automatic mail whose null reverse-path was replaced; names this host
+)
 
 
 @dataclass(frozen=True, slots=True)
-class RewriteTerms:
-    """What a plan depends on beside the message and its route."""
+class RewriteContext:
+    """Inputs of a plan besides the message and its route."""
 
     policy: AuthorPolicy
     hostname: str
     now: datetime
-    message_id: str  # with its angle brackets, for a message that has none
-    bounces_to: Address | None = None  # the bounce account's address
-    has_long_lines: bool = False  # the message's body has
+    message_id: str  # with angle brackets, for a message without one
+    bounces_to: Address | None = None  # the address of the bounce account
+    has_long_lines: bool = False  # the body of the message has long lines
 
 
 @dataclass(frozen=True, slots=True)
 class RewritePlan:
-    """The envelope that leaves, the edits of the header in rounds, and what they are for."""
+    """The envelope to send, the edits of the header in rounds, and their reasons."""
 
     envelope: Envelope
     rounds: tuple[tuple[Edit, ...], ...] = ()
@@ -54,76 +56,81 @@ class RewritePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Discarding:
-    """The message is taken from its client and dropped, because the configuration says so."""
+class Discard:
+    """The message is accepted from its client and discarded, as configured."""
 
     reply: Reply
 
 
 def plan_rewrite(
-    route: Route, authors: Authors, envelope: Envelope, draft: Draft, terms: RewriteTerms
-) -> RewritePlan | Refusal | Discarding:
-    """Fit the message to its provider: the reverse-path, From, and what a header must look like."""
-    if ends := _null_path_ends(route, envelope.reverse_path):
-        return ends
-    fitted = _fit_from(route, authors, draft, terms.policy)
+    route: Route, authors: AuthorFields, envelope: Envelope, edited: EditedHeader, context: RewriteContext
+) -> RewritePlan | Refusal | Discard:
+    """Plan the changes to reverse-path, From and invalid header fields.
+
+    Returns a Refusal, whose reply goes to the client, if the provider's rules and the configuration permit no change.
+    """
+    if result := _unsupported_null_path(route, envelope.reverse_path):
+        return result
+    fitted = _fit_from(route, authors, edited, context.policy)
     if isinstance(fitted, Refusal):
         return fitted
-    path, changes = _fit_reverse_path(route, envelope.reverse_path, terms)
+    path, changes = _fit_reverse_path(route, envelope.reverse_path, context)
     if path != envelope.reverse_path and not isinstance(envelope.reverse_path, Address):
-        fitted = _marked_as_automatic(fitted, terms.hostname)
-    author = route.author if takes(route, route.provider.from_rule, route.author) else route.account.address
-    context = RepairContext(terms.now, terms.message_id, author, terms.policy.remove_bcc)
+        fitted = _marked_as_automatic(fitted, context.hostname)
+    author = route.author if permits(route, route.provider.from_rule, route.author) else route.account.address
+    repair_context = RepairContext(context.now, context.message_id, author, context.policy.remove_bcc)
     for _ in range(_ROUNDS):
-        repairs = find_repairs(fitted.header, context)
+        repairs = find_repairs(fitted.header, repair_context)
         if not repairs:
             break
-        fitted = fitted.revised([repair.edit for repair in repairs], [repair.change for repair in repairs])
-    if terms.has_long_lines:
+        fitted = fitted.with_edits([repair.edit for repair in repairs], [repair.change for repair in repairs])
+    if context.has_long_lines:
         reason = f"no line may be longer than {LINE_LIMIT} octets (RFC 5321 section 4.5.3.1.6)"
         changes = (*changes, Change("body", "", "long lines folded", reason))
-    return RewritePlan(envelope.with_path(path), fitted.rounds, (*changes, *fitted.changes), terms.has_long_lines)
+    return RewritePlan(
+        envelope.with_reverse_path(path), fitted.rounds, (*changes, *fitted.changes), context.has_long_lines
+    )
 
 
-def takes(route: Route, rule: SenderRule, address: Address) -> bool:
-    """True where a rule of the provider lets the route's account name the address."""
+def permits(route: Route, rule: SenderRule, address: Address) -> bool:
+    """True if a rule of the provider permits this address to the account of the route."""
     match rule:
         case SenderRule.ANY:
             return True
         case SenderRule.DOMAIN:
             return address.domain == route.account.address.domain
         case SenderRule.ADDRESS:
-            return carries_by_name(route.account, address)
+            return lists_address(route.account, address)
 
 
-def rule_in_words(route: Route, rule: SenderRule) -> str:
-    """A provider's rule as a sentence."""
+def describe_rule(route: Route, rule: SenderRule) -> str:
+    """A rule of the provider as a sentence without a period."""
     match rule:
         case SenderRule.ANY:
-            return f"{route.provider.name} takes any sender"
+            return f"{route.provider.name} accepts any sender"
         case SenderRule.DOMAIN:
-            return f"{route.provider.name} takes senders of the domain {route.account.address.domain} only"
+            return f"{route.provider.name} accepts only senders of the domain {route.account.address.domain}"
         case SenderRule.ADDRESS:
-            return f"{route.provider.name} takes the account's own addresses only"
+            return f"{route.provider.name} accepts only the account's own addresses"
 
 
 # ---- the reverse-path ----
 
 
-def _null_path_ends(route: Route, path: ReversePath) -> Refusal | Discarding | None:
-    """The answer where a null reverse-path goes no further."""
+def _unsupported_null_path(route: Route, path: ReversePath) -> Refusal | Discard | None:
+    """The result for a null reverse-path that cannot be sent, None if it can be sent or replaced."""
     provider = route.provider
     if isinstance(path, Address) or provider.takes_null_reverse_path:
         return None
     match provider.null_policy:
         case NullPolicy.DISCARD:
-            return Discarding(reply(250, "2.0.0", f"Discarded: {provider.name} takes no null reverse-path"))
+            return Discard(reply(250, "2.0.0", f"Discarded: {provider.name} does not accept a null reverse-path"))
         case NullPolicy.REJECT:
             return Refusal(
                 reply(
                     550,
                     "5.7.1",
-                    f"{provider.name} takes no null reverse-path, and so no bounces and automatic replies.",
+                    f"{provider.name} does not accept a null reverse-path (bounces, automatic replies).",
                     f'To send them from the account\'s address: on_null_reverse_path = "rewrite" in'
                     f" [providers.{provider.name}]",
                 )
@@ -132,101 +139,106 @@ def _null_path_ends(route: Route, path: ReversePath) -> Refusal | Discarding | N
             return None
 
 
-def _fit_reverse_path(route: Route, path: ReversePath, terms: RewriteTerms) -> tuple[ReversePath, tuple[Change, ...]]:
-    """The reverse-path is where bounces go: an own address takes the place of one the provider would refuse."""
+def _fit_reverse_path(
+    route: Route, path: ReversePath, context: RewriteContext
+) -> tuple[ReversePath, tuple[Change, ...]]:
+    """Replace a reverse-path that the provider would refuse with an address of the account, which gets the bounces."""
     rule = route.provider.sender_rule
     if isinstance(path, Address):
-        if takes(route, rule, path):
+        if permits(route, rule, path):
             return path, ()
-        own = _own_for(route, rule, path)
-        reason = f"{rule_in_words(route, rule)}; bounces go to {own}"
+        own = _replacement_address(route, rule, path)
+        reason = f"{describe_rule(route, rule)}; bounces go to {own}"
     else:
         if route.provider.takes_null_reverse_path:
             return path, ()
-        wanted = terms.bounces_to
-        own = wanted if wanted is not None and takes(route, rule, wanted) else route.account.address
-        reason = f"{route.provider.name} takes no null reverse-path; what comes back goes to {own}"
+        preferred = context.bounces_to
+        own = preferred if preferred is not None and permits(route, rule, preferred) else route.account.address
+        reason = f"{route.provider.name} does not accept a null reverse-path; bounces go to {own}"
     return own, (Change("reverse-path", str(path), str(own), reason),)
 
 
-def _marked_as_automatic(draft: Draft, hostname: str) -> Draft:
-    """Nobody can see any more that it must not be answered, so it is said in the header (RFC 3834 section 5)."""
-    reason = "it came with a null reverse-path: nobody shall answer it automatically"
-    draft = draft.adding("Auto-Submitted", "auto-replied", reason)
-    draft = draft.adding("X-Auto-Response-Suppress", "All", reason)
-    return draft.revised([Edit(LOOP_MARK, hostname.encode("ascii"))], [Change(LOOP_MARK, "", hostname, reason)])
+def _marked_as_automatic(edited: EditedHeader, hostname: str) -> EditedHeader:
+    """Mark the message as automatic in its header, because the null reverse-path is gone (RFC 3834 section 5)."""
+    reason = "its reverse-path was null: it must not be answered automatically"
+    edited = edited.with_field("Auto-Submitted", "auto-replied", reason)
+    edited = edited.with_field("X-Auto-Response-Suppress", "All", reason)
+    return edited.with_edits([Edit(LOOP_FIELD, hostname.encode("ascii"))], [Change(LOOP_FIELD, "", hostname, reason)])
 
 
 # ---- From ----
 
 
-def _fit_from(route: Route, authors: Authors, draft: Draft, policy: AuthorPolicy) -> Draft | Refusal:
+def _fit_from(
+    route: Route, authors: AuthorFields, edited: EditedHeader, policy: AuthorPolicy
+) -> EditedHeader | Refusal:
     rule = route.provider.from_rule
-    unfit = [mailbox for mailbox in authors.from_ if not takes(route, rule, mailbox.address)]
+    unfit = [mailbox for mailbox in authors.from_ if not permits(route, rule, mailbox.address)]
     if not unfit:
-        return draft
+        return edited
     foreign = [mailbox for mailbox in unfit if not _is_own(route, mailbox.address)]
-    # What the office's own server says about a mail is the office's, whatever it calls itself.
-    if foreign and route.tier is not Tier.NAMED and policy.foreign is not ForeignAuthorPolicy.REWRITE:
-        return Refusal(_foreign(route, foreign[0].address))
+    # Mail routed by a configured account (bounces of the own server) is own mail, whatever its From field says.
+    if foreign and route.tier is not MatchTier.NAMED and policy.foreign is not ForeignAuthorPolicy.REWRITE:
+        return Refusal(_foreign_author_reply(route, foreign[0].address))
     author = unfit[0] if foreign == [] else foreign[0]
-    own = _own_for(route, rule, author.address)
+    own = _replacement_address(route, rule, author.address)
     name = author.display_name or author.address.local_part
     if foreign and policy.foreign is not ForeignAuthorPolicy.REJECT:
         name = f"{name} via {route.account.display_name or route.account.address.domain}"
-    reason = rule_in_words(route, rule)
-    written = draft
-    draft = draft.setting("From", [Mailbox(own, name)], reason)
-    answered = [mailbox for mailbox in authors.from_ if mailbox.address.key != own.key]
-    if answered and not draft.places("Reply-To"):
-        draft = draft.setting("Reply-To", answered, "answers go to whom the message is from")
-    if foreign and not written.places("X-Original-From"):
-        draft = draft.setting("X-Original-From", authors.from_, f"kept: it was from {in_words(author)}")
-    return draft
+    reason = describe_rule(route, rule)
+    before = edited
+    edited = edited.with_mailboxes("From", [Mailbox(own, name)], reason)
+    reply_to = [mailbox for mailbox in authors.from_ if mailbox.address.key != own.key]
+    if reply_to and not edited.indexes("Reply-To"):
+        edited = edited.with_mailboxes("Reply-To", reply_to, "replies go to the original author")
+    if foreign and not before.indexes("X-Original-From"):
+        reason = f"preserves the original author {format_mailbox(author)}"
+        edited = edited.with_mailboxes("X-Original-From", authors.from_, reason)
+    return edited
 
 
-def _foreign(route: Route, address: Address) -> Reply:
+def _foreign_author_reply(route: Route, address: Address) -> Reply:
     account = route.account.id
     return reply(
         550,
         "5.7.1",
-        f"The From field names {address}, whom account {account} does not carry, and"
-        f" {rule_in_words(route, route.provider.from_rule)}.",
-        f"If it may send as {address}: senderproxy account edit {account} --also {address}",
+        f"The From field names {address}, which is not an address of account {account}, and"
+        f" {describe_rule(route, route.provider.from_rule)}.",
+        f"To let the account send as {address}: senderproxy account edit {account} --also {address}",
         'For redirected mail: foreign_author = "rewrite" under [senders] in the configuration.',
     )
 
 
-# ---- whose address it is ----
+# ---- addresses of the account ----
 
 
-def _own_for(route: Route, rule: SenderRule, address: Address) -> Address:
-    """The account's address that stands for another: the one without its +tag, else the account's first."""
+def _replacement_address(route: Route, rule: SenderRule, address: Address) -> Address:
+    """The account's address that replaces another: the same without its +tag, else the account's first."""
     base = address.without_tag
     return (
         base
-        if base is not None and carries_by_name(route.account, base) and takes(route, rule, base)
+        if base is not None and lists_address(route.account, base) and permits(route, rule, base)
         else (route.account.address)
     )
 
 
 def _is_own(route: Route, address: Address) -> bool:
-    """The account carries it, if only by its domain or without its +tag."""
-    if any(pattern.matches(address) for pattern in route.account.carries) or carries_by_name(route.account, address):
+    """True if the account has this address, also by its domain or without the +tag."""
+    if any(pattern.matches(address) for pattern in route.account.carries) or lists_address(route.account, address):
         return True
     base = address.without_tag
-    return base is not None and carries_by_name(route.account, base)
+    return base is not None and lists_address(route.account, base)
 
 
-def edit_header(plan: RewritePlan, header: HeaderSection) -> HeaderSection:
-    """The header section with the plan's edits, one round after the other."""
+def apply_edits(plan: RewritePlan, header: HeaderSection) -> HeaderSection:
+    """Apply the edits of a plan, round by round."""
     for edits in plan.rounds:
-        header = header.edited(edits)
+        header = header.with_edits(edits)
     return header
 
 
-def carry_out(plan: RewritePlan, message: Message) -> Message:
-    """The message that leaves."""
-    header = edit_header(plan, message.header)
-    body = Folded(message.body) if plan.folds_body else message.body
+def apply_plan(plan: RewritePlan, message: Message) -> Message:
+    """Apply a plan to a message. Returns the message to send."""
+    header = apply_edits(plan, message.header)
+    body = FoldedBody(message.body) if plan.folds_body else message.body
     return message if header is message.header and body is message.body else replace(message, header=header, body=body)

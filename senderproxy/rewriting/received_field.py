@@ -1,6 +1,7 @@
-"""Our Received: field, the hop count, and loops.
+"""Received field of this relay, and the hop count.
 
-Guarantees: one syntactically valid Received field whatever the client said in EHLO; existing ones are never touched.
+Guarantees: the added Received field is syntactically valid for any EHLO argument. Existing ones are never changed.
+
 RFC 5321 sections 4.4 and 6.3, RFC 3848.
 """
 
@@ -13,29 +14,31 @@ from typing import Final
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
 
-HOP_LIMIT: Final = 50  # Received fields; RFC 5321 section 6.3 asks for a large number, real ways have under fifteen
+HOP_LIMIT: Final = 50  # Received fields; RFC 5321 section 6.3 requires a large number, real paths have fewer than 15
 
 _NAME_CHARACTERS = re.compile(r"[^A-Za-z0-9.:\[\]-]")
 
 
 @lru_cache(maxsize=16)
-def _written(now: datetime) -> str:
-    """The time as RFC 5322 writes it; many messages come within one second."""
+def _formatted(now: datetime) -> str:
+    """The time in RFC 5322 format, cached because many messages arrive within one second."""
     return format_datetime(now)
 
 
 def hop_count(header: HeaderSection) -> int:
-    """How many Received fields the message has gathered."""
+    """Number of Received fields of the message."""
     return len(header.values("Received"))
 
 
-def stamp(header: HeaderSection, client: Client, *, by: str, message_id: str, now: datetime) -> HeaderSection:
-    """The header section below our Received field: from whom, by whom, how, under which id, when."""
+def add_received_field(
+    header: HeaderSection, client: Client, *, by: str, message_id: str, now: datetime
+) -> HeaderSection:
+    """Add a Received field on top: the client, this host (`by`), the protocol, the queue id and the time."""
     name = _NAME_CHARACTERS.sub("?", client.name)[:255].replace("?", "") or "unknown"
     host = f"[IPv6:{client.host}]" if ":" in client.host else f"[{client.host}]"
     value = (
         f"from {name} ({host})\r\n"
         f"\tby {by} (senderproxy) with {client.protocol} id {message_id};\r\n"
-        f"\t{_written(now.replace(microsecond=0))}"
+        f"\t{_formatted(now.replace(microsecond=0))}"
     )
-    return header.with_field_on_top("Received", value)
+    return header.with_first_field("Received", value)

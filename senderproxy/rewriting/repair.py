@@ -1,9 +1,11 @@
-"""find_repairs: what providers refuse in a header at the end of DATA, and how it is mended. PURE.
+"""Repairs of header fields that providers refuse at the end of DATA. PURE.
 
-Guarantees: a header that providers take gets no repair; a field that is in order keeps every byte; after the repairs
-nothing is left to repair. Lines that are no field at all stay: what they hide is not ours to guess.
-Refused are (postmaster.web.de, the help pages of IONOS): Date, From, Sender, To that RFC 5322 does not print; Bcc, Cc,
-Date, From, Sender, Subject, To that stand twice; an empty To; octets above 127.
+Guarantees: a header that providers accept gets no repair. A valid field keeps every byte. A repaired header needs no
+further repair. Lines that are not a field stay, because their meaning is unknown.
+
+Refused are (postmaster.web.de, the help pages of IONOS): Date, From, Sender, To not in the syntax of RFC 5322; more
+than one Bcc, Cc, Date, From, Sender, Subject, To; an empty To; octets above 127.
+
 RFC 6409 section 8, RFC 5322 sections 2.1.1 and 3.6, RFC 2047.
 """
 
@@ -17,99 +19,100 @@ from typing import Final
 
 from senderproxy.mail.address import Address, AddressError, parse_address
 from senderproxy.mail.author import Mailbox, MailboxError, read_mailboxes
-from senderproxy.mail.display import decode_words, encode_unstructured, guess
+from senderproxy.mail.display import decode_8bit, decode_words, encode_unstructured
 from senderproxy.mail.header import Edit, Field, HeaderSection
-from senderproxy.rewriting.draft import Change, render_mailboxes
+from senderproxy.rewriting.edited_header import Change, render_mailboxes
 from senderproxy.rewriting.long_lines import LINE_LIMIT
 from senderproxy.rewriting.scanners import find_loose_mailbox, replace_quoted, split_list
 
 
 @dataclass(frozen=True, slots=True)
 class RepairContext:
-    """What a repair may write into a header."""
+    """Values that a repair may write into a header."""
 
     now: datetime
-    message_id: str  # with its angle brackets
+    message_id: str  # with angle brackets
     author: Address | None  # for a message without From
     remove_bcc: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One edit, and why."""
+    """One edit and its reason."""
 
     change: Change
     edit: Edit
 
 
 def find_repairs(header: HeaderSection, context: RepairContext) -> tuple[Repair, ...]:
-    """Everything that has to be mended, in the order of the fields; what is missing comes last.
+    """Return the repairs of one round, in the order of the fields; missing fields come last.
 
-    One round: a field that stood twice and was mended into one may need another.
+    Repeated fields become one field, which may need a repair in another round.
     """
-    fields, places = header.split()[0], header.places()
+    fields, places = header.split()[0], header.indexes()
     repairs: list[Repair] = []
     doubled: set[int] = set()
     for name, found in places.items():
         if len(found) > 1 and name in _SINGLE and not (name == "bcc" and context.remove_bcc):
             repairs += _single_out(fields, found)
             doubled |= set(found)
-    for index in _suspects(header):
+    for index in _fields_to_check(header):
         field = fields[index]
         if index in doubled:
             continue
         if field.name.lower() == "bcc" and context.remove_bcc:
             repairs.append(_removed(field, index, "the configuration says so (remove_bcc)"))
-        elif (mended := _mend(field, context)) is not None:
-            repairs.append(_of(field, index, *mended))
+        elif (repaired := _repair(field, context)) is not None:
+            repairs.append(_replacement(field, index, *repaired))
     repairs += _missing(places, context)
     return tuple(repairs)
 
 
-def _suspects(header: HeaderSection) -> Sequence[int]:
-    """The fields worth a look: those with a grammar of their own; all, where octets or lines are not as they should."""
-    fields, places = header.split()[0], header.places()
+def _fields_to_check(header: HeaderSection) -> Sequence[int]:
+    """Indexes of the fields with a grammar of their own; of all fields if the header has 8-bit octets or long lines."""
+    fields, places = header.split()[0], header.indexes()
     if not header.raw.isascii() or _LONG_LINE.search(header.raw):
         return range(len(fields))
     return sorted(place for name, found in places.items() if name in _WITH_GRAMMAR for place in found)
 
 
-def mend_for_reading(header: HeaderSection) -> tuple[Repair, ...]:
-    """What makes From and Sender readable that a device wrote, where they can be read in one way only."""
+def repair_author_fields(header: HeaderSection) -> tuple[Repair, ...]:
+    """Repair an unreadable From and Sender of a device, if only one reading is possible."""
     fields = header.split()[0]
     repairs: list[Repair] = []
     for name in ("from", "sender"):
-        found = header.places().get(name, ())
+        found = header.indexes().get(name, ())
         if len(found) != 1 or _reads(fields[found[0]].value):
             continue
-        mailbox = _mend_mailbox(fields[found[0]].value)
+        mailbox = _repair_mailbox(fields[found[0]].value)
         if mailbox is not None:
-            repairs.append(_of(fields[found[0]], found[0], render_mailboxes([mailbox]), "it could not be read"))
+            value = render_mailboxes([mailbox])
+            repairs.append(_replacement(fields[found[0]], found[0], value, "it could not be read"))
     return tuple(repairs)
 
 
-# ---- fields that may stand once ----
+# ---- fields that may occur once ----
 
 _LISTS: Final = frozenset({"to", "cc", "bcc"})
 _SINGLE: Final = _LISTS | {"date", "subject", "message-id"}
 
 
 def _single_out(fields: Sequence[Field], places: Sequence[int]) -> Iterator[Repair]:
-    """The first of several, with the recipients of all; the others go."""
+    """Keep the first of several fields, with the recipients of all, and remove the others."""
     first, *others = places
     name = fields[first].name
-    reason = f"it stood {len(places)} times"
+    reason = f"it occurred {len(places)} times"
     if name.lower() in _LISTS:
         values = [fields[place].value for place in places if fields[place].value.strip()]
         joined = b",\r\n ".join(_tidy(value).rstrip(b", ") for value in values)
         field = Field(name, joined)
-        value = _mend_addresses(field) or (_tidy(joined) if joined else b"undisclosed-recipients:;")
-        yield _of(fields[first], first, value, reason)
+        value = _repair_addresses(field) or (_tidy(joined) if joined else b"undisclosed-recipients:;")
+        yield _replacement(fields[first], first, value, reason)
     else:
         value = _tidy(fields[first].value)
         if not value.isascii():
             value = _encode(value)
-        yield _of(fields[first], first, value, reason)
+        yield _replacement(fields[first], first, value, reason)
     for place in others:
         yield _removed(fields[place], place, reason)
 
@@ -119,26 +122,26 @@ def _single_out(fields: Sequence[Field], places: Sequence[int]) -> Iterator[Repa
 _ADDRESSES: Final = frozenset({"from", "sender", "reply-to", "to", "cc", "bcc"})
 _WITH_GRAMMAR: Final = _ADDRESSES | {"date"}
 _LONG_LINE: Final = re.compile(rb"^[^\r\n]{%d}" % (LINE_LIMIT + 1), re.MULTILINE)
-_REPEATED: Final = 300  # octets up to which a value is remembered: the same people write to the same people all day
+_CACHED_LENGTH: Final = 300  # octets of a value; longer ones are rarely repeated
 
 
-def _mend(field: Field, context: RepairContext) -> tuple[bytes | None, str] | None:
-    """The value that takes the field's place, and the reason; None where the field is in order."""
-    if len(field.value) <= _REPEATED and field.name.lower() in _ADDRESSES and _is_in_order(field):
+def _repair(field: Field, context: RepairContext) -> tuple[bytes | None, str] | None:
+    """Return the repaired value (None: remove the field) and the reason, None if the field is valid."""
+    if len(field.value) <= _CACHED_LENGTH and field.name.lower() in _ADDRESSES and _is_valid(field):
         return None
-    return _mended(field, context)
+    return _repaired(field, context)
 
 
 @lru_cache(maxsize=1024)
-def _is_in_order(field: Field) -> bool:
-    """That does not depend on the message it stands in, only what would take its place does."""
-    return _mended(field, _ANY) is None
+def _is_valid(field: Field) -> bool:
+    """Independent of the message and so cached; only the repaired value depends on the message."""
+    return _repaired(field, _ANY_CONTEXT) is None
 
 
-_ANY: Final = RepairContext(datetime.fromtimestamp(0, UTC), "", None, remove_bcc=False)
+_ANY_CONTEXT: Final = RepairContext(datetime.fromtimestamp(0, UTC), "", None, remove_bcc=False)
 
 
-def _mended(field: Field, context: RepairContext) -> tuple[bytes | None, str] | None:
+def _repaired(field: Field, context: RepairContext) -> tuple[bytes | None, str] | None:
     name = field.name.lower()
     blank = not field.value.strip()
     if name == "to" and blank:
@@ -146,13 +149,13 @@ def _mended(field: Field, context: RepairContext) -> tuple[bytes | None, str] | 
     if name in _ADDRESSES and name != "from" and blank:
         return None, "it was empty"
     if name == "date":
-        return None if _is_date(field.value) else (_mend_date(field.value, context.now), "it was no date of RFC 5322")
+        return None if _is_date(field.value) else (_repair_date(field.value, context.now), "not an RFC 5322 date")
     if name in _ADDRESSES:
-        mended = _mend_addresses(field)
-        if mended is not None:
-            return mended, "it held what is not allowed there"
+        repaired = _repair_addresses(field)
+        if repaired is not None:
+            return repaired, "it had invalid addresses or characters"
     elif not field.value.isascii():
-        return _encode(field.value), "it held octets above 127"
+        return _encode(field.value), "it had octets above 127"
     if any(len(line) > LINE_LIMIT for line in _lines(field)):
         folded = _folded(field)
         return None if folded is None else (folded, f"a line was longer than {LINE_LIMIT} octets")
@@ -182,29 +185,29 @@ def _missing(places: Mapping[str, Sequence[int]], context: RepairContext) -> Ite
 _FOLD: Final = re.compile(rb"\r\n(?=[ \t])")
 
 
-def _mend_addresses(field: Field) -> bytes | None:
-    """The list with each mailbox that cannot be read mended, and what is above 127 encoded; None where all is well."""
+def _repair_addresses(field: Field) -> bytes | None:
+    """Repair unreadable mailboxes and encode octets above 127. Returns None if the list is valid."""
     value = field.value
     if value.isascii() and (_reads(value) or _is_group(value)):
         return None
     elements = [element.strip() for element in split_list(_FOLD.sub(b"", value))]
-    mended = [_mend_element(element) for element in elements if element]
-    if mended == [element for element in elements if element] and value.isascii():
+    repaired = [_repair_element(element) for element in elements if element]
+    if repaired == [element for element in elements if element] and value.isascii():
         return None
-    return b",\r\n ".join(mended) if mended else None
+    return b",\r\n ".join(repaired) if repaired else None
 
 
-def _mend_element(element: bytes) -> bytes:
-    """One mailbox. What cannot be understood at least has no octet above 127 any more."""
+def _repair_element(element: bytes) -> bytes:
+    """Repair one mailbox. From an unreadable one at least the octets above 127 are removed."""
     if element.isascii() and (_reads(element) or _is_group(element)):
         return _tidy(element)
     try:
         return render_mailboxes(read_mailboxes(element))
     except MailboxError:
-        mailbox = _mend_mailbox(element)
+        mailbox = _repair_mailbox(element)
     if mailbox is not None:
         return render_mailboxes([mailbox])
-    return _tidy(guess(element).encode("ascii", "replace"))
+    return _tidy(decode_8bit(element).encode("ascii", "replace"))
 
 
 def _reads(value: bytes) -> bool:
@@ -215,20 +218,20 @@ def _reads(value: bytes) -> bool:
 
 
 def _is_group(value: bytes) -> bool:
-    """`undisclosed-recipients:;` and its kin: nothing that we would understand better."""
+    """True for a group such as `undisclosed-recipients:;`, which is left unchanged."""
     return value.rstrip().endswith(b";") and b":" in value
 
 
-def _mend_mailbox(value: bytes) -> Mailbox | None:
-    """The one mailbox that a name and an address can be meant to be, however badly they are written."""
-    found = find_loose_mailbox(guess(_FOLD.sub(b"", value)).strip())
+def _repair_mailbox(value: bytes) -> Mailbox | None:
+    """Read one mailbox tolerantly. Returns None if its name and address are ambiguous."""
+    found = find_loose_mailbox(decode_8bit(_FOLD.sub(b"", value)).strip())
     if found is None:
         return None
     name, address = found
     try:
-        # Quotation marks that did not fit together are no part of the name.
-        shown = decode_words(name.replace('"', " ").replace("\\", " ").encode("utf-8", "replace"))
-        return Mailbox(parse_address(address), shown)
+        # Unbalanced quotation marks are not part of the name.
+        display_name = decode_words(name.replace('"', " ").replace("\\", " ").encode("utf-8", "replace"))
+        return Mailbox(parse_address(address), display_name)
     except AddressError:
         return None
 
@@ -239,30 +242,30 @@ _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def _tidy(value: bytes) -> bytes:
-    """The same value, folded where it was, without blank lines and control characters."""
+    """The same value with the same folds, without blank lines and control characters."""
     lines = [_CONTROLS.sub(b" ", line).strip() for line in value.split(b"\r\n")]
     return b"\r\n ".join(line for line in lines if line)
 
 
 def _encode(value: bytes) -> bytes:
-    """Octets above 127 as encoded words; inside quotation marks, as many programs read names of files (RFC 2047)."""
+    """Encode octets above 127 as encoded words, also inside quotation marks: many programs read file names so."""
     text = _tidy(value).replace(b"\r\n", b"")
 
     def encoded(inside: bytes) -> bytes:
-        return inside if inside.isascii() else encode_unstructured(guess(inside))
+        return inside if inside.isascii() else encode_unstructured(decode_8bit(inside))
 
     text = replace_quoted(text, encoded)
     if text.isascii():
         return text
-    return encode_unstructured(" ".join("".join(c if c.isprintable() else " " for c in guess(text)).split()))
+    return encode_unstructured(" ".join("".join(c if c.isprintable() else " " for c in decode_8bit(text)).split()))
 
 
 def _folded(field: Field) -> bytes | None:
-    """The value with lines that are short enough; None where there is no blank at which to fold."""
-    room = LINE_LIMIT - len(field.name) - 2
+    """Fold the value into short lines. Returns None if a word is too long to fold."""
+    limit = LINE_LIMIT - len(field.name) - 2
     lines: list[bytes] = []
     for word in re.split(rb"[ \t\r\n]+", field.value.strip()):
-        if len(word) > room:
+        if len(word) > limit:
             return None
         if lines and len(lines[-1]) + 1 + len(word) <= 76:
             lines[-1] += b" " + word
@@ -284,8 +287,8 @@ _GERMAN: Final = {
     "februar": "Feb", "juni": "Jun", "juli": "Jul", "oktober": "Oct", "dezember": "Dec",
 }  # fmt: skip
 _GERMAN_DAYS: Final = re.compile(r"^(?:mo|di|mi|do|fr|sa|so)[a-z]*\.?,?\s+", re.IGNORECASE)
-_DATE_LIMIT: Final = 200  # octets; a longer value holds no date that a person or a device wrote
-_LATEST: Final = timedelta(days=366)  # a date further off is a device's unset clock, or a slip
+_DATE_LIMIT: Final = 200  # octets; a longer value is not a date written by a person or a device
+_MAX_OFFSET: Final = timedelta(days=366)  # a date further from now is an unset clock or a typing error
 
 
 def _is_date(value: bytes) -> bool:
@@ -296,26 +299,26 @@ def _is_date(value: bytes) -> bool:
     return 1 <= day <= 31 and hour < 24 and minute < 60 and second <= 60
 
 
-def _mend_date(value: bytes, now: datetime) -> bytes:
-    """The date that is meant, where it can be read and is not absurd; else this moment."""
-    text = _GERMAN_DAYS.sub("", " ".join(guess(value[:_DATE_LIMIT]).split()))
+def _repair_date(value: bytes, now: datetime) -> bytes:
+    """Read a date tolerantly. Returns it in RFC 5322 format, or `now` if it is unreadable or implausible."""
+    text = _GERMAN_DAYS.sub("", " ".join(decode_8bit(value[:_DATE_LIMIT]).split()))
     text = re.sub(r"[^\W\d_]+\.?", lambda word: _GERMAN.get(word.group().rstrip(".").lower(), word.group()), text)
     text = re.sub(r"^(\d{1,2})\.\s", r"\1 ", text)
-    meant = _from_iso(text, now) or _from_words(text, now)
-    if meant is None or abs(meant - now) > _LATEST:
-        meant = now
-    return format_datetime(meant).encode("ascii")
+    date = _parse_iso(text, now) or _parse_loose(text, now)
+    if date is None or abs(date - now) > _MAX_OFFSET:
+        date = now
+    return format_datetime(date).encode("ascii")
 
 
-def _from_iso(text: str, now: datetime) -> datetime | None:
+def _parse_iso(text: str, now: datetime) -> datetime | None:
     try:
-        meant = datetime.fromisoformat(text)
+        date = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return meant if meant.tzinfo else meant.replace(tzinfo=now.tzinfo or UTC)
+    return date if date.tzinfo else date.replace(tzinfo=now.tzinfo or UTC)
 
 
-def _from_words(text: str, now: datetime) -> datetime | None:
+def _parse_loose(text: str, now: datetime) -> datetime | None:
     found = parsedate_tz(text)
     if found is None:
         return None
@@ -329,15 +332,15 @@ def _from_words(text: str, now: datetime) -> datetime | None:
 # ---- repairs ----
 
 
-def _of(field: Field, index: int, value: bytes | None, reason: str) -> Repair:
+def _replacement(field: Field, index: int, value: bytes | None, reason: str) -> Repair:
     new = "" if value is None else _shown(value)
     return Repair(Change(field.name, _shown(field.value), new, reason), Edit(field.name, value, index))
 
 
 def _removed(field: Field, index: int, reason: str) -> Repair:
-    return _of(field, index, None, reason)
+    return _replacement(field, index, None, reason)
 
 
 def _shown(value: bytes) -> str:
-    text = "".join(c if c.isprintable() else " " for c in guess(value))
+    text = "".join(c if c.isprintable() else " " for c in decode_8bit(value))
     return " ".join(text.split())[:200]

@@ -22,7 +22,7 @@ class Account:
     connections: int | None = None  # overrides the provider's
 
 
-def carries_by_name(account: Account, address: Address) -> bool:
+def lists_address(account: Account, address: Address) -> bool:
     """The address is one of those named one by one, and not only covered by an @domain."""
     if address.key == account.address.key:
         return True

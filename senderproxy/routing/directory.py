@@ -24,7 +24,7 @@ class DirectoryError(SenderproxyError):
     """The accounts contradict each other."""
 
 
-class Tier(Enum):
+class MatchTier(Enum):
     """How closely an account's entry fits an address; the closest first."""
 
     EXACT = "exact"
@@ -40,11 +40,11 @@ class Tier(Enum):
 
 
 _WORDS: Final = {
-    Tier.EXACT: "the address itself",
-    Tier.UNTAGGED: "the address without its +tag",
-    Tier.DOMAIN: "the whole domain",
-    Tier.DEFAULT: "the default account",
-    Tier.NAMED: "the account named for such mail in the configuration",
+    MatchTier.EXACT: "the address itself",
+    MatchTier.UNTAGGED: "the address without its +tag",
+    MatchTier.DOMAIN: "the whole domain",
+    MatchTier.DEFAULT: "the default account",
+    MatchTier.NAMED: "the account named for such mail in the configuration",
 }
 
 
@@ -75,20 +75,20 @@ class AccountDirectory:
         """The account people call so."""
         return self._by_id.get(account_id)
 
-    def find(self, address: Address, tier: Tier) -> Account | None:
+    def find(self, address: Address, tier: MatchTier) -> Account | None:
         """The account whose entry fits the address in this tier. The last two are a matter of policy: None here."""
         match tier:
-            case Tier.EXACT:
+            case MatchTier.EXACT:
                 return self._addresses.get(address.key)
-            case Tier.UNTAGGED:
+            case MatchTier.UNTAGGED:
                 base = address.without_tag
                 return None if base is None else self._addresses.get(base.key)
-            case Tier.DOMAIN:
+            case MatchTier.DOMAIN:
                 return self._domains.get(address.domain)
-            case Tier.DEFAULT | Tier.NAMED:
+            case MatchTier.DEFAULT | MatchTier.NAMED:
                 return None
 
-    def nearest(self, address: Address, n: int = 3) -> list[str]:
+    def similar_entries(self, address: Address, n: int = 3) -> list[str]:
         """What may have been meant: up to `n` entries that look alike, the most alike first."""
         scored = ((_likeness(address.key, entry), entry) for entry in self._worth_comparing(address))
         return [entry for score, entry in nlargest(n, scored) if score >= _ALIKE]

@@ -15,17 +15,17 @@ from enum import Enum
 from typing import Final
 
 from senderproxy.mail.address import Address, ReversePath
-from senderproxy.mail.author import Authors, UnreadableAuthor
+from senderproxy.mail.author import AuthorFields, UnreadableAuthor
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.routing.account import Account
-from senderproxy.routing.directory import AccountDirectory, Tier
+from senderproxy.routing.directory import AccountDirectory, MatchTier
 from senderproxy.routing.provider import Provider
 
 # More are looked up, but not recited.
 _NAMED: Final = 3
 
 
-class Source(Enum):
+class AddressSource(Enum):
     """Where in a message an address stood."""
 
     FROM = "From"
@@ -38,7 +38,12 @@ class Source(Enum):
 class RoutingPolicy:
     """What the configuration says about routing."""
 
-    author_order: tuple[Source, ...] = (Source.FROM, Source.REVERSE_PATH, Source.SENDER, Source.RESENT_FROM)
+    author_order: tuple[AddressSource, ...] = (
+        AddressSource.FROM,
+        AddressSource.REVERSE_PATH,
+        AddressSource.SENDER,
+        AddressSource.RESENT_FROM,
+    )
     default_account: str | None = None
 
 
@@ -49,8 +54,8 @@ class Route:
     account: Account
     provider: Provider
     author: Address
-    source: Source
-    tier: Tier
+    source: AddressSource
+    tier: MatchTier
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +66,15 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class CandidateAddress:
     """An address that may lead to an account."""
 
     address: Address
-    source: Source
+    source: AddressSource
 
 
 def choose_route(
-    authors: Authors | UnreadableAuthor,
+    authors: AuthorFields | UnreadableAuthor,
     reverse_path: ReversePath,
     directory: AccountDirectory,
     providers: Mapping[str, Provider],
@@ -78,10 +83,10 @@ def choose_route(
     """Whose account carries this message?"""
     if isinstance(authors, UnreadableAuthor):
         return refuse_unreadable(authors)
-    candidates = list(list_candidates(authors, reverse_path, policy))
+    candidates = list(candidate_addresses(authors, reverse_path, policy))
     if not candidates:
         return Refusal(_nobody_named(policy))
-    for tier in (Tier.EXACT, Tier.UNTAGGED, Tier.DOMAIN):
+    for tier in (MatchTier.EXACT, MatchTier.UNTAGGED, MatchTier.DOMAIN):
         for candidate in candidates:
             if account := directory.find(candidate.address, tier):
                 return _route(account, candidate, tier, providers)
@@ -90,13 +95,13 @@ def choose_route(
     default = directory.by_id(policy.default_account)
     if default is None:
         return Refusal(_no_named(policy.default_account, "routing.default_account"))
-    return _route(default, candidates[0], Tier.DEFAULT, providers)
+    return _route(default, candidates[0], MatchTier.DEFAULT, providers)
 
 
-def name_route(
+def route_by_account(
     account_id: str,
     setting: str,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[CandidateAddress],
     directory: AccountDirectory,
     providers: Mapping[str, Provider],
 ) -> Route | Refusal:
@@ -104,18 +109,20 @@ def name_route(
     account = directory.by_id(account_id)
     if account is None:
         return Refusal(_no_named(account_id, setting))
-    author = candidates[0] if candidates else Candidate(account.address, Source.FROM)
-    return _route(account, author, Tier.NAMED, providers)
+    author = candidates[0] if candidates else CandidateAddress(account.address, AddressSource.FROM)
+    return _route(account, author, MatchTier.NAMED, providers)
 
 
-def list_candidates(authors: Authors, reverse_path: ReversePath, policy: RoutingPolicy) -> Iterator[Candidate]:
+def candidate_addresses(
+    authors: AuthorFields, reverse_path: ReversePath, policy: RoutingPolicy
+) -> Iterator[CandidateAddress]:
     """The addresses that are looked up, in order, each once."""
     seen: set[str] = set()
     for source in _order(authors, policy):
         for address in _addresses(source, authors, reverse_path):
             if address.key not in seen:
                 seen.add(address.key)
-                yield Candidate(address, source)
+                yield CandidateAddress(address, source)
 
 
 def refuse_unreadable(unreadable: UnreadableAuthor) -> Refusal:
@@ -129,43 +136,45 @@ def refuse_unreadable(unreadable: UnreadableAuthor) -> Refusal:
     )
 
 
-def _order(authors: Authors, policy: RoutingPolicy) -> Sequence[Source]:
+def _order(authors: AuthorFields, policy: RoutingPolicy) -> Sequence[AddressSource]:
     """With several authors the Sender field must say which one sent it (RFC 5322 3.6.2): it follows From at once."""
     order = policy.author_order
-    if len(authors.from_) < 2 or Source.SENDER not in order or Source.FROM not in order:
+    if len(authors.from_) < 2 or AddressSource.SENDER not in order or AddressSource.FROM not in order:
         return order
-    others: list[Source] = [source for source in order if source is not Source.SENDER]
-    others.insert(others.index(Source.FROM) + 1, Source.SENDER)
+    others: list[AddressSource] = [source for source in order if source is not AddressSource.SENDER]
+    others.insert(others.index(AddressSource.FROM) + 1, AddressSource.SENDER)
     return others
 
 
-def _addresses(source: Source, authors: Authors, reverse_path: ReversePath) -> Iterator[Address]:
+def _addresses(source: AddressSource, authors: AuthorFields, reverse_path: ReversePath) -> Iterator[Address]:
     match source:
-        case Source.FROM:
+        case AddressSource.FROM:
             yield from (mailbox.address for mailbox in authors.from_)
-        case Source.REVERSE_PATH:
+        case AddressSource.REVERSE_PATH:
             if isinstance(reverse_path, Address):
                 yield reverse_path
-        case Source.SENDER:
+        case AddressSource.SENDER:
             if authors.sender is not None:
                 yield authors.sender.address
-        case Source.RESENT_FROM:
+        case AddressSource.RESENT_FROM:
             yield from (mailbox.address for mailbox in authors.resent_from)
 
 
-def _route(account: Account, candidate: Candidate, tier: Tier, providers: Mapping[str, Provider]) -> Route | Refusal:
+def _route(
+    account: Account, candidate: CandidateAddress, tier: MatchTier, providers: Mapping[str, Provider]
+) -> Route | Refusal:
     provider = providers.get(account.provider)
     if provider is None:
         return Refusal(_no_provider(account, providers))
     return Route(account, provider, candidate.address, candidate.source, tier)
 
 
-def _no_account(candidates: Sequence[Candidate], directory: AccountDirectory) -> Reply:
+def _no_account(candidates: Sequence[CandidateAddress], directory: AccountDirectory) -> Reply:
     first = candidates[0].address
     others = [str(candidate.address) for candidate in candidates[1:]]
     more = [f"{len(others) - _NAMED + 1} more"] if len(others) >= _NAMED else []
     names = " or ".join([str(first), *others[: _NAMED - 1], *more])
-    near = directory.nearest(first)
+    near = directory.similar_entries(first)
     known = f" (nearest known: {', '.join(near)})" if near else ""
     return reply(
         550, "5.7.1", f"No account here may send as {names}. To add one: senderproxy account add {first}{known}"

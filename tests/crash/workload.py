@@ -60,7 +60,7 @@ async def digest(spool: Spool, ident: str) -> str | None:
     if claim is None:
         return None
     try:
-        return hashlib.sha256(b"".join(claim.submission.message.wire())).hexdigest()
+        return hashlib.sha256(b"".join(claim.submission.message.blocks())).hexdigest()
     except OSError as error:
         return str(error)
     finally:
@@ -96,7 +96,7 @@ class Day:
         after = {ident: await snapshot(self.model, ident) for ident in idents}
         entries = {ident: self.model.entries.get(ident) for ident in idents}
         contents = {
-            ident: hashlib.sha256(b"".join(entry.submission.message.wire())).hexdigest()
+            ident: hashlib.sha256(b"".join(entry.submission.message.blocks())).hexdigest()
             for ident, entry in entries.items()
             if entry is not None and not entry.is_finished
         }

@@ -32,7 +32,7 @@ class KeptBody:
         if self.octets:
             yield self.octets
 
-    def keep(self) -> None:
+    def retain(self) -> None:
         pass
 
     def close(self) -> None:

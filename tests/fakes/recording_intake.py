@@ -54,7 +54,7 @@ class RecordingIntake:
             raise
         message = submission.message
         if self._keep:
-            wire = b"".join(message.wire())
+            wire = b"".join(message.blocks())
             self.taken.append(
                 Taken(
                     submission.id,
@@ -67,7 +67,7 @@ class RecordingIntake:
             )
             self.octets += len(wire)
         else:
-            for block in message.wire():
+            for block in message.blocks():
                 self.octets += len(block)
                 await asyncio.sleep(0)
         await self._notify()

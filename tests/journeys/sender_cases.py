@@ -246,7 +246,7 @@ OWN: Final = (
     ),
     Case(
         "two authors", EXCHANGE, f"<{ANNA}>", f"From: {ANNA}, {BERT}\nSender: {BERT}",
-        by_rule(Arrives(ANNA, ANNA, f"{ANNA}, {BERT}"), told(550, f"names {BERT}, whom account {ANNA}")),
+        by_rule(Arrives(ANNA, ANNA, f"{ANNA}, {BERT}"), told(550, f"names {BERT}, which is not an address of account {ANNA}")),
     ),
     Case("a default account", EXCHANGE, "<nobody@firma.test>", "From: nobody@firma.test",
          by_rule(_as(BERT, "nobody@firma.test"), told(550, "nobody@firma.test")), Setting.DEFAULTED),
@@ -327,11 +327,11 @@ WITHOUT_A_WAY_BACK: Final = (
         {"domain": _as(LADEN, "Microsoft Exchange <MicrosoftExchange329e71ec88ae4615@laden.test>", LADEN)},
     ),
     Case("discarded", EXCHANGE, "<>", f"From: {BERT}",
-         by_rule(*[told(250, "Discarded", "takes no null reverse-path")] * 2) | {
+         by_rule(*[told(250, "Discarded", "does not accept a null reverse-path")] * 2) | {
              "domain+null": _as(BERT, path=""), "address+null": _as(BERT, path="")},
          Setting.DISCARDING),
     Case("rejected", EXCHANGE, "<>", f"From: {BERT}",
-         by_rule(*[told(550, "takes no null reverse-path", 'on_null_reverse_path = "rewrite"')] * 2) | {
+         by_rule(*[told(550, "does not accept a null reverse-path", 'on_null_reverse_path = "rewrite"')] * 2) | {
              "domain+null": _as(BERT, path=""), "address+null": _as(BERT, path="")},
          Setting.REJECTING),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from senderproxy.mail.author import Authors, read_authors
+from senderproxy.mail.author import AuthorFields, read_authors
 from senderproxy.mail.header import HeaderSection
 from senderproxy.simulator.faults import Fault, FaultStage, ReplyWith
 from senderproxy.simulator.observations import ReceivedMessage
@@ -58,7 +58,7 @@ Answers = Callable[[ReceivedMessage, str], Sent | None]
 
 def _author(message: ReceivedMessage) -> str:
     authors = read_authors(HeaderSection(message.content.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"))
-    assert isinstance(authors, Authors)
+    assert isinstance(authors, AuthorFields)
     return str(authors.from_[0].address)
 
 

@@ -117,7 +117,7 @@ async def test_an_empty_body_and_a_null_reverse_path_are_kept(opened: Open, path
         claim = await claimed(spool)
         assert (await spool.find(Query(), limit=1))[0].message_id == ""
         assert str(claim.submission.envelope.reverse_path) == (path or "")
-        assert b"".join(claim.submission.message.wire()) == b""
+        assert b"".join(claim.submission.message.blocks()) == b""
 
 
 async def test_messages_of_an_account_are_claimed_in_the_order_of_their_submission(opened: Open) -> None:

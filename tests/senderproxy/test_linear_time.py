@@ -27,7 +27,7 @@ from senderproxy.mail.author import MailboxError, read_authors, read_mailboxes
 from senderproxy.mail.display import decode_words, encode_phrase, encode_unstructured
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import reply
-from senderproxy.rewriting.repair import RepairContext, find_repairs, mend_for_reading
+from senderproxy.rewriting.repair import RepairContext, find_repairs, repair_author_fields
 from senderproxy.spool.sqlite.upstream_id import upstream_id
 from senderproxy.wire.command import Command, read_command, read_mail, read_rcpt
 from senderproxy.wire.data import HEADER_LIMIT, DataDecoder, HeaderCollector
@@ -143,7 +143,7 @@ def _header(name: bytes) -> Callable[[bytes], object]:
     def run(octets: bytes) -> object:
         other = b"" if name == b"From" else b"From: anna@firma.example\r\n"
         header = HeaderSection(other + name + b": " + octets.replace(b"\r\n\r\n", b"") + b"\r\n\r\n")
-        return find_repairs(header, CONTEXT), mend_for_reading(header), read_authors(header)
+        return find_repairs(header, CONTEXT), repair_author_fields(header), read_authors(header)
 
     return run
 

@@ -46,7 +46,7 @@ class RowBody:
         for start in range(0, len(self.octets), BLOCK):
             yield self.octets[start : start + BLOCK]
 
-    def keep(self) -> None:
+    def retain(self) -> None:
         """Nothing stays open between two reads."""
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class FileBody:
         finally:
             os.close(file)
 
-    def keep(self) -> None:
+    def retain(self) -> None:
         """Nothing stays open between two reads."""
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class LostBody:
         """Raises OSError."""
         raise OSError(self.why)
 
-    def keep(self) -> None:
+    def retain(self) -> None:
         """Nothing stays open between two reads."""
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from senderproxy.accounts.unlock import make_key_file, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.mail.address import parse_address
 from senderproxy.routing.account import Account
-from senderproxy.routing.directory import DirectoryError, Tier
+from senderproxy.routing.directory import DirectoryError, MatchTier
 from vault import KeyFile, Unlock, Vault
 
 
@@ -44,7 +44,7 @@ def test_an_account_added_while_running_counts_from_the_next_message_on(path: Pa
     accounts = VaultAccounts.open(path, key)
     assert accounts.directory().accounts == ()
     _put(path, key, _stored("anna@firma.example"))
-    assert accounts.directory().find(parse_address("anna@firma.example"), Tier.EXACT) is not None
+    assert accounts.directory().find(parse_address("anna@firma.example"), MatchTier.EXACT) is not None
 
 
 def test_a_new_password_changes_the_version_and_the_same_one_does_not(path: Path, key: Unlock) -> None:

@@ -44,7 +44,7 @@ def test_a_message_in_a_file_is_explained_place_by_place(staffed: Office) -> Non
     assert "chosen by      Sender info@firma.example: the address itself" in ended.out
     assert "sent as <anna@firma.example>" in ended.out
     assert "instead of bounces@elsewhere.example" in ended.out
-    assert "takes senders of the domain firma.example only" in ended.out
+    assert "accepts only senders of the domain firma.example" in ended.out
 
 
 def test_a_message_comes_on_standard_input_and_its_body_is_no_matter(staffed: Office) -> None:
@@ -57,7 +57,7 @@ def test_an_out_of_office_note_says_what_the_provider_thinks_of_its_empty_path(s
     ended = staffed.type("explain", "anna@firma.example", "--reverse-path", "<>")
     assert ended.code == 0
     assert "sent as <anna@firma.example>" in ended.out
-    assert "takes no null reverse-path; what comes back goes to anna@firma.example" in ended.out
+    assert "does not accept a null reverse-path; bounces go to anna@firma.example" in ended.out
     assert "changed        Auto-Submitted: auto-replied" in ended.out
 
 

@@ -45,7 +45,7 @@ def test_one_line_makes_everything_and_the_first_login_was_tried(empty_office: O
     config = ("--config", str(place / "senderproxy.toml"))
     explained = empty_office.bare(*config, "explain", "anything@firma.example").out
     # Of a provider that is not built in the strictest rule is expected.
-    assert "takes the account's own addresses only" in explained
+    assert "accepts only the account's own addresses" in explained
     assert "Reply-To: anything@firma.example" in explained
     assert empty_office.bare(*config, "account", "list", "--json").json[0]["carries"] == [
         "anna@firma.example",

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from senderproxy.clock import SystemClock
-from senderproxy.dsn.compose import Octets
+from senderproxy.dsn.compose import MemoryBody
 from senderproxy.mail.address import ForwardPath, parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -42,7 +42,7 @@ def message(
     """One that came so long ago."""
     at = NOW - ago
     header = f"From: {author}\r\nSubject: Angebot {ident}\r\nMessage-ID: <{ident}@firma.example>\r\n\r\n"
-    content = Message(HeaderSection(header.encode()), Octets(b"Guten Tag\r\n"))
+    content = Message(HeaderSection(header.encode()), MemoryBody(b"Guten Tag\r\n"))
     client = Client("192.168.1.20", "server", "ESMTP")
     submission = Submission(ident, "office", client, Envelope(author, tuple(states)), content, at)
     taken = Event(at, EventKind.ACCEPTED, (), {"client": "192.168.1.20", "listener": "office", "account": account})

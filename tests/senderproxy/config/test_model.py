@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from senderproxy.config.model import SECTIONS, Config, ListenerSettings
 from senderproxy.routing.presets import PRESETS
 from senderproxy.routing.provider import Limits, LoginForm, NullPolicy, Security, SenderRule, Smarthost
-from senderproxy.routing.route import RoutingPolicy, Source
+from senderproxy.routing.route import AddressSource, RoutingPolicy
 
 HASH = "scrypt$32768$8$1$c2FsdHNhbHRzYWx0c2FsdA$" + "A" * 43
 LEAST: dict[str, Any] = {"identity": {"hostname": "mail.firma.example"}, "vault": {"unlock": "passphrase"}}
@@ -160,7 +160,9 @@ def test_an_own_authority_applies_to_all_servers_of_a_preset() -> None:
 
 def test_the_routing_policy_has_the_configured_values() -> None:
     settings = {"author_order": ["reverse-path", "from"], "default_account": "info"}
-    assert config(routing=settings).routing_policy() == RoutingPolicy((Source.REVERSE_PATH, Source.FROM), "info")
+    assert config(routing=settings).routing_policy() == RoutingPolicy(
+        (AddressSource.REVERSE_PATH, AddressSource.FROM), "info"
+    )
 
 
 # Conflicts

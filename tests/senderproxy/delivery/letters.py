@@ -53,7 +53,7 @@ class Blocks:
     def blocks(self) -> Iterator[bytes]:
         yield from self.parts
 
-    def keep(self) -> None:
+    def retain(self) -> None:
         pass
 
     def close(self) -> None:

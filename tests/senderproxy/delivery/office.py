@@ -14,9 +14,9 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Outcome
 from senderproxy.routing.account import Account, Credential
-from senderproxy.routing.directory import AccountDirectory, Tier
+from senderproxy.routing.directory import AccountDirectory, MatchTier
 from senderproxy.routing.provider import Limits, Provider, Smarthost
-from senderproxy.routing.route import Route, Source
+from senderproxy.routing.route import AddressSource, Route
 from tests.senderproxy.delivery.letters import ANNA, BERT, BERTS_SECRET, HOSTNAME, SECRET, letter, to
 
 
@@ -86,7 +86,7 @@ class Office:
 
     def route(self, account_id: str = "anna") -> Route:
         account = self.drawer.accounts[account_id]
-        return Route(account, self.provider, account.address, Source.FROM, Tier.EXACT)
+        return Route(account, self.provider, account.address, AddressSource.FROM, MatchTier.EXACT)
 
     async def send(
         self, account_id: str = "anna", envelope: Envelope | None = None, message: Message | None = None

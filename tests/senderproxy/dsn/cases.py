@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from senderproxy.dsn.compose import Letterhead, Octets, Original, Report, ReportedRecipient, compose_report
+from senderproxy.dsn.compose import MemoryBody, Original, Report, ReportContext, ReportedRecipient, compose_report
 from senderproxy.dsn.report_policy import ReportKind
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.header import HeaderSection
@@ -28,7 +28,7 @@ ANNA, CARL, DORA, EMIL = (
         ("emil", "werk.example"),
     )
 )
-LETTERHEAD = Letterhead(
+LETTERHEAD = ReportContext(
     hostname="proxy.firma.example",
     address=parse_address("mailer-daemon@firma.example"),
     id="Rep23xyzABCD",
@@ -54,7 +54,7 @@ def said(*lines: bytes) -> Reply:
 def original(
     header: bytes = PLAIN, body: bytes = b"Guten Tag,\r\n..zwei Punkte\r\n", ago: timedelta = timedelta()
 ) -> Original:
-    return Original("Abc23defGHJK", Message(HeaderSection(header + b"\r\n"), Octets(body)), NOW - ago)
+    return Original("Abc23defGHJK", Message(HeaderSection(header + b"\r\n"), MemoryBody(body)), NOW - ago)
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ class Case:
     kind: ReportKind
     recipients: tuple[ReportedRecipient, ...]
     original: Original
-    letterhead: Letterhead = LETTERHEAD
+    letterhead: ReportContext = LETTERHEAD
 
     def report(self) -> Report:
         return compose_report(self.kind, ANNA, self.recipients, self.original, self.letterhead)
 
     def octets(self) -> bytes:
         """As it is read, not stuffed."""
-        wire = b"".join(self.report().message.wire())
+        wire = b"".join(self.report().message.blocks())
         return (b"\n" + wire).replace(b"\n.", b"\n")[1:]
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senderproxy.dsn.compose import Letterhead, Octets, Original, ReportedRecipient, compose_report
+from senderproxy.dsn.compose import MemoryBody, Original, ReportContext, ReportedRecipient, compose_report
 from senderproxy.dsn.report_policy import ReportKind
 from senderproxy.mail.address import Address, AddressError, parse_address
 from senderproxy.mail.header import HeaderSection
@@ -68,7 +68,7 @@ def test_a_report_reads_as_in_the_corpus(name: str) -> None:
 def test_every_report_is_whole_and_fit_for_the_wire(name: str) -> None:
     case = CASES[name]()
     report = case.report()
-    wire = b"".join(report.message.wire())
+    wire = b"".join(report.message.blocks())
     assert wire.endswith(b"\r\n")
     assert b"\n" not in wire.replace(b"\r\n", b"")
     assert b"\r" not in wire.replace(b"\r\n", b"")
@@ -179,7 +179,7 @@ def test_what_cannot_travel_whole_comes_back_as_its_header(header: bytes, body: 
     assert octets.isascii()
 
 
-class _Lost(Octets):
+class _Lost(MemoryBody):
     def blocks(self) -> Iterator[bytes]:
         yield b"the first "
         raise OSError("the rest is not there")
@@ -193,7 +193,7 @@ def test_a_body_that_the_disk_lost_does_not_stop_the_report() -> None:
 
 
 def test_a_message_without_a_header_section_is_reported_too() -> None:
-    bare = Original("Abc23defGHJK", Message(HeaderSection(b""), Octets(b"just text\r\n")), NOW)
+    bare = Original("Abc23defGHJK", Message(HeaderSection(b""), MemoryBody(b"just text\r\n")), NOW)
     recipients = (ReportedRecipient(CARL, said(b"550 no"), "smtp.example", NOW),)
     for limit in (0, 50_000):
         octets = Case(ReportKind.FAILED, recipients, bare, replace(LETTERHEAD, returned_size=limit)).octets()
@@ -291,10 +291,10 @@ def test_nothing_that_was_said_gets_out_of_its_place(
 ) -> None:
     raw = b"".join(field + b": " + value.replace(b"\r\n", b"") + b"\r\n" for field, value in fields) + b"\r\n"
     stuffed = (b"\n" + body.replace(b"\r", b"").replace(b"\n", b"\r\n") + b"\r\n").replace(b"\n.", b"\n..")[1:]
-    sent = Original(name, Message(HeaderSection(raw), Octets(stuffed)), NOW - timedelta(hours=5))
+    sent = Original(name, Message(HeaderSection(raw), MemoryBody(stuffed)), NOW - timedelta(hours=5))
     letterhead = replace(LETTERHEAD, hostname=name, id=name)
     report = compose_report(kind, to, recipients, sent, letterhead)
-    wire = b"".join(report.message.wire())
+    wire = b"".join(report.message.blocks())
     assert b"\r" not in wire.replace(b"\r\n", b"")
     assert b"\n" not in wire.replace(b"\r\n", b"")
     assert not any(len(line) > 998 for line in wire.split(b"\r\n"))
@@ -322,8 +322,8 @@ def test_nothing_that_was_said_gets_out_of_its_place(
 
 
 def test_the_letterhead_of_a_real_machine_is_taken_as_it_is() -> None:
-    letterhead = Letterhead("proxy.firma.example", ANNA, "Rep23xyzABCD", NOW)
+    letterhead = ReportContext("proxy.firma.example", ANNA, "Rep23xyzABCD", NOW)
     report = compose_report(ReportKind.FAILED, DORA, (ReportedRecipient(CARL),), original(), letterhead)
     assert report.message.header.values("To") == [b" dora@amt.example"]
-    text, _, _ = parts(b"".join(report.message.wire()))
+    text, _, _ = parts(b"".join(report.message.blocks()))
     assert "24.11.2026, 09:30 Uhr (UTC)" in text

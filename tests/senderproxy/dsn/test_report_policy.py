@@ -2,7 +2,7 @@
 
 import pytest
 
-from senderproxy.dsn.report_policy import Due, ReportKind, Unreported, is_automatic, reports_due
+from senderproxy.dsn.report_policy import DueReports, NoReport, ReportKind, due_reports, is_automatic
 from senderproxy.mail.address import NULL_PATH, parse_address
 from senderproxy.mail.header import HeaderSection
 
@@ -12,45 +12,45 @@ BULK = HeaderSection(b"From: anna@firma.example\r\nPrecedence: bulk\r\n\r\n")
 
 
 def test_what_happened_to_each_recipient_is_reported_to_the_reverse_path() -> None:
-    due = reports_due({CARL: ReportKind.FAILED, DORA: ReportKind.EXPIRED}, ANNA, LETTER)
-    assert due == Due(ANNA, {ReportKind.FAILED: (CARL,), ReportKind.EXPIRED: (DORA,)})
+    due = due_reports({CARL: ReportKind.FAILED, DORA: ReportKind.EXPIRED}, ANNA, LETTER)
+    assert due == DueReports(ANNA, {ReportKind.FAILED: (CARL,), ReportKind.EXPIRED: (DORA,)})
 
 
 @pytest.mark.parametrize("kind", list(ReportKind))
 def test_a_bounce_is_never_bounced(kind: ReportKind) -> None:
-    answer = reports_due({CARL: kind}, NULL_PATH, LETTER)
-    assert isinstance(answer, Unreported)
+    answer = due_reports({CARL: kind}, NULL_PATH, LETTER)
+    assert isinstance(answer, NoReport)
     assert "null" in answer.why
 
 
 @pytest.mark.parametrize("kind", list(ReportKind))
 def test_there_is_no_report_on_a_report_of_ours_whatever_its_reverse_path_became(kind: ReportKind) -> None:
-    answer = reports_due({CARL: kind}, ANNA, LETTER, report_on="Abc23defGHJK")
-    assert isinstance(answer, Unreported)
+    answer = due_reports({CARL: kind}, ANNA, LETTER, report_on="Abc23defGHJK")
+    assert isinstance(answer, NoReport)
     assert "report itself" in answer.why
 
 
 def test_a_delay_is_told_once_for_each_recipient() -> None:
     happened = {CARL: ReportKind.DELAYED, DORA: ReportKind.DELAYED}
-    assert reports_due(happened, ANNA, LETTER, told_of_delay={CARL}) == Due(ANNA, {ReportKind.DELAYED: (DORA,)})
-    assert isinstance(reports_due(happened, ANNA, LETTER, told_of_delay={CARL, DORA}), Unreported)
+    assert due_reports(happened, ANNA, LETTER, delay_reported={CARL}) == DueReports(ANNA, {ReportKind.DELAYED: (DORA,)})
+    assert isinstance(due_reports(happened, ANNA, LETTER, delay_reported={CARL, DORA}), NoReport)
 
 
 def test_who_was_told_of_the_delay_is_told_of_the_end_all_the_same() -> None:
-    due = reports_due({CARL: ReportKind.EXPIRED}, ANNA, LETTER, told_of_delay={CARL})
-    assert due == Due(ANNA, {ReportKind.EXPIRED: (CARL,)})
+    due = due_reports({CARL: ReportKind.EXPIRED}, ANNA, LETTER, delay_reported={CARL})
+    assert due == DueReports(ANNA, {ReportKind.EXPIRED: (CARL,)})
 
 
 def test_a_machine_hears_what_failed_but_not_what_is_late() -> None:
     happened = {CARL: ReportKind.FAILED, DORA: ReportKind.DELAYED}
-    assert reports_due(happened, ANNA, BULK) == Due(ANNA, {ReportKind.FAILED: (CARL,)})
-    late = reports_due({DORA: ReportKind.DELAYED}, ANNA, BULK)
-    assert isinstance(late, Unreported)
+    assert due_reports(happened, ANNA, BULK) == DueReports(ANNA, {ReportKind.FAILED: (CARL,)})
+    late = due_reports({DORA: ReportKind.DELAYED}, ANNA, BULK)
+    assert isinstance(late, NoReport)
     assert "automatic" in late.why
 
 
 def test_where_nothing_happened_nothing_is_due() -> None:
-    assert reports_due({}, ANNA, LETTER) == Due(ANNA, {})
+    assert due_reports({}, ANNA, LETTER) == DueReports(ANNA, {})
 
 
 @pytest.mark.parametrize(

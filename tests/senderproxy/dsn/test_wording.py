@@ -12,10 +12,10 @@ from senderproxy.dsn.wording import (
     CLOSING,
     OPENING,
     SUBJECT,
-    Cause,
-    Words,
+    Bilingual,
+    ReportCause,
     cause_of,
-    in_words,
+    format_duration,
     status_of,
     what_to_do,
 )
@@ -38,42 +38,46 @@ def as_stored(said: bytes, stage: Stage = Stage.RCPT) -> Reply:
 @pytest.mark.parametrize(
     ("said", "cause", "status"),
     [
-        (b"550 Unknown User", Cause.UNKNOWN_ADDRESS, "5.1.1"),
-        (GENERIC + b"550 Unknown User", Cause.UNKNOWN_ADDRESS, "5.1.1"),
-        (b"550 5.1.1 <c@kunde.example>: Recipient address rejected: User unknown", Cause.UNKNOWN_ADDRESS, "5.1.1"),
-        (b"550 5.1.10 RESOLVER.ADR.RecipientNotFound; not found", Cause.UNKNOWN_ADDRESS, "5.1.10"),
-        (b"550 No such user here", Cause.UNKNOWN_ADDRESS, "5.1.1"),
-        (b"550-5.1.1 The email account that you tried to reach does not exist.", Cause.UNKNOWN_ADDRESS, "5.1.1"),
-        (GENERIC + b"550 invalid DNS MX or A/AAAA resource record", Cause.UNKNOWN_DOMAIN, "5.1.2"),
-        (b"550 Quota Exceeded", Cause.MAILBOX_FULL, "5.2.2"),
+        (b"550 Unknown User", ReportCause.UNKNOWN_ADDRESS, "5.1.1"),
+        (GENERIC + b"550 Unknown User", ReportCause.UNKNOWN_ADDRESS, "5.1.1"),
+        (
+            b"550 5.1.1 <c@kunde.example>: Recipient address rejected: User unknown",
+            ReportCause.UNKNOWN_ADDRESS,
+            "5.1.1",
+        ),
+        (b"550 5.1.10 RESOLVER.ADR.RecipientNotFound; not found", ReportCause.UNKNOWN_ADDRESS, "5.1.10"),
+        (b"550 No such user here", ReportCause.UNKNOWN_ADDRESS, "5.1.1"),
+        (b"550-5.1.1 The email account that you tried to reach does not exist.", ReportCause.UNKNOWN_ADDRESS, "5.1.1"),
+        (GENERIC + b"550 invalid DNS MX or A/AAAA resource record", ReportCause.UNKNOWN_DOMAIN, "5.1.2"),
+        (b"550 Quota Exceeded", ReportCause.MAILBOX_FULL, "5.2.2"),
         (
             b"552-Requested mail action aborted: exceeded storage allocation\n552 Quota exceeded",
-            Cause.MAILBOX_FULL,
+            ReportCause.MAILBOX_FULL,
             "5.2.2",
         ),
         (
             b"552-Requested mail action aborted: exceeded storage allocation\n552 Message too large",
-            Cause.TOO_LARGE,
+            ReportCause.TOO_LARGE,
             "5.3.4",
         ),
-        (b"552 5.2.3 Message exceeds maximum fixed size", Cause.TOO_LARGE, "5.2.3"),
-        (b"550 5.2.1 The email account that you tried to reach is disabled.", Cause.MAILBOX_OFF, "5.2.1"),
-        (GENERIC + b"550 Sender address is not allowed.", Cause.SENDER_REFUSED, "5.7.1"),
-        (b"553 5.7.1 <a@b.example>: Sender address rejected: not owned by user x", Cause.SENDER_REFUSED, "5.7.1"),
-        (b"554 5.2.252 SendAsDenied; a@x not allowed to send as b@y", Cause.SENDER_REFUSED, "5.2.252"),
+        (b"552 5.2.3 Message exceeds maximum fixed size", ReportCause.TOO_LARGE, "5.2.3"),
+        (b"550 5.2.1 The email account that you tried to reach is disabled.", ReportCause.MAILBOX_OFF, "5.2.1"),
+        (GENERIC + b"550 Sender address is not allowed.", ReportCause.SENDER_REFUSED, "5.7.1"),
+        (b"553 5.7.1 <a@b.example>: Sender address rejected: not owned by user x", ReportCause.SENDER_REFUSED, "5.7.1"),
+        (b"554 5.2.252 SendAsDenied; a@x not allowed to send as b@y", ReportCause.SENDER_REFUSED, "5.2.252"),
         (
             b"554-Transaction failed\n554-Reject due to policy restrictions.\n554 For explanation visit https://x/",
-            Cause.POLICY,
+            ReportCause.POLICY,
             "5.7.1",
         ),
-        (b"554 5.7.1 Message rejected as spam", Cause.POLICY, "5.7.1"),
-        (b"550 5.6.0 Message header refused", Cause.CONTENT, "5.6.0"),
-        (b"554 5.4.6 Too many hops", Cause.LOOP, "5.4.6"),
-        (b"550 Nicht mit uns", Cause.OTHER, "5.1.0"),
-        ("550 Empfänger unerwünscht".encode(), Cause.OTHER, "5.1.0"),
+        (b"554 5.7.1 Message rejected as spam", ReportCause.POLICY, "5.7.1"),
+        (b"550 5.6.0 Message header refused", ReportCause.CONTENT, "5.6.0"),
+        (b"554 5.4.6 Too many hops", ReportCause.LOOP, "5.4.6"),
+        (b"550 Nicht mit uns", ReportCause.OTHER, "5.1.0"),
+        ("550 Empfänger unerwünscht".encode(), ReportCause.OTHER, "5.1.0"),
     ],
 )
-def test_a_refusal_is_called_by_its_name(said: bytes, cause: Cause, status: str) -> None:
+def test_a_refusal_is_called_by_its_name(said: bytes, cause: ReportCause, status: str) -> None:
     answer = as_stored(said)
     assert cause_of(FAILED, answer) is cause
     assert str(status_of(FAILED, answer)) == status
@@ -82,32 +86,42 @@ def test_a_refusal_is_called_by_its_name(said: bytes, cause: Cause, status: str)
 @pytest.mark.parametrize(
     ("answer", "cause", "expired"),
     [
-        (as_stored(b"450-Requested mail action not taken\n450 Mail send limit exceeded."), Cause.LIMIT, "4.4.7"),
-        (as_stored(b"450 4.2.0 <c@kunde.example>: Greylisted"), Cause.NOT_NOW, "4.4.7"),
-        (as_stored(b"451 Requested action aborted: local error in processing"), Cause.NOT_NOW, "4.4.7"),
-        (as_stored(b"452 4.2.2 mailbox full"), Cause.MAILBOX_FULL, "4.2.2"),
-        (reply(451, "4.4.1", "There is no route to x:465: is this machine's network up?"), Cause.UNREACHABLE, "4.4.1"),
+        (as_stored(b"450-Requested mail action not taken\n450 Mail send limit exceeded."), ReportCause.LIMIT, "4.4.7"),
+        (as_stored(b"450 4.2.0 <c@kunde.example>: Greylisted"), ReportCause.NOT_NOW, "4.4.7"),
+        (as_stored(b"451 Requested action aborted: local error in processing"), ReportCause.NOT_NOW, "4.4.7"),
+        (as_stored(b"452 4.2.2 mailbox full"), ReportCause.MAILBOX_FULL, "4.2.2"),
+        (
+            reply(451, "4.4.1", "There is no route to x:465: is this machine's network up?"),
+            ReportCause.UNREACHABLE,
+            "4.4.1",
+        ),
         (
             refused_password(parse_reply([b"535 5.7.8 bad"]), "anna", "anna@firma.example", "smtp.ionos.example"),
-            Cause.PASSWORD,
+            ReportCause.PASSWORD,
             "4.7.8",
         ),
-        (reply(451, "4.7.5", "The certificate of x:465 has expired"), Cause.UNSAFE, "4.7.5"),
-        (reply(451, "4.7.1", "Account anna is paused for 5 min, because x asked for less: 421"), Cause.LIMIT, "4.7.1"),
-        (unknown_fate(cut(SMARTHOST, Stage.FINAL_DOT, None)), Cause.MAYBE_TAKEN, "4.4.2"),
-        (None, Cause.OTHER, "4.4.7"),
+        (reply(451, "4.7.5", "The certificate of x:465 has expired"), ReportCause.UNSAFE, "4.7.5"),
+        (
+            reply(451, "4.7.1", "Account anna is paused for 5 min, because x asked for less: 421"),
+            ReportCause.LIMIT,
+            "4.7.1",
+        ),
+        (unknown_fate(cut(SMARTHOST, Stage.FINAL_DOT, None)), ReportCause.MAYBE_TAKEN, "4.4.2"),
+        (None, ReportCause.OTHER, "4.4.7"),
     ],
 )
-def test_what_expired_keeps_the_problem_it_had_and_class_4(answer: Reply | None, cause: Cause, expired: str) -> None:
+def test_what_expired_keeps_the_problem_it_had_and_class_4(
+    answer: Reply | None, cause: ReportCause, expired: str
+) -> None:
     assert cause_of(EXPIRED, answer) is cause
     assert str(status_of(EXPIRED, answer)) == expired
     assert status_of(DELAYED, answer).klass == 4
 
 
 def test_our_own_words_are_understood_too() -> None:
-    assert cause_of(FAILED, too_large(9_000_000, 5_000_000, "ionos")) is Cause.TOO_LARGE
+    assert cause_of(FAILED, too_large(9_000_000, 5_000_000, "ionos")) is ReportCause.TOO_LARGE
     nobody = reply(550, "5.7.1", "No account here may send as a@b.example. To add one: ...")
-    assert cause_of(FAILED, nobody) is Cause.NO_ACCOUNT
+    assert cause_of(FAILED, nobody) is ReportCause.NO_ACCOUNT
 
 
 @pytest.mark.parametrize("klass", [2, 4, 5])
@@ -116,8 +130,8 @@ def test_the_class_of_a_status_is_ours_to_give(klass: int) -> None:
     assert [status_of(kind, answer).klass for kind in ReportKind] == [5, 4, 4, 5]
 
 
-@pytest.mark.parametrize("cause", list(Cause))
-def test_every_cause_has_words_in_both_languages(cause: Cause) -> None:
+@pytest.mark.parametrize("cause", list(ReportCause))
+def test_every_cause_has_words_in_both_languages(cause: ReportCause) -> None:
     for words in (ADVICE[cause].what, *(what_to_do(kind, cause) for kind in ReportKind)):
         assert words.german != words.english
         assert words.german.endswith(".")
@@ -132,20 +146,20 @@ def test_every_kind_of_report_has_its_sentences(kind: ReportKind) -> None:
 
 
 def test_while_it_is_still_tried_nobody_is_told_to_send_it_again() -> None:
-    for cause in Cause:
+    for cause in ReportCause:
         advice = what_to_do(DELAYED, cause).english
         assert "send it again" not in advice
-    assert "mail server" in what_to_do(DELAYED, Cause.PASSWORD).english
+    assert "mail server" in what_to_do(DELAYED, ReportCause.PASSWORD).english
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        (0, Words("1 Minute", "1 minute")),
-        (3600, Words("60 Minuten", "60 minutes")),
-        (4 * 3600, Words("4 Stunden", "4 hours")),
-        (2 * 86400, Words("2 Tagen", "2 days")),
+        (0, Bilingual("1 Minute", "1 minute")),
+        (3600, Bilingual("60 Minuten", "60 minutes")),
+        (4 * 3600, Bilingual("4 Stunden", "4 hours")),
+        (2 * 86400, Bilingual("2 Tagen", "2 days")),
     ],
 )
-def test_a_time_is_said_as_people_say_it(seconds: float, words: Words) -> None:
-    assert in_words(seconds) == words
+def test_a_time_is_said_as_people_say_it(seconds: float, words: Bilingual) -> None:
+    assert format_duration(seconds) == words

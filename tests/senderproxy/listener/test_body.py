@@ -105,7 +105,7 @@ def test_a_truncated_file_is_noticed(spill: SpillDirectory) -> None:
 def test_a_second_user_keeps_the_body_open(tmp_path: Path) -> None:
     body = BodyBuffer(10, SpillDirectory(tmp_path).open)
     body.append(b"x" * 100)
-    body.keep()
+    body.retain()
     body.close()
     assert b"".join(body.blocks()) == b"x" * 100
     body.close()

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senderproxy.mail.author import Authors, MailboxError, UnreadableAuthor, read_authors, read_mailboxes
+from senderproxy.mail.author import AuthorFields, MailboxError, UnreadableAuthor, read_authors, read_mailboxes
 from senderproxy.mail.header import HeaderSection
 
 A = "a@b.example"
 
 
-def read(*lines: bytes) -> Authors | UnreadableAuthor:
+def read(*lines: bytes) -> AuthorFields | UnreadableAuthor:
     return read_authors(HeaderSection(b"\r\n".join(lines) + b"\r\n\r\n"))
 
 
-def read_from(value: bytes) -> Authors | UnreadableAuthor:
+def read_from(value: bytes) -> AuthorFields | UnreadableAuthor:
     return read(b"Received: from x by y", b"From: " + value, b"To: c@d.example")
 
 
@@ -81,7 +81,7 @@ NORMAL = [
 @pytest.mark.parametrize(("value", "address", "name"), [row[1:] for row in NORMAL], ids=[row[0] for row in NORMAL])
 def test_what_real_programs_write_is_read(value: bytes, address: str, name: str | None) -> None:
     authors = read_from(value)
-    assert isinstance(authors, Authors), authors
+    assert isinstance(authors, AuthorFields), authors
     (mailbox,) = authors.from_
     assert (str(mailbox.address), mailbox.display_name) == (address, name)
 
@@ -172,8 +172,8 @@ def test_what_two_programs_could_read_differently_is_refused(value: bytes, reaso
     assert reason in refused.reason
 
 
-def addresses(authors: Authors | UnreadableAuthor) -> list[str]:
-    assert isinstance(authors, Authors), authors
+def addresses(authors: AuthorFields | UnreadableAuthor) -> list[str]:
+    assert isinstance(authors, AuthorFields), authors
     return [str(mailbox.address) for mailbox in authors.from_]
 
 
@@ -183,9 +183,9 @@ def test_several_authors_are_all_read() -> None:
 
 
 def test_no_from_field_at_all_is_no_author() -> None:
-    assert read(b"To: x@y.example") == Authors(())
-    assert read_authors(HeaderSection(b"")) == Authors(())
-    assert read_authors(HeaderSection(b"\r\n")) == Authors(())
+    assert read(b"To: x@y.example") == AuthorFields(())
+    assert read_authors(HeaderSection(b"")) == AuthorFields(())
+    assert read_authors(HeaderSection(b"\r\n")) == AuthorFields(())
 
 
 def test_two_from_fields_are_refused_even_when_they_agree() -> None:
@@ -231,7 +231,7 @@ def test_from_in_a_folded_field_is_no_from_field() -> None:
 
 def test_the_sender_is_read_as_strictly() -> None:
     authors = read(b"From: a@b.example, c@d.example", b"Sender: Bert <bert@b.example>")
-    assert isinstance(authors, Authors)
+    assert isinstance(authors, AuthorFields)
     assert authors.sender is not None
     assert (str(authors.sender.address), authors.sender.display_name) == ("bert@b.example", "Bert")
     assert read(b"From: a@b.example", b"Sender: x@y.example, z@y.example") == UnreadableAuthor(
@@ -245,19 +245,19 @@ def test_the_sender_is_read_as_strictly() -> None:
 
 def test_an_empty_sender_field_is_none() -> None:
     authors = read(b"From: a@b.example", b"Sender:")
-    assert isinstance(authors, Authors)
+    assert isinstance(authors, AuthorFields)
     assert authors.sender is None
 
 
 def test_the_topmost_resent_from_counts() -> None:
     authors = read(b"Resent-From: new@b.example", b"Resent-From: old@b.example", b"From: a@b.example")
-    assert isinstance(authors, Authors)
+    assert isinstance(authors, AuthorFields)
     assert [str(mailbox.address) for mailbox in authors.resent_from] == ["new@b.example"]
 
 
 def test_a_resent_from_that_cannot_be_read_counts_as_none() -> None:
     authors = read(b"Resent-From: boss@corp.example <a@b.example>", b"From: a@b.example")
-    assert isinstance(authors, Authors)
+    assert isinstance(authors, AuthorFields)
     assert authors.resent_from == ()
 
 
@@ -347,8 +347,8 @@ def test_however_it_is_put_together_nobody_sees_another_mailbox(value: bytes) ->
 @settings(max_examples=500)
 @given(st.binary(max_size=200))
 def test_no_octets_whatever_are_more_than_read_or_refused(raw: bytes) -> None:
-    assert isinstance(read_authors(HeaderSection(raw)), Authors | UnreadableAuthor)
-    assert isinstance(read_from(raw), Authors | UnreadableAuthor)
+    assert isinstance(read_authors(HeaderSection(raw)), AuthorFields | UnreadableAuthor)
+    assert isinstance(read_from(raw), AuthorFields | UnreadableAuthor)
 
 
 SHAPES = [

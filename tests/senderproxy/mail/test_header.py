@@ -51,7 +51,7 @@ def test_another_line_end_than_crlf_ends_the_reading(end: bytes) -> None:
 
 
 def test_a_field_on_top_changes_no_octet_below_it() -> None:
-    section = HeaderSection(LETTER).with_field_on_top("Received", "from a\r\n\tby b")
+    section = HeaderSection(LETTER).with_first_field("Received", "from a\r\n\tby b")
     assert section.raw == b"Received: from a\r\n\tby b\r\n" + LETTER
 
 
@@ -65,8 +65,8 @@ def test_whatever_it_holds_nothing_is_lost(raw: bytes) -> None:
 
 
 def test_lines_that_begin_with_a_dot_travel_with_one_more() -> None:
-    assert HeaderSection(b".a: b\r\n.c\r\n\r\n").stuffed() == b"..a: b\r\n..c\r\n\r\n"
-    assert HeaderSection(LETTER).stuffed() == LETTER
+    assert HeaderSection(b".a: b\r\n.c\r\n\r\n").dot_stuffed() == b"..a: b\r\n..c\r\n\r\n"
+    assert HeaderSection(LETTER).dot_stuffed() == LETTER
 
 
 @pytest.mark.parametrize("shape", [b"\r\n ", b" ", b"a", b"a:", b"a:\r\n", b":", b"\r\n"])
@@ -78,20 +78,20 @@ def test_a_very_long_section_is_read_in_linear_time(shape: bytes) -> None:
 
 def test_an_edit_changes_the_field_it_names_and_no_other_octet() -> None:
     section = HeaderSection(b"A: 1\r\nSubject : old\r\n folded\r\nb:2\r\n\r\n")
-    assert section.edited([Edit("Subject", b"new", 1)]).raw == b"A: 1\r\nSubject: new\r\nb:2\r\n\r\n"
-    assert section.edited([Edit("Subject", None, 1)]).raw == b"A: 1\r\nb:2\r\n\r\n"
-    added = section.edited([Edit("C", b"x,\r\n y")]).raw
+    assert section.with_edits([Edit("Subject", b"new", 1)]).raw == b"A: 1\r\nSubject: new\r\nb:2\r\n\r\n"
+    assert section.with_edits([Edit("Subject", None, 1)]).raw == b"A: 1\r\nb:2\r\n\r\n"
+    added = section.with_edits([Edit("C", b"x,\r\n y")]).raw
     assert added == b"A: 1\r\nSubject : old\r\n folded\r\nb:2\r\nC: x,\r\n y\r\n\r\n"
 
 
 def test_no_edits_leave_the_section_itself() -> None:
     section = HeaderSection(LETTER)
-    assert section.edited([]) is section
+    assert section.with_edits([]) is section
 
 
 @pytest.mark.parametrize("raw", [b"", b"A: 1", b"A: 1\r\n", b"\r\n", b"no field\r\n\r\n"])
 def test_a_new_field_is_read_whatever_the_section_was(raw: bytes) -> None:
-    assert HeaderSection(raw).edited([Edit("Date", b"x")]).values("Date") == [b" x"]
+    assert HeaderSection(raw).with_edits([Edit("Date", b"x")]).values("Date") == [b" x"]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,6 @@ def test_no_edit_makes_a_name_that_is_none(name: str) -> None:
 
 def test_an_edit_of_a_field_that_is_not_there_is_a_fault() -> None:
     with pytest.raises(IndexError):
-        HeaderSection(b"A: 1\r\n\r\n").edited([Edit("A", b"x", 1)])
+        HeaderSection(b"A: 1\r\n\r\n").with_edits([Edit("A", b"x", 1)])
     with pytest.raises(ValueError, match="two edits"):
-        HeaderSection(b"A: 1\r\n\r\n").edited([Edit("A", b"x", 0), Edit("A", None, 0)])
+        HeaderSection(b"A: 1\r\n\r\n").with_edits([Edit("A", b"x", 0), Edit("A", None, 0)])

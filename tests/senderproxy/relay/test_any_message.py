@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from senderproxy.mail.address import NULL_PATH, Address, AddressPattern, ReversePath, parse_address, parse_pattern
-from senderproxy.mail.author import Authors, read_authors
+from senderproxy.mail.author import AuthorFields, read_authors
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.decide import Decision, MessageFacts, Rules, decide
-from senderproxy.rewriting.draft import Draft
-from senderproxy.rewriting.plan import LOOP_MARK, Discarding, RewritePlan, RewriteTerms, edit_header, plan_rewrite
-from senderproxy.rewriting.received_field import stamp
+from senderproxy.rewriting.edited_header import EditedHeader
+from senderproxy.rewriting.plan import LOOP_FIELD, Discard, RewriteContext, RewritePlan, apply_edits, plan_rewrite
+from senderproxy.rewriting.received_field import add_received_field
 from senderproxy.routing.account import Account
 from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.directory import AccountDirectory
@@ -178,7 +178,7 @@ def _cases(draw: st.DrawFn) -> tuple[MessageFacts, AccountDirectory, Rules]:
 # ---- what must hold ----
 
 WRITTEN = {"from", "reply-to", "sender", "x-original-from", "date", "message-id", "auto-submitted",
-           "x-auto-response-suppress", LOOP_MARK.lower()}  # fmt: skip
+           "x-auto-response-suppress", LOOP_FIELD.lower()}  # fmt: skip
 MANY = settings(
     max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -200,7 +200,7 @@ def test_what_leaves_is_what_the_provider_takes_or_it_does_not_leave(
     verdict = decide(letter, directory, rules)
     event(type(verdict).__name__)
     if not isinstance(verdict, Decision):
-        _is_a_reply(verdict.reply, 250 if isinstance(verdict, Discarding) else 400)
+        _is_a_reply(verdict.reply, 250 if isinstance(verdict, Discard) else 400)
         return
     account, provider, plan = verdict.route.account, verdict.route.provider, verdict.plan
     event(f"{len(plan.changes)} changes")
@@ -210,9 +210,9 @@ def test_what_leaves_is_what_the_provider_takes_or_it_does_not_leave(
     else:
         assert provider.takes_null_reverse_path
         assert not isinstance(letter.envelope.reverse_path, Address), "nothing loses its reverse-path"
-    left = edit_header(plan, letter.header)
+    left = apply_edits(plan, letter.header)
     authors = read_authors(left)
-    assert isinstance(authors, Authors)
+    assert isinstance(authors, AuthorFields)
     assert authors.from_
     assert all(_provider_takes(account, provider.from_rule, mailbox.address) for mailbox in authors.from_)
     assert plan.envelope.recipients == letter.envelope.recipients
@@ -225,15 +225,15 @@ def test_a_plan_for_what_a_plan_has_left_changes_nothing(case: tuple[MessageFact
     verdict = decide(letter, directory, rules)
     if not isinstance(verdict, Decision):
         return
-    left = edit_header(verdict.plan, letter.header)
+    left = apply_edits(verdict.plan, letter.header)
     authors = read_authors(left)
-    assert isinstance(authors, Authors)
+    assert isinstance(authors, AuthorFields)
     bounces = directory.by_id(rules.senders.bounce_account or "")
-    terms = RewriteTerms(rules.senders, HOST, NOW, "<id@x>", bounces.address if bounces else None)
-    again = plan_rewrite(verdict.route, authors, verdict.plan.envelope, Draft(left), terms)
+    terms = RewriteContext(rules.senders, HOST, NOW, "<id@x>", bounces.address if bounces else None)
+    again = plan_rewrite(verdict.route, authors, verdict.plan.envelope, EditedHeader(left), terms)
     assert isinstance(again, RewritePlan)
     assert again.changes == ()
-    assert edit_header(again, left) is left
+    assert apply_edits(again, left) is left
     assert again.envelope == verdict.plan.envelope
 
 
@@ -245,7 +245,7 @@ def test_no_field_comes_in_through_one_that_we_write(case: tuple[MessageFacts, A
     if not isinstance(verdict, Decision):
         return
     came, rest = letter.header.split()
-    left, left_rest = edit_header(verdict.plan, letter.header).split()
+    left, left_rest = apply_edits(verdict.plan, letter.header).split()
     assert left_rest == rest, "what is no field is not touched"
     known = {field.name.lower() for field in came}
     new = [field for field in left if field.name.lower() not in known]
@@ -257,7 +257,7 @@ def test_no_field_comes_in_through_one_that_we_write(case: tuple[MessageFacts, A
             assert field.value.isascii()
             assert b"\r" not in field.value.replace(b"\r\n ", b"").replace(b"\r\n\t", b"")
     header = HeaderSection(b"".join(f"{field.name}:".encode() + field.value + b"\r\n" for field in left) + rest)
-    stamped = stamp(header, letter.client, by=HOST, message_id="id", now=NOW).split()[0]
+    stamped = add_received_field(header, letter.client, by=HOST, message_id="id", now=NOW).split()[0]
     assert [field.name for field in stamped] == ["Received", *(field.name for field in left)]
 
 

@@ -10,7 +10,7 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
 from senderproxy.relay.decide import Decision, MessageFacts, Rules, decide
-from senderproxy.rewriting.plan import Discarding
+from senderproxy.rewriting.plan import Discard
 from senderproxy.rewriting.received_field import HOP_LIMIT
 from senderproxy.routing.account import Account
 from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy
@@ -32,7 +32,7 @@ BY_DEFAULT = Rules("proxy", RULES.providers, RoutingPolicy(default_account="chef
 
 def _decide(
     author: str | None, path: str, allowed: tuple[str, ...] | None, *, sender: str | None = None, rules: Rules = RULES
-) -> Decision | Refusal | Discarding:
+) -> Decision | Refusal | Discard:
     senders = None if allowed is None else tuple(parse_pattern(text) for text in allowed)
     client = Client(host="192.168.1.9", name="pc", protocol="ESMTP", senders=senders)
     header = (f"From: {author}\r\n" if author else "") + (f"Sender: {sender}\r\n" if sender else "") + "\r\n"

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from senderproxy.dsn.compose import Octets
+from senderproxy.dsn.compose import MemoryBody
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import NULL_PATH, ForwardPath, parse_address
 from senderproxy.mail.envelope import Envelope
@@ -56,7 +56,7 @@ class FrozenClock:
 
 
 def arrival(ident: str, states: dict[ForwardPath, RecipientState], account: str = "anna", **changes: object) -> Arrival:
-    message = Message(HeaderSection(b"From: anna@firma.example\r\nSubject: \xc3\xbc\r\n\r\n"), Octets(b"x\r\n"))
+    message = Message(HeaderSection(b"From: anna@firma.example\r\nSubject: \xc3\xbc\r\n\r\n"), MemoryBody(b"x\r\n"))
     client = Client("192.168.1.20", "server", "ESMTP")
     submission = Submission(ident, "office", client, Envelope(ANNA, tuple(states)), message, NOW - timedelta(hours=1))
     accepted = Event(NOW - timedelta(hours=1), EventKind.ACCEPTED, (), {"client": "192.168.1.20"})

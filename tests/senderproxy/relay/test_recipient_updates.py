@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senderproxy.mail.address import Address
-from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSender
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSenderField
 from senderproxy.mail.reply import Reply, parse_reply, reply
 from senderproxy.relay.recipient_updates import (
     OnDeferral,
@@ -50,7 +50,7 @@ def test_all_refused_is_told_with_the_last_line_and_an_enhanced_status(on_deferr
 
 
 def test_a_refused_sender_keeps_every_line_of_what_is_said_about_it() -> None:
-    told = client_reply({ANNA: Failed(UNKNOWN, RefusedSender.FROM)}, "abc", DEFER)
+    told = client_reply({ANNA: Failed(UNKNOWN, RefusedSenderField.FROM)}, "abc", DEFER)
     assert told is not None
     assert told.lines == UNKNOWN.lines
 

@@ -8,13 +8,13 @@ import pytest
 from senderproxy.delivery.classify import Stage, outcome
 from senderproxy.mail.address import NULL_PATH, Address, ReversePath, parse_address, parse_pattern
 from senderproxy.mail.header import HeaderSection
-from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSender
+from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSenderField
 from senderproxy.mail.reply import parse_reply
 from senderproxy.relay.sender_rejected import RejectedSender, RejectedSenders, explain, find_rejected
 from senderproxy.routing.account import Account
-from senderproxy.routing.directory import Tier
+from senderproxy.routing.directory import MatchTier
 from senderproxy.routing.provider import Provider, SenderRule
-from senderproxy.routing.route import Route, Source
+from senderproxy.routing.route import AddressSource, Route
 
 ANNA, INFO, KUNDE = (parse_address(text) for text in ("anna@firma.example", "info@firma.example", "k@kunde.example"))
 ACCOUNT = Account(
@@ -26,7 +26,9 @@ NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 
 
 def _route(rule: SenderRule = SenderRule.DOMAIN, account: Account = ACCOUNT) -> Route:
-    return Route(account, Provider("ionos-de", (), sender_rule=rule, from_rule=rule), INFO, Source.FROM, Tier.EXACT)
+    return Route(
+        account, Provider("ionos-de", (), sender_rule=rule, from_rule=rule), INFO, AddressSource.FROM, MatchTier.EXACT
+    )
 
 
 def _found(
@@ -160,7 +162,7 @@ def test_after_the_whole_message_it_is_the_sender_that_is_not_the_mailboxs_own(
 
 def test_what_reached_somebody_is_no_refusal_of_the_sender() -> None:
     okay = parse_reply([b"250 OK"])
-    outcomes: dict[object, Outcome] = {ANNA: Delivered(okay), KUNDE: Failed(okay, RefusedSender.FROM)}
+    outcomes: dict[object, Outcome] = {ANNA: Delivered(okay), KUNDE: Failed(okay, RefusedSenderField.FROM)}
     assert find_rejected(outcomes, _route(), INFO, HEADER) is None  # type: ignore[arg-type]
 
 

@@ -3,11 +3,11 @@
 import pytest
 
 from senderproxy.mail.address import NULL_PATH, Address, AddressPattern, parse_address, parse_pattern
-from senderproxy.mail.author import Authors, UnreadableAuthor
+from senderproxy.mail.author import AuthorFields, UnreadableAuthor
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
-from senderproxy.rewriting.draft import Draft
-from senderproxy.rewriting.effective_author import EffectiveAuthor, stand_in
+from senderproxy.rewriting.edited_header import EditedHeader
+from senderproxy.rewriting.effective_author import EffectiveAuthor, determine_author
 from senderproxy.routing.author_policy import AuthorMap
 
 FORCED = "scanner@firma.example"
@@ -18,16 +18,16 @@ def _meant(
 ) -> EffectiveAuthor:
     client = Client("192.168.1.9", "copier", "SMTP", forced_sender=parse_address(FORCED) if forced else None)
     reverse_path = parse_address(path) if path else NULL_PATH
-    draft = Draft(HeaderSection(header.replace("\n", "\r\n").encode() + b"\r\n"))
-    return stand_in(draft, reverse_path, client, mapped or AuthorMap())
+    edited = EditedHeader(HeaderSection(header.replace("\n", "\r\n").encode() + b"\r\n"))
+    return determine_author(edited, reverse_path, client, mapped or AuthorMap())
 
 
 def _field(meant: EffectiveAuthor, name: str) -> list[str]:
-    return [value.decode().strip() for value in meant.draft.header.values(name)]
+    return [value.decode().strip() for value in meant.edited.header.values(name)]
 
 
 def _from(meant: EffectiveAuthor) -> list[str]:
-    assert isinstance(meant.authors, Authors)
+    assert isinstance(meant.authors, AuthorFields)
     return [str(mailbox.address) for mailbox in meant.authors.from_]
 
 
@@ -54,7 +54,7 @@ def test_a_forced_sender_stands_for_whatever_a_device_wrote(came: str, from_: st
 
 def test_a_device_that_names_the_forced_sender_itself_is_left_alone() -> None:
     meant = _meant(f"From: Scanner <{FORCED}>\n", FORCED)
-    assert (meant.draft.changes, meant.path_changes) == ((), ())
+    assert (meant.edited.changes, meant.path_changes) == ((), ())
 
 
 def test_a_from_field_hidden_below_a_line_that_is_none_is_not_outvoted() -> None:
@@ -92,4 +92,4 @@ def test_what_the_map_says_stands_in_from_and_in_the_reverse_path(came: str, sta
     if stands != came:
         assert _field(meant, "From") == [f"Cron Daemon <{stands}>"]
     else:
-        assert meant.draft.changes == ()
+        assert meant.edited.changes == ()

@@ -8,24 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senderproxy.mail.address import NULL_PATH, Address, parse_address, parse_pattern
-from senderproxy.mail.author import Authors, UnreadableAuthor, read_authors
+from senderproxy.mail.author import AuthorFields, UnreadableAuthor, read_authors
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
-from senderproxy.rewriting.draft import Draft
+from senderproxy.rewriting.edited_header import EditedHeader
 from senderproxy.rewriting.plan import (
-    LOOP_MARK,
-    Discarding,
+    LOOP_FIELD,
+    Discard,
+    RewriteContext,
     RewritePlan,
-    RewriteTerms,
-    edit_header,
+    apply_edits,
+    permits,
     plan_rewrite,
-    takes,
 )
 from senderproxy.routing.account import Account
 from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy
-from senderproxy.routing.directory import Tier
+from senderproxy.routing.directory import MatchTier
 from senderproxy.routing.provider import NullPolicy, Provider, SenderRule
-from senderproxy.routing.route import Refusal, Route, Source
+from senderproxy.routing.route import AddressSource, Refusal, Route
 
 OWN = "anna@firma.example"
 ALIAS = "info@firma.example"
@@ -44,9 +44,11 @@ def _header(author: str | None, more: str = "") -> HeaderSection:
     return HeaderSection(((f"From: {author}\r\n" if author else "") + more + REST).encode())
 
 
-def _route(rule: SenderRule, from_rule: SenderRule | None = None, tier: Tier = Tier.EXACT, **more: object) -> Route:
+def _route(
+    rule: SenderRule, from_rule: SenderRule | None = None, tier: MatchTier = MatchTier.EXACT, **more: object
+) -> Route:
     provider = Provider("p", (), sender_rule=rule, from_rule=from_rule or rule, **more)  # type: ignore[arg-type]
-    return Route(ACCOUNT, provider, parse_address(OWN), Source.FROM, tier)
+    return Route(ACCOUNT, provider, parse_address(OWN), AddressSource.FROM, tier)
 
 
 def _plan(
@@ -55,12 +57,12 @@ def _plan(
     path: str,
     policy: AuthorPolicy | None = None,
     bounces_to: Address | None = None,
-) -> RewritePlan | Refusal | Discarding:
+) -> RewritePlan | Refusal | Discard:
     authors = read_authors(header)
-    assert isinstance(authors, Authors)
+    assert isinstance(authors, AuthorFields)
     envelope = Envelope(parse_address(path) if path else NULL_PATH, (parse_address("kunde@customer.example"),))
-    terms = RewriteTerms(policy or AuthorPolicy(), "proxy.firma.example", NOW, "<new@proxy>", bounces_to)
-    return plan_rewrite(route, authors, envelope, Draft(header), terms)
+    terms = RewriteContext(policy or AuthorPolicy(), "proxy.firma.example", NOW, "<new@proxy>", bounces_to)
+    return plan_rewrite(route, authors, envelope, EditedHeader(header), terms)
 
 
 def _left(
@@ -70,7 +72,7 @@ def _left(
     plan = _plan(route, header, path, policy)
     assert isinstance(plan, RewritePlan), plan
     assert all(change.reason for change in plan.changes)
-    return str(plan.envelope.reverse_path), edit_header(plan, header)
+    return str(plan.envelope.reverse_path), apply_edits(plan, header)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_what_the_provider_takes_leaves_byte_for_byte(rule: SenderRule, author: 
     assert plan.changes == ()
     assert plan.rounds == ()
     assert str(plan.envelope.reverse_path) == path
-    assert edit_header(plan, header) is header
+    assert apply_edits(plan, header) is header
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_a_note_without_a_reverse_path_leaves_marked_so_that_nobody_answers_it()
     assert path == OWN
     assert header.values("Auto-Submitted") == [b" auto-replied"]
     assert header.values("X-Auto-Response-Suppress") == [b" All"]
-    assert header.values(LOOP_MARK) == [b" proxy.firma.example"]
+    assert header.values(LOOP_FIELD) == [b" proxy.firma.example"]
     assert _left(_route(SenderRule.DOMAIN, takes_null_reverse_path=True), _header(OWN), "") == ("", _header(OWN))
 
 
@@ -178,7 +180,7 @@ def test_bounces_of_bounces_go_to_the_bounce_account_where_the_rule_lets_them() 
 
 def test_a_null_reverse_path_can_be_discarded_or_rejected() -> None:
     discarding = _plan(_route(SenderRule.DOMAIN, null_policy=NullPolicy.DISCARD), _header(OWN), "")
-    assert isinstance(discarding, Discarding)
+    assert isinstance(discarding, Discard)
     assert discarding.reply.code == 250
     refusal = _plan(_route(SenderRule.DOMAIN, null_policy=NullPolicy.REJECT), _header(OWN), "")
     assert isinstance(refusal, Refusal)
@@ -208,7 +210,7 @@ _MORE = st.sampled_from(
     st.sampled_from(NullPolicy),
     st.booleans(),
     st.sampled_from(ForeignAuthorPolicy),
-    st.sampled_from([Tier.EXACT, Tier.DEFAULT, Tier.NAMED]),
+    st.sampled_from([MatchTier.EXACT, MatchTier.DEFAULT, MatchTier.NAMED]),
     _MORE,
 )
 def test_what_leaves_satisfies_the_rules_and_needs_no_second_plan(
@@ -219,7 +221,7 @@ def test_what_leaves_satisfies_the_rules_and_needs_no_second_plan(
     null_policy: NullPolicy,
     takes_null: bool,
     foreign: ForeignAuthorPolicy,
-    tier: Tier,
+    tier: MatchTier,
     more: str,
 ) -> None:
     route = _route(rule, from_rule, tier, null_policy=null_policy, takes_null_reverse_path=takes_null)
@@ -228,19 +230,19 @@ def test_what_leaves_satisfies_the_rules_and_needs_no_second_plan(
     plan = _plan(route, header, path, policy)
     if not isinstance(plan, RewritePlan):
         return
-    left, leaves_as = edit_header(plan, header), plan.envelope.reverse_path
+    left, leaves_as = apply_edits(plan, header), plan.envelope.reverse_path
     if isinstance(leaves_as, Address):
-        assert takes(route, rule, leaves_as)
+        assert permits(route, rule, leaves_as)
     else:
         assert takes_null
     authors = read_authors(left)
     assert not isinstance(authors, UnreadableAuthor)
     assert authors.from_
-    assert all(takes(route, from_rule, mailbox.address) for mailbox in authors.from_)
+    assert all(permits(route, from_rule, mailbox.address) for mailbox in authors.from_)
     assert left.raw.isascii() or more.isascii() is False or header.raw.isascii() is False
     again = _plan(route, left, str(leaves_as), policy)
     assert isinstance(again, RewritePlan)
-    assert edit_header(again, left) is left
+    assert apply_edits(again, left) is left
     assert replace(again.envelope) == plan.envelope
 
 

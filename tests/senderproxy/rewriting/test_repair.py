@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senderproxy.mail.address import parse_address
-from senderproxy.mail.author import Authors, UnreadableAuthor, read_authors
+from senderproxy.mail.author import AuthorFields, UnreadableAuthor, read_authors
 from senderproxy.mail.header import HeaderSection
-from senderproxy.rewriting.draft import Draft
-from senderproxy.rewriting.repair import RepairContext, find_repairs, mend_for_reading
+from senderproxy.rewriting.edited_header import EditedHeader
+from senderproxy.rewriting.repair import RepairContext, find_repairs, repair_author_fields
 from senderproxy.simulator.headers import header_faults
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
@@ -40,13 +40,13 @@ def _section(
 
 
 def _repaired(header: HeaderSection, context: RepairContext = CONTEXT) -> HeaderSection:
-    draft = Draft(header)
+    edited = EditedHeader(header)
     for _ in range(2):
-        repairs = find_repairs(draft.header, context)
-        draft = draft.revised([repair.edit for repair in repairs], [repair.change for repair in repairs])
-    assert all(change.reason and change.what for change in draft.changes)
-    assert find_repairs(draft.header, context) == ()
-    return draft.header
+        repairs = find_repairs(edited.header, context)
+        edited = edited.with_edits([repair.edit for repair in repairs], [repair.change for repair in repairs])
+    assert all(change.reason and change.what for change in edited.changes)
+    assert find_repairs(edited.header, context) == ()
+    return edited.header
 
 
 def _value(header: HeaderSection, name: str) -> str:
@@ -186,12 +186,12 @@ def test_a_line_far_too_long_is_folded() -> None:
 def test_a_device_is_understood_where_there_is_one_way_to(came: str, author: str | None) -> None:
     header = _section(From=came)
     assert isinstance(read_authors(header), UnreadableAuthor)
-    repairs = mend_for_reading(header)
+    repairs = repair_author_fields(header)
     if author is None:
         assert repairs == ()
         return
-    authors = read_authors(header.edited([repair.edit for repair in repairs]))
-    assert isinstance(authors, Authors)
+    authors = read_authors(header.with_edits([repair.edit for repair in repairs]))
+    assert isinstance(authors, AuthorFields)
     assert str(authors.from_[0].address) == author
 
 

@@ -1,7 +1,7 @@
 """An office's accounts, as values."""
 
 from senderproxy.mail.address import NULL_PATH, ReversePath, parse_address, parse_pattern
-from senderproxy.mail.author import Authors, Mailbox
+from senderproxy.mail.author import AuthorFields, Mailbox
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.presets import PRESETS
@@ -30,7 +30,7 @@ def path(text: str) -> ReversePath:
     return parse_address(text) if text else NULL_PATH
 
 
-def authors(from_: str = "", sender: str = "", resent_from: str = "") -> Authors:
+def authors(from_: str = "", sender: str = "", resent_from: str = "") -> AuthorFields:
     """Fields as text; several mailboxes are separated by blanks."""
     boxes = [tuple(Mailbox(parse_address(text)) for text in field.split()) for field in (from_, sender, resent_from)]
-    return Authors(boxes[0], boxes[1][0] if boxes[1] else None, boxes[2])
+    return AuthorFields(boxes[0], boxes[1][0] if boxes[1] else None, boxes[2])

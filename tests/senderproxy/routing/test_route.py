@@ -5,23 +5,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senderproxy.mail.address import parse_address
-from senderproxy.mail.author import Authors, UnreadableAuthor
-from senderproxy.routing.directory import Tier
+from senderproxy.mail.author import AuthorFields, UnreadableAuthor
+from senderproxy.routing.directory import MatchTier
 from senderproxy.routing.route import (
-    Candidate,
+    AddressSource,
+    CandidateAddress,
     Refusal,
     Route,
     RoutingPolicy,
-    Source,
+    candidate_addresses,
     choose_route,
-    list_candidates,
-    name_route,
     refuse_unreadable,
+    route_by_account,
 )
 from tests.senderproxy.routing.office import HOSTER, OFFICE, PROVIDERS, authors, path
 
-FROM, PATH, SENDER, RESENT = Source
-EXACT, UNTAGGED, DOMAIN, DEFAULT, NAMED = Tier
+FROM, PATH, SENDER, RESENT = AddressSource
+EXACT, UNTAGGED, DOMAIN, DEFAULT, NAMED = MatchTier
 PLAIN = RoutingPolicy()
 WITH_DEFAULT = RoutingPolicy(default_account="bert")
 ENVELOPE_FIRST = RoutingPolicy(author_order=(PATH, FROM))
@@ -105,8 +105,8 @@ def test_the_message_leaves_on_this_account(
     policy: RoutingPolicy,
     account: str | None,
     author: str | None,
-    source: Source | None,
-    tier: Tier | None,
+    source: AddressSource | None,
+    tier: MatchTier | None,
 ) -> None:
     route = choose_route(authors(from_, sender, resent), path(reverse), OFFICE, PROVIDERS, policy)
     if account is None:
@@ -180,9 +180,9 @@ def test_a_default_account_that_does_not_exist_defers() -> None:
 
 def test_each_address_is_a_candidate_once_where_it_stands_first() -> None:
     who = authors("anna@firma.example", "ANNA@firma.example", "bert@firma.example")
-    assert list(list_candidates(who, path("Anna@Firma.example"), PLAIN)) == [
-        Candidate(parse_address("anna@firma.example"), FROM),
-        Candidate(parse_address("bert@firma.example"), RESENT),
+    assert list(candidate_addresses(who, path("Anna@Firma.example"), PLAIN)) == [
+        CandidateAddress(parse_address("anna@firma.example"), FROM),
+        CandidateAddress(parse_address("bert@firma.example"), RESENT),
     ]
 
 
@@ -191,16 +191,16 @@ _some = st.sampled_from(
 )
 
 
-@given(_some, _some, _some, _some, st.permutations(list(Source)), st.sampled_from([None, "bert"]))
+@given(_some, _some, _some, _some, st.permutations(list(AddressSource)), st.sampled_from([None, "bert"]))
 def test_no_message_ever_leaves_on_an_account_that_none_of_its_addresses_leads_to(
-    from_: str, reverse: str, sender: str, resent: str, order: list[Source], default: str | None
+    from_: str, reverse: str, sender: str, resent: str, order: list[AddressSource], default: str | None
 ) -> None:
-    who: Authors = authors(from_, sender, resent)
+    who: AuthorFields = authors(from_, sender, resent)
     policy = RoutingPolicy(tuple(order), default)
     route = choose_route(who, path(reverse), OFFICE, PROVIDERS, policy)
     found = {
         account.id
-        for candidate in list_candidates(who, path(reverse), policy)
+        for candidate in candidate_addresses(who, path(reverse), policy)
         for tier in (EXACT, UNTAGGED, DOMAIN)
         if (account := OFFICE.find(candidate.address, tier))
     }
@@ -210,22 +210,22 @@ def test_no_message_ever_leaves_on_an_account_that_none_of_its_addresses_leads_t
         assert (route.account.id, found) == (default, set())
     else:
         assert OFFICE.find(route.author, route.tier) is route.account
-        higher = list(Tier)[: list(Tier).index(route.tier)]
+        higher = list(MatchTier)[: list(MatchTier).index(route.tier)]
         assert not any(
             OFFICE.find(candidate.address, tier)
-            for candidate in list_candidates(who, path(reverse), policy)
+            for candidate in candidate_addresses(who, path(reverse), policy)
             for tier in higher
         )
 
 
 def test_a_setting_may_name_the_account_whoever_wrote_it() -> None:
-    found = name_route(
-        "bert", "senders.bounce_account", [Candidate(parse_address("x@fremd.example"), FROM)], OFFICE, PROVIDERS
+    found = route_by_account(
+        "bert", "senders.bounce_account", [CandidateAddress(parse_address("x@fremd.example"), FROM)], OFFICE, PROVIDERS
     )
     assert isinstance(found, Route)
     assert (found.account.id, str(found.author), found.tier) == ("bert", "x@fremd.example", NAMED)
-    nobody = name_route("bert", "senders.bounce_account", [], OFFICE, PROVIDERS)
+    nobody = route_by_account("bert", "senders.bounce_account", [], OFFICE, PROVIDERS)
     assert isinstance(nobody, Route)
     assert nobody.author == nobody.account.address
-    lost = name_route("nobody", "senders.bounce_account", [], OFFICE, PROVIDERS)
+    lost = route_by_account("nobody", "senders.bounce_account", [], OFFICE, PROVIDERS)
     assert refusal(lost).startswith("451 4.3.5 The account nobody that senders.bounce_account names does not exist.")

@@ -239,4 +239,4 @@ def test_header_and_body_together_are_what_came_in(parts: list[bytes], cut: int)
     wire = (b"".join(parts) + b"\r\n").replace(b"\r\n.", b"\r\n..")
     wire = b"." + wire if wire.startswith(b".") else wire
     collector, body = collect(wire, cut)
-    assert collector.section().stuffed() + body == wire
+    assert collector.section().dot_stuffed() + body == wire

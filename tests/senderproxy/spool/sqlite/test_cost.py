@@ -72,7 +72,7 @@ async def main(folder, elsewhere):
             await spool.accept(_with_message(given, Message(given.submission.message.header, body)))
             body.close()
             claim = await claimed(spool)
-            assert sum(map(len, claim.submission.message.wire())) > 150_000_000
+            assert sum(map(len, claim.submission.message.blocks())) > 150_000_000
             await spool.settle(claim, SpoolUpdate(dict.fromkeys(claim.due, DELIVERED)))
             given = arrival("another")
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

@@ -169,7 +169,7 @@ async def sound_messages(folder: Path) -> dict[str, bytes] | None:
         while (claim := await spool.claim("anna", START)) is not None:
             assert [str(path) for path in claim.due] == ["carl@elsewhere.example"]
             assert str(claim.submission.envelope.reverse_path) == "anna@firma.example"
-            found[claim.submission.id] = b"".join(claim.submission.message.wire())
+            found[claim.submission.id] = b"".join(claim.submission.message.blocks())
         held = await spool.find(Query(status=RecipientStatus.HELD), limit=100)
         found |= {record.id: b"held" for record in held}
     except SpoolError:

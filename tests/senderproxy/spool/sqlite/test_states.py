@@ -111,7 +111,7 @@ class Machine(RuleBasedStateMachine):
             model.submission.envelope,
             model.submission.received_at,
         )
-        assert b"".join(real.submission.message.wire()) == b"".join(model.submission.message.wire())
+        assert b"".join(real.submission.message.blocks()) == b"".join(model.submission.message.blocks())
         return self.generation, real, model
 
     @rule(target=claims, account=st.sampled_from(ACCOUNTS), step=minutes)

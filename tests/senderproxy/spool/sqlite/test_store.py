@@ -64,7 +64,7 @@ async def test_what_is_fresh_is_as_it_would_be_read(folder: Path) -> None:
         for _ in given:
             one, two = await claimed(fresh), await claimed(read)
             assert replace(one.submission, message=two.submission.message) == two.submission
-            assert list(one.submission.message.wire()) == list(two.submission.message.wire())
+            assert list(one.submission.message.blocks()) == list(two.submission.message.blocks())
             assert one.submission.message.size == two.submission.message.size
             assert (one.account, one.author, one.faults) == (two.account, two.author, two.faults)
             assert one.due == two.due
@@ -233,7 +233,7 @@ class SlowBody:
         finally:
             self.ended.set()
 
-    def keep(self) -> None:
+    def retain(self) -> None:
         pass
 
     def close(self) -> None:
@@ -347,7 +347,7 @@ async def test_a_person_can_end_a_message_that_cannot_be_read(folder: Path) -> N
         assert claim is not None
         assert claim.due[CARL].status is RecipientStatus.HELD
         with pytest.raises(OSError, match="content is missing"):
-            list(claim.submission.message.wire())
+            list(claim.submission.message.blocks())
         await spool.settle(claim, SpoolUpdate({CARL: RecipientState(RecipientStatus.CANCELLED)}))
         assert [r.recipients[CARL].status for r in await records(spool)] == [RecipientStatus.CANCELLED]
 
