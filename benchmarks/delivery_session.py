@@ -23,7 +23,8 @@ import aiosmtplib
 import trustme
 
 from senderproxy.delivery.connect import TlsContexts
-from senderproxy.delivery.session import Answered, Session, SessionTimeouts, open_session
+from senderproxy.delivery.opening import SessionOpener
+from senderproxy.delivery.session import Completed, Session, SessionTimeouts
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -141,9 +142,9 @@ class Bench:
         )  # fmt: skip
 
     async def session(self, *, pipelining: bool) -> Session:
-        session = await open_session(
+        session = await SessionOpener(SessionTimeouts(), "bench.example", _CONTEXTS).open(
             Smarthost("127.0.0.1", self.ports[pipelining], Security.IMPLICIT_TLS, self.ca_file), ("PLAIN",),
-            Credential(ANNA, SECRET, "v1"), hostname="bench.example", patience=SessionTimeouts(), contexts=_CONTEXTS,
+            Credential(ANNA, SECRET, "v1"),
         )  # fmt: skip
         assert isinstance(session, Session), session
         return session
@@ -177,14 +178,14 @@ async def sendmail_warm(bench: Bench, letter: Letter, count: int) -> None:
 async def session_fresh(bench: Bench, letter: Letter, count: int) -> None:
     for _ in range(count):
         session = await bench.session(pipelining=False)
-        assert isinstance(await session.transact(ENVELOPE, letter.message, warm=False), Answered)
+        assert isinstance(await session.transact(ENVELOPE, letter.message, warm=False), Completed)
         await session.quit()
 
 
 async def _warm(bench: Bench, letter: Letter, count: int, *, pipelining: bool) -> None:
     session = await bench.session(pipelining=pipelining)
     for _ in range(count):
-        assert isinstance(await session.transact(ENVELOPE, letter.message, warm=False), Answered)
+        assert isinstance(await session.transact(ENVELOPE, letter.message, warm=False), Completed)
     await session.quit()
 
 

@@ -25,6 +25,7 @@ from senderproxy.control.interpreter import tune_interpreter
 from senderproxy.control.protocol import Answer, Request, Verb
 from senderproxy.control.server import ControlServer
 from senderproxy.control.systemd import SystemdNotifier
+from senderproxy.delivery.aiosmtplib_adapter import check_aiosmtplib
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
@@ -81,6 +82,7 @@ class Service:
     async def start(self) -> None:
         """Open the control socket, the spool and the listeners. Raises SenderproxyError, with all closed again."""
         try:
+            check_aiosmtplib()
             self._control = await self._open_control()
             await self._spool.open()
             await self._listeners.start(self._config)

@@ -89,7 +89,7 @@ class Components:
         self.relay.rules, self.intake.handling = rules_of(config), handling_of(config)
         self.runner.policy = config.spool.retry_policy()
         self.runner.wake()
-        self.courier.patience, self.courier.hostname = session_timeouts_of(config), config.identity.hostname
+        self.courier.configure(session_timeouts_of(config), config.identity.hostname)
         self.courier.drop_stale()
 
 
@@ -102,6 +102,6 @@ def build_components(config: Config, accounts: VaultAccounts, clock: Clock, cras
     journal = CrashJournalFile(Path(config.service.control_socket).with_name("under-way"), crash)
     policy = config.spool.retry_policy()
     runner = Runner(closed, relay, report_builder, accounts, courier, clock, policy, journal)
-    courier.when_able = runner.account_can_send
+    courier.on_healthy = runner.account_can_send
     intake = RelayIntake(relay, closed, runner, report_builder, clock, handling_of(config))
     return Components(courier, relay, report_builder, journal, runner, intake)

@@ -30,7 +30,7 @@ from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK, EX_UNAVAILABLE
 from senderproxy.cli.terminal import ask_new_secret, confirm, print_hint, print_json, print_progress, print_table
 from senderproxy.config.model import Config
-from senderproxy.delivery.courier import LoginOk, LoginRefused
+from senderproxy.delivery.login_check import LoginOk, LoginRefused
 from senderproxy.mail.address import Address, AddressPattern
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import AccountDirectory

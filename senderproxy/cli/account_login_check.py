@@ -8,48 +8,30 @@ from typing import Final
 from senderproxy.accounts.record import StoredAccount
 from senderproxy.cli.errors import LoginFailed, LoginRejected
 from senderproxy.cli.terminal import print_progress
-from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
-from senderproxy.delivery.courier import LoginOk, LoginRefused, LoginVerdict, SmtpCourier, Unreachable
-from senderproxy.delivery.login_check import Probed
+from senderproxy.delivery.login_check import (
+    LoginOk,
+    LoginRefused,
+    LoginResult,
+    LoginUnchecked,
+    Probed,
+    check_login,
+    probe_senders,
+)
+from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import ForwardPath, ReversePath
-from senderproxy.relay.ports import Accounts
 from senderproxy.routing.account import Account, Credential
-from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider
 from senderproxy.translation import _
 
 _STAGE_TIMEOUT: Final = 20.0  # seconds; a person waits, and a server that takes longer is down in practice
 
 
-class _SingleAccount(Accounts):
-    """The account whose login is tried: it may not be in the vault yet."""
-
-    def __init__(self, account: Account, credential: Credential) -> None:
-        self._directory = AccountDirectory((account,))
-        self._credential = credential
-
-    def directory(self) -> AccountDirectory:
-        return self._directory
-
-    def credential(self, account: Account) -> Credential | None:
-        return self._credential if self._directory.by_id(account.id) else None
-
-
-def try_login(config: Config, account: Account, credential: Credential) -> LoginVerdict:
+def try_login(config: Config, account: Account, credential: Credential) -> LoginResult:
     """One AUTH on a new session. Raises SenderproxyError if the configuration has no such provider."""
-    return asyncio.run(_try_login(config, provider_of(config, account), account, credential))
-
-
-async def _try_login(config: Config, provider: Provider, account: Account, credential: Credential) -> LoginVerdict:
-    accounts = _SingleAccount(account, credential)
-    courier = SmtpCourier(accounts, short_timeouts(), config.identity.hostname, SystemClock())
-    try:
-        return await courier.verify(account, provider, credential)
-    finally:
-        await courier.close(0)
+    return asyncio.run(check_login(_opener(config), account, provider_of(config, account), credential))
 
 
 def require_login(config: Config, stored: StoredAccount) -> None:
@@ -64,21 +46,14 @@ def require_login(config: Config, stored: StoredAccount) -> None:
 
 def try_senders(
     config: Config, account: Account, credential: Credential, senders: Sequence[ReversePath], recipient: ForwardPath
-) -> Probed | LoginRefused | Unreachable:
+) -> Probed | LoginRefused | LoginUnchecked:
     """One AUTH and, on the same session, MAIL and RCPT for each sender; no message is sent."""
-    return asyncio.run(_try_senders(config, account, credential, senders, recipient))
-
-
-async def _try_senders(
-    config: Config, account: Account, credential: Credential, senders: Sequence[ReversePath], recipient: ForwardPath
-) -> Probed | LoginRefused | Unreachable:
     provider = provider_of(config, account)
-    accounts = _SingleAccount(account, credential)
-    courier = SmtpCourier(accounts, short_timeouts(), config.identity.hostname, SystemClock())
-    try:
-        return await courier.probe(account, provider, credential, senders, recipient)
-    finally:
-        await courier.close(0)
+    return asyncio.run(probe_senders(_opener(config), account, provider, credential, senders, recipient))
+
+
+def _opener(config: Config) -> SessionOpener:
+    return SessionOpener(short_timeouts(), config.identity.hostname)
 
 
 def provider_of(config: Config, account: Account) -> Provider:
@@ -99,18 +74,18 @@ def short_timeouts() -> SessionTimeouts:
     return SessionTimeouts(**{stage.name: _STAGE_TIMEOUT for stage in fields(SessionTimeouts)})
 
 
-def describe(result: LoginVerdict) -> str:
+def describe(result: LoginResult) -> str:
     """The result as part of a sentence."""
     match result:
         case LoginOk(smarthost, mechanism):
             return _("the login works ({smarthost}, {mechanism})").format(smarthost=smarthost, mechanism=mechanism)
         case LoginRefused(reply):
-            return reply.text.partition(" To mend:")[0]  # each command prints a hint of its own
-        case Unreachable(reply):
+            return reply.text.partition(" To fix:")[0]  # each command prints a hint of its own
+        case LoginUnchecked(reply):
             return _("the login could not be tried: {reply}").format(reply=reply.text)
 
 
-def login_hint(result: LoginRefused | Unreachable, account: Account) -> str:
+def login_hint(result: LoginRefused | LoginUnchecked, account: Account) -> str:
     """The likely fix; it concerns the password only if the provider asked for one."""
     if isinstance(result, LoginRefused):
         return _("If the password is wrong: senderproxy account set-password {account}").format(account=account.id)

@@ -23,7 +23,7 @@ from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.terminal import print_json, print_progress, print_table
 from senderproxy.config.model import Config
-from senderproxy.delivery.courier import LoginOk, Unreachable
+from senderproxy.delivery.login_check import LoginOk, LoginUnchecked
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address, AddressError, AddressPattern, parse_pattern
 from senderproxy.routing.account import Account, Credential
@@ -258,7 +258,7 @@ def _verified(config: Config, rows: list[Row]) -> Iterator[Row]:
             continue
         print_progress(f"Trying login {right.index(row) + 1} of {len(right)}: {account.login} ...")
         verdict = try_login(config, account, Credential(account.login, row.stored.secret, version="untried"))
-        if isinstance(verdict, Unreachable):
+        if isinstance(verdict, LoginUnchecked):
             away[account.provider] = row.line
         works = isinstance(verdict, LoginOk)
         yield replace(row, verdict=f"{row.verdict}, the login works") if works else row.wrong(describe(verdict))

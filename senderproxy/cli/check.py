@@ -30,8 +30,7 @@ from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.findings import Finding, Level
 from senderproxy.cli.terminal import confirm, is_interactive, print_hint, print_json, print_progress
 from senderproxy.config.model import Config
-from senderproxy.delivery.courier import LoginOk
-from senderproxy.delivery.login_check import Probed
+from senderproxy.delivery.login_check import LoginOk, Probed
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address
 from senderproxy.routing.account import Account

@@ -105,7 +105,7 @@ def _senders_of(account: Account) -> str:
 def _own_address_findings(account: Account, recipient: Address, own: SenderAnswer | None) -> Iterator[Finding]:
     if own is None or not _refused(own):
         return
-    if own.at_mail or is_sender_refused(own.said):
+    if own.at_mail or is_sender_refused(own.reply):
         yield Finding(
             Level.WRONG,
             _senders_of(account),
@@ -187,17 +187,17 @@ def _unchanged(reason: str, value: str) -> str:
 
 
 def _accepted(answer: SenderAnswer | None) -> bool:
-    return answer is not None and not answer.at_mail and answer.said.is_positive
+    return answer is not None and not answer.at_mail and answer.reply.is_positive
 
 
 def _refused(answer: SenderAnswer | None) -> bool:
     """Permanently. The own address was accepted with the same recipient before, so the reply is about the sender."""
-    return answer is not None and answer.said.is_permanent and not is_account_limit(answer.said)
+    return answer is not None and answer.reply.is_permanent and not is_account_limit(answer.reply)
 
 
 def _refused_as_sender(answer: SenderAnswer | None) -> bool:
     """Refused because the login may not use it, and not for another fault of a foreign domain."""
-    return answer is not None and is_sender_refused(answer.said)
+    return answer is not None and is_sender_refused(answer.reply)
 
 
 def _level(answer: SenderAnswer) -> Level:
@@ -208,6 +208,6 @@ def _describe(answer: SenderAnswer) -> str:
     if _accepted(answer):
         return _("is accepted")
     stage = "MAIL FROM" if answer.at_mail else "RCPT TO"
-    reply = f"{answer.said.code} {answer.said.status or ''}".strip() + f" {answer.said.text}"
+    reply = f"{answer.reply.code} {answer.reply.status or ''}".strip() + f" {answer.reply.text}"
     text = _("is refused at {stage}: {reply}") if _refused(answer) else _("is deferred at {stage}: {reply}")
     return text.format(stage=stage, reply=reply)

@@ -1,9 +1,8 @@
-"""What went wrong between us and an upstream, as a reply; what an upstream said, as an outcome.
+"""Classification of upstream failures (into replies for clients) and of upstream replies (into outcomes). PURE.
 
-Guarantees: whatever the network, TLS or an upstream's manners do becomes a 4xx whose last line says what happened,
-where, and what a person can do about it; only what the upstream said about the message or a recipient becomes a 5xx.
-Not here: which replies slow an account down (delivery.health).
-Pure: it looks at exceptions and replies, and touches nothing. RFC 3463 section 3, RFC 5321 section 4.2.
+Guarantees: a failure of the network, of TLS or of the SMTP dialogue becomes a 4xx whose last line names what failed, at
+which smarthost, and what the operator can do. Only a reply about the message or a recipient becomes a 5xx.
+Not here: replies that limit an account (delivery.health). RFC 3463 section 3, RFC 5321 section 4.2.
 """
 
 import errno
@@ -16,7 +15,7 @@ from typing import Final
 
 from aiosmtplib import SMTPException, SMTPResponseException, SMTPServerDisconnected, SMTPTimeoutError
 
-from senderproxy.delivery.health import is_account_limit, softened
+from senderproxy.delivery.health import as_transient, is_account_limit
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSenderField
 from senderproxy.mail.reply import Reply, parse_reply, reply
@@ -24,7 +23,7 @@ from senderproxy.routing.provider import Smarthost
 
 
 class Stage(Enum):
-    """Where in a session we are; the value is how a person calls it."""
+    """The stages of a session. The value is the name in replies and logs."""
 
     LOOK_UP = "address look-up"
     CONNECT = "connection"
@@ -43,183 +42,181 @@ class Stage(Enum):
     IDLE = "between messages"
 
 
-class Trouble(Enum):
-    """Why no session could be opened, as far as what follows differs."""
+class FailureKind(Enum):
+    """The kinds of failure to open a session, by their consequence. The value is the `reason` in the log."""
 
-    UNREACHABLE = "unreachable"  # another smarthost of the provider may be tried
-    UNFIT = "unfit"  # no TLS, wrong certificate, no AUTH that we speak: a person must look
-    LIMIT = "limit"  # it asked for less
-    PASSWORD = "password"  # the one that suspends
-    LOCAL = "local"  # we ourselves did not want to
+    UNREACHABLE = "unreachable"  # the provider's next smarthost is tried
+    INCOMPATIBLE = "incompatible"  # no TLS, an invalid certificate or no supported AUTH: the operator must act
+    LIMIT = "limit"  # the account is paused
+    PASSWORD = "password"  # the account is suspended
+    LOCAL = "local"  # no session was requested from the upstream
 
 
 @dataclass(frozen=True, slots=True)
-class NotOpened:
-    """No session, and why. `said` is the upstream's own reply where there was one."""
+class OpenFailed:
+    """No session could be opened. `reply` is for clients, `upstream_reply` is the upstream's own, if it sent one."""
 
-    trouble: Trouble
+    kind: FailureKind
     reply: Reply
-    said: Reply | None = None
+    upstream_reply: Reply | None = None
 
 
-class SessionLost(Exception):
-    """The session cannot go on. `said`: the upstream's own last word, where it had one."""
+class SessionEnded(Exception):
+    """The session cannot continue. `reply` is for clients, `upstream_reply` is the upstream's last one, if any."""
 
-    def __init__(self, answer: Reply, said: Reply | None = None) -> None:
-        super().__init__(str(answer))
-        self.reply = answer
-        self.said = said
+    def __init__(self, reply: Reply, upstream_reply: Reply | None = None) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+        self.upstream_reply = upstream_reply
 
 
 # --- opening a session ---------------------------------------------------------------------------------------------
 
 _STRICT_HINT: Final = (
-    "Python 3.13 and newer check certificates more strictly: the authority's needs the extensions "
-    "keyUsage, basicConstraints (critical) and subjectKeyIdentifier, the server's authorityKeyIdentifier"
+    "Python 3.13 and newer verify certificates more strictly: the authority's certificate needs the extensions "
+    "keyUsage, basicConstraints (critical) and subjectKeyIdentifier, the server's needs authorityKeyIdentifier"
 )
 
 
-def not_opened(fault: BaseException, smarthost: Smarthost, stage: Stage) -> NotOpened:
-    """Whatever stopped us between looking up the address and the login, put into words."""
+def open_failure(fault: BaseException, smarthost: Smarthost, stage: Stage) -> OpenFailed:
+    """Classify an exception between the address look-up and the login. Raises it again if it is a bug."""
     cause = fault.__cause__ if isinstance(fault, SMTPException) and fault.__cause__ is not None else fault
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return _tls_fault(cause, smarthost)
+        return _tls_failure(cause, smarthost)
     if isinstance(fault, SMTPResponseException):
-        return _answered(Reply(fault.code, None, tuple(fault.message.split("\n"))), smarthost, stage)
+        return _negative_reply(Reply(fault.code, None, tuple(fault.message.split("\n"))), smarthost, stage)
     if isinstance(cause, TimeoutError | SMTPTimeoutError):
-        words = f"{smarthost} did not answer in time (stage: {stage.value})"
-        return NotOpened(Trouble.UNREACHABLE, reply(451, "4.4.1", words))
+        text = f"{smarthost} did not answer in time (stage: {stage.value})"
+        return OpenFailed(FailureKind.UNREACHABLE, reply(451, "4.4.1", text))
     if isinstance(cause, socket.gaierror):
-        words = (
-            f"The name {smarthost.host} could not be looked up ({cause.strerror}); is DNS working, is it spelt right?"
-        )
-        return NotOpened(Trouble.UNREACHABLE, reply(451, "4.4.3", words))
+        text = f"Cannot look up {smarthost.host} ({cause.strerror}). Check the host name and this machine's DNS"
+        return OpenFailed(FailureKind.UNREACHABLE, reply(451, "4.4.3", text))
     if isinstance(cause, OSError) and stage in (Stage.LOOK_UP, Stage.CONNECT):
-        return NotOpened(Trouble.UNREACHABLE, reply(451, "4.4.1", _no_connection(cause, smarthost)))
+        return OpenFailed(FailureKind.UNREACHABLE, reply(451, "4.4.1", _connect_failure(cause, smarthost)))
     if isinstance(fault, SMTPServerDisconnected) or isinstance(cause, OSError):
-        words = f"{smarthost} closed the connection (stage: {stage.value})"
+        text = f"{smarthost} closed the connection (stage: {stage.value})"
         if stage in (Stage.HANDSHAKE, Stage.STARTTLS):
-            words += "; if it always does, it may want a TLS older than 1.2, which is not spoken here"
-        return NotOpened(Trouble.UNREACHABLE, reply(451, "4.4.2", words))
+            text += "; if this repeats, it may require a TLS version older than 1.2, which is not supported"
+        return OpenFailed(FailureKind.UNREACHABLE, reply(451, "4.4.2", text))
     raise fault
 
 
-def junk(smarthost: Smarthost, stage: Stage) -> Reply:
-    """For what is no reply at all, or answers nothing we asked."""
-    return reply(451, "4.5.0", f"{smarthost} sent something that is no SMTP reply (stage: {stage.value})")
+def invalid_reply(smarthost: Smarthost, stage: Stage) -> Reply:
+    """Reply for clients after data that is not an SMTP reply, or a reply to no command."""
+    return reply(451, "4.5.0", f"{smarthost} sent an invalid SMTP reply (stage: {stage.value})")
 
 
-def _no_connection(cause: OSError, smarthost: Smarthost) -> str:
+def _connect_failure(cause: OSError, smarthost: Smarthost) -> str:
     match cause.errno:
         case errno.ECONNREFUSED:
-            return f"{smarthost} refused the connection: nothing listens on that port, or a firewall is in between"
+            return f"{smarthost} refused the connection: nothing listens on that port, or a firewall blocks it"
         case errno.ENETUNREACH | errno.EHOSTUNREACH | errno.EADDRNOTAVAIL:
-            return f"There is no route to {smarthost}: is this machine's network up?"
+            return f"There is no route to {smarthost}. Check this machine's network"
         case errno.EACCES | errno.EPERM:
-            return f"This machine does not let us connect to {smarthost} (a local firewall or IPAddressDeny=)"
+            return f"This machine blocks connections to {smarthost} (a local firewall or IPAddressDeny=)"
         case errno.EMFILE | errno.ENFILE:
-            return f"No connection to {smarthost}: this process has too many files open (LimitNOFILE=)"
+            return f"No connection to {smarthost}: this process has too many open files (LimitNOFILE=)"
         case _:
             return f"No connection to {smarthost}: {cause.strerror or type(cause).__name__}"
 
 
-def _tls_fault(fault: ssl.SSLError, smarthost: Smarthost) -> NotOpened:
+def _tls_failure(fault: ssl.SSLError, smarthost: Smarthost) -> OpenFailed:
     if isinstance(fault, ssl.SSLCertVerificationError):
-        return NotOpened(Trouble.UNFIT, reply(451, "4.7.5", _certificate_words(fault, smarthost)))
+        return OpenFailed(FailureKind.INCOMPATIBLE, reply(451, "4.7.5", _certificate_failure(fault, smarthost)))
     reason = str(fault.reason or "")
     if reason in ("UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE"):
-        words = f"{smarthost} offers no TLS that is safe today; TLS 1.2 is the least we take"
+        text = f"{smarthost} does not support TLS 1.2 or newer"
     elif reason in ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
-        words = (
-            f"{smarthost} does not speak TLS from the start. Is it a STARTTLS port? "
-            'Then the provider needs security = "starttls"'
+        text = (
+            f"{smarthost} does not start with TLS. If this is a STARTTLS port, "
+            'set security = "starttls" for the provider'
         )
     else:
-        words = f"No TLS with {smarthost}: {reason.replace('_', ' ').lower() or 'the handshake was broken off'}"
-    return NotOpened(Trouble.UNFIT, reply(451, "4.7.5", words))
+        text = f"TLS with {smarthost} failed: {reason.replace('_', ' ').lower() or 'handshake aborted'}"
+    return OpenFailed(FailureKind.INCOMPATIBLE, reply(451, "4.7.5", text))
 
 
-def _certificate_words(fault: ssl.SSLCertVerificationError, smarthost: Smarthost) -> str:
-    # The numbers are OpenSSL's X509_V_ERR_*; they are part of its interface.
+def _certificate_failure(fault: ssl.SSLCertVerificationError, smarthost: Smarthost) -> str:
+    # The numbers are OpenSSL's X509_V_ERR_*, part of its interface.
     match fault.verify_code:
         case 10:
             return f"The certificate of {smarthost} has expired (or this machine's clock is wrong)"
         case 9:
             return f"The certificate of {smarthost} is not valid yet (or this machine's clock is wrong)"
         case 62 | 64:
-            return f"The certificate of {smarthost} is for another name: is the host name in the configuration right?"
+            return f"The certificate of {smarthost} is for another name. Check the host name in the configuration"
         case 18 | 19 | 20 | 21:
-            trusted = f"by those in {smarthost.ca_file}" if smarthost.ca_file else "by one this machine knows"
+            trusted = f"in {smarthost.ca_file}" if smarthost.ca_file else "that this machine trusts"
             return (
-                f"The certificate of {smarthost} is not signed {trusted}. "
-                "If the server is your own, name its authority's certificate with ca_file"
+                f"The certificate of {smarthost} is not signed by an authority {trusted}. "
+                "For a server of your own, set ca_file to the certificate of its authority"
             )
         case _:
-            words = f"The certificate of {smarthost} is not accepted: {fault.verify_message}"
-            return f"{words}. {_STRICT_HINT}" if _is_strictness(fault.verify_message) else words
+            text = f"The certificate of {smarthost} is not valid: {fault.verify_message}"
+            return f"{text}. {_STRICT_HINT}" if _is_strictness(fault.verify_message) else text
 
 
 def _is_strictness(message: str) -> bool:
     return any(sign in message.lower() for sign in ("key identifier", "key usage", "basic constraints", "pathlen"))
 
 
-def authorities_unreadable(smarthost: Smarthost, fault: OSError) -> NotOpened:
-    """The file with the authorities' certificates is not there, or is none."""
-    why = "it holds no certificate" if isinstance(fault, ssl.SSLError) else fault.strerror or type(fault).__name__
-    words = f"The authorities for {smarthost} cannot be read from {smarthost.ca_file or 'the system'}: {why}"
-    return NotOpened(Trouble.UNFIT, reply(451, "4.7.5", words))
+def ca_file_unreadable(smarthost: Smarthost, fault: OSError) -> OpenFailed:
+    """The file of CA certificates is missing or invalid."""
+    why = "it contains no certificate" if isinstance(fault, ssl.SSLError) else fault.strerror or type(fault).__name__
+    text = f"Cannot read the CA certificates for {smarthost} from {smarthost.ca_file or 'the system'}: {why}"
+    return OpenFailed(FailureKind.INCOMPATIBLE, reply(451, "4.7.5", text))
 
 
-def starttls_missing(smarthost: Smarthost) -> NotOpened:
-    """It offers no STARTTLS: somebody may be in between, so nothing more is said to it."""
-    words = (
-        f"{smarthost} does not offer STARTTLS, so no password was sent. Something on the way may suppress it; "
-        "port 465 with TLS from the start is safe from that"
+def starttls_missing(smarthost: Smarthost) -> OpenFailed:
+    """The upstream does not offer STARTTLS. An attacker may have removed it, so the session ends here."""
+    text = (
+        f"{smarthost} does not offer STARTTLS, so no password was sent. A device on the way may remove the offer; "
+        "port 465 with implicit TLS is safe from that"
     )
-    return NotOpened(Trouble.UNFIT, reply(451, "4.7.4", words))
+    return OpenFailed(FailureKind.INCOMPATIBLE, reply(451, "4.7.4", text))
 
 
-def mechanism_missing(smarthost: Smarthost, wanted: Sequence[str], offered: Sequence[str]) -> NotOpened:
-    """It offers no AUTH, or none that the provider's settings name."""
-    there = ", ".join(name.upper() for name in offered)
-    words = f"{smarthost} offers {'only AUTH ' + there if there else 'no AUTH'}; we would use {' or '.join(wanted)}"
-    return NotOpened(Trouble.UNFIT, reply(451, "4.7.4", words))
+def no_usable_mechanism(smarthost: Smarthost, wanted: Sequence[str], offered: Sequence[str]) -> OpenFailed:
+    """The upstream offers no AUTH, or no mechanism of the provider's settings."""
+    names = ", ".join(name.upper() for name in offered)
+    text = f"{smarthost} offers {'only AUTH ' + names if names else 'no AUTH'}; usable are {' and '.join(wanted)}"
+    return OpenFailed(FailureKind.INCOMPATIBLE, reply(451, "4.7.4", text))
 
 
-def plain_text_refused(smarthost: Smarthost, peer: str) -> NotOpened:
-    """security = "none" towards something that is not this machine."""
-    words = f'{smarthost} is at {peer}, which is not this machine: security = "none" is for loopback only'
-    return NotOpened(Trouble.UNFIT, reply(451, "4.7.4", words))
+def plain_text_refused(smarthost: Smarthost, peer: str) -> OpenFailed:
+    """A login without TLS to a host other than this machine."""
+    text = f'{smarthost} is at {peer}, not on this machine: security = "none" is for loopback only'
+    return OpenFailed(FailureKind.INCOMPATIBLE, reply(451, "4.7.4", text))
 
 
-def _answered(said: Reply, smarthost: Smarthost, stage: Stage) -> NotOpened:
-    """It answered, but not what lets us go on."""
-    readable = _readable(said)
-    if readable is None:
-        return NotOpened(Trouble.UNREACHABLE, junk(smarthost, stage))
-    said = readable
-    if stage is Stage.AUTH and (said.code in (534, 535, 538) or _is_about_security(said)):
-        return NotOpened(Trouble.PASSWORD, reply(451, "4.7.8", f"{smarthost} refused the login: {said}"), said)
-    answer = reply(451, "4.7.0" if stage is Stage.AUTH else "4.4.1", f"{smarthost} said (stage: {stage.value}): {said}")
-    # A login that failed for another reason was a failed login all the same: not again at once.
-    is_limit = is_account_limit(said) or stage is Stage.AUTH
-    return NotOpened(Trouble.LIMIT if is_limit else Trouble.UNFIT, answer, said)
+def _negative_reply(unparsed: Reply, smarthost: Smarthost, stage: Stage) -> OpenFailed:
+    upstream_reply = _parsed(unparsed)
+    if upstream_reply is None:
+        return OpenFailed(FailureKind.UNREACHABLE, invalid_reply(smarthost, stage))
+    if stage is Stage.AUTH and (upstream_reply.code in (534, 535, 538) or _is_about_security(upstream_reply)):
+        refused = reply(451, "4.7.8", f"{smarthost} refused the login: {upstream_reply}")
+        return OpenFailed(FailureKind.PASSWORD, refused, upstream_reply)
+    status = "4.7.0" if stage is Stage.AUTH else "4.4.1"
+    ours = reply(451, status, f"{smarthost} replied (stage: {stage.value}): {upstream_reply}")
+    # Any failed login counts as a failed login at the provider: no second one at once.
+    is_limit = is_account_limit(upstream_reply) or stage is Stage.AUTH
+    return OpenFailed(FailureKind.LIMIT if is_limit else FailureKind.INCOMPATIBLE, ours, upstream_reply)
 
 
-def _is_about_security(said: Reply) -> bool:
-    return said.is_permanent and said.status is not None and said.status.subject == 7
+def _is_about_security(upstream_reply: Reply) -> bool:
+    return upstream_reply.is_permanent and upstream_reply.status is not None and upstream_reply.status.subject == 7
 
 
-def _readable(said: Reply) -> Reply | None:
-    """aiosmtplib's reply through our own parser: no controls, the status apart. None where it is none."""
+def _parsed(unparsed: Reply) -> Reply | None:
+    """Parse aiosmtplib's reply with our parser: no control characters, the status separate. None if it is invalid."""
     try:
-        return parse_reply([f"{said.code} {line}".encode("utf-8", "surrogateescape") for line in said.lines])
+        return parse_reply([f"{unparsed.code} {line}".encode("utf-8", "surrogateescape") for line in unparsed.lines])
     except ValueError:
         return None
 
 
-def scrubbed(result: NotOpened, secrets: Sequence[bytes]) -> NotOpened:
-    """The same without what we must not repeat: some servers send back what they could not read."""
+def without_secrets(result: OpenFailed, secrets: Sequence[bytes]) -> OpenFailed:
+    """Replace the secrets in both replies: some servers repeat a command that they could not parse."""
     shown = [parse_reply([b"250 " + secret]).text for secret in secrets]
 
     def clean(text: Reply) -> Reply:
@@ -228,11 +225,12 @@ def scrubbed(result: NotOpened, secrets: Sequence[bytes]) -> NotOpened:
             lines = tuple(line.replace(secret, "***") for line in lines)
         return replace(text, lines=lines)
 
-    return replace(result, reply=clean(result.reply), said=None if result.said is None else clean(result.said))
+    upstream_reply = None if result.upstream_reply is None else clean(result.upstream_reply)
+    return replace(result, reply=clean(result.reply), upstream_reply=upstream_reply)
 
 
-def several(failures: Sequence[NotOpened]) -> NotOpened:
-    """None of a provider's smarthosts could be reached: one answer that names each, and says what is alike once."""
+def combined(failures: Sequence[OpenFailed]) -> OpenFailed:
+    """Combine the failures of all smarthosts of a provider in one line, without repetitions."""
     last, texts = failures[-1], dict.fromkeys(failure.reply.text for failure in failures)
     return last if len(texts) == 1 else replace(last, reply=replace(last.reply, lines=("; ".join(texts),)))
 
@@ -240,60 +238,59 @@ def several(failures: Sequence[NotOpened]) -> NotOpened:
 # --- inside a session ----------------------------------------------------------------------------------------------
 
 
-def silence(smarthost: Smarthost, stage: Stage, seconds: float) -> Reply:
-    """No answer within the time RFC 5321 section 4.5.3.2 grants."""
-    return reply(451, "4.4.2", f"{smarthost} was silent for {seconds:g} s (stage: {stage.value})")
+def reply_timeout(smarthost: Smarthost, stage: Stage, seconds: float) -> Reply:
+    """Reply for clients after a timeout (RFC 5321 section 4.5.3.2)."""
+    return reply(451, "4.4.2", f"{smarthost} did not reply within {seconds:g} s (stage: {stage.value})")
 
 
-def cut(smarthost: Smarthost, stage: Stage, cause: BaseException | None) -> Reply:
-    """The connection is gone."""
+def connection_closed(smarthost: Smarthost, stage: Stage, cause: BaseException | None) -> Reply:
+    """Reply for clients after the connection closed."""
     why = f" ({cause.strerror})" if isinstance(cause, OSError) and cause.strerror else ""
     return reply(451, "4.4.2", f"{smarthost} closed the connection (stage: {stage.value}){why}")
 
 
-def said_at(smarthost: Smarthost, stage: Stage, said: Reply) -> Reply:
-    """It said something that ends the session: 421, or what a server says to somebody it no longer knows."""
-    return reply(451, "4.4.2", f"{smarthost} ended the session (stage: {stage.value}): {said}")
+def session_ended(smarthost: Smarthost, stage: Stage, upstream_reply: Reply) -> Reply:
+    """Reply for clients after a reply that ends the session: see `ends_session`."""
+    return reply(451, "4.4.2", f"{smarthost} ended the session (stage: {stage.value}): {upstream_reply}")
 
 
-def unknown_fate(why: Reply) -> Reply:
-    """The dot was sent and no answer came."""
-    words = (
-        f"{why.text} - after the whole message had been sent. Whether it was taken is not known: "
-        "sent again, it may arrive twice"
+def outcome_unknown(why: Reply) -> Reply:
+    """Reply for clients if the final dot was sent and no reply came."""
+    text = (
+        f"{why.text}, after the whole message had been sent. It is not known whether the message was accepted: "
+        "a second attempt may deliver it twice"
     )
-    return reply(451, "4.4.2", words)
+    return reply(451, "4.4.2", text)
 
 
-def is_end_of_session(said: Reply) -> bool:
-    """True for replies about the session, not about the message: it has lost our login or its place.
+def ends_session(upstream_reply: Reply) -> bool:
+    """True for a reply about the session instead of the message.
 
-    421 says so; 530 and 535 to MAIL mean that the login is forgotten, 503 that replies or commands are out of step.
+    421 closes it. 530 and 535 to MAIL mean that the login is lost, 503 that commands and replies are out of step.
     """
-    if said.code in (421, 503, 530, 535):
+    if upstream_reply.code in (421, 503, 530, 535):
         return True
-    return (
-        said.is_permanent and said.status is not None and (said.status.subject, said.status.detail) == (7, 57)
-    )  # Microsoft 365: Client was not authenticated
+    status = upstream_reply.status
+    # Microsoft 365: 5.7.57 Client was not authenticated
+    return upstream_reply.is_permanent and status is not None and (status.subject, status.detail) == (7, 57)
 
 
-def outcome(said: Reply, stage: Stage, remote: str) -> Outcome:
-    """What one reply of this host means for one recipient."""
-    if is_end_of_session(said):
-        return Deferred(replace(softened(said), code=451).with_default_status(3, 2))
-    match said.code // 100:
+def outcome(upstream_reply: Reply, stage: Stage, remote: str) -> Outcome:
+    """Return the outcome of one reply for one recipient. `remote` is the host that replied."""
+    if ends_session(upstream_reply):
+        return Deferred(replace(as_transient(upstream_reply), code=451).with_default_status(3, 2))
+    match upstream_reply.code // 100:
         case 2 if stage is not Stage.DATA:
-            return Delivered(said.with_default_status(0, 0))
+            return Delivered(upstream_reply.with_default_status(0, 0))
         case 4:
-            return Deferred(_with_status(said, stage), remote=remote)
-        case 5 if is_account_limit(said):
-            return Deferred(softened(said), remote=remote)
+            return Deferred(_with_status(upstream_reply, stage), remote=remote)
+        case 5 if is_account_limit(upstream_reply):
+            return Deferred(as_transient(upstream_reply), remote=remote)
         case 5:
-            return Failed(_with_status(said, stage), refused_sender(said, stage), remote)
+            return Failed(_with_status(upstream_reply, stage), refused_sender(upstream_reply, stage), remote)
         case _:
-            return Deferred(
-                reply(451, "4.5.0", f"the upstream gave an answer that fits nothing (stage: {stage.value}): {said}")
-            )
+            text = f"Unexpected reply from the upstream (stage: {stage.value}): {upstream_reply}"
+            return Deferred(reply(451, "4.5.0", text))
 
 
 _SENDER_REFUSED: Final = (
@@ -305,66 +302,72 @@ _SENDER_REFUSED: Final = (
 _SENDER_REFUSED_STATUS: Final = frozenset({(7, 60), (2, 252)})
 
 
-def is_sender_refused(said: Reply) -> bool:
-    """True where the provider does not let this account name that sender (said at MAIL, at RCPT or after the dot)."""
-    if not said.is_permanent:
+def is_sender_refused(upstream_reply: Reply) -> bool:
+    """True if the provider does not let this account use the sender (in reply to MAIL, RCPT or the final dot)."""
+    if not upstream_reply.is_permanent:
         return False
-    known = said.status is not None and (said.status.subject, said.status.detail) in _SENDER_REFUSED_STATUS
-    return known or any(sign in line.lower() for line in said.lines for sign in _SENDER_REFUSED)
+    status = upstream_reply.status
+    if status is not None and (status.subject, status.detail) in _SENDER_REFUSED_STATUS:
+        return True
+    return any(sign in line.lower() for line in upstream_reply.lines for sign in _SENDER_REFUSED)
 
 
-def refused_sender(said: Reply, stage: Stage) -> RefusedSenderField | None:
-    """Which sender it is that the provider refuses; None where it is about something else."""
-    if not is_sender_refused(said):
+def refused_sender(upstream_reply: Reply, stage: Stage) -> RefusedSenderField | None:
+    """Return which sender the provider refused; None if the reply has another cause."""
+    if not is_sender_refused(upstream_reply):
         return None
-    about_from = stage is Stage.FINAL_DOT or any("header" in line.lower() for line in said.lines)
+    about_from = stage is Stage.FINAL_DOT or any("header" in line.lower() for line in upstream_reply.lines)
     return RefusedSenderField.FROM if about_from else RefusedSenderField.REVERSE_PATH
 
 
-def _with_status(said: Reply, stage: Stage) -> Reply:
-    if is_sender_refused(said):
-        return said.with_default_status(7, 1)
+def _with_status(upstream_reply: Reply, stage: Stage) -> Reply:
+    if is_sender_refused(upstream_reply):
+        return upstream_reply.with_default_status(7, 1)
     subject, detail = {Stage.MAIL: (1, 0), Stage.RCPT: (1, 0), Stage.FINAL_DOT: (6, 0)}.get(stage, (0, 0))
-    return said.with_default_status(subject, detail)
+    return upstream_reply.with_default_status(subject, detail)
 
 
-def not_taken(
+def rejected_recipients(
     recipients: Sequence[ForwardPath], mail: Reply, rcpts: Sequence[Reply], remote: str
 ) -> Mapping[ForwardPath, Outcome]:
-    """Whom the message cannot reach in this transaction, and why: everybody where MAIL itself was refused."""
+    """Return the outcomes of the recipients that the upstream rejected: all of them if it rejected MAIL.
+
+    `mail` and `rcpts` are the replies to MAIL and to each RCPT.
+    """
     if mail.code // 100 != 2:
         return dict.fromkeys(recipients, outcome(mail, Stage.MAIL, remote))
-    answers = zip(recipients, (outcome(said, Stage.RCPT, remote) for said in rcpts), strict=True)
-    return {path: answer for path, answer in answers if not isinstance(answer, Delivered)}
+    outcomes = zip(recipients, (outcome(rcpt, Stage.RCPT, remote) for rcpt in rcpts), strict=True)
+    return {path: result for path, result in outcomes if not isinstance(result, Delivered)}
 
 
-def left_over(outcomes: Mapping[ForwardPath, Outcome]) -> Sequence[ForwardPath]:
-    """Who belongs into a transaction of their own, because the upstream takes no more recipients in this one.
+def recipients_over_limit(outcomes: Mapping[ForwardPath, Outcome]) -> Sequence[ForwardPath]:
+    """Return the recipients that need another transaction: the upstream reached its limit of recipients.
 
-    RFC 5321 section 4.5.3.1.10: 452. Nobody, where it took none at all: then the answer means something else.
+    RFC 5321 section 4.5.3.1.10: 452. None if it accepted no recipient at all: then 452 has another meaning.
     """
-    if not any(isinstance(answer, Delivered) for answer in outcomes.values()):
+    if not any(isinstance(result, Delivered) for result in outcomes.values()):
         return ()
-    return [path for path, answer in outcomes.items() if isinstance(answer, Deferred) and _is_enough(answer.reply)]
+    return [path for path, result in outcomes.items() if isinstance(result, Deferred) and _is_limit(result.reply)]
 
 
-def _is_enough(said: Reply) -> bool:
-    about_count = said.status is not None and (said.status.subject, said.status.detail) == (5, 3)
-    return said.code == 452 and (about_count or "too many recipients" in said.text.lower())
+def _is_limit(answer: Reply) -> bool:
+    about_count = answer.status is not None and (answer.status.subject, answer.status.detail) == (5, 3)
+    return answer.code == 452 and (about_count or "too many recipients" in answer.text.lower())
 
 
-# --- before a session is wanted ------------------------------------------------------------------------------------
+# --- before a session ----------------------------------------------------------------------------------------------
 
 
-def too_large(size: int, limit: int, who: str) -> Reply:
-    """Both sizes in words: the person at the other end has to make the message smaller."""
+def too_large(size: int, limit: int, name: str) -> Reply:
+    """Reply for clients to a message over the limit of `name`, in octets. Both sizes: the author has to reduce one."""
     return reply(
         552,
         "5.3.4",
-        f"The message has {megabytes(size)}, {who} takes at most {megabytes(limit)} (attachments grow by a third)",
+        f"Message size {format_size(size)} exceeds the limit of {name}, {format_size(limit)} "
+        "(attachments grow by a third)",
     )
 
 
-def megabytes(octets: int) -> str:
-    """A size as people say it."""
+def format_size(octets: int) -> str:
+    """Format a size for a person: 1.5 kB, 141.6 MB."""
     return f"{octets / 1_000_000:.1f} MB" if octets >= 100_000 else f"{octets / 1000:.1f} kB"

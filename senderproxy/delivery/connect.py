@@ -1,9 +1,9 @@
 """Connections to upstreams: TCP to the first address that answers, and the TLS contexts.
 
-Guarantees: a broken address family costs a quarter of a second, not a time-out; every socket that lost the race is
-closed; keep-alive notices a connection that dies silently. TLS 1.2 or newer; chain and host name are always verified:
-no switch turns that off, a file may name another authority. A changed authority file is read again.
-Not here: the SMTP dialogue (session). RFC 8305 section 5, RFC 8314 section 4, RFC 9325.
+Guarantees: a broken address family costs a quarter of a second, not a timeout; sockets that connect later than the
+first are closed; keep-alive detects a connection that dies silently. TLS 1.2 or newer; certificate chain and host name
+are always verified: no setting disables that, `ca_file` may name another authority. A changed `ca_file` is read again.
+Not here: the SMTP dialogue (delivery.opening, delivery.session). RFC 8305 section 5, RFC 8314 section 4, RFC 9325.
 """
 
 import asyncio
@@ -14,23 +14,24 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, TypeAlias
 
-STAGGER: Final = 0.25  # seconds before the next address is tried beside the first, RFC 8305 section 8
+STAGGER: Final = 0.25  # seconds before the next address is tried in parallel, RFC 8305 section 8
 
 _AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
-# A NAT that forgot us, or a server without power, is noticed within three minutes, also while we wait for an answer.
+# Seconds, seconds, probes: a NAT without our state, or a server without power, is detected within three minutes, also
+# during the wait for a reply.
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 6))
 
 
-async def look_up(host: str, port: int) -> list[_AddressInfo]:
-    """The host's addresses, families in turn."""
+async def resolve(host: str, port: int) -> list[_AddressInfo]:
+    """Return the host's addresses, IPv4 and IPv6 alternating. Raises OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     first = found[0][0]
-    own, other = ([info for info in found if (info[0] == first) is same] for same in (True, False))
-    return [info for pair in itertools.zip_longest(own, other) for info in pair if info is not None]
+    preferred, other = ([info for info in found if (info[0] == first) is same] for same in (True, False))
+    return [info for pair in itertools.zip_longest(preferred, other) for info in pair if info is not None]
 
 
-async def dial(addresses: Iterable[_AddressInfo]) -> socket.socket:
-    """Connect to one of the addresses; raises the first one's OSError where none answers."""
+async def connect_first(addresses: Iterable[_AddressInfo]) -> socket.socket:
+    """Connect to the first address that answers. Raises the OSError of the first failure if none does."""
     remaining = list(addresses)
     running: set[asyncio.Task[socket.socket]] = set()
     failures: list[OSError] = []
@@ -72,28 +73,31 @@ async def _connect(info: _AddressInfo) -> socket.socket:
     return connection
 
 
-_Stamp: TypeAlias = tuple[int, int] | None
+_FileState: TypeAlias = tuple[int, int] | None  # modification time in ns, size in octets
 
 
 class TlsContexts:
-    """The contexts in use. Making one costs 20 ms, so they are kept."""
+    """Cache of TLS contexts by `ca_file`: creating one takes 20 ms."""
 
     def __init__(self) -> None:
-        self._made: dict[str | None, tuple[_Stamp, ssl.SSLContext]] = {}
+        self._cached: dict[str | None, tuple[_FileState, ssl.SSLContext]] = {}
 
     def context(self, ca_file: str | None) -> ssl.SSLContext:
-        """The context for these authorities; raises OSError or ssl.SSLError where the file cannot be used."""
-        stamp = _stamp(ca_file)
-        kept = self._made.get(ca_file)
-        if kept is not None and kept[0] == stamp:
-            return kept[1]
+        """Return the context for this file of authorities; None: the system's.
+
+        Raises OSError or ssl.SSLError if the file cannot be used.
+        """
+        state = _file_state(ca_file)
+        cached = self._cached.get(ca_file)
+        if cached is not None and cached[0] == state:
+            return cached[1]
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca_file)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._made[ca_file] = (stamp, context)
+        self._cached[ca_file] = (state, context)
         return context
 
 
-def _stamp(ca_file: str | None) -> _Stamp:
+def _file_state(ca_file: str | None) -> _FileState:
     if ca_file is None:
         return None
     status = Path(ca_file).stat()

@@ -1,9 +1,9 @@
-"""An account's health: whether we may knock at the upstream's door with it at all.
+"""Health of an account: healthy, paused or suspended, and the events that change it. PURE.
 
-Guarantees: one refused password suspends the account until its secret changes or a person resumes it, so a wrong
-password costs one failed login. A rate limit pauses it, from one minute doubling to thirty. What an upstream says
-about one recipient (a greylist, a full mailbox) never stops an account.
-Not here: what the time is, which reply came (both are arguments); telling a person (courier.status).
+Guarantees: one refused password suspends the account until its secret changes or the operator resumes it, so a wrong
+password costs one failed login. A rate limit pauses it, for one minute at first, doubled each time up to thirty. A
+reply about one recipient (greylisting, a full mailbox) never changes the health of the account.
+Not here: the clock and the upstream's replies (both are arguments), the state itself (delivery.account_state).
 """
 
 import re
@@ -13,13 +13,13 @@ from typing import Final, TypeAlias
 
 from senderproxy.mail.reply import EnhancedStatus, Reply, reply
 
-FIRST_PAUSE: Final = 60.0  # seconds
-LONGEST_PAUSE: Final = 1800.0  # seconds; a limit may end at any time, so an account is tried twice an hour
+FIRST_PAUSE: Final = 60.0  # seconds; a limit for a burst of messages ends within a minute
+LONGEST_PAUSE: Final = 1800.0  # seconds; a limit for a whole day then costs two attempts an hour
 
-# What providers say when an account has sent too much or too fast. Sources: IONOS' help pages (450 Mail send limit
-# exceeded; 421 Rate limit reached), Microsoft 365 (432 4.3.2 sender thread limit; SubmissionQuotaExceededException),
-# Gmail (550 5.4.5 Daily user sending limit exceeded), Postfix's anvil (too much mail from, too many connections).
-_ACCOUNT_LIMIT = re.compile(
+# The phrases of providers for too many messages. Sources: IONOS' help pages (450 Mail send limit exceeded; 421 Rate
+# limit reached), Microsoft 365 (432 4.3.2 sender thread limit; SubmissionQuotaExceededException), Gmail (550 5.4.5
+# Daily user sending limit exceeded), Postfix's anvil (too much mail from, too many connections).
+_ACCOUNT_LIMIT: Final = re.compile(
     r"(?:send|sending|submission|relay|thread|rate)[ -]*(?:limit|quota)s?\b"
     r"|(?:hourly|daily)\b.{0,40}\b(?:limit|quota)\b"
     r"|SubmissionQuotaExceeded"
@@ -28,56 +28,56 @@ _ACCOUNT_LIMIT = re.compile(
     r"|\bthrottl(?:ed|ing)\b",
     re.IGNORECASE,
 )
-# IONOS: 451 Mails per session limit. Exim and sendmail have words of their own.
-_SESSION_LIMIT = re.compile(
+# IONOS: 451 Mails per session limit. Exim and sendmail use other phrases.
+_SESSION_LIMIT: Final = re.compile(
     r"\b(?:mails?|messages?|e-?mails?) per (?:session|connection)\b"
     r"|\btoo many (?:messages|mails|transactions) (?:in|on|per|for|during) (?:this|one|a|the) (?:session|connection)\b",
     re.IGNORECASE,
 )
 
 
-def is_session_limit(said: Reply) -> bool:
-    """True where the upstream wants a new session before the next message; nothing is wrong with the account."""
-    return said.code >= 400 and any(_SESSION_LIMIT.search(line) for line in said.lines)
+def is_session_limit(upstream_reply: Reply) -> bool:
+    """True if the upstream requires a new session for the next message. The account stays healthy."""
+    return upstream_reply.code >= 400 and any(_SESSION_LIMIT.search(line) for line in upstream_reply.lines)
 
 
-def is_account_limit(said: Reply) -> bool:
-    """True where the upstream slows this account down, whatever the class of its code."""
-    if said.code < 400 or is_session_limit(said):
+def is_account_limit(upstream_reply: Reply) -> bool:
+    """True if the upstream limits this account, whatever the class of the reply."""
+    if upstream_reply.code < 400 or is_session_limit(upstream_reply):
         return False
-    return said.code in (421, 432) or any(_ACCOUNT_LIMIT.search(line) for line in said.lines)
+    return upstream_reply.code in (421, 432) or any(_ACCOUNT_LIMIT.search(line) for line in upstream_reply.lines)
 
 
-def softened(said: Reply) -> Reply:
-    """A limit that came as a 5xx, as the deferral it means (Gmail's 550 5.4.5 is over tomorrow)."""
-    if not said.is_permanent:
-        return said
-    status = said.status or EnhancedStatus(5, 7, 1)
-    return replace(said, code=451, status=replace(status, klass=4))
+def as_transient(upstream_reply: Reply) -> Reply:
+    """Convert a limit sent as a 5xx into a 4xx: Gmail's 550 5.4.5 ends after a day."""
+    if not upstream_reply.is_permanent:
+        return upstream_reply
+    status = upstream_reply.status or EnhancedStatus(5, 7, 1)
+    return replace(upstream_reply, code=451, status=replace(status, klass=4))
 
 
 @dataclass(frozen=True, slots=True)
 class Healthy:
-    """Nothing known against it."""
+    """The account can send."""
 
-    since: datetime | None = None  # when it became so, where it had not been
+    since: datetime | None = None  # end of the last pause or suspension; None if there was none
 
 
 @dataclass(frozen=True, slots=True)
 class Suspended:
     """The password was refused. No login until it changes."""
 
-    said: Reply
-    version: str  # of the secret that was refused
+    upstream_reply: Reply
+    version: str  # of the refused secret
     since: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The upstream asked for less. No connection until then."""
+    """The upstream reported a limit. No connection until the pause ends."""
 
-    said: Reply
-    until: float  # on the monotonic clock
+    upstream_reply: Reply
+    until: float  # monotonic clock
     since: datetime
     length: float  # seconds
 
@@ -87,111 +87,119 @@ Health: TypeAlias = Healthy | Suspended | Paused
 
 @dataclass(frozen=True, slots=True)
 class PasswordRefused:
-    """One AUTH was answered with a refusal."""
+    """The upstream refused one AUTH."""
 
-    said: Reply
+    upstream_reply: Reply
     version: str
 
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """A rate limit, or a 421 from a fresh session."""
+    """The upstream reported a rate limit, or replied 421 on a new session."""
 
-    said: Reply
+    upstream_reply: Reply
     version: str
 
 
 @dataclass(frozen=True, slots=True)
-class Worked:
-    """A message was taken, on a session of this secret."""
+class MessageAccepted:
+    """The upstream accepted a message on a session of this secret."""
 
     version: str
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A person says: go on."""
+    """The operator resumed the account."""
 
 
-Occurrence: TypeAlias = PasswordRefused | LimitReached | Worked | Resumed
+HealthEvent: TypeAlias = PasswordRefused | LimitReached | MessageAccepted | Resumed
 
 
-def after(health: Health, what: Occurrence, *, now: datetime, monotonic: float) -> Health:
-    """The health after something happened."""
-    match what:
-        case PasswordRefused(said, version):
-            return Suspended(said, version, now)
+def next_health(health: Health, occurred: HealthEvent, *, now: datetime, monotonic: float) -> Health:
+    """Return the health after the event."""
+    match occurred:
+        case PasswordRefused(upstream_reply, version):
+            return Suspended(upstream_reply, version, now)
         case Resumed():
             return health if isinstance(health, Healthy) else Healthy(now)
-        case _ if _holds(health, what.version, monotonic):
-            return health  # a session opened before is still at it: what it hears is no news
-        case LimitReached(said):
+        case _ if _blocks(health, occurred.version, monotonic):
+            return health  # from a session opened before: it adds nothing to what blocks the account
+        case LimitReached(upstream_reply):
             length = min(health.length * 2, LONGEST_PAUSE) if isinstance(health, Paused) else FIRST_PAUSE
-            return Paused(said, monotonic + length, now, length)
-        case Worked():
+            return Paused(upstream_reply, monotonic + length, now, length)
+        case MessageAccepted():
             return health if isinstance(health, Healthy) else Healthy(now)
 
 
-def _holds(health: Health, version: str, monotonic: float) -> bool:
-    """True while it stops the account that has this secret."""
+def _blocks(health: Health, version: str, monotonic: float) -> bool:
+    """True while the health blocks the account with this version of its secret."""
     match health:
-        case Suspended(_, refused):
+        case Suspended(version=refused):
             return refused == version
-        case Paused(_, until):
+        case Paused(until=until):
             return monotonic < until
         case Healthy():
             return False
 
 
-def objection(
+def blocking_reply(
     health: Health, version: str, *, account_id: str, login: str, smarthost: str, monotonic: float
 ) -> Reply | None:
-    """Why nothing goes out on this account now, as the answer for the client; None where nothing is against it."""
-    if not _holds(health, version, monotonic):
+    """Return the reply for clients while the account cannot send; None if it can.
+
+    `version` is that of the current secret, `monotonic` the time in seconds on the clock of `Paused.until`.
+    """
+    if not _blocks(health, version, monotonic):
         return None
     match health:
-        case Suspended(said):
-            return refused_password(said, account_id, login, smarthost)
-        case Paused(said, until):
+        case Suspended(upstream_reply):
+            return login_refused_reply(upstream_reply, account_id, login, smarthost)
+        case Paused(upstream_reply, until):
             return reply(
                 451,
                 "4.7.1",
-                f"Account {account_id} is paused for another {in_words(until - monotonic)}, "
-                f"because {smarthost} asked for less: {said}",
+                f"Account {account_id} is paused for another {format_duration(until - monotonic)}: "
+                f"{smarthost} reported a sending limit: {upstream_reply}",
             )
         case Healthy():
             return None
 
 
 def seconds_left(health: Health, monotonic: float) -> float | None:
-    """How long what stands against the account lasts; None where only a person can end it."""
+    """Return the seconds until the account can send again; None if only the operator can end its state."""
     return max(0.0, health.until - monotonic) if isinstance(health, Paused) else None
 
 
-def refused_password(said: Reply, account_id: str, login: str, smarthost: str) -> Reply:
-    """What the client is told of a refused password: whose it is, and what to type. One line: clients show the last."""
+def login_refused_reply(upstream_reply: Reply, account_id: str, login: str, smarthost: str) -> Reply:
+    """Return the reply for clients after a refused login, with the command to type.
+
+    One line: many clients show the last line of a reply only.
+    """
     return reply(
         451,
         "4.7.8",
-        f"{smarthost} refused the login of account {account_id} ({login}): {said}. "
-        f"To mend: senderproxy account set-password {account_id}",
+        f"{smarthost} refused the login of account {account_id} ({login}): {upstream_reply}. "
+        f"To fix: senderproxy account set-password {account_id}",
     )
 
 
-def words(health: Health, *, monotonic: float) -> str:
-    """The health in a few words, for `senderproxy status`."""
+def describe(health: Health, *, monotonic: float) -> str:
+    """Describe the health in a few words, for `senderproxy status`."""
     match health:
         case Healthy():
             return "healthy"
-        case Suspended(said):
-            return f"suspended, its password was refused: {said}"
-        case Paused(said, until):
+        case Suspended(upstream_reply):
+            return f"suspended, password refused: {upstream_reply}"
+        case Paused(upstream_reply, until):
             left = until - monotonic
-            return f"paused for another {in_words(left)}: {said}" if left > 0 else f"may be tried again after: {said}"
+            if left > 0:
+                return f"paused for another {format_duration(left)}: {upstream_reply}"
+            return f"pause over, next message tries again: {upstream_reply}"
 
 
-def in_words(seconds: float) -> str:
-    """A length of time as a person says it."""
+def format_duration(seconds: float) -> str:
+    """Format a duration for a person: 45 s, 2 min, 1.5 h."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

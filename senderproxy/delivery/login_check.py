@@ -1,34 +1,63 @@
-"""probe_senders: which senders an upstream lets an account name, asked without a message.
+"""Login check: try an account's login, and probe the senders that its provider accepts. No message is sent.
 
-Guarantees: on the session that is given, and no other; for each sender MAIL, RCPT where MAIL was taken, then RSET: DATA
-is never sent. Ends early where the first one is not taken (what is said of the others would mean nothing then) and
-where the upstream asks for less. The session is closed afterwards.
-Not here: which senders are asked about and what follows from the answers (cli.check_senders), the login
-(session). What an upstream looks at only at the end of DATA cannot be found out this way. RFC 5321 section 4.1.1.
+Guarantees: each check is one AUTH on one session of its own, which is closed afterwards. A probe sends MAIL for each
+sender, RCPT if MAIL was accepted, then RSET; DATA is never sent. It ends early if the first sender is not accepted (the
+replies to the others would mean nothing) or if the upstream reports a limit.
+Not here: the senders to probe and the conclusions (cli.check_senders), the login itself (delivery.opening). An upstream
+that checks the sender at the end of DATA only cannot be probed. RFC 5321 section 4.1.1.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from senderproxy.delivery.classify import Stage
+from senderproxy.delivery.classify import FailureKind, OpenFailed, Stage
 from senderproxy.delivery.health import is_account_limit
-from senderproxy.delivery.session import Broken, Session
+from senderproxy.delivery.opening import SessionOpener
+from senderproxy.delivery.session import Interrupted, Session
 from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.mail.reply import Reply
+from senderproxy.routing.account import Account, Credential
+from senderproxy.routing.provider import Provider
+
+
+@dataclass(frozen=True, slots=True)
+class LoginOk:
+    """The upstream accepted the login."""
+
+    smarthost: str
+    mechanism: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRefused:
+    """The upstream refused the login."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class LoginUnchecked:
+    """The login was not tried or the result is unclear: no connection, no TLS, no supported AUTH, a limit."""
+
+    reply: Reply
+
+
+LoginResult: TypeAlias = LoginOk | LoginRefused | LoginUnchecked
 
 
 @dataclass(frozen=True, slots=True)
 class SenderAnswer:
-    """What the upstream said of one sender; `at_mail`: to MAIL itself, so no recipient was named any more."""
+    """The upstream's reply to one sender. `at_mail`: the reply to MAIL itself; no RCPT followed."""
 
     path: ReversePath
-    said: Reply
+    reply: Reply
     at_mail: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """The answers, in the order of the questions; `ended` says why there are fewer of them."""
+    """The replies to the senders, in their order. `ended`: the reason why some are missing, if the session ended."""
 
     smarthost: str
     mechanism: str
@@ -36,19 +65,46 @@ class Probed:
     ended: Reply | None = None
 
 
-async def probe_senders(session: Session, senders: Sequence[ReversePath], recipient: ForwardPath) -> Probed:
-    """Ask about each of the senders, and say good-bye."""
+async def check_login(
+    opener: SessionOpener, account: Account, provider: Provider, credential: Credential
+) -> LoginResult:
+    """Log in once, and close the session."""
+    result = await opener.open_for(account, provider, credential)
+    if isinstance(result, OpenFailed):
+        return _not_logged_in(result)
+    await result.quit()
+    return LoginOk(str(result.smarthost), result.mechanism)
+
+
+async def probe_senders(
+    opener: SessionOpener,
+    account: Account,
+    provider: Provider,
+    credential: Credential,
+    senders: Sequence[ReversePath],
+    recipient: ForwardPath,
+) -> Probed | LoginRefused | LoginUnchecked:
+    """Log in once, and probe the senders on that session."""
+    result = await opener.open_for(account, provider, credential)
+    return _not_logged_in(result) if isinstance(result, OpenFailed) else await _probe(result, senders, recipient)
+
+
+async def _probe(session: Session, senders: Sequence[ReversePath], recipient: ForwardPath) -> Probed:
     answers: list[SenderAnswer] = []
     ended: Reply | None = None
     try:
         for path in senders:
-            answer = await session.inquire(path, recipient)
-            if isinstance(answer, Broken):
+            answer = await session.check_sender(path, recipient)
+            if isinstance(answer, Interrupted):
                 ended = answer.reply
                 break
-            answers.append(SenderAnswer(path, answer.said, answer.stage is Stage.MAIL))
-            if not answers[0].said.is_positive or is_account_limit(answer.said):
+            answers.append(SenderAnswer(path, answer.reply, answer.stage is Stage.MAIL))
+            if not answers[0].reply.is_positive or is_account_limit(answer.reply):
                 break
     finally:
         await session.quit()
     return Probed(str(session.smarthost), session.mechanism, answers, ended)
+
+
+def _not_logged_in(result: OpenFailed) -> LoginRefused | LoginUnchecked:
+    return LoginRefused(result.reply) if result.kind is FailureKind.PASSWORD else LoginUnchecked(result.reply)

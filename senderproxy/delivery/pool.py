@@ -1,70 +1,61 @@
-"""The sessions of one account: opened, lent to one message at a time, kept warm, closed.
+"""Session pool of one account: sessions are opened, assigned to one message at a time, kept idle and closed.
 
-Guarantees: a session is lent only for the key it was opened for (login, smarthosts, version of the secret); who waits
-is served in the order of coming, in bounded time; one login at a time, whose failure answers everybody who waits for
-it. What an upstream says of its own limits (messages on a session, sessions at once) is learnt.
-Not here: which session to take (reuse), how one is opened (session), whether the account may send (health).
+Guarantees: a session carries messages of the key it was opened for only (login, secret, smarthosts). Messages wait in
+order of arrival, for a bounded time. One login at a time; its failure is the result for every message that waits for
+it. Limits that the upstream reports (messages on a session, sessions at once) are observed.
+Not here: session choice (delivery.reuse), opening (delivery.opening), the account's health (delivery.health).
 """
 
 import asyncio
 import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
 
 from senderproxy.clock import Clock
-from senderproxy.delivery.classify import NotOpened, Trouble
-from senderproxy.delivery.reuse import Open, PoolLimits, Reuse, Seat, choose, is_worn, next_look
+from senderproxy.delivery.classify import FailureKind, OpenFailed
+from senderproxy.delivery.observed_limits import ObservedLimits
+from senderproxy.delivery.reuse import Choice, OpenNew, PoolLimits, Reuse, SessionKey, choose, is_expired, next_expiry
 from senderproxy.delivery.session import Session
 from senderproxy.mail.reply import reply
-from senderproxy.routing.provider import Smarthost
-
-FORGET_LEARNT: Final = 3600.0  # seconds after which what was learnt is put to the test again
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What a session must have in common with the message it carries."""
-
-    account_id: str
-    login: str
-    version: str  # of the secret
-    smarthosts: tuple[Smarthost, ...]
-    mechanisms: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRequest:
-    """A session is wanted."""
+    """The demand for a session, the same for all messages of an account until its settings change."""
 
-    key: Key
-    terms: PoolLimits
-    open: Callable[[], Awaitable[Session | NotOpened]]
-    objection: Callable[[], NotOpened | None]  # asked again before each step: the account may be stopped by now
-    failed: Callable[[NotOpened], None]  # told once for each login that failed, before those who wait for it
-    wait_seconds: float
+    key: SessionKey
+    limits: PoolLimits
+    open: Callable[[], Awaitable[Session | OpenFailed]]
+    blocked: Callable[[], OpenFailed | None]  # called before each step: the account may be paused or suspended by now
+    open_failed: Callable[[OpenFailed], None]  # called once for each failed login, before the result is passed on
+    wait_seconds: float  # for a session, while all are busy
 
 
 @dataclass(eq=False, slots=True)
 class PooledSession:
-    """A session in use for one message. Give it back to the pool it came from."""
+    """An open session. While it is busy it belongs to one message, which releases it to its pool."""
 
     number: int
-    key: Key
+    key: SessionKey
     session: Session
-    opened_at: float
-    idle_since: float
+    opened_at: float  # monotonic clock
+    idle_since: float  # monotonic clock
     busy: bool = False
-    warm: bool = False  # it was not opened for this message
+    warm: bool = False  # it was idle before this message, so it may have died meanwhile
+
+    @property
+    def message_count(self) -> int:
+        """The number of messages that the upstream accepted on it."""
+        return self.session.message_count
 
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
-    order: SessionRequest
-    future: "asyncio.Future[PooledSession | NotOpened]"
+    request: SessionRequest
+    future: "asyncio.Future[PooledSession | OpenFailed]"
     opened_since: float | None
-    late: bool = False
+    timed_out: bool = False
 
 
 class Pool:
@@ -74,36 +65,40 @@ class Pool:
         self._account_id = account_id
         self._clock = clock
         self._numbers = itertools.count(1)
-        self._seats: dict[int, PooledSession] = {}
+        self._sessions: dict[int, PooledSession] = {}
         self._waiters: deque[_Waiter] = deque()
         self._opening: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._terms = PoolLimits(1, None, 0.0)
-        self._learnt_messages = _Learnt()
-        self._learnt_connections = _Learnt()
-        self._current: Key | None = None  # the key of the last order; sessions of another one are not kept
-        self._shut = False
+        self._limits = PoolLimits(1, None, 0.0)
+        self._observed = ObservedLimits()
+        self._key: SessionKey | None = None  # of the last request; idle sessions of another key are closed
+        self._closed = False
 
     # --- for the courier ---
 
-    async def borrow(self, order: SessionRequest, *, fresh: bool = False) -> PooledSession | NotOpened:
-        """A session for one message, or why there is none. `fresh`: only one that is opened from now on."""
-        if self._shut:
-            return _closed()
-        if not fresh and not self._waiters and (warm := self._warmest(order)) is not None:
-            return warm
-        waiter = _Waiter(
-            order,
-            asyncio.get_running_loop().create_future(),
-            self._clock.monotonic() if fresh else None,
-        )
-        self._current, self._terms = order.key, order.terms
+    async def acquire(self, request: SessionRequest, *, fresh: bool = False) -> PooledSession | OpenFailed:
+        """Return a session for one message, or the reason why there is none.
+
+        `fresh`: only a session that is opened from now on. The usual message finds an idle session and does not wait.
+        """
+        if self._closed:
+            return _shutting_down()
+        if (blocked := request.blocked()) is not None:
+            return blocked
+        self._key, self._limits = request.key, request.limits
+        now = self._clock.monotonic()
+        if not fresh and not self._waiters:
+            choice = self._choose(request, None, now)
+            if isinstance(choice.action, Reuse):
+                self._close_numbers(choice)
+                return _assign(self._sessions[choice.action.number], warm=True)
+        waiter = _Waiter(request, asyncio.get_running_loop().create_future(), now if fresh else None)
         if fresh:
-            self._waiters.appendleft(waiter)  # it has waited its time before
+            self._waiters.appendleft(waiter)  # it has waited before
         else:
             self._waiters.append(waiter)
-        timer = asyncio.get_running_loop().call_later(order.wait_seconds, self._grow_late, waiter)
+        timer = asyncio.get_running_loop().call_later(request.wait_seconds, self._time_out, waiter)
         self._serve()
         try:
             return await waiter.future
@@ -113,289 +108,249 @@ class Pool:
         finally:
             timer.cancel()
 
-    def _warmest(self, order: SessionRequest) -> PooledSession | None:
-        """The session that is taken nearly always: one that fits and has been idle for the shortest time.
-
-        Says nothing that reuse.choose would not say; only sooner.
-        """
-        self._current, self._terms = order.key, order.terms
-        best: PooledSession | None = None
-        for loan in self._seats.values():
-            if loan.busy:
-                continue
-            if not self._fits(loan, order.key):
-                return None  # it has to be closed first
-            if best is None or (loan.idle_since, loan.number) > (best.idle_since, best.number):
-                best = loan
-        if best is None or self._is_worn(best) or order.objection() is not None:
-            return None
-        best.busy = best.warm = True
-        return best
-
-    def give_back(self, loan: PooledSession, *, worn: bool = False) -> None:
-        """The message is done with; the session is kept warm if it can be. `worn`: it has carried its last."""
-        if loan.number not in self._seats:
+    def release(self, pooled: PooledSession, *, expired: bool = False) -> None:
+        """Take a session back after its message. `expired`: the upstream accepts no further message on it."""
+        if pooled.number not in self._sessions:
             return
-        loan.busy = False
-        loan.idle_since = self._clock.monotonic()
-        if not loan.session.usable:
-            self._drop(loan)
-        elif worn or self._shut or not self._fits(loan, self._current) or self._is_worn(loan):
-            self._close(loan)
+        pooled.busy = False
+        pooled.idle_since = self._clock.monotonic()
+        if not pooled.session.usable:
+            self._remove_dead(pooled)
+        elif expired or self._closed or not self._has_current_key(pooled) or self._is_expired(pooled):
+            self._close_session(pooled)
         self._serve()
 
-    def learn_messages(self, carried: int) -> None:
-        """The upstream ended a session after so many messages: retire the next ones before that."""
-        self._learnt_messages.note(carried, self._clock.monotonic())
+    def record_message_limit(self, messages: int) -> None:
+        """Record that the upstream ended a session after so many messages. Later sessions are closed before that."""
+        self._observed.messages_per_connection.record(messages, self._clock.monotonic())
 
-    def retire(self, version: str | None) -> None:
-        """Close what does not carry this version of the secret; None: everything. Busy ones follow when done."""
-        if self._current is not None and self._current.version != version:
-            self._current = None
-        for loan in list(self._seats.values()):
-            if not loan.busy and loan.key.version != version:
-                self._close(loan)
+    def close_outdated(self, version: str | None) -> None:
+        """Close the sessions of other versions of the secret; None: all. Busy ones are closed after their message."""
+        if self._key is not None and self._key.version != version:
+            self._key = None
+        for pooled in list(self._sessions.values()):
+            if not pooled.busy and pooled.key.version != version:
+                self._close_session(pooled)
         self._serve()
 
-    async def shut(self) -> None:
-        """Lend nothing more, say QUIT on idle sessions, cut what is still busy. Call when nothing should be busy."""
-        self._shut = True
+    async def close(self) -> None:
+        """Refuse further requests, send QUIT on idle sessions, cut busy ones. Call when none should be busy."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         while self._waiters:
-            _settle(self._waiters.popleft(), _closed())
+            _settle(self._waiters.popleft(), _shutting_down())
         while self._opening is not None:
-            self._opening.cancel()  # again, where Python 3.11's wait_for misses one that comes with a result
+            self._opening.cancel()  # again: wait_for of Python 3.11 loses a cancellation that comes with a result
             await asyncio.wait((self._opening,), timeout=0.1)
-        for loan in list(self._seats.values()):
-            if loan.busy:
-                loan.session.abort()
+        for pooled in list(self._sessions.values()):
+            if pooled.busy:
+                pooled.session.abort()
             else:
-                self._close(loan)
+                self._close_session(pooled)
         while self._closing:
             await asyncio.wait(self._closing)
-        for loan in list(self._seats.values()):
-            await loan.session.wait_closed()
-            self._seats.pop(loan.number, None)
+        for pooled in list(self._sessions.values()):
+            await pooled.session.wait_closed()
+            self._sessions.pop(pooled.number, None)
 
     @property
     def is_empty(self) -> bool:
-        """Nothing open, nothing opening or closing, nobody waiting."""
-        return not (self._seats or self._waiters or self._closing or self._opening)
+        """True if no session is open, opening or closing, and no message waits."""
+        return not (self._sessions or self._waiters or self._closing or self._opening)
 
     @property
     def busy(self) -> int:
-        return sum(loan.busy for loan in self._seats.values())
+        """The number of sessions that carry a message."""
+        return sum(pooled.busy for pooled in self._sessions.values())
 
     @property
     def idle(self) -> int:
-        return len(self._seats) - self.busy
+        """The number of sessions that do not."""
+        return len(self._sessions) - self.busy
 
     @property
     def waiting(self) -> int:
+        """The number of messages that wait for a session."""
         return len(self._waiters)
 
-    # --- what moves it ---
+    # --- after every change ---
 
     def _serve(self) -> None:
-        """Give who waits longest what there is; open, close and wait as reuse says. Called after every change."""
-        while self._waiters and not self._shut:
+        """Serve the waiting messages in order; open, close and wait as reuse.choose says."""
+        while self._waiters and not self._closed:
             head = self._waiters[0]
             if head.future.done():  # cancelled, and not yet withdrawn
                 self._waiters.popleft()
                 continue
-            objection = head.order.objection()
-            if objection is not None:
-                _settle(self._waiters.popleft(), objection)
+            blocked = head.request.blocked()
+            if blocked is not None:
+                _settle(self._waiters.popleft(), blocked)
                 continue
-            now = self._clock.monotonic()
-            choice = choose(
-                [_seat(loan, head.order.key) for loan in self._seats.values()],
-                self._effective(head.order.terms),
-                opening=self._opening is not None,
-                closing=len(self._closing),
-                now=now,
-                opened_since=head.opened_since,
-            )
-            for number in choice.close:
-                self._close(self._seats[number])
-            match choice.what:
+            choice = self._choose(head.request, head.opened_since, self._clock.monotonic())
+            self._close_numbers(choice)
+            match choice.action:
                 case Reuse(number):
                     self._waiters.popleft()
-                    self._lend(self._seats[number], head, warm=head.opened_since is None)
+                    head.future.set_result(_assign(self._sessions[number], warm=head.opened_since is None))
                     continue
-                case Open():
-                    self._opening = asyncio.create_task(self._open(head.order))
+                case OpenNew():
+                    self._opening = asyncio.create_task(self._open(head.request))
                 case _:
                     pass
             break
         if self._opening is None:
-            self._send_away_the_late()
-        self._watch_idle()
+            self._refuse_timed_out()
+        self._schedule_expiry()
 
-    async def _open(self, order: SessionRequest) -> None:
-        """Log in for who waits. It is done to its end even if he goes: a login begun is not begun a second time."""
-        result: Session | NotOpened | None = None
+    def _choose(self, request: SessionRequest, opened_since: float | None, now: float) -> Choice:
+        return choose(
+            self._sessions.values(),
+            request.key,
+            self._observed.narrow(request.limits, now),
+            opening=self._opening is not None,
+            closing=len(self._closing),
+            now=now,
+            opened_since=opened_since,
+        )
+
+    # --- opening ---
+
+    async def _open(self, request: SessionRequest) -> None:
+        """Open a session for the waiting messages. It goes on if they are cancelled: no login is started twice."""
+        result: Session | OpenFailed | None = None
         try:
-            result = await order.open()
-        except Exception as fault:  # noqa: BLE001 -- handed to those who wait, who are its callers
-            for waiter in self._of(order.key):
+            result = await request.open()
+        except Exception as fault:  # noqa: BLE001 -- passed to the waiting messages, which are the callers
+            for waiter in self._waiting_for(request.key):
                 self._waiters.remove(waiter)
                 if not waiter.future.done():
                     waiter.future.set_exception(fault)
         finally:
             self._opening = None
         if isinstance(result, Session):
-            self._seat_new(result, order.key)
-        elif isinstance(result, NotOpened):
-            self._not_opened(result, order)
+            self._add(result, request.key)
+        elif isinstance(result, OpenFailed):
+            self._open_failed(result, request)
         self._serve()
 
-    def _seat_new(self, session: Session, key: Key) -> None:
+    def _add(self, session: Session, key: SessionKey) -> None:
         now = self._clock.monotonic()
-        loan = PooledSession(next(self._numbers), key, session, opened_at=now, idle_since=now)
-        self._seats[loan.number] = loan
-        session.when_over(lambda: self._ended(loan))
-        if self._shut or not session.usable:
-            self._close(loan)
+        pooled = PooledSession(next(self._numbers), key, session, opened_at=now, idle_since=now)
+        self._sessions[pooled.number] = pooled
+        session.on_end(lambda: self._ended(pooled))
+        if self._closed or not session.usable:
+            self._close_session(pooled)
             return
-        for waiter in self._of(key):
+        for waiter in self._waiting_for(key)[:1]:
             self._waiters.remove(waiter)
-            self._lend(loan, waiter, warm=False)
-            return
+            waiter.future.set_result(_assign(pooled, warm=False))
 
-    def _not_opened(self, result: NotOpened, order: SessionRequest) -> None:
-        """Everybody who waits for this login is told; unless other sessions stand, which then are all we may have."""
-        alive = sum(loan.key == order.key and loan.session.usable for loan in self._seats.values())
-        if result.trouble is Trouble.LIMIT and alive:
-            self._learnt_connections.note(alive, self._clock.monotonic())
+    def _open_failed(self, result: OpenFailed, request: SessionRequest) -> None:
+        """Pass the failure to every message that waits for this login; with other sessions open, lower the limit."""
+        alive = sum(pooled.key == request.key and pooled.session.usable for pooled in self._sessions.values())
+        if result.kind is FailureKind.LIMIT and alive:
+            self._observed.connections.record(alive, self._clock.monotonic())
             return
-        order.failed(result)
-        for waiter in self._of(order.key):
+        request.open_failed(result)
+        for waiter in self._waiting_for(request.key):
             self._waiters.remove(waiter)
             _settle(waiter, result)
 
-    def _lend(self, loan: PooledSession, waiter: _Waiter, *, warm: bool) -> None:
-        loan.busy, loan.warm = True, warm
-        waiter.future.set_result(loan)
+    # --- waiting ---
+
+    def _waiting_for(self, key: SessionKey) -> list[_Waiter]:
+        return [waiter for waiter in self._waiters if waiter.request.key == key and not waiter.future.done()]
 
     def _withdraw(self, waiter: _Waiter) -> None:
-        """He waits no more. What was already given to him goes back."""
+        """Remove a cancelled message. A session that it was given already is released."""
         if waiter in self._waiters:
             self._waiters.remove(waiter)
         elif waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
             given = waiter.future.result()
             if isinstance(given, PooledSession):
-                self.give_back(given)
+                self.release(given)
         self._serve()
 
-    def _grow_late(self, waiter: _Waiter) -> None:
-        waiter.late = True
+    def _time_out(self, waiter: _Waiter) -> None:
+        waiter.timed_out = True
         self._serve()
 
-    def _send_away_the_late(self) -> None:
-        for waiter in [waiter for waiter in self._waiters if waiter.late]:
+    def _refuse_timed_out(self) -> None:
+        for waiter in [waiter for waiter in self._waiters if waiter.timed_out]:
             self._waiters.remove(waiter)
-            words = (
-                f"All {len(self._seats)} sessions of account {self._account_id} were busy for "
-                f"{waiter.order.wait_seconds:g} s"
+            text = (
+                f"All {len(self._sessions)} sessions of account {self._account_id} were busy for "
+                f"{waiter.request.wait_seconds:g} s"
             )
-            _settle(waiter, NotOpened(Trouble.LOCAL, reply(451, "4.3.2", words)))
+            _settle(waiter, OpenFailed(FailureKind.LOCAL, reply(451, "4.3.2", text)))
 
-    def _ended(self, loan: PooledSession) -> None:
-        """The session died. A busy one is given back by who has it."""
-        if not loan.busy:
-            self._drop(loan)
+    # --- closing ---
+
+    def _ended(self, pooled: PooledSession) -> None:
+        """Remove a session that ended by itself. A busy one is released by its message."""
+        if not pooled.busy:
+            self._remove_dead(pooled)
             self._serve()
 
-    def _drop(self, loan: PooledSession) -> None:
-        """It is dead already: only its transport is still to go."""
-        if self._seats.pop(loan.number, None) is not None:
-            self._keep(loan.session.wait_closed())
+    def _remove_dead(self, pooled: PooledSession) -> None:
+        if self._sessions.pop(pooled.number, None) is not None:
+            self._wait_for(pooled.session.wait_closed())
 
-    def _close(self, loan: PooledSession) -> None:
-        """Say QUIT. It counts as one of ours until the upstream has heard it."""
-        if self._seats.pop(loan.number, None) is not None:
-            self._keep(loan.session.quit())
+    def _close_session(self, pooled: PooledSession) -> None:
+        """Send QUIT. The session counts against the limit until the upstream has closed it."""
+        if self._sessions.pop(pooled.number, None) is not None:
+            self._wait_for(pooled.session.quit())
 
-    def _keep(self, farewell: Awaitable[None]) -> None:
+    def _close_numbers(self, choice: Choice) -> None:
+        for number in choice.close:
+            self._close_session(self._sessions[number])
+
+    def _wait_for(self, end: Awaitable[None]) -> None:
         async def wait() -> None:
-            await farewell
+            await end
 
         task = asyncio.create_task(wait())
         self._closing.add(task)
-        task.add_done_callback(self._gone)
+        task.add_done_callback(self._close_done)
 
-    def _gone(self, task: "asyncio.Task[None]") -> None:
+    def _close_done(self, task: "asyncio.Task[None]") -> None:
         self._closing.discard(task)
         self._serve()
 
-    def _watch_idle(self) -> None:
-        """One timer for the session that is idle longest. One that comes too soon just looks again."""
+    def _schedule_expiry(self) -> None:
+        """Arm the one timer, for the session that is idle longest. An early call only arms it again."""
         if self._timer is not None:
             return
-        terms = self._effective()
-        due = next_look([_seat(loan, loan.key) for loan in self._seats.values()], terms)
-        if due is not None and not self._shut:
-            delay = max(0.0, due - self._clock.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._close_cold)
+        now = self._clock.monotonic()
+        due = next_expiry(self._sessions.values(), self._observed.narrow(self._limits, now))
+        if due is not None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._close_expired)
 
-    def _close_cold(self) -> None:
+    def _close_expired(self) -> None:
         self._timer = None
-        for loan in list(self._seats.values()):
-            if not loan.busy and self._is_worn(loan):
-                self._close(loan)
+        for pooled in list(self._sessions.values()):
+            if not pooled.busy and self._is_expired(pooled):
+                self._close_session(pooled)
         self._serve()
 
-    # --- small parts ---
+    def _has_current_key(self, pooled: PooledSession) -> bool:
+        return pooled.key is self._key or pooled.key == self._key
 
-    def _fits(self, loan: PooledSession, key: Key | None) -> bool:
-        return loan.key is key or loan.key == key
-
-    def _is_worn(self, loan: PooledSession) -> bool:
-        return is_worn(_seat(loan, loan.key), self._effective(), self._clock.monotonic())
-
-    def _of(self, key: Key) -> list[_Waiter]:
-        return [waiter for waiter in self._waiters if waiter.order.key == key and not waiter.future.done()]
-
-    def _effective(self, terms: PoolLimits | None = None) -> PoolLimits:
-        """The terms as written, narrowed by what was learnt."""
-        terms = terms or self._terms
-        if self._learnt_connections.limit is None and self._learnt_messages.limit is None:
-            return terms
+    def _is_expired(self, pooled: PooledSession) -> bool:
         now = self._clock.monotonic()
-        return replace(
-            terms,
-            connections=max(1, self._learnt_connections.narrow(terms.connections, now) or 1),
-            messages_per_connection=self._learnt_messages.narrow(terms.messages_per_connection, now),
-        )
+        return is_expired(pooled, self._observed.narrow(self._limits, now), now)
 
 
-@dataclass(slots=True)
-class _Learnt:
-    """A limit the upstream told us the hard way. It may have been a bad hour only: it is forgotten after one."""
-
-    limit: int | None = None
-    at: float = 0.0
-
-    def note(self, limit: int, now: float) -> None:
-        self.limit, self.at = self.narrow(limit, now), now
-
-    def narrow(self, written: int | None, now: float) -> int | None:
-        """The smaller of what is written down and what was learnt."""
-        if self.limit is None or now - self.at >= FORGET_LEARNT:
-            return written
-        return self.limit if written is None else min(written, self.limit)
+def _assign(pooled: PooledSession, *, warm: bool) -> PooledSession:
+    pooled.busy, pooled.warm = True, warm
+    return pooled
 
 
-def _seat(loan: PooledSession, wanted: Key) -> Seat:
-    return Seat(loan.number, loan.key == wanted, loan.busy, loan.session.carried, loan.opened_at, loan.idle_since)
-
-
-def _settle(waiter: _Waiter, answer: NotOpened) -> None:
+def _settle(waiter: _Waiter, result: OpenFailed) -> None:
     if not waiter.future.done():
-        waiter.future.set_result(answer)
+        waiter.future.set_result(result)
 
 
-def _closed() -> NotOpened:
-    return NotOpened(Trouble.LOCAL, reply(451, "4.3.2", "senderproxy is shutting down"))
+def _shutting_down() -> OpenFailed:
+    return OpenFailed(FailureKind.LOCAL, reply(451, "4.3.2", "senderproxy is shutting down"))

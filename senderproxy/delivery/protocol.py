@@ -1,8 +1,8 @@
-"""The upstream dialogue as an asyncio protocol: replies in the order of the commands, and never out of step.
+"""SMTP client protocol for asyncio: commands out, replies in, in the same order.
 
-Guarantees: the n-th reply answers the n-th command, or the session is over; a reply nobody waits for ends it. Memory is
-bounded whatever the upstream sends (100 lines of 2 KB) and however slowly it reads (back-pressure).
-Not here: which commands, in which order (session); connecting, TLS and the login (aiosmtplib).
+Guarantees: the n-th reply answers the n-th command, or the session ends; an unexpected reply ends it. Memory is
+bounded, whatever the upstream sends (100 lines of 2 KB) and however slowly it reads (back-pressure).
+Not here: the commands and their order (delivery.session); connection, TLS and login (delivery.opening).
 RFC 5321 section 4.2, RFC 2920.
 """
 
@@ -15,65 +15,65 @@ from typing import Final
 
 from senderproxy.aio import PIECE_OCTETS
 from senderproxy.delivery import classify
-from senderproxy.delivery.classify import SessionLost, Stage
+from senderproxy.delivery.classify import SessionEnded, Stage
 from senderproxy.mail.reply import Reply, parse_reply
 from senderproxy.routing.provider import Smarthost
 
-LINE_LIMIT: Final = 2048  # octets; RFC 5321 section 4.5.3.1.5 grants 512, some servers take more
+LINE_LIMIT: Final = 2048  # octets; RFC 5321 section 4.5.3.1.5 allows 512, some servers send more
 LINES_LIMIT: Final = 100  # lines of one reply; a longer one is an attack or a broken server
-_SHORT: Final = 80  # octets; only short lines repeat, so only their replies are cached
+_SHORT: Final = 80  # octets; longer lines contain ids and do not repeat, so they are not cached
 
-HIGH_WATER: Final = PIECE_OCTETS  # octets we let wait in the transport before we stop reading the message
-LOW_WATER: Final = PIECE_OCTETS // 4  # octets in the transport at which reading of the message continues
+HIGH_WATER: Final = PIECE_OCTETS  # octets in the transport's buffer; above it the message is not read further
+LOW_WATER: Final = PIECE_OCTETS // 4  # octets; below it reading continues, before the buffer is empty
 
 
-class NoReplyError(ValueError):
-    """What came is no SMTP reply, or one without end."""
+class InvalidReplyError(ValueError):
+    """The data is not an SMTP reply, or exceeds the limits."""
 
 
 class ReplyReader:
-    """Octets in, replies out; the pieces in which the octets come make no difference."""
+    """Parser of replies. The fragmentation of its input makes no difference."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
         self._lines: list[bytes] = []
 
     def feed(self, data: bytes) -> Iterator[Reply]:
-        """The replies that are complete with this data; raises NoReplyError at the first line that is none."""
+        """Yield the replies that this data completes. Raises InvalidReplyError at the first invalid line."""
         self._rest += data
         while (end := self._rest.find(b"\n", 0, LINE_LIMIT)) >= 0:
             line = bytes(self._rest[:end]).removesuffix(b"\r")
             del self._rest[: end + 1]
-            reply = self._take(line)
+            reply = self._add_line(line)
             if reply is not None:
                 yield reply
         if len(self._rest) >= LINE_LIMIT:
-            raise NoReplyError("the line has no end")
+            raise InvalidReplyError("line too long")
 
-    def _take(self, line: bytes) -> Reply | None:
+    def _add_line(self, line: bytes) -> Reply | None:
         self._lines.append(line)
         mark = line[3:4]
         if mark == b"-" and line[:3].isdigit():
             if len(self._lines) >= LINES_LIMIT:
-                raise NoReplyError("the reply has no end")
+                raise InvalidReplyError("too many lines")
             return None
         if mark not in (b" ", b""):
-            raise NoReplyError("no space after the code")
+            raise InvalidReplyError("no space after the code")
         lines, self._lines = self._lines, []
         try:
-            return parse_reply(lines) if len(lines) > 1 or len(line) > _SHORT else _parse_again(line)
+            return parse_reply(lines) if len(lines) > 1 or len(line) > _SHORT else _parse_cached(line)
         except ValueError as error:
-            raise NoReplyError(str(error)) from error
+            raise InvalidReplyError(str(error)) from error
 
 
 @functools.lru_cache(maxsize=256)
-def _parse_again(line: bytes) -> Reply:
-    """Three of four replies are the same `250 OK` all day long."""
+def _parse_cached(line: bytes) -> Reply:
+    """Parse a short line. Three of four replies are the same `250 OK`."""
     return parse_reply([line])
 
 
 class UpstreamProtocol(asyncio.Protocol):
-    """Takes over a transport that is connected, secured and logged in."""
+    """Protocol of one session, on a transport that is connected and logged in."""
 
     def __init__(self, transport: asyncio.Transport, smarthost: Smarthost) -> None:
         self._loop = asyncio.get_running_loop()
@@ -83,122 +83,122 @@ class UpstreamProtocol(asyncio.Protocol):
         self._expected: deque[asyncio.Future[Reply]] = deque()
         self._paused = False
         self._drained: asyncio.Future[None] | None = None
-        self._unheard: tuple[asyncio.Future[Reply], Reply] | None = None  # whose waiter was cancelled just before
-        self._patience = 0.0  # seconds for the reply that is waited for
-        self._deadline = math.inf  # when it must have come
+        self._unclaimed: tuple[asyncio.Future[Reply], Reply] | None = None  # the reply to a future cancelled before it
+        self._timeout = 0.0  # seconds, for the next reply
+        self._deadline = math.inf  # of the next reply, on the loop's clock
         self._timer: asyncio.TimerHandle | None = None
         self.stage = Stage.IDLE
-        self.end: SessionLost | None = None
-        self.on_end: Callable[[], None] | None = None  # called once, when the session can carry nothing more
+        self.end: SessionEnded | None = None
+        self.on_end: Callable[[], None] | None = None  # called once, when the session ends
         self.closed: asyncio.Future[None] = self._loop.create_future()
         transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         transport.set_protocol(self)
 
-    # --- what the session says ---
+    # --- for the session ---
 
     def send(self, *lines: str) -> Sequence["asyncio.Future[Reply]"]:
-        """Write command lines in one go; one future each for their replies."""
+        """Send command lines in one write. Returns a future for the reply to each."""
         for line in lines:
             if not (line.isascii() and line.isprintable()):
-                raise ValueError("a command line carries a control or a character outside ASCII")
+                raise ValueError("control or non-ASCII character in a command line")
         futures = [self.expect() for _ in lines]
         self.write("".join(f"{line}\r\n" for line in lines).encode("ascii"))
         return futures
 
     def expect(self) -> "asyncio.Future[Reply]":
-        """One more reply is due."""
+        """Return a future for one more reply."""
         self._check()
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._expected.append(future)
         return future
 
     def write(self, octets: bytes) -> None:
-        """Hand octets to the transport."""
+        """Write octets to the transport."""
         self._check()
         self._transport.write(octets)
 
     async def reply(self, future: "asyncio.Future[Reply]", seconds: float, stage: Stage) -> Reply:
-        """Wait for one reply; silence ends the session."""
+        """Wait for one reply, in seconds. A timeout ends the session."""
         self.stage = stage
         if future.done():
             return future.result()
-        self._expect_within(seconds)
+        self._set_deadline(seconds)
         try:
             return await future
         finally:
             self._deadline = math.inf
 
     async def certain_reply(self, future: "asyncio.Future[Reply]", seconds: float, stage: Stage) -> Reply:
-        """Wait for one reply, cancelled or not; silence ends the session, and so the wait."""
+        """Wait for one reply, even if cancelled. A timeout ends the session, and so the wait."""
         self.stage = stage
-        self._expect_within(seconds)
+        self._set_deadline(seconds)
         try:
             while True:
                 try:
                     return await future
                 except asyncio.CancelledError:
                     if future.cancelled():
-                        future = self._expect_instead_of(future)
+                        future = self._replace_cancelled(future)
         finally:
             self._deadline = math.inf
 
     async def drain(self, seconds: float, early: "asyncio.Future[Reply]") -> None:
-        """Return when there is room for more, or `early` came; no progress for so long ends the session."""
+        """Wait until the transport accepts more, or `early` is done. No progress for `seconds` ends the session."""
         while self._paused and self.end is None and not early.done():
-            waiting = self._transport.get_write_buffer_size()
+            buffered = self._transport.get_write_buffer_size()
             self._drained = self._loop.create_future()
-            timer = self._loop.call_later(seconds, self._check_progress, waiting, seconds)
+            timer = self._loop.call_later(seconds, self._check_progress, buffered, seconds)
             try:
                 await self._drained
             finally:
                 timer.cancel()
                 self._drained = None
 
-    def fail(self, lost: SessionLost) -> None:
-        """The session is over: everybody who waits is told, the connection is cut."""
+    def fail(self, end: SessionEnded) -> None:
+        """End the session: raise `end` at every waiter, abort the connection."""
         if self.end is not None:
             return
-        self.end = lost
+        self.end = end
         if self._timer is not None:
             self._timer.cancel()
         self._transport.abort()
         while self._expected:
             future = self._expected.popleft()
             if not future.done():
-                future.set_exception(SessionLost(lost.reply, lost.said))
-                future.exception()  # it may be that nobody asks for it
-        self._wake()
+                future.set_exception(SessionEnded(end.reply, end.upstream_reply))
+                future.exception()  # marks it as retrieved: it may have no waiter
+        self._wake_drain()
         if self.on_end is not None:
             self.on_end()
 
     def close(self) -> None:
-        """End it in order, after QUIT was answered."""
+        """Close the connection in order, after the reply to QUIT."""
         if self.end is None:
-            self.end = SessionLost(classify.cut(self._smarthost, Stage.QUIT, None))
+            self.end = SessionEnded(classify.connection_closed(self._smarthost, Stage.QUIT, None))
             if self._timer is not None:
                 self._timer.cancel()
             self._transport.close()
 
-    def cut(self) -> None:
-        """Whatever is still there of the connection goes now."""
+    def abort(self) -> None:
+        """Abort the connection, without waiting for unsent octets."""
         self._transport.abort()
 
-    # --- what asyncio says ---
+    # --- called by asyncio ---
 
     def data_received(self, data: bytes) -> None:
         if self.end is not None:
             return
         try:
-            for said in self._reader.feed(data):
-                self._take(said)
-        except NoReplyError:
-            self.fail(SessionLost(classify.junk(self._smarthost, self.stage)))
+            for reply in self._reader.feed(data):
+                self._receive(reply)
+        except InvalidReplyError:
+            self.fail(SessionEnded(classify.invalid_reply(self._smarthost, self.stage)))
 
     def eof_received(self) -> None:
-        self.fail(SessionLost(classify.cut(self._smarthost, self.stage, None)))
+        self.fail(SessionEnded(classify.connection_closed(self._smarthost, self.stage, None)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.fail(SessionLost(classify.cut(self._smarthost, self.stage, exc)))
+        self.fail(SessionEnded(classify.connection_closed(self._smarthost, self.stage, exc)))
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -207,63 +207,63 @@ class UpstreamProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._wake()
+        self._wake_drain()
 
-    # --- inside ---
+    # --- internals ---
 
-    def _take(self, said: Reply) -> None:
+    def _receive(self, reply: Reply) -> None:
         if not self._expected:
-            # Between commands a server has nothing to say but good-bye; whatever it is, we no longer know where we are.
-            self.fail(SessionLost(classify.said_at(self._smarthost, Stage.IDLE, said), said))
+            # Between commands a server sends 421 at most. After any other reply, replies and commands are out of step.
+            self.fail(SessionEnded(classify.session_ended(self._smarthost, Stage.IDLE, reply), reply))
             return
         future = self._expected.popleft()
         if future.cancelled():
-            self._unheard = future, said
+            self._unclaimed = future, reply
         elif not future.done():
-            future.set_result(said)
-        self._wake()
+            future.set_result(reply)
+        self._wake_drain()
 
     def _check(self) -> None:
         if self.end is not None:
-            raise SessionLost(self.end.reply, self.end.said)
+            raise SessionEnded(self.end.reply, self.end.upstream_reply)
 
-    def _wake(self) -> None:
+    def _wake_drain(self) -> None:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
-    def _expect_instead_of(self, cancelled: "asyncio.Future[Reply]") -> "asyncio.Future[Reply]":
-        """Another future for the same reply, which may have come already."""
+    def _replace_cancelled(self, cancelled: "asyncio.Future[Reply]") -> "asyncio.Future[Reply]":
+        """Return a new future for the same reply, which may have come already."""
         future: asyncio.Future[Reply] = self._loop.create_future()
-        if self._unheard is not None and self._unheard[0] is cancelled:
-            future.set_result(self._unheard[1])
+        if self._unclaimed is not None and self._unclaimed[0] is cancelled:
+            future.set_result(self._unclaimed[1])
         else:
             self._check()
             self._expected[self._expected.index(cancelled)] = future
         return future
 
-    def _expect_within(self, seconds: float) -> None:
-        """From now on there is so long for a reply. One timer for the session, moved only when it must be."""
-        self._patience, self._deadline = seconds, self._loop.time() + seconds
+    def _set_deadline(self, seconds: float) -> None:
+        """Start the time for one reply. The session has one timer, which moves only if the deadline is earlier."""
+        self._timeout, self._deadline = seconds, self._loop.time() + seconds
         if self._timer is None or self._deadline < self._timer.when():
-            self._arm()
+            self._set_timer()
 
-    def _arm(self) -> None:
+    def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._deadline, self._look_at_the_time)
+        self._timer = self._loop.call_at(self._deadline, self._check_deadline)
 
-    def _look_at_the_time(self) -> None:
+    def _check_deadline(self) -> None:
         self._timer = None
         if self._deadline <= self._loop.time():
-            self._fall_silent(self.stage, self._patience)
+            self._time_out(self.stage, self._timeout)
         elif not math.isinf(self._deadline):
-            self._arm()
+            self._set_timer()
 
-    def _fall_silent(self, stage: Stage, seconds: float) -> None:
-        self.fail(SessionLost(classify.silence(self._smarthost, stage, seconds)))
+    def _time_out(self, stage: Stage, seconds: float) -> None:
+        self.fail(SessionEnded(classify.reply_timeout(self._smarthost, stage, seconds)))
 
-    def _check_progress(self, waiting: int, seconds: float) -> None:
-        if self._transport.get_write_buffer_size() < waiting:
-            self._wake()  # slow, but it moves: drain looks again
+    def _check_progress(self, buffered: int, seconds: float) -> None:
+        if self._transport.get_write_buffer_size() < buffered:
+            self._wake_drain()  # slow progress: drain checks again
         else:
-            self._fall_silent(Stage.BODY, seconds)
+            self._time_out(Stage.BODY, seconds)

@@ -1,37 +1,34 @@
-"""How much an account may still send: a provider's hourly limits, kept on our side so that they are never reached.
+"""Hourly quota of one account: the provider's limits, enforced here so that they are never reached there. PURE.
 
-Guarantees: what was granted within any sixty minutes never exceeds a limit; a refusal says when there is room again;
-what was granted and not used is given back. Memory is bounded whatever the limits are.
-Not here: what the limits are (routing.provider), what the time is. Nothing is kept over a restart.
+Guarantees: the reservations of any sixty minutes never exceed a limit; a refusal gives the time until the next one
+succeeds; a released reservation does not count. Memory is bounded, whatever the limits are.
+Not here: the limits (routing.provider), the clock. Nothing is stored across a restart.
 """
 
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 HOUR: Final = 3600.0  # seconds; providers count their limits by the hour
-_SLOT: Final = 60.0  # grants are summed by the minute: at most 61 slots are kept
+_SLOT: Final = 60.0  # seconds; reservations are summed by the minute, so at most 61 slots are stored
 
 
 @dataclass(slots=True)
-class Grant:
-    """Leave to send one message to some recipients."""
+class Reservation:
+    """A share of the quota: one message to some recipients."""
 
     slot: int
     recipients: int
-    returned: bool = False
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class NoRoom:
-    """Not now: there will be room in so many seconds. None: never, the message alone is over the limit."""
+class QuotaExceeded:
+    """A limit is reached. `seconds`: the time until it is not; None if the message alone exceeds the limit."""
 
-    limit: str  # in words
+    limit: str  # such as "100 messages an hour"
     seconds: float | None
-
-
-Answer: TypeAlias = Grant | NoRoom
 
 
 @dataclass(slots=True)
@@ -42,82 +39,81 @@ class _Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """What may still be sent this hour; None where there is no limit."""
+class Remaining:
+    """The unused quota of this hour; None where there is no limit."""
 
     messages: int | None
     recipients: int | None
 
 
 class Quota:
-    """One account's grants of the past hour. Limits are told at each call: they may change while we run."""
+    """The reservations of one account in the past hour. Each call takes the limits: they may change at any time."""
 
     def __init__(self) -> None:
         self._slots: deque[_Slot] = deque()
 
-    def ask(
+    def reserve(
         self, recipients: int, *, messages_per_hour: int | None, recipients_per_hour: int | None, now: float
-    ) -> Answer:
-        """Leave for one message to that many recipients, or when to ask again."""
-        refusal = self.refusal(
+    ) -> Reservation | QuotaExceeded:
+        """Reserve one message to that many recipients. `now` is in seconds, on a monotonic clock."""
+        exceeded = self.check(
             recipients, messages_per_hour=messages_per_hour, recipients_per_hour=recipients_per_hour, now=now
         )
-        if refusal is not None:
-            return refusal
+        if exceeded is not None:
+            return exceeded
         slot = self._current(now)
         slot.messages += 1
         slot.recipients += recipients
-        return Grant(slot.number, recipients)
+        return Reservation(slot.number, recipients)
 
-    def refusal(
+    def check(
         self, recipients: int, *, messages_per_hour: int | None, recipients_per_hour: int | None, now: float
-    ) -> NoRoom | None:
-        """What `ask` would refuse with; None where it would grant. Grants nothing."""
-        self._forget(now)
-        waits = [
-            self._wait(amount, limit, kind, now)
+    ) -> QuotaExceeded | None:
+        """Return the refusal that `reserve` would return; None if it would succeed. Reserves nothing."""
+        self._expire(now)
+        refusals = [
+            refusal
             for amount, limit, kind in (
                 (1, messages_per_hour, "messages"),
                 (recipients, recipients_per_hour, "recipients"),
             )
-            if limit is not None
+            if limit is not None and (refusal := self._check_one(amount, limit, kind, now)) is not None
         ]
-        refusals = [wait for wait in waits if wait is not None]
         return max(refusals, key=lambda refusal: math.inf if refusal.seconds is None else refusal.seconds, default=None)
 
-    def give_back(self, grant: Grant) -> None:
-        """The message was not taken: it does not count. Giving back twice counts once."""
-        if grant.returned:
+    def release(self, reservation: Reservation) -> None:
+        """Return a reservation whose message was not accepted. A second call has no effect."""
+        if reservation.released:
             return
-        grant.returned = True
+        reservation.released = True
         for slot in self._slots:
-            if slot.number == grant.slot:
+            if slot.number == reservation.slot:
                 slot.messages -= 1
-                slot.recipients -= grant.recipients
+                slot.recipients -= reservation.recipients
 
-    def left(self, *, messages_per_hour: int | None, recipients_per_hour: int | None, now: float) -> Left:
-        """What the limits leave at this moment."""
-        self._forget(now)
+    def remaining(self, *, messages_per_hour: int | None, recipients_per_hour: int | None, now: float) -> Remaining:
+        """Return the unused quota."""
+        self._expire(now)
         messages = sum(slot.messages for slot in self._slots)
         recipients = sum(slot.recipients for slot in self._slots)
-        return Left(
+        return Remaining(
             None if messages_per_hour is None else max(0, messages_per_hour - messages),
             None if recipients_per_hour is None else max(0, recipients_per_hour - recipients),
         )
 
-    def _wait(self, amount: int, limit: int, kind: str, now: float) -> NoRoom | None:
-        """None where the amount fits now."""
-        words = f"{limit} {kind} an hour"
+    def _check_one(self, amount: int, limit: int, kind: str, now: float) -> QuotaExceeded | None:
+        """Return None if the amount is within the limit now."""
+        text = f"{limit} {kind} an hour"
         if amount > limit:
-            return NoRoom(words, None)
+            return QuotaExceeded(text, None)
         used = sum(getattr(slot, kind) for slot in self._slots)
         if used + amount <= limit:
             return None
-        for slot in self._slots:  # from the oldest: each that ages out makes room
+        for slot in self._slots:  # from the oldest: each expired slot frees its amount
             used -= getattr(slot, kind)
             if used + amount <= limit:
-                return NoRoom(words, _forgotten_at(slot.number) - now)
-        raise AssertionError("an empty hour has room for what fits the limit")
+                return QuotaExceeded(text, _expiry(slot.number) - now)
+        raise AssertionError("an amount within the limit fits into an empty hour")
 
     def _current(self, now: float) -> _Slot:
         number = math.floor(now / _SLOT)
@@ -125,11 +121,11 @@ class Quota:
             self._slots.append(_Slot(number))
         return self._slots[-1]
 
-    def _forget(self, now: float) -> None:
-        while self._slots and _forgotten_at(self._slots[0].number) <= now:
+    def _expire(self, now: float) -> None:
+        while self._slots and _expiry(self._slots[0].number) <= now:
             self._slots.popleft()
 
 
-def _forgotten_at(slot: int) -> float:
-    """A slot counts until its last moment is an hour ago."""
+def _expiry(slot: int) -> float:
+    """Return the time when the slot's last moment is an hour ago."""
     return (slot + 1) * _SLOT + HOUR

@@ -1,142 +1,138 @@
-"""One authenticated session with an upstream, and one transaction on it.
+"""Session: the SMTP transactions on one connection that is logged in.
 
-Guarantees: no AUTH but under verified TLS (or to loopback, where that was asked for), with exactly one mechanism,
-once. A message goes to those recipients whom the upstream takes. Whatever breaks a dialogue, a cancellation too,
-closes the session, so its replies can never be taken for those of the next message. Once the final dot is written the
-answer is waited for, cancelled or not.
-Not here: which session carries which message (pool), what follows from the answer (courier).
-RFC 4954, RFC 5321 section 4.5.3.2, RFC 6409, RFC 8314.
+Guarantees: a message is sent to the recipients that the upstream accepts. A failure or a cancellation during a dialogue
+closes the session, so no reply is ever attributed to the next message. After the final dot the reply is awaited, even
+if the caller is cancelled.
+Not here: opening and login (delivery.opening), session choice (delivery.pool), consequences of a reply
+(delivery.account_state). RFC 5321 section 4.5.3.2, RFC 6409.
 """
 
 import asyncio
-import base64
-import ipaddress
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import aiosmtplib
-
 from senderproxy.aio import PIECE_OCTETS, fair_share
 from senderproxy.delivery import classify
-from senderproxy.delivery.classify import NotOpened, SessionLost, Stage
-from senderproxy.delivery.connect import TlsContexts, dial, look_up
+from senderproxy.delivery.classify import SessionEnded, Stage
 from senderproxy.delivery.protocol import UpstreamProtocol
 from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Failed, Outcome
 from senderproxy.mail.reply import Reply
-from senderproxy.routing.account import Credential
-from senderproxy.routing.provider import Security, Smarthost
+from senderproxy.routing.provider import Smarthost
 
-_SPOKEN: Final = ("PLAIN", "LOGIN")
-_BLOCK: Final = PIECE_OCTETS  # smaller blocks are gathered up to this: a small message leaves in one write
+_BLOCK: Final = PIECE_OCTETS  # octets; smaller blocks are joined up to this size, so a small message is one write
 
 
 @dataclass(frozen=True, slots=True)
 class SessionTimeouts:
-    """Seconds to wait at each stage; the defaults are RFC 5321 section 4.5.3.2's, but nine minutes at the end."""
+    """Timeouts of each stage, in seconds. The sections are those of RFC 5321."""
 
-    connect: float = 30.0  # one address look-up, one connection, one TLS handshake: each
-    greeting: float = 300.0
-    ehlo: float = 300.0
-    auth: float = 120.0
-    mail: float = 300.0
-    rcpt: float = 300.0
-    data: float = 120.0
-    block: float = 180.0  # without any progress
-    final_dot: float = 540.0  # less than the ten minutes after which the client gives up on us
-    quit: float = 5.0
-    free_session: float = 120.0  # while all sessions of an account are busy
+    connect: float = 30.0  # each of address look-up, connection, TLS handshake; leaves time for the next smarthost
+    greeting: float = 300.0  # 4.5.3.2.1
+    ehlo: float = 300.0  # not in the RFC; as for the greeting
+    auth: float = 120.0  # not in the RFC; as for DATA: one reply that needs no look-up at the upstream
+    mail: float = 300.0  # 4.5.3.2.2
+    rcpt: float = 300.0  # 4.5.3.2.3
+    data: float = 120.0  # 4.5.3.2.4
+    block: float = 180.0  # 4.5.3.2.5, without any progress
+    final_dot: float = 540.0  # 4.5.3.2.6 asks for 600; less, because our client's own 600 end at the same time
+    quit: float = 5.0  # no message depends on this reply
+    free_session: float = 120.0  # in the pool's queue; leaves the client's 600 enough time for the transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """What the upstream's last EHLO answer offered."""
+class EhloExtensions:
+    """The extensions in the upstream's last EHLO reply."""
 
     pipelining: bool
     eight_bit: bool
     size: bool
-    size_limit: int | None
+    size_limit: int | None  # octets; None: not given
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """An outcome for each recipient. `said`: the replies that decided, in the upstream's own words."""
+class Completed:
+    """A transaction with an outcome for each recipient. `replies`: the upstream's replies that decided."""
 
     outcomes: Mapping[ForwardPath, Outcome]
-    said: tuple[Reply, ...] = ()
+    replies: tuple[Reply, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
-    """The session ended before there was an answer. `dot_written`: the upstream may have the message.
+class Interrupted:
+    """A transaction in which the session ended before the reply. `dot_written`: the upstream may have the message.
 
-    `not_taken`: who had been refused or deferred before that, so certainly has not got it.
+    `rejected`: the recipients that it had rejected before, so they certainly do not have it.
     """
 
     reply: Reply
-    said: tuple[Reply, ...]
+    replies: tuple[Reply, ...]
     dot_written: bool
-    not_taken: Mapping[ForwardPath, Outcome] = field(default_factory=dict)
+    rejected: Mapping[ForwardPath, Outcome] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Inquired:
-    """What was said of a sender, and where: a positive answer to RCPT means that both were taken."""
+class SenderReply:
+    """The reply to a sender, and the command it was for. A positive reply to RCPT: the upstream accepts both."""
 
     stage: Stage
-    said: Reply
+    reply: Reply
 
 
 class Session:
     """A session that is logged in. One transaction at a time."""
 
     def __init__(
-        self, protocol: UpstreamProtocol, smarthost: Smarthost, offer: Offer, patience: SessionTimeouts, mechanism: str
+        self,
+        protocol: UpstreamProtocol,
+        smarthost: Smarthost,
+        extensions: EhloExtensions,
+        timeouts: SessionTimeouts,
+        mechanism: str,
     ) -> None:
         self._protocol = protocol
-        self._patience = patience
-        self._turns = fair_share()
+        self._timeouts = timeouts
+        self._share = fair_share()
         self.smarthost = smarthost
-        self.offer = offer
+        self.extensions = extensions
         self.mechanism = mechanism
-        self.carried = 0  # messages that were taken
+        self.message_count = 0  # messages that the upstream accepted
 
     @property
     def usable(self) -> bool:
-        """Another message may be offered on it."""
+        """True if the session can carry another message."""
         return self._protocol.end is None
 
-    def when_over(self, callback: Callable[[], None]) -> None:
-        """Call back once, when the session can carry nothing more."""
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call back once, when the session ends."""
         self._protocol.on_end = callback
 
-    async def transact(self, envelope: Envelope, message: Message, *, warm: bool) -> Answered | Broken:
-        """Offer the message. `warm`: the session has been idle, so it may be dead and must show life soon."""
+    async def transact(self, envelope: Envelope, message: Message, *, warm: bool) -> Completed | Interrupted:
+        """Send the message. `warm`: the session was idle and may be dead, so the first timeout is short."""
         progress = _Progress()
         try:
             return await self._dialogue(envelope, message, warm, progress)
-        except SessionLost as lost:
-            return Broken(lost.reply, (lost.said,) if lost.said else (), progress.dot_written, progress.not_taken)
+        except SessionEnded as end:
+            return _interrupted(end, progress)
         except BaseException:
             self.abort()
             raise
         finally:
             self._protocol.stage = Stage.IDLE
 
-    async def inquire(self, path: ReversePath, recipient: ForwardPath) -> Inquired | Broken:
-        """Name a sender and, where that is taken, a recipient; then take both back. No message is ever offered."""
+    async def check_sender(self, path: ReversePath, recipient: ForwardPath) -> SenderReply | Interrupted:
+        """Send MAIL, RCPT if MAIL was accepted, then RSET. DATA is never sent."""
         try:
-            said = await self._asked(f"MAIL FROM:<{path}>", self._patience.mail, stage := Stage.MAIL)
-            if said.is_positive:
-                said = await self._asked(f"RCPT TO:<{recipient}>", self._patience.rcpt, stage := Stage.RCPT)
-            await self._take_back(None)
-            return Inquired(stage, said)
-        except SessionLost as lost:
-            return Broken(lost.reply, (lost.said,) if lost.said else (), dot_written=False)
+            reply = await self._command(f"MAIL FROM:<{path}>", self._timeouts.mail, stage := Stage.MAIL)
+            if reply.is_positive:
+                reply = await self._command(f"RCPT TO:<{recipient}>", self._timeouts.rcpt, stage := Stage.RCPT)
+            await self._reset(None)
+            return SenderReply(stage, reply)
+        except SessionEnded as end:
+            return _interrupted(end, _Progress())
         except BaseException:
             self.abort()
             raise
@@ -144,153 +140,156 @@ class Session:
             self._protocol.stage = Stage.IDLE
 
     async def quit(self) -> None:
-        """Say good-bye, in bounded time."""
+        """Send QUIT and close the connection, in bounded time. Never raises for what the upstream does."""
         try:
             if self.usable:
                 (answer,) = self._protocol.send("QUIT")
-                await self._protocol.reply(answer, self._patience.quit, Stage.QUIT)
+                await self._protocol.reply(answer, self._timeouts.quit, Stage.QUIT)
                 self._protocol.close()
-                async with asyncio.timeout(self._patience.quit):
+                async with asyncio.timeout(self._timeouts.quit):
                     await asyncio.shield(self._protocol.closed)
-        except (SessionLost, TimeoutError):
-            pass  # it went without a word; gone it is
+        except (SessionEnded, TimeoutError):
+            pass  # the connection is closed either way
         finally:
             self.abort()
-            self._protocol.cut()
+            self._protocol.abort()
 
     def abort(self) -> None:
-        """Cut the connection."""
-        self._protocol.fail(SessionLost(classify.cut(self.smarthost, self._protocol.stage, None)))
+        """End the session and abort the connection."""
+        self._protocol.fail(SessionEnded(classify.connection_closed(self.smarthost, self._protocol.stage, None)))
 
     async def wait_closed(self) -> None:
-        """Until the transport is gone."""
+        """Wait until the connection is closed."""
         await asyncio.shield(self._protocol.closed)
 
     # --- the dialogue, from top to bottom ---
 
-    async def _dialogue(self, envelope: Envelope, message: Message, warm: bool, progress: "_Progress") -> Answered:
-        limit, remote = self.offer.size_limit, self.smarthost.host
+    async def _dialogue(self, envelope: Envelope, message: Message, warm: bool, progress: "_Progress") -> Completed:
+        limit, remote = self.extensions.size_limit, self.smarthost.host
         if limit is not None and message.size > limit:
             refusal = classify.too_large(message.size, limit, str(self.smarthost))
-            return Answered(dict.fromkeys(envelope.recipients, Failed(refusal)))
+            return Completed(dict.fromkeys(envelope.recipients, Failed(refusal)))
 
-        data_sent = self.offer.pipelining  # RFC 2920 section 3.1: DATA may end a group
-        mail, rcpts, data = await self._offer_paths(envelope, message, warm, data_sent)
-        outcomes = dict(classify.not_taken(envelope.recipients, mail, rcpts, remote))
-        said = [said for said in (mail, *rcpts) if said.code // 100 != 2]
-        progress.not_taken = dict(outcomes)
-        taken = [path for path in envelope.recipients if path not in outcomes]
-        if not taken:
-            await self._take_back(data)
-            return Answered(outcomes, tuple(said))
-        answer, stage = await self._offer_message(message, data, progress)
-        outcomes |= dict.fromkeys(taken, classify.outcome(answer, stage, remote))
-        return Answered({path: outcomes[path] for path in envelope.recipients}, (*said, answer))
+        data_sent = self.extensions.pipelining  # RFC 2920 section 3.1: DATA may end a group
+        mail, rcpts, data = await self._send_paths(envelope, message, warm, data_sent)
+        outcomes = dict(classify.rejected_recipients(envelope.recipients, mail, rcpts, remote))
+        replies = [reply for reply in (mail, *rcpts) if reply.code // 100 != 2]
+        progress.rejected = dict(outcomes)
+        accepted = [path for path in envelope.recipients if path not in outcomes]
+        if not accepted:
+            await self._reset(data)
+            return Completed(outcomes, tuple(replies))
+        reply, stage = await self._send_message(message, data, progress)
+        outcomes |= dict.fromkeys(accepted, classify.outcome(reply, stage, remote))
+        return Completed({path: outcomes[path] for path in envelope.recipients}, (*replies, reply))
 
-    async def _offer_message(
-        self, message: Message, data: "asyncio.Future[Reply] | None", progress: "_Progress"
-    ) -> tuple[Reply, Stage]:
-        """DATA, the message, the final dot: what was said of it, and where."""
-        if data is None:
-            (data,) = self._protocol.send("DATA")
-        go_ahead = self._of_the_message(await self._reply(data, self._patience.data, Stage.DATA), Stage.DATA)
-        if go_ahead.code != 354:
-            if go_ahead.is_positive:
-                raise self._out_of_step(Stage.DATA)
-            await self._take_back(None)
-            return go_ahead, Stage.DATA
-
-        said = await self._send_content(message, progress)
-        if said.code // 100 == 3:
-            raise self._out_of_step(Stage.FINAL_DOT)
-        if said.is_positive:
-            self.carried += 1
-        elif not progress.dot_written or classify.is_end_of_session(said):
-            self.abort()
-        return said, Stage.FINAL_DOT
-
-    async def _offer_paths(
+    async def _send_paths(
         self, envelope: Envelope, message: Message, warm: bool, with_data: bool
     ) -> tuple[Reply, Sequence[Reply], "asyncio.Future[Reply] | None"]:
-        """MAIL and every RCPT; in one write where the upstream offers that."""
-        patience = self._patience
-        first = min(patience.connect, patience.mail) if warm else patience.mail
+        """Send MAIL and every RCPT; with PIPELINING in one write, with DATA at its end."""
+        timeouts = self._timeouts
+        first = min(timeouts.connect, timeouts.mail) if warm else timeouts.mail
         commands = [self._mail_command(envelope, message), *(f"RCPT TO:<{path}>" for path in envelope.recipients)]
-        waiting = list(self._protocol.send(*commands, *["DATA"] * with_data)) if self.offer.pipelining else None
+        waiting = list(self._protocol.send(*commands, *["DATA"] * with_data)) if self.extensions.pipelining else None
         data = waiting.pop() if waiting and with_data else None
 
         answer = waiting[0] if waiting else self._protocol.send(commands[0])[0]
-        mail = self._of_the_message(await self._reply(answer, first, Stage.MAIL), Stage.MAIL)
+        mail = self._check(await self._reply(answer, first, Stage.MAIL), Stage.MAIL)
         rcpts: list[Reply] = []
         if mail.code // 100 != 2:
-            return mail, rcpts, data  # what was sent after it is answered, too; those answers find their own way
+            return mail, rcpts, data  # the replies to the pipelined RCPTs go to their futures and are not needed
         for index, command in enumerate(commands[1:], 1):
             answer = waiting[index] if waiting else self._protocol.send(command)[0]
-            rcpts.append(self._of_the_message(await self._reply(answer, patience.rcpt, Stage.RCPT), Stage.RCPT))
+            rcpts.append(self._check(await self._reply(answer, timeouts.rcpt, Stage.RCPT), Stage.RCPT))
         return mail, rcpts, data
 
-    async def _take_back(self, data: "asyncio.Future[Reply] | None") -> None:
-        """Make the session ready for another message after this one was refused; or cut it. The outcome stands."""
-        try:
-            if data is not None and (await self._reply(data, self._patience.data, Stage.DATA)).is_positive:
-                # It wants a message that nobody is to get (RFC 2920 section 3.1 leaves an empty one, or this).
-                self.abort()
-                return
-            (answer,) = self._protocol.send("RSET")
-            if (await self._reply(answer, self._patience.mail, Stage.RSET)).code // 100 != 2:
-                self.abort()
-        except SessionLost:
-            return  # it ended by itself
+    async def _send_message(
+        self, message: Message, data: "asyncio.Future[Reply] | None", progress: "_Progress"
+    ) -> tuple[Reply, Stage]:
+        """Send DATA, the message and the final dot. Returns the reply that decides, and its stage."""
+        if data is None:
+            (data,) = self._protocol.send("DATA")
+        go_ahead = self._check(await self._reply(data, self._timeouts.data, Stage.DATA), Stage.DATA)
+        if go_ahead.code != 354:
+            if go_ahead.is_positive:
+                raise self._out_of_step(Stage.DATA)
+            await self._reset(None)
+            return go_ahead, Stage.DATA
+
+        reply = await self._send_content(message, progress)
+        if reply.code // 100 == 3:
+            raise self._out_of_step(Stage.FINAL_DOT)
+        if reply.is_positive:
+            self.message_count += 1
+        elif not progress.dot_written or classify.ends_session(reply):
+            self.abort()
+        return reply, Stage.FINAL_DOT
 
     async def _send_content(self, message: Message, progress: "_Progress") -> Reply:
-        """The message and the final dot; returns the answer, which may come before the dot."""
+        """Send the message and the final dot. Returns the reply, which may come before the dot."""
         protocol = self._protocol
         protocol.stage = Stage.BODY
         answer = protocol.expect()
         for block, last in _blocks(message):
-            # No await lies between the last write and this note of it: a cancellation finds one or the other.
+            # No await between the last write and `dot_written`: a cancellation comes before both or after both.
             protocol.write(block)
             if last:
                 progress.dot_written = True
                 break
-            await protocol.drain(self._patience.block, answer)
-            await self._turns.acquire(_BLOCK)  # others have theirs, and an early answer is seen
+            await protocol.drain(self._timeouts.block, answer)
+            await self._share.acquire(_BLOCK)  # lets other messages proceed, and an early reply arrive
             if answer.done():
-                return self._early(answer.result())
-        # From here the upstream may take the message, and somebody must learn whether it did: docs/decisions/0043.
-        return await protocol.certain_reply(answer, self._patience.final_dot, Stage.FINAL_DOT)
+                return self._early_reply(answer.result())
+        # From here the upstream may accept the message, so the reply must be known: docs/decisions/0043.
+        return await protocol.certain_reply(answer, self._timeouts.final_dot, Stage.FINAL_DOT)
 
-    def _early(self, said: Reply) -> Reply:
-        """An answer in mid-message: the upstream has seen enough."""
-        if said.is_positive:
-            raise self._out_of_step(Stage.BODY)
-        return self._of_the_message(said, Stage.BODY)
+    async def _reset(self, data: "asyncio.Future[Reply] | None") -> None:
+        """Prepare the session for the next message after a refusal, or close it. The outcome does not change.
 
-    # --- small parts ---
+        `data`: the reply to a DATA that was pipelined.
+        """
+        try:
+            if data is not None and (await self._reply(data, self._timeouts.data, Stage.DATA)).is_positive:
+                # The upstream waits for a message without recipients: RFC 2920 section 3.1 allows an empty one, or this
+                self.abort()
+                return
+            (answer,) = self._protocol.send("RSET")
+            if (await self._reply(answer, self._timeouts.mail, Stage.RSET)).code // 100 != 2:
+                self.abort()
+        except SessionEnded:
+            return  # the upstream closed it
 
-    async def _asked(self, command: str, seconds: float, stage: Stage) -> Reply:
+    # --- parts of the dialogue ---
+
+    async def _command(self, command: str, seconds: float, stage: Stage) -> Reply:
         (answer,) = self._protocol.send(command)
-        return self._of_the_message(await self._reply(answer, seconds, stage), stage)
+        return self._check(await self._reply(answer, seconds, stage), stage)
 
     async def _reply(self, answer: "asyncio.Future[Reply]", seconds: float, stage: Stage) -> Reply:
         return await self._protocol.reply(answer, seconds, stage)
 
-    def _of_the_message(self, said: Reply, stage: Stage) -> Reply:
-        """The reply, where it is about the message; the end of the session, where it is about that."""
-        if classify.is_end_of_session(said):
+    def _check(self, reply: Reply, stage: Stage) -> Reply:
+        """Return a reply about the message. Raises SessionEnded for a reply about the session."""
+        if classify.ends_session(reply):
             self.abort()
-            raise SessionLost(classify.said_at(self.smarthost, stage, said), said)
-        return said
+            raise SessionEnded(classify.session_ended(self.smarthost, stage, reply), reply)
+        return reply
 
-    def _out_of_step(self, stage: Stage) -> SessionLost:
+    def _early_reply(self, reply: Reply) -> Reply:
+        """Check a reply before the end of the message: only a refusal is possible."""
+        if reply.is_positive:
+            raise self._out_of_step(Stage.BODY)
+        return self._check(reply, Stage.BODY)
+
+    def _out_of_step(self, stage: Stage) -> SessionEnded:
         self.abort()
-        return SessionLost(classify.junk(self.smarthost, stage))
+        return SessionEnded(classify.invalid_reply(self.smarthost, stage))
 
     def _mail_command(self, envelope: Envelope, message: Message) -> str:
         command = f"MAIL FROM:<{envelope.reverse_path}>"
-        if self.offer.size:
+        if self.extensions.size:
             command += f" SIZE={message.size}"
-        if self.offer.eight_bit and (envelope.eight_bit or not _is_ascii(message)):
+        if self.extensions.eight_bit and (envelope.eight_bit or not _is_ascii(message)):
             command += " BODY=8BITMIME"
         return command
 
@@ -298,7 +297,12 @@ class Session:
 @dataclass(slots=True)
 class _Progress:
     dot_written: bool = False
-    not_taken: Mapping[ForwardPath, Outcome] = field(default_factory=dict)
+    rejected: Mapping[ForwardPath, Outcome] = field(default_factory=dict)
+
+
+def _interrupted(end: SessionEnded, progress: _Progress) -> Interrupted:
+    replies = () if end.upstream_reply is None else (end.upstream_reply,)
+    return Interrupted(end.reply, replies, progress.dot_written, progress.rejected)
 
 
 def _is_ascii(message: Message) -> bool:
@@ -306,10 +310,10 @@ def _is_ascii(message: Message) -> bool:
 
 
 def _blocks(message: Message) -> Iterator[tuple[bytes, bool]]:
-    """The message in blocks of a good size; the last one, marked, ends in the final dot."""
+    """Yield the message in blocks of about _BLOCK octets. The last one, marked True, ends in the final dot."""
     gathered: list[bytes] = []
     size = 0
-    tail = b"\r\n"  # DATA's own line end: an empty message needs no other
+    tail = b"\r\n"  # the line end of DATA: an empty message needs no other
     for piece in message.blocks():
         if not piece:
             continue
@@ -321,203 +325,3 @@ def _blocks(message: Message) -> Iterator[tuple[bytes, bool]]:
         tail = (tail + piece[-2:])[-2:]
     gathered.append(b".\r\n" if tail == b"\r\n" else b"\r\n.\r\n")
     yield b"".join(gathered), True
-
-
-# --- opening ---------------------------------------------------------------------------------------------------------
-
-
-async def open_session(
-    smarthost: Smarthost,
-    mechanisms: Sequence[str],
-    credential: Credential | None,
-    *,
-    hostname: str,
-    patience: SessionTimeouts,
-    contexts: TlsContexts,
-) -> Session | NotOpened:
-    """Connect, secure, log in: once each. Never raises for what the network or the upstream does.
-
-    Without a credential there is no login, so nothing that plain text could give away but the message.
-    """
-    opening = _Opening(smarthost, mechanisms, credential, hostname, patience, contexts)
-    try:
-        return await opening.run()
-    except (OSError, aiosmtplib.SMTPException) as fault:
-        result = classify.not_opened(fault, smarthost, opening.stage)
-    except SessionLost as lost:
-        result = NotOpened(classify.Trouble.UNREACHABLE, lost.reply, lost.said)
-    return classify.scrubbed(result, _forms(credential))
-
-
-class _Opening:
-    """The way from nothing to a session; `stage` tells where it stopped."""
-
-    def __init__(
-        self,
-        smarthost: Smarthost,
-        mechanisms: Sequence[str],
-        credential: Credential | None,
-        hostname: str,
-        patience: SessionTimeouts,
-        contexts: TlsContexts,
-    ) -> None:
-        self.stage = Stage.LOOK_UP
-        self._smarthost = smarthost
-        self._mechanisms = mechanisms
-        self._credential = credential
-        self._hostname = hostname
-        self._patience = patience
-        self._contexts = contexts
-
-    async def run(self) -> Session | NotOpened:
-        host = self._smarthost
-        context = None
-        if host.security is not Security.NONE:
-            try:
-                context = self._contexts.context(host.ca_file)
-            except OSError as fault:
-                return classify.authorities_unreadable(host, fault)
-        # aiosmtplib's client. It never gets the password to keep; STARTTLS is asked for below, never opportunistic.
-        smtp = aiosmtplib.SMTP(
-            hostname=host.host,
-            local_hostname=self._hostname,
-            use_tls=host.security is Security.IMPLICIT_TLS,
-            start_tls=False,
-            tls_context=context,
-            timeout=self._patience.greeting,
-        )
-        async with asyncio.timeout(self._patience.connect):
-            addresses = await look_up(host.host, host.port)
-        self.stage = Stage.CONNECT
-        async with asyncio.timeout(self._patience.connect):
-            connection = await dial(addresses)
-        try:
-            peer = str(connection.getpeername()[0])
-            if (
-                self._credential is not None
-                and host.security is Security.NONE
-                and not ipaddress.ip_address(peer.partition("%")[0]).is_loopback
-            ):
-                connection.close()
-                return classify.plain_text_refused(host, peer)
-        except BaseException:
-            connection.close()
-            raise
-        try:
-            await self._greet(smtp, connection)
-            result = await self._secure_and_log_in(smtp)
-        except BaseException:
-            _cut(smtp)
-            raise
-        if isinstance(result, NotOpened):
-            _cut(smtp)
-        return result
-
-    async def _secure_and_log_in(self, smtp: aiosmtplib.SMTP) -> Session | NotOpened:
-        host = self._smarthost
-        await self._ehlo(smtp)
-        if host.security is Security.STARTTLS:
-            if not smtp.supports_extension("starttls"):
-                return classify.starttls_missing(host)
-            self.stage = Stage.STARTTLS
-            await smtp.starttls(timeout=self._patience.connect)
-            await self._ehlo(smtp)  # RFC 3207 section 4.2: what was said in the clear is forgotten
-        if self._credential is None:
-            self._insist_on_step(smtp)
-            return self._take_over(smtp, "")
-        self._insist_on_tls(smtp)
-
-        offered = smtp.server_auth_methods
-        usable = [name.upper() for name in self._mechanisms if name.upper() in _SPOKEN and name.lower() in offered]
-        if not usable:
-            return classify.mechanism_missing(host, self._mechanisms, offered)
-        self._insist_on_step(smtp)
-        self.stage = Stage.AUTH
-        await self._log_in(smtp, usable[0], self._credential)
-        self._insist_on_step(smtp)
-        return self._take_over(smtp, usable[0])
-
-    async def _greet(self, smtp: aiosmtplib.SMTP, connection: socket.socket) -> None:
-        """The TLS handshake where it comes first, and the greeting; each with its own patience."""
-        loop = asyncio.get_running_loop()
-        implicit = self._smarthost.security is Security.IMPLICIT_TLS
-        self.stage = Stage.HANDSHAKE if implicit else Stage.GREETING
-        async with asyncio.timeout(None) as limit:
-
-            def end_of_handshake() -> None:
-                if smtp.transport is None:  # set when the handshake is done
-                    limit.reschedule(loop.time())
-
-            timer = loop.call_later(self._patience.connect, end_of_handshake)
-            try:
-                await smtp.connect(sock=connection)
-            except aiosmtplib.SMTPException as fault:
-                about_greeting = isinstance(fault, aiosmtplib.SMTPResponseException)
-                if about_greeting or isinstance(fault.__cause__, aiosmtplib.SMTPException):
-                    self.stage = Stage.GREETING
-                raise
-            finally:
-                timer.cancel()
-
-    async def _ehlo(self, smtp: aiosmtplib.SMTP) -> None:
-        self.stage = Stage.EHLO
-        await smtp.ehlo(timeout=self._patience.ehlo)
-
-    async def _log_in(self, smtp: aiosmtplib.SMTP, mechanism: str, credential: Credential) -> None:
-        """One mechanism, once."""
-        login, secret = _octets(credential.login), _octets(credential.reveal())
-        if mechanism == "PLAIN":
-            await smtp.auth_plain(login, secret, timeout=self._patience.auth)
-            return
-        # Word by word: servers that do not know the user name on the first line would take the password for it.
-        for word in (b"", login, secret):
-            line = (b"AUTH", b"LOGIN") if not word else (base64.b64encode(word),)
-            said = await smtp.execute_command(*line, timeout=self._patience.auth)
-            if said.code != (235 if word is secret else 334):
-                raise aiosmtplib.SMTPAuthenticationError(said.code, said.message)
-
-    def _insist_on_tls(self, smtp: aiosmtplib.SMTP) -> None:
-        """What must be so by now, looked at once more before a password is sent."""
-        if self._smarthost.security is not Security.NONE and smtp.get_transport_info("ssl_object") is None:
-            raise AssertionError("a session without TLS reached the login")
-
-    def _insist_on_step(self, smtp: aiosmtplib.SMTP) -> None:
-        """Nothing more was said than we asked for: else the next reply would answer the last command."""
-        if getattr(smtp.protocol, "_buffer", b""):
-            raise SessionLost(classify.junk(self._smarthost, self.stage))
-
-    def _take_over(self, smtp: aiosmtplib.SMTP, mechanism: str) -> Session:
-        """From here the transport speaks our protocol; aiosmtplib's client has done its work."""
-        transport = smtp.transport
-        if not isinstance(transport, asyncio.Transport) or transport.is_closing():
-            raise SessionLost(classify.cut(self._smarthost, self.stage, None))
-        size = smtp.esmtp_extensions.get("size", "").strip()
-        offer = Offer(
-            pipelining=smtp.supports_extension("pipelining"),
-            eight_bit=smtp.supports_extension("8bitmime"),
-            size=smtp.supports_extension("size"),
-            size_limit=int(size) or None if size.isascii() and size.isdigit() and len(size) <= 20 else None,
-        )
-        return Session(UpstreamProtocol(transport, self._smarthost), self._smarthost, offer, self._patience, mechanism)
-
-
-def _cut(smtp: aiosmtplib.SMTP) -> None:
-    """Close without a word, at once. Cut first: Python 3.11.2 cannot cut a TLS connection that was closed twice."""
-    if isinstance(smtp.transport, asyncio.Transport):
-        smtp.transport.abort()
-    smtp.close()
-
-
-def _octets(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _forms(credential: Credential | None) -> Sequence[bytes]:
-    """The secret as it may come back at us: plain, and in the two base64 forms in which it was sent."""
-    if credential is None:
-        return ()
-    login, secret = _octets(credential.login), _octets(credential.reveal())
-    if not secret:
-        return ()
-    plain = base64.b64encode(b"\0" + login + b"\0" + secret)
-    return (plain, base64.b64encode(secret), secret)

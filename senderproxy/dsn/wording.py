@@ -88,8 +88,10 @@ def _heard(cause: ReportCause, *phrases: str) -> tuple[re.Pattern[str], ReportCa
     return re.compile("|".join(phrases), re.IGNORECASE), cause
 
 
-# Our own words for a message of which nobody knows whether it was taken (delivery.classify).
-_MAYBE_TAKEN: Final = re.compile(r"whether it was taken is not known", re.IGNORECASE)
+# Our own reply to a message that may have been accepted (delivery.classify); the second text is that of version 0.1.
+_MAYBE_TAKEN: Final = re.compile(
+    r"not known whether the message was accepted|whether it was taken is not known", re.IGNORECASE
+)
 
 # What our own rooms and the servers we know say. The first that is found holds: narrow ones stand before wide ones.
 _BY_WORDS: Final = (
@@ -142,7 +144,7 @@ _BY_WORDS: Final = (
     ),
     _heard(
         ReportCause.UNREACHABLE,
-        *(r"no connection to", r"no route to", r"closed the connection", r"was silent", r"did not answer"),
+        *(r"no connection to", r"no route to", r"closed the connection", r"did not (?:answer|reply)"),
         r"timed? ?out",
     ),
 )

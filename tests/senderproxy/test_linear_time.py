@@ -21,7 +21,7 @@ import pytest
 
 import senderproxy
 import vault
-from senderproxy.delivery.protocol import NoReplyError, ReplyReader
+from senderproxy.delivery.protocol import InvalidReplyError, ReplyReader
 from senderproxy.mail.address import AddressError, parse_address
 from senderproxy.mail.author import MailboxError, read_authors, read_mailboxes
 from senderproxy.mail.display import decode_words, encode_phrase, encode_unstructured
@@ -160,7 +160,7 @@ def _replies(octets: bytes) -> object:
     reader = ReplyReader()
     try:
         return [list(reader.feed(octets[begin : begin + 1448])) for begin in range(0, len(octets), 1448)]
-    except NoReplyError:
+    except InvalidReplyError:
         return None
 
 

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from senderproxy.delivery.classify import NotOpened
-from senderproxy.delivery.connect import TlsContexts
-from senderproxy.delivery.session import Session, SessionTimeouts, open_session
+from senderproxy.delivery.classify import OpenFailed
+from senderproxy.delivery.opening import SessionOpener
+from senderproxy.delivery.session import Session, SessionTimeouts
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -30,6 +30,9 @@ IMPATIENT = SessionTimeouts(
     connect=0.4, greeting=0.4, ehlo=0.4, auth=0.4, mail=0.4, rcpt=0.4, data=0.4, block=0.4, final_dot=0.4, quit=0.4,
     free_session=0.4,
 )  # fmt: skip
+
+
+PATIENT = replace(IMPATIENT, connect=5, greeting=5, ehlo=5, auth=5)  # while a session is opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,27 +92,20 @@ def way_to(simulator: Simulator, security: Security = Security.IMPLICIT_TLS) -> 
 async def open_at(
     smarthost: Smarthost,
     *,
-    patience: SessionTimeouts = IMPATIENT,
+    timeouts: SessionTimeouts = IMPATIENT,
     with_credential: Credential | None = None,
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN"),
-) -> Session | NotOpened:
-    return await open_session(
-        smarthost,
-        mechanisms,
-        with_credential or credential(),
-        hostname=HOSTNAME,
-        patience=patience,
-        contexts=TlsContexts(),
-    )
+) -> Session | OpenFailed:
+    return await SessionOpener(timeouts, HOSTNAME).open(smarthost, mechanisms, with_credential or credential())
 
 
 @asynccontextmanager
 async def session_at(
-    simulator: Simulator, security: Security = Security.IMPLICIT_TLS, patience: SessionTimeouts = IMPATIENT
+    simulator: Simulator, security: Security = Security.IMPLICIT_TLS, timeouts: SessionTimeouts = IMPATIENT
 ) -> AsyncIterator[Session]:
     """A session that is logged in as Anna; gone at the end."""
     session = await open_at(
-        way_to(simulator, security), patience=replace(patience, connect=5, greeting=5, ehlo=5, auth=5)
+        way_to(simulator, security), timeouts=replace(timeouts, connect=5, greeting=5, ehlo=5, auth=5)
     )
     assert isinstance(session, Session), session
     try:

@@ -39,6 +39,12 @@ class MovedClock:
         return 0.5
 
 
+def account_of(account_id: str, login: str, **more: Any) -> Account:
+    address = parse_address(login)
+    pattern = AddressPattern(address.local_part, address.domain)
+    return Account(account_id, login, "simulator", address, (pattern,), **more)
+
+
 class Drawer:
     """relay.ports.Accounts in memory."""
 
@@ -49,11 +55,7 @@ class Drawer:
         self._directory = AccountDirectory(())
 
     def add(self, account_id: str, login: str, secret: str, **more: Any) -> Account:
-        address = parse_address(login)
-        account = Account(
-            account_id, login, "simulator", address, (AddressPattern(address.local_part, address.domain),), **more
-        )
-        self.accounts[account_id] = account
+        account = self.accounts[account_id] = account_of(account_id, login, **more)
         self.set_password(account_id, secret)
         return account
 
@@ -108,14 +110,14 @@ class Office:
 
 @asynccontextmanager
 async def office(
-    *smarthosts: Smarthost, patience: SessionTimeouts | None = None, grace: float = 5.0, **limits: object
+    *smarthosts: Smarthost, timeouts: SessionTimeouts | None = None, grace: float = 5.0, **limits: object
 ) -> AsyncIterator[Office]:
     """Anna and Bert, with one provider."""
     drawer, clock = Drawer(), MovedClock()
     drawer.add("anna", ANNA, SECRET)
     drawer.add("bert", BERT, BERTS_SECRET)
     provider = Provider("simulator", smarthosts, limits=Limits(**limits))  # type: ignore[arg-type]
-    courier = SmtpCourier(drawer, patience or SessionTimeouts(), HOSTNAME, clock)
+    courier = SmtpCourier(drawer, timeouts or SessionTimeouts(), HOSTNAME, clock)
     try:
         yield Office(courier, drawer, clock, provider)
     finally:

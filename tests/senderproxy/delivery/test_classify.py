@@ -8,7 +8,7 @@ import aiosmtplib
 import pytest
 
 from senderproxy.delivery import classify
-from senderproxy.delivery.classify import NotOpened, Stage, Trouble
+from senderproxy.delivery.classify import FailureKind, OpenFailed, Stage
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import parse_reply, reply
@@ -33,49 +33,67 @@ def ssl_fault(reason: str) -> ssl.SSLError:
 @pytest.mark.parametrize(
     ("fault", "stage", "trouble", "status", "words"),
     [
-        (OSError(errno.ECONNREFUSED, "x"), Stage.CONNECT, Trouble.UNREACHABLE, "4.4.1", "refused the connection"),
-        (OSError(errno.ENETUNREACH, "x"), Stage.CONNECT, Trouble.UNREACHABLE, "4.4.1", "no route"),
-        (OSError(errno.EHOSTUNREACH, "x"), Stage.CONNECT, Trouble.UNREACHABLE, "4.4.1", "no route"),
-        (OSError(errno.EPERM, "x"), Stage.CONNECT, Trouble.UNREACHABLE, "4.4.1", "firewall"),
-        (OSError(errno.EMFILE, "x"), Stage.CONNECT, Trouble.UNREACHABLE, "4.4.1", "LimitNOFILE="),
-        (OSError(errno.EIO, "I/O error"), Stage.CONNECT, Trouble.UNREACHABLE, "4.4.1", "I/O error"),
-        (TimeoutError(), Stage.CONNECT, Trouble.UNREACHABLE, "4.4.1", "(stage: connection)"),
-        (TimeoutError(), Stage.LOOK_UP, Trouble.UNREACHABLE, "4.4.1", "(stage: address look-up)"),
-        (socket.gaierror(-2, "Name not known"), Stage.LOOK_UP, Trouble.UNREACHABLE, "4.4.3", "is it spelt right?"),
-        (ConnectionResetError(), Stage.HANDSHAKE, Trouble.UNREACHABLE, "4.4.2", "older than 1.2"),
-        (ssl.SSLEOFError(), Stage.HANDSHAKE, Trouble.UNREACHABLE, "4.4.2", "closed the connection"),
-        (aiosmtplib.SMTPServerDisconnected("x"), Stage.AUTH, Trouble.UNREACHABLE, "4.4.2", "(stage: login)"),
-        (aiosmtplib.SMTPReadTimeoutError("x"), Stage.EHLO, Trouble.UNREACHABLE, "4.4.1", "(stage: EHLO)"),
-        (ssl_fault("WRONG_VERSION_NUMBER"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", 'security = "starttls"'),
-        (ssl_fault("UNSUPPORTED_PROTOCOL"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", "TLS 1.2"),
+        (OSError(errno.ECONNREFUSED, "x"), Stage.CONNECT, FailureKind.UNREACHABLE, "4.4.1", "refused the connection"),
+        (OSError(errno.ENETUNREACH, "x"), Stage.CONNECT, FailureKind.UNREACHABLE, "4.4.1", "no route"),
+        (OSError(errno.EHOSTUNREACH, "x"), Stage.CONNECT, FailureKind.UNREACHABLE, "4.4.1", "no route"),
+        (OSError(errno.EPERM, "x"), Stage.CONNECT, FailureKind.UNREACHABLE, "4.4.1", "firewall"),
+        (OSError(errno.EMFILE, "x"), Stage.CONNECT, FailureKind.UNREACHABLE, "4.4.1", "LimitNOFILE="),
+        (OSError(errno.EIO, "I/O error"), Stage.CONNECT, FailureKind.UNREACHABLE, "4.4.1", "I/O error"),
+        (TimeoutError(), Stage.CONNECT, FailureKind.UNREACHABLE, "4.4.1", "(stage: connection)"),
+        (TimeoutError(), Stage.LOOK_UP, FailureKind.UNREACHABLE, "4.4.1", "(stage: address look-up)"),
+        (socket.gaierror(-2, "Name not known"), Stage.LOOK_UP, FailureKind.UNREACHABLE, "4.4.3", "Check the host name"),
+        (ConnectionResetError(), Stage.HANDSHAKE, FailureKind.UNREACHABLE, "4.4.2", "older than 1.2"),
+        (ssl.SSLEOFError(), Stage.HANDSHAKE, FailureKind.UNREACHABLE, "4.4.2", "closed the connection"),
+        (aiosmtplib.SMTPServerDisconnected("x"), Stage.AUTH, FailureKind.UNREACHABLE, "4.4.2", "(stage: login)"),
+        (aiosmtplib.SMTPReadTimeoutError("x"), Stage.EHLO, FailureKind.UNREACHABLE, "4.4.1", "(stage: EHLO)"),
+        (
+            ssl_fault("WRONG_VERSION_NUMBER"),
+            Stage.HANDSHAKE,
+            FailureKind.INCOMPATIBLE,
+            "4.7.5",
+            'security = "starttls"',
+        ),
+        (ssl_fault("UNSUPPORTED_PROTOCOL"), Stage.HANDSHAKE, FailureKind.INCOMPATIBLE, "4.7.5", "TLS 1.2"),
         (
             ssl_fault("SSLV3_ALERT_HANDSHAKE_FAILURE"),
             Stage.HANDSHAKE,
-            Trouble.UNFIT,
+            FailureKind.INCOMPATIBLE,
             "4.7.5",
             "alert handshake failure",
         ),
-        (verification(10, "certificate has expired"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", "expired"),
-        (verification(9, "certificate is not yet valid"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", "not valid yet"),
-        (verification(62, "Hostname mismatch"), Stage.STARTTLS, Trouble.UNFIT, "4.7.5", "another name"),
-        (verification(18, "self-signed"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", "ca_file"),
-        (verification(20, "unable to get local issuer"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", "ca_file"),
-        (verification(85, "Missing Authority Key Identifier"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", "Python 3.13"),
+        (verification(10, "certificate has expired"), Stage.HANDSHAKE, FailureKind.INCOMPATIBLE, "4.7.5", "expired"),
+        (
+            verification(9, "certificate is not yet valid"),
+            Stage.HANDSHAKE,
+            FailureKind.INCOMPATIBLE,
+            "4.7.5",
+            "not valid yet",
+        ),
+        (verification(62, "Hostname mismatch"), Stage.STARTTLS, FailureKind.INCOMPATIBLE, "4.7.5", "another name"),
+        (verification(18, "self-signed"), Stage.HANDSHAKE, FailureKind.INCOMPATIBLE, "4.7.5", "ca_file"),
+        (verification(20, "unable to get local issuer"), Stage.HANDSHAKE, FailureKind.INCOMPATIBLE, "4.7.5", "ca_file"),
+        (
+            verification(85, "Missing Authority Key Identifier"),
+            Stage.HANDSHAKE,
+            FailureKind.INCOMPATIBLE,
+            "4.7.5",
+            "Python 3.13",
+        ),
         (
             verification(92, "CA cert does not include key usage extension"),
             Stage.HANDSHAKE,
-            Trouble.UNFIT,
+            FailureKind.INCOMPATIBLE,
             "4.7.5",
             "3.13",
         ),
-        (verification(3, "unable to get certificate CRL"), Stage.HANDSHAKE, Trouble.UNFIT, "4.7.5", "CRL"),
+        (verification(3, "unable to get certificate CRL"), Stage.HANDSHAKE, FailureKind.INCOMPATIBLE, "4.7.5", "CRL"),
     ],
 )
 def test_whatever_stops_us_is_a_deferral_in_plain_words(
-    fault: BaseException, stage: Stage, trouble: Trouble, status: str, words: str
+    fault: BaseException, stage: Stage, trouble: FailureKind, status: str, words: str
 ) -> None:
-    result = classify.not_opened(fault, IONOS, stage)
-    assert result.trouble is trouble
+    result = classify.open_failure(fault, IONOS, stage)
+    assert result.kind is trouble
     assert result.reply.code == 451
     assert str(result.reply.status) == status
     assert words in result.reply.text
@@ -86,33 +104,33 @@ def test_whatever_stops_us_is_a_deferral_in_plain_words(
 def test_a_fault_inside_aiosmtplibs_fault_is_the_one_that_is_told() -> None:
     outer = aiosmtplib.SMTPConnectError("Error connecting")
     outer.__cause__ = verification(10, "certificate has expired")
-    assert "expired" in classify.not_opened(outer, IONOS, Stage.HANDSHAKE).reply.text
+    assert "expired" in classify.open_failure(outer, IONOS, Stage.HANDSHAKE).reply.text
 
 
 def test_who_signed_it_is_asked_of_the_file_that_was_named() -> None:
-    result = classify.not_opened(verification(20, "x"), OWN, Stage.HANDSHAKE)
+    result = classify.open_failure(verification(20, "x"), OWN, Stage.HANDSHAKE)
     assert "/etc/senderproxy/office-ca.pem" in result.reply.text
 
 
 def test_a_bug_is_not_dressed_up_as_an_answer() -> None:
     with pytest.raises(ZeroDivisionError):
-        classify.not_opened(ZeroDivisionError(), IONOS, Stage.AUTH)
+        classify.open_failure(ZeroDivisionError(), IONOS, Stage.AUTH)
     with pytest.raises(aiosmtplib.SMTPNotSupported):
-        classify.not_opened(aiosmtplib.SMTPNotSupported("x"), IONOS, Stage.AUTH)
+        classify.open_failure(aiosmtplib.SMTPNotSupported("x"), IONOS, Stage.AUTH)
 
 
 def test_a_refused_login_keeps_the_servers_words_and_is_a_deferral() -> None:
     fault = aiosmtplib.SMTPAuthenticationError(535, "5.7.139 Authentication unsuccessful\nthe tenant says no")
-    result = classify.not_opened(fault, IONOS, Stage.AUTH)
-    assert result.trouble is Trouble.PASSWORD
+    result = classify.open_failure(fault, IONOS, Stage.AUTH)
+    assert result.kind is FailureKind.PASSWORD
     assert "535 5.7.139 Authentication unsuccessful / the tenant says no" in result.reply.text
 
 
 def test_several_dead_smarthosts_make_one_line() -> None:
-    one = NotOpened(Trouble.UNREACHABLE, reply(451, "4.4.1", "a.example:465 is silent"))
-    two = NotOpened(Trouble.UNREACHABLE, reply(451, "4.4.1", "b.example:587 is silent"))
-    assert classify.several([one]) == one
-    assert classify.several([one, two]).reply.lines == ("a.example:465 is silent; b.example:587 is silent",)
+    one = OpenFailed(FailureKind.UNREACHABLE, reply(451, "4.4.1", "a.example:465 is silent"))
+    two = OpenFailed(FailureKind.UNREACHABLE, reply(451, "4.4.1", "b.example:587 is silent"))
+    assert classify.combined([one]) == one
+    assert classify.combined([one, two]).reply.lines == ("a.example:465 is silent; b.example:587 is silent",)
 
 
 @pytest.mark.parametrize(
@@ -145,11 +163,11 @@ ANNA, BERT = parse_address("anna@a.example"), parse_address("bert@b.example")
 
 def test_a_recipient_that_was_not_taken_has_its_own_answer() -> None:
     ok, no = parse_reply([b"250 ok"]), parse_reply([b"550 no"])
-    assert classify.not_taken((ANNA, BERT), ok, (ok, ok), "smtp.example") == {}
-    refused = classify.not_taken((ANNA, BERT), ok, (ok, no), "smtp.example")
+    assert classify.rejected_recipients((ANNA, BERT), ok, (ok, ok), "smtp.example") == {}
+    refused = classify.rejected_recipients((ANNA, BERT), ok, (ok, no), "smtp.example")
     assert list(refused) == [BERT]
     assert refused[BERT] == Failed(parse_reply([b"550 5.1.0 no"]), remote="smtp.example")
-    nobody = classify.not_taken((ANNA, BERT), no, (), "smtp.example")
+    nobody = classify.rejected_recipients((ANNA, BERT), no, (), "smtp.example")
     assert list(nobody) == [ANNA, BERT]
     assert all(isinstance(outcome, Failed) for outcome in nobody.values())
 
@@ -167,16 +185,16 @@ def test_a_recipient_that_was_not_taken_has_its_own_answer() -> None:
 def test_too_many_for_one_message_is_told_from_other_deferrals(line: bytes, is_left_over: bool) -> None:
     taken = Delivered(parse_reply([b"250 ok"]))
     answer = classify.outcome(parse_reply([line]), Stage.RCPT, "smtp.example")
-    assert list(classify.left_over({ANNA: taken, BERT: answer})) == ([BERT] if is_left_over else [])
-    assert not classify.left_over({BERT: answer})  # nobody was taken: offered again it would end the same
+    assert list(classify.recipients_over_limit({ANNA: taken, BERT: answer})) == ([BERT] if is_left_over else [])
+    assert not classify.recipients_over_limit({BERT: answer})  # nobody was taken: offered again it would end the same
 
 
-def test_an_unknown_fate_warns_of_the_double() -> None:
-    told = classify.unknown_fate(classify.silence(IONOS, Stage.FINAL_DOT, 540.0))
-    assert str(told).startswith("451 4.4.2 smtp.ionos.de:465 was silent for 540 s (stage: end of message) - after")
+def test_an_unknown_outcome_warns_of_a_second_delivery() -> None:
+    told = classify.outcome_unknown(classify.reply_timeout(IONOS, Stage.FINAL_DOT, 540.0))
+    assert str(told).startswith("451 4.4.2 smtp.ionos.de:465 did not reply within 540 s (stage: end of message), after")
     assert "twice" in told.text
 
 
 @pytest.mark.parametrize(("octets", "words"), [(999, "1.0 kB"), (150_000_000, "150.0 MB"), (141_557_760, "141.6 MB")])
 def test_sizes_read_as_people_say_them(octets: int, words: str) -> None:
-    assert classify.megabytes(octets) == words
+    assert classify.format_size(octets) == words

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from senderproxy.delivery.connect import STAGGER, TlsContexts, dial, look_up
+from senderproxy.delivery.connect import STAGGER, TlsContexts, connect_first, resolve
 
 TCP = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
 
@@ -41,7 +41,7 @@ async def test_an_address_that_answers_wins_over_one_that_does_not() -> None:
     silent, callers = deaf()
     with listener() as good:
         begun = time.monotonic()
-        connection = await dial([address_of(silent), address_of(good)])
+        connection = await connect_first([address_of(silent), address_of(good)])
         assert connection.getpeername() == good.getsockname()
         assert STAGGER * 0.8 < time.monotonic() - begun < 2.0
         connection.close()
@@ -53,7 +53,7 @@ async def test_an_address_that_refuses_costs_no_time_at_all() -> None:
     with socket.socket() as dead, listener() as good:
         dead.bind(("127.0.0.1", 0))
         begun = time.monotonic()
-        connection = await dial([address_of(dead), address_of(good)])
+        connection = await connect_first([address_of(dead), address_of(good)])
         assert time.monotonic() - begun < STAGGER
         assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         connection.close()
@@ -64,21 +64,21 @@ async def test_where_nobody_answers_the_first_ones_reason_is_told() -> None:
         one.bind(("127.0.0.1", 0))
         two.bind(("127.0.0.1", 0))
         with pytest.raises(ConnectionRefusedError):
-            await dial([address_of(one), address_of(two)])
+            await connect_first([address_of(one), address_of(two)])
 
 
 async def test_whoever_stops_waiting_leaves_no_socket_open() -> None:
     silent, callers = deaf()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(STAGGER * 2):
-            await dial([address_of(silent), address_of(silent)])
+            await connect_first([address_of(silent), address_of(silent)])
     for each in (silent, *callers):
         each.close()
     # A socket that was forgotten is a ResourceWarning, which fails the test.
 
 
 async def test_the_families_are_tried_in_turn() -> None:
-    found = await look_up("localhost", 465)
+    found = await resolve("localhost", 465)
     assert found
     assert all(info[4][1] == 465 for info in found)
 

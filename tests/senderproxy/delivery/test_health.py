@@ -9,14 +9,14 @@ from senderproxy.delivery.health import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     Health,
+    HealthEvent,
     Healthy,
     LimitReached,
-    Occurrence,
+    MessageAccepted,
     PasswordRefused,
     Paused,
     Resumed,
     Suspended,
-    Worked,
 )
 from senderproxy.mail.reply import Reply, parse_reply, reply
 
@@ -25,12 +25,12 @@ WRONG = reply(535, None, "Authentication credentials invalid")
 LIMIT = parse_reply([b"450-Requested mail action not taken: mailbox unavailable", b"450 Mail send limit exceeded."])
 
 
-def happen(state: Health, what: Occurrence, at: float) -> Health:
-    return health.after(state, what, now=NOW, monotonic=at)
+def happen(state: Health, occurred: HealthEvent, at: float) -> Health:
+    return health.next_health(state, occurred, now=NOW, monotonic=at)
 
 
 def against(state: Health, *, version: str = "v1", at: float) -> Reply | None:
-    return health.objection(
+    return health.blocking_reply(
         state, version, account_id="anna", login="anna@firma.example", smarthost="smtp.ionos.example", monotonic=at
     )
 
@@ -42,12 +42,12 @@ def test_one_refused_password_stops_the_account_until_the_secret_changes() -> No
     assert objection is not None
     assert str(objection) == (
         "451 4.7.8 smtp.ionos.example refused the login of account anna (anna@firma.example): "
-        "535 Authentication credentials invalid. To mend: senderproxy account set-password anna"
+        "535 Authentication credentials invalid. To fix: senderproxy account set-password anna"
     )
     assert against(state, version="v2", at=101.0) is None
 
 
-def test_what_a_client_shows_of_a_refused_password_is_one_line_with_the_mend_in_it() -> None:
+def test_what_a_client_shows_of_a_refused_password_is_one_line_with_the_command_in_it() -> None:
     objection = against(happen(Healthy(), PasswordRefused(WRONG, "v1"), 0.0), at=0.0)
     assert objection is not None
     assert "set-password anna" in objection.text
@@ -72,7 +72,7 @@ def test_a_rate_limit_pauses_longer_each_time_and_a_message_that_goes_out_ends_t
         assert against(state, at=state.until) is None
         at = state.until + 1
     assert lengths == [60, 120, 240, 480, 960, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
-    state = happen(happen(state, Worked("v1"), at), LimitReached(LIMIT, "v1"), at)
+    state = happen(happen(state, MessageAccepted("v1"), at), LimitReached(LIMIT, "v1"), at)
     assert isinstance(state, Paused)
     assert state.length == FIRST_PAUSE
 
@@ -85,14 +85,14 @@ def test_two_sessions_that_hear_of_the_limit_at_once_are_one_event() -> None:
 def test_what_an_older_session_still_hears_does_not_lift_a_suspension_or_a_pause() -> None:
     suspended = happen(Healthy(), PasswordRefused(WRONG, "v1"), 0.0)
     assert happen(suspended, LimitReached(LIMIT, "v1"), 1.0) == suspended
-    assert happen(suspended, Worked("v1"), 1.0) == suspended
+    assert happen(suspended, MessageAccepted("v1"), 1.0) == suspended
     paused = happen(Healthy(), LimitReached(LIMIT, "v1"), 0.0)
-    assert happen(paused, Worked("v1"), 1.0) == paused
+    assert happen(paused, MessageAccepted("v1"), 1.0) == paused
 
 
 def test_with_the_new_password_the_old_suspension_is_history() -> None:
     suspended = happen(Healthy(), PasswordRefused(WRONG, "v1"), 0.0)
-    assert isinstance(happen(suspended, Worked("v2"), 1.0), Healthy)
+    assert isinstance(happen(suspended, MessageAccepted("v2"), 1.0), Healthy)
     assert isinstance(happen(suspended, LimitReached(LIMIT, "v2"), 1.0), Paused)
 
 
@@ -100,7 +100,7 @@ def test_a_paused_account_says_for_how_long_and_why() -> None:
     objection = against(happen(Healthy(), LimitReached(LIMIT, "v1"), 0.0), at=5.0)
     assert objection is not None
     assert objection.text.startswith(
-        "Account anna is paused for another 55 s, because smtp.ionos.example asked for less"
+        "Account anna is paused for another 55 s: smtp.ionos.example reported a sending limit: 450 "
     )
     assert objection.text.endswith("Mail send limit exceeded.")
     assert objection.code == 451
@@ -158,9 +158,9 @@ def test_a_session_that_has_carried_enough_is_told_from_an_account_that_has(line
 
 
 def test_a_limit_that_comes_as_a_5xx_is_over_tomorrow() -> None:
-    softened = health.softened(parse_reply([b"550 5.4.5 Daily user sending limit exceeded"]))
+    softened = health.as_transient(parse_reply([b"550 5.4.5 Daily user sending limit exceeded"]))
     assert str(softened) == "451 4.4.5 Daily user sending limit exceeded"
-    assert health.softened(LIMIT) == LIMIT
+    assert health.as_transient(LIMIT) == LIMIT
 
 
 @pytest.mark.parametrize(
@@ -170,16 +170,20 @@ def test_a_limit_that_comes_as_a_5xx_is_over_tomorrow() -> None:
         (
             Suspended(WRONG, "v1", NOW),
             0.0,
-            "suspended, its password was refused: 535 Authentication credentials invalid",
+            "suspended, password refused: 535 Authentication credentials invalid",
         ),
         (Paused(WRONG, 100.0, NOW, 60.0), 90.0, "paused for another 10 s: 535 Authentication credentials invalid"),
-        (Paused(WRONG, 100.0, NOW, 60.0), 101.0, "may be tried again after: 535 Authentication credentials invalid"),
+        (
+            Paused(WRONG, 100.0, NOW, 60.0),
+            101.0,
+            "pause over, next message tries again: 535 Authentication credentials invalid",
+        ),
     ],
 )
 def test_status_shows_the_health_in_words(state: Health, at: float, words: str) -> None:
-    assert health.words(state, monotonic=at) == words
+    assert health.describe(state, monotonic=at) == words
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (59.6, "60 s"), (120.0, "2 min"), (7200.0, "2.0 h")])
 def test_lengths_of_time_read_as_people_say_them(seconds: float, words: str) -> None:
-    assert health.in_words(seconds) == words
+    assert health.format_duration(seconds) == words

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aiosmtplib.protocol import SMTPProtocol
 
-from senderproxy.delivery.classify import NotOpened, Trouble
+from senderproxy.delivery.classify import FailureKind, OpenFailed
 from senderproxy.delivery.session import Session
 from senderproxy.routing.provider import Security, Smarthost
 from senderproxy.simulator.faults import (
@@ -43,9 +42,9 @@ TLS = (Security.IMPLICIT_TLS, Security.STARTTLS)
 SOON = replace(IMPATIENT, connect=5, greeting=5, ehlo=5, auth=5)
 
 
-async def refused(simulator: Simulator, security: Security = Security.IMPLICIT_TLS, **more: object) -> NotOpened:
+async def refused(simulator: Simulator, security: Security = Security.IMPLICIT_TLS, **more: object) -> OpenFailed:
     result = await open_at(way_to(simulator, security), **more)  # type: ignore[arg-type]
-    assert isinstance(result, NotOpened)
+    assert isinstance(result, OpenFailed)
     assert result.reply.is_transient
     assert len(result.reply.lines) == 1  # clients show the last line only
     return result
@@ -57,7 +56,7 @@ async def test_a_session_is_opened_with_one_login_under_tls(
     security: Security, offered: tuple[str, ...], used: str
 ) -> None:
     async with Simulator(replace(SETTINGS, mechanisms=offered)) as simulator:
-        session = await open_at(way_to(simulator, security), patience=SOON)
+        session = await open_at(way_to(simulator, security), timeouts=SOON)
         assert isinstance(session, Session)
         assert [(login.login, login.mechanism, login.accepted, login.under_tls) for login in simulator.logins()] == [
             (ANNA, used, True, True)
@@ -71,7 +70,7 @@ async def test_a_session_is_opened_with_one_login_under_tls(
 
 async def test_the_providers_order_of_mechanisms_is_followed() -> None:
     async with Simulator(SETTINGS) as simulator:
-        session = await open_at(way_to(simulator), patience=SOON, mechanisms=("LOGIN", "PLAIN"))
+        session = await open_at(way_to(simulator), timeouts=SOON, mechanisms=("LOGIN", "PLAIN"))
         assert isinstance(session, Session)
         assert simulator.logins()[0].mechanism == "LOGIN"
         await session.quit()
@@ -82,7 +81,7 @@ async def test_a_password_with_umlauts_arrives_as_it_was_typed() -> None:
     mailboxes = {ANNA: replace(SETTINGS.mailboxes[ANNA], password=secret)}
     for mechanism in ("PLAIN", "LOGIN"):
         async with Simulator(replace(SETTINGS, mailboxes=mailboxes, mechanisms=(mechanism,))) as simulator:
-            session = await open_at(way_to(simulator), patience=SOON, with_credential=credential(secret=secret))
+            session = await open_at(way_to(simulator), timeouts=SOON, with_credential=credential(secret=secret))
             assert isinstance(session, Session)
             await session.quit()
 
@@ -90,9 +89,9 @@ async def test_a_password_with_umlauts_arrives_as_it_was_typed() -> None:
 @pytest.mark.parametrize("offered", [("PLAIN", "LOGIN"), ("LOGIN",)])
 async def test_a_wrong_password_costs_exactly_one_failed_login(offered: tuple[str, ...]) -> None:
     async with Simulator(replace(SETTINGS, mechanisms=offered)) as simulator:
-        result = await refused(simulator, patience=SOON, with_credential=credential(secret="geheim-falsch"))
-        assert result.trouble is Trouble.PASSWORD
-        assert str(result.said) == "535 Authentication credentials invalid"
+        result = await refused(simulator, timeouts=SOON, with_credential=credential(secret="geheim-falsch"))
+        assert result.kind is FailureKind.PASSWORD
+        assert str(result.upstream_reply) == "535 Authentication credentials invalid"
         assert simulator.failed_logins() == 1
         assert simulator.connections == 1
 
@@ -101,8 +100,8 @@ CERTIFICATES = [
     (CertificateKind.EXPIRED, "has expired"),
     (CertificateKind.NOT_YET_VALID, "is not valid yet"),
     (CertificateKind.OTHER_NAME, "is for another name"),
-    (CertificateKind.SELF_SIGNED, "not signed by those in"),
-    (CertificateKind.OTHER_AUTHORITY, "not signed by those in"),
+    (CertificateKind.SELF_SIGNED, "not signed by an authority in"),
+    (CertificateKind.OTHER_AUTHORITY, "not signed by an authority in"),
 ]
 
 
@@ -112,8 +111,8 @@ async def test_a_certificate_that_is_not_right_gets_no_octet_of_a_password(
     security: Security, kind: CertificateKind, words: str
 ) -> None:
     async with Simulator(replace(SETTINGS, certificate=kind)) as simulator:
-        result = await refused(simulator, security, patience=SOON)
-        assert result.trouble is Trouble.UNFIT
+        result = await refused(simulator, security, timeouts=SOON)
+        assert result.kind is FailureKind.INCOMPATIBLE
         assert str(result.reply.status) == "4.7.5"
         assert words in result.reply.text
         assert "127.0.0.1" in result.reply.text
@@ -125,7 +124,7 @@ async def test_a_certificate_that_is_not_right_gets_no_octet_of_a_password(
 
 async def test_tls_that_is_older_than_1_2_is_not_spoken() -> None:
     async with Simulator(replace(SETTINGS, only_old_tls=True)) as simulator:
-        result = await refused(simulator, patience=SOON)
+        result = await refused(simulator, timeouts=SOON)
         assert "TLS" in result.reply.text
         assert "1.2" in result.reply.text
         assert simulator.logins() == []
@@ -134,9 +133,9 @@ async def test_tls_that_is_older_than_1_2_is_not_spoken() -> None:
 async def test_without_the_authoritys_certificate_nothing_is_trusted() -> None:
     async with Simulator(SETTINGS) as simulator:
         unknown = replace(way_to(simulator), ca_file=None)
-        result = await open_at(unknown, patience=SOON)
-        assert isinstance(result, NotOpened)
-        assert "not signed by one this machine knows" in result.reply.text
+        result = await open_at(unknown, timeouts=SOON)
+        assert isinstance(result, OpenFailed)
+        assert "not signed by an authority that this machine trusts" in result.reply.text
         assert simulator.logins() == []
 
 
@@ -144,15 +143,15 @@ async def test_a_stripped_starttls_gets_no_password(tmp_path: Path) -> None:
     async with Simulator(
         replace(SETTINGS, starttls_offered=False, auth_before_tls=True, raise_violations=False)
     ) as simulator:
-        result = await refused(simulator, Security.STARTTLS, patience=SOON)
-        assert result.trouble is Trouble.UNFIT
+        result = await refused(simulator, Security.STARTTLS, timeouts=SOON)
+        assert result.kind is FailureKind.INCOMPATIBLE
         assert "does not offer STARTTLS, so no password was sent" in result.reply.text
         assert simulator.sessions[0].verbs == ["EHLO"]
 
 
 async def test_a_login_offered_in_clear_text_is_not_taken_before_tls() -> None:
     async with Simulator(replace(SETTINGS, auth_before_tls=True)) as simulator:
-        session = await open_at(way_to(simulator, Security.STARTTLS), patience=SOON)
+        session = await open_at(way_to(simulator, Security.STARTTLS), timeouts=SOON)
         assert isinstance(session, Session)
         assert simulator.clear_text_logins == []
         await session.quit()
@@ -162,22 +161,22 @@ async def test_a_login_offered_in_clear_text_is_not_taken_before_tls() -> None:
 async def test_text_smuggled_in_before_tls_is_never_taken_for_text_under_it(smuggled: bytes) -> None:
     script = FaultScript(Fault(FaultStage.STARTTLS, AppendOctets(smuggled)))
     async with Simulator(SETTINGS, script) as simulator:
-        result = await open_at(way_to(simulator, Security.STARTTLS), patience=SOON)
+        result = await open_at(way_to(simulator, Security.STARTTLS), timeouts=SOON)
         if isinstance(result, Session):
-            assert not result.offer.pipelining
-            assert result.offer.size_limit == SETTINGS.size_limit
+            assert not result.extensions.pipelining
+            assert result.extensions.size_limit == SETTINGS.size_limit
             await result.quit()
         assert script.applied
 
 
 @pytest.mark.parametrize(
     ("offered", "words"),
-    [((), "offers no AUTH; we would use PLAIN or LOGIN"), (("XOAUTH2",), "offers only AUTH XOAUTH2")],
+    [((), "offers no AUTH; usable are PLAIN and LOGIN"), (("XOAUTH2",), "offers only AUTH XOAUTH2")],
 )
 async def test_an_upstream_without_a_login_that_we_speak_is_named(offered: tuple[str, ...], words: str) -> None:
     async with Simulator(replace(SETTINGS, mechanisms=offered)) as simulator:
-        result = await refused(simulator, patience=SOON)
-        assert result.trouble is Trouble.UNFIT
+        result = await refused(simulator, timeouts=SOON)
+        assert result.kind is FailureKind.INCOMPATIBLE
         assert words in result.reply.text
         assert "AUTH" not in simulator.sessions[0].verbs
 
@@ -196,15 +195,15 @@ async def test_silence_at_any_stage_ends_in_words_that_name_it(stage: FaultStage
         begun = time.monotonic()
         result = await refused(simulator)
         assert time.monotonic() - begun < 5
-        assert result.trouble is Trouble.UNREACHABLE
+        assert result.kind is FailureKind.UNREACHABLE
         assert f"did not answer in time (stage: {STAGES[stage]})" in result.reply.text
 
 
 @pytest.mark.parametrize("stage", STAGES)
 async def test_a_cut_connection_at_any_stage_ends_in_words_that_name_it(stage: FaultStage) -> None:
     async with Simulator(SETTINGS, FaultScript(Fault(stage, Drop()))) as simulator:
-        result = await refused(simulator, patience=SOON)
-        assert result.trouble is Trouble.UNREACHABLE
+        result = await refused(simulator, timeouts=SOON)
+        assert result.kind is FailureKind.UNREACHABLE
         assert f"closed the connection (stage: {STAGES[stage]})" in result.reply.text
 
 
@@ -213,7 +212,7 @@ async def test_a_cut_connection_at_any_stage_ends_in_words_that_name_it(stage: F
 async def test_starttls_that_never_comes_ends_in_words(stage: FaultStage, action: FaultAction) -> None:
     async with Simulator(SETTINGS, FaultScript(Fault(stage, action))) as simulator:
         result = await refused(simulator, Security.STARTTLS)
-        assert result.trouble is Trouble.UNREACHABLE
+        assert result.kind is FailureKind.UNREACHABLE
         assert "STARTTLS" in result.reply.text
         assert simulator.clear_text_logins == []
 
@@ -221,24 +220,29 @@ async def test_starttls_that_never_comes_ends_in_words(stage: FaultStage, action
 @pytest.mark.parametrize(
     ("stage", "code", "words", "trouble"),
     [
-        (FaultStage.BANNER, 421, "Too many connections", Trouble.LIMIT),
-        (FaultStage.BANNER, 554, "No service here", Trouble.UNFIT),
-        (FaultStage.EHLO, 421, "Not now", Trouble.LIMIT),
-        (FaultStage.EHLO, 550, "I do not know you", Trouble.UNFIT),
-        (FaultStage.AUTH, 454, "4.7.0 Temporary authentication failure", Trouble.LIMIT),
-        (FaultStage.AUTH, 421, "Too many logins", Trouble.LIMIT),
-        (FaultStage.AUTH, 535, "5.7.8 No", Trouble.PASSWORD),
-        (FaultStage.AUTH, 534, "5.7.9 Too weak", Trouble.PASSWORD),
-        (FaultStage.AUTH, 550, "5.7.30 Basic authentication is not supported for Client Submission.", Trouble.PASSWORD),
-        (FaultStage.AUTH, 500, "What?", Trouble.LIMIT),
+        (FaultStage.BANNER, 421, "Too many connections", FailureKind.LIMIT),
+        (FaultStage.BANNER, 554, "No service here", FailureKind.INCOMPATIBLE),
+        (FaultStage.EHLO, 421, "Not now", FailureKind.LIMIT),
+        (FaultStage.EHLO, 550, "I do not know you", FailureKind.INCOMPATIBLE),
+        (FaultStage.AUTH, 454, "4.7.0 Temporary authentication failure", FailureKind.LIMIT),
+        (FaultStage.AUTH, 421, "Too many logins", FailureKind.LIMIT),
+        (FaultStage.AUTH, 535, "5.7.8 No", FailureKind.PASSWORD),
+        (FaultStage.AUTH, 534, "5.7.9 Too weak", FailureKind.PASSWORD),
+        (
+            FaultStage.AUTH,
+            550,
+            "5.7.30 Basic authentication is not supported for Client Submission.",
+            FailureKind.PASSWORD,
+        ),
+        (FaultStage.AUTH, 500, "What?", FailureKind.LIMIT),
     ],
 )
 async def test_what_the_upstream_answers_instead_is_passed_on(
-    stage: FaultStage, code: int, words: str, trouble: Trouble
+    stage: FaultStage, code: int, words: str, trouble: FailureKind
 ) -> None:
     async with Simulator(SETTINGS, FaultScript(Fault(stage, ReplyWith(server_reply(code, words))))) as simulator:
-        result = await refused(simulator, patience=SOON)
-        assert result.trouble is trouble
+        result = await refused(simulator, timeouts=SOON)
+        assert result.kind is trouble
         assert result.reply.code == 451
         assert f"{code} {words}" in result.reply.text
         assert len(simulator.logins()) <= 1
@@ -259,21 +263,21 @@ JUNK: list[FaultAction] = [
 async def test_junk_and_replies_without_end_are_got_rid_of(stage: FaultStage, action: FaultAction) -> None:
     async with Simulator(SETTINGS, FaultScript(Fault(stage, action))) as simulator:
         result = await refused(simulator)
-        assert result.trouble in (Trouble.UNREACHABLE, Trouble.UNFIT, Trouble.LIMIT)
+        assert result.kind in (FailureKind.UNREACHABLE, FailureKind.INCOMPATIBLE, FailureKind.LIMIT)
         assert len(result.reply.render()) < 5000
 
 
 @pytest.mark.parametrize("stage", [FaultStage.BANNER, FaultStage.EHLO, FaultStage.AUTH])
 async def test_an_upstream_that_says_more_than_it_was_asked_is_left(stage: FaultStage) -> None:
     async with Simulator(SETTINGS, FaultScript(Fault(stage, AppendOctets(b"250 and another thing\r\n")))) as simulator:
-        await refused(simulator, patience=SOON)
+        await refused(simulator, timeouts=SOON)
         await simulator.wait_until(lambda simulator: all(session.ended for session in simulator.sessions))
 
 
 async def test_controls_in_a_reply_never_reach_the_client_or_the_log() -> None:
     script = FaultScript(Fault(FaultStage.BANNER, RawOctets(b"554 \x1b[31mred\x07\x00 alert\r\n")))
     async with Simulator(SETTINGS, script) as simulator:
-        result = await refused(simulator, patience=SOON)
+        result = await refused(simulator, timeouts=SOON)
         assert result.reply.text.isprintable()
         assert "alert" in result.reply.text
 
@@ -290,8 +294,8 @@ async def test_controls_in_a_reply_never_reach_the_client_or_the_log() -> None:
 async def test_a_server_that_repeats_our_password_does_not_get_it_into_any_reply(code: bytes, echo: bytes) -> None:
     script = FaultScript(Fault(FaultStage.AUTH, RawOctets(code + b" cannot read: AUTH PLAIN " + echo + b"\r\n")))
     async with Simulator(SETTINGS, script) as simulator:
-        result = await refused(simulator, patience=SOON)
-        for text in (str(result), repr(result), result.reply.render().decode(), str(result.said)):
+        result = await refused(simulator, timeouts=SOON)
+        for text in (str(result), repr(result), result.reply.render().decode(), str(result.upstream_reply)):
             assert echo.decode() not in text
             assert SECRET not in text
         assert "***" in result.reply.text
@@ -299,7 +303,7 @@ async def test_a_server_that_repeats_our_password_does_not_get_it_into_any_reply
 
 async def test_a_slow_but_living_greeting_is_waited_for() -> None:
     async with Simulator(SETTINGS, FaultScript(Fault(FaultStage.BANNER, OctetByOctet(0.002)))) as simulator:
-        session = await open_at(way_to(simulator), patience=SOON)
+        session = await open_at(way_to(simulator), timeouts=SOON)
         assert isinstance(session, Session)
         await session.quit()
 
@@ -309,36 +313,36 @@ async def test_a_port_on_which_nobody_listens_is_named() -> None:
         taken.bind(("127.0.0.1", 0))
         smarthost = Smarthost("127.0.0.1", taken.getsockname()[1], Security.IMPLICIT_TLS)
         result = await open_at(smarthost)
-    assert isinstance(result, NotOpened)
-    assert result.trouble is Trouble.UNREACHABLE
+    assert isinstance(result, OpenFailed)
+    assert result.kind is FailureKind.UNREACHABLE
     assert str(result.reply.status) == "4.4.1"
     assert f"127.0.0.1:{smarthost.port} refused the connection" in result.reply.text
 
 
 async def test_a_name_that_does_not_exist_is_named() -> None:
-    result = await open_at(Smarthost("smtp.nowhere.invalid", 465, Security.IMPLICIT_TLS), patience=SOON)
-    assert isinstance(result, NotOpened)
-    assert result.trouble is Trouble.UNREACHABLE
+    result = await open_at(Smarthost("smtp.nowhere.invalid", 465, Security.IMPLICIT_TLS), timeouts=SOON)
+    assert isinstance(result, OpenFailed)
+    assert result.kind is FailureKind.UNREACHABLE
     assert "smtp.nowhere.invalid" in result.reply.text
 
 
 async def test_tls_from_the_start_on_a_starttls_port_is_explained() -> None:
     async with Simulator(replace(SETTINGS, raise_violations=False)) as simulator:
         smarthost = Smarthost("127.0.0.1", simulator.port_starttls, Security.IMPLICIT_TLS, str(simulator.ca_file))
-        result = await open_at(smarthost, patience=SOON)
-        assert isinstance(result, NotOpened)
+        result = await open_at(smarthost, timeouts=SOON)
+        assert isinstance(result, OpenFailed)
         assert 'security = "starttls"' in result.reply.text
 
 
-@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), ("no certificate", "holds no certificate")])
+@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), ("no certificate", "contains no certificate")])
 async def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | None, words: str) -> None:
     ca_file = tmp_path / "office-ca.pem"
     if content is not None:
         ca_file.write_text(content)
     async with Simulator(SETTINGS) as simulator:
         result = await open_at(replace(way_to(simulator), ca_file=str(ca_file)))
-        assert isinstance(result, NotOpened)
-        assert result.trouble is Trouble.UNFIT
+        assert isinstance(result, OpenFailed)
+        assert result.kind is FailureKind.INCOMPATIBLE
         assert str(ca_file) in result.reply.text
         assert words in result.reply.text
         assert simulator.connections == 0
@@ -346,7 +350,7 @@ async def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path, content: s
 
 async def test_plain_text_goes_to_this_machine_where_that_was_asked_for() -> None:
     async with Simulator(replace(SETTINGS, auth_before_tls=True, raise_violations=False)) as simulator:
-        session = await open_at(way_to(simulator, Security.NONE), patience=SOON)
+        session = await open_at(way_to(simulator, Security.NONE), timeouts=SOON)
         assert isinstance(session, Session)
         assert simulator.clear_text_logins == ["PLAIN"]
         await session.quit()
@@ -361,9 +365,9 @@ async def test_plain_text_goes_to_no_other_machine_even_if_asked_for() -> None:
         own = probe.getsockname()[0]
     with socket.create_server((own, 0)) as listener:
         smarthost = Smarthost(own, listener.getsockname()[1], Security.NONE)
-        result = await open_at(smarthost, patience=SOON)
-        assert isinstance(result, NotOpened)
-        assert "which is not this machine" in result.reply.text
+        result = await open_at(smarthost, timeouts=SOON)
+        assert isinstance(result, OpenFailed)
+        assert "not on this machine" in result.reply.text
         connection, _ = listener.accept()
         with connection:
             assert connection.recv(1) == b""
@@ -373,20 +377,12 @@ async def test_plain_text_goes_to_no_other_machine_even_if_asked_for() -> None:
 async def test_whoever_gives_up_waiting_for_a_session_leaves_no_connection_behind(stage: FaultStage) -> None:
     script = FaultScript(Fault(stage, Silence()))
     async with Simulator(SETTINGS, script) as simulator:
-        opening = asyncio.create_task(open_at(way_to(simulator), patience=SOON))
+        opening = asyncio.create_task(open_at(way_to(simulator), timeouts=SOON))
         await simulator.wait_until(lambda simulator: bool(script.applied) or simulator.connections == 1)
         while not script.applied:
             await asyncio.sleep(0)
         while not opening.done():  # Python 3.11's wait_for may miss a cancellation that comes with a result
             opening.cancel()
             await asyncio.wait((opening,), timeout=0.05)
-        assert opening.cancelled() or isinstance(opening.result(), NotOpened)
+        assert opening.cancelled() or isinstance(opening.result(), OpenFailed)
         await simulator.wait_until(lambda simulator: simulator.open_connections == 0)
-
-
-async def test_the_one_private_name_of_aiosmtplib_that_is_read_is_still_there() -> None:
-    protocol = SMTPProtocol()
-    assert getattr(protocol, "_buffer", None) == b""
-    protocol.connection_made(asyncio.Transport())
-    protocol.data_received(b"220 hello\r\n250 and another\r\n")
-    assert protocol._buffer == b"250 and another\r\n"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from senderproxy.delivery.classify import SessionLost, Stage
-from senderproxy.delivery.protocol import LINE_LIMIT, LINES_LIMIT, NoReplyError, ReplyReader, UpstreamProtocol
+from senderproxy.delivery.classify import SessionEnded, Stage
+from senderproxy.delivery.protocol import LINE_LIMIT, LINES_LIMIT, InvalidReplyError, ReplyReader, UpstreamProtocol
 from senderproxy.mail.reply import Reply, parse_reply
 from senderproxy.routing.provider import Security, Smarthost
 
@@ -37,7 +37,7 @@ def read(pieces: list[bytes]) -> tuple[list[Reply], bool]:
         for piece in pieces:
             for reply in reader.feed(piece):
                 replies.append(reply)  # noqa: PERF402 -- what came before the junk counts
-    except NoReplyError:
+    except InvalidReplyError:
         return replies, True
     return replies, False
 
@@ -118,7 +118,7 @@ async def test_the_answer_to_the_final_dot_is_heard_however_often_its_waiter_is_
                 await asyncio.sleep(0)
         protocol.data_received(b"250 2.0.0 taken\r\n")
         assert str(await waiting) == "250 2.0.0 taken"
-        protocol.fail(SessionLost(parse_reply([b"421 over"])))
+        protocol.fail(SessionEnded(parse_reply([b"421 over"])))
 
 
 async def test_the_end_of_the_session_ends_the_wait_of_one_who_was_cancelled() -> None:
@@ -127,8 +127,8 @@ async def test_the_end_of_the_session_ends_the_wait_of_one_who_was_cancelled() -
         waiting = asyncio.create_task(protocol.certain_reply(protocol.expect(), 30.0, Stage.FINAL_DOT))
         await asyncio.sleep(0)
         waiting.cancel()
-        protocol.fail(SessionLost(parse_reply([b"421 over"])))
-        with pytest.raises(SessionLost):
+        protocol.fail(SessionEnded(parse_reply([b"421 over"])))
+        with pytest.raises(SessionEnded):
             await waiting
 
 
@@ -139,7 +139,7 @@ async def test_silence_is_measured_for_each_reply_though_there_is_one_timer() ->
         asyncio.get_running_loop().call_soon(protocol.data_received, b"250 ok\r\n")
         await protocol.reply(first, 30.0, Stage.MAIL)
         (second,) = protocol.send("RCPT TO:<a@b.example>")
-        with pytest.raises(SessionLost) as lost:
+        with pytest.raises(SessionEnded) as lost:
             await protocol.reply(second, 0.02, Stage.RCPT)
         assert lost.value.reply.is_transient
         assert protocol.end is not None

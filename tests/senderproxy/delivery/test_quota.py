@@ -4,31 +4,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senderproxy.delivery.quota import HOUR, Grant, Left, NoRoom, Quota
+from senderproxy.delivery.quota import HOUR, Quota, QuotaExceeded, Remaining, Reservation
 
 
 def ask(
     quota: Quota, recipients: int, now: float, *, messages: int | None = None, per_hour: int | None = None
-) -> Grant | NoRoom:
-    return quota.ask(recipients, messages_per_hour=messages, recipients_per_hour=per_hour, now=now)
+) -> Reservation | QuotaExceeded:
+    return quota.reserve(recipients, messages_per_hour=messages, recipients_per_hour=per_hour, now=now)
 
 
 def test_without_a_limit_everything_goes() -> None:
     quota = Quota()
-    assert all(isinstance(ask(quota, 1000, 0.0), Grant) for _ in range(1000))
-    assert quota.left(messages_per_hour=None, recipients_per_hour=None, now=0.0) == Left(None, None)
+    assert all(isinstance(ask(quota, 1000, 0.0), Reservation) for _ in range(1000))
+    assert quota.remaining(messages_per_hour=None, recipients_per_hour=None, now=0.0) == Remaining(None, None)
 
 
 def test_a_full_hour_says_when_there_is_room_again() -> None:
     quota = Quota()
     for at in (0.0, 600.0, 1200.0):
-        assert isinstance(ask(quota, 1, at, messages=3), Grant)
+        assert isinstance(ask(quota, 1, at, messages=3), Reservation)
     refusal = ask(quota, 1, 1300.0, messages=3)
-    assert isinstance(refusal, NoRoom)
+    assert isinstance(refusal, QuotaExceeded)
     assert refusal.limit == "3 messages an hour"
     assert refusal.seconds is not None
     assert 2300 <= refusal.seconds <= 2360
-    assert isinstance(ask(quota, 1, 1300.0 + refusal.seconds, messages=3), Grant)
+    assert isinstance(ask(quota, 1, 1300.0 + refusal.seconds, messages=3), Reservation)
 
 
 def test_a_message_with_many_recipients_waits_for_enough_room() -> None:
@@ -36,14 +36,14 @@ def test_a_message_with_many_recipients_waits_for_enough_room() -> None:
     for at in (0.0, 600.0, 1200.0):
         ask(quota, 10, at, per_hour=30)
     refusal = ask(quota, 15, 1200.0, per_hour=30)
-    assert isinstance(refusal, NoRoom)
+    assert isinstance(refusal, QuotaExceeded)
     assert refusal.seconds is not None
-    assert isinstance(ask(quota, 15, 1200.0 + refusal.seconds - 1, per_hour=30), NoRoom)
-    assert isinstance(ask(quota, 15, 1200.0 + refusal.seconds, per_hour=30), Grant)
+    assert isinstance(ask(quota, 15, 1200.0 + refusal.seconds - 1, per_hour=30), QuotaExceeded)
+    assert isinstance(ask(quota, 15, 1200.0 + refusal.seconds, per_hour=30), Reservation)
 
 
 def test_a_message_that_is_over_the_limit_by_itself_is_told_so() -> None:
-    assert ask(Quota(), 31, 0.0, per_hour=30) == NoRoom("30 recipients an hour", None)
+    assert ask(Quota(), 31, 0.0, per_hour=30) == QuotaExceeded("30 recipients an hour", None)
 
 
 def test_of_two_limits_the_one_that_lasts_longer_is_named() -> None:
@@ -51,28 +51,28 @@ def test_of_two_limits_the_one_that_lasts_longer_is_named() -> None:
     ask(quota, 10, 0.0, messages=2, per_hour=11)
     ask(quota, 1, 1800.0, messages=2, per_hour=11)
     refusal = ask(quota, 11, 1800.0, messages=2, per_hour=11)
-    assert isinstance(refusal, NoRoom)
+    assert isinstance(refusal, QuotaExceeded)
     assert refusal.limit == "11 recipients an hour"
 
 
 def test_what_was_not_taken_is_given_back_once() -> None:
     quota = Quota()
     grant = ask(quota, 5, 0.0, messages=1, per_hour=5)
-    assert isinstance(grant, Grant)
-    assert isinstance(ask(quota, 1, 1.0, messages=1), NoRoom)
-    quota.give_back(grant)
-    quota.give_back(grant)
-    assert quota.left(messages_per_hour=1, recipients_per_hour=5, now=1.0) == Left(1, 5)
-    assert isinstance(ask(quota, 5, 1.0, messages=1, per_hour=5), Grant)
+    assert isinstance(grant, Reservation)
+    assert isinstance(ask(quota, 1, 1.0, messages=1), QuotaExceeded)
+    quota.release(grant)
+    quota.release(grant)
+    assert quota.remaining(messages_per_hour=1, recipients_per_hour=5, now=1.0) == Remaining(1, 5)
+    assert isinstance(ask(quota, 5, 1.0, messages=1, per_hour=5), Reservation)
 
 
 def test_giving_back_after_the_hour_is_over_harms_nothing() -> None:
     quota = Quota()
     grant = ask(quota, 5, 0.0, messages=1)
-    assert isinstance(grant, Grant)
-    assert isinstance(ask(quota, 1, HOUR + 61, messages=1), Grant)
-    quota.give_back(grant)
-    assert quota.left(messages_per_hour=1, recipients_per_hour=None, now=HOUR + 61) == Left(0, None)
+    assert isinstance(grant, Reservation)
+    assert isinstance(ask(quota, 1, HOUR + 61, messages=1), Reservation)
+    quota.release(grant)
+    assert quota.remaining(messages_per_hour=1, recipients_per_hour=None, now=HOUR + 61) == Remaining(0, None)
 
 
 def test_a_limit_that_was_lowered_holds_at_once() -> None:
@@ -80,7 +80,7 @@ def test_a_limit_that_was_lowered_holds_at_once() -> None:
     for _ in range(5):
         ask(quota, 1, 0.0, messages=10)
     refusal = ask(quota, 1, 1.0, messages=3)
-    assert isinstance(refusal, NoRoom)
+    assert isinstance(refusal, QuotaExceeded)
     assert refusal.seconds is not None
 
 
@@ -96,7 +96,7 @@ def test_no_sixty_minutes_ever_hold_more_than_the_limit(limit: int, steps: list[
     for wait, recipients, kept in steps:
         now += wait
         answer = ask(quota, recipients, now, per_hour=limit)
-        if isinstance(answer, NoRoom):
+        if isinstance(answer, QuotaExceeded):
             if answer.seconds is not None:
                 assert answer.seconds > 0
                 assert recipients <= limit
@@ -104,7 +104,7 @@ def test_no_sixty_minutes_ever_hold_more_than_the_limit(limit: int, steps: list[
         if kept:
             sent.append((now, recipients))
         else:
-            quota.give_back(answer)
+            quota.release(answer)
     for begin, _ in sent:
         assert sum(count for at, count in sent if begin <= at < begin + HOUR) <= limit
 

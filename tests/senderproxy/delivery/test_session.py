@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from senderproxy.delivery.session import Answered, Broken, Session, SessionTimeouts
+from senderproxy.delivery.session import Completed, Interrupted, Session, SessionTimeouts
 from senderproxy.mail.address import NULL_PATH, parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -41,15 +41,15 @@ PIPELINED = replace(SETTINGS, pipelining=True)
 BOTH_WAYS = pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["lock-step", "pipelined"])
 
 
-async def answered(session: Session, envelope: Envelope | None = None, message: Message | None = None) -> Answered:
+async def answered(session: Session, envelope: Envelope | None = None, message: Message | None = None) -> Completed:
     result = await session.transact(envelope or to(), message or letter(), warm=False)
-    assert isinstance(result, Answered), result
+    assert isinstance(result, Completed), result
     return result
 
 
-async def broken(session: Session, *, warm: bool = False, message: Message | None = None) -> Broken:
+async def broken(session: Session, *, warm: bool = False, message: Message | None = None) -> Interrupted:
     result = await session.transact(to(), message or letter(), warm=warm)
-    assert isinstance(result, Broken), result
+    assert isinstance(result, Interrupted), result
     assert not session.usable
     assert result.reply.is_transient
     return result
@@ -72,7 +72,7 @@ async def test_letters_arrive_as_they_were_written_one_after_the_other(
             taken = simulator.received[number]
             assert taken.content == HEADER + text.encode()
             assert (taken.reverse_path, taken.recipients) == (ANNA, ("carl@a.example", "dora@b.example"))
-        assert session.carried == 3
+        assert session.message_count == 3
         assert simulator.connections == 1
 
 
@@ -98,7 +98,7 @@ async def test_the_upstreams_own_words_come_back_with_its_id() -> None:
 async def test_the_final_dot_is_where_it_belongs(
     settings: SimulatorSettings, body: tuple[bytes, ...], content: bytes
 ) -> None:
-    async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, timeouts=CALM) as session:
         await answered(session, message=letter(*body))
         await answered(session, message=letter(b"next\r\n"))
         assert [taken.content for taken in simulator.received] == [HEADER + content, HEADER + b"next\r\n"]
@@ -161,8 +161,8 @@ async def test_a_message_that_is_too_large_is_not_even_begun() -> None:
         (outcome,) = result.outcomes.values()
         assert isinstance(outcome, Failed)
         assert outcome.remote == ""  # they are our words: nobody was asked
-        assert str(outcome.reply).startswith("552 5.3.4 The message has 0.3 MB")
-        assert "takes at most 0.2 MB" in outcome.reply.text
+        assert str(outcome.reply).startswith("552 5.3.4 Message size 0.3 MB")
+        assert ", 0.2 MB (attachments" in outcome.reply.text
         assert "MAIL" not in simulator.sessions[0].verbs
         await answered(session)
 
@@ -180,7 +180,7 @@ async def test_whoever_is_taken_gets_the_message_and_the_others_have_their_own_a
     settings: SimulatorSettings,
 ) -> None:
     settings = replace(settings, recipient_replies=RECIPIENTS)
-    async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, timeouts=CALM) as session:
         envelope = to("carl@a.example", "unknown@a.example", "limit@a.example", "daily@a.example", "dora@b.example")
         result = await answered(session, envelope)
         carl, unknown, limit, daily, dora = (result.outcomes[path] for path in envelope.recipients)
@@ -201,7 +201,7 @@ async def test_whoever_is_taken_gets_the_message_and_the_others_have_their_own_a
 @BOTH_WAYS
 async def test_where_nobody_is_taken_the_session_is_ready_for_the_next_letter(settings: SimulatorSettings) -> None:
     settings = replace(settings, recipient_replies=RECIPIENTS)
-    async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, timeouts=CALM) as session:
         result = await answered(session, to("unknown@a.example", "limit@a.example"))
         assert [type(outcome) for outcome in result.outcomes.values()] == [Failed, Deferred]
         await answered(session, message=letter(b"next\r\n"))
@@ -212,12 +212,12 @@ async def test_where_nobody_is_taken_the_session_is_ready_for_the_next_letter(se
 async def test_who_was_refused_before_the_reply_was_lost_has_certainly_not_got_it(settings: SimulatorSettings) -> None:
     settings = replace(settings, recipient_replies=RECIPIENTS)
     script = FaultScript(Fault(FaultStage.DOT, Drop(after_storing=True)))
-    async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(settings, script) as simulator, session_at(simulator, timeouts=CALM) as session:
         envelope = to("carl@a.example", "unknown@a.example")
         result = await session.transact(envelope, letter(), warm=False)
-        assert isinstance(result, Broken)
+        assert isinstance(result, Interrupted)
         assert result.dot_written
-        assert list(result.not_taken) == [envelope.recipients[1]]
+        assert list(result.rejected) == [envelope.recipients[1]]
 
 
 @BOTH_WAYS
@@ -225,7 +225,7 @@ async def test_who_was_refused_before_the_reply_was_lost_has_certainly_not_got_i
 async def test_a_sender_that_is_not_the_accounts_is_refused_for_good(
     settings: SimulatorSettings, recipients: tuple[str, ...]
 ) -> None:
-    async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, timeouts=CALM) as session:
         result = await answered(session, to(*recipients, sender="chef@andere.example"))
         assert set(result.outcomes) == {parse_address(path) for path in recipients}
         for outcome in result.outcomes.values():
@@ -245,7 +245,7 @@ async def test_a_single_refused_recipient_leaves_the_session_ready_for_the_next_
     settings: SimulatorSettings, recipient: str
 ) -> None:
     settings = replace(settings, recipient_replies=RECIPIENTS)
-    async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, timeouts=CALM) as session:
         result = await answered(session, to(recipient))
         assert not any(isinstance(outcome, Delivered) for outcome in result.outcomes.values())
         await answered(session, to("dora@b.example"), letter(b"next\r\n"))
@@ -256,7 +256,7 @@ async def test_a_single_refused_recipient_leaves_the_session_ready_for_the_next_
 async def test_a_server_that_asks_for_a_message_nobody_is_to_get_does_not_get_one() -> None:
     script = FaultScript(Fault(FaultStage.DATA, RawOctets(b"354 go ahead\r\n")))
     settings = replace(PIPELINED, recipient_replies=RECIPIENTS)
-    async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(settings, script) as simulator, session_at(simulator, timeouts=CALM) as session:
         result = await answered(session, to("unknown@a.example"))
         assert isinstance(result.outcomes[parse_address("unknown@a.example")], Failed)
         assert not session.usable
@@ -292,7 +292,7 @@ async def test_a_refusal_at_any_stage_is_the_outcome_for_all_recipients(
     settings: SimulatorSettings, stage: FaultStage, said: object, kind: type, shown: str
 ) -> None:
     script = FaultScript(Fault(stage, ReplyWith(said), times=1))  # type: ignore[arg-type]
-    async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(settings, script) as simulator, session_at(simulator, timeouts=CALM) as session:
         envelope = to("carl@a.example", "dora@b.example")
         result = await answered(session, envelope)
         assert list(result.outcomes) == list(envelope.recipients)
@@ -311,7 +311,7 @@ async def test_a_refused_sender_stays_refused_even_if_the_connection_ends_with_i
     script = FaultScript(
         Fault(FaultStage.MAIL, ReplyWith(server_reply(550, "Sender address is not allowed."), then_drop=True))
     )
-    async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(settings, script) as simulator, session_at(simulator, timeouts=CALM) as session:
         result = await answered(session)
         assert all(isinstance(outcome, Failed) for outcome in result.outcomes.values())
         assert not session.usable
@@ -340,7 +340,7 @@ FAULTS: dict[str, FaultAction] = {
     "1 MB line": RawOctets(b"250 " + b"x" * 1_000_000 + b"\r\n"),
     "too early": RawOctets(b"250 ok\r\n250 and another\r\n"),
 }
-WORDS = {"silence": "was silent for", "drop": "closed the connection", "421": "421 Service closing"}
+WORDS = {"silence": "did not reply within", "drop": "closed the connection", "421": "421 Service closing"}
 
 
 @BOTH_WAYS
@@ -355,7 +355,7 @@ async def test_whatever_breaks_before_the_dot_the_message_was_not_taken(
         result = await session.transact(to(), long if stage is FaultStage.BODY else letter(), warm=False)
         assert script.applied
         assert simulator.received == []
-        if isinstance(result, Broken):
+        if isinstance(result, Interrupted):
             assert not session.usable
             assert result.reply.code == 451
             assert WORDS.get(fault, "127.0.0.1") in result.reply.text
@@ -388,7 +388,7 @@ async def test_an_answer_before_the_end_is_the_answer_and_the_rest_is_not_sent()
     )
     async with (
         Simulator(replace(SETTINGS, size_limit=None), script) as simulator,
-        session_at(simulator, patience=CALM) as session,
+        session_at(simulator, timeouts=CALM) as session,
     ):
         long = letter(*(b"x" * 70 + b"\r\n" for _ in range(200_000)))
         result = await answered(session, message=long)
@@ -401,7 +401,7 @@ async def test_an_answer_before_the_end_is_the_answer_and_the_rest_is_not_sent()
 
 async def test_good_news_before_the_end_is_not_believed() -> None:
     script = FaultScript(Fault(FaultStage.BODY, ReplyWith(server_reply(250, "ok")), at_octet=100_000))
-    async with Simulator(SETTINGS, script) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(SETTINGS, script) as simulator, session_at(simulator, timeouts=CALM) as session:
         result = await broken(session, message=letter(*(b"x" * 70 + b"\r\n" for _ in range(200_000))))
         assert not result.dot_written
 
@@ -411,7 +411,7 @@ async def test_what_is_said_between_messages_ends_the_session(farewell: bytes) -
     script = FaultScript(Fault(FaultStage.DOT, AppendOctets(farewell)))
     async with Simulator(SETTINGS, script) as simulator, session_at(simulator) as session:
         over = asyncio.Event()
-        session.when_over(over.set)
+        session.on_end(over.set)
         await answered(session)  # the message counts all the same
         await over.wait()
         assert not session.usable
@@ -424,7 +424,7 @@ async def test_a_connection_that_ends_between_messages_is_noticed() -> None:
     async with Simulator(SETTINGS) as simulator, session_at(simulator) as session:
         await answered(session)
         over = asyncio.Event()
-        session.when_over(over.set)
+        session.on_end(over.set)
         await simulator.drop_sessions()
         await over.wait()
         assert not session.usable
@@ -433,10 +433,10 @@ async def test_a_connection_that_ends_between_messages_is_noticed() -> None:
 async def test_a_warm_session_must_show_life_soon() -> None:
     patient = replace(CALM, connect=0.3)
     async with Simulator(SETTINGS, FaultScript(Fault(FaultStage.MAIL, Silence()))) as simulator:
-        async with session_at(simulator, patience=patient) as session:
-            session._patience = patient
+        async with session_at(simulator, timeouts=patient) as session:
+            session._timeouts = patient
             result = await broken(session, warm=True)
-        assert "was silent for 0.3 s (stage: MAIL FROM)" in result.reply.text
+        assert "did not reply within 0.3 s (stage: MAIL FROM)" in result.reply.text
 
 
 @BOTH_WAYS
@@ -445,7 +445,7 @@ async def test_slow_answers_are_waited_for(settings: SimulatorSettings) -> None:
         Fault(FaultStage.MAIL, Delay(0.1)), Fault(FaultStage.RCPT, OctetByOctet(0.005)), Fault(FaultStage.DATA, Delay(0.1)),
         Fault(FaultStage.DOT, OctetByOctet(0.002)),
     )  # fmt: skip
-    async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(settings, script) as simulator, session_at(simulator, timeouts=CALM) as session:
         await answered(session)
         assert len(simulator.received) == 1
 
@@ -454,7 +454,7 @@ async def test_a_reader_that_is_slow_but_reads_is_given_time() -> None:
     script = FaultScript(Fault(FaultStage.BODY, Delay(0.001)))
     body = [b"x" * 70 + b"\r\n"] * 15_000
     impatient = replace(CALM, block=0.5)
-    async with Simulator(SETTINGS, script) as simulator, session_at(simulator, patience=impatient) as session:
+    async with Simulator(SETTINGS, script) as simulator, session_at(simulator, timeouts=impatient) as session:
         await answered(session, message=letter(*body))
         assert simulator.received[0].content == HEADER + b"".join(body)
 
@@ -469,7 +469,7 @@ async def test_a_cancelled_dialogue_closes_the_session_and_sends_nothing(
 ) -> None:
     script = FaultScript(Fault(stage, Silence()))
     long = letter(*(b"x" * 70 + b"\r\n" for _ in range(100_000)))
-    async with Simulator(settings, script) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(settings, script) as simulator, session_at(simulator, timeouts=CALM) as session:
         under_way = asyncio.create_task(session.transact(to(), long, warm=False))
         while not script.applied:
             await asyncio.sleep(0)
@@ -483,15 +483,15 @@ async def test_a_cancelled_dialogue_closes_the_session_and_sends_nothing(
 
 async def test_after_the_dot_a_cancellation_waits_for_the_answer() -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(0.2)))
-    async with Simulator(SETTINGS, script) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(SETTINGS, script) as simulator, session_at(simulator, timeouts=CALM) as session:
         under_way = asyncio.create_task(session.transact(to(), letter(), warm=False))
         await simulator.wait_for(1)
         for _ in range(3):
             under_way.cancel()
             await asyncio.sleep(0)
         result = await under_way
-        assert isinstance(result, Answered)
-        assert session.carried == 1
+        assert isinstance(result, Completed)
+        assert session.message_count == 1
         assert session.usable
 
 
@@ -505,7 +505,7 @@ async def test_a_spill_file_that_cannot_be_read_is_our_fault_and_nothing_is_sent
             yield b"x" * 70_000
             raise OSError(errno.EIO, "Input/output error")
 
-    async with Simulator(SETTINGS) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(SETTINGS) as simulator, session_at(simulator, timeouts=CALM) as session:
         with pytest.raises(OSError, match="Input/output"):
             await session.transact(to(), Message(HeaderSection(HEADER), Torn(())), warm=False)
         assert not session.usable
@@ -515,7 +515,7 @@ async def test_a_spill_file_that_cannot_be_read_is_our_fault_and_nothing_is_sent
 
 async def test_a_path_with_a_line_end_in_it_never_reaches_the_wire() -> None:
     forged = replace(parse_address("carl@a.example"), local_part="x>\r\nRCPT TO:<y")
-    async with Simulator(SETTINGS) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(SETTINGS) as simulator, session_at(simulator, timeouts=CALM) as session:
         with pytest.raises(ValueError, match="control"):
             await session.transact(Envelope(parse_address(ANNA), (forged,)), letter(), warm=False)
         assert simulator.received == []
@@ -527,7 +527,7 @@ async def test_a_path_with_a_line_end_in_it_never_reaches_the_wire() -> None:
 @BOTH_WAYS
 async def test_a_thousand_recipients_are_one_transaction(settings: SimulatorSettings) -> None:
     settings = replace(settings, recipients_per_message=1000)
-    async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, timeouts=CALM) as session:
         result = await answered(session, to(*(f"r{number}@a.example" for number in range(1000))))
         assert len(result.outcomes) == 1000
         assert len(simulator.received[0].recipients) == 1000
@@ -552,7 +552,7 @@ async def test_a_large_message_streams_in_flat_memory() -> None:
     for _ in range(count):
         digest.update(block)
     settings = replace(SETTINGS, record_content=False, ownership_rule=OwnershipRule.ANY)
-    async with Simulator(settings) as simulator, session_at(simulator, patience=CALM) as session:
+    async with Simulator(settings) as simulator, session_at(simulator, timeouts=CALM) as session:
         message = Message(HeaderSection(HEADER), Generated(()))
         await answered(session)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from senderproxy.delivery.classify import Stage, cut, outcome, too_large, unknown_fate
-from senderproxy.delivery.health import refused_password
+from senderproxy.delivery.classify import Stage, connection_closed, outcome, outcome_unknown, too_large
+from senderproxy.delivery.health import login_refused_reply
 from senderproxy.dsn.report_policy import ReportKind
 from senderproxy.dsn.wording import (
     ADVICE,
@@ -96,17 +96,17 @@ def test_a_refusal_is_called_by_its_name(said: bytes, cause: ReportCause, status
             "4.4.1",
         ),
         (
-            refused_password(parse_reply([b"535 5.7.8 bad"]), "anna", "anna@firma.example", "smtp.ionos.example"),
+            login_refused_reply(parse_reply([b"535 5.7.8 bad"]), "anna", "anna@firma.example", "smtp.ionos.example"),
             ReportCause.PASSWORD,
             "4.7.8",
         ),
         (reply(451, "4.7.5", "The certificate of x:465 has expired"), ReportCause.UNSAFE, "4.7.5"),
         (
-            reply(451, "4.7.1", "Account anna is paused for 5 min, because x asked for less: 421"),
+            reply(451, "4.7.1", "Account anna is paused for another 5 min: x reported a sending limit: 421"),
             ReportCause.LIMIT,
             "4.7.1",
         ),
-        (unknown_fate(cut(SMARTHOST, Stage.FINAL_DOT, None)), ReportCause.MAYBE_TAKEN, "4.4.2"),
+        (outcome_unknown(connection_closed(SMARTHOST, Stage.FINAL_DOT, None)), ReportCause.MAYBE_TAKEN, "4.4.2"),
         (None, ReportCause.OTHER, "4.4.7"),
     ],
 )

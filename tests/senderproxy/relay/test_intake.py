@@ -149,7 +149,7 @@ async def test_a_lost_reply_after_the_dot_is_unknown_and_the_client_decides(tmp_
     async with relay_office(tmp_path, script=script) as office:
         _, told = await office.submit()
         assert told.code == 451
-        assert "it may arrive twice" in told.text
+        assert "may deliver it twice" in told.text
         assert await office.waiting() == 0
 
 

@@ -1,0 +1,243 @@
+"""State of one account while the service runs: health, session pool, hourly quota, counters, and what changes them.
+
+Guarantees: every change of the health passes through `record`, which logs a change of its kind once. An account that
+is paused or suspended makes no connection: `request().blocked` is evaluated before each step of the pool.
+Not here: the transitions of the health (delivery.health), the transactions (delivery.courier). Nothing is stored
+across a restart.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from senderproxy import log_events
+from senderproxy.clock import Clock
+from senderproxy.delivery import health
+from senderproxy.delivery.classify import FailureKind, OpenFailed
+from senderproxy.delivery.health import Health, HealthEvent, Healthy, LimitReached, MessageAccepted, PasswordRefused
+from senderproxy.delivery.pool import Pool, SessionRequest
+from senderproxy.delivery.quota import Quota, QuotaExceeded, Reservation
+from senderproxy.delivery.reuse import PoolLimits, SessionKey
+from senderproxy.delivery.session import Session
+from senderproxy.log import event
+from senderproxy.log_events import LogEvent
+from senderproxy.mail.outcome import Deferred, Delivered, Failed
+from senderproxy.mail.reply import Reply
+from senderproxy.relay.ports import Outcomes
+from senderproxy.routing.account import Account, Credential
+from senderproxy.routing.provider import Provider
+
+_log: Final = logging.getLogger("senderproxy.delivery")
+
+OpenSession: TypeAlias = Callable[[Account, Provider, Credential], Awaitable[Session | OpenFailed]]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountStatus:
+    """One account in `senderproxy status`, in values for JSON. Counts are of recipients."""
+
+    account: str
+    login: str
+    state: str  # healthy, no session (the last attempt to open one failed), suspended or paused
+    words: str
+    since: str | None  # ISO 8601, UTC; None: since the start of the service
+    sessions_busy: int = 0
+    sessions_idle: int = 0
+    waiting: int = 0  # messages that wait for a session
+    delivered: int = 0
+    deferred: int = 0
+    failed: int = 0
+    last_reply: str | None = None
+    messages_left: int | None = None  # this hour; None: no limit
+    recipients_left: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedRequest:
+    """A session request, and the objects it was created from."""
+
+    account: Account
+    provider: Provider
+    credential: Credential
+    request: SessionRequest
+
+
+class AccountState:
+    """State of one account. `open_session` opens a session; `on_healthy` is called with the id when it can send."""
+
+    def __init__(
+        self, account: Account, clock: Clock, open_session: OpenSession, on_healthy: Callable[[str], None]
+    ) -> None:
+        self.account = account
+        self.provider: Provider | None = None  # of the last message
+        self.health: Health = Healthy()
+        self.pool = Pool(account.id, clock)
+        self.observed_recipient_limit: int | None = None  # for one transaction, observed at the upstream
+        self.no_session: tuple[Reply, datetime] | None = None  # the last attempt to open one failed: reply, since when
+        self._quota = Quota()
+        self._counts: Counter[type] = Counter()  # recipients by kind of outcome
+        self._last_reply: Reply | None = None
+        self._request: _CachedRequest | None = None
+        self._clock = clock
+        self._open_session = open_session
+        self._on_healthy = on_healthy
+
+    # --- before a transaction ---
+
+    def recipient_limit(self, provider: Provider) -> int | None:
+        """Return the number of recipients that one transaction may have; None: no limit."""
+        limits = (provider.limits.recipients_per_message, self.observed_recipient_limit)
+        return min((limit for limit in limits if limit), default=None)
+
+    def request(self, provider: Provider, credential: Credential, wait_seconds: float) -> SessionRequest:
+        """Return the session request: the one of the last message, unless the settings changed since."""
+        cached = self._request
+        if (
+            cached is None
+            or cached.account is not self.account
+            or cached.provider is not provider
+            or cached.credential is not credential
+            or cached.request.wait_seconds != wait_seconds
+        ):
+            request = self._new_request(provider, credential, wait_seconds)
+            cached = self._request = _CachedRequest(self.account, provider, credential, request)
+        return cached.request
+
+    def reserve(self, provider: Provider, recipients: int) -> Reservation | QuotaExceeded:
+        """Reserve the quota for one message."""
+        messages_per_hour, recipients_per_hour = self._hourly_limits(provider)
+        return self._quota.reserve(
+            recipients,
+            messages_per_hour=messages_per_hour,
+            recipients_per_hour=recipients_per_hour,
+            now=self._clock.monotonic(),
+        )
+
+    def release(self, reservation: Reservation) -> None:
+        """Return the quota of a message that was not accepted."""
+        self._quota.release(reservation)
+
+    def quota_exceeded(self, provider: Provider) -> QuotaExceeded | None:
+        """Return the refusal of a message to one recipient; None if the quota allows it."""
+        messages_per_hour, recipients_per_hour = self._hourly_limits(provider)
+        return self._quota.check(
+            1,
+            messages_per_hour=messages_per_hour,
+            recipients_per_hour=recipients_per_hour,
+            now=self._clock.monotonic(),
+        )
+
+    def seconds_left(self) -> float | None:
+        """Return the seconds until a pause ends; None: only the operator can end the state."""
+        return health.seconds_left(self.health, self._clock.monotonic())
+
+    # --- after it ---
+
+    def record(self, occurred: HealthEvent) -> None:
+        """Change the health. A change of its kind is logged."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        before, self.health = self.health, health.next_health(self.health, occurred, now=now, monotonic=monotonic)
+        if type(before) is not type(self.health):
+            text = health.describe(self.health, monotonic=monotonic)
+            event(_log, _EVENT_OF[type(self.health)], account=self.account.id, health=text)
+        if isinstance(self.health, Healthy):
+            self._on_healthy(self.account.id)
+
+    def record_open_failure(self, version: str, result: OpenFailed) -> None:
+        """Change the state after a session could not be opened with this version of the secret."""
+        self._last_reply = upstream_reply = result.upstream_reply or result.reply
+        if result.kind is FailureKind.PASSWORD:
+            self.record(PasswordRefused(upstream_reply, version))
+        elif result.kind is FailureKind.LIMIT:
+            self.record(LimitReached(upstream_reply, version))
+        elif result.kind is not FailureKind.LOCAL:
+            since = self.no_session[1] if self.no_session else self._clock.now()
+            self.no_session = result.reply, since
+
+    def record_replies(self, replies: tuple[Reply, ...], outcomes: Outcomes, version: str) -> None:
+        """Change the health after a transaction with these replies, on a session of this version of the secret."""
+        if limit := next(filter(health.is_account_limit, replies), None):
+            self.record(LimitReached(limit, version))
+        elif any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
+            self.record(MessageAccepted(version))
+
+    def record_last_reply(self, last: Reply) -> None:
+        """Record the last reply, for `status`."""
+        self._last_reply = last
+
+    def count(self, outcomes: Outcomes) -> Counter[type]:
+        """Add the outcomes to the counters. Returns the number of recipients by kind of outcome."""
+        counts = Counter(map(type, outcomes.values()))
+        self._counts.update(counts)
+        return counts
+
+    # --- for the operator ---
+
+    def status(self) -> AccountStatus:
+        """Return the account's status."""
+        monotonic = self._clock.monotonic()
+        state, since = type(self.health).__name__.lower(), self.health.since
+        words = health.describe(self.health, monotonic=monotonic)
+        if isinstance(self.health, Healthy) and self.no_session is not None:
+            state, words, since = "no session", f"no session: {self.no_session[0]}", self.no_session[1]
+        messages, recipients = self._hourly_limits(self.provider)
+        left = self._quota.remaining(messages_per_hour=messages, recipients_per_hour=recipients, now=monotonic)
+        return AccountStatus(
+            account=self.account.id,
+            login=self.account.login,
+            state=state,
+            words=words,
+            since=since.isoformat(timespec="seconds") if since else None,
+            sessions_busy=self.pool.busy,
+            sessions_idle=self.pool.idle,
+            waiting=self.pool.waiting,
+            delivered=self._counts[Delivered],
+            deferred=self._counts[Deferred],
+            failed=self._counts[Failed],
+            last_reply=str(self._last_reply) if self._last_reply else None,
+            messages_left=left.messages,
+            recipients_left=left.recipients,
+        )
+
+    # --- parts ---
+
+    def _new_request(self, provider: Provider, credential: Credential, wait_seconds: float) -> SessionRequest:
+        account, limits = self.account, provider.limits
+        name = provider.smarthosts[0].host if provider.smarthosts else provider.name
+
+        def blocked() -> OpenFailed | None:
+            reply = health.blocking_reply(
+                self.health,
+                credential.version,
+                account_id=account.id,
+                login=credential.login,
+                smarthost=name,
+                monotonic=self._clock.monotonic(),
+            )
+            return None if reply is None else OpenFailed(FailureKind.LOCAL, reply)
+
+        return SessionRequest(
+            SessionKey(account.id, credential.login, credential.version, provider.smarthosts, provider.mechanisms),
+            PoolLimits(account.connections or limits.connections, limits.messages_per_connection, limits.idle_seconds),
+            open=lambda: self._open_session(account, provider, credential),
+            blocked=blocked,
+            open_failed=lambda result: self.record_open_failure(credential.version, result),
+            wait_seconds=wait_seconds,
+        )
+
+    def _hourly_limits(self, provider: Provider | None) -> tuple[int | None, int | None]:
+        """Return the limits of messages and recipients. The account's own limit replaces the provider's."""
+        if provider is None:
+            return self.account.messages_per_hour, None
+        limits = provider.limits
+        return self.account.messages_per_hour or limits.messages_per_hour, limits.recipients_per_hour
+
+
+_EVENT_OF: Final[Mapping[type[Health], LogEvent]] = {
+    Healthy: log_events.ACCOUNT_HEALTHY,
+    health.Suspended: log_events.ACCOUNT_SUSPENDED,
+    health.Paused: log_events.ACCOUNT_PAUSED,
+}

@@ -1,0 +1,49 @@
+"""Limits of an upstream that its replies revealed: sessions at once, messages on one session. PURE.
+
+Guarantees: an observed limit only narrows the configured one, and is forgotten after an hour: the upstream may have
+been busy for a short time only.
+Not here: recognition of the replies (delivery.health), the clock.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from senderproxy.delivery.reuse import PoolLimits
+
+OBSERVED_FOR: Final = 3600.0  # seconds; afterwards the configured limit is tried again, at the cost of one refusal
+
+
+@dataclass(slots=True)
+class ObservedLimit:
+    """One limit, or none."""
+
+    limit: int | None = None
+    at: float = 0.0  # monotonic clock
+
+    def record(self, limit: int, now: float) -> None:
+        """Record a limit. A higher one does not replace a lower one that is still in force."""
+        self.limit, self.at = self.narrow(limit, now), now
+
+    def narrow(self, configured: int | None, now: float) -> int | None:
+        """Return the lower of the configured and the observed limit; None if there is neither."""
+        if self.limit is None or now - self.at >= OBSERVED_FOR:
+            return configured
+        return self.limit if configured is None else min(configured, self.limit)
+
+
+@dataclass(slots=True)
+class ObservedLimits:
+    """The observed limits of one account."""
+
+    connections: ObservedLimit = field(default_factory=ObservedLimit)
+    messages_per_connection: ObservedLimit = field(default_factory=ObservedLimit)
+
+    def narrow(self, configured: PoolLimits, now: float) -> PoolLimits:
+        """Return the limits in force."""
+        if self.connections.limit is None and self.messages_per_connection.limit is None:
+            return configured
+        return replace(
+            configured,
+            connections=max(1, self.connections.narrow(configured.connections, now) or 1),
+            messages_per_connection=self.messages_per_connection.narrow(configured.messages_per_connection, now),
+        )
