@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from senderproxy.cli.errors import UsageError
-from senderproxy.tracking.timeline import at
+from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -43,4 +43,4 @@ def typed_time(text: str, now: datetime) -> datetime:
 
 def local_time(moment: str) -> str:
     """A time that the service sent (ISO 8601), as local time."""
-    return at(datetime.fromisoformat(moment), None)
+    return format_time(datetime.fromisoformat(moment), None)

@@ -1,1 +1,1 @@
-"""What happened to a message: events, the record they add up to, and the story told from them. PURE."""
+"""Tracking of messages: records, events, their serialization and their timeline. PURE."""

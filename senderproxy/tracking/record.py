@@ -1,7 +1,7 @@
-"""Records of a message: its events (Event), its recipients and their states (MessageRecord). PURE.
+"""Records of messages: events (Event), recipients and their states (MessageRecord), searches (Query). PURE.
 
-Guarantees: what the queue tools show and `senderproxy track` tells is this and the message's events, nothing else.
-Not here: where records are kept (spool), who changes them (relay).
+Guarantees: `senderproxy queue` and `senderproxy track` show these values, and nothing else.
+Not here: their storage (spool), their changes (relay).
 """
 
 from collections.abc import Mapping
@@ -14,26 +14,28 @@ from senderproxy.mail.reply import Reply
 
 
 class EventKind(Enum):
-    """The kinds of events. The values are on people's disks: never changed, never used again for something else."""
+    """The kinds of events. The values are stored on disk: never changed, never reused with another meaning."""
 
-    ACCEPTED = "accepted"  # we are responsible from here on. Facts: client, listener, account, author, size, mode
-    REFUSED = "refused"  # not taken from the client, who has it still. Facts: reply
-    CHANGED = "changed"  # by a rewrite or a repair. Facts: what, old, new, reason
-    ATTEMPTED = "attempted"  # facts: account, outcome (delivered, deferred, failed), reply, maybe_taken, seconds
-    DISCARDED = "discarded"  # because a setting says so. Facts: reply
-    HELD = "held"  # facts: why, by (a person's name, where it was one)
-    RELEASED = "released"  # by a person. Facts: by
-    RETRIED = "retried"  # a person asked for the next attempt now. Facts: by
-    CANCELLED = "cancelled"  # by a person. Facts: by
-    EXPIRED = "expired"  # tried for as long as the settings say. Facts: reply
-    REPORTED = "reported"  # to its author. Facts: report (the report's own id), kind (failed, delayed), to
-    UNREPORTED = "unreported"  # nobody is told. Facts: why
-    FAULT = "fault"  # an error of ours in the middle of an attempt. Facts: why
+    ACCEPTED = "accepted"  # responsibility is ours now. Facts: client, listener, account, author, size, mode
+    REFUSED = "refused"  # to the client, which still has it. Facts: reply
+    CHANGED = "changed"  # by a rewriting rule or a repair. Facts: what, old, new, reason
+    ATTEMPTED = (
+        "attempted"  # facts: account, outcome (delivered, deferred, failed), reply, maybe_taken, seconds
+    )
+    DISCARDED = "discarded"  # by a setting. Facts: reply
+    HELD = "held"  # by an operator or an error. Facts: why, by (the operator's name)
+    RELEASED = "released"  # by an operator. Facts: by
+    RETRIED = "retried"  # an operator requested the next attempt now. Facts: by
+    CANCELLED = "cancelled"  # by an operator. Facts: by
+    EXPIRED = "expired"  # given up after the time in the settings. Facts: reply
+    REPORTED = "reported"  # to the author. Facts: report (its id), kind (failed, expired, delayed, cancelled), to
+    UNREPORTED = "unreported"  # no report to the author. Facts: why
+    FAULT = "fault"  # internal error in an attempt. Facts: why
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened, to these recipients; to the message as a whole where none is named."""
+    """An event of these recipients; of the message as a whole if there are none."""
 
     at: datetime  # aware, UTC
     kind: EventKind
@@ -42,34 +44,34 @@ class Event:
 
 
 class RecipientStatus(Enum):
-    """Where one recipient's copy is. The values are on people's disks: never changed."""
+    """The status of one recipient. The values are stored on disk: never changed."""
 
-    WAITING = "waiting"  # ours; tried when due
-    HELD = "held"  # ours; a person must look
+    WAITING = "waiting"  # queued; attempted when due
+    HELD = "held"  # queued; not attempted until an operator releases it
     DELIVERED = "delivered"
     FAILED = "failed"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     DISCARDED = "discarded"
-    DEFERRED = "deferred"  # not taken for now: the client has it still, and sends it again
+    DEFERRED = "deferred"  # refused for now: the client still has it, and sends it again
 
     @property
     def is_final(self) -> bool:
-        """Nothing more will happen to it."""
+        """True if the status does not change any more."""
         return self not in (RecipientStatus.WAITING, RecipientStatus.HELD)
 
 
 @dataclass(frozen=True, slots=True)
 class RecipientState:
-    """One recipient's copy. `due_at` is set where it waits, `why` where it is held.
+    """The state of one recipient. `due_at` is set if it waits, `why` if it is held.
 
-    `remote` is the host whose words the reply has; empty where they are our own.
+    `remote` is the host that sent the reply; empty for a reply of our own.
     """
 
     status: RecipientStatus
     due_at: datetime | None = None
     tries: int = 0
-    reply: Reply | None = None  # the last that was said about it
+    reply: Reply | None = None  # the last one for this recipient
     why: str = ""
     delay_reported: bool = False
     remote: str = ""
@@ -77,7 +79,7 @@ class RecipientState:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """An account that cannot send: why, and until when at the least; None: until somebody mends it."""
+    """The reason why an account cannot send, and the earliest end; None: until an operator fixes the cause."""
 
     why: str
     until: datetime | None
@@ -85,7 +87,7 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class MessageRecord:
-    """A message as it is listed."""
+    """A message, as the queue tools list it."""
 
     id: str
     received_at: datetime
@@ -93,21 +95,21 @@ class MessageRecord:
     listener: str
     reverse_path: str  # empty: null
     author: str
-    account: str  # whose turn it waits for, or who carried it
+    account: str  # the one that it waits for, or that delivered it
     size: int  # octets
-    message_id: str  # of its header; empty: it came without
-    report_on: str | None  # it is a report of ours on this message
+    message_id: str  # of its header; empty: none
+    report_on: str | None  # this message is a report on the one with that id
     recipients: Mapping[ForwardPath, RecipientState]
-    leased: bool = False  # an attempt is under way
-    blocked: Blocked | None = None  # the account's, where the queue's keeper knows of one
+    leased: bool = False  # an attempt is in progress
+    blocked: Blocked | None = None  # the account, if it cannot send now
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which messages are meant. Everything that is set must fit; texts fit a whole address or a whole id.
+    """A search for messages. All criteria that are set must match; texts match a whole address or a whole id.
 
-    `sender` fits the author or the reverse-path, `sender` and `recipient` may be `@domain`; `id` is ours or the
-    header's Message-ID; `upstream_id` is what the upstream called the message when it took it.
+    `sender` matches the author or the reverse-path; `sender` and `recipient` may be `@domain`; `id` is our id or the
+    Message-ID; `upstream_id` is the id in the upstream's reply to the final dot.
     """
 
     id: str | None = None
@@ -116,6 +118,6 @@ class Query:
     recipient: str | None = None
     upstream_id: str | None = None
     status: RecipientStatus | None = None
-    unfinished: bool = False  # only what waits or is held
+    unfinished: bool = False  # only messages that wait or are held
     since: datetime | None = None
     until: datetime | None = None

@@ -1,8 +1,8 @@
-"""Records and events as plain values, and back: what the control socket carries and `--json` prints. PURE.
+"""Records and events as JSON values, and back: for the control socket and `--json`. PURE.
 
-Guarantees: what is read from what was written is equal to it, but for what a server said at great length: of each reply
-the last lines are kept, of each fact the beginning, so that a page of messages stays a page. Times are ISO 8601, UTC.
-Not here: how much goes on one page (relay.queue_admin).
+Guarantees: a value that is read equals the one that was written, except that long replies and facts are shortened, so
+that a page of messages stays short. Times are ISO 8601, UTC.
+Not here: the number of messages on a page (relay.queue_admin).
 """
 
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord
 
 Entry: TypeAlias = dict[str, Any]
 
-_LINES: Final = 5  # of a reply
-_CHARACTERS: Final = 400  # of a line of a reply
-_FACT: Final = 2000  # characters of one value; an answer on the control socket is bounded
+_LINES: Final = 5  # last lines of a reply; the cause is in the last one or two
+_CHARACTERS: Final = 400  # of a line of a reply; the limit of RFC 5321 section 4.5.3.1.5 is 512 octets
+_FACT: Final = 2000  # first characters of a fact; the spool stores no more of a reason
 
 
 # ---- records ----
 
 
 def record_entry(record: MessageRecord) -> Entry:
-    """Everything that is known of a message but its story."""
+    """A record without its events."""
     return {
         "id": record.id,
         "received_at": record.received_at.isoformat(),
@@ -43,7 +43,7 @@ def record_entry(record: MessageRecord) -> Entry:
 
 
 def read_record(entry: Mapping[str, Any]) -> MessageRecord:
-    """The record again."""
+    """The record of a `record_entry`."""
     return MessageRecord(
         id=entry["id"],
         received_at=datetime.fromisoformat(entry["received_at"]),
@@ -62,7 +62,7 @@ def read_record(entry: Mapping[str, Any]) -> MessageRecord:
 
 
 def blocked_entry(blocked: Blocked | None) -> Entry | None:
-    """What keeps an account from sending."""
+    """The reason why an account cannot send; None if it can."""
     if blocked is None:
         return None
     until = blocked.until.isoformat() if blocked.until else None
@@ -70,14 +70,14 @@ def blocked_entry(blocked: Blocked | None) -> Entry | None:
 
 
 def read_blocked(entry: Mapping[str, Any] | None) -> Blocked | None:
-    """The same again."""
+    """The value of a `blocked_entry`."""
     if entry is None:
         return None
     return Blocked(entry["why"], datetime.fromisoformat(entry["until"]) if entry["until"] else None)
 
 
 def _read_address(text: str) -> Address:
-    """What a damaged disk has made no address of is shown as it is."""
+    """The address; text that a damaged disk made invalid is shown as it is."""
     try:
         return parse_address(text)
     except AddressError:
@@ -127,7 +127,7 @@ def _read_reply(entry: Mapping[str, Any]) -> Reply:
 
 
 def event_entry(event: Event) -> Entry:
-    """One thing that happened."""
+    """An event."""
     return {
         "at": event.at.isoformat(),
         "what": event.kind.value,
@@ -137,7 +137,7 @@ def event_entry(event: Event) -> Entry:
 
 
 def read_event(entry: Mapping[str, Any]) -> Event:
-    """The event again."""
+    """The event of an `event_entry`."""
     return Event(
         at=datetime.fromisoformat(entry["at"]),
         kind=EventKind(entry["what"]),
@@ -146,11 +146,11 @@ def read_event(entry: Mapping[str, Any]) -> Event:
     )
 
 
-# ---- questions ----
+# ---- searches ----
 
 
 def query_entry(query: Query) -> Entry:
-    """Which messages are meant; only what is set."""
+    """The criteria that are set."""
     entry: Entry = {
         "id": query.id,
         "account": query.account,
@@ -166,7 +166,7 @@ def query_entry(query: Query) -> Entry:
 
 
 def read_query(entry: Mapping[str, Any]) -> Query:
-    """The question again. Raises ValueError for a status or a time that is none."""
+    """The query of a `query_entry`. Raises ValueError for an invalid status or time."""
     return Query(
         id=entry.get("id"),
         account=entry.get("account"),

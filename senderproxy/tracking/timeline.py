@@ -1,8 +1,8 @@
-"""The story of a message in plain sentences, from its record and its events. PURE.
+"""Timeline of a message: one line for each event, then its current state. PURE.
 
-Guarantees: one line for each thing that happened, in order, with whom it was about where not everybody; then where the
-message stands now, for each recipient. An event with fewer facts than today's still makes a sentence.
-Not here: which messages are told of (cli.track, the web page), what is printed where.
+Guarantees: one line for each event, in order, with the recipients it concerns unless it concerns all; then one line for
+each group of recipients in the same state. An event without some of today's facts still has a sentence.
+Not here: the messages shown and the output (cli.track, cli.queue).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +11,15 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
 from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, RecipientState, RecipientStatus
+from senderproxy.translation import N_, _, ngettext
 
-_NAMED: Final = 3  # recipients in one sentence
-_SLOW: Final = 10.0  # seconds that an attempt may take without being remarked on
+_NAMED: Final = 3  # recipients that a sentence lists; more would not fit on a line
+_SLOW: Final = 10.0  # seconds; the duration of a longer attempt is shown
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One sentence; `when` is the local time, or `now` for how things stand."""
+    """One line; `when` is the local time, or `now` for the current state."""
 
     when: str
     words: str
@@ -28,100 +29,125 @@ class Line:
 
 
 def headline(record: MessageRecord, zone: tzinfo | None) -> str:
-    """Which message this is."""
-    path = record.reverse_path or "<>"
-    written = f", written by {record.author}" if record.author and record.author != record.reverse_path else ""
-    kind = f"report {record.id} on message {record.report_on}" if record.report_on else f"message {record.id}"
-    to = _count(len(record.recipients), "recipient")
-    return f"{kind}: from {path}{written}, to {to}, {size_in_words(record.size)}, {at(record.received_at, zone)}"
+    """The message in one line: id, reverse-path, author, number of recipients, size, time of its reception."""
+    kind = (
+        _("report {id} on message {message}").format(id=record.id, message=record.report_on)
+        if record.report_on
+        else _("message {id}").format(id=record.id)
+    )
+    differs = record.author and record.author != record.reverse_path
+    recipients = len(record.recipients)
+    parts = (
+        _("from {path}").format(path=record.reverse_path or "<>"),
+        *([_("author {author}").format(author=record.author)] if differs else ()),
+        ngettext("to {count} recipient", "to {count} recipients", recipients).format(count=recipients),
+        size_in_words(record.size),
+        format_time(record.received_at, zone),
+    )
+    return f"{kind}: {', '.join(parts)}"
 
 
 def timeline_lines(record: MessageRecord, events: Sequence[Event], zone: tzinfo | None, now: datetime) -> list[Line]:
-    """What happened, and where it stands now."""
-    lines = [Line(at(event.at, zone), _sentence(event, record)) for event in events]
+    """The events of a message and its current state. `zone`: None for the time zone of this machine."""
+    lines = [Line(format_time(event.at, zone), _sentence(event, record)) for event in events]
     if record.client and not any(event.kind is EventKind.ACCEPTED for event in events):
-        # What only passed through was never ours, and its story tells what was done with it alone.
-        lines.insert(0, Line(at(record.received_at, zone), f"came from {record.client} at listener {record.listener}"))
-    return lines + [Line("now", words) for words in current_state(record, zone, now)]
+        # A message that passed through was never accepted: its events are only those of its relaying.
+        received = _("received from {client} at listener {listener}").format(
+            client=record.client, listener=record.listener
+        )
+        lines.insert(0, Line(format_time(record.received_at, zone), received))
+    return lines + [Line(_("now"), words) for words in current_state(record, zone, now)]
 
 
-def at(moment: datetime, zone: tzinfo | None) -> str:
-    """A moment on the office's clock; on this machine's where no zone is named."""
-    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S}"
+def format_time(time: datetime, zone: tzinfo | None) -> str:
+    """The time in that zone; in the time zone of this machine if it is None."""
+    return f"{time.astimezone(zone):%Y-%m-%d %H:%M:%S}"
 
 
 def size_in_words(octets: int) -> str:
-    """A size as people say it."""
+    """A size, rounded, with its unit."""
     if octets < 1000:
-        return f"{octets} bytes"
+        return ngettext("{count} byte", "{count} bytes", octets).format(count=octets)
     return f"{octets / 1000:.0f} kB" if octets < 1_000_000 else f"{octets / 1_000_000:.1f} MB"
 
 
 def time_in_words(length: timedelta) -> str:
-    """A length of time as people say it."""
+    """A duration, rounded, with its unit."""
     seconds = max(0, round(length.total_seconds()))
     if seconds < 90:
         return f"{seconds} s"
     if seconds < 90 * 60:
         return f"{round(seconds / 60)} min"
-    return f"{round(seconds / 3600)} h" if seconds < 48 * 3600 else f"{round(seconds / 86400)} days"
+    if seconds < 48 * 3600:
+        return f"{round(seconds / 3600)} h"
+    days = round(seconds / 86400)
+    return ngettext("{count} day", "{count} days", days).format(count=days)
 
 
-# ---- what happened ----
+# ---- events ----
 
 
 def _sentence(event: Event, record: MessageRecord) -> str:
-    return _SENTENCES[event.kind](event.facts, _whom(event.recipients, record))
+    return _SENTENCES[event.kind](event.facts, _for_recipients(event.recipients, record))
 
 
-def _whom(recipients: Sequence[str], record: MessageRecord) -> str:
-    """` for carl@...`; nothing where all are meant and there is only one, or nobody is named."""
+def _for_recipients(recipients: Sequence[str], record: MessageRecord) -> str:
+    """` for carl@...`; empty for an event of the message as a whole."""
     if not recipients:
         return ""
-    if len(recipients) == len(record.recipients) > 1:
-        return f" for all {len(recipients)} recipients"
-    return f" for {named(recipients)}"
+    count = len(recipients)
+    if count == len(record.recipients) > 1:
+        return ngettext(" for all {count} recipient", " for all {count} recipients", count).format(count=count)
+    return _(" for {recipients}").format(recipients=named(recipients))
 
 
 def named(recipients: Sequence[str]) -> str:
-    """The first of them by name, the others by number."""
+    """The first recipients, and the number of the others."""
     shown = ", ".join(recipients[:_NAMED])
-    return shown if len(recipients) <= _NAMED else f"{shown} and {len(recipients) - _NAMED} more"
+    more = len(recipients) - _NAMED
+    return (
+        shown
+        if more <= 0
+        else ngettext("{shown} and {count} more", "{shown} and {count} more", more).format(shown=shown, count=more)
+    )
 
 
-def _count(count: int, what: str, several: str = "") -> str:
-    return f"{count} {what if count == 1 else several or what + 's'}"
-
-
-def _accepted(facts: Mapping[str, str], _: str) -> str:
-    client = facts.get("client", "")
+def _accepted(facts: Mapping[str, str], _recipients: str) -> str:
     if facts.get("mode") == "report":
-        return "written here"
-    taken = f"taken from {client}" if client else "taken"
-    listener = f" at listener {facts['listener']}" if facts.get("listener") else ""
-    account = f", account {facts['account']}" if facts.get("account") else ""
-    author = f", author {facts['author']}" if facts.get("author") else ""
+        return _("report created")
+    client = facts.get("client", "")
+    accepted = _("accepted from {client}").format(client=client) if client else _("accepted")
+    listener = _(" at listener {listener}").format(listener=facts["listener"]) if facts.get("listener") else ""
     mode = f" ({facts['mode']})" if facts.get("mode") else ""
-    return f"{taken}{listener}{mode}{author}{account}"
+    author = _(", author {author}").format(author=facts["author"]) if facts.get("author") else ""
+    account = _(", account {account}").format(account=facts["account"]) if facts.get("account") else ""
+    return f"{accepted}{listener}{mode}{author}{account}"
 
 
-def _changed(facts: Mapping[str, str], _: str) -> str:
-    old = f" instead of {facts['old']}" if facts.get("old") else ""
-    reason = f", because {facts['reason']}" if facts.get("reason") else ""
-    what = facts.get("what", "something")
-    return f"{what} left as {facts['new']}{old}{reason}" if facts.get("new") else f"{what} left out{reason}"
+def _changed(facts: Mapping[str, str], _recipients: str) -> str:
+    field = facts.get("what") or _("a field")
+    reason = _(", because {reason}").format(reason=facts["reason"]) if facts.get("reason") else ""
+    if not facts.get("new"):
+        return _("{field} removed").format(field=field) + reason
+    old = _(" from {old}").format(old=facts["old"]) if facts.get("old") else ""
+    return _("{field} changed{old} to {new}").format(field=field, old=old, new=facts["new"]) + reason
 
 
 _NO: Final = ("", "no", "false", "0")
-_OUTCOMES: Final = {"delivered": "the provider took it", "deferred": "not now", "failed": "refused"}
+_OUTCOMES: Final = {
+    "delivered": N_("accepted by the provider"),
+    "deferred": N_("deferred by the provider"),
+    "failed": N_("refused by the provider"),
+}
 
 
-def _attempted(facts: Mapping[str, str], whom: str) -> str:
-    outcome = _OUTCOMES.get(facts.get("outcome", ""), "tried")
-    account = f" (account {facts['account']})" if facts.get("account") else ""
-    slow = f". That took {facts['seconds']} s" if _seconds(facts) >= _SLOW else ""
-    maybe = ". The provider may have it nevertheless" if facts.get("maybe_taken", "no").lower() not in _NO else ""
-    return f"{outcome}{whom}{account}{_said(facts)}{maybe}{slow}"
+def _attempted(facts: Mapping[str, str], recipients: str) -> str:
+    outcome = _(_OUTCOMES.get(facts.get("outcome", ""), N_("attempted")))
+    account = _(" (account {account})").format(account=facts["account"]) if facts.get("account") else ""
+    slow = _("; took {seconds} s").format(seconds=facts["seconds"]) if _seconds(facts) >= _SLOW else ""
+    is_unknown = facts.get("maybe_taken", "no").lower() not in _NO
+    maybe = _("; the provider may have accepted it nevertheless") if is_unknown else ""
+    return f"{outcome}{recipients}{account}{_reply(facts)}{maybe}{slow}"
 
 
 def _seconds(facts: Mapping[str, str]) -> float:
@@ -131,114 +157,128 @@ def _seconds(facts: Mapping[str, str]) -> float:
         return 0.0
 
 
-def _said(facts: Mapping[str, str]) -> str:
+def _reply(facts: Mapping[str, str]) -> str:
     return f": {facts['reply']}" if facts.get("reply") else ""
 
 
 def _by(facts: Mapping[str, str]) -> str:
-    return f" by {facts['by']}" if facts.get("by") else ""
+    return _(" by {user}").format(user=facts["by"]) if facts.get("by") else ""
 
 
 def _why(facts: Mapping[str, str]) -> str:
     return f": {facts['why']}" if facts.get("why") else ""
 
 
-_KINDS: Final = {
-    "failed": " that it could not be delivered",
-    "expired": " that it was given up",
-    "delayed": " that it is late",
-    "cancelled": " that it was cancelled",
+_REPORTS: Final = {
+    "failed": N_("failure report"),
+    "expired": N_("expiry report"),
+    "delayed": N_("delay report"),
+    "cancelled": N_("cancellation report"),
 }
 
 
-def _reported(facts: Mapping[str, str], whom: str) -> str:
-    to = facts.get("to") or "the author"
-    report = f" (report {facts['report']})" if facts.get("report") else ""
-    return f"told {to}{_KINDS.get(facts.get('kind', ''), ' what happened')}{whom}{report}"
+def _reported(facts: Mapping[str, str], recipients: str) -> str:
+    kind = _(_REPORTS.get(facts.get("kind", ""), N_("report")))
+    to = facts.get("to") or _("the author")
+    report = f" ({facts['report']})" if facts.get("report") else ""
+    return _("{report} sent to {address}").format(report=kind, address=to) + recipients + report
 
 
 _SENTENCES: Final[Mapping[EventKind, Callable[[Mapping[str, str], str], str]]] = {
     EventKind.ACCEPTED: _accepted,
-    EventKind.REFUSED: lambda facts, _: f"not taken from the client{_said(facts)}",
+    EventKind.REFUSED: lambda facts, _recipients: _("refused to the client") + _reply(facts),
     EventKind.CHANGED: _changed,
     EventKind.ATTEMPTED: _attempted,
-    EventKind.DISCARDED: lambda facts, whom: f"discarded{whom}{_said(facts)}",
-    EventKind.HELD: lambda facts, whom: f"held{whom}{_by(facts)}{_why(facts)}",
-    EventKind.RELEASED: lambda facts, whom: f"released{whom}{_by(facts)}",
-    EventKind.RETRIED: lambda facts, whom: f"to be tried at once{whom}, asked{_by(facts) or ' by hand'}",
-    EventKind.CANCELLED: lambda facts, whom: f"cancelled{whom}{_by(facts)}",
-    EventKind.EXPIRED: lambda facts, whom: f"given up{whom}, tried for as long as the settings say{_said(facts)}",
+    EventKind.DISCARDED: lambda facts, recipients: _("discarded") + recipients + _reply(facts),
+    EventKind.HELD: lambda facts, recipients: _("held") + recipients + _by(facts) + _why(facts),
+    EventKind.RELEASED: lambda facts, recipients: _("released") + recipients + _by(facts),
+    EventKind.RETRIED: lambda facts, recipients: _("retry requested") + recipients + _by(facts),
+    EventKind.CANCELLED: lambda facts, recipients: _("cancelled") + recipients + _by(facts),
+    EventKind.EXPIRED: lambda facts, recipients: _("expired, given up") + recipients + _reply(facts),
     EventKind.REPORTED: _reported,
-    EventKind.UNREPORTED: lambda facts, whom: f"nobody is told{whom}{_why(facts)}",
-    EventKind.FAULT: lambda facts, whom: f"an error here, in the middle of an attempt{whom}{_why(facts)}",
+    EventKind.UNREPORTED: lambda facts, recipients: _("no report sent") + recipients + _why(facts),
+    EventKind.FAULT: lambda facts, recipients: _("internal error in an attempt") + recipients + _why(facts),
 }
 
 
-# ---- where it stands ----
+# ---- current state ----
 
 
 def current_state(record: MessageRecord, zone: tzinfo | None, now: datetime) -> list[str]:
-    """One sentence for each group of recipients that stand alike."""
+    """One sentence for each group of recipients in the same state."""
     groups: dict[str, list[str]] = {}
     for path, state in record.recipients.items():
         groups.setdefault(_state_in_words(state, record, zone, now), []).append(str(path))
-    if len(groups) == 1 and len(record.recipients) > 1:
-        return [f"all {len(record.recipients)} recipients: {words}" for words in groups]
+    count = len(record.recipients)
+    if len(groups) == 1 and count > 1:
+        everyone = ngettext("all {count} recipient", "all {count} recipients", count).format(count=count)
+        return [f"{everyone}: {words}" for words in groups]
     return [f"{named(paths)}: {words}" for words, paths in groups.items()]
 
 
 def _state_in_words(state: RecipientState, record: MessageRecord, zone: tzinfo | None, now: datetime) -> str:
-    last = f"; the last answer: {state.reply}" if state.reply else ""
+    last = _("; last reply: {reply}").format(reply=state.reply) if state.reply else ""
     match state.status:
         case RecipientStatus.WAITING if record.leased:
-            return "being tried right now"
+            return _("attempt in progress")
         case RecipientStatus.WAITING:
-            soon = next_try(state.due_at, record.blocked, zone, now)
-            # What keeps its whole account back is no try of this message.
-            tries = "" if not state.tries and (state.reply or record.blocked) else f"{_tries(state)}, "
-            return f"waiting, {tries}next try {soon}{_stopped(record.blocked, state, last)}"
+            time = next_try(state.due_at, record.blocked, zone, now)
+            # A reply without an attempt is that of a blocked account.
+            attempts = "" if not state.tries and (state.reply or record.blocked) else f"{_attempts(state)}, "
+            waiting = _("waiting, {attempts}next attempt {time}").format(attempts=attempts, time=time)
+            return waiting + _blocked_by(record.blocked, state, last)
         case RecipientStatus.HELD:
-            why = f"held: {state.why}" if state.why and not state.why.startswith("held") else state.why or "held"
-            return f"{why} ({_tries(state)}){last}"
+            why = _("held: {why}").format(why=state.why) if _needs_held(state.why) else state.why or _("held")
+            return f"{why} ({_attempts(state)}){last}"
         case RecipientStatus.DELIVERED:
-            return "delivered"
+            return _("delivered")
         case RecipientStatus.FAILED:
-            return f"refused{last}"
+            return _("refused") + last
         case RecipientStatus.EXPIRED:
-            return f"given up after {_count(state.tries, 'try', 'tries')}{last}"
+            return _("given up after {attempts}").format(attempts=_attempts(state)) + last
         case RecipientStatus.CANCELLED:
-            return "cancelled"
+            return _("cancelled")
         case RecipientStatus.DISCARDED:
-            return "discarded"
+            return _("discarded")
         case RecipientStatus.DEFERRED:
-            return f"not taken: its client has it still{last}"
+            return _("deferred, and not queued: the client still has it") + last
+
+
+def _needs_held(why: str) -> bool:
+    return bool(why) and not why.startswith("held")  # as in `held by root`
 
 
 def next_try(due_at: datetime | None, blocked: Blocked | None, zone: tzinfo | None, now: datetime) -> str:
-    """When it is tried again: the clock's time, and how long that is from now; not before its account can send."""
+    """The time of the next attempt, and how long until then; not before the account can send."""
     if due_at is None:
-        return "unknown"
+        return _("unknown")
     if blocked is not None:
         if blocked.until is None:
-            return "as soon as its account can send again"
+            return _("when its account can send again")
         due_at = max(due_at, blocked.until)
-    return "now" if due_at <= now else f"{at(due_at, zone)} (in {time_in_words(due_at - now)})"
+    return _("now") if due_at <= now else _with_distance(due_at, zone, now)
 
 
 def blocked_in_words(blocked: Blocked, zone: tzinfo | None, now: datetime) -> str:
-    """For how long an account cannot send."""
+    """The time until which an account cannot send."""
     if blocked.until is None:
-        return "until that is mended"
-    return f"before {at(blocked.until, zone)} (in {time_in_words(blocked.until - now)})"
+        return _("until the cause is fixed")
+    return _("until {time}").format(time=_with_distance(blocked.until, zone, now))
 
 
-def _stopped(blocked: Blocked | None, state: RecipientState, last: str) -> str:
-    """What keeps its account from sending, which is often what was said last."""
+def _with_distance(time: datetime, zone: tzinfo | None, now: datetime) -> str:
+    return _("{time} (in {distance})").format(time=format_time(time, zone), distance=time_in_words(time - now))
+
+
+def _blocked_by(blocked: Blocked | None, state: RecipientState, last: str) -> str:
+    """The reason why the account is blocked, which is often the last reply."""
     if blocked is None:
         return last
-    stopped = f"; its account cannot send: {blocked.why}"
-    return stopped if blocked.why == str(state.reply) else stopped + last
+    reason = _("; its account cannot send: {why}").format(why=blocked.why)
+    return reason if blocked.why == str(state.reply) else reason + last
 
 
-def _tries(state: RecipientState) -> str:
-    return f"tried {_count(state.tries, 'time')}" if state.tries else "not tried yet"
+def _attempts(state: RecipientState) -> str:
+    if not state.tries:
+        return _("no attempt yet")
+    return ngettext("{count} attempt", "{count} attempts", state.tries).format(count=state.tries)

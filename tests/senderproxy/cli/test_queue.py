@@ -91,11 +91,11 @@ def test_a_message_is_shown_with_all_that_is_known(rested: Office) -> None:
         "message Mixed2345678: from anna@firma.example, to 2 recipients",
         "client        192.168.1.20 at listener office",
         "Message-ID    <Mixed2345678@firma.example>",
-        "taken from 192.168.1.20 at listener office, account anna",
-        "the provider took it for carl@kunde.example (account anna): 250 2.0.0 OK: queued as 0Lx4711",
-        "not now for dora@amt.example (account anna): 450 4.2.0 Greylisted",
+        "accepted from 192.168.1.20 at listener office, account anna",
+        "accepted by the provider for carl@kunde.example (account anna): 250 2.0.0 OK: queued as 0Lx4711",
+        "deferred by the provider for dora@amt.example (account anna): 450 4.2.0 Greylisted",
         "carl@kunde.example: delivered",
-        f"dora@amt.example: waiting, tried 2 times, next try {LATER.astimezone():%Y-%m-%d %H:%M:%S}",
+        f"dora@amt.example: waiting, 2 attempts, next attempt {LATER.astimezone():%Y-%m-%d %H:%M:%S}",
         "Subject: Angebot Mixed2345678",
     ):
         assert words in ended.out
@@ -124,14 +124,14 @@ def test_hold_and_release_by_id(rested: Office) -> None:
     assert "carl@kunde.example: delivered" in shown
     released = rested.type("queue", "release", "--all", "--yes")
     assert (released.code, released.out) == (0, "3 messages are released and due now.\n")
-    assert "next try now" in rested.type("queue", "show", "Held23456789").out
+    assert "next attempt now" in rested.type("queue", "show", "Held23456789").out
 
 
 def test_retry_makes_it_due_now(rested: Office) -> None:
     ended = rested.type("queue", "retry", "--to", "dora@amt.example")
     assert (ended.code, ended.out) == (0, "1 message is due now.\n")
-    assert "next try now" in rested.type("queue", "show", "Mixed2345678").out
-    assert "next try now" not in rested.type("queue", "show", "Old234567890").out
+    assert "next attempt now" in rested.type("queue", "show", "Mixed2345678").out
+    assert "next attempt now" not in rested.type("queue", "show", "Old234567890").out
 
 
 def test_what_cannot_be_done_is_said_for_each_message(rested: Office) -> None:
@@ -155,7 +155,7 @@ def test_cancel_tells_the_author_through_the_queue(rested: Office) -> None:
     assert "Subject: Nicht gesendet / Not sent: Angebot Old234567890" in header
     story = rested.type("track", "--id", "Old234567890").out
     assert "cancelled for carl@kunde.example by" in story
-    assert f"told anna@firma.example that it was cancelled for carl@kunde.example (report {report['id']})" in story
+    assert f"cancellation report sent to anna@firma.example for carl@kunde.example ({report['id']})" in story
 
 
 def test_cancel_without_a_report_tells_nobody_and_writes_that_down(rested: Office) -> None:
@@ -242,9 +242,9 @@ def test_the_story_is_told_in_sentences_and_says_that_there_is_more(rested: Offi
     headline, *lines = ended.out.rstrip().splitlines()
     assert headline.startswith("message Mixed2345678: from anna@firma.example, to 2 recipients")
     assert [line[23:].partition(":")[0].partition(" (")[0] for line in lines] == [
-        "taken from 192.168.1.20 at listener office, account anna",
-        "the provider took it for carl@kunde.example",
-        "not now for dora@amt.example",
+        "accepted from 192.168.1.20 at listener office, account anna",
+        "accepted by the provider for carl@kunde.example",
+        "deferred by the provider for dora@amt.example",
         "carl@kunde.example",
         "dora@amt.example",
     ]
@@ -304,7 +304,7 @@ def test_what_is_released_or_retried_leaves_at_once(at_work: Office) -> None:
     assert sorted(str(entry.login) for entry in at_work.simulator.received) == [
         *("anna@firma.example", "anna@firma.example", "bert@firma.example"),
     ]
-    assert "the provider took it" in at_work.type("track", "--id", "Held23456789").out
+    assert "accepted by the provider" in at_work.type("track", "--id", "Held23456789").out
 
 
 @pytest.mark.slow
@@ -329,13 +329,13 @@ def test_what_waits_for_an_account_that_cannot_send_says_so(rested: Office) -> N
             if "cannot send" in totals:
                 break
         because = r"451 4\.7\.8 .* refused the login of account anna .*: senderproxy account set-password anna"
-        assert re.search(rf"^  cannot send until that is mended: {because}$", totals, re.MULTILINE), totals
+        assert re.search(rf"^  cannot send until the cause is fixed: {because}$", totals, re.MULTILINE), totals
         assert totals.count("cannot send") == 1
-        later = r"waiting, tried 2 times, next try as soon as its account can send again; its account cannot send: "
+        later = r"waiting, 2 attempts, next attempt when its account can send again; its account cannot send: "
         assert re.search(later + because, rested.type("queue", "show", "Mixed2345678").out)
         _, old, _, held = rested.type("queue", "list").out.splitlines()
-        assert "as soon as its account can send again" in old
-        assert "as soon as" not in held
+        assert "when its account can send again" in old
+        assert "when its account" not in held
 
 
 @pytest.mark.slow
