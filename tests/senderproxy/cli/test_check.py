@@ -14,7 +14,7 @@ from senderproxy.cli import check, check_dns
 from senderproxy.cli.check_local import check_queue
 from senderproxy.cli.common import SERVICE_USER
 from senderproxy.cli.findings import Finding, Level
-from senderproxy.tracking.timeline import at
+from senderproxy.tracking.timeline import format_time
 from tests.senderproxy.cli.conftest import Office
 from vault import Vault
 
@@ -168,7 +168,7 @@ def test_domains_are_looked_up_where_the_provider_is_known(office: Office, monke
     [
         ({"problem": "The spool is damaged.", "hint": "see operating"}, Level.WRONG, "it is unavailable: The spool is damaged.", "see operating"),
         ({"problem": None, "held": 2, "late": False}, Level.WRONG, "2 messages are held", "Look at the reason: senderproxy queue list --held"),
-        ({"problem": None, "held": 0, "late": True, "oldest": "2026-01-31T08:15:00+00:00"}, Level.ADVICE, f"a message is waiting since {at(datetime(2026, 1, 31, 8, 15, tzinfo=UTC), None)}", "Look at the reason: senderproxy queue"),
+        ({"problem": None, "held": 0, "late": True, "oldest": "2026-01-31T08:15:00+00:00"}, Level.ADVICE, f"a message is waiting since {format_time(datetime(2026, 1, 31, 8, 15, tzinfo=UTC), None)}", "Look at the reason: senderproxy queue"),
     ],
 )  # fmt: skip
 def test_what_the_queue_needs_a_person_for_is_found(
