@@ -1,1 +1,1 @@
-"""Relays side by side: load -> relay -> smarthost on loopback, in turns. `make bench` runs it; see __main__."""
+"""Comparison of relays: load -> relay -> smarthost on loopback. `make bench` runs it; see `benchmarks.__main__`."""

@@ -1,12 +1,12 @@
-"""Relays side by side: load -> relay -> smarthost on loopback, in interleaved rounds.
+"""Comparison of relays: load -> relay -> smarthost on loopback, in interleaved rounds.
 
-    make bench                                                     all of it, most of an hour
+    make bench                                                     everything, most of an hour
     make bench ARGS=--quick                                        the main cases, a few minutes
     make bench ARGS="--case small-50 --relays senderproxy,postfix" one case
-    make bench ARGS=--list                                         what there is
+    make bench ARGS=--list                                         list of cases and relays
 
-Prints and saves the results as JSON, as tables and as pictures below benchmarks/results/. Where a relay needs a package
-that is not here, it says so and goes on without it.
+Prints the results and saves them as JSON, tables and diagrams below benchmarks/results/. A relay whose package is
+missing is reported and left out.
 """
 
 import argparse
@@ -24,10 +24,10 @@ from typing import Final
 
 from benchmarks import plots, results, table
 from benchmarks.case import CASES, Case
-from benchmarks.cell import Cell
 from benchmarks.machine import machine
+from benchmarks.process_group import ProcessGroup
 from benchmarks.relays.port import Relay
-from benchmarks.relays.shelf import MISSING, RELAYS
+from benchmarks.relays.registry import MISSING, RELAYS
 from benchmarks.run import MOST_SECONDS, measure
 
 RESULTS: Final = Path(__file__).with_name("results")
@@ -37,7 +37,7 @@ QUICK_RELAYS: Final = "straight,senderproxy*,postfix,postfix-best"
 
 
 def main() -> int:
-    """Run what was asked for."""
+    """Run the chosen cases; returns the exit code."""
     arguments = _arguments()
     cases = _chosen_cases(arguments)
     relays, missing = _chosen_relays(arguments.relays or (QUICK_RELAYS if arguments.quick else "*"))
@@ -56,7 +56,7 @@ def main() -> int:
         runs += measure(case, relays, in_a_row, _say, QUICK_SECONDS if arguments.quick else MOST_SECONDS)
         stem = _keep(about, runs, cases, arguments.output, arguments.name)
     print(stem.with_suffix(".md").read_text(encoding="utf-8"))
-    _say(f"{time.monotonic() - began:.0f} s; kept as {stem}.json, .md and .svg")
+    _say(f"{time.monotonic() - began:.0f} s; saved as {stem}.json, .md and .svg")
     return 1 if any(run.trouble() for run in runs if run.relay.startswith("senderproxy")) else 0
 
 
@@ -64,16 +64,16 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--case", default="", help="names, with commas; * stands for anything")
+    parser.add_argument("--case", default="", help="names, separated by commas; * is a wildcard")
     parser.add_argument(
-        "--relays", help="names, with commas; * stands for anything; left out: all, or with --quick the main ones"
+        "--relays", help="names, separated by commas; * is a wildcard; default: all, with --quick the main ones"
     )
-    parser.add_argument("--rounds", type=int, help="left out: 3, or 1 with --quick")
-    parser.add_argument("--scale", type=float, help="so many times the messages of each case")
+    parser.add_argument("--rounds", type=int, help="default: 3, with --quick 1")
+    parser.add_argument("--scale", type=float, help="factor for the number of messages of each case")
     parser.add_argument("--quick", action="store_true", help="fewer cases, fewer messages")
-    parser.add_argument("--list", action="store_true", help="name the cases and the relays")
+    parser.add_argument("--list", action="store_true", help="list the cases and the relays")
     parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--name", help="what the files of results are called; left out: the date")
+    parser.add_argument("--name", help="name of the result files; default: the date")
     return parser.parse_args()
 
 
@@ -89,7 +89,7 @@ def _chosen_cases(arguments: argparse.Namespace) -> list[Case]:
 
 
 def _in_turn(cases: Sequence[Case], rounds: int) -> Iterator[tuple[Case, int]]:
-    """Each case with its rounds in a row; those that are compared alternate, because the machine's pace drifts."""
+    """Each case with its number of consecutive rounds; compared cases alternate, because the machine's speed drifts."""
     yield from ((case, rounds) for case in cases if not case.compared)
     yield from ((case, 1) for _ in range(rounds) for case in cases if case.compared)
 
@@ -105,23 +105,23 @@ def _chosen_relays(names: str) -> tuple[list[type[Relay]], dict[str, str]]:
 
 
 def _raise_limits() -> None:
-    """A thousand connections need as many files, on both sides."""
+    """Raise the limit of open files: a thousand connections need as many on both sides."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _exact() -> bool:
-    cell = Cell("trial")
+    group = ProcessGroup("trial")
     try:
-        return cell.is_exact
+        return group.is_exact
     finally:
-        cell.close()
+        group.close()
 
 
 def _keep(
     about: dict[str, object], runs: Sequence[results.Run], cases: Sequence[Case], folder: Path, name: str | None
 ) -> Path:
-    """Write what there is so far; a bench that is cut off leaves the cases it has finished."""
+    """Write the results so far; an interrupted benchmark leaves its finished cases."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / (name or datetime.now(UTC).strftime("%Y-%m-%d"))
     results.save(stem.with_suffix(".json"), about, runs)

@@ -1,6 +1,6 @@
-"""What is measured: the cases, as plain values.
+"""The cases of the benchmark, as plain values.
 
-Guarantees: a case says everything a run depends on, so that the same case is the same work for each relay.
+Guarantees: a case has everything that a run depends on, so the same case is the same work for each relay.
 """
 
 from dataclasses import dataclass, replace
@@ -12,17 +12,17 @@ MEGABYTE: Final = 1_000_000
 
 
 class Kind(Enum):
-    """What is done with a relay."""
+    """Procedure of a case."""
 
     THROUGH = "through"  # load is sent and waited for at the smarthost
-    HELD = "held"  # connections stand idle
+    HELD = "held"  # connections stay idle
     IDLE = "idle"  # nothing happens
     WAITING = "waiting"  # a spool is filled, the relay started again, and the spool drained
 
 
 @dataclass(frozen=True)
 class Flow:
-    """Messages of one kind over their own connections; `beside` others it goes on until those are done."""
+    """Messages of one kind over their own connections; with `beside` it continues until the other flows have ended."""
 
     name: str
     connections: int
@@ -35,7 +35,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the plan."""
+    """One case of the benchmark."""
 
     name: str
     flows: tuple[Flow, ...]
@@ -50,16 +50,16 @@ class Case:
 
     @property
     def senders(self) -> int:
-        """How many accounts there are."""
+        """Number of accounts."""
         return max(flow.senders for flow in self.flows)
 
     @property
     def connections(self) -> int:
-        """How many clients there are at once."""
+        """Number of simultaneous clients."""
         return sum(flow.connections for flow in self.flows)
 
     def scaled(self, factor: float) -> "Case":
-        """Return the same with fewer or more messages, but at least one for each connection."""
+        """Return the case with fewer or more messages, at least one for each connection."""
         flows = (
             replace(flow, messages=max(flow.connections, round(flow.messages * factor))) if flow.messages else flow
             for flow in self.flows
@@ -123,7 +123,7 @@ CASES: Final = (
         kind=Kind.WAITING,
         per_account=2,
         too_much_for=("straight", "senderproxy", "floor", "haraka", "msmtpd", "exim", "opensmtpd"),
-    ),  # who keeps nothing, or waits out a pause of its own
+    ),  # relays without a queue, or with a fixed retry pause
     # ten times as much of one thing at a time; the base is longer than a second, after which stories are written, too
     Case("linear-base", (Flow("small", 10, 1_500),), warm_up=200, compared=True),
     Case("linear-messages", (Flow("small", 10, 15_000),), warm_up=200, compared=True),

@@ -1,10 +1,10 @@
-"""What a message costs on its way upstream: aiosmtplib's sendmail beside our session, fresh and warm.
+"""Cost of a message to the upstream: aiosmtplib's sendmail against our session, fresh and warm.
 
     python benchmarks/delivery_session.py [--messages 600] [--rounds 5] [--large 25]
 
-A sink of its own process (TLS, AUTH, as little work as can be) takes the messages. All ways are measured in turn, in
-every round, so that a busy moment of the machine hits all of them; what is printed is the median of the rounds, and the
-ratio to sendmail of the same kind. CPU is this process's, the sink's not included.
+A sink in its own process (TLS, AUTH, minimal work) accepts the messages. All variants are measured in turn in every
+round, so that a busy moment of the machine affects all of them. The result is the median of the rounds and the ratio to
+sendmail of the same kind. CPU is that of this process, without the sink.
 """
 
 import argparse
@@ -43,7 +43,7 @@ GO_ON = b"354 go on\r\n"
 
 
 class Sink(asyncio.Protocol):
-    """Says yes to everything."""
+    """A server that accepts everything."""
 
     pipelining = False
 
@@ -79,7 +79,7 @@ class Sink(asyncio.Protocol):
         return b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n"
 
     def take(self, data: bytes) -> bytes:
-        """What follows the final dot, once it has come."""
+        """Return the input after the final dot, or nothing before it."""
         seen = self.tail + data
         end = seen.find(b"\r\n.\r\n")
         self.tail = seen[-4:]
@@ -91,7 +91,7 @@ class Sink(asyncio.Protocol):
 
 
 async def serve(certificate: str) -> None:
-    """Both kinds of sink; their ports go to standard output."""
+    """Serve both kinds of sink; their ports go to standard output."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     loop = asyncio.get_running_loop()
@@ -151,8 +151,8 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Letter:
-    """The same message as both kinds want it."""
+class PreparedMessage:
+    """The same message in the form of each variant."""
 
     message: Message
     octets: bytes
@@ -160,55 +160,55 @@ class Letter:
 
 _CONTEXTS = TlsContexts()
 ENVELOPE = Envelope(parse_address(ANNA), (parse_address(CARL),))
-Way = Callable[[Bench, Letter, int], Awaitable[None]]
+Way = Callable[[Bench, PreparedMessage, int], Awaitable[None]]
 
 
-async def sendmail_fresh(bench: Bench, letter: Letter, count: int) -> None:
+async def sendmail_fresh(bench: Bench, prepared: PreparedMessage, count: int) -> None:
     for _ in range(count):
         async with bench.smtp() as smtp:
-            await smtp.sendmail(ANNA, [CARL], letter.octets)
+            await smtp.sendmail(ANNA, [CARL], prepared.octets)
 
 
-async def sendmail_warm(bench: Bench, letter: Letter, count: int) -> None:
+async def sendmail_warm(bench: Bench, prepared: PreparedMessage, count: int) -> None:
     async with bench.smtp() as smtp:
         for _ in range(count):
-            await smtp.sendmail(ANNA, [CARL], letter.octets)
+            await smtp.sendmail(ANNA, [CARL], prepared.octets)
 
 
-async def session_fresh(bench: Bench, letter: Letter, count: int) -> None:
+async def session_fresh(bench: Bench, prepared: PreparedMessage, count: int) -> None:
     for _ in range(count):
         session = await bench.session(pipelining=False)
-        assert isinstance(await session.transact(ENVELOPE, letter.message, warm=False), Completed)
+        assert isinstance(await session.transact(ENVELOPE, prepared.message, warm=False), Completed)
         await session.quit()
 
 
-async def _warm(bench: Bench, letter: Letter, count: int, *, pipelining: bool) -> None:
+async def _warm(bench: Bench, prepared: PreparedMessage, count: int, *, pipelining: bool) -> None:
     session = await bench.session(pipelining=pipelining)
     for _ in range(count):
-        assert isinstance(await session.transact(ENVELOPE, letter.message, warm=False), Completed)
+        assert isinstance(await session.transact(ENVELOPE, prepared.message, warm=False), Completed)
     await session.quit()
 
 
-async def session_warm(bench: Bench, letter: Letter, count: int) -> None:
-    await _warm(bench, letter, count, pipelining=False)
+async def session_warm(bench: Bench, prepared: PreparedMessage, count: int) -> None:
+    await _warm(bench, prepared, count, pipelining=False)
 
 
-async def session_pipelined(bench: Bench, letter: Letter, count: int) -> None:
-    await _warm(bench, letter, count, pipelining=True)
+async def session_pipelined(bench: Bench, prepared: PreparedMessage, count: int) -> None:
+    await _warm(bench, prepared, count, pipelining=True)
 
 
 async def measure(way: Way, bench: Bench, message: Message, count: int) -> tuple[float, float]:
     """Wall and CPU seconds for each message."""
-    letter = Letter(message, b"".join(message.blocks()))
+    prepared = PreparedMessage(message, b"".join(message.blocks()))
     wall, cpu = time.perf_counter(), time.process_time()
-    await way(bench, letter, count)
+    await way(bench, prepared, count)
     return (time.perf_counter() - wall) / count, (time.process_time() - cpu) / count
 
 
 async def compare(
     title: str, ways: dict[str, tuple[Way, str]], bench: Bench, message: Message, count: int, rounds: int
 ) -> None:
-    """Each way in turn, round after round; the medians, and how many times sendmail's they are."""
+    """Measure each variant in turn, round after round; print the medians and their ratio to sendmail's."""
     for way, _ in ways.values():
         await measure(way, bench, message, max(1, count // 10))  # warm-up, not counted
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}

@@ -1,6 +1,6 @@
-"""What the project set itself, beside what was measured.
+"""The goals of the project, with the measured figures.
 
-Guarantees: a goal is only listed when its case and the relays it compares were measured. Ratios are of medians.
+Guarantees: a goal is listed only if its case and the relays it compares were measured. Ratios are of medians.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ QUEUE: Final = "senderproxy-queue"
 
 @dataclass(frozen=True)
 class Goal:
-    """One line."""
+    """One line of the table of goals."""
 
     text: str
     measured: str
@@ -25,19 +25,19 @@ class Goal:
     reached: bool
 
 
-class Book:
-    """Looks figures up by case and relay."""
+class Figures:
+    """Figures by case and relay."""
 
     def __init__(self, found: Sequence[Summary]) -> None:
         self._found = {(summary.case, summary.relay): summary for summary in found}
 
     def figure(self, case: str, relay: str, name: str) -> float | None:
-        """Return a median; None when it was not measured."""
+        """Return a median; None if it was not measured."""
         summary = self._found.get((case, relay))
         return summary.median(name) if summary else None
 
     def postfix(self, case: str, name: str, better: Callable[[list[float]], float]) -> float | None:
-        """Return the better one's figure of those set-ups of Postfix that lost nothing."""
+        """Return the best figure of the Postfix configurations that lost no message."""
         values = [
             value
             for relay in POSTFIXES
@@ -47,18 +47,18 @@ class Book:
         return better(values) if values else None
 
     def fastest_postfix(self, case: str) -> str | None:
-        """Return which of them moved the most messages."""
+        """Return the Postfix configuration with the highest rate."""
         rates = {relay: self.figure(case, relay, "per_second") for relay in POSTFIXES}
         known = {relay: rate for relay, rate in rates.items() if rate}
         return max(known, key=lambda relay: known[relay]) if known else None
 
 
 def goals(found: Sequence[Summary], cases: Sequence[Case]) -> list[Goal]:
-    """Return those that can be told from what was measured."""
-    book = Book(found)
+    """Return the goals that the measured cases cover."""
+    figures = Figures(found)
     return [
-        *_near(book), *_far(book, cases), *_queue(book, cases), *_large(book), *_idle(book), *_linear(book, cases),
-        *_whole(found),
+        *_near(figures), *_far(figures, cases), *_queue(figures, cases), *_large(figures), *_idle(figures),
+        *_linear(figures, cases), *_whole(found),
     ]  # fmt: skip
 
 
@@ -76,84 +76,84 @@ def _over(value: float | None, base: float | None) -> float | None:
     return value / base if value is not None and base else None
 
 
-def _near(book: Book) -> Iterator[Goal]:
+def _near(figures: Figures) -> Iterator[Goal]:
     for case in ("small-10", "small-50"):
-        rate, fastest = book.figure(case, OURS, "per_second"), book.fastest_postfix(case)
+        rate, fastest = figures.figure(case, OURS, "per_second"), figures.fastest_postfix(case)
         if fastest is None:
             continue
-        theirs = book.figure(case, fastest, "per_second")
+        theirs = figures.figure(case, fastest, "per_second")
         yield from _at_least(f"{case}: msg/s beside the better Postfix", _over(rate, theirs), 8, " times")
-        cpu, theirs = book.figure(case, OURS, "cpu_per_1000"), book.figure(case, fastest, "cpu_per_1000")
+        cpu, theirs = figures.figure(case, OURS, "cpu_per_1000"), figures.figure(case, fastest, "cpu_per_1000")
         yield from _at_most(f"{case}: its CPU per message", _over(cpu, theirs), 0.1, " times")
 
 
-def _far(book: Book, cases: Sequence[Case]) -> Iterator[Goal]:
+def _far(figures: Figures, cases: Sequence[Case]) -> Iterator[Goal]:
     for case in cases:
         if not case.rtt or case.per_account == 2:
             continue
         floor = (2 if case.pipelining else 4) * case.rtt
-        p50 = _over(book.figure(case.name, OURS, "p50"), floor)
+        p50 = _over(figures.figure(case.name, OURS, "p50"), floor)
         yield from _at_most(f"{case.name}: p50 of k round trips", p50, 1.1, " times")
-        rate = _over(book.figure(case.name, OURS, "per_second"), case.connections / floor)
+        rate = _over(figures.figure(case.name, OURS, "per_second"), case.connections / floor)
         yield from _at_least(f"{case.name}: msg/s of connections / k round trips", rate, 0.9, " times")
 
 
-def _queue(book: Book, cases: Sequence[Case]) -> Iterator[Goal]:
+def _queue(figures: Figures, cases: Sequence[Case]) -> Iterator[Goal]:
     for case in cases:
         if case.rtt and case.per_account == 2:
             limit = case.senders * case.per_account / ((2 if case.pipelining else 4) * case.rtt)
-            rate = book.figure(case.name, QUEUE, "per_second")
+            rate = figures.figure(case.name, QUEUE, "per_second")
             yield from _at_least(
                 f"{case.name}: queue mode of the connections' limit", _over(rate, limit), 0.9, " times"
             )
-            theirs = book.postfix(case.name, "per_second", max)
+            theirs = figures.postfix(case.name, "per_second", max)
             if case.rtt >= 0.04:
                 yield from _at_least(
                     f"{case.name}: queue mode beside the better Postfix", _over(rate, theirs), 2, " times"
                 )
     for name, times in (("small-50", 3.0), ("small-1", 1.0)):
-        rate = book.figure(name, QUEUE, "accepts_per_second")
-        theirs = book.postfix(name, "accepts_per_second", max)
+        rate = figures.figure(name, QUEUE, "accepts_per_second")
+        theirs = figures.postfix(name, "accepts_per_second", max)
         yield from _at_least(f"{name}: queue mode's accepts/s beside Postfix", _over(rate, theirs), times, " times")
 
 
-def _large(book: Book) -> Iterator[Goal]:
+def _large(figures: Figures) -> Iterator[Goal]:
     for case in ("large-25", "large-150"):
-        speed = book.figure(case, OURS, "megabytes_per_second")
+        speed = figures.figure(case, OURS, "megabytes_per_second")
         yield from _at_least(f"{case}: speed", speed, 150, " MB/s")
         yield from _at_least(
             f"{case}: speed beside the better Postfix",
-            _over(speed, book.postfix(case, "megabytes_per_second", max)),
+            _over(speed, figures.postfix(case, "megabytes_per_second", max)),
             1,
             " times",
         )
     for case, limit in (("large-150", 8), ("large-50-at-once", 40)):
-        peak, idle = book.figure(case, OURS, "memory_peak"), book.figure(case, OURS, "memory_idle")
+        peak, idle = figures.figure(case, OURS, "memory_peak"), figures.figure(case, OURS, "memory_idle")
         growth = (peak - idle) / 1e6 if peak and idle else None
         yield from _at_most(f"{case}: memory over idle", growth, limit, " MB")
-    p99 = book.figure("large-50-at-once", OURS, "small_p99")
+    p99 = figures.figure("large-50-at-once", OURS, "small_p99")
     yield from _at_most("large-50-at-once: p99 of small mail beside", p99 and p99 * 1e3, 100, " ms")
 
 
-def _idle(book: Book) -> Iterator[Goal]:
-    held = book.figure("held-1000", OURS, "memory_per_connection")
+def _idle(figures: Figures) -> Iterator[Goal]:
+    held = figures.figure("held-1000", OURS, "memory_per_connection")
     yield from _at_most("held-1000: an idle connection", held and held / 1e3, 30, " KB")
-    memory = book.figure("idle", OURS, "memory_idle")
+    memory = figures.figure("idle", OURS, "memory_idle")
     yield from _at_most("idle: memory", memory and memory / 1e6, 50, " MB")
-    yield from _at_most("idle: wake-ups a second", book.figure("idle", OURS, "wake_ups_per_second"), 2)
+    yield from _at_most("idle: wake-ups a second", figures.figure("idle", OURS, "wake_ups_per_second"), 2)
 
 
-def _linear(book: Book, cases: Sequence[Case]) -> Iterator[Goal]:
+def _linear(figures: Figures, cases: Sequence[Case]) -> Iterator[Goal]:
     messages = {case.name: sum(flow.messages for flow in case.flows) for case in cases}
     for relay in (OURS, QUEUE):
-        base = _cost(book, "linear-base", relay, messages)
+        base = _cost(figures, "linear-base", relay, messages)
         for what in ("messages", "senders", "recipients"):
-            cost = _cost(book, f"linear-{what}", relay, messages)
+            cost = _cost(figures, f"linear-{what}", relay, messages)
             yield from _at_most(f"ten times the {what}, {relay}: CPU", _over(cost, base), 11, " times")
 
 
-def _cost(book: Book, case: str, relay: str, messages: dict[str, int]) -> float | None:
-    each = book.figure(case, relay, "cpu_per_1000")
+def _cost(figures: Figures, case: str, relay: str, messages: dict[str, int]) -> float | None:
+    each = figures.figure(case, relay, "cpu_per_1000")
     return each * messages[case] / 1000 if each is not None and case in messages else None
 
 

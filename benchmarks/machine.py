@@ -1,4 +1,4 @@
-"""Where it was measured: the machine, the versions, the date."""
+"""The machine of a measurement: hardware, versions, date."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ from tests.peers.packages import PROJECT
 
 
 def machine(command: str, relays: dict[str, str], missing: dict[str, str], *, exact: bool) -> dict[str, Any]:
-    """Return what a reader needs to judge the figures."""
+    """Return the facts that a reader needs to evaluate the figures."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "command": command,
@@ -57,7 +57,7 @@ def _system() -> str:
 
 
 def _sync_seconds(tries: int = 50) -> float:
-    """Return the median time of a write of 4 KB with its sync, where the relays' queues lie."""
+    """Return the median time of a synced write of 4 KB on the disk of the relays' queues."""
     taken = []
     with tempfile.NamedTemporaryFile(dir="/tmp") as file:
         for _ in range(tries):

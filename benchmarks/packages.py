@@ -1,7 +1,7 @@
-"""Fetch the relays that the tests do not need: unpacked below `.cache/bench`, installed nowhere.
+"""Download of the relays that the tests do not need: unpacked below `.cache/bench`, not installed.
 
-Guarantees: says nothing when all is here. What cannot be had is named, with what to type, and the bench goes on without
-it. Postfix and Exim come with the tests' own peers.
+Guarantees: no output if everything is present. A missing package is named with the command to get it, and the benchmark
+continues without it. Postfix and Exim come with the tests' peers.
 """
 
 import shutil
@@ -22,12 +22,12 @@ LIBRARIES: Final = ("libevent-2.1-7", "libdb5.3", "libsecret-1-0")
 
 
 def main() -> None:
-    """Bring what can be had."""
+    """Download every available relay."""
     for bring in (peers.ensure, _libraries, _unpack_all, _haraka):
         try:
             bring()
         except peers.PackagesMissing as missing:
-            print(f"Without it the bench leaves a relay out. To have it:\n{missing}", file=sys.stderr)
+            print(f"A relay is left out without it. To install it:\n{missing}", file=sys.stderr)
 
 
 def _libraries() -> None:
@@ -61,7 +61,7 @@ def _haraka() -> None:
         raise peers.PackagesMissing("Haraka: Node.js with npm, 20 or later")
     folder = CACHE / "haraka"
     folder.mkdir(parents=True, exist_ok=True)
-    # no install scripts: what they would build is optional
+    # no install scripts: they only build optional parts
     command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional"]
     command += ["--prefix", str(folder), f"Haraka@{HARAKA_VERSION}"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)

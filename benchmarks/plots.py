@@ -1,4 +1,4 @@
-"""The results as pictures: bars for each relay, one group for each case."""
+"""Diagrams of the results: bars for each relay, one group for each case."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ PICTURES: Final = (
 
 
 def draw(found: Sequence[Summary], stem: Path) -> list[Path]:
-    """Write the pictures beside the results; return those for which there was something to draw."""
+    """Write the diagrams beside the results; return those with data."""
     mpl.rcParams["svg.fonttype"] = "none"  # text stays text
     mpl.rcParams["svg.hashsalt"] = "bench"  # the same figures give the same file
     return [

@@ -1,4 +1,4 @@
-"""The two processes around a relay, as the one that measures sees them: started, told, asked, ended."""
+"""The load and the smarthost as processes: start, orders, counts, end."""
 
 import contextlib
 import json
@@ -19,11 +19,11 @@ MOST_SECONDS: Final = 600.0
 
 
 class Ended(Exception):
-    """A process ended before it had answered; what it had to say is on standard error."""
+    """A process ended before its answer; its standard error has the reason."""
 
 
 class _Talking:
-    """A process of ours that speaks JSON, a line at a time."""
+    """A process of the benchmark that exchanges JSON, one line at a time."""
 
     def __init__(self, module: str, settings: dict[str, Any]) -> None:
         self._module = module
@@ -58,7 +58,7 @@ class _Talking:
 
 
 class Smarthost(_Talking):
-    """The far end."""
+    """The smarthost's process."""
 
     def __init__(self, folder: Path, *, pipelining: bool, rtt: float) -> None:
         authority = Authority(folder)
@@ -72,19 +72,19 @@ class Smarthost(_Talking):
         self.tls_port, self.starttls_port = ports["tls"], ports["starttls"]
 
     def forget(self) -> dict[str, Any]:
-        """Start counting anew."""
+        """Reset the counts."""
         return self._order({"do": "forget"})
 
     def counts(self) -> dict[str, Any]:
-        """Return what it has counted."""
+        """Return the counts."""
         return self._order({"do": "count"})
 
     def be_busy(self, *, busy: bool) -> None:
-        """Turn everybody away with 421, or no more."""
+        """Refuse every client with 421, or stop doing so."""
         self._order({"do": "busy", "busy": busy})
 
     def wait(self, deliveries: int, patience: float) -> dict[str, Any]:
-        """Return the counts when so many have arrived, or when nothing moved for so many seconds."""
+        """Return the counts when this many deliveries have arrived, or nothing has arrived for `patience` seconds."""
         return self._order({"do": "wait", "deliveries": deliveries, "patience": patience})
 
     def _order(self, order: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Smarthost(_Talking):
 
 
 class Load(_Talking):
-    """The near end, for one flow; entered, all its connections stand and are idle."""
+    """The load's process for one flow; after entering, all its connections are open and idle."""
 
     def __init__(self, port: int, run: str, flow: Flow, *, ca_file: Path | None = None, spread: float = 0.0) -> None:
         super().__init__(
@@ -113,20 +113,20 @@ class Load(_Talking):
         return self
 
     def go(self) -> None:
-        """Send everything."""
+        """Send all messages."""
         self.say("go")
 
     def stop(self) -> None:
-        """Enough of what goes on beside others."""
+        """Stop a flow that runs beside others."""
         self.say("stop")
 
     def report(self) -> dict[str, Any]:
-        """Return what came of it, when it is done."""
+        """Return the results when all messages are sent."""
         return self._counts()
 
 
 class Loads:
-    """A process for each flow, so that what goes on beside large mail waits for the relay and not for its own kind."""
+    """A process for each flow, so that a flow beside large messages waits for the relay and not for other flows."""
 
     def __init__(
         self, port: int, run: str, flows: Sequence[Flow], *, ca_file: Path | None = None, spread: float = 0.0
@@ -147,7 +147,7 @@ class Loads:
         self._things.close()
 
     def send(self) -> dict[str, dict[str, Any]]:
-        """Send everything; return what came of each flow, by its name."""
+        """Send all messages; return the results of each flow by its name."""
         for _, load in self._loads:
             load.go()
         reports = {flow.name: load.report() for flow, load in self._loads if not flow.beside}

@@ -1,6 +1,7 @@
-"""What a run gave, what several of them come to, and how it is kept.
+"""Results of runs, their summaries, and their file.
 
-Guarantees: a figure that could not be had is None and never 0; `trouble` says in words what makes a run worthless.
+Guarantees: a figure that could not be measured is None and never 0; `trouble` names every error that makes a run
+invalid.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any
 
 @dataclass
 class Run:
-    """One relay, one case, once. Seconds, octets, and counts; memory and CPU are the relay's whole tree."""
+    """One relay, one case, one run. Seconds, octets, and counts; memory and CPU are those of the relay's whole tree."""
 
     case: str
     relay: str
@@ -59,11 +60,11 @@ class Run:
 
     @property
     def lost(self) -> int:
-        """Deliveries that a 250 promised and that did not come."""
+        """Number of deliveries that a 250 promised and that did not arrive."""
         return max(0, self.expected - self.deliveries)
 
     def trouble(self) -> str:
-        """Say what must not be; empty when all is well."""
+        """Return the errors of the run as text; empty if there are none."""
         wrong = {
             "lost": self.lost,
             "doubled": self.doubled,
@@ -89,17 +90,17 @@ class Summary:
     runs: list[Run]
 
     def median(self, figure: str) -> float | None:
-        """Return the median of a figure over those runs that have it."""
+        """Return the median of a figure over the runs that have it."""
         values = [value for run in self.runs if (value := getattr(run, figure)) is not None]
         return statistics.median(values) if values else None
 
     def trouble(self) -> str:
-        """What went wrong in any run."""
+        """Return the errors of all runs as text."""
         return "; ".join(dict.fromkeys(said for run in self.runs if (said := run.trouble())))
 
 
 def summaries(runs: Sequence[Run]) -> list[Summary]:
-    """Group runs by case and relay, in the order in which they first came."""
+    """Group runs by case and relay, in the order of their first run."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.case, run.relay), []).append(run)
@@ -107,11 +108,11 @@ def summaries(runs: Sequence[Run]) -> list[Summary]:
 
 
 def save(path: Path, machine: dict[str, Any], runs: Sequence[Run]) -> None:
-    """Write all of it as JSON."""
+    """Write everything as JSON."""
     path.write_text(json.dumps({"machine": machine, "runs": [asdict(run) for run in runs]}, indent=1), encoding="utf-8")
 
 
 def load(path: Path) -> tuple[dict[str, Any], list[Run]]:
-    """Read what `save` wrote."""
+    """Read a file written by `save`."""
     kept = json.loads(path.read_text(encoding="utf-8"))
     return kept["machine"], [Run(**run) for run in kept["runs"]]

@@ -1,7 +1,7 @@
-"""One case for several relays: all of them are started, measured in turn round after round, and stopped.
+"""One case for several relays: start all of them, measure them in turn round after round, stop them.
 
-Guarantees: every round has every relay once, so that a busy moment of the machine hits all; whatever a relay did wrong
-stands in its Run. Idle relays stay up while another one is measured; they cost nothing that shows.
+Guarantees: every round has every relay once, so that a busy moment of the machine affects all; every error of a relay
+is in its Run. Idle relays keep running while another is measured; their cost is negligible.
 """
 
 import contextlib
@@ -13,32 +13,32 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from benchmarks.case import SMALL, Case, Kind
-from benchmarks.cell import Cell, MemoryWatch
 from benchmarks.process import Ended, Loads, Smarthost
+from benchmarks.process_group import MemoryWatch, ProcessGroup
 from benchmarks.relays.port import Job, Relay
-from benchmarks.relays.shelf import STRAIGHT
+from benchmarks.relays.registry import STRAIGHT
 from benchmarks.results import Run
 
 PATIENCE: Final = 15.0
 IDLE_SECONDS: Final = 10.0
 MOST_SECONDS: Final = 8.0
-SETTLE_SECONDS: Final = 1.5  # what is written down after the answer costs CPU, too
+SETTLE_SECONDS: Final = 1.5  # writes after the reply cost CPU too
 END_OF_LOG: Final = 8
 END_OF_ERROR: Final = 2_000
 Say = Callable[[str], None]
 
 
 class Place:
-    """A relay that runs, its cell, and how much memory it had before anybody came."""
+    """A running relay, its process group, and its memory before the first client."""
 
     def __init__(self, kind: type[Relay], job: Job, things: contextlib.ExitStack) -> None:
-        self.cell = Cell(kind.name)
-        things.callback(self.cell.close)
+        self.group = ProcessGroup(kind.name)
+        things.callback(self.group.close)
         before = time.monotonic()
-        with self.cell.inside():
+        with self.group.inside():
             self.relay = things.enter_context(kind(job))
         self.start_seconds = time.monotonic() - before
-        self.memory_idle = self.cell.memory()
+        self.memory_idle = self.group.memory()
         self.number = 0
 
     @property
@@ -50,7 +50,7 @@ class Place:
 def measure(
     case: Case, kinds: Sequence[type[Relay]], rounds: int, say: Say, most_seconds: float = MOST_SECONDS
 ) -> list[Run]:
-    """Return all runs; small messages are sent for so many seconds at most."""
+    """Return all runs; small messages are sent for at most this many seconds."""
     runs = []
     with TemporaryDirectory(prefix="bench-") as folder, contextlib.ExitStack() as things:
         Path(folder).chmod(0o755)
@@ -92,9 +92,9 @@ def describe(run: Run) -> str:
         "wake-ups/s": run.wake_ups_per_second, "first s": run.first_delivery_seconds, "drain s": run.drain_seconds,
         "others' core": run.busiest_other, "flights": run.flights_per_message,
     }  # fmt: skip
-    told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
     upstream = f"connections {run.connections}, logins {run.logins}"
-    return f"{run.relay}: {told}, {upstream}" + (f"  *** {run.trouble()}" if run.trouble() else "")
+    return f"{run.relay}: {shown}, {upstream}" + (f"  *** {run.trouble()}" if run.trouble() else "")
 
 
 def _start(kind: type[Relay], job: Job, things: contextlib.ExitStack, say: Say) -> Place | None:
@@ -130,14 +130,14 @@ def send(case: Case, place: Place, smarthost: Smarthost) -> Run:
     ca_file = smarthost.ca_file if straight else None
     with (
         Loads(place.relay.port, names, case.flows, ca_file=ca_file, spread=case.rtt) as load,
-        MemoryWatch(place.cell) as watch,
+        MemoryWatch(place.group) as watch,
     ):
-        before, used = smarthost.forget(), place.cell.cpu()
+        before, used = smarthost.forget(), place.group.cpu()
         done = load.send()
         expected = sum(done[flow.name]["accepted"] * flow.recipients for flow in case.flows)
         counts = smarthost.wait(expected, PATIENCE + 12 * case.rtt)
         time.sleep(SETTLE_SECONDS)
-        used = place.cell.cpu() - used
+        used = place.group.cpu() - used
     counts |= {name: smarthost.counts()[name] for name in ("doubled", "strangers", "wrong_login", "deliveries")}
     run = _run(case, place, counts, expected)
     _add_load(run, case, done)
@@ -164,7 +164,7 @@ def _run(case: Case, place: Place, counts: dict[str, Any], expected: int) -> Run
     )  # fmt: skip
     run = Run(case.name, place.name, expected=expected, **{name: counts[name] for name in same})
     if place.name != STRAIGHT:
-        run.memory_idle, run.processes = place.memory_idle, place.cell.processes()
+        run.memory_idle, run.processes = place.memory_idle, place.group.processes()
         run.start_seconds = place.start_seconds
     return run
 
@@ -183,13 +183,13 @@ def _add_load(run: Run, case: Case, done: dict[str, dict[str, Any]]) -> None:
 
 
 def _held(case: Case, place: Place, smarthost: Smarthost) -> Run:
-    """What each idle client connection costs."""
+    """Measure the cost of an idle client connection."""
     smarthost.forget()
-    before = place.cell.memory()
+    before = place.group.memory()
     ca_file = smarthost.ca_file if place.name == STRAIGHT else None
     with Loads(place.relay.port, f"{place.name}.held", case.flows, ca_file=ca_file) as load:
         time.sleep(SETTLE_SECONDS)
-        held = place.cell.memory()
+        held = place.group.memory()
         load.send()
     run = _run(case, place, smarthost.counts(), 0)
     run.memory_peak = held
@@ -198,38 +198,38 @@ def _held(case: Case, place: Place, smarthost: Smarthost) -> Run:
 
 
 def _idle(case: Case, place: Place, smarthost: Smarthost) -> Run:
-    """What it costs when nothing happens."""
+    """Measure the cost of an idle relay."""
     smarthost.forget()
     time.sleep(2)
-    before, used = place.cell.wake_ups(), place.cell.cpu()
+    before, used = place.group.wake_ups(), place.group.cpu()
     time.sleep(IDLE_SECONDS)
     run = _run(case, place, smarthost.counts(), 0)
-    run.wake_ups_per_second = (place.cell.wake_ups() - before) / IDLE_SECONDS
-    run.idle_cpu_per_hour = (place.cell.cpu() - used) / IDLE_SECONDS * 3600
-    run.memory_idle = place.cell.memory()
+    run.wake_ups_per_second = (place.group.wake_ups() - before) / IDLE_SECONDS
+    run.idle_cpu_per_hour = (place.group.cpu() - used) / IDLE_SECONDS * 3600
+    run.memory_idle = place.group.memory()
     return run
 
 
 def _waiting(case: Case, place: Place, smarthost: Smarthost) -> Run:
-    """Fill the spool while the smarthost turns everybody away; fall; come up; drain."""
+    """Fill the spool while the smarthost refuses every client; kill the relay; start it; drain the spool."""
     smarthost.be_busy(busy=True)
     place.number += 1
     with Loads(place.relay.port, f"{place.name}.{place.number}", case.flows) as load:
         done = load.send()
     smarthost.be_busy(busy=False)
     smarthost.forget()
-    used, started = place.cell.cpu(), time.monotonic()
-    with place.cell.inside():
+    used, started = place.group.cpu(), time.monotonic()
+    with place.group.inside():
         place.relay.kill_and_start()
     place.start_seconds = time.monotonic() - started
     place.relay.push()
     expected = sum(done[flow.name]["accepted"] * flow.recipients for flow in case.flows)
-    with MemoryWatch(place.cell) as watch:
+    with MemoryWatch(place.group) as watch:
         counts = smarthost.wait(expected, PATIENCE)
     run = _run(case, place, counts, expected)
     _add_load(run, case, done)
     run.memory_peak = watch.peak
-    run.cpu_per_1000 = (place.cell.cpu() - used) / max(1, run.accepted) * 1000
+    run.cpu_per_1000 = (place.group.cpu() - used) / max(1, run.accepted) * 1000
     if counts["first_at"]:
         run.first_delivery_seconds = counts["first_at"] - started
         run.drain_seconds = counts["last_at"] - started

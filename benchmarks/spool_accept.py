@@ -1,11 +1,11 @@
-"""How many messages a second the spool takes, beside what the disk could do at best.
+"""Messages a second that the spool accepts, compared with the limit of the disk.
 
     python benchmarks/spool_accept.py [--seconds 3] [--folder DIR] [--profile]
 
-Each client is a coroutine that hands over its next message when the last one is safe, as an SMTP client does with its
-250. `raw sync` writes the same octets to one file, one message and one fdatasync after the other: no program that says
-250 after the sync can do more with one client. What is printed for each row: messages a second, the median and the
-slowest of a hundred waits, CPU and octets written for each message.
+Each client is a coroutine that hands over its next message when the last one is stored, as an SMTP client does after
+its 250. `raw sync` writes the same octets to one file, one message and one fdatasync after the other: no program that
+answers 250 after the sync can be faster with one client. Each row has messages a second, the median and the slowest of
+a hundred waits, CPU and octets written for each message.
 """
 
 import argparse
@@ -42,7 +42,7 @@ CLOCK = SystemClock()
 
 @dataclass(slots=True)
 class Figures:
-    """What one run came to."""
+    """The result of one run."""
 
     count: int
     seconds: float
@@ -61,7 +61,7 @@ class Figures:
 
 
 def arrival(size: int, number: int) -> Arrival:
-    """One message of so many octets, to a recipient of its own."""
+    """A message of this many octets, to its own recipient."""
     ident = CLOCK.new_id()
     carl = parse_address(f"carl{number % 997}@elsewhere.example")
     header = HeaderSection(
@@ -88,7 +88,7 @@ def written() -> int:
 
 
 async def accept(folder: Path, clients: int, size: int, seconds: float, tuning: Tuning) -> Figures:
-    """So many clients, each with its next message as soon as the last one is safe."""
+    """This many clients, each with its next message as soon as the last one is stored."""
     spool = SqliteSpool.open(folder, CLOCK, min_free=0, history=timedelta(days=30), tuning=tuning)
     waits: list[float] = []
     numbers: Iterator[int] = iter(range(10**9))
@@ -109,7 +109,7 @@ async def accept(folder: Path, clients: int, size: int, seconds: float, tuning: 
 
 
 def raw(folder: Path, size: int, seconds: float) -> Figures:
-    """One file, one write and one sync for each message: what the disk lets one client do."""
+    """One file, one write and one sync for each message: the limit of the disk for one client."""
     file = os.open(folder / "raw", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     block = (LINE * (size // len(LINE) + 1))[:size]
     waits: list[float] = []

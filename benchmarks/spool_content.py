@@ -1,15 +1,14 @@
-"""Where a message's content is best kept: in the database, in chunks or in one piece, or in a file of its own.
+"""Storage of a message's content: in the database, in chunks or as one value, or in a file.
 
     python benchmarks/spool_content.py [--folder DIR] [--sizes ...] [--clients ...] [--seconds 3]
 
-Four ways, each with the same row and the same group commit beside it (all that wait share one transaction and one
-sync). `row`: the body is one value. `chunks`: a row for each 64 KiB. `file`: a file of its own, synced with its folder
-before the row is committed. `link`: the body lies in an unnamed file already, as a large one does while the listener
-receives it, and is given a name. For all four the body is written to such a file first, as the listener does, and the
-clock stands still meanwhile; then it is read in blocks, so that what memory is used is the way's own. Each run is a
-process of its own: messages a second, octets written for each message (by the block device's account, after a final
-sync and checkpoint, the listener's file included where the kernel got to it) in multiples of its size, the peak of the
-memory, and how long it takes until the content is gone again.
+Four variants, each with the same row and the same group commit (all waiting messages share one transaction and one
+sync). `row`: the body is one value. `chunks`: a row for each 64 KiB. `file`: a file, synced with its folder before the
+row is committed. `link`: the body is already in an unnamed file, as a large one is while the listener receives it, and
+gets a name. For all four the body is first written to such a file, as the listener does, with the clock stopped; then
+it is read in blocks, so that the memory used is the variant's own. Each run is a process: messages a second, octets
+written for each message (counted by the block device, after a final sync and checkpoint, including the listener's file
+as far as the kernel wrote it) as a multiple of its size, the peak memory, and the time until the content is deleted.
 """
 
 import argparse
@@ -32,7 +31,7 @@ FRESH = os.urandom(BLOCK)
 
 
 class Bench:
-    """One way, one size, so many clients at once."""
+    """One variant, one size, one number of clients."""
 
     def __init__(self, way: str, folder: Path) -> None:
         self.way = way
@@ -60,7 +59,7 @@ class Bench:
         return file
 
     def take(self, number: int, body: int, size: int) -> None:
-        """One client's message, until it is safe."""
+        """Store one client's message."""
         name = None
         if self.way == "file":
             name = str(number)
@@ -104,7 +103,7 @@ class Bench:
                 self.database.execute("INSERT INTO chunk VALUES (?, ?, ?)", (number, part, block))
 
     def forget(self, count: int) -> None:
-        """All are delivered."""
+        """Delete all messages, as after their delivery."""
         for number in range(count):
             self.database.execute("BEGIN IMMEDIATE")
             self.database.execute("DELETE FROM chunk WHERE message = ?", (number,))

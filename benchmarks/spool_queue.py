@@ -1,8 +1,8 @@
-"""What the questions and claims cost while much waits, and after years of history.
+"""Cost of queries and claims with many waiting messages and years of history.
 
     python benchmarks/spool_queue.py [--folder DIR] [--waiting 10000] [--history 100000]
 
-One account has all the waiting messages but one; the medians of what is asked are of a hundred times each.
+One account has all waiting messages but one. Each figure is the median of a hundred queries.
 """
 
 import argparse
@@ -57,7 +57,7 @@ async def measure(folder: Path) -> None:
     print(f"  {'opened':40} {(time.perf_counter() - begun) * 1000:8.2f} ms")
     begun = time.perf_counter()
     claim = await spool.claim("anna", CLOCK.now())
-    print(f"  {'the first claim after that':40} {(time.perf_counter() - begun) * 1000:8.2f} ms")
+    print(f"  {'first claim after that':40} {(time.perf_counter() - begun) * 1000:8.2f} ms")
     assert claim is not None
 
     async def attempt() -> None:

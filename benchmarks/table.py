@@ -1,7 +1,7 @@
-"""The results as a person reads them: a table for each case, and the goals.
+"""The results as Markdown: a table for each case, and the goals.
 
-Guarantees: figures are medians of the rounds; a row in which something was lost, doubled or on the wrong login says so
-in capitals, and no goal counts as reached because of it.
+Guarantees: figures are medians of the rounds; a row with a lost, doubled or wrongly authenticated message says so in
+capitals, and no goal counts as reached because of it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from benchmarks.case import Case, Kind
 from benchmarks.goals import Goal, goals
-from benchmarks.relays.shelf import OURS
+from benchmarks.relays.registry import OURS
 from benchmarks.results import Run, Summary, summaries
 
 MB: Final = 1e6
@@ -20,8 +20,8 @@ def render(machine: dict[str, Any], runs: Sequence[Run], cases: Sequence[Case]) 
     """Return the whole report as Markdown."""
     found = summaries(runs)
     parts = ["# Relays side by side\n", *_machine(machine)]
-    if told := [_goal(goal) for goal in goals(found, cases)]:
-        parts += ["\n## Goals\n", "| goal | measured | limit | |", "| --- | --- | --- | --- |", *told]
+    if lines := [_goal(goal) for goal in goals(found, cases)]:
+        parts += ["\n## Goals\n", "| goal | measured | limit | |", "| --- | --- | --- | --- |", *lines]
     for case in cases:
         if rows := [summary for summary in found if summary.case == case.name]:
             parts += [f"\n## {case.name}\n", _describe(case), "", *_table(case, rows)]
@@ -58,7 +58,7 @@ def _table(case: Case, rows: Sequence[Summary]) -> Iterator[str]:
     yield "| relay | " + " | ".join(name for name, _ in columns) + f" | msg/s to {OURS} | wrong |"
     yield "| --- |" + " ---: |" * (len(columns) + 1) + " --- |"
     for row in rows:
-        cells = [told(row) for _, told in columns]
+        cells = [shown(row) for _, shown in columns]
         ratio = _ratio(row, ours, "per_second")
         yield f"| {row.relay} | " + " | ".join(cells) + f" | {ratio} | {_wrong(row)} |"
 
@@ -74,14 +74,14 @@ def _wrong(row: Summary) -> str:
 
 
 def _figure(name: str, factor: float = 1.0, digits: int = 3) -> Callable[[Summary], str]:
-    def told(row: Summary) -> str:
+    def shown(row: Summary) -> str:
         value = row.median(name)
         if value is None:
             return ""
         value *= factor
         return f"{value:.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
-    return told
+    return shown
 
 
 _UPSTREAM: Final[list[Column]] = [

@@ -1,1 +1,1 @@
-"""The office of the benchmark: an own process that hands in mail over many connections and notes how long each took."""
+"""The load of the benchmark: its own process that submits mail over many connections and measures each message."""

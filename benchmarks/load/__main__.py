@@ -1,8 +1,8 @@
-"""The load's process: one job as JSON, "ready" when all connections stand, then what came of it, as JSON.
+"""The load's process: one job as JSON, "ready" when all connections are open, then the results as JSON.
 
     python -m benchmarks.load '{"port": 2525, "run": "r1", "flow": {"name": "small", "connections": 10, ...}}'
 
-It starts on a line from standard input, so that whoever asks can look at the relay while the connections are idle.
+It starts on a line from standard input, so that the relay can be measured while the connections are idle.
 """
 
 import asyncio
@@ -11,11 +11,11 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from benchmarks import letters
-from benchmarks.load.client import Client, Letter, Tally, connect
+from benchmarks import messages
+from benchmarks.load.client import Client, NextMessage, Outgoing, Tally, connect
 
 AT_ONCE = 50
 CONNECT_SECONDS = 20.0  # for so many connections
@@ -33,28 +33,28 @@ class Flow:
         self._run = run
         self._settings = settings
         self._numbers = iter(range(settings["messages"])) if not self.beside else itertools.count()
-        self._body = memoryview(letters.body(settings["size"]))
+        self._body = memoryview(messages.body(settings["size"]))
 
-    def next_letter(self, only: int | None = None) -> Letter | None:
+    def next_message(self, only: int | None = None) -> Outgoing | None:
         """Return the next message, its author in turn or always the same one; None when all are sent."""
         number = None if self.stopped else next(self._numbers, None)
         if number is None:
             return None
         author = number % self._settings["senders"] if only is None else only
         name = f"{self._run}.{self.name}.{number}"
-        return Letter(
-            letters.address(author),
-            letters.recipients(self._settings["recipients"], name),
-            letters.header(name, author),
+        return Outgoing(
+            messages.address(author),
+            messages.recipients(self._settings["recipients"], name),
+            messages.header(name, author),
             self._body,
         )
 
-    def source(self, connection: int, *, straight: bool) -> tuple[Callable[[], Letter | None], tuple[str, str] | None]:
-        """Return where a connection's messages come from, and its login; straight, it may speak for its own only."""
+    def source(self, connection: int, *, straight: bool) -> tuple[NextMessage, tuple[str, str] | None]:
+        """Return a connection's source of messages and its login; a direct connection sends for its login only."""
         if not straight:
-            return self.next_letter, None
+            return self.next_message, None
         author = connection % self._settings["senders"]
-        return (lambda: self.next_letter(author)), (letters.address(author), letters.PASSWORD)
+        return (lambda: self.next_message(author)), (messages.address(author), messages.PASSWORD)
 
     def start(self, clients: list[Client], spread: float) -> None:
         """Start all of them, evenly within so many seconds: far away, clients in step would queue for each other."""

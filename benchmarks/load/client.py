@@ -1,8 +1,8 @@
-"""One client connection: hands in one message after the other, each as soon as the last was answered.
+"""One client connection: submits one message after the other, each as soon as the last was answered.
 
-Guarantees: pipelines MAIL, RCPT and DATA where the server offers it, as Exchange and Postfix do, and goes in lock-step
-where it does not. A message counts as accepted only by a 2xx after its final dot.
-Not here: what is sent (`next_letter`), and what is done with the times (Tally).
+Guarantees: MAIL, RCPT and DATA are pipelined if the server offers it, as Exchange and Postfix do, otherwise sent in
+lock-step. A message is accepted only by a 2xx after its final dot.
+Not here: the choice of messages (`next_message`), the statistics (Tally).
 """
 
 import asyncio
@@ -16,8 +16,8 @@ BLOCK: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """One message on its way in."""
+class Outgoing:
+    """One message to submit."""
 
     reverse_path: str
     recipients: list[str]
@@ -25,9 +25,12 @@ class Letter:
     body: memoryview
 
 
+NextMessage = Callable[[], Outgoing | None]
+
+
 @dataclass(slots=True)
 class Tally:
-    """What a flow of messages came to."""
+    """The results of a flow of messages."""
 
     seconds: list[float] = field(default_factory=list)
     first_at: float = 0.0
@@ -35,26 +38,26 @@ class Tally:
     refused: dict[str, int] = field(default_factory=dict)
 
     def refuse(self, reply: str) -> None:
-        """Count an answer that was not yes."""
+        """Count a negative reply."""
         words = reply[:3] + " " + " ".join(word for word in reply[4:].split() if word.isalpha())[:60]
         self.refused[words] = self.refused.get(words, 0) + 1
 
 
 class Client(asyncio.Protocol):
-    """The connection; `greeted` and `done` tell how far it is."""
+    """The connection; `greeted` and `done` are futures for its progress."""
 
-    def __init__(self, next_letter: Callable[[], Letter | None], tally: Tally, login: tuple[str, str] | None) -> None:
+    def __init__(self, next_message: NextMessage, tally: Tally, login: tuple[str, str] | None) -> None:
         loop = asyncio.get_running_loop()
         self.greeted: asyncio.Future[None] = loop.create_future()
         self.done: asyncio.Future[None] = loop.create_future()
         self._clock = loop.time
-        self._next_letter = next_letter
+        self._next_message = next_message
         self._tally = tally
         self._login = login
         self._rest = b""
         self._reply: Callable[[str], None] = self._on_greeting
         self._pipelining = False
-        self._letter: Letter | None = None
+        self._message: Outgoing | None = None
         self._expected = 0
         self._refusal = ""
         self._sent_at = 0.0
@@ -67,11 +70,11 @@ class Client(asyncio.Protocol):
         self._transport = transport
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Count what was under way as not taken."""
+        """Count a message in progress as not accepted."""
         if not self.greeted.done():
             self.greeted.set_exception(ConnectionError(f"lost before EHLO was answered: {error}"))
         elif not self.done.done():
-            if self._letter is not None:
+            if self._message is not None:
                 self._tally.refuse("000 connection lost")
             self.done.set_result(None)
 
@@ -87,8 +90,8 @@ class Client(asyncio.Protocol):
 
     def start(self) -> None:
         """Send the next message, or say goodbye."""
-        self._letter = letter = self._next_letter()
-        if letter is None:
+        self._message = message = self._next_message()
+        if message is None:
             self._say(b"QUIT")
             self._reply = lambda _: self._transport.close()
             self.done.set_result(None)
@@ -96,7 +99,8 @@ class Client(asyncio.Protocol):
         self._sent_at = self._clock()
         self._tally.first_at = self._tally.first_at or self._sent_at
         self._refusal = ""
-        commands = [f"MAIL FROM:<{letter.reverse_path}>", *(f"RCPT TO:<{path}>" for path in letter.recipients), "DATA"]
+        recipients = (f"RCPT TO:<{path}>" for path in message.recipients)
+        commands = [f"MAIL FROM:<{message.reverse_path}>", *recipients, "DATA"]
         self._expected = len(commands)
         self._lines = iter([command.encode() for command in commands])
         self._reply = self._on_command
@@ -110,7 +114,7 @@ class Client(asyncio.Protocol):
         self._writable = False
 
     def resume_writing(self) -> None:
-        """Go on with the message."""
+        """Continue the message."""
         self._writable = True
         self._pour()
 
@@ -142,14 +146,14 @@ class Client(asyncio.Protocol):
         if not reply.startswith("354"):
             self._answered(self._refusal or reply)
             return
-        assert self._letter is not None
+        assert self._message is not None
         self._reply = self._answered
-        self._unsent = self._letter.body
+        self._unsent = self._message.body
         if len(self._unsent) <= BLOCK:
-            self._transport.write(b"".join((self._letter.header, self._unsent, b".\r\n")))
+            self._transport.write(b"".join((self._message.header, self._unsent, b".\r\n")))
             self._unsent = None
         else:
-            self._transport.write(self._letter.header)
+            self._transport.write(self._message.header)
             self._pour()
 
     def _pour(self) -> None:
@@ -172,7 +176,7 @@ class Client(asyncio.Protocol):
 
 async def connect(
     port: int,
-    next_letter: Callable[[], Letter | None],
+    next_message: NextMessage,
     tally: Tally,
     login: tuple[str, str] | None,
     ca_file: str | None,
@@ -180,7 +184,7 @@ async def connect(
     """Open a connection, up to the answer to EHLO or to the login."""
     context = ssl.create_default_context(cafile=ca_file) if ca_file else None
     _, client = await asyncio.get_running_loop().create_connection(
-        lambda: Client(next_letter, tally, login),
+        lambda: Client(next_message, tally, login),
         "localhost" if ca_file else "127.0.0.1",
         port,
         ssl=context,

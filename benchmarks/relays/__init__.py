@@ -1,4 +1,4 @@
-"""The relays under test, one module each: how it is set up for this job, started and stopped.
+"""The relays under test, one module each: configuration for this job, start and stop.
 
-`port` says what all of them are; `shelf` lists them.
+`port` is their interface; `registry` lists them.
 """

@@ -1,7 +1,7 @@
-"""Exim: an authenticator that looks the login up by the sender, and one message a connection.
+"""Exim: an authenticator that looks up the login by the sender, and one message a connection.
 
-`connection_max_messages = 1` is what makes it right: Exim hands a connection on to the next message for the same host,
-whoever wrote it, and so would send one sender's mail on another's login.
+`connection_max_messages = 1` is necessary: Exim hands a connection to the next message for the same host, regardless of
+its sender, and would send one sender's mail on another's login.
 """
 
 import gzip
@@ -40,7 +40,7 @@ class SenderDependentExim(Exim):
         raise NotImplementedError
 
     def push(self) -> None:
-        """As `exim -qff`."""
+        """Run the queue, as `exim -qff` does."""
         self.send_queue()
 
     def configuration(self) -> str:
@@ -65,7 +65,7 @@ acl_smtp_data = accept
 message_size_limit = {self._job.message_size}
 check_spool_space = 0
 split_spool_directory = true
-# take everybody at once, and try each message at once
+# accept every client, and try each message at once
 smtp_accept_max = {self._job.clients + 20}
 smtp_accept_max_per_host = 0
 smtp_accept_queue = 0

@@ -1,4 +1,4 @@
-"""The floor: what thirty lines of aiosmtpd and aiosmtplib give, as anybody would write them first."""
+"""The baseline: thirty lines of aiosmtpd and aiosmtplib, as a first version would be written."""
 
 import sys
 from importlib.metadata import version
@@ -17,7 +17,7 @@ class Floor(OneProgram):
 
     @staticmethod
     def version() -> str | None:
-        """Those of the two libraries."""
+        """Return the versions of the two libraries."""
         return f"aiosmtpd {version('aiosmtpd')} + aiosmtplib {version('aiosmtplib')}"
 
     def command(self) -> list[str | Path]:

@@ -1,6 +1,6 @@
-"""Thirty lines: the author's From names the login; each message is sent on a connection of its own.
+"""Thirty lines: the author in From selects the login; each message is sent on its own connection.
 
-A pool would be quicker and is where such programs go wrong: see ENGINE's hazards, kept out of here on purpose.
+A pool would be faster, and is the usual source of errors in such programs; it is left out on purpose.
 """
 
 import asyncio

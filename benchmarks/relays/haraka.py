@@ -1,7 +1,7 @@
-"""Haraka: its plugin smtp_forward, with an account chosen by the reverse-path.
+"""Haraka: its plugin smtp_forward, with an account selected by the reverse-path.
 
-It connects, does STARTTLS (it has no implicit TLS towards a backend) and logs in for each message; the pool of
-connections that earlier versions had, and in which one login's connection could carry another's mail, is gone.
+It connects, does STARTTLS (it has no implicit TLS towards a backend) and logs in for each message. Earlier versions had
+a pool of connections, in which one login's connection could carry another's mail; it was removed.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.packages import HARAKA
 from benchmarks.relays.program import OneProgram
 
-# nobody is refused: who may submit is not what is measured
+# every client is accepted: access control is not measured
 TAKE_ALL = """
 exports.hook_connect = (next, connection) => { connection.relaying = true; next() }
 exports.hook_rcpt = (next) => next(OK)
@@ -59,6 +59,6 @@ class Haraka(OneProgram):
         return ["node", HARAKA, "-c", self.folder]
 
     def _connection_settings(self) -> str:
-        """Its own defaults, which a file of ours would hide, with room for large messages."""
+        """Return its default settings, which a file of ours would replace, with a larger message size."""
         text = HARAKA.parents[1].joinpath("config", "connection.ini").read_text(encoding="utf-8")
         return re.sub(r"^bytes=.*$", f"bytes={self.job.message_size}", text, flags=re.MULTILINE)

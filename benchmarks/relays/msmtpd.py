@@ -1,4 +1,4 @@
-"""msmtpd: a small daemon that runs msmtp for each message; msmtp finds the account by the reverse-path."""
+"""msmtpd: a small daemon that runs msmtp for each message; msmtp selects the account by the reverse-path."""
 
 import subprocess
 from pathlib import Path

@@ -1,7 +1,7 @@
 """OpenSMTPD: an action and a rule for each sender, each with its own login.
 
-Its folders and its users are compiled in. So it runs in a mount namespace of its own, in which they are ours; nothing
-of this machine changes.
+Its folders and users are compiled in. It therefore runs in a mount namespace in which they are ours; nothing on this
+machine changes.
 """
 
 import contextlib
@@ -82,9 +82,9 @@ class OpenSmtpd(OneProgram):
             **dict.fromkeys(("host", "source", "connector", "domain"), most),
             "route": most, "relay": self.job.per_account,
         }  # fmt: skip
-        told = "".join(f" max-conn-per-{what} {limit}" for what, limit in limits.items())
+        limits_text = "".join(f" max-conn-per-{what} {limit}" for what, limit in limits.items())
         delays = ("host", "route", "source", "connector", "relay", "domain")
-        return f"mta limit{told}" + "".join(f" conn-delay-{what} 0" for what in delays) + " reconn-delay-route 0"
+        return f"mta limit{limits_text}" + "".join(f" conn-delay-{what} 0" for what in delays) + " reconn-delay-route 0"
 
     def _configuration(self) -> str:
         rules = "".join(

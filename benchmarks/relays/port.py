@@ -1,16 +1,16 @@
-"""What a relay is to the benchmark."""
+"""The interface of a relay under test."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Protocol, Self
 
-from benchmarks.letters import PASSWORD, address
+from benchmarks.messages import PASSWORD, address
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every relay is told: the accounts, the smarthost, and how much it may do at once."""
+    """The task of every relay: the accounts, the smarthost, and the limits."""
 
     senders: int
     tls_port: int
@@ -22,17 +22,17 @@ class Job:
 
     @property
     def logins(self) -> list[str]:
-        """The accounts: each carries its own address."""
+        """The accounts; each carries its own address."""
         return [address(number) for number in range(self.senders)]
 
     @property
     def password(self) -> str:
-        """The same for all: the smarthost tells logins apart by their names."""
+        """The password of all accounts; the smarthost distinguishes logins by name."""
         return PASSWORD
 
 
 class Relay(Protocol):
-    """One of them; running while entered."""
+    """A relay; it runs while entered."""
 
     name: str
     answers_first: ClassVar[bool]
@@ -40,18 +40,18 @@ class Relay(Protocol):
 
     @property
     def port(self) -> int:
-        """Where it listens on the loopback."""
+        """The port on the loopback interface."""
         ...
 
     def __init__(self, job: Job) -> None: ...
 
     @staticmethod
     def version() -> str | None:
-        """Return what it is, or None when it is not on this machine."""
+        """Return its name and version, or None if it is not on this machine."""
         ...
 
     def log(self) -> str:
-        """Return the end of what it has written."""
+        """Return the end of its log."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -61,9 +61,9 @@ class Relay(Protocol):
     ) -> None: ...
 
     def kill_and_start(self) -> None:
-        """Fall, as at a power cut, and come up again with the same spool; only where `answers_first`."""
+        """Kill it, as a power failure would, and start it with the same spool; only with `answers_first`."""
         ...
 
     def push(self) -> None:
-        """Have all that waits tried at once, as an operator may; nothing where it is tried at once anyway."""
+        """Make all waiting messages due, as an operator may; no effect if they are tried at once anyway."""
         ...

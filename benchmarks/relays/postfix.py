@@ -1,9 +1,9 @@
-"""Postfix, twice: set up for this job as its manual says, and as well as it honestly can be.
+"""Postfix in three configurations: as in its manual, optimised, and with the connection cache.
 
 `postfix`: SASL_README, "Configuring Sender-Dependent SASL authentication"; each message connects, does TLS and logs in.
 
-`postfix-best`: one smtp(8) transport for each account, so that a kept connection is the account's own; the connection
-cache for the smarthost; TLS connections kept by tlsproxy(8); TLS sessions resumed; limits lifted that an expert lifts.
+`postfix-best`: one smtp(8) transport for each account, so that a cached connection belongs to the account; the
+connection cache for the smarthost; TLS connections kept by tlsproxy(8); TLS session resumption; raised limits.
 """
 
 import subprocess
@@ -17,7 +17,7 @@ SMTPD: Final = "/usr/lib/postfix/sbin/smtpd"
 
 
 class PlainPostfix(Postfix):
-    """As the manual says."""
+    """The configuration of the manual."""
 
     name: str = "postfix"
     answers_first: ClassVar[bool] = True
@@ -39,7 +39,7 @@ class PlainPostfix(Postfix):
 
     @property
     def port(self) -> int:
-        """Where mail is handed in."""
+        """The port for submissions."""
         return self.ports[0]
 
     @property
@@ -48,7 +48,7 @@ class PlainPostfix(Postfix):
         return f"[localhost]:{self._job.tls_port}"
 
     def listeners(self) -> Iterable[tuple[int, Mapping[str, str]]]:
-        """One port for everybody."""
+        """One port for all clients."""
         return [(self.port, {})]
 
     def settings(self) -> Mapping[str, str]:
@@ -67,7 +67,7 @@ class PlainPostfix(Postfix):
         }
 
     def common_settings(self) -> Mapping[str, str]:
-        """What both kinds have: verified TLS, and room for this many clients and messages of this size."""
+        """Return the common settings: verified TLS, and limits for these clients and message sizes."""
         return {
             "relayhost": self.smarthost,
             "smtpd_relay_restrictions": "permit_mynetworks, reject",
@@ -87,24 +87,24 @@ class PlainPostfix(Postfix):
         }
 
     def kill_and_start(self) -> None:
-        """Its children are killed with it; the queue lies on the disk."""
+        """Kill it with its children and start it; the queue is on the disk."""
         assert self._program is not None
         self._program.kill()
         (self.queue_folder / "pid" / "master.pid").unlink(missing_ok=True)
         self.start()
 
     def push(self) -> None:
-        """As `postqueue -f`."""
+        """Run the queue, as `postqueue -f` does."""
         self.flush()
 
 
 class BestPostfix(PlainPostfix):
-    """As an expert would set it up."""
+    """The configuration of an expert."""
 
     name: str = "postfix-best"
 
     def settings(self) -> Mapping[str, str]:
-        """Return main.cf; logins stand with the transports."""
+        """Return main.cf; the logins belong to the transports."""
         transports = {login: f"account{number}:{self.smarthost}" for number, login in enumerate(self._job.logins)}
         limits = {
             f"account{number}_destination_concurrency_limit": str(self._job.per_account)
@@ -126,7 +126,7 @@ class BestPostfix(PlainPostfix):
         }
 
     def more_services(self) -> str:
-        """One transport an account, and the keeper of TLS connections."""
+        """One transport for each account, and the cache of TLS connections."""
         lines = [
             f"account{number} unix - - n - {max(self._job.per_account, 2)} smtp\n"
             f"  -o {{ smtp_sasl_auth_enable = yes }}\n"

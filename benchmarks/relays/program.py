@@ -1,4 +1,4 @@
-"""What those relays share that are one program in a folder of their own."""
+"""Base of the relays that are one program in its own folder."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from tests.peers.process import Program, greeting, private_folder, reserved_port
 
 
 class OneProgram:
-    """Started with `command`, ready when it greets, killed at the end: none of them keeps anything that matters."""
+    """A program started with `command`, ready when it sends a greeting, killed at the end; no data is kept."""
 
     name: str
     answers_first: ClassVar[bool] = False
@@ -24,11 +24,11 @@ class OneProgram:
         self.port = 0
 
     def command(self) -> list[str | Path]:
-        """Write what it reads, and return how it is started."""
+        """Write its files and return its command line."""
         raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
-        """Return what it is to see."""
+        """Return its environment."""
         return {**os.environ, "PYTHONUNBUFFERED": "1"}
 
     def log(self) -> str:
@@ -50,12 +50,12 @@ class OneProgram:
         self._things.close()
 
     def kill_and_start(self) -> None:
-        """As at a power cut."""
+        """Restart it, as after a power failure."""
         self._end()
         self._start()
 
     def push(self) -> None:
-        """Nothing waits, or it is tried by itself."""
+        """No effect: no message waits, or it is tried by itself."""
 
     def _start(self) -> None:
         command, log = self.command(), self.folder / f"{self.name}.log"

@@ -1,4 +1,4 @@
-"""senderproxy, in pass-through and in queue mode: the program as an office runs it."""
+"""senderproxy in pass-through and in queue mode, as an office runs it."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from tests.peers import senderproxy as peer
 
 
 class PassThrough(peer.Senderproxy):
-    """Everything is offered upstream while the client waits."""
+    """Pass-through: each message is offered upstream while the client waits."""
 
     name: str = "senderproxy"
     answers_first: ClassVar[bool] = False
@@ -41,16 +41,16 @@ max_message_size = {job.message_size}
         return f"senderproxy {senderproxy.__version__}"
 
     def kill_and_start(self) -> None:
-        """As at a power cut."""
+        """Restart it, as after a power failure."""
         self.kill()
         self.start()
 
     def push(self) -> None:
-        """What waits is due by itself."""
+        """No effect: waiting messages are due by themselves."""
 
 
 class Queue(PassThrough):
-    """Everything is safe on the disk, then answered, then delivered."""
+    """Queue mode: each message is stored, answered, then delivered."""
 
     name: str = "senderproxy-queue"
     answers_first: ClassVar[bool] = True

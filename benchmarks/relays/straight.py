@@ -1,6 +1,6 @@
-"""No relay: load speaks to the smarthost itself, each connection logged in as one account.
+"""No relay: the load connects to the smarthost itself, each connection logged in as one account.
 
-What this row shows is how much load and smarthost can do; a relay that comes near it is measured too low.
+This row shows the limit of load and smarthost; a relay near it is measured too low.
 """
 
 from types import TracebackType
@@ -10,7 +10,7 @@ from benchmarks.relays.port import Job
 
 
 class Straight:
-    """The way without anybody on it."""
+    """The direct path."""
 
     name: str = "straight"
     answers_first: ClassVar[bool] = False
@@ -20,11 +20,11 @@ class Straight:
 
     @staticmethod
     def version() -> str | None:
-        """Nothing can be missing."""
+        """Return a description; there is no program that could be missing."""
         return "load to smarthost"
 
     def log(self) -> str:
-        """Nobody writes one."""
+        """There is no log."""
         return ""
 
     def __enter__(self) -> Self:

@@ -1,1 +1,1 @@
-"""The smarthost of the benchmark: an own process that does as little as can be, and keeps count of all of it."""
+"""The smarthost of the benchmark: its own process, with minimal work and complete counts."""

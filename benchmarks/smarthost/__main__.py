@@ -1,4 +1,4 @@
-"""The smarthost's process. Orders come in and answers go out as one JSON object a line.
+"""The smarthost's process. Orders and answers are one JSON object a line.
 
 python -m benchmarks.smarthost '{"certificate": "x.pem", "key": "x.key", "pipelining": false, "rtt": 0.02}'
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from benchmarks.smarthost.dialogue import Dialogue, House
+from benchmarks.smarthost.dialogue import Dialogue, SmarthostState
 from benchmarks.smarthost.wire import Distance, Wire
 
 BACKLOG = 1024
@@ -20,19 +20,19 @@ LOOPBACK = "127.0.0.1"
 
 
 class Smarthost:
-    """Two doors, one ledger."""
+    """Two ports, one ledger."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._house = House(pipelining=settings["pipelining"])
+        self._state = SmarthostState(pipelining=settings["pipelining"])
         self._distance = Distance(settings["rtt"])
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(settings["certificate"], settings["key"])
         self._awaited = 0
         self._arrived = asyncio.Event()
-        self._house.taken = self._taken
+        self._state.taken = self._taken
 
     async def listen(self) -> dict[str, int]:
-        """Open both doors; return their ports."""
+        """Open both ports; return them by name."""
         loop = asyncio.get_running_loop()
         ports = {}
         for name, implicit in (("tls", True), ("starttls", False)):
@@ -44,40 +44,40 @@ class Smarthost:
         return ports
 
     def _wire(self, *, implicit_tls: bool) -> Wire:
-        return Wire(lambda wire: Dialogue(wire, self._house), self._context, self._distance, implicit_tls=implicit_tls)
+        return Wire(lambda wire: Dialogue(wire, self._state), self._context, self._distance, implicit_tls=implicit_tls)
 
     async def obey(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what is asked."""
+        """Carry out an order; return the counts."""
         match order["do"]:
             case "forget":
-                self._house.ledger = self._house.ledger.fresh()
+                self._state.ledger = self._state.ledger.fresh()
             case "busy":
-                self._house.busy = order["busy"]
+                self._state.busy = order["busy"]
             case "wait":
                 await self._wait(order["deliveries"], order["patience"])
             case _:  # "count": the counts are the answer to every order
                 pass
-        return {**self._house.ledger.counts(), "now": time.monotonic()}
+        return {**self._state.ledger.counts(), "now": time.monotonic()}
 
     async def _wait(self, deliveries: int, patience: float) -> None:
-        """Return when so many have arrived, or nothing arrived for so long."""
+        """Return when this many deliveries have arrived, or nothing has arrived for `patience` seconds."""
         self._awaited = deliveries
         self._arrived.clear()
         before = -1
-        while self._house.ledger.deliveries < deliveries and self._house.ledger.octets != before:
-            before = self._house.ledger.octets
+        while self._state.ledger.deliveries < deliveries and self._state.ledger.octets != before:
+            before = self._state.ledger.octets
             try:
                 await asyncio.wait_for(self._arrived.wait(), patience)
             except TimeoutError:
                 continue
 
     def _taken(self) -> None:
-        if self._awaited and self._house.ledger.deliveries >= self._awaited:
+        if self._awaited and self._state.ledger.deliveries >= self._awaited:
             self._arrived.set()
 
 
 async def serve(settings: Mapping[str, Any]) -> None:
-    """Open, and obey until standard input ends."""
+    """Open the ports and carry out orders until standard input ends."""
     smarthost = Smarthost(settings)
     print(json.dumps(await smarthost.listen()), flush=True)
     orders = asyncio.StreamReader()

@@ -1,7 +1,7 @@
-"""The smarthost's side of SMTP: a login under TLS, and a sender that must be the login's own.
+"""The smarthost's side of SMTP: a login under TLS, and a sender that must belong to the login.
 
-Guarantees: MAIL with another address than the login's is 550, as at providers with the strict rule. Everything else
-that is grammatical gets a yes. Whoever pipelines although it was not offered is counted as impatient.
+Guarantees: MAIL with an address other than the login's is 550, as at providers with the strict rule. Everything else
+with valid syntax is accepted. Clients that pipeline without an offer are counted as impatient.
 Not here: the octets and the distance (wire), the counts (ledger).
 """
 
@@ -9,7 +9,7 @@ import base64
 from collections.abc import Callable
 from typing import Final
 
-from benchmarks.letters import END, HEADER_LIMIT, NAME, PASSWORD, sender_of
+from benchmarks.messages import END, HEADER_LIMIT, NAME, PASSWORD, sender_of
 from benchmarks.smarthost.ledger import Ledger
 from benchmarks.smarthost.wire import Wire
 
@@ -20,22 +20,22 @@ GO_ON: Final = b"354 go on\r\n"
 NOT_NOW: Final = b"421 4.3.2 not now\r\n"
 
 
-class House:
-    """What all connections share."""
+class SmarthostState:
+    """State shared by all connections."""
 
     def __init__(self, *, pipelining: bool) -> None:
         self.pipelining = pipelining
         self.ledger = Ledger()
-        self.busy = False  # answers everybody 421, as a provider in trouble does
+        self.busy = False  # reply 421 to every client, as an overloaded provider does
         self.taken: Callable[[], None] = lambda: None
 
 
 class Dialogue:
     """One connection."""
 
-    def __init__(self, wire: Wire, house: House) -> None:
+    def __init__(self, wire: Wire, state: SmarthostState) -> None:
         self._wire = wire
-        self._house = house
+        self._state = state
         self._rest = b""
         self._login = ""
         self._login_step: list[bytes] | None = None
@@ -54,8 +54,8 @@ class Dialogue:
     def begin(self) -> None:
         """Greet."""
         self._begun = True
-        self._house.ledger.opened()
-        if self._house.busy:
+        self._state.ledger.opened()
+        if self._state.busy:
             self._wire.say(NOT_NOW)
             self._wire.close()
         else:
@@ -64,17 +64,17 @@ class Dialogue:
     def end(self) -> None:
         """Forget the connection."""
         if self._begun:
-            self._house.ledger.open_now -= 1
+            self._state.ledger.open_now -= 1
 
     def secured(self, *, resumed: bool) -> None:
         """Count the handshake; what was said before it counts no more (RFC 3207 section 4.2)."""
         self._secure = True
         self._rest = b""
-        self._house.ledger.handshakes += 1
-        self._house.ledger.resumed += resumed
+        self._state.ledger.handshakes += 1
+        self._state.ledger.resumed += resumed
 
     def hear(self, data: bytes) -> None:
-        """Answer all that is complete, in one flight."""
+        """Answer all complete commands in one write."""
         if self._in_data:
             data = self._take(data)
             if self._in_data:
@@ -83,8 +83,8 @@ class Dialogue:
         answers = []
         while (end := self._rest.find(b"\r\n")) >= 0:
             line, self._rest = self._rest[:end], self._rest[end + 2 :]
-            if self._rest and not self._house.pipelining:
-                self._house.ledger.impatient += 1
+            if self._rest and not self._state.pipelining:
+                self._state.ledger.impatient += 1
             answers.append(self._answer(line))
             if answers[-1] == NOT_NOW:
                 break
@@ -96,7 +96,7 @@ class Dialogue:
 
     def _fly(self, answers: bytes) -> None:
         if answers:
-            self._house.ledger.flights += 1
+            self._state.ledger.flights += 1
             self._wire.say(answers)
         if answers.startswith(b"221") or answers.endswith(NOT_NOW):
             self._wire.close()
@@ -108,7 +108,7 @@ class Dialogue:
         return answer(line) if answer else b"500 5.5.1 what?\r\n"
 
     def _ehlo(self, _: bytes) -> bytes:
-        more = b"250-PIPELINING\r\n" if self._house.pipelining else b""
+        more = b"250-PIPELINING\r\n" if self._state.pipelining else b""
         more += b"250-AUTH PLAIN LOGIN\r\n" if self._secure else b"250-STARTTLS\r\n"
         return (
             b"250-smarthost.example\r\n250-SIZE 300000000\r\n250-8BITMIME\r\n" + more + b"250 ENHANCEDSTATUSCODES\r\n"
@@ -144,20 +144,20 @@ class Dialogue:
 
     def _log_in(self, login: bytes, password: bytes) -> bytes:
         if password.decode() != PASSWORD or sender_of(login.decode()) < 0:
-            self._house.ledger.failed_logins += 1
+            self._state.ledger.failed_logins += 1
             return b"535 5.7.8 Authentication credentials invalid\r\n"
         self._login = login.decode()
-        self._house.ledger.logins += 1
+        self._state.ledger.logins += 1
         return b"235 2.7.0 welcome\r\n"
 
     def _mail_from(self, line: bytes) -> bytes:
-        if self._house.busy:
+        if self._state.busy:
             return NOT_NOW
         if not self._login:
             return b"530 5.7.0 log in first\r\n"
         path = line[line.find(b"<") + 1 : line.find(b">")].decode("ascii", "replace")
         if path != self._login:
-            self._house.ledger.wrong_sender += 1
+            self._state.ledger.wrong_sender += 1
             return b"550 5.7.1 Sender address is not allowed.\r\n"
         self._mail, self._recipients = True, []
         return OK
@@ -183,7 +183,7 @@ class Dialogue:
 
     def _take(self, data: bytes) -> bytes:
         """Read the message; return what follows its final dot."""
-        ledger = self._house.ledger
+        ledger = self._state.ledger
         ledger.octets += len(data)
         if len(self._head) < HEADER_LIMIT:
             self._head += data[:HEADER_LIMIT]
@@ -201,5 +201,5 @@ class Dialogue:
             ledger.take(name[1], int(name[2]), sender_of(self._login), self._recipients, whole=whole)
         self._head = b""
         self._fly(b"250 2.0.0 taken\r\n")
-        self._house.taken()
+        self._state.taken()
         return seen[end + len(DOT) :]

@@ -1,7 +1,7 @@
-"""What the smarthost has seen since it was last asked to forget.
+"""Counts of the smarthost since the last reset.
 
-Guarantees: a delivery is one message to one recipient. The same delivery twice is doubled; a message that arrived on
-another login than its author's is on the wrong login; one without its last line is damaged.
+Guarantees: a delivery is one message to one recipient. The same delivery twice is doubled; a message on another login
+than its author's is on the wrong login; one without its last line is damaged.
 """
 
 import time
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Ledger:
-    """Counts, and the clock (CLOCK_MONOTONIC, the same in all processes of this machine) of the first and last."""
+    """Counts, and the time of the first and last delivery (CLOCK_MONOTONIC, the same in all processes here)."""
 
     connections: int = 0
     open_now: int = 0
@@ -34,7 +34,7 @@ class Ledger:
 
     @property
     def deliveries(self) -> int:
-        """How many different ones have arrived."""
+        """Number of different deliveries."""
         return len(self.seen)
 
     def opened(self) -> None:
@@ -57,11 +57,11 @@ class Ledger:
             self.seen.add(delivery)
 
     def counts(self) -> dict[str, int | float]:
-        """Return all of it as one flat object, with the CPU seconds of this process."""
+        """Return everything as one flat object, with the CPU seconds of this process."""
         names = [name for name in self.__slots__ if name != "seen"]
         used = time.process_time()
         return {**{name: getattr(self, name) for name in names}, "deliveries": self.deliveries, "cpu": used}
 
     def fresh(self) -> "Ledger":
-        """Return an empty one; who is connected stays connected."""
+        """Return an empty ledger with the same open connections."""
         return Ledger(open_now=self.open_now, most_open=self.open_now)

@@ -1,10 +1,10 @@
-"""One connection's octets: TLS over memory buffers, and the distance.
+"""The octets of one connection: TLS over memory buffers, and the distance.
 
-Guarantees: with a round-trip time R, setting up the TCP connection costs the client R, and each answer arrives R after
-what it answers was sent; so k exchanges in turn cost k times R, a TLS handshake included. Bandwidth is not limited.
-Not here: what is said (dialogue).
+Guarantees: with a round-trip time R, the TCP connection costs the client R, and each answer arrives R after its command
+was sent; so k consecutive exchanges cost k times R, including a TLS handshake. Bandwidth is not limited.
+Not here: the commands and replies (dialogue).
 
-TLS goes over memory buffers of our own because asyncio's would leave no place to hold back the handshake.
+TLS uses memory buffers of our own because asyncio's offer no place to delay the handshake.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ EARLY = 0.0005  # epoll waits in whole milliseconds, rounded up: half of that is
 
 
 class Speaker(Protocol):
-    """Who answers; told of the octets as the client sent them."""
+    """The protocol above the octets; its methods are called as the client sends."""
 
     def begin(self) -> None:
         """The connection stands, TLS included where it comes first."""
@@ -36,7 +36,7 @@ class Speaker(Protocol):
 
 
 class Distance:
-    """Holds back what is sent for one round-trip time: one queue and one timer for all connections."""
+    """Delay of the output by one round-trip time: one queue and one timer for all connections."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -58,7 +58,7 @@ class Distance:
 
 
 class Wire(asyncio.Protocol):
-    """A server's end."""
+    """The server's end of a connection."""
 
     transport: asyncio.Transport
 
@@ -72,7 +72,7 @@ class Wire(asyncio.Protocol):
         self._tls: ssl.SSLObject | None = None
         self._shaken = False
         self._begun = False
-        self._early: list[bytes] = []  # what came before the connection stands, as far as the client should know
+        self._early: list[bytes] = []  # input before the delayed start of the connection
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

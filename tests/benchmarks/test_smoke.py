@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import letters, table
+from benchmarks import messages, table
 from benchmarks.case import Case, Flow, Kind
 from benchmarks.process import Ended, Load, Smarthost
 from benchmarks.relays.floor import Floor
@@ -69,13 +69,13 @@ def test_what_waits_in_the_spool_is_delivered_after_a_fall() -> None:
 
 def test_the_smarthost_sees_what_is_lost_doubled_cut_short_or_on_the_wrong_login(smarthost: Smarthost) -> None:
     with _logged_in(smarthost, 1) as session:
-        whole = letters.header("a", 1) + letters.body(1_000)
-        session.sendmail(letters.address(1), ["r@customer.example"], whole)
-        session.sendmail(letters.address(1), ["r@customer.example"], whole)
-        session.sendmail(letters.address(1), ["r@customer.example"], letters.header("b", 2) + letters.body(1_000))
-        session.sendmail(letters.address(1), ["r@customer.example"], letters.header("c", 1) + b"half of it\r\n")
+        whole = messages.header("a", 1) + messages.body(1_000)
+        session.sendmail(messages.address(1), ["r@customer.example"], whole)
+        session.sendmail(messages.address(1), ["r@customer.example"], whole)
+        session.sendmail(messages.address(1), ["r@customer.example"], messages.header("b", 2) + messages.body(1_000))
+        session.sendmail(messages.address(1), ["r@customer.example"], messages.header("c", 1) + b"half of it\r\n")
         with pytest.raises(smtplib.SMTPSenderRefused) as refused:
-            session.sendmail(letters.address(2), ["r@customer.example"], whole)
+            session.sendmail(messages.address(2), ["r@customer.example"], whole)
         assert refused.value.smtp_code == 550
     counts = smarthost.wait(4, 0.1)
     assert {name: counts[name] for name in ("deliveries", "doubled", "wrong_login", "damaged", "wrong_sender")} == {
@@ -90,7 +90,7 @@ def test_a_smarthost_in_trouble_turns_away_those_whom_it_had_let_in(smarthost: S
     with _logged_in(smarthost, 1) as session:
         smarthost.be_busy(busy=True)
         with pytest.raises(smtplib.SMTPSenderRefused) as refused:
-            session.sendmail(letters.address(1), ["r@customer.example"], letters.header("a", 1))
+            session.sendmail(messages.address(1), ["r@customer.example"], messages.header("a", 1))
         assert refused.value.smtp_code == 421
 
 
@@ -110,7 +110,7 @@ def test_a_row_that_lost_mail_says_so_in_capitals() -> None:
 def _logged_in(smarthost: Smarthost, sender: int) -> smtplib.SMTP:
     session = smtplib.SMTP("localhost", smarthost.starttls_port, timeout=30)
     session.starttls(context=ssl.create_default_context(cafile=os.fspath(smarthost.ca_file)))
-    session.login(letters.address(sender), letters.PASSWORD)
+    session.login(messages.address(sender), messages.PASSWORD)
     return session
 
 

@@ -1,8 +1,8 @@
-"""Where a relay lives while it is measured: all its processes, and what they used, the dead ones included.
+"""The processes of a relay under measurement, and the resources they used, ended ones included.
 
-Guarantees: CPU seconds are those of the whole tree since the cell was made. With a control group (root, any Linux with
-cgroup 2) no process escapes, however it forked; without one the tree below the processes that we started is summed,
-and what its dead children used as far as somebody waited for them.
+Guarantees: CPU seconds are those of the whole tree since the group was created. With a control group (root, any Linux
+with cgroup 2) no process escapes, however it forked. Without one, the tree below the processes that we started is added
+up, with ended children as far as their parents waited for them.
 Memory is the proportional set size: pages shared by forks count once.
 """
 
@@ -22,8 +22,8 @@ TICK: Final = os.sysconf("SC_CLK_TCK")
 KIB: Final = 1024
 
 
-class Cell:
-    """A relay's processes. Entered by the one that starts them (`inside`), so that they are born in it."""
+class ProcessGroup:
+    """The processes of a relay. They are started inside `inside`, so that they belong to the group."""
 
     def __init__(self, name: str) -> None:
         self._group = _make_group(name)
@@ -31,12 +31,12 @@ class Cell:
 
     @property
     def is_exact(self) -> bool:
-        """Whether a control group holds it."""
+        """True if a control group contains the processes."""
         return self._group is not None
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """What is started within the block belongs to the cell."""
+        """Add every process started within the block to the group."""
         before = _children(os.getpid())
         home = _group_of_ours() if self._group else None
         if self._group:
@@ -49,7 +49,7 @@ class Cell:
             self._ours |= _children(os.getpid()) - before
 
     def close(self) -> None:
-        """Give the control group back; its processes must be gone."""
+        """Remove the control group; its processes must have ended."""
         if self._group:
             deadline = time.monotonic() + 10
             while self._pids() and time.monotonic() < deadline:
@@ -69,11 +69,11 @@ class Cell:
         return sum(_pss(pid) for pid in self._pids())
 
     def processes(self) -> int:
-        """Return how many there are."""
+        """Return the number of processes."""
         return len(self._pids())
 
     def wake_ups(self) -> int:
-        """Return how often the threads that live now have waited for something."""
+        """Return how often the living threads have waited (voluntary context switches)."""
         return sum(_voluntary_switches(pid) for pid in self._pids())
 
     def _pids(self) -> list[int]:
@@ -89,10 +89,10 @@ class Cell:
 
 
 class MemoryWatch:
-    """Looks at a cell's memory again and again; a look costs the kernel time, so a tenth of the time at most."""
+    """Repeated sampling of a group's memory; sampling costs kernel time, so it takes at most a tenth of the time."""
 
-    def __init__(self, cell: Cell) -> None:
-        self._cell = cell
+    def __init__(self, group: ProcessGroup) -> None:
+        self._cell = group
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self.peak = 0

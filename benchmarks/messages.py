@@ -1,7 +1,7 @@
-"""The messages of the benchmark, and what the smarthost reads from them.
+"""The messages of the benchmark, and the facts that the smarthost reads from them.
 
-Guarantees: each message names itself and whose it is in a field of its own, and ends in a line that shows whether all
-of it came; so the smarthost can tell what is lost, doubled, cut short or on the wrong login, whatever relay brought it.
+Guarantees: each message has its name and its sender in a header field, and ends in a line that proves completeness. The
+smarthost can therefore detect lost, doubled, truncated and wrongly authenticated messages of any relay.
 """
 
 import re
@@ -18,12 +18,12 @@ _LINE: Final = b"VGhlIHF1aWNrIGJyb3duIGZveCBqdW1wcyBvdmVyIHRoZSBsYXp5IGRvZywgYWd
 
 
 def address(sender: int) -> str:
-    """Return the mailbox, and the login, of this number."""
+    """Return the mailbox, also the login, of this number."""
     return f"s{sender:04d}@{DOMAIN}"
 
 
 def sender_of(login: str) -> int:
-    """Return the number of a mailbox; -1 when it is none of ours."""
+    """Return the number of a mailbox; -1 if it is not one of the benchmark's."""
     local_part, _, domain = login.partition("@")
     return int(local_part[1:]) if domain == DOMAIN and re.fullmatch(r"s\d{4,}", local_part) else -1
 
@@ -34,7 +34,7 @@ def recipients(count: int, name: str) -> list[str]:
 
 
 def header(name: str, sender: int) -> bytes:
-    """Return the header section, blank line included; nothing is missing that a provider would want repaired."""
+    """Return the header section with its blank line; complete, so that no provider needs a repair."""
     return (
         f"From: {address(sender)}\r\nTo: r0.{name}@{ELSEWHERE}\r\nSubject: letter {name}\r\n"
         f"Date: Mon, 23 Nov 2026 09:00:00 +0100\r\nMessage-ID: <{name}@{DOMAIN}>\r\nX-Bench: {name} s{sender}\r\n"
@@ -43,5 +43,5 @@ def header(name: str, sender: int) -> bytes:
 
 
 def body(size: int) -> bytes:
-    """Return a body of about this size, in lines as base64 has them."""
+    """Return a body of about this size, in lines like base64."""
     return _LINE * max(1, (size - len(END)) // len(_LINE)) + END
