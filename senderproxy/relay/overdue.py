@@ -15,7 +15,7 @@ from senderproxy import log_events
 from senderproxy.aio import wait_done
 from senderproxy.clock import Clock
 from senderproxy.log import event
-from senderproxy.relay.clock_step import ClockStep
+from senderproxy.relay.clock_watch import ClockWatch
 from senderproxy.relay.dispatch import AccountQueue
 from senderproxy.relay.ports import Spool, SpoolError
 from senderproxy.relay.queue_attempts import QueueAttempts
@@ -33,17 +33,15 @@ class OverdueCheck:
         self,
         spool: Callable[[], Spool],
         clock: Clock,
-        clock_step: ClockStep,
-        check_clock: Callable[[], "asyncio.Task[None] | None"],
+        clock_watch: ClockWatch,
         attempts: QueueAttempts,
         results: ResultWriter,
         blocked_queues: Callable[[], Iterable[AccountQueue]],
     ) -> None:
-        """`blocked_queues` returns the queues whose account cannot send; `check_clock` as in ports.Dispatcher."""
+        """`blocked_queues` returns the queues whose account cannot send."""
         self._spool = spool
         self._clock = clock
-        self._clock_step = clock_step
-        self._check_clock = check_clock
+        self._clock_watch = clock_watch
         self._attempts = attempts
         self._results = results
         self._blocked_queues = blocked_queues
@@ -62,14 +60,14 @@ class OverdueCheck:
 
     async def run(self) -> None:
         """Report the delays, and let the messages of blocked accounts expire."""
-        if shifting := self._check_clock():
+        if shifting := self._clock_watch.check():
             await wait_done(shifting)
         now, policy, spool = self._clock.now(), self._attempts.policy, self._spool()
         try:
             if policy.report_delay is not None:
                 while claim := await spool.claim_undelayed(now - policy.report_delay):
                     await self._results.write(claim, self._attempts.after_delay(claim))
-            if self._clock_step.ages_trusted(self._clock.monotonic()):
+            if self._clock_watch.ages_trusted():
                 for queue in self._blocked_queues():
                     while claim := await spool.claim_expired(queue.account, now - policy.give_up):
                         await self._results.write(claim, self._attempts.after_expiry(claim, queue.blocked_by))

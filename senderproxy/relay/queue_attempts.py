@@ -21,7 +21,7 @@ from senderproxy.mail.outcome import Deferred, Delivered, Failed
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.relay import recipient_updates, tracking_events
 from senderproxy.relay.attempt import MessageRelay
-from senderproxy.relay.clock_step import ClockStep
+from senderproxy.relay.clock_watch import ClockWatch
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
 from senderproxy.relay.ports import Claim, CrashJournal, Outcomes, SpoolUpdate
@@ -45,18 +45,16 @@ class QueueAttempts:
         clock: Clock,
         policy: RetryPolicy,
         journal: CrashJournal,
-        clock_step: ClockStep,
-        check_clock: Callable[[], object],
+        clock_watch: ClockWatch,
         record_outcomes: Callable[[str, Outcomes], None],
     ) -> None:
-        """`check_clock` looks for a step of the clock; `record_outcomes` notes what they say about the account."""
+        """`record_outcomes` is called with the account and the outcomes of each attempt."""
         self.policy = policy
         self._relay = relay
         self._reports = reports
         self._clock = clock
         self._journal = journal
-        self._clock_step = clock_step
-        self._check_clock = check_clock
+        self._clock_watch = clock_watch
         self._record_outcomes = record_outcomes
 
     async def attempt(
@@ -97,9 +95,9 @@ class QueueAttempts:
     ) -> SpoolUpdate:
         """The update after an attempt, with its reports. `started` is monotonic; `age` is the message's then."""
         submission = claim.submission
-        self._check_clock()
-        now, monotonic = self._clock.now(), self._clock.monotonic()
-        seconds = monotonic - started
+        self._clock_watch.check()
+        now = self._clock.now()
+        seconds = self._clock.monotonic() - started
         account = decision.route.account.id if decision else claim.account
         self._record_outcomes(account, outcomes)
         is_expired = is_over(self.policy, age + timedelta(seconds=seconds))
@@ -109,7 +107,7 @@ class QueueAttempts:
             self.policy,
             now=now,
             chance=self._clock.chance(),
-            over=is_expired and self._clock_step.ages_trusted(monotonic),
+            over=is_expired and self._clock_watch.ages_trusted(),
         )
         report_to = decision.report_to if decision else self._relay.report_recipient(submission)
         reported = self._reports.report_attempt(ReportedMessage(submission, account, report_to), updates)

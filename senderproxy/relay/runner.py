@@ -13,7 +13,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Coroutine, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from senderproxy import log_events
@@ -22,7 +22,8 @@ from senderproxy.clock import Clock
 from senderproxy.log import event
 from senderproxy.relay.account_availability import AccountAvailability
 from senderproxy.relay.attempt import MessageRelay
-from senderproxy.relay.clock_step import ClockStep, step_while_stopped
+from senderproxy.relay.clock_step import step_while_stopped
+from senderproxy.relay.clock_watch import ClockWatch
 from senderproxy.relay.crash_suspects import CrashSuspects
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.dispatch import AccountQueue, AccountQueues
@@ -74,11 +75,11 @@ class Runner(Dispatcher):
         self._queues = AccountQueues()
         self._availability = AccountAvailability(accounts, relay, courier, clock)
         self._pacing = BurstPacing()
-        self._clock_step = ClockStep()
+        self._clock_watch = ClockWatch(clock, self._get_spool, self._queues, self._spawn, self.wake)
         self._attempts = QueueAttempts(
-            relay, report_builder, clock, policy, journal, self._clock_step, self.check_clock, self._record_outcomes
+            relay, report_builder, clock, policy, journal, self._clock_watch, self._record_outcomes
         )
-        self._results = ResultWriter(self._get_spool, clock, self.check_clock, self.note_due, self._dispatch_all)
+        self._results = ResultWriter(self._get_spool, clock, self._clock_watch, self.note_due, self._dispatch_all)
         self._suspects = CrashSuspects(
             journal,
             self._get_spool,
@@ -91,18 +92,11 @@ class Runner(Dispatcher):
             self._dispatch_all,
         )
         self._overdue = OverdueCheck(
-            self._get_spool,
-            clock,
-            self._clock_step,
-            self.check_clock,
-            self._attempts,
-            self._results,
-            self._blocked_queues,
+            self._get_spool, clock, self._clock_watch, self._attempts, self._results, self._blocked_queues
         )
         self._tasks: set[asyncio.Task[None]] = set()  # attempts, and what else a stop waits for
         self._claim_loops: dict[str, asyncio.Task[None]] = {}  # by account
         self._timer: asyncio.TimerHandle | None = None  # one for all accounts
-        self._shifting: asyncio.Task[None] | None = None
         self._is_stopped = True
 
     @property
@@ -119,11 +113,11 @@ class Runner(Dispatcher):
         """Read the due times from the spool, and begin. Raises SpoolError."""
         due = dict(await self.spool.due())
         now = self._clock.now()
-        self._clock_step.start(now, self._clock.monotonic())
+        self._clock_watch.start()
         self._is_stopped = False
         step = step_while_stopped(due.values(), now, self.policy)
         if step is not None:
-            await self._shift_due_times(step)
+            await self._clock_watch.shift(step)
             due = dict.fromkeys(due, now)
         if retry := self._suspects.retry():
             self._spawn(retry)
@@ -133,6 +127,7 @@ class Runner(Dispatcher):
     async def stop(self, grace: float) -> None:
         """Start nothing more; cancel attempts that do not end within `grace` seconds. Their messages stay queued."""
         self._is_stopped = True
+        self._clock_watch.stop()
         self._suspects.stop()
         self._overdue.cancel()
         if self._timer is not None:
@@ -147,6 +142,9 @@ class Runner(Dispatcher):
             await asyncio.wait(self._tasks, timeout=_CANCEL_TIME)
 
     # ---- for the intake (Dispatcher) ----
+
+    def check_clock(self) -> "asyncio.Task[None] | None":
+        return self._clock_watch.check()
 
     def message_incoming(self, account: str) -> bool:
         if self._pacing.message_incoming(self._clock.monotonic()):
@@ -243,7 +241,7 @@ class Runner(Dispatcher):
         """Lease the account's due messages and start their attempts, as long as it has a slot."""
         try:
             while not self._is_stopped and self._is_ready(queue):
-                if shifting := self.check_clock():
+                if shifting := self._clock_watch.check():
                     await wait_done(shifting)
                     continue  # the due times have changed
                 changes = queue.changes
@@ -287,7 +285,7 @@ class Runner(Dispatcher):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.check_clock()
+        self._clock_watch.check()
         self._dispatch_ready()
         now, monotonic = self._clock.now(), self._clock.monotonic()
         self._set_timer(self._queues.seconds_until_ready(now, monotonic, self._pacing.burst_until))
@@ -340,32 +338,14 @@ class Runner(Dispatcher):
         if len(self._tasks) == _ATTEMPTS - 1:
             self._dispatch_all()  # the limit was reached; others wait
 
-    # ---- the clock, and overdue messages ----
-
-    def check_clock(self) -> "asyncio.Task[None] | None":
-        if not self._is_stopped:
-            step = self._clock_step.detect(self._clock.now(), self._clock.monotonic())
-            if step is not None:
-                self._queues.shift(step)
-                self._shifting = self._spawn(self._shift_due_times(step))
-        if self._shifting is not None and self._shifting.done():
-            self._shifting = None
-        return self._shifting
-
-    async def _shift_due_times(self, step: timedelta) -> None:
-        event(_log, log_events.CLOCK_STEPPED, seconds=step.total_seconds())
-        try:
-            await self.spool.shift(step)
-        except SpoolError as error:
-            event(_log, log_events.CLOCK_SHIFT_FAILED, why=error.message)
-        self.wake()
+    # ---- overdue messages ----
 
     def check_overdue(self) -> None:
         """Look for delayed and expired messages. Called by a timer while messages wait."""
         self._overdue.cancel()
         if self._is_stopped:
             return
-        self.check_clock()
+        self._clock_watch.check()
         if self._queues.are_active():
             self._overdue.schedule(self.check_overdue)
             self._spawn(self._overdue.run())

@@ -16,6 +16,7 @@ from senderproxy import log_events
 from senderproxy.aio import wait_done
 from senderproxy.clock import Clock
 from senderproxy.log import event
+from senderproxy.relay.clock_watch import ClockWatch
 from senderproxy.relay.ports import Claim, Spool, SpoolError, SpoolUpdate
 from senderproxy.relay.recipient_updates import earliest_due
 
@@ -32,14 +33,14 @@ class ResultWriter:
         self,
         spool: Callable[[], Spool],
         clock: Clock,
-        check_clock: Callable[[], "asyncio.Task[None] | None"],
+        clock_watch: ClockWatch,
         note_due: Callable[[str, datetime], None],
         resume: Callable[[], None],
     ) -> None:
-        """`check_clock` returns the running shift of due times, if any; `resume` is called when all is written."""
+        """`note_due` is called with an account and a new due time; `resume`, when all results are written."""
         self._spool = spool
         self._clock = clock
-        self._check_clock = check_clock
+        self._clock_watch = clock_watch
         self._note_due = note_due
         self._resume = resume
         self._unwritten: set[str] = set()  # ids of messages
@@ -52,7 +53,7 @@ class ResultWriter:
 
     async def write(self, claim: Claim, update: SpoolUpdate) -> None:
         """Write the update and end the lease; retried until the spool takes it."""
-        if shifting := self._check_clock():
+        if shifting := self._clock_watch.check():
             await wait_done(shifting)
         try:
             await self._spool().settle(claim, update)

@@ -1,0 +1,177 @@
+"""Whether an account's next message may be sent now, and when to look again, decided from values alone."""
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from senderproxy.mail.address import parse_address
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
+from senderproxy.mail.reply import reply
+from senderproxy.relay.dispatch import AccountQueue, AccountQueues
+
+NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
+MONOTONIC = 1000.0  # seconds
+SECOND = timedelta(seconds=1)
+ANNA, BERT = parse_address("anna@kunde.example"), parse_address("bert@kunde.example")
+OKAY, BUSY, REFUSED, LOGIN = (
+    reply(250, "2.0.0", "OK"),
+    reply(450, "4.2.1", "Mailbox busy"),
+    reply(550, "5.1.1", "Unknown user"),
+    reply(454, "4.7.0", "Password refused"),
+)
+
+
+# ---- slots ----
+
+
+@pytest.mark.parametrize(
+    ("connections", "running", "failures", "has_slot"),
+    [
+        (0, 0, 0, False),  # the account cannot send
+        (None, 0, 0, True),  # no such account: one attempt, to find out
+        (None, 1, 0, False),
+        (2, 3, 0, True),  # one leased beyond each session
+        (2, 4, 0, False),
+        (10, 13, 0, True),  # four leased beyond the sessions at most
+        (10, 14, 0, False),
+        (10, 0, 1, True),  # after a failure one at a time
+        (10, 1, 1, False),
+    ],
+)
+def test_slots(connections: int | None, running: int, failures: int, has_slot: bool) -> None:
+    queue = AccountQueue("anna", running=running, failures=failures)
+    assert queue.has_free_slot(connections) is has_slot
+
+
+# ---- due times ----
+
+
+def test_the_earliest_reported_due_time_counts() -> None:
+    queue = AccountQueue("anna")
+    assert not queue.is_due(NOW)
+    for seconds in (30, 10, 20):
+        queue.note_due(NOW + seconds * SECOND)
+    assert queue.due_at == NOW + 10 * SECOND
+    assert not queue.is_due(NOW + 9 * SECOND)
+    assert queue.is_due(NOW + 10 * SECOND)
+    assert queue.changes == 3
+
+
+@pytest.mark.parametrize(
+    ("queue", "burst_until", "seconds"),
+    [
+        (AccountQueue("a"), 0.0, math.inf),  # nothing waits
+        (AccountQueue("a", NOW), 0.0, 0.0),
+        (AccountQueue("a", NOW - 60 * SECOND), 0.0, 0.0),
+        (AccountQueue("a", NOW + 60 * SECOND), 0.0, 60.0),
+        (AccountQueue("a", NOW, blocked_until=MONOTONIC + 90), 0.0, 90.0),
+        (AccountQueue("a", NOW + 60 * SECOND, blocked_until=MONOTONIC + 30), 0.0, 60.0),
+        (AccountQueue("a", NOW, blocked_until=math.inf), 0.0, math.inf),  # until the account is repaired
+        (AccountQueue("a", NOW), MONOTONIC + 0.05, 0.05),
+        (AccountQueue("a", NOW, claiming=True), 0.0, math.inf),
+        (AccountQueue("a", NOW, running=1), 0.0, math.inf),  # the end of the attempt calls for the next message
+        (AccountQueue("a", NOW + 60 * SECOND, running=1), 0.0, 60.0),
+    ],
+)
+def test_when_to_look_again(queue: AccountQueue, burst_until: float, seconds: float) -> None:
+    assert queue.seconds_until_ready(NOW, MONOTONIC, burst_until) == pytest.approx(seconds)
+
+
+def test_the_earliest_of_all_accounts_sets_the_timer() -> None:
+    queues = AccountQueues()
+    assert queues.seconds_until_ready(NOW, MONOTONIC, 0.0) == math.inf
+    queues.get("anna").note_due(NOW + 60 * SECOND)
+    queues.get("bert").note_due(NOW + 20 * SECOND)
+    assert queues.seconds_until_ready(NOW, MONOTONIC, 0.0) == 20.0
+
+
+# ---- what the outcomes say about the account ----
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "before", "after", "reason"),
+    [
+        ([Delivered(OKAY)], 3, 0, None),
+        ([Failed(REFUSED)], 3, 0, None),
+        ([Deferred(BUSY)], 3, 3, None),  # of the recipient: says nothing about the account
+        ([Deferred(LOGIN, of_account=True)], 3, 4, LOGIN),
+        ([Delivered(OKAY), Deferred(LOGIN, of_account=True)], 3, 0, None),
+        ([Deferred(BUSY), Deferred(LOGIN, of_account=True)], 0, 1, LOGIN),
+    ],
+)
+def test_failures_of_the_account_are_counted(outcomes: list[Outcome], before: int, after: int, reason: object) -> None:
+    queue = AccountQueue("anna", failures=before)
+    assert queue.record_outcomes(dict(zip((ANNA, BERT), outcomes, strict=False)), MONOTONIC) == reason
+    assert queue.failures == after
+
+
+def test_attempts_that_end_after_the_account_was_blocked_are_not_counted_again() -> None:
+    queue = AccountQueue("anna")
+    queue.block(LOGIN, MONOTONIC + 60)
+    assert queue.record_outcomes({ANNA: Deferred(LOGIN, of_account=True)}, MONOTONIC) is None
+    assert queue.failures == 0
+
+
+def test_an_unblocked_account_is_due_at_once_and_has_no_failures() -> None:
+    queue = AccountQueue("anna", NOW + 3600 * SECOND, failures=4)
+    queue.block(LOGIN, math.inf)
+    queue.unblock(NOW)
+    assert (queue.due_at, queue.failures, queue.blocked_by) == (NOW, 0, None)
+    assert not queue.is_blocked(MONOTONIC)
+
+
+# ---- all accounts ----
+
+
+def test_blocked_accounts_are_listed_with_reason_and_end() -> None:
+    queues = AccountQueues()
+    queues.get("anna").block(LOGIN, math.inf)
+    queues.get("bert").block(BUSY, MONOTONIC + 60)
+    queues.get("carl").blocked_until = MONOTONIC + 5  # the spool cannot be read
+    queues.get("dora").block(BUSY, MONOTONIC - 1)  # over
+    blocked = queues.blocked(NOW, MONOTONIC)
+    assert {account: (entry.why, entry.until) for account, entry in blocked.items()} == {
+        "anna": (str(LOGIN), None),
+        "bert": (str(BUSY), NOW + 60 * SECOND),
+        "carl": ("the queue cannot be read", NOW + 5 * SECOND),
+    }
+
+
+def test_the_account_served_last_is_the_last_in_order() -> None:
+    queues = AccountQueues()
+    for account in ("anna", "bert", "carl"):
+        queues.get(account)
+    for queue in queues:
+        if queue.account != "carl":
+            queues.serve_last(queue)
+    assert [queue.account for queue in queues] == ["carl", "anna", "bert"]
+
+
+@pytest.mark.parametrize("step", [timedelta(days=1), timedelta(days=-400)])
+def test_a_step_of_the_clock_moves_every_due_time(step: timedelta) -> None:
+    queues = AccountQueues()
+    queues.get("anna").note_due(NOW + 60 * SECOND)
+    queues.get("bert")
+    queues.shift(step)
+    assert queues.get("anna").due_at == NOW + 60 * SECOND + step
+    assert queues.get("bert").due_at is None
+
+
+def test_queues_without_messages_are_dropped_and_those_with_failures_stay() -> None:
+    queues = AccountQueues()
+    queues.get("waits").note_due(NOW)
+    queues.get("runs").running = 1
+    queues.get("claims").claiming = True
+    queues.get("fails").failures = 1
+    queues.get("idle")
+    assert queues.are_active()
+    queues.drop_idle()
+    assert [queue.account for queue in queues] == ["waits", "runs", "claims", "fails"]
+    assert queues.find("idle") is None
+
+
+def test_an_account_that_only_failed_is_not_active() -> None:
+    queues = AccountQueues()
+    queues.get("fails").failures = 1
+    assert not queues.are_active()
