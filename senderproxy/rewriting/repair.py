@@ -103,7 +103,7 @@ def _single_out(fields: Sequence[Field], places: Sequence[int]) -> Iterator[Repa
     name = fields[first].name
     reason = f"it occurred {len(places)} times"
     if name.lower() in _LISTS:
-        values = [fields[place].value for place in places if fields[place].value.strip()]
+        values = [fields[place].value for place in places if not _is_blank(fields[place].value)]
         joined = b",\r\n ".join(_tidy(value).rstrip(b", ") for value in values)
         field = Field(name, joined)
         value = _repair_addresses(field) or (_tidy(joined) if joined else b"undisclosed-recipients:;")
@@ -143,7 +143,7 @@ _ANY_CONTEXT: Final = RepairContext(datetime.fromtimestamp(0, UTC), "", None, re
 
 def _repaired(field: Field, context: RepairContext) -> tuple[bytes | None, str] | None:
     name = field.name.lower()
-    blank = not field.value.strip()
+    blank = _is_blank(field.value)
     if name == "to" and blank:
         return b"undisclosed-recipients:;", "it was empty"
     if name in _ADDRESSES and name != "from" and blank:
@@ -191,10 +191,18 @@ def _repair_addresses(field: Field) -> bytes | None:
     if value.isascii() and (_reads(value) or _is_group(value)):
         return None
     elements = [element.strip() for element in split_list(_FOLD.sub(b"", value))]
-    repaired = [_repair_element(element) for element in elements if element]
+    # An element of control characters alone holds no address and is dropped, as an empty one is.
+    repaired = [_repair_element(element) for element in elements if not _is_blank(element)]
     if repaired == [element for element in elements if element] and value.isascii():
         return None
     return b",\r\n ".join(repaired) if repaired else None
+
+
+_EMPTY: Final = bytes(range(0x21)) + b"\x7f,"  # controls, blanks and commas: nothing of an address
+
+
+def _is_blank(value: bytes) -> bool:
+    return not value.translate(None, _EMPTY)
 
 
 def _repair_element(element: bytes) -> bytes:
@@ -264,7 +272,7 @@ def _folded(field: Field) -> bytes | None:
     """Fold the value into short lines. Returns None if a word is too long to fold."""
     limit = LINE_LIMIT - len(field.name) - 2
     lines: list[bytes] = []
-    for word in re.split(rb"[ \t\r\n]+", field.value.strip()):
+    for word in _tidy(field.value).split():
         if len(word) > limit:
             return None
         if lines and len(lines[-1]) + 1 + len(word) <= 76:

@@ -142,7 +142,9 @@ CONTEXT = RepairContext(datetime(2026, 1, 31, tzinfo=UTC), "<id@relay.example>",
 def _header(name: bytes) -> Callable[[bytes], object]:
     def run(octets: bytes) -> object:
         other = b"" if name == b"From" else b"From: anna@firma.example\r\n"
-        header = HeaderSection(other + name + b": " + octets.replace(b"\r\n\r\n", b"") + b"\r\n\r\n")
+        # As the DATA decoder lets it through: no bare CR or LF, no NUL.
+        clean = octets.replace(b"\0", b" ").replace(b"\r\n ", b"\0").translate(None, b"\r\n").replace(b"\0", b"\r\n ")
+        header = HeaderSection(other + name + b": " + clean + b"\r\n\r\n")
         return find_repairs(header, CONTEXT), repair_author_fields(header), read_authors(header)
 
     return run

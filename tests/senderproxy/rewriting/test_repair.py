@@ -230,3 +230,28 @@ def test_a_very_long_section_is_looked_through_in_linear_time(line: bytes) -> No
     began = time.process_time()
     find_repairs(header, CONTEXT)
     assert time.process_time() - began < 2  # CPU seconds; a careless expression takes five
+
+
+@pytest.mark.parametrize("field", ["To", "Cc", "Bcc", "Reply-To", "Sender", "From"])
+@pytest.mark.parametrize(
+    "value", [b"a@b.example,\1", b"\1", b",\1,", b"\x7f <\1>", b"a@b.example,\r\n \1,\r\n c@d.example", b";,\2"]
+)
+def test_control_characters_alone_are_no_address(field: str, value: bytes) -> None:
+    """Each such element used to become an empty line of a folded field, which no edit may contain."""
+    header = HeaderSection(field.encode() + b": " + value + b"\r\n\r\n")
+    repairs = find_repairs(header, CONTEXT)
+    edited = header.with_edits([repair.edit for repair in repairs])
+    # A From without any address is refused elsewhere, with the reason.
+    assert b"\1" not in edited.raw or (field, len(value)) in {("From", 1), ("From", 3)}
+    assert b",\r\n \r\n" not in edited.raw
+
+
+@pytest.mark.parametrize("field", ["X-Note", "Subject", "From", "To", "Date", "Message-ID"])
+@pytest.mark.parametrize(
+    "value", [b"word \1 " * 200, b" " * 1200 + b"\1", b"\1" + b" " * 1200, b"\x7f" * 1200, b"a\2" * 400]
+)
+def test_a_long_line_with_control_characters_is_folded_without_them(field: str, value: bytes) -> None:
+    header = HeaderSection(field.encode() + b": " + value + b"\r\n\r\n")
+    edited = _repaired(header)
+    unfoldable = field == "From" or b" " not in value
+    assert unfoldable or (b"\1" not in edited.raw and max(map(len, edited.raw.split(b"\r\n"))) <= 998)
