@@ -152,7 +152,3 @@ def pickup_note(config: Config) -> str:
 
 def _not_running() -> str:
     return _("The service is not running; it reads the vault when it starts.")
-
-
-def counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -30,7 +30,7 @@ def test_a_whole_office_comes_in_at_once_each_login_tried_once(office: Office) -
     )
     ended = office.type("account", "import", path, "--verify")
     assert ended.code == 0, ended.out
-    assert "All 3 rows are in the vault" in ended.out
+    assert "Imported 3 accounts." in ended.out
     assert (len(office.simulator.logins()), office.simulator.failed_logins()) == (3, 0)
     accounts = {account["id"]: account for account in office.type("account", "list", "--json").json}
     assert accounts["anna@firma.example"]["carries"] == ["anna@firma.example", "info@firma.example"]
@@ -57,18 +57,18 @@ def test_one_wrong_row_keeps_all_out_and_each_row_has_its_verdict(office: Office
     ended = office.type("account", "import", path, "--json")
     assert ended.code == 1
     verdicts = {row["line"]: row["words"] for row in ended.json}
-    assert verdicts[2] == "right"
+    assert verdicts[2] == "valid"
     assert "--replace" in verdicts[3]
     assert verdicts[4] == "the password is empty"
     assert "dora has no @" in verdicts[5]
     assert verdicts[6] == "there is no provider ionso"
     assert verdicts[7] == "the login is empty"
-    assert "cannot be sent" in verdicts[8]
+    assert "control character" in verdicts[8]
     assert verdicts[9] == "the same account as in line 2"
     assert "both carry bert@firma.example" in verdicts[10]
     assert ids(office) == ["bert@firma.example"]
     told = office.type("account", "import", path)
-    assert "Nothing was imported: 8 of 9 rows are not right." in told.out
+    assert "Nothing was imported: 8 of 9 rows are invalid." in told.out
 
 
 def test_a_login_that_is_refused_keeps_all_out(office: Office) -> None:
@@ -77,7 +77,7 @@ def test_a_login_that_is_refused_keeps_all_out(office: Office) -> None:
     )
     ended = office.type("account", "import", path, "--verify")
     assert ended.code == 1
-    assert "anna@firma.example  right, the login works" in ended.out
+    assert "anna@firma.example  valid, the login works" in ended.out
     assert "535 Authentication credentials invalid" in ended.out
     assert ids(office) == []
     assert office.simulator.failed_logins() == 1
@@ -89,7 +89,7 @@ def test_a_provider_that_is_away_is_asked_once_and_not_for_each_row(office: Offi
     ended = office.type("account", "import", path, "--verify")
     assert ended.code == 1
     assert ended.out.count("could not be tried") == 1
-    assert ended.out.count("not tried: away could not be reached, see line 2") == 2
+    assert ended.out.count("not tried: away cannot be reached, see line 2") == 2
 
 
 def test_a_rehearsal_changes_nothing(office: Office) -> None:
@@ -97,7 +97,7 @@ def test_a_rehearsal_changes_nothing(office: Office) -> None:
         "account", "import", table(office, GOOD + "anna@firma.example;geheim-anna;ionos;;\n"), "--dry-run"
     )
     assert ended.code == 0
-    assert "Nothing was imported, as asked." in ended.out
+    assert "Nothing was imported (--dry-run)." in ended.out
     assert ids(office) == []
 
 
@@ -107,7 +107,7 @@ def test_rows_replace_what_is_there_only_when_asked(office: Office) -> None:
     assert office.type("account", "import", path).code == 1
     ended = office.type("account", "import", path, "--replace")
     assert ended.code == 0
-    assert "replaces the one there is" in ended.out
+    assert "replaces the existing account" in ended.out
     assert office.type("account", "show", "anna@firma.example", "--json").json["carries"] == ["anna@firma.example"]
 
 
@@ -157,8 +157,8 @@ def test_a_file_that_others_can_read_is_pointed_out(office: Office) -> None:
         (b"", 64, "must name the columns"),
         (b"anna@firma.example;geheim-anna\n", 64, "must name the columns"),
         (GOOD.encode(), 64, "has no rows"),
-        (b"\xff\xfe\x00", 66, "is no text"),
-        (b"login;password\n" + b"x" * 200_000 + b";y\n", 66, "cannot be read as a table"),
+        (b"\xff\xfe\x00", 66, "is not a text file"),
+        (b"login;password\n" + b"x" * 200_000 + b";y\n", 66, "is not a valid table"),
     ],
 )
 def test_what_is_no_table_is_refused_in_words(office: Office, content: bytes, code: int, words: str) -> None:
