@@ -1,26 +1,23 @@
-"""`senderproxy demo`: the main job with make-believe providers, from the vault to the last reply, on loopback.
+"""`senderproxy demo`: the whole program with simulated providers on loopback.
 
-Guarantees: needs no account, no network and no root; every password is made up for this run; whatever was made is gone
-at the end, also after Ctrl-C. `--once` says with its exit code whether every message left on the right login, judged
-by what the providers saw.
-Not here: everything that is shown (app, simulator).
+Guarantees: needs no account, no network and no root; every password is random; everything it creates is removed at the
+end, also after Ctrl-C. The exit code of `--once` says whether every message was sent on the right login, judged by
+what the providers received.
+Not here: the messages (cli.demo_messages), the output (cli.demo_page), the service (app), the providers (simulator).
 """
 
 import argparse
 import asyncio
 import json
 import logging
-import os
 import re
-import shutil
 import signal
 import smtplib
 import sys
 import tempfile
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
@@ -32,7 +29,22 @@ from senderproxy.accounts.record import StoredAccount, own_first
 from senderproxy.accounts.unlock import make_key_file, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.app import Service
+from senderproxy.cli.demo_messages import (
+    ACCOUNTS,
+    HOSTER,
+    IONOS,
+    MESSAGES,
+    RECIPIENT,
+    ArrivedMessage,
+    DemoAccount,
+    DemoMessage,
+    SentMessage,
+    faults_in,
+    find_arrivals,
+)
+from senderproxy.cli.demo_page import RED, Page
 from senderproxy.cli.exit_codes import EX_FAILED, EX_INTERRUPTED, EX_OK
+from senderproxy.cli.terminal import printable
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.load import load_config
 from senderproxy.config.model import Config
@@ -41,260 +53,118 @@ from senderproxy.log import TextFormatter
 from senderproxy.mail.address import parse_address
 from senderproxy.routing.account import Account
 from senderproxy.simulator.headers import authors_of
-from senderproxy.simulator.observations import ReceivedMessage
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings, postfix_like
+from senderproxy.translation import _, ngettext
 
-_CUSTOMER: Final = "kunde@customer.example"
-_OUR_ID: Final = re.compile(r" \(senderproxy \w+\)$")  # what we add to the upstream's words
-_PATIENCE: Final = 30.0  # seconds for any one reply; everything here answers within milliseconds
+_QUEUE_ID: Final = re.compile(r" \(senderproxy \w+\)$")  # added by senderproxy to the upstream's reply
+_TIMEOUT: Final = 30.0  # seconds for any one reply; everything here replies within milliseconds
+
+
+class DemoError(SenderproxyError):
+    """The demonstration ended early."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--once", action="store_true", help="end by itself; 0 if every message left on the right login")
+    """Options of `senderproxy demo`."""
+    parser.add_argument(
+        "--once", action="store_true", help=_("end by itself; exit code 0 if every message was sent on the right login")
+    )
     parser.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:
-    return demo(chosen.once)
+    """See `run_demo`."""
+    return run_demo(once=chosen.once)
 
 
-def demo(once: bool) -> int:
-    """The whole demo, until Ctrl-C unless `once`; the exit code."""
+def run_demo(*, once: bool) -> int:
+    """Run until Ctrl-C, or once; returns the exit code. Raises DemoError."""
     page = Page.for_stdout()
     try:
-        with _quiet_log():
-            return asyncio.run(_until_told(page, once=once))
+        with _log_hidden():
+            return asyncio.run(_until_sigterm(page, once=once))
     except KeyboardInterrupt:
         page.line()
         return EX_INTERRUPTED if once else EX_OK
 
 
-class DemoError(SenderproxyError):
-    """The demo could not be played to its end."""
+@contextmanager
+def _log_hidden() -> Iterator[None]:
+    """Keep log lines out of the tables."""
+    handler = logging.NullHandler()
+    loggers = [logging.getLogger(name) for name in ("senderproxy", "mail.log")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
-# What is played
+async def _until_sigterm(page: Page, *, once: bool) -> int:
+    """Run the demonstration; SIGTERM ends it in order, as asyncio itself does on Ctrl-C."""
+    terminated = False
+    task = asyncio.current_task()
+    assert task is not None
+
+    def terminate() -> None:
+        nonlocal terminated
+        terminated = True
+        task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+    try:
+        return await _demonstrate(page, SystemClock(), once=once)
+    except asyncio.CancelledError:
+        if not terminated:
+            raise
+        return EX_INTERRUPTED if once else EX_OK
 
 
-@dataclass(frozen=True, slots=True)
-class DemoAccount:
-    """A mailbox at one of the two providers, as it goes into the vault."""
-
-    id: str
-    address: str
-    provider: str
-    carries: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DemoMessage:
-    """One message the office sends, and the account it must leave on; None where it must not leave at all."""
-
-    author: str
-    account: str | None
-    shows: str = ""
-    reverse_path: str | None = None  # as the mail server says it, where that is not the author; "" is the null one
-
-    @property
-    def envelope_from(self) -> str:
-        return self.author if self.reverse_path is None else self.reverse_path
-
-
-IONOS, HOSTER = "ionos", "hoster"
-
-ACCOUNTS: Final = (
-    DemoAccount("anna", "anna@firma.example", IONOS),
-    DemoAccount("bert", "bert@firma.example", IONOS),
-    DemoAccount("carla", "carla@firma.example", IONOS, ("info@firma.example",)),
-    DemoAccount("shop", "post@laden.example", IONOS, ("@laden.example",)),
-    DemoAccount("dora", "dora@verein.example", HOSTER),
-)
-
-LETTERS: Final = (
-    DemoMessage("anna@firma.example", "anna"),
-    DemoMessage("bert@firma.example", "bert"),
-    DemoMessage("dora@verein.example", "dora", "hoster"),
-    DemoMessage("info@firma.example", "carla", "alias"),
-    DemoMessage("shop@laden.example", "shop", "catch-all"),
-    DemoMessage("returns@laden.example", "shop", "catch-all"),
-    DemoMessage("anna+offer@firma.example", "anna", "+tag"),
-    DemoMessage("bert@firma.example", "bert", "mended", reverse_path="bert@firma.lan"),
-    DemoMessage("bert@firma.example", "bert", "absence", reverse_path=""),
-    DemoMessage("dora@verein.example", "dora", "hoster"),
-    DemoMessage("nobody@other.example", None, "stranger"),
-)
+async def _demonstrate(page: Page, clock: Clock, *, once: bool) -> int:
+    """Start two providers and the service, send every message, and show what arrives until cancelled."""
+    passwords = {each.id: f"geheim-{clock.new_id()}" for each in ACCOUNTS}
+    async with (
+        Simulator(_simulator_settings(IONOS, passwords)) as ionos,
+        Simulator(_simulator_settings(HOSTER, passwords), authority=ionos.authority) as hoster,
+    ):
+        with tempfile.TemporaryDirectory(prefix="senderproxy-demo-") as name:
+            folder = Path(name)
+            config_file = folder / "senderproxy.toml"
+            config_file.write_text(_config_text(folder, ionos, hoster), encoding="utf-8")
+            config = load_config(config_file)
+            await asyncio.to_thread(_create_vault, config, folder / "vault.key", passwords)
+            accounts = VaultAccounts.open(config.vault.path, unlock_method(config.vault.unlock, None))
+            service = Service(config, accounts, clock=clock, load=lambda: load_config(config_file))
+            try:
+                await service.start()
+                demonstration = _Demonstration(page, clock, ionos, hoster, service)
+                right = await demonstration.send_all(passwords[ACCOUNTS[0].id])
+                if not once:
+                    demonstration.print_invitation(config_file)
+                    await demonstration.watch()
+                return EX_OK if right else EX_FAILED
+            finally:
+                await service.stop()
+                accounts.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A letter and what the sending side was told in the end."""
-
-    letter: DemoMessage
-    message_id: str
-    code: int
-    lines: tuple[str, ...]
-
-    @property
-    def reply(self) -> tuple[str, ...]:
-        """The reply as it stood on the wire."""
-        *first, last = self.lines
-        return (*(f"{self.code}-{line}" for line in first), f"{self.code} {last}")
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A message as the provider got it."""
-
-    provider: str
-    received: ReceivedMessage
-
-
-def find_arrivals(sent: Sent, arrived: Sequence[Arrived]) -> list[Arrived]:
-    """Where this letter came out."""
-    needle = f"Message-ID: {sent.message_id}\r\n".encode("ascii")
-    return [each for each in arrived if needle in each.received.content]
-
-
-def faults_in(sent: Sent, arrived: Sequence[Arrived], accounts: Sequence[DemoAccount]) -> list[str]:
-    """What went wrong with this letter, in words; empty where all is as it must be."""
-    account = next((each for each in accounts if each.id == sent.letter.account), None)
-    found = find_arrivals(sent, arrived)
-    if account is None:
-        left = [f"left logged in as {each.received.login}, whose it is not" for each in found]
-        return left + ([f"was answered with {sent.code}"] if sent.code < 500 else [])
-    if len(found) != 1:
-        return [f"arrived {len(found)} times, and the sender was told {sent.code}"]
-    received = found[0].received
-    wrong: list[str] = []
-    if sent.code != 250:
-        wrong.append(f"arrived, but the sender was told {sent.code}")
-    if (received.login, found[0].provider) != (account.address, account.provider):
-        wrong.append(f"left logged in as {received.login} at {found[0].provider}, not as {account.address}")
-    if received.reverse_path != sent.letter.author:
-        wrong.append(f"left with the reverse-path {received.reverse_path or '<>'}")
-    if received.recipients != (_CUSTOMER,):
-        wrong.append(f"went to {', '.join(received.recipients)}")
-    return wrong
-
-
-# How it looks
-
-
-class Page:
-    """Plain text for a terminal, with colour only where there is one."""
-
-    def __init__(self, *, colour: bool, width: int) -> None:
-        self._colour = colour
-        self._width = width
-
-    @classmethod
-    def for_stdout(cls) -> "Page":
-        plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-        columns = shutil.get_terminal_size().columns
-        return cls(colour=sys.stdout.isatty() and not plain, width=min(100, max(80, columns)))
-
-    def line(self, text: str = "") -> None:
-        print(text, flush=True)
-
-    def title(self, text: str) -> None:
-        self.line()
-        self.line(self._painted(text, "1"))
-        self.line()
-
-    def row(self, author: str, reverse_path: str, login: str, note: str = "") -> None:
-        self.line(f" {author:<24} {reverse_path:<24} {login:<19} {self.dim(note)}".rstrip())
-
-    def heading(self, author: str, reverse_path: str, login: str) -> None:
-        text = f" {author:<24} {reverse_path:<24} {login}"
-        self.line(self._painted(text, "4") if self._colour else text)
-        if not self._colour:
-            self.line(f" {'-' * 24} {'-' * 24} {'-' * 19}")
-
-    def reply(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            self.folded(line, "32" if line.startswith("2") else "31")
-
-    def folded(self, text: str, sign: str = "2") -> None:
-        """A text of any length, below the row that it belongs to."""
-        for line in textwrap.wrap(text, self._width - 4, subsequent_indent="  ", break_on_hyphens=False):
-            self.line(f"    {self._painted(line, sign)}")
-
-    def good(self, text: str) -> None:
-        self.line(f" {self._painted(text, '32')}")
-
-    def bad(self, text: str) -> None:
-        self.line(f" {self._painted(text, '31')}")
-
-    def dim(self, text: str) -> str:
-        return self._painted(text, "2") if text else ""
-
-    def _painted(self, text: str, sign: str) -> str:
-        return f"\x1b[{sign}m{text}\x1b[0m" if self._colour else text
-
-
-# The play itself
-
-
-def _compose(letter: DemoMessage, clock: Clock) -> tuple[EmailMessage, str]:
-    """One message as a mail program would write it, and its Message-ID to find it by."""
-    message = EmailMessage(policy=SMTP)
-    name = letter.author.partition("@")[0].partition("+")[0].capitalize()
-    message_id = f"<{clock.new_id()}@{letter.author.partition('@')[2]}>"
-    message["From"] = f"{name} <{letter.author}>"
-    message["To"] = _CUSTOMER
-    message["Subject"] = f"A letter from {name}"
-    message["Date"] = format_datetime(clock.now())
-    message["Message-ID"] = message_id
-    message.set_content(f"Good day,\n\nthis is {letter.author}.\n")
-    return message, message_id
-
-
-def _send(client: smtplib.SMTP, letter: DemoMessage, clock: Clock) -> Sent:
-    """One message over a connection that stays open; the reply that settled it."""
-    message, message_id = _compose(letter, clock)
-    code, text = client.mail(letter.envelope_from)
-    if code == 250:
-        code, text = client.rcpt(_CUSTOMER)
-    if code == 250:
-        code, text = client.data(message.as_bytes())
-    if code != 250:
-        client.rset()
-    return Sent(letter, message_id, code, tuple(text.decode("utf-8", "replace").split("\n")))
-
-
-def _send_through(port: int, clock: Clock) -> list[Sent]:
-    """Everybody's messages over one connection to senderproxy, as a mail server in the office sends them."""
-    with smtplib.SMTP("127.0.0.1", port, local_hostname="mail.firma.example", timeout=_PATIENCE) as client:
-        client.ehlo()
-        return [_send(client, letter, clock) for letter in LETTERS]
-
-
-def _send_straight(simulator: Simulator, account: DemoAccount, password: str, clock: Clock) -> list[Sent]:
-    """The same messages to the provider, all of them logged in with one mailbox."""
-    client = smtplib.SMTP_SSL(
-        simulator.host,
-        simulator.port_tls,
-        local_hostname="mail.firma.example",
-        timeout=_PATIENCE,
-        context=simulator.client_context(),
-    )
-    with client:
-        client.login(account.address, password)
-        return [_send(client, letter, clock) for letter in LETTERS]
+# ---- providers, configuration, vault ----
 
 
 def _simulator_settings(provider: str, passwords: dict[str, str]) -> SimulatorSettings:
-    """IONOS lets a mailbox send as its whole domain; the second provider as its own address only."""
+    """IONOS lets a mailbox send as its whole domain, the second provider as its own address only."""
     mailboxes = {each.address: SimulatedMailbox(passwords[each.id]) for each in ACCOUNTS if each.provider == provider}
     if provider == IONOS:
         return SimulatorSettings(mailboxes=mailboxes, raise_violations=False)
     return replace(postfix_like(mailboxes), raise_violations=False)
 
 
-def _configuration(folder: Path, ionos: Simulator, hoster: Simulator) -> str:
-    """A configuration as a person would write it. JSON's strings are TOML's basic strings."""
+def _config_text(folder: Path, ionos: Simulator, hoster: Simulator) -> str:
+    """The configuration as an operator would write it. JSON strings are TOML basic strings."""
     quoted = json.dumps
     return f"""\
 [identity]
@@ -329,8 +199,8 @@ stop_seconds = 5
 """
 
 
-def _fill_vault(config: Config, key: Path, passwords: dict[str, str]) -> None:
-    """A vault with everybody's mailbox in it, written at once."""
+def _create_vault(config: Config, key: Path, passwords: dict[str, str]) -> None:
+    """Create a vault with every account."""
     make_key_file(key)
     unlock = unlock_method(config.vault.unlock, None)
     AccountEditor.create(config.vault.path, unlock)
@@ -342,8 +212,59 @@ def _fill_vault(config: Config, key: Path, passwords: dict[str, str]) -> None:
         editor.save()
 
 
-class _Demo:
-    """The office, its two providers and senderproxy between them, for as long as the demo runs."""
+# ---- sending ----
+
+
+def _compose(demo_message: DemoMessage, clock: Clock) -> tuple[EmailMessage, str]:
+    """The message as a mail program would write it, and its Message-ID."""
+    message = EmailMessage(policy=SMTP)
+    name = demo_message.author.partition("@")[0].partition("+")[0].capitalize()
+    message_id = f"<{clock.new_id()}@{demo_message.author.partition('@')[2]}>"
+    message["From"] = f"{name} <{demo_message.author}>"
+    message["To"] = RECIPIENT
+    message["Subject"] = f"A message from {name}"
+    message["Date"] = format_datetime(clock.now())
+    message["Message-ID"] = message_id
+    message.set_content(f"Good day,\n\nthis is {demo_message.author}.\n")
+    return message, message_id
+
+
+def _send(client: smtplib.SMTP, demo_message: DemoMessage, clock: Clock) -> SentMessage:
+    """Send one message over a connection that stays open."""
+    message, message_id = _compose(demo_message, clock)
+    code, text = client.mail(demo_message.envelope_from)
+    if code == 250:
+        code, text = client.rcpt(RECIPIENT)
+    if code == 250:
+        code, text = client.data(message.as_bytes())
+    if code != 250:
+        client.rset()
+    return SentMessage(demo_message, message_id, code, tuple(text.decode("utf-8", "replace").split("\n")))
+
+
+def _send_through_senderproxy(port: int, clock: Clock) -> list[SentMessage]:
+    """Send every message over one connection to senderproxy, as the mail server of an office does."""
+    with smtplib.SMTP("127.0.0.1", port, local_hostname="mail.firma.example", timeout=_TIMEOUT) as client:
+        client.ehlo()
+        return [_send(client, message, clock) for message in MESSAGES]
+
+
+def _send_directly(simulator: Simulator, account: DemoAccount, password: str, clock: Clock) -> list[SentMessage]:
+    """Send the same messages to the provider, all of them logged in as one mailbox."""
+    client = smtplib.SMTP_SSL(
+        simulator.host,
+        simulator.port_tls,
+        local_hostname="mail.firma.example",
+        timeout=_TIMEOUT,
+        context=simulator.client_context(),
+    )
+    with client:
+        client.login(account.address, password)
+        return [_send(client, message, clock) for message in MESSAGES]
+
+
+class _Demonstration:
+    """A mail server, its two providers and senderproxy between them."""
 
     def __init__(self, page: Page, clock: Clock, ionos: Simulator, hoster: Simulator, service: Service) -> None:
         self._page = page
@@ -351,122 +272,157 @@ class _Demo:
         self._simulators = {IONOS: ionos, HOSTER: hoster}
         self._port = service.listeners[0].port
 
-    async def play(self, straight_password: str) -> bool:
-        """Everything once; whether every message left on the right login."""
-        self._introduce()
+    async def send_all(self, password: str) -> bool:
+        """Send every message with and without senderproxy; returns True if each was sent on the right login.
+
+        `password` is that of the first account. Raises DemoError.
+        """
+        self._print_accounts()
         try:
-            wrong = self._show_with(await asyncio.to_thread(_send_through, self._port, self._clock))
-            await self._show_without(straight_password)
-        except (smtplib.SMTPException, OSError) as fault:
-            raise DemoError(f"The demo broke off: {fault}.") from fault
-        return not wrong
+            faults = self._print_with(await asyncio.to_thread(_send_through_senderproxy, self._port, self._clock))
+            await self._send_without(password)
+        except (smtplib.SMTPException, OSError) as error:
+            raise DemoError(_("The demonstration ended early: {error}.").format(error=error)) from error
+        return not faults
 
-    def _introduce(self) -> None:
+    def _print_accounts(self) -> None:
         page = self._page
-        page.title("One mail server, five mailboxes at two providers, one vault")
-        page.heading("mailbox", "provider", "carries")
+        page.title(_("One mail server, five mailboxes at two providers, one vault"))
+        page.heading(_("mailbox"), _("provider"), _("carries"))
         for each in ACCOUNTS:
-            rule = "its domain" if each.provider == IONOS else "its address"
-            page.row(each.address, f"{each.provider} ({rule})", ", ".join(each.carries) or "itself")
+            rule = _("its domain") if each.provider == IONOS else _("its address")
+            page.row(each.address, f"{each.provider} ({rule})", ", ".join(each.carries) or _("its own address"))
         page.line()
-        page.line(" In brackets: whom the provider lets a mailbox name as the sender.")
+        page.line(" " + _("In brackets: the senders that the provider accepts from a mailbox."))
 
-    def _arrived(self) -> list[Arrived]:
-        return [
-            Arrived(name, received) for name, simulator in self._simulators.items() for received in simulator.received
-        ]
-
-    def _show_with(self, sent: Sequence[Sent]) -> list[str]:
-        page, arrived = self._page, self._arrived()
-        page.title(f"With senderproxy: {len(sent)} messages over one connection to 127.0.0.1:{self._port}")
-        page.heading("author", "reverse-path", "logged in as")
-        wrong: list[str] = []
+    def _print_with(self, sent: Sequence[SentMessage]) -> list[str]:
+        page = self._page
+        title = ngettext(
+            "With senderproxy: {count} message over one connection to 127.0.0.1:{port}",
+            "With senderproxy: {count} messages over one connection to 127.0.0.1:{port}",
+            len(sent),
+        )
+        page.title(title.format(count=len(sent), port=self._port))
+        self._print_heading()
+        faults: list[str] = []
         for each in sent:
-            found = find_arrivals(each, arrived)
-            path = found[0].received.reverse_path or "<>" if found else "-"
-            login = found[0].received.login or "nobody" if found else "-"
-            page.row(each.letter.author, path, login, each.letter.shows)
-            page.reply([_OUR_ID.sub("", line) for line in each.reply])
-            faults = faults_in(each, arrived, ACCOUNTS)
-            wrong += faults
-            for fault in faults:
-                page.bad(f"   wrong: {fault}")
-        wrong += [
-            f"{name}: {breach}" for name, simulator in self._simulators.items() for breach in simulator.violations
-        ]
-        wrong += [
-            f"{name}: a password in clear text"
-            for name, simulator in self._simulators.items()
-            if simulator.clear_text_logins
-        ]
+            faults += self._print_sent(each)
+        faults += self._protocol_faults()
         page.line()
-        if wrong:
-            page.bad(f"{len(wrong)} things went wrong: {'; '.join(wrong)}")
+        if faults:
+            text = ngettext("{count} fault: {faults}", "{count} faults: {faults}", len(faults))
+            page.bad(text.format(count=len(faults), faults="; ".join(faults)))
         else:
-            logins = sum(len(simulator.logins()) for simulator in self._simulators.values())
-            left = sum(1 for each in sent if each.letter.account is not None)
-            page.good("Every message left once, logged in as the mailbox that owns its author.")
-            page.line(" The stranger's did not leave: it has no mailbox here.")
-            page.line(f" {left} messages needed {logins} logins: a session stays open for each mailbox.")
-        return wrong
+            self._print_result(sent)
+        return faults
 
-    async def _show_without(self, password: str) -> None:
+    def _print_heading(self) -> None:
+        self._page.heading(_("author"), "reverse-path", _("logged in as"))
+
+    def _print_sent(self, sent: SentMessage) -> list[str]:
+        """Print one message and its faults; returns the faults."""
+        page, arrived = self._page, self._arrived()
+        found = find_arrivals(sent, arrived)
+        path = found[0].received.reverse_path or "<>" if found else "-"
+        login = found[0].received.login or "-" if found else "-"
+        page.row(sent.message.author, path, login, _(sent.message.note) if sent.message.note else "")
+        page.reply([_QUEUE_ID.sub("", line) for line in sent.reply])
+        faults = faults_in(sent, arrived, ACCOUNTS)
+        for fault in faults:
+            page.bad("   " + _("fault: {fault}").format(fault=fault))
+        return faults
+
+    def _arrived(self) -> list[ArrivedMessage]:
+        return [
+            ArrivedMessage(name, received)
+            for name, simulator in self._simulators.items()
+            for received in simulator.received
+        ]
+
+    def _protocol_faults(self) -> list[str]:
+        """Violations of the SMTP protocol, and passwords sent without TLS."""
+        faults: list[str] = []
+        for name, simulator in self._simulators.items():
+            faults += [f"{name}: {violation}" for violation in simulator.violations]
+            if simulator.clear_text_logins:
+                faults.append(_("{provider}: a password was sent without TLS").format(provider=name))
+        return faults
+
+    def _print_result(self, sent: Sequence[SentMessage]) -> None:
+        logins = sum(len(simulator.logins()) for simulator in self._simulators.values())
+        count = sum(1 for each in sent if each.message.account is not None)
+        messages = ngettext("{count} message", "{count} messages", count).format(count=count)
+        needed = ngettext("{count} login", "{count} logins", logins).format(count=logins)
+        page = self._page
+        page.good(_("Every message was sent once, logged in as the mailbox that owns its author."))
+        page.line(" " + _("The message of the unknown author was refused: no mailbox owns it."))
+        text = _("{messages} needed {logins}: the session of each mailbox stays open.")
+        page.line(" " + text.format(messages=messages, logins=needed))
+
+    async def _send_without(self, password: str) -> None:
         page, account = self._page, ACCOUNTS[0]
-        ionos = self._simulators[IONOS]
-        sent = await asyncio.to_thread(_send_straight, ionos, account, password, self._clock)
-        page.title(f"Without senderproxy: the same messages straight to {IONOS}, one mailbox for all")
-        page.heading("author", "reverse-path", "logged in as")
+        sent = await asyncio.to_thread(_send_directly, self._simulators[IONOS], account, password, self._clock)
+        page.title(
+            _("Without senderproxy: the same messages directly to {provider}, one mailbox for all").format(
+                provider=IONOS
+            )
+        )
+        self._print_heading()
         for each in sent:
-            page.row(each.letter.author, each.letter.envelope_from or "<>", account.address)
+            page.row(each.message.author, each.message.envelope_from or "<>", account.address)
             page.reply(each.reply)
         refused = sum(1 for each in sent if each.code != 250)
         page.line()
-        page.line(f" {refused} of {len(sent)} messages are refused.")
+        text = ngettext(
+            "{refused} of {count} message was refused.", "{refused} of {count} messages were refused.", len(sent)
+        )
+        page.line(" " + text.format(refused=refused, count=len(sent)))
 
-    def invite(self, configuration: Path) -> None:
-        """Where it listens, and how to try it."""
+    # ---- until Ctrl-C ----
+
+    def print_invitation(self, config_file: Path) -> None:
+        """Print the listener's address and commands to try."""
         page, server = self._page, f"127.0.0.1:{self._port}"
-        page.title(f"senderproxy listens on {server}. Try it from another terminal:")
-        page.line(f"  swaks --server {server} --from anna@firma.example --to {_CUSTOMER}")
-        page.line(f"  swaks --server {server} --from anything@laden.example --to {_CUSTOMER}")
-        page.line(f"  swaks --server {server} --from nobody@other.example --to {_CUSTOMER}")
-        page.line(f"  {_our_name()} --config {configuration} explain anything@laden.example")
-        page.line(f"  {_our_name()} --config {configuration} status")
+        page.title(_("senderproxy listens on {address}. Try it from another terminal:").format(address=server))
+        for author in ("anna@firma.example", "anything@laden.example", "nobody@other.example"):
+            page.line(f"  swaks --server {server} --from {author} --to {RECIPIENT}")
+        page.line(f"  {_program()} --config {config_file} explain anything@laden.example")
+        page.line(f"  {_program()} --config {config_file} status")
         page.line()
-        page.line("  A mail program works as well: that address as its outgoing server, no login, no encryption.")
-        page.line("  Nothing leaves this machine. Each message that arrives is shown here; Ctrl-C ends it.")
+        page.line("  " + _("Or with a mail program: that address as its outgoing server, no login, no encryption."))
+        page.line("  " + _("Nothing leaves this machine. Each message that arrives is shown here; Ctrl-C ends it."))
         page.line()
-        page.heading("author", "reverse-path", "logged in as")
+        self._print_heading()
 
     async def watch(self) -> None:
-        """A line for each message that arrives, and what senderproxy says of each that does not, until cancelled."""
-        handler = _Refusals(self._page)
-        relay = logging.getLogger("senderproxy.relay")
-        relay.addHandler(handler)
+        """Print each message that arrives, and the log line of each that is refused, until cancelled."""
+        handler = _RefusalPrinter(self._page)
+        relay_log = logging.getLogger("senderproxy.relay")
+        relay_log.addHandler(handler)
         try:
             async with asyncio.TaskGroup() as watchers:
                 for name, simulator in self._simulators.items():
                     watchers.create_task(self._watch(name, simulator))
         finally:
-            relay.removeHandler(handler)
+            relay_log.removeHandler(handler)
 
     async def _watch(self, name: str, simulator: Simulator) -> None:
-        taken = len(simulator.received)
+        seen = len(simulator.received)
 
-        def news(simulator: Simulator) -> bool:
-            return len(simulator.received) > taken
+        def has_new(simulator: Simulator) -> bool:
+            return len(simulator.received) > seen
 
         while True:
-            await simulator.wait_until(news, deadline=None)
-            for each in simulator.received[taken:]:
-                author = _printable(", ".join(authors_of(each.content)) or "nobody")
-                self._page.row(author, each.reverse_path or "<>", each.login or "nobody", name)
+            await simulator.wait_until(has_new, deadline=None)
+            for each in simulator.received[seen:]:
+                author = printable(", ".join(authors_of(each.content)) or "-")
+                self._page.row(author, each.reverse_path or "<>", each.login or "-", name)
                 self._page.reply([f"250 {each.size} octets for {', '.join(each.recipients)}"])
-            taken = len(simulator.received)
+            seen = len(simulator.received)
 
 
-class _Refusals(logging.Handler):
-    """What senderproxy logs of messages that did not leave, in the terminal."""
+class _RefusalPrinter(logging.Handler):
+    """Prints what senderproxy logs about messages that were not sent."""
 
     def __init__(self, page: Page) -> None:
         super().__init__(logging.WARNING)
@@ -474,76 +430,9 @@ class _Refusals(logging.Handler):
         self.setFormatter(TextFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._page.folded(self.format(record), "31")
+        self._page.wrapped(self.format(record), RED)
 
 
-def _printable(text: str) -> str:
-    """Without what a terminal would take for a command."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
-
-
-def _our_name() -> str:
-    """How this program was called, to be typed again."""
+def _program() -> str:
+    """The name under which this program was called."""
     return sys.argv[0] if Path(sys.argv[0]).name == "senderproxy" else "senderproxy"
-
-
-@contextmanager
-def _quiet_log() -> Iterator[None]:
-    """Nothing of the log among the tables."""
-    nowhere = logging.NullHandler()
-    loggers = [logging.getLogger(name) for name in ("senderproxy", "mail.log")]
-    for logger in loggers:
-        logger.addHandler(nowhere)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(nowhere)
-
-
-async def _until_told(page: Page, *, once: bool) -> int:
-    """The demo, ended tidily by SIGTERM as well; Ctrl-C is asyncio's own business."""
-    told = False
-    this = asyncio.current_task()
-    assert this is not None
-
-    def tell() -> None:
-        nonlocal told
-        told = True
-        this.cancel()
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, tell)
-    try:
-        return await play(page, SystemClock(), once=once)
-    except asyncio.CancelledError:
-        if not told:
-            raise
-        return EX_INTERRUPTED if once else EX_OK
-
-
-async def play(page: Page, clock: Clock, *, once: bool) -> int:
-    """The whole demo; the exit code."""
-    passwords = {each.id: f"geheim-{clock.new_id()}" for each in ACCOUNTS}
-    async with (
-        Simulator(_simulator_settings(IONOS, passwords)) as ionos,
-        Simulator(_simulator_settings(HOSTER, passwords), authority=ionos.authority) as hoster,
-    ):
-        with tempfile.TemporaryDirectory(prefix="senderproxy-demo-") as name:
-            folder = Path(name)
-            configuration = folder / "senderproxy.toml"
-            configuration.write_text(_configuration(folder, ionos, hoster), encoding="utf-8")
-            config = load_config(configuration)
-            await asyncio.to_thread(_fill_vault, config, folder / "vault.key", passwords)
-            accounts = VaultAccounts.open(config.vault.path, unlock_method(config.vault.unlock, None))
-            service = Service(config, accounts, clock=clock, load=lambda: load_config(configuration))
-            try:
-                await service.start()
-                office = _Demo(page, clock, ionos, hoster, service)
-                right = await office.play(passwords[ACCOUNTS[0].id])
-                if not once:
-                    office.invite(configuration)
-                    await office.watch()
-                return EX_OK if right else EX_FAILED
-            finally:
-                await service.stop()
-                accounts.close()

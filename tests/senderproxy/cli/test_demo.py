@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.cli.demo import (
+from senderproxy.cli.demo import add_arguments
+from senderproxy.cli.demo_messages import (
     ACCOUNTS,
     HOSTER,
     IONOS,
-    LETTERS,
-    Arrived,
+    MESSAGES,
+    ArrivedMessage,
     DemoMessage,
-    Page,
-    Sent,
-    add_arguments,
+    SentMessage,
     faults_in,
 )
+from senderproxy.cli.demo_page import Page
 from senderproxy.simulator.observations import ReceivedMessage
 
 CUSTOMER = "kunde@customer.example"
@@ -31,7 +31,7 @@ LETTER = (
 )
 
 
-def arrival(login: str, provider: str = IONOS, reverse_path: str = "shop@laden.example") -> Arrived:
+def arrival(login: str, provider: str = IONOS, reverse_path: str = "shop@laden.example") -> ArrivedMessage:
     received = ReceivedMessage(
         id="1",
         login=login,
@@ -44,12 +44,12 @@ def arrival(login: str, provider: str = IONOS, reverse_path: str = "shop@laden.e
         transaction=1,
         at=0.0,
     )
-    return Arrived(provider, received)
+    return ArrivedMessage(provider, received)
 
 
-SENT = Sent(DemoMessage("shop@laden.example", "shop"), "<1@x>", 250, ("fine",))
-REFUSED = Sent(DemoMessage("shop@laden.example", "shop"), "<1@x>", 550, ("one", "two"))
-STRANGER = Sent(DemoMessage("nobody@other.example", None), "<1@x>", 550, ("no",))
+SENT = SentMessage(DemoMessage("shop@laden.example", "shop"), "<1@x>", 250, ("fine",))
+REFUSED = SentMessage(DemoMessage("shop@laden.example", "shop"), "<1@x>", 550, ("one", "two"))
+STRANGER = SentMessage(DemoMessage("nobody@other.example", None), "<1@x>", 550, ("no",))
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ STRANGER = Sent(DemoMessage("nobody@other.example", None), "<1@x>", 550, ("no",)
         (SENT, [arrival("anna@firma.example")], "logged in as anna@firma.example"),
         (SENT, [arrival("post@laden.example", HOSTER)], "at hoster"),
         (SENT, [arrival("post@laden.example", reverse_path="")], "the reverse-path <>"),
-        (REFUSED, [arrival("post@laden.example")], "the sender was told 550"),
-        (REFUSED, [], "the sender was told 550"),
+        (REFUSED, [arrival("post@laden.example")], "the reply was 550"),
+        (REFUSED, [], "the reply was 550"),
         (STRANGER, [], None),
-        (STRANGER, [arrival("anna@firma.example")], "whose it is not"),
+        (STRANGER, [arrival("anna@firma.example")], "which does not own its author"),
     ],
 )
 def test_a_letter_on_the_wrong_login_lost_or_doubled_is_told(
-    sent: Sent, arrived: list[Arrived], fault: str | None
+    sent: SentMessage, arrived: list[ArrivedMessage], fault: str | None
 ) -> None:
     found = faults_in(sent, arrived, ACCOUNTS)
     assert found == [] if fault is None else any(fault in each for each in found), found
@@ -81,7 +81,7 @@ def test_a_reply_is_shown_as_it_stood_on_the_wire() -> None:
 def test_five_mailboxes_in_three_domains_at_two_providers_all_have_something_to_send() -> None:
     assert len({each.address.partition("@")[2] for each in ACCOUNTS}) == 3
     assert {each.provider for each in ACCOUNTS} == {IONOS, HOSTER}
-    assert {each.account for each in LETTERS} == {None, *(each.id for each in ACCOUNTS)}
+    assert {each.account for each in MESSAGES} == {None, *(each.id for each in ACCOUNTS)}
 
 
 def test_colour_is_for_terminals_only(capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,10 +101,10 @@ def test_once_plays_everything_says_so_on_80_columns_and_leaves_nothing_behind(
         assert chosen.run(chosen) == 0
         assert list(Path(folder).iterdir()) == []
     shown = capsys.readouterr().out
-    assert "Every message left once, logged in as the mailbox that owns its author." in shown
+    assert "Every message was sent once, logged in as the mailbox that owns its author." in shown
     assert "550 Sender address is not allowed." in shown
     assert "10 messages needed 5 logins" in shown
-    assert "7 of 11 messages are refused." in shown
+    assert "7 of 11 messages were refused." in shown
     assert "\x1b" not in shown
     assert max(map(len, shown.splitlines())) <= 80
 
@@ -135,7 +135,7 @@ class Running:
 
 @asynccontextmanager
 async def running(*arguments: str) -> AsyncIterator[tuple[Running, Path]]:
-    program = "import sys; from senderproxy.cli.demo import demo; sys.exit(demo('--once' in sys.argv))"
+    program = "import sys; from senderproxy.cli.demo import run_demo; sys.exit(run_demo(once='--once' in sys.argv))"
     with tempfile.TemporaryDirectory(prefix="demo-") as folder:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
