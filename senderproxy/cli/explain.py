@@ -62,7 +62,7 @@ class _Lookup:
         if self.tier is None:
             found = _("no account")
         else:
-            found = _("account {account}, found by {tier}").format(account=self.account, tier=_(self.tier.words))
+            found = _("account {account}, found by {tier}").format(account=self.account, tier=_(self.tier.description))
         return f"{self.candidate.source.value} {self.candidate.address}: {found}"
 
 
@@ -176,7 +176,7 @@ def _print_route(decision: Decision) -> None:
     route, plan = decision.route, decision.plan
     account = _("{id}, logs in as {login}").format(id=route.account.id, login=route.account.login)
     _print_line(_("account"), account)
-    _print_line(_("chosen by"), f"{route.source.value} {route.author}: {_(route.tier.words)}")
+    _print_line(_("chosen by"), f"{route.source.value} {route.author}: {_(route.tier.description)}")
     _print_line(_("provider"), f"{route.provider.name} ({', '.join(str(host) for host in route.provider.smarthosts)})")
     sent_as = _("{rule}; sent as <{path}>").format(
         rule=describe_rule(route, route.provider.sender_rule), path=plan.envelope.reverse_path

@@ -1,1 +1,1 @@
-"""The field's words as types: bytes in, bytes out, nothing that touches the world."""
+"""Types for addresses, envelopes, headers, messages, replies and outcomes. PURE."""

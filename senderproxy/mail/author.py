@@ -1,10 +1,13 @@
-"""read_authors: the mailboxes a header section names as its authors, or why nobody can say for sure.
+"""Authors of a message: the mailboxes in From, Sender and Resent-From. PURE.
 
-Guarantees: a field that two readers could take for two different mailboxes is never read at all; time grows with the
-length of the field and not faster; a display name is decoded for people and decides nothing.
-The grammar is RFC 5322's without groups, and without what was only ever legal to read: comments and blanks inside an
-address, quoted local parts with punctuation in them. Raw 8-bit display names are taken, for many programs send them.
-Not here: what an address must look like (mail.address), which mailbox has an account (routing.route).
+Guarantees: a field that two programs could read as different mailboxes is rejected. Time is linear in the length of the
+field. A display name is decoded for display only.
+
+The grammar is that of RFC 5322 without groups and without the obsolete forms: comments and blanks inside an address,
+quoted local parts with punctuation. Raw 8-bit display names are accepted, because many programs send them.
+
+Not here: the syntax of an address (mail.address), the account of a mailbox (routing.route).
+
 RFC 5322 sections 3.4, 3.6.2, 3.6.6 and 4.4, RFC 2047.
 """
 
@@ -19,14 +22,14 @@ from senderproxy.mail.address import Address, AddressError, parse_address, parse
 from senderproxy.mail.display import decode_words
 from senderproxy.mail.header import HeaderSection
 
-_LENGTH_LIMIT: Final = 4096  # octets of one field's value; twenty authors with long names have room
-_REPEATED: Final = 200  # octets of a value that is worth remembering
-_DEPTH_LIMIT: Final = 8  # comments in comments
+_LENGTH_LIMIT: Final = 4096  # octets of one field's value; enough for twenty authors with long names
+_CACHED_LENGTH: Final = 200  # octets of a value; longer ones are rarely repeated
+_DEPTH_LIMIT: Final = 8  # nested comments; more are not in use
 
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """One address and the name people see beside it (decoded, for display only)."""
+    """One address and its display name (decoded, for display only)."""
 
     address: Address
     display_name: str | None = None
@@ -34,7 +37,7 @@ class Mailbox:
 
 @dataclass(frozen=True, slots=True)
 class AuthorFields:
-    """Who wrote it and who sent it. No From field at all: `from_` is empty."""
+    """Mailboxes of the author fields. `from_` is empty without a From field."""
 
     from_: tuple[Mailbox, ...]
     sender: Mailbox | None = None
@@ -43,26 +46,26 @@ class AuthorFields:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableAuthor:
-    """Two readers could understand this field differently, or nobody can. Becomes 550 5.6.0."""
+    """A field that is ambiguous or unreadable. Becomes 550 5.6.0."""
 
     field: str
     reason: str
 
 
 def read_authors(header: HeaderSection) -> AuthorFields | UnreadableAuthor:
-    """Who wrote the message, by its From, Sender and topmost Resent-From field.
+    """Read the From, Sender and topmost Resent-From fields.
 
-    A Resent-From that cannot be read counts as none: there may be several, and it never says who wrote the message.
+    An unreadable Resent-From counts as missing: there may be several, and they do not name the author.
     """
     values = {name: header.values(name) for name in ("from", "sender", "resent-from")}
     rest = header.split()[1]
     if _FROM_BELOW.search(rest):
         return UnreadableAuthor(
-            "From", "it stands below a line that is no header field, where some programs stop reading"
+            "From", "it is below a line that is not a header field, where some programs stop reading"
         )
     try:
-        authors = _only("From", values["from"])
-        sender = _only("Sender", [value for value in values["sender"] if value.strip()])
+        authors = _single_field("From", values["from"])
+        sender = _single_field("Sender", [value for value in values["sender"] if value.strip()])
     except _FieldError as error:
         return UnreadableAuthor(error.field, error.reason)
     if len(sender) > 1:
@@ -71,28 +74,28 @@ def read_authors(header: HeaderSection) -> AuthorFields | UnreadableAuthor:
 
 
 def read_mailboxes(value: bytes) -> tuple[Mailbox, ...]:
-    """The mailboxes of one field's value, at least one. Raises MailboxError where they can be read in two ways."""
-    return _read_again(value) if len(value) <= _REPEATED else _read(value)
+    """Read the mailboxes of one field's value, at least one. Raises MailboxError if it is ambiguous or invalid."""
+    return _read_cached(value) if len(value) <= _CACHED_LENGTH else _read(value)
 
 
 def _read(value: bytes) -> tuple[Mailbox, ...]:
     if len(value) > _LENGTH_LIMIT:
         raise MailboxError(f"it is longer than {_LENGTH_LIMIT} characters")
-    text = _FOLD.sub(_FOLDED, value).strip(b" \t" + _FOLDED)
-    _refuse_unusual(text, value)
-    usual = _USUAL.fullmatch(text)
-    if usual is not None:
-        name, angle, bare = usual.group("name", "angle", "bare")
+    text = _FOLD.sub(_FOLD_MARK, value).strip(b" \t" + _FOLD_MARK)
+    _check_text(text, value)
+    common = _COMMON_FORM.fullmatch(text)
+    if common is not None:
+        name, angle, bare = common.group("name", "angle", "bare")
         return (Mailbox(_address(angle or bare), _plain_name(name)),)
-    return _Reader(tuple(_tokens(text))).mailboxes()
+    return _MailboxListParser(tuple(_tokens(text))).mailboxes()
 
 
-# The same people write all day long, and one field is looked at by several rooms.
-_read_again = lru_cache(maxsize=1024)(_read)
+# Cached because the same values occur again and again, and several modules read one field.
+_read_cached = lru_cache(maxsize=1024)(_read)
 
 
 class MailboxError(ValueError):
-    """Why a field cannot be read, in words for the person whose program wrote it."""
+    """Reason why a field cannot be read, for the person whose program wrote it."""
 
 
 class _FieldError(Exception):
@@ -102,8 +105,8 @@ class _FieldError(Exception):
         self.reason = reason
 
 
-def _only(field: str, values: Sequence[bytes]) -> tuple[Mailbox, ...]:
-    """The mailboxes of the one field; none where there is no field."""
+def _single_field(field: str, values: Sequence[bytes]) -> tuple[Mailbox, ...]:
+    """Read the mailboxes of a field that may occur once; none if it is missing."""
     if not values:
         return ()
     if len(values) > 1:
@@ -115,32 +118,32 @@ def _only(field: str, values: Sequence[bytes]) -> tuple[Mailbox, ...]:
 
 
 def _topmost(values: Sequence[bytes]) -> tuple[Mailbox, ...]:
-    """Who sent it on last (RFC 5322 section 3.6.6: newer resent fields stand above older ones)."""
+    """Read the topmost field, which is the newest resender (RFC 5322 section 3.6.6)."""
     try:
         return read_mailboxes(values[0]) if values else ()
     except MailboxError:
         return ()
 
 
-# A From field that HeaderSection has not read, because a line above it is no field.
+# A From field that HeaderSection does not see, because a line above it is not a field.
 _FROM_BELOW: Final = re.compile(rb"(?:\A|[\r\n])[\x00-\x09\x0b\x0c\x0e-\x20]*+from[\x00-\x20]*+:", re.IGNORECASE)
 
 _FOLD: Final = re.compile(rb"\r\n(?=[ \t])")
-_FOLDED: Final = b"\r"  # stands where a line ended, and counts as a blank
+_FOLD_MARK: Final = b"\r"  # replaces a fold, and counts as a blank
 _BLANK_LINE: Final = re.compile(rb"\r\n[ \t]*+\r\n[ \t]*+[^ \t\r\n]")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 _ATEXT: Final = rb"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
 _WORDS: Final = rb"[ \t\r." + _ATEXT + rb"\x80-\xff]"
 _BARE: Final = rb"[." + _ATEXT + rb"]++@[A-Za-z0-9._\-\x80-\xff]++"
-# Nearly every From field there is: an address, or a name (plain, or quoted as a whole) and an address in brackets.
-_USUAL: Final = re.compile(
+# The form of nearly all From fields: an address, or a name (plain or one quoted string) and an address in brackets.
+_COMMON_FORM: Final = re.compile(
     rb'(?P<name>"[^"\\\r]*+"[ \t\r]*+|' + _WORDS + rb"*+)<(?P<angle>" + _BARE + rb")>|(?P<bare>" + _BARE + rb")"
 )
 _QUOTED_LOCAL_PART: Final = re.compile(rb'"[ .' + _ATEXT + rb']++"')
 
 
-def _refuse_unusual(text: bytes, value: bytes) -> None:
+def _check_text(text: bytes, value: bytes) -> None:
     if not text:
         raise MailboxError("it is empty")
     if _CONTROL.search(_FOLD.sub(b"", value)):
@@ -150,16 +153,16 @@ def _refuse_unusual(text: bytes, value: bytes) -> None:
 
 
 def _plain_name(name: bytes | None) -> str | None:
-    return None if name is None else decode_words(name.replace(_FOLDED, b"").strip(b" \t").strip(b'"'))
+    return None if name is None else decode_words(name.replace(_FOLD_MARK, b"").strip(b" \t").strip(b'"'))
 
 
 def _address(text: bytes) -> Address:
-    """The address, as mail.address reads it, unless other programs could read another one."""
+    """Parse an address. Raises MailboxError also if other programs could read a different one."""
     local_part, _, _ = text.rpartition(b"@")
     if b"=?" in local_part:
-        raise MailboxError("there is an encoded word in the address, which some programs decode into another address")
+        raise MailboxError("it has an encoded word in the address, which some programs decode into another address")
     if local_part.startswith(b'"') and not _QUOTED_LOCAL_PART.fullmatch(local_part):
-        raise MailboxError("the quoted part before the @ has punctuation in it, which some programs read as its end")
+        raise MailboxError("the quoted part before the @ has punctuation, which some programs read as its end")
     try:
         return parse_address(text.decode("utf-8"))
     except UnicodeDecodeError:
@@ -181,14 +184,14 @@ class _Kind(Enum):
 class _Token:
     kind: _Kind
     text: bytes
-    spaced: bool  # a blank or a comment before it
+    spaced: bool  # preceded by a blank or a comment
 
-    def says(self, special: bytes) -> bool:
+    def is_special(self, special: bytes) -> bool:
         return self.kind is _Kind.SPECIAL and self.text == special
 
 
-# Many programs leave punctuation in an encoded word that RFC 2047 section 5 wants encoded in a display name. Round
-# brackets must come in pairs, because some programs take them for a comment; an @ is never let through.
+# Many programs leave punctuation in an encoded word that RFC 2047 section 5 requires to be encoded in a display name.
+# Round brackets must be balanced, because some programs read them as a comment. An @ is never accepted.
 _IN_WORD: Final = rb"[!#$%&'*+,\-./0-9:;=A-Z\[\]^_`a-z{|}~]*+"
 _ENCODED: Final = (
     rb"=\?[A-Za-z0-9_*.+\-]++\?[BbQq]\?" + _IN_WORD + rb"(?>(?:\(" + _IN_WORD + rb"\)" + _IN_WORD + rb")*)\?="
@@ -220,7 +223,7 @@ def _tokens(text: bytes) -> Iterator[_Token]:
             continue
         token = _TOKEN.match(text, position)
         if token is None:
-            raise MailboxError(_what_is_wrong_at(text, position))
+            raise MailboxError(_token_error(text, position))
         yield _Token(_Kind[str(token.lastgroup)], token.group(), spaced)
         position = token.end()
 
@@ -232,26 +235,26 @@ def _end_of_comment(text: bytes, position: int) -> int:
         if piece.group() == b"(":
             depth += 1
             if depth > _DEPTH_LIMIT:
-                raise MailboxError("its comments are nested too deeply")
+                raise MailboxError("it has too many nested comments")
         elif piece.group() == b")":
             depth -= 1
             if depth == 0:
                 return position
-    raise MailboxError("a comment in it is never closed")
+    raise MailboxError("it has an unclosed comment")
 
 
-def _what_is_wrong_at(text: bytes, position: int) -> str:
+def _token_error(text: bytes, position: int) -> str:
     match text[position : position + 1]:
         case b'"':
-            return "a quotation mark in it is never closed"
+            return "it has an unclosed quotation mark"
         case b")":
-            return "a comment in it is closed that was never opened"
+            return "it has a closing bracket without a comment"
         case character:
-            return f"there is a {character.decode('ascii', 'replace')} outside quotation marks"
+            return f"it has a {character.decode('ascii', 'replace')} outside quotation marks"
 
 
-class _Reader:
-    """Walks over the tokens of one field, once, without ever turning back."""
+class _MailboxListParser:
+    """Parser of the tokens of one field, without backtracking."""
 
     def __init__(self, tokens: Sequence[_Token]) -> None:
         self._tokens = tokens
@@ -260,132 +263,132 @@ class _Reader:
     def mailboxes(self) -> tuple[Mailbox, ...]:
         """mailbox *("," mailbox)"""
         found = [self._mailbox()]
-        while self._next().says(b","):
-            self._take()
+        while self._peek().is_special(b","):
+            self._advance()
             found.append(self._mailbox())
-        if self._next().kind is not _Kind.END:
-            raise MailboxError("something stands behind the address")
+        if self._peek().kind is not _Kind.END:
+            raise MailboxError("it has text after the address")
         return tuple(found)
 
-    def _next(self) -> _Token:
+    def _peek(self) -> _Token:
         return self._tokens[self._position]
 
-    def _take(self) -> _Token:
+    def _advance(self) -> _Token:
         token = self._tokens[self._position]
         self._position += 1
         return token
 
     def _mailbox(self) -> Mailbox:
-        """[display-name] "<" addr-spec ">", or addr-spec; comments before, between and behind."""
+        """[display-name] "<" addr-spec ">", or addr-spec; comments before, between and after."""
         comments: list[bytes] = []
         words: list[_Token] = []
-        while self._next().kind in (_Kind.ATOM, _Kind.QUOTED, _Kind.COMMENT):
-            token = self._take()
+        while self._peek().kind in (_Kind.ATOM, _Kind.QUOTED, _Kind.COMMENT):
+            token = self._advance()
             if token.kind is _Kind.COMMENT:
-                comments.append(_harmless(token.text))
+                comments.append(_checked_comment(token.text))
             else:
                 words.append(token)
-        _refuse_hidden_address(words)
-        ending = self._next()
-        if ending.says(b"<"):
-            address = self._in_brackets()
-        elif ending.says(b"@"):
-            address = self._bare(words, glued=self._tokens[self._position - 1] in words[-1:])
+        _check_hidden_address(words)
+        following = self._peek()
+        if following.is_special(b"<"):
+            address = self._angle_addr()
+        elif following.is_special(b"@"):
+            address = self._addr_spec(words, adjacent=self._tokens[self._position - 1] in words[-1:])
             words = []
         else:
-            raise MailboxError(self._why_no_address(words))
-        while self._next().kind is _Kind.COMMENT:
-            comments.append(_harmless(self._take().text))
-        self._refuse_a_second_address()
-        return Mailbox(address, _name(words, comments))
+            raise MailboxError(self._missing_address_reason(words))
+        while self._peek().kind is _Kind.COMMENT:
+            comments.append(_checked_comment(self._advance().text))
+        self._check_end_of_mailbox()
+        return Mailbox(address, _display_name(words, comments))
 
-    def _why_no_address(self, words: Sequence[_Token]) -> str:
-        if self._next().says(b":") or self._next().says(b";"):
-            return f"it names a group, or there is a {self._next().text.decode()} outside quotation marks"
-        if self._next().kind is _Kind.LITERAL:
-            return "there is a [ outside quotation marks"
-        if self._next().says(b",") and words:
-            return "there is a comma outside quotation marks, or an address without @"
-        if self._next().kind is _Kind.END and words:
-            return "there is no address with an @ in it"
-        return "an address is missing in it"
+    def _missing_address_reason(self, words: Sequence[_Token]) -> str:
+        if self._peek().is_special(b":") or self._peek().is_special(b";"):
+            return f"it has a group, or a {self._peek().text.decode()} outside quotation marks"
+        if self._peek().kind is _Kind.LITERAL:
+            return "it has a [ outside quotation marks"
+        if self._peek().is_special(b",") and words:
+            return "it has a comma outside quotation marks, or an address without @"
+        if self._peek().kind is _Kind.END and words:
+            return "it has no address with an @"
+        return "an address is missing"
 
-    def _bare(self, words: Sequence[_Token], *, glued: bool) -> Address:
-        at = self._take()
-        if len(words) != 1 or not glued or at.spaced:
-            raise MailboxError("there is an @ outside quotation marks before the address, or a gap in the address")
+    def _addr_spec(self, words: Sequence[_Token], *, adjacent: bool) -> Address:
+        at = self._advance()
+        if len(words) != 1 or not adjacent or at.spaced:
+            raise MailboxError("it has an @ outside quotation marks before the address, or a blank in the address")
         return _address(words[0].text + b"@" + self._domain())
 
     def _domain(self) -> bytes:
-        token = self._take()
+        token = self._advance()
         if token.kind not in (_Kind.ATOM, _Kind.LITERAL) or token.spaced:
-            raise MailboxError("what stands behind an @ is no domain")
+            raise MailboxError("the text after an @ is not a domain")
         return token.text
 
-    def _in_brackets(self) -> Address:
+    def _angle_addr(self) -> Address:
         """ "<" [obs-route] addr-spec ">" """
-        self._take()
-        if self._next().says(b"@"):
-            self._pass_over_route()
-        local_part = self._take()
-        if local_part.says(b">"):
+        self._advance()
+        if self._peek().is_special(b"@"):
+            self._skip_route()
+        local_part = self._advance()
+        if local_part.is_special(b">"):
             raise MailboxError("the brackets are empty")
         if local_part.kind not in (_Kind.ATOM, _Kind.QUOTED):
-            raise MailboxError("what stands in the brackets is no address")
-        at = self._take()
-        if not at.says(b"@") or at.spaced:
-            raise MailboxError("what stands in the brackets is no address")
+            raise MailboxError("the text in the brackets is not an address")
+        at = self._advance()
+        if not at.is_special(b"@") or at.spaced:
+            raise MailboxError("the text in the brackets is not an address")
         domain = self._domain()
-        if not self._take().says(b">"):
-            raise MailboxError("something stands behind the address, before its bracket is closed")
+        if not self._advance().is_special(b">"):
+            raise MailboxError("it has text after the address, before the closing bracket")
         return _address(local_part.text + b"@" + domain)
 
-    def _pass_over_route(self) -> None:
-        """Where the message was to go through, which means nothing any more (RFC 5322 section 4.4, obs-route)."""
+    def _skip_route(self) -> None:
+        """Skip an obsolete source route (RFC 5322 section 4.4, obs-route)."""
         while True:
-            if not self._take().says(b"@"):
-                raise MailboxError("the route before the address is no route")
+            if not self._advance().is_special(b"@"):
+                raise MailboxError("the source route before the address is invalid")
             try:
                 parse_domain(self._domain().decode("ascii"))
             except (AddressError, UnicodeDecodeError):
-                raise MailboxError("the route before the address is no route") from None
-            mark = self._take()
-            if mark.says(b":"):
+                raise MailboxError("the source route before the address is invalid") from None
+            mark = self._advance()
+            if mark.is_special(b":"):
                 return
-            if not mark.says(b","):
-                raise MailboxError("the route before the address is no route")
+            if not mark.is_special(b","):
+                raise MailboxError("the source route before the address is invalid")
 
-    def _refuse_a_second_address(self) -> None:
-        if self._next().says(b"<"):
-            raise MailboxError("there are two addresses in it, or an @ outside quotation marks")
-        if self._next().kind is not _Kind.END and not self._next().says(b","):
-            raise MailboxError("something stands behind the address")
+    def _check_end_of_mailbox(self) -> None:
+        if self._peek().is_special(b"<"):
+            raise MailboxError("it has two addresses, or an @ outside quotation marks")
+        if self._peek().kind is not _Kind.END and not self._peek().is_special(b","):
+            raise MailboxError("it has text after the address")
 
 
-def _harmless(comment: bytes) -> bytes:
-    """A comment in which nobody could see an address who does not know what a comment is."""
+def _checked_comment(comment: bytes) -> bytes:
+    """Reject a comment that a program without support for comments could read as an address."""
     if re.search(rb"[@<>]", comment):
-        raise MailboxError("there is a comment with an address in it")
+        raise MailboxError("it has a comment with an address")
     return comment
 
 
-def _refuse_hidden_address(words: Sequence[_Token]) -> None:
-    """A quoted address is harmless, unless some programs end the quotation, or the mailbox, before we do."""
+def _check_hidden_address(words: Sequence[_Token]) -> None:
+    """Reject a quoted address if some programs end the quoted string, or the mailbox, before its end."""
     quoted = any(b"@" in word.text for word in words)
-    if quoted and any(_FOLDED in word.text for word in words):
-        raise MailboxError("a line ends inside quotation marks, and some programs end the quotation there")
+    if quoted and any(_FOLD_MARK in word.text for word in words):
+        raise MailboxError("a line ends inside quotation marks, where some programs end the quoted string")
     if quoted and any(word.kind is _Kind.ATOM and re.search(rb"[,;]", word.text) for word in words):
-        raise MailboxError("there is a comma or semicolon outside quotation marks")
+        raise MailboxError("it has a comma or semicolon outside quotation marks")
 
 
-def _name(words: Sequence[_Token], comments: Sequence[bytes]) -> str | None:
-    """The display name; where there is none, the comment in which older programs put it."""
+def _display_name(words: Sequence[_Token], comments: Sequence[bytes]) -> str | None:
+    """Decode the display name; without one, the comment in which older programs put it."""
     if not words:
-        return decode_words(comments[-1].replace(_FOLDED, b"")) if comments else None
+        return decode_words(comments[-1].replace(_FOLD_MARK, b"")) if comments else None
     parts = [b" " * (word.spaced and index > 0) + _unquoted(word) for index, word in enumerate(words)]
     return decode_words(b"".join(parts))
 
 
 def _unquoted(word: _Token) -> bytes:
-    text = word.text.replace(_FOLDED, b"")
+    text = word.text.replace(_FOLD_MARK, b"")
     return re.sub(rb"\\(.)", rb"\1", text[1:-1]) if word.kind is _Kind.QUOTED else text

@@ -1,7 +1,8 @@
-"""Display names and subjects: decoded as people read them, encoded as they travel.
+"""Display names and subjects: decoding for people, encoding for header fields. PURE.
 
-Guarantees: never raises. What is decoded is one line without control or direction characters, of bounded length; it is
-for eyes only and decides nothing. What is encoded is ASCII, and folded.
+Guarantees: never raises. Decoded text is one line of bounded length without control and direction characters; it is for
+display only. Encoded text is ASCII and folded.
+
 RFC 2047.
 """
 
@@ -11,14 +12,14 @@ from binascii import Error as Base64Error
 from binascii import a2b_qp
 from typing import Final
 
-_SHOWN: Final = 200  # characters
+_DISPLAY_LIMIT: Final = 200  # characters of a decoded text
 
-# The text of an encoded word has no blank and no question mark in it; longer than 75 characters is wrong and common.
+# The text of an encoded word has no blank and no question mark. More than 75 characters are invalid but common.
 _ENCODED_WORD: Final = re.compile(
     rb"=\?([A-Za-z0-9_:+.\-]{1,40}+)(?:\*[A-Za-z0-9\-]{0,20}+)?\?([BbQq])\?([^?\s]{0,1000}+)\?="
 )
 _BETWEEN_WORDS: Final = re.compile(rb"(\?=)[ \t]++(?==\?)")
-# Python knows codecs that are no character sets, and some that take their time.
+# Python also has codecs that are not character sets, and slow ones.
 _CHARSETS: Final = re.compile(
     r"(?i)utf-?8|utf-?7|utf-?16(?:be|le)?|(?:us-)?ascii|iso-?8859-?\d{1,2}|(?:windows|cp)-?\d{3,4}|koi8-[rut]"
     r"|gb2312|gbk|gb18030|hz|big5(?:-hkscs)?|shift[_-]jis|euc-(?:jp|kr)|iso-2022-(?:jp(?:-\d)?|kr)|ks_c_5601-1987|tis-620"
@@ -26,7 +27,7 @@ _CHARSETS: Final = re.compile(
 
 
 def decode_words(raw: bytes) -> str | None:
-    """The name, or None where nothing readable is left."""
+    """Decode encoded words and 8-bit text. Returns None if no printable text is left."""
     joined = _BETWEEN_WORDS.sub(rb"\1", raw)  # blanks between two encoded words are not part of the text (6.2)
     parts: list[str] = []
     position = 0
@@ -36,7 +37,7 @@ def decode_words(raw: bytes) -> str | None:
             parts += [decode_8bit(joined[position : word.start()]), decoded]
             position = word.end()
     parts.append(decode_8bit(joined[position:]))
-    return _presentable("".join(parts))
+    return _printable_line("".join(parts))
 
 
 def _decode(charset: str, encoding: bytes, text: bytes) -> str | None:
@@ -50,36 +51,36 @@ def _decode(charset: str, encoding: bytes, text: bytes) -> str | None:
 
 
 def decode_8bit(raw: bytes) -> str:
-    """Raw 8-bit text: UTF-8, else what Windows machines in western Europe send."""
+    """Decode raw 8-bit text as UTF-8, else as Windows-1252."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         return raw.decode("cp1252", "replace")
 
 
-def _presentable(text: str) -> str | None:
-    """`isprintable` is false for controls, and for the characters that change the direction of writing."""
+def _printable_line(text: str) -> str | None:
+    """One printable line. `isprintable` is false for control characters and for those that change the direction."""
     printable = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(printable.split())[:_SHOWN] or None
+    return " ".join(printable.split())[:_DISPLAY_LIMIT] or None
 
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_LINE: Final = 70  # octets; leaves room for a field's name
-_OCTETS_IN_WORD: Final = 39  # base64 of so many is 52 characters: Subject and one encoded word fit on a line
+_LINE: Final = 70  # octets; leaves space for the name of the field
+_OCTETS_IN_WORD: Final = 39  # octets; 52 characters of base64, so that Subject and one encoded word fit on a line
 
 
 def encode_phrase(name: str) -> bytes:
-    """A display name as it stands before an address: words, a quoted string, or encoded words, folded.
+    """Encode a display name for an address field: words, a quoted string, or folded encoded words.
 
-    One phrase whatever the name holds: no control characters, ASCII only. RFC 5322 section 3.2.5, RFC 2047 section 5.
+    The result is one phrase in ASCII for any name. RFC 5322 section 3.2.5, RFC 2047 section 5.
     """
-    shown = _presentable(name) or ""
-    if shown.isascii() and len(shown) <= _SHOWN and "=?" not in shown:
-        if _PLAIN.fullmatch(shown):
-            return shown.encode("ascii")
-        escaped = shown.replace("\\", "\\\\").replace('"', '\\"')
+    line = _printable_line(name) or ""
+    if line.isascii() and len(line) <= _DISPLAY_LIMIT and "=?" not in line:
+        if _PLAIN.fullmatch(line):
+            return line.encode("ascii")
+        escaped = line.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'.encode("ascii")
-    return b"\r\n ".join(_encoded_words(shown))
+    return b"\r\n ".join(_encoded_words(line))
 
 
 def _encoded_words(text: str) -> list[bytes]:
@@ -95,7 +96,7 @@ def _encoded_words(text: str) -> list[bytes]:
 
 
 def encode_unstructured(text: str) -> bytes:
-    """Text for a field such as Subject: ASCII words as they are, the others as encoded words, folded (RFC 2047)."""
+    """Encode text for a field such as Subject: ASCII words unchanged, others as encoded words, folded (RFC 2047)."""
     lines: list[bytes] = []
     words = text.split()
     position = 0
@@ -104,14 +105,14 @@ def encode_unstructured(text: str) -> bytes:
         while end < len(words) and words[end].isascii() == words[position].isascii():
             end += 1
         run = words[position:end]
-        # The blank after an encoded word that another one follows is no part of the text: nothing to keep here.
+        # The blank between two encoded words is not part of the text.
         lines += [word.encode("ascii") for word in run] if run[0].isascii() else _encoded_words(" ".join(run))
         position = end
-    return _filled(lines)
+    return _fold(lines)
 
 
-def _filled(words: list[bytes]) -> bytes:
-    """Words on lines of at most 76 octets, where they are shorter than that."""
+def _fold(words: list[bytes]) -> bytes:
+    """Join words to lines of at most 76 octets, except for longer words."""
     lines: list[bytes] = []
     for word in words:
         if lines and len(lines[-1]) + 1 + len(word) <= _LINE:

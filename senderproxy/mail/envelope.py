@@ -1,4 +1,4 @@
-"""What MAIL and RCPT said: the reverse-path and the forward-paths of one transaction.
+"""Envelope of one transaction: reverse-path and forward-paths from MAIL and RCPT. PURE.
 
 RFC 5321 section 2.3.1.
 """
@@ -11,16 +11,16 @@ from senderproxy.mail.address import ForwardPath, ReversePath
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One transaction's paths. The recipients are in the order in which they came, each once."""
+    """Paths of one transaction. The recipients are unique and in the order of receipt."""
 
     reverse_path: ReversePath
     recipients: tuple[ForwardPath, ...]
     eight_bit: bool = False  # BODY=8BITMIME was declared (RFC 6152)
 
     def with_reverse_path(self, reverse_path: ReversePath) -> "Envelope":
-        """The same with this reverse-path."""
+        """A copy with this reverse-path."""
         return self if reverse_path == self.reverse_path else replace(self, reverse_path=reverse_path)
 
     def with_recipients(self, recipients: Sequence[ForwardPath]) -> "Envelope":
-        """The same for these recipients."""
+        """A copy with these recipients, a subset of the own."""
         return self if len(recipients) == len(self.recipients) else replace(self, recipients=tuple(recipients))

@@ -1,8 +1,10 @@
-"""A header section: find fields, edit the named ones, leave every other byte as it was.
+"""Header section: find and edit fields without a change to other bytes. PURE.
 
-Guarantees: `HeaderSection(raw).raw == raw`; an edit changes the field it names and no other byte (a DKIM signature made
-before us over other fields survives). No edit can bring in a second field, a line end or an octet outside ASCII.
-Not here: what a field's value means (mail.author).
+Guarantees: `HeaderSection(raw).raw == raw`. An edit changes its field and no other byte, so an existing DKIM signature
+over other fields stays valid. An edit cannot add a second field, a line end or an octet outside ASCII.
+
+Not here: the meaning of a field's value (mail.author).
+
 RFC 5322 section 2.2.
 """
 
@@ -11,17 +13,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-# A field name, blanks some old programs put before the colon, the value up to the first line end that no blank follows.
+# A field name, blanks before the colon (some old programs), the value up to a line end that no blank follows.
 _FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:((?>(?:[^\r\n]*+\r\n(?=[ \t]))*)[^\r\n]*+)(?:\r\n|\Z)", re.MULTILINE)
 
 
 _NAME: Final = re.compile(r"[!-9;-~]++")
-# One line or several, each of which begins with a blank and has something in it (RFC 5322 sections 2.2 and 2.2.3).
+# Lines after the first begin with a blank and are not empty (RFC 5322 sections 2.2 and 2.2.3).
 _VALUE: Final = re.compile(rb"[\t -~]*+(?>(?:\r\n[\t ]++[!-~][\t -~]*+)*)")
 
 
 class Field(NamedTuple):
-    """One field: its name as written, its value as written (folded, without the last CRLF)."""
+    """One field: name and value as written (folded, without the last CRLF)."""
 
     name: str
     value: bytes
@@ -31,9 +33,9 @@ class Field(NamedTuple):
 class Edit:
     """One change to one field.
 
-    `index` counts the section's fields from the top, from 0: that field gets the value, or goes where the value is
-    None. Without an index the field is new and comes below the others. The value is ASCII, without the blank after the
-    colon and the last line end; it may be folded. Raises ValueError for anything else.
+    `index` counts the fields from the top, from 0: that field gets the value, or is removed if the value is None.
+    Without an index a new field is added below the others. The value is ASCII, without the blank after the colon and
+    the last line end; it may be folded. Raises ValueError otherwise.
     """
 
     name: str
@@ -42,61 +44,61 @@ class Edit:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError("no field name")
+            raise ValueError("invalid field name")
         if self.value is None and self.index is None:
             raise ValueError("an edit without a field and without a value")
         if self.value is not None and not _VALUE.fullmatch(self.value):
-            raise ValueError(f"no value for one {self.name} field")
+            raise ValueError(f"invalid value for the field {self.name}")
 
     def render(self) -> bytes:
-        """The field as it stands in the section; nothing where it goes."""
+        """The octets of the field; none if it is removed."""
         return b"" if self.value is None else self.name.encode("ascii") + b": " + self.value + b"\r\n"
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderSection:
-    """The bytes of a header section, not stuffed, with the blank line that closes it where there was one."""
+    """The bytes of a header section, not dot-stuffed, with its closing blank line if it had one."""
 
     raw: bytes
-    # Read once, when first asked for: a dozen rooms look into the same header.
-    _read: "_Reading | None" = field(default=None, init=False, repr=False, compare=False)
+    # Parsed once, at first use: a dozen modules read the same header.
+    _parsed: "_ParsedSection | None" = field(default=None, init=False, repr=False, compare=False)
 
     def fields(self) -> Iterator[Field]:
-        """The fields from the top. Stops at the first line that is none: what follows is not ours to interpret."""
+        """The fields from the top, up to the first line that is not a field."""
         return iter(self.split()[0])
 
     @property
     def rest(self) -> bytes:
-        """What follows the last field: a blank line, nothing, or lines that are no fields."""
+        """The octets after the last field: a blank line, nothing, or lines that are not a field."""
         return self.split()[1]
 
     def split(self) -> tuple[Sequence[Field], bytes]:
-        """The fields, and what follows the last of them."""
-        reading = self._reading()
-        return reading.fields, reading.rest
+        """The fields, and the octets after the last one."""
+        parsed = self._parse()
+        return parsed.fields, parsed.rest
 
     def indexes(self) -> Mapping[str, Sequence[int]]:
-        """Where the fields of each name stand, counted from 0; the names in lower case."""
-        return self._reading().places
+        """Indexes of the fields of each name, from 0; names in lower case."""
+        return self._parse().indexes
 
-    def _reading(self) -> "_Reading":
-        if self._read is None:
+    def _parse(self) -> "_ParsedSection":
+        if self._parsed is None:
             fields: list[Field] = []
-            places: dict[str, list[int]] = {}
+            indexes: dict[str, list[int]] = {}
             position = 0
             for match in self._matches():
                 name = match[1].decode("ascii")
-                places.setdefault(name.lower(), []).append(len(fields))
+                indexes.setdefault(name.lower(), []).append(len(fields))
                 fields.append(Field(name, match[2]))
                 position = match.end()
-            object.__setattr__(self, "_read", _Reading(fields, self.raw[position:], places))
-        assert self._read is not None
-        return self._read
+            object.__setattr__(self, "_parsed", _ParsedSection(fields, self.raw[position:], indexes))
+        assert self._parsed is not None
+        return self._parsed
 
     def with_edits(self, edits: Iterable[Edit]) -> "HeaderSection":
-        """The same section with these edits; all indexes count the fields as they are now.
+        """A copy with these edits; indexes refer to the current fields.
 
-        Raises IndexError for a field that is not there, ValueError where one field is to be edited twice.
+        Raises IndexError for a missing field, ValueError for two edits of one field.
         """
         replaced: dict[int, Edit] = {}
         added: list[Edit] = []
@@ -124,28 +126,28 @@ class HeaderSection:
         position = 0
         for match in _FIELD.finditer(self.raw):
             if match.start() != position:
-                return  # a line in between is no field
+                return  # a line in between is not a field
             yield match
             position = match.end()
 
     def values(self, name: str) -> list[bytes]:
-        """The values of all fields of this name, whatever its case."""
-        reading = self._reading()
-        return [reading.fields[place].value for place in reading.places.get(name.lower(), ())]
+        """The values of all fields of this name, without regard to case."""
+        parsed = self._parse()
+        return [parsed.fields[index].value for index in parsed.indexes.get(name.lower(), ())]
 
     def with_first_field(self, name: str, value: str) -> "HeaderSection":
-        """The same section below one more field; `value` may be folded (CRLF and a blank). ASCII, RFC 5322 2.2."""
+        """A copy with one more field on top. `value` is ASCII and may be folded (RFC 5322 section 2.2)."""
         return HeaderSection(f"{name}: {value}\r\n".encode("ascii") + self.raw)
 
     def dot_stuffed(self) -> bytes:
-        """The section as it travels after 354: a line that starts with a dot gets one more (RFC 5321 section 4.5.2)."""
+        """The octets for DATA: a line that starts with a dot gets a second dot (RFC 5321 section 4.5.2)."""
         stuffed = self.raw.replace(b"\r\n.", b"\r\n..")
         return b"." + stuffed if stuffed.startswith(b".") else stuffed
 
 
-class _Reading(NamedTuple):
-    """What a header section says; nobody changes it."""
+class _ParsedSection(NamedTuple):
+    """The parsed fields of a header section; never changed."""
 
     fields: Sequence[Field]
     rest: bytes
-    places: Mapping[str, Sequence[int]]
+    indexes: Mapping[str, Sequence[int]]

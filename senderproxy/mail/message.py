@@ -1,8 +1,9 @@
-"""A message in the form in which it travels.
+"""A message in the form that DATA transmits. PURE.
 
-Guarantees: `Message.blocks()` is exactly what follows 354 up to, but without, the final dot: CRLF line ends only,
-dot-stuffed (RFC 5321 section 4.5.2), ending in CRLF or empty.
-Not here: where a large body is kept (listener.body).
+Guarantees: `Message.blocks()` is exactly the data between 354 and the final dot: CRLF line ends only, dot-stuffed
+(RFC 5321 section 4.5.2), empty or ending in CRLF.
+
+Not here: storage of a large body (listener.body).
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from senderproxy.mail.header import HeaderSection
 
 
 class Body(Protocol):
-    """What follows the header section, dot-stuffed as it came; may be read again and again, by several at once."""
+    """The part after the header section, dot-stuffed as received. It can be read repeatedly and concurrently."""
 
     @property
     def size(self) -> int:
@@ -22,46 +23,46 @@ class Body(Protocol):
 
     @property
     def is_ascii(self) -> bool:
-        """No octet above 127 in it."""
+        """True without octets above 127."""
         ...
 
     @property
     def has_long_lines(self) -> bool:
-        """A line of more than 998 octets in it (RFC 5321 section 4.5.3.1.6)."""
+        """True with a line of more than 998 octets (RFC 5321 section 4.5.3.1.6)."""
         ...
 
     def blocks(self) -> Iterator[bytes]:
-        """The octets from the start, in blocks of bounded size. Raises OSError where they are not all there."""
+        """The octets from the start, in blocks of bounded size. Raises OSError if some are missing."""
         ...
 
     def retain(self) -> None:
-        """One more wants to read it; each who keeps it closes it."""
+        """Add a user of the body. Each user calls `close` once."""
         ...
 
     def close(self) -> None:
-        """One less; the last one's close gives the octets up."""
+        """Remove a user. After the last one the octets are released."""
         ...
 
 
 @runtime_checkable
 class UnnamedFile(Protocol):
-    """A Body that may lie in a file without a name; who keeps the message can give it one instead of copying it."""
+    """A Body that may be in a file without a name, which the spool can link instead of copying it."""
 
     def unnamed_file(self) -> int | None:
-        """The file, open, with these octets and no others; None where they are in memory."""
+        """The open file with exactly these octets, None if they are in memory."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """The header section as bytes (not stuffed, with its closing blank line if it had one) and the body."""
+    """The header section (not dot-stuffed, with its closing blank line if it had one) and the body."""
 
     header: HeaderSection
     body: Body
 
     @property
     def size(self) -> int:
-        """Octets upstream will be sent; what SIZE= declares (RFC 1870: an estimate is allowed)."""
+        """Octets to send, for SIZE= (RFC 1870 permits an estimate)."""
         return len(self.header.raw) + self.body.size
 
     def blocks(self) -> Iterator[bytes]:

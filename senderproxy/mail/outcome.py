@@ -1,4 +1,4 @@
-"""What one attempt meant for one recipient. An answer is a value; nothing here is raised."""
+"""Outcome of one attempt for one recipient. Values, never raised. PURE."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -8,7 +8,7 @@ from senderproxy.mail.reply import Reply
 
 
 class RefusedSenderField(Enum):
-    """Where the sender stood that the upstream does not let this account name."""
+    """The place of the sender address that the upstream refuses for this account."""
 
     REVERSE_PATH = "reverse-path"
     FROM = "From"
@@ -16,18 +16,18 @@ class RefusedSenderField(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The upstream took responsibility."""
+    """The upstream accepted the message."""
 
     reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Not now.
+    """Temporary failure.
 
     `maybe_taken`: the final dot was sent and no reply came, so the upstream may have the message. `of_account`: the
-    account cannot send at all just now, so the same holds for its other mail; about this one nobody was asked.
-    `remote`: the host whose words the reply has; empty where they are our own.
+    account cannot send at all now, so this applies to its other mail too, and the upstream was not asked about this
+    one. `remote`: the host that sent the reply; empty for a reply of our own.
     """
 
     reply: Reply
@@ -38,9 +38,9 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Not ever, as it is. `refused_sender`: because of whom the message names as its sender, and where.
+    """Permanent failure.
 
-    `remote` as above.
+    `refused_sender`: the upstream refused the sender address in that place. `remote`: as in Deferred.
     """
 
     reply: Reply

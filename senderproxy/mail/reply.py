@@ -1,8 +1,9 @@
-"""Replies: code, enhanced status and words in three pockets; the only parser and printer of reply lines.
+"""SMTP replies: code, enhanced status and text; the only parser and printer of reply lines. PURE.
 
-Guarantees: what is printed is one well-formed reply (RFC 5321 section 4.2) whatever the words contain; what is parsed
-has no control characters left and a bounded size. The last line of a multi-line reply is the one that decides
-(United Internet servers begin every refusal with the same generic first line).
+Guarantees: a rendered reply is well-formed (RFC 5321 section 4.2) for any text. A parsed reply has no control
+characters and a bounded size. The last line of a multi-line reply is used as its text, because United Internet servers
+begin every refusal with the same generic first line.
+
 RFC 5321 sections 4.2 and 4.5.3.1.5, RFC 2034, RFC 3463.
 """
 
@@ -13,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 REPLY_LINE_LIMIT: Final = 512  # octets with code and CRLF, RFC 5321 section 4.5.3.1.5
-_KEPT_LINES: Final = 100  # of one reply; the last ones, which name the cause
-_KEPT_OCTETS: Final = 2000  # of one line
-_WRAP = 400  # our own words per line; leaves room for the code, and Exchange shows the lines joined
+_MAX_LINES: Final = 100  # last lines of a received reply; no known server sends as many
+_MAX_OCTETS: Final = 2000  # octets of one received line; about four times the limit of RFC 5321
+_WRAP: Final = 400  # characters of one line of our own; leaves space for the code, and Exchange shows the lines joined
 
 _STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)")
 
@@ -34,7 +35,7 @@ class EnhancedStatus:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One SMTP reply. `status` is None where none was given or none belongs (EHLO, banner, 354, AUTH challenge)."""
+    """One SMTP reply. `status` is None if none was given or none applies (EHLO, banner, 354, AUTH challenge)."""
 
     code: int
     status: EnhancedStatus | None
@@ -46,7 +47,7 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The last line: the one that tells the cause."""
+        """The last line, which gives the cause."""
         return self.lines[-1] if self.lines else ""
 
     @property
@@ -62,14 +63,14 @@ class Reply:
         return self.code >= 500
 
     def with_default_status(self, subject: int, detail: int) -> "Reply":
-        """The same reply, with an enhanced status of ours where the server gave none (or one of another class)."""
+        """A copy with this enhanced status if the server gave none, or one of another class."""
         klass = self.code // 100
         if klass not in (2, 4, 5) or (self.status is not None and self.status.klass == klass):
             return self
         return replace(self, status=EnhancedStatus(klass, subject, detail))
 
     def render(self) -> bytes:
-        """The reply as bytes for a client: ASCII, CRLF, every line within the limit, never empty."""
+        """The octets to send: ASCII, CRLF, each line within the limit, at least one line."""
         prefix = f"{self.status} " if self.status else ""
         *first, last = [part for line in self.lines for part in _wrapped(_printable(line))] or [""]
         rendered = [f"{self.code}-{prefix}{line}" for line in first] + [f"{self.code} {prefix}{last}".rstrip()]
@@ -77,15 +78,15 @@ class Reply:
 
 
 def reply(code: int, status: str | None, *lines: str) -> Reply:
-    """Write a reply of ours: `reply(550, "5.7.1", "No account here may send as ...")`."""
+    """Shorthand for a reply of our own: `reply(550, "5.7.1", "No account here may send as ...")`."""
     parsed = _read_status(status) if status else None
     return Reply(code, parsed, lines)
 
 
 def parse_reply(lines: Sequence[bytes]) -> Reply:
-    """Read the lines of one complete reply, without their CRLF.
+    """Parse the lines of one complete reply, without their CRLF.
 
-    Raises ValueError where they are no reply (no code, or a code that changes between lines).
+    Raises ValueError for lines without a code, or with different codes.
     """
     codes = {line[:3] for line in lines}
     if len(codes) != 1:
@@ -93,7 +94,7 @@ def parse_reply(lines: Sequence[bytes]) -> Reply:
     code = codes.pop()
     if not re.fullmatch(rb"[2-5][0-9]{2}", code):
         raise ValueError("no reply code")
-    texts = [_printable(line[4:_KEPT_OCTETS].decode("utf-8", "replace")).strip() for line in lines[-_KEPT_LINES:]]
+    texts = [_printable(line[4:_MAX_OCTETS].decode("utf-8", "replace")).strip() for line in lines[-_MAX_LINES:]]
     status: EnhancedStatus | None = None
     for index, text in enumerate(texts):
         found = _STATUS.match(text)
@@ -109,7 +110,7 @@ def _read_status(text: str) -> EnhancedStatus:
 
 
 def _printable(text: str) -> str:
-    """ASCII without controls; umlauts are written out so that a German sentence stays readable."""
+    """ASCII without control characters. Umlauts are transcribed, so that German text stays readable."""
     if text.isascii() and text.isprintable():
         return text
     text = text.translate(_SPELLED_OUT)

@@ -1,4 +1,4 @@
-"""A message handed to us, and who handed it."""
+"""A message as submitted by a client. PURE."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,18 +10,18 @@ from senderproxy.mail.message import Message
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One connected client and what it may do. `senders` None: any sender that has an account."""
+    """One connected client and its permissions. `senders` None: any sender that has an account."""
 
     host: str  # IP address
-    name: str  # the argument of HELO or EHLO, as it came
+    name: str  # the argument of HELO or EHLO, as received
     protocol: str  # SMTP, ESMTP, ESMTPS, ESMTPA or ESMTPSA (RFC 3848)
-    user: str | None = None  # who logged in, if anybody
+    user: str | None = None  # the login name, None without a login
     senders: tuple[AddressPattern, ...] | None = None
-    forced_sender: Address | None = None  # what its listener sends everything as, whatever the client says
-    lenient: bool = False  # its listener takes what devices send, and has it mended
+    forced_sender: Address | None = None  # the sender that its listener forces on all messages
+    lenient: bool = False  # its listener accepts and repairs invalid messages of devices
 
     def may_use(self, address: Address) -> bool:
-        """True where this client may send as the address."""
+        """True if this client may send as the address."""
         return self.senders is None or any(pattern.matches(address) for pattern in self.senders)
 
     def __str__(self) -> str:
@@ -30,13 +30,13 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One complete transaction as the listener received it; or a report of our own (`report_on`)."""
+    """One complete transaction as received by the listener, or a report of our own (`report_on`)."""
 
     id: str
     listener: str
     client: Client
     envelope: Envelope
     message: Message
-    received_at: datetime  # aware, UTC; when its last octet had come
-    report_on: str | None = None  # this tells what became of the message with that id; no report is made on it
-    carrier: str | None = None  # the id of the account that carries it whoever wrote it; None: routing decides
+    received_at: datetime  # aware, UTC; time of the last octet
+    report_on: str | None = None  # the id of the message that this report is about; no report is sent about a report
+    carrier: str | None = None  # the id of the account that must send it; None: routing decides

@@ -275,7 +275,7 @@ class RelayIntake:
             facts |= {
                 "author": route.author,
                 "account": route.account.id,
-                "chosen_by": f"{route.source.value}, {route.tier.words}",
+                "chosen_by": f"{route.source.value}, {route.tier.description}",
             }
             facts |= {_changed_field(change.what): change.new or "(removed)" for change in decision.plan.changes}
         event(_log, kind, fault=None, **facts)

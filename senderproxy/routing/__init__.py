@@ -1,1 +1,1 @@
-"""Whose account carries this? Pure: same inputs, same answer."""
+"""Accounts, providers and the choice of the account for a message. PURE."""

@@ -1,6 +1,6 @@
-"""What the office has decided about senders who have no mailbox: foreign authors, bounces, local addresses. PURE.
+"""Policy for authors without an account: foreign authors, bounces, local addresses. PURE.
 
-Not here: what a provider takes (routing.provider), what is changed in a message (rewriting.plan).
+Not here: the rules of a provider (routing.provider), the changes to a message (rewriting.plan).
 """
 
 from collections.abc import Mapping
@@ -11,27 +11,27 @@ from senderproxy.mail.address import Address, AddressPattern
 
 
 class ForeignAuthorPolicy(Enum):
-    """What becomes of a message whose From names somebody who is not of this office (redirects, lists, root@)."""
+    """Treatment of a message whose From names a foreign author (redirects, mailing lists, root@)."""
 
     REJECT = "reject"
-    REWRITE = "rewrite"  # "Alice Example via Firma", answers go to Alice
-    ACCOUNT = "account"  # the same, carried by one named account
+    REWRITE = "rewrite"  # "Alice Example via Firma", replies go to Alice
+    ACCOUNT = "account"  # the same, sent by one configured account
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorMap:
-    """Foreign or local addresses, and the own ones that stand for them. An exact entry beats one for the domain."""
+    """Replacements of foreign or local addresses by own ones. An exact entry takes precedence over its domain."""
 
     exact: Mapping[str, Address] = field(default_factory=dict)  # by Address.key
     domains: Mapping[str, AddressPattern] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
-        """Nothing is set down at all."""
+        """True without any entry."""
         return not self.exact and not self.domains
 
     def __call__(self, address: Address) -> Address:
-        """The address that stands for this one; itself where nothing is set down. Applied once, not in a chain."""
+        """Return the replacement of an address, or the address itself. Applied once, not repeatedly."""
         if found := self.exact.get(address.key):
             return found
         pattern = self.domains.get(address.domain)
@@ -45,8 +45,10 @@ class AuthorPolicy:
     """The `[senders]` section."""
 
     foreign: ForeignAuthorPolicy = ForeignAuthorPolicy.REJECT
-    foreign_account: str | None = None  # the account's id, for ForeignPolicy.ACCOUNT
-    bounce_account: str | None = None  # carries what has a null reverse-path and an author without an account
-    automatic_per_hour: int = 10  # bounces and automatic replies from one author to one recipient
+    foreign_account: str | None = None  # account id, for ForeignAuthorPolicy.ACCOUNT
+    bounce_account: str | None = (
+        None  # id of the account for mail with a null reverse-path and no account of its author
+    )
+    automatic_per_hour: int = 10  # messages; bounces and automatic replies from one author to one recipient
     remove_bcc: bool = False
     mapped: AuthorMap = AuthorMap()

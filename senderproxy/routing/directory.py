@@ -1,8 +1,9 @@
-"""AccountDirectory: which account carries an address, tier by tier.
+"""Directory of accounts by address, in tiers of how closely an entry matches. PURE.
 
-Guarantees: an address is carried by at most one account in each tier; a look-up costs the same with ten accounts and
-with ten thousand. Where two accounts claim the same address the directory is not built.
-Not here: which addresses are looked up, and in what order (routing.route).
+Guarantees: at most one account matches an address in each tier. The cost of a look-up is independent of the number of
+accounts. Two accounts with the same address are an error.
+
+Not here: the addresses to look up and their order (routing.route).
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,18 +15,18 @@ from typing import Final
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address, AddressPattern
 from senderproxy.routing.account import Account
+from senderproxy.translation import N_, _
 
-# Comparing spellings is slow and happens while a client waits: so many addresses at the most are looked at.
-_COMPARED: Final = 500
-_ALIKE: Final = 0.7  # of 1.0; in each half of the address
+_MAX_COMPARED: Final = 500  # addresses; the comparison is slow and the client waits for it
+_MIN_SIMILARITY: Final = 0.7  # of 1.0, in each half of the address; a typing error or two in a short word
 
 
 class DirectoryError(SenderproxyError):
-    """The accounts contradict each other."""
+    """Two accounts have the same id or address."""
 
 
 class MatchTier(Enum):
-    """How closely an account's entry fits an address; the closest first."""
+    """How closely an entry of an account matches an address, the closest first."""
 
     EXACT = "exact"
     UNTAGGED = "untagged"
@@ -34,49 +35,57 @@ class MatchTier(Enum):
     NAMED = "named"
 
     @property
-    def words(self) -> str:
-        """The tier for people: `found by ...`."""
-        return _WORDS[self]
+    def description(self) -> str:
+        """The tier in English, to follow `found by`; marked for translation."""
+        return _DESCRIPTIONS[self]
 
 
-_WORDS: Final = {
-    MatchTier.EXACT: "the address itself",
-    MatchTier.UNTAGGED: "the address without its +tag",
-    MatchTier.DOMAIN: "the whole domain",
-    MatchTier.DEFAULT: "the default account",
-    MatchTier.NAMED: "the account named for such mail in the configuration",
+_DESCRIPTIONS: Final = {
+    MatchTier.EXACT: N_("the address itself"),
+    MatchTier.UNTAGGED: N_("the address without its +tag"),
+    MatchTier.DOMAIN: N_("the whole domain"),
+    MatchTier.DEFAULT: N_("the default account"),
+    MatchTier.NAMED: N_("the account configured for such mail"),
 }
 
 
 class AccountDirectory:
-    """All accounts of one moment. Raises DirectoryError where two carry the same address or have the same id."""
+    """All accounts. Raises DirectoryError if two have the same address or id."""
 
     def __init__(self, accounts: Iterable[Account]) -> None:
         self.accounts: Final = tuple(accounts)
         self._by_id: dict[str, Account] = {}
         self._addresses: dict[str, Account] = {}
         self._domains: dict[str, Account] = {}
-        clashes: list[str] = []
-        mends: list[str] = []
+        conflicts: list[str] = []
+        hints: list[str] = []
         for account in self.accounts:
             if self._by_id.setdefault(account.id, account) is not account:
-                clashes.append(f"Two accounts are called {account.id}.")
-                mends.append(f"Take one away: senderproxy account remove {account.id}")
+                conflicts.append(_("Two accounts are called {id}.").format(id=account.id))
+                hints.append(_("Remove one of them: senderproxy account remove {id}").format(id=account.id))
                 continue
             for pattern in _entries(account):
-                other = self._enter(pattern, account)
+                other = self._add(pattern, account)
                 if other is not account:
-                    clashes.append(f"Accounts {other.id} and {account.id} both carry {pattern}.")
-                    mends.append(f"Take it away from one: senderproxy account edit {account.id} --not {pattern}")
-        if clashes:
-            raise DirectoryError(" ".join(clashes), hint=mends[0])
+                    conflicts.append(
+                        _("Accounts {first} and {second} both have {address}.").format(
+                            first=other.id, second=account.id, address=pattern
+                        )
+                    )
+                    hints.append(
+                        _("Remove it from one of them: senderproxy account edit {id} --not {address}").format(
+                            id=account.id, address=pattern
+                        )
+                    )
+        if conflicts:
+            raise DirectoryError(" ".join(conflicts), hint=hints[0])
 
     def by_id(self, account_id: str) -> Account | None:
-        """The account people call so."""
+        """The account with this id."""
         return self._by_id.get(account_id)
 
     def find(self, address: Address, tier: MatchTier) -> Account | None:
-        """The account whose entry fits the address in this tier. The last two are a matter of policy: None here."""
+        """The account whose entry matches the address in this tier. DEFAULT and NAMED depend on policy: None here."""
         match tier:
             case MatchTier.EXACT:
                 return self._addresses.get(address.key)
@@ -89,12 +98,12 @@ class AccountDirectory:
                 return None
 
     def similar_entries(self, address: Address, n: int = 3) -> list[str]:
-        """What may have been meant: up to `n` entries that look alike, the most alike first."""
-        scored = ((_likeness(address.key, entry), entry) for entry in self._worth_comparing(address))
-        return [entry for score, entry in nlargest(n, scored) if score >= _ALIKE]
+        """Up to `n` entries with a similar spelling, the most similar first."""
+        scored = ((_similarity(address.key, entry), entry) for entry in self._entries_to_compare(address))
+        return [entry for score, entry in nlargest(n, scored) if score >= _MIN_SIMILARITY]
 
-    def _worth_comparing(self, address: Address) -> list[str]:
-        """A slip of the finger is mostly in one half of the address: entries that share a half come first."""
+    def _entries_to_compare(self, address: Address) -> list[str]:
+        """Entries with the same local part or domain first: a typing error is mostly in one half of the address."""
         local_part, domain = address.local_part.lower(), address.domain
         near: list[str] = []
         others: list[str] = []
@@ -103,10 +112,10 @@ class AccountDirectory:
             shares_half = key[at + 1 :] == domain or key[:at] == local_part
             (near if shares_half else others).append(key)
         near += [f"@{known}" for known in self._domains]
-        return (near + others)[:_COMPARED]
+        return (near + others)[:_MAX_COMPARED]
 
-    def _enter(self, pattern: AddressPattern, account: Account) -> Account:
-        """Enter a pattern; the answer is the account that has it now."""
+    def _add(self, pattern: AddressPattern, account: Account) -> Account:
+        """Add a pattern. Returns the account that has it: this one, or an earlier one with the same pattern."""
         if pattern.local_part is None:
             return self._domains.setdefault(pattern.domain, account)
         return self._addresses.setdefault(Address(pattern.local_part, pattern.domain).key, account)
@@ -117,9 +126,9 @@ def _entries(account: Account) -> Iterator[AddressPattern]:
     yield from account.carries
 
 
-def _likeness(wanted: str, entry: str) -> float:
-    """How much alike the less alike halves are; an entry for a whole domain has one half only."""
-    (local_part, _, domain), (other_local_part, _, other_domain) = wanted.rpartition("@"), entry.rpartition("@")
+def _similarity(wanted: str, entry: str) -> float:
+    """Similarity of the less similar half. An entry for a whole domain has one half only."""
+    (local_part, _at, domain), (other_local_part, _at, other_domain) = wanted.rpartition("@"), entry.rpartition("@")
     domains = _ratio(domain, other_domain)
     return domains if not other_local_part else min(domains, _ratio(local_part, other_local_part))
 
@@ -128,4 +137,4 @@ def _ratio(one: str, other: str) -> float:
     if one == other:
         return 1.0
     matcher = SequenceMatcher(None, one, other, autojunk=False)
-    return matcher.ratio() if matcher.quick_ratio() >= _ALIKE else 0.0
+    return matcher.ratio() if matcher.quick_ratio() >= _MIN_SIMILARITY else 0.0

@@ -1,12 +1,13 @@
-"""The providers we know by name, as data.
+"""Presets: settings of known providers, with sources. PURE.
 
-Guarantees: nothing in here is a guess dressed as a fact. Where a provider does not publish something, the value is the
-one that cannot make things worse: one of the mailbox's own addresses as the sender (what is taken under that rule is
-taken under every other), no null reverse-path, few connections. The configuration overrides any of it.
-Not here: what the upstream itself says when it is asked (delivery): its SIZE, its AUTH mechanisms.
+Guarantees: every value has a source. If a provider does not publish a value, the safest one is used: only the mailbox's
+own addresses as the sender (every other rule accepts them too), no null reverse-path, few connections. The
+configuration can override every value.
+
+Not here: values that the upstream announces itself (delivery): SIZE, AUTH mechanisms.
 
 Hosts and ports, unless a line says otherwise: the autoconfiguration database of Thunderbird
-(github.com/thunderbird/autoconfig). Where both are offered, implicit TLS comes first (RFC 8314 section 3.3).
+(github.com/thunderbird/autoconfig). If both are offered, implicit TLS comes first (RFC 8314 section 3.3).
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +22,7 @@ STARTTLS_PORT: Final = 587  # RFC 6409 section 3.1
 
 
 def smarthosts(host: str, *ports: int, ca_file: str | None = None) -> tuple[Smarthost, ...]:
-    """A host's submission servers: 465 speaks TLS from the first octet, any other port after STARTTLS."""
+    """Submission servers of one host: port 465 with implicit TLS, any other port with STARTTLS."""
     return tuple(Smarthost(host, port, _security(port), ca_file) for port in ports)
 
 
@@ -33,7 +34,7 @@ _UNPUBLISHED: Final = Limits(connections=2, idle_seconds=30.0)
 
 
 def _cautious(name: str, host: str, *ports: int, limits: Limits = _UNPUBLISHED) -> Provider:
-    """A provider whose rules for senders are stricter than a domain, or not published."""
+    """A provider that accepts only own addresses as the sender, or does not publish its rule."""
     return Provider(
         name,
         smarthosts(host, *(ports or (IMPLICIT_TLS_PORT, STARTTLS_PORT))),
@@ -43,15 +44,15 @@ def _cautious(name: str, host: str, *ports: int, limits: Limits = _UNPUBLISHED) 
     )
 
 
-# The sender's domain must be the mailbox's domain since 29 January 2024, the part before the @ is free; empty senders
+# Since 29 January 2024 the sender's domain must be the mailbox's domain, the part before the @ is free; empty senders
 # are refused: ionos.com/help/email/general-topics/important-change-for-sending-emails-with-different-sender-addresses/
-# Whether header From is held to it as well is not published: we act as if it were.
+# It is not published whether the rule applies to the header From too; the preset assumes that it does.
 # At most 200 recipients in a message, and between 400 (mailboxes of less than a month) and 5000 recipients or 500
 # messages in an hour:
 # ionos.de/hilfe/e-mail/allgemeine-themen/welche-beschraenkungen-gibt-es-beim-versand-von-massenmails/
 # (in a mailbox's first two weeks it is 50, then 100: lower messages_per_hour for it).
-# Connections, messages in a session and the idle time it grants are not published; "451 Mails per session limit" is
-# learnt when it comes. User name: the whole address.
+# Connections, messages in a session and the idle time are not published; "451 Mails per session limit" is handled when
+# it occurs. User name: the whole address.
 _IONOS: Final = Provider(
     "ionos-de",
     smarthosts("smtp.ionos.de", IMPLICIT_TLS_PORT, STARTTLS_PORT),
@@ -72,20 +73,20 @@ _ALL: Final[Iterable[Provider]] = (
     _like_ionos("ionos-es", "smtp.ionos.es"),
     _like_ionos("ionos-fr", "smtp.ionos.fr"),
     _like_ionos("1und1", "smtp.1und1.de"),  # the older name of ionos-de
-    # IONOS hosted Exchange takes no other sender than the mailbox (same page as above), and 500 recipients; by the
-    # account's age 1 to 10 messages a minute: the lowest of these. STARTTLS only.
+    # IONOS hosted Exchange accepts only the mailbox as the sender (same page as above), and 500 recipients; 1 to 10
+    # messages a minute, by the age of the account: the lowest of these. STARTTLS only.
     _cautious(
         "ionos-exchange",
         "smtp.exchange.ionos.eu",
         STARTTLS_PORT,
         limits=Limits(connections=2, idle_seconds=30.0, recipients_per_message=500, messages_per_hour=60),
     ),
-    # The same platform as IONOS, with a stricter rule: `550 Sender address is not allowed.` at MAIL FROM for any but an
-    # address of one's own (github.com/infertux/zeyple issue 49).
+    # The same platform as IONOS, with a stricter rule: `550 Sender address is not allowed.` at MAIL FROM for all but
+    # the own addresses (github.com/infertux/zeyple issue 49).
     _cautious("gmx", "mail.gmx.net"),
     replace(_cautious("web.de", "smtp.web.de"), login_form=LoginForm.LOCAL_PART),
     _cautious("mail.com", "smtp.mail.com"),
-    # EHLO showed LIMITS RCPTMAX=1000 MAILMAX=1000 (github.com/jstedfast/MailKit issue 1745). Sender rule not published.
+    # EHLO shows LIMITS RCPTMAX=1000 MAILMAX=1000 (github.com/jstedfast/MailKit issue 1745). Sender rule not published.
     _cautious(
         "strato",
         "smtp.strato.de",
@@ -101,7 +102,7 @@ _ALL: Final[Iterable[Provider]] = (
     _cautious("posteo", "posteo.de"),
     _cautious("vodafone", "smtp.vodafonemail.de", IMPLICIT_TLS_PORT),
     # Needs an app password. Another From than the account's or a verified alias is reported to be rewritten. At most
-    # 100 recipients in a message; 500 recipients a day, 2000 with Workspace: only kept as so many within an hour.
+    # 100 recipients in a message; 500 recipients a day, 2000 with Workspace: enforced here as a limit for each hour.
     _cautious(
         "gmail",
         "smtp.gmail.com",
@@ -109,15 +110,15 @@ _ALL: Final[Iterable[Provider]] = (
     ),
     # No implicit TLS. The header From is checked at the end of DATA (`554 5.2.252 SendAsDenied`); three connections at
     # once (`432 4.3.2 sender thread limit exceeded`), 30 messages a minute: learn.microsoft.com, "How to set up a
-    # multifunction device". Logging in with a password will be switched off by default after 2026 (`550 5.7.30`).
+    # multifunction device". Password logins will be disabled by default after 2026 (`550 5.7.30`).
     _cautious(
         "m365",
         "smtp.office365.com",
         STARTTLS_PORT,
         limits=Limits(connections=2, idle_seconds=30.0, messages_per_hour=1800),
     ),
-    # Any other server. Has no host of its own: the configuration names it. A Postfix, Plesk or mailcow host that checks
-    # at all says `553 5.7.1 Sender address rejected: not owned by user ...`.
+    # Any other server; the configuration names its host. A Postfix, Plesk or mailcow host that checks senders replies
+    # `553 5.7.1 Sender address rejected: not owned by user ...`.
     Provider("generic", (), sender_rule=SenderRule.ADDRESS, from_rule=SenderRule.ADDRESS, limits=_UNPUBLISHED),
 )
 

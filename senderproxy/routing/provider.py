@@ -1,6 +1,7 @@
-"""A provider: where its submission servers are, whom it lets an account name, what it limits.
+"""Provider: its submission servers, its rules for senders, its limits. PURE.
 
-Not here: the presets (routing.presets), how a limit is kept (delivery.quota, delivery.reuse).
+Not here: the presets (routing.presets), the enforcement of limits (delivery.quota, delivery.reuse).
+
 RFC 6409, RFC 8314.
 """
 
@@ -9,7 +10,7 @@ from enum import Enum
 
 
 class SenderRule(Enum):
-    """Whom a provider lets an account name as the sender; one for the reverse-path, one for the header From."""
+    """Sender addresses that a provider permits an account; one rule for the reverse-path, one for the header From."""
 
     ANY = "any"
     DOMAIN = "domain"  # an address in the mailbox's own domain (IONOS since January 2024)
@@ -17,24 +18,24 @@ class SenderRule(Enum):
 
 
 class NullPolicy(Enum):
-    """What becomes of a null reverse-path (bounces, out-of-office, receipts) where the provider does not take it."""
+    """Treatment of a null reverse-path (bounces, out-of-office replies, receipts) that the provider does not accept."""
 
-    REWRITE = "rewrite"  # an own address takes its place
-    DISCARD = "discard"  # taken from the client, and dropped with a line in the log
+    REWRITE = "rewrite"  # replaced by an own address
+    DISCARD = "discard"  # accepted from the client and discarded, with a log entry
     REJECT = "reject"
-    ACCOUNT = "account"  # another account carries it, at a provider that takes it
+    ACCOUNT = "account"  # sent by another account, at a provider that accepts it
 
 
 class Security(Enum):
-    """How a connection to a smarthost is protected. The certificate is verified in both."""
+    """Protection of a connection to a smarthost. With TLS the certificate is always verified."""
 
     IMPLICIT_TLS = "tls"  # RFC 8314 section 3.3
     STARTTLS = "starttls"  # RFC 3207; required, never opportunistic
-    NONE = "none"  # a loopback address only
+    NONE = "none"  # permitted for a loopback address only
 
 
 class LoginForm(Enum):
-    """What a provider calls the user name of a mailbox."""
+    """Form of a mailbox's user name at a provider."""
 
     ADDRESS = "address"
     LOCAL_PART = "local-part"
@@ -56,15 +57,15 @@ class Smarthost:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a provider takes per account; None where it names no limit."""
+    """Limits of a provider for each account; None: no known limit."""
 
     connections: int = 2  # at once
     messages_per_connection: int | None = None
-    idle_seconds: float = 30.0  # a warm session is closed after that
+    idle_seconds: float = 30.0  # an idle session is closed after that
     recipients_per_message: int | None = None
     messages_per_hour: int | None = None
     recipients_per_hour: int | None = None
-    message_size: int | None = None  # octets; the upstream's own SIZE holds as well
+    message_size: int | None = None  # octets; the SIZE of the upstream applies too
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,14 @@ class Provider:
     """A named provider as the configuration describes it."""
 
     name: str
-    smarthosts: tuple[Smarthost, ...]  # in order of preference; the next one where a connection cannot be made
-    mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")  # the first that the server offers is tried, once
+    smarthosts: tuple[Smarthost, ...]  # in order of preference; the next one if a connection fails
+    mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")  # the first one that the server offers is used
     login_form: LoginForm = LoginForm.ADDRESS
     sender_rule: SenderRule = SenderRule.DOMAIN  # of the reverse-path
-    from_rule: SenderRule = SenderRule.DOMAIN  # of the header From; DMARC alignment asks for it where no server does
+    from_rule: SenderRule = (
+        SenderRule.DOMAIN
+    )  # of the header From; DMARC alignment needs it even if no server checks it
     takes_null_reverse_path: bool = False
     null_policy: NullPolicy = NullPolicy.REWRITE
-    null_account: str | None = None  # the account's id, for NullPolicy.ACCOUNT
+    null_account: str | None = None  # account id, for NullPolicy.ACCOUNT
     limits: Limits = Limits()

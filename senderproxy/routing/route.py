@@ -1,10 +1,11 @@
-"""choose_route: the account that carries a message, or the reply that says why there is none.
+"""Route of a message: the account that sends it, or the reply for a message without one. PURE.
 
-Guarantees: same inputs, same answer; a Refusal can be given to the client as it is. A match in a higher tier for any
-candidate beats a lower tier for all; within a tier the earlier candidate wins. There is no account by accident: the
-default account is taken only where the configuration names one.
-Not here: what must be rewritten (rewriting.plan), whether the client may use it (relay.decide), whether the
-password works (delivery).
+Guarantees: same inputs, same result. The reply of a Refusal can be sent to the client unchanged. A match in a higher
+tier takes precedence over all lower tiers, for any candidate; within a tier the earlier candidate does. The default
+account is used only if the configuration names one.
+
+Not here: changes to the message (rewriting.plan), the client's permissions (relay.decide), the login (delivery).
+
 RFC 6409 section 6.1, RFC 5322 sections 3.6.2 and 3.6.6.
 """
 
@@ -21,12 +22,11 @@ from senderproxy.routing.account import Account
 from senderproxy.routing.directory import AccountDirectory, MatchTier
 from senderproxy.routing.provider import Provider
 
-# More are looked up, but not recited.
-_NAMED: Final = 3
+_MAX_NAMED: Final = 3  # addresses in a reply; a reply line has limited space
 
 
 class AddressSource(Enum):
-    """Where in a message an address stood."""
+    """Place of an address in a message."""
 
     FROM = "From"
     REVERSE_PATH = "reverse-path"
@@ -36,7 +36,7 @@ class AddressSource(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RoutingPolicy:
-    """What the configuration says about routing."""
+    """Settings of routing."""
 
     author_order: tuple[AddressSource, ...] = (
         AddressSource.FROM,
@@ -49,7 +49,7 @@ class RoutingPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The account that carries a message, and the candidate that brought us to it."""
+    """The account that sends a message, and the candidate address by which it was found."""
 
     account: Account
     provider: Provider
@@ -60,14 +60,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """There is no way for this message; the reply says why."""
+    """The message is refused; the reply gives the reason."""
 
     reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateAddress:
-    """An address that may lead to an account."""
+    """An address by which an account may be found."""
 
     address: Address
     source: AddressSource
@@ -80,12 +80,12 @@ def choose_route(
     providers: Mapping[str, Provider],
     policy: RoutingPolicy,
 ) -> Route | Refusal:
-    """Whose account carries this message?"""
+    """Choose the account for a message, or return a Refusal."""
     if isinstance(authors, UnreadableAuthor):
         return refuse_unreadable(authors)
     candidates = list(candidate_addresses(authors, reverse_path, policy))
     if not candidates:
-        return Refusal(_nobody_named(policy))
+        return Refusal(_no_author(policy))
     for tier in (MatchTier.EXACT, MatchTier.UNTAGGED, MatchTier.DOMAIN):
         for candidate in candidates:
             if account := directory.find(candidate.address, tier):
@@ -94,7 +94,7 @@ def choose_route(
         return Refusal(_no_account(candidates, directory))
     default = directory.by_id(policy.default_account)
     if default is None:
-        return Refusal(_no_named(policy.default_account, "routing.default_account"))
+        return Refusal(_missing_account(policy.default_account, "routing.default_account"))
     return _route(default, candidates[0], MatchTier.DEFAULT, providers)
 
 
@@ -105,10 +105,10 @@ def route_by_account(
     directory: AccountDirectory,
     providers: Mapping[str, Provider],
 ) -> Route | Refusal:
-    """The account that a setting names for mail of this kind, whoever wrote it; its own address where nobody did."""
+    """Route by the account that a setting names, for any author. Without a candidate the account's address is used."""
     account = directory.by_id(account_id)
     if account is None:
-        return Refusal(_no_named(account_id, setting))
+        return Refusal(_missing_account(account_id, setting))
     author = candidates[0] if candidates else CandidateAddress(account.address, AddressSource.FROM)
     return _route(account, author, MatchTier.NAMED, providers)
 
@@ -116,7 +116,7 @@ def route_by_account(
 def candidate_addresses(
     authors: AuthorFields, reverse_path: ReversePath, policy: RoutingPolicy
 ) -> Iterator[CandidateAddress]:
-    """The addresses that are looked up, in order, each once."""
+    """The addresses to look up, in order, without repetition."""
     seen: set[str] = set()
     for source in _order(authors, policy):
         for address in _addresses(source, authors, reverse_path):
@@ -126,18 +126,18 @@ def candidate_addresses(
 
 
 def refuse_unreadable(unreadable: UnreadableAuthor) -> Refusal:
-    """The reply to a message of which nobody can say for sure who wrote it."""
+    """Refuse a message whose author field is ambiguous or unreadable."""
     return Refusal(
         reply(
             550,
             "5.6.0",
-            f"Who wrote this message cannot be read from its {unreadable.field} field: {unreadable.reason}",
+            f"Cannot read the author from the {unreadable.field} field: {unreadable.reason}",
         )
     )
 
 
 def _order(authors: AuthorFields, policy: RoutingPolicy) -> Sequence[AddressSource]:
-    """With several authors the Sender field must say which one sent it (RFC 5322 3.6.2): it follows From at once."""
+    """Order of the sources. With several authors Sender follows From, because it names the one who sent the message."""
     order = policy.author_order
     if len(authors.from_) < 2 or AddressSource.SENDER not in order or AddressSource.FROM not in order:
         return order
@@ -165,15 +165,15 @@ def _route(
 ) -> Route | Refusal:
     provider = providers.get(account.provider)
     if provider is None:
-        return Refusal(_no_provider(account, providers))
+        return Refusal(_missing_provider(account, providers))
     return Route(account, provider, candidate.address, candidate.source, tier)
 
 
 def _no_account(candidates: Sequence[CandidateAddress], directory: AccountDirectory) -> Reply:
     first = candidates[0].address
     others = [str(candidate.address) for candidate in candidates[1:]]
-    more = [f"{len(others) - _NAMED + 1} more"] if len(others) >= _NAMED else []
-    names = " or ".join([str(first), *others[: _NAMED - 1], *more])
+    more = [f"{len(others) - _MAX_NAMED + 1} more"] if len(others) >= _MAX_NAMED else []
+    names = " or ".join([str(first), *others[: _MAX_NAMED - 1], *more])
     near = directory.similar_entries(first)
     known = f" (nearest known: {', '.join(near)})" if near else ""
     return reply(
@@ -181,26 +181,26 @@ def _no_account(candidates: Sequence[CandidateAddress], directory: AccountDirect
     )
 
 
-def _nobody_named(policy: RoutingPolicy) -> Reply:
+def _no_author(policy: RoutingPolicy) -> Reply:
     places = ", ".join(source.value for source in policy.author_order)
     return reply(550, "5.6.0", f"This message names no author: there is no address in any of {places}.")
 
 
-def _no_named(account_id: str, setting: str) -> Reply:
-    # 4xx: a slip in the configuration must not bounce the office's mail.
+def _missing_account(account_id: str, setting: str) -> Reply:
+    # 4xx: a mistake in the configuration must not bounce mail.
     return reply(
         451,
         "4.3.5",
-        f"The account {account_id} that {setting} names does not exist. Mend {setting} in the configuration,"
-        f" or add it: senderproxy account add ADDRESS --id {account_id}",
+        f"The account {account_id} in {setting} does not exist. Correct {setting} in the configuration,"
+        f" or add the account: senderproxy account add ADDRESS --id {account_id}",
     )
 
 
-def _no_provider(account: Account, providers: Mapping[str, Provider]) -> Reply:
+def _missing_provider(account: Account, providers: Mapping[str, Provider]) -> Reply:
     near = get_close_matches(account.provider, providers, 1)
-    meant = f" (nearest known: {near[0]})" if near else ""
+    suggestion = f" (nearest known: {near[0]})" if near else ""
     return reply(
         451,
         "4.3.5",
-        f"Account {account.id} is at provider {account.provider}, which the configuration does not know{meant}.",
+        f"Account {account.id} is at provider {account.provider}, which the configuration does not know{suggestion}.",
     )

@@ -102,7 +102,7 @@ def test_one_record_that_cannot_be_read_leaves_the_others_usable(path: Path, key
 def test_two_accounts_for_one_address_are_refused_before_anything_is_saved(path: Path, key: Unlock) -> None:
     with AccountEditor.open(path, key) as editor:
         editor.put(_stored("anna@firma.example", "geheim-1", "info@firma.example"))
-        with pytest.raises(DirectoryError, match=r"both carry info@firma\.example"):
+        with pytest.raises(DirectoryError, match=r"both have info@firma\.example"):
             editor.put(_stored("bert@firma.example", "geheim-2", "info@firma.example"))
 
 
@@ -157,7 +157,7 @@ def test_accounts_that_contradict_each_other_on_the_disk_leave_the_old_ones_in_f
     for _ in range(3):
         assert [account.id for account in accounts.directory().accounts] == ["anna"]
         assert accounts.problem is not None
-        assert "both carry anna@firma.example" in accounts.problem
+        assert "both have anna@firma.example" in accounts.problem
     with AccountEditor.open(path, key) as editor:
         editor.remove("other")
         editor.save()

@@ -91,7 +91,7 @@ def test_an_address_that_another_mailbox_carries_is_refused_before_the_password_
         "account", "add", "bert@firma.example", *ADD, "--also", "info@firma.example", stdin="geheim-bert\n"
     )
     assert ended.code != 0
-    assert "both carry info@firma.example" in ended.err
+    assert "both have info@firma.example" in ended.err
     assert office.simulator.logins() == []
 
 

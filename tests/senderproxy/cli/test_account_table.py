@@ -65,7 +65,7 @@ def test_one_wrong_row_keeps_all_out_and_each_row_has_its_verdict(office: Office
     assert verdicts[7] == "the login is empty"
     assert "control character" in verdicts[8]
     assert verdicts[9] == "the same account as in line 2"
-    assert "both carry bert@firma.example" in verdicts[10]
+    assert "both have bert@firma.example" in verdicts[10]
     assert ids(office) == ["bert@firma.example"]
     told = office.type("account", "import", path)
     assert "Nothing was imported: 8 of 9 rows are invalid." in told.out

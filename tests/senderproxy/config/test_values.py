@@ -116,7 +116,7 @@ HASH = "write the output of: senderproxy client hash-password"
         (
             values.read_hostname,
             "mail firma",
-            'mail firma is no domain name. To fix: write the name of this machine, like "mail.firma.example"',
+            'mail firma is not a domain name. To fix: write the name of this machine, like "mail.firma.example"',
         ),
         (
             values.read_hostname,

@@ -98,13 +98,13 @@ def test_a_new_field_is_read_whatever_the_section_was(raw: bytes) -> None:
     "value", [b"a\r\nBcc: x@y.example", b"a\r\n", b"a\n b", b"a\r\n \r\n b", b"a\x00", "ä".encode(), b"a\r\n\r\nb"]
 )
 def test_no_edit_brings_in_a_line_of_its_own(value: bytes) -> None:
-    with pytest.raises(ValueError, match="no value"):
+    with pytest.raises(ValueError, match="invalid value"):
         Edit("Subject", value)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:", "ä", "a\r\nb"])
 def test_no_edit_makes_a_name_that_is_none(name: str) -> None:
-    with pytest.raises(ValueError, match="no field name"):
+    with pytest.raises(ValueError, match="invalid field name"):
         Edit(name, b"x")
 
 

@@ -38,12 +38,12 @@ def test_an_address_is_found_in_its_tier(address: str, tier: MatchTier, found: o
 
 
 def test_every_tier_has_words_for_people() -> None:
-    assert [tier.words for tier in MatchTier] == [
+    assert [tier.description for tier in MatchTier] == [
         "the address itself",
         "the address without its +tag",
         "the whole domain",
         "the default account",
-        "the account named for such mail in the configuration",
+        "the account configured for such mail",
     ]
 
 
@@ -64,9 +64,9 @@ def test_two_accounts_for_one_address_are_refused_by_both_names() -> None:
         AccountDirectory([account("anna", "anna@x.example"), account("bert", "bert@x.example", "ANNA@x.example", "@y.example"),
                           account("carl", "carl@x.example", "@Y.example")])  # fmt: skip
     assert refused.value.message == (
-        "Accounts anna and bert both carry ANNA@x.example. Accounts bert and carl both carry @y.example."
+        "Accounts anna and bert both have ANNA@x.example. Accounts bert and carl both have @y.example."
     )
-    assert refused.value.hint == "Take it away from one: senderproxy account edit bert --not ANNA@x.example"
+    assert refused.value.hint == "Remove it from one of them: senderproxy account edit bert --not ANNA@x.example"
 
 
 def test_two_accounts_of_one_name_are_refused() -> None:

@@ -151,7 +151,7 @@ def test_a_message_that_names_nobody_is_told_so() -> None:
 
 def test_an_author_that_can_be_read_in_two_ways_is_refused_with_the_reason() -> None:
     unreadable = UnreadableAuthor("From", "there are 2 of them")
-    expected = "550 5.6.0 Who wrote this message cannot be read from its From field: there are 2 of them"
+    expected = "550 5.6.0 Cannot read the author from the From field: there are 2 of them"
     assert str(refuse_unreadable(unreadable).reply) == expected
     assert refusal(choose_route(unreadable, path("anna@firma.example"), OFFICE, PROVIDERS, WITH_DEFAULT)) == expected
 
@@ -173,8 +173,8 @@ def test_no_other_candidate_stands_in_for_one_whose_provider_is_unknown() -> Non
 def test_a_default_account_that_does_not_exist_defers() -> None:
     policy = RoutingPolicy(default_account="nobody")
     assert refusal(choose_route(authors("gast@fremd.example"), path(""), OFFICE, PROVIDERS, policy)) == (
-        "451 4.3.5 The account nobody that routing.default_account names does not exist. Mend routing.default_account in the configuration,"
-        " or add it: senderproxy account add ADDRESS --id nobody"
+        "451 4.3.5 The account nobody in routing.default_account does not exist. Correct routing.default_account in the configuration,"
+        " or add the account: senderproxy account add ADDRESS --id nobody"
     )
 
 
@@ -228,4 +228,4 @@ def test_a_setting_may_name_the_account_whoever_wrote_it() -> None:
     assert isinstance(nobody, Route)
     assert nobody.author == nobody.account.address
     lost = route_by_account("nobody", "senders.bounce_account", [], OFFICE, PROVIDERS)
-    assert refusal(lost).startswith("451 4.3.5 The account nobody that senders.bounce_account names does not exist.")
+    assert refusal(lost).startswith("451 4.3.5 The account nobody in senders.bounce_account does not exist.")
