@@ -1,6 +1,7 @@
 """Connection registry and limits of one listener.
 
-Guarantees: no more clients than the limits allow; a client over a limit is told so, as long as not too many are.
+Guarantees: no more clients than the limits allow; a client over a limit gets a reply that says so, unless too many are
+rejected at the same time.
 Not here: the sockets (listener.server), the conversation (listener.relay_smtp).
 """
 
@@ -29,7 +30,7 @@ class ListenerTimeouts:
 
     idle: float  # seconds for one command, from the last reply to its line end; RFC 5321 section 4.5.3.2.7: 300 or more
     block: float  # seconds without an octet of a message's data; RFC 5321 section 4.5.3.2.5: 180
-    min_rate: float = 4096.0  # octets a second, average of a whole message after `idle` seconds: no client is endless
+    min_rate: float = 4096.0  # octets a second, average after `idle` seconds: bounds the time of a whole message
     handshake: float = 30.0  # seconds for the TLS handshake: some round trips, and a slow device's computing time
     linger: float = 1.0  # seconds for the client to read a last reply before the connection is closed: a round trip
 

@@ -124,7 +124,7 @@ class Dialogue:
         return Envelope(mail.reverse_path, tuple(self._transaction.recipients), mail.eight_bit)
 
     def greet(self, *, early_input: bool) -> Step:
-        """The greeting. `early_input`: the client sent something before it (RFC 5321 section 3.1)."""
+        """The greeting. `early_input`: the client sent something before it (RFC 5321 section 4.3.1)."""
         return ReplyAndClose(replies.EARLY_INPUT) if early_input else SendReply(replies.greeting(self.offer.hostname))
 
     def command(self, line: bytes, *, more_input: bool) -> Step:
