@@ -57,29 +57,34 @@ def _bound(target: ast.expr) -> Iterator[str]:
         yield target.attr
 
 
-def _fill(scope: Scope, body: list[ast.stmt], prefix: str) -> None:
+def _fill(scope: Scope, body: list[ast.stmt]) -> None:
     for node in body:
         match node:
             case ast.ClassDef():
                 inner = scope.names.setdefault(node.name, Scope(bases=[ast.unparse(base) for base in node.bases]))
-                _fill(inner, node.body, prefix)
+                _fill(inner, node.body)
+                for method in node.body:
+                    if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
+                        inner.names.update((name, Scope()) for name in _assigned_to_self(method))
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 scope.names.setdefault(node.name, Scope())
-                for each in ast.walk(node):  # attributes that a method assigns
-                    if isinstance(each, ast.Assign | ast.AnnAssign):
-                        for target in each.targets if isinstance(each, ast.Assign) else [each.target]:
-                            if isinstance(target, ast.Attribute):
-                                scope.names.update((name, Scope()) for name in _bound(target))
             case ast.Assign(targets=targets):
                 scope.names.update((name, Scope()) for target in targets for name in _bound(target))
             case ast.AnnAssign(target=target):
                 scope.names.update((name, Scope()) for name in _bound(target))
-            case ast.ImportFrom(module=module, names=names):
-                for alias in names:
-                    found = _symbols().get(f"{module}.{alias.name}") if module else None
-                    scope.names.setdefault(alias.asname or alias.name, found or Scope())
             case ast.If() | ast.Try() | ast.With():
-                _fill(scope, node.body, prefix)
+                _fill(scope, node.body)
+            case _:
+                pass
+
+
+def _assigned_to_self(method: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    for node in ast.walk(method):
+        match node:
+            case ast.Assign(targets=targets):
+                yield from (name for target in targets if isinstance(target, ast.Attribute) for name in _bound(target))
+            case ast.AnnAssign(target=ast.Attribute() as target):
+                yield from _bound(target)
             case _:
                 pass
 
@@ -89,24 +94,25 @@ def _trees() -> dict[str, ast.Module]:
     return {_dotted(path): ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 
-_KNOWN: dict[str, Scope] = {}
-
-
-def _symbols() -> dict[str, Scope]:
-    return _KNOWN
+@cache
+def _nodes(home: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(_trees()[home]))
 
 
 @cache
 def _modules() -> dict[str, Scope]:
+    """The names of each module by its dotted name; a package without an `__init__` is one too."""
     found: dict[str, Scope] = {}
-    for name in _trees():  # packages without an __init__ are packages too
+    for name, tree in _trees().items():
         for end in range(1, name.count(".") + 2):
             found.setdefault(".".join(name.split(".")[:end]), Scope())
-    for _ in range(2):  # twice: what a module imports may be filled after it
-        for name, tree in _trees().items():
-            _fill(found[name], tree.body, name)
-            for inner, scope in found[name].names.items():
-                _KNOWN[f"{name}.{inner}"] = scope
+        _fill(found[name], tree.body)
+    for name, tree in _trees().items():
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    source = found.get(node.module, Scope()).names.get(alias.name)
+                    found[name].names.setdefault(alias.asname or alias.name, source or Scope())
     return found
 
 
@@ -194,8 +200,8 @@ def _gone(text: str) -> Iterator[str]:
 @cache
 def _identifiers() -> frozenset[str]:
     found = set()
-    for tree in _trees().values():
-        for node in ast.walk(tree):
+    for home in _trees():
+        for node in _nodes(home):
             match node:
                 case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name) | ast.ClassDef(name=name):
                     found.add(name)
@@ -204,23 +210,23 @@ def _identifiers() -> frozenset[str]:
     return frozenset(found)
 
 
-def _docstrings(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+def _docstrings(home: str) -> Iterator[str]:
+    for node in _nodes(home):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield re.sub(r"^ {4}.*$", "", ast.get_docstring(node) or "", flags=re.MULTILINE)  # without its examples
 
 
 def _comments(source: str) -> Iterator[str]:
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.string
+    if re.search(rf"#.*{_PATH.pattern}", source):
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                yield token.string
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_dotted)
 def test_each_name_in_a_docstring_exists(path: Path) -> None:
     home = _dotted(path)
-    docstrings = list(_docstrings(_trees()[home]))
-    for text in docstrings:
+    for text in _docstrings(home):
         assert list(_unknown(text, home)) == [], text
         assert list(_missing(text)) == [], text
         assert list(_gone(text)) == [], text
