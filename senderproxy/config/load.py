@@ -261,6 +261,7 @@ _SYNTAX: Final = (
     ("Unterminated string", N_("a quotation mark is not closed"), N_("close it")),
     ('Expected "\'"', N_("a quotation mark is not closed"), N_("close it")),
     ("Unclosed array", N_("a square bracket is not closed"), N_("close it, and put commas between the values")),
+    ("Expected ']]'", N_("the brackets of a section are not closed"), N_("write it like: [[listeners]]")),
     ("Expected ']'", N_("the bracket of a section is not closed"), N_("write it like: [vault]")),
 )
 

@@ -100,7 +100,7 @@ def test_systemd_starts_watches_reloads_and_stops_it(office: Office) -> None:
     pid = machine.pid()
     office.configure("[[listeners]\n")
     office.systemctl("reload")
-    wait_until(lambda: "the old one stays in force" in machine.journal(), "it was refused", peer=machine)
+    wait_until(lambda: "the previous one stays in force" in machine.journal(), "it was refused", peer=machine)
     hand_in(office.door, letters[1:2])
     office.arrived(3)
     assert machine.pid() == pid

@@ -1,5 +1,6 @@
 """The whole service, with a disk under its spool that is full, breaks, or does not answer any more."""
 
+import re
 import smtplib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -68,8 +69,7 @@ def test_a_full_disk_takes_no_more_says_so_and_with_room_again_takes_mail_withou
         assert len(taken) > 5
         said = relay.command("status", exit_code=1)
         assert f"Queue: {len(taken)} messages waiting" in said
-        assert "New mail for the queue is deferred" in said
-        assert " room " in said
+        assert re.search("New mail for the queue is deferred: .*(space|full)", said), said
         assert "Free some space" in said
         relay.restart()  # nor does a start on a full disk lose anything
         provider.start()

@@ -182,6 +182,7 @@ def test_one_problem_is_one_line(file: Path, text: str, expected: str | None) ->
         ('path = """\nx', "line 2: a quotation mark is not closed (at the end of the file). To fix: close it"),
         ("[vault]\n[vault]\n", "line 2: this section is there twice (column 7). To fix: put all its settings into one"),
         ('[vault]\na = 1\na = 2\n', "line 3: this setting is there twice (column 6). To fix: remove one of them"),
+        ("[[listeners]\n", "line 1: the brackets of a section are not closed (column 12). To fix: write it like: [[listeners]]"),
         ("[vault\n", "line 1: the bracket of a section is not closed (column 7). To fix: write it like: [vault]"),
         ('a = [1\n', "line 1: a square bracket is not closed (at the end of the file). To fix: close it, and put commas between the values"),
         ('a = 1 b = 2\n', "line 1: there is more text after the value (column 7). To fix: start a new line for it"),
