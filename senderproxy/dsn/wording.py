@@ -88,7 +88,7 @@ def _heard(cause: ReportCause, *phrases: str) -> tuple[re.Pattern[str], ReportCa
     return re.compile("|".join(phrases), re.IGNORECASE), cause
 
 
-# Our own reply to a message that may have been accepted (delivery.classify); the second text is that of version 0.1.
+# Our own reply to a message that may have been accepted (delivery.classify); the second text is an older one.
 _MAYBE_TAKEN: Final = re.compile(
     r"not known whether the message was accepted|whether it was taken is not known", re.IGNORECASE
 )

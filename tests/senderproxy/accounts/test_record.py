@@ -22,15 +22,15 @@ STORED = StoredAccount(
 )
 
 
-def test_what_was_written_is_read_back() -> None:
+def test_decode_returns_what_encode_wrote() -> None:
     assert decode("anna", encode(STORED)) == STORED
 
 
-def test_the_secret_has_no_face() -> None:
+def test_the_secret_has_no_repr() -> None:
     assert "geheim" not in repr(STORED)
 
 
-def test_a_record_of_a_later_program_is_not_guessed() -> None:
+def test_a_record_of_a_newer_version_is_refused() -> None:
     later = json.dumps(json.loads(encode(STORED)) | {"schema": SCHEMA + 1}).encode()
     with pytest.raises(RecordError, match="newer version"):
         decode("anna", later)
@@ -49,14 +49,14 @@ def test_a_record_of_a_later_program_is_not_guessed() -> None:
         ({"schema": "1"}, "unknown format"),
     ],
 )
-def test_a_damaged_record_is_refused_without_telling_the_secret(change: dict[str, object], words: str) -> None:
+def test_a_damaged_record_is_refused_without_the_secret_in_the_error(change: dict[str, object], words: str) -> None:
     with pytest.raises(RecordError) as caught:
         decode("anna", json.dumps(json.loads(encode(STORED)) | change).encode())
     assert words in caught.value.message
     assert "geheim" not in str(caught.value) + caught.value.hint
 
 
-def test_junk_is_refused_without_being_quoted() -> None:
+def test_invalid_data_is_refused_without_a_quotation() -> None:
     with pytest.raises(RecordError) as caught:
         decode("anna", b"geheim-junk {")
     assert caught.value.__cause__ is None

@@ -1,4 +1,4 @@
-"""An older vault in place of the newer one is noticed at the next start."""
+"""An older vault in place of a newer one is reported at the next start."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def _start(path: Path, key: Path) -> str | None:
     return note_generation(path, VaultAccounts.open(path, unlock_method(f"key-file:{key}", None)))
 
 
-def test_a_vault_brought_back_from_yesterday_is_said_once(tmp_path: Path) -> None:
+def test_a_restored_older_vault_is_reported_once(tmp_path: Path) -> None:
     path, key = _vault(tmp_path)
     _save(path, key, "geheim-old")
     yesterday = path.read_bytes()
@@ -45,7 +45,7 @@ def test_a_vault_brought_back_from_yesterday_is_said_once(tmp_path: Path) -> Non
     assert _start(path, key) is None
 
 
-def test_a_note_nobody_can_read_or_write_stops_nothing(tmp_path: Path) -> None:
+def test_an_unreadable_or_unwritable_note_stops_nothing(tmp_path: Path) -> None:
     path, key = _vault(tmp_path)
     note = path.with_name("accounts.vault.seen")
     note.write_bytes(b"\xff nonsense")

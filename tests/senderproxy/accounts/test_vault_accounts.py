@@ -1,4 +1,4 @@
-"""The accounts of this moment, over a real vault."""
+"""The accounts in use, over a real vault."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ def _put(path: Path, key: Unlock, *accounts: StoredAccount) -> None:
         editor.save()
 
 
-def test_an_account_added_while_running_counts_from_the_next_message_on(path: Path, key: Unlock) -> None:
+def test_an_added_account_is_in_use_with_the_next_message(path: Path, key: Unlock) -> None:
     accounts = VaultAccounts.open(path, key)
     assert accounts.directory().accounts == ()
     _put(path, key, _stored("anna@firma.example"))
@@ -66,7 +66,7 @@ def test_a_new_password_changes_the_version_and_the_same_one_does_not(path: Path
     assert "geheim" not in repr(other) + str(other) + f"{other}" + other.version
 
 
-def test_an_account_taken_away_has_no_credential_any_more(path: Path, key: Unlock) -> None:
+def test_a_removed_account_has_no_credential(path: Path, key: Unlock) -> None:
     anna = _stored("anna@firma.example")
     _put(path, key, anna)
     accounts = VaultAccounts.open(path, key)
@@ -77,7 +77,7 @@ def test_an_account_taken_away_has_no_credential_any_more(path: Path, key: Unloc
     assert accounts.credential(anna.account) is None
 
 
-def test_a_vault_damaged_while_running_leaves_the_old_accounts_in_force(path: Path, key: Unlock) -> None:
+def test_a_vault_damaged_meanwhile_leaves_the_accounts_in_memory_in_force(path: Path, key: Unlock) -> None:
     _put(path, key, _stored("anna@firma.example"))
     accounts = VaultAccounts.open(path, key)
     whole = path.read_bytes()
@@ -106,13 +106,13 @@ def test_two_accounts_for_one_address_are_refused_before_anything_is_saved(path:
             editor.put(_stored("bert@firma.example", "geheim-2", "info@firma.example"))
 
 
-def test_a_second_editor_is_told_who_is_at_it(path: Path, key: Unlock) -> None:
+def test_a_second_editor_is_refused(path: Path, key: Unlock) -> None:
     with AccountEditor.open(path, key), pytest.raises(AccountsError) as caught:
         AccountEditor.open(path, key)
     assert type(caught.value) is AccountsError
 
 
-def test_a_missing_vault_and_a_wrong_key_are_told_apart(path: Path, tmp_path: Path) -> None:
+def test_a_missing_vault_and_a_wrong_key_are_different_errors(path: Path, tmp_path: Path) -> None:
     other = KeyFile.generate(tmp_path / "other.key")
     with pytest.raises(AccountsError) as missing:
         VaultAccounts.open(tmp_path / "nowhere.vault", other)
@@ -134,7 +134,7 @@ def _break(path: Path, key: Unlock, name: str) -> None:
         box.save()
 
 
-def test_an_account_that_cannot_be_read_can_be_added_again_or_taken_away(path: Path, key: Unlock) -> None:
+def test_an_unreadable_account_can_be_added_again_or_removed(path: Path, key: Unlock) -> None:
     _put(path, key, _stored("bert@firma.example"))
     _break(path, key, "anna")
     _break(path, key, "carla")
@@ -147,7 +147,7 @@ def test_an_account_that_cannot_be_read_can_be_added_again_or_taken_away(path: P
     assert accounts.unreadable == ()
 
 
-def test_accounts_that_contradict_each_other_on_the_disk_leave_the_old_ones_in_force(path: Path, key: Unlock) -> None:
+def test_conflicting_accounts_on_disk_leave_those_in_memory_in_force(path: Path, key: Unlock) -> None:
     _put(path, key, _stored("anna@firma.example"))
     accounts = VaultAccounts.open(path, key)
     simulator = _stored("anna@firma.example")
@@ -166,7 +166,7 @@ def test_accounts_that_contradict_each_other_on_the_disk_leave_the_old_ones_in_f
 
 
 @pytest.mark.parametrize("name", ["", "x" * 300, "two\nlines"])
-def test_a_name_that_no_record_can_have_is_refused_in_words(path: Path, key: Unlock, name: str) -> None:
+def test_an_invalid_account_id_is_refused(path: Path, key: Unlock, name: str) -> None:
     stored = _stored("anna@firma.example")
     renamed = replace(stored, account=replace(stored.account, id=name))
     with AccountEditor.open(path, key) as editor, pytest.raises(RecordError):
@@ -174,13 +174,13 @@ def test_a_name_that_no_record_can_have_is_refused_in_words(path: Path, key: Unl
 
 
 @pytest.mark.parametrize("secret", ["geheim-\r\nzeile", "geheim-\0", "geheim-\udc80", ""])
-def test_a_password_that_no_login_can_carry_is_not_kept(path: Path, key: Unlock, secret: str) -> None:
+def test_a_password_that_no_login_can_contain_is_not_stored(path: Path, key: Unlock, secret: str) -> None:
     with AccountEditor.open(path, key) as editor, pytest.raises(RecordError) as caught:
         editor.put(_stored("anna@firma.example", secret))
     assert "geheim" not in str(caught.value)
 
 
-def test_an_older_vault_put_in_place_while_running_is_not_taken_up(path: Path, key: Unlock) -> None:
+def test_an_older_vault_is_not_loaded_while_running(path: Path, key: Unlock) -> None:
     _put(path, key, _stored("anna@firma.example"))
     older = path.read_bytes()
     _put(path, key, _stored("bert@firma.example"))

@@ -30,13 +30,13 @@ ANNA = StoredAccount(
 )
 
 
-def nobody() -> str:
-    raise AssertionError("nobody is to be asked here")
+def no_prompt() -> str:
+    raise AssertionError("no passphrase is needed here")
 
 
 @pytest.fixture
 def key(tmp_path: Path) -> Unlock:
-    return new_unlock_method(f"key-file:{tmp_path / 'vault.key'}", nobody, None)
+    return new_unlock_method(f"key-file:{tmp_path / 'vault.key'}", no_prompt, None)
 
 
 @pytest.fixture
@@ -56,19 +56,19 @@ def opens(path: Path, unlock: Unlock) -> bool:
         return False
 
 
-def test_a_new_key_file_is_made_and_one_that_is_there_is_used(tmp_path: Path, key: Unlock, path: Path) -> None:
+def test_a_missing_key_file_is_made_and_an_existing_one_used(tmp_path: Path, key: Unlock, path: Path) -> None:
     assert (tmp_path / "vault.key").stat().st_mode & 0o777 == 0o600
-    again = new_unlock_method(f"key-file:{tmp_path / 'vault.key'}", nobody, None)
+    again = new_unlock_method(f"key-file:{tmp_path / 'vault.key'}", no_prompt, None)
     assert opens(path, again)
 
 
-def test_what_shows_without_a_key_are_the_ways_in_and_how_often_it_was_saved(path: Path) -> None:
+def test_without_a_key_the_unlocks_and_the_generation_are_readable(path: Path) -> None:
     facts = inspect(path)
     assert facts.unlocks == (("key-file", "key-file"),)
     assert facts.generation == 2
 
 
-def test_a_passphrase_for_the_safe_opens_it_beside_the_key_file_until_it_is_taken_away(path: Path, key: Unlock) -> None:
+def test_an_added_passphrase_opens_the_vault_until_it_is_removed(path: Path, key: Unlock) -> None:
     phrase = new_unlock_method("passphrase", lambda: "geheim-satz", None)
     assert add_unlock(path, key, phrase, "safe") == "safe"
     assert opens(path, Passphrase("geheim-satz"))
@@ -78,12 +78,12 @@ def test_a_passphrase_for_the_safe_opens_it_beside_the_key_file_until_it_is_take
     assert opens(path, key)
 
 
-def test_the_last_way_in_cannot_be_taken_away(path: Path, key: Unlock) -> None:
+def test_the_last_unlock_cannot_be_removed(path: Path, key: Unlock) -> None:
     with pytest.raises(AccountsError, match="only unlock method"):
         remove_unlock(path, key, "key-file")
 
 
-def test_a_new_key_leaves_nobody_outside_by_accident(path: Path, key: Unlock) -> None:
+def test_rekey_refuses_to_drop_an_unlock_that_is_not_named(path: Path, key: Unlock) -> None:
     add_unlock(path, key, Passphrase("geheim-satz"), "safe")
     with pytest.raises(AccountsError, match="safe"):
         rekey(path, key, [], [])
@@ -98,7 +98,7 @@ def test_a_sealed_copy_becomes_the_vault_of_another_machine(path: Path, key: Unl
     travel = Passphrase("geheim-reise")
     export(path, key, tmp_path / "copy.vault", travel)
     assert not opens(tmp_path / "copy.vault", key)
-    there = new_unlock_method(f"key-file:{tmp_path / 'there.key'}", nobody, None)
+    there = new_unlock_method(f"key-file:{tmp_path / 'there.key'}", no_prompt, None)
     restore(tmp_path / "copy.vault", travel, tmp_path / "there.vault", there)
     assert opens(tmp_path / "there.vault", there)
     with pytest.raises(AccountsError, match="already"):
@@ -106,18 +106,18 @@ def test_a_sealed_copy_becomes_the_vault_of_another_machine(path: Path, key: Unl
 
 
 @pytest.mark.parametrize("label", ["two words", "", "key-file"])
-def test_a_label_that_cannot_be_is_refused_in_words(path: Path, key: Unlock, label: str) -> None:
+def test_an_invalid_label_is_refused(path: Path, key: Unlock, label: str) -> None:
     with pytest.raises(InvalidVaultRequest):
         add_unlock(path, key, Passphrase("geheim-satz"), label)
 
 
-def test_a_way_that_does_not_exist_is_refused_with_those_that_do() -> None:
+def test_an_unknown_unlock_method_is_refused_with_the_known_ones() -> None:
     with pytest.raises(AccountsError) as caught:
         unlock_method("geheim-oops", None)
     assert "passphrase, key-file:PATH" in caught.value.hint
 
 
-def test_a_credential_outside_its_unit_names_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_credential_names_another_unlock_method(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     with pytest.raises(AccountsError) as caught:
         unlock_method("credential:vault-key", None)

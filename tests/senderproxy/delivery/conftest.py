@@ -1,4 +1,4 @@
-"""Some of the courier's tests have real peers on a bench."""
+"""Fixtures for tests with real peers."""
 
 from tests.peers.bench import bench, pytest_runtest_makereport
 

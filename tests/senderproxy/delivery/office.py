@@ -1,4 +1,4 @@
-"""An office around the courier: accounts in memory, a clock that can be moved on, a courier that is closed at the end."""
+"""A courier for tests, with accounts in memory and a clock that the test moves."""
 
 import time
 from collections.abc import AsyncIterator
@@ -17,11 +17,11 @@ from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory, MatchTier
 from senderproxy.routing.provider import Limits, Provider, Smarthost
 from senderproxy.routing.route import AddressSource, Route
-from tests.senderproxy.delivery.letters import ANNA, BERT, BERTS_SECRET, HOSTNAME, SECRET, letter, to
+from tests.senderproxy.delivery.messages import ANNA, BERT, BERTS_SECRET, HOSTNAME, SECRET, make_message, to
 
 
 class MovedClock:
-    """The machine's clock, moved on by hand; what waits in real time still does."""
+    """The machine's clock plus an offset. Timers of the event loop are not affected."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -45,7 +45,7 @@ def account_of(account_id: str, login: str, **more: Any) -> Account:
     return Account(account_id, login, "simulator", address, (pattern,), **more)
 
 
-class Drawer:
+class MemoryAccounts:
     """relay.ports.Accounts in memory."""
 
     def __init__(self) -> None:
@@ -78,32 +78,32 @@ class Drawer:
 
 @dataclass
 class Office:
-    """One courier and what it works with."""
+    """One courier and its surroundings."""
 
     courier: SmtpCourier
-    drawer: Drawer
+    accounts: MemoryAccounts
     clock: MovedClock
     provider: Provider
     sent: int = field(default=0)
 
     def route(self, account_id: str = "anna") -> Route:
-        account = self.drawer.accounts[account_id]
+        account = self.accounts.accounts[account_id]
         return Route(account, self.provider, account.address, AddressSource.FROM, MatchTier.EXACT)
 
     async def send(
         self, account_id: str = "anna", envelope: Envelope | None = None, message: Message | None = None
     ) -> list[Outcome]:
-        """One message from the account's own address; the outcomes in the recipients' order."""
+        """Send one message from the account's own address. Returns the outcomes in the recipients' order."""
         route = self.route(account_id)
         envelope = envelope or replace(to(), reverse_path=route.account.address)
         self.sent += 1
-        outcomes = await self.courier.deliver(route, envelope, message or letter(), tag=f"m{self.sent}")
+        outcomes = await self.courier.deliver(route, envelope, message or make_message(), tag=f"m{self.sent}")
         assert list(outcomes) == list(envelope.recipients)
         return list(outcomes.values())
 
     async def send_one(self, account_id: str = "anna", text: str | None = None) -> Outcome:
-        """To one recipient."""
-        message = letter(text.encode() + b"\r\n") if text else None
+        """Send one message to one recipient."""
+        message = make_message(text.encode() + b"\r\n") if text else None
         (outcome,) = await self.send(account_id, message=message)
         return outcome
 
@@ -113,12 +113,12 @@ async def office(
     *smarthosts: Smarthost, timeouts: SessionTimeouts | None = None, grace: float = 5.0, **limits: object
 ) -> AsyncIterator[Office]:
     """Anna and Bert, with one provider."""
-    drawer, clock = Drawer(), MovedClock()
-    drawer.add("anna", ANNA, SECRET)
-    drawer.add("bert", BERT, BERTS_SECRET)
+    accounts, clock = MemoryAccounts(), MovedClock()
+    accounts.add("anna", ANNA, SECRET)
+    accounts.add("bert", BERT, BERTS_SECRET)
     provider = Provider("simulator", smarthosts, limits=Limits(**limits))  # type: ignore[arg-type]
-    courier = SmtpCourier(drawer, timeouts or SessionTimeouts(), HOSTNAME, clock)
+    courier = SmtpCourier(accounts, timeouts or SessionTimeouts(), HOSTNAME, clock)
     try:
-        yield Office(courier, drawer, clock, provider)
+        yield Office(courier, accounts, clock, provider)
     finally:
         await courier.close(grace)

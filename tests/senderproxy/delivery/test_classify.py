@@ -1,4 +1,4 @@
-"""What went wrong is put into words by values alone: for every fault a 4xx that says what a person can do."""
+"""Failures and replies are classified from values alone: every failure is a 4xx with its reason."""
 
 import errno
 import socket
@@ -89,7 +89,7 @@ def ssl_fault(reason: str) -> ssl.SSLError:
         (verification(3, "unable to get certificate CRL"), Stage.HANDSHAKE, FailureKind.INCOMPATIBLE, "4.7.5", "CRL"),
     ],
 )
-def test_whatever_stops_us_is_a_deferral_in_plain_words(
+def test_every_failure_is_a_deferral_with_its_reason(
     fault: BaseException, stage: Stage, trouble: FailureKind, status: str, words: str
 ) -> None:
     result = classify.open_failure(fault, IONOS, stage)
@@ -101,32 +101,32 @@ def test_whatever_stops_us_is_a_deferral_in_plain_words(
     assert len(result.reply.lines) == 1
 
 
-def test_a_fault_inside_aiosmtplibs_fault_is_the_one_that_is_told() -> None:
+def test_the_cause_of_an_aiosmtplib_exception_is_reported() -> None:
     outer = aiosmtplib.SMTPConnectError("Error connecting")
     outer.__cause__ = verification(10, "certificate has expired")
     assert "expired" in classify.open_failure(outer, IONOS, Stage.HANDSHAKE).reply.text
 
 
-def test_who_signed_it_is_asked_of_the_file_that_was_named() -> None:
+def test_an_untrusted_certificate_names_the_ca_file() -> None:
     result = classify.open_failure(verification(20, "x"), OWN, Stage.HANDSHAKE)
     assert "/etc/senderproxy/office-ca.pem" in result.reply.text
 
 
-def test_a_bug_is_not_dressed_up_as_an_answer() -> None:
+def test_an_internal_error_is_raised_again() -> None:
     with pytest.raises(ZeroDivisionError):
         classify.open_failure(ZeroDivisionError(), IONOS, Stage.AUTH)
     with pytest.raises(aiosmtplib.SMTPNotSupported):
         classify.open_failure(aiosmtplib.SMTPNotSupported("x"), IONOS, Stage.AUTH)
 
 
-def test_a_refused_login_keeps_the_servers_words_and_is_a_deferral() -> None:
+def test_a_refused_login_is_a_deferral_with_the_servers_text() -> None:
     fault = aiosmtplib.SMTPAuthenticationError(535, "5.7.139 Authentication unsuccessful\nthe tenant says no")
     result = classify.open_failure(fault, IONOS, Stage.AUTH)
     assert result.kind is FailureKind.PASSWORD
     assert "535 5.7.139 Authentication unsuccessful / the tenant says no" in result.reply.text
 
 
-def test_several_dead_smarthosts_make_one_line() -> None:
+def test_several_unreachable_smarthosts_are_one_line() -> None:
     one = OpenFailed(FailureKind.UNREACHABLE, reply(451, "4.4.1", "a.example:465 is silent"))
     two = OpenFailed(FailureKind.UNREACHABLE, reply(451, "4.4.1", "b.example:587 is silent"))
     assert classify.combined([one]) == one
@@ -152,7 +152,7 @@ def test_several_dead_smarthosts_make_one_line() -> None:
         (b"250 fine", Stage.DATA, Deferred, "451 4.5.0 "),
     ],
 )
-def test_a_reply_means_one_thing_at_its_stage(line: bytes, stage: Stage, kind: type[Outcome], shown: str) -> None:
+def test_a_reply_has_one_outcome_at_its_stage(line: bytes, stage: Stage, kind: type[Outcome], shown: str) -> None:
     result = classify.outcome(parse_reply([line]), stage, "smtp.example")
     assert isinstance(result, kind)
     assert str(result.reply).startswith(shown)
@@ -161,7 +161,7 @@ def test_a_reply_means_one_thing_at_its_stage(line: bytes, stage: Stage, kind: t
 ANNA, BERT = parse_address("anna@a.example"), parse_address("bert@b.example")
 
 
-def test_a_recipient_that_was_not_taken_has_its_own_answer() -> None:
+def test_a_rejected_recipient_has_its_own_outcome() -> None:
     ok, no = parse_reply([b"250 ok"]), parse_reply([b"550 no"])
     assert classify.rejected_recipients((ANNA, BERT), ok, (ok, ok), "smtp.example") == {}
     refused = classify.rejected_recipients((ANNA, BERT), ok, (ok, no), "smtp.example")
@@ -173,7 +173,7 @@ def test_a_recipient_that_was_not_taken_has_its_own_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "is_left_over"),
+    ("line", "is_over_limit"),
     [
         (b"452 Too many recipients", True),
         (b"452 4.5.3 Error: too many recipients", True),
@@ -182,19 +182,23 @@ def test_a_recipient_that_was_not_taken_has_its_own_answer() -> None:
         (b"450 too many recipients this hour", False),
     ],
 )
-def test_too_many_for_one_message_is_told_from_other_deferrals(line: bytes, is_left_over: bool) -> None:
+def test_a_limit_of_recipients_is_distinguished_from_other_deferrals(line: bytes, is_over_limit: bool) -> None:
     taken = Delivered(parse_reply([b"250 ok"]))
     answer = classify.outcome(parse_reply([line]), Stage.RCPT, "smtp.example")
-    assert list(classify.recipients_over_limit({ANNA: taken, BERT: answer})) == ([BERT] if is_left_over else [])
-    assert not classify.recipients_over_limit({BERT: answer})  # nobody was taken: offered again it would end the same
+    assert list(classify.recipients_over_limit({ANNA: taken, BERT: answer})) == ([BERT] if is_over_limit else [])
+    assert not classify.recipients_over_limit(
+        {BERT: answer}
+    )  # no recipient was accepted: another transaction would end the same
 
 
 def test_an_unknown_outcome_warns_of_a_second_delivery() -> None:
-    told = classify.outcome_unknown(classify.reply_timeout(IONOS, Stage.FINAL_DOT, 540.0))
-    assert str(told).startswith("451 4.4.2 smtp.ionos.de:465 did not reply within 540 s (stage: end of message), after")
-    assert "twice" in told.text
+    shown = classify.outcome_unknown(classify.reply_timeout(IONOS, Stage.FINAL_DOT, 540.0))
+    assert str(shown).startswith(
+        "451 4.4.2 smtp.ionos.de:465 did not reply within 540 s (stage: end of message), after"
+    )
+    assert "twice" in shown.text
 
 
 @pytest.mark.parametrize(("octets", "words"), [(999, "1.0 kB"), (150_000_000, "150.0 MB"), (141_557_760, "141.6 MB")])
-def test_sizes_read_as_people_say_them(octets: int, words: str) -> None:
+def test_sizes_are_formatted_for_people(octets: int, words: str) -> None:
     assert classify.format_size(octets) == words

@@ -1,4 +1,4 @@
-"""A broken address does not hold up a good one."""
+"""A broken address does not delay a good one; every TLS context verifies."""
 
 import asyncio
 import socket
@@ -26,7 +26,7 @@ def address_of(server: socket.socket) -> tuple[int, int, int, str, tuple[str, in
 
 
 def deaf() -> tuple[socket.socket, list[socket.socket]]:
-    """A port that answers nobody: its queue is full."""
+    """A port that answers no connection: its backlog is full."""
     server = listener(0)
     callers = []
     for _ in range(4):
@@ -37,7 +37,7 @@ def deaf() -> tuple[socket.socket, list[socket.socket]]:
     return server, callers
 
 
-async def test_an_address_that_answers_wins_over_one_that_does_not() -> None:
+async def test_an_address_that_answers_is_preferred_to_a_silent_one() -> None:
     silent, callers = deaf()
     with listener() as good:
         begun = time.monotonic()
@@ -49,7 +49,7 @@ async def test_an_address_that_answers_wins_over_one_that_does_not() -> None:
         each.close()
 
 
-async def test_an_address_that_refuses_costs_no_time_at_all() -> None:
+async def test_an_address_that_refuses_causes_no_delay() -> None:
     with socket.socket() as dead, listener() as good:
         dead.bind(("127.0.0.1", 0))
         begun = time.monotonic()
@@ -59,7 +59,7 @@ async def test_an_address_that_refuses_costs_no_time_at_all() -> None:
         connection.close()
 
 
-async def test_where_nobody_answers_the_first_ones_reason_is_told() -> None:
+async def test_without_an_answer_the_first_error_is_raised() -> None:
     with socket.socket() as one, socket.socket() as two:
         one.bind(("127.0.0.1", 0))
         two.bind(("127.0.0.1", 0))
@@ -67,7 +67,7 @@ async def test_where_nobody_answers_the_first_ones_reason_is_told() -> None:
             await connect_first([address_of(one), address_of(two)])
 
 
-async def test_whoever_stops_waiting_leaves_no_socket_open() -> None:
+async def test_a_cancellation_leaves_no_socket_open() -> None:
     silent, callers = deaf()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(STAGGER * 2):
@@ -77,7 +77,7 @@ async def test_whoever_stops_waiting_leaves_no_socket_open() -> None:
     # A socket that was forgotten is a ResourceWarning, which fails the test.
 
 
-async def test_the_families_are_tried_in_turn() -> None:
+async def test_the_address_families_alternate() -> None:
     found = await resolve("localhost", 465)
     assert found
     assert all(info[4][1] == 465 for info in found)
@@ -92,7 +92,7 @@ def test_every_context_verifies_chain_and_name_and_is_new_enough(tmp_path: Path)
         assert context.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
-def test_a_context_is_made_once_and_again_when_its_file_changes(tmp_path: Path) -> None:
+def test_a_context_is_cached_until_its_file_changes(tmp_path: Path) -> None:
     ca_file = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(ca_file)
     contexts = TlsContexts()
@@ -109,7 +109,7 @@ def test_only_the_authorities_of_the_file_are_trusted(tmp_path: Path) -> None:
     assert TlsContexts().context(str(ca_file)).cert_store_stats()["x509_ca"] == 1
 
 
-def test_a_file_that_is_gone_is_an_error_also_when_it_was_read_before(tmp_path: Path) -> None:
+def test_a_deleted_ca_file_is_an_error(tmp_path: Path) -> None:
     ca_file = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(ca_file)
     contexts = TlsContexts()

@@ -1,4 +1,4 @@
-"""What an office notices of the courier: the right login, nothing twice, and plain words when it has to wait."""
+"""The courier uses the right login, sends nothing twice, and gives the reason of every deferral."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from senderproxy.simulator.provider_replies import LOCAL_ERROR, SEND_LIMIT, UNKN
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
-from tests.senderproxy.delivery.letters import ANNA, BERT, HEADER, MAILBOXES, SETTINGS, letter, to, way_to
+from tests.senderproxy.delivery.messages import ANNA, BERT, HEADER, MAILBOXES, SETTINGS, make_message, smarthost_of, to
 from tests.senderproxy.delivery.office import Office, office
 
 PIPELINED = replace(SETTINGS, pipelining=True)
@@ -37,8 +37,8 @@ def status(o: Office, account_id: str = "anna") -> dict[str, object]:
 # --- the right login -----------------------------------------------------------------------------------------------
 
 
-async def test_the_second_letter_goes_on_the_first_ones_session() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
+async def test_the_second_message_uses_the_session_of_the_first() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator)) as o:
         for _ in range(5):
             assert isinstance(await o.send_one(), Delivered)
         assert len(simulator.logins()) == 1
@@ -46,22 +46,22 @@ async def test_the_second_letter_goes_on_the_first_ones_session() -> None:
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["lock-step", "pipelined"])
-async def test_no_letter_ever_leaves_on_another_accounts_session(settings: SimulatorSettings) -> None:
+async def test_no_message_is_sent_on_another_accounts_session(settings: SimulatorSettings) -> None:
     people = {f"p{number}@firma.example": f"geheim-{number}" for number in range(8)}
     mailboxes = {login: SimulatedMailbox(secret) for login, secret in people.items()}
     rng = random.Random(7)
     async with (
         Simulator(replace(settings, mailboxes=mailboxes)) as simulator,
-        office(way_to(simulator), connections=2) as o,
+        office(smarthost_of(simulator), connections=2) as o,
     ):
         for login, secret in people.items():
-            o.drawer.add(login, login, secret)
-        letters = [login for login in people for _ in range(12)]
-        rng.shuffle(letters)
-        outcomes = await asyncio.gather(*(o.send_one(login, f"Brief {n}") for n, login in enumerate(letters)))
+            o.accounts.add(login, login, secret)
+        messages = [login for login in people for _ in range(12)]
+        rng.shuffle(messages)
+        outcomes = await asyncio.gather(*(o.send_one(login, f"Brief {n}") for n, login in enumerate(messages)))
         assert all(isinstance(outcome, Delivered) for outcome in outcomes)
         assert Counter(taken.content for taken in simulator.received) == Counter(
-            HEADER + f"Brief {n}\r\n".encode() for n in range(len(letters))
+            HEADER + f"Brief {n}\r\n".encode() for n in range(len(messages))
         )
         for taken in simulator.received:
             assert taken.login == taken.reverse_path
@@ -72,19 +72,19 @@ async def test_no_letter_ever_leaves_on_another_accounts_session(settings: Simul
         assert max(simulator.observations.max_concurrent_sessions.values()) <= 2
 
 
-async def test_two_accounts_with_the_same_login_keep_sessions_of_their_own() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
-        o.drawer.add("annas-other", ANNA, MAILBOXES[ANNA].password)
+async def test_two_accounts_with_the_same_login_have_separate_sessions() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator)) as o:
+        o.accounts.add("annas-other", ANNA, MAILBOXES[ANNA].password)
         await o.send_one("anna")
         await o.send_one("annas-other")
         assert len(simulator.logins(ANNA)) == 2
 
 
-async def test_a_changed_password_takes_a_new_session_at_once() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
+async def test_a_changed_password_opens_a_new_session_at_once() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator)) as o:
         await o.send_one()
         simulator.settings = replace(SETTINGS, mailboxes={**MAILBOXES, ANNA: SimulatedMailbox("geheim-neu")})
-        o.drawer.set_password("anna", "geheim-neu")
+        o.accounts.set_password("anna", "geheim-neu")
         assert isinstance(await o.send_one(), Delivered)
         assert [taken.session for taken in simulator.received] == [1, 2]
         assert simulator.failed_logins() == 0
@@ -93,10 +93,10 @@ async def test_a_changed_password_takes_a_new_session_at_once() -> None:
 
 async def test_a_session_that_is_busy_when_the_password_changes_finishes_and_is_not_used_again() -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(0.2), session=1))
-    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator)) as o:
         first = asyncio.create_task(o.send_one())
         await simulator.wait_for(1)
-        o.drawer.set_password("anna", MAILBOXES[ANNA].password)
+        o.accounts.set_password("anna", MAILBOXES[ANNA].password)
         assert isinstance(await o.send_one(), Delivered)
         assert isinstance(await first, Delivered)
         await o.send_one()
@@ -104,31 +104,31 @@ async def test_a_session_that_is_busy_when_the_password_changes_finishes_and_is_
         await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "quit")
 
 
-async def test_an_account_that_changed_its_login_meanwhile_waits_rather_than_leave_as_somebody_else() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
+async def test_a_message_is_deferred_if_the_account_has_a_new_login() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator)) as o:
         route = o.route("anna")
-        o.drawer.accounts["anna"] = replace(o.drawer.accounts["anna"], login=BERT)
-        outcomes = await o.courier.deliver(route, to(), letter(), tag="m")
+        o.accounts.accounts["anna"] = replace(o.accounts.accounts["anna"], login=BERT)
+        outcomes = await o.courier.deliver(route, to(), make_message(), tag="m")
         assert "changed or removed" in deferred(*outcomes.values()).reply.text
         assert simulator.connections == 0
 
 
-async def test_an_account_that_was_removed_meanwhile_waits() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
+async def test_a_message_is_deferred_if_its_account_was_removed() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator)) as o:
         await o.send_one()
         route = o.route("anna")
-        o.drawer.remove("anna")
+        o.accounts.remove("anna")
         o.courier.drop_stale()
         await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "quit")
-        deferred(*(await o.courier.deliver(route, to(), letter(), tag="m")).values())
+        deferred(*(await o.courier.deliver(route, to(), make_message(), tag="m")).values())
         assert simulator.connections == 1
 
 
-async def test_dropping_what_is_stale_leaves_good_sessions_alone() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
+async def test_drop_stale_closes_outdated_sessions_only() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator)) as o:
         await o.send_one("anna")
         await o.send_one("bert")
-        o.drawer.set_password("bert", "geheim-anders")
+        o.accounts.set_password("bert", "geheim-anders")
         o.courier.drop_stale()
         await simulator.wait_until(lambda simulator: simulator.sessions[1].ended == "quit")
         await o.send_one("anna")
@@ -138,9 +138,9 @@ async def test_dropping_what_is_stale_leaves_good_sessions_alone() -> None:
 # --- passwords -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_wrong_password_costs_one_failed_login_however_many_letters_wait() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), connections=5) as o:
-        o.drawer.set_password("anna", "geheim-falsch")
+async def test_a_wrong_password_costs_one_failed_login_for_any_number_of_messages() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator), connections=5) as o:
+        o.accounts.set_password("anna", "geheim-falsch")
         for outcome in await asyncio.gather(*(o.send_one() for _ in range(20))):
             text = deferred(outcome).reply.text
             assert "account anna (anna@firma.example): 535 Authentication credentials invalid" in text
@@ -153,7 +153,7 @@ async def test_a_wrong_password_costs_one_failed_login_however_many_letters_wait
 
         assert isinstance(await o.send_one("bert"), Delivered)  # accounts fail alone
 
-        o.drawer.set_password("anna", MAILBOXES[ANNA].password)
+        o.accounts.set_password("anna", MAILBOXES[ANNA].password)
         assert isinstance(await o.send_one(), Delivered)
         assert status(o)["state"] == "healthy"
         assert simulator.failed_logins() == 1
@@ -161,7 +161,7 @@ async def test_a_wrong_password_costs_one_failed_login_however_many_letters_wait
 
 async def test_a_password_changed_at_the_provider_costs_one_failed_login_while_an_old_session_still_works() -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(0.3), session=1))
-    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), connections=2) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator), connections=2) as o:
         first = asyncio.create_task(o.send_one())
         await simulator.wait_for(1)
         simulator.settings = replace(SETTINGS, mailboxes={ANNA: SimulatedMailbox("geheim-neu")})
@@ -173,8 +173,8 @@ async def test_a_password_changed_at_the_provider_costs_one_failed_login_while_a
 
 
 async def test_a_resumed_account_tries_once_more() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
-        o.drawer.set_password("anna", "geheim-falsch")
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator)) as o:
+        o.accounts.set_password("anna", "geheim-falsch")
         await o.send_one()
         assert not o.courier.resume("bert")
         assert not o.courier.resume("nobody")
@@ -200,7 +200,7 @@ LOST = {
     "out of step": Fault(
         FaultStage.MAIL, ReplyWith(server_reply(503, "Bad sequence of commands")), session=1, transaction=2
     ),
-    "421 between letters": Fault(FaultStage.DOT, AppendOctets(b"421 bye\r\n"), session=1, transaction=1),
+    "421 between messages": Fault(FaultStage.DOT, AppendOctets(b"421 bye\r\n"), session=1, transaction=1),
     "session limit by 421": Fault(
         FaultStage.MAIL,
         ReplyWith(server_reply(421, "4.7.0 too many messages in one session"), then_drop=True),
@@ -212,17 +212,17 @@ LOST = {
 
 @pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["lock-step", "pipelined"])
 @pytest.mark.parametrize("lost", LOST)
-async def test_a_warm_session_that_is_lost_is_replaced_unseen(settings: object, lost: str) -> None:
+async def test_a_lost_warm_session_is_replaced(settings: object, lost: str) -> None:
     script = FaultScript(LOST[lost])
-    async with Simulator(settings, script) as simulator, office(way_to(simulator)) as o:  # type: ignore[arg-type]
+    async with Simulator(settings, script) as simulator, office(smarthost_of(simulator)) as o:  # type: ignore[arg-type]
         assert isinstance(await o.send_one(text="eins"), Delivered)
-        large = letter(*(b"x" * 70 + b"\r\n" for _ in range(20_000)))
+        large = make_message(*(b"x" * 70 + b"\r\n" for _ in range(20_000)))
         (outcome,) = await o.send(message=large)
         assert isinstance(outcome, Delivered)
         assert isinstance(await o.send_one(text="drei"), Delivered)
         assert script.applied
         assert [taken.size > 1_000_000 for taken in simulator.received] == [False, True, False]
-        # A limit of one message on a session, once learnt, is kept from then on.
+        # A limit of one message on a session, once observed, is kept from then on.
         assert [taken.session for taken in simulator.received] == (
             [1, 2, 3] if lost.startswith("session limit") else [1, 2, 2]
         )
@@ -230,35 +230,35 @@ async def test_a_warm_session_that_is_lost_is_replaced_unseen(settings: object, 
 
 
 async def test_a_session_the_provider_closed_while_idle_costs_nothing() -> None:
-    async with Simulator(replace(SETTINGS, idle_seconds=0.1)) as simulator, office(way_to(simulator)) as o:
+    async with Simulator(replace(SETTINGS, idle_seconds=0.1)) as simulator, office(smarthost_of(simulator)) as o:
         await o.send_one()
         await simulator.wait_until(lambda simulator: simulator.sessions[0].ended is not None)
         assert isinstance(await o.send_one(), Delivered)
         assert len(simulator.received) == 2
 
 
-async def test_a_silent_warm_session_is_given_up_soon_and_replaced() -> None:
+async def test_a_silent_warm_session_is_replaced_after_a_short_timeout() -> None:
     script = FaultScript(Fault(FaultStage.MAIL, Silence(), session=1, transaction=2))
     async with (
         Simulator(SETTINGS, script) as simulator,
-        office(way_to(simulator), timeouts=replace(SessionTimeouts(), connect=0.5)) as o,
+        office(smarthost_of(simulator), timeouts=replace(SessionTimeouts(), connect=0.5)) as o,
     ):
         await o.send_one()
         assert isinstance(await o.send_one(), Delivered)
         assert simulator.connections == 2
 
 
-async def test_it_is_replaced_once_and_not_for_ever() -> None:
+async def test_a_session_is_replaced_once_only() -> None:
     script = FaultScript(Fault(FaultStage.MAIL, Drop(), transaction=2), Fault(FaultStage.MAIL, Drop(), session=2))
-    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator)) as o:
         await o.send_one()
         assert "closed the connection (stage: MAIL FROM)" in deferred(await o.send_one()).reply.text
         assert simulator.connections == 2
 
 
-async def test_a_fresh_session_that_is_lost_is_not_tried_again() -> None:
+async def test_a_lost_new_session_is_not_replaced() -> None:
     script = FaultScript(Fault(FaultStage.DATA, Drop()))
-    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator)) as o:
         assert not deferred(await o.send_one()).maybe_taken
         assert simulator.connections == 1
         assert status(o)["state"] == "healthy"
@@ -266,12 +266,12 @@ async def test_a_fresh_session_that_is_lost_is_not_tried_again() -> None:
 
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("fault", [Drop(after_storing=True), Silence(after_storing=True)])
-async def test_a_lost_answer_to_the_dot_is_never_sent_again(warm: bool, fault: Drop | Silence) -> None:
+async def test_a_message_without_a_reply_to_the_dot_is_never_sent_again(warm: bool, fault: Drop | Silence) -> None:
     script = FaultScript(Fault(FaultStage.DOT, fault, transaction=2 if warm else 1))
     timeouts = replace(SessionTimeouts(), final_dot=0.3)
     async with (
         Simulator(SETTINGS, script) as simulator,
-        office(way_to(simulator), timeouts=timeouts, messages_per_hour=10) as o,
+        office(smarthost_of(simulator), timeouts=timeouts, messages_per_hour=10) as o,
     ):
         if warm:
             await o.send_one()
@@ -284,8 +284,8 @@ async def test_a_lost_answer_to_the_dot_is_never_sent_again(warm: bool, fault: D
         assert status(o)["messages_left"] == (8 if warm else 9)
 
 
-async def test_the_limit_of_messages_on_one_session_is_learnt() -> None:
-    async with Simulator(replace(SETTINGS, messages_per_session=3)) as simulator, office(way_to(simulator)) as o:
+async def test_the_limit_of_messages_on_one_session_is_observed() -> None:
+    async with Simulator(replace(SETTINGS, messages_per_session=3)) as simulator, office(smarthost_of(simulator)) as o:
         for number in range(12):
             assert isinstance(await o.send_one(text=str(number)), Delivered)
         assert [taken.content for taken in simulator.received] == [HEADER + f"{n}\r\n".encode() for n in range(12)]
@@ -294,15 +294,15 @@ async def test_the_limit_of_messages_on_one_session_is_learnt() -> None:
         assert status(o)["state"] == "healthy"
 
 
-async def test_a_session_limit_that_strikes_on_a_fresh_session_is_told_not_repeated() -> None:
+async def test_a_session_limit_on_a_new_session_is_a_deferral() -> None:
     script = FaultScript(Fault(FaultStage.MAIL, ReplyWith(server_reply(451, "Mails per session limit"))))
-    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator)) as o:
         assert "Mails per session limit" in deferred(await o.send_one()).reply.text
         assert simulator.connections == 1
 
 
-async def test_idle_sessions_are_closed_politely() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), idle_seconds=0.2) as o:
+async def test_idle_sessions_are_closed_with_quit() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator), idle_seconds=0.2) as o:
         await o.send_one()
         assert status(o)["sessions_idle"] == 1
         await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "quit")
@@ -311,29 +311,29 @@ async def test_idle_sessions_are_closed_politely() -> None:
 
 
 async def test_the_providers_limit_of_messages_per_connection_is_kept() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), messages_per_connection=2) as o:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator), messages_per_connection=2) as o:
         for _ in range(5):
             await o.send_one()
         assert [taken.session for taken in simulator.received] == [1, 1, 2, 2, 3]
 
 
-# --- more letters than sessions ------------------------------------------------------------------------------------
+# --- more messages than sessions ------------------------------------------------------------------------------------
 
 
-async def test_letters_wait_for_a_free_session_in_the_order_of_coming() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), connections=1) as o:
+async def test_messages_wait_for_a_session_in_order_of_arrival() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator), connections=1) as o:
         outcomes = await asyncio.gather(*(o.send_one(text=str(number)) for number in range(30)))
         assert all(isinstance(outcome, Delivered) for outcome in outcomes)
         assert [taken.content for taken in simulator.received] == [HEADER + f"{n}\r\n".encode() for n in range(30)]
         assert simulator.connections == 1
 
 
-async def test_who_waits_too_long_is_told_so() -> None:
+async def test_a_message_that_waits_too_long_is_deferred_with_the_reason() -> None:
     script = FaultScript(Fault(FaultStage.DOT, Silence(), session=1))
     timeouts = replace(SessionTimeouts(), final_dot=1.0, free_session=0.2)
     async with (
         Simulator(SETTINGS, script) as simulator,
-        office(way_to(simulator), timeouts=timeouts, connections=1) as o,
+        office(smarthost_of(simulator), timeouts=timeouts, connections=1) as o,
     ):
         first = asyncio.create_task(o.send_one())
         await simulator.wait_until(
@@ -345,19 +345,19 @@ async def test_who_waits_too_long_is_told_so() -> None:
         assert deferred(await first).maybe_taken
 
 
-async def test_a_provider_that_takes_fewer_sessions_than_we_thought_is_not_pressed() -> None:
+async def test_a_lower_limit_of_sessions_at_the_provider_is_observed() -> None:
     too_many = ReplyWith(server_reply(421, "Too many connections"), then_drop=True)
     script = FaultScript(*(Fault(FaultStage.BANNER, too_many, session=number) for number in range(2, 9)))
     script.add(Fault(FaultStage.DOT, Delay(0.1), session=1))
-    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), connections=4) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator), connections=4) as o:
         outcomes = await asyncio.gather(*(o.send_one() for _ in range(6)))
         assert all(isinstance(outcome, Delivered) for outcome in outcomes)
         assert simulator.connections == 2
         assert status(o)["state"] == "healthy"
 
 
-async def test_an_upstream_that_is_down_answers_everybody_at_once_and_comes_back() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
+async def test_an_unreachable_upstream_defers_all_waiting_messages_at_once() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator)) as o:
         await simulator.go_offline()
         for outcome in await asyncio.gather(*(o.send_one() for _ in range(100))):
             assert "refused the connection" in deferred(outcome).reply.text
@@ -365,30 +365,33 @@ async def test_an_upstream_that_is_down_answers_everybody_at_once_and_comes_back
         assert isinstance(await o.send_one(), Delivered)
 
 
-async def test_a_silent_upstream_is_asked_once_for_all_who_wait() -> None:
+async def test_a_silent_upstream_costs_one_connection_for_all_waiting_messages() -> None:
     script = FaultScript(Fault(FaultStage.BANNER, Silence()))
     timeouts = replace(SessionTimeouts(), greeting=0.3)
-    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), timeouts=timeouts) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator), timeouts=timeouts) as o:
         for outcome in await asyncio.gather(*(o.send_one() for _ in range(50))):
             assert "did not answer in time (stage: greeting)" in deferred(outcome).reply.text
         assert simulator.connections == 1
 
 
-async def test_the_next_smarthost_is_tried_where_the_first_cannot_be_reached() -> None:
+async def test_the_next_smarthost_is_tried_if_the_first_is_unreachable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         dead = Smarthost("127.0.0.1", taken.getsockname()[1], Security.IMPLICIT_TLS)
-        async with Simulator(SETTINGS) as simulator, office(dead, way_to(simulator, Security.STARTTLS)) as o:
+        async with Simulator(SETTINGS) as simulator, office(dead, smarthost_of(simulator, Security.STARTTLS)) as o:
             assert isinstance(await o.send_one(), Delivered)
-            o.drawer.set_password("bert", "geheim-falsch")
+            o.accounts.set_password("bert", "geheim-falsch")
             await o.send_one("bert")
             assert simulator.failed_logins() == 1
             await o.courier.close(1)
 
 
 async def test_a_refused_password_is_not_tried_at_the_next_smarthost() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), way_to(simulator, Security.STARTTLS)) as o:
-        o.drawer.set_password("anna", "geheim-falsch")
+    async with (
+        Simulator(SETTINGS) as simulator,
+        office(smarthost_of(simulator), smarthost_of(simulator, Security.STARTTLS)) as o,
+    ):
+        o.accounts.set_password("anna", "geheim-falsch")
         await o.send_one()
         assert simulator.failed_logins() == 1
 
@@ -404,7 +407,7 @@ async def test_smarthosts_that_are_all_unreachable_are_all_named() -> None:
             assert all(f"127.0.0.1:{port}" in text for port in ports)
 
 
-async def test_a_provider_without_a_host_says_what_is_missing() -> None:
+async def test_a_provider_without_a_host_names_the_missing_setting() -> None:
     async with office() as o:
         assert "[providers.simulator]" in deferred(await o.send_one()).reply.text
 
@@ -412,9 +415,9 @@ async def test_a_provider_without_a_host_says_what_is_missing() -> None:
 # --- limits --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_rate_limit_pauses_the_account_and_no_connection_is_made_meanwhile() -> None:
+async def test_a_rate_limit_pauses_the_account_without_further_connections() -> None:
     settings = replace(SETTINGS, recipient_replies={"carl@elsewhere.example": SEND_LIMIT})
-    async with Simulator(settings) as simulator, office(way_to(simulator), idle_seconds=5) as o:
+    async with Simulator(settings) as simulator, office(smarthost_of(simulator), idle_seconds=5) as o:
         assert deferred(await o.send_one()).reply.text == "Mail send limit exceeded."
         said = simulator.sessions[0].commands[:]
         text = deferred(await o.send_one()).reply.text
@@ -440,7 +443,7 @@ async def test_a_rate_limit_pauses_the_account_and_no_connection_is_made_meanwhi
 )
 async def test_a_421_from_a_fresh_session_pauses_the_account(stage: FaultStage) -> None:
     script = FaultScript(Fault(stage, ReplyWith(server_reply(421, "Rate limit reached. Please try again later"))))
-    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator)) as o:
         assert "Rate limit reached" in deferred(await o.send_one()).reply.text
         assert status(o)["state"] == "paused"
         await o.send_one()
@@ -455,26 +458,26 @@ async def test_a_421_from_a_fresh_session_pauses_the_account(stage: FaultStage) 
         server_reply(452, "4.2.2 over quota"),
     ],
 )
-async def test_one_recipients_trouble_does_not_stop_the_account(said: ServerReply) -> None:
+async def test_a_deferral_of_one_recipient_does_not_pause_the_account(said: ServerReply) -> None:
     settings = replace(SETTINGS, recipient_replies={"grey@elsewhere.example": said})
-    async with Simulator(settings) as simulator, office(way_to(simulator)) as o:
+    async with Simulator(settings) as simulator, office(smarthost_of(simulator)) as o:
         deferred(*await o.send(envelope=to("grey@elsewhere.example")))
         assert status(o)["state"] == "healthy"
         assert isinstance(await o.send_one(), Delivered)
         assert simulator.connections == 1
 
 
-async def test_one_refused_recipient_does_not_spoil_it_for_the_other() -> None:
+async def test_one_refused_recipient_does_not_affect_the_other() -> None:
     settings = replace(SETTINGS, recipient_replies={"nobody@a.example": UNKNOWN_USER})
-    async with Simulator(settings) as simulator, office(way_to(simulator)) as o:
+    async with Simulator(settings) as simulator, office(smarthost_of(simulator)) as o:
         outcomes = await o.send(envelope=to("carl@a.example", "nobody@a.example"))
         assert isinstance(outcomes[0], Delivered)
         assert isinstance(outcomes[1], Failed)
         assert [taken.recipients for taken in simulator.received] == [("carl@a.example",)]
 
 
-async def test_the_hourly_limit_is_kept_on_our_side() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), messages_per_hour=2) as o:
+async def test_the_hourly_limit_is_enforced_without_the_upstream() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator), messages_per_hour=2) as o:
         assert isinstance(await o.send_one(), Delivered)
         assert isinstance(await o.send_one(), Delivered)
         text = deferred(await o.send_one()).reply.text
@@ -486,18 +489,18 @@ async def test_the_hourly_limit_is_kept_on_our_side() -> None:
         assert len(simulator.received) == 4
 
 
-async def test_an_accounts_own_limit_goes_before_the_providers() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), messages_per_hour=100) as o:
-        o.drawer.accounts["anna"] = replace(o.drawer.accounts["anna"], messages_per_hour=1)
+async def test_an_accounts_own_limit_replaces_the_providers() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator), messages_per_hour=100) as o:
+        o.accounts.accounts["anna"] = replace(o.accounts.accounts["anna"], messages_per_hour=1)
         assert isinstance(await o.send_one(), Delivered)
         deferred(await o.send_one())
 
 
-async def test_a_letter_that_was_not_taken_does_not_count() -> None:
+async def test_a_message_that_was_not_accepted_does_not_count() -> None:
     settings = replace(SETTINGS, recipient_replies={"nobody@a.example": UNKNOWN_USER})
     async with (
         Simulator(settings) as simulator,
-        office(way_to(simulator), messages_per_hour=1, recipients_per_hour=5) as o,
+        office(smarthost_of(simulator), messages_per_hour=1, recipients_per_hour=5) as o,
     ):
         for _ in range(3):
             assert isinstance((await o.send(envelope=to("nobody@a.example")))[0], Failed)
@@ -508,16 +511,16 @@ async def test_a_letter_that_was_not_taken_does_not_count() -> None:
 PEOPLE = tuple(f"r{number}@a.example" for number in range(7))
 
 
-async def test_more_recipients_than_the_provider_takes_are_sent_in_parts() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), recipients_per_message=3) as o:
+async def test_recipients_over_the_limit_get_further_transactions() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator), recipients_per_message=3) as o:
         outcomes = await o.send(envelope=to(*PEOPLE))
         assert all(isinstance(outcome, Delivered) for outcome in outcomes)
         assert [taken.recipients for taken in simulator.received] == [PEOPLE[:3], PEOPLE[3:6], PEOPLE[6:]]
 
 
-async def test_in_parts_each_recipient_has_an_outcome_of_its_own() -> None:
+async def test_with_several_transactions_each_recipient_has_its_own_outcome() -> None:
     settings = replace(SETTINGS, recipient_replies={PEOPLE[0]: UNKNOWN_USER, PEOPLE[4]: LOCAL_ERROR})
-    async with Simulator(settings) as simulator, office(way_to(simulator), recipients_per_message=3) as o:
+    async with Simulator(settings) as simulator, office(smarthost_of(simulator), recipients_per_message=3) as o:
         outcomes = await o.send(envelope=to(*PEOPLE))
         assert [type(outcome) for outcome in outcomes] == [
             Failed, Delivered, Delivered, Delivered, Deferred, Delivered, Delivered
@@ -527,8 +530,11 @@ async def test_in_parts_each_recipient_has_an_outcome_of_its_own() -> None:
         ]  # fmt: skip
 
 
-async def test_the_providers_limit_of_recipients_is_learnt_where_nobody_wrote_it_down() -> None:
-    async with Simulator(replace(SETTINGS, recipients_per_message=3)) as simulator, office(way_to(simulator)) as o:
+async def test_a_limit_of_recipients_that_is_not_configured_is_observed() -> None:
+    async with (
+        Simulator(replace(SETTINGS, recipients_per_message=3)) as simulator,
+        office(smarthost_of(simulator)) as o,
+    ):
         outcomes = await o.send(envelope=to(*PEOPLE))
         assert all(isinstance(outcome, Delivered) for outcome in outcomes)
         assert [taken.recipients for taken in simulator.received] == [PEOPLE[:3], PEOPLE[3:6], PEOPLE[6:]]
@@ -537,10 +543,10 @@ async def test_the_providers_limit_of_recipients_is_learnt_where_nobody_wrote_it
         assert simulator.sessions[0].verbs.count("RCPT") == 7 + 4 + 7  # four were asked for in vain, once
 
 
-async def test_the_later_parts_are_not_tried_where_the_account_cannot_send() -> None:
+async def test_further_transactions_are_not_tried_if_the_account_cannot_send() -> None:
     async with (
         Simulator(SETTINGS) as simulator,
-        office(way_to(simulator), recipients_per_message=3, messages_per_hour=1) as o,
+        office(smarthost_of(simulator), recipients_per_message=3, messages_per_hour=1) as o,
     ):
         outcomes = await o.send(envelope=to(*PEOPLE))
         assert [isinstance(outcome, Delivered) for outcome in outcomes] == [True] * 3 + [False] * 4
@@ -548,23 +554,23 @@ async def test_the_later_parts_are_not_tried_where_the_account_cannot_send() -> 
         assert len(simulator.received) == 1
 
 
-async def test_what_the_provider_never_takes_is_refused_before_it_is_asked() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator), message_size=100_000) as o:
-        (outcome,) = await o.send(message=letter(b"x" * 200_000 + b"\r\n"))
+async def test_a_message_over_the_size_limit_is_refused_without_a_connection() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator), message_size=100_000) as o:
+        (outcome,) = await o.send(message=make_message(b"x" * 200_000 + b"\r\n"))
         assert isinstance(outcome, Failed)
         assert str(outcome.reply).startswith("552 5.3.4 Message size 0.2 MB exceeds the limit of simulator, 0.1 MB")
         assert simulator.connections == 0
 
 
-# --- going away ----------------------------------------------------------------------------------------------------
+# --- cancellation ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stage", [FaultStage.MAIL, FaultStage.RCPT, FaultStage.DATA])
-async def test_a_client_that_goes_away_takes_the_session_with_it_and_the_next_letter_is_right(
+async def test_a_cancelled_message_closes_its_session_and_the_next_message_is_intact(
     stage: FaultStage,
 ) -> None:
     script = FaultScript(Fault(stage, Silence(), session=1))
-    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), connections=1) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator), connections=1) as o:
         gone = asyncio.create_task(o.send_one(text="von Anna, abgebrochen"))
         while not script.applied:
             await asyncio.sleep(0)
@@ -577,9 +583,9 @@ async def test_a_client_that_goes_away_takes_the_session_with_it_and_the_next_le
         assert [taken.session for taken in simulator.received] == [2]
 
 
-async def test_a_client_that_goes_away_after_the_dot_hears_nothing_but_the_outcome_is_known() -> None:
+async def test_a_cancellation_after_the_dot_does_not_lose_the_outcome() -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(0.2)))
-    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator)) as o:
         under_way = asyncio.create_task(o.send_one())
         await simulator.wait_for(1)
         under_way.cancel()
@@ -589,22 +595,22 @@ async def test_a_client_that_goes_away_after_the_dot_hears_nothing_but_the_outco
         assert simulator.connections == 1
 
 
-async def test_who_leaves_the_queue_leaves_no_gap() -> None:
+async def test_a_message_cancelled_in_the_queue_does_not_delay_the_next() -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(0.1)))
-    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator), connections=1) as o:
-        letters = [asyncio.create_task(o.send_one(text=str(number))) for number in range(6)]
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator), connections=1) as o:
+        messages = [asyncio.create_task(o.send_one(text=str(number))) for number in range(6)]
         await simulator.wait_for(1)
-        letters[1].cancel()
-        letters[3].cancel()
-        outcomes = await asyncio.gather(*letters, return_exceptions=True)
+        messages[1].cancel()
+        messages[3].cancel()
+        outcomes = await asyncio.gather(*messages, return_exceptions=True)
         assert [isinstance(outcome, Delivered) for outcome in outcomes] == [True, False, True, False, True, True]
         assert len(simulator.received) == 4
         assert simulator.connections == 1
 
 
-async def test_who_leaves_while_the_login_is_under_way_leaves_the_session_to_the_next() -> None:
+async def test_a_message_cancelled_during_the_login_leaves_the_session_to_the_next() -> None:
     script = FaultScript(Fault(FaultStage.AUTH, Delay(0.2)))
-    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator)) as o:
         first = asyncio.create_task(o.send_one())
         while not script.applied:
             await asyncio.sleep(0)
@@ -615,8 +621,8 @@ async def test_who_leaves_while_the_login_is_under_way_leaves_the_session_to_the
         assert len(simulator.logins()) == 1
 
 
-async def test_closing_says_goodbye_on_idle_sessions_and_takes_nothing_new() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
+async def test_close_sends_quit_on_idle_sessions_and_refuses_messages() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator)) as o:
         await o.send_one("anna")
         await o.send_one("bert")
         await o.courier.close(1.0)
@@ -626,9 +632,9 @@ async def test_closing_says_goodbye_on_idle_sessions_and_takes_nothing_new() -> 
         assert deferred(await o.send_one()).reply.text == "senderproxy is shutting down"
 
 
-async def test_closing_lets_what_is_under_way_finish() -> None:
+async def test_close_waits_for_messages_in_progress() -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(0.3)))
-    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator)) as o:
         under_way = asyncio.create_task(o.send_one())
         await simulator.wait_for(1)
         await o.courier.close(5.0)
@@ -640,9 +646,9 @@ async def test_closing_lets_what_is_under_way_finish() -> None:
 @pytest.mark.parametrize(
     "stage", [FaultStage.HANDSHAKE, FaultStage.BANNER, FaultStage.AUTH, FaultStage.MAIL, FaultStage.DOT]
 )
-async def test_closing_cuts_what_does_not_end(stage: FaultStage) -> None:
+async def test_close_aborts_messages_after_the_grace(stage: FaultStage) -> None:
     script = FaultScript(Fault(stage, Silence(after_storing=True)))
-    async with Simulator(SETTINGS, script) as simulator, office(way_to(simulator)) as o:
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator)) as o:
         under_way = asyncio.create_task(o.send_one())
         while not script.applied:
             await asyncio.sleep(0)
@@ -654,14 +660,14 @@ async def test_closing_cuts_what_does_not_end(stage: FaultStage) -> None:
 # --- what can be seen ----------------------------------------------------------------------------------------------
 
 
-async def test_status_tells_of_every_account_in_values_that_json_takes() -> None:
+async def test_status_has_every_account_in_values_for_json() -> None:
     settings = replace(SETTINGS, recipient_replies={"nobody@a.example": UNKNOWN_USER})
-    async with Simulator(settings) as simulator, office(way_to(simulator), messages_per_hour=50) as o:
+    async with Simulator(settings) as simulator, office(smarthost_of(simulator), messages_per_hour=50) as o:
         await o.send_one()
         await o.send(envelope=to("nobody@a.example", "carl@a.example"))
         last_reply = simulator.sessions[0].replies[-1]
-        told = json.loads(json.dumps([asdict(health) for health in o.courier.status()]))
-        assert told == [
+        shown = json.loads(json.dumps([asdict(health) for health in o.courier.status()]))
+        assert shown == [
             {
                 "account": "anna", "login": ANNA, "state": "healthy", "words": "healthy", "since": None,
                 "sessions_busy": 0, "sessions_idle": 1, "waiting": 0, "delivered": 2, "deferred": 0, "failed": 1,
@@ -675,25 +681,25 @@ async def test_status_tells_of_every_account_in_values_that_json_takes() -> None
         ]  # fmt: skip
 
 
-async def test_an_account_that_gets_no_session_is_not_called_healthy_until_it_has_one() -> None:
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
+async def test_an_account_without_a_session_is_not_healthy_until_it_has_one() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator)) as o:
         await simulator.go_offline()
         for account in ("anna", "anna", "bert"):
             await o.send_one(account)
-        told = status(o)
-        assert told["state"] == "no session"
-        assert "refused the connection: nothing listens on that port" in str(told["words"])
-        assert told["since"]
+        shown = status(o)
+        assert shown["state"] == "no session"
+        assert "refused the connection: nothing listens on that port" in str(shown["words"])
+        assert shown["since"]
         await simulator.go_online()
         await o.send_one()
         for account in ("anna", "bert"):  # who has not tried since may be expected to get in as well
-            told = status(o, account)
-            assert (told["state"], told["words"], told["since"]) == ("healthy", "healthy", None)
+            shown = status(o, account)
+            assert (shown["state"], shown["words"], shown["since"]) == ("healthy", "healthy", None)
 
 
-async def test_one_line_in_the_log_says_what_came_of_a_letter(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_attempt_has_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "senderproxy.delivery")
-    async with Simulator(SETTINGS) as simulator, office(way_to(simulator)) as o:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator)) as o:
         await o.send_one()
         lines = [record for record in caplog.records if getattr(record, "senderproxy_event", "") == "attempt_delivered"]
         assert len(lines) == 1
@@ -701,16 +707,16 @@ async def test_one_line_in_the_log_says_what_came_of_a_letter(caplog: pytest.Log
         assert fields["id"] == "m1"
         assert fields["account"] == "anna"
         assert fields["login"] == ANNA
-        assert str(fields["smarthost"]) == str(way_to(simulator))
+        assert str(fields["smarthost"]) == str(smarthost_of(simulator))
         assert "completed: id=" in str(fields["reply"])
 
 
 async def test_no_password_is_in_any_line_even_at_debug(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     asyncio.get_running_loop().set_debug(True)
-    async with Simulator(replace(SETTINGS, mechanisms=("LOGIN",))) as simulator, office(way_to(simulator)) as o:
+    async with Simulator(replace(SETTINGS, mechanisms=("LOGIN",))) as simulator, office(smarthost_of(simulator)) as o:
         await o.send_one("anna")
-        o.drawer.set_password("bert", "geheim-falsch")
+        o.accounts.set_password("bert", "geheim-falsch")
         await o.send_one("bert")
         assert simulator.failed_logins() == 1
     text = caplog.text + "".join(repr(record.__dict__) for record in caplog.records)

@@ -47,21 +47,21 @@ def test_one_refused_password_stops_the_account_until_the_secret_changes() -> No
     assert against(state, version="v2", at=101.0) is None
 
 
-def test_what_a_client_shows_of_a_refused_password_is_one_line_with_the_command_in_it() -> None:
+def test_the_reply_after_a_refused_password_is_one_line_with_the_command() -> None:
     objection = against(happen(Healthy(), PasswordRefused(WRONG, "v1"), 0.0), at=0.0)
     assert objection is not None
     assert "set-password anna" in objection.text
     assert "anna@firma.example" in objection.text
 
 
-def test_a_person_can_resume_a_suspended_account() -> None:
+def test_the_operator_can_resume_a_suspended_account() -> None:
     state = happen(happen(Healthy(), PasswordRefused(WRONG, "v1"), 0.0), Resumed(), 1.0)
     assert against(state, at=1.0) is None
     assert isinstance(state, Healthy)
     assert state.since == NOW
 
 
-def test_a_rate_limit_pauses_longer_each_time_and_a_message_that_goes_out_ends_that() -> None:
+def test_a_rate_limit_pauses_longer_each_time_until_a_message_is_accepted() -> None:
     state: Health = Healthy()
     at, lengths = 0.0, []
     for _ in range(8):
@@ -77,12 +77,12 @@ def test_a_rate_limit_pauses_longer_each_time_and_a_message_that_goes_out_ends_t
     assert state.length == FIRST_PAUSE
 
 
-def test_two_sessions_that_hear_of_the_limit_at_once_are_one_event() -> None:
+def test_the_same_limit_on_two_sessions_is_one_event() -> None:
     once = happen(Healthy(), LimitReached(LIMIT, "v1"), 100.0)
     assert happen(once, LimitReached(LIMIT, "v1"), 101.0) == once
 
 
-def test_what_an_older_session_still_hears_does_not_lift_a_suspension_or_a_pause() -> None:
+def test_a_reply_on_an_older_session_does_not_end_a_suspension_or_pause() -> None:
     suspended = happen(Healthy(), PasswordRefused(WRONG, "v1"), 0.0)
     assert happen(suspended, LimitReached(LIMIT, "v1"), 1.0) == suspended
     assert happen(suspended, MessageAccepted("v1"), 1.0) == suspended
@@ -90,13 +90,13 @@ def test_what_an_older_session_still_hears_does_not_lift_a_suspension_or_a_pause
     assert happen(paused, MessageAccepted("v1"), 1.0) == paused
 
 
-def test_with_the_new_password_the_old_suspension_is_history() -> None:
+def test_a_new_password_ends_the_suspension() -> None:
     suspended = happen(Healthy(), PasswordRefused(WRONG, "v1"), 0.0)
     assert isinstance(happen(suspended, MessageAccepted("v2"), 1.0), Healthy)
     assert isinstance(happen(suspended, LimitReached(LIMIT, "v2"), 1.0), Paused)
 
 
-def test_a_paused_account_says_for_how_long_and_why() -> None:
+def test_the_reply_of_a_paused_account_has_the_time_and_the_reason() -> None:
     objection = against(happen(Healthy(), LimitReached(LIMIT, "v1"), 0.0), at=5.0)
     assert objection is not None
     assert objection.text.startswith(
@@ -121,7 +121,7 @@ def test_a_paused_account_says_for_how_long_and_why() -> None:
         b"452 4.3.2 too many connections from your host",
     ],
 )
-def test_the_providers_words_for_too_much_are_understood(line: bytes) -> None:
+def test_the_providers_replies_about_limits_are_recognized(line: bytes) -> None:
     assert health.is_account_limit(parse_reply([line]))
 
 
@@ -140,7 +140,7 @@ def test_the_providers_words_for_too_much_are_understood(line: bytes) -> None:
         b"250 Rate limit reached is what I would say on another day",
     ],
 )
-def test_what_concerns_one_recipient_never_stops_the_account(line: bytes) -> None:
+def test_a_reply_about_one_recipient_is_no_account_limit(line: bytes) -> None:
     assert not health.is_account_limit(parse_reply([line]))
 
 
@@ -152,12 +152,12 @@ def test_what_concerns_one_recipient_never_stops_the_account(line: bytes) -> Non
         b"451 too many messages in this connection",
     ],
 )
-def test_a_session_that_has_carried_enough_is_told_from_an_account_that_has(line: bytes) -> None:
+def test_a_session_limit_is_no_account_limit(line: bytes) -> None:
     assert health.is_session_limit(parse_reply([line]))
     assert not health.is_account_limit(parse_reply([line]))
 
 
-def test_a_limit_that_comes_as_a_5xx_is_over_tomorrow() -> None:
+def test_a_limit_sent_as_5xx_becomes_a_4xx() -> None:
     softened = health.as_transient(parse_reply([b"550 5.4.5 Daily user sending limit exceeded"]))
     assert str(softened) == "451 4.4.5 Daily user sending limit exceeded"
     assert health.as_transient(LIMIT) == LIMIT
@@ -180,10 +180,10 @@ def test_a_limit_that_comes_as_a_5xx_is_over_tomorrow() -> None:
         ),
     ],
 )
-def test_status_shows_the_health_in_words(state: Health, at: float, words: str) -> None:
+def test_status_describes_the_health(state: Health, at: float, words: str) -> None:
     assert health.describe(state, monotonic=at) == words
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (59.6, "60 s"), (120.0, "2 min"), (7200.0, "2.0 h")])
-def test_lengths_of_time_read_as_people_say_them(seconds: float, words: str) -> None:
+def test_durations_are_formatted_for_people(seconds: float, words: str) -> None:
     assert health.format_duration(seconds) == words

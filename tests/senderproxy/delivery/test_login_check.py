@@ -18,7 +18,7 @@ from senderproxy.routing.provider import Provider
 from senderproxy.simulator.faults import Drop, Fault, FaultScript, FaultStage, ReplyWith
 from senderproxy.simulator.provider_replies import SEND_LIMIT, ServerReply, server_reply
 from senderproxy.simulator.server import Simulator
-from tests.senderproxy.delivery.letters import ANNA, HOSTNAME, PATIENT, SETTINGS, credential, way_to
+from tests.senderproxy.delivery.messages import ANNA, HOSTNAME, PATIENT, SETTINGS, credential, smarthost_of
 from tests.senderproxy.delivery.office import account_of
 
 OPENER = SessionOpener(PATIENT, HOSTNAME)
@@ -29,12 +29,12 @@ SENDERS: tuple[ReversePath, ...] = (OWN, FOREIGN, NULL_PATH)
 
 
 def at(simulator: Simulator) -> tuple[Account, Provider, Credential]:
-    return ACCOUNT, Provider("simulator", (way_to(simulator),)), credential()
+    return ACCOUNT, Provider("simulator", (smarthost_of(simulator),)), credential()
 
 
 async def test_an_accepted_login_names_the_smarthost_and_leaves_no_session() -> None:
     async with Simulator(SETTINGS) as simulator:
-        assert await check_login(OPENER, *at(simulator)) == LoginOk(str(way_to(simulator)), "PLAIN")
+        assert await check_login(OPENER, *at(simulator)) == LoginOk(str(smarthost_of(simulator)), "PLAIN")
         await simulator.wait_until(lambda simulator: [session.ended for session in simulator.sessions] == ["quit"])
 
 

@@ -1,4 +1,4 @@
-"""A session is opened once, under verified TLS, with one AUTH; or it is said in plain words why not."""
+"""A session is opened once, under verified TLS, with one AUTH; or the reply has the reason."""
 
 import asyncio
 import base64
@@ -28,14 +28,14 @@ from senderproxy.simulator.faults import (
 from senderproxy.simulator.provider_replies import server_reply
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import CertificateKind
-from tests.senderproxy.delivery.letters import (
+from tests.senderproxy.delivery.messages import (
     ANNA,
     IMPATIENT,
     SECRET,
     SETTINGS,
     credential,
     open_at,
-    way_to,
+    smarthost_of,
 )
 
 TLS = (Security.IMPLICIT_TLS, Security.STARTTLS)
@@ -43,7 +43,7 @@ SOON = replace(IMPATIENT, connect=5, greeting=5, ehlo=5, auth=5)
 
 
 async def refused(simulator: Simulator, security: Security = Security.IMPLICIT_TLS, **more: object) -> OpenFailed:
-    result = await open_at(way_to(simulator, security), **more)  # type: ignore[arg-type]
+    result = await open_at(smarthost_of(simulator, security), **more)  # type: ignore[arg-type]
     assert isinstance(result, OpenFailed)
     assert result.reply.is_transient
     assert len(result.reply.lines) == 1  # clients show the last line only
@@ -56,7 +56,7 @@ async def test_a_session_is_opened_with_one_login_under_tls(
     security: Security, offered: tuple[str, ...], used: str
 ) -> None:
     async with Simulator(replace(SETTINGS, mechanisms=offered)) as simulator:
-        session = await open_at(way_to(simulator, security), timeouts=SOON)
+        session = await open_at(smarthost_of(simulator, security), timeouts=SOON)
         assert isinstance(session, Session)
         assert [(login.login, login.mechanism, login.accepted, login.under_tls) for login in simulator.logins()] == [
             (ANNA, used, True, True)
@@ -70,7 +70,7 @@ async def test_a_session_is_opened_with_one_login_under_tls(
 
 async def test_the_providers_order_of_mechanisms_is_followed() -> None:
     async with Simulator(SETTINGS) as simulator:
-        session = await open_at(way_to(simulator), timeouts=SOON, mechanisms=("LOGIN", "PLAIN"))
+        session = await open_at(smarthost_of(simulator), timeouts=SOON, mechanisms=("LOGIN", "PLAIN"))
         assert isinstance(session, Session)
         assert simulator.logins()[0].mechanism == "LOGIN"
         await session.quit()
@@ -81,7 +81,7 @@ async def test_a_password_with_umlauts_arrives_as_it_was_typed() -> None:
     mailboxes = {ANNA: replace(SETTINGS.mailboxes[ANNA], password=secret)}
     for mechanism in ("PLAIN", "LOGIN"):
         async with Simulator(replace(SETTINGS, mailboxes=mailboxes, mechanisms=(mechanism,))) as simulator:
-            session = await open_at(way_to(simulator), timeouts=SOON, with_credential=credential(secret=secret))
+            session = await open_at(smarthost_of(simulator), timeouts=SOON, with_credential=credential(secret=secret))
             assert isinstance(session, Session)
             await session.quit()
 
@@ -122,7 +122,7 @@ async def test_a_certificate_that_is_not_right_gets_no_octet_of_a_password(
         assert simulator.clear_text_logins == []
 
 
-async def test_tls_that_is_older_than_1_2_is_not_spoken() -> None:
+async def test_tls_older_than_1_2_is_refused() -> None:
     async with Simulator(replace(SETTINGS, only_old_tls=True)) as simulator:
         result = await refused(simulator, timeouts=SOON)
         assert "TLS" in result.reply.text
@@ -132,7 +132,7 @@ async def test_tls_that_is_older_than_1_2_is_not_spoken() -> None:
 
 async def test_without_the_authoritys_certificate_nothing_is_trusted() -> None:
     async with Simulator(SETTINGS) as simulator:
-        unknown = replace(way_to(simulator), ca_file=None)
+        unknown = replace(smarthost_of(simulator), ca_file=None)
         result = await open_at(unknown, timeouts=SOON)
         assert isinstance(result, OpenFailed)
         assert "not signed by an authority that this machine trusts" in result.reply.text
@@ -149,19 +149,19 @@ async def test_a_stripped_starttls_gets_no_password(tmp_path: Path) -> None:
         assert simulator.sessions[0].verbs == ["EHLO"]
 
 
-async def test_a_login_offered_in_clear_text_is_not_taken_before_tls() -> None:
+async def test_a_login_offered_before_tls_is_not_used() -> None:
     async with Simulator(replace(SETTINGS, auth_before_tls=True)) as simulator:
-        session = await open_at(way_to(simulator, Security.STARTTLS), timeouts=SOON)
+        session = await open_at(smarthost_of(simulator, Security.STARTTLS), timeouts=SOON)
         assert isinstance(session, Session)
         assert simulator.clear_text_logins == []
         await session.quit()
 
 
 @pytest.mark.parametrize("smuggled", [b"250 evil\r\n", b"250-evil\r\n250 AUTH PLAIN\r\n"])
-async def test_text_smuggled_in_before_tls_is_never_taken_for_text_under_it(smuggled: bytes) -> None:
+async def test_text_injected_before_tls_is_never_used_under_it(smuggled: bytes) -> None:
     script = FaultScript(Fault(FaultStage.STARTTLS, AppendOctets(smuggled)))
     async with Simulator(SETTINGS, script) as simulator:
-        result = await open_at(way_to(simulator, Security.STARTTLS), timeouts=SOON)
+        result = await open_at(smarthost_of(simulator, Security.STARTTLS), timeouts=SOON)
         if isinstance(result, Session):
             assert not result.extensions.pipelining
             assert result.extensions.size_limit == SETTINGS.size_limit
@@ -173,7 +173,7 @@ async def test_text_smuggled_in_before_tls_is_never_taken_for_text_under_it(smug
     ("offered", "words"),
     [((), "offers no AUTH; usable are PLAIN and LOGIN"), (("XOAUTH2",), "offers only AUTH XOAUTH2")],
 )
-async def test_an_upstream_without_a_login_that_we_speak_is_named(offered: tuple[str, ...], words: str) -> None:
+async def test_an_upstream_without_a_supported_mechanism_is_named(offered: tuple[str, ...], words: str) -> None:
     async with Simulator(replace(SETTINGS, mechanisms=offered)) as simulator:
         result = await refused(simulator, timeouts=SOON)
         assert result.kind is FailureKind.INCOMPATIBLE
@@ -190,7 +190,7 @@ STAGES = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-async def test_silence_at_any_stage_ends_in_words_that_name_it(stage: FaultStage) -> None:
+async def test_a_timeout_at_any_stage_has_a_reply_that_names_it(stage: FaultStage) -> None:
     async with Simulator(SETTINGS, FaultScript(Fault(stage, Silence()))) as simulator:
         begun = time.monotonic()
         result = await refused(simulator)
@@ -200,7 +200,7 @@ async def test_silence_at_any_stage_ends_in_words_that_name_it(stage: FaultStage
 
 
 @pytest.mark.parametrize("stage", STAGES)
-async def test_a_cut_connection_at_any_stage_ends_in_words_that_name_it(stage: FaultStage) -> None:
+async def test_a_closed_connection_at_any_stage_has_a_reply_that_names_it(stage: FaultStage) -> None:
     async with Simulator(SETTINGS, FaultScript(Fault(stage, Drop()))) as simulator:
         result = await refused(simulator, timeouts=SOON)
         assert result.kind is FailureKind.UNREACHABLE
@@ -209,7 +209,7 @@ async def test_a_cut_connection_at_any_stage_ends_in_words_that_name_it(stage: F
 
 @pytest.mark.parametrize("action", [Silence(), Drop()])
 @pytest.mark.parametrize("stage", [FaultStage.STARTTLS, FaultStage.HANDSHAKE])
-async def test_starttls_that_never_comes_ends_in_words(stage: FaultStage, action: FaultAction) -> None:
+async def test_a_missing_reply_to_starttls_has_a_reply_that_names_it(stage: FaultStage, action: FaultAction) -> None:
     async with Simulator(SETTINGS, FaultScript(Fault(stage, action))) as simulator:
         result = await refused(simulator, Security.STARTTLS)
         assert result.kind is FailureKind.UNREACHABLE
@@ -237,7 +237,7 @@ async def test_starttls_that_never_comes_ends_in_words(stage: FaultStage, action
         (FaultStage.AUTH, 500, "What?", FailureKind.LIMIT),
     ],
 )
-async def test_what_the_upstream_answers_instead_is_passed_on(
+async def test_a_negative_reply_of_the_upstream_is_passed_on(
     stage: FaultStage, code: int, words: str, trouble: FailureKind
 ) -> None:
     async with Simulator(SETTINGS, FaultScript(Fault(stage, ReplyWith(server_reply(code, words))))) as simulator:
@@ -260,7 +260,7 @@ JUNK: list[FaultAction] = [
 
 @pytest.mark.parametrize("stage", [FaultStage.BANNER, FaultStage.EHLO, FaultStage.AUTH])
 @pytest.mark.parametrize("action", JUNK, ids=range(len(JUNK)))
-async def test_junk_and_replies_without_end_are_got_rid_of(stage: FaultStage, action: FaultAction) -> None:
+async def test_invalid_and_endless_replies_end_the_attempt(stage: FaultStage, action: FaultAction) -> None:
     async with Simulator(SETTINGS, FaultScript(Fault(stage, action))) as simulator:
         result = await refused(simulator)
         assert result.kind in (FailureKind.UNREACHABLE, FailureKind.INCOMPATIBLE, FailureKind.LIMIT)
@@ -268,7 +268,7 @@ async def test_junk_and_replies_without_end_are_got_rid_of(stage: FaultStage, ac
 
 
 @pytest.mark.parametrize("stage", [FaultStage.BANNER, FaultStage.EHLO, FaultStage.AUTH])
-async def test_an_upstream_that_says_more_than_it_was_asked_is_left(stage: FaultStage) -> None:
+async def test_an_upstream_that_sends_unsolicited_replies_is_refused(stage: FaultStage) -> None:
     async with Simulator(SETTINGS, FaultScript(Fault(stage, AppendOctets(b"250 and another thing\r\n")))) as simulator:
         await refused(simulator, timeouts=SOON)
         await simulator.wait_until(lambda simulator: all(session.ended for session in simulator.sessions))
@@ -301,14 +301,14 @@ async def test_a_server_that_repeats_our_password_does_not_get_it_into_any_reply
         assert "***" in result.reply.text
 
 
-async def test_a_slow_but_living_greeting_is_waited_for() -> None:
+async def test_a_slow_greeting_is_awaited() -> None:
     async with Simulator(SETTINGS, FaultScript(Fault(FaultStage.BANNER, OctetByOctet(0.002)))) as simulator:
-        session = await open_at(way_to(simulator), timeouts=SOON)
+        session = await open_at(smarthost_of(simulator), timeouts=SOON)
         assert isinstance(session, Session)
         await session.quit()
 
 
-async def test_a_port_on_which_nobody_listens_is_named() -> None:
+async def test_a_closed_port_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         smarthost = Smarthost("127.0.0.1", taken.getsockname()[1], Security.IMPLICIT_TLS)
@@ -326,7 +326,7 @@ async def test_a_name_that_does_not_exist_is_named() -> None:
     assert "smtp.nowhere.invalid" in result.reply.text
 
 
-async def test_tls_from_the_start_on_a_starttls_port_is_explained() -> None:
+async def test_implicit_tls_on_a_starttls_port_is_explained() -> None:
     async with Simulator(replace(SETTINGS, raise_violations=False)) as simulator:
         smarthost = Smarthost("127.0.0.1", simulator.port_starttls, Security.IMPLICIT_TLS, str(simulator.ca_file))
         result = await open_at(smarthost, timeouts=SOON)
@@ -340,7 +340,7 @@ async def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path, content: s
     if content is not None:
         ca_file.write_text(content)
     async with Simulator(SETTINGS) as simulator:
-        result = await open_at(replace(way_to(simulator), ca_file=str(ca_file)))
+        result = await open_at(replace(smarthost_of(simulator), ca_file=str(ca_file)))
         assert isinstance(result, OpenFailed)
         assert result.kind is FailureKind.INCOMPATIBLE
         assert str(ca_file) in result.reply.text
@@ -348,15 +348,15 @@ async def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path, content: s
         assert simulator.connections == 0
 
 
-async def test_plain_text_goes_to_this_machine_where_that_was_asked_for() -> None:
+async def test_plain_text_is_allowed_to_this_machine_if_configured() -> None:
     async with Simulator(replace(SETTINGS, auth_before_tls=True, raise_violations=False)) as simulator:
-        session = await open_at(way_to(simulator, Security.NONE), timeouts=SOON)
+        session = await open_at(smarthost_of(simulator, Security.NONE), timeouts=SOON)
         assert isinstance(session, Session)
         assert simulator.clear_text_logins == ["PLAIN"]
         await session.quit()
 
 
-async def test_plain_text_goes_to_no_other_machine_even_if_asked_for() -> None:
+async def test_plain_text_is_refused_to_another_machine() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # sends nothing; tells which address we would come from
@@ -374,10 +374,10 @@ async def test_plain_text_goes_to_no_other_machine_even_if_asked_for() -> None:
 
 
 @pytest.mark.parametrize("stage", [FaultStage.HANDSHAKE, FaultStage.BANNER, FaultStage.EHLO, FaultStage.AUTH])
-async def test_whoever_gives_up_waiting_for_a_session_leaves_no_connection_behind(stage: FaultStage) -> None:
+async def test_a_cancelled_attempt_leaves_no_connection_open(stage: FaultStage) -> None:
     script = FaultScript(Fault(stage, Silence()))
     async with Simulator(SETTINGS, script) as simulator:
-        opening = asyncio.create_task(open_at(way_to(simulator), timeouts=SOON))
+        opening = asyncio.create_task(open_at(smarthost_of(simulator), timeouts=SOON))
         await simulator.wait_until(lambda simulator: bool(script.applied) or simulator.connections == 1)
         while not script.applied:
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The pool by itself: what happens around a login that goes wrong in ways no upstream can cause."""
+"""The pool alone: failures that no upstream can cause, and the choice of a session."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,9 +13,9 @@ from senderproxy.delivery.reuse import PoolLimits, SessionKey
 from senderproxy.delivery.session import Session
 from senderproxy.mail.reply import reply
 from senderproxy.simulator.server import Simulator
-from tests.senderproxy.delivery.letters import ANNA, SETTINGS, letter, open_at, to, way_to
+from tests.senderproxy.delivery.messages import ANNA, SETTINGS, make_message, open_at, smarthost_of, to
 
-NO = OpenFailed(FailureKind.UNREACHABLE, reply(451, "4.4.1", "nobody there"))
+NO = OpenFailed(FailureKind.UNREACHABLE, reply(451, "4.4.1", "unreachable"))
 
 
 def request_for(
@@ -31,7 +31,7 @@ def request_for(
     )
 
 
-async def test_a_bug_in_the_login_reaches_everybody_who_waits_for_it_and_the_next_one_tries_anew() -> None:
+async def test_an_internal_error_in_the_login_reaches_all_waiting_messages() -> None:
     tries = 0
 
     async def opened() -> Session | OpenFailed:
@@ -49,7 +49,7 @@ async def test_a_bug_in_the_login_reaches_everybody_who_waits_for_it_and_the_nex
     assert pool.is_empty
 
 
-async def test_a_failed_login_with_an_old_secret_is_no_answer_for_who_has_the_new_one() -> None:
+async def test_a_failed_login_with_an_old_secret_does_not_count_for_the_new_one() -> None:
     secrets: list[str] = []
 
     def opens(version: str) -> Callable[[], Awaitable[Session | OpenFailed]]:
@@ -68,7 +68,7 @@ async def test_a_failed_login_with_an_old_secret_is_no_answer_for_who_has_the_ne
     assert secrets == ["v1", "v2"]
 
 
-async def test_a_pool_that_is_shut_cancels_the_login_under_way() -> None:
+async def test_close_cancels_the_login_in_progress() -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
     async def opened() -> Session | OpenFailed:
@@ -90,11 +90,11 @@ async def test_a_pool_that_is_shut_cancels_the_login_under_way() -> None:
     assert isinstance(await pool.acquire(request_for(opened)), OpenFailed)
 
 
-async def test_a_session_that_was_lent_and_not_taken_goes_to_the_next() -> None:
+async def test_a_session_assigned_to_a_cancelled_message_goes_to_the_next() -> None:
     async with Simulator(SETTINGS) as simulator:
 
         async def opened() -> Session | OpenFailed:
-            return await open_at(way_to(simulator))
+            return await open_at(smarthost_of(simulator))
 
         pool = Pool("anna", SystemClock())
         first = await pool.acquire(request_for(opened, connections=1))
@@ -107,7 +107,7 @@ async def test_a_session_that_was_lent_and_not_taken_goes_to_the_next() -> None:
         pooled = await third
         assert isinstance(pooled, PooledSession)
         assert pooled.session is first.session
-        await pooled.session.transact(to(), letter(), warm=pooled.warm)
+        await pooled.session.transact(to(), make_message(), warm=pooled.warm)
         pool.release(pooled)
         with pytest.raises(asyncio.CancelledError):
             await second
@@ -119,14 +119,14 @@ async def test_an_expired_session_is_closed_as_soon_as_a_message_finds_it_beside
     async with Simulator(SETTINGS) as simulator:
 
         async def opened() -> Session | OpenFailed:
-            return await open_at(way_to(simulator))
+            return await open_at(smarthost_of(simulator))
 
         pool = Pool("anna", SystemClock())
         unlimited = request_for(opened)
         first, second = await pool.acquire(unlimited), await pool.acquire(unlimited)
         assert isinstance(first, PooledSession)
         assert isinstance(second, PooledSession)
-        await second.session.transact(to(), letter(), warm=False)
+        await second.session.transact(to(), make_message(), warm=False)
         pool.release(first)
         pool.release(second)  # the most recently used one, with one message
         limited = replace(unlimited, limits=replace(unlimited.limits, messages_per_connection=1))
@@ -143,7 +143,7 @@ async def test_a_message_that_finds_an_idle_session_creates_no_task_and_does_not
     async with Simulator(SETTINGS) as simulator:
 
         async def opened() -> Session | OpenFailed:
-            return await open_at(way_to(simulator))
+            return await open_at(smarthost_of(simulator))
 
         pool = Pool("anna", SystemClock())
         request = request_for(opened)

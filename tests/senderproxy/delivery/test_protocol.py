@@ -1,4 +1,4 @@
-"""Replies come in the order of the commands, in whatever pieces they travel; else the session is over."""
+"""Replies come in the order of the commands, with any fragmentation; otherwise the session ends."""
 
 import asyncio
 import itertools
@@ -43,7 +43,7 @@ def read(pieces: list[bytes]) -> tuple[list[Reply], bool]:
 
 
 @given(st.lists(said(), max_size=6), st.lists(st.integers(0, 10_000), max_size=20))
-def test_the_pieces_in_which_replies_come_make_no_difference(dialogue: list[list[bytes]], cuts: list[int]) -> None:
+def test_the_fragmentation_of_replies_makes_no_difference(dialogue: list[list[bytes]], cuts: list[int]) -> None:
     stream = b"".join(line + b"\r\n" for lines in dialogue for line in lines)
     expected = [parse_reply(lines) for lines in dialogue]
     assert read(in_pieces(stream, cuts)) == (expected, False)
@@ -54,7 +54,7 @@ def test_the_pieces_in_which_replies_come_make_no_difference(dialogue: list[list
 @example(b"250 ok\r\n\r\n", [])
 @example(b"250-a\r\n550 b\r\n", [])
 @example(b"250x\r\n", [])
-def test_junk_is_junk_in_whatever_pieces_it_comes(stream: bytes, cuts: list[int]) -> None:
+def test_invalid_data_is_detected_with_any_fragmentation(stream: bytes, cuts: list[int]) -> None:
     assert read(in_pieces(stream, cuts)) == read([stream]) == read([bytes([octet]) for octet in stream])
 
 
@@ -72,17 +72,17 @@ def test_junk_is_junk_in_whatever_pieces_it_comes(stream: bytes, cuts: list[int]
         b"250-more\r\n" * (LINES_LIMIT + 1),
     ],
 )
-def test_what_is_no_reply_is_found_out_and_not_kept(stream: bytes) -> None:
+def test_an_invalid_reply_is_detected_and_not_stored(stream: bytes) -> None:
     assert read([stream]) == ([], True)
 
 
-def test_a_reply_before_the_junk_still_counts() -> None:
+def test_a_reply_before_invalid_data_still_counts() -> None:
     replies, junk = read([b"250 ok\r\n* BYE\r\n"])
     assert [reply.code for reply in replies] == [250]
     assert junk
 
 
-def test_a_reply_of_a_hundred_lines_is_kept_whole() -> None:
+def test_a_reply_of_a_hundred_lines_is_complete() -> None:
     stream = b"".join(b"250-%d\r\n" % number for number in range(LINES_LIMIT - 1)) + b"250 end\r\n"
     replies, junk = read([stream])
     assert not junk
@@ -104,7 +104,7 @@ async def wired() -> tuple[UpstreamProtocol, socket.socket]:
 
 @pytest.mark.parametrize("cancellations", [0, 1, 2])
 @pytest.mark.parametrize("before", [True, False], ids=["before it came", "as it came"])
-async def test_the_answer_to_the_final_dot_is_heard_however_often_its_waiter_is_cancelled(
+async def test_the_reply_to_the_final_dot_survives_any_number_of_cancellations(
     cancellations: int, before: bool
 ) -> None:
     protocol, theirs = await wired()
@@ -121,7 +121,7 @@ async def test_the_answer_to_the_final_dot_is_heard_however_often_its_waiter_is_
         protocol.fail(SessionEnded(parse_reply([b"421 over"])))
 
 
-async def test_the_end_of_the_session_ends_the_wait_of_one_who_was_cancelled() -> None:
+async def test_the_end_of_the_session_ends_the_wait_after_a_cancellation() -> None:
     protocol, theirs = await wired()
     with theirs:
         waiting = asyncio.create_task(protocol.certain_reply(protocol.expect(), 30.0, Stage.FINAL_DOT))
@@ -132,7 +132,7 @@ async def test_the_end_of_the_session_ends_the_wait_of_one_who_was_cancelled() -
             await waiting
 
 
-async def test_silence_is_measured_for_each_reply_though_there_is_one_timer() -> None:
+async def test_each_reply_has_its_own_timeout_with_one_timer() -> None:
     protocol, theirs = await wired()
     with theirs:
         (first,) = protocol.send("MAIL FROM:<>")

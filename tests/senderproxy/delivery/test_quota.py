@@ -1,4 +1,4 @@
-"""The hourly limits are kept from values alone; a property watches every sixty minutes."""
+"""The hourly limits are enforced from values alone; a property test covers any sixty minutes."""
 
 import pytest
 from hypothesis import given, settings
@@ -13,13 +13,13 @@ def ask(
     return quota.reserve(recipients, messages_per_hour=messages, recipients_per_hour=per_hour, now=now)
 
 
-def test_without_a_limit_everything_goes() -> None:
+def test_without_a_limit_every_message_is_allowed() -> None:
     quota = Quota()
     assert all(isinstance(ask(quota, 1000, 0.0), Reservation) for _ in range(1000))
     assert quota.remaining(messages_per_hour=None, recipients_per_hour=None, now=0.0) == Remaining(None, None)
 
 
-def test_a_full_hour_says_when_there_is_room_again() -> None:
+def test_a_refusal_has_the_time_until_the_next_message_is_allowed() -> None:
     quota = Quota()
     for at in (0.0, 600.0, 1200.0):
         assert isinstance(ask(quota, 1, at, messages=3), Reservation)
@@ -31,7 +31,7 @@ def test_a_full_hour_says_when_there_is_room_again() -> None:
     assert isinstance(ask(quota, 1, 1300.0 + refusal.seconds, messages=3), Reservation)
 
 
-def test_a_message_with_many_recipients_waits_for_enough_room() -> None:
+def test_a_message_with_many_recipients_waits_for_enough_quota() -> None:
     quota = Quota()
     for at in (0.0, 600.0, 1200.0):
         ask(quota, 10, at, per_hour=30)
@@ -42,11 +42,11 @@ def test_a_message_with_many_recipients_waits_for_enough_room() -> None:
     assert isinstance(ask(quota, 15, 1200.0 + refusal.seconds, per_hour=30), Reservation)
 
 
-def test_a_message_that_is_over_the_limit_by_itself_is_told_so() -> None:
+def test_a_message_over_the_limit_by_itself_is_refused_for_good() -> None:
     assert ask(Quota(), 31, 0.0, per_hour=30) == QuotaExceeded("30 recipients an hour", None)
 
 
-def test_of_two_limits_the_one_that_lasts_longer_is_named() -> None:
+def test_of_two_limits_the_one_that_ends_later_is_named() -> None:
     quota = Quota()
     ask(quota, 10, 0.0, messages=2, per_hour=11)
     ask(quota, 1, 1800.0, messages=2, per_hour=11)
@@ -55,7 +55,7 @@ def test_of_two_limits_the_one_that_lasts_longer_is_named() -> None:
     assert refusal.limit == "11 recipients an hour"
 
 
-def test_what_was_not_taken_is_given_back_once() -> None:
+def test_a_reservation_is_released_once() -> None:
     quota = Quota()
     grant = ask(quota, 5, 0.0, messages=1, per_hour=5)
     assert isinstance(grant, Reservation)
@@ -66,7 +66,7 @@ def test_what_was_not_taken_is_given_back_once() -> None:
     assert isinstance(ask(quota, 5, 1.0, messages=1, per_hour=5), Reservation)
 
 
-def test_giving_back_after_the_hour_is_over_harms_nothing() -> None:
+def test_a_release_after_the_hour_has_no_effect() -> None:
     quota = Quota()
     grant = ask(quota, 5, 0.0, messages=1)
     assert isinstance(grant, Reservation)
@@ -75,7 +75,7 @@ def test_giving_back_after_the_hour_is_over_harms_nothing() -> None:
     assert quota.remaining(messages_per_hour=1, recipients_per_hour=None, now=HOUR + 61) == Remaining(0, None)
 
 
-def test_a_limit_that_was_lowered_holds_at_once() -> None:
+def test_a_lowered_limit_applies_at_once() -> None:
     quota = Quota()
     for _ in range(5):
         ask(quota, 1, 0.0, messages=10)
@@ -89,7 +89,7 @@ def test_a_limit_that_was_lowered_holds_at_once() -> None:
     limit=st.integers(1, 20),
     steps=st.lists(st.tuples(st.floats(0, 900), st.integers(1, 6), st.booleans()), max_size=80),
 )
-def test_no_sixty_minutes_ever_hold_more_than_the_limit(limit: int, steps: list[tuple[float, int, bool]]) -> None:
+def test_no_sixty_minutes_exceed_the_limit(limit: int, steps: list[tuple[float, int, bool]]) -> None:
     quota = Quota()
     now = 0.0
     sent: list[tuple[float, int]] = []
@@ -110,7 +110,7 @@ def test_no_sixty_minutes_ever_hold_more_than_the_limit(limit: int, steps: list[
 
 
 @pytest.mark.parametrize("rate", [1, 7, 60])
-def test_memory_is_bounded_whatever_the_rate(rate: int) -> None:
+def test_memory_is_bounded_at_any_rate(rate: int) -> None:
     quota = Quota()
     for minute in range(300):
         for second in range(rate):

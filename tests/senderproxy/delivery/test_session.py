@@ -1,4 +1,4 @@
-"""One transaction on one session: to all or to none, whole or not at all, and never out of step."""
+"""One transaction on one session: complete or not at all, and never out of step."""
 
 import asyncio
 import errno
@@ -34,7 +34,7 @@ from senderproxy.simulator.provider_replies import LOCAL_ERROR, SEND_LIMIT, UNKN
 from senderproxy.simulator.rules import OwnershipRule
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
-from tests.senderproxy.delivery.letters import ANNA, HEADER, IMPATIENT, SETTINGS, Blocks, letter, session_at, to
+from tests.senderproxy.delivery.messages import ANNA, HEADER, IMPATIENT, SETTINGS, Blocks, make_message, session_at, to
 
 CALM = SessionTimeouts()
 PIPELINED = replace(SETTINGS, pipelining=True)
@@ -42,31 +42,29 @@ BOTH_WAYS = pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["loc
 
 
 async def answered(session: Session, envelope: Envelope | None = None, message: Message | None = None) -> Completed:
-    result = await session.transact(envelope or to(), message or letter(), warm=False)
+    result = await session.transact(envelope or to(), message or make_message(), warm=False)
     assert isinstance(result, Completed), result
     return result
 
 
 async def broken(session: Session, *, warm: bool = False, message: Message | None = None) -> Interrupted:
-    result = await session.transact(to(), message or letter(), warm=warm)
+    result = await session.transact(to(), message or make_message(), warm=warm)
     assert isinstance(result, Interrupted), result
     assert not session.usable
     assert result.reply.is_transient
     return result
 
 
-# --- what should go well -------------------------------------------------------------------------------------------
+# --- accepted messages -------------------------------------------------------------------------------------------
 
 
 @BOTH_WAYS
 @pytest.mark.parametrize("security", [Security.IMPLICIT_TLS, Security.STARTTLS])
-async def test_letters_arrive_as_they_were_written_one_after_the_other(
-    settings: SimulatorSettings, security: Security
-) -> None:
+async def test_messages_arrive_unchanged_one_after_the_other(settings: SimulatorSettings, security: Security) -> None:
     async with Simulator(settings) as simulator, session_at(simulator, security, CALM) as session:
         for number in range(3):
             text = f"Brief {number}\r\n"
-            result = await answered(session, to("carl@a.example", "dora@b.example"), letter(text.encode()))
+            result = await answered(session, to("carl@a.example", "dora@b.example"), make_message(text.encode()))
             assert all(isinstance(outcome, Delivered) for outcome in result.outcomes.values())
             assert len(result.outcomes) == 2
             taken = simulator.received[number]
@@ -76,7 +74,7 @@ async def test_letters_arrive_as_they_were_written_one_after_the_other(
         assert simulator.connections == 1
 
 
-async def test_the_upstreams_own_words_come_back_with_its_id() -> None:
+async def test_the_outcome_has_the_upstreams_reply_with_its_id() -> None:
     async with Simulator(SETTINGS) as simulator, session_at(simulator) as session:
         result = await answered(session)
         (outcome,) = result.outcomes.values()
@@ -99,8 +97,8 @@ async def test_the_final_dot_is_where_it_belongs(
     settings: SimulatorSettings, body: tuple[bytes, ...], content: bytes
 ) -> None:
     async with Simulator(settings) as simulator, session_at(simulator, timeouts=CALM) as session:
-        await answered(session, message=letter(*body))
-        await answered(session, message=letter(b"next\r\n"))
+        await answered(session, message=make_message(*body))
+        await answered(session, message=make_message(b"next\r\n"))
         assert [taken.content for taken in simulator.received] == [HEADER + content, HEADER + b"next\r\n"]
 
 
@@ -114,14 +112,14 @@ async def test_a_message_without_a_single_octet_is_sent_as_one() -> None:
 @pytest.mark.parametrize(
     ("eight_bit", "message", "expected"),
     [
-        (False, letter(b"plain\r\n"), ()),
-        (True, letter(b"plain\r\n"), ("BODY=8BITMIME",)),
-        (False, letter(b"gr\xc3\xbcn\r\n"), ("BODY=8BITMIME",)),
-        (False, letter(b"plain\r\n", header=HEADER.replace(b"Angebot", b"Gr\xfc\xdfe")), ("BODY=8BITMIME",)),
+        (False, make_message(b"plain\r\n"), ()),
+        (True, make_message(b"plain\r\n"), ("BODY=8BITMIME",)),
+        (False, make_message(b"gr\xc3\xbcn\r\n"), ("BODY=8BITMIME",)),
+        (False, make_message(b"plain\r\n", header=HEADER.replace(b"Angebot", b"Gr\xfc\xdfe")), ("BODY=8BITMIME",)),
     ],
 )
 @pytest.mark.parametrize("offered", [True, False])
-async def test_8bitmime_is_said_where_it_is_offered_and_needed(
+async def test_8bitmime_is_declared_if_offered_and_needed(
     offered: bool, eight_bit: bool, message: Message, expected: tuple[str, ...]
 ) -> None:
     settings = replace(SETTINGS, eight_bit_mime=offered, check_header=False, raise_violations=False)
@@ -132,35 +130,35 @@ async def test_8bitmime_is_said_where_it_is_offered_and_needed(
         assert f"SIZE={message.size}" in parameters
 
 
-async def test_size_is_not_said_to_who_does_not_offer_it() -> None:
+async def test_size_is_not_declared_if_not_offered() -> None:
     async with Simulator(replace(SETTINGS, size_limit=None)) as simulator, session_at(simulator) as session:
         await answered(session)
         assert simulator.received[0].parameters == ()
 
 
-async def test_a_null_reverse_path_goes_out_as_one() -> None:
+async def test_a_null_reverse_path_is_sent_as_one() -> None:
     settings = replace(SETTINGS, null_reverse_path_accepted=True)
     async with Simulator(settings) as simulator, session_at(simulator) as session:
         await answered(session, Envelope(NULL_PATH, (parse_address("carl@a.example"),)))
         assert simulator.received[0].reverse_path == ""
 
 
-async def test_a_quoted_local_part_travels_in_its_quotes() -> None:
+async def test_a_quoted_local_part_keeps_its_quotes() -> None:
     path = '"carl the great"@elsewhere.example'
     async with Simulator(SETTINGS) as simulator, session_at(simulator) as session:
         await answered(session, to(path))
         assert simulator.received[0].recipients == (path,)
 
 
-# --- what the upstream refuses -------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
-async def test_a_message_that_is_too_large_is_not_even_begun() -> None:
+async def test_a_message_over_the_size_limit_is_not_started() -> None:
     async with Simulator(replace(SETTINGS, size_limit=200_000)) as simulator, session_at(simulator) as session:
-        result = await answered(session, message=letter(b"x" * 70 + b"\r\n", b"y" * 250_000 + b"\r\n"))
+        result = await answered(session, message=make_message(b"x" * 70 + b"\r\n", b"y" * 250_000 + b"\r\n"))
         (outcome,) = result.outcomes.values()
         assert isinstance(outcome, Failed)
-        assert outcome.remote == ""  # they are our words: nobody was asked
+        assert outcome.remote == ""  # our own reply: the upstream was not asked
         assert str(outcome.reply).startswith("552 5.3.4 Message size 0.3 MB")
         assert ", 0.2 MB (attachments" in outcome.reply.text
         assert "MAIL" not in simulator.sessions[0].verbs
@@ -176,7 +174,7 @@ RECIPIENTS = {
 
 
 @BOTH_WAYS
-async def test_whoever_is_taken_gets_the_message_and_the_others_have_their_own_answers(
+async def test_accepted_recipients_get_the_message_and_the_others_their_own_outcome(
     settings: SimulatorSettings,
 ) -> None:
     settings = replace(settings, recipient_replies=RECIPIENTS)
@@ -194,27 +192,27 @@ async def test_whoever_is_taken_gets_the_message_and_the_others_have_their_own_a
         assert str(daily.reply) == "451 4.4.5 Daily user sending limit exceeded"
         assert [taken.recipients for taken in simulator.received] == [("carl@a.example", "dora@b.example")]
         assert "RSET" not in simulator.sessions[0].verbs
-        await answered(session, message=letter(b"next\r\n"))
+        await answered(session, message=make_message(b"next\r\n"))
         assert simulator.received[-1].content == HEADER + b"next\r\n"
 
 
 @BOTH_WAYS
-async def test_where_nobody_is_taken_the_session_is_ready_for_the_next_letter(settings: SimulatorSettings) -> None:
+async def test_without_an_accepted_recipient_the_session_stays_usable(settings: SimulatorSettings) -> None:
     settings = replace(settings, recipient_replies=RECIPIENTS)
     async with Simulator(settings) as simulator, session_at(simulator, timeouts=CALM) as session:
         result = await answered(session, to("unknown@a.example", "limit@a.example"))
         assert [type(outcome) for outcome in result.outcomes.values()] == [Failed, Deferred]
-        await answered(session, message=letter(b"next\r\n"))
+        await answered(session, message=make_message(b"next\r\n"))
         assert [taken.content for taken in simulator.received] == [HEADER + b"next\r\n"]
 
 
 @BOTH_WAYS
-async def test_who_was_refused_before_the_reply_was_lost_has_certainly_not_got_it(settings: SimulatorSettings) -> None:
+async def test_a_recipient_refused_before_the_reply_was_lost_is_certainly_refused(settings: SimulatorSettings) -> None:
     settings = replace(settings, recipient_replies=RECIPIENTS)
     script = FaultScript(Fault(FaultStage.DOT, Drop(after_storing=True)))
     async with Simulator(settings, script) as simulator, session_at(simulator, timeouts=CALM) as session:
         envelope = to("carl@a.example", "unknown@a.example")
-        result = await session.transact(envelope, letter(), warm=False)
+        result = await session.transact(envelope, make_message(), warm=False)
         assert isinstance(result, Interrupted)
         assert result.dot_written
         assert list(result.rejected) == [envelope.recipients[1]]
@@ -248,12 +246,12 @@ async def test_a_single_refused_recipient_leaves_the_session_ready_for_the_next_
     async with Simulator(settings) as simulator, session_at(simulator, timeouts=CALM) as session:
         result = await answered(session, to(recipient))
         assert not any(isinstance(outcome, Delivered) for outcome in result.outcomes.values())
-        await answered(session, to("dora@b.example"), letter(b"next\r\n"))
+        await answered(session, to("dora@b.example"), make_message(b"next\r\n"))
         assert [taken.recipients for taken in simulator.received] == [("dora@b.example",)]
         assert simulator.connections == 1
 
 
-async def test_a_server_that_asks_for_a_message_nobody_is_to_get_does_not_get_one() -> None:
+async def test_a_354_without_recipients_gets_no_message() -> None:
     script = FaultScript(Fault(FaultStage.DATA, RawOctets(b"354 go ahead\r\n")))
     settings = replace(PIPELINED, recipient_replies=RECIPIENTS)
     async with Simulator(settings, script) as simulator, session_at(simulator, timeouts=CALM) as session:
@@ -318,7 +316,7 @@ async def test_a_refused_sender_stays_refused_even_if_the_connection_ends_with_i
 
 
 @pytest.mark.parametrize("code", [530, 535, 503])
-async def test_a_session_that_forgot_our_login_is_lost_and_the_message_is_not_refused(code: int) -> None:
+async def test_a_session_that_lost_its_login_ends_and_the_message_is_not_refused(code: int) -> None:
     script = FaultScript(Fault(FaultStage.MAIL, ReplyWith(server_reply(code, "Authentication required"))))
     async with Simulator(SETTINGS, script) as simulator, session_at(simulator) as session:
         result = await broken(session)
@@ -326,7 +324,7 @@ async def test_a_session_that_forgot_our_login_is_lost_and_the_message_is_not_re
         assert f"{code} Authentication required" in result.reply.text
 
 
-# --- what the upstream does to us ----------------------------------------------------------------------------------
+# --- failures ----------------------------------------------------------------------------------
 
 BEFORE_THE_DOT = [FaultStage.MAIL, FaultStage.RCPT, FaultStage.DATA, FaultStage.BODY]
 FAULTS: dict[str, FaultAction] = {
@@ -346,13 +344,15 @@ WORDS = {"silence": "did not reply within", "drop": "closed the connection", "42
 @BOTH_WAYS
 @pytest.mark.parametrize("stage", BEFORE_THE_DOT)
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_whatever_breaks_before_the_dot_the_message_was_not_taken(
+async def test_a_failure_before_the_dot_means_not_accepted(
     settings: SimulatorSettings, stage: FaultStage, fault: str
 ) -> None:
     script = FaultScript(Fault(stage, FAULTS[fault]))
-    long = letter(*(b"x" * 70 + b"\r\n" for _ in range(350_000)))  # 25 MB: more than the kernel buffers on the way
+    long = make_message(
+        *(b"x" * 70 + b"\r\n" for _ in range(350_000))
+    )  # 25 MB: more than the kernel buffers on the way
     async with Simulator(settings, script) as simulator, session_at(simulator) as session:
-        result = await session.transact(to(), long if stage is FaultStage.BODY else letter(), warm=False)
+        result = await session.transact(to(), long if stage is FaultStage.BODY else make_message(), warm=False)
         assert script.applied
         assert simulator.received == []
         if isinstance(result, Interrupted):
@@ -361,7 +361,7 @@ async def test_whatever_breaks_before_the_dot_the_message_was_not_taken(
             assert WORDS.get(fault, "127.0.0.1") in result.reply.text
             assert not result.dot_written
         else:
-            # "too early": its first half was a good answer, and the rest found nobody waiting a moment later.
+            # "too early": its first half was a good answer, and the rest was unexpected.
             assert fault == "too early"
 
 
@@ -375,14 +375,14 @@ AFTER_THE_DOT: dict[str, FaultAction] = {
 
 @BOTH_WAYS
 @pytest.mark.parametrize("fault", AFTER_THE_DOT)
-async def test_without_an_answer_to_the_dot_nobody_knows(settings: SimulatorSettings, fault: str) -> None:
+async def test_without_a_reply_to_the_dot_the_outcome_is_unknown(settings: SimulatorSettings, fault: str) -> None:
     script = FaultScript(Fault(FaultStage.DOT, AFTER_THE_DOT[fault]))
     async with Simulator(settings, script) as simulator, session_at(simulator) as session:
         result = await broken(session)
         assert result.dot_written
 
 
-async def test_an_answer_before_the_end_is_the_answer_and_the_rest_is_not_sent() -> None:
+async def test_a_refusal_before_the_end_counts_and_the_rest_is_not_sent() -> None:
     script = FaultScript(
         Fault(FaultStage.BODY, ReplyWith(server_reply(552, "5.3.4 Message too large")), at_octet=100_000)
     )
@@ -390,7 +390,7 @@ async def test_an_answer_before_the_end_is_the_answer_and_the_rest_is_not_sent()
         Simulator(replace(SETTINGS, size_limit=None), script) as simulator,
         session_at(simulator, timeouts=CALM) as session,
     ):
-        long = letter(*(b"x" * 70 + b"\r\n" for _ in range(200_000)))
+        long = make_message(*(b"x" * 70 + b"\r\n" for _ in range(200_000)))
         result = await answered(session, message=long)
         (outcome,) = result.outcomes.values()
         assert isinstance(outcome, Failed)
@@ -399,15 +399,15 @@ async def test_an_answer_before_the_end_is_the_answer_and_the_rest_is_not_sent()
         assert simulator.received == []
 
 
-async def test_good_news_before_the_end_is_not_believed() -> None:
+async def test_a_positive_reply_before_the_end_ends_the_session() -> None:
     script = FaultScript(Fault(FaultStage.BODY, ReplyWith(server_reply(250, "ok")), at_octet=100_000))
     async with Simulator(SETTINGS, script) as simulator, session_at(simulator, timeouts=CALM) as session:
-        result = await broken(session, message=letter(*(b"x" * 70 + b"\r\n" for _ in range(200_000))))
+        result = await broken(session, message=make_message(*(b"x" * 70 + b"\r\n" for _ in range(200_000))))
         assert not result.dot_written
 
 
 @pytest.mark.parametrize("farewell", [b"421 idle too long\r\n", b"250 something\r\n", b"junk\r\n"])
-async def test_what_is_said_between_messages_ends_the_session(farewell: bytes) -> None:
+async def test_a_reply_between_messages_ends_the_session(farewell: bytes) -> None:
     script = FaultScript(Fault(FaultStage.DOT, AppendOctets(farewell)))
     async with Simulator(SETTINGS, script) as simulator, session_at(simulator) as session:
         over = asyncio.Event()
@@ -420,7 +420,7 @@ async def test_what_is_said_between_messages_ends_the_session(farewell: bytes) -
         assert len(simulator.received) == 1
 
 
-async def test_a_connection_that_ends_between_messages_is_noticed() -> None:
+async def test_a_connection_closed_between_messages_is_detected() -> None:
     async with Simulator(SETTINGS) as simulator, session_at(simulator) as session:
         await answered(session)
         over = asyncio.Event()
@@ -430,7 +430,7 @@ async def test_a_connection_that_ends_between_messages_is_noticed() -> None:
         assert not session.usable
 
 
-async def test_a_warm_session_must_show_life_soon() -> None:
+async def test_a_warm_session_has_a_short_first_timeout() -> None:
     patient = replace(CALM, connect=0.3)
     async with Simulator(SETTINGS, FaultScript(Fault(FaultStage.MAIL, Silence()))) as simulator:
         async with session_at(simulator, timeouts=patient) as session:
@@ -440,7 +440,7 @@ async def test_a_warm_session_must_show_life_soon() -> None:
 
 
 @BOTH_WAYS
-async def test_slow_answers_are_waited_for(settings: SimulatorSettings) -> None:
+async def test_slow_replies_are_awaited(settings: SimulatorSettings) -> None:
     script = FaultScript(
         Fault(FaultStage.MAIL, Delay(0.1)), Fault(FaultStage.RCPT, OctetByOctet(0.005)), Fault(FaultStage.DATA, Delay(0.1)),
         Fault(FaultStage.DOT, OctetByOctet(0.002)),
@@ -450,12 +450,12 @@ async def test_slow_answers_are_waited_for(settings: SimulatorSettings) -> None:
         assert len(simulator.received) == 1
 
 
-async def test_a_reader_that_is_slow_but_reads_is_given_time() -> None:
+async def test_a_slow_upstream_with_progress_does_not_time_out() -> None:
     script = FaultScript(Fault(FaultStage.BODY, Delay(0.001)))
     body = [b"x" * 70 + b"\r\n"] * 15_000
     impatient = replace(CALM, block=0.5)
     async with Simulator(SETTINGS, script) as simulator, session_at(simulator, timeouts=impatient) as session:
-        await answered(session, message=letter(*body))
+        await answered(session, message=make_message(*body))
         assert simulator.received[0].content == HEADER + b"".join(body)
 
 
@@ -468,7 +468,7 @@ async def test_a_cancelled_dialogue_closes_the_session_and_sends_nothing(
     settings: SimulatorSettings, stage: FaultStage
 ) -> None:
     script = FaultScript(Fault(stage, Silence()))
-    long = letter(*(b"x" * 70 + b"\r\n" for _ in range(100_000)))
+    long = make_message(*(b"x" * 70 + b"\r\n" for _ in range(100_000)))
     async with Simulator(settings, script) as simulator, session_at(simulator, timeouts=CALM) as session:
         under_way = asyncio.create_task(session.transact(to(), long, warm=False))
         while not script.applied:
@@ -481,10 +481,10 @@ async def test_a_cancelled_dialogue_closes_the_session_and_sends_nothing(
         assert simulator.received == []
 
 
-async def test_after_the_dot_a_cancellation_waits_for_the_answer() -> None:
+async def test_after_the_dot_a_cancellation_waits_for_the_reply() -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(0.2)))
     async with Simulator(SETTINGS, script) as simulator, session_at(simulator, timeouts=CALM) as session:
-        under_way = asyncio.create_task(session.transact(to(), letter(), warm=False))
+        under_way = asyncio.create_task(session.transact(to(), make_message(), warm=False))
         await simulator.wait_for(1)
         for _ in range(3):
             under_way.cancel()
@@ -495,7 +495,7 @@ async def test_after_the_dot_a_cancellation_waits_for_the_answer() -> None:
         assert session.usable
 
 
-async def test_a_spill_file_that_cannot_be_read_is_our_fault_and_nothing_is_sent() -> None:
+async def test_an_unreadable_body_is_an_internal_error_and_is_not_sent() -> None:
     class Torn(Blocks):
         size = 1000
         is_ascii = True
@@ -513,15 +513,15 @@ async def test_a_spill_file_that_cannot_be_read_is_our_fault_and_nothing_is_sent
         assert simulator.received == []
 
 
-async def test_a_path_with_a_line_end_in_it_never_reaches_the_wire() -> None:
+async def test_a_path_with_a_line_end_is_never_sent() -> None:
     forged = replace(parse_address("carl@a.example"), local_part="x>\r\nRCPT TO:<y")
     async with Simulator(SETTINGS) as simulator, session_at(simulator, timeouts=CALM) as session:
         with pytest.raises(ValueError, match="control"):
-            await session.transact(Envelope(parse_address(ANNA), (forged,)), letter(), warm=False)
+            await session.transact(Envelope(parse_address(ANNA), (forged,)), make_message(), warm=False)
         assert simulator.received == []
 
 
-# --- how large, how many -------------------------------------------------------------------------------------------
+# --- large messages -------------------------------------------------------------------------------------------
 
 
 @BOTH_WAYS
@@ -562,7 +562,7 @@ async def test_a_large_message_streams_in_flat_memory() -> None:
     assert after - before < 8 * 1024  # KiB, the simulator's share included
 
 
-async def test_patience_is_what_rfc_5321_asks_for() -> None:
+async def test_the_timeouts_are_those_of_rfc_5321() -> None:
     assert (CALM.greeting, CALM.mail, CALM.rcpt, CALM.data, CALM.block) == (300, 300, 300, 120, 180)
     assert CALM.final_dot == 540
     assert IMPATIENT.mail < 1

@@ -37,8 +37,8 @@ from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import MessageRecord, Query
-from tests.senderproxy.delivery.letters import way_to
-from tests.senderproxy.delivery.office import Drawer
+from tests.senderproxy.delivery.messages import smarthost_of
+from tests.senderproxy.delivery.office import MemoryAccounts
 
 PEOPLE = ("anna", "bert", "carl")
 SECRET = "geheim-relay"
@@ -83,10 +83,10 @@ class RelayOffice:
         self.simulator = simulator
         self.folder = folder
         self.clock = HandClock()
-        self.drawer = Drawer()
+        self.drawer = MemoryAccounts()
         for name in PEOPLE:
             self.drawer.add(name, f"{name}@firma.example", SECRET)
-        provider = Provider("simulator", (way_to(simulator),), limits=Limits(**limits))
+        provider = Provider("simulator", (smarthost_of(simulator),), limits=Limits(**limits))
         rules = Rules("relay.firma.example", {"simulator": provider}, RoutingPolicy())
         self.courier = SmtpCourier(self.drawer, SessionTimeouts(connect=5.0), rules.hostname, self.clock)
         self.relay = MessageRelay(self.drawer, courier(self.courier), self.clock, rules)

@@ -1,4 +1,4 @@
-"""What the delivery tests send, and to whom: letters, envelopes, and the way to a simulator."""
+"""Messages, envelopes and credentials of the delivery tests, and sessions at a simulator."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -25,7 +25,7 @@ MAILBOXES = {ANNA: SimulatedMailbox(SECRET), BERT: SimulatedMailbox(BERTS_SECRET
 SETTINGS = SimulatorSettings(mailboxes=MAILBOXES)
 HOSTNAME = "office.example"
 
-# Short, because the tests make the upstream fall silent; long enough for a busy machine.
+# Short, because the tests make the upstream silent; long enough for a busy machine.
 IMPATIENT = SessionTimeouts(
     connect=0.4, greeting=0.4, ehlo=0.4, auth=0.4, mail=0.4, rcpt=0.4, data=0.4, block=0.4, final_dot=0.4, quit=0.4,
     free_session=0.4,
@@ -69,7 +69,7 @@ HEADER = (
 )
 
 
-def letter(*body: bytes, header: bytes = HEADER) -> Message:
+def make_message(*body: bytes, header: bytes = HEADER) -> Message:
     """A message; the body as stuffed blocks."""
     return Message(HeaderSection(header), Blocks(body or (b"Guten Tag,\r\nhier ist es.\r\n",)))
 
@@ -84,7 +84,7 @@ def credential(login: str = ANNA, secret: str = SECRET, version: str = "v1") -> 
     return Credential(login, secret, version)
 
 
-def way_to(simulator: Simulator, security: Security = Security.IMPLICIT_TLS) -> Smarthost:
+def smarthost_of(simulator: Simulator, security: Security = Security.IMPLICIT_TLS) -> Smarthost:
     port = simulator.port_tls if security is Security.IMPLICIT_TLS else simulator.port_starttls
     return Smarthost(simulator.host, port, security, None if security is Security.NONE else str(simulator.ca_file))
 
@@ -105,7 +105,7 @@ async def session_at(
 ) -> AsyncIterator[Session]:
     """A session that is logged in as Anna; gone at the end."""
     session = await open_at(
-        way_to(simulator, security), timeouts=replace(timeouts, connect=5, greeting=5, ehlo=5, auth=5)
+        smarthost_of(simulator, security), timeouts=replace(timeouts, connect=5, greeting=5, ehlo=5, auth=5)
     )
     assert isinstance(session, Session), session
     try:
