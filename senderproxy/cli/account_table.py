@@ -62,6 +62,7 @@ _HEADINGS: Final = {
     "anzeigename": "display_name",
 }
 _EXPORTED: Final = ("id", "login", "password", "provider", "addresses", "display name")
+_EXAMPLE: Final = "login;password;provider;addresses;display name"
 _DELIMITERS: Final = ";,\t"
 
 
@@ -158,7 +159,7 @@ def _read_table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     if "login" not in columns or "secret" not in columns:
         raise UsageError(
             _("The first line of {path} must name the columns, login and password among them.").format(path=path),
-            hint=_("Write it like {example}").format(example="login;password;provider;addresses;display name"),
+            hint=_("Write it like {example}").format(example=_EXAMPLE),
         )
     try:
         for cells in reader:

@@ -384,10 +384,8 @@ class _Demonstration:
         """Print the listener's address and commands to try."""
         page, server = self._page, f"127.0.0.1:{self._port}"
         page.title(_("senderproxy listens on {address}. Try it from another terminal:").format(address=server))
-        for author in ("anna@firma.example", "anything@laden.example", "nobody@other.example"):
-            page.line(f"  swaks --server {server} --from {author} --to {RECIPIENT}")
-        page.line(f"  {_program()} --config {config_file} explain anything@laden.example")
-        page.line(f"  {_program()} --config {config_file} status")
+        for command in _commands_to_try(server, config_file):
+            page.line(f"  {command}")
         page.line()
         page.line("  " + _("Or with a mail program: that address as its outgoing server, no login, no encryption."))
         page.line("  " + _("Nothing leaves this machine. Each message that arrives is shown here; Ctrl-C ends it."))
@@ -431,6 +429,13 @@ class _RefusalPrinter(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._page.wrapped(self.format(record), RED)
+
+
+def _commands_to_try(server: str, config_file: Path) -> Iterator[str]:
+    for author in ("anna@firma.example", "anything@laden.example", "nobody@other.example"):
+        yield f"swaks --server {server} --from {author} --to {RECIPIENT}"
+    yield f"{_program()} --config {config_file} explain anything@laden.example"
+    yield f"{_program()} --config {config_file} status"
 
 
 def _program() -> str:
