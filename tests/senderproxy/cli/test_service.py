@@ -65,7 +65,7 @@ def test_a_test_mail_goes_through_the_service_and_status_counts_it(office: Offic
         assert "anna@firma.example  healthy  1" in status.out
         (account,) = office.type("status", "--json").json["accounts"]
         assert (account["delivered"], account["state"]) == (1, "healthy")
-        assert "ok       service: it runs" in office.type("check", "--offline").out
+        assert "ok       service: it is running since" in office.type("check", "--offline").out
     assert office.simulator.received[0].login == "anna@firma.example"
 
 
@@ -79,7 +79,7 @@ def test_a_suspended_account_is_shown_with_its_mend_and_comes_back(office: Offic
         assert "Deferred: 451" in office.type(*send).out
         status = office.type("status")
         assert status.code == 1
-        assert "-> senderproxy account set-password anna@firma.example" in status.out
+        assert "  To fix: senderproxy account set-password anna@firma.example" in status.out
         checked = office.type("check")
         assert checked.code == 1
         assert "not tried again" in checked.out
