@@ -24,12 +24,12 @@ class ClockStep:
 
     def start(self, now: datetime, monotonic: float) -> None:
         """Take the clocks as they are. `monotonic` is in seconds."""
-        self._difference = _difference(now, monotonic)
+        self._difference = timedelta(seconds=now.timestamp() - monotonic)
         self._trusted_from = monotonic + _UNTRUSTED
 
     def detect(self, now: datetime, monotonic: float) -> timedelta | None:
         """The step since the last call or since the start; None if there was none."""
-        difference = _difference(now, monotonic)
+        difference = timedelta(seconds=now.timestamp() - monotonic)
         step = difference - self._difference
         if abs(step.total_seconds()) < _STEP:
             return None
@@ -51,7 +51,3 @@ def step_while_stopped(due: Iterable[datetime], now: datetime, policy: RetryPoli
     if earliest is None or earliest <= now + 2 * max(policy.longest, timedelta(hours=1)):
         return None
     return now - earliest
-
-
-def _difference(now: datetime, monotonic: float) -> timedelta:
-    return timedelta(seconds=now.timestamp() - monotonic)

@@ -161,4 +161,4 @@ def pass_through_states(outcomes: Mapping[ForwardPath, Outcome]) -> Mapping[Forw
 
 def earliest_due(states: Mapping[ForwardPath, RecipientState]) -> datetime | None:
     """The next due time of the recipients; None if none of them waits."""
-    return min((state.due_at for state in states.values() if state.due_at is not None), default=None)
+    return min([state.due_at for state in states.values() if state.due_at is not None], default=None)

@@ -209,7 +209,7 @@ class Runner(Dispatcher):
     def _has_slot(self, queue: AccountQueue) -> bool:
         """True if one more message of the account may be attempted now."""
         monotonic = self._clock.monotonic()
-        if queue.is_blocked(monotonic) or self._is_paused or not self._pacing.may_send(monotonic):
+        if queue.blocked_until > monotonic or self._is_paused or not self._pacing.may_send(monotonic):
             return False
         return queue.has_free_slot(self._availability.connections(queue))
 
