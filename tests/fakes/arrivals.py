@@ -1,4 +1,4 @@
-"""Messages for the spool, made from what a test cares about."""
+"""Messages for the spool, with defaults for all that a test does not set."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -37,7 +37,7 @@ def arrival(
     eight_bit: bool = False,
     long_lines: bool = False,
 ) -> Arrival:
-    """One message; everything that is not said is as usual."""
+    """One message."""
     paths = tuple(parse_address(text) for text in recipients or ("carl@elsewhere.example",))
     given: dict[ForwardPath, RecipientState] = {parse_address(text): one for text, one in (states or {}).items()}
     if header is None:

@@ -18,7 +18,7 @@ from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientSt
 
 @dataclass(frozen=True, slots=True)
 class KeptBody:
-    """A body's octets, and what was known of them."""
+    """The octets of a body in memory, with its properties."""
 
     octets: bytes
     is_ascii: bool
@@ -68,7 +68,7 @@ class Entry:
 
 
 class MemorySpool:
-    """Every method does at once what it says; `fault`, when set, is raised instead, `full` where it would write."""
+    """relay.ports.Spool in memory. `fault`, if set, is raised by every method; `full`, by those that write."""
 
     def __init__(self, clock: Clock, history: timedelta = timedelta(days=30)) -> None:
         self.fault: SpoolError | None = None
@@ -256,13 +256,13 @@ class MemorySpool:
     # beside the port
 
     async def sweep(self, now: datetime) -> None:
-        """Forget what has outlived its history."""
+        """Delete messages older than the history."""
         for ident, entry in list(self.entries.items()):
             if entry.finished_at is not None and entry.finished_at < now - self._history:
                 del self.entries[ident]
 
     def restart(self) -> None:
-        """What a new process knows: leases are gone."""
+        """A new process: no message is leased."""
         for entry in self.entries.values():
             entry.leased = False
 
@@ -309,7 +309,7 @@ def _fits(entry: Entry, query: Query) -> bool:
 
 
 def _recipient_fits(path: ForwardPath, state: RecipientState, query: Query) -> bool:
-    """All that is asked of a recipient must fit one and the same."""
+    """True if one recipient matches all conditions about recipients."""
     named = upstream_id(state.reply) if state.reply is not None and state.status is RecipientStatus.DELIVERED else None
     return (
         (query.recipient is None or _matches(query.recipient, path))

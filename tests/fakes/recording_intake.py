@@ -1,4 +1,4 @@
-"""RecordingIntake: takes every message, remembers what would go upstream, answers what it is told to answer."""
+"""Intake that records every message, and returns the replies that a test sets."""
 
 import asyncio
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from senderproxy.mail.submission import Client, Submission
 
 @dataclass(frozen=True)
 class Taken:
-    """One message as the intake met it."""
+    """One accepted message."""
 
     id: str
     client: Client

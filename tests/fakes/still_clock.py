@@ -1,4 +1,4 @@
-"""StillClock: the time is what a test says, and ids are counted."""
+"""Clock that a test sets; message ids are counted."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -27,6 +27,6 @@ class StillClock:
         return 0.5
 
     def pass_by(self, step: timedelta) -> None:
-        """Time goes by, on both clocks."""
+        """Advance both clocks."""
         self.time += step
         self.passed += step.total_seconds()

@@ -1,4 +1,4 @@
-"""A whole relay in one process: intake, runner, spool and courier, with the simulator as the provider and a clock by hand."""
+"""A whole relay in one process: intake, runner, spool and courier, with the simulator as the provider and a clock that a test sets."""
 
 import asyncio
 import time
@@ -54,8 +54,8 @@ HANDLING: Mapping[str, Handling] = {
 }
 
 
-class HandClock:
-    """The machine's clock, with its two hands moved on together (`ahead`) or the wall's alone (`stepped`)."""
+class ManualClock:
+    """The system clock with an offset: of both clocks (`ahead`, seconds), or of the wall clock alone (`stepped`)."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -75,14 +75,14 @@ class HandClock:
 
 
 class RelayOffice:
-    """Everything between a listener and the provider."""
+    """The components between a listener and the provider."""
 
     def __init__(
         self, simulator: Simulator, folder: Path, courier: Callable[[SmtpCourier], Courier], **limits: Any
     ) -> None:
         self.simulator = simulator
         self.folder = folder
-        self.clock = HandClock()
+        self.clock = ManualClock()
         self.drawer = MemoryAccounts()
         for name in PEOPLE:
             self.drawer.add(name, f"{name}@firma.example", SECRET)
@@ -98,9 +98,9 @@ class RelayOffice:
         return self.relay.rules
 
     async def open(self) -> None:
-        """Open the spool and begin with what waits there."""
+        """Open the spool and start the runner."""
         self.spool = SqliteSpool.open(self.folder, self.clock, min_free=0, history=timedelta(days=30))
-        self.under_way = CrashJournalFile(
+        self.journal = CrashJournalFile(
             self.folder.parent / f"{self.folder.name}-under-way", lambda: "Fatal Python error: Aborted"
         )
         self.runner = Runner(
@@ -111,7 +111,7 @@ class RelayOffice:
             self.courier,
             self.clock,
             RetryPolicy(),
-            self.under_way,
+            self.journal,
         )
         self.courier.on_healthy = self.runner.account_can_send
         self.intake = RelayIntake(self.relay, self.spool, self.runner, self.report_builder, self.clock, HANDLING)
@@ -119,16 +119,16 @@ class RelayOffice:
 
     async def close(self) -> None:
         await self.runner.stop(5)
-        self.under_way.close()
+        self.journal.close()
         await self.spool.close()
 
     async def restart(self) -> None:
-        """As after a clean stop, or nearly: nothing is told to the spool."""
+        """Stop in order, and start again."""
         await self.close()
         await self.open()
 
     def use(self, spool: Spool) -> None:
-        """Another spool in front of the intake."""
+        """Give the intake another spool."""
         self.intake.spool = spool
 
     async def submit(
@@ -140,7 +140,7 @@ class RelayOffice:
         null_path: bool = False,
         header: str = "",
     ) -> tuple[str, Reply]:
-        """Hand a message to the intake; its id, and what the client is told."""
+        """Submit a message to the intake; its id, and the reply to the client."""
         recipients = recipients or (KUNDE,)
         head = f"From: <{by}>\r\nTo: x@kunde.example\r\nSubject: {text}\r\n{header}Message-ID: <{text.replace(' ', '.')}@x>\r\n"
         head += "Date: Sat, 31 Jan 2026 08:15:00 +0100\r\n\r\n"
@@ -157,7 +157,7 @@ class RelayOffice:
         try:
             return submission.id, await self.intake.accept(submission)
         finally:
-            body.close()  # as the listener does when it has the answer
+            body.close()  # as the listener does after the reply
 
     # ---- looking ----
 
@@ -165,12 +165,12 @@ class RelayOffice:
         [found] = await self.spool.find(Query(id=message_id), limit=2)
         return found
 
-    async def fates(self, message_id: str) -> dict[str, str]:
-        """What became of each recipient."""
+    async def statuses(self, message_id: str) -> dict[str, str]:
+        """The status of each recipient."""
         record = await self.record(message_id)
         return {str(path): state.status.value for path, state in record.recipients.items()}
 
-    async def story(self, message_id: str) -> list[str]:
+    async def event_kinds(self, message_id: str) -> list[str]:
         """The kinds of events, in order."""
         return [event.kind.value for event in await self.spool.events(message_id)]
 
@@ -178,7 +178,7 @@ class RelayOffice:
         return sum(total.waiting for total in await self.spool.totals())
 
     async def until(self, condition: Callable[[], Any], what: str) -> None:
-        """Ask again until it is so; a coroutine's answer counts."""
+        """Wait until the condition, a function or a coroutine function, is true."""
         async with asyncio.timeout(20):
             while True:
                 answer = condition()
@@ -196,7 +196,7 @@ class RelayOffice:
         await self.until(is_empty, "nothing waits")
 
     async def until_reported(self, count: int) -> None:
-        """So many reports have arrived; who waits too long is looked for each time."""
+        """Wait for so many reports at the provider, with a check for overdue messages each time."""
 
         def is_reported() -> bool:
             self.runner.check_overdue()
@@ -205,13 +205,13 @@ class RelayOffice:
         await self.until(is_reported, f"{count} reports")
 
     async def pass_time(self, *, hours: float = 0, seconds: float = 0) -> None:
-        """Both hands go on, and whoever waits for that looks at them."""
+        """Advance both clocks, check for overdue messages and wake the runner."""
         self.clock.ahead += hours * 3600 + seconds
         self.runner.check_overdue()
         self.runner.wake()
 
     def taken(self, recipient: str | None = None) -> list[str]:
-        """The subjects of what the provider has, for one recipient or all; reports aside."""
+        """The subjects of the messages that the provider accepted, for one recipient or all, without reports."""
         return [
             subject(received.content)
             for received in self.simulator.received
@@ -245,5 +245,5 @@ async def relay_office(
 
 
 def answering(settings: SimulatorSettings, **answers: Any) -> SimulatorSettings:
-    """The provider with an answer for some recipients, by the part before `@kunde.example`."""
+    """The provider's settings with a reply for some recipients, by the part before `@kunde.example`."""
     return replace(settings, recipient_replies={f"{name}@kunde.example": said for name, said in answers.items()})

@@ -1,6 +1,6 @@
-"""For any message and any configuration: what leaves satisfies the provider's rule, or somebody is told why it does not.
+"""Invariants for any message and any configuration: a sent message satisfies the provider's rule, or is refused.
 
-A plan for what a plan has left changes nothing more, and no field that we write can bring in another one.
+A plan for a rewritten message changes nothing more, and no field that we write can inject another one.
 """
 
 from base64 import b64encode
@@ -34,7 +34,7 @@ NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 HOST = "proxy.firma.example"
 KUNDE = parse_address("kunde@customer.example")
 
-# What somebody would write who wants a field of his own in the message, in each form in which text comes to us.
+# Attempts to inject a header field, in each form of text that reaches us.
 _HOSTILE = (
     "\r\nX-Own: yes",
     "a\nX-Own: yes",
@@ -61,7 +61,7 @@ def _as_word(text: str) -> bytes:
 
 
 def _on_lines(value: bytes) -> bytes:
-    """As the listener hands it over: no bare CR or LF and no NUL; a line that goes on begins with a blank."""
+    """As the listener delivers it: no bare CR or LF and no NUL; a continuation line begins with a blank."""
     return value.replace(b"\r", b"").replace(b"\0", b"").replace(b"\n", b"\r\n ")
 
 
@@ -82,7 +82,7 @@ _FIELDS = st.one_of(
 
 @st.composite
 def _headers(draw: st.DrawFn, accounts: list[Account]) -> HeaderSection:
-    """Mostly by somebody of the office; else by anybody, or by nobody who could be made out."""
+    """Mostly with an author of the office; else with any author, or with an unreadable one."""
     own = st.sampled_from([account.address for account in accounts])
     by_own = st.tuples(_PHRASES, own).map(lambda m: m[0] + b" <" + str(m[1]).encode() + b">")
     author = draw(st.one_of(by_own, by_own, _MAILBOXES, _MAILBOXES, _LISTS, _ANYTHING, st.none()))
@@ -185,7 +185,7 @@ MANY = settings(
 
 
 def _provider_takes(account: Account, rule: SenderRule, address: Address) -> bool:
-    """Asked of the make-believe provider, whose reading of the rules is its own."""
+    """The simulator's evaluation of the rule, which is written independently."""
     aliases = tuple(str(pattern) for pattern in account.carries if pattern.local_part is not None)
     mailbox = SimulatedMailbox("geheim-x", address=str(account.address), aliases=aliases)
     return may_send_as(str(address), account.login, mailbox, OwnershipRule(rule.value))
@@ -193,7 +193,7 @@ def _provider_takes(account: Account, rule: SenderRule, address: Address) -> boo
 
 @MANY
 @given(_cases())
-def test_what_leaves_is_what_the_provider_takes_or_it_does_not_leave(
+def test_a_sent_message_satisfies_the_providers_rule_or_is_not_sent(
     case: tuple[MessageFacts, AccountDirectory, Rules],
 ) -> None:
     letter, directory, rules = case
@@ -220,7 +220,7 @@ def test_what_leaves_is_what_the_provider_takes_or_it_does_not_leave(
 
 @MANY
 @given(_cases())
-def test_a_plan_for_what_a_plan_has_left_changes_nothing(case: tuple[MessageFacts, AccountDirectory, Rules]) -> None:
+def test_a_plan_for_a_rewritten_message_changes_nothing(case: tuple[MessageFacts, AccountDirectory, Rules]) -> None:
     letter, directory, rules = case
     verdict = decide(letter, directory, rules)
     if not isinstance(verdict, Decision):
@@ -239,7 +239,7 @@ def test_a_plan_for_what_a_plan_has_left_changes_nothing(case: tuple[MessageFact
 
 @MANY
 @given(_cases())
-def test_no_field_comes_in_through_one_that_we_write(case: tuple[MessageFacts, AccountDirectory, Rules]) -> None:
+def test_no_field_is_injected_by_a_field_that_we_write(case: tuple[MessageFacts, AccountDirectory, Rules]) -> None:
     letter, directory, rules = case
     verdict = decide(letter, directory, rules)
     if not isinstance(verdict, Decision):
@@ -262,7 +262,7 @@ def test_no_field_comes_in_through_one_that_we_write(case: tuple[MessageFacts, A
 
 
 @given(_CLIENTS, _cases())
-def test_no_reply_says_more_than_one_reply(client: Client, case: tuple[MessageFacts, AccountDirectory, Rules]) -> None:
+def test_a_reply_is_one_reply_on_the_wire(client: Client, case: tuple[MessageFacts, AccountDirectory, Rules]) -> None:
     letter, directory, rules = case
     verdict = decide(replace(letter, client=client), directory, rules)
     if not isinstance(verdict, Decision):

@@ -1,4 +1,4 @@
-"""Which client may send as whom: held to in three places."""
+"""The decision about one message: permitted senders of a client, and the hop limit."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -74,20 +74,20 @@ def test_a_client_sends_as_its_own_senders_only(
         assert decision.route.account.id == account
 
 
-def test_the_sender_field_does_not_open_somebody_elses_account() -> None:
+def test_the_sender_field_does_not_permit_another_account() -> None:
     decision = _decide(NOBODY, NOBODY, (NOBODY,), sender=BOSS)
     assert isinstance(decision, Refusal)
     assert "may not send as chef@firma.example" in decision.reply.lines[0]
 
 
-def test_the_default_account_is_not_a_way_around_the_list() -> None:
+def test_the_default_account_is_subject_to_the_clients_senders() -> None:
     assert isinstance(_decide(NOBODY, NOBODY, None, rules=BY_DEFAULT), Decision)
     refused = _decide(NOBODY, NOBODY, (NOBODY,), rules=BY_DEFAULT)
     assert isinstance(refused, Refusal)
     assert "may not send as chef@firma.example" in refused.reply.lines[0]
 
 
-def test_a_from_field_nobody_can_read_is_refused_and_not_guessed() -> None:
+def test_an_unreadable_from_field_is_refused() -> None:
     client = Client(host="127.0.0.1", name="x", protocol="ESMTP")
     envelope = Envelope(parse_address(ANNA), (parse_address("kunde@customer.example"),))
     header = f"From: {ANNA}\r\nFrom: {BOSS}\r\n\r\n"
@@ -106,8 +106,8 @@ def test_a_bounce_whose_author_has_no_account_is_refused_with_the_setting_for_it
     assert "bounce_account" not in " ".join(ordinary.reply.lines)
 
 
-def test_a_client_is_held_to_the_senders_with_which_its_mail_leaves() -> None:
-    """What a device or a server calls itself counts for nothing where another address stands for it."""
+def test_a_clients_senders_are_those_after_the_rewrite() -> None:
+    """The address in the message has no effect if the configuration replaces it."""
     mapped = replace(RULES, senders=AuthorPolicy(mapped=AuthorMap({"root@srv.local": parse_address(ANNA)}, {})))
     envelope = Envelope(parse_address("root@srv.local"), (parse_address("kunde@customer.example"),))
     for allowed, forced, goes in (

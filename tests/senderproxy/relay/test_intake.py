@@ -1,4 +1,4 @@
-"""What a client is told, and what is ours from then on."""
+"""The reply to the client, and the responsibility for the message after it."""
 
 import asyncio
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tests.senderproxy.relay.office import KUNDE, SETTINGS, answering, relay_off
 BUSY = server_reply(450, "4.2.1 Mailbox busy")
 
 
-async def test_what_passes_through_leaves_nothing_to_do_and_a_story(tmp_path: Path) -> None:
+async def test_a_passed_through_message_leaves_only_a_history(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         message, told = await office.submit()
         assert told.code == 250
@@ -25,27 +25,27 @@ async def test_what_passes_through_leaves_nothing_to_do_and_a_story(tmp_path: Pa
         assert office.taken() == ["Guten Tag"]
         assert await office.waiting() == 0
         await office.until(lambda: office.spool.find(_by_id(message), limit=1), "the story")
-        assert await office.fates(message) == {KUNDE: "delivered"}
-        assert await office.story(message) == ["attempted"]
+        assert await office.statuses(message) == {KUNDE: "delivered"}
+        assert await office.event_kinds(message) == ["attempted"]
 
 
-async def test_a_device_hears_250_when_its_mail_is_safe_and_it_leaves_at_once(tmp_path: Path) -> None:
+async def test_queue_mode_replies_250_when_the_message_is_stored_and_sends_it_at_once(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         message, told = await office.submit(at="devices")
         assert str(told).startswith("250 2.0.0 Queued for delivery")
         await office.until_all_is_done()
         assert office.taken() == ["Guten Tag"]
-        assert await office.fates(message) == {KUNDE: "delivered"}
-        assert await office.story(message) == ["accepted", "attempted"]
+        assert await office.statuses(message) == {KUNDE: "delivered"}
+        assert await office.event_kinds(message) == ["accepted", "attempted"]
 
 
-async def test_of_a_mixed_outcome_everybody_gets_what_is_due_to_him(tmp_path: Path) -> None:
+async def test_after_a_mixed_outcome_deferred_recipients_wait_and_refused_ones_are_reported(tmp_path: Path) -> None:
     settings = answering(SETTINGS, nobody=UNKNOWN_USER, busy=BUSY)
     async with relay_office(tmp_path, settings) as office:
         message, told = await office.submit(KUNDE, "nobody@kunde.example", "busy@kunde.example")
         assert told.code == 250
         assert told.text.startswith("Recipients: 1 accepted, 1 queued for retry, 1 refused and reported to the author")
-        assert await office.fates(message) == {
+        assert await office.statuses(message) == {
             KUNDE: "delivered", "nobody@kunde.example": "failed", "busy@kunde.example": "waiting"
         }  # fmt: skip
         await office.until(office.reports, "the report")
@@ -58,7 +58,7 @@ async def test_of_a_mixed_outcome_everybody_gets_what_is_due_to_him(tmp_path: Pa
         await office.until_all_is_done()
         assert office.taken("busy@kunde.example") == ["Guten Tag"]
         assert office.taken(KUNDE) == ["Guten Tag"]
-        assert await office.story(message) == [
+        assert await office.event_kinds(message) == [
             "accepted",
             "attempted",
             "attempted",
@@ -68,16 +68,16 @@ async def test_of_a_mixed_outcome_everybody_gets_what_is_due_to_him(tmp_path: Pa
         ]
 
 
-async def test_all_deferred_stays_with_the_client_that_has_a_queue(tmp_path: Path) -> None:
+async def test_all_deferred_is_a_4xx_to_a_client_with_a_queue(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
         message, told = await office.submit("busy@kunde.example")
         assert str(told) == "450 4.2.1 Mailbox busy"
         assert await office.waiting() == 0
         await office.until(lambda: office.spool.find(_by_id(message), limit=1), "the story")
-        assert await office.fates(message) == {"busy@kunde.example": "deferred"}
+        assert await office.statuses(message) == {"busy@kunde.example": "deferred"}
 
 
-async def test_all_deferred_is_kept_where_the_listener_says_so(tmp_path: Path) -> None:
+async def test_all_deferred_is_queued_if_the_listener_is_set_so(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         await office.simulator.go_offline()
         _, told = await office.submit(at="keeps")
@@ -89,7 +89,7 @@ async def test_all_deferred_is_kept_where_the_listener_says_so(tmp_path: Path) -
         assert office.taken() == ["Guten Tag"]
 
 
-async def test_all_refused_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
+async def test_all_refused_is_a_5xx_and_nothing_is_queued(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER)) as office:
         for door in ("office", "keeps"):
             _, told = await office.submit("nobody@kunde.example", at=door)
@@ -98,7 +98,7 @@ async def test_all_refused_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
         assert office.reports() == []
 
 
-async def test_an_author_without_an_account_is_refused_at_every_door(tmp_path: Path) -> None:
+async def test_an_author_without_an_account_is_refused_at_every_listener(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         for door in ("office", "devices"):
             _, told = await office.submit(by="fremd@anderswo.example", at=door)
@@ -107,13 +107,13 @@ async def test_an_author_without_an_account_is_refused_at_every_door(tmp_path: P
         assert await office.waiting() == 0
 
 
-async def test_a_slip_in_the_configuration_keeps_a_devices_mail_and_mending_it_frees_it(tmp_path: Path) -> None:
+async def test_a_configuration_error_queues_a_devices_mail_until_it_is_fixed(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         rules = office.rules
         office.relay.rules = replace(rules, providers={})
         message, told = await office.submit(at="devices")
         assert told.code == 250
-        assert await office.fates(message) == {KUNDE: "waiting"}
+        assert await office.statuses(message) == {KUNDE: "waiting"}
         office.relay.rules = rules
         await office.pass_time(seconds=120)
         await office.until_all_is_done()
@@ -122,29 +122,29 @@ async def test_a_slip_in_the_configuration_keeps_a_devices_mail_and_mending_it_f
         assert told.code == 250
 
 
-async def test_a_slow_provider_does_not_make_a_patient_client_send_twice(tmp_path: Path) -> None:
+async def test_an_attempt_longer_than_the_timeout_is_queued_and_not_sent_twice(tmp_path: Path) -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(1.0), times=1))
     async with relay_office(tmp_path, script=script) as office:
         message, told = await office.submit(at="hasty")
         assert str(told).startswith("250 2.0.0 Queued: simulator has not replied yet")
-        assert await office.fates(message) == {KUNDE: "waiting"}
+        assert await office.statuses(message) == {KUNDE: "waiting"}
         await office.until_all_is_done()
-        assert await office.fates(message) == {KUNDE: "delivered"}
+        assert await office.statuses(message) == {KUNDE: "delivered"}
         await office.restart()
         await office.pass_time(hours=1)
         assert office.taken() == ["Guten Tag"]
 
 
-async def test_what_the_slow_provider_refuses_in_the_end_is_reported(tmp_path: Path) -> None:
+async def test_a_refusal_after_the_timeout_is_reported(tmp_path: Path) -> None:
     script = FaultScript(Fault(FaultStage.RCPT, Delay(1.0), times=1))
     async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER), script) as office:
         message, told = await office.submit("nobody@kunde.example", at="hasty")
         assert told.code == 250
         await office.until(office.reports, "the report")
-        assert await office.fates(message) == {"nobody@kunde.example": "failed"}
+        assert await office.statuses(message) == {"nobody@kunde.example": "failed"}
 
 
-async def test_a_lost_reply_after_the_dot_is_unknown_and_the_client_decides(tmp_path: Path) -> None:
+async def test_a_lost_reply_to_the_final_dot_is_a_4xx_to_the_client(tmp_path: Path) -> None:
     script = FaultScript(Fault(FaultStage.DOT, Drop(after_storing=True), times=1))
     async with relay_office(tmp_path, script=script) as office:
         _, told = await office.submit()
@@ -162,7 +162,9 @@ FULL = SpoolFull("There is too little room on the disk.", hint="Free some space.
     ("why", "said"),
     [(FULL, "452 4.3.1 There is too little room"), (SpoolError("The spool cannot be opened."), "451 4.3.0 The spool")],
 )
-async def test_a_device_keeps_its_mail_where_it_cannot_be_kept_here(tmp_path: Path, why: SpoolError, said: str) -> None:
+async def test_a_message_that_cannot_be_stored_is_a_4xx_to_the_client(
+    tmp_path: Path, why: SpoolError, said: str
+) -> None:
     async with relay_office(tmp_path) as office:
         office.use(NoSpool(why))
         _, told = await office.submit(at="devices")
@@ -173,14 +175,14 @@ async def test_a_device_keeps_its_mail_where_it_cannot_be_kept_here(tmp_path: Pa
         assert told.code == 250
 
 
-async def test_what_passes_through_needs_no_spool(tmp_path: Path) -> None:
+async def test_pass_through_needs_no_spool(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         office.use(NoSpool(FULL))
         _, told = await office.submit()
         assert told.code == 250
 
 
-async def test_of_a_mixed_outcome_that_cannot_be_kept_the_client_hears_whom_to_send_it_again(tmp_path: Path) -> None:
+async def test_a_mixed_outcome_that_cannot_be_stored_names_the_recipients_not_reached(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
         office.use(NoSpool(FULL))
         _, told = await office.submit(KUNDE, "busy@kunde.example")
@@ -190,7 +192,7 @@ async def test_of_a_mixed_outcome_that_cannot_be_kept_the_client_hears_whom_to_s
         assert told.code == 450
 
 
-async def test_a_patient_client_waits_on_where_its_message_cannot_be_kept(tmp_path: Path) -> None:
+async def test_a_client_waits_beyond_the_timeout_if_its_message_cannot_be_stored(tmp_path: Path) -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(0.6), times=1))
     async with relay_office(tmp_path, script=script) as office:
         office.use(NoSpool(FULL))
@@ -202,12 +204,12 @@ async def test_a_patient_client_waits_on_where_its_message_cannot_be_kept(tmp_pa
 # ---- who is told nothing ----
 
 
-async def test_a_bounce_that_is_refused_for_some_ends_there_and_its_story_says_why(tmp_path: Path) -> None:
+async def test_a_bounce_refused_for_some_recipients_is_not_reported_and_its_history_says_why(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER)) as office:
         message, told = await office.submit(KUNDE, "nobody@kunde.example", null_path=True)
         assert told.code == 250
-        assert await office.fates(message) == {KUNDE: "delivered", "nobody@kunde.example": "failed"}
-        assert "unreported" in await office.story(message)
+        assert await office.statuses(message) == {KUNDE: "delivered", "nobody@kunde.example": "failed"}
+        assert "unreported" in await office.event_kinds(message)
         assert await office.waiting() == 0
 
 
@@ -221,17 +223,17 @@ async def test_a_report_that_is_refused_is_not_reported(tmp_path: Path) -> None:
         assert office.reports() == []
         [report] = [record for record in await office.spool.find(_everything(), limit=10) if record.report_on]
         assert [state.status.value for state in report.recipients.values()] == ["failed"]
-        assert (await office.story(report.id))[-1] == "unreported"
+        assert (await office.event_kinds(report.id))[-1] == "unreported"
 
 
-async def test_what_a_policy_discards_is_discarded_with_a_story(tmp_path: Path) -> None:
+async def test_a_message_discarded_by_policy_has_a_history(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         provider = replace(office.rules.providers["simulator"], null_policy=NullPolicy.DISCARD)
         office.relay.rules = replace(office.rules, providers={"simulator": provider})
         message, told = await office.submit(null_path=True)
         assert told.code == 250
         await office.until(lambda: office.spool.find(_by_id(message), limit=1), "the story")
-        assert await office.fates(message) == {KUNDE: "discarded"}
+        assert await office.statuses(message) == {KUNDE: "discarded"}
 
 
 # ---- a client, or the service, goes away ----
@@ -248,7 +250,7 @@ async def test_a_stop_before_the_dot_leaves_the_message_with_the_client(tmp_path
         assert await office.waiting() == 0
 
 
-async def test_a_stop_after_the_dot_waits_for_what_became_of_it(tmp_path: Path) -> None:
+async def test_a_stop_after_the_final_dot_waits_for_the_reply(tmp_path: Path) -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(0.5)))
     async with relay_office(tmp_path, script=script) as office:
         transaction = asyncio.create_task(office.submit())
@@ -258,7 +260,7 @@ async def test_a_stop_after_the_dot_waits_for_what_became_of_it(tmp_path: Path) 
         assert told.code == 250
 
 
-async def test_the_limit_of_automatic_mail_is_kept_at_the_door(tmp_path: Path) -> None:
+async def test_the_limit_of_automatic_responses_is_checked_at_reception(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         answers = [(await office.submit(null_path=True, text=f"abwesend {n}"))[1].code for n in range(11)]
         assert answers == [250] * 10 + [554]

@@ -1,4 +1,4 @@
-"""Automatic mail comes to rest."""
+"""The limit of automatic responses."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from senderproxy.relay.loop_guard import LoopGuard, is_automatic_response
 ANNA, ALICE, CARL = (parse_address(f"{name}@firma.example") for name in ("anna", "alice", "carl"))
 
 
-def test_one_more_than_allowed_within_an_hour_is_refused_and_the_hour_ends() -> None:
+def test_one_more_than_the_limit_within_an_hour_is_refused() -> None:
     guard = LoopGuard()
     assert [guard.check(ANNA, [ALICE], 3, float(second)) is None for second in range(5)] == [True] * 3 + [False] * 2
     assert guard.check(ANNA, [CARL], 3, 5.0) is None, "another recipient is another matter"
@@ -17,7 +17,7 @@ def test_one_more_than_allowed_within_an_hour_is_refused_and_the_hour_ends() -> 
     assert guard.check(ANNA, [ALICE], 3, 3601.5) is None
 
 
-def test_a_refusal_says_how_many_and_which_setting() -> None:
+def test_the_refusal_has_the_number_and_the_setting() -> None:
     guard = LoopGuard()
     guard.check(ANNA, [ALICE], 1, 0.0)
     refusal = guard.check(ANNA, [CARL, ALICE], 1, 1.0)
@@ -28,7 +28,7 @@ def test_a_refusal_says_how_many_and_which_setting() -> None:
     assert guard.check(ANNA, [CARL], 1, 2.0) is None, "what is refused does not count"
 
 
-def test_what_did_not_leave_does_not_count() -> None:
+def test_a_message_that_was_not_sent_does_not_count() -> None:
     guard = LoopGuard()
     for second in range(5):
         assert guard.check(ANNA, [ALICE], 1, float(second)) is None
@@ -54,5 +54,5 @@ def test_memory_is_bounded() -> None:
         (ANNA, b"Auto-Submitted: auto-generated\r\n", False),
     ],
 )
-def test_what_is_automatic(path: object, header: bytes, automatic: bool) -> None:
+def test_automatic_responses(path: object, header: bytes, automatic: bool) -> None:
     assert is_automatic_response(path, HeaderSection(header + b"\r\n")) is automatic  # type: ignore[arg-type]

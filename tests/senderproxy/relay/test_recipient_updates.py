@@ -1,4 +1,4 @@
-"""What a client is told of the outcomes, and what is kept of them."""
+"""The reply to the client, and the states of the recipients, after an attempt."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -34,7 +34,7 @@ DEFER, QUEUE = OnDeferral.DEFER, OnDeferral.QUEUE
 # ---- for the client ----
 
 
-def test_all_taken_is_success_in_the_upstreams_words_with_our_id() -> None:
+def test_all_accepted_is_250_with_the_upstreams_text_and_our_id() -> None:
     told = client_reply({ANNA: Delivered(OKAY), BERT: Delivered(OKAY)}, "abc", DEFER)
     assert told is not None
     assert told.code == 250
@@ -43,25 +43,25 @@ def test_all_taken_is_success_in_the_upstreams_words_with_our_id() -> None:
 
 
 @pytest.mark.parametrize("on_deferral", OnDeferral)
-def test_all_refused_is_told_with_the_last_line_and_an_enhanced_status(on_deferral: OnDeferral) -> None:
+def test_all_refused_has_the_last_line_and_an_enhanced_status(on_deferral: OnDeferral) -> None:
     told = client_reply({ANNA: Failed(UNKNOWN)}, "abc", on_deferral)
     assert told is not None
     assert told.render() == b"550 5.0.0 Unknown User\r\n"
 
 
-def test_a_refused_sender_keeps_every_line_of_what_is_said_about_it() -> None:
+def test_the_reply_about_a_rejected_sender_has_all_lines() -> None:
     told = client_reply({ANNA: Failed(UNKNOWN, RefusedSenderField.FROM)}, "abc", DEFER)
     assert told is not None
     assert told.lines == UNKNOWN.lines
 
 
-def test_all_deferred_keeps_the_upstreams_code_where_the_client_is_to_come_again() -> None:
+def test_all_deferred_has_the_upstreams_code_if_the_client_retries() -> None:
     told = client_reply({ANNA: Deferred(LIMIT), BERT: Deferred(LIMIT)}, "abc", DEFER)
     assert told is not None
     assert told.render() == b"450 4.0.0 Mail send limit exceeded.\r\n"
 
 
-def test_all_deferred_is_kept_where_the_listener_says_so() -> None:
+def test_all_deferred_is_queued_if_the_listener_is_set_so() -> None:
     assert client_reply({ANNA: Deferred(LIMIT), BERT: Deferred(LIMIT)}, "abc", QUEUE) is None
 
 
@@ -74,11 +74,11 @@ def test_all_deferred_is_kept_where_the_listener_says_so() -> None:
         {ANNA: Delivered(OKAY), BERT: Failed(UNKNOWN), CARL: Deferred(LIMIT)},
     ],
 )
-def test_for_a_mixed_outcome_we_take_responsibility(outcomes: dict[Address, Outcome]) -> None:
+def test_a_mixed_outcome_must_be_queued(outcomes: dict[Address, Outcome]) -> None:
     assert client_reply(outcomes, "abc", DEFER) is None
 
 
-def test_the_answer_then_counts_what_became_of_whom() -> None:
+def test_the_reply_to_a_mixed_outcome_counts_the_recipients() -> None:
     outcomes: dict[Address, Outcome] = {ANNA: Delivered(OKAY), BERT: Failed(UNKNOWN), CARL: Deferred(LIMIT)}
     assert queued_reply(outcomes, "abc").render() == (
         b"250 2.0.0 Recipients: 1 accepted, 1 queued for retry, 1 refused and reported to the author (senderproxy abc)\r\n"
@@ -92,7 +92,7 @@ def test_recipients_refused_for_different_reasons_are_named() -> None:
     assert told.lines[:2] == ("anna@kunde.example: 550 Unknown User", "bert@kunde.example: 550 full")
 
 
-def test_a_hundred_refused_recipients_make_a_reply_that_can_be_read() -> None:
+def test_the_reply_names_five_of_a_hundred_refused_recipients() -> None:
     outcomes: dict[Address, Outcome] = {
         Address(f"nobody{n}", "kunde.example"): Failed(reply(550, "5.1.1", f"no such user {n}")) for n in range(100)
     }
@@ -103,14 +103,14 @@ def test_a_hundred_refused_recipients_make_a_reply_that_can_be_read() -> None:
 
 
 @pytest.mark.parametrize("missed", [Failed(UNKNOWN), Deferred(LIMIT)])
-def test_with_no_spool_the_author_hears_who_was_not_reached_and_nobody_sends_it_again(missed: Outcome) -> None:
+def test_a_partial_delivery_that_cannot_be_queued_names_the_recipients_not_reached(missed: Outcome) -> None:
     told = not_queued_reply({ANNA: Delivered(OKAY), BERT: missed, CARL: Delivered(OKAY)})
     assert (told.code, str(told.status)) == (554, "5.0.0")
     assert told.lines[0].startswith("bert@kunde.example: ")
     assert "sent to 2 of 3 recipients; send it again to the others only" in told.text
 
 
-def test_with_no_spool_and_nobody_reached_the_client_keeps_the_message() -> None:
+def test_no_delivery_that_cannot_be_queued_leaves_the_message_with_the_client() -> None:
     told = not_queued_reply({ANNA: Deferred(LIMIT)})
     assert told.code == 450
     mixed = not_queued_reply({ANNA: Deferred(LIMIT), BERT: Failed(UNKNOWN)})
@@ -131,7 +131,7 @@ OUTCOMES = st.lists(st.one_of(REPLIES.map(_outcome), st.just(Delivered(OKAY))), 
 
 
 @given(OUTCOMES, st.sampled_from(OnDeferral))
-def test_a_client_is_told_success_only_when_everybody_was_taken(outcomes: list[Outcome], on: OnDeferral) -> None:
+def test_the_reply_is_2xx_only_if_every_recipient_was_accepted(outcomes: list[Outcome], on: OnDeferral) -> None:
     by_path = {Address(f"r{n}", "x.example"): outcome for n, outcome in enumerate(outcomes)}
     told = client_reply(by_path, "abc", on)
     if told is None:
@@ -152,34 +152,34 @@ def _judge(outcome: Outcome, tries: int = 0, *, over: bool = False):
     return update_recipients(due, {ANNA: outcome}, RetryPolicy(), now=NOW, chance=0.5, over=over)
 
 
-def test_what_was_taken_is_done() -> None:
+def test_an_accepted_recipient_is_delivered() -> None:
     judgement = _judge(Delivered(OKAY))
     assert judgement.states[ANNA].status is RecipientStatus.DELIVERED
     assert judgement.states[ANNA].reply == OKAY
     assert not judgement.failed
 
 
-def test_what_was_refused_is_reported() -> None:
+def test_a_refused_recipient_is_failed_and_reported() -> None:
     judgement = _judge(Failed(UNKNOWN))
     assert judgement.states[ANNA].status is RecipientStatus.FAILED
     assert judgement.failed == [ANNA]
 
 
 @pytest.mark.parametrize(("tries", "minutes"), [(0, 1), (1, 2), (4, 16), (9, 30)])
-def test_what_was_deferred_waits_longer_each_time(tries: int, minutes: int) -> None:
+def test_a_deferred_recipient_waits_longer_after_each_attempt(tries: int, minutes: int) -> None:
     state = _judge(Deferred(LIMIT), tries).states[ANNA]
     assert (state.status, state.tries) == (RecipientStatus.WAITING, tries + 1)
     assert state.due_at == NOW + timedelta(minutes=minutes)
     assert state.reply == LIMIT
 
 
-def test_where_the_account_cannot_send_the_recipient_keeps_its_turn() -> None:
+def test_a_deferral_of_the_account_keeps_the_due_time() -> None:
     state = _judge(Deferred(LIMIT, of_account=True), 3).states[ANNA]
     assert (state.status, state.tries, state.due_at, state.reply) == (RecipientStatus.WAITING, 3, NOW, LIMIT)
 
 
 @pytest.mark.parametrize("of_account", [False, True])
-def test_what_was_tried_for_long_enough_is_given_up_and_reported(of_account: bool) -> None:
+def test_a_deferral_after_the_retry_time_expires_and_is_reported(of_account: bool) -> None:
     judgement = _judge(Deferred(LIMIT, of_account=of_account), 40, over=True)
     assert judgement.states[ANNA].status is RecipientStatus.EXPIRED
     assert judgement.expired == [ANNA]

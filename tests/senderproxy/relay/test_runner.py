@@ -1,4 +1,4 @@
-"""What waits: each account for itself, in order, at the right time, and never for nothing."""
+"""The queue: each account separately, in order, at the right time."""
 
 import asyncio
 from collections import Counter
@@ -30,18 +30,18 @@ from tests.senderproxy.relay.office import KUNDE, SETTINGS, RelayOffice, answeri
 BUSY = server_reply(450, "4.2.1 Mailbox busy")
 
 
-async def keep(office: RelayOffice, count: int, by: str = "anna@firma.example") -> list[str]:
-    """So many messages in the spool while the provider is away; their ids."""
+async def queue_messages(office: RelayOffice, count: int, by: str = "anna@firma.example") -> list[str]:
+    """So many messages in the queue while the provider is down; their ids."""
     await office.simulator.go_offline()
     kept = [(await office.submit(at="devices", by=by, text=f"Brief {number}"))[0] for number in range(count)]
-    await office.until(lambda: office.runner.blocked, "the provider is known to be away")
+    await office.until(lambda: office.runner.blocked, "the provider is known to be down")
     return kept
 
 
-# ---- each account for itself ----
+# ---- accounts are independent ----
 
 
-async def test_a_wrong_password_with_a_full_queue_delays_nobody_else_and_costs_one_login(tmp_path: Path) -> None:
+async def test_a_wrong_password_with_a_full_queue_delays_no_other_account_and_costs_one_login(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         office.drawer.set_password("anna", "geheim-falsch")
         for number in range(50):
@@ -60,7 +60,7 @@ async def test_a_wrong_password_with_a_full_queue_delays_nobody_else_and_costs_o
         assert blocked.until is None
 
 
-async def test_a_mended_password_lets_everything_go_in_order(tmp_path: Path) -> None:
+async def test_a_corrected_password_sends_the_queue_in_order(tmp_path: Path) -> None:
     async with relay_office(tmp_path, connections=1) as office:
         office.drawer.set_password("anna", "geheim-falsch")
         for number in range(20):
@@ -72,10 +72,10 @@ async def test_a_mended_password_lets_everything_go_in_order(tmp_path: Path) -> 
         assert office.taken() == [f"Brief {number}" for number in range(20)]
 
 
-async def test_ten_thousand_of_one_account_do_not_come_before_one_of_another(tmp_path: Path) -> None:
+async def test_a_long_queue_of_one_account_does_not_delay_another_account(tmp_path: Path) -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(0.05), login="anna@firma.example"))
     async with relay_office(tmp_path, script=script) as office:
-        await keep(office, 200)
+        await queue_messages(office, 200)
         await office.simulator.go_online()
         await office.pass_time(seconds=120)
         await office.submit(at="devices", by="bert@firma.example", text="von Bert")
@@ -83,7 +83,7 @@ async def test_ten_thousand_of_one_account_do_not_come_before_one_of_another(tmp
         assert len(office.taken()) < 50
 
 
-async def test_while_a_crowd_hands_in_what_is_safe_stands_back_and_leaves_afterwards(
+async def test_during_a_burst_one_message_in_four_is_sent_and_the_rest_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("senderproxy.relay.pacing._BURST_HOLD", 3600.0)  # until the clock is moved on
@@ -106,9 +106,9 @@ async def test_while_a_crowd_hands_in_what_is_safe_stands_back_and_leaves_afterw
         assert len(office.taken()) == 60
 
 
-async def test_a_letter_that_passes_through_wakes_what_waits_for_the_same_account(tmp_path: Path) -> None:
+async def test_a_passed_through_message_starts_the_queue_of_its_account(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
-        await keep(office, 3)
+        await queue_messages(office, 3)
         await office.simulator.go_online()
         _, told = await office.submit(text="geht wieder")
         assert told.code == 250
@@ -116,7 +116,7 @@ async def test_a_letter_that_passes_through_wakes_what_waits_for_the_same_accoun
         assert sorted(office.taken()) == ["Brief 0", "Brief 1", "Brief 2", "geht wieder"]
 
 
-async def test_an_account_that_was_paused_is_tried_when_its_pause_is_over(tmp_path: Path) -> None:
+async def test_a_paused_account_is_tried_at_the_end_of_its_pause(tmp_path: Path) -> None:
     script = FaultScript(Fault(FaultStage.MAIL, ReplyWith(server_reply(450, "Mail send limit exceeded.")), times=1))
     async with relay_office(tmp_path, script=script) as office:
         await office.submit(at="devices")
@@ -131,7 +131,7 @@ async def test_an_account_that_was_paused_is_tried_when_its_pause_is_over(tmp_pa
         assert sorted(office.taken()) == ["Guten Tag", "noch einer"]
 
 
-async def test_our_own_hourly_limit_holds_the_rest_back_until_there_is_room(tmp_path: Path) -> None:
+async def test_the_hourly_limit_delays_the_rest_of_the_queue(tmp_path: Path) -> None:
     async with relay_office(tmp_path, messages_per_hour=2) as office:
         for number in range(5):
             await office.submit(at="devices", text=f"Brief {number}")
@@ -143,9 +143,9 @@ async def test_our_own_hourly_limit_holds_the_rest_back_until_there_is_room(tmp_
         await office.until(lambda: len(office.taken()) == 4, "two more")
 
 
-async def test_messages_of_one_account_go_in_the_order_of_their_submission(tmp_path: Path) -> None:
+async def test_messages_of_one_account_are_sent_in_the_order_of_submission(tmp_path: Path) -> None:
     async with relay_office(tmp_path, connections=1) as office:
-        await keep(office, 10)
+        await queue_messages(office, 10)
         await office.restart()
         await office.simulator.go_online()
         await office.pass_time(seconds=120)
@@ -158,25 +158,25 @@ async def test_messages_of_one_account_go_in_the_order_of_their_submission(tmp_p
 # ---- a restart, a stop ----
 
 
-async def test_what_waits_at_a_restart_goes_out_after_it_once(tmp_path: Path) -> None:
+async def test_queued_messages_are_sent_once_after_a_restart(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
-        kept = await keep(office, 5)
+        kept = await queue_messages(office, 5)
         await office.restart()
         assert await office.waiting() == 5
         await office.simulator.go_online()
         await office.pass_time(seconds=120)
         await office.until_all_is_done()
         assert sorted(office.taken()) == [f"Brief {number}" for number in range(5)]
-        assert await office.fates(kept[0]) == {KUNDE: "delivered"}
+        assert await office.statuses(kept[0]) == {KUNDE: "delivered"}
 
 
-async def test_a_stop_in_the_middle_of_a_transaction_writes_down_what_became_of_it(tmp_path: Path) -> None:
+async def test_a_stop_during_a_transaction_writes_its_result(tmp_path: Path) -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(0.3), times=1))
     async with relay_office(tmp_path, script=script) as office:
         message, _ = await office.submit(at="devices")
         await office.until(lambda: office.simulator.received, "the provider has it")
         await office.restart()
-        assert await office.fates(message) == {KUNDE: "delivered"}
+        assert await office.statuses(message) == {KUNDE: "delivered"}
         await office.pass_time(hours=1)
         assert office.taken() == ["Guten Tag"]
 
@@ -184,7 +184,7 @@ async def test_a_stop_in_the_middle_of_a_transaction_writes_down_what_became_of_
 # ---- time ----
 
 
-async def test_the_waits_grow_and_each_recipient_has_his_own(tmp_path: Path) -> None:
+async def test_waits_grow_for_each_recipient_separately(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
         message, _ = await office.submit(KUNDE, "busy@kunde.example", at="devices")
 
@@ -206,11 +206,11 @@ async def test_the_waits_grow_and_each_recipient_has_his_own(tmp_path: Path) -> 
         assert office.taken(KUNDE) == ["Guten Tag"]
 
 
-async def test_after_two_days_it_goes_back_to_its_author(tmp_path: Path) -> None:
+async def test_a_message_expires_after_two_days_and_is_reported(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
         message, _ = await office.submit("busy@kunde.example", at="devices")
         await office.pass_time(hours=47)
-        assert await office.fates(message) == {"busy@kunde.example": "waiting"}
+        assert await office.statuses(message) == {"busy@kunde.example": "waiting"}
         await office.until_reported(1)
         await office.pass_time(hours=1.1)
         await office.until_reported(2)
@@ -219,11 +219,11 @@ async def test_after_two_days_it_goes_back_to_its_author(tmp_path: Path) -> None
         for report in office.reports():  # in the provider's own words, and whose they are
             assert b"Remote-MTA: dns; 127.0.0.1" in report.content
             assert b"Diagnostic-Code: smtp; 450 4.2.1 Mailbox busy" in report.content
-        assert await office.fates(message) == {"busy@kunde.example": "expired"}
+        assert await office.statuses(message) == {"busy@kunde.example": "expired"}
         assert office.reports()[1].recipients == ("anna@firma.example",)
 
 
-async def test_a_report_names_the_host_that_answered_not_the_first_that_was_tried(tmp_path: Path) -> None:
+async def test_a_report_names_the_host_that_replied(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER)) as office:
         provider = office.rules.providers["simulator"]
         [way] = provider.smarthosts
@@ -235,7 +235,7 @@ async def test_a_report_names_the_host_that_answered_not_the_first_that_was_trie
         assert b"Remote-MTA: dns; 127.0.0.1\r\n" in office.reports()[0].content
 
 
-async def test_a_blocked_account_gives_its_mail_back_after_two_days_too(tmp_path: Path) -> None:
+async def test_messages_of_a_blocked_account_expire_after_two_days(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         office.relay.rules = replace(office.rules, senders=replace(office.rules.senders, bounce_account="bert"))
         office.drawer.set_password("anna", "geheim-falsch")
@@ -245,12 +245,12 @@ async def test_a_blocked_account_gives_its_mail_back_after_two_days_too(tmp_path
 
         async def is_over() -> bool:
             office.runner.check_overdue()
-            return await office.fates(message) == {KUNDE: "expired"}
+            return await office.statuses(message) == {KUNDE: "expired"}
 
         await office.until(is_over, "it is given up")
 
 
-async def test_the_author_hears_of_a_delay_once(tmp_path: Path) -> None:
+async def test_a_delay_is_reported_once(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
         await office.submit("busy@kunde.example", at="devices")
         await office.pass_time(hours=3.9)
@@ -263,7 +263,7 @@ async def test_the_author_hears_of_a_delay_once(tmp_path: Path) -> None:
         assert b"Will-Retry-Until: " in report.content
 
 
-async def test_nobody_hears_of_a_delay_where_the_settings_say_so(tmp_path: Path) -> None:
+async def test_a_delay_is_not_reported_if_the_settings_say_so(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
         office.runner.policy = RetryPolicy(report_delay=None)
         await office.submit("busy@kunde.example", at="devices")
@@ -274,7 +274,7 @@ async def test_nobody_hears_of_a_delay_where_the_settings_say_so(tmp_path: Path)
 
 
 @pytest.mark.parametrize("days", [1, -1, 400])
-async def test_a_step_of_the_clock_moves_nobodys_turn_and_gives_nobody_up(tmp_path: Path, days: int) -> None:
+async def test_a_step_of_the_clock_changes_no_wait_and_expires_no_message(tmp_path: Path, days: int) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
         message, _ = await office.submit("busy@kunde.example", at="devices")
 
@@ -287,14 +287,14 @@ async def test_a_step_of_the_clock_moves_nobodys_turn_and_gives_nobody_up(tmp_pa
         office.clock.stepped = timedelta(days=days)
         office.runner.check_overdue()
 
-        async def turn_has_moved() -> bool:
+        async def due_time_has_moved() -> bool:
             [state] = (await office.record(message)).recipients.values()
             assert state.status.value == "waiting"
             if state.tries < 2:  # its time has come meanwhile
                 return False
             return state.due_at is not None and abs((state.due_at - office.clock.now()).total_seconds()) < 1200
 
-        await office.until(turn_has_moved, "its turn moved along")
+        await office.until(due_time_has_moved, "its due time moved")
         [state] = (await office.record(message)).recipients.values()
         await office.pass_time(seconds=1200)  # now it may be given up again
 
@@ -311,7 +311,7 @@ async def test_a_step_of_the_clock_moves_nobodys_turn_and_gives_nobody_up(tmp_pa
 
 
 class SlowToShift(SqliteSpool):
-    """A spool that notes what is asked of it while everybody's turn is being moved, which takes until it may."""
+    """A spool whose move of due times waits for `may_shift`, and that counts the claims meanwhile."""
 
     may_shift: asyncio.Event
     shifting = False
@@ -328,31 +328,29 @@ class SlowToShift(SqliteSpool):
         return await super().claim(account, now)
 
 
-async def test_nothing_is_begun_while_the_turns_are_being_moved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_attempt_starts_while_due_times_are_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.senderproxy.relay.office.SqliteSpool", SlowToShift)
     async with relay_office(tmp_path) as office:
         assert isinstance(office.spool, SlowToShift)
         office.spool.may_shift = asyncio.Event()
-        kept = await keep(office, 2)
+        kept = await queue_messages(office, 2)
         await office.simulator.go_online()
         office.clock.stepped = timedelta(days=400)
         office.runner.check_overdue()
-        await office.until(lambda: office.spool.shifting, "the turns are being moved")  # type: ignore[attr-defined]
+        await office.until(lambda: office.spool.shifting, "the due times are being moved")  # type: ignore[attr-defined]
         office.runner.wake()
         for _ in range(3):
             await office.spool.totals()
         assert office.spool.claimed_meanwhile == 0
         office.spool.may_shift.set()
         await office.until_all_is_done()
-        assert [await office.fates(one) for one in kept] == [{KUNDE: "delivered"}] * 2
+        assert [await office.statuses(one) for one in kept] == [{KUNDE: "delivered"}] * 2
 
 
-async def test_a_clock_that_was_put_back_while_nothing_ran_does_not_keep_mail_for_years(tmp_path: Path) -> None:
+async def test_a_clock_set_back_while_stopped_does_not_delay_mail_for_years(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         office.clock.stepped = timedelta(days=3650)
-        await keep(office, 2)
+        await queue_messages(office, 2)
         await office.close()
         office.clock.stepped = timedelta()
         await office.simulator.go_online()
@@ -361,23 +359,23 @@ async def test_a_clock_that_was_put_back_while_nothing_ran_does_not_keep_mail_fo
         assert len(office.taken()) == 2
 
 
-async def test_a_machine_that_boots_with_a_wrong_date_gives_nothing_up(tmp_path: Path) -> None:
+async def test_no_message_expires_soon_after_a_boot_with_a_wrong_date(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
-        kept = await keep(office, 1)
+        kept = await queue_messages(office, 1)
         await office.close()
         office.clock.stepped = timedelta(days=400)
         await office.open()
         office.runner.check_overdue()
         await office.until(lambda: office.runner.blocked, "it was tried, in vain")
-        assert await office.fates(kept[0]) == {KUNDE: "waiting"}
+        assert await office.statuses(kept[0]) == {KUNDE: "waiting"}
         assert office.reports() == []
 
 
-# ---- a disk that takes nothing ----
+# ---- a disk that cannot be written ----
 
 
 class NoRoom(SqliteSpool):
-    """A spool that can be read, and not written while `full` is set."""
+    """A spool that cannot be written while `full` is set."""
 
     full = False
 
@@ -387,13 +385,13 @@ class NoRoom(SqliteSpool):
         await super().settle(claim, verdict)
 
 
-async def test_while_the_disk_takes_nothing_what_was_sent_is_remembered_and_nothing_more_is_begun(
+async def test_while_the_spool_cannot_be_written_no_attempt_starts_and_no_result_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("tests.senderproxy.relay.office.SqliteSpool", NoRoom)
     monkeypatch.setattr("senderproxy.relay.settling._RETRY", 0.02)
     async with relay_office(tmp_path, connections=1) as office:
-        await keep(office, 20)
+        await queue_messages(office, 20)
         assert isinstance(office.spool, NoRoom)
         office.spool.full = True
         await office.simulator.go_online()
@@ -413,11 +411,11 @@ async def test_while_the_disk_takes_nothing_what_was_sent_is_remembered_and_noth
         assert len(office.taken()) == len(set(office.taken())) == 20
 
 
-# ---- what changes while it waits ----
+# ---- changes while a message waits ----
 
 
 @pytest.mark.parametrize("something_changes", [False, True])
-async def test_what_was_decided_as_it_came_in_is_decided_again_where_something_has_changed(
+async def test_the_decision_of_the_reception_is_used_unless_the_rules_have_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, something_changes: bool
 ) -> None:
     decided: list[str] = []
@@ -428,21 +426,21 @@ async def test_what_was_decided_as_it_came_in_is_decided_again_where_something_h
 
     monkeypatch.setattr("senderproxy.relay.attempt.decide", noted)
     async with relay_office(tmp_path) as office:
-        kept = await keep(office, 20)
+        kept = await queue_messages(office, 20)
         if something_changes:
             office.relay.rules = replace(office.rules)
         await office.simulator.go_online()
         await office.pass_time(seconds=120)
         await office.until_all_is_done()
-        attempts = {one: (await office.story(one)).count("attempted") for one in kept}
+        attempts = {one: (await office.event_kinds(one)).count("attempted") for one in kept}
         assert 1 in attempts.values()  # it had not been tried before the change
         at_least = 2 if something_changes else 1
         assert Counter(decided) == {one: max(count, at_least) for one, count in attempts.items()}
 
 
-async def test_an_account_that_was_removed_keeps_its_mail_waiting_until_it_is_back(tmp_path: Path) -> None:
+async def test_mail_of_a_removed_account_waits_until_it_is_added_again(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
-        kept = await keep(office, 1)
+        kept = await queue_messages(office, 1)
         office.drawer.remove("anna")
         await office.simulator.go_online()
         await office.pass_time(seconds=120)
@@ -458,9 +456,9 @@ async def test_an_account_that_was_removed_keeps_its_mail_waiting_until_it_is_ba
         assert len(office.taken()) == 1
 
 
-async def test_mail_of_an_account_whose_address_moved_leaves_through_the_new_one(tmp_path: Path) -> None:
+async def test_mail_of_an_address_that_moved_is_sent_by_its_new_account(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
-        kept = await keep(office, 2)
+        kept = await queue_messages(office, 2)
         anna, carl = office.drawer.accounts["anna"], office.drawer.accounts["carl"]
         office.drawer.remove("anna")
         office.drawer.accounts["carl"] = replace(carl, carries=(*carl.carries, *anna.carries))
@@ -471,23 +469,23 @@ async def test_mail_of_an_account_whose_address_moved_leaves_through_the_new_one
         assert (await office.record(kept[0])).account == "carl"
 
 
-# ---- faults of our own ----
+# ---- internal errors ----
 
 
-class Stumbling:
-    """relay.ports.Courier that has a fault with one message, as long as it has it."""
+class FailingCourier:
+    """relay.ports.Courier that raises for one message until it is fixed."""
 
     def __init__(self, courier: SmtpCourier) -> None:
         self._courier = courier
-        self.stumbles = 0
-        self.is_mended = False
+        self.errors = 0
+        self.is_fixed = False
 
     async def deliver(
         self, route: Route, envelope: Envelope, message: Message, *, tag: str
     ) -> Mapping[ForwardPath, Outcome]:
-        if b"Subject: Stein" in message.header.raw and not self.is_mended:
-            self.stumbles += 1
-            raise ZeroDivisionError("a fault of ours")
+        if b"Subject: Stein" in message.header.raw and not self.is_fixed:
+            self.errors += 1
+            raise ZeroDivisionError("an internal error")
         return await self._courier.deliver(route, envelope, message, tag=tag)
 
     async def deliver_report(
@@ -499,8 +497,8 @@ class Stumbling:
         return self._courier.availability(account, provider)
 
 
-async def test_a_message_we_stumble_over_three_times_is_held_and_the_others_pass_it(tmp_path: Path) -> None:
-    async with relay_office(tmp_path, courier=Stumbling, connections=1) as office:
+async def test_a_message_with_three_internal_errors_is_held_and_stops_no_other(tmp_path: Path) -> None:
+    async with relay_office(tmp_path, courier=FailingCourier, connections=1) as office:
         stone, _ = await office.submit(at="devices", text="Stein")
         for number in range(3):
             await office.submit(at="devices", text=f"Brief {number}")
@@ -508,20 +506,22 @@ async def test_a_message_we_stumble_over_three_times_is_held_and_the_others_pass
 
         async def is_held() -> bool:
             await office.pass_time(seconds=300)
-            return await office.fates(stone) == {KUNDE: "held"}
+            return await office.statuses(stone) == {KUNDE: "held"}
 
         await office.until(is_held, "it is held")
-        assert [what for what in await office.story(stone) if what in ("fault", "held")] == ["fault"] * 3 + ["held"]
+        assert [what for what in await office.event_kinds(stone) if what in ("fault", "held")] == ["fault"] * 3 + [
+            "held"
+        ]
         [state] = (await office.record(stone)).recipients.values()
         assert "ZeroDivisionError" in state.why
         await office.pass_time(hours=100)
-        assert await office.fates(stone) == {KUNDE: "held"}  # never dropped, never given up
+        assert await office.statuses(stone) == {KUNDE: "held"}  # never dropped, never given up
 
 
 # ---- the internal server ----
 
 
-async def test_reports_are_handed_to_the_internal_server_with_a_true_null_path(tmp_path: Path) -> None:
+async def test_reports_to_the_internal_server_have_a_null_reverse_path(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER)) as office:
         inside = await _internal_server(tmp_path)
         try:
@@ -537,7 +537,7 @@ async def test_reports_are_handed_to_the_internal_server_with_a_true_null_path(t
             await inside.stop()
 
 
-async def test_reports_wait_for_an_internal_server_that_is_away(tmp_path: Path) -> None:
+async def test_reports_wait_for_an_internal_server_that_is_down(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER)) as office:
         office.relay.rules = replace(office.rules, report_server=Smarthost("127.0.0.1", 1, Security.NONE))
         await office.submit(KUNDE, "nobody@kunde.example")
@@ -579,22 +579,22 @@ async def _internal_server(_folder: Path) -> _Inside:
     return inside
 
 
-async def test_what_is_listed_as_waiting_is_oldest_first(tmp_path: Path) -> None:
+async def test_waiting_messages_are_listed_oldest_first(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
-        kept = await keep(office, 4)
+        kept = await queue_messages(office, 4)
         listed = await office.spool.find(Query(unfinished=True), limit=10)
         assert [record.id for record in listed] == kept
 
 
-async def test_after_a_crash_what_was_being_tried_is_tried_alone_and_cleared_by_whatever_comes_of_it(
+async def test_after_a_crash_messages_in_progress_are_tried_one_by_one_and_cleared_by_any_outcome(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with relay_office(tmp_path) as office:
-        kept = await keep(office, 8)
+        kept = await queue_messages(office, 8)
         for message_id in kept[:3]:
-            office.under_way.attempt_started(message_id)  # as if we had died now
-        office.under_way.attempt_started("NeverHeardOf")
-        office.under_way.close()
+            office.journal.attempt_started(message_id)  # as in a process that crashes now
+        office.journal.attempt_started("NeverHeardOf")
+        office.journal.close()
         await office.restart()
         await office.simulator.go_online()
         await office.pass_time(seconds=200)
@@ -602,23 +602,23 @@ async def test_after_a_crash_what_was_being_tried_is_tried_alone_and_cleared_by_
         assert "tried first, one by one" in caplog.text
         assert sorted(office.taken()) == sorted(f"Brief {number}" for number in range(8))
         for message_id in kept[:3]:
-            assert (await office.story(message_id)).count("fault") == 1
+            assert (await office.event_kinds(message_id)).count("fault") == 1
 
 
-async def test_who_happened_to_be_under_way_at_many_a_death_is_not_held_for_it(tmp_path: Path) -> None:
+async def test_a_message_in_progress_at_several_crashes_is_not_held_if_its_attempts_end(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
-        [letter] = await keep(office, 1)
+        [letter] = await queue_messages(office, 1)
         for number in range(1, 6):
-            office.under_way.attempt_started(letter)  # as if we had died now
-            office.under_way.close()
+            office.journal.attempt_started(letter)  # as in a process that crashes now
+            office.journal.close()
             await office.restart()
 
             async def is_counted(number: int = number) -> bool:
-                story = await office.story(letter)
+                story = await office.event_kinds(letter)
                 return story.count("fault") == number and story[-1] == "attempted"
 
-            await office.until(is_counted, "the death is counted, and then an attempt is made that ends as any other")
-        assert await office.fates(letter) == {KUNDE: "waiting"}
+            await office.until(is_counted, "the crash is counted, and the attempt after it ends")
+        assert await office.statuses(letter) == {KUNDE: "waiting"}
         await office.simulator.go_online()
         await office.pass_time(seconds=200)
         await office.until_all_is_done()

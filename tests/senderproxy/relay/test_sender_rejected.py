@@ -1,4 +1,4 @@
-"""What is said where a provider does not let an account name that sender."""
+"""The reply about a sender address that a provider rejected, and the list of such senders."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -69,7 +69,7 @@ def _found(
         ),
     ],
 )
-def test_every_providers_words_become_one_verdict(said: bytes, stage: Stage, place: str) -> None:
+def test_the_replies_of_all_providers_are_recognised(said: bytes, stage: Stage, place: str) -> None:
     refused = _found(said, stage)
     assert refused is not None
     assert refused.place.value == place
@@ -100,11 +100,11 @@ def test_every_providers_words_become_one_verdict(said: bytes, stage: Stage, pla
         (b"554-Transaction failed\n554 Reject due to policy restrictions.", Stage.FINAL_DOT),
     ],
 )
-def test_other_refusals_stay_what_they_are(said: bytes, stage: Stage) -> None:
+def test_other_refusals_are_not_about_the_sender(said: bytes, stage: Stage) -> None:
     assert _found(said, stage) is None
 
 
-def test_a_null_reverse_path_that_is_refused_names_its_own_setting() -> None:
+def test_a_rejected_null_reverse_path_has_its_own_setting() -> None:
     refused = _found(b"550 Sender address is not allowed.", Stage.MAIL, NULL_PATH)
     assert refused is not None
     assert "send as <> (reverse-path)" in explain(refused).lines[0]
@@ -115,7 +115,7 @@ NOT_ALLOWED = b"550 Sender address is not allowed."
 
 
 @pytest.mark.parametrize("rule", list(SenderRule))
-def test_an_alias_that_is_named_here_and_not_at_the_provider_is_what_is_wrong(rule: SenderRule) -> None:
+def test_a_rejected_alias_is_to_be_added_at_the_provider_or_removed_here(rule: SenderRule) -> None:
     refused = _found(NOT_ALLOWED, Stage.MAIL, INFO, rule, ALIASED)
     assert refused is not None
     for line in explain(refused).lines[:2]:
@@ -125,7 +125,7 @@ def test_an_alias_that_is_named_here_and_not_at_the_provider_is_what_is_wrong(ru
 
 
 @pytest.mark.parametrize("rule", list(SenderRule))
-def test_an_own_address_that_is_refused_is_not_the_mailboxs(rule: SenderRule) -> None:
+def test_a_rejected_own_address_is_not_the_mailboxs(rule: SenderRule) -> None:
     refused = _found(NOT_ALLOWED, Stage.MAIL, ANNA, rule)
     assert refused is not None
     for line in explain(refused).lines[:2]:
@@ -133,7 +133,7 @@ def test_an_own_address_that_is_refused_is_not_the_mailboxs(rule: SenderRule) ->
         assert "account add" not in line
 
 
-def test_where_any_sender_was_let_through_the_mildest_rule_that_would_have_kept_it_is_named() -> None:
+def test_the_least_strict_rule_that_excludes_the_address_is_proposed() -> None:
     for address, rule in ((INFO, "address"), (KUNDE, "domain")):
         refused = _found(NOT_ALLOWED, Stage.MAIL, address, SenderRule.ANY)
         assert refused is not None
@@ -150,7 +150,7 @@ def test_where_any_sender_was_let_through_the_mildest_rule_that_would_have_kept_
         (ANNA, ANNA, "From", ANNA),
     ],
 )
-def test_after_the_whole_message_it_is_the_sender_that_is_not_the_mailboxs_own(
+def test_a_rejection_of_the_message_is_about_the_address_that_is_not_the_mailboxs(
     from_: Address, path: ReversePath, place: str, address: Address | None
 ) -> None:
     said = outcome(parse_reply([NOT_ALLOWED]), Stage.FINAL_DOT, "smtp.example")
@@ -160,13 +160,13 @@ def test_after_the_whole_message_it_is_the_sender_that_is_not_the_mailboxs_own(
     assert (refused.place.value, refused.address) == (place, address)
 
 
-def test_what_reached_somebody_is_no_refusal_of_the_sender() -> None:
+def test_a_message_accepted_for_one_recipient_has_no_rejected_sender() -> None:
     okay = parse_reply([b"250 OK"])
     outcomes: dict[object, Outcome] = {ANNA: Delivered(okay), KUNDE: Failed(okay, RefusedSenderField.FROM)}
     assert find_rejected(outcomes, _route(), INFO, HEADER) is None  # type: ignore[arg-type]
 
 
-def test_a_stricter_rule_is_remembered_until_the_address_is_taken() -> None:
+def test_a_stricter_rule_is_listed_until_the_address_is_accepted() -> None:
     known = RejectedSenders()
     refused = _found(b"550 Sender address is not allowed.", Stage.MAIL)
     assert refused is not None
