@@ -1,1 +1,1 @@
-"""Reports: how the author is told what became of a message (RFC 3464). PURE."""
+"""Delivery status notifications: reports to the author about failures and delays (RFC 3464). PURE."""

@@ -1,9 +1,10 @@
-"""The sentences a person reads in a report, in German and in English. PURE.
+"""Texts of a report for people, in German and English, and the cause that selects them. PURE.
 
-Guarantees: the cause is told apart by what the upstream said, its enhanced status first and then its words, and what
-nobody understands is called by no name: the sentence then points to the answer itself. Each cause has what happened
-and what to do in both languages.
-Not here: how a report is laid out (dsn.compose).
+Guarantees: the cause is determined by the enhanced status of the upstream's reply, then by its text. An unknown cause
+gets a text that refers to the reply itself. Each cause has an explanation and an advice in both languages.
+
+Not here: the layout of a report (dsn.compose).
+
 RFC 3463 section 3.
 """
 
@@ -18,7 +19,7 @@ from senderproxy.mail.reply import EnhancedStatus, Reply
 
 
 class ReportCause(Enum):
-    """Why a recipient was not reached, as far as what to do about it differs."""
+    """Cause of a failure or delay; one for each advice."""
 
     UNKNOWN_ADDRESS = auto()
     UNKNOWN_DOMAIN = auto()
@@ -42,23 +43,23 @@ class ReportCause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Bilingual:
-    """One thing said twice."""
+    """One text in both languages."""
 
     german: str
     english: str
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """What happened, and what to do."""
+class CauseText:
+    """Explanation of a cause, and advice to the author."""
 
-    what: Bilingual
-    do: Bilingual
+    explanation: Bilingual
+    advice: Bilingual
 
 
-# ---- which cause it is ----
+# ---- the cause ----
 
-# Details that say something; x.0, 1.0, 6.0 and 7.1 are what servers (and we) give where they say no more.
+# Specific details only: servers (and this program) use x.0, 1.0, 6.0 and 7.1 for everything else.
 _BY_STATUS: Final[Mapping[tuple[int, int], ReportCause]] = {
     (1, 1): ReportCause.UNKNOWN_ADDRESS,
     (1, 2): ReportCause.UNKNOWN_DOMAIN,
@@ -84,7 +85,7 @@ _BY_STATUS: Final[Mapping[tuple[int, int], ReportCause]] = {
 }
 
 
-def _heard(cause: ReportCause, *phrases: str) -> tuple[re.Pattern[str], ReportCause]:
+def _pattern(cause: ReportCause, *phrases: str) -> tuple[re.Pattern[str], ReportCause]:
     return re.compile("|".join(phrases), re.IGNORECASE), cause
 
 
@@ -93,56 +94,56 @@ _MAYBE_TAKEN: Final = re.compile(
     r"not known whether the message was accepted|whether it was taken is not known", re.IGNORECASE
 )
 
-# What our own rooms and the servers we know say. The first that is found holds: narrow ones stand before wide ones.
+# Texts of this program and of known servers. The first match applies, so specific patterns come first.
 _BY_WORDS: Final = (
-    _heard(ReportCause.NO_ACCOUNT, r"no account here may send as", r"is at provider .{1,80} does not know"),
-    _heard(
+    _pattern(ReportCause.NO_ACCOUNT, r"no account here may send as", r"is at provider .{1,80} does not know"),
+    _pattern(
         ReportCause.SENDER_REFUSED,
         *(r"sender address is not allowed", r"envelope sender not allowed", r"not owned by", r"sendasdenied"),
         *(r"permissions? to send as", r"header from does not match", r"from header address rejected"),
         *(r"invalid mail from", r"does not let login", r"the from field names", r"null reverse-path"),
     ),
-    _heard(
+    _pattern(
         ReportCause.PASSWORD,
         *(r"refused the login", r"credentials? invalid", r"authentication (?:failed|unsuccessful)"),
     ),
-    _heard(
+    _pattern(
         ReportCause.LIMIT,
         *(r"(?:send|sending|submission|rate)[ -]*(?:limit|quota)", r"(?:hourly|daily) .{0,40}(?:limit|quota)"),
         *(r"too many (?:messages|mails|e-?mails|connections|recipients)", r"asked for less", r"throttl"),
     ),
-    _heard(
+    _pattern(
         ReportCause.TOO_LARGE,
         *(r"too (?:large|big)", r"(?:message|mail) size", r"size (?:limit|exceed)", r"maximum size", r"takes at most"),
     ),
-    _heard(
+    _pattern(
         ReportCause.MAILBOX_FULL,
         *(r"quota", r"mailbox (?:is )?full", r"exceeded storage", r"not enough (?:space|storage)"),
     ),
-    _heard(
+    _pattern(
         ReportCause.UNKNOWN_DOMAIN,
         *(r"invalid dns", r"no such domain", r"unrouteable", r"domain .{0,60}not (?:found|exist)"),
         *(r"host .{0,60}not found", r"no mx\b", r"null ?mx", r"does not accept mail"),
     ),
-    _heard(
+    _pattern(
         ReportCause.UNKNOWN_ADDRESS,
         r"(?:unknown|no such|invalid|bad) (?:local )?(?:user|recipient|mailbox|address|account|person)",
         r"(?:user|recipient|mailbox|address|account)\b.{0,60}\b(?:unknown|not found|not exist|doesn't exist|not known)",
         r"no mailbox",
     ),
-    _heard(ReportCause.MAILBOX_OFF, r"(?:disabled|inactive|deactivated|suspended)\b"),
-    _heard(ReportCause.LOOP, r"mail loop", r"too many hops", r"more than \d+ servers"),
-    _heard(ReportCause.UNSAFE, r"certificate", r"starttls", r"offers no (?:auth|tls)", r"no tls with"),
-    _heard(
+    _pattern(ReportCause.MAILBOX_OFF, r"(?:disabled|inactive|deactivated|suspended)\b"),
+    _pattern(ReportCause.LOOP, r"mail loop", r"too many hops", r"more than \d+ servers"),
+    _pattern(ReportCause.UNSAFE, r"certificate", r"starttls", r"offers no (?:auth|tls)", r"no tls with"),
+    _pattern(
         ReportCause.POLICY,
         *(r"spam", r"policy", r"block ?list", r"black ?list", r"\bblocked\b", r"reputation", r"virus", r"malware"),
         *(r"\bspf\b", r"\bdkim\b", r"\bdmarc\b"),
     ),
-    _heard(
+    _pattern(
         ReportCause.NOT_NOW,
         *(r"gr[ea]y ?list", r"try (?:again )?later", r"temporar", r"deferred", r"local error in processing"),
     ),
-    _heard(
+    _pattern(
         ReportCause.UNREACHABLE,
         *(r"no connection to", r"no route to", r"closed the connection", r"did not (?:answer|reply)"),
         r"timed? ?out",
@@ -156,27 +157,28 @@ _BY_SUBJECT: Final[Mapping[int, ReportCause]] = {
 }
 
 
-def cause_of(kind: ReportKind, said: Reply | None) -> ReportCause:
-    """Why a recipient was not reached, from the last that was said about it."""
+def find_cause(kind: ReportKind, reply: Reply | None) -> ReportCause:
+    """Find the cause of a failure or delay in the last reply for a recipient."""
     if kind is ReportKind.CANCELLED:
         return ReportCause.CANCELLED
-    if said is None:
+    if reply is None:
         return ReportCause.NOT_NOW if kind is ReportKind.DELAYED else ReportCause.OTHER
-    # The last line decides, but the others may say what it leaves out; our own mark of an unknown fate goes first.
-    spoken = (said.text, " ".join(said.lines))
-    if _MAYBE_TAKEN.search(spoken[1]):
+    # The last line comes first, then all lines, because others may be more specific. Our own text for an unknown
+    # outcome takes precedence.
+    texts = (reply.text, " ".join(reply.lines))
+    if _MAYBE_TAKEN.search(texts[1]):
         return ReportCause.MAYBE_TAKEN
-    if said.status is not None and (found := _BY_STATUS.get((said.status.subject, said.status.detail))):
+    if reply.status is not None and (found := _BY_STATUS.get((reply.status.subject, reply.status.detail))):
         return found
-    for text in spoken:
+    for text in texts:
         for pattern, cause in _BY_WORDS:
             if pattern.search(text):
                 return cause
-    if said.status is not None and said.status.subject in _BY_SUBJECT:
-        return _BY_SUBJECT[said.status.subject]
-    if said.code == 552:  # RFC 5321 section 4.2.3
+    if reply.status is not None and reply.status.subject in _BY_SUBJECT:
+        return _BY_SUBJECT[reply.status.subject]
+    if reply.code == 552:  # RFC 5321 section 4.2.3
         return ReportCause.MAILBOX_FULL
-    return ReportCause.NOT_NOW if said.is_transient else ReportCause.OTHER
+    return ReportCause.NOT_NOW if reply.is_transient else ReportCause.OTHER
 
 
 _STATUS_OF: Final[Mapping[ReportCause, tuple[int, int]]] = {
@@ -193,236 +195,237 @@ _STATUS_OF: Final[Mapping[ReportCause, tuple[int, int]]] = {
     ReportCause.PASSWORD: (7, 8),
     ReportCause.POLICY: (7, 1),
 }
-_SAYS_LITTLE: Final = frozenset({(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 0)})
+_UNSPECIFIC: Final = frozenset({(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 0)})
 _EXPIRED: Final = (4, 7)
 
 
-def status_of(kind: ReportKind, said: Reply | None) -> EnhancedStatus:
-    """The Status field: the class is ours to give, the rest is the upstream's, and where it says little, the cause's.
+def report_status(kind: ReportKind, reply: Reply | None) -> EnhancedStatus:
+    """Value of the Status field: the class by the kind of report, the rest from the upstream or from the cause.
 
-    What expired keeps class 4: it "has caused abandonment of attempts" and "sending in the future may be successful"
-    (RFC 3463 section 2); the actual problem goes before x.4.7 (section 3.5).
+    An expired message keeps class 4: it "has caused abandonment of attempts" and "sending in the future may be
+    successful" (RFC 3463 section 2). A specific status takes precedence over x.4.7 (section 3.5).
     """
     if kind is ReportKind.CANCELLED:
         return EnhancedStatus(5, 0, 0)
-    klass = 5 if kind is ReportKind.FAILED else 4
-    given = (said.status.subject, said.status.detail) if said is not None and said.status is not None else (0, 0)
-    if given in _SAYS_LITTLE:
-        given = _STATUS_OF.get(cause_of(kind, said), given)
-    if kind is ReportKind.EXPIRED and given in _SAYS_LITTLE:
-        given = _EXPIRED
-    return EnhancedStatus(klass, *given)
+    class_ = 5 if kind is ReportKind.FAILED else 4
+    detail = (reply.status.subject, reply.status.detail) if reply is not None and reply.status is not None else (0, 0)
+    if detail in _UNSPECIFIC:
+        detail = _STATUS_OF.get(find_cause(kind, reply), detail)
+    if kind is ReportKind.EXPIRED and detail in _UNSPECIFIC:
+        detail = _EXPIRED
+    return EnhancedStatus(class_, *detail)
 
 
-# ---- what is said about it ----
+# ---- the texts ----
 
 _ADMIN: Final = Bilingual(
-    "Bitte leiten Sie diese Nachricht an die Person weiter, die Ihren Mailserver betreut.",
-    "Please forward this message to the person who looks after your mail server.",
+    "Bitte leiten Sie diesen Bericht an die Person weiter, die Ihren Mailserver betreut.",
+    "Please forward this report to the person who looks after your mail server.",
 )
 
-ADVICE: Final[Mapping[ReportCause, Explanation]] = {
-    ReportCause.UNKNOWN_ADDRESS: Explanation(
-        Bilingual("Diese Adresse gibt es nicht (mehr).", "There is no such address (any more)."),
+CAUSE_TEXTS: Final[Mapping[ReportCause, CauseText]] = {
+    ReportCause.UNKNOWN_ADDRESS: CauseText(
+        Bilingual("Diese Adresse gibt es nicht (mehr).", "This address does not exist (any more)."),
         Bilingual(
-            "Bitte prüfen Sie die Schreibweise, oder fragen Sie den Empfänger auf anderem Weg nach seiner Adresse.",
-            "Please check the spelling, or ask the recipient for the right address in another way.",
+            "Bitte prüfen Sie die Schreibweise, oder erfragen Sie die Adresse des Empfängers auf anderem Weg.",
+            "Please check the spelling, or ask the recipient for the correct address by other means.",
         ),
     ),
-    ReportCause.UNKNOWN_DOMAIN: Explanation(
+    ReportCause.UNKNOWN_DOMAIN: CauseText(
         Bilingual(
-            "Unter dem Namen hinter dem @ nimmt niemand Mail an.",
-            "Nobody takes mail for the name behind the @.",
+            "Die Domain hinter dem @ nimmt keine E-Mail an.",
+            "The domain after the @ does not accept mail.",
         ),
         Bilingual(
             "Bitte prüfen Sie, ob der Teil hinter dem @ richtig geschrieben ist.",
-            "Please check whether the part behind the @ is spelt right.",
+            "Please check the spelling of the part after the @.",
         ),
     ),
-    ReportCause.MAILBOX_FULL: Explanation(
+    ReportCause.MAILBOX_FULL: CauseText(
         Bilingual("Das Postfach des Empfängers ist voll.", "The recipient's mailbox is full."),
         Bilingual(
-            "Bitte senden Sie später noch einmal, oder sagen Sie dem Empfänger auf anderem Weg Bescheid.",
-            "Please send it again later, or tell the recipient in another way.",
+            "Bitte senden Sie die Nachricht später erneut, oder informieren Sie den Empfänger auf anderem Weg.",
+            "Please send it again later, or inform the recipient by other means.",
         ),
     ),
-    ReportCause.MAILBOX_OFF: Explanation(
+    ReportCause.MAILBOX_OFF: CauseText(
         Bilingual(
-            "Das Postfach des Empfängers ist abgeschaltet und nimmt nichts an.",
-            "The recipient's mailbox is switched off and takes nothing.",
+            "Das Postfach des Empfängers ist deaktiviert und nimmt keine Nachrichten an.",
+            "The recipient's mailbox is disabled and does not accept messages.",
         ),
         Bilingual(
-            "Bitte fragen Sie den Empfänger auf anderem Weg nach einer Adresse, die gilt.",
-            "Please ask the recipient in another way for an address that is in use.",
+            "Bitte erfragen Sie beim Empfänger auf anderem Weg eine gültige Adresse.",
+            "Please ask the recipient for a valid address by other means.",
         ),
     ),
-    ReportCause.TOO_LARGE: Explanation(
+    ReportCause.TOO_LARGE: CauseText(
         Bilingual("Die Nachricht ist zu groß.", "The message is too large."),
         Bilingual(
             "Bitte senden Sie kleinere Anhänge, mehrere Nachrichten oder einen Link zum Herunterladen. "
-            "Anhänge wachsen beim Senden um ein Drittel.",
+            "Anhänge werden beim Versand um ein Drittel größer.",
             "Please send smaller attachments, several messages, or a link for downloading. "
-            "Attachments grow by a third when they are sent.",
+            "Attachments become a third larger when they are sent.",
         ),
     ),
-    ReportCause.SENDER_REFUSED: Explanation(
+    ReportCause.SENDER_REFUSED: CauseText(
         Bilingual(
-            "Der Anbieter lässt diese Absenderadresse für das Postfach, das sich bei ihm anmeldet, nicht zu.",
-            "The provider does not let the mailbox that logs in there use this sender's address.",
+            "Der Anbieter lässt diese Absenderadresse für das Postfach, über das gesendet wird, nicht zu.",
+            "The provider does not permit this sender address for the mailbox that is used for sending.",
         ),
         _ADMIN,
     ),
-    ReportCause.NO_ACCOUNT: Explanation(
+    ReportCause.NO_ACCOUNT: CauseText(
         Bilingual(
             "Für die Absenderadresse ist hier kein Postfach (mehr) eingerichtet.",
-            "No mailbox is set up here for the sender's address (any more).",
+            "No mailbox is set up here for the sender address (any more).",
         ),
         _ADMIN,
     ),
-    ReportCause.PASSWORD: Explanation(
+    ReportCause.PASSWORD: CauseText(
         Bilingual(
-            "Der Anbieter hat die Anmeldung des Postfachs abgelehnt, vermutlich wegen eines geänderten Kennworts.",
-            "The provider refused the login of the mailbox, probably because its password was changed.",
+            "Der Anbieter hat die Anmeldung am Postfach abgelehnt, vermutlich wegen eines geänderten Kennworts.",
+            "The provider refused the login to the mailbox, probably because its password was changed.",
         ),
         _ADMIN,
     ),
-    ReportCause.UNSAFE: Explanation(
+    ReportCause.UNSAFE: CauseText(
         Bilingual(
-            "Die Verbindung zum Anbieter ließ sich nicht absichern, also wurde nichts übertragen.",
-            "The connection to the provider could not be secured, so nothing was sent over it.",
+            "Die Verbindung zum Anbieter konnte nicht gesichert werden; deshalb wurde nichts übertragen.",
+            "The connection to the provider could not be secured, so nothing was sent.",
         ),
         _ADMIN,
     ),
-    ReportCause.LIMIT: Explanation(
+    ReportCause.LIMIT: CauseText(
         Bilingual(
-            "Der Anbieter nimmt zurzeit nicht mehr Mail von diesem Postfach an: eine Grenze ist erreicht.",
-            "The provider takes no more mail from this mailbox for now: a limit is reached.",
+            "Der Anbieter nimmt von diesem Postfach zurzeit keine weiteren Nachrichten an: Ein Limit ist erreicht.",
+            "The provider does not accept more mail from this mailbox at present, because a limit is reached.",
         ),
         Bilingual(
-            "Bitte senden Sie später noch einmal, an weniger Empfänger auf einmal.",
+            "Bitte senden Sie die Nachricht später erneut, und zwar an weniger Empfänger auf einmal.",
             "Please send it again later, to fewer recipients at a time.",
         ),
     ),
-    ReportCause.POLICY: Explanation(
+    ReportCause.POLICY: CauseText(
         Bilingual(
-            "Der empfangende Mailserver oder der Anbieter lehnt die Nachricht nach seinen Regeln ab, "
-            "zum Beispiel als Werbung oder wegen eines Anhangs.",
-            "The receiving mail server or the provider refuses the message by its rules, "
+            "Der empfangende Mailserver oder der Anbieter lehnt die Nachricht aufgrund seiner Regeln ab, "
+            "zum Beispiel als Spam oder wegen eines Anhangs.",
+            "The receiving mail server or the provider refuses the message because of its rules, "
             "for instance as spam or because of an attachment.",
         ),
         Bilingual(
-            "Bitte versuchen Sie es mit anderem Betreff und ohne Anhang oder Links. Trifft es jede Nachricht, "
-            "leiten Sie diese hier an die Person weiter, die Ihren Mailserver betreut.",
-            "Please try another subject, without attachments and links. If it happens to every message, "
-            "forward this one to the person who looks after your mail server.",
+            "Bitte versuchen Sie es mit einem anderen Betreff, ohne Anhänge und Links. Ist jede Nachricht betroffen, "
+            "leiten Sie diesen Bericht bitte an die Person weiter, die Ihren Mailserver betreut.",
+            "Please try another subject, without attachments and links. If every message is affected, "
+            "please forward this report to the person who looks after your mail server.",
         ),
     ),
-    ReportCause.CONTENT: Explanation(
+    ReportCause.CONTENT: CauseText(
         Bilingual(
             "Der Mailserver nimmt die Nachricht in dieser Form nicht an.",
-            "The mail server does not take the message in this form.",
+            "The mail server does not accept the message in this form.",
         ),
         _ADMIN,
     ),
-    ReportCause.LOOP: Explanation(
+    ReportCause.LOOP: CauseText(
         Bilingual(
             "Die Nachricht wurde im Kreis weitergeleitet.",
-            "The message was forwarded in a circle.",
+            "The message was forwarded in a loop.",
         ),
         Bilingual(
-            "Irgendwo zeigen Weiterleitungen aufeinander; wer den Mailserver des Empfängers betreut, kann sie beheben.",
-            "Somewhere forwarding rules point at each other; whoever runs the recipient's mail server can mend them.",
+            "Weiterleitungen verweisen aufeinander. Der Betreiber des Mailservers des Empfängers kann das beheben.",
+            "Forwarding rules refer to each other. The operator of the recipient's mail server can correct them.",
         ),
     ),
-    ReportCause.UNREACHABLE: Explanation(
+    ReportCause.UNREACHABLE: CauseText(
         Bilingual(
-            "Der nächste Mailserver war nicht zu erreichen.",
+            "Der nächste Mailserver war nicht erreichbar.",
             "The next mail server could not be reached.",
         ),
         Bilingual(
-            "Geht auch andere Mail nicht hinaus, ist vermutlich die Internetverbindung gestört. "
-            "Sonst senden Sie später noch einmal oder sagen dem Empfänger auf anderem Weg Bescheid.",
-            "If other mail does not go out either, the internet connection is probably down. "
-            "Otherwise send it again later, or tell the recipient in another way.",
+            "Werden auch andere Nachrichten nicht versendet, ist vermutlich die Internetverbindung gestört. "
+            "Andernfalls senden Sie die Nachricht bitte später erneut, oder informieren Sie den Empfänger auf anderem "
+            "Weg.",
+            "If other mail is not sent either, the internet connection is probably down. "
+            "Otherwise please send it again later, or inform the recipient by other means.",
         ),
     ),
-    ReportCause.MAYBE_TAKEN: Explanation(
+    ReportCause.MAYBE_TAKEN: CauseText(
         Bilingual(
-            "Die Nachricht wurde ganz übertragen, aber die Bestätigung kam nie an. "
-            "Sie ist vielleicht trotzdem angekommen.",
-            "The whole message was sent, but no confirmation ever came. It may have arrived nevertheless.",
+            "Die Nachricht wurde vollständig übertragen, aber ihr Empfang wurde nicht bestätigt. "
+            "Möglicherweise ist sie trotzdem angekommen.",
+            "The whole message was sent, but no confirmation was received. It may have arrived nevertheless.",
         ),
         Bilingual(
-            "Bitte fragen Sie den Empfänger, bevor Sie noch einmal senden.",
+            "Bitte fragen Sie den Empfänger, bevor Sie die Nachricht erneut senden.",
             "Please ask the recipient before you send it again.",
         ),
     ),
-    ReportCause.NOT_NOW: Explanation(
+    ReportCause.NOT_NOW: CauseText(
         Bilingual(
             "Der Mailserver nimmt die Nachricht zurzeit nicht an.",
-            "The mail server does not take the message at present.",
+            "The mail server does not accept the message at present.",
         ),
         Bilingual(
-            "Bitte senden Sie später noch einmal, oder sagen Sie dem Empfänger auf anderem Weg Bescheid.",
-            "Please send it again later, or tell the recipient in another way.",
+            "Bitte senden Sie die Nachricht später erneut, oder informieren Sie den Empfänger auf anderem Weg.",
+            "Please send it again later, or inform the recipient by other means.",
         ),
     ),
-    ReportCause.CANCELLED: Explanation(
+    ReportCause.CANCELLED: CauseText(
         Bilingual(
-            "Wer den Mailserver betreut, hat die Nachricht aus der Warteschlange genommen.",
-            "The person who looks after the mail server took the message out of the queue.",
+            "Die Person, die den Mailserver betreut, hat die Nachricht aus der Warteschlange entfernt.",
+            "The person who looks after the mail server removed the message from the queue.",
         ),
         Bilingual(
             "Bei Fragen wenden Sie sich bitte an diese Person.",
-            "Please ask that person if you want to know more.",
+            "If you have questions, please ask that person.",
         ),
     ),
-    ReportCause.OTHER: Explanation(
+    ReportCause.OTHER: CauseText(
         Bilingual(
             "Der Mailserver hat die Nachricht abgelehnt.",
             "The mail server refused the message.",
         ),
         Bilingual(
-            "Den Grund nennt seine Antwort. Hilft sie nicht weiter, leiten Sie diese Nachricht bitte an die Person "
+            "Der Grund steht in seiner Antwort. Hilft sie nicht weiter, leiten Sie diesen Bericht bitte an die Person "
             "weiter, die Ihren Mailserver betreut.",
-            "Its answer says why. If that does not help, please forward this message to the person who looks after "
-            "your mail server.",
+            "Its reply gives the reason. If that does not help, please forward this report to the person who looks "
+            "after your mail server.",
         ),
     ),
 }
 
 _URGENT: Final = Bilingual(
-    "Ist es eilig, sagen Sie dem Empfänger auf anderem Weg Bescheid.",
-    "If it is urgent, tell the recipient in another way.",
+    "Wenn es eilt, informieren Sie den Empfänger bitte auf anderem Weg.",
+    "If it is urgent, please inform the recipient by other means.",
 )
 
 
-def what_to_do(kind: ReportKind, cause: ReportCause) -> Bilingual:
-    """The advice; while it is still tried, none that would have it sent twice."""
-    advice = ADVICE[cause].do
+def advice_for(kind: ReportKind, cause: ReportCause) -> Bilingual:
+    """Advice for a recipient. During a delay none that would make the author send the message twice."""
+    advice = CAUSE_TEXTS[cause].advice
     return _URGENT if kind is ReportKind.DELAYED and advice is not _ADMIN else advice
 
 
-# What the report as a whole says. In braces: {subject} and {sent} of the original, {until}, {waited}.
-SUBJECT: Final[Mapping[ReportKind, str]] = {
+# Texts of the whole report. Placeholders: {subject} and {sent} of the original, {until}, {waited}.
+SUBJECTS: Final[Mapping[ReportKind, str]] = {
     ReportKind.FAILED: "Nicht zugestellt / Not delivered",
     ReportKind.EXPIRED: "Nicht zugestellt / Not delivered",
     ReportKind.DELAYED: "Verzögert / Delayed",
     ReportKind.CANCELLED: "Nicht gesendet / Not sent",
 }
 
-OPENING: Final[Mapping[ReportKind, Bilingual]] = {
+OPENINGS: Final[Mapping[ReportKind, Bilingual]] = {
     ReportKind.FAILED: Bilingual(
         "Ihre Nachricht{subject} vom {sent} konnte nicht zugestellt werden an:",
         "Your message{subject} of {sent} could not be delivered to:",
     ),
     ReportKind.EXPIRED: Bilingual(
-        "Ihre Nachricht{subject} vom {sent} konnte in {waited} nicht zugestellt werden an:",
-        "Your message{subject} of {sent} could not be delivered for {waited} to:",
+        "Ihre Nachricht{subject} vom {sent} konnte innerhalb von {waited} nicht zugestellt werden an:",
+        "Your message{subject} of {sent} could not be delivered within {waited} to:",
     ),
     ReportKind.DELAYED: Bilingual(
-        "Ihre Nachricht{subject} vom {sent} wartet seit {waited}; sie ist noch nicht zugestellt an:",
-        "Your message{subject} of {sent} has been waiting for {waited}; it is not yet delivered to:",
+        "Ihre Nachricht{subject} vom {sent} wartet seit {waited} und ist noch nicht zugestellt an:",
+        "Your message{subject} of {sent} has been waiting for {waited} and is not yet delivered to:",
     ),
     ReportKind.CANCELLED: Bilingual(
         "Ihre Nachricht{subject} vom {sent} wurde nicht gesendet an:",
@@ -430,40 +433,43 @@ OPENING: Final[Mapping[ReportKind, Bilingual]] = {
     ),
 }
 
-CLOSING: Final[Mapping[ReportKind, Bilingual]] = {
+CLOSINGS: Final[Mapping[ReportKind, Bilingual]] = {
     ReportKind.FAILED: Bilingual(
-        "Es wird nicht weiter versucht. Empfänger, die hier nicht genannt sind, betrifft dieser Bericht nicht.",
-        "Nothing more is tried. This report is not about recipients who are not named here.",
+        "Es folgen keine weiteren Zustellversuche. Dieser Bericht betrifft nur die hier genannten Empfänger.",
+        "There are no further delivery attempts. This report is only about the recipients named here.",
     ),
     ReportKind.EXPIRED: Bilingual(
-        "Es wird nicht weiter versucht. Empfänger, die hier nicht genannt sind, betrifft dieser Bericht nicht.",
-        "Nothing more is tried. This report is not about recipients who are not named here.",
+        "Es folgen keine weiteren Zustellversuche. Dieser Bericht betrifft nur die hier genannten Empfänger.",
+        "There are no further delivery attempts. This report is only about the recipients named here.",
     ),
     ReportKind.DELAYED: Bilingual(
-        "Sie müssen nichts tun und sollten nicht noch einmal senden: Es wird weiter versucht, bis {until}. "
-        "Gelingt es bis dahin nicht, erfahren Sie es.",
-        "You need not do anything and should not send it again: it is tried until {until}. "
-        "If it does not succeed by then, you will be told.",
+        "Sie müssen nichts tun und sollten die Nachricht nicht erneut senden: Die Zustellung wird bis {until} weiter "
+        "versucht. Gelingt sie bis dahin nicht, erhalten Sie einen weiteren Bericht.",
+        "You need not do anything and should not send it again: delivery is retried until {until}. "
+        "If it does not succeed by then, you will receive another report.",
     ),
     ReportKind.CANCELLED: Bilingual(
-        "Es wird nicht weiter versucht. Empfänger, die hier nicht genannt sind, betrifft dieser Bericht nicht.",
-        "Nothing more is tried. This report is not about recipients who are not named here.",
+        "Es folgen keine weiteren Zustellversuche. Dieser Bericht betrifft nur die hier genannten Empfänger.",
+        "There are no further delivery attempts. This report is only about the recipients named here.",
     ),
 }
 
-TO_DO: Final = Bilingual("Was Sie tun können", "What you can do")
-ANSWER: Final = Bilingual("Die Antwort von {who}", "The answer of {who}")
-OWN_WORDS: Final = Bilingual("Im Einzelnen", "In detail")
-RETURNED_WHOLE: Final = Bilingual("Ihre Nachricht liegt bei.", "Your message is attached.")
+ADVICE_TITLE: Final = Bilingual("Was Sie tun können", "What you can do")
+REPLY_TITLE: Final = Bilingual("Antwort von {host}", "Reply of {host}")
+OWN_REPLY_TITLE: Final = Bilingual("Einzelheiten", "Details")
+RETURNED_WHOLE: Final = Bilingual("Ihre Nachricht ist angehängt.", "Your message is attached.")
 RETURNED_HEADER: Final = Bilingual(
-    "Die Kopfzeilen Ihrer Nachricht liegen bei, ihr Text und ihre Anhänge nicht.",
-    "The header of your message is attached, its text and attachments are not.",
+    "Die Kopfzeilen Ihrer Nachricht sind angehängt, ihr Text und ihre Anhänge nicht.",
+    "The header of your message is attached; its text and attachments are not.",
 )
-SIGNATURE: Final = Bilingual("Diesen Bericht schrieb {host}, ein Programm.", "{host}, a program, wrote this report.")
+SIGNATURE: Final = Bilingual(
+    "Dieser Bericht wurde automatisch von {host} erstellt.",
+    "This report was generated automatically by {host}.",
+)
 
 
 def format_duration(seconds: float) -> Bilingual:
-    """A length of time as a person says it: minutes below two hours, hours below two days, else days."""
+    """A duration in minutes below two hours, hours below two days, else days. The German text is in the dative."""
     minutes = max(1, round(seconds / 60))
     if minutes < 120:
         return Bilingual(f"{minutes} {_of(minutes, 'Minute')}", f"{minutes} minute{'' if minutes == 1 else 's'}")

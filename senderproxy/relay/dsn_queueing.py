@@ -98,7 +98,7 @@ class ReportBuilder:
         submission = message.submission
         due = due_reports(kinds, message.report_to, submission.message.header, report_on=submission.report_on)
         if isinstance(due, NoReport):
-            unreported = Event(now, EventKind.UNREPORTED, tuple(map(str, kinds)), {"why": due.why})
+            unreported = Event(now, EventKind.UNREPORTED, tuple(map(str, kinds)), {"why": due.reason})
             return StatesWithReports(states, [unreported])
         carrier = self._carrier(message.account)
         if carrier is None:
@@ -143,7 +143,7 @@ class ReportBuilder:
         rules, submission = self._relay.rules, message.submission
         report_id = self._clock.new_id()
         from_ = self._from(carrier)
-        letterhead = ReportContext(
+        context = ReportContext(
             rules.hostname,
             from_,
             report_id,
@@ -157,7 +157,7 @@ class ReportBuilder:
             due.to,
             [ReportedRecipient(path, state.reply, state.remote or None) for path, state in states.items()],
             Original(submission.id, submission.message, submission.received_at),
-            letterhead,
+            context,
         )
         report = Submission(
             report_id,

@@ -28,7 +28,7 @@ ANNA, CARL, DORA, EMIL = (
         ("emil", "werk.example"),
     )
 )
-LETTERHEAD = ReportContext(
+CONTEXT = ReportContext(
     hostname="proxy.firma.example",
     address=parse_address("mailer-daemon@firma.example"),
     id="Rep23xyzABCD",
@@ -62,10 +62,10 @@ class Case:
     kind: ReportKind
     recipients: tuple[ReportedRecipient, ...]
     original: Original
-    letterhead: ReportContext = LETTERHEAD
+    context: ReportContext = CONTEXT
 
     def report(self) -> Report:
-        return compose_report(self.kind, ANNA, self.recipients, self.original, self.letterhead)
+        return compose_report(self.kind, ANNA, self.recipients, self.original, self.context)
 
     def octets(self) -> bytes:
         """As it is read, not stuffed."""
@@ -114,14 +114,14 @@ CASES: dict[str, Callable[[], Case]] = {
             ),
         ),
         original(_JAPANESE, b"x" * 76 + b"\r\n"),
-        replace(LETTERHEAD, returned_size=2000),
+        replace(CONTEXT, returned_size=2000),
     ),
     "expired-unreachable": lambda: Case(
         ReportKind.EXPIRED,
         (
             ReportedRecipient(
                 CARL,
-                reply(451, "4.4.1", "There is no route to smtp.ionos.example:465: is this machine's network up?"),
+                reply(451, "4.4.1", "There is no route to smtp.ionos.example:465. Check this machine's network"),
                 None,
                 NOW,
             ),
@@ -136,8 +136,8 @@ CASES: dict[str, Callable[[], Case]] = {
                 reply(
                     451,
                     "4.4.2",
-                    "smtp.ionos.example:465 closed the connection (stage: end of message) - after the whole message had"
-                    " been sent. Whether it was taken is not known: sent again, it may arrive twice",
+                    "smtp.ionos.example:465 closed the connection (stage: end of message), after the whole message had"
+                    " been sent. It is not known whether the message was accepted: a second attempt may deliver it twice",
                 ),
                 None,
                 NOW,

@@ -18,7 +18,7 @@ from senderproxy.mail.address import Address, AddressError, parse_address
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import EnhancedStatus, Reply, parse_reply
-from tests.senderproxy.dsn.cases import ANNA, CARL, CASES, CORPUS, DORA, LETTERHEAD, NOW, PLAIN, Case, original, said
+from tests.senderproxy.dsn.cases import ANNA, CARL, CASES, CONTEXT, CORPUS, DORA, NOW, PLAIN, Case, original, said
 
 
 def read(octets: bytes) -> EmailMessage:
@@ -55,8 +55,8 @@ def the_report(
     *, header: bytes = PLAIN, body: bytes = b"x\r\n", reply: Reply | None = None, limit: int = 50_000
 ) -> bytes:
     recipient = ReportedRecipient(CARL, reply or said(b"550 no"), "smtp.example", NOW)
-    letterhead = replace(LETTERHEAD, returned_size=limit)
-    return Case(ReportKind.FAILED, (recipient,), original(header, body), letterhead).octets()
+    context = replace(CONTEXT, returned_size=limit)
+    return Case(ReportKind.FAILED, (recipient,), original(header, body), context).octets()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -196,7 +196,7 @@ def test_a_message_without_a_header_section_is_reported_too() -> None:
     bare = Original("Abc23defGHJK", Message(HeaderSection(b""), MemoryBody(b"just text\r\n")), NOW)
     recipients = (ReportedRecipient(CARL, said(b"550 no"), "smtp.example", NOW),)
     for limit in (0, 50_000):
-        octets = Case(ReportKind.FAILED, recipients, bare, replace(LETTERHEAD, returned_size=limit)).octets()
+        octets = Case(ReportKind.FAILED, recipients, bare, replace(CONTEXT, returned_size=limit)).octets()
         text, _, _ = parts(octets)
         assert "Ihre Nachricht vom 24.11.2026" in text
 
@@ -292,8 +292,8 @@ def test_nothing_that_was_said_gets_out_of_its_place(
     raw = b"".join(field + b": " + value.replace(b"\r\n", b"") + b"\r\n" for field, value in fields) + b"\r\n"
     stuffed = (b"\n" + body.replace(b"\r", b"").replace(b"\n", b"\r\n") + b"\r\n").replace(b"\n.", b"\n..")[1:]
     sent = Original(name, Message(HeaderSection(raw), MemoryBody(stuffed)), NOW - timedelta(hours=5))
-    letterhead = replace(LETTERHEAD, hostname=name, id=name)
-    report = compose_report(kind, to, recipients, sent, letterhead)
+    context = replace(CONTEXT, hostname=name, id=name)
+    report = compose_report(kind, to, recipients, sent, context)
     wire = b"".join(report.message.blocks())
     assert b"\r" not in wire.replace(b"\r\n", b"")
     assert b"\n" not in wire.replace(b"\r\n", b"")
@@ -322,8 +322,8 @@ def test_nothing_that_was_said_gets_out_of_its_place(
 
 
 def test_the_letterhead_of_a_real_machine_is_taken_as_it_is() -> None:
-    letterhead = ReportContext("proxy.firma.example", ANNA, "Rep23xyzABCD", NOW)
-    report = compose_report(ReportKind.FAILED, DORA, (ReportedRecipient(CARL),), original(), letterhead)
+    context = ReportContext("proxy.firma.example", ANNA, "Rep23xyzABCD", NOW)
+    report = compose_report(ReportKind.FAILED, DORA, (ReportedRecipient(CARL),), original(), context)
     assert report.message.header.values("To") == [b" dora@amt.example"]
     text, _, _ = parts(b"".join(report.message.blocks()))
     assert "24.11.2026, 09:30 Uhr (UTC)" in text

@@ -20,14 +20,14 @@ def test_what_happened_to_each_recipient_is_reported_to_the_reverse_path() -> No
 def test_a_bounce_is_never_bounced(kind: ReportKind) -> None:
     answer = due_reports({CARL: kind}, NULL_PATH, LETTER)
     assert isinstance(answer, NoReport)
-    assert "null" in answer.why
+    assert "null" in answer.reason
 
 
 @pytest.mark.parametrize("kind", list(ReportKind))
 def test_there_is_no_report_on_a_report_of_ours_whatever_its_reverse_path_became(kind: ReportKind) -> None:
     answer = due_reports({CARL: kind}, ANNA, LETTER, report_on="Abc23defGHJK")
     assert isinstance(answer, NoReport)
-    assert "report itself" in answer.why
+    assert "report itself" in answer.reason
 
 
 def test_a_delay_is_told_once_for_each_recipient() -> None:
@@ -46,7 +46,7 @@ def test_a_machine_hears_what_failed_but_not_what_is_late() -> None:
     assert due_reports(happened, ANNA, BULK) == DueReports(ANNA, {ReportKind.FAILED: (CARL,)})
     late = due_reports({DORA: ReportKind.DELAYED}, ANNA, BULK)
     assert isinstance(late, NoReport)
-    assert "automatic" in late.why
+    assert "automatic" in late.reason
 
 
 def test_where_nothing_happened_nothing_is_due() -> None:

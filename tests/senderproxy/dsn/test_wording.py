@@ -8,16 +8,16 @@ from senderproxy.delivery.classify import Stage, connection_closed, outcome, out
 from senderproxy.delivery.health import login_refused_reply
 from senderproxy.dsn.report_policy import ReportKind
 from senderproxy.dsn.wording import (
-    ADVICE,
-    CLOSING,
-    OPENING,
-    SUBJECT,
+    CAUSE_TEXTS,
+    CLOSINGS,
+    OPENINGS,
+    SUBJECTS,
     Bilingual,
     ReportCause,
-    cause_of,
+    advice_for,
+    find_cause,
     format_duration,
-    status_of,
-    what_to_do,
+    report_status,
 )
 from senderproxy.mail.outcome import Delivered
 from senderproxy.mail.reply import EnhancedStatus, Reply, parse_reply, reply
@@ -79,8 +79,8 @@ def as_stored(said: bytes, stage: Stage = Stage.RCPT) -> Reply:
 )
 def test_a_refusal_is_called_by_its_name(said: bytes, cause: ReportCause, status: str) -> None:
     answer = as_stored(said)
-    assert cause_of(FAILED, answer) is cause
-    assert str(status_of(FAILED, answer)) == status
+    assert find_cause(FAILED, answer) is cause
+    assert str(report_status(FAILED, answer)) == status
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_refusal_is_called_by_its_name(said: bytes, cause: ReportCause, status
         (as_stored(b"451 Requested action aborted: local error in processing"), ReportCause.NOT_NOW, "4.4.7"),
         (as_stored(b"452 4.2.2 mailbox full"), ReportCause.MAILBOX_FULL, "4.2.2"),
         (
-            reply(451, "4.4.1", "There is no route to x:465: is this machine's network up?"),
+            reply(451, "4.4.1", "There is no route to x:465. Check this machine's network"),
             ReportCause.UNREACHABLE,
             "4.4.1",
         ),
@@ -113,26 +113,26 @@ def test_a_refusal_is_called_by_its_name(said: bytes, cause: ReportCause, status
 def test_what_expired_keeps_the_problem_it_had_and_class_4(
     answer: Reply | None, cause: ReportCause, expired: str
 ) -> None:
-    assert cause_of(EXPIRED, answer) is cause
-    assert str(status_of(EXPIRED, answer)) == expired
-    assert status_of(DELAYED, answer).klass == 4
+    assert find_cause(EXPIRED, answer) is cause
+    assert str(report_status(EXPIRED, answer)) == expired
+    assert report_status(DELAYED, answer).klass == 4
 
 
 def test_our_own_words_are_understood_too() -> None:
-    assert cause_of(FAILED, too_large(9_000_000, 5_000_000, "ionos")) is ReportCause.TOO_LARGE
+    assert find_cause(FAILED, too_large(9_000_000, 5_000_000, "ionos")) is ReportCause.TOO_LARGE
     nobody = reply(550, "5.7.1", "No account here may send as a@b.example. To add one: ...")
-    assert cause_of(FAILED, nobody) is ReportCause.NO_ACCOUNT
+    assert find_cause(FAILED, nobody) is ReportCause.NO_ACCOUNT
 
 
 @pytest.mark.parametrize("klass", [2, 4, 5])
 def test_the_class_of_a_status_is_ours_to_give(klass: int) -> None:
     answer = Reply(550, EnhancedStatus(klass, 1, 1), ("x",))
-    assert [status_of(kind, answer).klass for kind in ReportKind] == [5, 4, 4, 5]
+    assert [report_status(kind, answer).klass for kind in ReportKind] == [5, 4, 4, 5]
 
 
 @pytest.mark.parametrize("cause", list(ReportCause))
 def test_every_cause_has_words_in_both_languages(cause: ReportCause) -> None:
-    for words in (ADVICE[cause].what, *(what_to_do(kind, cause) for kind in ReportKind)):
+    for words in (CAUSE_TEXTS[cause].explanation, *(advice_for(kind, cause) for kind in ReportKind)):
         assert words.german != words.english
         assert words.german.endswith(".")
         assert words.english.endswith(".")
@@ -140,16 +140,16 @@ def test_every_cause_has_words_in_both_languages(cause: ReportCause) -> None:
 
 @pytest.mark.parametrize("kind", list(ReportKind))
 def test_every_kind_of_report_has_its_sentences(kind: ReportKind) -> None:
-    assert " / " in SUBJECT[kind]
-    for words in (OPENING[kind], CLOSING[kind]):
+    assert " / " in SUBJECTS[kind]
+    for words in (OPENINGS[kind], CLOSINGS[kind]):
         assert set(re.findall(r"\{(\w+)\}", words.german)) == set(re.findall(r"\{(\w+)\}", words.english))
 
 
 def test_while_it_is_still_tried_nobody_is_told_to_send_it_again() -> None:
     for cause in ReportCause:
-        advice = what_to_do(DELAYED, cause).english
+        advice = advice_for(DELAYED, cause).english
         assert "send it again" not in advice
-    assert "mail server" in what_to_do(DELAYED, ReportCause.PASSWORD).english
+    assert "mail server" in advice_for(DELAYED, ReportCause.PASSWORD).english
 
 
 @pytest.mark.parametrize(
