@@ -168,6 +168,18 @@ def _heads() -> frozenset[str]:
     return frozenset({*SOURCES, *inner})
 
 
+@cache
+def _classes() -> dict[str, list[tuple[str, Scope]]]:
+    """The classes below senderproxy and vault by their names, each with its module."""
+    found: dict[str, list[tuple[str, Scope]]] = {}
+    for module, tree in _trees().items():
+        if module.startswith(("senderproxy", "vault")):
+            for node in tree.body:
+                if isinstance(node, ast.ClassDef):
+                    found.setdefault(node.name, []).append((module, _modules()[module].names[node.name]))
+    return found
+
+
 def _is_ours(name: str, home: str) -> bool:
     head = name.split(".", 1)[0]
     siblings = any(f"{root}.{head}" in _modules() for root in _roots(home)[:-1] if root != "senderproxy")
@@ -178,7 +190,12 @@ def _unknown(text: str, home: str) -> Iterator[str]:
     """The dotted names in a text that are ours by their first part, and do not exist."""
     for match in re.finditer(_DOTTED, text):
         name = match[0]
-        if name.rsplit(".", 1)[1] in _SUFFIXES or name in _settings() or not _is_ours(name, home):
+        head, *rest = name.split(".")
+        if head in _classes():
+            if not any(_has(scope, rest, module) for module, scope in _classes()[head]):
+                yield name
+            continue
+        if rest[-1] in _SUFFIXES or name in _settings() or not _is_ours(name, home):
             continue
         if not any(_exists(f"{root}.{name}") for root in _roots(home)) and not _exists(name):
             yield name
@@ -253,7 +270,9 @@ def test_each_pointer_to_another_module_exists() -> None:
                     assert any(_exists(f"{root}.{name}") for root in _roots(home)) or _exists(name), f"{home}: {name}"
 
 
-@pytest.mark.parametrize("name", ["relay.decide.no_such_name", "relay.decission", "mail.address.Address.no_such_name"])
+@pytest.mark.parametrize(
+    "name", ["relay.decide.no_such_name", "relay.decission", "mail.address.Address.no_such_name", "Address.gone"]
+)
 def test_a_name_that_is_gone_is_found(name: str) -> None:
     assert list(_unknown(f"See {name}.", "senderproxy.relay.ports")) == [name]
     assert list(_gone("a `StillClock`, unlike a `StandingClock`")) == ["StandingClock"]
