@@ -1,6 +1,6 @@
-"""The reports in tests/corpus/dsn, each from its values; `python -m tests.senderproxy.dsn.cases` writes them anew.
+"""The reports in tests/corpus/dsn from their values; `python -m tests.senderproxy.dsn.cases` writes the files.
 
-The files are to be read by a person: what is in them is what an author finds in the mailbox.
+A person can read the files: they are the reports as an author receives them.
 """
 
 from base64 import b64encode
@@ -68,7 +68,7 @@ class Case:
         return compose_report(self.kind, ANNA, self.recipients, self.original, self.context)
 
     def octets(self) -> bytes:
-        """As it is read, not stuffed."""
+        """The report without dot-stuffing."""
         wire = b"".join(self.report().message.blocks())
         return (b"\n" + wire).replace(b"\n.", b"\n")[1:]
 

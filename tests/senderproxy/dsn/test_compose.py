@@ -1,4 +1,4 @@
-"""The report as bytes: golden files, its structure, and that nothing anybody said can break out of its place."""
+"""Reports as bytes: golden files, structure, and hostile replies that must not change the structure."""
 
 import email
 import email.policy
@@ -28,7 +28,7 @@ def read(octets: bytes) -> EmailMessage:
 
 
 def parts(octets: bytes) -> tuple[str, list[Any], EmailMessage]:
-    """The text for people, the groups of fields for programs, and what came back."""
+    """The text part, the field groups of the delivery-status part, and the returned message."""
     report = read(octets)
     assert report.get_content_type() == "multipart/report"
     assert report.get_param("report-type") == "delivery-status"
@@ -214,7 +214,7 @@ def test_a_subject_that_looks_encoded_once_decoded_is_shown_as_it_reads() -> Non
     assert report["Subject"].endswith(": = ?utf-8?b?YTE9?=")
 
 
-# ---- whatever was said ----
+# ---- hostile input ----
 
 _HOSTILE = st.one_of(
     st.text(max_size=200),
@@ -233,7 +233,7 @@ _HOSTILE = st.one_of(
 
 @st.composite
 def _replies(draw: st.DrawFn) -> Reply:
-    """What a server said, and what nobody would let it: lines that were never parsed."""
+    """Parsed replies, and unparsed ones that no parser would return."""
     code = draw(st.integers(200, 599))
     lines = tuple(draw(st.lists(_HOSTILE, min_size=1, max_size=4)))
     if draw(st.booleans()):
@@ -246,7 +246,7 @@ def _replies(draw: st.DrawFn) -> Reply:
 
 @st.composite
 def _addresses(draw: st.DrawFn) -> Address:
-    """Every address our own reader takes, quoted ones too."""
+    """Addresses that parse_address accepts, also quoted ones."""
     quoted = draw(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=30))
     escaped = quoted.replace("\\", "\\\\").replace('"', '\\"')
     try:

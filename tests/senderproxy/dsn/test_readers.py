@@ -1,4 +1,4 @@
-"""Programs that read bounces, written by others, read ours: Mailman's flufl.bounce and Perl's Sisimai."""
+"""Reports read by other bounce parsers: flufl.bounce of Mailman and Sisimai of Perl."""
 
 import email
 import json

@@ -1,4 +1,4 @@
-"""Whom to tell of what, and what nobody is ever told."""
+"""Reports that are due, and results that are never reported."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The cause is told apart, and has words and an enhanced status."""
+"""Causes: found in a reply, with texts and an enhanced status."""
 
 import re
 
@@ -29,7 +29,7 @@ GENERIC = b"550-Requested action not taken: mailbox unavailable\n"
 
 
 def as_stored(said: bytes, stage: Stage = Stage.RCPT) -> Reply:
-    """What the upstream said as the client keeps it: with a status of ours where it gave none."""
+    """A reply of the upstream as the delivery returns it: with a default enhanced status."""
     answer = outcome(parse_reply(said.split(b"\n")), stage, "smtp.example")
     assert not isinstance(answer, Delivered)
     return answer.reply

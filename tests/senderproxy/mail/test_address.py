@@ -1,4 +1,4 @@
-"""Addresses: what is one, what is the same one, what is refused and in which words."""
+"""Addresses: valid and invalid ones, equality, reasons of a rejection."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Who wrote it? Read from the header section, or refused where two programs could read it differently."""
+"""Authors of a message: read from the header section, or rejected if two programs could read them differently."""
 
 import email
 import email.policy
@@ -26,7 +26,7 @@ def read_from(value: bytes) -> AuthorFields | UnreadableAuthor:
     return read(b"Received: from x by y", b"From: " + value, b"To: c@d.example")
 
 
-# What real programs write. Name of the program's habit, the field, who wrote it, what the name looks like.
+# Fields written by real programs: a name for the case, the field, the address, the display name.
 NORMAL = [
     ("bare, as scripts do", b"a@b.example", A, None),
     ("in brackets only", b"<a@b.example>", A, None),
@@ -259,7 +259,7 @@ def test_a_resent_from_that_cannot_be_read_counts_as_none() -> None:
     assert authors.resent_from == ()
 
 
-# What other programs make of it
+# ---- readers of the standard library ----
 
 
 def _parse_one(message: email.message.Message) -> list[str]:
@@ -283,8 +283,8 @@ OTHERS: dict[str, tuple[email.policy.Policy, Callable[[email.message.Message], l
 }
 
 
-def seen_by_others(value: bytes) -> Iterator[tuple[str, str]]:
-    """Each mailbox that one of the standard library's four readers sees, and which one it was.
+def mailboxes_of_other_readers(value: bytes) -> Iterator[tuple[str, str]]:
+    """Each mailbox that one of the standard library's four readers finds, and the name of the reader.
 
     What it cannot read, or reads as something with nothing before an @, names nobody.
     """
@@ -300,24 +300,24 @@ def seen_by_others(value: bytes) -> Iterator[tuple[str, str]]:
 
 
 def is_undecoded(address: str) -> bool:
-    """It holds the replacement character, or a surrogate, where raw UTF-8 was."""
+    """True if raw UTF-8 was read as the replacement character or a surrogate."""
     return any(c == "\ufffd" or "\udc80" <= c <= "\udcff" for c in address)
 
 
 def same(address: str) -> str:
-    """Quotation marks and case do not make another mailbox."""
+    """The address without quotation marks, in lower case."""
     local_part, _, domain = address.rpartition("@")
     return f"{local_part.strip(chr(34))}@{domain}".lower()
 
 
-def assert_nobody_sees_another(value: bytes) -> None:
-    """The one case in which the standard library is wrong: a domain in raw UTF-8, which it does not decode."""
+def assert_no_reader_differs(value: bytes) -> None:
+    """No reader finds another mailbox, except for a domain in raw UTF-8, which the standard library does not decode."""
     try:
         ours = {same(str(mailbox.address)) for mailbox in read_mailboxes(value)}
     except MailboxError:
         return
     decoded = any("@xn--" in address or ".xn--" in address for address in ours)
-    for name, address in seen_by_others(value):
+    for name, address in mailboxes_of_other_readers(value):
         if decoded and is_undecoded(address):
             continue
         assert same(address) in ours, f"{name} reads {address} where we read {ours} in {value!r}"
@@ -325,7 +325,7 @@ def assert_nobody_sees_another(value: bytes) -> None:
 
 @pytest.mark.parametrize("value", [row[1] for row in NORMAL + REFUSED], ids=[row[0] for row in NORMAL + REFUSED])
 def test_no_mailbox_that_is_taken_is_another_one_to_the_standard_library(value: bytes) -> None:
-    assert_nobody_sees_another(value)
+    assert_no_reader_differs(value)
 
 
 PIECES = [
@@ -339,7 +339,7 @@ PIECES = [
 @settings(max_examples=1500, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=10).map(b"".join))
 def test_however_it_is_put_together_nobody_sees_another_mailbox(value: bytes) -> None:
-    assert_nobody_sees_another(value)
+    assert_no_reader_differs(value)
 
 
 @settings(max_examples=500)

@@ -1,4 +1,4 @@
-"""Display names, as an office sees them in its logs and commands."""
+"""Display names: decoding for logs and commands, encoding for header fields."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A header section is found in, added to, and otherwise left alone."""
+"""Header sections: fields, edits, and unchanged other bytes."""
 
 import time
 

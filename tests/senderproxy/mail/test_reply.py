@@ -1,4 +1,4 @@
-"""Replies are read from any server and written to any client."""
+"""Replies: parsed from any server, rendered for any client."""
 
 import pytest
 from hypothesis import given

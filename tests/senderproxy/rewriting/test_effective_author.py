@@ -1,4 +1,4 @@
-"""Who is meant: forced senders and the map."""
+"""Effective author: forced senders and the map."""
 
 import pytest
 

@@ -13,7 +13,7 @@ from senderproxy.rewriting.long_lines import FoldedBody, LongLineDetector
 
 @dataclass
 class Pieces:
-    """A body that comes in the pieces it was cut into."""
+    """A body with given blocks."""
 
     pieces: list[bytes]
     is_ascii: bool = True

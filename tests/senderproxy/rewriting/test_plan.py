@@ -1,4 +1,4 @@
-"""What is changed so that the provider takes a message, and what is left alone."""
+"""Changes to a message that its provider requires, and unchanged messages."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -68,7 +68,7 @@ def _plan(
 def _left(
     route: Route, header: HeaderSection, path: str, policy: AuthorPolicy | None = None
 ) -> tuple[str, HeaderSection]:
-    """The reverse-path and the header that leave."""
+    """The reverse-path and the header to send."""
     plan = _plan(route, header, path, policy)
     assert isinstance(plan, RewritePlan), plan
     assert all(change.reason for change in plan.changes)

@@ -1,4 +1,4 @@
-"""Our Received field, whatever the client says of itself."""
+"""Received field of this relay, for any EHLO argument."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Headers that providers refuse at the end of DATA. The judge is the make-believe provider's own reader."""
+"""Headers that providers refuse at the end of DATA. The header check of the simulator decides."""
 
 import time
 from datetime import UTC, datetime
@@ -237,11 +237,11 @@ def test_a_very_long_section_is_looked_through_in_linear_time(line: bytes) -> No
     "value", [b"a@b.example,\1", b"\1", b",\1,", b"\x7f <\1>", b"a@b.example,\r\n \1,\r\n c@d.example", b";,\2"]
 )
 def test_control_characters_alone_are_no_address(field: str, value: bytes) -> None:
-    """Each such element used to become an empty line of a folded field, which no edit may contain."""
+    """Each such element became an empty line of a folded field, which an edit must not contain."""
     header = HeaderSection(field.encode() + b": " + value + b"\r\n\r\n")
     repairs = find_repairs(header, CONTEXT)
     edited = header.with_edits([repair.edit for repair in repairs])
-    # A From without any address is refused elsewhere, with the reason.
+    # A From without an address is refused elsewhere, with the reason.
     assert b"\1" not in edited.raw or (field, len(value)) in {("From", 1), ("From", 3)}
     assert b",\r\n \r\n" not in edited.raw
 

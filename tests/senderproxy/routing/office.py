@@ -1,4 +1,4 @@
-"""An office's accounts, as values."""
+"""Accounts of an example office, as values."""
 
 from senderproxy.mail.address import NULL_PATH, ReversePath, parse_address, parse_pattern
 from senderproxy.mail.author import AuthorFields, Mailbox
@@ -9,7 +9,7 @@ from senderproxy.routing.provider import Provider, Security, Smarthost
 
 
 def account(account_id: str, address: str, *more: str, provider: str = "ionos-de") -> Account:
-    """An account that carries its own address and those named."""
+    """An account with its own address and further ones."""
     carries = tuple(parse_pattern(text) for text in (address, *more))
     return Account(account_id, address, provider, parse_address(address), carries)
 
@@ -31,6 +31,6 @@ def path(text: str) -> ReversePath:
 
 
 def authors(from_: str = "", sender: str = "", resent_from: str = "") -> AuthorFields:
-    """Fields as text; several mailboxes are separated by blanks."""
+    """Author fields from text; several mailboxes are separated by blanks."""
     boxes = [tuple(Mailbox(parse_address(text)) for text in field.split()) for field in (from_, sender, resent_from)]
     return AuthorFields(boxes[0], boxes[1][0] if boxes[1] else None, boxes[2])

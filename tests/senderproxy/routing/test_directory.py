@@ -1,4 +1,4 @@
-"""Which account carries an address, and what is near to one that nobody carries."""
+"""Accounts by address, and similar addresses of an unknown one."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The providers we know: what a preset may say, and what it must not."""
+"""Presets of known providers: permitted values."""
 
 import pytest
 

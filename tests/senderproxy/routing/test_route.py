@@ -1,4 +1,4 @@
-"""Whose account carries a message? The table is the specification."""
+"""Choice of the account for a message. The table is the specification."""
 
 import pytest
 from hypothesis import given
@@ -28,7 +28,7 @@ ENVELOPE_FIRST = RoutingPolicy(author_order=(PATH, FROM))
 FROM_ONLY = RoutingPolicy(author_order=(FROM,))
 SENDER_FIRST = RoutingPolicy(author_order=(SENDER, FROM, PATH))
 
-# who: From | reverse-path | Sender | Resent-From | policy -> account, the candidate that brought us there, its place, tier
+# From | reverse-path | Sender | Resent-From | policy -> account, the matching candidate, its source, tier
 CASES = [
     # one candidate, each tier
     ("anna@firma.example", "", "", "", PLAIN, "anna", "anna@firma.example", FROM, EXACT),
@@ -54,14 +54,14 @@ CASES = [
     ("anna@firma.example", "x@fremd.example", "", "", PLAIN, "anna", "anna@firma.example", FROM, EXACT),
     ("", "anna@firma.example", "", "", PLAIN, "anna", "anna@firma.example", PATH, EXACT),
     ("", "anna+b@firma.example", "", "", PLAIN, "anna", "anna+b@firma.example", PATH, UNTAGGED),
-    # a higher tier for any candidate beats a lower one for all
+    # a higher tier for any candidate takes precedence over a lower one for all
     ("x@laden.example", "anna@firma.example", "", "", PLAIN, "anna", "anna@firma.example", PATH, EXACT),
     ("x@laden.example", "anna+t@firma.example", "", "", PLAIN, "anna", "anna+t@firma.example", PATH, UNTAGGED),
     ("anna+t@firma.example", "bert@firma.example", "", "", PLAIN, "bert", "bert@firma.example", PATH, EXACT),
     ("x@laden.example", "y@büro.example", "", "", PLAIN, "shop", "x@laden.example", FROM, DOMAIN),
     ("x@laden.example", "y@büro.example", "", "", ENVELOPE_FIRST, "idn", "y@xn--bro-hoa.example", PATH, DOMAIN),
     ("x@laden.example", "", "", "bert@firma.example", PLAIN, "bert", "bert@firma.example", RESENT, EXACT),
-    # the null reverse-path of bounces, receipts and absence notes
+    # the null reverse-path of bounces, receipts and out-of-office replies
     ("bert@firma.example", "", "", "", ENVELOPE_FIRST, "bert", "bert@firma.example", FROM, EXACT),
     ("postmaster@laden.example", "", "", "", PLAIN, "shop", "postmaster@laden.example", FROM, DOMAIN),
     # Sender and Resent-From
@@ -87,7 +87,7 @@ CASES = [
     ("x@laden.example", "", "", "", WITH_DEFAULT, "shop", "x@laden.example", FROM, DOMAIN),
     ("anna@firma.example", "", "", "", WITH_DEFAULT, "anna", "anna@firma.example", FROM, EXACT),
     ("kunde@fremd.example", "", "", "", PLAIN, None, None, None, None),
-    # nobody at all
+    # no candidate
     ("", "", "", "", PLAIN, None, None, None, None),
     ("", "", "", "", WITH_DEFAULT, None, None, None, None),
     ("", "", "anna@firma.example", "", FROM_ONLY, None, None, None, None),

@@ -1,3 +1,5 @@
+"""Certificates of the simulator: valid and invalid ones."""
+
 import asyncio
 import ssl
 import warnings

@@ -1,3 +1,5 @@
+"""Parser of the DATA stream."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

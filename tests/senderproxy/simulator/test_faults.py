@@ -1,3 +1,5 @@
+"""Scripted faults."""
+
 from senderproxy.simulator.faults import Drop, Fault, FaultPoint, FaultScript, FaultStage, ReplyWith, Silence
 from senderproxy.simulator.provider_replies import server_reply
 

@@ -1,3 +1,5 @@
+"""Header check of the simulated provider."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

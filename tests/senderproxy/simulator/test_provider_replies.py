@@ -1,3 +1,5 @@
+"""Provider replies: rendering and placeholders."""
+
 import pytest
 
 from senderproxy.simulator.provider_replies import EXCHANGE_ONLINE, IONOS, NO_SUCH_MAIL_DOMAIN, POSTFIX, server_reply
@@ -22,8 +24,8 @@ def test_what_is_no_reply_cannot_be_made(wrong: tuple[object, ...]) -> None:
         server_reply(*wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("phrases", [IONOS, POSTFIX, EXCHANGE_ONLINE])
-def test_every_phrase_can_be_filled_in_and_said(phrases: object) -> None:
+@pytest.mark.parametrize("replies", [IONOS, POSTFIX, EXCHANGE_ONLINE])
+def test_every_reply_can_be_filled_in_and_rendered(replies: object) -> None:
     values = dict.fromkeys(("host", "ehlo", "peer", "login", "path", "recipient", "id"), "x")
-    for name in type(phrases).__dataclass_fields__:  # type: ignore[attr-defined]
-        assert getattr(phrases, name).fill(**values).render().endswith(b"\r\n")
+    for name in type(replies).__dataclass_fields__:  # type: ignore[attr-defined]
+        assert getattr(replies, name).fill(**values).render().endswith(b"\r\n")

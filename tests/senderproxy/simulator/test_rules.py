@@ -1,3 +1,5 @@
+"""Rules of the simulated provider."""
+
 import pytest
 
 from senderproxy.simulator.provider_replies import UNKNOWN_USER, server_reply
