@@ -1,1 +1,1 @@
-"""The verbs: what is done with a message. Talks to ports, never to a socket or a file."""
+"""Acceptance, delivery and queue of messages. Uses the interfaces in relay.ports, never a socket or a file."""

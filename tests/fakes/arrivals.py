@@ -55,5 +55,5 @@ def arrival(
         report_on,
         carrier,
     )
-    told = (Event(at, EventKind.ACCEPTED, (), {"client": str(client)}),) if events is None else tuple(events)
-    return Arrival(submission, account, author, {path: given.get(path, state) for path in paths}, told)
+    accepted = (Event(at, EventKind.ACCEPTED, (), {"client": str(client)}),) if events is None else tuple(events)
+    return Arrival(submission, account, author, {path: given.get(path, state) for path in paths}, accepted)

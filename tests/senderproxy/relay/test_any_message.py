@@ -169,10 +169,10 @@ _PATHS: st.SearchStrategy[ReversePath] = st.one_of(st.just(NULL_PATH), _ADDRESSE
 @st.composite
 def _cases(draw: st.DrawFn) -> tuple[MessageFacts, AccountDirectory, Rules]:
     accounts = draw(_accounts().filter(bool))
-    letter = MessageFacts(
+    facts = MessageFacts(
         draw(_headers(accounts)), Envelope(draw(_PATHS), (KUNDE,)), draw(_CLIENTS), "id", NOW, draw(st.booleans())
     )
-    return letter, AccountDirectory(accounts), draw(_rules([account.id for account in accounts]))
+    return facts, AccountDirectory(accounts), draw(_rules([account.id for account in accounts]))
 
 
 # ---- what must hold ----
@@ -196,56 +196,56 @@ def _provider_takes(account: Account, rule: SenderRule, address: Address) -> boo
 def test_a_sent_message_satisfies_the_providers_rule_or_is_not_sent(
     case: tuple[MessageFacts, AccountDirectory, Rules],
 ) -> None:
-    letter, directory, rules = case
-    verdict = decide(letter, directory, rules)
-    event(type(verdict).__name__)
-    if not isinstance(verdict, Decision):
-        _is_a_reply(verdict.reply, 250 if isinstance(verdict, Discard) else 400)
+    facts, directory, rules = case
+    decision = decide(facts, directory, rules)
+    event(type(decision).__name__)
+    if not isinstance(decision, Decision):
+        _is_a_reply(decision.reply, 250 if isinstance(decision, Discard) else 400)
         return
-    account, provider, plan = verdict.route.account, verdict.route.provider, verdict.plan
+    account, provider, plan = decision.route.account, decision.route.provider, decision.plan
     event(f"{len(plan.changes)} changes")
     path = plan.envelope.reverse_path
     if isinstance(path, Address):
         assert _provider_takes(account, provider.sender_rule, path)
     else:
         assert provider.takes_null_reverse_path
-        assert not isinstance(letter.envelope.reverse_path, Address), "nothing loses its reverse-path"
-    left = apply_edits(plan, letter.header)
+        assert not isinstance(facts.envelope.reverse_path, Address), "nothing loses its reverse-path"
+    left = apply_edits(plan, facts.header)
     authors = read_authors(left)
     assert isinstance(authors, AuthorFields)
     assert authors.from_
     assert all(_provider_takes(account, provider.from_rule, mailbox.address) for mailbox in authors.from_)
-    assert plan.envelope.recipients == letter.envelope.recipients
+    assert plan.envelope.recipients == facts.envelope.recipients
 
 
 @MANY
 @given(_cases())
 def test_a_plan_for_a_rewritten_message_changes_nothing(case: tuple[MessageFacts, AccountDirectory, Rules]) -> None:
-    letter, directory, rules = case
-    verdict = decide(letter, directory, rules)
-    if not isinstance(verdict, Decision):
+    facts, directory, rules = case
+    decision = decide(facts, directory, rules)
+    if not isinstance(decision, Decision):
         return
-    left = apply_edits(verdict.plan, letter.header)
+    left = apply_edits(decision.plan, facts.header)
     authors = read_authors(left)
     assert isinstance(authors, AuthorFields)
     bounces = directory.by_id(rules.senders.bounce_account or "")
     terms = RewriteContext(rules.senders, HOST, NOW, "<id@x>", bounces.address if bounces else None)
-    again = plan_rewrite(verdict.route, authors, verdict.plan.envelope, EditedHeader(left), terms)
+    again = plan_rewrite(decision.route, authors, decision.plan.envelope, EditedHeader(left), terms)
     assert isinstance(again, RewritePlan)
     assert again.changes == ()
     assert apply_edits(again, left) is left
-    assert again.envelope == verdict.plan.envelope
+    assert again.envelope == decision.plan.envelope
 
 
 @MANY
 @given(_cases())
 def test_no_field_is_injected_by_a_field_that_we_write(case: tuple[MessageFacts, AccountDirectory, Rules]) -> None:
-    letter, directory, rules = case
-    verdict = decide(letter, directory, rules)
-    if not isinstance(verdict, Decision):
+    facts, directory, rules = case
+    decision = decide(facts, directory, rules)
+    if not isinstance(decision, Decision):
         return
-    came, rest = letter.header.split()
-    left, left_rest = apply_edits(verdict.plan, letter.header).split()
+    came, rest = facts.header.split()
+    left, left_rest = apply_edits(decision.plan, facts.header).split()
     assert left_rest == rest, "what is no field is not touched"
     known = {field.name.lower() for field in came}
     new = [field for field in left if field.name.lower() not in known]
@@ -257,16 +257,16 @@ def test_no_field_is_injected_by_a_field_that_we_write(case: tuple[MessageFacts,
             assert field.value.isascii()
             assert b"\r" not in field.value.replace(b"\r\n ", b"").replace(b"\r\n\t", b"")
     header = HeaderSection(b"".join(f"{field.name}:".encode() + field.value + b"\r\n" for field in left) + rest)
-    stamped = add_received_field(header, letter.client, by=HOST, message_id="id", now=NOW).split()[0]
+    stamped = add_received_field(header, facts.client, by=HOST, message_id="id", now=NOW).split()[0]
     assert [field.name for field in stamped] == ["Received", *(field.name for field in left)]
 
 
 @given(_CLIENTS, _cases())
 def test_a_reply_is_one_reply_on_the_wire(client: Client, case: tuple[MessageFacts, AccountDirectory, Rules]) -> None:
-    letter, directory, rules = case
-    verdict = decide(replace(letter, client=client), directory, rules)
-    if not isinstance(verdict, Decision):
-        _is_a_reply(verdict.reply, verdict.reply.code)
+    facts, directory, rules = case
+    decision = decide(replace(facts, client=client), directory, rules)
+    if not isinstance(decision, Decision):
+        _is_a_reply(decision.reply, decision.reply.code)
 
 
 def _is_a_reply(reply: Reply, least: int) -> None:

@@ -37,10 +37,10 @@ def _decide(
     client = Client(host="192.168.1.9", name="pc", protocol="ESMTP", senders=senders)
     header = (f"From: {author}\r\n" if author else "") + (f"Sender: {sender}\r\n" if sender else "") + "\r\n"
     envelope = Envelope(parse_address(path) if path else NULL_PATH, (parse_address("kunde@customer.example"),))
-    return decide(_letter(header, envelope, client), DIRECTORY, rules)
+    return decide(_facts(header, envelope, client), DIRECTORY, rules)
 
 
-def _letter(header: str, envelope: Envelope, client: Client) -> MessageFacts:
+def _facts(header: str, envelope: Envelope, client: Client) -> MessageFacts:
     return MessageFacts(HeaderSection(header.encode()), envelope, client, "id", datetime(2026, 11, 24, tzinfo=UTC))
 
 
@@ -91,7 +91,7 @@ def test_an_unreadable_from_field_is_refused() -> None:
     client = Client(host="127.0.0.1", name="x", protocol="ESMTP")
     envelope = Envelope(parse_address(ANNA), (parse_address("kunde@customer.example"),))
     header = f"From: {ANNA}\r\nFrom: {BOSS}\r\n\r\n"
-    refusal = decide(_letter(header, envelope, client), DIRECTORY, RULES)
+    refusal = decide(_facts(header, envelope, client), DIRECTORY, RULES)
     assert isinstance(refusal, Refusal)
     assert str(refusal.reply.status) == "5.6.0"
 
@@ -119,7 +119,7 @@ def test_a_clients_senders_are_those_after_the_rewrite() -> None:
     ):
         client = Client("192.168.1.9", "srv", "ESMTP", None, (parse_pattern(allowed),))
         client = replace(client, forced_sender=parse_address(forced) if forced else None)
-        verdict = decide(_letter("From: root@srv.local\r\n\r\n", envelope, client), DIRECTORY, mapped)
+        verdict = decide(_facts("From: root@srv.local\r\n\r\n", envelope, client), DIRECTORY, mapped)
         assert isinstance(verdict, Decision) is goes, (allowed, forced)
 
 
@@ -127,7 +127,7 @@ def test_a_clients_senders_are_those_after_the_rewrite() -> None:
 def test_a_message_with_more_received_fields_than_the_hop_limit_is_a_loop(hops: int, is_loop: bool) -> None:
     header = "Received: from a by b; Sat, 31 Jan 2026 08:15:00 +0100\r\n" * hops + f"From: {ANNA}\r\n\r\n"
     envelope = Envelope(parse_address(ANNA), (parse_address("kunde@customer.example"),))
-    decision = decide(_letter(header, envelope, Client("192.168.1.9", "pc", "ESMTP")), DIRECTORY, RULES)
+    decision = decide(_facts(header, envelope, Client("192.168.1.9", "pc", "ESMTP")), DIRECTORY, RULES)
     if is_loop:
         assert isinstance(decision, Refusal)
         assert str(decision.reply) == "554 5.4.6 Mail loop: the message has more than 50 Received fields."

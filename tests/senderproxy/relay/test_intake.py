@@ -19,20 +19,20 @@ BUSY = server_reply(450, "4.2.1 Mailbox busy")
 
 async def test_a_passed_through_message_leaves_only_a_history(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
-        message, told = await office.submit()
-        assert told.code == 250
-        assert "Requested mail action okay" in told.text
+        message, result = await office.submit()
+        assert result.code == 250
+        assert "Requested mail action okay" in result.text
         assert office.taken() == ["Guten Tag"]
         assert await office.waiting() == 0
-        await office.until(lambda: office.spool.find(_by_id(message), limit=1), "the story")
+        await office.until(lambda: office.spool.find(_by_id(message), limit=1), "the history")
         assert await office.statuses(message) == {KUNDE: "delivered"}
         assert await office.event_kinds(message) == ["attempted"]
 
 
 async def test_queue_mode_replies_250_when_the_message_is_stored_and_sends_it_at_once(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
-        message, told = await office.submit(at="devices")
-        assert str(told).startswith("250 2.0.0 Queued for delivery")
+        message, result = await office.submit(at="devices")
+        assert str(result).startswith("250 2.0.0 Queued for delivery")
         await office.until_all_is_done()
         assert office.taken() == ["Guten Tag"]
         assert await office.statuses(message) == {KUNDE: "delivered"}
@@ -42,9 +42,11 @@ async def test_queue_mode_replies_250_when_the_message_is_stored_and_sends_it_at
 async def test_after_a_mixed_outcome_deferred_recipients_wait_and_refused_ones_are_reported(tmp_path: Path) -> None:
     settings = answering(SETTINGS, nobody=UNKNOWN_USER, busy=BUSY)
     async with relay_office(tmp_path, settings) as office:
-        message, told = await office.submit(KUNDE, "nobody@kunde.example", "busy@kunde.example")
-        assert told.code == 250
-        assert told.text.startswith("Recipients: 1 accepted, 1 queued for retry, 1 refused and reported to the author")
+        message, result = await office.submit(KUNDE, "nobody@kunde.example", "busy@kunde.example")
+        assert result.code == 250
+        assert result.text.startswith(
+            "Recipients: 1 accepted, 1 queued for retry, 1 refused and reported to the author"
+        )
         assert await office.statuses(message) == {
             KUNDE: "delivered", "nobody@kunde.example": "failed", "busy@kunde.example": "waiting"
         }  # fmt: skip
@@ -70,18 +72,18 @@ async def test_after_a_mixed_outcome_deferred_recipients_wait_and_refused_ones_a
 
 async def test_all_deferred_is_a_4xx_to_a_client_with_a_queue(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
-        message, told = await office.submit("busy@kunde.example")
-        assert str(told) == "450 4.2.1 Mailbox busy"
+        message, result = await office.submit("busy@kunde.example")
+        assert str(result) == "450 4.2.1 Mailbox busy"
         assert await office.waiting() == 0
-        await office.until(lambda: office.spool.find(_by_id(message), limit=1), "the story")
+        await office.until(lambda: office.spool.find(_by_id(message), limit=1), "the history")
         assert await office.statuses(message) == {"busy@kunde.example": "deferred"}
 
 
 async def test_all_deferred_is_queued_if_the_listener_is_set_so(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         await office.simulator.go_offline()
-        _, told = await office.submit(at="keeps")
-        assert told.code == 250
+        _, result = await office.submit(at="keeps")
+        assert result.code == 250
         assert await office.waiting() == 1
         await office.simulator.go_online()
         await office.pass_time(seconds=120)
@@ -92,8 +94,8 @@ async def test_all_deferred_is_queued_if_the_listener_is_set_so(tmp_path: Path) 
 async def test_all_refused_is_a_5xx_and_nothing_is_queued(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER)) as office:
         for door in ("office", "keeps"):
-            _, told = await office.submit("nobody@kunde.example", at=door)
-            assert told.code == 550
+            _, result = await office.submit("nobody@kunde.example", at=door)
+            assert result.code == 550
         assert await office.waiting() == 0
         assert office.reports() == []
 
@@ -101,9 +103,9 @@ async def test_all_refused_is_a_5xx_and_nothing_is_queued(tmp_path: Path) -> Non
 async def test_an_author_without_an_account_is_refused_at_every_listener(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         for door in ("office", "devices"):
-            _, told = await office.submit(by="fremd@anderswo.example", at=door)
-            assert told.code == 550
-            assert "No account here may send as fremd@anderswo.example" in told.lines[0]
+            _, result = await office.submit(by="fremd@anderswo.example", at=door)
+            assert result.code == 550
+            assert "No account here may send as fremd@anderswo.example" in result.lines[0]
         assert await office.waiting() == 0
 
 
@@ -111,22 +113,22 @@ async def test_a_configuration_error_queues_a_devices_mail_until_it_is_fixed(tmp
     async with relay_office(tmp_path) as office:
         rules = office.rules
         office.relay.rules = replace(rules, providers={})
-        message, told = await office.submit(at="devices")
-        assert told.code == 250
+        message, result = await office.submit(at="devices")
+        assert result.code == 250
         assert await office.statuses(message) == {KUNDE: "waiting"}
         office.relay.rules = rules
         await office.pass_time(seconds=120)
         await office.until_all_is_done()
         assert office.taken() == ["Guten Tag"]
-        _, told = await office.submit(text="nun wieder")
-        assert told.code == 250
+        _, result = await office.submit(text="nun wieder")
+        assert result.code == 250
 
 
 async def test_an_attempt_longer_than_the_timeout_is_queued_and_not_sent_twice(tmp_path: Path) -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(1.0), times=1))
     async with relay_office(tmp_path, script=script) as office:
-        message, told = await office.submit(at="hasty")
-        assert str(told).startswith("250 2.0.0 Queued: simulator has not replied yet")
+        message, result = await office.submit(at="hasty")
+        assert str(result).startswith("250 2.0.0 Queued: simulator has not replied yet")
         assert await office.statuses(message) == {KUNDE: "waiting"}
         await office.until_all_is_done()
         assert await office.statuses(message) == {KUNDE: "delivered"}
@@ -138,8 +140,8 @@ async def test_an_attempt_longer_than_the_timeout_is_queued_and_not_sent_twice(t
 async def test_a_refusal_after_the_timeout_is_reported(tmp_path: Path) -> None:
     script = FaultScript(Fault(FaultStage.RCPT, Delay(1.0), times=1))
     async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER), script) as office:
-        message, told = await office.submit("nobody@kunde.example", at="hasty")
-        assert told.code == 250
+        message, result = await office.submit("nobody@kunde.example", at="hasty")
+        assert result.code == 250
         await office.until(office.reports, "the report")
         assert await office.statuses(message) == {"nobody@kunde.example": "failed"}
 
@@ -147,9 +149,9 @@ async def test_a_refusal_after_the_timeout_is_reported(tmp_path: Path) -> None:
 async def test_a_lost_reply_to_the_final_dot_is_a_4xx_to_the_client(tmp_path: Path) -> None:
     script = FaultScript(Fault(FaultStage.DOT, Drop(after_storing=True), times=1))
     async with relay_office(tmp_path, script=script) as office:
-        _, told = await office.submit()
-        assert told.code == 451
-        assert "may deliver it twice" in told.text
+        _, result = await office.submit()
+        assert result.code == 451
+        assert "may deliver it twice" in result.text
         assert await office.waiting() == 0
 
 
@@ -167,47 +169,47 @@ async def test_a_message_that_cannot_be_stored_is_a_4xx_to_the_client(
 ) -> None:
     async with relay_office(tmp_path) as office:
         office.use(NoSpool(why))
-        _, told = await office.submit(at="devices")
-        assert str(told).startswith(said)
+        _, result = await office.submit(at="devices")
+        assert str(result).startswith(said)
         assert office.taken() == []
         office.use(office.spool)
-        _, told = await office.submit(at="devices")
-        assert told.code == 250
+        _, result = await office.submit(at="devices")
+        assert result.code == 250
 
 
 async def test_pass_through_needs_no_spool(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         office.use(NoSpool(FULL))
-        _, told = await office.submit()
-        assert told.code == 250
+        _, result = await office.submit()
+        assert result.code == 250
 
 
 async def test_a_mixed_outcome_that_cannot_be_stored_names_the_recipients_not_reached(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
         office.use(NoSpool(FULL))
-        _, told = await office.submit(KUNDE, "busy@kunde.example")
-        assert told.code == 554
-        assert "sent to 1 of 2 recipients; send it again to the others only" in told.text
-        _, told = await office.submit("busy@kunde.example", at="keeps")
-        assert told.code == 450
+        _, result = await office.submit(KUNDE, "busy@kunde.example")
+        assert result.code == 554
+        assert "sent to 1 of 2 recipients; send it again to the others only" in result.text
+        _, result = await office.submit("busy@kunde.example", at="keeps")
+        assert result.code == 450
 
 
 async def test_a_client_waits_beyond_the_timeout_if_its_message_cannot_be_stored(tmp_path: Path) -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(0.6), times=1))
     async with relay_office(tmp_path, script=script) as office:
         office.use(NoSpool(FULL))
-        _, told = await office.submit(at="hasty")
-        assert told.code == 250
-        assert "Requested mail action okay" in told.text
+        _, result = await office.submit(at="hasty")
+        assert result.code == 250
+        assert "Requested mail action okay" in result.text
 
 
-# ---- who is told nothing ----
+# ---- who is result nothing ----
 
 
 async def test_a_bounce_refused_for_some_recipients_is_not_reported_and_its_history_says_why(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER)) as office:
-        message, told = await office.submit(KUNDE, "nobody@kunde.example", null_path=True)
-        assert told.code == 250
+        message, result = await office.submit(KUNDE, "nobody@kunde.example", null_path=True)
+        assert result.code == 250
         assert await office.statuses(message) == {KUNDE: "delivered", "nobody@kunde.example": "failed"}
         assert "unreported" in await office.event_kinds(message)
         assert await office.waiting() == 0
@@ -230,9 +232,9 @@ async def test_a_message_discarded_by_policy_has_a_history(tmp_path: Path) -> No
     async with relay_office(tmp_path) as office:
         provider = replace(office.rules.providers["simulator"], null_policy=NullPolicy.DISCARD)
         office.relay.rules = replace(office.rules, providers={"simulator": provider})
-        message, told = await office.submit(null_path=True)
-        assert told.code == 250
-        await office.until(lambda: office.spool.find(_by_id(message), limit=1), "the story")
+        message, result = await office.submit(null_path=True)
+        assert result.code == 250
+        await office.until(lambda: office.spool.find(_by_id(message), limit=1), "the history")
         assert await office.statuses(message) == {KUNDE: "discarded"}
 
 
@@ -256,8 +258,8 @@ async def test_a_stop_after_the_final_dot_waits_for_the_reply(tmp_path: Path) ->
         transaction = asyncio.create_task(office.submit())
         await office.until(lambda: office.simulator.received, "the provider has it")
         transaction.cancel()
-        _, told = await transaction
-        assert told.code == 250
+        _, result = await transaction
+        assert result.code == 250
 
 
 async def test_the_limit_of_automatic_responses_is_checked_at_reception(tmp_path: Path) -> None:

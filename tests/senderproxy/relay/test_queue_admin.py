@@ -72,9 +72,9 @@ class Admin:
     answer: StatesWithReports | Exception | None = None
 
     def __post_init__(self) -> None:
-        self.queue = QueueAdmin(lambda: cast("Spool", self.spool), FrozenClock(), self.tell, self.woken.append)
+        self.queue = QueueAdmin(lambda: cast("Spool", self.spool), FrozenClock(), self.report, self.woken.append)
 
-    def tell(self, claim: Claim, states: States) -> StatesWithReports:
+    def report(self, claim: Claim, states: States) -> StatesWithReports:
         if isinstance(self.answer, Exception):
             raise self.answer
         if self.answer is not None:
@@ -94,7 +94,7 @@ class Admin:
     def leased(self) -> set[str]:
         return {ident for ident, entry in self.spool.entries.items() if entry.leased}
 
-    def told(self, ident: str) -> list[tuple[EventKind, tuple[str, ...], dict[str, str]]]:
+    def new_events(self, ident: str) -> list[tuple[EventKind, tuple[str, ...], dict[str, str]]]:
         return [(e.kind, e.recipients, dict(e.facts)) for e in self.spool.entries[ident].events[1:]]
 
 
@@ -112,7 +112,7 @@ def admin() -> Admin:
 async def test_retry_makes_a_message_due_now_and_calls_the_runner(admin: Admin) -> None:
     assert await admin.do(QueueAction.RETRY, "Mixed2345678") == (["Mixed2345678"], {})
     assert admin.states("Mixed2345678") == {CARL: replace(WAITING, due_at=NOW), DORA: HELD, EMIL: DELIVERED}
-    assert admin.told("Mixed2345678") == [(EventKind.RETRIED, (str(CARL),), {"by": "root"})]
+    assert admin.new_events("Mixed2345678") == [(EventKind.RETRIED, (str(CARL),), {"by": "root"})]
     assert admin.woken == ["anna"]
 
 
@@ -120,7 +120,7 @@ async def test_hold_records_the_operator(admin: Admin) -> None:
     assert await admin.do(QueueAction.HOLD, "Mixed2345678") == (["Mixed2345678"], {})
     held = admin.states("Mixed2345678")[CARL]
     assert (held.status, held.due_at, held.why, held.tries) == (RecipientStatus.HELD, None, "held by root", 3)
-    assert admin.told("Mixed2345678") == [(EventKind.HELD, (str(CARL),), {"by": "root"})]
+    assert admin.new_events("Mixed2345678") == [(EventKind.HELD, (str(CARL),), {"by": "root"})]
     assert admin.woken == []
 
 
@@ -144,14 +144,14 @@ async def test_a_cancelled_message_is_reported_in_the_same_commit(admin: Admin) 
     states = admin.states("Mixed2345678")
     assert (states[CARL].status, states[DORA].status) == (RecipientStatus.CANCELLED, RecipientStatus.CANCELLED)
     assert states[EMIL] == DELIVERED
-    assert [what for what, _, _ in admin.told("Mixed2345678")] == [EventKind.CANCELLED, EventKind.REPORTED]
+    assert [what for what, _, _ in admin.new_events("Mixed2345678")] == [EventKind.CANCELLED, EventKind.REPORTED]
     assert admin.spool.entries["Report234567"].submission.report_on == "Mixed2345678"
     assert admin.woken == ["anna"]  # for the report
 
 
 async def test_cancel_without_a_report_is_recorded_as_unreported(admin: Admin) -> None:
     assert await admin.do(QueueAction.CANCEL, "Mixed2345678", report=False) == (["Mixed2345678"], {})
-    assert [what for what, _, _ in admin.told("Mixed2345678")] == [EventKind.CANCELLED, EventKind.UNREPORTED]
+    assert [what for what, _, _ in admin.new_events("Mixed2345678")] == [EventKind.CANCELLED, EventKind.UNREPORTED]
     assert "Report234567" not in admin.spool.entries
 
 
@@ -189,7 +189,7 @@ async def test_an_impossible_change_has_a_reason_and_ends_the_lease(
     admin.spool.entries["Plain2345678"].faults = 2
     assert await admin.do(act, "Plain2345678") == ([], {"Plain2345678": why})
     assert (admin.leased(), admin.spool.entries["Plain2345678"].faults) == (set(), 2)
-    assert admin.told("Plain2345678") == []
+    assert admin.new_events("Plain2345678") == []
 
 
 async def test_a_change_of_many_messages_has_a_result_for_each(admin: Admin) -> None:
@@ -287,7 +287,7 @@ async def test_request_handlers_call_the_same_functions(admin: Admin) -> None:
     assert [entry["id"] for entry in tracked["messages"]] == ["Mixed2345678"]
     request = {"act": "cancel", "ids": ["Mixed2345678"], "by": "anna", "report": False}
     assert (await handlers["queue.change"](request))["changed"] == ["Mixed2345678"]
-    assert admin.told("Mixed2345678")[0] == (EventKind.CANCELLED, (str(CARL), str(DORA)), {"by": "anna"})
+    assert admin.new_events("Mixed2345678")[0] == (EventKind.CANCELLED, (str(CARL), str(DORA)), {"by": "anna"})
 
 
 @pytest.mark.parametrize(

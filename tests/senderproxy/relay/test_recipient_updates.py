@@ -35,30 +35,30 @@ DEFER, QUEUE = OnDeferral.DEFER, OnDeferral.QUEUE
 
 
 def test_all_accepted_is_250_with_the_upstreams_text_and_our_id() -> None:
-    told = client_reply({ANNA: Delivered(OKAY), BERT: Delivered(OKAY)}, "abc", DEFER)
-    assert told is not None
-    assert told.code == 250
-    assert "id=0Lh7M3" in told.text
-    assert "abc" in told.text
+    result = client_reply({ANNA: Delivered(OKAY), BERT: Delivered(OKAY)}, "abc", DEFER)
+    assert result is not None
+    assert result.code == 250
+    assert "id=0Lh7M3" in result.text
+    assert "abc" in result.text
 
 
 @pytest.mark.parametrize("on_deferral", OnDeferral)
 def test_all_refused_has_the_last_line_and_an_enhanced_status(on_deferral: OnDeferral) -> None:
-    told = client_reply({ANNA: Failed(UNKNOWN)}, "abc", on_deferral)
-    assert told is not None
-    assert told.render() == b"550 5.0.0 Unknown User\r\n"
+    result = client_reply({ANNA: Failed(UNKNOWN)}, "abc", on_deferral)
+    assert result is not None
+    assert result.render() == b"550 5.0.0 Unknown User\r\n"
 
 
 def test_the_reply_about_a_rejected_sender_has_all_lines() -> None:
-    told = client_reply({ANNA: Failed(UNKNOWN, RefusedSenderField.FROM)}, "abc", DEFER)
-    assert told is not None
-    assert told.lines == UNKNOWN.lines
+    result = client_reply({ANNA: Failed(UNKNOWN, RefusedSenderField.FROM)}, "abc", DEFER)
+    assert result is not None
+    assert result.lines == UNKNOWN.lines
 
 
 def test_all_deferred_has_the_upstreams_code_if_the_client_retries() -> None:
-    told = client_reply({ANNA: Deferred(LIMIT), BERT: Deferred(LIMIT)}, "abc", DEFER)
-    assert told is not None
-    assert told.render() == b"450 4.0.0 Mail send limit exceeded.\r\n"
+    result = client_reply({ANNA: Deferred(LIMIT), BERT: Deferred(LIMIT)}, "abc", DEFER)
+    assert result is not None
+    assert result.render() == b"450 4.0.0 Mail send limit exceeded.\r\n"
 
 
 def test_all_deferred_is_queued_if_the_listener_is_set_so() -> None:
@@ -86,33 +86,33 @@ def test_the_reply_to_a_mixed_outcome_counts_the_recipients() -> None:
 
 
 def test_recipients_refused_for_different_reasons_are_named() -> None:
-    told = client_reply({ANNA: Failed(UNKNOWN), BERT: Failed(reply(550, "5.2.2", "full"))}, "abc", DEFER)
-    assert told is not None
-    assert told.code == 550
-    assert told.lines[:2] == ("anna@kunde.example: 550 Unknown User", "bert@kunde.example: 550 full")
+    result = client_reply({ANNA: Failed(UNKNOWN), BERT: Failed(reply(550, "5.2.2", "full"))}, "abc", DEFER)
+    assert result is not None
+    assert result.code == 550
+    assert result.lines[:2] == ("anna@kunde.example: 550 Unknown User", "bert@kunde.example: 550 full")
 
 
 def test_the_reply_names_five_of_a_hundred_refused_recipients() -> None:
     outcomes: dict[Address, Outcome] = {
         Address(f"nobody{n}", "kunde.example"): Failed(reply(550, "5.1.1", f"no such user {n}")) for n in range(100)
     }
-    told = client_reply(outcomes, "abc", DEFER)
-    assert told is not None
-    assert len(told.lines) == 7
-    assert "95 more" in told.lines[5]
+    result = client_reply(outcomes, "abc", DEFER)
+    assert result is not None
+    assert len(result.lines) == 7
+    assert "95 more" in result.lines[5]
 
 
 @pytest.mark.parametrize("missed", [Failed(UNKNOWN), Deferred(LIMIT)])
 def test_a_partial_delivery_that_cannot_be_queued_names_the_recipients_not_reached(missed: Outcome) -> None:
-    told = not_queued_reply({ANNA: Delivered(OKAY), BERT: missed, CARL: Delivered(OKAY)})
-    assert (told.code, str(told.status)) == (554, "5.0.0")
-    assert told.lines[0].startswith("bert@kunde.example: ")
-    assert "sent to 2 of 3 recipients; send it again to the others only" in told.text
+    result = not_queued_reply({ANNA: Delivered(OKAY), BERT: missed, CARL: Delivered(OKAY)})
+    assert (result.code, str(result.status)) == (554, "5.0.0")
+    assert result.lines[0].startswith("bert@kunde.example: ")
+    assert "sent to 2 of 3 recipients; send it again to the others only" in result.text
 
 
 def test_no_delivery_that_cannot_be_queued_leaves_the_message_with_the_client() -> None:
-    told = not_queued_reply({ANNA: Deferred(LIMIT)})
-    assert told.code == 450
+    result = not_queued_reply({ANNA: Deferred(LIMIT)})
+    assert result.code == 450
     mixed = not_queued_reply({ANNA: Deferred(LIMIT), BERT: Failed(UNKNOWN)})
     assert mixed.code == 550
     assert not any("anna@" in line for line in mixed.lines)
@@ -133,14 +133,14 @@ OUTCOMES = st.lists(st.one_of(REPLIES.map(_outcome), st.just(Delivered(OKAY))), 
 @given(OUTCOMES, st.sampled_from(OnDeferral))
 def test_the_reply_is_2xx_only_if_every_recipient_was_accepted(outcomes: list[Outcome], on: OnDeferral) -> None:
     by_path = {Address(f"r{n}", "x.example"): outcome for n, outcome in enumerate(outcomes)}
-    told = client_reply(by_path, "abc", on)
-    if told is None:
-        told = not_queued_reply(by_path)
+    result = client_reply(by_path, "abc", on)
+    if result is None:
+        result = not_queued_reply(by_path)
     taken = [isinstance(outcome, Delivered) for outcome in outcomes]
-    assert told.is_positive == all(taken)
-    assert not (any(taken) and told.is_transient), "the client would send again to those who have it"
-    assert told.status is not None
-    assert told.status.klass == told.code // 100
+    assert result.is_positive == all(taken)
+    assert not (any(taken) and result.is_transient), "the client would send again to those who have it"
+    assert result.status is not None
+    assert result.status.klass == result.code // 100
 
 
 # ---- for the spool ----
@@ -193,7 +193,7 @@ def test_no_recipient_is_lost_between_outcome_and_state(outcomes: list[Outcome],
     )
     assert set(judgement.states) == set(by_path)
     for path, state in judgement.states.items():
-        told = path in judgement.failed or path in judgement.expired
-        assert told == (state.status in (RecipientStatus.FAILED, RecipientStatus.EXPIRED))
+        result = path in judgement.failed or path in judgement.expired
+        assert result == (state.status in (RecipientStatus.FAILED, RecipientStatus.EXPIRED))
         assert (state.due_at is not None) == (state.status is RecipientStatus.WAITING)
     assert all(state.status.is_final for state in pass_through_states(by_path).values())

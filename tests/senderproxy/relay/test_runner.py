@@ -47,14 +47,14 @@ async def test_a_wrong_password_with_a_full_queue_delays_no_other_account_and_co
         for number in range(50):
             await office.submit(at="devices", text=f"Brief {number}")
         await office.submit(at="devices", by="bert@firma.example", text="von Bert")
-        await office.until(lambda: office.taken() == ["von Bert"], "Bert's letter")
+        await office.until(lambda: office.taken() == ["von Bert"], "Bert's message")
         await office.pass_time(hours=1)
         assert office.simulator.failed_logins("anna@firma.example") == 1
 
         async def only_annas_wait() -> bool:
             return await office.waiting() == 50
 
-        await office.until(only_annas_wait, "Bert's letter is written down")
+        await office.until(only_annas_wait, "Bert's message is written down")
         blocked = office.runner.blocked["anna"]
         assert "senderproxy account set-password anna" in blocked.why
         assert blocked.until is None
@@ -79,7 +79,7 @@ async def test_a_long_queue_of_one_account_does_not_delay_another_account(tmp_pa
         await office.simulator.go_online()
         await office.pass_time(seconds=120)
         await office.submit(at="devices", by="bert@firma.example", text="von Bert")
-        await office.until(lambda: "von Bert" in office.taken(), "Bert's letter")
+        await office.until(lambda: "von Bert" in office.taken(), "Bert's message")
         assert len(office.taken()) < 50
 
 
@@ -110,8 +110,8 @@ async def test_a_passed_through_message_starts_the_queue_of_its_account(tmp_path
     async with relay_office(tmp_path) as office:
         await queue_messages(office, 3)
         await office.simulator.go_online()
-        _, told = await office.submit(text="geht wieder")
-        assert told.code == 250
+        _, result = await office.submit(text="geht wieder")
+        assert result.code == 250
         await office.until_all_is_done()
         assert sorted(office.taken()) == ["Brief 0", "Brief 1", "Brief 2", "geht wieder"]
 
@@ -269,7 +269,7 @@ async def test_a_delay_is_not_reported_if_the_settings_say_so(tmp_path: Path) ->
         await office.submit("busy@kunde.example", at="devices")
         await office.pass_time(hours=10)
         await office.submit(by="bert@firma.example", at="devices", text="danach")
-        await office.until(office.taken, "the letter after it")
+        await office.until(office.taken, "the message after it")
         assert office.reports() == []
 
 
@@ -420,9 +420,9 @@ async def test_the_decision_of_the_reception_is_used_unless_the_rules_have_chang
 ) -> None:
     decided: list[str] = []
 
-    def noted(letter: MessageFacts, *facts: Any) -> Any:
-        decided.append(letter.id)
-        return decide(letter, *facts)
+    def noted(facts: MessageFacts, *inputs: Any) -> Any:
+        decided.append(facts.id)
+        return decide(facts, *inputs)
 
     monkeypatch.setattr("senderproxy.relay.attempt.decide", noted)
     async with relay_office(tmp_path) as office:
@@ -607,18 +607,18 @@ async def test_after_a_crash_messages_in_progress_are_tried_one_by_one_and_clear
 
 async def test_a_message_in_progress_at_several_crashes_is_not_held_if_its_attempts_end(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
-        [letter] = await queue_messages(office, 1)
+        [message] = await queue_messages(office, 1)
         for number in range(1, 6):
-            office.journal.attempt_started(letter)  # as in a process that crashes now
+            office.journal.attempt_started(message)  # as in a process that crashes now
             office.journal.close()
             await office.restart()
 
             async def is_counted(number: int = number) -> bool:
-                story = await office.event_kinds(letter)
-                return story.count("fault") == number and story[-1] == "attempted"
+                kinds = await office.event_kinds(message)
+                return kinds.count("fault") == number and kinds[-1] == "attempted"
 
             await office.until(is_counted, "the crash is counted, and the attempt after it ends")
-        assert await office.statuses(letter) == {KUNDE: "waiting"}
+        assert await office.statuses(message) == {KUNDE: "waiting"}
         await office.simulator.go_online()
         await office.pass_time(seconds=200)
         await office.until_all_is_done()
