@@ -1,1 +1,1 @@
-"""What a person types. One module per verb; each offers `add_parser`."""
+"""Command line. One module for each verb, listed in main.VERBS; each offers `add_arguments`."""

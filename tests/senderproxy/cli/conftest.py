@@ -1,4 +1,4 @@
-"""An office for the commands: a folder with a configuration and a vault, and the simulator as its provider.
+"""Office: a folder with a configuration and a vault, and the simulator as its provider.
 
 The commands run in this process, with their input and output caught; the simulator runs beside them in a loop of its own.
 """
@@ -32,7 +32,7 @@ PASSWORDS = {
 
 @dataclass(frozen=True)
 class Ended:
-    """What a command left: its exit code, and what it said."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -44,7 +44,7 @@ class Ended:
 
 
 class Office:
-    """Where the commands are typed."""
+    """Runs commands in a folder with a configuration."""
 
     def __init__(
         self, folder: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -80,11 +80,11 @@ control_socket = "control.sock"
         )
 
     def type(self, *words: str, stdin: str | bytes = "") -> Ended:
-        """Type `senderproxy ...` where there is no terminal."""
+        """Run `senderproxy ...` without a terminal."""
         return self.bare("--config", str(self.config), *words, stdin=stdin)
 
     def bare(self, *words: str, stdin: str | bytes = "") -> Ended:
-        """The same, without naming the configuration."""
+        """The same without `--config`."""
         octets = stdin.encode() if isinstance(stdin, str) else stdin
         self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(octets), encoding="utf-8"))
         self._capsys.readouterr()
@@ -98,7 +98,7 @@ control_socket = "control.sock"
         return Ended(code, caught.out, caught.err)
 
     def add(self, address: str, *words: str, provider: str = "ionos") -> None:
-        """Add a mailbox without trying its login."""
+        """Add an account without trying its login."""
         secret = PASSWORDS.get(address, "geheim-andere")
         options = ("--provider", provider, "--password-stdin", "--no-verify")
         added = self.type("account", "add", address, *options, *words, stdin=f"{secret}\n")
@@ -107,7 +107,7 @@ control_socket = "control.sock"
 
 @contextmanager
 def beside(make: Callable[[], Simulator]) -> Iterator[Simulator]:
-    """A simulator in an event loop of its own, for as long as the block lasts."""
+    """A simulator in an event loop of its own while the block runs."""
     loop, ready, leave = asyncio.new_event_loop(), Future[Simulator](), asyncio.Event()
 
     async def live() -> None:
@@ -154,7 +154,7 @@ def simulator() -> Iterator[Simulator]:
 def empty_office(
     tmp_path: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Office:
-    """A configuration, and no vault yet."""
+    """A configuration without a vault."""
     return Office(tmp_path, simulator, monkeypatch, capsys)
 
 

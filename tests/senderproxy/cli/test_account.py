@@ -1,4 +1,4 @@
-"""Mailboxes, one at a time."""
+"""`senderproxy account`: one account at a time."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from vault import Vault
 ADD = ("--provider", "ionos", "--password-stdin")
 
 
-def test_a_mailbox_is_added_once_its_login_was_tried_exactly_once(office: Office) -> None:
+def test_a_mailbox_is_added_after_one_try_of_its_login(office: Office) -> None:
     ended = office.type("account", "add", "anna@firma.example", *ADD, stdin="geheim-anna\n")
     assert ended.code == 0, ended.err
     assert "Added account anna@firma.example. It carries anna@firma.example." in ended.out
@@ -37,9 +37,7 @@ def test_a_refused_password_adds_nothing_and_costs_one_failed_login(office: Offi
         ("geheim-\0x\n", "control character"),
     ],
 )
-def test_a_password_that_cannot_be_one_is_refused_before_anything_is_tried(
-    office: Office, stdin: str, words: str
-) -> None:
+def test_an_invalid_password_is_refused_before_the_login_is_tried(office: Office, stdin: str, words: str) -> None:
     ended = office.type("account", "add", "anna@firma.example", *ADD, stdin=stdin)
     assert ended.code == 64
     assert words in ended.err
@@ -51,13 +49,13 @@ def test_no_option_takes_a_password(office: Office) -> None:
     assert ended.code == 64
 
 
-def test_without_a_terminal_the_password_is_not_guessed(office: Office) -> None:
+def test_without_a_terminal_the_password_is_required_on_standard_input(office: Office) -> None:
     ended = office.type("account", "add", "anna@firma.example", "--provider", "ionos", stdin="geheim-anna\n")
     assert ended.code == 64
     assert "--password-stdin" in ended.err
 
 
-def test_a_blank_at_the_end_of_a_password_is_a_part_of_it(office: Office) -> None:
+def test_a_trailing_blank_belongs_to_the_password(office: Office) -> None:
     office.type("account", "add", "anna@firma.example", *ADD, "--no-verify", stdin="geheim-mit Platz \n")
     with Vault.open(
         office.folder / "accounts.vault", unlock=unlock_method(f"key-file:{office.folder / 'vault.key'}", None)
@@ -65,19 +63,19 @@ def test_a_blank_at_the_end_of_a_password_is_a_part_of_it(office: Office) -> Non
         assert b'"geheim-mit Platz "' in box.get("anna@firma.example")
 
 
-def test_a_provider_with_a_slip_in_its_name_is_met_with_the_right_one(office: Office) -> None:
+def test_a_misspelt_provider_is_answered_with_the_nearest_name(office: Office) -> None:
     ended = office.type("account", "add", "anna@firma.example", "--provider", "ionso")
     assert ended.code == 64
     assert "Did you mean ionos" in ended.err
 
 
-def test_what_is_no_address_is_refused_in_words(office: Office) -> None:
+def test_an_invalid_address_is_refused(office: Office) -> None:
     ended = office.type("account", "add", "anna", *ADD)
     assert ended.code == 64
     assert "anna has no @" in ended.err
 
 
-def test_the_same_mailbox_twice_is_refused_with_what_was_probably_meant(office: Office) -> None:
+def test_a_duplicate_mailbox_is_refused_with_the_command_to_change_it(office: Office) -> None:
     office.add("anna@firma.example")
     ended = office.type("account", "add", "anna@firma.example", *ADD, stdin="geheim-anna\n")
     assert ended.code == 64
@@ -95,7 +93,7 @@ def test_an_address_that_another_mailbox_carries_is_refused_before_the_password_
     assert office.simulator.logins() == []
 
 
-def test_a_foreign_address_is_carried_with_a_word_of_warning(office: Office) -> None:
+def test_a_foreign_address_is_carried_with_a_warning(office: Office) -> None:
     ended = office.type(
         *("account", "add", "anna@firma.example", *ADD, "--no-verify", "--also", "anna@verein.example"),
         *("--catch-all", "*@firma.example"),
@@ -118,7 +116,7 @@ def test_what_a_mailbox_carries_can_be_changed_but_never_its_own_address(office:
     assert office.type(*edit, "--display-name", "Anna").code == 64  # changes nothing
 
 
-def test_limits_of_a_mailbox_are_set_and_given_up_again(office: Office) -> None:
+def test_limits_of_a_mailbox_are_set_and_removed(office: Office) -> None:
     office.add("anna@firma.example")
     edit = ("account", "edit", "anna@firma.example")
     office.type(*edit, "--messages-per-hour", "50", "--connections", "1")
@@ -129,14 +127,14 @@ def test_limits_of_a_mailbox_are_set_and_given_up_again(office: Office) -> None:
     assert office.type(*edit, "--connections", "-1").code == 64
 
 
-def test_a_list_and_a_page_for_people_show_everything_but_passwords(office: Office) -> None:
+def test_list_and_show_print_everything_but_passwords(office: Office) -> None:
     assert "There is no account yet" in office.type("account", "list").out
     office.add("post@laden.example", "--catch-all", "laden.example")
     assert "@laden.example" in office.type("account", "list").out
     assert "post@laden.example, @laden.example" in office.type("account", "show", "post@laden.example").out
 
 
-def test_every_login_is_tried_once_and_a_refused_one_names_its_mend(office: Office) -> None:
+def test_verify_tries_every_login_once_and_prints_a_hint_for_a_refused_one(office: Office) -> None:
     office.add("anna@firma.example")
     office.add("bert@firma.example")
     office.type(
@@ -158,7 +156,7 @@ def test_a_refused_new_password_leaves_the_old_one(office: Office) -> None:
     assert office.type("account", "verify").code == 0
 
 
-def test_a_mailbox_is_taken_away_only_when_somebody_says_so(office: Office) -> None:
+def test_a_mailbox_is_removed_only_after_confirmation(office: Office) -> None:
     office.add("anna@firma.example")
     office.write_config('[routing]\ndefault_account = "anna@firma.example"')
     assert office.type("account", "remove", "anna@firma.example").code == 64
@@ -169,13 +167,13 @@ def test_a_mailbox_is_taken_away_only_when_somebody_says_so(office: Office) -> N
 
 
 @pytest.mark.parametrize("action", ["show", "edit", "set-password", "verify", "remove"])
-def test_a_mailbox_that_is_not_there_is_said_to_be_so(office: Office, action: str) -> None:
+def test_an_unknown_account_is_named(office: Office, action: str) -> None:
     ended = office.type("account", action, "nobody@firma.example", stdin="geheim-x\n")
     assert ended.code in {64, 65}
     assert "There is no account nobody@firma.example" in ended.err
 
 
-def test_a_mailbox_that_cannot_be_read_is_named_and_the_others_are_listed(office: Office) -> None:
+def test_an_unreadable_record_is_named_and_the_other_accounts_are_listed(office: Office) -> None:
     office.add("anna@firma.example")
     key = unlock_method(f"key-file:{office.folder / 'vault.key'}", None)
     with Vault.open(office.folder / "accounts.vault", unlock=key, write=True) as box:
@@ -190,7 +188,7 @@ def test_a_mailbox_that_cannot_be_read_is_named_and_the_others_are_listed(office
     assert office.type("vault", "verify").code == 0
 
 
-def test_a_provider_that_is_away_is_told_apart_from_a_wrong_password(office: Office) -> None:
+def test_an_unreachable_provider_is_not_reported_as_a_wrong_password(office: Office) -> None:
     office.write_config('[providers.away]\nhost = "127.0.0.1"\nport = 1\nsecurity = "tls"')
     ended = office.type(
         "account", "add", "anna@firma.example", "--provider", "away", "--password-stdin", stdin="geheim-anna\n"

@@ -1,4 +1,4 @@
-"""Many mailboxes from one file."""
+"""`senderproxy account import` and `export`."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def ids(office: Office) -> list[str]:
     return [account["id"] for account in office.type("account", "list", "--json").json]
 
 
-def test_a_whole_office_comes_in_at_once_each_login_tried_once(office: Office) -> None:
+def test_all_rows_are_imported_together_after_one_try_of_each_login(office: Office) -> None:
     path = table(
         office,
         GOOD
@@ -39,7 +39,7 @@ def test_a_whole_office_comes_in_at_once_each_login_tried_once(office: Office) -
     assert office.type("account", "verify").code == 0
 
 
-def test_one_wrong_row_keeps_all_out_and_each_row_has_its_verdict(office: Office) -> None:
+def test_one_invalid_row_stops_the_import_and_each_row_has_its_result(office: Office) -> None:
     office.add("bert@firma.example")
     path = table(
         office,
@@ -71,7 +71,7 @@ def test_one_wrong_row_keeps_all_out_and_each_row_has_its_verdict(office: Office
     assert "Nothing was imported: 8 of 9 rows are invalid." in told.out
 
 
-def test_a_login_that_is_refused_keeps_all_out(office: Office) -> None:
+def test_a_refused_login_stops_the_import(office: Office) -> None:
     path = table(
         office, GOOD + "anna@firma.example;geheim-anna;ionos;;\n" + "bert@firma.example;geheim-falsch;ionos;;\n"
     )
@@ -83,7 +83,7 @@ def test_a_login_that_is_refused_keeps_all_out(office: Office) -> None:
     assert office.simulator.failed_logins() == 1
 
 
-def test_a_provider_that_is_away_is_asked_once_and_not_for_each_row(office: Office) -> None:
+def test_an_unreachable_provider_is_tried_once_and_not_for_each_row(office: Office) -> None:
     office.write_config('[providers.away]\nhost = "127.0.0.1"\nport = 1\nsecurity = "tls"')
     path = table(office, GOOD + "".join(f"{name}@firma.example;geheim-x;away;;\n" for name in ("a", "b", "c")))
     ended = office.type("account", "import", path, "--verify")
@@ -92,7 +92,7 @@ def test_a_provider_that_is_away_is_asked_once_and_not_for_each_row(office: Offi
     assert ended.out.count("not tried: away cannot be reached, see line 2") == 2
 
 
-def test_a_rehearsal_changes_nothing(office: Office) -> None:
+def test_a_dry_run_changes_nothing(office: Office) -> None:
     ended = office.type(
         "account", "import", table(office, GOOD + "anna@firma.example;geheim-anna;ionos;;\n"), "--dry-run"
     )
@@ -101,7 +101,7 @@ def test_a_rehearsal_changes_nothing(office: Office) -> None:
     assert ids(office) == []
 
 
-def test_rows_replace_what_is_there_only_when_asked(office: Office) -> None:
+def test_existing_accounts_are_replaced_only_with_the_option(office: Office) -> None:
     office.add("anna@firma.example", "--also", "info@firma.example")
     path = table(office, GOOD + "anna@firma.example;geheim-anna;ionos;;\n")
     assert office.type("account", "import", path).code == 1
@@ -124,12 +124,12 @@ def test_rows_replace_what_is_there_only_when_asked(office: Office) -> None:
     ],
     ids=["commas", "marked UTF-8 with CRLF", "German, Windows", "tabs, UTF-16", "quoted, blank line"],
 )
-def test_what_spreadsheets_write_is_read(office: Office, content: bytes) -> None:
+def test_the_formats_of_spreadsheets_are_read(office: Office, content: bytes) -> None:
     ended = office.type("account", "import", table(office, content), "--verify")
     assert ended.code == 0, ended.out + ended.err
 
 
-def test_a_password_with_delimiters_quotes_and_blanks_stays_as_it_is(office: Office) -> None:
+def test_a_password_with_delimiters_quotes_and_blanks_is_read_unchanged(office: Office) -> None:
     path = table(office, 'login;password;provider\nanna@firma.example;" geheim-;""x"", ";ionos\n')
     assert office.type("account", "import", path).code == 0
     from senderproxy.accounts.unlock import unlock_method
@@ -145,7 +145,7 @@ def test_a_password_with_delimiters_quotes_and_blanks_stays_as_it_is(office: Off
     assert credential.reveal() == ' geheim-;"x", '
 
 
-def test_a_file_that_others_can_read_is_pointed_out(office: Office) -> None:
+def test_a_file_that_other_users_can_read_is_reported(office: Office) -> None:
     path = table(office, GOOD + "anna@firma.example;geheim-anna;ionos;;\n")
     Path(path).chmod(0o644)
     assert f"chmod 600 {path}" in office.type("account", "import", path).err
@@ -161,7 +161,7 @@ def test_a_file_that_others_can_read_is_pointed_out(office: Office) -> None:
         (b"login;password\n" + b"x" * 200_000 + b";y\n", 66, "is not a valid table"),
     ],
 )
-def test_what_is_no_table_is_refused_in_words(office: Office, content: bytes, code: int, words: str) -> None:
+def test_an_invalid_table_is_refused(office: Office, content: bytes, code: int, words: str) -> None:
     ended = office.type("account", "import", table(office, content))
     assert ended.code == code
     assert words in ended.err
@@ -171,7 +171,7 @@ def test_a_file_that_is_not_there_is_66(office: Office) -> None:
     assert office.type("account", "import", str(office.folder / "nowhere.csv")).code == 66
 
 
-def test_what_is_exported_comes_in_elsewhere_once_passwords_are_filled_in(office: Office) -> None:
+def test_an_export_with_passwords_filled_in_can_be_imported(office: Office) -> None:
     office.add("anna@firma.example", "--also", "info@firma.example", "--display-name", "Müller; Anna")
     exported = office.type("account", "export")
     assert exported.code == 0

@@ -1,4 +1,4 @@
-"""Is everything right?"""
+"""`senderproxy check`: findings about the configuration, the service, the vault and logins."""
 
 import os
 import pwd
@@ -26,7 +26,7 @@ def levels(office: Office, *words: str) -> dict[str, list[str]]:
     return found
 
 
-def test_where_all_is_well_the_exit_code_is_0_and_every_login_was_tried_once(office: Office) -> None:
+def test_without_a_failed_check_the_exit_code_is_0_and_every_login_was_tried_once(office: Office) -> None:
     office.add("anna@firma.example")
     office.add("bert@firma.example")
     ended = office.type("check")
@@ -37,13 +37,13 @@ def test_where_all_is_well_the_exit_code_is_0_and_every_login_was_tried_once(off
     assert len(office.simulator.logins()) == 2
 
 
-def test_offline_nobody_is_asked(office: Office) -> None:
+def test_offline_no_provider_is_contacted(office: Office) -> None:
     office.add("anna@firma.example")
     assert office.type("check", "--offline").code == 0
     assert office.simulator.logins() == []
 
 
-def test_a_wrong_password_is_found_with_its_mend(office: Office) -> None:
+def test_a_wrong_password_is_found_with_a_hint(office: Office) -> None:
     office.add("anna@firma.example")
     office.type(
         "account", "set-password", "anna@firma.example", "--no-verify", "--password-stdin", stdin="geheim-falsch\n"
@@ -55,13 +55,13 @@ def test_a_wrong_password_is_found_with_its_mend(office: Office) -> None:
     assert "checks failed." in ended.out
 
 
-def test_an_empty_vault_is_wrong(office: Office) -> None:
+def test_an_empty_vault_fails_the_check(office: Office) -> None:
     ended = office.type("check")
     assert ended.code == 1
     assert "To fix: senderproxy account add" in ended.out
 
 
-def test_a_vault_that_does_not_open_is_a_finding_and_not_the_end(office: Office) -> None:
+def test_a_vault_that_does_not_open_is_a_finding_and_the_report_goes_on(office: Office) -> None:
     (office.folder / "vault.key").write_bytes(os.urandom(32))
     ended = office.type("check")
     assert ended.code == 1
@@ -69,7 +69,7 @@ def test_a_vault_that_does_not_open_is_a_finding_and_not_the_end(office: Office)
     assert "ok       configuration" in ended.out
 
 
-def test_a_port_that_somebody_else_has_is_found(office: Office) -> None:
+def test_a_port_in_use_is_found(office: Office) -> None:
     office.add("anna@firma.example")
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
@@ -80,7 +80,7 @@ def test_a_port_that_somebody_else_has_is_found(office: Office) -> None:
     assert "ss -ltnp" in ended.out
 
 
-def test_accounts_and_settings_that_lead_nowhere_are_found(office: Office) -> None:
+def test_references_to_unknown_providers_and_accounts_are_found(office: Office) -> None:
     office.write_config('[providers.old]\nhost = "smtp.old.example"')
     office.add("anna@firma.example", provider="old")
     office.write_config('[routing]\ndefault_account = "info"')
@@ -114,7 +114,7 @@ def test_a_certificate_and_a_key_that_do_not_fit_are_found(office: Office) -> No
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
-def test_root_is_told_when_the_service_could_not_read_its_files(
+def test_root_gets_a_finding_for_files_that_the_service_cannot_read(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     office.add("anna@firma.example")
@@ -145,8 +145,10 @@ def test_a_configuration_that_others_can_change_is_advised_against(office: Offic
     assert "advice   configuration: users other than the owner can change" in ended.out
 
 
-def test_domains_are_looked_up_where_the_provider_is_known(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No name server answers in this test; that is said, once for each question, and is nobody's fault."""
+def test_domains_are_looked_up_if_the_records_of_the_provider_are_known(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No name server replies: one finding for each lookup, and the check does not fail."""
     office.write_config(
         f'[providers.ionos-de]\nhost = "127.0.0.1"\nport = {office.simulator.port_tls}\nsecurity = "tls"\n'
         f'ca_file = "{office.simulator.ca_file}"'
@@ -171,13 +173,11 @@ def test_domains_are_looked_up_where_the_provider_is_known(office: Office, monke
         ({"problem": None, "held": 0, "late": True, "oldest": "2026-01-31T08:15:00+00:00"}, Level.ADVICE, f"a message is waiting since {format_time(datetime(2026, 1, 31, 8, 15, tzinfo=UTC), None)}", "Look at the reason: senderproxy queue"),
     ],
 )  # fmt: skip
-def test_what_the_queue_needs_a_person_for_is_found(
-    queue: dict[str, object], level: Level, message: str, hint: str
-) -> None:
+def test_problems_of_the_queue_are_found(queue: dict[str, object], level: Level, message: str, hint: str) -> None:
     assert list(check_queue(queue)) == [Finding(level, "queue", message, hint)]
 
 
-def test_a_queue_that_moves_is_no_finding() -> None:
+def test_a_queue_that_moves_is_not_a_finding() -> None:
     assert not list(
         check_queue({"problem": None, "waiting": 3, "held": 0, "late": False, "oldest": "2026-01-31T08:15:00"})
     )

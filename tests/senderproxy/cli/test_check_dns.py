@@ -1,4 +1,4 @@
-"""What the world's mail servers read about a domain, asked from a name server of our own."""
+"""DNS records of a domain, from a name server on loopback."""
 
 import socket
 import threading
@@ -64,7 +64,7 @@ def judged(records: Mapping[str, str | list[str]], domain: str = "firma.example"
     return {finding.subject.split()[0]: finding for finding in found}
 
 
-def test_a_domain_as_the_provider_makes_it_is_well() -> None:
+def test_a_domain_with_the_records_of_the_provider_passes() -> None:
     found = judged(
         {
             "firma.example": ["some other text", "v=spf1 include:_spf-eu.ionos.com ~all"],
@@ -77,7 +77,7 @@ def test_a_domain_as_the_provider_makes_it_is_well() -> None:
     assert [finding.level for finding in found.values()] == [Level.OK] * 3
 
 
-def test_a_domain_with_nothing_is_told_what_to_enter() -> None:
+def test_a_domain_without_records_gets_the_records_to_enter() -> None:
     found = judged({})
     assert found["SPF"].level is Level.WRONG
     assert '"v=spf1 include:_spf-eu.ionos.com ~all"' in found["SPF"].hint
@@ -87,7 +87,7 @@ def test_a_domain_with_nothing_is_told_what_to_enter() -> None:
     assert "_dmarc.firma.example" in found["DMARC"].hint
 
 
-def test_a_policy_that_reaches_the_provider_by_way_of_another_vouches_for_it() -> None:
+def test_an_spf_record_that_includes_the_provider_indirectly_passes() -> None:
     records = {
         "firma.example": ["v=spf1 mx redirect=_spf.firma.example"],
         "_spf.firma.example": ["V=SPF1 include:other.example include:_spf.kundenserver.de -all"],
@@ -96,23 +96,23 @@ def test_a_policy_that_reaches_the_provider_by_way_of_another_vouches_for_it() -
     assert judged(records)["SPF"].level is Level.OK
 
 
-def test_a_policy_for_somebody_else_is_shown_with_what_to_add() -> None:
+def test_an_spf_record_for_another_provider_is_shown_with_the_include_to_add() -> None:
     found = judged({"firma.example": ["v=spf1 include:_spf.google.com ~all"]})["SPF"]
     assert found.level is Level.WRONG
     assert found.hint == "Add include:_spf-eu.ionos.com to the record: v=spf1 include:_spf.google.com ~all"
 
 
-def test_policies_in_a_circle_come_to_an_end() -> None:
+def test_spf_records_that_include_each_other_end_the_lookup() -> None:
     assert judged({"firma.example": ["v=spf1 include:firma.example -all"]})["SPF"].level is Level.WRONG
 
 
-def test_two_policies_count_as_none() -> None:
+def test_two_spf_records_fail_the_check() -> None:
     found = judged({"firma.example": ["v=spf1 include:_spf-eu.ionos.com ~all", "v=spf1 -all"]})["SPF"]
     assert found.level is Level.WRONG
     assert "2 records" in found.message
 
 
-def test_no_network_is_no_finding_against_the_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_lookup_is_not_a_fault_of_the_domain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("senderproxy.cli.check_dns._TIMEOUT", 0.3)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))

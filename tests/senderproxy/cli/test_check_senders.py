@@ -1,4 +1,4 @@
-"""Which senders does a provider take? Asked with real transactions, and no message."""
+"""`senderproxy check --probe`: transactions that end before DATA, and the conclusions."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ ANNA = "anna@firma.example"
 
 
 def probe(office: Office, *words: str, **provider: Any) -> Ended:
-    """The provider is so in truth; what the commands say of it."""
+    """Run a probe against a provider with these settings."""
     office.simulator.settings = replace(office.simulator.settings, **provider)
     office.add(ANNA)
     ended = office.type("check", "--probe", "--yes", *words)
@@ -32,8 +32,8 @@ def probe(office: Office, *words: str, **provider: Any) -> Ended:
     return ended
 
 
-def told(ended: Ended, what: str) -> list[str]:
-    """The findings about something, each with its mend."""
+def findings_about(ended: Ended, what: str) -> list[str]:
+    """The findings about a subject, each with its hint."""
     lines = ended.out.splitlines()
     found = [number for number, line in enumerate(lines) if f" {what}: " in line]
     return [
@@ -44,65 +44,65 @@ def told(ended: Ended, what: str) -> list[str]:
 
 @pytest.mark.parametrize("enforced_at", [EnforcedAt.MAIL, EnforcedAt.RCPT])
 @pytest.mark.parametrize("replies", [IONOS, POSTFIX])
-def test_the_rule_that_is_configured_is_found_right(office: Office, enforced_at: EnforcedAt, replies: object) -> None:
+def test_the_configured_rule_is_confirmed(office: Office, enforced_at: EnforcedAt, replies: object) -> None:
     ended = probe(office, enforced_at=enforced_at, replies=replies)
     assert ended.code == 0, ended.out
-    senders = told(ended, f"senders of account {ANNA}")
+    senders = findings_about(ended, f"senders of account {ANNA}")
     assert [sender.split()[0] for sender in senders] == ["ok"] * 4
     assert f"its own address <{ANNA}> is accepted" in senders[0]
     assert "another address of its domain <senderproxy-probe@firma.example> is accepted" in senders[1]
     assert "a foreign domain <senderproxy-probe@example.com> is refused at" in senders[2]
     assert "the null reverse-path <> is refused at" in senders[3]
-    assert told(ended, "sender_rule of ionos") == ['ok       sender_rule of ionos: "domain" is right']
-    assert told(ended, "takes_null_reverse_path of ionos") == [
+    assert findings_about(ended, "sender_rule of ionos") == ['ok       sender_rule of ionos: "domain" is right']
+    assert findings_about(ended, "takes_null_reverse_path of ionos") == [
         "ok       takes_null_reverse_path of ionos: false is right"
     ]
-    assert "none was sent" in told(ended, "from_rule of ionos")[0]
+    assert "none was sent" in findings_about(ended, "from_rule of ionos")[0]
     assert f"RCPT TO:<{ANNA}>" in office.simulator.sessions[0].commands
 
 
 def test_a_stricter_rule_than_the_configured_one_is_wrong_and_the_setting_is_named(office: Office) -> None:
     ended = probe(office, ownership_rule=OwnershipRule.ADDRESS)
     assert ended.code == 1
-    [rule] = told(ended, "sender_rule of ionos")
+    [rule] = findings_about(ended, "sender_rule of ionos")
     assert rule.startswith("WRONG")
     assert 'it is "address", and the configuration has "domain": mail will be refused' in rule
     assert rule.endswith('To fix: sender_rule = "address" in [providers.ionos]')
 
 
-def test_a_milder_rule_is_proposed_without_more_than_was_found(office: Office) -> None:
+def test_a_milder_rule_is_proposed_as_far_as_the_replies_prove_it(office: Office) -> None:
     office.config.write_text(office.config.read_text().replace('sender_rule = "domain"', 'sender_rule = "address"'))
     ended = probe(office, null_reverse_path_accepted=True)
     assert ended.code == 0
-    [rule] = told(ended, "sender_rule of ionos")
+    [rule] = findings_about(ended, "sender_rule of ionos")
     assert rule.startswith("advice")
     assert 'sender_rule = "domain" and, until that is known, from_rule = "address" in [providers.ionos]' in rule
-    [null] = told(ended, "takes_null_reverse_path of ionos")
+    [null] = findings_about(ended, "takes_null_reverse_path of ionos")
     assert null.endswith("To fix: takes_null_reverse_path = true in [providers.ionos]")
 
 
-def test_where_the_provider_looks_at_the_end_only_it_is_not_guessed(office: Office) -> None:
+def test_a_provider_that_checks_only_the_complete_message_gives_no_conclusion(office: Office) -> None:
     ended = probe(
         office, ownership_rule=OwnershipRule.ADDRESS, enforced_at=EnforcedAt.DATA, null_reverse_path_accepted=True
     )
     assert ended.code == 0
-    [rule] = told(ended, "sender_rule of ionos")
+    [rule] = findings_about(ended, "sender_rule of ionos")
     assert rule.startswith("unknown")
     assert 'or checks only the complete message, and none was sent. It stays "domain"' in rule
-    assert told(ended, "takes_null_reverse_path of ionos")[0].startswith("unknown")
+    assert findings_about(ended, "takes_null_reverse_path of ionos")[0].startswith("unknown")
 
 
-def test_a_null_reverse_path_that_is_not_taken_after_all_is_wrong(office: Office) -> None:
+def test_a_refused_null_reverse_path_contradicts_the_setting(office: Office) -> None:
     rule = 'sender_rule = "domain"'
     office.config.write_text(office.config.read_text().replace(rule, f"{rule}\ntakes_null_reverse_path = true"))
     ended = probe(office)
     assert ended.code == 1
-    [null] = told(ended, "takes_null_reverse_path of ionos")
+    [null] = findings_about(ended, "takes_null_reverse_path of ionos")
     assert null.startswith("WRONG")
     assert null.endswith("To fix: takes_null_reverse_path = false in [providers.ionos]")
 
 
-def test_an_own_address_that_is_refused_ends_it(office: Office) -> None:
+def test_a_refused_own_address_ends_the_probe(office: Office) -> None:
     office.simulator.script.add(Fault(FaultStage.MAIL, ReplyWith(server_reply(550, "Sender address is not allowed."))))
     ended = probe(office)
     assert ended.code == 1
@@ -110,10 +110,10 @@ def test_an_own_address_that_is_refused_ends_it(office: Office) -> None:
     assert "not probed: another address of its domain, " in ended.out
     assert f"WRONG    senders of account {ANNA}: its own address <{ANNA}> is refused, so it cannot send" in ended.out
     assert f"To fix: Give the account the address of its mailbox: senderproxy account show {ANNA}" in ended.out
-    assert told(ended, "sender_rule of ionos") == []
+    assert findings_about(ended, "sender_rule of ionos") == []
 
 
-def test_a_recipient_that_is_refused_can_be_another(office: Office) -> None:
+def test_after_a_refused_recipient_another_can_be_named(office: Office) -> None:
     answers = {ANNA: server_reply(550, "Unknown User")}
     ended = probe(office, recipient_replies=answers)
     assert ended.code == 0
@@ -125,12 +125,12 @@ def test_a_recipient_that_is_refused_can_be_another(office: Office) -> None:
     assert "RCPT TO:<me@elsewhere.example>" in office.simulator.sessions[0].commands
 
 
-def test_a_limit_or_a_lost_session_ends_it_without_a_second_login(office: Office) -> None:
+def test_a_limit_or_a_lost_session_ends_the_probe_without_a_second_login(office: Office) -> None:
     office.simulator.script.add(Fault(FaultStage.MAIL, ReplyWith(IONOS.send_limit), after=1))
     ended = probe(office)
     assert office.simulator.sessions[0].verbs.count("MAIL") == 2
     assert "another address of its domain <senderproxy-probe@firma.example> is deferred at MAIL FROM: 450" in ended.out
-    assert told(ended, "sender_rule of ionos")[0].startswith("unknown")
+    assert findings_about(ended, "sender_rule of ionos")[0].startswith("unknown")
     office.simulator.script.clear()
     office.simulator.script.add(Fault(FaultStage.MAIL, Drop(), after=2))
     cut = office.type("check", "--probe", "--yes")
@@ -140,7 +140,7 @@ def test_a_limit_or_a_lost_session_ends_it_without_a_second_login(office: Office
     assert len(office.simulator.logins()) == 2
 
 
-def test_a_wrong_password_is_a_finding_and_nothing_is_asked(office: Office) -> None:
+def test_a_wrong_password_is_a_finding_and_ends_the_probe(office: Office) -> None:
     office.add(ANNA)
     office.type("account", "set-password", ANNA, "--no-verify", "--password-stdin", stdin="geheim-falsch\n")
     ended = office.type("check", "--probe", "--yes")
@@ -149,7 +149,7 @@ def test_a_wrong_password_is_a_finding_and_nothing_is_asked(office: Office) -> N
     assert len(office.simulator.logins()) == 1
 
 
-def test_one_account_of_each_provider_asks_and_the_others_only_log_in(office: Office) -> None:
+def test_one_account_of_each_provider_probes_and_the_others_only_log_in(office: Office) -> None:
     office.add(ANNA)
     office.add("bert@firma.example")
     ended = office.type("check", "--probe", "--yes")
@@ -161,7 +161,7 @@ def test_one_account_of_each_provider_asks_and_the_others_only_log_in(office: Of
     assert [("MAIL" in session.verbs) for session in office.simulator.sessions] == [False, True]
 
 
-def test_nobody_is_probed_unasked(office: Office) -> None:
+def test_without_confirmation_or_with_invalid_options_nothing_is_probed(office: Office) -> None:
     office.add(ANNA)
     for words in (("--probe",), ("--probe", "--offline", "--yes"), (ANNA,), ("--yes",), ("--probe", "--yes", "nobody")):
         ended = office.type("check", *words)
@@ -171,7 +171,7 @@ def test_nobody_is_probed_unasked(office: Office) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("typed", "asked"), [("n", False), ("j", True)])
-def test_a_person_is_told_what_will_be_said_and_may_decline(office: Office, typed: str, asked: bool) -> None:
+def test_the_question_names_the_senders_and_can_be_declined(office: Office, typed: str, asked: bool) -> None:
     office.add(ANNA)
     with at_terminal(office, "--config", str(office.config), "check", "--probe") as terminal:
         terminal.read_until("no message is sent")
@@ -207,7 +207,7 @@ NOT_YOURS = _said(b"550 Sender address is not allowed.")
         (None, None, None),
     ],
 )
-def test_only_what_the_answers_show_is_concluded(
+def test_only_what_the_replies_prove_is_concluded(
     other: SenderAnswer | None, foreign: SenderAnswer | None, rule: SenderRule | None
 ) -> None:
     asked = {SenderKind.OWN: TAKEN, SenderKind.OTHER: other, SenderKind.FOREIGN: foreign}

@@ -1,4 +1,4 @@
-"""Programs and devices that log in to us."""
+"""`senderproxy client`: passwords of programs and devices."""
 
 import re
 import tomllib
@@ -7,7 +7,7 @@ from senderproxy.listener.client_auth import verify_password
 from tests.senderproxy.cli.conftest import Office
 
 
-def test_what_is_printed_can_stand_in_the_configuration_and_fits_the_password(office: Office) -> None:
+def test_the_printed_line_is_valid_in_the_configuration_and_matches_the_password(office: Office) -> None:
     ended = office.bare("client", "hash-password", "--password-stdin", stdin="geheim-scanner\n")
     assert ended.code == 0
     password = tomllib.loads(ended.out)["password"]
@@ -19,7 +19,7 @@ def test_what_is_printed_can_stand_in_the_configuration_and_fits_the_password(of
     assert office.type("account", "list").code == 0
 
 
-def test_a_password_is_made_that_any_device_can_store_and_anybody_can_read(office: Office) -> None:
+def test_a_generated_password_is_short_and_has_no_ambiguous_characters(office: Office) -> None:
     made = [office.bare("client", "hash-password", "--generate") for _ in range(2)]
     passwords = set()
     for ended in made:

@@ -25,7 +25,7 @@ from senderproxy.cli.demo_page import Page
 from senderproxy.simulator.observations import ReceivedMessage
 
 CUSTOMER = "kunde@customer.example"
-LETTER = (
+CONTENT = (
     b"From: Anything <anything@laden.example>\r\nTo: kunde@customer.example\r\n"
     b"Date: Mon, 24 Nov 2025 09:00:00 +0100\r\n\r\nGuten Tag\r\n"
 )
@@ -49,7 +49,7 @@ def arrival(login: str, provider: str = IONOS, reverse_path: str = "shop@laden.e
 
 SENT = SentMessage(DemoMessage("shop@laden.example", "shop"), "<1@x>", 250, ("fine",))
 REFUSED = SentMessage(DemoMessage("shop@laden.example", "shop"), "<1@x>", 550, ("one", "two"))
-STRANGER = SentMessage(DemoMessage("nobody@other.example", None), "<1@x>", 550, ("no",))
+UNKNOWN = SentMessage(DemoMessage("nobody@other.example", None), "<1@x>", 550, ("no",))
 
 
 @pytest.mark.parametrize(
@@ -63,22 +63,22 @@ STRANGER = SentMessage(DemoMessage("nobody@other.example", None), "<1@x>", 550, 
         (SENT, [arrival("post@laden.example", reverse_path="")], "the reverse-path <>"),
         (REFUSED, [arrival("post@laden.example")], "the reply was 550"),
         (REFUSED, [], "the reply was 550"),
-        (STRANGER, [], None),
-        (STRANGER, [arrival("anna@firma.example")], "which does not own its author"),
+        (UNKNOWN, [], None),
+        (UNKNOWN, [arrival("anna@firma.example")], "which does not own its author"),
     ],
 )
-def test_a_letter_on_the_wrong_login_lost_or_doubled_is_told(
+def test_a_message_on_the_wrong_login_lost_or_duplicated_is_a_fault(
     sent: SentMessage, arrived: list[ArrivedMessage], fault: str | None
 ) -> None:
     found = faults_in(sent, arrived, ACCOUNTS)
     assert found == [] if fault is None else any(fault in each for each in found), found
 
 
-def test_a_reply_is_shown_as_it_stood_on_the_wire() -> None:
+def test_a_reply_is_shown_as_on_the_wire() -> None:
     assert REFUSED.reply == ("550-one", "550 two")
 
 
-def test_five_mailboxes_in_three_domains_at_two_providers_all_have_something_to_send() -> None:
+def test_every_account_has_a_message_in_three_domains_at_two_providers() -> None:
     assert len({each.address.partition("@")[2] for each in ACCOUNTS}) == 3
     assert {each.provider for each in ACCOUNTS} == {IONOS, HOSTER}
     assert {each.account for each in MESSAGES} == {None, *(each.id for each in ACCOUNTS)}
@@ -90,7 +90,7 @@ def test_colour_is_for_terminals_only(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == " fine\n \x1b[32mfine\x1b[0m\n"
 
 
-def test_once_plays_everything_says_so_on_80_columns_and_leaves_nothing_behind(
+def test_once_sends_everything_on_80_columns_and_leaves_no_files(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="demo-") as folder:
@@ -110,14 +110,14 @@ def test_once_plays_everything_says_so_on_80_columns_and_leaves_nothing_behind(
 
 
 class Running:
-    """The demo as a newcomer runs it, in a process of its own."""
+    """The demonstration in a process of its own."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.shown = ""
 
     async def wait_for(self, text: str) -> str:
-        """The line that holds this text, once it is there."""
+        """Wait for a line with this text."""
         assert self.process.stdout is not None
         while text not in self.shown:
             line = (await self.process.stdout.readline()).decode()
@@ -159,12 +159,12 @@ def submit(port: int, reverse_path: str) -> tuple[int, bytes]:
         client.ehlo()
         client.mail(reverse_path)
         client.rcpt(CUSTOMER)
-        return client.data(LETTER.replace(b"anything@laden.example", reverse_path.encode()))
+        return client.data(CONTENT.replace(b"anything@laden.example", reverse_path.encode()))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_it_goes_on_until_ctrl_c_shows_what_arrives_and_what_does_not_and_ends_without_a_word(
+async def test_it_runs_until_ctrl_c_and_shows_arrivals_and_refusals(
     number: int,
 ) -> None:
     async with running() as (played, folder):
@@ -184,7 +184,7 @@ async def test_it_goes_on_until_ctrl_c_shows_what_arrives_and_what_does_not_and_
 
 
 @pytest.mark.slow
-async def test_ctrl_c_in_the_middle_of_a_single_run_is_no_success_and_leaves_no_files() -> None:
+async def test_ctrl_c_during_a_single_run_is_not_a_success_and_leaves_no_files() -> None:
     async with running("--once") as (played, folder):
         await played.wait_for("One mail server, five mailboxes")
         code = await played.end(signal.SIGINT)

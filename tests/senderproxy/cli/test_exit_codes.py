@@ -1,4 +1,4 @@
-"""The exit code of each error, and one file that names them all."""
+"""Exit code of each error; one module names them all."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whose account would carry it, and why."""
+"""`senderproxy explain`: the account for an address or a message, and the reason."""
 
 import pytest
 
@@ -21,20 +21,22 @@ def staffed(office: Office) -> Office:
         ("anything@laden.example", "laden", "domain"),
     ],
 )
-def test_an_address_leads_to_its_account_and_says_how(staffed: Office, address: str, account: str, tier: str) -> None:
+def test_an_address_is_explained_with_its_account_and_the_tier(
+    staffed: Office, address: str, account: str, tier: str
+) -> None:
     ended = staffed.type("explain", address, "--json")
     assert ended.code == 0
     assert (ended.json["account"], ended.json["tier"], ended.json["place"]) == (account, tier, "From")
 
 
-def test_a_stranger_is_refused_with_those_who_look_alike(staffed: Office) -> None:
+def test_an_unknown_address_is_refused_with_the_nearest_known_ones(staffed: Office) -> None:
     ended = staffed.type("explain", "ana@firma.example")
     assert ended.code == 1
     assert "refused        550 5.7.1" in ended.out
     assert "senderproxy account add ana@firma.example (nearest known: anna@firma.example" in ended.out
 
 
-def test_a_message_in_a_file_is_explained_place_by_place(staffed: Office) -> None:
+def test_a_message_in_a_file_is_explained_field_by_field(staffed: Office) -> None:
     letter = staffed.folder / "letter.eml"
     letter.write_text("From: Chef <chef@firma.example>\nSender: info@firma.example\nSubject: x\n\nText\n")
     ended = staffed.type("explain", str(letter), "--reverse-path", "bounces@elsewhere.example")
@@ -47,13 +49,13 @@ def test_a_message_in_a_file_is_explained_place_by_place(staffed: Office) -> Non
     assert "accepts only senders of the domain firma.example" in ended.out
 
 
-def test_a_message_comes_on_standard_input_and_its_body_is_no_matter(staffed: Office) -> None:
+def test_a_message_is_read_from_standard_input_without_its_body(staffed: Office) -> None:
     letter = b"From: anna@firma.example\r\n\r\n\xff\xfe body\r\nFrom: other@firma.example\r\n"
     ended = staffed.type("explain", "-", "--json", stdin=letter)
     assert (ended.code, ended.json["account"]) == (0, "anna")
 
 
-def test_an_out_of_office_note_says_what_the_provider_thinks_of_its_empty_path(staffed: Office) -> None:
+def test_a_null_reverse_path_is_explained_with_the_rule_of_the_provider(staffed: Office) -> None:
     ended = staffed.type("explain", "anna@firma.example", "--reverse-path", "<>")
     assert ended.code == 0
     assert "sent as <anna@firma.example>" in ended.out
@@ -61,12 +63,12 @@ def test_an_out_of_office_note_says_what_the_provider_thinks_of_its_empty_path(s
     assert "changed        Auto-Submitted: auto-replied" in ended.out
 
 
-def test_a_letter_that_needs_nothing_says_so(staffed: Office) -> None:
+def test_a_message_without_changes_is_explained_as_such(staffed: Office) -> None:
     ended = staffed.type("explain", "anna@firma.example")
     assert "changed        nothing" in ended.out
 
 
-def test_what_a_device_sends_is_explained_as_its_listener_sees_it(staffed: Office) -> None:
+def test_a_message_is_explained_with_the_settings_of_its_listener(staffed: Office) -> None:
     config = staffed.config.read_text()
     device = '[[listeners]]\nname = "device"\naddress = "127.0.0.1:0"\nsender = "info@firma.example"\nlenient = true\n'
     staffed.config.write_text(config + device)
@@ -78,18 +80,18 @@ def test_what_a_device_sends_is_explained_as_its_listener_sees_it(staffed: Offic
     assert staffed.type("explain", "-", "--listener", "nowhere", stdin="From: a@b.example\n\n").code == 64
 
 
-def test_two_authors_of_which_nobody_can_say_who_it_was_are_refused(staffed: Office) -> None:
+def test_two_authors_without_a_sender_field_are_refused(staffed: Office) -> None:
     ended = staffed.type("explain", "-", stdin="From: anna@firma.example\nFrom: post@laden.example\n\n")
     assert ended.code == 1
     assert "550 5.6.0" in ended.out
 
 
 @pytest.mark.parametrize(("what", "code"), [("nowhere.eml", 66), ("a@b@c..", 64), (".", 66)])
-def test_what_can_be_neither_is_refused_in_words(staffed: Office, what: str, code: int) -> None:
+def test_neither_an_address_nor_a_readable_file_is_refused(staffed: Office, what: str, code: int) -> None:
     assert staffed.type("explain", what).code == code
 
 
-def test_a_reverse_path_that_is_none_is_64(staffed: Office) -> None:
+def test_an_invalid_reverse_path_is_64(staffed: Office) -> None:
     assert staffed.type("explain", "anna@firma.example", "--reverse-path", "anna").code == 64
 
 

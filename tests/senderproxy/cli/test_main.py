@@ -1,4 +1,4 @@
-"""The front door: exit codes and words, without a traceback."""
+"""Entry point: exit codes, errors without a traceback, help that loads no verb."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from senderproxy.cli.main import VERBS
 from tests.senderproxy.cli.conftest import Office
 
 
-def test_what_is_typed_wrong_ends_with_64_and_the_usage(office: Office) -> None:
+def test_a_wrong_command_line_ends_with_64_and_the_usage(office: Office) -> None:
     ended = office.type("acount", "list")
     assert ended.code == 64
     assert "usage: senderproxy" in ended.err
@@ -58,13 +58,13 @@ def test_every_verb_is_listed_in_the_help(office: Office) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_itself(office: Office, verb: str) -> None:
+def test_every_verb_has_a_help_text(office: Office, verb: str) -> None:
     ended = office.bare(verb, "--help")
     assert ended.code == 0
     assert f"usage: senderproxy {verb}" in ended.out
 
 
-def test_without_a_configuration_setup_is_named(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_configuration_the_hint_is_setup(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SENDERPROXY_CONFIG", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(office.folder / "nowhere"))
     monkeypatch.setattr("senderproxy.cli.common.SYSTEM_CONFIG", office.folder / "etc" / "senderproxy.toml")
@@ -78,7 +78,7 @@ def test_the_environment_names_the_configuration(office: Office, monkeypatch: py
     assert office.bare("account", "list").code == 0
 
 
-def test_a_configuration_that_is_refused_is_78_with_all_its_problems(office: Office) -> None:
+def test_an_invalid_configuration_is_78_with_all_its_problems(office: Office) -> None:
     office.write_config('[log]\nlevel = "loud"\nformt = "text"\n')
     ended = office.type("account", "list")
     assert ended.code == 78
@@ -86,14 +86,14 @@ def test_a_configuration_that_is_refused_is_78_with_all_its_problems(office: Off
     assert "format" in ended.err
 
 
-def test_a_key_that_does_not_fit_is_77_and_says_what_opens_the_vault(office: Office) -> None:
+def test_a_wrong_key_is_77_and_names_the_unlocks_of_the_vault(office: Office) -> None:
     (office.folder / "vault.key").write_bytes(os.urandom(32))
     ended = office.type("account", "list")
     assert ended.code == 77
     assert "key-file" in ended.err
 
 
-def test_a_vault_that_others_can_read_is_refused_with_the_chmod(office: Office) -> None:
+def test_a_vault_that_other_users_can_read_is_refused_with_the_chmod(office: Office) -> None:
     vault = office.folder / "accounts.vault"
     vault.chmod(0o644)
     ended = office.type("account", "list")
@@ -107,7 +107,7 @@ def test_a_damaged_vault_is_65(office: Office) -> None:
     assert office.type("account", "list").code == 65
 
 
-def test_a_reader_that_went_away_is_no_fault(office: Office) -> None:
+def test_a_closed_pipe_is_not_an_error(office: Office) -> None:
     office.add("anna@firma.example")
     reading, writing = os.pipe()
     os.close(reading)

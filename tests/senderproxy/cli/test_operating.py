@@ -1,4 +1,4 @@
-"""docs/operating.md speaks of things that are really said: each heading below Fix is a sentence of the program's."""
+"""docs/operating.md: each heading below Fix is a sentence of the program."""
 
 import ast
 import re
@@ -31,12 +31,12 @@ def _headings() -> list[str]:
 
 
 @pytest.mark.parametrize("heading", _headings())
-def test_what_is_explained_is_said_somewhere(said: str, heading: str) -> None:
+def test_every_heading_matches_a_sentence_of_the_program(said: str, heading: str) -> None:
     # A gap is what was filled in; braces are those of templates.
     pattern = r"[^\n]*?".join(re.escape(part) for part in heading.split("…"))
     assert re.search(pattern, said)
 
 
-def test_every_heading_is_a_sentence_of_the_program() -> None:
+def test_every_heading_of_the_third_level_is_tested() -> None:
     text = (PROJECT / "docs" / "operating.md").read_text(encoding="utf-8")
     assert len(_headings()) == len(re.findall(r"^### ", text, re.MULTILINE)) > 30

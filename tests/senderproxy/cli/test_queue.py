@@ -1,4 +1,4 @@
-"""The queue, looked at and mended: with the service at rest, and while it runs."""
+"""`senderproxy queue` and `track`, with the service stopped and running."""
 
 import re
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ from tests.senderproxy.cli.waiting import GONE, LATER, QUEUE, fill, many
 
 
 @pytest.fixture
-def rested(office: Office) -> Office:
-    """Three messages in the queue, one that is through, and no service."""
+def stopped(office: Office) -> Office:
+    """Three messages in the queue, one delivered, and no service."""
     office.add("anna@firma.example", "--id", "anna")
     office.add("bert@firma.example", "--id", "bert")
     fill(office.folder / "spool", *QUEUE, GONE)
     return office
 
 
-# ---- looking, with the service at rest ----
+# ---- output, service stopped ----
 
 
-def test_the_totals_say_whose_mail_waits_how_long_and_why(rested: Office) -> None:
-    ended = rested.type("queue")
+def test_the_totals_show_messages_ages_and_reasons_for_each_account(stopped: Office) -> None:
+    ended = stopped.type("queue")
     assert ended.code == 0
     heading, anna, bert, *reasons = ended.out.splitlines()
     assert heading.split()[:5] == ["account", "waiting", "held", "size", "oldest"]
@@ -45,15 +45,15 @@ def test_an_empty_queue_says_so(office: Office) -> None:
     assert office.type("queue", "--json").json == []
 
 
-def test_a_question_makes_no_spool(office: Office) -> None:
+def test_a_request_creates_no_spool(office: Office) -> None:
     ended = office.type("queue")
     assert ended.code == 66
     assert "There is no spool at" in ended.err
     assert not (office.folder / "spool").exists()
 
 
-def test_the_list_has_one_line_for_each_message_the_oldest_first(rested: Office) -> None:
-    ended = rested.type("queue", "list")
+def test_the_list_has_one_line_for_each_message_the_oldest_first(stopped: Office) -> None:
+    ended = stopped.type("queue", "list")
     assert ended.code == 0
     _, *lines = ended.out.splitlines()
     assert [line.split()[0] for line in lines] == ["Old234567890", "Mixed2345678", "Held23456789"]
@@ -78,14 +78,14 @@ def test_the_list_has_one_line_for_each_message_the_oldest_first(rested: Office)
         (("--from", "nobody@firma.example"), []),
     ],
 )
-def test_the_list_can_be_narrowed(rested: Office, options: tuple[str, ...], expected: list[str]) -> None:
-    ended = rested.type("queue", "list", *options, "--json")
+def test_filters_of_the_list(stopped: Office, options: tuple[str, ...], expected: list[str]) -> None:
+    ended = stopped.type("queue", "list", *options, "--json")
     assert ended.code == 0
     assert [entry["id"] for entry in ended.json] == expected
 
 
-def test_a_message_is_shown_with_all_that_is_known(rested: Office) -> None:
-    ended = rested.type("queue", "show", "Mixed2345678")
+def test_show_prints_envelope_history_and_header(stopped: Office) -> None:
+    ended = stopped.type("queue", "show", "Mixed2345678")
     assert ended.code == 0
     for words in (
         "message Mixed2345678: from anna@firma.example, to 2 recipients",
@@ -99,43 +99,43 @@ def test_a_message_is_shown_with_all_that_is_known(rested: Office) -> None:
         "Subject: Angebot Mixed2345678",
     ):
         assert words in ended.out
-    shown = rested.type("queue", "show", "Mixed2345678", "--json").json
+    shown = stopped.type("queue", "show", "Mixed2345678", "--json").json
     assert shown["header"].startswith("From: anna@firma.example\r\n")
     assert [event["what"] for event in shown["events"]] == ["accepted", "attempted", "attempted"]
 
 
-def test_what_is_through_is_shown_without_its_content(rested: Office) -> None:
-    assert "The content is deleted: no recipient is pending." in rested.type("queue", "show", "Gone23456789").out
+def test_a_finished_message_is_shown_without_its_content(stopped: Office) -> None:
+    assert "The content is deleted: no recipient is pending." in stopped.type("queue", "show", "Gone23456789").out
 
 
-def test_a_message_that_is_not_there_is_1(rested: Office) -> None:
-    ended = rested.type("queue", "show", "Nothing23456")
+def test_an_unknown_message_is_1(stopped: Office) -> None:
+    ended = stopped.type("queue", "show", "Nothing23456")
     assert (ended.code, ended.err.splitlines()[0]) == (1, "There is no message Nothing23456.")
 
 
-# ---- doing, with the service at rest ----
+# ---- changes, service stopped ----
 
 
-def test_hold_and_release_by_id(rested: Office) -> None:
-    held = rested.type("queue", "hold", "Old234567890", "Mixed2345678")
+def test_hold_and_release_by_id(stopped: Office) -> None:
+    held = stopped.type("queue", "hold", "Old234567890", "Mixed2345678")
     assert (held.code, held.out) == (0, "2 messages are held.\n")
-    shown = rested.type("queue", "show", "Mixed2345678").out
+    shown = stopped.type("queue", "show", "Mixed2345678").out
     assert "held for dora@amt.example by" in shown
     assert "carl@kunde.example: delivered" in shown
-    released = rested.type("queue", "release", "--all", "--yes")
+    released = stopped.type("queue", "release", "--all", "--yes")
     assert (released.code, released.out) == (0, "3 messages are released and due now.\n")
-    assert "next attempt now" in rested.type("queue", "show", "Held23456789").out
+    assert "next attempt now" in stopped.type("queue", "show", "Held23456789").out
 
 
-def test_retry_makes_it_due_now(rested: Office) -> None:
-    ended = rested.type("queue", "retry", "--to", "dora@amt.example")
+def test_retry_makes_it_due_now(stopped: Office) -> None:
+    ended = stopped.type("queue", "retry", "--to", "dora@amt.example")
     assert (ended.code, ended.out) == (0, "1 message is due now.\n")
-    assert "next attempt now" in rested.type("queue", "show", "Mixed2345678").out
-    assert "next attempt now" not in rested.type("queue", "show", "Old234567890").out
+    assert "next attempt now" in stopped.type("queue", "show", "Mixed2345678").out
+    assert "next attempt now" not in stopped.type("queue", "show", "Old234567890").out
 
 
-def test_what_cannot_be_done_is_said_for_each_message(rested: Office) -> None:
-    ended = rested.type("queue", "retry", "Old234567890", "Held23456789", "Gone23456789", "Nothing23456")
+def test_each_message_that_cannot_be_changed_has_its_reason(stopped: Office) -> None:
+    ended = stopped.type("queue", "retry", "Old234567890", "Held23456789", "Gone23456789", "Nothing23456")
     assert ended.code == 1
     assert ended.out == "1 message is due now.\n"
     assert ended.err.splitlines() == [
@@ -145,31 +145,31 @@ def test_what_cannot_be_done_is_said_for_each_message(rested: Office) -> None:
     ]
 
 
-def test_cancel_tells_the_author_through_the_queue(rested: Office) -> None:
-    ended = rested.type("queue", "cancel", "Old234567890")
+def test_cancel_queues_a_report_to_the_author(stopped: Office) -> None:
+    ended = stopped.type("queue", "cancel", "Old234567890")
     assert (ended.code, ended.out) == (0, "1 message is cancelled.\n")
-    (report,) = [entry for entry in rested.type("queue", "list", "--json").json if entry["report_on"]]
+    (report,) = [entry for entry in stopped.type("queue", "list", "--json").json if entry["report_on"]]
     assert report["report_on"] == "Old234567890"
     assert report["recipients"][0]["address"] == "anna@firma.example"
-    header = rested.type("queue", "show", report["id"]).out
+    header = stopped.type("queue", "show", report["id"]).out
     assert "Subject: Nicht gesendet / Not sent: Angebot Old234567890" in header
-    story = rested.type("track", "--id", "Old234567890").out
+    story = stopped.type("track", "--id", "Old234567890").out
     assert "cancelled for carl@kunde.example by" in story
     assert f"cancellation report sent to anna@firma.example for carl@kunde.example ({report['id']})" in story
 
 
-def test_cancel_without_a_report_tells_nobody_and_writes_that_down(rested: Office) -> None:
-    assert rested.type("queue", "cancel", "Old234567890", "--no-report").code == 0
-    assert [entry["id"] for entry in rested.type("queue", "list", "--json").json] == ["Mixed2345678", "Held23456789"]
-    assert "cancelled it without a report" in rested.type("track", "--id", "Old234567890").out
+def test_cancel_without_a_report_is_recorded(stopped: Office) -> None:
+    assert stopped.type("queue", "cancel", "Old234567890", "--no-report").code == 0
+    assert [entry["id"] for entry in stopped.type("queue", "list", "--json").json] == ["Mixed2345678", "Held23456789"]
+    assert "cancelled it without a report" in stopped.type("track", "--id", "Old234567890").out
 
 
-def test_a_held_message_can_be_cancelled_too(rested: Office) -> None:
-    assert rested.type("queue", "cancel", "Held23456789", "--no-report").code == 0
-    assert [entry["id"] for entry in rested.type("queue", "list", "--held", "--json").json] == []
+def test_a_held_message_can_be_cancelled_too(stopped: Office) -> None:
+    assert stopped.type("queue", "cancel", "Held23456789", "--no-report").code == 0
+    assert [entry["id"] for entry in stopped.type("queue", "list", "--held", "--json").json] == []
 
 
-def test_more_messages_than_one_request_takes_are_cancelled_all(office: Office) -> None:
+def test_more_messages_than_fit_in_one_request_are_cancelled(office: Office) -> None:
     fill(office.folder / "spool", *many(230))
     ended = office.type("queue", "cancel", "--all", "--yes", "--no-report")
     assert (ended.code, ended.out) == (0, "230 messages are cancelled.\n")
@@ -188,21 +188,21 @@ def test_more_messages_than_one_request_takes_are_cancelled_all(office: Office) 
         (("retry", "--from", "anna"), "Invalid address"),
     ],
 )
-def test_what_is_not_meant_clearly_changes_nothing(rested: Office, words: tuple[str, ...], said: str) -> None:
-    ended = rested.type("queue", *words)
+def test_an_ambiguous_command_changes_nothing(stopped: Office, words: tuple[str, ...], said: str) -> None:
+    ended = stopped.type("queue", *words)
     assert ended.code == 64
     assert said in ended.err
-    states = [entry["recipients"][-1]["fate"] for entry in rested.type("queue", "list", "--json").json]
+    states = [entry["recipients"][-1]["fate"] for entry in stopped.type("queue", "list", "--json").json]
     assert states == ["waiting", "waiting", "held"]
 
 
-def test_a_filter_that_fits_nothing_is_no_fault(rested: Office) -> None:
-    ended = rested.type("queue", "cancel", "--from", "nobody@firma.example")
+def test_a_filter_without_a_match_is_not_an_error(stopped: Office) -> None:
+    ended = stopped.type("queue", "cancel", "--from", "nobody@firma.example")
     assert (ended.code, ended.out) == (0, "No queued message matches.\n")
 
 
-def test_acts_answer_programs_too(rested: Office) -> None:
-    ended = rested.type("queue", "hold", "Old234567890", "Nothing23456", "--json")
+def test_changes_have_json_output(stopped: Office) -> None:
+    ended = stopped.type("queue", "hold", "Old234567890", "Nothing23456", "--json")
     assert ended.code == 1
     assert ended.json == {
         "changed": ["Old234567890"],
@@ -229,16 +229,14 @@ def test_acts_answer_programs_too(rested: Office) -> None:
         (("--limit", "1"), ["Gone23456789"]),
     ],
 )
-def test_messages_are_found_by_what_is_known_of_them(
-    rested: Office, options: tuple[str, ...], expected: list[str]
-) -> None:
-    ended = rested.type("track", *options, "--json")
+def test_filters_of_track(stopped: Office, options: tuple[str, ...], expected: list[str]) -> None:
+    ended = stopped.type("track", *options, "--json")
     assert ended.code == 0
     assert sorted(entry["id"] for entry in ended.json) == sorted(expected)
 
 
-def test_the_story_is_told_in_sentences_and_says_that_there_is_more(rested: Office) -> None:
-    ended = rested.type("track", "--limit", "1", "--to", "dora@amt.example")
+def test_the_history_is_printed_and_further_matches_are_mentioned(stopped: Office) -> None:
+    ended = stopped.type("track", "--limit", "1", "--to", "dora@amt.example")
     headline, *lines = ended.out.rstrip().splitlines()
     assert headline.startswith("message Mixed2345678: from anna@firma.example, to 2 recipients")
     assert [line[23:].partition(":")[0].partition(" (")[0] for line in lines] == [
@@ -249,32 +247,32 @@ def test_the_story_is_told_in_sentences_and_says_that_there_is_more(rested: Offi
         "dora@amt.example",
     ]
     assert "more" not in ended.err
-    more = rested.type("track", "--limit", "1")
+    more = stopped.type("track", "--limit", "1")
     assert "More messages match; shown is the newest 1." in more.err
 
 
-def test_nothing_found_is_1(rested: Office) -> None:
-    ended = rested.type("track", "--from", "nobody@firma.example")
+def test_no_match_is_1(stopped: Office) -> None:
+    ended = stopped.type("track", "--from", "nobody@firma.example")
     assert (ended.code, ended.err.splitlines()[0]) == (1, "No message found.")
-    assert rested.type("track", "--from", "nobody@firma.example", "--json").json == []
+    assert stopped.type("track", "--from", "nobody@firma.example", "--json").json == []
 
 
 @pytest.mark.parametrize("options", [("--since", "yesterday"), ("--status", "lost"), ("--to", "dora")])
-def test_a_question_that_cannot_be_meant_is_64(rested: Office, options: tuple[str, ...]) -> None:
-    assert rested.type("track", *options).code == 64
+def test_an_invalid_filter_is_64(stopped: Office, options: tuple[str, ...]) -> None:
+    assert stopped.type("track", *options).code == 64
 
 
-# ---- while the service runs ----
+# ---- service running ----
 
 
 @pytest.fixture
-def at_work(rested: Office) -> Iterator[Office]:
-    with running(rested):
-        yield rested
+def with_service(stopped: Office) -> Iterator[Office]:
+    with running(stopped):
+        yield stopped
 
 
 def _until_empty(office: Office) -> None:
-    """Ask, and ask again; each time is a request to the service, which takes its time."""
+    """Poll the service until its queue is empty."""
     for _ in range(1000):
         if not office.type("queue", "--json").json:
             return
@@ -282,100 +280,100 @@ def _until_empty(office: Office) -> None:
 
 
 @pytest.mark.slow
-def test_the_running_service_answers_the_same(at_work: Office) -> None:
-    assert [entry["id"] for entry in at_work.type("queue", "list", "--json").json] == [
+def test_the_running_service_gives_the_same_answers(with_service: Office) -> None:
+    assert [entry["id"] for entry in with_service.type("queue", "list", "--json").json] == [
         *("Old234567890", "Mixed2345678", "Held23456789"),
     ]
-    assert at_work.type("queue").out.splitlines()[1].split()[:3] == ["anna", "2", "0"]
-    assert "Subject: Angebot Mixed2345678" in at_work.type("queue", "show", "Mixed2345678").out
-    assert at_work.type("queue", "show", "Nothing23456").code == 1
-    assert [entry["id"] for entry in at_work.type("track", "--status", "held", "--json").json] == ["Held23456789"]
-    held = at_work.type("queue", "hold", "Old234567890")
+    assert with_service.type("queue").out.splitlines()[1].split()[:3] == ["anna", "2", "0"]
+    assert "Subject: Angebot Mixed2345678" in with_service.type("queue", "show", "Mixed2345678").out
+    assert with_service.type("queue", "show", "Nothing23456").code == 1
+    assert [entry["id"] for entry in with_service.type("track", "--status", "held", "--json").json] == ["Held23456789"]
+    held = with_service.type("queue", "hold", "Old234567890")
     assert (held.code, held.out) == (0, "1 message is held.\n")
-    assert at_work.type("queue", "retry", "Old234567890").code == 1
-    assert at_work.type("queue", "cancel", "--all").code == 64
+    assert with_service.type("queue", "retry", "Old234567890").code == 1
+    assert with_service.type("queue", "cancel", "--all").code == 64
 
 
 @pytest.mark.slow
-def test_what_is_released_or_retried_leaves_at_once(at_work: Office) -> None:
-    assert at_work.type("queue", "retry", "--account", "anna").out == "2 messages are due now.\n"
-    assert at_work.type("queue", "release", "Held23456789").out == "1 message is released and due now.\n"
-    _until_empty(at_work)
-    assert sorted(str(entry.login) for entry in at_work.simulator.received) == [
+def test_released_and_retried_messages_are_sent_at_once(with_service: Office) -> None:
+    assert with_service.type("queue", "retry", "--account", "anna").out == "2 messages are due now.\n"
+    assert with_service.type("queue", "release", "Held23456789").out == "1 message is released and due now.\n"
+    _until_empty(with_service)
+    assert sorted(str(entry.login) for entry in with_service.simulator.received) == [
         *("anna@firma.example", "anna@firma.example", "bert@firma.example"),
     ]
-    assert "accepted by the provider" in at_work.type("track", "--id", "Held23456789").out
+    assert "accepted by the provider" in with_service.type("track", "--id", "Held23456789").out
 
 
 @pytest.mark.slow
-def test_a_cancelled_message_is_reported_by_the_running_service(at_work: Office) -> None:
+def test_a_cancelled_message_is_reported_by_the_running_service(with_service: Office) -> None:
     rest = ("Mixed2345678", "Held23456789")
-    assert at_work.type("queue", "cancel", *rest, "--no-report").out == "2 messages are cancelled.\n"
-    assert at_work.type("queue", "cancel", "Old234567890").out == "1 message is cancelled.\n"
-    _until_empty(at_work)
-    (report,) = at_work.simulator.received
+    assert with_service.type("queue", "cancel", *rest, "--no-report").out == "2 messages are cancelled.\n"
+    assert with_service.type("queue", "cancel", "Old234567890").out == "1 message is cancelled.\n"
+    _until_empty(with_service)
+    (report,) = with_service.simulator.received
     assert report.login == "anna@firma.example"
     assert b"Subject: Nicht gesendet / Not sent: Angebot Old234567890" in report.content
     assert b"Action: failed" in report.content
 
 
 @pytest.mark.slow
-def test_what_waits_for_an_account_that_cannot_send_says_so(rested: Office) -> None:
-    rested.type("account", "set-password", "anna", "--password-stdin", "--no-verify", stdin="geheim-falsch\n")
-    with running(rested):
-        assert rested.type("queue", "retry", "Old234567890").code == 0
+def test_messages_of_a_suspended_account_are_shown_as_blocked(stopped: Office) -> None:
+    stopped.type("account", "set-password", "anna", "--password-stdin", "--no-verify", stdin="geheim-falsch\n")
+    with running(stopped):
+        assert stopped.type("queue", "retry", "Old234567890").code == 0
         for _ in range(1000):
-            totals = rested.type("queue").out
+            totals = stopped.type("queue").out
             if "cannot send" in totals:
                 break
         because = r"451 4\.7\.8 .* refused the login of account anna .*: senderproxy account set-password anna"
         assert re.search(rf"^  cannot send until the cause is fixed: {because}$", totals, re.MULTILINE), totals
         assert totals.count("cannot send") == 1
         later = r"waiting, 2 attempts, next attempt when its account can send again; its account cannot send: "
-        assert re.search(later + because, rested.type("queue", "show", "Mixed2345678").out)
-        _, old, _, held = rested.type("queue", "list").out.splitlines()
+        assert re.search(later + because, stopped.type("queue", "show", "Mixed2345678").out)
+        _, old, _, held = stopped.type("queue", "list").out.splitlines()
         assert "when its account can send again" in old
         assert "when its account" not in held
 
 
 @pytest.mark.slow
-def test_what_is_being_tried_is_shown_so_and_left_alone(rested: Office) -> None:
-    rested.write_config("stop_seconds = 0")
-    rested.simulator.script.add(Fault(FaultStage.MAIL, Silence()))
-    with running(rested):
-        assert rested.type("queue", "retry", "Old234567890").code == 0
+def test_a_message_in_an_attempt_is_shown_and_not_changed(stopped: Office) -> None:
+    stopped.write_config("stop_seconds = 0")
+    stopped.simulator.script.add(Fault(FaultStage.MAIL, Silence()))
+    with running(stopped):
+        assert stopped.type("queue", "retry", "Old234567890").code == 0
         for _ in range(1000):
-            (state,) = [e["leased"] for e in rested.type("queue", "list", "--older-than", "1d", "--json").json]
+            (state,) = [e["leased"] for e in stopped.type("queue", "list", "--older-than", "1d", "--json").json]
             if state:
                 break
-        assert "being tried" in rested.type("queue", "list", "--older-than", "1d").out
+        assert "being tried" in stopped.type("queue", "list", "--older-than", "1d").out
         for act in ("hold", "cancel"):
-            ended = rested.type("queue", act, "Old234567890")
+            ended = stopped.type("queue", act, "Old234567890")
             assert (ended.code, ended.out) == (1, "")
             assert ended.err == "Old234567890: an attempt is in progress; try again in a moment.\n"
-        assert rested.type("queue", "retry", "Old234567890").code == 0  # that is happening already
+        assert stopped.type("queue", "retry", "Old234567890").code == 0  # that is happening already
     # It was broken off, not lost: the next service has it.
-    shown = rested.type("queue", "show", "Old234567890").out
+    shown = stopped.type("queue", "show", "Old234567890").out
     assert "carl@kunde.example: waiting" in shown
 
 
-# ---- times as people type them ----
+# ---- times on the command line ----
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("30m", 1800), ("2h", 7200), ("3 d", 259_200), ("1w", 604_800), ("90S", 90), ("5min", 300)]
 )
-def test_a_length_of_time(text: str, seconds: int) -> None:
+def test_durations(text: str, seconds: int) -> None:
     assert typed_duration(text).total_seconds() == seconds
 
 
 @pytest.mark.parametrize("text", ["", "2", "h", "2 years", "-2h", "1e3h", "2h30m"])
-def test_what_is_no_length_of_time(text: str) -> None:
+def test_invalid_durations(text: str) -> None:
     with pytest.raises(UsageError):
         typed_duration(text)
 
 
-def test_a_moment_is_on_this_machines_clock() -> None:
+def test_times_are_local() -> None:
     now = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
     local = now.astimezone()
     assert typed_time("2h", now) == datetime(2026, 11, 24, 7, 30, tzinfo=UTC)
@@ -387,6 +385,6 @@ def test_a_moment_is_on_this_machines_clock() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "25:00", "2026-13-01", "999999w"])
-def test_what_is_no_moment(text: str) -> None:
+def test_invalid_times(text: str) -> None:
     with pytest.raises(UsageError):
         typed_time(text, datetime(2026, 11, 24, tzinfo=UTC))

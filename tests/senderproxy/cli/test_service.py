@@ -1,4 +1,4 @@
-"""The commands that talk to the running service, with the service running."""
+"""Commands that talk to the running service."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def running(office: Office) -> Iterator[subprocess.Popen[bytes]]:
     assert b"geheim-" not in rest + log.read_bytes()
 
 
-def test_a_test_mail_goes_through_the_service_and_status_counts_it(office: Office) -> None:
+def test_a_test_message_passes_the_service_and_status_counts_it(office: Office) -> None:
     office.add("anna@firma.example")
     with running(office):
         sent = office.type("send", "--from", "anna@firma.example", "--to", "kunde@customer.example")
@@ -69,7 +69,7 @@ def test_a_test_mail_goes_through_the_service_and_status_counts_it(office: Offic
     assert office.simulator.received[0].login == "anna@firma.example"
 
 
-def test_a_suspended_account_is_shown_with_its_mend_and_comes_back(office: Office) -> None:
+def test_a_suspended_account_is_shown_with_a_hint_and_resumes(office: Office) -> None:
     office.add("anna@firma.example")
     set_password = ("account", "set-password", "anna@firma.example", "--password-stdin")
     with running(office):
@@ -89,7 +89,7 @@ def test_a_suspended_account_is_shown_with_its_mend_and_comes_back(office: Offic
         assert office.type("status").code == 0
 
 
-def test_a_provider_that_became_stricter_is_said_plainly_with_the_setting_until_it_is_mended(office: Office) -> None:
+def test_a_provider_that_became_stricter_is_reported_with_the_setting_until_it_is_changed(office: Office) -> None:
     office.add("anna@firma.example", "--catch-all", "firma.example")
     send = ("send", "--from", "info@firma.example", "--to", "kunde@customer.example")
     with running(office):
@@ -122,7 +122,7 @@ def test_a_provider_that_became_stricter_is_said_plainly_with_the_setting_until_
     assert b"\r\nReply-To: info@firma.example\r\n" in left.content
 
 
-def test_after_a_change_it_is_said_that_the_service_notices(office: Office) -> None:
+def test_after_a_change_the_output_says_when_the_service_uses_it(office: Office) -> None:
     with running(office):
         added = office.type(
             "account", "add", "anna@firma.example", "--provider", "ionos", "--password-stdin", stdin="geheim-anna\n"
@@ -132,7 +132,7 @@ def test_after_a_change_it_is_said_that_the_service_notices(office: Office) -> N
         assert office.type("send", "--from", "anna@firma.example", "--to", "k@customer.example").code == 0
 
 
-def test_a_device_that_logs_in_over_tls_is_played_as_well(office: Office) -> None:
+def test_send_logs_in_over_tls_as_a_device_does(office: Office) -> None:
     office.add("anna@firma.example")
     certificate = trustme.CA().issue_cert("proxy.firma.example")
     key = office.folder / "key.pem"
@@ -153,7 +153,7 @@ def test_a_device_that_logs_in_over_tls_is_played_as_well(office: Office) -> Non
         assert (wrong.code, "Refused: 535" in wrong.out) == (1, True)
 
 
-def test_without_a_service_status_says_how_to_start_it_and_a_test_mail_can_go_past_it(office: Office) -> None:
+def test_without_a_service_status_has_a_hint_and_send_works_directly(office: Office) -> None:
     office.add("anna@firma.example")
     status = office.type("status")
     assert status.code == 69

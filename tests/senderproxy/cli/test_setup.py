@@ -1,4 +1,4 @@
-"""From nothing to a service that can send."""
+"""`senderproxy setup` without a terminal."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ def place(empty_office: Office) -> Path:
     return empty_office.folder / "new"
 
 
-def test_one_line_makes_everything_and_the_first_login_was_tried(empty_office: Office, place: Path) -> None:
+def test_one_command_creates_everything_and_tries_the_first_login(empty_office: Office, place: Path) -> None:
     ended = empty_office.bare(
         "setup", "--folder", str(place), *options(empty_office.simulator), "--catch-all", stdin="geheim-anna\n"
     )
@@ -53,7 +53,7 @@ def test_one_line_makes_everything_and_the_first_login_was_tried(empty_office: O
     ]
 
 
-def test_the_configuration_is_commented_and_takes_the_answers(empty_office: Office, place: Path) -> None:
+def test_the_configuration_is_commented_and_contains_the_answers(empty_office: Office, place: Path) -> None:
     listen = ("--listen", "192.168.1.10:2525", "--allow", "192.168.1.0/24", "--hostname", "proxy.firma.example")
     more = options(empty_office.simulator, "--no-verify", *listen)
     ended = empty_office.bare("setup", "--folder", str(place), *more, stdin="geheim-anna\n")
@@ -75,7 +75,7 @@ def test_a_refused_password_leaves_nothing_behind(empty_office: Office, place: P
     assert empty_office.simulator.failed_logins() == 1
 
 
-def test_a_setting_that_cannot_be_meant_leaves_nothing_behind(empty_office: Office, place: Path) -> None:
+def test_an_invalid_setting_leaves_nothing_behind(empty_office: Office, place: Path) -> None:
     more = options(empty_office.simulator, "--no-verify", "--listen", "0.0.0.0:2525", "--allow", "0.0.0.0/0")
     ended = empty_office.bare("setup", "--folder", str(place), *more, stdin="geheim-anna\n")
     assert ended.code == 78
@@ -83,7 +83,7 @@ def test_a_setting_that_cannot_be_meant_leaves_nothing_behind(empty_office: Offi
     assert not place.exists()
 
 
-def test_what_is_there_is_not_written_over_and_with_force_moved_aside(empty_office: Office, place: Path) -> None:
+def test_existing_files_are_never_overwritten_and_with_force_renamed(empty_office: Office, place: Path) -> None:
     first = ("setup", "--folder", str(place), *options(empty_office.simulator))
     assert empty_office.bare(*first, stdin="geheim-anna\n").code == 0
     before = {path.name: path.read_bytes() for path in place.iterdir()}
@@ -98,7 +98,7 @@ def test_what_is_there_is_not_written_over_and_with_force_moved_aside(empty_offi
     assert (place / "accounts.vault.before-1").read_bytes() == before["accounts.vault"]
 
 
-def test_a_passphrase_may_take_the_place_of_the_key_file(empty_office: Office, place: Path) -> None:
+def test_a_passphrase_instead_of_the_key_file(empty_office: Office, place: Path) -> None:
     more = options(empty_office.simulator, "--key", "passphrase")
     ended = empty_office.bare("setup", "--folder", str(place), *more, stdin="geheim-anna\ngeheim-satz im Tresor\n")
     assert ended.code == 0, ended.err
@@ -106,7 +106,7 @@ def test_a_passphrase_may_take_the_place_of_the_key_file(empty_office: Office, p
     assert 'unlock = "passphrase"' in (place / "senderproxy.toml").read_text()
 
 
-def test_a_built_in_provider_needs_no_server_named(empty_office: Office, place: Path) -> None:
+def test_a_built_in_provider_needs_no_host(empty_office: Office, place: Path) -> None:
     ended = empty_office.bare(
         *("setup", "--folder", str(place), "--yes", "--provider", "web.de", "--mailbox", "anna@web.de"),
         *("--password-stdin", "--no-verify"),
@@ -125,7 +125,7 @@ def test_a_built_in_provider_needs_no_server_named(empty_office: Office, place: 
         (("--provider", "ionos-de", "--mailbox", "nobody"), "has no @"),
     ],
 )
-def test_what_is_missing_is_named_where_nobody_can_be_asked(
+def test_without_a_terminal_a_missing_answer_is_named(
     empty_office: Office, place: Path, words: tuple[str, ...], hint: str
 ) -> None:
     ended = empty_office.bare(
@@ -137,7 +137,7 @@ def test_what_is_missing_is_named_where_nobody_can_be_asked(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root has the system's folders")
-def test_a_user_who_is_not_root_gets_it_below_the_home_folder(
+def test_for_other_users_than_root_the_files_are_below_the_home_folder(
     empty_office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(empty_office.folder))

@@ -1,4 +1,4 @@
-"""The unit file and what belongs to it, as systemd itself judges them."""
+"""The systemd unit, its user and its folders, checked by systemd."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def analyze(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_systemd
-def test_systemd_takes_the_unit_without_a_word(unit: Path) -> None:
+def test_systemd_accepts_the_unit_without_a_warning(unit: Path) -> None:
     judged = analyze("verify", "--man=no", str(unit))
     assert (judged.returncode, judged.stdout + judged.stderr) == (0, "")
 
@@ -43,7 +43,7 @@ def test_the_sandbox_is_as_tight_as_promised(unit: Path) -> None:
 @pytest.mark.skipif(
     shutil.which("systemd-sysusers") is None or os.geteuid() != 0, reason="needs systemd-sysusers, as root"
 )
-def test_the_user_and_the_folders_come_out_as_the_unit_wants_them(tmp_path: Path) -> None:
+def test_the_user_and_the_folders_are_created_as_the_unit_needs_them(tmp_path: Path) -> None:
     for folder in ("etc", "var/lib"):
         (tmp_path / folder).mkdir(parents=True)
     for words in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"]):
@@ -58,5 +58,5 @@ def test_the_user_and_the_folders_come_out_as_the_unit_wants_them(tmp_path: Path
     assert state.st_mode & 0o777 == 0o700
 
 
-def test_unit_setup_and_check_speak_of_the_same_user() -> None:
+def test_unit_setup_and_check_use_the_same_user() -> None:
     assert f"\nUser={SERVICE_USER}\n" in (SYSTEMD / "senderproxy.service").read_text()

@@ -1,4 +1,4 @@
-"""At a real terminal: what is asked, and that a password is never echoed nor in the process list."""
+"""Prompts on a terminal: a password is neither echoed nor in the process list."""
 
 import os
 import select
@@ -24,7 +24,7 @@ _TERMINAL = (
 
 
 class Terminal:
-    """A person in front of a command."""
+    """A command on a pseudo-terminal."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -91,7 +91,7 @@ def _command_lines() -> list[bytes]:
     return [line for line in found if b"senderproxy" in line]
 
 
-def test_a_password_is_asked_for_twice_and_shows_nowhere(office: Office) -> None:
+def test_a_password_is_asked_for_twice_and_never_shown(office: Office) -> None:
     words = ("--config", str(office.config), "account", "add", "anna@firma.example", "--provider", "ionos")
     with at_terminal(office, *words) as terminal:
         terminal.read_until("Password of anna@firma.example: ")
@@ -125,7 +125,7 @@ def test_ctrl_c_at_the_password_is_130_and_changes_nothing(office: Office) -> No
     assert "Interrupted." in terminal.screen
 
 
-def test_to_take_a_mailbox_away_is_asked_about(office: Office) -> None:
+def test_removal_asks_for_confirmation(office: Office) -> None:
     office.add("anna@firma.example")
     words = ("--config", str(office.config), "account", "remove", "anna@firma.example")
     with at_terminal(office, *words) as terminal:
@@ -138,7 +138,7 @@ def test_to_take_a_mailbox_away_is_asked_about(office: Office) -> None:
         assert terminal.end() == 0
 
 
-def test_a_passphrase_is_asked_for_once_whatever_a_command_opens(office: Office) -> None:
+def test_a_passphrase_is_asked_for_once_for_the_whole_command(office: Office) -> None:
     office.type("vault", "add-unlock", "passphrase", "--passphrase-stdin", stdin="geheim-satz\n")
     words = ("--config", str(office.config), "--unlock", "passphrase", "account", "add", "anna@firma.example")
     with at_terminal(office, *words, "--provider", "ionos") as terminal:
@@ -152,7 +152,7 @@ def test_a_passphrase_is_asked_for_once_whatever_a_command_opens(office: Office)
     assert terminal.screen.count("Passphrase") == 1
 
 
-def test_setup_asks_its_questions_and_a_mistyped_password_can_be_typed_again(empty_office: Office) -> None:
+def test_setup_asks_questions_and_a_mistyped_password_again(empty_office: Office) -> None:
     office, simulator = empty_office, empty_office.simulator
     place = office.folder / "new"
     server = (
@@ -195,7 +195,7 @@ def test_setup_asks_its_questions_and_a_mistyped_password_can_be_typed_again(emp
     assert office.bare(*config, "account", "verify").code == 0
 
 
-def test_setup_that_is_stopped_leaves_nothing_behind(empty_office: Office) -> None:
+def test_a_stopped_setup_leaves_nothing_behind(empty_office: Office) -> None:
     office, simulator = empty_office, empty_office.simulator
     place = office.folder / "new"
     server = (

@@ -1,4 +1,4 @@
-"""Every text of the command line that a person reads is marked for translation."""
+"""Translation marks of every text that the command line prints."""
 
 import ast
 import re

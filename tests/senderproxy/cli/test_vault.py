@@ -1,4 +1,4 @@
-"""The vault's file and who may open it."""
+"""`senderproxy vault`: the vault file and its unlocks."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def add_safe(office: Office) -> None:
     assert ended.code == 0, ended.err
 
 
-def test_a_new_vault_makes_its_key_and_a_second_one_overwrites_nothing(empty_office: Office) -> None:
+def test_a_new_vault_creates_its_key_and_a_second_one_overwrites_nothing(empty_office: Office) -> None:
     made = empty_office.type("vault", "create")
     assert made.code == 0, made.err
     assert "Created the key file" in made.out
@@ -23,13 +23,13 @@ def test_a_new_vault_makes_its_key_and_a_second_one_overwrites_nothing(empty_off
     assert (empty_office.folder / "vault.key").exists()
 
 
-def test_a_key_made_for_nothing_is_taken_away_again(empty_office: Office) -> None:
+def test_a_key_created_for_a_failed_command_is_removed(empty_office: Office) -> None:
     (empty_office.folder / "accounts.vault").write_text("in the way")
     assert empty_office.type("vault", "create").code == 73
     assert not (empty_office.folder / "vault.key").exists()
 
 
-def test_a_second_way_in_is_shown_and_can_be_taken_away_again(office: Office) -> None:
+def test_a_second_unlock_is_shown_and_can_be_removed(office: Office) -> None:
     add_safe(office)
     assert office.type("vault", "unlocks", "--json").json == [
         {"label": "key-file", "kind": "key-file"},
@@ -45,13 +45,13 @@ def test_a_second_way_in_is_shown_and_can_be_taken_away_again(office: Office) ->
     assert "only unlock method" in last.err
 
 
-def test_a_way_that_is_not_there_is_named_with_those_that_are(office: Office) -> None:
+def test_an_unknown_unlock_is_answered_with_the_existing_ones(office: Office) -> None:
     ended = office.type("vault", "remove-unlock", "safe", "--yes")
     assert ended.code == 77
     assert "key-file" in ended.err
 
 
-def test_a_new_key_wants_every_way_or_its_end(office: Office) -> None:
+def test_a_new_key_needs_every_unlock_kept_or_dropped(office: Office) -> None:
     office.add("anna@firma.example")
     add_safe(office)
     refused = office.type("vault", "rekey")
@@ -79,26 +79,26 @@ def test_a_sealed_copy_moves_to_another_machine(office: Office) -> None:
     assert office.type("account", "verify").code == 0
 
 
-def test_a_copy_may_open_with_a_key_file_that_is_made_for_it(office: Office) -> None:
+def test_a_copy_can_have_a_new_key_file(office: Office) -> None:
     key = office.folder / "copy.key"
     assert office.type("vault", "export", str(office.folder / "copy"), "--opens-with", f"key-file:{key}").code == 0
     assert key.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("label", ["two words", "key-file"])
-def test_a_label_that_cannot_be_is_64(office: Office, label: str) -> None:
+def test_an_invalid_label_is_64(office: Office, label: str) -> None:
     ended = office.type("vault", "add-unlock", "passphrase", "--label", label, "--passphrase-stdin", stdin=f"{SAFE}\n")
     assert ended.code == 64
 
 
-def test_verify_counts_what_can_be_read(office: Office) -> None:
+def test_verify_counts_the_readable_accounts(office: Office) -> None:
     office.add("anna@firma.example")
     ended = office.type("vault", "verify")
     assert ended.code == 0
     assert "1 account is readable" in ended.out
 
 
-def test_a_vault_that_is_not_there_is_65_with_its_path(empty_office: Office) -> None:
+def test_a_missing_vault_is_65_with_its_path(empty_office: Office) -> None:
     ended = empty_office.type("vault", "status")
     assert ended.code == 65
     assert "accounts.vault" in ended.err

@@ -1,4 +1,4 @@
-"""A spool with messages in it, for the commands that look at the queue."""
+"""A spool with messages, for the commands about the queue."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ ANNA, BERT, CARL, DORA = (
     for text in ("anna@firma.example", "bert@firma.example", "carl@kunde.example", "dora@amt.example")
 )
 NOW = datetime.now(UTC)
-LATER = NOW + timedelta(hours=2)  # due then: no test takes so long
+LATER = NOW + timedelta(hours=2)  # no test takes so long
 GREY = reply(450, "4.2.0", "Greylisted, please come again")
 WAITING = RecipientState(RecipientStatus.WAITING, LATER, 2, GREY)
 HELD = RecipientState(RecipientStatus.HELD, None, 3, None, "ValueError, 3 times in a row")
@@ -39,7 +39,7 @@ def message(
     account: str = "anna",
     events: Sequence[Event] = (),
 ) -> Arrival:
-    """One that came so long ago."""
+    """A message received so long ago."""
     at = NOW - ago
     header = f"From: {author}\r\nSubject: Angebot {ident}\r\nMessage-ID: <{ident}@firma.example>\r\n\r\n"
     content = Message(HeaderSection(header.encode()), MemoryBody(b"Guten Tag\r\n"))
@@ -50,7 +50,7 @@ def message(
 
 
 def attempted(ago: timedelta, recipient: ForwardPath, outcome: str, said: str) -> Event:
-    """What one attempt came to."""
+    """The event of one attempt."""
     facts = {"account": "anna", "outcome": outcome, "reply": said, "seconds": "0.2"}
     return Event(NOW - ago, EventKind.ATTEMPTED, (str(recipient),), facts)
 
@@ -71,7 +71,7 @@ GONE = message("Gone23456789", {CARL: DELIVERED}, ago=timedelta(minutes=5))
 
 
 def fill(directory: Path, *arrivals: Arrival) -> None:
-    """Put them into the spool, as a service that is stopped would have left them."""
+    """Store the messages in the spool, as a stopped service leaves them."""
 
     async def put() -> None:
         spool = SqliteSpool.open(directory, SystemClock(), min_free=0, history=timedelta(days=30))
@@ -85,5 +85,5 @@ def fill(directory: Path, *arrivals: Arrival) -> None:
 
 
 def many(count: int) -> list[Arrival]:
-    """Messages that wait, one like the other."""
+    """Waiting messages, all alike."""
     return [replace(message(f"Many{number:08}", {CARL: WAITING})) for number in range(count)]
