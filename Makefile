@@ -1,10 +1,10 @@
-# The front door: `make demo`, `make test`. Each target makes .venv when it is missing or out of date.
+# Each target creates .venv if it is missing or out of date.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# How many test processes; the slow tests mostly wait for real peers.
+# Number of test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
 .PHONY: demo test storm fast check bench format docs clean
@@ -16,7 +16,7 @@ test: check $(VENV)/.dev
 	$(BIN)/python tests/peers/packages.py
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-# The service killed a hundred times under load, with a provider that fails at random; prints what was doubled and why.
+# Kill the service a hundred times under load, with a provider that fails at random; print doubled messages and their cause.
 storm: $(VENV)/.dev
 	$(BIN)/python -m tests.crash.storm $(or $(KILLS),100) $(SEED)
 

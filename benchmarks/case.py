@@ -14,10 +14,10 @@ MEGABYTE: Final = 1_000_000
 class Kind(Enum):
     """Procedure of a case."""
 
-    THROUGH = "through"  # load is sent and waited for at the smarthost
+    THROUGH = "through"  # send the load and wait for it at the smarthost
     HELD = "held"  # connections stay idle
-    IDLE = "idle"  # nothing happens
-    WAITING = "waiting"  # a spool is filled, the relay started again, and the spool drained
+    IDLE = "idle"  # no traffic
+    WAITING = "waiting"  # fill the spool, restart the relay, drain the spool
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Case:
     rtt: float = 0.0
     pipelining: bool = False
     per_account: int = 8  # connections upstream that a relay may have for one account
-    warm_up: int = 0  # messages before, not counted
+    warm_up: int = 0  # uncounted messages before the measurement
     quick: bool = False
-    compared: bool = False  # with other such cases: they are measured in turn
+    compared: bool = False  # measured in turn with the other compared cases
     too_much_for: tuple[str, ...] = ()
 
     @property
@@ -124,7 +124,7 @@ CASES: Final = (
         per_account=2,
         too_much_for=("straight", "senderproxy", "floor", "haraka", "msmtpd", "exim", "opensmtpd"),
     ),  # relays without a queue, or with a fixed retry pause
-    # ten times as much of one thing at a time; the base is longer than a second, after which stories are written, too
+    # each has ten times as much of one thing; the base is longer than a second, so it includes the writes of the history
     Case("linear-base", (Flow("small", 10, 1_500),), warm_up=200, compared=True),
     Case("linear-messages", (Flow("small", 10, 15_000),), warm_up=200, compared=True),
     Case("linear-senders", (Flow("small", 10, 1_500, senders=200),), warm_up=400, compared=True),

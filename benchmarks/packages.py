@@ -44,7 +44,7 @@ def _unpack_all() -> None:
 def _unpack(package: str) -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        Path(folder).chmod(0o777)  # apt hands the download to a user of its own
+        Path(folder).chmod(0o777)  # apt downloads as a user of its own
         command = ["apt-get", "download", "-qq", package]
         done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
         if done.returncode != 0:

@@ -29,11 +29,11 @@ class Run:
     strangers: int = 0
     impatient: int = 0
     per_second: float | None = None  # until the last message is at the smarthost
-    accepts_per_second: float | None = None  # until the last one was answered
+    accepts_per_second: float | None = None  # until the last reply
     megabytes_per_second: float | None = None
     p50: float | None = None
     p99: float | None = None
-    small_p50: float | None = None  # of the small mail beside the large
+    small_p50: float | None = None  # of the small messages beside the large ones
     small_p99: float | None = None
     cpu_per_1000: float | None = None
     load_cpu_per_1000: float | None = None
@@ -56,7 +56,7 @@ class Run:
     failed_logins: int = 0
     transactions: int = 0
     flights_per_message: float | None = None
-    failure: str = ""  # it could not even be done
+    failure: str = ""  # the reason why the run failed
 
     @property
     def lost(self) -> int:

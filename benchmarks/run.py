@@ -43,7 +43,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        """The relay's."""
+        """Name of the relay."""
         return self.relay.name
 
 
@@ -82,7 +82,7 @@ def _one(case: Case, place: Place, smarthost: Smarthost, most_seconds: float) ->
 
 
 def describe(run: Run) -> str:
-    """Say the most telling figures in a line."""
+    """The most important figures in one line."""
     figures = {
         "msg/s": run.per_second, "accepts/s": run.accepts_per_second, "MB/s": run.megabytes_per_second,
         "p50 ms": run.p50 and run.p50 * 1000, "p99 ms": run.p99 and run.p99 * 1000,
@@ -115,7 +115,7 @@ def _through(case: Case, place: Place, smarthost: Smarthost, most_seconds: float
 
 
 def _bearable(case: Case, rate: float | None, most_seconds: float) -> Case:
-    """A slow relay is given fewer small messages: its rate is known after some seconds, too."""
+    """The case with fewer small messages for a slow relay, whose rate is known after some seconds, too."""
     messages = sum(flow.messages for flow in case.flows)
     if rate is None or any(flow.size > SMALL for flow in case.flows):
         return case
@@ -123,7 +123,7 @@ def _bearable(case: Case, rate: float | None, most_seconds: float) -> Case:
 
 
 def send(case: Case, place: Place, smarthost: Smarthost) -> Run:
-    """Send, wait until all has arrived, and count."""
+    """Send, wait until everything has arrived, and count."""
     straight = place.name == STRAIGHT
     place.number += 1
     names = f"{place.name}.{place.number}"

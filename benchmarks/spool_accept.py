@@ -82,7 +82,7 @@ def arrival(size: int, number: int) -> Arrival:
 
 
 def written() -> int:
-    """Octets this process has had written to disks."""
+    """Octets that this process has written to disks."""
     fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(fields["write_bytes"])
 

@@ -52,7 +52,7 @@ class Bench:
         self.writer.start()
 
     def unnamed(self, size: int) -> int:
-        """A body as the listener leaves it."""
+        """A body in the form in which the listener passes it on."""
         file = os.open(self.folder, os.O_TMPFILE | os.O_RDWR, 0o600)
         for start in range(0, size, BLOCK):
             os.write(file, FRESH[: min(BLOCK, size - start)])
@@ -79,7 +79,7 @@ class Bench:
         safe.wait()
 
     def write(self) -> None:
-        """The one writer."""
+        """The writer thread."""
         while (job := self.jobs.get()) is not None:
             batch = [job]
             while not self.jobs.empty():
@@ -123,7 +123,7 @@ def blocks(body: int, size: int) -> Iterator[bytes]:
 
 
 def sectors_written(folder: Path) -> int:
-    """Octets the disk below the folder was given, by anybody."""
+    """Octets written to the disk of the folder, by any process."""
     device = os.stat(folder).st_dev
     path = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
     return int(path.read_text().split()[6]) * 512

@@ -18,7 +18,7 @@ from benchmarks import messages
 from benchmarks.load.client import Client, NextMessage, Outgoing, Tally, connect
 
 AT_ONCE = 50
-CONNECT_SECONDS = 20.0  # for so many connections
+CONNECT_SECONDS = 20.0  # until all connections are open
 
 
 class Flow:

@@ -93,7 +93,7 @@ relay:
   tls_verify_hosts = *
   connection_max_messages = 1
   hosts_try_fastopen =
-  # one transaction for one letter
+  # one transaction for each message
   max_rcpt = 1000
 
 begin retry

@@ -97,7 +97,7 @@ table secrets file:{self.folder}/secrets
 smtp max-message-size "{self.job.message_size}"
 smtp limit max-mails 1000000
 queue ttl 2h
-# undocumented, in its parser: as it comes it allows ten connections to a host and waits seconds between them
+# undocumented, in its parser: by default ten connections to a host, with seconds between them
 {self._limits()}
 listen on 127.0.0.1 port {self.port} hostname relay.example
 {rules}

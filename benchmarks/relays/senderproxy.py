@@ -56,7 +56,7 @@ class Queue(PassThrough):
     answers_first: ClassVar[bool] = True
     mode: ClassVar[str] = "queue"
 
-    # no long waits after a refusal: a restart finds everything due
+    # short waits after a refusal: after a restart every message is due
     spool: ClassVar[str] = """
 [spool]
 first_retry_seconds = 1

@@ -14,22 +14,22 @@ from collections.abc import Callable
 from typing import Protocol
 
 READ = 256 * 1024
-# A turn of one connection; asyncio takes four times as much at once, and small mail would wait behind fifty large ones.
+# Octets of one connection in a loop iteration; asyncio reads four times as much, which would delay small messages.
 TURN = 64 * 1024
-EARLY = 0.0005  # epoll waits in whole milliseconds, rounded up: half of that is taken back
+EARLY = 0.0005  # seconds; epoll rounds up to whole milliseconds, and half of that is subtracted
 
 
 class Speaker(Protocol):
     """The protocol above the octets; its methods are called as the client sends."""
 
     def begin(self) -> None:
-        """The connection stands, TLS included where it comes first."""
+        """The connection is open, after its TLS handshake if TLS is implicit."""
 
     def hear(self, data: bytes) -> None:
-        """The client said something."""
+        """The client sent octets."""
 
     def end(self) -> None:
-        """The client is gone."""
+        """The connection is closed."""
 
     def secured(self, *, resumed: bool) -> None:
         """A TLS handshake is done."""
@@ -44,7 +44,7 @@ class Distance:
         self._queue: deque[tuple[float, Callable[[], None]]] = deque()
 
     def after(self, act: Callable[[], None]) -> None:
-        """Do it one round trip later; in order."""
+        """Call it one round trip later, in order."""
         if not self._queue:
             self._loop.call_later(self.seconds - EARLY, self._due)
         self._queue.append((self._loop.time() + self.seconds - EARLY, act))
@@ -86,11 +86,11 @@ class Wire(asyncio.Protocol):
             self._begin()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Tell the speaker."""
+        """Report the end to the speaker."""
         self._speaker.end()
 
     def data_received(self, data: bytes) -> None:
-        """Pass on what was said, out of its TLS."""
+        """Decrypt the input and pass it on."""
         if not self._begun:
             self._early.append(data)
             return
@@ -114,11 +114,11 @@ class Wire(asyncio.Protocol):
             self._flush()
 
     def secure(self) -> None:
-        """The next octets are TLS (RFC 3207: what came in plain text after STARTTLS is forgotten)."""
+        """Start TLS; plain text received after STARTTLS is discarded (RFC 3207 section 6)."""
         self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
     def close(self) -> None:
-        """Hang up after what was said."""
+        """Close the connection after the pending output."""
         if self._distance.seconds:
             self._distance.after(self.transport.close)
         else:
