@@ -124,7 +124,7 @@ CASES: Final = (
         per_account=2,
         too_much_for=("straight", "senderproxy", "floor", "haraka", "msmtpd", "exim", "opensmtpd"),
     ),  # relays without a queue, or with a fixed retry pause
-    # each has ten times as much of one thing; the base is longer than a second, so it includes the writes of the history
+    # each with ten times as much of one thing; the base is longer than a second, to include the history
     Case("linear-base", (Flow("small", 10, 1_500),), warm_up=200, compared=True),
     Case("linear-messages", (Flow("small", 10, 15_000),), warm_up=200, compared=True),
     Case("linear-senders", (Flow("small", 10, 1_500, senders=200),), warm_up=400, compared=True),

@@ -114,7 +114,7 @@ class Wire(asyncio.Protocol):
             self._flush()
 
     def secure(self) -> None:
-        """Start TLS; plain text received after STARTTLS is discarded (RFC 3207 section 6)."""
+        """Start TLS; plain text received after STARTTLS is discarded (RFC 3207)."""
         self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
     def close(self) -> None:
