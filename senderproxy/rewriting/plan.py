@@ -177,7 +177,7 @@ def _fit_from(
     if not unfit:
         return edited
     foreign = [mailbox for mailbox in unfit if not _is_own(route, mailbox.address)]
-    # Mail routed by a configured account (bounces of the own server) is own mail, whatever its From field says.
+    # Mail routed by a configured account (bounces of the own server) is own mail, for any From field.
     if foreign and route.tier is not MatchTier.NAMED and policy.foreign is not ForeignAuthorPolicy.REWRITE:
         return Refusal(_foreign_author_reply(route, foreign[0].address))
     author = unfit[0] if foreign == [] else foreign[0]

@@ -61,7 +61,7 @@ def find_repairs(header: HeaderSection, context: RepairContext) -> tuple[Repair,
         if index in doubled:
             continue
         if field.name.lower() == "bcc" and context.remove_bcc:
-            repairs.append(_removed(field, index, "the configuration says so (remove_bcc)"))
+            repairs.append(_removed(field, index, "required by the configuration (remove_bcc)"))
         elif (repaired := _repair(field, context)) is not None:
             repairs.append(_replacement(field, index, *repaired))
     repairs += _missing(places, context)

@@ -1,7 +1,8 @@
 """Linear scanners for fields that do not follow the grammar: address lists, loose mailboxes, quoted text. PURE.
 
-Guarantees: each octet is looked at a bounded number of times, whatever the field contains. A regular expression cannot
-promise that here: an unclosed quotation mark or bracket makes it scan to the end again and again.
+Guarantees: time is linear in the length of the field, for any content. A regular expression cannot guarantee that: an
+unclosed quotation mark or bracket makes it scan to the end again and again.
+
 Not here: fields that follow the grammar (mail.author), the repairs (rewriting.repair).
 """
 
@@ -49,15 +50,14 @@ def split_list(value: bytes) -> Iterator[bytes]:
 
 
 def _closing(value: bytes, position: int, mark: bytes) -> int:
-    """Where the text behind an opening mark ends: at its closing mark, or where none can come any more."""
+    """End of the text after an opening mark: the position of its closing mark, or of the last possible one."""
     inside = _UNTIL_MARK_OR_BACKSLASH[mark].match(value, position)
     assert inside is not None
     return inside.end()
 
 
 def replace_quoted(text: bytes, replacement: Callable[[bytes], bytes]) -> bytes:
-    """The text with the inside of each quoted string replaced; from an unclosed quotation mark on it stays as it is.
-
+    """Replace the inside of each quoted string. The text from an unclosed quotation mark on stays unchanged.
     `text` is one line, without CR and LF.
     """
     parts: list[bytes] = []
@@ -71,23 +71,23 @@ def replace_quoted(text: bytes, replacement: Callable[[bytes], bytes]) -> bytes:
     return b"".join((*parts, text[position:]))
 
 
-_BEHIND: Final = ";,"  # punctuation that programs leave behind an address
+_TRAILING: Final = ";,"  # punctuation that programs leave after an address
 _NO_ADDRESS: Final = frozenset('<>@,;:"()')
 
 
 def find_loose_mailbox(text: str) -> tuple[str, str] | None:
-    """Name and address in `Name <address>`, `Name address` or `address`, however badly written; None for anything else.
+    """Find name and address in `Name <address>`, `Name address` or `address`. Returns None for anything else.
 
-    Blanks inside the brackets, a missing bracket, and punctuation behind the address do not matter. Neither the name
-    nor what follows may hold a second bracket.
+    Blanks inside the brackets, a missing bracket and punctuation after the address are ignored. Neither the name nor
+    the text after the address may contain a second bracket.
     """
     return _in_brackets(text) or _at_the_end(text)
 
 
 def _in_brackets(text: str) -> tuple[str, str] | None:
     name, opened, rest = text.partition("<")
-    inside, closed, behind = rest.partition(">")
-    if not (opened and closed) or ">" in name or "<" in inside or not _is_punctuation(behind):
+    inside, closed, trailing = rest.partition(">")
+    if not (opened and closed) or ">" in name or "<" in inside or not _is_punctuation(trailing):
         return None
     address = inside.strip()
     if len(address.split()) != 1 or "@" not in address[1:-1]:
@@ -108,9 +108,9 @@ def _at_the_end(text: str) -> tuple[str, str] | None:
 
 
 def _stripped(text: str) -> str:
-    """Without blanks and punctuation at its end."""
+    """The text without blanks and punctuation at its end."""
     end = len(text)
-    while end and (text[end - 1].isspace() or text[end - 1] in _BEHIND):
+    while end and (text[end - 1].isspace() or text[end - 1] in _TRAILING):
         end -= 1
     return text[:end]
 

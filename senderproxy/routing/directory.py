@@ -26,7 +26,7 @@ class DirectoryError(SenderproxyError):
 
 
 class MatchTier(Enum):
-    """How closely an entry of an account matches an address, the closest first."""
+    """Kind of match between an entry of an account and an address, the closest first."""
 
     EXACT = "exact"
     UNTAGGED = "untagged"

@@ -7,37 +7,39 @@ from senderproxy.mail.address import NULL_PATH, parse_address
 from senderproxy.mail.header import HeaderSection
 
 ANNA, CARL, DORA = (parse_address(f"{name}@firma.example") for name in ("anna", "carl", "dora"))
-LETTER = HeaderSection(b"From: anna@firma.example\r\n\r\n")
+MESSAGE = HeaderSection(b"From: anna@firma.example\r\n\r\n")
 BULK = HeaderSection(b"From: anna@firma.example\r\nPrecedence: bulk\r\n\r\n")
 
 
 def test_what_happened_to_each_recipient_is_reported_to_the_reverse_path() -> None:
-    due = due_reports({CARL: ReportKind.FAILED, DORA: ReportKind.EXPIRED}, ANNA, LETTER)
+    due = due_reports({CARL: ReportKind.FAILED, DORA: ReportKind.EXPIRED}, ANNA, MESSAGE)
     assert due == DueReports(ANNA, {ReportKind.FAILED: (CARL,), ReportKind.EXPIRED: (DORA,)})
 
 
 @pytest.mark.parametrize("kind", list(ReportKind))
 def test_a_bounce_is_never_bounced(kind: ReportKind) -> None:
-    answer = due_reports({CARL: kind}, NULL_PATH, LETTER)
+    answer = due_reports({CARL: kind}, NULL_PATH, MESSAGE)
     assert isinstance(answer, NoReport)
     assert "null" in answer.reason
 
 
 @pytest.mark.parametrize("kind", list(ReportKind))
 def test_there_is_no_report_on_a_report_of_ours_whatever_its_reverse_path_became(kind: ReportKind) -> None:
-    answer = due_reports({CARL: kind}, ANNA, LETTER, report_on="Abc23defGHJK")
+    answer = due_reports({CARL: kind}, ANNA, MESSAGE, report_on="Abc23defGHJK")
     assert isinstance(answer, NoReport)
     assert "report itself" in answer.reason
 
 
 def test_a_delay_is_told_once_for_each_recipient() -> None:
     happened = {CARL: ReportKind.DELAYED, DORA: ReportKind.DELAYED}
-    assert due_reports(happened, ANNA, LETTER, delay_reported={CARL}) == DueReports(ANNA, {ReportKind.DELAYED: (DORA,)})
-    assert isinstance(due_reports(happened, ANNA, LETTER, delay_reported={CARL, DORA}), NoReport)
+    assert due_reports(happened, ANNA, MESSAGE, delay_reported={CARL}) == DueReports(
+        ANNA, {ReportKind.DELAYED: (DORA,)}
+    )
+    assert isinstance(due_reports(happened, ANNA, MESSAGE, delay_reported={CARL, DORA}), NoReport)
 
 
 def test_who_was_told_of_the_delay_is_told_of_the_end_all_the_same() -> None:
-    due = due_reports({CARL: ReportKind.EXPIRED}, ANNA, LETTER, delay_reported={CARL})
+    due = due_reports({CARL: ReportKind.EXPIRED}, ANNA, MESSAGE, delay_reported={CARL})
     assert due == DueReports(ANNA, {ReportKind.EXPIRED: (CARL,)})
 
 
@@ -50,7 +52,7 @@ def test_a_machine_hears_what_failed_but_not_what_is_late() -> None:
 
 
 def test_where_nothing_happened_nothing_is_due() -> None:
-    assert due_reports({}, ANNA, LETTER) == DueReports(ANNA, {})
+    assert due_reports({}, ANNA, MESSAGE) == DueReports(ANNA, {})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from senderproxy.mail.header import Edit, Field, HeaderSection
 
-LETTER = (
+MESSAGE = (
     b"Received: from scanner\r\n\tby mail.firma.example; Thu, 1 Jan 2026 08:00:00 +0100\r\n"
     b"From : Anna <anna@firma.example>\r\n"
     b"Subject:\r\n"
@@ -19,7 +19,7 @@ LETTER = (
 
 
 def test_fields_are_found_as_they_were_written() -> None:
-    section = HeaderSection(LETTER)
+    section = HeaderSection(MESSAGE)
     assert [field.name for field in section.fields()] == ["Received", "From", "Subject", "X-Empty", "subject"]
     assert next(section.fields()).value == b" from scanner\r\n\tby mail.firma.example; Thu, 1 Jan 2026 08:00:00 +0100"
     assert section.values("SUBJECT") == [b"", b" again"]
@@ -51,8 +51,8 @@ def test_another_line_end_than_crlf_ends_the_reading(end: bytes) -> None:
 
 
 def test_a_field_on_top_changes_no_octet_below_it() -> None:
-    section = HeaderSection(LETTER).with_first_field("Received", "from a\r\n\tby b")
-    assert section.raw == b"Received: from a\r\n\tby b\r\n" + LETTER
+    section = HeaderSection(MESSAGE).with_first_field("Received", "from a\r\n\tby b")
+    assert section.raw == b"Received: from a\r\n\tby b\r\n" + MESSAGE
 
 
 @given(st.binary(max_size=300))
@@ -66,7 +66,7 @@ def test_whatever_it_holds_nothing_is_lost(raw: bytes) -> None:
 
 def test_lines_that_begin_with_a_dot_travel_with_one_more() -> None:
     assert HeaderSection(b".a: b\r\n.c\r\n\r\n").dot_stuffed() == b"..a: b\r\n..c\r\n\r\n"
-    assert HeaderSection(LETTER).dot_stuffed() == LETTER
+    assert HeaderSection(MESSAGE).dot_stuffed() == MESSAGE
 
 
 @pytest.mark.parametrize("shape", [b"\r\n ", b" ", b"a", b"a:", b"a:\r\n", b":", b"\r\n"])
@@ -85,7 +85,7 @@ def test_an_edit_changes_the_field_it_names_and_no_other_octet() -> None:
 
 
 def test_no_edits_leave_the_section_itself() -> None:
-    section = HeaderSection(LETTER)
+    section = HeaderSection(MESSAGE)
     assert section.with_edits([]) is section
 
 

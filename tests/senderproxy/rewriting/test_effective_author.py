@@ -13,7 +13,7 @@ from senderproxy.routing.author_policy import AuthorMap
 FORCED = "scanner@firma.example"
 
 
-def _meant(
+def _determine(
     header: str, path: str = "scan@printer.local", *, forced: bool = True, mapped: AuthorMap | None = None
 ) -> EffectiveAuthor:
     client = Client("192.168.1.9", "copier", "SMTP", forced_sender=parse_address(FORCED) if forced else None)
@@ -22,13 +22,13 @@ def _meant(
     return determine_author(edited, reverse_path, client, mapped or AuthorMap())
 
 
-def _field(meant: EffectiveAuthor, name: str) -> list[str]:
-    return [value.decode().strip() for value in meant.edited.header.values(name)]
+def _field(effective: EffectiveAuthor, name: str) -> list[str]:
+    return [value.decode().strip() for value in effective.edited.header.values(name)]
 
 
-def _from(meant: EffectiveAuthor) -> list[str]:
-    assert isinstance(meant.authors, AuthorFields)
-    return [str(mailbox.address) for mailbox in meant.authors.from_]
+def _from(effective: EffectiveAuthor) -> list[str]:
+    assert isinstance(effective.authors, AuthorFields)
+    return [str(mailbox.address) for mailbox in effective.authors.from_]
 
 
 @pytest.mark.parametrize(
@@ -44,29 +44,29 @@ def _from(meant: EffectiveAuthor) -> list[str]:
     ],
 )
 def test_a_forced_sender_stands_for_whatever_a_device_wrote(came: str, from_: str, reply_to: list[str]) -> None:
-    meant = _meant(came)
-    assert _from(meant) == [FORCED]
-    assert _field(meant, "From") == [from_]
-    assert _field(meant, "Reply-To") == reply_to
-    assert str(meant.reverse_path) == FORCED
-    assert meant.path_changes
+    effective = _determine(came)
+    assert _from(effective) == [FORCED]
+    assert _field(effective, "From") == [from_]
+    assert _field(effective, "Reply-To") == reply_to
+    assert str(effective.reverse_path) == FORCED
+    assert effective.path_changes
 
 
 def test_a_device_that_names_the_forced_sender_itself_is_left_alone() -> None:
-    meant = _meant(f"From: Scanner <{FORCED}>\n", FORCED)
-    assert (meant.edited.changes, meant.path_changes) == ((), ())
+    effective = _determine(f"From: Scanner <{FORCED}>\n", FORCED)
+    assert (effective.edited.changes, effective.path_changes) == ((), ())
 
 
 def test_a_from_field_hidden_below_a_line_that_is_none_is_not_outvoted() -> None:
-    assert isinstance(_meant("no field\nFrom: boss@firma.example\n").authors, UnreadableAuthor)
+    assert isinstance(_determine("no field\nFrom: boss@firma.example\n").authors, UnreadableAuthor)
 
 
 def test_a_sender_field_of_a_device_goes() -> None:
-    assert _field(_meant("From: a@b.example\nSender: boss@firma.example\n"), "Sender") == []
+    assert _field(_determine("From: a@b.example\nSender: boss@firma.example\n"), "Sender") == []
 
 
 def test_an_empty_reverse_path_is_left_to_its_own_policy() -> None:
-    assert _meant("From: a@b.example\n", "").reverse_path is NULL_PATH
+    assert _determine("From: a@b.example\n", "").reverse_path is NULL_PATH
 
 
 MAP = AuthorMap(
@@ -86,10 +86,10 @@ MAP = AuthorMap(
     ],
 )
 def test_what_the_map_says_stands_in_from_and_in_the_reverse_path(came: str, stands: str) -> None:
-    meant = _meant(f"From: Cron Daemon <{came}>\n", came, forced=False, mapped=MAP)
-    assert _from(meant) == [stands]
-    assert str(meant.reverse_path) == stands
+    effective = _determine(f"From: Cron Daemon <{came}>\n", came, forced=False, mapped=MAP)
+    assert _from(effective) == [stands]
+    assert str(effective.reverse_path) == stands
     if stands != came:
-        assert _field(meant, "From") == [f"Cron Daemon <{stands}>"]
+        assert _field(effective, "From") == [f"Cron Daemon <{stands}>"]
     else:
-        assert meant.edited.changes == ()
+        assert effective.edited.changes == ()
