@@ -28,7 +28,15 @@ from senderproxy.cli.common import (
 )
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK, EX_UNAVAILABLE
-from senderproxy.cli.terminal import ask_new_secret, confirm, print_hint, print_json, print_progress, print_table
+from senderproxy.cli.terminal import (
+    ask_new_secret,
+    confirm,
+    print_field,
+    print_hint,
+    print_json,
+    print_progress,
+    print_table,
+)
 from senderproxy.config.model import Config
 from senderproxy.delivery.login_check import LoginOk, LoginRefused
 from senderproxy.mail.address import Address, AddressPattern
@@ -176,7 +184,7 @@ def run_show(chosen: argparse.Namespace) -> int:
         (_("messages per hour"), account.messages_per_hour),
         (_("connections"), account.connections),
     ):
-        print(f"{name:<18} {value or '-'}")
+        print_field(name, value or "-", width=18)
     return EX_OK
 
 

@@ -1,8 +1,8 @@
 """`senderproxy demo`: the whole program with simulated providers on loopback.
 
 Guarantees: needs no account, no network and no root; every password is random; everything it creates is removed at the
-end, also after Ctrl-C. The exit code of `--once` says whether every message was sent on the right login, judged by
-what the providers received.
+end, also after Ctrl-C. The exit code of `--once` says whether the providers received every message on the right
+login.
 Not here: the messages (cli.demo_messages), the output (cli.demo_page), the service (app), the providers (simulator).
 """
 

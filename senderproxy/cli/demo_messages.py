@@ -1,6 +1,6 @@
 """The accounts and messages of the demonstration, and the comparison of what was sent with what arrived. PURE.
 
-Guarantees: `faults_in` judges by what the providers received, not by what senderproxy reports.
+Guarantees: `faults_in` compares with what the providers received, not with what senderproxy reports.
 """
 
 from collections.abc import Sequence

@@ -15,7 +15,7 @@ from typing import Any, Final
 from senderproxy.cli.common import open_accounts, read_config, typed_address
 from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
-from senderproxy.cli.terminal import print_json
+from senderproxy.cli.terminal import print_field, print_json
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config
 from senderproxy.mail.address import NULL_PATH, AddressError, ReversePath, parse_address
@@ -34,7 +34,6 @@ from senderproxy.wiring import rules_of
 
 _HEADER_LIMIT: Final = 512 * 1024  # octets read of a file; the header section of real mail is far shorter
 _LOCAL_CLIENT: Final = Client(host="127.0.0.1", name="explain", protocol="ESMTP")
-_WIDTH: Final = 14  # columns of the left half
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,14 +159,14 @@ def _print_decision(
 ) -> None:
     if isinstance(authors, AuthorFields):
         addresses = ", ".join(str(mailbox.address) for mailbox in authors.from_)
-        _print_line(_("author"), addresses or _("none in From"))
+        print_field(_("author"), addresses or _("none in From"))
     for lookup in lookups:
-        _print_line(_("looked up"), str(lookup))
+        print_field(_("looked up"), str(lookup))
     if not isinstance(decision, Decision):
         outcome = _("refused") if isinstance(decision, Refusal) else _("discarded")
-        _print_line(outcome, f"{decision.reply.code} {decision.reply.status or ''}".strip())
+        print_field(outcome, f"{decision.reply.code} {decision.reply.status or ''}".strip())
         for line in decision.reply.lines:
-            _print_line(_("because"), line)
+            print_field(_("because"), line)
         return
     _print_route(decision)
 
@@ -175,25 +174,21 @@ def _print_decision(
 def _print_route(decision: Decision) -> None:
     route, plan = decision.route, decision.plan
     account = _("{id}, logs in as {login}").format(id=route.account.id, login=route.account.login)
-    _print_line(_("account"), account)
-    _print_line(_("chosen by"), f"{route.source.value} {route.author}: {_(route.tier.description)}")
-    _print_line(_("provider"), f"{route.provider.name} ({', '.join(str(host) for host in route.provider.smarthosts)})")
+    print_field(_("account"), account)
+    print_field(_("chosen by"), f"{route.source.value} {route.author}: {_(route.tier.description)}")
+    print_field(_("provider"), f"{route.provider.name} ({', '.join(str(host) for host in route.provider.smarthosts)})")
     sent_as = _("{rule}; sent as <{path}>").format(
         rule=describe_rule(route, route.provider.sender_rule), path=plan.envelope.reverse_path
     )
-    _print_line("reverse-path", sent_as)
-    _print_line("From", describe_rule(route, route.provider.from_rule))
+    print_field("reverse-path", sent_as)
+    print_field("From", describe_rule(route, route.provider.from_rule))
     for change in plan.changes:
-        _print_line(_("changed"), f"{change.what}: {change.new or _('removed')}")
+        print_field(_("changed"), f"{change.what}: {change.new or _('removed')}")
         if change.old:
-            _print_line("", _("instead of {old}").format(old=change.old))
-        _print_line("", _("because {reason}").format(reason=change.reason))
+            print_field("", _("instead of {old}").format(old=change.old))
+        print_field("", _("because {reason}").format(reason=change.reason))
     if not plan.changes:
-        _print_line(_("changed"), _("nothing"))
-
-
-def _print_line(name: str, text: str) -> None:
-    print(f"{name:<{_WIDTH}} {text}")
+        print_field(_("changed"), _("nothing"))
 
 
 def _entry(lookups: list[_Lookup], decision: Decision | Refusal | Discard) -> dict[str, object]:

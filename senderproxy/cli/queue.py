@@ -15,7 +15,7 @@ from senderproxy.cli.common import read_config, typed_pattern
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.queue_client import Ask, all_messages, change, open_queue
-from senderproxy.cli.terminal import confirm, print_error, print_json, print_table, printable
+from senderproxy.cli.terminal import confirm, print_error, print_field, print_json, print_table, printable
 from senderproxy.cli.times import typed_duration
 from senderproxy.clock import SystemClock
 from senderproxy.control.protocol import Verb, new_request
@@ -205,16 +205,19 @@ def run_show(chosen: argparse.Namespace) -> int:
         return EX_OK
     record, now = read_record(message), SystemClock().now()
     print(printable(headline(record, None)))
-    received_from = record.client
+    print_field(_("account"), account_name(record.account))
     if record.listener:
-        received_from = _("{client} at listener {name}").format(client=record.client, name=record.listener)
-    _print_field(_("account"), account_name(record.account))
-    _print_field(_("client"), received_from)
-    _print_field(_("author"), record.author)
-    _print_field("reverse-path", f"<{record.reverse_path}>")
-    _print_field("Message-ID", record.message_id)
+        text = _("{client} at listener {name}")
+        print_field(_("client"), text.format(client=record.client, name=record.listener))
+    elif record.client:
+        print_field(_("client"), record.client)
+    if record.author:
+        print_field(_("author"), record.author)
+    print_field("reverse-path", f"<{record.reverse_path}>")
+    if record.message_id:
+        print_field("Message-ID", record.message_id)
     for path in record.recipients:
-        _print_field(_("recipient"), str(path))
+        print_field(_("recipient"), str(path))
     print()
     for line in timeline_lines(record, [read_event(event) for event in message["events"]], None, now):
         print(printable(str(line)))
@@ -224,11 +227,6 @@ def run_show(chosen: argparse.Namespace) -> int:
     for text in (header or "").rstrip("\r\n").split("\r\n"):
         print(printable(text))
     return EX_OK
-
-
-def _print_field(name: str, value: str) -> None:
-    if value:
-        print(printable(f"{name:<13} {value}"))
 
 
 # ---- changes ----

@@ -20,7 +20,7 @@ from senderproxy.cli.exit_codes import EX_OK
 from senderproxy.cli.instructions import mail_server_instructions
 from senderproxy.cli.setup_answers import DEFAULT_PORT, SetupAnswers, collect_answers, may_ask, preset_names
 from senderproxy.cli.setup_files import CreatedFiles, SetupPaths, give_to_service, rolled_back_on_failure, setup_paths
-from senderproxy.cli.terminal import ask_new_secret, passphrase_prompt
+from senderproxy.cli.terminal import ask_new_secret, passphrase_prompt, print_field
 from senderproxy.config.example import render_config
 from senderproxy.config.load import load_config, system_hostname
 from senderproxy.config.model import Config
@@ -161,21 +161,17 @@ def _verified(chosen: argparse.Namespace, config: Config, stored: StoredAccount)
 
 
 def _print_summary(config: Config, paths: SetupPaths, account: Account) -> None:
-    _print_field(_("configuration"), str(paths.config))
-    _print_field(_("vault"), str(paths.vault))
+    print_field(_("configuration"), str(paths.config))
+    print_field(_("vault"), str(paths.vault))
     if config.vault.unlock.startswith("key-file:"):
-        _print_field(_("key"), config.vault.unlock.removeprefix("key-file:"))
-        _print_field("", _("Without it the vault cannot be opened: keep a copy, apart from the vault's backup."))
+        print_field(_("key"), config.vault.unlock.removeprefix("key-file:"))
+        print_field("", _("Without it the vault cannot be opened: keep a copy, apart from the vault's backup."))
     carries = ", ".join(str(pattern) for pattern in account.carries)
-    _print_field(_("account"), _("{id}, carries {addresses}").format(id=account.id, addresses=carries))
+    print_field(_("account"), _("{id}, carries {addresses}").format(id=account.id, addresses=carries))
     print()
     print(mail_server_instructions(config.listeners[0].address))
     option = "" if paths.config in (SYSTEM_CONFIG, user_config()) else f" --config {paths.config}"
     service = _("as a service: {command}").format(command="systemctl enable --now senderproxy")
-    _print_field(_("start"), f"senderproxy{option} run  ({service})")
-    _print_field(_("check"), f"senderproxy{option} check")
-    _print_field(_("more accounts"), f"senderproxy{option} account add ADDRESS --provider {account.provider}")
-
-
-def _print_field(name: str, value: str) -> None:
-    print(f"{name:<14} {value}")
+    print_field(_("start"), f"senderproxy{option} run  ({service})")
+    print_field(_("check"), f"senderproxy{option} check")
+    print_field(_("more accounts"), f"senderproxy{option} account add ADDRESS --provider {account.provider}")

@@ -100,6 +100,11 @@ def print_json(entry: object) -> None:
     print(json.dumps(entry, indent=2, ensure_ascii=False, default=str))
 
 
+def print_field(name: str, value: object, *, width: int = 14) -> None:
+    """A name and its value; `width` columns for the name."""
+    print(printable(f"{name:<{width}} {value}"))
+
+
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table whose columns are as wide as their contents."""
     lines = [[printable(cell) for cell in row] for row in (headings, *rows)]

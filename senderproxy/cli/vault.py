@@ -16,7 +16,15 @@ from senderproxy.accounts.unlock import UnlockMethod, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.common import open_accounts, pickup_note, read_config, vault_unlock
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
-from senderproxy.cli.terminal import ask_new_secret, ask_secret, confirm, passphrase_prompt, print_json, print_table
+from senderproxy.cli.terminal import (
+    ask_new_secret,
+    ask_secret,
+    confirm,
+    passphrase_prompt,
+    print_field,
+    print_json,
+    print_table,
+)
 from senderproxy.translation import N_, _, ngettext
 
 _METHODS: Final = N_("passphrase, key-file:PATH (created if missing), keyring:SERVICE, credential:NAME")
@@ -107,7 +115,7 @@ def run_status(chosen: argparse.Namespace) -> int:
         (_("saved"), saves),
         (_("unlocks"), unlocks),
     ):
-        print(f"{name:<11} {value}")
+        print_field(name, value)
     return EX_OK
 
 

@@ -89,8 +89,8 @@ def test_show_prints_envelope_history_and_header(stopped: Office) -> None:
     assert ended.code == 0
     for words in (
         "message Mixed2345678: from anna@firma.example, to 2 recipients",
-        "client        192.168.1.20 at listener office",
-        "Message-ID    <Mixed2345678@firma.example>",
+        "client         192.168.1.20 at listener office",
+        "Message-ID     <Mixed2345678@firma.example>",
         "accepted from 192.168.1.20 at listener office, account anna",
         "accepted by the provider for carl@kunde.example (account anna): 250 2.0.0 OK: queued as 0Lx4711",
         "deferred by the provider for dora@amt.example (account anna): 450 4.2.0 Greylisted",
