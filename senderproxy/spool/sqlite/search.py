@@ -1,8 +1,8 @@
-"""The questions people ask: which messages, what happened to one, how much waits. Runs on the reader's connection.
+"""Searches: messages, their events, totals of the queue. Runs on the reader's connection.
 
-Guarantees: each criterion is answered through an index; what is listed is bounded by the limit. A row that a damaged
-disk has altered is shown as far as it can be read, for that is when people look.
-Not here: what is leased (spool.sqlite.statements).
+Guarantees: each criterion uses an index; the result is bounded by the limit. A row that a damaged disk has altered is
+shown as far as it can be read, because operators search when something is wrong.
+Not here: leases (spool.sqlite.leases), the connection and its thread (spool.sqlite.reader).
 """
 
 import sqlite3
@@ -20,6 +20,7 @@ from senderproxy.spool.sqlite.leases import Leases
 from senderproxy.spool.sqlite.rows import Row, UnreadableRow
 from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
 from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState, RecipientStatus
+from senderproxy.translation import _
 
 NUMBER: Final = "SELECT number FROM message INDEXED BY message_by_id WHERE id = ?"
 RECORD: Final = (
@@ -36,7 +37,7 @@ EVENTS: Final = (
 HEADER: Final = (
     "SELECT header FROM content WHERE message = (SELECT number FROM message INDEXED BY message_by_id WHERE id = ?)"
 )
-# The two that go through all that waits, and through nothing else: that is what was asked.
+# These two read all waiting messages, and no others: the totals need them all.
 WAITING: Final = (
     "SELECT account, waiting, held, size, received_at FROM message INDEXED BY message_open WHERE finished_at IS NULL"
 )
@@ -52,10 +53,10 @@ _LAST: Final = 2**62  # above every row number and every time
 
 @dataclass(slots=True)
 class SearchStatement:
-    """One query as SQL: conditions on the message, and conditions on one and the same recipient.
+    """A query as SQL: conditions on the message, and conditions on one recipient of it.
 
-    `lead` is what is looked up first and narrows most; the rest is asked of what it finds. The database is not left to
-    choose: it does not know that a range of numbers without an end is everything.
+    `lead` is the index that is searched first because it narrows most; the other conditions are checked on what it
+    finds. The database does not choose: it would take an open range of numbers for a narrow condition.
     """
 
     of_message: list[str] = field(default_factory=list)
@@ -64,7 +65,7 @@ class SearchStatement:
     lead: str = ""
 
     def text(self, oldest_first: bool) -> str:
-        """The numbers that fit, in their order, from the one after `:after` on."""
+        """The SELECT of the matching numbers, in order, after the number `:after`."""
         beyond, order = (">", "ASC") if oldest_first else ("<", "DESC")
         if self.lead.startswith("recipient"):
             conditions = [*self.of_recipient, f"{self._number('recipient.message')} {beyond} :after", *self.of_message]
@@ -85,20 +86,20 @@ class SearchStatement:
         )
 
     def _number(self, column: str) -> str:
-        """With a plus, the column is only compared, and nothing is looked up by it."""
+        """With a plus, the column is compared only, and its index is not used."""
         return column if not self.lead or self.lead in _IN_ORDER else f"+{column}"
 
 
-# Within one value of what they are looked up by, these have the messages in the order of their numbers.
+# Indexes that have the messages of one value in the order of their numbers.
 _IN_ORDER: Final = frozenset({"message_by_account", "message_open", "recipient_by_upstream_id", "recipient_by_fate"})
 
 
-def question(query: Query) -> SearchStatement | None:
-    """The query as SQL; None where nothing can fit, because what should be an address is none."""
-    asked = SearchStatement()
+def search_statement(query: Query) -> SearchStatement | None:
+    """The query as SQL; None if nothing can match, because an address in it is invalid."""
+    statement = SearchStatement()
     try:
-        _ask_of_the_recipient(query, asked)
-        _ask_of_the_message(query, asked)
+        _add_recipient_conditions(query, statement)
+        _add_message_conditions(query, statement)
     except AddressError:
         return None
     leads = (
@@ -112,54 +113,54 @@ def question(query: Query) -> SearchStatement | None:
         ("message_by_account", query.account),
         ("message_by_time", query.since or query.until),
     )
-    asked.lead = next((lead for lead, given in leads if given is not None), "")
-    return asked
+    statement.lead = next((lead for lead, given in leads if given is not None), "")
+    return statement
 
 
-def _ask_of_the_recipient(query: Query, asked: SearchStatement) -> None:
+def _add_recipient_conditions(query: Query, statement: SearchStatement) -> None:
     if query.upstream_id is not None:
-        asked.of_recipient.append("recipient.upstream_id = :upstream_id")
-        asked.values["upstream_id"] = query.upstream_id
+        statement.of_recipient.append("recipient.upstream_id = :upstream_id")
+        statement.values["upstream_id"] = query.upstream_id
     if query.recipient is not None:
-        asked.values["recipient"], asked.values["recipient_end"] = rows.range_of(query.recipient)
-        asked.of_recipient.append("recipient.key >= :recipient AND recipient.key < :recipient_end")
+        statement.values["recipient"], statement.values["recipient_end"] = rows.range_of(query.recipient)
+        statement.of_recipient.append("recipient.key >= :recipient AND recipient.key < :recipient_end")
     if query.status is not None:
-        asked.of_recipient.append("recipient.fate = :fate")
-        asked.values["fate"] = query.status.value
+        statement.of_recipient.append("recipient.fate = :fate")
+        statement.values["fate"] = query.status.value
 
 
-def _ask_of_the_message(query: Query, asked: SearchStatement) -> None:
+def _add_message_conditions(query: Query, statement: SearchStatement) -> None:
     if query.id is not None:
-        asked.of_message.append(
+        statement.of_message.append(
             "message.number IN (SELECT number FROM message INDEXED BY message_by_id WHERE id = :id UNION ALL"
             " SELECT number FROM message INDEXED BY message_by_message_id WHERE message_id IN (:id, '<' || :id || '>'))"
         )
-        asked.values["id"] = query.id
+        statement.values["id"] = query.id
     if query.sender is not None:
-        asked.values["sender"], asked.values["sender_end"] = rows.range_of(query.sender)
-        asked.of_message.append(
+        statement.values["sender"], statement.values["sender_end"] = rows.range_of(query.sender)
+        statement.of_message.append(
             "message.number IN (SELECT number FROM message INDEXED BY message_by_author"
             " WHERE author_key >= :sender AND author_key < :sender_end UNION ALL"
             " SELECT number FROM message INDEXED BY message_by_reverse_path"
             " WHERE reverse_key >= :sender AND reverse_key < :sender_end)"
         )
     if query.account is not None:
-        asked.of_message.append("message.account = :account")
-        asked.values["account"] = query.account
+        statement.of_message.append("message.account = :account")
+        statement.values["account"] = query.account
     if query.unfinished:
-        asked.of_message.append("message.finished_at IS NULL")
-    for name, moment, sign in (("since", query.since, ">="), ("until", query.until, "<")):
-        if moment is not None:
-            asked.of_message.append(f"message.received_at {sign} :{name}")
-            asked.values[name] = rows.to_ms(moment)
+        statement.of_message.append("message.finished_at IS NULL")
+    for name, time, operator in (("since", query.since, ">="), ("until", query.until, "<")):
+        if time is not None:
+            statement.of_message.append(f"message.received_at {operator} :{name}")
+            statement.values[name] = rows.to_ms(time)
 
 
 def find(
     connection: sqlite3.Connection, leases: Leases, query: Query, limit: int, after: str | None
 ) -> list[MessageRecord]:
-    """The records that fit."""
-    asked = question(query)
-    if asked is None:
+    """The records of the matching messages, at most `limit`, after the message with the id `after`."""
+    statement = search_statement(query)
+    if statement is None:
         return []
     start = -1 if query.unfinished else _LAST
     if after is not None:
@@ -167,16 +168,16 @@ def find(
         if row is None:
             return []
         start = row[0]
-    values = {**asked.values, "after": start, "limit": limit}
-    numbers = connection.execute(asked.text(query.unfinished), values).fetchall()
+    values = {**statement.values, "after": start, "limit": limit}
+    numbers = connection.execute(statement.text(query.unfinished), values).fetchall()
     return [record for (number,) in numbers if (record := _record(connection, leases, number)) is not None]
 
 
 def _record(connection: sqlite3.Connection, leases: Leases, number: int) -> MessageRecord | None:
     row = connection.execute(RECORD, (number,)).fetchone()
-    if row is None:  # forgotten a moment ago
+    if row is None:  # deleted meanwhile
         return None
-    _, ident, received_at, client, listener, reverse_path, author, account, size, message_id, report_on = row
+    _number, ident, received_at, client, listener, reverse_path, author, account, size, message_id, report_on = row
     recipients = connection.execute(RECIPIENTS, (number,)).fetchall()
     return MessageRecord(
         id=ident,
@@ -198,7 +199,7 @@ def _client(text: str) -> str:
     try:
         return str(rows.client_of(text))
     except (ValueError, KeyError, TypeError):
-        return "(cannot be read)"
+        return _("(unreadable)")
 
 
 def _address(text: str) -> Address:
@@ -213,19 +214,19 @@ def _state(columns: Row) -> RecipientState:
     try:
         return rows.state_of(columns)
     except (ValueError, KeyError, TypeError, OverflowError):
-        return RecipientState(RecipientStatus.HELD, why="its row cannot be read")
+        return RecipientState(RecipientStatus.HELD, why="its row is unreadable")
 
 
 def events(connection: sqlite3.Connection, message_id: str) -> Sequence[Event]:
-    """What happened to a message, in order. Raises Unreadable."""
+    """The events of a message, in order. Raises UnreadableRow."""
     try:
         return [rows.event_of(columns) for columns in connection.execute(EVENTS, (message_id,)).fetchall()]
-    except (ValueError, TypeError, OverflowError) as fault:
-        raise UnreadableRow(f"the story of message {message_id} cannot be read ({fault})") from fault
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UnreadableRow(f"the events of message {message_id} are unreadable ({error})") from error
 
 
 def header(connection: sqlite3.Connection, message_id: str) -> HeaderSection | None:
-    """Its header section as it came; None where it is gone."""
+    """A message's header section as it was received; None if its content was deleted."""
     row = connection.execute(HEADER, (message_id,)).fetchone()
     return None if row is None else HeaderSection(row[0])
 
@@ -241,24 +242,24 @@ class _Sum:
 
 
 def totals(connection: sqlite3.Connection, now: datetime) -> Sequence[Totals]:
-    """Each account's queue. A message of which one recipient is held counts as held."""
+    """The totals of each account. A message with a held recipient counts as held."""
     sums: dict[str, _Sum] = {}
     at = rows.to_ms(now)
-    for account, _, held, size, received_at in connection.execute(WAITING):
+    for account, _waiting, held, size, received_at in connection.execute(WAITING):
         one = sums.setdefault(account, _Sum())
         one.held += held > 0
         one.waiting += held == 0
         one.size += size
         one.oldest = min(one.oldest, received_at)
         one.ages[age_bucket(timedelta(milliseconds=at - received_at))] += 1
-    for account, reply, why, fate in connection.execute(REASONS):
-        if words := _reason(reply, why, fate):
+    for account, reply, why, status in connection.execute(REASONS):
+        if words := _reason(reply, why, status):
             sums.setdefault(account, _Sum()).reasons[words] += 1
     return [_total(account, one) for account, one in sorted(sums.items())]
 
 
-def _reason(reply: str | None, why: str, fate: str) -> str:
-    if fate == RecipientStatus.HELD.value and why:
+def _reason(reply: str | None, why: str, status: str) -> str:
+    if status == RecipientStatus.HELD.value and why:
         return why
     try:
         return "" if reply is None else rows.reply_of(reply).text

@@ -1,4 +1,4 @@
-"""A spool in a folder of its own, opened and closed by a test as a process would."""
+"""A spool in its own folder, opened and closed by a test as by a process."""
 
 import sqlite3
 from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ async def ids(spool: SqliteSpool) -> list[str]:
 
 
 def sql(folder: Path, statement: str, *values: object) -> list[tuple[object, ...]]:
-    """Look into, or spoil, the database of a closed spool."""
+    """Read or damage the database of a closed spool."""
     with closing(sqlite3.connect(folder / "spool.db")) as connection:
         found = connection.execute(statement, values).fetchall()
         connection.commit()

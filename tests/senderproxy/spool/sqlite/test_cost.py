@@ -1,4 +1,4 @@
-"""What the spool costs, in counts and octets that no clock is needed for: syncs, and memory."""
+"""Costs of the spool that can be counted: syncs and memory."""
 
 import re
 import shutil
@@ -32,7 +32,7 @@ asyncio.run(main())
 """
 
 
-def test_sixty_who_come_together_cost_one_sync(tmp_path: Path) -> None:
+def test_sixty_messages_at_once_share_one_sync(tmp_path: Path) -> None:
     strace = shutil.which("strace")
     assert strace, "strace is missing: apt-get install strace"
     log = tmp_path / "log"

@@ -1,4 +1,4 @@
-"""How the database would carry out each statement: through an index, never by looking through the whole queue."""
+"""Query plans: each statement uses an index and does not scan the queue."""
 
 import itertools
 import re
@@ -12,11 +12,11 @@ from senderproxy.spool.sqlite.database import scripts
 from senderproxy.tracking.record import Query, RecipientStatus
 from tests.fakes.still_clock import START
 
-# What has to go through all that waits (through its index, and through nothing else) says so here.
-THROUGH_ALL_THAT_WAITS = {"SHIFT_RECIPIENTS", "SHIFT_MESSAGES", "WAITING", "REASONS"}
-# What was handed in, and no table.
+# Statements that read all waiting messages, through the index of unfinished ones only.
+ALL_WAITING = {"SHIFT_RECIPIENTS", "SHIFT_MESSAGES", "WAITING", "REASONS"}
+# The VALUES of the statement, not a table.
 OF_VALUES = re.compile(r"SCAN (\d+ )?CONSTANT ROWS?|SCAN \(subquery-\d+\)")
-# One step to an end of a table or of an index.
+# One step to the end of a table or of an index.
 ONE_STEP = {"LAST_NUMBER", "FIRST_ACCOUNT"}
 
 
@@ -44,7 +44,7 @@ def all_statements() -> dict[str, str]:
 
 
 def width(text: str) -> int:
-    """How many values a row has that goes into a statement for many rows."""
+    """The number of values of one row in a statement for many rows."""
     used = [int(number) for number in re.findall(r"column(\d)", text)]
     return max(used) if used else text[text.index("(") : text.index(")")].count(",") + 1
 
@@ -60,16 +60,16 @@ def plan(connection: sqlite3.Connection, text: str) -> list[str]:
     return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", values)]
 
 
-def test_all_statements_are_looked_at() -> None:
+def test_all_statements_are_found() -> None:
     assert len(all_statements()) > 30
-    assert set(all_statements()) >= THROUGH_ALL_THAT_WAITS | ONE_STEP
+    assert set(all_statements()) >= ALL_WAITING | ONE_STEP
 
 
 @pytest.mark.parametrize("name", sorted(all_statements()))
-def test_a_statement_goes_through_an_index(connection: sqlite3.Connection, name: str) -> None:
+def test_a_statement_uses_an_index(connection: sqlite3.Connection, name: str) -> None:
     steps = plan(connection, all_statements()[name])
     scans = [step for step in steps if step.startswith("SCAN") and not OF_VALUES.fullmatch(step)]
-    if name in THROUGH_ALL_THAT_WAITS:
+    if name in ALL_WAITING:
         assert scans == [step for step in scans if "INDEX message_open" in step], steps
     elif name in ONE_STEP:
         assert steps in (["SEARCH message"], ["SCAN message USING COVERING INDEX message_due"]), steps
@@ -94,14 +94,14 @@ def queries() -> list[Query]:
     return [Query(**dict(zip(choices, values, strict=True))) for values in itertools.product(*choices.values())]  # type: ignore[arg-type]
 
 
-def test_whatever_is_searched_for_no_table_is_looked_through(connection: sqlite3.Connection) -> None:
+def test_no_combination_of_criteria_scans_a_table(connection: sqlite3.Connection) -> None:
     asked = 0
     for query in queries():
-        question = search.question(query)
-        assert question is not None
-        steps = plan(connection, question.text(query.unfinished))
+        statement = search.search_statement(query)
+        assert statement is not None
+        steps = plan(connection, statement.text(query.unfinished))
         assert not [step for step in steps if step.startswith("SCAN")], (query, steps)
-        # A range of numbers alone is everything. It is right where nothing else is asked, for then the limit ends it.
+        # A range of numbers alone reads everything: only a search without criteria may use it; its limit ends it.
         everything = re.compile(r"SEARCH (message USING INTEGER PRIMARY KEY|recipient USING PRIMARY KEY).*[<>]")
         assert query == Query() or not [step for step in steps if everything.match(step)], (query, steps)
         asked += 1
@@ -127,9 +127,7 @@ def test_whatever_is_searched_for_no_table_is_looked_through(connection: sqlite3
     ],
     ids=str,
 )
-def test_what_is_searched_for_is_found_through_its_own_index(
-    connection: sqlite3.Connection, query: Query, index: str
-) -> None:
-    question = search.question(query)
-    assert question is not None
-    assert any(index in step for step in plan(connection, question.text(query.unfinished)))
+def test_a_criterion_uses_its_own_index(connection: sqlite3.Connection, query: Query, index: str) -> None:
+    statement = search.search_statement(query)
+    assert statement is not None
+    assert any(index in step for step in plan(connection, statement.text(query.unfinished)))

@@ -1,4 +1,4 @@
-"""Whose folder it is, and who is in it."""
+"""Access to the spool's folder, and its lock."""
 
 import os
 import stat
@@ -14,7 +14,7 @@ from tests.fakes.arrivals import arrival
 from tests.senderproxy.spool.sqlite.open_spool import claimed, opened
 
 AS_ROOT = os.geteuid() == 0
-only_root = pytest.mark.skipif(not AS_ROOT, reason="only root can become and give files to somebody else")
+only_root = pytest.mark.skipif(not AS_ROOT, reason="only root can become another user")
 NOBODY = 65534
 LARGE = b"x" * 200_000
 
@@ -26,7 +26,7 @@ def refused(path: Path, words: str) -> SpoolError:
     return caught.value
 
 
-def test_a_folder_that_is_missing_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_missing_folder_is_created_for_its_owner_only(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         SpoolFolder.open(tmp_path / "spool").close()
@@ -36,19 +36,19 @@ def test_a_folder_that_is_missing_is_made_for_its_owner_alone(tmp_path: Path) ->
     assert stat.S_IMODE((tmp_path / "spool" / "lock").stat().st_mode) == 0o600
 
 
-def test_without_the_folder_above_nothing_is_made(tmp_path: Path) -> None:
+def test_without_the_parent_folder_nothing_is_created(tmp_path: Path) -> None:
     refused(tmp_path / "missing" / "spool", "parent folder")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o707, 0o710])
-def test_a_folder_others_can_enter_is_refused(tmp_path: Path, mode: int) -> None:
+def test_a_folder_that_others_can_access_is_refused(tmp_path: Path, mode: int) -> None:
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool").chmod(mode)
     assert refused(tmp_path / "spool", "Other users have access").hint.startswith("chmod 700")
 
 
-def test_a_symbolic_link_or_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_a_symbolic_link_or_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir(0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     refused(tmp_path / "link", "symbolic link")
@@ -56,7 +56,7 @@ def test_a_symbolic_link_or_a_file_is_no_folder(tmp_path: Path) -> None:
     refused(tmp_path / "file", "not a folder")
 
 
-def test_a_lock_that_is_another_file_under_a_second_name_is_left_alone(tmp_path: Path) -> None:
+def test_a_lock_file_with_a_second_name_is_not_written(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir(0o700)
     (tmp_path / "precious").write_bytes(b"precious")
     os.link(tmp_path / "precious", tmp_path / "spool" / "lock")

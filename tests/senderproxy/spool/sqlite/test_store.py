@@ -1,4 +1,4 @@
-"""What the real spool does beyond the contract (tests/ports/test_spool.py): files, restarts, history, a slow disk."""
+"""SqliteSpool beyond the port (tests/ports/test_spool.py): files, restarts, history, a slow disk."""
 
 import asyncio
 import os
@@ -36,10 +36,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "spool"
 
 
-# ---- what is fresh ----
+# ---- cache ----
 
 
-async def test_what_nobody_has_had_since_it_came_is_not_read(folder: Path) -> None:
+async def test_a_message_is_not_read_for_its_first_claim(folder: Path) -> None:
     given = arrival("a1", body=b"Hallo\r\n")
     async with opened(folder) as spool:
         await spool.accept(given)
@@ -51,7 +51,7 @@ async def test_what_nobody_has_had_since_it_came_is_not_read(folder: Path) -> No
         assert second.due == {CARL: RecipientState(RecipientStatus.WAITING, due_at=START, tries=1)}
 
 
-async def test_what_is_fresh_is_as_it_would_be_read(folder: Path) -> None:
+async def test_a_cached_message_equals_its_rows(folder: Path) -> None:
     given = [
         arrival(
             "a1", "carl@elsewhere.example", "dora@elsewhere.example", client=Client("::1", "x", "ESMTPSA", user="a")
@@ -70,7 +70,7 @@ async def test_what_is_fresh_is_as_it_would_be_read(folder: Path) -> None:
             assert one.due == two.due
 
 
-async def test_what_the_clock_moved_is_read(folder: Path) -> None:
+async def test_a_shift_empties_the_cache(folder: Path) -> None:
     async with opened(folder) as spool:
         await spool.accept(arrival("a1"))
         await spool.shift(timedelta(days=1))
@@ -78,20 +78,20 @@ async def test_what_the_clock_moved_is_read(folder: Path) -> None:
         assert (await claimed(spool, at=timedelta(days=1))).submission.received_at == START + timedelta(days=1)
 
 
-async def test_so_many_are_remembered_and_no_more(folder: Path) -> None:
+async def test_the_cache_is_bounded(folder: Path) -> None:
     given = [arrival(f"a{number}") for number in range(5)]
     async with opened(folder, tuning=Tuning(cache_size=10_000)) as spool:
         await spool.accept(*given)
         kept = [(await claimed(spool)).submission.message.header for _ in given]
         assert [a is b.submission.message.header for a, b in zip(kept, given, strict=True)] == [True] * 2 + [False] * 3
-        await spool.accept(last := arrival("a6"))  # there is room again
+        await spool.accept(last := arrival("a6"))  # there is space again
         assert (await claimed(spool)).submission.message.header is last.submission.message.header
 
 
 # ---- restarts ----
 
 
-async def test_what_was_accepted_and_settled_is_there_after_a_restart(folder: Path) -> None:
+async def test_accepted_and_settled_messages_survive_a_restart(folder: Path) -> None:
     async with opened(folder) as spool:
         await spool.accept(arrival("a1"), arrival("a2", body=LARGE), arrival("a3"))
         await spool.settle(await claimed(spool), DONE)
@@ -109,7 +109,7 @@ async def test_what_was_accepted_and_settled_is_there_after_a_restart(folder: Pa
         assert await ids(spool) == ["a4", "a3", "a2", "a1"]
 
 
-async def test_two_processes_never_have_the_same_spool(folder: Path) -> None:
+async def test_one_process_at_a_time_holds_the_spool(folder: Path) -> None:
     async with opened(folder):
         with pytest.raises(SpoolError, match=rf"in use by .*\(process {os.getpid()}\)"):
             SqliteSpool.open(folder, StillClock(), min_free=0, history=HISTORY)
@@ -117,7 +117,7 @@ async def test_two_processes_never_have_the_same_spool(folder: Path) -> None:
         pass
 
 
-async def test_a_closed_spool_says_so(folder: Path) -> None:
+async def test_a_closed_spool_raises_an_error(folder: Path) -> None:
     async with opened(folder) as spool:
         await spool.accept(arrival("a1"))
         claim = await claimed(spool)
@@ -134,7 +134,7 @@ async def test_a_closed_spool_says_so(folder: Path) -> None:
 # ---- content ----
 
 
-async def test_a_small_body_lies_in_the_database_and_a_large_one_in_a_file(folder: Path) -> None:
+async def test_a_small_body_is_stored_in_a_row_and_a_large_one_in_a_file(folder: Path) -> None:
     limit = Tuning().row_limit
     async with opened(folder) as spool:
         await spool.accept(arrival("small", body=b"x" * limit))
@@ -145,7 +145,7 @@ async def test_a_small_body_lies_in_the_database_and_a_large_one_in_a_file(folde
         assert (folder / "content" / name).stat().st_mode & 0o777 == 0o600
 
 
-async def test_a_file_goes_when_its_message_is_finished_and_not_before(folder: Path) -> None:
+async def test_a_file_is_removed_when_its_message_is_finished(folder: Path) -> None:
     dora = parse_address("dora@elsewhere.example")
     async with opened(folder) as spool:
         await spool.accept(arrival("a1", str(CARL), str(dora), body=LARGE))
@@ -158,7 +158,7 @@ async def test_a_file_goes_when_its_message_is_finished_and_not_before(folder: P
     assert sql(folder, "SELECT count(*) FROM content") == [(0,)]
 
 
-async def test_a_body_that_lies_on_the_disk_already_is_given_a_name_and_not_copied(folder: Path) -> None:
+async def test_a_body_in_an_unnamed_file_is_linked_and_not_copied(folder: Path) -> None:
     async with opened(folder) as spool:
         body = BodyBuffer(1024, SpillDirectory(folder=spool.spill_folder).open)
         for start in range(0, len(LARGE), 7000):
@@ -191,7 +191,7 @@ async def test_a_body_on_another_file_system_is_copied(folder: Path) -> None:
             assert b"".join(claim.submission.message.body.blocks()) == LARGE
 
 
-async def test_a_claim_on_what_was_just_accepted_reads_the_spools_own_content(folder: Path) -> None:
+async def test_a_claim_on_a_new_message_reads_the_spools_own_content(folder: Path) -> None:
     async with opened(folder) as spool:
         for ident, octets in (("a1", b"klein\r\n"), ("a2", LARGE)):
             body = BodyBuffer(1 << 30, SpillDirectory().open)
@@ -204,7 +204,7 @@ async def test_a_claim_on_what_was_just_accepted_reads_the_spools_own_content(fo
     assert files(folder) == set()
 
 
-async def test_where_the_row_cannot_be_written_its_file_does_not_stay(folder: Path) -> None:
+async def test_without_its_row_a_file_is_removed(folder: Path) -> None:
     async with opened(folder) as spool:
         await spool.accept(arrival("a1"))
         with pytest.raises(SpoolError):
@@ -216,7 +216,7 @@ async def test_where_the_row_cannot_be_written_its_file_does_not_stay(folder: Pa
 
 
 class SlowBody:
-    """Does not go on until it is told to."""
+    """A body that stops after its first block until `go_on` is set."""
 
     is_ascii, has_long_lines = True, False
 
@@ -240,7 +240,7 @@ class SlowBody:
         pass
 
 
-async def test_who_gives_up_while_a_large_body_is_written_leaves_nothing_behind_and_nobody_reading(
+async def test_a_cancelled_accept_of_a_large_body_leaves_no_file_and_ends_after_the_read(
     folder: Path,
 ) -> None:
     async with opened(folder) as spool:
@@ -264,11 +264,11 @@ def _with_message(given: Arrival, message: Message) -> Arrival:
     return replace(given, submission=replace(given.submission, message=message))
 
 
-# ---- what cannot be read is held, and never deleted (more of it in tests/crash) ----
+# ---- unreadable messages are held and never deleted (more tests in tests/crash) ----
 
 
 @pytest.mark.parametrize("harm", ["cut", "gone", "altered"])
-async def test_a_message_whose_file_is_harmed_is_held_and_the_next_one_has_its_turn(
+async def test_a_message_with_a_damaged_file_is_held_and_the_next_one_is_claimed(
     folder: Path, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(folder) as spool:
@@ -317,16 +317,14 @@ async def test_a_message_whose_file_is_harmed_is_held_and_the_next_one_has_its_t
         "UPDATE recipient SET due_at = 9000000000000000 WHERE position = 1",
     ],
 )
-async def test_a_message_whose_rows_are_harmed_is_held_and_never_sent_as_something_else(
-    folder: Path, harm: str
-) -> None:
+async def test_a_message_with_damaged_rows_is_held(folder: Path, harm: str) -> None:
     async with opened(folder) as spool:
         await spool.accept(arrival("a1", "carl@elsewhere.example", "dora@elsewhere.example"))
     sql(folder, harm)
     async with opened(folder) as spool:
         await spool.accept(arrival("a2"))
         claim = await claimed(spool)
-        if "9000000000000000" in harm:  # not due yet, as far as anybody can say
+        if "9000000000000000" in harm:  # not due yet, according to its row
             assert list(claim.due) == [CARL]
             return
         assert claim.submission.id == "a2"
@@ -337,7 +335,7 @@ async def test_a_message_whose_rows_are_harmed_is_held_and_never_sent_as_somethi
     assert sql(folder, "SELECT finished_at FROM message WHERE id = 'a1'") == [(None,)]
 
 
-async def test_a_person_can_end_a_message_that_cannot_be_read(folder: Path) -> None:
+async def test_an_operator_can_cancel_an_unreadable_message(folder: Path) -> None:
     async with opened(folder) as spool:
         await spool.accept(arrival("a1"))
     sql(folder, "DELETE FROM content")
@@ -352,7 +350,7 @@ async def test_a_person_can_end_a_message_that_cannot_be_read(folder: Path) -> N
         assert [r.recipients[CARL].status for r in await records(spool)] == [RecipientStatus.CANCELLED]
 
 
-async def test_nobody_is_told_of_a_message_whose_author_may_have_been_altered(folder: Path) -> None:
+async def test_a_message_whose_author_may_have_been_altered_has_no_reverse_path(folder: Path) -> None:
     async with opened(folder) as spool:
         await spool.accept(arrival("a1"))
     sql(folder, "UPDATE message SET reverse_path = 'eve@firma.example'")
@@ -365,7 +363,7 @@ async def test_nobody_is_told_of_a_message_whose_author_may_have_been_altered(fo
 # ---- leases ----
 
 
-async def test_who_is_cancelled_while_claiming_has_no_lease(folder: Path) -> None:
+async def test_a_cancelled_claim_gives_its_lease_back(folder: Path) -> None:
     async with opened(folder) as spool:
         await spool.accept(arrival("a1"))
         claiming = asyncio.create_task(spool.claim("anna", START))
@@ -378,7 +376,7 @@ async def test_who_is_cancelled_while_claiming_has_no_lease(folder: Path) -> Non
         assert claim.submission.id == "a1"
 
 
-async def test_who_is_cancelled_while_a_leased_message_is_accepted_has_no_lease(folder: Path) -> None:
+async def test_a_cancelled_leased_accept_gives_its_lease_back(folder: Path) -> None:
     async with opened(folder) as spool:
         accepting = asyncio.create_task(spool.accept(arrival("a1"), leased=True))
         while not spool._incoming.last_number:  # it is on its way to the writer
@@ -391,10 +389,10 @@ async def test_who_is_cancelled_while_a_leased_message_is_accepted_has_no_lease(
         assert claim.submission.id == "a1"
 
 
-# ---- stories ----
+# ---- history of messages that passed through ----
 
 
-async def test_a_story_is_written_without_anybody_waiting_for_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_noted_history_is_written_after_a_delay(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = RecipientState(RecipientStatus.DELIVERED, reply=reply(250, "2.0.0", "queued as ABC123"))
     monkeypatch.setattr(history, "_DELAY", 0.01)
     async with opened(folder) as spool:
@@ -408,7 +406,7 @@ async def test_a_story_is_written_without_anybody_waiting_for_it(folder: Path, m
     assert sql(folder, "SELECT count(*) FROM content") == [(0,)]
 
 
-async def test_a_story_is_written_along_with_the_next_message_and_before_the_end(folder: Path) -> None:
+async def test_noted_history_is_written_with_the_next_message_and_at_the_close(folder: Path) -> None:
     async with opened(folder) as spool:
         spool.note(arrival("s1", state=DELIVERED))
         await spool.accept(arrival("a1"))
@@ -418,7 +416,7 @@ async def test_a_story_is_written_along_with_the_next_message_and_before_the_end
         assert await ids(spool) == ["s2", "a1", "s1"]
 
 
-async def test_stories_are_bounded_and_their_loss_is_told_once(
+async def test_noted_history_is_bounded_and_its_loss_is_logged_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(history, "_LIMIT", 3)
@@ -430,7 +428,7 @@ async def test_stories_are_bounded_and_their_loss_is_told_once(
     assert sum("why" in getattr(record, "senderproxy_fields", {}) for record in caplog.records) == 1
 
 
-async def test_a_story_that_cannot_be_kept_spoils_nobody_elses_message(
+async def test_history_that_cannot_be_written_does_not_affect_a_message(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(folder) as spool:
@@ -442,10 +440,10 @@ async def test_a_story_that_cannot_be_kept_spoils_nobody_elses_message(
     assert "history_lost" in [getattr(record, "senderproxy_event", "") for record in caplog.records]
 
 
-# ---- history ----
+# ---- sweep ----
 
 
-async def test_a_sweep_forgets_what_has_outlived_its_history(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sweep_deletes_old_history(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_DELETED_AT_ONCE", 4)
     clock = StillClock()
     async with opened(folder, clock) as spool:
@@ -462,7 +460,7 @@ async def test_a_sweep_forgets_what_has_outlived_its_history(folder: Path, monke
         assert sql(folder, f"SELECT count(DISTINCT message) FROM {table}") == [(2,)]
 
 
-async def test_a_sweep_takes_files_that_belong_to_nobody_when_they_are_old(folder: Path) -> None:
+async def test_a_sweep_removes_old_files_without_a_message(folder: Path) -> None:
     clock = StillClock()
     async with opened(folder, clock) as spool:
         await spool.accept(arrival("a1", body=LARGE))
@@ -475,7 +473,7 @@ async def test_a_sweep_takes_files_that_belong_to_nobody_when_they_are_old(folde
         assert (await claimed(spool)).submission.id == "a1"
 
 
-async def test_a_sweep_leaves_alone_what_is_being_written(folder: Path) -> None:
+async def test_a_sweep_leaves_a_file_that_is_being_written(folder: Path) -> None:
     async with opened(folder) as spool:
         body = SlowBody(LARGE)
         given = _with_message(arrival("a1"), Message(arrival("a1").submission.message.header, body))
@@ -490,7 +488,7 @@ async def test_a_sweep_leaves_alone_what_is_being_written(folder: Path) -> None:
         assert b"".join((await claimed(spool)).submission.message.body.blocks()) == LARGE
 
 
-async def test_a_sweep_gives_room_back_to_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sweep_shrinks_the_database(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_FREE_PAGES", 16)
     async with opened(folder) as spool:
         await spool.accept(*(arrival(f"a{number}", body=b"x" * 100_000) for number in range(40)))
@@ -506,7 +504,7 @@ async def test_a_sweep_gives_room_back_to_the_disk(folder: Path, monkeypatch: py
 async def test_the_event_loop_goes_on_while_the_disk_hangs(folder: Path) -> None:
     async with opened(folder) as spool:
         await spool.accept(arrival("a1"))
-        mended = await _busy(spool)
+        repaired = await _busy(spool)
         waiting = [
             asyncio.create_task(call)
             for call in (spool.accept(arrival("a2")), spool.claim("anna", START), spool.due(), spool.shift(timedelta()))
@@ -516,12 +514,12 @@ async def test_the_event_loop_goes_on_while_the_disk_hangs(folder: Path) -> None
             await asyncio.sleep(0)
         assert not any(task.done() for task in waiting)
         assert await ids(spool) == ["a1"]  # what is read is read
-        mended.set()
+        repaired.set()
         await asyncio.gather(*waiting)
         assert "a2" in await ids(spool)
 
 
-async def test_with_too_little_room_nothing_is_taken_and_what_is_under_way_comes_to_its_end(
+async def test_with_too_little_free_space_new_messages_are_refused_and_claims_are_settled(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = StillClock()
@@ -546,7 +544,7 @@ async def test_with_too_little_room_nothing_is_taken_and_what_is_under_way_comes
 
 
 async def _busy(spool: SqliteSpool) -> threading.Event:
-    """Keep the writer occupied until the event is set: what comes meanwhile comes together."""
+    """Occupy the writer until the event is set; the jobs that arrive meanwhile are one batch."""
     begun, go_on = threading.Event(), threading.Event()
 
     def wait(_: sqlite3.Connection) -> None:
@@ -558,7 +556,7 @@ async def _busy(spool: SqliteSpool) -> threading.Event:
     return go_on
 
 
-async def test_one_jobs_fault_is_not_the_others(folder: Path) -> None:
+async def test_an_error_of_one_job_does_not_affect_the_others(folder: Path) -> None:
     async with opened(folder) as spool:
         await spool.accept(arrival("a1"), arrival("a2"))
         claims = [await claimed(spool), await claimed(spool)]
@@ -575,12 +573,16 @@ async def test_one_jobs_fault_is_not_the_others(folder: Path) -> None:
         hold.set()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [list, SpoolError, SpoolError, type(None)]
-        fates = {r.id: r.recipients[CARL].status for r in await records(spool)}
-        assert fates == {"a1": RecipientStatus.WAITING, "a2": RecipientStatus.DELIVERED, "a3": RecipientStatus.WAITING}
+        statuses = {r.id: r.recipients[CARL].status for r in await records(spool)}
+        assert statuses == {
+            "a1": RecipientStatus.WAITING,
+            "a2": RecipientStatus.DELIVERED,
+            "a3": RecipientStatus.WAITING,
+        }
         assert [e.kind for e in await spool.events("a1")] == [EventKind.ACCEPTED]
 
 
-async def test_all_who_come_while_a_commit_runs_share_the_next_one(folder: Path) -> None:
+async def test_all_messages_that_arrive_during_a_commit_share_the_next_one(folder: Path) -> None:
     async with opened(folder) as spool:
         hold = await _busy(spool)
         tasks = [asyncio.create_task(spool.accept(arrival(f"a{number}"))) for number in range(40)]
@@ -591,7 +593,7 @@ async def test_all_who_come_while_a_commit_runs_share_the_next_one(folder: Path)
         assert len(await ids(spool)) == 40
 
 
-async def test_the_log_stays_short_however_much_is_written(folder: Path) -> None:
+async def test_the_write_ahead_log_stays_short(folder: Path) -> None:
     tuning = Tuning(wal_pages=200, wal_limit=2000)
     async with opened(folder, tuning=tuning) as spool:
         longest = 0
@@ -602,10 +604,24 @@ async def test_the_log_stays_short_however_much_is_written(folder: Path) -> None
         assert (folder / "spool.db").stat().st_size > 150 * 4 * 30_000 // 2
 
 
-# ---- what status says of the disk ----
+async def test_a_close_ends_while_the_write_ahead_log_is_at_its_limit(folder: Path) -> None:
+    async with opened(folder, tuning=Tuning(wal_pages=1, wal_limit=2)) as spool:
+        go_on = await _busy(spool)
+        tasks = [asyncio.create_task(spool.accept(arrival(f"a{number}"))) for number in range(1200)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(spool.close())
+        await asyncio.sleep(0)
+        go_on.set()
+        async with asyncio.timeout(30):
+            await closing
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_too_little_room_is_known_before_anybody_is_refused(tmp_path: Path) -> None:
+# ---- health of the disk ----
+
+
+async def test_too_little_free_space_is_reported_before_a_message_is_refused(tmp_path: Path) -> None:
     status = os.statvfs(tmp_path)
     async with opened(tmp_path / "spool", min_free=status.f_blocks * status.f_frsize * 2) as spool:
         trouble = await spool.trouble()
@@ -613,7 +629,7 @@ async def test_too_little_room_is_known_before_anybody_is_refused(tmp_path: Path
         assert trouble.hint
 
 
-async def test_a_refusal_is_told_until_something_is_kept_and_a_full_disk_not_for_ever(
+async def test_an_error_is_reported_until_the_next_success_and_a_full_disk_for_ten_minutes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = StillClock()
