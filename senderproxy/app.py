@@ -31,6 +31,7 @@ from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
 from senderproxy.relay.queue_admin import QueueAdmin
 from senderproxy.service.listeners import Listeners
+from senderproxy.service.loop_monitor import LoopMonitor
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.service.status import ServiceStatus
 from senderproxy.translation import _
@@ -45,7 +46,7 @@ class Service:
     """One running senderproxy.
 
     `load` reads the configuration again, `set_up_log` applies its log settings, `crash` returns the cause of the last
-    crash. Without `load` a reload is refused.
+    crash, `loop_monitor` measures the loop on which `run` is called. Without `load` a reload is refused.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Service:
         load: Callable[[], Config] | None = None,
         set_up_log: Callable[[LogSettings], None] | None = None,
         crash: Callable[[], str] = str,
+        loop_monitor: LoopMonitor | None = None,
     ) -> None:
         self._config = config
         self._accounts = accounts
@@ -65,10 +67,12 @@ class Service:
         self._notifier = notifier or SystemdNotifier(None, None)
         self._load = load
         self._set_up_log = set_up_log
+        self._loop_monitor = loop_monitor
         self._components = build_components(config, accounts, self._clock, crash)
         self._spool = ServiceSpool(Path(config.spool_directory), config.spool, self._components, self._clock)
         self._listeners = Listeners(self._components.intake, self._clock, lambda: self._spool.is_open)
-        self._status = ServiceStatus(self._components, accounts, self._listeners, self._spool, self._clock)
+        lag = loop_monitor.lag if loop_monitor is not None else None
+        self._status = ServiceStatus(self._components, accounts, self._listeners, self._spool, self._clock, lag)
         self._control: ControlServer | None = None
         self._housekeeping: asyncio.Task[None] | None = None
         self._applied_generation = 0  # of the vault
@@ -137,6 +141,8 @@ class Service:
         loop.add_signal_handler(signal.SIGHUP, reload_soon)
         await self.start()
         tune_interpreter()
+        if self._loop_monitor is not None:
+            self._loop_monitor.start()
         await ended.wait()
         await self.stop()
 
@@ -250,6 +256,7 @@ def run(config: Config, accounts: VaultAccounts, load: Callable[[], Config]) -> 
     """Run the service until SIGTERM or SIGINT, for `senderproxy run`. `load` reads the configuration again."""
     _set_up_log(config.log)
     protect_memory()
+    monitor = LoopMonitor()
     service = Service(
         config,
         accounts,
@@ -257,8 +264,10 @@ def run(config: Config, accounts: VaultAccounts, load: Callable[[], Config]) -> 
         load=load,
         set_up_log=_set_up_log,
         crash=CrashTraceback(Path(config.service.control_socket).with_name("crash")).read,
+        loop_monitor=monitor,
     )
-    asyncio.run(service.run())
+    with asyncio.Runner(loop_factory=monitor.new_event_loop) as runner:
+        runner.run(service.run())
 
 
 def _set_up_log(settings: LogSettings) -> None:

@@ -47,6 +47,10 @@ HISTORY_CLEANUP_FAILED: Final = LogEvent(
     "history_cleanup_failed", Severity.ERROR, "cannot delete old history from the spool", ("why", "hint")
 )
 
+LOOP_BLOCKED: Final = LogEvent(
+    "loop_blocked", Severity.WARNING, "event loop blocked, all clients waited", ("seconds", "unlogged", "stack")
+)
+
 # ---- accounts ----
 
 VAULT_RELOADED: Final = LogEvent("vault_reloaded", Severity.INFO, "accounts reloaded from the vault", ("accounts",))

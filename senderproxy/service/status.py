@@ -16,6 +16,7 @@ from senderproxy.clock import Clock
 from senderproxy.control.protocol import Answer
 from senderproxy.relay.ports import SpoolError
 from senderproxy.service.listeners import Listeners
+from senderproxy.service.loop_lag import LoopLag
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.translation import _
 from senderproxy.wiring import Components
@@ -34,12 +35,14 @@ class ServiceStatus:
         listeners: Listeners,
         spool: ServiceSpool,
         clock: Clock,
+        loop_lag: LoopLag | None,
     ) -> None:
         self._components = components
         self._accounts = accounts
         self._listeners = listeners
         self._spool = spool
         self._clock = clock
+        self._loop_lag = loop_lag
         self._started_at = clock.now()
 
     async def answer(self) -> Answer:
@@ -53,7 +56,14 @@ class ServiceStatus:
             "vault_problem": self._accounts.problem,
             "sender_rules": [asdict(entry) for entry in self._components.relay.rejected_senders.entries()],
             "queue": await self._queue(),
+            "loop": self._loop(),
         }
+
+    def _loop(self) -> Answer | None:
+        """The longest pass of the event loop since the start, and the passes over 0.1 s; None: not measured."""
+        if self._loop_lag is None:
+            return None
+        return {"longest_pass_seconds": round(self._loop_lag.maximum, 4), "blocks": self._loop_lag.blocks}
 
     async def _queue(self) -> Answer:
         """The number of waiting messages and the age of the oldest; or the problem that prevents an answer."""

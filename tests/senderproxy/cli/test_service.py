@@ -63,8 +63,9 @@ def test_a_test_message_passes_the_service_and_status_counts_it(office: Office) 
         status = office.type("status")
         assert status.code == 0
         assert "anna@firma.example  healthy  1" in status.out
-        (account,) = office.type("status", "--json").json["accounts"]
+        (account,) = (state := office.type("status", "--json").json)["accounts"]
         assert (account["delivered"], account["state"]) == (1, "healthy")
+        assert state["loop"]["longest_pass_seconds"] > 0
         assert "ok       service: it is running since" in office.type("check", "--offline").out
     assert office.simulator.received[0].login == "anna@firma.example"
 

@@ -1,0 +1,175 @@
+"""Measurement of the event loop's lag: the duration of each pass, and the stack of a pass that takes too long.
+
+The loop's selector takes the time between two of its calls, so the measurement needs no timer. A thread looks every
+50 ms for a pass that may become too long, and takes the loop's stack in it.
+Guarantees: every pass counts from `start` on. The thread sleeps without a timeout while no socket has an event: an
+idle service is not woken. An idle loop costs nothing, a pass about one microsecond.
+Not here: the statistics and the limit (service.loop_lag). Not measured: other threads that hold Python's lock while the
+loop waits for its sockets, and a process that gets no CPU time there.
+"""
+
+import asyncio
+import logging
+import selectors
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from senderproxy import log_events
+from senderproxy.clock import Clock, SystemClock
+from senderproxy.log import event
+from senderproxy.service.loop_lag import BLOCKED_SECONDS, LoopLag
+
+_log = logging.getLogger("senderproxy.service")
+_INTERVAL: Final = BLOCKED_SECONDS / 2  # seconds between two looks of the thread
+_QUIET_LOOKS: Final = 20  # looks without an event of a socket until the thread sleeps; 1 second
+_LONG_SECONDS: Final = 5.0  # a block that lasts so long is logged before it ends: it may never end
+_FRAMES: Final = 12  # innermost functions in the line of the log
+
+
+def stack_of(thread: int) -> str:
+    """The innermost functions of a thread, the current one first: `repair.py:88 scan < plan.py:40 plan`."""
+    frame: FrameType | None = sys._current_frames().get(thread)  # noqa: SLF001  documented in sys
+    found: list[str] = []
+    while frame is not None and len(found) < _FRAMES:
+        code = frame.f_code
+        found.append(f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno} {code.co_qualname}")
+        frame = frame.f_back
+    return " < ".join(found)
+
+
+class LoopMonitor:
+    """The lag of one event loop, which `new_event_loop` creates."""
+
+    def __init__(self, stack: Callable[[int], str] = stack_of, clock: Clock | None = None) -> None:
+        self.lag = LoopLag()
+        self._stack = stack
+        self._monotonic = (clock or SystemClock()).monotonic
+        self._lock = threading.Lock()  # around the few statements that both threads execute in a block
+        self._loop_thread = 0
+        self._measuring = False
+        self._pass_started: float | None = None  # monotonic seconds; None while the loop waits for its sockets
+        self._active_passes = 0  # passes because of a socket
+        self._sample: tuple[float, str] | None = None  # start of the pass, stack in it
+        self._logged: float | None = None  # start of the pass that was logged before its end
+        self._parked = False
+        self._activity = threading.Event()
+        self._stopped = threading.Event()
+
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        """A new event loop that is measured by this monitor from `start` on."""
+        return asyncio.SelectorEventLoop(_MeasuredSelector(self))
+
+    def measure(self) -> None:
+        """Measure from now on the passes of the calling thread's loop, without a thread that takes stacks."""
+        self._loop_thread = threading.get_ident()
+        self._measuring = True
+
+    def start(self) -> None:
+        """Start the measurement and the thread. Called on the loop's thread, when the start of the service is over."""
+        self.measure()
+        threading.Thread(target=self._watch, name="loop-monitor", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the measurement and its thread."""
+        self._measuring = False
+        self._pass_started = None
+        self._stopped.set()
+        self._activity.set()
+
+    @property
+    def is_parked(self) -> bool:
+        """True while the thread sleeps until a socket has an event."""
+        return self._parked
+
+    # ---- on the loop's thread ----
+
+    def pass_started(self, has_events: bool) -> None:
+        """A pass of the loop begins; `has_events`: because of a socket, and not of a timer alone."""
+        if not self._measuring:
+            return
+        self._pass_started = self._monotonic()
+        if has_events:
+            self._active_passes += 1
+            if self._parked:
+                self._parked = False
+                self._activity.set()
+
+    def pass_ended(self) -> None:
+        """A pass of the loop is over."""
+        started = self._pass_started
+        if started is None:
+            return
+        now = self._monotonic()
+        self._pass_started = None
+        if now - started > self.lag.maximum or now - started > BLOCKED_SECONDS:
+            self._record(started, now)
+
+    def _record(self, started: float, now: float) -> None:
+        with self._lock:
+            if not self.lag.record(now - started) or self._logged == started:
+                return
+            unlogged = self.lag.take_line(now)
+            sample = self._sample
+        if unlogged is not None:
+            stack = sample[1] if sample is not None and sample[0] == started else None
+            _log_block(now - started, unlogged, stack)
+
+    # ---- on the monitor's thread ----
+
+    def look(self) -> None:
+        """Take the stack of a pass that may become too long; log one that does not end."""
+        started = self._pass_started
+        if started is None:
+            return
+        now = self._monotonic()
+        if now - started < _INTERVAL:
+            return
+        if self._sample is None or self._sample[0] != started:
+            self._sample = (started, self._stack(self._loop_thread))
+        if now - started > _LONG_SECONDS and self._logged != started:
+            with self._lock:
+                if self._pass_started != started:
+                    return
+                self._logged = started
+                unlogged = self.lag.take_line(now)
+            if unlogged is not None:
+                _log_block(now - started, unlogged, self._sample[1])
+
+    def _watch(self) -> None:
+        quiet, passes = 0, self._active_passes
+        while not self._stopped.wait(_INTERVAL):
+            self.look()
+            quiet = quiet + 1 if self._active_passes == passes and self._pass_started is None else 0
+            passes = self._active_passes
+            if quiet >= _QUIET_LOOKS:
+                self._park(passes)
+                quiet = 0
+
+    def _park(self, passes: int) -> None:
+        """Sleep until a socket has an event. A pass that began meanwhile is not missed."""
+        self._activity.clear()
+        self._parked = True
+        if self._active_passes == passes and not self._stopped.is_set():
+            self._activity.wait()
+        self._parked = False
+
+
+def _log_block(seconds: float, unlogged: int, stack: str | None) -> None:
+    event(_log, log_events.LOOP_BLOCKED, seconds=round(seconds, 3), unlogged=unlogged or None, stack=stack)
+
+
+class _MeasuredSelector(selectors.DefaultSelector):
+    """The platform's selector; the loop works between the return of one `select` and the next call."""
+
+    def __init__(self, monitor: LoopMonitor) -> None:
+        super().__init__()
+        self._monitor = monitor
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._monitor.pass_ended()
+        events = super().select(timeout)
+        self._monitor.pass_started(bool(events))
+        return events
