@@ -6,6 +6,7 @@ Names are looked up in the syntax trees of the sources; nothing is imported but 
 import ast
 import io
 import re
+import sys
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -262,11 +263,12 @@ def test_each_name_on_a_page_exists(path: Path) -> None:
 
 
 def test_each_pointer_to_another_module_exists() -> None:
-    """In `Not here:` a dotted name is always one of ours, also where its first part is misspelt."""
+    """In `Not here:` a dotted name, or a single word in parentheses, is one of ours or a module of Python."""
     for home, tree in _trees().items():
         for paragraph in _NOT_HERE.findall(ast.get_docstring(tree) or ""):
-            for name in re.findall(r"\(([a-z_]\w*(?:\.[A-Za-z_]\w*)+)[,;)]", paragraph):
-                if name.rsplit(".", 1)[1] not in _SUFFIXES:
+            dotted = re.findall(r"[(,;] ?([a-z_]\w*(?:\.[A-Za-z_]\w*)+)(?=[,;)])", paragraph)
+            for name in [*dotted, *re.findall(r"\(([a-z_]\w*)\)", paragraph)]:
+                if name.rpartition(".")[2] not in _SUFFIXES and name not in sys.stdlib_module_names:
                     assert any(_exists(f"{root}.{name}") for root in _roots(home)) or _exists(name), f"{home}: {name}"
 
 
