@@ -36,6 +36,7 @@ from senderproxy.service.spool import ServiceSpool
 from senderproxy.service.status import ServiceStatus
 from senderproxy.translation import _
 from senderproxy.wiring import build_components
+from senderproxy.worker_threads import WorkerThreads
 
 _log = logging.getLogger("senderproxy.app")
 _HOUSEKEEPING: Final = 2.0  # seconds between checks of the vault file while no message arrives
@@ -151,7 +152,11 @@ class Service:
         if self._load is None:
             raise SenderproxyError(_("This service has no configuration file to read again."))
         async with self._reload_lock:
-            config = await asyncio.to_thread(self._load)
+            reader = WorkerThreads("config-reader")  # a disk that does not respond does not hold up a stop
+            try:
+                config = await reader.do(self._load)
+            finally:
+                reader.stop()
             await self._apply(config)
             self._accounts.refresh()
 

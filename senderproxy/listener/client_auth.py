@@ -1,7 +1,7 @@
 """Admission of clients by network, SMTP AUTH, and the senders that each client may use.
 
 Guarantees: a host outside `allow` gets only a refusal; a password is compared in constant time, never stored, never
-logged; an unknown user name takes as much time as a known one.
+logged; an unknown user name takes as much time as a known one. A failed login counts also if its client has left.
 Not here: the AUTH exchange (wire.auth), enforcement of the senders (relay.decide).
 RFC 4954, RFC 7914 (scrypt).
 """
@@ -20,11 +20,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, TypeAlias
 
 from senderproxy import log_events
+from senderproxy.aio import wait_done
 from senderproxy.clock import Clock
 from senderproxy.config.model import ClientSettings, ListenerSettings
 from senderproxy.config.values import IpNetwork
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
+from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.log import event
 from senderproxy.mail.address import AddressPattern
 from senderproxy.mail.reply import Reply
@@ -41,7 +43,6 @@ _PARALLEL: Final = 1  # p
 _MAX_COST: Final = 2**18  # N of a stored hash, 256 MiB with r = 8: a typing error must not allocate gigabytes
 _SALT: Final = 16  # octets, NIST SP 800-132 section 5.1
 _DIGEST: Final = 32  # octets, as long as SHA-256's
-_MAX_DERIVATIONS: Final = 2  # at once: 64 MiB and two cores, which a small server can spare
 
 _IpAddress: TypeAlias = IPv4Address | IPv6Address
 
@@ -104,6 +105,7 @@ class ClientAuth:
         clients: Iterable[ClientSettings],
         clock: Clock,
         throttle_limits: ThrottleLimits | None = None,
+        passwords: PasswordThreads | None = None,
     ) -> None:
         self._auth = settings.auth
         self._clock = clock
@@ -114,7 +116,7 @@ class ClientAuth:
             self._add(client)
         self._networks.sort(key=lambda entry: entry[0].prefixlen, reverse=True)
         self._throttle = LoginThrottle(throttle_limits or ThrottleLimits())
-        self._derivations = asyncio.Semaphore(_MAX_DERIVATIONS)
+        self._passwords = passwords or PasswordThreads()
         self._dummy = _dummy_hash(self._users.values())
         # A repeated login is recognised without deriving the key again: a scanner logs in for each page it sends.
         self._pepper = secrets.token_bytes(32)  # octets, the key length of HMAC-SHA-256
@@ -137,24 +139,34 @@ class ClientAuth:
         """The user, or the reply to a login that is wrong or locked. A reply to a wrong one is delayed."""
         if (early := self._early_result(host, attempt)) is not None:
             return early
+        if not self._passwords.enter(host):
+            return replies.TOO_MANY_LOGINS_AT_ONCE
+        # A task of its own: a client that leaves early neither frees the thread nor avoids the count of its failure.
+        check = asyncio.create_task(self._check(host, attempt))
+        check.add_done_callback(lambda _: self._passwords.leave(host))
+        await wait_done(check)
+        result, delay = check.result()
+        await asyncio.sleep(delay)
+        return result
+
+    async def _check(self, host: str, attempt: LoginAttempt) -> tuple[User | Reply, float]:
+        """The result of a login that needs a key derivation, and the seconds by which its reply is delayed."""
         known = self._users.get(attempt.user)
-        async with self._derivations:
-            # Checked again: other attempts may have failed or succeeded during the wait for the semaphore.
+        stored = known[0] if known else self._dummy
+        async with self._passwords.free:
+            # Checked again: other attempts may have failed or succeeded during the wait for a thread.
             if (early := self._early_result(host, attempt)) is not None:
-                return early
-            stored = known[0] if known else self._dummy
-            matches = await asyncio.to_thread(stored.matches, attempt.reveal()) and known is not None
-            if not matches:
-                delay = self._throttle.failed(host, attempt.user, self._clock.monotonic())
-        if matches and known is not None:
-            self._throttle.succeeded(attempt.user)
-            self._verified[attempt.user] = self._mark(attempt)
-            return User(attempt.user, known[1])
+                return early, 0.0
+            matches = await self._passwords.derive(lambda: stored.matches(attempt.reveal()))
+            if matches and known is not None:
+                self._throttle.succeeded(attempt.user)
+                self._verified[attempt.user] = self._mark(attempt)
+                return User(attempt.user, known[1]), 0.0
+            delay = self._throttle.failed(host, attempt.user, self._clock.monotonic())
         # Only a known name is logged: instead of an unknown one, a person may have typed the password.
         name = attempt.user if known else None
         event(_log, log_events.CLIENT_LOGIN_REFUSED, client=host, user=name, user_known=known is not None)
-        await asyncio.sleep(delay)
-        return replies.AUTH_FAILED
+        return replies.AUTH_FAILED, delay
 
     def _early_result(self, host: str, attempt: LoginAttempt) -> User | Reply | None:
         """The result that needs no key derivation: locked, or verified before. None: derive."""

@@ -25,6 +25,7 @@ from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.client_auth import ClientAuth, is_loopback
 from senderproxy.listener.connections import ListenerState, ListenerTimeouts
 from senderproxy.listener.login_throttle import ThrottleLimits
+from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.listener.relay_smtp import RelaySMTP
 from senderproxy.log import event
 from senderproxy.relay.ports import Intake
@@ -55,13 +56,14 @@ class Listener:
         timeouts: ListenerTimeouts | None = None,
         throttle_limits: ThrottleLimits | None = None,
         spill: SpillDirectory | None = None,
+        passwords: PasswordThreads | None = None,
     ) -> None:
         self.settings = settings
         self._handler = Handler(intake, settings.name, clock)
         self._state = ListenerState(
             settings,
             hostname,
-            ClientAuth(settings, clients, clock, throttle_limits),
+            ClientAuth(settings, clients, clock, throttle_limits, passwords),
             clock,
             timeouts or ListenerTimeouts.of(settings),
             spill or SpillDirectory(),

@@ -12,6 +12,7 @@ from pathlib import Path
 from senderproxy.clock import Clock
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.listener.body import SpillDirectory
+from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.listener.server import Listener
 from senderproxy.relay.intake import RelayIntake
 from senderproxy.wiring import same_listener_environment
@@ -24,6 +25,7 @@ class Listeners:
         self._intake = intake
         self._clock = clock
         self._spool_is_open = spool_is_open
+        self._passwords = PasswordThreads()
         self._open: list[Listener] = []
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -76,6 +78,14 @@ class Listeners:
         # A large message for the queue is received into the spool's folder: it is only renamed then, and not copied.
         into_spool = settings.mode == "queue" and self._spool_is_open()
         spill = SpillDirectory(folder=Path(config.spool_directory)) if into_spool else None
-        listener = Listener(settings, config.clients, config.identity.hostname, self._intake, self._clock, spill=spill)
+        listener = Listener(
+            settings,
+            config.clients,
+            config.identity.hostname,
+            self._intake,
+            self._clock,
+            spill=spill,
+            passwords=self._passwords,
+        )
         await listener.start(instead_of.share_socket() if instead_of else None)
         return listener

@@ -19,8 +19,8 @@ from senderproxy.log import event
 from senderproxy.relay.no_spool import NoSpool
 from senderproxy.relay.ports import SpoolError
 from senderproxy.spool.sqlite.store import SqliteSpool
-from senderproxy.spool.sqlite.threads import WorkerThreads
 from senderproxy.wiring import Components
+from senderproxy.worker_threads import WorkerThreads
 
 _log = logging.getLogger("senderproxy.service")
 _REOPEN: Final = 30.0  # seconds between tries to open a spool; a person has to fix the cause first

@@ -60,6 +60,7 @@ INTERNAL_ERROR_CLOSING: Final = reply(421, "4.3.0", "Internal error, try again l
 # Authentication.
 AUTHENTICATED: Final = reply(235, "2.7.0", "Authentication successful")
 AUTH_FAILED: Final = reply(535, "5.7.8", "Authentication failed: wrong user name or password")
+TOO_MANY_LOGINS_AT_ONCE: Final = reply(454, "4.7.0", "Too many logins at once; try again later")  # RFC 4954 section 6
 AUTH_CANCELLED: Final = reply(501, "5.7.0", "Authentication cancelled")
 AUTH_NOT_BASE64: Final = reply(501, "5.5.2", "Invalid base64")
 AUTH_MALFORMED: Final = reply(501, "5.5.2", "Malformed authentication data")

@@ -27,7 +27,7 @@ from senderproxy.spool.sqlite import leases, rows, statements
 from senderproxy.spool.sqlite.content import Content, FileBody, LostBody, RowBody
 from senderproxy.spool.sqlite.leases import CachedMessage, LeasedRows, Leases
 from senderproxy.spool.sqlite.rows import Row, UnreadableRow
-from senderproxy.spool.sqlite.threads import WorkerThreads
+from senderproxy.spool.sqlite.threads import SpoolThreads
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
 from senderproxy.tracking.record import Event, EventKind
 from senderproxy.translation import _
@@ -39,7 +39,7 @@ class Claims:
     """Claims of one spool. See relay.ports.Spool for the four methods."""
 
     def __init__(
-        self, writer: Writer, leases: Leases, content: Content, content_threads: WorkerThreads, clock: Clock
+        self, writer: Writer, leases: Leases, content: Content, content_threads: SpoolThreads, clock: Clock
     ) -> None:
         self._writer = writer
         self._leases = leases

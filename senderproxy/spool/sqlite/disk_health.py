@@ -11,7 +11,7 @@ from typing import Final
 from senderproxy.clock import Clock
 from senderproxy.relay.ports import SpoolError, SpoolFull
 from senderproxy.spool.sqlite.spool_folder import disk_error
-from senderproxy.spool.sqlite.threads import WorkerThreads
+from senderproxy.spool.sqlite.threads import SpoolThreads
 from senderproxy.spool.sqlite.writer import Writer
 from senderproxy.translation import _
 
@@ -22,7 +22,7 @@ _FULL: Final = 600.0  # seconds for which a full disk is reported after the last
 class DiskHealth:
     """The last error of a write, and the state of the disk."""
 
-    def __init__(self, writer: Writer, thread: WorkerThreads, clock: Clock) -> None:
+    def __init__(self, writer: Writer, thread: SpoolThreads, clock: Clock) -> None:
         """`thread`: for calls that may block."""
         self._writer = writer
         self._thread = thread

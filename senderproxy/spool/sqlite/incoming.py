@@ -22,7 +22,7 @@ from senderproxy.spool.sqlite.content import Content, FileBody, RowBody
 from senderproxy.spool.sqlite.leases import CachedMessage, Lease, Leases
 from senderproxy.spool.sqlite.rows import Row
 from senderproxy.spool.sqlite.statements import NewMessage
-from senderproxy.spool.sqlite.threads import WorkerThreads
+from senderproxy.spool.sqlite.threads import SpoolThreads
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
 from senderproxy.tracking.record import RecipientStatus
 
@@ -47,7 +47,7 @@ class Incoming:
         writer: Writer,
         leases: Leases,
         content: Content,
-        content_threads: WorkerThreads,
+        content_threads: SpoolThreads,
         clock: Clock,
         *,
         row_limit: int,
@@ -158,7 +158,11 @@ class Incoming:
                 self._writer.free_space.reserve(body.size)
             return self._content.store(name, body, checksum, cancelled.is_set)
 
-        writing = self._content_threads.do(store)
+        try:
+            writing = self._content_threads.do(store)
+        except SpoolError:
+            self._files_without_row.discard(name)
+            raise
         try:
             return await asyncio.shield(writing)
         except asyncio.CancelledError:

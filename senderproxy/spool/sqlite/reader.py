@@ -13,7 +13,7 @@ from typing import TypeVar
 from senderproxy.relay.ports import SpoolError
 from senderproxy.spool.sqlite.database import as_spool_errors
 from senderproxy.spool.sqlite.rows import UnreadableRow
-from senderproxy.spool.sqlite.threads import WorkerThreads
+from senderproxy.spool.sqlite.threads import SpoolThreads
 from senderproxy.spool.sqlite.writer import Writer
 from senderproxy.translation import _
 
@@ -27,7 +27,7 @@ class Reader:
         connection.text_factory = lambda octets: octets.decode("utf-8", "replace")
         self._connection = connection
         self._writer = writer
-        self.thread = WorkerThreads("spool-reader")
+        self.thread = SpoolThreads("spool-reader")
 
     async def run(self, search: Callable[[sqlite3.Connection], _T]) -> _T:
         """The result of a search. Raises SpoolError."""

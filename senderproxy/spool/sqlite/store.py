@@ -42,7 +42,7 @@ from senderproxy.spool.sqlite.leases import Lease, Leases
 from senderproxy.spool.sqlite.reader import Reader
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder, disk_error
 from senderproxy.spool.sqlite.statements import RecipientChange, Settlement
-from senderproxy.spool.sqlite.threads import WorkerThreads
+from senderproxy.spool.sqlite.threads import SpoolThreads
 from senderproxy.spool.sqlite.wal import WriteAheadLog
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
 from senderproxy.tracking.record import Event, MessageRecord, Query
@@ -86,7 +86,7 @@ class SqliteSpool:
         self._writer = writer
         self._clock = clock
         self._reader = Reader(reader, writer)
-        self._content_threads = WorkerThreads("spool-content", _CONTENT_THREADS)
+        self._content_threads = SpoolThreads("spool-content", _CONTENT_THREADS)
         self._leases = Leases(tuning.cache_size)
         self._claims = Claims(writer, self._leases, content, self._content_threads, clock)
         self._incoming = Incoming(

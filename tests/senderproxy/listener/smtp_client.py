@@ -12,6 +12,7 @@ from senderproxy.clock import SystemClock
 from senderproxy.config.model import ClientSettings, ListenerSettings
 from senderproxy.listener.connections import ListenerTimeouts
 from senderproxy.listener.login_throttle import ThrottleLimits
+from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.listener.server import Listener
 from tests.fakes.recording_intake import RecordingIntake
 
@@ -166,6 +167,7 @@ async def listening(
     *clients: ClientSettings,
     timeouts: ListenerTimeouts = TIMEOUTS,
     throttle_limits: ThrottleLimits = NO_DELAY,
+    passwords: PasswordThreads | None = None,
     grace: float = 0,
     **changed: Any,
 ) -> AsyncIterator[Listener]:
@@ -178,6 +180,7 @@ async def listening(
         SystemClock(),
         timeouts=timeouts,
         throttle_limits=throttle_limits,
+        passwords=passwords,
     )
     await listener.start()
     try:

@@ -1,7 +1,10 @@
 """Admission by network, logins, and the senders of each client."""
 
 import asyncio
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
@@ -19,6 +22,7 @@ from senderproxy.listener.client_auth import (
     verify_password,
 )
 from senderproxy.listener.login_throttle import ThrottleLimits
+from senderproxy.listener.password_threads import DERIVATIONS, LOGINS_LIMIT, LOGINS_OF_HOST, PasswordThreads
 from senderproxy.mail.reply import Reply
 from senderproxy.wire.auth import LoginAttempt
 
@@ -27,10 +31,26 @@ HASHED = hash_password(SECRET)
 NO_DELAY = ThrottleLimits(first_delay=0, longest_delay=0)
 
 
-def auth(*clients: dict[str, Any], limits: ThrottleLimits = NO_DELAY, **listener: Any) -> ClientAuth:
-    return ClientAuth(
-        ListenerSettings(**listener), [ClientSettings(**client) for client in clients], SystemClock(), limits
-    )
+def auth(
+    *clients: dict[str, Any],
+    limits: ThrottleLimits = NO_DELAY,
+    passwords: PasswordThreads | None = None,
+    **listener: Any,
+) -> ClientAuth:
+    entries = [ClientSettings(**client) for client in clients]
+    return ClientAuth(ListenerSettings(**listener), entries, SystemClock(), limits, passwords)
+
+
+@contextmanager
+def occupied(passwords: PasswordThreads) -> Iterator[None]:
+    """The password threads are busy meanwhile: every login that needs one waits."""
+    release = threading.Event()
+    calls = [asyncio.ensure_future(passwords.derive(lambda: release.wait(30))) for _ in range(DERIVATIONS)]
+    try:
+        yield
+    finally:
+        release.set()
+        del calls
 
 
 def test_a_password_is_stored_as_a_salted_hash_of_its_own() -> None:
@@ -193,3 +213,51 @@ async def test_the_event_loop_is_free_while_a_password_is_verified() -> None:
         await asyncio.sleep(0.001)
         turns += 1
     assert turns > 5
+
+
+async def test_one_host_cannot_fill_the_queue_and_a_full_queue_gets_a_temporary_refusal() -> None:
+    passwords = PasswordThreads()
+    client_auth, other = (auth(USER, auth="optional", passwords=passwords) for _ in range(2))
+    hosts = [f"192.0.2.{number}" for number in range(LOGINS_LIMIT // LOGINS_OF_HOST + 1)]
+    with occupied(passwords):
+        await asyncio.sleep(0)
+        waiting = [
+            asyncio.create_task(client_auth.verify(host, LoginAttempt("scanner", f"geheim-{number}")))
+            for host in hosts[:-1]
+            for number in range(LOGINS_OF_HOST - 1)
+        ]
+        await asyncio.sleep(0)
+        last = asyncio.create_task(client_auth.verify(hosts[0], LoginAttempt("scanner", "geheim-last")))
+        await asyncio.sleep(0)
+        refused = await client_auth.verify(hosts[0], LoginAttempt("scanner", SECRET))
+        assert isinstance(refused, Reply)
+        assert (refused.code, str(refused.status), "at once" in refused.text) == (454, "4.7.0", True)
+        waiting += [
+            asyncio.create_task(other.verify(hosts[-1], LoginAttempt("scanner", SECRET)))
+            for _ in range(LOGINS_LIMIT - len(waiting) - 1)
+        ]
+        await asyncio.sleep(0)
+        assert await other.verify("192.0.2.99", LoginAttempt("scanner", SECRET)) == refused
+    await asyncio.gather(last, *waiting)
+    assert isinstance(await other.verify("192.0.2.99", LoginAttempt("scanner", SECRET)), User)
+
+
+async def test_a_login_that_was_verified_before_needs_no_thread() -> None:
+    passwords = PasswordThreads()
+    client_auth = auth(USER, auth="optional", passwords=passwords)
+    await client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET))
+    with occupied(passwords):
+        assert isinstance(await client_auth.verify("192.0.2.2", LoginAttempt("scanner", SECRET)), User)
+
+
+async def test_a_failed_login_counts_also_if_its_client_has_left(caplog: pytest.LogCaptureFixture) -> None:
+    client_auth = auth(USER, auth="optional", limits=ThrottleLimits(failures=1, first_delay=0, longest_delay=0))
+    attempt = asyncio.create_task(client_auth.verify("192.0.2.1", LoginAttempt("scanner", "geheim-falsch")))
+    await asyncio.sleep(0)
+    attempt.cancel()
+    async with asyncio.timeout(30):
+        while not caplog.records:
+            await asyncio.sleep(0.001)
+    answer = await client_auth.verify("192.0.2.2", LoginAttempt("scanner", SECRET))
+    assert isinstance(answer, Reply)
+    assert "failed logins" in answer.text

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import ssl
+import threading
 from base64 import b64encode
 from ipaddress import ip_network
 from pathlib import Path
@@ -16,6 +17,7 @@ from senderproxy.config.model import ClientSettings, ListenerSettings
 from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.client_auth import hash_password
 from senderproxy.listener.connections import ListenerTimeouts
+from senderproxy.listener.password_threads import DERIVATIONS, LOGINS_OF_HOST, PasswordThreads
 from senderproxy.listener.server import Listener, ListenerError
 from senderproxy.mail.address import parse_pattern
 from tests.fakes.recording_intake import RecordingIntake
@@ -471,6 +473,26 @@ async def test_after_five_failed_logins_the_right_password_is_locked_on_any_conn
         answer = await client.ask(plain())
         assert (answer.code, answer.status) == (454, "4.7.0")
         await client.close()
+
+
+async def test_mail_passes_while_all_places_for_logins_are_taken() -> None:
+    passwords, release = PasswordThreads(), threading.Event()
+    busy = [asyncio.ensure_future(passwords.derive(lambda: release.wait(30))) for _ in range(DERIVATIONS)]
+    async with listening(RecordingIntake(), SCANNER, auth="optional", passwords=passwords) as listener:
+        guessing = [await SmtpClient.greeted(listener) for _ in range(LOGINS_OF_HOST)]
+        for number, client in enumerate(guessing):
+            await client.send(plain(password=f"geheim-{number}"))
+        sender = await SmtpClient.greeted(listener)
+        assert (await sender.mail()).code == 250
+        answer = await sender.ask(plain())
+        assert (answer.code, answer.status) == (454, "4.7.0")
+        assert (await sender.mail()).code == 250
+        release.set()
+        codes = {(await client.answer()).code for client in guessing}
+        assert codes == {535, 454}, "the first ones are wrong, the others locked"
+        for client in (sender, *guessing):
+            await client.close()
+    await asyncio.gather(*busy)
 
 
 async def test_an_auth_line_may_have_12288_octets() -> None:

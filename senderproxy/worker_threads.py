@@ -1,0 +1,98 @@
+"""Worker threads for calls that may block: disk, name servers, key derivation.
+
+Guarantees: the event loop never waits for such a call; its result returns to the loop. The queue is bounded: when it is
+full, the caller gets an error at once. The threads delay neither a stop nor the exit of the process, also while a call
+hangs. Each kind of work has threads of its own, so that one kind never waits for another; the default executor of
+asyncio, which all would share and which a stop waits for, is not used.
+Not here: the calls, and the reply to a client whose call found no place.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, cast
+
+QUEUE_LIMIT: Final = 1000  # calls that wait for a thread; about 1 KB each, and more than the clients of an office cause
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_Task: TypeAlias = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+
+
+class WorkerThreadsError(Exception):
+    """A call was not accepted, and is not made."""
+
+
+class QueueFull(WorkerThreadsError):
+    """As many calls as the limit allows wait already."""
+
+
+class Stopped(WorkerThreadsError):
+    """The threads were stopped."""
+
+
+class WorkerThreads:
+    """A fixed number of threads with one queue, started when they are first needed."""
+
+    def __init__(self, name: str, count: int = 1, queue_limit: int = QUEUE_LIMIT) -> None:
+        """`count`: calls at once; `queue_limit`: calls that wait for a thread."""
+        self._name = name
+        self._count = count
+        self._limit = count + queue_limit
+        self._unfinished = 0  # calls that wait or are being made; changed on the event loop's thread only
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._stopped = False
+
+    def do(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
+        """Call it on a thread. If the future is cancelled, the call is made all the same, and its result dropped.
+
+        Raises QueueFull, or Stopped after `stop`.
+        """
+        if self._stopped:
+            raise Stopped(self._name)
+        if self._unfinished >= self._limit:
+            raise QueueFull(self._name)
+        if len(self._threads) < self._count:
+            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._unfinished += 1
+        self._tasks.put((lambda: call(*args, **kwargs), loop, future))
+        return cast("asyncio.Future[_T]", future)
+
+    def stop(self) -> None:
+        """Take no more calls; those in the queue are made."""
+        self._stopped = True
+        for _thread in self._threads:
+            self._tasks.put(None)
+
+    def join(self) -> None:
+        """Wait for the threads to end, after `stop`. Not on the event loop's thread."""
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            call, loop, future = task
+            result, error = None, None
+            try:
+                result = call()
+            except BaseException as caught:  # noqa: BLE001  raised by the future
+                error = caught
+            with suppress(RuntimeError):  # the loop is closed: no result is awaited
+                loop.call_soon_threadsafe(self._finish, future, result, error)
+            del call, task, result, error, future
+
+    def _finish(self, future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
+        self._unfinished -= 1
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
