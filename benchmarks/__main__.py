@@ -53,10 +53,10 @@ def main() -> int:
     began = time.monotonic()
     rounds = arguments.rounds or (1 if arguments.quick else 3)
     for case, in_a_row in _in_turn(cases, rounds):
-        runs += measure(case, relays, in_a_row, _say, QUICK_SECONDS if arguments.quick else MOST_SECONDS)
+        runs += measure(case, relays, in_a_row, _report, QUICK_SECONDS if arguments.quick else MOST_SECONDS)
         stem = _keep(about, runs, cases, arguments.output, arguments.name)
     print(stem.with_suffix(".md").read_text(encoding="utf-8"))
-    _say(f"{time.monotonic() - began:.0f} s; saved as {stem}.json, .md and .svg")
+    _report(f"{time.monotonic() - began:.0f} s; saved as {stem}.json, .md and .svg")
     return 1 if any(run.trouble() for run in runs if run.relay.startswith("senderproxy")) else 0
 
 
@@ -130,7 +130,7 @@ def _keep(
     return stem
 
 
-def _say(line: str) -> None:
+def _report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

@@ -22,7 +22,7 @@ class Ended(Exception):
     """A process ended before its answer; its standard error has the reason."""
 
 
-class _Talking:
+class _JsonProcess:
     """A process of the benchmark that exchanges JSON, one line at a time."""
 
     def __init__(self, module: str, settings: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ class _Talking:
             return line
         raise Ended(f"{self._module} ended with {self._process.wait()}")
 
-    def say(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
@@ -57,7 +57,7 @@ class _Talking:
         return counts
 
 
-class Smarthost(_Talking):
+class Smarthost(_JsonProcess):
     """The smarthost's process."""
 
     def __init__(self, folder: Path, *, pipelining: bool, rtt: float) -> None:
@@ -88,11 +88,11 @@ class Smarthost(_Talking):
         return self._order({"do": "wait", "deliveries": deliveries, "patience": patience})
 
     def _order(self, order: dict[str, Any]) -> dict[str, Any]:
-        self.say(json.dumps(order))
+        self.write_line(json.dumps(order))
         return self._counts()
 
 
-class Load(_Talking):
+class Load(_JsonProcess):
     """The load's process for one flow; after entering, all its connections are open and idle."""
 
     def __init__(self, port: int, run: str, flow: Flow, *, ca_file: Path | None = None, spread: float = 0.0) -> None:
@@ -114,11 +114,11 @@ class Load(_Talking):
 
     def go(self) -> None:
         """Send all messages."""
-        self.say("go")
+        self.write_line("go")
 
     def stop(self) -> None:
         """Stop a flow that runs beside others."""
-        self.say("stop")
+        self.write_line("stop")
 
     def report(self) -> dict[str, Any]:
         """Return the results when all messages are sent."""

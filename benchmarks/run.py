@@ -25,7 +25,7 @@ MOST_SECONDS: Final = 8.0
 SETTLE_SECONDS: Final = 1.5  # writes after the reply cost CPU too
 END_OF_LOG: Final = 8
 END_OF_ERROR: Final = 2_000
-Say = Callable[[str], None]
+Show = Callable[[str], None]
 
 
 class Place:
@@ -48,7 +48,7 @@ class Place:
 
 
 def measure(
-    case: Case, kinds: Sequence[type[Relay]], rounds: int, say: Say, most_seconds: float = MOST_SECONDS
+    case: Case, kinds: Sequence[type[Relay]], rounds: int, show: Show, most_seconds: float = MOST_SECONDS
 ) -> list[Run]:
     """Return all runs; small messages are sent for at most this many seconds."""
     runs = []
@@ -60,15 +60,15 @@ def measure(
             ca_file=smarthost.ca_file, per_account=case.per_account, clients=case.connections,
         )  # fmt: skip
         places = [
-            place for kind in kinds if kind.name not in case.too_much_for and (place := _start(kind, job, things, say))
+            place for kind in kinds if kind.name not in case.too_much_for and (place := _start(kind, job, things, show))
         ]
         for number in range(rounds):
             for place in places:
                 run = _one(case, place, smarthost, most_seconds)
                 runs.append(run)
-                say(f"{case.name} round {number + 1}: {describe(run)}")
+                show(f"{case.name} round {number + 1}: {describe(run)}")
                 if run.trouble():
-                    say("    " + "\n    ".join(place.relay.log().splitlines()[-END_OF_LOG:]))
+                    show("    " + "\n    ".join(place.relay.log().splitlines()[-END_OF_LOG:]))
     return runs
 
 
@@ -97,11 +97,11 @@ def describe(run: Run) -> str:
     return f"{run.relay}: {shown}, {upstream}" + (f"  *** {run.trouble()}" if run.trouble() else "")
 
 
-def _start(kind: type[Relay], job: Job, things: contextlib.ExitStack, say: Say) -> Place | None:
+def _start(kind: type[Relay], job: Job, things: contextlib.ExitStack, show: Show) -> Place | None:
     try:
         return Place(kind, job, things)
     except Exception as error:  # noqa: BLE001  (one relay that does not start must not end the others' bench)
-        say(f"{kind.name} does not start: {str(error)[:END_OF_ERROR]}")
+        show(f"{kind.name} does not start: {str(error)[:END_OF_ERROR]}")
         return None
 
 

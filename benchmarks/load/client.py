@@ -89,7 +89,7 @@ class Client(asyncio.Protocol):
                 self._reply(line.decode("ascii", "replace"))
 
     def start(self) -> None:
-        """Send the next message, or say goodbye."""
+        """Send the next message, or QUIT."""
         self._message = message = self._next_message()
         if message is None:
             self._say(b"QUIT")

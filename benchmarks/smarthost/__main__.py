@@ -46,7 +46,7 @@ class Smarthost:
     def _wire(self, *, implicit_tls: bool) -> Wire:
         return Wire(lambda wire: Dialogue(wire, self._state), self._context, self._distance, implicit_tls=implicit_tls)
 
-    async def obey(self, order: Mapping[str, Any]) -> dict[str, Any]:
+    async def execute(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out an order; return the counts."""
         match order["do"]:
             case "forget":
@@ -83,7 +83,7 @@ async def serve(settings: Mapping[str, Any]) -> None:
     orders = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     while line := await orders.readline():
-        print(json.dumps(await smarthost.obey(json.loads(line))), flush=True)
+        print(json.dumps(await smarthost.execute(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

@@ -56,10 +56,10 @@ class Dialogue:
         self._begun = True
         self._state.ledger.opened()
         if self._state.busy:
-            self._wire.say(NOT_NOW)
+            self._wire.send(NOT_NOW)
             self._wire.close()
         else:
-            self._wire.say(b"220 smarthost.example ESMTP\r\n")
+            self._wire.send(b"220 smarthost.example ESMTP\r\n")
 
     def end(self) -> None:
         """Forget the connection."""
@@ -73,7 +73,7 @@ class Dialogue:
         self._state.ledger.handshakes += 1
         self._state.ledger.resumed += resumed
 
-    def hear(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         """Answer all complete commands in one write."""
         if self._in_data:
             data = self._take(data)
@@ -92,12 +92,12 @@ class Dialogue:
                 early, self._rest = self._rest, b""
                 self._rest = self._take(early)
         if answers:
-            self._fly(b"".join(answers))
+            self._answer_all(b"".join(answers))
 
-    def _fly(self, answers: bytes) -> None:
+    def _answer_all(self, answers: bytes) -> None:
         if answers:
             self._state.ledger.flights += 1
-            self._wire.say(answers)
+            self._wire.send(answers)
         if answers.startswith(b"221") or answers.endswith(NOT_NOW):
             self._wire.close()
 
@@ -117,7 +117,7 @@ class Dialogue:
     def _starttls(self, _: bytes) -> bytes:
         if self._secure:
             return b"503 5.5.1 already\r\n"
-        self._fly(b"220 2.0.0 go on\r\n")
+        self._answer_all(b"220 2.0.0 go on\r\n")
         self._wire.secure()
         return b""
 
@@ -200,6 +200,6 @@ class Dialogue:
             whole = seen[max(0, end + 2 - len(END)) : end + 2] == END
             ledger.take(name[1], int(name[2]), sender_of(self._login), self._recipients, whole=whole)
         self._head = b""
-        self._fly(b"250 2.0.0 taken\r\n")
+        self._answer_all(b"250 2.0.0 taken\r\n")
         self._state.taken()
         return seen[end + len(DOT) :]

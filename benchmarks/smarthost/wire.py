@@ -19,13 +19,13 @@ TURN = 64 * 1024
 EARLY = 0.0005  # seconds; epoll rounds up to whole milliseconds, and half of that is subtracted
 
 
-class Speaker(Protocol):
+class WireProtocol(Protocol):
     """The protocol above the octets; its methods are called as the client sends."""
 
     def begin(self) -> None:
         """The connection is open, after its TLS handshake if TLS is implicit."""
 
-    def hear(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         """The client sent octets."""
 
     def end(self) -> None:
@@ -63,9 +63,14 @@ class Wire(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(
-        self, speaker: Callable[["Wire"], Speaker], context: ssl.SSLContext, distance: Distance, *, implicit_tls: bool
+        self,
+        protocol: Callable[["Wire"], WireProtocol],
+        context: ssl.SSLContext,
+        distance: Distance,
+        *,
+        implicit_tls: bool,
     ) -> None:
-        self._speaker = speaker(self)
+        self._protocol = protocol(self)
         self._context = context
         self._distance = distance
         self._implicit_tls = implicit_tls
@@ -86,8 +91,8 @@ class Wire(asyncio.Protocol):
             self._begin()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Report the end to the speaker."""
-        self._speaker.end()
+        """Report the end of the connection."""
+        self._protocol.end()
 
     def data_received(self, data: bytes) -> None:
         """Decrypt the input and pass it on."""
@@ -95,7 +100,7 @@ class Wire(asyncio.Protocol):
             self._early.append(data)
             return
         if self._tls is None:
-            self._speaker.hear(data)
+            self._protocol.receive(data)
             return
         self._incoming.write(data)
         try:
@@ -105,7 +110,7 @@ class Wire(asyncio.Protocol):
         except ssl.SSLError:
             self.transport.abort()
 
-    def say(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         """Send."""
         if self._tls is None:
             self._put(data)
@@ -129,7 +134,7 @@ class Wire(asyncio.Protocol):
         if self._implicit_tls:
             self.secure()
         else:
-            self._speaker.begin()
+            self._protocol.begin()
         for data in self._early:
             self.data_received(data)
         self._early.clear()
@@ -140,15 +145,15 @@ class Wire(asyncio.Protocol):
             self._tls.do_handshake()
             self._shaken = True
             self._flush()
-            self._speaker.secured(resumed=bool(self._tls.session_reused))
+            self._protocol.secured(resumed=bool(self._tls.session_reused))
             if self._implicit_tls:
-                self._speaker.begin()
+                self._protocol.begin()
         while True:
             clear = self._tls.read(READ)
             if not clear:  # the client's close_notify
                 self.transport.close()
                 return
-            self._speaker.hear(clear)
+            self._protocol.receive(clear)
 
     def _flush(self) -> None:
         if data := self._outgoing.read():
