@@ -201,10 +201,15 @@ class ClientSettings(Section):
         default=(),
         description="The networks or addresses of this client. If several clients match, the smallest network counts.",
     )
+    default: Flag = Field(
+        default=False,
+        description="This entry is for every admitted host that no other entry names. Write it without `user` and"
+        " `networks`.",
+    )
     senders: tuple[Pattern, ...] | None = Field(
         default=None,
         description="The addresses, or `@domains`, that it may use in the reverse-path and in From. Left out: every"
-        " address with an account.",
+        " address with an account. Empty (`[]`): none, all its mail is refused.",
     )
 
 
@@ -684,11 +689,14 @@ def _listeners_conflicts(listeners: tuple[ListenerSettings, ...]) -> Iterator[Co
 
 
 def _client_conflicts(at: SettingPath, client: ClientSettings) -> Iterator[Conflict]:
-    user, password, networks, senders = ((*at, field) for field in ("user", "password", "networks", "senders"))
+    user, password, networks = ((*at, field) for field in ("user", "password", "networks"))
     identity = (user, networks)
-    if client.user is None and not client.networks:
-        hint = _('write user = "..." or networks = ["..."]')
+    if client.user is None and not client.networks and not client.default:
+        hint = _('write user = "..." or networks = ["..."], or default = true')
         yield Conflict(at, _("has neither a user nor networks"), hint, identity)
+    if client.default and (client.user is not None or client.networks):
+        hint = _("make two clients of it, one with default = true alone")
+        yield Conflict((*at, "default"), _("is for hosts without an entry, but this one names its own"), hint, identity)
     if client.user is not None and client.networks:
         hint = _("make two clients of it, one with the user and one with the networks")
         yield Conflict(at, _("has a user and networks"), hint, identity)
@@ -698,9 +706,6 @@ def _client_conflicts(at: SettingPath, client: ClientSettings) -> Iterator[Confl
         yield Conflict(password, message, hint, (user, password))
     if client.user is None and client.password is not None:
         yield Conflict(password, _("has no user"), _('write user = "..."'), (user, password))
-    if client.senders == ():
-        hint = _("list the addresses that it may use, or remove the setting to allow every address with an account")
-        yield Conflict(senders, _("is empty: this client could send nothing"), hint, (senders,))
 
 
 def _clients_conflicts(clients: tuple[ClientSettings, ...]) -> Iterator[Conflict]:
@@ -708,6 +713,7 @@ def _clients_conflicts(clients: tuple[ClientSettings, ...]) -> Iterator[Conflict
     for index, client in enumerate(clients):
         entries: list[tuple[str, object]] = [("networks", network) for network in client.networks]
         entries += [("user", client.user)] if client.user is not None else []
+        entries += [("default", True)] if client.default else []
         for field, value in entries:
             other = first.setdefault(value, index)
             path = ("clients", index, field)

@@ -111,6 +111,7 @@ class ClientAuth:
         self._clock = clock
         self._allow = settings.allow
         self._networks: list[tuple[IpNetwork, tuple[AddressPattern, ...] | None]] = []
+        self._default: tuple[AddressPattern, ...] | None = None  # senders of hosts without an entry; None: any
         self._users: dict[str, tuple[_Scrypt, tuple[AddressPattern, ...] | None]] = {}
         for client in clients:
             self._add(client)
@@ -179,6 +180,9 @@ class ClientAuth:
         return None
 
     def _add(self, client: ClientSettings) -> None:
+        if client.default:
+            self._default = client.senders
+            return
         if client.user is None:
             self._networks += [(network, client.senders) for network in client.networks]
             return
@@ -189,8 +193,8 @@ class ClientAuth:
             raise PasswordHashError(message, hint=error.hint) from None
 
     def _senders_of(self, address: _IpAddress) -> tuple[AddressPattern, ...] | None:
-        """The senders of the smallest network with the host; None (any) where no network has it."""
-        return next((senders for network, senders in self._networks if address in network), None)
+        """The senders of the smallest network with the host, else of the default entry; None: any."""
+        return next((senders for network, senders in self._networks if address in network), self._default)
 
     def _mark(self, attempt: LoginAttempt) -> bytes:
         """A keyed digest of user and password; the key exists only in this process."""

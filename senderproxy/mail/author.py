@@ -73,6 +73,31 @@ def read_authors(header: HeaderSection) -> AuthorFields | UnreadableAuthor:
     return AuthorFields(authors, sender[0] if sender else None, _topmost(values["resent-from"]))
 
 
+def read_senders(header: HeaderSection) -> tuple[Mailbox, ...] | UnreadableAuthor:
+    """Read every mailbox that names a sender beside From: all Sender, Resent-From and Resent-Sender fields.
+
+    RFC 5322 sections 3.6.2 and 3.6.6.
+    """
+    found: list[Mailbox] = []
+    for field in ("Sender", "Resent-From", "Resent-Sender"):
+        for value in header.values(field):
+            if not value.strip():
+                continue
+            try:
+                found += read_mailboxes(value)
+            except MailboxError as error:
+                return UnreadableAuthor(field, str(error))
+    return tuple(found)
+
+
+def find_hidden_sender(header: HeaderSection) -> UnreadableAuthor | None:
+    """Find a sender field that not every program reads: below an invalid line, or behind invisible octets."""
+    hidden = _SENDER_BELOW.search(header.split()[1])
+    if hidden is None:
+        return None
+    return UnreadableAuthor(hidden[1].decode("ascii"), "it is on a line that is not a header field for every program")
+
+
 def read_mailboxes(value: bytes) -> tuple[Mailbox, ...]:
     """Read the mailboxes of one field's value, at least one. Raises MailboxError if it is ambiguous or invalid."""
     return _read_cached(value) if len(value) <= _CACHED_LENGTH else _read(value)
@@ -127,6 +152,17 @@ def _topmost(values: Sequence[bytes]) -> tuple[Mailbox, ...]:
 
 # A From field that HeaderSection does not see, because a line above it is not a field.
 _FROM_BELOW: Final = re.compile(rb"(?:\A|[\r\n])[\x00-\x09\x0b\x0c\x0e-\x20]*+from[\x00-\x20]*+:", re.IGNORECASE)
+
+# The same for every field that names a sender, also behind what a program may not show: a byte order mark, a no-break
+# or zero-width space (in UTF-8, and in Latin-1).
+_INVISIBLE: Final = (
+    rb"(?:[\x00-\x09\x0b\x0c\x0e-\x20\xa0]|\xef\xbb\xbf|\xc2\xa0"
+    rb"|\xe2\x80[\x8b-\x8f\xaf]|\xe2\x81\xa0|\xfe\xff|\xff\xfe)"
+)
+_SENDER_BELOW: Final = re.compile(
+    rb"(?:\A|[\r\n])(?>" + _INVISIBLE + rb"*)((?:resent-)?(?:from|sender))(?>(?:[\r\n]|" + _INVISIBLE + rb")*):",
+    re.IGNORECASE,
+)
 
 _FOLD: Final = re.compile(rb"\r\n(?=[ \t])")
 _FOLD_MARK: Final = b"\r"  # replaces a fold, and counts as a blank

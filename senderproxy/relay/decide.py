@@ -1,17 +1,18 @@
 """Decision about one message: the account, the rewritten message, and the client's permission to send it. PURE.
 
 Guarantees: deterministic; `senderproxy explain` prints exactly the reply that a client would get. The permitted senders
-of a client are enforced in three places: the reverse-path, the From field, and the address that selected the account.
+of a client are enforced in the reverse-path, in From, Sender and all Resent- fields, and for the address that selected
+the account; a restricted client may not hide such a field from some programs.
 Not here: account selection (routing.route), the rewriting rules (rewriting.plan), the upstream offer (relay.attempt).
 RFC 6409 section 6.1, RFC 5321 section 6.3.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from senderproxy.mail.address import Address, ReversePath
-from senderproxy.mail.author import AuthorFields, UnreadableAuthor
+from senderproxy.mail.author import AuthorFields, Mailbox, UnreadableAuthor, find_hidden_sender, read_senders
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import reply
@@ -94,16 +95,8 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
     route = _route(facts, effective, effective.authors, directory, rules)
     if isinstance(route, Refusal):
         return route
-    for address in _senders_used(effective, effective.authors, route):
-        if not facts.client.may_use(address):
-            return Refusal(
-                reply(
-                    550,
-                    "5.7.1",
-                    f"{facts.client} may not send as {address}.",
-                    "To fix: add the address to this client under [[clients]] in the configuration.",
-                )
-            )
+    if facts.client.senders is not None and (refusal := _refuse_senders(facts.client, effective, route)):
+        return refusal
     bounce = directory.by_id(rules.senders.bounce_account) if rules.senders.bounce_account else None
     terms = RewriteContext(
         policy=rules.senders,
@@ -184,9 +177,34 @@ def _is_foreign(authors: AuthorFields, directory: AccountDirectory) -> bool:
     return bool(authors.from_) and not any(directory.find(m.address, tier) for m in authors.from_ for tier in tiers)
 
 
-def _senders_used(effective: EffectiveAuthor, authors: AuthorFields, route: Route) -> Iterator[Address]:
+def _refuse_senders(client: Client, effective: EffectiveAuthor, route: Route) -> Refusal | None:
+    """The refusal if a restricted client names a sender that it may not use, or hides one; None if all are
+    permitted.
+    """
+    header = effective.edited.header
+    senders = find_hidden_sender(header) or read_senders(header)
+    if isinstance(senders, UnreadableAuthor):
+        return refuse_unreadable(senders)
+    assert isinstance(effective.authors, AuthorFields)
+    for address in _senders_used(effective, effective.authors, senders, route):
+        if not client.may_use(address):
+            return Refusal(
+                reply(
+                    550,
+                    "5.7.1",
+                    f"{client} may not send as {address}.",
+                    "To fix: add the address to this client under [[clients]] in the configuration.",
+                )
+            )
+    return None
+
+
+def _senders_used(
+    effective: EffectiveAuthor, authors: AuthorFields, senders: Iterable[Mailbox], route: Route
+) -> Iterator[Address]:
+    """Every address that the message would be sent as: in the envelope, the header and the login."""
     if isinstance(effective.reverse_path, Address):
         yield effective.reverse_path
-    for mailbox in authors.from_:
+    for mailbox in (*authors.from_, *senders):
         yield mailbox.address
     yield route.account.address if route.tier in (MatchTier.DEFAULT, MatchTier.NAMED) else route.author

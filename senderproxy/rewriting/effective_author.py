@@ -6,6 +6,7 @@ is not lost: it becomes the Reply-To if a reply could reach it.
 Not here: the account (routing.route), the rules of the provider (rewriting.plan).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -43,6 +44,9 @@ def determine_author(
     authors = read_authors(edited.header)
     if client.forced_sender is not None:
         return _force_author(edited, authors, reverse_path, client.forced_sender)
+    if client.senders is not None and isinstance(authors, UnreadableAuthor) and authors.field == "Sender":
+        edited = _without_fields(edited, _is_sender, f"it could not be read: {authors.reason}")
+        authors = read_authors(edited.header)
     if isinstance(authors, UnreadableAuthor):
         return EffectiveAuthor(edited, authors, reverse_path)
     return _map_authors(edited, authors, reverse_path, mapped)
@@ -61,7 +65,7 @@ def _force_author(
         edited = edited.with_mailboxes("From", [Mailbox(forced, name)], reason)
         if answerable and not edited.indexes("Reply-To"):
             edited = edited.with_mailboxes("Reply-To", answerable, "replies go to the original author")
-        edited = _without_sender(edited, reason)
+    edited = _without_fields(edited, _is_other_sender, reason)
     changes: tuple[Change, ...] = ()
     # Bounces to a made-up address of a device would be lost. The null reverse-path has a policy of its own.
     if isinstance(reverse_path, Address) and reverse_path.key != forced.key:
@@ -71,11 +75,23 @@ def _force_author(
     return EffectiveAuthor(edited, remaining, reverse_path, changes)
 
 
-def _without_sender(edited: EditedHeader, reason: str) -> EditedHeader:
-    """Remove Sender fields, which would name an address other than the forced one."""
-    indexes = edited.indexes("Sender")
-    change = Change("Sender", edited.text_of("Sender"), "", reason)
-    return edited.with_edits([Edit("Sender", None, index) for index in indexes], [change])
+def _without_fields(edited: EditedHeader, is_unwanted: Callable[[str], bool], reason: str) -> EditedHeader:
+    """Remove all fields whose name, in lower case, is unwanted. One change for each name."""
+    found = {name: places for name, places in edited.header.indexes().items() if is_unwanted(name)}
+    edits = [Edit(name, None, place) for name, places in found.items() for place in places]
+    changes = [Change(name.title(), edited.text_of(name), "", reason) for name in found]
+    return edited.with_edits(edits, changes)
+
+
+def _is_sender(name: str) -> bool:
+    return name == "sender"
+
+
+def _is_other_sender(name: str) -> bool:
+    """Sender, and the fields of an earlier sending (RFC 5322 section 3.6.6): they name others than the forced
+    sender.
+    """
+    return name == "sender" or name.startswith("resent-")
 
 
 def _accepts_replies(mailbox: Mailbox) -> bool:

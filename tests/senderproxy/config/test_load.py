@@ -104,7 +104,7 @@ stop_seconds = -1
         'line 14, listeners[1].address: "localhost" is not an IP address. To fix: write "127.0.0.1:2525"',
         f'line 17, listeners[1].certificate: the file "{folder}/missing.pem" does not exist. To fix: write the path of the PEM file',
         'line 18, listeners[1].idle_seconds: "5" is not a number. To fix: write seconds from 1 to 86400, without quotation marks',
-        'line 19, clients[0]: has neither a user nor networks. To fix: write user = "..." or networks = ["..."]',
+        'line 19, clients[0]: has neither a user nor networks. To fix: write user = "..." or networks = ["..."], or default = true',
         ("line 20, clients[0].password: is not a password hash (never write the password itself here). To fix:"
         " write the output of: senderproxy client hash-password"),
         ('line 21, clients[0].senders[0]: anna has no @. To fix: write "anna@firma.example",'

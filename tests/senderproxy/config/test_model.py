@@ -246,7 +246,13 @@ LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
             ['listeners.0.old_tls: is true, but tls is "none". To fix: remove it, or write tls = "starttls"'],
         ),
         (TLS | {"old_tls": True, "lenient": True, "sender": "scanner@firma.example"}, [], []),
-        ({}, [{}], ['clients.0: has neither a user nor networks. To fix: write user = "..." or networks = ["..."]']),
+        (
+            {},
+            [{}],
+            [
+                'clients.0: has neither a user nor networks. To fix: write user = "..." or networks = ["..."], or default = true'
+            ],
+        ),
         (
             {},
             [USER | {"networks": ["10.0.0.0/8"]}],
@@ -266,15 +272,21 @@ LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
             [{"networks": ["10.0.0.0/8"], "password": HASH}],
             ['clients.0.password: has no user. To fix: write user = "..."'],
         ),
+        ({}, [USER | {"senders": []}, {"default": True, "senders": []}], []),
         (
             {},
-            [USER | {"senders": []}],
+            [{"default": True, "networks": ["192.0.2.0/24"]}],
             [
                 (
-                    "clients.0.senders: is empty: this client could send nothing. To fix: list"
-                    " the addresses that it may use, or remove the setting to allow every address with an account"
+                    "clients.0.default: is for hosts without an entry, but this one names its own."
+                    " To fix: make two clients of it, one with default = true alone"
                 )
             ],
+        ),
+        (
+            {},
+            [{"default": True}, {"default": True}],
+            ['clients.1.default: "True" is also used by clients[0]. To fix: remove one of the two'],
         ),
         ({}, [USER, USER], ['clients.1.user: "scanner" is also used by clients[0]. To fix: remove one of the two']),
         (

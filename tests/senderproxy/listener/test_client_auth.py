@@ -126,6 +126,23 @@ def test_the_smallest_network_decides_on_the_senders() -> None:
     assert senders("10.1.1.1") is None
 
 
+def test_the_default_entry_is_for_every_admitted_host_without_an_entry() -> None:
+    client_auth = auth(
+        {"networks": ["192.168.1.7"], "senders": ["scanner@firma.example"]},
+        {"default": True, "senders": []},
+        USER | {"senders": ["anna@firma.example"]},
+        allow=["192.168.0.0/16"],
+        auth="optional",
+    )
+    senders = {host: client_auth.admit(host).senders for host in ("192.168.1.7", "192.168.1.8", "127.0.0.1")}  # type: ignore[union-attr]
+    assert {host: [str(pattern) for pattern in found or ()] for host, found in senders.items()} == {
+        "192.168.1.7": ["scanner@firma.example"],
+        "192.168.1.8": [],
+        "127.0.0.1": [],
+    }
+    assert senders["192.168.1.8"] == ()  # none at all, not any
+
+
 def test_loopback_addresses_are_recognised() -> None:
     assert all(is_loopback(host) for host in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"))
     assert not any(is_loopback(host) for host in ("192.0.2.1", "fe80::1%eth0", "::ffff:192.0.2.1", "0.0.0.0"))

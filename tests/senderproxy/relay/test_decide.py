@@ -10,7 +10,7 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
 from senderproxy.relay.decide import Decision, MessageFacts, Rules, decide
-from senderproxy.rewriting.plan import Discard
+from senderproxy.rewriting.plan import Discard, apply_edits
 from senderproxy.rewriting.received_field import HOP_LIMIT
 from senderproxy.routing.account import Account
 from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy
@@ -133,3 +133,73 @@ def test_a_message_with_more_received_fields_than_the_hop_limit_is_a_loop(hops: 
         assert str(decision.reply) == "554 5.4.6 Mail loop: the message has more than 50 Received fields."
     else:
         assert isinstance(decision, Decision)
+
+
+RESTRICTED = Client(host="192.168.1.9", name="pc", protocol="ESMTP", senders=(parse_pattern(ANNA),))
+TO_CUSTOMER = Envelope(parse_address(ANNA), (parse_address("kunde@customer.example"),))
+
+
+def _decide_header(header: bytes, client: Client = RESTRICTED) -> Decision | Refusal | Discard:
+    facts = MessageFacts(HeaderSection(header), TO_CUSTOMER, client, "id", datetime(2026, 11, 24, tzinfo=UTC))
+    return decide(facts, DIRECTORY, RULES)
+
+
+@pytest.mark.parametrize("field", ["Sender", "Resent-From", "Resent-Sender", "resent-from"])
+def test_every_field_that_names_a_sender_is_held_to_the_clients_permissions(field: str) -> None:
+    refused = _decide_header(f"{field}: {BOSS}\r\nFrom: {ANNA}\r\n\r\n".encode())
+    assert isinstance(refused, Refusal)
+    assert f"may not send as {BOSS}" in refused.reply.lines[0]
+    below = _decide_header(f"From: {ANNA}\r\n{field}: {ANNA}\r\n{field}: {BOSS}\r\n\r\n".encode())
+    assert isinstance(below, Refusal) or field == "Sender"  # two Sender fields are unreadable, so both are removed
+    assert isinstance(_decide_header(f"{field}: {ANNA}\r\nFrom: {ANNA}\r\n\r\n".encode()), Decision)
+    everybody = replace(RESTRICTED, senders=None)
+    assert isinstance(_decide_header(f"{field}: {BOSS}\r\nFrom: {ANNA}\r\n\r\n".encode(), everybody), Decision)
+
+
+@pytest.mark.parametrize("value", ["not an address", "a@b@c", "<>", f"{ANNA}, {BOSS}", "x <@>"])
+def test_an_unreadable_sender_field_is_removed_before_the_client_is_judged_by_the_rest(value: str) -> None:
+    decision = _decide_header(f"Sender: {value}\r\nFrom: {ANNA}\r\n\r\n".encode())
+    assert isinstance(decision, Decision)
+    [change] = [change for change in decision.plan.changes if change.what == "Sender"]
+    assert (change.old, change.new) == (value, "")
+
+
+def test_an_unreadable_resent_field_of_a_restricted_client_is_refused() -> None:
+    refused = _decide_header(f"Resent-From: a@b@c\r\nFrom: {ANNA}\r\n\r\n".encode())
+    assert isinstance(refused, Refusal)
+    assert "Resent-From" in refused.reply.lines[0]
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        b"\xef\xbb\xbf",
+        b"\xc2\xa0",
+        b"\xa0",
+        b"\xe2\x80\x8b",
+        b"\xe2\x81\xa0",
+        b"\xff\xfe",
+        b"\x00",
+        b"\x0b ",
+        b"\xef\xbb\xbf ",
+    ],
+)
+@pytest.mark.parametrize("field", [b"From", b"sender", b"RESENT-FROM", b"Resent-Sender"])
+def test_a_field_behind_invisible_octets_is_refused_for_a_restricted_client(mark: bytes, field: bytes) -> None:
+    header = f"From: {ANNA}\r\n".encode() + mark + field + b": " + BOSS.encode() + b"\r\n\r\n"
+    refused = _decide_header(header)
+    assert isinstance(refused, Refusal)
+    assert refused.reply.code == 550
+    spaced = f"From: {ANNA}\r\n".encode() + mark + field + b" \xc2\xa0: " + BOSS.encode() + b"\r\n\r\n"
+    assert isinstance(_decide_header(spaced), Refusal)
+
+
+def test_a_listener_with_a_forced_sender_leaves_no_other_name_of_a_sender() -> None:
+    scanner = replace(RESTRICTED, senders=None, forced_sender=parse_address(ANNA))
+    fields = "".join(f"{name}: {BOSS}\r\n" for name in ("Sender", "Resent-From", "Resent-Sender", "Resent-To"))
+    for author in (ANNA, BOSS):
+        decision = _decide_header(f"{fields}From: {author}\r\nSender: {ANNA}\r\n\r\n".encode(), scanner)
+        assert isinstance(decision, Decision)
+        header = HeaderSection(f"{fields}From: {author}\r\nSender: {ANNA}\r\n\r\n".encode())
+        left = apply_edits(decision.plan, header)
+        assert not [field.name for field in left.fields() if field.name.lower() == "sender" or "Resent" in field.name]
