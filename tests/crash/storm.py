@@ -37,6 +37,8 @@ PEOPLE: Final = [f"p{number}@firma.example" for number in range(6)]
 NOBODY: Final = "nobody@kunde.example"
 BUSY: Final = "busy@kunde.example"
 CLIENTS: Final = 3  # of each kind
+ACKNOWLEDGED_PER_KILL: Final = 10  # messages acknowledged before the n-th kill, at least n times as many
+_ACKNOWLEDGED_WITHIN: Final = 120.0  # seconds; one is enough on an idle machine
 SECRET: Final = "geheim-sturm"
 _ID = re.compile(rb"<(\d+)\.sturm@firma\.example>")
 
@@ -130,7 +132,8 @@ class Storm:
         """Kill it so often while everybody submits; then let what waits go out, and count."""
         clients = [asyncio.create_task(self._submit(port)) for port in self._ports for _ in range(CLIENTS)]
         try:
-            for _ in range(kills):
+            for killed in range(kills):
+                await self._until_acknowledged(ACKNOWLEDGED_PER_KILL * (killed + 1))
                 await asyncio.sleep(self._rng.uniform(0.02, 0.5))  # the moment is the test's subject: any will do
                 await asyncio.to_thread(self._service.kill)
                 self._sessions_before.append(self._simulator.connections)
@@ -143,6 +146,12 @@ class Storm:
         await self._drain()
         await self._count(kills)
         return self.reckoning
+
+    async def _until_acknowledged(self, count: int) -> None:
+        """Wait until more than so many messages were acknowledged: a slow machine needs longer for them."""
+        async with asyncio.timeout(_ACKNOWLEDGED_WITHIN):
+            while len(self.reckoning.acknowledged) <= count:
+                await asyncio.sleep(0.01)
 
     async def _submit(self, port: int) -> None:
         """One client: message after message, a new connection where the old one broke."""

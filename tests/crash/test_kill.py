@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.crash.storm import storm
+from tests.crash.storm import ACKNOWLEDGED_PER_KILL, storm
 
 pytestmark = pytest.mark.slow
 
@@ -22,6 +22,6 @@ async def test_g1_g3_g4_nothing_acknowledged_is_lost_however_often_the_service_i
     assert reckoning.unexplained == []
     assert (reckoning.left_waiting, reckoning.left_held) == (0, 0)
     # It was a storm: messages of both kinds went through, some were reported, and the provider did fail.
-    assert len(reckoning.acknowledged) > 10 * KILLS
+    assert len(reckoning.acknowledged) > ACKNOWLEDGED_PER_KILL * KILLS
     assert reckoning.reported
     assert sum(reckoning.faults.values()) > KILLS / 2
