@@ -82,7 +82,23 @@ CONTROL_REQUEST_FAILED: Final = LogEvent(
 
 # ---- listener ----
 
-CLIENT_REJECTED: Final = LogEvent("client_rejected", Severity.WARNING, "client rejected", ("client", "reply"))
+# `repeated`: the number of equal events in the minute after the first of them.
+CLIENT_REJECTED: Final = LogEvent(
+    "client_rejected", Severity.WARNING, "client rejected", ("client", "reply", "repeated")
+)
+CLIENT_EVICTED: Final = LogEvent(
+    "client_evicted", Severity.WARNING, "idle client disconnected to make room", ("client", "repeated")
+)
+_RATE_FIELDS: Final = ("client", "limit", "repeated")
+CLIENT_CONNECTION_RATE: Final = LogEvent(
+    "client_connection_rate", Severity.WARNING, "client opens too many connections a minute", _RATE_FIELDS
+)
+CLIENT_MESSAGE_RATE: Final = LogEvent(
+    "client_message_rate", Severity.WARNING, "client sends too many messages a minute", _RATE_FIELDS
+)
+CLIENT_RECIPIENT_RATE: Final = LogEvent(
+    "client_recipient_rate", Severity.WARNING, "client names too many recipients a minute", _RATE_FIELDS
+)
 CLIENT_DISCONNECTED: Final = LogEvent("client_disconnected", Severity.DEBUG, "client disconnected", ("client",))
 CLIENT_LEFT_BEFORE_REPLY: Final = LogEvent(
     "client_left_before_reply",

@@ -175,14 +175,41 @@ class ListenerSettings(Section):
         description="With `pass-through`, the longest wait for the provider's reply. Then the message is queued here"
         " and the client gets 250. Exchange gives up after 600 seconds and would send the message again.",
     )
-    max_connections: Count = Field(default=200, description="Connections at the same time; further ones get 421.")
+    max_connections: Count = Field(
+        default=200,
+        description="Connections at the same time. A further one takes the place of the one that is longest without a"
+        " message in progress; if there is none, it gets 421.",
+    )
     max_connections_per_client: Count = Field(
-        default=50, description="Connections at the same time from one IP address."
+        default=50,
+        description="Connections at the same time from one IP address, or from one IPv6 network of 64 bits unless its"
+        " address is in `[[clients]]`.",
+    )
+    reserved_connections: Annotated[int, BeforeValidator(integer(0, 1_000_000))] | None = Field(
+        default=None,
+        description="The part of `max_connections` for this machine and for `[[clients]]` alone. Left out: a tenth."
+        " Without `[[clients]]` nothing is reserved.",
+    )
+    max_connections_per_minute: Count = Field(
+        default=300,
+        description="New connections of one client within a minute; further ones get 421. This limit and the next two"
+        " do not apply to this machine and to `[[clients]]`.",
+    )
+    max_messages_per_minute: Count = Field(
+        default=600, description="Messages of one client within a minute; further ones get 450."
+    )
+    max_recipients_per_minute: Count = Field(
+        default=6000, description="Recipients of one client within a minute; further ones get 450."
     )
     max_recipients: Count = Field(default=1000, description="Recipients of one message.")
     max_message_size: Size = Field(default=150 * 10**6, description='The largest message, as `"150 MB"` or in octets.')
     idle_seconds: Annotated[float, BeforeValidator(duration(1, 86400))] = Field(
         default=660.0, description="The longest silence of a client. Exchange keeps idle connections for 600 seconds."
+    )
+    idle_before_mail_seconds: Annotated[float, BeforeValidator(duration(1, 86400))] = Field(
+        default=30.0,
+        description="The longest silence of a client that has not begun its first message yet. `idle_seconds` applies"
+        " if it is shorter.",
     )
     spill_bytes: Size = Field(
         default=2**18,
@@ -634,6 +661,10 @@ def _listener_conflicts(at: SettingPath, listener: ListenerSettings, users: bool
         message = _('is "{auth}", but no client has a user name').format(auth=listener.auth)
         hint = _("add [[clients]] with a user and a password")
         yield Conflict(auth, message, hint, (auth, ("clients",)))
+    if listener.reserved_connections is not None and listener.reserved_connections >= listener.max_connections:
+        path, total = (*at, "reserved_connections"), (*at, "max_connections")
+        hint = _("write a smaller number, or raise max_connections")
+        yield Conflict(path, _("leaves no connection for other clients"), hint, (path, total))
     yield from _access_conflicts(at, listener)
 
 

@@ -16,7 +16,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, TypeAlias
 
 from senderproxy import log_events
@@ -43,6 +43,7 @@ _PARALLEL: Final = 1  # p
 _MAX_COST: Final = 2**18  # N of a stored hash, 256 MiB with r = 8: a typing error must not allocate gigabytes
 _SALT: Final = 16  # octets, NIST SP 800-132 section 5.1
 _DIGEST: Final = 32  # octets, as long as SHA-256's
+_IPV6_PREFIX: Final = 64  # bits of the network that one IPv6 host may have all addresses of, RFC 4291 section 2.5.1
 
 _IpAddress: TypeAlias = IPv4Address | IPv6Address
 
@@ -86,6 +87,8 @@ class Admission:
 
     login_required: bool
     senders: tuple[AddressPattern, ...] | None
+    client: str  # the name by which its connections are counted: its address, or the /64 network of an unknown one
+    known: bool  # this machine, or in [[clients]]: no limits on its rates, and it may have the reserved connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,11 @@ class ClientAuth:
         self._verified: dict[str, bytes] = {}
 
     @property
+    def names_clients(self) -> bool:
+        """True where there are [[clients]]."""
+        return bool(self._networks or self._users)
+
+    @property
     def offers_login(self) -> bool:
         """True where AUTH is configured."""
         return self._auth != "off"
@@ -134,7 +142,9 @@ class ClientAuth:
         allowed = any(address in network for network in self._allow)
         if not allowed and self._auth != "optional":
             return replies.not_allowed(host)
-        return Admission(self._auth == "required" or not allowed, self._senders_of(address))
+        known = address.is_loopback or any(address in network for network, _senders in self._networks)
+        login_required = self._auth == "required" or not allowed
+        return Admission(login_required, self._senders_of(address), _client_name(address, known), known)
 
     async def verify(self, host: str, attempt: LoginAttempt) -> User | Reply:
         """The user, or the reply to a login that is wrong or locked. A reply to a wrong one is delayed."""
@@ -210,6 +220,16 @@ def _normalized(address: _IpAddress) -> _IpAddress:
     """The IPv4 address of an IPv4 client on an IPv6 socket."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
+
+
+def _client_name(address: _IpAddress, known: bool) -> str:
+    """The name of a client in counters: an IPv6 host can take any address of its /64 (RFC 4291 section 2.5.1).
+
+    Link-local addresses are exempt: all hosts of a link have the same /64.
+    """
+    if address.version == 4 or known or address.is_link_local:
+        return str(address)
+    return str(ip_network((address, _IPV6_PREFIX), strict=False))
 
 
 def _derive(password: str, parameters: _Scrypt) -> bytes:

@@ -21,8 +21,8 @@ class ClientTimeout(Exception):
     """The client did not send what was due before the deadline."""
 
 
-class ServiceStopping(Exception):
-    """The service stops, and no message of this client is in progress."""
+class CloseRequested(Exception):
+    """The listener wants to close the connection, and no message of this client is in progress."""
 
 
 class ClientStream:
@@ -112,7 +112,7 @@ class ClientStream:
             while True:
                 self.input.take()
                 await self.more()
-        except (ClientGone, ClientTimeout, ServiceStopping, OSError):
+        except (ClientGone, ClientTimeout, CloseRequested, OSError):
             pass
         finally:
             self.set_deadline(None)

@@ -1,26 +1,31 @@
-"""Connection registry and limits of one listener.
+"""Shared state of one listener's connections: admission, limits, transactions in progress.
 
 Guarantees: no more clients than the limits allow; a client over a limit gets a reply that says so, unless too many are
 rejected at the same time.
-Not here: the sockets (listener.server), the conversation (listener.relay_smtp).
+Not here: the sockets (listener.server), the conversation (listener.relay_smtp), the limits by themselves
+(listener.connection_table, listener.rates).
 """
 
 import asyncio
 import ssl
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
+from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.config.model import ListenerSettings
 from senderproxy.listener.body import BodyBuffer, SpillDirectory
 from senderproxy.listener.client_auth import Admission, ClientAuth, is_loopback
+from senderproxy.listener.connection_table import ConnectionLimits, ConnectionTable, Evictable
+from senderproxy.listener.event_limiter import EventLimiter
+from senderproxy.listener.rates import ClientRates, RateLimits
 from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
 from senderproxy.wire.data import BareLf
 from senderproxy.wire.dialogue import SessionOffer
 
-_REJECTED_LIMIT: Final = 100  # connections at once that wait for a rejecting reply; beyond that they are dropped
+LEAVING_LIMIT: Final = 100  # rejected and evicted connections at once that get a last reply; more are dropped
+_RESERVED_SHARE: Final = 10  # the part of all connections reserved where the configuration says no number: a tenth
 _BLOCK_TIMEOUT: Final = 180.0  # seconds, RFC 5321 section 4.5.3.2.5
 
 
@@ -29,6 +34,7 @@ class ListenerTimeouts:
     """Limits on the time a client may take."""
 
     idle: float  # seconds for one command, from the last reply to its line end; RFC 5321 section 4.5.3.2.7: 300 or more
+    before_mail: float  # seconds for one command until the first MAIL is accepted; not longer than `idle`
     block: float  # seconds without an octet of a message's data; RFC 5321 section 4.5.3.2.5: 180
     min_rate: float = 4096.0  # octets a second, average after `idle` seconds: bounds the time of a whole message
     handshake: float = 30.0  # seconds for the TLS handshake: some round trips, and a slow device's computing time
@@ -37,14 +43,23 @@ class ListenerTimeouts:
     @classmethod
     def of(cls, settings: ListenerSettings) -> "ListenerTimeouts":
         """The limits in a listener's settings."""
-        return cls(idle=settings.idle_seconds, block=min(settings.idle_seconds, _BLOCK_TIMEOUT))
+        idle = settings.idle_seconds
+        return cls(
+            idle=idle,
+            before_mail=min(idle, settings.idle_before_mail_seconds),
+            block=min(idle, _BLOCK_TIMEOUT),
+        )
 
 
-class Connection(Protocol):
+class Connection(Evictable, Protocol):
     """One connection, as the listener closes it."""
 
-    def finish(self) -> None:
-        """Close after the message in progress; at once where there is none."""
+    def finish(self, reply: Reply) -> None:
+        """Send this reply and close after the message in progress; at once where there is none."""
+        ...
+
+    def evict(self) -> None:
+        """Reply 421 and close at once."""
         ...
 
     def interrupt(self) -> None:
@@ -66,6 +81,7 @@ class Counters:
 
     connections: int = 0
     turned_away: int = 0
+    evicted: int = 0
     accepted: int = 0
     deferred: int = 0
     refused: int = 0
@@ -81,48 +97,101 @@ class Counters:
             self.refused += 1
 
 
-@dataclass(slots=True, eq=False)
+class ClientQuota:
+    """An implementation of wire.dialogue.Quota: the rates of one client, with a log event at each limit."""
+
+    __slots__ = ("_client", "_clock", "_events", "_rates")
+
+    def __init__(self, client: str, rates: ClientRates, events: EventLimiter, clock: Clock) -> None:
+        self._client = client
+        self._rates = rates
+        self._events = events
+        self._clock = clock
+
+    def connection(self) -> Reply | None:
+        """Count a connection; the reply where the client opens too many."""
+        if self._rates.connection(self._client, self._clock.monotonic()):
+            return None
+        limit = self._rates.limits.connections
+        self._events.log(log_events.CLIENT_CONNECTION_RATE, client=self._client, limit=limit)
+        return replies.connection_rate(self._client, limit)
+
+    def message(self) -> Reply | None:
+        """Count a message; the reply where the client sends too many."""
+        if self._rates.message(self._client, self._clock.monotonic()):
+            return None
+        limit = self._rates.limits.messages
+        self._events.log(log_events.CLIENT_MESSAGE_RATE, client=self._client, limit=limit)
+        return replies.message_rate(self._client, limit)
+
+    def recipient(self) -> Reply | None:
+        """Count a recipient; the reply where the client names too many."""
+        if self._rates.recipient(self._client, self._clock.monotonic()):
+            return None
+        limit = self._rates.limits.recipients
+        self._events.log(log_events.CLIENT_RECIPIENT_RATE, client=self._client, limit=limit)
+        return replies.recipient_rate(self._client, limit)
+
+
 class ListenerState:
     """Shared state of one listener's connections."""
 
-    settings: ListenerSettings
-    hostname: str
-    auth: ClientAuth
-    clock: Clock
-    timeouts: ListenerTimeouts
-    spill: SpillDirectory
-    tls: ssl.SSLContext | None = None
-    closing: bool = False
-    counters: Counters = field(default_factory=Counters)
-    transactions: set["asyncio.Task[Reply]"] = field(default_factory=set)
-    connections: dict[Connection, str] = field(default_factory=dict)  # with the host of each
-    _of_host: Counter[str] = field(default_factory=Counter)
-    _rejected: set[Connection] = field(default_factory=set)
-    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+    # 15 attributes: what the conversations of all connections share, each with its own module.
+
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        hostname: str,
+        auth: ClientAuth,
+        clock: Clock,
+        timeouts: ListenerTimeouts,
+        spill: SpillDirectory,
+    ) -> None:
+        self.settings = settings
+        self.hostname = hostname
+        self.auth = auth
+        self.clock = clock
+        self.timeouts = timeouts
+        self.spill = spill
+        self.tls: ssl.SSLContext | None = None
+        self.closing = False
+        self.counters = Counters()
+        self.events = EventLimiter()
+        self.table: ConnectionTable[Connection] = ConnectionTable(connection_limits(settings, auth), self._evict)
+        self.transactions: set[asyncio.Task[Reply]] = set()
+        self._rates = ClientRates(
+            RateLimits(
+                settings.max_connections_per_minute,
+                settings.max_messages_per_minute,
+                settings.max_recipients_per_minute,
+            )
+        )
+        self._leaving: set[Connection] = set()  # rejected or evicted, with their last reply
+        self._idle = asyncio.Event()
 
     def register(self, connection: Connection, host: str) -> Admission | Reply | None:
         """Admit a client, or give the reply that rejects it; None: drop it, too many are being rejected already."""
-        result = self._admit(host)
+        result = self._admit(connection, host)
         if isinstance(result, Admission):
-            self.connections[connection] = host
-            self._of_host[host] += 1
             self.counters.connections += 1
             return result
         self.counters.turned_away += 1
-        if len(self._rejected) >= _REJECTED_LIMIT:
+        if len(self._leaving) >= LEAVING_LIMIT:
             return None
-        self._rejected.add(connection)
+        self._leaving.add(connection)
         return result
 
     def unregister(self, connection: Connection) -> None:
         """Forget a closed connection."""
-        host = self.connections.pop(connection, None)
-        if host is not None:
-            self._of_host[host] -= 1
-            if self._of_host[host] <= 0:
-                del self._of_host[host]
-        self._rejected.discard(connection)
+        self.table.remove(connection)
+        self._leaving.discard(connection)
         self._check_idle()
+
+    def quota(self, admission: Admission) -> ClientQuota | None:
+        """The limits on the rates of a client; None for a known one, which has none."""
+        if admission.known:
+            return None
+        return ClientQuota(admission.client, self._rates, self.events, self.clock)
 
     def offer(self, host: str, admission: Admission) -> SessionOffer:
         """The extensions and limits for a client."""
@@ -161,24 +230,42 @@ class ListenerState:
 
     def all_connections(self) -> list[Connection]:
         """All connections, those included that are being rejected."""
-        return [*self.connections, *self._rejected]
+        return [*self.table.all(), *self._leaving]
 
-    def _admit(self, host: str) -> Admission | Reply:
+    def _admit(self, connection: Connection, host: str) -> Admission | Reply:
         if self.closing:
             return replies.stopping(self.hostname)
         admission = self.auth.admit(host)
         if isinstance(admission, Reply):
             return admission
-        if len(self.connections) >= self.settings.max_connections:
-            return replies.TOO_MANY_CONNECTIONS
-        if self._of_host[host] >= self.settings.max_connections_per_client:
-            return replies.too_many_connections_from(host)
-        return admission
+        quota = self.quota(admission)
+        refusal = quota.connection() if quota is not None else None
+        return refusal or self.table.add(connection, admission) or admission
+
+    def _evict(self, connection: Connection, admission: Admission) -> None:
+        """Disconnect a client that made room, with a reply unless too many connections are leaving already."""
+        self.counters.evicted += 1
+        self.events.log(log_events.CLIENT_EVICTED, client=admission.client)
+        if len(self._leaving) < LEAVING_LIMIT:
+            self._leaving.add(connection)
+            connection.evict()
+        else:
+            connection.abort()
 
     def _end_transaction(self, transaction: "asyncio.Task[Reply]") -> None:
         self.transactions.discard(transaction)
         self._check_idle()
 
     def _check_idle(self) -> None:
-        if not self.connections and not self._rejected and not self.transactions:
+        if not len(self.table) and not self._leaving and not self.transactions:
             self._idle.set()
+
+
+def connection_limits(settings: ListenerSettings, auth: ClientAuth) -> ConnectionLimits:
+    """The limits in a listener's settings. Without [[clients]] no connections are reserved."""
+    reserved = settings.reserved_connections
+    if reserved is None:
+        reserved = settings.max_connections // _RESERVED_SHARE
+    return ConnectionLimits(
+        settings.max_connections, settings.max_connections_per_client, reserved if auth.names_clients else 0
+    )

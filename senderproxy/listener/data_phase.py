@@ -18,7 +18,7 @@ from typing import Any, Final
 from senderproxy import log_events
 from senderproxy.aio import FairShare, wait_done
 from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope
-from senderproxy.listener.client_stream import ClientStream, ClientTimeout, ServiceStopping
+from senderproxy.listener.client_stream import ClientStream, ClientTimeout, CloseRequested
 from senderproxy.listener.connections import ListenerState
 from senderproxy.listener.read_buffer import ClientGone
 from senderproxy.log import event
@@ -60,7 +60,7 @@ class DataPhase:
         """Send 354 and read the message up to its final dot.
 
         Result: the message, whose body the caller closes; or the reply to one that is not accepted.
-        Raises ClientGone, ClientTimeout or ServiceStopping where the message is cut short, after logging it.
+        Raises ClientGone, ClientTimeout or CloseRequested where the message is cut short, after logging it.
         """
         stream, source, decoder = self._stream, self._stream.input, self._decoder
         most = 2 * self._dialogue.offer.size_limit + _EXCESS
@@ -79,7 +79,7 @@ class DataPhase:
         except (ClientGone, ConnectionError, asyncio.CancelledError):
             self._log(log_events.MESSAGE_CUT_BY_CLIENT)
             raise
-        except ServiceStopping:
+        except CloseRequested:
             self._log(log_events.MESSAGE_CUT_BY_STOP)
             raise
         except ClientTimeout:
@@ -99,7 +99,7 @@ class DataPhase:
         """Wait for more of the message, at most `block` seconds; all of it must arrive at `min_rate` on average."""
         stream = self._stream
         if stream.stop_requested:
-            raise ServiceStopping
+            raise CloseRequested
         timeouts = stream.timeouts
         stream.flush()
         latest = started + timeouts.idle + self._decoder.octets / timeouts.min_rate

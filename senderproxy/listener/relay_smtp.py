@@ -17,7 +17,7 @@ from senderproxy import log_events
 from senderproxy.aio import fair_share
 from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope, Handler
 from senderproxy.listener.client_auth import Admission, User
-from senderproxy.listener.client_stream import ClientStream, ClientTimeout, ServiceStopping
+from senderproxy.listener.client_stream import ClientStream, ClientTimeout, CloseRequested
 from senderproxy.listener.connections import ListenerState
 from senderproxy.listener.data_phase import DataPhase, reply_of
 from senderproxy.listener.read_buffer import ClientGone
@@ -49,10 +49,11 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._admission: Admission | Reply | None = None
         self._dialogue: Dialogue | None = None
         self._handshaking = False
-        self._finishing = False
+        self._closing_reply: Reply | None = None  # the listener wants to close the connection with this
         self._lost = False
         self._transaction: asyncio.Task[Reply] | None = None
         self._commands = 0
+        self._command_timeout = state.timeouts.before_mail  # seconds; longer once a message has begun
         super().__init__(handler, hostname=state.hostname, loop=loop)
 
     # Called by the event loop
@@ -68,6 +69,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             self._admission = self._state.register(self, self._host)
         self._stream.attach(transport)
         if self._state.settings.tls == "implicit":
+            self._handshaking = True
             # The first octets belong to the handshake. Not at once: Python 3.11.2 starts to read after this call.
             self.loop.call_soon(transport.pause_reading)
         super().connection_made(transport)
@@ -90,23 +92,36 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._state.unregister(self)
         super().connection_lost(error)
 
-    # Called by the listener when it stops
+    # Called by the listener when it stops or has too many connections
 
-    def finish(self) -> None:
-        """Close after the message in progress; at once where there is none."""
-        self._finishing = True
-        if not self._in_transaction():
-            self._stream.input.interrupt(ServiceStopping())
+    @property
+    def in_transaction(self) -> bool:
+        """True from an accepted MAIL until the reply to its message."""
+        return self._dialogue is not None and self._dialogue.in_transaction and not self._stream.stop_requested
+
+    def finish(self, reply: Reply) -> None:
+        """Send this reply and close after the message in progress; at once where there is none."""
+        self._closing_reply = reply
+        if not self.in_transaction:
+            self._stream.input.interrupt(CloseRequested())
+
+    def evict(self) -> None:
+        """Reply 421 and close at once; drop a client that cannot get a reply: in its handshake, or not reading."""
+        if self._handshaking or self._stream.unread > _UNREAD:
+            self.abort()
+        else:
+            self.finish(replies.EVICTED)
 
     def interrupt(self) -> None:
         """Cancel the message in progress, reply 421 and close."""
-        self._finishing = self._stream.stop_requested = True
+        self._closing_reply = replies.stopping(self._state.hostname)
+        self._stream.stop_requested = True
         if self._handshaking:
             self.abort()
         elif self._transaction is not None:
             self._transaction.cancel()
         else:
-            self._stream.input.interrupt(ServiceStopping())
+            self._stream.input.interrupt(CloseRequested())
 
     def force_close(self) -> None:
         """Send 421 and close, whatever is in progress."""
@@ -135,9 +150,9 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         except (ClientGone, ConnectionError):
             event(_log, log_events.CLIENT_DISCONNECTED, client=self._host)
         except ClientTimeout:
-            await self._stream.finish(replies.timeout(self._state.timeouts.idle))
-        except ServiceStopping:
-            await self._stream.finish(replies.stopping(self._state.hostname))
+            await self._stream.finish(replies.timeout(self._command_timeout))
+        except CloseRequested:
+            await self._stream.finish(self._closing_reply or replies.stopping(self._state.hostname))
         except Exception as fault:  # noqa: BLE001  an error in one connection does not reach the others
             self._state.counters.faults += 1
             event(_log, log_events.CONNECTION_ERROR, fault=fault, client=self._host)
@@ -153,11 +168,12 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         if self._state.settings.tls == "implicit" and not await self._encrypt():
             return
         if isinstance(self._admission, Reply):
-            event(_log, log_events.CLIENT_REJECTED, client=self._host, reply=self._admission)
+            self._state.events.log(log_events.CLIENT_REJECTED, client=self._host, reply=self._admission)
             await self._stream.finish(self._admission)
             return
         offer = self._state.offer(self._host, self._admission)
-        dialogue = Dialogue(offer, self._host, senders=self._admission.senders, secure=self._secure)
+        quota = self._state.quota(self._admission)
+        dialogue = Dialogue(offer, self._host, senders=self._admission.senders, secure=self._secure, quota=quota)
         self._dialogue = dialogue
         await asyncio.sleep(0)  # lets input that came together with the connection arrive
         going_on = await self._perform(dialogue, dialogue.greet(early_input=self._stream.input.size > 0))
@@ -207,6 +223,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._stream.flush()
         result = await self._state.auth.verify(self._host, progress)
         if isinstance(result, User):
+            self._state.table.mark_known(self)
             return dialogue.logged_in(result.name, result.senders)
         return dialogue.login_failed(result)
 
@@ -268,6 +285,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         else:
             reply = received
         self._state.counters.count(reply)
+        self._state.table.transaction_ended(self)
         dialogue.message_finished()
         if phase.ended and reply.code != _CLOSING:
             self._stream.write(reply)
@@ -290,19 +308,18 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             return line
         stream.flush()
         await self._wait_until_read()
-        stream.set_deadline(self.loop.time() + self._state.timeouts.idle)
+        timeouts, dialogue = self._state.timeouts, self._dialogue
+        self._command_timeout = timeouts.idle if dialogue is not None and dialogue.mail_seen else timeouts.before_mail
+        stream.set_deadline(self.loop.time() + self._command_timeout)
         while (line := self._buffered_line()) is None and stream.input.size <= AUTH_LIMIT:
             await stream.more()
         stream.set_deadline(None)
         return line
 
     def _buffered_line(self) -> bytes | None:
-        if self._finishing and not self._in_transaction():
-            raise ServiceStopping
+        if self._closing_reply is not None and not self.in_transaction:
+            raise CloseRequested
         return self._stream.input.line()
-
-    def _in_transaction(self) -> bool:
-        return self._dialogue is not None and self._dialogue.in_transaction and not self._stream.stop_requested
 
     async def _wait_until_read(self) -> None:
         """Wait for a client that sends commands but does not read the replies."""

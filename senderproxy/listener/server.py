@@ -30,6 +30,7 @@ from senderproxy.listener.relay_smtp import RelaySMTP
 from senderproxy.log import event
 from senderproxy.relay.ports import Intake
 from senderproxy.translation import _
+from senderproxy.wire import replies
 
 _log = logging.getLogger("senderproxy.listener")
 
@@ -95,7 +96,7 @@ class Listener:
         state.closing = True
         await self._stop_accepting()
         for connection in state.all_connections():
-            connection.finish()
+            connection.finish(replies.stopping(state.hostname))
         if not await state.wait_idle(grace_seconds):
             self._log_grace_exceeded()
             for connection in state.all_connections():
@@ -104,6 +105,7 @@ class Listener:
                 transaction.cancel()
             if not await state.wait_idle(_LAST_REPLY_TIMEOUT):
                 await self._force_close()
+        state.events.flush()
         state.spill.remove()
 
     def renew_certificate(self) -> None:
@@ -130,7 +132,7 @@ class Listener:
     @property
     def connections(self) -> int:
         """The number of connected clients."""
-        return len(self._state.connections)
+        return len(self._state.table)
 
     def status(self) -> dict[str, object]:
         """The state and counters of the listener for `senderproxy status`."""

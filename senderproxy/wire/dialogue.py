@@ -9,7 +9,7 @@ RFC 5321 sections 3.1, 3.3, 4.1.4 and 4.3; RFC 2034, RFC 2920, RFC 3207, RFC 495
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, Protocol, TypeAlias
 
 from senderproxy.mail.address import Address, AddressPattern, ForwardPath
 from senderproxy.mail.envelope import Envelope
@@ -47,6 +47,18 @@ class SessionOffer:
     bare_lf: BareLf = BareLf.NORMALIZE
     forced_sender: Address | None = None  # replaces any sender of the client
     lenient: bool = False  # malformed commands of devices are corrected
+
+
+class Quota(Protocol):
+    """Limits on the number of messages and recipients of a client, over all of its connections."""
+
+    def message(self) -> Reply | None:
+        """Count a message; the reply where the client has too many."""
+        ...
+
+    def recipient(self) -> Reply | None:
+        """Count a recipient; the reply where the client has too many."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +103,23 @@ class _Transaction:
 
 
 class Dialogue:
-    """State of one connection: pass in command lines, perform the steps, report their result."""
+    """State of one connection: pass in command lines, perform the steps, report their result.
+
+    `quota`: counts what the client sends until it has logged in; None: not counted.
+    """
 
     def __init__(
-        self, offer: SessionOffer, host: str, *, senders: tuple[AddressPattern, ...] | None = None, secure: bool = False
+        self,
+        offer: SessionOffer,
+        host: str,
+        *,
+        senders: tuple[AddressPattern, ...] | None = None,
+        secure: bool = False,
+        quota: Quota | None = None,
     ) -> None:
         self.offer = offer
+        self.mail_seen = False  # an accepted MAIL, on this connection
+        self._quota = quota
         self._secure = secure
         self._extended = False
         self._host = host
@@ -231,6 +254,9 @@ class Dialogue:
         mail = read_mail(argument, self.offer.size_limit, lenient=lenient, forced_sender=forced)
         if isinstance(mail, Reply):
             return SendReply(mail)
+        if self._quota is not None and self.client.user is None and (refusal := self._quota.message()) is not None:
+            return SendReply(refusal)
+        self.mail_seen = True
         self._transaction = _Transaction(mail)
         return SendReply(replies.SENDER_OK)
 
@@ -243,6 +269,8 @@ class Dialogue:
         recipients = self._transaction.recipients
         if rcpt.forward_path not in recipients and len(recipients) >= self.offer.recipient_limit:
             return SendReply(replies.too_many_recipients(self.offer.recipient_limit))
+        if self._quota is not None and self.client.user is None and (refusal := self._quota.recipient()) is not None:
+            return SendReply(refusal)
         recipients[rcpt.forward_path] = None
         self._idle -= 1  # a recipient belongs to a message
         return SendReply(replies.RECIPIENT_OK)

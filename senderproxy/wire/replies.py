@@ -57,6 +57,8 @@ OTHER_PROTOCOL: Final = reply(421, "4.7.0", "This is an SMTP server; closing con
 TOO_SLOW: Final = reply(421, "4.4.2", "Message data too slow; closing connection")
 INTERNAL_ERROR_CLOSING: Final = reply(421, "4.3.0", "Internal error, try again later; closing connection")
 
+EVICTED: Final = reply(421, "4.7.0", "Too many connections; closing this idle one")
+
 # Authentication.
 AUTHENTICATED: Final = reply(235, "2.7.0", "Authentication successful")
 AUTH_FAILED: Final = reply(535, "5.7.8", "Authentication failed: wrong user name or password")
@@ -146,6 +148,21 @@ def not_allowed(host: str) -> Reply:
 def too_many_connections_from(host: str) -> Reply:
     """Reply to the connection of a client that has too many."""
     return reply(421, "4.7.0", f"Too many connections from {host}; try again later")
+
+
+def connection_rate(client: str, limit: int) -> Reply:
+    """Reply to the connection of a client that opens too many within a minute."""
+    return reply(421, "4.7.0", f"Too many connections from {client}; limit is {limit} a minute; try again later")
+
+
+def message_rate(client: str, limit: int) -> Reply:
+    """Reply to MAIL of a client that sends too many messages within a minute. The status is Postfix's."""
+    return reply(450, "4.7.1", f"Too many messages from {client}; limit is {limit} a minute; try again later")
+
+
+def recipient_rate(client: str, limit: int) -> Reply:
+    """Reply to RCPT of a client that names too many recipients within a minute. The status is Postfix's."""
+    return reply(450, "4.7.1", f"Too many recipients from {client}; limit is {limit} a minute; try again later")
 
 
 def _size(octets: int) -> str:

@@ -221,6 +221,17 @@ LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
                 f'listeners.0.auth: is "required" on 192.168.1.2:2525 {CLEAR}. To fix: write tls = "starttls" with certificate and key'
             ],
         ),
+        (
+            {"max_connections": 20, "reserved_connections": 20},
+            [],
+            [
+                (
+                    "listeners.0.reserved_connections: leaves no connection for other clients."
+                    " To fix: write a smaller number, or raise max_connections"
+                )
+            ],
+        ),
+        ({"max_connections": 1}, [], []),
         ({"auth": "required"}, [USER], []),
         ({"auth": "required"}, [], [f'listeners.0.auth: is "required", {NO_USER}']),
         ({"auth": "optional"}, [{"networks": ["10.0.0.0/8"]}], [f'listeners.0.auth: is "optional", {NO_USER}']),

@@ -18,7 +18,7 @@ from tests.fakes.recording_intake import RecordingIntake
 
 HOSTNAME = "relay.firma.example"
 MESSAGE = b"From: anna@firma.example\r\nSubject: Hello\r\n\r\nHello Bert\r\n"
-TIMEOUTS = ListenerTimeouts(idle=30, block=30, linger=0.2)
+TIMEOUTS = ListenerTimeouts(idle=30, before_mail=30, block=30, linger=0.2)
 NO_DELAY = ThrottleLimits(first_delay=0, longest_delay=0)
 
 _LINE = re.compile(rb"([2-5][0-9]{2})([ -])([\x20-\x7e]*)\r\n")
@@ -76,9 +76,16 @@ class SmtpClient:
         self.writer = writer
 
     @classmethod
-    async def to(cls, listener: Listener, *, context: ssl.SSLContext | None = None, first: bytes = b"") -> Self:
-        """Connect; `first` is sent before the listener can send its greeting."""
-        sock = socket.create_connection(("127.0.0.1", listener.port))
+    async def to(
+        cls,
+        listener: Listener,
+        *,
+        context: ssl.SSLContext | None = None,
+        first: bytes = b"",
+        host: str = "127.0.0.1",
+    ) -> Self:
+        """Connect from this host of the loopback network; `first` is sent before the listener can send its greeting."""
+        sock = socket.create_connection(("127.0.0.1", listener.port), source_address=(host, 0))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if first:
             sock.sendall(first)
@@ -88,8 +95,10 @@ class SmtpClient:
         return cls(reader, writer)
 
     @classmethod
-    async def greeted(cls, listener: Listener, *, context: ssl.SSLContext | None = None) -> Self:
-        client = await cls.to(listener, context=context)
+    async def greeted(
+        cls, listener: Listener, *, context: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    ) -> Self:
+        client = await cls.to(listener, context=context, host=host)
         assert (await client.answer()).code == 220
         assert (await client.ask(b"EHLO client.firma.example\r\n")).code == 250
         return client
@@ -131,6 +140,14 @@ class SmtpClient:
         assert (await self.ask(b"STARTTLS\r\n")).code == 220
         await self.writer.start_tls(context, server_hostname=HOSTNAME)
         assert (await self.ask(b"EHLO client.firma.example\r\n")).code == 250
+
+    async def rest(self) -> bytes:
+        """All that follows until the end of the connection."""
+        rest = b""
+        with suppress(ConnectionError):
+            while piece := await self.reader.read(1000):
+                rest += piece
+        return rest
 
     async def closed(self) -> bool:
         """Wait for the end of the connection; False where other input arrives first."""

@@ -41,7 +41,7 @@ class MemoryTransport(asyncio.Transport):
 
 
 def opened(**timeouts: float) -> tuple[ClientStream, MemoryTransport]:
-    limits = ListenerTimeouts(**{"idle": 30.0, "block": 30.0, "linger": 30.0} | timeouts)
+    limits = ListenerTimeouts(**{"idle": 30.0, "before_mail": 30.0, "block": 30.0, "linger": 30.0} | timeouts)
     stream, transport = ClientStream(asyncio.get_running_loop(), limits), MemoryTransport()
     stream.attach(transport)
     return stream, transport

@@ -387,7 +387,7 @@ async def test_no_smuggling_sequence_makes_two_messages_of_one(false_end: bytes,
 
 
 async def test_a_client_that_sends_an_octet_now_and_then_is_dropped_and_disturbs_nobody() -> None:
-    timeouts = ListenerTimeouts(idle=0.4, block=0.4, min_rate=1e9, linger=0.1)
+    timeouts = ListenerTimeouts(idle=0.4, before_mail=0.4, block=0.4, min_rate=1e9, linger=0.1)
     async with listening(RecordingIntake(), timeouts=timeouts) as listener:
         commands = await SmtpClient.greeted(listener)
         message = await SmtpClient.greeted(listener)
@@ -411,7 +411,7 @@ async def test_a_client_that_sends_an_octet_now_and_then_is_dropped_and_disturbs
 
 
 async def test_a_steady_upload_may_take_longer_than_the_idle_time() -> None:
-    timeouts = ListenerTimeouts(idle=0.3, block=0.3, min_rate=100, linger=0.1)
+    timeouts = ListenerTimeouts(idle=0.3, before_mail=0.3, block=0.3, min_rate=100, linger=0.1)
     intake = RecordingIntake()
     async with listening(intake, timeouts=timeouts) as listener:
         client = await SmtpClient.greeted(listener)
@@ -428,7 +428,7 @@ async def test_a_steady_upload_may_take_longer_than_the_idle_time() -> None:
 
 
 async def test_no_client_timer_runs_while_the_upstream_works() -> None:
-    timeouts = ListenerTimeouts(idle=0.2, block=0.2, linger=0.1)
+    timeouts = ListenerTimeouts(idle=0.2, before_mail=0.2, block=0.2, linger=0.1)
     intake = RecordingIntake()
     intake.hold()
     async with listening(intake, timeouts=timeouts) as listener:
@@ -446,7 +446,7 @@ async def test_no_client_timer_runs_while_the_upstream_works() -> None:
 
 @pytest.mark.slow
 async def test_a_client_that_does_not_read_its_replies_is_dropped() -> None:
-    timeouts = ListenerTimeouts(idle=0.3, block=0.3, linger=0.1)
+    timeouts = ListenerTimeouts(idle=0.3, before_mail=0.3, block=0.3, linger=0.1)
     async with listening(RecordingIntake(), timeouts=timeouts) as listener:
         client = await SmtpClient.greeted(listener)
         assert (await client.ask(MAIL)).code == 250
@@ -463,12 +463,12 @@ async def test_a_client_that_does_not_read_its_replies_is_dropped() -> None:
 
 @pytest.mark.slow
 async def test_a_client_that_does_not_read_the_last_reply_is_dropped() -> None:
-    timeouts = ListenerTimeouts(idle=0.3, block=0.3, linger=0.1)
+    timeouts = ListenerTimeouts(idle=0.3, before_mail=0.3, block=0.3, linger=0.1)
     async with listening(RecordingIntake(), timeouts=timeouts) as listener:
         client = await SmtpClient.greeted(listener)
         assert (await client.ask(MAIL)).code == 250
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        connection: Any = next(iter(listener._state.connections))
+        connection: Any = listener._state.all_connections()[0]
         commands = connection._commands
         while not connection._stream.transport.get_write_buffer_size():
             await client.send(RCPT * 1000)

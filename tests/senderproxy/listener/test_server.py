@@ -79,7 +79,7 @@ async def test_a_listener_for_all_networks_starts_where_a_login_is_required() ->
 async def test_replies_do_not_wait_for_the_tcp_acknowledgement() -> None:
     async with listening(RecordingIntake()) as listener:
         client = await SmtpClient.greeted(listener)
-        [connection] = listener._state.connections
+        [connection] = listener._state.all_connections()
         accepted = connection._stream.transport.get_extra_info("socket")  # type: ignore[attr-defined]
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         await client.close()
@@ -163,9 +163,13 @@ async def test_a_host_outside_the_networks_gets_only_a_refusal() -> None:
         ({"max_connections_per_client": 3}, "connections from 127.0.0.1"),
     ],
 )
-async def test_a_connection_over_the_limit_is_deferred(limits: dict[str, Any], words: str) -> None:
+async def test_a_connection_over_the_limit_is_deferred_while_all_others_are_in_a_transaction(
+    limits: dict[str, Any], words: str
+) -> None:
     async with listening(RecordingIntake(), **limits) as listener:
         connected = [await SmtpClient.greeted(listener) for _ in range(3)]
+        for client in connected:
+            assert (await client.ask(MAIL)).code == 250
         extra = await SmtpClient.to(listener)
         answer = await extra.answer()
         assert (answer.code, answer.status) == (421, "4.7.0")
@@ -340,7 +344,7 @@ async def test_old_tls_is_refused_elsewhere(
 
 
 async def test_an_endless_handshake_is_aborted(server_certificate: ServerCertificate) -> None:
-    timeouts = ListenerTimeouts(idle=30, block=30, handshake=0.3, linger=0.1)
+    timeouts = ListenerTimeouts(idle=30, before_mail=30, block=30, handshake=0.3, linger=0.1)
     async with listening(RecordingIntake(), timeouts=timeouts, **server_certificate.settings("starttls")) as listener:
         client = await SmtpClient.greeted(listener)
         assert (await client.ask(b"STARTTLS\r\n")).code == 220
@@ -666,7 +670,9 @@ async def test_an_intake_that_ignores_cancellation_does_not_block_the_stop() -> 
 
 
 async def test_a_client_that_does_not_read_its_421_does_not_block_the_stop() -> None:
-    async with listening(RecordingIntake(), timeouts=ListenerTimeouts(idle=60, block=60, linger=60)) as listener:
+    async with listening(
+        RecordingIntake(), timeouts=ListenerTimeouts(idle=60, before_mail=60, block=60, linger=60)
+    ) as listener:
         client = await SmtpClient.greeted(listener)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         loop = asyncio.get_running_loop()
@@ -758,6 +764,7 @@ async def test_status_counts_messages_and_is_valid_json() -> None:
             "under_way": 0,
             "connections": 1,
             "turned_away": 0,
+            "evicted": 0,
             "accepted": 1,
             "deferred": 0,
             "refused": 1,

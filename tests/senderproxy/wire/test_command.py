@@ -65,7 +65,7 @@ def test_a_sender_is_read_with_its_parameters(argument: str, expected: MailComma
         ("FROM:< >", 501, "5.1.7", "no @"),
         ("FROM:<@firma.example>", 501, "5.1.7", "nothing before the @"),
         ("FROM:<@relay.example:>", 501, "5.1.7", "empty"),
-        ("FROM:<anna@firma..example>", 501, "5.1.7", "no domain name"),
+        ("FROM:<anna@firma..example>", 501, "5.1.7", "not a domain name"),
         (f"FROM:<{'a' * 65}@firma.example>", 501, "5.1.7", "64"),
         (f"FROM:<anna@{'a.' * 125}example>", 501, "5.1.7", "256"),
         ("FROM:<änna@firma.example>", 553, "5.6.7", "Non-ASCII"),

@@ -314,3 +314,48 @@ def test_an_invalid_sender_is_replaced_by_the_forced_one_only() -> None:
     assert forcing.envelope().reverse_path == SCANNER
     assert reply_to(greeted(SessionOffer("relay", 1000, lenient=True)), bad).code == 501
     assert reply_to(greeted(SessionOffer("relay", 1000, forced_sender=SCANNER)), bad).code == 501
+
+
+class Quota:
+    """Allows so many messages and recipients."""
+
+    def __init__(self, messages: int, recipients: int) -> None:
+        self.messages, self.recipients = messages, recipients
+
+    def message(self) -> Reply | None:
+        self.messages -= 1
+        return replies.message_rate("192.0.2.7", 1) if self.messages < 0 else None
+
+    def recipient(self) -> Reply | None:
+        self.recipients -= 1
+        return replies.recipient_rate("192.0.2.7", 1) if self.recipients < 0 else None
+
+
+def test_a_message_over_the_quota_is_deferred_and_begins_no_transaction() -> None:
+    dialogue = greeted(quota=Quota(1, 9))
+    assert [reply_to(dialogue, line).code for line in (MAIL, b"RSET\r\n", MAIL, RCPT)] == [250, 250, 450, 503]
+    assert not dialogue.in_transaction
+    assert reply_to(dialogue, b"MAIL FROM:<x\r\n").code == 501
+
+
+def test_a_recipient_over_the_quota_is_deferred_and_the_accepted_ones_stay() -> None:
+    dialogue = greeted(quota=Quota(9, 1))
+    lines = (MAIL, RCPT, b"RCPT TO:<carl@kunde.example>\r\n")
+    assert [reply_to(dialogue, line).code for line in lines] == [250, 250, 450]
+    assert [str(path) for path in dialogue.envelope().recipients] == ["bert@kunde.example"]
+
+
+def test_a_logged_in_user_has_no_quota() -> None:
+    dialogue = greeted(TLS_OFFER, quota=Quota(0, 0))
+    assert reply_to(dialogue, MAIL).code == 450
+    dialogue.logged_in("scanner", None)
+    assert [reply_to(dialogue, line).code for line in (MAIL, RCPT)] == [250, 250]
+
+
+def test_a_mail_command_is_remembered_once_it_is_accepted() -> None:
+    dialogue = greeted()
+    reply_to(dialogue, b"MAIL FROM:<x\r\n")
+    assert not dialogue.mail_seen
+    reply_to(dialogue, MAIL)
+    reply_to(dialogue, b"RSET\r\n")
+    assert dialogue.mail_seen
