@@ -110,7 +110,10 @@ class VaultSettings(Section):
 
 
 class ListenerSettings(Section):
-    """An address for the internal server, devices and programs to submit mail. There may be several `[[listeners]]`."""
+    """An address for the internal server, devices and programs to submit mail. There may be several `[[listeners]]`.
+
+    One attribute for each setting.
+    """
 
     name: Name = Field(default="office", description="Its name in logs and in `senderproxy status`.")
     address: Endpoint = Field(
@@ -308,6 +311,8 @@ _Limit: TypeAlias = Annotated[int, BeforeValidator(integer(0, 10_000_000))]
 
 class ProviderSettings(Section):
     """A provider without a preset, or a preset with changes. Accounts refer to it by the section's name.
+
+    One attribute for each setting.
 
     Example: `[providers.office-hoster]`. A setting that is left out has the preset's value.
     """

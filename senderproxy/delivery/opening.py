@@ -51,7 +51,7 @@ class SessionOpener:
         `mechanisms` are those of AUTH, in order of preference. Without a credential there is no login, and TLS is not
         required.
         """
-        attempt = _Attempt(smarthost, mechanisms, credential, self.hostname, self.timeouts, self.contexts)
+        attempt = _OpeningAttempt(smarthost, mechanisms, credential, self.hostname, self.timeouts, self.contexts)
         try:
             return await attempt.run()
         except (OSError, aiosmtplib.SMTPException) as fault:
@@ -82,7 +82,7 @@ class SessionOpener:
         return classify.combined(failures)
 
 
-class _Attempt:
+class _OpeningAttempt:
     """One attempt to open a session. `stage` is where it is, or where it failed."""
 
     def __init__(

@@ -21,7 +21,7 @@ from senderproxy.simulator.headers import authors_of, header_faults
 from senderproxy.simulator.observations import ReceivedMessage, RefusedMessage
 from senderproxy.simulator.provider_replies import ServerReply
 from senderproxy.simulator.rules import NULL, EnforcedAt, OwnershipRule, PathCommand
-from senderproxy.simulator.scripted_replies import ScriptedReplies, SessionEnded
+from senderproxy.simulator.scripted_replies import ScriptedReplies, SimulatedSessionEnd
 from senderproxy.simulator.session_state import ServerTransaction, SessionState
 
 _SLOW_BLOCK: Final = 1024  # octets read after each pause of a slow reader
@@ -202,7 +202,7 @@ class MailCommands:
         if isinstance(action, ReplyWith):
             self._state.record.replies.append(str(action.reply))
             if action.then_drop:
-                raise SessionEnded("dropped")
+                raise SimulatedSessionEnd("dropped")
 
     async def _read_block(self, delay: float) -> bytes:
         if not delay:

@@ -51,7 +51,10 @@ def server_reply(code: int, *lines: str) -> ServerReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderReplies:
-    """Replies of one kind of provider. Placeholders: host, ehlo, peer, login, path, recipient, id."""
+    """Replies of one kind of provider. Placeholders: host, ehlo, peer, login, path, recipient, id.
+
+    One attribute for each reply.
+    """
 
     banner: ServerReply
     ehlo: ServerReply

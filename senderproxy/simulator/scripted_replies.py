@@ -26,7 +26,7 @@ from senderproxy.simulator.provider_replies import ServerReply
 from senderproxy.simulator.session_state import SessionState
 
 
-class SessionEnded(Exception):
+class SimulatedSessionEnd(Exception):
     """The simulator ends this session. The text goes into the session's record."""
 
 
@@ -49,7 +49,7 @@ class ScriptedReplies:
                 raise ValueError(f"{action} is not possible at {stage.value}")
             case _:
                 await self.replace(action)
-                raise SessionEnded("dropped")
+                raise SimulatedSessionEnd("dropped")
 
     async def send(
         self, stage: FaultStage, due: ServerReply, effect: Callable[[], None] | None = None
@@ -73,7 +73,7 @@ class ScriptedReplies:
         self._state.observations.notify()
         await self._write(reply.render(), action)
         if isinstance(action, ReplyWith) and action.then_drop:
-            raise SessionEnded("dropped")
+            raise SimulatedSessionEnd("dropped")
         return reply
 
     async def _write(self, octets: bytes, action: FaultAction | None) -> None:
@@ -99,13 +99,13 @@ class ScriptedReplies:
                 raise PeerGone
             case Drop():
                 self._stream.abort()
-                raise SessionEnded("dropped")
+                raise SimulatedSessionEnd("dropped")
             case ReplyWith(reply, _):
                 await self._stream.send(reply.render())
             case RawOctets(octets, then_drop):
                 await self._stream.send(octets)
                 if then_drop:
-                    raise SessionEnded("dropped")
+                    raise SimulatedSessionEnd("dropped")
             case RepeatForever(octets):
                 while True:
                     await self._stream.send(octets)

@@ -22,7 +22,7 @@ from senderproxy.simulator.faults import FaultStage
 from senderproxy.simulator.mail_commands import MailCommands
 from senderproxy.simulator.observations import RecordedLogin
 from senderproxy.simulator.provider_replies import ServerReply, server_reply
-from senderproxy.simulator.scripted_replies import ScriptedReplies, SessionEnded
+from senderproxy.simulator.scripted_replies import ScriptedReplies, SimulatedSessionEnd
 from senderproxy.simulator.session_state import SessionState, SimulatorView
 
 _COMMAND_LIMIT: Final = 4096  # octets; RFC 5321 section 4.5.3.1.4 requires 512, extensions need more
@@ -48,7 +48,7 @@ class ServerSession:
             await self._run()
         except PeerGone:
             record.ended = "lost"
-        except SessionEnded as end:
+        except SimulatedSessionEnd as end:
             record.ended = str(end)
         finally:
             if record.ended is None:
@@ -80,7 +80,7 @@ class ServerSession:
         if self._stream.unread and (state.command in _LAST_OF_A_GROUP or not state.settings.pipelining):
             state.report_violation("sent more before the reply")
             if state.command == "STARTTLS":
-                raise SessionEnded("dropped")  # the rest is clear text and must not be read as text under TLS
+                raise SimulatedSessionEnd("dropped")  # the rest is clear text and must not be read as text under TLS
         command = self._commands().get(state.command)
         if command is None:
             await self._send(FaultStage.NOOP, state.replies.unknown_command)
@@ -109,12 +109,12 @@ class ServerSession:
                     line = await self._stream.line(_COMMAND_LIMIT)
             except TimeoutError:
                 await self._stream.send(state.fill(state.replies.idle_timeout).render())
-                raise SessionEnded("closed by the simulator") from None
+                raise SimulatedSessionEnd("closed by the simulator") from None
             except LineTooLong:
                 state.command = "a command"
                 state.report_violation("line too long")
                 await self._stream.send(state.fill(state.replies.unknown_command).render())
-                raise SessionEnded("closed by the simulator") from None
+                raise SimulatedSessionEnd("closed by the simulator") from None
             fault = _fault_in_line(line, eight_bit="SMTPUTF8" in state.extensions())
             if fault is None:
                 return line[:-2]
@@ -173,7 +173,7 @@ class ServerSession:
 
     async def _quit(self, _argument: str) -> None:
         await self._send(FaultStage.QUIT, self._state.replies.quit)
-        raise SessionEnded("quit")
+        raise SimulatedSessionEnd("quit")
 
     # ---- AUTH ----
 

@@ -28,7 +28,7 @@ class CertificateKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorSettings:
-    """Settings of one provider. The defaults are IONOS."""
+    """Settings of one provider. The defaults are IONOS. One attribute for each setting."""
 
     mailboxes: Mapping[str, SimulatedMailbox] = field(default_factory=dict)  # by login
     host: str = "smtp.ionos.example"
