@@ -10,8 +10,8 @@ from enum import Enum
 from typing import Final
 
 from senderproxy.cli.findings import Finding, Level
+from senderproxy.delivery.account_health import is_account_limit
 from senderproxy.delivery.classify import is_sender_refused
-from senderproxy.delivery.health import is_account_limit
 from senderproxy.delivery.login_check import Probed, SenderAnswer
 from senderproxy.mail.address import NULL_PATH, Address, ReversePath
 from senderproxy.routing.account import Account

@@ -2,8 +2,8 @@
 
 Guarantees: every change of the health passes through `record`, which logs a change of its kind once. An account that
 is paused or suspended makes no connection: `request().blocked` is evaluated before each step of the pool.
-Not here: the transitions of the health (delivery.health), the transactions (delivery.courier). Nothing is stored
-across a restart.
+Not here: the transitions of the health (delivery.account_health), the transactions (delivery.courier). Nothing is
+stored across a restart.
 """
 
 import logging
@@ -15,9 +15,16 @@ from typing import Final, TypeAlias
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
-from senderproxy.delivery import health
+from senderproxy.delivery import account_health
+from senderproxy.delivery.account_health import (
+    Health,
+    HealthEvent,
+    Healthy,
+    LimitReached,
+    MessageAccepted,
+    PasswordRefused,
+)
 from senderproxy.delivery.classify import FailureKind, OpenFailed
-from senderproxy.delivery.health import Health, HealthEvent, Healthy, LimitReached, MessageAccepted, PasswordRefused
 from senderproxy.delivery.pool import Pool, SessionRequest
 from senderproxy.delivery.quota import Quota, QuotaExceeded, Reservation
 from senderproxy.delivery.reuse import PoolLimits, SessionKey
@@ -132,16 +139,19 @@ class AccountState:
 
     def seconds_left(self) -> float | None:
         """Return the seconds until a pause ends; None: only the operator can end the state."""
-        return health.seconds_left(self.health, self._clock.monotonic())
+        return account_health.seconds_left(self.health, self._clock.monotonic())
 
     # --- after it ---
 
     def record(self, occurred: HealthEvent) -> None:
         """Change the health. A change of its kind is logged."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
-        before, self.health = self.health, health.next_health(self.health, occurred, now=now, monotonic=monotonic)
+        before, self.health = (
+            self.health,
+            account_health.next_health(self.health, occurred, now=now, monotonic=monotonic),
+        )
         if type(before) is not type(self.health):
-            text = health.describe(self.health, monotonic=monotonic)
+            text = account_health.describe(self.health, monotonic=monotonic)
             event(_log, _EVENT_OF[type(self.health)], account=self.account.id, health=text)
         if isinstance(self.health, Healthy):
             self._on_healthy(self.account.id)
@@ -159,7 +169,7 @@ class AccountState:
 
     def record_replies(self, replies: tuple[Reply, ...], outcomes: Outcomes, version: str) -> None:
         """Change the health after a transaction with these replies, on a session of this version of the secret."""
-        if limit := next(filter(health.is_account_limit, replies), None):
+        if limit := next(filter(account_health.is_account_limit, replies), None):
             self.record(LimitReached(limit, version))
         elif any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
             self.record(MessageAccepted(version))
@@ -180,7 +190,7 @@ class AccountState:
         """Return the account's status."""
         monotonic = self._clock.monotonic()
         state, since = type(self.health).__name__.lower(), self.health.since
-        words = health.describe(self.health, monotonic=monotonic)
+        words = account_health.describe(self.health, monotonic=monotonic)
         if isinstance(self.health, Healthy) and self.no_session is not None:
             state, words, since = "no session", f"no session: {self.no_session[0]}", self.no_session[1]
         messages, recipients = self._hourly_limits(self.provider)
@@ -209,7 +219,7 @@ class AccountState:
         name = provider.smarthosts[0].host if provider.smarthosts else provider.name
 
         def blocked() -> OpenFailed | None:
-            reply = health.blocking_reply(
+            reply = account_health.blocking_reply(
                 self.health,
                 credential.version,
                 account_id=account.id,
@@ -238,6 +248,6 @@ class AccountState:
 
 _EVENT_OF: Final[Mapping[type[Health], LogEvent]] = {
     Healthy: log_events.ACCOUNT_HEALTHY,
-    health.Suspended: log_events.ACCOUNT_SUSPENDED,
-    health.Paused: log_events.ACCOUNT_PAUSED,
+    account_health.Suspended: log_events.ACCOUNT_SUSPENDED,
+    account_health.Paused: log_events.ACCOUNT_PAUSED,
 }

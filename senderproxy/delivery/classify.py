@@ -2,7 +2,7 @@
 
 Guarantees: a failure of the network, of TLS or of the SMTP dialogue becomes a 4xx whose last line names what failed, at
 which smarthost, and what the operator can do. Only a reply about the message or a recipient becomes a 5xx.
-Not here: replies that limit an account (delivery.health). RFC 3463 section 3, RFC 5321 section 4.2.
+Not here: replies that limit an account (delivery.account_health). RFC 3463 section 3, RFC 5321 section 4.2.
 """
 
 import errno
@@ -15,7 +15,7 @@ from typing import Final
 
 from aiosmtplib import SMTPException, SMTPResponseException, SMTPServerDisconnected, SMTPTimeoutError
 
-from senderproxy.delivery.health import as_transient, is_account_limit
+from senderproxy.delivery.account_health import as_transient, is_account_limit
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSenderField
 from senderproxy.mail.reply import Reply, parse_reply, reply

@@ -15,10 +15,10 @@ from typing import Final
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
-from senderproxy.delivery import classify, health
+from senderproxy.delivery import account_health, classify
+from senderproxy.delivery.account_health import Healthy, Resumed
 from senderproxy.delivery.account_state import AccountState, AccountStatus
 from senderproxy.delivery.classify import OpenFailed
-from senderproxy.delivery.health import Healthy, Resumed
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.pool import PooledSession, SessionRequest
 from senderproxy.delivery.quota import QuotaExceeded
@@ -183,7 +183,7 @@ class SmtpCourier(Courier):
             except BaseException:
                 state.pool.release(pooled)
                 raise
-            expired = carried > 0 and any(map(health.is_session_limit, result.replies))
+            expired = carried > 0 and any(map(account_health.is_session_limit, result.replies))
             if expired:
                 state.pool.record_message_limit(carried)
             state.pool.release(pooled, expired=expired)
@@ -324,7 +324,7 @@ def _last_reply(result: Completed | Interrupted) -> Reply | None:
 def _quota_outcome(exceeded: QuotaExceeded, account: Account) -> Outcome:
     if exceeded.seconds is None:
         return Failed(reply(554, "5.5.3", f"The message exceeds the limit of account {account.id}: {exceeded.limit}"))
-    wait = health.format_duration(exceeded.seconds)
+    wait = account_health.format_duration(exceeded.seconds)
     text = f"Account {account.id} has reached its limit of {exceeded.limit}; it can send again in {wait}"
     return Deferred(reply(451, "4.7.1", text), of_account=True)
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from senderproxy.delivery.account_health import is_account_limit
 from senderproxy.delivery.classify import FailureKind, OpenFailed, Stage
-from senderproxy.delivery.health import is_account_limit
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.session import Interrupted, Session
 from senderproxy.mail.address import ForwardPath, ReversePath

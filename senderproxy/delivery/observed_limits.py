@@ -2,7 +2,7 @@
 
 Guarantees: an observed limit only narrows the configured one, and is forgotten after an hour: the upstream may have
 been busy for a short time only.
-Not here: recognition of the replies (delivery.health), the clock.
+Not here: recognition of the replies (delivery.account_health), the clock.
 """
 
 from dataclasses import dataclass, field, replace

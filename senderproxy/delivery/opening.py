@@ -19,10 +19,10 @@ import aiosmtplib
 
 from senderproxy import log_events
 from senderproxy.delivery import classify
+from senderproxy.delivery.account_health import login_refused_reply
 from senderproxy.delivery.aiosmtplib_adapter import has_unread_octets
 from senderproxy.delivery.classify import FailureKind, OpenFailed, SessionEnded, Stage
 from senderproxy.delivery.connect import TlsContexts, connect_first, resolve
-from senderproxy.delivery.health import login_refused_reply
 from senderproxy.delivery.protocol import UpstreamProtocol
 from senderproxy.delivery.session import EhloExtensions, Session, SessionTimeouts
 from senderproxy.log import event

@@ -3,7 +3,7 @@
 Guarantees: a session carries messages of the key it was opened for only (login, secret, smarthosts). Messages wait in
 order of arrival, for a bounded time. One login at a time; its failure is the result for every message that waits for
 it. Limits that the upstream reports (messages on a session, sessions at once) are observed.
-Not here: session choice (delivery.reuse), opening (delivery.opening), the account's health (delivery.health).
+Not here: session choice (delivery.reuse), opening (delivery.opening), the account's health (delivery.account_health).
 """
 
 import asyncio

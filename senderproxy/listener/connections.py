@@ -21,7 +21,7 @@ from senderproxy.listener.event_limiter import EventLimiter
 from senderproxy.listener.rates import ClientRates, RateLimits
 from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
-from senderproxy.wire.data import BareLf
+from senderproxy.wire.data_decoder import BareLf
 from senderproxy.wire.dialogue import SessionOffer
 
 LEAVING_LIMIT: Final = 100  # rejected and evicted connections at once that get a last reply; more are dropped

@@ -4,7 +4,7 @@ Guarantees: a message that cannot be accepted is read to its end before it is re
 step; memory stays flat; every message that is cut short or refused is in the log; once complete, a message is carried
 to its end whether its client stays or leaves, and the reply that a client missed is in the log. A client may take a
 limited time, the upstream is not timed here.
-Not here: line ends and the final dot (wire.data), storage of the body (listener.body), the intake
+Not here: line ends and the final dot (wire.data_decoder), storage of the body (listener.body), the intake
 (listener.aiosmtpd_adapter).
 RFC 5321 sections 4.1.1.4 and 4.5.3.2.5.
 """
@@ -26,7 +26,7 @@ from senderproxy.log_events import LogEvent
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
-from senderproxy.wire.data import DataDecoder, HeaderCollector
+from senderproxy.wire.data_decoder import DataDecoder, HeaderCollector
 from senderproxy.wire.dialogue import Dialogue
 
 _log = logging.getLogger("senderproxy.listener")

@@ -2,7 +2,7 @@
 
 Guarantees: an account that delivery will not use is blocked for as long as delivery says; one that fails for another
 reason is blocked for the waits of the retry policy.
-Not here: the state of an account (delivery.health, delivery.quota), the dispatch of its queue (relay.dispatch).
+Not here: the state of an account (delivery.account_health, delivery.quota), the dispatch of its queue (relay.dispatch).
 """
 
 import math

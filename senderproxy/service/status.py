@@ -1,7 +1,7 @@
 """The answer to `status` on the control socket: the state of listeners, accounts and queue.
 
 Guarantees: an answer within seconds, also while the disk of the spool does not respond.
-Not here: its presentation (cli.status), the health of an account (delivery.health).
+Not here: its presentation (cli.status), the health of an account (delivery.account_health).
 """
 
 import asyncio

@@ -18,7 +18,7 @@ from senderproxy.mail.submission import Client
 from senderproxy.wire import replies
 from senderproxy.wire.auth import AuthExchange, Mechanism
 from senderproxy.wire.command import NAME_LIMIT, MailCommand, read_command, read_mail, read_rcpt
-from senderproxy.wire.data import BareLf
+from senderproxy.wire.data_decoder import BareLf
 
 UNKNOWN_LIMIT: Final = 5  # unknown commands on one connection; a mail client sends one or two while it probes
 IDLE_COMMAND_LIMIT: Final = 1_000  # commands without a message, RCPT not counted; ends loops, spares every real client

@@ -8,7 +8,7 @@ RFC 5321 section 4.2, RFC 3463, RFC 4954 section 6. Texts follow Postfix's where
 from typing import Final
 
 from senderproxy.mail.reply import Reply, reply
-from senderproxy.wire.data import HEADER_LIMIT, InvalidOctet
+from senderproxy.wire.data_decoder import HEADER_LIMIT, InvalidOctet
 
 _UNITS: Final = ((10**6, "MB"), (2**20, "MiB"), (10**3, "kB"), (2**10, "KiB"), (1, "octets"))  # as in the settings
 

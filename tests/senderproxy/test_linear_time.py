@@ -30,7 +30,7 @@ from senderproxy.mail.reply import reply
 from senderproxy.rewriting.repair import RepairContext, find_repairs, repair_author_fields
 from senderproxy.spool.sqlite.upstream_id import upstream_id
 from senderproxy.wire.command import Command, read_command, read_mail, read_rcpt
-from senderproxy.wire.data import HEADER_LIMIT, DataDecoder, HeaderCollector
+from senderproxy.wire.data_decoder import HEADER_LIMIT, DataDecoder, HeaderCollector
 
 RATIO = 24.0
 FACTOR = 8

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from senderproxy.delivery.account_health import login_refused_reply
 from senderproxy.delivery.classify import Stage, connection_closed, outcome, outcome_unknown, too_large
-from senderproxy.delivery.health import login_refused_reply
 from senderproxy.dsn.report_policy import ReportKind
 from senderproxy.dsn.wording import (
     CAUSE_TEXTS,

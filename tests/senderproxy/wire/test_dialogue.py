@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from senderproxy.mail.address import Address, parse_pattern
 from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
-from senderproxy.wire.data import BareLf, InvalidOctet
+from senderproxy.wire.data_decoder import BareLf, InvalidOctet
 from senderproxy.wire.dialogue import (
     Authenticate,
     Dialogue,

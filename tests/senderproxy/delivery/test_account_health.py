@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from senderproxy.delivery import health
-from senderproxy.delivery.health import (
+from senderproxy.delivery import account_health
+from senderproxy.delivery.account_health import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     Health,
@@ -26,11 +26,11 @@ LIMIT = parse_reply([b"450-Requested mail action not taken: mailbox unavailable"
 
 
 def happen(state: Health, occurred: HealthEvent, at: float) -> Health:
-    return health.next_health(state, occurred, now=NOW, monotonic=at)
+    return account_health.next_health(state, occurred, now=NOW, monotonic=at)
 
 
 def against(state: Health, *, version: str = "v1", at: float) -> Reply | None:
-    return health.blocking_reply(
+    return account_health.blocking_reply(
         state, version, account_id="anna", login="anna@firma.example", smarthost="smtp.ionos.example", monotonic=at
     )
 
@@ -122,7 +122,7 @@ def test_the_reply_of_a_paused_account_has_the_time_and_the_reason() -> None:
     ],
 )
 def test_the_providers_replies_about_limits_are_recognized(line: bytes) -> None:
-    assert health.is_account_limit(parse_reply([line]))
+    assert account_health.is_account_limit(parse_reply([line]))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_the_providers_replies_about_limits_are_recognized(line: bytes) -> None:
     ],
 )
 def test_a_reply_about_one_recipient_is_no_account_limit(line: bytes) -> None:
-    assert not health.is_account_limit(parse_reply([line]))
+    assert not account_health.is_account_limit(parse_reply([line]))
 
 
 @pytest.mark.parametrize(
@@ -153,14 +153,14 @@ def test_a_reply_about_one_recipient_is_no_account_limit(line: bytes) -> None:
     ],
 )
 def test_a_session_limit_is_no_account_limit(line: bytes) -> None:
-    assert health.is_session_limit(parse_reply([line]))
-    assert not health.is_account_limit(parse_reply([line]))
+    assert account_health.is_session_limit(parse_reply([line]))
+    assert not account_health.is_account_limit(parse_reply([line]))
 
 
 def test_a_limit_sent_as_5xx_becomes_a_4xx() -> None:
-    softened = health.as_transient(parse_reply([b"550 5.4.5 Daily user sending limit exceeded"]))
+    softened = account_health.as_transient(parse_reply([b"550 5.4.5 Daily user sending limit exceeded"]))
     assert str(softened) == "451 4.4.5 Daily user sending limit exceeded"
-    assert health.as_transient(LIMIT) == LIMIT
+    assert account_health.as_transient(LIMIT) == LIMIT
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,9 @@ def test_a_limit_sent_as_5xx_becomes_a_4xx() -> None:
     ],
 )
 def test_status_describes_the_health(state: Health, at: float, words: str) -> None:
-    assert health.describe(state, monotonic=at) == words
+    assert account_health.describe(state, monotonic=at) == words
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (59.6, "60 s"), (120.0, "2 min"), (7200.0, "2.0 h")])
 def test_durations_are_formatted_for_people(seconds: float, words: str) -> None:
-    assert health.format_duration(seconds) == words
+    assert account_health.format_duration(seconds) == words

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senderproxy.wire.data import BareLf, DataDecoder, HeaderCollector, InvalidOctet
+from senderproxy.wire.data_decoder import BareLf, DataDecoder, HeaderCollector, InvalidOctet
 
 END = b"\r\n.\r\n"
 
