@@ -1,4 +1,6 @@
-"""Helpers for the event loop: FairShare limits the work on large messages, wait_done waits without cancelling.
+"""Helpers for the event loop: FairShare, wait_done, and the release of memory after an exception.
+
+FairShare limits the work on large messages; wait_done waits for a task without cancelling it.
 
 Guarantees: however many large messages are received and sent at the same time, one pass of the event loop works on a
 few pieces of all of them together, in the order of their requests; everything else runs in between. wait_done raises
@@ -55,6 +57,21 @@ _FAIR_SHARES: "Final[WeakKeyDictionary[asyncio.AbstractEventLoop, FairShare]]" =
 def fair_share() -> FairShare:
     """The one FairShare of the running loop: receiving and sending use the same budget."""
     return _FAIR_SHARES.setdefault(asyncio.get_running_loop(), FairShare())
+
+
+def forget_traceback(fault: BaseException) -> None:
+    """Remove the tracebacks of an exception that is handled, and of its causes.
+
+    A future whose exception was raised is a variable of a function in the traceback: a reference cycle, which keeps the
+    variables of all these functions, transports and TLS objects too, until a garbage collection.
+    """
+    waiting, seen = [fault], set[int]()
+    while waiting:
+        current = waiting.pop()
+        if id(current) not in seen:
+            seen.add(id(current))
+            current.__traceback__ = None
+            waiting += [cause for cause in (current.__cause__, current.__context__) if cause is not None]
 
 
 async def wait_done(task: "asyncio.Future[Any]", timeout_seconds: float | None = None) -> None:

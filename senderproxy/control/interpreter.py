@@ -15,6 +15,8 @@ from senderproxy.aio import PIECE_OCTETS
 
 _NEW_OBJECTS: Final = 20_000  # before a collection of the youngest; Python's own 700 are a dozen messages
 _GENERATIONS: Final = 20  # collections of one generation before the next older one; Python's own are 10
+_OWN_METHODS: Final = frozenset({"_read_ready_cb", "_write_ready"})  # attributes of asyncio's transports
+_FREES: Final = "_frees_transport"  # marks the replaced method
 _SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread computes while another waits; Python's own are 0.005
 
 
@@ -24,6 +26,7 @@ def tune_interpreter() -> None:
     A message leaves no reference cycles, so collections find little.
     """
     _limit_reads()
+    free_closed_transports()
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, _GENERATIONS, _GENERATIONS)
@@ -38,3 +41,30 @@ def _limit_reads() -> None:
     for kind in (getattr(selector_events, "_SelectorTransport", None), getattr(sslproto, "SSLProtocol", None)):
         if kind is not None:
             kind.max_size = PIECE_OCTETS
+
+
+def free_closed_transports() -> None:
+    """Let asyncio free the transport of a socket when its connection is closed.
+
+    The transport has its own bound methods as attributes (`_read_ready_cb`, since Python 3.12 `_write_ready` too): a
+    reference cycle. They are replaced when the event loop no longer calls them. If asyncio renames these private names,
+    transports wait for a garbage collection as before.
+    """
+    kind = getattr(selector_events, "_SelectorSocketTransport", None)
+    original = getattr(kind, "_call_connection_lost", None)
+    if kind is None or original is None or getattr(original, _FREES, False):
+        return
+
+    def call_connection_lost(self: object, exc: BaseException | None) -> None:
+        try:
+            original(self, exc)
+        finally:
+            for name in _OWN_METHODS & vars(self).keys():
+                setattr(self, name, _closed)
+
+    setattr(call_connection_lost, _FREES, True)
+    kind._call_connection_lost = call_connection_lost  # noqa: SLF001  the one name that asyncio calls
+
+
+def _closed() -> None:
+    """The socket of the transport is closed: nothing to read or write."""

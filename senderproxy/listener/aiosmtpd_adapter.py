@@ -44,9 +44,13 @@ PRIVATE_NAMES: Final = frozenset(
 )
 PRIVATE_ATTRIBUTES: Final = frozenset(
     {
-        "_handler_coroutine",  # the conversation's task; cancelled when the connection is lost
+        "_auth_methods",  # bound methods of the connection, not used here; cleared
+        "_client_connected_cb",  # asyncio's; a bound method of the connection; cleared when it has been called
+        "_handler_coroutine",  # the conversation's task; cancelled, then cleared, when the connection is lost
+        "_reader",  # not used here; cleared when the connection is lost
+        "_smtp_methods",  # bound methods of the connection, not used here; cleared
         "_timeout_handle",  # the timer; must be set, and is cancelled, when the connection is lost
-        "_writer",  # for its drain()
+        "_writer",  # for its drain(); cleared when the connection is lost
     }
 )
 
@@ -75,7 +79,7 @@ def check_aiosmtpd(handler: object, names: Set[str] = PRIVATE_NAMES | PRIVATE_AT
             ),
             hint="pip install 'aiosmtpd>=1.4.6,<1.5'",
         )
-    missing = sorted(names - set(vars(SMTP)) - _names_in(SMTP))
+    missing = sorted(names - set(vars(SMTP)) - set[str]().union(*map(_names_in, SMTP.__mro__)))
     if missing:
         raise UnsupportedAiosmtpd(
             _("aiosmtpd {version} has no {names}.").format(version=aiosmtpd.__version__, names=", ".join(missing))

@@ -50,9 +50,11 @@ class ClientStream:
         self.input.attach(transport)
 
     def connection_lost(self) -> None:
-        """End the input and the timer."""
+        """End the input and the timer; release the transport, whose TLS objects take 100 KB."""
         self._lost = True
         self.input.end()
+        self.input.attach(None)
+        self.transport = None
         self._deadline = None
         if self._timer is not None:
             self._timer.cancel()

@@ -30,7 +30,7 @@ class ReadBuffer:
         self._paused = False
 
     def attach(self, transport: asyncio.Transport | None) -> None:
-        """Set the transport whose reading is paused; None while a handshake reads."""
+        """Set the transport whose reading is paused; None while a handshake reads, and after the connection."""
         self._transport = transport
         self._paused = False
 

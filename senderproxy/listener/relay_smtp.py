@@ -14,7 +14,7 @@ from typing import Final, assert_never
 from aiosmtpd.smtp import SMTP
 
 from senderproxy import log_events
-from senderproxy.aio import fair_share
+from senderproxy.aio import fair_share, forget_traceback
 from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope, Handler
 from senderproxy.listener.client_auth import Admission, User
 from senderproxy.listener.client_stream import ClientStream, ClientTimeout, CloseRequested
@@ -55,6 +55,8 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._commands = 0
         self._command_timeout = state.timeouts.before_mail  # seconds; longer once a message has begun
         super().__init__(handler, hostname=state.hostname, loop=loop)
+        self._smtp_methods.clear()
+        self._auth_methods.clear()
 
     # Called by the event loop
 
@@ -73,6 +75,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             # The first octets belong to the handshake. Not at once: Python 3.11.2 starts to read after this call.
             self.loop.call_soon(transport.pause_reading)
         super().connection_made(transport)
+        self._client_connected_cb = None
 
     def data_received(self, data: bytes) -> None:
         """Buffer input; aiosmtpd's own reader stays empty."""
@@ -84,13 +87,19 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         return not self._secure
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Unregister the connection. aiosmtpd cancels the conversation; a transaction goes on as a task of its own."""
+        """Unregister the connection. aiosmtpd cancels the conversation; a transaction goes on as a task of its own.
+
+        Then the references that form cycles are cleared, so that the connection and its TLS objects (100 KB) are freed
+        at once and not by the next full garbage collection.
+        """
         if self._lost:
             return
         self._lost = True
         self._stream.connection_lost()
         self._state.unregister(self)
         super().connection_lost(error)
+        self._handler_coroutine = None
+        del self._reader, self._writer
 
     # Called by the listener when it stops or has too many connections
 
@@ -254,6 +263,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             )
         except OSError as error:
             event(_log, log_events.CLIENT_TLS_FAILED, client=self._host, why=_tls_reason(error))
+            forget_traceback(error)
             secured = None
         if secured is None:
             stream.abort()

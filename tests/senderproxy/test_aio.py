@@ -1,6 +1,8 @@
 """FairShare and wait_done, measured in passes of the event loop and not in seconds."""
 
 import asyncio
+import gc
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from senderproxy.aio import BUDGET_OCTETS, PIECE_OCTETS, FairShare, fair_share, wait_done
+from senderproxy.aio import BUDGET_OCTETS, PIECE_OCTETS, FairShare, fair_share, forget_traceback, wait_done
 
 STREAMS = 50
 ROUNDS = 8
@@ -137,3 +139,32 @@ async def test_wait_done_leaves_the_task_running_when_the_caller_is_cancelled() 
     assert not task.done()
     released.set()
     assert await task
+
+
+class Large:
+    """Stands for a TLS object."""
+
+
+def test_an_exception_without_its_traceback_frees_what_the_functions_held() -> None:
+    gone: list[weakref.ref[Large]] = []
+
+    def fail() -> None:
+        large, held = Large(), list[Exception]()
+        gone.append(weakref.ref(large))
+        try:
+            raise ValueError
+        except ValueError as error:
+            held.append(error)
+            raise OSError from error
+
+    gc.disable()
+    try:
+        for forgets in (False, True):
+            try:
+                fail()
+            except OSError as error:
+                if forgets:
+                    forget_traceback(error)
+        assert [reference() is None for reference in gone] == [False, True]
+    finally:
+        gc.enable()

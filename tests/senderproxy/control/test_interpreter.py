@@ -33,3 +33,37 @@ print(min(before) > PIECE_OCTETS, after == (PIECE_OCTETS, PIECE_OCTETS))
 
 def test_asyncio_reads_smaller_pieces() -> None:
     assert _run(_READS) == ["True", "True"]  # and asyncio still has both classes under these names
+
+
+_TRANSPORTS = """
+import asyncio, gc, weakref
+from senderproxy.control.interpreter import free_closed_transports
+
+async def closed_transport():
+    loop, accepted, lost = asyncio.get_running_loop(), [], asyncio.Event()
+
+    class Accepted(asyncio.Protocol):
+        def connection_made(self, transport):
+            accepted.append(weakref.ref(transport))
+
+        def connection_lost(self, error):
+            lost.set()
+
+    server = await loop.create_server(Accepted, "127.0.0.1", 0)
+    transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+    transport.close()
+    await lost.wait()
+    await asyncio.sleep(0)
+    server.close()
+    return accepted[0]() is None
+
+gc.disable()
+before = asyncio.run(closed_transport())
+free_closed_transports()
+free_closed_transports()
+print(before, asyncio.run(closed_transport()))
+"""
+
+
+def test_the_transport_of_a_closed_socket_is_freed_without_the_garbage_collector() -> None:
+    assert _run(_TRANSPORTS) == ["False", "True"]  # False: asyncio still needs it

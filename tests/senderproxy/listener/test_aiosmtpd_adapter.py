@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import textwrap
 from pathlib import Path
 
 import aiosmtpd
@@ -37,9 +38,11 @@ def own_attributes(tree: ast.AST) -> set[str]:
 
 
 def privates_of_aiosmtpd() -> set[str]:
-    """Private names of aiosmtpd's class (and asyncio's below it)."""
-    source = inspect.getsource(inspect.getmodule(SMTP))  # type: ignore[arg-type]
-    return {name for name in set(dir(SMTP)) | own_attributes(ast.parse(source)) if is_private(name)}
+    """Private names of aiosmtpd's class and of asyncio's classes below it."""
+    sources = [inspect.getsource(inspect.getmodule(SMTP))]  # type: ignore[arg-type]
+    sources += [textwrap.dedent(inspect.getsource(base)) for base in SMTP.__mro__[1:-1]]
+    names = set(dir(SMTP)).union(*(own_attributes(ast.parse(source)) for source in sources))
+    return {name for name in names if is_private(name)}
 
 
 def privates_in_relay_smtp() -> set[str]:
