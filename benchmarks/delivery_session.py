@@ -22,8 +22,10 @@ from pathlib import Path
 import aiosmtplib
 import trustme
 
+from senderproxy.clock import SystemClock
 from senderproxy.delivery.connect import TlsContexts
 from senderproxy.delivery.opening import SessionOpener
+from senderproxy.delivery.resolver import Resolver
 from senderproxy.delivery.session import Completed, Session, SessionTimeouts
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.envelope import Envelope
@@ -142,7 +144,7 @@ class Bench:
         )  # fmt: skip
 
     async def session(self, *, pipelining: bool) -> Session:
-        session = await SessionOpener(SessionTimeouts(), "bench.example", _CONTEXTS).open(
+        session = await SessionOpener(SessionTimeouts(), "bench.example", _RESOLVER, _CONTEXTS).open(
             Smarthost("127.0.0.1", self.ports[pipelining], Security.IMPLICIT_TLS, self.ca_file), ("PLAIN",),
             Credential(ANNA, SECRET, "v1"),
         )  # fmt: skip
@@ -158,7 +160,7 @@ class PreparedMessage:
     octets: bytes
 
 
-_CONTEXTS = TlsContexts()
+_CONTEXTS, _RESOLVER = TlsContexts(), Resolver(SystemClock())
 ENVELOPE = Envelope(parse_address(ANNA), (parse_address(CARL),))
 Way = Callable[[Bench, PreparedMessage, int], Awaitable[None]]
 

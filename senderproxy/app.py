@@ -26,6 +26,7 @@ from senderproxy.control.protocol import Answer, Request, Verb
 from senderproxy.control.server import ControlServer
 from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.delivery.aiosmtplib_adapter import check_aiosmtplib
+from senderproxy.delivery.resolver import LookUp, look_up
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
@@ -61,6 +62,7 @@ class Service:
         set_up_log: Callable[[LogSettings], None] | None = None,
         crash: Callable[[], str] = str,
         loop_monitor: LoopMonitor | None = None,
+        look_up: LookUp = look_up,
     ) -> None:
         self._config = config
         self._accounts = accounts
@@ -69,7 +71,7 @@ class Service:
         self._load = load
         self._set_up_log = set_up_log
         self._loop_monitor = loop_monitor
-        self._components = build_components(config, accounts, self._clock, crash)
+        self._components = build_components(config, accounts, self._clock, crash, look_up)
         self._spool = ServiceSpool(Path(config.spool_directory), config.spool, self._components, self._clock)
         self._listeners = Listeners(self._components.intake, self._clock, lambda: self._spool.is_open)
         lag = loop_monitor.lag if loop_monitor is not None else None

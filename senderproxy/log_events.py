@@ -148,6 +148,15 @@ SESSION_FAILED: Final = LogEvent(
     "session_failed", Severity.WARNING, "session failed", ("account", "login", "smarthost", "reason", "reply")
 )
 SESSION_REPLACED: Final = LogEvent("session_replaced", Severity.INFO, "session replaced", ("id", "account", "reply"))
+LOOK_UP_FAILED: Final = LogEvent(
+    "look_up_failed",
+    Severity.WARNING,
+    "address look-up failed, last good addresses in use",
+    ("host", "port", "why", "age_seconds"),
+)
+LOOK_UP_RECOVERED: Final = LogEvent(
+    "look_up_recovered", Severity.INFO, "address look-up succeeds again", ("host", "port")
+)
 SESSIONS_CUT: Final = LogEvent("sessions_cut", Severity.WARNING, "stop time exceeded, sessions closed", ("count",))
 _ATTEMPT_FIELDS: Final = ("id", "account", "login", "smarthost", "session", "warm", "sessions", "seconds")
 _OUTCOME_FIELDS: Final = (*_ATTEMPT_FIELDS, "recipients", "reply", "maybe_taken")

@@ -15,6 +15,7 @@ from senderproxy.config.model import Config
 from senderproxy.config.values import split_address
 from senderproxy.control.crash_journal import CrashJournalFile
 from senderproxy.delivery.courier import SmtpCourier
+from senderproxy.delivery.resolver import LookUp, Resolver, look_up
 from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Rules
@@ -93,10 +94,16 @@ class Components:
         self.courier.drop_stale()
 
 
-def build_components(config: Config, accounts: VaultAccounts, clock: Clock, crash: Callable[[], str]) -> Components:
-    """The components as configured, with a spool that is not open. `crash` returns the cause of the last crash."""
+def build_components(
+    config: Config, accounts: VaultAccounts, clock: Clock, crash: Callable[[], str], look_up: LookUp = look_up
+) -> Components:
+    """The components as configured, with a spool that is not open.
+
+    `crash` returns the cause of the last crash; `look_up` resolves the names of smarthosts.
+    """
     closed = NoSpool(SpoolError(_("The spool is not open yet.")))
-    courier = SmtpCourier(accounts, session_timeouts_of(config), config.identity.hostname, clock)
+    resolver = Resolver(clock, look_up)
+    courier = SmtpCourier(accounts, session_timeouts_of(config), config.identity.hostname, clock, resolver)
     relay = MessageRelay(accounts, courier, clock, rules_of(config))
     report_builder = ReportBuilder(relay, accounts, clock)
     journal = CrashJournalFile(Path(config.service.control_socket).with_name("under-way"), crash)

@@ -8,6 +8,7 @@ from typing import Final
 from senderproxy.accounts.record import StoredAccount
 from senderproxy.cli.errors import LoginFailed, LoginRejected
 from senderproxy.cli.terminal import print_progress
+from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.delivery.login_check import (
     LoginOk,
@@ -19,6 +20,7 @@ from senderproxy.delivery.login_check import (
     probe_senders,
 )
 from senderproxy.delivery.opening import SessionOpener
+from senderproxy.delivery.resolver import Resolver
 from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import ForwardPath, ReversePath
@@ -53,7 +55,7 @@ def try_senders(
 
 
 def _opener(config: Config) -> SessionOpener:
-    return SessionOpener(short_timeouts(), config.identity.hostname)
+    return SessionOpener(short_timeouts(), config.identity.hostname, Resolver(SystemClock()))
 
 
 def provider_of(config: Config, account: Account) -> Provider:

@@ -46,6 +46,7 @@ def _print_status(status: dict[str, Any]) -> None:
         since = _("since {time}").format(time=local_time(rule["since"]))
         print(f"\n{rule['words']} ({since}: {rule['said']})")
         print_hint(rule["hint"], indent="  ")
+    _print_reused_addresses(status["reused_addresses"])
     _print_queue(status["queue"])
     if status["vault_problem"]:
         print("\n" + _("The accounts in memory stay in force: {problem}").format(problem=status["vault_problem"]))
@@ -99,6 +100,14 @@ def _print_accounts(accounts: list[dict[str, Any]]) -> None:
         print(f"\n{entry['account']} {since}: {entry['words']}")
         if entry["state"] == "suspended":
             print_hint(f"senderproxy account set-password {entry['account']}", indent="  ")
+
+
+def _print_reused_addresses(hosts: list[dict[str, Any]]) -> None:
+    for entry in hosts:
+        text = _("No address look-up of {host} succeeds since {since} ({why}); the addresses of {found} are used.")
+        since, found = local_time(entry["since"]), local_time(entry["found"])
+        print("\n" + text.format(host=entry["host"], since=since, why=entry["why"], found=found))
+        print_hint(_("Look for the cause: resolvectl query {host}").format(host=entry["host"]), indent="  ")
 
 
 def _print_queue(queue: dict[str, Any]) -> None:

@@ -3,34 +3,27 @@
 Guarantees: a broken address family costs a quarter of a second, not a timeout; sockets that connect later than the
 first are closed; keep-alive detects a connection that dies silently. TLS 1.2 or newer; certificate chain and host name
 are always verified: no setting disables that, `ca_file` may name another authority. A changed `ca_file` is read again.
-Not here: the SMTP dialogue (delivery.opening, delivery.session). RFC 8305 section 5, RFC 8314 section 4, RFC 9325.
+Not here: the addresses (delivery.resolver), the SMTP dialogue (delivery.opening, delivery.session). RFC 8305 section 5,
+RFC 8314 section 4, RFC 9325.
 """
 
 import asyncio
-import itertools
 import socket
 import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from senderproxy.delivery.resolver import AddressInfo
+
 STAGGER: Final = 0.25  # seconds before the next address is tried in parallel, RFC 8305 section 8
 
-_AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 # Seconds, seconds, probes: a NAT without our state, or a server without power, is detected within three minutes, also
 # during the wait for a reply.
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 6))
 
 
-async def resolve(host: str, port: int) -> list[_AddressInfo]:
-    """Return the host's addresses, IPv4 and IPv6 alternating. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    first = found[0][0]
-    preferred, other = ([info for info in found if (info[0] == first) is same] for same in (True, False))
-    return [info for pair in itertools.zip_longest(preferred, other) for info in pair if info is not None]
-
-
-async def connect_first(addresses: Iterable[_AddressInfo]) -> socket.socket:
+async def connect_first(addresses: Iterable[AddressInfo]) -> socket.socket:
     """Connect to the first address that answers. Raises the OSError of the first failure if none does."""
     remaining = list(addresses)
     running: set[asyncio.Task[socket.socket]] = set()
@@ -57,7 +50,7 @@ async def connect_first(addresses: Iterable[_AddressInfo]) -> socket.socket:
     raise failures[0] if failures else OSError("no address")
 
 
-async def _connect(info: _AddressInfo) -> socket.socket:
+async def _connect(info: AddressInfo) -> socket.socket:
     family, kind, protocol, _, address = info
     connection = socket.socket(family, kind, protocol)
     try:

@@ -22,6 +22,7 @@ from senderproxy.delivery.classify import OpenFailed
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.pool import PooledSession, SessionRequest
 from senderproxy.delivery.quota import QuotaExceeded
+from senderproxy.delivery.resolver import Resolver, ReusedAddresses
 from senderproxy.delivery.session import Completed, Interrupted, Session, SessionTimeouts
 from senderproxy.log import event
 from senderproxy.mail.address import ForwardPath
@@ -52,9 +53,16 @@ class _Attempt:
 class SmtpCourier(Courier):
     """relay.ports.Courier over SMTP submission."""
 
-    def __init__(self, accounts: Accounts, timeouts: SessionTimeouts, hostname: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        timeouts: SessionTimeouts,
+        hostname: str,
+        clock: Clock,
+        resolver: Resolver | None = None,
+    ) -> None:
         self._accounts = accounts
-        self._opener = SessionOpener(timeouts, hostname)
+        self._opener = SessionOpener(timeouts, hostname, resolver or Resolver(clock))
         self._clock = clock
         self._states: dict[str, AccountState] = {}
         self._in_progress = 0  # dialogues
@@ -210,6 +218,10 @@ class SmtpCourier(Courier):
             for id_, account in sorted(accounts.items())
         ]
 
+    def reused_addresses(self) -> list[ReusedAddresses]:
+        """Return the hosts whose last good addresses are used, because their look-up fails."""
+        return self._opener.resolver.reused()
+
     def resume(self, account_id: str) -> bool:
         """End the pause or suspension of an account; False if it has none."""
         state = self._states.get(account_id)
@@ -237,6 +249,7 @@ class SmtpCourier(Courier):
         except TimeoutError:
             event(_log, log_events.SESSIONS_CUT, count=self._in_progress)
         await asyncio.gather(*(state.pool.close() for state in self._states.values()))
+        self._opener.resolver.close()
         await self._idle.wait()
 
     # --- parts ---

@@ -22,8 +22,9 @@ from senderproxy.delivery import classify
 from senderproxy.delivery.account_health import login_refused_reply
 from senderproxy.delivery.aiosmtplib_adapter import has_unread_octets
 from senderproxy.delivery.classify import FailureKind, OpenFailed, SessionEnded, Stage
-from senderproxy.delivery.connect import TlsContexts, connect_first, resolve
+from senderproxy.delivery.connect import TlsContexts, connect_first
 from senderproxy.delivery.protocol import UpstreamProtocol
+from senderproxy.delivery.resolver import Resolver
 from senderproxy.delivery.session import EhloExtensions, Session, SessionTimeouts
 from senderproxy.log import event
 from senderproxy.mail.reply import reply
@@ -41,17 +42,23 @@ class SessionOpener:
 
     timeouts: SessionTimeouts
     hostname: str  # for EHLO
+    resolver: Resolver
     contexts: TlsContexts = field(default_factory=TlsContexts)
 
     async def open(
-        self, smarthost: Smarthost, mechanisms: Sequence[str] = (), credential: Credential | None = None
+        self,
+        smarthost: Smarthost,
+        mechanisms: Sequence[str] = (),
+        credential: Credential | None = None,
+        *,
+        provider: str = "",
     ) -> Session | OpenFailed:
         """Open a session at one smarthost. Never raises for what the network or the upstream does.
 
         `mechanisms` are those of AUTH, in order of preference. Without a credential there is no login, and TLS is not
-        required.
+        required. `provider`: the smarthost's, whose look-ups are bounded together.
         """
-        attempt = _OpeningAttempt(smarthost, mechanisms, credential, self.hostname, self.timeouts, self.contexts)
+        attempt = _OpeningAttempt(self, smarthost, mechanisms, credential, provider or smarthost.host)
         try:
             return await attempt.run()
         except (OSError, aiosmtplib.SMTPException) as fault:
@@ -64,7 +71,7 @@ class SessionOpener:
         """Log in at the first reachable smarthost of the account's provider. One log line for each attempt."""
         failures: list[OpenFailed] = []
         for smarthost in provider.smarthosts:
-            result = await self.open(smarthost, provider.mechanisms, credential)
+            result = await self.open(smarthost, provider.mechanisms, credential, provider=provider.name)
             fields = {"account": account.id, "login": credential.login, "smarthost": smarthost}
             if isinstance(result, Session):
                 event(_log, log_events.SESSION_OPENED, fault=None, **fields, mechanism=result.mechanism)
@@ -87,20 +94,21 @@ class _OpeningAttempt:
 
     def __init__(
         self,
+        opener: SessionOpener,
         smarthost: Smarthost,
         mechanisms: Sequence[str],
         credential: Credential | None,
-        hostname: str,
-        timeouts: SessionTimeouts,
-        contexts: TlsContexts,
+        provider: str,
     ) -> None:
         self.stage = Stage.LOOK_UP
         self._smarthost = smarthost
         self._mechanisms = mechanisms
         self._credential = credential
-        self._hostname = hostname
-        self._timeouts = timeouts
-        self._contexts = contexts
+        self._provider = provider
+        self._hostname = opener.hostname
+        self._timeouts = opener.timeouts
+        self._contexts = opener.contexts
+        self._resolver = opener.resolver
 
     async def run(self) -> Session | OpenFailed:
         smarthost = self._smarthost
@@ -120,7 +128,7 @@ class _OpeningAttempt:
             timeout=self._timeouts.greeting,
         )
         async with asyncio.timeout(self._timeouts.connect):
-            addresses = await resolve(smarthost.host, smarthost.port)
+            addresses = await self._resolver.resolve(smarthost.host, smarthost.port, self._provider)
         self.stage = Stage.CONNECT
         async with asyncio.timeout(self._timeouts.connect):
             connection = await connect_first(addresses)

@@ -53,6 +53,7 @@ class ServiceStatus:
             "started_at": self._started_at.isoformat(timespec="seconds"),
             "listeners": [listener.status() for listener in self._listeners.open],
             "accounts": [asdict(entry) for entry in self._components.courier.status()],
+            "reused_addresses": [asdict(entry) for entry in self._components.courier.reused_addresses()],
             "vault_problem": self._accounts.problem,
             "sender_rules": [asdict(entry) for entry in self._components.relay.rejected_senders.entries()],
             "queue": await self._queue(),

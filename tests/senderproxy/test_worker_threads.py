@@ -28,7 +28,7 @@ ALLOWED = {
     ("spool/sqlite/wal.py", "Thread"),
     ("service/loop_monitor.py", "Thread"),  # measures the loop from outside
     ("spool/sqlite/store.py", "Thread"),  # the check of a large database, once after the start
-    ("delivery/connect.py", "getaddrinfo"),
+    ("delivery/resolver.py", "getaddrinfo"),
     ("config/load.py", "getfqdn"),  # before the start, or on the thread of a reload
     ("listener/server.py", "create_server"),  # with a bound socket
     ("simulator/server.py", "create_server"),  # on an IP address

@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from senderproxy.clock import SystemClock
 from senderproxy.delivery.classify import OpenFailed
 from senderproxy.delivery.opening import SessionOpener
+from senderproxy.delivery.resolver import Resolver
 from senderproxy.delivery.session import Session, SessionTimeouts
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.envelope import Envelope
@@ -96,7 +98,9 @@ async def open_at(
     with_credential: Credential | None = None,
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN"),
 ) -> Session | OpenFailed:
-    return await SessionOpener(timeouts, HOSTNAME).open(smarthost, mechanisms, with_credential or credential())
+    return await SessionOpener(timeouts, HOSTNAME, Resolver(SystemClock())).open(
+        smarthost, mechanisms, with_credential or credential()
+    )
 
 
 @asynccontextmanager

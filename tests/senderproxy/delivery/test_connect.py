@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from senderproxy.delivery.connect import STAGGER, TlsContexts, connect_first, resolve
+from senderproxy.delivery.connect import STAGGER, TlsContexts, connect_first
 
 TCP = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
 
@@ -75,12 +75,6 @@ async def test_a_cancellation_leaves_no_socket_open() -> None:
     for each in (silent, *callers):
         each.close()
     # A socket that was forgotten is a ResourceWarning, which fails the test.
-
-
-async def test_the_address_families_alternate() -> None:
-    found = await resolve("localhost", 465)
-    assert found
-    assert all(info[4][1] == 465 for info in found)
 
 
 def test_every_context_verifies_chain_and_name_and_is_new_enough(tmp_path: Path) -> None:

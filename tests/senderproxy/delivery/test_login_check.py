@@ -2,6 +2,7 @@
 
 import pytest
 
+from senderproxy.clock import SystemClock
 from senderproxy.delivery.login_check import (
     LoginOk,
     LoginRefused,
@@ -12,6 +13,7 @@ from senderproxy.delivery.login_check import (
     probe_senders,
 )
 from senderproxy.delivery.opening import SessionOpener
+from senderproxy.delivery.resolver import Resolver
 from senderproxy.mail.address import NULL_PATH, ReversePath, parse_address
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.provider import Provider
@@ -21,7 +23,7 @@ from senderproxy.simulator.server import Simulator
 from tests.senderproxy.delivery.messages import ANNA, HOSTNAME, PATIENT, SETTINGS, credential, smarthost_of
 from tests.senderproxy.delivery.office import account_of
 
-OPENER = SessionOpener(PATIENT, HOSTNAME)
+OPENER = SessionOpener(PATIENT, HOSTNAME, Resolver(SystemClock()))
 ACCOUNT = account_of("anna", ANNA)
 CARL = parse_address("carl@elsewhere.example")
 OWN, FOREIGN = parse_address(ANNA), parse_address("x@example.com")
