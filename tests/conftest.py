@@ -11,12 +11,18 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from senderproxy import log_events
 
 # No test waits for longer than this for anything; a hang becomes a failure with a traceback.
 DEADLINE = 60.0
 SLOW_DEADLINE = 420.0
+
+# Generated examples: the same ones in each run of the suite, and none fails for the speed of the machine. `make fuzz`
+# draws new ones.
+settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 CANARY = "geheim-"
 
