@@ -1,6 +1,7 @@
 """Internals of aiosmtpd that the listener relies on: all of them listed, checked at start, and no others in use."""
 
 import ast
+import functools
 import inspect
 import textwrap
 from pathlib import Path
@@ -37,6 +38,7 @@ def own_attributes(tree: ast.AST) -> set[str]:
     }
 
 
+@functools.cache
 def privates_of_aiosmtpd() -> set[str]:
     """Private names of aiosmtpd's class and of asyncio's classes below it."""
     sources = [inspect.getsource(inspect.getmodule(SMTP))]  # type: ignore[arg-type]

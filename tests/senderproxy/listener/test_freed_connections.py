@@ -135,7 +135,9 @@ async def test_a_connection_whose_handshake_failed_is_freed(
 async def test_a_connection_that_was_idle_too_long_is_freed(server_certificate: ServerCertificate, tls: str) -> None:
     context = server_certificate.client_context
     changed = server_certificate.settings(tls) if tls != "none" else {}
-    async with listening(RecordingIntake(), timeouts=replace(TIMEOUTS, idle=0.2), **changed) as listener:
+    async with listening(
+        RecordingIntake(), timeouts=replace(TIMEOUTS, idle=0.2, before_mail=0.2), **changed
+    ) as listener:
         with no_collector():
             clients = [
                 await SmtpClient.to(listener, context=context if tls == "implicit" else None)
@@ -186,10 +188,27 @@ async def test_a_connection_that_was_rejected_is_freed(server_certificate: Serve
     async with listening(RecordingIntake(), max_connections=1, **changed) as listener:
         with no_collector():
             first = await SmtpClient.greeted(listener, context=context)
+            assert (await first.ask(b"MAIL FROM:<anna@firma.example>\r\n")).code == 250
             for _ in range(CONNECTIONS):
                 client = await SmtpClient.to(listener, context=context)
                 assert (await client.answer()).code == 421
                 await client.close()
             await first.close()
             del client, first
+            await all_gone(listener)
+
+
+@pytest.mark.parametrize("tls", ["none", "implicit"])
+async def test_an_idle_connection_that_made_room_is_freed(server_certificate: ServerCertificate, tls: str) -> None:
+    context = server_certificate.client_context if tls == "implicit" else None
+    changed = server_certificate.settings(tls) if tls != "none" else {}
+    async with listening(RecordingIntake(), max_connections=1, **changed) as listener:
+        with no_collector():
+            client = await SmtpClient.greeted(listener, context=context)
+            for _ in range(CONNECTIONS):
+                earlier, client = client, await SmtpClient.greeted(listener, context=context)
+                assert (await earlier.answer()).code == 421
+                await earlier.close()
+            await client.close()
+            del client, earlier
             await all_gone(listener)
