@@ -7,7 +7,7 @@ ARGS ?=
 # Number of test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test storm fast check bench format docs clean
+.PHONY: demo test storm fuzz fast check bench format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
@@ -19,6 +19,10 @@ test: check $(VENV)/.dev
 # Kill the service a hundred times under load, with a provider that fails at random; print doubled messages and their cause.
 storm: $(VENV)/.dev
 	$(BIN)/python -m tests.crash.storm $(or $(KILLS),100) $(SEED)
+
+# Random inputs for all parsers: so many examples for each test. Found failures are tried first in the next run.
+fuzz: $(VENV)/.dev
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/fuzz -n $(JOBS) $(ARGS)
 
 fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

@@ -153,6 +153,14 @@ def _read_table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         text = _decoded(path, path.read_bytes())
     except OSError as error:
         raise InputError(_("Cannot read {path}: {error}.").format(path=path, error=error.strerror)) from error
+    try:
+        yield from _named_rows(path, text)
+    except csv.Error as error:
+        raise InputError(_("{path} is not a valid table: {error}.").format(path=path, error=error)) from error
+
+
+def _named_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of the text. Raises UsageError, csv.Error."""
     heading = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=heading.count))
     columns = [_HEADINGS.get(cell.strip().lower()) for cell in next(reader, [])]
@@ -161,12 +169,9 @@ def _read_table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             _("The first line of {path} must name the columns, login and password among them.").format(path=path),
             hint=_("Write it like {example}").format(example=_EXAMPLE),
         )
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield reader.line_num, _named(columns, cells)
-    except csv.Error as error:
-        raise InputError(_("{path} is not a valid table: {error}.").format(path=path, error=error)) from error
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            yield reader.line_num, _named(columns, cells)
 
 
 def _decoded(path: Path, content: bytes) -> str:

@@ -38,15 +38,25 @@ def load_config(path: Path) -> Config:
     """Read the configuration. Raises ConfigError with all its problems."""
     text = _read_text(path)
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(str(path), [_syntax_problem(error, text)]) from None
-    config, problems = read_settings(data, path.parent)
+        config, problems = read_settings(_parsed(path, text), path.parent)
+    except RecursionError:
+        problem = Problem((), _("values are nested too deeply"), _("see docs/config.md for the settings"))
+        raise ConfigError(str(path), [problem]) from None
     if config is None:
         lines = locate_settings(text)
         located = [replace(problem, line=line_of(problem.path, lines)) for problem in problems]
         raise ConfigError(str(path), sorted(located, key=lambda problem: problem.line or 0))
     return config
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(str(path), [_syntax_problem(error, text)]) from None
+    except ValueError:  # of int(), whose limit is 4300 digits
+        problem = Problem((), _("a number has too many digits"), _("see docs/config.md for the settings"))
+        raise ConfigError(str(path), [problem]) from None
 
 
 def find_warnings(path: Path, config: Config) -> tuple[Problem, ...]:

@@ -49,7 +49,10 @@ def encode(entry: Request | Answer) -> bytes:
 
 def decode(line: bytes) -> dict[str, Any]:
     """The object on a line. Raises ValueError if the line is not a JSON object."""
-    entry = json.loads(line)
+    try:
+        entry = json.loads(line)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
     if not isinstance(entry, dict):
         raise ValueError("not a JSON object")
     return entry

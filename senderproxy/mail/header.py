@@ -120,6 +120,8 @@ class HeaderSection:
         if added and pieces and pieces[-1] and not pieces[-1].endswith(b"\r\n"):
             pieces.append(b"\r\n")
         pieces += [edit.render() for edit in added]
+        if added and self.raw.startswith((b" ", b"\t"), position):
+            pieces.append(b"\r\n")  # a header that begins with a continuation line: it must not continue our field
         return HeaderSection(b"".join(pieces) + self.raw[position:])
 
     def _matches(self) -> Iterator[re.Match[bytes]]:

@@ -266,7 +266,9 @@ class QueueAdmin:
         except ValueError as error:
             text = _("Unknown action {action}.").format(action=repr(request.get("act")))
             raise SenderproxyError(text, hint=_("Use the same version of the command and the service.")) from error
-        ids = [str(one) for one in request.get("ids") or ()]
+        ids = request.get("ids") or []
+        if not (isinstance(ids, list) and all(isinstance(one, str) for one in ids)):
+            raise SenderproxyError(_("The ids of the messages are not a list."))
         if len(ids) > CHANGED_AT_ONCE:
             text = _("One request can change at most {count} messages.")
             raise SenderproxyError(text.format(count=CHANGED_AT_ONCE))

@@ -5,13 +5,14 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from senderproxy.config.model import ClientSettings
 from senderproxy.listener.client_auth import hash_password
 from senderproxy.listener.connections import ListenerTimeouts
 from tests.fakes.recording_intake import RecordingIntake
+from tests.fuzz.profile import fuzzed
 from tests.senderproxy.listener.smtp_client import SmtpClient, lint, listening
 
 TIMEOUTS = ListenerTimeouts(idle=5, before_mail=5, block=5, linger=0.05)
@@ -98,20 +99,20 @@ async def survive(pieces: list[bytes], wait: bool) -> None:
             await client.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@fuzzed(60)
 @given(st.lists(LINES, max_size=20), st.booleans())
 def test_any_commands_in_any_order(pieces: list[bytes], wait: bool) -> None:
     asyncio.run(survive(pieces, wait))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@fuzzed(30)
 @given(st.lists(st.binary(max_size=400), max_size=10))
 def test_random_octets(pieces: list[bytes]) -> None:
     asyncio.run(survive(pieces, wait=True))
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@fuzzed(400)
 @given(st.lists(LINES, max_size=40), st.booleans())
 def test_many_commands_in_any_order(pieces: list[bytes], wait: bool) -> None:
     asyncio.run(survive([b"EHLO client\r\n", *pieces], wait))

@@ -113,3 +113,9 @@ def test_an_edit_of_a_field_that_is_not_there_is_a_fault() -> None:
         HeaderSection(b"A: 1\r\n\r\n").with_edits([Edit("A", b"x", 1)])
     with pytest.raises(ValueError, match="two edits"):
         HeaderSection(b"A: 1\r\n\r\n").with_edits([Edit("A", b"x", 0), Edit("A", None, 0)])
+
+
+def test_a_first_line_that_begins_with_a_blank_does_not_continue_an_added_field() -> None:
+    header = HeaderSection(b" , mallory@evil.example\r\n\r\n").with_edits([Edit("From", b"anna@firma.example")])
+    assert header.values("From") == [b" anna@firma.example"]
+    assert header.rest == b"\r\n , mallory@evil.example\r\n\r\n"
