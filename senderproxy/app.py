@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from senderproxy import __version__, log_events
+from senderproxy.accounts.errors import AccountsError
 from senderproxy.accounts.rollback import note_generation
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock, SystemClock
@@ -41,6 +42,7 @@ from senderproxy.worker_threads import WorkerThreads
 
 _log = logging.getLogger("senderproxy.app")
 _HOUSEKEEPING: Final = 2.0  # seconds between checks of the vault file while no message arrives
+_VAULT_TIMEOUT: Final = 8.0  # seconds in which a request waits for the vault; its command waits for 10
 _SPOOL_CLOSE: Final = 1.0  # seconds that the spool has for its close at least, when the stop time is used up
 
 
@@ -78,7 +80,11 @@ class Service:
         self._status = ServiceStatus(self._components, accounts, self._listeners, self._spool, self._clock, lag)
         self._control: ControlServer | None = None
         self._housekeeping: asyncio.Task[None] | None = None
-        self._applied_generation = 0  # of the vault
+        self._maintenance: asyncio.Task[None] | None = None
+        self._files = WorkerThreads("service-files")
+        self._noted_generation = 0  # of the vault
+        self._ended = asyncio.Event()
+        self._fault: BaseException | None = None  # the internal error that ended the housekeeping
         self._reload_lock = asyncio.Lock()
 
     @property
@@ -96,8 +102,11 @@ class Service:
         except BaseException:
             await self.stop()
             raise
+        self._accounts.read_in_background()
+        self._accounts.on_change = self._apply_accounts
         self._apply_accounts()
         self._housekeeping = asyncio.create_task(self._housekeep())
+        self._housekeeping.add_done_callback(self._housekeeping_ended)
         event(
             _log,
             log_events.SERVICE_STARTED,
@@ -115,10 +124,11 @@ class Service:
         def grace() -> float:
             return max(0.0, end - self._clock.monotonic())
 
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._housekeeping
+        for task in (self._housekeeping, self._maintenance):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
+        self._files.stop()
         await self._listeners.stop(grace())
         await self._components.runner.stop(grace())
         await self._components.courier.close(grace())
@@ -129,9 +139,11 @@ class Service:
         event(_log, log_events.SERVICE_STOPPED)
 
     async def run(self) -> None:
-        """Start, serve until SIGTERM or SIGINT, stop. SIGHUP reloads the configuration."""
+        """Start, serve until SIGTERM or SIGINT, stop. SIGHUP reloads the configuration.
+
+        Raises SenderproxyError if the start fails, or after the stop if an internal error ended the service.
+        """
         loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
         reloads: set[asyncio.Task[object]] = set()
 
         def reload_soon() -> None:
@@ -140,14 +152,18 @@ class Service:
             task.add_done_callback(reloads.discard)
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, ended.set)
+            loop.add_signal_handler(number, self._ended.set)
         loop.add_signal_handler(signal.SIGHUP, reload_soon)
         await self.start()
         tune_interpreter()
         if self._loop_monitor is not None:
             self._loop_monitor.start()
-        await ended.wait()
+        await self._ended.wait()
         await self.stop()
+        if self._fault is not None:
+            raise SenderproxyError(
+                _("The service stopped because of an internal error; its log has the cause.")
+            ) from self._fault
 
     async def reload(self) -> None:
         """Read the configuration again and apply it. Raises SenderproxyError; then the previous one stays in force."""
@@ -160,7 +176,8 @@ class Service:
             finally:
                 reader.stop()
             await self._apply(config)
-            self._accounts.refresh()
+            with suppress(AccountsError):  # the vault is read later, and `status` shows its problem
+                await self._accounts.wait_until_read(_VAULT_TIMEOUT)
 
     async def _apply(self, config: Config) -> None:
         """Apply a new configuration: the listeners first, because only they can fail; the rest without a pause."""
@@ -191,6 +208,7 @@ class Service:
             Verb.STATUS: self._answer_status,
             Verb.RESUME: self._answer_resume,
             Verb.RELOAD: self._answer_reload,
+            Verb.READ_VAULT: self._answer_read_vault,
             **{Verb(name): handler for name, handler in queue.handlers().items()},
         }
         control = ControlServer(Path(self._config.service.control_socket), handlers)
@@ -203,27 +221,40 @@ class Service:
         self._components.runner.wake(account)
 
     async def _housekeep(self) -> None:
-        """Apply changes of the vault while no mail arrives, maintain the spool, feed systemd's watchdog."""
+        """Feed systemd's watchdog, look for changes of the vault while no mail arrives, start the maintenance."""
         pause = min(_HOUSEKEEPING, (self._notifier.watchdog_seconds or _HOUSEKEEPING * 2) / 2)
         while True:
-            await asyncio.sleep(pause)
-            self._accounts.refresh()
-            if self._accounts.generation != self._applied_generation:
-                self._apply_accounts()
-                self._notifier.status(self._summary())
-            await self._spool.maintain()
             self._notifier.alive()
+            self._accounts.check()
+            if self._maintenance is None or self._maintenance.done():
+                if self._maintenance is not None:
+                    self._maintenance.result()
+                self._maintenance = asyncio.create_task(self._maintain())
+            await asyncio.sleep(pause)
+
+    async def _maintain(self) -> None:
+        """Note the vault's generation, maintain the spool. Either may wait for a disk; the watchdog does not."""
+        if self._noted_generation != self._accounts.generation:
+            self._noted_generation = self._accounts.generation
+            vault = Path(self._config.vault.path)
+            noted = await self._files.do(note_generation, vault, self._accounts.vault_id, self._noted_generation)
+            if noted is not None:
+                event(_log, log_events.VAULT_ROLLED_BACK, why=noted)
+        await self._spool.maintain()
+
+    def _housekeeping_ended(self, housekeeping: "asyncio.Task[None]") -> None:
+        """Stop the service if the housekeeping failed: systemd starts it again, with everything in order."""
+        if housekeeping.cancelled():
+            return
+        self._fault = housekeeping.exception()
+        event(_log, log_events.HOUSEKEEPING_FAILED, fault=self._fault)
+        self._ended.set()
 
     def _apply_accounts(self) -> None:
-        """Follow a change of the vault, found by a message or by the housekeeping.
-
-        Sessions of removed accounts are closed. A vault older than the one used before is logged as an error.
-        """
-        self._applied_generation = self._accounts.generation
+        """Follow a change of the vault. Sessions of removed accounts are closed."""
         self._components.courier.drop_stale()
         self._components.runner.wake()
-        if older := note_generation(Path(self._config.vault.path), self._accounts):
-            event(_log, log_events.VAULT_ROLLED_BACK, why=older)
+        self._notifier.status(self._summary())
 
     async def _reload_and_log(self) -> None:
         self._notifier.reloading(int(self._clock.monotonic() * 1_000_000))
@@ -243,8 +274,13 @@ class Service:
     async def _answer_status(self, _request: Request) -> Answer:
         return await self._status.answer()
 
+    async def _answer_read_vault(self, _request: Request) -> Answer:
+        """The problem of the vault, or None: the next message uses its current accounts."""
+        await self._accounts.wait_until_read(_VAULT_TIMEOUT)
+        return {"problem": self._accounts.problem}
+
     async def _answer_resume(self, request: Request) -> Answer:
-        self._accounts.refresh()
+        await self._accounts.wait_until_read(_VAULT_TIMEOUT)
         account = str(request.get("account"))
         if self._accounts.directory().by_id(account) is None:
             raise SenderproxyError(

@@ -47,6 +47,9 @@ HISTORY_CLEANUP_FAILED: Final = LogEvent(
     "history_cleanup_failed", Severity.ERROR, "cannot delete old history from the spool", ("why", "hint")
 )
 
+HOUSEKEEPING_FAILED: Final = LogEvent(
+    "housekeeping_failed", Severity.CRITICAL, "internal error in the housekeeping, the service stops"
+)
 LOOP_BLOCKED: Final = LogEvent(
     "loop_blocked", Severity.WARNING, "event loop blocked, all clients waited", ("seconds", "unlogged", "stack")
 )
@@ -57,6 +60,7 @@ VAULT_RELOADED: Final = LogEvent("vault_reloaded", Severity.INFO, "accounts relo
 VAULT_UNREADABLE: Final = LogEvent(
     "vault_unreadable", Severity.ERROR, "cannot read the vault, the accounts in memory stay in force", ("why", "hint")
 )
+VAULT_READ_ERROR: Final = LogEvent("vault_read_error", Severity.ERROR, "internal error while reading the vault")
 VAULT_READABLE_AGAIN: Final = LogEvent("vault_readable_again", Severity.INFO, "vault readable again")
 VAULT_ROLLED_BACK: Final = LogEvent(
     "vault_rolled_back", Severity.ERROR, "vault older than the one used before", ("why", "hint")

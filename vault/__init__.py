@@ -11,6 +11,7 @@ from vault._errors import (
     DiskError,
     Exists,
     InUse,
+    KeyringLocked,
     Missing,
     NoBackend,
     NoSuchRecord,
@@ -22,6 +23,7 @@ from vault._errors import (
     WouldLockOut,
     WrongKey,
 )
+from vault._file import Fingerprint
 from vault._keys import KeyFile, Keyring, Passphrase, Unlock
 from vault._store import UnlockInfo, Vault, VaultInfo
 
@@ -30,9 +32,11 @@ __all__ = [
     "Damaged",
     "DiskError",
     "Exists",
+    "Fingerprint",
     "InUse",
     "KeyFile",
     "Keyring",
+    "KeyringLocked",
     "Missing",
     "NoBackend",
     "NoSuchRecord",

@@ -93,6 +93,10 @@ class NoBackend(VaultError):
     """The machine lacks something that this unlock method needs: a keyring, a credential, an algorithm."""
 
 
+class KeyringLocked(NoBackend):
+    """The keyring is locked, asks for a password, or does not respond."""
+
+
 class Missing(VaultError):
     """No such file, or no such entry in the keyring."""
 

@@ -1,24 +1,26 @@
 """Unlock methods of a vault: passphrase, key file, system keyring.
 
 Guarantees: no method shows its secret in a repr, an exception or a pickle. A key file has to pass the same permission
-checks as the vault. A keyring is used only if it encrypts and does not prompt.
+checks as the vault. A keyring is used only if it encrypts and does not prompt; it has a limited time to respond.
 
 Not here: key derivation and wrapping (_seal), the choice of a method (the caller).
 """
 
 import base64
 import os
+import queue
 import re
 import shlex
+import threading
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self, TypeVar, cast
 
 from vault import _file, _format, _seal
-from vault._errors import Damage, Damaged, Exists, Missing, NoBackend, UnsafeFile
+from vault._errors import Damage, Damaged, Exists, KeyringLocked, Missing, NoBackend, UnsafeFile
 from vault._file import AccessRule, SystemCalls
 from vault._format import KeyWrapping, PassphraseWrapping, Stanza, UnlockKind
 from vault._seal import Secret
@@ -186,6 +188,11 @@ _KEYRING_HINT: Final = (
     "Use a key file, a systemd credential (LoadCredentialEncrypted=) or a passphrase instead. A keyring needs a "
     "desktop session with an unlocked Secret Service or KWallet."
 )
+_LOCKED_HINT: Final = "Unlock the keyring (a desktop login does that) and try again, or use another unlock method."
+KEYRING_TIMEOUT: Final = 10.0  # seconds; an unlocked keyring responds within milliseconds
+_ABANDONED_LIMIT: Final = 4  # threads that wait for a keyring without an end; then none is started
+_abandoned: Final[list[threading.Thread]] = []
+_T = TypeVar("_T")
 
 
 class Keyring(_StoredSecret):
@@ -194,27 +201,36 @@ class Keyring(_StoredSecret):
     kind = "keyring"
     _kind = UnlockKind.KEYRING
 
-    def __init__(self, name: str, *, service: str = "vault", backend: "KeyringBackend | None" = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        service: str = "vault",
+        backend: "KeyringBackend | None" = None,
+        timeout_seconds: float = KEYRING_TIMEOUT,
+    ) -> None:
         self.name: Final = name
         self.service: Final = service
         self._backend = backend
+        self._timeout = timeout_seconds
 
     @classmethod
     def generate(cls, name: str, *, service: str = "vault", backend: "KeyringBackend | None" = None) -> Self:
         """Store a new random key in the keyring. Raises Exists if there is one of that name."""
-        keyring = _allowed_backend(backend)
-        if _read_entry(keyring, service, name) is not None:
+        if _within(KEYRING_TIMEOUT, lambda: _allowed_backend(backend).get_password(service, name)) is not None:
             raise Exists(
                 f"the keyring has a key for {service!r}, {name!r} already",
                 hint="Use that key, choose another name, or remove the key once no vault needs it: "
                 + shlex.join(["keyring", "del", service, name]),
             )
-        with _keyring_errors():
-            keyring.set_password(service, name, _format.to_base64(_seal.new_key().reveal()))
+        new = Secret(_format.to_base64(_seal.new_key().reveal()).encode("ascii"))
+        _within(
+            KEYRING_TIMEOUT, lambda: _allowed_backend(backend).set_password(service, name, new.reveal().decode("ascii"))
+        )
         return cls(name, service=service, backend=backend)
 
     def _secret(self) -> Secret:
-        stored = _read_entry(_allowed_backend(self._backend), self.service, self.name)
+        stored = _within(self._timeout, lambda: _allowed_backend(self._backend).get_password(self.service, self.name))
         if stored is None:
             raise Missing(
                 f"the keyring has no key for {self.service!r}, {self.name!r}",
@@ -233,16 +249,44 @@ class Keyring(_StoredSecret):
         return f"Keyring({self.name!r}, service={self.service!r})"
 
 
-def _read_entry(keyring: "KeyringBackend", service: str, name: str) -> str | None:
-    with _keyring_errors():
-        return keyring.get_password(service, name)
+def _within(seconds: float, call: Callable[[], _T]) -> _T:
+    """Call the keyring on a thread of its own. Raises KeyringLocked if it does not respond in time, or NoBackend.
+
+    A backend that asks for a password waits for the answer without limit, and D-Bus for its daemon. The thread is
+    abandoned then; it does not prevent the exit of the process.
+    """
+    _abandoned[:] = [thread for thread in _abandoned if thread.is_alive()]
+    if len(_abandoned) >= _ABANDONED_LIMIT:
+        raise _locked()
+    answer: queue.SimpleQueue[tuple[_T, None] | tuple[None, NoBackend]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            with _keyring_errors():
+                answer.put((call(), None))
+        except NoBackend as error:
+            answer.put((None, error))
+
+    thread = threading.Thread(target=run, name="keyring", daemon=True)
+    thread.start()
+    try:
+        result, error = answer.get(timeout=seconds)
+    except queue.Empty:
+        _abandoned.append(thread)
+        raise _locked() from None
+    if error is not None:
+        raise error
+    return cast("_T", result)
+
+
+def _locked() -> KeyringLocked:
+    return KeyringLocked("the keyring is locked or does not respond", hint=_LOCKED_HINT)
 
 
 def _allowed_backend(backend: "KeyringBackend | None") -> "KeyringBackend":
     """Return the backend to use: of a chain, only the first allowed one. Raises NoBackend if none is allowed."""
-    with _keyring_errors():
-        found = backend or _default_backend()
-        candidates = list(found.backends) if isinstance(found, _chainer()) else [found]
+    found = backend or _default_backend()
+    candidates = list(found.backends) if isinstance(found, _chainer()) else [found]
     for candidate in candidates:
         if _full_name(candidate) in _ALLOWED_BACKENDS:
             return candidate
@@ -271,5 +315,11 @@ def _keyring_errors() -> Iterator[None]:
     """Turn every exception of a backend into NoBackend: each raises those of its own D-Bus or C library."""
     try:
         yield
+    except NoBackend:
+        raise
     except Exception as error:
+        from keyring import errors
+
+        if isinstance(error, errors.KeyringLocked):
+            raise _locked() from error
         raise NoBackend(f"the keyring cannot be used ({type(error).__name__}: {error})", hint=_KEYRING_HINT) from error

@@ -211,9 +211,18 @@ class Vault:
 
     # ---- for a long-running reader ----
 
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Fingerprint of the file that was read."""
+        return self._content.fingerprint
+
+    def fingerprint_on_disk(self) -> Fingerprint | None:
+        """Fingerprint of the file at the path now, None if there is none. Costs one stat. Raises DiskError."""
+        return _file.fingerprint(self._path, self._disk)
+
     def changed_on_disk(self) -> bool:
         """True if the file was replaced since it was read. Costs one stat."""
-        return _file.fingerprint(self._path, self._disk) != self._content.fingerprint
+        return self.fingerprint_on_disk() != self.fingerprint
 
     def reload(self, *, min_generation: int = 0) -> None:
         """Read the file again. If that raises, the previous content stays in use.

@@ -7,7 +7,7 @@ Not here: damage to a single record (accounts.record), exit codes (cli.exit_code
 
 from senderproxy.errors import SenderproxyError
 from senderproxy.translation import _
-from vault import Damaged, DiskError, Exists, Missing, TooNew, VaultError
+from vault import Damaged, DiskError, Exists, KeyringLocked, Missing, TooNew, VaultError
 
 
 class AccountsError(SenderproxyError):
@@ -44,6 +44,11 @@ def accounts_error(error: VaultError) -> AccountsError:
             kind = VaultDiskError
         case Exists():
             return VaultExists(_("Nothing was written: {error}.").format(error=error), hint=error.hint)
+        case KeyringLocked():
+            return AccountsError(
+                _("The keyring is locked or does not respond."),
+                hint=_("Unlock it, or use another unlock method this time: senderproxy --unlock passphrase ..."),
+            )
         case _other:
             kind = AccountsError
     return kind(_("The vault cannot be used: {error}").format(error=error), hint=error.hint)

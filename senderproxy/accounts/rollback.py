@@ -8,19 +8,17 @@ import json
 import os
 from pathlib import Path
 
-from senderproxy.accounts.vault_accounts import VaultAccounts
 
-
-def note_generation(vault: Path, accounts: VaultAccounts) -> str | None:
+def note_generation(vault: Path, vault_id: str, generation: int) -> str | None:
     """Note the generation in use. Return a warning if a newer one was in use before, else None."""
     note = vault.with_name(f"{vault.name}.seen")
-    before = _read(note).get(accounts.vault_id)
-    if before != accounts.generation:
-        _write(note, {accounts.vault_id: accounts.generation})
-    if before is None or before <= accounts.generation:
+    before = _read(note).get(vault_id)
+    if before != generation:
+        _write(note, {vault_id: generation})
+    if before is None or before <= generation:
         return None
     return (
-        f"The vault is older than the one used last: generation {accounts.generation} after {before}."
+        f"The vault is older than the one used last: generation {generation} after {before}."
         " If no backup was restored, the file was replaced, and its accounts or passwords may be outdated."
     )
 
@@ -28,7 +26,7 @@ def note_generation(vault: Path, accounts: VaultAccounts) -> str | None:
 def _read(note: Path) -> dict[str, int]:
     try:
         entries = json.loads(note.read_text(encoding="ascii"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # RecursionError: deeply nested JSON
         return {}
     return {k: v for k, v in entries.items() if isinstance(v, int)} if isinstance(entries, dict) else {}
 

@@ -1,40 +1,61 @@
 """VaultAccounts: the accounts in use, read from the vault and read again when it changes.
 
-Guarantees: a change of the vault takes effect with the next message. If the vault becomes unreadable, the accounts in
+Guarantees: a change of the vault is noticed with the next message. If the vault becomes unreadable, the accounts in
 memory stay in force and `problem` names the cause. An unreadable record leaves the others usable. A credential's
-version changes with its secret and reveals nothing about it.
+version changes with its secret and reveals nothing about it. After `read_in_background` the event loop only compares
+the file's fingerprint: one thread at a time reads the file and derives its key, once for each change.
 Not here: changing accounts (accounts.editor), opening methods (accounts.unlock).
 """
 
+import asyncio
 import hashlib
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
 from senderproxy import log_events
-from senderproxy.accounts.errors import accounts_error
+from senderproxy.accounts.errors import VaultDiskError, accounts_error
 from senderproxy.accounts.record import RecordError, StoredAccount, decode
 from senderproxy.accounts.unlock import UnlockMethod
-from senderproxy.clock import Clock
+from senderproxy.aio import wait_done
+from senderproxy.clock import Clock, SystemClock
 from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
 from senderproxy.relay.ports import Accounts
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
-from vault import Damaged, Vault, VaultError
+from senderproxy.translation import _
+from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
+from vault import Damaged, Fingerprint, Vault, VaultError
 
 _log = logging.getLogger("senderproxy.accounts")
 
 _CHECK_INTERVAL: Final = 0.05  # seconds between stat() calls: each releases the GIL, which slows down a burst of mail
+_SLOW_SECONDS: Final = 15.0  # a reading that takes longer is a problem; a keyring has 10 s to respond
+_FIRST_PAUSE: Final = 2.0  # seconds after a failed reading until the same file is read again
+_LONGEST_PAUSE: Final = 120.0  # seconds; deriving a key costs a CPU core up to some seconds each time
 
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
+    vault_id: str
+    generation: int
+    fingerprint: Fingerprint
     directory: AccountDirectory
     credentials: dict[str, Credential] = field(repr=False)
     unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _FailedReading:
+    """The file that could not be read, and the time until which it is not tried again."""
+
+    fingerprint: Fingerprint | None
+    pause_seconds: float
+    until: float  # monotonic seconds
 
 
 class VaultAccounts(Accounts):
@@ -42,13 +63,18 @@ class VaultAccounts(Accounts):
 
     def __init__(self, vault: Vault, clock: Clock | None = None) -> None:
         """Called by `open` only."""
-        self._vault = vault
-        self._clock = clock
-        self._next_check = 0.0  # monotonic clock
+        self.problem: str | None = None
+        self.on_change: Callable[[], None] = lambda: None  # called when other accounts are in force
+        self._vault = vault  # while a reading is in progress, it belongs to the thread
+        self._checks_always = clock is None
+        self._clock = clock or SystemClock()
+        self._next_check = 0.0  # monotonic seconds
         self._version_key = secrets.token_bytes(32)
         self._snapshot = self._read()
-        self._reload_pending = False  # the vault was read again, but its accounts are not in force yet
-        self.problem: str | None = None
+        self._failed: _FailedReading | None = None
+        self._reader: WorkerThreads | None = None  # None: read at once, on the caller's thread
+        self._slow_seconds = _SLOW_SECONDS
+        self._reading: asyncio.Future[_Snapshot | SenderproxyError] | None = None
         self._log_unreadable()
 
     @classmethod
@@ -62,13 +88,15 @@ class VaultAccounts(Accounts):
         except VaultError as error:
             raise accounts_error(error) from error
 
+    # ---- the accounts in force ----
+
     def directory(self) -> AccountDirectory:
         """See relay.ports.Accounts."""
-        if self._clock is None:
-            self.refresh()
+        if self._checks_always:
+            self.check()
         elif (now := self._clock.monotonic()) >= self._next_check:
             self._next_check = now + _CHECK_INTERVAL
-            self.refresh()
+            self.check()
         return self._snapshot.directory
 
     def credential(self, account: Account) -> Credential | None:
@@ -78,41 +106,107 @@ class VaultAccounts(Accounts):
     @property
     def vault_id(self) -> str:
         """The vault's id, the same in all its generations and backups."""
-        return self._vault.vault_id
+        return self._snapshot.vault_id
 
     @property
     def generation(self) -> int:
         """The number of times the vault was saved."""
-        return self._vault.generation
+        return self._snapshot.generation
 
     @property
     def unreadable(self) -> tuple[str, ...]:
         """One sentence for each unreadable record."""
         return self._snapshot.unreadable
 
-    def refresh(self) -> bool:
-        """Read the vault again if it changed; True if it did. Never raises: see `problem`."""
-        try:
-            if self._vault.changed_on_disk():
-                self._vault.reload(min_generation=self._vault.generation)
-                self._reload_pending = True
-            if self._reload_pending:
-                self._snapshot = self._read()
-        except (VaultError, SenderproxyError) as error:
-            self._set_problem(accounts_error(error) if isinstance(error, VaultError) else error)
+    @property
+    def is_reading(self) -> bool:
+        """True while the thread reads the file."""
+        return self._reading is not None
+
+    # ---- changes of the file ----
+
+    def read_in_background(self, slow_seconds: float = _SLOW_SECONDS) -> None:
+        """From now on read changes on a thread, and put them in force on the event loop that calls `check`.
+
+        A reading that takes longer than `slow_seconds` becomes a problem; its result is used all the same.
+        """
+        self._reader = WorkerThreads("vault-reader")
+        self._slow_seconds = slow_seconds
+
+    def check(self) -> bool:
+        """Look for a change, and read it or start to; True if other accounts are in force now.
+
+        Never raises: see `problem`.
+        """
+        if self._reading is not None:
             return False
-        if not self._reload_pending:
+        try:
+            current = self._vault.fingerprint_on_disk()
+        except VaultError as error:
+            self._set_problem(accounts_error(error))
+            return False
+        if current == self._snapshot.fingerprint:
+            self._failed = None
             self._clear_problem()
             return False
-        self._reload_pending = False
-        self._log_unreadable()
-        self._clear_problem()
-        event(_log, log_events.VAULT_RELOADED, accounts=len(self._snapshot.directory.accounts))
-        return True
+        if self._reader is None:
+            return self._apply(self._read_again(), current)
+        if self._failed is None or self._failed.fingerprint != current or self._clock.monotonic() >= self._failed.until:
+            self._start_reading(self._reader, current)
+        return False
+
+    async def wait_until_read(self, timeout_seconds: float) -> None:
+        """Put the file's current content in force, or set `problem`. Raises AccountsError after the timeout."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                if self._reading is not None:  # it may have begun before the change
+                    await wait_done(self._reading)
+                self._failed = None
+                self.check()
+                if self._reading is not None:
+                    await wait_done(self._reading)
+        except TimeoutError as error:
+            raise _too_slow() from error
 
     def close(self) -> None:
         """Close the vault and drop its key."""
+        if self._reader is not None:
+            self._reader.stop()
         self._vault.close()
+
+    # ---- reading ----
+
+    def _start_reading(self, reader: WorkerThreads, current: Fingerprint | None) -> None:
+        slow = asyncio.get_running_loop().call_later(self._slow_seconds, lambda: self._set_problem(_too_slow()))
+
+        def finish(reading: "asyncio.Future[_Snapshot | SenderproxyError]") -> None:
+            slow.cancel()
+            self._reading = None
+            if not reading.cancelled():
+                self._apply(reading.result(), current)
+
+        try:
+            self._reading = reader.do(self._read_again)
+        except (WorkerThreadsError, RuntimeError) as error:  # RuntimeError: the system has no thread left
+            slow.cancel()
+            self._apply(VaultDiskError(_("The vault cannot be read: {error}.").format(error=error)), current)
+            return
+        self._reading.add_done_callback(finish)
+
+    def _read_again(self) -> _Snapshot | SenderproxyError:
+        """Read the file and all its records; the error if it cannot be read."""
+        try:
+            self._vault.reload(min_generation=self._vault.generation)
+            return self._read()
+        except VaultError as error:
+            return accounts_error(error)
+        except SenderproxyError as error:
+            return error
+        except Exception as fault:  # noqa: BLE001  an internal error must not end the reading of later files
+            event(_log, log_events.VAULT_READ_ERROR, fault=fault)
+            return SenderproxyError(
+                _("Reading the vault failed with an internal error; the service's log has the cause.")
+            )
 
     def _read(self) -> _Snapshot:
         stored: list[StoredAccount] = []
@@ -122,8 +216,30 @@ class VaultAccounts(Accounts):
                 stored.append(decode(name, self._vault.get(name)))
             except (RecordError, Damaged) as error:
                 unreadable.append(str(error))
-        directory = AccountDirectory(entry.account for entry in stored)
-        return _Snapshot(directory, {e.account.id: self._credential(e) for e in stored}, tuple(unreadable))
+        return _Snapshot(
+            self._vault.vault_id,
+            self._vault.generation,
+            self._vault.fingerprint,
+            AccountDirectory(entry.account for entry in stored),
+            {e.account.id: self._credential(e) for e in stored},
+            tuple(unreadable),
+        )
+
+    def _apply(self, result: _Snapshot | SenderproxyError, read: Fingerprint | None) -> bool:
+        """Put the accounts in force, all in one step; or note the problem, and when to try this file again."""
+        if isinstance(result, SenderproxyError):
+            pause = _FIRST_PAUSE
+            if self._failed is not None and self._failed.fingerprint == read:
+                pause = min(self._failed.pause_seconds * 2, _LONGEST_PAUSE)
+            self._failed = _FailedReading(read, pause, self._clock.monotonic() + pause)
+            self._set_problem(result)
+            return False
+        self._snapshot, self._failed = result, None
+        self._log_unreadable()
+        self._clear_problem()
+        event(_log, log_events.VAULT_RELOADED, accounts=len(result.directory.accounts))
+        self.on_change()
+        return True
 
     def _credential(self, stored: StoredAccount) -> Credential:
         digest = hashlib.blake2b(digest_size=16, key=self._version_key)
@@ -143,3 +259,10 @@ class VaultAccounts(Accounts):
         if self.problem is not None:
             self.problem = None
             event(_log, log_events.VAULT_READABLE_AGAIN)
+
+
+def _too_slow() -> VaultDiskError:
+    return VaultDiskError(
+        _("The vault is not read yet: the disk or the keyring does not respond."),
+        hint=_("Look for errors of the disk: dmesg"),
+    )

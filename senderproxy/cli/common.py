@@ -119,7 +119,7 @@ def resume_account(config: Config, account_id: str) -> str:
     except NotRunning:
         return _not_running()
     except NotPermitted:
-        return _("A running service uses the change from the next message on.")
+        return _("A running service uses the change within seconds; no restart is needed.")
     except SenderproxyError as error:
         return _("The running service could not be notified: {error}").format(error=error.message)
     return _("The running service uses it now.")
@@ -140,13 +140,20 @@ def _request_resume(config: Config, account_id: str) -> None:
 
 
 def pickup_note(config: Config) -> str:
-    """A sentence on when the service uses a change of the vault. It watches the file: no request is needed."""
+    """Let the service read the changed vault; returns a sentence on the outcome for the operator.
+
+    Without the request, the service notices the change with the next message, or within seconds.
+    """
     try:
-        ask(Path(config.service.control_socket), new_request(Verb.STATUS), seconds=_SERVICE_TIMEOUT)
+        answer = ask(Path(config.service.control_socket), new_request(Verb.READ_VAULT), seconds=_SERVICE_TIMEOUT)
     except NotRunning:
         return _not_running()
-    except SenderproxyError:
-        pass
+    except NotPermitted:
+        return _("A running service uses the change within seconds; no restart is needed.")
+    except SenderproxyError as error:
+        return _("The running service could not be notified: {error}").format(error=error.message)
+    if answer["problem"]:
+        return _("The running service cannot read the vault: {problem}").format(problem=answer["problem"])
     return _("The running service uses the change from the next message on; no restart is needed.")
 
 

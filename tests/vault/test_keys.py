@@ -1,11 +1,14 @@
 """Unlock methods."""
 
+import base64
 import os
 import pickle
 import stat
 import subprocess
 import sys
+import threading
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,21 @@ from keyring.backend import KeyringBackend
 from keyring.backends.chainer import ChainerBackend
 from keyring.backends.fail import Keyring as FailKeyring
 from keyring.backends.null import Keyring as NullKeyring
+from keyring.errors import KeyringLocked as KeyringLockedError
 
-from vault import Damaged, Exists, KeyFile, Keyring, Missing, NoBackend, Passphrase, Unlock, UnsafeFile, _seal
+from vault import (
+    Damaged,
+    Exists,
+    KeyFile,
+    Keyring,
+    KeyringLocked,
+    Missing,
+    NoBackend,
+    Passphrase,
+    Unlock,
+    UnsafeFile,
+    _seal,
+)
 from vault._seal import Secret
 
 ID = b"i" * 16
@@ -281,6 +297,80 @@ def test_whatever_the_environment_makes_keyring_choose_the_policy_holds(chosen: 
         env={"PYTHON_KEYRING_BACKEND": chosen, "HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
     ).stdout
     assert "key file" in output
+
+
+class Hanging(KeyringBackend):
+    """A Secret Service that asks for a password and gets no answer until `answered`; then it is unlocked."""
+
+    priority = 1
+
+    def __init__(self) -> None:
+        self.answered = threading.Event()
+        self.calls = 0
+
+    def get_password(self, service: str, username: str) -> str | None:
+        self.calls += 1
+        self.answered.wait()
+        return base64.b64encode(b"k" * 32).decode()
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.answered.wait()
+
+    def end(self) -> None:
+        """Respond, and wait for the threads that asked."""
+        self.answered.set()
+        for thread in threading.enumerate():
+            if thread.name == "keyring":
+                thread.join(30)
+
+
+Hanging.__module__, Hanging.__qualname__ = GOOD.rsplit(".", 1)
+KeyringBackend._classes.discard(Hanging)
+
+
+def test_a_keyring_that_does_not_respond_is_given_up_in_time_and_used_once_it_responds() -> None:
+    backend = Hanging()
+    key = Keyring("office", backend=backend, timeout_seconds=0.02)
+    try:
+        for _ in range(3):
+            with pytest.raises(KeyringLocked, match="locked or does not respond") as caught:
+                key.wrap("x", ID, DATA_KEY)
+            assert "Unlock the keyring" in caught.value.hint
+    finally:
+        backend.end()
+    patient = Keyring("office", backend=backend, timeout_seconds=30)
+    assert opens(patient, patient)
+
+
+def test_the_threads_that_wait_for_a_keyring_are_bounded() -> None:
+    backend = Hanging()
+    key = Keyring("office", backend=backend, timeout_seconds=0.01)
+    try:
+        for _ in range(20):
+            with pytest.raises(KeyringLocked):
+                key.wrap("x", ID, DATA_KEY)
+        assert backend.calls <= 4
+        assert sum(thread.name == "keyring" for thread in threading.enumerate()) <= 4
+    finally:
+        backend.end()
+
+
+def test_a_keyring_that_says_it_is_locked_and_one_that_fails_are_different_errors() -> None:
+    backend = stand_in(GOOD)
+    for error, kind in ((KeyringLockedError("no answer"), KeyringLocked), (OSError("no bus"), NoBackend)):
+        type(backend).get_password = raising(error)  # type: ignore[method-assign]
+        with pytest.raises(NoBackend) as caught:
+            Keyring("office", backend=backend).wrap("x", ID, DATA_KEY)
+        assert type(caught.value) is kind
+
+
+def raising(error: Exception) -> Callable[..., str | None]:
+    """A method that raises the error."""
+
+    def raises(*_arguments: object) -> str | None:
+        raise error
+
+    return raises
 
 
 # ---- no unlock method shows its secret ----

@@ -28,7 +28,8 @@ def _save(path: Path, key: Path, secret: str) -> None:
 
 
 def _start(path: Path, key: Path) -> str | None:
-    return note_generation(path, VaultAccounts.open(path, unlock_method(f"key-file:{key}", None)))
+    accounts = VaultAccounts.open(path, unlock_method(f"key-file:{key}", None))
+    return note_generation(path, accounts.vault_id, accounts.generation)
 
 
 def test_a_restored_older_vault_is_reported_once(tmp_path: Path) -> None:
@@ -49,6 +50,8 @@ def test_an_unreadable_or_unwritable_note_stops_nothing(tmp_path: Path) -> None:
     path, key = _vault(tmp_path)
     note = path.with_name("accounts.vault.seen")
     note.write_bytes(b"\xff nonsense")
+    assert _start(path, key) is None
+    note.write_text("[" * 100_000)
     assert _start(path, key) is None
     note.unlink()
     note.mkdir()

@@ -53,10 +53,10 @@ def test_a_new_password_changes_the_version_and_the_same_one_does_not(path: Path
     accounts = VaultAccounts.open(path, key)
     first = accounts.credential(anna.account)
     _put(path, key, replace(anna, account=replace(anna.account, display_name="Anna")))
-    accounts.refresh()
+    accounts.check()
     same = accounts.credential(anna.account)
     _put(path, key, replace(anna, secret="geheim-2"))
-    accounts.refresh()
+    accounts.check()
     other = accounts.credential(anna.account)
     assert first is not None
     assert same is not None
@@ -85,7 +85,7 @@ def test_a_vault_damaged_meanwhile_leaves_the_accounts_in_memory_in_force(path: 
     assert len(accounts.directory().accounts) == 1
     assert accounts.problem is not None
     path.write_bytes(whole)
-    accounts.refresh()
+    accounts.check()
     assert accounts.problem is None
 
 
@@ -161,7 +161,7 @@ def test_conflicting_accounts_on_disk_leave_those_in_memory_in_force(path: Path,
     with AccountEditor.open(path, key) as editor:
         editor.remove("other")
         editor.save()
-    assert accounts.refresh()
+    assert accounts.check()
     assert accounts.problem is None
 
 
