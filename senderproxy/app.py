@@ -16,7 +16,6 @@ from typing import Final
 
 from senderproxy import __version__, log_events
 from senderproxy.accounts.errors import AccountsError
-from senderproxy.accounts.rollback import note_generation
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, LogSettings
@@ -32,6 +31,7 @@ from senderproxy.errors import SenderproxyError
 from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
 from senderproxy.relay.queue_admin import QueueAdmin
+from senderproxy.service.housekeeping import Housekeeping
 from senderproxy.service.listeners import Listeners
 from senderproxy.service.loop_monitor import LoopMonitor
 from senderproxy.service.spool import ServiceSpool
@@ -41,7 +41,6 @@ from senderproxy.wiring import build_components
 from senderproxy.worker_threads import WorkerThreads
 
 _log = logging.getLogger("senderproxy.app")
-_HOUSEKEEPING: Final = 2.0  # seconds between checks of the vault file while no message arrives
 _VAULT_TIMEOUT: Final = 8.0  # seconds in which a request waits for the vault; its command waits for 10
 _SPOOL_CLOSE: Final = 1.0  # seconds that the spool has for its close at least, when the stop time is used up
 
@@ -79,12 +78,10 @@ class Service:
         lag = loop_monitor.lag if loop_monitor is not None else None
         self._status = ServiceStatus(self._components, accounts, self._listeners, self._spool, self._clock, lag)
         self._control: ControlServer | None = None
-        self._housekeeping: asyncio.Task[None] | None = None
-        self._maintenance: asyncio.Task[None] | None = None
-        self._files = WorkerThreads("service-files")
-        self._noted_generation = 0  # of the vault
         self._ended = asyncio.Event()
-        self._fault: BaseException | None = None  # the internal error that ended the housekeeping
+        self._housekeeping = Housekeeping(
+            Path(config.vault.path), accounts, self._spool, self._notifier, failed=self._ended.set
+        )
         self._reload_lock = asyncio.Lock()
 
     @property
@@ -96,17 +93,16 @@ class Service:
         """Open the control socket, the spool and the listeners. Raises SenderproxyError, with all closed again."""
         try:
             check_aiosmtplib()
+            self._accounts.read_in_background()
+            self._accounts.on_change = self._apply_accounts
             self._control = await self._open_control()
             await self._spool.open()
             await self._listeners.start(self._config)
         except BaseException:
             await self.stop()
             raise
-        self._accounts.read_in_background()
-        self._accounts.on_change = self._apply_accounts
         self._apply_accounts()
-        self._housekeeping = asyncio.create_task(self._housekeep())
-        self._housekeeping.add_done_callback(self._housekeeping_ended)
+        self._housekeeping.start()
         event(
             _log,
             log_events.SERVICE_STARTED,
@@ -124,11 +120,7 @@ class Service:
         def grace() -> float:
             return max(0.0, end - self._clock.monotonic())
 
-        for task in (self._housekeeping, self._maintenance):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait((task,))
-        self._files.stop()
+        await self._housekeeping.stop()
         await self._listeners.stop(grace())
         await self._components.runner.stop(grace())
         await self._components.courier.close(grace())
@@ -160,10 +152,10 @@ class Service:
             self._loop_monitor.start()
         await self._ended.wait()
         await self.stop()
-        if self._fault is not None:
+        if self._housekeeping.fault is not None:
             raise SenderproxyError(
                 _("The service stopped because of an internal error; its log has the cause.")
-            ) from self._fault
+            ) from self._housekeeping.fault
 
     async def reload(self) -> None:
         """Read the configuration again and apply it. Raises SenderproxyError; then the previous one stays in force."""
@@ -219,36 +211,6 @@ class Service:
         """Attempt the account's messages now: the operator asked for it, whatever blocked the account."""
         self._components.runner.note_due(account, self._clock.now())
         self._components.runner.wake(account)
-
-    async def _housekeep(self) -> None:
-        """Feed systemd's watchdog, look for changes of the vault while no mail arrives, start the maintenance."""
-        pause = min(_HOUSEKEEPING, (self._notifier.watchdog_seconds or _HOUSEKEEPING * 2) / 2)
-        while True:
-            self._notifier.alive()
-            self._accounts.check()
-            if self._maintenance is None or self._maintenance.done():
-                if self._maintenance is not None:
-                    self._maintenance.result()
-                self._maintenance = asyncio.create_task(self._maintain())
-            await asyncio.sleep(pause)
-
-    async def _maintain(self) -> None:
-        """Note the vault's generation, maintain the spool. Either may wait for a disk; the watchdog does not."""
-        if self._noted_generation != self._accounts.generation:
-            self._noted_generation = self._accounts.generation
-            vault = Path(self._config.vault.path)
-            noted = await self._files.do(note_generation, vault, self._accounts.vault_id, self._noted_generation)
-            if noted is not None:
-                event(_log, log_events.VAULT_ROLLED_BACK, why=noted)
-        await self._spool.maintain()
-
-    def _housekeeping_ended(self, housekeeping: "asyncio.Task[None]") -> None:
-        """Stop the service if the housekeeping failed: systemd starts it again, with everything in order."""
-        if housekeeping.cancelled():
-            return
-        self._fault = housekeeping.exception()
-        event(_log, log_events.HOUSEKEEPING_FAILED, fault=self._fault)
-        self._ended.set()
 
     def _apply_accounts(self) -> None:
         """Follow a change of the vault. Sessions of removed accounts are closed."""

@@ -1,0 +1,88 @@
+"""Housekeeping of the running service: systemd's watchdog, changes of the vault, maintenance of the spool.
+
+Guarantees: the watchdog is fed by the event loop alone. The maintenance, which may wait for a disk, runs beside it, once
+at a time. An internal error in either is logged with its traceback and reported to the service, which stops.
+Not here: the reaction to a change of the accounts (app).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from senderproxy import log_events
+from senderproxy.accounts.rollback import note_generation
+from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.control.systemd import SystemdNotifier
+from senderproxy.log import event
+from senderproxy.service.spool import ServiceSpool
+from senderproxy.worker_threads import WorkerThreads
+
+_log = logging.getLogger("senderproxy.service")
+_INTERVAL: Final = 2.0  # seconds between looks at the vault file while no message arrives
+
+
+class Housekeeping:
+    """One task for the watchdog and the vault, one for the maintenance."""
+
+    def __init__(
+        self,
+        vault: Path,
+        accounts: VaultAccounts,
+        spool: ServiceSpool,
+        notifier: SystemdNotifier,
+        failed: Callable[[], None],
+    ) -> None:
+        """`failed` is called once, after an internal error, which `fault` has then."""
+        self.fault: BaseException | None = None
+        self._vault = vault
+        self._accounts = accounts
+        self._spool = spool
+        self._notifier = notifier
+        self._failed = failed
+        self._files = WorkerThreads("service-files")
+        self._noted_generation = 0  # of the vault
+        self._task: asyncio.Task[None] | None = None
+        self._maintenance: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start the tasks on the running event loop."""
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        """End the tasks."""
+        for task in (self._task, self._maintenance):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
+        self._files.stop()
+
+    async def _run(self) -> None:
+        pause = min(_INTERVAL, (self._notifier.watchdog_seconds or _INTERVAL * 2) / 2)
+        while True:
+            self._notifier.alive()
+            self._accounts.check()
+            if self._maintenance is None:
+                self._maintenance = asyncio.create_task(self._maintain())
+            elif self._maintenance.done():
+                self._maintenance.result()
+                self._maintenance = asyncio.create_task(self._maintain())
+            await asyncio.sleep(pause)
+
+    async def _maintain(self) -> None:
+        """Note the vault's generation, maintain the spool. A vault older than the one used before is logged."""
+        if self._noted_generation != self._accounts.generation:
+            self._noted_generation = self._accounts.generation
+            older = await self._files.do(note_generation, self._vault, self._accounts.vault_id, self._noted_generation)
+            if older is not None:
+                event(_log, log_events.VAULT_ROLLED_BACK, why=older)
+        await self._spool.maintain()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled():
+            return
+        self.fault = task.exception()
+        event(_log, log_events.HOUSEKEEPING_FAILED, fault=self.fault)
+        self._failed()
