@@ -1,7 +1,7 @@
 """Housekeeping of the running service: systemd's watchdog, changes of the vault, maintenance of the spool.
 
-Guarantees: the watchdog is fed by the event loop alone. The maintenance, which may wait for a disk, runs beside it, once
-at a time. An internal error in either is logged with its traceback and reported to the service, which stops.
+Guarantees: the watchdog is fed by the event loop alone. The maintenance, which may wait for a disk, runs beside it. An
+internal error in either is logged with its traceback and reported to the service, which stops.
 Not here: the reaction to a change of the accounts (app).
 """
 
