@@ -23,10 +23,10 @@ import aiosmtplib
 import trustme
 
 from senderproxy.clock import SystemClock
-from senderproxy.delivery.connect import TlsContexts
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.resolver import Resolver
 from senderproxy.delivery.session import Completed, Session, SessionTimeouts
+from senderproxy.delivery.tls_contexts import TlsContexts
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -137,9 +137,9 @@ class Bench:
     ports: tuple[int, int]
     ca_file: str
 
-    def smtp(self) -> aiosmtplib.SMTP:
+    async def smtp(self) -> aiosmtplib.SMTP:
         return aiosmtplib.SMTP(
-            hostname="127.0.0.1", port=self.ports[0], use_tls=True, tls_context=_CONTEXTS.context(self.ca_file),
+            hostname="127.0.0.1", port=self.ports[0], use_tls=True, tls_context=await _CONTEXTS.context(self.ca_file),
             local_hostname="bench.example", username=ANNA, password=SECRET,
         )  # fmt: skip
 
@@ -167,12 +167,12 @@ Way = Callable[[Bench, PreparedMessage, int], Awaitable[None]]
 
 async def sendmail_fresh(bench: Bench, prepared: PreparedMessage, count: int) -> None:
     for _ in range(count):
-        async with bench.smtp() as smtp:
+        async with await bench.smtp() as smtp:
             await smtp.sendmail(ANNA, [CARL], prepared.octets)
 
 
 async def sendmail_warm(bench: Bench, prepared: PreparedMessage, count: int) -> None:
-    async with bench.smtp() as smtp:
+    async with await bench.smtp() as smtp:
         for _ in range(count):
             await smtp.sendmail(ANNA, [CARL], prepared.octets)
 

@@ -161,6 +161,9 @@ LOOK_UP_FAILED: Final = LogEvent(
 LOOK_UP_RECOVERED: Final = LogEvent(
     "look_up_recovered", Severity.INFO, "address look-up succeeds again", ("host", "port")
 )
+CA_CERTIFICATES_RELOADED: Final = LogEvent(
+    "ca_certificates_reloaded", Severity.INFO, "CA certificates changed, read again for new sessions", ("file",)
+)
 SESSIONS_CUT: Final = LogEvent("sessions_cut", Severity.WARNING, "stop time exceeded, sessions closed", ("count",))
 _ATTEMPT_FIELDS: Final = ("id", "account", "login", "smarthost", "session", "warm", "sessions", "seconds")
 _OUTCOME_FIELDS: Final = (*_ATTEMPT_FIELDS, "recipients", "reply", "maybe_taken")

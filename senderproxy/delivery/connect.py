@@ -1,18 +1,15 @@
-"""Connections to upstreams: TCP to the first address that answers, and the TLS contexts.
+"""Connections to upstreams: TCP to the first address that answers.
 
 Guarantees: a broken address family costs a quarter of a second, not a timeout; sockets that connect later than the
-first are closed; keep-alive detects a connection that dies silently. TLS 1.2 or newer; certificate chain and host name
-are always verified: no setting disables that, `ca_file` may name another authority. A changed `ca_file` is read again.
-Not here: the addresses (delivery.resolver), the SMTP dialogue (delivery.opening, delivery.session). RFC 8305 section 5,
-RFC 8314 section 4, RFC 9325.
+first are closed; keep-alive detects a connection that dies silently.
+Not here: the addresses (delivery.resolver), TLS (delivery.tls_contexts), the SMTP dialogue (delivery.opening,
+delivery.session). RFC 8305 section 5.
 """
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from senderproxy.delivery.resolver import AddressInfo
 
@@ -64,34 +61,3 @@ async def _connect(info: AddressInfo) -> socket.socket:
         connection.close()
         raise
     return connection
-
-
-_FileState: TypeAlias = tuple[int, int] | None  # modification time in ns, size in octets
-
-
-class TlsContexts:
-    """Cache of TLS contexts by `ca_file`: creating one takes 20 ms."""
-
-    def __init__(self) -> None:
-        self._cached: dict[str | None, tuple[_FileState, ssl.SSLContext]] = {}
-
-    def context(self, ca_file: str | None) -> ssl.SSLContext:
-        """Return the context for this file of authorities; None: the system's.
-
-        Raises OSError or ssl.SSLError if the file cannot be used.
-        """
-        state = _file_state(ca_file)
-        cached = self._cached.get(ca_file)
-        if cached is not None and cached[0] == state:
-            return cached[1]
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._cached[ca_file] = (state, context)
-        return context
-
-
-def _file_state(ca_file: str | None) -> _FileState:
-    if ca_file is None:
-        return None
-    status = Path(ca_file).stat()
-    return (status.st_mtime_ns, status.st_size)

@@ -249,7 +249,7 @@ class SmtpCourier(Courier):
         except TimeoutError:
             event(_log, log_events.SESSIONS_CUT, count=self._in_progress)
         await asyncio.gather(*(state.pool.close() for state in self._states.values()))
-        self._opener.resolver.close()
+        self._opener.close()
         await self._idle.wait()
 
     # --- parts ---

@@ -22,10 +22,11 @@ from senderproxy.delivery import classify
 from senderproxy.delivery.account_health import login_refused_reply
 from senderproxy.delivery.aiosmtplib_adapter import has_unread_octets
 from senderproxy.delivery.classify import FailureKind, OpenFailed, SessionEnded, Stage
-from senderproxy.delivery.connect import TlsContexts, connect_first
+from senderproxy.delivery.connect import connect_first
 from senderproxy.delivery.protocol import UpstreamProtocol
 from senderproxy.delivery.resolver import Resolver
 from senderproxy.delivery.session import EhloExtensions, Session, SessionTimeouts
+from senderproxy.delivery.tls_contexts import TlsContexts
 from senderproxy.log import event
 from senderproxy.mail.reply import reply
 from senderproxy.routing.account import Account, Credential
@@ -44,6 +45,11 @@ class SessionOpener:
     hostname: str  # for EHLO
     resolver: Resolver
     contexts: TlsContexts = field(default_factory=TlsContexts)
+
+    def close(self) -> None:
+        """Open no more sessions. Calls that hang are left to their threads, which do not delay the exit."""
+        self.resolver.close()
+        self.contexts.close()
 
     async def open(
         self,
@@ -115,7 +121,7 @@ class _OpeningAttempt:
         context = None
         if smarthost.security is not Security.NONE:
             try:
-                context = self._contexts.context(smarthost.ca_file)
+                context = await self._contexts.context(smarthost.ca_file)
             except OSError as fault:
                 return classify.ca_file_unreadable(smarthost, fault)
         # aiosmtplib's client never stores the password. start_tls=False: STARTTLS is sent below, never opportunistic.

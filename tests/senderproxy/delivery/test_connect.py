@@ -1,15 +1,12 @@
-"""A broken address does not delay a good one; every TLS context verifies."""
+"""A broken address does not delay a good one."""
 
 import asyncio
 import socket
-import ssl
 import time
-from pathlib import Path
 
 import pytest
-import trustme
 
-from senderproxy.delivery.connect import STAGGER, TlsContexts, connect_first
+from senderproxy.delivery.connect import STAGGER, connect_first
 
 TCP = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
 
@@ -75,39 +72,3 @@ async def test_a_cancellation_leaves_no_socket_open() -> None:
     for each in (silent, *callers):
         each.close()
     # A socket that was forgotten is a ResourceWarning, which fails the test.
-
-
-def test_every_context_verifies_chain_and_name_and_is_new_enough(tmp_path: Path) -> None:
-    ca_file = tmp_path / "ca.pem"
-    trustme.CA().cert_pem.write_to_path(ca_file)
-    for context in (TlsContexts().context(None), TlsContexts().context(str(ca_file))):
-        assert context.verify_mode is ssl.CERT_REQUIRED
-        assert context.check_hostname
-        assert context.minimum_version is ssl.TLSVersion.TLSv1_2
-
-
-def test_a_context_is_cached_until_its_file_changes(tmp_path: Path) -> None:
-    ca_file = tmp_path / "ca.pem"
-    trustme.CA().cert_pem.write_to_path(ca_file)
-    contexts = TlsContexts()
-    first = contexts.context(str(ca_file))
-    assert contexts.context(str(ca_file)) is first
-    ca_file.write_bytes(trustme.CA().cert_pem.bytes() + b"\n# renewed\n")
-    assert contexts.context(str(ca_file)) is not first
-    assert contexts.context(None) is contexts.context(None)
-
-
-def test_only_the_authorities_of_the_file_are_trusted(tmp_path: Path) -> None:
-    ca_file = tmp_path / "ca.pem"
-    trustme.CA().cert_pem.write_to_path(ca_file)
-    assert TlsContexts().context(str(ca_file)).cert_store_stats()["x509_ca"] == 1
-
-
-def test_a_deleted_ca_file_is_an_error(tmp_path: Path) -> None:
-    ca_file = tmp_path / "ca.pem"
-    trustme.CA().cert_pem.write_to_path(ca_file)
-    contexts = TlsContexts()
-    contexts.context(str(ca_file))
-    ca_file.unlink()
-    with pytest.raises(FileNotFoundError):
-        contexts.context(str(ca_file))

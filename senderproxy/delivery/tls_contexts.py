@@ -1,0 +1,111 @@
+"""TLS contexts for connections to upstreams, cached until their CA certificates change.
+
+Guarantees: TLS 1.2 or newer; certificate chain and host name are always verified: no setting disables that, `ca_file`
+may name other authorities than the system's. Changed files are read again for the next session, the system's included.
+Files are examined and read on threads of their own, once for all sessions that are opened at the same time; while the
+disk does not respond, the last context is used.
+Not here: connections and handshakes (delivery.connect, delivery.opening). RFC 8314 section 4, RFC 9325.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from senderproxy import log_events
+from senderproxy.aio import wait_done
+from senderproxy.log import event
+from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
+
+_log: Final = logging.getLogger("senderproxy.delivery")
+
+_READERS: Final = 4  # threads; a file on a disk that hangs occupies one
+_CHECK_TIMEOUT: Final = 1.0  # seconds for a check of the files before the last context is used; usually 1 ms
+_BUILD_TIMEOUT: Final = 30.0  # seconds without a last context; usually 20 ms, on a slow machine 1 s
+
+_Stamp: TypeAlias = tuple[int, int, int] | None  # inode, modification time in ns, size in octets; None: no such file
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedContext:
+    stamps: tuple[_Stamp, ...]  # of the files, before they were read
+    context: ssl.SSLContext
+
+
+class TlsContexts:
+    """Cache of TLS contexts by `ca_file`."""
+
+    def __init__(self) -> None:
+        self._threads = WorkerThreads("ca-certificates", _READERS)
+        self._cached: dict[str | None, _CachedContext] = {}
+        self._checks: dict[str | None, asyncio.Future[_CachedContext]] = {}
+
+    async def context(self, ca_file: str | None) -> ssl.SSLContext:
+        """Return the context for this file of authorities; None: the system's.
+
+        Raises OSError (also ssl.SSLError, one of its subclasses) if the file cannot be used.
+        """
+        check = self._checks.get(ca_file) or self._start_check(ca_file)
+        cached = self._cached.get(ca_file)
+        await wait_done(check, _BUILD_TIMEOUT if cached is None else _CHECK_TIMEOUT)
+        if check.done():
+            return check.result().context
+        if cached is None:
+            raise OSError(errno.ETIMEDOUT, "the disk does not respond")
+        return cached.context
+
+    def close(self) -> None:
+        """Read no more files."""
+        self._threads.stop()
+
+    def _start_check(self, ca_file: str | None) -> "asyncio.Future[_CachedContext]":
+        try:
+            check = self._threads.do(_current, ca_file, self._cached.get(ca_file))
+        except WorkerThreadsError as fault:
+            raise OSError(errno.EAGAIN, "too many files wait to be read") from fault
+        self._checks[ca_file] = check
+        check.add_done_callback(lambda check: self._end_check(ca_file, check))
+        return check
+
+    def _end_check(self, ca_file: str | None, check: "asyncio.Future[_CachedContext]") -> None:
+        del self._checks[ca_file]
+        if check.cancelled() or check.exception() is not None:
+            return
+        before, self._cached[ca_file] = self._cached.get(ca_file), check.result()
+        if before is not None and before is not check.result():
+            event(_log, log_events.CA_CERTIFICATES_RELOADED, file=ca_file or "system")
+
+
+def _current(ca_file: str | None, cached: _CachedContext | None) -> _CachedContext:
+    """Return the cached context if the files are unchanged, else a new one. May block."""
+    # A named file has to exist. The system's store may lack one of both, and the other is used.
+    stamps = tuple(map(_stamp, _system_paths())) if ca_file is None else (_stamp_of(ca_file),)
+    if cached is not None and cached.stamps == stamps:
+        return cached
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return _CachedContext(stamps, context)
+
+
+def _system_paths() -> list[str]:
+    """Return the file and the directories from which OpenSSL reads the system's authorities."""
+    paths = ssl.get_default_verify_paths()
+    directories = os.environ.get(paths.openssl_capath_env, paths.openssl_capath)
+    return [os.environ.get(paths.openssl_cafile_env, paths.openssl_cafile), *directories.split(os.pathsep)]
+
+
+def _stamp(path: str) -> _Stamp:
+    try:
+        return _stamp_of(path)
+    except OSError:
+        return None
+
+
+def _stamp_of(path: str) -> _Stamp:
+    """Raises OSError."""
+    status = Path(path).stat()
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
