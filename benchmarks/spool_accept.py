@@ -31,6 +31,7 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay.ports import Arrival
 from senderproxy.spool.sqlite.content import RowBody
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
@@ -89,7 +90,7 @@ def written() -> int:
 
 async def accept(folder: Path, clients: int, size: int, seconds: float, tuning: Tuning) -> Figures:
     """This many clients, each with its next message as soon as the last one is stored."""
-    spool = SqliteSpool.open(folder, CLOCK, min_free=0, history=timedelta(days=30), tuning=tuning)
+    spool = SqliteSpool.open(folder, CLOCK, SpoolLimits(timedelta(days=30)), tuning=tuning)
     waits: list[float] = []
     numbers: Iterator[int] = iter(range(10**9))
     start, cpu, before = time.perf_counter(), time.process_time(), written()

@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks.spool_accept import ANNA, CLOCK, arrival
 from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import SpoolUpdate
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query, RecipientState, RecipientStatus
 
@@ -26,7 +27,7 @@ TAKEN = reply(250, "2.0.0", "queued as A1B2C3D4E5")
 
 
 def open_spool(folder: Path) -> SqliteSpool:
-    return SqliteSpool.open(folder, CLOCK, min_free=0, history=timedelta(days=30))
+    return SqliteSpool.open(folder, CLOCK, SpoolLimits(timedelta(days=30)))
 
 
 async def fill(folder: Path, waiting: int, history: int) -> None:

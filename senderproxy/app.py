@@ -182,7 +182,7 @@ class Service:
             )
         await self._listeners.replace(self._config, config)
         self._config = config
-        self._spool.settings = config.spool
+        self._spool.apply(config.spool)
         self._components.apply(config)
         if self._set_up_log is not None:
             self._set_up_log(config.log)

@@ -264,6 +264,19 @@ MESSAGE_UNREADABLE: Final = LogEvent(
 HISTORY_LOST: Final = LogEvent(
     "history_lost", Severity.WARNING, "history of pass-through messages lost", ("why", "count")
 )
+HISTORY_SHORTENED: Final = LogEvent(
+    "history_shortened", Severity.INFO, "oldest history deleted: size limit or lack of space", ("count",)
+)
+SPOOL_RESERVE_TAKEN: Final = LogEvent("spool_reserve_taken", Severity.INFO, "spool's reserve file allocated", ("size",))
+SPOOL_RESERVE_RELEASED: Final = LogEvent(
+    "spool_reserve_released",
+    Severity.ERROR,
+    "disk full, spool's reserve file released for results of deliveries",
+    ("size", "hint"),
+)
+SPOOL_RESERVE_UNSUPPORTED: Final = LogEvent(
+    "spool_reserve_unsupported", Severity.WARNING, "disk cannot allocate the spool's reserve file", ("why",)
+)
 ORPHANS_REMOVED: Final = LogEvent("orphans_removed", Severity.INFO, "content without a message removed", ("files",))
 WAL_CHECKPOINT_FAILED: Final = LogEvent(
     "wal_checkpoint_failed", Severity.WARNING, "cannot truncate the spool's WAL", ("why",)

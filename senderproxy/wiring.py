@@ -7,11 +7,12 @@ Not here: start, stop and reload (app, service); the settings and their defaults
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from pathlib import Path
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock
-from senderproxy.config.model import Config
+from senderproxy.config.model import Config, SpoolSettings
 from senderproxy.config.values import split_address
 from senderproxy.control.crash_journal import CrashJournalFile
 from senderproxy.delivery.courier import SmtpCourier
@@ -26,6 +27,7 @@ from senderproxy.relay.ports import Spool, SpoolError
 from senderproxy.relay.recipient_updates import OnDeferral
 from senderproxy.relay.runner import Runner
 from senderproxy.routing.provider import Security, Smarthost
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.translation import _
 
 
@@ -47,6 +49,16 @@ def report_server_of(config: Config) -> Smarthost | None:
         return None
     host, port = split_address(config.spool.reports_to)
     return Smarthost(str(host), port, Security.NONE)
+
+
+def spool_limits_of(settings: SpoolSettings) -> SpoolLimits:
+    """The limits of the spool in time and space."""
+    return SpoolLimits(
+        history=timedelta(days=settings.history_days),
+        history_size=settings.history_size,
+        min_free=settings.min_free,
+        reserve=settings.reserve_size,
+    )
 
 
 def handling_of(config: Config) -> Mapping[str, Handling]:

@@ -9,7 +9,6 @@ import getpass
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -29,7 +28,7 @@ from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query
 from senderproxy.tracking.serialize import query_entry
 from senderproxy.translation import _
-from senderproxy.wiring import rules_of
+from senderproxy.wiring import rules_of, spool_limits_of
 
 Ask: TypeAlias = Callable[[Request], Answer]
 
@@ -61,8 +60,7 @@ def _open_spool(config: Config) -> Iterator[Ask]:
             hint=_("Start the service, which creates it: systemctl start senderproxy"),
         )
     clock = SystemClock()
-    history = timedelta(days=config.spool.history_days)
-    spool = SqliteSpool.open(directory, clock, min_free=config.spool.min_free, history=history)
+    spool = SqliteSpool.open(directory, clock, spool_limits_of(config.spool))
     handlers = QueueAdmin(lambda: spool, clock, _CancelReports(config, clock)).handlers()
     with asyncio.Runner() as loop:
         try:

@@ -505,9 +505,19 @@ class SpoolSettings(Section):
         default=30.0,
         description="The age up to which `senderproxy track` knows a message. Contents are deleted as soon as it ends.",
     )
+    history_size: Size = Field(
+        default=1_000_000_000,
+        description="The size of the history on disk, above which the oldest is deleted, however old it is.",
+    )
     min_free: Size = Field(
         default=100_000_000,
-        description="The free space on the disk below which no message is queued: clients get 4xx.",
+        description="The free space on the disk below which no message is queued: clients get 4xx. Below twice as"
+        " much, no history is stored.",
+    )
+    reserve_size: Size = Field(
+        default=4_000_000,
+        description="The size of a file that is allocated in advance. On a full disk it is released, so that results of"
+        " deliveries can be stored. 0: none.",
     )
 
     def retry_policy(self) -> RetryPolicy:

@@ -8,7 +8,6 @@ Not here: the spool itself (spool.sqlite.store), delivery from it (relay.runner)
 import asyncio
 import logging
 import math
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -19,19 +18,20 @@ from senderproxy.log import event
 from senderproxy.relay.no_spool import NoSpool
 from senderproxy.relay.ports import SpoolError
 from senderproxy.spool.sqlite.store import SqliteSpool
-from senderproxy.wiring import Components
+from senderproxy.wiring import Components, spool_limits_of
 from senderproxy.worker_threads import WorkerThreads
 
 _log = logging.getLogger("senderproxy.service")
 _REOPEN: Final = 30.0  # seconds between tries to open a spool; a person has to fix the cause first
 _CLEANUP: Final = 600.0  # seconds between deletions of old history; it is kept for days
+_EARLY_CLEANUP: Final = 10.0  # seconds between those that the histories' size or a lack of space requires
 
 
 class ServiceSpool:
-    """Opens the spool and gives it to the components. `settings` may be replaced by a reload."""
+    """Opens the spool and gives it to the components."""
 
     def __init__(self, folder: Path, settings: SpoolSettings, components: Components, clock: Clock) -> None:
-        self.settings = settings
+        self._settings = settings
         self._folder = folder
         self._components = components
         self._clock = clock
@@ -39,6 +39,13 @@ class ServiceSpool:
         self._problem: SpoolError | None = None
         self._opened_at = -math.inf  # monotonic seconds; the last try
         self._cleaned_at = -math.inf  # monotonic seconds
+        self._cleanup: asyncio.Task[None] | None = None
+
+    def apply(self, settings: SpoolSettings) -> None:
+        """Put other settings in force, after a reload."""
+        self._settings = settings
+        if self._spool is not None:
+            self._spool.apply_limits(spool_limits_of(settings))
 
     @property
     def is_open(self) -> bool:
@@ -58,8 +65,7 @@ class ServiceSpool:
                 SqliteSpool.open,
                 self._folder,
                 self._clock,
-                min_free=self.settings.min_free,
-                history=timedelta(days=self.settings.history_days),
+                spool_limits_of(self._settings),
             )
         except SpoolError as error:
             if self._problem is None or self._problem.message != error.message:
@@ -74,17 +80,26 @@ class ServiceSpool:
         await self._components.runner.start()
 
     async def maintain(self) -> None:
-        """Try again to open it, or delete old history, if the time has come."""
+        """Try again to open it, or begin a cleanup, if the time has come. Never waits for the disk of an open spool."""
         now = self._clock.monotonic()
         if self._spool is None:
             if now - self._opened_at >= _REOPEN:
                 await self.open()
-        elif now - self._cleaned_at >= _CLEANUP:
+            return
+        if self._cleanup is not None and not self._cleanup.done():
+            return
+        passed = now - self._cleaned_at
+        if passed >= _CLEANUP or (passed >= _EARLY_CLEANUP and self._spool.needs_sweep):
             self._cleaned_at = now
-            try:
-                await self._spool.sweep(self._clock.now())
-            except SpoolError as error:
-                event(_log, log_events.HISTORY_CLEANUP_FAILED, why=error.message, hint=error.hint)
+            self._cleanup = asyncio.create_task(self._clean_up(self._spool))
+
+    async def _clean_up(self, spool: SqliteSpool) -> None:
+        try:
+            await spool.sweep(self._clock.now())
+        except SpoolError as error:
+            event(_log, log_events.HISTORY_CLEANUP_FAILED, why=error.message, hint=error.hint)
+        except Exception as fault:  # noqa: BLE001  the next cleanup may succeed
+            event(_log, log_events.HISTORY_CLEANUP_FAILED, fault=fault)
 
     async def close(self, timeout_seconds: float) -> None:
         """Close it, within so many seconds.
@@ -94,6 +109,8 @@ class ServiceSpool:
         """
         if self._spool is None:
             return
+        if self._cleanup is not None:
+            self._cleanup.cancel()
         closing = asyncio.create_task(self._spool.close())
         done, _ = await asyncio.wait([closing], timeout=timeout_seconds)
         if not done:

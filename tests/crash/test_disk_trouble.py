@@ -9,6 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,10 @@ import pytest
 from senderproxy.mail.address import parse_address
 from senderproxy.relay.ports import SpoolError, SpoolFull, SpoolUpdate
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
-from senderproxy.tracking.record import Query, RecipientStatus
+from senderproxy.tracking.record import Event, EventKind, Query, RecipientStatus
 from tests.crash.disks import Ext4, small_disk
 from tests.fakes.arrivals import DELIVERED, arrival
-from tests.fakes.still_clock import START
+from tests.fakes.still_clock import START, StillClock
 from tests.senderproxy.spool.sqlite.open_spool import claimed, files, ids, opened
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -198,3 +200,55 @@ async def test_g1_a_call_that_fails_costs_that_message_alone_and_its_client_know
             octets = b"".join(claim.submission.message.body.blocks())
             assert octets == b"%d\r\n" % number * (1500 if number % 5 == 0 else 20)
         assert await spool.find(Query(status=RecipientStatus.HELD), limit=1) == []
+
+
+def fill_up(disk: Path) -> Path:
+    """Write a file until the disk takes no more octet; its path."""
+    ballast = disk / "ballast"
+    with ballast.open("ab", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+    return ballast
+
+
+async def settle_all(spool: SqliteSpool, count: int) -> None:
+    for _ in range(count):
+        await spool.settle(await claimed(spool), SpoolUpdate({CARL: DELIVERED}, [Event(START, EventKind.ATTEMPTED)]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [500, 20_000, 400_000])
+async def test_g3_on_a_full_disk_results_are_written_into_the_reserve_which_is_taken_again_when_there_is_room(
+    tmp_path: Path, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = StillClock()
+    with small_disk(tmp_path / "disk", "32m") as disk:
+        reserve, tuning = 4 << 20, Tuning(wal_pages=200)
+        async with opened(disk / "spool", clock, reserve=reserve, tuning=tuning) as spool:
+            waiting = [f"m{number}" for number in range(40)]
+            for ident in waiting:
+                await spool.accept(arrival(ident, body=b"x" * size))
+            assert (disk / "spool" / "reserve").stat().st_size == reserve
+        async with opened(disk / "spool", clock, reserve=reserve, tuning=tuning) as spool:  # with an empty log
+            ballast = fill_up(disk)
+            clock.pass_by(timedelta(seconds=1))
+            with pytest.raises(SpoolFull):
+                await spool.accept(arrival("refused", body=b"x" * size))
+            await settle_all(spool, 20)
+            assert [one for one in caplog.records if one.__dict__["senderproxy_event"] == "spool_reserve_released"]
+            assert (disk / "spool" / "reserve").stat().st_size == 0
+        async with opened(disk / "spool", clock, reserve=reserve, tuning=tuning) as spool:  # so does the next process
+            await settle_all(spool, 20)
+            assert len(await spool.find(Query(status=RecipientStatus.DELIVERED), limit=100)) == 40
+            fill_up(disk)
+            clock.pass_by(timedelta(seconds=1))
+            with pytest.raises(SpoolFull):
+                await spool.accept(arrival("refused", body=b"x" * size))
+            ballast.unlink()
+            clock.pass_by(timedelta(seconds=1))
+            await spool.accept(arrival("again", body=b"x" * size))
+            assert (disk / "spool" / "reserve").stat().st_size == reserve
+            assert (disk / "spool" / "reserve").stat().st_blocks * 512 >= reserve
+            assert await ids(spool) == ["again", *reversed(waiting)]

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from senderproxy.relay.ports import SpoolError
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query
 from tests.crash.recording import Recording
@@ -71,7 +72,7 @@ class Day:
 async def look(folder: Path, promises: Promises) -> list[str]:
     """Everything that is wrong with what the power cut left."""
     try:
-        spool = SqliteSpool.open(folder, StillClock(), min_free=0, history=HISTORY, tuning=TUNING)
+        spool = SqliteSpool.open(folder, StillClock(), SpoolLimits(HISTORY), tuning=TUNING)
     except SpoolError as error:
         return [f"it is not opened: {error.message}"]
     try:

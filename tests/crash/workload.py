@@ -25,6 +25,7 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolUpdate
 from senderproxy.spool.sqlite import database, store
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import arrival
@@ -82,7 +83,7 @@ class Day:
         self.spill = SpillDirectory(folder=self.spool.spill_folder)
 
     def open(self) -> SqliteSpool:
-        return SqliteSpool.open(self.folder, self.clock, min_free=0, history=HISTORY, tuning=TUNING)
+        return SqliteSpool.open(self.folder, self.clock, SpoolLimits(HISTORY), tuning=TUNING)
 
     def say(self, **what: object) -> None:
         os.write(self.marks, json.dumps(what).encode() + b"\n")

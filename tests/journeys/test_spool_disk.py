@@ -10,6 +10,7 @@ import pytest
 
 from tests.crash import disks
 from tests.crash.disks import Ext4, small_disk
+from tests.crash.test_disk_trouble import fill_up
 from tests.journeys.people import AUTHORS, Office, office_under
 from tests.journeys.queueing import copies, devices, wait_until_empty
 from tests.peers.bench import Bench
@@ -72,18 +73,24 @@ def test_a_full_disk_takes_no_more_says_so_and_with_room_again_takes_mail_withou
         assert re.search("New mail for the queue is deferred: .*(space|full)", said), said
         assert "Free some space" in said
         relay.restart()  # nor does a start on a full disk lose anything
+        if reserve == "1 kB":  # not an octet is left
+            fill_up(disk)
         provider.start()
-        if reserve == "20 MB":  # with a reserve what waits can go out, as here, before there is room for more
-            relay.command("queue", "retry", "--all", "--yes")
-            wait_until_empty(relay)
-            assert copies(provider.received()) == once(taken)
-        ballast.unlink()
-        wait_until_empty(relay)
+        relay.command("queue", "retry", "--all", "--yes")
+        wait_until_empty(relay)  # what waits goes out before there is room for more
         assert copies(provider.received()) == once(taken)
+        assert ("spool's reserve file released" in relay.log()) == (reserve == "1 kB")
+        fill_up(disk)
+        code, _ = hand_over(door, letters[-1].author, letters[-1].recipients[0], letters[-1].content)
+        assert code == 452
+        through = Letter("anna@firma.test", ("through@kunde.test",), "through@desk.office.test")
+        hand_in(relay.port, [through])  # what passes through needs no disk
+        ballast.unlink()
         rest = letters[len(taken) :]
         hand_in(door, rest[:20])
         wait_until_empty(relay)
-        assert copies(provider.received()) == once(letters[: len(taken) + 20])
+        assert copies(provider.received()) == once([*letters[: len(taken) + 20], through])
+        assert (disk / "spool" / "reserve").stat().st_size == 4_000_000  # taken again
         assert "The queue is empty." in relay.command("status")
         relay.stop()
 

@@ -14,6 +14,7 @@ from senderproxy.mail.outcome import Delivered
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Claim, Spool, SpoolError, SpoolUpdate, Totals
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
@@ -45,7 +46,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) ->
     @asynccontextmanager
     async def sqlite() -> AsyncIterator[Spool]:
         spool = SqliteSpool.open(
-            tmp_path / "spool", clock, min_free=0, history=timedelta(days=30), tuning=TUNINGS[request.param]
+            tmp_path / "spool", clock, SpoolLimits(timedelta(days=30)), tuning=TUNINGS[request.param]
         )
         yield spool
         await spool.close()

@@ -136,7 +136,7 @@ class Claims:
         def run(connection: sqlite3.Connection) -> None:
             statements.hold(connection, found.lease, why, held, rows.to_ms(now))
 
-        await self._writer.submit(WriteJob(run=run, done=lambda _: self._leases.end(found.lease.id)))
+        await self._writer.submit(WriteJob(run=run, uses_reserve=True, done=lambda _: self._leases.end(found.lease.id)))
 
 
 async def await_lease(

@@ -49,7 +49,7 @@ class DiskHealth:
                 hint=_("Look for errors of the disk: dmesg"),
             )
         try:
-            await self._thread.do(self._writer.free_space.reserve, 0)
+            await self._thread.do(self._writer.free_space.claim, 0)
         except SpoolError as error:
             return error
         except OSError as error:

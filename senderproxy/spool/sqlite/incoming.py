@@ -15,7 +15,7 @@ from zlib import crc32
 
 from senderproxy.clock import Clock
 from senderproxy.mail.message import Body, Message
-from senderproxy.relay.ports import Arrival, Claim, SpoolError
+from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolFull
 from senderproxy.spool.sqlite import rows
 from senderproxy.spool.sqlite.claims import await_lease, checksum_before_body
 from senderproxy.spool.sqlite.content import Content, FileBody, RowBody
@@ -155,8 +155,13 @@ class Incoming:
 
         def store() -> int:
             if not use_reserve:
-                self._writer.free_space.reserve(body.size)
-            return self._content.store(name, body, checksum, cancelled.is_set)
+                self._writer.free_space.claim(body.size)
+            try:
+                return self._content.store(name, body, checksum, cancelled.is_set)
+            except SpoolFull:
+                if not use_reserve or not self._writer.free_space.reserve.release():
+                    raise
+                return self._content.store(name, body, checksum, cancelled.is_set)
 
         try:
             writing = self._content_threads.do(store)

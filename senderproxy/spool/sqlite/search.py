@@ -30,6 +30,9 @@ RECORD: Final = (
 RECIPIENTS: Final = (
     "SELECT address, fate, due_at, tries, reply, why, delay_reported FROM recipient WHERE message = ? ORDER BY position"
 )
+OPEN_OCTETS: Final = (
+    "SELECT coalesce(sum(size), 0) FROM message INDEXED BY message_open WHERE finished_at IS NULL AND size <= ?"
+)
 EVENTS: Final = (
     "SELECT at, what, recipients, facts FROM event"
     " WHERE message = (SELECT number FROM message INDEXED BY message_by_id WHERE id = ?) ORDER BY position"
@@ -229,6 +232,11 @@ def header(connection: sqlite3.Connection, message_id: str) -> HeaderSection | N
     """A message's header section as it was received; None if its content was deleted."""
     row = connection.execute(HEADER, (message_id,)).fetchone()
     return None if row is None else HeaderSection(row[0])
+
+
+def open_octets(connection: sqlite3.Connection, row_limit: int) -> int:
+    """The octets of the unfinished messages whose content is in a row, not in a file."""
+    return int(connection.execute(OPEN_OCTETS, (row_limit,)).fetchone()[0])
 
 
 @dataclass(slots=True)

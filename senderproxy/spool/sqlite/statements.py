@@ -90,6 +90,8 @@ DELETE_MESSAGE: Final = (
 OWNER_OF_FILE: Final = "SELECT message FROM content INDEXED BY content_by_file WHERE file = ?"
 
 
+_SIZES: Final = ("page_size", "page_count", "freelist_count")
+_FOREVER: Final = 2**62  # milliseconds since 1970; later than any completion
 _ROWS_AT_ONCE: Final = (64, 16, 4, 1)  # rows in one statement; few sizes, so that SQLite's statement cache holds all
 _BULKY: Final = 16 * 1024  # octets of a content that is written alone; its octets are copied during the write
 
@@ -216,6 +218,17 @@ def shift(connection: sqlite3.Connection, leases: Leases, step: int) -> None:
 
 
 # ---- cleanup ----
+
+
+def delete_oldest_history(connection: sqlite3.Connection, limit: int) -> tuple[int, int]:
+    """Delete the oldest histories, `limit` at most; return their number, and the octets that the database then uses."""
+    return delete_history(connection, _FOREVER, limit), used_octets(connection)
+
+
+def used_octets(connection: sqlite3.Connection) -> int:
+    """The size of the database without its free pages."""
+    size, pages, free = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _SIZES)
+    return int(size * (pages - free))
 
 
 def delete_history(connection: sqlite3.Connection, before: int, limit: int) -> int:

@@ -39,7 +39,9 @@ from senderproxy.spool.sqlite.free_space import FreeSpace
 from senderproxy.spool.sqlite.history import History
 from senderproxy.spool.sqlite.incoming import Incoming
 from senderproxy.spool.sqlite.leases import Lease, Leases
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.reader import Reader
+from senderproxy.spool.sqlite.reserve import DiskReserve
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder, disk_error
 from senderproxy.spool.sqlite.statements import RecipientChange, Settlement
 from senderproxy.spool.sqlite.threads import SpoolThreads
@@ -76,7 +78,7 @@ class SqliteSpool:
         reader: sqlite3.Connection,
         writer: Writer,
         clock: Clock,
-        history: timedelta,
+        limits: SpoolLimits,
         tuning: Tuning,
         last_number: int,
     ) -> None:
@@ -98,20 +100,16 @@ class SqliteSpool:
             row_limit=tuning.row_limit,
             last_number=last_number,
         )
-        self._history = History(writer, clock, self._incoming.next_number, history)
+        self._history = History(writer, clock, self._incoming.next_number, limits)
+        self._row_limit = tuning.row_limit
         self._health = DiskHealth(writer, self._reader.thread, clock)
         self._closed = False
         writer.extra_jobs = self._history.take_jobs
         writer.wal.start(copied=lambda: writer.enqueue(WriteJob(run=writer.wal.finish, reads_only=True)))
 
     @classmethod
-    def open(
-        cls, directory: Path, clock: Clock, *, min_free: int, history: timedelta, tuning: Tuning | None = None
-    ) -> Self:
-        """Open the spool; create it if it is missing. May block. Raises SpoolError with a hint.
-
-        `min_free`: octets of the disk that stay free; `history`: time for which finished messages can be found.
-        """
+    def open(cls, directory: Path, clock: Clock, limits: SpoolLimits, tuning: Tuning | None = None) -> Self:
+        """Open the spool; create it if it is missing. May block. Raises SpoolError with a hint."""
         tuning = tuning or Tuning()
         path = directory / NAME
         with ExitStack() as undo:
@@ -123,10 +121,13 @@ class SqliteSpool:
                 last_number = statements.last_number(connection)
                 reader = undo.enter_context(closing(connect(path, read_only=True)))
                 wal = WriteAheadLog(undo.enter_context(closing(connect(path))), tuning.wal_pages, tuning.wal_limit)
+            with as_spool_errors(_("The spool's reserve file cannot be opened")):
+                reserve = undo.enter_context(closing(DiskReserve(folder, limits.reserve)))
+                free_space = FreeSpace(folder.fd, limits.min_free, reserve, clock.monotonic)
+                free_space.adjust_reserve()
             undo.pop_all()
-        free_space = FreeSpace(folder.fd, min_free, clock.monotonic)
         writer = Writer(path, free_space, wal, connection, clock.monotonic)
-        spool = cls(folder, content, reader, writer, clock, history, tuning, last_number)
+        spool = cls(folder, content, reader, writer, clock, limits, tuning, last_number)
         if path.stat().st_size > CHECK_LIMIT:
             threading.Thread(target=_check_database, args=[writer], name="spool-check", daemon=True).start()
         return spool
@@ -158,6 +159,7 @@ class SqliteSpool:
             with suppress(sqlite3.Error):
                 self._writer.connection.close()
         self._content.close()
+        self._writer.free_space.reserve.close()
         self._folder.close()
 
     # ---- new messages ----
@@ -218,7 +220,7 @@ class SqliteSpool:
             self._leases.end(claim.submission.id)
             return file_is_unused
 
-        job = WriteJob(settlement=Settlement(lease, change), done=done)
+        job = WriteJob(settlement=Settlement(lease, change), uses_reserve=True, done=done)
         if await asyncio.shield(self._incoming.submit(job, contents)) and lease.file is not None:
             self._incoming.remove_files([lease.file])
 
@@ -259,13 +261,45 @@ class SqliteSpool:
 
     # ---- cleanup ----
 
+    @property
+    def needs_sweep(self) -> bool:
+        """True if `sweep` should be called before its time: for the histories' limit, or for a lack of space."""
+        return self._history.has_grown or self._writer.free_space.is_short
+
     async def sweep(self, now: datetime) -> None:
         """Delete old history and orphaned files, and return free pages to the disk. To be called now and then."""
         await self._history.delete_old(now)
+        shortage = await self._shorten_history()
         await self._remove_orphans(now)
-        shrink = WriteJob(run=lambda connection: statements.shrink(connection, _FREE_PAGES, _PAGES_AT_ONCE))
+        keep = 0 if shortage else _FREE_PAGES
+        shrink = WriteJob(run=lambda connection: statements.shrink(connection, keep, _PAGES_AT_ONCE))
         while await self._writer.submit(replace(shrink)):
             pass
+
+    async def _shorten_history(self) -> int:
+        """Delete the oldest histories: those above their limit, and as many as a lack of space requires.
+
+        Returns the octets that the disk lacked for new messages.
+        """
+        used, unfinished = await self._reader.run(
+            lambda connection: (
+                statements.used_octets(connection),
+                search.open_octets(connection, self._row_limit),
+            )
+        )
+        try:
+            shortage = await self._reader.thread.do(self._writer.free_space.shortage)
+        except OSError as error:
+            raise disk_error(_("The free space of the spool's disk is unknown"), error) from error
+        limit = unfinished + self._history.limits.history_size
+        await self._history.make_room(min(limit, used - shortage))
+        return shortage
+
+    def apply_limits(self, limits: SpoolLimits) -> None:
+        """Put other limits in force; the reserve file gets its size with the next message or cleanup."""
+        self._history.limits = limits
+        self._writer.free_space.min_free = limits.min_free
+        self._writer.free_space.reserve.size = limits.reserve
 
     async def _remove_orphans(self, now: datetime) -> None:
         """Remove body files without a row, as a power cut or a full disk leaves behind."""

@@ -46,6 +46,7 @@ class WriteJob:
     run: Callable[[sqlite3.Connection], Any] | None = None
     reads_only: bool = False  # needs no transaction
     needs_space: bool = True  # new messages of a client: refused if the disk has little free space
+    uses_reserve: bool = False  # a result of a delivery: on a full disk, the reserve file is released for it
     octets: int = 0  # of the new messages, estimated
     done: Callable[[Any], Any] | None = None  # on the writer's thread, after the commit; returns the job's result
     failed: Callable[[BaseException], None] | None = None  # for jobs whose result is not awaited
@@ -160,7 +161,7 @@ class Writer:
         if not job.needs_space:
             return True
         try:
-            self.free_space.reserve(job.octets)
+            self.free_space.claim(job.octets)
             return True
         except SpoolFull as full:
             results.append((job, None, full))
@@ -188,10 +189,16 @@ class Writer:
                 # Messages in progress must be settled; the client still has the new ones.
                 results += [(job, None, spool_error) for job in arrivals]
                 self._write((), changes, results)
+            elif isinstance(spool_error, SpoolFull) and self._release_reserve(changes):
+                self._write((), changes, results)
             else:
                 results += [(job, None, spool_error) for job in (*arrivals, *changes)]
         else:
             results += _finished(written)
+
+    def _release_reserve(self, jobs: Sequence[WriteJob]) -> bool:
+        """True if the jobs are to be tried again, because the reserve file has been released for one of them."""
+        return any(job.uses_reserve for job in jobs) and self.free_space.reserve.release()
 
     def _transact(self, arrivals: Sequence[WriteJob], changes: Sequence[WriteJob]) -> list[tuple[WriteJob, Any]]:
         connection = self._connected()

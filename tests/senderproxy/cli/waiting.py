@@ -15,6 +15,7 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay.ports import Arrival
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
@@ -74,7 +75,7 @@ def fill(directory: Path, *arrivals: Arrival) -> None:
     """Store the messages in the spool, as a stopped service leaves them."""
 
     async def put() -> None:
-        spool = SqliteSpool.open(directory, SystemClock(), min_free=0, history=timedelta(days=30))
+        spool = SqliteSpool.open(directory, SystemClock(), SpoolLimits(timedelta(days=30)))
         try:
             for arrival in arrivals:
                 await spool.accept(arrival)

@@ -35,6 +35,7 @@ from senderproxy.simulator.faults import FaultScript
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import MessageRecord, Query
 from tests.senderproxy.delivery.messages import smarthost_of
@@ -99,7 +100,7 @@ class RelayOffice:
 
     async def open(self) -> None:
         """Open the spool and start the runner."""
-        self.spool = SqliteSpool.open(self.folder, self.clock, min_free=0, history=timedelta(days=30))
+        self.spool = SqliteSpool.open(self.folder, self.clock, SpoolLimits(timedelta(days=30)))
         self.journal = CrashJournalFile(
             self.folder.parent / f"{self.folder.name}-under-way", lambda: "Fatal Python error: Aborted"
         )

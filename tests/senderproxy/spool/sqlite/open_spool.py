@@ -8,6 +8,7 @@ from pathlib import Path
 
 from senderproxy.clock import Clock
 from senderproxy.relay.ports import Claim
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import MessageRecord, Query
 from tests.fakes.still_clock import START, StillClock
@@ -17,9 +18,16 @@ HISTORY = timedelta(days=30)
 
 @asynccontextmanager
 async def opened(
-    folder: Path, clock: Clock | None = None, *, min_free: int = 0, tuning: Tuning | None = None
+    folder: Path,
+    clock: Clock | None = None,
+    *,
+    min_free: int = 0,
+    reserve: int = 0,
+    history_size: int = 2**30,
+    tuning: Tuning | None = None,
 ) -> AsyncIterator[SqliteSpool]:
-    spool = SqliteSpool.open(folder, clock or StillClock(), min_free=min_free, history=HISTORY, tuning=tuning)
+    limits = SpoolLimits(HISTORY, history_size, min_free, reserve)
+    spool = SqliteSpool.open(folder, clock or StillClock(), limits, tuning=tuning)
     try:
         yield spool
     finally:

@@ -19,6 +19,7 @@ import pytest
 from senderproxy.relay.ports import SpoolError, SpoolFull, SpoolUpdate
 from senderproxy.spool.sqlite import database, store
 from senderproxy.spool.sqlite.database import SpoolDamaged, SpoolTooNew, open_database, scripts
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query, RecipientStatus
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def open_it(folder: Path) -> SqliteSpool:
-    return SqliteSpool.open(folder, StillClock(), min_free=0, history=HISTORY)
+    return SqliteSpool.open(folder, StillClock(), SpoolLimits(HISTORY))
 
 
 def everything(folder: Path) -> dict[str, str]:

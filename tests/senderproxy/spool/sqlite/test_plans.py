@@ -13,7 +13,7 @@ from senderproxy.tracking.record import Query, RecipientStatus
 from tests.fakes.still_clock import START
 
 # Statements that read all waiting messages, through the index of unfinished ones only.
-ALL_WAITING = {"SHIFT_RECIPIENTS", "SHIFT_MESSAGES", "WAITING", "REASONS"}
+ALL_WAITING = {"SHIFT_RECIPIENTS", "SHIFT_MESSAGES", "WAITING", "REASONS", "OPEN_OCTETS"}
 # The VALUES of the statement, not a table.
 OF_VALUES = re.compile(r"SCAN (\d+ )?CONSTANT ROWS?|SCAN \(subquery-\d+\)")
 # One step to the end of a table or of an index.

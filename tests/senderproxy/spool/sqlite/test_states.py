@@ -15,6 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolUpdate
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import arrival
@@ -56,7 +57,7 @@ class Machine(RuleBasedStateMachine):
         self.spool = self.open()
 
     def open(self) -> SqliteSpool:
-        return SqliteSpool.open(self.folder, self.clock, min_free=0, history=HISTORY, tuning=TUNING)
+        return SqliteSpool.open(self.folder, self.clock, SpoolLimits(HISTORY), tuning=TUNING)
 
     def run(self, call: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(asyncio.wait_for(call, 30))

@@ -19,6 +19,7 @@ from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Arrival, SpoolError, SpoolFull, SpoolUpdate
 from senderproxy.spool.sqlite import history, store
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.spool.sqlite.writer import WriteJob
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
@@ -112,7 +113,7 @@ async def test_accepted_and_settled_messages_survive_a_restart(folder: Path) -> 
 async def test_one_process_at_a_time_holds_the_spool(folder: Path) -> None:
     async with opened(folder):
         with pytest.raises(SpoolError, match=rf"in use by .*\(process {os.getpid()}\)"):
-            SqliteSpool.open(folder, StillClock(), min_free=0, history=HISTORY)
+            SqliteSpool.open(folder, StillClock(), SpoolLimits(HISTORY))
     async with opened(folder):
         pass
 
@@ -526,7 +527,7 @@ async def test_with_too_little_free_space_new_messages_are_refused_and_claims_ar
     free = os.statvfs(folder.parent).f_bavail * os.statvfs(folder.parent).f_frsize
     async with opened(folder, clock, min_free=free // 2) as spool:
         await spool.accept(arrival("a1"))
-        monkeypatch.setattr(spool._writer.free_space, "_min_free", free * 2)
+        monkeypatch.setattr(spool._writer.free_space, "min_free", free * 2)
         clock.pass_by(timedelta(seconds=1))
         for body in (b"x\r\n", LARGE):
             with pytest.raises(SpoolFull, match="Too little space") as full:
@@ -537,7 +538,7 @@ async def test_with_too_little_free_space_new_messages_are_refused_and_claims_ar
             await claimed(spool), SpoolUpdate({CARL: RecipientState(RecipientStatus.FAILED)}, reports=(report,))
         )
         assert await ids(spool) == ["r1", "a1"]
-        monkeypatch.setattr(spool._writer.free_space, "_min_free", 0)
+        monkeypatch.setattr(spool._writer.free_space, "min_free", 0)
         clock.pass_by(timedelta(seconds=1))
         await spool.accept(arrival("a2"))
         assert await ids(spool) == ["a2", "r1", "a1"]
