@@ -336,6 +336,9 @@ async def test_an_older_vault_in_place_of_the_newer_one_is_said_loudly(tmp_path:
         vault = tmp_path / "accounts.vault"
         yesterday = vault.read_bytes()
         seen = tmp_path / "accounts.vault.seen"
+        async with asyncio.timeout(DEADLINE):
+            while not seen.exists():  # written beside the mail, soon after the start
+                await asyncio.sleep(0.01)
         noted = seen.read_bytes()
         assert (await place.command("account", "remove", "bert@firma.example", "--yes")).code == 0
         assert (await place.send("bert@firma.example"))[0] == 550
