@@ -218,6 +218,12 @@ MESSAGE_TAKEN_OVER: Final = LogEvent(
 MESSAGE_DEFERRED: Final = LogEvent("message_deferred", Severity.WARNING, "deferred", _MESSAGE_FIELDS, ("changed_",))
 MESSAGE_REFUSED: Final = LogEvent("message_refused", Severity.WARNING, "refused", _MESSAGE_FIELDS, ("changed_",))
 MESSAGE_DISCARDED: Final = LogEvent("message_discarded", Severity.WARNING, "discarded", _MESSAGE_FIELDS, ("changed_",))
+REFUSALS_REPEATED: Final = LogEvent(
+    "refusals_repeated",
+    Severity.WARNING,
+    "further equal refusals, neither logged nor stored each on its own",
+    ("client", "reverse_path", "reply", "count"),
+)
 MESSAGE_NOT_QUEUED: Final = LogEvent(
     "message_not_queued", Severity.ERROR, "cannot queue a message, the client got 4xx", ("id", "why", "hint")
 )

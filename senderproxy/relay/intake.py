@@ -30,6 +30,7 @@ from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
 from senderproxy.relay.loop_guard import LoopGuard, is_automatic_response
 from senderproxy.relay.ports import NO_ACCOUNT, Arrival, Dispatcher, Outcomes, Spool, SpoolError, SpoolFull
 from senderproxy.relay.recipient_updates import OnDeferral
+from senderproxy.relay.repeated_refusals import RepeatedRefusals
 from senderproxy.rewriting.plan import Discard
 from senderproxy.routing.route import Refusal
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
@@ -77,6 +78,7 @@ class RelayIntake:
         self._reports = report_builder
         self._clock = clock
         self._loop_guard = LoopGuard()
+        self._refusals = RepeatedRefusals(clock)
 
     async def accept(self, submission: Submission) -> Reply:
         """Decide, then pass the message through or queue it; the reply to the client's final dot."""
@@ -94,6 +96,8 @@ class RelayIntake:
             answer, kind = await self._queue(submission, decision), log_events.MESSAGE_QUEUED
         else:
             answer, kind = decision.reply, log_events.MESSAGE_DISCARDED
+            if self._refusals.is_repeated(submission, answer):
+                return answer
             self._record_refusal(submission, decision)
         if answer.is_transient and isinstance(decision, Decision):
             self._uncount(submission, decision)
