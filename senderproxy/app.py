@@ -49,7 +49,8 @@ class Service:
     """One running senderproxy.
 
     `load` reads the configuration again, `set_up_log` applies its log settings, `crash` returns the cause of the last
-    crash, `loop_monitor` measures the loop on which `run` is called. Without `load` a reload is refused.
+    crash, `loop_monitor` measures the loop on which `run` is called, `look_up` resolves the names of smarthosts.
+    Without `load` a reload is refused.
     """
 
     def __init__(
