@@ -26,7 +26,7 @@ from senderproxy.delivery.account_health import (
 )
 from senderproxy.delivery.classify import FailureKind, OpenFailed
 from senderproxy.delivery.pool import Pool, SessionRequest
-from senderproxy.delivery.quota import Quota, QuotaExceeded, Reservation
+from senderproxy.delivery.quota import HourlyQuota, QuotaExceeded, Reservation
 from senderproxy.delivery.reuse import PoolLimits, SessionKey
 from senderproxy.delivery.session import Session
 from senderproxy.log import event
@@ -84,7 +84,7 @@ class AccountState:
         self.pool = Pool(account.id, clock)
         self.observed_recipient_limit: int | None = None  # for one transaction, observed at the upstream
         self.no_session: tuple[Reply, datetime] | None = None  # the last attempt to open one failed: reply, since when
-        self._quota = Quota()
+        self._quota = HourlyQuota()
         self._counts: Counter[type] = Counter()  # recipients by kind of outcome
         self._last_reply: Reply | None = None
         self._request: _CachedRequest | None = None

@@ -46,7 +46,7 @@ class Remaining:
     recipients: int | None
 
 
-class Quota:
+class HourlyQuota:
     """The reservations of one account in the past hour. Each call takes the limits: they may change at any time."""
 
     def __init__(self) -> None:
