@@ -206,6 +206,13 @@ class ListenerSettings(Section):
     )
     max_recipients: Count = Field(default=1000, description="Recipients of one message.")
     max_message_size: Size = Field(default=150 * 10**6, description='The largest message, as `"150 MB"` or in octets.')
+    max_header_size: Size = Field(
+        default=256 * 2**10,
+        description="The largest header section of a message; with a larger one it is refused.",
+    )
+    max_header_fields: Count = Field(
+        default=1000, description="Fields in the header section of a message; with more it is refused."
+    )
     idle_seconds: Annotated[float, BeforeValidator(duration(1, 86400))] = Field(
         default=660.0, description="The longest silence of a client. Exchange keeps idle connections for 600 seconds."
     )

@@ -35,6 +35,7 @@ class ClientStream:
         self.input = ReadBuffer(loop)
         self.timeouts = timeouts
         self.transport: asyncio.Transport | None = None
+        self.command_timeout = timeouts.before_mail  # seconds; longer once a message has begun
         self.stop_requested = False  # the stop time of the service is over: no further input is waited for
         self._loop = loop
         self._output = bytearray()

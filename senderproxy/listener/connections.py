@@ -98,7 +98,7 @@ class Counters:
 
 
 class ClientQuota:
-    """An implementation of wire.dialogue.Quota: the rates of one client, with a log event at each limit."""
+    """An implementation of wire.dialogue.MessageQuota: the rates of one client, with a log event at each limit."""
 
     __slots__ = ("_client", "_clock", "_events", "_rates")
 
@@ -199,6 +199,8 @@ class ListenerState:
             hostname=self.hostname,
             size_limit=self.settings.max_message_size,
             recipient_limit=self.settings.max_recipients,
+            header_limit=self.settings.max_header_size,
+            field_limit=self.settings.max_header_fields,
             starttls=self.tls is not None and self.settings.tls == "starttls",
             auth=self.auth.offers_login,
             auth_in_clear=is_loopback(host),

@@ -26,7 +26,7 @@ from senderproxy.log_events import LogEvent
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
-from senderproxy.wire.data_decoder import DataDecoder, HeaderCollector
+from senderproxy.wire.data_decoder import DataDecoder, HeaderCollector, HeaderTooLarge
 from senderproxy.wire.dialogue import Dialogue
 
 _log = logging.getLogger("senderproxy.listener")
@@ -47,7 +47,7 @@ class DataPhase:
         self._dialogue = dialogue
         self._fair_share = fair_share
         self._decoder = DataDecoder(dialogue.offer.bare_lf)
-        self._header = HeaderCollector()
+        self._header = HeaderCollector(dialogue.offer.header_limit, dialogue.offer.field_limit)
         self._body = state.new_body()
         self._refusal: Reply | None = None
 
@@ -64,7 +64,7 @@ class DataPhase:
         """
         stream, source, decoder = self._stream, self._stream.input, self._decoder
         most = 2 * self._dialogue.offer.size_limit + _EXCESS
-        complete = False
+        message: Message | None = None
         try:
             stream.write(replies.START_DATA)
             started = asyncio.get_running_loop().time()
@@ -75,7 +75,7 @@ class DataPhase:
                     await self._fair_share.acquire(source.size)
                 self._store(decoder.feed(source.take()))
             source.put_back(decoder.rest)
-            complete = self._refusal is None
+            message = self._message()
         except (ClientGone, ConnectionError, asyncio.CancelledError):
             self._log(log_events.MESSAGE_CUT_BY_CLIENT)
             raise
@@ -86,14 +86,26 @@ class DataPhase:
             self._log(log_events.MESSAGE_TOO_SLOW)
             raise
         finally:
-            if not complete:
+            if message is None:
                 self._body.close()
-        if self._refusal is not None:
+        if message is None:
+            assert self._refusal is not None
             self._log(log_events.MESSAGE_DATA_REFUSED, self._refusal)
             return self._refusal
         if decoder.normalized:
             event(_log, log_events.BARE_LF_CONVERTED, client=self._dialogue.client)
-        return Message(self._header.section(), self._body)
+        return message
+
+    def _message(self) -> Message | None:
+        """The complete message; None where it is refused."""
+        if self._refusal is not None:
+            return None
+        header = self._header.section()
+        if isinstance(header, HeaderTooLarge):
+            offer = self._dialogue.offer
+            self._refusal = replies.header_too_large(header, offer.header_limit, offer.field_limit)
+            return None
+        return Message(header, self._body)
 
     async def _wait_for_input(self, started: float) -> None:
         """Wait for more of the message, at most `block` seconds; all of it must arrive at `min_rate` on average."""
@@ -121,11 +133,8 @@ class DataPhase:
             return replies.invalid_octet(decoder.invalid)
         if decoder.octets > limit:
             return replies.too_large(limit)
-        rest = self._header.feed(piece)
-        if self._header.too_long:
-            return replies.HEADER_TOO_LARGE
         try:
-            self._body.append(rest)
+            self._body.append(self._header.feed(piece))
         except OSError as error:
             full = error.errno in _DISK_FULL
             event(_log, log_events.MESSAGE_NOT_BUFFERED, fault=None if full else error, why=str(error))

@@ -53,7 +53,6 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._lost = False
         self._transaction: asyncio.Task[Reply] | None = None
         self._commands = 0
-        self._command_timeout = state.timeouts.before_mail  # seconds; longer once a message has begun
         super().__init__(handler, hostname=state.hostname, loop=loop)
         self._smtp_methods.clear()
         self._auth_methods.clear()
@@ -159,7 +158,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         except (ClientGone, ConnectionError):
             event(_log, log_events.CLIENT_DISCONNECTED, client=self._host)
         except ClientTimeout:
-            await self._stream.finish(replies.timeout(self._command_timeout))
+            await self._stream.finish(replies.timeout(self._stream.command_timeout))
         except CloseRequested:
             await self._stream.finish(self._closing_reply or replies.stopping(self._state.hostname))
         except Exception as fault:  # noqa: BLE001  an error in one connection does not reach the others
@@ -319,8 +318,9 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         stream.flush()
         await self._wait_until_read()
         timeouts, dialogue = self._state.timeouts, self._dialogue
-        self._command_timeout = timeouts.idle if dialogue is not None and dialogue.mail_seen else timeouts.before_mail
-        stream.set_deadline(self.loop.time() + self._command_timeout)
+        if dialogue is not None and dialogue.mail_seen:
+            stream.command_timeout = timeouts.idle
+        stream.set_deadline(self.loop.time() + stream.command_timeout)
         while (line := self._buffered_line()) is None and stream.input.size <= AUTH_LIMIT:
             await stream.more()
         stream.set_deadline(None)

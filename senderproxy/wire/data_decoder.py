@@ -8,12 +8,14 @@ RFC 5321 sections 2.3.8, 4.1.1.4 and 4.5.2.
 """
 
 import re
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from senderproxy.mail.header import HeaderSection
 
-HEADER_LIMIT: Final = 512 * 1024  # octets; far above any real header section, a bound on memory
+HEADER_LIMIT: Final = 256 * 1024  # octets; far above any real header section, a bound on memory
+FIELD_LIMIT: Final = 1_000  # fields; ten times those of real mail, a bound on the work for each field
 
 _END: Final = b"\r\n.\r\n"
 
@@ -115,40 +117,73 @@ def _undecided(window: bytes) -> int:
     return len(found[0]) if found else 0
 
 
-class HeaderCollector:
-    """Collector of the header section: splits decoded pieces at the first empty line (RFC 5322 section 2.1)."""
+# The end of a field: the next line does not continue it (RFC 5322 section 2.2.3).
+_FIELD_END: Final = re.compile(rb"\r\n(?![ \t])")
+_FIELD_NAME: Final = re.compile(rb"[!-9;-~]{1,76}+(?=[ \t]{0,9}:)")
+_FIELD_START: Final = 90  # octets of a field in which its name and colon are looked for
+_SHORTEST_FIELD: Final = 3  # octets of a line with its line end
 
-    def __init__(self, limit: int = HEADER_LIMIT) -> None:
-        self.too_long = False
+
+@dataclass(frozen=True, slots=True)
+class HeaderTooLarge:
+    """A header section over a limit. `largest`: the name of its largest field, `octets`: the size of that field."""
+
+    too_many_fields: bool
+    largest: str
+    octets: int
+
+
+class HeaderCollector:
+    """Collector of the header section: splits decoded pieces at the first empty line (RFC 5322 section 2.1).
+
+    `limit`: octets of the section. `field_limit`: its fields. Of a section over the limit only sizes are kept.
+    """
+
+    def __init__(self, limit: int = HEADER_LIMIT, field_limit: int = FIELD_LIMIT) -> None:
         self._limit = limit
+        self._field_limit = field_limit
         self._collected = bytearray()
         self._searched = 0
         self._complete = False
+        self._meter: _FieldMeter | None = None  # set where the section has too many octets
 
     def feed(self, piece: bytes) -> bytes:
-        """Add a piece; the part of it that belongs to the body."""
-        if self._complete or self.too_long:
-            return piece if self._complete else b""
+        """Add a piece; the part of it that belongs to the body: nothing after a section over the limit."""
+        if self._complete:
+            return piece
+        if self._meter is not None:
+            self._meter.feed(piece)
+            return b""
         self._collected += piece
         end = self._find_end()
+        if (end if end >= 0 else len(self._collected)) > self._limit:
+            self._meter = _FieldMeter(self._field_limit)
+            self._meter.feed(bytes(self._collected))
+            self._collected.clear()
+            return b""
         if end < 0:
             self._searched = max(0, len(self._collected) - 3)
-            self.too_long = len(self._collected) > self._limit
-        else:
-            self.too_long = end > self._limit
-            self._complete = not self.too_long
-        if self.too_long:
-            self._collected.clear()
-        if not self._complete:
             return b""
+        self._complete = True
         body = bytes(self._collected[end:])
         del self._collected[end:]
         return body
 
-    def section(self) -> HeaderSection:
-        """The header section without dot-stuffing, with its empty line if there was one."""
+    def section(self) -> HeaderSection | HeaderTooLarge:
+        """The header section without dot-stuffing, with its empty line if there was one; at the end of the message."""
+        if self._meter is not None:
+            return HeaderTooLarge(False, *self._meter.largest())
         raw = bytes(self._collected).replace(b"\r\n.", b"\r\n")
+        if len(raw) > _SHORTEST_FIELD * self._field_limit and self._has_too_many_fields(raw):
+            meter = _FieldMeter(self._field_limit)
+            meter.feed(raw)
+            return HeaderTooLarge(True, *meter.largest())
         return HeaderSection(raw.removeprefix(b"."))
+
+    def _has_too_many_fields(self, raw: bytes) -> bool:
+        empty_line = raw.endswith(b"\r\n\r\n")
+        lines = raw.count(b"\r\n") - empty_line
+        return lines - raw.count(b"\r\n ") - raw.count(b"\r\n\t") > self._field_limit
 
     def _find_end(self) -> int:
         """The start of the body, or -1. A message that begins with an empty line has no header section."""
@@ -156,3 +191,53 @@ class HeaderCollector:
             return 2
         found = self._collected.find(b"\r\n\r\n", self._searched)
         return found + 4 if found >= 0 else -1
+
+
+class _FieldMeter:
+    """Finds the largest field of a header section that is too large to be kept.
+
+    Only the first `field_limit` fields are measured: a section over both limits takes no more work.
+    """
+
+    def __init__(self, field_limit: int) -> None:
+        self._left = field_limit
+        self._held = b""  # a line end at the end of a piece: the next octet decides whether its field goes on
+        self._start = b""
+        self._octets = 0
+        self._largest = (b"", 0)
+
+    def feed(self, piece: bytes) -> None:
+        """Add a piece; what follows the empty line has no effect."""
+        if self._left <= 0:
+            return
+        piece = self._held + piece
+        self._held = b"\r\n" if piece.endswith(b"\r\n") else b""
+        undecided = len(piece) - len(self._held)
+        position = 0
+        for found in _FIELD_END.finditer(piece, 0, undecided + 1):
+            self._add(piece[position : found.end()])
+            position = found.end()
+            self._end_field()
+            if piece.startswith(b"\r\n", position):
+                self._left = 0  # the empty line
+            if self._left <= 0:
+                return
+        self._add(piece[position:undecided])
+
+    def largest(self) -> tuple[str, int]:
+        """The name of the largest field, and its octets."""
+        last = self._start, self._octets + len(self._held)
+        start, octets = max(self._largest, last, key=lambda field: field[1])
+        name = _FIELD_NAME.match(start.removeprefix(b"."))  # dot-stuffed
+        return (name[0].decode("ascii") if name else "a line without a field name"), octets
+
+    def _add(self, part: bytes) -> None:
+        self._octets += len(part)
+        if len(self._start) < _FIELD_START:
+            self._start = (self._start + part[:_FIELD_START])[:_FIELD_START]
+
+    def _end_field(self) -> None:
+        if self._octets > self._largest[1]:
+            self._largest = self._start, self._octets
+        self._start, self._octets = b"", 0
+        self._left -= 1

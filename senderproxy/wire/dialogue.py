@@ -18,7 +18,7 @@ from senderproxy.mail.submission import Client
 from senderproxy.wire import replies
 from senderproxy.wire.auth import AuthExchange, Mechanism
 from senderproxy.wire.command import NAME_LIMIT, MailCommand, read_command, read_mail, read_rcpt
-from senderproxy.wire.data_decoder import BareLf
+from senderproxy.wire.data_decoder import FIELD_LIMIT, HEADER_LIMIT, BareLf
 
 UNKNOWN_LIMIT: Final = 5  # unknown commands on one connection; a mail client sends one or two while it probes
 IDLE_COMMAND_LIMIT: Final = 1_000  # commands without a message, RCPT not counted; ends loops, spares every real client
@@ -40,6 +40,8 @@ class SessionOffer:
     hostname: str
     size_limit: int  # octets
     recipient_limit: int = 1000  # in one message; RFC 5321 section 4.5.3.1.8: 100 or more
+    header_limit: int = HEADER_LIMIT  # octets of a message's header section
+    field_limit: int = FIELD_LIMIT  # fields of a message's header section
     starttls: bool = False
     auth: bool = False  # AUTH is configured
     auth_in_clear: bool = False  # AUTH without TLS: the client is on this machine, the connection cannot be overheard
@@ -49,7 +51,7 @@ class SessionOffer:
     lenient: bool = False  # malformed commands of devices are corrected
 
 
-class Quota(Protocol):
+class MessageQuota(Protocol):
     """Limits on the number of messages and recipients of a client, over all of its connections."""
 
     def message(self) -> Reply | None:
@@ -115,7 +117,7 @@ class Dialogue:
         *,
         senders: tuple[AddressPattern, ...] | None = None,
         secure: bool = False,
-        quota: Quota | None = None,
+        quota: MessageQuota | None = None,
     ) -> None:
         self.offer = offer
         self.mail_seen = False  # an accepted MAIL, on this connection

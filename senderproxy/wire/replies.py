@@ -8,7 +8,7 @@ RFC 5321 section 4.2, RFC 3463, RFC 4954 section 6. Texts follow Postfix's where
 from typing import Final
 
 from senderproxy.mail.reply import Reply, reply
-from senderproxy.wire.data_decoder import HEADER_LIMIT, InvalidOctet
+from senderproxy.wire.data_decoder import HeaderTooLarge, InvalidOctet
 
 _UNITS: Final = ((10**6, "MB"), (2**20, "MiB"), (10**3, "kB"), (2**10, "KiB"), (1, "octets"))  # as in the settings
 
@@ -76,7 +76,6 @@ DISK_FULL: Final = reply(452, "4.3.1", "Insufficient disk space; try again later
 TOO_MANY_CONNECTIONS: Final = reply(421, "4.7.0", "Too many connections; try again later")
 
 # Message data.
-HEADER_TOO_LARGE: Final = reply(552, "5.3.4", f"Header section too large; limit is {HEADER_LIMIT // 2**10} KiB")
 _INVALID_OCTETS: Final = {
     InvalidOctet.BARE_LF: reply(554, "5.6.0", "Message contains a bare LF (LF without CR)"),
     InvalidOctet.BARE_CR: reply(554, "5.6.0", "Message contains a bare CR (CR without LF)"),
@@ -122,6 +121,14 @@ def too_many_recipients(limit: int) -> Reply:
 def too_large(limit: int) -> Reply:
     """Reply to a message over the size limit in octets, announced or received (RFC 1870 section 6)."""
     return reply(552, "5.3.4", f"Message too large; limit is {_size(limit)}")
+
+
+def header_too_large(found: HeaderTooLarge, limit: int, field_limit: int) -> Reply:
+    """Reply to a header section over the limit in octets or in fields."""
+    largest = f"the largest field is {found.largest} ({found.octets} octets)"
+    if found.too_many_fields:
+        return reply(552, "5.3.4", f"Too many header fields; limit is {field_limit}; {largest}")
+    return reply(552, "5.3.4", f"Header section too large; limit is {_size(limit)}; {largest}")
 
 
 def auth_locked(seconds: float) -> Reply:

@@ -155,7 +155,8 @@ def _data(octets: bytes) -> object:
     decoder, collector = DataDecoder(), HeaderCollector()
     for begin in range(0, len(octets), 1448):
         collector.feed(decoder.feed(octets[begin : begin + 1448]))
-    return collector.section().split()
+    section = collector.section()
+    return section.split() if isinstance(section, HeaderSection) else section
 
 
 def _replies(octets: bytes) -> object:

@@ -211,6 +211,40 @@ async def test_a_message_announced_too_large_is_refused_before_it_is_sent() -> N
         await client.close()
 
 
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        (
+            b"X-Small: a\r\nX-Large: " + b"x" * 300_000 + b"\r\n",
+            "Header section too large; limit is 256 KiB; the largest field is X-Large (300011 octets)",
+        ),
+        (
+            b"X-Small: a\r\n" * 1001,
+            "Too many header fields; limit is 1000; the largest field is X-Small (12 octets)",
+        ),
+    ],
+)
+async def test_a_header_section_over_a_limit_is_refused_at_the_end_of_the_message(header: bytes, text: str) -> None:
+    intake = RecordingIntake()
+    async with listening(intake) as listener:
+        client = await SmtpClient.greeted(listener)
+        answer = await client.mail(header + MESSAGE + b"x" * 900 + b"\r\n")
+        assert (answer.code, answer.status) == (552, "5.3.4")
+        assert text in answer.text
+        assert (await client.mail(b"X-Small: a\r\n" * 998 + MESSAGE)).code == 250
+        await client.close()
+    assert len(intake.taken) == 1
+
+
+async def test_the_limits_on_the_header_section_are_settings() -> None:
+    async with listening(RecordingIntake(), max_header_size=1000, max_header_fields=5) as listener:
+        client = await SmtpClient.greeted(listener)
+        for header, words in ((b"X: " + b"x" * 990 + b"\r\n", "limit is 1 kB"), (b"X: a\r\n" * 4, "limit is 5")):
+            assert words in (await client.mail(header + MESSAGE)).text
+        assert (await client.mail(b"X: a\r\n" * 3 + MESSAGE)).code == 250
+        await client.close()
+
+
 async def test_a_message_that_turns_out_too_large_is_refused_at_its_end_and_the_next_one_accepted() -> None:
     intake = RecordingIntake()
     async with listening(intake, max_message_size=1000) as listener:

@@ -1,12 +1,14 @@
 """The end of message data, its line ends and its header section."""
 
 import re
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senderproxy.wire.data_decoder import BareLf, DataDecoder, HeaderCollector, InvalidOctet
+from senderproxy.mail.header import HeaderSection
+from senderproxy.wire.data_decoder import BareLf, DataDecoder, HeaderCollector, HeaderTooLarge, InvalidOctet
 
 END = b"\r\n.\r\n"
 
@@ -192,8 +194,8 @@ def test_each_invalid_octet_is_reported_by_its_kind(content: bytes, fault: Inval
     assert decode(b"a\nb\r\n" + END[2:], bare_lf=BareLf.REJECT)[1].invalid is InvalidOctet.BARE_LF
 
 
-def collect(wire: bytes, cut: int, limit: int = 1000) -> tuple[HeaderCollector, bytes]:
-    collector = HeaderCollector(limit)
+def collect(wire: bytes, cut: int, limit: int = 1000, fields: int = 1000) -> tuple[HeaderCollector, bytes]:
+    collector = HeaderCollector(limit, fields)
     decoder = DataDecoder()
     body = b""
     stream = wire + END[2:]
@@ -222,16 +224,72 @@ def test_the_header_section_is_split_off_without_its_stuffing(
     wire: bytes, header: bytes, body: bytes, cut: int
 ) -> None:
     collector, rest = collect(wire, cut)
-    assert collector.section().raw == header
+    assert section_of(collector).raw == header
     assert rest == body
-    assert not collector.too_long
 
 
-@pytest.mark.parametrize("cut", [1, 7, 1 << 20])
-def test_a_header_section_without_end_is_noticed(cut: int) -> None:
-    collector, body = collect(b"A: b\r\n" * 200 + b"\r\nbody\r\n", cut)
-    assert collector.too_long
+def section_of(collector: HeaderCollector) -> HeaderSection:
+    section = collector.section()
+    assert isinstance(section, HeaderSection)
+    return section
+
+
+CUTS = [1, 2, 3, 7, 1 << 20]
+LONG = b"To: " + b"anna@firma.example,\r\n " * 60 + b"bert@kunde.example\r\n"
+BODY = b"\r\nX-Body: " + b"x" * 3000 + b"\r\n"
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize(
+    ("header", "largest", "octets"),
+    [
+        (b"A: b\r\n" * 200 + BODY, "A", 6),
+        (b"A: b\r\n" * 200, "A", 6),
+        (b"From: a@b\r\n" + LONG + b"Subject: x\r\n" + BODY, "To", len(LONG)),
+        (b"A: " + b"b" * 990 + b"\r\n" + LONG + BODY, "To", len(LONG)),
+        (LONG + BODY, "To", len(LONG)),
+        (b"A: b\r\n" + LONG, "To", len(LONG)),
+        (b"A: b\r\n" + b"X" * 1200 + b"\r\n" + BODY, "a line without a field name", 1202),
+        (b"A: b\r\nX " + b"\t: " + b"y" * 1200 + b"\r\n" + BODY, "X", 1207),
+        (b"A: b\r\n..stuffed: " + b"y" * 1200 + b"\r\n" + BODY, ".stuffed", 1213),
+    ],
+)
+def test_a_header_section_with_too_many_octets_is_measured_to_its_end(
+    header: bytes, largest: str, octets: int, cut: int
+) -> None:
+    collector, body = collect(header, cut)
+    assert collector.section() == HeaderTooLarge(False, largest, octets)
     assert body == b""
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("end", [b"\r\nbody\r\n", b"\r\n", b""])
+def test_a_header_section_may_have_so_many_fields_and_no_more(end: bytes, cut: int) -> None:
+    fields = b"A: b\r\n" * 9 + b"Long: b\r\n c\r\n\td\r\n"
+    assert section_of(collect(fields + end, cut, fields=10)[0]).raw.startswith(fields)
+    too_many = collect(b"B: c\r\n" + fields + end, cut, fields=10)[0].section()
+    assert isinstance(too_many, HeaderTooLarge)
+    assert too_many.too_many_fields
+
+
+def test_the_largest_of_too_many_fields_is_named() -> None:
+    fields = b"A: b\r\n" * 9 + b"Long: b\r\n c\r\n\td\r\n" + b"A: b\r\n" * 9
+    assert collect(fields + b"\r\nbody\r\n", 100, fields=12)[0].section() == HeaderTooLarge(True, "Long", 17)
+
+
+@given(st.lists(st.sampled_from([b"A: b", b" c", b"X" * 40, b"Y: " + b"z" * 90, b"\tt"]), max_size=40))
+def test_the_largest_field_does_not_depend_on_the_pieces(lines: list[bytes]) -> None:
+    wire = b"First: x\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\nbody\r\n"
+    whole = collect(wire, 1 << 20, limit=20)[0].section()
+    assert all(collect(wire, cut, limit=20)[0].section() == whole for cut in (1, 2, 5))
+
+
+def test_a_header_section_over_the_limit_is_not_kept() -> None:
+    collector = HeaderCollector(limit=1000)
+    for _ in range(1000):
+        assert collector.feed(b"X: " + b"x" * 1000 + b"\r\n") == b""
+    assert len(collector._collected) == 0
+    assert sys.getsizeof(collector._meter._start) < 1000  # type: ignore[union-attr]  # set by then
 
 
 @given(st.lists(st.sampled_from([b"\r\n", b"A: b", b".", b"..", b" x"]), max_size=12), st.integers(1, 9))
@@ -239,4 +297,4 @@ def test_header_and_body_together_are_what_came_in(parts: list[bytes], cut: int)
     wire = (b"".join(parts) + b"\r\n").replace(b"\r\n.", b"\r\n..")
     wire = b"." + wire if wire.startswith(b".") else wire
     collector, body = collect(wire, cut)
-    assert collector.section().dot_stuffed() + body == wire
+    assert section_of(collector).dot_stuffed() + body == wire
