@@ -10,6 +10,7 @@ import asyncio
 from functools import lru_cache
 from typing import Final
 
+from senderproxy.aio import fair_share
 from senderproxy.listener.connections import ListenerTimeouts
 from senderproxy.listener.read_buffer import ClientGone, ReadBuffer
 from senderproxy.mail.reply import Reply
@@ -37,9 +38,10 @@ class ClientStream:
         self.transport: asyncio.Transport | None = None
         self.command_timeout = timeouts.before_mail  # seconds; longer once a message has begun
         self.stop_requested = False  # the stop time of the service is over: no further input is waited for
+        self.fair_share = fair_share()
         self._loop = loop
         self._output = bytearray()
-        self._lost = False
+        self.lost = False
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0  # 0: the timer does not run
@@ -52,7 +54,7 @@ class ClientStream:
 
     def connection_lost(self) -> None:
         """End the input and the timer; release the transport, whose TLS objects take 100 KB."""
-        self._lost = True
+        self.lost = True
         self.input.end()
         self.input.attach(None)
         self.transport = None
@@ -92,7 +94,7 @@ class ClientStream:
     def close(self) -> None:
         """Send the output and close; drop a client that does not read it within 30 seconds."""
         self.flush()
-        if self.transport is None or self._lost:
+        if self.transport is None or self.lost:
             return
         self.transport.close()
         self.abort_at(self._loop.time() + min(self.timeouts.idle, _CLOSE_TIMEOUT))

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from senderproxy import log_events
-from senderproxy.aio import FairShare, wait_done
+from senderproxy.aio import wait_done
 from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope
 from senderproxy.listener.client_stream import ClientStream, ClientTimeout, CloseRequested
 from senderproxy.listener.connections import ListenerState
@@ -39,13 +39,12 @@ _EXCESS: Final = 16 * 1024 * 1024  # octets beyond twice the size limit; then th
 class DataPhase:
     """Reception of one message."""
 
-    __slots__ = ("_body", "_decoder", "_dialogue", "_fair_share", "_header", "_refusal", "_state", "_stream")
+    __slots__ = ("_body", "_decoder", "_dialogue", "_header", "_refusal", "_state", "_stream")
 
-    def __init__(self, stream: ClientStream, state: ListenerState, dialogue: Dialogue, fair_share: FairShare) -> None:
+    def __init__(self, stream: ClientStream, state: ListenerState, dialogue: Dialogue) -> None:
         self._stream = stream
         self._state = state
         self._dialogue = dialogue
-        self._fair_share = fair_share
         self._decoder = DataDecoder(dialogue.offer.bare_lf)
         self._header = HeaderCollector(dialogue.offer.header_limit, dialogue.offer.field_limit)
         self._body = state.new_body()
@@ -72,7 +71,7 @@ class DataPhase:
                 if source.size == 0:
                     await self._wait_for_input(started)
                 if decoder.octets + source.size > _SMALL:
-                    await self._fair_share.acquire(source.size)
+                    await stream.fair_share.acquire(source.size)
                 self._store(decoder.feed(source.take()))
             source.put_back(decoder.rest)
             message = self._message()

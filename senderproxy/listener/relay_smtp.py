@@ -14,7 +14,7 @@ from typing import Final, assert_never
 from aiosmtpd.smtp import SMTP
 
 from senderproxy import log_events
-from senderproxy.aio import fair_share, forget_traceback
+from senderproxy.aio import forget_traceback
 from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope, Handler
 from senderproxy.listener.client_auth import Admission, User
 from senderproxy.listener.client_stream import ClientStream, ClientTimeout, CloseRequested
@@ -43,14 +43,12 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
     def __init__(self, handler: Handler, state: ListenerState, loop: asyncio.AbstractEventLoop) -> None:
         self._state = state
         self._stream = ClientStream(loop, state.timeouts)
-        self._fair_share = fair_share()
         self._secure = False
         self._host = ""
         self._admission: Admission | Reply | None = None
         self._dialogue: Dialogue | None = None
         self._handshaking = False
         self._closing_reply: Reply | None = None  # the listener wants to close the connection with this
-        self._lost = False
         self._transaction: asyncio.Task[Reply] | None = None
         self._commands = 0
         super().__init__(handler, hostname=state.hostname, loop=loop)
@@ -91,9 +89,8 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         Then the references that form cycles are cleared, so that the connection and its TLS objects (100 KB) are freed
         at once and not by the next full garbage collection.
         """
-        if self._lost:
+        if self._stream.lost:
             return
-        self._lost = True
         self._stream.connection_lost()
         self._state.unregister(self)
         super().connection_lost(error)
@@ -275,7 +272,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
 
     async def _receive_message(self, dialogue: Dialogue) -> bool:
         """Receive a message and reply to it; False where the conversation is over."""
-        phase = DataPhase(self._stream, self._state, dialogue, self._fair_share)
+        phase = DataPhase(self._stream, self._state, dialogue)
         try:
             received = await phase.receive()
         except ClientTimeout:

@@ -44,7 +44,9 @@ def received(octets: bytes) -> tuple[HeaderSection, bytes]:
     """Header section and dot-stuffed body as DATA yields them: no bare CR, no NUL."""
     decoder, collector = DataDecoder(), HeaderCollector()
     body = collector.feed(decoder.feed(_BARE_CR.sub(b"", octets).replace(b"\0", b"") + b"\r\n.\r\n"))
-    return collector.section(), body
+    section = collector.section()
+    assert isinstance(section, HeaderSection), "larger than the limits"
+    return section, body
 
 
 def cut(octets: bytes, places: list[int]) -> list[bytes]:
