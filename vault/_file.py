@@ -29,6 +29,7 @@ _LOCK: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PRIVATE: Final = 0o600  # file mode: owner only
 _BLOCK: Final = 1 << 20  # octets for each read
+_NAME_CHECKS: Final = 3  # counts of a file's names: a save at the same moment may change them once or twice
 _LOCK_TEXT_LIMIT: Final = 512  # octets read of a lock file: three short lines
 
 
@@ -106,12 +107,13 @@ class AccessRule(Enum):
 
 
 def read_private(
-    path: Path, *, limit: int, disk: SystemCalls, access: AccessRule = AccessRule.OWN
+    path: Path, *, limit: int, disk: SystemCalls, access: AccessRule = AccessRule.OWN, single_name: bool = False
 ) -> tuple[bytes, Fingerprint]:
     """Read a file to which other users have no access.
 
-    Returns at most `limit` + 1 octets: one more than `limit` shows the caller that the file is too long. Raises
-    UnsafeFile, Missing or DiskError.
+    Returns at most `limit` + 1 octets: one more than `limit` shows the caller that the file is too long. With
+    `single_name` the file must have no other name than those that `replace` gives it. Raises UnsafeFile, Missing or
+    DiskError.
     """
     # O_PATH: a folder may be searchable without being readable
     folder_flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
@@ -120,6 +122,8 @@ def read_private(
         try:
             status = disk.fstat(file)
             _check_private(path, status, access)
+            if single_name:
+                _check_names(path, file, folder, disk)
             return _read_all(file, limit + 1, disk), Fingerprint.of(status)
         finally:
             _close_quietly(file, disk)
@@ -157,6 +161,42 @@ def _check_private(path: Path, status: os.stat_result, access: AccessRule = Acce
     if status.st_mode & others:
         mode = stat.S_IMODE(status.st_mode)
         raise UnsafeFile(f"other users have access to it (mode {mode:04o})", hint="chmod 600 PATH", path=path)
+
+
+def _check_names(path: Path, file: int, folder: int, disk: SystemCalls) -> None:
+    """Refuse a file with a further hard link: under another name it survives its removal and a new data key.
+
+    The backup and the temporary name of a save, also of an interrupted one, are no further links. A save at the same
+    moment renames them, so the names are counted up to three times.
+    """
+    for _ in range(_NAME_CHECKS):
+        status = disk.fstat(file)
+        if status.st_nlink <= 1 or status.st_nlink <= _own_names(path.name, status, folder, disk):
+            return
+    raise UnsafeFile(
+        "it has another name in this or another folder (a hard link)",
+        hint=f"Find the other name with find -inum {status.st_ino} and remove it there, or copy the file and use the "
+        "copy: cp -p PATH PATH.new && mv PATH.new PATH",
+        path=path,
+    )
+
+
+def _own_names(name: str, status: os.stat_result, folder: int, disk: SystemCalls) -> int:
+    """The number of the file's names that are those of a vault, its backup or a temporary file of a save."""
+    base = name.removesuffix(".bak")
+    names = [base, f"{base}.bak"]
+    with suppress(OSError):  # a folder may be searchable without being readable
+        listing = disk.open(".", _FOLDER, folder)
+        try:
+            names += filter(_leftover_of(base).fullmatch, disk.listdir(listing))
+        finally:
+            _close_quietly(listing, disk)
+    found = 0
+    for each in names:
+        with suppress(FileNotFoundError):
+            other = disk.lstat(each, folder)
+            found += (other.st_dev, other.st_ino) == (status.st_dev, status.st_ino)
+    return found
 
 
 # ---- writing ----
@@ -306,10 +346,15 @@ def _temporary_name(name: str) -> str:
 
 def _remove_leftovers(name: str, folder: int, disk: SystemCalls) -> None:
     """Remove the temporary files of killed writers. Under the lock no file of a live writer can be among them."""
-    leftover = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.tmp")
+    leftover = _leftover_of(name)
     for entry in disk.listdir(folder):
         if leftover.fullmatch(entry):
             disk.unlink(entry, folder)
+
+
+def _leftover_of(name: str) -> re.Pattern[str]:
+    """Pattern of the temporary names of a file."""
+    return re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.tmp")
 
 
 # ---- one writer at a time ----
@@ -406,12 +451,20 @@ def _folder_of(path: Path, disk: SystemCalls, flags: int) -> Iterator[int]:
     """Keep the folder open during the operation, so that it cannot be replaced meanwhile."""
     folder = disk.open(str(path.parent), flags)
     try:
-        mode = disk.fstat(folder).st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise UnsafeFile("any user can replace files in this folder", hint="chmod o-w PATH", path=path.parent)
+        _check_folder(path.parent, disk.fstat(folder).st_mode)
         yield folder
     finally:
         _close_quietly(folder, disk)
+
+
+def _check_folder(folder: Path, mode: int) -> None:
+    """Refuse a folder in which other users can replace files. In one with the sticky bit, as /tmp, they cannot."""
+    if mode & stat.S_ISVTX:
+        return
+    if mode & stat.S_IWOTH:
+        raise UnsafeFile("any user can replace files in this folder", hint="chmod go-w PATH", path=folder)
+    if mode & stat.S_IWGRP:
+        raise UnsafeFile("users of a group can replace files in this folder", hint="chmod g-w PATH", path=folder)
 
 
 def _close_quietly(file: int, disk: SystemCalls) -> None:

@@ -365,7 +365,7 @@ class Vault:
 
 
 def _read(path: Path, disk: SystemCalls) -> tuple[SealedVault, Fingerprint]:
-    content, fingerprint = _file.read_private(path, limit=_format.MAX_FILE, disk=disk)
+    content, fingerprint = _file.read_private(path, limit=_format.MAX_FILE, disk=disk, single_name=True)
     with _errors_about(path):
         return _format.read_sealed_vault(content), fingerprint
 

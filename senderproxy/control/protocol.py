@@ -2,15 +2,19 @@
 
 A request has the key `do` with a `Verb` and the verb's fields: `{"do": "resume", "account": "anna"}`. The answer has
 `"ok": true`, or `"ok": false` with `"error"` and `"hint"` for the operator. No secret is sent.
-Guarantees: the server and all clients use this table of verbs; a line is at most LINE_LIMIT octets.
+Guarantees: the server and all clients use this table of verbs; an answer has at most LINE_LIMIT octets, a request
+REQUEST_LIMIT octets and NESTING_LIMIT levels.
 Not here: the answers' fields (the module named beside each verb), the socket (control.server, control.client).
 """
 
 import json
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 LINE_LIMIT: Final = 4 * 1024 * 1024  # octets; a status of some thousand accounts fits
+REQUEST_LIMIT: Final = 64 * 1024  # octets; a change of two hundred messages has 4 KiB, parsing all takes under 1 ms
+NESTING_LIMIT: Final = 8  # levels of a request; the longest, a query, has three
 
 Request: TypeAlias = dict[str, Any]
 Answer: TypeAlias = dict[str, Any]
@@ -37,8 +41,9 @@ def new_request(verb: Verb, **fields: object) -> Request:
 
 def verb_of(entry: Request) -> Verb | None:
     """The verb of a request; None if it is unknown, as from a client of another version."""
+    name = entry.get("do")
     try:
-        return Verb(str(entry.get("do")))
+        return Verb(name) if isinstance(name, str) else None
     except ValueError:
         return None
 
@@ -57,3 +62,24 @@ def decode(line: bytes) -> dict[str, Any]:
     if not isinstance(entry, dict):
         raise ValueError("not a JSON object")
     return entry
+
+
+def decode_request(line: bytes) -> Request:
+    """The request on a line. Raises ValueError if the line is not a JSON object, or is nested too deeply."""
+    entry = decode(line)
+    level: list[Any] = [entry]
+    for _level in range(NESTING_LIMIT):
+        level = [part for whole in level for part in _parts(whole)]
+    if level:
+        raise ValueError("the JSON is nested too deeply")
+    return entry
+
+
+def _parts(value: object) -> Iterable[object]:
+    match value:
+        case dict():
+            return value.values()
+        case list():
+            return value
+        case _:
+            return ()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from senderproxy import log_events
-from senderproxy.control.protocol import LINE_LIMIT, Answer, Request, Verb, decode, encode, verb_of
+from senderproxy.control.protocol import REQUEST_LIMIT, Answer, Request, Verb, decode_request, encode, verb_of
 from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
 from senderproxy.translation import _
@@ -24,6 +24,7 @@ from senderproxy.translation import _
 _log = logging.getLogger("senderproxy.control")
 _TIMEOUT: Final = 10.0  # seconds that a client has for its request
 _PROBE_TIMEOUT: Final = 2.0  # seconds in which a running service accepts a connection
+_VERB_SHOWN: Final = 100  # characters of an unknown verb in the answer
 _PATH_LIMIT: Final = 107  # octets of sun_path, unix(7)
 
 Handler = Callable[[Request], Awaitable[Answer]]
@@ -53,7 +54,7 @@ class ControlServer:
         self._remove_stale()
         mask = os.umask(0o117)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=LINE_LIMIT)
+            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=REQUEST_LIMIT)
         except OSError as error:
             raise ControlError(
                 _("The control socket {path} cannot be opened: {reason}").format(
@@ -96,28 +97,30 @@ class ControlServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_TIMEOUT):
-                line = await reader.readline()
+                line = await _read_line(reader)
             writer.write(encode(await self._answer(line, writer)))
             await writer.drain()
-        except (OSError, TimeoutError, ValueError):
-            pass  # the client closed the connection, or sent too much or nothing: it gets no answer
+        except (OSError, TimeoutError):
+            pass  # the client closed the connection or sent nothing: it gets no answer
         finally:
             writer.close()
 
-    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> Answer:
+    async def _answer(self, line: bytes | None, writer: asyncio.StreamWriter) -> Answer:
         user = _peer_user(writer)
         if user not in (0, os.geteuid()):
             event(_log, log_events.CONTROL_USER_REFUSED, uid=user)
             return _error(_("Only root and the service's own user have access."), _("Use sudo."))
+        if line is None:
+            return _error(_("The request is longer than {limit} octets.").format(limit=REQUEST_LIMIT))
         try:
-            request = decode(line)
+            request = decode_request(line)
         except ValueError:
-            return _error(_("The request is not a JSON object."))
+            return _error(_("The request is not a JSON object, or it is nested too deeply."))
         verb = verb_of(request)
         handler = None if verb is None else self._handlers.get(verb)
         if handler is None:
             return _error(
-                _("Unknown request {verb}.").format(verb=repr(request.get("do"))),
+                _("Unknown request {verb}.").format(verb=repr(request.get("do"))[:_VERB_SHOWN]),
                 _("Restart the service if it is older than the command."),
             )
         try:
@@ -131,6 +134,21 @@ class ControlServer:
 
 def _error(message: str, hint: str = "") -> Answer:
     return {"ok": False, "error": message, "hint": hint}
+
+
+async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
+    """The request's line; None if it is too long. It is read to its end, or the client would not get the answer."""
+    too_long = False
+    while True:
+        try:
+            line = await reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError as error:
+            too_long = True
+            await reader.readexactly(error.consumed)
+        except asyncio.IncompleteReadError as error:
+            return None if too_long else error.partial
+        else:
+            return None if too_long else line
 
 
 def _peer_user(writer: asyncio.StreamWriter) -> int:

@@ -52,16 +52,47 @@ def test_a_folder_a_pipe_or_a_device_in_its_place_is_refused_and_nobody_waits(ca
             Vault.open(cabinet.folder / name, unlock=cabinet.key)
 
 
-def test_a_folder_in_which_everybody_can_exchange_files_is_refused(cabinet: Cabinet) -> None:
-    cabinet.folder.chmod(0o777)
+@pytest.mark.parametrize(("mode", "who"), [(0o777, "go"), (0o702, "go"), (0o770, "g"), (0o2775, "g")])
+def test_a_folder_in_which_other_users_can_replace_files_is_refused(cabinet: Cabinet, mode: int, who: str) -> None:
+    cabinet.folder.chmod(mode)
     for write in (False, True):
-        with pytest.raises(UnsafeFile) as caught:
+        with pytest.raises(UnsafeFile, match="can replace files in this folder") as caught:
             Vault.open(cabinet.path, unlock=cabinet.key, write=write)
-        assert caught.value.hint == f"chmod o-w {cabinet.folder}"
+        assert caught.value.hint == f"chmod {who}-w {cabinet.folder}"
     with pytest.raises(UnsafeFile):
         KeyFile.generate(cabinet.folder / "new.key")
-    cabinet.folder.chmod(0o1777)  # as /tmp: nobody can exchange another's file
+    cabinet.folder.chmod(0o1777)  # as /tmp: nobody can replace another's file
     assert cabinet.read() == FIRST
+
+
+def test_a_vault_with_a_hard_link_elsewhere_is_refused(
+    cabinet: Cabinet, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "copy"
+    for other in (elsewhere, cabinet.folder / "office.vault.old"):
+        other.hardlink_to(cabinet.path)
+        for write in (False, True):
+            with pytest.raises(UnsafeFile, match="a hard link") as caught:
+                Vault.open(cabinet.path, unlock=cabinet.key, write=write)
+            assert f"find -inum {cabinet.path.stat().st_ino}" in caught.value.hint
+        other.unlink()
+        assert cabinet.read() == FIRST
+
+
+def test_the_second_names_of_an_interrupted_save_are_no_reason_to_refuse(cabinet: Cabinet) -> None:
+    backup, leftover = cabinet.folder / "office.vault.bak", cabinet.folder / ".office.vault.0123456789abcdef.tmp"
+    backup.unlink(missing_ok=True)
+    backup.hardlink_to(cabinet.path)
+    assert cabinet.read() == FIRST
+    leftover.hardlink_to(cabinet.path)
+    assert cabinet.read() == FIRST
+    with Vault.open(backup, unlock=cabinet.key) as box:
+        assert box.names() == tuple(FIRST)
+    backup.unlink()
+    assert cabinet.read() == FIRST
+    (cabinet.folder / ".office.vault.short.tmp").hardlink_to(cabinet.path)
+    with pytest.raises(UnsafeFile, match="a hard link"):
+        cabinet.read()
 
 
 def test_a_lock_file_that_is_another_file_in_disguise_is_not_written(cabinet: Cabinet) -> None:

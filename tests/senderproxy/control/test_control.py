@@ -1,6 +1,7 @@
 """The control socket, from a command's side."""
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -72,6 +73,38 @@ async def test_an_unknown_verb_a_verb_without_handler_and_junk_are_refused(tmp_p
         assert b"not a JSON object" in await reader.readline()
         writer.close()
         await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"[" * 60_000 + b"\n", "nested too deeply"),
+        (b'{"do":' * 10_000 + b"\n", "nested too deeply"),
+        (b'{"do": ' + b"[" * 700 + b"]" * 700 + b"}\n", "nested too deeply"),
+        (b'{"do": "resume", "account": ' + b"[" * 700 + b"]" * 700 + b"}\n", "nested too deeply"),
+        (b'{"do": "status", "name": "' + b"x" * 70_000 + b'"}\n', "longer than 65536 octets"),
+        (b"x" * 10_000_000 + b"\n", "longer than 65536 octets"),
+        (b'{"do": ["status"]}\n', "Unknown request"),
+        (b'{"do": "' + b"x" * 10_000 + b'"}\n', "Unknown request"),
+        (b'{"do": 1' + b"0" * 10_000 + b"}\n", "not a JSON object"),
+    ],
+    ids=["lists", "objects", "nested verb", "nested field", "long field", "long line", "list", "long verb", "number"],
+)
+async def test_a_hostile_request_is_answered_in_one_short_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, line: bytes, reason: str
+) -> None:
+    async with _serving(tmp_path / "s"):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        writer.write(line)
+        await writer.drain()
+        answer = await reader.readline()
+        assert reason in json.loads(answer)["error"]
+        assert len(answer) < 400
+        assert not caplog.records
+        writer.close()
+        await writer.wait_closed()
+        again = await asyncio.to_thread(ask, tmp_path / "s", new_request(Verb.STATUS, name="anna"))
+        assert again["words"] == "hello anna"
 
 
 def test_without_a_service_the_hint_says_how_to_start_it(tmp_path: Path) -> None:
