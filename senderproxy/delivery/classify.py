@@ -69,6 +69,10 @@ class SessionEnded(Exception):
         self.reply = reply
         self.upstream_reply = upstream_reply
 
+    def copy(self) -> "SessionEnded":
+        """Return the same exception without a traceback: the end of a session is raised at each of its waiters."""
+        return SessionEnded(self.reply, self.upstream_reply)
+
 
 # --- opening a session ---------------------------------------------------------------------------------------------
 

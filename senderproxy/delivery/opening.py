@@ -18,6 +18,7 @@ from typing import Final
 import aiosmtplib
 
 from senderproxy import log_events
+from senderproxy.aio import forget_traceback
 from senderproxy.delivery import classify
 from senderproxy.delivery.account_health import login_refused_reply
 from senderproxy.delivery.aiosmtplib_adapter import has_unread_octets
@@ -69,6 +70,10 @@ class SessionOpener:
             return await attempt.run()
         except (OSError, aiosmtplib.SMTPException) as fault:
             result = classify.open_failure(fault, smarthost, attempt.stage)
+            forget_traceback(fault)
+        except asyncio.CancelledError as cancelled:
+            forget_traceback(cancelled)
+            raise
         except SessionEnded as end:
             result = OpenFailed(FailureKind.UNREACHABLE, end.reply, end.upstream_reply)
         return classify.without_secrets(result, _encodings(credential))
@@ -234,7 +239,7 @@ class _OpeningAttempt:
             raise SessionEnded(classify.invalid_reply(self._smarthost, self.stage))
 
     def _take_over(self, client: aiosmtplib.SMTP, mechanism: str) -> Session:
-        """Give the transport to our protocol. aiosmtplib's client is not used any further."""
+        """Give the transport to our protocol. aiosmtplib's client is not used any further, and freed."""
         transport = client.transport
         if not isinstance(transport, asyncio.Transport) or transport.is_closing():
             raise SessionEnded(classify.connection_closed(self._smarthost, self.stage, None))
@@ -246,6 +251,7 @@ class _OpeningAttempt:
             size_limit=int(size) or None if size.isascii() and size.isdigit() and len(size) <= 20 else None,
         )
         protocol = UpstreamProtocol(transport, self._smarthost)
+        client.protocol = client.transport = None  # client and protocol refer to each other
         return Session(protocol, self._smarthost, extensions, self._timeouts, mechanism)
 
 

@@ -11,7 +11,7 @@ import functools
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from senderproxy.aio import PIECE_OCTETS
 from senderproxy.delivery import classify
@@ -25,6 +25,11 @@ _SHORT: Final = 80  # octets; longer lines contain ids and do not repeat, so the
 
 HIGH_WATER: Final = PIECE_OCTETS  # octets in the transport's buffer; above it the message is not read further
 LOW_WATER: Final = PIECE_OCTETS // 4  # octets; below it reading continues, before the buffer is empty
+
+
+# The result is the reply, or the end of the session instead of it. Not an exception of the future: its traceback would
+# refer to the function that waits for the future, a reference cycle that keeps the session and its TLS objects.
+ExpectedReply: TypeAlias = asyncio.Future[Reply | SessionEnded]
 
 
 class InvalidReplyError(ValueError):
@@ -80,10 +85,10 @@ class UpstreamProtocol(asyncio.Protocol):
         self._transport = transport
         self._smarthost = smarthost
         self._reader = ReplyReader()
-        self._expected: deque[asyncio.Future[Reply]] = deque()
+        self._expected: deque[ExpectedReply] = deque()
         self._paused = False
         self._drained: asyncio.Future[None] | None = None
-        self._unclaimed: tuple[asyncio.Future[Reply], Reply] | None = None  # the reply to a future cancelled before it
+        self._unclaimed: tuple[ExpectedReply, Reply] | None = None  # the reply to a future cancelled before it
         self._timeout = 0.0  # seconds, for the next reply
         self._deadline = math.inf  # of the next reply, on the loop's clock
         self._timer: asyncio.TimerHandle | None = None
@@ -96,7 +101,7 @@ class UpstreamProtocol(asyncio.Protocol):
 
     # --- for the session ---
 
-    def send(self, *lines: str) -> Sequence["asyncio.Future[Reply]"]:
+    def send(self, *lines: str) -> Sequence[ExpectedReply]:
         """Send command lines in one write. Returns a future for the reply to each."""
         for line in lines:
             if not (line.isascii() and line.isprintable()):
@@ -105,10 +110,10 @@ class UpstreamProtocol(asyncio.Protocol):
         self.write("".join(f"{line}\r\n" for line in lines).encode("ascii"))
         return futures
 
-    def expect(self) -> "asyncio.Future[Reply]":
+    def expect(self) -> ExpectedReply:
         """Return a future for one more reply."""
         self._check()
-        future: asyncio.Future[Reply] = self._loop.create_future()
+        future: ExpectedReply = self._loop.create_future()
         self._expected.append(future)
         return future
 
@@ -117,32 +122,32 @@ class UpstreamProtocol(asyncio.Protocol):
         self._check()
         self._transport.write(octets)
 
-    async def reply(self, future: "asyncio.Future[Reply]", seconds: float, stage: Stage) -> Reply:
+    async def reply(self, future: ExpectedReply, seconds: float, stage: Stage) -> Reply:
         """Wait for one reply, in seconds. A timeout ends the session."""
         self.stage = stage
         if future.done():
-            return future.result()
+            return _reply_of(future.result())
         self._set_deadline(seconds)
         try:
-            return await future
+            return _reply_of(await future)
         finally:
             self._deadline = math.inf
 
-    async def certain_reply(self, future: "asyncio.Future[Reply]", seconds: float, stage: Stage) -> Reply:
+    async def certain_reply(self, future: ExpectedReply, seconds: float, stage: Stage) -> Reply:
         """Wait for one reply, even if cancelled. A timeout ends the session, and so the wait."""
         self.stage = stage
         self._set_deadline(seconds)
         try:
             while True:
                 try:
-                    return await future
+                    return _reply_of(await future)
                 except asyncio.CancelledError:
                     if future.cancelled():
                         future = self._replace_cancelled(future)
         finally:
             self._deadline = math.inf
 
-    async def drain(self, seconds: float, early: "asyncio.Future[Reply]") -> None:
+    async def drain(self, seconds: float, early: ExpectedReply) -> None:
         """Wait until the transport accepts more, or `early` is done. No progress for `seconds` ends the session."""
         while self._paused and self.end is None and not early.done():
             buffered = self._transport.get_write_buffer_size()
@@ -165,16 +170,17 @@ class UpstreamProtocol(asyncio.Protocol):
         while self._expected:
             future = self._expected.popleft()
             if not future.done():
-                future.set_exception(SessionEnded(end.reply, end.upstream_reply))
-                future.exception()  # marks it as retrieved: it may have no waiter
+                future.set_result(end)
         self._wake_drain()
-        if self.on_end is not None:
-            self.on_end()
+        on_end, self.on_end = self.on_end, None  # it refers to the session, so to this protocol
+        if on_end is not None:
+            on_end()
 
     def close(self) -> None:
         """Close the connection in order, after the reply to QUIT."""
         if self.end is None:
             self.end = SessionEnded(classify.connection_closed(self._smarthost, Stage.QUIT, None))
+            self.on_end = None
             if self._timer is not None:
                 self._timer.cancel()
             self._transport.close()
@@ -225,15 +231,15 @@ class UpstreamProtocol(asyncio.Protocol):
 
     def _check(self) -> None:
         if self.end is not None:
-            raise SessionEnded(self.end.reply, self.end.upstream_reply)
+            raise self.end.copy()
 
     def _wake_drain(self) -> None:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
-    def _replace_cancelled(self, cancelled: "asyncio.Future[Reply]") -> "asyncio.Future[Reply]":
+    def _replace_cancelled(self, cancelled: ExpectedReply) -> ExpectedReply:
         """Return a new future for the same reply, which may have come already."""
-        future: asyncio.Future[Reply] = self._loop.create_future()
+        future: ExpectedReply = self._loop.create_future()
         if self._unclaimed is not None and self._unclaimed[0] is cancelled:
             future.set_result(self._unclaimed[1])
         else:
@@ -267,3 +273,10 @@ class UpstreamProtocol(asyncio.Protocol):
             self._wake_drain()  # slow progress: drain checks again
         else:
             self._time_out(Stage.BODY, seconds)
+
+
+def _reply_of(result: Reply | SessionEnded) -> Reply:
+    """Return the reply. Raises SessionEnded where the session ended before it."""
+    if isinstance(result, SessionEnded):
+        raise result.copy()
+    return result

@@ -15,7 +15,7 @@ from typing import Final
 from senderproxy.aio import PIECE_OCTETS, fair_share
 from senderproxy.delivery import classify
 from senderproxy.delivery.classify import SessionEnded, Stage
-from senderproxy.delivery.protocol import UpstreamProtocol
+from senderproxy.delivery.protocol import ExpectedReply, UpstreamProtocol
 from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
@@ -107,8 +107,9 @@ class Session:
         return self._protocol.end is None
 
     def on_end(self, callback: Callable[[], None]) -> None:
-        """Call back once, when the session ends."""
-        self._protocol.on_end = callback
+        """Call back once, when the session ends; never for one that has ended or is closed with `quit`."""
+        if self._protocol.end is None:
+            self._protocol.on_end = callback
 
     async def transact(self, envelope: Envelope, message: Message, *, warm: bool) -> Completed | Interrupted:
         """Send the message. `warm`: the session was idle and may be dead, so the first timeout is short."""
@@ -185,7 +186,7 @@ class Session:
 
     async def _send_paths(
         self, envelope: Envelope, message: Message, warm: bool, with_data: bool
-    ) -> tuple[Reply, Sequence[Reply], "asyncio.Future[Reply] | None"]:
+    ) -> tuple[Reply, Sequence[Reply], ExpectedReply | None]:
         """Send MAIL and every RCPT; with PIPELINING in one write, with DATA at its end."""
         timeouts = self._timeouts
         first = min(timeouts.connect, timeouts.mail) if warm else timeouts.mail
@@ -204,7 +205,7 @@ class Session:
         return mail, rcpts, data
 
     async def _send_message(
-        self, message: Message, data: "asyncio.Future[Reply] | None", progress: "_Progress"
+        self, message: Message, data: ExpectedReply | None, progress: "_Progress"
     ) -> tuple[Reply, Stage]:
         """Send DATA, the message and the final dot. Returns the reply that decides, and its stage."""
         if data is None:
@@ -239,11 +240,11 @@ class Session:
             await protocol.drain(self._timeouts.block, answer)
             await self._share.acquire(_BLOCK)  # lets other messages proceed, and an early reply arrive
             if answer.done():
-                return self._early_reply(answer.result())
+                return self._early_reply(await self._reply(answer, self._timeouts.block, Stage.BODY))
         # From here the upstream may accept the message, so the reply must be known: docs/decisions/0043.
         return await protocol.certain_reply(answer, self._timeouts.final_dot, Stage.FINAL_DOT)
 
-    async def _reset(self, data: "asyncio.Future[Reply] | None") -> None:
+    async def _reset(self, data: ExpectedReply | None) -> None:
         """Prepare the session for the next message after a refusal, or close it. The outcome does not change.
 
         `data`: the reply to a DATA that was pipelined.
@@ -265,7 +266,7 @@ class Session:
         (answer,) = self._protocol.send(command)
         return self._check(await self._reply(answer, seconds, stage), stage)
 
-    async def _reply(self, answer: "asyncio.Future[Reply]", seconds: float, stage: Stage) -> Reply:
+    async def _reply(self, answer: ExpectedReply, seconds: float, stage: Stage) -> Reply:
         return await self._protocol.reply(answer, seconds, stage)
 
     def _check(self, reply: Reply, stage: Stage) -> Reply:

@@ -83,7 +83,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._stream.input.end()
         return not self._secure
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002  the name is aiosmtpd's
         """Unregister the connection. aiosmtpd cancels the conversation; a transaction goes on as a task of its own.
 
         Then the references that form cycles are cleared, so that the connection and its TLS objects (100 KB) are freed
@@ -93,7 +93,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             return
         self._stream.connection_lost()
         self._state.unregister(self)
-        super().connection_lost(error)
+        super().connection_lost(None)  # an error would be stored in a future that is never awaited
         self._handler_coroutine = None
         del self._reader, self._writer
 

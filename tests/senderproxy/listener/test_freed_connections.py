@@ -12,7 +12,7 @@ from tests.fakes.recording_intake import RecordingIntake
 from tests.senderproxy.listener.conftest import ServerCertificate
 from tests.senderproxy.listener.smtp_client import TIMEOUTS, SmtpClient, listening, until
 
-CONNECTIONS = 25
+CONNECTIONS = 10  # in each of 50 tests
 
 Visit = Callable[[SmtpClient], Awaitable[None]]
 

@@ -1,0 +1,130 @@
+"""A session that ended leaves nothing in memory, without the garbage collector."""
+
+import asyncio
+import gc
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from senderproxy.delivery.session import Session, SessionTimeouts
+from senderproxy.routing.provider import Security
+from senderproxy.simulator.faults import (
+    AppendOctets,
+    Drop,
+    Fault,
+    FaultAction,
+    FaultScript,
+    FaultStage,
+    RawOctets,
+    ReplyWith,
+    Silence,
+)
+from senderproxy.simulator.provider_replies import server_reply
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import CertificateKind
+from tests.fakes.connection_objects import no_collector, nothing_left, outbound
+from tests.senderproxy.delivery.messages import IMPATIENT, SETTINGS, open_at, smarthost_of
+from tests.senderproxy.delivery.office import office
+
+SESSIONS = 8
+SHORT = replace(IMPATIENT, connect=0.1, greeting=0.1, ehlo=0.1, auth=0.1, mail=0.1, rcpt=0.1, data=0.1, final_dot=0.1)
+PIPELINED = replace(SETTINGS, pipelining=True)
+PATIENT = SessionTimeouts(quit=0.1)
+
+
+NOT_BY_ONE_MESSAGE = (FaultStage.RSET, FaultStage.NOOP, FaultStage.QUIT)
+
+
+def port_of(simulator: Simulator, security: Security) -> int:
+    return smarthost_of(simulator, security).port
+
+
+@pytest.mark.parametrize("security", [Security.STARTTLS, Security.IMPLICIT_TLS])
+@pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["lock-step", "pipelined"])
+async def test_a_session_that_was_closed_is_freed(security: Security, settings: Any) -> None:
+    async with Simulator(settings) as simulator:
+        with no_collector():
+            async with office(smarthost_of(simulator, security), messages_per_connection=2) as o:
+                for number in range(2 * SESSIONS):
+                    await o.send_one(text=f"Brief {number}")
+                assert len(simulator.sessions) == SESSIONS
+            assert not await nothing_left(lambda: outbound(port_of(simulator, security)))
+
+
+ACTIONS: list[FaultAction] = [
+    Drop(),
+    Silence(),
+    ReplyWith(server_reply(421, "4.3.2 closing"), then_drop=True),
+    ReplyWith(server_reply(451, "4.3.0 later")),
+    ReplyWith(server_reply(550, "5.7.1 no")),
+    RawOctets(b"\0\xff no SMTP\r\n"),
+    AppendOctets(b"250 once more\r\n"),  # only to a reply
+]
+REPLIES = set(FaultStage) - {FaultStage.CONNECT, FaultStage.HANDSHAKE, FaultStage.BODY}
+
+
+@pytest.mark.parametrize("stage", list(FaultStage), ids=lambda stage: stage.value)
+@pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["lock-step", "pipelined"])
+async def test_a_session_with_a_fault_is_freed_and_no_exception_is_left(settings: Any, stage: FaultStage) -> None:
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    security = Security.STARTTLS if stage is FaultStage.STARTTLS else Security.IMPLICIT_TLS
+    for action in ACTIONS if stage in REPLIES else ACTIONS[:-1]:
+        async with Simulator(settings, FaultScript(Fault(stage, action))) as simulator:
+            with no_collector():
+                async with office(smarthost_of(simulator, security), timeouts=SHORT, connections=2) as o:
+                    await asyncio.gather(*(o.send_one(text=f"Brief {number}") for number in range(3)))
+                assert (action, await nothing_left(lambda: outbound(port_of(simulator, security)))) == (
+                    action,
+                    Counter(),
+                )
+    assert unhandled == []
+
+
+@pytest.mark.parametrize("stage", list(FaultStage), ids=lambda stage: stage.value)
+async def test_a_cancelled_session_is_freed(stage: FaultStage) -> None:
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    security = Security.STARTTLS if stage is FaultStage.STARTTLS else Security.IMPLICIT_TLS
+    for settings in (SETTINGS, PIPELINED):
+        script = FaultScript(Fault(stage, Silence()))
+        async with Simulator(settings, script) as simulator:
+            with no_collector():
+                async with office(smarthost_of(simulator, security), timeouts=PATIENT, grace=0) as o:
+                    sending = asyncio.create_task(o.send_one())
+                    if stage not in NOT_BY_ONE_MESSAGE:
+                        while not script.applied:
+                            await asyncio.sleep(0.005)
+                        sending.cancel()
+                    if stage not in (
+                        FaultStage.BODY,
+                        FaultStage.DOT,
+                    ):  # after the final dot the reply is awaited until the courier closes
+                        await asyncio.wait((sending,))
+                await asyncio.wait((sending,))
+                del sending
+                assert not await nothing_left(lambda: outbound(port_of(simulator, security)))
+    assert unhandled == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CertificateKind if kind is not CertificateKind.GOOD])
+@pytest.mark.parametrize("security", [Security.STARTTLS, Security.IMPLICIT_TLS])
+async def test_a_session_with_an_invalid_certificate_is_freed(security: Security, kind: CertificateKind) -> None:
+    async with Simulator(replace(SETTINGS, certificate=kind)) as simulator:
+        with no_collector():
+            for _ in range(SESSIONS):
+                assert not isinstance(await open_at(smarthost_of(simulator, security)), Session)
+            assert not await nothing_left(lambda: outbound(port_of(simulator, security)))
+
+
+async def test_an_upstream_without_a_listener_leaves_nothing() -> None:
+    async with Simulator(SETTINGS) as simulator:
+        smarthost = smarthost_of(simulator)
+    with no_collector():
+        before = len(gc.get_objects())
+        for _ in range(SESSIONS):
+            assert not isinstance(await open_at(smarthost), Session)
+        assert not await nothing_left(lambda: outbound(smarthost.port))
+        assert len(gc.get_objects()) - before < 20 * SESSIONS
