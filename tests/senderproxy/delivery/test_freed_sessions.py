@@ -1,7 +1,6 @@
 """A session that ended leaves nothing in memory, without the garbage collector."""
 
 import asyncio
-import gc
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -123,8 +122,6 @@ async def test_an_upstream_without_a_listener_leaves_nothing() -> None:
     async with Simulator(SETTINGS) as simulator:
         smarthost = smarthost_of(simulator)
     with no_collector():
-        before = len(gc.get_objects())
         for _ in range(SESSIONS):
             assert not isinstance(await open_at(smarthost), Session)
         assert not await nothing_left(lambda: outbound(smarthost.port))
-        assert len(gc.get_objects()) - before < 20 * SESSIONS
