@@ -122,6 +122,10 @@ class Body:
     def has_long_lines(self) -> bool:
         return False
 
+    @property
+    def disk(self) -> None:
+        return None
+
     def blocks(self) -> Iterator[bytes]:
         return iter(self.blocks_)
 

@@ -12,7 +12,6 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Final
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
@@ -27,7 +26,7 @@ from senderproxy.control.client import ask
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.errors import SenderproxyError
-from senderproxy.listener.body import BodyBuffer
+from senderproxy.listener.body import BodyBuffer, SpillDirectory
 from senderproxy.mail.address import Address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -186,7 +185,7 @@ async def _send_direct(
     clock = SystemClock()
     courier = SmtpCourier(accounts, short_timeouts(), config.identity.hostname, clock)
     header, blank, text = content.partition(b"\r\n\r\n")
-    body = BodyBuffer(len(content), TemporaryFile)
+    body = BodyBuffer(len(content), SpillDirectory())
     body.append(text)  # our own text: no line begins with a dot
     submission = Submission(
         clock.new_id(),

@@ -117,7 +117,7 @@ class UpstreamProtocol(asyncio.Protocol):
         self._expected.append(future)
         return future
 
-    def write(self, octets: bytes) -> None:
+    def write(self, octets: bytes | memoryview) -> None:
         """Write octets to the transport."""
         self._check()
         self._transport.write(octets)

@@ -8,7 +8,7 @@ Not here: opening and login (delivery.opening), session choice (delivery.pool), 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,14 +16,16 @@ from senderproxy.aio import PIECE_OCTETS, fair_share
 from senderproxy.delivery import classify
 from senderproxy.delivery.classify import SessionEnded, Stage
 from senderproxy.delivery.protocol import ExpectedReply, UpstreamProtocol
+from senderproxy.disk_threads import DiskTimeout
 from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
-from senderproxy.mail.outcome import Failed, Outcome
-from senderproxy.mail.reply import Reply
+from senderproxy.mail.outcome import Deferred, Failed, Outcome
+from senderproxy.mail.reply import Reply, reply
 from senderproxy.routing.provider import Smarthost
 
 _BLOCK: Final = PIECE_OCTETS  # octets; smaller blocks are joined up to this size, so a small message is one write
+_DISK_TIMEOUT: Final = Deferred(reply(451, "4.3.0", "The disk does not respond: the message cannot be read now"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,12 @@ class Session:
         if not accepted:
             await self._reset(data)
             return Completed(outcomes, tuple(replies))
-        reply, stage = await self._send_message(message, data, progress)
+        try:
+            reply, stage = await self._send_message(message, data, progress)
+        except DiskTimeout:  # without the final dot the upstream drops the message
+            self.abort()
+            outcomes |= dict.fromkeys(accepted, _DISK_TIMEOUT)
+            return Completed(outcomes, tuple(replies))
         outcomes |= dict.fromkeys(accepted, classify.outcome(reply, stage, remote))
         return Completed({path: outcomes[path] for path in envelope.recipients}, (*replies, reply))
 
@@ -231,16 +238,25 @@ class Session:
         protocol = self._protocol
         protocol.stage = Stage.BODY
         answer = protocol.expect()
-        for block, last in _blocks(message):
-            # No await between the last write and `dot_written`: a cancellation comes before both or after both.
-            protocol.write(block)
-            if last:
-                progress.dot_written = True
-                break
-            await protocol.drain(self._timeouts.block, answer)
-            await self._share.acquire(_BLOCK)  # lets other messages proceed, and an early reply arrive
-            if answer.done():
-                return self._early_reply(await self._reply(answer, self._timeouts.block, Stage.BODY))
+        blocks: Iterable[tuple[bytes | memoryview, bool]] = _blocks(message)
+        reader = None if message.body.disk is None else message.body.disk.read_ahead(_blocks(message), message.body)
+        try:
+            while not progress.dot_written:
+                if reader is not None:
+                    blocks = await reader.next()
+                for block, last in blocks:
+                    # No await between the last write and `dot_written`: a cancellation comes before both or after both.
+                    protocol.write(block)
+                    if last:
+                        progress.dot_written = True
+                        break
+                    await protocol.drain(self._timeouts.block, answer)
+                    await self._share.acquire(_BLOCK)  # lets other messages proceed, and an early reply arrive
+                    if answer.done():
+                        return self._early_reply(await self._reply(answer, self._timeouts.block, Stage.BODY))
+        finally:
+            if reader is not None:
+                reader.close()
         # From here the upstream may accept the message, so the reply must be known: docs/decisions/0043.
         return await protocol.certain_reply(answer, self._timeouts.final_dot, Stage.FINAL_DOT)
 
@@ -310,7 +326,7 @@ def _is_ascii(message: Message) -> bool:
     return message.body.is_ascii and message.header.raw.isascii()
 
 
-def _blocks(message: Message) -> Iterator[tuple[bytes, bool]]:
+def _blocks(message: Message) -> Generator[tuple[bytes | memoryview, bool], None, None]:
     """Yield the message in blocks of about _BLOCK octets. The last one, marked True, ends in the final dot."""
     gathered: list[bytes] = []
     size = 0
@@ -321,8 +337,13 @@ def _blocks(message: Message) -> Iterator[tuple[bytes, bool]]:
         if size and size + len(piece) > _BLOCK:
             yield b"".join(gathered), False
             gathered, size = [], 0
-        gathered.append(piece)
-        size += len(piece)
         tail = (tail + piece[-2:])[-2:]
+        if len(piece) <= _BLOCK:
+            gathered.append(piece)
+            size += len(piece)
+            continue
+        view = memoryview(piece)
+        for start in range(0, len(piece), _BLOCK):
+            yield view[start : start + _BLOCK], False
     gathered.append(b".\r\n" if tail == b"\r\n" else b"\r\n.\r\n")
     yield b"".join(gathered), True

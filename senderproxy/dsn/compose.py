@@ -105,6 +105,10 @@ class MemoryBody:
         """Octets, as dot-stuffed."""
         return len(self.stuffed)
 
+    @property
+    def disk(self) -> None:
+        """None: it is in memory."""
+
     def blocks(self) -> Iterator[bytes]:
         """All octets in one block; the size of a report is bounded."""
         yield self.stuffed

@@ -1,45 +1,70 @@
 """Buffer for a message's body during reception and delivery: in memory up to a threshold, then in an unnamed file.
 
-Guarantees: memory is bounded by the threshold whatever the size of the message; the file has no name, is not readable
-by other users and disappears when it is closed or the process ends, however it ends.
-Not here: the reply when the disk is full (listener.data_phase).
+Guarantees: memory is bounded by the threshold and two blocks, whatever the size of the message; the event loop never
+waits for the disk; the file has no name, is not readable by other users and disappears when it is closed or the process
+ends, however it ends.
+Not here: the waits between two blocks, the reply when the disk is full or does not respond (listener.data_phase).
 """
 
+import asyncio
 import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from senderproxy.aio import wait_done
+from senderproxy.disk_threads import DiskThreads, DiskTimeout
 from senderproxy.rewriting.long_lines import LongLineDetector
 
-BLOCK: Final = 64 * 1024  # octets read at a time: few system calls, little memory
+BLOCK: Final = 64 * 1024  # octets read from memory at a time
+READ_BLOCK: Final = 512 * 1024  # octets read from the file at a time: a hop to a thread costs as much as 100 KiB
+WRITE_BLOCK: Final = 256 * 1024  # octets written at a time; less than is read: there are more clients than sessions
+_REMOVAL: Final = 1.0  # seconds for the removal of an empty directory at a stop; a hanging disk must not delay it
 # Errors of file systems and kernels without unnamed files, open(2).
 _NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
 
 
 class SpillDirectory:
-    """Directory for unnamed files: a new one (mode 0700) below `parent`, or the existing `folder`, which stays."""
+    """Directory for unnamed files: a new one (mode 0700) below `parent`, or the existing `folder`, which stays.
 
-    def __init__(self, parent: Path | None = None, *, folder: Path | None = None) -> None:
+    `open` is called on the threads of `disk`, the others on the event loop.
+    """
+
+    def __init__(
+        self, parent: Path | None = None, *, folder: Path | None = None, disk: DiskThreads | None = None
+    ) -> None:
+        self.disk = disk or DiskThreads("body-spill")
         self._parent = parent
         self._path = folder
         self._is_ours = folder is None
+        self._created: list[Path] = []  # more than one if it was deleted, or two threads created it at the same time
 
     def open(self) -> BinaryIO:
         """An empty unnamed file. A directory that was deleted meanwhile is created again. Raises OSError."""
-        if self._is_ours and (self._path is None or not self._path.is_dir()):
-            self._path = Path(tempfile.mkdtemp(prefix="senderproxy-", dir=self._parent))
-        assert self._path is not None
-        return _unnamed(self._path)
+        path = self._path
+        if self._is_ours and (path is None or not path.is_dir()):
+            path = Path(tempfile.mkdtemp(prefix="senderproxy-", dir=self._parent))
+            self._created.append(path)
+            self._path = path
+        assert path is not None
+        return _unnamed(path)
 
-    def remove(self) -> None:
-        """Delete the directory if it is ours."""
-        if self._is_ours and self._path is not None:
-            shutil.rmtree(self._path, ignore_errors=True)
-            self._path = None
+    async def remove(self) -> None:
+        """Delete the directory if it is ours and the disk responds."""
+        if not self._created:
+            return
+        created, self._created, self._path = self._created, [], None
+
+        def remove_all() -> None:
+            for path in created:
+                shutil.rmtree(path, ignore_errors=True)
+
+        with suppress(DiskTimeout):
+            await wait_done(self.disk.do(remove_all), _REMOVAL)
 
 
 def _unnamed(folder: Path) -> BinaryIO:
@@ -53,51 +78,63 @@ def _unnamed(folder: Path) -> BinaryIO:
 
 
 class BodyBuffer:
-    """An implementation of mail.message.Body: filled with `append`, read with `blocks`, closed by each of its users.
+    """An implementation of mail.message.Body: filled with `append` and `write`, closed by each of its users.
 
-    `threshold`: octets kept in memory. `open_file`: gives the empty file for a larger body; may raise OSError.
+    While `must_write` is True, the next call is `write`; after the last `append` too, if `on_disk` is True.
+    `threshold`: octets kept in memory. `spill`: gives the file for a larger body.
     """
 
-    def __init__(self, threshold: int, open_file: Callable[[], BinaryIO]) -> None:
+    def __init__(self, threshold: int, spill: SpillDirectory) -> None:
         self.size = 0
         self.is_ascii = True
+        self.on_disk = False  # it exceeded the threshold
         self._lines = LongLineDetector()
-        self._threshold = threshold
-        self._open_file = open_file
+        self._memory_limit = threshold
+        self._spill = spill
         self._memory = bytearray()
         self._file: BinaryIO | None = None
         self._users = 1
-
-    @property
-    def on_disk(self) -> bool:
-        """True where the body exceeded the threshold."""
-        return self._file is not None
 
     @property
     def has_long_lines(self) -> bool:
         """True where a line has more than 998 octets (RFC 5322 section 2.1.1)."""
         return self._lines.found
 
+    @property
+    def disk(self) -> DiskThreads | None:
+        """The disk of its file; None while the body is in memory."""
+        return self._spill.disk if self.on_disk else None
+
+    @property
+    def must_write(self) -> bool:
+        """True while more octets are in memory than may stay there."""
+        return len(self._memory) > self._memory_limit
+
     def unnamed_file(self) -> int | None:
         """The descriptor of the unnamed file; None while the body is in memory."""
         return None if self._file is None else self._file.fileno()
 
     def append(self, piece: bytes) -> None:
-        """Add a piece. Raises OSError where it cannot be written to disk."""
+        """Add a piece, in memory."""
         self.is_ascii = self.is_ascii and piece.isascii()
         self._lines.feed(piece)
-        if self._file is None and len(self._memory) + len(piece) > self._threshold:
-            self._file = self._open_file()
-            self._write(self._memory)
-            self._memory = bytearray()
-        if self._file is None:
-            self._memory += piece
-        else:
-            self._write(piece)
+        self._memory += piece
         self.size += len(piece)
 
+    def write(self) -> "asyncio.Future[None]":
+        """Begin to write what is in memory to the file. The future raises OSError; it must not be cancelled.
+
+        Only one write at a time. Raises DiskTimeout if the disk does not respond.
+        """
+        octets = self._memory
+        writing = self._spill.disk.do(lambda: self._write(octets))
+        self.retain()
+        writing.add_done_callback(lambda _: self.close())
+        self._memory, self._memory_limit, self.on_disk = bytearray(), WRITE_BLOCK, True
+        return writing
+
     def blocks(self) -> Iterator[bytes]:
-        """The octets from the start, at most 64 KiB at a time. Raises OSError where the body was closed or cut."""
+        """The octets from the start, in blocks. Raises OSError where the body was closed or cut."""
         position, size = 0, self.size
         while position < size:
             block = self._read(position)
@@ -111,23 +148,25 @@ class BodyBuffer:
         self._users += 1
 
     def close(self) -> None:
-        """Remove a user; the last one frees memory and file. Further calls do nothing."""
+        """Remove a user; the last one frees memory and file."""
         self._users -= 1
         if self._users > 0:
             return
         self._memory = bytearray()
         self.size = 0
         if self._file is not None:
-            self._file.close()
+            self._spill.disk.do_always(self._file.close)
             self._file = None
 
     def _read(self, position: int) -> bytes:
-        if self._file is None:
-            return bytes(self._memory[position : position + BLOCK])
-        return os.pread(self._file.fileno(), BLOCK, position)
+        if self.on_disk:
+            return b"" if self._file is None else os.pread(self._file.fileno(), READ_BLOCK, position)
+        return bytes(self._memory[position : position + BLOCK])
 
-    def _write(self, piece: bytes | bytearray) -> None:
-        assert self._file is not None
-        view = memoryview(piece)
+    def _write(self, octets: bytearray) -> None:
+        """Open the file if necessary, and write to it; on a thread."""
+        if self._file is None:
+            self._file = self._spill.open()
+        view = memoryview(octets)
         while view:
             view = view[self._file.write(view) :]

@@ -212,7 +212,7 @@ class ListenerState:
 
     def new_body(self) -> BodyBuffer:
         """An empty buffer for the next message's body."""
-        return BodyBuffer(self.settings.spill_bytes, self.spill.open)
+        return BodyBuffer(self.settings.spill_bytes, self.spill)
 
     def add_transaction(self, transaction: "asyncio.Task[Reply]") -> None:
         """Count a message that is with the intake until it is done, also where its client leaves."""

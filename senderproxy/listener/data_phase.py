@@ -1,9 +1,9 @@
 """DATA phase of one message: 354, reception up to the final dot, hand-over to the intake.
 
 Guarantees: a message that cannot be accepted is read to its end before it is refused, so that the connection stays in
-step; memory stays flat; every message that is cut short or refused is in the log; once complete, a message is carried
-to its end whether its client stays or leaves, and the reply that a client missed is in the log. A client may take a
-limited time, the upstream is not timed here.
+step; memory stays flat: the client is not read while two blocks wait for the disk; every message that is cut short or
+refused is in the log; once complete, a message is carried to its end whether its client stays or leaves, and the reply
+that a client missed is in the log. A client and the disk may take a limited time, the upstream is not timed here.
 Not here: line ends and the final dot (wire.data_decoder), storage of the body (listener.body), the intake
 (listener.aiosmtpd_adapter).
 RFC 5321 sections 4.1.1.4 and 4.5.3.2.5.
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from senderproxy import log_events
 from senderproxy.aio import wait_done
+from senderproxy.disk_threads import DiskTimeout
 from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope
 from senderproxy.listener.client_stream import ClientStream, ClientTimeout, CloseRequested
 from senderproxy.listener.connections import ListenerState
@@ -39,7 +40,17 @@ _EXCESS: Final = 16 * 1024 * 1024  # octets beyond twice the size limit; then th
 class DataPhase:
     """Reception of one message."""
 
-    __slots__ = ("_body", "_decoder", "_dialogue", "_header", "_refusal", "_state", "_stream")
+    __slots__ = (
+        "_body",
+        "_decoder",
+        "_dialogue",
+        "_header",
+        "_refusal",
+        "_started",
+        "_state",
+        "_stream",
+        "_writing",
+    )
 
     def __init__(self, stream: ClientStream, state: ListenerState, dialogue: Dialogue) -> None:
         self._stream = stream
@@ -49,6 +60,8 @@ class DataPhase:
         self._header = HeaderCollector(dialogue.offer.header_limit, dialogue.offer.field_limit)
         self._body = state.new_body()
         self._refusal: Reply | None = None
+        self._started = 0.0  # on the loop's clock, without the time for the disk
+        self._writing: asyncio.Future[None] | None = None  # of the block before
 
     @property
     def ended(self) -> bool:
@@ -66,14 +79,18 @@ class DataPhase:
         message: Message | None = None
         try:
             stream.write(replies.START_DATA)
-            started = asyncio.get_running_loop().time()
+            self._started = asyncio.get_running_loop().time()
             while not decoder.done and decoder.octets <= most:
                 if source.size == 0:
-                    await self._wait_for_input(started)
+                    await self._wait_for_input()
                 if decoder.octets + source.size > _SMALL:
                     await stream.fair_share.acquire(source.size)
                 self._store(decoder.feed(source.take()))
+                if self._body.must_write and self._refusal is None:
+                    await self._write()
             source.put_back(decoder.rest)
+            if self._body.on_disk and self._refusal is None:
+                await self._write(rest=True)
             message = self._message()
         except (ClientGone, ConnectionError, asyncio.CancelledError):
             self._log(log_events.MESSAGE_CUT_BY_CLIENT)
@@ -85,7 +102,7 @@ class DataPhase:
             self._log(log_events.MESSAGE_TOO_SLOW)
             raise
         finally:
-            if message is None:
+            if message is None and self._refusal is None:
                 self._body.close()
         if message is None:
             assert self._refusal is not None
@@ -102,43 +119,74 @@ class DataPhase:
         header = self._header.section()
         if isinstance(header, HeaderTooLarge):
             offer = self._dialogue.offer
-            self._refusal = replies.header_too_large(header, offer.header_limit, offer.field_limit)
+            self._refuse(replies.header_too_large(header, offer.header_limit, offer.field_limit))
             return None
         return Message(header, self._body)
 
-    async def _wait_for_input(self, started: float) -> None:
+    async def _wait_for_input(self) -> None:
         """Wait for more of the message, at most `block` seconds; all of it must arrive at `min_rate` on average."""
         stream = self._stream
         if stream.stop_requested:
             raise CloseRequested
         timeouts = stream.timeouts
         stream.flush()
-        latest = started + timeouts.idle + self._decoder.octets / timeouts.min_rate
+        latest = self._started + timeouts.idle + self._decoder.octets / timeouts.min_rate
         stream.set_deadline(min(asyncio.get_running_loop().time() + timeouts.block, latest))
         await stream.more()
         stream.set_deadline(None)
 
     def _store(self, piece: bytes) -> None:
-        if self._refusal is not None:
-            return
-        self._refusal = self._check(piece)
-        if self._refusal is not None:
-            self._body.close()
+        if self._refusal is None and (refusal := self._check(piece)) is not None:
+            self._refuse(refusal)
+
+    def _refuse(self, refusal: Reply) -> None:
+        """Refuse the message at its end; what was received is dropped now."""
+        self._refusal = refusal
+        self._body.close()
 
     def _check(self, piece: bytes) -> Reply | None:
-        """Store a piece; the reply where the message cannot be accepted."""
+        """Store a piece in memory; the reply where the message cannot be accepted."""
         decoder, limit = self._decoder, self._dialogue.offer.size_limit
         if decoder.invalid is not None:
             return replies.invalid_octet(decoder.invalid)
         if decoder.octets > limit:
             return replies.too_large(limit)
-        try:
-            self._body.append(self._header.feed(piece))
-        except OSError as error:
-            full = error.errno in _DISK_FULL
-            event(_log, log_events.MESSAGE_NOT_BUFFERED, fault=None if full else error, why=str(error))
-            return replies.DISK_FULL if full else replies.INTERNAL_ERROR
+        self._body.append(self._header.feed(piece))
         return None
+
+    async def _write(self, *, rest: bool = False) -> None:
+        """Begin to write what is in memory, once the block before is written; `rest`: and wait until it is written.
+
+        An error of the disk refuses the message. Raises CloseRequested.
+        """
+        try:
+            await self._wait_for_disk()
+            self._writing = self._body.write()
+            if rest:
+                await self._wait_for_disk()
+        except OSError as error:
+            full, hangs = error.errno in _DISK_FULL, isinstance(error, DiskTimeout)
+            event(_log, log_events.MESSAGE_NOT_BUFFERED, fault=None if full or hangs else error, why=str(error))
+            self._refuse(replies.DISK_FULL if full else replies.DISK_TIMEOUT if hangs else replies.INTERNAL_ERROR)
+
+    async def _wait_for_disk(self) -> None:
+        """Wait until the block before is written; the client is not read meanwhile, and has that time in addition."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        if not writing.done():
+            stream, began = self._stream, asyncio.get_running_loop().time()
+            if stream.stop_requested:
+                raise CloseRequested
+            stream.set_deadline(began + self._state.spill.disk.timeout_seconds)
+            try:
+                await stream.input.until_done(writing)
+            except ClientTimeout:
+                raise DiskTimeout from None
+            finally:
+                stream.set_deadline(None)
+            self._started += asyncio.get_running_loop().time() - began
+        writing.result()
 
     def _log(self, kind: LogEvent, reply: Reply | None = None) -> None:
         event(

@@ -1,12 +1,12 @@
 """Buffer for a client's input between the socket and the conversation.
 
-Guarantees: bounded: reading from the socket pauses while too much is buffered. A waiter is woken by new input, by the
-end of the input or by `interrupt`, and by nothing else.
+Guarantees: bounded: reading from the socket pauses while too much is buffered. `more` is woken by new input, by the end
+of the input or by `interrupt`, and by nothing else; `until_done` by the end of the work or by `interrupt`.
 Not here: the meaning of the input.
 """
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from senderproxy.aio import PIECE_OCTETS
 
@@ -25,7 +25,8 @@ class ReadBuffer:
         self._loop = loop
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None  # for input
+        self._work_waiter: asyncio.Future[None] | None = None  # for other work, while no input is read
         self._ended = False
         self._paused = False
 
@@ -53,9 +54,10 @@ class ReadBuffer:
         self._wake()
 
     def interrupt(self, reason: Exception) -> None:
-        """Raise this exception in a waiting `more`; without effect where none waits."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(reason)
+        """Raise this exception in a waiting `more` or `until_done`; without effect where none waits."""
+        waiter = self._waiter or self._work_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(reason)
 
     async def more(self) -> None:
         """Wait for new input. Raises ClientGone at its end, or the exception given to `interrupt`."""
@@ -66,6 +68,21 @@ class ReadBuffer:
             await self._waiter
         finally:
             self._waiter = None
+
+    async def until_done(self, work: "asyncio.Future[Any]") -> None:
+        """Wait for work while no input is read. Raises the exception given to `interrupt`; the work goes on."""
+        self._work_waiter = waiter = self._loop.create_future()
+
+        def wake(_: object) -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        work.add_done_callback(wake)
+        try:
+            await waiter
+        finally:
+            self._work_waiter = None
+            work.remove_done_callback(wake)
 
     def line(self) -> bytes | None:
         """The next line with its line feed; None while it is incomplete."""

@@ -106,7 +106,7 @@ class Listener:
             if not await state.wait_idle(_LAST_REPLY_TIMEOUT):
                 await self._force_close()
         state.events.flush()
-        state.spill.remove()
+        await state.spill.remove()
 
     def renew_certificate(self) -> None:
         """Read certificate and key again, for new connections. Raises ListenerError; the old ones stay in use then."""

@@ -6,11 +6,38 @@ Guarantees: `Message.blocks()` is exactly the data between 354 and the final dot
 Not here: storage of a large body (listener.body).
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from senderproxy.mail.header import HeaderSection
+
+_T = TypeVar("_T")
+_Block = TypeVar("_Block", covariant=True)
+
+
+class BlockReader(Protocol[_Block]):
+    """Reader of blocks that come from a disk."""
+
+    async def next(self) -> Sequence[_Block]:
+        """The next blocks; none at the end. Raises OSError."""
+        ...
+
+    def close(self) -> None:
+        """End the reading, once, also before the end."""
+        ...
+
+
+class Disk(Protocol):
+    """The disk of a body. The event loop never waits for it: other threads do."""
+
+    async def read(self, body: "Body") -> bytes:
+        """All octets of a small body. Raises OSError, also if the disk does not respond."""
+        ...
+
+    def read_ahead(self, blocks: Generator[_T, None, None], body: "Body") -> BlockReader[_T]:
+        """A reader of blocks made from those of `body`, which is retained until the reader is closed."""
+        ...
 
 
 class Body(Protocol):
@@ -29,6 +56,11 @@ class Body(Protocol):
     @property
     def has_long_lines(self) -> bool:
         """True with a line of more than 998 octets (RFC 5321 section 4.5.3.1.6)."""
+        ...
+
+    @property
+    def disk(self) -> Disk | None:
+        """The disk that `blocks` may wait for; None for a body in memory."""
         ...
 
     def blocks(self) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ RFC 5321 section 4.5.3.1.6, RFC 5322 section 2.1.1.
 from collections.abc import Iterator
 from typing import Final
 
-from senderproxy.mail.message import Body
+from senderproxy.mail.message import Body, Disk
 
 LINE_LIMIT: Final = 998  # octets, without CRLF
 _FOLD: Final = b"\r\n "
@@ -57,6 +57,11 @@ class FoldedBody:
     def has_long_lines(self) -> bool:
         """Always False."""
         return False
+
+    @property
+    def disk(self) -> Disk | None:
+        """That of the underlying body."""
+        return self._body.disk
 
     def retain(self) -> None:
         """Add a user of the underlying body."""

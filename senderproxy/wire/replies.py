@@ -70,6 +70,7 @@ AUTH_LINE_TOO_LONG: Final = reply(500, "5.5.6", "Authentication line too long")
 
 # Errors of this server.
 INTERNAL_ERROR: Final = reply(451, "4.3.0", "Internal error; try again later")
+DISK_TIMEOUT: Final = reply(451, "4.3.0", "The disk does not respond; try again later")
 DISK_FULL: Final = reply(452, "4.3.1", "Insufficient disk space; try again later")
 
 # Connections that are rejected at the greeting.

@@ -20,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from senderproxy.listener.body import BodyBuffer, SpillDirectory
+from senderproxy.listener.body import SpillDirectory
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolUpdate
@@ -29,6 +29,7 @@ from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import arrival
+from tests.fakes.buffered_body import buffered_body
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.still_clock import START, StillClock
 
@@ -123,8 +124,7 @@ class Day:
         """A body that lies in an unnamed file, as the listener's do."""
         given = self.letter(size)
         message = given.submission.message
-        body = BodyBuffer(100, self.spill.open)
-        body.append(b"".join(message.body.blocks()))
+        body = await buffered_body(100, self.spill, message.body.blocks())
         linked = _with(given, Message(message.header, body))
         await self.step([given.submission.id], lambda: self.model.accept(given), lambda: self.spool.accept(linked))
         body.close()

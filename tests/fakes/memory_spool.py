@@ -28,6 +28,10 @@ class KeptBody:
     def size(self) -> int:
         return len(self.octets)
 
+    @property
+    def disk(self) -> None:
+        return None
+
     def blocks(self) -> Iterator[bytes]:
         if self.octets:
             yield self.octets

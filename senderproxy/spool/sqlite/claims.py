@@ -80,7 +80,7 @@ class Claims:
         if isinstance(found, CachedMessage):
             return found.claim
         try:
-            return _read_claim(found, self._content.folder_fd, _is_open)
+            return _read_claim(found, self._content, _is_open)
         except UnreadableRow as reason:
             try:
                 return _claim_without_content(found, str(reason))
@@ -99,7 +99,7 @@ class Claims:
             if isinstance(found, CachedMessage):
                 return found.claim
             try:
-                claim = _read_claim(found, self._content.folder_fd, selects)
+                claim = _read_claim(found, self._content, selects)
                 await self._verify(found, claim.submission.message)
                 return claim
             except UnreadableRow as reason:
@@ -180,7 +180,7 @@ def _is_open(state: Row) -> bool:
     return state[0] in ("waiting", "held")
 
 
-def _read_claim(found: LeasedRows, folder_fd: int, selects: Callable[[Row], bool]) -> Claim:
+def _read_claim(found: LeasedRows, content: Content, selects: Callable[[Row], bool]) -> Claim:
     """The claim of a leased message. Raises UnreadableRow if its rows are not as they were written."""
     if found.why:
         raise UnreadableRow(found.why)
@@ -188,7 +188,7 @@ def _read_claim(found: LeasedRows, folder_fd: int, selects: Callable[[Row], bool
         raise UnreadableRow("its content is missing")
     if not _is_sealed(found):
         raise UnreadableRow("its rows are damaged (wrong checksum)")
-    return _claim_of(found, _message(found.content, folder_fd), selects)
+    return _claim_of(found, _message(found.content, content), selects)
 
 
 def _claim_without_content(found: LeasedRows, why: str) -> Claim:
@@ -235,11 +235,11 @@ def _claim_of(found: LeasedRows, message: Message, selects: Callable[[Row], bool
     return Claim(submission, account, author, states, faults)
 
 
-def _message(content: Row, folder_fd: int) -> Message:
-    header, octets, file, size, _checksum, is_ascii, has_long_lines = content
+def _message(row: Row, content: Content) -> Message:
+    header, octets, file, size, _checksum, is_ascii, has_long_lines = row
     body: Body
     if file is not None:
-        body = FileBody(folder_fd, file, size, bool(is_ascii), bool(has_long_lines))
+        body = content.body(file, size, bool(is_ascii), bool(has_long_lines))
     elif octets is not None and len(octets) == size:
         body = RowBody(octets, bool(is_ascii), bool(has_long_lines))
     else:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
+from senderproxy.disk_threads import DiskThreads
 from senderproxy.mail.message import Body, UnnamedFile
 from senderproxy.relay.ports import SpoolError
 from senderproxy.spool.sqlite.rows import UnreadableRow
@@ -20,7 +21,8 @@ from senderproxy.spool.sqlite.spool_folder import SpoolFolder, disk_error, give_
 from senderproxy.translation import _
 
 FOLDER: Final = "content"
-BLOCK: Final = 64 * 1024  # octets in one read; few calls, and a small part of the memory of a connection
+BLOCK: Final = 64 * 1024  # octets in one block of a body in memory
+READ_BLOCK: Final = 512 * 1024  # octets in one read of a file: the hop to a thread costs as much as 100 KiB
 _WRITE_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE: Final = 0o600  # mode: readable and writable for the service's user only
@@ -42,6 +44,10 @@ class RowBody:
     def size(self) -> int:
         return len(self.octets)
 
+    @property
+    def disk(self) -> None:
+        """None: it is in memory."""
+
     def blocks(self) -> Iterator[bytes]:
         for start in range(0, len(self.octets), BLOCK):
             yield self.octets[start : start + BLOCK]
@@ -58,6 +64,7 @@ class FileBody:
     """mail.message.Body: a file, which is open only while it is read."""
 
     folder_fd: int
+    disk: DiskThreads
     name: str
     size: int
     is_ascii: bool
@@ -69,7 +76,7 @@ class FileBody:
         try:
             missing = self.size
             while missing:
-                block = os.read(file, min(BLOCK, missing))
+                block = os.read(file, min(READ_BLOCK, missing))
                 if not block:
                     raise OSError(f"the content file {self.name} is shorter than it was when written")
                 missing -= len(block)
@@ -93,6 +100,10 @@ class LostBody:
     is_ascii: bool = True
     has_long_lines: bool = False
 
+    @property
+    def disk(self) -> None:
+        """None: nothing is read."""
+
     def blocks(self) -> Iterator[bytes]:
         """Raises OSError."""
         raise OSError(self.why)
@@ -109,11 +120,16 @@ class Content:
 
     def __init__(self, folder: SpoolFolder) -> None:
         """Raises SpoolError."""
-        self.folder_fd = open_subfolder(folder, FOLDER)
+        self._folder_fd = open_subfolder(folder, FOLDER)
+        self._disk = DiskThreads("spool-body")  # of bodies that are sent
 
     def close(self) -> None:
         with suppress(OSError):
-            os.close(self.folder_fd)
+            os.close(self._folder_fd)
+
+    def body(self, name: str, size: int, is_ascii: bool, has_long_lines: bool) -> FileBody:
+        """The body in a file."""
+        return FileBody(self._folder_fd, self._disk, name, size, is_ascii, has_long_lines)
 
     def store(self, name: str, body: Body, checksum: int, cancelled: Callable[[], bool]) -> int:
         """Write a body to a new file of that name; return when it survives a power cut.
@@ -126,7 +142,7 @@ class Content:
                 checksum = _checksum(body, checksum, cancelled)
             else:
                 checksum = self._copy(name, body, checksum, cancelled)
-            os.fsync(self.folder_fd)
+            os.fsync(self._folder_fd)
         except FileExistsError as error:  # not created here, so not removed here
             raise _write_error(error) from error
         except BaseException as error:
@@ -142,20 +158,20 @@ class Content:
         if file is None or os.fstat(file).st_size != body.size:
             return False
         try:
-            os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=self.folder_fd, follow_symlinks=True)
+            os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=self._folder_fd, follow_symlinks=True)
         except OSError as error:
             if error.errno in _NO_LINK:
                 return False
             raise
-        give_to_owner(self.folder_fd, file)
+        give_to_owner(self._folder_fd, file)
         os.fsync(file)
         return True
 
     def _copy(self, name: str, body: Body, checksum: int, cancelled: Callable[[], bool]) -> int:
-        file = os.open(name, _WRITE_NEW, _PRIVATE, dir_fd=self.folder_fd)
+        file = os.open(name, _WRITE_NEW, _PRIVATE, dir_fd=self._folder_fd)
         try:
             os.fchmod(file, _PRIVATE)  # independent of the umask
-            give_to_owner(self.folder_fd, file)
+            give_to_owner(self._folder_fd, file)
             for block in body.blocks():
                 if cancelled():
                     raise InterruptedError
@@ -185,11 +201,11 @@ class Content:
         """Remove body files. A file that cannot be removed has no message any more; the next sweep tries again."""
         for name in names:
             with suppress(OSError):
-                os.unlink(name, dir_fd=self.folder_fd)
+                os.unlink(name, dir_fd=self._folder_fd)
 
     def written_before(self, seconds: float) -> list[str]:
         """The names of the files that were written before that time, in seconds since 1970."""
-        with os.scandir(self.folder_fd) as entries:
+        with os.scandir(self._folder_fd) as entries:
             return [entry.name for entry in entries if _written_at(entry) < seconds]
 
 

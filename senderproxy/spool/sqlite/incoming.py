@@ -14,17 +14,19 @@ from typing import Any, Final
 from zlib import crc32
 
 from senderproxy.clock import Clock
-from senderproxy.mail.message import Body, Message
+from senderproxy.mail.message import Body, Disk, Message
 from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolFull
 from senderproxy.spool.sqlite import rows
 from senderproxy.spool.sqlite.claims import await_lease, checksum_before_body
-from senderproxy.spool.sqlite.content import Content, FileBody, RowBody
+from senderproxy.spool.sqlite.content import Content, RowBody
 from senderproxy.spool.sqlite.leases import CachedMessage, Lease, Leases
 from senderproxy.spool.sqlite.rows import Row
+from senderproxy.spool.sqlite.spool_folder import disk_error
 from senderproxy.spool.sqlite.statements import NewMessage
 from senderproxy.spool.sqlite.threads import SpoolThreads
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
 from senderproxy.tracking.record import RecipientStatus
+from senderproxy.translation import _
 
 _ARRIVALS: Final = 256  # calls of `accept` at once; bounds the memory of messages that wait for the writer
 _CACHE_OVERHEAD: Final = 4096  # octets, estimated, that a cached message takes beside its content
@@ -140,13 +142,13 @@ class Incoming:
         checksum = checksum_before_body(header, body)
         size, flags = body.size, (body.is_ascii, body.has_long_lines)
         if size <= self._row_limit:
-            octets = b"".join(body.blocks())
+            octets = b"".join(body.blocks()) if body.disk is None else await _read(body, body.disk)
             row: Row = (header, octets, None, len(octets), crc32(octets, checksum), *map(int, flags))
             return StoredContent(row, RowBody(octets, *flags))
         name = f"{arrival.submission.id}-{self._clock.new_id()}"
         checksum = await self._write_file(name, body, checksum, use_reserve)
         row = (header, None, name, size, checksum, *map(int, flags))
-        return StoredContent(row, FileBody(self._content.folder_fd, name, size, *flags), name)
+        return StoredContent(row, self._content.body(name, size, *flags), name)
 
     async def _write_file(self, name: str, body: Body, checksum: int, use_reserve: bool) -> int:
         """Write one file. A cancelled caller waits until the body is not read any more, so that it can close it."""
@@ -196,6 +198,13 @@ class Incoming:
             if content is not None and content[3] is None and is_complete and len(set(claim.due.values())) == 1:
                 octets = _CACHE_OVERHEAD + len(content[1]) + len(content[2])
                 self._leases.cache(CachedMessage(_new_lease(message), claim, octets))
+
+
+async def _read(body: Body, disk: Disk) -> bytes:
+    try:
+        return await disk.read(body)
+    except OSError as error:
+        raise disk_error(_("A message cannot be read from its temporary file"), error) from error
 
 
 def _octets(messages: Sequence[NewMessage]) -> int:

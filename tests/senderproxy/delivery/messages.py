@@ -55,6 +55,10 @@ class Blocks:
     def has_long_lines(self) -> bool:
         return False
 
+    @property
+    def disk(self) -> None:
+        return None
+
     def blocks(self) -> Iterator[bytes]:
         yield from self.parts
 

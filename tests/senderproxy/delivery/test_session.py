@@ -4,12 +4,14 @@ import asyncio
 import errno
 import hashlib
 import resource
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from senderproxy.delivery.session import Completed, Interrupted, Session, SessionTimeouts
+from senderproxy.disk_threads import DiskThreads
 from senderproxy.mail.address import NULL_PATH, parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -560,6 +562,102 @@ async def test_a_large_message_streams_in_flat_memory() -> None:
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         assert simulator.received[1].sha256 == digest.hexdigest()
     assert after - before < 8 * 1024  # KiB, the simulator's share included
+
+
+class OnDisk:
+    """A body on a disk that hangs before its last block, until `release` is set."""
+
+    is_ascii, has_long_lines = True, False
+
+    def __init__(self, *parts: bytes, timeout_seconds: float = 60) -> None:
+        self.size = sum(map(len, parts))
+        self.disk = DiskThreads("test", timeout_seconds=timeout_seconds)
+        self.users = 0
+        self.hanging, self.release = threading.Event(), threading.Event()
+        self._parts = parts
+
+    def blocks(self) -> Iterator[bytes]:
+        yield from self._parts[:-1]
+        self.hanging.set()
+        assert self.release.wait(30)
+        yield self._parts[-1]
+
+    def retain(self) -> None:
+        self.users += 1
+
+    def close(self) -> None:
+        self.users -= 1
+
+    async def until_hanging(self) -> None:
+        while not self.hanging.is_set():
+            await asyncio.sleep(0.001)
+
+    async def until_unused(self) -> None:
+        while self.users:
+            await asyncio.sleep(0.001)
+
+
+LARGE = tuple(bytes([64 + number]) * 998 * 100 + b"\r\n" for number in range(20))  # 2 MB in blocks above 64 KiB
+
+
+def on_disk(body: OnDisk) -> Message:
+    return Message(HeaderSection(HEADER), body)
+
+
+@BOTH_WAYS
+async def test_a_message_on_disk_arrives_unchanged(settings: SimulatorSettings) -> None:
+    body = OnDisk(*LARGE)
+    body.release.set()
+    async with Simulator(settings) as simulator, session_at(simulator, timeouts=CALM) as session:
+        await answered(session, message=on_disk(body))
+        await answered(session)
+        assert simulator.received[0].content == HEADER + b"".join(LARGE)
+        await body.until_unused()
+
+
+async def test_a_read_that_hangs_delays_its_own_message_only() -> None:
+    body = OnDisk(*LARGE)
+    async with (
+        Simulator(SETTINGS) as simulator,
+        session_at(simulator, timeouts=CALM) as slow,
+        session_at(simulator, timeouts=CALM) as session,
+    ):
+        sending = asyncio.create_task(answered(slow, message=on_disk(body)))
+        await body.until_hanging()
+        await answered(session)
+        assert len(simulator.received) == 1
+        body.release.set()
+        (outcome,) = (await sending).outcomes.values()
+        assert isinstance(outcome, Delivered)
+        assert simulator.received[1].content == HEADER + b"".join(LARGE)
+
+
+async def test_a_disk_that_does_not_respond_in_time_defers_the_message_and_ends_the_session() -> None:
+    body = OnDisk(*LARGE, timeout_seconds=0.05)
+    async with Simulator(SETTINGS) as simulator, session_at(simulator, timeouts=CALM) as session:
+        result = await answered(session, message=on_disk(body))
+        assert [str(outcome.reply) for outcome in result.outcomes.values()] == [
+            "451 4.3.0 The disk does not respond: the message cannot be read now"
+        ]
+        assert not session.usable
+        assert simulator.received == []
+        assert body.users == 1, "the read has not returned"
+        body.release.set()
+        await body.until_unused()
+
+
+async def test_a_delivery_that_is_cancelled_during_a_read_ends_at_once() -> None:
+    body = OnDisk(*LARGE)
+    async with Simulator(SETTINGS) as simulator, session_at(simulator, timeouts=CALM) as session:
+        sending = asyncio.create_task(answered(session, message=on_disk(body)))
+        await body.until_hanging()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert not session.usable
+        body.release.set()
+        await body.until_unused()
+        assert simulator.received == []
 
 
 async def test_the_timeouts_are_those_of_rfc_5321() -> None:

@@ -8,11 +8,17 @@ from typing import BinaryIO
 
 import pytest
 
-from senderproxy.listener.body import BLOCK, BodyBuffer, SpillDirectory
+from senderproxy.aio import wait_done
+from senderproxy.listener.body import BLOCK, READ_BLOCK, WRITE_BLOCK, BodyBuffer, SpillDirectory
+from tests.fakes.buffered_body import buffered_body, write
 
 
 def full_disk() -> BinaryIO:
     return Path("/dev/full").open("w+b", buffering=0)
+
+
+class FullDisk(SpillDirectory):
+    open = staticmethod(full_disk)
 
 
 @pytest.fixture
@@ -20,46 +26,57 @@ def spill(tmp_path: Path) -> SpillDirectory:
     return SpillDirectory(tmp_path)
 
 
-def test_a_small_body_stays_in_memory(spill: SpillDirectory, tmp_path: Path) -> None:
-    body = BodyBuffer(100, spill.open)
-    body.append(b"x" * 60)
-    body.append(b"y" * 40)
-    assert not body.on_disk
+async def test_a_small_body_stays_in_memory(spill: SpillDirectory, tmp_path: Path) -> None:
+    body = await buffered_body(100, spill, [b"x" * 60, b"y" * 40])
+    assert (body.on_disk, body.disk) == (False, None)
     assert b"".join(body.blocks()) == b"x" * 60 + b"y" * 40
     assert body.size == 100
     assert list(tmp_path.iterdir()) == []
     body.close()
 
 
-def test_a_large_body_is_on_disk_without_a_name_and_reads_the_same_twice(spill: SpillDirectory, tmp_path: Path) -> None:
-    body = BodyBuffer(100, spill.open)
-    pieces = [bytes([n % 256]) * (n * 37 % 5000) for n in range(100)]
-    for piece in pieces:
-        body.append(piece)
-    assert body.on_disk
+async def test_a_large_body_is_on_disk_without_a_name_and_reads_the_same_twice(
+    spill: SpillDirectory, tmp_path: Path
+) -> None:
+    pieces = [bytes([n % 256]) * (n * 37 % 5000) for n in range(400)]
+    body = await buffered_body(100, spill, pieces)
+    assert body.disk is spill.disk
     whole = b"".join(pieces)
     for _ in range(2):
         blocks = list(body.blocks())
         assert b"".join(blocks) == whole
-        assert max(map(len, blocks)) <= BLOCK
+        assert max(map(len, blocks)) <= READ_BLOCK
+    assert await spill.disk.read(body) == whole
     [directory] = tmp_path.iterdir()
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert list(directory.iterdir()) == []
     body.close()
-    body.close()
-    spill.remove()
+    await spill.remove()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_blocks_from_memory_are_bounded_as_well(spill: SpillDirectory) -> None:
-    body = BodyBuffer(1 << 20, spill.open)
-    body.append(b"x" * 200_000)
+async def test_after_the_threshold_a_block_at_a_time_is_in_memory(spill: SpillDirectory) -> None:
+    body = BodyBuffer(1000, spill)
+    body.append(b"x" * 1001)
+    held = [body.must_write]
+    await write(body)
+    for piece in (b"x" * WRITE_BLOCK, b"x"):
+        body.append(piece)
+        held.append(body.must_write)
+    assert held == [True, False, True]
+    await write(body)
+    assert len(b"".join(body.blocks())) == body.size == 1001 + WRITE_BLOCK + 1
+    body.close()
+
+
+async def test_blocks_from_memory_are_bounded_as_well(spill: SpillDirectory) -> None:
+    body = await buffered_body(1 << 20, spill, [b"x" * 200_000])
     assert max(map(len, body.blocks())) == BLOCK
     body.close()
 
 
-def test_a_body_records_if_it_is_ascii(spill: SpillDirectory) -> None:
-    body = BodyBuffer(10, spill.open)
+async def test_a_body_records_if_it_is_ascii(spill: SpillDirectory) -> None:
+    body = BodyBuffer(1000, spill)
     body.append(b"plain")
     before = body.is_ascii
     body.append("Grüße".encode())
@@ -68,7 +85,7 @@ def test_a_body_records_if_it_is_ascii(spill: SpillDirectory) -> None:
     body.close()
 
 
-def test_a_deleted_directory_is_created_again(spill: SpillDirectory, tmp_path: Path) -> None:
+async def test_a_deleted_directory_is_created_again(spill: SpillDirectory, tmp_path: Path) -> None:
     first = spill.open()
     [directory] = tmp_path.iterdir()
     directory.rmdir()
@@ -78,49 +95,47 @@ def test_a_deleted_directory_is_created_again(spill: SpillDirectory, tmp_path: P
     second.close()
 
 
-def test_a_full_disk_raises_oserror() -> None:
-    body = BodyBuffer(10, full_disk)
-    body.append(b"x" * 10)
+async def test_a_full_disk_raises_oserror() -> None:
     with pytest.raises(OSError) as error:
-        body.append(b"x")
+        await buffered_body(10, FullDisk(), [b"x" * 10, b"x"])
     assert error.value.errno == errno.ENOSPC
-    body.close()
 
 
-def test_a_truncated_file_is_noticed(spill: SpillDirectory) -> None:
-    files: list[BinaryIO] = []
-
-    def remember() -> BinaryIO:
-        files.append(spill.open())
-        return files[-1]
-
-    body = BodyBuffer(10, remember)
-    body.append(b"x" * 100_000)
-    os.ftruncate(files[0].fileno(), 70_000)
+async def test_a_truncated_file_is_noticed(spill: SpillDirectory) -> None:
+    body = await buffered_body(10, spill, [b"x" * 100_000])
+    file = body.unnamed_file()
+    assert file is not None
+    os.ftruncate(file, 70_000)
     with pytest.raises(OSError, match="shorter"):
         list(body.blocks())
     body.close()
 
 
-def test_a_second_user_keeps_the_body_open(tmp_path: Path) -> None:
-    body = BodyBuffer(10, SpillDirectory(tmp_path).open)
-    body.append(b"x" * 100)
+async def test_a_second_user_keeps_the_body_open(tmp_path: Path) -> None:
+    body = await buffered_body(10, SpillDirectory(tmp_path), [b"x" * 100])
     body.retain()
     body.close()
     assert b"".join(body.blocks()) == b"x" * 100
     body.close()
-    assert body.size == 0
+    assert (body.size, body.unnamed_file()) == (0, None)
 
 
-def test_reading_a_closed_body_raises_oserror() -> None:
-    body = BodyBuffer(1_000_000, _no_file)
-    body.append(b"x" * 200_000)
+async def test_a_write_in_progress_keeps_the_file_open_after_its_user_has_left(spill: SpillDirectory) -> None:
+    """A descriptor that is closed during a call may be another file when the call goes on."""
+    body = BodyBuffer(10, spill)
+    body.append(b"x" * 100)
+    writing = body.write()
+    body.close()
+    await wait_done(writing)
+    assert writing.exception() is None
+    assert body.unnamed_file() is None
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+async def test_reading_a_closed_body_raises_oserror(spill: SpillDirectory, on_disk: bool) -> None:
+    body = await buffered_body(1000 if on_disk else 1 << 30, spill, [b"x" * (READ_BLOCK + 1)])
     reader = body.blocks()
     next(reader)
     body.close()
     with pytest.raises(OSError, match="closed"):
         next(reader)
-
-
-def _no_file() -> BinaryIO:
-    raise AssertionError("it fits into memory")

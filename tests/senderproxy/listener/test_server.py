@@ -732,10 +732,7 @@ async def test_temporary_files_and_their_directory_are_gone_after_the_stop(tmp_p
 
 
 async def test_a_full_disk_is_a_452_and_the_next_message_is_accepted() -> None:
-    from tests.senderproxy.listener.test_body import full_disk
-
-    class FullDisk(SpillDirectory):
-        open = staticmethod(full_disk)
+    from tests.senderproxy.listener.test_body import FullDisk
 
     intake = RecordingIntake()
     listener = Listener(

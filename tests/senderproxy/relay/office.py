@@ -7,14 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from senderproxy.clock import SystemClock
 from senderproxy.control.crash_journal import CrashJournalFile
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.delivery.session import SessionTimeouts
-from senderproxy.listener.body import BodyBuffer
+from senderproxy.listener.body import BodyBuffer, SpillDirectory
 from senderproxy.mail.address import NULL_PATH, parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -145,7 +144,7 @@ class RelayOffice:
         recipients = recipients or (KUNDE,)
         head = f"From: <{by}>\r\nTo: x@kunde.example\r\nSubject: {text}\r\n{header}Message-ID: <{text.replace(' ', '.')}@x>\r\n"
         head += "Date: Sat, 31 Jan 2026 08:15:00 +0100\r\n\r\n"
-        body = BodyBuffer(10_000_000, TemporaryFile)
+        body = BodyBuffer(10_000_000, SpillDirectory())
         body.append(f"{text}\r\n".encode())
         submission = Submission(
             self.clock.new_id(),

@@ -18,6 +18,7 @@ class Pieces:
     pieces: list[bytes]
     is_ascii: bool = True
     has_long_lines: bool = False
+    disk: None = None
 
     @property
     def size(self) -> int:

@@ -50,11 +50,13 @@ def test_sixty_messages_at_once_share_one_sync(tmp_path: Path) -> None:
 
 LARGE = """
 import asyncio, resource, sys
+from itertools import repeat
 from pathlib import Path
-from senderproxy.listener.body import SpillDirectory, BodyBuffer
+from senderproxy.listener.body import SpillDirectory
 from senderproxy.mail.message import Message
 from senderproxy.relay.ports import SpoolUpdate
 from tests.fakes.arrivals import DELIVERED, arrival
+from tests.fakes.buffered_body import buffered_body
 from tests.senderproxy.spool.sqlite.open_spool import claimed, opened
 from tests.senderproxy.spool.sqlite.test_store import _with_message
 
@@ -65,10 +67,8 @@ async def main(folder, elsewhere):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         given = arrival("large")
         for spill in (spool.spill_folder, elsewhere):
-            body = BodyBuffer(1 << 20, SpillDirectory(folder=spill).open)
             block = b"x" * 998 + b"\\r\\n"
-            for _ in range(150_000):
-                body.append(block)
+            body = await buffered_body(1 << 20, SpillDirectory(folder=spill), repeat(block, 150_000))
             await spool.accept(_with_message(given, Message(given.submission.message.header, body)))
             body.close()
             claim = await claimed(spool)

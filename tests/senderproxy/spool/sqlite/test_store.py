@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.listener.body import BodyBuffer, SpillDirectory
+from senderproxy.listener.body import SpillDirectory
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
@@ -24,6 +24,7 @@ from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.spool.sqlite.writer import WriteJob
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
+from tests.fakes.buffered_body import buffered_body
 from tests.fakes.still_clock import START, StillClock
 from tests.senderproxy.spool.sqlite.open_spool import HISTORY, claimed, files, ids, opened, records, sql
 
@@ -161,9 +162,8 @@ async def test_a_file_is_removed_when_its_message_is_finished(folder: Path) -> N
 
 async def test_a_body_in_an_unnamed_file_is_linked_and_not_copied(folder: Path) -> None:
     async with opened(folder) as spool:
-        body = BodyBuffer(1024, SpillDirectory(folder=spool.spill_folder).open)
-        for start in range(0, len(LARGE), 7000):
-            body.append(LARGE[start : start + 7000])
+        pieces = (LARGE[start : start + 7000] for start in range(0, len(LARGE), 7000))
+        body = await buffered_body(1024, SpillDirectory(folder=spool.spill_folder), pieces)
         file = body.unnamed_file()
         assert file is not None
         assert files(folder) == set()
@@ -183,8 +183,7 @@ async def test_a_body_on_another_file_system_is_copied(folder: Path) -> None:
     assert shm.stat().st_dev != folder.parent.stat().st_dev
     with tempfile.TemporaryDirectory(dir=shm) as elsewhere:
         async with opened(folder) as spool:
-            body = BodyBuffer(1024, SpillDirectory(folder=Path(elsewhere)).open)
-            body.append(LARGE)
+            body = await buffered_body(1024, SpillDirectory(folder=Path(elsewhere)), [LARGE])
             assert body.on_disk
             await spool.accept(_with_message(arrival("a1"), Message(arrival("a1").submission.message.header, body)))
             body.close()
@@ -195,8 +194,7 @@ async def test_a_body_on_another_file_system_is_copied(folder: Path) -> None:
 async def test_a_claim_on_a_new_message_reads_the_spools_own_content(folder: Path) -> None:
     async with opened(folder) as spool:
         for ident, octets in (("a1", b"klein\r\n"), ("a2", LARGE)):
-            body = BodyBuffer(1 << 30, SpillDirectory().open)
-            body.append(octets)
+            body = await buffered_body(1 << 30, SpillDirectory(), [octets])
             given = _with_message(arrival(ident), Message(arrival(ident).submission.message.header, body))
             (claim,) = await spool.accept(given, leased=True)
             body.close()
@@ -219,7 +217,7 @@ async def test_without_its_row_a_file_is_removed(folder: Path) -> None:
 class SlowBody:
     """A body that stops after its first block until `go_on` is set."""
 
-    is_ascii, has_long_lines = True, False
+    is_ascii, has_long_lines, disk = True, False, None
 
     def __init__(self, octets: bytes) -> None:
         self.octets, self.size = octets, len(octets)
