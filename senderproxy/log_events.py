@@ -262,6 +262,9 @@ CLOCK_SHIFT_FAILED: Final = LogEvent(
 
 SPOOL_MIGRATED: Final = LogEvent("spool_migrated", Severity.INFO, "spool migrated", ("format", "backup"))
 SPOOL_DAMAGED: Final = LogEvent("spool_damaged", Severity.CRITICAL, "spool damaged", ("why", "hint"))
+SPOOL_FILE_LOST: Final = LogEvent(
+    "spool_file_lost", Severity.CRITICAL, "a file of the spool was deleted, replaced or moved", ("why", "hint")
+)
 SPOOL_CHECK_FAILED: Final = LogEvent("spool_check_failed", Severity.WARNING, "cannot check the spool", ("why",))
 SPOOL_WRITER_ERROR: Final = LogEvent("spool_writer_error", Severity.ERROR, "internal error in the spool writer")
 MESSAGE_UNREADABLE: Final = LogEvent(

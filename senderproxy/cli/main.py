@@ -34,6 +34,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "send": N_("send a test message"),
         "status": N_("state of the running service: listeners, accounts, queue"),
         "queue": N_("list, retry, hold and cancel queued messages"),
+        "spool": N_("reset a spool whose database was lost"),
         "track": N_("history of messages"),
     }
 )

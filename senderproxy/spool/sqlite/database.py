@@ -17,8 +17,10 @@ from typing import Final
 from senderproxy import log_events
 from senderproxy.log import event
 from senderproxy.relay.ports import SpoolError
+from senderproxy.spool.sqlite import spool_id
 from senderproxy.spool.sqlite.content import FOLDER
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder, disk_error, disk_full
+from senderproxy.spool.sqlite.spool_id import ensure_id
 from senderproxy.translation import _
 
 NAME: Final = "spool.db"
@@ -68,6 +70,7 @@ def open_database(folder: SpoolFolder, migrations: Sequence[str]) -> sqlite3.Con
                 check(path, connection)
             _migrate(folder, connection, migrations)
             _check_tables(path, connection, migrations)
+            ensure_id(folder)
         except BaseException:
             connection.close()
             raise
@@ -151,18 +154,18 @@ def database_error(what: str, error: sqlite3.Error, path: Path | None = None) ->
 
 def _refuse_if_lost(folder: SpoolFolder, names: set[str]) -> None:
     """Raise SpoolDamaged if other files show that there was a database: there may be mail in a backup of it."""
-    traces = sorted(name for name in names if name.startswith((f"{NAME}-", f"{NAME}.")))
-    traces = [name for name in traces if not name.startswith(_NEW)]
+    traces = [spool_id.NAME] if spool_id.NAME in names else []
+    traces += sorted(name for name in names if name.startswith((f"{NAME}-", f"{NAME}.")) and not name.startswith(_NEW))
     with suppress(FileNotFoundError, NotADirectoryError):
         traces += [f"{FOLDER}/{entry.name}" for entry in sorted((folder.path / FOLDER).iterdir())[:1]]
     if traces:
         raise SpoolDamaged(
-            _("The spool {path} has no {name}, but there was one: {trace} still exists.").format(
+            _("The spool {path} is closed: it has no {name}, but there was one ({trace} still exists).").format(
                 path=folder.path, name=NAME, trace=traces[0]
             ),
-            hint=_("Restore {name} from a backup. To give up the mail that waited in it: move {path} away.").format(
-                name=NAME, path=folder.path
-            ),
+            hint=_(
+                "Restore {name} from a backup. To give up the mail that waited in it: senderproxy spool reset"
+            ).format(name=NAME),
         )
 
 

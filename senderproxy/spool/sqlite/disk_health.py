@@ -49,6 +49,7 @@ class DiskHealth:
                 hint=_("Look for errors of the disk: dmesg"),
             )
         try:
+            await self._thread.do(self._writer.identity.check)
             await self._thread.do(self._writer.free_space.claim, 0)
         except SpoolError as error:
             return error

@@ -23,7 +23,7 @@ _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEX
 _LOCK_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _PRIVATE: Final = 0o600  # mode: readable and writable for the service's user only
 _LOCK_TEXT: Final = 512  # octets; a process id and a program's name
-_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class SpoolFolder:
@@ -110,7 +110,7 @@ def open_subfolder(folder: SpoolFolder, name: str) -> int:
 def disk_error(what: str, error: OSError) -> SpoolError:
     """An error of the operating system as a SpoolError. `what`: the failed operation, a sentence without its period."""
     message = f"{what}: {error.strerror or error}."
-    if error.errno in _DISK_FULL:
+    if error.errno in DISK_FULL:
         return disk_full(message)
     return SpoolError(message, hint=_("Look for errors of the disk: dmesg"))
 

@@ -35,6 +35,7 @@ from senderproxy.spool.sqlite.database import (
     scripts,
 )
 from senderproxy.spool.sqlite.disk_health import DiskHealth
+from senderproxy.spool.sqlite.file_identity import FileIdentity
 from senderproxy.spool.sqlite.free_space import FreeSpace
 from senderproxy.spool.sqlite.history import History
 from senderproxy.spool.sqlite.incoming import Incoming
@@ -125,8 +126,9 @@ class SqliteSpool:
                 reserve = undo.enter_context(closing(DiskReserve(folder, limits.reserve)))
                 free_space = FreeSpace(folder.fd, limits.min_free, reserve, clock.monotonic)
                 free_space.adjust_reserve()
+                identity = FileIdentity(path)
             undo.pop_all()
-        writer = Writer(path, free_space, wal, connection, clock.monotonic)
+        writer = Writer(path, free_space, wal, identity, connection, clock.monotonic)
         spool = cls(folder, content, reader, writer, clock, limits, tuning, last_number)
         if path.stat().st_size > CHECK_LIMIT:
             threading.Thread(target=_check_database, args=[writer], name="spool-check", daemon=True).start()

@@ -22,6 +22,7 @@ from senderproxy.log import event
 from senderproxy.relay.ports import SpoolError, SpoolFull
 from senderproxy.spool.sqlite import statements
 from senderproxy.spool.sqlite.database import connect, database_error, primary_code
+from senderproxy.spool.sqlite.file_identity import FileIdentity, SpoolFileLost
 from senderproxy.spool.sqlite.free_space import FreeSpace
 from senderproxy.spool.sqlite.spool_folder import disk_error
 from senderproxy.spool.sqlite.statements import NewMessage, Settlement
@@ -63,6 +64,7 @@ class Writer:
     path: Path  # of the database
     free_space: FreeSpace
     wal: WriteAheadLog
+    identity: FileIdentity  # of the database
     connection: sqlite3.Connection | None
     monotonic: Callable[[], float]  # seconds
     extra_jobs: Callable[[], Sequence[WriteJob]] = tuple  # to be written in the next transaction
@@ -202,12 +204,14 @@ class Writer:
 
     def _transact(self, arrivals: Sequence[WriteJob], changes: Sequence[WriteJob]) -> list[tuple[WriteJob, Any]]:
         connection = self._connected()
+        self.identity.check()
         before = connection.total_changes
         connection.execute("BEGIN IMMEDIATE")
         if arrivals:
             statements.add(connection, [message for job in arrivals for message in job.messages])
         results = _make_changes(connection, changes)
         connection.execute("COMMIT")
+        self.identity.check()  # before any client or attempt gets its result
         self._committed(connection.total_changes - before, sum(job.octets for job in arrivals))
         return [*((job, None) for job in arrivals), *results]
 
@@ -230,6 +234,7 @@ class Writer:
                     failed.append((job, None, self._spool_error(error)))
                 connection.execute("RELEASE job")
             connection.execute("COMMIT")
+            self.identity.check()
             self._committed(connection.total_changes - before, sum(job.octets for job in jobs))
         except Exception as error:  # noqa: BLE001
             self._roll_back(error)
@@ -246,13 +251,14 @@ class Writer:
         if self.broken is not None:
             raise self.broken
         if self.connection is None:
+            self.identity.check()  # SQLite would create a missing file
             self.connection = connect(self.path)
         return self.connection
 
     def _roll_back(self, error: Exception) -> None:
         """End the transaction. After an error of the disk, the connection is replaced: its state is unknown."""
         connection = self.connection
-        if connection is None:
+        if connection is None or isinstance(error, SpoolFileLost):  # outside a transaction; the file may come back
             return
         try:
             if connection.in_transaction:

@@ -1,9 +1,11 @@
 """A database is made whole, looked at before it is trusted, and never replaced by an empty one."""
 
 import asyncio
+import errno
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -76,6 +78,7 @@ async def filled(folder: Path) -> None:
 async def test_a_database_that_is_gone_while_its_content_is_there_is_not_made_anew(folder: Path) -> None:
     await filled(folder)
     (folder / "spool.db").unlink()
+    (folder / "spool.id").unlink()  # as by a version without it
     assert "content/" in refused(folder, SpoolDamaged, "there was one").message
     assert not (folder / "spool.db").exists()
 
@@ -85,6 +88,45 @@ def test_a_database_that_is_gone_while_traces_of_it_are_there_is_not_made_anew(f
     folder.mkdir(0o700)
     (folder / trace).write_bytes(b"x")
     assert trace in refused(folder, SpoolDamaged, "there was one").message
+
+
+def test_a_spool_with_an_id_and_without_a_database_is_closed(folder: Path) -> None:
+    open_as(folder, scripts())
+    (folder / "spool.db").unlink()
+    error = refused(folder, SpoolDamaged, "closed")
+    assert "spool.id" in error.message
+    assert "senderproxy spool reset" in error.hint
+    assert not (folder / "spool.db").exists()
+
+
+def test_a_spool_of_an_older_version_gets_an_id_at_its_next_opening(folder: Path) -> None:
+    open_as(folder, scripts())
+    first = (folder / "spool.id").read_text()
+    open_as(folder, scripts())
+    assert (folder / "spool.id").read_text() == first
+    (folder / "spool.id").unlink()
+    (folder / "spool.id.new").write_bytes(b"")  # of a process that was killed
+    open_as(folder, scripts())
+    assert re.fullmatch(r"[0-9a-f-]{36}\n", (folder / "spool.id").read_text())
+    assert stat.S_IMODE((folder / "spool.id").stat().st_mode) == 0o600
+    assert not (folder / "spool.id.new").exists()
+
+
+def test_a_full_disk_does_not_prevent_the_opening_of_a_spool_without_an_id(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_as(folder, scripts())
+    (folder / "spool.id").unlink()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("senderproxy.spool.sqlite.spool_id.os.write", full)
+        open_as(folder, scripts())
+    assert not (folder / "spool.id").exists()
+    open_as(folder, scripts())
+    assert (folder / "spool.id").exists()
 
 
 def test_what_a_maker_left_that_was_killed_is_no_trace(folder: Path) -> None:
@@ -261,7 +303,9 @@ async def test_a_new_format_is_made_with_the_old_one_kept_beside_it(folder: Path
     assert sql(folder, "SELECT count(*) FROM message WHERE note IS NULL") == [(31,)]
     backup = folder / "spool.db.format-1"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
-    assert {path.name for path in folder.iterdir()} == {"spool.db", "spool.db.format-1", "content", "lock"}
+    assert {path.name for path in folder.iterdir()} == {
+        "spool.db", "spool.db.format-1", "spool.id", "content", "lock"
+    }  # fmt: skip
     refused(folder, SpoolTooNew, "later version")
     (folder / "spool.db").unlink()
     backup.rename(folder / "spool.db")

@@ -111,8 +111,8 @@ async def test_what_root_makes_belongs_to_the_folders_owner(tmp_path: Path) -> N
         await desk.accept(arrival("a1"), arrival("a2", body=LARGE))
         found = [spool, *spool.rglob("*")]
         names = {path.name for path in found}
-        assert {"spool.db", "spool.db-wal", "spool.db-shm", "lock", "content"} < names
-        assert len(found) == 7
+        assert {"spool.db", "spool.db-wal", "spool.db-shm", "spool.id", "lock", "content"} < names
+        assert len(found) == 8
         assert {(path.stat().st_uid, path.stat().st_gid) for path in found} == {(NOBODY, NOBODY)}
         assert {stat.S_IMODE(path.stat().st_mode) for path in found if path.is_file()} == {0o600}
         assert (await claimed(desk)).submission.id == "a1"
