@@ -86,6 +86,13 @@ CONTROL_REQUEST_FAILED: Final = LogEvent(
 
 # ---- listener ----
 
+ACCEPT_PAUSED: Final = LogEvent(
+    "accept_paused",
+    Severity.ERROR,
+    "cannot accept connections for a moment: no descriptor or no memory is free",
+    ("why", "hint", "repeated"),
+)
+ACCEPT_FAILED: Final = LogEvent("accept_failed", Severity.WARNING, "cannot accept a connection", ("why", "repeated"))
 # `repeated`: the number of equal events in the minute after the first of them.
 CLIENT_REJECTED: Final = LogEvent(
     "client_rejected", Severity.WARNING, "client rejected", ("client", "reply", "repeated")

@@ -219,8 +219,11 @@ class ListenerState:
         self.transactions.add(transaction)
         transaction.add_done_callback(self._end_transaction)
 
-    async def wait_idle(self, seconds: float) -> bool:
-        """Wait until no connection and no transaction is left; False where that takes more than so many seconds."""
+    async def wait_idle(self, seconds: float | None) -> bool:
+        """Wait until no connection and no transaction is left; False where that takes more than so many seconds.
+
+        None: wait without a limit.
+        """
         self._idle.clear()
         self._check_idle()
         try:

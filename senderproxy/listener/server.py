@@ -1,8 +1,10 @@
 """Listener: socket, TLS, start and stop of one listening address.
 
 Guarantees: it does not start as an open relay, with an unusable certificate or on an unsupported aiosmtpd. On a stop,
-messages in progress are finished within the grace time or answered with 421, and the stop takes a bounded time.
-Not here: the conversation (listener.relay_smtp), admission (listener.connections, listener.client_auth).
+messages in progress are finished within the grace time or answered with 421, and the stop takes a bounded time. A
+listener that another one replaces turns no client away.
+Not here: the accept loop (listener.acceptor), the conversation (listener.relay_smtp), admission (listener.connections,
+listener.client_auth).
 RFC 8314 section 3.3, RFC 8996, RFC 9325.
 """
 
@@ -20,6 +22,7 @@ from senderproxy.clock import Clock
 from senderproxy.config.model import ClientSettings, ListenerSettings, covers_everything
 from senderproxy.config.values import split_address
 from senderproxy.errors import SenderproxyError
+from senderproxy.listener.acceptor import Acceptor
 from senderproxy.listener.aiosmtpd_adapter import Handler, check_aiosmtpd, silence_aiosmtpd
 from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.client_auth import ClientAuth, is_loopback
@@ -35,7 +38,6 @@ from senderproxy.wire import replies
 _log = logging.getLogger("senderproxy.listener")
 
 _BACKLOG: Final = 1024  # connections that wait in the kernel; Linux caps it at net.core.somaxconn
-_ACCEPT_PASSES: Final = 3  # of the event loop, from the accepted socket to `connection_made`
 _LAST_REPLY_TIMEOUT: Final = 2.0  # seconds for a 421 to reach all clients after the grace time
 
 
@@ -70,11 +72,19 @@ class Listener:
             spill or SpillDirectory(),
         )
         self._socket: socket.socket | None = None
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._bound: tuple[str, int] = ("", 0)
 
     async def start(self, sock: socket.socket | None = None) -> None:
-        """Bind and listen, or listen on an inherited socket. Raises ListenerError, UnsupportedAiosmtpd."""
+        """Open and accept connections. Raises ListenerError, UnsupportedAiosmtpd."""
+        self.open(sock)
+        self.accept()
+
+    def open(self, sock: socket.socket | None = None) -> None:
+        """Bind and listen, or listen on an inherited socket. Raises ListenerError, UnsupportedAiosmtpd.
+
+        Connections wait in the kernel until `accept`.
+        """
         check_aiosmtpd(self._handler)
         silence_aiosmtpd()
         self.renew_certificate()
@@ -82,19 +92,43 @@ class Listener:
         try:
             self._bound = self._socket.getsockname()[:2]
             self._refuse_open_relay(self._bound[0])
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(
-                lambda: RelaySMTP(self._handler, self._state, loop), sock=self._socket, backlog=_BACKLOG
-            )
+            self._socket.setblocking(False)
+            self._socket.listen(_BACKLOG)
         except BaseException:
             self._socket.close()
             raise
+
+    def accept(self) -> None:
+        """Accept connections from now on."""
+        assert self._socket is not None
+        loop = asyncio.get_running_loop()
+        self._acceptor = Acceptor(self._socket, lambda: RelaySMTP(self._handler, self._state, loop), self._state.events)
+        self._acceptor.start()
+
+    def stop_accepting(self) -> None:
+        """Accept no more connections, at once; those in the kernel's queue wait for a listener on the same socket."""
+        if self._acceptor is not None:
+            self._acceptor.stop()
+
+    async def retire(self, grace_seconds: float) -> None:
+        """End after another listener took over: clients go on for `grace_seconds`, then to the end of their message.
+
+        Returns when the last one has left; `stop` ends it sooner. No client is turned away.
+        """
+        state = self._state
+        await self._close_socket()
+        if not await state.wait_idle(grace_seconds):
+            for connection in state.all_connections():
+                connection.finish(replies.reconnect(state.hostname))
+            await state.wait_idle(None)
+        state.events.flush()
+        state.spill.remove()
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more clients, close idle connections, give messages in progress `grace_seconds` to finish."""
         state = self._state
         state.closing = True
-        await self._stop_accepting()
+        await self._close_socket()
         for connection in state.all_connections():
             connection.finish(replies.stopping(state.hostname))
         if not await state.wait_idle(grace_seconds):
@@ -162,15 +196,14 @@ class Listener:
                 hint=_('List only your own networks under `allow`, or set auth = "required".'),
             )
 
-    async def _stop_accepting(self) -> None:
-        """Stop accepting, and let connections just accepted start: asyncio would drop them without a reply."""
-        if self._server is None or self._socket is None:
-            return
-        asyncio.get_running_loop().remove_reader(self._socket)
-        for _pass in range(_ACCEPT_PASSES):
-            await asyncio.sleep(0)
-        self._server.close()
-        self._server = None
+    async def _close_socket(self) -> None:
+        """Stop accepting; connections just accepted still start, so that their clients get a reply."""
+        self.stop_accepting()
+        if self._acceptor is not None:
+            await self._acceptor.wait_started()
+            self._acceptor = None
+        if self._socket is not None:
+            self._socket.close()
 
     async def _force_close(self) -> None:
         """Reply 421 to connections that did not end when interrupted, then drop them."""
@@ -199,7 +232,7 @@ def _bind(settings: ListenerSettings) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((str(host), port))
-        sock.setblocking(False)
+        sock.listen(_BACKLOG)  # here another program on the port is found, too
     except OSError as error:
         sock.close()
         raise ListenerError(

@@ -1,33 +1,38 @@
 """The open listeners of the service: start, replacement after a reload, stop.
 
 Guarantees: a replacement opens every new listener before it closes an old one; if one cannot be opened, the old ones
-stay as they are. A replaced listener finishes its transactions for `service.stop_seconds` at most.
+stay as they are. A listener on the same address takes over the socket, and no client is refused: those connected go on
+for `service.stop_seconds`, and then to the end of their message.
 Not here: connections and the SMTP conversation (listener).
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Final
 
 from senderproxy.clock import Clock
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.listener.server import Listener
-from senderproxy.relay.intake import RelayIntake
+from senderproxy.relay.ports import Intake
+from senderproxy.service.descriptors import provide_descriptors
 from senderproxy.wiring import same_listener_environment
+
+_MAX_RETIRING: Final = 10  # replaced listeners with clients; of more, the oldest is stopped: a bound on connections
 
 
 class Listeners:
     """The open listeners, in the order of the configuration."""
 
-    def __init__(self, intake: RelayIntake, clock: Clock, spool_is_open: Callable[[], bool]) -> None:
+    def __init__(self, intake: Intake, clock: Clock, spool_is_open: Callable[[], bool]) -> None:
         self._intake = intake
         self._clock = clock
         self._spool_is_open = spool_is_open
         self._passwords = PasswordThreads()
         self._open: list[Listener] = []
-        self._closing: set[asyncio.Task[None]] = set()
+        self._retiring: dict[Listener, asyncio.Task[None]] = {}  # the one replaced first is the first
 
     @property
     def open(self) -> tuple[Listener, ...]:
@@ -41,13 +46,17 @@ class Listeners:
 
     async def start(self, config: Config) -> None:
         """Open all listeners. Raises SenderproxyError at the first that cannot be opened; the others stay open."""
+        provide_descriptors(config)
         for settings in config.listeners:
-            self._open.append(await self._start(config, settings))
+            listener = self._open_listener(config, settings)
+            self._open.append(listener)
+            listener.accept()
 
     async def replace(self, old: Config, new: Config) -> None:
-        """Open what is new, keep what is unchanged, close the rest. Raises SenderproxyError, with nothing changed."""
+        """Open what is new, keep what is unchanged, retire the rest. Raises SenderproxyError, with nothing changed."""
+        provide_descriptors(new)
         by_address = {listener.settings.address: listener for listener in self._open}
-        started: list[Listener] = []
+        opened: list[Listener] = []
         wanted: list[Listener] = []
         try:
             for settings in new.listeners:
@@ -55,26 +64,50 @@ class Listeners:
                 if listener is not None and listener.settings == settings and same_listener_environment(old, new):
                     listener.renew_certificate()
                 else:
-                    listener = await self._start(new, settings, instead_of=listener)
-                    started.append(listener)
+                    listener = self._open_listener(new, settings, instead_of=listener)
+                    opened.append(listener)
                 wanted.append(listener)
         except BaseException:
-            for listener in started:
+            for listener in opened:
                 await listener.stop(0)
             raise
         replaced = [listener for listener in self._open if listener not in wanted]
+        # In one step of the event loop: from here on, the new ones accept what waits in the kernel.
+        for listener in replaced:
+            listener.stop_accepting()
+        for listener in opened:
+            listener.accept()
         self._open = wanted
         for listener in replaced:
-            task = asyncio.create_task(listener.stop(new.service.stop_seconds))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._retire(listener, new.service.stop_seconds)
 
     async def stop(self, grace_seconds: float) -> None:
         """Close all listeners; transactions in progress have so many seconds to finish."""
-        await asyncio.gather(*(listener.stop(grace_seconds) for listener in self._open), *self._closing)
+        for task in self._retiring.values():
+            task.cancel()
+        await asyncio.gather(*(listener.stop(grace_seconds) for listener in (*self._open, *self._retiring)))
         self._open.clear()
 
-    async def _start(self, config: Config, settings: ListenerSettings, instead_of: Listener | None = None) -> Listener:
+    def _retire(self, listener: Listener, grace_seconds: float) -> None:
+        if len(self._retiring) >= _MAX_RETIRING:
+            oldest = next(iter(self._retiring))
+            self._retiring.pop(oldest).cancel()
+            self._end(oldest, oldest.stop(0))
+        self._end(listener, listener.retire(grace_seconds))
+
+    def _end(self, listener: Listener, ending: Coroutine[None, None, None]) -> None:
+        """Run the end of a listener beside the others, until `stop` ends it with all of them."""
+        task = asyncio.create_task(ending)
+        self._retiring[listener] = task
+        task.add_done_callback(lambda _: self._forget(listener, task))
+
+    def _forget(self, listener: Listener, task: "asyncio.Task[None]") -> None:
+        if self._retiring.get(listener) is task:
+            del self._retiring[listener]
+
+    def _open_listener(
+        self, config: Config, settings: ListenerSettings, instead_of: Listener | None = None
+    ) -> Listener:
         # A large message for the queue is received into the spool's folder: it is only renamed then, and not copied.
         into_spool = settings.mode == "queue" and self._spool_is_open()
         spill = SpillDirectory(folder=Path(config.spool_directory)) if into_spool else None
@@ -87,5 +120,5 @@ class Listeners:
             spill=spill,
             passwords=self._passwords,
         )
-        await listener.start(instead_of.share_socket() if instead_of else None)
+        listener.open(instead_of.share_socket() if instead_of else None)
         return listener

@@ -148,6 +148,11 @@ def stopping(hostname: str) -> Reply:
     return reply(421, "4.3.2", f"{hostname} shutting down; try again later")
 
 
+def reconnect(hostname: str) -> Reply:
+    """Reply to a client of a listener that another one has replaced."""
+    return reply(421, "4.3.2", f"{hostname} configuration changed; closing this connection, reconnect at once")
+
+
 def not_allowed(host: str) -> Reply:
     """Reply to the connection of a client that may not submit here."""
     return reply(554, "5.7.1", f"{host} may not send through this server: its network is not listed under `allow`")

@@ -30,7 +30,6 @@ ALLOWED = {
     ("spool/sqlite/store.py", "Thread"),  # the check of a large database, once after the start
     ("delivery/resolver.py", "getaddrinfo"),
     ("config/load.py", "getfqdn"),  # before the start, or on the thread of a reload
-    ("listener/server.py", "create_server"),  # with a bound socket
     ("simulator/server.py", "create_server"),  # on an IP address
     ("cli/demo.py", "to_thread"),  # the demonstration, not the service
 }

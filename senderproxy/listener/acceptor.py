@@ -1,0 +1,84 @@
+"""Acceptor: the loop that accepts connections on one listening socket.
+
+Guarantees: `stop` takes effect at once, and connections accepted before still start. Without free descriptors the loop
+pauses instead of spinning, with one log line a minute; connections in progress go on, and those in the kernel's queue
+are accepted later. One pass of the event loop accepts a bounded number.
+Not here: admission and limits (listener.connections). asyncio's own server would accept a thousand times in a row
+without a descriptor, and drop what it has just accepted when it closes.
+accept(2).
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from senderproxy import log_events
+from senderproxy.listener.event_limiter import EventLimiter
+
+_BATCH: Final = 64  # connections in one pass of the event loop; others are served in between
+_PAUSE: Final = 1.0  # seconds without a free descriptor until the next attempt; asyncio's own value
+# No descriptor or no memory: the connection stays in the kernel's queue. Any other error concerns one connection only.
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_HINT: Final = "Lower max_connections, or raise LimitNOFILE= of the unit: systemctl edit senderproxy"
+
+
+class Acceptor:
+    """Accepts connections from `start` to `stop`, each with a protocol from `new_protocol`."""
+
+    def __init__(
+        self, sock: socket.socket, new_protocol: Callable[[], asyncio.BaseProtocol], events: EventLimiter
+    ) -> None:
+        self._socket = sock
+        self._new_protocol = new_protocol
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        self._starting: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Accept connections from now on."""
+        self._pause = None
+        self._loop.add_reader(self._socket, self._accept)
+
+    def stop(self) -> None:
+        """Accept no more connections; without effect the second time."""
+        self._loop.remove_reader(self._socket)
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+
+    async def wait_started(self) -> None:
+        """Wait until each accepted connection has its protocol."""
+        while self._starting:
+            await asyncio.wait(self._starting)
+
+    def _accept(self) -> None:
+        for _ in range(_BATCH):
+            try:
+                accepted, _address = self._socket.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._wait_for_descriptors(error)
+                    return
+                self._events.log(log_events.ACCEPT_FAILED, why=str(error))
+                continue
+            accepted.setblocking(False)
+            task = self._loop.create_task(self._connect(accepted))
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._new_protocol, accepted)
+        except OSError as error:  # the client has left already
+            accepted.close()
+            self._events.log(log_events.ACCEPT_FAILED, why=str(error))
+
+    def _wait_for_descriptors(self, error: OSError) -> None:
+        self.stop()
+        self._pause = self._loop.call_later(_PAUSE, self.start)
+        self._events.log(log_events.ACCEPT_PAUSED, why=str(error), hint=_HINT)
