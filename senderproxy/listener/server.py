@@ -122,7 +122,7 @@ class Listener:
                 connection.finish(replies.reconnect(state.hostname))
             await state.wait_idle(None)
         state.events.flush()
-        state.spill.remove()
+        await state.spill.remove()
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more clients, close idle connections, give messages in progress `grace_seconds` to finish."""
