@@ -258,6 +258,15 @@ SPOOL_WRITE_FAILED: Final = LogEvent(
     "spool_write_failed", Severity.ERROR, "cannot write to the spool, queue paused", ("id", "messages", "why", "hint")
 )
 SPOOL_WRITE_RESUMED: Final = LogEvent("spool_write_resumed", Severity.INFO, "spool writable again", ("id",))
+RESULT_REFUSED: Final = LogEvent(
+    "result_refused", Severity.ERROR, "the spool refuses the result of an attempt, message held", ("id", "why")
+)
+RESULT_ABANDONED: Final = LogEvent(
+    "result_abandoned",
+    Severity.CRITICAL,
+    "the spool refuses the result of an attempt, message left alone until the service stops",
+    ("id", "why"),
+)
 CLOCK_STEPPED: Final = LogEvent(
     "clock_stepped", Severity.WARNING, "system clock stepped, due times moved with it", ("seconds",)
 )

@@ -93,6 +93,10 @@ class SpoolFull(SpoolError):
     """Not enough free disk space; nothing was written."""
 
 
+class SpoolRejected(SpoolError):
+    """The spool refuses this change, and will refuse it again; other changes are possible."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """A new message for the spool, with the initial state of each recipient.

@@ -2,13 +2,15 @@
 
 Guarantees: the result of an attempt is written before anything else is done with the message, however long the disk
 takes. While a result cannot be written, no new attempt is started: after a restart, a message without a written result
-is sent again.
+is sent again. A result that the spool refuses for a reason of its own, not of the disk, stops no other message: after
+three tries its message is held.
 Not here: what the result is (relay.queue_attempts), the commit (spool).
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -17,12 +19,16 @@ from senderproxy.aio import wait_done
 from senderproxy.clock import Clock
 from senderproxy.log import event
 from senderproxy.relay.clock_watch import ClockWatch
-from senderproxy.relay.ports import Claim, Spool, SpoolError, SpoolUpdate
+from senderproxy.relay.ports import Claim, Spool, SpoolError, SpoolRejected, SpoolUpdate
 from senderproxy.relay.recipient_updates import earliest_due
+from senderproxy.tracking.record import Event, EventKind, RecipientStatus
 
 _log = logging.getLogger("senderproxy.relay")
 
 _RETRY: Final = 5.0  # seconds between two tries to write
+_REJECTIONS: Final = 3  # times in a row that the spool refuses one result until its message is held
+_ABANDONED: Final = 3  # messages that cannot even be held, until no attempt is started any more
+_RESULTS: Final = 5  # recipients in the reason of a held message
 _REMINDER: Final = 60.0  # seconds between two log lines while the spool cannot be written
 
 
@@ -44,6 +50,7 @@ class ResultWriter:
         self._note_due = note_due
         self._resume = resume
         self._unwritten: set[str] = set()  # ids of messages
+        self._abandoned = 0  # messages that stay leased
         self._reminded_at = 0.0  # monotonic
 
     @property
@@ -57,8 +64,9 @@ class ResultWriter:
             await wait_done(shifting)
         try:
             await self._spool().settle(claim, update)
-        except SpoolError as error:
-            await self._retry(claim, update, error)
+        except Exception as error:  # noqa: BLE001  any error of one result must not stop the others
+            if not await self._retry(claim, update, error):
+                return
         due_at = earliest_due(update.states)
         if due_at is not None:
             self._note_due(update.account or claim.account, due_at)
@@ -67,28 +75,73 @@ class ResultWriter:
             if report_due_at is not None:
                 self._note_due(report.account, report_due_at)
 
-    async def _retry(self, claim: Claim, update: SpoolUpdate, error: SpoolError) -> None:
-        """Logged once for the message, and once a minute for all unwritten messages."""
+    async def _retry(self, claim: Claim, update: SpoolUpdate, error: Exception) -> bool:
+        """True when the update is written, False if it is given up. Logged once, and once a minute for all updates."""
         message_id = claim.submission.id
-        event(_log, log_events.SPOOL_WRITE_FAILED, id=message_id, why=error.message, hint=error.hint)
+        event(_log, log_events.SPOOL_WRITE_FAILED, id=message_id, why=_words(error), hint=getattr(error, "hint", ""))
         self._unwritten.add(message_id)
         try:
+            rejections = 0
             while True:
+                rejections = rejections + 1 if _is_rejected(error) else 0
+                if rejections >= _REJECTIONS and await self._hold(claim, update, error):
+                    return False
                 await asyncio.sleep(_RETRY)
                 try:
                     await self._spool().settle(claim, update)
                     break
-                except SpoolError as still:
+                except Exception as still:  # noqa: BLE001  as above
                     self._remind(still)
+                    error = still
+            event(_log, log_events.SPOOL_WRITE_RESUMED, id=message_id)
+            return True
         finally:
             self._unwritten.discard(message_id)
-        event(_log, log_events.SPOOL_WRITE_RESUMED, id=message_id)
-        if not self._unwritten:
-            self._resume()
+            if not self._unwritten:
+                self._resume()
 
-    def _remind(self, error: SpoolError) -> None:
+    async def _hold(self, claim: Claim, update: SpoolUpdate, error: Exception) -> bool:
+        """Hold a message whose result is refused; True if it does not block the others any more.
+
+        If that is refused too, the message stays leased until the service stops. Only a few may: if every result is
+        refused, the spool as a whole is damaged, and nothing more may be sent.
+        """
+        message_id = claim.submission.id
+        why = _why_held(update, error)
+        states = {path: replace(s, status=RecipientStatus.HELD, due_at=None, why=why) for path, s in claim.due.items()}
+        held = SpoolUpdate(states, [Event(self._clock.now(), EventKind.HELD, (), {"why": why})], faults=claim.faults)
+        try:
+            await self._spool().settle(claim, held)
+        except Exception as refused:  # noqa: BLE001  as above
+            if not _is_rejected(refused) or self._abandoned >= _ABANDONED:
+                return False
+            self._abandoned += 1
+            event(_log, log_events.RESULT_ABANDONED, id=message_id, why=why)
+            return True
+        event(_log, log_events.RESULT_REFUSED, id=message_id, why=why)
+        return True
+
+    def _remind(self, error: Exception) -> None:
         now = self._clock.monotonic()
         if now - self._reminded_at >= _REMINDER:
             self._reminded_at = now
             count = len(self._unwritten)
-            event(_log, log_events.SPOOL_WRITE_FAILED, messages=count, why=error.message, hint=error.hint)
+            hint = getattr(error, "hint", "")
+            event(_log, log_events.SPOOL_WRITE_FAILED, messages=count, why=_words(error), hint=hint)
+
+
+def _is_rejected(error: Exception) -> bool:
+    """True if this update alone is refused; False for trouble of the disk."""
+    return isinstance(error, SpoolRejected) or not isinstance(error, SpoolError)
+
+
+def _words(error: Exception) -> str:
+    return error.message if isinstance(error, SpoolError) else f"{type(error).__name__}: {error}"
+
+
+def _why_held(update: SpoolUpdate, error: Exception) -> str:
+    """The reason for the operator: the error, and what the attempt came to, which is recorded nowhere else."""
+    results = [f"{path} {state.status.value}" for path, state in update.states.items()]
+    if len(results) > _RESULTS:
+        results[_RESULTS:] = [f"and {len(results) - _RESULTS} more"]
+    return f"the spool refuses the result of the last attempt ({_words(error)}): {', '.join(results) or 'no change'}"

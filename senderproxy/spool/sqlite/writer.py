@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 from senderproxy import log_events
 from senderproxy.log import event
-from senderproxy.relay.ports import SpoolError, SpoolFull
+from senderproxy.relay.ports import SpoolError, SpoolFull, SpoolRejected
 from senderproxy.spool.sqlite import statements
 from senderproxy.spool.sqlite.database import connect, database_error, primary_code
 from senderproxy.spool.sqlite.file_identity import FileIdentity, SpoolFileLost
@@ -231,7 +231,7 @@ class Writer:
                     if _is_of_the_disk(error):
                         raise
                     connection.execute("ROLLBACK TO job")
-                    failed.append((job, None, self._spool_error(error)))
+                    failed.append((job, None, self._rejected(error)))
                 connection.execute("RELEASE job")
             connection.execute("COMMIT")
             self.identity.check()
@@ -274,6 +274,11 @@ class Writer:
         with suppress(sqlite3.Error):
             connection.close()
 
+    def _rejected(self, error: Exception) -> BaseException:
+        """The error of one job in a transaction in which others succeed."""
+        found = self._spool_error(error)
+        return SpoolRejected(found.message, hint=found.hint) if isinstance(found, SpoolError) else found
+
     def _spool_error(self, error: BaseException) -> BaseException:
         if isinstance(error, sqlite3.IntegrityError):
             return SpoolError(f"{_(_OPERATION)}: {error}.", hint=_("The spool already has a message with that id."))
@@ -312,6 +317,7 @@ def _is_of_the_disk(error: Exception) -> bool:
     return isinstance(error, sqlite3.Error) and primary_code(error) not in (
         0,
         sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_CORRUPT,  # of a page; other pages may be sound
         sqlite3.SQLITE_MISMATCH,
         sqlite3.SQLITE_TOOBIG,
         sqlite3.SQLITE_RANGE,

@@ -7,8 +7,9 @@ import pytest
 
 from senderproxy.relay.clock_watch import ClockWatch
 from senderproxy.relay.dispatch import AccountQueues
-from senderproxy.relay.ports import Claim, SpoolError, SpoolFull, SpoolUpdate
+from senderproxy.relay.ports import Claim, SpoolError, SpoolFull, SpoolRejected, SpoolUpdate
 from senderproxy.relay.settling import ResultWriter
+from senderproxy.tracking.record import EventKind, Query, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.still_clock import START, StillClock
@@ -34,13 +35,30 @@ class CountingSpool(MemorySpool):
                 await asyncio.sleep(0.001)
 
 
+class RefusingSpool(CountingSpool):
+    """A spool that refuses the results of some messages, and of others even that they are held."""
+
+    def __init__(self, clock: StillClock) -> None:
+        super().__init__(clock)
+        self.refuses: set[str] = set()
+        self.refuses_all: set[str] = set()
+
+    async def settle(self, claim: Claim, update: SpoolUpdate) -> None:
+        ident = claim.submission.id
+        holds = any(state.status is RecipientStatus.HELD for state in update.states.values())
+        if ident in self.refuses_all or (ident in self.refuses and not holds):
+            self.refused += 1
+            raise SpoolRejected("UNIQUE constraint failed")
+        await super().settle(claim, update)
+
+
 class Results:
     """A ResultWriter with its spool and clock."""
 
     def __init__(self) -> None:
         self.clock = StillClock()
         self.clock.pass_by(timedelta(hours=1))  # since the machine's start
-        self.spool = CountingSpool(self.clock)
+        self.spool = RefusingSpool(self.clock)
         self.resumed = 0
         watch = ClockWatch(self.clock, lambda: self.spool, AccountQueues(), asyncio.create_task, lambda: None)
         self.writer = ResultWriter(lambda: self.spool, self.clock, watch, lambda *_: None, self._resume)
@@ -89,3 +107,63 @@ async def test_a_full_spool_is_logged_once_for_each_message_and_once_a_minute_fo
     results.spool.full = None
     await asyncio.gather(*writing)
     assert (results.writer.is_blocked, results.resumed) == (False, 1)
+
+
+async def test_a_result_that_is_refused_for_ever_holds_its_message_and_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("senderproxy.relay.settling._RETRY", 0.001)
+    results = Results()
+    claim, other = await results.claim("m1"), await results.claim("m2")
+    results.spool.refuses = {"m1"}
+    async with asyncio.timeout(20):
+        await results.writer.write(claim, SpoolUpdate(dict.fromkeys(claim.due, DELIVERED)))
+    assert results.spool.refused == 3
+    assert (results.writer.is_blocked, results.resumed) == (False, 1)
+    [record] = await results.spool.find(Query(status=RecipientStatus.HELD), limit=9)
+    [state] = record.recipients.values()
+    assert (record.id, record.leased) == ("m1", False)
+    assert state.why == (
+        "the spool refuses the result of the last attempt (UNIQUE constraint failed): carl@elsewhere.example delivered"
+    )
+    assert [event.facts["why"] for event in await results.spool.events("m1") if event.kind is EventKind.HELD] == [
+        state.why
+    ]
+    assert [fields["id"] for fields in logged(caplog, "result_refused")] == ["m1"]
+    await results.writer.write(other, SpoolUpdate(dict.fromkeys(other.due, DELIVERED)))
+    assert [r.id for r in await results.spool.find(Query(status=RecipientStatus.DELIVERED), limit=9)] == ["m2"]
+
+
+async def test_of_messages_that_cannot_even_be_held_three_are_left_alone_and_the_next_one_stops_the_queue(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("senderproxy.relay.settling._RETRY", 0.001)
+    results = Results()
+    claims = [await results.claim(f"m{number}") for number in range(4)]
+    results.spool.refuses_all = {claim.submission.id for claim in claims}
+    update = SpoolUpdate(dict.fromkeys(claims[0].due, DELIVERED))
+    async with asyncio.timeout(20):
+        for claim in claims[:3]:
+            await results.writer.write(claim, update)
+    assert (results.writer.is_blocked, results.resumed) == (False, 3)
+    assert [fields["id"] for fields in logged(caplog, "result_abandoned")] == ["m0", "m1", "m2"]
+    last = asyncio.create_task(results.writer.write(claims[3], update))
+    await results.spool.refuse(20)
+    assert (results.writer.is_blocked, last.done()) == (True, False)
+    results.spool.refuses_all.clear()
+    async with asyncio.timeout(20):
+        await last
+    assert (results.writer.is_blocked, results.resumed) == (False, 4)
+
+
+async def test_trouble_of_the_disk_is_never_taken_for_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("senderproxy.relay.settling._RETRY", 0.001)
+    results = Results()
+    claim = await results.claim("m1")
+    results.spool.full = SpoolFull("There is no room.")
+    writing = asyncio.create_task(results.writer.write(claim, SpoolUpdate(dict.fromkeys(claim.due, DELIVERED))))
+    await results.spool.refuse(20)
+    assert results.writer.is_blocked
+    results.spool.full = None
+    await writing
+    assert [r.id for r in await results.spool.find(Query(status=RecipientStatus.DELIVERED), limit=9)] == ["m1"]

@@ -17,7 +17,7 @@ from senderproxy.mail.address import parse_address
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
-from senderproxy.relay.ports import Arrival, SpoolError, SpoolFull, SpoolUpdate
+from senderproxy.relay.ports import Arrival, SpoolError, SpoolFull, SpoolRejected, SpoolUpdate
 from senderproxy.spool.sqlite import history, store
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
@@ -571,7 +571,7 @@ async def test_an_error_of_one_job_does_not_affect_the_others(folder: Path) -> N
         await asyncio.sleep(0)
         hold.set()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [list, SpoolError, SpoolError, type(None)]
+        assert [type(outcome) for outcome in outcomes] == [list, SpoolRejected, SpoolRejected, type(None)]
         statuses = {r.id: r.recipients[CARL].status for r in await records(spool)}
         assert statuses == {
             "a1": RecipientStatus.WAITING,
