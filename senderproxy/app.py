@@ -19,6 +19,7 @@ from senderproxy.accounts.errors import AccountsError
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, LogSettings
+from senderproxy.config.restart import needs_restart
 from senderproxy.control.crash_journal import CrashTraceback
 from senderproxy.control.hardening import protect_memory
 from senderproxy.control.interpreter import tune_interpreter
@@ -174,12 +175,12 @@ class Service:
 
     async def _apply(self, config: Config) -> None:
         """Apply a new configuration: the listeners first, because only they can fail; the rest without a pause."""
-        fixed = ("vault", "spool_directory")
-        moved = any(getattr(config, name) != getattr(self._config, name) for name in fixed)
-        if moved or config.service.control_socket != self._config.service.control_socket:
+        if moved := needs_restart(self._config, config):
             raise SenderproxyError(
-                _("The vault, the spool's directory and the control socket cannot change while the service runs."),
-                hint=_("Restart it: systemctl restart senderproxy"),
+                _("{settings} cannot change while the service runs: needs a restart.").format(
+                    settings=", ".join(moved)
+                ),
+                hint="systemctl restart senderproxy",
             )
         await self._listeners.replace(self._config, config)
         self._config = config

@@ -100,12 +100,12 @@ class VaultSettings(Section):
     path: FilePath = Field(
         default="/var/lib/senderproxy/accounts.vault",
         description="The vault's file. A relative path starts at the configuration file's folder; this holds for"
-        " every path below.",
+        " every path below. A change needs a restart.",
     )
     unlock: Unlock = Field(
         description="The place of the key: `key-file:PATH`, `credential:NAME` (from systemd's `LoadCredential=` or"
         " `LoadCredentialEncrypted=`), `keyring:SERVICE` (the operating system's key store) or `passphrase` (asked for"
-        " at each start).",
+        " at each start). A change needs a restart.",
     )
 
 
@@ -485,7 +485,9 @@ class SpoolSettings(Section):
     """The queue on disk: its folder, the retries, and the reports to the authors."""
 
     directory: FilePath | None = Field(
-        default=None, description="The folder. Left out: `spool` beside the vault's file. Each service needs its own."
+        default=None,
+        description="The folder. Left out: `spool` beside the vault's file. Each service needs its own. A change needs a"
+        " restart.",
     )
     first_retry_seconds: Annotated[float, BeforeValidator(duration(1, 86400))] = Field(
         default=60.0, description="The wait after the first failed attempt. It doubles with each further one."
@@ -542,7 +544,8 @@ class ServiceSettings(Section):
 
     control_socket: SocketPath = Field(
         default="/run/senderproxy/control.sock",
-        description="The socket on which `senderproxy status` and other commands reach the service.",
+        description="The socket on which `senderproxy status` and other commands reach the service. A change needs a"
+        " restart.",
     )
     stop_seconds: Annotated[float, BeforeValidator(duration(0, 3600))] = Field(
         default=30.0, description="The time that transactions have to finish when the service stops."
