@@ -486,8 +486,8 @@ class SpoolSettings(Section):
 
     directory: FilePath | None = Field(
         default=None,
-        description="The folder. Left out: `spool` beside the vault's file. Each service needs its own. A change needs a"
-        " restart.",
+        description="The folder. Left out: `spool` beside the vault's file. Each service needs its own."
+        " A change needs a restart.",
     )
     first_retry_seconds: Annotated[float, BeforeValidator(duration(1, 86400))] = Field(
         default=60.0, description="The wait after the first failed attempt. It doubles with each further one."
