@@ -107,7 +107,7 @@ class ClientAuth:
         settings: ListenerSettings,
         clients: Iterable[ClientSettings],
         clock: Clock,
-        throttle_limits: ThrottleLimits | None = None,
+        throttle: LoginThrottle | None = None,
         passwords: PasswordThreads | None = None,
     ) -> None:
         self._auth = settings.auth
@@ -119,7 +119,7 @@ class ClientAuth:
         for client in clients:
             self._add(client)
         self._networks.sort(key=lambda entry: entry[0].prefixlen, reverse=True)
-        self._throttle = LoginThrottle(throttle_limits or ThrottleLimits())
+        self._throttle = throttle or LoginThrottle(ThrottleLimits())
         self._passwords = passwords or PasswordThreads()
         self._dummy = _dummy_hash(self._users.values())
         # A repeated login is recognised without deriving the key again: a scanner logs in for each page it sends.
@@ -170,10 +170,10 @@ class ClientAuth:
                 return early, 0.0
             matches = await self._passwords.derive(lambda: stored.matches(attempt.reveal()))
             if matches and known is not None:
-                self._throttle.succeeded(attempt.user)
+                self._throttle.succeeded(_login_source(host), attempt.user, self._clock.monotonic())
                 self._verified[attempt.user] = self._mark(attempt)
                 return User(attempt.user, known[1]), 0.0
-            delay = self._throttle.failed(host, attempt.user, self._clock.monotonic())
+            delay = self._throttle.failed(_login_source(host), attempt.user, self._clock.monotonic())
         # Only a known name is logged: instead of an unknown one, a person may have typed the password.
         name = attempt.user if known else None
         event(_log, log_events.CLIENT_LOGIN_REFUSED, client=host, user=name, user_known=known is not None)
@@ -181,11 +181,13 @@ class ClientAuth:
 
     def _early_result(self, host: str, attempt: LoginAttempt) -> User | Reply | None:
         """The result that needs no key derivation: locked, or verified before. None: derive."""
-        locked = self._throttle.locked_for(host, attempt.user, self._clock.monotonic())
+        source, now = _login_source(host), self._clock.monotonic()
+        locked = self._throttle.locked_for(source, attempt.user, now)
         if locked > 0:
             return replies.auth_locked(locked)
         mark = self._verified.get(attempt.user)
         if mark is not None and hmac.compare_digest(mark, self._mark(attempt)):
+            self._throttle.succeeded(source, attempt.user, now)
             return User(attempt.user, self._users[attempt.user][1])
         return None
 
@@ -230,6 +232,11 @@ def _client_name(address: _IpAddress, known: bool) -> str:
     if address.version == 4 or known or address.is_link_local:
         return str(address)
     return str(ip_network((address, _IPV6_PREFIX), strict=False))
+
+
+def _login_source(host: str) -> str:
+    """The name of a host in the counters of failed logins."""
+    return _client_name(_normalized(ip_address(host.partition("%")[0])), known=False)
 
 
 def _derive(password: str, parameters: _Scrypt) -> bytes:

@@ -1,7 +1,9 @@
 """Limit on failed logins of clients, against password guessing. PURE.
 
 Guarantees: a host or a user name with too many failed logins is locked until the oldest of them is out of the window; a
-name is treated alike whether it exists or not; memory is bounded. Times are arguments, in seconds of one clock.
+name is treated alike whether it exists or not; memory is bounded. A host that has logged in lately is trusted: failed
+logins of others never lock it, and its own lock only the name at this host. Times are arguments, in seconds of one
+clock.
 Not here: the check of a password (listener.client_auth), the limit per connection (wire.dialogue).
 """
 
@@ -12,7 +14,7 @@ from typing import Final, TypeAlias
 _MAX_ENTRIES: Final = 10_000  # hosts and names; more than any office has, and a bound on memory under attack
 _NAME_LIMIT: Final = 64  # characters of a user name that count; the rest of a longer one only costs memory
 
-_Key: TypeAlias = tuple[str, str]
+_Key: TypeAlias = tuple[str, str, str]  # kind, host, user name
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +25,25 @@ class ThrottleLimits:
     window: float = 300.0  # seconds: at most one guess a minute, and a short wait for a locked user
     first_delay: float = 0.5  # seconds before the reply to the first failed login; doubles with each
     longest_delay: float = 4.0  # seconds: shorter than a client's timeout for a reply
+    trust: float = 30 * 86_400.0  # seconds from a successful login in which its host is trusted: a holiday
 
 
 class LoginThrottle:
-    """Counter of failed logins by host and by user name."""
+    """Counter of failed logins by host and by user name; of a trusted host, by both together."""
 
     def __init__(self, limits: ThrottleLimits) -> None:
         self._limits = limits
         self._failures: dict[_Key, deque[float]] = {}
+        self._trusted: dict[str, float] = {}  # the last login of each host, the oldest first
 
     def locked_for(self, host: str, user: str, now: float) -> float:
         """Seconds until this host may try this name again; 0 where it may now."""
-        return max(self._locked_for(key, now) for key in _keys(host, user))
+        return max(self._locked_for(key, now) for key in self._keys(host, user, now))
 
     def failed(self, host: str, user: str, now: float) -> float:
         """Record a failed login; the seconds by which its reply should be delayed."""
         counts = []
-        for key in _keys(host, user):
+        for key in self._keys(host, user, now):
             times = self._failures.setdefault(key, deque(maxlen=self._limits.failures))
             times.append(now)
             counts.append(len(times))
@@ -47,9 +51,26 @@ class LoginThrottle:
             self._forget_old(now)
         return min(self._limits.first_delay * 2.0 ** (max(counts) - 1), self._limits.longest_delay)
 
-    def succeeded(self, user: str) -> None:
-        """Forget the failures of a name after a successful login; those of the host stay."""
-        self._failures.pop(_keys("", user)[1], None)
+    def succeeded(self, host: str, user: str, now: float) -> None:
+        """Trust the host, and forget the failures of the name: at this host where it was trusted before, else of all.
+
+        The failures of an attacker elsewhere are not forgotten with each login of a trusted host.
+        """
+        self._failures.pop(_at_host(host, user) if self._trusts(host, now) else _by_name(user), None)
+        self._trusted.pop(host, None)
+        self._trusted[host] = now
+        if len(self._trusted) > _MAX_ENTRIES:
+            del self._trusted[next(iter(self._trusted))]
+
+    def _keys(self, host: str, user: str, now: float) -> tuple[_Key, ...]:
+        """The entries against which a failed login counts."""
+        if self._trusts(host, now):
+            return (_at_host(host, user),)
+        return ("host", host, ""), _by_name(user)
+
+    def _trusts(self, host: str, now: float) -> bool:
+        last = self._trusted.get(host)
+        return last is not None and now - last < self._limits.trust
 
     def _locked_for(self, key: _Key, now: float) -> float:
         times = self._failures.get(key)
@@ -71,5 +92,9 @@ class LoginThrottle:
                 del self._failures[key]
 
 
-def _keys(host: str, user: str) -> tuple[_Key, _Key]:
-    return ("host", host), ("user", user[:_NAME_LIMIT])
+def _by_name(user: str) -> _Key:
+    return "user", "", user[:_NAME_LIMIT]
+
+
+def _at_host(host: str, user: str) -> _Key:
+    return "user at host", host, user[:_NAME_LIMIT]

@@ -27,7 +27,7 @@ from senderproxy.listener.aiosmtpd_adapter import Handler, check_aiosmtpd, silen
 from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.client_auth import ClientAuth, is_loopback
 from senderproxy.listener.connections import ListenerState, ListenerTimeouts
-from senderproxy.listener.login_throttle import ThrottleLimits
+from senderproxy.listener.login_throttle import LoginThrottle
 from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.listener.relay_smtp import RelaySMTP
 from senderproxy.log import event
@@ -57,7 +57,7 @@ class Listener:
         clock: Clock,
         *,
         timeouts: ListenerTimeouts | None = None,
-        throttle_limits: ThrottleLimits | None = None,
+        throttle: LoginThrottle | None = None,
         spill: SpillDirectory | None = None,
         passwords: PasswordThreads | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class Listener:
         self._state = ListenerState(
             settings,
             hostname,
-            ClientAuth(settings, clients, clock, throttle_limits, passwords),
+            ClientAuth(settings, clients, clock, throttle, passwords),
             clock,
             timeouts or ListenerTimeouts.of(settings),
             spill or SpillDirectory(),

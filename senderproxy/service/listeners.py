@@ -14,6 +14,7 @@ from typing import Final
 from senderproxy.clock import Clock
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.listener.body import SpillDirectory
+from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.listener.server import Listener
 from senderproxy.relay.ports import Intake
@@ -31,6 +32,7 @@ class Listeners:
         self._clock = clock
         self._spool_is_open = spool_is_open
         self._passwords = PasswordThreads()
+        self._throttle = LoginThrottle(ThrottleLimits())  # of all listeners, also after a reload
         self._open: list[Listener] = []
         self._retiring: dict[Listener, asyncio.Task[None]] = {}  # the one replaced first is the first
 
@@ -118,6 +120,7 @@ class Listeners:
             self._intake,
             self._clock,
             spill=spill,
+            throttle=self._throttle,
             passwords=self._passwords,
         )
         listener.open(instead_of.share_socket() if instead_of else None)

@@ -11,7 +11,7 @@ from typing import Any, Self
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import ClientSettings, ListenerSettings
 from senderproxy.listener.connections import ListenerTimeouts
-from senderproxy.listener.login_throttle import ThrottleLimits
+from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.listener.server import Listener
 from tests.fakes.recording_intake import RecordingIntake
@@ -196,7 +196,7 @@ async def listening(
         intake,
         SystemClock(),
         timeouts=timeouts,
-        throttle_limits=throttle_limits,
+        throttle=LoginThrottle(throttle_limits),
         passwords=passwords,
     )
     await listener.start()

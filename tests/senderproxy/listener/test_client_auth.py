@@ -21,7 +21,7 @@ from senderproxy.listener.client_auth import (
     is_loopback,
     verify_password,
 )
-from senderproxy.listener.login_throttle import ThrottleLimits
+from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 from senderproxy.listener.password_threads import DERIVATIONS, LOGINS_LIMIT, LOGINS_OF_HOST, PasswordThreads
 from senderproxy.mail.reply import Reply
 from senderproxy.wire.auth import LoginAttempt
@@ -38,7 +38,7 @@ def auth(
     **listener: Any,
 ) -> ClientAuth:
     entries = [ClientSettings(**client) for client in clients]
-    return ClientAuth(ListenerSettings(**listener), entries, SystemClock(), limits, passwords)
+    return ClientAuth(ListenerSettings(**listener), entries, SystemClock(), LoginThrottle(limits), passwords)
 
 
 @contextmanager

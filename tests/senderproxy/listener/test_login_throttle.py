@@ -40,7 +40,7 @@ def test_a_successful_login_clears_the_failures_of_the_name_but_not_of_the_host(
     throttle = LoginThrottle(LIMITS)
     for _ in range(5):
         throttle.failed("192.0.2.1", "anna", 0)
-    throttle.succeeded("anna")
+    throttle.succeeded("192.0.2.3", "anna", 0)
     assert throttle.locked_for("192.0.2.2", "anna", 1) == 0
     assert throttle.locked_for("192.0.2.1", "anna", 1) > 0
 
@@ -50,3 +50,58 @@ def test_many_names_do_not_fill_the_memory() -> None:
     for number in range(30_000):
         throttle.failed("192.0.2.1", f"{number}" * 20, number / 1000)
     assert len(throttle._failures) <= 10_000
+
+
+OURS, ATTACKER = "192.0.2.1", "198.51.100.66"
+
+
+def test_a_host_that_logged_in_lately_is_not_locked_by_failures_elsewhere() -> None:
+    throttle = LoginThrottle(LIMITS)
+    throttle.succeeded(OURS, "anna", 0)
+    for second in range(5):
+        throttle.failed(ATTACKER, "anna", second)
+    assert throttle.locked_for(ATTACKER, "anna", 5) == 295
+    assert throttle.locked_for("192.0.2.9", "anna", 5) == 295
+    assert throttle.locked_for(OURS, "anna", 5) == 0
+
+
+def test_failures_of_such_a_host_lock_the_name_at_this_host_only() -> None:
+    throttle = LoginThrottle(LIMITS)
+    throttle.succeeded(OURS, "anna", 0)
+    assert [throttle.failed(OURS, "bert", 10) for _ in range(5)] == [0.5, 1.0, 2.0, 4.0, 4.0]
+    assert throttle.locked_for(OURS, "bert", 10) == 300
+    assert throttle.locked_for(OURS, "anna", 10) == 0
+    assert throttle.locked_for("192.0.2.9", "bert", 10) == 0
+    throttle.succeeded(OURS, "bert", 311)
+    assert throttle.locked_for(OURS, "bert", 311) == 0
+
+
+def test_logins_of_a_trusted_host_give_an_attacker_no_new_guesses() -> None:
+    throttle = LoginThrottle(LIMITS)
+    throttle.succeeded(OURS, "anna", 0)
+    for _ in range(5):
+        throttle.failed(ATTACKER, "anna", 1)
+        throttle.succeeded(OURS, "anna", 1)
+    assert throttle.locked_for(ATTACKER, "anna", 1) == 300
+
+
+def test_a_host_is_trusted_for_thirty_days_after_its_last_login() -> None:
+    throttle = LoginThrottle(LIMITS)
+    day = 86_400.0
+    throttle.succeeded(OURS, "anna", 0)
+    throttle.succeeded(OURS, "anna", 20 * day)
+    for now, locked in ((49 * day, False), (50 * day, True)):
+        for _ in range(5):
+            throttle.failed(ATTACKER, "anna", now)
+        assert (throttle.locked_for(OURS, "anna", now) > 0) is locked
+
+
+def test_many_trusted_hosts_do_not_fill_the_memory_and_the_latest_stay() -> None:
+    throttle = LoginThrottle(LIMITS)
+    for number in range(30_000):
+        throttle.succeeded(f"host {number}", "anna", number)
+    assert len(throttle._trusted) == 10_000
+    for _ in range(5):
+        throttle.failed(ATTACKER, "anna", 30_000)
+    assert throttle.locked_for("host 29999", "anna", 30_000) == 0
+    assert throttle.locked_for("host 1", "anna", 30_000) > 0

@@ -499,6 +499,22 @@ async def test_mail_passes_while_all_places_for_logins_are_taken() -> None:
     await asyncio.gather(*busy)
 
 
+async def test_a_host_that_logged_in_is_not_locked_by_wrong_passwords_of_another() -> None:
+    async with listening(RecordingIntake(), SCANNER, auth="required") as listener:
+        scanner = await SmtpClient.greeted(listener)
+        assert (await scanner.ask(plain())).code == 235
+        await scanner.close()
+        for attempts in (2, 2, 1):
+            attacker = await SmtpClient.greeted(listener, host="127.0.0.66")
+            for _ in range(attempts):
+                assert (await attacker.ask(plain("scanner", "geheim-falsch"))).code == 535
+            await attacker.close()
+        for host, code in (("127.0.0.66", 454), ("127.0.0.67", 454), ("127.0.0.1", 235)):
+            client = await SmtpClient.greeted(listener, host=host)
+            assert (await client.ask(plain())).code == code
+            await client.close()
+
+
 async def test_an_auth_line_may_have_12288_octets() -> None:
     async with listening(RecordingIntake(), SCANNER, auth="required") as listener:
         client = await SmtpClient.greeted(listener)

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.errors import SenderproxyError
+from senderproxy.listener.client_auth import hash_password
 from senderproxy.listener.server import Listener
 from senderproxy.service import descriptors
 from senderproxy.service.listeners import Listeners
@@ -182,6 +184,26 @@ async def test_replaced_listeners_do_not_pile_up() -> None:
             assert (await client.mail()).code == 250
         for client in clients:
             await client.close()
+
+
+async def test_locks_and_trusted_hosts_survive_a_reload() -> None:
+    port, clients = free_port(), [{"user": "scanner", "password": hash_password("geheim-scanner")}]
+    first = config(listener_on(port, auth="required"), clients=clients)
+    async with listeners_of(first, RecordingIntake()) as listeners:
+        assert await log_in(listeners.open[0], "geheim-scanner", "127.0.0.1") == 235
+        for _ in range(5):
+            listeners._throttle.failed("127.0.0.66", "scanner", SystemClock().monotonic())
+        await listeners.replace(first, config(listener_on(port, auth="required", max_recipients=5), clients=clients))
+        assert await log_in(listeners.open[0], "geheim-scanner", "127.0.0.67") == 454
+        assert await log_in(listeners.open[0], "geheim-scanner", "127.0.0.1") == 235
+
+
+async def log_in(listener: Listener, password: str, host: str) -> int:
+    """The code of the reply to a login from this host."""
+    client = await SmtpClient.greeted(listener, host=host)
+    answer = await client.ask(b"AUTH PLAIN " + b64encode(f"\0scanner\0{password}".encode()) + b"\r\n")
+    await client.close()
+    return answer.code
 
 
 # Descriptors
