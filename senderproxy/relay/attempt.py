@@ -8,6 +8,7 @@ RFC 5321 section 3.7.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from senderproxy.clock import Clock
@@ -16,11 +17,13 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Delivered, Failed
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.decide import CachedDecision, Decision, MessageFacts, Rules, decide, report_recipient
+from senderproxy.relay.decision_thread import DecisionThread
 from senderproxy.relay.ports import Accounts, Courier, Outcomes
 from senderproxy.relay.sender_rejected import RejectedSenders, explain, find_rejected
 from senderproxy.rewriting.plan import Discard, apply_plan
 from senderproxy.rewriting.received_field import add_received_field
 from senderproxy.routing.route import Refusal
+from senderproxy.worker_threads import QUEUE_LIMIT
 
 REPORT_SERVER: Final = "@internal"  # stored in place of an account's id: the queue of reports to the internal server
 
@@ -34,10 +37,26 @@ class MessageRelay:
         self._clock = clock
         self.rules = rules
         self.rejected_senders = RejectedSenders()
+        self._arrivals = DecisionThread("decision-arrival")
+        # More than there are attempts at once (relay.runner), so the limits are never reached.
+        self._queued = DecisionThread("decision-queue", waiting=QUEUE_LIMIT, of_client=QUEUE_LIMIT)
 
     def decide(self, submission: Submission) -> Decision | Refusal | Discard:
-        """The account and the rewritten message, or the reason why it is not sent."""
+        """The account and the rewritten message, or the reason why it is not sent. For a small header section only."""
         return decide(self._facts(submission), self._accounts.directory(), self.rules)
+
+    async def decide_large(self, submission: Submission, *, queued: bool = False) -> Decision | Refusal | Discard:
+        """As `decide`, on a thread. `queued`: for an attempt of a queued message; these wait separately.
+
+        The accounts and rules are those at the end. Raises TooManyDecisions, unless `queued`.
+        """
+        thread = self._queued if queued else self._arrivals
+        while True:
+            facts, directory, rules = self._facts(submission), self._accounts.directory(), self.rules
+            call = partial(decide, facts, directory, rules)
+            decision = await thread.run(submission.client.host, call)
+            if rules is self.rules and directory is self._accounts.directory():
+                return decision
 
     def cached(self, decision: Decision) -> CachedDecision:
         """A decision just made, with the accounts and rules that it depends on."""

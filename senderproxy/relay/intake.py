@@ -14,6 +14,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from senderproxy import log_events
 from senderproxy.aio import wait_done
@@ -26,6 +27,7 @@ from senderproxy.mail.submission import Submission
 from senderproxy.relay import recipient_updates, tracking_events
 from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Decision
+from senderproxy.relay.decision_thread import TooManyDecisions, has_large_header
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
 from senderproxy.relay.loop_guard import LoopGuard, is_automatic_response
 from senderproxy.relay.ports import NO_ACCOUNT, Arrival, Dispatcher, Outcomes, Spool, SpoolError, SpoolFull
@@ -36,6 +38,10 @@ from senderproxy.routing.route import Refusal
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
 _log = logging.getLogger("senderproxy.relay")
+
+_TOO_MANY_DECISIONS: Final = reply(
+    451, "4.3.2", "Too many messages with large header sections at the same time; try again later"
+)
 
 
 class Mode(Enum):
@@ -85,8 +91,15 @@ class RelayIntake:
         started = self._clock.monotonic()
         if shifting := self._dispatcher.check_clock():
             await wait_done(shifting)
-        decision = self._decide(submission)
         handling = self.handling[submission.listener]
+        if has_large_header(submission):
+            try:
+                decision = await self._relay.decide_large(submission)
+            except TooManyDecisions:
+                return self._defer_undecided(submission, started)
+        else:
+            decision = self._relay.decide(submission)
+        decision = self._check_loop(submission, decision)
         if isinstance(decision, Decision):
             if handling.mode is Mode.QUEUE:
                 answer, kind = await self._queue(submission, decision), log_events.MESSAGE_QUEUED
@@ -109,8 +122,20 @@ class RelayIntake:
         if is_automatic_response(submission.envelope.reverse_path, submission.message.header):
             self._loop_guard.uncount(decision.route.author, submission.envelope.recipients)
 
-    def _decide(self, submission: Submission) -> Decision | Refusal | Discard:
-        decision = self._relay.decide(submission)
+    def _defer_undecided(self, submission: Submission, started: float) -> Reply:
+        """The 451 to a message without a decision; it is not queued: the decision would only wait elsewhere."""
+        refusal = Refusal(_TOO_MANY_DECISIONS)
+        if not self._refusals.is_repeated(submission, refusal.reply):
+            self._record_refusal(submission, refusal)
+            self._log(
+                submission, refusal, refusal.reply, log_events.MESSAGE_DEFERRED, self._clock.monotonic() - started
+            )
+        return refusal.reply
+
+    def _check_loop(
+        self, submission: Submission, decision: Decision | Refusal | Discard
+    ) -> Decision | Refusal | Discard:
+        """The decision, or a refusal by the loop guard."""
         path, header = submission.envelope.reverse_path, submission.message.header
         if isinstance(decision, Decision) and is_automatic_response(path, header):
             limit = self._relay.rules.senders.automatic_per_hour

@@ -23,6 +23,7 @@ from senderproxy.relay import recipient_updates, tracking_events
 from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.clock_watch import ClockWatch
 from senderproxy.relay.decide import Decision
+from senderproxy.relay.decision_thread import has_large_header
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
 from senderproxy.relay.ports import Claim, CrashJournal, Outcomes, SpoolUpdate
 from senderproxy.retry import RetryPolicy, is_over, wait_after
@@ -74,7 +75,11 @@ class QueueAttempts:
             elif self._relay.is_for_report_server(submission):
                 outcomes = await self._relay.deliver_report(submission, recipients)
             else:
-                decided = self._relay.valid_decision(claim.decision) or self._relay.decide(submission)
+                decided = self._relay.valid_decision(claim.decision) or (
+                    await self._relay.decide_large(submission, queued=True)
+                    if has_large_header(submission)
+                    else self._relay.decide(submission)
+                )
                 if isinstance(decided, Discard):
                     return self._discarded(claim, decided)
                 if isinstance(decided, Refusal):

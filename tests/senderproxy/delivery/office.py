@@ -1,7 +1,7 @@
 """A courier for tests, with accounts in memory and a clock that the test moves."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -53,6 +53,7 @@ class MemoryAccounts:
         self._secrets: dict[str, tuple[str, str]] = {}
         self._versions = 0
         self._directory = AccountDirectory(())
+        self.new_directory: Callable[[Iterable[Account]], AccountDirectory] = AccountDirectory
 
     def add(self, account_id: str, login: str, secret: str, **more: Any) -> Account:
         account = self.accounts[account_id] = account_of(account_id, login, **more)
@@ -68,7 +69,7 @@ class MemoryAccounts:
 
     def directory(self) -> AccountDirectory:
         if self._directory.accounts != tuple(self.accounts.values()):
-            self._directory = AccountDirectory(self.accounts.values())
+            self._directory = self.new_directory(self.accounts.values())
         return self._directory
 
     def credential(self, account: Account) -> Credential | None:

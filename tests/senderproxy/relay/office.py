@@ -139,6 +139,7 @@ class RelayOffice:
         text: str = "Guten Tag",
         null_path: bool = False,
         header: str = "",
+        host: str = "192.168.1.20",
     ) -> tuple[str, Reply]:
         """Submit a message to the intake; its id, and the reply to the client."""
         recipients = recipients or (KUNDE,)
@@ -149,7 +150,7 @@ class RelayOffice:
         submission = Submission(
             self.clock.new_id(),
             at,
-            Client("192.168.1.20", "pc.firma.example", "ESMTP"),
+            Client(host, "pc.firma.example", "ESMTP"),
             Envelope(NULL_PATH if null_path else parse_address(by), tuple(parse_address(path) for path in recipients)),
             Message(HeaderSection(head.encode()), body),
             self.clock.now(),
