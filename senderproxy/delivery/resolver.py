@@ -28,6 +28,7 @@ from senderproxy.worker_threads import QueueFull, Stopped, WorkerThreads
 _log: Final = logging.getLogger("senderproxy.delivery")
 
 REPLY_TIMEOUT: Final = 1.8  # seconds of a look-up before the last good addresses are used; RFC 8767 section 5
+SILENCE: Final = 10.0  # seconds of a look-up before the log calls the name server silent; some are only slow
 RECHECK: Final = 30.0  # seconds after a failure without another look-up; RFC 8767 section 5
 MAX_AGE: Final = 3 * 24 * 3600.0  # seconds; older addresses are not used: RFC 8767 section 5 suggests 1 to 3 days
 LOOK_UPS: Final = 16  # at once; a hanging one occupies a thread (about 50 KB) for 10 to 60 s
@@ -80,7 +81,7 @@ class _Host:
     found: datetime | None = None
     found_at: float = -math.inf  # monotonic clock
     failure: _Failure | None = None  # None: the last look-up succeeded
-    reused: bool = False  # the log says so
+    logged: bool = False  # the log says that look-ups fail
     look_up: "asyncio.Task[None] | None" = None
     begun_at: float = 0.0  # monotonic clock
 
@@ -113,7 +114,8 @@ class Resolver:
         running = host.look_up
         await wait_done(running, max(0.0, host.begun_at + REPLY_TIMEOUT - now) if known else None)
         if not running.done():
-            self._fail(host, socket.EAI_AGAIN, f"no answer for {REPLY_TIMEOUT:g} s")
+            seconds = self._clock.monotonic() - host.begun_at
+            self._fail(host, socket.EAI_AGAIN, f"no answer for {seconds:.0f} s", log=seconds >= SILENCE)
             return known
         if running.cancelled():
             raise socket.gaierror(socket.EAI_AGAIN, _SHUTTING_DOWN)
@@ -124,6 +126,7 @@ class Resolver:
 
     def reused(self) -> list[ReusedAddresses]:
         """Return the hosts whose last good addresses are used, because their look-up fails."""
+        now = self._clock.monotonic()
         return [
             ReusedAddresses(
                 host.name,
@@ -135,7 +138,7 @@ class Resolver:
                 ),
             )
             for host in self._hosts.values()
-            if host.reused and host.failure is not None and host.found is not None
+            if host.failure is not None and host.found is not None and self._usable(host, now)
         ]
 
     def close(self) -> None:
@@ -179,17 +182,17 @@ class Resolver:
     def _succeed(self, host: _Host, found: Sequence[AddressInfo]) -> None:
         host.addresses, host.failure = _alternating(found), None
         host.found, host.found_at = self._clock.now(), self._clock.monotonic()
-        if host.reused:
-            host.reused = False
+        if host.logged:
+            host.logged = False
             event(_log, log_events.LOOK_UP_RECOVERED, host=host.name, port=host.port)
 
-    def _fail(self, host: _Host, code: int, why: str) -> None:
+    def _fail(self, host: _Host, code: int, why: str, *, log: bool = True) -> None:
         if code in _FINAL:
-            host.addresses, host.found_at, host.reused = (), -math.inf, False
+            host.addresses, host.found_at, host.logged = (), -math.inf, False
         now, at = self._clock.now(), self._clock.monotonic()
         host.failure = _Failure(code, why, host.failure.since if host.failure else now, now, at)
-        if not host.reused and self._usable(host, at):
-            host.reused = True
+        if log and not host.logged and self._usable(host, at):
+            host.logged = True
             age = round(at - host.found_at)
             event(_log, log_events.LOOK_UP_FAILED, host=host.name, port=host.port, why=why, age_seconds=age)
 
