@@ -278,6 +278,10 @@ CLOCK_SHIFT_FAILED: Final = LogEvent(
 
 SPOOL_MIGRATED: Final = LogEvent("spool_migrated", Severity.INFO, "spool migrated", ("format", "backup"))
 SPOOL_DAMAGED: Final = LogEvent("spool_damaged", Severity.CRITICAL, "spool damaged", ("why", "hint"))
+SPOOL_STALLED: Final = LogEvent(
+    "spool_stalled", Severity.ERROR, "spool's disk does not respond, new mail for the queue gets 451", ("why", "hint")
+)
+SPOOL_STALL_ENDED: Final = LogEvent("spool_stall_ended", Severity.INFO, "spool's disk responds again")
 SPOOL_FILE_LOST: Final = LogEvent(
     "spool_file_lost", Severity.CRITICAL, "a file of the spool was deleted, replaced or moved", ("why", "hint")
 )

@@ -158,3 +158,32 @@ def test_a_disk_that_does_not_answer_keeps_the_service_neither_from_ending_nor_f
     wait_until_empty(relay)
     arrived = copies(provider.received())
     assert {copy: arrived[copy] for copy in once(letters[:10])} == once(letters[:10])
+
+
+def test_while_the_disk_does_not_answer_queue_listeners_reply_451_and_then_everything_arrives_once(
+    bench: Bench, tmp_path: Path
+) -> None:
+    people = office_under(Rule.DOMAIN)
+    provider = bench.start(PostfixProvider(people.mailboxes, people.rule))
+    door, switch = bench.port(), tmp_path / "hangs"
+    hooks = str(Path(disks.__file__).parent / "hooks")
+    relay = start(bench, provider, people, devices(door), PYTHONPATH=hooks, DISK_HANGS_WHILE=str(switch))
+    letters = letters_from(AUTHORS, 6)
+    hand_in(door, letters[:2])
+    wait_until_empty(relay)
+    switch.touch()
+    with ThreadPoolExecutor(1) as somebody:
+        answer = somebody.submit(hand_over, door, letters[2].author, letters[2].recipients[0], letters[2].content)
+        wait_until(lambda: "spool's disk does not respond" in relay.log(), "it is known", peer=relay, seconds=60)
+        code, words = hand_over(door, letters[3].author, letters[3].recipients[0], letters[3].content)
+        assert (code, words[:6]) == (451, "4.3.0 ")
+        through = Letter("anna@firma.test", ("through@kunde.test",), "through@desk.office.test")
+        hand_in(relay.port, [through])  # what passes through needs no disk
+        assert "has not responded for" in relay.command("status", exit_code=1)
+        switch.unlink()
+        assert answer.result(60)[0] == 250  # it was in the commit that hung
+    wait_until(lambda: "spool's disk responds again" in relay.log(), "it is known", peer=relay)
+    hand_in(door, letters[3:])
+    wait_until_empty(relay)
+    assert copies(provider.received()) == once([*letters, through])
+    relay.stop()

@@ -11,6 +11,7 @@ from typing import Final
 from senderproxy.clock import Clock
 from senderproxy.relay.ports import SpoolError, SpoolFull
 from senderproxy.spool.sqlite.spool_folder import disk_error
+from senderproxy.spool.sqlite.stall import not_responding
 from senderproxy.spool.sqlite.threads import SpoolThreads
 from senderproxy.spool.sqlite.writer import Writer
 from senderproxy.translation import _
@@ -42,12 +43,8 @@ class DiskHealth:
 
     async def trouble(self) -> SpoolError | None:
         """The reason why a new message would be refused, as far as known; None if none is known."""
-        since = self._writer.busy_since
-        if since is not None and (seconds := self._clock.monotonic() - since) >= _HANGS:
-            return SpoolError(
-                _("The disk of the spool has not responded for {seconds} s.").format(seconds=f"{seconds:.0f}"),
-                hint=_("Look for errors of the disk: dmesg"),
-            )
+        if (seconds := self._writer.stall.seconds()) >= _HANGS:
+            return not_responding(seconds)
         try:
             await self._thread.do(self._writer.identity.check)
             await self._thread.do(self._writer.free_space.claim, 0)

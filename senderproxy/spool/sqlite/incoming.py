@@ -29,6 +29,7 @@ from senderproxy.tracking.record import RecipientStatus
 from senderproxy.translation import _
 
 _ARRIVALS: Final = 256  # calls of `accept` at once; bounds the memory of messages that wait for the writer
+_SLOT_WAIT: Final = 1.0  # seconds in the queue for a slot between two looks at the disk
 _CACHE_OVERHEAD: Final = 4096  # octets, estimated, that a cached message takes beside its content
 
 
@@ -73,7 +74,8 @@ class Incoming:
 
     async def accept(self, arrivals: Sequence[Arrival], leased: bool) -> Sequence[Claim]:
         """See relay.ports.Spool."""
-        async with self._slots:
+        await self._take_slot()
+        try:
             contents = await self.store_contents(arrivals)
             claims = [_new_claim(a, content) for a, content in zip(arrivals, contents, strict=True)]
             messages = self.new_messages(arrivals, contents)
@@ -86,6 +88,19 @@ class Incoming:
             job.done = lambda _: self._cache(messages, claims)
             await asyncio.shield(self.submit(job, contents))
             return []
+        finally:
+            self._slots.release()
+
+    async def _take_slot(self) -> None:
+        """Wait for one of the slots. Raises SpoolError if the disk does not answer."""
+        self._writer.stall.check()
+        while self._slots.locked():  # otherwise the slot is taken without a wait
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SLOT_WAIT):
+                    await self._slots.acquire()
+                return
+            self._writer.stall.check()
+        await self._slots.acquire()
 
     def new_messages(self, arrivals: Sequence[Arrival], contents: Sequence[StoredContent]) -> list[NewMessage]:
         """The rows of new messages, with their numbers."""

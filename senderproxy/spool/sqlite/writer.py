@@ -25,6 +25,7 @@ from senderproxy.spool.sqlite.database import connect, database_error, primary_c
 from senderproxy.spool.sqlite.file_identity import FileIdentity, SpoolFileLost
 from senderproxy.spool.sqlite.free_space import FreeSpace
 from senderproxy.spool.sqlite.spool_folder import disk_error
+from senderproxy.spool.sqlite.stall import StallWatch
 from senderproxy.spool.sqlite.statements import NewMessage, Settlement
 from senderproxy.spool.sqlite.wal import WriteAheadLog
 from senderproxy.translation import N_, _
@@ -71,10 +72,14 @@ class Writer:
     commits: int = 0
     broken: SpoolError | None = None  # the error of all further jobs
     busy_since: float | None = None  # monotonic seconds: start of the current batch
+    stall: StallWatch = field(init=False)
     _jobs: "queue.SimpleQueue[WriteJob | None]" = field(default_factory=queue.SimpleQueue)
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: threading.Thread | None = None
     _stopped: "asyncio.Future[None] | None" = None
+
+    def __post_init__(self) -> None:
+        self.stall = StallWatch(lambda: self.busy_since, self.monotonic, self._refuse_waiting)
 
     def submit(self, job: WriteJob) -> "asyncio.Future[Any]":
         """Queue a job, from the event loop's thread; the future has its result or its error."""
@@ -85,7 +90,20 @@ class Writer:
             job.future.set_exception(SpoolError(_("The spool is closed.")))
         else:
             self._jobs.put(job)
+            self.stall.job_submitted()
         return job.future
+
+    def _refuse_waiting(self, error: SpoolError) -> None:
+        """Refuse the new messages in the queue, which the thread has not taken; on the event loop."""
+        waiting: list[WriteJob | None] = []
+        with suppress(queue.Empty):
+            while True:
+                waiting.append(self._jobs.get_nowait())
+        refused = [job for job in waiting if job is not None and job.messages and job.needs_space]
+        for job in waiting:
+            if job not in refused:
+                self._jobs.put(job)
+        _resolve([(job, None, error) for job in refused])
 
     def enqueue(self, job: WriteJob) -> None:
         """Queue a job whose result is not awaited; from any thread, once the writer has been started."""
@@ -102,6 +120,7 @@ class Writer:
         """Finish the queued jobs and end the thread."""
         if self._stopped is not None:
             return
+        self.stall.stop()
         if self._thread is None:
             self._stopped = asyncio.get_running_loop().create_future()
             self._stopped.set_result(None)
