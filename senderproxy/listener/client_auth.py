@@ -150,11 +150,12 @@ class ClientAuth:
         """The user, or the reply to a login that is wrong or locked. A reply to a wrong one is delayed."""
         if (early := self._early_result(host, attempt)) is not None:
             return early
-        if not self._passwords.enter(host):
+        source = _login_source(host)
+        if not self._passwords.enter(source):
             return replies.TOO_MANY_LOGINS_AT_ONCE
         # A task of its own: a client that leaves early neither frees the thread nor avoids the count of its failure.
         check = asyncio.create_task(self._check(host, attempt))
-        check.add_done_callback(lambda _: self._passwords.leave(host))
+        check.add_done_callback(lambda _: self._passwords.leave(source))
         await wait_done(check)
         result, delay = check.result()
         await asyncio.sleep(delay)
@@ -235,7 +236,7 @@ def _client_name(address: _IpAddress, known: bool) -> str:
 
 
 def _login_source(host: str) -> str:
-    """The name of a host in the counters of failed logins."""
+    """The name of a host in the counters of logins and of failed logins."""
     return _client_name(_normalized(ip_address(host.partition("%")[0])), known=False)
 
 

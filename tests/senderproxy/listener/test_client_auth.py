@@ -259,6 +259,21 @@ async def test_one_host_cannot_fill_the_queue_and_a_full_queue_gets_a_temporary_
     assert isinstance(await other.verify("192.0.2.99", LoginAttempt("scanner", SECRET)), User)
 
 
+async def test_all_addresses_of_an_ipv6_network_have_the_places_of_one_host() -> None:
+    passwords = PasswordThreads()
+    client_auth = auth(USER, auth="optional", passwords=passwords)
+    with occupied(passwords):
+        waiting = [
+            asyncio.create_task(client_auth.verify(f"2001:db8::{n:x}", LoginAttempt("scanner", SECRET)))
+            for n in range(LOGINS_OF_HOST)
+        ]
+        await asyncio.sleep(0)
+        refused = await client_auth.verify("2001:db8::ffff", LoginAttempt("scanner", SECRET))
+        assert isinstance(refused, Reply)
+        assert "at once" in refused.text
+    assert all(isinstance(answer, User) for answer in await asyncio.gather(*waiting))
+
+
 async def test_a_login_that_was_verified_before_needs_no_thread() -> None:
     passwords = PasswordThreads()
     client_auth = auth(USER, auth="optional", passwords=passwords)
