@@ -7,7 +7,7 @@ stays its own: one process at a time has it open.
 import asyncio
 import getpass
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -75,15 +75,15 @@ class _CancelReports:
     def __init__(self, config: Config, clock: SystemClock) -> None:
         self._config = config
         self._clock = clock
-        self._compose: Callable[[Claim, States], StatesWithReports] | None = None
+        self._compose: Callable[[Claim, States], Awaitable[StatesWithReports]] | None = None
 
-    def __call__(self, claim: Claim, states: States) -> StatesWithReports:
+    async def __call__(self, claim: Claim, states: States) -> StatesWithReports:
         if self._compose is None:
             accounts = open_accounts(self._config)
             courier = SmtpCourier(accounts, short_timeouts(), self._config.identity.hostname, self._clock)
             relay = MessageRelay(accounts, courier, self._clock, rules_of(self._config))
             self._compose = ReportBuilder(relay, accounts, self._clock).report_cancellation
-        return self._compose(claim, states)
+        return await self._compose(claim, states)
 
 
 # ---- requests that several verbs send ----

@@ -358,7 +358,9 @@ def _returned(message: Message, limit: int) -> _Returned:
 
 
 def _whole(message: Message) -> bytes | None:
-    """The whole message, not dot-stuffed; None if its body cannot be read completely."""
+    """The whole message, not dot-stuffed; None if its body is not in memory, or cannot be read completely."""
+    if message.body.disk is not None:
+        return None
     try:
         return _with_blank_line(message.header.raw) + _unstuff(b"".join(message.body.blocks()))
     except OSError:

@@ -7,16 +7,18 @@ Not here: which outcomes are reported, text and format (dsn); the commit that st
 RFC 3464, RFC 5321 sections 4.5.5 and 6.1.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from senderproxy.clock import Clock
-from senderproxy.dsn.compose import Original, ReportContext, ReportedRecipient, compose_report
+from senderproxy.dsn.compose import MemoryBody, Original, ReportContext, ReportedRecipient, compose_report
 from senderproxy.dsn.report_policy import DueReports, NoReport, ReportKind, due_reports
 from senderproxy.mail.address import NULL_PATH, Address, ForwardPath, ReversePath, parse_address
 from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.message import Message
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay import recipient_updates, tracking_events
 from senderproxy.relay.attempt import REPORT_SERVER, MessageRelay
@@ -58,6 +60,27 @@ class ReportBuilder:
         """The message of a claim that was not attempted."""
         return ReportedMessage(claim.submission, claim.account, self._relay.report_recipient(claim.submission))
 
+    async def in_memory(self, submission: Submission, *, has_outcomes: bool = False) -> Submission:
+        """The submission with its body in memory, if a report may return the body and the disk responds.
+
+        Otherwise the same submission: its report returns the header section only. To be called before a report on a
+        message whose body is on disk. `has_outcomes`: the caller must still write outcomes, so a cancellation ends the
+        reading only.
+        """
+        message = submission.message
+        body = message.body
+        if body.disk is None or message.size > self._relay.rules.returned_size:
+            return submission
+        try:
+            octets = await body.disk.read(body)
+        except OSError:
+            return submission
+        except asyncio.CancelledError:
+            if has_outcomes:
+                return submission
+            raise
+        return replace(submission, message=Message(message.header, MemoryBody(octets)))
+
     def report_attempt(self, message: ReportedMessage, updates: RecipientUpdates) -> StatesWithReports:
         """The states after an attempt, with one report on the failed and one on the expired recipients."""
         kinds = dict.fromkeys(updates.failed, ReportKind.FAILED)
@@ -81,8 +104,12 @@ class ReportBuilder:
         until = message.submission.received_at + policy.give_up
         return self._report(message, states, kinds, self._clock.now(), until=until)
 
-    def report_cancellation(self, claim: Claim, cancelled: Mapping[ForwardPath, RecipientState]) -> StatesWithReports:
+    async def report_cancellation(
+        self, claim: Claim, cancelled: Mapping[ForwardPath, RecipientState]
+    ) -> StatesWithReports:
         """A report on recipients that an operator has cancelled."""
+        if claim.submission.message.body.disk is not None:
+            claim = replace(claim, submission=await self.in_memory(claim.submission))
         kinds = dict.fromkeys(cancelled, ReportKind.CANCELLED)
         return self._report(self.message_of(claim), cancelled, kinds, self._clock.now())
 

@@ -236,7 +236,10 @@ class RelayIntake:
             chance=self._clock.chance(),
             over=False,
         )
-        message = ReportedMessage(submission, arrival.account, decision.report_to)
+        original = submission
+        if submission.message.body.disk is not None:
+            original = await self._reports.in_memory(submission, has_outcomes=True)
+        message = ReportedMessage(original, arrival.account, decision.report_to)
         reported = self._reports.report_attempt(message, updates)
         whole = Arrival(
             submission, arrival.account, arrival.author, reported.states, (*arrival.events, *events, *reported.events)

@@ -66,10 +66,10 @@ class OverdueCheck:
         try:
             if policy.report_delay is not None:
                 while claim := await spool.claim_undelayed(now - policy.report_delay):
-                    await self._results.write(claim, self._attempts.after_delay(claim))
+                    await self._results.write(claim, await self._attempts.after_delay(claim))
             if self._clock_watch.ages_trusted():
                 for queue in self._blocked_queues():
                     while claim := await spool.claim_expired(queue.account, now - policy.give_up):
-                        await self._results.write(claim, self._attempts.after_expiry(claim, queue.blocked_by))
+                        await self._results.write(claim, await self._attempts.after_expiry(claim, queue.blocked_by))
         except SpoolError as error:
             event(_log, log_events.QUEUE_READ_FAILED, why=error.message, hint=error.hint)

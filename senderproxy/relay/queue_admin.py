@@ -58,7 +58,7 @@ class QueueAdmin:
         self,
         spool: Callable[[], Spool],
         clock: Clock,
-        report_cancellation: Callable[[Claim, States], StatesWithReports],
+        report_cancellation: Callable[[Claim, States], Awaitable[StatesWithReports]],
         on_due: Callable[[str], None] = lambda account: None,  # noqa: ARG005
         blocked: Callable[[], Mapping[str, Blocked]] = dict,
     ) -> None:
@@ -184,7 +184,7 @@ class QueueAdmin:
             reason = await self._reason(message_id)
             return "" if action is QueueAction.RETRY and reason == IN_PROGRESS else reason
         try:
-            update = self._update(action, claim, by, report=report)
+            update = await self._update(action, claim, by, report=report)
             if isinstance(update, str):
                 await spool.settle(claim, SpoolUpdate({}, faults=claim.faults))
                 return update
@@ -209,7 +209,7 @@ class QueueAdmin:
             return NOT_WAITING
         return IN_PROGRESS
 
-    def _update(self, action: QueueAction, claim: Claim, by: str, *, report: bool) -> SpoolUpdate | str:
+    async def _update(self, action: QueueAction, claim: Claim, by: str, *, report: bool) -> SpoolUpdate | str:
         """The change, or the reason why there is none."""
         now = self._clock.now()
         waiting = {path: state for path, state in claim.due.items() if state.status is RecipientStatus.WAITING}
@@ -230,15 +230,15 @@ class QueueAdmin:
                 }
                 return _operator_update(EventKind.RELEASED, states, by, now, 0) if states else NOT_HELD
             case QueueAction.CANCEL:
-                return self._cancelled(claim, by, now, report=report)
+                return await self._cancelled(claim, by, now, report=report)
 
-    def _cancelled(self, claim: Claim, by: str, now: datetime, *, report: bool) -> SpoolUpdate | str:
+    async def _cancelled(self, claim: Claim, by: str, now: datetime, *, report: bool) -> SpoolUpdate | str:
         states = {
             path: replace(s, status=RecipientStatus.CANCELLED, due_at=None, why="") for path, s in claim.due.items()
         }
         update = _operator_update(EventKind.CANCELLED, states, by, now, claim.faults)
         if report:
-            reported = self._report_cancellation(claim, states)
+            reported = await self._report_cancellation(claim, states)
             if held := next((s for s in reported.states.values() if s.status is RecipientStatus.HELD), None):
                 return _("{reason}; to cancel it without a report: --no-report").format(reason=held.why)
             events = (*update.events, *reported.events)

@@ -88,6 +88,8 @@ class QueueAttempts:
                 else:
                     decision = decided
                     outcomes = await self._relay.deliver(submission, decision, recipients)
+            if submission.message.body.disk is not None and not _all_delivered(outcomes):
+                claim = await self._with_body(claim, has_outcomes=True)
             return self._conclude(claim, decision, outcomes, started, age)
         except Exception as fault:  # noqa: BLE001  an error in one message must not stop the others
             event(_log, log_events.QUEUE_ATTEMPT_ERROR, fault=fault, id=submission.id)
@@ -129,6 +131,11 @@ class QueueAttempts:
         discarded = Event(self._clock.now(), EventKind.DISCARDED, (), {"reply": str(discarding.reply)})
         return SpoolUpdate(dict.fromkeys(claim.due, state), [discarded])
 
+    async def _with_body(self, claim: Claim, *, has_outcomes: bool = False) -> Claim:
+        """The claim with what a report returns in memory."""
+        submission = await self._reports.in_memory(claim.submission, has_outcomes=has_outcomes)
+        return replace(claim, submission=submission)
+
     # ---- without an attempt ----
 
     def after_internal_error(self, claim: Claim, what: str) -> SpoolUpdate:
@@ -147,13 +154,15 @@ class QueueAttempts:
         waiting = {path: replace(state, due_at=later, reply=answer) for path, state in claim.due.items()}
         return SpoolUpdate(waiting, events, faults=faults)
 
-    def after_delay(self, claim: Claim) -> SpoolUpdate:
+    async def after_delay(self, claim: Claim) -> SpoolUpdate:
         """The update that reports a delay to the author."""
+        claim = await self._with_body(claim)
         reported = self._reports.report_delay(self._reports.message_of(claim), claim.due, self.policy)
         return SpoolUpdate(reported.states, reported.events, reported.reports, faults=claim.faults)
 
-    def after_expiry(self, claim: Claim, blocked_by: Reply | None) -> SpoolUpdate:
+    async def after_expiry(self, claim: Claim, blocked_by: Reply | None) -> SpoolUpdate:
         """The update of a message that has expired while its account could not send."""
+        claim = await self._with_body(claim)
         answer = blocked_by or reply(451, "4.4.7", "The account could not send")
         outcomes = dict.fromkeys(claim.due, Deferred(answer, of_account=True))
         updates = recipient_updates.update_recipients(
@@ -161,6 +170,10 @@ class QueueAttempts:
         )
         reported = self._reports.report_attempt(self._reports.message_of(claim), updates)
         return SpoolUpdate(reported.states, reported.events, reported.reports)
+
+
+def _all_delivered(outcomes: Outcomes) -> bool:
+    return all(isinstance(outcome, Delivered) for outcome in outcomes.values())
 
 
 async def _joined(attempt: "asyncio.Task[Outcomes]") -> Outcomes:

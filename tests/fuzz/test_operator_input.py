@@ -19,9 +19,9 @@ from senderproxy.config.load import ConfigError, Problem, load_config
 from senderproxy.config.model import Config
 from senderproxy.control.protocol import Request, Verb
 from senderproxy.control.server import ControlServer
-from senderproxy.relay.dsn_queueing import StatesWithReports
 from senderproxy.relay.queue_admin import QueueAction, QueueAdmin
 from tests.fakes.memory_spool import MemorySpool
+from tests.fakes.no_reports import no_reports
 from tests.fakes.still_clock import StillClock
 from tests.fuzz.profile import fuzzed
 
@@ -142,7 +142,7 @@ async def _fail(_: Request) -> dict[str, object]:
 async def control_socket(path: Path) -> AsyncIterator[ControlServer]:
     clock = StillClock()
     spool = MemorySpool(clock)
-    queue = QueueAdmin(lambda: spool, clock, lambda _claim, states: StatesWithReports(states, []))
+    queue = QueueAdmin(lambda: spool, clock, no_reports)
     handlers = {Verb(verb): handler for verb, handler in queue.handlers().items()}
     server = ControlServer(path, {**handlers, Verb.RELOAD: _fail})
     await server.start()

@@ -14,9 +14,9 @@ from senderproxy.control.client import NotRunning, RequestRefused, ask
 from senderproxy.control.protocol import Answer, Request, Verb, new_request
 from senderproxy.control.server import ControlError, ControlServer
 from senderproxy.errors import SenderproxyError
-from senderproxy.relay.dsn_queueing import StatesWithReports
 from senderproxy.relay.queue_admin import QueueAdmin
 from tests.fakes.memory_spool import MemorySpool
+from tests.fakes.no_reports import no_reports
 from tests.fakes.still_clock import StillClock
 
 
@@ -166,5 +166,5 @@ async def test_another_user_is_refused(tmp_path: Path) -> None:
 
 def test_the_table_has_each_verb_of_the_queue_and_no_other() -> None:
     spool = MemorySpool(StillClock())
-    queue = QueueAdmin(lambda: spool, StillClock(), lambda _claim, states: StatesWithReports(states, []))
+    queue = QueueAdmin(lambda: spool, StillClock(), no_reports)
     assert set(queue.handlers()) == set(Verb) - {Verb.STATUS, Verb.RESUME, Verb.RELOAD, Verb.READ_VAULT}

@@ -17,7 +17,7 @@ from senderproxy.listener.body import BodyBuffer, SpillDirectory
 from senderproxy.mail.address import NULL_PATH, parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
-from senderproxy.mail.message import Message
+from senderproxy.mail.message import Body, Message
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client, Submission
 from senderproxy.relay.attempt import MessageRelay
@@ -140,13 +140,15 @@ class RelayOffice:
         null_path: bool = False,
         header: str = "",
         host: str = "192.168.1.20",
+        body: Body | None = None,
     ) -> tuple[str, Reply]:
         """Submit a message to the intake; its id, and the reply to the client."""
         recipients = recipients or (KUNDE,)
         head = f"From: <{by}>\r\nTo: x@kunde.example\r\nSubject: {text}\r\n{header}Message-ID: <{text.replace(' ', '.')}@x>\r\n"
         head += "Date: Sat, 31 Jan 2026 08:15:00 +0100\r\n\r\n"
-        body = BodyBuffer(10_000_000, SpillDirectory())
-        body.append(f"{text}\r\n".encode())
+        if body is None:
+            body = BodyBuffer(10_000_000, SpillDirectory())
+            body.append(f"{text}\r\n".encode())
         submission = Submission(
             self.clock.new_id(),
             at,

@@ -74,7 +74,7 @@ class Admin:
     def __post_init__(self) -> None:
         self.queue = QueueAdmin(lambda: cast("Spool", self.spool), FrozenClock(), self.report, self.woken.append)
 
-    def report(self, claim: Claim, states: States) -> StatesWithReports:
+    async def report(self, claim: Claim, states: States) -> StatesWithReports:
         if isinstance(self.answer, Exception):
             raise self.answer
         if self.answer is not None:
