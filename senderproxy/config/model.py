@@ -526,7 +526,7 @@ class SpoolSettings(Section):
     reserve_size: Size = Field(
         default=4_000_000,
         description="The size of a file that is allocated in advance. On a full disk it is released, so that results of"
-        " deliveries can be stored. 0: none.",
+        " deliveries can be stored.",
     )
 
     def retry_policy(self) -> RetryPolicy:

@@ -8,6 +8,8 @@ Not here: the spool itself (spool.sqlite.store), delivery from it (relay.runner)
 import asyncio
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,7 @@ from senderproxy.worker_threads import WorkerThreads
 _log = logging.getLogger("senderproxy.service")
 _REOPEN: Final = 30.0  # seconds between tries to open a spool; a person has to fix the cause first
 _CLEANUP: Final = 600.0  # seconds between deletions of old history; it is kept for days
+_IDLE: Final = 60.0  # seconds without a commit after which the space of an idle spool is returned
 _EARLY_CLEANUP: Final = 10.0  # seconds between those that the histories' size or a lack of space requires
 
 
@@ -40,6 +43,8 @@ class ServiceSpool:
         self._opened_at = -math.inf  # monotonic seconds; the last try
         self._cleaned_at = -math.inf  # monotonic seconds
         self._cleanup: asyncio.Task[None] | None = None
+        self._commits = self._tidied_at = 0  # numbers of commits
+        self._committed_at = -math.inf  # monotonic seconds, to the precision of `maintain`
 
     def apply(self, settings: SpoolSettings) -> None:
         """Put other settings in force, after a reload."""
@@ -86,19 +91,37 @@ class ServiceSpool:
             if now - self._opened_at >= _REOPEN:
                 await self.open()
             return
+        if self._spool.commits != self._commits:
+            self._commits, self._committed_at = self._spool.commits, now
         if self._cleanup is not None and not self._cleanup.done():
             return
         passed = now - self._cleaned_at
         if passed >= _CLEANUP or (passed >= _EARLY_CLEANUP and self._spool.needs_sweep):
             self._cleaned_at = now
             self._cleanup = asyncio.create_task(self._clean_up(self._spool))
+        elif self._commits != self._tidied_at and now - self._committed_at >= _IDLE:
+            self._cleanup = asyncio.create_task(self._tidy(self._spool))
 
     async def _clean_up(self, spool: SqliteSpool) -> None:
-        try:
+        with self._log_failure():
             await spool.sweep(self._clock.now())
+
+    async def _tidy(self, spool: SqliteSpool) -> None:
+        """Return the space of an idle spool to the disk, once until its next commit."""
+        try:
+            with self._log_failure():
+                await spool.tidy()
+        finally:
+            self._commits = self._tidied_at = spool.commits
+
+    @contextmanager
+    def _log_failure(self) -> Iterator[None]:
+        """Log an error of a cleanup; the next one may succeed."""
+        try:
+            yield
         except SpoolError as error:
             event(_log, log_events.HISTORY_CLEANUP_FAILED, why=error.message, hint=error.hint)
-        except Exception as fault:  # noqa: BLE001  the next cleanup may succeed
+        except Exception as fault:  # noqa: BLE001  the housekeeping goes on
             event(_log, log_events.HISTORY_CLEANUP_FAILED, fault=fault)
 
     async def close(self, timeout_seconds: float) -> None:

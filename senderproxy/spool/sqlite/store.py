@@ -54,6 +54,7 @@ from senderproxy.translation import _
 _CONTENT_THREADS: Final = 4  # large bodies written or verified at once
 _ORPHAN_AGE: Final = 3600.0  # seconds; the row of a younger file may still be written
 _FREE_PAGES: Final = 4096  # pages of 4 KiB that the database keeps for new messages: 16 MiB
+_IDLE_FREE_PAGES: Final = 256  # the same of an idle spool: 1 MiB
 _PAGES_AT_ONCE: Final = 500  # pages returned in one transaction; other jobs wait for some milliseconds
 
 _log = logging.getLogger("senderproxy.spool")
@@ -273,10 +274,23 @@ class SqliteSpool:
         await self._history.delete_old(now)
         shortage = await self._shorten_history()
         await self._remove_orphans(now)
-        keep = 0 if shortage else _FREE_PAGES
+        await self._shrink(0 if shortage else _FREE_PAGES)
+
+    async def _shrink(self, keep: int) -> None:
+        """Return free pages to the disk until so many are left, in small transactions."""
         shrink = WriteJob(run=lambda connection: statements.shrink(connection, keep, _PAGES_AT_ONCE))
         while await self._writer.submit(replace(shrink)):
             pass
+
+    @property
+    def commits(self) -> int:
+        """The number of commits so far: a spool without new ones is idle."""
+        return self._writer.commits
+
+    async def tidy(self) -> None:
+        """Return the space of an idle spool to the disk: free pages, and the write-ahead log. Raises SpoolError."""
+        await self._shrink(_IDLE_FREE_PAGES)
+        await self._writer.submit(WriteJob(run=self._writer.wal.truncate, reads_only=True))
 
     async def _shorten_history(self) -> int:
         """Delete the oldest histories: those above their limit, and as many as a lack of space requires.

@@ -12,9 +12,12 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from senderproxy import log_events
 from senderproxy.log import event
+
+_BUSY_TIMEOUT: Final = 5000  # milliseconds; the default of Python's sqlite3
 
 _log = logging.getLogger("senderproxy.spool")
 
@@ -63,6 +66,20 @@ class WriteAheadLog:
         """Copy the rest, if it is short; on the writer's thread."""
         if self.length < self.pages:
             _checkpoint(connection)
+
+    def truncate(self, connection: sqlite3.Connection) -> None:
+        """Copy the log and cut its file to nothing, unless another connection uses it; on the writer's thread.
+
+        The copy also shortens the database by the pages that were returned.
+        """
+        if not self._idle.is_set():
+            return
+        connection.execute("PRAGMA busy_timeout = 0")  # a search in progress must not delay the next commit
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT}")
+        self.length = 0
 
     def _work(self) -> None:
         assert self._copied is not None
