@@ -17,7 +17,7 @@ from typing import Final
 from senderproxy import log_events
 from senderproxy.listener.event_limiter import EventLimiter
 
-_BATCH: Final = 64  # connections in one pass of the event loop; others are served in between
+_BATCH: Final = 16  # connections in one pass of the event loop, about 5 ms; others are served in between
 _PAUSE: Final = 1.0  # seconds without a free descriptor until the next attempt; asyncio's own value
 # No descriptor or no memory: the connection stays in the kernel's queue. Any other error concerns one connection only.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

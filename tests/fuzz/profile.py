@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 _EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 _Test = TypeVar("_Test", bound=Callable[..., Any])
@@ -18,6 +19,12 @@ def fuzzed(examples: int) -> Callable[[_Test], _Test]:
     """Run the test with so many examples in the test command."""
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     if _EXAMPLES:
-        return settings(max_examples=_EXAMPLES, deadline=None, suppress_health_check=checks)
+        return settings(
+            max_examples=_EXAMPLES,
+            deadline=None,
+            suppress_health_check=checks,
+            derandomize=False,
+            database=DirectoryBasedExampleDatabase(".hypothesis/examples"),
+        )
     # The same inputs in every run: a failure of the test command is never by chance.
     return settings(max_examples=examples, deadline=None, suppress_health_check=checks, derandomize=True, database=None)

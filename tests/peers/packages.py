@@ -37,6 +37,8 @@ PACKAGES: Final = (
     "libnet-ssleay-perl",  # swaks' TLS
     "msmtp",
     "libnss-wrapper",  # shows Exim the user its package would have made
+    "gcc",  # builds the disk and name server that fail, loaded into the service
+    "libc6-dev",
     "strace",  # the vault's writer, killed between every two system calls
     "gnome-keyring",  # a real keyring for the vault
     "dbus",

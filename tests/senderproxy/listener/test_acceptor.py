@@ -122,7 +122,7 @@ async def test_an_accepted_connection_starts_although_the_loop_stops(scarce: Sca
         await asyncio.sleep(0)
     acceptor.stop()
     await acceptor.wait_started()
-    assert scarce.calls == 64, "a bounded number in one pass"
+    assert scarce.calls == 16, "a bounded number in one pass"
     assert await octets(clients[0]) == b"x"
     acceptor.start()
     assert await octets(clients[-1]) == b"x", "the others waited in the kernel"

@@ -1,0 +1,101 @@
+/* Faults of the disk and of the name server for one process, loaded with LD_PRELOAD.
+
+   FAULTS_FOLDER: a folder; a fault is in force as long as a file of its name is there.
+     hang   writes and syncs of files below FAULTS_PATH do not return
+     slow   each of them takes 0.02 seconds
+     full   writes there fail with ENOSPC
+     dns    look-ups of names that contain FAULTS_HOST do not return
+   Without `dns`, look-ups of these names fail at once. */
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int in_force(const char *fault)
+{
+    const char *folder = getenv("FAULTS_FOLDER");
+    char path[4096];
+    if (folder == NULL)
+        return 0;
+    snprintf(path, sizeof path, "%s/%s", folder, fault);
+    return access(path, F_OK) == 0;
+}
+
+static int is_ours(int fd)
+{
+    const char *prefix = getenv("FAULTS_PATH");
+    char link[64], path[4096];
+    ssize_t length;
+    if (prefix == NULL)
+        return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    length = readlink(link, path, sizeof path - 1);
+    if (length < 0)
+        return 0;
+    path[length] = 0;
+    return strncmp(path, prefix, strlen(prefix)) == 0;
+}
+
+/* Waits; returns 1 if the call has to fail with ENOSPC. */
+static int disk(int fd, int writes)
+{
+    int saved = errno, fails = 0;
+    if (is_ours(fd)) {
+        if (in_force("slow"))
+            usleep(20000);
+        while (in_force("hang"))
+            usleep(5000);
+        fails = writes && in_force("full");
+    }
+    errno = fails ? ENOSPC : saved;
+    return fails;
+}
+
+#define NEXT(type, name, ...) ((type (*)(__VA_ARGS__))dlsym(RTLD_NEXT, name))
+
+ssize_t write(int fd, const void *octets, size_t count)
+{
+    return disk(fd, 1) ? -1 : syscall(SYS_write, fd, octets, count);
+}
+
+ssize_t pwrite64(int fd, const void *octets, size_t count, off64_t offset)
+{
+    return disk(fd, 1) ? -1 : NEXT(ssize_t, "pwrite64", int, const void *, size_t, off64_t)(fd, octets, count, offset);
+}
+
+ssize_t pwrite(int fd, const void *octets, size_t count, off_t offset)
+{
+    return disk(fd, 1) ? -1 : NEXT(ssize_t, "pwrite", int, const void *, size_t, off_t)(fd, octets, count, offset);
+}
+
+int fsync(int fd)
+{
+    disk(fd, 0);
+    return NEXT(int, "fsync", int)(fd);
+}
+
+int fdatasync(int fd)
+{
+    disk(fd, 0);
+    return NEXT(int, "fdatasync", int)(fd);
+}
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
+{
+    const char *host = getenv("FAULTS_HOST");
+    int asks_a_server = hints == NULL || !(hints->ai_flags & AI_NUMERICHOST);
+    if (asks_a_server && node != NULL && host != NULL && strstr(node, host) != NULL) {
+        while (in_force("dns"))
+            usleep(5000);
+        return EAI_AGAIN;
+    }
+    return NEXT(int, "getaddrinfo", const char *, const char *, const struct addrinfo *, struct addrinfo **)(
+        node, service, hints, found);
+}

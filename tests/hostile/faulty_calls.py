@@ -1,0 +1,53 @@
+"""Faults of the disk and of the name server for one process, switched on and off from outside.
+
+The library is built from faulty_calls.c with the machine's compiler. A fault is in force while a file of its name exists.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+_SOURCE: Final = Path(__file__).with_suffix(".c")
+HOST: Final = "hanging-name-server.invalid"  # no name server is asked for it
+
+
+class CallFault(Enum):
+    """One fault; the values are the names of files."""
+
+    HANG = "hang"  # writes and syncs do not return
+    SLOW = "slow"  # each of them takes 0.02 seconds
+    FULL = "full"  # writes fail with ENOSPC
+    DNS = "dns"  # look-ups of HOST do not return
+
+
+class FaultyCalls:
+    """The library and its switches, in a folder of the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self._library = folder / "faulty_calls.so"
+        self._switches = folder / "faults"
+        self._switches.mkdir()
+        command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(self._library), str(_SOURCE), "-ldl"]
+        subprocess.run(command, check=True, timeout=60)
+
+    def environment(self, path: Path) -> dict[str, str]:
+        """Variables for the process that has the faults; those of the disk concern files below the path."""
+        return {
+            "LD_PRELOAD": str(self._library),
+            "FAULTS_FOLDER": str(self._switches),
+            "FAULTS_PATH": str(path),
+            "FAULTS_HOST": HOST,
+        }
+
+    @contextmanager
+    def in_force(self, fault: CallFault) -> Iterator[None]:
+        """The fault, until the end of the block."""
+        switch = self._switches / fault.value
+        switch.touch()
+        try:
+            yield
+        finally:
+            switch.unlink()
