@@ -44,11 +44,9 @@ PRIVATE_NAMES: Final = frozenset(
 )
 PRIVATE_ATTRIBUTES: Final = frozenset(
     {
-        "_auth_methods",  # bound methods of the connection, not used here; cleared
         "_client_connected_cb",  # asyncio's; a bound method of the connection; cleared when it has been called
         "_handler_coroutine",  # the conversation's task; cancelled, then cleared, when the connection is lost
         "_reader",  # not used here; cleared when the connection is lost
-        "_smtp_methods",  # bound methods of the connection, not used here; cleared
         "_timeout_handle",  # the timer; must be set, and is cancelled, when the connection is lost
         "_writer",  # for its drain(); cleared when the connection is lost
     }

@@ -1,6 +1,6 @@
 """Faults of the disk and of the name server for one process, switched on and off from outside.
 
-The library is built from faulty_calls.c with the machine's compiler. A fault is in force while a file of its name exists.
+The library is built from the C file beside this one with the machine's compiler. A fault is in force while a file of its name exists.
 """
 
 import subprocess
