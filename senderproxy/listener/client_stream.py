@@ -39,7 +39,7 @@ class ClientStream:
         self.command_timeout = timeouts.before_mail  # seconds; longer once a message has begun
         self.stop_requested = False  # the stop time of the service is over: no further input is waited for
         self.fair_share = fair_share()
-        self._loop = loop
+        self.loop = loop
         self._output = bytearray()
         self.lost = False
         self._deadline: float | None = None
@@ -71,7 +71,7 @@ class ClientStream:
 
     async def more(self) -> None:
         """Wait for input. Raises ClientTimeout after the deadline, ClientGone at the end of the input."""
-        if self._deadline is not None and self._loop.time() >= self._deadline:
+        if self._deadline is not None and self.loop.time() >= self._deadline:
             raise ClientTimeout
         await self.input.more()
 
@@ -97,7 +97,7 @@ class ClientStream:
         if self.transport is None or self.lost:
             return
         self.transport.close()
-        self.abort_at(self._loop.time() + min(self.timeouts.idle, _CLOSE_TIMEOUT))
+        self.abort_at(self.loop.time() + min(self.timeouts.idle, _CLOSE_TIMEOUT))
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -113,7 +113,7 @@ class ClientStream:
             return
         try:
             transport.write_eof()
-            self.set_deadline(self._loop.time() + self.timeouts.linger)
+            self.set_deadline(self.loop.time() + self.timeouts.linger)
             while True:
                 self.input.take()
                 await self.more()
@@ -137,7 +137,7 @@ class ClientStream:
 
     def start_timer(self, seconds: float) -> asyncio.TimerHandle:
         """Set the deadline so many seconds from now; the timer for it."""
-        self.set_deadline(self._loop.time() + seconds)
+        self.set_deadline(self.loop.time() + seconds)
         assert self._timer is not None
         return self._timer
 
@@ -145,13 +145,13 @@ class ClientStream:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_due = due
-        self._timer = self._loop.call_at(due, self._on_timer)
+        self._timer = self.loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer_due = 0.0
         if self._deadline is None:
             return
-        if self._loop.time() < self._deadline:
+        if self.loop.time() < self._deadline:
             self._start_timer(self._deadline)
         elif self._abort_at_deadline:
             self.abort()

@@ -167,7 +167,7 @@ class ListenerState:
             )
         )
         self._leaving: set[Connection] = set()  # rejected or evicted, with their last reply
-        self._idle = asyncio.Event()
+        self._idle: asyncio.Event | None = None  # of the last connection and transaction; None: no one waits
 
     def register(self, connection: Connection, host: str) -> Admission | Reply | None:
         """Admit a client, or give the reply that rejects it; None: drop it, too many are being rejected already."""
@@ -224,11 +224,11 @@ class ListenerState:
 
         None: wait without a limit.
         """
-        self._idle.clear()
+        idle = self._idle = asyncio.Event()
         self._check_idle()
         try:
             async with asyncio.timeout(seconds):
-                await self._idle.wait()
+                await idle.wait()
         except TimeoutError:
             return False
         return True
@@ -259,10 +259,11 @@ class ListenerState:
 
     def _end_transaction(self, transaction: "asyncio.Task[Reply]") -> None:
         self.transactions.discard(transaction)
-        self._check_idle()
+        if self._idle is not None:
+            self._check_idle()
 
     def _check_idle(self) -> None:
-        if not len(self.table) and not self._leaving and not self.transactions:
+        if self._idle is not None and not len(self.table) and not self._leaving and not self.transactions:
             self._idle.set()
 
 

@@ -79,7 +79,7 @@ class DataPhase:
         message: Message | None = None
         try:
             stream.write(replies.START_DATA)
-            self._started = asyncio.get_running_loop().time()
+            self._started = stream.loop.time()
             while not decoder.done and decoder.octets <= most:
                 if source.size == 0:
                     await self._wait_for_input()
@@ -131,7 +131,7 @@ class DataPhase:
         timeouts = stream.timeouts
         stream.flush()
         latest = self._started + timeouts.idle + self._decoder.octets / timeouts.min_rate
-        stream.set_deadline(min(asyncio.get_running_loop().time() + timeouts.block, latest))
+        stream.set_deadline(min(stream.loop.time() + timeouts.block, latest))
         await stream.more()
         stream.set_deadline(None)
 

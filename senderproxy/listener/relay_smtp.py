@@ -309,16 +309,16 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._commands += 1
         if self._commands % _BATCH == 0:
             stream.flush()
-            await self._wait_until_read()
+            if stream.unread > _UNREAD:
+                await self._wait_until_read()
             await asyncio.sleep(0)
-        line = self._buffered_line()
-        if line is not None:
+        if (line := self._buffered_line()) is not None:
             return line
         stream.flush()
-        await self._wait_until_read()
-        timeouts, dialogue = self._state.timeouts, self._dialogue
-        if dialogue is not None and dialogue.mail_seen:
-            stream.command_timeout = timeouts.idle
+        if stream.unread > _UNREAD:
+            await self._wait_until_read()
+        if self._dialogue is not None and self._dialogue.mail_seen:
+            stream.command_timeout = stream.timeouts.idle
         stream.set_deadline(self.loop.time() + stream.command_timeout)
         while (line := self._buffered_line()) is None and stream.input.size <= AUTH_LIMIT:
             await stream.more()
@@ -332,8 +332,6 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
 
     async def _wait_until_read(self) -> None:
         """Wait for a client that sends commands but does not read the replies."""
-        if self._stream.unread <= _UNREAD:
-            return
         self._stream.abort_at(self.loop.time() + self._state.timeouts.idle)
         await self._writer.drain()
         self._stream.abort_at(None)
