@@ -82,7 +82,12 @@ class Service:
         self._control: ControlServer | None = None
         self._ended = asyncio.Event()
         self._housekeeping = Housekeeping(
-            Path(config.vault.path), accounts, self._spool, self._notifier, failed=self._ended.set
+            Path(config.vault.path),
+            accounts,
+            self._spool,
+            self._notifier,
+            self._components.intake.forget_old,
+            self._ended.set,
         )
         self._reload_lock = asyncio.Lock()
 

@@ -1,6 +1,7 @@
 """Client of the control socket. Blocking: for commands, not for the service itself.
 
-Guarantees: each failure is an error with a hint: not running, not permitted, refused by the service.
+Guarantees: each failure is an error with a hint: not running, not permitted, no answer, refused by the service. "Not
+running" means that no process listens on the socket.
 Not here: the requests (control.protocol).
 """
 
@@ -17,11 +18,15 @@ _TIMEOUT: Final = 30.0  # seconds; longer than any answer but that of a disk tha
 
 
 class NotRunning(SenderproxyError):
-    """The service does not answer on the control socket."""
+    """No process listens on the control socket."""
 
 
 class NotPermitted(SenderproxyError):
     """This user has no access to the control socket."""
+
+
+class NoAnswer(SenderproxyError):
+    """A process listens on the control socket, and its answer is missing or unusable."""
 
 
 class RequestRefused(SenderproxyError):
@@ -31,24 +36,29 @@ class RequestRefused(SenderproxyError):
 def ask(path: Path, request: Request, *, seconds: float = _TIMEOUT) -> Answer:
     """Send one request and return the answer.
 
-    `seconds`: timeout of each wait for the socket. Raises NotRunning, NotPermitted, or RequestRefused with the
-    service's own words.
+    `seconds`: timeout of each wait for the socket. Raises NotRunning, NotPermitted, NoAnswer, or RequestRefused with
+    the service's own words.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(seconds)
         try:
             connection.connect(str(path))
-            connection.sendall(encode(request))
-            answer = decode(_read_line(connection))
         except PermissionError as error:
             raise NotPermitted(
                 _("This user has no access to the service's socket {path}.").format(path=path), hint=_("Use sudo.")
             ) from error
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
             raise NotRunning(
-                _("senderproxy is not running: no answer on {path}.").format(path=path),
+                _("senderproxy is not running: nothing listens on {path}.").format(path=path),
                 hint=_("Start it: systemctl start senderproxy, or: senderproxy run"),
             ) from error
+        except OSError as error:
+            raise _no_answer(path, error, seconds) from error
+        try:
+            connection.sendall(encode(request))
+            answer = decode(_read_line(connection))
+        except (OSError, ValueError) as error:
+            raise _no_answer(path, error, seconds) from error
     if not answer.get("ok"):
         raise RequestRefused(
             str(answer.get("error", _("The service refused the request."))), hint=str(answer.get("hint", ""))
@@ -56,11 +66,29 @@ def ask(path: Path, request: Request, *, seconds: float = _TIMEOUT) -> Answer:
     return answer
 
 
+def _no_answer(path: Path, error: Exception, seconds: float) -> NoAnswer:
+    """The error for a service that listens and gives no usable answer."""
+    # A full queue of connections is EAGAIN at once on a Unix socket.
+    if isinstance(error, TimeoutError | BlockingIOError):
+        return NoAnswer(
+            _("senderproxy runs, but did not answer within {seconds} s on {path}.").format(
+                seconds=f"{seconds:g}", path=path
+            ),
+            hint=_("Try again; if it stays so, read the log: journalctl -u senderproxy -e"),
+        )
+    return NoAnswer(
+        _("senderproxy runs, but its answer on {path} cannot be used: {error}.").format(path=path, error=error),
+        hint=_("Read the log: journalctl -u senderproxy -e"),
+    )
+
+
 def _read_line(connection: socket.socket) -> bytes:
     line = bytearray()
-    while not line.endswith(b"\n") and len(line) < LINE_LIMIT:
+    while not line.endswith(b"\n"):
+        if len(line) > LINE_LIMIT:
+            raise ValueError(_("it is longer than {limit} octets").format(limit=LINE_LIMIT))
         block = connection.recv(_READ)
         if not block:
-            break
+            raise ValueError(_("the connection was closed before its end"))
         line += block
     return bytes(line)

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Final
 
 from senderproxy import log_events
-from senderproxy.control.protocol import REQUEST_LIMIT, Answer, Request, Verb, decode_request, encode, verb_of
+from senderproxy.control.protocol import (
+    LINE_LIMIT,
+    REQUEST_LIMIT,
+    Answer,
+    Request,
+    Verb,
+    decode_request,
+    encode,
+    verb_of,
+)
 from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
 from senderproxy.translation import _
@@ -98,7 +107,7 @@ class ControlServer:
         try:
             async with asyncio.timeout(_TIMEOUT):
                 line = await _read_line(reader)
-            writer.write(encode(await self._answer(line, writer)))
+            writer.write(_bounded(await self._answer(line, writer)))
             await writer.drain()
         except (OSError, TimeoutError):
             pass  # the client closed the connection or sent nothing: it gets no answer
@@ -134,6 +143,21 @@ class ControlServer:
 
 def _error(message: str, hint: str = "") -> Answer:
     return {"ok": False, "error": message, "hint": hint}
+
+
+def _bounded(answer: Answer) -> bytes:
+    """The answer as a line; in place of one that no client would read to its end, an error that says so."""
+    line = encode(answer)
+    if len(line) <= LINE_LIMIT:
+        return line
+    return encode(
+        _error(
+            _("The answer would have {size} octets; at most {limit} are possible.").format(
+                size=len(line), limit=LINE_LIMIT
+            ),
+            _("Ask for less at once, for example with --limit."),
+        )
+    )
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes | None:

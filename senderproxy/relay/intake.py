@@ -117,6 +117,10 @@ class RelayIntake:
         self._log(submission, decision, answer, kind, self._clock.monotonic() - started)
         return answer
 
+    def forget_old(self) -> None:
+        """Free the memory of automatic responses that no longer count."""
+        self._loop_guard.expire(self._clock.monotonic())
+
     def _uncount(self, submission: Submission, decision: Decision) -> None:
         """Undo the loop guard's count: the client will submit the message again."""
         if is_automatic_response(submission.envelope.reverse_path, submission.message.header):

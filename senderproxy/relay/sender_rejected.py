@@ -2,7 +2,7 @@
 
 Guarantees: the reply names login, address, rule and fix in English and German, and ends with the upstream's last line.
 A message that is sent always satisfies the configured rule, so such a rejection means that the provider's rule is
-stricter: it stays in the list until the same address is accepted.
+stricter: it stays in the list until the same address is accepted, or until KNOWN_LIMIT others were refused after it.
 Not here: recognition of such replies (delivery.classify), the configured rules (routing.provider).
 RFC 3463 section 3.8.
 """
@@ -10,6 +10,7 @@ RFC 3463 section 3.8.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from senderproxy.mail.address import Address, ForwardPath, ReversePath
 from senderproxy.mail.author import AuthorFields, read_authors
@@ -19,6 +20,8 @@ from senderproxy.mail.reply import Reply, reply
 from senderproxy.routing.account import lists_address
 from senderproxy.routing.provider import Provider, SenderRule
 from senderproxy.routing.route import Route
+
+KNOWN_LIMIT: Final = 200  # entries; more than an operator reads, and 1 MB with the longest replies
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +142,10 @@ class RejectedSenders:
     """Senders that were rejected although the configured rules allow them."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[StricterRule, Provider]] = {}
+        self._known: dict[tuple[str, str], tuple[StricterRule, Provider]] = {}  # the one rejected last is the last one
 
     def note(self, rejected: RejectedSender, now: datetime) -> None:
-        """Add a rejected sender; the time of the first rejection stays."""
+        """Add a rejected sender; the time of the first rejection stays. The one that was rejected longest ago goes."""
         route = rejected.route
         name = str(rejected.address) if rejected.address else "<>"
         setting, rule = _setting(rejected)
@@ -152,11 +155,14 @@ class RejectedSenders:
             f" {setting_in_words} allows it: its rule is stricter"
         )
         key = (route.account.id, name)
-        since = self._known[key][0].since if key in self._known else now.isoformat(timespec="seconds")
+        earlier = self._known.pop(key, None)
+        since = earlier[0].since if earlier else now.isoformat(timespec="seconds")
         entry = StricterRule(
             route.provider.name, route.account.id, name, rejected.reply.text, since, words, _hints(rejected)[0]
         )
         self._known[key] = (entry, route.provider)
+        if len(self._known) > KNOWN_LIMIT:
+            del self._known[next(iter(self._known))]
 
     def accepted(self, route: Route, senders: Iterable[Address | None]) -> None:
         """Remove senders that were accepted, and entries about a rule that has changed since."""

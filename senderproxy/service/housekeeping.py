@@ -32,14 +32,19 @@ class Housekeeping:
         accounts: VaultAccounts,
         spool: ServiceSpool,
         notifier: SystemdNotifier,
+        forget_old: Callable[[], None],
         failed: Callable[[], None],
     ) -> None:
-        """`failed` is called once, after an internal error, which `fault` has then."""
+        """`forget_old` frees memory of messages that are over; `failed` is called once, after an internal error.
+
+        `fault` has the error then.
+        """
         self.fault: BaseException | None = None
         self._vault = vault
         self._accounts = accounts
         self._spool = spool
         self._notifier = notifier
+        self._forget_old = forget_old
         self._failed = failed
         self._files = WorkerThreads("service-files")
         self._noted_generation = 0  # of the vault
@@ -64,6 +69,7 @@ class Housekeeping:
         while True:
             self._notifier.alive()
             self._accounts.check()
+            self._forget_old()
             if self._maintenance is None:
                 self._maintenance = asyncio.create_task(self._maintain())
             elif self._maintenance.done():

@@ -5,13 +5,13 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from senderproxy.control.client import NotRunning, RequestRefused, ask
-from senderproxy.control.protocol import Answer, Request, Verb, new_request
+from senderproxy.control.client import NoAnswer, NotRunning, RequestRefused, ask
+from senderproxy.control.protocol import LINE_LIMIT, Answer, Request, Verb, new_request
 from senderproxy.control.server import ControlError, ControlServer
 from senderproxy.errors import SenderproxyError
 from senderproxy.relay.queue_admin import QueueAdmin
@@ -105,6 +105,65 @@ async def test_a_hostile_request_is_answered_in_one_short_line(
         await writer.wait_closed()
         again = await asyncio.to_thread(ask, tmp_path / "s", new_request(Verb.STATUS, name="anna"))
         assert again["words"] == "hello anna"
+
+
+async def test_an_answer_that_is_too_long_is_replaced_by_an_error_that_says_so(tmp_path: Path) -> None:
+    async def long_answer(_: Request) -> Answer:
+        return {"words": "x" * LINE_LIMIT}
+
+    server = ControlServer(tmp_path / "s", {Verb.STATUS: long_answer})
+    await server.start()
+    try:
+        with pytest.raises(RequestRefused, match=f"would have .* at most {LINE_LIMIT}"):
+            await asyncio.to_thread(ask, tmp_path / "s", new_request(Verb.STATUS))
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"x" * (LINE_LIMIT + 1), f"longer than {LINE_LIMIT} octets"),
+        (b"", "closed before its end"),
+        (b'{"ok": tr', "closed before its end"),
+        (b"nonsense\n", "cannot be used"),
+        (b"[1]\n", "not a JSON object"),
+        (None, r"did not answer within 0\.2 s"),
+    ],
+    ids=["too long", "none", "cut", "no JSON", "no object", "silence"],
+)
+async def test_a_service_that_runs_is_never_reported_as_not_running(
+    tmp_path: Path, answer: bytes | None, reason: str
+) -> None:
+    asked = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        if answer is None:
+            await asked.wait()
+        else:
+            with suppress(ConnectionError):
+                writer.write(answer)
+                await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, tmp_path / "s"):
+        with pytest.raises(NoAnswer, match=reason) as caught:
+            await asyncio.to_thread(
+                ask, tmp_path / "s", new_request(Verb.STATUS), seconds=0.2 if answer is None else 30.0
+            )
+        asked.set()
+    assert "senderproxy runs" in caught.value.message
+    assert "journalctl" in caught.value.hint
+
+
+def test_a_service_that_accepts_no_connection_is_not_reported_as_not_running(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as first:
+        busy.bind(str(tmp_path / "s"))
+        busy.listen(0)
+        first.connect(str(tmp_path / "s"))
+        with pytest.raises(NoAnswer, match=r"did not answer within 0\.1 s"):
+            ask(tmp_path / "s", new_request(Verb.STATUS), seconds=0.1)
 
 
 def test_without_a_service_the_hint_says_how_to_start_it(tmp_path: Path) -> None:

@@ -1,0 +1,329 @@
+"""Bounds of memory: each container of the program is listed here, and each one with remote keys is filled.
+
+A container that is not listed fails the test of the syntax tree. Not searched: the command line and the simulator, which
+do not run for long, and the modules that read the configuration.
+"""
+
+import ast
+import functools
+import importlib
+import itertools
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import senderproxy
+from senderproxy import log_events
+from senderproxy.clock import SystemClock
+from senderproxy.delivery.resolver import Resolver
+from senderproxy.listener import event_limiter, login_throttle, rates
+from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
+from senderproxy.listener.password_threads import LOGINS_LIMIT, LOGINS_OF_HOST, PasswordThreads
+from senderproxy.listener.rates import ClientRates, RateLimits
+from senderproxy.mail.address import parse_address
+from senderproxy.mail.outcome import RefusedSenderField
+from senderproxy.mail.reply import reply
+from senderproxy.relay.loop_guard import PAIRS_LIMIT, LoopGuard
+from senderproxy.relay.sender_rejected import KNOWN_LIMIT, RejectedSender, RejectedSenders
+from senderproxy.routing.account import Account
+from senderproxy.routing.directory import MatchTier
+from senderproxy.routing.provider import Provider
+from senderproxy.routing.route import AddressSource, Route
+from senderproxy.spool.sqlite import history
+from senderproxy.spool.sqlite.history import History
+from tests.fakes.arrivals import arrival
+
+SOURCES = Path(senderproxy.__file__).parent
+NOT_SEARCHED = {"cli", "config", "simulator"}
+CONTAINERS = {
+    *("dict", "set", "list", "deque", "Counter", "OrderedDict", "defaultdict", "bytearray"),
+    *("WeakKeyDictionary", "WeakValueDictionary", "WeakSet"),
+}
+
+# Filled with hostile keys by a test below.
+FILLED = {
+    "delivery.resolver.Resolver._hosts",
+    "listener.event_limiter.EventLimiter._counted",
+    "listener.login_throttle.LoginThrottle._failures",
+    "listener.password_threads.PasswordThreads._logins",
+    "listener.rates.ClientRates._minutes",
+    "relay.loop_guard.LoopGuard._sent",
+    "relay.sender_rejected.RejectedSenders._known",
+    "spool.sqlite.history.History._unwritten",
+}
+# Filled with hostile keys by the test of the module.
+FILLED_ELSEWHERE = {
+    "listener.connection_table.ConnectionTable._connections": "listener/test_connection_table.py",
+    "listener.connection_table.ConnectionTable._of_client": "listener/test_connection_table.py",
+    "listener.connections.ListenerState._leaving": "listener/test_availability.py",
+    "relay.repeated_refusals.RepeatedRefusals._periods": "relay/test_repeated_refusals.py",
+    "wire.data_decoder.HeaderCollector._collected": "wire/test_data_decoder.py",
+    "wire.dialogue._Transaction.recipients": "wire/test_dialogue.py",
+}
+# Keyed by the configuration or the vault: accounts, providers, users, networks, files, listeners.
+CONFIGURED = {
+    "accounts.vault_accounts._Snapshot.credentials",
+    "delivery.courier.SmtpCourier._states",
+    "delivery.resolver.Resolver._of_provider",
+    "delivery.tls_contexts.TlsContexts._cached",
+    "delivery.tls_contexts.TlsContexts._checks",
+    "listener.client_auth.ClientAuth._networks",
+    "listener.client_auth.ClientAuth._users",
+    "listener.client_auth.ClientAuth._verified",  # after a login that succeeded
+    "relay.dispatch.AccountQueues._queues",  # and accounts that were removed, while they have messages
+    "relay.runner.Runner._claim_loops",
+    "routing.author_policy.AuthorMap.domains",
+    "routing.author_policy.AuthorMap.exact",
+    "routing.directory.AccountDirectory._addresses",
+    "routing.directory.AccountDirectory._by_id",
+    "routing.directory.AccountDirectory._domains",
+    "service.listeners.Listeners._closing",
+    "service.listeners.Listeners._open",
+    "worker_threads.WorkerThreads._threads",
+}
+# One entry for each thing in progress, removed at its end; the number of these is limited elsewhere.
+IN_PROGRESS = {
+    "aio.FairShare._waiting": "a connection or session with a large message",
+    "aio._FAIR_SHARES": "an event loop",
+    "control.crash_journal.CrashJournalFile._free": "an attempt",
+    "control.crash_journal.CrashJournalFile._slots": "an attempt",
+    "delivery.pool.Pool._closing": "a session; limits.connections",
+    "delivery.pool.Pool._sessions": "a session; limits.connections",
+    "delivery.pool.Pool._waiters": "an attempt",
+    "delivery.protocol.UpstreamProtocol._expected": "a command; max_recipients and two more",
+    "delivery.quota.HourlyQuota._slots": "a message of the last hour; limits.messages_per_hour",
+    "listener.connections.ListenerState.transactions": "a message; max_connections, and cancelled ones until their end",
+    "relay.runner.Runner._tasks": "an attempt; the connections of each account",
+    "relay.settling.ResultWriter._unwritten": "an attempt whose result cannot be written",
+    "spool.sqlite.incoming.Incoming._files_without_row": "a message that is being received",
+    "spool.sqlite.leases.Leases._by_id": "a message with a lease: an attempt, or a change by the operator",
+    "spool.sqlite.leases.Leases._numbers": "a message with a lease",
+    "spool.sqlite.leases.Leases._cache": "a message, up to cache_size octets",
+}
+# Part of one connection, message, reply or query, and freed with it.
+OF_ONE_OBJECT = {
+    "delivery.account_state.AccountState._counts",  # three kinds of outcomes
+    "delivery.protocol.ReplyReader._lines",  # LINES_LIMIT
+    "delivery.protocol.ReplyReader._rest",  # LINE_LIMIT and one read
+    "delivery.session.Interrupted.rejected",
+    "delivery.session._Progress.rejected",
+    "listener.body.BodyBuffer._memory",  # spill_bytes
+    "listener.client_stream.ClientStream._output",  # _BATCH replies
+    "listener.event_limiter._Counted.fields",
+    "listener.read_buffer.ReadBuffer._buffer",  # _HIGH and one read
+    "relay.ports.Totals.reasons",
+    "spool.sqlite.rows.ArrivalRows.events",
+    "spool.sqlite.rows.ArrivalRows.recipients",
+    "spool.sqlite.search.SearchStatement.of_message",
+    "spool.sqlite.search.SearchStatement.of_recipient",
+    "spool.sqlite.search.SearchStatement.values",
+    "spool.sqlite.search._Sum.ages",
+    "spool.sqlite.search._Sum.reasons",
+    "tracking.record.Event.facts",
+    "wire.dialogue.Dialogue._HANDLERS",  # a constant
+}
+
+
+# ---- the syntax tree ----
+
+
+def name_of(node: ast.AST) -> str:
+    """The last name of a type or a call; that of a quoted type too; else empty."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case ast.Subscript(value=inner) | ast.Call(func=inner):
+            return name_of(inner)
+        case ast.Constant(value=str() as quoted):
+            return name_of(ast.parse(quoted, mode="eval").body)
+        case _:
+            return ""
+
+
+def makes_container(node: ast.AST | None) -> bool:
+    match node:
+        case ast.Dict() | ast.List() | ast.Set() | ast.DictComp() | ast.ListComp() | ast.SetComp():
+            return True
+        case ast.Call(func=function, keywords=keywords):
+            factories = [name_of(keyword.value) for keyword in keywords if keyword.arg == "default_factory"]
+            return not CONTAINERS.isdisjoint([name_of(function), *factories])
+        case _:
+            return False
+
+
+def assignments(body: list[ast.stmt]) -> Iterator[tuple[ast.expr, ast.expr | None, ast.expr | None]]:
+    """Each target with its annotation and value."""
+    for node in body:
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                yield from ((target, None, value) for target in targets)
+            case ast.AnnAssign(target=target, annotation=annotation, value=value):
+                yield target, annotation, value
+            case _:
+                pass
+
+
+def is_container(annotation: ast.expr | None, value: ast.expr | None) -> bool:
+    return makes_container(value) or (annotation is not None and name_of(annotation) in CONTAINERS)
+
+
+def containers(source: str) -> set[str]:
+    """The containers of a module: attributes of its classes, and variables that it fills."""
+    tree, found = ast.parse(source), set[str]()
+    for target, _annotation, value in assignments(tree.body):
+        if isinstance(target, ast.Name) and isinstance(value, ast.Call) and name_of(value) in CONTAINERS:
+            found.add(target.id)
+    for cls in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        for target, annotation, value in assignments(cls.body):
+            if isinstance(target, ast.Name) and is_container(annotation, value):
+                found.add(f"{cls.name}.{target.id}")
+        statements = [node for node in ast.walk(cls) if isinstance(node, ast.stmt)]
+        for target, annotation, value in assignments(statements):
+            match target:
+                case ast.Attribute(value=ast.Name(id="self"), attr=name) if is_container(annotation, value):
+                    found.add(f"{cls.name}.{name}")
+    return found
+
+
+def modules() -> Iterator[tuple[str, str]]:
+    """The searched modules: name and source."""
+    for path in sorted(SOURCES.rglob("*.py")):
+        parts = path.relative_to(SOURCES).with_suffix("").parts
+        if parts[0] not in NOT_SEARCHED:
+            yield ".".join(parts), path.read_text(encoding="utf-8")
+
+
+def test_each_container_is_listed() -> None:
+    found = {f"{module}.{name}" for module, source in modules() for name in containers(source)}
+    lists = [FILLED, set(FILLED_ELSEWHERE), CONFIGURED, set(IN_PROGRESS), OF_ONE_OBJECT]
+    assert sum(map(len, lists)) == len(set().union(*lists)), "one is listed twice"
+    assert found == set().union(*lists)
+    assert all((Path(__file__).parent / test).is_file() for test in FILLED_ELSEWHERE.values())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "self.seen = {}",
+        "self.seen: set[str] = set()",
+        "self.seen: 'dict[str, int]' = load()",
+        "self.seen = collections.defaultdict(list)",
+        "self.seen = [item for item in other]",
+    ],
+)
+def test_a_new_container_is_found(statement: str) -> None:
+    assert containers(f"class New:\n    def __init__(self):\n        {statement}\n") == {"New.seen"}
+    assert containers("class New:\n    seen: dict[str, int] = field(default_factory=dict)\n") == {"New.seen"}
+    assert containers("seen = WeakKeyDictionary()\n") == {"seen"}
+
+
+def test_each_cache_of_a_function_has_a_bound() -> None:
+    caches = 0
+    for module, source in modules():
+        if "cache" not in source:
+            continue
+        for value in vars(importlib.import_module(f"senderproxy.{module}")).values():
+            if isinstance(value, functools._lru_cache_wrapper):
+                caches += 1
+                bound = value.cache_info().maxsize
+                assert bound is not None, module
+                assert bound <= 4096, module
+    assert caches > 10
+
+
+# ---- hostile keys ----
+
+ANNA = parse_address("anna@firma.example")
+PROVIDER = Provider("simulator", ())
+ROUTE = Route(Account("anna", "anna", "simulator", ANNA, ()), PROVIDER, ANNA, AddressSource.FROM, MatchTier.EXACT)
+
+
+def test_refused_senders_are_bounded_and_the_latest_stay() -> None:
+    known = RejectedSenders()
+    text = reply(550, "5.7.1", "x" * 2000)
+    for number in range(KNOWN_LIMIT + 50):
+        address = parse_address(f"forged{number}@elsewhere.example")
+        known.note(RejectedSender(ROUTE, RefusedSenderField.FROM, address, text), datetime.now(UTC))
+    entries = {entry.address for entry in known.entries()}
+    assert len(entries) == KNOWN_LIMIT
+    assert f"forged{KNOWN_LIMIT + 49}@elsewhere.example" in entries
+    assert "forged0@elsewhere.example" not in entries
+
+
+def test_a_sender_that_is_refused_again_stays_with_its_first_time() -> None:
+    known = RejectedSenders()
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    for number in range(2 * KNOWN_LIMIT):
+        for address in (ANNA, parse_address(f"forged{number}@elsewhere.example")):
+            rejected = RejectedSender(ROUTE, RefusedSenderField.FROM, address, reply(550, "5.7.1", "no"))
+            known.note(rejected, first.replace(hour=number % 24, day=1 + number // 24))
+    [entry] = [entry for entry in known.entries() if entry.address == str(ANNA)]
+    assert entry.since == first.isoformat(timespec="seconds")
+
+
+def test_pairs_of_the_loop_guard_are_bounded_and_forgotten_after_the_hour() -> None:
+    guard = LoopGuard()
+    for number in range(PAIRS_LIMIT + 50):
+        assert guard.check(ANNA, [parse_address(f"r{number}@x.example")], 5, 0.0) is None
+    assert len(guard._sent) == PAIRS_LIMIT
+    guard.expire(3599.0)
+    assert len(guard._sent) == PAIRS_LIMIT
+    guard.expire(3600.0)
+    assert not guard._sent
+
+
+def test_failed_logins_are_bounded() -> None:
+    throttle = LoginThrottle(ThrottleLimits())
+    for number in range(login_throttle._MAX_ENTRIES + 50):
+        throttle.failed(f"2001:db8::{number:x}", f"user{number}" * 100, float(number) / 1000)
+    assert len(throttle._failures) <= login_throttle._MAX_ENTRIES
+    assert max(len(name) for _kind, name in throttle._failures) <= login_throttle._NAME_LIMIT
+
+
+def test_clients_with_a_rate_are_bounded() -> None:
+    counted = ClientRates(RateLimits(1, 1, 1))
+    for number in range(rates._MAX_CLIENTS + 50):
+        counted.message(f"2001:db8:{number:x}::/64", 0.0)
+    assert len(counted) == rates._MAX_CLIENTS
+
+
+async def test_counted_events_are_bounded() -> None:
+    limiter = event_limiter.EventLimiter()
+    for number in range(event_limiter._MAX_EVENTS + 50):
+        limiter.log(log_events.CLIENT_EVICTED, client=f"2001:db8::{number:x}")
+    assert len(limiter) == event_limiter._MAX_EVENTS
+    limiter.flush()
+
+
+async def test_logins_at_once_are_bounded() -> None:
+    threads = PasswordThreads()
+    entered = [host for number in range(1000) if threads.enter(host := f"192.0.2.{number % 50}")]
+    assert len(entered) == LOGINS_LIMIT
+    for host in entered:
+        threads.leave(host)
+    assert sum(threads.enter("192.0.2.1") for _ in range(100)) == LOGINS_OF_HOST
+    for _ in range(LOGINS_OF_HOST):
+        threads.leave("192.0.2.1")
+    assert not threads._logins
+
+
+async def test_looked_up_hosts_are_bounded() -> None:
+    resolver = Resolver(SystemClock(), lambda _host, port: [(2, 1, 6, "", ("127.0.0.1", port))])
+    for number in range(300):
+        await resolver.resolve(f"host{number}.example", 465, "simulator")
+    assert len(resolver._hosts) <= 257
+
+
+async def test_the_history_that_is_not_written_yet_is_bounded() -> None:
+    numbers = itertools.count(1)
+    nothing: Any = None  # the writer and its limits: nothing is written here
+    unwritten = History(nothing, SystemClock(), lambda: next(numbers), nothing)
+    refused = arrival("1")
+    for _ in range(history._LIMIT + 50):
+        unwritten.note(refused)
+    assert len(unwritten._unwritten) == history._LIMIT
+    assert unwritten._timer is not None
+    unwritten._timer.cancel()
