@@ -80,8 +80,9 @@ CONFIGURED = {
     "routing.directory.AccountDirectory._addresses",
     "routing.directory.AccountDirectory._by_id",
     "routing.directory.AccountDirectory._domains",
-    "service.listeners.Listeners._closing",
     "service.listeners.Listeners._open",
+    "spool.sqlite.file_identity.FileIdentity._opened",
+    "spool.sqlite.file_identity.FileIdentity._paths",
     "worker_threads.WorkerThreads._threads",
 }
 # One entry for each thing in progress, removed at its end; the number of these is limited elsewhere.
@@ -95,9 +96,12 @@ IN_PROGRESS = {
     "delivery.pool.Pool._waiters": "an attempt",
     "delivery.protocol.UpstreamProtocol._expected": "a command; max_recipients and two more",
     "delivery.quota.HourlyQuota._slots": "a message of the last hour; limits.messages_per_hour",
+    "listener.acceptor.Acceptor._starting": "an accepted socket, for some passes of the event loop",
+    "listener.body.SpillDirectory._created": "a folder for large bodies that was deleted by hand",
     "listener.connections.ListenerState.transactions": "a message; max_connections, and cancelled ones until their end",
     "relay.runner.Runner._tasks": "an attempt; the connections of each account",
     "relay.settling.ResultWriter._unwritten": "an attempt whose result cannot be written",
+    "service.listeners.Listeners._retiring": "a listener that was replaced; _MAX_RETIRING",
     "spool.sqlite.incoming.Incoming._files_without_row": "a message that is being received",
     "spool.sqlite.leases.Leases._by_id": "a message with a lease: an attempt, or a change by the operator",
     "spool.sqlite.leases.Leases._numbers": "a message with a lease",
