@@ -48,6 +48,7 @@ FILLED = {
     "delivery.resolver.Resolver._hosts",
     "listener.event_limiter.EventLimiter._counted",
     "listener.login_throttle.LoginThrottle._failures",
+    "listener.login_throttle.LoginThrottle._trusted",
     "listener.password_threads.PasswordThreads._logins",
     "listener.rates.ClientRates._minutes",
     "relay.loop_guard.LoopGuard._sent",
@@ -99,6 +100,7 @@ IN_PROGRESS = {
     "listener.acceptor.Acceptor._starting": "an accepted socket, for some passes of the event loop",
     "listener.body.SpillDirectory._created": "a folder for large bodies that was deleted by hand",
     "listener.connections.ListenerState.transactions": "a message; max_connections, and cancelled ones until their end",
+    "relay.decision_thread.DecisionThread._of_client": "a decision; a limit for each client and one for all",
     "relay.runner.Runner._tasks": "an attempt; the connections of each account",
     "relay.settling.ResultWriter._unwritten": "an attempt whose result cannot be written",
     "service.listeners.Listeners._retiring": "a listener that was replaced; _MAX_RETIRING",
@@ -283,8 +285,10 @@ def test_failed_logins_are_bounded() -> None:
     throttle = LoginThrottle(ThrottleLimits())
     for number in range(login_throttle._MAX_ENTRIES + 50):
         throttle.failed(f"2001:db8::{number:x}", f"user{number}" * 100, float(number) / 1000)
+        throttle.succeeded(f"2001:db8::{number:x}", "anna", float(number) / 1000)
+    assert len(throttle._trusted) == login_throttle._MAX_ENTRIES
     assert len(throttle._failures) <= login_throttle._MAX_ENTRIES
-    assert max(len(name) for _kind, name in throttle._failures) <= login_throttle._NAME_LIMIT
+    assert max(len(name) for _kind, _host, name in throttle._failures) <= login_throttle._NAME_LIMIT
 
 
 def test_clients_with_a_rate_are_bounded() -> None:
