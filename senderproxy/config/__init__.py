@@ -1,0 +1,1 @@
+"""The TOML configuration file: its settings, their check, problems with line and hint."""

@@ -1,1 +1,1 @@
-"""Take one message to one account's upstream: the only room that says aiosmtplib."""
+"""Delivery to one account's upstream: sessions, pool, account states. The only package that imports aiosmtplib."""

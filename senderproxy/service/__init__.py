@@ -1,0 +1,1 @@
+"""Parts of the running service: listeners, spool, status, housekeeping, loop monitor."""

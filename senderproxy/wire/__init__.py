@@ -1,0 +1,1 @@
+"""SMTP grammar and dialogue on the server side: commands, AUTH, DATA, replies. PURE."""
