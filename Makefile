@@ -17,8 +17,10 @@ test: check $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 # Kill the service a hundred times under load, with a provider that fails at random; print doubled messages and their cause.
+# Then let single calls of the disk, of sockets, files and threads fail.
 storm: $(VENV)/.dev
 	$(BIN)/python -m tests.crash.storm $(or $(KILLS),100) $(SEED)
+	POINTS=200 $(BIN)/python -m pytest tests/hostile/test_one_failure.py
 
 # Random inputs for all parsers: so many examples for each test. Found failures are tried first in the next run.
 fuzz: $(VENV)/.dev

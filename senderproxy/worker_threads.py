@@ -26,7 +26,7 @@ class WorkerThreadsError(Exception):
 
 
 class QueueFull(WorkerThreadsError):
-    """As many calls as the limit allows wait already."""
+    """As many calls as the limit allows wait already, or the system has no thread for the first one."""
 
 
 class Stopped(WorkerThreadsError):
@@ -56,14 +56,22 @@ class WorkerThreads:
         if self._unfinished >= self._limit:
             raise QueueFull(self._name)
         if len(self._threads) < self._count:
-            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            thread.start()
-            self._threads.append(thread)
+            self._start_thread()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._unfinished += 1
         self._tasks.put((lambda: call(*args, **kwargs), loop, future))
         return cast("asyncio.Future[_T]", future)
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread left; the ones that run make the call
+            if not self._threads:
+                raise QueueFull(self._name) from None
+        else:
+            self._threads.append(thread)
 
     def stop(self) -> None:
         """Take no more calls; those in the queue are made."""

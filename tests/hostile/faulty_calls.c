@@ -5,6 +5,9 @@
      slow   each of them takes 0.02 seconds
      full   writes there fail with ENOSPC
      dns    look-ups of names that contain FAULTS_HOST do not return
+     fail-write, fail-socket, fail-open, fail-thread
+            the file has a number N: the N-th such call from now on fails once, with
+            ENOSPC (below FAULTS_PATH), EMFILE, EMFILE, EAGAIN; the file is removed
    Without `dns`, look-ups of these names fail at once. */
 
 #define _GNU_SOURCE
@@ -12,9 +15,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -43,6 +49,32 @@ static int is_ours(int fd)
     return strncmp(path, prefix, strlen(prefix)) == 0;
 }
 
+/* The countdowns of the calls that fail once; 0: none. */
+static _Atomic int left[4];
+static const char *const names[4] = {"fail-write", "fail-socket", "fail-open", "fail-thread"};
+enum { WRITE, SOCKET, OPEN, THREAD };
+
+static int fails_now(int call)
+{
+    const char *folder = getenv("FAULTS_FOLDER");
+    char path[4096], digits[16] = {0};
+    int saved = errno, fd, one;
+    if (folder == NULL)
+        return 0;
+    if (left[call] == 0) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[call]);
+        fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+        if (fd >= 0) {
+            if (syscall(SYS_read, fd, digits, sizeof digits - 1) > 0 && unlink(path) == 0)
+                left[call] = atoi(digits);
+            syscall(SYS_close, fd);
+        }
+    }
+    errno = saved;
+    one = left[call];
+    return one > 0 && --left[call] == 0;
+}
+
 /* Waits; returns 1 if the call has to fail with ENOSPC. */
 static int disk(int fd, int writes)
 {
@@ -52,7 +84,7 @@ static int disk(int fd, int writes)
             usleep(20000);
         while (in_force("hang"))
             usleep(5000);
-        fails = writes && in_force("full");
+        fails = writes && (in_force("full") || fails_now(WRITE));
     }
     errno = fails ? ENOSPC : saved;
     return fails;
@@ -98,4 +130,57 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
     }
     return NEXT(int, "getaddrinfo", const char *, const char *, const struct addrinfo *, struct addrinfo **)(
         node, service, hints, found);
+}
+
+int socket(int domain, int type, int protocol)
+{
+    if (fails_now(SOCKET)) {
+        errno = EMFILE;
+        return -1;
+    }
+    return syscall(SYS_socket, domain, type, protocol);
+}
+
+int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
+{
+    if (fails_now(SOCKET)) {
+        errno = EMFILE;
+        return -1;
+    }
+    return syscall(SYS_accept4, fd, address, length, flags);
+}
+
+static int opened(const char *path, int flags, mode_t mode)
+{
+    if (fails_now(OPEN)) {
+        errno = EMFILE;
+        return -1;
+    }
+    return syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+int open(const char *path, int flags, ...)
+{
+    va_list more;
+    va_start(more, flags);
+    mode_t mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(more, mode_t) : 0;
+    va_end(more);
+    return opened(path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...)
+{
+    va_list more;
+    va_start(more, flags);
+    mode_t mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(more, mode_t) : 0;
+    va_end(more);
+    return opened(path, flags, mode);
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument)
+{
+    if (fails_now(THREAD))
+        return EAGAIN;
+    return NEXT(int, "pthread_create", pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)(
+        thread, attributes, run, argument);
 }

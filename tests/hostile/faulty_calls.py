@@ -23,6 +23,15 @@ class CallFault(Enum):
     DNS = "dns"  # look-ups of HOST do not return
 
 
+class OneFailure(Enum):
+    """A call that fails once; the values are the names of files."""
+
+    WRITE = "fail-write"  # ENOSPC, in the spool
+    SOCKET = "fail-socket"  # EMFILE, of socket and accept
+    OPEN = "fail-open"  # EMFILE
+    THREAD = "fail-thread"  # EAGAIN, of the start of a thread
+
+
 class FaultyCalls:
     """The library and its switches, in a folder of the test."""
 
@@ -51,3 +60,14 @@ class FaultyCalls:
             yield
         finally:
             switch.unlink()
+
+    def fail_once(self, call: OneFailure, nth: int) -> None:
+        """The n-th such call from now on fails; an earlier failure of this call that is still due comes first."""
+        switch = self._switches / f"{call.value}.new"
+        switch.write_text(str(nth))
+        switch.rename(self._switches / call.value)
+
+    def clear_failures(self) -> None:
+        """Failures that no call has seen yet are withdrawn."""
+        for call in OneFailure:
+            (self._switches / call.value).unlink(missing_ok=True)

@@ -128,19 +128,38 @@ class HostileOffice:
             self.times.seconds.append(time.monotonic() - started)
             assert await connection.command(b"EHLO pc.firma.example\r\n") == 250
             for _ in range(messages):
-                self._count += 1
-                number = self._count
-                content = (
-                    f"From: {person}\r\nTo: bert@kunde.example\r\nDate: Tue, 24 Nov 2026 10:29:00 +0100\r\n"
-                    f"Message-ID: <{number}.polite@firma.example>\r\nSubject: Angebot {number}\r\n\r\nGuten Tag\r\n"
-                )
-                code = await connection.message(person, "bert@kunde.example", content.encode())
+                code = await self._submit(connection, person)
                 assert code in expected, f"{mode}: {code}"
-                if code == 250:
-                    self._acknowledged.add(number)
             assert await connection.command(b"QUIT\r\n") == 221
         finally:
             connection.close()
+
+    async def submit_once(self, mode: str) -> int:
+        """One message over one connection; the code of the last reply, 0 without one."""
+        try:
+            connection = await SmtpConnection.to(self.ports[mode])
+            try:
+                for command in (b"", b"EHLO pc.firma.example\r\n"):
+                    code = await connection.command(command)
+                    if code not in (220, 250):
+                        return code
+                return await self._submit(connection, PEOPLE[0])
+            finally:
+                connection.close()
+        except OSError:
+            return 0
+
+    async def _submit(self, connection: SmtpConnection, person: str) -> int:
+        self._count += 1
+        number = self._count
+        content = (
+            f"From: {person}\r\nTo: bert@kunde.example\r\nDate: Tue, 24 Nov 2026 10:29:00 +0100\r\n"
+            f"Message-ID: <{number}.polite@firma.example>\r\nSubject: Angebot {number}\r\n\r\nGuten Tag\r\n"
+        )
+        code = await connection.message(person, "bert@kunde.example", content.encode())
+        if code == 250:
+            self._acknowledged.add(number)
+        return code
 
     # ---- evidence ----
 
@@ -159,6 +178,12 @@ class HostileOffice:
             line for line in self.blocks() if (found := re.search(r"seconds=([\d.]+)", line)) and float(found[1]) > 5
         ]
         assert not long, long
+
+    async def wait_empty(self) -> None:
+        """Wait until no message is queued."""
+        async with asyncio.timeout(_ARRIVES):
+            while (await self.status())["queue"].get("waiting") != 0:
+                await asyncio.sleep(0.02)
 
     def _arrived(self) -> Counter[int]:
         found = (_ID.search(message.content) for message in self.good.received)

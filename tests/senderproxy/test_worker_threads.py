@@ -61,6 +61,24 @@ async def test_a_full_queue_is_an_error_at_once_and_has_places_again_later() -> 
     threads.stop()
 
 
+async def test_a_system_without_threads_is_an_error_at_once_and_the_threads_that_run_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads = WorkerThreads("test", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(QueueFull):
+            threads.do(int, "1")
+    assert await threads.do(int, "2") == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        assert await threads.do(int, "3") == 3
+    threads.stop()
+
+
 async def test_a_cancelled_call_keeps_its_place_until_it_was_made() -> None:
     threads, release = WorkerThreads("test", 1, queue_limit=0), threading.Event()
     call = threads.do(release.wait, 30)
