@@ -7,7 +7,7 @@ ARGS ?=
 # Number of test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test storm fuzz fast check bench format docs clean
+.PHONY: demo test storm hostile fuzz fast check bench format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
@@ -21,6 +21,10 @@ test: check $(VENV)/.dev
 storm: $(VENV)/.dev
 	$(BIN)/python -m tests.crash.storm $(or $(KILLS),100) $(SEED)
 	POINTS=200 $(BIN)/python -m pytest tests/hostile/test_one_failure.py
+
+# All hostile clients, providers, disks and name servers at once, beside ten polite clients; -s prints times and memory.
+hostile: $(VENV)/.dev
+	$(BIN)/python -m pytest -s tests/hostile/all_together.py $(ARGS)
 
 # Random inputs for all parsers: so many examples for each test. Found failures are tried first in the next run.
 fuzz: $(VENV)/.dev
