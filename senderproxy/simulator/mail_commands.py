@@ -52,8 +52,7 @@ class MailCommands:
             if command is not None:
                 state.transaction = ServerTransaction(command)
 
-        reply = await self._replies.send(FaultStage.MAIL, due, effect)
-        self._record_refusal(reply)
+        await self._replies.send(FaultStage.MAIL, due, effect, self._record_refusal)
 
     def _reply_to_mail(self, command: PathCommand | None) -> ServerReply:
         state, settings, replies = self._state, self._state.settings, self._state.replies
@@ -108,8 +107,7 @@ class MailCommands:
                 state.transaction.recipients.append(command.path)
                 state.observations.count_recipient(state.login or "", state.now())
 
-        reply = await self._replies.send(FaultStage.RCPT, due, effect)
-        self._record_refusal(reply)
+        await self._replies.send(FaultStage.RCPT, due, effect, self._record_refusal)
 
     def _reply_to_rcpt(self, command: PathCommand | None) -> ServerReply:
         state, settings, replies = self._state, self._state.settings, self._state.replies
@@ -169,8 +167,10 @@ class MailCommands:
             state.record.messages += 1
             state.observations.received.append(self._received_message(transaction, content, message_id))
 
-        reply = await self._replies.send(FaultStage.DOT, state.fill(due, id=message_id), effect)
-        self._record_refusal(reply, reasons)
+        def record(reply: ServerReply) -> None:
+            self._record_refusal(reply, reasons)
+
+        await self._replies.send(FaultStage.DOT, state.fill(due, id=message_id), effect, record)
 
     async def _read_content(self, content: IncomingContent) -> bool:
         """Read to the end of the data. Returns True if a fault has sent a reply before that."""
@@ -265,10 +265,8 @@ class MailCommands:
             ),
         )
 
-    def _record_refusal(self, reply: ServerReply | None, reasons: tuple[str, ...] = ()) -> None:
+    def _record_refusal(self, reply: ServerReply, reasons: tuple[str, ...] = ()) -> None:
         """Record a negative reply."""
-        if reply is None or reply.positive:
-            return
         state = self._state
         state.observations.refused.append(RefusedMessage(state.record.number, state.login, str(reply), reasons))
         state.observations.notify()

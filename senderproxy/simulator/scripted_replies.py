@@ -52,12 +52,16 @@ class ScriptedReplies:
                 raise SimulatedSessionEnd("dropped")
 
     async def send(
-        self, stage: FaultStage, due: ServerReply, effect: Callable[[], None] | None = None
+        self,
+        stage: FaultStage,
+        due: ServerReply,
+        effect: Callable[[], None] | None = None,
+        on_rejection: Callable[[ServerReply], None] | None = None,
     ) -> ServerReply | None:
         """Send the due reply, or carry out the scripted action of this stage.
 
-        Before a positive reply is sent, `effect` is called. Returns the reply that the client got, None if it got no
-        valid reply.
+        Before a positive reply is sent, `effect` is called; before a negative one, `on_rejection`. So the record is
+        complete when the client has its reply. Returns the reply that the client got, None if it got no valid reply.
         """
         action = self._state.simulator.script.next_action(self._state.fault_point(stage))
         reply = action.reply if isinstance(action, ReplyWith) else due
@@ -69,6 +73,8 @@ class ScriptedReplies:
         if no_effect or isinstance(action, Silence | Drop):
             await self.replace(action)
             return None
+        if not reply.positive and on_rejection is not None:
+            on_rejection(reply)
         self._state.record.replies.append(str(reply))
         self._state.observations.notify()
         await self._write(reply.render(), action)

@@ -215,9 +215,7 @@ class ServerSession:
             record(accepted=True)
 
         due = state.fill(state.replies.auth_accepted if correct else state.replies.auth_rejected)
-        reply = await self._replies.send(FaultStage.AUTH, due, effect)
-        if state.login is None and reply is not None:
-            record(accepted=False)
+        await self._replies.send(FaultStage.AUTH, due, effect, lambda _: record(accepted=False))
 
     async def _read_credentials(self, mechanism: str, initial: str) -> tuple[str, str]:
         """Read login and password with the exchange of the mechanism. Raises ValueError for an invalid response."""
