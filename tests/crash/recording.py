@@ -283,17 +283,26 @@ def _pieces(at: int, piece: bytes, sure: bool, chance: random.Random, keep: floa
 
 
 def _calls(log: Path) -> Iterator[tuple[int, int, str, list[str], str]]:
-    """(line begun, line done, call, arguments, result) in the order in which they returned."""
+    """(line begun, line done, call, arguments, result) in the order in which they returned.
+
+    A close counts from its beginning: its number is free from then on, and another thread may have opened a file with
+    it before strace prints the return.
+    """
     pending: dict[str, tuple[int, str, str]] = {}
     with log.open(encoding="ascii") as lines:
         for number, line in enumerate(lines):
             if resumed := _RESUMED.match(line):
                 begun, call, text = pending.pop(resumed[1])
+                if call == "close":
+                    continue
                 text += resumed[3]
             elif found := _LINE.match(line):
                 begun, call, text = number, found[2], found[3]
                 if "<unfinished ...>" in text:
-                    pending[found[1]] = (begun, call, text.partition("<unfinished ...>")[0])
+                    arguments = text.partition("<unfinished ...>")[0]
+                    pending[found[1]] = (begun, call, arguments)
+                    if call == "close":
+                        yield begun, number, call, [arguments.strip()], "0"
                     continue
             else:
                 continue
