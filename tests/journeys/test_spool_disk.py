@@ -81,10 +81,10 @@ def test_a_full_disk_takes_no_more_says_so_and_with_room_again_takes_mail_withou
             try:
                 relay.command("queue", "retry", "--all", "--yes")
             except AssertionError:
-                return False
+                return not relay.queue()["waiting"]  # or every message was due by itself
             return True
 
-        wait_until(retried, "the queue takes the command", peer=relay)
+        wait_until(retried, "the queue takes the command", 120, peer=relay)
         wait_until_empty(relay)  # what waits goes out before there is room for more
         assert copies(provider.received()) == once(taken)
         assert ("spool's reserve file released" in relay.log()) == (reserve == "1 kB")
