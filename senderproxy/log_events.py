@@ -65,6 +65,12 @@ VAULT_READABLE_AGAIN: Final = LogEvent("vault_readable_again", Severity.INFO, "v
 VAULT_ROLLED_BACK: Final = LogEvent(
     "vault_rolled_back", Severity.ERROR, "vault older than the one used before", ("why", "hint")
 )
+VAULT_RECORD_UNKNOWN: Final = LogEvent(
+    "vault_record_unknown",
+    Severity.INFO,
+    "record of a kind that this version does not know, left as it is",
+    ("record", "kind"),
+)
 ACCOUNT_UNUSABLE: Final = LogEvent("account_unusable", Severity.ERROR, "account record not usable", ("why",))
 
 # ---- control ----

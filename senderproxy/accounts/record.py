@@ -1,25 +1,32 @@
-"""Conversion between one account with its secret and the bytes of one vault record. PURE.
+"""Conversion between one record and its bytes in the vault. PURE.
 
-Guarantees: `decode` returns exactly what `encode` wrote; a record of a newer version is refused. No error contains
-the secret.
+Schema 2 is a JSON object with `schema`, `kind` and the fields of that kind; schema 1 had accounts only, and no `kind`.
+
+Guarantees: `decode` returns exactly what `encode` wrote. A record of a newer version is refused; one of a kind that this
+version does not know is an UnknownRecord, never an error. No error and no `repr` contains a secret.
 Not here: storage of the bytes (accounts.vault_accounts, accounts.editor), conflicts between accounts
 (routing.directory).
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import AddressError, AddressPattern, parse_address, parse_pattern
 from senderproxy.routing.account import Account
 from senderproxy.translation import _
 
-SCHEMA: Final = 1  # version of the record format
+SCHEMA: Final = 2  # version of the record format
+
+ACCOUNT: Final = "account"
+SRS_KEY: Final = "srs-key"
+KINDS: Final = frozenset({ACCOUNT, SRS_KEY})  # the kinds that this version knows
 
 
 class RecordError(SenderproxyError):
-    """A record is not a usable account. The message names the field, never the secret."""
+    """A record is not usable. The message names the field, never the secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,38 +37,64 @@ class StoredAccount:
     secret: str = field(repr=False)
 
 
-def encode(stored: StoredAccount) -> bytes:
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record of another kind than an account, as stored in the vault. Any of its fields may be secret."""
+
+    id: str
+    kind: str  # one of KINDS
+    fields: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownRecord:
+    """A record of a kind that this version does not know. It stays in the vault as it is."""
+
+    id: str
+    kind: str
+
+    def describe(self) -> str:
+        """Return one sentence for the operator."""
+        text = _("{id} is a record of a kind that this version does not know: {kind}.")
+        return text.format(id=self.id, kind=self.kind)
+
+
+Record: TypeAlias = StoredAccount | StoredRecord | UnknownRecord
+
+
+def encode(stored: StoredAccount | StoredRecord) -> bytes:
     """Return the bytes of one record."""
-    account = stored.account
-    entry = {
-        "schema": SCHEMA,
-        "login": account.login,
-        "secret": stored.secret,
-        "provider": account.provider,
-        "address": str(account.address),
-        "carries": [str(pattern) for pattern in account.carries],
-        "display_name": account.display_name,
-        "messages_per_hour": account.messages_per_hour,
-        "connections": account.connections,
-    }
+    fields = _account_fields(stored) if isinstance(stored, StoredAccount) else dict(stored.fields)
+    kind = ACCOUNT if isinstance(stored, StoredAccount) else stored.kind
+    entry = {**fields, "schema": SCHEMA, "kind": kind}
     return json.dumps(entry, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass")
 
 
-def decode(name: str, record: bytes) -> StoredAccount:
+def decode(name: str, record: bytes) -> Record:
     """Read the record of that name. Raises RecordError."""
-    try:
-        entry = json.loads(record)
-    except ValueError:
-        raise _unusable(name, _("the record has an unknown format")) from None
-    schema = entry.get("schema") if isinstance(entry, dict) else None
-    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise _unusable(name, _("the record has an unknown format"))
+    entry = _object(name, record)
+    schema, kind = _schema(name, entry), _kind(name, entry)
+    if kind not in KINDS:
+        return UnknownRecord(name, kind)
     if schema > SCHEMA:
-        raise RecordError(
-            _("The account {name} was written by a newer version of senderproxy.").format(name=name),
-            hint=_("Install that version, or add the account again."),
-        )
-    return StoredAccount(_account(name, entry), _text(name, entry, "secret"))
+        raise _too_new(name, kind)
+    if kind == ACCOUNT:
+        return StoredAccount(_account(name, entry), _text(name, entry, "secret"))
+    fields = {key: value for key, value in entry.items() if key not in ("schema", "kind")}
+    if not all(isinstance(value, str) for value in fields.values()):
+        raise _unusable_record(name, _("a field is not a text"))
+    return StoredRecord(name, kind, fields)
+
+
+def upgrade(name: str, record: bytes) -> bytes | None:
+    """Return a record of an older schema in the current one; None if it is current, newer or unreadable."""
+    try:
+        if _schema(name, _object(name, record)) >= SCHEMA:
+            return None
+        stored = decode(name, record)
+    except RecordError:
+        return None
+    return None if isinstance(stored, UnknownRecord) else encode(stored)
 
 
 def own_first(address: str, others: list[str]) -> tuple[AddressPattern, ...]:
@@ -72,6 +105,43 @@ def own_first(address: str, others: list[str]) -> tuple[AddressPattern, ...]:
 def has_controls(text: str) -> bool:
     """True if the text has control characters or undecodable octets, which no login can contain."""
     return any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in text)
+
+
+def _object(name: str, record: bytes) -> dict[str, Any]:
+    try:
+        entry = json.loads(record)
+    except (ValueError, RecursionError):
+        entry = None
+    if not isinstance(entry, dict):
+        raise _unusable(name, _("the record has an unknown format")) from None
+    return entry
+
+
+def _schema(name: str, entry: dict[str, Any]) -> int:
+    schema = entry.get("schema")
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise _unusable(name, _("the record has an unknown format"))
+    return schema
+
+
+def _kind(name: str, entry: dict[str, Any]) -> str:
+    if entry["schema"] == 1:
+        return ACCOUNT
+    return _text(name, entry, "kind")
+
+
+def _account_fields(stored: StoredAccount) -> dict[str, Any]:
+    account = stored.account
+    return {
+        "login": account.login,
+        "secret": stored.secret,
+        "provider": account.provider,
+        "address": str(account.address),
+        "carries": [str(pattern) for pattern in account.carries],
+        "display_name": account.display_name,
+        "messages_per_hour": account.messages_per_hour,
+        "connections": account.connections,
+    }
 
 
 def _account(name: str, entry: dict[str, Any]) -> Account:
@@ -117,4 +187,21 @@ def _unusable(name: str, why: str) -> RecordError:
     return RecordError(
         _("The account {name} cannot be used: {why}.").format(name=name, why=why),
         hint=_("Remove it and add it again: senderproxy account remove {name}").format(name=name),
+    )
+
+
+def _unusable_record(name: str, why: str) -> RecordError:
+    return RecordError(
+        _("The record {name} cannot be used: {why}.").format(name=name, why=why),
+        hint=_("Make it again with the command that made it."),
+    )
+
+
+def _too_new(name: str, kind: str) -> RecordError:
+    if kind != ACCOUNT:
+        text = _("The record {name} was written by a newer version of senderproxy.").format(name=name)
+        return RecordError(text, hint=_("Install that version."))
+    return RecordError(
+        _("The account {name} was written by a newer version of senderproxy.").format(name=name),
+        hint=_("Install that version, or add the account again."),
     )

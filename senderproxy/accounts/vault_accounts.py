@@ -1,7 +1,8 @@
 """VaultAccounts: the accounts in use, read from the vault and read again when it changes.
 
 Guarantees: a change of the vault is noticed with the next message. If the vault becomes unreadable, the accounts in
-memory stay in force and `problem` names the cause. An unreadable record leaves the others usable. A credential's
+memory stay in force and `problem` names the cause. An unreadable record, or one of an unknown kind, leaves the others
+usable. A credential's
 version changes with its secret and reveals nothing about it. After `read_in_background` the event loop only compares
 the file's fingerprint: one thread at a time reads the file and derives its key, once for each change.
 Not here: changing accounts (accounts.editor), opening methods (accounts.unlock).
@@ -18,7 +19,7 @@ from typing import Final, Self
 
 from senderproxy import log_events
 from senderproxy.accounts.errors import VaultDiskError, accounts_error
-from senderproxy.accounts.record import RecordError, StoredAccount, decode
+from senderproxy.accounts.record import Record, RecordError, StoredAccount, StoredRecord, UnknownRecord, decode
 from senderproxy.accounts.unlock import UnlockMethod
 from senderproxy.aio import wait_done
 from senderproxy.clock import Clock, SystemClock
@@ -46,7 +47,9 @@ class _Snapshot:
     fingerprint: Fingerprint
     directory: AccountDirectory
     credentials: dict[str, Credential] = field(repr=False)
-    unreadable: tuple[str, ...] = ()
+    records: tuple[StoredRecord, ...]
+    unknown: tuple[UnknownRecord, ...]
+    unreadable: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class VaultAccounts(Accounts):
         self._reader: WorkerThreads | None = None  # None: read at once, on the caller's thread
         self._slow_seconds = _SLOW_SECONDS
         self._reading: asyncio.Future[_Snapshot | SenderproxyError] | None = None
-        self._log_unreadable()
+        self._log_unusable()
 
     @classmethod
     def open(cls, path: Path | str, unlock: UnlockMethod, clock: Clock | None = None) -> Self:
@@ -103,6 +106,10 @@ class VaultAccounts(Accounts):
         """See relay.ports.Accounts."""
         return self._snapshot.credentials.get(account.id)
 
+    def records(self, kind: str) -> tuple[StoredRecord, ...]:
+        """Return the records in force of one kind, not of accounts."""
+        return tuple(record for record in self._snapshot.records if record.kind == kind)
+
     @property
     def vault_id(self) -> str:
         """The vault's id, the same in all its generations and backups."""
@@ -117,6 +124,11 @@ class VaultAccounts(Accounts):
     def unreadable(self) -> tuple[str, ...]:
         """One sentence for each unreadable record."""
         return self._snapshot.unreadable
+
+    @property
+    def unknown(self) -> tuple[UnknownRecord, ...]:
+        """The records of kinds that this version does not know."""
+        return self._snapshot.unknown
 
     @property
     def is_reading(self) -> bool:
@@ -209,19 +221,22 @@ class VaultAccounts(Accounts):
             )
 
     def _read(self) -> _Snapshot:
-        stored: list[StoredAccount] = []
+        found: list[Record] = []
         unreadable: list[str] = []
         for name in self._vault.names():
             try:
-                stored.append(decode(name, self._vault.get(name)))
+                found.append(decode(name, self._vault.get(name)))
             except (RecordError, Damaged) as error:
                 unreadable.append(str(error))
+        stored = [record for record in found if isinstance(record, StoredAccount)]
         return _Snapshot(
             self._vault.vault_id,
             self._vault.generation,
             self._vault.fingerprint,
             AccountDirectory(entry.account for entry in stored),
             {e.account.id: self._credential(e) for e in stored},
+            tuple(record for record in found if isinstance(record, StoredRecord)),
+            tuple(record for record in found if isinstance(record, UnknownRecord)),
             tuple(unreadable),
         )
 
@@ -235,7 +250,7 @@ class VaultAccounts(Accounts):
             self._set_problem(result)
             return False
         self._snapshot, self._failed = result, None
-        self._log_unreadable()
+        self._log_unusable()
         self._clear_problem()
         event(_log, log_events.VAULT_RELOADED, accounts=len(result.directory.accounts))
         self.on_change()
@@ -246,9 +261,11 @@ class VaultAccounts(Accounts):
         digest.update(stored.account.login.encode() + b"\0" + stored.secret.encode())
         return Credential(stored.account.login, stored.secret, digest.hexdigest())
 
-    def _log_unreadable(self) -> None:
+    def _log_unusable(self) -> None:
         for why in self._snapshot.unreadable:
             event(_log, log_events.ACCOUNT_UNUSABLE, why=why)
+        for record in self._snapshot.unknown:
+            event(_log, log_events.VAULT_RECORD_UNKNOWN, record=record.id, kind=record.kind)
 
     def _set_problem(self, error: SenderproxyError) -> None:
         if self.problem != error.message:

@@ -166,6 +166,8 @@ def run_list(chosen: argparse.Namespace) -> int:
         print_hint(_("Add one: senderproxy account add ADDRESS --provider NAME"))
     for problem in accounts.unreadable:
         print(problem)
+    for record in accounts.unknown:
+        print(record.describe())
     return EX_OK
 
 

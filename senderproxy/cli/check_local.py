@@ -170,6 +170,9 @@ def check_vault(accounts: VaultAccounts) -> Iterator[Finding]:
         yield Finding(
             Level.WRONG, _("vault"), problem, _("Remove the account and add it again: senderproxy account --help")
         )
+    for record in accounts.unknown:
+        hint = _("A newer version of senderproxy made it; this one leaves it as it is.")
+        yield Finding(Level.ADVICE, _("vault"), record.describe(), hint)
     if count:
         text = ngettext("it opens, {count} account is readable", "it opens, {count} accounts are readable", count)
         yield Finding(Level.OK, _("vault"), text.format(count=count))

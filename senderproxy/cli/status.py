@@ -50,6 +50,8 @@ def _print_status(status: dict[str, Any]) -> None:
     _print_queue(status["queue"])
     if status["vault_problem"]:
         print("\n" + _("The accounts in memory stay in force: {problem}").format(problem=status["vault_problem"]))
+    for text in status["unknown_records"]:
+        print(f"\n{text}")
 
 
 def _print_listeners(listeners: list[dict[str, Any]]) -> None:

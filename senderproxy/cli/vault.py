@@ -138,6 +138,8 @@ def run_verify(chosen: argparse.Namespace) -> int:
     accounts = open_accounts(config)
     for problem in accounts.unreadable:
         print(problem)
+    for record in accounts.unknown:
+        print(record.describe())
     count = len(accounts.directory().accounts)
     text = ngettext("{path}: {count} account is readable.", "{path}: {count} accounts are readable.", count)
     print(text.format(path=config.vault.path, count=count))

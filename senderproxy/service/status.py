@@ -55,6 +55,7 @@ class ServiceStatus:
             "accounts": [asdict(entry) for entry in self._components.courier.status()],
             "reused_addresses": [asdict(entry) for entry in self._components.courier.reused_addresses()],
             "vault_problem": self._accounts.problem,
+            "unknown_records": [record.describe() for record in self._accounts.unknown],
             "sender_rules": [asdict(entry) for entry in self._components.relay.rejected_senders.entries()],
             "queue": await self._queue(),
             "loop": self._loop(),

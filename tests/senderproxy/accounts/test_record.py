@@ -1,10 +1,20 @@
-"""One account in one record."""
+"""One account, or one thing of another kind, in one record."""
 
 import json
 
 import pytest
 
-from senderproxy.accounts.record import SCHEMA, RecordError, StoredAccount, decode, encode
+from senderproxy.accounts.record import (
+    SCHEMA,
+    SRS_KEY,
+    RecordError,
+    StoredAccount,
+    StoredRecord,
+    UnknownRecord,
+    decode,
+    encode,
+    upgrade,
+)
 from senderproxy.mail.address import parse_address, parse_pattern
 from senderproxy.routing.account import Account
 
@@ -20,14 +30,70 @@ STORED = StoredAccount(
     ),
     "geheim-ü€",
 )
+KEY = StoredRecord("srs-key 2026", SRS_KEY, {"key": "geheim-base64", "made": "2026-03-01"})
+# An account as the previous versions wrote it.
+SCHEMA_1 = (
+    b'{"address": "anna@firma.example", "carries": ["anna@firma.example", "@laden.example"], "connections": null,'
+    b' "display_name": "Anna M\xc3\xbcller", "login": "anna@firma.example", "messages_per_hour": 100,'
+    b' "provider": "ionos-de", "schema": 1, "secret": "geheim-\xc3\xbc\xe2\x82\xac"}'
+)
 
 
 def test_decode_returns_what_encode_wrote() -> None:
     assert decode("anna", encode(STORED)) == STORED
+    assert decode(KEY.id, encode(KEY)) == KEY
 
 
 def test_the_secret_has_no_repr() -> None:
-    assert "geheim" not in repr(STORED)
+    assert "geheim" not in repr(STORED) + repr(KEY)
+
+
+def test_a_record_of_the_previous_schema_is_read_and_written_in_the_current_one() -> None:
+    assert decode("anna", SCHEMA_1) == STORED
+    assert upgrade("anna", SCHEMA_1) == encode(STORED)
+    assert upgrade("anna", encode(STORED)) is None
+    assert json.loads(encode(STORED))["kind"] == "account"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"{",
+        b"[]",
+        b'{"schema": 1}',
+        b'{"schema": 1, "kind": "dkim-key"}',  # schema 1 had accounts only
+        b'{"schema": 3, "kind": "account"}',
+        b'{"schema": 2, "kind": "later"}',
+    ],
+)
+def test_a_record_that_cannot_be_used_is_not_rewritten(record: bytes) -> None:
+    assert upgrade("x", record) is None
+
+
+@pytest.mark.parametrize("schema", [2, 3])
+def test_a_record_of_a_kind_that_this_version_does_not_know_is_named_and_no_error(schema: int) -> None:
+    found = decode("sign here", json.dumps({"schema": schema, "kind": "later", "key": ["geheim-1"]}).encode())
+    assert found == UnknownRecord("sign here", "later")
+    assert found.describe() == "sign here is a record of a kind that this version does not know: later."
+
+
+@pytest.mark.parametrize("kind", ["", 7, None, "a\x1b[2Jb"])
+def test_an_invalid_kind_is_an_error(kind: object) -> None:
+    with pytest.raises(RecordError, match="`kind`"):
+        decode("x", json.dumps({"schema": 2, "kind": kind}).encode())
+
+
+def test_a_damaged_record_of_another_kind_is_an_error_without_its_secret() -> None:
+    with pytest.raises(RecordError) as caught:
+        decode(KEY.id, json.dumps(json.loads(encode(KEY)) | {"made": 5}).encode())
+    assert "The record srs-key 2026 cannot be used" in caught.value.message
+    assert "geheim" not in str(caught.value) + caught.value.hint
+
+
+def test_a_record_of_a_newer_schema_of_another_kind_is_refused() -> None:
+    later = json.dumps(json.loads(encode(KEY)) | {"schema": SCHEMA + 1}).encode()
+    with pytest.raises(RecordError, match="The record srs-key 2026 was written by a newer version"):
+        decode(KEY.id, later)
 
 
 def test_a_record_of_a_newer_version_is_refused() -> None:

@@ -1,13 +1,22 @@
 """The accounts in use, over a real vault."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from senderproxy.accounts.editor import AccountEditor
-from senderproxy.accounts.errors import AccountsError, VaultUnreadable
-from senderproxy.accounts.record import RecordError, StoredAccount, encode, own_first
+from senderproxy.accounts.errors import AccountsError, UnknownAccount, VaultUnreadable
+from senderproxy.accounts.record import (
+    SRS_KEY,
+    RecordError,
+    StoredAccount,
+    StoredRecord,
+    UnknownRecord,
+    encode,
+    own_first,
+)
 from senderproxy.accounts.unlock import make_key_file, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.mail.address import parse_address
@@ -188,3 +197,91 @@ def test_an_older_vault_is_not_loaded_while_running(path: Path, key: Unlock) -> 
     path.write_bytes(older)
     assert len(accounts.directory().accounts) == 2
     assert accounts.problem is not None
+
+
+# ---- records of other kinds ----
+
+KEY = StoredRecord("srs", SRS_KEY, {"key": "geheim-key"})
+LATER = b'{"schema": 2, "kind": "later", "geheim": [1]}'
+
+
+def test_a_record_of_another_kind_is_in_force_beside_the_accounts(path: Path, key: Unlock) -> None:
+    accounts = VaultAccounts.open(path, key)
+    with AccountEditor.open(path, key) as editor:
+        editor.put(_stored("anna@firma.example"))
+        editor.put_record(KEY)
+        editor.save()
+    assert [account.id for account in accounts.directory().accounts] == ["anna"]
+    assert accounts.records(SRS_KEY) == (KEY,)
+    assert accounts.records("dkim-key") == ()
+    with AccountEditor.open(path, key) as editor:
+        editor.put_record(changed := replace(KEY, fields={"key": "geheim-other"}))
+        assert editor.records(SRS_KEY) == [changed]
+        editor.remove_record(changed)
+        editor.save()
+    accounts.check()
+    assert accounts.records(SRS_KEY) == ()
+
+
+def test_a_record_of_an_unknown_kind_is_named_and_left_as_it_is(path: Path, key: Unlock) -> None:
+    with Vault.open(path, unlock=key, write=True) as box:
+        box.put("sign", LATER)
+        box.save()
+    _put(path, key, _stored("anna@firma.example"))
+    accounts = VaultAccounts.open(path, key)
+    assert accounts.unknown == (UnknownRecord("sign", "later"),)
+    assert accounts.unreadable == ()
+    assert len(accounts.directory().accounts) == 1
+    with Vault.open(path, unlock=key) as box:
+        assert box.get("sign") == LATER
+
+
+def test_an_id_belongs_to_one_kind(path: Path, key: Unlock) -> None:
+    with Vault.open(path, unlock=key, write=True) as box:
+        box.put("sign", LATER)
+        box.save()
+    with AccountEditor.open(path, key) as editor:
+        editor.put_record(KEY)
+        editor.put(anna := _stored("anna@firma.example"))
+        for name in ("srs", "sign"):
+            with pytest.raises(RecordError, match="another kind"):
+                editor.put(
+                    replace(
+                        anna, account=replace(anna.account, id=name, address=parse_address("x@y.example"), carries=())
+                    )
+                )
+            with pytest.raises(UnknownAccount):
+                editor.remove(name)
+            with pytest.raises(UnknownAccount):
+                editor.find(name)
+        for name in ("anna", "sign"):
+            with pytest.raises(RecordError, match="another kind"):
+                editor.put_record(replace(KEY, id=name))
+
+
+def test_records_of_the_previous_schema_are_rewritten_with_the_next_save(path: Path, key: Unlock) -> None:
+    def as_schema_1(stored: StoredAccount) -> bytes:
+        entry = json.loads(encode(stored))
+        del entry["kind"]
+        return json.dumps(entry | {"schema": 1}).encode()
+
+    anna, bert = _stored("anna@firma.example"), _stored("bert@firma.example")
+    with Vault.open(path, unlock=key, write=True) as box:
+        box.put("anna", as_schema_1(anna))
+        box.put("bert", as_schema_1(bert))
+        box.put("broken", b"{")
+        box.save()
+    accounts = VaultAccounts.open(path, key)
+    before = accounts.credential(anna.account)
+    assert before is not None
+    with AccountEditor.open(path, key) as editor:
+        editor.put(replace(bert, secret="geheim-2"))
+        editor.save()
+    with Vault.open(path, unlock=key) as box:
+        assert box.get("anna") == encode(anna)
+        assert box.get("bert") == encode(replace(bert, secret="geheim-2"))
+        assert box.get("broken") == b"{"
+    accounts.check()
+    after = accounts.credential(anna.account)
+    assert after is not None
+    assert after.version == before.version  # its sessions stay open

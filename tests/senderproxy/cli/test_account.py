@@ -188,6 +188,20 @@ def test_an_unreadable_record_is_named_and_the_other_accounts_are_listed(office:
     assert office.type("vault", "verify").code == 0
 
 
+def test_a_record_of_an_unknown_kind_is_named_and_nothing_fails(office: Office) -> None:
+    office.add("anna@firma.example")
+    key = unlock_method(f"key-file:{office.folder / 'vault.key'}", None)
+    with Vault.open(office.folder / "accounts.vault", unlock=key, write=True) as box:
+        box.put("later", b'{"schema": 2, "kind": "sign"}')
+        box.save()
+    sentence = "later is a record of a kind that this version does not know: sign."
+    for command in (("account", "list"), ("vault", "verify"), ("check", "--offline")):
+        ended = office.type(*command)
+        assert ended.code == 0
+        assert sentence in ended.out
+    assert "There is no account later" in office.type("account", "remove", "later", "--yes").err
+
+
 def test_an_unreachable_provider_is_not_reported_as_a_wrong_password(office: Office) -> None:
     office.write_config('[providers.away]\nhost = "127.0.0.1"\nport = 1\nsecurity = "tls"')
     ended = office.type(

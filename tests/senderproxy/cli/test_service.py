@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import trustme
 
+from senderproxy.accounts.unlock import unlock_method
 from senderproxy.control.client import ask
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.simulator.rules import OwnershipRule
 from tests.senderproxy.cli.conftest import DEADLINE, Office
+from vault import Vault
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +49,18 @@ def running(office: Office) -> Iterator[subprocess.Popen[bytes]]:
             service.stderr.close()
     assert code == 0
     assert b"geheim-" not in rest + log.read_bytes()
+
+
+def test_status_names_a_record_of_an_unknown_kind(office: Office) -> None:
+    office.add("anna@firma.example")
+    key = unlock_method(f"key-file:{office.folder / 'vault.key'}", None)
+    with Vault.open(office.folder / "accounts.vault", unlock=key, write=True) as box:
+        box.put("later", b'{"schema": 2, "kind": "sign"}')
+        box.save()
+    with running(office):
+        status = office.type("status")
+    assert status.code == 0
+    assert "later is a record of a kind that this version does not know: sign." in status.out
 
 
 def test_a_test_message_passes_the_service_and_status_counts_it(office: Office) -> None:
