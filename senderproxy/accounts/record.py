@@ -2,8 +2,8 @@
 
 Schema 2 is a JSON object with `schema`, `kind` and the fields of that kind; schema 1 had accounts only, and no `kind`.
 
-Guarantees: `decode` returns exactly what `encode` wrote. A record of a newer version is refused; one of a kind that this
-version does not know is an UnknownRecord, never an error. No error and no `repr` contains a secret.
+Guarantees: `decode` returns exactly what `encode` wrote. A record of a newer version is refused; one of an unknown kind
+is an UnknownRecord, never an error. No error and no `repr` contains a secret.
 Not here: storage of the bytes (accounts.vault_accounts, accounts.editor), conflicts between accounts
 (routing.directory).
 """
