@@ -7,7 +7,7 @@ ARGS ?=
 # Number of test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test storm hostile fuzz fast check bench format docs clean
+.PHONY: demo test storm hostile field fuzz fast check bench format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
@@ -25,6 +25,10 @@ storm: $(VENV)/.dev
 # All hostile clients, providers, disks and name servers at once, beside ten polite clients; -s prints times and memory.
 hostile: $(VENV)/.dev
 	$(BIN)/python -m pytest -s tests/hostile/all_together.py $(ARGS)
+
+# Inputs of real providers, servers, devices and tools: PASS or FAIL for each case. ARGS: directory, names, --jobs N.
+field: $(VENV)/.dev
+	$(BIN)/python -m tests.field $(ARGS)
 
 # Random inputs for all parsers: so many examples for each test. Found failures are tried first in the next run.
 fuzz: $(VENV)/.dev

@@ -1,0 +1,111 @@
+"""The cases of the field: inputs of real providers, servers, devices and tools."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.field.__main__ import CASES, main
+from tests.field.run import run_file
+
+pytestmark = pytest.mark.slow
+
+# Cases that the program does not hold yet.
+_NOT_YET = frozenset(
+    (
+        "a1-one-passing-535",
+        "a3-plain-not-taken-504",
+        "a3b-plain-not-taken-504-bare",
+        "a4-smtp-auth-switched-off",
+        "a5-cut-in-answer-to-login",
+        "b1-greeting-name-refused",
+        "b1c-greeting-name-not-found",
+        "b1d-check-sees-a-short-name",
+        "b2-limit-cpanel",
+        "b2b-limit-quota",
+        "b2e-limit-450-per-hour",
+        "b3-session-timed-out-451",
+        "b3b-session-too-old-451",
+        "b3d-session-expired-450",
+        "b4-too-many-recipients-552",
+        "b4c-too-many-recipients-552-bare",
+        "b5-sender-refused-sendgrid",
+        "b5b-sender-refused-zoho",
+        "b5c-sender-refused-strato",
+        "b5e-sender-refused-163",
+        "b6-ten-connections-for-all-mailboxes",
+        "b7-about-the-recipient-432",
+        "b7b-about-the-recipient-452",
+        "b7c-about-the-recipient-450",
+        "c1-long-recipient",
+        "c2-trailing-dot-recipient",
+        "c3-cron",
+        "c4-bounce-from-mailer-daemon",
+        "c4b-bounce-from-empty",
+        "c5-sender-without-domain",
+        "c5b-sender-device-name",
+        "c5d-sender-empty",
+        "c6-the-same-from-twice",
+        "c8-plain-forward",
+        "d1-no-empty-line-before-the-text",
+        "d2-byte-order-mark",
+        "d2b-banner-line",
+        "d3-what-is-told-of-a-header-that-was-refused",
+        "d4-to-is-no-address",
+        "d5-cr-cr-lf",
+        "d5b-bare-cr-in-text",
+        "e1-date-with-umlaut",
+        "e2-date-in-cest",
+        "e2b-date-with-colon",
+        "e2c-date-without-zone",
+        "e2e-date-as-browsers-write-it",
+        "f1-lf-dot-lf",
+        "f2-tls-at-a-plain-port",
+        "f4-helo-then-auth",
+        "g1-sep-line",
+        "g2-type-line",
+        "g3-blank-first-line",
+        "g4-password-with-byte-order-mark",
+        "h1-only-rsa-key-exchange",
+        "h2-machine-without-authorities",
+    )
+)
+
+_PATHS = sorted(CASES.glob("*.toml"))
+_MINIMAL = 'title = "a message"\n[[step]]\ndo = "send"\nreply = "{reply}"\n[expect]\nreceived = 1\nlog = "{log}"\n'
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.xfail(strict=True)] if path.stem in _NOT_YET else [])
+        for path in _PATHS
+    ],
+)
+async def test_a_case_of_the_field_holds(path: Path) -> None:
+    outcome = await run_file(path)
+    assert outcome.holds, str(outcome)
+
+
+def test_each_exception_names_a_case() -> None:
+    assert {path.stem for path in _PATHS} >= _NOT_YET
+
+
+def test_the_runner_reports_each_case_and_fails_if_one_does_not_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a-good.toml").write_text(_MINIMAL.format(reply="^250", log="account=anna"))
+    (tmp_path / "b-bad.toml").write_text(_MINIMAL.format(reply="^550", log="account=anna"))
+    (tmp_path / "c-unusable.toml").write_text('title = "x"\nstep = []\nstpe = 1\n')
+    assert main([str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert "PASS  a-good.toml: a message\n" in printed
+    assert "FAIL  b-bad.toml: a message\n        step 1 should match /^550/\n        | step 1: 250 " in printed
+    assert "FAIL  c-unusable.toml: unusable\n        c-unusable.toml: unknown keys in the case: stpe\n" in printed
+    assert "1 of 3 cases hold" in printed
+
+
+def test_the_runner_runs_named_cases_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.toml").write_text(_MINIMAL.format(reply="^250", log="account=anna"))
+    assert main([str(tmp_path), "b", "--jobs", "1"]) == 0
+    assert capsys.readouterr().out == "PASS  b.toml: a message\n1 of 1 cases hold\n"
