@@ -22,7 +22,7 @@ from senderproxy.config.model import Config, LogSettings
 from senderproxy.config.restart import needs_restart
 from senderproxy.control.crash_journal import CrashTraceback
 from senderproxy.control.hardening import protect_memory
-from senderproxy.control.interpreter import tune_interpreter
+from senderproxy.control.interpreter import return_memory, tune_interpreter
 from senderproxy.control.protocol import Answer, Request, Verb
 from senderproxy.control.server import ControlServer
 from senderproxy.control.systemd import SystemdNotifier
@@ -33,6 +33,7 @@ from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
 from senderproxy.relay.queue_admin import QueueAdmin
 from senderproxy.service.housekeeping import Housekeeping
+from senderproxy.service.idleness import Idleness
 from senderproxy.service.listeners import Listeners
 from senderproxy.service.loop_monitor import LoopMonitor
 from senderproxy.service.spool import ServiceSpool
@@ -268,7 +269,7 @@ def run(config: Config, accounts: VaultAccounts, load: Callable[[], Config]) -> 
     """Run the service until SIGTERM or SIGINT, for `senderproxy run`. `load` reads the configuration again."""
     _set_up_log(config.log)
     protect_memory()
-    monitor = LoopMonitor()
+    monitor = LoopMonitor(idleness=Idleness(return_memory))
     service = Service(
         config,
         accounts,

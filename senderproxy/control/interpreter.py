@@ -1,4 +1,4 @@
-"""Interpreter settings of the service: garbage collection, thread switches, size of reads.
+"""Interpreter settings of the service: garbage collection, thread switches, size of reads, return of memory.
 
 Without them, single events hold up all clients: a full collection walks over each object of each module, a thread of
 the spool computes for 5 ms, a connection with a large message fills 256 KiB at once. docs/decisions/0092 and 0095 have
@@ -6,6 +6,7 @@ the measurements.
 Not here: the order of large and small messages (aio).
 """
 
+import ctypes
 import gc
 import sys
 from asyncio import selector_events, sslproto
@@ -17,6 +18,7 @@ _NEW_OBJECTS: Final = 20_000  # before a collection of the youngest; Python's ow
 _GENERATIONS: Final = 20  # collections of one generation before the next older one; Python's own are 10
 _OWN_METHODS: Final = frozenset({"_read_ready_cb", "_write_ready"})  # attributes of asyncio's transports
 _FREES: Final = "_frees_transport"  # marks the replaced method
+_LARGE_HEAP: Final = 2_000_000  # blocks in use; a full collection of garbage with so many took 0.1 s of CPU time
 _SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread computes while another waits; Python's own are 0.005
 
 
@@ -31,6 +33,18 @@ def tune_interpreter() -> None:
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, _GENERATIONS, _GENERATIONS)
     sys.setswitchinterval(_SWITCH_INTERVAL)
+
+
+def return_memory() -> None:
+    """Collect garbage, then return free memory to the operating system. For an idle service, not on its event loop.
+
+    The collection holds Python's lock, so that a client that arrives meanwhile waits; of a large heap only the young
+    objects are collected. glibc keeps free memory; other C libraries have no `malloc_trim` and return it themselves.
+    malloc_trim(3).
+    """
+    gc.collect(1 if sys.getallocatedblocks() > _LARGE_HEAP else 2)
+    if _malloc_trim is not None:
+        _malloc_trim(0)
 
 
 def _limit_reads() -> None:
@@ -68,3 +82,6 @@ def free_closed_transports() -> None:
 
 def _closed() -> None:
     """The socket of the transport is closed: nothing to read or write."""
+
+
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of the C library; its call releases Python's lock

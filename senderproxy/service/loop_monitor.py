@@ -1,9 +1,10 @@
 """Measurement of the event loop's lag: the duration of each pass, and the stack of a pass that takes too long.
 
 The loop's selector takes the time between two of its calls, so the measurement needs no timer. A thread looks every
-50 ms for a pass that may become too long, and takes the loop's stack in it.
+50 ms for a pass that may become too long, and takes the loop's stack in it. The same thread reports that the loop is
+idle.
 Guarantees: every pass counts from `start` on. The thread sleeps without a timeout while no socket has an event: an
-idle service is not woken. An idle loop costs nothing, a pass about one microsecond.
+idle service is woken once, for the report. An idle loop costs nothing, a pass about one microsecond.
 Not here: the statistics and the limit (service.loop_lag). Not measured: other threads that hold Python's lock while the
 loop waits for its sockets, and a process that gets no CPU time there.
 """
@@ -20,6 +21,7 @@ from typing import Final
 from senderproxy import log_events
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.log import event
+from senderproxy.service.idleness import Idleness
 from senderproxy.service.loop_lag import BLOCKED_SECONDS, LoopLag
 
 _log = logging.getLogger("senderproxy.service")
@@ -43,9 +45,16 @@ def stack_of(thread: int) -> str:
 class LoopMonitor:
     """The lag of one event loop, which `new_event_loop` creates."""
 
-    def __init__(self, stack: Callable[[int], str] = stack_of, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        stack: Callable[[int], str] = stack_of,
+        clock: Clock | None = None,
+        idleness: Idleness | None = None,
+    ) -> None:
+        """`idleness` makes its reports on the monitor's thread."""
         self.lag = LoopLag()
         self._stack = stack
+        self._idleness = idleness
         self._monotonic = (clock or SystemClock()).monotonic
         self._lock = threading.Lock()  # around the few statements that both threads execute in a block
         self._loop_thread = 0
@@ -81,7 +90,7 @@ class LoopMonitor:
 
     @property
     def is_parked(self) -> bool:
-        """True while the thread sleeps until a socket has an event."""
+        """True while the thread sleeps until a socket has an event, or until its report."""
         return self._parked
 
     # ---- on the loop's thread ----
@@ -153,8 +162,16 @@ class LoopMonitor:
         self._activity.clear()
         self._parked = True
         if self._active_passes == passes and not self._stopped.is_set():
+            if self._idleness is not None:
+                self._wait_for_report(self._idleness, passes)
             self._activity.wait()
         self._parked = False
+
+    def _wait_for_report(self, idleness: Idleness, passes: int) -> None:
+        """Wait until the report is due, or until a socket has an event."""
+        seconds = idleness.quiet(passes, self._monotonic())
+        if seconds is not None and not self._activity.wait(seconds):
+            idleness.report()
 
 
 def _log_block(seconds: float, unlogged: int, stack: str | None) -> None:

@@ -1,7 +1,10 @@
 """Settings of the interpreter."""
 
+import platform
 import subprocess
 import sys
+
+import pytest
 
 _TUNED = """
 from senderproxy.control.interpreter import tune_interpreter
@@ -69,3 +72,50 @@ def test_the_transport_of_a_closed_socket_is_freed_without_the_garbage_collector
     before, after = _run(_TRANSPORTS)
     assert after == "True"
     assert before == "False" or sys.version_info >= (3, 12)  # newer versions free it themselves
+
+
+_RETURN = """
+import gc, sys
+from pathlib import Path
+from senderproxy.control.interpreter import return_memory, tune_interpreter
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+tune_interpreter()
+gc.disable()
+last = None
+for _ in range(40_000):
+    cycle = [bytes(2000)]  # 80 MB in all, each part too large for Python's own allocator
+    cycle.append(cycle)
+    last = bytes(2000)  # above the last cycle: without `malloc_trim` glibc returns nothing below it
+before = resident()
+{call}
+del cycle
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries return memory in their own way")
+def test_free_memory_is_returned_to_the_system() -> None:
+    [without] = _run(_RETURN.format(call="gc.collect()"))
+    [after] = _run(_RETURN.format(call="return_memory()"))
+    assert int(after) > 60_000_000
+    assert int(without) < int(after) - 20_000_000
+
+
+_LARGE = """
+import gc, sys
+from senderproxy.control import interpreter
+found = []
+gc.callbacks.append(lambda phase, info: found.append(info["generation"]) if phase == "start" else None)
+gc.disable()
+sys.getallocatedblocks = lambda: {blocks}
+interpreter.return_memory()
+print(*found)
+"""
+
+
+def test_of_a_large_heap_the_young_objects_are_collected_only() -> None:
+    assert _run(_LARGE.format(blocks=100_000)) == ["2"]
+    assert _run(_LARGE.format(blocks=3_000_000)) == ["1"]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from senderproxy.clock import SystemClock
+from senderproxy.service.idleness import Idleness
 from senderproxy.service.loop_monitor import LoopMonitor, stack_of
 
 DEADLINE = 30.0  # seconds for a condition that holds within one
@@ -166,6 +167,40 @@ async def test_the_thread_sleeps_while_no_socket_has_an_event_and_wakes_with_the
         assert await asyncio.to_thread(measured) == (True, False)
     finally:
         monitor.stop()
+
+
+@pytest.mark.slow
+async def test_idleness_is_reported_once_after_activity_on_the_monitors_thread() -> None:
+    reports: list[str] = []
+    monitor = LoopMonitor(idleness=Idleness(lambda: reports.append(threading.current_thread().name), 0.01))
+
+    async def receive(events: int) -> None:
+        for _ in range(events):
+            await asyncio.get_running_loop().run_in_executor(None, str)  # its result arrives through the loop's socket
+
+    async def parked() -> None:
+        while not monitor.is_parked:
+            await asyncio.sleep(0.02)
+
+    async def serve() -> None:
+        monitor.start()
+        async with asyncio.timeout(DEADLINE):
+            for count in (1, 2):
+                await receive(30)
+                while len(reports) < count:
+                    await asyncio.sleep(0.02)
+                await receive(3)
+                await parked()
+
+    def measured() -> None:
+        with asyncio.Runner(loop_factory=monitor.new_event_loop) as runner:
+            runner.run(serve())
+
+    try:
+        await asyncio.to_thread(measured)
+    finally:
+        monitor.stop()
+    assert reports == ["loop-monitor", "loop-monitor"]
 
 
 def test_the_thread_ends_with_the_measurement() -> None:
