@@ -4,14 +4,14 @@ The loop's selector takes the time between two of its calls, so the measurement 
 50 ms for a pass that may become too long, and takes the loop's stack in it. The same thread reports that the loop is
 idle.
 Guarantees: every pass counts from `start` on. The thread sleeps without a timeout while no socket has an event: an
-idle service is woken once, for the report. An idle loop costs nothing, a pass about one microsecond.
-Not here: the statistics and the limit (service.loop_lag). Not measured: other threads that hold Python's lock while the
-loop waits for its sockets, and a process that gets no CPU time there.
+idle service is woken once, for the report. An idle loop costs nothing.
+Not here: the selector (service.measured_selector), the statistics and the limit (service.loop_lag). Not measured: other
+threads that hold Python's lock while the loop waits for its sockets, and a process that gets no CPU time there.
 """
 
 import asyncio
 import logging
-import selectors
+import math
 import sys
 import threading
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from senderproxy.clock import Clock, SystemClock
 from senderproxy.log import event
 from senderproxy.service.idleness import Idleness
 from senderproxy.service.loop_lag import BLOCKED_SECONDS, LoopLag
+from senderproxy.service.measured_selector import MeasuredSelector
 
 _log = logging.getLogger("senderproxy.service")
 _INTERVAL: Final = BLOCKED_SECONDS / 2  # seconds between two looks of the thread
@@ -58,23 +59,21 @@ class LoopMonitor:
         self._monotonic = (clock or SystemClock()).monotonic
         self._lock = threading.Lock()  # around the few statements that both threads execute in a block
         self._loop_thread = 0
-        self._measuring = False
-        self._pass_started: float | None = None  # monotonic seconds; None while the loop waits for its sockets
-        self._active_passes = 0  # passes because of a socket
         self._sample: tuple[float, str] | None = None  # start of the pass, stack in it
         self._logged: float | None = None  # start of the pass that was logged before its end
-        self._parked = False
         self._activity = threading.Event()
         self._stopped = threading.Event()
+        self.selector = MeasuredSelector(self._monotonic, self._record, self._activity.set)
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        """A new event loop that is measured by this monitor from `start` on."""
-        return asyncio.SelectorEventLoop(_MeasuredSelector(self))
+        """The event loop that is measured from `start` on. To be called once."""
+        return _EventLoop(self.selector)
 
     def measure(self) -> None:
         """Measure from now on the passes of the calling thread's loop, without a thread that takes stacks."""
         self._loop_thread = threading.get_ident()
-        self._measuring = True
+        self.selector.pass_started = math.inf  # the pass in progress does not count
+        self._set_limit()
 
     def start(self) -> None:
         """Start the measurement and the thread. Called on the loop's thread, when the start of the service is over."""
@@ -83,42 +82,23 @@ class LoopMonitor:
 
     def stop(self) -> None:
         """End the measurement and its thread."""
-        self._measuring = False
-        self._pass_started = None
+        self.selector.limit = math.inf
         self._stopped.set()
         self._activity.set()
 
     @property
     def is_parked(self) -> bool:
         """True while the thread sleeps until a socket has an event, or until its report."""
-        return self._parked
+        return self.selector.parked
 
     # ---- on the loop's thread ----
 
-    def pass_started(self, has_events: bool) -> None:
-        """A pass of the loop begins; `has_events`: because of a socket, and not of a timer alone."""
-        if not self._measuring:
-            return
-        self._pass_started = self._monotonic()
-        if has_events:
-            self._active_passes += 1
-            if self._parked:
-                self._parked = False
-                self._activity.set()
-
-    def pass_ended(self) -> None:
-        """A pass of the loop is over."""
-        started = self._pass_started
-        if started is None:
-            return
-        now = self._monotonic()
-        self._pass_started = None
-        if now - started > self.lag.maximum or now - started > BLOCKED_SECONDS:
-            self._record(started, now)
-
     def _record(self, started: float, now: float) -> None:
+        """Record a pass that is a block, or longer than all before."""
         with self._lock:
-            if not self.lag.record(now - started) or self._logged == started:
+            blocked = self.lag.record(now - started)
+            self._set_limit()
+            if not blocked or self._logged == started:
                 return
             unlogged = self.lag.take_line(now)
             sample = self._sample
@@ -126,13 +106,14 @@ class LoopMonitor:
             stack = sample[1] if sample is not None and sample[0] == started else None
             _log_block(now - started, unlogged, stack)
 
+    def _set_limit(self) -> None:
+        self.selector.limit = min(self.lag.maximum, BLOCKED_SECONDS)
+
     # ---- on the monitor's thread ----
 
     def look(self) -> None:
         """Take the stack of a pass that may become too long; log one that does not end."""
-        started = self._pass_started
-        if started is None:
-            return
+        started = self.selector.pass_started
         now = self._monotonic()
         if now - started < _INTERVAL:
             return
@@ -140,7 +121,7 @@ class LoopMonitor:
             self._sample = (started, self._stack(self._loop_thread))
         if now - started > _LONG_SECONDS and self._logged != started:
             with self._lock:
-                if self._pass_started != started:
+                if self.selector.pass_started != started:
                     return
                 self._logged = started
                 unlogged = self.lag.take_line(now)
@@ -148,11 +129,12 @@ class LoopMonitor:
                 _log_block(now - started, unlogged, self._sample[1])
 
     def _watch(self) -> None:
-        quiet, passes = 0, self._active_passes
+        selector = self.selector
+        quiet, passes = 0, selector.active_passes
         while not self._stopped.wait(_INTERVAL):
             self.look()
-            quiet = quiet + 1 if self._active_passes == passes and self._pass_started is None else 0
-            passes = self._active_passes
+            quiet = quiet + 1 if selector.active_passes == passes and selector.pass_started == math.inf else 0
+            passes = selector.active_passes
             if quiet >= _QUIET_LOOKS:
                 self._park(passes)
                 quiet = 0
@@ -160,12 +142,12 @@ class LoopMonitor:
     def _park(self, passes: int) -> None:
         """Sleep until a socket has an event. A pass that began meanwhile is not missed."""
         self._activity.clear()
-        self._parked = True
-        if self._active_passes == passes and not self._stopped.is_set():
+        self.selector.parked = True
+        if self.selector.active_passes == passes and not self._stopped.is_set():
             if self._idleness is not None:
                 self._wait_for_report(self._idleness, passes)
             self._activity.wait()
-        self._parked = False
+        self.selector.parked = False
 
     def _wait_for_report(self, idleness: Idleness, passes: int) -> None:
         """Wait until the report is due, or until a socket has an event."""
@@ -174,19 +156,11 @@ class LoopMonitor:
             idleness.report()
 
 
+class _EventLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop with a clock that is one call less. It reads it two dozen times for each message."""
+
+    time = staticmethod(SystemClock.monotonic)
+
+
 def _log_block(seconds: float, unlogged: int, stack: str | None) -> None:
     event(_log, log_events.LOOP_BLOCKED, seconds=round(seconds, 3), unlogged=unlogged or None, stack=stack)
-
-
-class _MeasuredSelector(selectors.DefaultSelector):
-    """The platform's selector; the loop works between the return of one `select` and the next call."""
-
-    def __init__(self, monitor: LoopMonitor) -> None:
-        super().__init__()
-        self._monitor = monitor
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._monitor.pass_ended()
-        events = super().select(timeout)
-        self._monitor.pass_started(bool(events))
-        return events

@@ -103,6 +103,7 @@ IN_PROGRESS = {
     "relay.decision_thread.DecisionThread._of_client": "a decision; a limit for each client and one for all",
     "relay.runner.Runner._tasks": "an attempt; the connections of each account",
     "relay.settling.ResultWriter._unwritten": "an attempt whose result cannot be written",
+    "service.measured_selector.MeasuredSelector._keys": "an open file that the event loop waits for",
     "service.listeners.Listeners._retiring": "a listener that was replaced; _MAX_RETIRING",
     "spool.sqlite.incoming.Incoming._files_without_row": "a message that is being received",
     "spool.sqlite.leases.Leases._by_id": "a message with a lease: an attempt, or a change by the operator",

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -30,11 +31,12 @@ def clock() -> SetClock:
 
 
 @pytest.fixture
-def monitor(clock: SetClock) -> LoopMonitor:
+def monitor(clock: SetClock) -> Iterator[LoopMonitor]:
     """A monitor that measures the passes that the test makes, by the test's clock."""
     monitor = LoopMonitor(lambda _thread: "repair.py:88 scan", clock)
     monitor.measure()
-    return monitor
+    yield monitor
+    monitor.selector.close()
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
@@ -45,13 +47,14 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
 
 def one_pass(monitor: LoopMonitor, clock: SetClock, seconds: float, looks: tuple[float, ...] = ()) -> None:
     """A pass of the loop, with looks of the monitor's thread after so many seconds."""
+    monitor.selector.pass_started = math.inf  # until here the loop waited
+    monitor.selector.select(0.001)
     start = clock.time
-    monitor.pass_started(True)
     for after in looks:
         clock.time = start + after
         monitor.look()
     clock.time = start + seconds
-    monitor.pass_ended()
+    monitor.selector.select(0.001)
 
 
 def test_a_block_is_logged_with_its_stack_and_counted(
@@ -85,12 +88,12 @@ def test_within_a_minute_blocks_are_counted_and_the_next_line_names_their_number
 def test_a_block_that_does_not_end_is_logged_once_and_meanwhile(
     monitor: LoopMonitor, clock: SetClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monitor.pass_started(True)
+    monitor.selector.select(0.001)
     for seconds in (1.0, 5.0, 5.1, 9.0):
         clock.time = 1000.0 + seconds
         monitor.look()
     assert lines(caplog) == [{"seconds": 5.1, "stack": "repair.py:88 scan"}]
-    monitor.pass_ended()
+    monitor.selector.select(0.001)
     assert len(lines(caplog)) == 1
     assert (monitor.lag.maximum, monitor.lag.blocks) == (9.0, 1)
 
