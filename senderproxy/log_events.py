@@ -215,6 +215,7 @@ _MESSAGE_FIELDS: Final = (
     "author",
     "account",
     "chosen_by",
+    "hint",
 )
 MESSAGE_DELIVERED: Final = LogEvent("message_delivered", Severity.INFO, "delivered", _MESSAGE_FIELDS, ("changed_",))
 MESSAGE_QUEUED: Final = LogEvent("message_queued", Severity.INFO, "queued", _MESSAGE_FIELDS, ("changed_",))

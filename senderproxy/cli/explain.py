@@ -167,6 +167,8 @@ def _print_decision(
         print_field(outcome, f"{decision.reply.code} {decision.reply.status or ''}".strip())
         for line in decision.reply.lines:
             print_field(_("because"), line)
+        if isinstance(decision, Refusal) and (hint := decision.unexplained_hint):
+            print_field(_("to fix"), hint)
         return
     _print_route(decision)
 
@@ -206,7 +208,8 @@ def _entry(lookups: list[_Lookup], decision: Decision | Refusal | Discard) -> di
     }
     if not isinstance(decision, Decision):
         reply = decision.reply
-        return entry | {"code": reply.code, "status": str(reply.status or ""), "because": list(reply.lines)}
+        entry |= {"code": reply.code, "status": str(reply.status or ""), "because": list(reply.lines)}
+        return entry | ({"hint": decision.hint} if isinstance(decision, Refusal) and decision.hint else {})
     route, plan = decision.route, decision.plan
     return entry | {
         "account": route.account.id,

@@ -59,7 +59,7 @@ from senderproxy.retry import RetryPolicy
 from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.presets import IMPLICIT_TLS_PORT, PRESETS, STARTTLS_PORT
 from senderproxy.routing.provider import Limits, NullPolicy, Provider, Security, Smarthost
-from senderproxy.routing.route import AddressSource, RoutingPolicy
+from senderproxy.routing.route import ORDERED_SOURCES, RoutingPolicy
 from senderproxy.translation import _
 
 CONFLICTS: Final = "senderproxy_conflicts"  # the type of the error that carries Conflicts
@@ -270,8 +270,14 @@ class SendersSettings(Section):
     foreign_author: ForeignPolicy = Field(
         default="reject",
         description="Mail whose From has no account here, as from redirects and mailing lists. `reject`: refuse it."
-        ' `rewrite`: change From to `"Alice Example via Firma"`; answers go to Alice. `account ID`: the same,'
-        " through that account.",
+        ' `rewrite`: change From to `"Alice Example via Firma"`; answers go to Alice. It is sent by the mailbox that'
+        " redirected it: the reverse-path, or Resent-From, X-Sieve-Redirected-From or Delivered-To above the topmost"
+        " Received field. `account ID`: the same, all of it through that account.",
+    )
+    foreign_account: AccountId | None = Field(
+        default=None,
+        description='With `foreign_author = "rewrite"`, the account for redirected mail that names no own mailbox, as'
+        " from aliases. Left out: it is refused, unless there is a `default_account`.",
     )
     bounce_account: AccountId | None = Field(
         default=None,
@@ -305,7 +311,7 @@ class SendersSettings(Section):
                 exact[Address(key.local_part, key.domain).key] = Address(replacement.local_part, replacement.domain)
         return AuthorPolicy(
             foreign=foreign,
-            foreign_account=account,
+            foreign_account=account or self.foreign_account,
             bounce_account=self.bounce_account,
             automatic_per_hour=self.automatic_per_hour,
             remove_bcc=self.remove_bcc,
@@ -592,6 +598,7 @@ class Config(Section):
         named = {
             "routing.default_account": self.routing.default_account,
             "senders.bounce_account": self.senders.bounce_account,
+            "senders.foreign_account": self.senders.foreign_account,
         } | {setting: policy.partition(" ")[2] for setting, policy in policies.items()}
         yield from ((setting, account) for setting, account in named.items() if account)
 
@@ -660,6 +667,11 @@ def _spool_conflicts(spool: SpoolSettings) -> Iterator[Conflict]:
 
 
 def _senders_conflicts(senders: SendersSettings) -> Iterator[Conflict]:
+    if senders.foreign_account is not None and senders.foreign_author == "reject":
+        account: SettingPath = ("senders", "foreign_account")
+        message = _('has no effect with foreign_author = "reject"')
+        hint = _('write foreign_author = "rewrite", or remove it')
+        yield Conflict(account, message, hint, (account, ("senders", "foreign_author")))
     for key, value in senders.map.items():
         if value.local_part is None and not key.startswith("@"):
             at: SettingPath = ("senders", "map", key)
@@ -784,7 +796,7 @@ def _routing_conflicts(routing: RoutingSettings) -> Iterator[Conflict]:
     path = ("routing", "author_order")
     order = [source.value for source in routing.author_order]
     if not order:
-        fields = alternatives([source.value for source in AddressSource])
+        fields = alternatives([source.value for source in ORDERED_SOURCES])
         hint = _("write at least one of {fields}").format(fields=fields)
         yield Conflict(path, _("is empty: no message could have an author"), hint, (path,))
     for repeated in sorted({field for field in order if order.count(field) > 1}):

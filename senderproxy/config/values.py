@@ -34,7 +34,7 @@ from senderproxy.mail.address import (
     parse_pattern,
 )
 from senderproxy.routing.provider import LoginForm, Security, SenderRule
-from senderproxy.routing.route import AddressSource
+from senderproxy.routing.route import ORDERED_SOURCES, AddressSource
 from senderproxy.translation import _
 
 INVALID_VALUE: Final = "senderproxy_invalid_value"  # the type of our own errors among pydantic's
@@ -474,7 +474,9 @@ AccountId = Annotated[str, BeforeValidator(read_account)]
 Flag = Annotated[bool, BeforeValidator(read_flag)]
 Port = Annotated[int, BeforeValidator(integer(1, _HIGHEST_PORT))]
 Count = Annotated[int, BeforeValidator(integer(1, 1_000_000))]
-CandidateSource = Annotated[AddressSource, BeforeValidator(_member({source.value: source for source in AddressSource}))]
+CandidateSource = Annotated[
+    AddressSource, BeforeValidator(_member({source.value: source for source in ORDERED_SOURCES}))
+]
 TlsMode = Annotated[Security, BeforeValidator(_member({mode.value: mode for mode in Security}))]
 Rule = Annotated[SenderRule, BeforeValidator(_member({rule.value: rule for rule in SenderRule}))]
 LoginName = Annotated[LoginForm, BeforeValidator(_member({form.value: form for form in LoginForm}))]

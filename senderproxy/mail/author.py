@@ -41,7 +41,8 @@ class AuthorFields:
 
     from_: tuple[Mailbox, ...]
     sender: Mailbox | None = None
-    resent_from: tuple[Mailbox, ...] = ()
+    resent_from: tuple[Mailbox, ...] = ()  # of the last resending only, see `read_recent`
+    sender_is_recent: bool = True  # Sender was written after the last transport, see `read_recent`
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,11 @@ class UnreadableAuthor:
 
 
 def read_authors(header: HeaderSection) -> AuthorFields | UnreadableAuthor:
-    """Read the From, Sender and topmost Resent-From fields.
+    """Read the From and Sender fields, and Resent-From above the topmost Received field.
 
     An unreadable Resent-From counts as missing: there may be several, and they do not name the author.
     """
-    values = {name: header.values(name) for name in ("from", "sender", "resent-from")}
+    values = {name: header.values(name) for name in ("from", "sender")}
     rest = header.split()[1]
     if _FROM_BELOW.search(rest):
         return UnreadableAuthor(
@@ -70,7 +71,23 @@ def read_authors(header: HeaderSection) -> AuthorFields | UnreadableAuthor:
         return UnreadableAuthor(error.field, error.reason)
     if len(sender) > 1:
         return UnreadableAuthor("Sender", "it names more than one mailbox")
-    return AuthorFields(authors, sender[0] if sender else None, _topmost(values["resent-from"]))
+    recent = read_recent(header, "Resent-From")
+    return AuthorFields(
+        authors, sender[0] if sender else None, recent, not sender or bool(read_recent(header, "Sender"))
+    )
+
+
+def read_recent(header: HeaderSection, name: str) -> tuple[Mailbox, ...]:
+    """Read the topmost field of this name if it is above the topmost Received field; else nothing.
+
+    A server adds its Received field on top of what it received, so a stranger cannot write the fields above it. The
+    server that hands us the message can. An unreadable field counts as missing.
+    """
+    places = header.indexes()
+    found, transport = places.get(name.lower(), ()), places.get("received", ())
+    if not found or (transport and transport[0] < found[0]):
+        return ()
+    return _topmost([header.split()[0][found[0]].value])
 
 
 def read_senders(header: HeaderSection) -> tuple[Mailbox, ...] | UnreadableAuthor:

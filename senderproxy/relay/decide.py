@@ -21,9 +21,10 @@ from senderproxy.rewriting.edited_header import EditedHeader
 from senderproxy.rewriting.effective_author import EffectiveAuthor, determine_author
 from senderproxy.rewriting.plan import LOOP_FIELD, Discard, RewriteContext, RewritePlan, plan_rewrite
 from senderproxy.rewriting.received_field import HOP_LIMIT, hop_count
-from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy
+from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy, is_public_domain
 from senderproxy.routing.directory import AccountDirectory, MatchTier
-from senderproxy.routing.provider import NullPolicy, Provider, Smarthost
+from senderproxy.routing.provider import NullPolicy, Provider, SenderRule, Smarthost
+from senderproxy.routing.redirect import redirect_candidates
 from senderproxy.routing.route import (
     Refusal,
     Route,
@@ -32,6 +33,7 @@ from senderproxy.routing.route import (
     choose_route,
     refuse_unreadable,
     route_by_account,
+    route_by_candidates,
 )
 
 
@@ -67,6 +69,7 @@ class Decision:
     route: Route
     plan: RewritePlan
     report_to: ReversePath  # the address for delivery reports; the null path: no reports
+    is_internal: bool = True  # no stranger reads a bounce of it: replies may name commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +93,16 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
     effective = determine_author(
         EditedHeader(facts.header), facts.envelope.reverse_path, facts.client, rules.senders.mapped
     )
+    is_internal = _is_internal(effective.reverse_path, directory)
     if isinstance(effective.authors, UnreadableAuthor):
         return refuse_unreadable(effective.authors)
     route = _route(facts, effective, effective.authors, directory, rules)
     if isinstance(route, Refusal):
-        return route
-    if facts.client.senders is not None and (refusal := _refuse_senders(facts.client, effective, route)):
-        return refusal
+        return _for_reader(route, is_internal=is_internal)
+    if facts.client.senders is not None:
+        known = directory if _leaves_as_account(effective.authors, route, directory) else None
+        if refusal := _refuse_senders(facts.client, effective, route, known):
+            return _for_reader(refusal, is_internal=is_internal)
     bounce = directory.by_id(rules.senders.bounce_account) if rules.senders.bounce_account else None
     terms = RewriteContext(
         policy=rules.senders,
@@ -108,11 +114,13 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
     )
     envelope = facts.envelope.with_reverse_path(effective.reverse_path)
     plan = plan_rewrite(route, effective.authors, envelope, effective.edited, terms)
-    if not isinstance(plan, RewritePlan):
+    if isinstance(plan, Refusal):
+        return _for_reader(plan, is_internal=is_internal)
+    if isinstance(plan, Discard):
         return plan
     if effective.path_changes:
         plan = replace(plan, changes=(*effective.path_changes, *plan.changes))
-    return Decision(route, plan, effective.reverse_path)
+    return Decision(route, plan, effective.reverse_path, is_internal)
 
 
 def report_recipient(facts: MessageFacts, rules: Rules) -> ReversePath:
@@ -135,13 +143,13 @@ def _route(
     if facts.carrier is not None:
         return _without_null_refusal(named(facts.carrier, "this report"))
     route = choose_route(authors, effective.reverse_path, directory, providers, rules.routing)
-    has_account = isinstance(route, Route) and route.tier is not MatchTier.DEFAULT
     is_null = not isinstance(effective.reverse_path, Address)
-    if is_null and not has_account and senders.bounce_account is not None:
-        return named(senders.bounce_account, "senders.bounce_account")
     if not is_null and senders.foreign is ForeignAuthorPolicy.ACCOUNT and _is_foreign(authors, directory):
         assert senders.foreign_account is not None
         return named(senders.foreign_account, "senders.foreign_author")
+    has_account = isinstance(route, Route) and route.tier is not MatchTier.DEFAULT
+    if not has_account and (other := _route_without_account(facts, effective, authors, directory, rules)):
+        return other
     if isinstance(route, Refusal):
         return _with_bounce_hint(route) if is_null and route.reply.code == 550 else route
     provider = route.provider
@@ -152,13 +160,44 @@ def _route(
     return route
 
 
-def _with_bounce_hint(refusal: Refusal) -> Refusal:
-    """The refusal with a first line about `bounce_account`: `postmaster@` rarely has a mailbox of its own.
+def _route_without_account(
+    facts: MessageFacts, effective: EffectiveAuthor, authors: AuthorFields, directory: AccountDirectory, rules: Rules
+) -> Route | Refusal | None:
+    """The route of a message whose author has no account: redirected by an own mailbox, a bounce, or foreign.
 
-    The last line stays the cause.
+    None: by the default account, or not at all.
     """
-    hint = "The reverse-path is null (a bounce). To fix: set bounce_account under [senders] in the configuration."
-    return Refusal(replace(refusal.reply, lines=(hint, *refusal.reply.lines)))
+    senders, providers = rules.senders, rules.providers
+    is_redirect = _is_redirect(authors, directory) and facts.client.forced_sender is None
+    if is_redirect:
+        redirected = redirect_candidates(effective.edited.header, facts.client, senders.mapped)
+        if route := route_by_candidates(redirected, directory, providers):
+            return route
+    is_null = not isinstance(effective.reverse_path, Address)
+    if is_null and senders.bounce_account is not None:
+        account, setting = senders.bounce_account, "senders.bounce_account"
+    elif is_redirect and senders.foreign is ForeignAuthorPolicy.REWRITE and senders.foreign_account is not None:
+        account, setting = senders.foreign_account, "senders.foreign_account"
+    else:
+        return None
+    candidates = list(candidate_addresses(authors, effective.reverse_path, rules.routing))
+    return route_by_account(account, setting, candidates, directory, providers)
+
+
+def _with_bounce_hint(refusal: Refusal) -> Refusal:
+    """The refusal with a hint about `bounce_account`: `postmaster@` rarely has a mailbox of its own."""
+    hint = "the reverse-path is null (a bounce): set bounce_account under [senders] in the configuration"
+    return replace(refusal, hint=f"{hint}, or {refusal.hint}" if refusal.hint else hint)
+
+
+def _is_internal(path: ReversePath, directory: AccountDirectory) -> bool:
+    """True if no stranger gets a bounce of the message: its reverse-path is null, local or of an own domain."""
+    return not isinstance(path, Address) or directory.has_domain(path.domain) or not is_public_domain(path.domain)
+
+
+def _for_reader(refusal: Refusal, *, is_internal: bool) -> Refusal:
+    """The refusal with its hint in the reply, unless a stranger would read one of our commands in a bounce."""
+    return refusal.explained if is_internal or not refusal.names_command else refusal
 
 
 def _without_null_refusal(route: Route | Refusal) -> Route | Refusal:
@@ -177,9 +216,24 @@ def _is_foreign(authors: AuthorFields, directory: AccountDirectory) -> bool:
     return bool(authors.from_) and not any(directory.find(m.address, tier) for m in authors.from_ for tier in tiers)
 
 
-def _refuse_senders(client: Client, effective: EffectiveAuthor, route: Route) -> Refusal | None:
+def _is_redirect(authors: AuthorFields, directory: AccountDirectory) -> bool:
+    """True if From names only authors of other domains than ours."""
+    return bool(authors.from_) and not any(directory.has_domain(mailbox.address.domain) for mailbox in authors.from_)
+
+
+def _leaves_as_account(authors: AuthorFields, route: Route, directory: AccountDirectory) -> bool:
+    """True for a redirected message whose From and reverse-path the provider's rules replace by the account's."""
+    provider = route.provider
+    return SenderRule.ANY not in (provider.sender_rule, provider.from_rule) and _is_redirect(authors, directory)
+
+
+def _refuse_senders(
+    client: Client, effective: EffectiveAuthor, route: Route, known: AccountDirectory | None
+) -> Refusal | None:
     """The refusal if a restricted client names a sender that it may not use, or hides one; None if all are
     permitted.
+
+    `known`: the message is redirected, so it leaves with From of the account; only addresses of ours are checked.
     """
     header = effective.edited.header
     senders = find_hidden_sender(header) or read_senders(header)
@@ -187,15 +241,12 @@ def _refuse_senders(client: Client, effective: EffectiveAuthor, route: Route) ->
         return refuse_unreadable(senders)
     assert isinstance(effective.authors, AuthorFields)
     for address in _senders_used(effective, effective.authors, senders, route):
-        if not client.may_use(address):
-            return Refusal(
-                reply(
-                    550,
-                    "5.7.1",
-                    f"{client} may not send as {address}.",
-                    "To fix: add the address to this client under [[clients]] in the configuration.",
-                )
-            )
+        if client.may_use(address) or (known is not None and not known.has_domain(address.domain)):
+            continue
+        return Refusal(
+            reply(550, "5.7.1", f"{client} may not send as {address}."),
+            "add the address to this client under [[clients]] in the configuration",
+        )
     return None
 
 

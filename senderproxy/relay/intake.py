@@ -279,7 +279,7 @@ class RelayIntake:
             ended = Event(now, EventKind.DISCARDED, (), {"reply": str(decision.reply)})
         else:
             status = RecipientStatus.DEFERRED if decision.reply.is_transient else RecipientStatus.FAILED
-            ended = tracking_events.refused(decision.reply, now)
+            ended = tracking_events.refused(decision.reply, now, decision.hint)
         states = dict.fromkeys(submission.envelope.recipients, RecipientState(status, None, 0, decision.reply))
         self.spool.note(Arrival(submission, NO_ACCOUNT, path, states, [ended]))
 
@@ -314,6 +314,8 @@ class RelayIntake:
                 "chosen_by": f"{route.source.value}, {route.tier.description}",
             }
             facts |= {_changed_field(change.what): change.new or "(removed)" for change in decision.plan.changes}
+        elif isinstance(decision, Refusal) and decision.hint:
+            facts["hint"] = decision.hint
         event(_log, kind, fault=None, **facts)
 
 

@@ -65,6 +65,9 @@ def attempted(
     ]
 
 
-def refused(answer: Reply, now: datetime) -> Event:
-    """The message was refused; the client still has it."""
-    return Event(now, EventKind.REFUSED, (), {"reply": str(answer)})
+def refused(answer: Reply, now: datetime, hint: str = "") -> Event:
+    """The message was refused; the client still has it. `hint`: the remedy, if the reply does not have it."""
+    facts = {"reply": str(answer)}
+    if hint and hint not in facts["reply"]:
+        facts["hint"] = hint
+    return Event(now, EventKind.REFUSED, (), facts)

@@ -57,6 +57,13 @@ class EditedHeader:
             return self
         return self.with_edits([Edit(name, value.encode("ascii"))], [Change(name, "", value, reason)])
 
+    def without_fields(self, names: Iterable[str], reason: str) -> "EditedHeader":
+        """Remove all fields of these names. One change for each name that occurs."""
+        found = {name: self.indexes(name) for name in names}
+        edits = [Edit(name, None, place) for name, places in found.items() for place in places]
+        changes = [Change(name, self.text_of(name), "", reason) for name, places in found.items() if places]
+        return self.with_edits(edits, changes)
+
     def indexes(self, name: str) -> list[int]:
         """Indexes of the fields of this name, counted from 0."""
         return list(self.header.indexes().get(name.lower(), ()))

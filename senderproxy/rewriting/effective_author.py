@@ -8,7 +8,6 @@ Not here: the account (routing.route), the rules of the provider (rewriting.plan
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
 
 from senderproxy.mail.address import Address, ReversePath
 from senderproxy.mail.author import AuthorFields, Mailbox, UnreadableAuthor, read_authors
@@ -16,12 +15,7 @@ from senderproxy.mail.header import Edit
 from senderproxy.mail.submission import Client
 from senderproxy.rewriting.edited_header import Change, EditedHeader
 from senderproxy.rewriting.repair import repair_author_fields
-from senderproxy.routing.author_policy import AuthorMap
-
-# Top-level names in local use only (RFC 6762 appendix G, RFC 2606).
-_LOCAL_NAMES: Final = frozenset(
-    {"local", "localdomain", "lan", "intern", "internal", "home", "corp", "invalid", "arpa"}
-)
+from senderproxy.routing.author_policy import AuthorMap, is_public_domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +54,9 @@ def _force_author(
     name = original[0].display_name if original else None
     if [mailbox.address.key for mailbox in original] != [forced.key]:
         answerable = [
-            mailbox for mailbox in original if mailbox.address.key != forced.key and _accepts_replies(mailbox)
+            mailbox
+            for mailbox in original
+            if mailbox.address.key != forced.key and is_public_domain(mailbox.address.domain)
         ]
         edited = edited.with_mailboxes("From", [Mailbox(forced, name)], reason)
         if answerable and not edited.indexes("Reply-To"):
@@ -94,13 +90,6 @@ def _is_other_sender(name: str) -> bool:
     return name == "sender" or name.startswith("resent-")
 
 
-def _accepts_replies(mailbox: Mailbox) -> bool:
-    """False for the made-up domain of a device (`copier@localhost`, `scan@192.168.1.20`, `x@printer.local`)."""
-    domain = mailbox.address.domain
-    last = domain.rpartition(".")[2]
-    return "." in domain and not domain.startswith("[") and last.isalpha() and last not in _LOCAL_NAMES
-
-
 def _map_authors(
     edited: EditedHeader, authors: AuthorFields, reverse_path: ReversePath, mapped: AuthorMap
 ) -> EffectiveAuthor:
@@ -118,4 +107,5 @@ def _map_authors(
     if isinstance(reverse_path, Address) and (replacement := mapped(reverse_path)) != reverse_path:
         changes = (Change("reverse-path", str(reverse_path), str(replacement), reason),)
         reverse_path = replacement
-    return EffectiveAuthor(edited, AuthorFields(from_, sender, resent), reverse_path, changes)
+    mapped_authors = replace(authors, from_=from_, sender=sender, resent_from=resent)
+    return EffectiveAuthor(edited, mapped_authors, reverse_path, changes)

@@ -74,7 +74,8 @@ def plan_rewrite(
     fitted = _fit_from(route, authors, edited, context.policy)
     if isinstance(fitted, Refusal):
         return fitted
-    path, changes = _fit_reverse_path(route, envelope.reverse_path, context)
+    is_redirect = bool(authors.from_) and all(_is_foreign(route, mailbox.address) for mailbox in authors.from_)
+    path, changes = _fit_reverse_path(route, envelope.reverse_path, context, is_redirect=is_redirect)
     if path != envelope.reverse_path and not isinstance(envelope.reverse_path, Address):
         fitted = _marked_as_automatic(fitted, context.hostname)
     author = route.author if permits(route, route.provider.from_rule, route.author) else route.account.address
@@ -128,34 +129,43 @@ def _unsupported_null_path(route: Route, path: ReversePath) -> Refusal | Discard
         case NullPolicy.REJECT:
             return Refusal(
                 reply(
-                    550,
-                    "5.7.1",
-                    f"{provider.name} does not accept a null reverse-path (bounces, automatic replies).",
-                    f'To send them from the account\'s address: on_null_reverse_path = "rewrite" in'
-                    f" [providers.{provider.name}]",
-                )
+                    550, "5.7.1", f"{provider.name} does not accept a null reverse-path (bounces, automatic replies)."
+                ),
+                f'to send them from an own address: on_null_reverse_path = "rewrite" in [providers.{provider.name}]',
             )
         case NullPolicy.REWRITE | NullPolicy.ACCOUNT:
             return None
 
 
 def _fit_reverse_path(
-    route: Route, path: ReversePath, context: RewriteContext
+    route: Route, path: ReversePath, context: RewriteContext, *, is_redirect: bool
 ) -> tuple[ReversePath, tuple[Change, ...]]:
     """Replace a reverse-path that the provider would refuse with an address of the account, which gets the bounces."""
     rule = route.provider.sender_rule
     if isinstance(path, Address):
         if permits(route, rule, path):
             return path, ()
-        own = _replacement_address(route, rule, path)
+        mailbox = _own_author(route, rule) if is_redirect else _untagged(route, rule, path)
+        own = mailbox or route.account.address
         reason = f"{describe_rule(route, rule)}; bounces go to {own}"
     else:
         if route.provider.takes_null_reverse_path:
             return path, ()
         preferred = context.bounces_to
-        own = preferred if preferred is not None and permits(route, rule, preferred) else route.account.address
+        if preferred is None or not permits(route, rule, preferred):
+            preferred = _own_author(route, rule)
+        own = preferred or route.account.address
         reason = f"{route.provider.name} does not accept a null reverse-path; bounces go to {own}"
     return own, (Change("reverse-path", str(path), str(own), reason),)
+
+
+def _own_author(route: Route, rule: SenderRule) -> Address | None:
+    """The author, or the mailbox that redirected the message, if the account was found by it and the rule permits it.
+
+    Its bounces are for it, not for the account's owner.
+    """
+    is_own = route.tier not in (MatchTier.DEFAULT, MatchTier.NAMED)
+    return route.author if is_own and permits(route, rule, route.author) else None
 
 
 def _marked_as_automatic(edited: EditedHeader, hostname: str) -> EditedHeader:
@@ -168,6 +178,9 @@ def _marked_as_automatic(edited: EditedHeader, hostname: str) -> EditedHeader:
 
 # ---- From ----
 
+# Signatures include From (RFC 6376 section 5.4), so a foreign author's is broken; a broken one counts against the mail.
+_SIGNATURES: Final = ("DKIM-Signature", "DomainKey-Signature")
+
 
 def _fit_from(
     route: Route, authors: AuthorFields, edited: EditedHeader, policy: AuthorPolicy
@@ -179,7 +192,7 @@ def _fit_from(
     foreign = [mailbox for mailbox in unfit if not _is_own(route, mailbox.address)]
     # Mail routed by a configured account (bounces of the own server) is own mail, for any From field.
     if foreign and route.tier is not MatchTier.NAMED and policy.foreign is not ForeignAuthorPolicy.REWRITE:
-        return Refusal(_foreign_author_reply(route, foreign[0].address))
+        return _refuse_foreign_author(route, foreign[0].address)
     author = unfit[0] if foreign == [] else foreign[0]
     own = _replacement_address(route, rule, author.address)
     name = author.display_name or author.address.local_part
@@ -191,21 +204,30 @@ def _fit_from(
     reply_to = [mailbox for mailbox in authors.from_ if mailbox.address.key != own.key]
     if reply_to and not edited.indexes("Reply-To"):
         edited = edited.with_mailboxes("Reply-To", reply_to, "replies go to the original author")
-    if foreign and not before.indexes("X-Original-From"):
-        reason = f"preserves the original author {format_mailbox(author)}"
-        edited = edited.with_mailboxes("X-Original-From", authors.from_, reason)
+    if foreign:
+        if not before.indexes("X-Original-From"):
+            reason = f"preserves the original author {format_mailbox(author)}"
+            edited = edited.with_mailboxes("X-Original-From", authors.from_, reason)
+        if authors.sender is not None and not permits(route, rule, authors.sender.address):
+            edited = edited.without_fields(("Sender",), describe_rule(route, rule))
+        edited = edited.without_fields(_SIGNATURES, "the signature is invalid after the change of From")
     return edited
 
 
-def _foreign_author_reply(route: Route, address: Address) -> Reply:
+def _refuse_foreign_author(route: Route, address: Address) -> Refusal:
     account = route.account.id
-    return reply(
-        550,
-        "5.7.1",
-        f"The From field names {address}, which is not an address of account {account}, and"
-        f" {describe_rule(route, route.provider.from_rule)}.",
-        f"To let the account send as {address}: senderproxy account edit {account} --also {address}",
-        'For redirected mail: foreign_author = "rewrite" under [senders] in the configuration.',
+    if address.domain == route.account.address.domain:
+        hint = f"to let the account send as {address}: senderproxy account edit {account} --also {address}"
+    else:
+        hint = f'set foreign_author = "rewrite" under [senders] for redirected mail, or map {address} in [senders.map]'
+    return Refusal(
+        reply(
+            550,
+            "5.7.1",
+            f"The From field names {address}, which is not an address of account {account}, and"
+            f" {describe_rule(route, route.provider.from_rule)}.",
+        ),
+        hint,
     )
 
 
@@ -214,12 +236,13 @@ def _foreign_author_reply(route: Route, address: Address) -> Reply:
 
 def _replacement_address(route: Route, rule: SenderRule, address: Address) -> Address:
     """The account's address that replaces another: the same without its +tag, else the account's first."""
+    return _untagged(route, rule, address) or route.account.address
+
+
+def _untagged(route: Route, rule: SenderRule, address: Address) -> Address | None:
+    """The address without its +tag, if the account has that and the rule permits it."""
     base = address.without_tag
-    return (
-        base
-        if base is not None and lists_address(route.account, base) and permits(route, rule, base)
-        else (route.account.address)
-    )
+    return base if base is not None and lists_address(route.account, base) and permits(route, rule, base) else None
 
 
 def _is_own(route: Route, address: Address) -> bool:
@@ -228,6 +251,10 @@ def _is_own(route: Route, address: Address) -> bool:
         return True
     base = address.without_tag
     return base is not None and lists_address(route.account, base)
+
+
+def _is_foreign(route: Route, address: Address) -> bool:
+    return address.domain != route.account.address.domain and not _is_own(route, address)
 
 
 def apply_edits(plan: RewritePlan, header: HeaderSection) -> HeaderSection:

@@ -6,8 +6,23 @@ Not here: the rules of a provider (routing.provider), the changes to a message (
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from senderproxy.mail.address import Address, AddressPattern
+
+# Top-level names in local use only (RFC 6762 appendix G, RFC 2606).
+_LOCAL_NAMES: Final = frozenset(
+    {"local", "localdomain", "lan", "intern", "internal", "home", "corp", "invalid", "arpa"}
+)
+
+
+def is_public_domain(domain: str) -> bool:
+    """False for the domain of a device or host that no mail from outside reaches.
+
+    (`copier@localhost`, `scan@192.168.1.20`, `x@printer.local`)
+    """
+    last = domain.rpartition(".")[2]
+    return "." in domain and not domain.startswith("[") and not last.isdigit() and last not in _LOCAL_NAMES
 
 
 class ForeignAuthorPolicy(Enum):
@@ -45,10 +60,11 @@ class AuthorPolicy:
     """The `[senders]` section."""
 
     foreign: ForeignAuthorPolicy = ForeignAuthorPolicy.REJECT
-    foreign_account: str | None = None  # account id, for ForeignAuthorPolicy.ACCOUNT
+    foreign_account: str | None = None  # account id; for ACCOUNT, and for REWRITE if no own mailbox has redirected it
     bounce_account: str | None = (
         None  # id of the account for mail with a null reverse-path and no account of its author
     )
     automatic_per_hour: int = 10  # messages; bounces and automatic replies from one author to one recipient
     remove_bcc: bool = False
+    srs: bool = False  # SRS address as the reverse-path of redirected mail
     mapped: AuthorMap = AuthorMap()

@@ -57,6 +57,7 @@ class AccountDirectory:
         self._by_id: dict[str, Account] = {}
         self._addresses: dict[str, Account] = {}
         self._domains: dict[str, Account] = {}
+        self._own_domains: set[str] = set()
         conflicts: list[str] = []
         hints: list[str] = []
         for account in self.accounts:
@@ -97,6 +98,14 @@ class AccountDirectory:
             case MatchTier.DEFAULT | MatchTier.NAMED:
                 return None
 
+    def has_domain(self, domain: str) -> bool:
+        """True if an account has an address of this domain, or the whole domain."""
+        return domain in self._own_domains
+
+    def has_host(self, domain: str) -> bool:
+        """True for a name below a domain of an account, such as that of a machine in it."""
+        return any(domain.endswith(f".{own}") for own in self._own_domains)
+
     def similar_entries(self, address: Address, n: int = 3) -> list[str]:
         """Up to `n` entries with a similar spelling, the most similar first."""
         scored = ((_similarity(address.key, entry), entry) for entry in self._entries_to_compare(address))
@@ -116,6 +125,7 @@ class AccountDirectory:
 
     def _add(self, pattern: AddressPattern, account: Account) -> Account:
         """Add a pattern. Returns the account that has it: this one, or an earlier one with the same pattern."""
+        self._own_domains.add(pattern.domain)
         if pattern.local_part is None:
             return self._domains.setdefault(pattern.domain, account)
         return self._addresses.setdefault(Address(pattern.local_part, pattern.domain).key, account)

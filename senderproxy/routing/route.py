@@ -10,7 +10,7 @@ RFC 6409 section 6.1, RFC 5322 sections 3.6.2 and 3.6.6.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import Enum
 from typing import Final
@@ -19,6 +19,7 @@ from senderproxy.mail.address import Address, ReversePath
 from senderproxy.mail.author import AuthorFields, UnreadableAuthor
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.routing.account import Account
+from senderproxy.routing.author_policy import is_public_domain
 from senderproxy.routing.directory import AccountDirectory, MatchTier
 from senderproxy.routing.provider import Provider
 
@@ -32,18 +33,25 @@ class AddressSource(Enum):
     REVERSE_PATH = "reverse-path"
     SENDER = "Sender"
     RESENT_FROM = "Resent-From"
+    # Not for the setting author_order: fields that name the mailbox that redirected a foreign message.
+    SIEVE_REDIRECT = "X-Sieve-Redirected-From"
+    DELIVERED_TO = "Delivered-To"
+
+
+ORDERED_SOURCES: Final = (
+    AddressSource.FROM,
+    AddressSource.REVERSE_PATH,
+    AddressSource.SENDER,
+    AddressSource.RESENT_FROM,
+)
+REDIRECT_SOURCES: Final = (AddressSource.SIEVE_REDIRECT, AddressSource.DELIVERED_TO)
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingPolicy:
     """Settings of routing."""
 
-    author_order: tuple[AddressSource, ...] = (
-        AddressSource.FROM,
-        AddressSource.REVERSE_PATH,
-        AddressSource.SENDER,
-        AddressSource.RESENT_FROM,
-    )
+    author_order: tuple[AddressSource, ...] = ORDERED_SOURCES
     default_account: str | None = None
 
 
@@ -60,9 +68,34 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The message is refused; the reply gives the reason."""
+    """The message is refused; the reply gives the reason.
+
+    `hint` is the remedy for the operator, without a period; it may name commands and settings. `explained` adds it to
+    the reply.
+    """
 
     reply: Reply
+    hint: str = ""
+
+    @property
+    def unexplained_hint(self) -> str:
+        """The hint, if it is not in the reply; else empty."""
+        return "" if self.reply.lines[-1].startswith(_TO_FIX) else self.hint
+
+    @property
+    def names_command(self) -> bool:
+        """True if the hint names one of our commands, of which a stranger has no use."""
+        return "senderproxy " in self.hint
+
+    @property
+    def explained(self) -> "Refusal":
+        """The refusal with the hint in its reply, for a sender in the office."""
+        if not self.unexplained_hint:
+            return self
+        return replace(self, reply=replace(self.reply, lines=(*self.reply.lines, f"{_TO_FIX}{self.hint}")))
+
+
+_TO_FIX: Final = "To fix: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +119,25 @@ def choose_route(
     candidates = list(candidate_addresses(authors, reverse_path, policy))
     if not candidates:
         return Refusal(_no_author(policy))
+    if route := route_by_candidates(candidates, directory, providers):
+        return route
+    if policy.default_account is None:
+        return _no_account(candidates, directory)
+    default = directory.by_id(policy.default_account)
+    if default is None:
+        return _missing_account(policy.default_account, "routing.default_account")
+    return _route(default, candidates[0], MatchTier.DEFAULT, providers)
+
+
+def route_by_candidates(
+    candidates: Sequence[CandidateAddress], directory: AccountDirectory, providers: Mapping[str, Provider]
+) -> Route | Refusal | None:
+    """Route by the closest match of any candidate; None if no account has any of them."""
     for tier in (MatchTier.EXACT, MatchTier.UNTAGGED, MatchTier.DOMAIN):
         for candidate in candidates:
             if account := directory.find(candidate.address, tier):
                 return _route(account, candidate, tier, providers)
-    if policy.default_account is None:
-        return Refusal(_no_account(candidates, directory))
-    default = directory.by_id(policy.default_account)
-    if default is None:
-        return Refusal(_missing_account(policy.default_account, "routing.default_account"))
-    return _route(default, candidates[0], MatchTier.DEFAULT, providers)
+    return None
 
 
 def route_by_account(
@@ -108,7 +150,7 @@ def route_by_account(
     """Route by the account that a setting names, for any author. Without a candidate the account's address is used."""
     account = directory.by_id(account_id)
     if account is None:
-        return Refusal(_missing_account(account_id, setting))
+        return _missing_account(account_id, setting)
     author = candidates[0] if candidates else CandidateAddress(account.address, AddressSource.FROM)
     return _route(account, author, MatchTier.NAMED, providers)
 
@@ -154,10 +196,25 @@ def _addresses(source: AddressSource, authors: AuthorFields, reverse_path: Rever
             if isinstance(reverse_path, Address):
                 yield reverse_path
         case AddressSource.SENDER:
-            if authors.sender is not None:
+            if authors.sender is not None and _counts(authors.sender.address, authors, reverse_path):
                 yield authors.sender.address
         case AddressSource.RESENT_FROM:
             yield from (mailbox.address for mailbox in authors.resent_from)
+        case AddressSource.SIEVE_REDIRECT | AddressSource.DELIVERED_TO:
+            return  # see routing.redirect
+
+
+def _counts(sender: Address, authors: AuthorFields, reverse_path: ReversePath) -> bool:
+    """True if the Sender field may select the account: not one that a stranger wrote into a message redirected here.
+
+    Below the topmost Received field it counts only beside an author or reverse-path of its own domain.
+    """
+    if authors.sender_is_recent:
+        return True
+    domains = {mailbox.address.domain for mailbox in authors.from_}
+    if isinstance(reverse_path, Address):
+        domains.add(reverse_path.domain)
+    return sender.domain in domains
 
 
 def _route(
@@ -169,15 +226,25 @@ def _route(
     return Route(account, provider, candidate.address, candidate.source, tier)
 
 
-def _no_account(candidates: Sequence[CandidateAddress], directory: AccountDirectory) -> Reply:
+def _no_account(candidates: Sequence[CandidateAddress], directory: AccountDirectory) -> Refusal:
     first = candidates[0].address
     others = [str(candidate.address) for candidate in candidates[1:]]
     more = [f"{len(others) - _MAX_NAMED + 1} more"] if len(others) >= _MAX_NAMED else []
     names = " or ".join([str(first), *others[: _MAX_NAMED - 1], *more])
     near = directory.similar_entries(first)
     known = f" (nearest known: {', '.join(near)})" if near else ""
-    return reply(
-        550, "5.7.1", f"No account here may send as {names}. To add one: senderproxy account add {first}{known}"
+    return Refusal(reply(550, "5.7.1", f"No account here may send as {names}."), _remedy(first, directory) + known)
+
+
+def _remedy(address: Address, directory: AccountDirectory) -> str:
+    """The remedy for an address without an account: only an own domain can get a new mailbox."""
+    if directory.has_domain(address.domain) or (not directory.accounts and is_public_domain(address.domain)):
+        return f"senderproxy account add {address}"
+    if not is_public_domain(address.domain) or directory.has_host(address.domain):
+        return f"map {address} to an own address under [senders.map] in the configuration"
+    return (
+        'set foreign_author = "rewrite" and foreign_account under [senders] for redirected mail,'
+        f" or map {address} to an own address under [senders.map] in the configuration"
     )
 
 
@@ -186,13 +253,11 @@ def _no_author(policy: RoutingPolicy) -> Reply:
     return reply(550, "5.6.0", f"This message names no author: there is no address in any of {places}.")
 
 
-def _missing_account(account_id: str, setting: str) -> Reply:
+def _missing_account(account_id: str, setting: str) -> Refusal:
     # 4xx: a mistake in the configuration must not bounce mail.
-    return reply(
-        451,
-        "4.3.5",
-        f"The account {account_id} in {setting} does not exist. Correct {setting} in the configuration,"
-        f" or add the account: senderproxy account add ADDRESS --id {account_id}",
+    return Refusal(
+        reply(451, "4.3.5", f"The account {account_id} in {setting} does not exist."),
+        f"correct {setting} in the configuration, or: senderproxy account add ADDRESS --id {account_id}",
     )
 
 

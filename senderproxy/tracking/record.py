@@ -17,7 +17,7 @@ class EventKind(Enum):
     """The kinds of events. The values are stored on disk: never changed, never reused with another meaning."""
 
     ACCEPTED = "accepted"  # responsibility is ours now. Facts: client, listener, account, author, size, mode
-    REFUSED = "refused"  # to the client, which still has it. Facts: reply
+    REFUSED = "refused"  # to the client, which still has it. Facts: reply, hint
     CHANGED = "changed"  # by a rewriting rule or a repair. Facts: what, old, new, reason
     ATTEMPTED = "attempted"  # facts: account, outcome (delivered, deferred, failed), reply, maybe_taken, seconds
     DISCARDED = "discarded"  # by a setting. Facts: reply

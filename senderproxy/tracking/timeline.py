@@ -161,6 +161,10 @@ def _reply(facts: Mapping[str, str]) -> str:
     return f": {facts['reply']}" if facts.get("reply") else ""
 
 
+def _hint(facts: Mapping[str, str]) -> str:
+    return _(". To fix: {hint}").format(hint=facts["hint"]) if facts.get("hint") else ""
+
+
 def _by(facts: Mapping[str, str]) -> str:
     return _(" by {user}").format(user=facts["by"]) if facts.get("by") else ""
 
@@ -186,7 +190,7 @@ def _reported(facts: Mapping[str, str], recipients: str) -> str:
 
 _SENTENCES: Final[Mapping[EventKind, Callable[[Mapping[str, str], str], str]]] = {
     EventKind.ACCEPTED: _accepted,
-    EventKind.REFUSED: lambda facts, _recipients: _("refused to the client") + _reply(facts),
+    EventKind.REFUSED: lambda facts, _recipients: _("refused to the client") + _reply(facts) + _hint(facts),
     EventKind.CHANGED: _changed,
     EventKind.ATTEMPTED: _attempted,
     EventKind.DISCARDED: lambda facts, recipients: _("discarded") + recipients + _reply(facts),

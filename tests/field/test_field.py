@@ -45,7 +45,6 @@ _NOT_YET = frozenset(
         "c5b-sender-device-name",
         "c5d-sender-empty",
         "c6-the-same-from-twice",
-        "c8-plain-forward",
         "d1-no-empty-line-before-the-text",
         "d2-byte-order-mark",
         "d2b-banner-line",

@@ -380,7 +380,7 @@ FOREIGN: Final = (
     Case("the firm's old domain, and nobody has that mailbox", EXCHANGE, "<carla@alt.test>", "From: carla@alt.test",
          everywhere(told(550, NO_ACCOUNT, "carla@firma.test"))),
     Case("a server's name that is not in the map", POSTFIX, "<root@srv2.local>", "From: root@srv2.local",
-         everywhere(told(550, "senderproxy account add root@srv2.local"))),
+         everywhere(told(550, "map root@srv2.local to an own address under [senders.map]"))),
 )  # fmt: skip
 
 DEVICES: Final = (

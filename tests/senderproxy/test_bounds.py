@@ -81,6 +81,7 @@ CONFIGURED = {
     "routing.directory.AccountDirectory._addresses",
     "routing.directory.AccountDirectory._by_id",
     "routing.directory.AccountDirectory._domains",
+    "routing.directory.AccountDirectory._own_domains",
     "service.listeners.Listeners._open",
     "spool.sqlite.file_identity.FileIdentity._opened",
     "spool.sqlite.file_identity.FileIdentity._paths",

@@ -57,7 +57,8 @@ OTHER: dict[str, Any] = {
     "clients.senders": ["@firma.example"],
     "routing.author_order": ["from"],
     "routing.default_account": "info",
-    "senders.foreign_author": "rewrite",
+    "senders.foreign_author": "account info",
+    "senders.foreign_account": "info",
     "senders.bounce_account": "info",
     "senders.automatic_per_hour": 3,
     "senders.remove_bcc": True,
@@ -171,6 +172,7 @@ class Office:
             "providers": {
                 "ionos": {"preset": "ionos-de", "host": "smtp.firma.example", "port": 465, "security": "tls"}
             },
+            "senders": {"foreign_author": "rewrite"},
             "spool": {"directory": self._file("spool"), "min_free": "1 MB", "reserve_size": "1 MB"},
             "service": {"control_socket": self._file("control.sock")},
         }

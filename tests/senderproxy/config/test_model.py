@@ -376,6 +376,13 @@ def test_each_field_of_the_author_order_is_named_once() -> None:
     assert conflicts(routing={"author_order": ["From", "Sender", "from"]}) == [
         'routing.author_order: contains "From" more than once. To fix: write each field once'
     ]
+    assert conflicts(senders={"foreign_account": "info"}) == [
+        (
+            'senders.foreign_account: has no effect with foreign_author = "reject".'
+            ' To fix: write foreign_author = "rewrite", or remove it'
+        )
+    ]
+    assert conflicts(senders={"foreign_account": "info", "foreign_author": "rewrite"}) == []
     assert conflicts(routing={"author_order": []}) == [
         (
             "routing.author_order: is empty: no message could have an author. To fix:"

@@ -99,7 +99,7 @@ def test_an_unreadable_from_field_is_refused() -> None:
 def test_a_bounce_whose_author_has_no_account_is_refused_with_the_setting_for_it() -> None:
     refused = _decide("postmaster@firma.example", "", None)
     assert isinstance(refused, Refusal)
-    assert "bounce_account under [senders]" in refused.reply.lines[0]
+    assert "bounce_account under [senders]" in refused.reply.text
     assert "senderproxy account add postmaster@firma.example" in refused.reply.text
     ordinary = _decide("postmaster@firma.example", "postmaster@firma.example", None)
     assert isinstance(ordinary, Refusal)

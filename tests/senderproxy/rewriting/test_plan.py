@@ -138,9 +138,11 @@ def test_a_foreign_author_is_refused_with_what_would_let_them() -> None:
     refusal = _plan(_route(SenderRule.DOMAIN), _header(STRANGER), OWN)
     assert isinstance(refusal, Refusal)
     assert refusal.reply.code == 550
-    words = " ".join(refusal.reply.lines)
-    assert f"account edit anna --also {STRANGER}" in words
-    assert 'foreign_author = "rewrite"' in words
+    assert 'foreign_author = "rewrite"' in refusal.hint
+    assert not refusal.names_command
+    refusal = _plan(_route(SenderRule.ADDRESS), _header(COLLEAGUE), OWN)
+    assert isinstance(refusal, Refusal)
+    assert refusal.hint.endswith(f"senderproxy account edit anna --also {COLLEAGUE}")
 
 
 def test_a_foreign_author_may_be_named_and_answered() -> None:
@@ -184,7 +186,7 @@ def test_a_null_reverse_path_can_be_discarded_or_rejected() -> None:
     assert discarding.reply.code == 250
     refusal = _plan(_route(SenderRule.DOMAIN, null_policy=NullPolicy.REJECT), _header(OWN), "")
     assert isinstance(refusal, Refusal)
-    assert 'on_null_reverse_path = "rewrite"' in refusal.reply.text
+    assert 'on_null_reverse_path = "rewrite"' in refusal.hint
 
 
 # ---- for any message and any configuration ----

@@ -1,13 +1,16 @@
 """Choice of the account for a message. The table is the specification."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.author import AuthorFields, UnreadableAuthor
-from senderproxy.routing.directory import MatchTier
+from senderproxy.routing.directory import AccountDirectory, MatchTier
 from senderproxy.routing.route import (
+    ORDERED_SOURCES,
     AddressSource,
     CandidateAddress,
     Refusal,
@@ -20,7 +23,7 @@ from senderproxy.routing.route import (
 )
 from tests.senderproxy.routing.office import HOSTER, OFFICE, PROVIDERS, authors, path
 
-FROM, PATH, SENDER, RESENT = AddressSource
+FROM, PATH, SENDER, RESENT = ORDERED_SOURCES
 EXACT, UNTAGGED, DOMAIN, DEFAULT, NAMED = MatchTier
 PLAIN = RoutingPolicy()
 WITH_DEFAULT = RoutingPolicy(default_account="bert")
@@ -123,17 +126,51 @@ def refusal(route: Route | Refusal) -> str:
     return str(route.reply)
 
 
-def test_an_unknown_sender_is_told_what_to_type() -> None:
-    assert refusal(choose_route(authors("gast@fremd.example"), path(""), OFFICE, PROVIDERS, PLAIN)) == (
-        "550 5.7.1 No account here may send as gast@fremd.example. To add one: senderproxy account add gast@fremd.example"
-    )
+@pytest.mark.parametrize(
+    ("author", "hint"),
+    [
+        ("gast@firma.example", "senderproxy account add gast@firma.example"),
+        ("ana@firma.example", "senderproxy account add ana@firma.example (nearest known: anna@firma.example)"),
+        ("root@vm.local", "map root@vm.local to an own address under [senders.map] in the configuration"),
+        ("root@vm", "map root@vm to an own address under [senders.map] in the configuration"),
+        ("root@[192.168.1.7]", "map root@[192.168.1.7] to an own address under [senders.map] in the configuration"),
+        ("www@vm.firma.example", "map www@vm.firma.example to an own address under [senders.map] in the configuration"),
+        (
+            "gast@fremd.example",
+            (
+                'set foreign_author = "rewrite" and foreign_account under [senders] for redirected mail,'
+                " or map gast@fremd.example to an own address under [senders.map] in the configuration"
+            ),
+        ),
+    ],
+)
+def test_the_hint_fits_the_kind_of_domain(author: str, hint: str) -> None:
+    refused = choose_route(authors(author), path(""), OFFICE, PROVIDERS, PLAIN)
+    assert isinstance(refused, Refusal)
+    assert str(refused.reply) == f"550 5.7.1 No account here may send as {author}."
+    assert refused.hint == hint
+    assert refused.names_command is ("account add" in hint)
+    assert refused.explained.reply.lines == (refused.reply.text, f"To fix: {hint}")
+    assert refused.explained.unexplained_hint == ""
 
 
-def test_an_unknown_sender_is_told_what_is_nearest() -> None:
-    assert refusal(choose_route(authors("ana@firma.example"), path("x@fremd.example"), OFFICE, PROVIDERS, PLAIN)) == (
-        "550 5.7.1 No account here may send as ana@firma.example or x@fremd.example."
-        " To add one: senderproxy account add ana@firma.example (nearest known: anna@firma.example)"
-    )
+def test_without_any_account_the_hint_is_the_first_one() -> None:
+    refused = choose_route(authors("anna@firma.example"), path(""), AccountDirectory([]), PROVIDERS, PLAIN)
+    assert isinstance(refused, Refusal)
+    assert refused.hint == "senderproxy account add anna@firma.example"
+
+
+def test_a_sender_field_below_a_received_field_counts_only_beside_its_own_domain() -> None:
+    def route_for(from_: str, reverse: str) -> Route | Refusal:
+        who = replace(authors(from_, "anna@firma.example"), sender_is_recent=False)
+        return choose_route(who, path(reverse), OFFICE, PROVIDERS, PLAIN)
+
+    assert isinstance(route_for("k@fremd.example", "k@fremd.example"), Refusal)
+    assert isinstance(route_for("k@fremd.example", ""), Refusal)
+    for from_, reverse in (("team@firma.example", "k@fremd.example"), ("k@fremd.example", "team@firma.example")):
+        route = route_for(from_, reverse)
+        assert isinstance(route, Route)
+        assert (route.account.id, route.source) == ("anna", SENDER)
 
 
 def test_a_long_list_of_unknown_senders_is_cut_short() -> None:
@@ -173,8 +210,7 @@ def test_no_other_candidate_stands_in_for_one_whose_provider_is_unknown() -> Non
 def test_a_default_account_that_does_not_exist_defers() -> None:
     policy = RoutingPolicy(default_account="nobody")
     assert refusal(choose_route(authors("gast@fremd.example"), path(""), OFFICE, PROVIDERS, policy)) == (
-        "451 4.3.5 The account nobody in routing.default_account does not exist. Correct routing.default_account in the configuration,"
-        " or add the account: senderproxy account add ADDRESS --id nobody"
+        "451 4.3.5 The account nobody in routing.default_account does not exist."
     )
 
 
@@ -191,7 +227,7 @@ _some = st.sampled_from(
 )
 
 
-@given(_some, _some, _some, _some, st.permutations(list(AddressSource)), st.sampled_from([None, "bert"]))
+@given(_some, _some, _some, _some, st.permutations(ORDERED_SOURCES), st.sampled_from([None, "bert"]))
 def test_no_message_ever_leaves_on_an_account_that_none_of_its_addresses_leads_to(
     from_: str, reverse: str, sender: str, resent: str, order: list[AddressSource], default: str | None
 ) -> None:
