@@ -292,6 +292,9 @@ SPOOL_STALL_ENDED: Final = LogEvent("spool_stall_ended", Severity.INFO, "spool's
 SPOOL_FILE_LOST: Final = LogEvent(
     "spool_file_lost", Severity.CRITICAL, "a file of the spool was deleted, replaced or moved", ("why", "hint")
 )
+SPOOL_FILE_LINKED: Final = LogEvent(
+    "spool_file_linked", Severity.WARNING, "a file of the spool has a second name", ("why", "hint")
+)
 SPOOL_CHECK_FAILED: Final = LogEvent("spool_check_failed", Severity.WARNING, "cannot check the spool", ("why",))
 SPOOL_WRITER_ERROR: Final = LogEvent("spool_writer_error", Severity.ERROR, "internal error in the spool writer")
 MESSAGE_UNREADABLE: Final = LogEvent(

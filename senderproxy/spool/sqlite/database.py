@@ -8,6 +8,7 @@ Not here: the tables' content (spool.sqlite.statements), writes and their time (
 import logging
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from importlib import resources
@@ -175,7 +176,14 @@ def _check_file(path: Path) -> None:
         status = path.lstat()
     except OSError as error:
         raise disk_error(_("The spool's database {path} cannot be opened").format(path=path), error) from error
-    if path.is_symlink() or not path.is_file() or status.st_nlink != 1:
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+        raise SpoolError(
+            _("The spool's database {path} has a second name: another service could open it by that one.").format(
+                path=path
+            ),
+            hint=_("Remove the other name: {command}").format(command=f"find / -xdev -samefile {path}"),
+        )
+    if not stat.S_ISREG(status.st_mode):
         raise SpoolDamaged(
             _("{path} is not a file of the spool.").format(path=path),
             hint=_("See what it is: ls -li {path}").format(path=path),

@@ -168,6 +168,12 @@ async def test_a_database_others_can_read_or_that_is_a_link_is_refused(folder: P
     (folder / "spool.db").rename(folder.parent / "elsewhere.db")
     (folder / "spool.db").symlink_to(folder.parent / "elsewhere.db")
     refused(folder, SpoolDamaged, "not a file of the spool")
+    (folder / "spool.db").unlink()
+    (folder / "spool.db").hardlink_to(folder.parent / "elsewhere.db")
+    assert "find / -xdev -samefile" in refused(folder, SpoolError, "has a second name").hint
+    (folder.parent / "elsewhere.db").unlink()
+    async with opened(folder) as spool:
+        assert await ids(spool) != []
 
 
 async def test_a_later_versions_spool_is_left_alone(folder: Path) -> None:

@@ -34,11 +34,7 @@ def move_the_folder(folder: Path) -> None:
     folder.rename(folder.with_name("elsewhere"))
 
 
-def link(folder: Path) -> None:
-    (folder / "second").hardlink_to(folder / "spool.db")
-
-
-@pytest.mark.parametrize("lose", [unlink, unlink_the_log, replace, move_the_folder, link])
+@pytest.mark.parametrize("lose", [unlink, unlink_the_log, replace, move_the_folder])
 async def test_no_message_is_acknowledged_once_a_file_is_lost(
     folder: Path, lose: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -59,6 +55,26 @@ async def test_no_message_is_acknowledged_once_a_file_is_lost(
     assert events.count("spool_file_lost") == 1
     if lose is unlink:
         assert not (folder / "spool.db").exists()  # no empty one was made
+
+
+async def test_a_second_name_of_a_file_is_logged_once_and_stops_nothing(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A backup by `cp -al` must not stop the queue."""
+    async with opened(folder) as spool:
+        await spool.accept(arrival("a1"))
+        for number, name in enumerate(("spool.db", "spool.db-wal", "spool.db")):
+            (folder / "second").hardlink_to(folder / name)
+            for attempt in range(2):
+                await spool.accept(arrival(f"b{number}{attempt}"))
+            claim = await claimed(spool)
+            await spool.settle(claim, SpoolUpdate(dict.fromkeys(claim.due, DELIVERED)))
+            assert await spool.trouble() is None
+            (folder / "second").unlink()
+            await spool.accept(arrival(f"c{number}"))
+    found = [r for r in caplog.records if r.__dict__["senderproxy_event"] == "spool_file_linked"]
+    assert len(found) == 3
+    assert "find / -xdev -samefile" in found[0].__dict__["senderproxy_fields"]["hint"]
 
 
 async def test_a_file_lost_during_a_commit_is_noticed_before_the_reply(
