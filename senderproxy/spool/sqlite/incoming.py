@@ -2,11 +2,11 @@
 
 Guarantees: a message's rows are written only after the file of its body, if it has one, was synced; without the rows,
 the file is removed. Memory for messages that wait for the writer is bounded.
-Not here: the transaction (spool.sqlite.writer), messages that passed through (spool.sqlite.history).
+Not here: the files (spool.sqlite.content_writer), the transaction (spool.sqlite.writer), messages that passed through
+(spool.sqlite.history).
 """
 
 import asyncio
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,15 +15,15 @@ from zlib import crc32
 
 from senderproxy.clock import Clock
 from senderproxy.mail.message import Body, Disk, Message
-from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolFull
+from senderproxy.relay.ports import Arrival, Claim
 from senderproxy.spool.sqlite import rows
 from senderproxy.spool.sqlite.claims import await_lease, checksum_before_body
 from senderproxy.spool.sqlite.content import Content, RowBody
+from senderproxy.spool.sqlite.content_writer import ContentWriter
 from senderproxy.spool.sqlite.leases import CachedMessage, Lease, Leases
 from senderproxy.spool.sqlite.rows import Row
 from senderproxy.spool.sqlite.spool_folder import disk_error
 from senderproxy.spool.sqlite.statements import NewMessage
-from senderproxy.spool.sqlite.threads import SpoolThreads
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
 from senderproxy.tracking.record import RecipientStatus
 from senderproxy.translation import _
@@ -50,7 +50,7 @@ class Incoming:
         writer: Writer,
         leases: Leases,
         content: Content,
-        content_threads: SpoolThreads,
+        files: ContentWriter,
         clock: Clock,
         *,
         row_limit: int,
@@ -61,7 +61,7 @@ class Incoming:
         self._writer = writer
         self._leases = leases
         self._content = content
-        self._content_threads = content_threads
+        self._files = files
         self._clock = clock
         self._row_limit = row_limit
         self._slots = asyncio.Semaphore(_ARRIVALS)
@@ -128,11 +128,6 @@ class Incoming:
         """The files except those whose rows are still to be written."""
         return [name for name in files if name not in self._files_without_row]
 
-    def remove_files(self, files: Sequence[str]) -> None:
-        """Remove body files, without waiting."""
-        with suppress(SpoolError):  # closed: the next sweep removes them
-            self._content_threads.do(self._content.remove, files)
-
     # ---- content ----
 
     async def store_contents(self, arrivals: Sequence[Arrival], *, use_reserve: bool = False) -> list[StoredContent]:
@@ -161,40 +156,14 @@ class Incoming:
             row: Row = (header, octets, None, len(octets), crc32(octets, checksum), *map(int, flags))
             return StoredContent(row, RowBody(octets, *flags))
         name = f"{arrival.submission.id}-{self._clock.new_id()}"
-        checksum = await self._write_file(name, body, checksum, use_reserve)
+        self._files_without_row.add(name)
+        try:
+            checksum = await self._files.write(name, body, checksum, use_reserve=use_reserve)
+        except BaseException:
+            self._files_without_row.discard(name)
+            raise
         row = (header, None, name, size, checksum, *map(int, flags))
         return StoredContent(row, self._content.body(name, size, *flags), name)
-
-    async def _write_file(self, name: str, body: Body, checksum: int, use_reserve: bool) -> int:
-        """Write one file. A cancelled caller waits until the body is not read any more, so that it can close it."""
-        self._files_without_row.add(name)
-        cancelled = threading.Event()
-
-        def store() -> int:
-            if not use_reserve:
-                self._writer.free_space.claim(body.size)
-            try:
-                return self._content.store(name, body, checksum, cancelled.is_set)
-            except SpoolFull:
-                if not use_reserve or not self._writer.free_space.reserve.release():
-                    raise
-                return self._content.store(name, body, checksum, cancelled.is_set)
-
-        try:
-            writing = self._content_threads.do(store)
-        except SpoolError:
-            self._files_without_row.discard(name)
-            raise
-        try:
-            return await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            cancelled.set()
-            await asyncio.wait([writing])
-            self._discard([StoredContent(file=name)])
-            raise
-        except SpoolError:
-            self._files_without_row.discard(name)
-            raise
 
     def _rows_written(self, contents: Sequence[StoredContent]) -> None:
         self._files_without_row.difference_update(content.file for content in contents if content.file is not None)
@@ -204,7 +173,7 @@ class Incoming:
         files = [content.file for content in contents if content.file is not None]
         if files:
             self._files_without_row.difference_update(files)
-            self.remove_files(files)
+            self._files.remove(files)
 
     def _cache(self, messages: Sequence[NewMessage], claims: Sequence[Claim]) -> None:
         """Cache small messages whose recipients are all due at once; on the writer's thread, before the next job."""

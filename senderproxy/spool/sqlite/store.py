@@ -24,6 +24,7 @@ from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolUpdate, Tot
 from senderproxy.spool.sqlite import leases, rows, search, statements
 from senderproxy.spool.sqlite.claims import Claims
 from senderproxy.spool.sqlite.content import FOLDER, Content
+from senderproxy.spool.sqlite.content_writer import THREADS, ContentWriter
 from senderproxy.spool.sqlite.database import (
     CHECK_LIMIT,
     NAME,
@@ -51,7 +52,6 @@ from senderproxy.spool.sqlite.writer import WriteJob, Writer
 from senderproxy.tracking.record import Event, MessageRecord, Query
 from senderproxy.translation import _
 
-_CONTENT_THREADS: Final = 4  # large bodies written or verified at once
 _ORPHAN_AGE: Final = 3600.0  # seconds; the row of a younger file may still be written
 _FREE_PAGES: Final = 4096  # pages of 4 KiB that the database keeps for new messages: 16 MiB
 _IDLE_FREE_PAGES: Final = 256  # the same of an idle spool: 1 MiB
@@ -90,14 +90,15 @@ class SqliteSpool:
         self._writer = writer
         self._clock = clock
         self._reader = Reader(reader, writer)
-        self._content_threads = SpoolThreads("spool-content", _CONTENT_THREADS)
+        self._content_threads = SpoolThreads("spool-content", THREADS)
         self._leases = Leases(tuning.cache_size)
         self._claims = Claims(writer, self._leases, content, self._content_threads, clock)
+        self._files = ContentWriter(self._content_threads, content, writer.free_space, clock.monotonic)
         self._incoming = Incoming(
             writer,
             self._leases,
             content,
-            self._content_threads,
+            self._files,
             clock,
             row_limit=tuning.row_limit,
             last_number=last_number,
@@ -225,7 +226,7 @@ class SqliteSpool:
 
         job = WriteJob(settlement=Settlement(lease, change), uses_reserve=True, done=done)
         if await asyncio.shield(self._incoming.submit(job, contents)) and lease.file is not None:
-            self._incoming.remove_files([lease.file])
+            self._files.remove([lease.file])
 
     async def due(self, account: str | None = None) -> Mapping[str, datetime]:
         """The next due time of this account, or of each account with waiting recipients; without leased messages."""
