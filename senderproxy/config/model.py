@@ -54,7 +54,7 @@ from senderproxy.config.values import (
     split_address,
     split_policy,
 )
-from senderproxy.mail.address import Address, AddressPattern, parse_pattern
+from senderproxy.mail.address import Address, AddressPattern, is_local_name, parse_pattern
 from senderproxy.retry import RetryPolicy
 from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.presets import IMPLICIT_TLS_PORT, PRESETS, STARTTLS_PORT
@@ -294,8 +294,8 @@ class SendersSettings(Section):
     map: dict[MapKey, MapValue] = Field(
         default={},
         description='Replacements of foreign or local sender addresses by own ones: `"root@server.local" ='
-        ' "it@firma.example"`. `"@server.local"` matches its whole domain; the value `"@firma.example"` keeps the part'
-        " before the @.",
+        ' "it@firma.example"`. `"@server.local"` matches its whole domain, `"root"` a From field'
+        ' without an address (`From: root (Cron Daemon)`); the value `"@firma.example"` keeps the part before the @.',
     )
 
     def policy(self) -> AuthorPolicy:
@@ -303,7 +303,12 @@ class SendersSettings(Section):
         foreign, account = split_policy(ForeignAuthorPolicy, self.foreign_author)
         exact: dict[str, Address] = {}
         domains: dict[str, AddressPattern] = {}
+        names: dict[str, Address] = {}
         for text, replacement in self.map.items():
+            if is_local_name(text):
+                assert replacement.local_part is not None  # see _senders_conflicts
+                names[text] = Address(replacement.local_part, replacement.domain)
+                continue
             key = parse_pattern(text)
             if key.local_part is None:
                 domains[key.domain] = replacement
@@ -315,7 +320,7 @@ class SendersSettings(Section):
             bounce_account=self.bounce_account,
             automatic_per_hour=self.automatic_per_hour,
             remove_bcc=self.remove_bcc,
-            mapped=AuthorMap(exact, domains),
+            mapped=AuthorMap(exact, domains, names),
         )
 
 

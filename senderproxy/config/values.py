@@ -29,6 +29,7 @@ from senderproxy.mail.address import (
     Address,
     AddressError,
     AddressPattern,
+    is_local_name,
     parse_address,
     parse_domain,
     parse_pattern,
@@ -294,7 +295,9 @@ def read_pattern(value: object) -> AddressPattern:
 
 
 def read_map_key(value: object) -> str:
-    """An address, or @domain, in the spelling under which it is looked up."""
+    """An address, @domain, or the name of a local user, in the spelling under which it is looked up."""
+    if isinstance(value, str) and is_local_name(value):
+        return value.lower()
     pattern = read_pattern(value)
     return str(pattern).lower()
 

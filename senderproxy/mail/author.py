@@ -18,13 +18,17 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import Final
 
-from senderproxy.mail.address import Address, AddressError, parse_address, parse_domain
+from senderproxy.mail.address import Address, AddressError, NonAsciiLocalPart, is_local_name, parse_address
 from senderproxy.mail.display import decode_words
 from senderproxy.mail.header import HeaderSection
 
 _LENGTH_LIMIT: Final = 4096  # octets of one field's value; enough for twenty authors with long names
 _CACHED_LENGTH: Final = 200  # octets of a value; longer ones are rarely repeated
 _DEPTH_LIMIT: Final = 8  # nested comments; more are not in use
+
+
+UNREADABLE: Final = "5.6.0"  # enhanced status, RFC 3463
+NON_ASCII: Final = "5.6.7"  # RFC 6531 section 3.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +40,38 @@ class Mailbox:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalName:
+    """A From field that names nobody outside: a local user (`root`), a device, or nothing (`<>`)."""
+
+    name: str | None = None  # of the user, in lower case; None: there is none, or more than one word
+    display_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorFields:
-    """Mailboxes of the author fields. `from_` is empty without a From field."""
+    """Mailboxes of the author fields. `from_` is empty without a From field, and with one that is a local name."""
 
     from_: tuple[Mailbox, ...]
     sender: Mailbox | None = None
     resent_from: tuple[Mailbox, ...] = ()  # of the last resending only, see `read_recent`
     sender_is_recent: bool = True  # Sender was written after the last transport, see `read_recent`
+    local: LocalName | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableAuthor:
-    """A field that is ambiguous or unreadable. Becomes 550 5.6.0."""
+    """A field that is ambiguous or unreadable. Becomes 550 with this enhanced status."""
 
     field: str
     reason: str
+    status: str = UNREADABLE
 
 
 def read_authors(header: HeaderSection) -> AuthorFields | UnreadableAuthor:
     """Read the From and Sender fields, and Resent-From above the topmost Received field.
 
-    An unreadable Resent-From counts as missing: there may be several, and they do not name the author.
+    Several From fields with the same mailboxes count as one. An unreadable Resent-From counts as missing: there may be
+    several, and they do not name the author.
     """
     values = {name: header.values(name) for name in ("from", "sender")}
     rest = header.split()[1]
@@ -65,15 +80,15 @@ def read_authors(header: HeaderSection) -> AuthorFields | UnreadableAuthor:
             "From", "it is below a line that is not a header field, where some programs stop reading"
         )
     try:
-        authors = _single_field("From", values["from"])
+        authors, local = _from_fields(values["from"])
         sender = _single_field("Sender", [value for value in values["sender"] if value.strip()])
     except _FieldError as error:
-        return UnreadableAuthor(error.field, error.reason)
+        return error.unreadable
     if len(sender) > 1:
         return UnreadableAuthor("Sender", "it names more than one mailbox")
     recent = read_recent(header, "Resent-From")
     return AuthorFields(
-        authors, sender[0] if sender else None, recent, not sender or bool(read_recent(header, "Sender"))
+        authors, sender[0] if sender else None, recent, not sender or bool(read_recent(header, "Sender")), local
     )
 
 
@@ -103,7 +118,7 @@ def read_senders(header: HeaderSection) -> tuple[Mailbox, ...] | UnreadableAutho
             try:
                 found += read_mailboxes(value)
             except MailboxError as error:
-                return UnreadableAuthor(field, str(error))
+                return UnreadableAuthor(field, str(error), error.status)
     return tuple(found)
 
 
@@ -137,14 +152,17 @@ _read_cached = lru_cache(maxsize=1024)(_read)
 
 
 class MailboxError(ValueError):
-    """Reason why a field cannot be read, for the person whose program wrote it."""
+    """Reason why a field cannot be read, for the person whose program wrote it; with the enhanced status."""
+
+    def __init__(self, reason: str, status: str = UNREADABLE) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class _FieldError(Exception):
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(field, reason)
-        self.field = field
-        self.reason = reason
+    def __init__(self, field: str, reason: str, status: str = UNREADABLE) -> None:
+        super().__init__(field, reason, status)
+        self.unreadable = UnreadableAuthor(field, reason, status)
 
 
 def _single_field(field: str, values: Sequence[bytes]) -> tuple[Mailbox, ...]:
@@ -156,7 +174,85 @@ def _single_field(field: str, values: Sequence[bytes]) -> tuple[Mailbox, ...]:
     try:
         return read_mailboxes(values[0])
     except MailboxError as error:
-        raise _FieldError(field, str(error)) from error
+        raise _FieldError(field, str(error), error.status) from error
+
+
+def _from_fields(values: Sequence[bytes]) -> tuple[tuple[Mailbox, ...], LocalName | None]:
+    """Read the From fields, which must agree: their mailboxes, or the local name."""
+    found = [_from_field(value) for value in values]
+    if not found:
+        return (), None
+    if any(_identity(other) != _identity(found[0]) for other in found[1:]):
+        raise _FieldError("From", f"there are {len(values)} of them")
+    first = found[0]
+    return ((), first) if isinstance(first, LocalName) else (first, None)
+
+
+def _from_field(value: bytes) -> tuple[Mailbox, ...] | LocalName:
+    try:
+        return read_mailboxes(value)
+    except MailboxError as error:
+        reason, status = str(error), error.status
+    try:
+        local = read_local_name(value)
+    except MailboxError as error:
+        raise _FieldError("From", str(error)) from error
+    if local is None:
+        raise _FieldError("From", reason, status)
+    return local
+
+
+def _identity(found: tuple[Mailbox, ...] | LocalName) -> object:
+    """The same for fields that name the same author."""
+    return found.name if isinstance(found, LocalName) else tuple(mailbox.address.key for mailbox in found)
+
+
+def read_local_name(value: bytes) -> LocalName | None:
+    """Read a field without an address: `root`, `root (Cron Daemon)`, `Cron <root>`, `MAILER-DAEMON <>`, or nothing.
+
+    Result: None for anything else. Raises MailboxError if some programs could find an address in it.
+    """
+    text = _FOLD.sub(_FOLD_MARK, value).strip(b" \t" + _FOLD_MARK)
+    if len(value) > _LENGTH_LIMIT or _AT_SIGN.search(value):
+        if _ONE_WORD.fullmatch(text):
+            raise MailboxError(_ENCODED_ADDRESS)
+        return None
+    if not text:
+        return LocalName()
+    _check_text(text, value)
+    _refuse_encoded_address(text)
+    words: list[_Token] = []
+    comments: list[bytes] = []
+    inside: list[_Token] = []
+    brackets = 0
+    for token in _tokens(text):
+        match token.kind:
+            case _Kind.COMMENT:
+                comments.append(_checked_comment(token.text))
+            case _Kind.ATOM | _Kind.QUOTED if brackets < 2:
+                (inside if brackets else words).append(token)
+            case _Kind.SPECIAL if token.text == (b"<", b">", None)[brackets]:
+                brackets += 1
+            case _Kind.END if brackets != 1:
+                break
+            case _:
+                return None
+    if len(inside) > 1:
+        return None
+    user = inside or ([] if brackets or len(words) != 1 else words)
+    name = user[0].text.decode("latin-1") if user else ""
+    return LocalName(name.lower() if is_local_name(name) and "=?" not in name else None, _display_name(words, comments))
+
+
+def _refuse_encoded_address(value: bytes) -> None:
+    """Raise MailboxError for an address in an encoded word, where RFC 2047 section 5 forbids it."""
+    if b"=?" not in value:
+        return
+    decoded = decode_words(value.replace(_FOLD_MARK, b"")) or ""
+    if "=?" in decoded:
+        raise MailboxError("it has an encoded word that cannot be decoded")
+    if not _DECODED_ADDRESS.isdisjoint(decoded):
+        raise MailboxError(_ENCODED_ADDRESS)
 
 
 def _topmost(values: Sequence[bytes]) -> tuple[Mailbox, ...]:
@@ -181,6 +277,10 @@ _SENDER_BELOW: Final = re.compile(
     re.IGNORECASE,
 )
 
+_AT_SIGN: Final = re.compile(rb"@|\xef\xbc\xa0|\xef\xb9\xab")  # also the wide and the small one (Unicode, UTF-8)
+_ENCODED_ADDRESS: Final = "the address is inside an encoded word, where RFC 2047 does not allow one"
+_ONE_WORD: Final = re.compile(rb"=\?[^?]*+\?[BbQq]\?[^?]*+\?=")  # one encoded word, with or without blanks in it
+_DECODED_ADDRESS: Final = frozenset("@\uff20\ufe6b<>")
 _FOLD: Final = re.compile(rb"\r\n(?=[ \t])")
 _FOLD_MARK: Final = b"\r"  # replaces a fold, and counts as a blank
 _BLANK_LINE: Final = re.compile(rb"\r\n[ \t]*+\r\n[ \t]*+[^ \t\r\n]")
@@ -220,6 +320,8 @@ def _address(text: bytes) -> Address:
         return parse_address(text.decode("utf-8"))
     except UnicodeDecodeError:
         raise MailboxError("the address has characters that are neither ASCII nor UTF-8") from None
+    except NonAsciiLocalPart as error:
+        raise MailboxError(str(error), NON_ASCII) from None
     except AddressError as error:
         raise MailboxError(str(error)) from None
 
@@ -379,10 +481,10 @@ class _MailboxListParser:
         return token.text
 
     def _angle_addr(self) -> Address:
-        """ "<" [obs-route] addr-spec ">" """
+        """ "<" addr-spec ">", without a source route (RFC 5322 section 4.4, obs-route)."""
         self._advance()
         if self._peek().is_special(b"@"):
-            self._skip_route()
+            raise MailboxError("it has a source route before the address, which some programs read as the address")
         local_part = self._advance()
         if local_part.is_special(b">"):
             raise MailboxError("the brackets are empty")
@@ -395,21 +497,6 @@ class _MailboxListParser:
         if not self._advance().is_special(b">"):
             raise MailboxError("it has text after the address, before the closing bracket")
         return _address(local_part.text + b"@" + domain)
-
-    def _skip_route(self) -> None:
-        """Skip an obsolete source route (RFC 5322 section 4.4, obs-route)."""
-        while True:
-            if not self._advance().is_special(b"@"):
-                raise MailboxError("the source route before the address is invalid")
-            try:
-                parse_domain(self._domain().decode("ascii"))
-            except (AddressError, UnicodeDecodeError):
-                raise MailboxError("the source route before the address is invalid") from None
-            mark = self._advance()
-            if mark.is_special(b":"):
-                return
-            if not mark.is_special(b","):
-                raise MailboxError("the source route before the address is invalid")
 
     def _check_end_of_mailbox(self) -> None:
         if self._peek().is_special(b"<"):

@@ -31,18 +31,22 @@ class EffectiveAuthor:
 def determine_author(
     edited: EditedHeader, reverse_path: ReversePath, client: Client, mapped: AuthorMap
 ) -> EffectiveAuthor:
-    """Determine the effective author. In this order: repair (lenient listener), forced sender, `[senders.map]`."""
+    """Determine the effective author. In this order: repair (lenient listener), forced sender, `[senders.map]`.
+
+    A repeated From of one author becomes one field; an unreadable Sender is removed, because From alone decides.
+    """
     if client.lenient:
         repairs = repair_author_fields(edited.header)
         edited = edited.with_edits([repair.edit for repair in repairs], [repair.change for repair in repairs])
     authors = read_authors(edited.header)
     if client.forced_sender is not None:
         return _force_author(edited, authors, reverse_path, client.forced_sender)
-    if client.senders is not None and isinstance(authors, UnreadableAuthor) and authors.field == "Sender":
+    if isinstance(authors, UnreadableAuthor) and authors.field == "Sender":
         edited = _without_fields(edited, _is_sender, f"it could not be read: {authors.reason}")
         authors = read_authors(edited.header)
     if isinstance(authors, UnreadableAuthor):
         return EffectiveAuthor(edited, authors, reverse_path)
+    edited = _without_repeated_from(edited)
     return _map_authors(edited, authors, reverse_path, mapped)
 
 
@@ -52,6 +56,8 @@ def _force_author(
     original = authors.from_ if isinstance(authors, AuthorFields) else ()
     reason = "the listener permits this sender only"
     name = original[0].display_name if original else None
+    if isinstance(authors, AuthorFields) and authors.local is not None:
+        name = authors.local.display_name
     if [mailbox.address.key for mailbox in original] != [forced.key]:
         answerable = [
             mailbox
@@ -69,6 +75,17 @@ def _force_author(
         reverse_path = forced
     remaining = read_authors(edited.header)  # a line that is not a field stays and may hide another From
     return EffectiveAuthor(edited, remaining, reverse_path, changes)
+
+
+def _without_repeated_from(edited: EditedHeader) -> EditedHeader:
+    """Keep the first of several From fields, which name the same author."""
+    _first, *others = edited.indexes("From") or [0]
+    if not others:
+        return edited
+    fields = edited.header.split()[0]
+    reason = f"it occurred {len(others) + 1} times with the same author"
+    edits = [Edit(fields[index].name, None, index) for index in others]
+    return edited.with_edits(edits, [Change("From", edited.text_of("From"), edited.text_of("From"), reason)])
 
 
 def _without_fields(edited: EditedHeader, is_unwanted: Callable[[str], bool], reason: str) -> EditedHeader:
@@ -97,6 +114,8 @@ def _map_authors(
     if mapped.is_empty:
         return EffectiveAuthor(edited, authors, reverse_path)
     from_ = tuple(replace(mailbox, address=mapped(mailbox.address)) for mailbox in authors.from_)
+    if authors.local is not None and (address := mapped.local(authors.local.name)):
+        from_ = (Mailbox(address, authors.local.display_name),)
     if from_ != authors.from_:
         edited = edited.with_mailboxes("From", from_, reason)
     sender = authors.sender and replace(authors.sender, address=mapped(authors.sender.address))
@@ -107,5 +126,6 @@ def _map_authors(
     if isinstance(reverse_path, Address) and (replacement := mapped(reverse_path)) != reverse_path:
         changes = (Change("reverse-path", str(reverse_path), str(replacement), reason),)
         reverse_path = replacement
-    mapped_authors = replace(authors, from_=from_, sender=sender, resent_from=resent)
+    local = None if from_ else authors.local
+    mapped_authors = replace(authors, from_=from_, sender=sender, resent_from=resent, local=local)
     return EffectiveAuthor(edited, mapped_authors, reverse_path, changes)

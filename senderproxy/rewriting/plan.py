@@ -79,6 +79,9 @@ def plan_rewrite(
     if path != envelope.reverse_path and not isinstance(envelope.reverse_path, Address):
         fitted = _marked_as_automatic(fitted, context.hostname)
     author = route.author if permits(route, route.provider.from_rule, route.author) else route.account.address
+    if authors.local is not None:
+        named = [Mailbox(author, authors.local.display_name)]
+        fitted = fitted.with_mailboxes("From", named, "it named a local user, not an address")
     repair_context = RepairContext(context.now, context.message_id, author, context.policy.remove_bcc)
     for _ in range(_ROUNDS):
         repairs = find_repairs(fitted.header, repair_context)

@@ -18,8 +18,8 @@ from functools import lru_cache
 from typing import Final
 
 from senderproxy.mail.address import Address, AddressError, parse_address
-from senderproxy.mail.author import Mailbox, MailboxError, read_mailboxes
-from senderproxy.mail.display import decode_8bit, decode_words, encode_unstructured
+from senderproxy.mail.author import NON_ASCII, Mailbox, MailboxError, read_mailboxes
+from senderproxy.mail.display import decode_8bit, decode_words, encode_phrase, encode_unstructured
 from senderproxy.mail.header import Edit, Field, HeaderSection
 from senderproxy.rewriting.edited_header import Change, render_mailboxes
 from senderproxy.rewriting.long_lines import LINE_LIMIT
@@ -152,6 +152,8 @@ def _repaired(field: Field, context: RepairContext) -> tuple[bytes | None, str] 
         return None if _is_date(field.value) else (_repair_date(field.value, context.now), "not an RFC 5322 date")
     if name in _ADDRESSES:
         repaired = _repair_addresses(field)
+        if repaired is not None and b"@" not in repaired and name != "from":
+            return (b"undisclosed-recipients:;" if name == "to" else None), "it had no address"
         if repaired is not None:
             return repaired, "it had invalid addresses or characters"
     elif not field.value.isascii():
@@ -188,16 +190,56 @@ _FOLD: Final = re.compile(rb"\r\n(?=[ \t])")
 def _repair_addresses(field: Field) -> bytes | None:
     """Repair unreadable mailboxes and encode octets above 127. Returns None if the list is valid."""
     value = field.value
-    if value.isascii() and (_reads(value) or _is_group(value)):
+    if value.isascii() and (_is_final(value) or _is_group(value)):
         return None
-    elements = [element.strip() for element in split_list(_FOLD.sub(b"", value))]
+    written = [element.strip() for element in split_list(_FOLD.sub(b"", value))]
     # An element of control characters alone holds no address and is dropped, as an empty one is.
-    repaired = [_repair_element(element) for element in elements if not _is_blank(element)]
-    if repaired == [element for element in elements if element] and value.isascii():
+    elements = [part.strip() for element in written for part in _split_again(element) if not _is_blank(part)]
+    repaired = [_repair_element(element) for element in _with_split_names(elements)]
+    if repaired == [element for element in written if element] and value.isascii():
         return None
     return b",\r\n ".join(repaired) if repaired else None
 
 
+def _split_again(element: bytes) -> Iterator[bytes]:
+    """Split an element that cannot be read at its semicolons, which many programs write instead of commas."""
+    if b";" not in element or b":" in element or _reads(element):
+        return iter((element,))
+    return split_list(element.replace(b";", b","))
+
+
+_NAME_AND_ADDRESS: Final = re.compile(rb"[^<>@\"]++<[^<>]++>")
+
+
+def _with_split_names(elements: list[bytes]) -> list[bytes]:
+    """Join `Muster` and `Anna <anna@x>`, which an unquoted comma in a name has split."""
+    joined: list[bytes] = []
+    split: list[bytes] = []
+    for element in elements:
+        if b"@" not in element and not _MARKS.intersection(element):
+            split.append(element)
+            continue
+        if split and _NAME_AND_ADDRESS.fullmatch(element):
+            name, _, rest = b", ".join([*split, element]).partition(b"<")
+            split = [_quoted_name(name) + b" <" + rest]
+        else:
+            split.append(element)
+        joined += split
+        split = []
+    return joined + split
+
+
+_MARKS: Final = frozenset(b'<>@:;"()')
+
+
+def _quoted_name(name: bytes) -> bytes:
+    return encode_phrase(decode_words(name) or "")
+
+
+_FINAL_DOT: Final = re.compile(rb"@[^@\s<>,;]*\.(?=[\s>,;(]|\Z)")
+_SOURCE_ROUTE: Final = re.compile(rb"(<\s*+)@[^<>:@,]++(?>(?:,\s*+@[^<>:@,]++)*):")  # RFC 5322 section 4.4
+# What directories and address books leave around an address.
+_WRAPPED: Final = re.compile(rb"(?:\[?(?:smtp|mailto):|')([^\s<>@':\]]++@[^\s<>@':\]]++)[\]']?", re.IGNORECASE)
 _EMPTY: Final = bytes(range(0x21)) + b"\x7f,"  # controls, blanks and commas: nothing of an address
 
 
@@ -206,16 +248,20 @@ def _is_blank(value: bytes) -> bool:
 
 
 def _repair_element(element: bytes) -> bytes:
-    """Repair one mailbox. From an unreadable one at least the octets above 127 are removed."""
-    if element.isascii() and (_reads(element) or _is_group(element)):
+    """Repair one mailbox. One that cannot be sent becomes an empty group of that name (RFC 6857 section 3.1.8)."""
+    if element.isascii() and (_is_final(element) or _is_group(element)):
         return _tidy(element)
     try:
         return render_mailboxes(read_mailboxes(element))
-    except MailboxError:
-        mailbox = _repair_mailbox(element)
+    except MailboxError as error:
+        status = error.status
+        wrapped = _WRAPPED.fullmatch(element)
+        mailbox = _repair_mailbox(wrapped[1] if wrapped else _SOURCE_ROUTE.sub(rb"\1", element, count=1))
     if mailbox is not None:
         return render_mailboxes([mailbox])
-    return _tidy(decode_8bit(element).encode("ascii", "replace"))
+    if b"@" in element and status != NON_ASCII:  # an address of the obsolete grammar, perhaps
+        return _tidy(decode_8bit(element).encode("ascii", "replace"))
+    return _quoted_name(element) + b":;"
 
 
 def _reads(value: bytes) -> bool:
@@ -223,6 +269,11 @@ def _reads(value: bytes) -> bool:
         return bool(read_mailboxes(value))
     except MailboxError:
         return False
+
+
+def _is_final(value: bytes) -> bool:
+    """True if the mailboxes can be read, and no domain ends in a dot, which providers refuse."""
+    return _reads(value) and not _FINAL_DOT.search(value)
 
 
 def _is_group(value: bytes) -> bool:

@@ -39,11 +39,12 @@ class AuthorMap:
 
     exact: Mapping[str, Address] = field(default_factory=dict)  # by Address.key
     domains: Mapping[str, AddressPattern] = field(default_factory=dict)
+    names: Mapping[str, Address] = field(default_factory=dict)  # by local name without a domain, in lower case
 
     @property
     def is_empty(self) -> bool:
         """True without any entry."""
-        return not self.exact and not self.domains
+        return not self.exact and not self.domains and not self.names
 
     def __call__(self, address: Address) -> Address:
         """Return the replacement of an address, or the address itself. Applied once, not repeatedly."""
@@ -53,6 +54,10 @@ class AuthorMap:
         if pattern is None:
             return address
         return Address(address.local_part if pattern.local_part is None else pattern.local_part, pattern.domain)
+
+    def local(self, name: str | None) -> Address | None:
+        """The address that stands for a local name (`root`), None if none is configured."""
+        return None if name is None else self.names.get(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,7 @@ def refuse_unreadable(unreadable: UnreadableAuthor) -> Refusal:
     return Refusal(
         reply(
             550,
-            "5.6.0",
+            unreadable.status,
             f"Cannot read the author from the {unreadable.field} field: {unreadable.reason}",
         )
     )

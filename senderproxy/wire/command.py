@@ -5,7 +5,8 @@ exception is raised. A reply repeats nothing of the client's input except a read
 (an unknown "command" may be a password sent too late). What the strict parser accepts, the lenient one accepts with the
 same meaning.
 Not here: corrections for devices (wire.lenient), the order of commands (wire.dialogue), their effect (listener).
-RFC 5321 sections 4.1.1, 4.1.2 and 4.5.3.1; RFC 1870 (SIZE), RFC 6152 (BODY), RFC 4954 section 5 (AUTH=).
+RFC 5321 sections 4.1.1, 4.1.2 and 4.5.3.1; RFC 1870 (SIZE), RFC 6152 (BODY), RFC 4954 section 5 (AUTH=), RFC 6531
+section 3.4 (SMTPUTF8).
 """
 
 import re
@@ -21,14 +22,13 @@ from senderproxy.wire.lenient import LoosePath, describe_error, find_path, norma
 
 COMMAND_LIMIT: Final = 512  # octets with CRLF, RFC 5321 section 4.5.3.1.4
 AUTH_LIMIT: Final = 12_288  # octets with CRLF of a line in an AUTH exchange, RFC 4954 section 4
-PATH_LIMIT: Final = 256  # octets with the angle brackets, RFC 5321 section 4.5.3.1.3
 NAME_LIMIT: Final = 255  # octets of the domain in HELO and EHLO, RFC 5321 section 4.5.3.1.2
 
-# Octets that each extension adds: SIZE 26 (RFC 1870), BODY 17 (RFC 6152), AUTH= 500 (RFC 4954), and for NOTIFY and
-# ORCPT, which some clients send although they are not offered, 28 and 500 (RFC 3461 section 4).
+# Octets that each extension adds: SIZE 26 (RFC 1870), BODY 17 (RFC 6152), AUTH= 500 (RFC 4954), SMTPUTF8 10 (RFC 6531),
+# and for NOTIFY and ORCPT, which some clients send although they are not offered, 28 and 500 (RFC 3461 section 4).
 _LIMITS: Final[Mapping[str, int]] = {
     "AUTH": AUTH_LIMIT,
-    "MAIL": COMMAND_LIMIT + 26 + 17 + 500,
+    "MAIL": COMMAND_LIMIT + 26 + 17 + 500 + 10,
     "RCPT": COMMAND_LIMIT + 28 + 500,
 }
 
@@ -212,13 +212,11 @@ def _read_path(path: str, status: str) -> Address | Reply:
     """The mailbox of a path. A source route before it is ignored (RFC 5321 section 4.1.1.3 and appendix C)."""
     route = _ROUTE.match(path)
     mailbox = path[route.end() :] if route else path
-    if len(mailbox.encode("utf-8", "replace")) + 2 > PATH_LIMIT:
-        return reply(501, status, f"Address too long; limit is {PATH_LIMIT} octets")
     try:
         return parse_address(mailbox)
     except AddressError as error:
         if not mailbox.rpartition("@")[0].isascii():
-            return reply(553, "5.6.7", "Non-ASCII characters before the @ require SMTPUTF8, which is not supported")
+            return replies.NON_ASCII_LOCAL_PART
         return reply(501, status, f"Bad address: {error}")
 
 
@@ -250,6 +248,9 @@ def _mail_with(reverse_path: ReversePath, parameters: dict[str, str | None], siz
             if value is None or value.upper() not in {"7BIT", "8BITMIME"}:
                 return reply(501, "5.5.4", "Bad BODY value: not 7BIT or 8BITMIME")
             eight_bit = value.upper() == "8BITMIME"
+        elif name == "SMTPUTF8":
+            if value is not None:
+                return reply(501, "5.5.4", "SMTPUTF8 takes no value")
         elif name not in _IGNORED_IN_MAIL:
             return _unsupported(name)
         elif name == "AUTH" and value is None:
@@ -260,8 +261,6 @@ def _mail_with(reverse_path: ReversePath, parameters: dict[str, str | None], siz
 
 
 def _unsupported(name: str) -> Reply:
-    if name == "SMTPUTF8":
-        return reply(555, "5.6.7", "SMTPUTF8 not supported")
     if name == "REQUIRETLS":
         return reply(555, "5.7.30", "REQUIRETLS not supported")  # RFC 8689 section 5
     return reply(555, "5.5.4", f"Unsupported parameter {name[:_NAME_SHOWN]}")

@@ -232,7 +232,7 @@ class Dialogue:
         )
 
     def _keywords(self) -> list[str]:
-        words = ["PIPELINING", f"SIZE {self.offer.size_limit}", "8BITMIME", "ENHANCEDSTATUSCODES"]
+        words = ["PIPELINING", f"SIZE {self.offer.size_limit}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
         if self.offer.starttls and not self._secure:
             words.append("STARTTLS")
         if self.can_log_in:

@@ -43,6 +43,10 @@ VRFY_SYNTAX: Final = reply(501, "5.5.4", "Syntax: VRFY address")
 AUTH_SYNTAX: Final = reply(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
 UNKNOWN_MECHANISM: Final = reply(504, "5.5.4", "Unsupported authentication mechanism; use PLAIN or LOGIN")
 UNKNOWN_COMMAND: Final = reply(500, "5.5.1", "Unknown command")
+# RFC 6531 section 3.5: SMTPUTF8 is offered, so the reason is the local part and not the extension.
+NON_ASCII_LOCAL_PART: Final = reply(
+    553, "5.6.7", "An address with characters outside ASCII before the @ cannot be sent: providers do not accept it"
+)
 LINE_TOO_LONG: Final = reply(500, "5.5.2", "Line too long; closing connection")
 BARE_LF_IN_COMMAND: Final = reply(521, "5.5.2", "Bare LF received; closing connection")
 

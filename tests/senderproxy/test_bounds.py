@@ -78,6 +78,7 @@ CONFIGURED = {
     "relay.runner.Runner._claim_loops",
     "routing.author_policy.AuthorMap.domains",
     "routing.author_policy.AuthorMap.exact",
+    "routing.author_policy.AuthorMap.names",
     "routing.directory.AccountDirectory._addresses",
     "routing.directory.AccountDirectory._by_id",
     "routing.directory.AccountDirectory._domains",

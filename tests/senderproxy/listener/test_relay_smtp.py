@@ -44,7 +44,7 @@ async def test_the_greeting_and_what_is_offered() -> None:
         client = await SmtpClient.to(listener)
         assert (await client.answer()).text == f"{HOSTNAME} ESMTP senderproxy"
         offer = await client.ask(b"EHLO client\r\n")
-        assert offer.texts == [HOSTNAME, "PIPELINING", "SIZE 1000", "8BITMIME", "ENHANCEDSTATUSCODES"]
+        assert offer.texts == [HOSTNAME, "PIPELINING", "SIZE 1000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
         assert (await client.ask(b"HELO client\r\n")).texts == [HOSTNAME]
         await client.close()
 

@@ -203,3 +203,82 @@ def test_a_listener_with_a_forced_sender_leaves_no_other_name_of_a_sender() -> N
         header = HeaderSection(f"{fields}From: {author}\r\nSender: {ANNA}\r\n\r\n".encode())
         left = apply_edits(decision.plan, header)
         assert not [field.name for field in left.fields() if field.name.lower() == "sender" or "Resent" in field.name]
+
+
+# ---- From fields without an address ----
+
+BOUNCES = replace(RULES, senders=AuthorPolicy(bounce_account="chef"))
+NAMED = replace(RULES, senders=AuthorPolicy(mapped=AuthorMap(names={"root": parse_address(BOSS)})))
+
+
+def _from_left(decision: Decision | Refusal | Discard, author: str) -> list[bytes]:
+    assert isinstance(decision, Decision), decision
+    return apply_edits(decision.plan, HeaderSection(f"From: {author}\r\n\r\n".encode())).values("From")
+
+
+@pytest.mark.parametrize(
+    ("author", "path", "rules", "account", "left"),
+    [
+        ("root (Cron Daemon)", ANNA, RULES, "anna", f"root <{ANNA}>"),
+        ("root", BOSS, RULES, "chef", f"root <{BOSS}>"),
+        ("<>", ANNA, RULES, "anna", ANNA),
+        ("Scan Station", ANNA, RULES, "anna", f"Scan Station <{ANNA}>"),
+        ("Postmaster", ANNA, RULES, "anna", f"Postmaster <{ANNA}>"),
+        ("MAILER-DAEMON", "", BOUNCES, "chef", f"MAILER-DAEMON <{BOSS}>"),
+        ("MAILER-DAEMON <>", "", BOUNCES, "chef", f"MAILER-DAEMON <{BOSS}>"),
+        ("Mail Delivery Subsystem <MAILER-DAEMON>", "", BOUNCES, "chef", f"Mail Delivery Subsystem <{BOSS}>"),
+        ("root", NOBODY, BY_DEFAULT, "chef", f"root <{NOBODY}>"),
+        ("Cron <Root>", ANNA, NAMED, "chef", f"Cron <{BOSS}>"),
+        ("root", NOBODY, NAMED, "chef", f"root <{BOSS}>"),
+        ("www-data", ANNA, NAMED, "anna", f"www-data <{ANNA}>"),
+    ],
+)
+def test_a_local_name_in_from_leaves_the_choice_to_the_reverse_path(
+    author: str, path: str, rules: Rules, account: str, left: str
+) -> None:
+    decision = _decide(author, path, None, rules=rules)
+    assert isinstance(decision, Decision), decision
+    assert decision.route.account.id == account
+    assert _from_left(decision, author) == [b" " + left.encode()]
+    assert [change.what for change in decision.plan.changes].count("From") == 1
+
+
+@pytest.mark.parametrize("author", ["root", "<>", "Chef <chef>", "chef", "MAILER-DAEMON <>"])
+@pytest.mark.parametrize("path", ["", NOBODY, "root@chef.local"])
+def test_a_local_name_reaches_no_account_by_itself(author: str, path: str) -> None:
+    assert isinstance(_decide(author, path, None), Refusal)
+
+
+def test_a_local_name_does_not_extend_the_senders_of_a_client() -> None:
+    assert isinstance(_decide("root", BOSS, (ANNA,)), Refusal)
+    assert isinstance(_decide("root", ANNA, (ANNA,), rules=NAMED), Refusal)  # mapped to the boss
+    assert isinstance(_decide("root", ANNA, (ANNA,)), Decision)
+
+
+@pytest.mark.parametrize(
+    "sender", ["www-data", "Scan Station", "<>", "a@b.example, c@d.example", "\u00e4@b.example", "x <"]
+)
+def test_an_unreadable_sender_field_is_removed_and_from_decides(sender: str) -> None:
+    for allowed in (None, (ANNA,)):
+        decision = _decide(ANNA, ANNA, allowed, sender=sender)
+        assert isinstance(decision, Decision), decision
+        assert decision.route.account.id == "anna"
+        header = HeaderSection(f"From: {ANNA}\r\nSender: {sender}\r\n\r\n".encode())
+        assert apply_edits(decision.plan, header).values("Sender") == []
+        assert "Sender" in [change.what for change in decision.plan.changes]
+
+
+def test_a_repeated_from_of_one_author_is_left_once() -> None:
+    header = f"From: Anna <{ANNA}>\r\nTo: x@y.example\r\nfrom: ANNA@firma.example\r\n\r\n"
+    client = Client(host="127.0.0.1", name="x", protocol="ESMTP")
+    envelope = Envelope(parse_address(ANNA), (parse_address("kunde@customer.example"),))
+    decision = decide(_facts(header, envelope, client), DIRECTORY, RULES)
+    assert isinstance(decision, Decision)
+    assert apply_edits(decision.plan, HeaderSection(header.encode())).values("From") == [b" Anna <anna@firma.example>"]
+
+
+def test_an_author_outside_ascii_is_refused_with_its_own_status() -> None:
+    refused = _decide("\u00e4nna@firma.example", ANNA, None)
+    assert isinstance(refused, Refusal)
+    assert str(refused.reply.status) == "5.6.7"
+    assert "outside ASCII before the @" in refused.reply.text

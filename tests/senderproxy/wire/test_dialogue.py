@@ -119,6 +119,7 @@ def test_the_ehlo_keywords_follow_the_state_of_the_connection() -> None:
         "PIPELINING",
         "SIZE 1000",
         "8BITMIME",
+        "SMTPUTF8",
         "ENHANCEDSTATUSCODES",
         "STARTTLS",
     )
