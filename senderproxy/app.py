@@ -77,7 +77,9 @@ class Service:
         self._loop_monitor = loop_monitor
         self._components = build_components(config, accounts, self._clock, crash, look_up)
         self._spool = ServiceSpool(Path(config.spool_directory), config.spool, self._components, self._clock)
-        self._listeners = Listeners(self._components.intake, self._clock, lambda: self._spool.is_open)
+        self._listeners = Listeners(
+            self._components.intake, self._clock, lambda: self._spool.is_open, self._components.login_throttle
+        )
         lag = loop_monitor.lag if loop_monitor is not None else None
         self._status = ServiceStatus(self._components, accounts, self._listeners, self._spool, self._clock, lag)
         self._control: ControlServer | None = None

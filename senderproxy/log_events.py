@@ -303,6 +303,12 @@ MESSAGE_UNREADABLE: Final = LogEvent(
 HISTORY_LOST: Final = LogEvent(
     "history_lost", Severity.WARNING, "history of pass-through messages lost", ("why", "count")
 )
+LEARNED_RESTORED: Final = LogEvent(
+    "learned_restored", Severity.INFO, "facts learned before the restart restored", ("count",)
+)
+LEARNED_FAILED: Final = LogEvent(
+    "learned_failed", Severity.WARNING, "learned facts cannot be read or written, kept in memory", ("why", "hint")
+)
 HISTORY_SHORTENED: Final = LogEvent(
     "history_shortened", Severity.INFO, "oldest history deleted: size limit or lack of space", ("count",)
 )

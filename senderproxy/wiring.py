@@ -15,13 +15,18 @@ from senderproxy.clock import Clock
 from senderproxy.config.model import Config, SpoolSettings
 from senderproxy.config.values import split_address
 from senderproxy.control.crash_journal import CrashJournalFile
+from senderproxy.delivery import learned_accounts
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.delivery.resolver import LookUp, Resolver, look_up
 from senderproxy.delivery.session import SessionTimeouts
+from senderproxy.listener import login_throttle
+from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
+from senderproxy.relay import loop_guard, sender_rejected
 from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Rules
 from senderproxy.relay.dsn_queueing import ReportBuilder
 from senderproxy.relay.intake import Handling, Mode, RelayIntake
+from senderproxy.relay.learned_state import LearnedState
 from senderproxy.relay.no_spool import NoSpool
 from senderproxy.relay.ports import Spool, SpoolError
 from senderproxy.relay.recipient_updates import OnDeferral
@@ -92,6 +97,8 @@ class Components:
     crash_journal: CrashJournalFile
     runner: Runner
     intake: RelayIntake
+    login_throttle: LoginThrottle  # of all listeners, also after a reload
+    learned: LearnedState
 
     def use_spool(self, spool: Spool) -> None:
         """Queue into this spool from now on, and deliver from it."""
@@ -121,6 +128,13 @@ def build_components(
     journal = CrashJournalFile(Path(config.service.control_socket).with_name("under-way"), crash)
     policy = config.spool.retry_policy()
     runner = Runner(closed, relay, report_builder, accounts, courier, clock, policy, journal)
-    courier.on_healthy = runner.account_can_send
+    learned = LearnedState(clock)
+    courier.observers.healthy = runner.account_can_send
+    courier.observers.state = learned.register(learned_accounts.STATE, courier.account_facts())
+    courier.observers.use = learned.register(learned_accounts.USE, courier.hourly_use())
     intake = RelayIntake(relay, closed, runner, report_builder, clock, handling_of(config))
-    return Components(courier, relay, report_builder, journal, runner, intake)
+    throttle = LoginThrottle(ThrottleLimits(), accounts.derive_key("client-login"))
+    throttle.changed = learned.register(login_throttle.LEARNED_KIND, throttle)
+    relay.rejected_senders.changed = learned.register(sender_rejected.LEARNED_KIND, relay.rejected_senders)
+    intake.loop_guard.changed = learned.register(loop_guard.LEARNED_KIND, intake.loop_guard)
+    return Components(courier, relay, report_builder, journal, runner, intake, throttle, learned)

@@ -199,6 +199,11 @@ def _record_error(cipher: ChaCha20Poly1305, header: Header, names: list[str], na
 # ---- derived keys, MAC, associated data, nonces ----
 
 
+def caller_key(vault_id: bytes, data_key: Secret, purpose: str) -> bytes:
+    """Return 32 bytes for a purpose of the caller's, which reveal nothing about the data key."""
+    return _derive(data_key, vault_id, b"vault/v1 caller " + purpose.encode("utf-8"))
+
+
 def _body_key(header: Header, data_key: Secret) -> Secret:
     return Secret(_derive(data_key, header.salt, b"vault/v1 body"))
 

@@ -164,6 +164,11 @@ class Vault:
         """All unlock methods, including changes that are not saved yet."""
         return _unlock_infos(self._next.stanzas if self._next else self._content.opened.header.stanzas)
 
+    def derive_key(self, purpose: str) -> bytes:
+        """Return 32 secret bytes for a purpose outside the vault: the same until `rekey`, others in any other vault."""
+        self._check_open()
+        return _seal.caller_key(self._content.opened.header.vault_id, self._content.data_key, purpose)
+
     # ---- records ----
 
     def names(self) -> tuple[str, ...]:

@@ -2,16 +2,15 @@
 
 Guarantees: a change of the vault is noticed with the next message. If the vault becomes unreadable, the accounts in
 memory stay in force and `problem` names the cause. An unreadable record, or one of an unknown kind, leaves the others
-usable. A credential's
-version changes with its secret and reveals nothing about it. After `read_in_background` the event loop only compares
-the file's fingerprint: one thread at a time reads the file and derives its key, once for each change.
+usable. A credential's version changes with its secret, is the same at each start, and reveals nothing about the secret.
+After `read_in_background` the event loop only compares the file's fingerprint: one thread at a time reads the file and
+derives its key, once for each change.
 Not here: changing accounts (accounts.editor), opening methods (accounts.unlock).
 """
 
 import asyncio
 import hashlib
 import logging
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +71,7 @@ class VaultAccounts(Accounts):
         self._checks_always = clock is None
         self._clock = clock or SystemClock()
         self._next_check = 0.0  # monotonic seconds
-        self._version_key = secrets.token_bytes(32)
+        self._version_key = vault.derive_key("credential-version")  # not changed by `rekey`: sessions stay open
         self._snapshot = self._read()
         self._failed: _FailedReading | None = None
         self._reader: WorkerThreads | None = None  # None: read at once, on the caller's thread
@@ -109,6 +108,10 @@ class VaultAccounts(Accounts):
     def records(self, kind: str) -> tuple[StoredRecord, ...]:
         """Return the records in force of one kind, not of accounts."""
         return tuple(record for record in self._snapshot.records if record.kind == kind)
+
+    def derive_key(self, purpose: str) -> bytes:
+        """Return 32 secret bytes, the same at each start until the vault gets a new data key."""
+        return self._vault.derive_key(purpose)
 
     @property
     def vault_id(self) -> str:

@@ -5,6 +5,7 @@ Not here: input and output (cli.terminal), exit codes (cli.exit_codes).
 
 import argparse
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +19,12 @@ from senderproxy.config.load import load_config
 from senderproxy.config.model import Config
 from senderproxy.control.client import NotPermitted, NotRunning, ask
 from senderproxy.control.protocol import Verb, new_request
+from senderproxy.delivery import learned_accounts
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address, AddressError, AddressPattern, parse_address, parse_pattern
+from senderproxy.relay.ports import SpoolError
 from senderproxy.routing.account import Account
+from senderproxy.spool.sqlite import learned
 from senderproxy.translation import _
 
 SYSTEM_CONFIG: Final = Path("/etc/senderproxy/senderproxy.toml")
@@ -136,7 +140,12 @@ def try_resume(config: Config, account_id: str) -> bool:
 
 def _request_resume(config: Config, account_id: str) -> None:
     request = new_request(Verb.RESUME, account=account_id)
-    ask(Path(config.service.control_socket), request, seconds=_SERVICE_TIMEOUT)
+    try:
+        ask(Path(config.service.control_socket), request, seconds=_SERVICE_TIMEOUT)
+    except NotRunning:
+        with suppress(SpoolError):  # the next start then tries the login once
+            learned.forget(Path(config.spool_directory), [f"{learned_accounts.STATE}/{account_id}"])
+        raise
 
 
 def pickup_note(config: Config) -> str:

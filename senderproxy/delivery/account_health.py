@@ -11,10 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeAlias
 
+from senderproxy.learned import Fact, Instant, duration
 from senderproxy.mail.reply import EnhancedStatus, Reply, reply
+from senderproxy.tracking.serialize import read_reply, reply_entry
 
 FIRST_PAUSE: Final = 60.0  # seconds; a limit for a burst of messages ends within a minute
 LONGEST_PAUSE: Final = 1800.0  # seconds; a limit for a whole day then costs two attempts an hour
+
+_LONGEST_AGE: Final = 10 * 365 * 86_400.0  # seconds; ten years, so that no date is out of range
 
 # The phrases of providers for too many messages. Sources: IONOS' help pages (450 Mail send limit exceeded; 421 Rate
 # limit reached), Microsoft 365 (432 4.3.2 sender thread limit; SubmissionQuotaExceededException), Gmail (550 5.4.5
@@ -196,6 +200,48 @@ def describe(health: Health, *, monotonic: float) -> str:
             if left > 0:
                 return f"paused for another {format_duration(left)}: {upstream_reply}"
             return f"pause over, next message tries again: {upstream_reply}"
+
+
+# ---- beyond a restart ----
+
+
+def health_fact(health: Health, at: Instant) -> Fact | None:
+    """Return the health in values for JSON; None if the account is healthy."""
+    match health:
+        case Suspended(upstream_reply, version, since):
+            return {
+                "state": "suspended",
+                "reply": reply_entry(upstream_reply),
+                "version": version,
+                "since": at.age(since),
+            }
+        case Paused(upstream_reply, until, since, length):
+            return {
+                "state": "paused",
+                "reply": reply_entry(upstream_reply),
+                "left": max(0.0, until - at.monotonic),
+                "length": length,
+                "since": at.age(since),
+            }
+        case Healthy():
+            return None
+
+
+def read_health(fact: Fact, written: Instant) -> Health:
+    """Return the health that was written at that moment. A state of another version reads as healthy.
+
+    Raises KeyError, TypeError or ValueError for a fact of another form.
+    """
+    match fact["state"]:
+        case "suspended":
+            since = written.before(duration(fact, "since", _LONGEST_AGE)).now
+            return Suspended(read_reply(fact["reply"]), str(fact["version"]), since)
+        case "paused":
+            since = written.before(duration(fact, "since", _LONGEST_AGE)).now
+            left, length = (duration(fact, name, LONGEST_PAUSE) for name in ("left", "length"))
+            return Paused(read_reply(fact["reply"]), written.monotonic + left, since, max(length, FIRST_PAUSE))
+        case _other:
+            return Healthy()
 
 
 def format_duration(seconds: float) -> str:

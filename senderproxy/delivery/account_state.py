@@ -2,8 +2,8 @@
 
 Guarantees: every change of the health passes through `record`, which logs a change of its kind once. An account that
 is paused or suspended makes no connection: `request().blocked` is evaluated before each step of the pool.
-Not here: the transitions of the health (delivery.account_health), the transactions (delivery.courier). Nothing is
-stored across a restart.
+Not here: the transitions of the health (delivery.account_health), the transactions (delivery.courier), the parts that
+outlive a restart (delivery.learned_accounts).
 """
 
 import logging
@@ -29,6 +29,7 @@ from senderproxy.delivery.pool import Pool, SessionRequest
 from senderproxy.delivery.quota import HourlyQuota, QuotaExceeded, Reservation
 from senderproxy.delivery.reuse import PoolLimits, SessionKey
 from senderproxy.delivery.session import Session
+from senderproxy.learned import Notify, ignore_change
 from senderproxy.log import event
 from senderproxy.log_events import LogEvent
 from senderproxy.mail.outcome import Deferred, Delivered, Failed
@@ -72,25 +73,32 @@ class _CachedRequest:
     request: SessionRequest
 
 
-class AccountState:
-    """State of one account. `open_session` opens a session; `on_healthy` is called with the id when it can send."""
+@dataclass(slots=True)
+class AccountObservers:
+    """The functions that are called with an account's id after a change. They do not wait, and may be replaced."""
 
-    def __init__(
-        self, account: Account, clock: Clock, open_session: OpenSession, on_healthy: Callable[[str], None]
-    ) -> None:
+    healthy: Notify = ignore_change  # it can send
+    state: Notify = ignore_change  # its health or an observed limit has changed
+    use: Notify = ignore_change  # its use of the hour has changed
+
+
+class AccountState:
+    """State of one account. `open_session` opens a session."""
+
+    def __init__(self, account: Account, clock: Clock, open_session: OpenSession, observers: AccountObservers) -> None:
         self.account = account
         self.provider: Provider | None = None  # of the last message
         self.health: Health = Healthy()
-        self.pool = Pool(account.id, clock)
+        self.pool = Pool(account.id, clock, on_observed=self._note_state)
         self.observed_recipient_limit: int | None = None  # for one transaction, observed at the upstream
         self.no_session: tuple[Reply, datetime] | None = None  # the last attempt to open one failed: reply, since when
-        self._quota = HourlyQuota()
+        self.quota = HourlyQuota()
         self._counts: Counter[type] = Counter()  # recipients by kind of outcome
         self._last_reply: Reply | None = None
         self._request: _CachedRequest | None = None
         self._clock = clock
         self._open_session = open_session
-        self._on_healthy = on_healthy
+        self._observers = observers
 
     # --- before a transaction ---
 
@@ -116,7 +124,8 @@ class AccountState:
     def reserve(self, provider: Provider, recipients: int) -> Reservation | QuotaExceeded:
         """Reserve the quota for one message."""
         messages_per_hour, recipients_per_hour = self._hourly_limits(provider)
-        return self._quota.reserve(
+        self._observers.use(self.account.id)
+        return self.quota.reserve(
             recipients,
             messages_per_hour=messages_per_hour,
             recipients_per_hour=recipients_per_hour,
@@ -125,12 +134,13 @@ class AccountState:
 
     def release(self, reservation: Reservation) -> None:
         """Return the quota of a message that was not accepted."""
-        self._quota.release(reservation)
+        self.quota.release(reservation)
+        self._observers.use(self.account.id)
 
     def quota_exceeded(self, provider: Provider) -> QuotaExceeded | None:
         """Return the refusal of a message to one recipient; None if the quota allows it."""
         messages_per_hour, recipients_per_hour = self._hourly_limits(provider)
-        return self._quota.check(
+        return self.quota.check(
             1,
             messages_per_hour=messages_per_hour,
             recipients_per_hour=recipients_per_hour,
@@ -153,8 +163,10 @@ class AccountState:
         if type(before) is not type(self.health):
             text = account_health.describe(self.health, monotonic=monotonic)
             event(_log, _EVENT_OF[type(self.health)], account=self.account.id, health=text)
+        if before is not self.health:
+            self._note_state()
         if isinstance(self.health, Healthy):
-            self._on_healthy(self.account.id)
+            self._observers.healthy(self.account.id)
 
     def record_open_failure(self, version: str, result: OpenFailed) -> None:
         """Change the state after a session could not be opened with this version of the secret."""
@@ -173,6 +185,11 @@ class AccountState:
             self.record(LimitReached(limit, version))
         elif any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
             self.record(MessageAccepted(version))
+
+    def record_recipient_limit(self, recipients: int) -> None:
+        """Record the number of recipients that the upstream accepted in one transaction."""
+        self.observed_recipient_limit = recipients
+        self._note_state()
 
     def record_last_reply(self, last: Reply) -> None:
         """Record the last reply, for `status`."""
@@ -194,7 +211,7 @@ class AccountState:
         if isinstance(self.health, Healthy) and self.no_session is not None:
             state, words, since = "no session", f"no session: {self.no_session[0]}", self.no_session[1]
         messages, recipients = self._hourly_limits(self.provider)
-        left = self._quota.remaining(messages_per_hour=messages, recipients_per_hour=recipients, now=monotonic)
+        left = self.quota.remaining(messages_per_hour=messages, recipients_per_hour=recipients, now=monotonic)
         return AccountStatus(
             account=self.account.id,
             login=self.account.login,
@@ -213,6 +230,9 @@ class AccountState:
         )
 
     # --- parts ---
+
+    def _note_state(self) -> None:
+        self._observers.state(self.account.id)
 
     def _new_request(self, provider: Provider, credential: Credential, wait_seconds: float) -> SessionRequest:
         account, limits = self.account, provider.limits

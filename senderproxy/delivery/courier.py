@@ -9,7 +9,6 @@ the account (delivery.account_state).
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,8 +16,9 @@ from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.delivery import account_health, classify
 from senderproxy.delivery.account_health import Healthy, Resumed
-from senderproxy.delivery.account_state import AccountState, AccountStatus
+from senderproxy.delivery.account_state import AccountObservers, AccountState, AccountStatus
 from senderproxy.delivery.classify import OpenFailed
+from senderproxy.delivery.learned_accounts import AccountFacts, HourlyUse
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.pool import PooledSession, SessionRequest
 from senderproxy.delivery.quota import QuotaExceeded
@@ -69,7 +69,7 @@ class SmtpCourier(Courier):
         self._idle = asyncio.Event()  # set while there is none
         self._idle.set()
         self._closing = False
-        self.on_healthy: Callable[[str], None] = lambda _: None  # with the id of an account that can send
+        self.observers = AccountObservers()
 
     def configure(self, timeouts: SessionTimeouts, hostname: str) -> None:
         """Change the settings of sessions that are opened afterwards."""
@@ -141,7 +141,8 @@ class SmtpCourier(Courier):
                 outcomes |= dict.fromkeys(remaining, result[part[0]])
                 break
             if over_limit := classify.recipients_over_limit(result):
-                state.observed_recipient_limit = accepted = len(part) - len(over_limit)
+                accepted = len(part) - len(over_limit)
+                state.record_recipient_limit(accepted)
                 event(_log, log_events.RECIPIENT_LIMIT_LEARNED, account=state.account.id, recipients=accepted)
                 remaining = [*over_limit, *remaining]
         return {path: outcomes[path] for path in envelope.recipients}
@@ -223,7 +224,8 @@ class SmtpCourier(Courier):
         return self._opener.resolver.reused()
 
     def resume(self, account_id: str) -> bool:
-        """End the pause or suspension of an account; False if it has none."""
+        """End the pause or suspension of an account, a stored one too; False if it has none."""
+        self.observers.state(account_id)
         state = self._states.get(account_id)
         if state is None or isinstance(state.health, Healthy):
             return False
@@ -239,6 +241,8 @@ class SmtpCourier(Courier):
             state.pool.close_outdated(credential.version if credential else None)
             if account is None and state.pool.is_empty:
                 del self._states[account_id]
+                self.observers.state(account_id)
+                self.observers.use(account_id)
 
     async def close(self, grace: float) -> None:
         """Refuse new messages, wait `grace` seconds for those in progress, cut the rest, close every session."""
@@ -251,6 +255,25 @@ class SmtpCourier(Courier):
         await asyncio.gather(*(state.pool.close() for state in self._states.values()))
         self._opener.close()
         await self._idle.wait()
+
+    # --- beyond a restart ---
+
+    def account_facts(self) -> AccountFacts:
+        """Return the learned facts about health and limits; `observers.state` is called for their changes."""
+        return AccountFacts(self._states.get, self._restored_state, self._version)
+
+    def hourly_use(self) -> HourlyUse:
+        """Return the learned facts about the use of the hour; `observers.use` is called for their changes."""
+        return HourlyUse(self._states.get, self._restored_state)
+
+    def _restored_state(self, account_id: str) -> AccountState | None:
+        account = self._accounts.directory().by_id(account_id)
+        return None if account is None else self._state(account)
+
+    def _version(self, account_id: str) -> str | None:
+        account = self._accounts.directory().by_id(account_id)
+        credential = None if account is None else self._accounts.credential(account)
+        return None if credential is None else credential.version
 
     # --- parts ---
 
@@ -267,7 +290,7 @@ class SmtpCourier(Courier):
     def _state(self, account: Account) -> AccountState:
         state = self._states.get(account.id)
         if state is None:
-            state = AccountState(account, self._clock, self._open, lambda account_id: self.on_healthy(account_id))
+            state = AccountState(account, self._clock, self._open, self.observers)
             self._states[account.id] = state
         state.account = account
         return state

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from senderproxy.delivery.reuse import PoolLimits
+from senderproxy.learned import Fact, Instant, count, duration
 
 OBSERVED_FOR: Final = 3600.0  # seconds; afterwards the configured limit is tried again, at the cost of one refusal
 
@@ -30,6 +31,16 @@ class ObservedLimit:
             return configured
         return self.limit if configured is None else min(configured, self.limit)
 
+    def fact(self, at: Instant) -> Fact | None:
+        """Return the limit in values for JSON; None if none is in force."""
+        age = at.monotonic - self.at
+        return None if self.limit is None or age >= OBSERVED_FOR else {"limit": self.limit, "age": age}
+
+    def restore(self, fact: Fact | None, written: Instant) -> None:
+        """Take a limit that was written at that moment. Raises KeyError, TypeError or ValueError if it is none."""
+        if fact is not None:
+            self.limit, self.at = count(fact, "limit"), written.monotonic - duration(fact, "age", OBSERVED_FOR)
+
 
 @dataclass(slots=True)
 class ObservedLimits:
@@ -47,3 +58,16 @@ class ObservedLimits:
             connections=max(1, self.connections.narrow(configured.connections, now) or 1),
             messages_per_connection=self.messages_per_connection.narrow(configured.messages_per_connection, now),
         )
+
+    def fact(self, at: Instant) -> Fact | None:
+        """Return the limits in force in values for JSON; None if there is none."""
+        facts = {
+            "connections": self.connections.fact(at),
+            "messages_per_connection": self.messages_per_connection.fact(at),
+        }
+        return {name: fact for name, fact in facts.items() if fact is not None} or None
+
+    def restore(self, fact: Fact, written: Instant) -> None:
+        """Take the limits that were written at that moment. Raises KeyError, TypeError or ValueError."""
+        self.connections.restore(fact.get("connections"), written)
+        self.messages_per_connection.restore(fact.get("messages_per_connection"), written)

@@ -61,7 +61,10 @@ class _Waiter:
 class Pool:
     """The sessions of one account."""
 
-    def __init__(self, account_id: str, clock: Clock) -> None:
+    def __init__(self, account_id: str, clock: Clock, on_observed: Callable[[], None] = lambda: None) -> None:
+        """`on_observed` is called when a limit was observed."""
+        self.observed = ObservedLimits()
+        self._on_observed = on_observed
         self._account_id = account_id
         self._clock = clock
         self._numbers = itertools.count(1)
@@ -71,7 +74,6 @@ class Pool:
         self._closing: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._limits = PoolLimits(1, None, 0.0)
-        self._observed = ObservedLimits()
         self._key: SessionKey | None = None  # of the last request; idle sessions of another key are closed
         self._closed = False
 
@@ -122,7 +124,8 @@ class Pool:
 
     def record_message_limit(self, messages: int) -> None:
         """Record that the upstream ended a session after so many messages. Later sessions are closed before that."""
-        self._observed.messages_per_connection.record(messages, self._clock.monotonic())
+        self.observed.messages_per_connection.record(messages, self._clock.monotonic())
+        self._on_observed()
 
     def close_outdated(self, version: str | None) -> None:
         """Close the sessions of other versions of the secret; None: all. Busy ones are closed after their message."""
@@ -207,7 +210,7 @@ class Pool:
         return choose(
             self._sessions.values(),
             request.key,
-            self._observed.narrow(request.limits, now),
+            self.observed.narrow(request.limits, now),
             opening=self._opening is not None,
             closing=len(self._closing),
             now=now,
@@ -250,7 +253,8 @@ class Pool:
         """Pass the failure to every message that waits for this login; with other sessions open, lower the limit."""
         alive = sum(pooled.key == request.key and pooled.session.usable for pooled in self._sessions.values())
         if result.kind is FailureKind.LIMIT and alive:
-            self._observed.connections.record(alive, self._clock.monotonic())
+            self.observed.connections.record(alive, self._clock.monotonic())
+            self._on_observed()
             return
         request.open_failed(result)
         for waiter in self._waiting_for(request.key):
@@ -323,7 +327,7 @@ class Pool:
         if self._timer is not None:
             return
         now = self._clock.monotonic()
-        due = next_expiry(self._sessions.values(), self._observed.narrow(self._limits, now))
+        due = next_expiry(self._sessions.values(), self.observed.narrow(self._limits, now))
         if due is not None and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._close_expired)
 
@@ -339,7 +343,7 @@ class Pool:
 
     def _is_expired(self, pooled: PooledSession) -> bool:
         now = self._clock.monotonic()
-        return is_expired(pooled, self._observed.narrow(self._limits, now), now)
+        return is_expired(pooled, self.observed.narrow(self._limits, now), now)
 
 
 def _assign(pooled: PooledSession, *, warm: bool) -> PooledSession:

@@ -2,7 +2,7 @@
 
 Guarantees: the reservations of any sixty minutes never exceed a limit; a refusal gives the time until the next one
 succeeds; a released reservation does not count. Memory is bounded, whatever the limits are.
-Not here: the limits (routing.provider), the clock. Nothing is stored across a restart.
+Not here: the limits (routing.provider), the clock, the table that outlives a restart (relay.learned_state).
 """
 
 import math
@@ -10,7 +10,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from senderproxy.learned import Fact, Instant, clamp
+
 HOUR: Final = 3600.0  # seconds; providers count their limits by the hour
+_TOLERANCE: Final = 1.0  # seconds by which the clocks may differ between the writing and the reading of a fact
 _SLOT: Final = 60.0  # seconds; reservations are summed by the minute, so at most 61 slots are stored
 
 
@@ -101,6 +104,38 @@ class HourlyQuota:
             None if recipients_per_hour is None else max(0, recipients_per_hour - recipients),
         )
 
+    def fact(self, at: Instant) -> Fact | None:
+        """Return the use of the past hour in values for JSON; None if there is none.
+
+        For each slot: the seconds since its end (negative for the current one), messages, recipients.
+        """
+        self._expire(at.monotonic)
+        used = [
+            [round(at.monotonic - (slot.number + 1) * _SLOT, 3), slot.messages, slot.recipients]
+            for slot in self._slots
+            if slot.messages or slot.recipients
+        ]
+        return {"slots": used} if used else None
+
+    def restore(self, fact: Fact, written: Instant) -> bool:
+        """Add the use that was written at that moment; False if there is none.
+
+        A slot ends at most a minute later than it did, and a second earlier: the clocks differ a little. Raises
+        KeyError, TypeError or ValueError for a fact of another form.
+        """
+        used: list[_Slot] = []
+        for age, messages, recipients in fact["slots"]:
+            end = written.monotonic + _SLOT - clamp(age + _SLOT, 2 * HOUR)
+            number = math.ceil((end - _TOLERANCE) / _SLOT) - 1
+            used.append(_Slot(number, _amount(messages), _amount(recipients)))
+        slots = {slot.number: slot for slot in self._slots}
+        for slot in used:
+            total = slots.setdefault(slot.number, _Slot(slot.number))
+            total.messages += slot.messages
+            total.recipients += slot.recipients
+        self._slots = deque(slots[number] for number in sorted(slots))
+        return bool(used)
+
     def _check_one(self, amount: int, limit: int, kind: str, now: float) -> QuotaExceeded | None:
         """Return None if the amount is within the limit now."""
         text = f"{limit} {kind} an hour"
@@ -124,6 +159,12 @@ class HourlyQuota:
     def _expire(self, now: float) -> None:
         while self._slots and _expiry(self._slots[0].number) <= now:
             self._slots.popleft()
+
+
+def _amount(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError("an amount is not a number")
+    return value
 
 
 def _expiry(slot: int) -> float:

@@ -3,18 +3,25 @@
 Guarantees: a host or a user name with too many failed logins is locked until the oldest of them is out of the window; a
 name is treated alike whether it exists or not; memory is bounded. A host that has logged in lately is trusted: failed
 logins of others never lock it, and its own lock only the name at this host. Times are arguments, in seconds of one
-clock.
-Not here: the check of a password (listener.client_auth), the limit per connection (wire.dialogue).
+clock. Locks and trust outlive a restart; names and hosts are stored as keyed digests, because a person may have typed
+the password as the name.
+Not here: the check of a password (listener.client_auth), the limit per connection (wire.dialogue), the table that
+outlives a restart (relay.learned_state).
 """
 
+import hashlib
 from collections import deque
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
+from senderproxy.learned import Fact, Instant, LearnedSource, Notify, clamp, duration, ignore_change
+
+LEARNED_KIND: Final = "client-login"  # of the facts about failures and trust
 _MAX_ENTRIES: Final = 10_000  # hosts and names; more than any office has, and a bound on memory under attack
-_NAME_LIMIT: Final = 64  # characters of a user name that count; the rest of a longer one only costs memory
-
-_Key: TypeAlias = tuple[str, str, str]  # kind, host, user name
+_TRUST_WRITTEN: Final = 3600.0  # seconds between writings of the trust in a host that logs in for each page it scans
+_FAILURES: Final = "failures "  # subjects of facts: one of these, and a digest
+_TRUST: Final = "trust "
+_DIGEST: Final = 16  # octets; two names never have the same digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +35,19 @@ class ThrottleLimits:
     trust: float = 30 * 86_400.0  # seconds from a successful login in which its host is trusted: a holiday
 
 
-class LoginThrottle:
-    """Counter of failed logins by host and by user name; of a trusted host, by both together."""
+class LoginThrottle(LearnedSource):
+    """Counter of failed logins by host and by user name; of a trusted host, by both together.
 
-    def __init__(self, limits: ThrottleLimits) -> None:
+    `key` makes the digests; with the same one after a restart, stored locks are found again. `changed` is called with
+    the subject of a fact that has changed.
+    """
+
+    def __init__(self, limits: ThrottleLimits, key: bytes = b"") -> None:
+        self.changed: Notify = ignore_change
         self._limits = limits
-        self._failures: dict[_Key, deque[float]] = {}
-        self._trusted: dict[str, float] = {}  # the last login of each host, the oldest first
+        self._key = key
+        self._failures: dict[str, deque[float]] = {}  # by digest
+        self._trusted: dict[str, float] = {}  # the last login of each host, by digest; the oldest first
 
     def locked_for(self, host: str, user: str, now: float) -> float:
         """Seconds until this host may try this name again; 0 where it may now."""
@@ -47,6 +60,7 @@ class LoginThrottle:
             times = self._failures.setdefault(key, deque(maxlen=self._limits.failures))
             times.append(now)
             counts.append(len(times))
+            self.changed(f"{_FAILURES}{key}")
         if len(self._failures) > _MAX_ENTRIES:
             self._forget_old(now)
         return min(self._limits.first_delay * 2.0 ** (max(counts) - 1), self._limits.longest_delay)
@@ -56,30 +70,70 @@ class LoginThrottle:
 
         The failures of an attacker elsewhere are not forgotten with each login of a trusted host.
         """
-        self._failures.pop(_at_host(host, user) if self._trusts(host, now) else _by_name(user), None)
-        self._trusted.pop(host, None)
-        self._trusted[host] = now
+        source = self._digest("host", host)
+        forgotten = self._at_host(host, user) if self._trusts(source, now) else self._digest("user", user)
+        if forgotten in self._failures:
+            self._forget(forgotten)
+        last = self._trusted.pop(source, None)
+        self._trusted[source] = now
+        if last is None or now // _TRUST_WRITTEN != last // _TRUST_WRITTEN:
+            self.changed(f"{_TRUST}{source}")
         if len(self._trusted) > _MAX_ENTRIES:
-            del self._trusted[next(iter(self._trusted))]
+            oldest = next(iter(self._trusted))
+            del self._trusted[oldest]
+            self.changed(f"{_TRUST}{oldest}")
 
-    def _keys(self, host: str, user: str, now: float) -> tuple[_Key, ...]:
+    # ---- beyond a restart ----
+
+    def fact(self, subject: str, at: Instant) -> Fact | None:
+        """See learned.LearnedSource. Ages in seconds."""
+        if subject.startswith(_TRUST):
+            last = self._trusted.get(subject.removeprefix(_TRUST))
+            return None if last is None else {"age": round(at.monotonic - last)}
+        times = self._failures.get(subject.removeprefix(_FAILURES), ())
+        ages = [round(at.monotonic - time, 1) for time in times if at.monotonic - time < self._limits.window]
+        return {"ages": ages} if ages else None
+
+    def restore(self, subject: str, fact: Fact, written: Instant) -> bool:
+        """See learned.LearnedSource."""
+        if max(len(self._failures), len(self._trusted)) >= _MAX_ENTRIES:
+            return False
+        if subject.startswith(_TRUST):
+            age = duration(fact, "age", self._limits.trust)
+            self._trusted[subject.removeprefix(_TRUST)] = written.monotonic - age
+            return True
+        times = sorted(written.monotonic - clamp(age, self._limits.window) for age in fact["ages"])
+        self._failures[subject.removeprefix(_FAILURES)] = deque(times, maxlen=self._limits.failures)
+        return True
+
+    # ---- parts ----
+
+    def _keys(self, host: str, user: str, now: float) -> tuple[str, ...]:
         """The entries against which a failed login counts."""
-        if self._trusts(host, now):
-            return (_at_host(host, user),)
-        return ("host", host, ""), _by_name(user)
+        source = self._digest("host", host)
+        if self._trusts(source, now):
+            return (self._at_host(host, user),)
+        return source, self._digest("user", user)
 
-    def _trusts(self, host: str, now: float) -> bool:
-        last = self._trusted.get(host)
+    def _at_host(self, host: str, user: str) -> str:
+        return self._digest("user at host", host, user)
+
+    def _digest(self, *parts: str) -> str:
+        text = "\0".join(parts).encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, key=self._key, digest_size=_DIGEST).hexdigest()
+
+    def _trusts(self, source: str, now: float) -> bool:
+        last = self._trusted.get(source)
         return last is not None and now - last < self._limits.trust
 
-    def _locked_for(self, key: _Key, now: float) -> float:
+    def _locked_for(self, key: str, now: float) -> float:
         times = self._failures.get(key)
         if times is None:
             return 0.0
         while times and times[0] <= now - self._limits.window:
             times.popleft()
         if not times:
-            del self._failures[key]
+            self._forget(key)
             return 0.0
         return times[0] + self._limits.window - now if len(times) >= self._limits.failures else 0.0
 
@@ -89,12 +143,8 @@ class LoginThrottle:
             self._locked_for(key, now)
         if len(self._failures) > _MAX_ENTRIES:
             for key in list(self._failures)[: _MAX_ENTRIES // 2]:
-                del self._failures[key]
+                self._forget(key)
 
-
-def _by_name(user: str) -> _Key:
-    return "user", "", user[:_NAME_LIMIT]
-
-
-def _at_host(host: str, user: str) -> _Key:
-    return "user at host", host, user[:_NAME_LIMIT]
+    def _forget(self, key: str) -> None:
+        del self._failures[key]
+        self.changed(f"{_FAILURES}{key}")

@@ -83,7 +83,7 @@ class RelayIntake:
         self._dispatcher = dispatcher
         self._reports = report_builder
         self._clock = clock
-        self._loop_guard = LoopGuard()
+        self.loop_guard = LoopGuard()
         self._refusals = RepeatedRefusals(clock)
 
     async def accept(self, submission: Submission) -> Reply:
@@ -119,12 +119,12 @@ class RelayIntake:
 
     def forget_old(self) -> None:
         """Free the memory of automatic responses that no longer count."""
-        self._loop_guard.expire(self._clock.monotonic())
+        self.loop_guard.expire(self._clock.monotonic())
 
     def _uncount(self, submission: Submission, decision: Decision) -> None:
         """Undo the loop guard's count: the client will submit the message again."""
         if is_automatic_response(submission.envelope.reverse_path, submission.message.header):
-            self._loop_guard.uncount(decision.route.author, submission.envelope.recipients)
+            self.loop_guard.uncount(decision.route.author, submission.envelope.recipients)
 
     def _defer_undecided(self, submission: Submission, started: float) -> Reply:
         """The 451 to a message without a decision; it is not queued: the decision would only wait elsewhere."""
@@ -144,7 +144,7 @@ class RelayIntake:
         if isinstance(decision, Decision) and is_automatic_response(path, header):
             limit = self._relay.rules.senders.automatic_per_hour
             author, recipients = decision.route.author, submission.envelope.recipients
-            if refusal := self._loop_guard.check(author, recipients, limit, self._clock.monotonic()):
+            if refusal := self.loop_guard.check(author, recipients, limit, self._clock.monotonic()):
                 return Refusal(refusal)
         return decision
 

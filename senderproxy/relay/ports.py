@@ -224,6 +224,42 @@ class Totals:
     reasons: Mapping[str, int] = field(default_factory=dict)  # text of the last reply, most frequent first, at most 5
 
 
+# ---- learned facts ----
+
+LEARNED_VALUE_LIMIT: Final = 16_384  # characters of a value; a reply of five long lines has 2500
+LEARNED_ROWS_LIMIT: Final = 20_000  # rows of one kind; as many as the largest component has facts
+LEARNED_OCTETS_LIMIT: Final = 4 * 2**20  # octets of one kind, keys and values; the largest component needs half of it
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedRow:
+    """A learned fact as it is stored. `key`: its kind, a slash, its subject; `value`: JSON."""
+
+    key: str
+    value: str
+    age: float  # seconds since it was written, by the store's clock; never negative
+
+
+class LearnedStore(Protocol):
+    """Table of what the service has learned, in the spool's database.
+
+    Guarantees: a batch is written as a whole or not at all. The table is bounded: of one kind, at most
+    LEARNED_ROWS_LIMIT rows with LEARNED_OCTETS_LIMIT octets in all; above either limit, the rows of this kind that were
+    written longest ago are deleted. Every method raises SpoolError if the disk or the database fails.
+    """
+
+    async def read_learned(self) -> Sequence[LearnedRow]:
+        """All rows, the one written longest ago first."""
+        ...
+
+    async def write_learned(self, rows: Mapping[str, str | None]) -> None:
+        """Write or replace the values of these keys; None deletes the row. Return when they are synced.
+
+        A key has at most 500 characters, a value at most LEARNED_VALUE_LIMIT.
+        """
+        ...
+
+
 # ---- the queue ----
 
 

@@ -2,16 +2,19 @@
 
 Guarantees: the reply names login, address, rule and fix in English and German, and ends with the upstream's last line.
 A message that is sent always satisfies the configured rule, so such a rejection means that the provider's rule is
-stricter: it stays in the list until the same address is accepted, or until KNOWN_LIMIT others were refused after it.
+stricter: it stays in the list, also beyond a restart, until the same address is accepted, or until KNOWN_LIMIT others
+were refused after it.
 Not here: recognition of such replies (delivery.classify), the configured rules (routing.provider).
 RFC 3463 section 3.8.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
+from senderproxy.learned import Fact, Instant, LearnedSource, Notify, duration, ignore_change
 from senderproxy.mail.address import Address, ForwardPath, ReversePath
 from senderproxy.mail.author import AuthorFields, read_authors
 from senderproxy.mail.header import HeaderSection
@@ -21,6 +24,9 @@ from senderproxy.routing.account import lists_address
 from senderproxy.routing.provider import Provider, SenderRule
 from senderproxy.routing.route import Route
 
+LEARNED_KIND: Final = "sender-rule"  # of the facts about rejected senders
+_LONGEST_AGE: Final = 10 * 365 * 86_400.0  # seconds; ten years, so that no date is out of range
+_DIGEST: Final = 16  # octets; two senders never have the same digest
 KNOWN_LIMIT: Final = 200  # entries; more than an operator reads, and 1 MB with the longest replies
 
 
@@ -138,11 +144,19 @@ def _setting(rejected: RejectedSender) -> tuple[str, SenderRule]:
     return "sender_rule", provider.sender_rule
 
 
-class RejectedSenders:
-    """Senders that were rejected although the configured rules allow them."""
+_RuleSettings: TypeAlias = tuple[str, str, bool]  # sender_rule, from_rule, takes_null_reverse_path
+
+
+class RejectedSenders(LearnedSource):
+    """Senders that were rejected although the configured rules allow them.
+
+    `changed` is called with the subject of a fact that has changed: a digest of account and sender.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[StricterRule, Provider]] = {}  # the one rejected last is the last one
+        self.changed: Notify = ignore_change
+        # By digest, with the settings of that time; the one rejected last is the last one.
+        self._known: dict[str, tuple[StricterRule, _RuleSettings]] = {}
 
     def note(self, rejected: RejectedSender, now: datetime) -> None:
         """Add a rejected sender; the time of the first rejection stays. The one that was rejected longest ago goes."""
@@ -154,31 +168,61 @@ class RejectedSenders:
             f"{route.provider.name} refused {name} ({rejected.place.value}) for account {route.account.id} although"
             f" {setting_in_words} allows it: its rule is stricter"
         )
-        key = (route.account.id, name)
+        key = _subject(route.account.id, name)
         earlier = self._known.pop(key, None)
         since = earlier[0].since if earlier else now.isoformat(timespec="seconds")
         entry = StricterRule(
             route.provider.name, route.account.id, name, rejected.reply.text, since, words, _hints(rejected)[0]
         )
-        self._known[key] = (entry, route.provider)
+        self._known[key] = (entry, _settings(route.provider))
+        self.changed(key)
         if len(self._known) > KNOWN_LIMIT:
-            del self._known[next(iter(self._known))]
+            self._forget(next(iter(self._known)))
 
     def accepted(self, route: Route, senders: Iterable[Address | None]) -> None:
         """Remove senders that were accepted, and entries about a rule that has changed since."""
         if not self._known:
             return
         for sender in senders:
-            self._known.pop((route.account.id, str(sender) if sender else "<>"), None)
-        now = route.provider
-        for key, (_, then) in list(self._known.items()):
-            if then.name == now.name and _rules(then) != _rules(now):
-                del self._known[key]
+            key = _subject(route.account.id, str(sender) if sender else "<>")
+            if key in self._known:
+                self._forget(key)
+        name, now = route.provider.name, _settings(route.provider)
+        for key, (entry, then) in list(self._known.items()):
+            if entry.provider == name and then != now:
+                self._forget(key)
 
     def entries(self) -> list[StricterRule]:
         """All entries, oldest first."""
         return sorted((entry for entry, _ in self._known.values()), key=lambda entry: entry.since)
 
+    def fact(self, subject: str, at: Instant) -> Fact | None:
+        """See learned.LearnedSource."""
+        if subject not in self._known:
+            return None
+        entry, settings = self._known[subject]
+        since = at.age(datetime.fromisoformat(entry.since))
+        return asdict(entry) | {"since": round(since), "settings": settings}
 
-def _rules(provider: Provider) -> tuple[SenderRule, SenderRule, bool]:
-    return provider.sender_rule, provider.from_rule, provider.takes_null_reverse_path
+    def restore(self, subject: str, fact: Fact, written: Instant) -> bool:
+        """See learned.LearnedSource."""
+        if len(self._known) >= KNOWN_LIMIT:
+            return False
+        since = written.before(duration(fact, "since", _LONGEST_AGE)).now.isoformat(timespec="seconds")
+        texts = {field.name: str(fact[field.name]) for field in fields(StricterRule)}
+        sender_rule, from_rule, takes_null = fact["settings"]
+        entry = StricterRule(**texts | {"since": since})
+        self._known[subject] = (entry, (str(sender_rule), str(from_rule), bool(takes_null)))
+        return True
+
+    def _forget(self, key: str) -> None:
+        del self._known[key]
+        self.changed(key)
+
+
+def _subject(account: str, sender: str) -> str:
+    return hashlib.blake2b(f"{account}\n{sender}".encode("utf-8", "surrogatepass"), digest_size=_DIGEST).hexdigest()
+
+
+def _settings(provider: Provider) -> _RuleSettings:
+    return provider.sender_rule.value, provider.from_rule.value, provider.takes_null_reverse_path

@@ -14,7 +14,7 @@ from typing import Final
 from senderproxy.clock import Clock
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.listener.body import SpillDirectory
-from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
+from senderproxy.listener.login_throttle import LoginThrottle
 from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.listener.server import Listener
 from senderproxy.relay.ports import Intake
@@ -27,12 +27,15 @@ _MAX_RETIRING: Final = 10  # replaced listeners with clients; of more, the oldes
 class Listeners:
     """The open listeners, in the order of the configuration."""
 
-    def __init__(self, intake: Intake, clock: Clock, spool_is_open: Callable[[], bool]) -> None:
+    def __init__(
+        self, intake: Intake, clock: Clock, spool_is_open: Callable[[], bool], throttle: LoginThrottle
+    ) -> None:
+        """`throttle` counts the failed logins at all listeners, also after a reload."""
         self._intake = intake
         self._clock = clock
         self._spool_is_open = spool_is_open
         self._passwords = PasswordThreads()
-        self._throttle = LoginThrottle(ThrottleLimits())  # of all listeners, also after a reload
+        self._throttle = throttle
         self._open: list[Listener] = []
         self._retiring: dict[Listener, asyncio.Task[None]] = {}  # the one replaced first is the first
 

@@ -81,6 +81,7 @@ class ServiceSpool:
         finally:
             opener.stop()
         self._spool, self._problem = spool, None
+        await self._components.learned.open(spool)  # before the first attempt
         self._components.use_spool(spool)
         await self._components.runner.start()
 
@@ -134,7 +135,7 @@ class ServiceSpool:
             return
         if self._cleanup is not None:
             self._cleanup.cancel()
-        closing = asyncio.create_task(self._spool.close())
+        closing = asyncio.create_task(self._write_and_close(self._spool))
         done, _ = await asyncio.wait([closing], timeout=timeout_seconds)
         if not done:
             event(
@@ -143,3 +144,7 @@ class ServiceSpool:
                 seconds=round(timeout_seconds, 1),
                 hint="Look for errors of the disk: dmesg",
             )
+
+    async def _write_and_close(self, spool: SqliteSpool) -> None:
+        await self._components.learned.close()
+        await spool.close()

@@ -91,7 +91,7 @@ def _state_entry(address: str, state: RecipientState) -> Entry:
         "fate": state.status.value,
         "due_at": state.due_at.isoformat() if state.due_at else None,
         "tries": state.tries,
-        "reply": _reply_entry(state.reply) if state.reply else None,
+        "reply": reply_entry(state.reply) if state.reply else None,
         "why": state.why[:_FACT],
         "delay_reported": state.delay_reported,
         "remote": state.remote,
@@ -103,14 +103,15 @@ def _read_state(entry: Mapping[str, Any]) -> RecipientState:
         status=RecipientStatus(entry["fate"]),
         due_at=datetime.fromisoformat(entry["due_at"]) if entry["due_at"] else None,
         tries=entry["tries"],
-        reply=_read_reply(entry["reply"]) if entry["reply"] else None,
+        reply=read_reply(entry["reply"]) if entry["reply"] else None,
         why=entry["why"],
         delay_reported=entry["delay_reported"],
         remote=entry["remote"],
     )
 
 
-def _reply_entry(reply: Reply) -> Entry:
+def reply_entry(reply: Reply) -> Entry:
+    """A reply, shortened."""
     return {
         "code": reply.code,
         "status": str(reply.status) if reply.status else None,
@@ -118,7 +119,8 @@ def _reply_entry(reply: Reply) -> Entry:
     }
 
 
-def _read_reply(entry: Mapping[str, Any]) -> Reply:
+def read_reply(entry: Mapping[str, Any]) -> Reply:
+    """The reply of a `reply_entry`. Raises KeyError, TypeError or ValueError for an entry of another form."""
     status = EnhancedStatus(*(int(part) for part in entry["status"].split("."))) if entry["status"] else None
     return Reply(entry["code"], status, tuple(entry["lines"]))
 

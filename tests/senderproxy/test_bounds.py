@@ -26,6 +26,7 @@ from senderproxy.listener.rates import ClientRates, RateLimits
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.outcome import RefusedSenderField
 from senderproxy.mail.reply import reply
+from senderproxy.relay.learned_state import CHANGED_LIMIT, LearnedState
 from senderproxy.relay.loop_guard import PAIRS_LIMIT, LoopGuard
 from senderproxy.relay.sender_rejected import KNOWN_LIMIT, RejectedSender, RejectedSenders
 from senderproxy.routing.account import Account
@@ -51,6 +52,7 @@ FILLED = {
     "listener.login_throttle.LoginThrottle._trusted",
     "listener.password_threads.PasswordThreads._logins",
     "listener.rates.ClientRates._minutes",
+    "relay.learned_state.LearnedState._changed",
     "relay.loop_guard.LoopGuard._sent",
     "relay.sender_rejected.RejectedSenders._known",
     "spool.sqlite.history.History._unwritten",
@@ -74,6 +76,7 @@ CONFIGURED = {
     "listener.client_auth.ClientAuth._networks",
     "listener.client_auth.ClientAuth._users",
     "listener.client_auth.ClientAuth._verified",  # after a login that succeeded
+    "relay.learned_state.LearnedState._sources",  # the kinds of facts
     "relay.dispatch.AccountQueues._queues",  # and accounts that were removed, while they have messages
     "relay.runner.Runner._claim_loops",
     "routing.author_policy.AuthorMap.domains",
@@ -291,7 +294,15 @@ def test_failed_logins_are_bounded() -> None:
         throttle.succeeded(f"2001:db8::{number:x}", "anna", float(number) / 1000)
     assert len(throttle._trusted) == login_throttle._MAX_ENTRIES
     assert len(throttle._failures) <= login_throttle._MAX_ENTRIES
-    assert max(len(name) for _kind, _host, name in throttle._failures) <= login_throttle._NAME_LIMIT
+    assert {len(digest) for digest in throttle._failures} == {2 * login_throttle._DIGEST}
+
+
+def test_changes_of_learned_facts_are_bounded_while_the_spool_is_closed() -> None:
+    state = LearnedState(SystemClock())
+    for number in range(CHANGED_LIMIT + 50):
+        state.note_change("loop", str(number))
+    assert len(state._changed) == CHANGED_LIMIT
+    assert ("loop", str(CHANGED_LIMIT + 49)) in state._changed
 
 
 def test_clients_with_a_rate_are_bounded() -> None:

@@ -59,7 +59,7 @@ def open_database(folder: SpoolFolder, migrations: Sequence[str]) -> sqlite3.Con
         with as_spool_errors(_("The spool's database cannot be created")):
             _create(folder, migrations)
     path = folder.path / NAME
-    _check_file(path)
+    check_file(path)
     with as_spool_errors(_("The spool's database {path} cannot be opened").format(path=path), path):
         connection = connect(path)
         try:
@@ -170,7 +170,7 @@ def _refuse_if_lost(folder: SpoolFolder, names: set[str]) -> None:
         )
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Raise SpoolError if the file is not a database of senderproxy."""
     try:
         status = path.lstat()

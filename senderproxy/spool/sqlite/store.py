@@ -1,4 +1,4 @@
-"""SqliteSpool: relay.ports.Spool with one SQLite database, and one file for each large body.
+"""SqliteSpool: relay.ports.Spool and LearnedStore with one SQLite database, and one file for each large body.
 
 Guarantees: docs/spool-states.md. The event loop never waits for the disk: all access to it happens on other threads.
 Not here: new messages (spool.sqlite.incoming), claims (spool.sqlite.claims), history (spool.sqlite.history),
@@ -20,8 +20,8 @@ from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.log import event
 from senderproxy.mail.header import HeaderSection
-from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolUpdate, Totals
-from senderproxy.spool.sqlite import leases, rows, search, statements
+from senderproxy.relay.ports import Arrival, Claim, LearnedRow, SpoolError, SpoolUpdate, Totals
+from senderproxy.spool.sqlite import learned, leases, rows, search, statements
 from senderproxy.spool.sqlite.claims import Claims
 from senderproxy.spool.sqlite.content import FOLDER, Content
 from senderproxy.spool.sqlite.content_writer import THREADS, ContentWriter
@@ -239,6 +239,18 @@ class SqliteSpool:
         """Move the times of unfinished messages by a step of the machine's clock."""
         by = rows.span_ms(step)
         await self._writer.submit(WriteJob(run=lambda connection: statements.shift(connection, self._leases, by)))
+
+    # ---- learned facts ----
+
+    async def read_learned(self) -> Sequence[LearnedRow]:
+        """See relay.ports.LearnedStore."""
+        now = self._clock.now()
+        return await self._reader.run(lambda connection: learned.read(connection, now))
+
+    async def write_learned(self, rows: Mapping[str, str | None]) -> None:
+        """See relay.ports.LearnedStore."""
+        now = self._clock.now()
+        await self._writer.submit(WriteJob(run=lambda connection: learned.write(connection, rows, now)))
 
     # ---- searches ----
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from senderproxy.accounts import vault_admin
 from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.errors import AccountsError, UnknownAccount, VaultUnreadable
 from senderproxy.accounts.record import (
@@ -73,6 +74,33 @@ def test_a_new_password_changes_the_version_and_the_same_one_does_not(path: Path
     assert first.version == same.version != other.version
     assert other.reveal() == "geheim-2"
     assert "geheim" not in repr(other) + str(other) + f"{other}" + other.version
+
+
+def test_a_version_and_a_derived_key_are_the_same_at_the_next_start_and_others_after_a_new_data_key(
+    path: Path, key: Unlock
+) -> None:
+    anna = _stored("anna@firma.example")
+    _put(path, key, anna)
+
+    def start() -> tuple[str, bytes, bytes]:
+        accounts = VaultAccounts.open(path, key)
+        credential = accounts.credential(anna.account)
+        assert credential is not None
+        found = credential.version, accounts.derive_key("one"), accounts.derive_key("two")
+        accounts.close()
+        return found
+
+    first = start()
+    _put(path, key, _stored("bert@firma.example"))
+    assert start() == first
+    assert len(set(first)) == 3
+    running = VaultAccounts.open(path, key)
+    vault_admin.rekey(path, key, [], [])
+    running.check()
+    unchanged = running.credential(anna.account)
+    assert unchanged is not None
+    assert unchanged.version == first[0]  # its sessions stay open
+    assert not set(start()) & set(first)
 
 
 def test_a_removed_account_has_no_credential(path: Path, key: Unlock) -> None:

@@ -1,6 +1,7 @@
 """The account's health is decided from values alone."""
 
-from datetime import UTC, datetime
+import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -18,6 +19,7 @@ from senderproxy.delivery.account_health import (
     Resumed,
     Suspended,
 )
+from senderproxy.learned import Instant
 from senderproxy.mail.reply import Reply, parse_reply, reply
 
 NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
@@ -187,3 +189,62 @@ def test_status_describes_the_health(state: Health, at: float, words: str) -> No
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (59.6, "60 s"), (120.0, "2 min"), (7200.0, "2.0 h")])
 def test_durations_are_formatted_for_people(seconds: float, words: str) -> None:
     assert account_health.format_duration(seconds) == words
+
+
+# ---- beyond a restart ----
+
+LATER = Instant(NOW + timedelta(seconds=40), 1040.0)  # the moment of writing, 40 s after the change at 1000.0
+
+
+def again(state: Health, down: float, *, other_clock: float = 0.0) -> Health:
+    """The health in the process that starts `down` seconds after the writing, on another monotonic clock."""
+    fact = json.loads(json.dumps(account_health.health_fact(state, LATER)))
+    at = Instant(LATER.now + timedelta(seconds=down), LATER.monotonic + down + other_clock)
+    return account_health.read_health(fact, at.before(down))
+
+
+def test_a_suspension_is_the_same_after_a_restart() -> None:
+    state = happen(Healthy(), PasswordRefused(WRONG, "v1"), 1000.0)
+    assert again(state, 86_400.0, other_clock=-90_000.0) == state
+
+
+@pytest.mark.parametrize("down", [0.0, 10.0, 500.0])
+def test_a_pause_goes_on_for_what_is_left_of_it(down: float) -> None:
+    state = happen(Healthy(), LimitReached(LIMIT, "v1"), 1000.0)
+    assert isinstance(state, Paused)
+    after = again(state, down, other_clock=-777.0)
+    assert isinstance(after, Paused)
+    assert after.until == pytest.approx(state.until - 777.0)
+    assert (after.upstream_reply, after.since, after.length) == (LIMIT, NOW, FIRST_PAUSE)
+    ended = happen(after, LimitReached(LIMIT, "v1"), after.until)  # the next one is longer, as without a restart
+    assert isinstance(ended, Paused)
+    assert ended.length == 2 * FIRST_PAUSE
+
+
+def test_a_healthy_account_has_no_fact() -> None:
+    assert account_health.health_fact(Healthy(NOW), LATER) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("left", 1e12), ("left", -5), ("since", 1e15), ("since", -1), ("length", 0)]
+)
+def test_no_stored_number_blocks_an_account_for_long(name: str, value: float) -> None:
+    fact = account_health.health_fact(happen(Healthy(), LimitReached(LIMIT, "v1"), 1000.0), LATER)
+    assert fact is not None
+    state = account_health.read_health({**fact, name: value}, LATER)
+    assert isinstance(state, Paused)
+    assert LATER.monotonic <= state.until <= LATER.monotonic + LONGEST_PAUSE
+    assert FIRST_PAUSE <= state.length <= LONGEST_PAUSE
+    assert state.since <= LATER.now
+
+
+def test_a_state_of_a_later_version_counts_as_healthy() -> None:
+    assert account_health.read_health({"state": "waiting", "left": 5}, LATER) == Healthy()
+
+
+@pytest.mark.parametrize("value", [True, "5", None, float("nan"), float("inf")])
+def test_a_fact_of_another_form_is_an_error(value: object) -> None:
+    fact = account_health.health_fact(happen(Healthy(), LimitReached(LIMIT, "v1"), 1000.0), LATER)
+    assert fact is not None
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        account_health.read_health({**fact, "left": value}, LATER)

@@ -1,9 +1,15 @@
 """Limits that the upstream's replies revealed narrow the configured ones, for an hour."""
 
+import json
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
 
 from senderproxy.delivery.observed_limits import OBSERVED_FOR, ObservedLimit, ObservedLimits
 from senderproxy.delivery.reuse import PoolLimits
+from senderproxy.learned import Instant
 
 CONFIGURED = PoolLimits(connections=4, messages_per_connection=None, idle_seconds=30.0)
 
@@ -25,3 +31,32 @@ def test_both_limits_narrow_those_of_the_pool() -> None:
     observed.messages_per_connection.record(20, 0.0)
     assert observed.narrow(CONFIGURED, 1.0) == replace(CONFIGURED, connections=2, messages_per_connection=20)
     assert observed.narrow(CONFIGURED, OBSERVED_FOR) == CONFIGURED
+
+
+def test_observed_limits_are_in_force_for_the_rest_of_the_hour_after_a_restart() -> None:
+    before, midnight = ObservedLimits(), datetime(2026, 1, 31, tzinfo=UTC)
+    assert before.fact(Instant(midnight, 0.0)) is None
+    before.connections.record(2, 1000.0)
+    before.messages_per_connection.record(10, 4000.0)
+    fact = json.loads(json.dumps(before.fact(Instant(midnight, 4100.0))))
+    after = ObservedLimits()
+    after.restore(fact, Instant(midnight, 50.0))  # 4100.0 on the other clock
+    configured = PoolLimits(5, None, 60.0)
+    assert after.narrow(configured, 60.0) == PoolLimits(2, 10, 60.0)
+    assert after.narrow(configured, 550.0) == PoolLimits(5, 10, 60.0)
+    assert after.narrow(configured, 3550.0) == configured
+    assert before.fact(Instant(midnight, 7600.0)) is None
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        {"connections": {"limit": 0, "age": 1}},
+        {"connections": {"limit": True, "age": 1}},
+        {"connections": {}},
+        {"connections": 5},
+    ],
+)
+def test_a_fact_of_another_form_is_an_error(fact: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        ObservedLimits().restore(fact, Instant(datetime(2026, 1, 31, tzinfo=UTC), 0.0))

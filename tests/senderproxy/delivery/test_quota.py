@@ -1,10 +1,14 @@
 """The hourly limits are enforced from values alone; a property test covers any sixty minutes."""
 
+import json
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senderproxy.delivery.quota import HOUR, HourlyQuota, QuotaExceeded, Remaining, Reservation
+from senderproxy.learned import Instant
 
 
 def ask(
@@ -116,3 +120,81 @@ def test_memory_is_bounded_at_any_rate(rate: int) -> None:
         for second in range(rate):
             ask(quota, 1, minute * 60.0 + second * 60 / rate, messages=10**9)
     assert len(quota._slots) <= 61
+
+
+# ---- beyond a restart ----
+
+MIDNIGHT = datetime(2026, 1, 31, tzinfo=UTC)
+
+
+def restarted(quota: HourlyQuota, at: float, down: float, start: float) -> HourlyQuota:
+    """The quota in a process that starts `down` seconds after the writing at `at`; its clock reads `start` then."""
+    fact = json.loads(json.dumps(quota.fact(Instant(MIDNIGHT, at))))
+    after = HourlyQuota()
+    assert after.restore(fact, Instant(MIDNIGHT, start).before(down))
+    return after
+
+
+@pytest.mark.parametrize("start", [12_345.0, 7.0, 1_000_000.5])
+@pytest.mark.parametrize("down", [0.0, 31.0, 1000.0])
+def test_the_use_of_the_hour_counts_after_a_restart_and_ends_at_most_a_minute_later(down: float, start: float) -> None:
+    quota = HourlyQuota()
+    for second in (0.0, 300.0, 1700.0):
+        assert isinstance(quota.reserve(3, messages_per_hour=None, recipients_per_hour=None, now=second), Reservation)
+    after = restarted(quota, 1710.0, down, start)
+    left = after.remaining(messages_per_hour=10, recipients_per_hour=20, now=start)
+    assert (left.messages, left.recipients) == (7, 11)
+    for second, messages in ((0.0, 2), (300.0, 1), (1700.0, 0)):
+        # The slot of this message ends within a minute of it, and the restart adds a minute at most.
+        passed = second + HOUR - 1710.0 - down
+        before, afterwards = start + passed - 2, start + passed + 121
+        assert after.remaining(messages_per_hour=10, recipients_per_hour=None, now=before).messages == 10 - messages - 1
+        assert after.remaining(messages_per_hour=10, recipients_per_hour=None, now=afterwards).messages == 10 - messages
+
+
+def test_many_restarts_do_not_prolong_the_hour() -> None:
+    quota = HourlyQuota()
+    quota.reserve(1, messages_per_hour=None, recipients_per_hour=None, now=0.0)
+    for number in range(1, 110):  # a restart every 33 s, on one clock
+        fact = quota.fact(Instant(MIDNIGHT, number * 33.0))
+        quota = HourlyQuota()
+        if fact is not None:
+            quota.restore(fact, Instant(MIDNIGHT, number * 33.0 + 0.004))  # the wall clock is slewed a little
+    assert quota.remaining(messages_per_hour=5, recipients_per_hour=None, now=3661.0).messages == 5
+
+
+def test_a_restored_use_is_added_to_that_since_the_start() -> None:
+    quota, stored = HourlyQuota(), HourlyQuota()
+    for one in (quota, stored):
+        one.reserve(2, messages_per_hour=None, recipients_per_hour=None, now=600.0)
+    fact = stored.fact(Instant(MIDNIGHT, 610.0))
+    assert fact is not None
+    quota.restore(fact, Instant(MIDNIGHT, 610.0))
+    refused = quota.reserve(1, messages_per_hour=2, recipients_per_hour=None, now=620.0)
+    assert isinstance(refused, QuotaExceeded)
+    assert refused.seconds == pytest.approx(660.0 + HOUR - 620.0)
+
+
+@pytest.mark.parametrize("age", [1e15, -1e15])
+def test_no_stored_time_is_far_away(age: float) -> None:
+    quota = HourlyQuota()
+    quota.restore({"slots": [[age, 5, 5]]}, Instant(MIDNIGHT, 1000.0))
+    assert quota.remaining(messages_per_hour=5, recipients_per_hour=None, now=1000.0 + HOUR + 120.0).messages == 5
+
+
+@pytest.mark.parametrize("slots", [None, 5, [[1]], [["x", 1, 1]], [[1, -1, 1]], [[1, 1, True]], [[float("nan"), 1, 1]]])
+def test_a_fact_of_another_form_changes_nothing(slots: object) -> None:
+    quota = HourlyQuota()
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        quota.restore({"slots": slots}, Instant(MIDNIGHT, 1000.0))
+    assert quota.fact(Instant(MIDNIGHT, 1000.0)) is None
+
+
+def test_an_unused_or_released_quota_has_no_fact() -> None:
+    quota = HourlyQuota()
+    assert quota.fact(Instant(MIDNIGHT, 0.0)) is None
+    reservation = quota.reserve(1, messages_per_hour=None, recipients_per_hour=None, now=0.0)
+    assert isinstance(reservation, Reservation)
+    assert quota.fact(Instant(MIDNIGHT, 1.0)) == {"slots": [[-59.0, 1, 1]]}
+    quota.release(reservation)
+    assert quota.fact(Instant(MIDNIGHT, 2.0)) is None

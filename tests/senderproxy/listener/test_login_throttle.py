@@ -1,5 +1,11 @@
 """Limits on failed logins, on given times."""
 
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from senderproxy.learned import Instant
 from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 
 LIMITS = ThrottleLimits(failures=5, window=300, first_delay=0.5, longest_delay=4)
@@ -105,3 +111,70 @@ def test_many_trusted_hosts_do_not_fill_the_memory_and_the_latest_stay() -> None
         throttle.failed(ATTACKER, "anna", 30_000)
     assert throttle.locked_for("host 29999", "anna", 30_000) == 0
     assert throttle.locked_for("host 1", "anna", 30_000) > 0
+
+
+# ---- beyond a restart ----
+
+MIDNIGHT, KEY = datetime(2026, 1, 31, tzinfo=UTC), b"k" * 32
+
+
+def restarted(throttle: LoginThrottle, subjects: list[str], at: float, down: float, key: bytes = KEY) -> LoginThrottle:
+    """The throttle of the next process, whose clock begins at 0 when it starts."""
+    after = LoginThrottle(LIMITS, key)
+    for subject in dict.fromkeys(subjects):
+        if (fact := throttle.fact(subject, Instant(MIDNIGHT, at))) is not None:
+            assert after.restore(subject, json.loads(json.dumps(fact)), Instant(MIDNIGHT, 0.0).before(down))
+    return after
+
+
+def test_locks_and_trust_outlive_a_restart() -> None:
+    throttle, subjects = LoginThrottle(LIMITS, KEY), list[str]()
+    throttle.changed = subjects.append
+    throttle.succeeded(OURS, "anna", 1000)
+    for _ in range(5):
+        throttle.failed(ATTACKER, "anna", 1100)
+    after = restarted(throttle, subjects, 1150, down=50)
+    assert after.locked_for(ATTACKER, "anna", 0) == 200
+    assert after.locked_for("192.0.2.9", "anna", 0) == 200
+    assert after.locked_for(ATTACKER, "bert", 199) == 1
+    assert after.locked_for(ATTACKER, "anna", 200) == 0
+    assert after.locked_for(OURS, "anna", 0) == 0
+    for subject in subjects:
+        assert not any(text in subject for text in ("anna", OURS, ATTACKER))
+
+
+def test_with_another_key_the_stored_locks_are_not_found() -> None:
+    throttle, subjects = LoginThrottle(LIMITS, KEY), list[str]()
+    throttle.changed = subjects.append
+    for _ in range(5):
+        throttle.failed(ATTACKER, "anna", 1100)
+    assert restarted(throttle, subjects, 1150, 0, key=b"x" * 32).locked_for(ATTACKER, "anna", 0) == 0
+
+
+def test_what_is_over_is_reported_so_that_its_row_is_deleted() -> None:
+    throttle, subjects = LoginThrottle(LIMITS, KEY), list[str]()
+    for _ in range(5):
+        throttle.failed(ATTACKER, "anna", 0)
+    throttle.changed = subjects.append
+    assert throttle.locked_for(ATTACKER, "anna", 300) == 0
+    assert len(subjects) == 2
+    assert all(throttle.fact(subject, Instant(MIDNIGHT, 300)) is None for subject in subjects)
+
+
+def test_a_host_that_logs_in_often_is_written_once_an_hour() -> None:
+    throttle, subjects = LoginThrottle(LIMITS, KEY), list[str]()
+    throttle.changed = subjects.append
+    for second in range(0, 7200, 60):
+        throttle.succeeded(OURS, "anna", second)
+    assert len(subjects) == 2
+
+
+@pytest.mark.parametrize("ages", [[-1e15], [1e15], [1e15, -1e15]])
+def test_no_stored_time_locks_for_longer_than_the_window(ages: list[float]) -> None:
+    throttle = LoginThrottle(ThrottleLimits(failures=1, window=300), KEY)
+    subjects: list[str] = []
+    throttle.changed = subjects.append
+    throttle.failed(ATTACKER, "anna", 0)
+    for subject in subjects:
+        throttle.restore(subject, {"ages": ages}, Instant(MIDNIGHT, 1000.0))
+    assert throttle.locked_for(ATTACKER, "anna", 1000) <= 300

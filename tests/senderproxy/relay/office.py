@@ -113,7 +113,7 @@ class RelayOffice:
             RetryPolicy(),
             self.journal,
         )
-        self.courier.on_healthy = self.runner.account_can_send
+        self.courier.observers.healthy = self.runner.account_can_send
         self.intake = RelayIntake(self.relay, self.spool, self.runner, self.report_builder, self.clock, HANDLING)
         await self.runner.start()
 

@@ -1,7 +1,11 @@
 """The limit of automatic responses."""
 
+import json
+from datetime import UTC, datetime
+
 import pytest
 
+from senderproxy.learned import Instant
 from senderproxy.mail.address import NULL_PATH, parse_address
 from senderproxy.mail.header import HeaderSection
 from senderproxy.relay.loop_guard import LoopGuard, is_automatic_response
@@ -56,3 +60,36 @@ def test_memory_is_bounded() -> None:
 )
 def test_automatic_responses(path: object, header: bytes, automatic: bool) -> None:
     assert is_automatic_response(path, HeaderSection(header + b"\r\n")) is automatic  # type: ignore[arg-type]
+
+
+def test_the_counts_outlive_a_restart() -> None:
+    guard, subjects = LoopGuard(), list[str]()
+    guard.changed = subjects.append
+    author, recipient = parse_address("anna@firma.example"), parse_address("bert@elsewhere.example")
+    for second in (0.0, 1000.0):
+        assert guard.check(author, [recipient], 2, second) is None
+    midnight = datetime(2026, 1, 31, tzinfo=UTC)
+    after = LoopGuard()
+    for subject in set(subjects):
+        assert "anna" not in subject
+        fact = guard.fact(subject, Instant(midnight, 1100.0))
+        assert fact is not None
+        assert after.restore(subject, json.loads(json.dumps(fact)), Instant(midnight, 5.0))  # 1100.0 on the other clock
+    assert after.check(author, [recipient], 2, 5.0) is not None
+    assert after.check(author, [recipient], 2, 2504.0) is not None
+    assert after.check(author, [recipient], 2, 2506.0) is None  # the first one is an hour old
+    assert not LoopGuard().restore("x", {"ages": []}, Instant(midnight, 5.0))
+
+
+def test_pairs_that_are_over_are_reported_so_that_their_rows_are_deleted() -> None:
+    guard, subjects = LoopGuard(), list[str]()
+    author, recipient = parse_address("anna@firma.example"), parse_address("bert@elsewhere.example")
+    guard.check(author, [recipient], 2, 0.0)
+    guard.changed = subjects.append
+    guard.expire(3600.0)
+    (subject,) = subjects
+    assert guard.fact(subject, Instant(datetime(2026, 1, 31, tzinfo=UTC), 3600.0)) is None
+    guard.check(author, [recipient], 2, 4000.0)
+    guard.uncount(author, [recipient])
+    assert guard.fact(subject, Instant(datetime(2026, 1, 31, tzinfo=UTC), 4000.0)) is None
+    assert len(subjects) == 3

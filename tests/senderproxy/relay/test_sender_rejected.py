@@ -1,11 +1,13 @@
 """The reply about a sender address that a provider rejected, and the list of such senders."""
 
+import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from senderproxy.delivery.classify import Stage, outcome
+from senderproxy.learned import Instant
 from senderproxy.mail.address import NULL_PATH, Address, ReversePath, parse_address, parse_pattern
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSenderField
@@ -184,3 +186,41 @@ def test_a_stricter_rule_is_listed_until_the_address_is_accepted() -> None:
     known.note(refused, NOW)
     known.accepted(_route(SenderRule.ADDRESS), (ANNA,))
     assert known.entries() == [], "said of a rule that is another one by now"
+
+
+def test_the_list_outlives_a_restart() -> None:
+    known, subjects = RejectedSenders(), list[str]()
+    known.changed = subjects.append
+    refused = _found(b"550 Sender address is not allowed.", Stage.MAIL)
+    assert refused is not None
+    known.note(refused, NOW)
+    (subject,) = subjects
+    assert "info" not in subject
+    fact = known.fact(subject, Instant(NOW + timedelta(seconds=50), 1050.0))
+    assert fact is not None
+    after = RejectedSenders()
+    after.changed = subjects.append
+    assert after.restore(subject, json.loads(json.dumps(fact)), Instant(NOW + timedelta(seconds=50), 3.0))
+    assert after.entries() == known.entries()
+    after.accepted(_route(), (ANNA,))
+    assert after.entries() == known.entries()
+    after.accepted(_route(), (INFO, ANNA))
+    assert after.entries() == []
+    assert subjects == [subject, subject]
+    assert after.fact(subject, Instant(NOW, 5.0)) is None
+    assert after.restore(subject, json.loads(json.dumps(fact)), Instant(NOW, 3.0))
+    after.accepted(_route(SenderRule.ADDRESS), (ANNA,))
+    assert after.entries() == [], "said of a rule that is another one by now"
+
+
+@pytest.mark.parametrize("without", ["since", "settings", "provider", "hint"])
+def test_a_stored_entry_without_a_field_is_an_error(without: str) -> None:
+    known, subjects = RejectedSenders(), list[str]()
+    known.changed = subjects.append
+    refused = _found(b"550 Sender address is not allowed.", Stage.MAIL)
+    assert refused is not None
+    known.note(refused, NOW)
+    fact = dict(known.fact(subjects[0], Instant(NOW, 0.0)) or {})
+    del fact[without]
+    with pytest.raises(KeyError):
+        RejectedSenders().restore(subjects[0], fact, Instant(NOW, 0.0))

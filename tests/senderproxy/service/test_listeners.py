@@ -16,6 +16,7 @@ from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.client_auth import hash_password
+from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 from senderproxy.listener.server import Listener
 from senderproxy.service import descriptors
 from senderproxy.service.listeners import Listeners
@@ -48,7 +49,7 @@ def listener_on(port: int, **changed: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def listeners_of(first: Config, intake: RecordingIntake) -> AsyncIterator[Listeners]:
-    listeners = Listeners(intake, SystemClock(), lambda: False)
+    listeners = Listeners(intake, SystemClock(), lambda: False, LoginThrottle(ThrottleLimits()))
     await listeners.start(first)
     try:
         yield listeners
@@ -224,7 +225,7 @@ from tests.fakes.recording_intake import RecordingIntake
 from tests.senderproxy.service.test_listeners import config, listener_on
 
 async def main():
-    listeners = Listeners(RecordingIntake(), SystemClock(), lambda: False)
+    listeners = Listeners(RecordingIntake(), SystemClock(), lambda: False, LoginThrottle(ThrottleLimits()))
     first = config(listener_on(0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 899))
     try:

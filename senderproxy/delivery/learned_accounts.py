@@ -1,0 +1,81 @@
+"""The learned facts about accounts: health and observed limits of each, and its use of the past hour.
+
+Guarantees: a suspension is restored only for the secret that was refused; a fact about an account that does not exist
+is not restored. A restored use is added to that of messages sent since the start.
+Not here: the form of each fact, which is beside its state (delivery.account_health, delivery.observed_limits,
+delivery.quota).
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from senderproxy.delivery.account_health import Suspended, health_fact, read_health
+from senderproxy.delivery.account_state import AccountState
+from senderproxy.learned import Fact, Instant, LearnedSource, count
+
+STATE: Final = "account"  # kinds of facts; the subject is the account's id
+USE: Final = "hourly-use"
+
+
+class AccountFacts(LearnedSource):
+    """Health and observed limits of each account."""
+
+    def __init__(
+        self,
+        known: Callable[[str], AccountState | None],
+        create: Callable[[str], AccountState | None],
+        version: Callable[[str], str | None],
+    ) -> None:
+        """`known` and `create` return the state of an account, by its id; `create` makes one for an account of the
+
+        vault. `version` returns the version of its current secret.
+        """
+        self._known = known
+        self._create = create
+        self._version = version
+
+    def fact(self, subject: str, at: Instant) -> Fact | None:
+        """See learned.LearnedSource."""
+        state = self._known(subject)
+        if state is None:
+            return None
+        facts = {
+            "health": health_fact(state.health, at),
+            "limits": state.pool.observed.fact(at),
+            "recipients": state.observed_recipient_limit,
+        }
+        return {name: fact for name, fact in facts.items() if fact is not None} or None
+
+    def restore(self, subject: str, fact: Fact, written: Instant) -> bool:
+        """See learned.LearnedSource."""
+        state = self._create(subject)
+        if state is None:
+            return False
+        health = read_health(fact["health"], written) if "health" in fact else state.health
+        if not (isinstance(health, Suspended) and health.version != self._version(subject)):
+            state.health = health
+        state.pool.observed.restore(fact.get("limits", {}), written)
+        if "recipients" in fact:
+            state.observed_recipient_limit = count(fact, "recipients")
+        return self.fact(subject, written) is not None
+
+
+class HourlyUse(LearnedSource):
+    """The messages and recipients that each account has sent in the past hour."""
+
+    def __init__(
+        self, known: Callable[[str], AccountState | None], create: Callable[[str], AccountState | None]
+    ) -> None:
+        """The arguments of AccountFacts."""
+        self._known = known
+        self._create = create
+
+    def fact(self, subject: str, at: Instant) -> Fact | None:
+        """See learned.LearnedSource."""
+        state = self._known(subject)
+        return state.quota.fact(at) if state is not None else None
+
+    def restore(self, subject: str, fact: Fact, written: Instant) -> bool:
+        """See learned.LearnedSource."""
+        state = self._create(subject)
+        return state is not None and state.quota.restore(fact, written)
