@@ -16,8 +16,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Final, TypeAlias
+from typing import Final
 
 from senderproxy import log_events
 from senderproxy.aio import wait_done
@@ -29,6 +28,7 @@ from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.log import event
 from senderproxy.mail.address import AddressPattern
+from senderproxy.mail.host_group import IpAddress, group_of, host_address, host_group
 from senderproxy.mail.reply import Reply
 from senderproxy.translation import _
 from senderproxy.wire import replies
@@ -43,9 +43,6 @@ _PARALLEL: Final = 1  # p
 _MAX_COST: Final = 2**18  # N of a stored hash, 256 MiB with r = 8: a typing error must not allocate gigabytes
 _SALT: Final = 16  # octets, NIST SP 800-132 section 5.1
 _DIGEST: Final = 32  # octets, as long as SHA-256's
-_IPV6_PREFIX: Final = 64  # bits of the network that one IPv6 host may have all addresses of, RFC 4291 section 2.5.1
-
-_IpAddress: TypeAlias = IPv4Address | IPv6Address
 
 
 class PasswordHashError(SenderproxyError):
@@ -138,19 +135,19 @@ class ClientAuth:
 
     def admit(self, host: str) -> Admission | Reply:
         """The rights of a host (an IP address), or the reply that replaces the greeting."""
-        address = _normalized(ip_address(host.partition("%")[0]))
+        address = host_address(host)
         allowed = any(address in network for network in self._allow)
         if not allowed and self._auth != "optional":
             return replies.not_allowed(host)
         known = address.is_loopback or any(address in network for network, _senders in self._networks)
         login_required = self._auth == "required" or not allowed
-        return Admission(login_required, self._senders_of(address), _client_name(address, known), known)
+        return Admission(login_required, self._senders_of(address), str(address) if known else group_of(address), known)
 
     async def verify(self, host: str, attempt: LoginAttempt) -> User | Reply:
         """The user, or the reply to a login that is wrong or locked. A reply to a wrong one is delayed."""
         if (early := self._early_result(host, attempt)) is not None:
             return early
-        source = _login_source(host)
+        source = host_group(host)
         if not self._passwords.enter(source):
             return replies.TOO_MANY_LOGINS_AT_ONCE
         # A task of its own: a client that leaves early neither frees the thread nor avoids the count of its failure.
@@ -171,10 +168,10 @@ class ClientAuth:
                 return early, 0.0
             matches = await self._passwords.derive(lambda: stored.matches(attempt.reveal()))
             if matches and known is not None:
-                self._throttle.succeeded(_login_source(host), attempt.user, self._clock.monotonic())
+                self._throttle.succeeded(host_group(host), attempt.user, self._clock.monotonic())
                 self._verified[attempt.user] = self._mark(attempt)
                 return User(attempt.user, known[1]), 0.0
-            delay = self._throttle.failed(_login_source(host), attempt.user, self._clock.monotonic())
+            delay = self._throttle.failed(host_group(host), attempt.user, self._clock.monotonic())
         # Only a known name is logged: instead of an unknown one, a person may have typed the password.
         name = attempt.user if known else None
         event(_log, log_events.CLIENT_LOGIN_REFUSED, client=host, user=name, user_known=known is not None)
@@ -182,7 +179,7 @@ class ClientAuth:
 
     def _early_result(self, host: str, attempt: LoginAttempt) -> User | Reply | None:
         """The result that needs no key derivation: locked, or verified before. None: derive."""
-        source, now = _login_source(host), self._clock.monotonic()
+        source, now = host_group(host), self._clock.monotonic()
         locked = self._throttle.locked_for(source, attempt.user, now)
         if locked > 0:
             return replies.auth_locked(locked)
@@ -205,7 +202,7 @@ class ClientAuth:
             message = _("The password of client {user}: {error}").format(user=client.user, error=error.message)
             raise PasswordHashError(message, hint=error.hint) from None
 
-    def _senders_of(self, address: _IpAddress) -> tuple[AddressPattern, ...] | None:
+    def _senders_of(self, address: IpAddress) -> tuple[AddressPattern, ...] | None:
         """The senders of the smallest network with the host, else of the default entry; None: any."""
         return next((senders for network, senders in self._networks if address in network), self._default)
 
@@ -216,28 +213,7 @@ class ClientAuth:
 
 def is_loopback(host: str) -> bool:
     """True for an address of this machine's loopback interface, also as an IPv4-mapped IPv6 address."""
-    return _normalized(ip_address(host.partition("%")[0])).is_loopback
-
-
-def _normalized(address: _IpAddress) -> _IpAddress:
-    """The IPv4 address of an IPv4 client on an IPv6 socket."""
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
-
-
-def _client_name(address: _IpAddress, known: bool) -> str:
-    """The name of a client in counters: an IPv6 host can take any address of its /64 (RFC 4291 section 2.5.1).
-
-    Link-local addresses are exempt: all hosts of a link have the same /64.
-    """
-    if address.version == 4 or known or address.is_link_local:
-        return str(address)
-    return str(ip_network((address, _IPV6_PREFIX), strict=False))
-
-
-def _login_source(host: str) -> str:
-    """The name of a host in the counters of logins and of failed logins."""
-    return _client_name(_normalized(ip_address(host.partition("%")[0])), known=False)
+    return host_address(host).is_loopback
 
 
 def _derive(password: str, parameters: _Scrypt) -> bytes:

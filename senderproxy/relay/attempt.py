@@ -13,6 +13,7 @@ from typing import Final
 
 from senderproxy.clock import Clock
 from senderproxy.mail.address import Address, ForwardPath, ReversePath
+from senderproxy.mail.host_group import host_group
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Delivered, Failed
 from senderproxy.mail.submission import Submission
@@ -51,10 +52,11 @@ class MessageRelay:
         The accounts and rules are those at the end. Raises TooManyDecisions, unless `queued`.
         """
         thread = self._queued if queued else self._arrivals
+        client = "queue" if queued else host_group(submission.client.host)
         while True:
             facts, directory, rules = self._facts(submission), self._accounts.directory(), self.rules
             call = partial(decide, facts, directory, rules)
-            decision = await thread.run(submission.client.host, call)
+            decision = await thread.run(client, call)
             if rules is self.rules and directory is self._accounts.directory():
                 return decision
 

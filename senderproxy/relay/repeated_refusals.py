@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.log import event
+from senderproxy.mail.host_group import host_group
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
 
@@ -20,7 +21,7 @@ _PERIOD: Final = 60.0  # seconds in which equal refusals are counted together
 _RECORDED: Final = 10  # of them recorded each on its own; a person who tries again sees every result
 _KINDS: Final = 1000  # kinds of refusals counted at once; above it the oldest period ends early
 _TIMER_SLACK: Final = 0.001  # seconds that the timer is late, so that the period has ended when it fires
-_Key: TypeAlias = tuple[str, str, Reply]  # client, reverse-path, reply
+_Key: TypeAlias = tuple[str, str, Reply]  # group of the client, reverse-path, reply
 
 _log = logging.getLogger("senderproxy.relay")
 
@@ -46,7 +47,7 @@ class RepeatedRefusals:
         """Count a refusal. True if so many equal ones were recorded that this one is not."""
         now = self._clock.monotonic()
         self._end_periods(now)
-        key = (submission.client.host, str(submission.envelope.reverse_path), answer)
+        key = (host_group(submission.client.host), str(submission.envelope.reverse_path), answer)
         period = self._periods.get(key)
         if period is None:
             if len(self._periods) >= _KINDS:

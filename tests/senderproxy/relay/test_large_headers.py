@@ -88,6 +88,17 @@ async def test_decisions_wait_in_line_and_of_one_client_only_three(tmp_path: Pat
         assert (await submit(office, "large again")).code == 250
 
 
+async def test_the_addresses_of_one_ipv6_network_are_one_client(tmp_path: Path) -> None:
+    """A host takes any address of its /64; the limit would be no limit."""
+    async with gated_office(tmp_path) as (office, gate):
+        in_line = [submit(office, f"large {number}", host=f"2001:db8::{number}") for number in range(3)]
+        await office.until(lambda: gate.hanging == 1, "the first decision")
+        assert str(await submit(office, "one too many", host="2001:db8::ffff:9")) == BUSY
+        in_line.append(submit(office, "of another network", host="2001:db8:0:1::1"))
+        gate.release.set()
+        assert [(await large).code for large in in_line] == [250] * 4
+
+
 async def test_a_message_without_a_place_in_line_is_not_queued(tmp_path: Path) -> None:
     async with gated_office(tmp_path) as (office, gate):
         in_line = [submit(office, f"large {number}", at="devices") for number in range(3)]

@@ -53,6 +53,16 @@ async def test_a_flood_of_equal_refusals_fills_neither_the_history_nor_the_log(
         await stored(12)
 
 
+async def test_the_addresses_of_one_ipv6_network_are_one_client() -> None:
+    refusals = RepeatedRefusals(StillClock())
+    repeated = [
+        refusals.is_repeated(replace(SUBMISSION, client=Client(f"2001:db8::{number:x}", "pc", "ESMTP")), REFUSED)
+        for number in range(12)
+    ]
+    assert repeated == [False] * 10 + [True] * 2
+    assert len(refusals) == 1
+
+
 async def test_only_equal_refusals_are_counted_together() -> None:
     refusals = RepeatedRefusals(StillClock())
     other = replace(SUBMISSION, client=Client("192.0.2.8", "pc", "ESMTP"))
