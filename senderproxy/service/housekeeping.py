@@ -20,7 +20,7 @@ from senderproxy.service.spool import ServiceSpool
 from senderproxy.worker_threads import WorkerThreads
 
 _log = logging.getLogger("senderproxy.service")
-_INTERVAL: Final = 2.0  # seconds between looks at the vault file while no message arrives
+_INTERVAL: Final = 10.0  # seconds between looks at the vault file while no message arrives: each wakes an idle machine
 
 
 class Housekeeping:
