@@ -222,6 +222,13 @@ MESSAGE_QUEUED: Final = LogEvent("message_queued", Severity.INFO, "queued", _MES
 MESSAGE_KEPT_DURING_ATTEMPT: Final = LogEvent(
     "message_kept_during_attempt", Severity.INFO, "queued, first attempt in progress", _MESSAGE_FIELDS, ("changed_",)
 )
+REPORT_DELAYED: Final = LogEvent(
+    "report_delayed",
+    Severity.WARNING,
+    "queued, above the hourly limit of automatic messages",
+    _MESSAGE_FIELDS,
+    ("changed_",),
+)
 MESSAGE_TAKEN_OVER: Final = LogEvent(
     "message_taken_over",
     Severity.INFO,

@@ -283,8 +283,8 @@ def _question(act: QueueAction, count: int, *, report: bool) -> str:
             text = ngettext("Release {count} message?", "Release {count} messages?", count)
         case QueueAction.CANCEL if report:
             text = ngettext(
-                "Cancel {count} message and report it to its author?",
-                "Cancel {count} messages and report them to their authors?",
+                "Cancel {count} message? Its author gets a report, unless it is automatic mail.",
+                "Cancel {count} messages? Their authors get reports, except on automatic mail.",
                 count,
             )
         case QueueAction.CANCEL:

@@ -15,7 +15,7 @@ from senderproxy.clock import Clock
 from senderproxy.mail.address import Address, ForwardPath, ReversePath
 from senderproxy.mail.host_group import host_group
 from senderproxy.mail.message import Message
-from senderproxy.mail.outcome import Delivered, Failed
+from senderproxy.mail.outcome import Delivered, Failed, Outcome
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.decide import CachedDecision, Decision, MessageFacts, Rules, decide, report_recipient
 from senderproxy.relay.decision_thread import DecisionThread
@@ -72,7 +72,7 @@ class MessageRelay:
 
     def report_recipient(self, submission: Submission) -> ReversePath:
         """The address for delivery reports on the message."""
-        return report_recipient(self._facts(submission), self.rules)
+        return report_recipient(self._facts(submission), self._accounts.directory(), self.rules)
 
     def is_for_report_server(self, submission: Submission) -> bool:
         """True for a report of ours if the settings name an internal server for reports."""
@@ -85,7 +85,8 @@ class MessageRelay:
         message = self._stamped(submission, apply_plan(decision.plan, submission.message))
         envelope = decision.plan.envelope if recipients is None else decision.plan.envelope.with_recipients(recipients)
         outcomes = await self._courier.deliver(decision.route, envelope, message, tag=submission.id)
-        return self._check_rejected_sender(decision, message, outcomes)
+        outcomes = self._check_rejected_sender(decision, message, outcomes)
+        return outcomes if decision.is_internal else {path: _for_stranger(each) for path, each in outcomes.items()}
 
     async def deliver_report(self, submission: Submission, recipients: Sequence[ForwardPath]) -> Outcomes:
         """Deliver a report to the internal server, unchanged."""
@@ -121,7 +122,7 @@ class MessageRelay:
         rejected = find_rejected(outcomes, decision.route, reverse_path, sent.header)
         if rejected is not None:
             self.rejected_senders.note(rejected, self._clock.now())
-            explained = explain(rejected)
+            explained = explain(rejected, is_internal=decision.is_internal)
             return {
                 path: replace(outcome, reply=explained)
                 if isinstance(outcome, Failed) and outcome.refused_sender is not None
@@ -132,3 +133,11 @@ class MessageRelay:
             sent_as = reverse_path if isinstance(reverse_path, Address) else None
             self.rejected_senders.accepted(decision.route, (sent_as, decision.route.author))
         return outcomes
+
+
+def _for_stranger(outcome: Outcome) -> Outcome:
+    """The outcome without the hint of a reply of our own: a stranger would read it in a bounce."""
+    if isinstance(outcome, Delivered) or outcome.remote:
+        return outcome
+    texts = [line.partition("To fix: ")[0].rstrip() for line in outcome.reply.lines]
+    return replace(outcome, reply=replace(outcome.reply, lines=tuple(text for text in texts if text)))

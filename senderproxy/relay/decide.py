@@ -7,12 +7,21 @@ Not here: account selection (routing.route), the rewriting rules (rewriting.plan
 RFC 6409 section 6.1, RFC 5321 section 6.3.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 from senderproxy.mail.address import Address, ReversePath
-from senderproxy.mail.author import AuthorFields, Mailbox, UnreadableAuthor, find_hidden_sender, read_senders
+from senderproxy.mail.author import (
+    AuthorFields,
+    Mailbox,
+    MailboxError,
+    UnreadableAuthor,
+    find_hidden_sender,
+    read_mailboxes,
+    read_senders,
+)
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import reply
@@ -20,7 +29,7 @@ from senderproxy.mail.submission import Client
 from senderproxy.rewriting.edited_header import EditedHeader
 from senderproxy.rewriting.effective_author import EffectiveAuthor, determine_author
 from senderproxy.rewriting.plan import LOOP_FIELD, Discard, RewriteContext, RewritePlan, plan_rewrite
-from senderproxy.rewriting.received_field import HOP_LIMIT, hop_count
+from senderproxy.rewriting.received_field import HOP_LIMIT, hop_count, is_own_loop, own_ids
 from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy, is_public_domain
 from senderproxy.routing.directory import AccountDirectory, MatchTier
 from senderproxy.routing.provider import NullPolicy, Provider, SenderRule, Smarthost
@@ -35,6 +44,8 @@ from senderproxy.routing.route import (
     route_by_account,
     route_by_candidates,
 )
+
+_NAMED: Final = 3  # recipients in a reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,8 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
         return Refusal(reply(554, "5.4.6", f"Mail loop: the message has more than {HOP_LIMIT} Received fields."))
     if rules.hostname.encode() in (value.strip() for value in facts.header.values(LOOP_FIELD)):
         return Refusal(reply(554, "5.4.6", "Mail loop: this automatic message was already sent by this server."))
+    if is_own_loop(ids := own_ids(facts.header, rules.hostname)):
+        return _refuse_loop(facts, ids, directory)
     effective = determine_author(
         EditedHeader(facts.header), facts.envelope.reverse_path, facts.client, rules.senders.mapped
     )
@@ -120,14 +133,47 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
         return plan
     if effective.path_changes:
         plan = replace(plan, changes=(*effective.path_changes, *plan.changes))
-    return Decision(route, plan, effective.reverse_path, is_internal)
+    return Decision(route, plan, _report_to(effective, facts.client, directory), is_internal)
 
 
-def report_recipient(facts: MessageFacts, rules: Rules) -> ReversePath:
-    """The address for delivery reports: the effective reverse-path, even if no account can send the message."""
-    return determine_author(
+def _refuse_loop(facts: MessageFacts, ids: Sequence[str], directory: AccountDirectory) -> Refusal:
+    """The refusal of a message that has already passed this server, with its way: mostly a catch-all mailbox."""
+    recipients, client = facts.envelope.recipients, facts.client
+    shown = ", ".join(map(str, recipients[:_NAMED]))
+    if len(recipients) > _NAMED:
+        shown += f" and {len(recipients) - _NAMED} more"
+    domains = ", ".join(dict.fromkeys(path.domain for path in recipients[:_NAMED]))
+    text = (
+        f"Mail loop: this server has sent this message {len(ids)} times, and {client} has submitted it again, for"
+        f" {shown}."
+    )
+    hint = (
+        f"{client} fetches mail for {domains} from the provider and relays it again: make {domains} local there, or"
+        f" remove the forwarding (senderproxy track {ids[0]})"
+    )
+    is_internal = _is_internal(facts.envelope.reverse_path, directory)
+    return _for_reader(Refusal(reply(554, "5.4.6", text), hint), is_internal=is_internal)
+
+
+def report_recipient(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> ReversePath:
+    """The address for delivery reports, even if no account can send the message."""
+    effective = determine_author(
         EditedHeader(facts.header), facts.envelope.reverse_path, facts.client, rules.senders.mapped
-    ).reverse_path
+    )
+    return _report_to(effective, facts.client, directory)
+
+
+def _report_to(effective: EffectiveAuthor, client: Client, directory: AccountDirectory) -> ReversePath:
+    """The effective reverse-path; for a forced sender, behind which a device is, the Reply-To of an own domain."""
+    if client.forced_sender is None or not isinstance(effective.reverse_path, Address):
+        return effective.reverse_path
+    values = effective.edited.header.values("Reply-To")
+    try:
+        mailboxes = read_mailboxes(values[0]) if len(values) == 1 else ()
+    except MailboxError:
+        mailboxes = ()
+    own = (mailbox.address for mailbox in mailboxes if directory.has_domain(mailbox.address.domain))
+    return next(own, effective.reverse_path)
 
 
 def _route(

@@ -25,8 +25,10 @@ from senderproxy.relay.attempt import REPORT_SERVER, MessageRelay
 from senderproxy.relay.ports import Accounts, Arrival, Claim
 from senderproxy.relay.recipient_updates import RecipientUpdates
 from senderproxy.retry import RetryPolicy
+from senderproxy.routing.provider import SenderRule
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
 
+_DAEMON: Final = "mailer-daemon"  # the author of reports, as of other mail servers
 NO_REPORT_ACCOUNT: Final = "the author cannot be notified: the account for the report no longer exists"
 
 
@@ -127,7 +129,7 @@ class ReportBuilder:
         if isinstance(due, NoReport):
             unreported = Event(now, EventKind.UNREPORTED, tuple(map(str, kinds)), {"why": due.reason})
             return StatesWithReports(states, [unreported])
-        carrier = self._carrier(message.account)
+        carrier = self._carrier(message.account, due.to)
         if carrier is None:
             return self._held(states, kinds, now)
         events: list[Event] = []
@@ -139,12 +141,15 @@ class ReportBuilder:
             reports.append(report)
         return StatesWithReports(states, events, reports)
 
-    def _carrier(self, account: str) -> str | None:
-        """The account that sends the report: the message's, or the one for bounces; None if neither exists."""
+    def _carrier(self, account: str, to: Address) -> str | None:
+        """The account that sends the report: the message's, or the one for bounces; None if neither exists.
+
+        The one for bounces also if the report would come from the address to which it goes, as if written there.
+        """
         rules, directory = self._relay.rules, self._accounts.directory()
-        for candidate in (account, rules.senders.bounce_account):
-            if candidate and directory.by_id(candidate) is not None:
-                return candidate
+        known = [name for name in (account, rules.senders.bounce_account) if name and directory.by_id(name) is not None]
+        if known:
+            return next((name for name in known if self._from(name).key != to.key), known[0])
         return account if rules.report_server is not None else None  # the internal server needs no account
 
     def _held(
@@ -205,5 +210,13 @@ class ReportBuilder:
         )
 
     def _from(self, carrier: str) -> Address:
+        """The author of a report: mailer-daemon, where the provider's rule permits it; else the account."""
+        rules = self._relay.rules
         account = self._accounts.directory().by_id(carrier)
-        return account.address if account else parse_address(f"mailer-daemon@{self._relay.rules.hostname}")
+        if account is None:
+            return parse_address(f"{_DAEMON}@{rules.hostname}")
+        provider = rules.providers.get(account.provider)
+        is_free = provider is not None and provider.from_rule is not SenderRule.ADDRESS
+        if is_free or rules.report_server is not None:
+            return Address(_DAEMON, account.address.domain)
+        return account.address

@@ -12,7 +12,8 @@ RFC 5321 sections 4.1.1.4, 4.2.5 and 6.1.
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import Enum
 from typing import Final
 
@@ -29,7 +30,7 @@ from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.decision_thread import TooManyDecisions, has_large_header
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
-from senderproxy.relay.loop_guard import LoopGuard, is_automatic_response
+from senderproxy.relay.loop_guard import LimitedPair, LoopGuard, OverLimit, is_automatic_response, is_report_or_journal
 from senderproxy.relay.ports import NO_ACCOUNT, Arrival, Dispatcher, Outcomes, Spool, SpoolError, SpoolFull
 from senderproxy.relay.recipient_updates import OnDeferral
 from senderproxy.relay.repeated_refusals import RepeatedRefusals
@@ -99,7 +100,12 @@ class RelayIntake:
                 return self._defer_undecided(submission, started)
         else:
             decision = self._relay.decide(submission)
-        decision = self._check_loop(submission, decision)
+        limit = self._check_loop(submission, decision)
+        if limit is not None and isinstance(decision, Decision):
+            if limit.wait is None or not handling.queues_deferrals:
+                decision = Refusal(limit.reply, limit.hint).explained
+            else:
+                return await self._queue_over_limit(submission, decision, limit, started)
         if isinstance(decision, Decision):
             if handling.mode is Mode.QUEUE:
                 answer, kind = await self._queue(submission, decision), log_events.MESSAGE_QUEUED
@@ -136,25 +142,49 @@ class RelayIntake:
             )
         return refusal.reply
 
-    def _check_loop(
-        self, submission: Submission, decision: Decision | Refusal | Discard
-    ) -> Decision | Refusal | Discard:
-        """The decision, or a refusal by the loop guard."""
+    def _check_loop(self, submission: Submission, decision: Decision | Refusal | Discard) -> OverLimit | None:
+        """The loop guard's limit, if this is an automatic response above it."""
         path, header = submission.envelope.reverse_path, submission.message.header
-        if isinstance(decision, Decision) and is_automatic_response(path, header):
-            limit = self._relay.rules.senders.automatic_per_hour
-            author, recipients = decision.route.author, submission.envelope.recipients
-            if refusal := self.loop_guard.check(author, recipients, limit, self._clock.monotonic()):
-                return Refusal(refusal)
-        return decision
+        if not isinstance(decision, Decision) or not is_automatic_response(path, header):
+            return None
+        per_hour = self._relay.rules.senders.automatic_per_hour
+        author, recipients = decision.route.author, submission.envelope.recipients
+        can_wait = is_report_or_journal(header)
+        return self.loop_guard.check(author, recipients, per_hour, self._clock.monotonic(), can_wait=can_wait)
+
+    def limited_pairs(self) -> list[LimitedPair]:
+        """The authors and recipients with automatic messages above the limit in the last hour."""
+        return self.loop_guard.limited(self._clock.monotonic())
+
+    async def _queue_over_limit(
+        self, submission: Submission, decision: Decision, limit: OverLimit, started: float
+    ) -> Reply:
+        """Queue a report or journal above the limit, due when it may be sent."""
+        per_hour = self._relay.rules.senders.automatic_per_hour
+        author, recipients = decision.route.author, submission.envelope.recipients
+        wait = self.loop_guard.reserve(author, recipients, per_hour, self._clock.monotonic())
+        answer = await self._queue(submission, decision, limit.reply, wait)
+        if answer.is_transient:
+            self._uncount(submission, decision)
+        self._log(submission, decision, answer, log_events.REPORT_DELAYED, self._clock.monotonic() - started)
+        return answer
 
     # ---- queue ----
 
-    async def _queue(self, submission: Submission, decision: Decision | Refusal) -> Reply:
-        """Store and sync the message, then 250; its first attempt starts at once if its account has a free slot."""
+    async def _queue(
+        self, submission: Submission, decision: Decision | Refusal, reason: Reply | None = None, wait: float = 0.0
+    ) -> Reply:
+        """Store and sync the message, then 250; its first attempt starts at once if its account has a free slot.
+
+        `wait`: seconds until its first attempt, `reason`: the reason for it.
+        """
         account = decision.route.account.id if isinstance(decision, Decision) else NO_ACCOUNT
         arrival = self._arrival(submission, decision, "queue")
-        reserved = self._dispatcher.message_incoming(account)
+        if reason is not None:
+            due_at = submission.received_at + timedelta(seconds=wait)
+            states = {path: replace(state, due_at=due_at, reply=reason) for path, state in arrival.states.items()}
+            arrival = replace(arrival, states=states)
+        reserved = reason is None and self._dispatcher.message_incoming(account)
         try:
             claims = await self.spool.accept(arrival, leased=reserved)
         except BaseException as error:
@@ -219,16 +249,15 @@ class RelayIntake:
         self, submission: Submission, decision: Decision, handling: Handling, outcomes: Outcomes, seconds: float
     ) -> tuple[Reply, LogEvent]:
         account = decision.route.account.id
-        events = tracking_events.changed(decision.plan.changes, submission.received_at)
-        events += tracking_events.attempted(outcomes, len(outcomes), account, self._clock.now(), seconds)
+        attempted = tracking_events.attempted(outcomes, len(outcomes), account, self._clock.now(), seconds)
         answer = recipient_updates.client_reply(outcomes, submission.id, handling.on_deferral)
         if answer is None:
-            return await self._queue_after_attempt(submission, decision, outcomes, events)
-        self._record(submission, decision, recipient_updates.pass_through_states(outcomes), events)
+            return await self._queue_after_attempt(submission, decision, outcomes, attempted)
+        self._record(submission, decision, recipient_updates.pass_through_states(outcomes), attempted)
         return answer, log_events.MESSAGE_DELIVERED  # replaced if the reply is negative
 
     async def _queue_after_attempt(
-        self, submission: Submission, decision: Decision, outcomes: Outcomes, events: list[Event]
+        self, submission: Submission, decision: Decision, outcomes: Outcomes, attempted: list[Event]
     ) -> tuple[Reply, LogEvent]:
         """Store the message with the outcomes: deferred recipients wait, refused ones are reported."""
         arrival = self._arrival(submission, decision, "pass-through")
@@ -246,18 +275,23 @@ class RelayIntake:
         message = ReportedMessage(original, arrival.account, decision.report_to)
         reported = self._reports.report_attempt(message, updates)
         whole = Arrival(
-            submission, arrival.account, arrival.author, reported.states, (*arrival.events, *events, *reported.events)
+            submission,
+            arrival.account,
+            arrival.author,
+            reported.states,
+            (*arrival.events, *attempted, *reported.events),
         )
         try:
             await self.spool.accept(whole, *reported.reports)
         except SpoolError as error:
             event(_log, log_events.MESSAGE_NOT_QUEUED, id=submission.id, why=error.message)
             answer = recipient_updates.not_queued_reply(outcomes)
-            self._record(submission, decision, recipient_updates.pass_through_states(outcomes), events)
+            self._record(submission, decision, recipient_updates.pass_through_states(outcomes), attempted)
             return answer, log_events.MESSAGE_DEFERRED  # replaced by `message_refused` if the reply is permanent
         for each in (whole, *reported.reports):
             self._dispatcher.message_queued(each)
-        return recipient_updates.queued_reply(outcomes, submission.id), log_events.MESSAGE_TAKEN_OVER
+        answer = recipient_updates.queued_reply(outcomes, submission.id, is_reported=bool(reported.reports))
+        return answer, log_events.MESSAGE_TAKEN_OVER
 
     # ---- history and log ----
 
@@ -266,9 +300,10 @@ class RelayIntake:
         submission: Submission,
         decision: Decision,
         states: Mapping[ForwardPath, RecipientState],
-        events: list[Event],
+        attempted: list[Event],
     ) -> None:
         route = decision.route
+        events = [*tracking_events.changed(decision.plan.changes, submission.received_at), *attempted]
         self.spool.note(Arrival(submission, route.account.id, str(route.author), states, events))
 
     def _record_refusal(self, submission: Submission, decision: Refusal | Discard) -> None:

@@ -1,15 +1,17 @@
 """Limit for automatic responses from one author to one recipient. PURE.
 
 Guarantees: within an hour, at most the configured number of bounces and automatic replies passes from one author to one
-recipient; memory is bounded, and given back after the hour. A refusal ends the loop: no report is sent to a null
-reverse-path (RFC 5321 section 4.5.5). Needed because a null reverse-path that had to be rewritten can be answered. The
-counts outlive a restart.
+recipient; memory is bounded, and given back after the hour. An automatic reply above the limit is refused, which ends
+the loop: no report is sent to a null reverse-path (RFC 5321 section 4.5.5). A report or journal above it is deferred,
+because nothing else tells of its contents. Needed because a null reverse-path that had to be rewritten can be answered.
+The counts outlive a restart.
 Not here: the reports that a delay or failure requires (dsn.report_policy), the hop count (relay.decide).
-RFC 3834 sections 2 and 5.
+RFC 3834 sections 2 and 5, RFC 6522.
 """
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from senderproxy.learned import Fact, Instant, LearnedSource, Notify, clamp, ignore_change
@@ -22,6 +24,9 @@ _HOUR: Final = 3600.0  # seconds
 _WRITTEN_LIMIT: Final = 1000  # times of one pair beyond a restart, the last ones; a limit above that is no limit
 _DIGEST: Final = 16  # octets; two pairs never have the same digest
 PAIRS_LIMIT: Final = 20_000  # pairs of author and recipient in memory, a few MB; the least recent one is dropped
+LIMITED_PAIRS: Final = 200  # pairs above the limit in memory; more than an operator reads
+_HORIZON: Final = 24 * _HOUR  # seconds; a queued report waits no longer, and the times of a pair stay bounded
+_HINT: Final = "look for two programs that answer each other; the limit is automatic_per_hour under [senders]"
 
 
 def is_automatic_response(path: ReversePath, header: HeaderSection) -> bool:
@@ -29,6 +34,34 @@ def is_automatic_response(path: ReversePath, header: HeaderSection) -> bool:
     if not isinstance(path, Address):
         return True
     return any(value.strip().lower().startswith(b"auto-replied") for value in header.values("Auto-Submitted"))
+
+
+def is_report_or_journal(header: HeaderSection) -> bool:
+    """True for a report (RFC 6522: bounces, receipts) and for a journal report of Exchange."""
+    if any(value.strip().lower().startswith(b"multipart/report") for value in header.values("Content-Type")):
+        return True
+    return bool(header.values("X-MS-Journal-Report"))
+
+
+@dataclass(frozen=True, slots=True)
+class OverLimit:
+    """The refusal or deferral of a message above the limit."""
+
+    reply: Reply
+    hint: str = _HINT
+    wait: float | None = None  # seconds until it may be sent; None: refused for good
+
+
+@dataclass(frozen=True, slots=True)
+class LimitedPair:
+    """One author and recipient with messages above the limit; plain values for JSON. `monotonic` is of the last one."""
+
+    author: str
+    recipient: str
+    refused: int
+    deferred: int
+    limit: int
+    monotonic: float
 
 
 class LoopGuard(LearnedSource):
@@ -39,38 +72,65 @@ class LoopGuard(LearnedSource):
 
     def __init__(self) -> None:
         self.changed: Notify = ignore_change
-        self._sent: dict[str, list[float]] = {}  # times, by pair; the pair that was counted last is the last one
+        # Times, by pair: that of a queued message is when it is due. The pair that was counted last is the last one.
+        self._sent: dict[str, list[float]] = {}
+        self._limited: dict[str, LimitedPair] = {}  # the pair that was limited last is the last one
 
     def check(
-        self, author: Address, recipients: Sequence[ForwardPath], per_hour: int, monotonic: float
-    ) -> Reply | None:
-        """Count one message to all recipients and return None; or return the refusal and count nothing."""
+        self,
+        author: Address,
+        recipients: Sequence[ForwardPath],
+        per_hour: int,
+        monotonic: float,
+        *,
+        can_wait: bool = False,
+    ) -> OverLimit | None:
+        """Count one message to all recipients and return None; or return the limit and count nothing.
+
+        `can_wait`: it is a report or journal, which is deferred.
+        """
         self.expire(monotonic)
         pairs = [_pair(author, recipient) for recipient in recipients]
         for pair, recipient in zip(pairs, recipients, strict=True):
-            if len(self._recent(pair, monotonic)) >= per_hour:
-                return reply(
-                    554,
-                    "5.4.6",
-                    f"Mail loop: {author} has sent {recipient.key} {per_hour} automatic messages within an hour.",
-                    "The limit is automatic_per_hour under [senders] in the configuration.",
+            times = self._recent(pair, monotonic)
+            if len(times) >= per_hour:
+                self._note(pair, author, recipient, per_hour, monotonic, can_wait=can_wait)
+                sent = f"{author} has sent {recipient.key} {per_hour} automatic messages within an hour."
+                if not can_wait:
+                    return OverLimit(reply(554, "5.4.6", f"Mail loop: {sent}"))
+                wait = max(1.0, times[-per_hour] + _HOUR - monotonic)
+                return OverLimit(
+                    reply(451, "4.4.6", f"{sent} This report is accepted again in {round(wait / 60) or 1} min."),
+                    wait=wait,
                 )
-        for pair in pairs:
-            times = [*self._recent(pair, monotonic), monotonic]
-            self._sent.pop(pair, None)
-            self._sent[pair] = times
-            self.changed(pair)
-        while len(self._sent) > PAIRS_LIMIT:
-            self._forget(next(iter(self._sent)))
+        self._count(pairs, monotonic, monotonic)
         return None
+
+    def reserve(self, author: Address, recipients: Sequence[ForwardPath], per_hour: int, monotonic: float) -> float:
+        """Count a message above the limit that is queued; the seconds until it may be sent."""
+        pairs = [_pair(author, recipient) for recipient in recipients]
+        due = monotonic
+        for pair in pairs:
+            times = self._recent(pair, monotonic)
+            if len(times) >= per_hour:
+                due = max(due, times[-per_hour] + _HOUR)
+        if due - monotonic > _HORIZON:
+            return _HORIZON
+        self._count(pairs, due, monotonic)
+        return due - monotonic
 
     def expire(self, monotonic: float) -> None:
         """Forget the pairs without a message in the last hour."""
         while self._sent:
             pair, times = next(iter(self._sent.items()))
             if times and times[-1] > monotonic - _HOUR:
-                return
+                break
             self._forget(pair)
+        while self._limited:
+            pair, limited = next(iter(self._limited.items()))
+            if limited.monotonic > monotonic - _HOUR:
+                break
+            del self._limited[pair]
 
     def uncount(self, author: Address, recipients: Sequence[ForwardPath]) -> None:
         """Undo the last count: the message was not sent."""
@@ -85,18 +145,43 @@ class LoopGuard(LearnedSource):
                 del self._sent[pair]
 
     def fact(self, subject: str, at: Instant) -> Fact | None:
-        """See learned.LearnedSource. Ages in seconds."""
+        """See learned.LearnedSource. Ages in seconds; negative for a message that is due later."""
         ages = [round(at.monotonic - sent, 1) for sent in self._recent(subject, at.monotonic)]
         ages = ages[-_WRITTEN_LIMIT:]
         return {"ages": ages} if ages else None
 
     def restore(self, subject: str, fact: Fact, written: Instant) -> bool:
         """See learned.LearnedSource."""
-        times = sorted(written.monotonic - clamp(age, _HOUR) for age in fact["ages"])
+        times = sorted(written.monotonic - clamp(age + _HORIZON, _HORIZON + _HOUR) + _HORIZON for age in fact["ages"])
         if not times or len(self._sent) >= PAIRS_LIMIT:
             return False
         self._sent[subject] = times
         return True
+
+    def limited(self, monotonic: float) -> list[LimitedPair]:
+        """The pairs with messages above the limit in the last hour, the latest one first."""
+        self.expire(monotonic)
+        return list(reversed(self._limited.values()))
+
+    def _count(self, pairs: Sequence[str], at: float, monotonic: float) -> None:
+        for pair in pairs:
+            times = [*self._recent(pair, monotonic), at]
+            self._sent.pop(pair, None)
+            self._sent[pair] = times
+            self.changed(pair)
+        while len(self._sent) > PAIRS_LIMIT:
+            self._forget(next(iter(self._sent)))
+
+    def _note(
+        self, pair: str, author: Address, recipient: Address, per_hour: int, monotonic: float, *, can_wait: bool
+    ) -> None:
+        before = self._limited.pop(pair, None)
+        refused, deferred = (before.refused, before.deferred) if before else (0, 0)
+        self._limited[pair] = LimitedPair(
+            author.key, recipient.key, refused + (not can_wait), deferred + can_wait, per_hour, monotonic
+        )
+        while len(self._limited) > LIMITED_PAIRS:
+            del self._limited[next(iter(self._limited))]
 
     def _recent(self, pair: str, monotonic: float) -> list[float]:
         return [sent for sent in self._sent.get(pair, ()) if sent > monotonic - _HOUR]

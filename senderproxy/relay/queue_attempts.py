@@ -25,7 +25,7 @@ from senderproxy.relay.clock_watch import ClockWatch
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.decision_thread import has_large_header
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
-from senderproxy.relay.ports import Claim, CrashJournal, Outcomes, SpoolUpdate
+from senderproxy.relay.ports import NO_ACCOUNT, Claim, CrashJournal, Outcomes, SpoolUpdate
 from senderproxy.retry import RetryPolicy, is_over, wait_after
 from senderproxy.rewriting.plan import Discard
 from senderproxy.routing.route import Refusal
@@ -119,6 +119,7 @@ class QueueAttempts:
         report_to = decision.report_to if decision else self._relay.report_recipient(submission)
         reported = self._reports.report_attempt(ReportedMessage(submission, account, report_to), updates)
         events = [
+            *(tracking_events.changed(decision.plan.changes, now) if decision and claim.account == NO_ACCOUNT else ()),
             *tracking_events.attempted(outcomes, len(submission.envelope.recipients), account, now, seconds),
             *reported.events,
         ]

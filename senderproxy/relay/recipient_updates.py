@@ -48,12 +48,16 @@ def client_reply(outcomes: Mapping[ForwardPath, Outcome], submission_id: str, on
     return None
 
 
-def queued_reply(outcomes: Mapping[ForwardPath, Outcome], submission_id: str) -> Reply:
-    """The 250 for a message that was queued after its first attempt, with the number of recipients of each outcome."""
+def queued_reply(outcomes: Mapping[ForwardPath, Outcome], submission_id: str, *, is_reported: bool) -> Reply:
+    """The 250 for a message that was queued after its first attempt, with the number of recipients of each outcome.
+
+    `is_reported`: the refused ones are reported to the author, which automatic mail has not.
+    """
     accepted, deferred, refused = (
         sum(isinstance(outcome, kind) for outcome in outcomes.values()) for kind in (Delivered, Deferred, Failed)
     )
-    counts = [(accepted, "accepted"), (deferred, "queued for retry"), (refused, "refused and reported to the author")]
+    refusal = "refused and reported to the author" if is_reported else "refused"
+    counts = [(accepted, "accepted"), (deferred, "queued for retry"), (refused, refusal)]
     text = ", ".join(f"{count} {what}" for count, what in counts if count)
     return reply(250, "2.0.0", f"Recipients: {text} (senderproxy {submission_id})")
 

@@ -85,9 +85,15 @@ def _which(
     return place, other or own
 
 
-def explain(rejected: RejectedSender) -> Reply:
-    """The reply: our sentence in English and German, then the upstream's last line."""
+def explain(rejected: RejectedSender, *, is_internal: bool = True) -> Reply:
+    """The reply: our sentence in English and German, then the upstream's last line.
+
+    Without login and hint if not `is_internal`: a stranger would read it in a bounce.
+    """
     route, (hint, abhilfe) = rejected.route, _hints(rejected)
+    if not is_internal:
+        text = f"{route.provider.name} does not let this server redirect the message."
+        return reply(550, "5.7.1", text, rejected.reply.text)
     who = f"login {route.account.login} (account {route.account.id})"
     wer = f"Anmeldung {route.account.login} (Konto {route.account.id})"
     name = str(rejected.address) if rejected.address else "<>"

@@ -27,7 +27,7 @@ from senderproxy.mail.address import parse_address
 from senderproxy.mail.outcome import RefusedSenderField
 from senderproxy.mail.reply import reply
 from senderproxy.relay.learned_state import CHANGED_LIMIT, LearnedState
-from senderproxy.relay.loop_guard import PAIRS_LIMIT, LoopGuard
+from senderproxy.relay.loop_guard import LIMITED_PAIRS, PAIRS_LIMIT, LoopGuard
 from senderproxy.relay.sender_rejected import KNOWN_LIMIT, RejectedSender, RejectedSenders
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import MatchTier
@@ -53,6 +53,7 @@ FILLED = {
     "listener.password_threads.PasswordThreads._logins",
     "listener.rates.ClientRates._minutes",
     "relay.learned_state.LearnedState._changed",
+    "relay.loop_guard.LoopGuard._limited",
     "relay.loop_guard.LoopGuard._sent",
     "relay.sender_rejected.RejectedSenders._known",
     "spool.sqlite.history.History._unwritten",
@@ -283,8 +284,13 @@ def test_pairs_of_the_loop_guard_are_bounded_and_forgotten_after_the_hour() -> N
     assert len(guard._sent) == PAIRS_LIMIT
     guard.expire(3599.0)
     assert len(guard._sent) == PAIRS_LIMIT
+    for number in range(PAIRS_LIMIT):
+        assert guard.check(ANNA, [parse_address(f"r{number + 50}@x.example")], 1, 10.0) is not None
+    assert len(guard._limited) == LIMITED_PAIRS
     guard.expire(3600.0)
     assert not guard._sent
+    guard.expire(3610.0)
+    assert not guard._limited
 
 
 def test_failed_logins_are_bounded() -> None:

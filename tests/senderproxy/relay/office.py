@@ -141,8 +141,13 @@ class RelayOffice:
         header: str = "",
         host: str = "192.168.1.20",
         body: Body | None = None,
+        path: str | None = None,
+        forced: str | None = None,
     ) -> tuple[str, Reply]:
-        """Submit a message to the intake; its id, and the reply to the client."""
+        """Submit a message to the intake; its id, and the reply to the client.
+
+        `path`: the reverse-path, if it is not the author; `forced`: the sender that the listener forces.
+        """
         recipients = recipients or (KUNDE,)
         head = f"From: <{by}>\r\nTo: x@kunde.example\r\nSubject: {text}\r\n{header}Message-ID: <{text.replace(' ', '.')}@x>\r\n"
         head += "Date: Sat, 31 Jan 2026 08:15:00 +0100\r\n\r\n"
@@ -152,8 +157,10 @@ class RelayOffice:
         submission = Submission(
             self.clock.new_id(),
             at,
-            Client(host, "pc.firma.example", "ESMTP"),
-            Envelope(NULL_PATH if null_path else parse_address(by), tuple(parse_address(path) for path in recipients)),
+            Client(host, "pc.firma.example", "ESMTP", forced_sender=parse_address(forced) if forced else None),
+            Envelope(
+                NULL_PATH if null_path else parse_address(path or by), tuple(parse_address(path) for path in recipients)
+            ),
             Message(HeaderSection(head.encode()), body),
             self.clock.now(),
         )

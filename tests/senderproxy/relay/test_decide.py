@@ -282,3 +282,52 @@ def test_an_author_outside_ascii_is_refused_with_its_own_status() -> None:
     assert isinstance(refused, Refusal)
     assert str(refused.reply.status) == "5.6.7"
     assert "outside ASCII before the @" in refused.reply.text
+
+
+# ---- loops through this server ----
+
+
+def _passed(times: int, host: str = "proxy") -> str:
+    one = f"Received: from mail.firma.example ([192.168.1.9])\r\n\tby {host} (senderproxy) with ESMTP id Rep{{}}xyz;\r\n\tSun, 29 Nov 2026 10:00:00 +0100\r\n"
+    other = (
+        "Received: from mx.kunde.example by mail.firma.example with ESMTP id 7;\r\n Sun, 29 Nov 2026 10:00:00 +0100\r\n"
+    )
+    return "".join(other + one.format(number) for number in range(times))
+
+
+@pytest.mark.parametrize(("times", "is_loop"), [(0, False), (2, False), (3, True), (9, True)])
+def test_a_message_that_this_server_has_sent_three_times_is_stopped_and_the_loop_named(
+    times: int, is_loop: bool
+) -> None:
+    header = f"{_passed(times)}{_passed(9, 'other.example')}From: {ANNA}\r\n\r\n"
+    for path in (ANNA, "alice@fremd.example"):
+        envelope = Envelope(parse_address(path), (parse_address("vertrieb@firma.example"),))
+        decision = decide(_facts(header, envelope, Client("192.168.1.9", "pc", "ESMTP")), DIRECTORY, RULES)
+        assert isinstance(decision, Refusal) is is_loop
+        if not isinstance(decision, Refusal):
+            continue
+        assert (decision.reply.code, str(decision.reply.status)) == (554, "5.4.6")
+        assert decision.reply.lines[0] == (
+            f"Mail loop: this server has sent this message {times} times, and 192.168.1.9 has submitted it again, for"
+            " vertrieb@firma.example."
+        )
+        assert "make firma.example local there" in decision.hint
+        assert "senderproxy track rep0xyz" in decision.hint
+        assert (len(decision.reply.lines) == 2) is (path == ANNA), "a stranger gets no hint"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "from x by proxy (senderproxy)",
+        "from x (by proxy (senderproxy) with ESMTP id x) by other.example",
+        "from x by proxy.example (senderproxy) with ESMTP id x;",
+        "from x by notproxy (senderproxy) with ESMTP id x;",
+        "(senderproxy)",
+    ],
+)
+def test_a_received_field_of_another_server_is_no_pass(value: str) -> None:
+    header = f"Received: {value}\r\n" * 5 + f"From: {ANNA}\r\n\r\n"
+    assert isinstance(
+        decide(_facts(header, TO_CUSTOMER, Client("192.168.1.9", "pc", "ESMTP")), DIRECTORY, RULES), Decision
+    )

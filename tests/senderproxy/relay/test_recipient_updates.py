@@ -80,7 +80,7 @@ def test_a_mixed_outcome_must_be_queued(outcomes: dict[Address, Outcome]) -> Non
 
 def test_the_reply_to_a_mixed_outcome_counts_the_recipients() -> None:
     outcomes: dict[Address, Outcome] = {ANNA: Delivered(OKAY), BERT: Failed(UNKNOWN), CARL: Deferred(LIMIT)}
-    assert queued_reply(outcomes, "abc").render() == (
+    assert queued_reply(outcomes, "abc", is_reported=True).render() == (
         b"250 2.0.0 Recipients: 1 accepted, 1 queued for retry, 1 refused and reported to the author (senderproxy abc)\r\n"
     )
 

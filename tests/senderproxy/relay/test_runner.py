@@ -537,7 +537,7 @@ async def test_reports_to_the_internal_server_have_a_null_reverse_path(tmp_path:
             [report] = inside.taken
             assert str(report.envelope.reverse_path) == ""
             assert [str(path) for path in report.envelope.recipients] == ["anna@firma.example"]
-            assert b"From: Mail Delivery System <anna@firma.example>" in report.header
+            assert b"From: Mail Delivery System <mailer-daemon@firma.example>" in report.header
             assert office.reports() == []
         finally:
             await inside.stop()

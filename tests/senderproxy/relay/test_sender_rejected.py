@@ -224,3 +224,14 @@ def test_a_stored_entry_without_a_field_is_an_error(without: str) -> None:
     del fact[without]
     with pytest.raises(KeyError):
         RejectedSenders().restore(subjects[0], fact, Instant(NOW, 0.0))
+
+
+def test_a_stranger_reads_neither_login_nor_hint() -> None:
+    rejected = _found(
+        b"550-Requested action not taken: mailbox unavailable\n550 Sender address is not allowed.", Stage.MAIL
+    )
+    assert rejected is not None
+    assert explain(rejected, is_internal=False).lines == (
+        "ionos-de does not let this server redirect the message.",
+        "Sender address is not allowed.",
+    )
