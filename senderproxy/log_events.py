@@ -171,6 +171,12 @@ LOOK_UP_FAILED: Final = LogEvent(
     "address look-up failed, last good addresses in use",
     ("host", "port", "why", "age_seconds"),
 )
+LOOK_UP_ABANDONED: Final = LogEvent(
+    "look_up_abandoned",
+    Severity.WARNING,
+    "a look-up does not return, its thread is replaced",
+    ("host", "port", "count"),
+)
 LOOK_UP_RECOVERED: Final = LogEvent(
     "look_up_recovered", Severity.INFO, "address look-up succeeds again", ("host", "port")
 )

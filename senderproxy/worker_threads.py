@@ -2,12 +2,13 @@
 
 Guarantees: the event loop never waits for such a call; its result returns to the loop. The queue is bounded: when it is
 full, the caller gets an error at once. The threads delay neither a stop nor the exit of the process, also while a call
-hangs. Each kind of work has threads of its own, so that one kind never waits for another; the default executor of
-asyncio, which all would share and which a stop waits for, is not used.
+hangs; a bounded number of hanging threads can be replaced. Each kind of work has threads of its own, so that one kind
+never waits for another; the default executor of asyncio, which all would share and which a stop waits for, is not used.
 Not here: the calls, and the reply to a client whose call found no place.
 """
 
 import asyncio
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -36,11 +37,21 @@ class Stopped(WorkerThreadsError):
 class WorkerThreads:
     """A fixed number of threads with one queue, started when they are first needed."""
 
-    def __init__(self, name: str, count: int = 1, queue_limit: int = QUEUE_LIMIT) -> None:
-        """`count`: calls at once; `queue_limit`: calls that wait for a thread."""
+    def __init__(
+        self, name: str, count: int = 1, queue_limit: int = QUEUE_LIMIT, *, replacements: int = 0, niceness: int = 0
+    ) -> None:
+        """`count`: calls at once; `queue_limit`: calls that wait for a thread.
+
+        `replacements`: threads in place of those whose call was given up (`abandon`). `niceness`: of the threads; they
+        have a lower priority than the event loop if it is above 0.
+        """
         self._name = name
         self._count = count
         self._limit = count + queue_limit
+        self._replacements = replacements
+        self._niceness = niceness
+        self._abandoned: set[asyncio.Future[Any]] = set()  # their calls have not returned
+        self._running = 0  # threads
         self._unfinished = 0  # calls that wait or are being made; changed on the event loop's thread only
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -55,7 +66,7 @@ class WorkerThreads:
             raise Stopped(self._name)
         if self._unfinished >= self._limit:
             raise QueueFull(self._name)
-        if len(self._threads) < self._count:
+        if self._running < self._count + len(self._abandoned):
             self._start_thread()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
@@ -68,10 +79,30 @@ class WorkerThreads:
         try:
             thread.start()
         except RuntimeError:  # the system has no thread left; the ones that run make the call
-            if not self._threads:
+            if not self._running:
                 raise QueueFull(self._name) from None
         else:
-            self._threads.append(thread)
+            self._running += 1
+            self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
+
+    @property
+    def abandoned(self) -> int:
+        """The number of calls that were given up and have not returned; each holds a thread."""
+        return len(self._abandoned)
+
+    def abandon(self, call: "asyncio.Future[Any]") -> bool:
+        """Give up a call that hangs: its future is cancelled, and another thread may take the place of its thread.
+
+        False if that many are given up already; the call goes on then. If it returns after all, the thread ends.
+        """
+        if call.done() or len(self._abandoned) >= self._replacements:
+            return False
+        self._abandoned.add(call)
+        self._unfinished -= 1
+        call.cancel()
+        if self._unfinished > self._running - len(self._abandoned) and not self._stopped:
+            self._start_thread()  # for calls that wait
+        return True
 
     def stop(self) -> None:
         """Take no more calls; those in the queue are made."""
@@ -85,6 +116,7 @@ class WorkerThreads:
             thread.join()
 
     def _work(self) -> None:
+        self._lower_priority()
         while (task := self._tasks.get()) is not None:
             call, loop, future = task
             result, error = None, None
@@ -96,7 +128,19 @@ class WorkerThreads:
                 loop.call_soon_threadsafe(self._finish, future, result, error)
             del call, task, result, error, future
 
+    def _lower_priority(self) -> None:
+        """Linux has a priority for each thread. Where it may not be lowered, the thread works with the usual one."""
+        thread = threading.get_native_id()
+        with suppress(OSError):
+            if self._niceness > os.getpriority(os.PRIO_PROCESS, thread):
+                os.setpriority(os.PRIO_PROCESS, thread, self._niceness)
+
     def _finish(self, future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
+        if future in self._abandoned:
+            self._abandoned.discard(future)
+            self._running -= 1
+            self._tasks.put(None)  # ends a thread
+            return
         self._unfinished -= 1
         if future.done():
             return

@@ -3,8 +3,9 @@
 Guarantees: look-ups run on threads of their own; a hanging one delays only those who wait for it, and they may stop
 waiting at any time. There is one look-up for each host and port at a time, shared by all who wait for it. Look-ups are
 bounded for each provider and in all, so that the name server of one provider does not take the threads of the others.
-If a look-up fails or takes long, the last good addresses are used; the server behind them still has to prove its name
-by its certificate. An answer that the host does not exist is final. Memory is bounded.
+One that does not return is given up; a bounded number of threads is replaced then. If a look-up fails or takes long,
+the last good addresses are used; the server behind them still has to prove its name by its certificate. An answer that
+the host does not exist is final. Memory is bounded.
 Not here: connections to the addresses (delivery.connect). RFC 8767.
 """
 
@@ -31,6 +32,8 @@ REPLY_TIMEOUT: Final = 1.8  # seconds of a look-up before the last good addresse
 SILENCE: Final = 10.0  # seconds of a look-up before the log calls the name server silent; some are only slow
 RECHECK: Final = 30.0  # seconds after a failure without another look-up; RFC 8767 section 5
 MAX_AGE: Final = 3 * 24 * 3600.0  # seconds; older addresses are not used: RFC 8767 section 5 suggests 1 to 3 days
+DEAD: Final = 120.0  # seconds; a look-up that takes longer is given up: three name servers asked twice take 30 to 60 s
+ABANDONED: Final = 16  # look-ups given up whose threads have not returned; then the next one keeps its place
 LOOK_UPS: Final = 16  # at once; a hanging one occupies a thread (about 50 KB) for 10 to 60 s
 LOOK_UPS_OF_PROVIDER: Final = 2  # at once; so only eight providers with hanging name servers take all threads
 _SHUTTING_DOWN: Final = "senderproxy is shutting down"
@@ -89,11 +92,12 @@ class _Host:
 class Resolver:
     """The look-ups of one courier."""
 
-    def __init__(self, clock: Clock, look_up: LookUp = look_up) -> None:
-        """`look_up` may block; it raises OSError if it fails."""
+    def __init__(self, clock: Clock, look_up: LookUp = look_up, *, dead_seconds: float = DEAD) -> None:
+        """`look_up` may block; it raises OSError if it fails. After `dead_seconds` it is given up."""
+        self._dead_seconds = dead_seconds
         self._clock = clock
         self._look_up = look_up
-        self._threads = WorkerThreads("look-up", LOOK_UPS)
+        self._threads = WorkerThreads("look-up", LOOK_UPS, replacements=ABANDONED)
         self._hosts: dict[tuple[str, int], _Host] = {}  # the one used last is the last one
         self._of_provider: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -165,7 +169,7 @@ class Resolver:
         slots = self._of_provider.setdefault(provider, asyncio.Semaphore(LOOK_UPS_OF_PROVIDER))
         try:
             async with slots:
-                found = await self._threads.do(self._look_up, host.name, host.port)
+                found = await self._look_up_on_thread(host)
             self._succeed(host, found)
         except OSError as fault:
             code = fault.errno if isinstance(fault, socket.gaierror) and fault.errno is not None else socket.EAI_SYSTEM
@@ -178,6 +182,25 @@ class Resolver:
             self._fail(host, socket.EAI_AGAIN, _SHUTTING_DOWN)
         finally:
             host.look_up = None
+
+    async def _look_up_on_thread(self, host: _Host) -> Sequence[AddressInfo]:
+        """The result of a look-up. Raises OSError, also for one that is given up: another thread replaces its own."""
+        looking = self._threads.do(self._look_up, host.name, host.port)
+        try:
+            while not looking.done():
+                await wait_done(looking, self._dead_seconds)
+                if self._threads.abandon(looking):
+                    event(
+                        _log,
+                        log_events.LOOK_UP_ABANDONED,
+                        host=host.name,
+                        port=host.port,
+                        count=self._threads.abandoned,
+                    )
+                    raise socket.gaierror(socket.EAI_AGAIN, f"no answer for {self._dead_seconds:.0f} s")
+            return looking.result()
+        finally:
+            looking.cancel()
 
     def _succeed(self, host: _Host, found: Sequence[AddressInfo]) -> None:
         host.addresses, host.failure = _alternating(found), None

@@ -1,8 +1,8 @@
 """Threads for the verification of clients' passwords, shared by all listeners.
 
 Guarantees: as many key derivations run at once as a small server can spare, and nothing else uses their threads. A
-login waits for other logins only, and mail never waits for a login. The number of logins that wait is bounded, in all
-and for each host, so that one host cannot shut out the others.
+login waits for other logins only, and mail never waits for a login: the threads have a lower priority than the loop.
+The number of logins that wait is bounded, in all and for each host, so that one host cannot shut out the others.
 Not here: the derivation (listener.client_auth), the limit on failed logins (listener.login_throttle).
 """
 
@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from senderproxy.worker_threads import WorkerThreads
 
 DERIVATIONS: Final = 2  # at once: 64 MiB and two cores, which a small server can spare
+_NICENESS: Final = 10  # a tenth of the event loop's share where both want one core: mail goes first
 LOGINS_LIMIT: Final = 100  # logins at once; the last one waits 5 s at 0.1 s for each derivation
 LOGINS_OF_HOST: Final = 25  # of them from one host: devices behind one address, and three more such hosts
 
@@ -25,7 +26,7 @@ class PasswordThreads:
 
     def __init__(self) -> None:
         self.free = asyncio.Semaphore(DERIVATIONS)  # held during a derivation
-        self._threads = WorkerThreads("password", DERIVATIONS)
+        self._threads = WorkerThreads("password", DERIVATIONS, niceness=_NICENESS)
         self._logins: Counter[str] = Counter()  # by host
 
     def enter(self, host: str) -> bool:

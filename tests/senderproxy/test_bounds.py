@@ -94,6 +94,7 @@ CONFIGURED = {
 }
 # One entry for each thing in progress, removed at its end; the number of these is limited elsewhere.
 IN_PROGRESS = {
+    "worker_threads.WorkerThreads._abandoned": "a call that hangs; `replacements`",
     "aio.FairShare._waiting": "a connection or session with a large message",
     "aio._FAIR_SHARES": "an event loop",
     "control.crash_journal.CrashJournalFile._free": "an attempt",

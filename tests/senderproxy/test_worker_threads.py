@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -110,6 +111,65 @@ async def test_as_many_calls_run_at_once_as_there_are_threads() -> None:
     threads, all_running = WorkerThreads("test", 3), threading.Barrier(3)
     numbers = await asyncio.gather(*(threads.do(all_running.wait, 30) for _ in range(3)))
     assert Counter(numbers) == Counter(range(3))
+    threads.stop()
+
+
+async def test_a_hanging_thread_is_replaced_up_to_a_bound_and_ends_when_its_call_returns() -> None:
+    threads, releases = WorkerThreads("test", 1, replacements=2), [threading.Event() for _ in range(3)]
+    for count, release in enumerate(releases[:2], start=1):
+        hanging = threads.do(release.wait, 30)
+        waiting = threads.do(int, "7")
+        assert threads.abandon(hanging)
+        assert hanging.cancelled()
+        assert threads.abandoned == count
+        assert await waiting == 7
+    hanging = threads.do(releases[2].wait, 30)
+    assert not threads.abandon(hanging)
+    assert not hanging.done()
+    for release in releases:
+        release.set()
+    assert await hanging is True
+    while threads.abandoned:
+        await asyncio.sleep(0.001)
+    assert await threads.do(int, "8") == 8
+    while sum(thread.is_alive() for thread in threads._threads) > 1:
+        await asyncio.sleep(0.001)
+    threads.stop()
+
+
+async def test_a_call_that_was_made_is_not_given_up() -> None:
+    threads = WorkerThreads("test", 1, replacements=2)
+    done = threads.do(int)
+    await done
+    assert not threads.abandon(done)
+    assert threads.abandoned == 0
+    threads.stop()
+
+
+async def test_threads_have_the_niceness_of_their_work_and_the_loop_keeps_its_own() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    own = niceness()
+    low, usual = WorkerThreads("low", niceness=own + 5), WorkerThreads("usual")
+    assert await low.do(niceness) == own + 5
+    assert await usual.do(niceness) == own
+    assert niceness() == own
+    higher = WorkerThreads("higher", niceness=own - 1)
+    assert await higher.do(niceness) == own, "only lowered, also by root"
+    for threads in (low, usual, higher):
+        threads.stop()
+
+
+async def test_where_the_priority_may_not_be_lowered_the_thread_works_with_the_usual_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbidden(*_: int) -> None:
+        raise PermissionError("a filter of system calls")
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    threads = WorkerThreads("low", niceness=19)
+    assert await threads.do(int, "3") == 3
     threads.stop()
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from senderproxy import log_events
 from senderproxy.delivery.resolver import (
+    ABANDONED,
+    DEAD,
     LOOK_UPS,
     LOOK_UPS_OF_PROVIDER,
     MAX_AGE,
@@ -57,8 +59,10 @@ class NameServer:
 
 
 @asynccontextmanager
-async def resolver_of(server: NameServer, clock: StillClock | None = None) -> AsyncIterator[Resolver]:
-    resolver = Resolver(clock or StillClock(), server)
+async def resolver_of(
+    server: NameServer, clock: StillClock | None = None, *, dead_seconds: float = DEAD
+) -> AsyncIterator[Resolver]:
+    resolver = Resolver(clock or StillClock(), server, dead_seconds=dead_seconds)
     try:
         yield resolver
     finally:
@@ -239,6 +243,28 @@ async def test_look_ups_are_bounded_in_all() -> None:
         assert len(server.asked) == LOOK_UPS
         server.released.set()
         await asyncio.gather(*waiting)
+
+
+async def test_a_look_up_that_never_returns_is_given_up_and_does_not_keep_its_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """More of them than a provider has places, and than there are threads: each host is looked up all the same."""
+    server = NameServer()
+    async with resolver_of(server, dead_seconds=0.01) as resolver:
+        for n in range(ABANDONED):
+            with pytest.raises(socket.gaierror, match="no answer for 0 s"):
+                await addresses(resolver, f"smtp{n}.a.example")
+        counts = [vars(record)["senderproxy_fields"]["count"] for record in caplog.records]
+        assert keys(caplog) == [log_events.LOOK_UP_ABANDONED.key] * ABANDONED
+        assert counts == list(range(1, ABANDONED + 1))
+        server.answers["smtp.a.example"] = [info("192.0.2.1")]
+        assert await addresses(resolver) == ["192.0.2.1"]
+        last = asyncio.create_task(addresses(resolver, "last.a.example"))
+        await server.until_asked(ABANDONED + 2)
+        await asyncio.sleep(0.05)
+        assert not last.done(), "no more threads are replaced: it goes on"
+        server.released.set()
+        assert await last == ["192.0.2.99"]
 
 
 async def test_after_the_close_a_hanging_look_up_is_no_longer_waited_for() -> None:

@@ -1,6 +1,7 @@
 """Admission by network, logins, and the senders of each client."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -230,6 +231,13 @@ async def test_the_event_loop_is_free_while_a_password_is_verified() -> None:
         await asyncio.sleep(0.001)
         turns += 1
     assert turns > 5
+
+
+async def test_a_password_is_verified_with_a_lower_priority_than_mail() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    assert await PasswordThreads().derive(niceness) > niceness()
 
 
 async def test_one_host_cannot_fill_the_queue_and_a_full_queue_gets_a_temporary_refusal() -> None:
