@@ -105,6 +105,9 @@ class VaultAccounts(Accounts):
         """See relay.ports.Accounts."""
         return self._snapshot.credentials.get(account.id)
 
+    async def access_token(self, account: Account) -> None:
+        """See relay.ports.Accounts. None: every account in the vault has a password."""
+
     def records(self, kind: str) -> tuple[StoredRecord, ...]:
         """Return the records in force of one kind, not of accounts."""
         return tuple(record for record in self._snapshot.records if record.kind == kind)

@@ -17,7 +17,7 @@ from senderproxy.clock import Clock
 from senderproxy.delivery import account_health, classify
 from senderproxy.delivery.account_health import Healthy, Resumed
 from senderproxy.delivery.account_state import AccountObservers, AccountState, AccountStatus
-from senderproxy.delivery.classify import OpenFailed
+from senderproxy.delivery.classify import FailureKind, OpenFailed
 from senderproxy.delivery.learned_accounts import AccountFacts, HourlyUse
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.pool import PooledSession, SessionRequest
@@ -300,7 +300,13 @@ class SmtpCourier(Courier):
 
     async def _open(self, account: Account, provider: Provider, credential: Credential) -> Session | OpenFailed:
         """Open a session. A success ends "no session" of every account at the provider: it may not have tried since."""
-        result = await self._opener.open_for(account, provider, credential)
+        token = await self._accounts.access_token(account)
+        if isinstance(token, Reply):
+            fields = {"account": account.id, "login": credential.login, "reason": "no access token", "reply": token}
+            event(_log, log_events.SESSION_FAILED, fault=None, **fields)
+            return OpenFailed(FailureKind.UNREACHABLE, token)
+        login = credential if token is None else credential.with_token(token)
+        result = await self._opener.open_for(account, provider, login)
         if isinstance(result, Session):
             for state in self._states.values():
                 if state.provider is not None and state.provider.name == provider.name:

@@ -19,7 +19,7 @@ from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.decide import CachedDecision, Decision
 from senderproxy.retry import RetryPolicy
-from senderproxy.routing.account import Account, Credential
+from senderproxy.routing.account import AccessToken, Account, Credential
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
@@ -41,7 +41,19 @@ class Accounts(Protocol):
         ...
 
     def credential(self, account: Account) -> Credential | None:
-        """The current login and secret of the account; None if the account no longer exists."""
+        """The current login and secret of the account; None if the account no longer exists.
+
+        Its version belongs to the password, or to the grant of an account that logs in with access tokens: sessions of
+        other versions are closed.
+        """
+        ...
+
+    async def access_token(self, account: Account) -> AccessToken | Reply | None:
+        """The access token with which to log in now; None for an account with a password.
+
+        A reply (4xx) is the deferral of the account's messages while there is no token. Asked once for each session
+        that is opened, never for a message on an open one; it may wait for a network. Never raises.
+        """
         ...
 
 

@@ -29,19 +29,46 @@ def lists_address(account: Account, address: Address) -> bool:
     return any(pattern.local_part is not None and pattern.matches(address) for pattern in account.carries)
 
 
+class AccessToken:
+    """A token with which an account logs in for a while. It is not shown by repr, and cannot be pickled."""
+
+    __slots__ = ("__secret",)
+
+    def __init__(self, secret: str) -> None:
+        self.__secret = secret
+
+    def reveal(self) -> str:
+        """The token. Called only where a session logs in."""
+        return self.__secret
+
+    def __repr__(self) -> str:
+        return "AccessToken(***)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("an access token cannot be copied or pickled")
+
+
 class Credential:
-    """A login and its secret. The secret is not shown by repr, str or format, and cannot be pickled."""
+    """A login and its secret. The secret is not shown by repr, str or format, and cannot be pickled.
+
+    The version identifies a session: that of a password changes with the password, that of a grant, whose access tokens
+    change every hour, with the grant.
+    """
 
     __slots__ = ("__secret", "login", "version")
 
     def __init__(self, login: str, secret: str, version: str) -> None:
         self.login = login
-        self.version = version  # changes with the secret, reveals nothing about it
+        self.version = version  # reveals nothing about the secret
         self.__secret = secret
 
     def reveal(self) -> str:
         """The secret. Called only where a session logs in."""
         return self.__secret
+
+    def with_token(self, token: AccessToken) -> "Credential":
+        """The credential for one login with this token; login and version stay."""
+        return Credential(self.login, token.reveal(), self.version)
 
     def __repr__(self) -> str:
         return f"Credential(login={self.login!r}, secret=***)"

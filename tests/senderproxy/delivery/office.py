@@ -13,7 +13,8 @@ from senderproxy.mail.address import AddressPattern, parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Outcome
-from senderproxy.routing.account import Account, Credential
+from senderproxy.mail.reply import Reply
+from senderproxy.routing.account import AccessToken, Account, Credential
 from senderproxy.routing.directory import AccountDirectory, MatchTier
 from senderproxy.routing.provider import Limits, Provider, Smarthost
 from senderproxy.routing.route import AddressSource, Route
@@ -50,6 +51,8 @@ class MemoryAccounts:
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
+        self.tokens: dict[str, AccessToken | Reply] = {}  # of accounts with a grant
+        self.asked_for_token: list[str] = []
         self._secrets: dict[str, tuple[str, str]] = {}
         self._versions = 0
         self._directory = AccountDirectory(())
@@ -64,6 +67,10 @@ class MemoryAccounts:
         self._versions += 1
         self._secrets[account_id] = (secret, f"v{self._versions}")
 
+    def set_grant(self, account_id: str, version: str) -> None:
+        """From now on the account has no password, but a grant of this version."""
+        self._secrets[account_id] = ("", version)
+
     def remove(self, account_id: str) -> None:
         del self.accounts[account_id], self._secrets[account_id]
 
@@ -75,6 +82,10 @@ class MemoryAccounts:
     def credential(self, account: Account) -> Credential | None:
         current = self.accounts.get(account.id)
         return None if current is None else Credential(current.login, *self._secrets[account.id])
+
+    async def access_token(self, account: Account) -> AccessToken | Reply | None:
+        self.asked_for_token.append(account.id)
+        return self.tokens.get(account.id)
 
 
 @dataclass
