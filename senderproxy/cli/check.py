@@ -15,7 +15,7 @@ from typing import Any, Final
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import check_senders
 from senderproxy.cli.account_login_check import describe, login_hint, provider_of, try_login, try_senders
-from senderproxy.cli.check_dns import PROVIDER_RECORDS, DnsClient, LookupFailed, check_domain, lookup_failed_finding
+from senderproxy.cli.check_dns import PROVIDER_RECORDS, check_domain, lookup_failed_finding
 from senderproxy.cli.check_local import (
     check_configuration,
     check_ownership,
@@ -31,6 +31,8 @@ from senderproxy.cli.findings import Finding, Level
 from senderproxy.cli.terminal import confirm, is_interactive, print_hint, print_json, print_progress
 from senderproxy.config.model import Config
 from senderproxy.delivery.login_check import LoginOk, Probed
+from senderproxy.dns_client.client import DnsClient
+from senderproxy.dns_client.errors import LookupFailed
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address
 from senderproxy.routing.account import Account
@@ -222,7 +224,7 @@ def _check_dns(config: Config, accounts: VaultAccounts) -> Iterator[Finding]:
         return
     for domain, provider in wanted:
         print_progress(_("Looking up the DNS records of {domain} ...").format(domain=domain))
-        yield from check_domain(client, domain, provider, PROVIDER_RECORDS[_preset(config, provider)])
+        yield from check_domain(client.txt_records, domain, provider, PROVIDER_RECORDS[_preset(config, provider)])
 
 
 def _preset(config: Config, provider: str) -> str:

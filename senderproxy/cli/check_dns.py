@@ -1,22 +1,19 @@
-"""DNS records of a domain: does it authorize mail sent through the provider (SPF), is mail signed (DKIM, DMARC)?
+"""DNS records of a domain: does it authorize mail sent through the provider (SPF), is mail signed (DKIM, DMARC)? PURE.
 
-Guarantees: bounded in time; a failed lookup is not mistaken for a missing record.
-Not here: the choice of domains (cli.check). The only module that imports dns.
+Guarantees: a failed lookup is not mistaken for a missing record.
+Not here: the choice of domains (cli.check), the queries, which are an argument (dns_client).
 RFC 7208 (SPF), RFC 6376 section 3.6.2 (DKIM keys), RFC 7489 section 6.1 (DMARC).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
-
-import dns.exception
-import dns.resolver
+from typing import Final, TypeAlias
 
 from senderproxy.cli.findings import Finding, Level
+from senderproxy.dns_client.errors import LookupFailed
 from senderproxy.translation import _, ngettext
 
-_TIMEOUT: Final = 5.0  # seconds for one lookup, retries included
 _MAX_SPF_LOOKUPS: Final = 10  # RFC 7208 section 4.6.4
 
 
@@ -44,34 +41,8 @@ PROVIDER_RECORDS: Final[Mapping[str, ProviderRecords]] = MappingProxyType(
 )
 
 
-class LookupFailed(Exception):
-    """There was no reply: the network or the name server is at fault, not the domain."""
-
-
-class DnsClient:
-    """TXT lookups at the system's name servers, or at those given."""
-
-    def __init__(self, nameservers: tuple[str, ...] = (), port: int = 53) -> None:
-        """Raises LookupFailed if the system has no name servers."""
-        try:
-            self._resolver = dns.resolver.Resolver(configure=not nameservers)
-        except dns.resolver.NoResolverConfiguration as error:
-            raise LookupFailed(_("this machine has no name servers configured")) from error
-        if nameservers:
-            self._resolver.nameservers = list(nameservers)
-            self._resolver.port = port
-        self._resolver.lifetime = _TIMEOUT
-
-    def txt_records(self, name: str) -> list[str]:
-        """The TXT records of a name, aliases followed; empty if there are none. Raises LookupFailed."""
-        try:
-            answer = self._resolver.resolve(name, "TXT")
-        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-            return []
-        except (dns.exception.DNSException, OSError) as error:
-            text = _("no reply about {name} ({error})").format(name=name, error=type(error).__name__)
-            raise LookupFailed(text) from error
-        return [b"".join(record.strings).decode("utf-8", "replace") for record in answer]
+# Returns the TXT records of a name; raises LookupFailed.
+TxtQuery: TypeAlias = Callable[[str], Sequence[str]]
 
 
 def lookup_failed_finding(subject: str, error: LookupFailed) -> Finding:
@@ -84,20 +55,20 @@ def lookup_failed_finding(subject: str, error: LookupFailed) -> Finding:
     )
 
 
-def check_domain(client: DnsClient, domain: str, provider: str, records: ProviderRecords) -> Iterator[Finding]:
+def check_domain(query: TxtQuery, domain: str, provider: str, records: ProviderRecords) -> Iterator[Finding]:
     """Check SPF, DKIM and DMARC of one domain."""
     for check in (_spf, _dkim, _dmarc):
         try:
-            finding = check(client, domain, provider, records)
+            finding = check(query, domain, provider, records)
         except LookupFailed as error:
             finding = lookup_failed_finding(_("DNS of {domain}").format(domain=domain), error)
         if finding is not None:
             yield finding
 
 
-def _spf(client: DnsClient, domain: str, provider: str, records: ProviderRecords) -> Finding:
+def _spf(query: TxtQuery, domain: str, provider: str, records: ProviderRecords) -> Finding:
     subject, include = _("SPF of {domain}").format(domain=domain), records.spf[0]
-    found = _spf_records(client, domain)
+    found = _spf_records(query, domain)
     if not found:
         return Finding(
             Level.WRONG,
@@ -114,7 +85,7 @@ def _spf(client: DnsClient, domain: str, provider: str, records: ProviderRecords
             ).format(count=len(found)),
             _("Merge them: put all include: parts into a single record."),
         )
-    if _includes(client, found[0], records.spf):
+    if _includes(query, found[0], records.spf):
         return Finding(Level.OK, subject, _("includes the servers of {provider}").format(provider=provider))
     return Finding(
         Level.WRONG,
@@ -124,11 +95,11 @@ def _spf(client: DnsClient, domain: str, provider: str, records: ProviderRecords
     )
 
 
-def _spf_records(client: DnsClient, name: str) -> list[str]:
-    return [text for text in client.txt_records(name) if text.lower().split(" ")[0] == "v=spf1"]
+def _spf_records(query: TxtQuery, name: str) -> list[str]:
+    return [text for text in query(name) if text.lower().split(" ")[0] == "v=spf1"]
 
 
-def _includes(client: DnsClient, record: str, wanted: tuple[str, ...]) -> bool:
+def _includes(query: TxtQuery, record: str, wanted: tuple[str, ...]) -> bool:
     """True if the record includes one of the wanted domains, within the lookups that a receiver makes."""
     pending, seen = [record], 0
     while pending and seen <= _MAX_SPF_LOOKUPS:
@@ -137,7 +108,7 @@ def _includes(client: DnsClient, record: str, wanted: tuple[str, ...]) -> bool:
                 return True
             seen += 1
             if seen <= _MAX_SPF_LOOKUPS:
-                pending += _spf_records(client, target)[:1]
+                pending += _spf_records(query, target)[:1]
     return False
 
 
@@ -149,11 +120,11 @@ def _spf_targets(record: str) -> Iterator[str]:
                 yield bare.removeprefix(prefix).rstrip(".")
 
 
-def _dkim(client: DnsClient, domain: str, provider: str, records: ProviderRecords) -> Finding | None:
+def _dkim(query: TxtQuery, domain: str, provider: str, records: ProviderRecords) -> Finding | None:
     if not records.dkim:
         return None
     subject = _("DKIM of {domain}").format(domain=domain)
-    found = [selector for selector in records.dkim if client.txt_records(f"{selector}._domainkey.{domain}")]
+    found = [selector for selector in records.dkim if query(f"{selector}._domainkey.{domain}")]
     if found:
         text = _("has the key {selector} of {provider}").format(selector=found[0], provider=provider)
         return Finding(Level.OK, subject, text)
@@ -168,9 +139,9 @@ def _dkim(client: DnsClient, domain: str, provider: str, records: ProviderRecord
     )
 
 
-def _dmarc(client: DnsClient, domain: str, _provider: str, _records: ProviderRecords) -> Finding:
+def _dmarc(query: TxtQuery, domain: str, _provider: str, _records: ProviderRecords) -> Finding:
     subject = _("DMARC of {domain}").format(domain=domain)
-    texts = client.txt_records(f"_dmarc.{domain}")
+    texts = query(f"_dmarc.{domain}")
     if any(text.lower().replace(" ", "").startswith("v=dmarc1") for text in texts):
         return Finding(Level.OK, subject, _("has a record"))
     return Finding(

@@ -10,10 +10,11 @@ import pytest
 import trustme
 
 from senderproxy.accounts.unlock import unlock_method
-from senderproxy.cli import check, check_dns
+from senderproxy.cli import check
 from senderproxy.cli.check_local import check_queue
 from senderproxy.cli.common import SERVICE_USER
 from senderproxy.cli.findings import Finding, Level
+from senderproxy.dns_client.client import DnsClient
 from senderproxy.tracking.timeline import format_time
 from tests.senderproxy.cli.conftest import Office
 from vault import Vault
@@ -154,11 +155,11 @@ def test_domains_are_looked_up_if_the_records_of_the_provider_are_known(
         f'ca_file = "{office.simulator.ca_file}"'
     )
     office.add("anna@firma.example", "--catch-all", "firma.example", provider="ionos-de")
-    monkeypatch.setattr("senderproxy.cli.check_dns._TIMEOUT", 0.2)
+    monkeypatch.setattr("senderproxy.dns_client.client._TIMEOUT", 0.2)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         port = silent.getsockname()[1]
-        monkeypatch.setattr("senderproxy.cli.check.DnsClient", lambda: check_dns.DnsClient(("127.0.0.1",), port))
+        monkeypatch.setattr("senderproxy.cli.check.DnsClient", lambda: DnsClient(("127.0.0.1",), port))
         ended = office.type("check")
     assert ended.code == 0, ended.out
     assert ended.out.count("unknown  DNS of firma.example: DNS lookup failed") == 3

@@ -12,8 +12,10 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from senderproxy.cli.check_dns import PROVIDER_RECORDS, DnsClient, LookupFailed, check_domain
+from senderproxy.cli.check_dns import PROVIDER_RECORDS, check_domain
 from senderproxy.cli.findings import Finding, Level
+from senderproxy.dns_client.client import DnsClient
+from senderproxy.dns_client.errors import LookupFailed
 
 IONOS = PROVIDER_RECORDS["ionos-de"]
 
@@ -60,7 +62,7 @@ def _answer(octets: bytes, records: Mapping[str, str | list[str]]) -> bytes:
 
 def judged(records: Mapping[str, str | list[str]], domain: str = "firma.example") -> dict[str, Finding]:
     with name_server(records) as port:
-        found = list(check_domain(DnsClient(("127.0.0.1",), port), domain, "ionos-de", IONOS))
+        found = list(check_domain(DnsClient(("127.0.0.1",), port).txt_records, domain, "ionos-de", IONOS))
     return {finding.subject.split()[0]: finding for finding in found}
 
 
@@ -113,12 +115,12 @@ def test_two_spf_records_fail_the_check() -> None:
 
 
 def test_a_failed_lookup_is_not_a_fault_of_the_domain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("senderproxy.cli.check_dns._TIMEOUT", 0.3)
+    monkeypatch.setattr("senderproxy.dns_client.client._TIMEOUT", 0.3)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         client = DnsClient(("127.0.0.1",), silent.getsockname()[1])
         with pytest.raises(LookupFailed):
             client.txt_records("firma.example")
-        found = list(check_domain(client, "firma.example", "ionos-de", IONOS))
+        found = list(check_domain(client.txt_records, "firma.example", "ionos-de", IONOS))
     assert {finding.level for finding in found} == {Level.UNKNOWN}
     assert "DNS lookup failed" in found[0].message
