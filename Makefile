@@ -30,6 +30,11 @@ hostile: $(VENV)/.dev
 field: $(VENV)/.dev
 	$(BIN)/python -m tests.field $(ARGS)
 
+# A day of an office with 200 accounts in so many minutes; fails if a message is unaccounted for or if memory, descriptors,
+# tasks or disk grow, or do not return when idle. MINUTES=10, SEED: any number.
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.soak.day $(or $(MINUTES),10) $(SEED)
+
 # Random inputs for all parsers: so many examples for each test. Found failures are tried first in the next run.
 fuzz: $(VENV)/.dev
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/fuzz -n $(JOBS) $(ARGS)

@@ -97,6 +97,7 @@ class Observations:
         self.violations: list[Violation] = []
         self.clear_text_logins: list[str] = []
         self.max_concurrent_sessions: Counter[str] = Counter()  # by login
+        self._open: list[SessionRecord] = []  # sessions that had not ended when it was last looked through
         self._recipient_times: dict[str, deque[float]] = {}
 
     def notify(self) -> None:
@@ -106,6 +107,7 @@ class Observations:
     def open_session(self, *, implicit_tls: bool, at: float) -> SessionRecord:
         record = SessionRecord(len(self.sessions) + 1, implicit_tls, at)
         self.sessions.append(record)
+        self._open.append(record)
         self.notify()
         return record
 
@@ -113,7 +115,8 @@ class Observations:
         self.logins.append(attempt)
         if attempt.accepted:
             record.login = attempt.login
-            now_open = sum(1 for each in self.sessions if each.login == attempt.login and each.ended is None)
+            self._open = [each for each in self._open if each.ended is None]
+            now_open = sum(each.login == attempt.login for each in self._open)
             self.max_concurrent_sessions[attempt.login] = max(self.max_concurrent_sessions[attempt.login], now_open)
         self.notify()
 

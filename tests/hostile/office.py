@@ -7,6 +7,7 @@ hostile elements.
 
 import asyncio
 import re
+import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -80,6 +81,10 @@ class SmtpConnection:
         code = await self.reply()
         self._times.seconds.append(time.monotonic() - started)
         return code
+
+    async def start_tls(self, trust: ssl.SSLContext) -> None:
+        """The TLS handshake, after a positive reply to STARTTLS."""
+        await self._writer.start_tls(trust, server_hostname=LOOPBACK)
 
     async def message(self, reverse_path: str, recipient: str, content: bytes) -> int:
         """Submit a message. The content is complete and dot-stuffed; the code of the last reply is returned."""

@@ -131,7 +131,7 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
             notices.setblocking(False)
             program = Program(
                 self.name,
-                [*self._program_words(), "run"],
+                self._service_words(),
                 self.folder / "senderproxy.log",
                 environment={
                     **os.environ,
@@ -250,6 +250,10 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
 
     def _program_words(self) -> list[str]:
         return [sys.executable, "-W", "error", "-m", "senderproxy", "--config", str(self.config_file)]
+
+    def _service_words(self) -> list[str]:
+        """Return the command that runs the service."""
+        return [*self._program_words(), "run"]
 
     def _end(self) -> None:
         if self._program is not None:

@@ -1,0 +1,136 @@
+"""The service in a process that measures itself: `python -m tests.soak.probe SOCKET --config FILE run`.
+
+Each connection to the socket gets one line of JSON. Memory in use is what malloc has handed out and not got back; with
+PYTHONMALLOC=malloc that is all of it, to the octet, whatever the operating system counts as resident.
+"""
+
+import asyncio
+import ctypes
+import gc
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+ENVIRONMENT: Final = {
+    "PYTHONMALLOC": "malloc",
+    # Without the caches of threads, which would count as memory in use.
+    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0",
+}
+
+
+class _Mallinfo2(ctypes.Structure):
+    """<malloc.h>; mallinfo(3)."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One measurement of the service."""
+
+    in_use: int  # octets, after a full collection
+    garbage: int  # octets that the collection freed
+    collection_seconds: float
+    resident: int  # octets
+    descriptors: int
+    threads: int
+    tasks: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.in_use / 2**20:.2f} MiB in use, {self.garbage / 1024:.0f} KiB garbage"
+            f" ({self.collection_seconds * 1000:.0f} ms), {self.resident / 2**20:.1f} MiB resident,"
+            f" {self.descriptors} descriptors, {self.threads} threads, {self.tasks} tasks"
+        )
+
+
+def has_mallinfo() -> bool:
+    """True if this C library is glibc 2.33 or newer."""
+    return hasattr(ctypes.CDLL(None), "mallinfo2")
+
+
+def ask(address: Path) -> Figures:
+    """Measure the service that has this socket."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(str(address))
+        with connection.makefile() as lines:
+            return Figures(**json.loads(lines.readline()))
+
+
+# ---- in the service's process ----
+
+
+def _octets_in_use() -> int:
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = _Mallinfo2
+    found = mallinfo2()
+    return int(found.uordblks + found.hblkhd)
+
+
+def _loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that the main thread runs."""
+    frame: FrameType | None = sys._current_frames()[threading.main_thread().ident or 0]
+    while frame is not None:
+        if frame.f_code.co_name == "run_forever":
+            found = frame.f_locals["self"]
+            assert isinstance(found, asyncio.AbstractEventLoop)
+            return found
+        frame = frame.f_back
+    return None
+
+
+def _count(folder: Path) -> int:
+    return sum(1 for _ in folder.iterdir())
+
+
+def _measure() -> Figures:
+    before = _octets_in_use()
+    started = time.thread_time()
+    gc.collect()
+    seconds = time.thread_time() - started
+    after = _octets_in_use()
+    loop = _loop()
+    return Figures(
+        in_use=after,
+        garbage=before - after,
+        collection_seconds=seconds,
+        resident=int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
+        descriptors=_count(Path("/proc/self/fd")),
+        threads=_count(Path("/proc/self/task")),
+        tasks=len(asyncio.all_tasks(loop)) if loop is not None else 0,
+    )
+
+
+def _serve(listener: socket.socket) -> None:
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(json.dumps(asdict(_measure())).encode() + b"\n")
+
+
+def main() -> None:
+    """Run the service's command line beside the probe."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(sys.argv.pop(1))
+    listener.listen()
+    threading.Thread(target=_serve, args=(listener,), name="probe", daemon=True).start()
+    from senderproxy.cli.main import main as run
+
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()
