@@ -7,7 +7,7 @@ ARGS ?=
 # Number of test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test storm hostile field fuzz fast check bench format docs clean
+.PHONY: demo test storm hostile field fuzz fast check bench deb format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
@@ -51,6 +51,10 @@ check: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.packages
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# The Debian packages of all architectures, in dist/: ARGS="--architecture amd64" for one, --version for another version.
+deb: $(VENV)/.dev
+	$(BIN)/python -m deploy.debian $(ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

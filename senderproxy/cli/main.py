@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (by default that of this process); returns the exit code."""
     # Commands print their results; the log belongs to the service (`run` sets it up).
     logging.getLogger("senderproxy").addHandler(logging.NullHandler())
-    chosen = _parser().parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     try:
         code = int(chosen.run(chosen))
         sys.stdout.flush()
@@ -88,7 +88,7 @@ def _failed(error: Exception, message: str, hint: str = "") -> int:
     return exit_code(error)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="senderproxy",
         description=_("SMTP relay that sends each message logged in as the mailbox that owns its author."),

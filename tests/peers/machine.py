@@ -1,8 +1,8 @@
-"""A machine that systemd has booted, with the service on it as docs/operating.md installs it.
+"""A machine that systemd has booted: a copy of this one with the service on it, or a fresh release of the system.
 
 Guarantees: process 1 is a real systemd, the unit is the one that is shipped, and all of its sandbox is in force; where mail
 goes is this machine's loopback. Nothing that is done there changes anything here, and all of it is gone afterwards.
-Not here: what the service is told (a configuration, `senderproxy account`), the provider (provider).
+Not here: the service's settings (a configuration, `senderproxy account`), the provider (provider), the releases (releases).
 Needs root, and systemd's files; no container tool.
 """
 
@@ -27,12 +27,13 @@ _PYTHON: Final = Path("/opt/senderproxy/python")
 _SYSTEM: Final = Path("/usr")
 
 
-class Machine:
-    """Another machine. Its files are below `root`, as seen from here."""
+class BootedMachine:
+    """Another machine, with the files of a folder of this one. Its files are below `root`, as seen from here."""
 
     name = "machine"
 
-    def __init__(self) -> None:
+    def __init__(self, files: Path) -> None:
+        self._files = files
         self._things = contextlib.ExitStack()
         self._program: Program | None = None
         self._systemd = 0
@@ -40,7 +41,7 @@ class Machine:
     def __enter__(self) -> Self:
         with self._things:  # where a step fails; else it is for later
             self._boot(self._things.enter_context(private_folder(self.name)))
-            self._install()
+            self.prepare()
             self._things = self._things.pop_all()
         return self
 
@@ -48,6 +49,13 @@ class Machine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._things.close()
+
+    def prepare(self) -> None:
+        """Do what belongs to this kind of machine, once it is up."""
+
+    def shared(self) -> list[tuple[Path, Path]]:
+        """Return the folders of this machine that the other one sees, each with its path there."""
+        return []
 
     @property
     def root(self) -> Path:
@@ -62,9 +70,9 @@ class Machine:
             said += self._words("journalctl", "--no-pager").stdout
         return said
 
-    def run(self, *words: str, stdin: str = "", exit_code: int = 0) -> str:
+    def run(self, *words: str, stdin: str = "", exit_code: int = 0, seconds: float = PATIENCE) -> str:
         """Type a command there, as root; what it prints."""
-        done = self._words(*words, stdin=stdin)
+        done = self._words(*words, stdin=stdin, seconds=seconds)
         if done.returncode != exit_code:
             said = f"{done.stdout}{done.stderr}\n{self.log()}"
             raise PeerFailed(f"`{' '.join(words)}` ended with {done.returncode}, not {exit_code}:\n{said}")
@@ -88,20 +96,18 @@ class Machine:
         """What the service has written so far."""
         return self.run("journalctl", "--no-pager", "--output=cat", f"--unit={UNIT}")
 
-    def _words(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def _words(self, *words: str, stdin: str = "", seconds: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         into = [
             "nsenter",
             f"--target={self._systemd}",
             *["--mount", "--uts", "--ipc", "--pid", "--cgroup", "--root", "--wd"],
         ]
         return subprocess.run(
-            [*into, *words], input=stdin, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd="/"
+            [*into, *words], input=stdin, capture_output=True, text=True, check=False, timeout=seconds, cwd="/"
         )
 
     def _boot(self, folder: Path) -> None:
-        seen: list[str | Path] = [PROJECT, _SOURCES, sysconfig.get_path("purelib"), _LIBRARIES]
-        if not Path(sys.base_prefix).is_relative_to(_SYSTEM):
-            seen += [sys.base_prefix, _PYTHON]
+        seen = [path for pair in self.shared() for path in pair]
         group = self._group()
         script = Path(__file__).with_suffix(".sh")
         inside = folder / "inside"
@@ -118,7 +124,7 @@ class Machine:
             "sh",
             script,
         ]
-        self._program = Program(self.name, [*words, inside, *seen], folder / "systemd.log")
+        self._program = Program(self.name, [*words, inside, self._files, *seen], folder / "systemd.log")
         self._things.callback(self._program.kill)
         self._systemd = self._program.wait_until(self._first_process, "systemd is process 1")
         self._program.wait_until(
@@ -142,20 +148,33 @@ class Machine:
         self._things.callback(_give_back, group)
         return group
 
-    def _install(self) -> None:
-        """As docs/operating.md says, but for the folder that Python finds its modules in."""
+
+class Machine(BootedMachine):
+    """A copy of this machine with the service installed from its sources."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/"))
+
+    def shared(self) -> list[tuple[Path, Path]]:
+        """Return the folders of the sources, of the libraries, and of a Python outside /usr."""
+        shared = [(PROJECT, _SOURCES), (Path(sysconfig.get_path("purelib")), _LIBRARIES)]
+        base = Path(sys.base_prefix)
+        return shared if base.is_relative_to(_SYSTEM) else [*shared, (base, _PYTHON)]
+
+    def prepare(self) -> None:
+        """Install as docs/operating.md says, but for the folder that Python finds its modules in."""
         base = Path(sys.base_prefix)
         python = base if base.is_relative_to(_SYSTEM) else _PYTHON
         version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         self.write(
-            "/usr/local/bin/senderproxy",
+            "/usr/bin/senderproxy",
             f"""\
             #!/bin/sh
             export PYTHONPATH={_SOURCES}:{_LIBRARIES} LD_LIBRARY_PATH={python}/lib
             exec {python}/bin/{version} -m senderproxy "$@"
             """,
         )
-        (self.root / "usr/local/bin/senderproxy").chmod(0o755)
+        (self.root / "usr/bin/senderproxy").chmod(0o755)
         for words in (
             f"install -m 644 {_SOURCES}/systemd/sysusers.conf /usr/lib/sysusers.d/senderproxy.conf",
             "systemd-sysusers",

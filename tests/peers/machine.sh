@@ -1,17 +1,18 @@
 #!/bin/sh
-# Becomes systemd, process 1 of a machine that is a copy of this one in memory. Called in namespaces of its own (mount,
-# pid, uts, ipc, cgroup); the network is this machine's. Nothing that is written there is written here.
+# Becomes systemd, process 1 of a machine whose files are those below ROOT, changed in memory only. Called in namespaces of
+# its own (mount, pid, uts, ipc, cgroup); the network is this machine's. Nothing that is written there is written here.
 #
-#   machine.sh FOLDER [FROM TO]...    FOLDER is empty; each FROM of this machine is seen as TO in the other one
+#   machine.sh FOLDER ROOT [FROM TO]...    FOLDER is empty; each FROM of this machine is seen as TO in the other one
 
 set -eu
 folder=$1
-shift
+lower=$2
+shift 2
 mount --make-rprivate /
 mount -t tmpfs machine "$folder"
 root=$folder/root
 mkdir "$folder/upper" "$folder/work" "$root"
-mount -t overlay machine -o "lowerdir=/,upperdir=$folder/upper,workdir=$folder/work" "$root"
+mount -t overlay machine -o "lowerdir=$lower,upperdir=$folder/upper,workdir=$folder/work" "$root"
 while [ $# -gt 0 ]; do
     mkdir -p "$root$2"
     mount --bind "$1" "$root$2"

@@ -44,6 +44,8 @@ PACKAGES: Final = (
     "dbus",
     "openssl",
     "systemd",  # a machine that it boots, for the unit
+    "debootstrap",  # fresh releases, for the package
+    "lintian",
     "libsisimai-perl",  # reads bounces; ours must be among those that it understands
 )
 

@@ -18,7 +18,7 @@ needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reas
 def unit(tmp_path: Path) -> Path:
     """The unit, with a program that is there on every machine."""
     copy = tmp_path / "senderproxy.service"
-    copy.write_text((SYSTEMD / "senderproxy.service").read_text().replace("/usr/local/bin/senderproxy", "/bin/true"))
+    copy.write_text((SYSTEMD / "senderproxy.service").read_text().replace("/usr/bin/senderproxy", "/bin/true"))
     return copy
 
 
