@@ -151,6 +151,19 @@ MESSAGE_DATA_REFUSED: Final = LogEvent(
 MESSAGE_INTERRUPTED: Final = LogEvent(
     "message_interrupted", Severity.WARNING, "message interrupted by the stop", ("id",)
 )
+MESSAGE_FALSE_END: Final = LogEvent(
+    "message_false_end",
+    Severity.WARNING,
+    "message ends in LF.LF and not in CRLF.CRLF, nothing stored",
+    (*_RECEPTION_FIELDS, "hint"),
+)
+CLIENT_TLS_AT_PLAIN_PORT: Final = LogEvent(
+    "client_tls_at_plain_port",
+    Severity.WARNING,
+    "client began with TLS where the listener expects plain text, connection closed",
+    ("client", "hint", "repeated"),
+)
+BARE_CR_CONVERTED: Final = LogEvent("bare_cr_converted", Severity.INFO, "bare CR converted to CRLF", ("client",))
 BARE_LF_CONVERTED: Final = LogEvent("bare_lf_converted", Severity.INFO, "bare LF converted to CRLF", ("client",))
 LISTENER_GRACE_EXCEEDED: Final = LogEvent(
     "listener_grace_exceeded", Severity.WARNING, "stop time exceeded, connections closed", ("connections", "messages")

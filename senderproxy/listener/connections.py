@@ -38,6 +38,7 @@ class ListenerTimeouts:
     block: float  # seconds without an octet of a message's data; RFC 5321 section 4.5.3.2.5: 180
     min_rate: float = 4096.0  # octets a second, average after `idle` seconds: bounds the time of a whole message
     handshake: float = 30.0  # seconds for the TLS handshake: some round trips, and a slow device's computing time
+    false_end: float = 5.0  # seconds of silence after LF.LF, with which a device believes that its message has ended
     linger: float = 1.0  # seconds for the client to read a last reply before the connection is closed: a round trip
 
     @classmethod

@@ -12,6 +12,7 @@ RFC 5321 sections 4.1.1.4 and 4.5.3.2.5.
 import asyncio
 import errno
 import logging
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -29,9 +30,12 @@ from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
 from senderproxy.wire.data_decoder import DataDecoder, HeaderCollector, HeaderTooLarge
 from senderproxy.wire.dialogue import Dialogue
+from senderproxy.wire.line_ends import BareCr
 
 _log = logging.getLogger("senderproxy.listener")
 
+_FALSE_END: Final = re.compile(rb"(?:\A|[\r\n])\.(?:\r*\n|\r)\Z")  # CRLF.CRLF is read before it is searched for
+_END_KEPT: Final = 6  # octets
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SMALL: Final = 32 * 1024  # octets; a larger message takes its fair share of the event loop
 _EXCESS: Final = 16 * 1024 * 1024  # octets beyond twice the size limit; then the message is not read to its end
@@ -44,6 +48,7 @@ class DataPhase:
         "_body",
         "_decoder",
         "_dialogue",
+        "_end",
         "_header",
         "_refusal",
         "_started",
@@ -56,9 +61,11 @@ class DataPhase:
         self._stream = stream
         self._state = state
         self._dialogue = dialogue
-        self._decoder = DataDecoder(dialogue.offer.bare_lf)
+        bare_cr = BareCr.CONVERT if dialogue.offer.lenient else BareCr.REJECT
+        self._decoder = DataDecoder(dialogue.offer.bare_lf, bare_cr)
         self._header = HeaderCollector(dialogue.offer.header_limit, dialogue.offer.field_limit)
         self._body = state.new_body()
+        self._end = b""  # the last octets received
         self._refusal: Reply | None = None
         self._started = 0.0  # on the loop's clock, without the time for the disk
         self._writing: asyncio.Future[None] | None = None  # of the block before
@@ -67,6 +74,11 @@ class DataPhase:
     def ended(self) -> bool:
         """The final dot was read: what follows are commands again."""
         return self._decoder.done
+
+    @property
+    def false_end(self) -> bool:
+        """The data so far ends in a lone dot, but not in CRLF.CRLF: the client may believe that it has ended."""
+        return bool(_FALSE_END.search(self._end))
 
     async def receive(self) -> Message | Reply:
         """Send 354 and read the message up to its final dot.
@@ -85,7 +97,9 @@ class DataPhase:
                     await self._wait_for_input()
                 if decoder.octets + source.size > _SMALL:
                     await stream.fair_share.acquire(source.size)
-                self._store(decoder.feed(source.take()))
+                piece = source.take()
+                self._end = (self._end + piece[-_END_KEPT:])[-_END_KEPT:]
+                self._store(decoder.feed(piece))
                 if self._body.must_write and self._refusal is None:
                     await self._write()
             source.put_back(decoder.rest)
@@ -99,7 +113,10 @@ class DataPhase:
             self._log(log_events.MESSAGE_CUT_BY_STOP)
             raise
         except ClientTimeout:
-            self._log(log_events.MESSAGE_TOO_SLOW)
+            if self.false_end:
+                self._log(log_events.MESSAGE_FALSE_END, hint="set the line ends of the client to CRLF")
+            else:
+                self._log(log_events.MESSAGE_TOO_SLOW)
             raise
         finally:
             if message is None and self._refusal is None:
@@ -110,6 +127,8 @@ class DataPhase:
             return self._refusal
         if decoder.normalized:
             event(_log, log_events.BARE_LF_CONVERTED, client=self._dialogue.client)
+        if decoder.converted_cr:
+            event(_log, log_events.BARE_CR_CONVERTED, client=self._dialogue.client)
         return message
 
     def _message(self) -> Message | None:
@@ -131,7 +150,8 @@ class DataPhase:
         timeouts = stream.timeouts
         stream.flush()
         latest = self._started + timeouts.idle + self._decoder.octets / timeouts.min_rate
-        stream.set_deadline(min(stream.loop.time() + timeouts.block, latest))
+        block = timeouts.false_end if self.false_end else timeouts.block
+        stream.set_deadline(min(stream.loop.time() + block, latest))
         await stream.more()
         stream.set_deadline(None)
 
@@ -188,14 +208,16 @@ class DataPhase:
             self._started += asyncio.get_running_loop().time() - began
         writing.result()
 
-    def _log(self, kind: LogEvent, reply: Reply | None = None) -> None:
+    def _log(self, kind: LogEvent, reply: Reply | None = None, **more: object) -> None:
         event(
             _log,
             kind,
+            fault=None,
             client=self._dialogue.client,
             reverse_path=f"<{self._dialogue.envelope().reverse_path}>",
             size=self._decoder.octets,
             reply=reply,
+            **more,
         )
 
 

@@ -94,6 +94,10 @@ class ReadBuffer:
         self._resume()
         return line
 
+    def starts_with(self, octets: bytes) -> bool:
+        """True if the buffer begins with these octets."""
+        return self._buffer.startswith(octets)
+
     def take(self) -> bytes:
         """Remove and return all octets."""
         taken = bytes(self._buffer)

@@ -34,6 +34,7 @@ _log = logging.getLogger("senderproxy.listener")
 _CLOSING: Final = 421  # the code after which the connection is closed, RFC 5321 section 3.8
 _UNREAD: Final = 64 * 1024  # octets of replies that a client may leave unread before it must read
 _BATCH: Final = 100  # commands of one client in a row; then its replies leave and other clients are served
+_TLS_RECORD: Final = b"\x16\x03"  # the start of a handshake record, RFC 8446 section 5.1
 _TLS_SHUTDOWN: Final = 5.0  # seconds for the client's close_notify, RFC 8446 section 6.1
 
 
@@ -183,6 +184,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         dialogue = Dialogue(offer, self._host, senders=self._admission.senders, secure=self._secure, quota=quota)
         self._dialogue = dialogue
         await asyncio.sleep(0)  # lets input that came together with the connection arrive
+        _check_no_tls(self._stream, self._state, self._host)
         going_on = await self._perform(dialogue, dialogue.greet(early_input=self._stream.input.size > 0))
         while going_on:
             line = await self._next_line()
@@ -278,7 +280,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         try:
             received = await phase.receive()
         except ClientTimeout:
-            await self._stream.finish(replies.TOO_SLOW)
+            await self._stream.finish(replies.FALSE_END if phase.false_end else replies.TOO_SLOW)
             return False
         if isinstance(received, Message):
             envelope = self.envelope
@@ -322,6 +324,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         stream.set_deadline(self.loop.time() + stream.command_timeout)
         while (line := self._buffered_line()) is None and stream.input.size <= AUTH_LIMIT:
             await stream.more()
+            _check_no_tls(stream, self._state, self._host)
         stream.set_deadline(None)
         return line
 
@@ -335,6 +338,16 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._stream.abort_at(self.loop.time() + self._state.timeouts.idle)
         await self._writer.drain()
         self._stream.abort_at(None)
+
+
+def _check_no_tls(stream: ClientStream, state: ListenerState, host: str) -> None:
+    """Raise ClientGone for input that is a TLS record in place of a command, after logging it: no reply can be read."""
+    if state.settings.tls == "implicit" or not stream.input.starts_with(_TLS_RECORD):
+        return
+    offered = "STARTTLS" if state.tls is not None else "no encryption"
+    hint = f'choose {offered} in the client, or set tls = "implicit" for this listener'
+    state.events.log(log_events.CLIENT_TLS_AT_PLAIN_PORT, client=host, hint=hint)
+    raise ClientGone
 
 
 def _tls_reason(error: OSError) -> str:

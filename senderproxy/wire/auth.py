@@ -1,7 +1,7 @@
 """AUTH exchange: the mechanisms PLAIN and LOGIN, step by step. PURE.
 
 Guarantees: each response of the client leads to a Challenge, to a LoginAttempt or to the Reply that ends the exchange;
-a password is in no repr and no reply.
+a password is in no repr and no reply. With `lenient`, base64 may lack its padding; nothing else is different.
 Not here: the check of the password (listener.client_auth), when AUTH is permitted (wire.dialogue).
 RFC 4954, RFC 4616 (PLAIN), draft-murchison-sasl-login (LOGIN; the challenges are those of Postfix and Exim, because old
 devices compare them word by word).
@@ -61,10 +61,11 @@ Progress: TypeAlias = Challenge | LoginAttempt | Reply
 class AuthExchange:
     """One AUTH exchange: `start` with the initial response (None if there was none), then each response by line."""
 
-    __slots__ = ("__user", "_mechanism")
+    __slots__ = ("__user", "_lenient", "_mechanism")
 
-    def __init__(self, mechanism: Mechanism) -> None:
+    def __init__(self, mechanism: Mechanism, *, lenient: bool = False) -> None:
         self._mechanism = mechanism
+        self._lenient = lenient
         self.__user: str | None = None
 
     def start(self, initial: str | None) -> Progress:
@@ -80,6 +81,9 @@ class AuthExchange:
         return replies.AUTH_CANCELLED if line == b"*" else self._decode(line.decode("ascii", "replace"))
 
     def _decode(self, encoded: str) -> Progress:
+        if self._lenient:
+            encoded = encoded.strip(" ")
+            encoded += "=" * (-len(encoded) % 4)
         try:
             decoded = binascii.a2b_base64(encoded.encode("ascii", "replace"), strict_mode=True)
         except binascii.Error:

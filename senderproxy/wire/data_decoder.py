@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Final
 
 from senderproxy.mail.header import HeaderSection
+from senderproxy.wire.line_ends import BareCr, InvalidOctet, LineEndConverter
 
 HEADER_LIMIT: Final = 256 * 1024  # octets; far above any real header section, a bound on memory
 FIELD_LIMIT: Final = 1_000  # fields; ten times those of real mail, a bound on the work for each field
@@ -27,14 +28,6 @@ class BareLf(Enum):
     REJECT = "reject"  # the message is refused
 
 
-class InvalidOctet(Enum):
-    """An octet for which a message is refused at its end (RFC 5321 section 2.3.8)."""
-
-    BARE_CR = "bare CR"
-    BARE_LF = "bare LF"
-    NUL = "NUL"
-
-
 class DataDecoder:
     """Decoder of the stream after 354 into the message in its wire form, without the final dot.
 
@@ -42,13 +35,17 @@ class DataDecoder:
     each piece of output can be checked alone: no CRLF is ever cut in two.
     """
 
-    def __init__(self, bare_lf: BareLf = BareLf.NORMALIZE) -> None:
+    def __init__(self, bare_lf: BareLf = BareLf.NORMALIZE, bare_cr: BareCr = BareCr.REJECT) -> None:
         self.done = False
         self.rest = b""  # input after the end of data: the next commands
         self.octets = 0  # of the message so far, as received, dot-stuffed
         self.invalid: InvalidOctet | None = None  # the first one found; no output follows
         self.normalized = False  # a bare LF was converted to CRLF
+        self.converted_cr = False  # a CR outside CRLF was converted or dropped
         self._bare_lf = bare_lf
+        self._converter: LineEndConverter | None = None
+        if bare_cr is BareCr.CONVERT:
+            self._converter = LineEndConverter(bare_lf_permitted=bare_lf is BareLf.NORMALIZE)
         self._held = b"\r\n"  # the line end before the message: its first line then is like all others
         self._skip = len(self._held)
 
@@ -62,9 +59,11 @@ class DataDecoder:
             window = window[: end + 2]  # the CRLF before the final dot belongs to the message
             self._held = b""
         else:
-            kept = len(window) - _undecided(window)
+            kept = len(window) - (_undecided(window) if self._converter is None else _start_of_end(window))
             self._held = window[kept:]
             window = window[:kept]
+        if self._converter is not None:
+            return self._convert(self._converter, window)
         if self._skip and window:
             clean = self._clean(window)[self._skip :]
             self.octets += len(window) - self._skip
@@ -72,6 +71,17 @@ class DataDecoder:
             return clean
         self.octets += len(window)
         return self._clean(window)
+
+    def _convert(self, converter: LineEndConverter, window: bytes) -> bytes:
+        """The same octets with damaged line ends converted. The end of the data was found in them as received."""
+        if self._skip and window:
+            window = window[self._skip :]
+            self._skip = 0
+        self.octets += len(window)
+        clean = converter.feed(window)
+        self.invalid, self.converted_cr = converter.invalid, converter.converted_cr
+        self.normalized = converter.converted_lf
+        return clean if self.invalid is None else b""
 
     def _clean(self, window: bytes) -> bytes:
         """The same octets with each bare LF converted or refused; nothing after an invalid octet."""
@@ -114,6 +124,15 @@ _LONGEST_UNDECIDED: Final = 5  # octets: CR LF . LF .
 def _undecided(window: bytes) -> int:
     """The number of octets at the end of the window that must wait for the next piece."""
     found = _UNDECIDED.search(window[-_LONGEST_UNDECIDED:])
+    return len(found[0]) if found else 0
+
+
+_START_OF_END: Final = re.compile(rb"\r(?:\n(?:\.\r?)?)?\Z")
+
+
+def _start_of_end(window: bytes) -> int:
+    """The number of octets at the end of the window that may be the start of CRLF.CRLF."""
+    found = _START_OF_END.search(window[-len(_END) + 1 :])
     return len(found[0]) if found else 0
 
 

@@ -160,7 +160,8 @@ class Dialogue:
         self._idle += 1
         if self._idle > IDLE_COMMAND_LIMIT:
             return ReplyAndClose(replies.TOO_MANY_IDLE)
-        command = read_command(text, extended=self._extended, lenient=self.offer.lenient)
+        lenient = self.offer.lenient
+        command = read_command(text, extended=self._extended or lenient, lenient=lenient)
         if isinstance(command, Reply):
             return self._count_unknown(command)
         handle = self._HANDLERS.get(command.verb)
@@ -241,7 +242,7 @@ class Dialogue:
 
     def _protocol(self, user: str | None) -> str:
         """The protocol for the Received field, RFC 3848."""
-        if not self._extended:
+        if not self._extended and not user:
             return "SMTP"
         return f"ESMTP{'S' if self._secure else ''}{'A' if user else ''}"
 
@@ -334,10 +335,10 @@ class Dialogue:
         mechanism = _MECHANISMS.get(name.upper())
         if mechanism is None:
             return SendReply(replies.UNKNOWN_MECHANISM)
-        return Authenticate(AuthExchange(mechanism), initial.strip() or None)
+        return Authenticate(AuthExchange(mechanism, lenient=self.offer.lenient), initial.strip() or None)
 
     def _auth_refusal(self) -> Reply | None:
-        if not self._extended:
+        if not self._extended and not self.offer.lenient:  # devices send HELO, then AUTH
             return replies.NEED_EHLO
         if not self.offer.auth:
             return replies.not_supported("AUTH")

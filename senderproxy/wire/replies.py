@@ -8,7 +8,8 @@ RFC 5321 section 4.2, RFC 3463, RFC 4954 section 6. Texts follow Postfix's where
 from typing import Final
 
 from senderproxy.mail.reply import Reply, reply
-from senderproxy.wire.data_decoder import HeaderTooLarge, InvalidOctet
+from senderproxy.wire.data_decoder import HeaderTooLarge
+from senderproxy.wire.line_ends import InvalidOctet
 
 _UNITS: Final = ((10**6, "MB"), (2**20, "MiB"), (10**3, "kB"), (2**10, "KiB"), (1, "octets"))  # as in the settings
 
@@ -58,6 +59,12 @@ TOO_MANY_UNKNOWN: Final = reply(421, "4.7.0", "Too many unknown commands; closin
 TOO_MANY_IDLE: Final = reply(421, "4.7.0", "Too many commands without a message; closing connection")
 TOO_MANY_LOGINS: Final = reply(421, "4.7.0", "Too many failed logins; closing connection")
 OTHER_PROTOCOL: Final = reply(421, "4.7.0", "This is an SMTP server; closing connection")
+FALSE_END: Final = reply(
+    421,
+    "4.4.2",
+    "The message ends in LF.LF and not in CRLF.CRLF: it was not accepted; closing connection.",
+    "To fix: set the line ends of this device or program to CRLF (CR LF).",
+)
 TOO_SLOW: Final = reply(421, "4.4.2", "Message data too slow; closing connection")
 INTERNAL_ERROR_CLOSING: Final = reply(421, "4.3.0", "Internal error, try again later; closing connection")
 
@@ -83,7 +90,12 @@ TOO_MANY_CONNECTIONS: Final = reply(421, "4.7.0", "Too many connections; try aga
 # Message data.
 _INVALID_OCTETS: Final = {
     InvalidOctet.BARE_LF: reply(554, "5.6.0", "Message contains a bare LF (LF without CR)"),
-    InvalidOctet.BARE_CR: reply(554, "5.6.0", "Message contains a bare CR (CR without LF)"),
+    InvalidOctet.BARE_CR: reply(
+        554,
+        "5.6.0",
+        "Message contains a bare CR (CR without LF)",
+        "To fix: correct the line ends of the client, or set lenient = true for its listener, which converts them.",
+    ),
     InvalidOctet.NUL: reply(554, "5.6.0", "Message contains a NUL character"),
 }
 

@@ -31,6 +31,7 @@ from senderproxy.rewriting.repair import RepairContext, find_repairs, repair_aut
 from senderproxy.spool.sqlite.upstream_id import upstream_id
 from senderproxy.wire.command import Command, read_command, read_mail, read_rcpt
 from senderproxy.wire.data_decoder import HEADER_LIMIT, DataDecoder, HeaderCollector
+from senderproxy.wire.line_ends import BareCr
 
 RATIO = 24.0
 FACTOR = 8
@@ -150,9 +151,10 @@ def _header(name: bytes) -> Callable[[bytes], object]:
     return run
 
 
-def _data(octets: bytes) -> object:
+def _data(octets: bytes, bare_cr: BareCr = BareCr.REJECT, before: bytes = b"") -> object:
     """In pieces of one segment, as a client sends it."""
-    decoder, collector = DataDecoder(), HeaderCollector()
+    decoder, collector = DataDecoder(bare_cr=bare_cr), HeaderCollector()
+    octets = before + octets
     for begin in range(0, len(octets), 1448):
         collector.feed(decoder.feed(octets[begin : begin + 1448]))
     section = collector.section()
@@ -194,6 +196,8 @@ FUNCTIONS: dict[str, tuple[Callable[[bytes], object], int]] = {
         for name in (b"From", b"To", b"Date", b"X-Note")
     },
     "DATA": (_data, HEADER_LIMIT),
+    "DATA of a device": (lambda octets: _data(octets, BareCr.CONVERT), HEADER_LIMIT),
+    "body of a device": (lambda octets: _data(octets, BareCr.CONVERT, b"\r\n"), HEADER_LIMIT),
     "upstream replies": (_replies, HEADER_LIMIT),
     "upstream reply text": (
         lambda octets: upstream_id(reply(250, "2.0.0", octets.decode("latin-1"))),

@@ -581,3 +581,92 @@ async def test_connections_that_are_only_opened_and_closed_do_no_harm() -> None:
         client = await SmtpClient.greeted(listener)
         assert (await client.mail()).code == 250
         await client.close()
+
+
+# ---- devices ----
+
+HELLO = bytes.fromhex("16030100c8010000c40303") + b"\x11" * 32 + b"\x00\x00\x04\xc0\x2f\x00\x35\x01\x00"
+
+
+@pytest.mark.parametrize("hello", [HELLO, HELLO + b"\n" + b"x" * 200, b"\x16\x03\x01"])
+@pytest.mark.parametrize("early", [True, False])
+async def test_a_tls_hello_at_a_plain_port_is_closed_at_once(
+    hello: bytes, early: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with listening(RecordingIntake()) as listener:
+        if early:
+            client = await SmtpClient.to(listener, first=hello)
+        else:
+            client = await SmtpClient.to(listener)
+            assert (await client.answer()).code == 220
+            await client.send(hello)
+        assert b"Timeout" not in await client.rest()  # TIMEOUTS has 30 s for a command
+        await client.close()
+    events = [
+        record for record in caplog.records if getattr(record, "senderproxy_event", "") == "client_tls_at_plain_port"
+    ]
+    assert [event.levelname for event in events] == ["WARNING"]
+
+
+QUICK = ListenerTimeouts(idle=30, before_mail=30, block=30, linger=0.2, false_end=0.05)
+
+
+@pytest.mark.parametrize("end", [b"\n.\n", b"\r\n.\n", b"\n.\r\n", b"\r\r\n.\r\r\n", b"\r.\r", b"\r\n.\r", b"\n.\r"])
+@pytest.mark.parametrize("lenient", [True, False])
+async def test_a_device_that_believes_its_message_has_ended_gets_the_reason(
+    end: bytes, lenient: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    intake = RecordingIntake()
+    async with listening(intake, timeouts=QUICK, lenient=lenient) as listener:
+        client = await SmtpClient.greeted(listener)
+        for command in (MAIL, RCPT, b"DATA\r\n"):
+            await client.ask(command)
+        await client.send(b"From: anna@firma.example\n\nSeite 1")
+        for octet in end:
+            await client.send(bytes((octet,)))
+        answer = await client.answer()
+        assert answer.code == 421
+        assert "LF.LF" in answer.text
+        assert await client.closed()
+        await client.close()
+    assert intake.taken == []
+    keys = [getattr(record, "senderproxy_event", "") for record in caplog.records]
+    assert "message_false_end" in keys
+    assert "message_too_slow" not in keys
+
+
+async def test_a_lone_dot_in_the_text_is_no_end_while_more_arrives() -> None:
+    intake = RecordingIntake()
+    async with listening(intake) as listener:
+        client = await SmtpClient.greeted(listener)
+        for command in (MAIL, RCPT, b"DATA\r\n"):
+            await client.ask(command)
+        await client.send(b"From: anna@firma.example\n\na\n.\n")
+        await client.send(b"b\n")
+        assert (await client.ask(b"\r\n.\r\n")).code == 250
+        await client.close()
+    [taken] = intake.taken
+    assert taken.wire.endswith(b"a\r\n..\r\nb\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("sent", "wire"),
+    [
+        (b"From: anna@firma.example\r\r\n\r\r\nGuten Tag\r\r\n", b"From: anna@firma.example\r\n\r\nGuten Tag\r\n"),
+        (b"From: anna@firma.example\r\n\r\n10%\r100%\r\n", b"From: anna@firma.example\r\n\r\n10%\r\n100%\r\n"),
+    ],
+)
+async def test_crs_outside_line_ends_are_converted_on_a_lenient_listener_only(sent: bytes, wire: bytes) -> None:
+    intake = RecordingIntake()
+    async with listening(intake, lenient=True) as listener:
+        client = await SmtpClient.greeted(listener)
+        assert (await client.mail(sent)).code == 250
+        assert (await client.mail(b"From: anna\r@firma.example\r\n\r\n")).code == 554
+        await client.close()
+    assert [taken.wire for taken in intake.taken] == [wire]
+    async with listening(intake) as listener:
+        client = await SmtpClient.greeted(listener)
+        answer = await client.mail(sent)
+        assert answer.code == 554
+        assert "lenient = true" in answer.text
+        await client.close()

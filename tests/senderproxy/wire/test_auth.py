@@ -111,3 +111,22 @@ def test_any_responses_lead_to_a_challenge_an_attempt_or_a_reply(
             break
         progress = exchange.handle_response(line)
     assert isinstance(progress, Challenge | LoginAttempt | Reply)
+
+
+@pytest.mark.parametrize(
+    ("user", "password"), [("anna", "geheim-1"), ("a", "geheim-12"), ("scanner", "geheim-123"), ("ab", "geheim-")]
+)
+def test_base64_without_padding_is_read_for_devices_only(user: str, password: str) -> None:
+    plain = encoded(f"\0{user}\0{password}").rstrip("=")
+    assert credentials_of(AuthExchange(Mechanism.PLAIN, lenient=True).start(plain)) == (user, password)
+    exchange = AuthExchange(Mechanism.LOGIN, lenient=True)
+    exchange.start(None)
+    assert isinstance(exchange.handle_response(encoded(user).rstrip("=").encode()), Challenge)
+    assert credentials_of(exchange.handle_response(encoded(password).rstrip("=").encode())) == (user, password)
+    if encoded(user).endswith("="):
+        assert isinstance(AuthExchange(Mechanism.LOGIN).start(encoded(user).rstrip("=")), Reply)
+
+
+@pytest.mark.parametrize("text", ["a", "ab=c", "abc d", "abcde", "a===", "geh\u00e4"])
+def test_other_text_stays_invalid_for_devices(text: str) -> None:
+    assert isinstance(AuthExchange(Mechanism.LOGIN, lenient=True).start(text), Reply)

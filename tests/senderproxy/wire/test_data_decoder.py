@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senderproxy.mail.header import HeaderSection
-from senderproxy.wire.data_decoder import BareLf, DataDecoder, HeaderCollector, HeaderTooLarge, InvalidOctet
+from senderproxy.wire.data_decoder import BareLf, DataDecoder, HeaderCollector, HeaderTooLarge
+from senderproxy.wire.line_ends import BareCr, InvalidOctet
 
 END = b"\r\n.\r\n"
 
@@ -108,6 +109,29 @@ def assert_clean(out: bytes) -> None:
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", out)
 
 
+def by_repaired_lines(content: bytes, bare_lf: BareLf) -> bytes | None:
+    """The same for a listener that converts CRs: the line ends are told apart first, then each line is judged."""
+    if b"\0" in content or (bare_lf is BareLf.REJECT and re.search(rb"(?<!\r)\n", content)):
+        return None
+    lines = re.findall(rb"([^\r\n]*)(\r+\n|\n|\r+|\Z)", content)
+    if lines and lines[-1] == (b"", b""):
+        lines.pop()
+    out = b""
+    before = b"\r\n"
+    in_header = True
+    for text, line_end in lines:
+        if in_header and line_end and not line_end.endswith(b"\n"):
+            return None
+        in_header = in_header and text != b""
+        if text == b".":
+            text = b".."
+        elif text.startswith(b".") and (not before.endswith(b"\n") or (before == b"\n" and not text.startswith(b".."))):
+            text = b"." + text
+        out += text + b"\r\n"
+        before = line_end
+    return out
+
+
 def by_lines(content: bytes, bare_lf: BareLf) -> bytes | None:
     """A second reading, line by line and slow: the wire form of what stood before the end, or None if it is refused."""
     if b"\0" in content or re.search(rb"\r(?!\n)", content):
@@ -159,6 +183,105 @@ def test_any_stream_cut_anyhow_reads_like_its_lines(parts: list[bytes], cuts: li
         assert out == expected
         assert out == b"" or out.endswith(b"\r\n")
         assert_clean(out)
+
+
+@settings(max_examples=2000)
+@given(
+    st.booleans(),
+    st.lists(PIECES | st.sampled_from([b"\r\r\n", b"\r\r", b"\r\n\r\n", b"..", b"\r.", b"\r\r\n.\r\r\n"]), max_size=16),
+    st.lists(st.integers(1, 5), min_size=1, max_size=8),
+    st.sampled_from(list(BareLf)),
+)
+def test_any_stream_with_converted_crs_reads_like_its_lines(
+    in_body: bool, parts: list[bytes], cuts: list[int], bare_lf: BareLf
+) -> None:
+    stream = b"\r\n" * in_body + b"".join(parts) + END + b"QUIT\r\n"
+    end = (b"\r\n" + stream).index(END)  # CRLF.CRLF as received, whatever is converted
+    content = (b"\r\n" + stream)[2 : end + 2]
+    decoder = DataDecoder(bare_lf, BareCr.CONVERT)
+    out = b""
+    position = turn = 0
+    while position < len(stream) and not decoder.done:
+        step = cuts[turn % len(cuts)]
+        out += decoder.feed(stream[position : position + step])
+        position += step
+        turn += 1
+    assert decoder.rest + stream[position:] == (b"\r\n" + stream)[end + 5 :]
+    assert decoder.octets == len(content)
+    expected = by_repaired_lines(content, bare_lf)
+    if expected is None:
+        assert decoder.invalid is not None
+    else:
+        assert decoder.invalid is None
+        assert out == expected
+        assert_clean(out)
+
+
+CR_TABLE = [
+    (b"a\r\r\nb\r\r\n", b"a\r\nb\r\n"),
+    (b"a\r\r\r\nb\r\n", b"a\r\nb\r\n"),
+    (b"100%\rready\r\n", b"100%\r\nready\r\n"),
+    (b"10%\r\r\r20%\r\n", b"10%\r\n20%\r\n"),
+    (b"a\r\r\n.\r\r\nb\r\n", b"a\r\n..\r\nb\r\n"),
+    (b"a\r\n.\r\r\nb\r\n", b"a\r\n..\r\nb\r\n"),
+    (b"a\r.\r\nb\r\n", b"a\r\n..\r\nb\r\n"),
+    (b"a\r..\r\n", b"a\r\n...\r\n"),
+    (b"a\r.b\r\n", b"a\r\n..b\r\n"),
+    (b"a\r\r\n..b\r\n", b"a\r\n..b\r\n"),
+    (b"a\r\r\n.b\r\n", b"a\r\n.b\r\n"),
+    (b"a\r\n.\rb\r\n", b"a\r\n..\r\nb\r\n"),
+    (b"a\n.\rb\r\n", b"a\r\n..\r\nb\r\n"),
+    (b"a\r.\nb\r\n", b"a\r\n..\r\nb\r\n"),
+    (b"a\r\n\r\nb\r\n", b"a\r\n\r\nb\r\n"),
+    (b"a\n\rb\r\n", b"a\r\n\r\nb\r\n"),
+]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 6, 7, 1 << 20])
+@pytest.mark.parametrize(("body", "wire"), CR_TABLE)
+def test_damaged_line_ends_in_the_body_are_converted(body: bytes, wire: bytes, cut: int) -> None:
+    stream = b"Subject: x\r\n\r\n" + body + END[2:] + b"QUIT\r\n"
+    decoder = DataDecoder(BareLf.NORMALIZE, BareCr.CONVERT)
+    out = b""
+    for position in range(0, len(stream), cut):
+        if decoder.done:
+            decoder.rest += stream[position:]
+            break
+        out += decoder.feed(stream[position : position + cut])
+    assert (out, decoder.rest) == (b"Subject: x\r\n\r\n" + wire, b"QUIT\r\n")
+    assert decoder.converted_cr or b"\r\r" not in body
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 1 << 20])
+def test_no_converted_line_end_ends_a_message(cut: int) -> None:
+    """CRLF.CRLF as received is the only end: what becomes it by conversion is content."""
+    for false_end in (
+        b"\r\r\n.\r\r\n",
+        b"\r\n.\r\r\n",
+        b"\r.\r",
+        b"\r.\r\n",
+        b"\r\n.\r",
+        b"\n.\r",
+        b"\r.\n",
+        b"\r\r.\r\r\n",
+    ):
+        stream = b"Subject: x\r\n\r\nhello" + false_end + SMUGGLED + END[2:] + b"QUIT\r\n"
+        decoder = DataDecoder(BareLf.NORMALIZE, BareCr.CONVERT)
+        out = b""
+        position = 0
+        while not decoder.done:
+            out += decoder.feed(stream[position : position + cut])
+            position += cut
+        assert decoder.rest + stream[position:] == b"QUIT\r\n", "the whole stream is one message"
+        assert_clean(out)
+        assert out.endswith(b"evil\r\n")
+
+
+def test_a_bare_cr_in_the_header_section_stays_invalid() -> None:
+    for header in (b"Subject: a\rb\r\n\r\n", b"\rSubject: a\r\n\r\n", b"a\r\n\r", b"From: a@b.example\rTo: x\r\n"):
+        decoder = DataDecoder(BareLf.NORMALIZE, BareCr.CONVERT)
+        decoder.feed(header + b"x\r\n.\r\n")
+        assert decoder.invalid is InvalidOctet.BARE_CR, header
 
 
 @settings(max_examples=300)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from senderproxy.mail.address import Address, parse_pattern
 from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
-from senderproxy.wire.data_decoder import BareLf, InvalidOctet
+from senderproxy.wire.data_decoder import BareLf
 from senderproxy.wire.dialogue import (
     Authenticate,
     Dialogue,
@@ -20,6 +20,7 @@ from senderproxy.wire.dialogue import (
     StartTls,
     Step,
 )
+from senderproxy.wire.line_ends import InvalidOctet
 
 OFFER = SessionOffer(hostname="relay.firma.example", size_limit=1000)
 TLS_OFFER = SessionOffer(hostname="relay.firma.example", size_limit=1000, starttls=True, auth=True)
@@ -360,3 +361,22 @@ def test_a_mail_command_is_remembered_once_it_is_accepted() -> None:
     reply_to(dialogue, MAIL)
     reply_to(dialogue, b"RSET\r\n")
     assert dialogue.mail_seen
+
+
+def test_auth_after_helo_is_for_devices_only() -> None:
+    for lenient in (True, False):
+        dialogue = Dialogue(SessionOffer("relay", 1000, auth=True, auth_in_clear=True, lenient=lenient), "192.0.2.7")
+        dialogue.greet(early_input=False)
+        dialogue.command(b"HELO scan\r\n", more_input=False)
+        step = dialogue.command(b"AUTH LOGIN " + b"QUJD" * 200 + b"\r\n", more_input=False)
+        assert isinstance(step, Authenticate) is lenient
+        if lenient:
+            dialogue.logged_in("scan", None)
+            assert dialogue.client.protocol == "ESMTPA"
+
+
+def test_auth_in_clear_stays_refused_after_helo() -> None:
+    dialogue = Dialogue(SessionOffer("relay", 1000, auth=True, lenient=True), "192.0.2.7")
+    dialogue.greet(early_input=False)
+    dialogue.command(b"HELO scan\r\n", more_input=False)
+    assert reply_to(dialogue, b"AUTH LOGIN\r\n").code == 538
