@@ -19,12 +19,14 @@ from typing import Final, Self
 from senderproxy import log_events
 from senderproxy.accounts.errors import VaultDiskError, accounts_error
 from senderproxy.accounts.record import Record, RecordError, StoredAccount, StoredRecord, UnknownRecord, decode
+from senderproxy.accounts.srs_key import signing_keys
 from senderproxy.accounts.unlock import UnlockMethod
 from senderproxy.aio import wait_done
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
 from senderproxy.relay.ports import Accounts
+from senderproxy.rewriting.srs import SigningKeys
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.translation import _
@@ -47,6 +49,7 @@ class _Snapshot:
     directory: AccountDirectory
     credentials: dict[str, Credential] = field(repr=False)
     records: tuple[StoredRecord, ...]
+    keys: SigningKeys | None
     unknown: tuple[UnknownRecord, ...]
     unreadable: tuple[str, ...]
 
@@ -107,6 +110,10 @@ class VaultAccounts(Accounts):
 
     async def access_token(self, account: Account) -> None:
         """See relay.ports.Accounts. None: every account in the vault has a password."""
+
+    def signing_keys(self) -> SigningKeys | None:
+        """See relay.ports.Accounts."""
+        return self._snapshot.keys
 
     def records(self, kind: str) -> tuple[StoredRecord, ...]:
         """Return the records in force of one kind, not of accounts."""
@@ -242,6 +249,7 @@ class VaultAccounts(Accounts):
             AccountDirectory(entry.account for entry in stored),
             {e.account.id: self._credential(e) for e in stored},
             tuple(record for record in found if isinstance(record, StoredRecord)),
+            signing_keys(found),
             tuple(record for record in found if isinstance(record, UnknownRecord)),
             tuple(unreadable),
         )

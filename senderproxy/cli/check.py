@@ -132,7 +132,7 @@ def _findings(config: Config, path: Path, request: _Request) -> Iterator[Finding
     except SenderproxyError as error:
         yield Finding(Level.WRONG, _("vault"), error.message, error.hint)
         return
-    yield from check_vault(accounts)
+    yield from check_vault(accounts, config)
     yield from check_references(config, accounts)
     if not request.offline:
         yield from _check_providers(config, accounts, request, status)

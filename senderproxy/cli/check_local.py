@@ -163,8 +163,11 @@ def check_ownership(config: Config) -> Iterator[Finding]:
             yield Finding(Level.WRONG, str(path), text, f"chmod 600 {path}")
 
 
-def check_vault(accounts: VaultAccounts) -> Iterator[Finding]:
+def check_vault(accounts: VaultAccounts, config: Config) -> Iterator[Finding]:
     """The records of a vault that opened."""
+    if config.senders.srs and accounts.signing_keys() is None:
+        text = _("srs = true, and the vault has no SRS key: redirected mail leaves without SRS")
+        yield Finding(Level.WRONG, _("vault"), text, "senderproxy vault make-srs-key")
     count = len(accounts.directory().accounts)
     for problem in accounts.unreadable:
         yield Finding(

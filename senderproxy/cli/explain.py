@@ -73,8 +73,10 @@ def run(chosen: argparse.Namespace) -> int:
     clock = SystemClock()
     header = _header(chosen.what, clock)
     path = _reverse_path(chosen.reverse_path, read_authors(header))
-    directory = open_accounts(config).directory()
-    decision = decide(MessageFacts(header, Envelope(path, ()), client, "explain", clock.now()), directory, rules)
+    accounts = open_accounts(config)
+    directory = accounts.directory()
+    facts = MessageFacts(header, Envelope(path, ()), client, "explain", clock.now(), keys=accounts.signing_keys())
+    decision = decide(facts, directory, rules)
     effective = determine_author(EditedHeader(header), path, client, rules.senders.mapped)
     lookups = _lookups(effective.authors, effective.reverse_path, directory, rules.routing)
     if chosen.json:

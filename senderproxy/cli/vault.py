@@ -12,6 +12,7 @@ from typing import Final
 
 from senderproxy.accounts import vault_admin
 from senderproxy.accounts.editor import AccountEditor
+from senderproxy.accounts.srs_key import make_srs_key
 from senderproxy.accounts.unlock import UnlockMethod, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.common import open_accounts, pickup_note, read_config, vault_unlock
@@ -66,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     rekey.add_argument("--drop", action="append", default=[], metavar="LABEL", help=_("an unlock to remove"))
     rekey.set_defaults(run=run_rekey)
+
+    srs = actions.add_parser("make-srs-key", help=_("make the key of SRS addresses, or replace it"))
+    srs.set_defaults(run=run_make_srs_key)
 
     export = actions.add_parser("export", help=_("write a sealed copy for a backup or another machine"))
     export.add_argument("file", type=Path, help=_("file to write"))
@@ -179,6 +183,18 @@ def run_rekey(chosen: argparse.Namespace) -> int:
     vault_admin.rekey(config.vault.path, current, others, chosen.drop)
     print(_("The vault is sealed under a new key."), pickup_note(config))
     print(_("Older copies still open with their old unlocks."))
+    return EX_OK
+
+
+def run_make_srs_key(chosen: argparse.Namespace) -> int:
+    config = read_config(chosen)
+    with AccountEditor.open(config.vault.path, vault_unlock(config)) as editor:
+        replaced = make_srs_key(editor)
+        editor.save()
+    text = _("Replaced the SRS key; the previous one still verifies.") if replaced else _("Made the SRS key.")
+    print(text, pickup_note(config))
+    if not config.senders.srs:
+        print(_("Next step: srs = true under [senders] in the configuration."))
     return EX_OK
 
 

@@ -279,6 +279,13 @@ class SendersSettings(Section):
         description='With `foreign_author = "rewrite"`, the account for redirected mail that names no own mailbox, as'
         " from aliases. Left out: it is refused, unless there is a `default_account`.",
     )
+    srs: Flag = Field(
+        default=False,
+        description="The reverse-path of redirected mail is an SRS address of the own domain: its bounces go on to the"
+        " original reverse-path, and not to the mailbox that redirected it. Needs a key in the vault (`senderproxy"
+        " vault make-srs-key`), a mailbox at the provider that gets all mail of the domain (catch-all), and a mail"
+        " server that relays mail for `SRS0=...` and `SRS1=...` to senderproxy. Not under the rule `address`.",
+    )
     bounce_account: AccountId | None = Field(
         default=None,
         description="The account for mail with the null reverse-path whose author has no account (`postmaster@...`). It"
@@ -320,6 +327,7 @@ class SendersSettings(Section):
             bounce_account=self.bounce_account,
             automatic_per_hour=self.automatic_per_hour,
             remove_bcc=self.remove_bcc,
+            srs=self.srs,
             mapped=AuthorMap(exact, domains, names),
         )
 
@@ -372,6 +380,12 @@ class ProviderSettings(Section):
         description="The same for the From field. An address that it does not accept is rewritten, or refused if the"
         " author is foreign. Left out: as `sender_rule`.",
     )
+    takes_sub_addresses: Flag | None = Field(
+        default=None,
+        description="With the rule `address`, it accepts an own address with a `+tag` too. Bounces and automatic"
+        " replies then leave with a signed tag, by which senderproxy stops an automatic answer to them, if the vault"
+        " has a key (`senderproxy vault make-srs-key`).",
+    )
     takes_null_reverse_path: Flag | None = Field(
         default=None, description="It accepts the null reverse-path (`<>`) of bounces and receipts."
     )
@@ -407,7 +421,14 @@ class ProviderSettings(Section):
         base = PRESETS[self.base(name)]
         changed: dict[str, Any] = {
             field: value
-            for field in ("mechanisms", "login_form", "sender_rule", "from_rule", "takes_null_reverse_path")
+            for field in (
+                "mechanisms",
+                "login_form",
+                "sender_rule",
+                "from_rule",
+                "takes_sub_addresses",
+                "takes_null_reverse_path",
+            )
             if (value := getattr(self, field)) is not None
         }
         if self.sender_rule is not None and self.from_rule is None:

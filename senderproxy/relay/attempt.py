@@ -13,6 +13,7 @@ from typing import Final
 
 from senderproxy.clock import Clock
 from senderproxy.mail.address import Address, ForwardPath, ReversePath
+from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.host_group import host_group
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Delivered, Failed, Outcome
@@ -84,9 +85,22 @@ class MessageRelay:
         """Offer the message upstream for these recipients; None: for all."""
         message = self._stamped(submission, apply_plan(decision.plan, submission.message))
         envelope = decision.plan.envelope if recipients is None else decision.plan.envelope.with_recipients(recipients)
-        outcomes = await self._courier.deliver(decision.route, envelope, message, tag=submission.id)
+        if decision.undone is not None:
+            outcomes = await self._deliver_undone(submission, decision, envelope, message)
+        else:
+            outcomes = await self._courier.deliver(decision.route, envelope, message, tag=submission.id)
         outcomes = self._check_rejected_sender(decision, message, outcomes)
         return outcomes if decision.is_internal else {path: _for_stranger(each) for path, each in outcomes.items()}
+
+    async def _deliver_undone(
+        self, submission: Submission, decision: Decision, envelope: Envelope, message: Message
+    ) -> Outcomes:
+        """Offer the message to the recipients for which SRS addresses stand; the outcomes of the SRS addresses."""
+        undone = decision.undone or {}
+        sent_to = {path: undone.get(path, path) for path in envelope.recipients}
+        upstream = replace(envelope, recipients=tuple(dict.fromkeys(sent_to.values())))
+        outcomes = await self._courier.deliver(decision.route, upstream, message, tag=submission.id)
+        return {path: outcomes[other] for path, other in sent_to.items()}
 
     async def deliver_report(self, submission: Submission, recipients: Sequence[ForwardPath]) -> Outcomes:
         """Deliver a report to the internal server, unchanged."""
@@ -104,6 +118,7 @@ class MessageRelay:
             self._clock.now(),
             submission.message.body.has_long_lines,
             submission.carrier,
+            self._accounts.signing_keys(),
         )
 
     def _stamped(self, submission: Submission, message: Message) -> Message:

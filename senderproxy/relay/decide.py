@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from senderproxy.mail.address import Address, ReversePath
+from senderproxy.mail.address import Address, ForwardPath, ReversePath
 from senderproxy.mail.author import (
     AuthorFields,
     Mailbox,
@@ -26,10 +26,14 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
-from senderproxy.rewriting.edited_header import EditedHeader
+from senderproxy.relay.loop_guard import is_automatic_response
+from senderproxy.relay.signed_recipients import refuse_answer, undo_recipients
+from senderproxy.rewriting.edited_header import Change, EditedHeader
 from senderproxy.rewriting.effective_author import EffectiveAuthor, determine_author
 from senderproxy.rewriting.plan import LOOP_FIELD, Discard, RewriteContext, RewritePlan, plan_rewrite
 from senderproxy.rewriting.received_field import HOP_LIMIT, hop_count, is_own_loop, own_ids
+from senderproxy.rewriting.srs import SigningKeys, is_srs
+from senderproxy.routing.account import Account
 from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy, is_public_domain
 from senderproxy.routing.directory import AccountDirectory, MatchTier
 from senderproxy.routing.provider import NullPolicy, Provider, SenderRule, Smarthost
@@ -71,6 +75,7 @@ class MessageFacts:
     now: datetime
     has_long_lines: bool = False  # in its body
     carrier: str | None = None  # the account that sends it, for any author: set for reports of ours
+    keys: SigningKeys | None = None  # for SRS addresses and signed sub-addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class Decision:
     plan: RewritePlan
     report_to: ReversePath  # the address for delivery reports; the null path: no reports
     is_internal: bool = True  # no stranger reads a bounce of it: replies may name commands
+    undone: Mapping[ForwardPath, ForwardPath] | None = None  # SRS addresses among the recipients, and their originals
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,9 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
     is_internal = _is_internal(effective.reverse_path, directory)
     if isinstance(effective.authors, UnreadableAuthor):
         return refuse_unreadable(effective.authors)
+    undone = _signed_recipients(facts, effective, directory, rules)
+    if isinstance(undone, Refusal):
+        return _for_reader(undone, is_internal=is_internal)
     route = _route(facts, effective, effective.authors, directory, rules)
     if isinstance(route, Refusal):
         return _for_reader(route, is_internal=is_internal)
@@ -124,6 +133,8 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
         message_id=f"<{facts.id}@{rules.hostname}>",
         bounces_to=bounce.address if bounce else None,
         has_long_lines=facts.has_long_lines,
+        keys=facts.keys,
+        makes_srs=rules.senders.srs and not is_internal,
     )
     envelope = facts.envelope.with_reverse_path(effective.reverse_path)
     plan = plan_rewrite(route, effective.authors, envelope, effective.edited, terms)
@@ -131,9 +142,25 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
         return _for_reader(plan, is_internal=is_internal)
     if isinstance(plan, Discard):
         return plan
-    if effective.path_changes:
-        plan = replace(plan, changes=(*effective.path_changes, *plan.changes))
-    return Decision(route, plan, _report_to(effective, facts.client, directory), is_internal)
+    if effective.path_changes or undone:
+        restored = [Change("recipient", str(old), str(new), _UNDONE) for old, new in undone.items()]
+        plan = replace(plan, changes=(*effective.path_changes, *restored, *plan.changes))
+    return Decision(route, plan, _report_to(effective, facts.client, directory), is_internal, undone or None)
+
+
+_UNDONE: Final = "its SRS address stood for it"
+
+
+def _signed_recipients(
+    facts: MessageFacts, effective: EffectiveAuthor, directory: AccountDirectory, rules: Rules
+) -> Mapping[ForwardPath, ForwardPath] | Refusal:
+    """The SRS addresses among the recipients with their originals, or a refusal."""
+    recipients = facts.envelope.recipients
+    if is_automatic_response(effective.reverse_path, facts.header) and (
+        answer := refuse_answer(recipients, directory, facts.keys, facts.now)
+    ):
+        return answer
+    return undo_recipients(recipients, directory, facts.keys, facts.now) if rules.senders.srs else {}
 
 
 def _refuse_loop(facts: MessageFacts, ids: Sequence[str], directory: AccountDirectory) -> Refusal:
@@ -214,20 +241,32 @@ def _route_without_account(
     None: by the default account, or not at all.
     """
     senders, providers = rules.senders, rules.providers
-    is_redirect = _is_redirect(authors, directory) and facts.client.forced_sender is None
+    is_null = not isinstance(effective.reverse_path, Address)
+    is_redirect = (_is_redirect(authors, directory) or (is_null and not authors.from_)) and (
+        facts.client.forced_sender is None
+    )
     if is_redirect:
         redirected = redirect_candidates(effective.edited.header, facts.client, senders.mapped)
         if route := route_by_candidates(redirected, directory, providers):
             return route
-    is_null = not isinstance(effective.reverse_path, Address)
     if is_null and senders.bounce_account is not None:
         account, setting = senders.bounce_account, "senders.bounce_account"
     elif is_redirect and senders.foreign is ForeignAuthorPolicy.REWRITE and senders.foreign_account is not None:
         account, setting = senders.foreign_account, "senders.foreign_account"
+    elif is_redirect and (owner := _srs_owner(facts, directory, rules)) is not None:
+        account, setting = owner.id, "senders.srs"
     else:
         return None
     candidates = list(candidate_addresses(authors, effective.reverse_path, rules.routing))
     return route_by_account(account, setting, candidates, directory, providers)
+
+
+def _srs_owner(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> Account | None:
+    """The account that sends on a bounce to an SRS address of ours; decide has verified the address."""
+    if not rules.senders.srs:
+        return None
+    domains = (path.domain for path in facts.envelope.recipients if is_srs(path))
+    return next((owner for domain in domains if (owner := directory.of_domain(domain))), None)
 
 
 def _with_bounce_hint(refusal: Refusal) -> Refusal:

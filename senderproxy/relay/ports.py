@@ -19,6 +19,7 @@ from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.decide import CachedDecision, Decision
 from senderproxy.retry import RetryPolicy
+from senderproxy.rewriting.srs import SigningKeys
 from senderproxy.routing.account import AccessToken, Account, Credential
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider, Smarthost
@@ -54,6 +55,10 @@ class Accounts(Protocol):
         A reply (4xx) is the deferral of the account's messages while there is no token. Asked once for each session
         that is opened, never for a message on an open one; it may wait for a network. Never raises.
         """
+        ...
+
+    def signing_keys(self) -> SigningKeys | None:
+        """The keys for SRS addresses; None if the vault has none. Cheap: called for each message."""
         ...
 
 

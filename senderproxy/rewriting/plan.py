@@ -21,6 +21,7 @@ from senderproxy.mail.reply import Reply, reply
 from senderproxy.rewriting.edited_header import Change, EditedHeader, format_mailbox
 from senderproxy.rewriting.long_lines import LINE_LIMIT, FoldedBody
 from senderproxy.rewriting.repair import RepairContext, find_repairs
+from senderproxy.rewriting.srs import SigningKeys, make_srs, make_sub_address
 from senderproxy.routing.account import lists_address
 from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.directory import MatchTier
@@ -43,6 +44,8 @@ class RewriteContext:
     message_id: str  # with angle brackets, for a message without one
     bounces_to: Address | None = None  # the address of the bounce account
     has_long_lines: bool = False  # the body of the message has long lines
+    keys: SigningKeys | None = None
+    makes_srs: bool = False  # a redirect's reverse-path becomes an SRS address
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,10 @@ def permits(route: Route, rule: SenderRule, address: Address) -> bool:
         case SenderRule.DOMAIN:
             return address.domain == route.account.address.domain
         case SenderRule.ADDRESS:
-            return lists_address(route.account, address)
+            if lists_address(route.account, address):
+                return True
+            base = address.without_tag if route.provider.takes_sub_addresses else None
+            return base is not None and lists_address(route.account, base)
 
 
 def describe_rule(route: Route, rule: SenderRule) -> str:
@@ -146,6 +152,9 @@ def _fit_reverse_path(
     """Replace a reverse-path that the provider would refuse with an address of the account, which gets the bounces."""
     rule = route.provider.sender_rule
     if isinstance(path, Address):
+        if is_redirect and (signed := _srs_path(route, rule, path, context)):
+            reason = "its bounces go to this server, which sends them on to the original reverse-path (SRS)"
+            return signed, (Change("reverse-path", str(path), str(signed), reason),)
         if permits(route, rule, path):
             return path, ()
         mailbox = _own_author(route, rule) if is_redirect else _untagged(route, rule, path)
@@ -156,10 +165,30 @@ def _fit_reverse_path(
             return path, ()
         preferred = context.bounces_to
         if preferred is None or not permits(route, rule, preferred):
-            preferred = _own_author(route, rule)
+            preferred = _own_author(route, rule) if rule is not SenderRule.ADDRESS else _sub_address(route, context)
         own = preferred or route.account.address
         reason = f"{route.provider.name} does not accept a null reverse-path; bounces go to {own}"
     return own, (Change("reverse-path", str(path), str(own), reason),)
+
+
+def _srs_path(route: Route, rule: SenderRule, path: Address, context: RewriteContext) -> Address | None:
+    """The SRS address of the redirecting mailbox's domain, else of the account's; None if none is possible."""
+    if not context.makes_srs or context.keys is None or not _is_foreign(route, path):
+        return None
+    mailbox = _own_author(route, rule) or route.account.address
+    for domain in dict.fromkeys((mailbox.domain, route.account.address.domain)):
+        signed = make_srs(path, domain, context.keys, context.now)
+        if signed is not None and permits(route, rule, signed):
+            return signed
+    return None
+
+
+def _sub_address(route: Route, context: RewriteContext) -> Address | None:
+    """A signed sub-address of the author's mailbox, where the provider takes it: our server recognises an answer."""
+    if not route.provider.takes_sub_addresses or context.keys is None:
+        return None
+    mailbox = _own_author(route, SenderRule.ADDRESS) or route.account.address
+    return make_sub_address(mailbox.without_tag or mailbox, context.keys, context.now)
 
 
 def _own_author(route: Route, rule: SenderRule) -> Address | None:

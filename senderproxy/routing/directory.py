@@ -57,7 +57,7 @@ class AccountDirectory:
         self._by_id: dict[str, Account] = {}
         self._addresses: dict[str, Account] = {}
         self._domains: dict[str, Account] = {}
-        self._own_domains: set[str] = set()
+        self._own_domains: dict[str, Account] = {}  # with the first account that has an address there
         conflicts: list[str] = []
         hints: list[str] = []
         for account in self.accounts:
@@ -102,6 +102,10 @@ class AccountDirectory:
         """True if an account has an address of this domain, or the whole domain."""
         return domain in self._own_domains
 
+    def of_domain(self, domain: str) -> Account | None:
+        """The account that has the whole domain, else the first with an address there."""
+        return self._domains.get(domain) or self._own_domains.get(domain)
+
     def has_host(self, domain: str) -> bool:
         """True for a name below a domain of an account, such as that of a machine in it."""
         return any(domain.endswith(f".{own}") for own in self._own_domains)
@@ -125,7 +129,7 @@ class AccountDirectory:
 
     def _add(self, pattern: AddressPattern, account: Account) -> Account:
         """Add a pattern. Returns the account that has it: this one, or an earlier one with the same pattern."""
-        self._own_domains.add(pattern.domain)
+        self._own_domains.setdefault(pattern.domain, account)
         if pattern.local_part is None:
             return self._domains.setdefault(pattern.domain, account)
         return self._addresses.setdefault(Address(pattern.local_part, pattern.domain).key, account)

@@ -80,6 +80,7 @@ class Provider:
     from_rule: SenderRule = (
         SenderRule.DOMAIN
     )  # of the header From; DMARC alignment needs it even if no server checks it
+    takes_sub_addresses: bool = False  # with rule ADDRESS, `+tag` after an own local part (RFC 5233)
     takes_null_reverse_path: bool = False
     null_policy: NullPolicy = NullPolicy.REWRITE
     null_account: str | None = None  # account id, for NullPolicy.ACCOUNT

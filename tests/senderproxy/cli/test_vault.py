@@ -102,3 +102,20 @@ def test_a_missing_vault_is_65_with_its_path(empty_office: Office) -> None:
     ended = empty_office.type("vault", "status")
     assert ended.code == 65
     assert "accounts.vault" in ended.err
+
+
+def test_the_srs_key_is_made_and_replaced_and_check_misses_it(office: Office) -> None:
+    office.add("anna@firma.example")
+    office.write_config("[senders]\nsrs = true\n")
+    missing = office.type("check", "--offline")
+    assert missing.code == 1
+    assert "the vault has no SRS key" in missing.out
+    assert "To fix: senderproxy vault make-srs-key" in missing.out
+    made = office.type("vault", "make-srs-key")
+    assert made.code == 0, made.err
+    assert "Made the SRS key." in made.out
+    assert office.type("check", "--offline").code == 0
+    assert "the previous one still verifies" in office.type("vault", "make-srs-key").out
+    assert office.type("account", "list").code == 0
+    office.write_config()
+    assert "srs = true under [senders]" in office.type("vault", "make-srs-key").out

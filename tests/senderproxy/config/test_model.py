@@ -106,6 +106,7 @@ def test_every_property_of_a_provider_can_be_set() -> None:
         "login_form": "local-part",
         "sender_rule": "any",
         "from_rule": "domain",
+        "takes_sub_addresses": True,
         "takes_null_reverse_path": True,
         "on_null_reverse_path": "account bounces",
         "connections": 4,
@@ -126,6 +127,7 @@ def test_every_property_of_a_provider_can_be_set() -> None:
         SenderRule.DOMAIN,
         True,
     )
+    assert hoster.takes_sub_addresses
     assert (hoster.null_policy, hoster.null_account) == (NullPolicy.ACCOUNT, "bounces")
     assert hoster.limits == Limits(4, 10, 5.0, 50, 100, 1000, 20_000_000)
 

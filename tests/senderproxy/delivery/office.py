@@ -14,6 +14,7 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Outcome
 from senderproxy.mail.reply import Reply
+from senderproxy.rewriting.srs import SigningKeys
 from senderproxy.routing.account import AccessToken, Account, Credential
 from senderproxy.routing.directory import AccountDirectory, MatchTier
 from senderproxy.routing.provider import Limits, Provider, Smarthost
@@ -55,6 +56,7 @@ class MemoryAccounts:
         self.asked_for_token: list[str] = []
         self._secrets: dict[str, tuple[str, str]] = {}
         self._versions = 0
+        self.keys: SigningKeys | None = None
         self._directory = AccountDirectory(())
         self.new_directory: Callable[[Iterable[Account]], AccountDirectory] = AccountDirectory
 
@@ -86,6 +88,9 @@ class MemoryAccounts:
     async def access_token(self, account: Account) -> AccessToken | Reply | None:
         self.asked_for_token.append(account.id)
         return self.tokens.get(account.id)
+
+    def signing_keys(self) -> SigningKeys | None:
+        return self.keys
 
 
 @dataclass
