@@ -135,6 +135,12 @@ MESSAGE_ERROR: Final = LogEvent("message_error", Severity.ERROR, "internal error
 MESSAGE_NOT_BUFFERED: Final = LogEvent(
     "message_not_buffered", Severity.ERROR, "cannot buffer a message on disk", ("client", "why")
 )
+MESSAGE_BUFFERED_IN_MEMORY: Final = LogEvent(
+    "message_buffered_in_memory",
+    Severity.WARNING,
+    "the disk for temporary files takes no more, a large message is buffered in memory",
+    ("why", "repeated"),
+)
 _RECEPTION_FIELDS: Final = ("client", "reverse_path", "size", "reply")
 MESSAGE_CUT_BY_CLIENT: Final = LogEvent(
     "message_cut_by_client", Severity.WARNING, "client left during its message, nothing stored", _RECEPTION_FIELDS

@@ -2,7 +2,7 @@
 
 Guarantees: memory is bounded by the threshold and two blocks, whatever the size of the message; the event loop never
 waits for the disk; the file has no name, is not readable by other users and disappears when it is closed or the process
-ends, however it ends.
+ends, however it ends. If the disk takes no more, the body goes on in a file in memory, as far as their limit allows.
 Not here: the waits between two blocks, the reply when the disk is full or does not respond (listener.data_phase).
 """
 
@@ -13,11 +13,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from senderproxy.aio import wait_done
 from senderproxy.disk_threads import DiskThreads, DiskTimeout
+from senderproxy.listener.memory_files import MemoryFiles, open_memory_file
 from senderproxy.rewriting.long_lines import LongLineDetector
 
 BLOCK: Final = 64 * 1024  # octets read from memory at a time
@@ -31,13 +33,20 @@ _NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
 class SpillDirectory:
     """Directory for unnamed files: a new one (mode 0700) below `parent`, or the existing `folder`, which stays.
 
+    `memory`: for files in memory in place of those that the disk refuses; None: the message is refused then.
     `open` is called on the threads of `disk`, the others on the event loop.
     """
 
     def __init__(
-        self, parent: Path | None = None, *, folder: Path | None = None, disk: DiskThreads | None = None
+        self,
+        parent: Path | None = None,
+        *,
+        folder: Path | None = None,
+        disk: DiskThreads | None = None,
+        memory: MemoryFiles | None = None,
     ) -> None:
         self.disk = disk or DiskThreads("body-spill")
+        self.memory = memory
         self._parent = parent
         self._path = folder
         self._is_ours = folder is None
@@ -93,6 +102,9 @@ class BodyBuffer:
         self._spill = spill
         self._memory = bytearray()
         self._file: BinaryIO | None = None
+        self._written = 0  # octets in the file
+        self._reserved = 0  # octets of the spill directory's memory; above 0: the file is in memory
+        self.disk_error: OSError | None = None  # the reason why the file is in memory
         self._users = 1
 
     @property
@@ -155,7 +167,7 @@ class BodyBuffer:
         self._memory = bytearray()
         self.size = 0
         if self._file is not None:
-            self._spill.disk.do_always(self._file.close)
+            self._spill.disk.do_always(partial(self._free, self._file))
             self._file = None
 
     def _read(self, position: int) -> bytes:
@@ -163,10 +175,71 @@ class BodyBuffer:
             return b"" if self._file is None else os.pread(self._file.fileno(), READ_BLOCK, position)
         return bytes(self._memory[position : position + BLOCK])
 
+    def _free(self, file: BinaryIO) -> None:
+        """Close the file, and release its memory; on a thread."""
+        file.close()
+        if self._spill.memory is not None:
+            self._spill.memory.release(self._reserved)
+        self._reserved = 0
+
     def _write(self, octets: bytearray) -> None:
         """Open the file if necessary, and write to it; on a thread."""
-        if self._file is None:
-            self._file = self._spill.open()
-        view = memoryview(octets)
-        while view:
-            view = view[self._file.write(view) :]
+        try:
+            if self._reserved:
+                self._reserve(len(octets))
+            elif self._file is None:
+                self._file = self._spill.open()
+            assert self._file is not None
+            _write_all(self._file, octets)
+        except OSError as error:
+            if self._spill.memory is None:
+                raise
+            if self._reserved:  # the message will be refused: others may have its memory at once
+                assert self._file is not None
+                file, self._file = self._file, None
+                self._free(file)
+                raise
+            self._move_to_memory(octets, error)
+        self._written += len(octets)
+
+    def _move_to_memory(self, octets: bytearray, error: OSError) -> None:
+        """Copy what is in the file into one in memory, and add the octets. Raises `error` if there is no space."""
+        on_disk = self._file
+        try:
+            file = open_memory_file()
+        except OSError:
+            raise error from None
+        try:
+            self._reserve(self._written + len(octets))
+        except OSError:
+            file.close()
+            raise error from None
+        self._file, self.disk_error = file, error
+        if on_disk is not None:
+            with on_disk:
+                _copy(on_disk, file, self._written)
+        _write_all(file, octets)
+
+    def _reserve(self, octets: int) -> None:
+        """Reserve memory for the file. Raises OSError."""
+        assert self._spill.memory is not None
+        if not self._spill.memory.reserve(octets):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._reserved += octets
+
+
+def _copy(source: BinaryIO, target: BinaryIO, octets: int) -> None:
+    """Copy so many octets from the start of a file. Raises OSError, also where it is shorter."""
+    position = 0
+    while position < octets:
+        block = os.pread(source.fileno(), min(octets - position, READ_BLOCK), position)
+        if not block:
+            raise OSError(errno.EIO, "a temporary file is shorter than written")
+        _write_all(target, block)
+        position += len(block)
+
+
+def _write_all(file: BinaryIO, octets: bytes | bytearray) -> None:
+    view = memoryview(octets)
+    while view:
+        view = view[file.write(view) :]

@@ -105,6 +105,8 @@ class DataPhase:
             source.put_back(decoder.rest)
             if self._body.on_disk and self._refusal is None:
                 await self._write(rest=True)
+                if self._body.disk_error is not None:
+                    self._state.events.log(log_events.MESSAGE_BUFFERED_IN_MEMORY, why=str(self._body.disk_error))
             message = self._message()
         except (ClientGone, ConnectionError, asyncio.CancelledError):
             self._log(log_events.MESSAGE_CUT_BY_CLIENT)

@@ -15,6 +15,7 @@ from senderproxy.clock import Clock
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.login_throttle import LoginThrottle
+from senderproxy.listener.memory_files import MemoryFiles
 from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.listener.server import Listener
 from senderproxy.relay.ports import Intake
@@ -35,6 +36,7 @@ class Listeners:
         self._clock = clock
         self._spool_is_open = spool_is_open
         self._passwords = PasswordThreads()
+        self._memory_files = MemoryFiles()
         self._throttle = throttle
         self._open: list[Listener] = []
         self._retiring: dict[Listener, asyncio.Task[None]] = {}  # the one replaced first is the first
@@ -115,7 +117,9 @@ class Listeners:
     ) -> Listener:
         # A large message for the queue is received into the spool's folder: it is only renamed then, and not copied.
         into_spool = settings.mode == "queue" and self._spool_is_open()
-        spill = SpillDirectory(folder=Path(config.spool_directory)) if into_spool else None
+        # Pass-through needs no disk: while the one for temporary files is full, large messages are buffered in memory.
+        folder = Path(config.spool_directory) if into_spool else None
+        spill = SpillDirectory(folder=folder, memory=None if into_spool else self._memory_files)
         listener = Listener(
             settings,
             config.clients,

@@ -64,7 +64,13 @@ def test_a_full_disk_takes_no_more_says_so_and_with_room_again_takes_mail_withou
         ballast = disk / "ballast"
         ballast.write_bytes(bytes((20 if reserve == "20 MB" else 38) << 20))
         spool = f'directory = "{disk}/spool"\n'
-        relay = start(bench, provider, people, (devices(door) + spool).replace('"1 MB"', f'"{reserve}"'))
+        relay = start(
+            bench, provider, people, (devices(door) + spool).replace('"1 MB"', f'"{reserve}"'), TMPDIR=str(disk)
+        )
+        early, through, attached = (
+            Letter("anna@firma.test", ("through@kunde.test",), f"{name}@desk.office.test")
+            for name in ("early", "through", "attached")
+        )
         provider.stop()
         taken, _ = hand_over_until_refused(door, letters)
         assert len(taken) > 5
@@ -88,16 +94,20 @@ def test_a_full_disk_takes_no_more_says_so_and_with_room_again_takes_mail_withou
         wait_until_empty(relay)  # what waits goes out before there is room for more
         assert copies(provider.received()) == once(taken)
         assert ("spool's reserve file released" in relay.log()) == (reserve == "1 kB")
+        code, words = hand_over(relay.port, early.author, early.recipients[0], large(early, 2000))
+        assert code == 250, words  # with 20 MB free, temporary files are on this disk from now on
         fill_up(disk)
         code, _ = hand_over(door, letters[-1].author, letters[-1].recipients[0], letters[-1].content)
         assert code == 452
-        through = Letter("anna@firma.test", ("through@kunde.test",), "through@desk.office.test")
         hand_in(relay.port, [through])  # what passes through needs no disk
+        code, words = hand_over(relay.port, attached.author, attached.recipients[0], large(attached, 2000))
+        assert code == 250, words  # a large message neither, though its temporary file would be there
+        assert reserve == "1 kB" or "a large message is buffered in memory" in relay.log()
         ballast.unlink()
         rest = letters[len(taken) :]
         hand_in(door, rest[:20])
         wait_until_empty(relay)
-        assert copies(provider.received()) == once([*letters[: len(taken) + 20], through])
+        assert copies(provider.received()) == once([*letters[: len(taken) + 20], early, through, attached])
         assert (disk / "spool" / "reserve").stat().st_size == 4_000_000  # taken again
         assert "The queue is empty." in relay.command("status")
         relay.stop()

@@ -1,5 +1,6 @@
 """Bodies in memory and on disk."""
 
+import asyncio
 import errno
 import os
 import stat
@@ -10,7 +11,9 @@ import pytest
 
 from senderproxy.aio import wait_done
 from senderproxy.listener.body import BLOCK, READ_BLOCK, WRITE_BLOCK, BodyBuffer, SpillDirectory
+from senderproxy.listener.memory_files import MemoryFiles
 from tests.fakes.buffered_body import buffered_body, write
+from tests.fakes.filling_disk import FillingDisk
 
 
 def full_disk() -> BinaryIO:
@@ -99,6 +102,67 @@ async def test_a_full_disk_raises_oserror() -> None:
     with pytest.raises(OSError) as error:
         await buffered_body(10, FullDisk(), [b"x" * 10, b"x"])
     assert error.value.errno == errno.ENOSPC
+
+
+# ---- a disk that takes no more, and files in memory in its place ----
+
+
+async def until_released(memory: MemoryFiles) -> None:
+    async with asyncio.timeout(20):
+        while memory.reserved:
+            await asyncio.sleep(0.001)
+
+
+PIECES = [bytes([number]) * 100_000 for number in range(10)]
+
+
+@pytest.mark.parametrize("space", [None, 0, 1, 250_000, 300_000, 600_001])
+async def test_a_body_goes_on_in_memory_when_the_disk_is_full(tmp_path: Path, space: int | None) -> None:
+    memory = MemoryFiles()
+    disk = FillingDisk(tmp_path, space, memory)
+    body = await buffered_body(1000, disk, PIECES)
+    assert b"".join(body.blocks()) == b"".join(PIECES)
+    assert b"".join(body.blocks()) == b"".join(PIECES)
+    assert body.disk_error is not None
+    assert body.disk_error.errno == errno.ENOSPC
+    assert memory.reserved == body.size == 1_000_000
+    assert all(file.closed for file in disk.files)
+    body.close()
+    await until_released(memory)
+
+
+async def test_a_body_on_a_disk_with_space_uses_no_memory_file(tmp_path: Path) -> None:
+    memory = MemoryFiles()
+    body = await buffered_body(1000, FillingDisk(tmp_path, 2_000_000, memory), PIECES)
+    assert (memory.reserved, body.disk_error) == (0, None)
+    body.close()
+
+
+@pytest.mark.parametrize("limit", [50_000, 999_999])
+async def test_beyond_the_limit_of_memory_files_the_error_of_the_disk_is_raised(tmp_path: Path, limit: int) -> None:
+    memory = MemoryFiles(limit)
+    with pytest.raises(OSError) as error:
+        await buffered_body(1000, FillingDisk(tmp_path, 0, memory), PIECES)
+    assert error.value.errno == errno.ENOSPC
+
+
+async def test_all_bodies_share_the_limit_and_give_it_back(tmp_path: Path) -> None:
+    memory = MemoryFiles(1_500_000)
+    disk = FillingDisk(tmp_path, None, memory)
+    first = await buffered_body(1000, disk, PIECES)
+    second = BodyBuffer(1000, disk)
+    for piece in PIECES[:5]:
+        second.append(piece)
+    await write(second)
+    second.append(PIECES[5])
+    with pytest.raises(OSError):
+        await write(second)
+    first.close()
+    second.close()
+    await until_released(memory)
+    third = await buffered_body(1000, disk, PIECES)
+    assert memory.reserved == 1_000_000
+    third.close()
 
 
 async def test_a_truncated_file_is_noticed(spill: SpillDirectory) -> None:
