@@ -77,7 +77,7 @@ def arrival(size: int, number: int) -> Arrival:
         submission,
         "anna",
         str(ANNA),
-        {carl: RecipientState(RecipientStatus.WAITING, now)},
+        {carl: RecipientState(RecipientStatus.WAITING)},
         (Event(now, EventKind.ACCEPTED, (), facts | {"size": str(submission.message.size)}),),
     )
 

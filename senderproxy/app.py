@@ -219,7 +219,7 @@ class Service:
 
     def _made_due(self, account: str) -> None:
         """Attempt the account's messages now: the operator asked for it, whatever blocked the account."""
-        self._components.runner.note_due(account, self._clock.now())
+        self._components.runner.note_due(account)
         self._components.runner.wake(account)
 
     def _apply_accounts(self) -> None:

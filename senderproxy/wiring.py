@@ -63,6 +63,7 @@ def spool_limits_of(settings: SpoolSettings) -> SpoolLimits:
         history_size=settings.history_size,
         min_free=settings.min_free,
         reserve=settings.reserve_size,
+        longest_wait=settings.retry_policy().longest,
     )
 
 
@@ -102,7 +103,8 @@ class Components:
 
     def use_spool(self, spool: Spool) -> None:
         """Queue into this spool from now on, and deliver from it."""
-        self.intake.spool = self.runner.spool = spool
+        self.intake.spool = spool
+        self.runner.use_spool(spool)
 
     def apply(self, config: Config) -> None:
         """Put new settings in force, all in one step of the event loop."""

@@ -172,7 +172,7 @@ def run_list(chosen: argparse.Namespace) -> int:
 def _row(record: MessageRecord, now: datetime) -> list[str]:
     pending = {path: state for path, state in record.recipients.items() if not state.status.is_final}
     held = [state for state in pending.values() if state.status is RecipientStatus.HELD]
-    due = [state.due_at for state in pending.values() if state.due_at is not None]
+    due = [due_at for state in pending.values() if (due_at := record.due_at(state)) is not None]
     reply = next((state.reply for state in pending.values() if state.reply is not None), None)
     why = held[0].why if held else f"{reply.code} {reply.text}" if reply else ""
     return [

@@ -3,7 +3,7 @@
 Guarantees: an account that is blocked, at its limit or without a due message never delays another one. An account whose
 last attempts failed sends one message at a time until one is accepted.
 Not here: the loop and its timer (relay.runner), an account's limit and availability (delivery), bursts (relay.pacing).
-Times of day are UTC; monotonic times are in seconds.
+Times are monotonic, in seconds, if nothing else is said.
 """
 
 import math
@@ -25,43 +25,43 @@ class AccountQueue:
     """Dispatch state of one account's queue."""
 
     account: str
-    due_at: datetime | None = None  # of its next message, as far as known; None: no message waits
+    due_at: float | None = None  # of its next message, as far as known; None: no message waits
     changes: int = 0  # reports of a due time; a due time read from the spool is valid if none came meanwhile
     running: int = 0  # attempts in progress
     failures: int = 0  # attempts in a row that failed because of the account
-    blocked_until: float = 0.0  # monotonic
+    blocked_until: float = 0.0
     blocked_by: Reply | None = None
     claiming: bool = False  # its messages are being leased
 
-    def note_due(self, due_at: datetime) -> None:
+    def note_due(self, due_at: float) -> None:
         """A message waits that is due then."""
         self.changes += 1
         if self.due_at is None or due_at < self.due_at:
             self.due_at = due_at
 
-    def is_due(self, now: datetime) -> bool:
-        return self.due_at is not None and self.due_at <= now
+    def is_due(self, monotonic: float) -> bool:
+        return self.due_at is not None and self.due_at <= monotonic
 
     def is_blocked(self, monotonic: float) -> bool:
         return self.blocked_until > monotonic
 
     def block(self, reply: Reply, until: float) -> None:
-        """Send nothing before that monotonic time. `reply`: the reason, for the operator."""
+        """Send nothing before that time. `reply`: the reason, for the operator."""
         self.blocked_by, self.blocked_until = reply, until
 
-    def unblock(self, now: datetime) -> None:
+    def unblock(self, monotonic: float) -> None:
         """Try its next message now."""
         self.blocked_until, self.failures, self.blocked_by = 0.0, 0, None
         self.changes += 1
-        self.due_at = now
+        self.due_at = monotonic
 
-    def has_free_slot(self, connections: int | None) -> bool:
-        """True if one more message may be attempted. `connections`: the account's limit; None: no such account."""
+    def free_slots(self, connections: int | None) -> int:
+        """The number of messages that may be attempted. `connections`: the account's limit; None: no such account."""
         if connections == 0:
-            return False
+            return 0
         if connections is None or self.failures:
-            return self.running < 1
-        return self.running < connections + min(connections, _AHEAD)
+            return max(1 - self.running, 0)
+        return max(connections + min(connections, _AHEAD) - self.running, 0)
 
     def record_outcomes(self, outcomes: Mapping[ForwardPath, Outcome], monotonic: float) -> Reply | None:
         """Count failures of the account; the reply if this attempt failed because of it and nothing blocks it yet."""
@@ -74,15 +74,14 @@ class AccountQueue:
         self.failures += 1
         return failures[0].reply
 
-    def seconds_until_ready(self, now: datetime, monotonic: float, burst_until: float) -> float:
+    def seconds_until_ready(self, monotonic: float, burst_until: float) -> float:
         """Seconds until its next message can be sent; infinite if an event will call for it earlier.
 
         Such an event is the end of its leasing, the end of one of its attempts, or a new message.
         """
-        if self.due_at is None or self.claiming or (self.running and self.due_at <= now):
+        if self.due_at is None or self.claiming or (self.running and self.due_at <= monotonic):
             return math.inf
-        wait = (self.due_at - now).total_seconds()
-        return max(wait, self.blocked_until - monotonic, burst_until - monotonic, 0.0)
+        return max(self.due_at - monotonic, self.blocked_until - monotonic, burst_until - monotonic, 0.0)
 
 
 class AccountQueues:
@@ -109,11 +108,6 @@ class AccountQueues:
         """Move the queue behind all others, so that a burst's allowance is shared among the accounts."""
         self._queues[queue.account] = self._queues.pop(queue.account)
 
-    def shift(self, step: timedelta) -> None:
-        """Move all due times by a step of the wall clock."""
-        for queue in self._queues.values():
-            queue.due_at = queue.due_at and queue.due_at + step
-
     def are_active(self) -> bool:
         """True if a message waits or is being attempted."""
         return any(queue.due_at is not None or queue.running for queue in self._queues.values())
@@ -127,7 +121,7 @@ class AccountQueues:
         }
 
     def blocked(self, now: datetime, monotonic: float) -> Mapping[str, Blocked]:
-        """The accounts that cannot send, with the reason and the end."""
+        """The accounts that cannot send, with the reason and the end. `now`: the time of day."""
         return {
             queue.account: Blocked(
                 str(queue.blocked_by) if queue.blocked_by else "the queue cannot be read",
@@ -137,9 +131,9 @@ class AccountQueues:
             if queue.is_blocked(monotonic)
         }
 
-    def seconds_until_ready(self, now: datetime, monotonic: float, burst_until: float) -> float:
+    def seconds_until_ready(self, monotonic: float, burst_until: float) -> float:
         """Seconds until the next message of any account can be sent; infinite if an event will call for it earlier."""
         return min(
-            (queue.seconds_until_ready(now, monotonic, burst_until) for queue in self._queues.values()),
+            (queue.seconds_until_ready(monotonic, burst_until) for queue in self._queues.values()),
             default=math.inf,
         )

@@ -157,7 +157,7 @@ class ReportBuilder:
     ) -> StatesWithReports:
         why = NO_REPORT_ACCOUNT
         held = {
-            path: replace(state, status=RecipientStatus.HELD, due_at=None, why=why) if path in kinds else state
+            path: replace(state, status=RecipientStatus.HELD, due_in=None, why=why) if path in kinds else state
             for path, state in states.items()
         }
         return StatesWithReports(held, [Event(now, EventKind.HELD, tuple(map(str, kinds)), {"why": why})])
@@ -205,7 +205,7 @@ class ReportBuilder:
             report,
             REPORT_SERVER if rules.report_server is not None else carrier,
             str(from_),
-            recipient_updates.initial_states(report.envelope.recipients, now),
+            recipient_updates.initial_states(report.envelope.recipients),
             [tracking_events.accepted(report, None, "report")],
         )
 

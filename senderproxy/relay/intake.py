@@ -90,8 +90,6 @@ class RelayIntake:
     async def accept(self, submission: Submission) -> Reply:
         """Decide, then pass the message through or queue it; the reply to the client's final dot."""
         started = self._clock.monotonic()
-        if shifting := self._dispatcher.check_clock():
-            await wait_done(shifting)
         handling = self.handling[submission.listener]
         if has_large_header(submission):
             try:
@@ -181,8 +179,8 @@ class RelayIntake:
         account = decision.route.account.id if isinstance(decision, Decision) else NO_ACCOUNT
         arrival = self._arrival(submission, decision, "queue")
         if reason is not None:
-            due_at = submission.received_at + timedelta(seconds=wait)
-            states = {path: replace(state, due_at=due_at, reply=reason) for path, state in arrival.states.items()}
+            delay = timedelta(seconds=wait)
+            states = {path: replace(state, due_in=delay, reply=reason) for path, state in arrival.states.items()}
             arrival = replace(arrival, states=states)
         reserved = reason is None and self._dispatcher.message_incoming(account)
         try:
@@ -209,7 +207,7 @@ class RelayIntake:
             submission,
             known.route.account.id if known else NO_ACCOUNT,
             str(known.route.author) if known else str(submission.envelope.reverse_path),
-            recipient_updates.initial_states(submission.envelope.recipients, submission.received_at),
+            recipient_updates.initial_states(submission.envelope.recipients),
             events,
             self._relay.cached(known) if known else None,
         )
@@ -265,7 +263,6 @@ class RelayIntake:
             arrival.states,
             outcomes,
             self._dispatcher.policy,
-            now=self._clock.now(),
             chance=self._clock.chance(),
             over=False,
         )

@@ -4,8 +4,8 @@ Guarantees: every method raises the SpoolError of the opening, so no message is 
 Pass-through continues, without a history.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import NoReturn
 
 from senderproxy.mail.header import HeaderSection
@@ -25,13 +25,16 @@ class NoSpool(Spool):
     def note(self, arrival: Arrival) -> None:
         """Discarded: the history of a message that was passed through."""
 
-    async def claim(self, account: str, now: datetime) -> Claim | None:
+    def on_wake(self, wake: Callable[[str | None], None]) -> None:
+        """Nothing is ever due."""
+
+    async def claim(self, account: str, limit: int) -> Sequence[Claim]:
         self._fail()
 
-    async def claim_expired(self, account: str, received_before: datetime) -> Claim | None:
+    async def claim_expired(self, account: str, age: timedelta, limit: int) -> Sequence[Claim]:
         self._fail()
 
-    async def claim_undelayed(self, received_before: datetime) -> Claim | None:
+    async def claim_undelayed(self, age: timedelta, limit: int) -> Sequence[Claim]:
         self._fail()
 
     async def claim_one(self, message_id: str) -> Claim | None:
@@ -40,10 +43,11 @@ class NoSpool(Spool):
     async def settle(self, claim: Claim, update: SpoolUpdate) -> None:
         self._fail()
 
-    async def due(self, account: str | None = None) -> Mapping[str, datetime]:
-        self._fail()
+    def age(self, claim: Claim) -> timedelta | None:
+        """Uncertain: nothing expires."""
+        return None
 
-    async def shift(self, step: timedelta) -> None:
+    async def due(self, account: str | None = None) -> Mapping[str, timedelta]:
         self._fail()
 
     async def find(self, query: Query, *, limit: int, after: str | None = None) -> Sequence[MessageRecord]:

@@ -12,10 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from senderproxy import log_events
-from senderproxy.aio import wait_done
-from senderproxy.clock import Clock
 from senderproxy.log import event
-from senderproxy.relay.clock_watch import ClockWatch
 from senderproxy.relay.dispatch import AccountQueue
 from senderproxy.relay.ports import Spool, SpoolError
 from senderproxy.relay.queue_attempts import QueueAttempts
@@ -23,6 +20,7 @@ from senderproxy.relay.settling import ResultWriter
 
 _log = logging.getLogger("senderproxy.relay")
 
+_AT_ONCE: Final = 1  # messages leased at a time: an error in between leaves no other lease behind
 _INTERVAL: Final = 30.0  # seconds between two checks; delays and expiry are counted in hours
 
 
@@ -32,16 +30,12 @@ class OverdueCheck:
     def __init__(
         self,
         spool: Callable[[], Spool],
-        clock: Clock,
-        clock_watch: ClockWatch,
         attempts: QueueAttempts,
         results: ResultWriter,
         blocked_queues: Callable[[], Iterable[AccountQueue]],
     ) -> None:
         """`blocked_queues` returns the queues whose account cannot send."""
         self._spool = spool
-        self._clock = clock
-        self._clock_watch = clock_watch
         self._attempts = attempts
         self._results = results
         self._blocked_queues = blocked_queues
@@ -60,16 +54,15 @@ class OverdueCheck:
 
     async def run(self) -> None:
         """Report the delays, and let the messages of blocked accounts expire."""
-        if shifting := self._clock_watch.check():
-            await wait_done(shifting)
-        now, policy, spool = self._clock.now(), self._attempts.policy, self._spool()
+        policy, spool = self._attempts.policy, self._spool()
         try:
             if policy.report_delay is not None:
-                while claim := await spool.claim_undelayed(now - policy.report_delay):
-                    await self._results.write(claim, await self._attempts.after_delay(claim))
-            if self._clock_watch.ages_trusted():
-                for queue in self._blocked_queues():
-                    while claim := await spool.claim_expired(queue.account, now - policy.give_up):
+                while claims := await spool.claim_undelayed(policy.report_delay, _AT_ONCE):
+                    for claim in claims:
+                        await self._results.write(claim, await self._attempts.after_delay(claim))
+            for queue in self._blocked_queues():
+                while claims := await spool.claim_expired(queue.account, policy.give_up, _AT_ONCE):
+                    for claim in claims:
                         await self._results.write(claim, await self._attempts.after_expiry(claim, queue.blocked_by))
         except SpoolError as error:
             event(_log, log_events.QUEUE_READ_FAILED, why=error.message, hint=error.hint)

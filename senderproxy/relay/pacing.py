@@ -38,9 +38,9 @@ class BurstPacing:
         self._allowance = min(self._allowance + 1 / _SHARE, _START_ALLOWANCE)
         return self._allowance >= 1
 
-    def message_sent(self) -> None:
-        """Count a message that is sent."""
-        self._allowance -= 1
+    def messages_sent(self, count: int = 1) -> None:
+        """Count messages that are sent; a negative count takes them back."""
+        self._allowance -= count
 
     def may_send(self, now: float) -> bool:
         """True if the burst, if any, leaves room for one more message."""

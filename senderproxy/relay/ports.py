@@ -4,7 +4,7 @@ Not here: the spool (spool.sqlite), the upstream dialogue (delivery), the vault 
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeAlias
@@ -118,8 +118,8 @@ class SpoolRejected(SpoolError):
 class Arrival:
     """A new message for the spool, with the initial state of each recipient.
 
-    `account` is the id of the account in whose queue it waits. `states` has every recipient of the envelope. The
-    content is stored until all of them are final.
+    `account` is the id of the account in whose queue it waits. `states` has every recipient of the envelope; one that
+    waits is due after its `due_in`, or at once. The content is stored until all of them are final.
     """
 
     submission: Submission
@@ -131,13 +131,23 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to change a message, until it is settled or the lease ends."""
+
+    id: str  # of this lease; the message has another one the next time
+    ends_in: timedelta | None = None  # from the claim on; None: it ends with the process that has it
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A leased message: nothing else attempts or changes it until it is settled.
 
-    `due` has the recipients to attempt, with their states; the submission's envelope has all recipients.
-    `decision` is the arrival's, as long as the message is in memory.
+    `due` has the recipients to attempt, with their states, without a `due_in`: a state that is written back as it is
+    leaves the due time where it is. The submission's envelope has all recipients. `decision` is the arrival's, as long
+    as the message is in memory.
     """
 
+    lease: Lease
     submission: Submission
     account: str
     author: str
@@ -150,7 +160,8 @@ class Claim:
 class SpoolUpdate:
     """Changes to a leased message by an attempt or an operator, written in one commit.
 
-    `states` has only the recipients that change; `reports` are new messages to the author.
+    `states` has only the recipients that change; one that waits is due after its `due_in`, and without one when it was
+    due before. `reports` are new messages to the author.
     """
 
     states: Mapping[ForwardPath, RecipientState]
@@ -161,12 +172,22 @@ class SpoolUpdate:
 
 
 class Spool(Protocol):
-    """Storage of the waiting messages, and of the history of all messages. Owned by one process at a time.
+    """Storage of the waiting messages, and of the history of all messages.
 
     Guarantees (docs/spool-states.md): what `accept` and `settle` have written survives a power cut; a recipient's
     state, its events and its reports are one commit; unreadable data is held, never guessed and never deleted.
     Every method raises SpoolError if the disk or the database fails, and then has changed nothing.
+    Time is the spool's: callers pass delays and ages and receive the time left. A step of the caller's clock changes no
+    due time and no age.
     """
+
+    def on_wake(self, wake: Callable[[str | None], None]) -> None:
+        """Call `wake` from now on, on the event loop, when messages may be due that the caller does not know of.
+
+        Its argument is the account in whose queue they wait; None: any account, so `due` must be read again. The
+        caller's own `accept` and `settle` do not cause a call.
+        """
+        ...
 
     async def accept(self, *arrivals: Arrival, leased: bool = False) -> Sequence[Claim]:
         """Store the messages in one commit; return when they are synced.
@@ -183,16 +204,19 @@ class Spool(Protocol):
         """
         ...
 
-    async def claim(self, account: str, now: datetime) -> Claim | None:
-        """Lease the message of the account that has been due longest, with all its due recipients."""
+    async def claim(self, account: str, limit: int) -> Sequence[Claim]:
+        """Lease the messages of the account that have been due longest, `limit` at most, with all due recipients."""
         ...
 
-    async def claim_expired(self, account: str, received_before: datetime) -> Claim | None:
-        """Lease a message of the account received before that time, due or not, with all its waiting recipients."""
+    async def claim_expired(self, account: str, age: timedelta, limit: int) -> Sequence[Claim]:
+        """Lease the oldest messages of the account above that age, due or not, with all their waiting recipients.
+
+        None while ages are uncertain.
+        """
         ...
 
-    async def claim_undelayed(self, received_before: datetime) -> Claim | None:
-        """Lease a message received before that time, with its waiting recipients without a delay report."""
+    async def claim_undelayed(self, age: timedelta, limit: int) -> Sequence[Claim]:
+        """Lease the oldest messages above that age, with their waiting recipients without a delay report."""
         ...
 
     async def claim_one(self, message_id: str) -> Claim | None:
@@ -200,15 +224,21 @@ class Spool(Protocol):
         ...
 
     async def settle(self, claim: Claim, update: SpoolUpdate) -> None:
-        """Write the update and end the lease; return when it is synced. An empty update only ends the lease."""
+        """Write the update and end the lease; return when it is synced. An empty update only ends the lease.
+
+        Raises ValueError if the lease has ended.
+        """
         ...
 
-    async def due(self, account: str | None = None) -> Mapping[str, datetime]:
-        """The next due time of this account, or of every account with waiting recipients. Leased messages excluded."""
+    def age(self, claim: Claim) -> timedelta | None:
+        """The time since the reception of a leased message; None while ages are uncertain. Cheap, never raises."""
         ...
 
-    async def shift(self, step: timedelta) -> None:
-        """Move all due times by a step of the wall clock, so that the time left to each stays the same."""
+    async def due(self, account: str | None = None) -> Mapping[str, timedelta]:
+        """The time left to the next due time of this account, or of every account with waiting recipients.
+
+        Negative: overdue. Leased messages are excluded.
+        """
         ...
 
     async def find(self, query: Query, *, limit: int, after: str | None = None) -> Sequence[MessageRecord]:
@@ -286,14 +316,6 @@ class Dispatcher(Protocol):
     @property
     def policy(self) -> RetryPolicy:
         """The retry policy now in force."""
-        ...
-
-    def check_clock(self) -> "asyncio.Task[None] | None":
-        """Look for a step of the wall clock.
-
-        The task that moves the due times in the spool, if one is running: new due times must not be written before its
-        end.
-        """
         ...
 
     def message_incoming(self, account: str) -> bool:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
@@ -28,6 +28,7 @@ PAGE: Final = 200  # messages in one answer at most
 CHANGED_AT_ONCE: Final = 200  # messages in one request at most; each change is a commit
 _PAGE_OCTETS: Final = 1_000_000  # octets of one answer, approximately; a line on the control socket is bounded
 _BATCH: Final = 50  # changes at the same time; their commits may share a sync
+_AT_ONCE: Final = timedelta()  # delay of a message that an operator makes due
 _HEADER_SHOWN: Final = 64_000  # octets; a header of any real message is shorter
 
 States: TypeAlias = Mapping[ForwardPath, RecipientState]
@@ -216,17 +217,18 @@ class QueueAdmin:
         held = {path: state for path, state in claim.due.items() if state.status is RecipientStatus.HELD}
         match action:
             case QueueAction.RETRY:
-                states = {path: replace(state, due_at=now) for path, state in waiting.items()}
+                states = {path: replace(state, due_in=_AT_ONCE) for path, state in waiting.items()}
                 return _operator_update(EventKind.RETRIED, states, by, now, claim.faults) if states else IS_HELD
             case QueueAction.HOLD:
                 why = f"held by {by}"
                 states = {
-                    path: replace(s, status=RecipientStatus.HELD, due_at=None, why=why) for path, s in waiting.items()
+                    path: replace(s, status=RecipientStatus.HELD, due_in=None, why=why) for path, s in waiting.items()
                 }
                 return _operator_update(EventKind.HELD, states, by, now, claim.faults) if states else ALREADY_HELD
             case QueueAction.RELEASE:
                 states = {
-                    path: replace(s, status=RecipientStatus.WAITING, due_at=now, why="") for path, s in held.items()
+                    path: replace(s, status=RecipientStatus.WAITING, due_in=_AT_ONCE, why="")
+                    for path, s in held.items()
                 }
                 return _operator_update(EventKind.RELEASED, states, by, now, 0) if states else NOT_HELD
             case QueueAction.CANCEL:
@@ -234,7 +236,7 @@ class QueueAdmin:
 
     async def _cancelled(self, claim: Claim, by: str, now: datetime, *, report: bool) -> SpoolUpdate | str:
         states = {
-            path: replace(s, status=RecipientStatus.CANCELLED, due_at=None, why="") for path, s in claim.due.items()
+            path: replace(s, status=RecipientStatus.CANCELLED, due_in=None, why="") for path, s in claim.due.items()
         }
         update = _operator_update(EventKind.CANCELLED, states, by, now, claim.faults)
         if report:

@@ -21,7 +21,6 @@ from senderproxy.mail.outcome import Deferred, Delivered, Failed
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.relay import recipient_updates, tracking_events
 from senderproxy.relay.attempt import MessageRelay
-from senderproxy.relay.clock_watch import ClockWatch
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.decision_thread import has_large_header
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
@@ -46,16 +45,16 @@ class QueueAttempts:
         clock: Clock,
         policy: RetryPolicy,
         journal: CrashJournal,
-        clock_watch: ClockWatch,
+        age: Callable[[Claim], timedelta | None],
         record_outcomes: Callable[[str, Outcomes], None],
     ) -> None:
-        """`record_outcomes` is called with the account and the outcomes of each attempt."""
+        """`age`: see ports.Spool; `record_outcomes` is called with the account and the outcomes of each attempt."""
         self.policy = policy
         self._relay = relay
         self._reports = reports
         self._clock = clock
         self._journal = journal
-        self._clock_watch = clock_watch
+        self._age = age
         self._record_outcomes = record_outcomes
 
     async def attempt(
@@ -69,7 +68,6 @@ class QueueAttempts:
         self._journal.attempt_started(submission.id)
         try:
             started = self._clock.monotonic()
-            age = self._clock.now() - submission.received_at
             if running is not None:
                 outcomes = await _joined(running)
             elif self._relay.is_for_report_server(submission):
@@ -90,31 +88,27 @@ class QueueAttempts:
                     outcomes = await self._relay.deliver(submission, decision, recipients)
             if submission.message.body.disk is not None and not _all_delivered(outcomes):
                 claim = await self._with_body(claim, has_outcomes=True)
-            return self._conclude(claim, decision, outcomes, started, age)
+            return self._conclude(claim, decision, outcomes, started)
         except Exception as fault:  # noqa: BLE001  an error in one message must not stop the others
             event(_log, log_events.QUEUE_ATTEMPT_ERROR, fault=fault, id=submission.id)
             return self.after_internal_error(claim, type(fault).__name__)
         finally:
             self._journal.attempt_ended(submission.id)
 
-    def _conclude(
-        self, claim: Claim, decision: Decision | None, outcomes: Outcomes, started: float, age: timedelta
-    ) -> SpoolUpdate:
-        """The update after an attempt, with its reports. `started` is monotonic; `age` is the message's then."""
+    def _conclude(self, claim: Claim, decision: Decision | None, outcomes: Outcomes, started: float) -> SpoolUpdate:
+        """The update after an attempt, with its reports. `started` is monotonic."""
         submission = claim.submission
-        self._clock_watch.check()
         now = self._clock.now()
         seconds = self._clock.monotonic() - started
         account = decision.route.account.id if decision else claim.account
         self._record_outcomes(account, outcomes)
-        is_expired = is_over(self.policy, age + timedelta(seconds=seconds))
+        age = self._age(claim)
         updates = recipient_updates.update_recipients(
             claim.due,
             outcomes,
             self.policy,
-            now=now,
             chance=self._clock.chance(),
-            over=is_expired and self._clock_watch.ages_trusted(),
+            over=age is not None and is_over(self.policy, age),
         )
         report_to = decision.report_to if decision else self._relay.report_recipient(submission)
         reported = self._reports.report_attempt(ReportedMessage(submission, account, report_to), updates)
@@ -146,13 +140,13 @@ class QueueAttempts:
         events = [Event(now, EventKind.FAULT, (), {"why": what})]
         if faults >= FAULTS_LIMIT:
             held = {
-                path: replace(state, status=RecipientStatus.HELD, due_at=None, why=why)
+                path: replace(state, status=RecipientStatus.HELD, due_in=None, why=why)
                 for path, state in claim.due.items()
             }
             return SpoolUpdate(held, [*events, Event(now, EventKind.HELD, (), {"why": why})], faults=faults)
-        later = now + wait_after(self.policy, faults, self._clock.chance())
+        wait = wait_after(self.policy, faults, self._clock.chance())
         answer = reply(451, "4.3.0", "Internal error of senderproxy; see its log")
-        waiting = {path: replace(state, due_at=later, reply=answer) for path, state in claim.due.items()}
+        waiting = {path: replace(state, due_in=wait, reply=answer) for path, state in claim.due.items()}
         return SpoolUpdate(waiting, events, faults=faults)
 
     async def after_delay(self, claim: Claim) -> SpoolUpdate:
@@ -167,7 +161,7 @@ class QueueAttempts:
         answer = blocked_by or reply(451, "4.4.7", "The account could not send")
         outcomes = dict.fromkeys(claim.due, Deferred(answer, of_account=True))
         updates = recipient_updates.update_recipients(
-            claim.due, outcomes, self.policy, now=self._clock.now(), chance=self._clock.chance(), over=True
+            claim.due, outcomes, self.policy, chance=self._clock.chance(), over=True
         )
         reported = self._reports.report_attempt(self._reports.message_of(claim), updates)
         return SpoolUpdate(reported.states, reported.events, reported.reports)

@@ -9,7 +9,6 @@ RFC 5321 sections 4.2.5, 4.5.4.1 and 6.1.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from enum import Enum
 from typing import assert_never
 
@@ -19,6 +18,7 @@ from senderproxy.mail.reply import EnhancedStatus, Reply, reply
 from senderproxy.retry import RetryPolicy, wait_after
 from senderproxy.tracking.record import RecipientState, RecipientStatus
 
+_WAITING = RecipientState(RecipientStatus.WAITING)
 _NAMED = 5  # recipients named in one reply, so that it can be read in a queue viewer
 _NAMED_IF_PARTIAL = 90  # recipients named if nothing else reports them; a reply may have a hundred lines
 
@@ -120,7 +120,6 @@ def update_recipients(
     outcomes: Mapping[ForwardPath, Outcome],
     policy: RetryPolicy,
     *,
-    now: datetime,
     chance: float,
     over: bool,
 ) -> RecipientUpdates:
@@ -145,16 +144,16 @@ def update_recipients(
             case Deferred() if outcome.of_account:
                 states[path] = replace(before, reply=said, remote="")
             case Deferred():
-                later = now + wait_after(policy, tries, chance)
-                states[path] = replace(before, due_at=later, tries=tries, reply=said, remote=remote)
+                wait = wait_after(policy, tries, chance)
+                states[path] = replace(before, due_in=wait, tries=tries, reply=said, remote=remote)
             case _:
                 assert_never(outcome)
     return RecipientUpdates(states, failed, expired)
 
 
-def initial_states(recipients: Sequence[ForwardPath], now: datetime) -> Mapping[ForwardPath, RecipientState]:
-    """All recipients waiting and due now."""
-    return dict.fromkeys(recipients, RecipientState(RecipientStatus.WAITING, now))
+def initial_states(recipients: Sequence[ForwardPath]) -> Mapping[ForwardPath, RecipientState]:
+    """All recipients waiting and due at once."""
+    return dict.fromkeys(recipients, _WAITING)
 
 
 def pass_through_states(outcomes: Mapping[ForwardPath, Outcome]) -> Mapping[ForwardPath, RecipientState]:
@@ -163,6 +162,7 @@ def pass_through_states(outcomes: Mapping[ForwardPath, Outcome]) -> Mapping[Forw
     return {path: RecipientState(status[type(outcome)], None, 1, outcome.reply) for path, outcome in outcomes.items()}
 
 
-def earliest_due(states: Mapping[ForwardPath, RecipientState]) -> datetime | None:
-    """The next due time of the recipients; None if none of them waits."""
-    return min([state.due_at for state in states.values() if state.due_at is not None], default=None)
+def shortest_wait(states: Mapping[ForwardPath, RecipientState]) -> float | None:
+    """Seconds until the next of the recipients may be due; None if none of them waits."""
+    waits = [state.due_in for state in states.values() if state.status is RecipientStatus.WAITING]
+    return min([0.0 if wait is None else wait.total_seconds() for wait in waits], default=None)

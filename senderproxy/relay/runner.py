@@ -11,19 +11,15 @@ RFC 5321 section 4.5.4.1.
 
 import asyncio
 import logging
-import math
-from collections.abc import Coroutine, Mapping
-from datetime import datetime
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 
 from senderproxy import log_events
-from senderproxy.aio import wait_done
 from senderproxy.clock import Clock
 from senderproxy.log import event
 from senderproxy.relay.account_availability import AccountAvailability
 from senderproxy.relay.attempt import MessageRelay
-from senderproxy.relay.clock_step import step_while_stopped
-from senderproxy.relay.clock_watch import ClockWatch
 from senderproxy.relay.crash_suspects import CrashSuspects
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.dispatch import AccountQueue, AccountQueues
@@ -43,7 +39,8 @@ from senderproxy.relay.ports import (
     SpoolError,
 )
 from senderproxy.relay.queue_attempts import QueueAttempts
-from senderproxy.relay.recipient_updates import earliest_due
+from senderproxy.relay.queue_timer import QueueTimer
+from senderproxy.relay.recipient_updates import shortest_wait
 from senderproxy.relay.settling import ResultWriter
 from senderproxy.retry import RetryPolicy
 from senderproxy.tracking.record import Blocked
@@ -52,12 +49,11 @@ _log = logging.getLogger("senderproxy.relay")
 
 _ATTEMPTS: Final = 500  # attempts in progress at most, of all accounts together; bounds memory and open files
 _SPOOL_RETRY: Final = 5.0  # seconds until an account's queue is read again after an error of the spool
-_TIMER_SLACK: Final = 0.001  # seconds that the timer is late, so that the message is due when it fires
 _CANCEL_TIME: Final = 1.0  # seconds for cancelled attempts at a stop: a disk that hangs must not delay it
 
 
 class Runner(Dispatcher):
-    """The delivery loop; `spool` and `policy` may be replaced at any time."""
+    """The delivery loop; spool and `policy` may be replaced at any time."""
 
     def __init__(
         self,
@@ -70,16 +66,14 @@ class Runner(Dispatcher):
         policy: RetryPolicy,
         journal: CrashJournal,
     ) -> None:
-        self.spool = spool
         self._clock = clock
         self._queues = AccountQueues()
         self._availability = AccountAvailability(accounts, relay, courier, clock)
         self._pacing = BurstPacing()
-        self._clock_watch = ClockWatch(clock, self._get_spool, self._queues, self._spawn, self.wake)
         self._attempts = QueueAttempts(
-            relay, report_builder, clock, policy, journal, self._clock_watch, self._record_outcomes
+            relay, report_builder, clock, policy, journal, lambda claim: self.spool.age(claim), self._record_outcomes
         )
-        self._results = ResultWriter(self._get_spool, clock, self._clock_watch, self.note_due, self._dispatch_all)
+        self._results = ResultWriter(self._get_spool, clock, self.note_due, self._dispatch_all)
         self._suspects = CrashSuspects(
             journal,
             self._get_spool,
@@ -91,13 +85,17 @@ class Runner(Dispatcher):
             self._start_attempt,
             self._dispatch_all,
         )
-        self._overdue = OverdueCheck(
-            self._get_spool, clock, self._clock_watch, self._attempts, self._results, self._blocked_queues
-        )
+        self._overdue = OverdueCheck(self._get_spool, self._attempts, self._results, self._blocked_queues)
         self._tasks: set[asyncio.Task[None]] = set()  # attempts, and what else a stop waits for
         self._claim_loops: dict[str, asyncio.Task[None]] = {}  # by account
-        self._timer: asyncio.TimerHandle | None = None  # one for all accounts
+        self._timer = QueueTimer(self._dispatch_all)
         self._is_stopped = True
+        self.use_spool(spool)
+
+    def use_spool(self, spool: Spool) -> None:
+        """Deliver the messages of this spool from now on."""
+        self.spool = spool
+        spool.on_wake(self._wake_queue)
 
     @property
     def policy(self) -> RetryPolicy:
@@ -111,27 +109,18 @@ class Runner(Dispatcher):
 
     async def start(self) -> None:
         """Read the due times from the spool, and begin. Raises SpoolError."""
-        due = dict(await self.spool.due())
-        now = self._clock.now()
-        self._clock_watch.start()
+        due = await self.spool.due()
         self._is_stopped = False
-        step = step_while_stopped(due.values(), now, self.policy)
-        if step is not None:
-            await self._clock_watch.shift(step)
-            due = dict.fromkeys(due, now)
         if retry := self._suspects.retry():
             self._spawn(retry)
-        for account, due_at in due.items():
-            self.note_due(account, due_at)
+        self._note_all(due)
 
     async def stop(self, grace: float) -> None:
         """Start nothing more; cancel attempts that do not end within `grace` seconds. Their messages stay queued."""
         self._is_stopped = True
-        self._clock_watch.stop()
         self._suspects.stop()
         self._overdue.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         for claim_loop in self._claim_loops.values():
             claim_loop.cancel()
         if self._tasks:
@@ -143,18 +132,15 @@ class Runner(Dispatcher):
 
     # ---- for the intake (Dispatcher) ----
 
-    def check_clock(self) -> "asyncio.Task[None] | None":
-        return self._clock_watch.check()
-
     def message_incoming(self, account: str) -> bool:
         if self._pacing.message_incoming(self._clock.monotonic()):
             self._dispatch_ready()
         if account == NO_ACCOUNT:
             return False
         queue = self._queues.get(account)
-        if self._is_stopped or queue.due_at is not None or not self._has_slot(queue):
+        if self._is_stopped or queue.due_at is not None or not self._free_slots(queue):
             return False
-        self._pacing.message_sent()
+        self._pacing.messages_sent()
         queue.running += 1
         return True
 
@@ -174,23 +160,27 @@ class Runner(Dispatcher):
         self._spawn(self._run(claim, queue, decision, attempt))
 
     def message_queued(self, arrival: Arrival) -> None:
-        due_at = earliest_due(arrival.states)
-        if due_at is not None:
-            self.note_due(arrival.account, due_at)
+        wait = shortest_wait(arrival.states)
+        if wait is not None:
+            self.note_due(arrival.account, self._clock.monotonic() + wait)
 
     # ---- for the service ----
 
-    def note_due(self, account: str, due_at: datetime) -> None:
-        """A message of this account waits that is due then."""
+    def note_due(self, account: str, due_at: float = 0.0) -> None:
+        """A message of this account waits that is due then, in monotonic seconds; at once if nothing else is said."""
         queue = self._queues.get(account)
         queue.note_due(due_at)
         self._dispatch(queue)
 
+    def _note_all(self, due: Mapping[str, timedelta]) -> None:
+        for account, wait in due.items():
+            self.note_due(account, self._clock.monotonic() + wait.total_seconds())
+
     def wake(self, account: str | None = None) -> None:
         """Try this account, or all of them, at once: it may be able to send again, or its queue has changed."""
-        now = self._clock.now()
+        monotonic = self._clock.monotonic()
         for queue in self._queues if account is None else filter(None, [self._queues.find(account)]):
-            queue.unblock(now)
+            queue.unblock(monotonic)
             self._dispatch(queue)
 
     def account_can_send(self, account: str) -> None:
@@ -206,53 +196,50 @@ class Runner(Dispatcher):
 
     # ---- dispatch ----
 
-    def _has_slot(self, queue: AccountQueue) -> bool:
-        """True if one more message of the account may be attempted now."""
+    def _free_slots(self, queue: AccountQueue) -> int:
+        """The number of messages of the account that may be attempted now."""
         monotonic = self._clock.monotonic()
         if queue.blocked_until > monotonic or self._is_paused or not self._pacing.may_send(monotonic):
-            return False
-        return queue.has_free_slot(self._availability.connections(queue))
+            return 0
+        return queue.free_slots(self._availability.connections(queue))
 
     @property
     def _is_paused(self) -> bool:
         """True while no attempt may be started, for any account."""
         return len(self._tasks) >= _ATTEMPTS or self._results.is_blocked or self._suspects.is_active
 
-    def _is_ready(self, queue: AccountQueue) -> bool:
-        return queue.is_due(self._clock.now()) and self._has_slot(queue)
+    def _ready_slots(self, queue: AccountQueue) -> int:
+        """The number of messages of the account that are to be leased now, as far as is known."""
+        return self._free_slots(queue) if queue.is_due(self._clock.monotonic()) else 0
 
     def _blocked_queues(self) -> list[AccountQueue]:
         """The queues of the accounts that cannot send; asks for each account's availability."""
-        return [q for q in self._queues if not self._has_slot(q) and q.is_blocked(self._clock.monotonic())]
+        return [q for q in self._queues if not self._free_slots(q) and q.is_blocked(self._clock.monotonic())]
 
     def _dispatch(self, queue: AccountQueue) -> None:
         """Start the account's messages that may be sent, or set the timer for the next one."""
         if self._is_stopped:
             return
         if not queue.claiming:
-            if self._is_ready(queue):
+            if self._ready_slots(queue):
                 queue.claiming = True
                 self._claim_loops[queue.account] = asyncio.create_task(self._claim_messages(queue))
             else:
-                self._set_timer_for(queue)
+                self._set_timer(queue)
         self._overdue.schedule(self.check_overdue)
 
     async def _claim_messages(self, queue: AccountQueue) -> None:
         """Lease the account's due messages and start their attempts, as long as it has a slot."""
         try:
-            while not self._is_stopped and self._is_ready(queue):
-                if shifting := self._clock_watch.check():
-                    await wait_done(shifting)
-                    continue  # the due times have changed
+            while not self._is_stopped and (slots := self._ready_slots(queue)):
                 changes = queue.changes
-                self._pacing.message_sent()
-                claim = await self.spool.claim(queue.account, self._clock.now())
-                if claim is not None:
+                claims = await self._claim(queue.account, slots)
+                for claim in claims:
                     self._start_attempt(claim)
-                elif changes == queue.changes:
-                    due_at = (await self.spool.due(queue.account)).get(queue.account)
+                if not claims and changes == queue.changes:
+                    wait = (await self.spool.due(queue.account)).get(queue.account)
                     if changes == queue.changes:
-                        queue.due_at = due_at
+                        queue.due_at = None if wait is None else self._clock.monotonic() + wait.total_seconds()
         except SpoolError as error:
             event(_log, log_events.QUEUE_READ_FAILED, account=queue.account, why=error.message, hint=error.hint)
             queue.blocked_until = self._clock.monotonic() + _SPOOL_RETRY
@@ -260,35 +247,31 @@ class Runner(Dispatcher):
             queue.claiming = False
             self._claim_loops.pop(queue.account, None)
             if not self._is_stopped:
-                self._set_timer_for(queue)
+                self._set_timer(queue)
 
-    def _set_timer_for(self, queue: AccountQueue) -> None:
-        now, monotonic = self._clock.now(), self._clock.monotonic()
-        self._set_timer(queue.seconds_until_ready(now, monotonic, self._pacing.burst_until))
+    async def _claim(self, account: str, slots: int) -> Sequence[Claim]:
+        """Lease due messages of the account for its free slots, within the limits of all accounts together."""
+        allowed = min(slots, self._pacing.allowance(self._clock.monotonic()), _ATTEMPTS - len(self._tasks))
+        count = max(int(allowed), 1)
+        self._pacing.messages_sent(count)  # from now on, for the other accounts
+        claims: Sequence[Claim] = ()
+        try:
+            claims = await self.spool.claim(account, count)
+        finally:
+            self._pacing.messages_sent(len(claims) - count)
+        return claims
 
-    def _set_timer(self, seconds: float) -> None:
-        """Let the timer fire in so many seconds, unless it fires earlier."""
-        if math.isinf(seconds) or self._is_paused:
-            return
-        loop = asyncio.get_running_loop()
-        at = loop.time() + seconds + _TIMER_SLACK
-        if self._timer is not None:
-            if self._timer.when() <= at:
-                return
-            self._timer.cancel()
-        self._timer = loop.call_at(at, self._dispatch_all)
+    def _set_timer(self, queues: AccountQueue | AccountQueues) -> None:
+        if not self._is_paused:
+            self._timer.set(queues.seconds_until_ready(self._clock.monotonic(), self._pacing.burst_until))
 
     def _dispatch_all(self) -> None:
         """Start what may be sent, of all accounts, and set the timer for the next message."""
         if self._is_stopped:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._clock_watch.check()
+        self._timer.cancel()
         self._dispatch_ready()
-        now, monotonic = self._clock.now(), self._clock.monotonic()
-        self._set_timer(self._queues.seconds_until_ready(now, monotonic, self._pacing.burst_until))
+        self._set_timer(self._queues)
 
     def _dispatch_ready(self) -> None:
         """Start what may be sent, of all accounts, up to the allowance of a burst."""
@@ -296,7 +279,7 @@ class Runner(Dispatcher):
         for queue in self._queues:
             if allowance < 1:
                 break
-            if not queue.claiming and self._is_ready(queue):
+            if not queue.claiming and self._ready_slots(queue):
                 self._queues.serve_last(queue)
                 self._dispatch(queue)
                 allowance -= 1
@@ -345,11 +328,27 @@ class Runner(Dispatcher):
         self._overdue.cancel()
         if self._is_stopped:
             return
-        self._clock_watch.check()
         if self._queues.are_active():
             self._overdue.schedule(self.check_overdue)
             self._spawn(self._overdue.run())
         self._queues.drop_idle()
 
+    # ---- the spool ----
+
     def _get_spool(self) -> Spool:
         return self.spool
+
+    def _wake_queue(self, account: str | None) -> None:
+        """Messages of this account, or of any, may be due that no call here has reported."""
+        if account is not None:
+            self.note_due(account)
+        elif not self._is_stopped:
+            self._spawn(self._read_due())
+
+    async def _read_due(self) -> None:
+        """Read the due times again, and try all accounts."""
+        try:
+            self._note_all(await self.spool.due())
+        except SpoolError as error:
+            event(_log, log_events.QUEUE_READ_FAILED, why=error.message, hint=error.hint)
+        self.wake()

@@ -11,16 +11,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from typing import Final
 
 from senderproxy import log_events
-from senderproxy.aio import wait_done
 from senderproxy.clock import Clock
 from senderproxy.log import event
-from senderproxy.relay.clock_watch import ClockWatch
 from senderproxy.relay.ports import Claim, Spool, SpoolError, SpoolRejected, SpoolUpdate
-from senderproxy.relay.recipient_updates import earliest_due
+from senderproxy.relay.recipient_updates import shortest_wait
 from senderproxy.tracking.record import Event, EventKind, RecipientStatus
 
 _log = logging.getLogger("senderproxy.relay")
@@ -39,14 +36,16 @@ class ResultWriter:
         self,
         spool: Callable[[], Spool],
         clock: Clock,
-        clock_watch: ClockWatch,
-        note_due: Callable[[str, datetime], None],
+        note_due: Callable[[str, float], None],
         resume: Callable[[], None],
     ) -> None:
-        """`note_due` is called with an account and a new due time; `resume`, when all results are written."""
+        """Arguments are functions of the runner.
+
+        `note_due`: called with an account and the due time of its next message, in monotonic seconds; `resume`: called
+        when all results are written.
+        """
         self._spool = spool
         self._clock = clock
-        self._clock_watch = clock_watch
         self._note_due = note_due
         self._resume = resume
         self._unwritten: set[str] = set()  # ids of messages
@@ -60,23 +59,26 @@ class ResultWriter:
 
     async def write(self, claim: Claim, update: SpoolUpdate) -> None:
         """Write the update and end the lease; retried until the spool takes it."""
-        if shifting := self._clock_watch.check():
-            await wait_done(shifting)
+        started: float | None = self._clock.monotonic()
         try:
             await self._spool().settle(claim, update)
         except Exception as error:  # noqa: BLE001  any error of one result must not stop the others
-            if not await self._retry(claim, update, error):
-                return
-        due_at = earliest_due(update.states)
-        if due_at is not None:
-            self._note_due(update.account or claim.account, due_at)
+            started = await self._retry(claim, update, error)
+        if started is None:
+            return
+        wait = shortest_wait(update.states)
+        if wait is not None:
+            self._note_due(update.account or claim.account, started + wait)
         for report in update.reports:
-            report_due_at = earliest_due(report.states)
-            if report_due_at is not None:
-                self._note_due(report.account, report_due_at)
+            report_wait = shortest_wait(report.states)
+            if report_wait is not None:
+                self._note_due(report.account, started + report_wait)
 
-    async def _retry(self, claim: Claim, update: SpoolUpdate, error: Exception) -> bool:
-        """True when the update is written, False if it is given up. Logged once, and once a minute for all updates."""
+    async def _retry(self, claim: Claim, update: SpoolUpdate, error: Exception) -> float | None:
+        """The start of the try that wrote the update, in monotonic seconds; None if it is given up.
+
+        Logged once, and once a minute for all updates.
+        """
         message_id = claim.submission.id
         event(_log, log_events.SPOOL_WRITE_FAILED, id=message_id, why=_words(error), hint=getattr(error, "hint", ""))
         self._unwritten.add(message_id)
@@ -85,8 +87,9 @@ class ResultWriter:
             while True:
                 rejections = rejections + 1 if _is_rejected(error) else 0
                 if rejections >= _REJECTIONS and await self._hold(claim, update, error):
-                    return False
+                    return None
                 await asyncio.sleep(_RETRY)
+                started = self._clock.monotonic()
                 try:
                     await self._spool().settle(claim, update)
                     break
@@ -94,7 +97,7 @@ class ResultWriter:
                     self._remind(still)
                     error = still
             event(_log, log_events.SPOOL_WRITE_RESUMED, id=message_id)
-            return True
+            return started
         finally:
             self._unwritten.discard(message_id)
             if not self._unwritten:
@@ -108,7 +111,7 @@ class ResultWriter:
         """
         message_id = claim.submission.id
         why = _why_held(update, error)
-        states = {path: replace(s, status=RecipientStatus.HELD, due_at=None, why=why) for path, s in claim.due.items()}
+        states = {path: replace(s, status=RecipientStatus.HELD, due_in=None, why=why) for path, s in claim.due.items()}
         held = SpoolUpdate(states, [Event(self._clock.now(), EventKind.HELD, (), {"why": why})], faults=claim.faults)
         try:
             await self._spool().settle(claim, held)

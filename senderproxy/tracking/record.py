@@ -6,7 +6,7 @@ Not here: their storage (spool), their changes (relay).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 
 from senderproxy.mail.address import ForwardPath
@@ -61,13 +61,15 @@ class RecipientStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RecipientState:
-    """The state of one recipient. `due_at` is set if it waits, `why` if it is held.
+    """The state of one recipient. `why` is set if it is held.
 
+    `due_in` of a waiting recipient: in a record, the time left to its next attempt (negative: overdue); in a change,
+    the delay of its next attempt, or None to leave it where it is. None in an arrival: due at once.
     `remote` is the host that sent the reply; empty for a reply of our own.
     """
 
     status: RecipientStatus
-    due_at: datetime | None = None
+    due_in: timedelta | None = None
     tries: int = 0
     reply: Reply | None = None  # the last one for this recipient
     why: str = ""
@@ -98,8 +100,13 @@ class MessageRecord:
     message_id: str  # of its header; empty: none
     report_on: str | None  # this message is a report on the one with that id
     recipients: Mapping[ForwardPath, RecipientState]
+    as_of: datetime  # from which the times left of the recipients count
     leased: bool = False  # an attempt is in progress
     blocked: Blocked | None = None  # the account, if it cannot send now
+
+    def due_at(self, state: RecipientState) -> datetime | None:
+        """The time of the next attempt for one of its recipients; None if it does not wait."""
+        return None if state.due_in is None else self.as_of + state.due_in
 
 
 @dataclass(frozen=True, slots=True)

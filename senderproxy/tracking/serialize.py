@@ -38,12 +38,16 @@ def record_entry(record: MessageRecord) -> Entry:
         "report_on": record.report_on,
         "leased": record.leased,
         "blocked": blocked_entry(record.blocked),
-        "recipients": [_state_entry(str(path), state) for path, state in record.recipients.items()],
+        "as_of": record.as_of.isoformat(),
+        "recipients": [
+            _state_entry(str(path), state, record.due_at(state)) for path, state in record.recipients.items()
+        ],
     }
 
 
 def read_record(entry: Mapping[str, Any]) -> MessageRecord:
     """The record of a `record_entry`."""
+    as_of = datetime.fromisoformat(entry["as_of"])
     return MessageRecord(
         id=entry["id"],
         received_at=datetime.fromisoformat(entry["received_at"]),
@@ -55,7 +59,8 @@ def read_record(entry: Mapping[str, Any]) -> MessageRecord:
         size=entry["size"],
         message_id=entry["message_id"],
         report_on=entry["report_on"],
-        recipients={_read_address(state["address"]): _read_state(state) for state in entry["recipients"]},
+        recipients={_read_address(state["address"]): _read_state(state, as_of) for state in entry["recipients"]},
+        as_of=as_of,
         leased=entry["leased"],
         blocked=read_blocked(entry.get("blocked")),
     )
@@ -85,11 +90,11 @@ def _read_address(text: str) -> Address:
         return Address(local_part, domain)
 
 
-def _state_entry(address: str, state: RecipientState) -> Entry:
+def _state_entry(address: str, state: RecipientState, due_at: datetime | None) -> Entry:
     return {
         "address": address,
         "fate": state.status.value,
-        "due_at": state.due_at.isoformat() if state.due_at else None,
+        "due_at": due_at.isoformat() if due_at else None,
         "tries": state.tries,
         "reply": reply_entry(state.reply) if state.reply else None,
         "why": state.why[:_FACT],
@@ -98,10 +103,10 @@ def _state_entry(address: str, state: RecipientState) -> Entry:
     }
 
 
-def _read_state(entry: Mapping[str, Any]) -> RecipientState:
+def _read_state(entry: Mapping[str, Any], as_of: datetime) -> RecipientState:
     return RecipientState(
         status=RecipientStatus(entry["fate"]),
-        due_at=datetime.fromisoformat(entry["due_at"]) if entry["due_at"] else None,
+        due_in=datetime.fromisoformat(entry["due_at"]) - as_of if entry["due_at"] else None,
         tries=entry["tries"],
         reply=read_reply(entry["reply"]) if entry["reply"] else None,
         why=entry["why"],

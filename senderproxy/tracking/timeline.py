@@ -226,7 +226,7 @@ def _state_in_words(state: RecipientState, record: MessageRecord, zone: tzinfo |
         case RecipientStatus.WAITING if record.leased:
             return _("attempt in progress")
         case RecipientStatus.WAITING:
-            time = next_try(state.due_at, record.blocked, zone, now)
+            time = next_try(record.due_at(state), record.blocked, zone, now)
             # A reply without an attempt is that of a blocked account.
             attempts = "" if not state.tries and (state.reply or record.blocked) else f"{_attempts(state)}, "
             waiting = _("waiting, {attempts}next attempt {time}").format(attempts=attempts, time=time)

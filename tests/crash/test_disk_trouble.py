@@ -21,6 +21,7 @@ from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientStatus
 from tests.crash.disks import Ext4, small_disk
 from tests.fakes.arrivals import DELIVERED, arrival
+from tests.fakes.claims import next_claim
 from tests.fakes.still_clock import START, StillClock
 from tests.senderproxy.spool.sqlite.open_spool import claimed, files, ids, opened
 
@@ -132,7 +133,7 @@ async def stumble(folder: Path) -> dict[str, object]:
                 refused.append(ident)
                 found = [record.id for record in await spool.find(Query(id=ident), limit=1)]
                 assert found == [], f"{ident} was refused and is there"
-            if number % 3 == 0 and (claim := await spool.claim("anna", START)) is not None:
+            if number % 3 == 0 and (claim := await next_claim(spool)) is not None:
                 for _ in range(5):
                     try:
                         await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}))
@@ -195,7 +196,7 @@ async def test_g1_a_call_that_fails_costs_that_message_alone_and_its_client_know
             ), ident
         # where the very last sync failed, what was refused may be found again by the next process: G4 allows it
         assert set(fates) - set(told["safe"]) <= set(told["refused"][-1:])
-        while (claim := await spool.claim("anna", START)) is not None:
+        while (claim := await next_claim(spool)) is not None:
             number = int(claim.submission.id[1:])
             octets = b"".join(claim.submission.message.body.blocks())
             assert octets == b"%d\r\n" % number * (1500 if number % 5 == 0 else 20)

@@ -30,8 +30,10 @@ from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import arrival
 from tests.fakes.buffered_body import buffered_body
+from tests.fakes.claims import next_claim
 from tests.fakes.memory_spool import MemorySpool
-from tests.fakes.still_clock import START, StillClock
+from tests.fakes.still_clock import StillClock
+from tests.senderproxy.spool.sqlite.open_spool import written
 
 TUNING = Tuning(row_limit=1500, wal_pages=50, wal_limit=100_000, cache_size=20_000)
 HISTORY = timedelta(days=30)
@@ -50,7 +52,10 @@ async def snapshot(spool: Spool, ident: str) -> Any:
         "account": record.account,
         "size": record.size,
         "report_on": record.report_on,
-        "recipients": {str(path): repr(state) for path, state in record.recipients.items()},
+        "recipients": {
+            str(path): [repr(replace(state, due_in=None)), str(record.due_at(state))]
+            for path, state in record.recipients.items()
+        },
         "events": [repr(one) for one in await spool.events(ident)],
         "header": None if header is None else header.raw.hex(),
     }
@@ -84,7 +89,9 @@ class Day:
         self.spill = SpillDirectory(folder=self.spool.spill_folder)
 
     def open(self) -> SqliteSpool:
-        return SqliteSpool.open(self.folder, self.clock, SpoolLimits(HISTORY), tuning=TUNING)
+        return SqliteSpool.open(
+            self.folder, self.clock, SpoolLimits(HISTORY, longest_wait=timedelta(days=999)), tuning=TUNING
+        )
 
     def say(self, **what: object) -> None:
         os.write(self.marks, json.dumps(what).encode() + b"\n")
@@ -135,14 +142,14 @@ class Day:
         answer = (
             reply(250, "2.0.0", "queued as A1B2C3") if fate is RecipientStatus.DELIVERED else reply(550, "5.1.1", "no")
         )
-        due = START if fate is RecipientStatus.WAITING else None
+        due = timedelta() if fate is RecipientStatus.WAITING else None
         event = Event(self.clock.now(), EventKind.ATTEMPTED, (str(path),), {"outcome": fate.value})
         told = [self.letter(400, reverse_path=None, report_on=claim.submission.id) for _ in range(reports)]
         verdict = SpoolUpdate(
             {path: RecipientState(fate, due, 1, answer, "held" if fate is RecipientStatus.HELD else "")}, (event,), told
         )
         mine = self.model.entries[claim.submission.id]
-        mine.leased = True
+        mine.lease = claim.lease.id
         await self.step(
             [claim.submission.id, *(one.submission.id for one in told)],
             lambda: self.model.settle(claim, verdict),
@@ -151,7 +158,7 @@ class Day:
 
     async def attempt(self, *fates: RecipientStatus, reports: int = 0) -> None:
         for fate in fates:
-            claim = await self.spool.claim("anna", START)
+            claim = await next_claim(self.spool)
             if claim is not None:
                 await self.settle(claim, fate, reports)
 
@@ -164,14 +171,15 @@ class Day:
 
         async def real() -> None:
             self.spool.note(given)
-            await self.spool.shift(timedelta())
+            await written(self.spool)
 
         await self.step([given.submission.id], model, real)
 
     async def shift(self) -> None:
+        """The machine's clock is set."""
         step = timedelta(minutes=self.chance.randrange(-9, 9))
-        idents = list(self.model.entries)
-        await self.step(idents, lambda: self.model.shift(step), lambda: self.spool.shift(step))
+        self.clock.time += step
+        await self.step(list(self.model.entries), self.model.due, self.spool.due)
 
     async def start_again(self) -> None:
         await self.spool.close()

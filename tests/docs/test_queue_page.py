@@ -19,9 +19,7 @@ CARL, DORA = parse_address("carl@kunde.de"), parse_address("dora@amt.de")
 
 
 def _example() -> list[str]:
-    waiting = RecipientState(
-        RecipientStatus.WAITING, START + timedelta(seconds=66), 1, reply(450, "4.2.0", "Greylisted")
-    )
+    waiting = RecipientState(RecipientStatus.WAITING, timedelta(seconds=66), 1, reply(450, "4.2.0", "Greylisted"))
     record = MessageRecord(
         id="Abc23defGHJK",
         received_at=START,
@@ -34,6 +32,7 @@ def _example() -> list[str]:
         message_id="<4711@firma.de>",
         report_on=None,
         recipients={CARL: RecipientState(RecipientStatus.DELIVERED), DORA: waiting},
+        as_of=START,
     )
     taken = {"outcome": "delivered", "account": "anna", "reply": "250 2.0.0 OK id=1MxDp3-1xqQ2Y"}
     grey = {"outcome": "deferred", "account": "anna", "reply": "450 4.2.0 Greylisted"}
@@ -55,6 +54,6 @@ def test_the_example_is_what_track_prints() -> None:
 @pytest.mark.parametrize("page", ["queue.md", "queue.de.md"])
 def test_the_quoted_words_for_a_missing_report_are_those_of_track(page: str) -> None:
     event = Event(START, EventKind.UNREPORTED)
-    record = MessageRecord("a", START, "", "", "", "", "", 1, "", None, {})
+    record = MessageRecord("a", START, "", "", "", "", "", 1, "", None, {}, START)
     [line] = timeline_lines(record, [event], ZONE, START)[:1]
     assert f"`{line.words}`" in (PAGES / page).read_text(encoding="utf-8")

@@ -10,7 +10,8 @@ from senderproxy.mail.address import Address, AddressError, ForwardPath, NullPat
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolFull, SpoolUpdate, Totals
+from senderproxy.relay.ports import Arrival, Claim, Lease, SpoolError, SpoolFull, SpoolUpdate, Totals
+from senderproxy.spool.sqlite.clock_step import ClockStep
 from senderproxy.spool.sqlite.upstream_id import upstream_id
 from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
 from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState, RecipientStatus
@@ -52,10 +53,11 @@ class Entry:
     size: int
     account: str
     author: str
-    states: dict[ForwardPath, RecipientState]
+    states: dict[ForwardPath, RecipientState]  # without the time left
+    due: dict[ForwardPath, datetime]  # of the waiting recipients
     events: list[Event] = field(default_factory=list)
     faults: int = 0
-    leased: bool = False
+    lease: str = ""  # id; empty: none
     finished_at: datetime | None = None
 
     @property
@@ -68,7 +70,7 @@ class Entry:
 
     @property
     def due_at(self) -> datetime:
-        return min(state.due_at for state in self.waiting if state.due_at)
+        return min(self.due[path] for path, state in self.states.items() if state.status is RecipientStatus.WAITING)
 
 
 class MemorySpool:
@@ -81,6 +83,36 @@ class MemorySpool:
         self._clock = clock
         self._history = history
         self._number = 0
+        self._leases = 0
+        self._wake: Callable[[str | None], None] = lambda _: None
+        self._step = ClockStep()
+        self._step.start(clock.now(), clock.monotonic())
+
+    # time
+
+    def on_wake(self, wake: Callable[[str | None], None]) -> None:
+        self._wake = wake
+
+    def age(self, claim: Claim) -> timedelta | None:
+        self._now()
+        if not self._step.ages_trusted(self._clock.monotonic()):
+            return None
+        entry = next((entry for entry in self.entries.values() if entry.lease == claim.lease.id), None)
+        submission = claim.submission if entry is None else entry.submission
+        return self._clock.now() - submission.received_at
+
+    def _now(self) -> datetime:
+        """The time, after a move of what waits if the clock was set."""
+        now = self._clock.now()
+        step = self._step.detect(now, self._clock.monotonic())
+        if step is not None:
+            for entry in self.entries.values():
+                if not entry.is_finished:
+                    received_at = entry.submission.received_at + step
+                    entry.submission = replace(entry.submission, received_at=received_at)
+                    entry.due = {path: due_at + step for path, due_at in entry.due.items()}
+            self._wake(None)
+        return now
 
     # in
 
@@ -90,16 +122,20 @@ class MemorySpool:
         ids = [arrival.submission.id for arrival in arrivals]
         if len(set(ids)) < len(ids) or any(ident in self.entries for ident in ids):
             raise SpoolError("a message of that id is there already")
-        entries = [self._add(arrival) for arrival in arrivals]
+        now = self._now()
+        entries = [self._add(arrival, now) for arrival in arrivals]
         if not leased:
             return []
-        return [self._lease(entry, lambda state: state.status is RecipientStatus.WAITING) for entry in entries]
+        return [
+            self._lease(entry, lambda entry, path: entry.states[path].status is RecipientStatus.WAITING)
+            for entry in entries
+        ]
 
     def note(self, arrival: Arrival) -> None:
         if self.fault is None and arrival.submission.id not in self.entries:
-            self._add(arrival)
+            self._add(arrival, self._clock.now())
 
-    def _add(self, arrival: Arrival) -> Entry:
+    def _add(self, arrival: Arrival, now: datetime) -> Entry:
         self._number += 1
         submission = arrival.submission
         entry = Entry(
@@ -108,7 +144,12 @@ class MemorySpool:
             submission.message.size,
             arrival.account,
             arrival.author,
-            {path: _due(arrival.states[path], submission.received_at) for path in submission.envelope.recipients},
+            {path: replace(arrival.states[path], due_in=None) for path in submission.envelope.recipients},
+            {
+                path: submission.received_at if state.due_in is None else now + state.due_in
+                for path, state in arrival.states.items()
+                if state.status is RecipientStatus.WAITING
+            },
             list(arrival.events),
         )
         self.entries[submission.id] = entry
@@ -122,90 +163,98 @@ class MemorySpool:
 
     # out
 
-    async def claim(self, account: str, now: datetime) -> Claim | None:
-        def is_due(state: RecipientState) -> bool:
-            return state.status is RecipientStatus.WAITING and state.due_at is not None and state.due_at <= now
+    async def claim(self, account: str, limit: int) -> Sequence[Claim]:
+        now = self._now()
+
+        def is_due(entry: Entry, path: ForwardPath) -> bool:
+            return entry.states[path].status is RecipientStatus.WAITING and entry.due[path] <= now
 
         return self._first(
-            lambda entry: entry.account == account and entry.due_at <= now, lambda entry: entry.due_at, is_due
+            lambda entry: entry.account == account and entry.due_at <= now, lambda entry: entry.due_at, is_due, limit
         )
 
-    async def claim_expired(self, account: str, received_before: datetime) -> Claim | None:
+    async def claim_expired(self, account: str, age: timedelta, limit: int) -> Sequence[Claim]:
+        now = self._now()
+        if not self._step.ages_trusted(self._clock.monotonic()):
+            return []
         return self._first(
-            lambda entry: entry.account == account and entry.submission.received_at < received_before,
+            lambda entry: entry.account == account and now - entry.submission.received_at > age,
             lambda entry: entry.submission.received_at,
-            lambda state: state.status is RecipientStatus.WAITING,
+            lambda entry, path: entry.states[path].status is RecipientStatus.WAITING,
+            limit,
         )
 
-    async def claim_undelayed(self, received_before: datetime) -> Claim | None:
-        def is_undelayed(state: RecipientState) -> bool:
-            return state.status is RecipientStatus.WAITING and not state.delay_reported
+    async def claim_undelayed(self, age: timedelta, limit: int) -> Sequence[Claim]:
+        def is_undelayed(entry: Entry, path: ForwardPath) -> bool:
+            return entry.states[path].status is RecipientStatus.WAITING and not entry.states[path].delay_reported
 
+        now = self._now()
         return self._first(
-            lambda entry: entry.submission.received_at < received_before and any(map(is_undelayed, entry.waiting)),
+            lambda entry: (
+                now - entry.submission.received_at > age and any(is_undelayed(entry, path) for path in entry.states)
+            ),
             lambda entry: entry.submission.received_at,
             is_undelayed,
+            limit,
         )
 
     async def claim_one(self, message_id: str) -> Claim | None:
         self._raise_fault()
         entry = self.entries.get(message_id)
-        if entry is None or entry.leased or entry.is_finished:
+        if entry is None or entry.lease or entry.is_finished:
             return None
-        return self._lease(entry, lambda state: not state.status.is_final)
+        return self._lease(entry, lambda entry, path: not entry.states[path].status.is_final)
 
     def _first(
         self,
         fits: Callable[[Entry], bool],
         key: Callable[[Entry], datetime],
-        takes: Callable[[RecipientState], bool],
-    ) -> Claim | None:
+        takes: Callable[[Entry, ForwardPath], bool],
+        limit: int,
+    ) -> Sequence[Claim]:
         self._raise_fault()
-        found = [entry for entry in self.entries.values() if entry.waiting and not entry.leased and fits(entry)]
-        if not found:
-            return None
-        return self._lease(min(found, key=lambda entry: (key(entry), entry.number)), takes)
+        found = [entry for entry in self.entries.values() if entry.waiting and not entry.lease and fits(entry)]
+        found.sort(key=lambda entry: (key(entry), entry.number))
+        return [self._lease(entry, takes) for entry in found[:limit]]
 
-    def _lease(self, entry: Entry, takes: Callable[[RecipientState], bool]) -> Claim:
-        entry.leased = True
-        due = {path: state for path, state in entry.states.items() if takes(state)}
-        return Claim(entry.submission, entry.account, entry.author, due, entry.faults)
+    def _lease(self, entry: Entry, takes: Callable[[Entry, ForwardPath], bool]) -> Claim:
+        self._leases += 1
+        entry.lease = str(self._leases)
+        due = {path: state for path, state in entry.states.items() if takes(entry, path)}
+        return Claim(Lease(entry.lease), entry.submission, entry.account, entry.author, due, entry.faults)
 
     # what becomes of it
 
     async def settle(self, claim: Claim, verdict: SpoolUpdate) -> None:
         entry = self.entries.get(claim.submission.id)
-        if entry is None or not entry.leased:
+        if entry is None or entry.lease != claim.lease.id:
             raise ValueError(f"message {claim.submission.id} is not leased")
         self._raise_fault()
         if verdict.states or verdict.events or verdict.reports or verdict.account is not None or verdict.faults:
             self._raise_full()
             await self.accept(*verdict.reports)
+            now = self._now()
             for path, state in verdict.states.items():
-                entry.states[path] = _due(state, entry.submission.received_at)
+                entry.states[path] = replace(state, due_in=None)
+                due_at = entry.due.pop(path, now) if state.due_in is None else now + state.due_in
+                if state.status is RecipientStatus.WAITING:
+                    entry.due[path] = due_at
+                else:
+                    entry.due.pop(path, None)
             entry.events += verdict.events
             entry.account = entry.account if verdict.account is None else verdict.account
             entry.faults = verdict.faults
             entry.finished_at = self._clock.now() if entry.is_finished else None
-        entry.leased = False
+        entry.lease = ""
 
-    async def due(self, account: str | None = None) -> Mapping[str, datetime]:
+    async def due(self, account: str | None = None) -> Mapping[str, timedelta]:
         self._raise_fault()
-        found: dict[str, datetime] = {}
+        found: dict[str, timedelta] = {}
+        now = self._now()
         for entry in self.entries.values():
-            if entry.waiting and not entry.leased and account in (None, entry.account):
-                found[entry.account] = min(entry.due_at, found.get(entry.account, entry.due_at))
+            if entry.waiting and not entry.lease and account in (None, entry.account):
+                found[entry.account] = min(entry.due_at - now, found.get(entry.account, entry.due_at - now))
         return found
-
-    async def shift(self, step: timedelta) -> None:
-        self._raise_fault()
-        for entry in self.entries.values():
-            if entry.is_finished:
-                continue
-            entry.submission = replace(entry.submission, received_at=entry.submission.received_at + step)
-            for path, state in entry.states.items():
-                if state.status is RecipientStatus.WAITING and state.due_at is not None:
-                    entry.states[path] = replace(state, due_at=state.due_at + step)
 
     # what people ask
 
@@ -217,11 +266,12 @@ class MemorySpool:
             found = [entry for entry in self.entries.values() if _fits(entry, query)]
         except AddressError:
             return []
+        now = self._now()
         found.sort(key=lambda entry: entry.number, reverse=not query.unfinished)
         if after is not None:
             mark = self.entries[after].number
             found = [e for e in found if (e.number > mark if query.unfinished else e.number < mark)]
-        return [_record(entry) for entry in found[:limit]]
+        return [_record(entry, now) for entry in found[:limit]]
 
     async def events(self, message_id: str) -> Sequence[Event]:
         self._raise_fault()
@@ -235,6 +285,7 @@ class MemorySpool:
 
     async def totals(self) -> Sequence[Totals]:
         self._raise_fault()
+        self._now()
         of: dict[str, list[Entry]] = {}
         for entry in self.entries.values():
             if not entry.is_finished:
@@ -268,7 +319,8 @@ class MemorySpool:
     def restart(self) -> None:
         """A new process: no message is leased."""
         for entry in self.entries.values():
-            entry.leased = False
+            entry.lease = ""
+        self._step.start(self._clock.now(), self._clock.monotonic())
 
     def _raise_fault(self) -> None:
         if self.fault is not None:
@@ -277,12 +329,6 @@ class MemorySpool:
     def _raise_full(self) -> None:
         if self.full is not None:
             raise self.full
-
-
-def _due(state: RecipientState, received_at: datetime) -> RecipientState:
-    if state.status is not RecipientStatus.WAITING:
-        return replace(state, due_at=None)
-    return state if state.due_at is not None else replace(state, due_at=received_at)
 
 
 def _reason(state: RecipientState) -> str:
@@ -327,7 +373,7 @@ def _message_id(entry: Entry) -> str:
     return values[0].decode("ascii", "replace").replace("\r\n", "").strip() if values else ""
 
 
-def _record(entry: Entry) -> MessageRecord:
+def _record(entry: Entry, now: datetime) -> MessageRecord:
     submission = entry.submission
     return MessageRecord(
         id=submission.id,
@@ -340,6 +386,10 @@ def _record(entry: Entry) -> MessageRecord:
         size=entry.size,
         message_id=_message_id(entry),
         report_on=submission.report_on,
-        recipients=dict(entry.states),
-        leased=entry.leased,
+        recipients={
+            path: replace(state, due_in=entry.due[path] - now if path in entry.due else None)
+            for path, state in entry.states.items()
+        },
+        as_of=now,
+        leased=bool(entry.lease),
     )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
@@ -25,6 +26,9 @@ CARL, DORA, EMIL = (parse_address(f"{name}@elsewhere.example") for name in ("car
 TAKEN = Delivered(reply(250, "2.0.0", "Requested mail action okay, completed: id=1MxDp3-1a2B3c-00Xyz"))
 BUSY = reply(451, "4.7.1", "Greylisted, please try again")
 HOUR = timedelta(hours=1)
+NOW = timedelta()
+MILLISECOND = timedelta(milliseconds=1)
+AT_ONCE = 10
 
 Open: TypeAlias = Callable[[], AbstractAsyncContextManager[Spool]]
 
@@ -54,9 +58,8 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) ->
     return memory if request.param == "memory" else sqlite
 
 
-async def claimed(spool: Spool, account: str = "anna", at: timedelta = timedelta()) -> Claim:
-    claim = await spool.claim(account, START + at)
-    assert claim is not None
+async def claimed(spool: Spool, account: str = "anna") -> Claim:
+    (claim,) = await spool.claim(account, 1)
     return claim
 
 
@@ -108,7 +111,7 @@ async def test_a_message_comes_out_as_it_went_in(opened: Open) -> None:
     )
     assert (claim.account, claim.author, claim.faults) == ("anna", "anna@firma.example", 0)
     assert list(claim.due) == list(sent.envelope.recipients)
-    assert all(state == RecipientState(RecipientStatus.WAITING, START) for state in claim.due.values())
+    assert all(state == RecipientState(RecipientStatus.WAITING) for state in claim.due.values())
 
 
 @pytest.mark.parametrize("path", [None, "carl@elsewhere.example"])
@@ -128,47 +131,53 @@ async def test_messages_of_an_account_are_claimed_in_the_order_of_their_submissi
         await spool.accept(arrival("b0", account="bert"))
         order = [(await claimed(spool)).submission.id for _ in range(5)]
         assert order == ["a0", "a1", "a2", "a3", "a4"]
-        assert await spool.claim("anna", START) is None
+        assert await spool.claim("anna", 1) == []
         assert (await claimed(spool, "bert")).submission.id == "b0"
 
 
-async def test_what_is_due_for_longest_comes_first_and_what_is_not_due_does_not_come(opened: Open) -> None:
+async def test_what_is_due_for_longest_comes_first_and_what_is_not_due_does_not_come(
+    opened: Open, clock: StillClock
+) -> None:
     async with opened() as spool:
-        await spool.accept(arrival("late", state=RecipientState(RecipientStatus.WAITING, START + HOUR)))
+        await spool.accept(arrival("late", state=RecipientState(RecipientStatus.WAITING, HOUR)))
         await spool.accept(arrival("now", at=START))
         await spool.accept(arrival("first", at=START - HOUR))
         assert (await claimed(spool)).submission.id == "first"
         assert (await claimed(spool)).submission.id == "now"
-        assert await spool.claim("anna", START + HOUR - timedelta(milliseconds=1)) is None
-        assert (await claimed(spool, at=HOUR)).submission.id == "late"
+        clock.pass_by(HOUR - MILLISECOND)
+        assert await spool.claim("anna", 1) == []
+        assert await spool.due() == {"anna": MILLISECOND}
+        clock.pass_by(MILLISECOND)
+        assert (await claimed(spool)).submission.id == "late"
 
 
 async def test_a_claim_has_the_due_recipients_alone(opened: Open) -> None:
     waits = {
-        "carl@elsewhere.example": RecipientState(RecipientStatus.WAITING, START, tries=1, reply=BUSY),
-        "dora@elsewhere.example": RecipientState(RecipientStatus.WAITING, START + HOUR),
+        "carl@elsewhere.example": RecipientState(RecipientStatus.WAITING, NOW, tries=1, reply=BUSY),
+        "dora@elsewhere.example": RecipientState(RecipientStatus.WAITING, HOUR),
         "emil@elsewhere.example": DELIVERED,
     }
     async with opened() as spool:
         await spool.accept(arrival("a1", *waits, states=waits))
         claim = await claimed(spool)
-        assert claim.due == {CARL: waits["carl@elsewhere.example"]}
+        assert claim.due == {CARL: RecipientState(RecipientStatus.WAITING, tries=1, reply=BUSY)}
         assert claim.submission.envelope.recipients == (CARL, DORA, EMIL)
 
 
-async def test_a_leased_message_is_nobody_elses(opened: Open) -> None:
+async def test_a_leased_message_is_nobody_elses(opened: Open, clock: StillClock) -> None:
     async with opened() as spool:
         await spool.accept(arrival("a1"))
         claim = await claimed(spool)
-        assert await spool.claim("anna", START + HOUR) is None
+        clock.pass_by(HOUR)
+        assert await spool.claim("anna", 1) == []
         assert await spool.claim_one("a1") is None
-        assert await spool.claim_expired("anna", START + HOUR) is None
-        assert await spool.claim_undelayed(START + HOUR) is None
+        assert await spool.claim_expired("anna", NOW, 1) == []
+        assert await spool.claim_undelayed(NOW, 1) == []
         assert await spool.due() == {}
         assert (await spool.find(Query(), limit=1))[0].leased
         await spool.settle(claim, SpoolUpdate({}))
-        assert await spool.due() == {"anna": START}
-        assert await spool.due("anna") == {"anna": START}
+        assert await spool.due() == {"anna": -HOUR}
+        assert await spool.due("anna") == {"anna": -HOUR}
         assert await spool.due("bert") == {}
         assert not (await spool.find(Query(), limit=1))[0].leased
         assert (await claimed(spool)).submission.id == "a1"
@@ -177,12 +186,10 @@ async def test_a_leased_message_is_nobody_elses(opened: Open) -> None:
 async def test_a_message_accepted_as_leased_is_due_to_whoever_brought_it_alone(opened: Open) -> None:
     async with opened() as spool:
         one, two = await spool.accept(arrival("a1"), arrival("a2", body=b"zwei\r\n"), leased=True)
-        assert await spool.claim("anna", START) is None
+        assert await spool.claim("anna", 1) == []
         assert (one.submission.id, two.submission.id) == ("a1", "a2")
         assert b"".join(two.submission.message.body.blocks()) == b"zwei\r\n"
-        assert one.due == {CARL: RecipientState(RecipientStatus.WAITING)} or one.due == {
-            CARL: RecipientState(RecipientStatus.WAITING, START)
-        }
+        assert one.due == {CARL: RecipientState(RecipientStatus.WAITING)}
         await spool.settle(
             one, SpoolUpdate({CARL: RecipientState(RecipientStatus.DELIVERED, reply=TAKEN.reply, tries=1)})
         )
@@ -191,7 +198,7 @@ async def test_a_message_accepted_as_leased_is_due_to_whoever_brought_it_alone(o
 
 
 async def test_a_verdict_changes_the_recipients_it_names_and_tells_why(opened: Open) -> None:
-    later = RecipientState(RecipientStatus.WAITING, START + HOUR, tries=1, reply=BUSY)
+    later = RecipientState(RecipientStatus.WAITING, HOUR, tries=1, reply=BUSY)
     taken = RecipientState(RecipientStatus.DELIVERED, tries=1, reply=TAKEN.reply)
     events = (
         Event(START, EventKind.ATTEMPTED, (str(CARL),), {"outcome": "delivered", "reply": str(TAKEN.reply)}),
@@ -203,7 +210,7 @@ async def test_a_verdict_changes_the_recipients_it_names_and_tells_why(opened: O
         assert await states(spool, "a1") == {
             CARL: taken,
             DORA: later,
-            EMIL: RecipientState(RecipientStatus.WAITING, START),
+            EMIL: RecipientState(RecipientStatus.WAITING, NOW),
         }
         assert list(await spool.events("a1")) == [
             Event(START, EventKind.ACCEPTED, (), {"client": "192.0.2.7"}),
@@ -253,7 +260,7 @@ async def test_a_report_that_cannot_be_kept_leaves_its_message_as_it_was(opened:
         claim = await claimed(spool)
         with pytest.raises(SpoolError):
             await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}, reports=(arrival("a2"),)))
-        assert await states(spool, "a1") == {CARL: RecipientState(RecipientStatus.WAITING, START)}
+        assert await states(spool, "a1") == {CARL: RecipientState(RecipientStatus.WAITING, NOW)}
         assert len(await spool.events("a1")) == 1
         await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}))
         assert await states(spool, "a1") == {CARL: DELIVERED}
@@ -278,19 +285,20 @@ async def test_who_settles_what_is_not_leased_is_told(opened: Open) -> None:
             await spool.settle(claim, SpoolUpdate({}))
 
 
-async def test_a_held_message_is_not_due_and_a_person_can_have_it(opened: Open) -> None:
+async def test_a_held_message_is_not_due_and_a_person_can_have_it(opened: Open, clock: StillClock) -> None:
     held = RecipientState(RecipientStatus.HELD, tries=3, why="three faults")
     async with opened() as spool:
         await spool.accept(arrival("a1"))
         await spool.settle(await claimed(spool), SpoolUpdate({CARL: held}))
-        assert await spool.claim("anna", START + 100 * HOUR) is None
-        assert await spool.claim_expired("anna", START + HOUR) is None
-        assert await spool.claim_undelayed(START + HOUR) is None
+        clock.pass_by(100 * HOUR)
+        assert await spool.claim("anna", 1) == []
+        assert await spool.claim_expired("anna", NOW, 1) == []
+        assert await spool.claim_undelayed(NOW, 1) == []
         assert await spool.due() == {}
         claim = await spool.claim_one("a1")
         assert claim is not None
         assert claim.due == {CARL: held}
-        await spool.settle(claim, SpoolUpdate({CARL: RecipientState(RecipientStatus.WAITING, START)}))
+        await spool.settle(claim, SpoolUpdate({CARL: RecipientState(RecipientStatus.WAITING, NOW)}))
         assert (await claimed(spool)).submission.id == "a1"
 
 
@@ -298,70 +306,141 @@ async def test_a_message_that_waits_for_another_account_is_that_ones_turn(opened
     async with opened() as spool:
         await spool.accept(arrival("a1", str(CARL), str(DORA)))
         await spool.settle(await claimed(spool), SpoolUpdate({CARL: DELIVERED}, account="bert"))
-        assert await spool.claim("anna", START) is None
-        assert await spool.due() == {"bert": START}
+        assert await spool.claim("anna", 1) == []
+        assert await spool.due() == {"bert": NOW}
         claim = await claimed(spool, "bert")
         assert (claim.account, list(claim.due)) == ("bert", [DORA])
 
 
-async def test_due_names_each_account_that_has_waiting_mail(opened: Open) -> None:
+async def test_due_names_each_account_that_has_waiting_mail(opened: Open, clock: StillClock) -> None:
     async with opened() as spool:
         for account in ("", "anna", "bert", "zoe", "Ärzte"):  # "": it is not known yet
             for hours in (2, 1, 3):
-                due = RecipientState(RecipientStatus.WAITING, START + hours * HOUR)
+                due = RecipientState(RecipientStatus.WAITING, hours * HOUR)
                 await spool.accept(arrival(f"{account}{hours}", account=account, state=due))
         await spool.accept(arrival("done", account="carl", state=DELIVERED))
-        assert await spool.due() == dict.fromkeys(("", "anna", "bert", "zoe", "Ärzte"), START + HOUR)
-        claim = await claimed(spool, at=HOUR)
-        assert (await spool.due())["anna"] == START + 2 * HOUR
+        assert await spool.due() == dict.fromkeys(("", "anna", "bert", "zoe", "Ärzte"), HOUR)
+        clock.pass_by(HOUR)
+        claim = await claimed(spool)
+        assert (await spool.due())["anna"] == HOUR
         await spool.settle(claim, SpoolUpdate({}))
-        assert (await spool.due())["anna"] == START + HOUR
+        assert (await spool.due())["anna"] == NOW
 
 
-async def test_expired_mail_is_claimed_whether_due_or_not_the_oldest_first(opened: Open) -> None:
-    later = RecipientState(RecipientStatus.WAITING, START + HOUR)
+async def test_expired_mail_is_claimed_whether_due_or_not_the_oldest_first(opened: Open, clock: StillClock) -> None:
+    later = RecipientState(RecipientStatus.WAITING, 3 * HOUR)
     async with opened() as spool:
         await spool.accept(arrival("young", at=START, state=later))
         await spool.accept(arrival("old", at=START - HOUR, state=later), arrival("older", at=START - 2 * HOUR))
         await spool.accept(arrival("berts", account="bert", at=START - 5 * HOUR))
-        found = [await spool.claim_expired("anna", START) for _ in range(3)]
-        assert [claim and claim.submission.id for claim in found] == ["older", "old", None]
+        clock.pass_by(HOUR)
+        found = [await spool.claim_expired("anna", HOUR, limit) for limit in (1, AT_ONCE, AT_ONCE)]
+        assert [[claim.submission.id for claim in claims] for claims in found] == [["older"], ["old"], []]
 
 
-async def test_delays_are_reported_for_those_who_were_not_told(opened: Open) -> None:
-    told = RecipientState(RecipientStatus.WAITING, START + HOUR, tries=4, delay_reported=True)
-    wait = RecipientState(RecipientStatus.WAITING, START + HOUR, tries=4)
+async def test_delays_are_reported_for_those_who_were_not_told(opened: Open, clock: StillClock) -> None:
+    told = RecipientState(RecipientStatus.WAITING, HOUR, tries=4, delay_reported=True)
+    wait = RecipientState(RecipientStatus.WAITING, HOUR, tries=4)
     async with opened() as spool:
         await spool.accept(arrival("a1", str(CARL), str(DORA), states={str(CARL): told, str(DORA): wait}))
         await spool.accept(arrival("young", at=START + HOUR), arrival("told", state=told))
-        claim = await spool.claim_undelayed(START + HOUR)
-        assert claim is not None
-        assert (claim.submission.id, dict(claim.due)) == ("a1", {DORA: wait})
-        await spool.settle(claim, SpoolUpdate({DORA: told}))
-        assert await spool.claim_undelayed(START + HOUR) is None
+        clock.pass_by(HOUR)
+        (claim,) = await spool.claim_undelayed(HOUR - MILLISECOND, AT_ONCE)
+        assert (claim.submission.id, dict(claim.due)) == ("a1", {DORA: replace(wait, due_in=None)})
+        await spool.settle(claim, SpoolUpdate({DORA: replace(claim.due[DORA], delay_reported=True)}))
+        assert await spool.claim_undelayed(HOUR - MILLISECOND, AT_ONCE) == []
+        assert (await states(spool, "a1"))[DORA] == replace(told, due_in=NOW)  # due when it was due before
 
 
-async def test_a_shifted_clock_leaves_what_waits_as_far_from_now_as_it_was(opened: Open) -> None:
+# ---- time, leases, wakes ----
+
+
+async def test_claims_come_in_batches_each_with_a_lease_of_its_own(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(*(arrival(f"a{number}") for number in range(5)))
+        first, rest = await spool.claim("anna", 3), await spool.claim("anna", AT_ONCE)
+        assert [claim.submission.id for claim in (*first, *rest)] == ["a0", "a1", "a2", "a3", "a4"]
+        assert len(first) == 3
+        assert len({claim.lease.id for claim in (*first, *rest)}) == 5
+        await spool.settle(first[0], SpoolUpdate({}))
+        (again,) = await spool.claim("anna", AT_ONCE)
+        assert again.submission.id == "a0"
+        assert again.lease.id != first[0].lease.id
+        with pytest.raises(ValueError, match="a0 is not leased"):  # the lease of long ago gives no right to it
+            await spool.settle(first[0], SpoolUpdate({CARL: DELIVERED}))
+        await spool.settle(again, SpoolUpdate({CARL: DELIVERED}))
+
+
+async def test_a_state_that_is_written_back_as_it_is_leaves_the_due_time_where_it_is(
+    opened: Open, clock: StillClock
+) -> None:
+    async with opened() as spool:
+        await spool.accept(arrival("a1"), arrival("a2"))
+        clock.pass_by(HOUR)
+        claim = await claimed(spool)
+        clock.pass_by(HOUR)
+        await spool.settle(claim, SpoolUpdate({CARL: replace(claim.due[CARL], reply=BUSY)}))
+        assert await states(spool, "a1") == {CARL: RecipientState(RecipientStatus.WAITING, -2 * HOUR, reply=BUSY)}
+        assert [claim.submission.id for claim in await spool.claim("anna", AT_ONCE)] == ["a1", "a2"]
+
+
+async def test_a_delay_counts_from_the_change(opened: Open, clock: StillClock) -> None:
+    async with opened() as spool:
+        await spool.accept(arrival("a1"))
+        claim = await claimed(spool)
+        clock.pass_by(HOUR)
+        await spool.settle(claim, SpoolUpdate({CARL: RecipientState(RecipientStatus.WAITING, 2 * HOUR, tries=1)}))
+        assert await spool.due() == {"anna": 2 * HOUR}
+        clock.pass_by(3 * HOUR)
+        assert await spool.due() == {"anna": -HOUR}
+
+
+@pytest.mark.parametrize("step", [timedelta(days=1), timedelta(days=-1), timedelta(days=400)])
+async def test_a_step_of_the_clock_leaves_what_waits_as_far_from_now_as_it_was(
+    opened: Open, clock: StillClock, step: timedelta
+) -> None:
     mixed = {
-        str(CARL): RecipientState(RecipientStatus.WAITING, START + HOUR),
+        str(CARL): RecipientState(RecipientStatus.WAITING, HOUR),
         str(DORA): RecipientState(RecipientStatus.HELD, why="look"),
         str(EMIL): DELIVERED,
     }
-    day = timedelta(days=1)
+    woken: list[str | None] = []
     async with opened() as spool:
+        spool.on_wake(woken.append)
         await spool.accept(arrival("a1", *mixed, states=mixed), arrival("done", state=DELIVERED))
-        await spool.shift(day)
-        assert await spool.due() == {"anna": START + HOUR + day}
+        (leased,) = await spool.accept(arrival("leased", account="bert"), leased=True)
+        clock.pass_by(HOUR)
+        assert spool.age(leased) == HOUR
+        clock.time += step  # the machine's clock alone
+        assert await spool.due() == {"anna": NOW}
+        assert woken == [None]
         assert await states(spool, "a1") == {
-            CARL: RecipientState(RecipientStatus.WAITING, START + HOUR + day),
+            CARL: RecipientState(RecipientStatus.WAITING, NOW),
             DORA: mixed[str(DORA)],
             EMIL: DELIVERED,
         }
-        assert await spool.claim_expired("anna", START + HOUR) is None
+        assert await spool.claim_expired("anna", NOW, 1) == []
+        assert spool.age(leased) is None  # uncertain: the clock may be set again
+        clock.pass_by(HOUR)
+        assert spool.age(leased) == 2 * HOUR
+        assert await spool.claim_expired("anna", 2 * HOUR, 1) == []
+        assert len(await spool.claim_expired("anna", 2 * HOUR - MILLISECOND, 1)) == 1
         records = {record.id: record.received_at for record in await spool.find(Query(), limit=9)}
-        assert records == {"a1": START + day, "done": START}
-        await spool.shift(-2 * day)
-        assert await spool.due() == {"anna": START + HOUR - day}
+        assert records == {"a1": START + step, "done": START, "leased": START + step}
+
+
+async def test_no_age_is_known_in_the_first_ten_minutes(opened: Open, clock: StillClock) -> None:
+    async with opened() as spool:
+        (claim,) = await spool.accept(arrival("a1", at=START - 100 * HOUR), leased=True)
+        await spool.accept(arrival("a2", at=START - 100 * HOUR))
+        assert spool.age(claim) is None
+        assert await spool.claim_expired("anna", HOUR, 1) == []
+        clock.pass_by(timedelta(minutes=10))
+        assert spool.age(claim) == 100 * HOUR + timedelta(minutes=10)
+        assert len(await spool.claim_expired("anna", HOUR, 1)) == 1
+
+
+# ---- searches ----
 
 
 async def test_find_answers_by_each_thing_one_may_know_of_a_message(opened: Open) -> None:
@@ -444,7 +523,7 @@ async def test_a_record_says_what_a_list_shows(opened: Open) -> None:
     assert (record.reverse_path, record.author, record.account) == ("", "anna@firma.example", "anna")
     assert (record.message_id, record.report_on, record.leased) == ("<x@y>", "m0", False)
     assert record.size == len(b"message-id:\r\n <x@y>\r\n\r\n") + arrival("x").submission.message.body.size
-    assert record.recipients == {CARL: RecipientState(RecipientStatus.WAITING, START)}
+    assert record.recipients == {CARL: RecipientState(RecipientStatus.WAITING, NOW)}
 
 
 async def test_totals_count_messages_by_account_age_and_reason(opened: Open, clock: StillClock) -> None:
@@ -456,7 +535,7 @@ async def test_totals_count_messages_by_account_age_and_reason(opened: Open, clo
             arrival("m3", state=RecipientState(RecipientStatus.HELD, why="three faults"), at=START - 20 * HOUR)
         )
         for number in range(3):
-            busy = RecipientState(RecipientStatus.WAITING, START + HOUR, reply=BUSY)
+            busy = RecipientState(RecipientStatus.WAITING, HOUR, reply=BUSY)
             await spool.accept(arrival(f"b{number}", "a@b.example", "c@d.example", account="bert", state=busy))
         await spool.accept(arrival("done", state=DELIVERED))
         assert await spool.totals() == [
@@ -481,8 +560,9 @@ async def test_a_story_without_content_can_be_found_and_told(opened: Open, clock
 async def test_many_who_come_at_once_are_all_kept_and_each_is_claimed_once(opened: Open) -> None:
     async with opened() as spool:
         await asyncio.gather(*(spool.accept(arrival(f"m{number}")) for number in range(60)))
-        claims = await asyncio.gather(*(spool.claim("anna", START) for _ in range(70)))
-        found = [claim.submission.id for claim in claims if claim is not None]
+        batches = await asyncio.gather(*(spool.claim("anna", number % 3 + 1) for number in range(70)))
+        claims = [claim for batch in batches for claim in batch]
+        found = [claim.submission.id for claim in claims]
         assert sorted(found) == sorted(f"m{number}" for number in range(60))
-        await asyncio.gather(*(spool.settle(claim, SpoolUpdate({CARL: DELIVERED})) for claim in claims if claim))
+        await asyncio.gather(*(spool.settle(claim, SpoolUpdate({CARL: DELIVERED})) for claim in claims))
         assert len(await ids(spool, Query(status=RecipientStatus.DELIVERED))) == 60

@@ -113,7 +113,7 @@ IN_PROGRESS = {
     "service.measured_selector.MeasuredSelector._keys": "an open file that the event loop waits for",
     "service.listeners.Listeners._retiring": "a listener that was replaced; _MAX_RETIRING",
     "spool.sqlite.incoming.Incoming._files_without_row": "a message that is being received",
-    "spool.sqlite.leases.Leases._by_id": "a message with a lease: an attempt, or a change by the operator",
+    "spool.sqlite.leases.Leases._by_lease": "a message with a lease: an attempt, or a change by the operator",
     "spool.sqlite.leases.Leases._numbers": "a message with a lease",
     "spool.sqlite.leases.Leases._cache": "a message, up to cache_size octets",
 }

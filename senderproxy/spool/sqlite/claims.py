@@ -10,7 +10,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import timedelta
 from typing import Any
 from zlib import crc32
 
@@ -22,11 +22,12 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Body, Message
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.ports import Claim, SpoolError
+from senderproxy.relay.ports import Claim, Lease, SpoolError
 from senderproxy.spool.sqlite import leases, rows, statements
 from senderproxy.spool.sqlite.content import Content, FileBody, LostBody, RowBody
-from senderproxy.spool.sqlite.leases import CachedMessage, LeasedRows, Leases
+from senderproxy.spool.sqlite.leases import CachedMessage, Found, LeasedRows, Leases
 from senderproxy.spool.sqlite.rows import Row, UnreadableRow
+from senderproxy.spool.sqlite.spool_time import SpoolTime
 from senderproxy.spool.sqlite.threads import SpoolThreads
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
 from senderproxy.tracking.record import Event, EventKind
@@ -39,44 +40,54 @@ class Claims:
     """Claims of one spool. See relay.ports.Spool for the four methods."""
 
     def __init__(
-        self, writer: Writer, leases: Leases, content: Content, content_threads: SpoolThreads, clock: Clock
+        self,
+        writer: Writer,
+        leases: Leases,
+        content: Content,
+        content_threads: SpoolThreads,
+        clock: Clock,
+        time: SpoolTime,
     ) -> None:
         self._writer = writer
         self._leases = leases
         self._content = content
         self._content_threads = content_threads
         self._clock = clock
+        self._time = time
 
-    async def claim_due(self, account: str, now: datetime) -> Claim | None:
-        """The message of this account that is due for longest, with its due recipients."""
-        at = rows.to_ms(now)
+    async def claim_due(self, account: str, limit: int) -> Sequence[Claim]:
+        """The messages of this account that have been due longest, with their due recipients."""
+        now = await self._time.now()
 
         def is_due(state: Row) -> bool:
-            return bool(state[0] == "waiting" and state[1] <= at)
+            return bool(state[0] == "waiting" and state[1] <= now)
 
-        return await self._claim_first(lambda c: leases.lease_due(c, self._leases, account, at), is_due)
+        return await self._claim_first(lambda c: leases.lease_due(c, self._leases, account, now, limit), is_due)
 
-    async def claim_expired(self, account: str, received_before: datetime) -> Claim | None:
-        """A message of this account received before then, with its waiting recipients."""
-        before = rows.to_ms(received_before)
+    async def claim_expired(self, account: str, age: timedelta, limit: int) -> Sequence[Claim]:
+        """The oldest messages of this account above that age, with their waiting recipients."""
+        before = await self._time.now() - rows.span_ms(age)
+        if not self._time.ages_trusted():
+            return []
         return await self._claim_first(
-            lambda c: leases.lease_expired(c, self._leases, account, before),
+            lambda c: leases.lease_expired(c, self._leases, account, before, limit),
             lambda state: state[0] == "waiting",
         )
 
-    async def claim_undelayed(self, received_before: datetime) -> Claim | None:
-        """A message received before then, with its waiting recipients that have no delay report."""
-        before = rows.to_ms(received_before)
+    async def claim_undelayed(self, age: timedelta, limit: int) -> Sequence[Claim]:
+        """The oldest messages above that age, with their waiting recipients that have no delay report."""
+        before = await self._time.now() - rows.span_ms(age)
         return await self._claim_first(
-            lambda c: leases.lease_undelayed(c, self._leases, before),
+            lambda c: leases.lease_undelayed(c, self._leases, before, limit),
             lambda state: bool(state[0] == "waiting" and not state[5]),
         )
 
     async def claim_one(self, message_id: str) -> Claim | None:
         """This message, also if its content cannot be read: an operator may cancel it, or try it again."""
-        found = await self._lease(lambda c: leases.lease_one(c, self._leases, message_id))
-        if found is None:
+        leased = await self._lease(lambda c: leases.lease_one(c, self._leases, message_id))
+        if not leased:
             return None
+        (found,) = leased
         if isinstance(found, CachedMessage):
             return found.claim
         try:
@@ -85,38 +96,46 @@ class Claims:
             try:
                 return _claim_without_content(found, str(reason))
             except UnreadableRow as rows_reason:
-                give_back(self._writer, self._leases, [found.lease.id])
+                give_back(self._writer, self._leases, [found.leased.lease])
                 raise SpoolError(
                     _("Message {id} cannot be read: {reason}.").format(id=message_id, reason=rows_reason),
                     hint=_("Look for errors of the disk: dmesg"),
                 ) from reason
 
     async def _claim_first(
-        self, lease: Callable[[sqlite3.Connection], LeasedRows | CachedMessage | None], selects: Callable[[Row], bool]
-    ) -> Claim | None:
-        """The first readable message; unreadable ones before it are held."""
-        while (found := await self._lease(lease)) is not None:
-            if isinstance(found, CachedMessage):
-                return found.claim
+        self, lease: Callable[[sqlite3.Connection], Sequence[Found]], selects: Callable[[Row], bool]
+    ) -> Sequence[Claim]:
+        """The first readable messages; unreadable ones are held, and if there are no others, the next are leased."""
+        while found := await self._lease(lease):
+            claims: list[Claim] = []
             try:
-                claim = _read_claim(found, self._content, selects)
-                await self._verify(found, claim.submission.message)
-                return claim
-            except UnreadableRow as reason:
-                await self._hold(found, str(reason))
+                for one in found:
+                    if isinstance(one, CachedMessage):
+                        claims.append(one.claim)
+                    elif (claim := await self._read(one, selects)) is not None:
+                        claims.append(claim)
             except BaseException:
-                give_back(self._writer, self._leases, [found.lease.id])
+                give_back(self._writer, self._leases, [one.leased.lease for one in found])
                 raise
-        return None
+            if claims:
+                return claims
+        return []
 
-    async def _lease(
-        self, lease: Callable[[sqlite3.Connection], LeasedRows | CachedMessage | None]
-    ) -> LeasedRows | CachedMessage | None:
+    async def _read(self, found: LeasedRows, selects: Callable[[Row], bool]) -> Claim | None:
+        """The claim of a leased message; None if it cannot be read, and is held now."""
+        try:
+            claim = _read_claim(found, self._content, selects)
+            await self._verify(found, claim.submission.message)
+            return claim
+        except UnreadableRow as reason:
+            await self._hold(found, str(reason))
+            return None
+
+    async def _lease(self, lease: Callable[[sqlite3.Connection], Sequence[Found]]) -> Sequence[Found]:
         future = self._writer.submit(WriteJob(run=lease, reads_only=True))
-        found = await await_lease(
-            self._writer, self._leases, future, lambda found: [] if found is None else [found.lease.id]
+        found: Sequence[Found] = await await_lease(
+            self._writer, self._leases, future, lambda found: [one.leased.lease for one in found]
         )
-        assert found is None or isinstance(found, LeasedRows | CachedMessage)
         return found
 
     async def _verify(self, found: LeasedRows, message: Message) -> None:
@@ -131,20 +150,21 @@ class Claims:
     async def _hold(self, found: LeasedRows, why: str) -> None:
         now = self._clock.now()
         held = Event(now, EventKind.HELD, (), {"why": why})
-        event(_log, log_events.MESSAGE_UNREADABLE, id=found.lease.id, why=why)
+        leased = found.leased
+        event(_log, log_events.MESSAGE_UNREADABLE, id=leased.id, why=why)
 
         def run(connection: sqlite3.Connection) -> None:
-            statements.hold(connection, found.lease, why, held, rows.to_ms(now))
+            statements.hold(connection, leased.number, why, held, rows.to_ms(now))
 
-        await self._writer.submit(WriteJob(run=run, uses_reserve=True, done=lambda _: self._leases.end(found.lease.id)))
+        await self._writer.submit(WriteJob(run=run, uses_reserve=True, done=lambda _: self._leases.end(leased.lease)))
 
 
 async def await_lease(
     writer: Writer, leases: Leases, future: "asyncio.Future[Any]", leased: Callable[[Any], Sequence[str]]
-) -> object:
+) -> Any:  # noqa: ANN401  the job's result
     """Await a job that leases messages; give the leases back if the caller is cancelled.
 
-    `leased`: the ids of the leased messages, from the job's result.
+    `leased`: the ids of the leases, from the job's result.
     """
 
     def end_leases(future: "asyncio.Future[Any]") -> None:
@@ -158,12 +178,12 @@ async def await_lease(
         raise
 
 
-def give_back(writer: Writer, leases: Leases, message_ids: Sequence[str]) -> None:
-    """End leases without a change of their messages."""
+def give_back(writer: Writer, leases: Leases, lease_ids: Sequence[str]) -> None:
+    """End leases without a change of their messages, which are due again."""
 
     def run(_connection: sqlite3.Connection) -> None:
-        for message_id in message_ids:
-            leases.end(message_id)
+        for lease in lease_ids:
+            leases.give_back(lease)
 
     writer.enqueue(WriteJob(run=run, reads_only=True))
 
@@ -232,7 +252,7 @@ def _claim_of(found: LeasedRows, message: Message, selects: Callable[[Row], bool
         }
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise UnreadableRow(f"its rows are damaged ({error})") from error
-    return Claim(submission, account, author, states, faults)
+    return Claim(Lease(found.leased.lease), submission, account, author, states, faults)
 
 
 def _message(row: Row, content: Content) -> Message:

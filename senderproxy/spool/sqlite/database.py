@@ -125,6 +125,8 @@ def as_spool_errors(what: str, path: Path | None = None) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise database_error(what, error, path) from error
+    except UnicodeDecodeError as error:  # sqlite3 could not decode SQLite's message, which quotes the damaged schema
+        raise damaged(path or Path(NAME), _("its schema is unreadable")) from error
     except OSError as error:
         raise disk_error(what, error) from error
 

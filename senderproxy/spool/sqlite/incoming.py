@@ -15,14 +15,15 @@ from zlib import crc32
 
 from senderproxy.clock import Clock
 from senderproxy.mail.message import Body, Disk, Message
-from senderproxy.relay.ports import Arrival, Claim
+from senderproxy.relay.ports import Arrival, Claim, Lease
 from senderproxy.spool.sqlite import rows
 from senderproxy.spool.sqlite.claims import await_lease, checksum_before_body
 from senderproxy.spool.sqlite.content import Content, RowBody
 from senderproxy.spool.sqlite.content_writer import ContentWriter
-from senderproxy.spool.sqlite.leases import CachedMessage, Lease, Leases
+from senderproxy.spool.sqlite.leases import CachedMessage, LeasedMessage, Leases
 from senderproxy.spool.sqlite.rows import Row
 from senderproxy.spool.sqlite.spool_folder import disk_error
+from senderproxy.spool.sqlite.spool_time import SpoolTime
 from senderproxy.spool.sqlite.statements import NewMessage
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
 from senderproxy.tracking.record import RecipientStatus
@@ -52,6 +53,7 @@ class Incoming:
         content: Content,
         files: ContentWriter,
         clock: Clock,
+        time: SpoolTime,
         *,
         row_limit: int,
         last_number: int,
@@ -63,6 +65,7 @@ class Incoming:
         self._content = content
         self._files = files
         self._clock = clock
+        self._time = time
         self._row_limit = row_limit
         self._slots = asyncio.Semaphore(_ARRIVALS)
         self._files_without_row: set[str] = set()
@@ -77,12 +80,14 @@ class Incoming:
         await self._take_slot()
         try:
             contents = await self.store_contents(arrivals)
-            claims = [_new_claim(a, content) for a, content in zip(arrivals, contents, strict=True)]
-            messages = self.new_messages(arrivals, contents)
+            now = await self._time.now()
+            claims = [self._new_claim(a, content) for a, content in zip(arrivals, contents, strict=True)]
+            messages = self.new_messages(arrivals, contents, now)
             job = WriteJob(messages=messages, octets=_octets(messages))
             if leased:
-                job.done = lambda _: self._leases.take_all(_new_lease(message) for message in messages)
-                ids = [claim.submission.id for claim in claims]
+                both = zip(messages, claims, strict=True)
+                job.done = lambda _: self._leases.take_all(_leased(message, claim) for message, claim in both)
+                ids = [claim.lease.id for claim in claims]
                 await await_lease(self._writer, self._leases, self.submit(job, contents), lambda _: ids)
                 return claims
             job.done = lambda _: self._cache(messages, claims)
@@ -102,9 +107,10 @@ class Incoming:
             self._writer.stall.check()
         await self._slots.acquire()
 
-    def new_messages(self, arrivals: Sequence[Arrival], contents: Sequence[StoredContent]) -> list[NewMessage]:
-        """The rows of new messages, with their numbers."""
-        now = self._clock.now()
+    def new_messages(
+        self, arrivals: Sequence[Arrival], contents: Sequence[StoredContent], now: int
+    ) -> list[NewMessage]:
+        """The rows of new messages, with their numbers. `now`: milliseconds since 1970."""
         messages: list[NewMessage] = []
         for arrival, stored in zip(arrivals, contents, strict=True):
             number = self.next_number()
@@ -179,9 +185,23 @@ class Incoming:
         """Cache small messages whose recipients are all due at once; on the writer's thread, before the next job."""
         for message, claim in zip(messages, claims, strict=True):
             content, is_complete = message.content, len(claim.due) == len(message.rows.recipients)
-            if content is not None and content[3] is None and is_complete and len(set(claim.due.values())) == 1:
+            is_uniform = is_complete and len({row[4:10] for row in message.rows.recipients}) == 1
+            if content is not None and content[3] is None and is_uniform:
                 octets = _CACHE_OVERHEAD + len(content[1]) + len(content[2])
-                self._leases.cache(CachedMessage(_new_lease(message), claim, octets))
+                self._leases.cache(CachedMessage(_leased(message, claim), claim, octets))
+
+    def _new_claim(self, arrival: Arrival, content: StoredContent) -> Claim:
+        """The claim on a new message, with its content in the spool."""
+        submission = arrival.submission
+        if content.body is not None:
+            submission = replace(submission, message=Message(submission.message.header, content.body))
+        waiting = {
+            path: state if state.due_in is None else replace(state, due_in=None)
+            for path, state in arrival.states.items()
+            if state.status is RecipientStatus.WAITING
+        }
+        lease = Lease(self._leases.new_id())
+        return Claim(lease, submission, arrival.account, arrival.author, waiting, decision=arrival.decision)
 
 
 async def _read(body: Body, disk: Disk) -> bytes:
@@ -200,19 +220,7 @@ def _octets(messages: Sequence[NewMessage]) -> int:
     return total
 
 
-def _new_lease(message: NewMessage) -> Lease:
+def _leased(message: NewMessage, claim: Claim) -> LeasedMessage:
     row = message.rows.message
-    return Lease(row[1], row[0], row[2], None if message.content is None else message.content[3])
-
-
-def _new_claim(arrival: Arrival, content: StoredContent) -> Claim:
-    """The claim on a new message, with its content in the spool."""
-    submission = arrival.submission
-    if content.body is not None:
-        submission = replace(submission, message=Message(submission.message.header, content.body))
-    waiting = {
-        path: replace(state, due_at=submission.received_at) if state.due_at is None else state
-        for path, state in arrival.states.items()
-        if state.status is RecipientStatus.WAITING
-    }
-    return Claim(submission, arrival.account, arrival.author, waiting, decision=arrival.decision)
+    file = None if message.content is None else message.content[3]
+    return LeasedMessage(claim.lease.id, row[1], row[0], claim.account, row[2], file)

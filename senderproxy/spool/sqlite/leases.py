@@ -6,10 +6,11 @@ Not here: what is written about a leased message (spool.sqlite.statements), its 
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Final
+from itertools import count, islice
+from typing import Final, TypeAlias
 
 from senderproxy.relay.ports import Claim
 from senderproxy.spool.sqlite.database import primary_code
@@ -42,12 +43,14 @@ CONTENT: Final = "SELECT header, body, file, size, checksum, is_ascii, has_long_
 _FOREVER: Final = 2**62  # milliseconds since 1970; later than any due time
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+@dataclass(slots=True)
+class LeasedMessage:
     """The facts of a leased message that are needed until it is settled."""
 
+    lease: str  # id
     id: str
     number: int
+    account: str
     received_at: int  # milliseconds since 1970
     file: str | None  # of its body
 
@@ -56,7 +59,7 @@ class Lease:
 class CachedMessage:
     """A message that was not leased since it was accepted: its claim is complete without a read."""
 
-    lease: Lease
+    leased: LeasedMessage
     claim: Claim
     octets: int  # estimated, in memory
 
@@ -65,7 +68,7 @@ class CachedMessage:
 class LeasedRows:
     """The rows of a leased message. `why`: the reason if they cannot be read."""
 
-    lease: Lease
+    leased: LeasedMessage
     message: Row = ()
     recipients: Sequence[Row] = ()
     content: Row | None = None
@@ -80,33 +83,48 @@ class Leases:
     """
 
     cache_size: int  # octets
-    _by_id: dict[str, Lease] = field(default_factory=dict)
+    on_return: Callable[[str], None] = lambda _: None  # called with the account of a message whose lease is given back
+    _ids: "count[int]" = field(default_factory=lambda: count(1))
+    _by_lease: dict[str, LeasedMessage] = field(default_factory=dict)
     _numbers: set[int] = field(default_factory=set)
     _cache: dict[int, CachedMessage] = field(default_factory=dict)
     _cached_octets: int = 0
 
-    def take(self, lease: Lease) -> None:
-        """Add a lease."""
-        self._by_id[lease.id] = lease
-        self._numbers.add(lease.number)
+    def new_id(self) -> str:
+        """The id of a new lease; from any thread."""
+        return str(next(self._ids))
 
-    def take_all(self, leases: Iterable[Lease]) -> None:
-        """Add leases."""
-        for lease in leases:
-            self.take(lease)
+    def take(self, message: LeasedMessage) -> None:
+        """Lease a message."""
+        self._by_lease[message.lease] = message
+        self._numbers.add(message.number)
 
-    def end(self, message_id: str) -> None:
-        """End the lease of a message, if it has one."""
-        lease = self._by_id.pop(message_id, None)
-        if lease is not None:
-            self._numbers.discard(lease.number)
+    def take_all(self, messages: Iterable[LeasedMessage]) -> None:
+        """Lease messages."""
+        for message in messages:
+            self.take(message)
 
-    def of(self, message_id: str) -> Lease:
-        """The lease of a message. Raises ValueError if it has none."""
-        try:
-            return self._by_id[message_id]
-        except KeyError:
-            raise ValueError(f"message {message_id} is not leased") from None
+    def end(self, lease: str) -> None:
+        """End a lease, unless it has ended."""
+        message = self._by_lease.pop(lease, None)
+        if message is not None:
+            self._numbers.discard(message.number)
+
+    def give_back(self, lease: str) -> None:
+        """End a lease whose message was not attempted."""
+        message = self._by_lease.get(lease)
+        if message is not None:
+            self.end(lease)
+            self.on_return(message.account)
+
+    def find(self, lease: str) -> LeasedMessage | None:
+        """The message of a lease; None if the lease has ended. From any thread."""
+        return self._by_lease.get(lease)
+
+    def shift(self, step: int) -> None:
+        """Move the times of the leased messages by `step` milliseconds."""
+        for message in self._by_lease.values():
+            message.received_at += step
 
     def __contains__(self, number: int) -> bool:
         return number in self._numbers
@@ -114,7 +132,7 @@ class Leases:
     def cache(self, message: CachedMessage) -> None:
         """Add a message to the cache, unless it is full: the oldest messages are leased first."""
         if self._cached_octets + message.octets <= self.cache_size:
-            self._cache[message.lease.number] = message
+            self._cache[message.leased.number] = message
             self._cached_octets += message.octets
 
     def take_cached(self, number: int) -> CachedMessage | None:
@@ -122,7 +140,7 @@ class Leases:
         message = self._cache.pop(number, None)
         if message is not None:
             self._cached_octets -= message.octets
-            self.take(message.lease)
+            self.take(message.leased)
         return message
 
     def clear_cache(self) -> None:
@@ -131,63 +149,64 @@ class Leases:
         self._cached_octets = 0
 
 
-def lease_due(
-    connection: sqlite3.Connection, leases: Leases, account: str, now: int
-) -> LeasedRows | CachedMessage | None:
-    """Lease the message of this account that is due for longest. `now`: milliseconds since 1970."""
-    return _lease_first(connection, leases, DUE, (account,), now)
+Found: TypeAlias = LeasedRows | CachedMessage
+
+
+def lease_due(connection: sqlite3.Connection, leases: Leases, account: str, now: int, limit: int) -> Sequence[Found]:
+    """Lease the messages of this account that have been due longest. `now`: milliseconds since 1970."""
+    return _lease_first(connection, leases, DUE, (account, now), limit)
 
 
 def lease_expired(
-    connection: sqlite3.Connection, leases: Leases, account: str, before: int
-) -> LeasedRows | CachedMessage | None:
-    """Lease the oldest waiting message of this account that was received before then."""
-    return _lease_first(connection, leases, EXPIRED, (account,), before)
+    connection: sqlite3.Connection, leases: Leases, account: str, before: int, limit: int
+) -> Sequence[Found]:
+    """Lease the oldest waiting messages of this account that were received before then."""
+    return _lease_first(connection, leases, EXPIRED, (account, before), limit)
 
 
-def lease_undelayed(connection: sqlite3.Connection, leases: Leases, before: int) -> LeasedRows | CachedMessage | None:
-    """Lease the oldest message received before then that has a waiting recipient without a delay report."""
-    return _lease_first(connection, leases, UNDELAYED, (), before)
+def lease_undelayed(connection: sqlite3.Connection, leases: Leases, before: int, limit: int) -> Sequence[Found]:
+    """Lease the oldest messages received before then that have a waiting recipient without a delay report."""
+    return _lease_first(connection, leases, UNDELAYED, (before,), limit)
 
 
-def lease_one(connection: sqlite3.Connection, leases: Leases, message_id: str) -> LeasedRows | CachedMessage | None:
-    """Lease this message; None if it does not exist, is finished, or is leased."""
+def lease_one(connection: sqlite3.Connection, leases: Leases, message_id: str) -> Sequence[Found]:
+    """Lease this message, unless it does not exist, is finished, or is leased."""
     row = connection.execute(OPEN_BY_ID, (message_id,)).fetchone()
-    return None if row is None or row[0] in leases else _lease(connection, leases, row[0])
+    return [] if row is None or row[0] in leases else [_lease(connection, leases, row[0])]
 
 
 def due_times(connection: sqlite3.Connection, leases: Leases, account: str | None = None) -> Mapping[str, int]:
     """The next due time, in milliseconds since 1970, of each account or of this one; one index search for each."""
     found: dict[str, int] = {}
     if account is not None:
-        only = _first_free(connection, leases, DUE, (account,), _FOREVER)
-        return {} if only is None else {account: only[0]}
+        first = _first_free(connection, leases, DUE, (account, _FOREVER), 1)
+        return {account: first[0][0]} if first else {}
     row = connection.execute(FIRST_ACCOUNT).fetchone()
     while row is not None:
         (account,) = row
-        first = _first_free(connection, leases, DUE, (account,), _FOREVER)
-        if first is not None:
-            found[account] = first[0]
+        first = _first_free(connection, leases, DUE, (account, _FOREVER), 1)
+        if first:
+            found[account] = first[0][0]
         row = connection.execute(NEXT_ACCOUNT, (account,)).fetchone()
     return found
 
 
 def _first_free(
     connection: sqlite3.Connection, leases: Leases, statement: str, values: Row, limit: int
-) -> tuple[int, int] | None:
-    """(time, number) of the first message that is not leased: one step in the index for each leased one."""
-    with closing(connection.execute(statement, (*values, limit))) as found:
-        return next(((time, number) for time, number in found if number not in leases), None)
+) -> list[tuple[int, int]]:
+    """(time, number) of the first messages that are not leased: one step in the index for each leased one."""
+    with closing(connection.execute(statement, values)) as found:
+        return list(islice(((time, number) for time, number in found if number not in leases), limit))
 
 
 def _lease_first(
     connection: sqlite3.Connection, leases: Leases, statement: str, values: Row, limit: int
-) -> LeasedRows | CachedMessage | None:
+) -> Sequence[Found]:
     first = _first_free(connection, leases, statement, values, limit)
-    return None if first is None else _lease(connection, leases, first[1])
+    return [_lease(connection, leases, number) for _, number in first]
 
 
-def _lease(connection: sqlite3.Connection, leases: Leases, number: int) -> LeasedRows | CachedMessage:
+def _lease(connection: sqlite3.Connection, leases: Leases, number: int) -> Found:
     cached = leases.take_cached(number)
     if cached is not None:
         return cached
@@ -195,13 +214,15 @@ def _lease(connection: sqlite3.Connection, leases: Leases, number: int) -> Lease
         message = connection.execute(MESSAGE, (number,)).fetchone()
         recipients = connection.execute(RECIPIENTS, (number,)).fetchall()
         content = connection.execute(CONTENT, (number,)).fetchone()
-        lease = Lease(str(message[1]), number, message[2], None if content is None else content[2])
-        found = LeasedRows(lease, message, recipients, content)
+        file = None if content is None else content[2]
+        leased = LeasedMessage(leases.new_id(), str(message[1]), number, message[8], message[2], file)
+        found = LeasedRows(leased, message, recipients, content)
     except (sqlite3.DatabaseError, TypeError) as error:
         if not _is_of_these_rows(error):
             raise
-        found = LeasedRows(Lease(f"number {number}", number, 0, None), why=f"its rows cannot be read ({error})")
-    leases.take(found.lease)
+        leased = LeasedMessage(leases.new_id(), f"number {number}", number, "", 0, None)
+        found = LeasedRows(leased, why=f"its rows cannot be read ({error})")
+    leases.take(found.leased)
     return found
 
 

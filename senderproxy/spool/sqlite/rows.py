@@ -100,13 +100,13 @@ class ArrivalRows:
     octets: int  # estimated size in the database
 
 
-def rows_of(arrival: Arrival, number: int, now: datetime) -> ArrivalRows:
-    """The rows of a new message. `now`: its time of completion, if all its states are final."""
+def rows_of(arrival: Arrival, number: int, now: int) -> ArrivalRows:
+    """The rows of a new message. `now`: milliseconds since 1970."""
     submission = arrival.submission
     envelope = submission.envelope
     received_at = to_ms(submission.received_at)
     recipients = [
-        _recipient_row(number, position, path, arrival.states[path], received_at)
+        _recipient_row(number, position, path, arrival.states[path], received_at, now)
         for position, path in enumerate(envelope.recipients)
     ]
     summary = summarise(tuple(row[4:10] for row in recipients))
@@ -143,23 +143,27 @@ def rows_of(arrival: Arrival, number: int, now: datetime) -> ArrivalRows:
         author_key,
         reverse_key if reverse_key != author_key else None,
         0,
-        *summary.columns(to_ms(now)),
+        *summary.columns(now),
     )
     return ArrivalRows(
         message, recipients, [event_row(number, event) for event in arrival.events], 1000 + 300 * len(recipients)
     )
 
 
-def _recipient_row(number: int, position: int, path: ForwardPath, state: RecipientState, received_at: int) -> Row:
-    return (number, position, str(path), key_of(path), *state_columns(state, received_at))
+def _recipient_row(
+    number: int, position: int, path: ForwardPath, state: RecipientState, received_at: int, now: int
+) -> Row:
+    due_at = received_at if state.status is RecipientStatus.WAITING else None
+    return (number, position, str(path), key_of(path), *state_columns(state, now, due_at))
 
 
-def state_columns(state: RecipientState, received_at: int) -> Row:
-    """STATE_COLUMNS, upstream_id. A waiting recipient without a due time is due when the message was received."""
-    is_waiting = state.status is RecipientStatus.WAITING
+def state_columns(state: RecipientState, now: int, due_at: int | None = None) -> Row:
+    """STATE_COLUMNS, upstream_id. `due_at`: the due time of a state without a delay. Milliseconds since 1970."""
+    if state.due_in is not None and state.status is RecipientStatus.WAITING:
+        due_at = now + span_ms(state.due_in)
     return (
         state.status.value,
-        (received_at if state.due_at is None else to_ms(state.due_at)) if is_waiting else None,
+        due_at,
         state.tries,
         None if state.reply is None else _reply_text(state.reply, state.remote),
         clean(state.why[:_WHY_LIMIT]),
@@ -276,12 +280,12 @@ def reverse_path_of(text: str) -> ReversePath:
     return parse_address(text) if text else NULL_PATH
 
 
-def state_of(columns: Row) -> RecipientState:
-    """The state of a row of STATE_COLUMNS."""
+def state_of(columns: Row, now: int | None = None) -> RecipientState:
+    """The state of a row of STATE_COLUMNS. `now`: milliseconds since 1970, for the time left; None: without it."""
     status, due_at, tries, reply, why, delay_reported = columns[:6]
     return RecipientState(
         status=RecipientStatus(status),
-        due_at=None if due_at is None else from_ms(due_at),
+        due_in=None if due_at is None or now is None else timedelta(milliseconds=due_at - now),
         tries=tries,
         reply=None if reply is None else reply_of(reply),
         why=why,

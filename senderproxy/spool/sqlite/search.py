@@ -9,7 +9,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from senderproxy.mail.address import Address, AddressError, parse_address
@@ -159,9 +159,12 @@ def _add_message_conditions(query: Query, statement: SearchStatement) -> None:
 
 
 def find(
-    connection: sqlite3.Connection, leases: Leases, query: Query, limit: int, after: str | None
+    connection: sqlite3.Connection, leases: Leases, query: Query, limit: int, after: str | None, now: int
 ) -> list[MessageRecord]:
-    """The records of the matching messages, at most `limit`, after the message with the id `after`."""
+    """The records of the matching messages, at most `limit`, after the message with the id `after`.
+
+    `now`: milliseconds since 1970.
+    """
     statement = search_statement(query)
     if statement is None:
         return []
@@ -173,10 +176,10 @@ def find(
         start = row[0]
     values = {**statement.values, "after": start, "limit": limit}
     numbers = connection.execute(statement.text(query.unfinished), values).fetchall()
-    return [record for (number,) in numbers if (record := _record(connection, leases, number)) is not None]
+    return [record for (number,) in numbers if (record := _record(connection, leases, number, now)) is not None]
 
 
-def _record(connection: sqlite3.Connection, leases: Leases, number: int) -> MessageRecord | None:
+def _record(connection: sqlite3.Connection, leases: Leases, number: int, now: int) -> MessageRecord | None:
     row = connection.execute(RECORD, (number,)).fetchone()
     if row is None:  # deleted meanwhile
         return None
@@ -193,7 +196,8 @@ def _record(connection: sqlite3.Connection, leases: Leases, number: int) -> Mess
         size=size,
         message_id=message_id or "",
         report_on=report_on,
-        recipients={_address(columns[0]): _state(columns[1:]) for columns in recipients},
+        recipients={_address(columns[0]): _state(columns[1:], now) for columns in recipients},
+        as_of=rows.from_ms(now),
         leased=number in leases,
     )
 
@@ -213,9 +217,9 @@ def _address(text: str) -> Address:
         return Address(local_part, domain)
 
 
-def _state(columns: Row) -> RecipientState:
+def _state(columns: Row, now: int) -> RecipientState:
     try:
-        return rows.state_of(columns)
+        return rows.state_of(columns, now)
     except (ValueError, KeyError, TypeError, OverflowError):
         return RecipientState(RecipientStatus.HELD, why="its row is unreadable")
 
@@ -249,17 +253,16 @@ class _Sum:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-def totals(connection: sqlite3.Connection, now: datetime) -> Sequence[Totals]:
-    """The totals of each account. A message with a held recipient counts as held."""
+def totals(connection: sqlite3.Connection, now: int) -> Sequence[Totals]:
+    """The totals of each account. A message with a held recipient counts as held. `now`: milliseconds since 1970."""
     sums: dict[str, _Sum] = {}
-    at = rows.to_ms(now)
     for account, _waiting, held, size, received_at in connection.execute(WAITING):
         one = sums.setdefault(account, _Sum())
         one.held += held > 0
         one.waiting += held == 0
         one.size += size
         one.oldest = min(one.oldest, received_at)
-        one.ages[age_bucket(timedelta(milliseconds=at - received_at))] += 1
+        one.ages[age_bucket(timedelta(milliseconds=now - received_at))] += 1
     for account, reply, why, status in connection.execute(REASONS):
         if words := _reason(reply, why, status):
             sums.setdefault(account, _Sum()).reasons[words] += 1

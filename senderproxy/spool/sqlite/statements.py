@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from senderproxy.spool.sqlite import rows
-from senderproxy.spool.sqlite.leases import Lease, Leases
+from senderproxy.spool.sqlite.leases import LeasedMessage, Leases
 from senderproxy.spool.sqlite.rows import MESSAGE_COLUMNS, STATE_COLUMNS, SUMMARY_COLUMNS, ArrivalRows, Row, Summary
 from senderproxy.tracking.record import Event, RecipientStatus
 
@@ -39,8 +39,10 @@ ADD_CONTENTS: Final = (
 LAST_NUMBER: Final = "SELECT max(number) FROM message"
 
 CHANGE_RECIPIENTS: Final = (
-    "UPDATE recipient SET fate = column3, due_at = column4, tries = column5, reply = column6, why = column7,"
-    " delay_reported = column8, upstream_id = column9"
+    # A waiting recipient without a new due time keeps its own; one that was held is due now.
+    "UPDATE recipient SET fate = column3,"
+    " due_at = CASE WHEN column3 = 'waiting' THEN coalesce(column4, due_at, column10) END,"
+    " tries = column5, reply = column6, why = column7, delay_reported = column8, upstream_id = column9"
     " FROM (VALUES {}) WHERE message = column1 AND position = column2"
 )
 HOLD_RECIPIENTS: Final = (
@@ -175,14 +177,16 @@ class RecipientChange:
 class Settlement:
     """The change with which a lease ends."""
 
-    lease: Lease
+    message: LeasedMessage
     change: RecipientChange
 
 
 def settle(connection: sqlite3.Connection, settlements: Sequence[Settlement]) -> list[bool]:
     """Write the changes; True for each message whose body file is not needed any more."""
-    changes = [(one.lease.number, one.change) for one in settlements]
-    states = [(number, position, *columns) for number, change in changes for position, columns in change.states]
+    changes = [(one.message.number, one.change) for one in settlements]
+    states = [
+        (number, position, *columns, change.now) for number, change in changes for position, columns in change.states
+    ]
     events = [
         (number, position, *columns)
         for number, change in changes
@@ -195,24 +199,25 @@ def settle(connection: sqlite3.Connection, settlements: Sequence[Settlement]) ->
     _write_rows(connection, FINISH, [(number, change.now) for number, change in changes])
     _write_rows(connection, DROP_CONTENTS, [(number,) for number, _ in changes])
     return [
-        one.lease.file is not None and connection.execute(HAS_CONTENT, (one.lease.number,)).fetchone() is None
+        one.message.file is not None and connection.execute(HAS_CONTENT, (one.message.number,)).fetchone() is None
         for one in settlements
     ]
 
 
-def hold(connection: sqlite3.Connection, lease: Lease, why: str, event: Event, now: int) -> None:
+def hold(connection: sqlite3.Connection, number: int, why: str, event: Event, now: int) -> None:
     """Hold all recipients of an unreadable message that are not final. Nothing is deleted."""
-    connection.execute(HOLD_RECIPIENTS, (rows.clean(why), lease.number))
-    number, *columns = rows.event_row(lease.number, event)
+    connection.execute(HOLD_RECIPIENTS, (rows.clean(why), number))
+    _, *columns = rows.event_row(number, event)
     _write_rows(connection, ADD_EVENTS, [(number, 0, *columns)])
-    summary = Summary(*connection.execute(SUMMARY, (lease.number,)).fetchone())
+    summary = Summary(*connection.execute(SUMMARY, (number,)).fetchone())
     held = Summary(0, max(summary.held, 1), None, None)
-    connection.execute(CHANGE_MESSAGE, (None, 0, *held.columns(now), lease.number))
+    connection.execute(CHANGE_MESSAGE, (None, 0, *held.columns(now), number))
 
 
 def shift(connection: sqlite3.Connection, leases: Leases, step: int) -> None:
     """Move the times of all unfinished messages by `step` milliseconds."""
     leases.clear_cache()
+    leases.shift(step)
     connection.execute(SHIFT_RECIPIENTS, (step,))
     connection.execute(SHIFT_MESSAGES, (step,))
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -23,6 +23,7 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.relay.ports import Arrival, Claim, LearnedRow, SpoolError, SpoolUpdate, Totals
 from senderproxy.spool.sqlite import learned, leases, rows, search, statements
 from senderproxy.spool.sqlite.claims import Claims
+from senderproxy.spool.sqlite.clock_step import step_while_stopped
 from senderproxy.spool.sqlite.content import FOLDER, Content
 from senderproxy.spool.sqlite.content_writer import THREADS, ContentWriter
 from senderproxy.spool.sqlite.database import (
@@ -40,11 +41,12 @@ from senderproxy.spool.sqlite.file_identity import FileIdentity
 from senderproxy.spool.sqlite.free_space import FreeSpace
 from senderproxy.spool.sqlite.history import History
 from senderproxy.spool.sqlite.incoming import Incoming
-from senderproxy.spool.sqlite.leases import Lease, Leases
+from senderproxy.spool.sqlite.leases import LeasedMessage, Leases
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.reader import Reader
 from senderproxy.spool.sqlite.reserve import DiskReserve
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder, disk_error
+from senderproxy.spool.sqlite.spool_time import SpoolTime
 from senderproxy.spool.sqlite.statements import RecipientChange, Settlement
 from senderproxy.spool.sqlite.threads import SpoolThreads
 from senderproxy.spool.sqlite.wal import WriteAheadLog
@@ -92,7 +94,8 @@ class SqliteSpool:
         self._reader = Reader(reader, writer)
         self._content_threads = SpoolThreads("spool-content", THREADS)
         self._leases = Leases(tuning.cache_size)
-        self._claims = Claims(writer, self._leases, content, self._content_threads, clock)
+        self._time = SpoolTime(clock, writer, self._leases)
+        self._claims = Claims(writer, self._leases, content, self._content_threads, clock, self._time)
         self._files = ContentWriter(self._content_threads, content, writer.free_space, clock.monotonic)
         self._incoming = Incoming(
             writer,
@@ -100,6 +103,7 @@ class SqliteSpool:
             content,
             self._files,
             clock,
+            self._time,
             row_limit=tuning.row_limit,
             last_number=last_number,
         )
@@ -122,6 +126,7 @@ class SqliteSpool:
             content = undo.enter_context(closing(Content(folder)))
             with as_spool_errors(_("The spool's database {path} cannot be read").format(path=path), path):
                 last_number = statements.last_number(connection)
+                _undo_step(connection, rows.to_ms(clock.now()), limits)
                 reader = undo.enter_context(closing(connect(path, read_only=True)))
                 wal = WriteAheadLog(undo.enter_context(closing(connect(path))), tuning.wal_pages, tuning.wal_limit)
             with as_spool_errors(_("The spool's reserve file cannot be opened")):
@@ -166,6 +171,19 @@ class SqliteSpool:
         self._writer.free_space.reserve.close()
         self._folder.close()
 
+    # ---- time ----
+
+    def on_wake(self, wake: Callable[[str | None], None]) -> None:
+        """Call `wake` after a step of the clock (None), and with the account of a message whose lease is given back."""
+        self._time.on_step = lambda: wake(None)
+        self._leases.on_return = lambda account: self._writer.call_in_loop(wake, account)
+
+    def age(self, claim: Claim) -> timedelta | None:
+        """The time since the reception of a leased message; None while ages are uncertain."""
+        leased = self._leases.find(claim.lease.id)
+        received_at = rows.to_ms(claim.submission.received_at) if leased is None else leased.received_at
+        return self._time.age(received_at)
+
     # ---- new messages ----
 
     async def accept(self, *arrivals: Arrival, leased: bool = False) -> Sequence[Claim]:
@@ -179,17 +197,17 @@ class SqliteSpool:
 
     # ---- leased messages ----
 
-    async def claim(self, account: str, now: datetime) -> Claim | None:
-        """The message of this account that is due for longest and not leased, with all its due recipients."""
-        return await self._claims.claim_due(account, now)
+    async def claim(self, account: str, limit: int) -> Sequence[Claim]:
+        """The messages of this account that have been due longest and are not leased, with all their due recipients."""
+        return await self._claims.claim_due(account, limit)
 
-    async def claim_expired(self, account: str, received_before: datetime) -> Claim | None:
-        """A message of this account received before then, due or not, with all its waiting recipients."""
-        return await self._claims.claim_expired(account, received_before)
+    async def claim_expired(self, account: str, age: timedelta, limit: int) -> Sequence[Claim]:
+        """The oldest messages of this account above that age, due or not, with all their waiting recipients."""
+        return await self._claims.claim_expired(account, age, limit)
 
-    async def claim_undelayed(self, received_before: datetime) -> Claim | None:
-        """A message received before then, with its waiting recipients whose delay was not reported."""
-        return await self._claims.claim_undelayed(received_before)
+    async def claim_undelayed(self, age: timedelta, limit: int) -> Sequence[Claim]:
+        """The oldest messages above that age, with their waiting recipients whose delay was not reported."""
+        return await self._claims.claim_undelayed(age, limit)
 
     async def claim_one(self, message_id: str) -> Claim | None:
         """This message, with all its waiting and held recipients; None if it is not there, or leased."""
@@ -200,45 +218,44 @@ class SqliteSpool:
 
         With an error the lease goes on: a delivered message must not be delivered again because a write failed.
         """
-        message_id = claim.submission.id
-        lease = self._leases.of(message_id)
+        lease = claim.lease.id
+        message = self._leases.find(lease)
+        if message is None:
+            raise ValueError(f"message {claim.submission.id} is not leased")
         if _is_empty(claim, update):
-            await self._writer.submit(WriteJob(run=lambda _: self._leases.end(message_id), reads_only=True))
+            await self._writer.submit(WriteJob(run=lambda _: self._leases.end(lease), reads_only=True))
             return
         with self._health.watch():
-            await self._settle(claim, update, lease)
+            await self._settle(claim, update, message)
 
-    async def _settle(self, claim: Claim, update: SpoolUpdate, lease: Lease) -> None:
+    async def _settle(self, claim: Claim, update: SpoolUpdate, message: LeasedMessage) -> None:
         contents = await self._incoming.store_contents(update.reports, use_reserve=True)
+        now = await self._time.now()
         positions = {path: position for position, path in enumerate(claim.submission.envelope.recipients)}
         change = RecipientChange(
-            states=[(positions[p], rows.state_columns(s, lease.received_at)) for p, s in update.states.items()],
-            events=[rows.event_row(lease.number, one) for one in update.events],
-            reports=self._incoming.new_messages(update.reports, contents),
+            states=[(positions[p], rows.state_columns(s, now)) for p, s in update.states.items()],
+            events=[rows.event_row(message.number, one) for one in update.events],
+            reports=self._incoming.new_messages(update.reports, contents, now),
             account=update.account,
             faults=update.faults,
-            now=rows.to_ms(self._clock.now()),
+            now=now,
         )
 
         def done(file_is_unused: bool) -> bool:
-            self._leases.end(claim.submission.id)
+            self._leases.end(message.lease)
             return file_is_unused
 
-        job = WriteJob(settlement=Settlement(lease, change), uses_reserve=True, done=done)
-        if await asyncio.shield(self._incoming.submit(job, contents)) and lease.file is not None:
-            self._files.remove([lease.file])
+        job = WriteJob(settlement=Settlement(message, change), uses_reserve=True, done=done)
+        if await asyncio.shield(self._incoming.submit(job, contents)) and message.file is not None:
+            self._files.remove([message.file])
 
-    async def due(self, account: str | None = None) -> Mapping[str, datetime]:
-        """The next due time of this account, or of each account with waiting recipients; without leased messages."""
+    async def due(self, account: str | None = None) -> Mapping[str, timedelta]:
+        """The time left to the next due time of this account, or of each account; without leased messages."""
+        now = await self._time.now()
         found = await self._writer.submit(
             WriteJob(run=lambda connection: leases.due_times(connection, self._leases, account), reads_only=True)
         )
-        return {account: rows.from_ms(at) for account, at in found.items()}
-
-    async def shift(self, step: timedelta) -> None:
-        """Move the times of unfinished messages by a step of the machine's clock."""
-        by = rows.span_ms(step)
-        await self._writer.submit(WriteJob(run=lambda connection: statements.shift(connection, self._leases, by)))
+        return {account: timedelta(milliseconds=at - now) for account, at in found.items()}
 
     # ---- learned facts ----
 
@@ -256,7 +273,10 @@ class SqliteSpool:
 
     async def find(self, query: Query, *, limit: int, after: str | None = None) -> Sequence[MessageRecord]:
         """The matching messages, newest first (unfinished ones: oldest first), from the one after that id."""
-        return await self._reader.run(lambda connection: search.find(connection, self._leases, query, limit, after))
+        now = await self._time.now()
+        return await self._reader.run(
+            lambda connection: search.find(connection, self._leases, query, limit, after, now)
+        )
 
     async def events(self, message_id: str) -> Sequence[Event]:
         """The events of a message, in order."""
@@ -268,7 +288,7 @@ class SqliteSpool:
 
     async def totals(self) -> Sequence[Totals]:
         """Counts of waiting and held messages, for each account."""
-        now = self._clock.now()
+        now = await self._time.now()
         return await self._reader.run(lambda connection: search.totals(connection, now))
 
     async def trouble(self) -> SpoolError | None:
@@ -341,6 +361,18 @@ class SqliteSpool:
         if orphans:
             event(_log, log_events.ORPHANS_REMOVED, files=len(orphans))
             await self._content_threads.do(self._content.remove, orphans)
+
+
+def _undo_step(connection: sqlite3.Connection, now: int, limits: SpoolLimits) -> None:
+    """Make all messages due if the clock was set back while the spool was closed; else they would wait for years."""
+    none = Leases(cache_size=0)
+    waits = [timedelta(milliseconds=at - now) for at in leases.due_times(connection, none).values()]
+    step = step_while_stopped(waits, limits.longest_wait)
+    if step is not None:
+        event(_log, log_events.CLOCK_STEPPED, seconds=step.total_seconds())
+        connection.execute("BEGIN IMMEDIATE")
+        statements.shift(connection, none, rows.span_ms(step))
+        connection.execute("COMMIT")
 
 
 def _is_empty(claim: Claim, update: SpoolUpdate) -> bool:

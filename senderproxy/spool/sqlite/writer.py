@@ -148,7 +148,7 @@ class Writer:
                 except queue.Empty:
                     break
             self._process(batch)
-        self._call_in_loop(self._resolve_stopped)
+        self.call_in_loop(self._resolve_stopped)
 
     def _resolve_stopped(self) -> None:
         if self._stopped is not None and not self._stopped.done():
@@ -171,9 +171,10 @@ class Writer:
             results += [(job, None, error) for job in batch if id(job) not in with_result]
         self.busy_since = None  # before the futures are resolved
         if results:
-            self._call_in_loop(_resolve, results)
+            self.call_in_loop(_resolve, results)
 
-    def _call_in_loop(self, call: Callable[..., None], *arguments: object) -> None:
+    def call_in_loop(self, call: Callable[..., None], *arguments: object) -> None:
+        """Call a function on the event loop, from the thread."""
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop is closed: no result is awaited
             self._loop.call_soon_threadsafe(call, *arguments)

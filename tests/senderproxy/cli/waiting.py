@@ -24,7 +24,7 @@ ANNA, BERT, CARL, DORA = (
     for text in ("anna@firma.example", "bert@firma.example", "carl@kunde.example", "dora@amt.example")
 )
 NOW = datetime.now(UTC)
-LATER = NOW + timedelta(hours=2)  # no test takes so long
+LATER = timedelta(hours=2)  # no test takes so long
 GREY = reply(450, "4.2.0", "Greylisted, please come again")
 WAITING = RecipientState(RecipientStatus.WAITING, LATER, 2, GREY)
 HELD = RecipientState(RecipientStatus.HELD, None, 3, None, "ValueError, 3 times in a row")

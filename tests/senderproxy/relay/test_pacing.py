@@ -17,7 +17,7 @@ def burst(pacing: BurstPacing, messages: int, start: float = START) -> tuple[int
     for number in range(messages):
         now = start + number * FAST
         if pacing.message_incoming(now):
-            pacing.message_sent()
+            pacing.messages_sent()
             sent += 1
     return sent, now
 
@@ -29,7 +29,7 @@ def test_messages_that_arrive_one_by_one_are_not_limited() -> None:
         assert not pacing.message_incoming(now)
         assert pacing.may_send(now)
         assert pacing.allowance(now) == math.inf
-        pacing.message_sent()
+        pacing.messages_sent()
 
 
 def test_a_few_fast_messages_after_a_quiet_time_are_not_a_burst() -> None:
@@ -48,7 +48,7 @@ def test_without_allowance_nothing_more_may_be_sent_until_the_burst_is_over() ->
     pacing = BurstPacing()
     _, now = burst(pacing, 400)
     while pacing.allowance(now) >= 1:
-        pacing.message_sent()
+        pacing.messages_sent()
     assert not pacing.may_send(now)
     assert pacing.may_send(pacing.burst_until)
     assert pacing.burst_until - now == pytest.approx(0.05)

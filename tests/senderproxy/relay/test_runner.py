@@ -1,10 +1,12 @@
 """The queue: each account separately, in order, at the right time."""
 
 import asyncio
+import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from senderproxy.routing.provider import Provider, Security, Smarthost
 from senderproxy.routing.route import Route
 from senderproxy.simulator.faults import Delay, Fault, FaultScript, FaultStage, ReplyWith
 from senderproxy.simulator.provider_replies import UNKNOWN_USER, server_reply
+from senderproxy.spool.sqlite import statements
+from senderproxy.spool.sqlite.leases import Leases
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query
 from tests.senderproxy.relay.office import KUNDE, SETTINGS, RelayOffice, answering, relay_office
@@ -147,6 +151,12 @@ async def test_messages_of_one_account_are_sent_in_the_order_of_submission(tmp_p
     async with relay_office(tmp_path, connections=1) as office:
         await queue_messages(office, 10)
         await office.restart()
+
+        async def are_all_back() -> bool:
+            return not any(record.leased for record in await office.spool.find(Query(), limit=20))
+
+        await office.until(lambda: office.runner.blocked, "the provider is known to be down")
+        await office.until(are_all_back, "the first attempts are written down")
         await office.simulator.go_online()
         await office.pass_time(seconds=120)
         for number in range(10, 20):
@@ -199,8 +209,7 @@ async def test_waits_grow_for_each_recipient_separately(tmp_path: Path) -> None:
 
             await office.until(is_tried, f"try {tried}")
             record = await office.record(message)
-            [due_at] = [state.due_at for state in record.recipients.values() if state.due_at]
-            left = (due_at - office.clock.now()).total_seconds()
+            [left] = [state.due_in.total_seconds() for state in record.recipients.values() if state.due_in]
             assert minutes * 60 - 5 < left <= minutes * 60
             await office.pass_time(seconds=minutes * 60 + 1)
         assert office.taken(KUNDE) == ["Guten Tag"]
@@ -292,7 +301,7 @@ async def test_a_step_of_the_clock_changes_no_wait_and_expires_no_message(tmp_pa
             assert state.status.value == "waiting"
             if state.tries < 2:  # its time has come meanwhile
                 return False
-            return state.due_at is not None and abs((state.due_at - office.clock.now()).total_seconds()) < 1200
+            return state.due_in is not None and abs(state.due_in.total_seconds()) < 1200
 
         await office.until(due_time_has_moved, "its due time moved")
         [state] = (await office.record(message)).recipients.values()
@@ -310,39 +319,27 @@ async def test_a_step_of_the_clock_changes_no_wait_and_expires_no_message(tmp_pa
         assert office.taken() == ["Guten Tag"]
 
 
-class SlowToShift(SqliteSpool):
-    """A spool whose move of due times waits for `may_shift`, and that counts the claims meanwhile."""
-
-    may_shift: asyncio.Event
-    shifting = False
-    claimed_meanwhile = 0
-
-    async def shift(self, by: timedelta) -> None:
-        self.shifting = True
-        await self.may_shift.wait()
-        await super().shift(by)
-        self.shifting = False
-
-    async def claim(self, account: str, now: datetime) -> Claim | None:
-        self.claimed_meanwhile += self.shifting
-        return await super().claim(account, now)
-
-
 async def test_no_attempt_starts_while_due_times_are_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.senderproxy.relay.office.SqliteSpool", SlowToShift)
+    moving, may_move = threading.Event(), threading.Event()
+    move = statements.shift
+
+    def slow_move(connection: sqlite3.Connection, leases: Leases, step: int) -> None:
+        moving.set()
+        may_move.wait(20)
+        move(connection, leases, step)
+
     async with relay_office(tmp_path) as office:
-        assert isinstance(office.spool, SlowToShift)
-        office.spool.may_shift = asyncio.Event()
         kept = await queue_messages(office, 2)
+        monkeypatch.setattr(statements, "shift", slow_move)
         await office.simulator.go_online()
         office.clock.stepped = timedelta(days=400)
         office.runner.check_overdue()
-        await office.until(lambda: office.spool.shifting, "the due times are being moved")  # type: ignore[attr-defined]
+        await office.until(moving.is_set, "the due times are being moved")
         office.runner.wake()
         for _ in range(3):
-            await office.spool.totals()
-        assert office.spool.claimed_meanwhile == 0
-        office.spool.may_shift.set()
+            await office.spool.events(kept[0])
+        assert office.taken() == []
+        may_move.set()
         await office.until_all_is_done()
         assert [await office.statuses(one) for one in kept] == [{KUNDE: "delivered"}] * 2
 

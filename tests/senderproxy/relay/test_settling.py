@@ -5,14 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from senderproxy.relay.clock_watch import ClockWatch
-from senderproxy.relay.dispatch import AccountQueues
 from senderproxy.relay.ports import Claim, SpoolError, SpoolFull, SpoolRejected, SpoolUpdate
 from senderproxy.relay.settling import ResultWriter
 from senderproxy.tracking.record import EventKind, Query, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.memory_spool import MemorySpool
-from tests.fakes.still_clock import START, StillClock
+from tests.fakes.still_clock import StillClock
 
 
 class CountingSpool(MemorySpool):
@@ -60,16 +58,14 @@ class Results:
         self.clock.pass_by(timedelta(hours=1))  # since the machine's start
         self.spool = RefusingSpool(self.clock)
         self.resumed = 0
-        watch = ClockWatch(self.clock, lambda: self.spool, AccountQueues(), asyncio.create_task, lambda: None)
-        self.writer = ResultWriter(lambda: self.spool, self.clock, watch, lambda *_: None, self._resume)
+        self.writer = ResultWriter(lambda: self.spool, self.clock, lambda *_: None, self._resume)
 
     def _resume(self) -> None:
         self.resumed += 1
 
     async def claim(self, ident: str) -> Claim:
         await self.spool.accept(arrival(ident))
-        claim = await self.spool.claim("anna", START)
-        assert claim is not None
+        (claim,) = await self.spool.claim("anna", 1)
         return claim
 
 

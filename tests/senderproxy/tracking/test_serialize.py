@@ -31,7 +31,7 @@ _replies = st.builds(
 _states = st.builds(
     RecipientState,
     status=st.sampled_from(RecipientStatus),
-    due_at=st.none() | _moments,
+    due_in=st.none() | st.timedeltas(-timedelta(days=900), timedelta(days=900)),
     tries=st.integers(0, 100),
     reply=st.none() | _replies,
     why=_text,
@@ -51,6 +51,7 @@ _records = st.builds(
     message_id=_text,
     report_on=st.none() | _text,
     recipients=st.dictionaries(_addresses, _states, max_size=3),
+    as_of=_moments,
     leased=st.booleans(),
     blocked=st.none() | st.builds(Blocked, why=_text, until=st.none() | _moments),
 )
@@ -92,7 +93,7 @@ def test_a_question_is_the_same_again_and_says_only_what_is_asked(query: Query) 
 def test_of_a_very_long_answer_the_end_is_kept_for_it_tells_the_cause() -> None:
     long = reply(550, None, *[f"line {number} " + "x" * 3000 for number in range(100)])
     state = RecipientState(RecipientStatus.FAILED, None, 1, long)
-    record = MessageRecord("A", NOW, "", "", "", "", "", 1, "", None, {parse_address("a@x.example"): state})
+    record = MessageRecord("A", NOW, "", "", "", "", "", 1, "", None, {parse_address("a@x.example"): state}, NOW)
     kept = read_record(record_entry(record)).recipients[parse_address("a@x.example")].reply
     assert kept is not None
     assert len(kept.lines) == 5
@@ -104,7 +105,7 @@ def test_of_a_very_long_answer_the_end_is_kept_for_it_tells_the_cause() -> None:
 
 def test_what_a_damaged_disk_made_of_an_address_is_shown_as_it_is() -> None:
     record = MessageRecord(
-        "A", NOW, "", "", "", "", "", 1, "", None, {Address("ab", "x..y"): RecipientState(RecipientStatus.HELD)}
+        "A", NOW, "", "", "", "", "", 1, "", None, {Address("ab", "x..y"): RecipientState(RecipientStatus.HELD)}, NOW
     )
     (address,) = read_record(record_entry(record)).recipients
     assert str(address) == "ab@x..y"

@@ -31,12 +31,13 @@ def record(**recipients: RecipientState) -> MessageRecord:
         message_id="<4711@firma.example>",
         report_on=None,
         recipients={parse_address(f"{name}@kunde.example"): state for name, state in recipients.items()},
+        as_of=START,
     )
 
 
 MIXED = record(
     carl=RecipientState(RecipientStatus.DELIVERED, None, 1, reply(250, "2.0.0", "OK")),
-    dora=RecipientState(RecipientStatus.WAITING, START + timedelta(minutes=6), 2, GREY),
+    dora=RecipientState(RecipientStatus.WAITING, timedelta(minutes=6), 2, GREY),
     emil=RecipientState(RecipientStatus.HELD, None, 3, None, "ValueError, 3 times in a row; the log has the details"),
 )
 
@@ -124,9 +125,9 @@ def test_there_is_a_sentence_for_every_kind_of_event() -> None:
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        (RecipientState(RecipientStatus.WAITING, START), "waiting, no attempt yet, next attempt now"),
+        (RecipientState(RecipientStatus.WAITING, timedelta()), "waiting, no attempt yet, next attempt now"),
         (
-            RecipientState(RecipientStatus.WAITING, START, reply=reply(451, "4.4.1", "away")),  # the reply of a blocked account
+            RecipientState(RecipientStatus.WAITING, timedelta(), reply=reply(451, "4.4.1", "away")),  # the reply of a blocked account
             "waiting, next attempt now; last reply: 451 4.4.1 away",
         ),
         (RecipientState(RecipientStatus.WAITING, None), "waiting, no attempt yet, next attempt unknown"),
@@ -145,7 +146,7 @@ def test_the_state_of_a_recipient(state: RecipientState, words: str) -> None:
 
 
 def test_an_attempt_in_progress_is_shown() -> None:
-    leased = replace(record(carl=RecipientState(RecipientStatus.WAITING, START)), leased=True)
+    leased = replace(record(carl=RecipientState(RecipientStatus.WAITING, timedelta())), leased=True)
     assert current_state(leased, ZONE, START) == ["carl@kunde.example: attempt in progress"]
 
 
@@ -158,7 +159,7 @@ def test_an_attempt_in_progress_is_shown() -> None:
     ],
 )
 def test_the_next_attempt_is_not_before_the_account_can_send(until: datetime | None, words: str) -> None:
-    state = RecipientState(RecipientStatus.WAITING, START + timedelta(minutes=5), 1, GREY)
+    state = RecipientState(RecipientStatus.WAITING, timedelta(minutes=5), 1, GREY)
     blocked = replace(record(carl=state), blocked=Blocked("451 4.7.8 wrong password", until))
     because = "; its account cannot send: 451 4.7.8 wrong password; last reply: 450 4.2.0 Greylisted"
     assert current_state(blocked, ZONE, START) == [

@@ -10,8 +10,10 @@ from senderproxy.clock import Clock
 from senderproxy.relay.ports import Claim
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
+from senderproxy.spool.sqlite.writer import WriteJob
 from senderproxy.tracking.record import MessageRecord, Query
-from tests.fakes.still_clock import START, StillClock
+from tests.fakes.claims import next_claim
+from tests.fakes.still_clock import StillClock
 
 HISTORY = timedelta(days=30)
 
@@ -34,10 +36,15 @@ async def opened(
         await spool.close()
 
 
-async def claimed(spool: SqliteSpool, account: str = "anna", at: timedelta = timedelta()) -> Claim:
-    claim = await spool.claim(account, START + at)
+async def claimed(spool: SqliteSpool, account: str = "anna") -> Claim:
+    claim = await next_claim(spool, account)
     assert claim is not None
     return claim
+
+
+async def written(spool: SqliteSpool) -> None:
+    """Return when what was noted before is in the database."""
+    await spool._writer.submit(WriteJob(run=lambda _: None))
 
 
 async def records(spool: SqliteSpool, query: Query | None = None) -> list[MessageRecord]:

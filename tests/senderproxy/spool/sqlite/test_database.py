@@ -26,7 +26,8 @@ from senderproxy.spool.sqlite.spool_folder import SpoolFolder
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
-from tests.fakes.still_clock import START, StillClock
+from tests.fakes.claims import next_claim
+from tests.fakes.still_clock import StillClock
 from tests.senderproxy.spool.sqlite.open_spool import HISTORY, claimed, ids, opened, sql
 
 FORMAT = len(scripts())  # of this version
@@ -216,7 +217,7 @@ async def sound_messages(folder: Path) -> dict[str, bytes] | None:
         return None
     found: dict[str, bytes] = {}
     try:
-        while (claim := await spool.claim("anna", START)) is not None:
+        while (claim := await next_claim(spool)) is not None:
             assert [str(path) for path in claim.due] == ["carl@elsewhere.example"]
             assert str(claim.submission.envelope.reverse_path) == "anna@firma.example"
             found[claim.submission.id] = b"".join(claim.submission.message.blocks())

@@ -45,7 +45,7 @@ def all_statements() -> dict[str, str]:
 
 def width(text: str) -> int:
     """The number of values of one row in a statement for many rows."""
-    used = [int(number) for number in re.findall(r"column(\d)", text)]
+    used = [int(number) for number in re.findall(r"column(\d+)", text)]
     return max(used) if used else text[text.index("(") : text.index(")")].count(",") + 1
 
 

@@ -20,7 +20,7 @@ async def test_the_others_are_written(tmp_path: Path, monkeypatch: pytest.Monkey
     settle = statements.settle
 
     def refuse(connection: sqlite3.Connection, settlements: Sequence[Settlement]) -> list[bool]:
-        if any(one.lease.id == "m1" for one in settlements):
+        if any(one.message.id == "m1" for one in settlements):
             error = sqlite3.DatabaseError("no")
             error.sqlite_errorcode = code
             raise error

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,8 +20,8 @@ from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import arrival
 from tests.fakes.memory_spool import MemorySpool
-from tests.fakes.still_clock import START, StillClock
-from tests.senderproxy.spool.sqlite.open_spool import HISTORY, sql
+from tests.fakes.still_clock import StillClock
+from tests.senderproxy.spool.sqlite.open_spool import HISTORY, sql, written
 
 ACCOUNTS = ("anna", "bert")
 PEOPLE = ("carl@elsewhere.example", "dora@elsewhere.example", "emil@other.example")
@@ -32,12 +32,12 @@ minutes = st.integers(-30, 90).map(lambda n: n * MINUTE)
 some_states = st.builds(
     RecipientState,
     st.sampled_from([RecipientStatus.WAITING] * 3 + list(RecipientStatus)),
-    minutes.map(lambda step: START + step),
+    minutes,
     st.integers(0, 3),
     st.sampled_from([None, reply(451, "4.7.1", "busy"), reply(250, "2.0.0", "queued as A1B2C3")]),
     st.sampled_from(["", "three faults"]),
     st.booleans(),
-).map(lambda state: state if state.status is RecipientStatus.WAITING else replace(state, due_at=None))
+).map(lambda state: state if state.status is RecipientStatus.WAITING else replace(state, due_in=None))
 
 
 class Machine(RuleBasedStateMachine):
@@ -57,7 +57,9 @@ class Machine(RuleBasedStateMachine):
         self.spool = self.open()
 
     def open(self) -> SqliteSpool:
-        return SqliteSpool.open(self.folder, self.clock, SpoolLimits(HISTORY), tuning=TUNING)
+        return SqliteSpool.open(
+            self.folder, self.clock, SpoolLimits(HISTORY, longest_wait=timedelta(days=999)), tuning=TUNING
+        )
 
     def run(self, call: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(asyncio.wait_for(call, 30))
@@ -96,15 +98,17 @@ class Machine(RuleBasedStateMachine):
 
         async def told() -> None:
             self.spool.note(given)
-            await self.spool.shift(timedelta())  # is written along
+            await written(self.spool)
 
         self.run(told())
 
-    def both(self, call: Callable[[Any], Coroutine[Any, Any, Claim | None]]) -> Any:
+    def both(self, call: Callable[[Any], Coroutine[Any, Any, Sequence[Claim]]]) -> Any:
         real, model = self.run(call(self.spool)), self.run(call(self.model))
-        assert (real is None) == (model is None)
-        if real is None:
-            return multiple()
+        assert len(real) == len(model)
+        return multiple(*(self.same(one, other) for one, other in zip(real, model, strict=True)))
+
+    def same(self, real: Claim, model: Claim) -> Any:
+        assert self.spool.age(real) == self.model.age(model)
         assert real.submission.id == model.submission.id
         assert real.due == model.due
         assert (real.account, real.author, real.faults) == (model.account, model.author, model.faults)
@@ -115,21 +119,29 @@ class Machine(RuleBasedStateMachine):
         assert b"".join(real.submission.message.blocks()) == b"".join(model.submission.message.blocks())
         return self.generation, real, model
 
-    @rule(target=claims, account=st.sampled_from(ACCOUNTS), step=minutes)
-    def claim(self, account: str, step: timedelta) -> Any:
-        return self.both(lambda spool: spool.claim(account, START + step))
+    @rule(minutes=st.integers(0, 90))
+    def pass_time(self, minutes: int) -> None:
+        self.clock.pass_by(minutes * MINUTE)
 
-    @rule(target=claims, account=st.sampled_from(ACCOUNTS), step=minutes)
-    def claim_expired(self, account: str, step: timedelta) -> Any:
-        return self.both(lambda spool: spool.claim_expired(account, START + step))
+    @rule(target=claims, account=st.sampled_from(ACCOUNTS), limit=st.integers(1, 3))
+    def claim(self, account: str, limit: int) -> Any:
+        return self.both(lambda spool: spool.claim(account, limit))
 
-    @rule(target=claims, step=minutes)
-    def claim_undelayed(self, step: timedelta) -> Any:
-        return self.both(lambda spool: spool.claim_undelayed(START + step))
+    @rule(target=claims, account=st.sampled_from(ACCOUNTS), age=minutes, limit=st.integers(1, 3))
+    def claim_expired(self, account: str, age: timedelta, limit: int) -> Any:
+        return self.both(lambda spool: spool.claim_expired(account, age, limit))
+
+    @rule(target=claims, age=minutes, limit=st.integers(1, 3))
+    def claim_undelayed(self, age: timedelta, limit: int) -> Any:
+        return self.both(lambda spool: spool.claim_undelayed(age, limit))
 
     @rule(target=claims, number=st.integers(1, 12))
     def claim_one(self, number: int) -> Any:
-        return self.both(lambda spool: spool.claim_one(f"m{number}"))
+        async def one(spool: Any) -> list[Claim]:
+            claim = await spool.claim_one(f"m{number}")
+            return [] if claim is None else [claim]
+
+        return self.both(one)
 
     @rule(
         claim=consumes(claims),
@@ -171,8 +183,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(hours=st.integers(-30, 30))
     def shift(self, hours: int) -> None:
-        for spool in (self.spool, self.model):
-            self.run(spool.shift(timedelta(hours=hours)))
+        self.clock.time += timedelta(hours=hours)  # the next calls find it out
 
     @rule(days=st.integers(0, 40))
     def sweep(self, days: int) -> None:

@@ -25,6 +25,7 @@ from senderproxy.spool.sqlite.writer import WriteJob
 from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.buffered_body import buffered_body
+from tests.fakes.claims import next_claim
 from tests.fakes.still_clock import START, StillClock
 from tests.senderproxy.spool.sqlite.open_spool import HISTORY, claimed, files, ids, opened, records, sql
 
@@ -50,7 +51,7 @@ async def test_a_message_is_not_read_for_its_first_claim(folder: Path) -> None:
         await spool.settle(first, SpoolUpdate({CARL: RecipientState(RecipientStatus.WAITING, tries=1)}))
         second = await claimed(spool)
         assert second.submission.message.header is not given.submission.message.header
-        assert second.due == {CARL: RecipientState(RecipientStatus.WAITING, due_at=START, tries=1)}
+        assert second.due == {CARL: RecipientState(RecipientStatus.WAITING, tries=1)}
 
 
 async def test_a_cached_message_equals_its_rows(folder: Path) -> None:
@@ -72,12 +73,12 @@ async def test_a_cached_message_equals_its_rows(folder: Path) -> None:
             assert one.due == two.due
 
 
-async def test_a_shift_empties_the_cache(folder: Path) -> None:
-    async with opened(folder) as spool:
+async def test_a_step_of_the_clock_empties_the_cache(folder: Path) -> None:
+    clock = StillClock()
+    async with opened(folder, clock) as spool:
         await spool.accept(arrival("a1"))
-        await spool.shift(timedelta(days=1))
-        assert await spool.claim("anna", START) is None
-        assert (await claimed(spool, at=timedelta(days=1))).submission.received_at == START + timedelta(days=1)
+        clock.time += timedelta(days=1)
+        assert (await claimed(spool)).submission.received_at == START + timedelta(days=1)
 
 
 async def test_the_cache_is_bounded(folder: Path) -> None:
@@ -124,7 +125,7 @@ async def test_a_closed_spool_raises_an_error(folder: Path) -> None:
         await spool.accept(arrival("a1"))
         claim = await claimed(spool)
     for question in (
-        spool.accept(arrival("a2")), spool.accept(arrival("a3", body=LARGE)), spool.claim("anna", START),
+        spool.accept(arrival("a2")), spool.accept(arrival("a3", body=LARGE)), spool.claim("anna", 1),
         spool.settle(claim, DONE), spool.find(Query(), limit=1), spool.totals(), spool.due(),
     ):  # fmt: skip
         with pytest.raises(SpoolError, match="closed"):
@@ -340,7 +341,7 @@ async def test_an_operator_can_cancel_an_unreadable_message(folder: Path) -> Non
         await spool.accept(arrival("a1"))
     sql(folder, "DELETE FROM content")
     async with opened(folder) as spool:
-        assert await spool.claim("anna", START) is None
+        assert await next_claim(spool) is None
         claim = await spool.claim_one("a1")
         assert claim is not None
         assert claim.due[CARL].status is RecipientStatus.HELD
@@ -363,17 +364,20 @@ async def test_a_message_whose_author_may_have_been_altered_has_no_reverse_path(
 # ---- leases ----
 
 
-async def test_a_cancelled_claim_gives_its_lease_back(folder: Path) -> None:
+async def test_a_cancelled_claim_gives_its_lease_back_and_says_so(folder: Path) -> None:
     async with opened(folder) as spool:
+        woken: list[str | None] = []
+        spool.on_wake(woken.append)
         await spool.accept(arrival("a1"))
-        claiming = asyncio.create_task(spool.claim("anna", START))
+        claiming = asyncio.create_task(spool.claim("anna", 1))
         await asyncio.sleep(0)
         claiming.cancel()
         with pytest.raises(asyncio.CancelledError):
             await claiming
-        while (claim := await spool.claim("anna", START)) is None:
+        while (claim := await next_claim(spool)) is None:
             pass  # until it has been given back
         assert claim.submission.id == "a1"
+        assert woken == ["anna"]
 
 
 async def test_a_cancelled_leased_accept_gives_its_lease_back(folder: Path) -> None:
@@ -384,7 +388,7 @@ async def test_a_cancelled_leased_accept_gives_its_lease_back(folder: Path) -> N
         accepting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await accepting
-        while (claim := await spool.claim("anna", START)) is None:
+        while (claim := await next_claim(spool)) is None:
             pass
         assert claim.submission.id == "a1"
 
@@ -506,8 +510,7 @@ async def test_the_event_loop_goes_on_while_the_disk_hangs(folder: Path) -> None
         await spool.accept(arrival("a1"))
         repaired = await _busy(spool)
         waiting = [
-            asyncio.create_task(call)
-            for call in (spool.accept(arrival("a2")), spool.claim("anna", START), spool.due(), spool.shift(timedelta()))
+            asyncio.create_task(call) for call in (spool.accept(arrival("a2")), spool.claim("anna", 1), spool.due())
         ]
         spool.note(arrival("s1", state=DELIVERED))
         for _ in range(100):

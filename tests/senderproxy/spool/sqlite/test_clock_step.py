@@ -4,8 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from senderproxy.relay.clock_step import ClockStep, step_while_stopped
-from senderproxy.retry import RetryPolicy
+from senderproxy.spool.sqlite.clock_step import ClockStep, step_while_stopped
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 BOOT = 5000.0  # seconds, monotonic
@@ -51,22 +50,25 @@ def test_ages_are_trusted_ten_minutes_after_a_step() -> None:
     assert clock.ages_trusted(BOOT + 3600 + 600)
 
 
+HALF_AN_HOUR = timedelta(minutes=30)
+
+
 def test_without_waiting_messages_nothing_says_that_the_clock_was_set_back() -> None:
-    assert step_while_stopped([], NOON, RetryPolicy()) is None
+    assert step_while_stopped([], HALF_AN_HOUR) is None
 
 
 @pytest.mark.parametrize("minutes", [-10_000, 0, 30, 120])
-def test_due_times_within_twice_the_longest_wait_are_plausible(minutes: int) -> None:
-    due = [NOON + timedelta(minutes=minutes), NOON + timedelta(days=4000)]
-    assert step_while_stopped(due, NOON, RetryPolicy()) is None
+def test_waits_within_twice_the_longest_one_are_plausible(minutes: int) -> None:
+    waits = [timedelta(minutes=minutes), timedelta(days=4000)]
+    assert step_while_stopped(waits, HALF_AN_HOUR) is None
 
 
-def test_due_times_that_are_all_years_ahead_say_that_the_clock_was_set_back() -> None:
-    earliest = NOON + timedelta(days=3650)
-    assert step_while_stopped([earliest + timedelta(hours=1), earliest], NOON, RetryPolicy()) == -timedelta(days=3650)
+def test_waits_that_all_last_for_years_say_that_the_clock_was_set_back() -> None:
+    shortest = timedelta(days=3650)
+    assert step_while_stopped([shortest + timedelta(hours=1), shortest], HALF_AN_HOUR) == -shortest
 
 
-def test_a_long_longest_wait_makes_later_due_times_plausible() -> None:
-    due = [NOON + timedelta(hours=20)]
-    assert step_while_stopped(due, NOON, RetryPolicy(longest=timedelta(hours=12))) is None
-    assert step_while_stopped(due, NOON, RetryPolicy(longest=timedelta(hours=8))) == -timedelta(hours=20)
+def test_a_long_longest_wait_makes_longer_ones_plausible() -> None:
+    waits = [timedelta(hours=20)]
+    assert step_while_stopped(waits, timedelta(hours=12)) is None
+    assert step_while_stopped(waits, timedelta(hours=8)) == -timedelta(hours=20)

@@ -1,15 +1,13 @@
-"""Detection of steps of the wall clock. PURE.
+"""Detection of steps of the machine's clock. PURE.
 
 Guarantees: a step of a minute or more is returned once, with its size, so that all due times can be moved by it. For
 ten minutes after the start and after each step, ages are not trusted: no message expires in that time.
-Not here: the due times in the spool (ports.Spool.shift) and in memory (relay.dispatch).
+Not here: the move of the due times (spool.sqlite.spool_time).
 """
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
-
-from senderproxy.retry import RetryPolicy
 
 _STEP: Final = 60.0  # seconds of difference to the monotonic clock; NTP slews smaller errors
 _UNTRUSTED: Final = 600.0  # seconds after the start or a step without trust in ages: NTP may set the clock again
@@ -42,12 +40,13 @@ class ClockStep:
         return monotonic >= self._trusted_from
 
 
-def step_while_stopped(due: Iterable[datetime], now: datetime, policy: RetryPolicy) -> timedelta | None:
-    """The step if the clock was set back while the service did not run; None if the due times are plausible.
+def step_while_stopped(waits: Iterable[timedelta], longest: timedelta) -> timedelta | None:
+    """The step if the clock was set back while the service did not run; None if the waits are plausible.
 
-    A due time is never later than the longest wait; if even the earliest one is, the messages would wait for years.
+    A wait is never longer than the longest one of the settings; if even the shortest is, the messages would wait for
+    years.
     """
-    earliest = min(due, default=None)
-    if earliest is None or earliest <= now + 2 * max(policy.longest, timedelta(hours=1)):
+    shortest = min(waits, default=None)
+    if shortest is None or shortest <= 2 * max(longest, timedelta(hours=1)):
         return None
-    return now - earliest
+    return -shortest
