@@ -335,6 +335,15 @@ MESSAGE_UNREADABLE: Final = LogEvent(
 HISTORY_LOST: Final = LogEvent(
     "history_lost", Severity.WARNING, "history of pass-through messages lost", ("why", "count")
 )
+CONTENT_UNCHANGED: Final = LogEvent(
+    "content_unchanged", Severity.WARNING, "content of a message sent as it is, without the change", ("id", "why")
+)
+CONTENT_CHANGE_FAILED: Final = LogEvent(
+    "content_change_failed",
+    Severity.ERROR,
+    "content of a message cannot be read or changed now, message deferred",
+    ("id", "why"),
+)
 LEARNED_RESTORED: Final = LogEvent(
     "learned_restored", Severity.INFO, "facts learned before the restart restored", ("count",)
 )

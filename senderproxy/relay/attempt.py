@@ -6,18 +6,23 @@ Not here: the consequences of the outcomes (relay.recipient_updates), the upstre
 RFC 5321 section 3.7.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from senderproxy import log_events
 from senderproxy.clock import Clock
+from senderproxy.log import event
 from senderproxy.mail.address import Address, ForwardPath, ReversePath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.host_group import host_group
 from senderproxy.mail.message import Message
-from senderproxy.mail.outcome import Delivered, Failed, Outcome
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
+from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Submission
+from senderproxy.relay.content_changes import ContentChanger
 from senderproxy.relay.decide import CachedDecision, Decision, MessageFacts, Rules, decide, report_recipient
 from senderproxy.relay.decision_thread import DecisionThread
 from senderproxy.relay.ports import Accounts, Courier, Outcomes
@@ -28,6 +33,9 @@ from senderproxy.routing.route import Refusal
 from senderproxy.worker_threads import QUEUE_LIMIT
 
 REPORT_SERVER: Final = "@internal"  # stored in place of an account's id: the queue of reports to the internal server
+_CONTENT_UNAVAILABLE: Final = Deferred(reply(451, "4.3.0", "The message cannot be read or changed now"))
+
+_log: Final = logging.getLogger("senderproxy.relay")
 
 
 class MessageRelay:
@@ -39,6 +47,7 @@ class MessageRelay:
         self._clock = clock
         self.rules = rules
         self.rejected_senders = RejectedSenders()
+        self._contents = ContentChanger()
         self._arrivals = DecisionThread("decision-arrival")
         # More than there are attempts at once (relay.runner), so the limits are never reached.
         self._queued = DecisionThread("decision-queue", waiting=QUEUE_LIMIT, of_client=QUEUE_LIMIT)
@@ -83,12 +92,38 @@ class MessageRelay:
         self, submission: Submission, decision: Decision, recipients: Sequence[ForwardPath] | None = None
     ) -> Outcomes:
         """Offer the message upstream for these recipients; None: for all."""
-        message = self._stamped(submission, apply_plan(decision.plan, submission.message))
-        envelope = decision.plan.envelope if recipients is None else decision.plan.envelope.with_recipients(recipients)
+        plan = decision.plan
+        message = self._stamped(submission, apply_plan(plan, submission.message))
+        envelope = plan.envelope if recipients is None else plan.envelope.with_recipients(recipients)
+        if plan.content_changes:
+            return await self._deliver_changed(submission, decision, envelope, message)
+        return self._explained(decision, message, await self._offer(submission, decision, envelope, message))
+
+    async def _deliver_changed(
+        self, submission: Submission, decision: Decision, envelope: Envelope, message: Message
+    ) -> Outcomes:
+        """Offer the message after the content changes of its plan."""
+        try:
+            changed = await self._contents.change(submission.id, message, decision.plan.content_changes)
+        except OSError as error:
+            event(_log, log_events.CONTENT_CHANGE_FAILED, id=submission.id, why=error)
+            return dict.fromkeys(envelope.recipients, _CONTENT_UNAVAILABLE)
+        try:
+            outcomes = await self._offer(submission, decision, envelope, changed)
+        finally:
+            if changed.body is not message.body:
+                changed.body.close()
+        return self._explained(decision, changed, outcomes)
+
+    def _offer(
+        self, submission: Submission, decision: Decision, envelope: Envelope, message: Message
+    ) -> Awaitable[Outcomes]:
+        """The transaction with the upstream, to be awaited."""
         if decision.undone is not None:
-            outcomes = await self._deliver_undone(submission, decision, envelope, message)
-        else:
-            outcomes = await self._courier.deliver(decision.route, envelope, message, tag=submission.id)
+            return self._deliver_undone(submission, decision, envelope, message)
+        return self._courier.deliver(decision.route, envelope, message, tag=submission.id)
+
+    def _explained(self, decision: Decision, message: Message, outcomes: Outcomes) -> Outcomes:
         outcomes = self._check_rejected_sender(decision, message, outcomes)
         return outcomes if decision.is_internal else {path: _for_stranger(each) for path, each in outcomes.items()}
 

@@ -18,6 +18,7 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import Edit, HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply, reply
+from senderproxy.rewriting.content_change import ContentChange
 from senderproxy.rewriting.edited_header import Change, EditedHeader, format_mailbox
 from senderproxy.rewriting.long_lines import LINE_LIMIT, FoldedBody
 from senderproxy.rewriting.repair import RepairContext, find_repairs
@@ -56,6 +57,7 @@ class RewritePlan:
     rounds: tuple[tuple[Edit, ...], ...] = ()
     changes: tuple[Change, ...] = ()
     folds_body: bool = False
+    content_changes: tuple[ContentChange, ...] = ()  # to be made after all others, in this order
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +299,7 @@ def apply_edits(plan: RewritePlan, header: HeaderSection) -> HeaderSection:
 
 
 def apply_plan(plan: RewritePlan, message: Message) -> Message:
-    """Apply a plan to a message. Returns the message to send."""
+    """Apply a plan to a message, except its content changes. Returns the message to send."""
     header = apply_edits(plan, message.header)
     body = FoldedBody(message.body) if plan.folds_body else message.body
     return message if header is message.header and body is message.body else replace(message, header=header, body=body)

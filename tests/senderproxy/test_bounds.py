@@ -128,6 +128,7 @@ OF_ONE_OBJECT = {
     "listener.client_stream.ClientStream._output",  # _BATCH replies
     "listener.event_limiter._Counted.fields",
     "listener.read_buffer.ReadBuffer._buffer",  # _HIGH and one read
+    "relay.content_changes.ChangedBody._memory",  # _MEMORY_LIMIT and one piece
     "relay.ports.Totals.reasons",
     "spool.sqlite.rows.ArrivalRows.events",
     "spool.sqlite.rows.ArrivalRows.recipients",
