@@ -25,6 +25,7 @@ from senderproxy.control.hardening import protect_memory
 from senderproxy.control.interpreter import return_memory, tune_interpreter
 from senderproxy.control.protocol import Answer, Request, Verb
 from senderproxy.control.server import ControlServer
+from senderproxy.control.socket_store import SocketStore, sockets_of_systemd
 from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.delivery.aiosmtplib_adapter import check_aiosmtplib
 from senderproxy.delivery.resolver import LookUp, look_up
@@ -51,7 +52,8 @@ class Service:
     """One running senderproxy.
 
     `load` reads the configuration again, `set_up_log` applies its log settings, `crash` returns the cause of the last
-    crash, `loop_monitor` measures the loop on which `run` is called, `look_up` resolves the names of smarthosts.
+    crash, `loop_monitor` measures the loop on which `run` is called, `look_up` resolves the names of smarthosts,
+    `sockets` are those that systemd passes and keeps.
     Without `load` a reload is refused.
     """
 
@@ -67,6 +69,7 @@ class Service:
         crash: Callable[[], str] = str,
         loop_monitor: LoopMonitor | None = None,
         look_up: LookUp = look_up,
+        sockets: SocketStore | None = None,
     ) -> None:
         self._config = config
         self._accounts = accounts
@@ -78,7 +81,11 @@ class Service:
         self._components = build_components(config, accounts, self._clock, crash, look_up)
         self._spool = ServiceSpool(Path(config.spool_directory), config.spool, self._components, self._clock)
         self._listeners = Listeners(
-            self._components.intake, self._clock, lambda: self._spool.is_open, self._components.login_throttle
+            self._components.intake,
+            self._clock,
+            lambda: self._spool.is_open,
+            self._components.login_throttle,
+            sockets or SocketStore(self._notifier),
         )
         lag = loop_monitor.lag if loop_monitor is not None else None
         self._status = ServiceStatus(self._components, accounts, self._listeners, self._spool, self._clock, lag)
@@ -272,10 +279,12 @@ def run(config: Config, accounts: VaultAccounts, load: Callable[[], Config]) -> 
     _set_up_log(config.log)
     protect_memory()
     monitor = LoopMonitor(idleness=Idleness(return_memory))
+    notifier = SystemdNotifier.from_environment()
     service = Service(
         config,
         accounts,
-        notifier=SystemdNotifier.from_environment(),
+        notifier=notifier,
+        sockets=SocketStore(notifier, sockets_of_systemd(os.environ)),
         load=load,
         set_up_log=_set_up_log,
         crash=CrashTraceback(Path(config.service.control_socket).with_name("crash")).read,

@@ -1,4 +1,4 @@
-"""Notifications to systemd: ready, reloading, stopping, alive, and the line of `systemctl status`.
+"""Notifications to systemd: ready, reloading, stopping, alive, the line of `systemctl status`, stored sockets.
 
 Guarantees: no effect if the process was not started by systemd; a notification that cannot be sent is not an error.
 sd_notify(3), systemd.service(5) Type=notify and WatchdogSec=.
@@ -6,6 +6,7 @@ sd_notify(3), systemd.service(5) Type=notify and WatchdogSec=.
 
 import os
 import socket
+from collections.abc import Sequence
 
 
 class SystemdNotifier:
@@ -38,13 +39,22 @@ class SystemdNotifier:
     def alive(self) -> None:
         self._send("WATCHDOG=1")
 
-    def _send(self, *lines: str) -> None:
+    def store(self, name: str, sock: socket.socket) -> None:
+        """Have systemd keep a duplicate of the socket under this name and pass it to the next start of the service."""
+        self._send("FDSTORE=1", f"FDNAME={name}", descriptors=[sock.fileno()])
+
+    def remove_stored(self, name: str) -> None:
+        """Have systemd close the socket that it keeps under this name."""
+        self._send("FDSTOREREMOVE=1", f"FDNAME={name}")
+
+    def _send(self, *lines: str, descriptors: Sequence[int] = ()) -> None:
         if not self._address:
             return
         name = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
                 out.setblocking(False)
-                out.sendto("\n".join(lines).encode(), name)
+                out.connect(name)
+                socket.send_fds(out, ["\n".join(lines).encode()], descriptors)
         except OSError:
             pass  # systemd does not receive: mail goes on

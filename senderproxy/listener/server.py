@@ -158,6 +158,11 @@ class Listener:
         return self._bound[1]
 
     @property
+    def place(self) -> tuple[str, int]:
+        """The numeric address and the port."""
+        return self._bound
+
+    @property
     def address(self) -> str:
         """The address with its port: 127.0.0.1:2525, [::1]:2525."""
         host, port = self._bound

@@ -2,17 +2,20 @@
 
 Guarantees: a replacement opens every new listener before it closes an old one; if one cannot be opened, the old ones
 stay as they are. A listener on the same address takes over the socket, and no client is refused: those connected go on
-for `service.stop_seconds`, and then to the end of their message.
-Not here: connections and the SMTP conversation (listener).
+for `service.stop_seconds`, and then to the end of their message. systemd keeps each socket beyond a restart.
+Not here: connections and the SMTP conversation (listener), systemd's sockets (control.socket_store).
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from senderproxy.clock import Clock
 from senderproxy.config.model import Config, ListenerSettings
+from senderproxy.config.values import split_address
+from senderproxy.control.socket_store import Place, SocketStore
 from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.login_throttle import LoginThrottle
 from senderproxy.listener.memory_files import MemoryFiles
@@ -29,15 +32,21 @@ class Listeners:
     """The open listeners, in the order of the configuration."""
 
     def __init__(
-        self, intake: Intake, clock: Clock, spool_is_open: Callable[[], bool], throttle: LoginThrottle
+        self,
+        intake: Intake,
+        clock: Clock,
+        spool_is_open: Callable[[], bool],
+        throttle: LoginThrottle,
+        sockets: SocketStore,
     ) -> None:
-        """`throttle` counts the failed logins at all listeners, also after a reload."""
+        """`throttle` counts the failed logins at all listeners, also after a reload; `sockets` are systemd's."""
         self._intake = intake
         self._clock = clock
         self._spool_is_open = spool_is_open
         self._passwords = PasswordThreads()
         self._memory_files = MemoryFiles()
         self._throttle = throttle
+        self._sockets = sockets
         self._open: list[Listener] = []
         self._retiring: dict[Listener, asyncio.Task[None]] = {}  # the one replaced first is the first
 
@@ -54,10 +63,12 @@ class Listeners:
     async def start(self, config: Config) -> None:
         """Open all listeners. Raises SenderproxyError at the first that cannot be opened; the others stay open."""
         provide_descriptors(config)
+        self._sockets.close_others([_place(settings) for settings in config.listeners])
         for settings in config.listeners:
             listener = self._open_listener(config, settings)
             self._open.append(listener)
             listener.accept()
+        self._store_sockets()
 
     async def replace(self, old: Config, new: Config) -> None:
         """Open what is new, keep what is unchanged, retire the rest. Raises SenderproxyError, with nothing changed."""
@@ -85,6 +96,9 @@ class Listeners:
         for listener in opened:
             listener.accept()
         self._open = wanted
+        self._store_sockets()
+        for place in {listener.place for listener in replaced} - {listener.place for listener in wanted}:
+            self._sockets.give_up(place)
         for listener in replaced:
             self._retire(listener, new.service.stop_seconds)
 
@@ -130,5 +144,15 @@ class Listeners:
             throttle=self._throttle,
             passwords=self._passwords,
         )
-        listener.open(instead_of.share_socket() if instead_of else None)
+        listener.open(instead_of.share_socket() if instead_of else self._sockets.take(_place(settings)))
         return listener
+
+    def _store_sockets(self) -> None:
+        for listener in self._open:
+            with closing(listener.share_socket()) as sock:
+                self._sockets.keep(listener.place, sock)
+
+
+def _place(settings: ListenerSettings) -> Place:
+    host, port = split_address(settings.address)
+    return str(host), port

@@ -14,6 +14,8 @@ import pytest
 
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
+from senderproxy.control.socket_store import SocketStore
+from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.client_auth import hash_password
 from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
@@ -49,7 +51,8 @@ def listener_on(port: int, **changed: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def listeners_of(first: Config, intake: RecordingIntake) -> AsyncIterator[Listeners]:
-    listeners = Listeners(intake, SystemClock(), lambda: False, LoginThrottle(ThrottleLimits()))
+    sockets = SocketStore(SystemdNotifier(None, None))
+    listeners = Listeners(intake, SystemClock(), lambda: False, LoginThrottle(ThrottleLimits()), sockets)
     await listeners.start(first)
     try:
         yield listeners
@@ -219,13 +222,16 @@ def test_a_configuration_needs_descriptors_for_each_connection() -> None:
 CHILD = """
 import asyncio, resource, sys
 from senderproxy.clock import SystemClock
+from senderproxy.control.socket_store import SocketStore
+from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.errors import SenderproxyError
+from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 from senderproxy.service.listeners import Listeners
 from tests.fakes.recording_intake import RecordingIntake
 from tests.senderproxy.service.test_listeners import config, listener_on
 
 async def main():
-    listeners = Listeners(RecordingIntake(), SystemClock(), lambda: False, LoginThrottle(ThrottleLimits()))
+    listeners = Listeners(RecordingIntake(), SystemClock(), lambda: False, LoginThrottle(ThrottleLimits()), SocketStore(SystemdNotifier(None, None)))
     first = config(listener_on(0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 899))
     try:
