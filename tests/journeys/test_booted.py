@@ -2,8 +2,10 @@
 
 import smtplib
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -19,6 +21,7 @@ reason = why_not_here("/lib/systemd/systemd", "nsenter", "unshare", "/usr/sbin/p
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 ANNA, BERT = AUTHORS[0], AUTHORS[4]
+CLIENTS = 2  # that connect again and again during a restart
 # A fault is found, and mended, sooner than in an office; all else is the unit as it is shipped.
 IN_A_HURRY = """\
 [Service]
@@ -132,6 +135,75 @@ def test_after_a_kill_or_a_hang_it_is_there_again_with_all_that_waited(office: O
     assert set(copies(office.provider.received()).values()) == {1}
     assert "The queue is empty." in machine.run("senderproxy", "status")
     office.systemctl("stop")
+
+
+def test_a_restart_and_a_crash_refuse_no_connection(office: Office) -> None:
+    machine = office.machine
+    machine.write(f"/etc/systemd/system/{UNIT}.d/hurry.conf", IN_A_HURRY)
+    machine.run("systemctl", "daemon-reload")
+    office.systemctl("start")
+    assert machine.shows("NFileDescriptorStore") == "2"
+    with arrivals(office.door) as seen:
+        first = machine.pid()
+        machine.run("kill", "-KILL", str(first))
+        second = office.wait_for_another(first)
+        office.systemctl("restart")
+        third = office.wait_for_another(second)
+        wait_until(lambda: seen.greeted > 300, "the restarted service greets", peer=machine)
+    assert seen.refused == []
+    assert seen.cut_off <= CLIENTS  # those that the killed process was about to greet
+    assert machine.pid() == third
+
+    # a listener that is no longer configured leaves nothing behind
+    office.configure(office.configured.replace(f"{LOOPBACK}:{office.queue}", f"{LOOPBACK}:0"))
+    office.systemctl("restart")
+    assert machine.shows("NFileDescriptorStore") == "2"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((LOOPBACK, office.queue))
+    office.systemctl("stop")
+    assert machine.shows("NFileDescriptorStore") == "0"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((LOOPBACK, office.door))
+
+
+@dataclass
+class Arrivals:
+    """The clients that connected one after the other: how many were greeted, and what happened to the others."""
+
+    greeted: int = 0
+    cut_off: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def arrivals(port: int) -> Iterator[Arrivals]:
+    """Connect again and again beside the block."""
+    seen, over = Arrivals(), threading.Event()
+
+    def connect() -> None:
+        while not over.is_set():
+            try:
+                client = socket.create_connection((LOOPBACK, port), timeout=60)
+            except OSError as error:
+                seen.refused.append(str(error))
+                continue
+            with client:
+                try:
+                    greeted = bool(client.recv(512))
+                except ConnectionResetError:
+                    greeted = False
+                seen.greeted += greeted
+                seen.cut_off += not greeted
+
+    clients = [threading.Thread(target=connect) for _ in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        for client in clients:
+            client.join()
 
 
 def test_the_sandbox_is_in_force(office: Office) -> None:
