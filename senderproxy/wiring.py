@@ -133,7 +133,7 @@ def build_components(
     learned = LearnedState(clock)
     courier.observers.healthy = runner.account_can_send
     courier.observers.state = learned.register(learned_accounts.STATE, courier.account_facts())
-    courier.observers.use = learned.register(learned_accounts.USE, courier.hourly_use())
+    courier.observers.use = learned.register(learned_accounts.USE, courier.hourly_use(), adds=True)
     intake = RelayIntake(relay, closed, runner, report_builder, clock, handling_of(config))
     throttle = LoginThrottle(ThrottleLimits(), accounts.derive_key("client-login"))
     throttle.changed = learned.register(login_throttle.LEARNED_KIND, throttle)

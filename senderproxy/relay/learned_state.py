@@ -35,15 +35,21 @@ class LearnedState:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._sources: dict[str, LearnedSource] = {}
+        self._adding: set[str] = set()  # kinds
         self._changed: dict[tuple[str, str], None] = {}  # kind and subject; the one changed first is the first
         self._store: LearnedStore | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
         self._is_failing = False
 
-    def register(self, kind: str, source: LearnedSource) -> Notify:
-        """Keep the facts of a component under this kind. Returns the function that it calls after each change."""
+    def register(self, kind: str, source: LearnedSource, *, adds: bool = False) -> Notify:
+        """Keep the facts of a component under this kind. Returns the function that it calls after each change.
+
+        `adds`: a stored fact is restored also if the one in memory has changed before; else that one replaces it.
+        """
         self._sources[kind] = source
+        if adds:
+            self._adding.add(kind)
         return partial(self.note_change, kind)
 
     def note_change(self, kind: str, subject: str) -> None:
@@ -98,7 +104,7 @@ class LearnedState:
         """Give a row to its component; True if it is in force. One of an unknown kind stays as it is."""
         kind, _slash, subject = row.key.partition("/")
         source = self._sources.get(kind)
-        if source is None:
+        if source is None or ((kind, subject) in self._changed and kind not in self._adding):
             return False
         written = self._instant().before(row.age)
         try:

@@ -98,17 +98,20 @@ async def test_what_is_over_is_deleted(clock: StillClock, store: MemoryLearned) 
     await state.close()
 
 
+@pytest.mark.parametrize(("adds", "number"), [(True, 7), (False, 2)])
 async def test_a_change_while_the_spool_is_closed_is_written_when_it_opens(
-    clock: StillClock, store: MemoryLearned
+    clock: StillClock, store: MemoryLearned, adds: bool, number: int
 ) -> None:
     state, numbers = LearnedState(clock), Numbers()
-    changed = state.register("number", numbers)
-    await store.write_learned({"number/a": '{"number":5}'})
+    changed = state.register("number", numbers, adds=adds)
+    await store.write_learned({"number/a": '{"number":5}', "number/b": '{"number":5}', "number/c": '{"number":5}'})
     numbers.numbers["a"] = 2
     changed("a")
+    changed("c")  # a fact that is over
     await state.open(store)
-    assert numbers.numbers["a"] == 7  # the component has both
-    await until(lambda: values(store) == {"number/a": 7})
+    assert numbers.numbers["a"] == number
+    await until(lambda: values(store).get("number/a") == number)
+    assert values(store) == {"number/a": number, "number/b": 5} | ({"number/c": 5} if adds else {})
     await state.close()
 
 
