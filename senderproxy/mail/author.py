@@ -130,6 +130,11 @@ def find_hidden_sender(header: HeaderSection) -> UnreadableAuthor | None:
     return UnreadableAuthor(hidden[1].decode("ascii"), "it is on a line that is not a header field for every program")
 
 
+def hides_sender(lines: bytes) -> bool:
+    """True if one of the lines below the header fields names a sender for some programs."""
+    return bool(_FROM_BELOW.search(lines) or _SENDER_BELOW.search(lines))
+
+
 def read_mailboxes(value: bytes) -> tuple[Mailbox, ...]:
     """Read the mailboxes of one field's value, at least one. Raises MailboxError if it is ambiguous or invalid."""
     return _read_cached(value) if len(value) <= _CACHED_LENGTH else _read(value)

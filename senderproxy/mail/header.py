@@ -56,6 +56,15 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """A replacement of the octets from `start` to `end` of a header section; both may be the same place."""
+
+    start: int
+    end: int
+    octets: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class HeaderSection:
     """The bytes of a header section, not dot-stuffed, with its closing blank line if it had one."""
 
@@ -123,6 +132,10 @@ class HeaderSection:
         if added and self.raw.startswith((b" ", b"\t"), position):
             pieces.append(b"\r\n")  # a header that begins with a continuation line: it must not continue our field
         return HeaderSection(b"".join(pieces) + self.raw[position:])
+
+    def with_cut(self, cut: Cut) -> "HeaderSection":
+        """A copy with these octets replaced."""
+        return HeaderSection(self.raw[: cut.start] + cut.octets + self.raw[cut.end :])
 
     def _matches(self) -> Iterator[re.Match[bytes]]:
         position = 0

@@ -33,6 +33,7 @@ from senderproxy.rewriting.effective_author import EffectiveAuthor, determine_au
 from senderproxy.rewriting.plan import LOOP_FIELD, Discard, RewriteContext, RewritePlan, plan_rewrite
 from senderproxy.rewriting.received_field import HOP_LIMIT, hop_count, is_own_loop, own_ids
 from senderproxy.rewriting.srs import SigningKeys, is_srs
+from senderproxy.rewriting.stray_lines import StrayLine, without_stray_lines
 from senderproxy.routing.account import Account
 from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy, is_public_domain
 from senderproxy.routing.directory import AccountDirectory, MatchTier
@@ -103,15 +104,18 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
 
     A Refusal or Discard has the complete reply to the client.
     """
+    edited = without_stray_lines(facts.header, lenient=facts.client.lenient)
+    if isinstance(edited, StrayLine):
+        return _refuse_stray_line(edited)
+    if edited.cuts:
+        facts = replace(facts, header=edited.header)
     if hop_count(facts.header) > HOP_LIMIT:  # RFC 5321 6.3
         return Refusal(reply(554, "5.4.6", f"Mail loop: the message has more than {HOP_LIMIT} Received fields."))
     if rules.hostname.encode() in (value.strip() for value in facts.header.values(LOOP_FIELD)):
         return Refusal(reply(554, "5.4.6", "Mail loop: this automatic message was already sent by this server."))
     if is_own_loop(ids := own_ids(facts.header, rules.hostname)):
         return _refuse_loop(facts, ids, directory)
-    effective = determine_author(
-        EditedHeader(facts.header), facts.envelope.reverse_path, facts.client, rules.senders.mapped
-    )
+    effective = determine_author(edited, facts.envelope.reverse_path, facts.client, rules.senders.mapped)
     is_internal = _is_internal(effective.reverse_path, directory)
     if isinstance(effective.authors, UnreadableAuthor):
         return refuse_unreadable(effective.authors)
@@ -180,6 +184,17 @@ def _refuse_loop(facts: MessageFacts, ids: Sequence[str], directory: AccountDire
     )
     is_internal = _is_internal(facts.envelope.reverse_path, directory)
     return _for_reader(Refusal(reply(554, "5.4.6", text), hint), is_internal=is_internal)
+
+
+def _refuse_stray_line(line: StrayLine) -> Refusal:
+    return Refusal(
+        reply(
+            550,
+            "5.6.0",
+            "To fix: correct the program that writes it; lenient = true for its listener removes such a line.",
+            f"A line in the header section is not a header field: {line.text}",
+        )
+    )
 
 
 def report_recipient(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> ReversePath:

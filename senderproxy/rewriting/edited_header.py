@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from senderproxy.mail.author import Mailbox
 from senderproxy.mail.display import encode_phrase
-from senderproxy.mail.header import Edit, HeaderSection
+from senderproxy.mail.header import Cut, Edit, HeaderSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class EditedHeader:
     header: HeaderSection
     rounds: tuple[tuple[Edit, ...], ...] = ()
     changes: tuple[Change, ...] = ()
+    cuts: tuple[Cut, ...] = ()  # made before the rounds, one after the other (rewriting.stray_lines)
 
     def with_edits(self, edits: Sequence[Edit], changes: Iterable[Change]) -> "EditedHeader":
         """Make one more round of edits. Indexes refer to the current fields."""

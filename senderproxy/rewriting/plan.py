@@ -15,7 +15,7 @@ from typing import Final
 from senderproxy.mail.address import Address, ReversePath
 from senderproxy.mail.author import AuthorFields, Mailbox
 from senderproxy.mail.envelope import Envelope
-from senderproxy.mail.header import Edit, HeaderSection
+from senderproxy.mail.header import Cut, Edit, HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.rewriting.content_change import ContentChange
@@ -58,6 +58,7 @@ class RewritePlan:
     changes: tuple[Change, ...] = ()
     folds_body: bool = False
     content_changes: tuple[ContentChange, ...] = ()  # to be made after all others, in this order
+    cuts: tuple[Cut, ...] = ()  # of the header section, before the edits
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,11 @@ def plan_rewrite(
         reason = f"no line may be longer than {LINE_LIMIT} octets (RFC 5321 section 4.5.3.1.6)"
         changes = (*changes, Change("body", "", "long lines folded", reason))
     return RewritePlan(
-        envelope.with_reverse_path(path), fitted.rounds, (*changes, *fitted.changes), context.has_long_lines
+        envelope.with_reverse_path(path),
+        fitted.rounds,
+        (*changes, *fitted.changes),
+        context.has_long_lines,
+        cuts=fitted.cuts,
     )
 
 
@@ -293,6 +298,8 @@ def _is_foreign(route: Route, address: Address) -> bool:
 
 def apply_edits(plan: RewritePlan, header: HeaderSection) -> HeaderSection:
     """Apply the edits of a plan, round by round."""
+    for cut in plan.cuts:
+        header = header.with_cut(cut)
     for edits in plan.rounds:
         header = header.with_edits(edits)
     return header

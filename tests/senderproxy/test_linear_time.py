@@ -28,6 +28,7 @@ from senderproxy.mail.display import decode_words, encode_phrase, encode_unstruc
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import reply
 from senderproxy.rewriting.repair import RepairContext, find_repairs, repair_author_fields
+from senderproxy.rewriting.stray_lines import without_stray_lines
 from senderproxy.spool.sqlite.upstream_id import upstream_id
 from senderproxy.wire.command import Command, read_command, read_mail, read_rcpt
 from senderproxy.wire.data_decoder import HEADER_LIMIT, DataDecoder, HeaderCollector
@@ -151,6 +152,11 @@ def _header(name: bytes) -> Callable[[bytes], object]:
     return run
 
 
+def _stray_lines(octets: bytes) -> object:
+    clean = octets.replace(b"\0", b" ").replace(b"\r\n", b"\0").translate(None, b"\r\n").replace(b"\0", b"\r\n")
+    return without_stray_lines(HeaderSection(b"Subject: x\r\nstray " + clean + b"\r\nTo: x\r\n"), lenient=True)
+
+
 def _data(octets: bytes, bare_cr: BareCr = BareCr.REJECT, before: bytes = b"") -> object:
     """In pieces of one segment, as a client sends it."""
     decoder, collector = DataDecoder(bare_cr=bare_cr), HeaderCollector()
@@ -195,6 +201,7 @@ FUNCTIONS: dict[str, tuple[Callable[[bytes], object], int]] = {
         f"header field {name.decode()}": (_header(name), HEADER_LIMIT // 4)
         for name in (b"From", b"To", b"Date", b"X-Note")
     },
+    "stray lines": (_stray_lines, HEADER_LIMIT // 4),
     "DATA": (_data, HEADER_LIMIT),
     "DATA of a device": (lambda octets: _data(octets, BareCr.CONVERT), HEADER_LIMIT),
     "body of a device": (lambda octets: _data(octets, BareCr.CONVERT, b"\r\n"), HEADER_LIMIT),

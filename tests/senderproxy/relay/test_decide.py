@@ -331,3 +331,26 @@ def test_a_received_field_of_another_server_is_no_pass(value: str) -> None:
     assert isinstance(
         decide(_facts(header, TO_CUSTOMER, Client("192.168.1.9", "pc", "ESMTP")), DIRECTORY, RULES), Decision
     )
+
+
+@pytest.mark.parametrize("lenient", [True, False])
+def test_a_line_that_hides_a_second_author_reaches_no_other_account(lenient: bool) -> None:
+    """What a stray line separates is never read as another From than the one that leaves."""
+    client = Client(host="127.0.0.1", name="x", protocol="ESMTP", lenient=lenient)
+    envelope = Envelope(parse_address(ANNA), (parse_address("kunde@customer.example"),))
+    for between in ("stray", "\u00a0From: x", "From x", "\ufeff", "-", ".", "From\u200b: x"):
+        for order in ((ANNA, BOSS), (BOSS, ANNA)):
+            header = f"From: {order[0]}\r\n{between}\r\nFrom: {order[1]}\r\n\r\n"
+            assert isinstance(decide(_facts(header, envelope, client), DIRECTORY, RULES), Refusal), header
+        header = f"From: {ANNA}\r\nstray\r\n{between}\r\n From: {BOSS}\r\n\r\n"
+        verdict = decide(_facts(header, envelope, client), DIRECTORY, RULES)
+        assert isinstance(verdict, Refusal) or verdict.route.account.id == "anna"  # type: ignore[union-attr]
+
+
+def test_a_strict_listener_names_the_line() -> None:
+    client = Client(host="127.0.0.1", name="x", protocol="ESMTP")
+    envelope = Envelope(parse_address(ANNA), (parse_address("kunde@customer.example"),))
+    refused = decide(_facts(f"A banner\r\nFrom: {ANNA}\r\n\r\n", envelope, client), DIRECTORY, RULES)
+    assert isinstance(refused, Refusal)
+    assert (refused.reply.code, str(refused.reply.status)) == (550, "5.6.0")
+    assert refused.reply.lines[-1] == "A line in the header section is not a header field: A banner"
