@@ -107,15 +107,15 @@ class HourlyQuota:
     def fact(self, at: Instant) -> Fact | None:
         """Return the use of the past hour in values for JSON; None if there is none.
 
-        For each slot: the seconds since its end (negative for the current one), messages, recipients.
+        `age`: the seconds since the end of the last slot, negative if it has not ended; for each slot the number of
+        slots before the last one, its messages and its recipients.
         """
         self._expire(at.monotonic)
-        used = [
-            [round(at.monotonic - (slot.number + 1) * _SLOT, 3), slot.messages, slot.recipients]
-            for slot in self._slots
-            if slot.messages or slot.recipients
-        ]
-        return {"slots": used} if used else None
+        if not any(slot.messages for slot in self._slots):
+            return None
+        last = self._slots[-1].number
+        slots = [[last - slot.number, slot.messages, slot.recipients] for slot in self._slots if slot.messages]
+        return {"age": round(at.monotonic - (last + 1) * _SLOT, 3), "slots": slots}
 
     def restore(self, fact: Fact, written: Instant) -> bool:
         """Add the use that was written at that moment; False if there is none.
@@ -123,11 +123,12 @@ class HourlyQuota:
         A slot ends at most a minute later than it did, and a second earlier: the clocks differ a little. Raises
         KeyError, TypeError or ValueError for a fact of another form.
         """
-        used: list[_Slot] = []
-        for age, messages, recipients in fact["slots"]:
-            end = written.monotonic + _SLOT - clamp(age + _SLOT, 2 * HOUR)
-            number = math.ceil((end - _TOLERANCE) / _SLOT) - 1
-            used.append(_Slot(number, _amount(messages), _amount(recipients)))
+        end = written.monotonic + _SLOT - clamp(fact["age"] + _SLOT, 2 * HOUR)
+        last = math.ceil((end - _TOLERANCE) / _SLOT) - 1
+        used = [
+            _Slot(last - _amount(back), _amount(messages), _amount(recipients))
+            for back, messages, recipients in fact["slots"]
+        ]
         slots = {slot.number: slot for slot in self._slots}
         for slot in used:
             total = slots.setdefault(slot.number, _Slot(slot.number))

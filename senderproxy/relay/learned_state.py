@@ -21,7 +21,7 @@ from senderproxy.relay.ports import LEARNED_VALUE_LIMIT, LearnedRow, LearnedStor
 from senderproxy.translation import _
 
 CHANGED_LIMIT: Final = 50_000  # changes in memory; more than the components have facts
-_DELAY: Final = 0.5  # seconds from a change to its writing; with a slow commit, a restart loses at most a second
+_DELAY: Final = 0.8  # seconds from a change to its writing; with the commit, a restart loses at most a second
 _RETRY: Final = 5.0  # seconds after a failed writing; the disk may be full for long
 _READ_SECONDS: Final = 5.0  # seconds for reading the table; a disk that hangs must not hold up the start
 _BATCH: Final = 500  # rows in one transaction, or read in one pass of the event loop: some milliseconds

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import pytest
+
 from senderproxy.delivery import learned_accounts
 from senderproxy.mail.outcome import Deferred, Delivered
 from senderproxy.relay.learned_state import LearnedState
@@ -144,3 +146,19 @@ async def test_facts_about_an_account_that_was_removed_are_deleted() -> None:
             await o.courier.close(5)
             o.courier.drop_stale()
         assert not store.rows
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+async def test_a_step_of_the_clock_during_a_stop_never_pauses_an_account_for_longer_than_before(days: int) -> None:
+    clock = MovedClock()
+    store = MemoryLearned(clock)
+    script = FaultScript(Fault(FaultStage.MAIL, ReplyWith(SEND_LIMIT), session=1))
+    async with Simulator(SETTINGS, script) as simulator:
+        async with process(simulator, store, messages_per_hour=2) as o:
+            assert isinstance(await o.send_one(), Deferred)
+        clock.ahead = days * 86_400.0
+        async with process(simulator, store, messages_per_hour=2) as o:
+            left = o.courier.availability(o.route().account, o.provider).retry_after or 0.0
+            assert left <= 60 if days < 0 else left == 0
+            o.clock.ahead = 61
+            assert isinstance(await o.send_one(), Delivered)

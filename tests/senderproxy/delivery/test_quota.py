@@ -178,15 +178,17 @@ def test_a_restored_use_is_added_to_that_since_the_start() -> None:
 @pytest.mark.parametrize("age", [1e15, -1e15])
 def test_no_stored_time_is_far_away(age: float) -> None:
     quota = HourlyQuota()
-    quota.restore({"slots": [[age, 5, 5]]}, Instant(MIDNIGHT, 1000.0))
+    quota.restore({"age": age, "slots": [[0, 5, 5]]}, Instant(MIDNIGHT, 1000.0))
     assert quota.remaining(messages_per_hour=5, recipients_per_hour=None, now=1000.0 + HOUR + 120.0).messages == 5
 
 
-@pytest.mark.parametrize("slots", [None, 5, [[1]], [["x", 1, 1]], [[1, -1, 1]], [[1, 1, True]], [[float("nan"), 1, 1]]])
+@pytest.mark.parametrize(
+    "slots", [None, 5, [[1]], [["x", 1, 1]], [[1, -1, 1]], [[1, 1, True]], [[0.5, 1, 1]], [[-1, 1, 1]]]
+)
 def test_a_fact_of_another_form_changes_nothing(slots: object) -> None:
     quota = HourlyQuota()
     with pytest.raises((KeyError, TypeError, ValueError)):
-        quota.restore({"slots": slots}, Instant(MIDNIGHT, 1000.0))
+        quota.restore({"age": 5, "slots": slots}, Instant(MIDNIGHT, 1000.0))
     assert quota.fact(Instant(MIDNIGHT, 1000.0)) is None
 
 
@@ -195,6 +197,14 @@ def test_an_unused_or_released_quota_has_no_fact() -> None:
     assert quota.fact(Instant(MIDNIGHT, 0.0)) is None
     reservation = quota.reserve(1, messages_per_hour=None, recipients_per_hour=None, now=0.0)
     assert isinstance(reservation, Reservation)
-    assert quota.fact(Instant(MIDNIGHT, 1.0)) == {"slots": [[-59.0, 1, 1]]}
+    assert quota.fact(Instant(MIDNIGHT, 1.0)) == {"age": -59.0, "slots": [[0, 1, 1]]}
     quota.release(reservation)
     assert quota.fact(Instant(MIDNIGHT, 2.0)) is None
+
+
+@pytest.mark.parametrize("age", [None, "5", float("nan"), float("inf")])
+def test_an_age_of_another_form_changes_nothing(age: object) -> None:
+    quota = HourlyQuota()
+    with pytest.raises((TypeError, ValueError)):
+        quota.restore({"age": age, "slots": [[0, 1, 1]]}, Instant(MIDNIGHT, 1000.0))
+    assert quota.fact(Instant(MIDNIGHT, 1000.0)) is None
