@@ -63,6 +63,8 @@ FILLED_ELSEWHERE = {
     "listener.connection_table.ConnectionTable._connections": "listener/test_connection_table.py",
     "listener.connection_table.ConnectionTable._of_client": "listener/test_connection_table.py",
     "listener.connections.ListenerState._leaving": "listener/test_availability.py",
+    "monitoring.recent_counts.RecentCount._parts": "monitoring/test_recent_counts.py",
+    "monitoring.recent_counts.RecentCounts._counts": "monitoring/test_recent_counts.py",
     "relay.repeated_refusals.RepeatedRefusals._periods": "relay/test_repeated_refusals.py",
     "wire.data_decoder.HeaderCollector._collected": "wire/test_data_decoder.py",
     "wire.dialogue._Transaction.recipients": "wire/test_dialogue.py",

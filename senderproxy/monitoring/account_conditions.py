@@ -1,0 +1,339 @@
+"""Conditions of accounts, of their providers, and of the messages that wait for them. PURE.
+
+Guarantees: messages that wait because an account cannot send are part of that account's condition, not another one.
+Not here: the state of an account (delivery.account_health).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from senderproxy.log_events import Severity
+from senderproxy.monitoring.facts import AccountFacts, AccountTrouble, Facts, HourlyUse, QueueFacts, SpoolState
+from senderproxy.monitoring.record import Affected, AffectedKind, Condition, ConditionKey
+from senderproxy.tracking.timeline import format_time
+from senderproxy.translation import _, ngettext
+
+SEPARATE: Final = 3  # conditions of one kind at one provider; more of them have one cause, and become one condition
+_NAMED: Final = 5  # accounts that a sentence names
+_LATE: Final = timedelta(hours=1)  # the age of a waiting message; a provider's pause or restart is over by then
+_VERY_LATE: Final = timedelta(hours=4)  # RFC 5321 section 4.5.4.1: the first report on a delay comes about then
+_NO_SESSION_ERROR: Final = timedelta(minutes=10)  # a restart of a provider's server takes less
+_LOOK_UP_WARNING: Final = timedelta(days=1)  # the addresses are used for three days
+_NEARLY: Final = 0.8  # of an hourly limit
+_SMALL_LIMIT: Final = 5  # messages; four of five are no sign of anything
+
+
+def account_conditions(facts: Facts) -> Iterator[Condition]:
+    """Accounts that cannot send, or soon cannot; providers that refuse senders or cannot be looked up."""
+    by_provider: dict[str, list[AccountFacts]] = {}
+    for account in facts.accounts:
+        by_provider.setdefault(account.provider, []).append(account)
+    for provider, accounts in by_provider.items():
+        yield from _suspended(facts, provider, _with(accounts, AccountTrouble.SUSPENDED))
+        paused = _with(accounts, AccountTrouble.PAUSED)
+        yield from _paused(facts, provider, [one for one in paused if one.until is None or one.until > facts.now])
+        yield from _no_session(facts, provider, _with(accounts, AccountTrouble.NO_SESSION))
+        yield from _wrong_certificate(facts, provider, _with(accounts, AccountTrouble.CERTIFICATE))
+        yield from _hourly_limits(facts, provider, accounts)
+    yield from _stricter_rules(facts)
+    yield from _look_ups(facts)
+
+
+def _suspended(facts: Facts, provider: str, accounts: Sequence[AccountFacts]) -> Iterator[Condition]:
+    for some in _grouped(accounts):
+        if len(some) == 1:
+            text = _("{provider} refuses the password of account {account}: {reply}")
+            hint = _("senderproxy account set-password {account}").format(account=some[0].account)
+        else:
+            text = _("{provider} refuses the passwords of {accounts}: {reply}")
+            hint = _(
+                "Look into the customer menu of the provider: it may have switched off logins by SMTP. Then:"
+                " senderproxy account verify"
+            )
+        cause = text.format(
+            provider=provider, account=some[0].account, accounts=_accounts(some), reply=_most_frequent(some)
+        )
+        yield _condition(facts, ConditionKey.ACCOUNT_SUSPENDED, provider, some, Severity.ERROR, cause, hint)
+
+
+def _paused(facts: Facts, provider: str, accounts: Sequence[AccountFacts]) -> Iterator[Condition]:
+    for some in _grouped(accounts):
+        end = max((one.until for one in some if one.until is not None), default=None)
+        text = _("{provider} limits {accounts}, paused until {time}: {reply}")
+        cause = text.format(
+            provider=provider,
+            accounts=_accounts(some),
+            time=format_time(end, None) if end else "?",
+            reply=_most_frequent(some),
+        )
+        hint = _("The pause ends by itself. If it repeats, lower messages_per_hour in [providers.{provider}].")
+        yield _condition(
+            facts,
+            ConditionKey.ACCOUNT_PAUSED,
+            provider,
+            some,
+            Severity.WARNING,
+            cause,
+            hint.format(provider=provider),
+        )
+
+
+def _no_session(facts: Facts, provider: str, accounts: Sequence[AccountFacts]) -> Iterator[Condition]:
+    if not accounts:
+        return
+    since = _since(facts, accounts)
+    text = _("There is no session with {provider} for {accounts}: {reply}")
+    cause = text.format(provider=provider, accounts=_accounts(accounts), reply=_most_frequent(accounts))
+    hint = _("Try it: senderproxy account verify {account}").format(account=accounts[0].account)
+    severity = Severity.ERROR if facts.now - since >= _NO_SESSION_ERROR else Severity.WARNING
+    yield Condition(
+        ConditionKey.NO_SESSION,
+        provider,
+        severity,
+        since,
+        cause + _waiting(facts, accounts),
+        hint,
+        _affected(accounts),
+    )
+
+
+def _wrong_certificate(facts: Facts, provider: str, accounts: Sequence[AccountFacts]) -> Iterator[Condition]:
+    if not accounts:
+        return
+    text = _("The certificate of {provider} is not accepted, so {accounts} cannot send: {reply}")
+    cause = text.format(provider=provider, accounts=_accounts(accounts), reply=_most_frequent(accounts))
+    hint = _("Check host and ca_file in [providers.{provider}], and the clock of this machine.")
+    yield Condition(
+        ConditionKey.SMARTHOST_CERTIFICATE,
+        provider,
+        Severity.ERROR,
+        _since(facts, accounts),
+        cause + _waiting(facts, accounts),
+        hint.format(provider=provider),
+        _affected(accounts),
+    )
+
+
+def _hourly_limits(facts: Facts, provider: str, accounts: Sequence[AccountFacts]) -> Iterator[Condition]:
+    used = {one.account: worst for one in accounts if (worst := _worst_use(one.hourly)) is not None}
+    for some in _grouped([one for one in accounts if one.account in used]):
+        worst = max((used[one.account] for one in some), key=_share)
+        limit = _describe_limit(worst)
+        if len(some) > 1:
+            text = _("{accounts} have used most of their hourly limits or reached them, the first one {limit}.")
+        elif worst.used >= worst.limit:
+            text = _("{accounts} has reached its limit of {limit}; further messages wait.")
+        else:
+            text = _("{accounts} has nearly reached its limit of {limit}.")
+        severity = Severity.WARNING if worst.used >= worst.limit else Severity.INFO
+        hint = _("If the provider allows more, raise {unit}_per_hour in [providers.{provider}].")
+        yield _condition(
+            facts,
+            ConditionKey.HOURLY_LIMIT,
+            provider,
+            some,
+            severity,
+            text.format(accounts=_accounts(some), limit=limit),
+            hint.format(unit=worst.unit, provider=provider),
+            since=facts.now,
+        )
+
+
+def _describe_limit(use: HourlyUse) -> str:
+    if use.unit == "messages":
+        text = ngettext("{limit} message an hour", "{limit} messages an hour", use.limit)
+    else:
+        text = ngettext("{limit} recipient an hour", "{limit} recipients an hour", use.limit)
+    return text.format(limit=use.limit)
+
+
+def _worst_use(hourly: Iterable[HourlyUse]) -> HourlyUse | None:
+    near = [
+        one for one in hourly if one.used >= one.limit or (one.limit > _SMALL_LIMIT and one.used >= _NEARLY * one.limit)
+    ]
+    return max(near, key=_share, default=None)
+
+
+def _share(use: HourlyUse) -> float:
+    return use.used / max(1, use.limit)
+
+
+def _stricter_rules(facts: Facts) -> Iterator[Condition]:
+    for provider in dict.fromkeys(rule.provider for rule in facts.sender_rules):
+        rules = [rule for rule in facts.sender_rules if rule.provider == provider]
+        first = min(rules, key=lambda rule: rule.since)
+        cause = f"{first.words} ({first.reply})"
+        if len(rules) > 1:
+            text = ngettext("{cause}; and {count} more sender", "{cause}; and {count} more senders", len(rules) - 1)
+            cause = text.format(cause=cause, count=len(rules) - 1)
+        yield Condition(
+            ConditionKey.SENDER_RULE_STRICTER,
+            provider,
+            Severity.ERROR,
+            first.since,
+            cause,
+            first.hint,
+            Affected(AffectedKind.SENDERS, tuple(rule.address for rule in rules)),
+        )
+
+
+def _look_ups(facts: Facts) -> Iterator[Condition]:
+    hosts = facts.look_ups
+    groups = [hosts] if len(hosts) > SEPARATE else [[one] for one in hosts]
+    for some in groups:
+        since = min(one.since for one in some)
+        text = _("No address look-up of {host} succeeds since {since} ({why}); the addresses of {found} are used.")
+        names = ", ".join(one.host for one in some[:_NAMED])
+        yield Condition(
+            ConditionKey.LOOK_UP_FAILING,
+            some[0].host if len(some) == 1 else "",
+            Severity.WARNING if facts.now - since >= _LOOK_UP_WARNING else Severity.INFO,
+            since,
+            text.format(
+                host=names,
+                since=format_time(since, None),
+                why=some[0].why,
+                found=format_time(min(one.found for one in some), None),
+            ),
+            _("Look for the cause: resolvectl query {host}").format(host=some[0].host),
+        )
+
+
+# ---- the queue ----
+
+
+def queue_conditions(facts: Facts) -> Iterator[Condition]:
+    """Messages that are held, and messages that wait too long for an account that could send."""
+    if held := [queue for queue in facts.queues if queue.held]:
+        count = sum(queue.held for queue in held)
+        yield Condition(
+            ConditionKey.MESSAGE_HELD,
+            "",
+            Severity.ERROR,
+            facts.now,
+            ngettext(
+                "{count} message is held until an operator releases it.",
+                "{count} messages are held until an operator releases them.",
+                count,
+            ).format(count=count),
+            _("Look at the reason: senderproxy queue list --held"),
+            _accounts_of(held),
+        )
+    if facts.spool is not None and facts.spool.state in (SpoolState.SILENT, SpoolState.LOST, SpoolState.BROKEN):
+        return  # that is the cause
+    if late := _late(facts):
+        oldest = min(queue.oldest for queue in late)
+        count = sum(queue.waiting for queue in late)
+        text = ngettext(
+            "{count} message waits for {accounts}, the oldest since {time}.",
+            "{count} messages wait for {accounts}, the oldest since {time}.",
+            count,
+        )
+        names = [queue.account for queue in late]
+        yield Condition(
+            ConditionKey.QUEUE_LATE,
+            "",
+            Severity.ERROR if facts.now - oldest >= _VERY_LATE else Severity.WARNING,
+            oldest + _LATE,
+            text.format(count=count, accounts=_named(names), time=format_time(oldest, None)),
+            _("Look at the reason: senderproxy queue"),
+            _accounts_of(late),
+        )
+
+
+def _late(facts: Facts) -> list[QueueFacts]:
+    known = {one.account for one in facts.accounts if _is_blocked(one, facts.now)}
+    return [
+        queue
+        for queue in facts.queues
+        if queue.waiting and facts.now - queue.oldest >= _LATE and queue.account not in known
+    ]
+
+
+def _is_blocked(account: AccountFacts, now: datetime) -> bool:
+    """True if the account has a condition of its own."""
+    if account.trouble is AccountTrouble.PAUSED:
+        return account.until is None or account.until > now
+    return account.trouble is not AccountTrouble.NONE
+
+
+# ---- parts of a condition ----
+
+
+def _with(accounts: Sequence[AccountFacts], trouble: AccountTrouble) -> list[AccountFacts]:
+    return [one for one in accounts if one.trouble is trouble]
+
+
+def _grouped(accounts: Sequence[AccountFacts]) -> Iterator[Sequence[AccountFacts]]:
+    """Each account by itself; all together if there are many."""
+    if len(accounts) > SEPARATE:
+        yield accounts
+    else:
+        yield from ([one] for one in accounts)
+
+
+def _condition(
+    facts: Facts,
+    key: ConditionKey,
+    provider: str,
+    accounts: Sequence[AccountFacts],
+    severity: Severity,
+    cause: str,
+    hint: str,
+    since: datetime | None = None,
+) -> Condition:
+    """The condition of one account, or of many at one provider."""
+    return Condition(
+        key,
+        accounts[0].account if len(accounts) == 1 else provider,
+        severity,
+        since or _since(facts, accounts),
+        cause + _waiting(facts, accounts),
+        hint,
+        _affected(accounts),
+    )
+
+
+def _since(facts: Facts, accounts: Sequence[AccountFacts]) -> datetime:
+    return min((one.since for one in accounts if one.since is not None), default=facts.now)
+
+
+def _affected(accounts: Sequence[AccountFacts]) -> Affected:
+    return Affected(AffectedKind.ACCOUNTS, tuple(one.account for one in accounts))
+
+
+def _accounts_of(queues: Sequence[QueueFacts]) -> Affected:
+    return Affected(AffectedKind.ACCOUNTS, tuple(queue.account for queue in queues))
+
+
+def _accounts(accounts: Sequence[AccountFacts]) -> str:
+    return _named([one.account for one in accounts])
+
+
+def _named(names: Sequence[str]) -> str:
+    """`account anna`, or `40 accounts (anna, bert, carl, dora, emil, …)`."""
+    if len(names) == 1:
+        return _("account {account}").format(account=names[0])
+    shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    text = ngettext("{count} account ({names})", "{count} accounts ({names})", len(names))
+    return text.format(count=len(names), names=shown)
+
+
+def _waiting(facts: Facts, accounts: Sequence[AccountFacts]) -> str:
+    """A further sentence on the messages that wait for these accounts; empty without one."""
+    names = {one.account for one in accounts}
+    queues = [queue for queue in facts.queues if queue.waiting and queue.account in names]
+    if not queues:
+        return ""
+    count = sum(queue.waiting for queue in queues)
+    text = ngettext(
+        " {count} message waits, the oldest since {time}.", " {count} messages wait, the oldest since {time}.", count
+    )
+    return text.format(count=count, time=format_time(min(queue.oldest for queue in queues), None))
+
+
+def _most_frequent(accounts: Sequence[AccountFacts]) -> str:
+    """The reply that most of the accounts got."""
+    return Counter(one.words for one in accounts).most_common(1)[0][0]

@@ -1,0 +1,206 @@
+"""Facts about the service, from which its conditions are found: plain values at one moment. PURE.
+
+Times are aware, in UTC. A part that nobody observes keeps its default: `check` without a running service knows less.
+Not here: the observation (service, cli), the rules (monitoring.conditions).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class HourlyUse:
+    """The use of an hourly limit."""
+
+    unit: str  # messages or recipients
+    used: int
+    limit: int
+
+
+class AccountTrouble(StrEnum):
+    """The reason why an account cannot send."""
+
+    NONE = ""
+    SUSPENDED = "suspended"  # its password was refused
+    PAUSED = "paused"  # the provider reported a limit
+    NO_SESSION = "no session"  # the last attempt to open one failed
+    CERTIFICATE = "certificate"  # the same, because of the server's certificate
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFacts:
+    """One account."""
+
+    account: str
+    provider: str
+    trouble: AccountTrouble = AccountTrouble.NONE
+    words: str = ""  # the provider's reply, or the reason
+    since: datetime | None = None  # of the trouble
+    until: datetime | None = None  # the end of a pause
+    hourly: Sequence[HourlyUse] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFacts:
+    """The waiting and held messages of one account; `oldest`: the reception of the oldest one."""
+
+    account: str
+    waiting: int
+    held: int
+    oldest: datetime
+
+
+class SpoolState(StrEnum):
+    """The ability of the spool to store messages."""
+
+    OPEN = "open"
+    CLOSED = "closed"  # it cannot be opened
+    FULL = "full"  # too little space on its disk
+    SILENT = "silent"  # its disk does not respond
+    LOST = "lost"  # one of its files was deleted, moved or replaced
+    BROKEN = "broken"  # its disk reports errors
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFacts:
+    """The spool and its disk."""
+
+    state: SpoolState = SpoolState.OPEN
+    why: str = ""
+    hint: str = ""
+    free: int | None = None  # octets on its disk; None: not known
+    min_free: int = 0  # octets; below this no message is queued
+
+
+@dataclass(frozen=True, slots=True)
+class AccountsFacts:
+    """The vault, its accounts, and the settings that name accounts."""
+
+    accounts: int
+    problem: str = ""  # why it cannot be read; the accounts in memory stay in force
+    hint: str = ""
+    rolled_back: str = ""  # a sentence, if it is older than the one used before
+    unusable: Sequence[str] = ()  # a sentence for each record that cannot be used
+    unknown_providers: Sequence[tuple[str, str]] = ()  # account, provider
+    unknown_accounts: Sequence[tuple[str, str]] = ()  # setting, account
+
+
+class CertificateOwner(StrEnum):
+    """The side that shows a certificate."""
+
+    LISTENER = "listener"
+    SMARTHOST = "smarthost"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """The certificate of a listener, from its file, or of a smarthost, from the last session with it."""
+
+    owner: CertificateOwner
+    name: str  # of the listener; host and port of the smarthost
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+    file: str = ""  # of a listener
+    problem: str = ""  # why it cannot be used
+    renewed: bool = False  # the file has a newer one, which is not in use yet
+
+
+@dataclass(frozen=True, slots=True)
+class SenderRuleFacts:
+    """A sender that a provider refused although the configured rule allows it."""
+
+    provider: str
+    account: str
+    address: str
+    words: str
+    reply: str
+    hint: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LookUpFacts:
+    """A host whose look-up fails; its addresses of the time `found` are used."""
+
+    host: str
+    why: str
+    since: datetime
+    found: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LoopFacts:
+    """The blocks of the event loop in the last hour."""
+
+    blocks: int
+    longest_seconds: float  # since the start of the service
+    since: datetime  # the first one of the hour
+
+
+@dataclass(frozen=True, slots=True)
+class ClockFacts:
+    """The last step of the system's clock."""
+
+    seconds: float
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CrashFacts:
+    """The ends of earlier processes that were no stop. `times`: oldest first; not empty."""
+
+    times: Sequence[datetime]
+    cause: str = ""  # of the last one, if it is known
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedConfiguration:
+    """A configuration that a reload did not put in force."""
+
+    why: str
+    hint: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFacts:
+    """A client that was turned away in the last hour."""
+
+    client: str
+    count: int
+    why: str  # the last reason
+    since: datetime  # the first time in the hour
+    is_local: bool  # its address is of a private network
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedMessages:
+    """Equal refusals of messages of one client in the last hour."""
+
+    client: str
+    reverse_path: str
+    reply: str
+    count: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that conditions are found in. One attribute for each part of the service."""
+
+    now: datetime
+    accounts: Sequence[AccountFacts] = ()
+    queues: Sequence[QueueFacts] = ()
+    spool: SpoolFacts | None = None
+    vault: AccountsFacts | None = None
+    certificates: Sequence[CertificateFacts] = ()
+    sender_rules: Sequence[SenderRuleFacts] = ()
+    look_ups: Sequence[LookUpFacts] = ()
+    loop: LoopFacts | None = None
+    clock: ClockFacts | None = None
+    crash: CrashFacts | None = None
+    configuration: RefusedConfiguration | None = None
+    clients: Sequence[ClientFacts] = ()
+    refusals: Sequence[RefusedMessages] = ()

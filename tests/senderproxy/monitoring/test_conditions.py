@@ -1,0 +1,387 @@
+"""The list of conditions, from values."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from senderproxy.log_events import Severity
+from senderproxy.monitoring.conditions import compare, find_conditions
+from senderproxy.monitoring.facts import (
+    AccountFacts,
+    AccountsFacts,
+    AccountTrouble,
+    CertificateFacts,
+    CertificateOwner,
+    ClientFacts,
+    ClockFacts,
+    CrashFacts,
+    Facts,
+    HourlyUse,
+    LookUpFacts,
+    LoopFacts,
+    QueueFacts,
+    RefusedConfiguration,
+    RefusedMessages,
+    SenderRuleFacts,
+    SpoolFacts,
+    SpoolState,
+)
+from senderproxy.monitoring.record import AffectedKind, Condition, ConditionKey, condition_entry, read_condition
+
+PAGE = Path(__file__).parents[3] / "docs" / "conditions.md"
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+MIB = 1 << 20
+
+
+def account(number: int, trouble: AccountTrouble, ago: timedelta = MINUTE, **more: Any) -> AccountFacts:
+    entry = AccountFacts(f"konto{number:02}", "ionos", trouble, "535 Authentication credentials invalid", NOW - ago)
+    return replace(entry, **more)
+
+
+def found(**parts: Any) -> dict[tuple[str, str], Condition]:
+    """The conditions in these facts, by key and subject."""
+    return {one.id: one for one in find_conditions(replace(Facts(NOW), **parts))}
+
+
+def only(**parts: Any) -> Condition:
+    (one,) = found(**parts).values()
+    return one
+
+
+def severities(**parts: Any) -> list[Severity]:
+    return [one.severity for one in found(**parts).values()]
+
+
+def rule(address: str, ago: timedelta = MINUTE) -> SenderRuleFacts:
+    words = f'ionos refused {address} (reverse-path) although sender_rule = "any" allows it: its rule is stricter'
+    return SenderRuleFacts("ionos", "konto1", address, words, "550 not allowed", "set the rule", NOW - ago)
+
+
+def client(number: int, count: int, *, is_local: bool = True) -> ClientFacts:
+    return ClientFacts(f"192.168.1.{number}", count, "554 5.7.1 may not send", NOW - MINUTE, is_local)
+
+
+def certificate(left: timedelta, **more: Any) -> CertificateFacts:
+    entry = CertificateFacts(CertificateOwner.LISTENER, "internal", NOW - 300 * DAY, NOW + left, file="/etc/cert.pem")
+    return replace(entry, **more)
+
+
+# One example of each kind, with its severity and a part of its cause.
+EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
+    ConditionKey.ACCOUNT_SUSPENDED: ({"accounts": [account(1, AccountTrouble.SUSPENDED)]}, Severity.ERROR, "ionos refuses the password of account konto01: 535"),
+    ConditionKey.ACCOUNT_PAUSED: ({"accounts": [account(1, AccountTrouble.PAUSED, until=NOW + MINUTE)]}, Severity.WARNING, "ionos limits account konto01"),
+    ConditionKey.NO_SESSION: ({"accounts": [account(1, AccountTrouble.NO_SESSION)]}, Severity.WARNING, "no session with ionos for account konto01"),
+    ConditionKey.HOURLY_LIMIT: (
+        {"accounts": [account(1, AccountTrouble.NONE, hourly=[HourlyUse("messages", 100, 100)])]},
+        Severity.WARNING, "konto01 has reached its limit of 100 messages an hour",
+    ),
+    ConditionKey.SENDER_RULE_STRICTER: ({"sender_rules": [rule("info@firma.example")]}, Severity.ERROR, "its rule is stricter (550"),
+    ConditionKey.LOOK_UP_FAILING: (
+        {"look_ups": [LookUpFacts("smtp.ionos.de", "timed out", NOW - HOUR, NOW - DAY)]}, Severity.INFO, "No address look-up of smtp.ionos.de",
+    ),
+    ConditionKey.SMARTHOST_CERTIFICATE: ({"accounts": [account(1, AccountTrouble.CERTIFICATE)]}, Severity.ERROR, "The certificate of ionos is not accepted"),
+    ConditionKey.LISTENER_CERTIFICATE: ({"certificates": [certificate(-DAY)]}, Severity.CRITICAL, "listener internal expired at"),
+    ConditionKey.QUEUE_LATE: ({"queues": [QueueFacts("konto01", 3, 0, NOW - 2 * HOUR)]}, Severity.WARNING, "3 messages wait for account konto01"),
+    ConditionKey.MESSAGE_HELD: ({"queues": [QueueFacts("konto01", 0, 2, NOW - MINUTE)]}, Severity.ERROR, "2 messages are held"),
+    ConditionKey.DISK_LOW: ({"spool": SpoolFacts(free=150 * MIB, min_free=100 * MIB)}, Severity.WARNING, "150 MiB are free"),
+    ConditionKey.DISK_FULL: ({"spool": SpoolFacts(SpoolState.FULL, "Too little space.", "Free some.")}, Severity.ERROR, "deferred: Too little space."),
+    ConditionKey.DISK_SILENT: ({"spool": SpoolFacts(SpoolState.SILENT, "It has not responded.", "dmesg")}, Severity.ERROR, "deferred: It has not"),
+    ConditionKey.DISK_BROKEN: ({"spool": SpoolFacts(SpoolState.BROKEN, "Input/output error.", "dmesg")}, Severity.CRITICAL, "Input/output error"),
+    ConditionKey.SPOOL_CLOSED: ({"spool": SpoolFacts(SpoolState.CLOSED, "It has no spool.db.", "Restore it.")}, Severity.ERROR, "The queue is unavailable: It has"),
+    ConditionKey.SPOOL_FILE_LOST: ({"spool": SpoolFacts(SpoolState.LOST, "spool.db was deleted.", "Do not stop.")}, Severity.CRITICAL, "was deleted"),
+    ConditionKey.VAULT_UNREADABLE: ({"vault": AccountsFacts(1, "It is damaged.", "Restore it.")}, Severity.ERROR, "stay in force: It is damaged."),
+    ConditionKey.VAULT_ROLLED_BACK: ({"vault": AccountsFacts(1, rolled_back="The vault is older.")}, Severity.ERROR, "The vault is older."),
+    ConditionKey.VAULT_RECORD_UNUSABLE: ({"vault": AccountsFacts(1, unusable=["Record a is damaged.", "Record b too."])}, Severity.ERROR, "And 1 more record."),
+    ConditionKey.NO_ACCOUNT: ({"vault": AccountsFacts(0)}, Severity.ERROR, "no account yet"),
+    ConditionKey.UNKNOWN_PROVIDER: ({"vault": AccountsFacts(1, unknown_providers=[("konto01", "ionso")])}, Severity.ERROR, "at provider ionso, which"),
+    ConditionKey.UNKNOWN_ACCOUNT: ({"vault": AccountsFacts(1, unknown_accounts=[("senders.bounce_account", "post")])}, Severity.ERROR, "The account post that"),
+    ConditionKey.CONFIGURATION_REFUSED: ({"configuration": RefusedConfiguration("port is 99999.", "", NOW - HOUR)}, Severity.ERROR, "the old one is in force: port"),
+    ConditionKey.CLIENT_TURNED_AWAY: ({"clients": [client(7, 10)]}, Severity.WARNING, "Client 192.168.1.7 was turned away 10 times"),
+    ConditionKey.MESSAGES_REFUSED: (
+        {"refusals": [RefusedMessages("192.168.1.7", "a@b.example", "550 5.7.1 No account here", 12, NOW - MINUTE)]},
+        Severity.WARNING, "12 messages of client 192.168.1.7 from <a@b.example> were refused",
+    ),
+    ConditionKey.LOOP_BLOCKED: ({"loop": LoopFacts(2, 0.4, NOW - MINUTE)}, Severity.INFO, "2 times within an hour, at most 0.4 s"),
+    ConditionKey.CLOCK_STEPPED: ({"clock": ClockFacts(-7200.0, NOW - MINUTE)}, Severity.INFO, "set by -7200 s"),
+    ConditionKey.SERVICE_CRASHED: ({"crash": CrashFacts([NOW - MINUTE], "Segmentation fault.")}, Severity.WARNING, "Segmentation fault."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ConditionKey)
+def test_each_kind_of_condition_is_found_with_its_cause_and_a_remedy(key: ConditionKey) -> None:
+    parts, severity, words = EXAMPLES[key]
+    one = only(**parts)
+    assert (one.key, one.severity) == (key, severity)
+    assert words in one.cause
+    assert one.hint
+    assert "{" not in one.cause + one.hint
+    assert one.since <= NOW
+
+
+def test_each_kind_has_a_section_on_the_page_and_each_section_a_kind() -> None:
+    headings = re.findall(r"^### `(.+)`$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(headings) == sorted(ConditionKey)
+
+
+def test_every_part_of_the_facts_can_have_a_condition() -> None:
+    used = {name for parts, _severity, _words in EXAMPLES.values() for name in parts}
+    assert used == {field.name for field in fields(Facts)} - {"now"}
+
+
+def test_without_trouble_there_is_no_condition() -> None:
+    healthy = [account(number, AccountTrouble.NONE, hourly=[HourlyUse("messages", 79, 100)]) for number in range(50)]
+    assert not found(
+        accounts=healthy,
+        queues=[QueueFacts("konto01", 5, 0, NOW - 59 * MINUTE)],
+        spool=SpoolFacts(free=200 * MIB, min_free=100 * MIB),
+        vault=AccountsFacts(50),
+        certificates=[certificate(60 * DAY), CertificateFacts(CertificateOwner.SMARTHOST, "smtp.ionos.de:465")],
+        loop=LoopFacts(0, 0.02, NOW),
+        clock=ClockFacts(90.0, NOW - HOUR),
+        crash=CrashFacts([NOW - DAY]),
+        clients=[client(7, 9)],
+    )
+
+
+# ---- one cause, one condition ----
+
+
+def test_forty_accounts_of_a_dead_provider_are_one_condition_with_their_messages() -> None:
+    accounts = [account(number, AccountTrouble.NO_SESSION, number * MINUTE) for number in range(40)]
+    one = only(accounts=accounts, queues=[QueueFacts(f"konto{n:02}", 2, 0, NOW - 3 * HOUR) for n in range(40)])
+    assert one.id == ("no_session", "ionos")
+    assert one.severity is Severity.ERROR
+    assert one.since == NOW - 39 * MINUTE
+    assert "40 accounts (konto00, konto01, konto02, konto03, konto04, …)" in one.cause
+    assert "80 messages wait, the oldest since" in one.cause
+    assert len(one.affected.names) == 40
+
+
+def test_a_wrong_password_is_a_condition_of_its_own_until_there_are_too_many() -> None:
+    three = [account(number, AccountTrouble.SUSPENDED) for number in range(3)]
+    assert set(found(accounts=three)) == {("account_suspended", f"konto0{number}") for number in range(3)}
+    many = only(accounts=[*three, account(3, AccountTrouble.SUSPENDED, words="535 other")])
+    assert many.id == ("account_suspended", "ionos")
+    assert "535 Authentication credentials invalid" in many.cause
+
+
+def test_accounts_of_two_providers_have_two_causes() -> None:
+    accounts = [account(1, AccountTrouble.NO_SESSION), account(2, AccountTrouble.NO_SESSION, provider="gmail")]
+    assert set(found(accounts=accounts)) == {("no_session", "ionos"), ("no_session", "gmail")}
+
+
+def test_late_messages_of_an_account_without_trouble_are_a_condition_beside_those_that_have_one() -> None:
+    conditions = found(
+        accounts=[account(1, AccountTrouble.SUSPENDED)],
+        queues=[QueueFacts("konto01", 4, 0, NOW - 2 * HOUR), QueueFacts("konto02", 1, 0, NOW - 5 * HOUR)],
+    )
+    assert "4 messages wait" in conditions["account_suspended", "konto01"].cause
+    late = conditions["queue_late", ""]
+    assert late.severity is Severity.ERROR
+    assert late.affected.names == ("konto02",)
+    assert "1 message waits for account konto02" in late.cause
+    assert late.since == NOW - 4 * HOUR
+
+
+def test_messages_of_a_pause_that_is_over_wait_too_long() -> None:
+    paused = account(1, AccountTrouble.PAUSED, until=NOW)
+    assert set(found(accounts=[paused], queues=[QueueFacts("konto01", 1, 0, NOW - HOUR)])) == {("queue_late", "")}
+
+
+def test_a_disk_that_does_not_respond_is_the_cause_of_late_messages() -> None:
+    silent = SpoolFacts(SpoolState.SILENT, "It has not responded.", "dmesg")
+    assert set(found(spool=silent, queues=[QueueFacts("konto01", 1, 0, NOW - DAY)])) == {("disk_silent", "")}
+
+
+def test_rejected_senders_of_one_provider_are_one_condition() -> None:
+    one = only(sender_rules=[rule("b@firma.example"), rule("a@firma.example", HOUR), rule("c@firma.example")])
+    assert one.since == NOW - HOUR
+    assert one.cause.startswith("ionos refused a@firma.example")
+    assert one.cause.endswith("and 2 more senders")
+    assert one.affected.kind is AffectedKind.SENDERS
+
+
+def test_many_clients_are_one_condition_that_names_the_most_frequent() -> None:
+    one = only(clients=[client(number, 10 + number) for number in range(20)])
+    assert one.id == ("client_turned_away", "")
+    assert "Client 192.168.1.19 was turned away 29 times" in one.cause
+    assert "So were 19 more clients." in one.cause
+
+
+def test_hosts_without_look_up_are_one_condition_if_there_are_many() -> None:
+    hosts = [LookUpFacts(f"smtp{n}.example", "timed out", NOW - 2 * DAY, NOW - 3 * DAY) for n in range(9)]
+    one = only(look_ups=hosts)
+    assert (one.subject, one.severity) == ("", Severity.WARNING)
+
+
+def test_the_list_stays_short_whatever_happens() -> None:
+    used_up = [HourlyUse("messages", 9, 9)]
+    conditions = found(
+        accounts=[account(n, trouble, hourly=used_up) for n in range(1000) for trouble in AccountTrouble],
+        clients=[client(number, 99) for number in range(5000)],
+        refusals=[RefusedMessages(f"10.0.{n}.1", "a@b.example", "550 no", 99, NOW) for n in range(5000)],
+        sender_rules=[rule(f"a{n}@firma.example") for n in range(5000)],
+        look_ups=[LookUpFacts(f"h{n}.example", "no", NOW, NOW) for n in range(5000)],
+        vault=AccountsFacts(9, unusable=["x"] * 5000, unknown_providers=[(f"k{n}", "nobody") for n in range(5000)]),
+    )
+    assert len(conditions) < 20
+
+
+# ---- severities ----
+
+
+@pytest.mark.parametrize(
+    ("left", "severity"),
+    [
+        (31 * DAY, None),
+        (30 * DAY, Severity.INFO),
+        (8 * DAY, Severity.INFO),
+        (7 * DAY, Severity.WARNING),
+        (2 * DAY, Severity.WARNING),
+        (DAY, Severity.ERROR),
+        (MINUTE, Severity.ERROR),
+        (timedelta(), Severity.CRITICAL),
+    ],
+)
+def test_a_certificate_of_a_year_is_announced_30_7_and_1_days_before_its_end(
+    left: timedelta, severity: Severity | None
+) -> None:
+    assert severities(certificates=[certificate(left)]) == ([severity] if severity else [])
+
+
+def test_a_certificate_that_is_renewed_more_often_is_announced_later() -> None:
+    of_90_days = certificate(25 * DAY, valid_from=NOW - 65 * DAY)
+    of_6_days = certificate(2 * DAY, valid_from=NOW - 4 * DAY)
+    assert not found(certificates=[of_90_days, of_6_days])
+    assert severities(certificates=[replace(of_6_days, valid_until=NOW + DAY)]) == [Severity.INFO]
+
+
+def test_a_certificate_that_is_not_valid_yet_or_unusable_is_wrong() -> None:
+    early = only(certificates=[certificate(300 * DAY, valid_from=NOW + HOUR)])
+    assert early.severity is Severity.ERROR
+    assert "is not valid before" in early.cause
+    broken = only(certificates=[certificate(300 * DAY, problem="the key does not belong to it")])
+    assert "cannot be used: the key does not belong to it" in broken.cause
+
+
+def test_a_renewed_certificate_that_is_not_in_use_needs_only_a_reload() -> None:
+    assert "has a newer one: systemctl reload" in only(certificates=[certificate(DAY, renewed=True)]).hint
+
+
+def test_a_limit_is_announced_at_80_percent() -> None:
+    near = only(accounts=[account(1, AccountTrouble.NONE, hourly=[HourlyUse("recipients", 80, 100)])])
+    assert near.severity is Severity.INFO
+    assert "account konto01 has nearly reached its limit of 100 recipients an hour" in near.cause
+    assert "recipients_per_hour in [providers.ionos]" in near.hint
+
+
+def test_the_worse_of_two_limits_counts() -> None:
+    hourly = [HourlyUse("messages", 85, 100), HourlyUse("recipients", 500, 500)]
+    assert "500 recipients" in only(accounts=[account(1, AccountTrouble.NONE, hourly=hourly)]).cause
+
+
+def test_no_session_becomes_an_error_after_ten_minutes() -> None:
+    assert severities(accounts=[account(1, AccountTrouble.NO_SESSION, 10 * MINUTE)]) == [Severity.ERROR]
+
+
+@pytest.mark.parametrize(
+    ("ago", "severity"),
+    [
+        ([MINUTE, MINUTE, MINUTE], Severity.ERROR),
+        ([5 * HOUR, MINUTE], Severity.WARNING),
+        ([2 * HOUR], Severity.INFO),
+        ([DAY], None),
+    ],
+)
+def test_a_crash_is_news_for_a_day_and_three_within_an_hour_are_an_error(
+    ago: Sequence[timedelta], severity: Severity | None
+) -> None:
+    assert severities(crash=CrashFacts([NOW - one for one in ago])) == ([severity] if severity else [])
+
+
+def test_a_stranger_that_gets_nowhere_is_no_warning() -> None:
+    assert severities(clients=[client(7, 500, is_local=False)]) == [Severity.INFO]
+
+
+def test_ten_blocks_within_an_hour_are_a_warning() -> None:
+    assert severities(loop=LoopFacts(10, 0.4, NOW - MINUTE)) == [Severity.WARNING]
+
+
+# ---- order, beginning, changes ----
+
+
+def test_the_worst_comes_first_and_of_equal_ones_the_oldest() -> None:
+    conditions = find_conditions(
+        Facts(
+            NOW,
+            accounts=[account(1, AccountTrouble.SUSPENDED), account(2, AccountTrouble.SUSPENDED, HOUR)],
+            certificates=[certificate(-DAY), certificate(20 * DAY, name="other")],
+            clock=ClockFacts(90.0, NOW - MINUTE),
+        )
+    )
+    assert [one.subject or one.key for one in conditions] == [
+        "internal",
+        "konto02",
+        "konto01",
+        "clock_stepped",
+        "other",
+    ]
+
+
+def test_a_condition_keeps_its_beginning() -> None:
+    facts = Facts(NOW, spool=SpoolFacts(SpoolState.FULL, "Too little space.", "Free some."))
+    known = {("disk_full", ""): NOW - HOUR}
+    assert [one.since for one in find_conditions(facts, known)] == [NOW - HOUR]
+    assert [one.since for one in find_conditions(facts)] == [NOW]
+
+
+def test_changes_are_beginnings_other_severities_and_ends() -> None:
+    clock = ClockFacts(90.0, NOW)
+    at_first = find_conditions(Facts(NOW, accounts=[account(1, AccountTrouble.NO_SESSION)], clock=clock))
+    accounts = [account(1, AccountTrouble.NO_SESSION), account(2, AccountTrouble.SUSPENDED)]
+    later = find_conditions(Facts(NOW + HOUR, accounts=accounts, clock=clock))
+    changes = compare(at_first, later)
+    assert [one.id for one in changes.begun] == [("account_suspended", "konto02")]
+    assert [(one.id, one.severity) for one in changes.changed] == [(("no_session", "ionos"), Severity.ERROR)]
+    assert changes.ended == [("clock_stepped", "")]
+    unchanged = compare(later, later)
+    assert (unchanged.begun, unchanged.changed, unchanged.ended) == ([], [], [])
+
+
+def test_a_condition_that_becomes_part_of_a_wider_one_does_not_end() -> None:
+    three = find_conditions(Facts(NOW, accounts=[account(n, AccountTrouble.SUSPENDED) for n in range(3)]))
+    four = find_conditions(Facts(NOW, accounts=[account(n, AccountTrouble.SUSPENDED) for n in range(4)]))
+    wider = compare(three, four)
+    assert [one.id for one in wider.begun] == [("account_suspended", "ionos")]
+    assert wider.ended == []
+    narrower = compare(four, three)
+    assert (narrower.begun, narrower.ended) == ([], [("account_suspended", "ionos")])
+
+
+def test_after_a_restart_a_condition_that_goes_on_is_not_new_and_one_that_is_over_ends() -> None:
+    now = find_conditions(Facts(NOW, spool=SpoolFacts(SpoolState.FULL, "Too little space.", "Free some.")))
+    changes = compare((), now, {("disk_full", ""): NOW - HOUR, ("no_session", "ionos"): NOW - HOUR})
+    assert (changes.begun, changes.ended) == ([], [("no_session", "ionos")])
+
+
+# ---- JSON ----
+
+
+@pytest.mark.parametrize("key", ConditionKey)
+def test_a_condition_passes_through_json_unchanged(key: ConditionKey) -> None:
+    one = only(**EXAMPLES[key][0])
+    assert read_condition(condition_entry(one)) == one
+
+
+def test_the_entry_of_a_condition_is_bounded() -> None:
+    accounts = [account(number, AccountTrouble.NO_SESSION, words="5" * 5000) for number in range(1000)]
+    entry = condition_entry(only(accounts=accounts))
+    assert entry["affected"]["count"] == 1000
+    assert len(entry["affected"]["names"]) == 20
+    assert len(entry["cause"]) == 1000
