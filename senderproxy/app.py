@@ -24,6 +24,7 @@ from senderproxy.control.crash_journal import CrashTraceback
 from senderproxy.control.hardening import protect_memory
 from senderproxy.control.interpreter import return_memory, tune_interpreter
 from senderproxy.control.protocol import Answer, Request, Verb
+from senderproxy.control.run_marker import RunMarker
 from senderproxy.control.server import ControlServer
 from senderproxy.control.socket_store import SocketStore, sockets_of_systemd
 from senderproxy.control.systemd import SystemdNotifier
@@ -32,7 +33,10 @@ from senderproxy.delivery.resolver import LookUp, look_up
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
+from senderproxy.monitoring.facts import RefusedConfiguration
 from senderproxy.relay.queue_admin import QueueAdmin
+from senderproxy.service.condition_facts import FactCollector
+from senderproxy.service.conditions import ServiceConditions
 from senderproxy.service.housekeeping import Housekeeping
 from senderproxy.service.idleness import Idleness
 from senderproxy.service.listeners import Listeners
@@ -45,11 +49,12 @@ from senderproxy.worker_threads import WorkerThreads
 
 _log = logging.getLogger("senderproxy.app")
 _VAULT_TIMEOUT: Final = 8.0  # seconds in which a request waits for the vault; its command waits for 10
+_CAUSE: Final = 200  # characters of a cause in the line of `systemctl status`
 _SPOOL_CLOSE: Final = 1.0  # seconds that the spool has for its close at least, when the stop time is used up
 
 
 class Service:
-    """One running senderproxy.
+    """One running senderproxy. One attribute for each part of it.
 
     `load` reads the configuration again, `set_up_log` applies its log settings, `crash` returns the cause of the last
     crash, `loop_monitor` measures the loop on which `run` is called, `look_up` resolves the names of smarthosts,
@@ -88,7 +93,12 @@ class Service:
             sockets or SocketStore(self._notifier),
         )
         lag = loop_monitor.lag if loop_monitor is not None else None
-        self._status = ServiceStatus(self._components, accounts, self._listeners, self._spool, self._clock, lag)
+        self._facts = FactCollector(config, self._components, accounts, self._listeners, self._spool, self._clock, lag)
+        self._conditions = ServiceConditions(self._facts, self._clock, self._show_status)
+        self._status = ServiceStatus(
+            self._components, accounts, self._listeners, self._facts, self._conditions, self._clock, lag
+        )
+        self._marker = RunMarker(Path(config.service.control_socket).with_name("running"))
         self._control: ControlServer | None = None
         self._ended = asyncio.Event()
         self._housekeeping = Housekeeping(
@@ -96,6 +106,8 @@ class Service:
             accounts,
             self._spool,
             self._notifier,
+            self._conditions,
+            self._note_rolled_back,
             self._components.intake.forget_old,
             self._ended.set,
         )
@@ -113,6 +125,7 @@ class Service:
             self._accounts.read_in_background()
             self._accounts.on_change = self._apply_accounts
             self._control = await self._open_control()
+            self._facts.crashes = self._marker.start(self._clock.now())
             await self._spool.open()
             await self._listeners.start(self._config)
         except BaseException:
@@ -143,7 +156,10 @@ class Service:
         await self._components.courier.close(grace())
         await self._spool.close(max(grace(), _SPOOL_CLOSE))
         self._components.crash_journal.close()
+        self._facts.stop()
         if self._control is not None:
+            if self._housekeeping.fault is None:
+                self._marker.stop()
             await self._control.stop()
         event(_log, log_events.SERVICE_STOPPED)
 
@@ -182,9 +198,12 @@ class Service:
             reader = WorkerThreads("config-reader")  # a disk that does not respond does not hold up a stop
             try:
                 config = await reader.do(self._load)
+                await self._apply(config)
+            except SenderproxyError as error:
+                self._facts.refused_configuration = RefusedConfiguration(error.message, error.hint, self._clock.now())
+                raise
             finally:
                 reader.stop()
-            await self._apply(config)
             with suppress(AccountsError):  # the vault is read later, and `status` shows its problem
                 await self._accounts.wait_until_read(_VAULT_TIMEOUT)
 
@@ -198,7 +217,8 @@ class Service:
                 hint="systemctl restart senderproxy",
             )
         await self._listeners.replace(self._config, config)
-        self._config = config
+        self._config = self._facts.config = config
+        self._facts.refused_configuration = None
         self._spool.apply(config.spool)
         self._components.apply(config)
         if self._set_up_log is not None:
@@ -215,6 +235,7 @@ class Service:
         )
         handlers = {
             Verb.STATUS: self._answer_status,
+            Verb.CONDITIONS: self._answer_conditions,
             Verb.RESUME: self._answer_resume,
             Verb.RELOAD: self._answer_reload,
             Verb.READ_VAULT: self._answer_read_vault,
@@ -233,7 +254,7 @@ class Service:
         """Follow a change of the vault. Sessions of removed accounts are closed."""
         self._components.courier.drop_stale()
         self._components.runner.wake()
-        self._notifier.status(self._summary())
+        self._show_status()
 
     async def _reload_and_log(self) -> None:
         self._notifier.reloading(int(self._clock.monotonic() * 1_000_000))
@@ -246,12 +267,25 @@ class Service:
             event(_log, log_events.CONFIG_REFUSED, fault=fault)
         self._notifier.ready(self._summary())
 
+    def _show_status(self) -> None:
+        self._notifier.status(self._summary())
+
+    def _note_rolled_back(self, why: str) -> None:
+        self._facts.rolled_back = why
+
     def _summary(self) -> str:
         """The line that `systemctl status` shows."""
-        return f"listening on {self._listeners.addresses}, accounts: {len(self._accounts.directory().accounts)}"
+        text = f"listening on {self._listeners.addresses}, accounts: {len(self._accounts.directory().accounts)}"
+        if not self._conditions.current:
+            return text
+        worst, count = self._conditions.current[0], len(self._conditions.current)
+        return f"{text}, conditions: {count}, {worst.severity.name.lower()}: {' '.join(worst.cause.split())[:_CAUSE]}"
 
     async def _answer_status(self, _request: Request) -> Answer:
         return await self._status.answer()
+
+    async def _answer_conditions(self, _request: Request) -> Answer:
+        return await self._status.conditions()
 
     async def _answer_read_vault(self, _request: Request) -> Answer:
         """The problem of the vault, or None: the next message uses its current accounts."""

@@ -54,6 +54,13 @@ LOOP_BLOCKED: Final = LogEvent(
     "loop_blocked", Severity.WARNING, "event loop blocked, all clients waited", ("seconds", "unlogged", "stack")
 )
 
+_CONDITION_FIELDS: Final = ("condition", "subject", "severity", "cause", "hint")
+CONDITION_BEGAN: Final = LogEvent("condition_began", Severity.WARNING, "condition began", _CONDITION_FIELDS)
+CONDITION_CHANGED: Final = LogEvent(
+    "condition_changed", Severity.WARNING, "condition has another severity", _CONDITION_FIELDS
+)
+CONDITION_ENDED: Final = LogEvent("condition_ended", Severity.INFO, "condition ended", ("condition", "subject"))
+
 # ---- accounts ----
 
 VAULT_RELOADED: Final = LogEvent("vault_reloaded", Severity.INFO, "accounts reloaded from the vault", ("accounts",))

@@ -69,6 +69,7 @@ class VaultAccounts(Accounts):
     def __init__(self, vault: Vault, clock: Clock | None = None) -> None:
         """Called by `open` only."""
         self.problem: str | None = None
+        self.problem_hint = ""
         self.on_change: Callable[[], None] = lambda: None  # called when other accounts are in force
         self._vault = vault  # while a reading is in progress, it belongs to the thread
         self._checks_always = clock is None
@@ -184,14 +185,18 @@ class VaultAccounts(Accounts):
         """Put the file's current content in force, or set `problem`. Raises AccountsError after the timeout."""
         try:
             async with asyncio.timeout(timeout_seconds):
-                if self._reading is not None:  # it may have begun before the change
-                    await wait_done(self._reading)
+                await self._end_of_reading()  # it may have begun before the change
                 self._failed = None
                 self.check()
-                if self._reading is not None:
-                    await wait_done(self._reading)
+                await self._end_of_reading()
         except TimeoutError as error:
             raise _too_slow() from error
+
+    async def _end_of_reading(self) -> None:
+        """Wait until no reading is in progress and the result of the last one is in force."""
+        while self._reading is not None:
+            await wait_done(self._reading)
+            await asyncio.sleep(0)  # a future that is done may have its callbacks still to come
 
     def close(self) -> None:
         """Close the vault and drop its key."""
@@ -283,7 +288,7 @@ class VaultAccounts(Accounts):
 
     def _set_problem(self, error: SenderproxyError) -> None:
         if self.problem != error.message:
-            self.problem = error.message
+            self.problem, self.problem_hint = error.message, error.hint
             event(_log, log_events.VAULT_UNREADABLE, why=error.message, hint=error.hint)
 
     def _clear_problem(self) -> None:

@@ -6,10 +6,14 @@ from typing import Any
 
 from senderproxy.cli.common import read_config
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
-from senderproxy.cli.terminal import print_hint, print_json, print_table
+from senderproxy.cli.severities import LABEL_WIDTH, label
+from senderproxy.cli.terminal import print_hint, print_json, print_table, printable
 from senderproxy.cli.times import local_time
 from senderproxy.control.client import ask
 from senderproxy.control.protocol import Verb, new_request
+from senderproxy.log_events import Severity
+from senderproxy.monitoring.record import Condition, read_condition
+from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, ngettext
 
 
@@ -20,16 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """0 if every account can send and the queue moves, else 1. Raises NotRunning."""
+    """0 if no condition affects mail, else 1. Raises NotRunning."""
     status = ask(Path(read_config(chosen).service.control_socket), new_request(Verb.STATUS))
     if chosen.json:
         print_json({name: value for name, value in status.items() if name != "ok"})
     else:
         _print_status(status)
-    unhealthy = any(entry["state"] != "healthy" for entry in status["accounts"])
-    queue = status["queue"]
-    stuck = queue["problem"] or queue["refusing"] or queue["held"] or queue["late"]
-    return EX_FAILED if unhealthy or stuck or status["vault_problem"] or status["sender_rules"] else EX_OK
+    conditions = [read_condition(entry) for entry in status["conditions"]]
+    return EX_FAILED if any(one.severity >= Severity.WARNING for one in conditions) else EX_OK
 
 
 def _print_status(status: dict[str, Any]) -> None:
@@ -39,19 +41,42 @@ def _print_status(status: dict[str, Any]) -> None:
         )
     )
     print()
+    _print_conditions([read_condition(entry) for entry in status["conditions"]])
     _print_listeners(status["listeners"])
     print()
     _print_accounts(status["accounts"])
-    for rule in status["sender_rules"]:
-        since = _("since {time}").format(time=local_time(rule["since"]))
-        print(f"\n{rule['words']} ({since}: {rule['said']})")
-        print_hint(rule["hint"], indent="  ")
-    _print_reused_addresses(status["reused_addresses"])
     _print_queue(status["queue"])
-    if status["vault_problem"]:
-        print("\n" + _("The accounts in memory stay in force: {problem}").format(problem=status["vault_problem"]))
+    _print_refusals(status["refusals"])
     for text in status["unknown_records"]:
         print(f"\n{text}")
+
+
+def _print_conditions(conditions: list[Condition]) -> None:
+    """The conditions, the worst first, each with its remedy."""
+    for one in conditions:
+        since = _("since {time}").format(time=format_time(one.since, None))
+        print(printable(f"{label(one.severity):<{LABEL_WIDTH}}  {one.cause} ({since})"))
+        print_hint(printable(one.hint), indent=" " * (LABEL_WIDTH + 2))
+    if conditions:
+        print()
+
+
+def _print_refusals(refusals: list[dict[str, Any]]) -> None:
+    """Equal refusals that are counted and not recorded each on its own; single ones are in `track`."""
+    repeated = [entry for entry in refusals if entry["count"] > 1]
+    if not repeated:
+        return
+    print("\n" + _("Refused within the last hour:"))
+    for entry in repeated:
+        text = ngettext(
+            "{count} message of {client} from <{path}>: {reply}",
+            "{count} messages of {client} from <{path}>: {reply}",
+            entry["count"],
+        )
+        text = text.format(
+            count=entry["count"], client=entry["client"], path=entry["reverse_path"], reply=entry["reply"]
+        )
+        print(printable(f"  {text}"))
 
 
 def _print_listeners(listeners: list[dict[str, Any]]) -> None:
@@ -64,6 +89,7 @@ def _print_listeners(listeners: list[dict[str, Any]]) -> None:
         _("deferred"),
         _("refused"),
         _("denied"),
+        _("evicted"),
     )
     print_table(headings, [_listener_row(entry) for entry in listeners])
     for entry in listeners:
@@ -78,8 +104,6 @@ def _print_listeners(listeners: list[dict[str, Any]]) -> None:
 
 def _print_accounts(accounts: list[dict[str, Any]]) -> None:
     if not accounts:
-        print(_("There is no account yet."))
-        print_hint(_("Add one: senderproxy account add ADDRESS --provider NAME"))
         return
     headings = (
         _("account"),
@@ -92,36 +116,12 @@ def _print_accounts(accounts: list[dict[str, Any]]) -> None:
         _("left this hour"),
     )
     print_table(headings, [_account_row(entry) for entry in accounts])
-    for entry in accounts:
-        if entry["state"] == "healthy":
-            continue
-        if entry["since"]:
-            since = _("since {time}").format(time=local_time(entry["since"]))
-        else:
-            since = _("since the start of the service")
-        print(f"\n{entry['account']} {since}: {entry['words']}")
-        if entry["state"] == "suspended":
-            print_hint(f"senderproxy account set-password {entry['account']}", indent="  ")
-
-
-def _print_reused_addresses(hosts: list[dict[str, Any]]) -> None:
-    for entry in hosts:
-        text = _("No address look-up of {host} succeeds since {since} ({why}); the addresses of {found} are used.")
-        since, found = local_time(entry["since"]), local_time(entry["found"])
-        print("\n" + text.format(host=entry["host"], since=since, why=entry["why"], found=found))
-        print_hint(_("Look for the cause: resolvectl query {host}").format(host=entry["host"]), indent="  ")
 
 
 def _print_queue(queue: dict[str, Any]) -> None:
-    print()
     if queue["problem"]:
-        print(_("The queue is unavailable: {problem}").format(problem=queue["problem"]))
-        print_hint(queue["hint"], indent="  ")
-        return
-    if queue["refusing"]:
-        print(_("New mail for the queue is deferred: {why}").format(why=queue["refusing"]["why"]))
-        print_hint(queue["refusing"]["hint"], indent="  ")
-        print()
+        return  # a condition says so
+    print()
     if not queue["waiting"] and not queue["held"]:
         print(_("The queue is empty."))
         return
@@ -145,7 +145,7 @@ def _print_queue(queue: dict[str, Any]) -> None:
 
 
 def _listener_row(entry: dict[str, Any]) -> list[str]:
-    names = ("name", "address", "connected", "under_way", "accepted", "deferred", "refused", "turned_away")
+    names = ("name", "address", "connected", "under_way", "accepted", "deferred", "refused", "turned_away", "evicted")
     return [str(entry[name]) for name in names]
 
 

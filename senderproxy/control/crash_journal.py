@@ -54,6 +54,7 @@ class CrashJournalFile:
         """`crash`: returns the crash of the previous process; empty if it did not crash."""
         self._path = path
         self._crash = crash
+        self.crash_cause = ""  # of the previous process; empty if it did not crash
         self._file: int | None = None
         self._slots: dict[str, int] = {}
         self._free: list[int] = []
@@ -67,10 +68,10 @@ class CrashJournalFile:
         except OSError as error:
             self._log_failure(error)
             return []
-        crash = self._crash()
-        if not crash:
+        self.crash_cause = self._crash()
+        if not self.crash_cause:
             return []  # it stopped, or was killed from outside: no message caused that
-        event(_log, log_events.CRASH_DETECTED, cause=crash)
+        event(_log, log_events.CRASH_DETECTED, cause=self.crash_cause)
         slots = [left[start : start + _SLOT].rstrip(b"\0") for start in range(0, len(left), _SLOT)]
         return [slot.decode("ascii", "replace") for slot in slots if slot]
 

@@ -24,6 +24,7 @@ class Verb(StrEnum):
     """The requests, each with its fields and the module that answers it."""
 
     STATUS = "status"  # service.status
+    CONDITIONS = "conditions"  # service.status; docs/conditions.md
     RESUME = "resume"  # account; app
     RELOAD = "reload"  # app
     READ_VAULT = "vault.read"  # answers when the accounts are in force; app

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from senderproxy import log_events
@@ -45,7 +45,7 @@ OpenSession: TypeAlias = Callable[[Account, Provider, Credential], Awaitable[Ses
 
 @dataclass(frozen=True, slots=True)
 class AccountStatus:
-    """One account in `senderproxy status`, in values for JSON. Counts are of recipients."""
+    """One account in `senderproxy status`, in values for JSON. One attribute for each fact; counts are recipients."""
 
     account: str
     login: str
@@ -61,6 +61,12 @@ class AccountStatus:
     last_reply: str | None = None
     messages_left: int | None = None  # this hour; None: no limit
     recipients_left: int | None = None
+    provider: str = ""
+    reply: str | None = None  # the reason why it cannot send: the provider's reply, or ours
+    hint: str = ""  # the fix, if the state knows one
+    until: str | None = None  # ISO 8601, UTC: the end of a pause
+    messages_limit: int | None = None  # an hour; None: no limit
+    recipients_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +209,19 @@ class AccountState:
 
     # --- for the operator ---
 
-    def status(self) -> AccountStatus:
-        """Return the account's status."""
-        monotonic = self._clock.monotonic()
+    def status(self, provider: Provider | None = None) -> AccountStatus:
+        """Return the account's status. `provider`: the one in the configuration, for an account without a message."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
         state, since = type(self.health).__name__.lower(), self.health.since
         words = account_health.describe(self.health, monotonic=monotonic)
+        reply = None if isinstance(self.health, Healthy) else str(self.health.upstream_reply)
+        until = None
+        if isinstance(self.health, account_health.Paused):
+            until = now + timedelta(seconds=self.health.until - monotonic)
         if isinstance(self.health, Healthy) and self.no_session is not None:
             state, words, since = "no session", f"no session: {self.no_session[0]}", self.no_session[1]
-        messages, recipients = self._hourly_limits(self.provider)
+            reply = self.no_session[0].text
+        messages, recipients = hourly_limits(self.account, self.provider or provider)
         left = self.quota.remaining(messages_per_hour=messages, recipients_per_hour=recipients, now=monotonic)
         return AccountStatus(
             account=self.account.id,
@@ -227,6 +238,11 @@ class AccountState:
             last_reply=str(self._last_reply) if self._last_reply else None,
             messages_left=left.messages,
             recipients_left=left.recipients,
+            provider=self.account.provider,
+            reply=reply,
+            until=until.isoformat(timespec="seconds") if until else None,
+            messages_limit=messages,
+            recipients_limit=recipients,
         )
 
     # --- parts ---
@@ -258,12 +274,33 @@ class AccountState:
             wait_seconds=wait_seconds,
         )
 
-    def _hourly_limits(self, provider: Provider | None) -> tuple[int | None, int | None]:
-        """Return the limits of messages and recipients. The account's own limit replaces the provider's."""
-        if provider is None:
-            return self.account.messages_per_hour, None
-        limits = provider.limits
-        return self.account.messages_per_hour or limits.messages_per_hour, limits.recipients_per_hour
+    def _hourly_limits(self, provider: Provider) -> tuple[int | None, int | None]:
+        return hourly_limits(self.account, provider)
+
+
+def hourly_limits(account: Account, provider: Provider | None) -> tuple[int | None, int | None]:
+    """Return the limits of messages and recipients. The account's own limit replaces the provider's."""
+    if provider is None:
+        return account.messages_per_hour, None
+    limits = provider.limits
+    return account.messages_per_hour or limits.messages_per_hour, limits.recipients_per_hour
+
+
+def unused_status(account: Account, provider: Provider | None) -> AccountStatus:
+    """Return the status of an account without a message so far."""
+    messages, recipients = hourly_limits(account, provider)
+    return AccountStatus(
+        account.id,
+        account.login,
+        "healthy",
+        "healthy",
+        None,
+        messages_left=messages,
+        recipients_left=recipients,
+        provider=account.provider,
+        messages_limit=messages,
+        recipients_limit=recipients,
+    )
 
 
 _EVENT_OF: Final[Mapping[type[Health], LogEvent]] = {

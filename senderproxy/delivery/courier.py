@@ -9,14 +9,16 @@ the account (delivery.account_state).
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.delivery import account_health, classify
 from senderproxy.delivery.account_health import Healthy, Resumed
-from senderproxy.delivery.account_state import AccountObservers, AccountState, AccountStatus
+from senderproxy.delivery.account_state import AccountObservers, AccountState, AccountStatus, unused_status
 from senderproxy.delivery.classify import FailureKind, OpenFailed
 from senderproxy.delivery.learned_accounts import AccountFacts, HourlyUse
 from senderproxy.delivery.opening import SessionOpener
@@ -65,6 +67,7 @@ class SmtpCourier(Courier):
         self._opener = SessionOpener(timeouts, hostname, resolver or Resolver(clock))
         self._clock = clock
         self._states: dict[str, AccountState] = {}
+        self._certificates: dict[Smarthost, tuple[datetime, datetime]] = {}
         self._in_progress = 0  # dialogues
         self._idle = asyncio.Event()  # set while there is none
         self._idle.set()
@@ -210,14 +213,34 @@ class SmtpCourier(Courier):
 
     # --- for the operator and the service ---
 
-    def status(self) -> list[AccountStatus]:
-        """Return the status of every account, used or not, in the order of their ids."""
+    def status(self, providers: Mapping[str, Provider]) -> list[AccountStatus]:
+        """Return the status of every account, used or not, in the order of their ids.
+
+        `providers`: those of the configuration, for the limits of accounts that were not used yet.
+        """
         accounts = {account.id: account for account in self._accounts.directory().accounts}
         accounts |= {id_: state.account for id_, state in self._states.items() if id_ not in accounts}
         return [
-            state.status() if (state := self._states.get(id_)) else _unused(account)
+            state.status(provider) if state is not None else unused_status(account, provider)
             for id_, account in sorted(accounts.items())
+            for state, provider in [(self._states.get(id_), providers.get(account.provider))]
         ]
+
+    def used_accounts(self, providers: Mapping[str, Provider]) -> list[AccountStatus]:
+        """Return the status of the accounts about which anything is known: only these can have a trouble."""
+        return [state.status(providers.get(state.account.provider)) for state in self._states.values()]
+
+    def troubles(self) -> frozenset[tuple[str, str]]:
+        """Return the accounts that cannot send, each with the kind of its state. Cheap, for a frequent look."""
+        return frozenset(
+            (id_, type(state.health).__name__)
+            for id_, state in self._states.items()
+            if state.no_session is not None or not isinstance(state.health, Healthy)
+        )
+
+    def certificates(self) -> Mapping[Smarthost, tuple[datetime, datetime]]:
+        """Return the validity of each smarthost's certificate, as the last session showed it."""
+        return self._certificates
 
     def reused_addresses(self) -> list[ReusedAddresses]:
         """Return the hosts whose last good addresses are used, because their look-up fails."""
@@ -308,6 +331,8 @@ class SmtpCourier(Courier):
         login = credential if token is None else credential.with_token(token)
         result = await self._opener.open_for(account, provider, login)
         if isinstance(result, Session):
+            if result.certificate_validity is not None:
+                self._certificates[result.smarthost] = result.certificate_validity
             for state in self._states.values():
                 if state.provider is not None and state.provider.name == provider.name:
                     state.no_session = None
@@ -369,7 +394,3 @@ def _quota_outcome(exceeded: QuotaExceeded, account: Account) -> Outcome:
     wait = account_health.format_duration(exceeded.seconds)
     text = f"Account {account.id} has reached its limit of {exceeded.limit}; it can send again in {wait}"
     return Deferred(reply(451, "4.7.1", text), of_account=True)
-
-
-def _unused(account: Account) -> AccountStatus:
-    return AccountStatus(account.id, account.login, "healthy", "healthy", None)

@@ -9,8 +9,10 @@ RFC 5321 section 4.2, RFC 2920.
 import asyncio
 import functools
 import math
+import ssl
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
 from senderproxy.aio import PIECE_OCTETS
@@ -100,6 +102,15 @@ class UpstreamProtocol(asyncio.Protocol):
         transport.set_protocol(self)
 
     # --- for the session ---
+
+    @property
+    def certificate_validity(self) -> tuple[datetime, datetime] | None:
+        """The beginning and the end of the validity of the server's certificate; None without TLS."""
+        certificate: Mapping[str, str] = self._transport.get_extra_info("peercert") or {}
+        if "notBefore" not in certificate or "notAfter" not in certificate:
+            return None
+        start, end = (ssl.cert_time_to_seconds(certificate[name]) for name in ("notBefore", "notAfter"))
+        return datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)
 
     def send(self, *lines: str) -> Sequence[ExpectedReply]:
         """Send command lines in one write. Returns a future for the reply to each."""

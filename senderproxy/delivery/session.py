@@ -10,6 +10,7 @@ Not here: opening and login (delivery.opening), session choice (delivery.pool), 
 import asyncio
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from senderproxy.aio import PIECE_OCTETS, fair_share
@@ -107,6 +108,11 @@ class Session:
     def usable(self) -> bool:
         """True if the session can carry another message."""
         return self._protocol.end is None
+
+    @property
+    def certificate_validity(self) -> tuple[datetime, datetime] | None:
+        """The beginning and the end of the validity of the server's certificate; None without TLS."""
+        return self._protocol.certificate_validity
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call back once, when the session ends; never for one that has ended or is closed with `quit`."""

@@ -8,6 +8,7 @@ Not here: the sockets (listener.server), the conversation (listener.relay_smtp),
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -101,13 +102,21 @@ class Counters:
 class ClientQuota:
     """An implementation of wire.dialogue.MessageQuota: the rates of one client, with a log event at each limit."""
 
-    __slots__ = ("_client", "_clock", "_events", "_rates")
+    __slots__ = ("_client", "_clock", "_count", "_events", "_rates")
 
-    def __init__(self, client: str, rates: ClientRates, events: EventLimiter, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: str,
+        rates: ClientRates,
+        events: EventLimiter,
+        clock: Clock,
+        count_turned_away: Callable[[str, str], None],
+    ) -> None:
         self._client = client
         self._rates = rates
         self._events = events
         self._clock = clock
+        self._count = count_turned_away
 
     def connection(self) -> Reply | None:
         """Count a connection; the reply where the client opens too many."""
@@ -123,7 +132,7 @@ class ClientQuota:
             return None
         limit = self._rates.limits.messages
         self._events.log(log_events.CLIENT_MESSAGE_RATE, client=self._client, limit=limit)
-        return replies.message_rate(self._client, limit)
+        return self._refuse(replies.message_rate(self._client, limit))
 
     def recipient(self) -> Reply | None:
         """Count a recipient; the reply where the client names too many."""
@@ -131,7 +140,11 @@ class ClientQuota:
             return None
         limit = self._rates.limits.recipients
         self._events.log(log_events.CLIENT_RECIPIENT_RATE, client=self._client, limit=limit)
-        return replies.recipient_rate(self._client, limit)
+        return self._refuse(replies.recipient_rate(self._client, limit))
+
+    def _refuse(self, answer: Reply) -> Reply:
+        self._count(self._client, str(answer))
+        return answer
 
 
 class ListenerState:
@@ -177,6 +190,7 @@ class ListenerState:
             self.counters.connections += 1
             return result
         self.counters.turned_away += 1
+        self.auth.count_turned_away(host, str(result))
         if len(self._leaving) >= LEAVING_LIMIT:
             return None
         self._leaving.add(connection)
@@ -192,7 +206,7 @@ class ListenerState:
         """The limits on the rates of a client; None for a known one, which has none."""
         if admission.known:
             return None
-        return ClientQuota(admission.client, self._rates, self.events, self.clock)
+        return ClientQuota(admission.client, self._rates, self.events, self.clock, self.auth.count_turned_away)
 
     def offer(self, host: str, admission: Admission) -> SessionOffer:
         """The extensions and limits for a client."""
@@ -252,6 +266,7 @@ class ListenerState:
         """Disconnect a client that made room, with a reply unless too many connections are leaving already."""
         self.counters.evicted += 1
         self.events.log(log_events.CLIENT_EVICTED, client=admission.client)
+        self.auth.count_turned_away(admission.client, log_events.CLIENT_EVICTED.sentence)
         if len(self._leaving) < LEAVING_LIMIT:
             self._leaving.add(connection)
             connection.evict()

@@ -262,7 +262,9 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
                 ssl_shutdown_timeout=_TLS_SHUTDOWN,
             )
         except OSError as error:
-            event(_log, log_events.CLIENT_TLS_FAILED, client=self._host, why=_tls_reason(error))
+            why = _tls_reason(error)
+            event(_log, log_events.CLIENT_TLS_FAILED, client=self._host, why=why)
+            self._state.auth.count_turned_away(self._host, f"{log_events.CLIENT_TLS_FAILED.sentence}: {why}")
             forget_traceback(error)
             secured = None
         if secured is None:

@@ -15,6 +15,8 @@ import socket
 import ssl
 import warnings
 from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from senderproxy import log_events
@@ -31,6 +33,8 @@ from senderproxy.listener.login_throttle import LoginThrottle
 from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.listener.relay_smtp import RelaySMTP
 from senderproxy.log import event
+from senderproxy.monitoring.certificate_times import read_validity
+from senderproxy.recent_counts import RecentCounts
 from senderproxy.relay.ports import Intake
 from senderproxy.translation import _
 from senderproxy.wire import replies
@@ -60,13 +64,14 @@ class Listener:
         throttle: LoginThrottle | None = None,
         spill: SpillDirectory | None = None,
         passwords: PasswordThreads | None = None,
+        turned_away: RecentCounts | None = None,
     ) -> None:
         self.settings = settings
         self._handler = Handler(intake, settings.name, clock)
         self._state = ListenerState(
             settings,
             hostname,
-            ClientAuth(settings, clients, clock, throttle, passwords),
+            ClientAuth(settings, clients, clock, throttle, passwords, turned_away),
             clock,
             timeouts or ListenerTimeouts.of(settings),
             spill or SpillDirectory(),
@@ -74,6 +79,7 @@ class Listener:
         self._socket: socket.socket | None = None
         self._acceptor: Acceptor | None = None
         self._bound: tuple[str, int] = ("", 0)
+        self.certificate_validity: tuple[datetime, datetime] | None = None  # of the one in use; None: none, or unknown
 
     async def start(self, sock: socket.socket | None = None) -> None:
         """Open and accept connections. Raises ListenerError, UnsupportedAiosmtpd."""
@@ -146,6 +152,7 @@ class Listener:
         """Read certificate and key again, for new connections. Raises ListenerError; the old ones stay in use then."""
         if self.settings.tls != "none":
             self._state.tls = _tls_context(self.settings)
+            self.certificate_validity = _validity(self.settings)
 
     def share_socket(self) -> socket.socket:
         """A duplicate of the socket for the listener that replaces this one: no client is refused in between."""
@@ -279,6 +286,14 @@ def _tls_context(settings: ListenerSettings) -> ssl.SSLContext:
             hint=_("Both must be PEM files without a passphrase, belong together and be readable by the service."),
         ) from error
     return context
+
+
+def _validity(settings: ListenerSettings) -> tuple[datetime, datetime] | None:
+    """The beginning and the end of the certificate's validity; None if they cannot be read, though OpenSSL could."""
+    try:
+        return read_validity(Path(str(settings.certificate)).read_text(encoding="ascii", errors="replace"))
+    except (OSError, ValueError):
+        return None
 
 
 def _allow_old_tls(context: ssl.SSLContext) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from senderproxy.log_events import Severity
-from senderproxy.monitoring.facts import AccountFacts, AccountTrouble, Facts, HourlyUse, QueueFacts, SpoolState
+from senderproxy.monitoring.facts import AccountSnapshot, AccountTrouble, Facts, LimitUse, QueueFacts, SpoolState
 from senderproxy.monitoring.record import Affected, AffectedKind, Condition, ConditionKey
 from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, ngettext
@@ -27,7 +27,7 @@ _SMALL_LIMIT: Final = 5  # messages; four of five are no sign of anything
 
 def account_conditions(facts: Facts) -> Iterator[Condition]:
     """Accounts that cannot send, or soon cannot; providers that refuse senders or cannot be looked up."""
-    by_provider: dict[str, list[AccountFacts]] = {}
+    by_provider: dict[str, list[AccountSnapshot]] = {}
     for account in facts.accounts:
         by_provider.setdefault(account.provider, []).append(account)
     for provider, accounts in by_provider.items():
@@ -41,13 +41,13 @@ def account_conditions(facts: Facts) -> Iterator[Condition]:
     yield from _look_ups(facts)
 
 
-def _suspended(facts: Facts, provider: str, accounts: Sequence[AccountFacts]) -> Iterator[Condition]:
+def _suspended(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]) -> Iterator[Condition]:
     for some in _grouped(accounts):
         if len(some) == 1:
-            text = _("{provider} refuses the password of account {account}: {reply}")
-            hint = _("senderproxy account set-password {account}").format(account=some[0].account)
+            text = _("{provider} refuses the login of account {account}: {reply}")
+            hint = some[0].hint or f"senderproxy account set-password {some[0].account}"
         else:
-            text = _("{provider} refuses the passwords of {accounts}: {reply}")
+            text = _("{provider} refuses the logins of {accounts}: {reply}")
             hint = _(
                 "Look into the customer menu of the provider: it may have switched off logins by SMTP. Then:"
                 " senderproxy account verify"
@@ -58,7 +58,7 @@ def _suspended(facts: Facts, provider: str, accounts: Sequence[AccountFacts]) ->
         yield _condition(facts, ConditionKey.ACCOUNT_SUSPENDED, provider, some, Severity.ERROR, cause, hint)
 
 
-def _paused(facts: Facts, provider: str, accounts: Sequence[AccountFacts]) -> Iterator[Condition]:
+def _paused(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]) -> Iterator[Condition]:
     for some in _grouped(accounts):
         end = max((one.until for one in some if one.until is not None), default=None)
         text = _("{provider} limits {accounts}, paused until {time}: {reply}")
@@ -80,7 +80,7 @@ def _paused(facts: Facts, provider: str, accounts: Sequence[AccountFacts]) -> It
         )
 
 
-def _no_session(facts: Facts, provider: str, accounts: Sequence[AccountFacts]) -> Iterator[Condition]:
+def _no_session(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]) -> Iterator[Condition]:
     if not accounts:
         return
     since = _since(facts, accounts)
@@ -99,7 +99,7 @@ def _no_session(facts: Facts, provider: str, accounts: Sequence[AccountFacts]) -
     )
 
 
-def _wrong_certificate(facts: Facts, provider: str, accounts: Sequence[AccountFacts]) -> Iterator[Condition]:
+def _wrong_certificate(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]) -> Iterator[Condition]:
     if not accounts:
         return
     text = _("The certificate of {provider} is not accepted, so {accounts} cannot send: {reply}")
@@ -116,7 +116,7 @@ def _wrong_certificate(facts: Facts, provider: str, accounts: Sequence[AccountFa
     )
 
 
-def _hourly_limits(facts: Facts, provider: str, accounts: Sequence[AccountFacts]) -> Iterator[Condition]:
+def _hourly_limits(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]) -> Iterator[Condition]:
     used = {one.account: worst for one in accounts if (worst := _worst_use(one.hourly)) is not None}
     for some in _grouped([one for one in accounts if one.account in used]):
         worst = max((used[one.account] for one in some), key=_share)
@@ -141,7 +141,7 @@ def _hourly_limits(facts: Facts, provider: str, accounts: Sequence[AccountFacts]
         )
 
 
-def _describe_limit(use: HourlyUse) -> str:
+def _describe_limit(use: LimitUse) -> str:
     if use.unit == "messages":
         text = ngettext("{limit} message an hour", "{limit} messages an hour", use.limit)
     else:
@@ -149,14 +149,14 @@ def _describe_limit(use: HourlyUse) -> str:
     return text.format(limit=use.limit)
 
 
-def _worst_use(hourly: Iterable[HourlyUse]) -> HourlyUse | None:
+def _worst_use(hourly: Iterable[LimitUse]) -> LimitUse | None:
     near = [
         one for one in hourly if one.used >= one.limit or (one.limit > _SMALL_LIMIT and one.used >= _NEARLY * one.limit)
     ]
     return max(near, key=_share, default=None)
 
 
-def _share(use: HourlyUse) -> float:
+def _share(use: LimitUse) -> float:
     return use.used / max(1, use.limit)
 
 
@@ -252,7 +252,7 @@ def _late(facts: Facts) -> list[QueueFacts]:
     ]
 
 
-def _is_blocked(account: AccountFacts, now: datetime) -> bool:
+def _is_blocked(account: AccountSnapshot, now: datetime) -> bool:
     """True if the account has a condition of its own."""
     if account.trouble is AccountTrouble.PAUSED:
         return account.until is None or account.until > now
@@ -262,11 +262,11 @@ def _is_blocked(account: AccountFacts, now: datetime) -> bool:
 # ---- parts of a condition ----
 
 
-def _with(accounts: Sequence[AccountFacts], trouble: AccountTrouble) -> list[AccountFacts]:
+def _with(accounts: Sequence[AccountSnapshot], trouble: AccountTrouble) -> list[AccountSnapshot]:
     return [one for one in accounts if one.trouble is trouble]
 
 
-def _grouped(accounts: Sequence[AccountFacts]) -> Iterator[Sequence[AccountFacts]]:
+def _grouped(accounts: Sequence[AccountSnapshot]) -> Iterator[Sequence[AccountSnapshot]]:
     """Each account by itself; all together if there are many."""
     if len(accounts) > SEPARATE:
         yield accounts
@@ -278,7 +278,7 @@ def _condition(
     facts: Facts,
     key: ConditionKey,
     provider: str,
-    accounts: Sequence[AccountFacts],
+    accounts: Sequence[AccountSnapshot],
     severity: Severity,
     cause: str,
     hint: str,
@@ -296,11 +296,11 @@ def _condition(
     )
 
 
-def _since(facts: Facts, accounts: Sequence[AccountFacts]) -> datetime:
+def _since(facts: Facts, accounts: Sequence[AccountSnapshot]) -> datetime:
     return min((one.since for one in accounts if one.since is not None), default=facts.now)
 
 
-def _affected(accounts: Sequence[AccountFacts]) -> Affected:
+def _affected(accounts: Sequence[AccountSnapshot]) -> Affected:
     return Affected(AffectedKind.ACCOUNTS, tuple(one.account for one in accounts))
 
 
@@ -308,7 +308,7 @@ def _accounts_of(queues: Sequence[QueueFacts]) -> Affected:
     return Affected(AffectedKind.ACCOUNTS, tuple(queue.account for queue in queues))
 
 
-def _accounts(accounts: Sequence[AccountFacts]) -> str:
+def _accounts(accounts: Sequence[AccountSnapshot]) -> str:
     return _named([one.account for one in accounts])
 
 
@@ -321,7 +321,7 @@ def _named(names: Sequence[str]) -> str:
     return text.format(count=len(names), names=shown)
 
 
-def _waiting(facts: Facts, accounts: Sequence[AccountFacts]) -> str:
+def _waiting(facts: Facts, accounts: Sequence[AccountSnapshot]) -> str:
     """A further sentence on the messages that wait for these accounts; empty without one."""
     names = {one.account for one in accounts}
     queues = [queue for queue in facts.queues if queue.waiting and queue.account in names]
@@ -334,6 +334,6 @@ def _waiting(facts: Facts, accounts: Sequence[AccountFacts]) -> str:
     return text.format(count=count, time=format_time(min(queue.oldest for queue in queues), None))
 
 
-def _most_frequent(accounts: Sequence[AccountFacts]) -> str:
+def _most_frequent(accounts: Sequence[AccountSnapshot]) -> str:
     """The reply that most of the accounts got."""
     return Counter(one.words for one in accounts).most_common(1)[0][0]

@@ -1,6 +1,6 @@
 """Conditions of clients: turned away, or their messages refused, again and again. PURE.
 
-Not here: the counts (monitoring.recent_counts), the limits on clients (listener.connections).
+Not here: the counts (recent_counts), the limits on clients (listener.connections).
 """
 
 from collections.abc import Iterator

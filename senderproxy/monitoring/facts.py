@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
-class HourlyUse:
+class LimitUse:
     """The use of an hourly limit."""
 
     unit: str  # messages or recipients
@@ -30,7 +30,7 @@ class AccountTrouble(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class AccountFacts:
+class AccountSnapshot:
     """One account."""
 
     account: str
@@ -39,7 +39,8 @@ class AccountFacts:
     words: str = ""  # the provider's reply, or the reason
     since: datetime | None = None  # of the trouble
     until: datetime | None = None  # the end of a pause
-    hourly: Sequence[HourlyUse] = ()
+    hint: str = ""  # the fix, if the reply names one
+    hourly: Sequence[LimitUse] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,16 @@ class SpoolFacts:
     hint: str = ""
     free: int | None = None  # octets on its disk; None: not known
     min_free: int = 0  # octets; below this no message is queued
+
+    @property
+    def is_open(self) -> bool:
+        """True if it takes messages."""
+        return self.state is SpoolState.OPEN
+
+    @property
+    def is_readable(self) -> bool:
+        """True if its messages can be counted."""
+        return self.state not in (SpoolState.CLOSED, SpoolState.SILENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +202,7 @@ class Facts:
     """Everything that conditions are found in. One attribute for each part of the service."""
 
     now: datetime
-    accounts: Sequence[AccountFacts] = ()
+    accounts: Sequence[AccountSnapshot] = ()
     queues: Sequence[QueueFacts] = ()
     spool: SpoolFacts | None = None
     vault: AccountsFacts | None = None

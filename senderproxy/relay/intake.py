@@ -25,6 +25,7 @@ from senderproxy.log_events import LogEvent
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.mail.submission import Submission
+from senderproxy.recent_counts import RecentCounts
 from senderproxy.relay import recipient_updates, tracking_events
 from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Decision
@@ -120,6 +121,11 @@ class RelayIntake:
             self._uncount(submission, decision)
         self._log(submission, decision, answer, kind, self._clock.monotonic() - started)
         return answer
+
+    @property
+    def refusals(self) -> RecentCounts:
+        """The refusals of the last hour, by client, reverse-path and reply."""
+        return self._refusals.last_hour
 
     def forget_old(self) -> None:
         """Free the memory of automatic responses that no longer count."""

@@ -1,7 +1,7 @@
 """Equal refusals of one client: the first ones of a minute are recorded, further ones counted.
 
 Guarantees: the memory is bounded, and so are the history and the log that one client can cause with one reply. The
-number of refusals that were only counted is logged at the end of the minute.
+number of refusals that were only counted is logged at the end of the minute, and `status` has those of the last hour.
 Not here: the history's limit in octets (spool.sqlite.history).
 """
 
@@ -16,6 +16,7 @@ from senderproxy.log import event
 from senderproxy.mail.host_group import host_group
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
+from senderproxy.recent_counts import RecentCounts
 
 _PERIOD: Final = 60.0  # seconds in which equal refusals are counted together
 _RECORDED: Final = 10  # of them recorded each on its own; a person who tries again sees every result
@@ -39,6 +40,7 @@ class RepeatedRefusals:
         self._clock = clock
         self._periods: dict[_Key, _Period] = {}  # the oldest first
         self._timer: asyncio.TimerHandle | None = None
+        self.last_hour = RecentCounts()  # by client, reverse-path and reply
 
     def __len__(self) -> int:
         return len(self._periods)
@@ -54,6 +56,8 @@ class RepeatedRefusals:
                 self._end(next(iter(self._periods)))
             period = self._periods[key] = _Period(now + _PERIOD)
         period.count += 1
+        if not answer.is_positive:  # a discarded message is no refusal to its client
+            self.last_hour.add((key[0], key[1], str(answer)), "", now)
         if period.count <= _RECORDED:
             return False
         if self._timer is None:

@@ -198,6 +198,9 @@ class RejectedSenders(LearnedSource):
             if entry.provider == name and then != now:
                 self._forget(key)
 
+    def __len__(self) -> int:
+        return len(self._known)
+
     def entries(self) -> list[StricterRule]:
         """All entries, oldest first."""
         return sorted((entry for entry, _ in self._known.values()), key=lambda entry: entry.since)

@@ -1,7 +1,8 @@
-"""Housekeeping of the running service: systemd's watchdog, changes of the vault, maintenance of the spool.
+"""Housekeeping of the running service: systemd's watchdog, changes of the vault, maintenance of the spool, conditions.
 
-Guarantees: the watchdog is fed by the event loop alone. The maintenance, which may wait for a disk, runs beside it. An
-internal error in either is logged with its traceback and reported to the service, which stops.
+Guarantees: the watchdog is fed by the event loop alone. The maintenance and the look for conditions, which may wait for
+a disk, run beside it. An internal error in one of them is logged with its traceback and reported to the service, which
+stops.
 Not here: the reaction to a change of the accounts (app).
 """
 
@@ -16,6 +17,7 @@ from senderproxy.accounts.rollback import note_generation
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.log import event
+from senderproxy.service.conditions import ServiceConditions
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.worker_threads import WorkerThreads
 
@@ -24,7 +26,7 @@ _INTERVAL: Final = 10.0  # seconds between looks at the vault file while no mess
 
 
 class Housekeeping:
-    """One task for the watchdog and the vault, one for the maintenance."""
+    """One task for the watchdog and the vault, one for the maintenance, one for the look for conditions."""
 
     def __init__(
         self,
@@ -32,11 +34,14 @@ class Housekeeping:
         accounts: VaultAccounts,
         spool: ServiceSpool,
         notifier: SystemdNotifier,
+        conditions: ServiceConditions,
+        note_rolled_back: Callable[[str], None],
         forget_old: Callable[[], None],
         failed: Callable[[], None],
     ) -> None:
-        """`forget_old` frees memory of messages that are over; `failed` is called once, after an internal error.
+        """`note_rolled_back` gets the sentence on a vault that is older than the one before, or an empty one.
 
+        `forget_old` frees memory of messages that are over; `failed` is called once, after an internal error, and
         `fault` has the error then.
         """
         self.fault: BaseException | None = None
@@ -44,12 +49,15 @@ class Housekeeping:
         self._accounts = accounts
         self._spool = spool
         self._notifier = notifier
+        self._conditions = conditions
+        self._note_rolled_back = note_rolled_back
         self._forget_old = forget_old
         self._failed = failed
         self._files = WorkerThreads("service-files")
         self._noted_generation = 0  # of the vault
         self._task: asyncio.Task[None] | None = None
         self._maintenance: asyncio.Task[None] | None = None
+        self._look: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Start the tasks on the running event loop."""
@@ -58,7 +66,7 @@ class Housekeeping:
 
     async def stop(self) -> None:
         """End the tasks."""
-        for task in (self._task, self._maintenance):
+        for task in (self._task, self._maintenance, self._look):
             if task is not None:
                 task.cancel()
                 await asyncio.wait((task,))
@@ -70,11 +78,10 @@ class Housekeeping:
             self._notifier.alive()
             self._accounts.check()
             self._forget_old()
-            if self._maintenance is None:
+            if _is_over(self._maintenance):
                 self._maintenance = asyncio.create_task(self._maintain())
-            elif self._maintenance.done():
-                self._maintenance.result()
-                self._maintenance = asyncio.create_task(self._maintain())
+            if _is_over(self._look) and self._conditions.is_due:
+                self._look = asyncio.create_task(self._conditions.look())
             await asyncio.sleep(pause)
 
     async def _maintain(self) -> None:
@@ -82,6 +89,7 @@ class Housekeeping:
         if self._noted_generation != self._accounts.generation:
             self._noted_generation = self._accounts.generation
             older = await self._files.do(note_generation, self._vault, self._accounts.vault_id, self._noted_generation)
+            self._note_rolled_back(older or "")
             if older is not None:
                 event(_log, log_events.VAULT_ROLLED_BACK, why=older)
         await self._spool.maintain()
@@ -92,3 +100,12 @@ class Housekeeping:
         self.fault = task.exception()
         event(_log, log_events.HOUSEKEEPING_FAILED, fault=self.fault)
         self._failed()
+
+
+def _is_over(task: "asyncio.Task[None] | None") -> bool:
+    """True if a task has ended or was not started. Raises its internal error."""
+    if task is None:
+        return True
+    if task.done():
+        task.result()
+    return task.done()

@@ -8,7 +8,8 @@ Not here: the spool itself (spool.sqlite.store), delivery from it (relay.runner)
 import asyncio
 import logging
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,16 +18,20 @@ from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.config.model import SpoolSettings
 from senderproxy.log import event
+from senderproxy.monitoring.facts import SpoolFacts, SpoolState
 from senderproxy.relay.no_spool import NoSpool
-from senderproxy.relay.ports import SpoolError
+from senderproxy.relay.ports import SpoolError, SpoolFull, Totals
+from senderproxy.spool.sqlite.file_identity import SpoolFileLost
+from senderproxy.spool.sqlite.stall import SpoolStalled, not_responding
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.wiring import Components, spool_limits_of
-from senderproxy.worker_threads import WorkerThreads
+from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
 
 _log = logging.getLogger("senderproxy.service")
 _REOPEN: Final = 30.0  # seconds between tries to open a spool; a person has to fix the cause first
 _CLEANUP: Final = 600.0  # seconds between deletions of old history; it is kept for days
 _IDLE: Final = 60.0  # seconds without a commit after which the space of an idle spool is returned
+_DISK_TIMEOUT: Final = 5.0  # seconds for a question to the disk; an operator may wait for the answer
 _EARLY_CLEANUP: Final = 10.0  # seconds between those that the histories' size or a lack of space requires
 
 
@@ -45,6 +50,8 @@ class ServiceSpool:
         self._cleanup: asyncio.Task[None] | None = None
         self._commits = self._tidied_at = 0  # numbers of commits
         self._committed_at = -math.inf  # monotonic seconds, to the precision of `maintain`
+        self._counted_commits = -1  # the number of commits before the last totals
+        self._disk = WorkerThreads("spool-free-space")
 
     def apply(self, settings: SpoolSettings) -> None:
         """Put other settings in force, after a reload."""
@@ -57,9 +64,41 @@ class ServiceSpool:
         """True while messages can be queued."""
         return self._spool is not None
 
-    async def trouble(self) -> SpoolError | None:
-        """The reason why an open spool takes no new message; None if it does, or if it is not open."""
-        return await self._spool.trouble() if self._spool is not None else None
+    @property
+    def is_disturbed(self) -> bool:
+        """True if it is not open, or its last write failed or takes too long. Cheap."""
+        return self._spool is None or self._spool.is_disturbed()
+
+    async def facts(self) -> SpoolFacts:
+        """The ability of the spool to take messages, and the free space on its disk."""
+        if self._spool is None:
+            problem = self._problem
+            return SpoolFacts(SpoolState.CLOSED, problem.message if problem else "", problem.hint if problem else "")
+        try:
+            async with asyncio.timeout(_DISK_TIMEOUT):
+                trouble = await self._spool.trouble()
+                free = await self._disk.do(_free_octets, self._folder)
+        except TimeoutError:
+            trouble, free = not_responding(_DISK_TIMEOUT), None
+        except WorkerThreadsError:  # the service stops
+            trouble, free = None, None
+        if trouble is None:
+            return SpoolFacts(free=free, min_free=self._settings.min_free)
+        return SpoolFacts(_state_of(trouble), trouble.message, trouble.hint, free, self._settings.min_free)
+
+    async def totals(self) -> Sequence[Totals] | None:
+        """The counts of the queue; None if nothing was written since the last ones, or the disk does not respond."""
+        spool = self._spool
+        if spool is None or spool.commits == self._counted_commits:
+            return None
+        commits = spool.commits
+        try:
+            async with asyncio.timeout(_DISK_TIMEOUT):
+                totals = await spool.totals()
+        except (TimeoutError, SpoolError):
+            return None
+        self._counted_commits = commits
+        return totals
 
     async def open(self) -> None:
         """Open the spool and start delivery from it. A failure is logged once for each cause, and not raised."""
@@ -80,7 +119,7 @@ class ServiceSpool:
             return
         finally:
             opener.stop()
-        self._spool, self._problem = spool, None
+        self._spool, self._problem, self._counted_commits = spool, None, -1
         await self._components.learned.open(spool)  # before the first attempt
         self._components.use_spool(spool)
         await self._components.runner.start()
@@ -131,6 +170,7 @@ class ServiceSpool:
         A disk that does not respond does not prevent the exit: what it never confirmed was never acknowledged to a
         client.
         """
+        self._disk.stop()
         if self._spool is None:
             return
         if self._cleanup is not None:
@@ -148,3 +188,24 @@ class ServiceSpool:
     async def _write_and_close(self, spool: SqliteSpool) -> None:
         await self._components.learned.close()
         await spool.close()
+
+
+def _free_octets(folder: Path) -> int | None:
+    """Blocks."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return None
+    return status.f_bavail * status.f_frsize
+
+
+def _state_of(trouble: SpoolError) -> SpoolState:
+    match trouble:
+        case SpoolFull():
+            return SpoolState.FULL
+        case SpoolStalled():
+            return SpoolState.SILENT
+        case SpoolFileLost():
+            return SpoolState.LOST
+        case _:
+            return SpoolState.BROKEN

@@ -1,28 +1,28 @@
-"""The answer to `status` on the control socket: the state of listeners, accounts and queue.
+"""The answers to `status` and `conditions` on the control socket.
 
-Guarantees: an answer within seconds, also while the disk of the spool does not respond.
-Not here: its presentation (cli.status), the health of an account (delivery.account_health).
+Guarantees: an answer within seconds, also while the disk of the spool does not respond. The list of conditions has
+everything that needs an operator; all else are counts.
+Not here: the conditions (service.conditions), their presentation (cli.status), the health of an account
+(delivery.account_health).
 """
 
-import asyncio
 import os
 from dataclasses import asdict
-from datetime import timedelta
 from typing import Final
 
 from senderproxy import __version__
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock
 from senderproxy.control.protocol import Answer
-from senderproxy.relay.ports import SpoolError
+from senderproxy.monitoring.facts import SpoolFacts, SpoolState
+from senderproxy.monitoring.record import ConditionKey, condition_entry
+from senderproxy.service.condition_facts import FactCollector
+from senderproxy.service.conditions import ServiceConditions
 from senderproxy.service.listeners import Listeners
 from senderproxy.service.loop_lag import LoopLag
-from senderproxy.service.spool import ServiceSpool
-from senderproxy.translation import _
 from senderproxy.wiring import Components
 
-_LATE: Final = timedelta(hours=1)  # the age of a waiting message from which `status` warns
-_SPOOL_TIMEOUT: Final = 5.0  # seconds for the spool's totals; the operator waits for the answer
+_REFUSALS: Final = 20  # entries in one answer; more than an operator reads
 
 
 class ServiceStatus:
@@ -33,31 +33,41 @@ class ServiceStatus:
         components: Components,
         accounts: VaultAccounts,
         listeners: Listeners,
-        spool: ServiceSpool,
+        facts: FactCollector,
+        conditions: ServiceConditions,
         clock: Clock,
         loop_lag: LoopLag | None,
     ) -> None:
         self._components = components
         self._accounts = accounts
         self._listeners = listeners
-        self._spool = spool
+        self._facts = facts
+        self._conditions = conditions
         self._clock = clock
         self._loop_lag = loop_lag
         self._started_at = clock.now()
 
+    async def conditions(self) -> Answer:
+        """The list of conditions, the worst first."""
+        return {"conditions": [condition_entry(one) for one in await self._conditions.ask()]}
+
     async def answer(self) -> Answer:
         """The whole state, ready for JSON."""
+        conditions = await self.conditions()
+        providers = self._components.relay.rules.providers
         return {
             "version": __version__,
             "process": os.getpid(),
             "started_at": self._started_at.isoformat(timespec="seconds"),
+            **conditions,
             "listeners": [listener.status() for listener in self._listeners.open],
-            "accounts": [asdict(entry) for entry in self._components.courier.status()],
+            "accounts": [asdict(entry) for entry in self._components.courier.status(providers)],
             "reused_addresses": [asdict(entry) for entry in self._components.courier.reused_addresses()],
             "vault_problem": self._accounts.problem,
             "unknown_records": [record.describe() for record in self._accounts.unknown],
             "sender_rules": [asdict(entry) for entry in self._components.relay.rejected_senders.entries()],
-            "queue": await self._queue(),
+            "queue": self._queue(self._facts.spool_facts),
+            "refusals": self._refusals(),
             "loop": self._loop(),
         }
 
@@ -67,27 +77,28 @@ class ServiceStatus:
             return None
         return {"longest_pass_seconds": round(self._loop_lag.maximum, 4), "blocks": self._loop_lag.blocks}
 
-    async def _queue(self) -> Answer:
+    def _refusals(self) -> list[Answer]:
+        """Equal refusals in the last hour, the most frequent first."""
+        now = self._clock.monotonic()
+        counts = [(key, count.total(now)) for key, count in self._components.intake.refusals.entries(now)]
+        return [
+            {"client": client, "reverse_path": path, "reply": answer, "count": count}
+            for (client, path, answer), count in sorted(counts, key=lambda item: -item[1])[:_REFUSALS]
+        ]
+
+    def _queue(self, spool: SpoolFacts) -> Answer:
         """The number of waiting messages and the age of the oldest; or the problem that prevents an answer."""
-        runner = self._components.runner
-        try:
-            async with asyncio.timeout(_SPOOL_TIMEOUT):
-                totals = await runner.spool.totals()
-                trouble = await self._spool.trouble()
-        except SpoolError as error:
-            return {"problem": error.message, "hint": error.hint}
-        except TimeoutError:
-            problem = _("The disk of the spool does not respond.")
-            return {"problem": problem, "hint": _("Look for errors of the disk: dmesg")}
+        if spool.state is SpoolState.CLOSED:
+            return {"problem": spool.why, "hint": spool.hint}
+        totals, blocked, now = self._facts.totals, self._components.runner.blocked, self._clock.now()
         oldest = min((total.oldest for total in totals), default=None)
-        blocked, now = runner.blocked, self._clock.now()
         return {
             "problem": None,
-            "refusing": {"why": trouble.message, "hint": trouble.hint} if trouble else None,
+            "refusing": None if spool.is_open else {"why": spool.why, "hint": spool.hint},
             "waiting": sum(total.waiting for total in totals),
             "held": sum(total.held for total in totals),
             "oldest": oldest.isoformat(timespec="seconds") if oldest else None,
-            "late": oldest is not None and now - oldest > _LATE,
+            "late": any(one.key is ConditionKey.QUEUE_LATE for one in self._conditions.current),
             "blocked": [
                 {
                     "account": total.account,

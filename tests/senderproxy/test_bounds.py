@@ -63,8 +63,8 @@ FILLED_ELSEWHERE = {
     "listener.connection_table.ConnectionTable._connections": "listener/test_connection_table.py",
     "listener.connection_table.ConnectionTable._of_client": "listener/test_connection_table.py",
     "listener.connections.ListenerState._leaving": "listener/test_availability.py",
-    "monitoring.recent_counts.RecentCount._parts": "monitoring/test_recent_counts.py",
-    "monitoring.recent_counts.RecentCounts._counts": "monitoring/test_recent_counts.py",
+    "recent_counts.RecentCount._parts": "test_recent_counts.py",
+    "recent_counts.RecentCounts._counts": "test_recent_counts.py",
     "relay.repeated_refusals.RepeatedRefusals._periods": "relay/test_repeated_refusals.py",
     "wire.data_decoder.HeaderCollector._collected": "wire/test_data_decoder.py",
     "wire.dialogue._Transaction.recipients": "wire/test_dialogue.py",
@@ -72,6 +72,8 @@ FILLED_ELSEWHERE = {
 # Keyed by the configuration or the vault: accounts, providers, users, networks, files, listeners.
 CONFIGURED = {
     "accounts.vault_accounts._Snapshot.credentials",
+    "control.run_marker.RunMarker._crashes",  # _CRASHES
+    "delivery.courier.SmtpCourier._certificates",  # of configured smarthosts
     "delivery.courier.SmtpCourier._states",
     "delivery.resolver.Resolver._of_provider",
     "delivery.tls_contexts.TlsContexts._cached",
@@ -90,6 +92,8 @@ CONFIGURED = {
     "routing.directory.AccountDirectory._by_id",
     "routing.directory.AccountDirectory._domains",
     "routing.directory.AccountDirectory._own_domains",
+    "service.condition_facts.FactCollector._on_disk",  # files of listeners
+    "service.conditions.ServiceConditions._known",  # the list, which the configuration bounds
     "service.listeners.Listeners._open",
     "spool.sqlite.file_identity.FileIdentity._opened",
     "spool.sqlite.file_identity.FileIdentity._paths",

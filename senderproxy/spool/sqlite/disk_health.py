@@ -41,6 +41,10 @@ class DiskHealth:
             raise
         self._error = None
 
+    def is_disturbed(self) -> bool:
+        """True if the last write failed or takes too long. Cheap, for a frequent look."""
+        return self._error is not None or self._writer.stall.seconds() >= _HANGS
+
     async def trouble(self) -> SpoolError | None:
         """The reason why a new message would be refused, as far as known; None if none is known."""
         if (seconds := self._writer.stall.seconds()) >= _HANGS:

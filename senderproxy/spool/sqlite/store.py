@@ -291,6 +291,10 @@ class SqliteSpool:
         now = await self._time.now()
         return await self._reader.run(lambda connection: search.totals(connection, now))
 
+    def is_disturbed(self) -> bool:
+        """True if the last write failed or takes too long. Cheap, for a frequent look."""
+        return self._health.is_disturbed()
+
     async def trouble(self) -> SpoolError | None:
         """The reason why a new message would be refused, as far as known; None if none is known."""
         return await self._health.trouble()

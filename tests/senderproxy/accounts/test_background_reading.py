@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -196,3 +197,21 @@ async def test_a_request_reads_at_once_what_could_not_be_read_before(office: Off
     office.key.refuses = False
     await office.accounts.wait_until_read(DEADLINE)
     assert office.accounts.problem is None
+
+
+async def test_a_wait_that_begins_between_the_end_of_a_reading_and_its_effect_waits_for_the_effect(
+    tmp_path: Path,
+) -> None:
+    office = Office(tmp_path)
+    office.add("bert@firma.example")
+    office.accounts.check()
+    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+    end = time.monotonic() + DEADLINE
+    while not ready and time.monotonic() < end:  # the loop does not run: the thread's result is the next that it sees
+        time.sleep(0.001)
+
+    async def wait() -> list[str]:
+        await office.accounts.wait_until_read(DEADLINE)
+        return office.in_force()
+
+    assert await asyncio.create_task(wait()) == ["anna", "bert"]

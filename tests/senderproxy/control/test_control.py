@@ -226,4 +226,10 @@ async def test_another_user_is_refused(tmp_path: Path) -> None:
 def test_the_table_has_each_verb_of_the_queue_and_no_other() -> None:
     spool = MemorySpool(StillClock())
     queue = QueueAdmin(lambda: spool, StillClock(), no_reports)
-    assert set(queue.handlers()) == set(Verb) - {Verb.STATUS, Verb.RESUME, Verb.RELOAD, Verb.READ_VAULT}
+    assert set(queue.handlers()) == set(Verb) - {
+        Verb.STATUS,
+        Verb.CONDITIONS,
+        Verb.RESUME,
+        Verb.RELOAD,
+        Verb.READ_VAULT,
+    }

@@ -12,7 +12,7 @@ import pytest
 
 from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.mail.outcome import Deferred, Delivered, Failed
-from senderproxy.routing.provider import Security, Smarthost
+from senderproxy.routing.provider import Limits, Provider, Security, Smarthost
 from senderproxy.simulator.faults import AppendOctets, Delay, Drop, Fault, FaultScript, FaultStage, ReplyWith, Silence
 from senderproxy.simulator.provider_replies import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, ServerReply, server_reply
 from senderproxy.simulator.rules import SimulatedMailbox
@@ -31,7 +31,7 @@ def deferred(outcome: object) -> Deferred:
 
 
 def status(o: Office, account_id: str = "anna") -> dict[str, object]:
-    return next(asdict(health) for health in o.courier.status() if health.account == account_id)
+    return next(asdict(health) for health in o.courier.status({}) if health.account == account_id)
 
 
 # --- the right login -----------------------------------------------------------------------------------------------
@@ -682,17 +682,23 @@ async def test_status_has_every_account_in_values_for_json() -> None:
         await o.send_one()
         await o.send(envelope=to("nobody@a.example", "carl@a.example"))
         last_reply = simulator.sessions[0].replies[-1]
-        shown = json.loads(json.dumps([asdict(health) for health in o.courier.status()]))
+        limits = Limits(messages_per_hour=20, recipients_per_hour=90)
+        providers = {"simulator": Provider("simulator", (), limits=limits)}
+        shown = json.loads(json.dumps([asdict(health) for health in o.courier.status(providers)]))
         assert shown == [
             {
                 "account": "anna", "login": ANNA, "state": "healthy", "words": "healthy", "since": None,
                 "sessions_busy": 0, "sessions_idle": 1, "waiting": 0, "delivered": 2, "deferred": 0, "failed": 1,
                 "last_reply": str(last_reply), "messages_left": 48, "recipients_left": None,
+                "provider": "simulator", "reply": None, "hint": "", "until": None,
+                "messages_limit": 50, "recipients_limit": None,
             },
             {
                 "account": "bert", "login": BERT, "state": "healthy", "words": "healthy", "since": None,
                 "sessions_busy": 0, "sessions_idle": 0, "waiting": 0, "delivered": 0, "deferred": 0, "failed": 0,
-                "last_reply": None, "messages_left": None, "recipients_left": None,
+                "last_reply": None, "messages_left": 20, "recipients_left": 90,
+                "provider": "simulator", "reply": None, "hint": "", "until": None,
+                "messages_limit": 20, "recipients_limit": 90,
             },
         ]  # fmt: skip
 

@@ -12,8 +12,8 @@ import pytest
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.conditions import compare, find_conditions
 from senderproxy.monitoring.facts import (
-    AccountFacts,
     AccountsFacts,
+    AccountSnapshot,
     AccountTrouble,
     CertificateFacts,
     CertificateOwner,
@@ -21,7 +21,7 @@ from senderproxy.monitoring.facts import (
     ClockFacts,
     CrashFacts,
     Facts,
-    HourlyUse,
+    LimitUse,
     LookUpFacts,
     LoopFacts,
     QueueFacts,
@@ -39,8 +39,8 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 MIB = 1 << 20
 
 
-def account(number: int, trouble: AccountTrouble, ago: timedelta = MINUTE, **more: Any) -> AccountFacts:
-    entry = AccountFacts(f"konto{number:02}", "ionos", trouble, "535 Authentication credentials invalid", NOW - ago)
+def account(number: int, trouble: AccountTrouble, ago: timedelta = MINUTE, **more: Any) -> AccountSnapshot:
+    entry = AccountSnapshot(f"konto{number:02}", "ionos", trouble, "535 Authentication credentials invalid", NOW - ago)
     return replace(entry, **more)
 
 
@@ -74,11 +74,11 @@ def certificate(left: timedelta, **more: Any) -> CertificateFacts:
 
 # One example of each kind, with its severity and a part of its cause.
 EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
-    ConditionKey.ACCOUNT_SUSPENDED: ({"accounts": [account(1, AccountTrouble.SUSPENDED)]}, Severity.ERROR, "ionos refuses the password of account konto01: 535"),
+    ConditionKey.ACCOUNT_SUSPENDED: ({"accounts": [account(1, AccountTrouble.SUSPENDED)]}, Severity.ERROR, "ionos refuses the login of account konto01: 535"),
     ConditionKey.ACCOUNT_PAUSED: ({"accounts": [account(1, AccountTrouble.PAUSED, until=NOW + MINUTE)]}, Severity.WARNING, "ionos limits account konto01"),
     ConditionKey.NO_SESSION: ({"accounts": [account(1, AccountTrouble.NO_SESSION)]}, Severity.WARNING, "no session with ionos for account konto01"),
     ConditionKey.HOURLY_LIMIT: (
-        {"accounts": [account(1, AccountTrouble.NONE, hourly=[HourlyUse("messages", 100, 100)])]},
+        {"accounts": [account(1, AccountTrouble.NONE, hourly=[LimitUse("messages", 100, 100)])]},
         Severity.WARNING, "konto01 has reached its limit of 100 messages an hour",
     ),
     ConditionKey.SENDER_RULE_STRICTER: ({"sender_rules": [rule("info@firma.example")]}, Severity.ERROR, "its rule is stricter (550"),
@@ -135,7 +135,7 @@ def test_every_part_of_the_facts_can_have_a_condition() -> None:
 
 
 def test_without_trouble_there_is_no_condition() -> None:
-    healthy = [account(number, AccountTrouble.NONE, hourly=[HourlyUse("messages", 79, 100)]) for number in range(50)]
+    healthy = [account(number, AccountTrouble.NONE, hourly=[LimitUse("messages", 79, 100)]) for number in range(50)]
     assert not found(
         accounts=healthy,
         queues=[QueueFacts("konto01", 5, 0, NOW - 59 * MINUTE)],
@@ -221,7 +221,7 @@ def test_hosts_without_look_up_are_one_condition_if_there_are_many() -> None:
 
 
 def test_the_list_stays_short_whatever_happens() -> None:
-    used_up = [HourlyUse("messages", 9, 9)]
+    used_up = [LimitUse("messages", 9, 9)]
     conditions = found(
         accounts=[account(n, trouble, hourly=used_up) for n in range(1000) for trouble in AccountTrouble],
         clients=[client(number, 99) for number in range(5000)],
@@ -275,14 +275,14 @@ def test_a_renewed_certificate_that_is_not_in_use_needs_only_a_reload() -> None:
 
 
 def test_a_limit_is_announced_at_80_percent() -> None:
-    near = only(accounts=[account(1, AccountTrouble.NONE, hourly=[HourlyUse("recipients", 80, 100)])])
+    near = only(accounts=[account(1, AccountTrouble.NONE, hourly=[LimitUse("recipients", 80, 100)])])
     assert near.severity is Severity.INFO
     assert "account konto01 has nearly reached its limit of 100 recipients an hour" in near.cause
     assert "recipients_per_hour in [providers.ionos]" in near.hint
 
 
 def test_the_worse_of_two_limits_counts() -> None:
-    hourly = [HourlyUse("messages", 85, 100), HourlyUse("recipients", 500, 500)]
+    hourly = [LimitUse("messages", 85, 100), LimitUse("recipients", 500, 500)]
     assert "500 recipients" in only(accounts=[account(1, AccountTrouble.NONE, hourly=hourly)]).cause
 
 

@@ -124,7 +124,7 @@ async def test_a_paused_account_is_tried_at_the_end_of_its_pause(tmp_path: Path)
     script = FaultScript(Fault(FaultStage.MAIL, ReplyWith(server_reply(450, "Mail send limit exceeded.")), times=1))
     async with relay_office(tmp_path, script=script) as office:
         await office.submit(at="devices")
-        await office.until(lambda: office.courier.status()[0].state == "paused", "the limit is noticed")
+        await office.until(lambda: office.courier.status({})[0].state == "paused", "the limit is noticed")
         await office.submit(at="devices", text="noch einer")
         until = office.runner.blocked["anna"].until
         assert until is not None

@@ -9,6 +9,7 @@ from typing import cast
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.control.systemd import SystemdNotifier
+from senderproxy.service.conditions import ServiceConditions
 from senderproxy.service.housekeeping import Housekeeping
 from senderproxy.service.spool import ServiceSpool
 
@@ -40,9 +41,10 @@ class QuickLoop(asyncio.SelectorEventLoop):
 
 
 class NothingToDo:
-    """Accounts without a change and a spool without work."""
+    """Accounts without a change, a spool without work, conditions that are not due."""
 
     generation = 0
+    is_due = False
 
     def check(self) -> bool:
         return False
@@ -68,9 +70,12 @@ def idle_for(seconds: float, watchdog_seconds: float) -> tuple[int, list[float]]
     selector = QuickSelector()
     watchdog = Watchdog(watchdog_seconds, lambda: selector.time)
     accounts, spool = cast("VaultAccounts", NothingToDo()), cast("ServiceSpool", NothingToDo())
+    conditions = cast("ServiceConditions", NothingToDo())
 
     async def serve() -> None:
-        housekeeping = Housekeeping(Path("vault"), accounts, spool, watchdog, lambda: None, lambda: None)
+        housekeeping = Housekeeping(
+            Path("vault"), accounts, spool, watchdog, conditions, lambda _: None, lambda: None, lambda: None
+        )
         housekeeping.start()
         await asyncio.sleep(seconds)
         await housekeeping.stop()

@@ -51,6 +51,7 @@ class RecentCounts:
     """The counts of many keys in the last hour, each with a detail of the last time."""
 
     def __init__(self) -> None:
+        self.changes = 0  # calls of `add` so far: a cheap sign of something new
         self._counts: dict[tuple[str, ...], RecentCount] = {}  # the one that was counted last is the last one
 
     def __len__(self) -> int:
@@ -58,6 +59,7 @@ class RecentCounts:
 
     def add(self, key: tuple[str, ...], detail: str, now: float, number: int = 1) -> None:
         """Count so many for the key."""
+        self.changes += 1
         count = self._counts.pop(key, None) or RecentCount()
         if len(self._counts) >= KEYS_LIMIT:
             del self._counts[next(iter(self._counts))]

@@ -1,6 +1,6 @@
 """Counts of the last hour."""
 
-from senderproxy.monitoring.recent_counts import KEYS_LIMIT, RecentCount, RecentCounts
+from senderproxy.recent_counts import KEYS_LIMIT, RecentCount, RecentCounts
 
 
 def test_only_the_last_hour_counts() -> None:

@@ -1,0 +1,260 @@
+"""Facts about the running service, for its conditions.
+
+Guarantees: what is in memory is taken as it is; the disk is asked on threads, at most once a second, and for five
+seconds at most: a disk that does not respond is a fact. The queue is counted only if the spool has written something
+since. No connection is made: certificates of smarthosts are those of the last sessions.
+Not here: the conditions themselves (monitoring.conditions), the times of the looks (service.conditions).
+"""
+
+import ipaddress
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.clock import Clock
+from senderproxy.config.model import Config
+from senderproxy.delivery.account_state import AccountStatus
+from senderproxy.listener.server import Listener
+from senderproxy.monitoring.certificate_times import read_validity
+from senderproxy.monitoring.facts import (
+    AccountsFacts,
+    AccountSnapshot,
+    AccountTrouble,
+    CertificateFacts,
+    CertificateOwner,
+    ClientFacts,
+    ClockFacts,
+    CrashFacts,
+    Facts,
+    LimitUse,
+    LookUpFacts,
+    LoopFacts,
+    QueueFacts,
+    RefusedConfiguration,
+    RefusedMessages,
+    SenderRuleFacts,
+    SpoolFacts,
+)
+from senderproxy.recent_counts import RecentCount
+from senderproxy.relay.ports import Totals
+from senderproxy.service.listeners import Listeners
+from senderproxy.service.loop_lag import LoopLag
+from senderproxy.service.spool import ServiceSpool
+from senderproxy.wiring import Components
+from senderproxy.worker_threads import WorkerThreads
+
+_DISK_INTERVAL: Final = 1.0  # seconds between two questions to the disk
+_FILES_LIMIT: Final = 100  # certificate files that wait for a thread
+
+_TROUBLES: Final = {
+    "suspended": AccountTrouble.SUSPENDED,
+    "paused": AccountTrouble.PAUSED,
+    "no session": AccountTrouble.NO_SESSION,
+}
+
+
+class FactCollector:
+    """Collects the facts of one service. One attribute for each part of it, and for each fact that has no other place.
+
+    `config`, `refused_configuration`, `rolled_back` and `crashes` are set by the service.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        components: Components,
+        accounts: VaultAccounts,
+        listeners: Listeners,
+        spool: ServiceSpool,
+        clock: Clock,
+        loop_lag: LoopLag | None,
+    ) -> None:
+        self.config = config
+        self.refused_configuration: RefusedConfiguration | None = None
+        self.rolled_back = ""
+        self.crashes: Sequence[datetime] = ()
+        self.totals: Sequence[Totals] = ()  # of the queue, at the last look
+        self.spool_facts = SpoolFacts()  # at the last look
+        self._components = components
+        self._accounts = accounts
+        self._listeners = listeners
+        self._spool = spool
+        self._clock = clock
+        self._loop_lag = loop_lag
+        self._blocks = RecentCount()
+        self._counted_blocks = 0  # of the lag's, so far
+        self._files = WorkerThreads("certificates", queue_limit=_FILES_LIMIT)
+        self._disk_asked_at = -math.inf  # monotonic seconds
+        self._on_disk: dict[str, tuple[datetime, datetime] | str] = {}  # certificate files: validity, or the problem
+
+    def signature(self) -> tuple[object, ...]:
+        """A value that changes when something in memory did. Cheap: compared by the housekeeping."""
+        components = self._components
+        return (
+            components.courier.troubles(),
+            len(components.courier.certificates()),
+            len(components.courier.reused_addresses()),
+            len(components.relay.rejected_senders),
+            components.intake.refusals.changes,
+            components.runner.clock_watch.last_step,
+            self._listeners.turned_away.changes,
+            self._listeners.open,
+            self._accounts.problem,
+            self._accounts.generation,
+            self._spool.is_open,
+            self._spool.is_disturbed,
+            self._loop_lag.blocks if self._loop_lag is not None else 0,
+            self.refused_configuration,
+            self.rolled_back,
+        )
+
+    async def collect(self, *, ask_disk: bool) -> Facts:
+        """All facts at this moment. With `ask_disk`, those on the disk too; else those of the last time."""
+        monotonic = self._clock.monotonic()
+        if ask_disk and monotonic - self._disk_asked_at >= _DISK_INTERVAL:
+            self.spool_facts = await self._spool.facts()
+            self._on_disk = await self._read_certificates()
+            self._disk_asked_at = self._clock.monotonic()
+        if self._spool.is_disturbed == self.spool_facts.is_open:  # it changed since the disk was asked
+            self.spool_facts = await self._spool.facts()
+        if self.spool_facts.is_readable and (totals := await self._spool.totals()) is not None:
+            self.totals = totals
+        components = self._components
+        step = components.runner.clock_watch.last_step
+        return Facts(
+            now=self._clock.now(),
+            accounts=[_account(entry) for entry in components.courier.used_accounts(components.relay.rules.providers)],
+            queues=[QueueFacts(one.account, one.waiting, one.held, one.oldest) for one in self.totals],
+            spool=self.spool_facts,
+            vault=accounts_facts(self.config, self._accounts, self._accounts.problem or "", self.rolled_back),
+            certificates=[*self._listener_certificates(), *self._smarthost_certificates()],
+            sender_rules=[
+                SenderRuleFacts(
+                    rule.provider,
+                    rule.account,
+                    rule.address,
+                    rule.words,
+                    rule.said,
+                    rule.hint,
+                    datetime.fromisoformat(rule.since),
+                )
+                for rule in components.relay.rejected_senders.entries()
+            ],
+            look_ups=[
+                LookUpFacts(one.host, one.why, datetime.fromisoformat(one.since), datetime.fromisoformat(one.found))
+                for one in components.courier.reused_addresses()
+            ],
+            loop=self._loop(monotonic),
+            clock=None if step is None else ClockFacts(step[0].total_seconds(), step[1]),
+            crash=self._crash(),
+            configuration=self.refused_configuration,
+            clients=list(self._clients(monotonic)),
+            refusals=[
+                RefusedMessages(client, path, answer, count.total(monotonic), self._since(count, monotonic))
+                for (client, path, answer), count in components.intake.refusals.entries(monotonic)
+            ],
+        )
+
+    def stop(self) -> None:
+        """Read no more files."""
+        self._files.stop()
+
+    # ---- parts ----
+
+    def _loop(self, monotonic: float) -> LoopFacts | None:
+        lag = self._loop_lag
+        if lag is None:
+            return None
+        if (new := lag.blocks - self._counted_blocks) > 0:
+            self._blocks.add(new, monotonic)
+            self._counted_blocks = lag.blocks
+        return LoopFacts(self._blocks.total(monotonic), lag.maximum, self._since(self._blocks, monotonic))
+
+    def _crash(self) -> CrashFacts | None:
+        if not self.crashes:
+            return None
+        return CrashFacts(self.crashes, self._components.crash_journal.crash_cause)
+
+    def _clients(self, monotonic: float) -> Iterator[ClientFacts]:
+        for (client,), count in self._listeners.turned_away.entries(monotonic):
+            network = ipaddress.ip_network(client, strict=False)
+            since = self._since(count, monotonic)
+            yield ClientFacts(client, count.total(monotonic), count.detail, since, network.is_private)
+
+    def _since(self, count: RecentCount, monotonic: float) -> datetime:
+        return self._clock.now() - timedelta(seconds=monotonic - count.first_at(monotonic))
+
+    def _smarthost_certificates(self) -> Iterator[CertificateFacts]:
+        in_use = {host for provider in self._components.relay.rules.providers.values() for host in provider.smarthosts}
+        for smarthost, (start, end) in self._components.courier.certificates().items():
+            if smarthost in in_use:
+                yield CertificateFacts(CertificateOwner.SMARTHOST, str(smarthost), start, end)
+
+    def _listener_certificates(self) -> Iterator[CertificateFacts]:
+        for listener in self._listeners.open:
+            if (file := _certificate_file(listener)) is None or listener.certificate_validity is None:
+                continue
+            start, end = listener.certificate_validity
+            on_disk = self._on_disk.get(file, "")
+            problem = on_disk if isinstance(on_disk, str) else ""
+            renewed = not isinstance(on_disk, str) and on_disk[1] > end
+            yield CertificateFacts(
+                CertificateOwner.LISTENER, listener.settings.name, start, end, file, problem, renewed
+            )
+
+    async def _read_certificates(self) -> dict[str, tuple[datetime, datetime] | str]:
+        files = [file for listener in self._listeners.open if (file := _certificate_file(listener)) is not None]
+        return {file: await self._files.do(certificate_on_disk, file) for file in dict.fromkeys(files)}
+
+
+def certificate_on_disk(file: str) -> tuple[datetime, datetime] | str:
+    """The validity of the certificate in a file, or the reason why it cannot be read. Blocks."""
+    try:
+        return read_validity(Path(file).read_text(encoding="ascii", errors="replace"))
+    except OSError as error:
+        return f"{file}: {error.strerror}"
+    except ValueError as error:
+        return f"{file}: {error}"
+
+
+def accounts_facts(config: Config, accounts: VaultAccounts, problem: str = "", rolled_back: str = "") -> AccountsFacts:
+    """The facts about the accounts in force, and about the settings that name accounts."""
+    directory, providers = accounts.directory(), config.provider_table()
+    return AccountsFacts(
+        accounts=len(directory.accounts),
+        problem=problem,
+        hint=accounts.problem_hint if problem else "",
+        rolled_back=rolled_back,
+        unusable=accounts.unreadable,
+        unknown_providers=[(one.id, one.provider) for one in directory.accounts if one.provider not in providers],
+        unknown_accounts=[(setting, name) for setting, name in config.named_accounts() if not directory.by_id(name)],
+    )
+
+
+def _certificate_file(listener: Listener) -> str | None:
+    return None if listener.settings.tls == "none" else listener.settings.certificate
+
+
+def _account(entry: AccountStatus) -> AccountSnapshot:
+    return AccountSnapshot(
+        account=entry.account,
+        provider=entry.provider,
+        trouble=_TROUBLES.get(entry.state, AccountTrouble.NONE),
+        words=entry.reply or "",
+        hint=entry.hint,
+        since=datetime.fromisoformat(entry.since) if entry.since else None,
+        until=datetime.fromisoformat(entry.until) if entry.until else None,
+        hourly=list(_hourly(entry)),
+    )
+
+
+def _hourly(entry: AccountStatus) -> Iterable[LimitUse]:
+    for unit, limit, left in (
+        ("messages", entry.messages_limit, entry.messages_left),
+        ("recipients", entry.recipients_limit, entry.recipients_left),
+    ):
+        if limit is not None and left is not None:
+            yield LimitUse(unit, limit - left, limit)
