@@ -209,6 +209,13 @@ class AccountState:
 
     # --- for the operator ---
 
+    @property
+    def trouble(self) -> str:
+        """The kind of the state in which the account cannot send; empty if it can."""
+        if isinstance(self.health, Healthy):
+            return "" if self.no_session is None else "no session"
+        return type(self.health).__name__
+
     def status(self, provider: Provider | None = None) -> AccountStatus:
         """Return the account's status. `provider`: the one in the configuration, for an account without a message."""
         now, monotonic = self._clock.now(), self._clock.monotonic()

@@ -67,7 +67,7 @@ class SmtpCourier(Courier):
         self._opener = SessionOpener(timeouts, hostname, resolver or Resolver(clock))
         self._clock = clock
         self._states: dict[str, AccountState] = {}
-        self._certificates: dict[Smarthost, tuple[datetime, datetime]] = {}
+        self.certificates: dict[Smarthost, tuple[datetime, datetime]] = {}  # validity, as the last session showed it
         self._in_progress = 0  # dialogues
         self._idle = asyncio.Event()  # set while there is none
         self._idle.set()
@@ -232,15 +232,7 @@ class SmtpCourier(Courier):
 
     def troubles(self) -> frozenset[tuple[str, str]]:
         """Return the accounts that cannot send, each with the kind of its state. Cheap, for a frequent look."""
-        return frozenset(
-            (id_, type(state.health).__name__)
-            for id_, state in self._states.items()
-            if state.no_session is not None or not isinstance(state.health, Healthy)
-        )
-
-    def certificates(self) -> Mapping[Smarthost, tuple[datetime, datetime]]:
-        """Return the validity of each smarthost's certificate, as the last session showed it."""
-        return self._certificates
+        return frozenset((id_, state.trouble) for id_, state in self._states.items() if state.trouble)
 
     def reused_addresses(self) -> list[ReusedAddresses]:
         """Return the hosts whose last good addresses are used, because their look-up fails."""
@@ -332,7 +324,7 @@ class SmtpCourier(Courier):
         result = await self._opener.open_for(account, provider, login)
         if isinstance(result, Session):
             if result.certificate_validity is not None:
-                self._certificates[result.smarthost] = result.certificate_validity
+                self.certificates[result.smarthost] = result.certificate_validity
             for state in self._states.values():
                 if state.provider is not None and state.provider.name == provider.name:
                     state.no_session = None

@@ -95,7 +95,7 @@ class FactCollector:
         components = self._components
         return (
             components.courier.troubles(),
-            len(components.courier.certificates()),
+            len(components.courier.certificates),
             len(components.courier.reused_addresses()),
             len(components.relay.rejected_senders),
             components.intake.refusals.changes,
@@ -189,7 +189,7 @@ class FactCollector:
 
     def _smarthost_certificates(self) -> Iterator[CertificateFacts]:
         in_use = {host for provider in self._components.relay.rules.providers.values() for host in provider.smarthosts}
-        for smarthost, (start, end) in self._components.courier.certificates().items():
+        for smarthost, (start, end) in self._components.courier.certificates.items():
             if smarthost in in_use:
                 yield CertificateFacts(CertificateOwner.SMARTHOST, str(smarthost), start, end)
 

@@ -73,7 +73,7 @@ FILLED_ELSEWHERE = {
 CONFIGURED = {
     "accounts.vault_accounts._Snapshot.credentials",
     "control.run_marker.RunMarker._crashes",  # _CRASHES
-    "delivery.courier.SmtpCourier._certificates",  # of configured smarthosts
+    "delivery.courier.SmtpCourier.certificates",  # of configured smarthosts
     "delivery.courier.SmtpCourier._states",
     "delivery.resolver.Resolver._of_provider",
     "delivery.tls_contexts.TlsContexts._cached",
