@@ -8,7 +8,7 @@ outlive a restart (delivery.learned_accounts).
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
@@ -293,8 +293,20 @@ def hourly_limits(account: Account, provider: Provider | None) -> tuple[int | No
     return account.messages_per_hour or limits.messages_per_hour, limits.recipients_per_hour
 
 
-def unused_status(account: Account, provider: Provider | None) -> AccountStatus:
-    """Return the status of an account without a message so far."""
+def statuses(
+    accounts: Iterable[Account], states: Mapping[str, AccountState], providers: Mapping[str, Provider]
+) -> list[AccountStatus]:
+    """Return the status of every account, used, unused or removed, in the order of their ids."""
+    by_id = {account.id: account for account in accounts}
+    by_id |= {id_: state.account for id_, state in states.items() if id_ not in by_id}
+    return [
+        state.status(provider) if state is not None else _unused_status(account, provider)
+        for id_, account in sorted(by_id.items())
+        for state, provider in [(states.get(id_), providers.get(account.provider))]
+    ]
+
+
+def _unused_status(account: Account, provider: Provider | None) -> AccountStatus:
     messages, recipients = hourly_limits(account, provider)
     return AccountStatus(
         account.id,

@@ -18,7 +18,7 @@ from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.delivery import account_health, classify
 from senderproxy.delivery.account_health import Healthy, Resumed
-from senderproxy.delivery.account_state import AccountObservers, AccountState, AccountStatus, unused_status
+from senderproxy.delivery.account_state import AccountObservers, AccountState, AccountStatus, statuses
 from senderproxy.delivery.classify import FailureKind, OpenFailed
 from senderproxy.delivery.learned_accounts import AccountFacts, HourlyUse
 from senderproxy.delivery.opening import SessionOpener
@@ -218,13 +218,7 @@ class SmtpCourier(Courier):
 
         `providers`: those of the configuration, for the limits of accounts that were not used yet.
         """
-        accounts = {account.id: account for account in self._accounts.directory().accounts}
-        accounts |= {id_: state.account for id_, state in self._states.items() if id_ not in accounts}
-        return [
-            state.status(provider) if state is not None else unused_status(account, provider)
-            for id_, account in sorted(accounts.items())
-            for state, provider in [(self._states.get(id_), providers.get(account.provider))]
-        ]
+        return statuses(self._accounts.directory().accounts, self._states, providers)
 
     def used_accounts(self, providers: Mapping[str, Provider]) -> list[AccountStatus]:
         """Return the status of the accounts about which anything is known: only these can have a trouble."""

@@ -79,7 +79,7 @@ async def test_without_a_token_messages_are_deferred_without_a_connection_until_
             assert outcome.of_account
         assert not simulator.sessions
         assert o.accounts.asked_for_token == ["anna"]  # once for all that waited
-        (entry,) = [entry for entry in o.courier.status() if entry.account == "anna"]
+        (entry,) = [entry for entry in o.courier.status({}) if entry.account == "anna"]
         assert entry.state == "no session"
         assert "token server" in entry.words
         rotate(simulator, o, "geheim-token-1")

@@ -22,11 +22,17 @@ class _Components:
     """What a ServiceSpool uses of the components."""
 
     def __init__(self) -> None:
-        self.runner = self
+        self.runner = self.learned = self
         self.spool: Any = None
 
     def use_spool(self, spool: object) -> None:
         self.spool = spool
+
+    async def open(self, _store: object) -> None:
+        """The learned facts are read."""
+
+    async def close(self) -> None:
+        """The learned facts are written."""
 
     async def start(self) -> None:
         """The delivery loop starts."""
