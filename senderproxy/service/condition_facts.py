@@ -99,7 +99,7 @@ class FactCollector:
             len(components.courier.reused_addresses()),
             len(components.relay.rejected_senders),
             components.intake.refusals.changes,
-            components.runner.clock_watch.last_step,
+            self._spool.last_clock_step,
             self._listeners.turned_away.changes,
             self._listeners.open,
             self._accounts.problem,
@@ -123,7 +123,7 @@ class FactCollector:
         if self.spool_facts.is_readable and (totals := await self._spool.totals()) is not None:
             self.totals = totals
         components = self._components
-        step = components.runner.clock_watch.last_step
+        step = self._spool.last_clock_step
         return Facts(
             now=self._clock.now(),
             accounts=[_account(entry) for entry in components.courier.used_accounts(components.relay.rules.providers)],

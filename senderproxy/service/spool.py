@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -63,6 +64,11 @@ class ServiceSpool:
     def is_open(self) -> bool:
         """True while messages can be queued."""
         return self._spool is not None
+
+    @property
+    def last_clock_step(self) -> tuple[timedelta, datetime] | None:
+        """The size and the time of the last step of the clock; None without one while the spool is open."""
+        return self._spool.last_clock_step() if self._spool is not None else None
 
     @property
     def is_disturbed(self) -> bool:

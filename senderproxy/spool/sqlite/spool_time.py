@@ -8,7 +8,7 @@ Not here: detection of a step (spool.sqlite.clock_step), the statements (spool.s
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from senderproxy import log_events
 from senderproxy.aio import wait_done
@@ -28,6 +28,7 @@ class SpoolTime:
 
     def __init__(self, clock: Clock, writer: Writer, leases: Leases) -> None:
         self.on_step: Callable[[], None] = lambda: None
+        self.last_step: tuple[timedelta, datetime] | None = None  # its size and time
         self._clock = clock
         self._writer = writer
         self._leases = leases
@@ -49,6 +50,7 @@ class SpoolTime:
         """Look for a step of the clock; the task that moves the due times, if one is running."""
         step = self._step.detect(self._clock.now(), self._clock.monotonic())
         if step is not None:
+            self.last_step = step, self._clock.now()
             event(_log, log_events.CLOCK_STEPPED, seconds=step.total_seconds())
             by = rows.span_ms(step)
             job = WriteJob(run=lambda connection: statements.shift(connection, self._leases, by))

@@ -291,6 +291,10 @@ class SqliteSpool:
         now = await self._time.now()
         return await self._reader.run(lambda connection: search.totals(connection, now))
 
+    def last_clock_step(self) -> tuple[timedelta, datetime] | None:
+        """The size and the time of the last step of the clock while it is open."""
+        return self._time.last_step
+
     def is_disturbed(self) -> bool:
         """True if the last write failed or takes too long. Cheap, for a frequent look."""
         return self._health.is_disturbed()
