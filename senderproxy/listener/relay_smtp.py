@@ -262,9 +262,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
                 ssl_shutdown_timeout=_TLS_SHUTDOWN,
             )
         except OSError as error:
-            why = _tls_reason(error)
-            event(_log, log_events.CLIENT_TLS_FAILED, client=self._host, why=why)
-            self._state.auth.count_turned_away(self._host, f"{log_events.CLIENT_TLS_FAILED.sentence}: {why}")
+            _tls_failed(self._state, self._host, error)
             forget_traceback(error)
             secured = None
         if secured is None:
@@ -352,6 +350,8 @@ def _check_no_tls(stream: ClientStream, state: ListenerState, host: str) -> None
     raise ClientGone
 
 
-def _tls_reason(error: OSError) -> str:
-    """OpenSSL's reason without the line of its source."""
-    return str(getattr(error, "reason", None) or str(error) or type(error).__name__)
+def _tls_failed(state: ListenerState, host: str, error: OSError) -> None:
+    """Log and count a failed handshake, with OpenSSL's reason without the line of its source."""
+    why = str(getattr(error, "reason", None) or str(error) or type(error).__name__)
+    event(_log, log_events.CLIENT_TLS_FAILED, client=host, why=why)
+    state.auth.count_turned_away(host, f"{log_events.CLIENT_TLS_FAILED.sentence}: {why}")
