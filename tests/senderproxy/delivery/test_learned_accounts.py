@@ -33,7 +33,7 @@ async def process(simulator: Simulator, store: MemoryLearned, **limits: object) 
 
 
 def state(o: Office) -> str:
-    return next(entry.state for entry in o.courier.status() if entry.account == "anna")
+    return next(entry.state for entry in o.courier.status({}) if entry.account == "anna")
 
 
 async def test_a_refused_password_is_not_tried_by_the_next_process_and_a_new_one_is() -> None:
