@@ -134,11 +134,10 @@ def test_a_verified_account_is_lifted_in_the_table_too(office: Office, while_run
         assert office.type(*SEND).code == 0
 
 
-@RESTARTS
-def test_a_pause_goes_on_after_a_restart(office: Office, number: int) -> None:
+def test_a_pause_goes_on_after_a_restart(office: Office) -> None:
     office.add(ANNA)
     office.simulator.settings = replace(office.simulator.settings, recipients_per_hour=1)
-    with running(office, number):
+    with running(office, signal.SIGKILL):
         assert office.type(*SEND).code == 0
         assert office.type(*SEND).code == 1
         until(lambda: stored(office, f"account/{ANNA}"))
