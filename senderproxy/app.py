@@ -36,7 +36,7 @@ from senderproxy.log import event, set_up_logging
 from senderproxy.monitoring.facts import RefusedConfiguration
 from senderproxy.relay.queue_admin import QueueAdmin
 from senderproxy.service.condition_facts import FactCollector
-from senderproxy.service.conditions import ServiceConditions
+from senderproxy.service.conditions import LEARNED_KIND, ServiceConditions
 from senderproxy.service.housekeeping import Housekeeping
 from senderproxy.service.idleness import Idleness
 from senderproxy.service.listeners import Listeners
@@ -95,6 +95,7 @@ class Service:
         lag = loop_monitor.lag if loop_monitor is not None else None
         self._facts = FactCollector(config, self._components, accounts, self._listeners, self._spool, self._clock, lag)
         self._conditions = ServiceConditions(self._facts, self._clock, self._show_status)
+        self._conditions.changed = self._components.learned.register(LEARNED_KIND, self._conditions)
         self._status = ServiceStatus(
             self._components, accounts, self._listeners, self._facts, self._conditions, self._clock, lag
         )

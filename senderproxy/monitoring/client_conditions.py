@@ -1,4 +1,4 @@
-"""Conditions of clients: turned away, or their messages refused, again and again. PURE.
+"""Conditions of clients: turned away, or their messages refused, again and again; mail loops. PURE.
 
 Not here: the counts (recent_counts), the limits on clients (listener.connections).
 """
@@ -19,6 +19,7 @@ def client_conditions(facts: Facts) -> Iterator[Condition]:
     """Clients that get no further, the most frequent ones first."""
     yield from _turned_away(facts)
     yield from _refused(facts)
+    yield from _loops(facts)
 
 
 def _turned_away(facts: Facts) -> Iterator[Condition]:
@@ -72,3 +73,26 @@ def _refused(facts: Facts) -> Iterator[Condition]:
             _("The reply names the fix; the program at {client} repeats the message until then.").format(client=client),
             Affected(AffectedKind.CLIENTS, (client,)),
         )
+
+
+def _loops(facts: Facts) -> Iterator[Condition]:
+    if not facts.automatic:
+        return
+    latest = facts.automatic[0]
+    count = sum(one.refused + one.deferred for one in facts.automatic)
+    text = ngettext(
+        "{count} automatic message was above the limit of {limit} an hour, the latest one from {author} to"
+        " {recipient}.",
+        "{count} automatic messages were above the limit of {limit} an hour, the latest one from {author} to"
+        " {recipient}.",
+        count,
+    )
+    yield Condition(
+        ConditionKey.MAIL_LOOP,
+        "",
+        Severity.WARNING,
+        facts.now,
+        text.format(count=count, limit=latest.limit, author=latest.author, recipient=latest.recipient),
+        _("Switch off one of the automatic replies; for reports or journals, raise automatic_per_hour in [senders]."),
+        Affected(AffectedKind.SENDERS, tuple(dict.fromkeys(one.author for one in facts.automatic))),
+    )

@@ -198,6 +198,17 @@ class RefusedMessages:
 
 
 @dataclass(frozen=True, slots=True)
+class AutomaticMail:
+    """Automatic messages above the hourly limit from one author to one recipient, in the last hour."""
+
+    author: str
+    recipient: str
+    refused: int
+    deferred: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that conditions are found in. One attribute for each part of the service."""
 
@@ -215,3 +226,4 @@ class Facts:
     configuration: RefusedConfiguration | None = None
     clients: Sequence[ClientFacts] = ()
     refusals: Sequence[RefusedMessages] = ()
+    automatic: Sequence[AutomaticMail] = ()  # the latest one first

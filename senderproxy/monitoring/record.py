@@ -44,6 +44,7 @@ class ConditionKey(StrEnum):
     CONFIGURATION_REFUSED = "configuration_refused"
     CLIENT_TURNED_AWAY = "client_turned_away"
     MESSAGES_REFUSED = "messages_refused"
+    MAIL_LOOP = "mail_loop"
     LOOP_BLOCKED = "loop_blocked"
     CLOCK_STEPPED = "clock_stepped"
     SERVICE_CRASHED = "service_crashed"

@@ -23,6 +23,7 @@ from senderproxy.monitoring.facts import (
     AccountsFacts,
     AccountSnapshot,
     AccountTrouble,
+    AutomaticMail,
     CertificateFacts,
     CertificateOwner,
     ClientFacts,
@@ -99,6 +100,7 @@ class FactCollector:
             len(components.courier.reused_addresses()),
             len(components.relay.rejected_senders),
             components.intake.refusals.changes,
+            len(components.intake.limited_pairs()),
             self._spool.last_clock_step,
             self._listeners.turned_away.changes,
             self._listeners.open,
@@ -152,6 +154,10 @@ class FactCollector:
             crash=self._crash(),
             configuration=self.refused_configuration,
             clients=list(self._clients(monotonic)),
+            automatic=[
+                AutomaticMail(pair.author, pair.recipient, pair.refused, pair.deferred, pair.limit)
+                for pair in components.intake.limited_pairs()
+            ],
             refusals=[
                 RefusedMessages(client, path, answer, count.total(monotonic), self._since(count, monotonic))
                 for (client, path, answer), count in components.intake.refusals.entries(monotonic)

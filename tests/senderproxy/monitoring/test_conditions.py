@@ -15,6 +15,7 @@ from senderproxy.monitoring.facts import (
     AccountsFacts,
     AccountSnapshot,
     AccountTrouble,
+    AutomaticMail,
     CertificateFacts,
     CertificateOwner,
     ClientFacts,
@@ -106,6 +107,10 @@ EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
     ConditionKey.MESSAGES_REFUSED: (
         {"refusals": [RefusedMessages("192.168.1.7", "a@b.example", "550 5.7.1 No account here", 12, NOW - MINUTE)]},
         Severity.WARNING, "12 messages of client 192.168.1.7 from <a@b.example> were refused",
+    ),
+    ConditionKey.MAIL_LOOP: (
+        {"automatic": [AutomaticMail("a@firma.example", "b@kunde.example", 7, 2, 10)]},
+        Severity.WARNING, "9 automatic messages were above the limit of 10 an hour, the latest one from a@firma.example to b@kunde",
     ),
     ConditionKey.LOOP_BLOCKED: ({"loop": LoopFacts(2, 0.4, NOW - MINUTE)}, Severity.INFO, "2 times within an hour, at most 0.4 s"),
     ConditionKey.CLOCK_STEPPED: ({"clock": ClockFacts(-7200.0, NOW - MINUTE)}, Severity.INFO, "set by -7200 s"),
