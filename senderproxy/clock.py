@@ -7,7 +7,7 @@ code takes these values as arguments, or takes a Clock.
 import os
 import random
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, Protocol
 
 # Letters and digits without those that are confused when an id is read aloud or copied (no 0/O, 1/l/I).
@@ -15,6 +15,19 @@ _ID_ALPHABET: Final = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz
 _ID_LENGTH: Final = 12  # characters; 57^12 ids, so that two messages never get the same
 _TO_ID: Final = bytes(ord(_ID_ALPHABET[octet % len(_ID_ALPHABET)]) for octet in range(256))
 _DRAWN_OCTETS: Final = 100 * _ID_LENGTH  # octets in one call: each call releases Python's lock, and other threads run
+
+
+class MachineZone(tzinfo):
+    """The time zone of this machine (`TZ`, /etc/localtime), with its summer time."""
+
+    def utcoffset(self, when: datetime | None) -> timedelta | None:
+        return None if when is None else when.replace(tzinfo=None).astimezone().utcoffset()
+
+    def dst(self, _when: datetime | None) -> timedelta | None:
+        return None
+
+    def tzname(self, when: datetime | None) -> str | None:
+        return None if when is None else when.replace(tzinfo=None).astimezone().tzname()
 
 
 class Clock(Protocol):

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
-from senderproxy.clock import Clock
+from senderproxy.clock import Clock, MachineZone
 from senderproxy.config.model import Config, SpoolSettings
 from senderproxy.config.values import split_address
 from senderproxy.control.crash_journal import CrashJournalFile
@@ -44,7 +44,8 @@ def rules_of(config: Config) -> Rules:
         config.routing_policy(),
         config.senders.policy(),
         report_server_of(config),
-        config.spool.returned_size,
+        returned_size=config.spool.returned_size,
+        zone=MachineZone(),
     )
 
 

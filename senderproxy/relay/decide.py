@@ -9,7 +9,7 @@ RFC 6409 section 6.1, RFC 5321 section 6.3.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 
 from senderproxy.mail.address import Address, ForwardPath, ReversePath
@@ -62,6 +62,7 @@ class Rules:
     routing: RoutingPolicy
     senders: AuthorPolicy = field(default_factory=AuthorPolicy)
     report_server: Smarthost | None = None  # the internal server for delivery reports; None: sent by account
+    zone: tzinfo = UTC  # of this machine, for a Date field without one
     returned_size: int = 50_000  # octets; of a larger message a report returns only the header
 
 
@@ -137,6 +138,7 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
         message_id=f"<{facts.id}@{rules.hostname}>",
         bounces_to=bounce.address if bounce else None,
         has_long_lines=facts.has_long_lines,
+        zone=rules.zone,
         keys=facts.keys,
         makes_srs=rules.senders.srs and not is_internal,
     )

@@ -9,7 +9,7 @@ Not here: the account (routing.route), the upstream's reply (delivery).
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 
 from senderproxy.mail.address import Address, ReversePath
@@ -45,6 +45,7 @@ class RewriteContext:
     message_id: str  # with angle brackets, for a message without one
     bounces_to: Address | None = None  # the address of the bounce account
     has_long_lines: bool = False  # the body of the message has long lines
+    zone: tzinfo = UTC  # of a date without one
     keys: SigningKeys | None = None
     makes_srs: bool = False  # a redirect's reverse-path becomes an SRS address
 
@@ -88,7 +89,7 @@ def plan_rewrite(
     if authors.local is not None:
         named = [Mailbox(author, authors.local.display_name)]
         fitted = fitted.with_mailboxes("From", named, "it named a local user, not an address")
-    repair_context = RepairContext(context.now, context.message_id, author, context.policy.remove_bcc)
+    repair_context = RepairContext(context.now, context.message_id, author, context.policy.remove_bcc, context.zone)
     for _ in range(_ROUNDS):
         repairs = find_repairs(fitted.header, repair_context)
         if not repairs:

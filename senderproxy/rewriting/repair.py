@@ -12,8 +12,8 @@ RFC 6409 section 8, RFC 5322 sections 2.1.1 and 3.6, RFC 2047.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
-from email.utils import format_datetime, parsedate_tz
+from datetime import UTC, datetime, tzinfo
+from email.utils import format_datetime
 from functools import lru_cache
 from typing import Final
 
@@ -21,6 +21,7 @@ from senderproxy.mail.address import Address, AddressError, parse_address
 from senderproxy.mail.author import NON_ASCII, Mailbox, MailboxError, read_mailboxes
 from senderproxy.mail.display import decode_8bit, decode_words, encode_phrase, encode_unstructured
 from senderproxy.mail.header import Edit, Field, HeaderSection
+from senderproxy.rewriting.dates import is_unset_clock, read_date
 from senderproxy.rewriting.edited_header import Change, render_mailboxes
 from senderproxy.rewriting.long_lines import LINE_LIMIT
 from senderproxy.rewriting.scanners import find_loose_mailbox, replace_quoted, split_list
@@ -34,6 +35,7 @@ class RepairContext:
     message_id: str  # with angle brackets
     author: Address | None  # for a message without From
     remove_bcc: bool
+    zone: tzinfo = UTC  # of a date without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,9 @@ def find_repairs(header: HeaderSection, context: RepairContext) -> tuple[Repair,
             repairs.append(_removed(field, index, "required by the configuration (remove_bcc)"))
         elif (repaired := _repair(field, context)) is not None:
             repairs.append(_replacement(field, index, *repaired))
+            is_replaced = repaired[1] in (_NOT_SET, _UNREADABLE) and not _is_blank(field.value)
+            if is_replaced and _ORIGINAL_DATE.lower() not in places:
+                repairs.append(_original_date(field))
     repairs += _missing(places, context)
     return tuple(repairs)
 
@@ -149,7 +154,7 @@ def _repaired(field: Field, context: RepairContext) -> tuple[bytes | None, str] 
     if name in _ADDRESSES and name != "from" and blank:
         return None, "it was empty"
     if name == "date":
-        return None if _is_date(field.value) else (_repair_date(field.value, context.now), "not an RFC 5322 date")
+        return _repair_date(field.value, context)
     if name in _ADDRESSES:
         repaired = _repair_addresses(field)
         if repaired is not None and b"@" not in repaired and name != "from":
@@ -341,13 +346,9 @@ _DATE: Final = re.compile(
     rb"(\d{2}):(\d{2})(?::(\d{2}))?\s+(?:[+-]\d{4}|UT|GMT|[ECMP][SD]T|[A-IK-Za-ik-z])\s*(?:\([^()]*\)\s*)?",
     re.IGNORECASE,
 )
-_GERMAN: Final = {
-    "mrz": "Mar", "mär": "Mar", "märz": "Mar", "mai": "May", "okt": "Oct", "dez": "Dec", "januar": "Jan",
-    "februar": "Feb", "juni": "Jun", "juli": "Jul", "oktober": "Oct", "dezember": "Dec",
-}  # fmt: skip
-_GERMAN_DAYS: Final = re.compile(r"^(?:mo|di|mi|do|fr|sa|so)[a-z]*\.?,?\s+", re.IGNORECASE)
-_DATE_LIMIT: Final = 200  # octets; a longer value is not a date written by a person or a device
-_MAX_OFFSET: Final = timedelta(days=366)  # a date further from now is an unset clock or a typing error
+_NOT_SET: Final = "the clock of the device was not set"
+_UNREADABLE: Final = "no date could be read from it"
+_ORIGINAL_DATE: Final = "X-Original-Date"
 
 
 def _is_date(value: bytes) -> bool:
@@ -358,34 +359,28 @@ def _is_date(value: bytes) -> bool:
     return 1 <= day <= 31 and hour < 24 and minute < 60 and second <= 60
 
 
-def _repair_date(value: bytes, now: datetime) -> bytes:
-    """Read a date tolerantly. Returns it in RFC 5322 format, or `now` if it is unreadable or implausible."""
-    text = _GERMAN_DAYS.sub("", " ".join(decode_8bit(value[:_DATE_LIMIT]).split()))
-    text = re.sub(r"[^\W\d_]+\.?", lambda word: _GERMAN.get(word.group().rstrip(".").lower(), word.group()), text)
-    text = re.sub(r"^(\d{1,2})\.\s", r"\1 ", text)
-    date = _parse_iso(text, now) or _parse_loose(text, now)
-    if date is None or abs(date - now) > _MAX_OFFSET:
-        date = now
-    return format_datetime(date).encode("ascii")
-
-
-def _parse_iso(text: str, now: datetime) -> datetime | None:
-    try:
-        date = datetime.fromisoformat(text)
-    except ValueError:
+def _repair_date(value: bytes, context: RepairContext) -> tuple[bytes, str] | None:
+    """The date in RFC 5322 format and the reason, None if it is valid. The time of sending replaces no date or an unset
+    clock's.
+    """
+    valid = value.isascii() and _is_date(value)
+    if valid and not _UNSET_YEAR.search(value):
         return None
-    return date if date.tzinfo else date.replace(tzinfo=now.tzinfo or UTC)
+    date = read_date(value, context.zone, context.now)
+    if date is None:
+        return format_datetime(context.now).encode("ascii"), _UNREADABLE
+    if is_unset_clock(date):
+        return format_datetime(context.now).encode("ascii"), _NOT_SET
+    return None if valid else (format_datetime(date).encode("ascii"), "not an RFC 5322 date")
 
 
-def _parse_loose(text: str, now: datetime) -> datetime | None:
-    found = parsedate_tz(text)
-    if found is None:
-        return None
-    try:
-        zone = now.tzinfo or UTC if found[9] is None else timezone(timedelta(seconds=found[9]))
-        return datetime(*found[:6], tzinfo=zone)
-    except (ValueError, TypeError, OverflowError):
-        return None
+_UNSET_YEAR: Final = re.compile(rb"19(?:69|70|99)|2000")
+
+
+def _original_date(field: Field) -> Repair:
+    """A trace field with the date that was replaced."""
+    value = encode_unstructured(_shown(field.value))
+    return Repair(Change(_ORIGINAL_DATE, "", _shown(value), "preserves the original date"), Edit(_ORIGINAL_DATE, value))
 
 
 # ---- repairs ----

@@ -87,6 +87,24 @@ def test_a_date_is_read_as_it_is_meant(came: str, meant: str) -> None:
     assert _value(_repaired(_section(Date=came)), "Date") == meant
 
 
+def test_a_replaced_date_is_kept_in_a_trace_field() -> None:
+    for came in ("Sat, 01 Jan 2000 00:07:00 +0100", "yesterday", "1.1.1970 00:00", "übermorgen"):
+        repaired = _repaired(_section(Date=came))
+        assert _value(repaired, "Date") == "Tue, 24 Nov 2026 09:30:00 +0000"
+        assert message_from_bytes(repaired.raw, policy=default)["X-Original-Date"] == came
+    assert _repaired(_section(Date="")).values("X-Original-Date") == []
+
+
+def test_an_old_date_stays() -> None:
+    assert find_repairs(_section(Date="Sat, 1 Jan 2022 10:00:00 +0100"), CONTEXT) == ()
+    assert _value(_repaired(_section(Date="2022-01-01T10:00:00+01:00")), "Date") == "Sat, 01 Jan 2022 10:00:00 +0100"
+
+
+def test_no_octet_above_127_stays_in_a_date() -> None:
+    came = "Thu, 1 Oct 2026 14:40:57 +0200 (Mitteleuropäische Sommerzeit)".encode("latin-1")
+    assert _value(_repaired(_section(Date=came)), "Date") == "Thu, 01 Oct 2026 14:40:57 +0200"
+
+
 @pytest.mark.parametrize(
     "came", ["24 Nov 2026 10:00 +0100", "Tue, 24 Nov 2026 10:00:00 GMT", "Tue,  1 Dec 2026 01:02:03 +0100 (CET)"]
 )
@@ -239,7 +257,7 @@ def test_whatever_it_holds_it_is_repaired_once_and_no_field_comes_in(
     repaired = _repaired(header, context)
     left, left_rest = repaired.split()
     assert left_rest == rest
-    allowed = {field.name.lower() for field in fields} | {"date", "message-id"}
+    allowed = {field.name.lower() for field in fields} | {"date", "message-id", "x-original-date"}
     assert {field.name.lower() for field in left} <= allowed
     assert len(left) <= len(fields) + 2
     assert all(field.value.isascii() for field in left)
