@@ -19,8 +19,8 @@ from senderproxy.accounts.record import (
     UnknownRecord,
     decode,
     encode,
-    upgrade,
 )
+from senderproxy.accounts.saving import save_upgraded
 from senderproxy.accounts.unlock import UnlockMethod
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.translation import _
@@ -123,11 +123,8 @@ class AccountEditor:
 
         Raises AccountsError; then nothing has changed.
         """
-        for name in self._vault.names():
-            if (record := upgrade(name, self._vault.get(name))) is not None:
-                self._vault.put(name, record)
         try:
-            self._vault.save()
+            save_upgraded(self._vault)
         except VaultError as error:
             raise accounts_error(error) from error
         except ValueError as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from senderproxy.accounts.errors import InvalidVaultRequest, accounts_error
+from senderproxy.accounts.saving import save_upgraded
 from senderproxy.accounts.unlock import KEYRING_NAME, Prompt, UnlockMethod, unlock_method
 from senderproxy.translation import _
 from vault import Exists, KeyFile, Keyring, Passphrase, Vault, VaultError
@@ -57,7 +58,7 @@ def add_unlock(path: Path | str, current: UnlockMethod, new: UnlockMethod, label
     """Add an unlock and return its label. Raises AccountsError."""
     with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
         given = vault.add_unlock(new, label=label)
-        vault.save()
+        save_upgraded(vault)
         return given
 
 
@@ -65,7 +66,7 @@ def remove_unlock(path: Path | str, current: UnlockMethod, label: str) -> None:
     """Remove an unlock. Raises AccountsError, also for the last one."""
     with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
         vault.remove_unlock(label)
-        vault.save()
+        save_upgraded(vault)
 
 
 def rekey(path: Path | str, current: UnlockMethod, others: Collection[UnlockMethod], drop: Collection[str]) -> None:
@@ -75,7 +76,7 @@ def rekey(path: Path | str, current: UnlockMethod, others: Collection[UnlockMeth
     """
     with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
         vault.rekey(current, *others, drop=drop)
-        vault.save()
+        save_upgraded(vault)
 
 
 def export(path: Path | str, current: UnlockMethod, copy: Path | str, new: UnlockMethod) -> None:

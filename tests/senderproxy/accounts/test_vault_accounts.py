@@ -287,12 +287,36 @@ def test_an_id_belongs_to_one_kind(path: Path, key: Unlock) -> None:
                 editor.put_record(replace(KEY, id=name))
 
 
-def test_records_of_the_previous_schema_are_rewritten_with_the_next_save(path: Path, key: Unlock) -> None:
-    def as_schema_1(stored: StoredAccount) -> bytes:
-        entry = json.loads(encode(stored))
-        del entry["kind"]
-        return json.dumps(entry | {"schema": 1}).encode()
+def as_schema_1(stored: StoredAccount) -> bytes:
+    """The record of an account as the previous versions wrote it."""
+    entry = json.loads(encode(stored))
+    del entry["kind"]
+    return json.dumps(entry | {"schema": 1}).encode()
 
+
+@pytest.mark.parametrize("change", ["add an unlock", "remove an unlock", "new data key"])
+def test_a_change_of_the_unlocks_rewrites_records_of_the_previous_schema(
+    path: Path, key: Unlock, tmp_path: Path, change: str
+) -> None:
+    anna, other = _stored("anna@firma.example"), KeyFile.generate(tmp_path / "other.key")
+    vault_admin.add_unlock(path, key, other, "other")
+    with Vault.open(path, unlock=key, write=True) as box:
+        box.put("anna", as_schema_1(anna))
+        box.put("later", LATER)
+        box.save()
+    match change:
+        case "add an unlock":
+            vault_admin.add_unlock(path, key, KeyFile.generate(tmp_path / "third.key"), "third")
+        case "remove an unlock":
+            vault_admin.remove_unlock(path, key, "other")
+        case _:
+            vault_admin.rekey(path, key, [], ["other"])
+    with Vault.open(path, unlock=key) as box:
+        assert box.get("anna") == encode(anna)
+        assert box.get("later") == LATER
+
+
+def test_records_of_the_previous_schema_are_rewritten_with_the_next_save(path: Path, key: Unlock) -> None:
     anna, bert = _stored("anna@firma.example"), _stored("bert@firma.example")
     with Vault.open(path, unlock=key, write=True) as box:
         box.put("anna", as_schema_1(anna))

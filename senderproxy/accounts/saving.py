@@ -1,0 +1,16 @@
+"""Saving of the vault.
+
+Guarantees: each save writes all records in the current schema, as far as they can be read.
+Not here: the change that is saved (accounts.editor, accounts.vault_admin).
+"""
+
+from senderproxy.accounts.record import upgrade
+from vault import Vault
+
+
+def save_upgraded(vault: Vault) -> None:
+    """Write the next generation, with records of an older schema rewritten. Raises VaultError or ValueError."""
+    for name in vault.names():
+        if (record := upgrade(name, vault.get(name))) is not None:
+            vault.put(name, record)
+    vault.save()
