@@ -7,7 +7,7 @@ ARGS ?=
 # Number of test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test storm hostile field fuzz fast check bench deb format docs clean
+.PHONY: demo test storm hostile field fuzz fast check bench bench-compare deb format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
@@ -55,6 +55,10 @@ bench: $(VENV)/.bench
 # The Debian packages of all architectures, in dist/: ARGS="--architecture amd64" for one, --version for another version.
 deb: $(VENV)/.dev
 	$(BIN)/python -m deploy.debian $(ARGS)
+
+# CPU time of a message before and after: the commit BASE and the working tree, in turn.
+bench-compare: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.compare $(BASE) $(ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from senderproxy.control.client import ask
 from senderproxy.control.protocol import Verb, new_request
@@ -57,6 +57,7 @@ class Senderproxy:
     """A running senderproxy with these accounts, all at one provider."""
 
     name = "senderproxy"
+    seconds_to_start: ClassVar[float] = PATIENCE
 
     def __init__(
         self,
@@ -141,7 +142,8 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
                 },
             )
             self._program = program
-            program.wait_until(lambda: b"READY=1" in _next_notice(notices), "senderproxy says READY=1")
+            ready = "senderproxy says READY=1"
+            program.wait_until(lambda: b"READY=1" in _next_notice(notices), ready, self.seconds_to_start)
 
     def stop(self) -> None:
         """End it as systemd does, and insist on a clean end."""
