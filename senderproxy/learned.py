@@ -10,7 +10,7 @@ components).
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeAlias
 
@@ -24,10 +24,11 @@ class Instant:
 
     now: datetime
     monotonic: float  # seconds
+    elapsed: float = field(default=0.0, compare=False)  # seconds since then
 
     def before(self, seconds: float) -> "Instant":
         """Return the moment so many seconds earlier."""
-        return Instant(self.now - timedelta(seconds=seconds), self.monotonic - seconds)
+        return Instant(self.now - timedelta(seconds=seconds), self.monotonic - seconds, self.elapsed + seconds)
 
     def age(self, time: datetime) -> float:
         """Return the seconds since a time of the wall clock; 0 for one in the future."""

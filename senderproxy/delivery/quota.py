@@ -118,11 +118,13 @@ class HourlyQuota:
         return {"age": round(at.monotonic - (last + 1) * _SLOT, 3), "slots": slots}
 
     def restore(self, fact: Fact, written: Instant) -> bool:
-        """Add the use that was written at that moment; False if there is none.
+        """Add the use that was written at that moment; False if it does not count any more.
 
         A slot ends at most a minute later than it did, and a second earlier: the clocks differ a little. Raises
         KeyError, TypeError or ValueError for a fact of another form.
         """
+        if written.elapsed >= HOUR + 2 * _SLOT:
+            return False
         end = written.monotonic + _SLOT - clamp(fact["age"] + _SLOT, 2 * HOUR)
         last = math.ceil((end - _TOLERANCE) / _SLOT) - 1
         used = [

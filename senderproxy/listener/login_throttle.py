@@ -100,9 +100,14 @@ class LoginThrottle(LearnedSource):
             return False
         if subject.startswith(_TRUST):
             age = duration(fact, "age", self._limits.trust)
+            if age + written.elapsed >= self._limits.trust:
+                return False
             self._trusted[subject.removeprefix(_TRUST)] = written.monotonic - age
             return True
-        times = sorted(written.monotonic - clamp(age, self._limits.window) for age in fact["ages"])
+        ages = [clamp(age, self._limits.window) for age in fact["ages"]]
+        times = sorted(written.monotonic - age for age in ages if age + written.elapsed < self._limits.window)
+        if not times:
+            return False
         self._failures[subject.removeprefix(_FAILURES)] = deque(times, maxlen=self._limits.failures)
         return True
 

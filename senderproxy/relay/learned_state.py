@@ -10,6 +10,7 @@ Not here: the facts (each component has its own: learned.LearnedSource), the tab
 import asyncio
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -17,7 +18,7 @@ from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.learned import Instant, LearnedSource, Notify
 from senderproxy.log import event
-from senderproxy.relay.ports import LEARNED_VALUE_LIMIT, LearnedRow, LearnedStore, SpoolError
+from senderproxy.relay.ports import LEARNED_KEY_LIMIT, LEARNED_VALUE_LIMIT, LearnedRow, LearnedStore, SpoolError
 from senderproxy.translation import _
 
 CHANGED_LIMIT: Final = 50_000  # changes in memory; more than the components have facts
@@ -145,7 +146,7 @@ class LearnedState:
             for key in batch:
                 self._changed.pop(key, None)
             try:
-                await store.write_learned({f"{kind}/{subject}": self._value(kind, subject) for kind, subject in batch})
+                await store.write_learned(self._rows(batch))
             except SpoolError as error:
                 self._changed = dict.fromkeys((*batch, *self._changed))
                 self._log_failure(error.message, error.hint)
@@ -154,6 +155,11 @@ class LearnedState:
                 event(_log, log_events.LEARNED_FAILED, fault=fault)
         self._is_failing = False
         return True
+
+    def _rows(self, batch: Sequence[tuple[str, str]]) -> Mapping[str, str | None]:
+        """Return the values by their keys, without the keys that the table cannot have: they would fail the batch."""
+        keys = {f"{kind}/{subject}": (kind, subject) for kind, subject in batch}
+        return {key: self._value(*names) for key, names in keys.items() if _is_storable(key)}
 
     def _value(self, kind: str, subject: str) -> str | None:
         """Return the fact as JSON; None if there is none, or if it is too long for the table."""
@@ -170,3 +176,8 @@ class LearnedState:
         if not self._is_failing:
             self._is_failing = True
             event(_log, log_events.LEARNED_FAILED, why=why, hint=hint)
+
+
+def _is_storable(key: str) -> bool:
+    """True if the key is short enough, and UTF-8 can encode it."""
+    return len(key) <= LEARNED_KEY_LIMIT and not any("\ud800" <= character <= "\udfff" for character in key)

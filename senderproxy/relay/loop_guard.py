@@ -153,7 +153,8 @@ class LoopGuard(LearnedSource):
     def restore(self, subject: str, fact: Fact, written: Instant) -> bool:
         """See learned.LearnedSource."""
         times = sorted(written.monotonic - clamp(age + _HORIZON, _HORIZON + _HOUR) + _HORIZON for age in fact["ages"])
-        if not times or len(self._sent) >= PAIRS_LIMIT:
+        hour_ago = written.monotonic + written.elapsed - _HOUR
+        if not times or times[-1] <= hour_ago or len(self._sent) >= PAIRS_LIMIT:
             return False
         self._sent[subject] = times
         return True

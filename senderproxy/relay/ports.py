@@ -273,6 +273,7 @@ class Totals:
 
 # ---- learned facts ----
 
+LEARNED_KEY_LIMIT: Final = 500  # characters of a key; the id of an account has 255 at most
 LEARNED_VALUE_LIMIT: Final = 16_384  # characters of a value; a reply of five long lines has 2500
 LEARNED_ROWS_LIMIT: Final = 20_000  # rows of one kind; as many as the largest component has facts
 LEARNED_OCTETS_LIMIT: Final = 4 * 2**20  # octets of one kind, keys and values; the largest component needs half of it
@@ -302,7 +303,7 @@ class LearnedStore(Protocol):
     async def write_learned(self, rows: Mapping[str, str | None]) -> None:
         """Write or replace the values of these keys; None deletes the row. Return when they are synced.
 
-        A key has at most 500 characters, a value at most LEARNED_VALUE_LIMIT.
+        A key has at most LEARNED_KEY_LIMIT characters, a value at most LEARNED_VALUE_LIMIT.
         """
         ...
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from senderproxy.clock import Clock
 from senderproxy.relay.ports import (
+    LEARNED_KEY_LIMIT,
     LEARNED_OCTETS_LIMIT,
     LEARNED_ROWS_LIMIT,
     LEARNED_VALUE_LIMIT,
@@ -32,7 +33,7 @@ class MemoryLearned(LearnedStore):
         self._check()
         self.batches.append(dict(rows))
         for key, value in rows.items():
-            assert len(key) <= 500
+            assert len(key.encode()) <= LEARNED_KEY_LIMIT
             self.rows.pop(key, None)
             if value is not None:
                 assert len(value) <= LEARNED_VALUE_LIMIT

@@ -208,3 +208,9 @@ def test_an_age_of_another_form_changes_nothing(age: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         quota.restore({"age": age, "slots": [[0, 1, 1]]}, Instant(MIDNIGHT, 1000.0))
     assert quota.fact(Instant(MIDNIGHT, 1000.0)) is None
+
+
+def test_a_use_that_is_over_by_the_start_is_not_restored() -> None:
+    quota, fact = HourlyQuota(), {"age": -59.0, "slots": [[0, 1, 1]]}
+    assert quota.restore(fact, Instant(MIDNIGHT, 9000.0).before(3500.0))
+    assert not HourlyQuota().restore(fact, Instant(MIDNIGHT, 9000.0).before(3720.0))

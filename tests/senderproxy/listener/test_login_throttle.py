@@ -178,3 +178,12 @@ def test_no_stored_time_locks_for_longer_than_the_window(ages: list[float]) -> N
     for subject in subjects:
         throttle.restore(subject, {"ages": ages}, Instant(MIDNIGHT, 1000.0))
     assert throttle.locked_for(ATTACKER, "anna", 1000) <= 300
+
+
+def test_what_is_over_by_the_start_is_not_restored() -> None:
+    throttle, start = LoginThrottle(LIMITS, KEY), Instant(MIDNIGHT, 1000.0)
+    assert throttle.restore("failures x", {"ages": [10, 200]}, start.before(250))
+    assert not throttle.restore("failures y", {"ages": [10, 200]}, start.before(290))
+    assert throttle.restore("trust x", {"age": 86_400}, start.before(28 * 86_400))
+    assert not throttle.restore("trust y", {"age": 86_400}, start.before(29 * 86_400))
+    assert (len(throttle._failures), len(throttle._trusted)) == (1, 1)

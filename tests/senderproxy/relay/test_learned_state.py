@@ -217,6 +217,20 @@ async def test_a_fact_that_is_too_long_is_not_written(clock: StillClock, store: 
     assert values(store) == {"number/b": 1}
 
 
+@pytest.mark.parametrize("subject", ["x" * 600, "a\udc80"])
+async def test_a_subject_that_the_table_cannot_have_does_not_fail_the_others(
+    clock: StillClock, store: MemoryLearned, subject: str
+) -> None:
+    state, numbers = LearnedState(clock), Numbers()
+    changed = state.register("number", numbers)
+    await state.open(store)
+    numbers.numbers |= {subject: 1, "b": 2}
+    changed(subject)
+    changed("b")
+    await state.close()
+    assert values(store) == {"number/b": 2}
+
+
 async def test_many_changes_are_written_in_several_batches(clock: StillClock, store: MemoryLearned) -> None:
     state, numbers = LearnedState(clock), Numbers()
     changed = state.register("number", numbers)

@@ -141,6 +141,8 @@ def test_the_counts_outlive_a_restart() -> None:
     assert after.check(author, [recipient], 2, 2504.0) is not None
     assert after.check(author, [recipient], 2, 2506.0) is None  # the first one is an hour old
     assert not LoopGuard().restore("x", {"ages": []}, Instant(midnight, 5.0))
+    assert LoopGuard().restore("x", {"ages": [5.0]}, Instant(midnight, 5.0).before(3500.0))
+    assert not LoopGuard().restore("x", {"ages": [5.0]}, Instant(midnight, 5.0).before(3600.0))
 
 
 def test_pairs_that_are_over_are_reported_so_that_their_rows_are_deleted() -> None:
