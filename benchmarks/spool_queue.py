@@ -21,7 +21,7 @@ from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import SpoolUpdate
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool
-from senderproxy.tracking.record import Query, RecipientState, RecipientStatus
+from senderproxy.tracking.record import Lane, Query, RecipientState, RecipientStatus
 
 TAKEN = reply(250, "2.0.0", "queued as A1B2C3D4E5")
 
@@ -57,16 +57,16 @@ async def measure(folder: Path) -> None:
     spool = open_spool(folder)
     print(f"  {'opened':40} {(time.perf_counter() - begun) * 1000:8.2f} ms")
     begun = time.perf_counter()
-    (claim,) = await spool.claim("anna", 1)
+    (claim,) = await spool.claim(Lane.of_account("anna"), 1)
     print(f"  {'first claim after that':40} {(time.perf_counter() - begun) * 1000:8.2f} ms")
 
     async def attempt() -> None:
-        (taken,) = await spool.claim("anna", 1)
+        (taken,) = await spool.claim(Lane.of_account("anna"), 1)
         state = RecipientState(RecipientStatus.DELIVERED, tries=1, reply=TAKEN)
         await spool.settle(taken, SpoolUpdate(dict.fromkeys(taken.due, state)))
 
     async def the_other() -> None:
-        (taken,) = await spool.claim("bert", 1)
+        (taken,) = await spool.claim(Lane.of_account("bert"), 1)
         await spool.settle(taken, SpoolUpdate({}))
 
     await ask("due", spool.due)

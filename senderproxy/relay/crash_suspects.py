@@ -21,7 +21,7 @@ from senderproxy.relay.dispatch import AccountQueues
 from senderproxy.relay.ports import Claim, CrashJournal, Spool, SpoolError, SpoolUpdate
 from senderproxy.relay.queue_attempts import QueueAttempts
 from senderproxy.relay.settling import ResultWriter
-from senderproxy.tracking.record import RecipientStatus
+from senderproxy.tracking.record import Lane, RecipientStatus
 
 _log = logging.getLogger("senderproxy.relay")
 
@@ -94,12 +94,15 @@ class CrashSuspects:
             self._resume()
 
     async def _claim(self, message_id: str) -> Claim | None:
-        """The message with its waiting recipients; None if none waits, or if its account cannot send."""
+        """The message with its waiting recipients; None if none waits, they are in several lanes, or cannot be sent."""
         claim = await self._spool().claim_one(message_id)
         if claim is None:
             return None
         waiting = {path: state for path, state in claim.due.items() if state.status is RecipientStatus.WAITING}
-        if waiting and self._availability.connections(self._queues.get(claim.account)) != 0:
+        if waiting and claim.lane == Lane.of_account(claim.account) and self._can_send(claim.account):
             return replace(claim, due=waiting)
         await self._spool().settle(claim, SpoolUpdate({}, faults=claim.faults))
         return None
+
+    def _can_send(self, account: str) -> bool:
+        return self._availability.connections(self._queues.get(account)) != 0

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from senderproxy.mail.header import HeaderSection
 from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, SpoolUpdate, Totals
-from senderproxy.tracking.record import Event, MessageRecord, Query
+from senderproxy.tracking.record import Event, Lane, MessageRecord, Query
 
 
 class NoSpool(Spool):
@@ -25,13 +25,13 @@ class NoSpool(Spool):
     def note(self, arrival: Arrival) -> None:
         """Discarded: the history of a message that was passed through."""
 
-    def on_wake(self, wake: Callable[[str | None], None]) -> None:
+    def on_wake(self, wake: Callable[[Lane | None], None]) -> None:
         """Nothing is ever due."""
 
-    async def claim(self, account: str, limit: int) -> Sequence[Claim]:
+    async def claim(self, lane: Lane, limit: int) -> Sequence[Claim]:
         self._fail()
 
-    async def claim_expired(self, account: str, age: timedelta, limit: int) -> Sequence[Claim]:
+    async def claim_expired(self, lane: Lane, age: timedelta, limit: int) -> Sequence[Claim]:
         self._fail()
 
     async def claim_undelayed(self, age: timedelta, limit: int) -> Sequence[Claim]:
@@ -47,7 +47,7 @@ class NoSpool(Spool):
         """Uncertain: nothing expires."""
         return None
 
-    async def due(self, account: str | None = None) -> Mapping[str, timedelta]:
+    async def due(self, lane: Lane | None = None) -> Mapping[Lane, timedelta]:
         self._fail()
 
     async def find(self, query: Query, *, limit: int, after: str | None = None) -> Sequence[MessageRecord]:

@@ -17,6 +17,7 @@ from senderproxy.relay.dispatch import AccountQueue
 from senderproxy.relay.ports import Spool, SpoolError
 from senderproxy.relay.queue_attempts import QueueAttempts
 from senderproxy.relay.settling import ResultWriter
+from senderproxy.tracking.record import Lane
 
 _log = logging.getLogger("senderproxy.relay")
 
@@ -61,7 +62,7 @@ class OverdueCheck:
                     for claim in claims:
                         await self._results.write(claim, await self._attempts.after_delay(claim))
             for queue in self._blocked_queues():
-                while claims := await spool.claim_expired(queue.account, policy.give_up, _AT_ONCE):
+                while claims := await spool.claim_expired(Lane.of_account(queue.account), policy.give_up, _AT_ONCE):
                     for claim in claims:
                         await self._results.write(claim, await self._attempts.after_expiry(claim, queue.blocked_by))
         except SpoolError as error:

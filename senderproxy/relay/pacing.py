@@ -42,6 +42,12 @@ class BurstPacing:
         """Count messages that are sent; a negative count takes them back."""
         self._allowance -= count
 
+    def reserve(self, wanted: int, now: float) -> int:
+        """Count as many of the wanted messages as may be sent now, at least one; return their number."""
+        count = max(int(min(wanted, self.allowance(now))), 1)
+        self.messages_sent(count)
+        return count
+
     def may_send(self, now: float) -> bool:
         """True if the burst, if any, leaves room for one more message."""
         return self._allowance >= 1 or self.burst_until <= now

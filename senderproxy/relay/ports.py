@@ -24,7 +24,7 @@ from senderproxy.routing.account import AccessToken, Account, Credential
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
-from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState
+from senderproxy.tracking.record import Event, Lane, MessageRecord, Query, RecipientState
 
 NO_ACCOUNT: Final = ""  # stored in place of an account's id: the queue of messages for which no account is known yet
 
@@ -118,8 +118,9 @@ class SpoolRejected(SpoolError):
 class Arrival:
     """A new message for the spool, with the initial state of each recipient.
 
-    `account` is the id of the account in whose queue it waits. `states` has every recipient of the envelope; one that
-    waits is due after its `due_in`, or at once. The content is stored until all of them are final.
+    `account` is the id of the account in whose lane it waits; `lanes` has the recipients that wait in another one.
+    `states` has every recipient of the envelope; one that waits is due after its `due_in`, or at once. The content is
+    stored until all of them are final.
     """
 
     submission: Submission
@@ -128,11 +129,12 @@ class Arrival:
     states: Mapping[ForwardPath, RecipientState]
     events: Sequence[Event] = ()
     decision: CachedDecision | None = None  # made at the reception
+    lanes: Mapping[ForwardPath, Lane] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to change a message, until it is settled or the lease ends."""
+    """The right to change recipients of a message, until they are settled or the lease ends."""
 
     id: str  # of this lease; the message has another one the next time
     ends_in: timedelta | None = None  # from the claim on; None: it ends with the process that has it
@@ -140,14 +142,17 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A leased message: nothing else attempts or changes it until it is settled.
+    """Leased recipients of a message: nothing else attempts or changes them until they are settled.
 
-    `due` has the recipients to attempt, with their states, without a `due_in`: a state that is written back as it is
-    leaves the due time where it is. The submission's envelope has all recipients. `decision` is the arrival's, as long
-    as the message is in memory.
+    `lane` is the lane of all recipients in `due`; None: they are in several. A claim on a lane leaves the message's
+    recipients in other lanes to other claims. `account` is the account of the lane, or else of the message. `due` has
+    the recipients to attempt, with their states, without a `due_in`: a state that is written back as it is leaves the
+    due time where it is. The submission's envelope has all recipients. `decision` is the arrival's, as long as the
+    message is in memory.
     """
 
     lease: Lease
+    lane: Lane | None
     submission: Submission
     account: str
     author: str
@@ -158,7 +163,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class SpoolUpdate:
-    """Changes to a leased message by an attempt or an operator, written in one commit.
+    """Changes to leased recipients by an attempt or an operator, written in one commit.
 
     `states` has only the recipients that change; one that waits is due after its `due_in`, and without one when it was
     due before. `reports` are new messages to the author.
@@ -167,8 +172,9 @@ class SpoolUpdate:
     states: Mapping[ForwardPath, RecipientState]
     events: Sequence[Event] = ()
     reports: Sequence[Arrival] = ()
-    account: str | None = None  # in whose queue it waits from now on; None: unchanged
+    account: str | None = None  # in whose lane all leased recipients wait from now on; None: unchanged
     faults: int = 0
+    lanes: Mapping[ForwardPath, Lane] = field(default_factory=dict)  # of single recipients, from now on
 
 
 class Spool(Protocol):
@@ -181,11 +187,11 @@ class Spool(Protocol):
     due time and no age.
     """
 
-    def on_wake(self, wake: Callable[[str | None], None]) -> None:
+    def on_wake(self, wake: Callable[[Lane | None], None]) -> None:
         """Call `wake` from now on, on the event loop, when messages may be due that the caller does not know of.
 
-        Its argument is the account in whose queue they wait; None: any account, so `due` must be read again. The
-        caller's own `accept` and `settle` do not cause a call.
+        Its argument is their lane; None: any lane, so `due` must be read again. The caller's own `accept` and `settle`
+        cause no call, except for a claim on several lanes.
         """
         ...
 
@@ -204,23 +210,23 @@ class Spool(Protocol):
         """
         ...
 
-    async def claim(self, account: str, limit: int) -> Sequence[Claim]:
-        """Lease the messages of the account that have been due longest, `limit` at most, with all due recipients."""
+    async def claim(self, lane: Lane, limit: int) -> Sequence[Claim]:
+        """Lease the messages of the lane that have been due longest, `limit` at most, with its due recipients."""
         ...
 
-    async def claim_expired(self, account: str, age: timedelta, limit: int) -> Sequence[Claim]:
-        """Lease the oldest messages of the account above that age, due or not, with all their waiting recipients.
+    async def claim_expired(self, lane: Lane, age: timedelta, limit: int) -> Sequence[Claim]:
+        """Lease the oldest messages of the lane above that age, due or not, with all its waiting recipients.
 
         None while ages are uncertain.
         """
         ...
 
     async def claim_undelayed(self, age: timedelta, limit: int) -> Sequence[Claim]:
-        """Lease the oldest messages above that age, with their waiting recipients without a delay report."""
+        """Lease the oldest messages above that age, with the waiting recipients of any lane without a delay report."""
         ...
 
     async def claim_one(self, message_id: str) -> Claim | None:
-        """Lease this message, with all its waiting or held recipients; None if it is unknown or leased."""
+        """Lease this message, with all its waiting or held recipients, of any lane; None if it is unknown or leased."""
         ...
 
     async def settle(self, claim: Claim, update: SpoolUpdate) -> None:
@@ -234,10 +240,10 @@ class Spool(Protocol):
         """The time since the reception of a leased message; None while ages are uncertain. Cheap, never raises."""
         ...
 
-    async def due(self, account: str | None = None) -> Mapping[str, timedelta]:
-        """The time left to the next due time of this account, or of every account with waiting recipients.
+    async def due(self, lane: Lane | None = None) -> Mapping[Lane, timedelta]:
+        """The time left to the next due time of this lane, or of every lane with waiting recipients.
 
-        Negative: overdue. Leased messages are excluded.
+        Negative: overdue. Leased recipients are excluded.
         """
         ...
 

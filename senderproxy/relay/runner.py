@@ -43,7 +43,7 @@ from senderproxy.relay.queue_timer import QueueTimer
 from senderproxy.relay.recipient_updates import shortest_wait
 from senderproxy.relay.settling import ResultWriter
 from senderproxy.retry import RetryPolicy
-from senderproxy.tracking.record import Blocked
+from senderproxy.tracking.record import ACCOUNT_LANE, Blocked, Lane
 
 _log = logging.getLogger("senderproxy.relay")
 
@@ -73,7 +73,7 @@ class Runner(Dispatcher):
         self._attempts = QueueAttempts(
             relay, report_builder, clock, policy, journal, lambda claim: self.spool.age(claim), self._record_outcomes
         )
-        self._results = ResultWriter(self._get_spool, clock, self.note_due, self._dispatch_all)
+        self._results = ResultWriter(self._get_spool, clock, self._note_lane, self._dispatch_all)
         self._suspects = CrashSuspects(
             journal,
             self._get_spool,
@@ -162,7 +162,8 @@ class Runner(Dispatcher):
     def message_queued(self, arrival: Arrival) -> None:
         wait = shortest_wait(arrival.states)
         if wait is not None:
-            self.note_due(arrival.account, self._clock.monotonic() + wait)
+            for lane in {Lane.of_account(arrival.account), *arrival.lanes.values()}:
+                self._note_lane(lane, self._clock.monotonic() + wait)
 
     # ---- for the service ----
 
@@ -172,9 +173,10 @@ class Runner(Dispatcher):
         queue.note_due(due_at)
         self._dispatch(queue)
 
-    def _note_all(self, due: Mapping[str, timedelta]) -> None:
-        for account, wait in due.items():
-            self.note_due(account, self._clock.monotonic() + wait.total_seconds())
+    def _note_lane(self, lane: Lane, due_at: float) -> None:
+        """As `note_due`; a lane of another kind, of a later version, is left alone."""
+        if lane.kind == ACCOUNT_LANE:
+            self.note_due(lane.name, due_at)
 
     def wake(self, account: str | None = None) -> None:
         """Try this account, or all of them, at once: it may be able to send again, or its queue has changed."""
@@ -237,7 +239,8 @@ class Runner(Dispatcher):
                 for claim in claims:
                     self._start_attempt(claim)
                 if not claims and changes == queue.changes:
-                    wait = (await self.spool.due(queue.account)).get(queue.account)
+                    lane = Lane.of_account(queue.account)
+                    wait = (await self.spool.due(lane)).get(lane)
                     if changes == queue.changes:
                         queue.due_at = None if wait is None else self._clock.monotonic() + wait.total_seconds()
         except SpoolError as error:
@@ -250,13 +253,10 @@ class Runner(Dispatcher):
                 self._set_timer(queue)
 
     async def _claim(self, account: str, slots: int) -> Sequence[Claim]:
-        """Lease due messages of the account for its free slots, within the limits of all accounts together."""
-        allowed = min(slots, self._pacing.allowance(self._clock.monotonic()), _ATTEMPTS - len(self._tasks))
-        count = max(int(allowed), 1)
-        self._pacing.messages_sent(count)  # from now on, for the other accounts
+        count = self._pacing.reserve(min(slots, _ATTEMPTS - len(self._tasks)), self._clock.monotonic())
         claims: Sequence[Claim] = ()
         try:
-            claims = await self.spool.claim(account, count)
+            claims = await self.spool.claim(Lane.of_account(account), count)
         finally:
             self._pacing.messages_sent(len(claims) - count)
         return claims
@@ -321,8 +321,6 @@ class Runner(Dispatcher):
         if len(self._tasks) == _ATTEMPTS - 1:
             self._dispatch_all()  # the limit was reached; others wait
 
-    # ---- overdue messages ----
-
     def check_overdue(self) -> None:
         """Look for delayed and expired messages. Called by a timer while messages wait."""
         self._overdue.cancel()
@@ -333,22 +331,23 @@ class Runner(Dispatcher):
             self._spawn(self._overdue.run())
         self._queues.drop_idle()
 
-    # ---- the spool ----
-
     def _get_spool(self) -> Spool:
         return self.spool
 
-    def _wake_queue(self, account: str | None) -> None:
-        """Messages of this account, or of any, may be due that no call here has reported."""
-        if account is not None:
-            self.note_due(account)
+    def _wake_queue(self, lane: Lane | None) -> None:
+        """Messages of this lane, or of any, may be due that no call here has reported."""
+        if lane is not None:
+            self._note_lane(lane, 0.0)
         elif not self._is_stopped:
+            self.wake()
             self._spawn(self._read_due())
 
     async def _read_due(self) -> None:
-        """Read the due times again, and try all accounts."""
         try:
             self._note_all(await self.spool.due())
         except SpoolError as error:
             event(_log, log_events.QUEUE_READ_FAILED, why=error.message, hint=error.hint)
-        self.wake()
+
+    def _note_all(self, due: Mapping[Lane, timedelta]) -> None:
+        for lane, wait in due.items():
+            self._note_lane(lane, self._clock.monotonic() + wait.total_seconds())

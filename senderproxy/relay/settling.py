@@ -18,7 +18,7 @@ from senderproxy.clock import Clock
 from senderproxy.log import event
 from senderproxy.relay.ports import Claim, Spool, SpoolError, SpoolRejected, SpoolUpdate
 from senderproxy.relay.recipient_updates import shortest_wait
-from senderproxy.tracking.record import Event, EventKind, RecipientStatus
+from senderproxy.tracking.record import Event, EventKind, Lane, RecipientStatus
 
 _log = logging.getLogger("senderproxy.relay")
 
@@ -36,12 +36,12 @@ class ResultWriter:
         self,
         spool: Callable[[], Spool],
         clock: Clock,
-        note_due: Callable[[str, float], None],
+        note_due: Callable[[Lane, float], None],
         resume: Callable[[], None],
     ) -> None:
         """Arguments are functions of the runner.
 
-        `note_due`: called with an account and the due time of its next message, in monotonic seconds; `resume`: called
+        `note_due`: called with a lane and the due time of its next message, in monotonic seconds; `resume`: called
         when all results are written.
         """
         self._spool = spool
@@ -68,11 +68,13 @@ class ResultWriter:
             return
         wait = shortest_wait(update.states)
         if wait is not None:
-            self._note_due(update.account or claim.account, started + wait)
+            self._note_due(Lane.of_account(update.account or claim.account), started + wait)
+        for lane in update.lanes.values():
+            self._note_due(lane, started)
         for report in update.reports:
             report_wait = shortest_wait(report.states)
             if report_wait is not None:
-                self._note_due(report.account, started + report_wait)
+                self._note_due(Lane.of_account(report.account), started + report_wait)
 
     async def _retry(self, claim: Claim, update: SpoolUpdate, error: Exception) -> float | None:
         """The start of the try that wrote the update, in monotonic seconds; None if it is given up.

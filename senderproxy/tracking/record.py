@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import Final, NamedTuple
 
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.reply import Reply
+
+ACCOUNT_LANE: Final = "account"  # kind of the lanes of accounts; their name is the account's id
 
 
 class EventKind(Enum):
@@ -59,6 +62,27 @@ class RecipientStatus(Enum):
         return self not in (RecipientStatus.WAITING, RecipientStatus.HELD)
 
 
+class Lane(NamedTuple):
+    """A queue of recipients that are attempted one after another. The kinds are stored on disk: never changed."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+    @classmethod
+    def of_account(cls, account: str) -> "Lane":
+        """The lane of the recipients that this account sends to."""
+        return cls(ACCOUNT_LANE, account)
+
+    @classmethod
+    def parse(cls, text: str) -> "Lane":
+        """The lane of its text form."""
+        kind, _, name = text.partition(":")
+        return cls(kind, name)
+
+
 @dataclass(frozen=True, slots=True)
 class RecipientState:
     """The state of one recipient. `why` is set if it is held.
@@ -103,6 +127,7 @@ class MessageRecord:
     as_of: datetime  # from which the times left of the recipients count
     leased: bool = False  # an attempt is in progress
     blocked: Blocked | None = None  # the account, if it cannot send now
+    lanes: Mapping[ForwardPath, Lane] = field(default_factory=dict)  # of those not in the lane of its account
 
     def due_at(self, state: RecipientState) -> datetime | None:
         """The time of the next attempt for one of its recipients; None if it does not wait."""

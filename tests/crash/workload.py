@@ -149,7 +149,7 @@ class Day:
             {path: RecipientState(fate, due, 1, answer, "held" if fate is RecipientStatus.HELD else "")}, (event,), told
         )
         mine = self.model.entries[claim.submission.id]
-        mine.lease = claim.lease.id
+        mine.leases = {claim.lease.id: claim.lane}
         await self.step(
             [claim.submission.id, *(one.submission.id for one in told)],
             lambda: self.model.settle(claim, verdict),

@@ -14,7 +14,7 @@ from senderproxy.relay.ports import Arrival, Claim, Lease, SpoolError, SpoolFull
 from senderproxy.spool.sqlite.clock_step import ClockStep
 from senderproxy.spool.sqlite.upstream_id import upstream_id
 from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
-from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.record import ACCOUNT_LANE, Event, Lane, MessageRecord, Query, RecipientState, RecipientStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,10 @@ class Entry:
     author: str
     states: dict[ForwardPath, RecipientState]  # without the time left
     due: dict[ForwardPath, datetime]  # of the waiting recipients
+    lanes: dict[ForwardPath, Lane]
     events: list[Event] = field(default_factory=list)
     faults: int = 0
-    lease: str = ""  # id; empty: none
+    leases: dict[str, Lane | None] = field(default_factory=dict)  # by id; None: of all lanes
     finished_at: datetime | None = None
 
     @property
@@ -68,9 +69,13 @@ class Entry:
     def is_finished(self) -> bool:
         return all(state.status.is_final for state in self.states.values())
 
-    @property
-    def due_at(self) -> datetime:
-        return min(self.due[path] for path, state in self.states.items() if state.status is RecipientStatus.WAITING)
+    def due_at(self, lane: Lane) -> datetime | None:
+        return min((at for path, at in self.due.items() if self.lanes[path] == lane), default=None)
+
+    def is_free(self, lane: Lane | None) -> bool:
+        if lane is None:
+            return not self.leases
+        return lane not in self.leases.values() and None not in self.leases.values()
 
 
 class MemorySpool:
@@ -84,20 +89,20 @@ class MemorySpool:
         self._history = history
         self._number = 0
         self._leases = 0
-        self._wake: Callable[[str | None], None] = lambda _: None
+        self._wake: Callable[[Lane | None], None] = lambda _: None
         self._step = ClockStep()
         self._step.start(clock.now(), clock.monotonic())
 
     # time
 
-    def on_wake(self, wake: Callable[[str | None], None]) -> None:
+    def on_wake(self, wake: Callable[[Lane | None], None]) -> None:
         self._wake = wake
 
     def age(self, claim: Claim) -> timedelta | None:
         self._now()
         if not self._step.ages_trusted(self._clock.monotonic()):
             return None
-        entry = next((entry for entry in self.entries.values() if entry.lease == claim.lease.id), None)
+        entry = next((entry for entry in self.entries.values() if claim.lease.id in entry.leases), None)
         submission = claim.submission if entry is None else entry.submission
         return self._clock.now() - submission.received_at
 
@@ -127,7 +132,7 @@ class MemorySpool:
         if not leased:
             return []
         return [
-            self._lease(entry, lambda entry, path: entry.states[path].status is RecipientStatus.WAITING)
+            self._lease(entry, lambda entry, path: entry.states[path].status is RecipientStatus.WAITING, None)
             for entry in entries
         ]
 
@@ -150,6 +155,10 @@ class MemorySpool:
                 for path, state in arrival.states.items()
                 if state.status is RecipientStatus.WAITING
             },
+            {
+                path: arrival.lanes.get(path, Lane.of_account(arrival.account))
+                for path in submission.envelope.recipients
+            },
             list(arrival.events),
         )
         self.entries[submission.id] = entry
@@ -163,74 +172,76 @@ class MemorySpool:
 
     # out
 
-    async def claim(self, account: str, limit: int) -> Sequence[Claim]:
+    async def claim(self, lane: Lane, limit: int) -> Sequence[Claim]:
         now = self._now()
 
         def is_due(entry: Entry, path: ForwardPath) -> bool:
-            return entry.states[path].status is RecipientStatus.WAITING and entry.due[path] <= now
+            return entry.lanes[path] == lane and path in entry.due and entry.due[path] <= now
 
-        return self._first(
-            lambda entry: entry.account == account and entry.due_at <= now, lambda entry: entry.due_at, is_due, limit
-        )
+        return self._first(lambda entry: entry.due_at(lane), is_due, lane, limit)
 
-    async def claim_expired(self, account: str, age: timedelta, limit: int) -> Sequence[Claim]:
+    async def claim_expired(self, lane: Lane, age: timedelta, limit: int) -> Sequence[Claim]:
         now = self._now()
         if not self._step.ages_trusted(self._clock.monotonic()):
             return []
-        return self._first(
-            lambda entry: entry.account == account and now - entry.submission.received_at > age,
-            lambda entry: entry.submission.received_at,
-            lambda entry, path: entry.states[path].status is RecipientStatus.WAITING,
-            limit,
-        )
+
+        def is_expired(entry: Entry, path: ForwardPath) -> bool:
+            return now - entry.submission.received_at > age and entry.lanes[path] == lane and path in entry.due
+
+        return self._first(lambda entry: entry.submission.received_at, is_expired, lane, limit)
 
     async def claim_undelayed(self, age: timedelta, limit: int) -> Sequence[Claim]:
-        def is_undelayed(entry: Entry, path: ForwardPath) -> bool:
-            return entry.states[path].status is RecipientStatus.WAITING and not entry.states[path].delay_reported
-
         now = self._now()
-        return self._first(
-            lambda entry: (
-                now - entry.submission.received_at > age and any(is_undelayed(entry, path) for path in entry.states)
-            ),
-            lambda entry: entry.submission.received_at,
-            is_undelayed,
-            limit,
-        )
+
+        def is_undelayed(entry: Entry, path: ForwardPath) -> bool:
+            is_old = now - entry.submission.received_at > age
+            return is_old and path in entry.due and not entry.states[path].delay_reported
+
+        return self._first(lambda entry: entry.submission.received_at, is_undelayed, None, limit)
 
     async def claim_one(self, message_id: str) -> Claim | None:
         self._raise_fault()
         entry = self.entries.get(message_id)
-        if entry is None or entry.lease or entry.is_finished:
+        if entry is None or entry.leases or entry.is_finished:
             return None
-        return self._lease(entry, lambda entry, path: not entry.states[path].status.is_final)
+        return self._lease(entry, lambda entry, path: not entry.states[path].status.is_final, None)
 
     def _first(
         self,
-        fits: Callable[[Entry], bool],
-        key: Callable[[Entry], datetime],
+        key: Callable[[Entry], datetime | None],
         takes: Callable[[Entry, ForwardPath], bool],
+        lane: Lane | None,
         limit: int,
     ) -> Sequence[Claim]:
         self._raise_fault()
-        found = [entry for entry in self.entries.values() if entry.waiting and not entry.lease and fits(entry)]
-        found.sort(key=lambda entry: (key(entry), entry.number))
-        return [self._lease(entry, takes) for entry in found[:limit]]
+        found = [
+            (at, entry.number, entry)
+            for entry in self.entries.values()
+            if entry.is_free(lane)
+            and any(takes(entry, path) for path in entry.states)
+            and (at := key(entry)) is not None
+        ]
+        return [self._lease(entry, takes, lane) for _, _, entry in sorted(found, key=lambda one: one[:2])[:limit]]
 
-    def _lease(self, entry: Entry, takes: Callable[[Entry, ForwardPath], bool]) -> Claim:
+    def _lease(self, entry: Entry, takes: Callable[[Entry, ForwardPath], bool], lane: Lane | None) -> Claim:
         self._leases += 1
-        entry.lease = str(self._leases)
+        lease = str(self._leases)
+        entry.leases[lease] = lane
         due = {path: state for path, state in entry.states.items() if takes(entry, path)}
-        return Claim(Lease(entry.lease), entry.submission, entry.account, entry.author, due, entry.faults)
+        lanes = {entry.lanes[path] for path in due}
+        only = lanes.pop() if len(lanes) == 1 else None
+        account = only.name if only is not None and only.kind == ACCOUNT_LANE else entry.account
+        return Claim(Lease(lease), only, entry.submission, account, entry.author, due, entry.faults)
 
     # what becomes of it
 
     async def settle(self, claim: Claim, verdict: SpoolUpdate) -> None:
         entry = self.entries.get(claim.submission.id)
-        if entry is None or entry.lease != claim.lease.id:
+        if entry is None or claim.lease.id not in entry.leases:
             raise ValueError(f"message {claim.submission.id} is not leased")
         self._raise_fault()
-        if verdict.states or verdict.events or verdict.reports or verdict.account is not None or verdict.faults:
+        moves = verdict.lanes or verdict.account is not None
+        if verdict.states or verdict.events or verdict.reports or moves or verdict.faults:
             self._raise_full()
             await self.accept(*verdict.reports)
             now = self._now()
@@ -242,18 +253,28 @@ class MemorySpool:
                 else:
                     entry.due.pop(path, None)
             entry.events += verdict.events
-            entry.account = entry.account if verdict.account is None else verdict.account
+            if verdict.account is not None:
+                entry.account = verdict.account
+                leased = entry.leases[claim.lease.id]
+                for path, state in entry.states.items():
+                    if not state.status.is_final and leased in (None, entry.lanes[path]):
+                        entry.lanes[path] = Lane.of_account(verdict.account)
+            entry.lanes |= verdict.lanes
             entry.faults = verdict.faults
             entry.finished_at = self._clock.now() if entry.is_finished else None
-        entry.lease = ""
+        del entry.leases[claim.lease.id]
+        if claim.lane is None:
+            self._wake(None)
 
-    async def due(self, account: str | None = None) -> Mapping[str, timedelta]:
+    async def due(self, lane: Lane | None = None) -> Mapping[Lane, timedelta]:
         self._raise_fault()
-        found: dict[str, timedelta] = {}
+        found: dict[Lane, timedelta] = {}
         now = self._now()
         for entry in self.entries.values():
-            if entry.waiting and not entry.lease and account in (None, entry.account):
-                found[entry.account] = min(entry.due_at - now, found.get(entry.account, entry.due_at - now))
+            for path, at in entry.due.items():
+                where = entry.lanes[path]
+                if lane in (None, where) and entry.is_free(where):
+                    found[where] = min(at - now, found.get(where, at - now))
         return found
 
     # what people ask
@@ -319,7 +340,7 @@ class MemorySpool:
     def restart(self) -> None:
         """A new process: no message is leased."""
         for entry in self.entries.values():
-            entry.lease = ""
+            entry.leases.clear()
         self._step.start(self._clock.now(), self._clock.monotonic())
 
     def _raise_fault(self) -> None:
@@ -391,5 +412,10 @@ def _record(entry: Entry, now: datetime) -> MessageRecord:
             for path, state in entry.states.items()
         },
         as_of=now,
-        leased=bool(entry.lease),
+        leased=bool(entry.leases),
+        lanes={
+            path: entry.lanes[path]
+            for path, state in entry.states.items()
+            if not state.status.is_final and entry.lanes[path] != Lane.of_account(entry.account)
+        },
     )

@@ -14,10 +14,10 @@ from senderproxy.mail.address import Address, AddressPattern, parse_address
 from senderproxy.mail.outcome import Delivered
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
-from senderproxy.relay.ports import Claim, Spool, SpoolError, SpoolUpdate, Totals
+from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, SpoolUpdate, Totals
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
-from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.record import Event, EventKind, Lane, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.still_clock import START, StillClock
@@ -29,6 +29,8 @@ HOUR = timedelta(hours=1)
 NOW = timedelta()
 MILLISECOND = timedelta(milliseconds=1)
 AT_ONCE = 10
+ANNA, BERT = Lane.of_account("anna"), Lane.of_account("bert")
+MX = Lane("mx", "elsewhere.example")  # of a kind that this version does not use
 
 Open: TypeAlias = Callable[[], AbstractAsyncContextManager[Spool]]
 
@@ -59,7 +61,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) ->
 
 
 async def claimed(spool: Spool, account: str = "anna") -> Claim:
-    (claim,) = await spool.claim(account, 1)
+    (claim,) = await spool.claim(Lane.of_account(account), 1)
     return claim
 
 
@@ -131,7 +133,7 @@ async def test_messages_of_an_account_are_claimed_in_the_order_of_their_submissi
         await spool.accept(arrival("b0", account="bert"))
         order = [(await claimed(spool)).submission.id for _ in range(5)]
         assert order == ["a0", "a1", "a2", "a3", "a4"]
-        assert await spool.claim("anna", 1) == []
+        assert await spool.claim(ANNA, 1) == []
         assert (await claimed(spool, "bert")).submission.id == "b0"
 
 
@@ -145,8 +147,8 @@ async def test_what_is_due_for_longest_comes_first_and_what_is_not_due_does_not_
         assert (await claimed(spool)).submission.id == "first"
         assert (await claimed(spool)).submission.id == "now"
         clock.pass_by(HOUR - MILLISECOND)
-        assert await spool.claim("anna", 1) == []
-        assert await spool.due() == {"anna": MILLISECOND}
+        assert await spool.claim(ANNA, 1) == []
+        assert await spool.due() == {ANNA: MILLISECOND}
         clock.pass_by(MILLISECOND)
         assert (await claimed(spool)).submission.id == "late"
 
@@ -169,16 +171,16 @@ async def test_a_leased_message_is_nobody_elses(opened: Open, clock: StillClock)
         await spool.accept(arrival("a1"))
         claim = await claimed(spool)
         clock.pass_by(HOUR)
-        assert await spool.claim("anna", 1) == []
+        assert await spool.claim(ANNA, 1) == []
         assert await spool.claim_one("a1") is None
-        assert await spool.claim_expired("anna", NOW, 1) == []
+        assert await spool.claim_expired(ANNA, NOW, 1) == []
         assert await spool.claim_undelayed(NOW, 1) == []
         assert await spool.due() == {}
         assert (await spool.find(Query(), limit=1))[0].leased
         await spool.settle(claim, SpoolUpdate({}))
-        assert await spool.due() == {"anna": -HOUR}
-        assert await spool.due("anna") == {"anna": -HOUR}
-        assert await spool.due("bert") == {}
+        assert await spool.due() == {ANNA: -HOUR}
+        assert await spool.due(ANNA) == {ANNA: -HOUR}
+        assert await spool.due(BERT) == {}
         assert not (await spool.find(Query(), limit=1))[0].leased
         assert (await claimed(spool)).submission.id == "a1"
 
@@ -186,7 +188,7 @@ async def test_a_leased_message_is_nobody_elses(opened: Open, clock: StillClock)
 async def test_a_message_accepted_as_leased_is_due_to_whoever_brought_it_alone(opened: Open) -> None:
     async with opened() as spool:
         one, two = await spool.accept(arrival("a1"), arrival("a2", body=b"zwei\r\n"), leased=True)
-        assert await spool.claim("anna", 1) == []
+        assert await spool.claim(ANNA, 1) == []
         assert (one.submission.id, two.submission.id) == ("a1", "a2")
         assert b"".join(two.submission.message.body.blocks()) == b"zwei\r\n"
         assert one.due == {CARL: RecipientState(RecipientStatus.WAITING)}
@@ -291,8 +293,8 @@ async def test_a_held_message_is_not_due_and_a_person_can_have_it(opened: Open, 
         await spool.accept(arrival("a1"))
         await spool.settle(await claimed(spool), SpoolUpdate({CARL: held}))
         clock.pass_by(100 * HOUR)
-        assert await spool.claim("anna", 1) == []
-        assert await spool.claim_expired("anna", NOW, 1) == []
+        assert await spool.claim(ANNA, 1) == []
+        assert await spool.claim_expired(ANNA, NOW, 1) == []
         assert await spool.claim_undelayed(NOW, 1) == []
         assert await spool.due() == {}
         claim = await spool.claim_one("a1")
@@ -306,8 +308,8 @@ async def test_a_message_that_waits_for_another_account_is_that_ones_turn(opened
     async with opened() as spool:
         await spool.accept(arrival("a1", str(CARL), str(DORA)))
         await spool.settle(await claimed(spool), SpoolUpdate({CARL: DELIVERED}, account="bert"))
-        assert await spool.claim("anna", 1) == []
-        assert await spool.due() == {"bert": NOW}
+        assert await spool.claim(ANNA, 1) == []
+        assert await spool.due() == {BERT: NOW}
         claim = await claimed(spool, "bert")
         assert (claim.account, list(claim.due)) == ("bert", [DORA])
 
@@ -319,12 +321,12 @@ async def test_due_names_each_account_that_has_waiting_mail(opened: Open, clock:
                 due = RecipientState(RecipientStatus.WAITING, hours * HOUR)
                 await spool.accept(arrival(f"{account}{hours}", account=account, state=due))
         await spool.accept(arrival("done", account="carl", state=DELIVERED))
-        assert await spool.due() == dict.fromkeys(("", "anna", "bert", "zoe", "Ärzte"), HOUR)
+        assert await spool.due() == dict.fromkeys(map(Lane.of_account, ("", "anna", "bert", "zoe", "Ärzte")), HOUR)
         clock.pass_by(HOUR)
         claim = await claimed(spool)
-        assert (await spool.due())["anna"] == HOUR
+        assert (await spool.due())[ANNA] == HOUR
         await spool.settle(claim, SpoolUpdate({}))
-        assert (await spool.due())["anna"] == NOW
+        assert (await spool.due())[ANNA] == NOW
 
 
 async def test_expired_mail_is_claimed_whether_due_or_not_the_oldest_first(opened: Open, clock: StillClock) -> None:
@@ -334,7 +336,7 @@ async def test_expired_mail_is_claimed_whether_due_or_not_the_oldest_first(opene
         await spool.accept(arrival("old", at=START - HOUR, state=later), arrival("older", at=START - 2 * HOUR))
         await spool.accept(arrival("berts", account="bert", at=START - 5 * HOUR))
         clock.pass_by(HOUR)
-        found = [await spool.claim_expired("anna", HOUR, limit) for limit in (1, AT_ONCE, AT_ONCE)]
+        found = [await spool.claim_expired(ANNA, HOUR, limit) for limit in (1, AT_ONCE, AT_ONCE)]
         assert [[claim.submission.id for claim in claims] for claims in found] == [["older"], ["old"], []]
 
 
@@ -352,18 +354,108 @@ async def test_delays_are_reported_for_those_who_were_not_told(opened: Open, clo
         assert (await states(spool, "a1"))[DORA] == replace(told, due_in=NOW)  # due when it was due before
 
 
+# ---- lanes ----
+
+
+def mixed_arrival() -> Arrival:
+    """Carl and Dora wait for the account, Emil in a lane of his own."""
+    given = arrival("a1", str(CARL), str(DORA), str(EMIL), at=START - HOUR)
+    return replace(given, lanes={EMIL: MX})
+
+
+async def test_each_lane_has_its_own_claims_and_one_is_not_delayed_by_another(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(mixed_arrival(), arrival("a2"))
+        assert await spool.due() == {ANNA: -HOUR, MX: -HOUR}
+        (slow,) = await spool.claim(ANNA, 1)
+        assert (slow.lane, slow.account, list(slow.due)) == (ANNA, "anna", [CARL, DORA])
+        assert await spool.due() == {ANNA: NOW, MX: -HOUR}
+        (other,) = await spool.claim(MX, AT_ONCE)  # while the first one goes on
+        assert (other.lane, other.account, list(other.due)) == (MX, "anna", [EMIL])
+        assert other.submission.envelope.recipients == (CARL, DORA, EMIL)
+        assert await spool.due() == {ANNA: NOW}
+        assert await spool.claim_one("a1") is None
+        await spool.settle(other, SpoolUpdate({EMIL: DELIVERED}))
+        assert await spool.due() == {ANNA: NOW}
+        await spool.settle(slow, SpoolUpdate({CARL: DELIVERED, DORA: RecipientState(RecipientStatus.WAITING, HOUR)}))
+        assert await spool.due() == {ANNA: NOW}
+        assert await spool.due(MX) == {}
+        assert {path: state.status.value for path, state in (await states(spool, "a1")).items()} == {
+            CARL: "delivered", DORA: "waiting", EMIL: "delivered",
+        }  # fmt: skip
+
+
+async def test_the_content_stays_until_the_last_lane_is_done(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(mixed_arrival())
+        (own,), (other,) = await spool.claim(ANNA, 1), await spool.claim(MX, 1)
+        await spool.settle(own, SpoolUpdate(dict.fromkeys(own.due, DELIVERED)))
+        assert await spool.header("a1") is not None
+        assert b"".join(other.submission.message.blocks())
+        await spool.settle(other, SpoolUpdate({EMIL: DELIVERED}))
+        assert await spool.header("a1") is None
+
+
+async def test_a_claim_on_the_whole_message_has_the_recipients_of_all_lanes(opened: Open, clock: StillClock) -> None:
+    woken: list[Lane | None] = []
+    async with opened() as spool:
+        spool.on_wake(woken.append)
+        await spool.accept(mixed_arrival())
+        claim = await spool.claim_one("a1")
+        assert claim is not None
+        assert (claim.lane, claim.account, list(claim.due)) == (None, "anna", [CARL, DORA, EMIL])
+        assert await spool.claim(MX, 1) == []
+        assert await spool.due() == {}
+        await spool.settle(claim, SpoolUpdate({CARL: DELIVERED, DORA: DELIVERED}))
+        (late,) = await spool.claim_undelayed(NOW, 1)
+        assert woken == [None]  # who settles it need not know the lanes
+        assert (late.lane, list(late.due)) == (MX, [EMIL])
+        await spool.settle(late, SpoolUpdate({}))
+        clock.pass_by(HOUR)
+        assert await spool.claim_expired(ANNA, NOW, 1) == []
+        assert [list(claim.due) for claim in await spool.claim_expired(MX, NOW, 1)] == [[EMIL]]
+
+
+async def test_single_recipients_and_all_of_a_lane_can_be_moved(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(mixed_arrival())
+        (claim,) = await spool.claim(ANNA, 1)
+        await spool.settle(claim, SpoolUpdate({}, lanes={CARL: MX}))
+        (record,) = await spool.find(Query(id="a1"), limit=1)
+        assert (record.account, record.lanes) == ("anna", {CARL: MX, EMIL: MX})
+        (claim,) = await spool.claim(ANNA, 1)
+        assert list(claim.due) == [DORA]
+        await spool.settle(claim, SpoolUpdate({}, account="bert"))
+        (record,) = await spool.find(Query(id="a1"), limit=1)
+        assert (record.account, record.lanes) == ("bert", {CARL: MX, EMIL: MX})  # what was not leased stays
+        (claim,) = await spool.claim(MX, 1)
+        assert list(claim.due) == [CARL, EMIL]
+        await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}, lanes={EMIL: BERT}))
+        (claim,) = await spool.claim(BERT, AT_ONCE)
+        assert (claim.account, list(claim.due)) == ("bert", [DORA, EMIL])
+
+
+async def test_a_leased_arrival_is_one_claim_whatever_its_lanes(opened: Open) -> None:
+    async with opened() as spool:
+        (claim,) = await spool.accept(mixed_arrival(), leased=True)
+        assert (claim.lane, list(claim.due)) == (None, [CARL, DORA, EMIL])
+        assert await spool.due() == {}
+        await spool.settle(claim, SpoolUpdate(dict.fromkeys(claim.due, DELIVERED)))
+        assert await spool.header("a1") is None
+
+
 # ---- time, leases, wakes ----
 
 
 async def test_claims_come_in_batches_each_with_a_lease_of_its_own(opened: Open) -> None:
     async with opened() as spool:
         await spool.accept(*(arrival(f"a{number}") for number in range(5)))
-        first, rest = await spool.claim("anna", 3), await spool.claim("anna", AT_ONCE)
+        first, rest = await spool.claim(ANNA, 3), await spool.claim(ANNA, AT_ONCE)
         assert [claim.submission.id for claim in (*first, *rest)] == ["a0", "a1", "a2", "a3", "a4"]
         assert len(first) == 3
         assert len({claim.lease.id for claim in (*first, *rest)}) == 5
         await spool.settle(first[0], SpoolUpdate({}))
-        (again,) = await spool.claim("anna", AT_ONCE)
+        (again,) = await spool.claim(ANNA, AT_ONCE)
         assert again.submission.id == "a0"
         assert again.lease.id != first[0].lease.id
         with pytest.raises(ValueError, match="a0 is not leased"):  # the lease of long ago gives no right to it
@@ -381,7 +473,7 @@ async def test_a_state_that_is_written_back_as_it_is_leaves_the_due_time_where_i
         clock.pass_by(HOUR)
         await spool.settle(claim, SpoolUpdate({CARL: replace(claim.due[CARL], reply=BUSY)}))
         assert await states(spool, "a1") == {CARL: RecipientState(RecipientStatus.WAITING, -2 * HOUR, reply=BUSY)}
-        assert [claim.submission.id for claim in await spool.claim("anna", AT_ONCE)] == ["a1", "a2"]
+        assert [claim.submission.id for claim in await spool.claim(ANNA, AT_ONCE)] == ["a1", "a2"]
 
 
 async def test_a_delay_counts_from_the_change(opened: Open, clock: StillClock) -> None:
@@ -390,9 +482,9 @@ async def test_a_delay_counts_from_the_change(opened: Open, clock: StillClock) -
         claim = await claimed(spool)
         clock.pass_by(HOUR)
         await spool.settle(claim, SpoolUpdate({CARL: RecipientState(RecipientStatus.WAITING, 2 * HOUR, tries=1)}))
-        assert await spool.due() == {"anna": 2 * HOUR}
+        assert await spool.due() == {ANNA: 2 * HOUR}
         clock.pass_by(3 * HOUR)
-        assert await spool.due() == {"anna": -HOUR}
+        assert await spool.due() == {ANNA: -HOUR}
 
 
 @pytest.mark.parametrize("step", [timedelta(days=1), timedelta(days=-1), timedelta(days=400)])
@@ -404,7 +496,7 @@ async def test_a_step_of_the_clock_leaves_what_waits_as_far_from_now_as_it_was(
         str(DORA): RecipientState(RecipientStatus.HELD, why="look"),
         str(EMIL): DELIVERED,
     }
-    woken: list[str | None] = []
+    woken: list[Lane | None] = []
     async with opened() as spool:
         spool.on_wake(woken.append)
         await spool.accept(arrival("a1", *mixed, states=mixed), arrival("done", state=DELIVERED))
@@ -412,19 +504,19 @@ async def test_a_step_of_the_clock_leaves_what_waits_as_far_from_now_as_it_was(
         clock.pass_by(HOUR)
         assert spool.age(leased) == HOUR
         clock.time += step  # the machine's clock alone
-        assert await spool.due() == {"anna": NOW}
+        assert await spool.due() == {ANNA: NOW}
         assert woken == [None]
         assert await states(spool, "a1") == {
             CARL: RecipientState(RecipientStatus.WAITING, NOW),
             DORA: mixed[str(DORA)],
             EMIL: DELIVERED,
         }
-        assert await spool.claim_expired("anna", NOW, 1) == []
+        assert await spool.claim_expired(ANNA, NOW, 1) == []
         assert spool.age(leased) is None  # uncertain: the clock may be set again
         clock.pass_by(HOUR)
         assert spool.age(leased) == 2 * HOUR
-        assert await spool.claim_expired("anna", 2 * HOUR, 1) == []
-        assert len(await spool.claim_expired("anna", 2 * HOUR - MILLISECOND, 1)) == 1
+        assert await spool.claim_expired(ANNA, 2 * HOUR, 1) == []
+        assert len(await spool.claim_expired(ANNA, 2 * HOUR - MILLISECOND, 1)) == 1
         records = {record.id: record.received_at for record in await spool.find(Query(), limit=9)}
         assert records == {"a1": START + step, "done": START, "leased": START + step}
 
@@ -434,10 +526,10 @@ async def test_no_age_is_known_in_the_first_ten_minutes(opened: Open, clock: Sti
         (claim,) = await spool.accept(arrival("a1", at=START - 100 * HOUR), leased=True)
         await spool.accept(arrival("a2", at=START - 100 * HOUR))
         assert spool.age(claim) is None
-        assert await spool.claim_expired("anna", HOUR, 1) == []
+        assert await spool.claim_expired(ANNA, HOUR, 1) == []
         clock.pass_by(timedelta(minutes=10))
         assert spool.age(claim) == 100 * HOUR + timedelta(minutes=10)
-        assert len(await spool.claim_expired("anna", HOUR, 1)) == 1
+        assert len(await spool.claim_expired(ANNA, HOUR, 1)) == 1
 
 
 # ---- searches ----
@@ -560,7 +652,7 @@ async def test_a_story_without_content_can_be_found_and_told(opened: Open, clock
 async def test_many_who_come_at_once_are_all_kept_and_each_is_claimed_once(opened: Open) -> None:
     async with opened() as spool:
         await asyncio.gather(*(spool.accept(arrival(f"m{number}")) for number in range(60)))
-        batches = await asyncio.gather(*(spool.claim("anna", number % 3 + 1) for number in range(70)))
+        batches = await asyncio.gather(*(spool.claim(ANNA, number % 3 + 1) for number in range(70)))
         claims = [claim for batch in batches for claim in batch]
         found = [claim.submission.id for claim in claims]
         assert sorted(found) == sorted(f"m{number}" for number in range(60))

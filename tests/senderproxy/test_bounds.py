@@ -121,7 +121,7 @@ IN_PROGRESS = {
     "service.listeners.Listeners._retiring": "a listener that was replaced; _MAX_RETIRING",
     "spool.sqlite.incoming.Incoming._files_without_row": "a message that is being received",
     "spool.sqlite.leases.Leases._by_lease": "a message with a lease: an attempt, or a change by the operator",
-    "spool.sqlite.leases.Leases._numbers": "a message with a lease",
+    "spool.sqlite.leases.Leases._lanes": "a message with a lease",
     "spool.sqlite.leases.Leases._cache": "a message, up to cache_size octets",
 }
 # Part of one connection, message, reply or query, and freed with it.
@@ -136,11 +136,14 @@ OF_ONE_OBJECT = {
     "listener.event_limiter._Counted.fields",
     "listener.read_buffer.ReadBuffer._buffer",  # _HIGH and one read
     "relay.content_changes.ChangedBody._memory",  # _MEMORY_LIMIT and one piece
+    "relay.ports.Arrival.lanes",  # a recipient
+    "relay.ports.SpoolUpdate.lanes",  # a recipient
     "relay.ports.Totals.reasons",
     "spool.sqlite.rows.ArrivalRows.events",
     "spool.sqlite.rows.ArrivalRows.recipients",
     "spool.sqlite.search.SearchStatement.of_message",
     "spool.sqlite.search.SearchStatement.of_recipient",
+    "tracking.record.MessageRecord.lanes",  # a recipient
     "spool.sqlite.search.SearchStatement.values",
     "spool.sqlite.search._Sum.ages",
     "spool.sqlite.search._Sum.reasons",

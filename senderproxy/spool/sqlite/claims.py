@@ -30,7 +30,7 @@ from senderproxy.spool.sqlite.rows import Row, UnreadableRow
 from senderproxy.spool.sqlite.spool_time import SpoolTime
 from senderproxy.spool.sqlite.threads import SpoolThreads
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
-from senderproxy.tracking.record import Event, EventKind
+from senderproxy.tracking.record import ACCOUNT_LANE, Event, EventKind, Lane
 from senderproxy.translation import _
 
 _log = logging.getLogger("senderproxy.spool")
@@ -55,23 +55,25 @@ class Claims:
         self._clock = clock
         self._time = time
 
-    async def claim_due(self, account: str, limit: int) -> Sequence[Claim]:
-        """The messages of this account that have been due longest, with their due recipients."""
+    async def claim_due(self, lane: Lane, limit: int) -> Sequence[Claim]:
+        """The messages of this lane that have been due longest, with its due recipients."""
+        text = str(lane)
         now = await self._time.now()
 
         def is_due(state: Row) -> bool:
-            return bool(state[0] == "waiting" and state[1] <= now)
+            return bool(state[0] == "waiting" and state[1] <= now and state[6] == text)
 
-        return await self._claim_first(lambda c: leases.lease_due(c, self._leases, account, now, limit), is_due)
+        return await self._claim_first(lambda c: leases.lease_due(c, self._leases, text, now, limit), is_due)
 
-    async def claim_expired(self, account: str, age: timedelta, limit: int) -> Sequence[Claim]:
-        """The oldest messages of this account above that age, with their waiting recipients."""
+    async def claim_expired(self, lane: Lane, age: timedelta, limit: int) -> Sequence[Claim]:
+        """The oldest messages of this lane above that age, with its waiting recipients."""
+        text = str(lane)
         before = await self._time.now() - rows.span_ms(age)
         if not self._time.ages_trusted():
             return []
         return await self._claim_first(
-            lambda c: leases.lease_expired(c, self._leases, account, before, limit),
-            lambda state: state[0] == "waiting",
+            lambda c: leases.lease_expired(c, self._leases, text, before, limit),
+            lambda state: bool(state[0] == "waiting" and state[6] == text),
         )
 
     async def claim_undelayed(self, age: timedelta, limit: int) -> Sequence[Claim]:
@@ -247,12 +249,15 @@ def _claim_of(found: LeasedRows, message: Message, selects: Callable[[Row], bool
             report_on=report_on,
             carrier=carrier,
         )
-        states = {
-            path: rows.state_of(row[1:]) for path, row in zip(paths, found.recipients, strict=True) if selects(row[1:])
-        }
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        selected = [(path, row) for path, row in zip(paths, found.recipients, strict=True) if selects(row[1:])]
+        states = {path: rows.state_of(row[1:]) for path, row in selected}
+        lanes = {row[7] for _, row in selected}
+        lane = Lane.parse(lanes.pop()) if len(lanes) == 1 else None
+        if lane is not None and lane.kind == ACCOUNT_LANE:
+            account = lane.name
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UnreadableRow(f"its rows are damaged ({error})") from error
-    return Claim(Lease(found.leased.lease), submission, account, author, states, faults)
+    return Claim(Lease(found.leased.lease), lane, submission, account, author, states, faults)
 
 
 def _message(row: Row, content: Content) -> Message:

@@ -26,7 +26,7 @@ from senderproxy.spool.sqlite.spool_folder import disk_error
 from senderproxy.spool.sqlite.spool_time import SpoolTime
 from senderproxy.spool.sqlite.statements import NewMessage
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
-from senderproxy.tracking.record import RecipientStatus
+from senderproxy.tracking.record import ACCOUNT_LANE, Lane, RecipientStatus
 from senderproxy.translation import _
 
 _ARRIVALS: Final = 256  # calls of `accept` at once; bounds the memory of messages that wait for the writer
@@ -185,7 +185,7 @@ class Incoming:
         """Cache small messages whose recipients are all due at once; on the writer's thread, before the next job."""
         for message, claim in zip(messages, claims, strict=True):
             content, is_complete = message.content, len(claim.due) == len(message.rows.recipients)
-            is_uniform = is_complete and len({row[4:10] for row in message.rows.recipients}) == 1
+            is_uniform = is_complete and len({row[4:] for row in message.rows.recipients}) == 1
             if content is not None and content[3] is None and is_uniform:
                 octets = _CACHE_OVERHEAD + len(content[1]) + len(content[2])
                 self._leases.cache(CachedMessage(_leased(message, claim), claim, octets))
@@ -201,7 +201,12 @@ class Incoming:
             if state.status is RecipientStatus.WAITING
         }
         lease = Lease(self._leases.new_id())
-        return Claim(lease, submission, arrival.account, arrival.author, waiting, decision=arrival.decision)
+        lane: Lane | None = Lane.of_account(arrival.account)
+        if arrival.lanes:
+            lanes = {arrival.lanes.get(path, lane) for path in waiting}
+            lane = lanes.pop() if len(lanes) == 1 else None
+        account = lane.name if lane is not None and lane.kind == ACCOUNT_LANE else arrival.account
+        return Claim(lease, lane, submission, account, arrival.author, waiting, decision=arrival.decision)
 
 
 async def _read(body: Body, disk: Disk) -> bytes:
@@ -223,4 +228,4 @@ def _octets(messages: Sequence[NewMessage]) -> int:
 def _leased(message: NewMessage, claim: Claim) -> LeasedMessage:
     row = message.rows.message
     file = None if message.content is None else message.content[3]
-    return LeasedMessage(claim.lease.id, row[1], row[0], claim.account, row[2], file)
+    return LeasedMessage(claim.lease.id, row[1], row[0], str(claim.lane or ""), row[2], file)

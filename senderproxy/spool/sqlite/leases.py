@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count
 from typing import Final, TypeAlias
 
 from senderproxy.relay.ports import Claim
@@ -17,27 +17,24 @@ from senderproxy.spool.sqlite.database import primary_code
 from senderproxy.spool.sqlite.rows import MESSAGE_COLUMNS, STATE_COLUMNS, Row
 
 DUE: Final = (
-    "SELECT due_at, number FROM message INDEXED BY message_due"
-    " WHERE account = ? AND due_at IS NOT NULL AND due_at <= ? ORDER BY due_at, number"
+    "SELECT due_at, message FROM recipient INDEXED BY recipient_due"
+    " WHERE lane = ? AND due_at IS NOT NULL AND due_at <= ? GROUP BY due_at, message ORDER BY due_at, message"
 )
 EXPIRED: Final = (
     "SELECT received_at, number FROM message INDEXED BY message_waiting"
-    " WHERE account = ? AND due_at IS NOT NULL AND received_at < ? ORDER BY received_at, number"
+    " WHERE due_at IS NOT NULL AND received_at < ?2 AND EXISTS (SELECT 1 FROM recipient"
+    " WHERE message = number AND +lane = ?1 AND recipient.due_at IS NOT NULL) ORDER BY received_at, number"
 )
 UNDELAYED: Final = (
     "SELECT received_at, number FROM message INDEXED BY message_undelayed"
     " WHERE undelayed IS NOT NULL AND received_at < ? ORDER BY received_at, number"
 )
-FIRST_ACCOUNT: Final = (
-    "SELECT account FROM message INDEXED BY message_due WHERE due_at IS NOT NULL ORDER BY account LIMIT 1"
-)
-NEXT_ACCOUNT: Final = (
-    "SELECT account FROM message INDEXED BY message_due WHERE account > ? AND due_at IS NOT NULL"
-    " ORDER BY account LIMIT 1"
+NEXT_LANE: Final = (
+    "SELECT lane FROM recipient INDEXED BY recipient_due WHERE lane > ? AND due_at IS NOT NULL ORDER BY lane LIMIT 1"
 )
 OPEN_BY_ID: Final = "SELECT number FROM message INDEXED BY message_by_id WHERE id = ? AND finished_at IS NULL"
 MESSAGE: Final = f"SELECT {MESSAGE_COLUMNS}, faults FROM message WHERE number = ?"
-RECIPIENTS: Final = f"SELECT address, {STATE_COLUMNS} FROM recipient WHERE message = ? ORDER BY position"
+RECIPIENTS: Final = f"SELECT address, {STATE_COLUMNS}, lane FROM recipient WHERE message = ? ORDER BY position"
 CONTENT: Final = "SELECT header, body, file, size, checksum, is_ascii, has_long_lines FROM content WHERE message = ?"
 
 _FOREVER: Final = 2**62  # milliseconds since 1970; later than any due time
@@ -45,12 +42,12 @@ _FOREVER: Final = 2**62  # milliseconds since 1970; later than any due time
 
 @dataclass(slots=True)
 class LeasedMessage:
-    """The facts of a leased message that are needed until it is settled."""
+    """The facts of a leased message, or of its recipients in one lane, that are needed until it is settled."""
 
     lease: str  # id
     id: str
     number: int
-    account: str
+    lane: str  # text form; empty: all lanes of the message
     received_at: int  # milliseconds since 1970
     file: str | None  # of its body
 
@@ -83,10 +80,10 @@ class Leases:
     """
 
     cache_size: int  # octets
-    on_return: Callable[[str], None] = lambda _: None  # called with the account of a message whose lease is given back
+    on_return: Callable[[str], None] = lambda _: None  # called with the lane of a lease that is given back; empty: any
     _ids: "count[int]" = field(default_factory=lambda: count(1))
     _by_lease: dict[str, LeasedMessage] = field(default_factory=dict)
-    _numbers: set[int] = field(default_factory=set)
+    _lanes: dict[int, tuple[str, ...]] = field(default_factory=dict)  # that are leased, by the message's number
     _cache: dict[int, CachedMessage] = field(default_factory=dict)
     _cached_octets: int = 0
 
@@ -97,7 +94,7 @@ class Leases:
     def take(self, message: LeasedMessage) -> None:
         """Lease a message."""
         self._by_lease[message.lease] = message
-        self._numbers.add(message.number)
+        self._lanes[message.number] = (*self._lanes.get(message.number, ()), message.lane)
 
     def take_all(self, messages: Iterable[LeasedMessage]) -> None:
         """Lease messages."""
@@ -108,14 +105,16 @@ class Leases:
         """End a lease, unless it has ended."""
         message = self._by_lease.pop(lease, None)
         if message is not None:
-            self._numbers.discard(message.number)
+            left = tuple(lane for lane in self._lanes.pop(message.number) if lane != message.lane)
+            if left:
+                self._lanes[message.number] = left
 
     def give_back(self, lease: str) -> None:
         """End a lease whose message was not attempted."""
         message = self._by_lease.get(lease)
         if message is not None:
             self.end(lease)
-            self.on_return(message.account)
+            self.on_return(message.lane)
 
     def find(self, lease: str) -> LeasedMessage | None:
         """The message of a lease; None if the lease has ended. From any thread."""
@@ -127,7 +126,12 @@ class Leases:
             message.received_at += step
 
     def __contains__(self, number: int) -> bool:
-        return number in self._numbers
+        return number in self._lanes
+
+    def is_free(self, number: int, lane: str) -> bool:
+        """True if this lane of a message may be leased; the whole message, if `lane` is empty."""
+        lanes = self._lanes.get(number)
+        return lanes is None or (lane != "" and lane not in lanes and "" not in lanes)
 
     def cache(self, message: CachedMessage) -> None:
         """Add a message to the cache, unless it is full: the oldest messages are leased first."""
@@ -152,61 +156,67 @@ class Leases:
 Found: TypeAlias = LeasedRows | CachedMessage
 
 
-def lease_due(connection: sqlite3.Connection, leases: Leases, account: str, now: int, limit: int) -> Sequence[Found]:
-    """Lease the messages of this account that have been due longest. `now`: milliseconds since 1970."""
-    return _lease_first(connection, leases, DUE, (account, now), limit)
+def lease_due(connection: sqlite3.Connection, leases: Leases, lane: str, now: int, limit: int) -> Sequence[Found]:
+    """Lease the messages of this lane that have been due longest. `now`: milliseconds since 1970."""
+    return _lease_first(connection, leases, DUE, (lane, now), lane, limit)
 
 
 def lease_expired(
-    connection: sqlite3.Connection, leases: Leases, account: str, before: int, limit: int
+    connection: sqlite3.Connection, leases: Leases, lane: str, before: int, limit: int
 ) -> Sequence[Found]:
-    """Lease the oldest waiting messages of this account that were received before then."""
-    return _lease_first(connection, leases, EXPIRED, (account, before), limit)
+    """Lease the oldest waiting messages of this lane that were received before then."""
+    return _lease_first(connection, leases, EXPIRED, (lane, before), lane, limit)
 
 
 def lease_undelayed(connection: sqlite3.Connection, leases: Leases, before: int, limit: int) -> Sequence[Found]:
     """Lease the oldest messages received before then that have a waiting recipient without a delay report."""
-    return _lease_first(connection, leases, UNDELAYED, (before,), limit)
+    return _lease_first(connection, leases, UNDELAYED, (before,), "", limit)
 
 
 def lease_one(connection: sqlite3.Connection, leases: Leases, message_id: str) -> Sequence[Found]:
     """Lease this message, unless it does not exist, is finished, or is leased."""
     row = connection.execute(OPEN_BY_ID, (message_id,)).fetchone()
-    return [] if row is None or row[0] in leases else [_lease(connection, leases, row[0])]
+    return [] if row is None or row[0] in leases else [_lease(connection, leases, row[0], "")]
 
 
-def due_times(connection: sqlite3.Connection, leases: Leases, account: str | None = None) -> Mapping[str, int]:
-    """The next due time, in milliseconds since 1970, of each account or of this one; one index search for each."""
+def due_times(connection: sqlite3.Connection, leases: Leases, lane: str | None = None) -> Mapping[str, int]:
+    """The next due time, in milliseconds since 1970, of each lane or of this one; one index search for each."""
     found: dict[str, int] = {}
-    if account is not None:
-        first = _first_free(connection, leases, DUE, (account, _FOREVER), 1)
-        return {account: first[0][0]} if first else {}
-    row = connection.execute(FIRST_ACCOUNT).fetchone()
+    if lane is not None:
+        first = _first_free(connection, leases, DUE, (lane, _FOREVER), lane, 1)
+        return {lane: first[0][0]} if first else {}
+    row = connection.execute(NEXT_LANE, ("",)).fetchone()
     while row is not None:
-        (account,) = row
-        first = _first_free(connection, leases, DUE, (account, _FOREVER), 1)
+        (lane,) = row
+        first = _first_free(connection, leases, DUE, (lane, _FOREVER), lane, 1)
         if first:
-            found[account] = first[0][0]
-        row = connection.execute(NEXT_ACCOUNT, (account,)).fetchone()
+            found[lane] = first[0][0]
+        row = connection.execute(NEXT_LANE, (lane,)).fetchone()
     return found
 
 
 def _first_free(
-    connection: sqlite3.Connection, leases: Leases, statement: str, values: Row, limit: int
+    connection: sqlite3.Connection, leases: Leases, statement: str, values: Row, lane: str, limit: int
 ) -> list[tuple[int, int]]:
-    """(time, number) of the first messages that are not leased: one step in the index for each leased one."""
+    """(time, number) of the first messages whose lane is not leased: one step in the index for each leased one."""
+    free: dict[int, int] = {}
     with closing(connection.execute(statement, values)) as found:
-        return list(islice(((time, number) for time, number in found if number not in leases), limit))
+        for time, number in found:
+            if number not in free and leases.is_free(number, lane):
+                free[number] = time
+                if len(free) == limit:
+                    break
+    return [(time, number) for number, time in free.items()]
 
 
 def _lease_first(
-    connection: sqlite3.Connection, leases: Leases, statement: str, values: Row, limit: int
+    connection: sqlite3.Connection, leases: Leases, statement: str, values: Row, lane: str, limit: int
 ) -> Sequence[Found]:
-    first = _first_free(connection, leases, statement, values, limit)
-    return [_lease(connection, leases, number) for _, number in first]
+    first = _first_free(connection, leases, statement, values, lane, limit)
+    return [_lease(connection, leases, number, lane) for _, number in first]
 
 
-def _lease(connection: sqlite3.Connection, leases: Leases, number: int) -> Found:
+def _lease(connection: sqlite3.Connection, leases: Leases, number: int, lane: str) -> Found:
     cached = leases.take_cached(number)
     if cached is not None:
         return cached
@@ -215,7 +225,7 @@ def _lease(connection: sqlite3.Connection, leases: Leases, number: int) -> Found
         recipients = connection.execute(RECIPIENTS, (number,)).fetchall()
         content = connection.execute(CONTENT, (number,)).fetchone()
         file = None if content is None else content[2]
-        leased = LeasedMessage(leases.new_id(), str(message[1]), number, message[8], message[2], file)
+        leased = LeasedMessage(leases.new_id(), str(message[1]), number, lane, message[2], file)
         found = LeasedRows(leased, message, recipients, content)
     except (sqlite3.DatabaseError, TypeError) as error:
         if not _is_of_these_rows(error):

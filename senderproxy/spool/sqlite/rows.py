@@ -26,7 +26,7 @@ from senderproxy.mail.reply import EnhancedStatus, Reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Arrival
 from senderproxy.spool.sqlite.upstream_id import upstream_id
-from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
+from senderproxy.tracking.record import Event, EventKind, Lane, RecipientState, RecipientStatus
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -106,7 +106,7 @@ def rows_of(arrival: Arrival, number: int, now: int) -> ArrivalRows:
     envelope = submission.envelope
     received_at = to_ms(submission.received_at)
     recipients = [
-        _recipient_row(number, position, path, arrival.states[path], received_at, now)
+        _recipient_row(number, position, path, arrival, received_at, now)
         for position, path in enumerate(envelope.recipients)
     ]
     summary = summarise(tuple(row[4:10] for row in recipients))
@@ -150,11 +150,11 @@ def rows_of(arrival: Arrival, number: int, now: int) -> ArrivalRows:
     )
 
 
-def _recipient_row(
-    number: int, position: int, path: ForwardPath, state: RecipientState, received_at: int, now: int
-) -> Row:
+def _recipient_row(number: int, position: int, path: ForwardPath, arrival: Arrival, received_at: int, now: int) -> Row:
+    state = arrival.states[path]
     due_at = received_at if state.status is RecipientStatus.WAITING else None
-    return (number, position, str(path), key_of(path), *state_columns(state, now, due_at))
+    lane = arrival.lanes.get(path) or Lane.of_account(arrival.account)
+    return (number, position, str(path), key_of(path), *state_columns(state, now, due_at), str(lane))
 
 
 def state_columns(state: RecipientState, now: int, due_at: int | None = None) -> Row:

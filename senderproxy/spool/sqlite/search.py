@@ -19,7 +19,7 @@ from senderproxy.spool.sqlite import rows
 from senderproxy.spool.sqlite.leases import Leases
 from senderproxy.spool.sqlite.rows import Row, UnreadableRow
 from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
-from senderproxy.tracking.record import Event, MessageRecord, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.record import Event, Lane, MessageRecord, Query, RecipientState, RecipientStatus
 from senderproxy.translation import _
 
 NUMBER: Final = "SELECT number FROM message INDEXED BY message_by_id WHERE id = ?"
@@ -28,7 +28,8 @@ RECORD: Final = (
     " FROM message WHERE number = ?"
 )
 RECIPIENTS: Final = (
-    "SELECT address, fate, due_at, tries, reply, why, delay_reported FROM recipient WHERE message = ? ORDER BY position"
+    "SELECT address, fate, due_at, tries, reply, why, delay_reported, lane"
+    " FROM recipient WHERE message = ? ORDER BY position"
 )
 OPEN_OCTETS: Final = (
     "SELECT coalesce(sum(size), 0) FROM message INDEXED BY message_open WHERE finished_at IS NULL AND size <= ?"
@@ -50,6 +51,7 @@ REASONS: Final = (
     " WHERE message.finished_at IS NULL AND recipient.fate IN ('waiting', 'held')"
 )
 
+_UNFINISHED: Final = (RecipientStatus.WAITING.value, RecipientStatus.HELD.value)
 _REASONS: Final = 5  # shown for each account: the most frequent ones
 _LAST: Final = 2**62  # above every row number and every time
 
@@ -185,6 +187,7 @@ def _record(connection: sqlite3.Connection, leases: Leases, number: int, now: in
         return None
     _number, ident, received_at, client, listener, reverse_path, author, account, size, message_id, report_on = row
     recipients = connection.execute(RECIPIENTS, (number,)).fetchall()
+    home = str(Lane.of_account(account))
     return MessageRecord(
         id=ident,
         received_at=rows.from_ms(received_at),
@@ -198,6 +201,11 @@ def _record(connection: sqlite3.Connection, leases: Leases, number: int, now: in
         report_on=report_on,
         recipients={_address(columns[0]): _state(columns[1:], now) for columns in recipients},
         as_of=rows.from_ms(now),
+        lanes={
+            _address(columns[0]): Lane.parse(str(columns[7]))
+            for columns in recipients
+            if columns[1] in _UNFINISHED and columns[7] != home
+        },
         leased=number in leases,
     )
 

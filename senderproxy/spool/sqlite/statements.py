@@ -15,7 +15,7 @@ from typing import Final
 from senderproxy.spool.sqlite import rows
 from senderproxy.spool.sqlite.leases import LeasedMessage, Leases
 from senderproxy.spool.sqlite.rows import MESSAGE_COLUMNS, STATE_COLUMNS, SUMMARY_COLUMNS, ArrivalRows, Row, Summary
-from senderproxy.tracking.record import Event, RecipientStatus
+from senderproxy.tracking.record import Event, Lane, RecipientStatus
 
 # Any other status but `waiting` counts as held, also one that a damaged disk made unreadable.
 _FINAL: Final = f"({', '.join(repr(status.value) for status in RecipientStatus if status.is_final)})"
@@ -25,7 +25,7 @@ ADD_MESSAGES: Final = (
     f"INSERT INTO message ({MESSAGE_COLUMNS}, author_key, reverse_key, faults, {SUMMARY_COLUMNS}) VALUES {{}}"
 )
 ADD_RECIPIENTS: Final = (
-    f"INSERT INTO recipient (message, position, address, key, {STATE_COLUMNS}, upstream_id) VALUES {{}}"
+    f"INSERT INTO recipient (message, position, address, key, {STATE_COLUMNS}, upstream_id, lane) VALUES {{}}"
 )
 ADD_EVENTS: Final = (
     "INSERT INTO event (message, position, at, what, recipients, facts)"
@@ -44,6 +44,12 @@ CHANGE_RECIPIENTS: Final = (
     " due_at = CASE WHEN column3 = 'waiting' THEN coalesce(column4, due_at, column10) END,"
     " tries = column5, reply = column6, why = column7, delay_reported = column8, upstream_id = column9"
     " FROM (VALUES {}) WHERE message = column1 AND position = column2"
+)
+MOVE_LANE: Final = (
+    f"UPDATE recipient SET lane = ?1 WHERE message = ?2 AND fate NOT IN {_FINAL} AND (?3 = '' OR +lane = ?3)"
+)
+MOVE_RECIPIENTS: Final = (
+    "UPDATE recipient SET lane = column3 FROM (VALUES {}) WHERE message = column1 AND position = column2"
 )
 HOLD_RECIPIENTS: Final = (
     f"UPDATE recipient SET fate = 'held', due_at = NULL, why = ? WHERE message = ? AND fate NOT IN {_FINAL}"
@@ -163,7 +169,7 @@ def last_number(connection: sqlite3.Connection) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RecipientChange:
-    """A SpoolUpdate as rows. `states`: (position, columns) of the recipients that change."""
+    """A SpoolUpdate as rows. `states`: (position, columns) of the recipients that change; `lanes`: (position, lane)."""
 
     states: Sequence[tuple[int, Row]]
     events: Sequence[Row]
@@ -171,6 +177,7 @@ class RecipientChange:
     account: str | None
     faults: int  # internal errors in a row
     now: int  # milliseconds since 1970
+    lanes: Sequence[tuple[int, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +200,9 @@ def settle(connection: sqlite3.Connection, settlements: Sequence[Settlement]) ->
         for position, (_, *columns) in enumerate(change.events)
     ]
     _write_rows(connection, CHANGE_RECIPIENTS, states)
+    for one in settlements:
+        if one.change.account is not None or one.change.lanes:
+            _move(connection, one.message, one.change)
     _write_rows(connection, ADD_EVENTS, events)
     add(connection, [report for _, change in changes for report in change.reports])
     _write_rows(connection, SUM_UP, [(number, change.account, change.faults) for number, change in changes])
@@ -202,6 +212,14 @@ def settle(connection: sqlite3.Connection, settlements: Sequence[Settlement]) ->
         one.message.file is not None and connection.execute(HAS_CONTENT, (one.message.number,)).fetchone() is None
         for one in settlements
     ]
+
+
+def _move(connection: sqlite3.Connection, message: LeasedMessage, change: RecipientChange) -> None:
+    """Move the leased recipients to the lane of another account, and single ones to theirs."""
+    if change.account is not None:
+        lane = str(Lane.of_account(change.account))
+        connection.execute(MOVE_LANE, (lane, message.number, message.lane))
+    _write_rows(connection, MOVE_RECIPIENTS, [(message.number, position, lane) for position, lane in change.lanes])
 
 
 def hold(connection: sqlite3.Connection, number: int, why: str, event: Event, now: int) -> None:

@@ -51,7 +51,7 @@ from senderproxy.spool.sqlite.statements import RecipientChange, Settlement
 from senderproxy.spool.sqlite.threads import SpoolThreads
 from senderproxy.spool.sqlite.wal import WriteAheadLog
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
-from senderproxy.tracking.record import Event, MessageRecord, Query
+from senderproxy.tracking.record import Event, Lane, MessageRecord, Query
 from senderproxy.translation import _
 
 _ORPHAN_AGE: Final = 3600.0  # seconds; the row of a younger file may still be written
@@ -173,10 +173,10 @@ class SqliteSpool:
 
     # ---- time ----
 
-    def on_wake(self, wake: Callable[[str | None], None]) -> None:
-        """Call `wake` after a step of the clock (None), and with the account of a message whose lease is given back."""
+    def on_wake(self, wake: Callable[[Lane | None], None]) -> None:
+        """Call `wake` after a step of the clock (None), and with the lane of a lease that is given back."""
         self._time.on_step = lambda: wake(None)
-        self._leases.on_return = lambda account: self._writer.call_in_loop(wake, account)
+        self._leases.on_return = lambda lane: self._writer.call_in_loop(wake, Lane.parse(lane) if lane else None)
 
     def age(self, claim: Claim) -> timedelta | None:
         """The time since the reception of a leased message; None while ages are uncertain."""
@@ -197,13 +197,13 @@ class SqliteSpool:
 
     # ---- leased messages ----
 
-    async def claim(self, account: str, limit: int) -> Sequence[Claim]:
-        """The messages of this account that have been due longest and are not leased, with all their due recipients."""
-        return await self._claims.claim_due(account, limit)
+    async def claim(self, lane: Lane, limit: int) -> Sequence[Claim]:
+        """The messages of this lane that have been due longest and are not leased, with its due recipients."""
+        return await self._claims.claim_due(lane, limit)
 
-    async def claim_expired(self, account: str, age: timedelta, limit: int) -> Sequence[Claim]:
-        """The oldest messages of this account above that age, due or not, with all their waiting recipients."""
-        return await self._claims.claim_expired(account, age, limit)
+    async def claim_expired(self, lane: Lane, age: timedelta, limit: int) -> Sequence[Claim]:
+        """The oldest messages of this lane above that age, due or not, with its waiting recipients."""
+        return await self._claims.claim_expired(lane, age, limit)
 
     async def claim_undelayed(self, age: timedelta, limit: int) -> Sequence[Claim]:
         """The oldest messages above that age, with their waiting recipients whose delay was not reported."""
@@ -224,9 +224,11 @@ class SqliteSpool:
             raise ValueError(f"message {claim.submission.id} is not leased")
         if _is_empty(claim, update):
             await self._writer.submit(WriteJob(run=lambda _: self._leases.end(lease), reads_only=True))
-            return
-        with self._health.watch():
-            await self._settle(claim, update, message)
+        else:
+            with self._health.watch():
+                await self._settle(claim, update, message)
+        if claim.lane is None:
+            self._leases.on_return("")  # the caller does not know the lanes
 
     async def _settle(self, claim: Claim, update: SpoolUpdate, message: LeasedMessage) -> None:
         contents = await self._incoming.store_contents(update.reports, use_reserve=True)
@@ -239,6 +241,7 @@ class SqliteSpool:
             account=update.account,
             faults=update.faults,
             now=now,
+            lanes=[(positions[p], str(lane)) for p, lane in update.lanes.items()],
         )
 
         def done(file_is_unused: bool) -> bool:
@@ -249,13 +252,14 @@ class SqliteSpool:
         if await asyncio.shield(self._incoming.submit(job, contents)) and message.file is not None:
             self._files.remove([message.file])
 
-    async def due(self, account: str | None = None) -> Mapping[str, timedelta]:
-        """The time left to the next due time of this account, or of each account; without leased messages."""
+    async def due(self, lane: Lane | None = None) -> Mapping[Lane, timedelta]:
+        """The time left to the next due time of this lane, or of each lane; without leased recipients."""
+        text = None if lane is None else str(lane)
         now = await self._time.now()
         found = await self._writer.submit(
-            WriteJob(run=lambda connection: leases.due_times(connection, self._leases, account), reads_only=True)
+            WriteJob(run=lambda connection: leases.due_times(connection, self._leases, text), reads_only=True)
         )
-        return {account: timedelta(milliseconds=at - now) for account, at in found.items()}
+        return {Lane.parse(text): timedelta(milliseconds=at - now) for text, at in found.items()}
 
     # ---- learned facts ----
 
@@ -384,7 +388,7 @@ def _undo_step(connection: sqlite3.Connection, now: int, limits: SpoolLimits) ->
 
 
 def _is_empty(claim: Claim, update: SpoolUpdate) -> bool:
-    changes = update.states or update.events or update.reports or update.account is not None
+    changes = update.states or update.events or update.reports or update.lanes or update.account is not None
     return not changes and update.faults in (0, claim.faults)
 
 

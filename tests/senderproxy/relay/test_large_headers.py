@@ -116,10 +116,11 @@ async def test_a_queued_message_is_decided_on_another_thread_than_those_that_arr
         await office.simulator.go_offline()
         for text, header in (("queued large", LARGE), ("queued small", "")):
             assert (await office.submit(at="devices", by="bert@firma.example", text=text, header=header))[1].code == 250
+        await office.until(lambda: "bert" in office.runner.blocked, "the provider is known to be down")
         gate.release.clear()
+        gate.hanging = 0
         await office.restart()  # a decision made before is forgotten
         await office.simulator.go_online()
-        gate.hanging = 0
         await office.pass_time(seconds=120)
         await office.until(lambda: gate.hanging == 1 and office.taken() == ["queued small"], "the small message")
         arriving = submit(office, "arriving large")

@@ -67,3 +67,13 @@ def test_a_burst_after_a_quiet_second_has_the_start_allowance_again() -> None:
     _, end = burst(pacing, 400)
     again, _ = burst(pacing, 400, start=end + 1.2)
     assert again >= 40 + (400 - 60) // 4
+
+
+def test_a_batch_outside_a_burst_is_as_large_as_wanted_and_inside_as_the_allowance() -> None:
+    pacing = BurstPacing()
+    assert pacing.reserve(14, 100.0) == 14
+    pacing.messages_sent(-14)
+    _, now = burst(pacing, 400)
+    left = pacing.allowance(now)
+    assert pacing.reserve(14, now) == max(int(min(left, 14)), 1)
+    assert pacing.allowance(now) == left - max(int(min(left, 14)), 1)

@@ -96,7 +96,7 @@ class Admin:
         }
 
     def leased(self) -> set[str]:
-        return {ident for ident, entry in self.spool.entries.items() if entry.lease}
+        return {ident for ident, entry in self.spool.entries.items() if entry.leases}
 
     def new_events(self, ident: str) -> list[tuple[EventKind, tuple[str, ...], dict[str, str]]]:
         return [(e.kind, e.recipients, dict(e.facts)) for e in self.spool.entries[ident].events[1:]]
@@ -171,7 +171,7 @@ async def test_a_message_whose_author_cannot_be_notified_is_not_cancelled(admin:
 
 
 async def test_a_message_in_progress_is_not_changed(admin: Admin) -> None:
-    admin.spool.entries["Mixed2345678"].lease = "7"
+    admin.spool.entries["Mixed2345678"].leases["7"] = None
     for act in (QueueAction.HOLD, QueueAction.RELEASE, QueueAction.CANCEL):
         assert await admin.do(act, "Mixed2345678") == ([], {"Mixed2345678": IN_PROGRESS})
     assert await admin.do(QueueAction.RETRY, "Mixed2345678") == (["Mixed2345678"], {})  # what is asked for is happening

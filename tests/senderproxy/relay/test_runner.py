@@ -39,7 +39,12 @@ async def queue_messages(office: RelayOffice, count: int, by: str = "anna@firma.
     await office.simulator.go_offline()
     kept = [(await office.submit(at="devices", by=by, text=f"Brief {number}"))[0] for number in range(count)]
     await office.until(lambda: office.runner.blocked, "the provider is known to be down")
+    await office.until(lambda: no_attempt_in_progress(office), "the results of the attempts are written down")
     return kept
+
+
+async def no_attempt_in_progress(office: RelayOffice) -> bool:
+    return not any(record.leased for record in await office.spool.find(Query(unfinished=True), limit=1000))
 
 
 # ---- accounts are independent ----
@@ -151,12 +156,8 @@ async def test_messages_of_one_account_are_sent_in_the_order_of_submission(tmp_p
     async with relay_office(tmp_path, connections=1) as office:
         await queue_messages(office, 10)
         await office.restart()
-
-        async def are_all_back() -> bool:
-            return not any(record.leased for record in await office.spool.find(Query(), limit=20))
-
         await office.until(lambda: office.runner.blocked, "the provider is known to be down")
-        await office.until(are_all_back, "the first attempts are written down")
+        await office.until(lambda: no_attempt_in_progress(office), "the results of the attempts are written down")
         await office.simulator.go_online()
         await office.pass_time(seconds=120)
         for number in range(10, 20):

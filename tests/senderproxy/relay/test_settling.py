@@ -7,7 +7,7 @@ import pytest
 
 from senderproxy.relay.ports import Claim, SpoolError, SpoolFull, SpoolRejected, SpoolUpdate
 from senderproxy.relay.settling import ResultWriter
-from senderproxy.tracking.record import EventKind, Query, RecipientStatus
+from senderproxy.tracking.record import EventKind, Lane, Query, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.still_clock import StillClock
@@ -65,7 +65,7 @@ class Results:
 
     async def claim(self, ident: str) -> Claim:
         await self.spool.accept(arrival(ident))
-        (claim,) = await self.spool.claim("anna", 1)
+        (claim,) = await self.spool.claim(Lane.of_account("anna"), 1)
         return claim
 
 

@@ -5,6 +5,11 @@ ALTER TABLE recipient ADD COLUMN lane TEXT;
 UPDATE recipient SET lane = 'account:' || (SELECT account FROM message WHERE number = recipient.message)
     WHERE message IN (SELECT number FROM message INDEXED BY message_open WHERE finished_at IS NULL);
 
+DROP INDEX message_due;
+CREATE INDEX recipient_due ON recipient (lane, due_at, message) WHERE due_at IS NOT NULL;
+DROP INDEX message_waiting;
+CREATE INDEX message_waiting ON message (received_at, number) WHERE due_at IS NOT NULL;
+
 -- One row for each job that is not final.
 CREATE TABLE job (
     number INTEGER PRIMARY KEY, -- in the order of their creation

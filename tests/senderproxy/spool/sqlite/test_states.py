@@ -17,7 +17,7 @@ from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolUpdate
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
-from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.record import Event, EventKind, Lane, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import arrival
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.still_clock import StillClock
@@ -125,11 +125,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=claims, account=st.sampled_from(ACCOUNTS), limit=st.integers(1, 3))
     def claim(self, account: str, limit: int) -> Any:
-        return self.both(lambda spool: spool.claim(account, limit))
+        return self.both(lambda spool: spool.claim(Lane.of_account(account), limit))
 
     @rule(target=claims, account=st.sampled_from(ACCOUNTS), age=minutes, limit=st.integers(1, 3))
     def claim_expired(self, account: str, age: timedelta, limit: int) -> Any:
-        return self.both(lambda spool: spool.claim_expired(account, age, limit))
+        return self.both(lambda spool: spool.claim_expired(Lane.of_account(account), age, limit))
 
     @rule(target=claims, age=minutes, limit=st.integers(1, 3))
     def claim_undelayed(self, age: timedelta, limit: int) -> Any:

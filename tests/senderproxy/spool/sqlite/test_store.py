@@ -22,7 +22,7 @@ from senderproxy.spool.sqlite import history, store
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.spool.sqlite.writer import WriteJob
-from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.record import Event, EventKind, Lane, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.buffered_body import buffered_body
 from tests.fakes.claims import next_claim
@@ -125,7 +125,7 @@ async def test_a_closed_spool_raises_an_error(folder: Path) -> None:
         await spool.accept(arrival("a1"))
         claim = await claimed(spool)
     for question in (
-        spool.accept(arrival("a2")), spool.accept(arrival("a3", body=LARGE)), spool.claim("anna", 1),
+        spool.accept(arrival("a2")), spool.accept(arrival("a3", body=LARGE)), spool.claim(Lane.of_account("anna"), 1),
         spool.settle(claim, DONE), spool.find(Query(), limit=1), spool.totals(), spool.due(),
     ):  # fmt: skip
         with pytest.raises(SpoolError, match="closed"):
@@ -366,10 +366,10 @@ async def test_a_message_whose_author_may_have_been_altered_has_no_reverse_path(
 
 async def test_a_cancelled_claim_gives_its_lease_back_and_says_so(folder: Path) -> None:
     async with opened(folder) as spool:
-        woken: list[str | None] = []
+        woken: list[Lane | None] = []
         spool.on_wake(woken.append)
         await spool.accept(arrival("a1"))
-        claiming = asyncio.create_task(spool.claim("anna", 1))
+        claiming = asyncio.create_task(spool.claim(Lane.of_account("anna"), 1))
         await asyncio.sleep(0)
         claiming.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -377,7 +377,7 @@ async def test_a_cancelled_claim_gives_its_lease_back_and_says_so(folder: Path) 
         while (claim := await next_claim(spool)) is None:
             pass  # until it has been given back
         assert claim.submission.id == "a1"
-        assert woken == ["anna"]
+        assert woken == [Lane.of_account("anna")]
 
 
 async def test_a_cancelled_leased_accept_gives_its_lease_back(folder: Path) -> None:
@@ -510,7 +510,8 @@ async def test_the_event_loop_goes_on_while_the_disk_hangs(folder: Path) -> None
         await spool.accept(arrival("a1"))
         repaired = await _busy(spool)
         waiting = [
-            asyncio.create_task(call) for call in (spool.accept(arrival("a2")), spool.claim("anna", 1), spool.due())
+            asyncio.create_task(call)
+            for call in (spool.accept(arrival("a2")), spool.claim(Lane.of_account("anna"), 1), spool.due())
         ]
         spool.note(arrival("s1", state=DELIVERED))
         for _ in range(100):
