@@ -221,3 +221,47 @@ def test_a_note_that_has_to_be_handed_in_again_and_again_is_no_loop(
     note = _letter(FIRMA, "karl@kunde.test", "Automatische Antwort")
     tries = [hand_over(internet.ports[FIRMA], "", "karl@kunde.test", note)[0] for _ in range(2 * PER_HOUR + 1)]
     assert tries == [450] * 2 * PER_HOUR + [250]
+
+
+# ---- redirects ----
+
+DRITTE: Final = "carl@dritte.test"
+
+
+def _redirected_to(to: str) -> Answers:
+    """A Sieve rule that redirects whatever comes, as Pigeonhole does without a server between it and senderproxy."""
+
+    def redirect(message: ReceivedMessage, own: str) -> Sent:
+        return Sent(message.reverse_path, to, f"X-Sieve-Redirected-From: {own}\r\n".encode() + message.content)
+
+    return redirect
+
+
+def test_three_offices_that_redirect_to_each_other_come_to_rest() -> None:
+    """No automatic reply and no bounce is among these: each office sees the message leave three times, and no more."""
+    rounds = {FIRMA: LADEN, LADEN: DRITTE, DRITTE: FIRMA}
+    with ExitStack() as things:
+        boxes = {login: SimulatedMailbox(f"geheim-{number}") for number, login in enumerate(rounds)}
+        simulator = things.enter_context(beside(partial(Simulator, SimulatorSettings(mailboxes=boxes))))
+        ports = {}
+        for number, login in enumerate(rounds):
+            domain = login.partition("@")[2]
+            relay = Senderproxy(
+                [VaultAccount(login, f"geheim-{number}", (f"@{domain}",))],
+                provider_section(simulator),
+                more_settings='[senders]\nforeign_author = "rewrite"\n',
+                hostname=f"relay.{domain}",
+            )
+            ports[login] = things.enter_context(relay).port
+        internet = Internet(simulator, ports, {own: _redirected_to(to) for own, to in rounds.items()})
+        internet.run(
+            Sent(
+                "alice@fern.test",
+                LADEN,
+                f"Delivered-To: {FIRMA}\r\n".encode() + _letter("alice@fern.test", FIRMA, "Hallo"),
+            )
+        )
+        assert internet.handed_in == {FIRMA: 4, LADEN: 3, DRITTE: 3}
+        [refusal] = internet.refused
+        assert refusal.startswith("554 5.4.6 Mail loop: this server has sent this message 3 times")
+        assert "senderproxy track" not in refusal, "its reverse-path is that of the third office"

@@ -33,6 +33,10 @@ PACKAGES: Final = (
     "postfix",  # the office's server, and the provider's
     "libsasl2-modules",  # Postfix logging in by itself, to show what happens without us
     "dovecot-core",  # the provider's logins (SASL)
+    "dovecot-sieve",  # redirects and vacation answers
+    "dovecot-pop3d",  # the mailbox that gets all mail of a domain
+    "fetchmail",
+    "getmail6",
     "swaks",
     "libnet-ssleay-perl",  # swaks' TLS
     "msmtp",

@@ -67,7 +67,9 @@ class Senderproxy:
         listener_settings: str = "",
         service_settings: str = "",
         more_settings: str = "",
+        hostname: str = "relay.office.test",
     ) -> None:
+        self._hostname = hostname
         self._accounts = tuple(accounts)
         self._provider_section = provider_section
         self._listener_settings = listener_settings
@@ -273,7 +275,7 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
         self.config_file.write_text(
             f"""
 [identity]
-hostname = "relay.office.test"
+hostname = "{self._hostname}"
 
 [vault]
 path = "{self.folder}/accounts.vault"
