@@ -1,14 +1,15 @@
 """`senderproxy check`: findings about configuration, vault, listeners, logins and DNS, each with a hint.
 
-Guarantees: changes nothing; tries each login at most once, and none whose password the running service saw refused;
-ends in bounded time. With --probe it asks for confirmation first, and the probe's login is the one try.
+Guarantees: changes nothing; tries each login at most once, none whose password the running service saw refused, and no
+more of a provider that has refused three or cannot be reached; ends in bounded time. One cause is one finding. With
+--probe it asks for confirmation first, and the probe's login is the one try.
 Not here: checks without network (cli.check_local), DNS records (cli.check_dns), conclusions from a probe
 (cli.check_senders).
 """
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +18,9 @@ from senderproxy.cli import check_senders
 from senderproxy.cli.account_login_check import describe, login_hint, provider_of, try_login, try_senders
 from senderproxy.cli.check_dns import PROVIDER_RECORDS, check_domain, lookup_failed_finding
 from senderproxy.cli.check_local import (
+    check_conditions,
     check_configuration,
     check_ownership,
-    check_references,
     check_service,
     check_vault,
     service_status,
@@ -29,8 +30,9 @@ from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.findings import Finding, Level
 from senderproxy.cli.terminal import confirm, is_interactive, print_hint, print_json, print_progress
+from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
-from senderproxy.delivery.login_check import LoginOk, Probed
+from senderproxy.delivery.login_check import LoginOk, LoginRefused, LoginUnchecked, Probed
 from senderproxy.dns_client.client import DnsClient
 from senderproxy.dns_client.errors import LookupFailed
 from senderproxy.errors import SenderproxyError
@@ -45,6 +47,7 @@ _LABELS: Final = {
     Level.WRONG: N_("WRONG"),
 }
 _LABEL_WIDTH: Final = 7  # columns
+_NAMED: Final = 5  # accounts that a finding names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,16 +127,17 @@ def _entry(finding: Finding) -> dict[str, str]:
 def _findings(config: Config, path: Path, request: _Request) -> Iterator[Finding]:
     yield from check_configuration(config, path)
     status = service_status(config)
-    yield from check_service(config, status)
+    yield from check_service(config, path, status)
     if path == SYSTEM_CONFIG:
         yield from check_ownership(config)
     try:
         accounts = open_accounts(config)
     except SenderproxyError as error:
         yield Finding(Level.WRONG, _("vault"), error.message, error.hint)
+        yield from check_conditions(config, status, None, SystemClock().now())
         return
     yield from check_vault(accounts, config)
-    yield from check_references(config, accounts)
+    yield from check_conditions(config, status, accounts, SystemClock().now())
     if not request.offline:
         yield from _check_providers(config, accounts, request, status)
         yield from _check_dns(config, accounts)
@@ -147,28 +151,88 @@ def _check_providers(
 ) -> Iterator[Finding]:
     suspended = {entry["account"] for entry in (status or {}).get("accounts", []) if entry["state"] == "suspended"}
     probed = _accounts_to_probe(config, accounts, request, suspended)
+    logins: dict[str, _Logins] = {}
     for account in accounts.directory().accounts:
         if account.id in probed:
             yield from _check_senders(config, accounts, account, request.recipient or account.address)
-        else:
-            yield from _check_login(config, accounts, account, suspended=account.id in suspended)
+        elif account.id not in suspended and account.provider in config.provider_table():
+            yield from _check_login(config, accounts, account, logins.setdefault(account.provider, _Logins()))
+    for provider, found in logins.items():
+        yield from found.findings(provider)
 
 
-def _check_login(config: Config, accounts: VaultAccounts, account: Account, *, suspended: bool) -> Iterator[Finding]:
+_REFUSED_LIMIT: Final = 3  # refused logins of one provider; with more it might lock out this machine
+
+
+_SAME_LIMIT: Final = 2  # logins of one provider that fail in the same way before the password: it is down
+
+
+@dataclass(slots=True)
+class _Logins:
+    """The logins of one provider so far."""
+
+    unchecked: dict[str, tuple[LoginUnchecked, list[Account]]] = field(default_factory=dict)  # by the reason
+    refused: int = 0
+    not_tried: list[Account] = field(default_factory=list)  # after too many refusals
+
+    def add_unchecked(self, result: LoginUnchecked, account: Account) -> None:
+        """Add a login that could not be tried."""
+        self.unchecked.setdefault(describe(result), (result, []))[1].append(account)
+
+    @property
+    def failure(self) -> LoginUnchecked | None:
+        """The reason why no login at this provider can be tried; None if none is known."""
+        found = (result for result, accounts in self.unchecked.values() if len(accounts) >= _SAME_LIMIT)
+        return next(found, None)
+
+    def findings(self, provider: str) -> Iterator[Finding]:
+        """The findings about more than one account, and about logins that could not be tried."""
+        subject = _("provider {provider}").format(provider=provider)
+        for reason, (result, accounts) in self.unchecked.items():
+            if len(accounts) == 1:
+                subject_of_one = _("account {id}").format(id=accounts[0].id)
+                yield Finding(Level.WRONG, subject_of_one, reason, login_hint(result, accounts[0]))
+                continue
+            text = ngettext(
+                "{reason} ({count} account: {names})", "{reason} ({count} accounts: {names})", len(accounts)
+            )
+            message = text.format(reason=reason, count=len(accounts), names=_names(accounts))
+            yield Finding(Level.WRONG, subject, message, login_hint(result, accounts[0]))
+        if self.not_tried:
+            text = ngettext(
+                "after {refused} refused logins, {count} more account was not tried: {names}",
+                "after {refused} refused logins, {count} more accounts were not tried: {names}",
+                len(self.not_tried),
+            )
+            message = text.format(refused=self.refused, count=len(self.not_tried), names=_names(self.not_tried))
+            yield Finding(Level.UNKNOWN, subject, message, _("Fix the refused ones first, then check again."))
+
+
+def _names(accounts: Sequence[Account]) -> str:
+    more = ", …" if len(accounts) > _NAMED else ""
+    return ", ".join(account.id for account in accounts[:_NAMED]) + more
+
+
+def _check_login(config: Config, accounts: VaultAccounts, account: Account, logins: _Logins) -> Iterator[Finding]:
     subject = _("account {id}").format(id=account.id)
     credential = accounts.credential(account)
-    if credential is None or account.provider not in config.provider_table():
+    if credential is None:
         return
-    if suspended:
-        text = _("the provider refused the password to the running service; not tried again")
-        yield Finding(Level.WRONG, subject, text, f"senderproxy account set-password {account.id}")
+    if (failure := logins.failure) is not None:
+        logins.add_unchecked(failure, account)
+        return
+    if logins.refused >= _REFUSED_LIMIT:
+        logins.not_tried.append(account)
         return
     print_progress(_("Trying the login of {login} ...").format(login=account.login))
-    result = try_login(config, account, credential)
-    if isinstance(result, LoginOk):
-        yield Finding(Level.OK, subject, describe(result))
-    else:
-        yield Finding(Level.WRONG, subject, describe(result), login_hint(result, account))
+    match try_login(config, account, credential):
+        case LoginOk() as result:
+            yield Finding(Level.OK, subject, describe(result))
+        case LoginRefused() as result:
+            logins.refused += 1
+            yield Finding(Level.WRONG, subject, describe(result), login_hint(result, account))
+        case LoginUnchecked() as result:
+            logins.add_unchecked(result, account)
 
 
 def _accounts_to_probe(config: Config, accounts: VaultAccounts, request: _Request, suspended: set[str]) -> set[str]:

@@ -1,27 +1,37 @@
-"""Checks that contact no provider and no name server: configuration, service, listeners, file owners, vault.
+"""Checks that contact no provider and no name server: configuration, service, conditions, file owners, vault.
 
-Guarantees: changes nothing. The only connection is to the service's control socket.
-Not here: contradictions within the configuration (config.load), logins and DNS (cli.check).
+Guarantees: changes nothing. The only connection is to the service's control socket. The conditions are those of the
+running service; without one, the same rules are applied to what this command sees itself.
+Not here: contradictions within the configuration (config.load), the listeners' addresses (cli.check_addresses), logins
+and DNS (cli.check).
 """
 
 import os
 import pwd
-import socket
-import ssl
 import stat
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.cli.check_addresses import check_addresses
 from senderproxy.cli.common import SERVICE_USER
 from senderproxy.cli.findings import Finding, Level
+from senderproxy.cli.terminal import printable
 from senderproxy.cli.times import local_time
 from senderproxy.config.load import find_warnings
-from senderproxy.config.model import Config, ListenerSettings
+from senderproxy.config.model import Config
 from senderproxy.control.client import NotRunning, ask
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.errors import SenderproxyError
+from senderproxy.log_events import Severity
+from senderproxy.monitoring.conditions import find_conditions
+from senderproxy.monitoring.facts import Facts
+from senderproxy.monitoring.record import Condition, ConditionKey, read_condition
+from senderproxy.service.condition_facts import accounts_facts, listener_certificate_facts
+from senderproxy.service.spool import disk_facts
+from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, ngettext
 
 _SERVICE_TIMEOUT: Final = 10.0  # seconds for the status of the running service; it answers within milliseconds
@@ -30,32 +40,11 @@ _SERVICE_TIMEOUT: Final = 10.0  # seconds for the status of the running service;
 
 
 def check_configuration(config: Config, path: Path) -> Iterator[Finding]:
-    """A configuration that loaded: permissions of its file, certificates of its listeners."""
+    """A configuration that loaded: permissions of its file."""
     yield Finding(Level.OK, _("configuration"), _("{path} is valid").format(path=path))
     for warning in find_warnings(path, config):
         message = f"{warning.key}: {warning.message}" if warning.key else warning.message
         yield Finding(Level.ADVICE, _("configuration"), message, warning.hint)
-    for listener in config.listeners:
-        yield from _check_certificate(listener)
-
-
-def _check_certificate(listener: ListenerSettings) -> Iterator[Finding]:
-    if listener.tls == "none" or listener.certificate is None:
-        return
-    subject = _("certificate of listener {name}").format(name=listener.name)
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(listener.certificate, listener.key)
-    except (OSError, ssl.SSLError) as error:
-        yield Finding(
-            Level.WRONG,
-            subject,
-            _("cannot be used: {error}").format(error=error.strerror or error),
-            _("Use a certificate and its own key, both readable: {certificate}, {key}").format(
-                certificate=listener.certificate, key=listener.key
-            ),
-        )
-        return
-    yield Finding(Level.OK, subject, _("{path} matches its key").format(path=listener.certificate))
 
 
 # ---- service ----
@@ -71,71 +60,61 @@ def service_status(config: Config) -> dict[str, Any] | None:
         return {}
 
 
-def check_service(config: Config, status: dict[str, Any] | None) -> Iterator[Finding]:
-    """The service and its queue; while it is stopped, the listeners' addresses."""
+def check_service(config: Config, path: Path, status: dict[str, Any] | None) -> Iterator[Finding]:
+    """The service; while it is stopped, the listeners' addresses."""
     if status is None:
-        yield Finding(Level.ADVICE, _("service"), _("it is not running"), _("Start it: systemctl start senderproxy"))
-        for listener in config.listeners:
-            yield _check_address(listener)
-    elif not status:
         yield Finding(
-            Level.UNKNOWN, _("service"), _("it is running and does not answer this user"), "sudo senderproxy check"
+            Level.WRONG,
+            _("service"),
+            _("it is not running, so no mail passes"),
+            _("Start it: systemctl start senderproxy, or: senderproxy run"),
+        )
+        yield from check_addresses(config, path)
+    elif "conditions" not in status:
+        yield Finding(
+            Level.UNKNOWN,
+            _("service"),
+            _("it is running and does not answer this user, or is of another version"),
+            _("Try: sudo senderproxy check"),
         )
     else:
         text = _("it is running since {time} as process {process}")
         since = local_time(status["started_at"])
         yield Finding(Level.OK, _("service"), text.format(time=since, process=status["process"]))
-        yield from _check_running(status)
 
 
-def _check_running(status: dict[str, Any]) -> Iterator[Finding]:
-    if status.get("vault_problem"):
-        text = _("the accounts in memory stay in force: {problem}").format(problem=status["vault_problem"])
-        yield Finding(Level.WRONG, _("service"), text)
-    for rule in status["sender_rules"]:
-        since = _("since {time}").format(time=local_time(rule["since"]))
-        subject = _("sender rule of {provider}").format(provider=rule["provider"])
-        yield Finding(Level.WRONG, subject, f"{rule['words']} ({since}: {rule['said']})", rule["hint"])
-    yield from check_queue(status.get("queue") or {})
+def check_conditions(
+    config: Config, status: dict[str, Any] | None, accounts: VaultAccounts | None, now: datetime
+) -> Iterator[Finding]:
+    """The conditions: those of the running service, and those in the files that this command reads itself."""
+    of_service = [read_condition(entry) for entry in (status or {}).get("conditions", ())]
+    known = {one.id for one in of_service}
+    own = [one for one in find_conditions(_own_facts(config, accounts, now)) if one.id not in known]
+    found = sorted((*of_service, *own), key=lambda one: -one.severity)
+    yield from (_finding(one) for one in found)
+    named = {(one.key, one.subject) for one in found}
+    for listener in config.listeners:
+        if listener.tls != "none" and (ConditionKey.LISTENER_CERTIFICATE, listener.name) not in named:
+            subject = _("certificate of listener {name}").format(name=listener.name)
+            yield Finding(Level.OK, subject, _("{path} matches its key").format(path=listener.certificate))
 
 
-def check_queue(queue: dict[str, Any]) -> Iterator[Finding]:
-    """The queue in the service's status: unavailable, held messages, late messages."""
-    if queue.get("problem"):
-        text = _("it is unavailable: {problem}").format(problem=queue["problem"])
-        yield Finding(Level.WRONG, _("queue"), text, queue["hint"])
-    if held := queue.get("held"):
-        text = ngettext("{count} message is held", "{count} messages are held", held).format(count=held)
-        yield Finding(Level.WRONG, _("queue"), text, _("Look at the reason: senderproxy queue list --held"))
-    if queue.get("late"):
-        text = _("a message is waiting since {time}").format(time=local_time(queue["oldest"]))
-        yield Finding(Level.ADVICE, _("queue"), text, _("Look at the reason: senderproxy queue"))
+def _own_facts(config: Config, accounts: VaultAccounts | None, now: datetime) -> Facts:
+    """The facts that need no running service. `accounts`: None if the vault does not open, which is a finding."""
+    certificates = [listener_certificate_facts(listener) for listener in config.listeners]
+    return Facts(
+        now,
+        spool=disk_facts(Path(config.spool_directory), config.spool.min_free),
+        vault=None if accounts is None else accounts_facts(config, accounts),
+        certificates=[one for one in certificates if one is not None],
+    )
 
 
-def _check_address(listener: ListenerSettings) -> Finding:
-    """Bind the listener's address, and release it at once."""
-    host, _colon, port = listener.address.rpartition(":")
-    host, subject = host.strip("[]"), _("listener {name}").format(name=listener.name)
-    address = listener.address
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except PermissionError:
-            return Finding(
-                Level.WRONG,
-                subject,
-                _("this user may not listen on {address}").format(address=address),
-                _("Use a port from 1024, or give the service CAP_NET_BIND_SERVICE."),
-            )
-        except OSError as error:
-            return Finding(
-                Level.WRONG,
-                subject,
-                _("cannot listen on {address}: {error}").format(address=address, error=error.strerror),
-                _("Find the process: ss -ltnp 'sport = :{port}'; list the addresses: ip address").format(port=port),
-            )
-    return Finding(Level.OK, subject, _("{address} is free").format(address=address))
+def _finding(one: Condition) -> Finding:
+    level = Level.WRONG if one.severity >= Severity.ERROR else Level.ADVICE
+    since = _("since {time}").format(time=format_time(one.since, None))
+    subject = f"{one.key.value} {one.subject}".rstrip()
+    return Finding(level, printable(subject), printable(f"{one.cause} ({since})"), printable(one.hint))
 
 
 # ---- vault ----
@@ -169,41 +148,9 @@ def check_vault(accounts: VaultAccounts, config: Config) -> Iterator[Finding]:
         text = _("srs = true, and the vault has no SRS key: redirected mail leaves without SRS")
         yield Finding(Level.WRONG, _("vault"), text, "senderproxy vault make-srs-key")
     count = len(accounts.directory().accounts)
-    for problem in accounts.unreadable:
-        yield Finding(
-            Level.WRONG, _("vault"), problem, _("Remove the account and add it again: senderproxy account --help")
-        )
     for record in accounts.unknown:
         hint = _("A newer version of senderproxy made it; this one leaves it as it is.")
         yield Finding(Level.ADVICE, _("vault"), record.describe(), hint)
     if count:
         text = ngettext("it opens, {count} account is readable", "it opens, {count} accounts are readable", count)
         yield Finding(Level.OK, _("vault"), text.format(count=count))
-    else:
-        yield Finding(
-            Level.WRONG,
-            _("vault"),
-            _("it opens, and contains no account"),
-            "senderproxy account add ADDRESS --provider NAME",
-        )
-
-
-def check_references(config: Config, accounts: VaultAccounts) -> Iterator[Finding]:
-    """Providers that accounts name, and accounts that settings name."""
-    directory, table = accounts.directory(), config.provider_table()
-    for account in directory.accounts:
-        if account.provider not in table:
-            yield Finding(
-                Level.WRONG,
-                _("account {id}").format(id=account.id),
-                _("is at provider {provider}, which the configuration does not know").format(provider=account.provider),
-                _("Add [providers.{provider}] to the configuration.").format(provider=account.provider),
-            )
-    for setting, named in config.named_accounts():
-        if directory.by_id(named) is None:
-            yield Finding(
-                Level.WRONG,
-                _("configuration"),
-                _("the account {id} that {setting} names does not exist").format(id=named, setting=setting),
-                _("Correct {setting}, or: senderproxy account add ADDRESS --id {id}").format(setting=setting, id=named),
-            )

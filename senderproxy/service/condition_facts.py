@@ -8,14 +8,16 @@ Not here: the conditions themselves (monitoring.conditions), the times of the lo
 
 import ipaddress
 import math
+import ssl
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock
-from senderproxy.config.model import Config
+from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.delivery.account_state import AccountStatus
 from senderproxy.listener.server import Listener
 from senderproxy.monitoring.certificate_times import read_validity
@@ -212,18 +214,37 @@ class FactCollector:
             )
 
     async def _read_certificates(self) -> dict[str, tuple[datetime, datetime] | str]:
-        files = [file for listener in self._listeners.open if (file := _certificate_file(listener)) is not None]
-        return {file: await self._files.do(certificate_on_disk, file) for file in dict.fromkeys(files)}
+        files = {
+            file: listener.settings.key
+            for listener in self._listeners.open
+            if (file := _certificate_file(listener)) is not None
+        }
+        return {file: await self._files.do(certificate_on_disk, file, key) for file, key in files.items()}
 
 
-def certificate_on_disk(file: str) -> tuple[datetime, datetime] | str:
-    """The validity of the certificate in a file, or the reason why it cannot be read. Blocks."""
+def certificate_on_disk(file: str, key: str | None) -> tuple[datetime, datetime] | str:
+    """The validity of the certificate in a file, or the reason why it cannot be used with its key. Blocks."""
     try:
+        # An empty passphrase: OpenSSL would ask for one on the terminal.
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(file, key, password=lambda: "")
         return read_validity(Path(file).read_text(encoding="ascii", errors="replace"))
+    except ssl.SSLError as error:
+        return f"{file}, {key or file}: {(error.reason or str(error)).replace('_', ' ').lower()}"
     except OSError as error:
-        return f"{file}: {error.strerror}"
+        return f"{file}, {key or file}: {error.strerror}"
     except ValueError as error:
         return f"{file}: {error}"
+
+
+def listener_certificate_facts(settings: ListenerSettings) -> CertificateFacts | None:
+    """The facts about the certificate in a listener's file; None without one. Blocks."""
+    if settings.tls == "none" or settings.certificate is None:
+        return None
+    found = certificate_on_disk(settings.certificate, settings.key)
+    facts = CertificateFacts(CertificateOwner.LISTENER, settings.name, file=settings.certificate)
+    if isinstance(found, str):
+        return replace(facts, problem=found)
+    return replace(facts, valid_from=found[0], valid_until=found[1])
 
 
 def accounts_facts(config: Config, accounts: VaultAccounts, problem: str = "", rolled_back: str = "") -> AccountsFacts:

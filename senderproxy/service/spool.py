@@ -23,6 +23,7 @@ from senderproxy.monitoring.facts import SpoolFacts, SpoolState
 from senderproxy.relay.no_spool import NoSpool
 from senderproxy.relay.ports import SpoolError, SpoolFull, Totals
 from senderproxy.spool.sqlite.file_identity import SpoolFileLost
+from senderproxy.spool.sqlite.free_space import too_little_space
 from senderproxy.spool.sqlite.stall import SpoolStalled, not_responding
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.wiring import Components, spool_limits_of
@@ -203,6 +204,15 @@ def _free_octets(folder: Path) -> int | None:
     except OSError:
         return None
     return status.f_bavail * status.f_frsize
+
+
+def disk_facts(folder: Path, min_free: int) -> SpoolFacts | None:
+    """The free space for a spool that is not open; None if it is unknown. Blocks."""
+    free = _free_octets(folder)
+    if free is None or free >= min_free:
+        return None if free is None else SpoolFacts(free=free, min_free=min_free)
+    error = too_little_space(free, min_free)
+    return SpoolFacts(SpoolState.FULL, error.message, error.hint, free, min_free)
 
 
 def _state_of(trouble: SpoolError) -> SpoolState:

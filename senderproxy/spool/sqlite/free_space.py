@@ -40,12 +40,7 @@ class FreeSpace:
         if free - octets < self.min_free + missing:
             self._asked_at = float("-inf")
             self.is_short = True
-            raise SpoolFull(
-                _(
-                    "Too little space on the disk of the spool: {free} MiB are free, and {min_free} MiB must stay free."
-                ).format(free=free >> 20, min_free=self.min_free + missing >> 20),
-                hint=_("Free some space, or change min_free in section [spool]."),
-            )
+            raise too_little_space(free, self.min_free + missing)
         if not self.reserve.is_adjusted:
             self.adjust_reserve()
         self._free -= octets
@@ -77,3 +72,13 @@ class FreeSpace:
             self._free = status.f_bavail * status.f_frsize
             self._asked_at = now
         return self._free
+
+
+def too_little_space(free: int, min_free: int) -> SpoolFull:
+    """The error for a disk with so many free octets of which so many must stay free."""
+    return SpoolFull(
+        _("Too little space on the disk of the spool: {free} MiB are free, and {min_free} MiB must stay free.").format(
+            free=free >> 20, min_free=min_free >> 20
+        ),
+        hint=_("Free some space, or change min_free in section [spool]."),
+    )

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from senderproxy.cli.main import main
+from senderproxy.control.protocol import Verb
+from senderproxy.control.server import ControlServer
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
@@ -106,6 +108,29 @@ control_socket = "control.sock"
 
 
 @contextmanager
+def service_status(office: Office, **status: Any) -> Iterator[dict[str, Any]]:
+    """Something that answers as a running service does, without conditions unless they are given."""
+    answer = {"started_at": "2026-11-29T08:00:00+00:00", "process": 1, "accounts": [], "conditions": []} | status
+    handlers = {Verb.STATUS: lambda _request: _answer(answer)}
+    loop = asyncio.new_event_loop()
+    server = ControlServer(office.folder / "control.sock", handlers)
+    loop.run_until_complete(server.start())
+    thread = threading.Thread(target=loop.run_forever, name="control")
+    thread.start()
+    try:
+        yield answer
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(DEADLINE)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(DEADLINE)
+        loop.close()
+
+
+async def _answer(answer: dict[str, Any]) -> dict[str, Any]:
+    return answer
+
+
+@contextmanager
 def beside(make: Callable[[], Simulator]) -> Iterator[Simulator]:
     """A simulator in an event loop of its own while the block runs."""
     loop, ready, leave = asyncio.new_event_loop(), Future[Simulator](), asyncio.Event()
@@ -163,3 +188,10 @@ def office(empty_office: Office) -> Office:
     """A configuration and an empty vault."""
     assert empty_office.type("vault", "create").code == 0
     return empty_office
+
+
+@pytest.fixture
+def served(office: Office) -> Iterator[None]:
+    """A service that runs over the office's configuration, without a condition."""
+    with service_status(office):
+        yield

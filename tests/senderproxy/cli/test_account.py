@@ -188,7 +188,7 @@ def test_an_unreadable_record_is_named_and_the_other_accounts_are_listed(office:
     assert office.type("vault", "verify").code == 0
 
 
-def test_a_record_of_an_unknown_kind_is_named_and_nothing_fails(office: Office) -> None:
+def test_a_record_of_an_unknown_kind_is_named_and_nothing_fails(office: Office, served: None) -> None:
     office.add("anna@firma.example")
     key = unlock_method(f"key-file:{office.folder / 'vault.key'}", None)
     with Vault.open(office.folder / "accounts.vault", unlock=key, write=True) as box:

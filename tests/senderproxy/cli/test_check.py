@@ -10,13 +10,13 @@ import pytest
 import trustme
 
 from senderproxy.accounts.unlock import unlock_method
-from senderproxy.cli import check
-from senderproxy.cli.check_local import check_queue
+from senderproxy.cli import check, check_addresses
 from senderproxy.cli.common import SERVICE_USER
-from senderproxy.cli.findings import Finding, Level
 from senderproxy.dns_client.client import DnsClient
+from senderproxy.log_events import Severity
+from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry
 from senderproxy.tracking.timeline import format_time
-from tests.senderproxy.cli.conftest import Office
+from tests.senderproxy.cli.conftest import Office, service_status
 from vault import Vault
 
 
@@ -27,18 +27,18 @@ def levels(office: Office, *words: str) -> dict[str, list[str]]:
     return found
 
 
-def test_without_a_failed_check_the_exit_code_is_0_and_every_login_was_tried_once(office: Office) -> None:
+def test_without_a_failed_check_the_exit_code_is_0_and_every_login_was_tried_once(office: Office, served: None) -> None:
     office.add("anna@firma.example")
     office.add("bert@firma.example")
     ended = office.type("check")
     assert ended.code == 0, ended.out
     assert "ok       account anna@firma.example: the login works" in ended.out
-    assert "advice   service: it is not running" in ended.out
+    assert "ok       service: it is running since" in ended.out
     assert ended.out.endswith("No check failed.\n")
     assert len(office.simulator.logins()) == 2
 
 
-def test_offline_no_provider_is_contacted(office: Office) -> None:
+def test_offline_no_provider_is_contacted(office: Office, served: None) -> None:
     office.add("anna@firma.example")
     assert office.type("check", "--offline").code == 0
     assert office.simulator.logins() == []
@@ -59,7 +59,7 @@ def test_a_wrong_password_is_found_with_a_hint(office: Office) -> None:
 def test_an_empty_vault_fails_the_check(office: Office) -> None:
     ended = office.type("check")
     assert ended.code == 1
-    assert "To fix: senderproxy account add" in ended.out
+    assert "To fix: Add one: senderproxy account add" in ended.out
 
 
 def test_a_vault_that_does_not_open_is_a_finding_and_the_report_goes_on(office: Office) -> None:
@@ -86,8 +86,8 @@ def test_references_to_unknown_providers_and_accounts_are_found(office: Office) 
     office.add("anna@firma.example", provider="old")
     office.write_config('[routing]\ndefault_account = "info"')
     found = levels(office)
-    assert found["account anna@firma.example"] == ["wrong"]
-    assert "wrong" in found["configuration"]
+    assert found["unknown_provider old"] == ["wrong"]
+    assert found["unknown_account routing.default_account"] == ["wrong"]
 
 
 def test_a_broken_record_is_found_by_its_name(office: Office) -> None:
@@ -108,15 +108,18 @@ def test_a_certificate_and_a_key_that_do_not_fit_are_found(office: Office) -> No
     first.cert_chain_pems[0].write_to_path(certificate)
     listener = 'address = "127.0.0.1:0"\ntls = "starttls"\ncertificate = "certificate.pem"\nkey = "key.pem"'
     key.touch(0o600)
-    for blob, level in ((first.private_key_pem, "ok"), (second.private_key_pem, "wrong")):
-        blob.write_to_path(key)
-        office.write_config(listener=listener)
-        assert levels(office, "--offline")["certificate of listener office"] == [level]
+    office.write_config(listener=listener)
+    first.private_key_pem.write_to_path(key)
+    assert levels(office, "--offline")["certificate of listener office"] == ["ok"]
+    second.private_key_pem.write_to_path(key)
+    ended = office.type("check", "--offline")
+    assert "WRONG    listener_certificate office: " in ended.out
+    assert "key.pem: key values mismatch" in ended.out
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
 def test_root_gets_a_finding_for_files_that_the_service_cannot_read(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    office: Office, served: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     office.add("anna@firma.example")
     nobody = pwd.getpwnam("nobody")
@@ -138,7 +141,7 @@ def test_root_gets_a_finding_for_files_that_the_service_cannot_read(
     assert office.type("check", "--offline").code == 0
 
 
-def test_a_configuration_that_others_can_change_is_advised_against(office: Office) -> None:
+def test_a_configuration_that_others_can_change_is_advised_against(office: Office, served: None) -> None:
     office.add("anna@firma.example")
     office.config.chmod(0o666)
     ended = office.type("check", "--offline")
@@ -147,7 +150,7 @@ def test_a_configuration_that_others_can_change_is_advised_against(office: Offic
 
 
 def test_domains_are_looked_up_if_the_records_of_the_provider_are_known(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    office: Office, served: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No name server replies: one finding for each lookup, and the check does not fail."""
     office.write_config(
@@ -166,19 +169,121 @@ def test_domains_are_looked_up_if_the_records_of_the_provider_are_known(
     assert Path(office.config).exists()
 
 
-@pytest.mark.parametrize(
-    ("queue", "level", "message", "hint"),
-    [
-        ({"problem": "The spool is damaged.", "hint": "see operating"}, Level.WRONG, "it is unavailable: The spool is damaged.", "see operating"),
-        ({"problem": None, "held": 2, "late": False}, Level.WRONG, "2 messages are held", "Look at the reason: senderproxy queue list --held"),
-        ({"problem": None, "held": 0, "late": True, "oldest": "2026-01-31T08:15:00+00:00"}, Level.ADVICE, f"a message is waiting since {format_time(datetime(2026, 1, 31, 8, 15, tzinfo=UTC), None)}", "Look at the reason: senderproxy queue"),
-    ],
-)  # fmt: skip
-def test_problems_of_the_queue_are_found(queue: dict[str, object], level: Level, message: str, hint: str) -> None:
-    assert list(check_queue(queue)) == [Finding(level, "queue", message, hint)]
+# ---- the service and its conditions ----
+
+SINCE = datetime(2026, 11, 29, 8, tzinfo=UTC)
 
 
-def test_a_queue_that_moves_is_not_a_finding() -> None:
-    assert not list(
-        check_queue({"problem": None, "waiting": 3, "held": 0, "late": False, "oldest": "2026-01-31T08:15:00"})
-    )
+def test_without_a_running_service_the_check_fails_and_its_addresses_are_tried(office: Office) -> None:
+    office.add("anna@firma.example")
+    ended = office.type("check", "--offline")
+    assert ended.code == 1
+    assert "WRONG    service: it is not running, so no mail passes\n         To fix: Start it:" in ended.out
+    assert "ok       listener office: 127.0.0.1:0 is free" in ended.out
+
+
+def test_the_conditions_of_the_running_service_are_findings(office: Office) -> None:
+    office.add("anna@firma.example")
+    conditions = [
+        Condition(ConditionKey.CLOCK_STEPPED, "", Severity.INFO, SINCE, "The clock was set.", "timedatectl"),
+        Condition(ConditionKey.MESSAGE_HELD, "", Severity.ERROR, SINCE, "2 messages are held.", "Look at them."),
+    ]
+    with service_status(office, conditions=[condition_entry(one) for one in conditions]):
+        ended = office.type("check", "--offline")
+    assert ended.code == 1
+    when = format_time(SINCE, None)
+    assert f"WRONG    message_held: 2 messages are held. (since {when})\n         To fix: Look at them.\n" in ended.out
+    assert f"advice   clock_stepped: The clock was set. (since {when})" in ended.out
+    assert ended.out.index("message_held") < ended.out.index("clock_stepped")
+
+
+def test_a_condition_that_service_and_check_both_see_is_one_finding(office: Office) -> None:
+    empty = Condition(ConditionKey.NO_ACCOUNT, "", Severity.ERROR, SINCE, "There is no account yet.", "Add one.")
+    with service_status(office, conditions=[condition_entry(empty)]):
+        assert office.type("check", "--offline").out.count("no_account") == 1
+
+
+def test_a_service_of_another_version_is_not_taken_for_one_without_trouble(office: Office) -> None:
+    office.add("anna@firma.example")
+    with service_status(office) as answer:
+        del answer["conditions"]
+        assert levels(office, "--offline")["service"] == ["unknown"]
+
+
+def test_an_account_that_the_service_suspended_is_one_finding_and_is_not_tried(office: Office) -> None:
+    office.add("anna@firma.example")
+    condition = Condition(ConditionKey.ACCOUNT_SUSPENDED, "anna", Severity.ERROR, SINCE, "535 no", "set-password")
+    entry = {"account": "anna@firma.example", "state": "suspended"}
+    with service_status(office, accounts=[entry], conditions=[condition_entry(condition)]):
+        ended = office.type("check")
+    assert ended.code == 1
+    assert "anna@firma.example" not in ended.out
+    assert "WRONG    account_suspended anna: 535 no" in ended.out
+    assert office.simulator.logins() == []
+
+
+def test_a_provider_that_cannot_be_reached_is_one_finding_for_all_its_accounts(office: Office) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    office.write_config(f'[providers.dead]\nhost = "127.0.0.1"\nport = {port}\nsecurity = "tls"')
+    for number in range(8):
+        office.add(f"konto{number}@firma.example", provider="dead")
+    found = office.type("check")
+    assert found.out.count("refused the connection") == 1
+    assert "WRONG    provider dead: the login could not be tried" in found.out
+    names = ", ".join(f"konto{number}@firma.example" for number in range(5))
+    assert f"(8 accounts: {names}, …)" in found.out
+
+
+def test_no_more_than_three_wrong_passwords_are_tried_at_one_provider(office: Office) -> None:
+    for number in range(6):
+        office.add(f"konto{number}@firma.example")
+    ended = office.type("check")
+    assert office.simulator.failed_logins() == 3
+    assert ended.out.count("WRONG    account konto") == 3
+    assert "unknown  provider ionos: after 3 refused logins, 3 more accounts were not tried: konto3@" in ended.out
+
+
+# ---- addresses ----
+
+
+def test_a_port_below_1024_needs_the_capability_of_the_unit_whoever_asks(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = {"LoadState": "loaded", "User": "senderproxy", "AmbientCapabilities": "", "PrivateUsers": "yes"}
+    monkeypatch.setattr(check_addresses, "_first_unprivileged", lambda: 65536)
+    monkeypatch.setattr(check_addresses, "SYSTEM_CONFIG", office.config)
+    monkeypatch.setattr(check_addresses, "_unit", lambda: unit)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    office.write_config(listener=f'address = "127.0.0.1:{port}"')
+    refused = office.type("check", "--offline")
+    assert f"the service's user may not listen on 127.0.0.1:{port}" in refused.out
+    unit |= {"AmbientCapabilities": "cap_net_bind_service", "PrivateUsers": "no"}
+    assert f"127.0.0.1:{port} is free" in office.type("check", "--offline").out
+    unit |= {"PrivateUsers": "yes"}  # the capability counts in the namespace of the unit only
+    assert "may not listen on" in office.type("check", "--offline").out
+    unit |= {"User": "", "CapabilityBoundingSet": "cap_chown cap_net_bind_service", "PrivateUsers": "no"}
+    assert "is free" in office.type("check", "--offline").out
+
+
+def test_a_socket_that_systemd_holds_is_no_obstacle(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        office.write_config(listener=f'address = "127.0.0.1:{port}"')
+        assert f"cannot listen on 127.0.0.1:{port}" in office.type("check", "--offline").out
+        monkeypatch.setattr(check_addresses, "_INIT", Path("/proc/self/fd"))
+        assert f"systemd holds 127.0.0.1:{port}" in office.type("check", "--offline").out
+
+
+def test_the_properties_of_the_unit_are_read_and_a_missing_systemctl_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "systemctl"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert check_addresses._unit() == {}
+    program.write_text("#!/bin/sh\necho LoadState=loaded\necho AmbientCapabilities=cap_net_bind_service\n")
+    program.chmod(0o755)
+    assert check_addresses._unit() == {"LoadState": "loaded", "AmbientCapabilities": "cap_net_bind_service"}
+    program.write_text("#!/bin/sh\necho LoadState=not-found\n")
+    assert check_addresses._unit() == {}

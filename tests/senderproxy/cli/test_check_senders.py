@@ -16,6 +16,8 @@ from senderproxy.simulator.rules import EnforcedAt, OwnershipRule
 from tests.senderproxy.cli.conftest import Ended, Office
 from tests.senderproxy.cli.test_terminal import at_terminal
 
+pytestmark = pytest.mark.usefixtures("served")
+
 ANNA = "anna@firma.example"
 
 

@@ -104,7 +104,7 @@ def test_a_missing_vault_is_65_with_its_path(empty_office: Office) -> None:
     assert "accounts.vault" in ended.err
 
 
-def test_the_srs_key_is_made_and_replaced_and_check_misses_it(office: Office) -> None:
+def test_the_srs_key_is_made_and_replaced_and_check_misses_it(office: Office, served: None) -> None:
     office.add("anna@firma.example")
     office.write_config("[senders]\nsrs = true\n")
     missing = office.type("check", "--offline")
