@@ -19,7 +19,7 @@ class SessionKey:
 
     account_id: str
     login: str
-    version: str  # of the secret
+    version: str  # of the password or the grant
     smarthosts: tuple[Smarthost, ...]
     mechanisms: tuple[str, ...]
 
