@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock, MachineZone
@@ -35,6 +36,8 @@ from senderproxy.routing.provider import Security, Smarthost
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.translation import _
 
+_ZONE: Final = MachineZone()  # one object, so that rules with the same settings are equal
+
 
 def rules_of(config: Config) -> Rules:
     """The settings by which relay.decide decides about a message."""
@@ -45,7 +48,7 @@ def rules_of(config: Config) -> Rules:
         config.senders.policy(),
         report_server_of(config),
         returned_size=config.spool.returned_size,
-        zone=MachineZone(),
+        zone=_ZONE,
     )
 
 

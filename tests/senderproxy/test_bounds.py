@@ -74,6 +74,9 @@ CONFIGURED = {
     "accounts.vault_accounts._Snapshot.credentials",
     "control.run_marker.RunMarker._crashes",  # _CRASHES
     "delivery.courier.SmtpCourier.certificates",  # of configured smarthosts
+    "control.socket_store.SocketStore._of_units",
+    "control.socket_store.SocketStore._stored",
+    "control.socket_store.SocketStore._waiting",
     "delivery.courier.SmtpCourier._states",
     "delivery.resolver.Resolver._of_provider",
     "delivery.tls_contexts.TlsContexts._cached",
