@@ -1,4 +1,4 @@
-"""Redirected mail of real programs: Pigeonhole's redirect and vacation, an alias of Postfix."""
+"""Mail that real programs send on: Pigeonhole's redirect and vacation, an alias of Postfix, mail fetchers."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -12,17 +12,19 @@ from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
 from tests.journeys.test_senders import provider_section
 from tests.peers.bench import Bench, bench, pytest_runtest_makereport
+from tests.peers.catch_all import POP3, CatchAll, Fetcher
 from tests.peers.letters import hand_over
 from tests.peers.office import PostfixOffice
 from tests.peers.pigeonhole import DELIVERY_AGENT, SIEVE, Pigeonhole
 from tests.peers.postfix import write_map
 from tests.peers.process import private_folder, why_not_here
+from tests.peers.provider import Mailbox, PostfixProvider, Rule
 from tests.peers.senderproxy import Senderproxy, VaultAccount
 from tests.senderproxy.cli.conftest import beside
 
 __all__ = ["bench", "pytest_runtest_makereport"]
 
-reason = why_not_here("/usr/sbin/postfix", DELIVERY_AGENT, SIEVE, root=True)
+reason = why_not_here("/usr/sbin/postfix", DELIVERY_AGENT, SIEVE, POP3, "fetchmail", "getmail", "swaks", root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 ANNA: Final = VaultAccount("anna@firma.test", "geheim-anna", ("info@firma.test",), "Firma GmbH")
@@ -130,3 +132,24 @@ def test_an_alias_of_postfix_needs_the_foreign_account(bench: Bench, simulator: 
     assert b"foreign_account under [senders]" in words
     assert b"senderproxy account" not in words
     assert simulator.received == []
+
+
+@pytest.mark.parametrize("fetcher", Fetcher)
+def test_a_catch_all_mailbox_and_a_relayed_domain_are_stopped_as_a_loop(bench: Bench, fetcher: Fetcher) -> None:
+    """The office's server does not know its own domain, and a program fetches whatever the provider has for it."""
+    post, sales = "post@firma.test", "vertrieb@firma.test"
+    provider = bench.start(PostfixProvider([Mailbox(post, "geheim-post")], Rule.DOMAIN))
+    account = VaultAccount(post, "geheim-post", ("@firma.test",))
+    relay = bench.start(Senderproxy.in_front_of(provider, [account]))
+    office = bench.start(PostfixOffice(relay.port, ["andere.test"]))
+    maildir = provider.folder / "mailbox" / "all"
+    catch_all = bench.start(CatchAll(provider.folder / "catch-all", maildir, bench.port()))
+    letter = LETTER.replace(f"Alice Example <{ALICE}>", ANNA.login).encode()
+    assert hand_over(office.port, ANNA.login, sales, letter)[0] == 250
+    for number in range(3):
+        provider.wait_until(catch_all.waiting, f"round {number}")
+        catch_all.fetch(fetcher, sales, office.port)
+        office.wait_until_nothing_waits()
+    relay.wait_for_log("Mail loop: this server has sent this message 3 times")
+    relay.wait_for_log("make firma.test local there")
+    assert catch_all.waiting() == []

@@ -1,0 +1,152 @@
+"""A mailbox at the provider that gets all mail of a domain, and the programs that fetch it for the office's server.
+
+Guarantees: Dovecot's POP3 server shows exactly the maildir given; what a fetcher has handed on is gone from it.
+Not here: the provider that fills the maildir (provider).
+"""
+
+import shutil
+import subprocess
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tests.peers.dovecot import DOVECOT
+from tests.peers.process import LOOPBACK, PATIENCE, Program, listens
+
+POP3: Final = "/usr/lib/dovecot/pop3"
+_LOGIN, _PASSWORD = "post@firma.test", "geheim-post"
+
+
+class Fetcher(Enum):
+    """A program that fetches mail by POP3 and submits it to a mail server."""
+
+    FETCHMAIL = "fetchmail"
+    GETMAIL = "getmail"
+
+
+class CatchAll:
+    """Dovecot's POP3 server for one maildir."""
+
+    name = "catch-all"
+
+    def __init__(self, folder: Path, maildir: Path, port: int) -> None:
+        self._folder = folder
+        self._maildir = maildir
+        self._port = port
+        self._program: Program | None = None
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(exist_ok=True)
+        self._folder.chmod(0o755)
+        (self._folder / "users").write_text(f"{_LOGIN}:{{PLAIN}}{_PASSWORD}::::::\n", encoding="utf-8")
+        config = self._folder / "dovecot.conf"
+        config.write_text(self._configuration(), encoding="utf-8")
+        self._program = Program("catch-all", [DOVECOT, "-F", "-c", config], self._folder / "dovecot.out")
+        self._program.wait_until(lambda: listens(self._port), "the POP3 server listens")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._program is not None:
+            self._program.kill()
+
+    def log(self) -> str:
+        """Return what Dovecot has logged."""
+        file = self._folder / "dovecot.log"
+        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+
+    def waiting(self) -> list[Path]:
+        """Return the messages in the mailbox; the POP3 server moves those that it has seen."""
+        return [*self._maildir.glob("new/*"), *self._maildir.glob("cur/*")]
+
+    def fetch(self, fetcher: Fetcher, recipient: str, port: int) -> None:
+        """Fetch all mail and submit it for this recipient to the server on that port, as `cron` would do it."""
+        home = self._folder / f"home-{fetcher.value}"
+        home.mkdir(exist_ok=True)
+        match fetcher:
+            case Fetcher.FETCHMAIL:
+                file, text = home / ".fetchmailrc", self._fetchmailrc(recipient, port)
+                command = [
+                    "fetchmail",
+                    "--fetchmailrc",
+                    str(file),
+                    "--nodetach",
+                    "--nosyslog",
+                    "--pidfile",
+                    f"{home}/pid",
+                ]
+            case Fetcher.GETMAIL:
+                file, text = home / "getmailrc", self._getmailrc(recipient, port)
+                command = ["getmail", "--getmaildir", str(home), "--rcfile", "getmailrc"]
+        file.write_text(text, encoding="utf-8")
+        file.chmod(0o600)
+        for path in (home, *home.iterdir()):
+            shutil.chown(path, "nobody", "nogroup")
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+            env={"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+            user="nobody",
+            group="nogroup",
+            extra_groups=[],
+        )
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}{self.log()}"
+
+    def _fetchmailrc(self, recipient: str, port: int) -> str:
+        return f"""
+poll {LOOPBACK} service {self._port} protocol pop3 timeout 20
+  user "{_LOGIN}" there with password "{_PASSWORD}" is "{recipient}" here
+  smtphost "{LOOPBACK}/{port}" sslproto '' norewrite fetchall
+"""
+
+    def _getmailrc(self, recipient: str, port: int) -> str:
+        submit = ("--silent", "2", "--server", LOOPBACK, "--port", str(port), "--from", "%(sender)", "--to", recipient)
+        return f"""
+[retriever]
+type = SimplePOP3Retriever
+server = {LOOPBACK}
+port = {self._port}
+username = {_LOGIN}
+password = {_PASSWORD}
+[destination]
+type = MDA_external
+path = /usr/bin/swaks
+arguments = {(*submit, "--data", "-")!r}
+[options]
+delete = true
+"""
+
+    def _configuration(self) -> str:
+        return f"""
+protocols = pop3
+listen = {LOOPBACK}
+base_dir = {self._folder}/run
+state_dir = {self._folder}/state
+log_path = {self._folder}/dovecot.log
+ssl = no
+disable_plaintext_auth = no
+auth_mechanisms = plain
+mail_location = maildir:{self._maildir}
+first_valid_uid = 1
+passdb {{
+  driver = passwd-file
+  args = username_format=%u {self._folder}/users
+}}
+userdb {{
+  driver = static
+  args = uid=nobody gid=nogroup home={self._folder}
+}}
+service pop3-login {{
+  inet_listener pop3 {{
+    port = {self._port}
+  }}
+  inet_listener pop3s {{
+    port = 0
+  }}
+}}
+"""
