@@ -1,0 +1,78 @@
+"""Python calls of our own code for one small message: its CPU time, counted in a way that no busy machine disturbs.
+
+Two thirds of a message's CPU time is Python's interpreter (benchmarks/notes/cpu.md). A change that raises a number here
+makes every message slower: measure it (`make bench-compare`), and write it down with the new number.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+import senderproxy
+from senderproxy.listener.server import Listener
+from tests.senderproxy.listener.smtp_client import HOSTNAME, SmtpClient, settings
+from tests.senderproxy.relay.office import RelayOffice, relay_office
+
+SOURCES = str(Path(senderproxy.__file__).parent)
+PEER = str(Path(SOURCES) / "simulator")
+MESSAGE = (
+    b"From: Anna <anna@firma.example>\r\nTo: <kunde@kunde.example>\r\nSubject: Angebot\r\n"
+    b"Date: Sat, 31 Jan 2026 08:15:00 +0100\r\nMessage-ID: <%d@firma.example>\r\n"
+    b'MIME-Version: 1.0\r\nContent-Type: text/plain; charset="utf-8"\r\n\r\n' + b"x" * 70 + b"\r\n"
+)
+WARM_UP = 10  # messages: the session, the caches
+COUNTED = 20
+
+# Calls of our functions and coroutines on the event loop's thread, each resumption of a coroutine too: 646 in pass-through
+# and 808 through the queue on Python 3.11 (the fewest of twenty messages; they differ by two), and 3 % more.
+LIMITS = {"office": 665, "devices": 832}
+
+
+@asynccontextmanager
+async def client_of(office: RelayOffice, name: str) -> AsyncIterator[SmtpClient]:
+    """A client of a listener in front of the relay."""
+    listener = Listener(settings(name=name), (), HOSTNAME, office.intake, office.clock)
+    await listener.start()
+    client = await SmtpClient.greeted(listener)
+    try:
+        yield client
+    finally:
+        await client.close()
+        await listener.stop(5)
+
+
+class Counter:
+    """Counts the calls of our code while it is entered."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __enter__(self) -> "Counter":
+        sys.setprofile(self._count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _count(self, frame: FrameType, what: str, _argument: object) -> None:
+        name = frame.f_code.co_filename
+        self.calls += what == "call" and name.startswith(SOURCES) and not name.startswith(PEER)
+
+
+@pytest.mark.parametrize("mode", ["office", "devices"])
+async def test_a_small_message_makes_no_more_calls_than_before(tmp_path: Path, mode: str) -> None:
+    counts = []
+    async with relay_office(tmp_path) as office, client_of(office, mode) as client:
+        for number in range(WARM_UP + COUNTED):
+            with Counter() as counter:
+                assert (await client.mail(MESSAGE % number)).code == 250
+                async with asyncio.timeout(20):
+                    while len(office.simulator.received) <= number or office.runner._tasks:
+                        await asyncio.sleep(0)
+            counts.append(counter.calls)
+    assert min(counts[WARM_UP:]) <= LIMITS[mode], counts[WARM_UP:]
