@@ -128,7 +128,7 @@ def test_without_a_limit_no_pass_is_long() -> None:
 def test_it_makes_few_calls(selector: MeasuredSelector, pair: Pair) -> None:
     """asyncio selects a dozen times for each message: a call here costs a thousandth of the message.
 
-    Python 3.11's own selector makes ten for one file that is ready, without a measurement.
+    Python 3.11's own selector makes eight for one file that is ready, without a measurement.
     """
     pair[1].send(b"x")
     selector.register(pair[0], READ)
