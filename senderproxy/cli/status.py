@@ -4,15 +4,20 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from senderproxy.cli.common import read_config
+from senderproxy.cli.common import config_path, read_config
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.severities import LABEL_WIDTH, label
 from senderproxy.cli.terminal import print_hint, print_json, print_table, printable
 from senderproxy.cli.times import local_time
-from senderproxy.control.client import ask
+from senderproxy.clock import SystemClock
+from senderproxy.config.load import find_control_socket
+from senderproxy.config.problems import ConfigError
+from senderproxy.control.client import NotRunning, ask
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.log_events import Severity
-from senderproxy.monitoring.record import Condition, read_condition
+from senderproxy.monitoring.conditions import find_conditions
+from senderproxy.monitoring.facts import Facts, RefusedConfiguration
+from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry, read_condition
 from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, ngettext
 
@@ -24,14 +29,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """0 if no condition affects mail, else 1. Raises NotRunning."""
-    status = ask(Path(read_config(chosen).service.control_socket), new_request(Verb.STATUS))
+    """0 if no condition affects mail, else 1. Raises NotRunning; ConfigError if the file is invalid and none runs."""
+    status = _status(chosen)
     if chosen.json:
         print_json({name: value for name, value in status.items() if name != "ok"})
     else:
         _print_status(status)
     conditions = [read_condition(entry) for entry in status["conditions"]]
     return EX_FAILED if any(one.severity >= Severity.WARNING for one in conditions) else EX_OK
+
+
+def _status(chosen: argparse.Namespace) -> dict[str, Any]:
+    """The answer of the service. An invalid file is a condition of it: the service has the configuration of before."""
+    request = new_request(Verb.STATUS)
+    try:
+        path = Path(read_config(chosen).service.control_socket)
+    except ConfigError as error:
+        try:
+            status = ask(find_control_socket(config_path(chosen)), request)
+        except NotRunning:
+            raise error from None
+        known = [read_condition(entry) for entry in status["conditions"]]
+        if all(one.key is not ConditionKey.CONFIGURATION_REFUSED for one in known):
+            now = SystemClock().now()
+            refused = RefusedConfiguration(" ".join(error.message.split()), error.hint, now)
+            found = (*known, *find_conditions(Facts(now, configuration=refused)))
+            ordered = sorted(found, key=lambda one: -one.severity)
+            status["conditions"] = [condition_entry(one) for one in ordered]
+        return status
+    return ask(path, request)
 
 
 def _print_status(status: dict[str, Any]) -> None:

@@ -18,19 +18,28 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from senderproxy.config.model import CONFLICTS, Config, Conflict
+from senderproxy.config.model import CONFLICTS, Config, Conflict, ServiceSettings
 from senderproxy.config.problems import ConfigError, Problem, closest_setting, problem_of
 from senderproxy.config.toml_lines import SettingPath, line_of, locate_settings
 from senderproxy.config.values import read_hostname
 from senderproxy.translation import N_, _
 
-__all__ = ["ConfigError", "Problem", "find_warnings", "load_config", "read_settings", "system_hostname"]
+__all__ = [
+    "ConfigError",
+    "Problem",
+    "find_control_socket",
+    "find_warnings",
+    "load_config",
+    "read_settings",
+    "system_hostname",
+]
 
 _ROUNDS: Final = 1000  # validations at most; each removes an invalid setting, so this is far above any real file
 _STAND_INS: Final[Mapping[SettingPath, str]] = {
     ("identity", "hostname"): "localhost",
     ("vault", "unlock"): "passphrase",
 }
+_CONTROL_SOCKET: Final = re.compile(r"""^[ \t]*control_socket[ \t]*=[ \t]*(["'])([^"'\n]*)\1""", re.MULTILINE)
 _SYNTAX_PLACE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -47,6 +56,22 @@ def load_config(path: Path) -> Config:
         located = [replace(problem, line=line_of(problem.path, lines)) for problem in problems]
         raise ConfigError(str(path), sorted(located, key=lambda problem: problem.line or 0))
     return config
+
+
+def find_control_socket(path: Path) -> Path:
+    """The control socket that a file names, also if the file is invalid; the default if it names none."""
+    try:
+        text = _read_text(path)
+    except ConfigError:
+        text = ""
+    try:
+        service = tomllib.loads(text).get("service")
+        named = service.get("control_socket") if isinstance(service, dict) else None
+    except (ValueError, RecursionError):  # also tomllib.TOMLDecodeError
+        found = _CONTROL_SOCKET.search(text)
+        named = found[2] if found else None
+    default = str(ServiceSettings.model_fields["control_socket"].default)
+    return path.parent.absolute() / (named if isinstance(named, str) and named.strip() else default)
 
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def _certificate_hint(certificate: CertificateFacts) -> str:
 def service_conditions(facts: Facts) -> Iterator[Condition]:
     """A refused configuration, a blocked loop, a step of the clock, a crash."""
     if (refused := facts.configuration) is not None:
-        text = _("The configuration was refused at the last reload, the old one is in force: {why}")
+        text = _("The configuration file is refused, the old configuration is in force: {why}")
         hint = refused.hint or _("Correct it, then: systemctl reload senderproxy")
         yield Condition(
             ConditionKey.CONFIGURATION_REFUSED, "", Severity.ERROR, refused.at, text.format(why=refused.why), hint

@@ -74,7 +74,7 @@ class ServiceSpool:
     @property
     def is_disturbed(self) -> bool:
         """True if it is not open, or its last write failed or takes too long. Cheap."""
-        return self._spool is None or self._spool.is_disturbed()
+        return self._spool is None or self._spool.health.is_disturbed()
 
     async def facts(self) -> SpoolFacts:
         """The ability of the spool to take messages, and the free space on its disk."""

@@ -109,7 +109,7 @@ class SqliteSpool:
         )
         self._history = History(writer, clock, self._incoming.next_number, limits)
         self._row_limit = tuning.row_limit
-        self._health = DiskHealth(writer, self._reader.thread, clock)
+        self.health = DiskHealth(writer, self._reader.thread, clock)
         self._closed = False
         writer.extra_jobs = self._history.take_jobs
         writer.wal.start(copied=lambda: writer.enqueue(WriteJob(run=writer.wal.finish, reads_only=True)))
@@ -188,7 +188,7 @@ class SqliteSpool:
 
     async def accept(self, *arrivals: Arrival, leased: bool = False) -> Sequence[Claim]:
         """Store the messages in one commit; return when they are safe. `leased`: return claims on them."""
-        with self._health.watch():
+        with self.health.watch():
             return await self._incoming.accept(arrivals, leased)
 
     def note(self, arrival: Arrival) -> None:
@@ -225,7 +225,7 @@ class SqliteSpool:
         if _is_empty(claim, update):
             await self._writer.submit(WriteJob(run=lambda _: self._leases.end(lease), reads_only=True))
         else:
-            with self._health.watch():
+            with self.health.watch():
                 await self._settle(claim, update, message)
         if claim.lane is None:
             self._leases.on_return("")  # the caller does not know the lanes
@@ -299,13 +299,9 @@ class SqliteSpool:
         """The size and the time of the last step of the clock while it is open."""
         return self._time.last_step
 
-    def is_disturbed(self) -> bool:
-        """True if the last write failed or takes too long. Cheap, for a frequent look."""
-        return self._health.is_disturbed()
-
     async def trouble(self) -> SpoolError | None:
         """The reason why a new message would be refused, as far as known; None if none is known."""
-        return await self._health.trouble()
+        return await self.health.trouble()
 
     # ---- cleanup ----
 

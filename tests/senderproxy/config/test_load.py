@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senderproxy.config.load import ConfigError, Problem, find_warnings, load_config, read_settings, system_hostname
+from senderproxy.config.load import find_control_socket, (
+    ConfigError,
+    Problem,
+    find_warnings,
+    load_config,
+    read_settings,
+    system_hostname,
+)
 from senderproxy.config.model import Config
 
 HASH = "scrypt$32768$8$1$c2FsdHNhbHRzYWx0c2FsdA$" + "A" * 43
@@ -370,3 +377,23 @@ def test_any_document_gives_a_configuration_or_a_list_of_problems(tree: dict[str
         assert problem.message
         assert problem.hint
         assert problem.hint != "see docs/config.md", problem
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('[service]\ncontrol_socket = "run/own.sock"\n[spool]\nmin_free = []\n', "{folder}/run/own.sock"),
+        ("[service]\n control_socket='/run/other.sock'\n[[broken", "/run/other.sock"),
+        ('# control_socket = "/no"\n[[broken', "/run/senderproxy/control.sock"),
+        ("service = 5", "/run/senderproxy/control.sock"),
+        ("[service]\ncontrol_socket = 7", "/run/senderproxy/control.sock"),
+        ("[service]\ncontrol_socket = ''", "/run/senderproxy/control.sock"),
+        ("x = " + "[" * 5000, "/run/senderproxy/control.sock"),
+    ],
+)
+def test_the_control_socket_is_found_in_an_invalid_file(tmp_path: Path, text: str, found: str) -> None:
+    path = tmp_path / "senderproxy.toml"
+    path.write_text(text)
+    assert str(find_control_socket(path)) == found.format(folder=tmp_path)
+    path.unlink()
+    assert str(find_control_socket(path)) == "/run/senderproxy/control.sock"

@@ -102,7 +102,7 @@ EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
     ConditionKey.NO_ACCOUNT: ({"vault": AccountsFacts(0)}, Severity.ERROR, "no account yet"),
     ConditionKey.UNKNOWN_PROVIDER: ({"vault": AccountsFacts(1, unknown_providers=[("konto01", "ionso")])}, Severity.ERROR, "at provider ionso, which"),
     ConditionKey.UNKNOWN_ACCOUNT: ({"vault": AccountsFacts(1, unknown_accounts=[("senders.bounce_account", "post")])}, Severity.ERROR, "The account post that"),
-    ConditionKey.CONFIGURATION_REFUSED: ({"configuration": RefusedConfiguration("port is 99999.", "", NOW - HOUR)}, Severity.ERROR, "the old one is in force: port"),
+    ConditionKey.CONFIGURATION_REFUSED: ({"configuration": RefusedConfiguration("port is 99999.", "", NOW - HOUR)}, Severity.ERROR, "the old configuration is in force: port"),
     ConditionKey.CLIENT_TURNED_AWAY: ({"clients": [client(7, 10)]}, Severity.WARNING, "Client 192.168.1.7 was turned away 10 times"),
     ConditionKey.MESSAGES_REFUSED: (
         {"refusals": [RefusedMessages("192.168.1.7", "a@b.example", "550 5.7.1 No account here", 12, NOW - MINUTE)]},

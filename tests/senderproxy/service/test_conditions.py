@@ -203,7 +203,7 @@ async def test_a_refused_reload_is_a_condition_until_one_succeeds(tmp_path: Path
             await office.ask(Verb.RELOAD)
         entry = (await conditions(office))["configuration_refused"]
         assert (entry["severity"], entry["hint"]) == ("error", "Use another.")
-        assert "the old one is in force: port 99999 is no port." in entry["cause"]
+        assert "the old configuration is in force: port 99999 is no port." in entry["cause"]
         await office.ask(Verb.RELOAD)
         assert "configuration_refused" not in await conditions(office)
 

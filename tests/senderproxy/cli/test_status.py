@@ -1,0 +1,83 @@
+"""`senderproxy status`: the conditions first, also where the configuration file is broken."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from senderproxy.log_events import Severity
+from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry
+from senderproxy.tracking.timeline import format_time
+from tests.senderproxy.cli.conftest import Office, service_status
+
+SINCE = datetime(2026, 11, 29, 8, tzinfo=UTC)
+WHEN = format_time(SINCE, None)
+FACTS = {
+    "version": "0.1.0",
+    "listeners": [],
+    "queue": {"problem": None, "refusing": None, "waiting": 0, "held": 0, "oldest": None, "late": False, "blocked": []},
+    "refusals": [],
+    "unknown_records": [],
+    "accounts": [],
+}
+
+
+def condition(key: ConditionKey, severity: Severity, cause: str, hint: str = "Do it.") -> dict[str, object]:
+    return condition_entry(Condition(key, "", severity, SINCE, cause, hint))
+
+
+def test_the_conditions_come_first_each_with_its_remedy(office: Office) -> None:
+    conditions = [
+        condition(ConditionKey.SPOOL_FILE_LOST, Severity.CRITICAL, "spool.db was deleted.", "Do not stop."),
+        condition(ConditionKey.DISK_LOW, Severity.WARNING, "150 MiB are free \x1b[31m."),
+    ]
+    with service_status(office, **FACTS, conditions=conditions):
+        ended = office.type("status")
+    assert ended.code == 1
+    assert ended.out.split("\n\n")[1] == (
+        f"CRITICAL  spool.db was deleted. (since {WHEN})\n"
+        "          To fix: Do not stop.\n"
+        f"warning   150 MiB are free \\x1b[31m. (since {WHEN})\n"
+        "          To fix: Do it."
+    )
+
+
+@pytest.mark.parametrize(("severity", "code"), [(Severity.INFO, 0), (Severity.WARNING, 1), (Severity.ERROR, 1)])
+def test_the_exit_code_is_1_if_a_condition_affects_mail(office: Office, severity: Severity, code: int) -> None:
+    with service_status(office, **FACTS, conditions=[condition(ConditionKey.CLOCK_STEPPED, severity, "It was set.")]):
+        assert office.type("status").code == code
+
+
+def test_equal_refusals_are_shown_with_their_number(office: Office) -> None:
+    refusals = [
+        {"client": "192.168.1.7", "reverse_path": "a@b.example", "reply": "550 5.7.1 no account", "count": 1460},
+        {"client": "192.168.1.8", "reverse_path": "", "reply": "550 5.7.1 no account", "count": 1},
+    ]
+    with service_status(office, **FACTS | {"refusals": refusals}):
+        out = office.type("status").out
+    assert (
+        "Refused within the last hour:\n  1460 messages of 192.168.1.7 from <a@b.example>: 550 5.7.1 no account" in out
+    )
+    assert "192.168.1.8" not in out
+
+
+@pytest.mark.parametrize("broken", ["[listeners\n", "[spool]\nhistory_days = []\n"])
+def test_a_service_is_asked_also_if_the_file_is_broken(office: Office, broken: str) -> None:
+    office.config.write_text(office.config.read_text() + broken)
+    other = condition(ConditionKey.DISK_LOW, Severity.WARNING, "150 MiB are free.")
+    with service_status(office, **FACTS, conditions=[other]):
+        ended = office.type("status")
+    assert ended.code == 1
+    first = ended.out.split("\n\n")[1].splitlines()[0]
+    assert first.startswith("ERROR     The configuration file is refused, the old configuration is in force: The conf")
+    assert "150 MiB are free." in ended.out
+    assert office.type("status").code == 78  # none runs
+
+
+def test_a_refusal_that_the_service_knows_is_shown_once(office: Office) -> None:
+    office.config.write_text("[")
+    known = condition(ConditionKey.CONFIGURATION_REFUSED, Severity.ERROR, "The old configuration is in force.")
+    with service_status(office, **FACTS, conditions=[known]):
+        office.write_config()
+        broken = office.config.read_text() + "x"
+        office.config.write_text(broken)
+        assert office.type("status").out.count("old configuration is in force") == 1
