@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senderproxy.config.load import find_control_socket, (
+from senderproxy.config.load import (
     ConfigError,
     Problem,
+    find_control_socket,
     find_warnings,
     load_config,
     read_settings,
