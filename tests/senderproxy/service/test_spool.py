@@ -10,6 +10,8 @@ from typing import Any, cast
 import pytest
 
 from senderproxy.config.model import SpoolSettings
+from senderproxy.learned import Fact, Instant, LearnedSource, Notify
+from senderproxy.relay.learned_state import LearnedState
 from senderproxy.relay.ports import SpoolError, SpoolUpdate
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.spool.sqlite.store import SqliteSpool
@@ -22,7 +24,8 @@ class _Components:
     """What a ServiceSpool uses of the components."""
 
     def __init__(self) -> None:
-        self.runner = self.learned = self
+        self.runner: Any = self
+        self.learned: Any = self
         self.spool: Any = None
 
     def use_spool(self, spool: object) -> None:
@@ -114,3 +117,46 @@ async def test_a_failed_cleanup_is_logged_and_the_next_one_takes_place(
         assert len(swept) == 1
     logged = [record.__dict__["senderproxy_event"] for record in caplog.records]
     assert logged.count("history_cleanup_failed") == 2
+
+
+class _Number(LearnedSource):
+    """A component that has learned one number."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def fact(self, subject: str, at: Instant) -> Fact | None:
+        return None if self.number is None else {"number": self.number}
+
+    def restore(self, subject: str, fact: Fact, written: Instant) -> bool:
+        self.number = fact["number"]
+        return True
+
+
+async def test_what_is_learned_while_the_spool_is_closed_is_written_when_it_opens_and_restored_by_the_next_start(
+    tmp_path: Path,
+) -> None:
+    clock, folder = StillClock(), tmp_path / "spool"
+    folder.write_text("not a folder")
+
+    def start() -> tuple[ServiceSpool, _Number, Notify]:
+        components, number = _Components(), _Number()
+        learned = components.learned = cast("Any", LearnedState(clock))
+        service = ServiceSpool(folder, SpoolSettings(min_free=1, reserve_size=4096), cast("Any", components), clock)
+        return service, number, learned.register("number", number)
+
+    service, before, changed = start()
+    await service.open()
+    was_open = [service.is_open]
+    before.number = 7
+    changed("it")
+    folder.unlink()
+    clock.pass_by(timedelta(seconds=31))
+    await service.maintain()
+    was_open.append(service.is_open)
+    assert was_open == [False, True]
+    await service.close(20)
+    service, after, _ = start()
+    await service.open()
+    await service.close(20)
+    assert after.number == 7
