@@ -162,10 +162,10 @@ def _signed_recipients(
 ) -> Mapping[ForwardPath, ForwardPath] | Refusal:
     """The SRS addresses among the recipients with their originals, or a refusal."""
     recipients = facts.envelope.recipients
-    if is_automatic_response(effective.reverse_path, facts.header) and (
-        answer := refuse_answer(recipients, directory, facts.keys, facts.now)
-    ):
-        return answer
+    if facts.keys is not None and is_automatic_response(effective.reverse_path, facts.header):
+        answer = refuse_answer(recipients, directory, facts.keys, facts.now)
+        if answer is not None:
+            return answer
     return undo_recipients(recipients, directory, facts.keys, facts.now) if rules.senders.srs else {}
 
 

@@ -21,6 +21,7 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSenderField
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.routing.account import lists_address
+from senderproxy.routing.author_policy import is_public_domain
 from senderproxy.routing.provider import Provider, SenderRule
 from senderproxy.routing.route import Route
 
@@ -131,6 +132,12 @@ def _hints(rejected: RejectedSender) -> tuple[str, str]:
         return (
             f"{first}make it an alias of the mailbox at the provider, or remove it here ({command})",
             f"{zuerst}beim Provider als Alias des Postfachs anlegen oder hier entfernen ({command})",
+        )
+    if not is_public_domain(address.domain) or address.domain.endswith(f".{route.account.address.domain}"):
+        # A machine has no mailbox at the provider.
+        return (
+            f"map {address} to an own address under [senders.map], or set {stricter}",
+            f"{address} unter [senders.map] durch eine eigene Adresse ersetzen oder {stricter} setzen",
         )
     command = f"senderproxy account add {address}"
     return f"add its mailbox ({command}), or set {stricter}", f"Postfach anlegen ({command}) oder {stricter} setzen"

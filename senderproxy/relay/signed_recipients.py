@@ -35,11 +35,9 @@ def undo_recipients(
 
 
 def refuse_answer(
-    recipients: Sequence[ForwardPath], directory: AccountDirectory, keys: SigningKeys | None, now: datetime
+    recipients: Sequence[ForwardPath], directory: AccountDirectory, keys: SigningKeys, now: datetime
 ) -> Refusal | None:
     """The refusal of an automatic message to a reverse-path that we made for automatic mail: the two would go on."""
-    if keys is None:
-        return None
     for path in recipients:
         if directory.has_domain(path.domain) and is_own_sub_address(path, keys, now):
             return Refusal(reply(554, "5.4.6", f"Mail loop: {path} is the reverse-path of an automatic message."))

@@ -81,8 +81,7 @@ def plan_rewrite(
     fitted = _fit_from(route, authors, edited, context.policy)
     if isinstance(fitted, Refusal):
         return fitted
-    is_redirect = bool(authors.from_) and all(_is_foreign(route, mailbox.address) for mailbox in authors.from_)
-    path, changes = _fit_reverse_path(route, envelope.reverse_path, context, is_redirect=is_redirect)
+    path, changes = _fit_reverse_path(route, authors, envelope.reverse_path, context)
     if path != envelope.reverse_path and not isinstance(envelope.reverse_path, Address):
         fitted = _marked_as_automatic(fitted, context.hostname)
     author = route.author if permits(route, route.provider.from_rule, route.author) else route.account.address
@@ -155,17 +154,17 @@ def _unsupported_null_path(route: Route, path: ReversePath) -> Refusal | Discard
 
 
 def _fit_reverse_path(
-    route: Route, path: ReversePath, context: RewriteContext, *, is_redirect: bool
+    route: Route, authors: AuthorFields, path: ReversePath, context: RewriteContext
 ) -> tuple[ReversePath, tuple[Change, ...]]:
     """Replace a reverse-path that the provider would refuse with an address of the account, which gets the bounces."""
     rule = route.provider.sender_rule
     if isinstance(path, Address):
-        if is_redirect and (signed := _srs_path(route, rule, path, context)):
+        if context.makes_srs and _is_redirect(route, authors) and (signed := _srs_path(route, rule, path, context)):
             reason = "its bounces go to this server, which sends them on to the original reverse-path (SRS)"
             return signed, (Change("reverse-path", str(path), str(signed), reason),)
         if permits(route, rule, path):
             return path, ()
-        mailbox = _own_author(route, rule) if is_redirect else _untagged(route, rule, path)
+        mailbox = _own_author(route, rule) if _is_redirect(route, authors) else _untagged(route, rule, path)
         own = mailbox or route.account.address
         reason = f"{describe_rule(route, rule)}; bounces go to {own}"
     else:
@@ -181,7 +180,7 @@ def _fit_reverse_path(
 
 def _srs_path(route: Route, rule: SenderRule, path: Address, context: RewriteContext) -> Address | None:
     """The SRS address of the redirecting mailbox's domain, else of the account's; None if none is possible."""
-    if not context.makes_srs or context.keys is None or not _is_foreign(route, path):
+    if context.keys is None or not _is_foreign(route, path):
         return None
     mailbox = _own_author(route, rule) or route.account.address
     for domain in dict.fromkeys((mailbox.domain, route.account.address.domain)):
@@ -200,11 +199,13 @@ def _sub_address(route: Route, context: RewriteContext) -> Address | None:
 
 
 def _own_author(route: Route, rule: SenderRule) -> Address | None:
-    """The author, or the mailbox that redirected the message, if the account was found by it and the rule permits it.
+    """The author, or the mailbox that redirected the message, if it is of this account and the rule permits it.
 
     Its bounces are for it, not for the account's owner.
     """
     is_own = route.tier not in (MatchTier.DEFAULT, MatchTier.NAMED)
+    if route.tier is MatchTier.DEFAULT:
+        is_own = route.author.domain == route.account.address.domain
     return route.author if is_own and permits(route, rule, route.author) else None
 
 
@@ -291,6 +292,11 @@ def _is_own(route: Route, address: Address) -> bool:
         return True
     base = address.without_tag
     return base is not None and lists_address(route.account, base)
+
+
+def _is_redirect(route: Route, authors: AuthorFields) -> bool:
+    """True if all authors are foreign."""
+    return bool(authors.from_) and all(_is_foreign(route, mailbox.address) for mailbox in authors.from_)
 
 
 def _is_foreign(route: Route, address: Address) -> bool:

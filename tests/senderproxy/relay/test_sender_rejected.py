@@ -235,3 +235,14 @@ def test_a_stranger_reads_neither_login_nor_hint() -> None:
         "ionos-de does not let this server redirect the message.",
         "Sender address is not allowed.",
     )
+
+
+@pytest.mark.parametrize("address", ["root@vm.local", "www@web1.firma.example", "scan@printer"])
+def test_a_rejected_machine_is_to_be_mapped_and_not_added(address: str) -> None:
+    said = b"550-Requested action not taken: mailbox unavailable\n550 Sender address is not allowed."
+    rejected = _found(said, Stage.MAIL, path=parse_address(address), rule=SenderRule.ANY)
+    assert rejected is not None
+    assert rejected.address == parse_address(address)
+    for line in explain(rejected).lines[:2]:
+        assert "[senders.map]" in line
+        assert "account add" not in line

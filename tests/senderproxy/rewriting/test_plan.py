@@ -165,6 +165,26 @@ def test_a_note_without_a_reverse_path_leaves_marked_so_that_nobody_answers_it()
     assert _left(_route(SenderRule.DOMAIN, takes_null_reverse_path=True), _header(OWN), "") == ("", _header(OWN))
 
 
+@pytest.mark.parametrize(
+    ("author", "tier", "path"),
+    [
+        (COLLEAGUE, MatchTier.DOMAIN, COLLEAGUE),
+        ("anna+x@firma.example", MatchTier.UNTAGGED, "anna+x@firma.example"),
+        (COLLEAGUE, MatchTier.DEFAULT, COLLEAGUE),
+        (SECOND_DOMAIN, MatchTier.DOMAIN, OWN),
+        (STRANGER, MatchTier.DEFAULT, OWN),
+        (COLLEAGUE, MatchTier.NAMED, OWN),
+    ],
+)
+def test_a_null_reverse_path_becomes_the_authors_own_address_where_the_rule_permits_it(
+    author: str, tier: MatchTier, path: str
+) -> None:
+    route = replace(_route(SenderRule.DOMAIN, SenderRule.ANY, tier), author=parse_address(author))
+    plan = _plan(route, _header(author), "")
+    assert isinstance(plan, RewritePlan)
+    assert str(plan.envelope.reverse_path) == path
+
+
 def test_what_says_already_that_it_is_automatic_keeps_its_words() -> None:
     said = _header(OWN, "Auto-Submitted: auto-generated\r\nX-Auto-Response-Suppress: DR, OOF\r\n")
     _, header = _left(_route(SenderRule.DOMAIN), said, "")
