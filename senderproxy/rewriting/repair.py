@@ -116,7 +116,7 @@ def _single_out(fields: Sequence[Field], places: Sequence[int]) -> Iterator[Repa
     else:
         value = _tidy(fields[first].value)
         if not value.isascii():
-            value = _encode(value)
+            value = encode_value(value)
         yield _replacement(fields[first], first, value, reason)
     for place in others:
         yield _removed(fields[place], place, reason)
@@ -162,7 +162,7 @@ def _repaired(field: Field, context: RepairContext) -> tuple[bytes | None, str] 
         if repaired is not None:
             return repaired, "it had invalid addresses or characters"
     elif not field.value.isascii():
-        return _encode(field.value), "it had octets above 127"
+        return encode_value(field.value), "it had octets above 127"
     if any(len(line) > LINE_LIMIT for line in _lines(field)):
         folded = _folded(field)
         return None if folded is None else (folded, f"a line was longer than {LINE_LIMIT} octets")
@@ -311,7 +311,7 @@ def _tidy(value: bytes) -> bytes:
     return b"\r\n ".join(line for line in lines if line)
 
 
-def _encode(value: bytes) -> bytes:
+def encode_value(value: bytes) -> bytes:
     """Encode octets above 127 as encoded words, also inside quotation marks: many programs read file names so."""
     text = _tidy(value).replace(b"\r\n", b"")
 
