@@ -21,7 +21,7 @@ from senderproxy.disk_threads import DiskTimeout
 from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
-from senderproxy.mail.outcome import Deferred, Failed, Outcome
+from senderproxy.mail.outcome import NEEDS_SEVEN_BIT, Deferred, Failed, Outcome
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.routing.provider import Smarthost
 
@@ -178,6 +178,9 @@ class Session:
         if limit is not None and message.size > limit:
             refusal = classify.too_large(message.size, limit, str(self.smarthost))
             return Completed(dict.fromkeys(envelope.recipients, Failed(refusal)))
+
+        if not self.extensions.eight_bit and not envelope.eight_bit_anyway and not _is_ascii(message):
+            return Completed(dict.fromkeys(envelope.recipients, NEEDS_SEVEN_BIT))
 
         data_sent = self.extensions.pipelining  # RFC 2920 section 3.1: DATA may end a group
         mail, rcpts, data = await self._send_paths(envelope, message, warm, data_sent)

@@ -16,6 +16,9 @@ class Envelope:
     reverse_path: ReversePath
     recipients: tuple[ForwardPath, ...]
     eight_bit: bool = False  # BODY=8BITMIME was declared (RFC 6152)
+    eight_bit_anyway: bool = (
+        False  # what could be re-encoded is: the rest is sent to a server without 8BITMIME as it is
+    )
 
     def with_reverse_path(self, reverse_path: ReversePath) -> "Envelope":
         """A copy with this reverse-path."""

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from senderproxy.mail.reply import Reply
+from senderproxy.mail.reply import Reply, reply
 
 
 class RefusedSenderField(Enum):
@@ -47,5 +47,8 @@ class Failed:
     refused_sender: RefusedSenderField | None = None
     remote: str = ""
 
+
+# The upstream offers no 8BITMIME, and nothing was sent: the content is to be re-encoded first (RFC 6152 section 3).
+NEEDS_SEVEN_BIT: Final = Deferred(reply(451, "4.6.3", "The server does not accept 8-bit content; re-encoding it"))
 
 Outcome: TypeAlias = Delivered | Deferred | Failed

@@ -19,7 +19,7 @@ from senderproxy.mail.address import Address, ForwardPath, ReversePath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.host_group import host_group
 from senderproxy.mail.message import Message
-from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
+from senderproxy.mail.outcome import NEEDS_SEVEN_BIT, Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.content_changes import ContentChanger
@@ -27,8 +27,10 @@ from senderproxy.relay.decide import CachedDecision, Decision, MessageFacts, Rul
 from senderproxy.relay.decision_thread import DecisionThread
 from senderproxy.relay.ports import Accounts, Courier, Outcomes
 from senderproxy.relay.sender_rejected import RejectedSenders, explain, find_rejected
+from senderproxy.rewriting.content_change import ContentChange
 from senderproxy.rewriting.plan import Discard, apply_plan
 from senderproxy.rewriting.received_field import add_received_field
+from senderproxy.rewriting.transfer_encoding import Reencode
 from senderproxy.routing.route import Refusal
 from senderproxy.worker_threads import QUEUE_LIMIT
 
@@ -96,15 +98,27 @@ class MessageRelay:
         message = self._stamped(submission, apply_plan(plan, submission.message))
         envelope = plan.envelope if recipients is None else plan.envelope.with_recipients(recipients)
         if plan.content_changes:
-            return await self._deliver_changed(submission, decision, envelope, message)
-        return self._explained(decision, message, await self._offer(submission, decision, envelope, message))
+            outcomes = await self._deliver_changed(submission, decision, envelope, message, plan.content_changes)
+        else:
+            outcomes = self._explained(decision, message, await self._offer(submission, decision, envelope, message))
+        if NEEDS_SEVEN_BIT in outcomes.values():
+            paths = [path for path, outcome in outcomes.items() if outcome == NEEDS_SEVEN_BIT]
+            rest = replace(envelope.with_recipients(paths), eight_bit=False, eight_bit_anyway=True)
+            changes = (*plan.content_changes, Reencode(seven_bit=True))
+            outcomes = {**outcomes, **await self._deliver_changed(submission, decision, rest, message, changes)}
+        return outcomes
 
     async def _deliver_changed(
-        self, submission: Submission, decision: Decision, envelope: Envelope, message: Message
+        self,
+        submission: Submission,
+        decision: Decision,
+        envelope: Envelope,
+        message: Message,
+        changes: Sequence[ContentChange],
     ) -> Outcomes:
-        """Offer the message after the content changes of its plan."""
+        """Offer the message after these content changes."""
         try:
-            changed = await self._contents.change(submission.id, message, decision.plan.content_changes)
+            changed = await self._contents.change(submission.id, message, changes)
         except OSError as error:
             event(_log, log_events.CONTENT_CHANGE_FAILED, id=submission.id, why=error)
             return dict.fromkeys(envelope.recipients, _CONTENT_UNAVAILABLE)
@@ -141,7 +155,7 @@ class MessageRelay:
         """Deliver a report to the internal server, unchanged."""
         assert self.rules.report_server is not None
         message = self._stamped(submission, submission.message)
-        envelope = submission.envelope.with_recipients(recipients)
+        envelope = replace(submission.envelope.with_recipients(recipients), eight_bit_anyway=True)
         return await self._courier.deliver_report(self.rules.report_server, envelope, message, tag=submission.id)
 
     def _facts(self, submission: Submission) -> MessageFacts:

@@ -69,7 +69,7 @@ class Leaf(Protocol):
         ...
 
 
-class Handler(Protocol):
+class MimeHandler(Protocol):
     """The changes that a walk makes."""
 
     def write(self, octets: bytes) -> None:
@@ -92,7 +92,7 @@ class Handler(Protocol):
 class MimeWalker:
     """One walk. `walk` is called once."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: MimeHandler) -> None:
         self._handler = handler
         self._boundaries: list[bytes] = []
         self._verbatim = 0  # number of boundaries at which a signed part began; 0: none is open

@@ -20,9 +20,10 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.rewriting.content_change import ContentChange
 from senderproxy.rewriting.edited_header import Change, EditedHeader, format_mailbox
-from senderproxy.rewriting.long_lines import LINE_LIMIT, FoldedBody
+from senderproxy.rewriting.long_lines import LINE_LIMIT
 from senderproxy.rewriting.repair import RepairContext, find_repairs
 from senderproxy.rewriting.srs import SigningKeys, make_srs, make_sub_address
+from senderproxy.rewriting.transfer_encoding import Reencode
 from senderproxy.routing.account import lists_address
 from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.directory import MatchTier
@@ -57,7 +58,6 @@ class RewritePlan:
     envelope: Envelope
     rounds: tuple[tuple[Edit, ...], ...] = ()
     changes: tuple[Change, ...] = ()
-    folds_body: bool = False
     content_changes: tuple[ContentChange, ...] = ()  # to be made after all others, in this order
     cuts: tuple[Cut, ...] = ()  # of the header section, before the edits
 
@@ -96,13 +96,13 @@ def plan_rewrite(
         fitted = fitted.with_edits([repair.edit for repair in repairs], [repair.change for repair in repairs])
     if context.has_long_lines:
         reason = f"no line may be longer than {LINE_LIMIT} octets (RFC 5321 section 4.5.3.1.6)"
-        changes = (*changes, Change("body", "", "long lines folded", reason))
+        changes = (*changes, Change("body", "", "parts with long lines re-encoded, unless signed", reason))
     return RewritePlan(
         envelope.with_reverse_path(path),
         fitted.rounds,
         (*changes, *fitted.changes),
-        context.has_long_lines,
-        cuts=fitted.cuts,
+        (Reencode(),) if context.has_long_lines else (),
+        fitted.cuts,
     )
 
 
@@ -315,5 +315,4 @@ def apply_edits(plan: RewritePlan, header: HeaderSection) -> HeaderSection:
 def apply_plan(plan: RewritePlan, message: Message) -> Message:
     """Apply a plan to a message, except its content changes. Returns the message to send."""
     header = apply_edits(plan, message.header)
-    body = FoldedBody(message.body) if plan.folds_body else message.body
-    return message if header is message.header and body is message.body else replace(message, header=header, body=body)
+    return message if header is message.header else replace(message, header=header)

@@ -32,6 +32,8 @@ class Reencode:
 
     def apply(self, header: HeaderSection, body: Iterator[bytes], write: Write) -> HeaderSection | Unchanged:
         """See rewriting.content_change.ContentChange."""
+        if header.rest not in (b"", b"\r\n"):
+            return Unchanged("text of the message is in its header section")
         if header.values("DKIM-Signature"):
             return Unchanged("the message has a DKIM signature, which a change of its encoding would break")
         if (kind := content_type(header)).kind == "multipart" and kind.subtype == "signed":

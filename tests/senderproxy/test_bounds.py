@@ -66,6 +66,9 @@ FILLED_ELSEWHERE = {
     "recent_counts.RecentCount._parts": "test_recent_counts.py",
     "recent_counts.RecentCounts._counts": "test_recent_counts.py",
     "relay.repeated_refusals.RepeatedRefusals._periods": "relay/test_repeated_refusals.py",
+    "rewriting.mime_walker.MimeWalker._boundaries": "rewriting/test_transfer_encoding.py",
+    "rewriting.mime_walker.MimeWalker._header": "rewriting/test_transfer_encoding.py",
+    "rewriting.transfer_encoding._Undecided._kept": "rewriting/test_transfer_encoding.py",
     "wire.data_decoder.HeaderCollector._collected": "wire/test_data_decoder.py",
     "wire.dialogue._Transaction.recipients": "wire/test_dialogue.py",
 }

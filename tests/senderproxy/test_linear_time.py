@@ -29,6 +29,7 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import reply
 from senderproxy.rewriting.repair import RepairContext, find_repairs, repair_author_fields
 from senderproxy.rewriting.stray_lines import without_stray_lines
+from senderproxy.rewriting.transfer_encoding import Reencode
 from senderproxy.spool.sqlite.upstream_id import upstream_id
 from senderproxy.wire.command import Command, read_command, read_mail, read_rcpt
 from senderproxy.wire.data_decoder import HEADER_LIMIT, DataDecoder, HeaderCollector
@@ -152,6 +153,21 @@ def _header(name: bytes) -> Callable[[bytes], object]:
     return run
 
 
+def _reencode(octets: bytes) -> object:
+    clean = octets.replace(b"\r\n", b"\n").replace(b"\r", b"").replace(b"\n", b"\r\n")
+    header = HeaderSection(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n")
+    parts = b"".join(
+        b"--b\r\nContent-Type: " + kind + b"\r\n\r\n" + clean + b"\r\n"
+        for kind in (
+            b"text/plain",
+            b"application/x",
+            b"text/html\r\nContent-Transfer-Encoding: quoted-printable",
+            clean[:60_000],
+        )
+    )
+    return Reencode(seven_bit=True).apply(header, iter([parts]), lambda _: None)
+
+
 def _stray_lines(octets: bytes) -> object:
     clean = octets.replace(b"\0", b" ").replace(b"\r\n", b"\0").translate(None, b"\r\n").replace(b"\0", b"\r\n")
     return without_stray_lines(HeaderSection(b"Subject: x\r\nstray " + clean + b"\r\nTo: x\r\n"), lenient=True)
@@ -201,6 +217,7 @@ FUNCTIONS: dict[str, tuple[Callable[[bytes], object], int]] = {
         f"header field {name.decode()}": (_header(name), HEADER_LIMIT // 4)
         for name in (b"From", b"To", b"Date", b"X-Note")
     },
+    "MIME structure": (_reencode, HEADER_LIMIT),
     "stray lines": (_stray_lines, HEADER_LIMIT // 4),
     "DATA": (_data, HEADER_LIMIT),
     "DATA of a device": (lambda octets: _data(octets, BareCr.CONVERT), HEADER_LIMIT),

@@ -16,7 +16,7 @@ from senderproxy.mail.address import NULL_PATH, parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
-from senderproxy.mail.outcome import Deferred, Delivered, Failed
+from senderproxy.mail.outcome import NEEDS_SEVEN_BIT, Deferred, Delivered, Failed
 from senderproxy.routing.provider import Security
 from senderproxy.simulator.faults import (
     AppendOctets,
@@ -126,10 +126,21 @@ async def test_8bitmime_is_declared_if_offered_and_needed(
 ) -> None:
     settings = replace(SETTINGS, eight_bit_mime=offered, check_header=False, raise_violations=False)
     async with Simulator(settings) as simulator, session_at(simulator) as session:
-        await answered(session, replace(to(), eight_bit=eight_bit), message)
+        envelope = replace(to(), eight_bit=eight_bit, eight_bit_anyway=not offered)
+        await answered(session, envelope, message)
         parameters = simulator.received[0].parameters
         assert tuple(each for each in parameters if each.startswith("BODY")) == (expected if offered else ())
         assert f"SIZE={message.size}" in parameters
+
+
+async def test_8_bit_content_needs_another_encoding_where_8bitmime_is_not_offered() -> None:
+    async with Simulator(replace(SETTINGS, eight_bit_mime=False)) as simulator, session_at(simulator) as session:
+        result = await session.transact(to(), make_message(b"gr\xc3\xbcn\r\n"), warm=False)
+        assert isinstance(result, Completed)
+        assert set(result.outcomes.values()) == {NEEDS_SEVEN_BIT}
+        assert "MAIL" not in simulator.sessions[0].verbs
+        await answered(session)
+        assert len(simulator.received) == 1
 
 
 async def test_size_is_not_declared_if_not_offered() -> None:

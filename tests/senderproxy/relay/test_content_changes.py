@@ -5,11 +5,13 @@ import errno
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
 
 from senderproxy.disk_threads import DiskThreads
+from senderproxy.listener.body import BodyBuffer, SpillDirectory
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -231,3 +233,61 @@ def test_a_body_in_a_file_has_the_size_and_the_properties_of_what_was_written() 
     assert body.disk is not None
     assert isinstance(Message(HeaderSection(b"\r\n"), body).size, int)
     body.discard()
+
+
+# ---- re-encoding ----
+
+UMLAUTS = "Gr\u00fc\u00dfe\r\n".encode()
+MIME = HeaderSection(
+    HEADER[:-2]
+    + b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+)
+
+
+async def send(office: RelayOffice, header: HeaderSection, octets: bytes, *, has_long_lines: bool = False) -> bytes:
+    """Deliver a message as it is decided; the content that arrived."""
+    body = BodyBuffer(10_000_000, SpillDirectory())
+    body.append(octets)
+    submission = Submission(
+        office.clock.new_id(),
+        "office",
+        Client("192.168.1.20", "pc.firma.example", "ESMTP"),
+        Envelope(parse_address("anna@firma.example"), (parse_address(KUNDE),)),
+        Message(header, body),
+        office.clock.now(),
+    )
+    decision = office.relay.decide(submission)
+    assert isinstance(decision, Decision)
+    assert bool(decision.plan.content_changes) is has_long_lines
+    (outcome,) = (await office.relay.deliver(submission, decision)).values()
+    assert isinstance(outcome, Delivered), outcome
+    return office.simulator.received[-1].content
+
+
+async def test_8_bit_content_is_re_encoded_for_a_server_without_8bitmime(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        office.simulator.settings = replace(office.simulator.settings, eight_bit_mime=False)
+        content = await send(office, MIME, UMLAUTS)
+        assert content.isascii()
+        assert message_from_bytes(content).get_payload(decode=True) == UMLAUTS
+        office.simulator.settings = replace(office.simulator.settings, eight_bit_mime=True)
+        await office.simulator.drop_sessions()
+        assert (await send(office, MIME, UMLAUTS)).endswith(UMLAUTS)
+
+
+async def test_signed_8_bit_content_is_sent_as_it_is_with_the_reason_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    signed = HeaderSection(b"DKIM-Signature: v=1; d=firma.example\r\n" + MIME.raw)
+    async with relay_office(tmp_path) as office:
+        office.simulator.settings = replace(office.simulator.settings, eight_bit_mime=False)
+        assert (await send(office, signed, UMLAUTS)).endswith(UMLAUTS)
+    assert any("DKIM" in str(vars(record).get("senderproxy_fields")) for record in caplog.records)
+
+
+async def test_a_long_line_is_re_encoded_and_no_token_broken(tmp_path: Path) -> None:
+    octets = b"https://firma.example/" + b"x" * 3000 + b" " + UMLAUTS
+    async with relay_office(tmp_path) as office:
+        content = await send(office, MIME, octets, has_long_lines=True)
+    assert max(map(len, content.split(b"\r\n"))) <= 998
+    assert message_from_bytes(content).get_payload(decode=True) == octets
