@@ -339,6 +339,9 @@ SPOOL_WRITER_ERROR: Final = LogEvent("spool_writer_error", Severity.ERROR, "inte
 MESSAGE_UNREADABLE: Final = LogEvent(
     "message_unreadable", Severity.ERROR, "cannot read a message in the spool, message held", ("id", "why")
 )
+JOB_UNREADABLE: Final = LogEvent(
+    "job_unreadable", Severity.ERROR, "cannot read a job or its message in the spool, job kept", ("kind", "why")
+)
 HISTORY_LOST: Final = LogEvent(
     "history_lost", Severity.WARNING, "history of pass-through messages lost", ("why", "count")
 )

@@ -94,14 +94,29 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
 def run_totals(chosen: argparse.Namespace) -> int:
     """Messages of each account, by age, with the reasons."""
     with open_queue(read_config(chosen)) as ask:
-        accounts: list[dict[str, Any]] = ask(new_request(Verb.QUEUE_TOTALS))["accounts"]
+        answer = ask(new_request(Verb.QUEUE_TOTALS))
+    accounts: list[dict[str, Any]] = answer["accounts"]
     if chosen.json:
         print_json(accounts)
-    elif accounts:
+        return EX_OK
+    if accounts:
         _print_totals(accounts, SystemClock().now())
     else:
         print(_("The queue is empty."))
+    for job in answer.get("jobs", []):  # an older service has none
+        print(_job_in_words(job))
     return EX_OK
+
+
+def _job_in_words(job: Mapping[str, Any]) -> str:
+    """A line on the jobs of one kind and lane: this version does none, so they are of a later version."""
+    text = ngettext(
+        "{count} job of kind {kind} in lane {lane}, stored {age} ago by a later version, waits for that version",
+        "{count} jobs of kind {kind} in lane {lane}, stored since {age} by a later version, wait for that version",
+        job["count"],
+    )
+    age = time_in_words(timedelta(seconds=job["age"]))
+    return printable(text.format(count=job["count"], kind=job["kind"], lane=job["lane"], age=age))
 
 
 def _print_totals(accounts: list[dict[str, Any]], now: datetime) -> None:

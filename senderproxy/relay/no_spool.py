@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import NoReturn
 
 from senderproxy.mail.header import HeaderSection
-from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, SpoolUpdate, Totals
+from senderproxy.relay.ports import Arrival, Claim, JobClaim, JobTotals, Spool, SpoolError, SpoolUpdate, Totals
 from senderproxy.tracking.record import Event, Lane, MessageRecord, Query
 
 
@@ -48,6 +48,18 @@ class NoSpool(Spool):
         return None
 
     async def due(self, lane: Lane | None = None) -> Mapping[Lane, timedelta]:
+        self._fail()
+
+    async def claim_jobs(self, kind: str, lane: Lane, limit: int) -> Sequence[JobClaim]:
+        self._fail()
+
+    async def settle_job(self, claim: JobClaim, *, retry_in: timedelta | None = None, why: str = "") -> None:
+        self._fail()
+
+    async def due_jobs(self, kind: str) -> Mapping[Lane, timedelta]:
+        self._fail()
+
+    async def job_totals(self) -> Sequence[JobTotals]:
         self._fail()
 
     async def find(self, query: Query, *, limit: int, after: str | None = None) -> Sequence[MessageRecord]:

@@ -114,6 +114,27 @@ class SpoolRejected(SpoolError):
     """The spool refuses this change, and will refuse it again; other changes are possible."""
 
 
+JOB_PAYLOAD_LIMIT: Final = 16_384  # octets of the payload of a job; what is larger is content
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """Work for after the commit in which it is stored. `kind` says which; it is stored on disk and never changed.
+
+    `holds_content`: the content of the message with which it is stored is kept until the job is final.
+    """
+
+    kind: str
+    lane: Lane
+    payload: bytes = b""
+    due_in: timedelta = timedelta()
+    holds_content: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.payload) > JOB_PAYLOAD_LIMIT:
+            raise ValueError(f"the payload of a job of kind {self.kind} has {len(self.payload)} octets")
+
+
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """A new message for the spool, with the initial state of each recipient.
@@ -130,6 +151,7 @@ class Arrival:
     events: Sequence[Event] = ()
     decision: CachedDecision | None = None  # made at the reception
     lanes: Mapping[ForwardPath, Lane] = field(default_factory=dict)
+    jobs: Sequence[NewJob] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +197,31 @@ class SpoolUpdate:
     account: str | None = None  # in whose lane all leased recipients wait from now on; None: unchanged
     faults: int = 0
     lanes: Mapping[ForwardPath, Lane] = field(default_factory=dict)  # of single recipients, from now on
+    jobs: Sequence[NewJob] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobClaim:
+    """A leased job: no other claim has it until it is settled. `submission`: the message whose content it holds."""
+
+    lease: Lease
+    kind: str
+    lane: Lane
+    payload: bytes
+    attempts: int  # before this one
+    why: str  # reason of the last retry; empty: none
+    submission: Submission | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobTotals:
+    """Counts of the jobs of one kind in one lane."""
+
+    kind: str
+    lane: Lane
+    count: int
+    unreadable: int  # of these, kept for an operator
+    age: timedelta  # of the oldest
 
 
 class Spool(Protocol):
@@ -199,7 +246,7 @@ class Spool(Protocol):
         """Store the messages in one commit; return when they are synced.
 
         `leased`: lease them to the caller and return the claims; otherwise return nothing. Of an arrival whose states
-        are all final, only the history is stored, not the content.
+        are all final, the content is stored only if a job holds it.
         """
         ...
 
@@ -245,6 +292,29 @@ class Spool(Protocol):
 
         Negative: overdue. Leased recipients are excluded.
         """
+        ...
+
+    async def claim_jobs(self, kind: str, lane: Lane, limit: int) -> Sequence[JobClaim]:
+        """Lease the jobs of this kind and lane that have been due longest, `limit` at most.
+
+        Jobs of a kind that no caller claims, of a later version, stay as they are.
+        """
+        ...
+
+    async def settle_job(self, claim: JobClaim, *, retry_in: timedelta | None = None, why: str = "") -> None:
+        """Retry the job after that delay, for that reason, or else delete it: it is done, or dropped.
+
+        Return when that is synced. With the last job and the last recipient of a message, its content is deleted.
+        Raises ValueError if the lease has ended.
+        """
+        ...
+
+    async def due_jobs(self, kind: str) -> Mapping[Lane, timedelta]:
+        """The time left to the next due time of each lane with jobs of this kind. Leased jobs are excluded."""
+        ...
+
+    async def job_totals(self) -> Sequence[JobTotals]:
+        """Counts of all jobs, of whatever kind."""
         ...
 
     async def find(self, query: Query, *, limit: int, after: str | None = None) -> Sequence[MessageRecord]:

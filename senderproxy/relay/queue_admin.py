@@ -87,9 +87,19 @@ class QueueAdmin:
     # ---- queries ----
 
     async def totals(self) -> Entry:
-        """The number, size, age and deferral reasons of the waiting messages of each account."""
+        """The number, size, age and deferral reasons of the waiting messages of each account; the number of jobs."""
         blocked = self._blocked()
         return {
+            "jobs": [
+                {
+                    "kind": one.kind,
+                    "lane": str(one.lane),
+                    "count": one.count,
+                    "unreadable": one.unreadable,
+                    "age": one.age.total_seconds(),
+                }
+                for one in await self._spool().job_totals()
+            ],
             "accounts": [
                 {
                     "account": total.account,
@@ -102,7 +112,7 @@ class QueueAdmin:
                     "blocked": blocked_entry(blocked.get(total.account)),
                 }
                 for total in await self._spool().totals()
-            ]
+            ],
         }
 
     async def list_messages(self, query: Query, limit: int = PAGE, after: str | None = None) -> Entry:

@@ -10,7 +10,18 @@ from senderproxy.mail.address import Address, AddressError, ForwardPath, NullPat
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.ports import Arrival, Claim, Lease, SpoolError, SpoolFull, SpoolUpdate, Totals
+from senderproxy.relay.ports import (
+    Arrival,
+    Claim,
+    JobClaim,
+    JobTotals,
+    Lease,
+    NewJob,
+    SpoolError,
+    SpoolFull,
+    SpoolUpdate,
+    Totals,
+)
 from senderproxy.spool.sqlite.clock_step import ClockStep
 from senderproxy.spool.sqlite.upstream_id import upstream_id
 from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
@@ -42,6 +53,19 @@ class KeptBody:
 
     def close(self) -> None:
         pass
+
+
+@dataclass(slots=True)
+class JobEntry:
+    """One job."""
+
+    job: NewJob
+    message: str
+    added_at: datetime
+    due_at: datetime
+    attempts: int = 0
+    why: str = ""
+    lease: str = ""  # id; empty: none
 
 
 @dataclass(slots=True)
@@ -87,6 +111,7 @@ class MemorySpool:
         self.entries: dict[str, Entry] = {}
         self._clock = clock
         self._history = history
+        self.jobs: list[JobEntry] = []
         self._number = 0
         self._leases = 0
         self._wake: Callable[[Lane | None], None] = lambda _: None
@@ -116,6 +141,8 @@ class MemorySpool:
                     received_at = entry.submission.received_at + step
                     entry.submission = replace(entry.submission, received_at=received_at)
                     entry.due = {path: due_at + step for path, due_at in entry.due.items()}
+            for job in self.jobs:
+                job.due_at, job.added_at = job.due_at + step, job.added_at + step
             self._wake(None)
         return now
 
@@ -162,9 +189,10 @@ class MemorySpool:
             list(arrival.events),
         )
         self.entries[submission.id] = entry
+        self._add_jobs(arrival.jobs, submission.id, now)
         if entry.is_finished:
             entry.finished_at = self._clock.now()
-        else:
+        if not entry.is_finished or self._holds(submission.id):
             body = submission.message.body
             kept = KeptBody(b"".join(body.blocks()), body.is_ascii, body.has_long_lines)
             entry.submission = replace(submission, message=Message(submission.message.header, kept))
@@ -241,7 +269,7 @@ class MemorySpool:
             raise ValueError(f"message {claim.submission.id} is not leased")
         self._raise_fault()
         moves = verdict.lanes or verdict.account is not None
-        if verdict.states or verdict.events or verdict.reports or moves or verdict.faults:
+        if verdict.states or verdict.events or verdict.reports or verdict.jobs or moves or verdict.faults:
             self._raise_full()
             await self.accept(*verdict.reports)
             now = self._now()
@@ -260,6 +288,7 @@ class MemorySpool:
                     if not state.status.is_final and leased in (None, entry.lanes[path]):
                         entry.lanes[path] = Lane.of_account(verdict.account)
             entry.lanes |= verdict.lanes
+            self._add_jobs(verdict.jobs, claim.submission.id, now)
             entry.faults = verdict.faults
             entry.finished_at = self._clock.now() if entry.is_finished else None
         del entry.leases[claim.lease.id]
@@ -276,6 +305,53 @@ class MemorySpool:
                 if lane in (None, where) and entry.is_free(where):
                     found[where] = min(at - now, found.get(where, at - now))
         return found
+
+    # jobs
+
+    def _add_jobs(self, jobs: Sequence[NewJob], message: str, now: datetime) -> None:
+        self.jobs += [JobEntry(job, message, now, now + job.due_in) for job in jobs]
+
+    def _holds(self, message: str) -> bool:
+        return any(one.message == message and one.job.holds_content for one in self.jobs)
+
+    async def claim_jobs(self, kind: str, lane: Lane, limit: int) -> Sequence[JobClaim]:
+        self._raise_fault()
+        now = self._now()
+        due = [one for one in self.jobs if (one.job.kind, one.job.lane) == (kind, lane) and one.due_at <= now]
+        claims: list[JobClaim] = []
+        for one in sorted((one for one in due if not one.lease), key=lambda one: one.due_at)[:limit]:
+            self._leases += 1
+            one.lease = str(self._leases)
+            submission = self.entries[one.message].submission if one.job.holds_content else None
+            claims.append(JobClaim(Lease(one.lease), kind, lane, one.job.payload, one.attempts, one.why, submission))
+        return claims
+
+    async def settle_job(self, claim: JobClaim, *, retry_in: timedelta | None = None, why: str = "") -> None:
+        self._raise_fault()
+        found = [one for one in self.jobs if one.lease == claim.lease.id]
+        if not found:
+            raise ValueError(f"the job of kind {claim.kind} is not leased")
+        if retry_in is None:
+            self.jobs.remove(found[0])
+        else:
+            found[0].due_at = self._now() + retry_in
+            found[0].attempts, found[0].why, found[0].lease = found[0].attempts + 1, why, ""
+
+    async def due_jobs(self, kind: str) -> Mapping[Lane, timedelta]:
+        self._raise_fault()
+        now, found = self._now(), dict[Lane, timedelta]()
+        for one in self.jobs:
+            if one.job.kind == kind and not one.lease:
+                found[one.job.lane] = min(one.due_at - now, found.get(one.job.lane, one.due_at - now))
+        return found
+
+    async def job_totals(self) -> Sequence[JobTotals]:
+        self._raise_fault()
+        now = self._now()
+        ages: dict[tuple[str, Lane], list[timedelta]] = {}
+        for one in self.jobs:
+            ages.setdefault((one.job.kind, one.job.lane), []).append(now - one.added_at)
+        return [JobTotals(*of, len(found), 0, max(found)) for of, found in sorted(ages.items())]
 
     # what people ask
 
@@ -302,7 +378,9 @@ class MemorySpool:
     async def header(self, message_id: str) -> HeaderSection | None:
         self._raise_fault()
         entry = self.entries.get(message_id)
-        return None if entry is None or entry.is_finished else entry.submission.message.header
+        if entry is None or (entry.is_finished and not self._holds(message_id)):
+            return None
+        return entry.submission.message.header
 
     async def totals(self) -> Sequence[Totals]:
         self._raise_fault()
@@ -334,13 +412,16 @@ class MemorySpool:
     async def sweep(self, now: datetime) -> None:
         """Delete messages older than the history."""
         for ident, entry in list(self.entries.items()):
-            if entry.finished_at is not None and entry.finished_at < now - self._history:
+            has_job = any(one.message == ident for one in self.jobs)
+            if entry.finished_at is not None and entry.finished_at < now - self._history and not has_job:
                 del self.entries[ident]
 
     def restart(self) -> None:
         """A new process: no message is leased."""
         for entry in self.entries.values():
             entry.leases.clear()
+        for job in self.jobs:
+            job.lease = ""
         self._step.start(self._clock.now(), self._clock.monotonic())
 
     def _raise_fault(self) -> None:

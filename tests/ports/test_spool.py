@@ -14,7 +14,17 @@ from senderproxy.mail.address import Address, AddressPattern, parse_address
 from senderproxy.mail.outcome import Delivered
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
-from senderproxy.relay.ports import Arrival, Claim, Spool, SpoolError, SpoolUpdate, Totals
+from senderproxy.relay.ports import (
+    JOB_PAYLOAD_LIMIT,
+    Arrival,
+    Claim,
+    JobTotals,
+    NewJob,
+    Spool,
+    SpoolError,
+    SpoolUpdate,
+    Totals,
+)
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Lane, Query, RecipientState, RecipientStatus
@@ -442,6 +452,119 @@ async def test_a_leased_arrival_is_one_claim_whatever_its_lanes(opened: Open) ->
         assert await spool.due() == {}
         await spool.settle(claim, SpoolUpdate(dict.fromkeys(claim.due, DELIVERED)))
         assert await spool.header("a1") is None
+
+
+# ---- jobs ----
+
+COPY, NOTICE = "sent-copy", "notice"  # kinds
+
+
+def copy_job(payload: bytes = b"folder", lane: Lane = ANNA, due_in: timedelta = NOW) -> NewJob:
+    return NewJob(COPY, lane, payload, due_in, holds_content=True)
+
+
+async def test_a_job_is_claimed_by_its_kind_and_lane_when_it_is_due(opened: Open, clock: StillClock) -> None:
+    late, other = NewJob(COPY, ANNA, b"late", HOUR), NewJob(NOTICE, BERT, b"other")
+    async with opened() as spool:
+        await spool.accept(replace(arrival("a1"), jobs=(late, copy_job(), other, copy_job(b"bert", BERT))))
+        assert await spool.due_jobs(COPY) == {ANNA: NOW, BERT: NOW}
+        (claim,) = await spool.claim_jobs(COPY, ANNA, AT_ONCE)
+        assert (claim.kind, claim.lane, claim.payload, claim.attempts, claim.why) == (COPY, ANNA, b"folder", 0, "")
+        assert claim.submission is not None
+        assert claim.submission.id == "a1"
+        assert b"".join(claim.submission.message.body.blocks()) == b"Hallo Carl,\r\n..und Tsch\xc3\xbcss\r\n"
+        assert await spool.claim_jobs(COPY, ANNA, AT_ONCE) == []
+        assert await spool.due_jobs(COPY) == {ANNA: HOUR, BERT: NOW}
+        clock.pass_by(HOUR)
+        (later,) = await spool.claim_jobs(COPY, ANNA, AT_ONCE)
+        assert (later.payload, later.submission) == (b"late", None)
+        assert len({claim.lease.id, later.lease.id}) == 2
+        assert await spool.due_jobs(NOTICE) == {BERT: -HOUR}
+        assert (await claimed(spool)).submission.id == "a1"  # the leases of jobs and of messages are separate
+
+
+async def test_a_job_is_retried_or_gone(opened: Open, clock: StillClock) -> None:
+    async with opened() as spool:
+        await spool.accept(replace(arrival("a1"), jobs=(NewJob(NOTICE, ANNA, b"x"),)))
+        (claim,) = await spool.claim_jobs(NOTICE, ANNA, 1)
+        await spool.settle_job(claim, retry_in=HOUR, why="mailbox full")
+        assert await spool.due_jobs(NOTICE) == {ANNA: HOUR}
+        with pytest.raises(ValueError, match="is not leased"):
+            await spool.settle_job(claim)
+        clock.pass_by(HOUR)
+        (claim,) = await spool.claim_jobs(NOTICE, ANNA, 1)
+        assert (claim.attempts, claim.why, claim.payload) == (1, "mailbox full", b"x")
+        await spool.settle_job(claim)
+        assert await spool.due_jobs(NOTICE) == {}
+        assert await spool.job_totals() == []
+
+
+async def test_a_content_stays_until_the_last_recipient_and_the_last_job_are_final(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(replace(arrival("a1"), jobs=(copy_job(b"1"),)))
+        await spool.settle(await claimed(spool), SpoolUpdate({CARL: DELIVERED}, jobs=(copy_job(b"2"),)))
+        assert await spool.header("a1") is not None
+        assert await spool.totals() == []  # no recipient waits
+        (one, two) = await spool.claim_jobs(COPY, ANNA, AT_ONCE)
+        await spool.settle_job(one)
+        assert await spool.header("a1") is not None
+        assert two.submission is not None
+        assert b"".join(two.submission.message.blocks())
+        await spool.settle_job(two)
+        assert await spool.header("a1") is None
+        await spool.accept(replace(arrival("a2"), jobs=(copy_job(),)))
+        (job,) = await spool.claim_jobs(COPY, ANNA, 1)
+        await spool.settle_job(job)
+        assert await spool.header("a2") is not None  # its recipient waits
+        await spool.settle(await claimed(spool), SpoolUpdate({CARL: DELIVERED}))
+        assert await spool.header("a2") is None
+
+
+async def test_a_message_that_is_final_already_is_stored_with_its_content_for_its_job(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(replace(arrival("a1", state=DELIVERED), jobs=(copy_job(),)))
+        assert await spool.due() == {}
+        (job,) = await spool.claim_jobs(COPY, ANNA, 1)
+        assert job.submission is not None
+        assert b"".join(job.submission.message.blocks())
+        await spool.settle_job(job)
+        assert await spool.header("a1") is None
+
+
+async def test_jobs_are_one_commit_with_their_message(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(arrival("a1"), arrival("a2", account="bert"))
+        claim = await claimed(spool)
+        with pytest.raises(SpoolError):
+            await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}, reports=(arrival("a2"),), jobs=(copy_job(),)))
+        with pytest.raises(SpoolError):
+            await spool.accept(replace(arrival("a2"), jobs=(copy_job(),)))
+        assert await spool.job_totals() == []
+
+
+async def test_a_job_of_a_kind_that_no_caller_knows_is_kept_and_named(opened: Open, clock: StillClock) -> None:
+    new = NewJob("of-a-later-version", MX, b"{}")
+    async with opened() as spool:
+        await spool.accept(replace(arrival("a1"), jobs=(new, new, copy_job())))
+        clock.pass_by(HOUR)
+        assert [len(await spool.claim_jobs(COPY, lane, AT_ONCE)) for lane in (ANNA, MX)] == [1, 0]
+        assert await spool.job_totals() == [
+            JobTotals("of-a-later-version", MX, 2, 0, HOUR), JobTotals(COPY, ANNA, 1, 0, HOUR),
+        ]  # fmt: skip
+
+
+async def test_a_step_of_the_clock_moves_no_job(opened: Open, clock: StillClock) -> None:
+    async with opened() as spool:
+        await spool.accept(replace(arrival("a1"), jobs=(copy_job(due_in=HOUR),)))
+        clock.time += timedelta(days=400)
+        assert await spool.due_jobs(COPY) == {ANNA: HOUR}
+        assert await spool.job_totals() == [JobTotals(COPY, ANNA, 1, 0, NOW)]
+
+
+def test_the_payload_of_a_job_is_bounded() -> None:
+    NewJob(COPY, ANNA, b"x" * JOB_PAYLOAD_LIMIT)
+    with pytest.raises(ValueError, match="16385 octets"):
+        NewJob(COPY, ANNA, b"x" * (JOB_PAYLOAD_LIMIT + 1))
 
 
 # ---- time, leases, wakes ----

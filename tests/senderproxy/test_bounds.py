@@ -127,6 +127,7 @@ IN_PROGRESS = {
     "service.listeners.Listeners._retiring": "a listener that was replaced; _MAX_RETIRING",
     "spool.sqlite.incoming.Incoming._files_without_row": "a message that is being received",
     "spool.sqlite.leases.Leases._by_lease": "a message with a lease: an attempt, or a change by the operator",
+    "spool.sqlite.jobs._JobLeases._numbers": "a job with a lease: its attempt",
     "spool.sqlite.leases.Leases._lanes": "a message with a lease",
     "spool.sqlite.leases.Leases._cache": "a message, up to cache_size octets",
 }

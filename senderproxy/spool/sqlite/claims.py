@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 from zlib import crc32
 
 from senderproxy import log_events
@@ -104,6 +104,18 @@ class Claims:
                     hint=_("Look for errors of the disk: dmesg"),
                 ) from reason
 
+    async def read_submission(self, found: LeasedRows) -> Submission:
+        """The message of these rows, with its content verified. Raises UnreadableRow."""
+        submission = _read_claim(found, self._content, lambda _: False).submission
+        await self._verify(found, submission.message)
+        return submission
+
+    async def await_lease(
+        self, future: "asyncio.Future[Any]", leases: "GivesBack", leased: Callable[[Any], Sequence[str]]
+    ) -> Any:  # noqa: ANN401  the job's result
+        """See `await_lease`."""
+        return await await_lease(self._writer, leases, future, leased)
+
     async def _claim_first(
         self, lease: Callable[[sqlite3.Connection], Sequence[Found]], selects: Callable[[Row], bool]
     ) -> Sequence[Claim]:
@@ -161,8 +173,15 @@ class Claims:
         await self._writer.submit(WriteJob(run=run, uses_reserve=True, done=lambda _: self._leases.end(leased.lease)))
 
 
+class GivesBack(Protocol):
+    """Leases of messages or of jobs."""
+
+    def give_back(self, lease: str) -> None:
+        """End a lease whose message or job was not attempted."""
+
+
 async def await_lease(
-    writer: Writer, leases: Leases, future: "asyncio.Future[Any]", leased: Callable[[Any], Sequence[str]]
+    writer: Writer, leases: GivesBack, future: "asyncio.Future[Any]", leased: Callable[[Any], Sequence[str]]
 ) -> Any:  # noqa: ANN401  the job's result
     """Await a job that leases messages; give the leases back if the caller is cancelled.
 
@@ -180,7 +199,7 @@ async def await_lease(
         raise
 
 
-def give_back(writer: Writer, leases: Leases, lease_ids: Sequence[str]) -> None:
+def give_back(writer: Writer, leases: GivesBack, lease_ids: Sequence[str]) -> None:
     """End leases without a change of their messages, which are due again."""
 
     def run(_connection: sqlite3.Connection) -> None:

@@ -20,6 +20,7 @@ from senderproxy.spool.sqlite import rows
 from senderproxy.spool.sqlite.claims import await_lease, checksum_before_body
 from senderproxy.spool.sqlite.content import Content, RowBody
 from senderproxy.spool.sqlite.content_writer import ContentWriter
+from senderproxy.spool.sqlite.jobs import job_row
 from senderproxy.spool.sqlite.leases import CachedMessage, LeasedMessage, Leases
 from senderproxy.spool.sqlite.rows import Row
 from senderproxy.spool.sqlite.spool_folder import disk_error
@@ -115,7 +116,8 @@ class Incoming:
         for arrival, stored in zip(arrivals, contents, strict=True):
             number = self.next_number()
             content = None if stored.row is None else (number, *stored.row)
-            messages.append(NewMessage(rows.rows_of(arrival, number, now), content))
+            new_jobs = [job_row(job, number, now) for job in arrival.jobs] if arrival.jobs else ()
+            messages.append(NewMessage(rows.rows_of(arrival, number, now), content, new_jobs))
         return messages
 
     def submit(self, job: WriteJob, contents: Sequence[StoredContent]) -> "asyncio.Future[Any]":
@@ -152,7 +154,8 @@ class Incoming:
         return contents
 
     async def _store_content(self, arrival: Arrival, use_reserve: bool) -> StoredContent:
-        if all(state.status.is_final for state in arrival.states.values()):
+        is_held = any(job.holds_content for job in arrival.jobs)
+        if not is_held and all(state.status.is_final for state in arrival.states.values()):
             return StoredContent()  # only the history of such a message is stored
         header, body = arrival.submission.message.header.raw, arrival.submission.message.body
         checksum = checksum_before_body(header, body)

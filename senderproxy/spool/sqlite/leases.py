@@ -220,20 +220,26 @@ def _lease(connection: sqlite3.Connection, leases: Leases, number: int, lane: st
     cached = leases.take_cached(number)
     if cached is not None:
         return cached
+    found = read_rows(connection, LeasedMessage(leases.new_id(), f"number {number}", number, lane, 0, None))
+    leases.take(found.leased)
+    return found
+
+
+def read_rows(connection: sqlite3.Connection, leased: LeasedMessage) -> LeasedRows:
+    """The rows of a message; the facts about it are added to `leased`."""
+    number = leased.number
     try:
         message = connection.execute(MESSAGE, (number,)).fetchone()
         recipients = connection.execute(RECIPIENTS, (number,)).fetchall()
         content = connection.execute(CONTENT, (number,)).fetchone()
-        file = None if content is None else content[2]
-        leased = LeasedMessage(leases.new_id(), str(message[1]), number, lane, message[2], file)
-        found = LeasedRows(leased, message, recipients, content)
+        leased.id, leased.received_at = str(message[1]), message[2]
+        leased.file = None if content is None else content[2]
+        return LeasedRows(leased, message, recipients, content)
     except (sqlite3.DatabaseError, TypeError) as error:
         if not _is_of_these_rows(error):
             raise
-        leased = LeasedMessage(leases.new_id(), f"number {number}", number, "", 0, None)
-        found = LeasedRows(leased, why=f"its rows cannot be read ({error})")
-    leases.take(found.leased)
-    return found
+        leased.lane = ""  # unknown
+        return LeasedRows(leased, why=f"its rows cannot be read ({error})")
 
 
 def _is_of_these_rows(error: Exception) -> bool:

@@ -34,6 +34,10 @@ RECIPIENTS: Final = (
 OPEN_OCTETS: Final = (
     "SELECT coalesce(sum(size), 0) FROM message INDEXED BY message_open WHERE finished_at IS NULL AND size <= ?"
 )
+HELD_OCTETS: Final = (
+    "SELECT coalesce(sum(size), 0) FROM message WHERE number IN (SELECT message FROM job INDEXED BY job_by_message"
+    " WHERE message IS NOT NULL AND holds_content) AND finished_at IS NOT NULL AND size <= ?"
+)
 EVENTS: Final = (
     "SELECT at, what, recipients, facts FROM event"
     " WHERE message = (SELECT number FROM message INDEXED BY message_by_id WHERE id = ?) ORDER BY position"
@@ -247,8 +251,10 @@ def header(connection: sqlite3.Connection, message_id: str) -> HeaderSection | N
 
 
 def open_octets(connection: sqlite3.Connection, row_limit: int) -> int:
-    """The octets of the unfinished messages whose content is in a row, not in a file."""
-    return int(connection.execute(OPEN_OCTETS, (row_limit,)).fetchone()[0])
+    """The octets of the unfinished messages, and of those held by jobs, whose content is in a row, not in a file."""
+    octets: int = connection.execute(OPEN_OCTETS, (row_limit,)).fetchone()[0]
+    held: int = connection.execute(HELD_OCTETS, (row_limit,)).fetchone()[0]
+    return octets + held
 
 
 @dataclass(slots=True)

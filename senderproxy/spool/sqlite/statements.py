@@ -38,6 +38,15 @@ ADD_CONTENTS: Final = (
 )
 LAST_NUMBER: Final = "SELECT max(number) FROM message"
 
+ADD_JOBS: Final = (
+    "INSERT INTO job (kind, lane, added_at, due_at, attempts, why, payload, message, holds_content, seal) VALUES {}"
+)
+
+# A part of others: a job holds the content of the message of that row.
+CONTENT_IS_HELD: Final = (
+    "EXISTS (SELECT 1 FROM job INDEXED BY job_by_message WHERE job.message = message.number AND holds_content)"
+)
+
 CHANGE_RECIPIENTS: Final = (
     # A waiting recipient without a new due time keeps its own; one that was held is due now.
     "UPDATE recipient SET fate = column3,"
@@ -73,7 +82,12 @@ FINISH: Final = (
 )
 DROP_CONTENTS: Final = (
     "DELETE FROM content WHERE message IN"
-    " (SELECT number FROM (VALUES {}) CROSS JOIN message WHERE number = column1 AND finished_at IS NOT NULL)"
+    " (SELECT number FROM (VALUES {}) CROSS JOIN message WHERE number = column1 AND finished_at IS NOT NULL"
+    f" AND NOT {CONTENT_IS_HELD})"
+)
+DROP_CONTENT: Final = (
+    "DELETE FROM content WHERE message = ?1 AND EXISTS"
+    f" (SELECT 1 FROM message WHERE number = ?1 AND finished_at IS NOT NULL AND NOT {CONTENT_IS_HELD})"
 )
 HAS_CONTENT: Final = "SELECT 1 FROM content WHERE message = ?"
 SHIFT_RECIPIENTS: Final = (
@@ -85,8 +99,11 @@ SHIFT_MESSAGES: Final = (
     " (SELECT number FROM message INDEXED BY message_open WHERE finished_at IS NULL)"
 )
 
+SHIFT_JOBS: Final = "UPDATE job SET due_at = due_at + ?1, added_at = added_at + ?1"
+
 OLD_HISTORY: Final = (
     "SELECT number FROM message INDEXED BY message_finished WHERE finished_at IS NOT NULL AND finished_at < ?"
+    " AND NOT EXISTS (SELECT 1 FROM job INDEXED BY job_by_message WHERE job.message = message.number)"
     " ORDER BY finished_at LIMIT ?"
 )
 DELETE_MESSAGE: Final = (
@@ -110,6 +127,7 @@ class NewMessage:
 
     rows: ArrivalRows
     content: Row | None
+    jobs: Sequence[Row] = ()
 
     @property
     def number(self) -> int:
@@ -136,6 +154,7 @@ def add(connection: sqlite3.Connection, messages: Sequence[NewMessage]) -> None:
         for position, (number, *columns) in enumerate(message.rows.events)
     ]
     _write_rows(connection, ADD_FIRST_EVENTS, first)
+    _write_rows(connection, ADD_JOBS, [row for message in messages for row in message.jobs])
 
 
 def _write_rows(connection: sqlite3.Connection, statement: str, lines: Sequence[Row]) -> None:
@@ -178,6 +197,7 @@ class RecipientChange:
     faults: int  # internal errors in a row
     now: int  # milliseconds since 1970
     lanes: Sequence[tuple[int, str]] = ()
+    jobs: Sequence[Row] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +225,7 @@ def settle(connection: sqlite3.Connection, settlements: Sequence[Settlement]) ->
             _move(connection, one.message, one.change)
     _write_rows(connection, ADD_EVENTS, events)
     add(connection, [report for _, change in changes for report in change.reports])
+    _write_rows(connection, ADD_JOBS, [row for _, change in changes for row in change.jobs])
     _write_rows(connection, SUM_UP, [(number, change.account, change.faults) for number, change in changes])
     _write_rows(connection, FINISH, [(number, change.now) for number, change in changes])
     _write_rows(connection, DROP_CONTENTS, [(number,) for number, _ in changes])
@@ -238,6 +259,7 @@ def shift(connection: sqlite3.Connection, leases: Leases, step: int) -> None:
     leases.shift(step)
     connection.execute(SHIFT_RECIPIENTS, (step,))
     connection.execute(SHIFT_MESSAGES, (step,))
+    connection.execute(SHIFT_JOBS, (step,))
 
 
 # ---- cleanup ----

@@ -11,18 +11,19 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.log import event
 from senderproxy.mail.header import HeaderSection
-from senderproxy.relay.ports import Arrival, Claim, LearnedRow, SpoolError, SpoolUpdate, Totals
-from senderproxy.spool.sqlite import learned, leases, rows, search, statements
+from senderproxy.relay.ports import Arrival, Claim, JobClaim, JobTotals, LearnedRow, SpoolError, SpoolUpdate, Totals
+from senderproxy.spool.sqlite import jobs, learned, leases, rows, search, statements
 from senderproxy.spool.sqlite.claims import Claims
+from senderproxy.spool.sqlite.cleanup import Cleanup
 from senderproxy.spool.sqlite.clock_step import step_while_stopped
 from senderproxy.spool.sqlite.content import FOLDER, Content
 from senderproxy.spool.sqlite.content_writer import THREADS, ContentWriter
@@ -41,11 +42,13 @@ from senderproxy.spool.sqlite.file_identity import FileIdentity
 from senderproxy.spool.sqlite.free_space import FreeSpace
 from senderproxy.spool.sqlite.history import History
 from senderproxy.spool.sqlite.incoming import Incoming
+from senderproxy.spool.sqlite.jobs import Jobs, job_row
 from senderproxy.spool.sqlite.leases import LeasedMessage, Leases
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.reader import Reader
 from senderproxy.spool.sqlite.reserve import DiskReserve
-from senderproxy.spool.sqlite.spool_folder import SpoolFolder, disk_error
+from senderproxy.spool.sqlite.rows import from_ms
+from senderproxy.spool.sqlite.spool_folder import SpoolFolder
 from senderproxy.spool.sqlite.spool_time import SpoolTime
 from senderproxy.spool.sqlite.statements import RecipientChange, Settlement
 from senderproxy.spool.sqlite.threads import SpoolThreads
@@ -53,11 +56,6 @@ from senderproxy.spool.sqlite.wal import WriteAheadLog
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
 from senderproxy.tracking.record import Event, Lane, MessageRecord, Query
 from senderproxy.translation import _
-
-_ORPHAN_AGE: Final = 3600.0  # seconds; the row of a younger file may still be written
-_FREE_PAGES: Final = 4096  # pages of 4 KiB that the database keeps for new messages: 16 MiB
-_IDLE_FREE_PAGES: Final = 256  # the same of an idle spool: 1 MiB
-_PAGES_AT_ONCE: Final = 500  # pages returned in one transaction; other jobs wait for some milliseconds
 
 _log = logging.getLogger("senderproxy.spool")
 
@@ -90,12 +88,12 @@ class SqliteSpool:
         self._folder = folder
         self._content = content
         self._writer = writer
-        self._clock = clock
         self._reader = Reader(reader, writer)
         self._content_threads = SpoolThreads("spool-content", THREADS)
         self._leases = Leases(tuning.cache_size)
         self._time = SpoolTime(clock, writer, self._leases)
         self._claims = Claims(writer, self._leases, content, self._content_threads, clock, self._time)
+        self._jobs = Jobs(writer, self._claims, self._time)
         self._files = ContentWriter(self._content_threads, content, writer.free_space, clock.monotonic)
         self._incoming = Incoming(
             writer,
@@ -108,7 +106,9 @@ class SqliteSpool:
             last_number=last_number,
         )
         self._history = History(writer, clock, self._incoming.next_number, limits)
-        self._row_limit = tuning.row_limit
+        self._cleanup = Cleanup(
+            writer, self._reader, self._history, self._incoming, content, self._content_threads, tuning.row_limit
+        )
         self.health = DiskHealth(writer, self._reader.thread, clock)
         self._closed = False
         writer.extra_jobs = self._history.take_jobs
@@ -242,6 +242,7 @@ class SqliteSpool:
             faults=update.faults,
             now=now,
             lanes=[(positions[p], str(lane)) for p, lane in update.lanes.items()],
+            jobs=[job_row(job, message.number, now) for job in update.jobs],
         )
 
         def done(file_is_unused: bool) -> bool:
@@ -265,13 +266,34 @@ class SqliteSpool:
 
     async def read_learned(self) -> Sequence[LearnedRow]:
         """See relay.ports.LearnedStore."""
-        now = self._clock.now()
+        now = from_ms(await self._time.now())
         return await self._reader.run(lambda connection: learned.read(connection, now))
 
     async def write_learned(self, rows: Mapping[str, str | None]) -> None:
         """See relay.ports.LearnedStore."""
-        now = self._clock.now()
+        now = from_ms(await self._time.now())
         await self._writer.submit(WriteJob(run=lambda connection: learned.write(connection, rows, now)))
+
+    # ---- jobs ----
+
+    async def claim_jobs(self, kind: str, lane: Lane, limit: int) -> Sequence[JobClaim]:
+        """The jobs of this kind and lane that have been due longest and are not leased."""
+        return await self._jobs.claim(kind, lane, limit)
+
+    async def settle_job(self, claim: JobClaim, *, retry_in: timedelta | None = None, why: str = "") -> None:
+        """Retry the job later, or delete it; return when that is safe."""
+        file = await self._jobs.settle(claim, retry_in, why)
+        if file is not None:
+            self._files.remove([file])
+
+    async def due_jobs(self, kind: str) -> Mapping[Lane, timedelta]:
+        """The time left to the next due time of each lane with jobs of this kind."""
+        return await self._jobs.due(kind)
+
+    async def job_totals(self) -> Sequence[JobTotals]:
+        """Counts of all jobs."""
+        now = await self._time.now()
+        return await self._reader.run(lambda connection: jobs.totals(connection, now))
 
     # ---- searches ----
 
@@ -312,16 +334,7 @@ class SqliteSpool:
 
     async def sweep(self, now: datetime) -> None:
         """Delete old history and orphaned files, and return free pages to the disk. To be called now and then."""
-        await self._history.delete_old(now)
-        shortage = await self._shorten_history()
-        await self._remove_orphans(now)
-        await self._shrink(0 if shortage else _FREE_PAGES)
-
-    async def _shrink(self, keep: int) -> None:
-        """Return free pages to the disk until so many are left, in small transactions."""
-        shrink = WriteJob(run=lambda connection: statements.shrink(connection, keep, _PAGES_AT_ONCE))
-        while await self._writer.submit(replace(shrink)):
-            pass
+        await self._cleanup.sweep(now)
 
     @property
     def commits(self) -> int:
@@ -330,45 +343,13 @@ class SqliteSpool:
 
     async def tidy(self) -> None:
         """Return the space of an idle spool to the disk: free pages, and the write-ahead log. Raises SpoolError."""
-        await self._shrink(_IDLE_FREE_PAGES)
-        await self._writer.submit(WriteJob(run=self._writer.wal.truncate, reads_only=True))
-
-    async def _shorten_history(self) -> int:
-        """Delete the oldest histories: those above their limit, and as many as a lack of space requires.
-
-        Returns the octets that the disk lacked for new messages.
-        """
-        used, unfinished = await self._reader.run(
-            lambda connection: (
-                statements.used_octets(connection),
-                search.open_octets(connection, self._row_limit),
-            )
-        )
-        try:
-            shortage = await self._reader.thread.do(self._writer.free_space.shortage)
-        except OSError as error:
-            raise disk_error(_("The free space of the spool's disk is unknown"), error) from error
-        limit = unfinished + self._history.limits.history_size
-        await self._history.make_room(min(limit, used - shortage))
-        return shortage
+        await self._cleanup.tidy()
 
     def apply_limits(self, limits: SpoolLimits) -> None:
         """Put other limits in force; the reserve file gets its size with the next message or cleanup."""
         self._history.limits = limits
         self._writer.free_space.min_free = limits.min_free
         self._writer.free_space.reserve.size = limits.reserve
-
-    async def _remove_orphans(self, now: datetime) -> None:
-        """Remove body files without a row, as a power cut or a full disk leaves behind."""
-        try:
-            old = await self._content_threads.do(self._content.written_before, now.timestamp() - _ORPHAN_AGE)
-        except OSError as error:
-            raise disk_error(_("The spool's content cannot be listed"), error) from error
-        suspects = self._incoming.without_pending(old)
-        orphans = await self._reader.run(lambda connection: statements.orphans(connection, suspects))
-        if orphans:
-            event(_log, log_events.ORPHANS_REMOVED, files=len(orphans))
-            await self._content_threads.do(self._content.remove, orphans)
 
 
 def _undo_step(connection: sqlite3.Connection, now: int, limits: SpoolLimits) -> None:
@@ -384,7 +365,8 @@ def _undo_step(connection: sqlite3.Connection, now: int, limits: SpoolLimits) ->
 
 
 def _is_empty(claim: Claim, update: SpoolUpdate) -> bool:
-    changes = update.states or update.events or update.reports or update.lanes or update.account is not None
+    moves = update.lanes or update.account is not None
+    changes = update.states or update.events or update.reports or update.jobs or moves
     return not changes and update.faults in (0, claim.faults)
 
 

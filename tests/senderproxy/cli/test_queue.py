@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.times import typed_duration, typed_time
+from senderproxy.relay.ports import NewJob
 from senderproxy.simulator.faults import Fault, FaultStage, Silence
+from senderproxy.tracking.record import Lane
 from tests.senderproxy.cli.conftest import Office
 from tests.senderproxy.cli.test_service import running
 from tests.senderproxy.cli.waiting import GONE, LATER, QUEUE, fill, many
@@ -176,6 +179,14 @@ def test_more_messages_than_fit_in_one_request_are_cancelled(office: Office) -> 
     ended = office.type("queue", "cancel", "--all", "--yes", "--no-report")
     assert (ended.code, ended.out) == (0, "230 messages are cancelled.\n")
     assert office.type("queue").out == "The queue is empty.\n"
+
+
+def test_jobs_of_a_later_version_are_named(office: Office) -> None:
+    job = NewJob("sent-copy", Lane.of_account("anna"), holds_content=True)
+    fill(office.folder / "spool", replace(GONE, jobs=(job, job)))
+    out = office.type("queue").out
+    assert out.startswith("The queue is empty.\n2 jobs of kind sent-copy in lane account:anna, stored since ")
+    assert out.endswith(" by a later version, wait for that version\n")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from senderproxy.spool.sqlite import leases, search, statements
+from senderproxy.spool.sqlite import jobs, leases, search, statements
 from senderproxy.spool.sqlite.database import scripts
 from senderproxy.tracking.record import Query, RecipientStatus
 from tests.fakes.still_clock import START
@@ -17,6 +17,8 @@ ALL_WAITING = {"SHIFT_RECIPIENTS", "SHIFT_MESSAGES", "WAITING", "REASONS", "OPEN
 # The VALUES of the statement, not a table.
 OF_VALUES = re.compile(r"SCAN (\d+ )?CONSTANT ROWS?|SCAN \(subquery-\d+\)")
 # One step to the end of a table or of an index.
+# Statements that read all jobs, of which there are few.
+ALL_JOBS = {"SHIFT_JOBS", "HELD_OCTETS", "ALL"}
 ONE_STEP = {"LAST_NUMBER"}
 
 
@@ -30,16 +32,17 @@ def connection() -> Iterator[sqlite3.Connection]:
 
 
 def all_statements() -> dict[str, str]:
-    """Every statement of the three modules that have any."""
+    """Every statement of the four modules that have any."""
     found: dict[str, str] = {}
-    for module in (statements, leases, search):
+    for module in (statements, leases, search, jobs):
         for name, value in vars(module).items():
             if name.startswith("_"):  # a part of others
                 continue
             texts = value if isinstance(value, tuple) else (value,)
             for number, text in enumerate(texts):
                 if isinstance(text, str) and re.match(r"(SELECT|INSERT|UPDATE|DELETE) ", text):
-                    found[f"{name}{number or ''}" if len(texts) == 1 else f"{name}-{number}"] = text
+                    key = name if module is not jobs or name in ALL_JOBS else f"JOB_{name}"
+                    found[key if len(texts) == 1 else f"{key}-{number}"] = text
     return found
 
 
@@ -62,7 +65,7 @@ def plan(connection: sqlite3.Connection, text: str) -> list[str]:
 
 def test_all_statements_are_found() -> None:
     assert len(all_statements()) > 30
-    assert set(all_statements()) >= ALL_WAITING | ONE_STEP
+    assert set(all_statements()) >= ALL_WAITING | ONE_STEP | ALL_JOBS
 
 
 @pytest.mark.parametrize("name", sorted(all_statements()))
@@ -71,6 +74,8 @@ def test_a_statement_uses_an_index(connection: sqlite3.Connection, name: str) ->
     scans = [step for step in steps if step.startswith("SCAN") and not OF_VALUES.fullmatch(step)]
     if name in ALL_WAITING:
         assert scans == [step for step in scans if "INDEX message_open" in step], steps
+    elif name in ALL_JOBS:
+        assert scans == [step for step in scans if step.startswith("SCAN job")], steps
     elif name in ONE_STEP:
         assert steps == ["SEARCH message"], steps
     else:

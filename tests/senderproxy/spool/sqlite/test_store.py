@@ -18,7 +18,7 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Arrival, SpoolError, SpoolFull, SpoolRejected, SpoolUpdate
-from senderproxy.spool.sqlite import history, store
+from senderproxy.spool.sqlite import cleanup, history
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.spool.sqlite.writer import WriteJob
@@ -493,7 +493,7 @@ async def test_a_sweep_leaves_a_file_that_is_being_written(folder: Path) -> None
 
 
 async def test_a_sweep_shrinks_the_database(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_FREE_PAGES", 16)
+    monkeypatch.setattr(cleanup, "_FREE_PAGES", 16)
     async with opened(folder) as spool:
         await spool.accept(*(arrival(f"a{number}", body=b"x" * 100_000) for number in range(40)))
         for _ in range(40):
