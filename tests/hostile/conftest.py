@@ -13,7 +13,7 @@ import pytest
 from tests.hostile.office import HostileOffice, hostile_office
 
 Scenario = Callable[[HostileOffice], Coroutine[Any, Any, None]]
-_DEADLINE = 300.0  # seconds for one scenario; a hang becomes a failure with a traceback
+_DEADLINE = 600.0  # seconds for one scenario; a hang becomes a failure with a traceback
 
 
 class OfficeRunner:

@@ -1,13 +1,16 @@
 """Hostile elements: each is in force from the start of its block to the end.
 
 Guarantees: when the block is entered, the element has done its work at least once; it goes on until the block ends.
+Not here: the process in which they run (tests.hostile.attackers), the polite clients (tests.hostile.office).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import count, cycle
+from types import MappingProxyType
 from typing import Final
 
 from senderproxy.simulator.faults import (
@@ -20,15 +23,31 @@ from senderproxy.simulator.faults import (
     RepeatForever,
     Silence,
 )
+from senderproxy.simulator.server import Simulator
 from senderproxy.wire.data_decoder import HEADER_LIMIT
-from tests.hostile.faulty_calls import CallFault
-from tests.hostile.office import EVIL, MALLORY, UNKNOWN_HOST, HostileOffice, SmtpConnection
+from tests.hostile.faulty_calls import CallFault, FaultSwitches
+from tests.hostile.smtp_connection import SmtpConnection
 from tests.senderproxy.test_linear_time import UNITS
 
-Element = Callable[[HostileOffice], AbstractAsyncContextManager[None]]
+SECRET: Final = "geheim-hostile"
+MALLORY: Final = "mallory@firma.example"  # an account of a hostile client at the good provider
+EVIL: Final = "eve@evil.example"  # an account at the hostile provider
+UNKNOWN_HOST: Final = "dora@dns.example"  # an account at a provider whose name is never resolved
+
+
+@dataclass(frozen=True)
+class Target:
+    """The service as an attacker sees it."""
+
+    ports: Mapping[str, int]  # of the listeners, by mode
+    evil: Simulator  # the hostile provider
+    faults: FaultSwitches
+
+
+Element = Callable[[Target], AbstractAsyncContextManager[None]]
 
 _SOURCES: Final = tuple(f"127.0.0.{number}" for number in range(2, 12))  # of hostile clients
-_BEGINS: Final = 60.0  # seconds until an element has done its work once
+_BEGINS: Final = 120.0  # seconds until an element has done its work once
 _AT_ONCE: Final = 20  # connections of each source of silent and slow clients
 
 
@@ -80,12 +99,12 @@ def _hostile_headers() -> Iterator[bytes]:
 
 
 @asynccontextmanager
-async def hostile_messages(office: HostileOffice) -> AsyncIterator[None]:
+async def hostile_messages(target: Target) -> AsyncIterator[None]:
     """Header sections with hostile contents."""
     headers = _hostile_headers()
 
     async def submit(mode: str) -> None:
-        connection = await SmtpConnection.to(office.ports[mode], _SOURCES[0])
+        connection = await SmtpConnection.to(target.ports[mode], _SOURCES[0])
         try:
             await connection.reply()
             await connection.command(b"EHLO hostile\r\n")
@@ -93,7 +112,7 @@ async def hostile_messages(office: HostileOffice) -> AsyncIterator[None]:
         finally:
             connection.close()
 
-    async with _in_force(*(partial(submit, mode) for mode in office.ports)):
+    async with _in_force(*(partial(submit, mode) for mode in target.ports)):
         yield
 
 
@@ -101,7 +120,7 @@ async def hostile_messages(office: HostileOffice) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def silent_clients(office: HostileOffice) -> AsyncIterator[None]:
+async def silent_clients(target: Target) -> AsyncIterator[None]:
     """As many connections as the listeners allow, without a word."""
 
     async def connect(port: int, source: str) -> None:
@@ -114,13 +133,13 @@ async def silent_clients(office: HostileOffice) -> AsyncIterator[None]:
             for connection in connections:
                 connection.close()
 
-    ports = office.ports.values()
+    ports = target.ports.values()
     async with _in_force(*(partial(connect, port, source) for port in ports for source in _SOURCES)):
         yield
 
 
 @asynccontextmanager
-async def slow_clients(office: HostileOffice) -> AsyncIterator[None]:
+async def slow_clients(target: Target) -> AsyncIterator[None]:
     """One octet a second, in commands and in a message."""
 
     async def drip(port: int, source: str, before: bytes) -> None:
@@ -136,7 +155,7 @@ async def slow_clients(office: HostileOffice) -> AsyncIterator[None]:
     in_data = b"EHLO x\r\nMAIL FROM:<%b>\r\nRCPT TO:<bert@kunde.example>\r\nDATA\r\nFrom: x\r\n\r\n" % MALLORY.encode()
     actions = [
         (port, source, before)
-        for port in office.ports.values()
+        for port in target.ports.values()
         for source in _SOURCES[:5]
         for before in (b"", b"E", b"EHLO x\r\nMAIL", in_data)
     ]
@@ -145,7 +164,7 @@ async def slow_clients(office: HostileOffice) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def greedy_clients(office: HostileOffice) -> AsyncIterator[None]:
+async def greedy_clients(target: Target) -> AsyncIterator[None]:
     """Thousands of commands at once, whose replies are never read."""
 
     async def pipeline(port: int) -> None:
@@ -158,13 +177,13 @@ async def greedy_clients(office: HostileOffice) -> AsyncIterator[None]:
         finally:
             connection.close()
 
-    ports = [port for port in office.ports.values() for _ in range(3)]
+    ports = [port for port in target.ports.values() for _ in range(3)]
     async with _in_force(*(partial(pipeline, port) for port in ports)):
         yield
 
 
 @asynccontextmanager
-async def flooding_clients(office: HostileOffice) -> AsyncIterator[None]:
+async def flooding_clients(target: Target) -> AsyncIterator[None]:
     """Connections that are closed at once, endless RSET, and commands that are none."""
 
     async def connect(port: int) -> None:
@@ -181,7 +200,7 @@ async def flooding_clients(office: HostileOffice) -> AsyncIterator[None]:
             connection.close()
 
     commands = (b"RSET\r\n", b"NONSENSE \xff\r\n", b"\x16\x03\x01\r\n", b"MAIL FROM:<\r\n")
-    ports = office.ports.values()
+    ports = target.ports.values()
     connecting = [partial(connect, port) for port in ports]
     looping = [partial(loop, port, command) for port in ports for command in commands]
     async with _in_force(*connecting, *looping):
@@ -189,7 +208,7 @@ async def flooding_clients(office: HostileOffice) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def refused_senders(office: HostileOffice) -> AsyncIterator[None]:
+async def refused_senders(target: Target) -> AsyncIterator[None]:
     """Messages of authors without an account, each another one, with long addresses."""
     numbers = count()
 
@@ -207,7 +226,7 @@ async def refused_senders(office: HostileOffice) -> AsyncIterator[None]:
         finally:
             connection.close()
 
-    async with _in_force(*(partial(submit, port) for port in office.ports.values() for _ in range(2))):
+    async with _in_force(*(partial(submit, port) for port in target.ports.values() for _ in range(2))):
         yield
 
 
@@ -229,8 +248,8 @@ _UPSTREAM_FAULTS: Final[tuple[tuple[FaultStage, FaultAction], ...]] = (
 )
 
 
-async def _submit_through(office: HostileOffice, author: str, mode: str) -> None:
-    connection = await SmtpConnection.to(office.ports[mode], _SOURCES[5])
+async def _submit_through(target: Target, author: str, mode: str) -> None:
+    connection = await SmtpConnection.to(target.ports[mode], _SOURCES[5])
     try:
         await connection.reply()
         await connection.command(b"EHLO hostile\r\n")
@@ -242,48 +261,55 @@ async def _submit_through(office: HostileOffice, author: str, mode: str) -> None
 
 
 @asynccontextmanager
-async def hostile_upstream(office: HostileOffice) -> AsyncIterator[None]:
+async def hostile_upstream(target: Target) -> AsyncIterator[None]:
     """A provider with another fault in each session, and clients that submit for it."""
-    script = office.evil.script
+    script = target.evil.script
     script.clear()
-    first = office.evil.connections
+    first = target.evil.connections
     for session in range(1, 500):
         stage, action = _UPSTREAM_FAULTS[session % len(_UPSTREAM_FAULTS)]
         script.add(Fault(stage, action, session=first + session))
     modes = ["pass-through"] * 4 + ["queue"] * 4
     try:
-        async with _in_force(*(partial(_submit_through, office, EVIL, mode) for mode in modes)):
+        async with _in_force(*(partial(_submit_through, target, EVIL, mode) for mode in modes)):
             yield
     finally:
         script.clear()
-        await office.evil.drop_sessions()
+        await target.evil.drop_sessions()
 
 
 @asynccontextmanager
-async def hanging_name_server(office: HostileOffice) -> AsyncIterator[None]:
+async def hanging_name_server(target: Target) -> AsyncIterator[None]:
     """Look-ups that do not return, and clients whose messages need them."""
     modes = ["pass-through"] * 8 + ["queue"] * 4
-    with office.faults.in_force(CallFault.DNS):
-        async with _in_force(*(partial(_submit_through, office, UNKNOWN_HOST, mode) for mode in modes)):
+    with target.faults.in_force(CallFault.DNS):
+        async with _in_force(*(partial(_submit_through, target, UNKNOWN_HOST, mode) for mode in modes)):
             yield
 
 
-# ---- the disk and the vault ----
+# ---- the disk ----
 
 
 @asynccontextmanager
-async def slow_disk(office: HostileOffice) -> AsyncIterator[None]:
+async def slow_disk(target: Target) -> AsyncIterator[None]:
     """Each write and sync of the spool takes 0.02 seconds."""
-    with office.faults.in_force(CallFault.SLOW):
+    with target.faults.in_force(CallFault.SLOW):
         yield
 
 
-@asynccontextmanager
-async def key_change(office: HostileOffice) -> AsyncIterator[None]:
-    """The vault is sealed under a new key again and again."""
-
-    async def rekey() -> None:
-        await asyncio.to_thread(office.service.command, "vault", "rekey")
-
-    async with _in_force(rekey):
-        yield
+ELEMENTS: Final = MappingProxyType(
+    {
+        element.__name__: element
+        for element in (
+            hostile_messages,
+            silent_clients,
+            slow_clients,
+            greedy_clients,
+            flooding_clients,
+            refused_senders,
+            hostile_upstream,
+            hanging_name_server,
+            slow_disk,
+        )
+    }
+)

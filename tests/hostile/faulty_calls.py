@@ -32,29 +32,16 @@ class OneFailure(Enum):
     THREAD = "fail-thread"  # EAGAIN, of the start of a thread
 
 
-class FaultyCalls:
-    """The library and its switches, in a folder of the test."""
+class FaultSwitches:
+    """The switches of all faults, in a folder; any process may use them."""
 
     def __init__(self, folder: Path) -> None:
-        self._library = folder / "faulty_calls.so"
-        self._switches = folder / "faults"
-        self._switches.mkdir()
-        command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(self._library), str(_SOURCE), "-ldl"]
-        subprocess.run(command, check=True, timeout=60)
-
-    def environment(self, path: Path) -> dict[str, str]:
-        """Variables for the process that has the faults; those of the disk concern files below the path."""
-        return {
-            "LD_PRELOAD": str(self._library),
-            "FAULTS_FOLDER": str(self._switches),
-            "FAULTS_PATH": str(path),
-            "FAULTS_HOST": HOST,
-        }
+        self.folder = folder
 
     @contextmanager
     def in_force(self, fault: CallFault) -> Iterator[None]:
         """The fault, until the end of the block."""
-        switch = self._switches / fault.value
+        switch = self.folder / fault.value
         switch.touch()
         try:
             yield
@@ -63,11 +50,31 @@ class FaultyCalls:
 
     def fail_once(self, call: OneFailure, nth: int) -> None:
         """The n-th such call from now on fails; an earlier failure of this call that is still due comes first."""
-        switch = self._switches / f"{call.value}.new"
+        switch = self.folder / f"{call.value}.new"
         switch.write_text(str(nth))
-        switch.rename(self._switches / call.value)
+        switch.rename(self.folder / call.value)
 
     def clear_failures(self) -> None:
         """Failures that no call has seen yet are withdrawn."""
         for call in OneFailure:
-            (self._switches / call.value).unlink(missing_ok=True)
+            (self.folder / call.value).unlink(missing_ok=True)
+
+
+class FaultyCalls(FaultSwitches):
+    """The library and its switches, in a folder of the test."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "faults")
+        self.folder.mkdir()
+        self._library = folder / "faulty_calls.so"
+        command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(self._library), str(_SOURCE), "-ldl"]
+        subprocess.run(command, check=True, timeout=60)
+
+    def environment(self, path: Path) -> dict[str, str]:
+        """Variables for the process that has the faults; those of the disk concern files below the path."""
+        return {
+            "LD_PRELOAD": str(self._library),
+            "FAULTS_FOLDER": str(self.folder),
+            "FAULTS_PATH": str(path),
+            "FAULTS_HOST": HOST,
+        }

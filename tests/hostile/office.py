@@ -1,18 +1,17 @@
 """An office beside a hostile element: the service as a process, ten polite clients, and a simulated provider.
 
 Guarantees: each polite message has a number of its own and is submitted once, so lost and doubled messages are counted
-exactly. A second simulated provider, an account at it and an account behind a name server that hangs are there for the
-hostile elements.
+exactly. An account at a hostile provider and an account behind a name server that hangs are there for the hostile
+elements.
+Not here: the hostile elements (tests.hostile.elements) and their process (tests.hostile.attackers).
 """
 
 import asyncio
 import re
-import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -22,95 +21,37 @@ from senderproxy.control.protocol import Verb, new_request
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
+from tests.hostile.attackers import attackers
+from tests.hostile.elements import EVIL, MALLORY, SECRET, UNKNOWN_HOST
 from tests.hostile.faulty_calls import HOST, FaultyCalls
+from tests.hostile.smtp_connection import SmtpConnection, Times
+from tests.peers.probe import Figures, ProbedService
 from tests.peers.process import LOOPBACK, reserved_ports
-from tests.peers.senderproxy import Senderproxy, VaultAccount
+from tests.peers.senderproxy import VaultAccount
 
-SECRET: Final = "geheim-hostile"
 PEOPLE: Final = tuple(f"p{number}@firma.example" for number in range(10))
-MALLORY: Final = "mallory@firma.example"  # an account of a hostile client at the good provider
-EVIL: Final = "eve@evil.example"  # an account at the hostile provider
-UNKNOWN_HOST: Final = "dora@dns.example"  # an account at a provider whose name is never resolved
-GENEROUS: Final = 30.0  # seconds; a reply that comes later is a hang and not a busy machine
 _ARRIVES: Final = 120.0  # seconds until the last message is with the provider
 _ID: Final = re.compile(rb"<(\d+)\.polite@firma\.example>")
 _ACCEPTED: Final = MappingProxyType({"pass-through": (250,), "queue": (250,)})
-
-
-@dataclass
-class Times:
-    """Seconds until each reply to the polite clients."""
-
-    seconds: list[float] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        ordered = sorted(self.seconds) or [0.0]
-        return f"{len(ordered)} replies, median {ordered[len(ordered) // 2]:.3f} s, latest {ordered[-1]:.3f} s"
-
-
-class SmtpConnection:
-    """One connection of a client."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, times: Times | None = None) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._times = times or Times()
-
-    @classmethod
-    async def to(cls, port: int, source: str = LOOPBACK, times: Times | None = None) -> "SmtpConnection":
-        """Connect from an address of this machine; nothing is read."""
-        reader, writer = await asyncio.open_connection(LOOPBACK, port, local_addr=(source, 0))
-        return cls(reader, writer, times)
-
-    async def reply(self) -> int:
-        """The code of the next reply; 0 if the connection ends."""
-        async with asyncio.timeout(GENEROUS):
-            while line := await self._reader.readline():
-                if line[3:4] != b"-":
-                    return int(line[:3])
-        return 0
-
-    async def send(self, octets: bytes) -> None:
-        self._writer.write(octets)
-        await self._writer.drain()
-
-    async def command(self, octets: bytes) -> int:
-        """Send a command or a message, and return the code of the reply."""
-        started = time.monotonic()
-        await self.send(octets)
-        code = await self.reply()
-        self._times.seconds.append(time.monotonic() - started)
-        return code
-
-    async def start_tls(self, trust: ssl.SSLContext) -> None:
-        """The TLS handshake, after a positive reply to STARTTLS."""
-        await self._writer.start_tls(trust, server_hostname=LOOPBACK)
-
-    async def message(self, reverse_path: str, recipient: str, content: bytes) -> int:
-        """Submit a message. The content is complete and dot-stuffed; the code of the last reply is returned."""
-        for command in (f"MAIL FROM:<{reverse_path}>", f"RCPT TO:<{recipient}>", "DATA"):
-            code = await self.command(command.encode() + b"\r\n")
-            if not 200 <= code < 400:
-                return code
-        return await self.command(content + b".\r\n")
-
-    def close(self) -> None:
-        """Close at once: what was not sent yet is discarded."""
-        self._writer.transport.abort()
 
 
 class HostileOffice:
     """The service, its polite clients and its providers."""
 
     def __init__(
-        self, service: Senderproxy, ports: Mapping[str, int], good: Simulator, evil: Simulator, faults: FaultyCalls
+        self,
+        service: ProbedService,
+        ports: Mapping[str, int],
+        good: Simulator,
+        faults: FaultyCalls,
+        in_force: Callable[[str, Mapping[str, int]], AbstractAsyncContextManager[None]],
     ) -> None:
         self.service = service
         self.ports = ports  # by mode
         self.good = good
-        self.evil = evil
         self.faults = faults
-        self.times = Times()
+        self.times = {mode: Times() for mode in ports}
+        self._in_force = in_force
         self._acknowledged: set[int] = set()
         self._count = 0
 
@@ -127,10 +68,10 @@ class HostileOffice:
 
     async def _client(self, person: str, mode: str, messages: int, expected: tuple[int, ...]) -> None:
         started = time.monotonic()
-        connection = await SmtpConnection.to(self.ports[mode], times=self.times)
+        connection = await SmtpConnection.to(self.ports[mode], times=self.times[mode])
         try:
             assert await connection.reply() == 220
-            self.times.seconds.append(time.monotonic() - started)
+            self.times[mode].replies.append((time.monotonic() - started, "connection"))
             assert await connection.command(b"EHLO pc.firma.example\r\n") == 250
             for _ in range(messages):
                 code = await self._submit(connection, person)
@@ -166,6 +107,30 @@ class HostileOffice:
             self._acknowledged.add(number)
         return code
 
+    def hostile(self, element: str) -> AbstractAsyncContextManager[None]:
+        """One of elements.ELEMENTS, until the end of the block."""
+        return self._in_force(element, self.ports)
+
+    @asynccontextmanager
+    async def key_change(self) -> AsyncIterator[None]:
+        """The vault is sealed under a new key, once before the block and again and again until its end."""
+        over = False
+
+        async def rekey() -> None:
+            await asyncio.to_thread(self.service.command, "vault", "rekey")
+
+        async def repeat() -> None:
+            while not over:
+                await rekey()
+
+        await rekey()
+        task = asyncio.create_task(repeat())
+        try:
+            yield
+        finally:
+            over = True
+            await task
+
     # ---- evidence ----
 
     async def status(self) -> dict[str, Any]:
@@ -194,6 +159,13 @@ class HostileOffice:
         found = (_ID.search(message.content) for message in self.good.received)
         return Counter(int(match[1]) for match in found if match)
 
+    async def measure(self) -> Figures:
+        """The figures of the service while no client is connected."""
+        async with asyncio.timeout(_ARRIVES):
+            while any(listener["connected"] for listener in (await self.status())["listeners"]):
+                await asyncio.sleep(0.05)
+        return await asyncio.to_thread(self.service.measure)
+
     def resident_bytes(self) -> int:
         """Resident memory of the service."""
         fields = Path(f"/proc/{self.service.pid}/statm").read_text().split()
@@ -204,10 +176,13 @@ class HostileOffice:
         return [line for line in self.service.log().splitlines() if "event loop blocked" in line]
 
     async def report(self) -> str:
-        """The figures of this office so far."""
+        """The figures since the last report; the longest pass is the one since the start."""
         loop = (await self.status())["loop"]
+        times = "; ".join(f"{mode}: {times}" for mode, times in self.times.items())
+        for each in self.times.values():
+            each.replies.clear()
         return (
-            f"{len(self._acknowledged)} messages, {self.times}, longest pass of the loop"
+            f"{len(self._acknowledged)} messages, {times}; longest pass of the loop"
             f" {loop['longest_pass_seconds']:.3f} s, {loop['blocks']} passes above 0.1 s,"
             f" {self.resident_bytes() / 2**20:.1f} MiB resident"
         )
@@ -219,20 +194,19 @@ async def hostile_office(folder: Path) -> AsyncIterator[HostileOffice]:
     good_settings = SimulatorSettings(
         mailboxes={person: SimulatedMailbox(SECRET) for person in (*PEOPLE, MALLORY)}, raise_violations=False
     )
-    evil_settings = SimulatorSettings(mailboxes={EVIL: SimulatedMailbox(SECRET)}, raise_violations=False)
     faults = FaultyCalls(folder)
-    async with Simulator(good_settings) as good, Simulator(evil_settings) as evil:
+    async with Simulator(good_settings) as good, attackers(faults.folder) as them:
         with reserved_ports(1) as [queue_port]:
             accounts = [
                 *(VaultAccount(person, SECRET) for person in (*PEOPLE, MALLORY)),
                 VaultAccount(EVIL, SECRET, provider="evil"),
                 VaultAccount(UNKNOWN_HOST, SECRET, provider="unknown"),
             ]
-            service = Senderproxy(
+            service = ProbedService(
                 accounts,
-                _provider(good),
+                _provider(good.port_tls, str(good.ca_file)),
                 service_settings="stop_seconds = 2",
-                more_settings=_more(queue_port, evil, folder / "spool"),
+                more_settings=_more(queue_port, _provider(them.provider_port, them.provider_ca), folder / "spool"),
             )
             spool = folder / "spool"
             spool.mkdir(mode=0o700)
@@ -240,27 +214,27 @@ async def hostile_office(folder: Path) -> AsyncIterator[HostileOffice]:
             await asyncio.to_thread(service.__enter__)
             try:
                 ports = {"pass-through": service.port, "queue": queue_port}
-                yield HostileOffice(service, ports, good, evil, faults)
+                yield HostileOffice(service, ports, good, faults, them.in_force)
             finally:
                 await asyncio.to_thread(service.__exit__, None, None, None)
 
 
-def _provider(simulator: Simulator) -> str:
+def _provider(port: int, ca_file: str) -> str:
     return f"""
 host = "{LOOPBACK}"
-port = {simulator.port_tls}
+port = {port}
 security = "tls"
-ca_file = "{simulator.ca_file}"
+ca_file = "{ca_file}"
 sender_rule = "address"
 messages_per_hour = 0
 recipients_per_hour = 0
 """
 
 
-def _more(queue_port: int, evil: Simulator, spool: Path) -> str:
+def _more(queue_port: int, evil: str, spool: Path) -> str:
     return f"""
 [providers.evil]
-{_provider(evil)}
+{evil}
 
 [providers.unknown]
 host = "{HOST}"

@@ -6,35 +6,30 @@ printed and not asserted: on a busy machine they measure the machine. A hang is 
 
 import pytest
 
-from tests.hostile import elements
 from tests.hostile.conftest import OfficeRunner
-from tests.hostile.elements import Element
+from tests.hostile.elements import ELEMENTS
 from tests.hostile.faulty_calls import CallFault
 from tests.hostile.office import HostileOffice
 
 pytestmark = pytest.mark.slow
 
-ELEMENTS: tuple[Element, ...] = (
-    elements.hostile_messages,
-    elements.silent_clients,
-    elements.slow_clients,
-    elements.greedy_clients,
-    elements.flooding_clients,
-    elements.refused_senders,
-    elements.hostile_upstream,
-    elements.hanging_name_server,
-    elements.slow_disk,
-    elements.key_change,
-)
 
-
-@pytest.mark.parametrize("element", ELEMENTS, ids=lambda element: element.__name__)
-def test_polite_clients_are_served_beside(offices: OfficeRunner, element: Element) -> None:
+@pytest.mark.parametrize("element", ELEMENTS)
+def test_polite_clients_are_served_beside(offices: OfficeRunner, element: str) -> None:
     async def scenario(office: HostileOffice) -> None:
         await office.submit_politely(1)
-        async with element(office):
+        async with office.hostile(element):
             await office.submit_politely(3)
         await office.submit_politely(1)
+        await office.check()
+
+    offices.run(scenario)
+
+
+def test_polite_clients_are_served_beside_changes_of_the_key(offices: OfficeRunner) -> None:
+    async def scenario(office: HostileOffice) -> None:
+        async with office.key_change():
+            await office.submit_politely(3)
         await office.check()
 
     offices.run(scenario)

@@ -26,13 +26,12 @@ from senderproxy.simulator.provider_replies import UNKNOWN_USER, server_reply
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
-from tests.hostile.office import SmtpConnection
+from tests.hostile.smtp_connection import SmtpConnection
 from tests.peers.certificates import Authority
+from tests.peers.probe import Figures, ProbedService
 from tests.peers.process import LOOPBACK, reserved_ports
-from tests.peers.senderproxy import Senderproxy, VaultAccount
-from tests.soak import probe
+from tests.peers.senderproxy import VaultAccount
 from tests.soak.ledger import Ledger, Reply
-from tests.soak.probe import Figures
 
 PEOPLE: Final = tuple(f"p{number}@firma.example" for number in range(200))
 FORGETFUL: Final = "forgetful@firma.example"  # its password at the provider changes before the one in the vault
@@ -88,26 +87,12 @@ class Round:
         return f"{self.messages} messages: {self.figures}, {self.disk / 2**20:.1f} MiB on disk"
 
 
-class SoakedService(Senderproxy):
-    """senderproxy with a probe in its process."""
-
-    @property
-    def probe(self) -> Path:
-        return self.folder / "probe"
-
-    def _service_words(self) -> list[str]:
-        words = super()._service_words()
-        module = words.index("-m") + 1
-        assert words[module] == "senderproxy"
-        return [*words[:module], "tests.soak.probe", str(self.probe), *words[module + 1 :]]
-
-
 class Day:
     """The office, its clients, its operator and its provider."""
 
     def __init__(
         self,
-        service: SoakedService,
+        service: ProbedService,
         ports: dict[str, int],
         trust: ssl.SSLContext,
         simulator: Simulator,
@@ -143,7 +128,7 @@ class Day:
                 group.create_task(self._client(is_over))
         await operator
         await self._settle()
-        figures = await asyncio.to_thread(probe.ask, self._service.probe)
+        figures = await asyncio.to_thread(self._service.measure)
         measured = Round(len(self.ledger.submitted), figures, self._disk())
         self.rounds.append(measured)
         return measured
@@ -299,7 +284,7 @@ class Day:
     async def idle(self) -> Round:
         """Wait until the service has returned what it does not need, and measure."""
         await asyncio.sleep(_TIDIED)
-        figures = await asyncio.to_thread(probe.ask, self._service.probe)
+        figures = await asyncio.to_thread(self._service.measure)
         return Round(len(self.ledger.submitted), figures, self._disk())
 
     def problems(self, idle: Round, warm: int) -> list[str]:
@@ -388,10 +373,9 @@ messages_per_hour = 0
 recipients_per_hour = 0
 idle_seconds = {_IDLE_PROVIDER}
 """
-            service = SoakedService(
+            service = ProbedService(
                 [VaultAccount(person, SECRET) for person in people], provider, more_settings=settings(0)
             )
-            service.environment = probe.ENVIRONMENT
             await asyncio.to_thread(service.__enter__)
             try:
                 ports = {"pass-through": service.port, "queue": queue_port, "starttls": tls_port}
@@ -406,7 +390,8 @@ async def _soak(minutes: float, seed: int) -> list[str]:
     started = time.monotonic()
     async with office_day(seed) as day:
         while time.monotonic() - started < minutes * 60 or day.rounds[-1].messages < 2 * WARM:
-            print(f"{time.monotonic() - started:.0f} s, {await day.round(ROUND)}", flush=True)
+            measured = await day.round(ROUND)
+            print(f"{time.monotonic() - started:.0f} s, {measured}", flush=True)
         idle = await day.idle()
         print(f"idle: {idle}")
         print(day.ledger)

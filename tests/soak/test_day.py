@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.soak import probe
+from tests.peers import probe
 from tests.soak.day import GARBAGE, office_day
 
 pytestmark = pytest.mark.slow

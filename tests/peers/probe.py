@@ -1,14 +1,17 @@
-"""The service in a process that measures itself: `python -m tests.soak.probe SOCKET --config FILE run`.
+"""The service in a process that measures itself: `python -m tests.peers.probe SOCKET --config FILE run`.
 
-Each connection to the socket gets one line of JSON. Memory in use is what malloc has handed out and not got back; with
-PYTHONMALLOC=malloc that is all of it, to the octet, whatever the operating system counts as resident.
+Guarantees: the figures do not depend on how busy the machine is. Each connection to the socket gets one line of JSON. Memory in use is what malloc has handed out and not got back; with
+PYTHONMALLOC=malloc that is all of it, to the octet, whatever the operating system counts as resident. A pass of the event
+loop is measured in CPU time of its thread: what it computes, without the time that it waits for a processor.
 """
 
 import asyncio
 import ctypes
 import gc
 import json
+import math
 import os
+import selectors
 import socket
 import sys
 import threading
@@ -17,6 +20,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Final
+
+from senderproxy.cli.main import main as run
+from senderproxy.service import loop_monitor
+from senderproxy.service.measured_selector import MeasuredSelector
+from tests.peers.senderproxy import Senderproxy
 
 ENVIRONMENT: Final = {
     "PYTHONMALLOC": "malloc",
@@ -40,19 +48,22 @@ class _Mallinfo2(ctypes.Structure):
 class Figures:
     """One measurement of the service."""
 
-    in_use: int  # octets, after a full collection
+    in_use: int  # octets, after a full collection, without SQLite's
+    database: int  # octets in use by SQLite, most of them for pages; `PRAGMA cache_size` bounds them
     garbage: int  # octets that the collection freed
     collection_seconds: float
     resident: int  # octets
     descriptors: int
     threads: int
     tasks: int
+    longest_pass: float  # seconds of CPU time
 
     def __str__(self) -> str:
         return (
-            f"{self.in_use / 2**20:.2f} MiB in use, {self.garbage / 1024:.0f} KiB garbage"
+            f"{self.in_use / 2**20:.2f} MiB in use, {self.database / 2**20:.2f} MiB by SQLite, {self.garbage / 1024:.0f} KiB garbage"
             f" ({self.collection_seconds * 1000:.0f} ms), {self.resident / 2**20:.1f} MiB resident,"
-            f" {self.descriptors} descriptors, {self.threads} threads, {self.tasks} tasks"
+            f" {self.descriptors} descriptors, {self.threads} threads, {self.tasks} tasks,"
+            f" longest pass {self.longest_pass:.3f} s of CPU time"
         )
 
 
@@ -61,8 +72,7 @@ def has_mallinfo() -> bool:
     return hasattr(ctypes.CDLL(None), "mallinfo2")
 
 
-def ask(address: Path) -> Figures:
-    """Measure the service that has this socket."""
+def _ask(address: Path) -> Figures:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(30)
         connection.connect(str(address))
@@ -70,7 +80,41 @@ def ask(address: Path) -> Figures:
             return Figures(**json.loads(lines.readline()))
 
 
+class ProbedService(Senderproxy):
+    """senderproxy with a probe in its process."""
+
+    def start(self) -> None:
+        """Start it and wait until it says that it is ready."""
+        self.environment = {**self.environment, **ENVIRONMENT}
+        (self.folder / "probe").unlink(missing_ok=True)
+        super().start()
+
+    def measure(self) -> Figures:
+        """Measure it now."""
+        return _ask(self.folder / "probe")
+
+    def _service_words(self) -> list[str]:
+        words = super()._service_words()
+        module = words.index("-m") + 1
+        assert words[module] == "senderproxy"
+        return [*words[:module], "tests.peers.probe", str(self.folder / "probe"), *words[module + 1 :]]
+
+
 # ---- in the service's process ----
+
+
+class _CpuSelector(MeasuredSelector):
+    """Measures the CPU time of each pass, too, from the end of the start on."""
+
+    longest = 0.0
+    _began: float | None = None
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self._began is not None and self.limit < math.inf:
+            _CpuSelector.longest = max(_CpuSelector.longest, time.thread_time() - self._began)
+        found = super().select(timeout)
+        self._began = time.thread_time()
+        return found
 
 
 def _octets_in_use() -> int:
@@ -78,6 +122,17 @@ def _octets_in_use() -> int:
     mallinfo2.restype = _Mallinfo2
     found = mallinfo2()
     return int(found.uordblks + found.hblkhd)
+
+
+def _octets_of_sqlite() -> int:
+    """0 where the library is part of the interpreter and hides its functions."""
+    import _sqlite3
+
+    used = getattr(ctypes.CDLL(getattr(_sqlite3, "__file__", None)), "sqlite3_memory_used", None)
+    if used is None:
+        return 0
+    used.restype = ctypes.c_int64
+    return int(used())
 
 
 def _loop() -> asyncio.AbstractEventLoop | None:
@@ -98,19 +153,22 @@ def _count(folder: Path) -> int:
 
 def _measure() -> Figures:
     before = _octets_in_use()
+    database = _octets_of_sqlite()
     started = time.thread_time()
     gc.collect()
     seconds = time.thread_time() - started
     after = _octets_in_use()
     loop = _loop()
     return Figures(
-        in_use=after,
+        in_use=after - database,
+        database=database,
         garbage=before - after,
         collection_seconds=seconds,
         resident=int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
         descriptors=_count(Path("/proc/self/fd")),
         threads=_count(Path("/proc/self/task")),
         tasks=len(asyncio.all_tasks(loop)) if loop is not None else 0,
+        longest_pass=_CpuSelector.longest,
     )
 
 
@@ -127,8 +185,7 @@ def main() -> None:
     listener.bind(sys.argv.pop(1))
     listener.listen()
     threading.Thread(target=_serve, args=(listener,), name="probe", daemon=True).start()
-    from senderproxy.cli.main import main as run
-
+    vars(loop_monitor)["MeasuredSelector"] = _CpuSelector
     sys.exit(run())
 
 
