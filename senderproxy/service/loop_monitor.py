@@ -15,6 +15,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Final
 
@@ -76,9 +77,13 @@ class LoopMonitor:
         self._set_limit()
 
     def start(self) -> None:
-        """Start the measurement and the thread. Called on the loop's thread, when the start of the service is over."""
+        """Start the measurement and the thread. Called on the loop's thread, when the start of the service is over.
+
+        If the system has no thread left, lines of the log have no stack, and idleness is not reported.
+        """
         self.measure()
-        threading.Thread(target=self._watch, name="loop-monitor", daemon=True).start()
+        with suppress(RuntimeError):
+            threading.Thread(target=self._watch, name="loop-monitor", daemon=True).start()
 
     def stop(self) -> None:
         """End the measurement and its thread."""

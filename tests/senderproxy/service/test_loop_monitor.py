@@ -216,3 +216,23 @@ def test_the_thread_ends_with_the_measurement() -> None:
 
         runner.run(serve())
     until(lambda: all(thread.name != "loop-monitor" for thread in threading.enumerate()))
+
+
+def test_without_a_free_thread_passes_are_measured_all_the_same(
+    clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monitor = LoopMonitor(clock=clock)
+    with asyncio.Runner(loop_factory=monitor.new_event_loop) as runner:
+
+        async def serve() -> None:
+            monitor.start()
+            await asyncio.sleep(0)
+            clock.time += 0.25
+            await asyncio.sleep(0)
+
+        runner.run(serve())
+    assert monitor.lag.maximum == 0.25
