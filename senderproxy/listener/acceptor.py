@@ -66,17 +66,24 @@ class Acceptor:
                     return
                 self._events.log(log_events.ACCEPT_FAILED, why=str(error))
                 continue
-            accepted.setblocking(False)
-            task = self._loop.create_task(self._connect(accepted))
-            self._starting.add(task)
-            task.add_done_callback(self._starting.discard)
+            try:
+                accepted.setblocking(False)
+                task = self._loop.create_task(self._connect(accepted))
+                self._starting.add(task)
+                task.add_done_callback(self._starting.discard)
+            except MemoryError as error:
+                self._close(accepted, error)
 
     async def _connect(self, accepted: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._new_protocol, accepted)
-        except OSError as error:  # the client has left already
-            accepted.close()
-            self._events.log(log_events.ACCEPT_FAILED, why=str(error))
+        except (OSError, MemoryError) as error:  # the client has left already, or there is no memory for it
+            self._close(accepted, error)
+
+    def _close(self, accepted: socket.socket, error: OSError | MemoryError) -> None:
+        """Close a connection at once: its client does not wait for a greeting that never comes."""
+        accepted.close()
+        self._events.log(log_events.ACCEPT_FAILED, why=str(error) or "no memory")
 
     def _wait_for_descriptors(self, error: OSError) -> None:
         self.stop()

@@ -18,7 +18,7 @@ from senderproxy.aio import forget_traceback
 from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope, Handler
 from senderproxy.listener.client_auth import Admission, User
 from senderproxy.listener.client_stream import ClientStream, ClientTimeout, CloseRequested
-from senderproxy.listener.connections import ListenerState
+from senderproxy.listener.connections import Connection, ListenerState
 from senderproxy.listener.data_phase import DataPhase, reply_of
 from senderproxy.listener.read_buffer import ClientGone
 from senderproxy.log import event
@@ -36,6 +36,13 @@ _UNREAD: Final = 64 * 1024  # octets of replies that a client may leave unread b
 _BATCH: Final = 100  # commands of one client in a row; then its replies leave and other clients are served
 _TLS_RECORD: Final = b"\x16\x03"  # the start of a handshake record, RFC 8446 section 5.1
 _TLS_SHUTDOWN: Final = 5.0  # seconds for the client's close_notify, RFC 8446 section 6.1
+
+
+def _discard(connection: Connection, stream: ClientStream, state: ListenerState, transport: asyncio.Transport) -> None:
+    """Close a connection whose conversation has not begun."""
+    stream.connection_lost()
+    state.unregister(connection)
+    transport.abort()
 
 
 class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types are loose
@@ -63,18 +70,19 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection; aiosmtpd then starts the conversation."""
         assert isinstance(transport, asyncio.Transport)
-        peer = transport.get_extra_info("peername")
-        if not peer:  # the client has disconnected already
-            self._admission = None
-        else:
-            self._host = peer[0]
-            self._admission = self._state.register(self, self._host)
-        self._stream.attach(transport)
-        if self._state.settings.tls == "implicit":
-            self._handshaking = True
-            # The first octets belong to the handshake. Not at once: Python 3.11.2 starts to read after this call.
-            self.loop.call_soon(transport.pause_reading)
-        super().connection_made(transport)
+        try:
+            if peer := transport.get_extra_info("peername"):  # None: the client has disconnected already
+                self._host = peer[0]
+                self._admission = self._state.register(self, self._host)
+            self._stream.attach(transport)
+            if self._state.settings.tls == "implicit":
+                self._handshaking = True
+                # The first octets belong to the handshake. Not at once: Python 3.11.2 starts to read after this call.
+                self.loop.call_soon(transport.pause_reading)
+            super().connection_made(transport)
+        except BaseException:  # without memory, too, no client waits for a greeting that never comes
+            _discard(self, self._stream, self._state, transport)
+            raise
         self._client_connected_cb = None
 
     def data_received(self, data: bytes) -> None:
@@ -89,8 +97,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002  the name is aiosmtpd's
         """Unregister the connection. aiosmtpd cancels the conversation; a transaction goes on as a task of its own.
 
-        Then the references that form cycles are cleared, so that the connection and its TLS objects (100 KB) are freed
-        at once and not by the next full garbage collection.
+        Then the references that form cycles are cleared: the connection and its TLS objects (100 KB) are freed at once.
         """
         if self._stream.lost:
             return

@@ -8,6 +8,8 @@
      fail-write, fail-socket, fail-open, fail-thread
             the file has a number N: the N-th such call from now on fails once, with
             ENOSPC (below FAULTS_PATH), EMFILE, EMFILE, EAGAIN; the file is removed
+     fail-memory
+            the file has a number N: the N-th allocation after the next accept fails, with ENOMEM
    Without `dns`, look-ups of these names fail at once. */
 
 #define _GNU_SOURCE
@@ -50,18 +52,17 @@ static int is_ours(int fd)
 }
 
 /* The countdowns of the calls that fail once; 0: none. */
-static _Atomic int left[4];
-static const char *const names[4] = {"fail-write", "fail-socket", "fail-open", "fail-thread"};
-enum { WRITE, SOCKET, OPEN, THREAD };
+static _Atomic int left[5];
+static const char *const names[5] = {"fail-write", "fail-socket", "fail-open", "fail-thread", "fail-memory"};
+enum { WRITE, SOCKET, OPEN, THREAD, MEMORY };
 
-static int fails_now(int call)
+/* Reads the number of the file, if it is there. */
+static void arm(int call)
 {
     const char *folder = getenv("FAULTS_FOLDER");
     char path[4096], digits[16] = {0};
-    int saved = errno, fd, one;
-    if (folder == NULL)
-        return 0;
-    if (left[call] == 0) {
+    int saved = errno, fd;
+    if (folder != NULL && left[call] == 0) {
         snprintf(path, sizeof path, "%s/%s", folder, names[call]);
         fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
         if (fd >= 0) {
@@ -71,8 +72,17 @@ static int fails_now(int call)
         }
     }
     errno = saved;
-    one = left[call];
-    return one > 0 && --left[call] == 0;
+}
+
+static int counts_down(int call)
+{
+    return left[call] > 0 && --left[call] == 0;
+}
+
+static int fails_now(int call)
+{
+    arm(call);
+    return counts_down(call);
 }
 
 /* Waits; returns 1 if the call has to fail with ENOSPC. */
@@ -143,6 +153,7 @@ int socket(int domain, int type, int protocol)
 
 int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
 {
+    arm(MEMORY);
     if (fails_now(SOCKET)) {
         errno = EMFILE;
         return -1;
@@ -183,4 +194,32 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
         return EAGAIN;
     return NEXT(int, "pthread_create", pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)(
         thread, attributes, run, argument);
+}
+
+/* glibc's own allocations; an allocation cannot look for a file. */
+void *__libc_malloc(size_t);
+void *__libc_calloc(size_t, size_t);
+void *__libc_realloc(void *, size_t);
+
+static int no_memory(void)
+{
+    if (!counts_down(MEMORY))
+        return 0;
+    errno = ENOMEM;
+    return 1;
+}
+
+void *malloc(size_t size)
+{
+    return no_memory() ? NULL : __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size)
+{
+    return no_memory() ? NULL : __libc_calloc(count, size);
+}
+
+void *realloc(void *old, size_t size)
+{
+    return no_memory() ? NULL : __libc_realloc(old, size);
 }

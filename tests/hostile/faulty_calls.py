@@ -30,6 +30,7 @@ class OneFailure(Enum):
     SOCKET = "fail-socket"  # EMFILE, of socket and accept
     OPEN = "fail-open"  # EMFILE
     THREAD = "fail-thread"  # EAGAIN, of the start of a thread
+    MEMORY = "fail-memory"  # ENOMEM, of an allocation after the next connection was accepted
 
 
 class FaultSwitches:

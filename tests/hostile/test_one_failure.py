@@ -19,8 +19,9 @@ from tests.peers.process import PeerFailed
 pytestmark = pytest.mark.slow
 
 POINTS = int(os.environ.get("POINTS", "40"))
+MEMORY_POINTS = POINTS // 5
 SEED = 12
-
+_ALLOCATIONS = 8000  # about as many as two messages need
 
 # The highest N for the N-th call: about as many as two messages need, and a start.
 _LAST = {OneFailure.WRITE: 30, OneFailure.SOCKET: 6, OneFailure.OPEN: 6, OneFailure.THREAD: 12}
@@ -48,8 +49,8 @@ def test_one_call_that_fails_loses_no_acknowledged_message(offices: OfficeRunner
         rng = random.Random(SEED)
         replies: Counter[int] = Counter()
         failed_starts = 0
-        for point in range(POINTS):
-            call = list(OneFailure)[point % len(OneFailure)]
+        for point in range(POINTS - MEMORY_POINTS):
+            call = list(_LAST)[point % len(_LAST)]
             office.faults.fail_once(call, rng.randrange(1, _LAST[call] + 1))
             if call is OneFailure.THREAD:
                 await office.wait_empty()  # a message in progress at a power cut may arrive twice
@@ -60,11 +61,35 @@ def test_one_call_that_fails_loses_no_acknowledged_message(offices: OfficeRunner
         office.faults.clear_failures()
         print(f"replies {dict(replies)}, {failed_starts} failed starts")
         assert set(replies) > {250}, "nothing failed"
-        assert replies[250] > POINTS
+        assert replies[250] > POINTS - MEMORY_POINTS
         for _ in range(40):  # failures that are still due are used up
             await office.submit_once("queue")
             await office.submit_once("pass-through")
         await office.submit_politely(1)
         await office.check()
+
+    offices.run(scenario)
+
+
+def test_one_allocation_that_fails_loses_no_acknowledged_message(offices: OfficeRunner) -> None:
+    """It may end the process, and then the service is started again."""
+
+    async def scenario(office: HostileOffice) -> None:
+        rng = random.Random(SEED)
+        replies: Counter[int] = Counter()
+        deaths = 0
+        for _ in range(MEMORY_POINTS):
+            office.faults.fail_once(OneFailure.MEMORY, rng.randrange(1, _ALLOCATIONS))
+            for mode in ("pass-through", "queue"):
+                replies[await office.submit_once(mode)] += 1
+            if not is_alive(office):
+                deaths += 1
+                await asyncio.to_thread(start_again, office)
+            else:
+                for mode in ("pass-through", "queue"):
+                    replies[await office.submit_once(mode)] += 1
+        print(f"replies {dict(replies)}, {deaths} ends of the process")
+        await office.submit_politely(1)
+        await office.check(may_double=True)
 
     offices.run(scenario)

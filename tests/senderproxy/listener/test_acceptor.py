@@ -114,6 +114,25 @@ async def test_an_error_of_one_connection_does_not_stop_the_others(scarce: Scarc
     events.flush()
 
 
+async def test_without_memory_for_a_connection_its_client_does_not_wait(scarce: ScarceSocket) -> None:
+    failures = [MemoryError, MemoryError]
+
+    def protocol() -> Greeting:
+        if failures:
+            raise failures.pop()
+        return Greeting()
+
+    events = EventLimiter()
+    acceptor = Acceptor(scarce, protocol, events)
+    clients = [connected(scarce) for _ in range(3)]
+    with listener_log() as lines:
+        acceptor.start()
+        assert sorted([await octets(client) for client in clients]) == [b"", b"", b"x"]
+    assert [key for key, _ in lines] == ["accept_failed"]
+    acceptor.stop()
+    events.flush()
+
+
 async def test_an_accepted_connection_starts_although_the_loop_stops(scarce: ScarceSocket) -> None:
     acceptor = Acceptor(scarce, Greeting, EventLimiter())
     clients = [connected(scarce) for _ in range(70)]

@@ -1,6 +1,7 @@
 """The client_auth: who gets in, TLS and logins, and how it closes."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import ssl
@@ -790,3 +791,24 @@ def test_the_timeouts_of_a_listener_follow_its_settings() -> None:
     timeouts = ListenerTimeouts.of(ListenerSettings(idle_seconds=660))
     assert (timeouts.idle, timeouts.block) == (660, 180)
     assert NO_DELAY.failures == 5
+
+
+async def test_a_connection_for_which_there_is_no_memory_is_closed_and_not_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_smtp: object) -> None:
+        raise MemoryError
+
+    async with listening(RecordingIntake()) as listener:
+        unhandled: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+        with monkeypatch.context() as patch:
+            patch.setattr("aiosmtpd.smtp.SMTP._create_session", fail)
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+        assert [type(context["exception"]) for context in unhandled] == [MemoryError]
+        assert listener.connections == 0
+        client = await SmtpClient.greeted(listener)
+        await client.close()
