@@ -1,8 +1,9 @@
 """`senderproxy status`: the state of the running service."""
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from senderproxy.cli.common import config_path, read_config
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
@@ -20,6 +21,8 @@ from senderproxy.monitoring.facts import Facts, RefusedConfiguration
 from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry, read_condition
 from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, ngettext
+
+_BLOCKED: Final = 5  # blocked accounts that are listed; the queue has all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,11 +70,12 @@ def _print_status(status: dict[str, Any]) -> None:
         )
     )
     print()
-    _print_conditions([read_condition(entry) for entry in status["conditions"]])
+    conditions = [read_condition(entry) for entry in status["conditions"]]
+    _print_conditions(conditions)
     _print_listeners(status["listeners"])
     print()
     _print_accounts(status["accounts"])
-    _print_queue(status["queue"])
+    _print_queue(status["queue"], [name for one in conditions for name in one.affected.names])
     _print_refusals(status["refusals"])
     for text in status["unknown_records"]:
         print(f"\n{text}")
@@ -144,7 +148,8 @@ def _print_accounts(accounts: list[dict[str, Any]]) -> None:
     print_table(headings, [_account_row(entry) for entry in accounts])
 
 
-def _print_queue(queue: dict[str, Any]) -> None:
+def _print_queue(queue: dict[str, Any], with_condition: Collection[str]) -> None:
+    """The queue. `with_condition`: accounts whose condition names their messages already."""
     if queue["problem"]:
         return  # a condition says so
     print()
@@ -160,13 +165,18 @@ def _print_queue(queue: dict[str, Any]) -> None:
             time=local_time(queue["oldest"]),
         )
     )
-    for entry in queue["blocked"]:
+    others = [entry for entry in queue["blocked"] if entry["account"] not in with_condition]
+    for entry in others[:_BLOCKED]:
         if entry["seconds"] is None:
             text = _("{account} is blocked until the cause is fixed ({messages}): {why}")
         else:
             text = _("{account} is blocked for {seconds} s ({messages}): {why}")
         messages = ngettext("{count} message", "{count} messages", entry["waiting"]).format(count=entry["waiting"])
         print(text.format(account=entry["account"], seconds=entry["seconds"], messages=messages, why=entry["why"]))
+    if more := len(others[_BLOCKED:]):
+        print(
+            ngettext("{count} more account is blocked.", "{count} more accounts are blocked.", more).format(count=more)
+        )
     print(_("Details: senderproxy queue"))
 
 

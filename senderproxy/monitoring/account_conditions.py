@@ -93,7 +93,7 @@ def _no_session(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]
         provider,
         severity,
         since,
-        cause + _waiting(facts, accounts),
+        _with_waiting(facts, accounts, cause),
         hint,
         _affected(accounts),
     )
@@ -110,7 +110,7 @@ def _wrong_certificate(facts: Facts, provider: str, accounts: Sequence[AccountSn
         provider,
         Severity.ERROR,
         _since(facts, accounts),
-        cause + _waiting(facts, accounts),
+        _with_waiting(facts, accounts, cause),
         hint.format(provider=provider),
         _affected(accounts),
     )
@@ -290,7 +290,7 @@ def _condition(
         accounts[0].account if len(accounts) == 1 else provider,
         severity,
         since or _since(facts, accounts),
-        cause + _waiting(facts, accounts),
+        _with_waiting(facts, accounts, cause),
         hint,
         _affected(accounts),
     )
@@ -321,17 +321,20 @@ def _named(names: Sequence[str]) -> str:
     return text.format(count=len(names), names=shown)
 
 
-def _waiting(facts: Facts, accounts: Sequence[AccountSnapshot]) -> str:
-    """A further sentence on the messages that wait for these accounts; empty without one."""
+def _with_waiting(facts: Facts, accounts: Sequence[AccountSnapshot], cause: str) -> str:
+    """The cause, and a further sentence on the messages that wait for these accounts, if there are any."""
     names = {one.account for one in accounts}
     queues = [queue for queue in facts.queues if queue.waiting and queue.account in names]
     if not queues:
-        return ""
+        return cause
     count = sum(queue.waiting for queue in queues)
     text = ngettext(
-        " {count} message waits, the oldest since {time}.", " {count} messages wait, the oldest since {time}.", count
+        "{cause}. {count} message waits, the oldest since {time}.",
+        "{cause}. {count} messages wait, the oldest since {time}.",
+        count,
     )
-    return text.format(count=count, time=format_time(min(queue.oldest for queue in queues), None))
+    oldest = format_time(min(queue.oldest for queue in queues), None)
+    return text.format(cause=cause.rstrip("."), count=count, time=oldest)
 
 
 def _most_frequent(accounts: Sequence[AccountSnapshot]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from senderproxy.log_events import Severity
 
 _TEXT: Final = 1000  # characters of a cause or a hint; a provider's reply of five lines fits
-_NAMES: Final = 20  # names in JSON; `count` has the number of all
+_NAMES: Final = 200  # names in JSON, about those of an office; `count` has the number of all
 
 
 class ConditionKey(StrEnum):

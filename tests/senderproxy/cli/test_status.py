@@ -81,3 +81,19 @@ def test_a_refusal_that_the_service_knows_is_shown_once(office: Office) -> None:
         broken = office.config.read_text() + "x"
         office.config.write_text(broken)
         assert office.type("status").out.count("old configuration is in force") == 1
+
+
+def test_a_blocked_account_with_a_condition_is_not_listed_again(office: Office) -> None:
+    blocked = [
+        {"account": f"konto{number}", "waiting": 1, "why": "451 refused", "seconds": None if number else 60}
+        for number in range(9)
+    ]
+    entry = condition(ConditionKey.NO_SESSION, Severity.ERROR, "There is no session. 7 messages wait.")
+    entry["affected"] = {"kind": "accounts", "count": 2, "names": ["konto1", "konto2"]}
+    queue = FACTS["queue"] | {"waiting": 9, "oldest": SINCE.isoformat(), "blocked": blocked}  # type: ignore[operator]
+    with service_status(office, **FACTS | {"queue": queue}, conditions=[entry]):
+        out = office.type("status").out
+    assert "konto0 is blocked for 60 s (1 message): 451 refused" in out
+    assert "konto1" not in out
+    assert "konto7" not in out
+    assert "2 more accounts are blocked." in out
