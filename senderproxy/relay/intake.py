@@ -31,6 +31,7 @@ from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.decision_thread import TooManyDecisions, has_large_header
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
+from senderproxy.relay.expensive_decisions import ExpensiveDecisions
 from senderproxy.relay.loop_guard import LimitedPair, LoopGuard, OverLimit, is_automatic_response, is_report_or_journal
 from senderproxy.relay.ports import NO_ACCOUNT, Arrival, Dispatcher, Outcomes, Spool, SpoolError, SpoolFull
 from senderproxy.relay.recipient_updates import OnDeferral
@@ -87,6 +88,7 @@ class RelayIntake:
         self._clock = clock
         self.loop_guard = LoopGuard()
         self._refusals = RepeatedRefusals(clock)
+        self._expensive = ExpensiveDecisions()
 
     async def accept(self, submission: Submission) -> Reply:
         """Decide, then pass the message through or queue it; the reply to the client's final dot."""
@@ -98,7 +100,11 @@ class RelayIntake:
             except TooManyDecisions:
                 return self._defer_undecided(submission, started)
         else:
+            if self._expensive:
+                await self._expensive.wait(submission.client.host)
+            began = self._clock.monotonic()
             decision = self._relay.decide(submission)
+            self._expensive.decided(submission.client.host, self._clock.monotonic() - began)
         limit = self._check_loop(submission, decision)
         if limit is not None and isinstance(decision, Decision):
             if limit.wait is None or not handling.queues_deferrals:

@@ -121,6 +121,7 @@ IN_PROGRESS = {
     "listener.body.SpillDirectory._created": "a folder for large bodies that was deleted by hand",
     "listener.connections.ListenerState.transactions": "a message; max_connections, and cancelled ones until their end",
     "relay.decision_thread.DecisionThread._of_client": "a decision; a limit for each client and one for all",
+    "relay.expensive_decisions.ExpensiveDecisions._clients": "a decision on the event loop, for a pass of it",
     "relay.runner.Runner._tasks": "an attempt; the connections of each account",
     "relay.settling.ResultWriter._unwritten": "an attempt whose result cannot be written",
     "service.measured_selector.MeasuredSelector._keys": "an open file that the event loop waits for",

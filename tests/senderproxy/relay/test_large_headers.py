@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -155,6 +156,60 @@ async def test_a_small_header_section_is_decided_on_the_event_loop(tmp_path: Pat
         _, result = await office.submit(header="X-Small: " + "x" * 900 + "\r\n")
         assert result.code == 250
         assert gate.hanging == 0
+
+
+@pytest.mark.parametrize("item", ["a@;", "(),", "<@,", ":;,", "é@;", "a@b;"])
+async def test_dense_address_lists_are_decided_on_the_thread(tmp_path: Path, item: str) -> None:
+    """A list of 1 KiB of these takes more than 10 ms, as long as a hundred usual decisions."""
+    async with gated_office(tmp_path) as (office, gate):
+        dense = "Cc: " + "\r\n ".join([item * 20] * (1000 // (len(item) * 20))) + "\r\n"
+        deciding = asyncio.create_task(office.submit(text="dense", header=dense))
+        await office.until(lambda: gate.hanging == 1, "the decision")
+        gate.release.set()
+        assert (await deciding)[1].code == 250
+
+
+async def test_a_list_of_usual_addresses_is_decided_on_the_event_loop(tmp_path: Path) -> None:
+    async with gated_office(tmp_path) as (office, gate):
+        people = ",\r\n ".join(f'"Vorname Nachname {n}" <vorname.nachname{n}@kunde.example>' for n in range(100))
+        bare = ",\r\n ".join(f"vorname.nachname{n}@kunde.example" for n in range(100))
+        for header in (f"Cc: {people}\r\n", f"Cc: {bare}\r\n"):
+            assert len(header) < LARGE_HEADER
+            assert (await office.submit(header=header))[1].code == 250
+        assert gate.hanging == 0
+
+
+async def test_a_client_has_one_expensive_decision_in_a_pass_of_the_event_loop_and_others_do_not_wait(
+    tmp_path: Path,
+) -> None:
+    """Fifty connections of one client complete such messages in the same pass."""
+    passes = 0
+    decided: list[tuple[str, int]] = []  # the address and the pass
+
+    def count_passes() -> None:
+        nonlocal passes
+        passes += 1
+        asyncio.get_running_loop().call_soon(count_passes)
+
+    class SlowDirectory(AccountDirectory):
+        def find(self, address: Address, tier: MatchTier) -> Account | None:
+            if not decided or decided[-1] != (str(address), passes):
+                decided.append((str(address), passes))
+                if str(address) == "anna@firma.example":
+                    time.sleep(0.006)
+            return super().find(address, tier)
+
+    async with relay_office(tmp_path) as office:
+        office.drawer.new_directory = SlowDirectory
+        office.drawer.add("dora", "dora@firma.example", "geheim-relay")
+        count_passes()
+        hostile = [asyncio.create_task(office.submit(text=f"hostile {n}", host=f"2001:db8::{n}")) for n in range(20)]
+        usual = asyncio.create_task(office.submit(text="usual", by="bert@firma.example", host="192.0.2.2"))
+        answers = await asyncio.gather(*hostile, usual)
+        assert {answer.code for _id, answer in answers} == {250}
+    of_hostile = [at for who, at in decided if who == "anna@firma.example"]
+    assert len(of_hostile) == len(set(of_hostile)) >= 20
+    assert next(at for who, at in decided if who == "bert@firma.example") == of_hostile[0]
 
 
 async def test_a_cancelled_decision_ends_at_once_and_frees_its_place(tmp_path: Path) -> None:
