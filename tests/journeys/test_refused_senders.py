@@ -114,12 +114,12 @@ def test_other_refusals_stay_what_they_are(place: tuple[Simulator, Senderproxy, 
         assert "Abhilfe" not in " ".join(lines), (what, stage)
         assert said.lines[-1] in " ".join(lines), (what, stage)
     assert simulator.received == []
-    relay.restart()  # the paused accounts are wanted again
+    relay.restart_without_memory()  # the paused accounts are wanted again
 
 
 def test_an_alias_that_only_we_know_gets_a_mend_that_mends(place: tuple[Simulator, Senderproxy, Doors]) -> None:
     simulator, relay, doors = place
-    relay.restart()
+    relay.restart_without_memory()
     code, lines = refused_with(simulator, doors.office, FaultStage.MAIL, IONOS.reverse_path_refused, "info@firma.test")
     assert code == 550
     for line in lines[:2]:
@@ -132,7 +132,7 @@ def test_a_provider_that_became_stricter_is_said_until_its_rule_is_set(
 ) -> None:
     """The user meets a refusal, looks at `status` and `check`, does what they say, and the mail goes out."""
     simulator, relay, doors = place
-    relay.restart()
+    relay.restart_without_memory()
     simulator.settings, milder = (
         SimulatorSettings(mailboxes=MAIL_BOXES, ownership_rule=OwnershipRule.ADDRESS),
         simulator.settings,

@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -160,6 +161,14 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
     def restart(self) -> None:
         """Stop and start again, on the same port and with the same vault."""
         self.stop()
+        self.start()
+
+    def restart_without_memory(self) -> None:
+        """Stop, delete what it has learned (pauses, refused senders, the use of the hour), and start again."""
+        self.stop()
+        with contextlib.closing(sqlite3.connect(self.folder / "spool" / "spool.db")) as spool:
+            spool.execute("DELETE FROM learned")
+            spool.commit()
         self.start()
 
     def kill(self) -> None:
