@@ -188,7 +188,19 @@ SESSION_OPENED: Final = LogEvent(
     "session_opened", Severity.INFO, "session opened", ("account", "login", "smarthost", "mechanism")
 )
 SESSION_FAILED: Final = LogEvent(
-    "session_failed", Severity.WARNING, "session failed", ("account", "login", "smarthost", "reason", "reply")
+    "session_failed", Severity.WARNING, "session failed", ("account", "login", "smarthost", "reason", "reply", "hint")
+)
+LOGIN_METHOD_REFUSED: Final = LogEvent(
+    "login_method_refused",
+    Severity.WARNING,
+    "login method refused, the next one is tried",
+    ("smarthost", "method", "next"),
+)
+SERVER_LIMIT_OBSERVED: Final = LogEvent(
+    "server_limit_observed",
+    Severity.WARNING,
+    "server takes no more connections, idle sessions make room",
+    ("provider", "connections", "reply"),
 )
 SESSION_REPLACED: Final = LogEvent("session_replaced", Severity.INFO, "session replaced", ("id", "account", "reply"))
 LOOK_UP_FAILED: Final = LogEvent(
@@ -225,8 +237,12 @@ ATTEMPT_INTERRUPTED: Final = LogEvent(
     _ATTEMPT_FIELDS,
 )
 ACCOUNT_HEALTHY: Final = LogEvent("account_healthy", Severity.INFO, "account can send again", ("account", "health"))
-ACCOUNT_SUSPENDED: Final = LogEvent("account_suspended", Severity.WARNING, "account suspended", ("account", "health"))
-ACCOUNT_PAUSED: Final = LogEvent("account_paused", Severity.WARNING, "account paused", ("account", "health"))
+ACCOUNT_SUSPENDED: Final = LogEvent(
+    "account_suspended", Severity.WARNING, "account suspended", ("account", "health", "cause", "hint")
+)
+ACCOUNT_PAUSED: Final = LogEvent(
+    "account_paused", Severity.WARNING, "account paused", ("account", "health", "cause", "hint")
+)
 RECIPIENT_LIMIT_LEARNED: Final = LogEvent(
     "recipient_limit_learned", Severity.INFO, "recipient limit recorded", ("account", "recipients")
 )

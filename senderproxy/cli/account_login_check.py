@@ -24,6 +24,7 @@ from senderproxy.delivery.resolver import Resolver
 from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import ForwardPath, ReversePath
+from senderproxy.mail.reply import Reply
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.provider import Provider
 from senderproxy.translation import _
@@ -82,15 +83,20 @@ def describe(result: LoginResult) -> str:
         case LoginOk(smarthost, mechanism):
             return _("the login works ({smarthost}, {mechanism})").format(smarthost=smarthost, mechanism=mechanism)
         case LoginRefused(reply):
-            return reply.text.partition(" To fix:")[0]  # each command prints a hint of its own
+            return _without_fix(reply)
         case LoginUnchecked(reply):
-            return _("the login could not be tried: {reply}").format(reply=reply.text)
+            return _("the login could not be tried: {reply}").format(reply=_without_fix(reply))
+
+
+def _without_fix(reply: Reply) -> str:
+    """The text of a reply; each command prints the hint on a line of its own."""
+    return reply.text.partition(" To fix:")[0].removesuffix(".")
 
 
 def login_hint(result: LoginRefused | LoginUnchecked, account: Account) -> str:
-    """The likely fix; it concerns the password only if the provider asked for one."""
-    if isinstance(result, LoginRefused):
-        return _("If the password is wrong: senderproxy account set-password {account}").format(account=account.id)
+    """The fix for this failure; a general one where none is known."""
+    if result.hint:
+        return result.hint
     return _(
         "Check this machine's network, DNS and firewall, and host, port and security in [providers.{provider}]."
     ).format(provider=account.provider)

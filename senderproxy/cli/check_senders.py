@@ -10,8 +10,6 @@ from enum import Enum
 from typing import Final
 
 from senderproxy.cli.findings import Finding, Level
-from senderproxy.delivery.account_health import is_account_limit
-from senderproxy.delivery.classify import is_sender_refused
 from senderproxy.delivery.login_check import Probed, SenderAnswer
 from senderproxy.mail.address import NULL_PATH, Address, ReversePath
 from senderproxy.routing.account import Account
@@ -74,7 +72,7 @@ def findings(account: Account, provider: Provider, recipient: Address, probed: P
     for kind, answer in answers.items():
         yield Finding(_level(answer), subject, f"{_(kind.value)} <{answer.path}> {_describe(answer)}")
     if missing := [_(kind.value) for kind in SenderKind if kind not in answers]:
-        reason = probed.ended.text if probed.ended else _("an earlier reply prevents it")
+        reason = probed.ended.reason if probed.ended else _("an earlier reply prevents it")
         text = _("not probed: {senders} ({reason})").format(senders=", ".join(missing), reason=reason)
         yield Finding(Level.UNKNOWN, subject, text)
     own = answers.get(SenderKind.OWN)
@@ -105,7 +103,7 @@ def _senders_of(account: Account) -> str:
 def _own_address_findings(account: Account, recipient: Address, own: SenderAnswer | None) -> Iterator[Finding]:
     if own is None or not _refused(own):
         return
-    if own.at_mail or is_sender_refused(own.reply):
+    if own.at_mail or own.is_sender_refused:
         yield Finding(
             Level.WRONG,
             _senders_of(account),
@@ -192,12 +190,12 @@ def _accepted(answer: SenderAnswer | None) -> bool:
 
 def _refused(answer: SenderAnswer | None) -> bool:
     """Permanently. The own address was accepted with the same recipient before, so the reply is about the sender."""
-    return answer is not None and answer.reply.is_permanent and not is_account_limit(answer.reply)
+    return answer is not None and answer.reply.is_permanent and not answer.is_limit
 
 
 def _refused_as_sender(answer: SenderAnswer | None) -> bool:
     """Refused because the login may not use it, and not for another fault of a foreign domain."""
-    return answer is not None and is_sender_refused(answer.reply)
+    return answer is not None and answer.is_sender_refused
 
 
 def _level(answer: SenderAnswer) -> Level:
@@ -208,6 +206,6 @@ def _describe(answer: SenderAnswer) -> str:
     if _accepted(answer):
         return _("is accepted")
     stage = "MAIL FROM" if answer.at_mail else "RCPT TO"
-    reply = f"{answer.reply.code} {answer.reply.status or ''}".strip() + f" {answer.reply.text}"
+    reply = f"{answer.reply.code} {answer.reply.status or ''}".strip() + f" {answer.reply.reason}"
     text = _("is refused at {stage}: {reply}") if _refused(answer) else _("is deferred at {stage}: {reply}")
     return text.format(stage=stage, reply=reply)

@@ -189,7 +189,7 @@ def _row(record: MessageRecord, now: datetime) -> list[str]:
     held = [state for state in pending.values() if state.status is RecipientStatus.HELD]
     due = [due_at for state in pending.values() if (due_at := record.due_at(state)) is not None]
     reply = next((state.reply for state in pending.values() if state.reply is not None), None)
-    why = held[0].why if held else f"{reply.code} {reply.text}" if reply else ""
+    why = held[0].why if held else f"{reply.code} {reply.reason}" if reply else ""
     return [
         record.id,
         time_in_words(now - record.received_at),

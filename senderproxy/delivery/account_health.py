@@ -1,63 +1,32 @@
 """Health of an account: healthy, paused or suspended, and the events that change it. PURE.
 
 Guarantees: one refused password suspends the account until its secret changes or the operator resumes it, so a wrong
-password costs one failed login. A rate limit pauses it, for one minute at first, doubled each time up to thirty. A
-reply about one recipient (greylisting, a full mailbox) never changes the health of the account.
-Not here: the clock and the upstream's replies (both are arguments), the state itself (delivery.account_state).
+password costs one failed login. A login that fails for another reason is tried again after 5, 15 and 60 minutes; a
+temporary reply never suspends. A rate limit pauses the account, for one minute at first, doubled each time up to
+thirty. A new secret ends every state. A reply about one recipient (greylisting, a full mailbox) never changes the
+health.
+Not here: the causes of replies (delivery.causes), hints (delivery.hints), the clock and the replies (arguments), the
+state itself (delivery.account_state).
 """
 
-import re
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
+from senderproxy.delivery.causes import CONSEQUENCES, FAILED_LOGINS, Cause, Effect, effect_of, is_temporary
+from senderproxy.delivery.hints import Login, hint
 from senderproxy.learned import Fact, Instant, duration
-from senderproxy.mail.reply import EnhancedStatus, Reply, reply
+from senderproxy.mail.reply import Reply, reply
 from senderproxy.tracking.serialize import read_reply, reply_entry
 
 FIRST_PAUSE: Final = 60.0  # seconds; a limit for a burst of messages ends within a minute
 LONGEST_PAUSE: Final = 1800.0  # seconds; a limit for a whole day then costs two attempts an hour
+LOGIN_WAITS: Final = (300.0, 900.0, 3600.0)  # seconds after the first, second and third failed login
+PROVEN_FOR: Final = timedelta(hours=24)  # a login that worked in this time is not doubted because of one refusal
 
 _LONGEST_AGE: Final = 10 * 365 * 86_400.0  # seconds; ten years, so that no date is out of range
 
-# The phrases of providers for too many messages. Sources: IONOS' help pages (450 Mail send limit exceeded; 421 Rate
-# limit reached), Microsoft 365 (432 4.3.2 sender thread limit; SubmissionQuotaExceededException), Gmail (550 5.4.5
-# Daily user sending limit exceeded), Postfix's anvil (too much mail from, too many connections).
-_ACCOUNT_LIMIT: Final = re.compile(
-    r"(?:send|sending|submission|relay|thread|rate)[ -]*(?:limit|quota)s?\b"
-    r"|(?:hourly|daily)\b.{0,40}\b(?:limit|quota)\b"
-    r"|SubmissionQuotaExceeded"
-    r"|\btoo much mail\b|\btoo many recipients from\b"
-    r"|\btoo many (?:messages|mails|e-?mails|connections|concurrent|sessions|log-?ins)\b"
-    r"|\bthrottl(?:ed|ing)\b",
-    re.IGNORECASE,
-)
-# IONOS: 451 Mails per session limit. Exim and sendmail use other phrases.
-_SESSION_LIMIT: Final = re.compile(
-    r"\b(?:mails?|messages?|e-?mails?) per (?:session|connection)\b"
-    r"|\btoo many (?:messages|mails|transactions) (?:in|on|per|for|during) (?:this|one|a|the) (?:session|connection)\b",
-    re.IGNORECASE,
-)
-
-
-def is_session_limit(upstream_reply: Reply) -> bool:
-    """True if the upstream requires a new session for the next message. The account stays healthy."""
-    return upstream_reply.code >= 400 and any(_SESSION_LIMIT.search(line) for line in upstream_reply.lines)
-
-
-def is_account_limit(upstream_reply: Reply) -> bool:
-    """True if the upstream limits this account, whatever the class of the reply."""
-    if upstream_reply.code < 400 or is_session_limit(upstream_reply):
-        return False
-    return upstream_reply.code in (421, 432) or any(_ACCOUNT_LIMIT.search(line) for line in upstream_reply.lines)
-
-
-def as_transient(upstream_reply: Reply) -> Reply:
-    """Convert a limit sent as a 5xx into a 4xx: Gmail's 550 5.4.5 ends after a day."""
-    if not upstream_reply.is_permanent:
-        return upstream_reply
-    status = upstream_reply.status or EnhancedStatus(5, 7, 1)
-    return replace(upstream_reply, code=451, status=replace(status, klass=4))
+_ENDS_SUSPENDED: Final = frozenset({Cause.PASSWORD_RETRY, Cause.BACKEND, Cause.CUT, Cause.METHOD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +38,9 @@ class Healthy:
 
 @dataclass(frozen=True, slots=True)
 class Suspended:
-    """The password was refused. No login until it changes."""
+    """The login was refused. No login until the secret changes or the operator resumes the account."""
 
+    cause: Cause
     upstream_reply: Reply
     version: str  # of the refused secret
     since: datetime
@@ -78,31 +48,44 @@ class Suspended:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The upstream reported a limit. No connection until the pause ends."""
+    """The upstream reported a limit, or a login failed. No new connection until the pause ends."""
 
+    cause: Cause
     upstream_reply: Reply
+    version: str  # of the secret
     until: float  # monotonic clock
     since: datetime
     length: float  # seconds
+    failures: int = 0  # failed logins in a row
 
 
 Health: TypeAlias = Healthy | Suspended | Paused
 
 
 @dataclass(frozen=True, slots=True)
-class PasswordRefused:
-    """The upstream refused one AUTH."""
+class LoginFailed:
+    """A login failed. `proven`: a login with this very secret worked within PROVEN_FOR."""
 
-    upstream_reply: Reply
+    cause: Cause
+    upstream_reply: Reply  # our own if the connection was cut
+    version: str
+    proven: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """The upstream accepted a login with this secret."""
+
     version: str
 
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """The upstream reported a rate limit, or replied 421 on a new session."""
+    """The upstream reported a limit of the account, or replied 421 on a new session."""
 
     upstream_reply: Reply
     version: str
+    cause: Cause = Cause.LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,23 +100,49 @@ class Resumed:
     """The operator resumed the account."""
 
 
-HealthEvent: TypeAlias = PasswordRefused | LimitReached | MessageAccepted | Resumed
+HealthEvent: TypeAlias = LoginFailed | LoggedIn | LimitReached | MessageAccepted | Resumed
 
 
 def next_health(health: Health, occurred: HealthEvent, *, now: datetime, monotonic: float) -> Health:
     """Return the health after the event."""
     match occurred:
-        case PasswordRefused(upstream_reply, version):
-            return Suspended(upstream_reply, version, now)
         case Resumed():
             return health if isinstance(health, Healthy) else Healthy(now)
+        case LoginFailed():
+            return _after_failed_login(health, occurred, now, monotonic)
+        case LoggedIn() if isinstance(health, Paused) and health.cause in FAILED_LOGINS:
+            return Healthy(now)
+        case LoggedIn():
+            return health
         case _ if _blocks(health, occurred.version, monotonic):
             return health  # from a session opened before: it adds nothing to what blocks the account
-        case LimitReached(upstream_reply):
-            length = min(health.length * 2, LONGEST_PAUSE) if isinstance(health, Paused) else FIRST_PAUSE
-            return Paused(upstream_reply, monotonic + length, now, length)
+        case LimitReached(upstream_reply, version, cause):
+            earlier = health.length if isinstance(health, Paused) and health.cause not in FAILED_LOGINS else 0.0
+            length = min(max(earlier * 2, FIRST_PAUSE), LONGEST_PAUSE)
+            return Paused(cause, upstream_reply, version, monotonic + length, now, length)
         case MessageAccepted():
             return health if isinstance(health, Healthy) else Healthy(now)
+
+
+def _after_failed_login(health: Health, failed: LoginFailed, now: datetime, monotonic: float) -> Health:
+    cause = in_doubt(failed.cause, proven=failed.proven)
+    if effect_of(cause, failed.upstream_reply) is Effect.SUSPEND:
+        return Suspended(cause, failed.upstream_reply, failed.version, now)
+    if isinstance(health, Suspended) and health.version == failed.version:
+        return health
+    continued = isinstance(health, Paused) and health.cause in FAILED_LOGINS and health.version == failed.version
+    failures = health.failures + 1 if continued and isinstance(health, Paused) else 1
+    cut = cause is Cause.CUT  # our own reply to it is temporary
+    if failures > len(LOGIN_WAITS) and cause in _ENDS_SUSPENDED and (cut or not is_temporary(failed.upstream_reply)):
+        final = Cause.PASSWORD if cause is Cause.PASSWORD_RETRY else cause
+        return Suspended(final, failed.upstream_reply, failed.version, now)
+    length = LOGIN_WAITS[min(failures, len(LOGIN_WAITS)) - 1]
+    return Paused(cause, failed.upstream_reply, failed.version, monotonic + length, now, length, failures)
+
+
+def in_doubt(cause: Cause, *, proven: bool) -> Cause:
+    """Return the cause of a failed login whose secret worked within PROVEN_FOR: the password is probably right."""
+    return Cause.PASSWORD_RETRY if proven and cause in (Cause.PASSWORD, Cause.LOCKED) else cause
 
 
 def _blocks(health: Health, version: str, monotonic: float) -> bool:
@@ -141,30 +150,40 @@ def _blocks(health: Health, version: str, monotonic: float) -> bool:
     match health:
         case Suspended(version=refused):
             return refused == version
-        case Paused(until=until):
-            return monotonic < until
+        case Paused(version=paused, until=until):
+            return paused in ("", version) and monotonic < until  # "": stored by an older version
         case Healthy():
             return False
 
 
-def blocking_reply(
-    health: Health, version: str, *, account_id: str, login: str, smarthost: str, monotonic: float
-) -> Reply | None:
+def blocks_logins_only(health: Health) -> bool:
+    """True if an open session can still carry messages: only logins fail."""
+    return isinstance(health, Paused) and health.cause in FAILED_LOGINS
+
+
+def cause_of_block(health: Health) -> Cause | None:
+    """Return the cause of a pause or suspension; None for a healthy account."""
+    return None if isinstance(health, Healthy) else health.cause
+
+
+def blocking_reply(health: Health, version: str, login: Login, *, monotonic: float) -> Reply | None:
     """Return the reply for clients while the account cannot send; None if it can.
 
     `version` is that of the current secret, `monotonic` the time in seconds on the clock of `Paused.until`.
     """
+    fix = _to_fix(hint_for(health, login))
     if not _blocks(health, version, monotonic):
         return None
     match health:
-        case Suspended(upstream_reply):
-            return login_refused_reply(upstream_reply, account_id, login, smarthost)
-        case Paused(upstream_reply, until):
+        case Suspended(cause, upstream_reply):
+            return login_failed_reply(cause, upstream_reply, login, hint(cause, login))
+        case Paused(cause, upstream_reply, until=until):
+            left = format_duration(until - monotonic)
             return reply(
                 451,
-                "4.7.1",
-                f"Account {account_id} is paused for another {format_duration(until - monotonic)}: "
-                f"{smarthost} reported a sending limit: {upstream_reply}",
+                _status(cause),
+                f"Account {login.account_id} is paused for another {left}: {login.host} {_REPORTS[cause]}: "
+                f"{_ended(upstream_reply)}{fix}",
             )
         case Healthy():
             return None
@@ -175,17 +194,64 @@ def seconds_left(health: Health, monotonic: float) -> float | None:
     return max(0.0, health.until - monotonic) if isinstance(health, Paused) else None
 
 
-def login_refused_reply(upstream_reply: Reply, account_id: str, login: str, smarthost: str) -> Reply:
-    """Return the reply for clients after a refused login, with the command to type.
+def _status(cause: Cause) -> str:
+    """Return the enhanced status of the reply to clients: 4.7.8 only if a person has to act on the login."""
+    if cause in FAILED_LOGINS:
+        return "4.7.0" if CONSEQUENCES[cause].effect is Effect.RETRY else "4.7.8"
+    return "4.7.1"
+
+
+def hint_for(health: Health, login: Login) -> str:
+    """Return the fix for the state of the account; empty for a healthy one."""
+    cause = cause_of_block(health)
+    return "" if cause is None else hint(cause, login)
+
+
+def login_failed_reply(cause: Cause, upstream_reply: Reply, login: Login, fix: str) -> Reply:
+    """Return the reply for clients after a failed login, with its fix.
 
     One line: many clients show the last line of a reply only.
     """
     return reply(
         451,
-        "4.7.8",
-        f"{smarthost} refused the login of account {account_id} ({login}): {upstream_reply}. "
-        f"To fix: senderproxy account set-password {account_id}",
+        _status(cause),
+        f"{login.host} {_FAILURES[cause]} account {login.account_id} ({login.login}): {upstream_reply}{_to_fix(fix)}",
     )
+
+
+def _to_fix(fix: str) -> str:
+    return f". To fix: {fix}" if fix else ""
+
+
+def _ended(upstream_reply: Reply) -> str:
+    """Return the reply without a final period: a sentence follows."""
+    return str(upstream_reply).removesuffix(".")
+
+
+# The beginning of a sentence about a failed login.
+_FAILURES: Final = {
+    Cause.PASSWORD: "refused the login of",
+    Cause.PASSWORD_RETRY: "refused the login, which worked within the last day, of",
+    Cause.LOCKED: "has locked the mailbox of",
+    Cause.SMTP_OFF: "does not allow access by SMTP to",
+    Cause.APP_PASSWORD: "wants a password for mail programs of",
+    Cause.PASSWORDS_OFF: "accepts no passwords, only OAuth, of",
+    Cause.METHOD: "refused the login method, not the password, of",
+    Cause.BACKEND: "could not check the login of",
+    Cause.CUT: "gave no reply to the login of",
+    Cause.LOGIN_LIMIT: "limits the logins of",
+}
+# The same in a sentence about a pause: "Account anna is paused ...: HOST reported a sending limit: ...".
+_REPORTS: Final = {
+    **{cause: f"{words.removesuffix(' of').removesuffix(' to')}" for cause, words in _FAILURES.items()},
+    Cause.PASSWORD: "refused the password",
+    Cause.PASSWORD_RETRY: "refused the login, which worked within the last day",
+    Cause.LIMIT: "reported a sending limit",
+    Cause.CLOSING: "closed the session",
+    Cause.CONNECTIONS: "reported too many connections",
+    Cause.ADDRESS_BLOCKED: "blocks the IP address of this machine",
+    Cause.OWN_MAILBOX: "reported that the mailbox is full or disabled",
+}
 
 
 def describe(health: Health, *, monotonic: float) -> str:
@@ -193,13 +259,32 @@ def describe(health: Health, *, monotonic: float) -> str:
     match health:
         case Healthy():
             return "healthy"
-        case Suspended(upstream_reply):
-            return f"suspended, password refused: {upstream_reply}"
-        case Paused(upstream_reply, until):
+        case Suspended(cause, upstream_reply):
+            return f"suspended, {_STATES[cause]}: {upstream_reply}"
+        case Paused(cause, upstream_reply, until=until):
             left = until - monotonic
             if left > 0:
-                return f"paused for another {format_duration(left)}: {upstream_reply}"
-            return f"pause over, next message tries again: {upstream_reply}"
+                return f"paused for another {format_duration(left)}, {_STATES[cause]}: {upstream_reply}"
+            return f"pause over, next message tries again ({_STATES[cause]}): {upstream_reply}"
+
+
+_STATES: Final = {
+    Cause.PASSWORD: "password refused",
+    Cause.PASSWORD_RETRY: "login refused that worked within the last day",
+    Cause.LOCKED: "mailbox locked by the provider",
+    Cause.SMTP_OFF: "access by SMTP switched off",
+    Cause.APP_PASSWORD: "password for mail programs wanted",
+    Cause.PASSWORDS_OFF: "no passwords accepted, only OAuth",
+    Cause.METHOD: "login method refused",
+    Cause.BACKEND: "provider could not check the login",
+    Cause.CUT: "no reply to the login",
+    Cause.LOGIN_LIMIT: "too many logins",
+    Cause.LIMIT: "sending limit",
+    Cause.CLOSING: "session closed by the server",
+    Cause.CONNECTIONS: "too many connections",
+    Cause.ADDRESS_BLOCKED: "IP address of this machine blocked",
+    Cause.OWN_MAILBOX: "mailbox full or disabled",
+}
 
 
 # ---- beyond a restart ----
@@ -208,40 +293,39 @@ def describe(health: Health, *, monotonic: float) -> str:
 def health_fact(health: Health, at: Instant) -> Fact | None:
     """Return the health in values for JSON; None if the account is healthy."""
     match health:
-        case Suspended(upstream_reply, version, since):
-            return {
-                "state": "suspended",
-                "reply": reply_entry(upstream_reply),
-                "version": version,
-                "since": at.age(since),
-            }
-        case Paused(upstream_reply, until, since, length):
-            return {
-                "state": "paused",
-                "reply": reply_entry(upstream_reply),
-                "left": max(0.0, until - at.monotonic),
-                "length": length,
-                "since": at.age(since),
-            }
+        case Suspended(cause, upstream_reply, version, since):
+            state: dict[str, object] = {"state": "suspended"}
+        case Paused(cause, upstream_reply, version, until, since, length, failures):
+            left = max(0.0, until - at.monotonic)
+            state = {"state": "paused", "left": left, "length": length, "failures": failures}
         case Healthy():
             return None
+    reply_values = reply_entry(upstream_reply)
+    return state | {"cause": cause.value, "reply": reply_values, "version": version, "since": at.age(since)}
 
 
 def read_health(fact: Fact, written: Instant) -> Health:
-    """Return the health that was written at that moment. A state of another version reads as healthy.
+    """Return the health that was written at that moment. A state or cause of another version reads as healthy.
 
     Raises KeyError, TypeError or ValueError for a fact of another form.
     """
-    match fact["state"]:
-        case "suspended":
-            since = written.before(duration(fact, "since", _LONGEST_AGE)).now
-            return Suspended(read_reply(fact["reply"]), str(fact["version"]), since)
-        case "paused":
-            since = written.before(duration(fact, "since", _LONGEST_AGE)).now
-            left, length = (duration(fact, name, LONGEST_PAUSE) for name in ("left", "length"))
-            return Paused(read_reply(fact["reply"]), written.monotonic + left, since, max(length, FIRST_PAUSE))
-        case _other:
-            return Healthy()
+    suspended = fact["state"] == "suspended"
+    cause = _CAUSES.get(str(fact.get("cause", Cause.PASSWORD.value if suspended else Cause.LIMIT.value)))
+    if fact["state"] not in ("suspended", "paused") or cause is None:
+        return Healthy()
+    since = written.before(duration(fact, "since", _LONGEST_AGE)).now
+    said, version = read_reply(fact["reply"]), str(fact.get("version", ""))
+    if suspended:
+        return Suspended(cause, said, version, since)
+    shortest, longest = FIRST_PAUSE, LONGEST_PAUSE
+    if cause in FAILED_LOGINS:
+        shortest, longest = LOGIN_WAITS[0], LOGIN_WAITS[-1]
+    left, length = (duration(fact, name, longest) for name in ("left", "length"))
+    failures = min(int(fact.get("failures", 0)), len(LOGIN_WAITS) + 1)
+    return Paused(cause, said, version, written.monotonic + left, since, max(length, shortest), failures)
+
+
+_CAUSES: Final = {cause.value: cause for cause in Cause}
 
 
 def format_duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ outlive a restart (delivery.learned_accounts).
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
@@ -17,19 +17,25 @@ from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.delivery import account_health
 from senderproxy.delivery.account_health import (
+    PROVEN_FOR,
     Health,
     HealthEvent,
     Healthy,
     LimitReached,
+    LoggedIn,
+    LoginFailed,
     MessageAccepted,
-    PasswordRefused,
 )
-from senderproxy.delivery.classify import FailureKind, OpenFailed
+from senderproxy.delivery.causes import Cause, ClassifiedReply
+from senderproxy.delivery.classify import limit_in
+from senderproxy.delivery.hints import Login
+from senderproxy.delivery.observed_limits import ObservedLimit
+from senderproxy.delivery.open_failures import FailureKind, OpenFailed
 from senderproxy.delivery.pool import Pool, SessionRequest
 from senderproxy.delivery.quota import HourlyQuota, QuotaExceeded, Reservation
 from senderproxy.delivery.reuse import PoolLimits, SessionKey
 from senderproxy.delivery.session import Session
-from senderproxy.learned import Notify, ignore_change
+from senderproxy.learned import Fact, Instant, Notify, duration, ignore_change
 from senderproxy.log import event
 from senderproxy.log_events import LogEvent
 from senderproxy.mail.outcome import Deferred, Delivered, Failed
@@ -40,7 +46,27 @@ from senderproxy.routing.provider import Provider
 
 _log: Final = logging.getLogger("senderproxy.delivery")
 
-OpenSession: TypeAlias = Callable[[Account, Provider, Credential], Awaitable[Session | OpenFailed]]
+
+@dataclass(frozen=True, slots=True)
+class ProvenLogin:
+    """The last login that worked: version of its secret, time."""
+
+    version: str
+    at: datetime
+
+    def fact(self, at: Instant) -> Fact | None:
+        """Return the login in values for JSON; None if it is no proof any more."""
+        age = at.age(self.at)
+        return {"version": self.version, "age": age} if age < PROVEN_FOR.total_seconds() else None
+
+    @classmethod
+    def read(cls, fact: Fact, written: Instant) -> "ProvenLogin":
+        """Return the login that was written at that moment. Raises KeyError, TypeError or ValueError."""
+        return cls(str(fact["version"]), written.before(duration(fact, "age", PROVEN_FOR.total_seconds())).now)
+
+
+OpenSession: TypeAlias = "Callable[[AccountState, Provider, Credential], Awaitable[Session | OpenFailed]]"
+LoginWaits: TypeAlias = "Callable[[AccountState, Provider, Credential], OpenFailed | None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +89,8 @@ class AccountStatus:
     recipients_left: int | None = None
     provider: str = ""
     reply: str | None = None  # the reason why it cannot send: the provider's reply, or ours
-    hint: str = ""  # the fix, if the state knows one
+    cause: str | None = None  # key of the cause of a state that is not healthy
+    hint: str = ""  # the fix, without "To fix:"
     until: str | None = None  # ISO 8601, UTC: the end of a pause
     messages_limit: int | None = None  # an hour; None: no limit
     recipients_limit: int | None = None
@@ -89,29 +116,50 @@ class AccountObservers:
 
 
 class AccountState:
-    """State of one account. `open_session` opens a session."""
+    """State of one account.
 
-    def __init__(self, account: Account, clock: Clock, open_session: OpenSession, observers: AccountObservers) -> None:
+    `open_session` opens a session; `login_waits` returns why no login may be tried at its server now.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        clock: Clock,
+        open_session: OpenSession,
+        login_waits: LoginWaits,
+        observers: AccountObservers,
+    ) -> None:
         self.account = account
         self.provider: Provider | None = None  # of the last message
         self.health: Health = Healthy()
         self.pool = Pool(account.id, clock, on_observed=self._note_state)
-        self.observed_recipient_limit: int | None = None  # for one transaction, observed at the upstream
-        self.no_session: tuple[Reply, datetime] | None = None  # the last attempt to open one failed: reply, since when
+        self.observed_recipient_limit = ObservedLimit()  # for one transaction
+        self.no_session: tuple[OpenFailed, datetime] | None = None  # the last attempt to open one failed, since when
+        self.proven: ProvenLogin | None = None  # the last login that worked
         self.quota = HourlyQuota()
         self._counts: Counter[type] = Counter()  # recipients by kind of outcome
         self._last_reply: Reply | None = None
         self._request: _CachedRequest | None = None
         self._clock = clock
         self._open_session = open_session
+        self._login_waits = login_waits
         self._observers = observers
 
     # --- before a transaction ---
 
     def recipient_limit(self, provider: Provider) -> int | None:
         """Return the number of recipients that one transaction may have; None: no limit."""
-        limits = (provider.limits.recipients_per_message, self.observed_recipient_limit)
-        return min((limit for limit in limits if limit), default=None)
+        return self.observed_recipient_limit.narrow(provider.limits.recipients_per_message, self._clock.monotonic())
+
+    def record_recipient_limit(self, recipients: int) -> None:
+        """Record that the upstream accepts only so many recipients in one transaction."""
+        self.observed_recipient_limit.record(recipients, self._clock.monotonic())
+        self._note_state()
+
+    def is_proven(self, version: str) -> bool:
+        """True if a login with this version of the secret worked within PROVEN_FOR."""
+        proven = self.proven
+        return proven is not None and proven.version == version and self._clock.now() - proven.at < PROVEN_FOR
 
     def request(self, provider: Provider, credential: Credential, wait_seconds: float) -> SessionRequest:
         """Return the session request: the one of the last message, unless the settings changed since."""
@@ -166,36 +214,43 @@ class AccountState:
             self.health,
             account_health.next_health(self.health, occurred, now=now, monotonic=monotonic),
         )
-        if type(before) is not type(self.health):
+        if (type(before), account_health.cause_of_block(before)) != (
+            type(self.health),
+            account_health.cause_of_block(self.health),
+        ):
             text = account_health.describe(self.health, monotonic=monotonic)
-            event(_log, _EVENT_OF[type(self.health)], account=self.account.id, health=text)
+            fields: dict[str, object] = {"account": self.account.id, "health": text}
+            if not isinstance(self.health, Healthy):
+                fields |= {"cause": self.health.cause.value, "hint": self._hint()}
+            event(_log, _EVENT_OF[type(self.health)], fault=None, **fields)
         if before is not self.health:
             self._note_state()
         if isinstance(self.health, Healthy):
             self._observers.healthy(self.account.id)
 
+    def record_login(self, version: str) -> None:
+        """Record a login that worked."""
+        self.proven = ProvenLogin(version, self._clock.now())
+        self._note_state()
+        if not isinstance(self.health, Healthy):
+            self.record(LoggedIn(version))
+
     def record_open_failure(self, version: str, result: OpenFailed) -> None:
         """Change the state after a session could not be opened with this version of the secret."""
         self._last_reply = upstream_reply = result.upstream_reply or result.reply
-        if result.kind is FailureKind.PASSWORD:
-            self.record(PasswordRefused(upstream_reply, version))
+        if result.kind is FailureKind.LOGIN and result.cause is not None:
+            self.record(LoginFailed(result.cause, upstream_reply, version, proven=self.is_proven(version)))
         elif result.kind is FailureKind.LIMIT:
-            self.record(LimitReached(upstream_reply, version))
+            self.record(LimitReached(upstream_reply, version, result.cause or Cause.LIMIT))
         elif result.kind is not FailureKind.LOCAL:
-            since = self.no_session[1] if self.no_session else self._clock.now()
-            self.no_session = result.reply, since
+            self._record_no_session(result)
 
-    def record_replies(self, replies: tuple[Reply, ...], outcomes: Outcomes, version: str) -> None:
+    def record_replies(self, replies: Sequence[ClassifiedReply], outcomes: Outcomes, version: str) -> None:
         """Change the health after a transaction with these replies, on a session of this version of the secret."""
-        if limit := next(filter(account_health.is_account_limit, replies), None):
-            self.record(LimitReached(limit, version))
+        if limit := limit_in(replies):
+            self.record(LimitReached(limit.reply, version, limit.cause))
         elif any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
             self.record(MessageAccepted(version))
-
-    def record_recipient_limit(self, recipients: int) -> None:
-        """Record the number of recipients that the upstream accepted in one transaction."""
-        self.observed_recipient_limit = recipients
-        self._note_state()
 
     def record_last_reply(self, last: Reply) -> None:
         """Record the last reply, for `status`."""
@@ -222,12 +277,15 @@ class AccountState:
         state, since = type(self.health).__name__.lower(), self.health.since
         words = account_health.describe(self.health, monotonic=monotonic)
         reply = None if isinstance(self.health, Healthy) else str(self.health.upstream_reply)
+        blocked = account_health.cause_of_block(self.health)
+        cause, hint = blocked.value if blocked else None, self._hint()
         until = None
         if isinstance(self.health, account_health.Paused):
             until = now + timedelta(seconds=self.health.until - monotonic)
         if isinstance(self.health, Healthy) and self.no_session is not None:
-            state, words, since = "no session", f"no session: {self.no_session[0]}", self.no_session[1]
-            reply = self.no_session[0].text
+            failed, since = self.no_session
+            state, words, cause, hint = "no session", f"no session: {failed.reply}", failed.kind.value, failed.hint
+            reply = failed.reply.text
         messages, recipients = hourly_limits(self.account, self.provider or provider)
         left = self.quota.remaining(messages_per_hour=messages, recipients_per_hour=recipients, now=monotonic)
         return AccountStatus(
@@ -247,6 +305,8 @@ class AccountState:
             recipients_left=left.recipients,
             provider=self.account.provider,
             reply=reply,
+            cause=cause,
+            hint=hint,
             until=until.isoformat(timespec="seconds") if until else None,
             messages_limit=messages,
             recipients_limit=recipients,
@@ -259,27 +319,40 @@ class AccountState:
 
     def _new_request(self, provider: Provider, credential: Credential, wait_seconds: float) -> SessionRequest:
         account, limits = self.account, provider.limits
-        name = provider.smarthosts[0].host if provider.smarthosts else provider.name
+        login = _login(account, provider, credential.login)
 
         def blocked() -> OpenFailed | None:
+            return None if account_health.blocks_logins_only(self.health) else login_blocked()
+
+        def login_blocked() -> OpenFailed | None:
             reply = account_health.blocking_reply(
-                self.health,
-                credential.version,
-                account_id=account.id,
-                login=credential.login,
-                smarthost=name,
-                monotonic=self._clock.monotonic(),
+                self.health, credential.version, login, monotonic=self._clock.monotonic()
             )
-            return None if reply is None else OpenFailed(FailureKind.LOCAL, reply)
+            if reply is not None:
+                return OpenFailed(FailureKind.LOCAL, reply)
+            if (waits := self._login_waits(self, provider, credential)) is not None:
+                self._record_no_session(waits)
+            return waits
 
         return SessionRequest(
             SessionKey(account.id, credential.login, credential.version, provider.smarthosts, provider.mechanisms),
             PoolLimits(account.connections or limits.connections, limits.messages_per_connection, limits.idle_seconds),
-            open=lambda: self._open_session(account, provider, credential),
+            open=lambda: self._open_session(self, provider, credential),
             blocked=blocked,
+            login_blocked=login_blocked,
             open_failed=lambda result: self.record_open_failure(credential.version, result),
             wait_seconds=wait_seconds,
         )
+
+    def _record_no_session(self, result: OpenFailed) -> None:
+        since = self.no_session[1] if self.no_session else self._clock.now()
+        self.no_session = result, since
+
+    def _hint(self) -> str:
+        """Return the fix for the state of the account; empty if it is healthy."""
+        if self.provider is None:
+            return ""
+        return account_health.hint_for(self.health, _login(self.account, self.provider, self.account.login))
 
     def _hourly_limits(self, provider: Provider) -> tuple[int | None, int | None]:
         return hourly_limits(self.account, provider)
@@ -320,6 +393,11 @@ def _unused_status(account: Account, provider: Provider | None) -> AccountStatus
         messages_limit=messages,
         recipients_limit=recipients,
     )
+
+
+def _login(account: Account, provider: Provider, login: str) -> Login:
+    host = provider.smarthosts[0].host if provider.smarthosts else provider.name
+    return Login(account.id, login, provider.name, host, provider.mechanisms)
 
 
 _EVENT_OF: Final[Mapping[type[Health], LogEvent]] = {

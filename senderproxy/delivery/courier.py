@@ -16,15 +16,18 @@ from typing import Final
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
-from senderproxy.delivery import account_health, classify
+from senderproxy.delivery import account_health, classify, open_failures
 from senderproxy.delivery.account_health import Healthy, Resumed
 from senderproxy.delivery.account_state import AccountObservers, AccountState, AccountStatus, statuses
-from senderproxy.delivery.classify import FailureKind, OpenFailed
+from senderproxy.delivery.causes import Cause
 from senderproxy.delivery.learned_accounts import AccountFacts, HourlyUse
+from senderproxy.delivery.login_gate import LoginGates
+from senderproxy.delivery.open_failures import FailureKind, OpenFailed
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.pool import PooledSession, SessionRequest
 from senderproxy.delivery.quota import QuotaExceeded
 from senderproxy.delivery.resolver import Resolver, ReusedAddresses
+from senderproxy.delivery.server_sessions import ServerSessions
 from senderproxy.delivery.session import Completed, Interrupted, Session, SessionTimeouts
 from senderproxy.log import event
 from senderproxy.mail.address import ForwardPath
@@ -64,10 +67,11 @@ class SmtpCourier(Courier):
         resolver: Resolver | None = None,
     ) -> None:
         self._accounts = accounts
-        self._opener = SessionOpener(timeouts, hostname, resolver or Resolver(clock))
+        self._opener = SessionOpener(timeouts, hostname, resolver or Resolver(clock), gates=LoginGates(clock.monotonic))
         self._clock = clock
         self._states: dict[str, AccountState] = {}
         self.certificates: dict[Smarthost, tuple[datetime, datetime]] = {}  # validity, as the last session showed it
+        self._servers = ServerSessions(lambda: [state.pool for state in self._states.values()], clock)
         self._in_progress = 0  # dialogues
         self._idle = asyncio.Event()  # set while there is none
         self._idle.set()
@@ -121,8 +125,9 @@ class SmtpCourier(Courier):
         state, credential = self._states.get(account.id), self._accounts.credential(account)
         if state is None or credential is None:
             return Availability(connections)
-        if blocked := self._request(state, provider, credential).blocked():
-            return Availability(connections, blocked.reply, state.seconds_left())
+        request = self._request(state, provider, credential)
+        if blocked := request.blocked() or (request.login_blocked() if state.pool.is_empty else None):
+            return Availability(connections, blocked.reply, self._seconds_left(state, provider, credential))
         if exceeded := state.quota_exceeded(provider):
             return Availability(connections, _quota_outcome(exceeded, account).reply, exceeded.seconds)
         return Availability(connections)
@@ -144,8 +149,7 @@ class SmtpCourier(Courier):
                 outcomes |= dict.fromkeys(remaining, result[part[0]])
                 break
             if over_limit := classify.recipients_over_limit(result):
-                accepted = len(part) - len(over_limit)
-                state.record_recipient_limit(accepted)
+                state.record_recipient_limit(accepted := len(part) - len(over_limit))
                 event(_log, log_events.RECIPIENT_LIMIT_LEARNED, account=state.account.id, recipients=accepted)
                 remaining = [*over_limit, *remaining]
         return {path: outcomes[path] for path in envelope.recipients}
@@ -172,14 +176,21 @@ class SmtpCourier(Courier):
             return dict.fromkeys(recipients, _quota_outcome(reservation, account))
         outcomes: Outcomes = {}
         try:
-            outcomes = await self._transact(state, request, envelope, message, attempt)
+            names = (account.login, str(route.author))
+            outcomes = await self._transact(state, request, envelope, message, attempt, names)
         finally:
             if not any(map(_is_maybe_accepted, outcomes.values())):
                 state.release(reservation)
         return outcomes
 
     async def _transact(
-        self, state: AccountState, request: SessionRequest, envelope: Envelope, message: Message, attempt: _Attempt
+        self,
+        state: AccountState,
+        request: SessionRequest,
+        envelope: Envelope,
+        message: Message,
+        attempt: _Attempt,
+        names: tuple[str, ...],
     ) -> Outcomes:
         """Run the transaction on an idle or new session; once more on a new one if only the session failed."""
         replacing = False
@@ -191,11 +202,11 @@ class SmtpCourier(Courier):
             attempt.pooled = pooled
             carried = pooled.message_count
             try:
-                result = await pooled.session.transact(envelope, message, warm=pooled.warm)
+                result = await pooled.session.transact(envelope, message, warm=pooled.warm, names=names)
             except BaseException:
                 state.pool.release(pooled)
                 raise
-            expired = carried > 0 and any(map(account_health.is_session_limit, result.replies))
+            expired = carried > 0 and any(each.cause is Cause.SESSION_LIMIT for each in result.replies)
             if expired:
                 state.pool.record_message_limit(carried)
             state.pool.release(pooled, expired=expired)
@@ -233,11 +244,17 @@ class SmtpCourier(Courier):
         return self._opener.resolver.reused()
 
     def resume(self, account_id: str) -> bool:
-        """End the pause or suspension of an account, a stored one too; False if it has none."""
+        """End the pause or suspension of an account, a stored one too, and the wait for logins at its server.
+
+        False if there is none.
+        """
         self.observers.state(account_id)
         state = self._states.get(account_id)
-        if state is None or isinstance(state.health, Healthy):
+        if state is None:
             return False
+        waited = self._lift_waits(state)
+        if isinstance(state.health, Healthy):
+            return waited
         state.record(Resumed())
         return True
 
@@ -247,7 +264,8 @@ class SmtpCourier(Courier):
         for account_id, state in list(self._states.items()):
             account = directory.by_id(account_id)
             credential = self._accounts.credential(account) if account else None
-            state.pool.close_outdated(credential.version if credential else None)
+            if state.pool.close_outdated(credential.version if credential else None):
+                self._lift_waits(state)
             if account is None and state.pool.is_empty:
                 del self._states[account_id]
                 self.observers.state(account_id)
@@ -299,7 +317,13 @@ class SmtpCourier(Courier):
     def _state(self, account: Account) -> AccountState:
         state = self._states.get(account.id)
         if state is None:
-            state = AccountState(account, self._clock, self._open, self.observers)
+            state = AccountState(
+                account,
+                self._clock,
+                self._open,
+                self._login_waits,
+                self.observers,
+            )
             self._states[account.id] = state
         state.account = account
         return state
@@ -307,22 +331,51 @@ class SmtpCourier(Courier):
     def _request(self, state: AccountState, provider: Provider, credential: Credential) -> SessionRequest:
         return state.request(provider, credential, self._opener.timeouts.free_session)
 
-    async def _open(self, account: Account, provider: Provider, credential: Credential) -> Session | OpenFailed:
+    async def _open(self, state: AccountState, provider: Provider, credential: Credential) -> Session | OpenFailed:
         """Open a session. A success ends "no session" of every account at the provider: it may not have tried since."""
+        account = state.account
         token = await self._accounts.access_token(account)
         if isinstance(token, Reply):
             fields = {"account": account.id, "login": credential.login, "reason": "no access token", "reply": token}
             event(_log, log_events.SESSION_FAILED, fault=None, **fields)
             return OpenFailed(FailureKind.UNREACHABLE, token)
         login = credential if token is None else credential.with_token(token)
-        result = await self._opener.open_for(account, provider, login)
+        proven = state.is_proven(credential.version)
+        result = await self._servers.open(
+            state.pool, provider, lambda: self._opener.open_for(account, provider, login, proven=proven)
+        )
         if isinstance(result, Session):
             if result.certificate_validity is not None:
                 self.certificates[result.smarthost] = result.certificate_validity
-            for state in self._states.values():
-                if state.provider is not None and state.provider.name == provider.name:
-                    state.no_session = None
+            state.record_login(credential.version)
+            for other in self._states.values():
+                if other.no_session is not None and other.provider is not None and other.provider.name == provider.name:
+                    other.no_session = None
+                    self.observers.healthy(other.account.id)
         return result
+
+    def _login_waits(self, state: AccountState, provider: Provider, credential: Credential) -> OpenFailed | None:
+        """Return the failure of a login that has to wait for another account's; None if it may be tried."""
+        if not provider.smarthosts:
+            return None
+        smarthost, proven = provider.smarthosts[0], state.is_proven(credential.version)
+        waiting = self._opener.gates.of(smarthost).wait(state.account.id, credential.version, proven=proven)
+        return None if waiting is None else open_failures.login_waits(smarthost, waiting)
+
+    def _seconds_left(self, state: AccountState, provider: Provider, credential: Credential) -> float | None:
+        """Return the seconds until a blocked account may send; None: only the operator can end the state."""
+        if not isinstance(state.health, Healthy):
+            return state.seconds_left()
+        gate = self._opener.gates.of(provider.smarthosts[0])
+        waiting = gate.wait(state.account.id, credential.version, proven=state.is_proven(credential.version))
+        return 0.0 if waiting is None else waiting.seconds
+
+    def _lift_waits(self, state: AccountState) -> bool:
+        """End the waits for logins at the servers of this account's provider; False if there was none."""
+        state.no_session = None
+        smarthosts = state.provider.smarthosts if state.provider else ()
+        lifted = [self._opener.gates.of(smarthost).lift() for smarthost in smarthosts]
+        return any(lifted)
 
     def _log_attempt(self, state: AccountState, attempt: _Attempt, outcomes: Outcomes | None) -> None:
         """Count the outcomes and log the attempt. No outcomes: it was cancelled, or an internal error ended it."""
@@ -371,7 +424,7 @@ def _is_maybe_accepted(outcome: Outcome) -> bool:
 def _last_reply(result: Completed | Interrupted) -> Reply | None:
     if isinstance(result, Interrupted):
         return result.reply
-    return result.replies[-1] if result.replies else None
+    return result.last_reply
 
 
 def _quota_outcome(exceeded: QuotaExceeded, account: Account) -> Outcome:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from senderproxy.delivery.account_health import Suspended, health_fact, read_health
-from senderproxy.delivery.account_state import AccountState
-from senderproxy.learned import Fact, Instant, LearnedSource, count
+from senderproxy.delivery.account_state import AccountState, ProvenLogin
+from senderproxy.learned import Fact, Instant, LearnedSource
 
 STATE: Final = "account"  # kinds of facts; the subject is the account's id
 USE: Final = "hourly-use"
@@ -42,7 +42,8 @@ class AccountFacts(LearnedSource):
         facts = {
             "health": health_fact(state.health, at),
             "limits": state.pool.observed.fact(at),
-            "recipients": state.observed_recipient_limit,
+            "recipients_per_message": state.observed_recipient_limit.fact(at),
+            "proven": None if state.proven is None else state.proven.fact(at),
         }
         return {name: fact for name, fact in facts.items() if fact is not None} or None
 
@@ -55,8 +56,9 @@ class AccountFacts(LearnedSource):
         if not (isinstance(health, Suspended) and health.version != self._version(subject)):
             state.health = health
         state.pool.observed.restore(fact.get("limits", {}), written)
-        if "recipients" in fact:
-            state.observed_recipient_limit = count(fact, "recipients")
+        state.observed_recipient_limit.restore(fact.get("recipients_per_message"), written)
+        if "proven" in fact:
+            state.proven = ProvenLogin.read(fact["proven"], written)
         return self.fact(subject, written) is not None
 
 

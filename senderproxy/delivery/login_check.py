@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from senderproxy.delivery.account_health import is_account_limit
-from senderproxy.delivery.classify import FailureKind, OpenFailed, Stage
+from senderproxy.delivery.causes import CONSEQUENCES, Cause, Circumstances, Effect, Stage, cause_of
+from senderproxy.delivery.open_failures import OpenFailed
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.session import Interrupted, Session
 from senderproxy.mail.address import ForwardPath, ReversePath
@@ -31,16 +31,21 @@ class LoginOk:
 
 @dataclass(frozen=True, slots=True)
 class LoginRefused:
-    """The upstream refused the login."""
+    """The upstream refused the login. `hint`: the fix, without "To fix:"."""
 
     reply: Reply
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LoginUnchecked:
-    """The login was not tried or the result is unclear: no connection, no TLS, no supported AUTH, a limit."""
+    """The login was not tried or the result is unclear: no connection, no TLS, no supported AUTH, a limit.
+
+    `hint`: the fix, without "To fix:"; empty if none is known.
+    """
 
     reply: Reply
+    hint: str = ""
 
 
 LoginResult: TypeAlias = LoginOk | LoginRefused | LoginUnchecked
@@ -48,11 +53,25 @@ LoginResult: TypeAlias = LoginOk | LoginRefused | LoginUnchecked
 
 @dataclass(frozen=True, slots=True)
 class SenderAnswer:
-    """The upstream's reply to one sender. `at_mail`: the reply to MAIL itself; no RCPT followed."""
+    """The upstream's reply to one sender.
+
+    `at_mail`: the reply to MAIL itself; no RCPT followed. `cause`: of a negative reply.
+    """
 
     path: ReversePath
     reply: Reply
     at_mail: bool = False
+    cause: Cause | None = None
+
+    @property
+    def is_limit(self) -> bool:
+        """True if the upstream reported a limit."""
+        return self.cause is not None and CONSEQUENCES[self.cause].effect is Effect.PAUSE
+
+    @property
+    def is_sender_refused(self) -> bool:
+        """True if the provider does not let this account use the sender."""
+        return self.cause is Cause.SENDER and self.reply.is_permanent
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +105,12 @@ async def probe_senders(
 ) -> Probed | LoginRefused | LoginUnchecked:
     """Log in once, and probe the senders on that session."""
     result = await opener.open_for(account, provider, credential)
-    return _not_logged_in(result) if isinstance(result, OpenFailed) else await _probe(result, senders, recipient)
+    if isinstance(result, OpenFailed):
+        return _not_logged_in(result)
+    return await _probe(result, credential.login, senders, recipient)
 
 
-async def _probe(session: Session, senders: Sequence[ReversePath], recipient: ForwardPath) -> Probed:
+async def _probe(session: Session, login: str, senders: Sequence[ReversePath], recipient: ForwardPath) -> Probed:
     answers: list[SenderAnswer] = []
     ended: Reply | None = None
     try:
@@ -98,8 +119,12 @@ async def _probe(session: Session, senders: Sequence[ReversePath], recipient: Fo
             if isinstance(answer, Interrupted):
                 ended = answer.reply
                 break
-            answers.append(SenderAnswer(path, answer.reply, answer.stage is Stage.MAIL))
-            if not answers[0].reply.is_positive or is_account_limit(answer.reply):
+            cause = None
+            if answer.reply.code >= 400:
+                named = Circumstances(answer.stage, ours=(login, str(path)), theirs=(str(recipient),))
+                cause = cause_of(answer.reply, named)
+            answers.append(SenderAnswer(path, answer.reply, answer.stage is Stage.MAIL, cause))
+            if not answers[0].reply.is_positive or answers[-1].is_limit:
                 break
     finally:
         await session.quit()
@@ -107,4 +132,5 @@ async def _probe(session: Session, senders: Sequence[ReversePath], recipient: Fo
 
 
 def _not_logged_in(result: OpenFailed) -> LoginRefused | LoginUnchecked:
-    return LoginRefused(result.reply) if result.kind is FailureKind.PASSWORD else LoginUnchecked(result.reply)
+    kind = LoginRefused if result.is_refused_login else LoginUnchecked
+    return kind(result.reply, result.hint)

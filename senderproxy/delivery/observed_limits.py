@@ -1,8 +1,8 @@
-"""Limits of an upstream that its replies revealed: sessions at once, messages on one session. PURE.
+"""Limits of an upstream that its replies revealed: sessions, messages on one session, recipients. PURE.
 
-Guarantees: an observed limit only narrows the configured one, and is forgotten after an hour: the upstream may have
-been busy for a short time only.
-Not here: recognition of the replies (delivery.account_health), the clock.
+Guarantees: an observed limit only narrows the configured one. It grows by one an hour: the upstream may have been busy
+for a short time only, and a limit that is still in force costs one refusal an hour.
+Not here: recognition of the replies (delivery.causes), the clock.
 """
 
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,8 @@ from typing import Final
 from senderproxy.delivery.reuse import PoolLimits
 from senderproxy.learned import Fact, Instant, count, duration
 
-OBSERVED_FOR: Final = 3600.0  # seconds; afterwards the configured limit is tried again, at the cost of one refusal
+GROWTH_INTERVAL: Final = 3600.0  # seconds; an observed limit grows by one in this time
+_KEPT: Final = 30 * 86_400.0  # seconds; by then it has grown by 720
 
 
 @dataclass(slots=True)
@@ -23,23 +24,27 @@ class ObservedLimit:
 
     def record(self, limit: int, now: float) -> None:
         """Record a limit. A higher one does not replace a lower one that is still in force."""
-        self.limit, self.at = self.narrow(limit, now), now
+        narrowed = self.narrow(limit, now)
+        self.limit, self.at = max(1, limit if narrowed is None else narrowed), now
 
     def narrow(self, configured: int | None, now: float) -> int | None:
         """Return the lower of the configured and the observed limit; None if there is neither."""
-        if self.limit is None or now - self.at >= OBSERVED_FOR:
+        if self.limit is None:
             return configured
-        return self.limit if configured is None else min(configured, self.limit)
+        grown = self.limit + int(max(0.0, now - self.at) // GROWTH_INTERVAL)
+        if configured is not None and grown >= configured:
+            return configured
+        return grown
 
     def fact(self, at: Instant) -> Fact | None:
         """Return the limit in values for JSON; None if none is in force."""
         age = at.monotonic - self.at
-        return None if self.limit is None or age >= OBSERVED_FOR else {"limit": self.limit, "age": age}
+        return None if self.limit is None or age >= _KEPT else {"limit": self.limit, "age": age}
 
     def restore(self, fact: Fact | None, written: Instant) -> None:
         """Take a limit that was written at that moment. Raises KeyError, TypeError or ValueError if it is none."""
         if fact is not None:
-            self.limit, self.at = count(fact, "limit"), written.monotonic - duration(fact, "age", OBSERVED_FOR)
+            self.limit, self.at = count(fact, "limit"), written.monotonic - duration(fact, "age", _KEPT)
 
 
 @dataclass(slots=True)

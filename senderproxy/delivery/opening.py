@@ -1,9 +1,10 @@
 """Opening of a session: connection, TLS, greeting, EHLO and login, at the first smarthost that is reachable.
 
-Guarantees: AUTH is sent only under verified TLS (or to loopback, if the settings allow it), with exactly one mechanism,
-once. The password appears in no reply and no log line. An exception closes the connection.
-Not here: transactions (delivery.session), when a session is opened (delivery.pool).
-RFC 3207, RFC 4954, RFC 5321 section 4.5.3.2, RFC 8314.
+Guarantees: AUTH is sent only under verified TLS (or to loopback, if the settings allow it), with one mechanism, once; a
+second one is tried, once, if the server refuses the first as such. The password appears in no reply and no log line. An
+exception closes the connection. After several failed logins at a server, delivery.login_gate says who tries next.
+Not here: transactions (delivery.session), when a session is opened (delivery.pool). RFC 3207, RFC 4954, RFC 5321
+section 4.5.3.2, RFC 8314.
 """
 
 import asyncio
@@ -12,18 +13,23 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import aiosmtplib
 
 from senderproxy import log_events
 from senderproxy.aio import forget_traceback
-from senderproxy.delivery import classify
-from senderproxy.delivery.account_health import login_refused_reply
+from senderproxy.clock import SystemClock
+from senderproxy.delivery import classify, open_failures
+from senderproxy.delivery.account_health import in_doubt, login_failed_reply
 from senderproxy.delivery.aiosmtplib_adapter import has_unread_octets
-from senderproxy.delivery.classify import FailureKind, OpenFailed, SessionEnded, Stage
+from senderproxy.delivery.causes import Stage
+from senderproxy.delivery.classify import SessionEnded
 from senderproxy.delivery.connect import connect_first
+from senderproxy.delivery.hints import Login, hint
+from senderproxy.delivery.login_gate import LoginGate, LoginGates
+from senderproxy.delivery.open_failures import FailureKind, OpenFailed
 from senderproxy.delivery.protocol import UpstreamProtocol
 from senderproxy.delivery.resolver import Resolver
 from senderproxy.delivery.session import EhloExtensions, Session, SessionTimeouts
@@ -46,6 +52,8 @@ class SessionOpener:
     hostname: str  # for EHLO
     resolver: Resolver
     contexts: TlsContexts = field(default_factory=TlsContexts)
+    gates: LoginGates = field(default_factory=lambda: LoginGates(SystemClock().monotonic))
+    accepted_mechanism: dict[Smarthost, str] = field(default_factory=dict)  # where the first one was refused
 
     def close(self) -> None:
         """Open no more sessions. Calls that hang are left to their threads, which do not delay the exit."""
@@ -59,45 +67,88 @@ class SessionOpener:
         credential: Credential | None = None,
         *,
         provider: str = "",
+        account: str = "",
+        proven: bool = False,
     ) -> Session | OpenFailed:
         """Open a session at one smarthost. Never raises for what the network or the upstream does.
 
         `mechanisms` are those of AUTH, in order of preference. Without a credential there is no login, and TLS is not
-        required. `provider`: the smarthost's, whose look-ups are bounded together.
+        required. `provider`: the smarthost's, whose look-ups are bounded together. `account`: the id for the login
+        gate. `proven`: this login worked within the last day.
         """
-        attempt = _OpeningAttempt(self, smarthost, mechanisms, credential, provider or smarthost.host)
+        attempt = _OpeningAttempt(self, smarthost, mechanisms, credential, provider or smarthost.host, account, proven)
         try:
             return await attempt.run()
         except (OSError, aiosmtplib.SMTPException) as fault:
-            result = classify.open_failure(fault, smarthost, attempt.stage)
+            result = open_failures.failure_of(fault, smarthost, attempt.stage)
             forget_traceback(fault)
         except asyncio.CancelledError as cancelled:
             forget_traceback(cancelled)
             raise
         except SessionEnded as end:
-            result = OpenFailed(FailureKind.UNREACHABLE, end.reply, end.upstream_reply)
-        return classify.without_secrets(result, _encodings(credential))
+            result = open_failures.session_failed(end.reply, end.upstream_reply, attempt.stage)
+        finally:
+            attempt.leave_gate()
+        if result.kind is FailureKind.LOGIN:
+            self.gates.of(smarthost).failed(account, _version(credential), result.upstream_reply or result.reply)
+        return open_failures.without_secrets(result, _encodings(credential))
 
-    async def open_for(self, account: Account, provider: Provider, credential: Credential) -> Session | OpenFailed:
-        """Log in at the first reachable smarthost of the account's provider. One log line for each attempt."""
+    async def open_for(
+        self, account: Account, provider: Provider, credential: Credential, *, proven: bool = False
+    ) -> Session | OpenFailed:
+        """Log in at the first reachable smarthost of the account's provider. One log line for each attempt.
+
+        `proven`: a login with this very secret worked within the last day.
+        """
         failures: list[OpenFailed] = []
         for smarthost in provider.smarthosts:
-            result = await self.open(smarthost, provider.mechanisms, credential, provider=provider.name)
+            result = await self.open(
+                smarthost,
+                provider.mechanisms,
+                credential,
+                provider=provider.name,
+                account=account.id,
+                proven=proven,
+            )
             fields = {"account": account.id, "login": credential.login, "smarthost": smarthost}
             if isinstance(result, Session):
                 event(_log, log_events.SESSION_OPENED, fault=None, **fields, mechanism=result.mechanism)
                 return result
-            event(_log, log_events.SESSION_FAILED, fault=None, **fields, reason=result.kind.value, reply=result.reply)
-            if result.kind is FailureKind.PASSWORD and result.upstream_reply is not None:
-                refused = login_refused_reply(result.upstream_reply, account.id, credential.login, str(smarthost))
-                return OpenFailed(result.kind, refused, result.upstream_reply)
+            result = _explained(result, login_of(account, provider, credential, smarthost.host), smarthost, proven)
+            reason = result.cause.value if result.cause else result.kind.value
+            event(
+                _log,
+                log_events.SESSION_FAILED,
+                fault=None,
+                **fields,
+                reason=reason,
+                reply=result.reply,
+                hint=result.hint or None,
+            )
             if result.kind is not FailureKind.UNREACHABLE:
                 return result
             failures.append(result)
         if not failures:
-            text = f"Provider {provider.name} has no smarthost. To fix: set host in [providers.{provider.name}]"
-            return OpenFailed(FailureKind.INCOMPATIBLE, reply(451, "4.3.5", text))
-        return classify.combined(failures)
+            fix = f"set host in [providers.{provider.name}]"
+            text = f"Provider {provider.name} has no smarthost. To fix: {fix}"
+            return OpenFailed(FailureKind.INCOMPATIBLE, reply(451, "4.3.5", text), hint=fix)
+        return open_failures.combined(failures)
+
+
+def login_of(account: Account, provider: Provider, credential: Credential, host: str) -> Login:
+    """Return the login as hints name it."""
+    return Login(account.id, credential.login, provider.name, host, provider.mechanisms)
+
+
+def _explained(result: OpenFailed, login: Login, smarthost: Smarthost, proven: bool) -> OpenFailed:
+    """Return the failure of a login with the account's name and the fix; other failures as they are."""
+    if result.kind is not FailureKind.LOGIN or result.cause is None:
+        return result
+    cause = in_doubt(result.cause, proven=proven)
+    fix = hint(cause, login)
+    upstream_reply = result.upstream_reply or result.reply
+    refused = login_failed_reply(cause, upstream_reply, replace(login, host=str(smarthost)), fix)
+    return replace(result, reply=refused, upstream_reply=upstream_reply, cause=cause, hint=fix)
 
 
 class _OpeningAttempt:
@@ -110,12 +161,18 @@ class _OpeningAttempt:
         mechanisms: Sequence[str],
         credential: Credential | None,
         provider: str,
+        account: str,
+        proven: bool,
     ) -> None:
         self.stage = Stage.LOOK_UP
         self._smarthost = smarthost
         self._mechanisms = mechanisms
         self._credential = credential
         self._provider = provider
+        self._account = account
+        self._proven = proven
+        self._opener = opener
+        self._gate: LoginGate | None = None  # while a login is in progress
         self._hostname = opener.hostname
         self._timeouts = opener.timeouts
         self._contexts = opener.contexts
@@ -128,11 +185,13 @@ class _OpeningAttempt:
             try:
                 context = await self._contexts.context(smarthost.ca_file)
             except OSError as fault:
-                return classify.ca_file_unreadable(smarthost, fault)
+                return open_failures.ca_file_unreadable(smarthost, fault)
+            if not self._contexts.has_authorities(smarthost.ca_file):
+                return open_failures.no_authorities(smarthost)
         # aiosmtplib's client never stores the password. start_tls=False: STARTTLS is sent below, never opportunistic.
         client = aiosmtplib.SMTP(
             hostname=smarthost.host,
-            local_hostname=self._hostname,
+            local_hostname=self._hostname,  # replaced below where it is no full name
             use_tls=smarthost.security is Security.IMPLICIT_TLS,
             start_tls=False,
             tls_context=context,
@@ -151,7 +210,9 @@ class _OpeningAttempt:
                 and not ipaddress.ip_address(peer.partition("%")[0]).is_loopback
             ):
                 connection.close()
-                return classify.plain_text_refused(smarthost, peer)
+                return open_failures.plain_text_refused(smarthost, peer)
+            if not is_full_name(self._hostname):
+                client.local_hostname = address_literal(str(connection.getsockname()[0]))
         except BaseException:
             connection.close()
             raise
@@ -192,7 +253,7 @@ class _OpeningAttempt:
         await self._ehlo(client)
         if smarthost.security is Security.STARTTLS:
             if not client.supports_extension("starttls"):
-                return classify.starttls_missing(smarthost)
+                return open_failures.starttls_missing(smarthost)
             self.stage = Stage.STARTTLS
             await client.starttls(timeout=self._timeouts.connect)
             await self._ehlo(client)  # RFC 3207 section 4.2: the extensions received before TLS are discarded
@@ -204,12 +265,57 @@ class _OpeningAttempt:
         offered = client.server_auth_methods
         usable = [name.upper() for name in self._mechanisms if name.upper() in _SUPPORTED and name.lower() in offered]
         if not usable:
-            return classify.no_usable_mechanism(smarthost, self._mechanisms, offered)
+            return open_failures.no_usable_mechanism(smarthost, self._mechanisms, offered)
         self._require_in_step(client)
+        if (waiting := await self._enter_gate()) is not None:
+            return waiting
         self.stage = Stage.AUTH
-        await self._log_in(client, usable[0], self._credential)
+        mechanism = await self._log_in_with_one_of(client, usable, self._credential)
         self._require_in_step(client)
-        return self._take_over(client, usable[0])
+        session = self._take_over(client, mechanism)
+        self._opener.gates.of(smarthost).succeeded()
+        return session
+
+    async def _enter_gate(self) -> OpenFailed | None:
+        """Wait until this login may be tried; returns the failure if another account has to try first."""
+        gate = self._opener.gates.of(self._smarthost)
+        version = _version(self._credential)
+        try:
+            async with asyncio.timeout(self._timeouts.auth):
+                waiting = await gate.enter(self._account, version, proven=self._proven)
+        except TimeoutError:
+            return open_failures.login_in_progress(self._smarthost)
+        if waiting is not None:
+            return open_failures.login_waits(self._smarthost, waiting)
+        self._gate = gate
+        return None
+
+    def leave_gate(self) -> None:
+        """End this login for the gate."""
+        if self._gate is not None:
+            self._gate.leave()
+            self._gate = None
+
+    async def _log_in_with_one_of(
+        self, client: aiosmtplib.SMTP, mechanisms: Sequence[str], credential: Credential
+    ) -> str:
+        """Send AUTH with the preferred mechanism; with the next one, once, if the server refuses the first as such."""
+        known = self._opener.accepted_mechanism
+        first = known.get(self._smarthost, mechanisms[0])
+        if first not in mechanisms:
+            first = mechanisms[0]
+        others = [name for name in mechanisms if name != first]
+        try:
+            await self._log_in(client, first, credential)
+        except aiosmtplib.SMTPResponseException as refused:
+            if not others or not open_failures.is_refused_method(refused) or not client.is_connected:
+                raise
+            forget_traceback(refused)
+            event(_log, log_events.LOGIN_METHOD_REFUSED, smarthost=self._smarthost, method=first, next=others[0])
+            await self._log_in(client, others[0], credential)
+            known[self._smarthost] = others[0]
+            return others[0]
+        return first
 
     async def _ehlo(self, client: aiosmtplib.SMTP) -> None:
         self.stage = Stage.EHLO
@@ -236,7 +342,7 @@ class _OpeningAttempt:
     def _require_in_step(self, client: aiosmtplib.SMTP) -> None:
         """Raise SessionEnded if the server sent more than was asked: the next reply would be to the last command."""
         if has_unread_octets(client):
-            raise SessionEnded(classify.invalid_reply(self._smarthost, self.stage))
+            raise SessionEnded(open_failures.invalid_reply(self._smarthost, self.stage))
 
     def _take_over(self, client: aiosmtplib.SMTP, mechanism: str) -> Session:
         """Give the transport to our protocol. aiosmtplib's client is not used any further, and freed."""
@@ -260,6 +366,21 @@ def _abort(client: aiosmtplib.SMTP) -> None:
     if isinstance(client.transport, asyncio.Transport):
         client.transport.abort()
     client.close()
+
+
+def is_full_name(hostname: str) -> bool:
+    """True if the name is a fully qualified one, or an address literal."""
+    return "." in hostname.strip(".") or hostname.startswith("[")
+
+
+def address_literal(address: str) -> str:
+    """Return the address literal for EHLO: `[192.0.2.7]`, `[IPv6:2001:db8::7]`. RFC 5321 section 4.1.3."""
+    plain = address.partition("%")[0]
+    return f"[IPv6:{plain}]" if ":" in plain else f"[{plain}]"
+
+
+def _version(credential: Credential | None) -> str:
+    return "" if credential is None else credential.version
 
 
 def _octets(text: str) -> bytes:

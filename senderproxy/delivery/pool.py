@@ -9,12 +9,12 @@ Not here: session choice (delivery.reuse), opening (delivery.opening), the accou
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from senderproxy.clock import Clock
-from senderproxy.delivery.classify import FailureKind, OpenFailed
 from senderproxy.delivery.observed_limits import ObservedLimits
+from senderproxy.delivery.open_failures import FailureKind, OpenFailed
 from senderproxy.delivery.reuse import Choice, OpenNew, PoolLimits, Reuse, SessionKey, choose, is_expired, next_expiry
 from senderproxy.delivery.session import Session
 from senderproxy.mail.reply import reply
@@ -28,6 +28,7 @@ class SessionRequest:
     limits: PoolLimits
     open: Callable[[], Awaitable[Session | OpenFailed]]
     blocked: Callable[[], OpenFailed | None]  # called before each step: the account may be paused or suspended by now
+    login_blocked: Callable[[], OpenFailed | None]  # called before a login: open sessions may still be used
     open_failed: Callable[[OpenFailed], None]  # called once for each failed login, before the result is passed on
     wait_seconds: float  # for a session, while all are busy
 
@@ -76,6 +77,7 @@ class Pool:
         self._limits = PoolLimits(1, None, 0.0)
         self._key: SessionKey | None = None  # of the last request; idle sessions of another key are closed
         self._closed = False
+        self.on_idle: Callable[[], None] | None = None  # set while another account waits for a session to be closed
 
     # --- for the courier ---
 
@@ -121,20 +123,27 @@ class Pool:
         elif expired or self._closed or not self._has_current_key(pooled) or self._is_expired(pooled):
             self._close_session(pooled)
         self._serve()
+        if self.on_idle is not None:
+            self.on_idle()
 
     def record_message_limit(self, messages: int) -> None:
         """Record that the upstream ended a session after so many messages. Later sessions are closed before that."""
         self.observed.messages_per_connection.record(messages, self._clock.monotonic())
         self._on_observed()
 
-    def close_outdated(self, version: str | None) -> None:
-        """Close the sessions of other versions of the secret; None: all. Busy ones are closed after their message."""
-        if self._key is not None and self._key.version != version:
+    def close_outdated(self, version: str | None) -> bool:
+        """Close the sessions of other versions of the secret; None: all. Busy ones are closed after their message.
+
+        True if the version has changed since the last request.
+        """
+        outdated = self._key is not None and self._key.version != version
+        if outdated:
             self._key = None
         for pooled in list(self._sessions.values()):
             if not pooled.busy and pooled.key.version != version:
                 self._close_session(pooled)
         self._serve()
+        return outdated
 
     async def close(self) -> None:
         """Refuse further requests, send QUIT on idle sessions, cut busy ones. Call when none should be busy."""
@@ -197,6 +206,11 @@ class Pool:
                     self._waiters.popleft()
                     head.future.set_result(_assign(self._sessions[number], warm=head.opened_since is None))
                     continue
+                case OpenNew() if (blocked := head.request.login_blocked()) is not None:
+                    if self._has_usable(head.request.key):
+                        break  # a busy session will do
+                    _settle(self._waiters.popleft(), blocked)
+                    continue
                 case OpenNew():
                     self._opening = asyncio.create_task(self._open(head.request))
                 case _:
@@ -251,15 +265,41 @@ class Pool:
 
     def _open_failed(self, result: OpenFailed, request: SessionRequest) -> None:
         """Pass the failure to every message that waits for this login; with other sessions open, lower the limit."""
-        alive = sum(pooled.key == request.key and pooled.session.usable for pooled in self._sessions.values())
-        if result.kind is FailureKind.LIMIT and alive:
+        alive = self._has_usable(request.key)
+        if result.kind in (FailureKind.LIMIT, FailureKind.LOCAL) and alive:
             self.observed.connections.record(alive, self._clock.monotonic())
             self._on_observed()
             return
         request.open_failed(result)
+        if alive and request.blocked() is None and request.login_blocked() is not None:
+            return  # only logins fail: the open sessions carry the messages
         for waiter in self._waiting_for(request.key):
             self._waiters.remove(waiter)
             _settle(waiter, result)
+
+    def _has_usable(self, key: SessionKey) -> int:
+        """Return the number of sessions that can carry a message with this key, busy ones included."""
+        return sum(pooled.key == key and pooled.session.usable for pooled in self._sessions.values())
+
+    # --- for other accounts at the same server ---
+
+    def open_at(self, hosts: Collection[str]) -> int:
+        """Return the number of sessions at these hosts, those that are being closed included."""
+        return sum(pooled.session.smarthost.host in hosts for pooled in self._sessions.values()) + len(self._closing)
+
+    def coldest_idle(self, hosts: Collection[str]) -> PooledSession | None:
+        """Return the session at these hosts that has been idle longest; None if none is idle."""
+        if self._waiters:
+            return None  # an idle session will be used at once
+        idle = (s for s in self._sessions.values() if not s.busy and s.session.smarthost.host in hosts)
+        return min(idle, key=lambda pooled: pooled.idle_since, default=None)
+
+    async def close_for_others(self, pooled: PooledSession) -> None:
+        """Close an idle session, so that another account can open one; returns when the upstream has closed it."""
+        if pooled.number in self._sessions and not pooled.busy:
+            before = set(self._closing)
+            self._close_session(pooled)
+            await asyncio.wait(self._closing - before)
 
     # --- waiting ---
 
@@ -321,6 +361,8 @@ class Pool:
     def _close_done(self, task: "asyncio.Task[None]") -> None:
         self._closing.discard(task)
         self._serve()
+        if self.on_idle is not None:
+            self.on_idle()
 
     def _schedule_expiry(self) -> None:
         """Arm the one timer, for the session that is idle longest. An early call only arms it again."""

@@ -17,7 +17,9 @@ from typing import Final, TypeAlias
 
 from senderproxy.aio import PIECE_OCTETS
 from senderproxy.delivery import classify
-from senderproxy.delivery.classify import SessionEnded, Stage
+from senderproxy.delivery.causes import Stage
+from senderproxy.delivery.classify import SessionEnded
+from senderproxy.delivery.open_failures import invalid_reply
 from senderproxy.mail.reply import Reply, parse_reply
 from senderproxy.routing.provider import Smarthost
 
@@ -209,7 +211,7 @@ class UpstreamProtocol(asyncio.Protocol):
             for reply in self._reader.feed(data):
                 self._receive(reply)
         except InvalidReplyError:
-            self.fail(SessionEnded(classify.invalid_reply(self._smarthost, self.stage)))
+            self.fail(SessionEnded(invalid_reply(self._smarthost, self.stage)))
 
     def eof_received(self) -> None:
         self.fail(SessionEnded(classify.connection_closed(self._smarthost, self.stage, None)))

@@ -9,13 +9,15 @@ Not here: opening and login (delivery.opening), session choice (delivery.pool), 
 
 import asyncio
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 from senderproxy.aio import PIECE_OCTETS, fair_share
 from senderproxy.delivery import classify
-from senderproxy.delivery.classify import SessionEnded, Stage
+from senderproxy.delivery.causes import Circumstances, ClassifiedReply, Stage, cause_of
+from senderproxy.delivery.classify import SessionEnded
+from senderproxy.delivery.open_failures import invalid_reply
 from senderproxy.delivery.protocol import ExpectedReply, UpstreamProtocol
 from senderproxy.disk_threads import DiskTimeout
 from senderproxy.mail.address import ForwardPath, ReversePath
@@ -26,6 +28,8 @@ from senderproxy.mail.reply import Reply, reply
 from senderproxy.routing.provider import Smarthost
 
 _BLOCK: Final = PIECE_OCTETS  # octets; smaller blocks are joined up to this size, so a small message is one write
+_AT_MAIL: Final = Circumstances(Stage.MAIL)
+_AT_DOT: Final = Circumstances(Stage.FINAL_DOT)
 _DISK_TIMEOUT: Final = Deferred(reply(451, "4.3.0", "The disk does not respond: the message cannot be read now"))
 
 
@@ -58,10 +62,14 @@ class EhloExtensions:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A transaction with an outcome for each recipient. `replies`: the upstream's replies that decided."""
+    """A transaction with an outcome for each recipient.
+
+    `replies`: the upstream's negative replies. `last_reply`: the last reply that decided; None if none was needed.
+    """
 
     outcomes: Mapping[ForwardPath, Outcome]
-    replies: tuple[Reply, ...] = ()
+    replies: tuple[ClassifiedReply, ...] = ()
+    last_reply: Reply | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,7 @@ class Interrupted:
     """
 
     reply: Reply
-    replies: tuple[Reply, ...]
+    replies: tuple[ClassifiedReply, ...]
     dot_written: bool
     rejected: Mapping[ForwardPath, Outcome] = field(default_factory=dict)
 
@@ -119,11 +127,17 @@ class Session:
         if self._protocol.end is None:
             self._protocol.on_end = callback
 
-    async def transact(self, envelope: Envelope, message: Message, *, warm: bool) -> Completed | Interrupted:
-        """Send the message. `warm`: the session was idle and may be dead, so the first timeout is short."""
-        progress = _Progress()
+    async def transact(
+        self, envelope: Envelope, message: Message, *, warm: bool, names: Sequence[str] = ()
+    ) -> Completed | Interrupted:
+        """Send the message.
+
+        `warm`: the session has carried another message and may be dead, so the first timeout is short. `names`: login
+        and author; a refusal that names one of them, or the reverse-path, is about us.
+        """
+        progress = _Progress(Circumstances(Stage.MAIL, reused=warm, ours=(*names, str(envelope.reverse_path))))
         try:
-            return await self._dialogue(envelope, message, warm, progress)
+            return await self._dialogue(envelope, message, progress)
         except SessionEnded as end:
             return _interrupted(end, progress)
         except BaseException:
@@ -173,7 +187,7 @@ class Session:
 
     # --- the dialogue, from top to bottom ---
 
-    async def _dialogue(self, envelope: Envelope, message: Message, warm: bool, progress: "_Progress") -> Completed:
+    async def _dialogue(self, envelope: Envelope, message: Message, progress: "_Progress") -> Completed:
         limit, remote = self.extensions.size_limit, self.smarthost.host
         if limit is not None and message.size > limit:
             refusal = classify.too_large(message.size, limit, str(self.smarthost))
@@ -183,41 +197,52 @@ class Session:
             return Completed(dict.fromkeys(envelope.recipients, NEEDS_SEVEN_BIT))
 
         data_sent = self.extensions.pipelining  # RFC 2920 section 3.1: DATA may end a group
-        mail, rcpts, data = await self._send_paths(envelope, message, warm, data_sent)
-        outcomes = dict(classify.rejected_recipients(envelope.recipients, mail, rcpts, remote))
-        replies = [reply for reply in (mail, *rcpts) if reply.code // 100 != 2]
-        progress.rejected = dict(outcomes)
+        mail, rcpts, data = await self._send_paths(envelope, message, progress, data_sent)
+        rejected: Mapping[ForwardPath, Outcome] = {}
+        replies: Sequence[ClassifiedReply] = ()
+        if not mail.is_positive or not all(rcpt.code // 100 == 2 for rcpt in rcpts):
+            rejected, replies = classify.rejected_recipients(
+                envelope.recipients, mail, rcpts, progress.circumstances, remote
+            )
+        outcomes = dict(rejected)
+        progress.rejected = rejected
         accepted = [path for path in envelope.recipients if path not in outcomes]
         if not accepted:
             await self._reset(data)
-            return Completed(outcomes, tuple(replies))
+            return Completed(outcomes, tuple(replies), replies[-1].reply if replies else mail)
         try:
             reply, stage = await self._send_message(message, data, progress)
         except DiskTimeout:  # without the final dot the upstream drops the message
             self.abort()
             outcomes |= dict.fromkeys(accepted, _DISK_TIMEOUT)
-            return Completed(outcomes, tuple(replies))
-        outcomes |= dict.fromkeys(accepted, classify.outcome(reply, stage, remote))
-        return Completed({path: outcomes[path] for path in envelope.recipients}, (*replies, reply))
+            return Completed(outcomes, tuple(replies), replies[-1].reply if replies else None)
+        circumstances = _AT_DOT if reply.is_positive else progress.at(stage, accepted)
+        outcomes |= dict.fromkeys(accepted, classify.outcome(reply, circumstances, remote))
+        if not reply.is_positive:
+            replies = (*replies, ClassifiedReply(reply, cause_of(reply, circumstances)))
+        return Completed({path: outcomes[path] for path in envelope.recipients}, tuple(replies), reply)
 
     async def _send_paths(
-        self, envelope: Envelope, message: Message, warm: bool, with_data: bool
+        self, envelope: Envelope, message: Message, progress: "_Progress", with_data: bool
     ) -> tuple[Reply, Sequence[Reply], ExpectedReply | None]:
         """Send MAIL and every RCPT; with PIPELINING in one write, with DATA at its end."""
         timeouts = self._timeouts
-        first = min(timeouts.connect, timeouts.mail) if warm else timeouts.mail
+        first = min(timeouts.connect, timeouts.mail) if progress.circumstances.reused else timeouts.mail
         commands = [self._mail_command(envelope, message), *(f"RCPT TO:<{path}>" for path in envelope.recipients)]
         waiting = list(self._protocol.send(*commands, *["DATA"] * with_data)) if self.extensions.pipelining else None
         data = waiting.pop() if waiting and with_data else None
 
         answer = waiting[0] if waiting else self._protocol.send(commands[0])[0]
-        mail = self._check(await self._reply(answer, first, Stage.MAIL), Stage.MAIL)
+        mail = self._check(await self._reply(answer, first, Stage.MAIL), progress.circumstances)
         rcpts: list[Reply] = []
         if mail.code // 100 != 2:
             return mail, rcpts, data  # the replies to the pipelined RCPTs go to their futures and are not needed
         for index, command in enumerate(commands[1:], 1):
             answer = waiting[index] if waiting else self._protocol.send(command)[0]
-            rcpts.append(self._check(await self._reply(answer, timeouts.rcpt, Stage.RCPT), Stage.RCPT))
+            rcpt = await self._reply(answer, timeouts.rcpt, Stage.RCPT)
+            if not rcpt.is_positive:
+                self._check(rcpt, progress.at(Stage.RCPT, (envelope.recipients[index - 1],)))
+            rcpts.append(rcpt)
         return mail, rcpts, data
 
     async def _send_message(
@@ -226,10 +251,11 @@ class Session:
         """Send DATA, the message and the final dot. Returns the reply that decides, and its stage."""
         if data is None:
             (data,) = self._protocol.send("DATA")
-        go_ahead = self._check(await self._reply(data, self._timeouts.data, Stage.DATA), Stage.DATA)
+        go_ahead = await self._reply(data, self._timeouts.data, Stage.DATA)
         if go_ahead.code != 354:
             if go_ahead.is_positive:
                 raise self._out_of_step(Stage.DATA)
+            self._check(go_ahead, progress.at(Stage.DATA))
             await self._reset(None)
             return go_ahead, Stage.DATA
 
@@ -238,7 +264,7 @@ class Session:
             raise self._out_of_step(Stage.FINAL_DOT)
         if reply.is_positive:
             self.message_count += 1
-        elif not progress.dot_written or classify.ends_session(reply):
+        elif not progress.dot_written or classify.ends_session(reply, cause_of(reply, progress.at(Stage.FINAL_DOT))):
             self.abort()
         return reply, Stage.FINAL_DOT
 
@@ -262,7 +288,8 @@ class Session:
                     await protocol.drain(self._timeouts.block, answer)
                     await self._share.acquire(_BLOCK)  # lets other messages proceed, and an early reply arrive
                     if answer.done():
-                        return self._early_reply(await self._reply(answer, self._timeouts.block, Stage.BODY))
+                        early = await self._reply(answer, self._timeouts.block, Stage.BODY)
+                        return self._early_reply(early, progress)
         finally:
             if reader is not None:
                 reader.close()
@@ -289,27 +316,30 @@ class Session:
 
     async def _command(self, command: str, seconds: float, stage: Stage) -> Reply:
         (answer,) = self._protocol.send(command)
-        return self._check(await self._reply(answer, seconds, stage), stage)
+        return self._check(await self._reply(answer, seconds, stage), Circumstances(stage))
 
     async def _reply(self, answer: ExpectedReply, seconds: float, stage: Stage) -> Reply:
         return await self._protocol.reply(answer, seconds, stage)
 
-    def _check(self, reply: Reply, stage: Stage) -> Reply:
+    def _check(self, reply: Reply, circumstances: Circumstances) -> Reply:
         """Return a reply about the message. Raises SessionEnded for a reply about the session."""
-        if classify.ends_session(reply):
+        if reply.is_positive:
+            return reply
+        cause = cause_of(reply, circumstances)
+        if classify.ends_session(reply, cause):
             self.abort()
-            raise SessionEnded(classify.session_ended(self.smarthost, stage, reply), reply)
+            raise SessionEnded(classify.session_ended(self.smarthost, circumstances.stage, reply), reply, cause)
         return reply
 
-    def _early_reply(self, reply: Reply) -> Reply:
+    def _early_reply(self, reply: Reply, progress: "_Progress") -> Reply:
         """Check a reply before the end of the message: only a refusal is possible."""
         if reply.is_positive:
             raise self._out_of_step(Stage.BODY)
-        return self._check(reply, Stage.BODY)
+        return self._check(reply, progress.at(Stage.BODY))
 
     def _out_of_step(self, stage: Stage) -> SessionEnded:
         self.abort()
-        return SessionEnded(classify.invalid_reply(self.smarthost, stage))
+        return SessionEnded(invalid_reply(self.smarthost, stage))
 
     def _mail_command(self, envelope: Envelope, message: Message) -> str:
         command = f"MAIL FROM:<{envelope.reverse_path}>"
@@ -322,12 +352,20 @@ class Session:
 
 @dataclass(slots=True)
 class _Progress:
+    circumstances: Circumstances = _AT_MAIL
     dot_written: bool = False
     rejected: Mapping[ForwardPath, Outcome] = field(default_factory=dict)
 
+    def at(self, stage: Stage, recipients: Sequence[ForwardPath] = ()) -> Circumstances:
+        """Return the circumstances of a reply at this stage, about these recipients."""
+        return replace(self.circumstances, stage=stage, theirs=tuple(map(str, recipients)))
+
 
 def _interrupted(end: SessionEnded, progress: _Progress) -> Interrupted:
-    replies = () if end.upstream_reply is None else (end.upstream_reply,)
+    replies: tuple[ClassifiedReply, ...] = ()
+    if end.upstream_reply is not None and end.upstream_reply.code >= 400:
+        cause = end.cause or cause_of(end.upstream_reply, progress.circumstances)
+        replies = (ClassifiedReply(end.upstream_reply, cause),)
     return Interrupted(end.reply, replies, progress.dot_written, progress.rejected)
 
 

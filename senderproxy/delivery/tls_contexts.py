@@ -11,6 +11,7 @@ import asyncio
 import errno
 import logging
 import os
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,11 @@ _READERS: Final = 4  # threads; a file on a disk that hangs occupies one
 _CHECK_TIMEOUT: Final = 1.0  # seconds for a check of the files before the last context is used; usually 1 ms
 _BUILD_TIMEOUT: Final = 30.0  # seconds without a last context; usually 20 ms, on a slow machine 1 s
 
+# For TLS 1.2, RFC 9325 section 4.1 and 4.2: key exchange with forward secrecy, no SHA-1. CPython's own list; Debian's
+# Python uses that of OpenSSL instead, which also has RSA key exchange.
+_CIPHERS: Final = "@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
+_HASHED: Final = re.compile(r"[0-9a-f]{8}\.\d+")  # the files that OpenSSL looks for in a directory
+
 _Stamp: TypeAlias = tuple[int, int, int] | None  # inode, modification time in ns, size in octets; None: no such file
 
 
@@ -34,6 +40,7 @@ _Stamp: TypeAlias = tuple[int, int, int] | None  # inode, modification time in n
 class _CachedContext:
     stamps: tuple[_Stamp, ...]  # of the files, before they were read
     context: ssl.SSLContext
+    has_authorities: bool
 
 
 class TlsContexts:
@@ -57,6 +64,11 @@ class TlsContexts:
         if cached is None:
             raise OSError(errno.ETIMEDOUT, "the disk does not respond")
         return cached.context
+
+    def has_authorities(self, ca_file: str | None) -> bool:
+        """True if the last context for this file has certificates of authorities."""
+        cached = self._cached.get(ca_file)
+        return cached is None or cached.has_authorities
 
     def close(self) -> None:
         """Read no more files."""
@@ -88,7 +100,22 @@ def _current(ca_file: str | None, cached: _CachedContext | None) -> _CachedConte
         return cached
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return _CachedContext(stamps, context)
+    context.set_ciphers(_CIPHERS)
+    return _CachedContext(stamps, context, ca_file is not None or _has_authorities(context))
+
+
+def _has_authorities(context: ssl.SSLContext) -> bool:
+    """True if the system's store is not empty. Certificates in its directories are read when they are needed."""
+    if context.cert_store_stats()["x509_ca"]:
+        return True
+    return any(any(_HASHED.fullmatch(entry.name) for entry in _entries(path)) for path in _system_paths()[1:])
+
+
+def _entries(path: str) -> list[Path]:
+    try:
+        return list(Path(path).iterdir()) if path else []
+    except OSError:
+        return []
 
 
 def _system_paths() -> list[str]:

@@ -104,6 +104,16 @@ _BY_WORDS: Final = (
         *(r"invalid mail from", r"does not let login", r"the from field names", r"null reverse-path"),
     ),
     _pattern(
+        ReportCause.NOT_NOW,
+        *(
+            r"could not check the login",
+            r"gave no reply to the login",
+            r"the login, which worked",
+            r"limits the logins",
+        ),
+        r"^logins at .{1,200} wait",
+    ),
+    _pattern(
         ReportCause.PASSWORD,
         *(r"refused the login", r"credentials? invalid", r"authentication (?:failed|unsuccessful)"),
     ),
@@ -163,9 +173,9 @@ def find_cause(kind: ReportKind, reply: Reply | None) -> ReportCause:
         return ReportCause.CANCELLED
     if reply is None:
         return ReportCause.NOT_NOW if kind is ReportKind.DELAYED else ReportCause.OTHER
-    # The last line comes first, then all lines, because others may be more specific. Our own text for an unknown
+    # The line that gives the reason comes first, then all lines, because others may be more specific. Our own text for an unknown
     # outcome takes precedence.
-    texts = (reply.text, " ".join(reply.lines))
+    texts = (reply.reason, " ".join(reply.lines))
     if _MAYBE_TAKEN.search(texts[1]):
         return ReportCause.MAYBE_TAKEN
     if reply.status is not None and (found := _BY_STATUS.get((reply.status.subject, reply.status.detail))):

@@ -1,8 +1,8 @@
 """SMTP replies: code, enhanced status and text; the only parser and printer of reply lines. PURE.
 
 Guarantees: a rendered reply is well-formed (RFC 5321 section 4.2) for any text. A parsed reply has no control
-characters and a bounded size. The last line of a multi-line reply is used as its text, because United Internet servers
-begin every refusal with the same generic first line.
+characters and a bounded size. The reason of a multi-line reply is neither a generic first line (United Internet's servers
+begin every refusal with the same one) nor a line that only refers to a web page.
 
 RFC 5321 sections 4.2 and 4.5.3.1.5, RFC 2034, RFC 3463.
 """
@@ -18,6 +18,26 @@ _MAX_LINES: Final = 100  # last lines of a received reply; no known server sends
 _MAX_OCTETS: Final = 2000  # octets of one received line; about four times the limit of RFC 5321
 _WRAP: Final = 400  # characters of one line of our own; leaves space for the code, and Exchange shows the lines joined
 
+_CONTINUED: Final = 2  # further lines of the text at most
+_TEXT_LIMIT: Final = 300  # characters of the text; a cause that is longer is cut at a line
+
+# Lines that give no cause: the phrases of RFC 5321 section 4.2.2, and others without a noun of their own.
+_GENERIC: Final = re.compile(
+    r"requested (?:mail )?action (?:not taken|aborted)\b.*|(?:the )?transaction (?:has )?failed[.!:]?|error[.!:]?"
+    r"|.{0,80}\bservice (?:is )?(?:not available|unavailable)[.!:]?|service closing transmission channel[.!:]?"
+    r"|no smtp service[.!:]?"
+    r"|(?:your )?(?:message|mail|e-?mail)? ?(?:was |has been )?(?:rejected|refused|denied|not accepted|failed)[.!:]?"
+    r"|access denied[.!:]?|sorry[.!:,]?|syntax error[.!:]?",
+    re.IGNORECASE,
+)
+# Lines that refer to a page, and the last line of Google's replies.
+_POINTER: Final = re.compile(
+    r"\W*(?:https?:|www\.|//).*"
+    r"|(?:and |or )?(?:for|see|visit|please|learn|more|read|check|go|refer|details|weitere|siehe|mehr)\b[^.]*"
+    r"(?:https?:|www\.|\bat|\bto|\bvisit|\bsee|:)\W*(?:\S*[/.]\S*)?\W*"
+    r"|[^.]{0,60}\bgo to|.* - gsmtp|\[[^\]]*\]|",
+    re.IGNORECASE,
+)
 _STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)")
 
 
@@ -46,9 +66,31 @@ class Reply:
         return f"{self.code} {status}{' / '.join(self.lines)}"
 
     @property
+    def telling_lines(self) -> tuple[str, ...]:
+        """The lines without generic ones and references to web pages; all lines if none is left."""
+        lines = self.lines
+        if len(lines) < 2:
+            return lines
+        lines = tuple(line for line in lines if not _POINTER.fullmatch(line)) or lines
+        return tuple(line for line in lines if not _GENERIC.fullmatch(line)) or lines[-1:]
+
+    @property
     def text(self) -> str:
-        """The last line, which gives the cause."""
+        """The last line."""
         return self.lines[-1] if self.lines else ""
+
+    @property
+    def reason(self) -> str:
+        """The line that gives the cause, with the lines that continue its sentence."""
+        if len(self.lines) < 2:
+            return self.lines[0] if self.lines else ""
+        first, *others = self.telling_lines
+        text = first
+        for line in others[:_CONTINUED]:
+            if text.endswith((".", "!", ")", "]")) or len(text) + len(line) >= _TEXT_LIMIT or line[:1].isupper():
+                break
+            text += f" {line}"
+        return text
 
     @property
     def is_positive(self) -> bool:

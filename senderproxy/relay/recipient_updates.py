@@ -77,7 +77,7 @@ def undelivered_reply(outcomes: Mapping[ForwardPath, Outcome]) -> Reply:
     first = next(iter(replies.values())).with_default_status(0, 0)
     if len(replies) == len(outcomes) and len(set(replies.values())) == 1:
         explained = any(outcome.refused_sender for outcome in failed.values())
-        return first if explained else replace(first, lines=(first.text,))
+        return first if explained else replace(first, lines=(first.reason,))
     advice = "send it again without them" if failed else "it can be tried again later"
     summary = f"The message was sent to no recipient; {advice}."
     return Reply(550 if failed else 451, first.status, (*_named(replies), summary))
@@ -97,7 +97,7 @@ def _partial_reply(outcomes: Mapping[ForwardPath, Outcome]) -> Reply:
 
 
 def _named(replies: Mapping[ForwardPath, Reply], most: int = _NAMED) -> list[str]:
-    named = [f"{path}: {answer.code} {answer.text}" for path, answer in list(replies.items())[:most]]
+    named = [f"{path}: {answer.code} {answer.reason}" for path, answer in list(replies.items())[:most]]
     if len(replies) > most:
         named.append(f"and {len(replies) - most} more recipients were not accepted")
     return named

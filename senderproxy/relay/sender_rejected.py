@@ -9,6 +9,7 @@ RFC 3463 section 3.8.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -94,7 +95,7 @@ def explain(rejected: RejectedSender, *, is_internal: bool = True) -> Reply:
     route, (hint, abhilfe) = rejected.route, _hints(rejected)
     if not is_internal:
         text = f"{route.provider.name} does not let this server redirect the message."
-        return reply(550, "5.7.1", text, rejected.reply.text)
+        return reply(550, "5.7.1", text, rejected.reply.reason)
     who = f"login {route.account.login} (account {route.account.id})"
     wer = f"Anmeldung {route.account.login} (Konto {route.account.id})"
     name = str(rejected.address) if rejected.address else "<>"
@@ -104,7 +105,7 @@ def explain(rejected: RejectedSender, *, is_internal: bool = True) -> Reply:
         "5.7.1",
         f"{route.provider.name} does not let {who} send as {name} ({place}). To fix: {hint}.",
         f"{route.provider.name} erlaubt der {wer} den Absender {name} nicht ({feld}). Abhilfe: {abhilfe}.",
-        rejected.reply.text,
+        rejected.reply.reason,
     )
 
 
@@ -115,6 +116,11 @@ def _hints(rejected: RejectedSender) -> tuple[str, str]:
     if address is None:
         setting = f"takes_null_reverse_path = false in {section}"
         return f"set {setting}", f"{setting} setzen"
+    if _is_about_dns(rejected.reply):
+        return (
+            f"give the domain {address.domain} an MX or A record in its DNS",
+            f"der Domain {address.domain} einen MX- oder A-Eintrag im DNS geben",
+        )
     setting, rule = _setting(rejected)
     if address.key == route.account.address.key:
         command = f"senderproxy account show {route.account.id}"
@@ -141,6 +147,17 @@ def _hints(rejected: RejectedSender) -> tuple[str, str]:
         )
     command = f"senderproxy account add {address}"
     return f"add its mailbox ({command}), or set {stricter}", f"Postfach anlegen ({command}) oder {stricter} setzen"
+
+
+_DNS: Final = re.compile(
+    r"\bdns\b|\bmx\b|domain (?:of sender address )?.{0,260}not (?:found|exist)|nxdomain", re.IGNORECASE
+)
+
+
+def _is_about_dns(said: Reply) -> bool:
+    """True if the provider does not know the domain of the sender. RFC 3463 section 3.2: X.1.8."""
+    about_domain = said.status is not None and (said.status.subject, said.status.detail) == (1, 8)
+    return about_domain or _DNS.search(said.reason) is not None
 
 
 def _stricter(rule: SenderRule, address: Address, route: Route) -> SenderRule:
@@ -177,15 +194,16 @@ class RejectedSenders(LearnedSource):
         name = str(rejected.address) if rejected.address else "<>"
         setting, rule = _setting(rejected)
         setting_in_words = f'{setting} = "{rule.value}"' if rejected.address else "takes_null_reverse_path = true"
+        reason = "its DNS has no record" if _is_about_dns(rejected.reply) else "its rule is stricter"
         words = (
             f"{route.provider.name} refused {name} ({rejected.place.value}) for account {route.account.id} although"
-            f" {setting_in_words} allows it: its rule is stricter"
+            f" {setting_in_words} allows it: {reason}"
         )
         key = _subject(route.account.id, name)
         earlier = self._known.pop(key, None)
         since = earlier[0].since if earlier else now.isoformat(timespec="seconds")
         entry = StricterRule(
-            route.provider.name, route.account.id, name, rejected.reply.text, since, words, _hints(rejected)[0]
+            route.provider.name, route.account.id, name, rejected.reply.reason, since, words, _hints(rejected)[0]
         )
         self._known[key] = (entry, _settings(route.provider))
         self.changed(key)

@@ -287,7 +287,7 @@ def _reason(reply: str | None, why: str, status: str) -> str:
     if status == RecipientStatus.HELD.value and why:
         return why
     try:
-        return "" if reply is None else rows.reply_of(reply).text
+        return "" if reply is None else rows.reply_of(reply).reason
     except (ValueError, TypeError):
         return ""
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from senderproxy.clock import SystemClock
-from senderproxy.delivery.classify import OpenFailed
+from senderproxy.delivery.open_failures import OpenFailed
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.resolver import Resolver
 from senderproxy.delivery.session import Session, SessionTimeouts

@@ -7,8 +7,9 @@ import ssl
 import aiosmtplib
 import pytest
 
-from senderproxy.delivery import classify
-from senderproxy.delivery.classify import FailureKind, OpenFailed, Stage
+from senderproxy.delivery import classify, open_failures
+from senderproxy.delivery.causes import Cause, Circumstances, ClassifiedReply, Stage
+from senderproxy.delivery.open_failures import FailureKind, OpenFailed
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import parse_reply, reply
@@ -42,9 +43,9 @@ def ssl_fault(reason: str) -> ssl.SSLError:
         (TimeoutError(), Stage.CONNECT, FailureKind.UNREACHABLE, "4.4.1", "(stage: connection)"),
         (TimeoutError(), Stage.LOOK_UP, FailureKind.UNREACHABLE, "4.4.1", "(stage: address look-up)"),
         (socket.gaierror(-2, "Name not known"), Stage.LOOK_UP, FailureKind.UNREACHABLE, "4.4.3", "Check the host name"),
-        (ConnectionResetError(), Stage.HANDSHAKE, FailureKind.UNREACHABLE, "4.4.2", "older than 1.2"),
+        (ConnectionResetError(), Stage.HANDSHAKE, FailureKind.UNREACHABLE, "4.4.2", "(stage: TLS handshake)"),
         (ssl.SSLEOFError(), Stage.HANDSHAKE, FailureKind.UNREACHABLE, "4.4.2", "closed the connection"),
-        (aiosmtplib.SMTPServerDisconnected("x"), Stage.AUTH, FailureKind.UNREACHABLE, "4.4.2", "(stage: login)"),
+        (aiosmtplib.SMTPServerDisconnected("x"), Stage.AUTH, FailureKind.LOGIN, "4.4.2", "(stage: login)"),
         (aiosmtplib.SMTPReadTimeoutError("x"), Stage.EHLO, FailureKind.UNREACHABLE, "4.4.1", "(stage: EHLO)"),
         (
             ssl_fault("WRONG_VERSION_NUMBER"),
@@ -59,7 +60,7 @@ def ssl_fault(reason: str) -> ssl.SSLError:
             Stage.HANDSHAKE,
             FailureKind.INCOMPATIBLE,
             "4.7.5",
-            "alert handshake failure",
+            "no key exchange or cipher that is safe today",
         ),
         (verification(10, "certificate has expired"), Stage.HANDSHAKE, FailureKind.INCOMPATIBLE, "4.7.5", "expired"),
         (
@@ -92,7 +93,7 @@ def ssl_fault(reason: str) -> ssl.SSLError:
 def test_every_failure_is_a_deferral_with_its_reason(
     fault: BaseException, stage: Stage, trouble: FailureKind, status: str, words: str
 ) -> None:
-    result = classify.open_failure(fault, IONOS, stage)
+    result = open_failures.failure_of(fault, IONOS, stage)
     assert result.kind is trouble
     assert result.reply.code == 451
     assert str(result.reply.status) == status
@@ -104,33 +105,33 @@ def test_every_failure_is_a_deferral_with_its_reason(
 def test_the_cause_of_an_aiosmtplib_exception_is_reported() -> None:
     outer = aiosmtplib.SMTPConnectError("Error connecting")
     outer.__cause__ = verification(10, "certificate has expired")
-    assert "expired" in classify.open_failure(outer, IONOS, Stage.HANDSHAKE).reply.text
+    assert "expired" in open_failures.failure_of(outer, IONOS, Stage.HANDSHAKE).reply.text
 
 
 def test_an_untrusted_certificate_names_the_ca_file() -> None:
-    result = classify.open_failure(verification(20, "x"), OWN, Stage.HANDSHAKE)
+    result = open_failures.failure_of(verification(20, "x"), OWN, Stage.HANDSHAKE)
     assert "/etc/senderproxy/office-ca.pem" in result.reply.text
 
 
 def test_an_internal_error_is_raised_again() -> None:
     with pytest.raises(ZeroDivisionError):
-        classify.open_failure(ZeroDivisionError(), IONOS, Stage.AUTH)
+        open_failures.failure_of(ZeroDivisionError(), IONOS, Stage.AUTH)
     with pytest.raises(aiosmtplib.SMTPNotSupported):
-        classify.open_failure(aiosmtplib.SMTPNotSupported("x"), IONOS, Stage.AUTH)
+        open_failures.failure_of(aiosmtplib.SMTPNotSupported("x"), IONOS, Stage.AUTH)
 
 
 def test_a_refused_login_is_a_deferral_with_the_servers_text() -> None:
     fault = aiosmtplib.SMTPAuthenticationError(535, "5.7.139 Authentication unsuccessful\nthe tenant says no")
-    result = classify.open_failure(fault, IONOS, Stage.AUTH)
-    assert result.kind is FailureKind.PASSWORD
+    result = open_failures.failure_of(fault, IONOS, Stage.AUTH)
+    assert result.kind is FailureKind.LOGIN
     assert "535 5.7.139 Authentication unsuccessful / the tenant says no" in result.reply.text
 
 
 def test_several_unreachable_smarthosts_are_one_line() -> None:
     one = OpenFailed(FailureKind.UNREACHABLE, reply(451, "4.4.1", "a.example:465 is silent"))
     two = OpenFailed(FailureKind.UNREACHABLE, reply(451, "4.4.1", "b.example:587 is silent"))
-    assert classify.combined([one]) == one
-    assert classify.combined([one, two]).reply.lines == ("a.example:465 is silent; b.example:587 is silent",)
+    assert open_failures.combined([one]) == one
+    assert open_failures.combined([one, two]).reply.lines == ("a.example:465 is silent; b.example:587 is silent",)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_several_unreachable_smarthosts_are_one_line() -> None:
     ],
 )
 def test_a_reply_has_one_outcome_at_its_stage(line: bytes, stage: Stage, kind: type[Outcome], shown: str) -> None:
-    result = classify.outcome(parse_reply([line]), stage, "smtp.example")
+    result = classify.outcome(parse_reply([line]), Circumstances(stage), "smtp.example")
     assert isinstance(result, kind)
     assert str(result.reply).startswith(shown)
 
@@ -163,11 +164,14 @@ ANNA, BERT = parse_address("anna@a.example"), parse_address("bert@b.example")
 
 def test_a_rejected_recipient_has_its_own_outcome() -> None:
     ok, no = parse_reply([b"250 ok"]), parse_reply([b"550 no"])
-    assert classify.rejected_recipients((ANNA, BERT), ok, (ok, ok), "smtp.example") == {}
-    refused = classify.rejected_recipients((ANNA, BERT), ok, (ok, no), "smtp.example")
+    base = Circumstances(Stage.MAIL)
+    assert classify.rejected_recipients((ANNA, BERT), ok, (ok, ok), base, "smtp.example") == ({}, [])
+    refused, replies = classify.rejected_recipients((ANNA, BERT), ok, (ok, no), base, "smtp.example")
+    assert replies == [ClassifiedReply(no, Cause.RECIPIENT)]
     assert list(refused) == [BERT]
     assert refused[BERT] == Failed(parse_reply([b"550 5.1.0 no"]), remote="smtp.example")
-    nobody = classify.rejected_recipients((ANNA, BERT), no, (), "smtp.example")
+    nobody, replies = classify.rejected_recipients((ANNA, BERT), no, (), base, "smtp.example")
+    assert replies == [ClassifiedReply(no, Cause.SENDER)]
     assert list(nobody) == [ANNA, BERT]
     assert all(isinstance(outcome, Failed) for outcome in nobody.values())
 
@@ -178,17 +182,23 @@ def test_a_rejected_recipient_has_its_own_outcome() -> None:
         (b"452 Too many recipients", True),
         (b"452 4.5.3 Error: too many recipients", True),
         (b"452 4.5.3 enough", True),
+        (b"552 5.5.3 Maximum limit of 100 recipients reached", True),
+        (b"552 Too many recipients", True),
+        (b"550 5.5.3 Too many recipients specified", True),
         (b"452 4.2.2 over quota", False),
         (b"450 too many recipients this hour", False),
+        (b"552 Requested mail action aborted: exceeded storage allocation", False),
     ],
 )
-def test_a_limit_of_recipients_is_distinguished_from_other_deferrals(line: bytes, is_over_limit: bool) -> None:
-    taken = Delivered(parse_reply([b"250 ok"]))
-    answer = classify.outcome(parse_reply([line]), Stage.RCPT, "smtp.example")
-    assert list(classify.recipients_over_limit({ANNA: taken, BERT: answer})) == ([BERT] if is_over_limit else [])
-    assert not classify.recipients_over_limit(
-        {BERT: answer}
-    )  # no recipient was accepted: another transaction would end the same
+def test_a_limit_of_recipients_is_distinguished_from_other_refusals(line: bytes, is_over_limit: bool) -> None:
+    ok, over = parse_reply([b"250 ok"]), parse_reply([line])
+    base = Circumstances(Stage.MAIL)
+    outcomes, _ = classify.rejected_recipients((ANNA, BERT), ok, (ok, over), base, "smtp.example")
+    delivered = {ANNA: Delivered(ok), **outcomes}
+    assert list(classify.recipients_over_limit(delivered)) == ([BERT] if is_over_limit else [])
+    assert not classify.recipients_over_limit(outcomes)  # no recipient was delivered to
+    outcomes, _ = classify.rejected_recipients((ANNA, BERT), ok, (over, ok), base, "smtp.example")
+    assert isinstance(outcomes[ANNA], Failed if over.is_permanent else Deferred)  # never for the first recipient
 
 
 def test_an_unknown_outcome_warns_of_a_second_delivery() -> None:

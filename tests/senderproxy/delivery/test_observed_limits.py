@@ -1,4 +1,4 @@
-"""Limits that the upstream's replies revealed narrow the configured ones, for an hour."""
+"""Limits that the upstream's replies revealed narrow the configured ones, and grow by one an hour."""
 
 import json
 from dataclasses import replace
@@ -7,21 +7,27 @@ from typing import Any
 
 import pytest
 
-from senderproxy.delivery.observed_limits import OBSERVED_FOR, ObservedLimit, ObservedLimits
+from senderproxy.delivery.observed_limits import GROWTH_INTERVAL, ObservedLimit, ObservedLimits
 from senderproxy.delivery.reuse import PoolLimits
 from senderproxy.learned import Instant
 
 CONFIGURED = PoolLimits(connections=4, messages_per_connection=None, idle_seconds=30.0)
 
 
-def test_an_observed_limit_narrows_the_configured_one_and_expires() -> None:
+def test_an_observed_limit_narrows_the_configured_one_and_grows() -> None:
     observed = ObservedLimit()
     assert observed.narrow(None, 0.0) is None
     observed.record(10, 0.0)
     observed.record(20, 1.0)
     assert observed.narrow(None, 2.0) == 10
     assert observed.narrow(5, 2.0) == 5
-    assert observed.narrow(50, 1.0 + OBSERVED_FOR) == 50
+    assert observed.narrow(None, 1.0 + GROWTH_INTERVAL) == 11
+    assert observed.narrow(50, 1.0 + 7 * GROWTH_INTERVAL) == 17
+    assert observed.narrow(50, 1.0 + 100 * GROWTH_INTERVAL) == 50
+    observed.record(20, 1.0 + 3 * GROWTH_INTERVAL)
+    assert observed.narrow(None, 1.0 + 3 * GROWTH_INTERVAL) == 13
+    observed.record(0, 2.0 + 3 * GROWTH_INTERVAL)
+    assert observed.narrow(None, 2.0 + 3 * GROWTH_INTERVAL) == 1
 
 
 def test_both_limits_narrow_those_of_the_pool() -> None:
@@ -30,10 +36,10 @@ def test_both_limits_narrow_those_of_the_pool() -> None:
     observed.connections.record(2, 0.0)
     observed.messages_per_connection.record(20, 0.0)
     assert observed.narrow(CONFIGURED, 1.0) == replace(CONFIGURED, connections=2, messages_per_connection=20)
-    assert observed.narrow(CONFIGURED, OBSERVED_FOR) == CONFIGURED
+    assert observed.narrow(CONFIGURED, 2 * GROWTH_INTERVAL) == replace(CONFIGURED, messages_per_connection=22)
 
 
-def test_observed_limits_are_in_force_for_the_rest_of_the_hour_after_a_restart() -> None:
+def test_observed_limits_grow_after_a_restart_as_before_it() -> None:
     before, midnight = ObservedLimits(), datetime(2026, 1, 31, tzinfo=UTC)
     assert before.fact(Instant(midnight, 0.0)) is None
     before.connections.record(2, 1000.0)
@@ -43,9 +49,9 @@ def test_observed_limits_are_in_force_for_the_rest_of_the_hour_after_a_restart()
     after.restore(fact, Instant(midnight, 50.0))  # 4100.0 on the other clock
     configured = PoolLimits(5, None, 60.0)
     assert after.narrow(configured, 60.0) == PoolLimits(2, 10, 60.0)
-    assert after.narrow(configured, 550.0) == PoolLimits(5, 10, 60.0)
-    assert after.narrow(configured, 3550.0) == configured
-    assert before.fact(Instant(midnight, 7600.0)) is None
+    assert after.narrow(configured, 550.0) == PoolLimits(3, 10, 60.0)
+    assert after.narrow(configured, 3550.0) == PoolLimits(3, 11, 60.0)
+    assert before.fact(Instant(midnight, 31 * 86_400.0)) is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from senderproxy.clock import SystemClock
-from senderproxy.delivery.classify import FailureKind, OpenFailed
+from senderproxy.delivery.open_failures import FailureKind, OpenFailed
 from senderproxy.delivery.pool import Pool, PooledSession, SessionRequest
 from senderproxy.delivery.reuse import PoolLimits, SessionKey
 from senderproxy.delivery.session import Session
@@ -26,6 +26,7 @@ def request_for(
         PoolLimits(connections, None, 30.0),
         open=opened,
         blocked=lambda: None,
+        login_blocked=lambda: None,
         open_failed=lambda result: None,
         wait_seconds=5.0,
     )
@@ -56,7 +57,7 @@ async def test_a_failed_login_with_an_old_secret_does_not_count_for_the_new_one(
         async def opened() -> Session | OpenFailed:
             secrets.append(version)
             await asyncio.sleep(0)
-            return OpenFailed(FailureKind.PASSWORD, reply(451, "4.7.8", version))
+            return OpenFailed(FailureKind.LOGIN, reply(451, "4.7.8", version))
 
         return opened
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from senderproxy.delivery.classify import SessionEnded, Stage
+from senderproxy.delivery.causes import Stage
+from senderproxy.delivery.classify import SessionEnded
 from senderproxy.delivery.protocol import LINE_LIMIT, LINES_LIMIT, InvalidReplyError, ReplyReader, UpstreamProtocol
 from senderproxy.mail.reply import Reply, parse_reply
 from senderproxy.routing.provider import Security, Smarthost

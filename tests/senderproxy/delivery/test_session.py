@@ -279,7 +279,7 @@ async def test_a_354_without_recipients_gets_no_message() -> None:
 @pytest.mark.parametrize(
     ("stage", "said", "kind", "shown"),
     [
-        (FaultStage.MAIL, server_reply(550, "No"), Failed, "550 5.1.0 No"),
+        (FaultStage.MAIL, server_reply(550, "No"), Failed, "550 5.7.1 No"),
         (FaultStage.MAIL, server_reply(451, "Mails per session limit"), Deferred, "451 4.1.0 Mails per session limit"),
         (FaultStage.DATA, server_reply(451, "Not now"), Deferred, "451 4.0.0 Not now"),
         (FaultStage.DATA, server_reply(554, "5.5.1 No"), Failed, "554 5.5.1 No"),

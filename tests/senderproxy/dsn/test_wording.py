@@ -4,8 +4,10 @@ import re
 
 import pytest
 
-from senderproxy.delivery.account_health import login_refused_reply
-from senderproxy.delivery.classify import Stage, connection_closed, outcome, outcome_unknown, too_large
+from senderproxy.delivery.account_health import login_failed_reply
+from senderproxy.delivery.causes import Cause, Circumstances, Stage
+from senderproxy.delivery.classify import connection_closed, outcome, outcome_unknown, too_large
+from senderproxy.delivery.hints import Login
 from senderproxy.dsn.report_policy import ReportKind
 from senderproxy.dsn.wording import (
     CAUSE_TEXTS,
@@ -30,7 +32,7 @@ GENERIC = b"550-Requested action not taken: mailbox unavailable\n"
 
 def as_stored(said: bytes, stage: Stage = Stage.RCPT) -> Reply:
     """A reply of the upstream as the delivery returns it: with a default enhanced status."""
-    answer = outcome(parse_reply(said.split(b"\n")), stage, "smtp.example")
+    answer = outcome(parse_reply(said.split(b"\n")), Circumstances(stage), "smtp.example")
     assert not isinstance(answer, Delivered)
     return answer.reply
 
@@ -96,7 +98,12 @@ def test_a_refusal_is_called_by_its_name(said: bytes, cause: ReportCause, status
             "4.4.1",
         ),
         (
-            login_refused_reply(parse_reply([b"535 5.7.8 bad"]), "anna", "anna@firma.example", "smtp.ionos.example"),
+            login_failed_reply(
+                Cause.PASSWORD,
+                parse_reply([b"535 5.7.8 bad"]),
+                Login("anna", "anna@firma.example", "ionos-de", "smtp.ionos.example"),
+                "senderproxy account set-password anna",
+            ),
             ReportCause.PASSWORD,
             "4.7.8",
         ),

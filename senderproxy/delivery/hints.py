@@ -1,0 +1,188 @@
+"""Hints for the operator: the fix for each cause of a refused login or a blocked account. PURE.
+
+Guarantees: plain text without a final period; where the provider has a switch or a password for programs, the hint
+names it. The provider is known by the name of its preset or of its server.
+Not here: causes (delivery.causes), replies for clients (delivery.open_failures, delivery.account_health).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from senderproxy.delivery.causes import Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A login, as hints name it. `provider`: its section in the configuration; `host`: the server's name."""
+
+    account_id: str
+    login: str
+    provider: str
+    host: str
+    mechanisms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Switches:
+    """The settings of a provider that decide about logins of programs. Empty: it has none."""
+
+    smtp: str = ""  # the switch for access by SMTP
+    app_password: str = ""  # the password for programs
+
+
+_UNITED_INTERNET: Final = _Switches(
+    smtp="switch on access by POP3, IMAP and SMTP in the settings of the mailbox at {name} "
+    "(E-Mail > Einstellungen > POP3/IMAP Abruf); after two-factor login was enabled, switch it on again",
+    app_password="create an application-specific password at {name} (Account > Passwoerter > "
+    "anwendungsspezifisches Passwort), and store it: {set_password}",
+)
+_APP_PASSWORD: Final = "create an app password in the security settings of the {name} account"
+_MICROSOFT: Final = _Switches(
+    smtp="enable Authenticated SMTP for the mailbox (Microsoft 365 admin center > user > Mail > Manage email apps), "
+    "and for the tenant if it is off there (Set-TransportConfig -SmtpClientAuthenticationDisabled $false); security "
+    "defaults switch it off too",
+    app_password="create an app password (mysignins.microsoft.com > Security info), and store it: {set_password}",
+)
+_CHINESE: Final = _Switches(
+    smtp="switch on the SMTP service in the settings of the mailbox at {name}",
+    app_password="create an authorization code in the settings of the mailbox at {name}, and store it as the "
+    "password: {set_password}",
+)
+
+# By the end of the server's name, or the name of a preset. Sources: the help pages of these providers.
+_PROVIDERS: Final[Mapping[str, tuple[str, _Switches]]] = MappingProxyType(
+    {
+        "gmx": ("GMX", _UNITED_INTERNET),
+        "gmx.net": ("GMX", _UNITED_INTERNET),
+        "gmx.com": ("GMX", _UNITED_INTERNET),
+        "web.de": ("WEB.DE", _UNITED_INTERNET),
+        "mail.com": ("mail.com", _UNITED_INTERNET),
+        "t-online": (
+            "T-Online",
+            _Switches(
+                app_password="set the separate password for mail programs (Telekom Kundencenter > E-Mail > "
+                "E-Mail-Passwort), and store that one: {set_password}"
+            ),
+        ),
+        "gmail": (
+            "Google",
+            _Switches(
+                smtp="enable 2-Step Verification and create an app password (myaccount.google.com/apppasswords), and "
+                "store it: {set_password}",
+                app_password="enable 2-Step Verification and create an app password "
+                "(myaccount.google.com/apppasswords), and store it: {set_password}",
+            ),
+        ),
+        "m365": ("Microsoft 365", _MICROSOFT),
+        "office365.com": ("Microsoft 365", _MICROSOFT),
+        "outlook.com": ("Outlook.com", _MICROSOFT),
+        "yahoo.com": ("Yahoo", _Switches(app_password=_APP_PASSWORD + ", and store it: {set_password}")),
+        "aol.com": ("AOL", _Switches(app_password=_APP_PASSWORD + ", and store it: {set_password}")),
+        "me.com": (
+            "Apple",
+            _Switches(app_password="create an app-specific password (account.apple.com), and store it: {set_password}"),
+        ),
+        "zoho.com": ("Zoho", _Switches(app_password=_APP_PASSWORD + ", and store it: {set_password}")),
+        "zoho.eu": ("Zoho", _Switches(app_password=_APP_PASSWORD + ", and store it: {set_password}")),
+        "yandex.com": (
+            "Yandex",
+            _Switches(
+                smtp="allow mail programs in the settings of the mailbox at {name} (All settings > Email clients)",
+                app_password=_APP_PASSWORD + ", and store it: {set_password}",
+            ),
+        ),
+        "163.com": ("163.com", _CHINESE),
+        "126.com": ("126.com", _CHINESE),
+        "qq.com": ("QQ Mail", _CHINESE),
+    }
+)
+_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "googlemail.com": "gmail",
+        "gmail.com": "gmail",
+        "google.com": "gmail",
+        "t-online.de": "t-online",
+        "office365.us": "office365.com",
+        "hotmail.com": "outlook.com",
+        "icloud.com": "me.com",
+        "yandex.ru": "yandex.com",
+        "gmx.de": "gmx.net",
+        "zoho.in": "zoho.com",
+    }
+)
+
+
+def hint(cause: Cause, login: Login) -> str:
+    """Return the fix for this cause; empty where there is none, because senderproxy tries again by itself."""
+    name, switches = _provider(login)
+    set_password = f"senderproxy account set-password {login.account_id}"
+    verify = f"senderproxy account verify {login.account_id}"
+    section = f"[providers.{login.provider}]"
+
+    def filled(text: str) -> str:
+        return text.format(name=name, set_password=set_password)
+
+    match cause:
+        case Cause.PASSWORD:
+            return f"{set_password}{_also(filled(switches.smtp), filled(switches.app_password))}"
+        case Cause.SMTP_OFF:
+            switch = filled(switches.smtp) or f"enable access by SMTP for the mailbox at {name}"
+            return f"{switch}; then {verify}"
+        case Cause.APP_PASSWORD:
+            fallback = f"create a password for mail programs (app password) at {name}, and store it: {set_password}"
+            return filled(switches.app_password) or fallback
+        case Cause.PASSWORDS_OFF:
+            return (
+                f"ask the administrator at {name} to enable SMTP AUTH with passwords for this mailbox; if the provider "
+                f"has ended it, use another provider for this account; then {verify}"
+            )
+        case Cause.LOCKED:
+            return f"unlock the mailbox in the customer menu of {name}; then {verify}"
+        case Cause.METHOD:
+            others = [each for each in ("LOGIN", "PLAIN") if (each,) != login.mechanisms] or ["LOGIN"]
+            return f'set mechanisms = ["{others[0]}"] in {section}, or ask {name} for the login method; then {verify}'
+        case Cause.BACKEND | Cause.PASSWORD_RETRY:
+            return f"wait: it is tried again after 5, 15 and 60 minutes; to try it at once: {verify}"
+        case Cause.CUT:
+            return (
+                f"check the password and whether {name} blocks this machine's address after failed logins; "
+                f"it is tried again after 5, 15 and 60 minutes; to try it at once: {verify}"
+            )
+        case Cause.LOGIN_LIMIT:
+            return f"wait: {name} limits logins; senderproxy tries again by itself; to try it at once: {verify}"
+        case Cause.NO_TLS:
+            return f'set security = "starttls" or "tls" in {section}'
+        case Cause.EHLO_NAME:
+            return 'set identity.hostname to the full name of this machine, such as "mail.firma.example"'
+        case Cause.ADDRESS_BLOCKED:
+            return (
+                f"ask {name} why it blocks this machine's IP address; look for infected devices behind the same "
+                "address and for a missing reverse DNS name"
+            )
+        case Cause.CONNECTIONS:
+            return f"set a lower number of connections in {section} if this happens often"
+        case Cause.LIMIT | Cause.CLOSING:
+            return f"set messages_per_hour in {section} below the limit of {name} if this happens often"
+        case Cause.OWN_MAILBOX:
+            return f"make space in the mailbox at {name} (old and deleted mail), or have it enabled there"
+        case _:
+            return ""
+
+
+def _also(*switches: str) -> str:
+    """Return the settings of a provider that refuses a right password as if it were wrong."""
+    stated = [switch.partition(", and store")[0] for switch in switches if switch]
+    return f". If it is right: {', or '.join(stated)}" if stated else ""
+
+
+def _provider(login: Login) -> tuple[str, _Switches]:
+    """Return the provider's name and its settings."""
+    host = login.host.lower().rstrip(".")
+    labels = host.split(".")
+    ends = [".".join(labels[start:]) for start in range(len(labels))]
+    for name in (login.provider.lower(), *ends):
+        if (found := _PROVIDERS.get(_ALIASES.get(name, name))) is not None:
+            return found
+    return login.host or login.provider, _Switches()
