@@ -10,6 +10,7 @@ from senderproxy.cli.errors import LoginFailed, LoginRejected
 from senderproxy.cli.terminal import print_progress
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
+from senderproxy.delivery.account_health import FIX
 from senderproxy.delivery.login_check import (
     LoginOk,
     LoginRefused,
@@ -90,7 +91,7 @@ def describe(result: LoginResult) -> str:
 
 def _without_fix(reply: Reply) -> str:
     """The text of a reply; each command prints the hint on a line of its own."""
-    return reply.text.partition(" To fix:")[0].removesuffix(".")
+    return reply.text.partition(FIX)[0].removesuffix(".")
 
 
 def login_hint(result: LoginRefused | LoginUnchecked, account: Account) -> str:

@@ -5,8 +5,8 @@ password costs one failed login. A login that fails for another reason is tried 
 temporary reply never suspends. A rate limit pauses the account, for one minute at first, doubled each time up to
 thirty. A new secret ends every state. A reply about one recipient (greylisting, a full mailbox) never changes the
 health.
-Not here: the causes of replies (delivery.causes), hints (delivery.hints), the clock and the replies (arguments), the
-state itself (delivery.account_state).
+Not here: the causes of replies (delivery.causes), hints (delivery.hints), the clock and the replies, which are
+arguments, the state itself (delivery.account_state).
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from senderproxy.tracking.serialize import read_reply, reply_entry
 
 FIRST_PAUSE: Final = 60.0  # seconds; a limit for a burst of messages ends within a minute
 LONGEST_PAUSE: Final = 1800.0  # seconds; a limit for a whole day then costs two attempts an hour
+FIX: Final = " To fix:"  # in replies, before the fix
 LOGIN_WAITS: Final = (300.0, 900.0, 3600.0)  # seconds after the first, second and third failed login
 PROVEN_FOR: Final = timedelta(hours=24)  # a login that worked in this time is not doubted because of one refusal
 
@@ -63,7 +64,7 @@ Health: TypeAlias = Healthy | Suspended | Paused
 
 
 @dataclass(frozen=True, slots=True)
-class LoginFailed:
+class FailedLogin:
     """A login failed. `proven`: a login with this very secret worked within PROVEN_FOR."""
 
     cause: Cause
@@ -100,7 +101,7 @@ class Resumed:
     """The operator resumed the account."""
 
 
-HealthEvent: TypeAlias = LoginFailed | LoggedIn | LimitReached | MessageAccepted | Resumed
+HealthEvent: TypeAlias = FailedLogin | LoggedIn | LimitReached | MessageAccepted | Resumed
 
 
 def next_health(health: Health, occurred: HealthEvent, *, now: datetime, monotonic: float) -> Health:
@@ -108,7 +109,7 @@ def next_health(health: Health, occurred: HealthEvent, *, now: datetime, monoton
     match occurred:
         case Resumed():
             return health if isinstance(health, Healthy) else Healthy(now)
-        case LoginFailed():
+        case FailedLogin():
             return _after_failed_login(health, occurred, now, monotonic)
         case LoggedIn() if isinstance(health, Paused) and health.cause in FAILED_LOGINS:
             return Healthy(now)
@@ -124,7 +125,7 @@ def next_health(health: Health, occurred: HealthEvent, *, now: datetime, monoton
             return health if isinstance(health, Healthy) else Healthy(now)
 
 
-def _after_failed_login(health: Health, failed: LoginFailed, now: datetime, monotonic: float) -> Health:
+def _after_failed_login(health: Health, failed: FailedLogin, now: datetime, monotonic: float) -> Health:
     cause = in_doubt(failed.cause, proven=failed.proven)
     if effect_of(cause, failed.upstream_reply) is Effect.SUSPEND:
         return Suspended(cause, failed.upstream_reply, failed.version, now)
@@ -220,7 +221,7 @@ def login_failed_reply(cause: Cause, upstream_reply: Reply, login: Login, fix: s
 
 
 def _to_fix(fix: str) -> str:
-    return f". To fix: {fix}" if fix else ""
+    return f".{FIX} {fix}" if fix else ""
 
 
 def _ended(upstream_reply: Reply) -> str:

@@ -18,12 +18,12 @@ from senderproxy.clock import Clock
 from senderproxy.delivery import account_health
 from senderproxy.delivery.account_health import (
     PROVEN_FOR,
+    FailedLogin,
     Health,
     HealthEvent,
     Healthy,
     LimitReached,
     LoggedIn,
-    LoginFailed,
     MessageAccepted,
 )
 from senderproxy.delivery.causes import Cause, ClassifiedReply
@@ -239,7 +239,7 @@ class AccountState:
         """Change the state after a session could not be opened with this version of the secret."""
         self._last_reply = upstream_reply = result.upstream_reply or result.reply
         if result.kind is FailureKind.LOGIN and result.cause is not None:
-            self.record(LoginFailed(result.cause, upstream_reply, version, proven=self.is_proven(version)))
+            self.record(FailedLogin(result.cause, upstream_reply, version, proven=self.is_proven(version)))
         elif result.kind is FailureKind.LIMIT:
             self.record(LimitReached(upstream_reply, version, result.cause or Cause.LIMIT))
         elif result.kind is not FailureKind.LOCAL:

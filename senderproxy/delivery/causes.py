@@ -163,6 +163,11 @@ class _Facts:
     def is_permanent(self) -> bool:
         return self.code >= 500
 
+    @property
+    def is_bare_552(self) -> bool:
+        """True for a 552 without a status that says more. RFC 5321 section 4.2.3: exceeded storage allocation."""
+        return self.code == 552 and (self.status is None or self.status[0] in (0, 3))
+
     def says(self, pattern: re.Pattern[str]) -> bool:
         return pattern.search(self.text) is not None
 
@@ -239,9 +244,11 @@ def _cause_at_auth(facts: _Facts) -> Cause:
         return Cause.METHOD
     if facts.says(words.WRONG_CREDENTIALS):
         return Cause.PASSWORD
+    if facts.code in (500, 501, 502, 504):
+        return Cause.METHOD
     if facts.status == (7, 139) or facts.says(words.SMTP_OFF):
         return Cause.SMTP_OFF
-    if facts.code in (500, 501, 502, 503, 504, 534, 538) or (facts.status is not None and facts.status[0] == 5):
+    if facts.code in (503, 534, 538) or (facts.status is not None and facts.status[0] == 5):
         return Cause.METHOD
     if facts.says(words.TEMPORARY):
         return Cause.BACKEND
@@ -290,7 +297,7 @@ def _cause_at_mail(facts: _Facts, circumstances: Circumstances) -> Cause:
         return Cause.SIZE
     if facts.says(words.CONNECTIONS) or facts.says(words.ANY_LIMIT):
         return Cause.LIMIT
-    if facts.code == 552:
+    if facts.is_bare_552:
         return Cause.SIZE
     if facts.says(words.BLOCKED):
         return Cause.ADDRESS_BLOCKED
@@ -341,13 +348,13 @@ def _cause_of_message(facts: _Facts) -> Cause:
         return Cause.SIZE
     if facts.status == (4, 5):
         return Cause.LIMIT
-    if facts.code == 552 and not facts.says(words.FULL):
+    if facts.is_bare_552 and not facts.says(words.FULL):
         return Cause.SIZE
     if (facts.says(words.CONNECTIONS) or facts.says(words.ANY_LIMIT)) and not about_recipient and facts.code != 552:
         return Cause.LIMIT
     if facts.names_ours and not facts.names_theirs and facts.is_permanent:
         return Cause.SENDER
-    if facts.code == 552:
+    if facts.is_bare_552:
         return Cause.SIZE
     if facts.says(words.BLOCKED) and re.search(r"\bip\b|client host|reverse dns|\bptr\b", facts.text, re.IGNORECASE):
         return Cause.ADDRESS_BLOCKED

@@ -96,7 +96,7 @@ class SmtpCourier(Courier):
             return outcomes
         finally:
             self._end()
-            self._log_attempt(state, attempt, outcomes)
+            _log_attempt(state, attempt, outcomes, self._clock.monotonic() - attempt.started)
 
     async def deliver_report(self, server: Smarthost, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:
         """See relay.ports.Courier. Each report has a session of its own: they are rare."""
@@ -317,13 +317,7 @@ class SmtpCourier(Courier):
     def _state(self, account: Account) -> AccountState:
         state = self._states.get(account.id)
         if state is None:
-            state = AccountState(
-                account,
-                self._clock,
-                self._open,
-                self._login_waits,
-                self.observers,
-            )
+            state = AccountState(account, self._clock, self._open, self._login_waits, self.observers)
             self._states[account.id] = state
         state.account = account
         return state
@@ -356,55 +350,48 @@ class SmtpCourier(Courier):
 
     def _login_waits(self, state: AccountState, provider: Provider, credential: Credential) -> OpenFailed | None:
         """Return the failure of a login that has to wait for another account's; None if it may be tried."""
-        if not provider.smarthosts:
-            return None
-        smarthost, proven = provider.smarthosts[0], state.is_proven(credential.version)
-        waiting = self._opener.gates.of(smarthost).wait(state.account.id, credential.version, proven=proven)
-        return None if waiting is None else open_failures.login_waits(smarthost, waiting)
+        waiting = self._opener.gates.wait(provider, state.account.id, credential.version, state.is_proven)
+        return None if waiting is None else open_failures.login_waits(provider.smarthosts[0], waiting)
 
     def _seconds_left(self, state: AccountState, provider: Provider, credential: Credential) -> float | None:
         """Return the seconds until a blocked account may send; None: only the operator can end the state."""
         if not isinstance(state.health, Healthy):
             return state.seconds_left()
-        gate = self._opener.gates.of(provider.smarthosts[0])
-        waiting = gate.wait(state.account.id, credential.version, proven=state.is_proven(credential.version))
+        waiting = self._opener.gates.wait(provider, state.account.id, credential.version, state.is_proven)
         return 0.0 if waiting is None else waiting.seconds
 
     def _lift_waits(self, state: AccountState) -> bool:
         """End the waits for logins at the servers of this account's provider; False if there was none."""
         state.no_session = None
-        smarthosts = state.provider.smarthosts if state.provider else ()
-        lifted = [self._opener.gates.of(smarthost).lift() for smarthost in smarthosts]
-        return any(lifted)
+        return state.provider is not None and self._opener.gates.lift(state.provider)
 
-    def _log_attempt(self, state: AccountState, attempt: _Attempt, outcomes: Outcomes | None) -> None:
-        """Count the outcomes and log the attempt. No outcomes: it was cancelled, or an internal error ended it."""
-        if outcomes is None:
-            event(_log, log_events.ATTEMPT_INTERRUPTED, fault=None, **self._fields(state, attempt))
-            return
-        counts = state.count(outcomes)
-        kind = log_events.ATTEMPT_DELIVERED
-        if counts[Delivered] != len(outcomes):
-            kind = log_events.ATTEMPT_PARTIAL if counts[Delivered] else log_events.ATTEMPT_FAILED
-        if not _log.isEnabledFor(kind.level):
-            return
-        worst_first = (o.reply for kind in (Failed, Deferred, Delivered) for o in outcomes.values() if type(o) is kind)
-        event(
-            _log,
-            kind,
-            fault=None,
-            **self._fields(state, attempt),
-            recipients=len(outcomes),
-            reply=next(worst_first, None),
-            maybe_taken=any(isinstance(o, Deferred) and o.maybe_taken for o in outcomes.values()) or None,
-        )
 
-    def _fields(self, state: AccountState, attempt: _Attempt) -> dict[str, object]:
-        fields: dict[str, object] = {"id": attempt.tag, "account": state.account.id}
-        if (pooled := attempt.pooled) is not None:
-            fields |= {"login": pooled.key.login, "smarthost": pooled.session.smarthost, "session": pooled.number}
-            fields |= {"warm": pooled.warm, "sessions": attempt.sessions}
-        return fields | {"seconds": round(self._clock.monotonic() - attempt.started, 3)}
+def _log_attempt(state: AccountState, attempt: _Attempt, outcomes: Outcomes | None, seconds: float) -> None:
+    """Count the outcomes and log the attempt. No outcomes: it was cancelled, or an internal error ended it."""
+    fields: dict[str, object] = {"id": attempt.tag, "account": state.account.id}
+    if (pooled := attempt.pooled) is not None:
+        fields |= {"login": pooled.key.login, "smarthost": pooled.session.smarthost, "session": pooled.number}
+        fields |= {"warm": pooled.warm, "sessions": attempt.sessions}
+    fields["seconds"] = round(seconds, 3)
+    if outcomes is None:
+        event(_log, log_events.ATTEMPT_INTERRUPTED, fault=None, **fields)
+        return
+    counts = state.count(outcomes)
+    kind = log_events.ATTEMPT_DELIVERED
+    if counts[Delivered] != len(outcomes):
+        kind = log_events.ATTEMPT_PARTIAL if counts[Delivered] else log_events.ATTEMPT_FAILED
+    if not _log.isEnabledFor(kind.level):
+        return
+    worst_first = (o.reply for kind in (Failed, Deferred, Delivered) for o in outcomes.values() if type(o) is kind)
+    event(
+        _log,
+        kind,
+        fault=None,
+        **fields,
+        recipients=len(outcomes),
+        reply=next(worst_first, None),
+        maybe_taken=any(isinstance(o, Deferred) and o.maybe_taken for o in outcomes.values()) or None,
+    )
 
 
 def _outcomes(result: Completed | Interrupted, recipients: tuple[ForwardPath, ...]) -> Outcomes:

@@ -15,7 +15,7 @@ from typing import Final
 
 from senderproxy.delivery.account_health import LOGIN_WAITS
 from senderproxy.mail.reply import Reply
-from senderproxy.routing.provider import Smarthost
+from senderproxy.routing.provider import Provider, Smarthost
 
 TOGETHER: Final = 3  # accounts that fail in a row before the others wait
 HOURLY: Final = 5  # failed logins an hour; providers block an address after ten and more
@@ -126,6 +126,19 @@ class LoginGates:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._gates: dict[str, LoginGate] = {}
+
+    def wait(
+        self, provider: Provider, account: str, version: str, is_proven: Callable[[str], bool]
+    ) -> LoginWait | None:
+        """Return the wait for a login at the first server of this provider; None if it may be tried."""
+        if not provider.smarthosts:
+            return None
+        return self.of(provider.smarthosts[0]).wait(account, version, proven=is_proven(version))
+
+    def lift(self, provider: Provider) -> bool:
+        """Forget every failure at the servers of this provider. False if there was none."""
+        lifted = [self.of(smarthost).lift() for smarthost in provider.smarthosts]
+        return True in lifted
 
     def of(self, smarthost: Smarthost) -> LoginGate:
         """Return the gate of this server."""

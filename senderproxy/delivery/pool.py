@@ -9,7 +9,7 @@ Not here: session choice (delivery.reuse), opening (delivery.opening), the accou
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from senderproxy.clock import Clock
@@ -120,7 +120,7 @@ class Pool:
         pooled.idle_since = self._clock.monotonic()
         if not pooled.session.usable:
             self._remove_dead(pooled)
-        elif expired or self._closed or not self._has_current_key(pooled) or self._is_expired(pooled):
+        elif expired or self._closed or pooled.key != self._key or self._is_expired(pooled):
             self._close_session(pooled)
         self._serve()
         if self.on_idle is not None:
@@ -132,13 +132,9 @@ class Pool:
         self._on_observed()
 
     def close_outdated(self, version: str | None) -> bool:
-        """Close the sessions of other versions of the secret; None: all. Busy ones are closed after their message.
-
-        True if the version has changed since the last request.
-        """
+        """Close the sessions of other versions of the secret; None: all. True if it changed since the last request."""
         outdated = self._key is not None and self._key.version != version
-        if outdated:
-            self._key = None
+        self._key = None if outdated else self._key
         for pooled in list(self._sessions.values()):
             if not pooled.busy and pooled.key.version != version:
                 self._close_session(pooled)
@@ -239,7 +235,7 @@ class Pool:
         try:
             result = await request.open()
         except Exception as fault:  # noqa: BLE001 -- passed to the waiting messages, which are the callers
-            for waiter in self._waiting_for(request.key):
+            for waiter in _with_key(self._waiters, request.key):
                 self._waiters.remove(waiter)
                 if not waiter.future.done():
                     waiter.future.set_exception(fault)
@@ -259,7 +255,7 @@ class Pool:
         if self._closed or not session.usable:
             self._close_session(pooled)
             return
-        for waiter in self._waiting_for(key)[:1]:
+        for waiter in _with_key(self._waiters, key)[:1]:
             self._waiters.remove(waiter)
             waiter.future.set_result(_assign(pooled, warm=False))
 
@@ -273,7 +269,7 @@ class Pool:
         request.open_failed(result)
         if alive and request.blocked() is None and request.login_blocked() is not None:
             return  # only logins fail: the open sessions carry the messages
-        for waiter in self._waiting_for(request.key):
+        for waiter in _with_key(self._waiters, request.key):
             self._waiters.remove(waiter)
             _settle(waiter, result)
 
@@ -281,30 +277,17 @@ class Pool:
         """Return the number of sessions that can carry a message with this key, busy ones included."""
         return sum(pooled.key == key and pooled.session.usable for pooled in self._sessions.values())
 
-    # --- for other accounts at the same server ---
+    def sessions_at(self, hosts: Collection[str]) -> list[PooledSession]:
+        """Return the open sessions at these hosts."""
+        return [pooled for pooled in self._sessions.values() if pooled.session.smarthost.host in hosts]
 
-    def open_at(self, hosts: Collection[str]) -> int:
-        """Return the number of sessions at these hosts, those that are being closed included."""
-        return sum(pooled.session.smarthost.host in hosts for pooled in self._sessions.values()) + len(self._closing)
-
-    def coldest_idle(self, hosts: Collection[str]) -> PooledSession | None:
-        """Return the session at these hosts that has been idle longest; None if none is idle."""
-        if self._waiters:
-            return None  # an idle session will be used at once
-        idle = (s for s in self._sessions.values() if not s.busy and s.session.smarthost.host in hosts)
-        return min(idle, key=lambda pooled: pooled.idle_since, default=None)
-
-    async def close_for_others(self, pooled: PooledSession) -> None:
+    async def close_idle(self, pooled: PooledSession) -> None:
         """Close an idle session, so that another account can open one; returns when the upstream has closed it."""
         if pooled.number in self._sessions and not pooled.busy:
-            before = set(self._closing)
             self._close_session(pooled)
-            await asyncio.wait(self._closing - before)
+            await pooled.session.wait_closed()
 
     # --- waiting ---
-
-    def _waiting_for(self, key: SessionKey) -> list[_Waiter]:
-        return [waiter for waiter in self._waiters if waiter.request.key == key and not waiter.future.done()]
 
     def _withdraw(self, waiter: _Waiter) -> None:
         """Remove a cancelled message. A session that it was given already is released."""
@@ -323,11 +306,7 @@ class Pool:
     def _refuse_timed_out(self) -> None:
         for waiter in [waiter for waiter in self._waiters if waiter.timed_out]:
             self._waiters.remove(waiter)
-            text = (
-                f"All {len(self._sessions)} sessions of account {self._account_id} were busy for "
-                f"{waiter.request.wait_seconds:g} s"
-            )
-            _settle(waiter, OpenFailed(FailureKind.LOCAL, reply(451, "4.3.2", text)))
+            _settle(waiter, _all_busy(len(self._sessions), self._account_id, waiter.request.wait_seconds))
 
     # --- closing ---
 
@@ -351,10 +330,7 @@ class Pool:
             self._close_session(self._sessions[number])
 
     def _wait_for(self, end: Awaitable[None]) -> None:
-        async def wait() -> None:
-            await end
-
-        task = asyncio.create_task(wait())
+        task = asyncio.create_task(_finish(end))
         self._closing.add(task)
         task.add_done_callback(self._close_done)
 
@@ -380,12 +356,22 @@ class Pool:
                 self._close_session(pooled)
         self._serve()
 
-    def _has_current_key(self, pooled: PooledSession) -> bool:
-        return pooled.key is self._key or pooled.key == self._key
-
     def _is_expired(self, pooled: PooledSession) -> bool:
         now = self._clock.monotonic()
         return is_expired(pooled, self.observed.narrow(self._limits, now), now)
+
+
+async def _finish(end: Awaitable[None]) -> None:
+    await end
+
+
+def _with_key(waiters: Iterable[_Waiter], key: SessionKey) -> list[_Waiter]:
+    return [waiter for waiter in waiters if waiter.request.key == key and not waiter.future.done()]
+
+
+def _all_busy(sessions: int, account_id: str, seconds: float) -> OpenFailed:
+    text = f"All {sessions} sessions of account {account_id} were busy for {seconds:g} s"
+    return OpenFailed(FailureKind.LOCAL, reply(451, "4.3.2", text))
 
 
 def _assign(pooled: PooledSession, *, warm: bool) -> PooledSession:

@@ -2,7 +2,7 @@
 
 Guarantees: a pattern takes time in proportion to a bounded text. Umlauts are transcribed or replaced by `?`, so
 patterns allow one or two characters for each.
-Not here: the stage, status and code of a reply, which decide first (delivery.causes). tests/corpus/replies.toml has the
+Not here: the stage, status and code of a reply, which decide first (delivery.causes). tests/corpus/replies.csv has the
 replies that hold each pattern.
 """
 
@@ -36,7 +36,8 @@ TEMPORARY: Final = _words(
     r"nicht (?:erreichbar|verf.{1,2}gbar)", r"zeit.{1,2}berschreitung",
 )  # fmt: skip
 METHOD: Final = _words(
-    r"\bmechanism\b", r"authentication (?:type|method|scheme)", r"\bauth(?:entication)?\b.{0,20}\bnot (?:implemented|"
+    r"\bmechanism\b", r"auth(?:entication)? (?:type|method|scheme)",
+    r"\bauth(?:entication)?\b.{0,20}\bnot (?:implemented|"
     r"supported|recogni[sz]ed)", r"unrecogni[sz]ed auth", r"unsupported auth", r"anmeldeverfahren",
     r"authentifizierungs?(?:methode|verfahren)",
 )  # fmt: skip
@@ -78,7 +79,7 @@ SESSION: Final = _words(
     r"zeit.{1,2}berschreitung",
 )  # fmt: skip
 LOGIN_LOST: Final = _words(
-    r"\bnot (?:been )?(?:authenticated|logged in)\b", r"authentication (?:is )?(?:required|needed)",
+    r"\bnot (?:been )?(?:authenticated|logged in)\b", r"\bauth(?:entication)? (?:is )?(?:required|needed)",
     r"\b(?:must|need to|please|should|have to)\b.{0,30}\b(?:authenticate|log ?in|login)\b",
     r"\brelay(?:ing)?\b.{0,20}\b(?:denied|prohibited|not (?:permitted|allowed))", r"\bunable to relay\b",
     r"\bnot permitted to relay\b", r"unauthenticated", r"without authentication", r"turn on smtp auth",
@@ -97,7 +98,8 @@ RATE: Final = _words(
     r"within|pro|24) ?(?:\d+ ?)?-?(?:hours?|days?|minutes?|seconds?|months?|min\b|h\b|stunde|tag|minute)",
     r"\b(?:hourly|daily|monthly|hour|day|per[- ](?:hour|day|minute|second)|24.hours?)\b.{0,60}\b(?:limit|quota|exceed)",
     r"\bmax(?:imum)? defers\b", r"\brate[ -]?limit", r"\boverlimit\b", r"\bfrequency limit", r"RATE_MSG",
-    r"SubmissionQuotaExceeded", r"\btoo much mail\b", r"\btoo many recipients (?:from|this|per|in|within|an|today)\b",
+    r"SubmissionQuotaExceeded", r"\btoo much mail\b(?! data)",
+    r"\btoo many recipients (?:from|this|per|in|within|an|today)\b",
     r"\btoo many (?:messages|mails|e-?mails|requests|log-?ins|deliveries|transactions)\b", r"\bthrottl(?:ed|ing|e)\b",
     r"\bslow(?:er| down)\b", r"\btoo (?:fast|quickly)\b", r"\bexceed\w*\b.{0,40}\b(?:outgoing|sending|outbound)\b",
     r"\b(?:outgoing|sending|outbound)\b.{0,40}\bexceed",
@@ -124,7 +126,8 @@ ABOUT_RECIPIENT: Final = _words(
 )  # fmt: skip
 SENDER: Final = _words(
     r"\bsenders?\b", r"\bfrom[ -]?(?:address|header|field|domain)", r"\b(?:address|header) from\b", r"\bfrom:",
-    r"\bmail ?from\b", r"\breverse-?path\b", r"\breturn-?path\b", r"\benvelope\b", r"\babsender", r"\bsend as\b",
+    r"\bmail ?from\b", r"\breverse-?path\b", r"\breturn-?path\b", r"\benvelope (?:sender|from|address)",
+    r"\babsender", r"\bsend as\b",
     r"\bsendas", r"\bon behalf\b", r"\bnot owned by\b", r"\bauthori[sz]ed user\b", r"\bverified\b", r"\bimpersonat",
     r"\bauthenticated (?:user|as|id)", r"\bsubmission not allowed\b", r"\bexp.{1,2}diteur\b", r"identit(?:y|ies)\b",
 )  # fmt: skip

@@ -78,7 +78,7 @@ class ServerSessions:
         event(_log, log_events.SERVER_LIMIT_OBSERVED, fault=None, **fields)
 
     def _count(self, hosts: frozenset[str]) -> int:
-        return sum(pool.open_at(hosts) for pool in self._pools())
+        return sum(len(pool.sessions_at(hosts)) for pool in self._pools())
 
     async def _make_room(self, pool: Pool, hosts: frozenset[str]) -> bool:
         """Close the coldest idle session at these hosts; False if there is none in time.
@@ -113,11 +113,17 @@ class ServerSessions:
             changed.set()
 
     async def _close_coldest(self, hosts: frozenset[str]) -> bool:
-        idle = [(pool, pooled) for pool in self._pools() if (pooled := pool.coldest_idle(hosts)) is not None]
+        idle = [
+            (pool, pooled)
+            for pool in self._pools()
+            if not pool.waiting  # an idle session will be used at once
+            for pooled in pool.sessions_at(hosts)
+            if not pooled.busy
+        ]
         if not idle:
             return False
         pool, pooled = min(idle, key=lambda each: each[1].idle_since)
-        await pool.close_for_others(pooled)
+        await pool.close_idle(pooled)
         return True
 
 

@@ -173,8 +173,8 @@ def find_cause(kind: ReportKind, reply: Reply | None) -> ReportCause:
         return ReportCause.CANCELLED
     if reply is None:
         return ReportCause.NOT_NOW if kind is ReportKind.DELAYED else ReportCause.OTHER
-    # The line that gives the reason comes first, then all lines, because others may be more specific. Our own text for an unknown
-    # outcome takes precedence.
+    # The line that gives the reason comes first, then all lines, because others may be more specific. Our own text for
+    # an unknown outcome takes precedence.
     texts = (reply.reason, " ".join(reply.lines))
     if _MAYBE_TAKEN.search(texts[1]):
         return ReportCause.MAYBE_TAKEN

@@ -1,8 +1,8 @@
 """SMTP replies: code, enhanced status and text; the only parser and printer of reply lines. PURE.
 
 Guarantees: a rendered reply is well-formed (RFC 5321 section 4.2) for any text. A parsed reply has no control
-characters and a bounded size. The reason of a multi-line reply is neither a generic first line (United Internet's servers
-begin every refusal with the same one) nor a line that only refers to a web page.
+characters and a bounded size. The reason of a multi-line reply is neither a generic first line (United Internet's
+servers begin every refusal with the same one) nor a line that only refers to a web page.
 
 RFC 5321 sections 4.2 and 4.5.3.1.5, RFC 2034, RFC 3463.
 """

@@ -81,6 +81,10 @@ CONFIGURED = {
     "control.socket_store.SocketStore._stored",
     "control.socket_store.SocketStore._waiting",
     "delivery.courier.SmtpCourier._states",
+    "delivery.login_gate.LoginGates._gates",
+    "delivery.opening.SessionOpener.accepted_mechanism",
+    "delivery.server_sessions.ServerSessions._limits",
+    "delivery.server_sessions.ServerSessions._opening",
     "delivery.resolver.Resolver._of_provider",
     "delivery.tls_contexts.TlsContexts._cached",
     "delivery.tls_contexts.TlsContexts._checks",
@@ -112,6 +116,8 @@ IN_PROGRESS = {
     "aio._FAIR_SHARES": "an event loop",
     "control.crash_journal.CrashJournalFile._free": "an attempt",
     "control.crash_journal.CrashJournalFile._slots": "an attempt",
+    "delivery.login_gate.LoginGate._waiters": "a login in progress; one for each account",
+    "delivery.server_sessions.ServerSessions._waiting": "a login in progress; one for each account",
     "delivery.pool.Pool._closing": "a session; limits.connections",
     "delivery.pool.Pool._sessions": "a session; limits.connections",
     "delivery.pool.Pool._waiters": "an attempt",
@@ -135,6 +141,8 @@ IN_PROGRESS = {
 # Part of one connection, message, reply or query, and freed with it.
 OF_ONE_OBJECT = {
     "delivery.account_state.AccountState._counts",  # three kinds of outcomes
+    "delivery.login_gate.LoginGate._failed_at",  # HOURLY
+    "delivery.login_gate.LoginGate._streak",  # TOGETHER
     "delivery.protocol.ReplyReader._lines",  # LINES_LIMIT
     "delivery.protocol.ReplyReader._rest",  # LINE_LIMIT and one read
     "delivery.session.Interrupted.rejected",

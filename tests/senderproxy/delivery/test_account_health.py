@@ -9,11 +9,11 @@ from senderproxy.delivery import account_health
 from senderproxy.delivery.account_health import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
+    FailedLogin,
     Health,
     HealthEvent,
     Healthy,
     LimitReached,
-    LoginFailed,
     MessageAccepted,
     Paused,
     Resumed,
@@ -39,7 +39,7 @@ def against(state: Health, *, version: str = "v1", at: float) -> Reply | None:
 
 
 def test_one_refused_password_stops_the_account_until_the_secret_changes() -> None:
-    state = happen(Healthy(), LoginFailed(Cause.PASSWORD, WRONG, "v1"), 100.0)
+    state = happen(Healthy(), FailedLogin(Cause.PASSWORD, WRONG, "v1"), 100.0)
     assert isinstance(state, Suspended)
     objection = against(state, at=1e9)
     assert objection is not None
@@ -51,14 +51,14 @@ def test_one_refused_password_stops_the_account_until_the_secret_changes() -> No
 
 
 def test_the_reply_after_a_refused_password_is_one_line_with_the_command() -> None:
-    objection = against(happen(Healthy(), LoginFailed(Cause.PASSWORD, WRONG, "v1"), 0.0), at=0.0)
+    objection = against(happen(Healthy(), FailedLogin(Cause.PASSWORD, WRONG, "v1"), 0.0), at=0.0)
     assert objection is not None
     assert "set-password anna" in objection.text
     assert "anna@firma.example" in objection.text
 
 
 def test_the_operator_can_resume_a_suspended_account() -> None:
-    state = happen(happen(Healthy(), LoginFailed(Cause.PASSWORD, WRONG, "v1"), 0.0), Resumed(), 1.0)
+    state = happen(happen(Healthy(), FailedLogin(Cause.PASSWORD, WRONG, "v1"), 0.0), Resumed(), 1.0)
     assert against(state, at=1.0) is None
     assert isinstance(state, Healthy)
     assert state.since == NOW
@@ -86,7 +86,7 @@ def test_the_same_limit_on_two_sessions_is_one_event() -> None:
 
 
 def test_a_reply_on_an_older_session_does_not_end_a_suspension_or_pause() -> None:
-    suspended = happen(Healthy(), LoginFailed(Cause.PASSWORD, WRONG, "v1"), 0.0)
+    suspended = happen(Healthy(), FailedLogin(Cause.PASSWORD, WRONG, "v1"), 0.0)
     assert happen(suspended, LimitReached(LIMIT, "v1"), 1.0) == suspended
     assert happen(suspended, MessageAccepted("v1"), 1.0) == suspended
     paused = happen(Healthy(), LimitReached(LIMIT, "v1"), 0.0)
@@ -94,7 +94,7 @@ def test_a_reply_on_an_older_session_does_not_end_a_suspension_or_pause() -> Non
 
 
 def test_a_new_password_ends_the_suspension() -> None:
-    suspended = happen(Healthy(), LoginFailed(Cause.PASSWORD, WRONG, "v1"), 0.0)
+    suspended = happen(Healthy(), FailedLogin(Cause.PASSWORD, WRONG, "v1"), 0.0)
     assert isinstance(happen(suspended, MessageAccepted("v2"), 1.0), Healthy)
     assert isinstance(happen(suspended, LimitReached(LIMIT, "v2"), 1.0), Paused)
 
@@ -152,7 +152,7 @@ def again(state: Health, down: float, *, other_clock: float = 0.0) -> Health:
 
 
 def test_a_suspension_is_the_same_after_a_restart() -> None:
-    state = happen(Healthy(), LoginFailed(Cause.PASSWORD, WRONG, "v1"), 1000.0)
+    state = happen(Healthy(), FailedLogin(Cause.PASSWORD, WRONG, "v1"), 1000.0)
     assert again(state, 86_400.0, other_clock=-90_000.0) == state
 
 
