@@ -55,6 +55,24 @@ class _Attempt:
     pooled: PooledSession | None = None
 
 
+class _Dialogues:
+    """The dialogues in progress: `close` waits for them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.idle = asyncio.Event()  # set while there is none
+        self.idle.set()
+
+    def begin(self) -> None:
+        self.count += 1
+        self.idle.clear()
+
+    def end(self) -> None:
+        self.count -= 1
+        if not self.count:
+            self.idle.set()
+
+
 class SmtpCourier(Courier):
     """relay.ports.Courier over SMTP submission."""
 
@@ -72,9 +90,7 @@ class SmtpCourier(Courier):
         self._states: dict[str, AccountState] = {}
         self.certificates: dict[Smarthost, tuple[datetime, datetime]] = {}  # validity, as the last session showed it
         self._servers = ServerSessions(lambda: [state.pool for state in self._states.values()], clock)
-        self._in_progress = 0  # dialogues
-        self._idle = asyncio.Event()  # set while there is none
-        self._idle.set()
+        self._dialogues = _Dialogues()
         self._closing = False
         self.observers = AccountObservers()
 
@@ -90,12 +106,12 @@ class SmtpCourier(Courier):
         state.provider = route.provider
         attempt = _Attempt(tag, self._clock.monotonic())
         outcomes: Outcomes | None = None
-        self._begin()
+        self._dialogues.begin()
         try:
             outcomes = await self._deliver_in_parts(state, route, envelope, message, attempt)
             return outcomes
         finally:
-            self._end()
+            self._dialogues.end()
             _log_attempt(state, attempt, outcomes, self._clock.monotonic() - attempt.started)
 
     async def deliver_report(self, server: Smarthost, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:
@@ -103,7 +119,7 @@ class SmtpCourier(Courier):
         recipients = envelope.recipients
         if self._closing:
             return dict.fromkeys(recipients, _SHUTTING_DOWN)
-        self._begin()
+        self._dialogues.begin()
         try:
             session = await self._opener.open(server)
             if isinstance(session, OpenFailed):
@@ -115,7 +131,7 @@ class SmtpCourier(Courier):
                 finally:
                     await session.quit()
         finally:
-            self._end()
+            self._dialogues.end()
         event(_log, log_events.REPORT_HANDED_IN, id=tag, server=server, reply=next(iter(outcomes.values())).reply)
         return outcomes
 
@@ -276,12 +292,12 @@ class SmtpCourier(Courier):
         self._closing = True
         try:
             async with asyncio.timeout(grace):
-                await self._idle.wait()
+                await self._dialogues.idle.wait()
         except TimeoutError:
-            event(_log, log_events.SESSIONS_CUT, count=self._in_progress)
+            event(_log, log_events.SESSIONS_CUT, count=self._dialogues.count)
         await asyncio.gather(*(state.pool.close() for state in self._states.values()))
         self._opener.close()
-        await self._idle.wait()
+        await self._dialogues.idle.wait()
 
     # --- beyond a restart ---
 
@@ -303,16 +319,6 @@ class SmtpCourier(Courier):
         return None if credential is None else credential.version
 
     # --- parts ---
-
-    def _begin(self) -> None:
-        """Count a dialogue: `close` waits for it."""
-        self._in_progress += 1
-        self._idle.clear()
-
-    def _end(self) -> None:
-        self._in_progress -= 1
-        if not self._in_progress:
-            self._idle.set()
 
     def _state(self, account: Account) -> AccountState:
         state = self._states.get(account.id)
