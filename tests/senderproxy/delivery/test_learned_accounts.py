@@ -139,7 +139,7 @@ async def test_facts_about_an_account_that_was_removed_are_deleted() -> None:
             learned.register(learned_accounts.USE, o.courier.hourly_use(), adds=True)
             await learned.open(store)
             await learned.close()
-        assert set(store.rows) == {"hourly-use/bert"}
+        assert set(store.rows) == {"account/bert", "hourly-use/bert"}
         async with process(simulator, store) as o:
             assert isinstance(await o.send_one("bert"), Delivered)
             o.accounts.remove("bert")
