@@ -207,6 +207,14 @@ def effect_of(cause: Cause, reply: Reply) -> Effect:
     return Effect.RETRY if effect is Effect.SUSPEND and is_temporary(reply) else effect
 
 
+def is_about_sender_rule(reply: Reply) -> bool:
+    """True if the reply says that this login may not use the sender, and no other fault of the sender's domain."""
+    facts = _facts(reply, Circumstances(Stage.MAIL))
+    if facts.status is not None and facts.status in _SENDER_STATUSES:
+        return facts.status[0] != 1  # X.1.7 and X.1.8 are about the address itself
+    return facts.says(words.SENDER) and not facts.says(words.NOT_OUR_SENDER) and not facts.says(words.UNKNOWN_DOMAIN)
+
+
 # --- rules, in order, for each stage -------------------------------------------------------------------------------
 
 
@@ -369,13 +377,13 @@ def _cause_of_message(facts: _Facts) -> Cause:
 def _facts(reply: Reply, circumstances: Circumstances) -> _Facts:
     whole = " ".join(reply.telling_lines)[: words.TEXT_LIMIT]
     lowered = whole.lower()
-    theirs = [address.lower() for address in circumstances.theirs]
-    ours = [address.lower() for address in circumstances.ours if address and address.lower() not in theirs]
+    ours = {address.lower() for address in circumstances.ours if address}
+    theirs = {address.lower() for address in circumstances.theirs}  # an address of both says nothing
     status = None if reply.status is None else (reply.status.subject, reply.status.detail)
     return _Facts(
         reply.code,
         status,
         words.RECIPIENT_PREFIX.sub("", words.ADDRESS.sub("<>", whole)),
-        any(address in lowered for address in ours),
-        any(address in lowered for address in theirs),
+        any(address in lowered for address in ours - theirs),
+        any(address in lowered for address in theirs - ours),
     )

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from senderproxy.delivery.causes import CONSEQUENCES, Cause, Circumstances, Effect, Stage, cause_of
+from senderproxy.delivery.causes import (
+    CONSEQUENCES,
+    Cause,
+    Circumstances,
+    Effect,
+    Stage,
+    cause_of,
+    is_about_sender_rule,
+)
 from senderproxy.delivery.open_failures import OpenFailed
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.session import Interrupted, Session
@@ -71,7 +79,7 @@ class SenderAnswer:
     @property
     def is_sender_refused(self) -> bool:
         """True if the provider does not let this account use the sender."""
-        return self.cause is Cause.SENDER and self.reply.is_permanent
+        return self.reply.is_permanent and not self.is_limit and is_about_sender_rule(self.reply)
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,7 @@ NOT_OUR_SENDER: Final = _words(  # about the content, although a sender is menti
     r"\bspam\b", r"\bvirus\b", r"\bdmarc\b", r"\bspf\b", r"\bdkim\b", r"\bduplicate\b", r"\bmultiple\b", r"\bsyntax\b",
     r"\brfc ?\d{4}", r"\bsenders? (?:to|on) (?:accept|the recipient)", r"recipient's list", r"\breputation\b",
 )  # fmt: skip
+UNKNOWN_DOMAIN: Final = _words(r"\bdomain\b.{0,60}\b(?:not|no)\b", r"\bnot found\b", r"\bdns\b", r"\bmx\b")
 BLOCKED: Final = _words(
     r"\bclient host\b.{0,80}\b(?:blocked|rejected|denied)", r"\bblocked using\b", r"\bspamhaus\b", r"\b(?:rbl|dnsbl)\b",
     r"\b(?:your|sending|banned|source|client)\b.{0,12}\bip\b.{0,60}(?:\b(?:black|block|ban|list|reputation|denied|"

@@ -144,7 +144,9 @@ async def test_every_component_that_learns_is_restored_in_the_next_process(tmp_p
             rejected = RejectedSender(route, RefusedSenderField.REVERSE_PATH, CARL, reply(550, "5.7.1", "No."))
             relay.rejected_senders.note(rejected, clock.now())
             state = courier._state(account)
-            state.record(LimitReached(reply(450, "4.7.1", "Mail send limit exceeded"), "v1"))
+            credential = accounts.credential(account)
+            assert credential is not None
+            state.record(LimitReached(reply(450, "4.7.1", "Mail send limit exceeded"), credential.version))
             state.reserve(route.provider, 1)
         assert throttle.locked_for("192.0.2.1", "scanner", clock.monotonic()) > 0
         assert guard.check(ANNA, [CARL], 1, clock.monotonic()) is not None

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from senderproxy.cli.check_senders import SenderKind, found_rule
+from senderproxy.delivery.causes import Circumstances, Stage, cause_of
 from senderproxy.delivery.login_check import SenderAnswer
 from senderproxy.mail.address import NULL_PATH
 from senderproxy.mail.reply import parse_reply
@@ -147,7 +148,7 @@ def test_a_wrong_password_is_a_finding_and_ends_the_probe(office: Office) -> Non
     office.type("account", "set-password", ANNA, "--no-verify", "--password-stdin", stdin="geheim-falsch\n")
     ended = office.type("check", "--probe", "--yes")
     assert ended.code == 1
-    assert f"To fix: If the password is wrong: senderproxy account set-password {ANNA}" in ended.out
+    assert f"To fix: senderproxy account set-password {ANNA}" in ended.out
     assert len(office.simulator.logins()) == 1
 
 
@@ -187,7 +188,9 @@ def test_the_question_names_the_senders_and_can_be_declined(office: Office, type
 
 
 def _said(line: bytes, *, at_mail: bool = True) -> SenderAnswer:
-    return SenderAnswer(NULL_PATH, parse_reply([line]), at_mail)
+    reply = parse_reply([line])
+    cause = None if reply.is_positive else cause_of(reply, Circumstances(Stage.MAIL))
+    return SenderAnswer(NULL_PATH, reply, at_mail, cause)
 
 
 TAKEN = _said(b"250 OK", at_mail=False)
