@@ -117,6 +117,8 @@ class DataPhase:
         except ClientTimeout:
             if self.false_end:
                 self._log(log_events.MESSAGE_FALSE_END, hint="set the line ends of the client to CRLF")
+                host = self._dialogue.client.host
+                self._state.auth.count_turned_away(host, log_events.MESSAGE_FALSE_END.sentence)
             else:
                 self._log(log_events.MESSAGE_TOO_SLOW)
             raise

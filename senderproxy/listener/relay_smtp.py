@@ -354,6 +354,7 @@ def _check_no_tls(stream: ClientStream, state: ListenerState, host: str) -> None
     offered = "STARTTLS" if state.tls is not None else "no encryption"
     hint = f'choose {offered} in the client, or set tls = "implicit" for this listener'
     state.events.log(log_events.CLIENT_TLS_AT_PLAIN_PORT, client=host, hint=hint)
+    state.auth.count_turned_away(host, log_events.CLIENT_TLS_AT_PLAIN_PORT.sentence)
     raise ClientGone
 
 

@@ -80,10 +80,11 @@ def encode_phrase(name: str) -> bytes:
             return line.encode("ascii")
         escaped = line.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'.encode("ascii")
-    return b"\r\n ".join(_encoded_words(line))
+    return b"\r\n ".join(encode_words(line))
 
 
-def _encoded_words(text: str) -> list[bytes]:
+def encode_words(text: str) -> list[bytes]:
+    """Encode text as encoded words; a reader joins them without the blanks between them."""
     words: list[bytes] = []
     octets = b""
     for character in text:
@@ -106,7 +107,7 @@ def encode_unstructured(text: str) -> bytes:
             end += 1
         run = words[position:end]
         # The blank between two encoded words is not part of the text.
-        lines += [word.encode("ascii") for word in run] if run[0].isascii() else _encoded_words(" ".join(run))
+        lines += [word.encode("ascii") for word in run] if run[0].isascii() else encode_words(" ".join(run))
         position = end
     return _fold(lines)
 

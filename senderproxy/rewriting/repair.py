@@ -19,7 +19,7 @@ from typing import Final
 
 from senderproxy.mail.address import Address, AddressError, parse_address
 from senderproxy.mail.author import NON_ASCII, Mailbox, MailboxError, read_mailboxes
-from senderproxy.mail.display import decode_8bit, decode_words, encode_phrase, encode_unstructured
+from senderproxy.mail.display import decode_8bit, decode_words, encode_phrase, encode_unstructured, encode_words
 from senderproxy.mail.header import Edit, Field, HeaderSection
 from senderproxy.rewriting.dates import is_unset_clock, read_date
 from senderproxy.rewriting.edited_header import Change, render_mailboxes
@@ -325,17 +325,28 @@ def encode_value(value: bytes) -> bytes:
 
 
 def _folded(field: Field) -> bytes | None:
-    """Fold the value into short lines. Returns None if a word is too long to fold."""
+    """Fold the value into short lines, between words. A longer word of a text becomes encoded words; returns None for
+    one of a field with a grammar.
+    """
     limit = LINE_LIMIT - len(field.name) - 2
+    is_text = field.name.lower() in _TEXTS or field.name.lower().startswith("x-")
     lines: list[bytes] = []
+    before = b""
     for word in _tidy(field.value).split():
         if len(word) > limit:
-            return None
-        if lines and len(lines[-1]) + 1 + len(word) <= 76:
+            if not is_text:
+                return None
+            # The blank between two encoded words is not part of the text.
+            lines += encode_words(" " * (len(before) > limit) + word.decode("ascii"))
+        elif lines and len(lines[-1]) + 1 + len(word) <= 76:
             lines[-1] += b" " + word
         else:
             lines.append(word)
+        before = word
     return b"\r\n ".join(lines)
+
+
+_TEXTS: Final = frozenset({"subject", "comments", "thread-topic"})  # unstructured, RFC 5322 section 3.6.5
 
 
 # ---- dates ----

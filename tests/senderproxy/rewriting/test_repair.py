@@ -297,3 +297,16 @@ def test_a_long_line_with_control_characters_is_folded_without_them(field: str, 
     edited = _repaired(header)
     unfoldable = field == "From" or b" " not in value
     assert unfoldable or (b"\1" not in edited.raw and max(map(len, edited.raw.split(b"\r\n"))) <= 998)
+
+
+@pytest.mark.parametrize("name", ["Subject", "X-Report"])
+def test_a_word_of_a_text_that_cannot_be_folded_is_encoded(name: str) -> None:
+    text = "Bericht https://firma.example/" + "x" * 3000 + " " + "y" * 1200 + " Ende"
+    repaired = _repaired(_section({**GOOD, name: text}))
+    assert max(map(len, repaired.raw.split(b"\r\n"))) <= 998
+    assert message_from_bytes(repaired.raw, policy=default)[name] == text
+
+
+def test_a_word_of_a_field_with_a_grammar_stays() -> None:
+    header = _section({**GOOD, "References": "<" + "x" * 3000 + "@firma.example>"})
+    assert find_repairs(header, CONTEXT) == ()
