@@ -14,7 +14,7 @@ from typing import Any, Final, assert_never
 from senderproxy.cli.common import read_config, typed_pattern
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
-from senderproxy.cli.queue_client import Ask, all_messages, change, open_queue
+from senderproxy.cli.queue_client import Ask, all_messages, change, open_queue, require_account
 from senderproxy.cli.terminal import confirm, print_error, print_field, print_json, print_table, printable
 from senderproxy.cli.times import typed_duration
 from senderproxy.clock import SystemClock
@@ -160,8 +160,11 @@ def run_list(chosen: argparse.Namespace) -> int:
     query = _query(chosen, clock.now())
     if chosen.held:
         query = replace(query, status=RecipientStatus.HELD)
-    with open_queue(read_config(chosen)) as ask:
+    config = read_config(chosen)
+    with open_queue(config) as ask:
         entries = list(all_messages(ask, Verb.QUEUE_LIST, query))
+    if not entries:
+        require_account(config, chosen.account)
     if chosen.json:
         print_json(entries)
     elif entries:
@@ -256,8 +259,11 @@ def run_act(chosen: argparse.Namespace, act: QueueAction) -> int:
             hint=_("Name ids, or use --account, --from, --to, --older-than or --all."),
         )
     query = _query(chosen, SystemClock().now())
-    with open_queue(read_config(chosen)) as ask:
+    config = read_config(chosen)
+    with open_queue(config) as ask:
         ids = list(dict.fromkeys(chosen.ids)) or _matching(ask, act, query)
+        if not ids:
+            require_account(config, chosen.account)
         if by_filter and ids and not _confirmed(chosen, act, len(ids)):
             print(_("Nothing was changed."))
             return EX_OK

@@ -12,17 +12,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from senderproxy.accounts.unlock import unlock_method
 from senderproxy.cli.account_login_check import short_timeouts
 from senderproxy.cli.common import open_accounts
-from senderproxy.cli.errors import InputError
+from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.control.client import NotRunning, ask
 from senderproxy.control.protocol import Answer, Request, Verb, new_request
 from senderproxy.delivery.courier import SmtpCourier
-from senderproxy.relay.attempt import MessageRelay
+from senderproxy.errors import SenderproxyError
+from senderproxy.relay.attempt import REPORT_SERVER, MessageRelay
 from senderproxy.relay.dsn_queueing import ReportBuilder, StatesWithReports
-from senderproxy.relay.ports import Claim
+from senderproxy.relay.ports import NO_ACCOUNT, Claim
 from senderproxy.relay.queue_admin import CHANGED_AT_ONCE, QueueAdmin, States
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query
@@ -103,6 +105,30 @@ def all_messages(ask_queue: Ask, verb: Verb, query: Query, limit: int | None = N
         after = page["next"]
         if after is None or (limit is not None and count >= limit):
             return
+
+
+def require_account(config: Config, account: str | None) -> None:
+    """Raise UsageError if there is no account of that id. Called when a search for its messages found none.
+
+    A removed account may still have messages, so the search comes first. Nothing is asked for: a vault that does not
+    open here by itself proves nothing.
+    """
+    if account is None or account in (NO_ACCOUNT, REPORT_SERVER):
+        return
+    try:
+        status = ask(Path(config.service.control_socket), new_request(Verb.STATUS))
+        known = {str(entry["account"]) for entry in status["accounts"]}
+    except SenderproxyError:
+        try:
+            accounts = open_accounts(config, unlock_method(config.vault.unlock, None))
+        except SenderproxyError:
+            return
+        known = {one.id for one in accounts.directory().accounts}
+        accounts.close()
+    if account not in known:
+        raise UsageError(
+            _("There is no account {id}.").format(id=account), hint=_("List the accounts: senderproxy account list")
+        )
 
 
 def change(ask_queue: Ask, act: str, ids: list[str], *, report: bool) -> tuple[list[str], list[dict[str, str]]]:

@@ -7,7 +7,7 @@ import argparse
 
 from senderproxy.cli.common import read_config, typed_pattern
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
-from senderproxy.cli.queue_client import all_messages, open_queue
+from senderproxy.cli.queue_client import all_messages, open_queue, require_account
 from senderproxy.cli.terminal import print_error, print_json, printable
 from senderproxy.cli.times import typed_time
 from senderproxy.clock import SystemClock
@@ -65,8 +65,11 @@ def run(chosen: argparse.Namespace) -> int:
         until=typed_time(chosen.until, now) if chosen.until else None,
     )
     limit = max(1, chosen.limit)
-    with open_queue(read_config(chosen)) as ask:
+    config = read_config(chosen)
+    with open_queue(config) as ask:
         entries = list(all_messages(ask, Verb.TRACK, query, limit + 1))
+    if not entries:
+        require_account(config, chosen.account)
     shown, more = entries[:limit], len(entries) > limit
     if chosen.json:
         print_json(shown)

@@ -305,6 +305,8 @@ def test_the_running_service_gives_the_same_answers(with_service: Office) -> Non
     assert (held.code, held.out) == (0, "1 message is held.\n")
     assert with_service.type("queue", "retry", "Old234567890").code == 1
     assert with_service.type("queue", "cancel", "--all").code == 64
+    assert with_service.type("queue", "list", "--account", "ana").code == 64
+    assert with_service.type("track", "--account", "bert", "--status", "delivered").code == 1
 
 
 @pytest.mark.slow
@@ -401,3 +403,28 @@ def test_times_are_local() -> None:
 def test_invalid_times(text: str) -> None:
     with pytest.raises(UsageError):
         typed_time(text, datetime(2026, 11, 24, tzinfo=UTC))
+
+
+# ---- an account that does not exist ----
+
+UNKNOWN_ACCOUNT_SEARCHES = [
+    ("queue", "list", "--account", "ana"),
+    ("queue", "hold", "--account", "ana"),
+    ("track", "--account", "ana"),
+]
+
+
+@pytest.mark.parametrize("words", UNKNOWN_ACCOUNT_SEARCHES)
+def test_an_unknown_account_is_an_error_and_no_empty_result(stopped: Office, words: tuple[str, ...]) -> None:
+    ended = stopped.type(*words)
+    assert ended.code == 64
+    assert "There is no account ana.\nTo fix: List the accounts: senderproxy account list" in ended.err
+    stopped.add("ana@firma.example", "--id", "ana")
+    assert stopped.type(*words).code in (0, 1)
+    (stopped.folder / "vault.key").unlink()  # a vault that does not open proves nothing
+    assert stopped.type(*words).code in (0, 1)
+
+
+def test_a_removed_account_with_messages_is_still_found(stopped: Office) -> None:
+    assert stopped.type("account", "remove", "bert", "--yes").code == 0
+    assert "Held23456789" in stopped.type("queue", "list", "--account", "bert").out
