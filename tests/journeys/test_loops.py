@@ -1,6 +1,5 @@
 """Automatic mail comes to rest, whoever answers whom: two offices behind a service each, and servers without sense."""
 
-import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -149,9 +148,7 @@ def between(house: tuple[Simulator, dict[str, Senderproxy]]) -> Callable[[Answer
 
     def made(firma: Answers, laden: Answers) -> Internet:
         for relay in relays.values():
-            relay.stop()
-            shutil.rmtree(relay.folder / "spool")  # the counts outlive a restart
-            relay.start()
+            relay.restart_without_memory()
         return Internet(simulator, {login: relay.port for login, relay in relays.items()}, {FIRMA: firma, LADEN: laden})
 
     return made
