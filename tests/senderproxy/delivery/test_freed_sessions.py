@@ -125,3 +125,31 @@ async def test_an_upstream_without_a_listener_leaves_nothing() -> None:
         for _ in range(SESSIONS):
             assert not isinstance(await open_at(smarthost), Session)
         assert not await nothing_left(lambda: outbound(smarthost.port))
+
+
+@pytest.mark.slow
+async def test_three_hundred_sessions_that_ended_were_cut_off_or_cancelled_leave_nothing() -> None:
+    script = FaultScript()
+    async with Simulator(SETTINGS, script) as simulator:
+        with no_collector():
+            smarthost = smarthost_of(simulator, Security.STARTTLS)
+            async with office(smarthost, timeouts=PATIENT, messages_per_connection=1) as o:
+                for number in range(300):
+                    action = (None, Drop(), Silence())[number % 3]
+                    stage = (FaultStage.MAIL, FaultStage.DATA, FaultStage.AUTH)[number // 3 % 3]
+                    script.clear()
+                    applied = len(script.applied)
+                    if action is not None:
+                        script.add(Fault(stage, action, session=simulator.connections + 1))
+                    sending = asyncio.create_task(o.send_one(text=f"Brief {number}"))
+                    if isinstance(action, Silence):
+                        while len(script.applied) == applied:
+                            await asyncio.sleep(0)
+                        if number % 2:
+                            sending.cancel()
+                            await asyncio.wait((sending,))
+                        await simulator.drop_sessions()  # a login goes on without its message
+                    await asyncio.wait((sending,))
+                assert len(simulator.sessions) >= 300
+                del sending
+            assert not await nothing_left(lambda: outbound(port_of(simulator, Security.STARTTLS)))

@@ -212,3 +212,16 @@ async def test_an_idle_connection_that_made_room_is_freed(server_certificate: Se
             await client.close()
             del client, earlier
             await all_gone(listener)
+
+
+@pytest.mark.slow
+async def test_three_hundred_tls_connections_leave_nothing(server_certificate: ServerCertificate) -> None:
+    visits = VISITS[:-1]  # the last one takes a second
+    async with listening(RecordingIntake(), **server_certificate.settings("starttls")) as listener:
+        with no_collector():
+            for number in range(300):
+                client = await SmtpClient.greeted(listener)
+                await client.secure(server_certificate.client_context)
+                await visits[number % len(visits)](client)
+                del client
+            await all_gone(listener)
