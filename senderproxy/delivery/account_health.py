@@ -255,6 +255,11 @@ _REPORTS: Final = {
 }
 
 
+def reason(health: Suspended | Paused) -> str:
+    """Return the reason of a pause or suspension in a few words, and the upstream's reply."""
+    return f"{_STATES[health.cause]}: {health.upstream_reply}"
+
+
 def describe(health: Health, *, monotonic: float) -> str:
     """Describe the health in a few words, for `senderproxy status`."""
     match health:

@@ -276,7 +276,7 @@ class AccountState:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         state, since = type(self.health).__name__.lower(), self.health.since
         words = account_health.describe(self.health, monotonic=monotonic)
-        reply = None if isinstance(self.health, Healthy) else str(self.health.upstream_reply)
+        reply = None if isinstance(self.health, Healthy) else account_health.reason(self.health)
         blocked = account_health.cause_of_block(self.health)
         cause, hint = blocked.value if blocked else None, self._hint()
         until = None
@@ -285,7 +285,8 @@ class AccountState:
         if isinstance(self.health, Healthy) and self.no_session is not None:
             failed, since = self.no_session
             state, words, cause, hint = "no session", f"no session: {failed.reply}", failed.kind.value, failed.hint
-            reply = failed.reply.text
+            reply = failed.reply.text.partition(". To fix:")[0]  # the hint stands by itself
+            cause = "certificate" if failed.about_certificate else cause
         messages, recipients = hourly_limits(self.account, self.provider or provider)
         left = self.quota.remaining(messages_per_hour=messages, recipients_per_hour=recipients, now=monotonic)
         return AccountStatus(

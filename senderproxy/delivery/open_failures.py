@@ -54,6 +54,7 @@ class OpenFailed:
     cause: Cause | None = None
     stage: Stage | None = None
     hint: str = ""
+    about_certificate: bool = False  # the server's was not accepted
 
     @property
     def is_refused_login(self) -> bool:
@@ -65,7 +66,8 @@ def failure_of(fault: BaseException, smarthost: Smarthost, stage: Stage) -> Open
     """Classify an exception between the address look-up and the login. Raises it again if it is a bug."""
     cause = fault.__cause__ if isinstance(fault, SMTPException) and fault.__cause__ is not None else fault
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return _explained(explain_tls_failure(cause, smarthost))
+        about_certificate = isinstance(cause, ssl.SSLCertVerificationError)
+        return replace(_explained(explain_tls_failure(cause, smarthost)), about_certificate=about_certificate)
     if isinstance(fault, SMTPResponseException):
         return _negative_reply(Reply(fault.code, None, tuple(fault.message.split("\n"))), smarthost, stage)
     if isinstance(cause, TimeoutError | SMTPTimeoutError):

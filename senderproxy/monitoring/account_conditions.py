@@ -61,14 +61,16 @@ def _suspended(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot])
 def _paused(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]) -> Iterator[Condition]:
     for some in _grouped(accounts):
         end = max((one.until for one in some if one.until is not None), default=None)
-        text = _("{provider} limits {accounts}, paused until {time}: {reply}")
+        text = _("Mail of {accounts} at {provider} waits until {time}: {reply}")
         cause = text.format(
             provider=provider,
             accounts=_accounts(some),
             time=format_time(end, None) if end else "?",
             reply=_most_frequent(some),
         )
-        hint = _("The pause ends by itself. If it repeats, lower messages_per_hour in [providers.{provider}].")
+        hint = some[0].hint or _(
+            "The pause ends by itself. If it repeats, lower messages_per_hour in [providers.{provider}]."
+        ).format(provider=provider)
         yield _condition(
             facts,
             ConditionKey.ACCOUNT_PAUSED,
@@ -76,7 +78,7 @@ def _paused(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]) ->
             some,
             Severity.WARNING,
             cause,
-            hint.format(provider=provider),
+            hint,
         )
 
 
@@ -86,7 +88,7 @@ def _no_session(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]
     since = _since(facts, accounts)
     text = _("There is no session with {provider} for {accounts}: {reply}")
     cause = text.format(provider=provider, accounts=_accounts(accounts), reply=_most_frequent(accounts))
-    hint = _("Try it: senderproxy account verify {account}").format(account=accounts[0].account)
+    hint = accounts[0].hint or _("Try it: senderproxy account verify {account}").format(account=accounts[0].account)
     severity = Severity.ERROR if facts.now - since >= _NO_SESSION_ERROR else Severity.WARNING
     yield Condition(
         ConditionKey.NO_SESSION,
@@ -104,14 +106,16 @@ def _wrong_certificate(facts: Facts, provider: str, accounts: Sequence[AccountSn
         return
     text = _("The certificate of {provider} is not accepted, so {accounts} cannot send: {reply}")
     cause = text.format(provider=provider, accounts=_accounts(accounts), reply=_most_frequent(accounts))
-    hint = _("Check host and ca_file in [providers.{provider}], and the clock of this machine.")
+    hint = accounts[0].hint or _(
+        "Check host and ca_file in [providers.{provider}], and the clock of this machine."
+    ).format(provider=provider)
     yield Condition(
         ConditionKey.SMARTHOST_CERTIFICATE,
         provider,
         Severity.ERROR,
         _since(facts, accounts),
         _with_waiting(facts, accounts, cause),
-        hint.format(provider=provider),
+        hint,
         _affected(accounts),
     )
 

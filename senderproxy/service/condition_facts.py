@@ -269,13 +269,20 @@ def _account(entry: AccountStatus) -> AccountSnapshot:
     return AccountSnapshot(
         account=entry.account,
         provider=entry.provider,
-        trouble=_TROUBLES.get(entry.state, AccountTrouble.NONE),
+        trouble=_trouble(entry),
         words=entry.reply or "",
         hint=entry.hint,
         since=datetime.fromisoformat(entry.since) if entry.since else None,
         until=datetime.fromisoformat(entry.until) if entry.until else None,
         hourly=list(_hourly(entry)),
     )
+
+
+def _trouble(entry: AccountStatus) -> AccountTrouble:
+    trouble = _TROUBLES.get(entry.state, AccountTrouble.NONE)
+    if trouble is AccountTrouble.NO_SESSION and entry.cause == "certificate":
+        return AccountTrouble.CERTIFICATE
+    return trouble
 
 
 def _hourly(entry: AccountStatus) -> Iterable[LimitUse]:

@@ -183,3 +183,18 @@ def test_without_a_service_status_has_a_hint_and_send_works_directly(office: Off
     assert "Accepted: 250 2.0.0 Requested mail action okay" in direct.out
     assert office.type(*send, "--direct", "--listener", "office").code == 64
     assert office.type(*send, "--listener", "garage").code == 64
+
+
+def test_a_certificate_that_is_not_accepted_is_a_condition_with_the_reason(office: Office) -> None:
+    office.add("anna@firma.example")
+    other = office.folder / "other.pem"
+    trustme.CA().cert_pem.write_to_path(other)
+    office.config.write_text(office.config.read_text().replace(str(office.simulator.ca_file), str(other)))
+    with running(office):
+        sent = office.type("send", "--from", "anna@firma.example", "--to", "kunde@customer.example")
+        assert "Deferred: 451" in sent.out
+        (entry,) = office.type("status", "--json").json["conditions"]
+        assert (entry["key"], entry["subject"], entry["severity"]) == ("smarthost_certificate", "ionos", "error")
+        assert "is not accepted, so account anna@firma.example cannot send: The certificate of 127.0.0.1:" in entry["cause"]
+        assert "To fix" not in entry["cause"]
+        assert entry["hint"]

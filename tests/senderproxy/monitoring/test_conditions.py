@@ -76,7 +76,7 @@ def certificate(left: timedelta, **more: Any) -> CertificateFacts:
 # One example of each kind, with its severity and a part of its cause.
 EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
     ConditionKey.ACCOUNT_SUSPENDED: ({"accounts": [account(1, AccountTrouble.SUSPENDED)]}, Severity.ERROR, "ionos refuses the login of account konto01: 535"),
-    ConditionKey.ACCOUNT_PAUSED: ({"accounts": [account(1, AccountTrouble.PAUSED, until=NOW + MINUTE)]}, Severity.WARNING, "ionos limits account konto01"),
+    ConditionKey.ACCOUNT_PAUSED: ({"accounts": [account(1, AccountTrouble.PAUSED, until=NOW + MINUTE)]}, Severity.WARNING, "Mail of account konto01 at ionos waits until"),
     ConditionKey.NO_SESSION: ({"accounts": [account(1, AccountTrouble.NO_SESSION)]}, Severity.WARNING, "no session with ionos for account konto01"),
     ConditionKey.HOURLY_LIMIT: (
         {"accounts": [account(1, AccountTrouble.NONE, hourly=[LimitUse("messages", 100, 100)])]},
