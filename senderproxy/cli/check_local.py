@@ -24,6 +24,7 @@ from senderproxy.config.load import find_warnings
 from senderproxy.config.model import Config
 from senderproxy.control.client import NotRunning, ask
 from senderproxy.control.protocol import Verb, new_request
+from senderproxy.delivery.opening import is_full_name
 from senderproxy.errors import SenderproxyError
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.conditions import find_conditions
@@ -42,6 +43,11 @@ _SERVICE_TIMEOUT: Final = 10.0  # seconds for the status of the running service;
 def check_configuration(config: Config, path: Path) -> Iterator[Finding]:
     """A configuration that loaded: permissions of its file."""
     yield Finding(Level.OK, _("configuration"), _("{path} is valid").format(path=path))
+    if not is_full_name(config.identity.hostname):
+        text = _("{hostname} is not a full name: EHLO uses the address literal, which some servers refuse")
+        hint = _('Set hostname under [identity] to the full name of this machine, such as "mail.firma.example".')
+        message = text.format(hostname=config.identity.hostname)
+        yield Finding(Level.ADVICE, "identity.hostname", message, hint)
     for warning in find_warnings(path, config):
         message = f"{warning.key}: {warning.message}" if warning.key else warning.message
         yield Finding(Level.ADVICE, _("configuration"), message, warning.hint)

@@ -24,6 +24,7 @@ from senderproxy.cli.terminal import ask_new_secret, passphrase_prompt, print_fi
 from senderproxy.config.example import render_config
 from senderproxy.config.load import load_config, system_hostname
 from senderproxy.config.model import Config
+from senderproxy.delivery.opening import is_full_name
 from senderproxy.routing.account import Account
 from senderproxy.translation import _
 
@@ -166,6 +167,10 @@ def _print_summary(config: Config, paths: SetupPaths, account: Account) -> None:
     if config.vault.unlock.startswith("key-file:"):
         print_field(_("key"), config.vault.unlock.removeprefix("key-file:"))
         print_field("", _("Without it the vault cannot be opened: keep a copy, apart from the vault's backup."))
+    if not is_full_name(config.identity.hostname):
+        print_field(_("name"), _("{hostname} is not a full name").format(hostname=config.identity.hostname))
+        text = _("EHLO uses the address literal. Better set hostname under [identity], such as mail.firma.example.")
+        print_field("", text)
     carries = ", ".join(str(pattern) for pattern in account.carries)
     print_field(_("account"), _("{id}, carries {addresses}").format(id=account.id, addresses=carries))
     print()

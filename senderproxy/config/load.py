@@ -8,6 +8,7 @@ Not here: what only a try can show (ports, certificates, the vault).
 import re
 import socket
 import stat
+import threading
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
@@ -34,6 +35,7 @@ __all__ = [
     "system_hostname",
 ]
 
+_NAME_TIMEOUT: Final = 2.0  # seconds for the look-up of this machine's own name, which usually is in /etc/hosts
 _ROUNDS: Final = 1000  # validations at most; each removes an invalid setting, so this is far above any real file
 _STAND_INS: Final[Mapping[SettingPath, str]] = {
     ("identity", "hostname"): "localhost",
@@ -173,13 +175,22 @@ def _paths_in(settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], tuple[
 def system_hostname() -> str | None:
     """This machine's name in the operating system, fully qualified if known; None if it is not a valid host name."""
     name = socket.gethostname()
-    for candidate in (name, socket.getfqdn(name)) if "." not in name else (name,):
+    for candidate in (name, _full_name(name)) if "." not in name else (name,):
         if "." in candidate and not candidate.startswith("localhost"):
             name = candidate
     try:
         return read_hostname(name)
     except PydanticCustomError:
         return None
+
+
+def _full_name(name: str) -> str:
+    """The full name that the resolver knows; the short one if no name server answers in time."""
+    found = [name]
+    thread = threading.Thread(target=lambda: found.append(socket.getfqdn(name)), daemon=True)
+    thread.start()
+    thread.join(_NAME_TIMEOUT)
+    return found[-1]
 
 
 def _remove(settings: dict[str, Any], path: SettingPath) -> None:

@@ -12,7 +12,6 @@ pytestmark = pytest.mark.slow
 # Cases that the program does not hold yet.
 _NOT_YET = frozenset(
     (
-        "b1d-check-sees-a-short-name",
         "d3-what-is-told-of-a-header-that-was-refused",
         "g1-sep-line",
         "g2-type-line",

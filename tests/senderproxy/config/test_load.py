@@ -1,6 +1,7 @@
 """A configuration file is loaded, or all its problems are listed at once."""
 
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,17 @@ def test_absolute_paths_are_unchanged(file: Path) -> None:
     file.write_text('[vault]\npath = "/srv/x.vault"\nunlock = "key-file:/srv/x.key"\n')
     config = load_config(file)
     assert (config.vault.path, config.vault.unlock) == ("/srv/x.vault", "key-file:/srv/x.key")
+
+
+def test_a_name_server_that_does_not_answer_leaves_the_short_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr("socket.gethostname", lambda: "vm")
+    monkeypatch.setattr("socket.getfqdn", lambda name: f"{name}.firma.example" if answer.wait(30) else name)
+    monkeypatch.setattr("senderproxy.config.load._NAME_TIMEOUT", 0.01)
+    assert system_hostname() == "vm"
+    answer.set()
+    monkeypatch.setattr("senderproxy.config.load._NAME_TIMEOUT", 30.0)
+    assert system_hostname() == "vm.firma.example"
 
 
 def test_a_machine_without_a_usable_name_needs_a_hostname(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

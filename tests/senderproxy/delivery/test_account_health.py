@@ -14,13 +14,14 @@ from senderproxy.delivery.account_health import (
     HealthEvent,
     Healthy,
     LimitReached,
+    LoggedIn,
     MessageAccepted,
     Paused,
     Resumed,
     Suspended,
 )
 from senderproxy.delivery.causes import Cause
-from senderproxy.delivery.hints import Login
+from senderproxy.delivery.hints import Login, hint
 from senderproxy.learned import Instant
 from senderproxy.mail.reply import Reply, parse_reply, reply
 
@@ -196,3 +197,95 @@ def test_a_fact_of_another_form_is_an_error(value: object) -> None:
     assert fact is not None
     with pytest.raises((KeyError, TypeError, ValueError)):
         account_health.read_health({**fact, "left": value}, LATER)
+
+
+# ---- failed logins ----
+
+REFUSED = reply(535, "5.7.8", "Authentication failed")
+AWAY = reply(454, "4.7.0", "Temporary authentication failure")
+
+
+def waits_of(cause: Cause, said: Reply, *, proven: bool = False, times: int = 6) -> list[float | str]:
+    """The seconds of each pause, then the cause of the suspension, of an account whose logins all fail."""
+    state: Health = Healthy()
+    at, seen = 0.0, list[float | str]()
+    for _ in range(times):
+        state = happen(state, FailedLogin(cause, said, "v1", proven=proven), at)
+        if isinstance(state, Suspended):
+            return [*seen, state.cause.value]
+        assert isinstance(state, Paused)
+        seen.append(state.length)
+        at = state.until
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("cause", "said", "proven", "waits"),
+    [
+        (Cause.PASSWORD, REFUSED, False, ["password"]),
+        (Cause.PASSWORD, REFUSED, True, [300, 900, 3600, "password"]),
+        (Cause.LOCKED, REFUSED, True, [300, 900, 3600, "password"]),
+        (Cause.SMTP_OFF, REFUSED, True, ["smtp-off"]),
+        (Cause.APP_PASSWORD, REFUSED, False, ["app-password"]),
+        (Cause.BACKEND, REFUSED, False, [300, 900, 3600, "login-server"]),
+        (Cause.BACKEND, AWAY, False, [300, 900, 3600, 3600, 3600, 3600]),
+        (Cause.METHOD, REFUSED, False, [300, 900, 3600, "method"]),
+        (Cause.CUT, AWAY, False, [300, 900, 3600, "login-cut"]),
+        (Cause.LOGIN_LIMIT, REFUSED, False, [300, 900, 3600, 3600, 3600, 3600]),
+    ],
+)
+def test_a_failed_login_is_tried_again_or_suspends_by_its_cause(
+    cause: Cause, said: Reply, proven: bool, waits: list[float | str]
+) -> None:
+    assert waits_of(cause, said, proven=proven) == waits
+
+
+def test_a_login_that_works_ends_the_pause_after_a_failed_one_but_not_a_sending_limit() -> None:
+    failed = happen(Healthy(), FailedLogin(Cause.BACKEND, AWAY, "v1"), 0.0)
+    assert isinstance(happen(failed, LoggedIn("v1"), 301.0), Healthy)
+    limited = happen(Healthy(), LimitReached(LIMIT, "v1"), 0.0)
+    assert happen(limited, LoggedIn("v1"), 61.0) == limited
+
+
+def test_a_new_password_ends_every_pause() -> None:
+    for state in (
+        happen(Healthy(), FailedLogin(Cause.BACKEND, AWAY, "v1"), 0.0),
+        happen(Healthy(), LimitReached(LIMIT, "v1"), 0.0),
+    ):
+        assert against(state, at=1.0) is not None
+        assert against(state, version="v2", at=1.0) is None
+
+
+@pytest.mark.parametrize("cause", [Cause.BACKEND, Cause.PASSWORD_RETRY, Cause.CUT, Cause.METHOD, Cause.LOGIN_LIMIT])
+def test_the_reply_to_a_failed_login_never_proposes_a_new_password_first(cause: Cause) -> None:
+    objection = against(happen(Healthy(), FailedLogin(cause, AWAY, "v1"), 0.0), at=1.0)
+    assert objection is not None
+    assert "set-password" not in objection.text
+    assert "To fix: " in objection.text
+
+
+@pytest.mark.parametrize(
+    ("provider", "host", "words"),
+    [
+        ("gmx", "127.0.0.1", "POP3/IMAP Abruf"),
+        ("web", "smtp.web.de", "POP3/IMAP Abruf"),
+        ("office", "smtp.office365.com", "SmtpClientAuthenticationDisabled"),
+        ("hoster", "smtp.hoster.example", "enable access by SMTP for the mailbox at smtp.hoster.example"),
+    ],
+)
+def test_a_switch_of_the_provider_is_named(provider: str, host: str, words: str) -> None:
+    assert words in hint(Cause.SMTP_OFF, Login("anna", "anna@firma.example", provider, host))
+
+
+@pytest.mark.parametrize(
+    ("provider", "words"), [("gmail", "apppasswords"), ("t-online", "E-Mail-Passwort"), ("gmx", "anwendungsspezifisch")]
+)
+def test_a_password_for_programs_is_named(provider: str, words: str) -> None:
+    assert words in hint(Cause.APP_PASSWORD, Login("anna", "anna@firma.example", provider, "127.0.0.1"))
+
+
+def test_a_failed_login_is_the_same_after_a_restart() -> None:
+    state = happen(Healthy(), FailedLogin(Cause.CUT, AWAY, "v1"), 1000.0)
+    after = again(state, 10.0)
+    assert isinstance(after, Paused)
+    assert (after.cause, after.version, after.failures, after.length) == (Cause.CUT, "v1", 1, 300.0)
