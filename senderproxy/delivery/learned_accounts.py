@@ -26,9 +26,9 @@ class AccountFacts(LearnedSource):
         create: Callable[[str], AccountState | None],
         version: Callable[[str], str | None],
     ) -> None:
-        """`known` and `create` return the state of an account, by its id; `create` makes one for an account of the
+        """`known` returns the state of an account by its id; `create` makes it first, for an account of the vault.
 
-        vault. `version` returns the version of its current secret.
+        `version` returns the version of the account's current secret. Each returns None if there is none.
         """
         self._known = known
         self._create = create
