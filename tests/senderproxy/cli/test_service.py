@@ -195,6 +195,9 @@ def test_a_certificate_that_is_not_accepted_is_a_condition_with_the_reason(offic
         assert "Deferred: 451" in sent.out
         (entry,) = office.type("status", "--json").json["conditions"]
         assert (entry["key"], entry["subject"], entry["severity"]) == ("smarthost_certificate", "ionos", "error")
-        assert "is not accepted, so account anna@firma.example cannot send: The certificate of 127.0.0.1:" in entry["cause"]
+        assert (
+            "is not accepted, so account anna@firma.example cannot send: The certificate of 127.0.0.1:"
+            in entry["cause"]
+        )
         assert "To fix" not in entry["cause"]
         assert entry["hint"]

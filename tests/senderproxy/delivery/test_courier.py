@@ -744,3 +744,146 @@ async def test_no_password_is_in_any_line_even_at_debug(caplog: pytest.LogCaptur
     text = caplog.text + "".join(repr(record.__dict__) for record in caplog.records)
     assert "geheim" not in text
     assert "Z2VoZWlt" not in text  # the same in base64
+
+
+# --- logins that fail for another reason than the password -----------------------------------------------------------
+
+
+def at_auth(code: int, words: str, times: int | None = None) -> Fault:
+    return Fault(FaultStage.AUTH, ReplyWith(server_reply(code, words)), times=times)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (504, "5.7.4 Unrecognized authentication type"),
+        (504, "Unknown mechanism <PLAIN>"),
+        (502, "5.5.1 Command not implemented"),
+        (535, "5.7.8 Error: authentication failed: Invalid authentication mechanism"),
+    ],
+)
+async def test_a_refused_method_is_replaced_by_the_other_one_once_and_remembered(code: int, words: str) -> None:
+    async with (
+        Simulator(SETTINGS, FaultScript(at_auth(code, words, times=1))) as simulator,
+        office(smarthost_of(simulator)) as o,
+    ):
+        assert isinstance(await o.send_one(), Delivered)
+        assert isinstance(await o.send_one("bert"), Delivered)
+        assert [login.mechanism for login in simulator.logins()] == ["PLAIN", "LOGIN", "LOGIN"]
+
+
+async def test_methods_that_are_all_refused_cost_one_attempt_and_name_the_setting() -> None:
+    async with (
+        Simulator(SETTINGS, FaultScript(at_auth(504, "5.7.4 Unrecognized authentication type"))) as simulator,
+        office(smarthost_of(simulator)) as o,
+    ):
+        assert "mechanisms = " in deferred(await o.send_one()).reply.text
+        deferred(await o.send_one())
+        assert len(simulator.logins()) == 2
+        assert status(o)["cause"] == "method"
+
+
+@pytest.mark.parametrize("action", [Drop(), Silence()])
+async def test_six_messages_cost_one_login_without_a_reply(action: Drop | Silence) -> None:
+    timeouts = replace(SessionTimeouts(), auth=0.2)
+    async with (
+        Simulator(SETTINGS, FaultScript(Fault(FaultStage.AUTH, action))) as simulator,
+        office(smarthost_of(simulator), timeouts=timeouts) as o,
+    ):
+        for _ in range(6):
+            assert "no reply to the login" in deferred(await o.send_one()).reply.text
+        assert simulator.connections == 1
+        o.clock.ahead += 301
+        await o.send_one()
+        assert simulator.connections == 2
+
+
+async def test_a_login_server_that_is_away_is_tried_again_by_itself() -> None:
+    script = FaultScript(
+        at_auth(535, "5.7.8 Error: authentication failed: Connection lost to authentication server", times=1)
+    )
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator)) as o:
+        assert "could not check the login" in deferred(await o.send_one()).reply.text
+        assert status(o)["state"] == "paused"
+        assert status(o)["cause"] == "login-server"
+        o.clock.ahead += 301
+        assert isinstance(await o.send_one(), Delivered)
+        assert status(o)["state"] == "healthy"
+
+
+async def test_a_password_that_worked_today_is_doubted_only_after_the_third_retry() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator), idle_seconds=0.01) as o:
+        assert isinstance(await o.send_one(), Delivered)
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "quit")
+        simulator.settings = replace(SETTINGS, mailboxes={ANNA: SimulatedMailbox("geheim-neu")})
+        states = []
+        for seconds in (0, 301, 901, 3601, 100_000):
+            o.clock.ahead += seconds
+            deferred(await o.send_one())
+            states.append(status(o)["state"])
+        assert states == ["paused", "paused", "paused", "suspended", "suspended"]
+        assert simulator.failed_logins() == 4
+
+
+async def test_the_accounts_of_one_server_fail_together_only_a_few_times() -> None:
+    names = {f"p{number}@firma.example": SimulatedMailbox("geheim") for number in range(40)}
+    script = FaultScript(at_auth(454, "4.7.0 Temporary authentication failure"))
+    async with (
+        Simulator(replace(SETTINGS, mailboxes=names), script) as simulator,
+        office(smarthost_of(simulator)) as o,
+    ):
+        for name in names:
+            o.accounts.add(name, name, "geheim")
+        outcomes = await asyncio.gather(*(o.send_one(name) for name in names))
+        assert len(simulator.logins()) <= 5
+        waiting = [deferred(outcome).reply.text for outcome in outcomes if "Logins at" in str(deferred(outcome).reply)]
+        assert len(waiting) >= 35
+        assert o.courier.availability(o.accounts.accounts["p39@firma.example"], o.provider).reason is not None
+        script.clear()
+        assert o.courier.resume("p0@firma.example")
+        for name in list(names)[-3:]:
+            assert isinstance(await o.send_one(name), Delivered)
+
+
+# --- connections of all accounts to one server -----------------------------------------------------------------------
+
+
+async def test_a_server_that_takes_no_more_connections_gets_the_coldest_session_closed() -> None:
+    names = {f"p{number}@firma.example": SimulatedMailbox("geheim") for number in range(5)}
+    script = FaultScript()
+    async with (
+        Simulator(replace(SETTINGS, mailboxes=names), script) as simulator,
+        office(smarthost_of(simulator), idle_seconds=60) as o,
+    ):
+        for name in names:
+            o.accounts.add(name, name, "geheim")
+        others = list(names)[1:]
+        for name in list(names)[:3]:
+            assert isinstance(await o.send_one(name), Delivered)
+        too_many = ReplyWith(server_reply(421, "4.7.0 too many connections from 192.0.2.7"), then_drop=True)
+        script.add(Fault(FaultStage.BANNER, too_many, session=4))
+        assert isinstance(await o.send_one(others[2]), Delivered)
+        await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "quit")
+        assert isinstance(await o.send_one(others[3]), Delivered)  # makes room before it connects
+        await simulator.wait_until(lambda simulator: simulator.sessions[1].ended == "quit")
+        assert simulator.open_connections == 3
+        assert [status(o, name)["state"] for name in names] == ["healthy"] * 5
+
+
+# --- the name of this machine ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hostname", "greeted"), [("vm", "EHLO [127.0.0.1]"), ("proxy.firma.example", "EHLO proxy.firma.example")]
+)
+async def test_ehlo_has_an_address_literal_without_a_full_name(hostname: str, greeted: str) -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator)) as o:
+        o.courier.configure(SessionTimeouts(), hostname)
+        await o.send_one()
+        assert simulator.sessions[0].commands[0] == greeted
+
+
+async def test_a_refused_ehlo_name_is_a_deferral_with_the_setting() -> None:
+    script = FaultScript(Fault(FaultStage.EHLO, ReplyWith(server_reply(501, "Syntactically invalid EHLO argument(s)"))))
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator)) as o:
+        assert "identity.hostname" in deferred(await o.send_one()).reply.text
