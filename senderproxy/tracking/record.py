@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from senderproxy.mail.address import ForwardPath
@@ -71,16 +72,18 @@ class Lane(NamedTuple):
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
 
-    @classmethod
-    def of_account(cls, account: str) -> "Lane":
+    @staticmethod
+    @lru_cache(maxsize=1024)
+    def of_account(account: str) -> "Lane":
         """The lane of the recipients that this account sends to."""
-        return cls(ACCOUNT_LANE, account)
+        return Lane(ACCOUNT_LANE, account)
 
-    @classmethod
-    def parse(cls, text: str) -> "Lane":
+    @staticmethod
+    @lru_cache(maxsize=1024)
+    def parse(text: str) -> "Lane":
         """The lane of its text form."""
         kind, _, name = text.partition(":")
-        return cls(kind, name)
+        return Lane(kind, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class Claims:
 
     async def claim_due(self, lane: Lane, limit: int) -> Sequence[Claim]:
         """The messages of this lane that have been due longest, with its due recipients."""
-        text = str(lane)
+        text = rows.lane_text(lane)
         now = await self._time.now()
 
         def is_due(state: Row) -> bool:
@@ -67,7 +67,7 @@ class Claims:
 
     async def claim_expired(self, lane: Lane, age: timedelta, limit: int) -> Sequence[Claim]:
         """The oldest messages of this lane above that age, with its waiting recipients."""
-        text = str(lane)
+        text = rows.lane_text(lane)
         before = await self._time.now() - rows.span_ms(age)
         if not self._time.ages_trusted():
             return []

@@ -231,4 +231,6 @@ def _octets(messages: Sequence[NewMessage]) -> int:
 def _leased(message: NewMessage, claim: Claim) -> LeasedMessage:
     row = message.rows.message
     file = None if message.content is None else message.content[3]
-    return LeasedMessage(claim.lease.id, row[1], row[0], str(claim.lane or ""), row[2], file)
+    return LeasedMessage(
+        claim.lease.id, row[1], row[0], "" if claim.lane is None else rows.lane_text(claim.lane), row[2], file
+    )

@@ -105,8 +105,10 @@ def rows_of(arrival: Arrival, number: int, now: int) -> ArrivalRows:
     submission = arrival.submission
     envelope = submission.envelope
     received_at = to_ms(submission.received_at)
+    home = lane_text(Lane.of_account(arrival.account))
+    lanes = {path: lane_text(lane) for path, lane in arrival.lanes.items()} if arrival.lanes else {}
     recipients = [
-        _recipient_row(number, position, path, arrival, received_at, now)
+        (*_recipient_row(number, position, path, arrival.states[path], received_at, now), lanes.get(path, home))
         for position, path in enumerate(envelope.recipients)
     ]
     summary = summarise(tuple(row[4:10] for row in recipients))
@@ -150,11 +152,11 @@ def rows_of(arrival: Arrival, number: int, now: int) -> ArrivalRows:
     )
 
 
-def _recipient_row(number: int, position: int, path: ForwardPath, arrival: Arrival, received_at: int, now: int) -> Row:
-    state = arrival.states[path]
+def _recipient_row(
+    number: int, position: int, path: ForwardPath, state: RecipientState, received_at: int, now: int
+) -> Row:
     due_at = received_at if state.status is RecipientStatus.WAITING else None
-    lane = arrival.lanes.get(path) or Lane.of_account(arrival.account)
-    return (number, position, str(path), key_of(path), *state_columns(state, now, due_at), str(lane))
+    return (number, position, str(path), key_of(path), *state_columns(state, now, due_at))
 
 
 def state_columns(state: RecipientState, now: int, due_at: int | None = None) -> Row:
@@ -205,6 +207,9 @@ def event_row(number: int, event: Event) -> Row:
     """message, at, what, recipients, facts; the position is added by the statement."""
     recipients = _json(event.recipients) if event.recipients else "[]"
     return (number, to_ms(event.at), event.kind.value, recipients, _json(dict(event.facts)))
+
+
+lane_text = lru_cache(maxsize=1024)(str)  # text form of a lane
 
 
 @lru_cache(maxsize=512)
