@@ -172,9 +172,9 @@ def blocking_reply(health: Health, version: str, login: Login, *, monotonic: flo
 
     `version` is that of the current secret, `monotonic` the time in seconds on the clock of `Paused.until`.
     """
-    fix = _to_fix(hint_for(health, login))
     if not _blocks(health, version, monotonic):
         return None
+    fix = _to_fix(hint_for(health, login))
     match health:
         case Suspended(cause, upstream_reply):
             return login_failed_reply(cause, upstream_reply, login, hint(cause, login))

@@ -133,7 +133,8 @@ class LoginGates:
         """Return the wait for a login at the first server of this provider; None if it may be tried."""
         if not provider.smarthosts:
             return None
-        return self.of(provider.smarthosts[0]).wait(account, version, proven=is_proven(version))
+        gate = self._gates.get(str(provider.smarthosts[0]))
+        return None if gate is None else gate.wait(account, version, proven=is_proven(version))
 
     def lift(self, provider: Provider) -> bool:
         """Forget every failure at the servers of this provider. False if there was none."""
@@ -142,8 +143,9 @@ class LoginGates:
 
     def of(self, smarthost: Smarthost) -> LoginGate:
         """Return the gate of this server."""
-        gate = self._gates.pop(str(smarthost), None) or LoginGate(self._now)
-        self._gates[str(smarthost)] = gate
+        name = str(smarthost)
+        gate = self._gates.pop(name, None) or LoginGate(self._now)
+        self._gates[name] = gate
         if len(self._gates) > _SERVERS:
             del self._gates[next(iter(self._gates))]
         return gate
