@@ -386,10 +386,10 @@ idle_seconds = {_IDLE_PROVIDER}
 
 
 async def _soak(minutes: float, seed: int) -> list[str]:
-    """The long run: print all figures, return the problems."""
+    """The long run, of twice WARM messages at least: print all figures, return the problems."""
     started = time.monotonic()
     async with office_day(seed) as day:
-        while time.monotonic() - started < minutes * 60 or day.rounds[-1].messages < 2 * WARM:
+        while time.monotonic() - started < minutes * 60 or len(day.ledger.submitted) < 2 * WARM:
             measured = await day.round(ROUND)
             print(f"{time.monotonic() - started:.0f} s, {measured}", flush=True)
         idle = await day.idle()
