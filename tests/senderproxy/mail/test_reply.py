@@ -100,3 +100,34 @@ def test_whatever_the_words_it_is_one_well_formed_reply(
 def test_whatever_a_server_says_has_no_controls_left(lines: list[bytes]) -> None:
     said = parse_reply(lines)
     assert all(line.isprintable() and line.isascii() for line in said.lines)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["Requested action not taken: mailbox unavailable", "Sender address is not allowed."], "Sender address is not allowed."),
+        (
+            ["Transaction failed", "Reject due to policy restrictions.", "For explanation visit https://x.example/c?1"],
+            "Reject due to policy restrictions.",
+        ),
+        (
+            ["5.4.5 Daily user sending limit exceeded. For more information on Gmail", "5.4.5 sending limits go to",
+             "5.4.5  https://support.example/a/1 q1-2 - gsmtp"],
+            "Daily user sending limit exceeded. For more information on Gmail",
+        ),
+        (
+            ["5.7.8 Username and Password not accepted. For more information, go to", "5.7.8  https://x.example/?p=1 - gsmtp"],
+            "Username and Password not accepted. For more information, go to",
+        ),
+        (["Please turn on SMTP Authentication.", "host [192.0.2.1] is not", "permitted to relay."], "Please turn on SMTP Authentication."),
+        (["host [192.0.2.1] is not", "permitted to relay.", "Good bye"], "host [192.0.2.1] is not permitted to relay."),
+        (["mail.example Nemesis ESMTP Service not available", "No SMTP service", "Bad DNS PTR resource record.",
+          "For explanation visit http://x.example/e?ip=1"], "Bad DNS PTR resource record."),
+        (["Requested action not taken: mailbox unavailable"], "Requested action not taken: mailbox unavailable"),
+        (["See https://x.example/"], "See https://x.example/"),
+        (["No", "https://x.example/why"], "No"),
+    ],
+)  # fmt: skip
+def test_the_reason_is_neither_a_generic_line_nor_a_link(lines: list[str], reason: str) -> None:
+    octets = [f"550{'-' if number < len(lines) else ' '}{line}".encode() for number, line in enumerate(lines, 1)]
+    assert parse_reply(octets).reason == reason
