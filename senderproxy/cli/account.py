@@ -13,7 +13,7 @@ from typing import NoReturn
 from senderproxy.accounts.record import StoredAccount
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import account_table
-from senderproxy.cli.account_login_check import describe, require_login, try_login
+from senderproxy.cli.account_login_check import describe, login_hint, require_login, try_login
 from senderproxy.cli.common import (
     account_entry,
     open_accounts,
@@ -229,32 +229,32 @@ def run_verify(chosen: argparse.Namespace) -> int:
     wanted = [_find(accounts, name) for name in chosen.id] or list(accounts.directory().accounts)
     worst, entries = EX_OK, []
     for account in wanted:
-        code, text = _verify(config, accounts, account)
+        code, text, hint = _verify(config, accounts, account)
         worst = EX_FAILED if EX_FAILED in (worst, code) else max(worst, code)
         entries.append({"account": account.id, "works": code == EX_OK, "words": text})
         if not chosen.json:
             print(f"{account.id}: {text}", flush=True)
-            if code == EX_FAILED:
-                print_hint(f"senderproxy account set-password {account.id}", indent="  ")
+            print_hint(hint, indent="  ")
     if chosen.json:
         print_json(entries)
     return worst
 
 
-def _verify(config: Config, accounts: VaultAccounts, account: Account) -> tuple[int, str]:
+def _verify(config: Config, accounts: VaultAccounts, account: Account) -> tuple[int, str, str]:
+    """Exit code, result and fix."""
     credential = accounts.credential(account)
     if credential is None:
-        return EX_FAILED, _("the account was removed meanwhile")
+        return EX_FAILED, _("the account was removed meanwhile"), ""
     print_progress(_("Trying the login of {login} ...").format(login=account.login))
     result = try_login(config, account, credential)
     match result:
         case LoginOk():
             text = _("{result}; the running service uses it") if try_resume(config, account.id) else "{result}"
-            return EX_OK, text.format(result=describe(result))
+            return EX_OK, text.format(result=describe(result)), ""
         case LoginRefused():
-            return EX_FAILED, describe(result)
+            return EX_FAILED, describe(result), login_hint(result, account)
         case _other:
-            return EX_UNAVAILABLE, describe(result)
+            return EX_UNAVAILABLE, describe(result), login_hint(result, account)
 
 
 def run_remove(chosen: argparse.Namespace) -> int:

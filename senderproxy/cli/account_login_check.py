@@ -20,6 +20,7 @@ from senderproxy.delivery.login_check import (
     check_login,
     probe_senders,
 )
+from senderproxy.delivery.login_gate import LoginGates
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.resolver import Resolver
 from senderproxy.delivery.session import SessionTimeouts
@@ -30,6 +31,7 @@ from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.provider import Provider
 from senderproxy.translation import _
 
+_GATES: Final = LoginGates(SystemClock().monotonic)  # of all logins of this command
 _STAGE_TIMEOUT: Final = 20.0  # seconds; a person waits, and a server that takes longer is down in practice
 
 
@@ -57,7 +59,7 @@ def try_senders(
 
 
 def _opener(config: Config) -> SessionOpener:
-    return SessionOpener(short_timeouts(), config.identity.hostname, Resolver(SystemClock()))
+    return SessionOpener(short_timeouts(), config.identity.hostname, Resolver(SystemClock()), gates=_GATES)
 
 
 def provider_of(config: Config, account: Account) -> Provider:
