@@ -12,6 +12,7 @@ also on a busy machine, without the kernel's part, and fifty times slower.
 import argparse
 import contextlib
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -156,5 +157,10 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _end(_number: int, _frame: object) -> None:
+    raise SystemExit("ended")
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)  # so that the relays and the checked out commit are removed
     main()
