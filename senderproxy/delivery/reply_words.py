@@ -99,7 +99,7 @@ RATE: Final = _words(
     r"\b(?:hourly|daily|monthly|hour|day|per[- ](?:hour|day|minute|second)|24.hours?)\b.{0,60}\b(?:limit|quota|exceed)",
     r"\bmax(?:imum)? defers\b", r"\brate[ -]?limit", r"\boverlimit\b", r"\bfrequency limit", r"RATE_MSG",
     r"SubmissionQuotaExceeded", r"\btoo much mail\b(?! data)",
-    r"\btoo many recipients (?:from|this|per|in|within|an|today)\b",
+    r"\btoo many recipients (?:from|within|today|(?:in )?(?:this|per|an?|the last) (?:hour|day|minute))\b",
     r"\btoo many (?:messages|mails|e-?mails|requests|log-?ins|deliveries|transactions)\b", r"\bthrottl(?:ed|ing|e)\b",
     r"\bslow(?:er| down)\b", r"\btoo (?:fast|quickly)\b", r"\bexceed\w*\b.{0,40}\b(?:outgoing|sending|outbound)\b",
     r"\b(?:outgoing|sending|outbound)\b.{0,40}\bexceed",
