@@ -8,11 +8,15 @@ import getpass
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import TextIO
+from typing import BinaryIO, Final, TextIO
 
 from senderproxy.accounts.record import has_controls
 from senderproxy.cli.errors import UsageError
 from senderproxy.translation import _
+
+_SECRET_LIMIT: Final = 65_536  # octets of a line with a secret; no login carries that many
+_MARK: Final = "\ufeff"  # byte order mark, as Notepad and PowerShell write it
+_UTF_16: Final = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 # ---- input ----
 
@@ -30,7 +34,7 @@ def passphrase_prompt() -> Callable[[str], str] | None:
 def ask_secret(prompt: str, *, from_stdin: bool) -> str:
     """A secret in use: the next line of standard input, or asked for once. Raises UsageError."""
     if from_stdin:
-        return _next_line()
+        return _lines.next(prompt)
     if is_interactive():
         return getpass.getpass(f"{prompt}: ")
     raise UsageError(_("{prompt}: there is no terminal.").format(prompt=prompt), hint=_("Use --passphrase-stdin."))
@@ -39,7 +43,7 @@ def ask_secret(prompt: str, *, from_stdin: bool) -> str:
 def ask_new_secret(prompt: str, *, from_stdin: bool) -> str:
     """A new secret: the next line of standard input, or asked for twice on the terminal. Raises UsageError."""
     if from_stdin:
-        secret = _next_line()
+        secret = _lines.next(prompt)
     elif is_interactive():
         secret = getpass.getpass(f"{prompt}: ")
         if secret and secret != getpass.getpass(_("Repeat: ")):
@@ -49,17 +53,58 @@ def ask_new_secret(prompt: str, *, from_stdin: bool) -> str:
     if not secret:
         raise UsageError(_("{prompt}: it is empty; nothing was changed.").format(prompt=prompt))
     if has_controls(secret):
-        raise UsageError(
-            _("{prompt}: it has a control character, which no login can carry; nothing was changed.").format(
-                prompt=prompt
-            ),
-            hint=_("Check that it is the right file and that the terminal uses UTF-8."),
-        )
+        raise _unreadable_secret(prompt, _("it has a control character, which no login can carry"))
     return secret
 
 
-def _next_line() -> str:
-    return sys.stdin.readline().rstrip("\r\n")
+class _SecretLines:
+    """Lines of standard input with secrets: UTF-8, or UTF-16 from a byte order mark on.
+
+    A mark and a line end are no part of the secret. The encoding is never guessed, and the locale does not matter.
+    """
+
+    def __init__(self) -> None:
+        self._stream: BinaryIO | None = None
+        self._encoding = "utf-8"
+
+    def next(self, prompt: str) -> str:
+        """Return the next line. Raises UsageError."""
+        if sys.stdin.buffer is not self._stream:
+            self._stream, self._encoding = sys.stdin.buffer, "utf-8"
+        octets = self._read_line(self._stream)
+        if len(octets) >= _SECRET_LIMIT:
+            raise _unreadable_secret(prompt, _("it is too long"))
+        try:
+            text = octets.decode(self._encoding)
+        except UnicodeDecodeError:
+            raise _unreadable_secret(
+                prompt, _("it is not {encoding}").format(encoding=self._encoding.upper())
+            ) from None
+        if "\0" in text:
+            raise _unreadable_secret(prompt, _("it has a control character, which no login can carry"))
+        return text.removeprefix(_MARK).rstrip("\r\n")
+
+    def _read_line(self, stream: BinaryIO) -> bytes:
+        """Read to the line end and no further: another command may wait for the rest."""
+        line, line_end = bytearray(), "\n".encode(self._encoding)
+        while len(line) < _SECRET_LIMIT and (octet := stream.read(1)):
+            line += octet
+            if len(line) == 2 and (marked := _UTF_16.get(bytes(line))):
+                self._encoding, line_end = marked, "\n".encode(marked)
+                line.clear()
+            elif len(line) % len(line_end) == 0 and line.endswith(line_end):
+                break
+        return bytes(line)
+
+
+_lines = _SecretLines()
+
+
+def _unreadable_secret(prompt: str, why: str) -> UsageError:
+    return UsageError(
+        _("{prompt}: {why}; nothing was changed.").format(prompt=prompt, why=why),
+        hint=_("Check that it is the right file, in UTF-8 (or UTF-16 with a mark), and that the terminal uses UTF-8."),
+    )
 
 
 def confirm(question: str) -> bool:

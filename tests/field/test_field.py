@@ -16,7 +16,6 @@ _NOT_YET = frozenset(
         "g1-sep-line",
         "g2-type-line",
         "g3-blank-first-line",
-        "g4-password-with-byte-order-mark",
     )
 )
 
