@@ -60,9 +60,9 @@ def test_a_full_disk_takes_no_more_says_so_and_with_room_again_takes_mail_withou
     provider = bench.start(PostfixProvider(people.mailboxes, people.rule))
     door = bench.port()
     letters = letters_from(AUTHORS, 200)
-    with small_disk(tmp_path / "disk", "48m") as disk:
+    with small_disk(tmp_path / "disk", "64m") as disk:
         ballast = disk / "ballast"
-        ballast.write_bytes(bytes((20 if reserve == "20 MB" else 38) << 20))
+        ballast.write_bytes(bytes((36 if reserve == "20 MB" else 54) << 20))
         spool = f'directory = "{disk}/spool"\n'
         relay = start(
             bench, provider, people, (devices(door) + spool).replace('"1 MB"', f'"{reserve}"'), TMPDIR=str(disk)
