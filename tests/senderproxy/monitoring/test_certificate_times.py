@@ -64,11 +64,11 @@ def test_a_damaged_certificate_is_an_error_and_no_other_fault(octets: bytes, at:
     assert start.tzinfo is end.tzinfo is dt.UTC
 
 
-@pytest.mark.parametrize("length", range(0, len(DER) - 1, 7))
-def test_a_certificate_that_was_cut_is_an_error(length: int) -> None:
-    encoded = base64.b64encode(DER[:length]).decode()
-    with pytest.raises(ValueError):
-        read_validity(f"-----BEGIN CERTIFICATE-----\n{encoded}\n-----END CERTIFICATE-----\n")
+def test_a_certificate_that_was_cut_is_an_error() -> None:
+    for length in range(len(DER)):
+        encoded = base64.b64encode(DER[:length]).decode()
+        with pytest.raises(ValueError):
+            read_validity(f"-----BEGIN CERTIFICATE-----\n{encoded}\n-----END CERTIFICATE-----\n")
 
 
 @pytest.mark.parametrize("text", ["", "-----BEGIN CERTIFICATE-----\nMII", WHOLE.replace("END", "end"), "\0" * 10])
