@@ -28,6 +28,7 @@ from senderproxy.control.run_marker import RunMarker
 from senderproxy.control.server import ControlServer
 from senderproxy.control.socket_store import SocketStore, sockets_of_systemd
 from senderproxy.control.systemd import SystemdNotifier
+from senderproxy.control.thread_faults import end_with_a_dead_thread
 from senderproxy.delivery.aiosmtplib_adapter import check_aiosmtplib
 from senderproxy.delivery.resolver import LookUp, look_up
 from senderproxy.errors import SenderproxyError
@@ -313,6 +314,7 @@ def run(config: Config, accounts: VaultAccounts, load: Callable[[], Config]) -> 
     """Run the service until SIGTERM or SIGINT, for `senderproxy run`. `load` reads the configuration again."""
     _set_up_log(config.log)
     protect_memory()
+    end_with_a_dead_thread()
     monitor = LoopMonitor(idleness=Idleness(return_memory))
     notifier = SystemdNotifier.from_environment()
     service = Service(

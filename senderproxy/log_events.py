@@ -47,6 +47,9 @@ HISTORY_CLEANUP_FAILED: Final = LogEvent(
     "history_cleanup_failed", Severity.ERROR, "cannot delete old history from the spool", ("why", "hint")
 )
 
+THREAD_FAILED: Final = LogEvent(
+    "thread_failed", Severity.CRITICAL, "internal error in a thread, the service ends at once", ("thread",)
+)
 HOUSEKEEPING_FAILED: Final = LogEvent(
     "housekeeping_failed", Severity.CRITICAL, "internal error in the housekeeping, the service stops"
 )

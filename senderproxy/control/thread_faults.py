@@ -1,0 +1,33 @@
+"""End of the process when a thread dies of an error that nothing handles, such as missing memory.
+
+The callers of a dead thread would wait for ever. After the end, systemd starts the service again, and nothing
+acknowledged is lost: it is on the disk.
+Not here: the errors of a single task, which its caller receives (worker_threads, disk_threads).
+"""
+
+import logging
+import os
+import threading
+from typing import Final
+
+from senderproxy import log_events
+from senderproxy.log import event
+
+_log = logging.getLogger("senderproxy.control")
+
+EX_SOFTWARE: Final = 70  # sysexits(3); the unit restarts the service after it
+
+
+def end_with_a_dead_thread() -> None:
+    """From now on, an error that ends a thread is logged and ends the process with EX_SOFTWARE."""
+    threading.excepthook = _end
+
+
+def _end(dead: threading.ExceptHookArgs) -> None:
+    if dead.exc_type is SystemExit:
+        return
+    try:
+        name = dead.thread.name if dead.thread is not None else ""
+        event(_log, log_events.THREAD_FAILED, thread=name, fault=dead.exc_value)
+    finally:  # there may be no memory for the log either
+        os._exit(EX_SOFTWARE)
