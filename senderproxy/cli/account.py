@@ -16,6 +16,7 @@ from senderproxy.cli import account_table
 from senderproxy.cli.account_login_check import describe, login_hint, require_login, try_login
 from senderproxy.cli.common import (
     account_entry,
+    default_login,
     open_accounts,
     open_editor,
     pickup_note,
@@ -39,10 +40,10 @@ from senderproxy.cli.terminal import (
 )
 from senderproxy.config.model import Config
 from senderproxy.delivery.login_check import LoginOk, LoginRefused
-from senderproxy.mail.address import Address, AddressPattern
+from senderproxy.mail.address import AddressPattern
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import AccountDirectory
-from senderproxy.routing.provider import LoginForm, Provider, SenderRule
+from senderproxy.routing.provider import Provider, SenderRule
 from senderproxy.translation import _
 
 
@@ -307,11 +308,6 @@ def _unknown_provider(config: Config, name: str) -> NoReturn:
         known = _("Use one of: {names}.").format(names=", ".join(sorted(table)))
     other = _("For any other, add [providers.{name}] with its host to the configuration.").format(name=name)
     raise UsageError(_("There is no provider {name}.").format(name=name), hint=f"{known} {other}")
-
-
-def default_login(provider: Provider, address: Address) -> str:
-    """The user name that the provider usually gives a mailbox."""
-    return address.local_part if provider.login_form is LoginForm.LOCAL_PART else str(address)
 
 
 def _edited(account: Account, chosen: argparse.Namespace) -> Account:

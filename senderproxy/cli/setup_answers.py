@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
-from senderproxy.cli.account import default_login
-from senderproxy.cli.common import typed_address
+from senderproxy.cli.common import default_login, typed_address
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.terminal import is_interactive, is_yes
 from senderproxy.mail.address import Address, AddressPattern

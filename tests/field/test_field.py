@@ -10,14 +10,7 @@ from tests.field.run import run_file
 pytestmark = pytest.mark.slow
 
 # Cases that the program does not hold yet.
-_NOT_YET = frozenset(
-    (
-        "d3-what-is-told-of-a-header-that-was-refused",
-        "g1-sep-line",
-        "g2-type-line",
-        "g3-blank-first-line",
-    )
-)
+_NOT_YET = frozenset(("d3-what-is-told-of-a-header-that-was-refused",))
 
 _PATHS = sorted(CASES.glob("*.toml"))
 _MINIMAL = 'title = "a message"\n[[step]]\ndo = "send"\nreply = "{reply}"\n[expect]\nreceived = 1\nlog = "{log}"\n'

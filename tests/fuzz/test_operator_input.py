@@ -44,7 +44,7 @@ def rows_of(content: bytes) -> list[tuple[int, dict[str, str]]]:
         path = Path(folder) / "accounts.csv"
         path.touch(mode=0o600)
         path.write_bytes(content)
-        return list(_read_table(path))
+        return _read_table(path).rows
 
 
 @fuzzed(300)

@@ -21,6 +21,7 @@ import pytest
 
 import senderproxy
 import vault
+from senderproxy.cli.account_columns import read_addresses
 from senderproxy.delivery.protocol import InvalidReplyError, ReplyReader
 from senderproxy.mail.address import AddressError, parse_address
 from senderproxy.mail.author import MailboxError, read_authors, read_mailboxes
@@ -232,6 +233,10 @@ FUNCTIONS: dict[str, tuple[Callable[[bytes], object], int]] = {
     ),
     "command": (_command, HEADER_LIMIT // 8),
     "address": (_swallowing(AddressError, lambda octets: parse_address(octets.decode("latin-1"))), HEADER_LIMIT // 8),
+    "account cells": (
+        _swallowing(AddressError, lambda octets: read_addresses(octets.decode("latin-1"), "")),
+        HEADER_LIMIT // 8,
+    ),
     "mailboxes": (_swallowing(MailboxError, read_mailboxes), HEADER_LIMIT),
     "encoded words": (decode_words, HEADER_LIMIT),
     "phrase": (lambda octets: encode_phrase(octets.decode("latin-1")), HEADER_LIMIT),

@@ -1,10 +1,15 @@
 """`senderproxy account import` and `export`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.senderproxy.cli.conftest import Office
+from senderproxy.accounts.editor import AccountEditor
+from senderproxy.accounts.unlock import UnlockMethod, unlock_method
+from senderproxy.cli import account_table
+from senderproxy.errors import SenderproxyError
+from tests.senderproxy.cli.conftest import PASSWORDS, Office
 
 GOOD = "login;password;provider;addresses;display name\n"
 
@@ -180,3 +185,144 @@ def test_an_export_with_passwords_filled_in_can_be_imported(office: Office) -> N
     assert office.type("account", "import", table(office, filled), "--verify").code == 0
     assert office.type("account", "export").out == exported.out
     assert office.type("account", "export", "--json").json[0]["display_name"] == "Müller; Anna"
+
+
+# ---- columns, encodings ----
+
+
+def test_the_import_prints_the_meaning_of_each_column(office: Office) -> None:
+    content = "Nr;E-Mail-Adresse;Passwort;Typ\n1;anna@firma.example;geheim-anna;Basic\n"
+    ended = office.type("account", "import", table(office, content), "--provider", "ionos")
+    assert ended.code == 0, ended.err
+    lines = ended.out.splitlines()
+    assert lines[:4] == [
+        "Column 2, E-Mail-Adresse: address",
+        "Column 3, Passwort: password",
+        "No column has the login: it follows from the address.",
+        "Not used: Nr, Typ",
+    ]
+    assert office.type("account", "show", "anna@firma.example", "--json").json["login"] == "anna@firma.example"
+
+
+def test_the_meaning_of_columns_is_not_in_the_json_output(office: Office) -> None:
+    ended = office.type("account", "import", table(office, GOOD + "anna@firma.example;geheim-anna;ionos;;\n"), "--json")
+    assert [row["right"] for row in ended.json] == [True]
+    assert "Column 1, login: login" in ended.err
+
+
+def test_no_cell_of_a_table_without_heading_is_printed(office: Office) -> None:
+    ended = office.type("account", "import", table(office, "anna@firma.example;geheim-anna\n" * 2))
+    assert ended.code == 64
+    assert "anna" not in ended.out + ended.err.replace(str(office.folder), "")
+
+
+def test_a_terminal_is_asked_for_the_encoding(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = table(office, "login;password;provider\nanna@firma.example;geheim-grün;ionos\n".encode("cp850"))
+    asked: list[str] = []
+
+    def answer(prompt: str) -> str:
+        asked.append(prompt)
+        return "cp850"
+
+    assert office.type("account", "import", path).code == 64
+    monkeypatch.setattr(account_table, "is_interactive", lambda: True)
+    monkeypatch.setattr("builtins.input", answer)
+    ended = office.type("account", "import", path)
+    assert ended.code == 0, ended.err
+    assert len(asked) == 1
+    assert secret_of(office, "anna@firma.example") == "geheim-grün"
+
+
+# ---- replacing ----
+
+
+def test_what_the_table_has_no_column_for_stays(office: Office) -> None:
+    office.add(
+        "anna@firma.example",
+        "--id",
+        "anna",
+        "--login",
+        "m1234",
+        "--also",
+        "info@firma.example",
+        "--display-name",
+        "Anna",
+    )
+    office.type("account", "edit", "anna", "--messages-per-hour", "30", "--connections", "2")
+    before = office.type("account", "show", "anna", "--json").json
+    path = table(office, "E-Mail-Adresse;Passwort\nanna@firma.example;geheim-neu\n")
+    ended = office.type("account", "import", path, "--replace")
+    assert ended.code == 0, ended.out
+    assert "valid, replaces the existing account: another password\n" in ended.out
+    assert office.type("account", "show", "anna", "--json").json == before
+    assert ids(office) == ["anna"]
+    assert secret_of(office, "anna") == "geheim-neu"
+
+
+def test_a_table_without_passwords_changes_the_rest(office: Office) -> None:
+    office.add("anna@firma.example", "--also", "info@firma.example", "--display-name", "Anna")
+    path = table(office, "login;addresses;name\nanna@firma.example;anna@firma.example post@firma.example;Anna Huber\n")
+    assert "must name the columns" in office.type("account", "import", path).err
+    ended = office.type("account", "import", path, "--replace")
+    assert ended.code == 0, ended.out
+    assert (
+        "replaces the existing account: display name Anna Huber instead of Anna, +post@firma.example, -info@firma.example"
+        in ended.out
+    )
+    assert secret_of(office, "anna@firma.example") == PASSWORDS["anna@firma.example"]
+    again = office.type("account", "import", path, "--replace")
+    assert "valid, no change" in again.out
+    new = table(office, "login;provider\nnew@firma.example;ionos\n")
+    assert "the password is missing" in office.type("account", "import", new, "--replace").out
+
+
+def test_changes_are_printed_before_they_are_stored(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    office.add("anna@firma.example")
+    path = table(office, "login;password\nanna@firma.example;geheim-neu\n")
+
+    def fail(*_arguments: object) -> None:
+        raise SenderproxyError("no space")
+
+    monkeypatch.setattr(AccountEditor, "save", fail)
+    ended = office.type("account", "import", path, "--replace")
+    assert "another password" in ended.out
+    assert "no space" in ended.err
+    assert secret_of(office, "anna@firma.example") == PASSWORDS["anna@firma.example"]
+
+
+def test_an_account_that_another_command_changes_meanwhile_stays(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.add("anna@firma.example")
+    path = table(office, "login;password\nanna@firma.example;geheim-neu\n")
+    print_rows = account_table._print_rows
+
+    def change_first(rows: list[account_table.Row], *, as_json: bool) -> None:
+        print_rows(rows, as_json=as_json)
+        with AccountEditor.open(office.folder / "accounts.vault", unlock(office)) as editor:
+            editor.put(replace(editor.find("anna@firma.example"), secret="geheim-andere"))
+            editor.save()
+
+    monkeypatch.setattr(account_table, "_print_rows", change_first)
+    ended = office.type("account", "import", path, "--replace")
+    assert ended.code != 0
+    assert "was changed by another command meanwhile" in ended.err
+    assert secret_of(office, "anna@firma.example") == "geheim-andere"
+
+
+def test_an_address_may_move_from_one_account_to_another(office: Office) -> None:
+    office.add("anna@firma.example", "--also", "info@firma.example")
+    office.add("bert@firma.example")
+    rows = "anna@firma.example;geheim-anna;ionos;;\nbert@firma.example;geheim-bert;ionos;{} info@firma.example;\n"
+    path = table(office, GOOD + rows.format("bert@firma.example"))
+    assert office.type("account", "import", path, "--replace").code == 0
+    assert "info@firma.example" in office.type("account", "show", "bert@firma.example", "--json").json["carries"]
+
+
+def unlock(office: Office) -> UnlockMethod:
+    return unlock_method(f"key-file:{office.folder / 'vault.key'}", None)
+
+
+def secret_of(office: Office, account_id: str) -> str:
+    with AccountEditor.open(office.folder / "accounts.vault", unlock(office)) as editor:
+        return editor.find(account_id).secret
