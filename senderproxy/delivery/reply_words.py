@@ -28,7 +28,7 @@ EHLO_NAME: Final = _words(
 TEMPORARY: Final = _words(
     r"\btempor", r"\b4\.\d{1,3}\.\d{1,3}\b", r"\b(?:try|retry|come back)\b.{0,20}\b(?:again|later)\b", r"\blater\b",
     r"connection (?:lost|refused|timed|reset|to)", r"lost connection", r"time(?:d)?[- ]?out", r"\bunavailable\b",
-    r"not available", r"internal (?:server )?(?:error|failure)", r"\bserver (?:error|failure|problem)",
+    r"not available", r"internal (?:server |auth\w* )?(?:error|failure)", r"\bserver (?:error|failure|problem)",
     r"system (?:error|failure|problem|busy)", r"\bbusy\b", r"\bbackend\b", r"generic failure",
     r"authentication (?:server|service|daemon)", r"\b(?:cannot|can't|could not|unable to|failed to) (?:connect|contact|"
     r"reach|verify|check|query|process)", r"\b(?:database|ldap|radius|dovecot|sasl(?:authd)?) (?:error|failure|lookup|"
@@ -70,7 +70,7 @@ LOCKED: Final = _words(
 
 SESSION_LIMIT: Final = _words(  # IONOS: 451 Mails per session limit. Exim and sendmail use other phrases.
     r"\b(?:mails?|messages?|e-?mails?) per (?:session|connection)\b",
-    r"\btoo many (?:messages|mails|e-?mails|transactions) (?:in|on|per|for|during) (?:this|one|a|the) "
+    r"\btoo many (?:messages|mails|e-?mails|transactions) (?:(?:in|on|per|for|during) )?(?:this|one|a|the) "
     r"(?:single )?(?:smtp )?(?:session|connection)\b",
 )
 SESSION: Final = _words(
@@ -96,7 +96,8 @@ RATE: Final = _words(
     r"(?:(?:e-?)?mails?|messages?|rate|frequency)?[ -]*(?:limit|quota|overlimit)",
     r"\b(?:limit|quota|exceed\w*|maximum|max|allow\w*|only|sent)\b.{0,80}\b(?:per|an?|this|each|every|/|in the last|"
     r"within|pro|24) ?(?:\d+ ?)?-?(?:hours?|days?|minutes?|seconds?|months?|min\b|h\b|stunde|tag|minute)",
-    r"\b(?:hourly|daily|monthly|hour|day|per[- ](?:hour|day|minute|second)|24.hours?)\b.{0,60}\b(?:limit|quota|exceed)",
+    r"\b(?:hourly|daily|monthly|hour|day|per[- ](?:hour|day|minute|second)|24.hours?)\b.{0,60}\b(?:limit|quota|exceed|"
+    r"cap\b)",
     r"\bmax(?:imum)? defers\b", r"\brate[ -]?limit", r"\boverlimit\b", r"\bfrequency limit", r"RATE_MSG",
     r"SubmissionQuotaExceeded", r"\btoo much mail\b(?! data)",
     r"\btoo many recipients (?:from|within|today|(?:in )?(?:this|per|an?|the last) (?:hour|day|minute))\b",
@@ -105,7 +106,8 @@ RATE: Final = _words(
     r"\b(?:outgoing|sending|outbound)\b.{0,40}\bexceed",
     r"\b(?:versand|sende|tages|stunden|mail)-?(?:limit|kontingent)",
     r"\bzu viele (?:nachrichten|e-?mails|mails|empf.{1,2}nger (?:pro|in))", r"\bunexpected volume\b",
-    r"\btrop de (?:messages|mails)\b", r"maximum (?:sending|message) rate", r"\bcredits?\b.{0,20}exceed",
+    r"\btrop de (?:messages|mails)\b", r"\b(?:limite|quota) d.envoi", r"maximum (?:sending|message) rate",
+    r"\bcredits?\b.{0,20}exceed",
 )  # fmt: skip
 ANY_LIMIT: Final = _words(  # in reply to MAIL or the message, where no recipient is meant
     r"\b(?:limit|quota|kontingent)\b.{0,60}\b(?:exceed|reach|hit|erreicht|.{1,2}berschritten)",
