@@ -37,7 +37,8 @@ _HEADINGS: Final = {
     PROVIDER: "provider anbieter",
     ADDRESS: "address adresse email emailaddress emailadresse emailid mail mailaddress mailadresse mailbox"
     " mailboxaddress postfach postfachadresse smtpaddress smtpadresse primarysmtpaddress primaryaddress primaryemail"
-    " primäresmtpadresse primäreadresse primäreemailadresse hauptadresse",
+    " primäresmtpadresse primäreadresse primäreemailadresse hauptadresse"
+    " mailname mailaccount mailkonto emailaccount emailkonto postfachname mailboxname",
     ADDRESSES: "addresses adressen carries emailaddresses emailadressen mailaddresses mailadressen aliases aliase"
     " aliasadressen emailalias emailaliases emailaliase mailalias mailaliases mailalternateaddress proxyaddresses"
     " smtpaddresses",
@@ -229,5 +230,6 @@ def _without_other_kinds(text: str) -> str:
 
 
 def _word(heading: str) -> str:
-    """A heading for comparison: letters and digits in lower case."""
-    return "".join(c for c in heading.casefold() if c.isalnum())
+    """A heading for comparison: letters and digits in lower case, without a remark such as `[Required]`."""
+    remark = min((at for bracket in "([" if (at := heading.find(bracket)) > 0), default=len(heading))
+    return "".join(c for c in heading[:remark].casefold() if c.isalnum())

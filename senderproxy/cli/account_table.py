@@ -274,7 +274,10 @@ def _read_row(
         return row.invalid(_("the password is missing, and there is no such account yet"))
     account = _account(config.provider_table()[provider], cells, found, before.account if before else None)
     stored = StoredAccount(account, secret or (before.secret if before else ""))
-    return Row(line, account.id, stored, _("valid"), before)
+    blank = stored.secret != stored.secret.strip()
+    return Row(
+        line, account.id, stored, _("valid; the password begins or ends with a blank") if blank else _("valid"), before
+    )
 
 
 def _account(provider: Provider, cells: dict[str, str], found: CellAddresses, before: Account | None) -> Account:

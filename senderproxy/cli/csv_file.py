@@ -90,8 +90,9 @@ def decode_text(path: Path, content: bytes, encoding: str | None) -> Text:
 def parse_table(text: str, known: Callable[[list[str]], int]) -> CsvTable:
     """Parse the table below `sep=;`, `#TYPE ...`, comments and empty lines.
 
-    `known` counts the headings that have a meaning; without `sep=` the delimiter with the most of them is taken. Raises
-    csv.Error, also where a quotation mark is not closed: it would hide the rows below it.
+    `known` counts the headings that have a meaning; without `sep=` the delimiter with the most of them is taken. Blanks
+    before a quotation mark are left out if the heading has them. Raises csv.Error, also where a quotation mark is not
+    closed: it would hide the rows below it.
     """
     lines = io.StringIO(text, newline="")
     delimiter = ""
@@ -107,7 +108,8 @@ def parse_table(text: str, known: Callable[[list[str]], int]) -> CsvTable:
             break
         before += 1
     delimiter = delimiter or max(_DELIMITERS, key=lambda each: known(_cells_of(heading, each)))
-    reader = csv.reader(chain([heading], lines), delimiter=delimiter, strict=True)
+    blanks = any(cell.lstrip() != cell and cell.lstrip().startswith('"') for cell in _cells_of(heading, delimiter))
+    reader = csv.reader(chain([heading], lines), delimiter=delimiter, strict=True, skipinitialspace=blanks)
     headings = [cell.strip("\ufeff \t\r\n") for cell in next(reader, [])]
     return CsvTable(headings, list(_rows(reader, before)))
 

@@ -57,6 +57,9 @@ TABLES = {
     "line ends of old Macs": f"login;password\r{CARL};pw\r",
     "blanks around headings": f" E-Mail-Adresse ; Passwort \n{CARL};pw\n",
     "a delimiter in a heading": f'"Name, Vorname";E-Mail-Adresse;Passwort\n"Huber, Carl";{CARL};pw\n',
+    "headings with remarks": f"Email Address [Required],Password (new),First Name [Required]\n{CARL},pw,Carl\n",
+    "blanks before quotation marks": f'"login", "password"\n"{CARL}", "pw"\n',
+    "account names": f"E-Mail-Konto;Postfach-Passwort\n{CARL};pw\n",
     "empty cells at the end": f"login;password;;;\n{CARL};pw;;;;;;\n;;;;\n",
 }
 
@@ -78,6 +81,12 @@ def test_utf_16_in_the_other_order_is_read(tmp_path: Path) -> None:
 def test_the_login_follows_from_the_address_as_usual_at_the_provider(tmp_path: Path) -> None:
     [row] = read(tmp_path, "E-Mail-Adresse;Passwort\ncarl@web.de;pw\n", provider="web")
     assert account(row).login == "carl"
+
+
+def test_a_blank_at_the_edge_of_a_password_stays_and_is_reported(tmp_path: Path) -> None:
+    [row] = read(tmp_path, f"login, password\n{CARL}, pw\n")
+    assert row.stored is not None
+    assert (row.stored.secret, row.result) == (" pw", "valid; the password begins or ends with a blank")
 
 
 def test_line_numbers_count_the_lines_before_the_heading(tmp_path: Path) -> None:
