@@ -8,18 +8,15 @@ Not here: the errors of a single task, which its caller receives (worker_threads
 import logging
 import os
 import threading
-from typing import Final
 
 from senderproxy import log_events
 from senderproxy.log import event
 
 _log = logging.getLogger("senderproxy.control")
 
-EX_SOFTWARE: Final = 70  # sysexits(3); the unit restarts the service after it
-
 
 def end_with_a_dead_thread() -> None:
-    """From now on, an error that ends a thread is logged and ends the process with EX_SOFTWARE."""
+    """From now on, an error that ends a thread is logged and ends the process with os.EX_SOFTWARE."""
     threading.excepthook = _end
 
 
@@ -30,4 +27,4 @@ def _end(dead: threading.ExceptHookArgs) -> None:
         name = dead.thread.name if dead.thread is not None else ""
         event(_log, log_events.THREAD_FAILED, thread=name, fault=dead.exc_value)
     finally:  # there may be no memory for the log either
-        os._exit(EX_SOFTWARE)
+        os._exit(os.EX_SOFTWARE)

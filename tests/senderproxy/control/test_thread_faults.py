@@ -1,11 +1,10 @@
 """A thread that dies ends the process, so that systemd starts it again."""
 
+import os
 import subprocess
 import sys
 
 import pytest
-
-from senderproxy.control.thread_faults import EX_SOFTWARE
 
 _CHILD = """
 import threading, sys
@@ -30,7 +29,7 @@ def test_an_error_that_ends_a_thread_ends_the_process(error: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _CHILD.format(error=error)], capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == EX_SOFTWARE
+    assert done.returncode == os.EX_SOFTWARE
     assert "internal error in a thread" in done.stderr
     assert "thread=disk" in done.stderr
 
