@@ -39,21 +39,32 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+_GLOBAL_OPTIONS: Final = ("--config", "--unlock")  # before the verb or after it
+
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with the exit code of sysexits(3), and with a verb's options loaded when the verb is chosen."""
+    """argparse with the exit code of sysexits(3)."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
+
+
+class _VerbParser(_Parser):
+    """Parser of a verb or of its action: loads the verb's options when it is chosen, and takes the global options."""
 
     verb = ""  # name of the verb whose options are not loaded yet
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401
+        super().__init__(**settings)
+        for option in _GLOBAL_OPTIONS:  # without a default: the value before the verb stays
+            self.add_argument(option, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:  # noqa: ANN401
         if self.verb:
             verb, self.verb = self.verb, ""
             import_module(f"senderproxy.cli.{verb}").add_arguments(self)
         return super().parse_known_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
             " passphrase, key-file:PATH, credential:NAME, keyring:SERVICE"
         ),
     )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_VerbParser)
     for name, words in VERBS.items():
         verbs.add_parser(name, help=_(words), description=_(words)).verb = name
     return parser

@@ -51,12 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listed = actions.add_parser("list", help=_("list waiting and held messages, oldest first"))
     _add_filters(listed)
     listed.add_argument("--held", action="store_true", help=_("held messages only"))
-    listed.add_argument("--json", action="store_true", help=_("JSON output"))
+    listed.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_("JSON output"))
     listed.set_defaults(run=run_list)
 
     show = actions.add_parser("show", help=_("show one message: envelope, history, header"))
     show.add_argument("id", metavar="ID", help=_("queue id, as in `senderproxy queue list`"))
-    show.add_argument("--json", action="store_true", help=_("JSON output"))
+    show.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_("JSON output"))
     show.set_defaults(run=run_show)
 
     for act, words in _HELP.items():
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--report", action="store_true", default=True, help=_("send a report to the author (default)")
             )
             report.add_argument("--no-report", dest="report", action="store_false", help=_("send no report"))
-        action.add_argument("--json", action="store_true", help=_("JSON output"))
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_("JSON output"))
         action.set_defaults(run=_runner(act), report=True)
 
 

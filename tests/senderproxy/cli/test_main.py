@@ -78,6 +78,22 @@ def test_the_environment_names_the_configuration(office: Office, monkeypatch: py
     assert office.bare("account", "list").code == 0
 
 
+@pytest.mark.parametrize("place", range(3))
+def test_the_configuration_is_named_before_or_after_verb_and_action(office: Office, place: int) -> None:
+    words = ["account", "list"]
+    words[place:place] = ["--config", str(office.config)]
+    assert office.bare(*words).out == office.type("account", "list").out
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_the_unlock_is_named_before_or_after_verb_and_action(office: Office, place: int) -> None:
+    words = ["account", "list"]
+    words[place:place] = ["--unlock", f"key-file:{office.folder / 'nowhere.key'}"]
+    ended = office.type(*words)
+    assert ended.code != 0
+    assert "nowhere.key" in ended.err
+
+
 def test_an_invalid_configuration_is_78_with_all_its_problems(office: Office) -> None:
     office.write_config('[log]\nlevel = "loud"\nformt = "text"\n')
     ended = office.type("account", "list")

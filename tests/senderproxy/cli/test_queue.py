@@ -45,6 +45,7 @@ def test_an_empty_queue_says_so(office: Office) -> None:
     fill(office.folder / "spool")
     assert office.type("queue").out == "The queue is empty.\n"
     assert office.type("queue", "list").out == "The queue is empty.\n"
+    assert office.type("queue", "--json", "list").json == office.type("queue", "list", "--json").json == []
     assert office.type("queue", "--json").json == []
 
 
