@@ -80,6 +80,7 @@ _SUMMER: Final[Mapping[str, float]] = {
         ),
         2.0,
     ),
+    **dict.fromkeys(("cet dst", "met dst"), 2.0),
     "mitteleuropäische normalzeit": 1.0,
     "gmt daylight time": 1.0,
     "british summer time": 1.0,
