@@ -9,27 +9,14 @@ from tests.field.run import run_file
 
 pytestmark = pytest.mark.slow
 
-# Cases that the program does not hold yet.
-_NOT_YET = frozenset(("d3-what-is-told-of-a-header-that-was-refused",))
-
 _PATHS = sorted(CASES.glob("*.toml"))
 _MINIMAL = 'title = "a message"\n[[step]]\ndo = "send"\nreply = "{reply}"\n[expect]\nreceived = 1\nlog = "{log}"\n'
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, id=path.stem, marks=[pytest.mark.xfail(strict=True)] if path.stem in _NOT_YET else [])
-        for path in _PATHS
-    ],
-)
+@pytest.mark.parametrize("path", _PATHS, ids=lambda path: path.stem)
 async def test_a_case_of_the_field_holds(path: Path) -> None:
     outcome = await run_file(path)
     assert outcome.holds, str(outcome)
-
-
-def test_each_exception_names_a_case() -> None:
-    assert {path.stem for path in _PATHS} >= _NOT_YET
 
 
 def test_the_runner_reports_each_case_and_fails_if_one_does_not_hold(
