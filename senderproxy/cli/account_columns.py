@@ -62,7 +62,7 @@ _PREFIX: Final = re.compile(r"(?:smtp|mailto):", re.IGNORECASE)
 _OTHER_KIND: Final = re.compile(
     r"(?<![\w:])(?:(?:smtp|mailto)|(sip|x400|x500|eum|spo|notes|msmail|ccmail|fax|guid|mrs)):", re.IGNORECASE
 )
-_PIECE: Final = re.compile(r'(?:"[^"]*"|<[^<>]*>|[^,;|\r\n"<])++|["<]')
+_PIECE: Final = re.compile(r'(?:"[^"]*"|<[^<>]*>|[^,;|\r\n"<])+|["<]')
 _IN_ANGLES: Final = re.compile(r"<\s*([^<>\s]+)\s*>\s*")
 
 

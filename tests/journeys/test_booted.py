@@ -133,7 +133,9 @@ def test_after_a_kill_or_a_hang_it_is_there_again_with_all_that_waited(office: O
     office.provider.start()
     office.arrived(9)
     assert set(copies(office.provider.received()).values()) == {1}
-    assert "The queue is empty." in machine.run("senderproxy", "status")
+    said = machine.run("senderproxy", "status", exit_code=1)
+    assert "The queue is empty." in said
+    assert "The service ended without a stop 2 times within a day" in said
     office.systemctl("stop")
 
 

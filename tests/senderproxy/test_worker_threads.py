@@ -31,6 +31,7 @@ ALLOWED = {
     ("spool/sqlite/store.py", "Thread"),  # the check of a large database, once after the start
     ("delivery/resolver.py", "getaddrinfo"),
     ("config/load.py", "getfqdn"),  # before the start, or on the thread of a reload
+    ("config/load.py", "Thread"),  # bounds that look-up in time
     ("simulator/server.py", "create_server"),  # on an IP address
     ("cli/demo.py", "to_thread"),  # the demonstration, not the service
 }

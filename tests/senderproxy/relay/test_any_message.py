@@ -177,7 +177,7 @@ def _cases(draw: st.DrawFn) -> tuple[MessageFacts, AccountDirectory, Rules]:
 
 # ---- what must hold ----
 
-WRITTEN = {"from", "reply-to", "sender", "x-original-from", "date", "message-id", "auto-submitted",
+WRITTEN = {"from", "reply-to", "sender", "x-original-from", "date", "x-original-date", "message-id", "auto-submitted",
            "x-auto-response-suppress", LOOP_FIELD.lower()}  # fmt: skip
 MANY = settings(
     max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
