@@ -24,7 +24,7 @@ from senderproxy.clock import SystemClock
 from senderproxy.delivery import classify, open_failures
 from senderproxy.delivery.account_health import in_doubt, login_failed_reply
 from senderproxy.delivery.aiosmtplib_adapter import has_unread_octets
-from senderproxy.delivery.causes import Stage
+from senderproxy.delivery.causes import Cause, Stage
 from senderproxy.delivery.classify import SessionEnded
 from senderproxy.delivery.connect import connect_first
 from senderproxy.delivery.hints import Login, hint
@@ -53,6 +53,8 @@ class SessionOpener:
     resolver: Resolver
     contexts: TlsContexts = field(default_factory=TlsContexts)
     gates: LoginGates = field(default_factory=lambda: LoginGates(SystemClock().monotonic))
+    # Accounts whose proven login was cut off once. A server that stops does so, too: the second time in a row counts.
+    cut_once: set[str] = field(default_factory=set)
     accepted_mechanism: dict[Smarthost, str] = field(default_factory=dict)  # where the first one was refused
 
     def close(self) -> None:
@@ -78,7 +80,10 @@ class SessionOpener:
         """
         attempt = _OpeningAttempt(self, smarthost, mechanisms, credential, provider or smarthost.host, account, proven)
         try:
-            return await attempt.run()
+            opened = await attempt.run()
+            if isinstance(opened, Session):
+                self.cut_once.discard(account)
+            return opened
         except (OSError, aiosmtplib.SMTPException) as fault:
             result = open_failures.failure_of(fault, smarthost, attempt.stage)
             forget_traceback(fault)
@@ -89,6 +94,9 @@ class SessionOpener:
             result = open_failures.session_failed(end.reply, end.upstream_reply, attempt.stage)
         finally:
             attempt.leave_gate()
+        if result.cause is Cause.CUT and proven and account not in self.cut_once:
+            self.cut_once.add(account)
+            result = replace(result, kind=FailureKind.UNREACHABLE, cause=None)
         if result.kind is FailureKind.LOGIN:
             self.gates.of(smarthost).failed(account, _version(credential), result.upstream_reply or result.reply)
         return open_failures.without_secrets(result, _encodings(credential))

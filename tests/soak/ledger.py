@@ -52,12 +52,13 @@ class Ledger:
     def receive(self, messages: Iterable[ReceivedMessage], lost_replies: Set[tuple[int, int]]) -> None:
         """Enter what the provider received; the replies to some transactions were lost."""
         for taken in messages:
+            is_unconfirmed = (taken.session, taken.transaction) in lost_replies
             if b"multipart/report" in taken.content:
-                self._receive_report(taken)
+                if not is_unconfirmed:  # its other copy counts
+                    self._receive_report(taken)
                 continue
             number = _number_in(taken.content)
             self._logins.setdefault(number, set()).add(str(taken.login))
-            is_unconfirmed = (taken.session, taken.transaction) in lost_replies
             for recipient in taken.recipients:
                 (self._unconfirmed if is_unconfirmed else self._copies)[number, recipient] += 1
 

@@ -37,6 +37,24 @@ def status(o: Office, account_id: str = "anna") -> dict[str, object]:
 # --- the right login -----------------------------------------------------------------------------------------------
 
 
+async def test_a_proven_login_that_is_cut_off_pauses_the_account_the_second_time() -> None:
+    """A server that is stopped cuts its logins off, too."""
+    closing = ReplyWith(server_reply(421, "4.3.2 closing"), then_drop=True)
+    faults = FaultScript(
+        Fault(FaultStage.MAIL, closing, session=1, transaction=2),
+        *(Fault(FaultStage.AUTH, Drop(), session=number) for number in (2, 3)),
+    )
+    async with Simulator(SETTINGS, faults) as simulator, office(smarthost_of(simulator)) as o:
+        assert isinstance(await o.send_one(), Delivered)
+        assert "no reply to the login" not in deferred(await o.send_one()).reply.text
+        assert status(o)["state"] == "no session"
+        for _ in range(3):
+            assert "no reply to the login" in deferred(await o.send_one()).reply.text
+        assert simulator.connections == 3
+        o.clock.ahead += 301
+        assert isinstance(await o.send_one(), Delivered)
+
+
 async def test_the_second_message_uses_the_session_of_the_first() -> None:
     async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator)) as o:
         for _ in range(5):

@@ -137,6 +137,7 @@ async def test_three_hundred_sessions_that_ended_were_cut_off_or_cancelled_leave
                 for number in range(300):
                     action = (None, Drop(), Silence())[number % 3]
                     stage = (FaultStage.MAIL, FaultStage.DATA, FaultStage.AUTH)[number // 3 % 3]
+                    o.courier.resume("anna")  # a login without a reply pauses the account
                     script.clear()
                     applied = len(script.applied)
                     if action is not None:
