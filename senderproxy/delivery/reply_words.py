@@ -27,7 +27,8 @@ EHLO_NAME: Final = _words(
 )  # fmt: skip
 TEMPORARY: Final = _words(
     r"\btempor", r"\b4\.\d{1,3}\.\d{1,3}\b", r"\b(?:try|retry|come back)\b.{0,20}\b(?:again|later)\b", r"\blater\b",
-    r"connection (?:lost|refused|timed|reset|to)", r"lost connection", r"time(?:d)?[- ]?out", r"(?<!reason )\bunavailable\b",
+    r"connection (?:lost|refused|timed|reset|to)", r"lost connection", r"time(?:d)?[- ]?out",
+    r"(?<!reason )\bunavailable\b",
     r"not available", r"internal (?:server |auth\w* )?(?:error|failure)", r"\bserver (?:error|failure|problem)",
     r"system (?:error|failure|problem|busy)", r"\bbusy\b", r"\bbackend\b", r"generic failure",
     r"authentication (?:server|service|daemon)", r"\b(?:cannot|can't|could not|unable to|failed to) (?:connect|contact|"
