@@ -25,7 +25,7 @@ storm: $(VENV)/.dev
 # All hostile clients, providers, disks and name servers at once, beside ten polite clients; it is in `make test`, too. The
 # times of the replies, which -s prints, need a machine that does nothing else.
 hostile: $(VENV)/.dev
-	$(BIN)/python -m pytest -s tests/hostile/test_all_together.py $(ARGS)
+	$(BIN)/python -m pytest -s tests/hostile/all_together.py $(ARGS)
 
 # Inputs of real providers, servers, devices and tools: PASS or FAIL for each case. ARGS: directory, names, --jobs N.
 field: $(VENV)/.dev

@@ -83,6 +83,7 @@ CONFIGURED = {
     "delivery.courier.SmtpCourier._states",
     "delivery.login_gate.LoginGates._gates",
     "delivery.opening.SessionOpener.accepted_mechanism",
+    "delivery.opening.SessionOpener.cut_once",
     "delivery.server_sessions.ServerSessions._limits",
     "delivery.server_sessions.ServerSessions._opening",
     "delivery.resolver.Resolver._of_provider",
