@@ -39,7 +39,7 @@ from senderproxy.wire.line_ends import BareCr
 RATIO = 24.0
 FACTOR = 8
 CLEARLY_LINEAR = 12.0
-TOO_SHORT = 0.002  # seconds; below that the clock and the caches decide
+TOO_SHORT = 0.005  # seconds; below that the clock and the caches decide
 
 UNITS = [
     b" ", b"\t", b"\r\n ", b"\r\n", b"\n", b"\r", b"\0", b"<", b">", b"<>", b"@", b"a@", b"a@b", b"<a@", b"<a@b>,", b"a@b,",
