@@ -27,7 +27,7 @@ class VaultFacts:
 
 
 def inspect(path: Path | str) -> VaultFacts:
-    """Read what the file shows without a key. Raises AccountsError."""
+    """Read the unencrypted part of the file. Raises AccountsError."""
     with _errors_translated():
         info = Vault.inspect(path)
     return VaultFacts(

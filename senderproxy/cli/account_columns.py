@@ -217,7 +217,7 @@ def _mailboxes(text: str) -> Iterable[tuple[str, str]]:
 
 
 def _without_other_kinds(text: str) -> str:
-    """The text without addresses that are not of SMTP; one ends where the next prefix begins."""
+    """The text without addresses of other kinds than SMTP; each ends at the next prefix."""
     kept: list[str] = []
     begin, dropped = 0, False
     for prefix in _OTHER_KIND.finditer(text):

@@ -97,7 +97,7 @@ def _without_fix(reply: Reply) -> str:
 
 
 def login_hint(result: LoginRefused | LoginUnchecked, account: Account) -> str:
-    """The fix for this failure; a general one where none is known."""
+    """The fix for this failure; a general one for an unknown failure."""
     if result.hint:
         return result.hint
     return _(

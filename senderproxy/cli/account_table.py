@@ -245,7 +245,7 @@ class _Existing:
 def _read_row(
     config: Config, default_provider: str | None, line: int, cells: dict[str, str], existing: _Existing | None = None
 ) -> Row:
-    """A row on its own. What the table has no column for is that of the existing account."""
+    """A row on its own. Fields without a column are those of the existing account."""
     login, secret = plain_login(cells.get(LOGIN, "")), cells.get(SECRET, "")
     row = Row(line, login or cells.get(ADDRESS) or cells.get(ADDRESSES) or "-", None, "")
     if LOGIN in cells and not login:

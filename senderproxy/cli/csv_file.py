@@ -66,7 +66,7 @@ def read_octets(path: Path) -> bytes:
 
 
 def decode_text(path: Path, content: bytes, encoding: str | None) -> Text:
-    """Decode the file; `encoding` is what the operator named. Raises EncodingUnknown, InputError, UsageError."""
+    """Decode the file; `encoding` is the operator's choice. Raises EncodingUnknown, InputError, UsageError."""
     mark, marked = next(((m, e) for m, e in _MARKS.items() if content.startswith(m)), (b"", None))
     named = _known_encoding(encoding) if encoding is not None else None
     if named and marked and not marked.startswith(named):
