@@ -63,7 +63,8 @@ _PRESETS_HEAD: Final = """\
 An account names its provider by one of these names, or by the name of a `[providers.NAME]` section. If a provider does
 not publish a limit, the preset has the cautious value: `address` as the sender rule and two connections. No preset
 accepts the null reverse-path. Login: `PLAIN`, else `LOGIN`, under TLS with a verified certificate. A new IONOS mailbox
-may send 50 messages an hour in its first week and 100 in its second: lower `messages_per_hour` for it.
+may send to 50 recipients an hour in its first week and to 100 in its second:
+`senderproxy account edit ID --recipients-per-hour 50`.
 
 | name | servers | sender rule | connections | recipients of a message | an hour |
 | --- | --- | --- | --- | --- | --- |

@@ -132,7 +132,7 @@ def _kind(name: str, entry: dict[str, Any]) -> str:
 
 def _account_fields(stored: StoredAccount) -> dict[str, Any]:
     account = stored.account
-    return {
+    fields: dict[str, Any] = {
         "login": account.login,
         "secret": stored.secret,
         "provider": account.provider,
@@ -142,6 +142,9 @@ def _account_fields(stored: StoredAccount) -> dict[str, Any]:
         "messages_per_hour": account.messages_per_hour,
         "connections": account.connections,
     }
+    if account.recipients_per_hour is not None:  # records without it are the same octets as before it existed
+        fields["recipients_per_hour"] = account.recipients_per_hour
+    return fields
 
 
 def _account(name: str, entry: dict[str, Any]) -> Account:
@@ -162,6 +165,7 @@ def _account(name: str, entry: dict[str, Any]) -> Account:
         display_name=_text(name, entry, "display_name") if entry.get("display_name") is not None else None,
         messages_per_hour=_number(name, entry, "messages_per_hour"),
         connections=_number(name, entry, "connections"),
+        recipients_per_hour=_number(name, entry, "recipients_per_hour"),
     )
 
 

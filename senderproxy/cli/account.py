@@ -85,6 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     edit.add_argument(
         "--messages-per-hour", type=int, metavar="N", help=_("limit of the account; 0: that of its provider")
     )
+    edit.add_argument(
+        "--recipients-per-hour", type=int, metavar="N", help=_("limit of the account; 0: that of its provider")
+    )
     edit.add_argument("--connections", type=int, metavar="N", help=_("limit of the account; 0: that of its provider"))
     edit.set_defaults(run=run_edit)
 
@@ -185,6 +188,7 @@ def run_show(chosen: argparse.Namespace) -> int:
         (_("carries"), _joined(account.carries)),
         (_("display name"), account.display_name),
         (_("messages per hour"), account.messages_per_hour),
+        (_("recipients per hour"), account.recipients_per_hour),
         (_("connections"), account.connections),
     ):
         print_field(name, value or "-", width=18)
@@ -322,6 +326,7 @@ def _edited(account: Account, chosen: argparse.Namespace) -> Account:
         carries=carries,
         display_name=account.display_name if chosen.display_name is None else chosen.display_name or None,
         messages_per_hour=_limit(chosen.messages_per_hour, account.messages_per_hour),
+        recipients_per_hour=_limit(chosen.recipients_per_hour, account.recipients_per_hour),
         connections=_limit(chosen.connections, account.connections),
     )
 

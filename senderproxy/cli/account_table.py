@@ -299,6 +299,7 @@ def _account(provider: Provider, cells: dict[str, str], found: CellAddresses, be
         name,
         before.messages_per_hour if before else None,
         before.connections if before else None,
+        before.recipients_per_hour if before else None,
     )
 
 

@@ -91,6 +91,7 @@ def account_entry(account: Account) -> dict[str, object]:
         "carries": [str(pattern) for pattern in account.carries],
         "display_name": account.display_name,
         "messages_per_hour": account.messages_per_hour,
+        "recipients_per_hour": account.recipients_per_hour,
         "connections": account.connections,
     }
 

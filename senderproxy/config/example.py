@@ -47,7 +47,7 @@ def _provider(name: str, settings: Mapping[str, Value]) -> str:
     given = {setting: value for setting, value in settings.items() if value is not None}
     if not given:
         about = f"# Accounts at {name} need no section: {name} has a preset. To change a value of it:"
-        return f"{about}\n# [providers.{_key(name)}]\n# messages_per_hour = 300\n"
+        return f"{about}\n# [providers.{_key(name)}]\n# recipients_per_hour = 300\n"
     return f"[providers.{_key(name)}]\n" + "".join(f"{setting} = {_value(value)}\n" for setting, value in given.items())
 
 

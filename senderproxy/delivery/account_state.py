@@ -148,8 +148,14 @@ class AccountState:
     # --- before a transaction ---
 
     def recipient_limit(self, provider: Provider) -> int | None:
-        """Return the number of recipients that one transaction may have; None: no limit."""
-        return self.observed_recipient_limit.narrow(provider.limits.recipients_per_message, self._clock.monotonic())
+        """Return the number of recipients that one transaction may have; None: no limit.
+
+        A message to more recipients than an hour allows is split: it is sent within several hours.
+        """
+        limit, hourly = provider.limits.recipients_per_message, self._hourly_limits(provider)[1]
+        if hourly is not None and (limit is None or hourly < limit):
+            limit = hourly
+        return self.observed_recipient_limit.narrow(limit, self._clock.monotonic())
 
     def record_recipient_limit(self, recipients: int) -> None:
         """Record that the upstream accepts only so many recipients in one transaction."""
@@ -360,11 +366,14 @@ class AccountState:
 
 
 def hourly_limits(account: Account, provider: Provider | None) -> tuple[int | None, int | None]:
-    """Return the limits of messages and recipients. The account's own limit replaces the provider's."""
+    """Return the limits of messages and recipients. The account's own limits replace the provider's."""
     if provider is None:
-        return account.messages_per_hour, None
+        return account.messages_per_hour, account.recipients_per_hour
     limits = provider.limits
-    return account.messages_per_hour or limits.messages_per_hour, limits.recipients_per_hour
+    return (
+        account.messages_per_hour or limits.messages_per_hour,
+        account.recipients_per_hour or limits.recipients_per_hour,
+    )
 
 
 def statuses(

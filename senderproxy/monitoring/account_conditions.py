@@ -132,7 +132,10 @@ def _hourly_limits(facts: Facts, provider: str, accounts: Sequence[AccountSnapsh
         else:
             text = _("{accounts} has nearly reached its limit of {limit}.")
         severity = Severity.WARNING if worst.used >= worst.limit else Severity.INFO
-        hint = _("If the provider allows more, raise {unit}_per_hour in [providers.{provider}].")
+        if len(some) > 1:
+            hint = _("If the provider allows more, raise {unit}_per_hour in [providers.{provider}].")
+        else:
+            hint = _("If the provider allows more: senderproxy account edit {account} --{unit}-per-hour N")
         yield _condition(
             facts,
             ConditionKey.HOURLY_LIMIT,
@@ -140,7 +143,7 @@ def _hourly_limits(facts: Facts, provider: str, accounts: Sequence[AccountSnapsh
             some,
             severity,
             text.format(accounts=_accounts(some), limit=limit),
-            hint.format(unit=worst.unit, provider=provider),
+            hint.format(unit=worst.unit, provider=provider, account=some[0].account),
             since=facts.now,
         )
 

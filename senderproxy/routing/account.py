@@ -20,6 +20,7 @@ class Account:
     display_name: str | None = None
     messages_per_hour: int | None = None  # overrides the provider's
     connections: int | None = None  # overrides the provider's
+    recipients_per_hour: int | None = None  # overrides the provider's
 
 
 def lists_address(account: Account, address: Address) -> bool:

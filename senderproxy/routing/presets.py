@@ -50,7 +50,7 @@ def _cautious(name: str, host: str, *ports: int, limits: Limits = _UNPUBLISHED) 
 # At most 200 recipients in a message, and between 400 (mailboxes of less than a month) and 5000 recipients or 500
 # messages in an hour:
 # ionos.de/hilfe/e-mail/allgemeine-themen/welche-beschraenkungen-gibt-es-beim-versand-von-massenmails/
-# (in a mailbox's first two weeks it is 50, then 100: lower messages_per_hour for it).
+# (in a mailbox's first two weeks it is 50, then 100: lower recipients_per_hour for it).
 # Connections, messages in a session and the idle time are not published; "451 Mails per session limit" is handled when
 # it occurs. User name: the whole address.
 _IONOS: Final = Provider(
@@ -58,7 +58,7 @@ _IONOS: Final = Provider(
     smarthosts("smtp.ionos.de", IMPLICIT_TLS_PORT, STARTTLS_PORT),
     sender_rule=SenderRule.DOMAIN,
     from_rule=SenderRule.DOMAIN,
-    limits=Limits(connections=2, idle_seconds=30.0, recipients_per_message=200, messages_per_hour=400),
+    limits=Limits(connections=2, idle_seconds=30.0, recipients_per_message=200, recipients_per_hour=400),
 )
 
 

@@ -1,6 +1,7 @@
 """One account, or one thing of another kind, in one record."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +43,13 @@ SCHEMA_1 = (
 def test_decode_returns_what_encode_wrote() -> None:
     assert decode("anna", encode(STORED)) == STORED
     assert decode(KEY.id, encode(KEY)) == KEY
+
+
+def test_a_limit_of_recipients_is_a_field_of_its_own_and_other_records_stay_as_they_were() -> None:
+    limited = replace(STORED, account=replace(STORED.account, recipients_per_hour=50))
+    assert decode("anna", encode(limited)) == limited
+    assert json.loads(encode(limited))["recipients_per_hour"] == 50
+    assert b"recipients_per_hour" not in encode(STORED)
 
 
 def test_the_secret_has_no_repr() -> None:

@@ -122,6 +122,9 @@ def test_limits_of_a_mailbox_are_set_and_removed(office: Office) -> None:
     office.type(*edit, "--messages-per-hour", "50", "--connections", "1")
     account = office.type("account", "show", "anna@firma.example", "--json").json
     assert (account["messages_per_hour"], account["connections"]) == (50, 1)
+    office.type(*edit, "--recipients-per-hour", "40")
+    shown = office.type("account", "show", "anna@firma.example")
+    assert "recipients per hour 40" in shown.out
     office.type(*edit, "--messages-per-hour", "0")
     assert office.type("account", "show", "anna@firma.example", "--json").json["messages_per_hour"] is None
     assert office.type(*edit, "--connections", "-1").code == 64

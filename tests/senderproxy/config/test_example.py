@@ -66,7 +66,7 @@ def test_the_commented_settings_can_be_loaded(tmp_path: Path) -> None:
     config = load_config(file)
     assert config.clients[0].senders is not None
     assert config.routing.default_account == "info"
-    assert config.provider_table()["ionos-de"].limits.messages_per_hour == 300
+    assert config.provider_table()["ionos-de"].limits.recipients_per_hour == 300
 
 
 @settings(max_examples=100, deadline=None)

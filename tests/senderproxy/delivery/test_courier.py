@@ -577,6 +577,21 @@ async def test_a_limit_of_recipients_that_is_not_configured_is_observed() -> Non
         assert simulator.sessions[0].verbs.count("RCPT") == 7 + 4 + 7  # four were asked for in vain, once
 
 
+async def test_a_message_to_more_recipients_than_an_hour_allows_is_sent_within_several_hours() -> None:
+    async with (
+        Simulator(SETTINGS) as simulator,
+        office(smarthost_of(simulator), recipients_per_message=200, recipients_per_hour=400) as o,
+    ):
+        o.accounts.accounts["anna"] = replace(o.accounts.accounts["anna"], recipients_per_hour=3)  # a new mailbox
+        outcomes = await o.send(envelope=to(*PEOPLE))
+        assert [isinstance(outcome, Delivered) for outcome in outcomes] == [True] * 3 + [False] * 4
+        assert "has reached its limit of 3 recipients an hour" in deferred(outcomes[3]).reply.text
+        o.clock.ahead += 3700
+        outcomes = await o.send(envelope=to(*PEOPLE[3:]))
+        assert [isinstance(outcome, Delivered) for outcome in outcomes] == [True] * 3 + [False]
+        assert [taken.recipients for taken in simulator.received] == [PEOPLE[:3], PEOPLE[3:6]]
+
+
 async def test_further_transactions_are_not_tried_if_the_account_cannot_send() -> None:
     async with (
         Simulator(SETTINGS) as simulator,

@@ -283,7 +283,7 @@ def test_a_limit_is_announced_at_80_percent() -> None:
     near = only(accounts=[account(1, AccountTrouble.NONE, hourly=[LimitUse("recipients", 80, 100)])])
     assert near.severity is Severity.INFO
     assert "account konto01 has nearly reached its limit of 100 recipients an hour" in near.cause
-    assert "recipients_per_hour in [providers.ionos]" in near.hint
+    assert near.hint.endswith("senderproxy account edit konto01 --recipients-per-hour N")
 
 
 def test_the_worse_of_two_limits_counts() -> None:

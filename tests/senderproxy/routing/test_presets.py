@@ -48,7 +48,8 @@ def test_ionos_takes_any_address_of_the_mailboxs_domain(name: str, host: str) ->
     assert preset.smarthosts == (Smarthost(host, 465, Security.IMPLICIT_TLS), Smarthost(host, 587, Security.STARTTLS))
     assert preset.sender_rule is SenderRule.DOMAIN
     assert preset.limits.recipients_per_message == 200
-    assert preset.limits.messages_per_hour == 400
+    assert preset.limits.recipients_per_hour == 400
+    assert preset.limits.messages_per_hour is None, "its page counts recipients"
 
 
 def test_only_ionos_is_said_to_take_a_whole_domain() -> None:
