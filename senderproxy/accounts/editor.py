@@ -67,11 +67,15 @@ class AccountEditor:
 
     def expect(self, account_id: str) -> None:
         """Raise UnknownAccount if there is no account of that id, readable or not."""
-        if account_id not in self._vault.names() or self._other_kind(account_id) is not None:
+        if not self.has(account_id):
             raise UnknownAccount(
                 _("There is no account {id}.").format(id=account_id),
                 hint=_("List the accounts: senderproxy account list"),
             )
+
+    def has(self, account_id: str) -> bool:
+        """True if there is an account of that id, readable or not."""
+        return account_id in self._vault.names() and self._other_kind(account_id) is None
 
     def find(self, account_id: str) -> StoredAccount:
         """Return the account of that id. Raises UnknownAccount if there is none, RecordError if it is unreadable."""

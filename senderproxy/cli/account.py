@@ -8,12 +8,15 @@ import argparse
 from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Final, NoReturn
 
+from senderproxy.accounts.editor import AccountEditor
+from senderproxy.accounts.errors import UnknownAccount
 from senderproxy.accounts.record import StoredAccount
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import account_table
 from senderproxy.cli.account_login_check import describe, login_hint, require_login, try_login
+from senderproxy.cli.account_names import account_id, names_of, unknown_account
 from senderproxy.cli.common import (
     account_entry,
     default_login,
@@ -44,7 +47,9 @@ from senderproxy.mail.address import AddressPattern
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider, SenderRule
-from senderproxy.translation import _
+from senderproxy.translation import N_, _
+
+_ID: Final = N_("id of the account, or the address of its mailbox")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,12 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listed.set_defaults(run=run_list)
 
     show = actions.add_parser("show", help=_("show one account, without its password"))
-    show.add_argument("id", help=_("id of the account"))
+    show.add_argument("id", help=_(_ID))
     show.add_argument("--json", action="store_true", help=_("JSON output"))
     show.set_defaults(run=run_show)
 
     edit = actions.add_parser("edit", help=_("change the addresses, display name or limits of an account"))
-    edit.add_argument("id", help=_("id of the account"))
+    edit.add_argument("id", help=_(_ID))
     _add_sender_options(edit)
     edit.add_argument(
         "--not",
@@ -92,17 +97,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     edit.set_defaults(run=run_edit)
 
     verify = actions.add_parser("verify", help=_("try the login of accounts, once each"))
-    verify.add_argument("id", nargs="*", help=_("ids of the accounts (default: all)"))
+    verify.add_argument("id", nargs="*", help=_("ids or mailbox addresses of the accounts (default: all)"))
     verify.add_argument("--json", action="store_true", help=_("JSON output"))
     verify.set_defaults(run=run_verify)
 
     password = actions.add_parser("set-password", help=_("change the stored password; asks for it"))
-    password.add_argument("id", help=_("id of the account"))
+    password.add_argument("id", help=_(_ID))
     _add_secret_options(password)
     password.set_defaults(run=run_set_password)
 
     remove = actions.add_parser("remove", help=_("remove an account"))
-    remove.add_argument("id", help=_("id of the account"))
+    remove.add_argument("id", help=_(_ID))
     remove.add_argument("--yes", action="store_true", help=_("do not ask for confirmation"))
     remove.set_defaults(run=run_remove)
 
@@ -201,13 +206,13 @@ def run_show(chosen: argparse.Namespace) -> int:
 def run_edit(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     with open_editor(config) as editor:
-        stored = editor.find(chosen.id)
+        stored = editor.find(_typed_id(editor, chosen.id))
         changed = _edited(stored.account, chosen)
         if changed == stored.account:
             raise UsageError(_("No change."), hint=_("Name what to change: senderproxy account edit --help"))
         editor.put(replace(stored, account=changed))
         editor.save()
-    text = _("Account {id} carries {addresses}.").format(id=chosen.id, addresses=_joined(changed.carries))
+    text = _("Account {id} carries {addresses}.").format(id=changed.id, addresses=_joined(changed.carries))
     print(text, pickup_note(config))
     return EX_OK
 
@@ -221,9 +226,9 @@ def run_set_password(chosen: argparse.Namespace) -> int:
     if not chosen.no_verify:
         require_login(config, StoredAccount(account, secret))
     with open_editor(config, unlock) as editor:
-        editor.put(replace(editor.find(chosen.id), secret=secret))
+        editor.put(replace(editor.find(account.id), secret=secret))
         editor.save()
-    print(_("Changed the password of account {id}.").format(id=chosen.id), resume_account(config, chosen.id))
+    print(_("Changed the password of account {id}.").format(id=account.id), resume_account(config, account.id))
     return EX_OK
 
 
@@ -265,15 +270,15 @@ def _verify(config: Config, accounts: VaultAccounts, account: Account) -> tuple[
 def run_remove(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     with open_editor(config) as editor:
-        editor.expect(chosen.id)
-        question = _("Remove account {id}? Mail from its addresses will be refused.").format(id=chosen.id)
+        id_ = _typed_id(editor, chosen.id)
+        question = _("Remove account {id}? Mail from its addresses will be refused.").format(id=id_)
         if not chosen.yes and not confirm(question):
             print(_("Nothing was changed."))
             return EX_FAILED
-        editor.remove(chosen.id)
+        editor.remove(id_)
         editor.save()
-    print(_("Removed account {id}.").format(id=chosen.id), pickup_note(config))
-    if config.routing.default_account == chosen.id:
+    print(_("Removed account {id}.").format(id=id_), pickup_note(config))
+    if config.routing.default_account == id_:
         print(_("routing.default_account still names it."))
         print_hint(_("Name another account there, or delete the setting."))
     return EX_OK
@@ -374,14 +379,25 @@ def _provider_notes(account: Account, provider: Provider, carried: Iterable[Addr
 
 
 def _find(accounts: VaultAccounts, name: str) -> Account:
-    account = accounts.directory().by_id(name)
-    if account is None:
-        unreadable = next((problem for problem in accounts.unreadable if f" {name} " in problem), None)
-        raise UsageError(
-            unreadable or _("There is no account {id}.").format(id=name),
-            hint=_("List the accounts: senderproxy account list"),
-        )
-    return account
+    directory = accounts.directory()
+    found = account_id(name, names_of(directory.accounts))
+    account = None if found is None else directory.by_id(found)
+    if account is not None:
+        return account
+    if unreadable := next((problem for problem in accounts.unreadable if f" {name} " in problem), None):
+        raise UsageError(unreadable, hint=_("List the accounts: senderproxy account list"))
+    raise unknown_account(name, directory.accounts)
+
+
+def _typed_id(editor: AccountEditor, name: str) -> str:
+    """The id of the account that is meant. Raises UnknownAccount; an unreadable one is found by its id alone."""
+    accounts = [stored.account for stored in editor.all()]
+    if (found := account_id(name, names_of(accounts))) is not None:
+        return found
+    if editor.has(name):
+        return name
+    error = unknown_account(name, accounts)
+    raise UnknownAccount(error.message, hint=error.hint)
 
 
 def _joined(carries: Iterable[AddressPattern]) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import check_senders
 from senderproxy.cli.account_login_check import describe, login_hint, provider_of, try_login, try_senders
+from senderproxy.cli.account_names import account_id, names_of, unknown_account
 from senderproxy.cli.check_dns import PROVIDER_RECORDS, check_domain, lookup_failed_finding
 from senderproxy.cli.check_local import (
     check_conditions,
@@ -58,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _("senders that a provider accepts"), _("found by transactions that end before any message is sent")
     )
     probing.add_argument("--probe", action="store_true", help=_("find them; asks for confirmation"))
-    probing.add_argument("account", nargs="*", help=_("accounts to probe with (default: one of each provider)"))
+    probing.add_argument(
+        "account", nargs="*", help=_("accounts to probe with, by id or address (default: one of each provider)")
+    )
     probing.add_argument("--to", metavar="ADDRESS", help=_("recipient, an address of yours (default: the mailbox)"))
     probing.add_argument("--yes", action="store_true", help=_("do not ask for confirmation"))
     parser.set_defaults(run=run)
@@ -240,14 +243,13 @@ def _accounts_to_probe(config: Config, accounts: VaultAccounts, request: _Reques
     if not request.probe:
         return set()
     directory, table = accounts.directory(), config.provider_table()
-    for name in request.accounts:
-        if directory.by_id(name) is None:
-            raise UsageError(
-                _("There is no account {id}.").format(id=name), hint=_("List the accounts: senderproxy account list")
-            )
+    names = names_of(directory.accounts)
+    wanted = {account_id(name, names): name for name in request.accounts}
+    if None in wanted:
+        raise unknown_account(wanted[None], directory.accounts)
     usable = [a for a in directory.accounts if a.id not in suspended and a.provider in table]
-    if request.accounts:
-        usable = [account for account in usable if account.id in request.accounts]
+    if wanted:
+        usable = [account for account in usable if account.id in wanted]
     else:
         usable = list({account.provider: account for account in reversed(usable)}.values())[::-1]
     if not usable or not (request.confirmed or confirm(check_senders.question(usable, request.recipient))):

@@ -14,10 +14,11 @@ from typing import Any, Final, assert_never
 from senderproxy.cli.common import read_config, typed_pattern
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
-from senderproxy.cli.queue_client import Ask, all_messages, change, open_queue, require_account
+from senderproxy.cli.queue_client import Ask, change, find_messages, open_queue
 from senderproxy.cli.terminal import confirm, print_error, print_field, print_json, print_table, printable
 from senderproxy.cli.times import typed_duration
 from senderproxy.clock import SystemClock
+from senderproxy.config.model import Config
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.relay.queue_admin import QueueAction
 from senderproxy.tracking.age_buckets import AGE_LIMITS
@@ -80,7 +81,7 @@ def _runner(act: QueueAction) -> Callable[[argparse.Namespace], int]:
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--account", metavar="ID", help=_("messages of this account"))
+    parser.add_argument("--account", metavar="ID", help=_("messages of this account, by id or mailbox address"))
     parser.add_argument(
         "--from", dest="sender", metavar="ADDRESS|@DOMAIN", help=_("messages with this author or reverse-path")
     )
@@ -162,9 +163,7 @@ def run_list(chosen: argparse.Namespace) -> int:
         query = replace(query, status=RecipientStatus.HELD)
     config = read_config(chosen)
     with open_queue(config) as ask:
-        entries = list(all_messages(ask, Verb.QUEUE_LIST, query))
-    if not entries:
-        require_account(config, chosen.account)
+        entries = find_messages(ask, config, Verb.QUEUE_LIST, query)
     if chosen.json:
         print_json(entries)
     elif entries:
@@ -261,9 +260,7 @@ def run_act(chosen: argparse.Namespace, act: QueueAction) -> int:
     query = _query(chosen, SystemClock().now())
     config = read_config(chosen)
     with open_queue(config) as ask:
-        ids = list(dict.fromkeys(chosen.ids)) or _matching(ask, act, query)
-        if not ids:
-            require_account(config, chosen.account)
+        ids = list(dict.fromkeys(chosen.ids)) or _matching(ask, config, act, query)
         if by_filter and ids and not _confirmed(chosen, act, len(ids)):
             print(_("Nothing was changed."))
             return EX_OK
@@ -275,7 +272,7 @@ def run_act(chosen: argparse.Namespace, act: QueueAction) -> int:
     return EX_FAILED if left else EX_OK
 
 
-def _matching(ask: Ask, act: QueueAction, query: Query) -> list[str]:
+def _matching(ask: Ask, config: Config, act: QueueAction, query: Query) -> list[str]:
     """The messages that match and that the action applies to: a held message is not held again."""
     wanted = {
         QueueAction.RETRY: RecipientStatus.WAITING,
@@ -283,7 +280,7 @@ def _matching(ask: Ask, act: QueueAction, query: Query) -> list[str]:
         QueueAction.RELEASE: RecipientStatus.HELD,
         QueueAction.CANCEL: None,
     }[act]
-    found = all_messages(ask, Verb.QUEUE_LIST, replace(query, status=wanted))
+    found = find_messages(ask, config, Verb.QUEUE_LIST, replace(query, status=wanted))
     return [str(entry["id"]) for entry in found]
 
 

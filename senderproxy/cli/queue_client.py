@@ -9,13 +9,15 @@ import getpass
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from senderproxy.accounts.unlock import unlock_method
 from senderproxy.cli.account_login_check import short_timeouts
+from senderproxy.cli.account_names import AccountName, account_id, names_of, unknown_account
 from senderproxy.cli.common import open_accounts
-from senderproxy.cli.errors import InputError, UsageError
+from senderproxy.cli.errors import InputError
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.control.client import NotRunning, ask
@@ -107,28 +109,45 @@ def all_messages(ask_queue: Ask, verb: Verb, query: Query, limit: int | None = N
             return
 
 
-def require_account(config: Config, account: str | None) -> None:
-    """Raise UsageError if there is no account of that id. Called when a search for its messages found none.
+def find_messages(
+    ask_queue: Ask, config: Config, verb: Verb, query: Query, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """Every message that matches, at most `limit`. The account may be named by the address of its mailbox.
 
-    A removed account may still have messages, so the search comes first. Nothing is asked for: a vault that does not
-    open here by itself proves nothing.
+    Raises UsageError if there is no such account. A removed account may still have messages, so the search by its id
+    comes first.
     """
-    if account is None or account in (NO_ACCOUNT, REPORT_SERVER):
-        return
+    found = list(all_messages(ask_queue, verb, query, limit))
+    if found or query.account is None or query.account in (NO_ACCOUNT, REPORT_SERVER):
+        return found
+    account = _known_account(config, query.account)
+    return (
+        found
+        if account == query.account
+        else list(all_messages(ask_queue, verb, replace(query, account=account), limit))
+    )
+
+
+def _known_account(config: Config, typed: str) -> str:
+    """The id of the account that is meant. Raises UsageError.
+
+    Nothing is asked for: a vault that does not open here by itself proves nothing.
+    """
     try:
         status = ask(Path(config.service.control_socket), new_request(Verb.STATUS))
-        known = {str(entry["account"]) for entry in status["accounts"]}
+        names = [
+            AccountName(one["account"], one.get("address") or one["login"], one["login"]) for one in status["accounts"]
+        ]
     except SenderproxyError:
         try:
             accounts = open_accounts(config, unlock_method(config.vault.unlock, None))
         except SenderproxyError:
-            return
-        known = {one.id for one in accounts.directory().accounts}
+            return typed
+        names = names_of(accounts.directory().accounts)
         accounts.close()
-    if account not in known:
-        raise UsageError(
-            _("There is no account {id}.").format(id=account), hint=_("List the accounts: senderproxy account list")
-        )
+    if (found := account_id(typed, names)) is None:
+        raise unknown_account(typed)
+    return found
 
 
 def change(ask_queue: Ask, act: str, ids: list[str], *, report: bool) -> tuple[list[str], list[dict[str, str]]]:

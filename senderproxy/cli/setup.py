@@ -113,7 +113,10 @@ def _create(
 ) -> tuple[Config, UnlockMethod]:
     """Write the configuration, the key and an empty vault. Raises ConfigError before the vault exists."""
     new_key = chosen.key == "key-file"
+    kind, _colon, key = chosen.key.partition(":")
     setting = f"key-file:{paths.key}" if new_key else chosen.key
+    if kind == "key-file" and key:
+        setting = f"key-file:{Path(key).absolute()}"  # typed from the current folder, not from the configuration's
     created.write(paths.config, _render(chosen, paths, answers, setting))
     config = load_config(paths.config)
     beside = [paths.vault.with_name(f"{paths.vault.name}.{ending}") for ending in ("bak", "lock")]

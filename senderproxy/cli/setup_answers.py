@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 
 from senderproxy.cli.common import default_login, typed_address
@@ -73,7 +74,9 @@ def _provider(chosen: argparse.Namespace) -> tuple[str, dict[str, str | int | bo
                 hint=_("Use --provider NAME --host SERVER, or one of: {names}").format(names=presets),
             )
         host = _ask(chosen, _("Submission server of {name}").format(name=provider), None, "--host")
-    return provider, {"host": host, "port": chosen.port, "security": chosen.security, "ca_file": chosen.ca_file}
+    # The configuration reads a relative path from its own folder, the operator types it from the current one.
+    ca_file = str(Path(chosen.ca_file).absolute()) if chosen.ca_file else None
+    return provider, {"host": host, "port": chosen.port, "security": chosen.security, "ca_file": ca_file}
 
 
 def _carries_domain(chosen: argparse.Namespace, address: Address, provider: str, rule: SenderRule) -> bool:

@@ -7,7 +7,7 @@ import argparse
 
 from senderproxy.cli.common import read_config, typed_pattern
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
-from senderproxy.cli.queue_client import all_messages, open_queue, require_account
+from senderproxy.cli.queue_client import find_messages, open_queue
 from senderproxy.cli.terminal import print_error, print_json, printable
 from senderproxy.cli.times import typed_time
 from senderproxy.clock import SystemClock
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="ADDRESS|@DOMAIN", help=_("messages with this recipient"))
     parser.add_argument("--id", metavar="ID", help=_("the queue id, or the Message-ID of the header"))
     parser.add_argument("--upstream-id", metavar="ID", help=_("the queue id in the provider's reply"))
-    parser.add_argument("--account", metavar="ID", help=_("messages of this account"))
+    parser.add_argument("--account", metavar="ID", help=_("messages of this account, by id or mailbox address"))
     parser.add_argument(
         "--status",
         choices=[status.value for status in RecipientStatus],
@@ -67,9 +67,7 @@ def run(chosen: argparse.Namespace) -> int:
     limit = max(1, chosen.limit)
     config = read_config(chosen)
     with open_queue(config) as ask:
-        entries = list(all_messages(ask, Verb.TRACK, query, limit + 1))
-    if not entries:
-        require_account(config, chosen.account)
+        entries = find_messages(ask, config, Verb.TRACK, query, limit + 1)
     shown, more = entries[:limit], len(entries) > limit
     if chosen.json:
         print_json(shown)

@@ -94,6 +94,7 @@ class AccountStatus:
     until: str | None = None  # ISO 8601, UTC: the end of a pause
     messages_limit: int | None = None  # an hour; None: no limit
     recipients_limit: int | None = None
+    address: str = ""  # of its mailbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +318,7 @@ class AccountState:
             until=until.isoformat(timespec="seconds") if until else None,
             messages_limit=messages,
             recipients_limit=recipients,
+            address=str(self.account.address),
         )
 
     # --- parts ---
@@ -402,6 +404,7 @@ def _unused_status(account: Account, provider: Provider | None) -> AccountStatus
         provider=account.provider,
         messages_limit=messages,
         recipients_limit=recipients,
+        address=str(account.address),
     )
 
 

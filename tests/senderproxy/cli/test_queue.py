@@ -426,6 +426,17 @@ def test_an_unknown_account_is_an_error_and_no_empty_result(stopped: Office, wor
     assert stopped.type(*words).code in (0, 1)
 
 
+@pytest.mark.parametrize("words", [("queue", "list"), ("track", "--status", "waiting"), ("queue", "hold")])
+def test_an_account_is_found_by_the_address_of_its_mailbox(stopped: Office, words: tuple[str, ...]) -> None:
+    by_id = stopped.type(*words, "--account", "anna", "--json")
+    if words == ("queue", "hold"):
+        stopped.type("queue", "release", "--all", "--yes")
+        stopped.type("queue", "hold", "Held23456789")
+    by_address = stopped.type(*words, "--account", "anna@firma.example", "--json")
+    assert (by_address.code, by_address.err) == (0, "")
+    assert len(by_address.json) == len(by_id.json) > 0
+
+
 def test_a_removed_account_with_messages_is_still_found(stopped: Office) -> None:
     assert stopped.type("account", "remove", "bert", "--yes").code == 0
     assert "Held23456789" in stopped.type("queue", "list", "--account", "bert").out

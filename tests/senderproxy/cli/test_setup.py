@@ -98,6 +98,28 @@ def test_existing_files_are_never_overwritten_and_with_force_renamed(empty_offic
     assert (place / "accounts.vault.before-1").read_bytes() == before["accounts.vault"]
 
 
+def test_files_are_read_from_where_they_were_typed(
+    empty_office: Office, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration is in another folder, and would read a relative path from there."""
+    here = empty_office.folder
+    (here / "own ca.pem").write_bytes(empty_office.simulator.ca_file.read_bytes())
+    (here / "old.key").write_bytes(os.urandom(32))
+    (here / "old.key").chmod(0o600)
+    monkeypatch.chdir(here)
+    more = ("--ca-file", "own ca.pem", "--key", "key-file:old.key")
+    ended = empty_office.bare(
+        "setup", "--folder", str(place), *options(empty_office.simulator), *more, stdin="geheim-anna\n"
+    )
+    assert ended.code == 0, ended.err
+    assert len(empty_office.simulator.logins()) == 1
+    monkeypatch.chdir("/")
+    assert empty_office.bare("--config", str(place / "senderproxy.toml"), "account", "verify").code == 0
+    text = (place / "senderproxy.toml").read_text()
+    assert f'ca_file = "{here / "own ca.pem"}"' in text
+    assert f'unlock = "key-file:{here / "old.key"}"' in text
+
+
 def test_a_passphrase_instead_of_the_key_file(empty_office: Office, place: Path) -> None:
     more = options(empty_office.simulator, "--key", "passphrase")
     ended = empty_office.bare("setup", "--folder", str(place), *more, stdin="geheim-anna\ngeheim-satz im Tresor\n")

@@ -724,14 +724,14 @@ async def test_status_has_every_account_in_values_for_json() -> None:
                 "sessions_busy": 0, "sessions_idle": 1, "waiting": 0, "delivered": 2, "deferred": 0, "failed": 1,
                 "last_reply": str(last_reply), "messages_left": 48, "recipients_left": None,
                 "provider": "simulator", "reply": None, "cause": None, "hint": "", "until": None,
-                "messages_limit": 50, "recipients_limit": None,
+                "messages_limit": 50, "recipients_limit": None, "address": ANNA,
             },
             {
                 "account": "bert", "login": BERT, "state": "healthy", "words": "healthy", "since": None,
                 "sessions_busy": 0, "sessions_idle": 0, "waiting": 0, "delivered": 0, "deferred": 0, "failed": 0,
                 "last_reply": None, "messages_left": 20, "recipients_left": 90,
                 "provider": "simulator", "reply": None, "cause": None, "hint": "", "until": None,
-                "messages_limit": 20, "recipients_limit": 90,
+                "messages_limit": 20, "recipients_limit": 90, "address": BERT,
             },
         ]  # fmt: skip
 
