@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
-_EVENTS: Final = 256  # of one `select`: 3 KiB that the kernel fills; more connections are seldom ready at once
+_EVENTS: Final = 64  # of one `select`; the end of a connection costs 0.15 ms of CPU time, and 256 can end at once
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 

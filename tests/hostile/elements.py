@@ -301,15 +301,16 @@ ELEMENTS: Final = MappingProxyType(
     {
         element.__name__: element
         for element in (
+            # First those that need many replies to have done their work once, last those that take much CPU time.
             hostile_messages,
-            silent_clients,
-            slow_clients,
-            greedy_clients,
-            flooding_clients,
             refused_senders,
             hostile_upstream,
             hanging_name_server,
+            silent_clients,
+            slow_clients,
             slow_disk,
+            greedy_clients,
+            flooding_clients,
         )
     }
 )

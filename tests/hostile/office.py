@@ -7,8 +7,8 @@ Not here: the hostile elements (tests.hostile.elements) and their process (tests
 """
 
 import asyncio
+import os
 import re
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -50,7 +50,7 @@ class HostileOffice:
         self.ports = ports  # by mode
         self.good = good
         self.faults = faults
-        self.times = {mode: Times() for mode in ports}
+        self.times = {mode: Times(self._loop_cpu) for mode in ports}
         self._in_force = in_force
         self._acknowledged: set[int] = set()
         self._count = 0
@@ -67,11 +67,11 @@ class HostileOffice:
                 group.create_task(self._client(person, mode, messages, expected[mode]))
 
     async def _client(self, person: str, mode: str, messages: int, expected: tuple[int, ...]) -> None:
-        started = time.monotonic()
+        replied = self.times[mode].start()
         connection = await SmtpConnection.to(self.ports[mode], times=self.times[mode])
         try:
             assert await connection.reply() == 220
-            self.times[mode].replies.append((time.monotonic() - started, "connection"))
+            replied("connection")
             assert await connection.command(b"EHLO pc.firma.example\r\n") == 250
             for _ in range(messages):
                 code = await self._submit(connection, person)
@@ -169,6 +169,12 @@ class HostileOffice:
                 await asyncio.sleep(0.05)
         return await asyncio.to_thread(self.service.measure)
 
+    def _loop_cpu(self) -> float:
+        """Seconds of CPU time of the service's event loop, whose thread is the process's first. proc(5)."""
+        pid = self.service.pid
+        fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def resident_bytes(self) -> int:
         """Resident memory of the service."""
         fields = Path(f"/proc/{self.service.pid}/statm").read_text().split()
@@ -183,7 +189,7 @@ class HostileOffice:
         loop = (await self.status())["loop"]
         times = "; ".join(f"{mode}: {times}" for mode, times in self.times.items())
         for each in self.times.values():
-            each.replies.clear()
+            each.clear()
         return (
             f"{len(self._acknowledged)} messages, {times}; longest pass of the loop"
             f" {loop['longest_pass_seconds']:.3f} s, {loop['blocks']} passes above 0.1 s,"

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,12 +16,32 @@ GENEROUS: Final = 30.0  # seconds; a reply that comes later is a hang and not a 
 class Times:
     """Seconds until each reply to polite clients, with the command that was replied to."""
 
+    cpu: Callable[[], float] = lambda: 0.0  # seconds of CPU time that the service's event loop has used
     replies: list[tuple[float, str]] = field(default_factory=list)
+    most_cpu: float = 0.0  # seconds of it until one reply: the service worked, for this client or for others
 
     def __str__(self) -> str:
         ordered = sorted(self.replies) or [(0.0, "")]
         (median, _), (latest, command) = ordered[len(ordered) // 2], ordered[-1]
-        return f"{len(ordered)} replies, median {median:.3f} s, latest {latest:.3f} s ({command})"
+        return (
+            f"{len(ordered)} replies, median {median:.3f} s, latest {latest:.3f} s ({command}),"
+            f" at most {self.most_cpu:.2f} s of CPU time"
+        )
+
+    def start(self) -> Callable[[str], None]:
+        """Start to wait for a reply; the returned function records it with its command."""
+        started, used = time.monotonic(), self.cpu()
+
+        def replied(command: str) -> None:
+            self.replies.append((time.monotonic() - started, command))
+            self.most_cpu = max(self.most_cpu, self.cpu() - used)
+
+        return replied
+
+    def clear(self) -> None:
+        """Begin again."""
+        self.replies.clear()
+        self.most_cpu = 0.0
 
 
 class SmtpConnection:
@@ -51,11 +72,10 @@ class SmtpConnection:
 
     async def command(self, octets: bytes) -> int:
         """Send a command or a message, and return the code of the reply."""
-        started = time.monotonic()
+        replied = self._times.start()
         await self.send(octets)
         code = await self.reply()
-        command = "message" if len(octets) > 100 else octets[:4].decode("latin-1").strip()
-        self._times.replies.append((time.monotonic() - started, command))
+        replied("message" if len(octets) > 100 else octets[:4].decode("latin-1").strip())
         return code
 
     async def start_tls(self, trust: ssl.SSLContext) -> None:

@@ -19,11 +19,13 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from senderproxy.cli.main import main as run
 from senderproxy.service import loop_monitor
 from senderproxy.service.measured_selector import MeasuredSelector
+from senderproxy.spool.sqlite import store
+from senderproxy.spool.sqlite.writer import WriteJob, Writer
 from tests.peers.senderproxy import Senderproxy
 
 ENVIRONMENT: Final = {
@@ -56,14 +58,15 @@ class Figures:
     descriptors: int
     threads: int
     tasks: int
-    longest_pass: float  # seconds of CPU time
+    longest_pass: float  # seconds of CPU time; since the last measurement
+    most_commits: int  # that the 250 to one queued message waited for, the one in progress included; likewise
 
     def __str__(self) -> str:
         return (
             f"{self.in_use / 2**20:.2f} MiB in use, {self.database / 2**20:.2f} MiB by SQLite, {self.garbage / 1024:.0f} KiB garbage"
             f" ({self.collection_seconds * 1000:.0f} ms), {self.resident / 2**20:.1f} MiB resident,"
             f" {self.descriptors} descriptors, {self.threads} threads, {self.tasks} tasks,"
-            f" longest pass {self.longest_pass:.3f} s of CPU time"
+            f" longest pass {self.longest_pass:.3f} s of CPU time, {self.most_commits} commits for a message"
         )
 
 
@@ -117,6 +120,23 @@ class _CpuSelector(MeasuredSelector):
         return found
 
 
+class _CountingWriter(Writer):
+    """Counts the commits between the submission of a client's message and the end of its own commit."""
+
+    most = 0
+
+    def submit(self, job: WriteJob) -> "asyncio.Future[Any]":
+        if job.messages and job.needs_space:
+            before, done = self.commits, job.done
+
+            def committed(result: object) -> object:
+                _CountingWriter.most = max(_CountingWriter.most, self.commits - before)
+                return done(result) if done else result
+
+            job.done = committed
+        return super().submit(job)
+
+
 def _octets_in_use() -> int:
     mallinfo2 = ctypes.CDLL(None).mallinfo2
     mallinfo2.restype = _Mallinfo2
@@ -159,6 +179,8 @@ def _measure() -> Figures:
     seconds = time.thread_time() - started
     after = _octets_in_use()
     loop = _loop()
+    longest, _CpuSelector.longest = _CpuSelector.longest, 0.0
+    most, _CountingWriter.most = _CountingWriter.most, 0
     return Figures(
         in_use=after - database,
         database=database,
@@ -168,7 +190,8 @@ def _measure() -> Figures:
         descriptors=_count(Path("/proc/self/fd")),
         threads=_count(Path("/proc/self/task")),
         tasks=len(asyncio.all_tasks(loop)) if loop is not None else 0,
-        longest_pass=_CpuSelector.longest,
+        longest_pass=longest,
+        most_commits=most,
     )
 
 
@@ -186,6 +209,7 @@ def main() -> None:
     listener.listen()
     threading.Thread(target=_serve, args=(listener,), name="probe", daemon=True).start()
     vars(loop_monitor)["MeasuredSelector"] = _CpuSelector
+    vars(store)["Writer"] = _CountingWriter
     sys.exit(run())
 
 
