@@ -174,7 +174,7 @@ class Service:
         reloads: set[asyncio.Task[object]] = set()
 
         def reload_soon() -> None:
-            task: asyncio.Task[object] = asyncio.create_task(self._reload_and_log())
+            task: asyncio.Task[object] = asyncio.create_task(self._reload_after_signal())
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
@@ -259,14 +259,21 @@ class Service:
         self._show_status()
 
     async def _reload_and_log(self) -> None:
-        self._notifier.reloading(int(self._clock.monotonic() * 1_000_000))
+        """Reload and log the result. Raises what `reload` raises."""
         try:
             await self.reload()
-            event(_log, log_events.CONFIG_RELOADED)
         except SenderproxyError as error:
             event(_log, log_events.CONFIG_REFUSED, why=error.message, hint=error.hint)
-        except Exception as fault:  # noqa: BLE001  a failed reload must not end the service
+            raise
+        except Exception as fault:
             event(_log, log_events.CONFIG_REFUSED, fault=fault)
+            raise
+        event(_log, log_events.CONFIG_RELOADED)
+
+    async def _reload_after_signal(self) -> None:
+        self._notifier.reloading(int(self._clock.monotonic() * 1_000_000))
+        with suppress(Exception):  # it is logged, and the previous configuration stays in force
+            await self._reload_and_log()
         self._notifier.ready(self._summary())
 
     def _show_status(self) -> None:
@@ -306,7 +313,10 @@ class Service:
         return {"account": account}
 
     async def _answer_reload(self, _request: Request) -> Answer:
-        await self.reload()
+        try:
+            await self._reload_and_log()
+        finally:
+            self._show_status()
         return {}
 
 

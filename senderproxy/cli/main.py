@@ -26,6 +26,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "demo": N_("a demonstration with simulated providers on this machine; no mail leaves it"),
         "setup": N_("write the configuration, create the vault, add the first mailbox"),
         "run": N_("run the service in the foreground"),
+        "reload": N_("let the running service read its configuration again"),
         "check": N_("check configuration, vault, listeners, logins and DNS"),
         "explain": N_("show which account would send for an address or a message, and why"),
         "account": N_("mailboxes in the vault"),

@@ -1,8 +1,9 @@
 """Threads for the verification of clients' passwords, shared by all listeners.
 
 Guarantees: as many key derivations run at once as a small server can spare, and nothing else uses their threads. A
-login waits for other logins only, and mail never waits for a login: the threads have a lower priority than the loop.
-The number of logins that wait is bounded, in all and for each host, so that one host cannot shut out the others.
+login waits for other logins only, and mail never waits for a login. The threads have a lower priority than the loop
+where the system permits it; the unit's sandbox does not. The number of logins that wait is bounded, in all and for each
+host, so that one host cannot shut out the others.
 Not here: the derivation (listener.client_auth), the limit on failed logins (listener.login_throttle).
 """
 

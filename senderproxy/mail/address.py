@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
 import idna
+import idna.uts46data  # idna imports it at the first use only; a running service must not load modules
 
 # Octets. RFC 5321 section 4.5.3.1.1 asks for 64 at least; reply addresses of web services have more and are delivered.
 # With the longest domain, two quotes and the brackets the address still fits a line of a header field (998 octets).

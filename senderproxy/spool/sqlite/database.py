@@ -11,6 +11,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -43,12 +44,15 @@ class SpoolTooNew(SpoolError):
     """The spool was written by a later version of senderproxy."""
 
 
+@lru_cache(
+    1
+)  # read at the start: an upgrade of the program may have replaced the files before the spool is opened again
 def scripts() -> Sequence[str]:
     """The migrations in order: the n-th one makes format n of format n-1."""
     folder = resources.files("senderproxy.spool.sqlite") / "schema"
     found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
     assert [int(entry.name[:4]) for entry in found] == list(range(1, len(found) + 1))
-    return [entry.read_text(encoding="utf-8") for entry in found]
+    return tuple(entry.read_text(encoding="utf-8") for entry in found)
 
 
 def open_database(folder: SpoolFolder, migrations: Sequence[str]) -> sqlite3.Connection:

@@ -63,6 +63,26 @@ def test_status_names_a_record_of_an_unknown_kind(office: Office) -> None:
     assert "later is a record of a kind that this version does not know: sign." in status.out
 
 
+def test_reload_waits_for_the_result_and_fails_if_the_configuration_is_refused(office: Office) -> None:
+    stopped = office.type("reload")
+    assert (stopped.code, "senderproxy is not running" in stopped.err) == (69, True)
+    good = office.config.read_text()
+    with running(office):
+        office.config.write_text(f'{good}\n[log]\nformat = "json"\n')
+        done = office.type("reload")
+        assert (done.code, done.out) == (0, "The configuration is in force.\n"), done.err
+        for broken in (f"{good}\n[[listeners\n", f"{good}\n[no_such_section]\nx = 1\n"):
+            office.config.write_text(broken)
+            refused = office.type("reload")
+            assert (refused.code, refused.out) == (78, "")
+            assert refused.err.startswith("Refused, the previous configuration stays in force.")
+            assert "senderproxy.toml" in refused.err
+        assert "configuration_refused" in office.type("status", "--json").out
+        office.config.write_text(good)
+        assert office.type("reload").code == 0
+        assert "configuration_refused" not in office.type("status", "--json").out
+
+
 def test_a_test_message_passes_the_service_and_status_counts_it(office: Office) -> None:
     office.add("anna@firma.example")
     with running(office):

@@ -37,7 +37,7 @@ def test_the_sandbox_is_as_tight_as_promised(unit: Path) -> None:
     judged = analyze("security", "--offline=true", "--no-pager", str(unit))
     level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", judged.stdout)
     assert level is not None, judged.stderr
-    assert float(level[1]) <= 2.0
+    assert float(level[1]) <= 1.1
 
 
 @pytest.mark.skipif(
