@@ -1,6 +1,7 @@
-"""Encrypted named records in one file: the public interface.
+"""Encrypted named records in one file, and sealed streams: the public interface.
 
-Guarantees: a record is returned exactly as it was stored, or an error gives the reason. FORMAT.md specifies the file.
+Guarantees: a record is returned exactly as it was stored, or an error gives the reason. FORMAT.md specifies the file,
+STREAM.md the stream.
 
 Not here: the meaning of the records, the path of the file, the passphrase prompt.
 """
@@ -26,6 +27,7 @@ from vault._errors import (
 from vault._file import Fingerprint
 from vault._keys import KeyFile, Keyring, Passphrase, Unlock
 from vault._store import UnlockInfo, Vault, VaultInfo
+from vault._stream import StreamReader, StreamWriter
 
 __all__ = [
     "Damage",
@@ -43,6 +45,8 @@ __all__ = [
     "NoSuchUnlock",
     "Passphrase",
     "RolledBack",
+    "StreamReader",
+    "StreamWriter",
     "TooNew",
     "Unlock",
     "UnlockInfo",

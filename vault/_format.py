@@ -310,19 +310,28 @@ def _read_stanza(head: str, wrapped_line: str) -> Stanza:
 
 
 def _read_wrapping(kind: str, arguments: list[str], wrapped: bytes) -> Wrapping:
+    if (found := read_cost(kind, arguments)) is not None:
+        return PassphraseWrapping(*found, wrapped)
     match kind, arguments:
-        case UnlockKind.ARGON2ID, [passes, kibibytes, lanes, salt]:
-            argon2id = Argon2idCost(_number(passes), _number(kibibytes), _number(lanes))
-            return PassphraseWrapping(_checked_cost(argon2id), _salt(salt), wrapped)
-        case UnlockKind.SCRYPT, [log2_n, r, p, salt]:
-            scrypt = ScryptCost(_number(log2_n), _number(r), _number(p))
-            return PassphraseWrapping(_checked_cost(scrypt), _salt(salt), wrapped)
         case ((UnlockKind.KEY_FILE | UnlockKind.KEYRING), [salt]):
             return KeyWrapping(UnlockKind(kind), _salt(salt), wrapped)
         case ((UnlockKind.ARGON2ID | UnlockKind.SCRYPT | UnlockKind.KEY_FILE | UnlockKind.KEYRING), _):
             raise _malformed(f"a {kind} has too many or too few arguments")
         case _:
             return _unknown_wrapping(kind, arguments, wrapped)
+
+
+def read_cost(kind: str, arguments: list[str]) -> tuple[Cost, bytes] | None:
+    """The cost and the salt of a passphrase; None if the words are of another kind. Raises Damaged."""
+    match kind, arguments:
+        case UnlockKind.ARGON2ID, [passes, kibibytes, lanes, salt]:
+            argon2id = Argon2idCost(_number(passes), _number(kibibytes), _number(lanes))
+            return _checked_cost(argon2id), _salt(salt)
+        case UnlockKind.SCRYPT, [log2_n, r, p, salt]:
+            scrypt = ScryptCost(_number(log2_n), _number(r), _number(p))
+            return _checked_cost(scrypt), _salt(salt)
+        case _:
+            return None
 
 
 def _unknown_wrapping(kind: str, arguments: list[str], wrapped: bytes) -> UnknownWrapping:

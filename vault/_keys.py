@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self, TypeVar, cast
 from vault import _file, _format, _seal
 from vault._errors import Damage, Damaged, Exists, KeyringLocked, Missing, NoBackend, UnsafeFile
 from vault._file import AccessRule, SystemCalls
-from vault._format import KeyWrapping, PassphraseWrapping, Stanza, UnlockKind
+from vault._format import Cost, KeyWrapping, PassphraseWrapping, Stanza, UnlockKind
 from vault._seal import Secret
 
 if TYPE_CHECKING:
@@ -77,6 +77,10 @@ class Passphrase(Unlock):
                 return _seal.unwrap(key, salt, _associated_data(stanza, vault_id), wrapped)
             case _:
                 return None
+
+    def derive_key(self, salt: bytes, cost: Cost) -> Secret:
+        """Return the key of a stream: 32 bytes, derived slowly. Raises NoBackend."""
+        return _seal.derive_from_passphrase(self._secret, salt, cost)
 
     def __repr__(self) -> str:
         return "Passphrase(…)"

@@ -196,6 +196,35 @@ def _record_error(cipher: ChaCha20Poly1305, header: Header, names: list[str], na
     return Damaged(f"record {name!r} was altered", damage=Damage.ALTERED)
 
 
+# ---- chunks of a sealed stream ----
+
+
+class ChunkCipher:
+    """Encryption of numbered chunks, the last one marked: STREAM of Hoang, Reyhanitabar, Rogaway and Vizár (2015).
+
+    The key must be new for each stream: the nonce is the chunk's number and the mark.
+    """
+
+    def __init__(self, key: Secret, salt: bytes, header: bytes) -> None:
+        """`header`: the octets before the chunks; each chunk is bound to them by their MAC."""
+        self.mac = hmac.digest(_derive(key, salt, b"vault-stream/v1 header"), header, "sha256")
+        self._cipher = ChaCha20Poly1305(_derive(key, salt, b"vault-stream/v1 chunks"))
+
+    def seal(self, number: int, chunk: bytes, *, last: bool) -> bytes:
+        return self._cipher.encrypt(_chunk_nonce(number, last), chunk, self.mac)
+
+    def open(self, number: int, sealed: bytes, *, last: bool) -> bytes | None:
+        """Return the chunk, None if it is another one or was altered."""
+        try:
+            return self._cipher.decrypt(_chunk_nonce(number, last), sealed, self.mac)
+        except InvalidTag:
+            return None
+
+
+def _chunk_nonce(number: int, last: bool) -> bytes:
+    return number.to_bytes(11, "big") + bytes([last])
+
+
 # ---- derived keys, MAC, associated data, nonces ----
 
 
