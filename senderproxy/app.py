@@ -238,6 +238,7 @@ class Service:
         handlers = {
             Verb.STATUS: self._answer_status,
             Verb.CONDITIONS: self._answer_conditions,
+            Verb.AUTOMATIC: self._answer_automatic,
             Verb.RESUME: self._answer_resume,
             Verb.RELOAD: self._answer_reload,
             Verb.READ_VAULT: self._answer_read_vault,
@@ -295,6 +296,9 @@ class Service:
 
     async def _answer_conditions(self, _request: Request) -> Answer:
         return await self._status.conditions()
+
+    async def _answer_automatic(self, request: Request) -> Answer:
+        return self._status.automatic(request)
 
     async def _answer_read_vault(self, _request: Request) -> Answer:
         """The problem of the vault, or None: the next message uses its current accounts."""

@@ -1,8 +1,8 @@
 """`senderproxy explain`: the account that would send for an address or a message, and the reason.
 
-Guarantees: decides with the function that decides about mail (relay.decide), so it prints what a client would get;
-changes nothing and connects to no other host. The body of a message is not read.
-Not here: the decision (relay.decide).
+Guarantees: decides with the functions that decide about clients and mail (listener.client_auth, relay.decide), so it
+prints what a client would get; changes nothing and connects to no other host. The body of a message is not read.
+Not here: the decision (relay.decide), the account's state and limits (cli.explain_state).
 """
 
 import argparse
@@ -10,20 +10,24 @@ import sys
 from dataclasses import dataclass, replace
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from senderproxy.cli.common import open_accounts, read_config, typed_address
 from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
+from senderproxy.cli.explain_state import State, ask_state, limits_entry, print_state
 from senderproxy.cli.terminal import print_field, print_json
 from senderproxy.clock import Clock, SystemClock
-from senderproxy.config.model import Config
+from senderproxy.config.model import Config, ListenerSettings
+from senderproxy.listener.client_auth import Admission, ClientAuth
 from senderproxy.mail.address import NULL_PATH, AddressError, ReversePath, parse_address
 from senderproxy.mail.author import AuthorFields, UnreadableAuthor, read_authors
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
+from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.decide import Decision, MessageFacts, decide
+from senderproxy.relay.loop_guard import is_automatic_response
 from senderproxy.rewriting.edited_header import EditedHeader
 from senderproxy.rewriting.effective_author import determine_author
 from senderproxy.rewriting.plan import Discard, describe_rule
@@ -44,7 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reverse-path", metavar="ADDRESS", help=_("address in MAIL FROM (default: the author); <> for none")
     )
+    parser.add_argument("--to", action="append", default=[], metavar="ADDRESS", help=_("recipient, for the loop guard"))
     parser.add_argument("--listener", metavar="NAME", help=_("listener that receives the message (default: the first)"))
+    parser.add_argument(
+        "--client", metavar="IP", help=_("address of the client: may it connect, and send as the author?")
+    )
     parser.add_argument("--json", action="store_true", help=_("JSON output"))
     parser.set_defaults(run=run)
 
@@ -69,36 +77,92 @@ def run(chosen: argparse.Namespace) -> int:
     """0 if the message would be sent, 1 if it would be refused or discarded."""
     config = read_config(chosen)
     rules = rules_of(config)
-    client = replace(_LOCAL_CLIENT, **_sender_settings(config, chosen.listener))
+    recipients = tuple(typed_address(text) for text in chosen.to)
     clock = SystemClock()
+    listener = _listener(config, chosen.listener)
+    client = replace(_LOCAL_CLIENT, forced_sender=listener.sender, lenient=listener.lenient)
+    admission: Admission | Reply | None = None
+    if chosen.client:
+        admission = _admission(config, listener, chosen.client, clock)
+        if isinstance(admission, Reply):
+            return _refuse_client(chosen, listener, admission)
+        client = replace(client, host=chosen.client, senders=admission.senders)
     header = _header(chosen.what, clock)
     path = _reverse_path(chosen.reverse_path, read_authors(header))
     accounts = open_accounts(config)
     directory = accounts.directory()
-    facts = MessageFacts(header, Envelope(path, ()), client, "explain", clock.now(), keys=accounts.signing_keys())
+    facts = MessageFacts(
+        header, Envelope(path, recipients), client, "explain", clock.now(), keys=accounts.signing_keys()
+    )
     decision = decide(facts, directory, rules)
     effective = determine_author(EditedHeader(header), path, client, rules.senders.mapped)
     lookups = _lookups(effective.authors, effective.reverse_path, directory, rules.routing)
+    state = None
+    if isinstance(decision, Decision):
+        state = ask_state(config, decision.route.account, decision.route.author, recipients)
     if chosen.json:
-        print_json(_entry(lookups, decision))
+        print_json(_entry(lookups, decision, state, chosen.client, listener.name))
     else:
+        if admission is not None:
+            _print_admission(chosen.client, listener, admission)
         _print_decision(effective.authors, lookups, decision)
+        if isinstance(decision, Decision) and state is not None:
+            route = decision.route
+            is_automatic = is_automatic_response(path, header)
+            print_state(state, route.account, route.provider, is_automatic=is_automatic)
     return EX_OK if isinstance(decision, Decision) else EX_FAILED
 
 
 # ---- the message ----
 
 
-def _sender_settings(config: Config, name: str | None) -> dict[str, Any]:
-    """The settings about senders of the named listener, or of the first. Raises UsageError."""
+def _listener(config: Config, name: str | None) -> ListenerSettings:
+    """The named listener, or the first. Raises UsageError."""
     listeners = {listener.name: listener for listener in config.listeners}
     if name is not None and name not in listeners:
         raise UsageError(
             _("There is no listener {name}.").format(name=name),
             hint=_("Use one of: {names}").format(names=", ".join(listeners)),
         )
-    listener = listeners[name] if name is not None else config.listeners[0]
-    return {"forced_sender": listener.sender, "lenient": listener.lenient}
+    return listeners[name] if name is not None else config.listeners[0]
+
+
+def _admission(config: Config, listener: ListenerSettings, host: str, clock: Clock) -> Admission | Reply:
+    """The rights of a client at the listener, or the reply that it gets. Raises UsageError."""
+    try:
+        return ClientAuth(listener, config.clients, clock).admit(host)
+    except ValueError as error:
+        raise UsageError(
+            _("{text} is not an IP address.").format(text=host), hint=_("Name one, such as 192.168.1.10.")
+        ) from error
+
+
+def _refuse_client(chosen: argparse.Namespace, listener: ListenerSettings, refusal: Reply) -> int:
+    """Print the reply to a client that may not connect."""
+    hint = _("Add its network to allow of listener {name}; allowed are: {networks}").format(
+        name=listener.name, networks=", ".join(str(network) for network in listener.allow)
+    )
+    if chosen.json:
+        entry = {"goes_out": False, "client": chosen.client, "listener": listener.name, "looked_up": []}
+        status = str(refusal.status or "")
+        print_json(entry | {"code": refusal.code, "status": status, "because": list(refusal.lines), "hint": hint})
+        return EX_FAILED
+    print_field(_("client"), _("{client} at listener {name}").format(client=chosen.client, name=listener.name))
+    print_field(_("refused"), f"{refusal.code} {refusal.status or ''}".strip())
+    for line in refusal.lines:
+        print_field(_("because"), line)
+    print_field(_("to fix"), hint)
+    return EX_FAILED
+
+
+def _print_admission(client: str, listener: ListenerSettings, admission: Admission | Reply) -> None:
+    text = _("{client} may connect to listener {name}").format(client=client, name=listener.name)
+    if isinstance(admission, Admission) and admission.login_required:
+        text = _("{text}, and has to log in: its user decides about its senders").format(text=text)
+    elif isinstance(admission, Admission) and admission.senders is not None:
+        senders = ", ".join(str(pattern) for pattern in admission.senders) or _("none")
+        text = _("{text}; its senders: {senders}").format(text=text, senders=senders)
+    print_field(_("client"), text)
 
 
 def _header(what: str, clock: Clock) -> HeaderSection:
@@ -195,9 +259,17 @@ def _print_route(decision: Decision) -> None:
         print_field(_("changed"), _("nothing"))
 
 
-def _entry(lookups: list[_Lookup], decision: Decision | Refusal | Discard) -> dict[str, object]:
+def _entry(
+    lookups: list[_Lookup],
+    decision: Decision | Refusal | Discard,
+    state: State | None,
+    client: str | None,
+    listener: str,
+) -> dict[str, object]:
     entry: dict[str, object] = {
         "goes_out": isinstance(decision, Decision),
+        "client": client,
+        "listener": listener,
         "looked_up": [
             {
                 "place": lookup.candidate.source.value,
@@ -225,4 +297,9 @@ def _entry(lookups: list[_Lookup], decision: Decision | Refusal | Discard) -> di
         "from_rule": route.provider.from_rule.value,
         "reverse_path": str(plan.envelope.reverse_path),
         "changes": [{"what": c.what, "old": c.old, "new": c.new, "reason": c.reason} for c in plan.changes],
+        "state": state.status["state"] if state and state.status else None,
+        "state_reply": state.status["reply"] if state and state.status else None,
+        "state_hint": state.status["hint"] if state and state.status else "",
+        "limits": limits_entry(state or State(), route.account, route.provider),
+        "loop_guard": state.automatic if state else None,
     }

@@ -113,15 +113,16 @@ def _print_listeners(listeners: list[dict[str, Any]]) -> None:
     headings = (
         _("listener"),
         _("address"),
-        _("connected"),
-        _("in progress"),
+        _("open"),
+        _("busy"),
         _("accepted"),
         _("deferred"),
         _("refused"),
         _("denied"),
         _("evicted"),
     )
-    print_table(headings, [_listener_row(entry) for entry in listeners])
+    shown = len(headings) if any(entry["turned_away"] or entry["evicted"] for entry in listeners) else -2
+    print_table(headings[:shown], [_listener_row(entry)[:shown] for entry in listeners])
     for entry in listeners:
         if entry["faults"]:
             text = ngettext(

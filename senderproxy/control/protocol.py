@@ -28,6 +28,7 @@ class Verb(StrEnum):
     RESUME = "resume"  # account; app
     RELOAD = "reload"  # app
     READ_VAULT = "vault.read"  # answers when the accounts are in force; app
+    AUTOMATIC = "automatic"  # author, recipients; service.status
     QUEUE_TOTALS = "queue.totals"  # relay.queue_admin
     QUEUE_LIST = "queue.list"  # query, limit, after; relay.queue_admin
     QUEUE_SHOW = "queue.show"  # id; relay.queue_admin

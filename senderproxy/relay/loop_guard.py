@@ -106,6 +106,10 @@ class LoopGuard(LearnedSource):
         self._count(pairs, monotonic, monotonic)
         return None
 
+    def count(self, author: Address, recipient: ForwardPath, monotonic: float) -> int:
+        """The automatic messages of the author to the recipient in the last hour, queued ones included."""
+        return len(self._recent(_pair(author, recipient), monotonic))
+
     def reserve(self, author: Address, recipients: Sequence[ForwardPath], per_hour: int, monotonic: float) -> float:
         """Count a message above the limit that is queued; the seconds until it may be sent."""
         pairs = [_pair(author, recipient) for recipient in recipients]

@@ -1,4 +1,4 @@
-"""The answers to `status` and `conditions` on the control socket.
+"""The answers to `status`, `conditions` and `automatic` on the control socket.
 
 Guarantees: an answer within seconds, also while the disk of the spool does not respond. The list of conditions has
 everything that needs an operator; all else are counts.
@@ -13,13 +13,16 @@ from typing import Final
 from senderproxy import __version__
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock
-from senderproxy.control.protocol import Answer
+from senderproxy.control.protocol import Answer, Request
+from senderproxy.errors import SenderproxyError
+from senderproxy.mail.address import AddressError, parse_address
 from senderproxy.monitoring.facts import SpoolFacts, SpoolState
 from senderproxy.monitoring.record import ConditionKey, condition_entry
 from senderproxy.service.condition_facts import FactCollector
 from senderproxy.service.conditions import ServiceConditions
 from senderproxy.service.listeners import Listeners
 from senderproxy.service.loop_lag import LoopLag
+from senderproxy.translation import _
 from senderproxy.wiring import Components
 
 _REFUSALS: Final = 20  # entries in one answer; more than an operator reads
@@ -50,6 +53,27 @@ class ServiceStatus:
     async def conditions(self) -> Answer:
         """The list of conditions, the worst first."""
         return {"conditions": [condition_entry(one) for one in await self._conditions.ask()]}
+
+    def automatic(self, request: Request) -> Answer:
+        """The loop guard's counts for an author and some recipients, and the author's pairs above the limit.
+
+        Raises SenderproxyError for a request without addresses.
+        """
+        guard, now = self._components.intake.loop_guard, self._clock.monotonic()
+        try:
+            author = parse_address(str(request.get("author")))
+            recipients = [parse_address(str(text)) for text in request.get("recipients") or ()]
+        except (AddressError, TypeError) as error:
+            raise SenderproxyError(_("Invalid address: {error}.").format(error=error)) from error
+        return {
+            "limit": self._components.relay.rules.senders.automatic_per_hour,
+            "sent": [{"recipient": one.key, "count": guard.count(author, one, now)} for one in recipients],
+            "limited": [
+                {"recipient": pair.recipient, "refused": pair.refused, "deferred": pair.deferred, "limit": pair.limit}
+                for pair in guard.limited(now)
+                if pair.author == author.key
+            ],
+        }
 
     async def answer(self) -> Answer:
         """The whole state, ready for JSON."""

@@ -108,10 +108,12 @@ control_socket = "control.sock"
 
 
 @contextmanager
-def service_status(office: Office, **status: Any) -> Iterator[dict[str, Any]]:
+def service_status(office: Office, *, automatic: Any = None, **status: Any) -> Iterator[dict[str, Any]]:
     """Something that answers as a running service does, without conditions unless they are given."""
     answer = {"started_at": "2026-11-29T08:00:00+00:00", "process": 1, "accounts": [], "conditions": []} | status
     handlers = {Verb.STATUS: lambda _request: _answer(answer)}
+    if automatic is not None:
+        handlers[Verb.AUTOMATIC] = lambda _request: _answer(automatic)
     loop = asyncio.new_event_loop()
     server = ControlServer(office.folder / "control.sock", handlers)
     loop.run_until_complete(server.start())

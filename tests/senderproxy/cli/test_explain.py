@@ -1,8 +1,15 @@
 """`senderproxy explain`: the account for an address or a message, and the reason."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from tests.senderproxy.cli.conftest import Office
+from senderproxy.listener.client_auth import hash_password
+from senderproxy.tracking.timeline import format_time
+from tests.senderproxy.cli.conftest import Office, service_status
+
+WHEN = format_time(datetime(2026, 11, 29, 8, tzinfo=UTC), None)
+UNTIL = format_time(datetime(2026, 11, 29, 9, tzinfo=UTC), None)
 
 
 @pytest.fixture
@@ -78,6 +85,136 @@ def test_a_message_is_explained_with_the_settings_of_its_listener(staffed: Offic
     assert ended.code == 0
     assert "chosen by      From info@firma.example" in ended.out
     assert staffed.type("explain", "-", "--listener", "nowhere", stdin="From: a@b.example\n\n").code == 64
+
+
+# ---- a client ----
+
+CLIENTS = f"""
+[[listeners]]
+name = "lan"
+address = "127.0.0.1:0"
+allow = ["192.168.1.0/24", "2001:db8::/32"]
+[[listeners]]
+name = "roaming"
+address = "127.0.0.1:0"
+auth = "optional"
+[[clients]]
+networks = ["192.168.1.7"]
+senders = ["info@firma.example"]
+[[clients]]
+networks = ["192.168.1.8"]
+senders = []
+[[clients]]
+user = "anna"
+password = "{hash_password("geheim-anna")}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("listener", "client", "code", "words"),
+    [
+        ("lan", "192.168.1.9", 0, "client         192.168.1.9 may connect to listener lan\n"),
+        ("lan", "::ffff:192.168.1.9", 0, "may connect to listener lan\n"),  # IPv4 on an IPv6 socket
+        ("lan", "2001:db8::25", 0, "client         2001:db8::25 may connect to listener lan\n"),
+        ("lan", "192.168.1.7", 1, "192.168.1.7 may not send as anna@firma.example."),
+        ("lan", "192.168.1.8", 1, "listener lan; its senders: none\n"),
+        ("lan", "10.0.0.9", 1, "refused        554 5.7.1\n"),
+        ("lan", "10.0.0.9", 1, "to fix         Add its network to allow of listener lan; allowed are: 192.168.1.0/24"),
+        ("lan", "127.0.0.1", 1, "refused        554 5.7.1\n"),  # this machine is not in its `allow`
+        ("roaming", "10.0.0.9", 0, "listener roaming, and has to log in: its user decides about its senders\n"),
+        ("office", "127.0.0.1", 0, "client         127.0.0.1 may connect to listener office\n"),
+        ("office", "192.168.1.9", 1, "192.168.1.9 may not send through this server"),
+        ("lan", "192.168.1.0/24", 64, "192.168.1.0/24 is not an IP address."),
+        ("lan", "printer", 64, "printer is not an IP address."),
+    ],
+)
+def test_a_client_is_explained_as_the_listener_treats_it(
+    staffed: Office, listener: str, client: str, code: int, words: str
+) -> None:
+    staffed.write_config(CLIENTS)
+    ended = staffed.type("explain", "anna@firma.example", "--listener", listener, "--client", client)
+    assert ended.code == code
+    assert words in ended.out + ended.err
+
+
+def test_a_refused_client_has_json_output(staffed: Office) -> None:
+    ended = staffed.type("explain", "anna@firma.example", "--client", "10.0.0.9", "--json")
+    assert (ended.code, ended.json["goes_out"], ended.json["code"]) == (1, False, 554)
+
+
+# ---- the account now ----
+
+HEALTHY = {
+    "account": "anna",
+    "state": "healthy",
+    "words": "healthy",
+    "since": None,
+    "until": None,
+    "reply": None,
+    "hint": "",
+    "messages_left": 3,
+    "recipients_left": 398,
+}
+REFUSED = HEALTHY | {
+    "state": "suspended",
+    "since": "2026-11-29T08:00:00+00:00",
+    "reply": "535 refused",
+    "hint": "Do it.",
+}
+PAUSED = REFUSED | {"state": "paused", "until": "2026-11-29T09:00:00+00:00", "hint": ""}
+LIMITED = {"limit": 2, "sent": [{"recipient": "c@a.example", "count": 2}, {"recipient": "d@a.example", "count": 0}]}
+NEXT = "the next one is refused, a report or journal deferred"
+OVER = [{"recipient": "x@a.example", "refused": 7, "deferred": 1, "limit": 2}]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (
+            HEALTHY,
+            "state          healthy\nlimits         5 messages an hour (3 left), 9 recipients an hour (398 left)",
+        ),
+        (REFUSED, f"state          suspended since {WHEN}: 535 refused\n               To fix: Do it.\nlimits "),
+        (PAUSED, f"state          paused since {WHEN}, until {UNTIL}: 535 refused\nlimits "),
+        (HEALTHY | {"account": "other"}, "state          unknown: The service does not know the account yet.\nlimits "),
+    ],
+)
+def test_the_state_and_the_limits_of_the_account_are_told(
+    staffed: Office, status: dict[str, object], words: str
+) -> None:
+    edit = ("--messages-per-hour", "5", "--recipients-per-hour", "9", "--connections", "1")
+    staffed.type("account", "edit", "anna", *edit)
+    with service_status(staffed, automatic={"limit": 2, "sent": [], "limited": []}, accounts=[status]):
+        ended = staffed.type("explain", "info@firma.example")
+    assert ended.code == 0
+    assert words in ended.out
+    assert ", 1 connection\n" in ended.out
+
+
+def test_without_a_service_the_limits_are_those_of_the_configuration(staffed: Office) -> None:
+    ended = staffed.type("explain", "anna@firma.example")
+    assert "state          unknown: senderproxy is not running: nothing listens on" in ended.out
+    assert "limits         2 connections\n" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), ["to x@a.example above the limit of 2 an hour: 7 refused, 1 deferred"]),
+        (
+            ("--reverse-path", "<>"),
+            [
+                f"2 of 2 automatic messages to c@a.example in this hour: {NEXT}",
+                "0 of 2 automatic messages to d@a.example in this hour",
+                "to x@a.example above the limit of 2 an hour: 7 refused, 1 deferred",
+            ],
+        ),
+    ],
+)
+def test_the_loop_guard_is_told(staffed: Office, words: tuple[str, ...], expected: list[str]) -> None:
+    with service_status(staffed, automatic=LIMITED | {"limited": OVER}, accounts=[HEALTHY]):
+        ended = staffed.type("explain", "anna@firma.example", "--to", "c@a.example", "--to", "d@a.example", *words)
+    assert [line[15:] for line in ended.out.splitlines() if line.startswith("loop guard ")] == expected
 
 
 def test_two_authors_without_a_sender_field_are_refused(staffed: Office) -> None:

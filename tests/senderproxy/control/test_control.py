@@ -229,6 +229,7 @@ def test_the_table_has_each_verb_of_the_queue_and_no_other() -> None:
     assert set(queue.handlers()) == set(Verb) - {
         Verb.STATUS,
         Verb.CONDITIONS,
+        Verb.AUTOMATIC,
         Verb.RESUME,
         Verb.RELOAD,
         Verb.READ_VAULT,

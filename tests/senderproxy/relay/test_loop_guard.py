@@ -103,6 +103,15 @@ def test_a_message_that_was_not_sent_does_not_count() -> None:
     assert guard.check(ANNA, [ALICE], 1, 7.0) is not None
 
 
+def test_the_messages_of_the_last_hour_are_counted_for_a_question() -> None:
+    guard = LoopGuard()
+    for second in range(4):
+        guard.check(ANNA, [ALICE], 3, float(second))
+    assert guard.count(ANNA, ALICE, 10.0) == 3
+    assert guard.count(ANNA, CARL, 10.0) == 0
+    assert guard.count(ANNA, ALICE, 3601.5) == 1
+
+
 def test_memory_is_bounded() -> None:
     guard = LoopGuard()
     for number in range(20_050):
