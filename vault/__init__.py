@@ -25,7 +25,7 @@ from vault._errors import (
     WrongKey,
 )
 from vault._file import Fingerprint
-from vault._keys import KeyFile, Keyring, Passphrase, Unlock
+from vault._keys import KeyFile, Keyring, Passphrase, SuppliedKey, Unlock
 from vault._store import UnlockInfo, Vault, VaultInfo
 from vault._stream import StreamReader, StreamWriter
 
@@ -47,6 +47,7 @@ __all__ = [
     "RolledBack",
     "StreamReader",
     "StreamWriter",
+    "SuppliedKey",
     "TooNew",
     "Unlock",
     "UnlockInfo",

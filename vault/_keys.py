@@ -133,8 +133,7 @@ class KeyFile(_StoredSecret):
     @classmethod
     def generate(cls, path: Path | str) -> Self:
         """Write a new random key, readable by its owner only. Raises Exists if the file exists."""
-        line = f"vault-key/v1 {_format.to_base64(_seal.new_key().reveal())}\n"
-        _file.create(Path(path), line.encode("ascii"), SystemCalls())
+        _file.create(Path(path), SuppliedKey.new_content(), SystemCalls())
         return cls(path)
 
     @classmethod
@@ -153,28 +152,53 @@ class KeyFile(_StoredSecret):
 
     def _secret(self) -> Secret:
         content, _ = _file.read_private(self.path, limit=_KEY_FILE_LIMIT, disk=SystemCalls(), access=self._access)
-        if len(content) > _KEY_FILE_LIMIT:
-            raise UnsafeFile("this is too long for a key file", hint="Name the key file.", path=self.path)
-        if content.startswith(b"vault-key/"):
-            return self._from_line(content)
-        if len(content) < _format.KEY_BYTES:
-            raise UnsafeFile(
-                f"{len(content)} bytes are too few for a key; it needs {_format.KEY_BYTES} random bytes",
-                hint="Create one from random bytes: head -c 32 /dev/urandom > NEW_FILE",
-                path=self.path,
-            )
-        return Secret(content)
-
-    def _from_line(self, content: bytes) -> Secret:
-        line = _KEY_LINE.fullmatch(content)
-        if line is None:
-            damaged = Damaged("this key was altered", damage=Damage.MALFORMED, hint="Restore it from a backup.")
-            damaged.set_path(self.path)
-            raise damaged
-        return Secret(base64.b64decode(line[1]))
+        return _read_key(content, self.path)
 
     def __repr__(self) -> str:
         return f"KeyFile({str(self.path)!r})"
+
+
+class SuppliedKey(_StoredSecret):
+    """The content of a key file, from a function that the caller gives: called each time the key is needed."""
+
+    kind = KeyFile.kind
+    _kind = UnlockKind.KEY_FILE
+
+    def __init__(self, supply: Callable[[], bytes], *, source: Path) -> None:
+        """`source` is named in errors."""
+        self._supply = supply
+        self._source = source
+
+    @staticmethod
+    def new_content() -> bytes:
+        """Return the content of a key file with a new random key."""
+        return f"vault-key/v1 {_format.to_base64(_seal.new_key().reveal())}\n".encode("ascii")
+
+    def _secret(self) -> Secret:
+        return _read_key(self._supply(), self._source)
+
+    def __repr__(self) -> str:
+        return f"SuppliedKey({str(self._source)!r})"
+
+
+def _read_key(content: bytes, path: Path) -> Secret:
+    """Read the content of a key file; `path` is named in errors."""
+    if len(content) > _KEY_FILE_LIMIT:
+        raise UnsafeFile("this is too long for a key file", hint="Name the key file.", path=path)
+    if content.startswith(b"vault-key/"):
+        line = _KEY_LINE.fullmatch(content)
+        if line is None:
+            damaged = Damaged("this key was altered", damage=Damage.MALFORMED, hint="Restore it from a backup.")
+            damaged.set_path(path)
+            raise damaged
+        return Secret(base64.b64decode(line[1]))
+    if len(content) < _format.KEY_BYTES:
+        raise UnsafeFile(
+            f"{len(content)} bytes are too few for a key; it needs {_format.KEY_BYTES} random bytes",
+            hint="Create one from random bytes: head -c 32 /dev/urandom > NEW_FILE",
+            path=path,
+        )
+    return Secret(content)
 
 
 # ---- the system's keyring ----
@@ -232,6 +256,10 @@ class Keyring(_StoredSecret):
             KEYRING_TIMEOUT, lambda: _allowed_backend(backend).set_password(service, name, new.reveal().decode("ascii"))
         )
         return cls(name, service=service, backend=backend)
+
+    def remove(self) -> None:
+        """Delete the key from the keyring. A vault that opens with nothing else is lost then."""
+        _within(self._timeout, lambda: _allowed_backend(self._backend).delete_password(self.service, self.name))
 
     def _secret(self) -> Secret:
         stored = _within(self._timeout, lambda: _allowed_backend(self._backend).get_password(self.service, self.name))

@@ -164,6 +164,13 @@ class Vault:
         """All unlock methods, including changes that are not saved yet."""
         return _unlock_infos(self._next.stanzas if self._next else self._content.opened.header.stanzas)
 
+    def labels_opened_by(self, unlock: Unlock) -> tuple[str, ...]:
+        """Labels of the methods that this secret opens, including changes that are not saved yet. It may be none."""
+        self._check_open()
+        stanzas = self._next.stanzas if self._next else self._content.opened.header.stanzas
+        vault_id = self._content.opened.header.vault_id
+        return tuple(stanza.label for stanza in stanzas if unlock.try_unwrap(stanza, vault_id) is not None)
+
     def derive_key(self, purpose: str) -> bytes:
         """Return 32 secret bytes for a purpose outside the vault: the same until `rekey`, others in any other vault."""
         self._check_open()
@@ -183,7 +190,7 @@ class Vault:
             return self._next.records[name].reveal()
         if not self._next and name in self._content.opened.frames:
             return self._content.opened.read(name)
-        raise self._no_such_record(name)
+        raise _no_such_record(name, len(self.names()), self._path)
 
     def put(self, name: str, record: bytes) -> None:
         """Set a record; takes effect with the next save. Raises ValueError for an invalid name or size."""
@@ -196,7 +203,7 @@ class Vault:
     def remove(self, name: str) -> None:
         """Remove a record; takes effect with the next save. Raises NoSuchRecord."""
         if self._check_writable().records.pop(name, None) is None:
-            raise self._no_such_record(name)
+            raise _no_such_record(name, len(self.names()), self._path)
 
     def save(self) -> None:
         """Write the next generation. It is durable on return; if this raises, the file is unchanged."""
@@ -358,12 +365,9 @@ class Vault:
             raise ValueError("the vault was opened for reading; to change it, open it with write=True")
         return self._next
 
-    def _no_such_record(self, name: str) -> NoSuchRecord:
-        return NoSuchRecord(
-            f"no record is called {name!r}",
-            hint=f"It has {len(self.names())} records; names() lists them.",
-            path=self._path,
-        )
+
+def _no_such_record(name: str, count: int, path: Path) -> NoSuchRecord:
+    return NoSuchRecord(f"no record is called {name!r}", hint=f"It has {count} records; names() lists them.", path=path)
 
 
 # ---- reading ----

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from senderproxy.accounts.errors import AccountsError, InvalidVaultRequest, accounts_error
+from senderproxy.accounts.passphrases import passphrase_problem
+from senderproxy.accounts.sealed_credential import credential_unlock
 from senderproxy.translation import _
 from vault import KeyFile, Keyring, NoBackend, Passphrase, Unlock, VaultError
 
@@ -30,7 +32,7 @@ def unlock_method(setting: str, prompt: Prompt | None) -> UnlockMethod:
             case "key-file":
                 return KeyFile(argument)
             case "credential":
-                return KeyFile.from_credential(argument)
+                return credential_unlock(argument)
             case "keyring":
                 return Keyring(KEYRING_NAME, service=argument)
             case "passphrase":
@@ -49,6 +51,18 @@ def unlock_method(setting: str, prompt: Prompt | None) -> UnlockMethod:
         raise accounts_error(error) from error
 
 
+def new_passphrase(text: str) -> Passphrase:
+    """A passphrase for a new unlock or a new copy. Raises InvalidVaultRequest if it is too short."""
+    if problem := passphrase_problem(text):
+        raise InvalidVaultRequest(problem)
+    return Passphrase(text)
+
+
+def starts_alone(setting: str) -> bool:
+    """True if a service can open the vault with this setting at the start, without a person or a session."""
+    return setting.partition(":")[0] in ("key-file", "credential")
+
+
 def make_key_file(path: Path) -> None:
     """Write a new random key, readable by its owner only. An existing file stays. Raises AccountsError."""
     try:
@@ -61,7 +75,10 @@ def _passphrase(prompt: Prompt | None) -> Passphrase:
     if prompt is None:
         raise AccountsError(
             _("The vault needs a passphrase, and there is no terminal to ask for it."),
-            hint=_("Add a key file: senderproxy vault add-unlock key-file:PATH"),
+            hint=_(
+                "Use --passphrase-stdin or --passphrase-file FILE. For a service add a key file: senderproxy vault"
+                " add-unlock key-file:PATH"
+            ),
         )
     text = prompt(_("Passphrase of the vault: "))
     if not text:

@@ -4,16 +4,18 @@ Guarantees: each change is one atomic step; if it fails, nothing changes. The la
 Not here: the accounts inside (accounts.vault_accounts, accounts.editor), prompts (cli).
 """
 
+import os
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from senderproxy.accounts.errors import InvalidVaultRequest, accounts_error
 from senderproxy.accounts.saving import save_upgraded
-from senderproxy.accounts.unlock import KEYRING_NAME, Prompt, UnlockMethod, unlock_method
+from senderproxy.accounts.sealed_credential import credential_unlock, is_available, seal, sealed_file
+from senderproxy.accounts.unlock import KEYRING_NAME, Prompt, UnlockMethod, new_passphrase, unlock_method
 from senderproxy.translation import _
-from vault import Exists, KeyFile, Keyring, Passphrase, Vault, VaultError
+from vault import Exists, KeyFile, Keyring, SuppliedKey, Vault, VaultError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +37,59 @@ def inspect(path: Path | str) -> VaultFacts:
     )
 
 
-def new_unlock_method(setting: str, ask_new: Callable[[], str], prompt: Prompt | None) -> UnlockMethod:
-    """Create an unlock method for a vault that does not have it yet. A missing key file or keyring entry is made.
+@dataclass(frozen=True, slots=True)
+class NewUnlock:
+    """An unlock method for a vault that does not have it yet."""
 
-    `setting` as for unlock.unlock_method; `ask_new` asks for a new passphrase. Raises AccountsError.
+    method: UnlockMethod
+    created: str = ""  # the setting whose key file, keyring entry or credential was made for it; empty if none was
+
+    def discard(self) -> None:
+        """Remove what was made for it. Never raises: the error that made it useless is the one to report."""
+        kind, _colon, argument = self.created.partition(":")
+        with suppress(VaultError, OSError):
+            match kind:
+                case "key-file":
+                    Path(argument).unlink(missing_ok=True)
+                case "credential":
+                    sealed_file(argument).unlink(missing_ok=True)
+                case "keyring":
+                    Keyring(KEYRING_NAME, service=argument).remove()
+                case _:
+                    pass
+
+
+def new_unlock_method(
+    setting: str,
+    ask_new: Callable[[], str],
+    prompt: Prompt | None,
+    *,
+    may_reuse: Callable[[str], bool] = lambda _service: False,
+    with_key: str = "auto",
+) -> NewUnlock:
+    """Create an unlock method for a vault that does not have it yet. What is missing is made.
+
+    `setting` as for unlock.unlock_method; `ask_new` asks for a new passphrase; `may_reuse` is asked before an existing
+    entry of the keyring is used; `with_key` as for sealed_credential.seal. Raises AccountsError, VaultExists for an
+    entry of the keyring that is not to be used.
     """
     kind, _colon, argument = setting.partition(":")
     with _errors_translated():
         if kind == "key-file" and argument and not Path(argument).exists():
-            return KeyFile.generate(argument)
+            return NewUnlock(KeyFile.generate(argument), setting)
         if kind == "keyring" and argument:
             try:
-                return Keyring.generate(KEYRING_NAME, service=argument)
+                return NewUnlock(Keyring.generate(KEYRING_NAME, service=argument), setting)
             except Exists:
-                return Keyring(KEYRING_NAME, service=argument)
+                if not may_reuse(argument):
+                    raise
+                return NewUnlock(Keyring(KEYRING_NAME, service=argument))
         if kind == "passphrase":
-            return Passphrase(ask_new())
-    return unlock_method(setting, prompt)
+            return NewUnlock(new_passphrase(ask_new()))
+        if kind == "credential" and argument and os.geteuid() == 0 and not is_available(argument):
+            seal(argument, SuppliedKey.new_content(), with_key)
+            return NewUnlock(credential_unlock(argument), setting)
+    return NewUnlock(unlock_method(setting, prompt))
 
 
 def add_unlock(path: Path | str, current: UnlockMethod, new: UnlockMethod, label: str | None) -> str:

@@ -40,7 +40,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-_GLOBAL_OPTIONS: Final = ("--config", "--unlock")  # before the verb or after it
+_GLOBAL_OPTIONS: Final = ("--config", "--unlock", "--passphrase-file")  # before the verb or after it
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,9 +57,10 @@ class _VerbParser(_Parser):
     verb = ""  # name of the verb whose options are not loaded yet
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401
-        super().__init__(**settings)
+        super().__init__(**settings, conflict_handler="resolve")  # an action may describe one of them itself
         for option in _GLOBAL_OPTIONS:  # without a default: the value before the verb stays
             self.add_argument(option, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        self.add_argument("--passphrase-stdin", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:  # noqa: ANN401
         if self.verb:
@@ -74,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("senderproxy").addHandler(logging.NullHandler())
     chosen = parser().parse_args(arguments)
     try:
+        from senderproxy.cli.terminal import take_passphrases_from  # --help needs none of it
+
+        take_passphrases_from(stdin=chosen.passphrase_stdin, file=chosen.passphrase_file)
         code = int(chosen.run(chosen))
         sys.stdout.flush()
         return code
@@ -128,6 +132,10 @@ def parser() -> argparse.ArgumentParser:
             " passphrase, key-file:PATH, credential:NAME, keyring:SERVICE"
         ),
     )
+    parser.add_argument(
+        "--passphrase-stdin", action="store_true", help=_("read passphrases from lines of standard input")
+    )
+    parser.add_argument("--passphrase-file", metavar="FILE", help=_("read passphrases from lines of a file"))
     verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_VerbParser)
     for name, words in VERBS.items():
         verbs.add_parser(name, help=_(words), description=_(words)).verb = name

@@ -18,9 +18,10 @@ from senderproxy.cli.common import SYSTEM_CONFIG, open_editor, user_config
 from senderproxy.cli.errors import FileInTheWay, LoginFailed
 from senderproxy.cli.exit_codes import EX_OK
 from senderproxy.cli.instructions import mail_server_instructions
+from senderproxy.cli.new_unlock import choose_key, may_reuse_key
 from senderproxy.cli.setup_answers import DEFAULT_PORT, SetupAnswers, collect_answers, may_ask, preset_names
 from senderproxy.cli.setup_files import CreatedFiles, SetupPaths, give_to_service, rolled_back_on_failure, setup_paths
-from senderproxy.cli.terminal import ask_new_secret, passphrase_prompt, print_field
+from senderproxy.cli.terminal import ask_new_passphrase, ask_new_secret, passphrase_prompt, print_field
 from senderproxy.config.example import render_config
 from senderproxy.config.load import load_config, system_hostname
 from senderproxy.config.model import Config
@@ -90,6 +91,7 @@ def run(chosen: argparse.Namespace) -> int:
                 hint=_("Add a mailbox: senderproxy account add. Start over: senderproxy setup --force"),
             )
     answers = collect_answers(chosen)
+    chosen.key = choose_key(chosen.key, may_ask=may_ask(chosen))
     secret = _ask_password(answers.account, from_stdin=chosen.password_stdin)
     with rolled_back_on_failure() as created:
         config, unlock = _create(chosen, paths, answers, created)
@@ -123,13 +125,15 @@ def _create(
     for path in (paths.vault, *beside, *([paths.key] if new_key else [])):
         created.reserve(path)
     created.create_folder(paths.control_socket.parent)
-    unlock = vault_admin.new_unlock_method(
+    new = vault_admin.new_unlock_method(
         config.vault.unlock,
-        lambda: ask_new_secret(_("Passphrase of the vault"), from_stdin=chosen.password_stdin),
+        lambda: ask_new_passphrase(_("Passphrase of the vault"), from_stdin=chosen.password_stdin),
         passphrase_prompt(),
+        may_reuse=may_reuse_key,
     )
-    AccountEditor.create(paths.vault, unlock)
-    return config, unlock
+    created.call_on_failure(new.discard)
+    AccountEditor.create(paths.vault, new.method)
+    return config, new.method
 
 
 def _render(chosen: argparse.Namespace, paths: SetupPaths, answers: SetupAnswers, unlock: str) -> str:

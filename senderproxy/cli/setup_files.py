@@ -8,7 +8,7 @@ Not here: the contents (config.example, accounts.editor).
 import argparse
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,11 @@ class CreatedFiles:
         self._created: list[Path] = []
         self._folders: list[Path] = []
         self._renamed: list[tuple[Path, Path]] = []
+        self._on_failure: list[Callable[[], None]] = []
+
+    def call_on_failure(self, undo: Callable[[], None]) -> None:
+        """Call this at a rollback, for what is no file."""
+        self._on_failure.append(undo)
 
     def write(self, path: Path, text: str) -> None:
         """Write a new file; an existing one is renamed."""
@@ -78,6 +83,8 @@ class CreatedFiles:
 
     def roll_back(self) -> None:
         """Remove what was created and restore what was renamed."""
+        for undo in self._on_failure:
+            undo()
         for path in self._created:
             path.unlink(missing_ok=True)
         for path, old in self._renamed:

@@ -1,17 +1,23 @@
 """Input from a person and output for a person: prompts, secrets, tables, progress, errors and hints.
 
-Guarantees: a secret comes from the terminal or from standard input, never from the arguments, and is never printed.
+Guarantees: a secret comes from the terminal, from standard input or from a file, never from the arguments, and is never
+printed.
 Not here: what a command prints (its own module), exit codes (cli.exit_codes).
 """
 
 import getpass
+import io
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
+from senderproxy.accounts.passphrases import passphrase_problem
 from senderproxy.accounts.record import has_controls
-from senderproxy.cli.errors import UsageError
+from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.translation import _
 
 _SECRET_LIMIT: Final = 65_536  # octets of a line with a secret; no login carries that many
@@ -26,9 +32,71 @@ def is_interactive() -> bool:
     return sys.stdin.isatty()
 
 
+def take_passphrases_from(*, stdin: bool, file: str | None) -> None:
+    """The place of this command's passphrases: lines of standard input, lines of a file, or the terminal.
+
+    Raises UsageError if both are given, InputError if other users can read the file.
+    """
+    if stdin and file:
+        raise UsageError(_("--passphrase-stdin and --passphrase-file exclude each other."))
+    global _passphrases  # there is one command line in a process
+    _passphrases = _lines if stdin else _SecretLines(_read_secrets(file)) if file else None
+
+
+def _read_secrets(name: str) -> BinaryIO:
+    try:
+        with Path(name).open("rb") as file:
+            mode, content = os.fstat(file.fileno()).st_mode, file.read(_SECRET_LIMIT)
+    except OSError as error:
+        raise InputError(_("Cannot read {path}: {error}.").format(path=name, error=error.strerror)) from error
+    if stat.S_ISREG(mode) and mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise InputError(
+            _("Every user of this machine can read the passphrase in {path}.").format(path=name),
+            hint=f"chmod 600 {name}",
+        )
+    return io.BytesIO(content)
+
+
 def passphrase_prompt() -> Callable[[str], str] | None:
-    """The prompt for the vault's passphrase; None without a terminal."""
+    """The prompt for the vault's passphrase; None if there is neither a terminal nor another place for passphrases."""
+    if _passphrases is not None:
+        return _passphrases.next
     return getpass.getpass if is_interactive() else None
+
+
+def ask_passphrase(prompt: str) -> str:
+    """A passphrase in use. Raises UsageError."""
+    if _passphrases is not None:
+        return _passphrases.next(prompt)
+    if is_interactive():
+        return getpass.getpass(f"{prompt}: ")
+    raise UsageError(
+        _("{prompt}: there is no terminal.").format(prompt=prompt),
+        hint=_("Use --passphrase-stdin or --passphrase-file FILE."),
+    )
+
+
+def ask_new_passphrase(prompt: str, *, from_stdin: bool = False) -> str:
+    """A new passphrase, long enough; a slip on the terminal is asked again. Raises UsageError."""
+    if from_stdin or _passphrases is not None or not is_interactive():
+        lines = _lines if from_stdin else _passphrases
+        if lines is None:
+            raise UsageError(
+                _("{prompt}: there is no terminal.").format(prompt=prompt),
+                hint=_("Use --passphrase-stdin or --passphrase-file FILE."),
+            )
+        text = _checked_secret(prompt, lines.next(prompt))
+        if problem := passphrase_problem(text):
+            raise UsageError(_("{problem} Nothing was changed.").format(problem=problem))
+        return text
+    while True:
+        text = getpass.getpass(f"{prompt}: ")
+        if problem := passphrase_problem(text):
+            print(problem)
+        elif text != getpass.getpass(_("Repeat: ")):
+            print(_("The two entries differ."))
+        else:
+            return _checked_secret(prompt, text)
 
 
 def ask_secret(prompt: str, *, from_stdin: bool) -> str:
@@ -37,7 +105,7 @@ def ask_secret(prompt: str, *, from_stdin: bool) -> str:
         return _lines.next(prompt)
     if is_interactive():
         return getpass.getpass(f"{prompt}: ")
-    raise UsageError(_("{prompt}: there is no terminal.").format(prompt=prompt), hint=_("Use --passphrase-stdin."))
+    raise UsageError(_("{prompt}: there is no terminal.").format(prompt=prompt), hint=_("Use --password-stdin."))
 
 
 def ask_new_secret(prompt: str, *, from_stdin: bool) -> str:
@@ -50,6 +118,10 @@ def ask_new_secret(prompt: str, *, from_stdin: bool) -> str:
             raise UsageError(_("The two entries differ; nothing was changed."))
     else:
         raise UsageError(_("{prompt}: there is no terminal.").format(prompt=prompt), hint=_("Use --password-stdin."))
+    return _checked_secret(prompt, secret)
+
+
+def _checked_secret(prompt: str, secret: str) -> str:
     if not secret:
         raise UsageError(_("{prompt}: it is empty; nothing was changed.").format(prompt=prompt))
     if has_controls(secret):
@@ -58,19 +130,21 @@ def ask_new_secret(prompt: str, *, from_stdin: bool) -> str:
 
 
 class _SecretLines:
-    """Lines of standard input with secrets: UTF-8, or UTF-16 from a byte order mark on.
+    """Lines with secrets, of a file or of standard input: UTF-8, or UTF-16 from a byte order mark on.
 
     A mark and a line end are no part of the secret. The encoding is never guessed, and the locale does not matter.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, file: BinaryIO | None = None) -> None:
+        """Without a file: standard input."""
+        self._file = file
         self._stream: BinaryIO | None = None
         self._encoding = "utf-8"
 
     def next(self, prompt: str) -> str:
         """Return the next line. Raises UsageError."""
-        if sys.stdin.buffer is not self._stream:
-            self._stream, self._encoding = sys.stdin.buffer, "utf-8"
+        if (stream := self._file or sys.stdin.buffer) is not self._stream:
+            self._stream, self._encoding = stream, "utf-8"
         octets = self._read_line(self._stream)
         if len(octets) >= _SECRET_LIMIT:
             raise _unreadable_secret(prompt, _("it is too long"))
@@ -97,7 +171,8 @@ class _SecretLines:
         return bytes(line)
 
 
-_lines = _SecretLines()
+_lines: Final = _SecretLines()
+_passphrases: _SecretLines | None = None  # of this command; None: the terminal
 
 
 def _unreadable_secret(prompt: str, why: str) -> UsageError:

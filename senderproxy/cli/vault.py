@@ -5,21 +5,19 @@ Not here: the operations on the file (accounts.vault_admin).
 """
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from senderproxy.accounts import vault_admin
 from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.srs_key import make_srs_key
-from senderproxy.accounts.unlock import UnlockMethod, unlock_method
+from senderproxy.accounts.unlock import unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.common import open_accounts, pickup_note, read_config, vault_unlock
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
+from senderproxy.cli.new_unlock import new_unlock
 from senderproxy.cli.terminal import (
-    ask_new_secret,
-    ask_secret,
+    ask_passphrase,
     confirm,
     passphrase_prompt,
     print_field,
@@ -36,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
     create = actions.add_parser("create", help=_("create an empty vault at vault.path"))
-    _add_passphrase_option(create)
+    _add_passphrase_options(create)
     create.set_defaults(run=run_create)
 
     for name, run, words in (
@@ -53,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = actions.add_parser("add-unlock", help=_("add an unlock"))
     add.add_argument("way", metavar="WAY", help=_(_METHODS))
     add.add_argument("--label", help=_("name of the unlock"))
-    _add_passphrase_option(add)
+    _add_passphrase_options(add)
     add.set_defaults(run=run_add_unlock)
 
     remove = actions.add_parser("remove-unlock", help=_("remove an unlock"))
@@ -79,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WAY",
         help=_("unlock of the copy: {methods} (default: passphrase)").format(methods=_(_METHODS)),
     )
-    _add_passphrase_option(export)
+    _add_passphrase_options(export)
     export.set_defaults(run=run_export)
 
     restore = actions.add_parser("import", help=_("create the vault from a sealed copy"))
@@ -87,19 +85,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     restore.add_argument(
         "--opens-with", default="passphrase", metavar="WAY", help=_("unlock of the copy (default: passphrase)")
     )
-    _add_passphrase_option(restore)
+    _add_passphrase_options(restore)
     restore.set_defaults(run=run_import)
 
 
-def _add_passphrase_option(parser: argparse.ArgumentParser) -> None:
+def _add_passphrase_options(parser: argparse.ArgumentParser) -> None:
+    """Describe the global options of passphrases in this action's help."""
     parser.add_argument(
-        "--passphrase-stdin", action="store_true", help=_("read the passphrase from a line of standard input")
+        "--passphrase-stdin",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help=_("read passphrases from lines of standard input: that of the vault first, if one is needed"),
+    )
+    parser.add_argument(
+        "--passphrase-file", metavar="FILE", default=argparse.SUPPRESS, help=_("read them from lines of a file")
     )
 
 
 def run_create(chosen: argparse.Namespace) -> int:
     settings = read_config(chosen).vault
-    with _new_unlock(chosen, settings.unlock) as new:
+    with new_unlock(settings.unlock) as new:
         AccountEditor.create(settings.path, new)
     print(_("Created the empty vault {path}.").format(path=settings.path))
     print(_("Next step: senderproxy account add ADDRESS --provider NAME"))
@@ -153,7 +158,7 @@ def run_verify(chosen: argparse.Namespace) -> int:
 def run_add_unlock(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     current = vault_unlock(config)
-    with _new_unlock(chosen, chosen.way) as new:
+    with new_unlock(chosen.way) as new:
         label = vault_admin.add_unlock(config.vault.path, current, new, chosen.label)
     print(_("Added the unlock {label}.").format(label=label), pickup_note(config))
     return EX_OK
@@ -201,7 +206,7 @@ def run_make_srs_key(chosen: argparse.Namespace) -> int:
 def run_export(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     current = vault_unlock(config)
-    with _new_unlock(chosen, chosen.opens_with) as new:
+    with new_unlock(chosen.opens_with) as new:
         vault_admin.export(config.vault.path, current, chosen.file, new)
     print(_("Wrote the sealed copy {path}.").format(path=chosen.file))
     print(_("Next step, on the other machine: senderproxy vault import {name}").format(name=chosen.file.name))
@@ -211,38 +216,10 @@ def run_export(chosen: argparse.Namespace) -> int:
 def run_import(chosen: argparse.Namespace) -> int:
     """The copy stays unchanged; the new vault has the unlock that the configuration names."""
     config = read_config(chosen)
-    opens = unlock_method(
-        chosen.opens_with, lambda _prompt: ask_secret(_("Passphrase of the copy"), from_stdin=_from_stdin(chosen))
-    )
-    with _new_unlock(chosen, config.vault.unlock) as new:
+    opens = unlock_method(chosen.opens_with, lambda _prompt: ask_passphrase(_("Passphrase of the copy")))
+    with new_unlock(config.vault.unlock) as new:
         vault_admin.restore(chosen.file, opens, config.vault.path, new)
     count = len(VaultAccounts.open(config.vault.path, new).directory().accounts)
     text = ngettext("Created {path} with {count} account.", "Created {path} with {count} accounts.", count)
     print(text.format(path=config.vault.path, count=count), pickup_note(config))
     return EX_OK
-
-
-def _from_stdin(chosen: argparse.Namespace) -> bool:
-    return bool(chosen.passphrase_stdin)
-
-
-@contextmanager
-def _new_unlock(chosen: argparse.Namespace, setting: str) -> Iterator[UnlockMethod]:
-    """A new unlock method; the key file made for it is removed again if the block fails."""
-    key_file = _missing_key_file(setting)
-    new = vault_admin.new_unlock_method(
-        setting, lambda: ask_new_secret(_("New passphrase"), from_stdin=_from_stdin(chosen)), passphrase_prompt()
-    )
-    try:
-        yield new
-    except BaseException:
-        if key_file:
-            key_file.unlink(missing_ok=True)
-        raise
-    if key_file:
-        print(_("Created the key file {path}. Keep a copy apart from the vault's backup.").format(path=key_file))
-
-
-def _missing_key_file(setting: str) -> Path | None:
-    kind, _colon, path = setting.partition(":")
-    return Path(path) if kind == "key-file" and path and not Path(path).exists() else None

@@ -36,7 +36,7 @@ def no_prompt() -> str:
 
 @pytest.fixture
 def key(tmp_path: Path) -> Unlock:
-    return new_unlock_method(f"key-file:{tmp_path / 'vault.key'}", no_prompt, None)
+    return new_unlock_method(f"key-file:{tmp_path / 'vault.key'}", no_prompt, None).method
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def opens(path: Path, unlock: Unlock) -> bool:
 
 def test_a_missing_key_file_is_made_and_an_existing_one_used(tmp_path: Path, key: Unlock, path: Path) -> None:
     assert (tmp_path / "vault.key").stat().st_mode & 0o777 == 0o600
-    again = new_unlock_method(f"key-file:{tmp_path / 'vault.key'}", no_prompt, None)
+    again = new_unlock_method(f"key-file:{tmp_path / 'vault.key'}", no_prompt, None).method
     assert opens(path, again)
 
 
@@ -69,12 +69,12 @@ def test_without_a_key_the_unlocks_and_the_generation_are_readable(path: Path) -
 
 
 def test_an_added_passphrase_opens_the_vault_until_it_is_removed(path: Path, key: Unlock) -> None:
-    phrase = new_unlock_method("passphrase", lambda: "geheim-satz", None)
+    phrase = new_unlock_method("passphrase", lambda: "geheim-satz-lang", None).method
     assert add_unlock(path, key, phrase, "safe") == "safe"
-    assert opens(path, Passphrase("geheim-satz"))
+    assert opens(path, Passphrase("geheim-satz-lang"))
     assert opens(path, key)
     remove_unlock(path, key, "safe")
-    assert not opens(path, Passphrase("geheim-satz"))
+    assert not opens(path, Passphrase("geheim-satz-lang"))
     assert opens(path, key)
 
 
@@ -84,13 +84,13 @@ def test_the_last_unlock_cannot_be_removed(path: Path, key: Unlock) -> None:
 
 
 def test_rekey_refuses_to_drop_an_unlock_that_is_not_named(path: Path, key: Unlock) -> None:
-    add_unlock(path, key, Passphrase("geheim-satz"), "safe")
+    add_unlock(path, key, Passphrase("geheim-satz-lang"), "safe")
     with pytest.raises(AccountsError, match="safe"):
         rekey(path, key, [], [])
-    rekey(path, key, [Passphrase("geheim-satz")], [])
-    assert opens(path, Passphrase("geheim-satz"))
+    rekey(path, key, [Passphrase("geheim-satz-lang")], [])
+    assert opens(path, Passphrase("geheim-satz-lang"))
     rekey(path, key, [], ["safe"])
-    assert not opens(path, Passphrase("geheim-satz"))
+    assert not opens(path, Passphrase("geheim-satz-lang"))
     assert opens(path, key)
 
 
@@ -98,7 +98,7 @@ def test_a_sealed_copy_becomes_the_vault_of_another_machine(path: Path, key: Unl
     travel = Passphrase("geheim-reise")
     export(path, key, tmp_path / "copy.vault", travel)
     assert not opens(tmp_path / "copy.vault", key)
-    there = new_unlock_method(f"key-file:{tmp_path / 'there.key'}", no_prompt, None)
+    there = new_unlock_method(f"key-file:{tmp_path / 'there.key'}", no_prompt, None).method
     restore(tmp_path / "copy.vault", travel, tmp_path / "there.vault", there)
     assert opens(tmp_path / "there.vault", there)
     with pytest.raises(AccountsError, match="already"):
@@ -108,7 +108,7 @@ def test_a_sealed_copy_becomes_the_vault_of_another_machine(path: Path, key: Unl
 @pytest.mark.parametrize("label", ["two words", "", "key-file"])
 def test_an_invalid_label_is_refused(path: Path, key: Unlock, label: str) -> None:
     with pytest.raises(InvalidVaultRequest):
-        add_unlock(path, key, Passphrase("geheim-satz"), label)
+        add_unlock(path, key, Passphrase("geheim-satz-lang"), label)
 
 
 def test_an_unknown_unlock_method_is_refused_with_the_known_ones() -> None:
