@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tests.peers.dovecot import DOVECOT
+from tests.peers.dovecot import DOVECOT, login_settings, maildir_settings, version_settings
 from tests.peers.process import LOOPBACK, PATIENCE, Program, listens
 
 POP3: Final = "/usr/lib/dovecot/pop3"
@@ -39,7 +39,7 @@ class CatchAll:
     def __enter__(self) -> Self:
         self._folder.mkdir(exist_ok=True)
         self._folder.chmod(0o755)
-        (self._folder / "users").write_text(f"{_LOGIN}:{{PLAIN}}{_PASSWORD}::::::\n", encoding="utf-8")
+        (self._folder / "users").write_text(f"{_LOGIN}:{_PASSWORD}::::::\n", encoding="utf-8")
         config = self._folder / "dovecot.conf"
         config.write_text(self._configuration(), encoding="utf-8")
         self._program = Program("catch-all", [DOVECOT, "-F", "-c", config], self._folder / "dovecot.out")
@@ -123,24 +123,17 @@ delete = true
 
     def _configuration(self) -> str:
         return f"""
+{version_settings()}
 protocols = pop3
 listen = {LOOPBACK}
 base_dir = {self._folder}/run
 state_dir = {self._folder}/state
 log_path = {self._folder}/dovecot.log
 ssl = no
-disable_plaintext_auth = no
 auth_mechanisms = plain
-mail_location = maildir:{self._maildir}
+{maildir_settings(self._maildir)}
 first_valid_uid = 1
-passdb {{
-  driver = passwd-file
-  args = username_format=%u {self._folder}/users
-}}
-userdb {{
-  driver = static
-  args = uid=nobody gid=nogroup home={self._folder}
-}}
+{login_settings(self._folder / "users", home=self._folder, user="nobody", group="nogroup")}
 service pop3-login {{
   inet_listener pop3 {{
     port = {self._port}

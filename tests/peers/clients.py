@@ -55,7 +55,8 @@ def swaks(
         [
             SWAKS,
             "--config", str(configuration),
-            "--server", LOOPBACK,
+            "-4",
+            "--server", "localhost",  # the name in the certificates; newer ones compare it
             "--port", str(port),
             "--helo", "scanner.office.test",
             "--from", reverse_path or "<>",

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from tests.peers.dovecot import is_dovecot_2_4, maildir_settings, version_settings
 from tests.peers.process import LOOPBACK, PATIENCE
 
 DELIVERY_AGENT: Final = "/usr/lib/dovecot/dovecot-lda"
@@ -28,7 +29,8 @@ class Pigeonhole:
         (self._folder / "script.sieve").write_text(script, encoding="utf-8")
         self._config.write_text(
             f"""
-mail_location = maildir:{self._folder}/mail
+{version_settings()}
+{maildir_settings(self._folder / "mail")}
 base_dir = {self._folder}/run
 state_dir = {self._folder}/state
 log_path = {self._folder}/log
@@ -36,13 +38,7 @@ hostname = mail.firma.test
 postmaster_address = postmaster@firma.test
 submission_host = {LOOPBACK}:{port}
 ssl = no
-protocol lda {{
-  mail_plugins = sieve
-}}
-plugin {{
-  sieve = file:{self._folder}/script.sieve
-  sieve_vacation_dont_check_recipient = yes
-}}
+{_sieve_settings(self._folder / "script.sieve")}
 """,
             encoding="utf-8",
         )
@@ -85,3 +81,28 @@ plugin {{
     def kept(self) -> list[Path]:
         """Return the messages in its mailbox."""
         return sorted((self._folder / "mail").glob("new/*"))
+
+
+def _sieve_settings(script: Path) -> str:
+    if is_dovecot_2_4():
+        return f"""
+protocol lda {{
+  mail_plugins {{
+    sieve = yes
+  }}
+}}
+sieve_script personal {{
+  driver = file
+  path = {script}
+}}
+sieve_vacation_check_recipient = no
+"""
+    return f"""
+protocol lda {{
+  mail_plugins = sieve
+}}
+plugin {{
+  sieve = file:{script}
+  sieve_vacation_dont_check_recipient = yes
+}}
+"""
