@@ -23,6 +23,7 @@ from senderproxy.cli.check_local import (
     check_configuration,
     check_ownership,
     check_service,
+    check_spool,
     check_vault,
     service_status,
 )
@@ -38,6 +39,7 @@ from senderproxy.dns_client.client import DnsClient
 from senderproxy.dns_client.errors import LookupFailed
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address
+from senderproxy.monitoring.record import ConditionKey
 from senderproxy.routing.account import Account
 from senderproxy.translation import N_, _, ngettext
 
@@ -131,6 +133,8 @@ def _findings(config: Config, path: Path, request: _Request) -> Iterator[Finding
     yield from check_configuration(config, path)
     status = service_status(config)
     yield from check_service(config, path, status)
+    if status is None:
+        yield from check_spool(config, SystemClock().now())
     if path == SYSTEM_CONFIG:
         yield from check_ownership(config)
     try:
@@ -160,8 +164,16 @@ def _check_providers(
             yield from _check_senders(config, accounts, account, request.recipient or account.address)
         elif account.id not in suspended and account.provider in config.provider_table():
             yield from _check_login(config, accounts, account, logins.setdefault(account.provider, _Logins()))
+    known = _providers_in_conditions(status)
     for provider, found in logins.items():
-        yield from found.findings(provider)
+        if provider not in known:
+            yield from found.findings(provider)
+
+
+def _providers_in_conditions(status: dict[str, Any] | None) -> set[str]:
+    """The providers without a session, by the service's own conditions: their cause is a finding already."""
+    keys = (ConditionKey.NO_SESSION.value, ConditionKey.SMARTHOST_CERTIFICATE.value)
+    return {entry["subject"] for entry in (status or {}).get("conditions", ()) if entry["key"] in keys}
 
 
 _REFUSED_LIMIT: Final = 3  # refused logins of one provider; with more it might lock out this machine

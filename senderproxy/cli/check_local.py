@@ -1,4 +1,4 @@
-"""Checks that contact no provider and no name server: configuration, service, conditions, file owners, vault.
+"""Checks that contact no provider and no name server: configuration, service, conditions, spool, file owners, vault.
 
 Guarantees: changes nothing. The only connection is to the service's control socket. The conditions are those of the
 running service; without one, the same rules are applied to what this command sees itself.
@@ -30,8 +30,10 @@ from senderproxy.log_events import Severity
 from senderproxy.monitoring.conditions import find_conditions
 from senderproxy.monitoring.facts import Facts
 from senderproxy.monitoring.record import Condition, ConditionKey, read_condition
+from senderproxy.relay.ports import SpoolError
 from senderproxy.service.condition_facts import accounts_facts, listener_certificate_facts
 from senderproxy.service.spool import disk_facts
+from senderproxy.spool.sqlite.inspection import inspect_spool
 from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, ngettext
 
@@ -123,11 +125,33 @@ def _finding(one: Condition) -> Finding:
     return Finding(level, printable(subject), printable(f"{one.cause} ({since})"), printable(one.hint))
 
 
-# ---- vault ----
+# ---- spool ----
+
+
+def check_spool(config: Config, now: datetime) -> Iterator[Finding]:
+    """The spool of a service that does not run: would it open?"""
+    subject = _("spool")
+    try:
+        found = inspect_spool(Path(config.spool_directory), now)
+    except SpoolError as error:
+        yield Finding(Level.WRONG, subject, error.message, error.hint)
+        return
+    if found is None:
+        yield Finding(Level.OK, subject, _("there is none yet; the service creates it"))
+    elif found.is_older:
+        yield Finding(Level.OK, subject, _("it opens; it is of an earlier version, and the service converts it"))
+    else:
+        waiting = ngettext("{count} message waits", "{count} messages wait", found.waiting).format(count=found.waiting)
+        held = ngettext("{count} message is held", "{count} messages are held", found.held).format(count=found.held)
+        text = _("it opens, {waiting}, {held}").format(waiting=waiting, held=held)
+        yield Finding(Level.OK, subject, text)
+
+
+# ---- files of the service's user ----
 
 
 def check_ownership(config: Config) -> Iterator[Finding]:
-    """Owner and mode of the vault and its key, for root only: root can read files that the service cannot."""
+    """Files as the service's user sees them, for root only: root can read files that the service cannot."""
     if os.geteuid() != 0:
         return
     try:
@@ -146,6 +170,52 @@ def check_ownership(config: Config) -> Iterator[Finding]:
         elif stat.S_IMODE(status.st_mode) & 0o077:
             text = _("users other than the owner have access")
             yield Finding(Level.WRONG, str(path), text, f"chmod 600 {path}")
+    spool = Path(config.spool_directory)
+    if spool.is_dir() and spool.stat().st_uid != service.pw_uid:
+        text = _("belongs to another user than {user}, the user of the service").format(user=SERVICE_USER)
+        yield Finding(Level.WRONG, str(spool), text, f"chown -R {SERVICE_USER}: {spool}")
+    for name in dict.fromkeys(_files_to_read(config)):
+        if (blocked := _not_readable(Path(name), service)) is not None:
+            text = _("the user of the service, {user}, cannot read it").format(user=SERVICE_USER)
+            hint = _("Give access to {path}: setfacl -m u:{user}:rX {path}").format(path=blocked, user=SERVICE_USER)
+            yield Finding(Level.WRONG, name, text, hint)
+
+
+def _files_to_read(config: Config) -> Iterator[str]:
+    """Certificates, keys and authorities that the configuration names."""
+    for listener in config.listeners:
+        if listener.tls != "none":
+            yield from (name for name in (listener.certificate, listener.key) if name is not None)
+    yield from (provider.ca_file for provider in config.providers.values() if provider.ca_file is not None)
+
+
+def _not_readable(path: Path, user: pwd.struct_passwd) -> Path | None:
+    """The file, or the folder above it, that this user may not read; None if it may, or if there is no such file."""
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    for place in (*reversed(path.absolute().parents), path):
+        try:
+            status = place.stat()
+        except OSError:
+            return None  # the configuration's own check gives the reason
+        wanted = stat.S_IROTH if place is path else stat.S_IXOTH
+        if status.st_uid == user.pw_uid:
+            wanted <<= 6
+        elif status.st_gid in groups:
+            wanted <<= 3
+        if not status.st_mode & wanted and not _has_acl(place):
+            return place
+    return None
+
+
+def _has_acl(path: Path) -> bool:
+    """True if an access control list decides about the file (acl(5)); then its mode says too little."""
+    try:
+        return "system.posix_acl_access" in os.listxattr(path)
+    except OSError:
+        return False
+
+
+# ---- vault ----
 
 
 def check_vault(accounts: VaultAccounts, config: Config) -> Iterator[Finding]:

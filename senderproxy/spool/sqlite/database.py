@@ -59,7 +59,7 @@ def open_database(folder: SpoolFolder, migrations: Sequence[str]) -> sqlite3.Con
     """The writer's connection to a checked database of the current format. Raises SpoolError."""
     names = folder.names()
     if NAME not in names:
-        _refuse_if_lost(folder, names)
+        refuse_if_lost(folder, names)
         with as_spool_errors(_("The spool's database cannot be created")):
             _create(folder, migrations)
     path = folder.path / NAME
@@ -80,6 +80,20 @@ def open_database(folder: SpoolFolder, migrations: Sequence[str]) -> sqlite3.Con
             connection.close()
             raise
     return connection
+
+
+def is_older(path: Path, connection: sqlite3.Connection, migrations: Sequence[str]) -> bool:
+    """Check a database as `open_database` does, and change nothing: True if it is of an earlier format.
+
+    Raises SpoolError.
+    """
+    _check_version(path, connection, len(migrations))
+    if path.stat().st_size <= CHECK_LIMIT:
+        check(path, connection)
+    if _version(connection) < len(migrations):
+        return True
+    _check_tables(path, connection, migrations)
+    return False
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -159,7 +173,7 @@ def database_error(what: str, error: sqlite3.Error, path: Path | None = None) ->
             return SpoolError(f"{what}: {error}.", hint=_("Look for errors of the disk: dmesg"))
 
 
-def _refuse_if_lost(folder: SpoolFolder, names: set[str]) -> None:
+def refuse_if_lost(folder: SpoolFolder, names: set[str]) -> None:
     """Raise SpoolDamaged if other files show that there was a database: there may be mail in a backup of it."""
     traces = [spool_id.NAME] if spool_id.NAME in names else []
     traces += sorted(name for name in names if name.startswith((f"{NAME}-", f"{NAME}.")) and not name.startswith(_NEW))

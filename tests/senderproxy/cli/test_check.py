@@ -2,7 +2,11 @@
 
 import os
 import pwd
+import shutil
 import socket
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,8 +19,10 @@ from senderproxy.cli.common import SERVICE_USER
 from senderproxy.dns_client.client import DnsClient
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry
+from senderproxy.spool.sqlite.spool_folder import SpoolFolder
 from senderproxy.tracking.timeline import format_time
 from tests.senderproxy.cli.conftest import Office, service_status
+from tests.senderproxy.cli.waiting import QUEUE, fill
 from vault import Vault
 
 
@@ -136,8 +142,10 @@ def test_root_gets_a_finding_for_files_that_the_service_cannot_read(
     assert ended.code == 1
     assert f"chown {SERVICE_USER}: {office.folder / 'accounts.vault'}" in ended.out
     assert f"chown {SERVICE_USER}: {office.folder / 'vault.key'}" in ended.out
-    for name in ("accounts.vault", "vault.key"):
-        os.chown(office.folder / name, nobody.pw_uid, nobody.pw_gid)
+    authority = office.simulator.ca_file.parent
+    assert f"setfacl -m u:{SERVICE_USER}:rX {authority}\n" in ended.out
+    for path in (office.folder / "accounts.vault", office.folder / "vault.key", authority):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
     assert office.type("check", "--offline").code == 0
 
 
@@ -242,6 +250,104 @@ def test_no_more_than_three_wrong_passwords_are_tried_at_one_provider(office: Of
     assert office.simulator.failed_logins() == 3
     assert ended.out.count("WRONG    account konto") == 3
     assert "unknown  provider ionos: after 3 refused logins, 3 more accounts were not tried: konto3@" in ended.out
+
+
+def test_a_provider_without_a_session_is_one_finding_of_service_and_check(office: Office) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    office.write_config(f'[providers.dead]\nhost = "127.0.0.1"\nport = {port}\nsecurity = "tls"')
+    for number in range(40):
+        office.add(f"konto{number}@firma.example", provider="dead")
+    condition = Condition(ConditionKey.NO_SESSION, "dead", Severity.ERROR, SINCE, "There is no session.", "verify")
+    with service_status(office, conditions=[condition_entry(condition)]):
+        found = [one for one in office.type("check", "--json").json if one["level"] == "wrong"]
+    assert [one["what"] for one in found] == ["no_session dead"]
+
+
+# ---- the spool of a stopped service ----
+
+
+def set_version(folder: Path, version: int) -> None:
+    with closing(sqlite3.connect(folder / "spool.db")) as database:
+        database.execute(f"PRAGMA user_version = {version}")
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """The files of a spool without its lock, which names the last process."""
+    return {path.name: path.read_bytes() for path in folder.glob("*") if path.is_file() and path.name != "lock"}
+
+
+def spool_finding(office: Office) -> tuple[str, str]:
+    found = [one for one in office.type("check", "--offline", "--json").json if one["what"] == "spool"]
+    assert len(found) == 1
+    return found[0]["level"], found[0]["words"] + " " + found[0]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "level", "words"),
+    [
+        (lambda _folder: None, "ok", "it opens, 2 messages wait, 1 message is held"),
+        (lambda folder: shutil.rmtree(folder), "ok", "there is none yet; the service creates it"),
+        (lambda folder: folder.chmod(0o755), "wrong", "chmod 700"),
+        (lambda folder: (folder / "spool.db").unlink(), "wrong", "senderproxy spool reset"),
+        (lambda folder: (folder / "spool.db").write_bytes(b""), "wrong", "it is empty"),
+        (lambda folder: (folder / "spool.db").chmod(0o644), "wrong", "chmod 600"),
+        (lambda folder: (folder / "spool.db").write_bytes(b"x" * 5000), "wrong", "it is not an SQLite database"),
+        (lambda folder: os.link(folder / "spool.db", folder / "other"), "wrong", "has a second name"),
+        (lambda folder: set_version(folder, 999), "wrong", "written by a later version of senderproxy"),
+        (lambda folder: set_version(folder, 1), "ok", "it is of an earlier version, and the service converts it"),
+    ],
+)
+def test_the_spool_is_opened_as_the_service_would(
+    office: Office, damage: Callable[[Path], object], level: str, words: str
+) -> None:
+    folder = office.folder / "spool"
+    fill(folder, *QUEUE)
+    damage(folder)
+    before = snapshot(folder)
+    found = spool_finding(office)
+    assert found[0] == level
+    assert words in found[1]
+    assert snapshot(folder) == before
+
+
+def test_a_spool_in_use_is_named_with_its_process(office: Office) -> None:
+    folder = office.folder / "spool"
+    fill(folder, *QUEUE)
+    other = SpoolFolder.open(folder)
+    try:
+        level, words = spool_finding(office)
+    finally:
+        other.close()
+    assert level == "wrong"
+    assert f"process {os.getpid()}" in words
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+def test_root_sees_the_files_that_only_root_can_read(
+    office: Office, served: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    user = pwd.getpwnam("nobody")
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: user)
+    monkeypatch.setattr(check, "SYSTEM_CONFIG", office.config)
+    authority = tmp_path / "live" / "authority.pem"
+    authority.parent.mkdir()
+    authority.write_bytes(office.simulator.ca_file.read_bytes())
+    office.write_config(f'[providers.own]\nhost = "127.0.0.1"\nca_file = "{authority}"')
+    for folder in (authority.parent, *authority.parent.parents[:-2]):
+        folder.chmod(0o755)
+
+    def blocked() -> list[str]:
+        found = office.type("check", "--offline", "--json").json
+        return [one["hint"] for one in found if "cannot read it" in one["words"] and one["what"] == str(authority)]
+
+    assert blocked() == []
+    authority.chmod(0o640)
+    assert blocked() == [f"Give access to {authority}: setfacl -m u:senderproxy:rX {authority}"]
+    os.chown(authority, 0, user.pw_gid)
+    assert blocked() == []
+    authority.parent.chmod(0o700)
+    assert blocked() == [f"Give access to {authority.parent}: setfacl -m u:senderproxy:rX {authority.parent}"]
 
 
 # ---- addresses ----
