@@ -23,6 +23,7 @@ from senderproxy.config.restart import needs_restart
 from senderproxy.control.crash_journal import CrashTraceback
 from senderproxy.control.hardening import protect_memory
 from senderproxy.control.interpreter import return_memory, tune_interpreter
+from senderproxy.control.loop_faults import end_after, end_without_memory
 from senderproxy.control.protocol import Answer, Request, Verb
 from senderproxy.control.run_marker import RunMarker
 from senderproxy.control.server import ControlServer
@@ -46,11 +47,12 @@ from senderproxy.service.spool import ServiceSpool
 from senderproxy.service.status import ServiceStatus
 from senderproxy.translation import _
 from senderproxy.wiring import build_components
-from senderproxy.worker_threads import WorkerThreads
+from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
 
 _log = logging.getLogger("senderproxy.app")
 _VAULT_TIMEOUT: Final = 8.0  # seconds in which a request waits for the vault; its command waits for 10
 _CAUSE: Final = 200  # characters of a cause in the line of `systemctl status`
+_STOP_MARGIN: Final = 8.0  # seconds beyond `stop_seconds` after which a stop hangs; the unit's limit is 15 beyond
 _SPOOL_CLOSE: Final = 1.0  # seconds that the spool has for its close at least, when the stop time is used up
 
 
@@ -165,9 +167,10 @@ class Service:
             await self._control.stop()
         event(_log, log_events.SERVICE_STOPPED)
 
-    async def run(self) -> None:
+    async def run(self, stopping: Callable[[float], object] = float) -> None:
         """Start, serve until SIGTERM or SIGINT, stop. SIGHUP reloads the configuration.
 
+        `stopping` is called at the beginning of the stop, with the seconds that transactions in progress have.
         Raises SenderproxyError if the start fails, or after the stop if an internal error ended the service.
         """
         loop = asyncio.get_running_loop()
@@ -186,6 +189,7 @@ class Service:
         if self._loop_monitor is not None:
             self._loop_monitor.start()
         await self._ended.wait()
+        stopping(self._config.service.stop_seconds)
         await self.stop()
         if self._housekeeping.fault is not None:
             raise SenderproxyError(
@@ -199,7 +203,7 @@ class Service:
         async with self._reload_lock:
             reader = WorkerThreads("config-reader")  # a disk that does not respond does not hold up a stop
             try:
-                config = await reader.do(self._load)
+                config = await self._read_configuration(reader, self._load)
                 await self._apply(config)
             except SenderproxyError as error:
                 self._facts.refused_configuration = RefusedConfiguration(error.message, error.hint, self._clock.now())
@@ -208,6 +212,13 @@ class Service:
                 reader.stop()
             with suppress(AccountsError):  # the vault is read later, and `status` shows its problem
                 await self._accounts.wait_until_read(_VAULT_TIMEOUT)
+
+    @staticmethod
+    async def _read_configuration(reader: WorkerThreads, load: Callable[[], Config]) -> Config:
+        try:
+            return await reader.do(load)
+        except WorkerThreadsError:
+            raise SenderproxyError(_("The system has no thread to read the configuration.")) from None
 
     async def _apply(self, config: Config) -> None:
         """Apply a new configuration: the listeners first, because only they can fail; the rest without a pause."""
@@ -342,7 +353,13 @@ def run(config: Config, accounts: VaultAccounts, load: Callable[[], Config]) -> 
         loop_monitor=monitor,
     )
     with asyncio.Runner(loop_factory=monitor.new_event_loop) as runner:
-        runner.run(service.run())
+        runner.run(_serve(service))
+
+
+async def _serve(service: Service) -> None:
+    loop = asyncio.get_running_loop()
+    end_without_memory(loop)
+    await service.run(stopping=lambda seconds: end_after(loop, seconds + _STOP_MARGIN))
 
 
 def _set_up_log(settings: LogSettings) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from senderproxy.aio import wait_done
 from senderproxy.mail.message import Body
-from senderproxy.worker_threads import WorkerThreads
+from senderproxy.worker_threads import QueueFull, WorkerThreads
 
 _T = TypeVar("_T")
 
@@ -26,10 +26,10 @@ _BLOCKS_AT_ONCE: Final = 8  # of 64 KiB; a hop to a thread costs as much as the 
 
 
 class DiskTimeout(OSError):
-    """The disk did not respond in time."""
+    """The disk did not respond in time, or the system has no thread that could wait for it."""
 
-    def __init__(self) -> None:
-        super().__init__("the disk does not respond")
+    def __init__(self, why: str = "the disk does not respond") -> None:
+        super().__init__(why)
 
 
 class DiskThreads:
@@ -57,15 +57,18 @@ class DiskThreads:
     def do(self, call: Callable[[], _T]) -> "asyncio.Future[_T]":
         """Call it on a thread. The future must not be cancelled: wait for it with `aio.wait_done`.
 
-        Raises DiskTimeout at once while all threads hang.
+        Raises DiskTimeout at once while all threads hang, or if none can be started.
         """
         if self.hangs:
             raise DiskTimeout
         return self.do_always(call)
 
     def do_always(self, call: Callable[[], _T]) -> "asyncio.Future[_T]":
-        """As `do`, but never refused: for a call that ends the use of a file."""
-        future = self._threads.do(call)
+        """As `do`, but also while all threads hang: for a call that ends the use of a file that a thread has opened."""
+        try:
+            future = self._threads.do(call)
+        except QueueFull:
+            raise DiskTimeout("the system has no thread for the disk") from None
         self._calls += 1
         if self._calls == self._count:
             self._idle_or_returned = asyncio.get_running_loop().time()
@@ -129,4 +132,10 @@ class ReadAhead(Generic[_T]):
 
     def _close_blocks(self, _: object = None) -> None:
         """Close the file that the blocks come from: a call to the disk."""
-        self._disk.do_always(self._blocks.close).add_done_callback(lambda _: self._body.close())
+        try:
+            closing = self._disk.do_always(self._blocks.close)
+        except DiskTimeout:  # no thread was ever started, so no block was read
+            self._blocks.close()
+            self._body.close()
+        else:
+            closing.add_done_callback(lambda _: self._body.close())

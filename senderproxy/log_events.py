@@ -50,6 +50,12 @@ HISTORY_CLEANUP_FAILED: Final = LogEvent(
 THREAD_FAILED: Final = LogEvent(
     "thread_failed", Severity.CRITICAL, "internal error in a thread, the service ends at once", ("thread",)
 )
+CALLBACK_WITHOUT_MEMORY: Final = LogEvent(
+    "callback_without_memory", Severity.CRITICAL, "no memory for a callback, the service ends at once"
+)
+STOP_HANGS: Final = LogEvent(
+    "stop_hangs", Severity.ERROR, "the stop does not end, the process ends at once", ("tasks",)
+)
 HOUSEKEEPING_FAILED: Final = LogEvent(
     "housekeeping_failed", Severity.CRITICAL, "internal error in the housekeeping, the service stops"
 )

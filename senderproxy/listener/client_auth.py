@@ -34,6 +34,7 @@ from senderproxy.recent_counts import RecentCounts
 from senderproxy.translation import _
 from senderproxy.wire import replies
 from senderproxy.wire.auth import LoginAttempt
+from senderproxy.worker_threads import WorkerThreadsError
 
 _log = logging.getLogger("senderproxy.listener")
 
@@ -177,7 +178,10 @@ class ClientAuth:
             # Checked again: other attempts may have failed or succeeded during the wait for a thread.
             if (early := self._early_result(host, attempt)) is not None:
                 return early, 0.0
-            matches = await self._passwords.derive(lambda: stored.matches(attempt.reveal()))
+            try:
+                matches = await self._passwords.derive(lambda: stored.matches(attempt.reveal()))
+            except WorkerThreadsError:  # the system has no thread left
+                return replies.TOO_MANY_LOGINS_AT_ONCE, 0.0
             if matches and known is not None:
                 self._throttle.succeeded(host_group(host), attempt.user, self._clock.monotonic())
                 self._verified[attempt.user] = self._mark(attempt)

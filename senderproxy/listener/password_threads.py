@@ -44,5 +44,5 @@ class PasswordThreads:
             del self._logins[host]
 
     async def derive(self, derivation: Callable[[], _T]) -> _T:
-        """Run a derivation on a thread, while holding `free`."""
+        """Run a derivation on a thread, while holding `free`. Raises WorkerThreadsError if none can be started."""
         return await self._threads.do(derivation)

@@ -10,6 +10,7 @@ import ipaddress
 import math
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -47,7 +48,7 @@ from senderproxy.service.listeners import Listeners
 from senderproxy.service.loop_lag import LoopLag
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.wiring import Components
-from senderproxy.worker_threads import WorkerThreads
+from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
 
 _DISK_INTERVAL: Final = 1.0  # seconds between two questions to the disk
 _FILES_LIMIT: Final = 100  # certificate files that wait for a thread
@@ -120,7 +121,8 @@ class FactCollector:
         monotonic = self._clock.monotonic()
         if ask_disk and monotonic - self._disk_asked_at >= _DISK_INTERVAL:
             self.spool_facts = await self._spool.facts()
-            self._on_disk = await self._read_certificates()
+            with suppress(WorkerThreadsError):  # the system has no thread left: those of the last time
+                self._on_disk = await self._read_certificates()
             self._disk_asked_at = self._clock.monotonic()
         if self._spool.is_disturbed == self.spool_facts.is_open:  # it changed since the disk was asked
             self.spool_facts = await self._spool.facts()

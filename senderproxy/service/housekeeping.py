@@ -9,6 +9,7 @@ Not here: the reaction to a change of the accounts (app).
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.log import event
 from senderproxy.service.conditions import ServiceConditions
 from senderproxy.service.spool import ServiceSpool
-from senderproxy.worker_threads import WorkerThreads
+from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
 
 _log = logging.getLogger("senderproxy.service")
 _INTERVAL: Final = 10.0  # seconds between looks at the vault file while no message arrives: each wakes an idle machine
@@ -86,12 +87,14 @@ class Housekeeping:
 
     async def _maintain(self) -> None:
         """Note the vault's generation, maintain the spool. A vault older than the one used before is logged."""
-        if self._noted_generation != self._accounts.generation:
-            self._noted_generation = self._accounts.generation
-            older = await self._files.do(note_generation, self._vault, self._accounts.vault_id, self._noted_generation)
-            self._note_rolled_back(older or "")
-            if older is not None:
-                event(_log, log_events.VAULT_ROLLED_BACK, why=older)
+        generation = self._accounts.generation
+        if self._noted_generation != generation:
+            with suppress(WorkerThreadsError):  # the system has no thread left: noted the next time
+                older = await self._files.do(note_generation, self._vault, self._accounts.vault_id, generation)
+                self._noted_generation = generation
+                self._note_rolled_back(older or "")
+                if older is not None:
+                    event(_log, log_events.VAULT_ROLLED_BACK, why=older)
         await self._spool.maintain()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:

@@ -80,8 +80,8 @@ class HostileOffice:
         finally:
             connection.close()
 
-    async def submit_once(self, mode: str) -> int:
-        """One message over one connection; the code of the last reply, 0 without one."""
+    async def submit_once(self, mode: str, lines: int = 1) -> int:
+        """One message with so many lines over one connection; the code of the last reply, 0 without one."""
         try:
             connection = await SmtpConnection.to(self.ports[mode])
             try:
@@ -89,19 +89,19 @@ class HostileOffice:
                     code = await connection.command(command)
                     if code not in (220, 250):
                         return code
-                return await self._submit(connection, PEOPLE[0])
+                return await self._submit(connection, PEOPLE[0], lines)
             finally:
                 connection.close()
         except OSError:
             return 0
 
-    async def _submit(self, connection: SmtpConnection, person: str) -> int:
+    async def _submit(self, connection: SmtpConnection, person: str, lines: int = 1) -> int:
         self._count += 1
         number = self._count
         content = (
             f"From: {person}\r\nTo: bert@kunde.example\r\nDate: Tue, 24 Nov 2026 10:29:00 +0100\r\n"
-            f"Message-ID: <{number}.polite@firma.example>\r\nSubject: Angebot {number}\r\n\r\nGuten Tag\r\n"
-        )
+            f"Message-ID: <{number}.polite@firma.example>\r\nSubject: Angebot {number}\r\n\r\n"
+        ) + "Guten Tag\r\n" * lines
         code = await connection.message(person, "bert@kunde.example", content.encode())
         if code == 250:
             self._acknowledged.add(number)

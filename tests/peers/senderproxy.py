@@ -151,12 +151,17 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
     def stop(self) -> None:
         """End it as systemd does, and insist on a clean end."""
         if self._program is not None:
-            program, self._program = self._program, None
             for seen_by_others in ("cmdline", "environ"):
-                self._look_for_secrets(Path(f"/proc/{program.pid}/{seen_by_others}").read_text(errors="replace"))
-            code = program.end()
+                self._look_for_secrets(Path(f"/proc/{self.pid}/{seen_by_others}").read_text(errors="replace"))
+            code = self.terminate()
             if code != 0:
                 raise PeerFailed(f"senderproxy ended with {code}\n{self.log()}")
+
+    def terminate(self) -> int:
+        """End it as systemd does; its exit code. Raises PeerFailed if it does not end."""
+        assert self._program is not None
+        program, self._program = self._program, None
+        return program.end()
 
     def restart(self) -> None:
         """Stop and start again, on the same port and with the same vault."""

@@ -54,6 +54,25 @@ async def test_calls_are_refused_only_while_no_thread_responds() -> None:
     assert await disk.read(BODY) == b"octets"
 
 
+async def test_a_system_without_threads_refuses_calls_and_the_closing_of_a_reader_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    disk, body = DiskThreads("test"), CountedBody(b"octets", True, False)
+    with pytest.raises(DiskTimeout, match="no thread"):
+        disk.do(int)
+    reader = disk.read_ahead((number for number in range(3)), body)
+    with pytest.raises(DiskTimeout, match="no thread"):
+        await reader.next()
+    reader.close()
+    assert body.users == 0
+    monkeypatch.undo()
+    assert await disk.read(BODY) == b"octets"
+
+
 async def test_busy_threads_that_respond_do_not_hang() -> None:
     disk, release = DiskThreads("test", count=1, hang_seconds=60), threading.Event()
     calls = [disk.do(lambda: release.wait(30)) for _ in range(20)]

@@ -82,7 +82,10 @@ class Writer:
         self.stall = StallWatch(lambda: self.busy_since, self.monotonic, self._refuse_waiting)
 
     def submit(self, job: WriteJob) -> "asyncio.Future[Any]":
-        """Queue a job, from the event loop's thread; the future has its result or its error."""
+        """Queue a job, from the event loop's thread; the future has its result or its error.
+
+        Raises SpoolError if the system has no thread for the writer.
+        """
         self._start()
         assert self._loop is not None
         job.future = self._loop.create_future()
@@ -113,8 +116,14 @@ class Writer:
     def _start(self) -> None:
         if self._thread is None:
             self._loop = asyncio.get_running_loop()
-            self._thread = threading.Thread(target=self._work, name="spool-writer", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name="spool-writer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                raise SpoolError(
+                    _("The system has no thread for the spool."), hint=_("Look at the limits of the unit: TasksMax=")
+                ) from None
+            self._thread = thread
 
     async def stop(self) -> None:
         """Finish the queued jobs and end the thread."""

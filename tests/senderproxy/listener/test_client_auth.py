@@ -267,6 +267,19 @@ async def test_one_host_cannot_fill_the_queue_and_a_full_queue_gets_a_temporary_
     assert isinstance(await other.verify("192.0.2.99", LoginAttempt("scanner", SECRET)), User)
 
 
+async def test_a_system_without_threads_is_a_temporary_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    client_auth = auth(USER, auth="optional")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        refused = await client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET))
+    assert isinstance(refused, Reply)
+    assert refused.code == 454
+    assert isinstance(await client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET)), User)
+
+
 async def test_all_addresses_of_an_ipv6_network_have_the_places_of_one_host() -> None:
     passwords = PasswordThreads()
     client_auth = auth(USER, auth="optional", passwords=passwords)

@@ -1,6 +1,7 @@
 """Reception while the disk of large messages hangs: only their own connections wait."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -106,6 +107,24 @@ async def test_while_all_threads_hang_large_messages_are_refused_at_once(tmp_pat
         assert (await client.mail(LARGE)).code == 250
         for each in (*hanging, client):
             await each.close()
+
+
+async def test_a_system_without_threads_is_a_451_to_large_messages_and_the_connection_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    intake = RecordingIntake()
+    async with listening_on(HangingSpill(tmp_path, hanging=0), intake) as listener:
+        client = await SmtpClient.greeted(listener)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fail)
+            assert (await client.mail(LARGE)).code == 451
+            assert (await client.mail()).code == 250
+        assert (await client.mail(LARGE)).code == 250
+        assert [len(taken.wire) for taken in intake.taken] == [len(MESSAGE), len(LARGE)]
+        await client.close()
 
 
 @pytest.mark.parametrize("size", [len(MESSAGE) + 300_000, len(LARGE)], ids=["still read", "not read any more"])

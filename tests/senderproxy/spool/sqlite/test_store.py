@@ -586,6 +586,22 @@ async def test_an_error_of_one_job_does_not_affect_the_others(folder: Path) -> N
         assert [e.kind for e in await spool.events("a1")] == [EventKind.ACCEPTED]
 
 
+async def test_without_a_thread_for_the_writer_messages_are_refused_until_there_is_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with opened(folder) as spool:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fail)
+            for number in range(2):
+                with pytest.raises(SpoolError, match="no thread"):
+                    await spool.accept(arrival(f"a{number}"))
+        await spool.accept(arrival("a9"))
+        assert await ids(spool) == ["a9"]
+
+
 async def test_all_messages_that_arrive_during_a_commit_share_the_next_one(folder: Path) -> None:
     async with opened(folder) as spool:
         hold = await _busy(spool)
