@@ -27,7 +27,7 @@ from senderproxy.control.loop_faults import end_after, end_without_memory
 from senderproxy.control.protocol import Answer, Request, Verb
 from senderproxy.control.run_marker import RunMarker
 from senderproxy.control.server import ControlServer
-from senderproxy.control.socket_store import SocketStore, sockets_of_systemd
+from senderproxy.control.socket_store import SocketStore
 from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.control.thread_faults import end_with_a_dead_thread
 from senderproxy.delivery.aiosmtplib_adapter import check_aiosmtplib
@@ -48,6 +48,11 @@ from senderproxy.service.status import ServiceStatus
 from senderproxy.translation import _
 from senderproxy.wiring import build_components
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
+
+
+class InternalError(SenderproxyError):
+    """The running service has ended because of an error in itself."""
+
 
 _log = logging.getLogger("senderproxy.app")
 _VAULT_TIMEOUT: Final = 8.0  # seconds in which a request waits for the vault; its command waits for 10
@@ -192,7 +197,7 @@ class Service:
         stopping(self._config.service.stop_seconds)
         await self.stop()
         if self._housekeeping.fault is not None:
-            raise SenderproxyError(
+            raise InternalError(
                 _("The service stopped because of an internal error; its log has the cause.")
             ) from self._housekeeping.fault
 
@@ -335,18 +340,26 @@ class Service:
         return {}
 
 
-def run(config: Config, accounts: VaultAccounts, load: Callable[[], Config]) -> None:
-    """Run the service until SIGTERM or SIGINT, for `senderproxy run`. `load` reads the configuration again."""
+def run(
+    config: Config,
+    accounts: VaultAccounts,
+    load: Callable[[], Config],
+    notifier: SystemdNotifier,
+    sockets: SocketStore,
+) -> None:
+    """Run the service until SIGTERM or SIGINT, for `senderproxy run`. `load` reads the configuration again.
+
+    Raises InternalError; another SenderproxyError if the service cannot start.
+    """
     _set_up_log(config.log)
     protect_memory()
     end_with_a_dead_thread()
     monitor = LoopMonitor(idleness=Idleness(return_memory))
-    notifier = SystemdNotifier.from_environment()
     service = Service(
         config,
         accounts,
         notifier=notifier,
-        sockets=SocketStore(notifier, sockets_of_systemd(os.environ)),
+        sockets=sockets,
         load=load,
         set_up_log=_set_up_log,
         crash=CrashTraceback(Path(config.service.control_socket).with_name("crash")).read,

@@ -63,7 +63,7 @@ def _not_permitted(subject: str, address: str) -> Finding:
         Level.WRONG,
         subject,
         _("the service's user may not listen on {address}").format(address=address),
-        _("Use a port from 1024, or give the service CAP_NET_BIND_SERVICE: docs/operating.md, Install"),
+        _("Use a port from 1024, or let systemd open this one with senderproxy.socket: docs/operating.md, Install"),
     )
 
 

@@ -14,6 +14,7 @@ EX_NOINPUT: Final = 66  # a file that was named cannot be read
 EX_UNAVAILABLE: Final = 69  # the service or a provider cannot be reached
 EX_CANTCREAT: Final = 73  # a file is in the way
 EX_IOERR: Final = 74  # the system refused to read or write
+EX_TEMPFAIL: Final = 75  # the service should start again
 EX_NOPERM: Final = 77  # the vault does not open with the unlock at hand
 EX_CONFIG: Final = 78  # the configuration is refused
 EX_INTERRUPTED: Final = 130  # Ctrl-C: 128 + SIGINT, as shells count

@@ -1,9 +1,9 @@
 """Listening sockets that systemd passes at the start, and those it keeps for the next one.
 
 Guarantees: a socket that systemd keeps stays open during a restart and after a crash: connections wait in the kernel,
-none is refused. A socket of a `.socket` unit is used and never stored. A stored socket without a listener is given up.
-Without systemd nothing happens.
-Not here: who listens (service.listeners).
+none is refused. A socket of a `.socket` unit is used and never stored; without a listener it is an error, because its
+clients would wait without an end. A stored socket without a listener is given up. Without systemd nothing happens.
+Not here: the listeners (service.listeners), clients that no listener can serve (service.refusal).
 sd_listen_fds(3), sd_notify(3) FDSTORE=1, systemd.service(5) FileDescriptorStoreMax=.
 """
 
@@ -13,11 +13,17 @@ from collections.abc import Collection, MutableMapping
 from typing import Final
 
 from senderproxy.control.systemd import SystemdNotifier
+from senderproxy.errors import SenderproxyError
+from senderproxy.translation import _
 
 _FIRST: Final = 3  # SD_LISTEN_FDS_START
 _PREFIX: Final = "listener-"  # names of the stored ones; a `.socket` unit's bear the unit's name
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 Place = tuple[str, int]  # numeric address, port
+
+
+class SocketWithoutListener(SenderproxyError):
+    """A `.socket` unit has an address that no listener has."""
 
 
 class SocketStore:
@@ -27,15 +33,38 @@ class SocketStore:
         """`passed`: the sockets of this start by systemd's name."""
         self._notifier = notifier
         self._stored: set[Place] = set()
-        self._of_units: set[Place] = set()
+        self._of_units: dict[Place, socket.socket] = {}
         self._waiting: dict[Place, socket.socket] = {}
         for name, sockets in (passed or {}).items():
             for sock in sockets:
                 self._receive(name, sock)
 
+    @property
+    def of_units(self) -> tuple[socket.socket, ...]:
+        """The sockets of `.socket` units."""
+        return tuple(self._of_units.values())
+
     def take(self, place: Place) -> socket.socket | None:
-        """Return the socket that systemd has passed for this address, once; None: there is none."""
+        """Return the socket that systemd has passed for this address; None: there is none.
+
+        A stored one is returned once, one of a unit as a duplicate each time: it is there as long as the unit.
+        """
+        if place in self._of_units:
+            return self._of_units[place].dup()
         return self._waiting.pop(place, None)
+
+    def check_units(self, places: Collection[Place]) -> None:
+        """Raise SocketWithoutListener if a `.socket` unit has a socket for none of these addresses."""
+        for host, port in sorted(self._of_units.keys() - set(places)):
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            raise SocketWithoutListener(
+                _("systemd has opened {address} for the service, but no listener has this address.").format(
+                    address=address
+                ),
+                hint=_(
+                    "Give ListenStream= and the listener's `address` the same value: systemctl edit senderproxy.socket"
+                ),
+            )
 
     def keep(self, place: Place, sock: socket.socket) -> None:
         """Let systemd keep the listener's socket beyond this process, unless a unit of systemd keeps it anyway."""
@@ -50,7 +79,7 @@ class SocketStore:
             self._notifier.remove_stored(_name(place))
 
     def close_others(self, places: Collection[Place]) -> None:
-        """Close the passed sockets of all other addresses, and end their storage."""
+        """Close the stored sockets of all other addresses, and end their storage."""
         for place in self._waiting.keys() - set(places):
             self.give_up(place)
             self._waiting.pop(place).close()
@@ -60,14 +89,16 @@ class SocketStore:
             sock.close()
             return
         place: Place = sock.getsockname()[:2]
-        if place in self._waiting:  # of two sockets of one address, the kernel would give each half of the clients
+        if (
+            place in self._waiting or place in self._of_units
+        ):  # of two sockets of one address, the kernel would give each half of the clients
             sock.close()
             return
-        self._waiting[place] = sock
         if name.startswith(_PREFIX):
+            self._waiting[place] = sock
             self._stored.add(place)
         else:
-            self._of_units.add(place)
+            self._of_units[place] = sock
 
 
 def sockets_of_systemd(environment: MutableMapping[str, str]) -> dict[str, list[socket.socket]]:

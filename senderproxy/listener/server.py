@@ -262,7 +262,9 @@ def _bind_hint(error: OSError, port: int) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return _("This machine does not have that address; to see its addresses: ip address")
     if error.errno == errno.EACCES:
-        return _("Ports below 1024 need a privilege (AmbientCapabilities=CAP_NET_BIND_SERVICE); use 2525.")
+        return _(
+            "Use a port from 1024, such as 2525, or let systemd open this one (senderproxy.socket): docs/operating.md"
+        )
     return ""
 
 

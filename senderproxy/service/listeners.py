@@ -65,7 +65,9 @@ class Listeners:
     async def start(self, config: Config) -> None:
         """Open all listeners. Raises SenderproxyError at the first that cannot be opened; the others stay open."""
         provide_descriptors(config)
-        self._sockets.close_others([_place(settings) for settings in config.listeners])
+        places = [_place(settings) for settings in config.listeners]
+        self._sockets.check_units(places)
+        self._sockets.close_others(places)
         for settings in config.listeners:
             listener = self._open_listener(config, settings)
             self._open.append(listener)
@@ -75,6 +77,7 @@ class Listeners:
     async def replace(self, old: Config, new: Config) -> None:
         """Open what is new, keep what is unchanged, retire the rest. Raises SenderproxyError, with nothing changed."""
         provide_descriptors(new)
+        self._sockets.check_units([_place(settings) for settings in new.listeners])
         by_address = {listener.settings.address: listener for listener in self._open}
         opened: list[Listener] = []
         wanted: list[Listener] = []

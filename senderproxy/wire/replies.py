@@ -164,6 +164,11 @@ def stopping(hostname: str) -> Reply:
     return reply(421, "4.3.2", f"{hostname} shutting down; try again later")
 
 
+def not_started(hostname: str) -> Reply:
+    """Reply to all clients while the service cannot start."""
+    return reply(421, "4.3.5", f"{hostname} not in service: its configuration is not usable; try again later")
+
+
 def reconnect(hostname: str) -> Reply:
     """Reply to a client of a listener that another one has replaced."""
     return reply(421, "4.3.2", f"{hostname} configuration changed; closing this connection, reconnect at once")

@@ -30,7 +30,7 @@ _QUOTED = re.compile(r"`+([^`\n]+)`+")
 _NOT_HERE = re.compile(r"^Not here:.*?(?=\n\s*\n|\n[A-Z][\w ]+:|\n(?:RFC|CVE) |\Z)", re.MULTILINE | re.DOTALL)
 # The last part of a file name is no attribute; these names are files of an installation or of the spool.
 _SUFFIXES = frozenset((
-    "bak", "com", "conf", "csv", "db", "eml", "id", "json", "key", "lock", "md", "mo", "po", "py", "seen", "service", "sock",
+    "bak", "com", "conf", "csv", "db", "eml", "id", "json", "key", "lock", "md", "mo", "po", "py", "seen", "service", "sock", "socket",
     "sql", "stdin", "svg", "toml", "txt", "vault",
 ))  # fmt: skip
 

@@ -2,10 +2,8 @@
 
 import smtplib
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -13,7 +11,8 @@ from tests.journeys.people import AUTHORS
 from tests.journeys.queueing import copies, devices
 from tests.peers.bench import Bench
 from tests.peers.letters import hand_in, letters_from
-from tests.peers.machine import UNIT, Machine
+from tests.peers.load import CLIENTS, connections
+from tests.peers.machine import SOCKET, SOURCES, UNIT, Machine
 from tests.peers.process import LOOPBACK, wait_until, why_not_here
 from tests.peers.provider import Mailbox, PostfixProvider, Rule
 
@@ -21,7 +20,6 @@ reason = why_not_here("/lib/systemd/systemd", "nsenter", "unshare", "/usr/sbin/p
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 ANNA, BERT = AUTHORS[0], AUTHORS[4]
-CLIENTS = 2  # that connect again and again during a restart
 # A fault is found, and mended, sooner than in an office; all else is the unit as it is shipped.
 IN_A_HURRY = """\
 [Service]
@@ -145,7 +143,7 @@ def test_a_restart_and_a_crash_refuse_no_connection(office: Office) -> None:
     machine.run("systemctl", "daemon-reload")
     office.systemctl("start")
     assert machine.shows("NFileDescriptorStore") == "2"
-    with arrivals(office.door) as seen:
+    with connections(office.door) as seen:
         first = machine.pid()
         machine.run("kill", "-KILL", str(first))
         second = office.wait_for_another(first)
@@ -166,46 +164,6 @@ def test_a_restart_and_a_crash_refuse_no_connection(office: Office) -> None:
     assert machine.shows("NFileDescriptorStore") == "0"
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((LOOPBACK, office.door))
-
-
-@dataclass
-class Arrivals:
-    """The clients that connected one after the other: how many were greeted, and what happened to the others."""
-
-    greeted: int = 0
-    cut_off: int = 0
-    refused: list[str] = field(default_factory=list)
-
-
-@contextmanager
-def arrivals(port: int) -> Iterator[Arrivals]:
-    """Connect again and again beside the block."""
-    seen, over = Arrivals(), threading.Event()
-
-    def connect() -> None:
-        while not over.is_set():
-            try:
-                client = socket.create_connection((LOOPBACK, port), timeout=60)
-            except OSError as error:
-                seen.refused.append(str(error))
-                continue
-            with client:
-                try:
-                    greeted = bool(client.recv(512))
-                except ConnectionResetError:
-                    greeted = False
-                seen.greeted += greeted
-                seen.cut_off += not greeted
-
-    clients = [threading.Thread(target=connect) for _ in range(CLIENTS)]
-    for client in clients:
-        client.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        for client in clients:
-            client.join()
 
 
 def test_the_sandbox_is_in_force(office: Office) -> None:
@@ -238,31 +196,66 @@ def test_the_sandbox_is_in_force(office: Office) -> None:
         assert client.ehlo()[0] == 250
 
 
-def test_the_key_may_be_a_credential_of_this_machine_and_the_port_a_low_one(office: Office) -> None:
+def test_the_key_may_be_a_credential_of_this_machine(office: Office) -> None:
     """Line by line as docs/operating.md says."""
     machine = office.machine
     machine.run("mkdir", "-p", "/etc/credstore.encrypted")
     key, credential = "/etc/senderproxy/vault.key", "/etc/credstore.encrypted/vault-key"
     machine.run("systemd-creds", "encrypt", "--name=vault-key", key, credential)
+    office.configure(office.configured.replace(f"key-file:{key}", "credential:vault-key"))
+    machine.write(
+        f"/etc/systemd/system/{UNIT}.d/override.conf",
+        f"[Service]\nLoadCredentialEncrypted=vault-key:{credential}\n",
+    )
+    machine.run("systemctl", "daemon-reload")
+    machine.run("shred", "-u", key)
+    office.systemctl("start")
+    hand_in(office.door, letters_from([ANNA], 1))
+    office.arrived(1)
+    office.systemctl("stop")
+
+
+def test_a_socket_unit_opens_a_low_port_and_is_never_dead(office: Office) -> None:
+    machine = office.machine
+    good = office.configured
+    machine.run("install", "-m", "644", f"{SOURCES}/systemd/senderproxy.socket", "/etc/systemd/system/")
     with free_low_port() as port:
-        configured = office.configured.replace(f"key-file:{key}", "credential:vault-key")
-        office.configure(configured.replace(f"{LOOPBACK}:{office.door}", f"{LOOPBACK}:{port}"))
         machine.write(
-            f"/etc/systemd/system/{UNIT}.d/override.conf",
-            f"""\
-            [Service]
-            LoadCredentialEncrypted=vault-key:{credential}
-            AmbientCapabilities=CAP_NET_BIND_SERVICE
-            CapabilityBoundingSet=CAP_NET_BIND_SERVICE
-            PrivateUsers=no
-            """,
+            f"/etc/systemd/system/{SOCKET}.d/override.conf",
+            f"[Socket]\nListenStream=\nListenStream={LOOPBACK}:{port}\n",
         )
         machine.run("systemctl", "daemon-reload")
-        machine.run("shred", "-u", key)
-        office.systemctl("start")
+        machine.run("systemctl", "enable", "--now", SOCKET)
+
+        # no listener has this address: clients get 421, and the reason is shown
+        assert greeting(port).startswith("421 4.3.5 ")
+        assert "systemd has opened" in machine.shows("StatusText")
+        # a client starts the service again after each stop; the cause is found again, and the socket lives on
+        for _ in range(3):
+            office.systemctl("stop")
+            assert greeting(port).startswith("421 ")
+        assert machine.run("systemctl", "is-active", SOCKET).strip() == "active"
+
+        # a corrected configuration needs no command
+        office.configure(good.replace(f"{LOOPBACK}:{office.door}", f"{LOOPBACK}:{port}"))
+        wait_until(lambda: greeting(port).startswith("220 "), "the service greets", 60, peer=machine)
         hand_in(port, letters_from([ANNA], 1))
         office.arrived(1)
-        office.systemctl("stop")
+        assert machine.shows("NFileDescriptorStore") == "1"  # that of the other listener only
+
+        # a refused one, after a restart
+        office.configure("[[listeners\n")
+        office.systemctl("reload", exit_code=1)
+        assert greeting(port).startswith("220 ")
+        office.systemctl("restart")
+        assert greeting(port).startswith("421 ")
+        machine.run("systemctl", "stop", SOCKET, UNIT)
+        assert machine.shows("Result") == "success"
+
+
+def greeting(port: int) -> str:
+    with socket.create_connection((LOOPBACK, port), timeout=60) as client:
+        return client.recv(512).decode()
 
 
 @contextmanager

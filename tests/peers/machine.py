@@ -21,7 +21,8 @@ from tests.peers.packages import PROJECT
 from tests.peers.process import PATIENCE, PeerFailed, Program, control_groups, private_folder, wait_until
 
 UNIT: Final = "senderproxy.service"
-_SOURCES: Final = Path("/opt/senderproxy/sources")
+SOCKET: Final = "senderproxy.socket"
+SOURCES: Final = Path("/opt/senderproxy/sources")
 _LIBRARIES: Final = Path("/opt/senderproxy/libraries")
 _PYTHON: Final = Path("/opt/senderproxy/python")
 _SYSTEM: Final = Path("/usr")
@@ -157,7 +158,7 @@ class Machine(BootedMachine):
 
     def shared(self) -> list[tuple[Path, Path]]:
         """Return the folders of the sources, of the libraries, and of a Python outside /usr."""
-        shared = [(PROJECT, _SOURCES), (Path(sysconfig.get_path("purelib")), _LIBRARIES)]
+        shared = [(PROJECT, SOURCES), (Path(sysconfig.get_path("purelib")), _LIBRARIES)]
         base = Path(sys.base_prefix)
         return shared if base.is_relative_to(_SYSTEM) else [*shared, (base, _PYTHON)]
 
@@ -170,17 +171,17 @@ class Machine(BootedMachine):
             "/usr/bin/senderproxy",
             f"""\
             #!/bin/sh
-            export PYTHONPATH={_SOURCES}:{_LIBRARIES} LD_LIBRARY_PATH={python}/lib
+            export PYTHONPATH={SOURCES}:{_LIBRARIES} LD_LIBRARY_PATH={python}/lib
             exec {python}/bin/{version} -m senderproxy "$@"
             """,
         )
         (self.root / "usr/bin/senderproxy").chmod(0o755)
         for words in (
-            f"install -m 644 {_SOURCES}/systemd/sysusers.conf /usr/lib/sysusers.d/senderproxy.conf",
+            f"install -m 644 {SOURCES}/systemd/sysusers.conf /usr/lib/sysusers.d/senderproxy.conf",
             "systemd-sysusers",
-            f"install -m 644 {_SOURCES}/systemd/tmpfiles.conf /usr/lib/tmpfiles.d/senderproxy.conf",
+            f"install -m 644 {SOURCES}/systemd/tmpfiles.conf /usr/lib/tmpfiles.d/senderproxy.conf",
             "systemd-tmpfiles --create senderproxy.conf",
-            f"install -m 644 {_SOURCES}/systemd/senderproxy.service /etc/systemd/system/",
+            f"install -m 644 {SOURCES}/systemd/senderproxy.service /etc/systemd/system/",
             "systemctl daemon-reload",
         ):
             self.run(*words.split())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.control.socket_store import SocketStore, sockets_of_systemd
+from senderproxy.control.socket_store import SocketStore, SocketWithoutListener, sockets_of_systemd
 from senderproxy.control.systemd import SystemdNotifier
 
 
@@ -106,13 +106,26 @@ def test_a_listener_that_is_no_longer_configured_is_given_up_once(systemd: Syste
 
 def test_a_socket_of_a_socket_unit_is_never_stored_nor_given_up(systemd: Systemd, opened: ExitStack) -> None:
     sock, place = listening(opened)
-    unclaimed, _elsewhere = listening(opened)
-    store = SocketStore(systemd.notifier, {"senderproxy.socket": [sock, unclaimed]})
-    store.close_others([place])
-    assert store.take(place) is sock
-    store.keep(place, sock)
-    store.give_up(place)
+    store = SocketStore(systemd.notifier, {"senderproxy.socket": [sock]})
+    store.close_others([])
+    for _ in range(2):  # a listener may leave the configuration and come back
+        taken = store.take(place)
+        assert taken is not None
+        assert opened.enter_context(taken).getsockname() == place
+        store.keep(place, taken)
+        store.give_up(place)
+        taken.close()
+    assert store.of_units == (sock,)
     assert systemd.is_silent()
+
+
+def test_a_socket_of_a_socket_unit_without_a_listener_is_an_error(systemd: Systemd, opened: ExitStack) -> None:
+    sock, place = listening(opened)
+    store = SocketStore(systemd.notifier, {"senderproxy.socket": [sock]})
+    store.check_units([("127.0.0.1", 1), place])
+    with pytest.raises(SocketWithoutListener) as error:
+        store.check_units([("127.0.0.1", 1)])
+    assert f"127.0.0.1:{place[1]}" in error.value.message
 
 
 def test_only_listening_tcp_sockets_are_taken_one_for_each_address(systemd: Systemd, opened: ExitStack) -> None:
