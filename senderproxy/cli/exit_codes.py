@@ -32,6 +32,8 @@ def exit_code(error: Exception) -> int:
         VaultUnreadable,
     )
     from senderproxy.accounts.record import RecordError
+    from senderproxy.accounts.sealed_file import SealedFileError, WrongPassphrase
+    from senderproxy.backup.errors import BackupInvalid, BackupTooNew, PlaceTaken
     from senderproxy.cli.errors import FileInTheWay, InputError, LoginRejected, UsageError
     from senderproxy.config.problems import ConfigError
 
@@ -40,11 +42,15 @@ def exit_code(error: Exception) -> int:
             return EX_FAILED
         case UsageError() | InvalidVaultRequest():
             return EX_USAGE
-        case VaultUnreadable() | UnknownAccount() | RecordError():
+        case WrongPassphrase():
+            return EX_NOPERM
+        case (
+            VaultUnreadable() | UnknownAccount() | RecordError() | SealedFileError() | BackupInvalid() | BackupTooNew()
+        ):
             return EX_DATAERR
         case InputError() | EOFError():
             return EX_NOINPUT
-        case FileInTheWay() | VaultExists():
+        case FileInTheWay() | VaultExists() | PlaceTaken():
             return EX_CANTCREAT
         case VaultDiskError() | OSError():
             return EX_IOERR

@@ -31,6 +31,8 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "explain": N_("show which account would send for an address or a message, and why"),
         "account": N_("mailboxes in the vault"),
         "vault": N_("the vault file and its unlocks"),
+        "backup": N_("write a sealed backup of everything, also while the service runs"),
+        "restore": N_("restore a backup; its messages come up held"),
         "client": N_("programs and devices that log in to senderproxy"),
         "send": N_("send a test message"),
         "status": N_("state of the running service: listeners, accounts, queue"),

@@ -19,6 +19,7 @@ from senderproxy.cli.errors import FileInTheWay, LoginFailed
 from senderproxy.cli.exit_codes import EX_OK
 from senderproxy.cli.instructions import mail_server_instructions
 from senderproxy.cli.new_unlock import choose_key, may_reuse_key
+from senderproxy.cli.rebuild import rebuild
 from senderproxy.cli.setup_answers import DEFAULT_PORT, SetupAnswers, collect_answers, may_ask, preset_names
 from senderproxy.cli.setup_files import CreatedFiles, SetupPaths, give_to_service, rolled_back_on_failure, setup_paths
 from senderproxy.cli.terminal import ask_new_passphrase, ask_new_secret, passphrase_prompt, print_field
@@ -32,6 +33,13 @@ from senderproxy.translation import _
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `senderproxy setup`."""
+    parser.add_argument(
+        "--from",
+        dest="backup",
+        type=Path,
+        metavar="BACKUP",
+        help=_("rebuild the installation of a backup; no other answer is needed"),
+    )
     parser.add_argument(
         "--provider",
         metavar="NAME",
@@ -83,6 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """0 if everything was created; otherwise nothing was."""
+    if chosen.backup is not None:
+        return rebuild(chosen)
     paths = setup_paths(chosen)
     for path in (paths.config, paths.vault, paths.key):
         if path.exists() and not chosen.force:

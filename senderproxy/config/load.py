@@ -12,14 +12,14 @@ import threading
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from senderproxy.config.model import CONFLICTS, Config, Conflict, ServiceSettings
+from senderproxy.config.model import CONFLICTS, Config, Conflict, ServiceSettings, VaultSettings
 from senderproxy.config.problems import ConfigError, Problem, closest_setting, problem_of
 from senderproxy.config.toml_lines import SettingPath, line_of, locate_settings
 from senderproxy.config.values import read_hostname
@@ -27,9 +27,11 @@ from senderproxy.translation import N_, _
 
 __all__ = [
     "ConfigError",
+    "InstallationPaths",
     "Problem",
     "find_control_socket",
     "find_warnings",
+    "installation_paths",
     "load_config",
     "read_settings",
     "system_hostname",
@@ -74,6 +76,33 @@ def find_control_socket(path: Path) -> Path:
         named = found[2] if found else None
     default = str(ServiceSettings.model_fields["control_socket"].default)
     return path.parent.absolute() / (named if isinstance(named, str) and named.strip() else default)
+
+
+@dataclass(frozen=True, slots=True)
+class InstallationPaths:
+    """The files of an installation that a configuration names."""
+
+    vault: Path
+    unlock: str
+    spool: Path
+    control_socket: Path
+
+
+def installation_paths(text: str, folder: Path) -> InstallationPaths:
+    """The paths in a configuration that may name files which do not exist yet. Raises ConfigError.
+
+    `folder`: the one of the configuration, where relative paths start.
+    """
+    settings = _completed(_parsed(folder, text), folder)
+    sections = {name: settings.get(name) for name in ("vault", "spool", "service")}
+    given = {name: section if isinstance(section, dict) else {} for name, section in sections.items()}
+    vault = Path(given["vault"].get("path") or VaultSettings.model_fields["path"].default)
+    return InstallationPaths(
+        vault,
+        str(given["vault"].get("unlock", "")),
+        Path(given["spool"].get("directory") or vault.parent / "spool"),
+        Path(given["service"].get("control_socket") or ServiceSettings.model_fields["control_socket"].default),
+    )
 
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:

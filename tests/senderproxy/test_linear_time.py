@@ -7,6 +7,7 @@ stays below a ratio of 12, quadratic work reaches 64. The limit lies between.
 import ast
 import functools
 import importlib
+import io
 import itertools
 import pkgutil
 import re
@@ -21,7 +22,10 @@ import pytest
 
 import senderproxy
 import vault
+from senderproxy.backup.archive import read_archive
+from senderproxy.backup.errors import BackupInvalid
 from senderproxy.cli.account_columns import read_addresses
+from senderproxy.config.toml_edit import EditFailed, with_settings
 from senderproxy.delivery.protocol import InvalidReplyError, ReplyReader
 from senderproxy.mail.address import AddressError, parse_address
 from senderproxy.mail.author import MailboxError, read_authors, read_mailboxes
@@ -203,6 +207,20 @@ def _command(octets: bytes) -> object:
     return None
 
 
+def _archive(octets: bytes) -> object:
+    """As one frame of JSON, and as frames."""
+    for content in (octets, len(octets).to_bytes(4, "big") + b"M" + octets):
+        with suppress(BackupInvalid):
+            list(read_archive(io.BytesIO(content).read))
+    return None
+
+
+def _configuration(octets: bytes) -> object:
+    with suppress(EditFailed):
+        with_settings(octets.decode("latin-1"), {("vault", "path"): "/new"})
+    return None
+
+
 def _swallowing(error: type[Exception], run: Callable[[bytes], object]) -> Callable[[bytes], object]:
     def call(octets: bytes) -> object:
         with suppress(error):
@@ -240,6 +258,8 @@ FUNCTIONS: dict[str, tuple[Callable[[bytes], object], int]] = {
     "mailboxes": (_swallowing(MailboxError, read_mailboxes), HEADER_LIMIT),
     "encoded words": (decode_words, HEADER_LIMIT),
     "phrase": (lambda octets: encode_phrase(octets.decode("latin-1")), HEADER_LIMIT),
+    "content of a backup": (_archive, HEADER_LIMIT),
+    "configuration of a backup": (_configuration, HEADER_LIMIT // 8),
     "subject": (lambda octets: encode_unstructured(octets.decode("latin-1")), HEADER_LIMIT),
 }
 

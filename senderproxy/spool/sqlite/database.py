@@ -61,7 +61,7 @@ def open_database(folder: SpoolFolder, migrations: Sequence[str]) -> sqlite3.Con
     if NAME not in names:
         refuse_if_lost(folder, names)
         with as_spool_errors(_("The spool's database cannot be created")):
-            _create(folder, migrations)
+            create(folder, migrations)
     path = folder.path / NAME
     check_file(path)
     with as_spool_errors(_("The spool's database {path} cannot be opened").format(path=path), path):
@@ -251,7 +251,7 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _create(folder: SpoolFolder, migrations: Sequence[str]) -> None:
+def create(folder: SpoolFolder, migrations: Sequence[str]) -> None:
     """Under another name first: a file with the final name is always complete."""
     for leftover in (_NEW, f"{_NEW}-journal"):
         with suppress(FileNotFoundError):

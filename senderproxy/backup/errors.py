@@ -1,0 +1,34 @@
+"""Errors of backups, beside those of the sealed file (accounts.sealed_file).
+
+Not here: their exit codes (cli.exit_codes).
+"""
+
+from senderproxy.errors import SenderproxyError
+from senderproxy.translation import _
+
+
+class BackupError(SenderproxyError):
+    """A backup cannot be made or restored."""
+
+
+class BackupInvalid(BackupError):
+    """The content of a backup is not in its format."""
+
+
+class BackupTooNew(BackupError):
+    """The backup was written by a later version of senderproxy."""
+
+
+class PlaceTaken(BackupError):
+    """Something exists that the backup or the restored files would overwrite."""
+
+
+class ServiceIsRunning(BackupError):
+    """The service runs; a restore needs it stopped."""
+
+
+def invalid(why: str) -> BackupInvalid:
+    """The error for a content that is not in the format."""
+    return BackupInvalid(
+        _("The content of the backup cannot be used: {why}.").format(why=why), hint=_("Use another backup.")
+    )
