@@ -10,7 +10,15 @@ from vault import Vault
 
 def save_upgraded(vault: Vault) -> None:
     """Write the next generation, with records of an older schema rewritten. Raises VaultError or ValueError."""
+    upgrade_records(vault)
+    vault.save()
+
+
+def upgrade_records(vault: Vault) -> int:
+    """Rewrite the records of an older schema, without a save; return their number."""
+    count = 0
     for name in vault.names():
         if (record := upgrade(name, vault.get(name))) is not None:
             vault.put(name, record)
-    vault.save()
+            count += 1
+    return count

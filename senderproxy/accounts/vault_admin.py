@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from senderproxy.accounts.errors import InvalidVaultRequest, accounts_error
-from senderproxy.accounts.saving import save_upgraded
+from senderproxy.accounts.saving import save_upgraded, upgrade_records
 from senderproxy.accounts.sealed_credential import credential_unlock, is_available, seal, sealed_file
 from senderproxy.accounts.unlock import KEYRING_NAME, Prompt, UnlockMethod, new_passphrase, unlock_method
 from senderproxy.translation import _
@@ -115,6 +115,18 @@ def rekey(path: Path | str, current: UnlockMethod, others: Collection[UnlockMeth
     with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
         vault.rekey(current, *others, drop=drop)
         save_upgraded(vault)
+
+
+def upgrade(path: Path | str, current: UnlockMethod) -> int:
+    """Write all records in the current schema; return how many were older. Raises AccountsError.
+
+    Nothing is written if none was.
+    """
+    with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
+        count = upgrade_records(vault)
+        if count:
+            vault.save()
+        return count
 
 
 def export(path: Path | str, current: UnlockMethod, copy: Path | str, new: UnlockMethod) -> None:

@@ -66,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rekey.add_argument("--drop", action="append", default=[], metavar="LABEL", help=_("an unlock to remove"))
     rekey.set_defaults(run=run_rekey)
 
+    upgrade = actions.add_parser("upgrade", help=_("write all records in the format of this version"))
+    upgrade.set_defaults(run=run_upgrade)
+
     srs = actions.add_parser("make-srs-key", help=_("make the key of SRS addresses, or replace it"))
     srs.set_defaults(run=run_make_srs_key)
 
@@ -188,6 +191,17 @@ def run_rekey(chosen: argparse.Namespace) -> int:
     vault_admin.rekey(config.vault.path, current, others, chosen.drop)
     print(_("The vault is sealed under a new key."), pickup_note(config))
     print(_("Older copies still open with their old unlocks."))
+    return EX_OK
+
+
+def run_upgrade(chosen: argparse.Namespace) -> int:
+    config = read_config(chosen)
+    count = vault_admin.upgrade(config.vault.path, vault_unlock(config))
+    if not count:
+        print(_("All records have the format of this version; nothing was changed."))
+        return EX_OK
+    text = ngettext("Rewrote {count} record.", "Rewrote {count} records.", count).format(count=count)
+    print(text, pickup_note(config))
     return EX_OK
 
 

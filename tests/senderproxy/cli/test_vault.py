@@ -1,8 +1,12 @@
 """`senderproxy vault`: the vault file and its unlocks."""
 
+import json
+
 import pytest
 
+from senderproxy.accounts.unlock import unlock_method
 from tests.senderproxy.cli.conftest import Office
+from vault import Vault
 
 SAFE = "geheim-satz fuer den Tresor"
 
@@ -119,3 +123,19 @@ def test_the_srs_key_is_made_and_replaced_and_check_misses_it(office: Office, se
     assert office.type("account", "list").code == 0
     office.write_config()
     assert "srs = true under [senders]" in office.type("vault", "make-srs-key").out
+
+
+def test_an_upgrade_prints_the_number_of_records_that_it_rewrote(office: Office) -> None:
+    office.add("anna@firma.example")
+    current = office.type("vault", "upgrade")
+    assert (current.code, current.out) == (0, "All records have the format of this version; nothing was changed.\n")
+    key = unlock_method(f"key-file:{office.folder / 'vault.key'}", None)
+    with Vault.open(office.folder / "accounts.vault", unlock=key, write=True) as vault:
+        (name,) = vault.names()
+        record = json.loads(vault.get(name))
+        vault.put(name, json.dumps({**record, "schema": 1}).encode())
+        vault.save()
+    upgraded = office.type("vault", "upgrade")
+    assert upgraded.code == 0, upgraded.err
+    assert upgraded.out.startswith("Rewrote 1 record. ")
+    assert "1 account is readable" in office.type("vault", "verify").out
