@@ -25,7 +25,6 @@ import vault
 from senderproxy.backup.archive import read_archive
 from senderproxy.backup.errors import BackupInvalid
 from senderproxy.cli.account_columns import read_addresses
-from senderproxy.config.toml_edit import EditFailed, with_settings
 from senderproxy.delivery.protocol import InvalidReplyError, ReplyReader
 from senderproxy.mail.address import AddressError, parse_address
 from senderproxy.mail.author import MailboxError, read_authors, read_mailboxes
@@ -215,12 +214,6 @@ def _archive(octets: bytes) -> object:
     return None
 
 
-def _configuration(octets: bytes) -> object:
-    with suppress(EditFailed):
-        with_settings(octets.decode("latin-1"), {("vault", "path"): "/new"})
-    return None
-
-
 def _swallowing(error: type[Exception], run: Callable[[bytes], object]) -> Callable[[bytes], object]:
     def call(octets: bytes) -> object:
         with suppress(error):
@@ -259,7 +252,6 @@ FUNCTIONS: dict[str, tuple[Callable[[bytes], object], int]] = {
     "encoded words": (decode_words, HEADER_LIMIT),
     "phrase": (lambda octets: encode_phrase(octets.decode("latin-1")), HEADER_LIMIT),
     "content of a backup": (_archive, HEADER_LIMIT),
-    "configuration of a backup": (_configuration, HEADER_LIMIT // 8),
     "subject": (lambda octets: encode_unstructured(octets.decode("latin-1")), HEADER_LIMIT),
 }
 
