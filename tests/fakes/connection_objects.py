@@ -25,7 +25,7 @@ _OUTBOUND = (aiosmtplib.SMTP, SMTPProtocol, UpstreamProtocol, Session, PooledSes
 _SOCKET_TRANSPORT: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
 _TLS_TRANSPORT: Any = sslproto._SSLProtocolTransport
 _earlier: list[Any] = []
-_SECONDS = 3.0  # for what ends with a pass of the event loop
+_SECONDS = 30.0  # for what ends with some passes of the event loop, also on a machine with other work
 
 
 @contextmanager

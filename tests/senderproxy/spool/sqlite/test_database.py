@@ -268,17 +268,36 @@ async def test_g5_whatever_byte_is_damaged_nothing_is_sent_as_what_it_was_not(tm
     assert min(outcomes.values()) > 5, outcomes
 
 
+def replace_condition(folder: Path, index: str, old: str, new: str) -> None:
+    """Change the condition of a partial index, and leave its entries."""
+    with closing(sqlite3.connect(folder / "spool.db")) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = ?", (old, new, index))
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    ("index", "condition", "change"),
+    [
+        ("message_open", "finished_at IS NULL", "UPDATE message SET finished_at = 1 WHERE finished_at IS NULL"),
+        ("recipient_due", "due_at IS NOT NULL", "UPDATE recipient SET due_at = NULL WHERE due_at IS NOT NULL"),
+        ("content_by_file", "file IS NOT NULL", "UPDATE content SET file = NULL"),
+    ],
+)
+async def test_an_index_with_surplus_entries_is_damage(folder: Path, index: str, condition: str, change: str) -> None:
+    await filled(folder)
+    other = condition.split()[0] + " = 'none'"
+    replace_condition(folder, index, condition, other)
+    sql(folder, change)  # the index is not told
+    replace_condition(folder, index, other, condition)
+    refused(folder, SpoolDamaged, f"wrong # of entries in index {index}")
+
+
 async def test_a_database_too_large_to_be_checked_first_is_checked_while_we_work(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     await filled(folder)
-    sql(folder, "PRAGMA writable_schema = ON")
-    with closing(sqlite3.connect(folder / "spool.db")) as connection:  # an index that knows less than its table
-        connection.execute("PRAGMA writable_schema = ON")
-        connection.execute(
-            "UPDATE sqlite_schema SET sql = replace(sql, 'finished_at IS NULL', 'held > 5') WHERE name = 'message_open'"
-        )
-        connection.commit()
+    replace_condition(folder, "message_open", "finished_at IS NULL", "held > 5")  # it has entries that it must not have
     refused(folder, SpoolDamaged, "damaged")
     for module in (database, store):
         monkeypatch.setattr(module, "CHECK_LIMIT", 0)

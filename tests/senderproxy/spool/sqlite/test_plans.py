@@ -15,7 +15,7 @@ from tests.fakes.still_clock import START
 # Statements that read all waiting messages, through the index of unfinished ones only.
 ALL_WAITING = {"SHIFT_RECIPIENTS", "SHIFT_MESSAGES", "WAITING", "REASONS", "OPEN_OCTETS"}
 # The VALUES of the statement, not a table.
-OF_VALUES = re.compile(r"SCAN (\d+ )?CONSTANT ROWS?|SCAN \(subquery-\d+\)")
+OF_VALUES = re.compile(r"SCAN (\d+ )?CONSTANT ROWS?|SCAN \d+-ROW VALUES CLAUSE|SCAN \(subquery-\d+\)")
 # One step to the end of a table or of an index.
 # Statements that read all jobs, of which there are few.
 ALL_JOBS = {"SHIFT_JOBS", "HELD_OCTETS", "ALL"}
