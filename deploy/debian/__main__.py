@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from deploy.debian import pages, wheels
+from deploy.debian import mta, pages, wheels
 from senderproxy import __version__
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
@@ -37,6 +37,7 @@ def main() -> None:
     chosen.dist.mkdir(parents=True, exist_ok=True)
     for architecture in chosen.architecture or sorted(wheels.MACHINES):
         print(build(architecture, chosen.version, chosen.dist))
+    print(mta.build(chosen.version, _MAINTAINER, _time_of_last_commit(), chosen.dist))
 
 
 def build(architecture: str, version: str, dist: Path) -> Path:
@@ -69,13 +70,14 @@ def _program(tree: Path, libraries: list[wheels.Wheel], folder: Path) -> None:
         shutil.unpack_archive(program, tree / _HOME / "program", "zip")
     for info in (tree / _HOME / "program").glob("*.dist-info"):
         shutil.rmtree(info)
+    _write(tree / _HOME / "sendmail", (PROJECT / "deploy/sendmail.py").read_bytes(), executable=True)
     _write(tree / "usr/bin/senderproxy", (FILES / "launcher").read_bytes(), executable=True)
 
 
 def _pages(tree: Path, libraries: list[wheels.Wheel], version: str, moment: datetime) -> None:
     docs = tree / _DOCS
-    for page in sorted((PROJECT / "docs").glob("*.md")):
-        _write(docs / page.name, page.read_bytes())
+    for page in sorted([*(PROJECT / "docs").glob("*.md"), *(PROJECT / "docs/guides").glob("*.md")]):
+        _write(docs / page.relative_to(PROJECT / "docs"), page.read_bytes())
     for name in ("README.md", "README.de.md"):
         _write(docs / name, (PROJECT / name).read_bytes())
     own = (PROJECT / "LICENSE").read_text(encoding="utf-8")

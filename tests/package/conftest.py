@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,4 +56,6 @@ def newer_package(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     newer = folder / package.name.replace("0.1.0", "0.1.1")
     words = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(folder / "tree"), str(newer)]
     subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
+    links = "senderproxy-mta_0.1.0_all.deb"
+    shutil.copyfile(package.with_name(links), folder / links)
     return newer

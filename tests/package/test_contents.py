@@ -29,6 +29,7 @@ def test_it_holds_what_an_administrator_looks_for(package: Path) -> None:
     paths = {line.split()[5].removeprefix("./"): line.split()[:2] for line in listed.splitlines()}
     for path in (
         "usr/bin/senderproxy",
+        "usr/lib/senderproxy/sendmail",
         "usr/lib/systemd/system/senderproxy.service",
         "usr/lib/systemd/system/senderproxy.socket",
         "usr/lib/sysusers.d/senderproxy.conf",

@@ -58,6 +58,12 @@ class Installed:
         hand_in(self.port, letters)
         wait_until(lambda: len(self.provider.received()) > before, "the message arrives", peer=self.machine)
 
+    def sends_by_sendmail(self, program: str) -> None:
+        """A message of a local program goes through."""
+        before = len(self.provider.received())
+        self.machine.run(program, "-i", "-f", ANNA, "carl@kunde.test", stdin=f"From: {ANNA}\nSubject: cron\n\nA job\n")
+        wait_until(lambda: len(self.provider.received()) > before, "the message arrives", peer=self.machine)
+
     def there(self, path: Path) -> bool:
         """Say whether the file exists on the machine."""
         return (self.machine.root / path.relative_to("/")).exists()
@@ -83,6 +89,7 @@ def test_life_of_the_package(installed: Installed, newer_package: Path) -> None:
 
     installed.set_up()
     installed.sends()
+    installed.sends_by_sendmail("/usr/lib/senderproxy/sendmail")
     before = machine.pid()
 
     words = installed.install(newer_package)
@@ -90,6 +97,9 @@ def test_life_of_the_package(installed: Installed, newer_package: Path) -> None:
     assert machine.shows("ActiveState") == "active"
     assert machine.pid() != before
     installed.sends()
+    installed.install(newer_package.with_name("senderproxy-mta_0.1.0_all.deb"))
+    installed.sends_by_sendmail("sendmail")
+    assert "empty" in machine.run("mailq")
 
     machine.run("apt-get", "remove", "--yes", "senderproxy")
     assert machine.shows("ActiveState") == "inactive"

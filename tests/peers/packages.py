@@ -50,6 +50,11 @@ PACKAGES: Final = (
     "systemd",  # a machine that it boots, for the unit
     "debootstrap",  # fresh releases, for the package
     "lintian",
+    "php-cli",  # PHP's mail(), and other callers of sendmail
+    "bsd-mailx",
+    "s-nail",
+    "git-email",
+    "libmailtools-perl",  # git send-email
     "libsisimai-perl",  # reads bounces; ours must be among those that it understands
 )
 
