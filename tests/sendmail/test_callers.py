@@ -125,7 +125,7 @@ def test_git_send_email(machine: Machine) -> None:
         "--suppress-cc=all",
         "--confirm=never",
     ]
-    committer = {"GIT_COMMITTER_NAME": "Anna", "GIT_COMMITTER_EMAIL": ANNA}
-    machine.run(git, "send-email", *words, patch, environment=committer)
+    (machine.folder / ".gitconfig").write_text(f"[user]\n\tname = Anna\n\temail = {ANNA}\n")
+    machine.run(git, "send-email", *words, patch)
     message = machine.delivered()
     assert message.recipients == ["carl@kunde.test"]
