@@ -69,18 +69,21 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m docs.generate_config > docs/config.md
 	$(BIN)/python -m docs.generate_log_events > docs/log-events.md
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+# pip is the last that venv makes: an environment without it was not finished, and is made anew.
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo 'Python 3.11 or later with its module venv is needed. Type: sudo apt install python3-venv'; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(VENV)/.installed $@
 
-$(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	@touch $(VENV)/.installed $(VENV)/.dev $@
 
