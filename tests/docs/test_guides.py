@@ -1,0 +1,57 @@
+"""Examples on the pages: each piece of the configuration is accepted, and each guide is in the list."""
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from senderproxy.config.load import load_config
+from senderproxy.listener.client_auth import hash_password
+
+ROOT = Path(__file__).parents[2]
+GUIDES = sorted((ROOT / "docs/guides").glob("*.md"))
+PAGES = sorted([*GUIDES, *(ROOT / "docs").glob("*.md"), *ROOT.glob("README*.md")])
+EXAMPLES = [
+    (page, textwrap.dedent(match[2]))
+    for page in PAGES
+    for match in re.finditer(r"^( *)```toml\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+]
+
+
+@pytest.mark.parametrize(("page", "example"), EXAMPLES, ids=lambda value: value.stem if isinstance(value, Path) else "")
+def test_each_example_is_a_valid_configuration(page: Path, example: str, tmp_path: Path) -> None:
+    for name in ("certificate.pem", "key.pem"):
+        (tmp_path / name).touch()
+    text = example.replace("/etc/senderproxy/", f"{tmp_path}/").replace("$scrypt$…", hash_password("geheim-client"))
+    file = tmp_path / "senderproxy.toml"
+    file.write_text(f'{text}\n[vault]\nunlock = "passphrase"\n', encoding="utf-8")
+    assert load_config(file).listeners
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) > 8
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.de.md"])
+def test_each_guide_is_in_the_readme(readme: str) -> None:
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    assert [guide.name for guide in GUIDES if f"(docs/guides/{guide.name})" not in text] == []
+
+
+def test_each_guide_says_what_was_tried() -> None:
+    assert [guide.name for guide in GUIDES if "tried" not in guide.read_text(encoding="utf-8").lower()] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_link_to_a_section_exists(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s:]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    assert [
+        f"{path}#{anchor}" for path, anchor in links if anchor not in anchors(page.parent / path if path else page)
+    ] == []
