@@ -4,7 +4,8 @@
 Guarantees: when all is there, says nothing and takes a fraction of a second. As root it installs what is missing
 without starting, enabling or replacing any service of this machine. Otherwise it prints the one line to type and
 ends with exit code 1. Exim cannot be installed beside Postfix (both are the machine's mail transport agent), so its
-package is only unpacked, below `.cache/peers`.
+package is only unpacked, below `.cache/peers`. A machine that has another mail transport agent than Postfix keeps it: the
+tests with Postfix are skipped there, which is said.
 Not here: running any of it (the other modules here).
 
 Runs before the virtual environment matters: nothing but the standard library.
@@ -27,7 +28,7 @@ CACHE: Final = PROJECT / ".cache" / "peers"
 EXIM: Final = CACHE / "exim" / "usr" / "sbin" / "exim4"
 EXIM_PACKAGES: Final = ("exim4-daemon-light", "exim4-base")
 POLICY: Final = Path("/usr/sbin/policy-rc.d")
-SERVICES: Final = ("postfix", "dovecot")
+SERVICES: Final = {"postfix": "postfix", "dovecot-core": "dovecot"}  # by the package that brings them
 
 PACKAGES: Final = (
     "postfix",  # the office's server, and the provider's
@@ -80,19 +81,37 @@ def ensure() -> None:
             "The tests with real mail servers take them from Debian packages, and this is neither Debian nor kin.\n"
             "Run `make fast`, or `make test` on Debian 12."
         )
-    missing = absent(PACKAGES)
+    wished = _beside_the_mail_server(PACKAGES)
+    missing = absent(wished)
     if not missing and EXIM.exists():
         return
     if missing and EXIM.exists() and os.geteuid() != 0:
         raise PackagesMissing(apt_line(missing))
     with _one_at_a_time():
-        _refresh_if_unknown([*PACKAGES, *EXIM_PACKAGES])
+        _refresh_if_unknown([*wished, *EXIM_PACKAGES])
         if not EXIM.exists():
             _unpack_exim()
-        wanted = absent([*PACKAGES, *_libraries_of_exim()])
+        wanted = absent([*wished, *_libraries_of_exim()])
         if not wanted:
             return
         install(wanted)
+
+
+def _beside_the_mail_server(names: Sequence[str]) -> list[str]:
+    """Return the packages that can be installed beside this machine's mail transport agent; say what is left out."""
+    provided = subprocess.run(
+        ["dpkg-query", "-W", "-f=${db:Status-Status} ${Package} ${Provides}\n"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.splitlines()
+    agents = [line.split()[1] for line in provided if line.startswith("installed ") and "mail-transport-agent" in line]
+    if not agents or "postfix" in agents:
+        return list(names)
+    print(
+        f"{agents[0]} is this machine's mail server, and Postfix cannot be installed beside it: its tests are skipped."
+    )
+    return [name for name in names if name != "postfix"]
 
 
 def absent(names: Sequence[str]) -> list[str]:
@@ -135,7 +154,7 @@ def _install(names: Sequence[str]) -> None:
         )
     with _no_service_starts():
         _apt(["install", "-y", "--no-install-recommends", *names], environment)
-    new_services = [name for name in SERVICES if any(package.startswith(name) for package in names)]
+    new_services = [service for package, service in SERVICES.items() if package in names]  # not those it had before
     if new_services and shutil.which("systemctl"):
         subprocess.run(["systemctl", "disable", "--quiet", *new_services], check=False, capture_output=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers import packages
+from tests.peers.exim import USER, _without
 from tests.peers.process import private_folder
 
 SCRIPT = Path(packages.__file__)
@@ -59,6 +60,27 @@ def test_without_the_right_to_install_the_one_line_to_type_is_printed(checkout: 
         "dovecot-pop3d fetchmail getmail6 libnet-ssleay-perl libnss-wrapper gcc libc6-dev strace gnome-keyring dbus openssl systemd debootstrap lintian php-cli bsd-mailx s-nail git-email libmailtools-perl libsisimai-perl"
     )
     assert done.stdout == ""
+
+
+def test_another_mail_server_stays_and_postfix_is_left_out(checkout: Path) -> None:
+    (checkout / "bin/dpkg-query").write_text(
+        '#!/bin/sh\ncase "$*" in\n'
+        "*Provides*) echo 'installed exim4-daemon-light mail-transport-agent, exim4-localscanapi-4.1';"
+        " echo 'config-files nullmailer mail-transport-agent';;\n"
+        '*) for name in "$@"; do echo $name installed; done;;\nesac\n',
+        encoding="ascii",
+    )
+    done = run(checkout, f"{checkout}/bin:/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        "exim4-daemon-light is this machine's mail server, and Postfix cannot be installed beside it: its tests are skipped.\n"
+    )
+
+
+def test_the_user_of_an_installed_exim_is_replaced(tmp_path: Path) -> None:
+    users = tmp_path / "passwd"
+    users.write_text("root:x:0:0::/root:/bin/sh\nDebian-exim:x:118:120::/:/usr/sbin/nologin\nDebian:x:1:1::/:/bin/sh\n")
+    assert [line.split(":")[0] for line in _without(USER, users).splitlines()] == ["root", "Debian"]
 
 
 def test_a_machine_that_is_no_debian_is_told_so(checkout: Path) -> None:
