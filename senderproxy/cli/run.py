@@ -12,7 +12,7 @@ from senderproxy.cli.terminal import print_error
 from senderproxy.control.socket_store import SocketStore, sockets_of_systemd
 from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.errors import SenderproxyError
-from senderproxy.service.refusal import Refusal
+from senderproxy.service.refusing_listeners import RefusingListeners
 
 # No start succeeds until an operator has done something; RestartPreventExitStatus= of the unit has the same ones.
 _PERMANENT: Final = frozenset({EX_USAGE, EX_DATAERR, EX_NOPERM, EX_CONFIG})
@@ -30,7 +30,7 @@ def run(chosen: argparse.Namespace) -> int:
     """
     notifier = SystemdNotifier.from_environment()
     sockets = SocketStore(notifier, sockets_of_systemd(os.environ))
-    refusal = Refusal(config_path(chosen), notifier)
+    refusal = RefusingListeners(config_path(chosen), notifier)
     try:
         config = read_config(chosen)
         app.run(config, open_accounts(config), lambda: read_config(chosen), notifier, sockets)

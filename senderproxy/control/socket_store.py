@@ -3,7 +3,7 @@
 Guarantees: a socket that systemd keeps stays open during a restart and after a crash: connections wait in the kernel,
 none is refused. A socket of a `.socket` unit is used and never stored; without a listener it is an error, because its
 clients would wait without an end. A stored socket without a listener is given up. Without systemd nothing happens.
-Not here: the listeners (service.listeners), clients that no listener can serve (service.refusal).
+Not here: the listeners (service.listeners), clients that no listener can serve (service.refusing_listeners).
 sd_listen_fds(3), sd_notify(3) FDSTORE=1, systemd.service(5) FileDescriptorStoreMax=.
 """
 

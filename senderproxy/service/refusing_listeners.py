@@ -26,7 +26,7 @@ _LOOK: Final = 2.0  # seconds between two looks at the configuration file; Resta
 _RETRY: Final = 30.0  # seconds; with RestartSec= nine starts within StartLimitIntervalSec=, of 20 that it permits
 
 
-class Refusal:
+class RefusingListeners:
     """To be made before the configuration is read: its change from then on ends the refusal of all clients."""
 
     def __init__(self, configuration: Path, notifier: SystemdNotifier) -> None:
