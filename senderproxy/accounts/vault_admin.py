@@ -5,17 +5,21 @@ Not here: the accounts inside (accounts.vault_accounts, accounts.editor), prompt
 """
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from senderproxy.accounts.errors import InvalidVaultRequest, accounts_error
+from senderproxy.accounts.errors import AccountsError, InvalidVaultRequest, accounts_error
 from senderproxy.accounts.saving import save_upgraded, upgrade_records
 from senderproxy.accounts.sealed_credential import credential_unlock, is_available, seal, sealed_file
 from senderproxy.accounts.unlock import KEYRING_NAME, Prompt, UnlockMethod, new_passphrase, unlock_method
 from senderproxy.translation import _
 from vault import Exists, KeyFile, Keyring, SuppliedKey, Vault, VaultError
+
+
+class UnlockInUse(AccountsError):
+    """The service starts with the unlock that would be removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +104,30 @@ def add_unlock(path: Path | str, current: UnlockMethod, new: UnlockMethod, label
         return given
 
 
+def add_unlocks(path: Path | str, current: UnlockMethod, new: Sequence[tuple[UnlockMethod, str]]) -> None:
+    """Add several unlocks, each with its label, in one step. Raises AccountsError."""
+    with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
+        for method, label in new:
+            vault.add_unlock(method, label=label)
+        save_upgraded(vault)
+
+
+def labels_opened_by(path: Path | str, current: UnlockMethod, other: UnlockMethod) -> tuple[str, ...]:
+    """The labels of the unlocks that `other` opens; `current` opens the vault. Raises AccountsError."""
+    with _errors_translated(), Vault.open(path, unlock=current) as vault:
+        return vault.labels_opened_by(other)
+
+
 def remove_unlock(path: Path | str, current: UnlockMethod, label: str) -> None:
     """Remove an unlock. Raises AccountsError, also for the last one."""
+    remove_unlocks(path, current, [label])
+
+
+def remove_unlocks(path: Path | str, current: UnlockMethod, labels: Collection[str]) -> None:
+    """Remove several unlocks in one step. Raises AccountsError, also if none would be left."""
     with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
-        vault.remove_unlock(label)
+        for label in labels:
+            vault.remove_unlock(label)
         save_upgraded(vault)
 
 

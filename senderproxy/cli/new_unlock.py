@@ -8,6 +8,7 @@ Not here: the unlock methods (accounts.vault_admin), the questions on the termin
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from senderproxy.accounts.sealed_credential import sealed_file
 from senderproxy.accounts.unlock import UnlockMethod, starts_alone
 from senderproxy.accounts.vault_admin import new_unlock_method
 from senderproxy.cli.terminal import ask_new_passphrase, confirm, is_interactive, is_yes, passphrase_prompt
@@ -36,6 +37,8 @@ def new_unlock(setting: str, *, passphrase_from_stdin: bool = False) -> Iterator
         print(_("Created the key file {path}. Keep a copy apart from the vault's backup.").format(path=place))
     elif kind == "keyring":
         print(_("Stored a new key in the keyring, for the service name {name}.").format(name=place))
+    elif kind == "credential":
+        print(_("Sealed a new key to this machine: {path}").format(path=sealed_file(place)))
 
 
 def choose_key(setting: str, *, may_ask: bool) -> str:

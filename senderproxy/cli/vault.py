@@ -5,17 +5,30 @@ Not here: the operations on the file (accounts.vault_admin).
 """
 
 import argparse
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from senderproxy.accounts import vault_admin
 from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.srs_key import make_srs_key
-from senderproxy.accounts.unlock import unlock_method
+from senderproxy.accounts.unlock import UnlockMethod, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
-from senderproxy.cli.common import open_accounts, pickup_note, read_config, vault_unlock
+from senderproxy.cli import vault_seal
+from senderproxy.cli.common import (
+    SYSTEM_CONFIG,
+    config_path,
+    open_accounts,
+    pickup_note,
+    read_config,
+    user_config,
+    vault_unlock,
+)
+from senderproxy.cli.errors import FileInTheWay, InputError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.new_unlock import new_unlock
+from senderproxy.cli.setup_files import CreatedFiles, SetupPaths, give_to_service, rolled_back_on_failure
 from senderproxy.cli.terminal import (
     ask_passphrase,
     confirm,
@@ -24,6 +37,9 @@ from senderproxy.cli.terminal import (
     print_json,
     print_table,
 )
+from senderproxy.config.load import load_config
+from senderproxy.config.model import Config
+from senderproxy.errors import SenderproxyError
 from senderproxy.translation import N_, _, ngettext
 
 _METHODS: Final = N_("passphrase, key-file:PATH (created if missing), keyring:SERVICE, credential:NAME")
@@ -68,6 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     upgrade = actions.add_parser("upgrade", help=_("write all records in the format of this version"))
     upgrade.set_defaults(run=run_upgrade)
+
+    seal = actions.add_parser("seal", help=_("seal the key to this machine, for the service of systemd"))
+    _add_passphrase_options(seal)
+    vault_seal.add_arguments(seal)
 
     srs = actions.add_parser("make-srs-key", help=_("make the key of SRS addresses, or replace it"))
     srs.set_defaults(run=run_make_srs_key)
@@ -169,11 +189,13 @@ def run_add_unlock(chosen: argparse.Namespace) -> int:
 
 def run_remove_unlock(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
+    current = vault_unlock(config)
+    _require_other_start(chosen, config, current, [chosen.label])
     question = _("Remove the unlock {label}, and the backup of the previous generation?").format(label=chosen.label)
     if not chosen.yes and not confirm(question):
         print(_("Nothing was changed."))
         return EX_FAILED
-    vault_admin.remove_unlock(config.vault.path, vault_unlock(config), chosen.label)
+    vault_admin.remove_unlock(config.vault.path, current, chosen.label)
     print(_("Removed the unlock {label}.").format(label=chosen.label), pickup_note(config))
     print(
         _(
@@ -187,6 +209,7 @@ def run_remove_unlock(chosen: argparse.Namespace) -> int:
 def run_rekey(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     current = vault_unlock(config)
+    _require_other_start(chosen, config, current, chosen.drop)
     others = [unlock_method(way, passphrase_prompt()) for way in chosen.others]
     vault_admin.rekey(config.vault.path, current, others, chosen.drop)
     print(_("The vault is sealed under a new key."), pickup_note(config))
@@ -203,6 +226,36 @@ def run_upgrade(chosen: argparse.Namespace) -> int:
     text = ngettext("Rewrote {count} record.", "Rewrote {count} records.", count).format(count=count)
     print(text, pickup_note(config))
     return EX_OK
+
+
+def _require_other_start(
+    chosen: argparse.Namespace, config: Config, current: UnlockMethod, removed: Sequence[str]
+) -> None:
+    """Raise UnlockInUse if the configuration could not open the vault without the unlocks to be removed."""
+    path = config_path(chosen)
+    setting = load_config(path).vault.unlock
+    unlocks = vault_admin.inspect(config.vault.path).unlocks
+    if not {label for _kind, label in unlocks} - set(removed):
+        return  # all of them: refused by the vault itself
+    needed: set[str]
+    if setting == config.vault.unlock:
+        needed = set(vault_admin.labels_opened_by(config.vault.path, current, current))
+    else:
+        try:
+            needed = set(vault_admin.labels_opened_by(config.vault.path, current, unlock_method(setting, None)))
+        except SenderproxyError:  # it is not available here: any of its kind may be the one
+            kind = setting.partition(":")[0].replace("credential", "key-file")
+            needed = {label for known, label in unlocks if known == kind}
+    if needed and needed <= set(removed):
+        raise vault_admin.UnlockInUse(
+            _("The service starts with this unlock ({setting} in {path}): without it the next start fails.").format(
+                setting=setting, path=path
+            ),
+            hint=_(
+                "Name another unlock of the vault in that file (senderproxy vault add-unlock adds one), restart the"
+                " service, then remove this one."
+            ),
+        )
 
 
 def run_make_srs_key(chosen: argparse.Namespace) -> int:
@@ -223,17 +276,69 @@ def run_export(chosen: argparse.Namespace) -> int:
     with new_unlock(chosen.opens_with) as new:
         vault_admin.export(config.vault.path, current, chosen.file, new)
     print(_("Wrote the sealed copy {path}.").format(path=chosen.file))
-    print(_("Next step, on the other machine: senderproxy vault import {name}").format(name=chosen.file.name))
+    print(
+        _("To move to another machine: copy {config} beside it, then there: senderproxy vault import {name}").format(
+            config=config_path(chosen), name=chosen.file.name
+        )
+    )
     return EX_OK
 
 
 def run_import(chosen: argparse.Namespace) -> int:
-    """The copy stays unchanged; the new vault has the unlock that the configuration names."""
-    config = read_config(chosen)
-    opens = unlock_method(chosen.opens_with, lambda _prompt: ask_passphrase(_("Passphrase of the copy")))
-    with new_unlock(config.vault.unlock) as new:
-        vault_admin.restore(chosen.file, opens, config.vault.path, new)
-    count = len(VaultAccounts.open(config.vault.path, new).directory().accounts)
+    """The copy stays unchanged; the new vault has the unlock that the configuration names.
+
+    A machine without a configuration gets the one beside the copy. If a step fails, nothing is left behind.
+    """
+    with rolled_back_on_failure() as created:
+        chosen.config = str(_config_for_import(chosen, created))
+        config = read_config(chosen)
+        vault, (kind, _colon, place) = Path(config.vault.path), config.vault.unlock.partition(":")
+        if vault.exists():
+            raise FileInTheWay(_("{path} exists already; nothing was changed.").format(path=vault))
+        created.reserve(vault)
+        if kind == "credential":
+            vault_seal.require_systemd()
+        if kind == "key-file":
+            created.create_folder(Path(place).parent)
+        secret: list[str] = []
+        opens = unlock_method(chosen.opens_with, lambda _prompt: _noted(secret))
+        with new_unlock(config.vault.unlock) as new:
+            vault_admin.restore(chosen.file, opens, vault, new)
+            if kind == "credential":
+                created.call_on_failure(vault_seal.install_drop_in(place))
+                if secret:  # a vault without a passphrase is lost with the machine
+                    vault_admin.add_unlock(
+                        vault, new, unlock_method("passphrase", lambda _prompt: secret[0]), "recovery"
+                    )
+        key = Path(place) if kind == "key-file" else vault
+        give_to_service(SetupPaths(Path(chosen.config), vault, key, Path(config.service.control_socket)))
+    count = len(VaultAccounts.open(vault, new).directory().accounts)
     text = ngettext("Created {path} with {count} account.", "Created {path} with {count} accounts.", count)
-    print(text.format(path=config.vault.path, count=count), pickup_note(config))
+    print(text.format(path=vault, count=count), pickup_note(config))
+    if Path(chosen.config) == SYSTEM_CONFIG:
+        print(_("Next step: {command}").format(command="systemctl enable --now senderproxy && senderproxy check"))
     return EX_OK
+
+
+def _noted(secrets: list[str]) -> str:
+    secrets.append(ask_passphrase(_("Passphrase of the copy")))
+    return secrets[0]
+
+
+def _config_for_import(chosen: argparse.Namespace, created: CreatedFiles) -> Path:
+    """The configuration of this machine; if it has none, the one beside the copy, installed. Raises InputError."""
+    try:
+        path = config_path(chosen)
+    except InputError as error:
+        beside = chosen.file.with_name(SYSTEM_CONFIG.name)
+        if not beside.exists():
+            raise InputError(
+                error.message,
+                hint=_("Put the other machine's {name} beside the copy: {path}").format(
+                    name=SYSTEM_CONFIG.name, path=beside
+                ),
+            ) from error
+        path = SYSTEM_CONFIG if os.geteuid() == 0 else user_config()
+        created.write(path, beside.read_text(encoding="utf-8-sig"))
+        print(_("Installed the configuration {path}.").format(path=path))
+    return path

@@ -9,6 +9,7 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from vault import (
     Missing,
     NoBackend,
     Passphrase,
+    SuppliedKey,
     Unlock,
     UnsafeFile,
     _seal,
@@ -189,6 +191,7 @@ def stand_in(full_name: str) -> KeyringBackend:
         "priority": 1,
         "get_password": lambda self, service, user: kept.get((service, user)),
         "set_password": lambda self, service, user, password: kept.update({(service, user): password}),
+        "delete_password": lambda self, service, user: kept.pop((service, user)),
     }
     made = type(name, (KeyringBackend,), body)()
     KeyringBackend._classes.discard(type(made))  # hide it from other tests
@@ -389,3 +392,28 @@ def test_no_way_to_unlock_shows_its_secret_or_is_pickled(method: Unlock) -> None
 
 def test_stretching_takes_the_parameters_of_rfc_9106() -> None:
     assert (_seal.ARGON2ID_COST.passes, _seal.ARGON2ID_COST.lanes, _seal.ARGON2ID_COST.kibibytes) == (3, 4, 65536)
+
+
+def test_a_supplied_key_opens_what_the_key_file_of_the_same_content_locked(tmp_path: Path) -> None:
+    content = SuppliedKey.new_content()
+    (tmp_path / "key").write_bytes(content)
+    (tmp_path / "key").chmod(0o600)
+    supplied = SuppliedKey(lambda: content, source=tmp_path / "sealed")
+    assert opens(KeyFile(tmp_path / "key"), supplied)
+    assert opens(supplied, KeyFile(tmp_path / "key"))
+    assert not opens(SuppliedKey(SuppliedKey.new_content, source=tmp_path / "sealed"), supplied)
+    assert content.decode().split()[1] not in repr(supplied)
+
+
+def test_a_supplied_key_that_is_short_or_altered_is_refused_by_its_source(tmp_path: Path) -> None:
+    for content in (b"", b"short", b"vault-key/v1 altered\n", b"x" * 70_000):
+        with pytest.raises((Damaged, UnsafeFile), match="sealed"):
+            SuppliedKey(partial(bytes, content), source=tmp_path / "sealed").wrap("label", ID, DATA_KEY)
+
+
+def test_a_removed_keyring_entry_opens_nothing() -> None:
+    backend = stand_in(GOOD)
+    key = Keyring.generate("office", service="vault-test", backend=backend)
+    key.remove()
+    with pytest.raises(Missing):
+        key.wrap("label", ID, DATA_KEY)

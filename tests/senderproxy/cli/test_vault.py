@@ -1,6 +1,7 @@
 """`senderproxy vault`: the vault file and its unlocks."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -139,3 +140,62 @@ def test_an_upgrade_prints_the_number_of_records_that_it_rewrote(office: Office)
     assert upgraded.code == 0, upgraded.err
     assert upgraded.out.startswith("Rewrote 1 record. ")
     assert "1 account is readable" in office.type("vault", "verify").out
+
+
+@pytest.mark.parametrize("words", [("remove-unlock", "key-file", "--yes"), ("rekey", "--drop", "key-file")])
+def test_the_unlock_of_the_next_start_is_never_removed(office: Office, words: tuple[str, ...]) -> None:
+    add_safe(office)
+    before = (office.folder / "accounts.vault").read_bytes()
+    for unlock in ((), ("--unlock", "passphrase", "--passphrase-stdin")):
+        refused = office.type("vault", *words, *unlock, stdin=f"{SAFE}\n")
+        assert refused.code == 77
+        assert "without it the next start fails" in refused.err
+        assert f"key-file:{office.folder / 'vault.key'} in {office.config}" in refused.err
+    assert (office.folder / "accounts.vault").read_bytes() == before
+    assert office.type("vault", "remove-unlock", "safe", "--yes").code == 0
+
+
+def test_an_unlock_that_another_one_replaces_at_the_start_can_be_removed(office: Office) -> None:
+    add_safe(office)
+    office.config.write_text(office.config.read_text().replace('"key-file:vault.key"', '"passphrase"'))
+    words = ("vault", "remove-unlock", "key-file", "--yes", "--passphrase-stdin")
+    assert office.type(*words, stdin=f"{SAFE}\n").code == 0
+    last = office.type("vault", "remove-unlock", "safe", "--yes", "--passphrase-stdin", stdin=f"{SAFE}\n")
+    assert "only unlock method" in last.err
+
+
+def test_an_unlock_that_cannot_be_tried_here_protects_those_of_its_kind(office: Office) -> None:
+    add_safe(office)
+    office.config.write_text(office.config.read_text().replace("key-file:vault.key", "credential:no-such-key"))
+    words = ("--unlock", f"key-file:{office.folder / 'vault.key'}", "vault", "remove-unlock")
+    assert office.type(*words, "key-file", "--yes").code == 77
+    assert office.type(*words, "safe", "--yes").code == 0
+
+
+def test_an_import_that_fails_leaves_nothing_and_one_over_a_vault_changes_nothing(office: Office) -> None:
+    office.add("anna@firma.example")
+    copy = office.folder / "copy.vault"
+    office.type("vault", "export", str(copy), "--passphrase-stdin", stdin=f"{SAFE}\n")
+    over = office.type("vault", "import", str(copy), "--passphrase-stdin", stdin=f"{SAFE}\n")
+    assert over.code == 73
+    assert office.type("vault", "verify").code == 0
+    place = office.folder / "new"
+    place.mkdir()
+    text = office.config.read_text().replace('"accounts.vault"', '"state/accounts.vault"')
+    (place / "senderproxy.toml").write_text(text.replace("key-file:vault.key", "key-file:keys/vault.key"))
+    words = ("--config", str(place / "senderproxy.toml"), "vault", "import", str(copy), "--passphrase-stdin")
+    assert office.bare(*words, stdin="geheim-falsch\n").code == 77
+    assert [path.name for path in place.iterdir()] == ["senderproxy.toml"]
+    moved = office.bare(*words, stdin=f"{SAFE}\n")
+    assert moved.code == 0, moved.err
+    assert {path.name for path in place.rglob("*.*")} >= {"accounts.vault", "vault.key"}
+
+
+def test_seal_needs_root_and_systemd(office: Office) -> None:
+    if Path("/run/systemd/system").is_dir():
+        pytest.skip("systemd runs here")
+    before = {path.name: path.read_bytes() for path in office.folder.iterdir()}
+    ended = office.type("vault", "seal", "--passphrase-stdin", stdin=f"{SAFE}\n")
+    assert ended.code in (64, 66)
+    assert "To fix: " in ended.err
+    assert {path.name: path.read_bytes() for path in office.folder.iterdir()} == before
