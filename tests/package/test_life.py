@@ -90,6 +90,7 @@ def test_life_of_the_package(installed: Installed, newer_package: Path) -> None:
     installed.set_up()
     installed.sends()
     installed.sends_by_sendmail("/usr/lib/senderproxy/sendmail")
+    assert machine.run("senderproxy", "help", "postfix").startswith("# Postfix\n")
     before = machine.pid()
 
     words = installed.install(newer_package)
