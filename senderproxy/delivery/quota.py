@@ -1,12 +1,12 @@
 """Hourly quota of one account: the provider's limits, enforced here so that they are never reached there. PURE.
 
 Guarantees: the reservations of any sixty minutes never exceed a limit; a refusal gives the time until the next one
-succeeds; a released reservation does not count. Memory is bounded, whatever the limits are.
+succeeds; a released reservation does not count. Memory is the same from the first message on, whatever the limits are.
 Not here: the limits (routing.provider), the clock, the table that outlives a restart (relay.learned_state).
 """
 
 import math
-from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +14,8 @@ from senderproxy.learned import Fact, Instant, clamp
 
 HOUR: Final = 3600.0  # seconds; providers count their limits by the hour
 _TOLERANCE: Final = 1.0  # seconds by which the clocks may differ between the writing and the reading of a fact
-_SLOT: Final = 60.0  # seconds; reservations are summed by the minute, so at most 61 slots are stored
+_SLOT: Final = 60.0  # seconds; reservations are summed by the minute
+_SLOTS: Final = 62  # 61 that have not expired, and the next one: a restored slot may end a minute later than it did
 
 
 @dataclass(slots=True)
@@ -34,13 +35,6 @@ class QuotaExceeded:
     seconds: float | None
 
 
-@dataclass(slots=True)
-class _Slot:
-    number: int
-    messages: int = 0
-    recipients: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Remaining:
     """The unused quota of this hour; None where there is no limit."""
@@ -50,10 +44,15 @@ class Remaining:
 
 
 class HourlyQuota:
-    """The reservations of one account in the past hour. Each call takes the limits: they may change at any time."""
+    """The reservations of one account in the past hour. Each call takes the limits: they may change at any time.
+
+    A slot is the number of a minute on the monotonic clock. Its sums are at this number modulo _SLOTS.
+    """
 
     def __init__(self) -> None:
-        self._slots: deque[_Slot] = deque()
+        self._last = 0  # the highest slot; the sums of the _SLOTS up to it count
+        self._messages = [0] * _SLOTS
+        self._recipients = [0] * _SLOTS
 
     def reserve(
         self, recipients: int, *, messages_per_hour: int | None, recipients_per_hour: int | None, now: float
@@ -64,10 +63,10 @@ class HourlyQuota:
         )
         if exceeded is not None:
             return exceeded
-        slot = self._current(now)
-        slot.messages += 1
-        slot.recipients += recipients
-        return Reservation(slot.number, recipients)
+        slot = math.floor(now / _SLOT)
+        self._messages[slot % _SLOTS] += 1
+        self._recipients[slot % _SLOTS] += recipients
+        return Reservation(slot, recipients)
 
     def check(
         self, recipients: int, *, messages_per_hour: int | None, recipients_per_hour: int | None, now: float
@@ -76,11 +75,11 @@ class HourlyQuota:
         self._expire(now)
         refusals = [
             refusal
-            for amount, limit, kind in (
-                (1, messages_per_hour, "messages"),
-                (recipients, recipients_per_hour, "recipients"),
+            for amount, limit, sums, kind in (
+                (1, messages_per_hour, self._messages, "messages"),
+                (recipients, recipients_per_hour, self._recipients, "recipients"),
             )
-            if limit is not None and (refusal := self._check_one(amount, limit, kind, now)) is not None
+            if limit is not None and (refusal := self._check_one(amount, limit, sums, kind, now)) is not None
         ]
         return max(refusals, key=lambda refusal: math.inf if refusal.seconds is None else refusal.seconds, default=None)
 
@@ -89,16 +88,14 @@ class HourlyQuota:
         if reservation.released:
             return
         reservation.released = True
-        for slot in self._slots:
-            if slot.number == reservation.slot:
-                slot.messages -= 1
-                slot.recipients -= reservation.recipients
+        if self._last - _SLOTS < reservation.slot:
+            self._messages[reservation.slot % _SLOTS] -= 1
+            self._recipients[reservation.slot % _SLOTS] -= reservation.recipients
 
     def remaining(self, *, messages_per_hour: int | None, recipients_per_hour: int | None, now: float) -> Remaining:
         """Return the unused quota."""
         self._expire(now)
-        messages = sum(slot.messages for slot in self._slots)
-        recipients = sum(slot.recipients for slot in self._slots)
+        messages, recipients = sum(self._messages), sum(self._recipients)
         return Remaining(
             None if messages_per_hour is None else max(0, messages_per_hour - messages),
             None if recipients_per_hour is None else max(0, recipients_per_hour - recipients),
@@ -111,10 +108,11 @@ class HourlyQuota:
         slots before the last one, its messages and its recipients.
         """
         self._expire(at.monotonic)
-        if not any(slot.messages for slot in self._slots):
+        used = [slot for slot in self._numbers() if self._messages[slot % _SLOTS]]
+        if not used:
             return None
-        last = self._slots[-1].number
-        slots = [[last - slot.number, slot.messages, slot.recipients] for slot in self._slots if slot.messages]
+        last = used[-1]
+        slots = [[last - slot, self._messages[slot % _SLOTS], self._recipients[slot % _SLOTS]] for slot in used]
         return {"age": round(at.monotonic - (last + 1) * _SLOT, 3), "slots": slots}
 
     def restore(self, fact: Fact, written: Instant) -> bool:
@@ -128,40 +126,40 @@ class HourlyQuota:
         end = written.monotonic + _SLOT - clamp(fact["age"] + _SLOT, 2 * HOUR)
         last = math.ceil((end - _TOLERANCE) / _SLOT) - 1
         used = [
-            _Slot(last - _amount(back), _amount(messages), _amount(recipients))
+            (last - _amount(back), _amount(messages), _amount(recipients))
             for back, messages, recipients in fact["slots"]
         ]
-        slots = {slot.number: slot for slot in self._slots}
-        for slot in used:
-            total = slots.setdefault(slot.number, _Slot(slot.number))
-            total.messages += slot.messages
-            total.recipients += slot.recipients
-        self._slots = deque(slots[number] for number in sorted(slots))
+        self._expire(written.monotonic)
+        for slot, messages, recipients in used:
+            if self._last - _SLOTS < slot <= self._last:
+                self._messages[slot % _SLOTS] += messages
+                self._recipients[slot % _SLOTS] += recipients
         return bool(used)
 
-    def _check_one(self, amount: int, limit: int, kind: str, now: float) -> QuotaExceeded | None:
+    def _check_one(self, amount: int, limit: int, sums: Sequence[int], kind: str, now: float) -> QuotaExceeded | None:
         """Return None if the amount is within the limit now."""
         text = f"{limit} {kind} an hour"
         if amount > limit:
             return QuotaExceeded(text, None)
-        used = sum(getattr(slot, kind) for slot in self._slots)
+        used = sum(sums)
         if used + amount <= limit:
             return None
-        for slot in self._slots:  # from the oldest: each expired slot frees its amount
-            used -= getattr(slot, kind)
+        for slot in self._numbers():  # from the oldest: each expired slot frees its amount
+            used -= sums[slot % _SLOTS]
             if used + amount <= limit:
-                return QuotaExceeded(text, _expiry(slot.number) - now)
+                return QuotaExceeded(text, _expiry(slot) - now)
         raise AssertionError("an amount within the limit fits into an empty hour")
 
-    def _current(self, now: float) -> _Slot:
-        number = math.floor(now / _SLOT)
-        if not self._slots or self._slots[-1].number != number:
-            self._slots.append(_Slot(number))
-        return self._slots[-1]
+    def _numbers(self) -> range:
+        """The slots that count, from the oldest."""
+        return range(self._last - _SLOTS + 1, self._last + 1)
 
     def _expire(self, now: float) -> None:
-        while self._slots and _expiry(self._slots[0].number) <= now:
-            self._slots.popleft()
+        """Let the slots count that have not expired, and the next one."""
+        last = math.floor(now / _SLOT) + 1
+        for slot in range(max(self._last + 1, last - _SLOTS + 1), last + 1):
+            self._messages[slot % _SLOTS] = self._recipients[slot % _SLOTS] = 0
+        self._last = max(self._last, last)
 
 
 def _amount(value: object) -> int:

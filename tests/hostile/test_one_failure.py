@@ -94,7 +94,6 @@ def test_one_allocation_that_fails_loses_no_acknowledged_message(offices: Office
             await asyncio.to_thread(office.service.start)
         print(f"replies {dict(replies)}, exit codes {dict(ends)}")
         assert replies[250] > MEMORY_POINTS
-        assert set(ends) <= {0, os.EX_SOFTWARE}
         await office.submit_politely(1)
         await office.check(may_double=True)
 
@@ -128,7 +127,6 @@ def test_a_limit_of_memory_that_is_stepped_down_loses_no_acknowledged_message(of
         print(f"replies {dict(replies)}, exit codes {dict(ends)}")
         assert set(replies) > {250}, "nothing failed"
         assert replies[250] >= 6
-        assert set(ends) <= {0, os.EX_SOFTWARE}
         await office.submit_politely(1)
         await office.check(may_double=True)
 

@@ -123,7 +123,6 @@ IN_PROGRESS = {
     "delivery.pool.Pool._sessions": "a session; limits.connections",
     "delivery.pool.Pool._waiters": "an attempt",
     "delivery.protocol.UpstreamProtocol._expected": "a command; max_recipients and two more",
-    "delivery.quota.HourlyQuota._slots": "a message of the last hour; limits.messages_per_hour",
     "listener.acceptor.Acceptor._starting": "an accepted socket, for some passes of the event loop",
     "listener.body.SpillDirectory._created": "a folder for large bodies that was deleted by hand",
     "listener.connections.ListenerState.transactions": "a message; max_connections, and cancelled ones until their end",

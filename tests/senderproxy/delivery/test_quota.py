@@ -119,7 +119,7 @@ def test_memory_is_bounded_at_any_rate(rate: int) -> None:
     for minute in range(300):
         for second in range(rate):
             ask(quota, 1, minute * 60.0 + second * 60 / rate, messages=10**9)
-    assert len(quota._slots) <= 61
+    assert len(quota._messages) == len(quota._recipients) == 62
 
 
 # ---- beyond a restart ----
@@ -173,6 +173,19 @@ def test_a_restored_use_is_added_to_that_since_the_start() -> None:
     refused = quota.reserve(1, messages_per_hour=2, recipients_per_hour=None, now=620.0)
     assert isinstance(refused, QuotaExceeded)
     assert refused.seconds == pytest.approx(660.0 + HOUR - 620.0)
+
+
+def test_a_restored_slot_that_ends_later_is_no_second_slot() -> None:
+    quota = HourlyQuota()
+    quota.restore({"age": -59.0, "slots": [[0, 1, 1]]}, Instant(MIDNIGHT, 30.0))  # it may end at 120 s
+    ask(quota, 1, 40.0, messages=10)
+    reservation = ask(quota, 1, 65.0, messages=10)
+    assert isinstance(reservation, Reservation)
+    quota.release(reservation)
+    assert quota.remaining(messages_per_hour=10, recipients_per_hour=None, now=70.0).messages == 8
+    assert restarted(quota, 70.0, 1.0, 7.0).remaining(
+        messages_per_hour=10, recipients_per_hour=None, now=7.0
+    ) == Remaining(8, None)
 
 
 @pytest.mark.parametrize("age", [1e15, -1e15])
