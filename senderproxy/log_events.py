@@ -143,7 +143,7 @@ CLIENT_LOGIN_REFUSED: Final = LogEvent(
     "client_login_refused", Severity.WARNING, "client login refused", ("client", "user", "user_known")
 )
 CLIENT_TLS_FAILED: Final = LogEvent(
-    "client_tls_failed", Severity.WARNING, "TLS with a client failed", ("client", "why")
+    "client_tls_failed", Severity.WARNING, "TLS with a client failed", ("client", "why", "hint")
 )
 CONNECTION_ERROR: Final = LogEvent("connection_error", Severity.ERROR, "internal error in a connection", ("client",))
 COMMAND_ERROR: Final = LogEvent("command_error", Severity.ERROR, "internal error in a command", ("client",))

@@ -17,6 +17,7 @@ from senderproxy.translation import N_, _
 LOGIN, SECRET, PROVIDER, ID, NAME = "login", "secret", "provider", "id", "display_name"
 ADDRESS: Final = "address"  # the mailbox's own
 ADDRESSES: Final = "addresses"  # all of them; several columns
+DOMAIN: Final = "domain"  # of an address that is a local part alone (Plesk: `Mail name` and `Domain`)
 _MEANINGS: Final = {
     LOGIN: N_("login"),
     SECRET: N_("password"),
@@ -25,6 +26,7 @@ _MEANINGS: Final = {
     NAME: N_("display name"),
     ADDRESS: N_("address"),
     ADDRESSES: N_("addresses"),
+    DOMAIN: N_("domain of the address"),
 }
 
 # Headings without their blanks, hyphens and case: of spreadsheets, IONOS, Plesk, Exchange, Active Directory and LDAP.
@@ -43,6 +45,7 @@ _HEADINGS: Final = {
     " aliasadressen emailalias emailaliases emailaliase mailalias mailaliases mailalternateaddress proxyaddresses"
     " smtpaddresses",
     NAME: "displayname anzeigename",
+    DOMAIN: "domain domainname maildomain emaildomain domäne",
 }
 # They count where no heading above has the meaning; those of a login only where no column has addresses.
 _WEAK_HEADINGS: Final = {
@@ -109,12 +112,25 @@ class Columns:
                 named[role] = f"{named[role]},{cell.strip()}" if named.get(role) else cell.strip()
             elif role is not None:
                 named[role] = cell.strip()
+        domain = named.pop(DOMAIN, "").lstrip("@")
+        if domain and named[ADDRESS] and "@" not in named[ADDRESS]:
+            named[ADDRESS] += f"@{domain}"
         return named
 
 
 def count_known(headings: Iterable[str]) -> int:
     """The number of headings that have a meaning."""
     return sum(_word(heading) in _MEANING_OF for heading in headings)
+
+
+def is_of_account(heading: str) -> bool:
+    """True for the heading of a mailbox or a password."""
+    return _MEANING_OF.get(_word(heading), ("", False))[0] in (ADDRESS, ADDRESSES, SECRET)
+
+
+def is_password(heading: str) -> bool:
+    """True for the heading of a password."""
+    return _MEANING_OF.get(_word(heading), ("", False))[0] == SECRET
 
 
 def read_columns(headings: list[str]) -> Columns:
@@ -126,6 +142,8 @@ def read_columns(headings: list[str]) -> Columns:
     roles: list[str | None] = [None] * len(headings)
     for role in _MEANINGS:
         columns = found.get((role, False), [])
+        if role == DOMAIN and ((ADDRESS, False) not in found):
+            continue
         if not columns and not (role == LOGIN and ((ADDRESS, False) in found or (ADDRESSES, False) in found)):
             columns = found.get((role, True), [])
         if len(columns) > 1 and role != ADDRESSES:

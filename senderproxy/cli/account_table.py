@@ -47,6 +47,7 @@ from senderproxy.cli.common import (
 from senderproxy.cli.csv_file import EncodingUnknown, decode_text, parse_table, read_octets
 from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
+from senderproxy.cli.ldif import is_ldif, parse_ldif
 from senderproxy.cli.terminal import (
     is_interactive,
     print_error,
@@ -189,7 +190,7 @@ def _read_table(path: Path, encoding: str | None = None, *, may_replace: bool = 
 def _table(path: Path, content: bytes, encoding: str | None, *, may_replace: bool) -> Table:
     text = decode_text(path, content, encoding)
     try:
-        table = parse_table(text.content, count_known)
+        table = parse_ldif(text.content) if is_ldif(text.content) else parse_table(text.content, count_known)
     except csv.Error as error:
         raise InputError(_("{path} is not a valid table: {error}.").format(path=path, error=error)) from error
     columns = read_columns(table.headings)

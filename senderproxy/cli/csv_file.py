@@ -94,7 +94,7 @@ def parse_table(text: str, known: Callable[[list[str]], int]) -> CsvTable:
     before a quotation mark are left out if the heading has them. Raises csv.Error, also where a quotation mark is not
     closed: it would hide the rows below it.
     """
-    lines = io.StringIO(text, newline="")
+    lines = io.StringIO(text.removesuffix("\x1a"), newline="")  # the end of a file of DOS
     delimiter = ""
     before = 0
     heading = ""

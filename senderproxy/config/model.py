@@ -435,7 +435,8 @@ class ProviderSettings(Section):
             changed["from_rule"] = self.sender_rule
         if self.on_null_reverse_path is not None:
             changed["null_policy"], changed["null_account"] = split_policy(NullPolicy, self.on_null_reverse_path)
-        return replace(base, name=name, smarthosts=self._smarthosts(base), limits=self._limits(base.limits), **changed)
+        smarthosts, limits = self._smarthosts(base), self._limits(base.limits)
+        return replace(base, name=name, smarthosts=smarthosts, limits=limits, preset=base.name, **changed)
 
     def base(self, name: str) -> str:
         """The name of the preset to start from."""

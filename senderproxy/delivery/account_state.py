@@ -410,7 +410,7 @@ def _unused_status(account: Account, provider: Provider | None) -> AccountStatus
 
 def _login(account: Account, provider: Provider, login: str) -> Login:
     host = provider.smarthosts[0].host if provider.smarthosts else provider.name
-    return Login(account.id, login, provider.name, host, provider.mechanisms)
+    return Login(account.id, login, provider.name, host, provider.mechanisms, provider.preset)
 
 
 _EVENT_OF: Final[Mapping[type[Health], LogEvent]] = {

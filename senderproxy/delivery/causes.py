@@ -262,7 +262,7 @@ def _cause_at_auth(facts: _Facts) -> Cause:
         return Cause.BACKEND
     if facts.says(words.LOCKED):
         return Cause.LOCKED
-    if facts.code == 535 or (facts.status is not None and facts.status[0] == 7):
+    if facts.code in (526, 535) or (facts.status is not None and facts.status[0] == 7):
         return Cause.PASSWORD
     return Cause.BACKEND
 
@@ -273,13 +273,16 @@ def _cause_of_session(facts: _Facts) -> Cause | None:
         return Cause.SESSION_LIMIT
     if facts.says(words.EHLO_NAME) and not facts.says(words.EHLO_FIRST) and facts.code != 503:
         return Cause.EHLO_NAME
+    if facts.is_permanent and facts.says(words.SENDER_OF_LOGIN):
+        return None
     if facts.code in (503, 530, 535) or (facts.is_permanent and facts.status == (7, 57)):
         return Cause.SESSION
     if facts.code == 421:
         if facts.says(words.CONNECTIONS):
             return Cause.CONNECTIONS
         return Cause.LIMIT if facts.says(words.RATE) else Cause.CLOSING
-    if facts.is_permanent and facts.says(words.LOGIN_LOST) and not facts.says(words.RELAYING_AS):
+    relays_for_us = facts.names_ours and not facts.names_theirs and facts.says(words.RELAY)
+    if facts.is_permanent and facts.says(words.LOGIN_LOST) and not relays_for_us:
         return Cause.SESSION
     return None
 
@@ -321,7 +324,9 @@ def _cause_at_rcpt(facts: _Facts, circumstances: Circumstances) -> Cause:
         return cause
     if facts.says(words.ASKED_ELSEWHERE):
         return Cause.SENDER if facts.says(words.SENDER_REJECTED) else Cause.RECIPIENT
-    about_count = facts.status == (5, 3) or (facts.says(words.MANY_RECIPIENTS) and not facts.says(words.RATE))
+    about_count = facts.status == (5, 3) or facts.says(words.MANY_RECIPIENTS)
+    if facts.says(words.RATE) and not (facts.status == (5, 3) and facts.says(words.MANY_RECIPIENTS)):
+        about_count = False  # RFC 3463 gives X.5.3 to recipients, some servers give it to messages
     if about_count:
         return Cause.RECIPIENT_COUNT if circumstances.recipient_accepted else Cause.RECIPIENT
     if facts.says(words.RATE) and not (facts.says(words.ABOUT_RECIPIENT) and not facts.names_ours):

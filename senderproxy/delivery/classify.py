@@ -77,9 +77,10 @@ _ENDS_SESSION: Final = frozenset({Cause.CLOSING, Cause.SESSION})
 def ends_session(upstream_reply: Reply, cause: Cause) -> bool:
     """True for a reply about the session instead of the message.
 
-    421 closes it. 530 and 535 to MAIL mean that the login is lost, 503 that commands and replies are out of step.
+    421 closes it. 535 means that the login is lost (530 too, unless it is about the sender), 503 that commands and
+    replies are out of step.
     """
-    return upstream_reply.code in (421, 503, 530, 535) or cause in _ENDS_SESSION
+    return upstream_reply.code in (421, 503, 535) or cause in _ENDS_SESSION
 
 
 # --- outcomes --------------------------------------------------------------------------------------------------------

@@ -15,13 +15,18 @@ from senderproxy.delivery.causes import Cause
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A login, as hints name it. `provider`: its section in the configuration; `host`: the server's name."""
+    """A login, as hints name it.
+
+    `provider`: its section in the configuration; `host`: the server's name; `preset`: empty for a section of
+    that name.
+    """
 
     account_id: str
     login: str
     provider: str
     host: str
     mechanisms: tuple[str, ...] = ()
+    preset: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +187,7 @@ def _provider(login: Login) -> tuple[str, _Switches]:
     host = login.host.lower().rstrip(".")
     labels = host.split(".")
     ends = [".".join(labels[start:]) for start in range(len(labels))]
-    for name in (login.provider.lower(), *ends):
+    for name in (*ends, login.preset, login.provider.lower()):
         if (found := _PROVIDERS.get(_ALIASES.get(name, name))) is not None:
             return found
     return login.host or login.provider, _Switches()

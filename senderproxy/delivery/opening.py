@@ -145,7 +145,7 @@ class SessionOpener:
 
 def login_of(account: Account, provider: Provider, credential: Credential, host: str) -> Login:
     """Return the login as hints name it."""
-    return Login(account.id, credential.login, provider.name, host, provider.mechanisms)
+    return Login(account.id, credential.login, provider.name, host, provider.mechanisms, provider.preset)
 
 
 def _explained(result: OpenFailed, login: Login, smarthost: Smarthost, proven: bool) -> OpenFailed:

@@ -23,7 +23,8 @@ RECIPIENT_PREFIX: Final = re.compile(
 
 EHLO_FIRST: Final = _words(r"\b(?:e?helo|hello)\b.{0,20}\bfirst\b", r"\bsend e?helo\b")
 EHLO_NAME: Final = _words(
-    r"\b(?:e?helo|hello)\b", r"fully[- ]qualified (?:host|domain)", r"host ?name in (?:the )?(?:smtp )?greeting",
+    r"\b(?:e?helo|hello)\b", r"fully[- ]qualified (?:host|domain)", r"host ?name\b.{0,30}\bgreeting\b",
+    r"host ?names? (?:must )?ha(?:s|ve)\b",
 )  # fmt: skip
 TEMPORARY: Final = _words(
     r"\btempor", r"\b4\.\d{1,3}\.\d{1,3}\b", r"\b(?:try|retry|come back)\b.{0,20}\b(?:again|later)\b", r"\blater\b",
@@ -61,7 +62,8 @@ SMTP_OFF: Final = _words(
     r"(?:akt\w+|freige\w+|erlaubt|einge\w+)|deaktiviert|gesperrt|abgeschaltet|ausgeschaltet)",
     r"\b(?:enable|activate|turn on|switch on|aktivieren)\b.{0,40}\b(?:smtp|pop3?|imap4?|external|access|client)",
     r"did not meet the criteria", r"auth\w*\b.{0,30}\bnot (?:enabled|available|allowed|advertised)",
-    r"\bsmtp\b.{0,30}\bnicht\b.{0,20}(?:aktiv|freige|erlaubt)",
+    r"\bsmtp\b.{0,30}\bnicht\b.{0,20}(?:aktiv|freige|erlaubt)", r"\bhas no permission\b",
+    r"\bnot (?:allowed|permitted|enabled) to use\b",
 )  # fmt: skip
 WRONG_CREDENTIALS: Final = _words(r"credentials? (?:were|was|are|is) (?:incorrect|invalid|wrong)", r"badcredentials")
 LOCKED: Final = _words(
@@ -73,6 +75,7 @@ SESSION_LIMIT: Final = _words(  # IONOS: 451 Mails per session limit. Exim and s
     r"\b(?:mails?|messages?|e-?mails?) per (?:session|connection)\b",
     r"\btoo many (?:messages|mails|e-?mails|transactions) (?:(?:in|on|per|for|during) )?(?:this|one|a|the) "
     r"(?:single )?(?:smtp )?(?:session|connection)\b",
+    r"\blimit\b.{0,30}\b(?:per|for|in) (?:(?:this|one|a|the) )?(?:smtp )?(?:session|connection)\b",
 )
 SESSION: Final = _words(
     r"\b(?:session|connection|idle|inactiv\w*|sitzung)\b.{0,40}\b(?:time(?:d)? ?out|expired|too (?:old|long)|duration|"
@@ -86,11 +89,17 @@ LOGIN_LOST: Final = _words(
     r"\bnot permitted to relay\b", r"unauthenticated", r"without authentication", r"turn on smtp auth",
     r"nicht (?:authentifiziert|angemeldet)", r"anmeldung (?:ist )?erforderlich",
 )  # fmt: skip
-RELAYING_AS: Final = _words(r"\brelay\w*\b.{0,20}\bas\b")  # Zoho: 553 Relaying disallowed as anna@firma.example
+RELAY: Final = _words(r"\brelay")
+SENDER_OF_LOGIN: Final = _words(  # Zoho: 553 Relaying disallowed as anna@firma.example
+    r"\brelay\w*\b.{0,20}\bas\b",
+    r"\b(?:must|should) (?:be|equal|match)\b.{0,30}\b(?:authori[sz]|authenticat)",
+    r"\bfrom\b.{0,30}\bnot valid\b",
+)
 CONNECTIONS: Final = _words(
     r"\btoo many\b.{0,30}\b(?:connections?|sessions?)\b", r"\b(?:concurrent|simultaneous)\b.{0,20}\b(?:connections?|"
     r"sessions?)\b", r"\bconnections?\b.{0,30}\b(?:limit|exceed|reached)", r"\bmaximum\b.{0,30}\bconnections?\b",
     r"zu viele (?:gleichzeitige )?verbindungen", r"trop de connexions", r"\bthread limit\b",
+    r"\bconcurrency limit\b",
 )  # fmt: skip
 RATE: Final = _words(
     r"(?:send(?:ing|er)?|submission|relay(?:ing)?|outgoing|outbound|rate|policy|volume|ratelimit|policyd?)s?[ -]*"
@@ -108,7 +117,9 @@ RATE: Final = _words(
     r"\b(?:versand|sende|tages|stunden|mail)-?(?:limit|kontingent)",
     r"\bzu viele (?:nachrichten|e-?mails|mails|empf.{1,2}nger (?:pro|in))", r"\bunexpected volume\b",
     r"\btrop de (?:messages|mails)\b", r"\b(?:limite|quota) d.envoi", r"maximum (?:sending|message) rate",
-    r"\bcredits?\b.{0,20}exceed",
+    r"\bcredits?\b.{0,20}exceed", r"\b(?:limit|quota)\b.{0,40}\btoday\b",
+    r"\bmax(?:imum)? (?:number|amount) of (?:outgoing |sent )?(?:messages|e-?mails|mails)\b",
+    r"\bsending\b.{0,20}\b(?:paused|suspended)\b", r"\bpolicy rejection\b.{0,20}\bquota\b",
 )  # fmt: skip
 ANY_LIMIT: Final = _words(  # in reply to MAIL or the message, where no recipient is meant
     r"\b(?:limit|quota|kontingent)\b.{0,60}\b(?:exceed|reach|hit|erreicht|.{1,2}berschritten)",
@@ -117,6 +128,7 @@ ANY_LIMIT: Final = _words(  # in reply to MAIL or the message, where no recipien
 SIZE: Final = _words(
     r"\bsize\b.{0,40}\b(?:exceed|limit|large|big|maximum)", r"\b(?:exceed\w*|maximum|max|fixed)\b.{0,40}\bsize\b",
     r"\b(?:message|mail|too) ?(?:is )?(?:too )?(?:large|big)\b", r"\btoo much mail data\b", r"zu gro.{1,2}\b",
+    r"\b(?:stream|message|mail|body)\b.{0,20}\b(?:more|longer|bigger|larger) than \d",
     r"gr.{1,3}e .{0,30}.{1,2}berschr", r"\bmessage length exceeds\b",
 )  # fmt: skip
 MANY_RECIPIENTS: Final = _words(
@@ -133,6 +145,7 @@ SENDER: Final = _words(
     r"\babsender", r"\bsend as\b",
     r"\bsendas", r"\bon behalf\b", r"\bnot owned by\b", r"\bauthori[sz]ed user\b", r"\bverified\b", r"\bimpersonat",
     r"\bauthenticated (?:user|as|id)", r"\bsubmission not allowed\b", r"\bexp.{1,2}diteur\b", r"identit(?:y|ies)\b",
+    r"\bsend(?:ing)? (?:e?-?mails? |messages? )?(?:from|as)\b", r"\b(?:this|that|your) from\b", r"\bspoof",
 )  # fmt: skip
 NOT_OUR_SENDER: Final = _words(  # about the content, although a sender is mentioned
     r"\bspam\b", r"\bvirus\b", r"\bdmarc\b", r"\bspf\b", r"\bdkim\b", r"\bduplicate\b", r"\bmultiple\b", r"\bsyntax\b",

@@ -18,6 +18,7 @@ from senderproxy.aio import forget_traceback
 from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope, Handler
 from senderproxy.listener.client_auth import Admission, User
 from senderproxy.listener.client_stream import ClientStream, ClientTimeout, CloseRequested
+from senderproxy.listener.client_tls import explain_client_tls_failure
 from senderproxy.listener.connections import Connection, ListenerState
 from senderproxy.listener.data_phase import DataPhase, reply_of
 from senderproxy.listener.read_buffer import ClientGone
@@ -354,12 +355,14 @@ def _check_no_tls(stream: ClientStream, state: ListenerState, host: str) -> None
     offered = "STARTTLS" if state.tls is not None else "no encryption"
     hint = f'choose {offered} in the client, or set tls = "implicit" for this listener'
     state.events.log(log_events.CLIENT_TLS_AT_PLAIN_PORT, client=host, hint=hint)
-    state.auth.count_turned_away(host, log_events.CLIENT_TLS_AT_PLAIN_PORT.sentence)
+    state.auth.count_turned_away(host, f"{log_events.CLIENT_TLS_AT_PLAIN_PORT.sentence}; {hint}")
     raise ClientGone
 
 
 def _tls_failed(state: ListenerState, host: str, error: OSError) -> None:
-    """Log and count a failed handshake, with OpenSSL's reason without the line of its source."""
-    why = str(getattr(error, "reason", None) or str(error) or type(error).__name__)
-    event(_log, log_events.CLIENT_TLS_FAILED, client=host, why=why)
-    state.auth.count_turned_away(host, f"{log_events.CLIENT_TLS_FAILED.sentence}: {why}")
+    """Log and count a failed handshake."""
+    settings = state.settings
+    why, hint = explain_client_tls_failure(error, implicit=settings.tls == "implicit", old_tls=settings.old_tls)
+    event(_log, log_events.CLIENT_TLS_FAILED, client=host, why=why, hint=hint)
+    fix = f"; {hint}" if hint else ""
+    state.auth.count_turned_away(host, f"{log_events.CLIENT_TLS_FAILED.sentence}: {why}{fix}")

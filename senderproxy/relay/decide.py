@@ -116,7 +116,9 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
         return Refusal(reply(554, "5.4.6", "Mail loop: this automatic message was already sent by this server."))
     if is_own_loop(ids := own_ids(facts.header, rules.hostname)):
         return _refuse_loop(facts, ids, directory)
-    effective = determine_author(edited, facts.envelope.reverse_path, facts.client, rules.senders.mapped)
+    effective = determine_author(
+        edited, facts.envelope.reverse_path, facts.client, rules.senders.mapped, rules.hostname
+    )
     is_internal = _is_internal(effective.reverse_path, directory)
     if isinstance(effective.authors, UnreadableAuthor):
         return refuse_unreadable(effective.authors)
@@ -202,7 +204,7 @@ def _refuse_stray_line(line: StrayLine) -> Refusal:
 def report_recipient(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> ReversePath:
     """The address for delivery reports, even if no account can send the message."""
     effective = determine_author(
-        EditedHeader(facts.header), facts.envelope.reverse_path, facts.client, rules.senders.mapped
+        EditedHeader(facts.header), facts.envelope.reverse_path, facts.client, rules.senders.mapped, rules.hostname
     )
     return _report_to(effective, facts.client, directory)
 
@@ -232,7 +234,10 @@ def _route(
 
     if facts.carrier is not None:
         return _without_null_refusal(named(facts.carrier, "this report"))
-    route = choose_route(authors, effective.reverse_path, directory, providers, rules.routing)
+    rewrites = senders.foreign is ForeignAuthorPolicy.REWRITE
+    route = choose_route(
+        authors, effective.reverse_path, directory, providers, rules.routing, rewrites_foreign=rewrites
+    )
     is_null = not isinstance(effective.reverse_path, Address)
     if not is_null and senders.foreign is ForeignAuthorPolicy.ACCOUNT and _is_foreign(authors, directory):
         assert senders.foreign_account is not None

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final
 
-from senderproxy.mail.display import decode_8bit
+from senderproxy.mail.display import decode_8bit, decode_words
 
 _LIMIT: Final = 200  # octets; a longer value is not a date written by a person or a device
 _UNSET: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2000, 1, 1, tzinfo=UTC))  # clocks that were never set
@@ -32,6 +32,9 @@ _MONTHS: Final[Mapping[str, int]] = {
 
 _COMMENT: Final = re.compile(r"\(([^()]*)\)?")
 _TIME: Final = re.compile(r"(?<!\d)(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?(?:\s*([AaPp])\.?[Mm]\b\.?)?")
+_DOTTED_TIME: Final = re.compile(r"(?<![\d.])(\d{1,2})\.(\d{2})(?:\.(\d{2}))?(?![\d.])")
+_DIGITS: Final = re.compile(r"(?<!\d)((?:19|20)\d{2})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})?(?!\d)")  # LDAP, Exif
+_UNIX: Final = re.compile(r"@?(?:(\d{10})\d{3}|(\d{9,10}))(?:\.\d+)?")  # seconds or milliseconds since 1970
 _ISO: Final = re.compile(r"(?<!\d)(\d{4})([-/.]?)(\d{2})\2(\d{2})(?!\d)")
 _ISO_TIME: Final = re.compile(r"(?<=\d)[Tt](\d{2})(\d{2})(\d{2})(?!\d)")
 _DAY_MONTH: Final = re.compile(
@@ -98,9 +101,13 @@ _SUMMER: Final[Mapping[str, float]] = {
 def read_date(value: bytes, zone: tzinfo, now: datetime) -> datetime | None:
     """Read a date tolerantly, None if it is unreadable. `zone`: for a date without a zone."""
     text = " ".join(decode_8bit(value[:_LIMIT]).split())
+    if "=?" in text:
+        text = decode_words(text.encode("utf-8", "replace")) or text
     comments = " ".join(_COMMENT.findall(text))
     text = _COMMENT.sub(" ", text)
-    clock, text = _take_time(text)
+    if seconds := _UNIX.fullmatch(text.strip()):
+        return datetime.fromtimestamp(int(seconds[1] or seconds[2]), UTC)
+    clock, text = _take_time(_separated(text), now)
     if clock is None:
         return None
     for day, rest in _days(text, now):
@@ -122,13 +129,21 @@ def is_unset_clock(date: datetime) -> bool:
     return any(abs(date - start) <= _UNSET_WINDOW for start in _UNSET)
 
 
-def _take_time(text: str) -> tuple[timedelta | None, str]:
-    """The time of day, None for an invalid one, and the text without it. No time is midnight."""
-    found = _TIME.search(text)
+def _separated(text: str) -> str:
+    """The text with blanks and colons in a date of digits alone: 20260923094837."""
+    found = _DIGITS.search(text)
     if found is None:
-        found = _ISO_TIME.search(text)
-        if found is None:
-            return timedelta(), text
+        return text
+    year, month, day, hour, minute, second = found.groups(default="00")
+    date = f"{year}-{month}-{day} {hour}:{minute}:{second} "
+    return text[: found.start()] + date + text[found.end() :]
+
+
+def _take_time(text: str, now: datetime) -> tuple[timedelta | None, str]:
+    """The time of day, None for an invalid one, and the text without it. No time is midnight."""
+    found = _TIME.search(text) or _ISO_TIME.search(text) or _dotted_time(text, now)
+    if found is None:
+        return timedelta(), text
     hour, minute, second = (int(part or 0) for part in found.groups()[:3])
     half = found[4].lower() if found.re is _TIME and found[4] else ""
     if half and 1 <= hour <= 12:
@@ -137,6 +152,14 @@ def _take_time(text: str) -> tuple[timedelta | None, str]:
         return None, text
     text = f"{text[: found.start()]} | {text[found.end() :]}"
     return timedelta(hours=hour, minutes=minute, seconds=min(second, 59)), text
+
+
+def _dotted_time(text: str, now: datetime) -> "re.Match[str] | None":
+    """A time with dots (09.48.37): the last one beside which the text still has a day."""
+    for found in reversed(list(_DOTTED_TIME.finditer(text))):
+        if next(_days(f"{text[: found.start()]} {text[found.end() :]}", now), None) is not None:
+            return found
+    return None
 
 
 def _days(text: str, now: datetime) -> Iterator[tuple[datetime, str]]:

@@ -29,9 +29,11 @@ class EffectiveAuthor:
 
 
 def determine_author(
-    edited: EditedHeader, reverse_path: ReversePath, client: Client, mapped: AuthorMap
+    edited: EditedHeader, reverse_path: ReversePath, client: Client, mapped: AuthorMap, hostname: str = ""
 ) -> EffectiveAuthor:
     """Determine the effective author. In this order: repair (lenient listener), forced sender, `[senders.map]`.
+
+    `hostname`: the domain that a reverse-path without one has got (`root`), so that an entry for the name replaces it.
 
     A repeated From of one author becomes one field; an unreadable Sender is removed, because From alone decides.
     """
@@ -47,7 +49,7 @@ def determine_author(
     if isinstance(authors, UnreadableAuthor):
         return EffectiveAuthor(edited, authors, reverse_path)
     edited = _without_repeated_from(edited)
-    return _map_authors(edited, authors, reverse_path, mapped)
+    return _map_authors(edited, authors, reverse_path, mapped, hostname)
 
 
 def _force_author(
@@ -108,7 +110,7 @@ def _is_other_sender(name: str) -> bool:
 
 
 def _map_authors(
-    edited: EditedHeader, authors: AuthorFields, reverse_path: ReversePath, mapped: AuthorMap
+    edited: EditedHeader, authors: AuthorFields, reverse_path: ReversePath, mapped: AuthorMap, hostname: str
 ) -> EffectiveAuthor:
     reason = "[senders.map] replaces this address"
     if mapped.is_empty:
@@ -123,9 +125,17 @@ def _map_authors(
         edited = edited.with_mailboxes("Sender", [sender], reason)
     resent = tuple(replace(mailbox, address=mapped(mailbox.address)) for mailbox in authors.resent_from)
     changes: tuple[Change, ...] = ()
-    if isinstance(reverse_path, Address) and (replacement := mapped(reverse_path)) != reverse_path:
+    replacement = _mapped_path(reverse_path, mapped, hostname) if isinstance(reverse_path, Address) else reverse_path
+    if replacement != reverse_path:
         changes = (Change("reverse-path", str(reverse_path), str(replacement), reason),)
         reverse_path = replacement
     local = None if from_ else authors.local
     mapped_authors = replace(authors, from_=from_, sender=sender, resent_from=resent, local=local)
     return EffectiveAuthor(edited, mapped_authors, reverse_path, changes)
+
+
+def _mapped_path(path: Address, mapped: AuthorMap, hostname: str) -> Address:
+    replacement = mapped(path)
+    if replacement == path and path.domain == hostname:
+        return mapped.local(path.local_part.lower()) or path
+    return replacement

@@ -157,7 +157,7 @@ def _repaired(field: Field, context: RepairContext) -> tuple[bytes | None, str] 
         return _repair_date(field.value, context)
     if name in _ADDRESSES:
         repaired = _repair_addresses(field)
-        if repaired is not None and b"@" not in repaired and name != "from":
+        if repaired is not None and _names_no_address(repaired) and name != "from":
             return (b"undisclosed-recipients:;" if name == "to" else None), "it had no address"
         if repaired is not None:
             return repaired, "it had invalid addresses or characters"
@@ -201,18 +201,28 @@ def _repair_addresses(field: Field) -> bytes | None:
     # An element of control characters alone holds no address and is dropped, as an empty one is.
     elements = [part.strip() for element in written for part in _split_again(element) if not _is_blank(part)]
     repaired = [_repair_element(element) for element in _with_split_names(elements)]
-    if repaired == [element for element in written if element] and value.isascii():
+    if repaired == written and value.isascii():
         return None
     return b",\r\n ".join(repaired) if repaired else None
 
 
+def _names_no_address(value: bytes) -> bool:
+    """True if a repaired list has empty groups alone."""
+    return all(element.endswith(b":;") for element in value.split(b",\r\n "))
+
+
 def _split_again(element: bytes) -> Iterator[bytes]:
-    """Split an element that cannot be read at its semicolons, which many programs write instead of commas."""
+    """Split an element that cannot be read at its semicolons or blanks, which many programs write for commas."""
+    words = element.split()
+    if len(words) > 1 and all(_BARE_ADDRESS.fullmatch(word) for word in words):
+        return iter(words)
     if b";" not in element or b":" in element or _reads(element):
         return iter((element,))
     return split_list(element.replace(b";", b","))
 
 
+_BLANKS_INSIDE: Final = re.compile(rb"(?<![ \t])[ \t]++([@.])[ \t]*+|([@.])[ \t]++")
+_BARE_ADDRESS: Final = re.compile(rb"[^\s@<>()\",;:\\]++@[^\s@<>()\",;:\\]++")
 _NAME_AND_ADDRESS: Final = re.compile(rb"[^<>@\"]++<[^<>]++>")
 
 
@@ -264,8 +274,9 @@ def _repair_element(element: bytes) -> bytes:
         mailbox = _repair_mailbox(wrapped[1] if wrapped else _SOURCE_ROUTE.sub(rb"\1", element, count=1))
     if mailbox is not None:
         return render_mailboxes([mailbox])
-    if b"@" in element and status != NON_ASCII:  # an address of the obsolete grammar, perhaps
-        return _tidy(decode_8bit(element).encode("ascii", "replace"))
+    joined = _BLANKS_INSIDE.sub(rb"\1\2", element)  # RFC 5322 section 4.4, obs-addr-spec
+    if status != NON_ASCII and joined != element and _reads(joined):
+        return render_mailboxes(read_mailboxes(joined))
     return _quoted_name(element) + b":;"
 
 

@@ -85,3 +85,4 @@ class Provider:
     null_policy: NullPolicy = NullPolicy.REWRITE
     null_account: str | None = None  # account id, for NullPolicy.ACCOUNT
     limits: Limits = Limits()
+    preset: str = ""  # the name of the preset that it started from; empty for a preset itself

@@ -112,8 +112,10 @@ def choose_route(
     directory: AccountDirectory,
     providers: Mapping[str, Provider],
     policy: RoutingPolicy,
+    *,
+    rewrites_foreign: bool = False,
 ) -> Route | Refusal:
-    """Choose the account for a message, or return a Refusal."""
+    """Choose the account for a message, or return a Refusal. `rewrites_foreign`: for its hint."""
     if isinstance(authors, UnreadableAuthor):
         return refuse_unreadable(authors)
     candidates = list(candidate_addresses(authors, reverse_path, policy))
@@ -122,7 +124,7 @@ def choose_route(
     if route := route_by_candidates(candidates, directory, providers):
         return route
     if policy.default_account is None:
-        return _no_account(candidates, directory)
+        return _no_account(candidates, directory, rewrites_foreign=rewrites_foreign)
     default = directory.by_id(policy.default_account)
     if default is None:
         return _missing_account(policy.default_account, "routing.default_account")
@@ -226,24 +228,28 @@ def _route(
     return Route(account, provider, candidate.address, candidate.source, tier)
 
 
-def _no_account(candidates: Sequence[CandidateAddress], directory: AccountDirectory) -> Refusal:
+def _no_account(
+    candidates: Sequence[CandidateAddress], directory: AccountDirectory, *, rewrites_foreign: bool
+) -> Refusal:
     first = candidates[0].address
     others = [str(candidate.address) for candidate in candidates[1:]]
     more = [f"{len(others) - _MAX_NAMED + 1} more"] if len(others) >= _MAX_NAMED else []
     names = " or ".join([str(first), *others[: _MAX_NAMED - 1], *more])
     near = directory.similar_entries(first)
     known = f" (nearest known: {', '.join(near)})" if near else ""
-    return Refusal(reply(550, "5.7.1", f"No account here may send as {names}."), _remedy(first, directory) + known)
+    hint = _remedy(first, directory, rewrites_foreign=rewrites_foreign) + known
+    return Refusal(reply(550, "5.7.1", f"No account here may send as {names}."), hint)
 
 
-def _remedy(address: Address, directory: AccountDirectory) -> str:
+def _remedy(address: Address, directory: AccountDirectory, *, rewrites_foreign: bool) -> str:
     """The remedy for an address without an account: only an own domain can get a new mailbox."""
     if directory.has_domain(address.domain) or (not directory.accounts and is_public_domain(address.domain)):
         return f"senderproxy account add {address}"
     if not is_public_domain(address.domain) or directory.has_host(address.domain):
         return f"map {address} to an own address under [senders.map] in the configuration"
+    needed = "foreign_account" if rewrites_foreign else 'foreign_author = "rewrite" and foreign_account'
     return (
-        'set foreign_author = "rewrite" and foreign_account under [senders] for redirected mail,'
+        f"set {needed} under [senders] for redirected mail,"
         f" or map {address} to an own address under [senders.map] in the configuration"
     )
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from senderproxy.mail.address import NULL_PATH, Address, AddressError, ReversePath, parse_address
+from senderproxy.mail.address import NULL_PATH, Address, AddressError, ReversePath, is_local_name, parse_address
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.wire import replies
 from senderproxy.wire.lenient import LoosePath, describe_error, find_path, normalize_line
@@ -44,6 +44,7 @@ _PATH = re.compile(r'<((?>(?:"(?>(?:[^"\\]|\\.)*)"|[^"<>])*))>(.*)\Z', re.DOTALL
 _ROUTE = re.compile(r'@[^\s@<>",:]++(?>(?:, ?@[^\s@<>",:]++)*):')
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-~]++))?")
 _DIGITS = re.compile(r"[0-9]{1,20}")
+_POSTMASTER = re.compile(r"(?<=\ATO:<)postmaster(?=>)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +98,16 @@ def read_command(line: bytes, *, extended: bool = True, lenient: bool = False) -
 
 
 def read_mail(
-    argument: str, size_limit: int, *, lenient: bool = False, forced_sender: Address | None = None
+    argument: str, size_limit: int, *, lenient: bool = False, forced_sender: Address | None = None, origin: str = ""
 ) -> MailCommand | Reply:
     """Parse the argument of MAIL: `FROM:<reverse-path>` and its parameters.
 
     `size_limit` in octets. With `lenient`, `forced_sender` (if any) replaces a reverse-path that is not an address.
+    Without one, a local name in brackets (`<root>`) gets the domain `origin`, as Postfix does.
     """
     found = _read_from(argument)
     if lenient and isinstance(found, Reply):
-        found = _read_from_loosely(argument, forced_sender) or found
+        found = _read_from_loosely(argument, forced_sender, origin) or found
     if isinstance(found, Reply):
         return found
     reverse_path, rest = found
@@ -115,9 +117,12 @@ def read_mail(
     return _mail_with(reverse_path, parameters, size_limit) if parameters else MailCommand(reverse_path)
 
 
-def read_rcpt(argument: str, *, lenient: bool = False) -> RcptCommand | Reply:
-    """Parse the argument of RCPT: `TO:<forward-path>` and its parameters."""
-    found = _read_to(argument)
+def read_rcpt(argument: str, *, lenient: bool = False, origin: str = "") -> RcptCommand | Reply:
+    """Parse the argument of RCPT: `TO:<forward-path>` and its parameters.
+
+    `Postmaster` gets the domain `origin`, if any: RFC 5321 section 4.5.1 wants it accepted without one.
+    """
+    found = _read_to(_POSTMASTER.sub(rf"\g<0>@{origin}", argument, count=1) if origin else argument)
     if lenient and isinstance(found, Reply):
         found = _read_to_loosely(argument) or found
     if isinstance(found, Reply):
@@ -154,12 +159,16 @@ def _read_to(argument: str) -> tuple[Address, str] | Reply:
     return forward_path if isinstance(forward_path, Reply) else (forward_path, rest)
 
 
-def _read_from_loosely(argument: str, forced_sender: Address | None) -> tuple[ReversePath, str] | Reply | None:
+def _read_from_loosely(
+    argument: str, forced_sender: Address | None, origin: str
+) -> tuple[ReversePath, str] | Reply | None:
     """The same for an argument against the grammar; None where FROM: is missing."""
     loose = find_path(argument, "FROM")
     if loose is None:
         return None
     path = NULL_PATH if loose.is_null else _read_loose_path(loose, "5.1.7") or forced_sender
+    if path is None and origin and is_local_name(loose.address) and f"<{loose.address}>" in argument:
+        path = Address(loose.address, origin)
     return (path, loose.parameters) if path else reply(501, "5.1.7", describe_error(loose, "sender"))
 
 

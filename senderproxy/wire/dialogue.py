@@ -254,7 +254,8 @@ class Dialogue:
         if self._transaction is not None:
             return SendReply(replies.NESTED_MAIL)
         forced, lenient = self.offer.forced_sender, self.offer.lenient
-        mail = read_mail(argument, self.offer.size_limit, lenient=lenient, forced_sender=forced)
+        origin = self.offer.hostname
+        mail = read_mail(argument, self.offer.size_limit, lenient=lenient, forced_sender=forced, origin=origin)
         if isinstance(mail, Reply):
             return SendReply(mail)
         if self._quota is not None and self.client.user is None and (refusal := self._quota.message()) is not None:
@@ -266,7 +267,9 @@ class Dialogue:
     def _rcpt(self, argument: str) -> Step:
         if self._transaction is None:
             return SendReply(replies.NEED_MAIL)
-        rcpt = read_rcpt(argument, lenient=self.offer.lenient)
+        path = self._transaction.mail.reverse_path
+        origin = path.domain if isinstance(path, Address) else self.offer.hostname
+        rcpt = read_rcpt(argument, lenient=self.offer.lenient, origin=origin)
         if isinstance(rcpt, Reply):
             return SendReply(rcpt)
         recipients = self._transaction.recipients

@@ -60,6 +60,14 @@ TABLES = {
     "headings with remarks": f"Email Address [Required],Password (new),First Name [Required]\n{CARL},pw,Carl\n",
     "blanks before quotation marks": f'"login", "password"\n"{CARL}", "pw"\n',
     "account names": f"E-Mail-Konto;Postfach-Passwort\n{CARL};pw\n",
+    "Plesk, local part and domain": '"Mail name","Domain","Password"\n"carl","firma.example","pw"\n',
+    "Plesk, the other order": "Domain;Mail name;Description;Passwort\nfirma.example;carl;x;pw\n",
+    "an address and its domain": f"Domain;E-Mail;Passwort\nother.example;{CARL};pw\n",
+    "end of a file of DOS": f"login;password\n{CARL};pw\n\x1a",
+    "LDIF": f"version: 1\n\ndn: ou=people\nobjectClass: top\n\n# Carl\ndn: uid=carl,\n ou=people\nobjectClass: x\n"
+    f"objectClass: y\nuid: carl\nmail: {CARL}\nuserPassword:: cHc=\n",
+    "LDIF, folded": "dn: cn=Carl\r\nmail: carl@\r\n firma.example\r\n# a comment\r\n  of two lines\r\nUserPassword: pw",
+    "LDIF, two addresses": f"dn: cn=Carl\nmail: {CARL}\nmail: c@firma.example\ncn;lang-de: Karl\nuserPassword: pw\n",
     "empty cells at the end": f"login;password;;;\n{CARL};pw;;;;;;\n;;;;\n",
 }
 

@@ -336,12 +336,13 @@ async def test_old_tls_is_refused_elsewhere(
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await SmtpClient.to(listener, context=old)
         await until(lambda: not listener.connections)
-    [why] = [
-        vars(record)["senderproxy_fields"]["why"]
+    [fields] = [
+        vars(record)["senderproxy_fields"]
         for record in caplog.records
         if getattr(record, "senderproxy_event", "") == "client_tls_failed"
     ]
-    assert why == "UNSUPPORTED_PROTOCOL"
+    assert fields["why"] == "the client offers TLS 1.1 or older only"
+    assert "old_tls = true" in fields["hint"]
 
 
 async def test_an_endless_handshake_is_aborted(server_certificate: ServerCertificate) -> None:

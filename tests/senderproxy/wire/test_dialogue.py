@@ -310,12 +310,33 @@ def test_the_forced_sender_stays_after_ehlo_starttls_and_login() -> None:
 
 
 def test_an_invalid_sender_is_replaced_by_the_forced_one_only() -> None:
-    bad = b"MAIL FROM:<scanner>\r\n"
+    bad = b"MAIL FROM:<scanner@>\r\n"
     forcing = greeted(LENIENT_OFFER)
     assert reply_to(forcing, bad).code == 250
     assert forcing.envelope().reverse_path == SCANNER
     assert reply_to(greeted(SessionOffer("relay", 1000, lenient=True)), bad).code == 501
     assert reply_to(greeted(SessionOffer("relay", 1000, forced_sender=SCANNER)), bad).code == 501
+
+
+def test_a_local_name_as_the_sender_gets_the_name_of_this_server_on_a_lenient_listener() -> None:
+    """As Postfix completes it (append_at_myorigin)."""
+    dialogue = greeted(SessionOffer("relay.firma.example", 1000, lenient=True))
+    assert reply_to(dialogue, b"MAIL FROM:<root>\r\n").code == 250
+    assert dialogue.envelope().reverse_path == Address("root", "relay.firma.example")
+    assert reply_to(greeted(SessionOffer("relay", 1000, lenient=True)), b"MAIL FROM: root\r\n").code == 501
+    assert reply_to(greeted(SessionOffer("relay", 1000)), b"MAIL FROM:<root>\r\n").code == 501
+
+
+@pytest.mark.parametrize(
+    ("sender", "domain"), [(b"<anna@firma.example>", "firma.example"), (b"<>", "relay.firma.example")]
+)
+def test_postmaster_needs_no_domain(sender: bytes, domain: str) -> None:
+    """RFC 5321 section 4.5.1. It is the postmaster of the sender's domain."""
+    dialogue = greeted(SessionOffer("relay.firma.example", 1000))
+    assert reply_to(dialogue, b"MAIL FROM:" + sender + b"\r\n").code == 250
+    assert reply_to(dialogue, b"RCPT TO:<Postmaster>\r\n").code == 250
+    assert [str(path) for path in dialogue.envelope().recipients] == [f"Postmaster@{domain}"]
+    assert reply_to(dialogue, b"RCPT TO:<root>\r\n").code == 501
 
 
 class Quota:
