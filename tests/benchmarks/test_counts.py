@@ -68,7 +68,8 @@ def test_a_message_passed_through_is_six_sends_and_waits_for_no_sync(tmp_path: P
     with running(tmp_path, PassThrough) as (place, smarthost), counted(place, tmp_path) as calls:
         hand_in(place, smarthost)
     # two answers to the client (MAIL, RCPT and DATA in one; the final dot), four flights upstream
-    assert calls["sends"] <= 6 * MESSAGES + 20  # and the connection's own: greeting, EHLO, QUIT
+    # and the connection's own (greeting, EHLO, QUIT) and a byte for each time that a thread wakes the loop: some a second
+    assert calls["sends"] <= 6.25 * MESSAGES
     # what is told of it (`senderproxy track`) is written beside, many messages at a time
     assert calls["syncs"] * 10 <= MESSAGES
 
