@@ -18,3 +18,11 @@ class SenderproxyError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class WouldOverwrite(SenderproxyError):
+    """Something exists that would be overwritten; nothing was changed."""
+
+
+class InvalidFile(SenderproxyError):
+    """A file is damaged, of another kind, or of a later version."""

@@ -9,24 +9,20 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from senderproxy.accounts.errors import AccountsError, accounts_error
-from senderproxy.errors import SenderproxyError
+from senderproxy.errors import InvalidFile
 from senderproxy.translation import _
 from vault import Damaged, Passphrase, StreamReader, StreamWriter, TooNew, VaultError, WrongKey
 
 
-class SealedFileError(SenderproxyError):
-    """A sealed file cannot be read."""
+class SealedFileDamaged(InvalidFile):
+    """The file is not as it was written, or it is another kind of file."""
 
 
-class SealedFileDamaged(SealedFileError):
-    """It is not as it was written, or it is another kind of file."""
+class SealedFileTooNew(InvalidFile):
+    """The file was written by a later version of senderproxy."""
 
 
-class SealedFileTooNew(SealedFileError):
-    """It was written by a later version of senderproxy."""
-
-
-class WrongPassphrase(SealedFileError):
+class WrongPassphrase(AccountsError):
     """The file is intact, and the passphrase is not the one that sealed it."""
 
 
@@ -51,13 +47,13 @@ class SealedReader:
     """The octets of a sealed file."""
 
     def __init__(self, source: BinaryIO, passphrase: str, name: str) -> None:
-        """Read the header. `name`: for errors. Raises SealedFileError, AccountsError, OSError."""
+        """Read the header. `name`: for errors. Raises InvalidFile, AccountsError, OSError."""
         self._name = name
         with _errors_of(name):
             self._stream = StreamReader(source, Passphrase(passphrase))
 
     def read(self, size: int) -> bytes:
-        """Return so many octets, fewer only at the end. Raises SealedFileError, OSError."""
+        """Return so many octets, fewer only at the end. Raises InvalidFile, OSError."""
         with _errors_of(self._name):
             return self._stream.read(size)
 

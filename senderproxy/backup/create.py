@@ -24,11 +24,11 @@ from senderproxy.accounts import vault_copy
 from senderproxy.accounts.sealed_file import SealedWriter
 from senderproxy.accounts.unlock import UnlockMethod, unlock_method
 from senderproxy.backup.archive import PARTS, ArchiveWriter, Manifest
-from senderproxy.backup.errors import BackupError, PlaceTaken
+from senderproxy.backup.errors import BackupError
 from senderproxy.backup.inventory import Inventory, read_inventory
 from senderproxy.config.model import Config
 from senderproxy.config.toml_lines import SettingPath
-from senderproxy.errors import SenderproxyError
+from senderproxy.errors import SenderproxyError, WouldOverwrite
 from senderproxy.relay.ports import SpoolError
 from senderproxy.spool.sqlite.snapshot import Snapshot, open_snapshot
 from senderproxy.translation import _
@@ -54,7 +54,7 @@ def create_backup(
 ) -> Created:
     """Write a backup to a new file, or into a folder under a name of its own. May block for minutes.
 
-    Raises PlaceTaken, BackupError, SpoolError, AccountsError, OSError.
+    Raises WouldOverwrite, BackupError, SpoolError, AccountsError, OSError.
     """
     if target.is_dir():
         target = target / f"senderproxy-{now:%Y-%m-%dT%H%M%SZ}.backup"
@@ -263,7 +263,7 @@ def _remove_leftover(path: Path) -> None:
 
 
 def _give_name(path: Path, target: Path) -> None:
-    """Give the file its name, which no other file has. Raises PlaceTaken if that is not so any more."""
+    """Give the file its name, which no other file has. Raises WouldOverwrite if that is not so any more."""
     try:
         os.link(path, target)  # unlike a rename, it never replaces a file
     except FileExistsError as error:
@@ -279,8 +279,8 @@ def _give_name(path: Path, target: Path) -> None:
         os.close(folder)
 
 
-def _place_taken(target: Path) -> PlaceTaken:
-    return PlaceTaken(
+def _place_taken(target: Path) -> WouldOverwrite:
+    return WouldOverwrite(
         _("{path} exists already; a backup overwrites nothing.").format(path=target),
         hint=_("Choose another name, or name a folder: each backup then gets a name of its own."),
     )

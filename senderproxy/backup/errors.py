@@ -1,9 +1,9 @@
-"""Errors of backups, beside those of the sealed file (accounts.sealed_file).
+"""Errors of backups, beside those of sealed files (accounts.sealed_file).
 
 Not here: their exit codes (cli.exit_codes).
 """
 
-from senderproxy.errors import SenderproxyError
+from senderproxy.errors import InvalidFile, SenderproxyError
 from senderproxy.translation import _
 
 
@@ -11,16 +11,12 @@ class BackupError(SenderproxyError):
     """A backup cannot be made or restored."""
 
 
-class BackupInvalid(BackupError):
+class BackupInvalid(InvalidFile):
     """The content of a backup is not in its format."""
 
 
-class BackupTooNew(BackupError):
+class BackupTooNew(InvalidFile):
     """The backup was written by a later version of senderproxy."""
-
-
-class PlaceTaken(BackupError):
-    """Something exists that the backup or the restored files would overwrite."""
 
 
 class ServiceIsRunning(BackupError):

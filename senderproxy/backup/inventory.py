@@ -82,7 +82,7 @@ class RowSink(Protocol):
 
 
 def read_inventory(path: Path, passphrase: str) -> Inventory:
-    """Read the whole backup. Raises SealedFileError, BackupError, AccountsError, OSError."""
+    """Read the whole backup. Raises InvalidFile, BackupError, AccountsError, OSError."""
     inventory: Inventory | None = None
     collector: _Collector | None = None
     with path.open("rb") as source:

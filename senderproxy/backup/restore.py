@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Final
 
 from senderproxy.accounts import vault_copy
-from senderproxy.backup.errors import BackupError, PlaceTaken, ServiceIsRunning
+from senderproxy.backup.errors import BackupError, ServiceIsRunning
 from senderproxy.backup.inventory import Inventory, StoredFile, StoredVault, read_inventory, replay_rows
 from senderproxy.config.load import InstallationPaths, installation_paths
 from senderproxy.config.toml_edit import with_settings
 from senderproxy.config.toml_lines import SettingPath
 from senderproxy.control.client import NotRunning, ask
 from senderproxy.control.protocol import Verb, new_request
-from senderproxy.errors import SenderproxyError
+from senderproxy.errors import SenderproxyError, WouldOverwrite
 from senderproxy.spool.sqlite.database import NAME as DATABASE
 from senderproxy.spool.sqlite.rebuild import SpoolRebuild
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder
@@ -70,7 +70,7 @@ class Restored:
 def restore_backup(request: RestoreRequest, now: datetime) -> Restored:
     """Restore a backup. May block for minutes.
 
-    Raises SealedFileError, BackupError, PlaceTaken, ServiceIsRunning, SpoolError, ConfigError, OSError.
+    Raises InvalidFile, BackupError, ServiceIsRunning, SpoolError, ConfigError, OSError.
     """
     inventory = read_inventory(request.backup, request.passphrase)
     plan = _Plan.of(request, inventory)
@@ -187,7 +187,7 @@ class _Plan:
     # ---- checks ----
 
     def check(self, *, replace: bool) -> None:
-        """Raises PlaceTaken, ServiceIsRunning or BackupError if the restore is not possible."""
+        """Raises WouldOverwrite, ServiceIsRunning or BackupError if the restore is not possible."""
         self._check_service()
         spool = self.paths.spool
         if self.with_spool and os.path.ismount(spool):
@@ -201,7 +201,7 @@ class _Plan:
         if self.with_spool and any((spool / name).exists() for name in (DATABASE, SPOOL_ID)):
             taken.append(spool)
         if taken:
-            raise PlaceTaken(
+            raise WouldOverwrite(
                 _("There is an installation already ({paths}); nothing was changed.").format(
                     paths=", ".join(map(str, taken))
                 ),

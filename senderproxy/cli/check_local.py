@@ -10,6 +10,7 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.check_addresses import check_addresses
 from senderproxy.cli.common import SERVICE_USER
 from senderproxy.cli.findings import Finding, Level
+from senderproxy.cli.installed_program import outdated_program
 from senderproxy.cli.terminal import printable
 from senderproxy.cli.times import local_time
 from senderproxy.config.load import find_warnings
@@ -97,7 +99,9 @@ def check_conditions(
     """The conditions: those of the running service, and those in the files that this command reads itself."""
     of_service = [read_condition(entry) for entry in (status or {}).get("conditions", ())]
     known = {one.id for one in of_service}
-    own = [one for one in find_conditions(_own_facts(config, accounts, now)) if one.id not in known]
+    program = outdated_program(status or {})
+    facts = replace(_own_facts(config, accounts, now), program=program)
+    own = [one for one in find_conditions(facts) if one.id not in known]
     found = sorted((*of_service, *own), key=lambda one: -one.severity)
     yield from (_finding(one) for one in found)
     named = {(one.key, one.subject) for one in found}

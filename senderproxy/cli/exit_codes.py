@@ -32,25 +32,20 @@ def exit_code(error: Exception) -> int:
         VaultUnreadable,
     )
     from senderproxy.accounts.record import RecordError
-    from senderproxy.accounts.sealed_file import SealedFileError, WrongPassphrase
-    from senderproxy.backup.errors import BackupInvalid, BackupTooNew, PlaceTaken
     from senderproxy.cli.errors import FileInTheWay, InputError, LoginRejected, UsageError
     from senderproxy.config.problems import ConfigError
+    from senderproxy.errors import InvalidFile, WouldOverwrite
 
     match error:
         case LoginRejected():
             return EX_FAILED
         case UsageError() | InvalidVaultRequest():
             return EX_USAGE
-        case WrongPassphrase():
-            return EX_NOPERM
-        case (
-            VaultUnreadable() | UnknownAccount() | RecordError() | SealedFileError() | BackupInvalid() | BackupTooNew()
-        ):
+        case VaultUnreadable() | UnknownAccount() | RecordError() | InvalidFile():
             return EX_DATAERR
         case InputError() | EOFError():
             return EX_NOINPUT
-        case FileInTheWay() | VaultExists() | PlaceTaken():
+        case FileInTheWay() | VaultExists() | WouldOverwrite():
             return EX_CANTCREAT
         case VaultDiskError() | OSError():
             return EX_IOERR

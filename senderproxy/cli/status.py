@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from senderproxy.cli.common import config_path, read_config
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
+from senderproxy.cli.installed_program import outdated_program
 from senderproxy.cli.severities import LABEL_WIDTH, label
 from senderproxy.cli.terminal import print_hint, print_json, print_table, printable
 from senderproxy.cli.times import local_time
@@ -18,7 +19,7 @@ from senderproxy.control.protocol import Verb, new_request
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.conditions import find_conditions
 from senderproxy.monitoring.facts import Facts, RefusedConfiguration
-from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry, read_condition
+from senderproxy.monitoring.record import Condition, condition_entry, read_condition
 from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, ngettext
 
@@ -52,15 +53,19 @@ def _status(chosen: argparse.Namespace) -> dict[str, Any]:
             status = ask(find_control_socket(config_path(chosen)), request)
         except NotRunning:
             raise error from None
-        known = [read_condition(entry) for entry in status["conditions"]]
-        if all(one.key is not ConditionKey.CONFIGURATION_REFUSED for one in known):
-            now = SystemClock().now()
-            refused = RefusedConfiguration(" ".join(error.message.split()), error.hint, now)
-            found = (*known, *find_conditions(Facts(now, configuration=refused)))
-            ordered = sorted(found, key=lambda one: -one.severity)
-            status["conditions"] = [condition_entry(one) for one in ordered]
-        return status
-    return ask(path, request)
+        now = SystemClock().now()
+        refused = RefusedConfiguration(" ".join(error.message.split()), error.hint, now)
+        return _with_own_conditions(status, Facts(now, configuration=refused, program=outdated_program(status)))
+    status = ask(path, request)
+    return _with_own_conditions(status, Facts(SystemClock().now(), program=outdated_program(status)))
+
+
+def _with_own_conditions(status: dict[str, Any], facts: Facts) -> dict[str, Any]:
+    """The status with the conditions that this command sees itself, unless the service has named them."""
+    known = [read_condition(entry) for entry in status["conditions"]]
+    own = [one for one in find_conditions(facts) if one.key not in {other.key for other in known}]
+    ordered = sorted((*known, *own), key=lambda one: -one.severity)
+    return status | {"conditions": [condition_entry(one) for one in ordered]}
 
 
 def _print_status(status: dict[str, Any]) -> None:

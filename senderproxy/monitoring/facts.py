@@ -167,6 +167,14 @@ class CrashFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class OutdatedProgram:
+    """A service that runs another program than the one that is installed; of equal versions the builds differ."""
+
+    running: str  # version
+    installed: str  # version
+
+
+@dataclass(frozen=True, slots=True)
 class RefusedConfiguration:
     """A configuration that a reload did not put in force."""
 
@@ -224,6 +232,7 @@ class Facts:
     clock: ClockFacts | None = None
     crash: CrashFacts | None = None
     configuration: RefusedConfiguration | None = None
+    program: OutdatedProgram | None = None
     clients: Sequence[ClientFacts] = ()
     refusals: Sequence[RefusedMessages] = ()
     automatic: Sequence[AutomaticMail] = ()  # the latest one first

@@ -48,6 +48,7 @@ class ConditionKey(StrEnum):
     LOOP_BLOCKED = "loop_blocked"
     CLOCK_STEPPED = "clock_stepped"
     SERVICE_CRASHED = "service_crashed"
+    PROGRAM_OUTDATED = "program_outdated"
 
 
 class AffectedKind(StrEnum):

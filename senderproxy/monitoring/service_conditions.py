@@ -1,4 +1,4 @@
-"""Conditions of the service itself: certificates, configuration, event loop, clock, crashes. PURE.
+"""Conditions of the service itself: certificates, configuration, event loop, clock, program, crashes. PURE.
 
 Not here: the reading of certificates (monitoring.certificate_times), the measurement of the event loop
 (service.loop_monitor).
@@ -83,7 +83,7 @@ def _certificate_hint(certificate: CertificateFacts) -> str:
 
 
 def service_conditions(facts: Facts) -> Iterator[Condition]:
-    """A refused configuration, a blocked loop, a step of the clock, a crash."""
+    """A refused configuration, a blocked loop, a step of the clock, another program, a crash."""
     if (refused := facts.configuration) is not None:
         text = _("The configuration file is refused, the old configuration is in force: {why}")
         hint = refused.hint or _("Correct it, then: systemctl reload senderproxy")
@@ -113,6 +113,20 @@ def service_conditions(facts: Facts) -> Iterator[Condition]:
             clock.at,
             text.format(seconds=f"{clock.seconds:+.0f}"),
             _("Check that time is synchronised: timedatectl"),
+        )
+    if (program := facts.program) is not None:
+        text = (
+            _("The service runs version {running}, and version {installed} is installed.")
+            if program.running != program.installed
+            else _("The service runs another build of version {running} than the one that is installed.")
+        )
+        yield Condition(
+            ConditionKey.PROGRAM_OUTDATED,
+            "",
+            Severity.INFO,
+            facts.now,
+            text.format(running=program.running, installed=program.installed),
+            "systemctl restart senderproxy",
         )
     yield from _crashes(facts)
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from senderproxy import __version__
 from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.build import build_id
 from senderproxy.clock import Clock
 from senderproxy.control.protocol import Answer, Request
 from senderproxy.errors import SenderproxyError
@@ -49,6 +50,7 @@ class ServiceStatus:
         self._clock = clock
         self._loop_lag = loop_lag
         self._started_at = clock.now()
+        build_id()  # of the modules that this process has; an update changes the files
 
     async def conditions(self) -> Answer:
         """The list of conditions, the worst first."""
@@ -81,6 +83,7 @@ class ServiceStatus:
         providers = self._components.relay.rules.providers
         return {
             "version": __version__,
+            "build": build_id(),
             "process": os.getpid(),
             "started_at": self._started_at.isoformat(timespec="seconds"),
             **conditions,

@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from senderproxy import __version__
+from senderproxy.build import build_id
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry
 from senderproxy.tracking.timeline import format_time
@@ -12,7 +14,7 @@ from tests.senderproxy.cli.conftest import Office, service_status
 SINCE = datetime(2026, 11, 29, 8, tzinfo=UTC)
 WHEN = format_time(SINCE, None)
 FACTS = {
-    "version": "0.1.0",
+    "version": __version__,
     "listeners": [],
     "queue": {"problem": None, "refusing": None, "waiting": 0, "held": 0, "oldest": None, "late": False, "blocked": []},
     "refusals": [],
@@ -97,3 +99,23 @@ def test_a_blocked_account_with_a_condition_is_not_listed_again(office: Office) 
     assert "konto1" not in out
     assert "konto7" not in out
     assert "2 more accounts are blocked." in out
+
+
+@pytest.mark.parametrize(
+    ("running", "text"),
+    [
+        ({"version": "0.0.9"}, "The service runs version 0.0.9, and version"),
+        ({"build": "0123456789ab"}, "The service runs another build of version"),
+        ({"build": build_id()}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_service_that_runs_another_program_is_named_with_the_command(
+    office: Office, running: dict[str, str], text: str
+) -> None:
+    with service_status(office, **FACTS | running):
+        ended, check = office.type("status"), office.type("check", "--offline")
+    assert ended.code == 0, "mail passes"
+    for out in (ended.out, check.out):
+        assert text in out
+        assert ("systemctl restart senderproxy" in out) is bool(text)

@@ -25,6 +25,7 @@ from senderproxy.monitoring.facts import (
     LimitUse,
     LookUpFacts,
     LoopFacts,
+    OutdatedProgram,
     QueueFacts,
     RefusedConfiguration,
     RefusedMessages,
@@ -102,6 +103,7 @@ EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
     ConditionKey.NO_ACCOUNT: ({"vault": AccountsFacts(0)}, Severity.ERROR, "no account yet"),
     ConditionKey.UNKNOWN_PROVIDER: ({"vault": AccountsFacts(1, unknown_providers=[("konto01", "ionso")])}, Severity.ERROR, "at provider ionso, which"),
     ConditionKey.UNKNOWN_ACCOUNT: ({"vault": AccountsFacts(1, unknown_accounts=[("senders.bounce_account", "post")])}, Severity.ERROR, "The account post that"),
+    ConditionKey.PROGRAM_OUTDATED: ({"program": OutdatedProgram("0.1.0", "0.1.1")}, Severity.INFO, "runs version 0.1.0, and version 0.1.1 is installed"),
     ConditionKey.CONFIGURATION_REFUSED: ({"configuration": RefusedConfiguration("port is 99999.", "", NOW - HOUR)}, Severity.ERROR, "the old configuration is in force: port"),
     ConditionKey.CLIENT_TURNED_AWAY: ({"clients": [client(7, 10)]}, Severity.WARNING, "Client 192.168.1.7 was turned away 10 times"),
     ConditionKey.MESSAGES_REFUSED: (
@@ -390,3 +392,9 @@ def test_the_entry_of_a_condition_is_bounded() -> None:
     assert entry["affected"]["count"] == 1000
     assert len(entry["affected"]["names"]) == 200
     assert len(entry["cause"]) == 1000
+
+
+def test_another_build_of_the_same_version_is_another_program() -> None:
+    [found] = find_conditions(Facts(NOW, program=OutdatedProgram("0.1.0", "0.1.0")))
+    assert "another build of version 0.1.0" in found.cause
+    assert found.hint == "systemctl restart senderproxy"
