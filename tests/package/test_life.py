@@ -59,9 +59,10 @@ class Installed:
         wait_until(lambda: len(self.provider.received()) > before, "the message arrives", peer=self.machine)
 
     def sends_by_sendmail(self, program: str) -> None:
-        """A message of a local program goes through."""
+        """A message of a local program goes through: the configuration is readable for all."""
         before = len(self.provider.received())
-        self.machine.run(program, "-i", "-f", ANNA, "carl@kunde.test", stdin=f"From: {ANNA}\nSubject: cron\n\nA job\n")
+        words = ["runuser", "-u", "nobody", "--", program, "-i", "-f", ANNA, "carl@kunde.test"]
+        self.machine.run(*words, stdin=f"From: {ANNA}\nSubject: cron\n\nA job\n")
         wait_until(lambda: len(self.provider.received()) > before, "the message arrives", peer=self.machine)
 
     def there(self, path: Path) -> bool:
