@@ -7,7 +7,7 @@ ARGS ?=
 # Number of test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test storm hostile field fuzz fast check bench bench-compare deb format docs clean
+.PHONY: demo test storm hostile field fuzz fast check bench bench-compare deb image format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
@@ -56,6 +56,11 @@ bench: $(VENV)/.bench
 # The Debian packages of all architectures, in dist/: ARGS="--architecture amd64" for one, --version for another version.
 deb: $(VENV)/.dev
 	$(BIN)/python -m deploy.debian $(ARGS)
+
+# The container image of this machine's architecture, in dist/: an archive for podman load or docker load. Needs root.
+# ARGS="--base FOLDER" for another Debian 12 than the one of debootstrap, "--package FILE" for a package made before.
+image: $(VENV)/.dev
+	$(BIN)/python -m deploy.container $(ARGS)
 
 # CPU time of a message before and after: the commit BASE and the working tree, in turn.
 bench-compare: $(VENV)/.bench

@@ -12,10 +12,11 @@ from senderproxy.accounts.errors import AccountsError, InvalidVaultRequest, acco
 from senderproxy.accounts.passphrases import passphrase_problem
 from senderproxy.accounts.sealed_credential import credential_unlock
 from senderproxy.translation import _
-from vault import KeyFile, Keyring, NoBackend, Passphrase, Unlock, VaultError
+from vault import KeyFile, Keyring, NoBackend, Passphrase, SuppliedKey, Unlock, VaultError
 
 KEYRING_NAME: Final = "vault-key"
-
+MOUNTED_KEY: Final = "mounted-key"  # a secret of a container: the runtime decides about its owner and mode
+_MOUNTED_LIMIT: Final = 64 * 1024  # octets; a key has 56
 Prompt: TypeAlias = Callable[[str], str]
 UnlockMethod: TypeAlias = Unlock  # callers pass it on and do not look inside
 
@@ -31,6 +32,8 @@ def unlock_method(setting: str, prompt: Prompt | None) -> UnlockMethod:
         match kind:
             case "key-file":
                 return KeyFile(argument)
+            case "mounted-key":
+                return SuppliedKey(lambda: _read_mounted(Path(argument)), source=Path(argument))
             case "credential":
                 return credential_unlock(argument)
             case "keyring":
@@ -60,7 +63,7 @@ def new_passphrase(text: str) -> Passphrase:
 
 def starts_alone(setting: str) -> bool:
     """True if a service can open the vault with this setting at the start, without a person or a session."""
-    return setting.partition(":")[0] in ("key-file", "credential")
+    return setting.partition(":")[0] in ("key-file", MOUNTED_KEY, "credential")
 
 
 def make_key_file(path: Path) -> None:
@@ -69,6 +72,18 @@ def make_key_file(path: Path) -> None:
         KeyFile.generate(path)
     except VaultError as error:
         raise accounts_error(error) from error
+
+
+def _read_mounted(path: Path) -> bytes:
+    """The content of a mounted secret. Raises AccountsError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOUNTED_LIMIT)
+    except OSError as error:
+        raise AccountsError(
+            _("The key {path} cannot be read: {error}.").format(path=path, error=error.strerror),
+            hint=_("Mount the secret for the user of the container (10025), or correct SENDERPROXY_VAULT_KEY_FILE."),
+        ) from error
 
 
 def _passphrase(prompt: Prompt | None) -> Passphrase:

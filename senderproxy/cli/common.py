@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from senderproxy.accounts.editor import AccountEditor
-from senderproxy.accounts.unlock import UnlockMethod, unlock_method
+from senderproxy.accounts.unlock import MOUNTED_KEY, UnlockMethod, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.cli.terminal import passphrase_prompt
@@ -58,9 +58,14 @@ def user_config() -> Path:
 
 
 def read_config(chosen: argparse.Namespace) -> Config:
-    """The configuration; `--unlock` replaces its `vault.unlock`. Raises ConfigError, InputError."""
+    """The configuration; `--unlock` replaces its `vault.unlock`. Raises ConfigError, InputError.
+
+    Without the option, $SENDERPROXY_VAULT_KEY_FILE names a key that a container's runtime has mounted.
+    """
     config = load_config(config_path(chosen))
     unlock = getattr(chosen, "unlock", None)
+    if not unlock and (mounted := os.environ.get("SENDERPROXY_VAULT_KEY_FILE")):
+        unlock = f"{MOUNTED_KEY}:{mounted}"
     if not unlock:
         return config
     return config.model_copy(update={"vault": config.vault.model_copy(update={"unlock": unlock})})

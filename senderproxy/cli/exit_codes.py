@@ -35,6 +35,7 @@ def exit_code(error: Exception) -> int:
     from senderproxy.cli.errors import FileInTheWay, InputError, LoginRejected, UsageError
     from senderproxy.config.problems import ConfigError
     from senderproxy.errors import InvalidFile, WouldOverwrite
+    from senderproxy.listener.hidden_clients import HiddenClients
 
     match error:
         case LoginRejected():
@@ -51,7 +52,7 @@ def exit_code(error: Exception) -> int:
             return EX_IOERR
         case AccountsError():
             return EX_NOPERM
-        case ConfigError():
+        case ConfigError() | HiddenClients():
             return EX_CONFIG
         case _:
             return EX_UNAVAILABLE

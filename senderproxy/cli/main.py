@@ -80,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from senderproxy.cli.terminal import take_passphrases_from  # --help needs none of it
 
-        take_passphrases_from(stdin=chosen.passphrase_stdin, file=chosen.passphrase_file)
+        mounted = os.environ.get("SENDERPROXY_PASSPHRASE_FILE")
+        take_passphrases_from(stdin=chosen.passphrase_stdin, file=chosen.passphrase_file, mounted=mounted)
         code = int(chosen.run(chosen))
         sys.stdout.flush()
         return code

@@ -29,12 +29,17 @@ _BLOCKED: Final = 5  # blocked accounts that are listed; the queue has all
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `senderproxy status`."""
     parser.add_argument("--json", action="store_true", help=_("JSON output"))
+    parser.add_argument(
+        "--alive", action="store_true", help=_("print nothing; exit code 0 if the service answers, whatever its state")
+    )
     parser.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:
     """0 if no condition affects mail, else 1. Raises NotRunning; ConfigError if the file is invalid and none runs."""
     status = _status(chosen)
+    if chosen.alive:
+        return EX_OK
     if chosen.json:
         print_json({name: value for name, value in status.items() if name != "ok"})
     else:

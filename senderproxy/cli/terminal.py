@@ -32,24 +32,31 @@ def is_interactive() -> bool:
     return sys.stdin.isatty()
 
 
-def take_passphrases_from(*, stdin: bool, file: str | None) -> None:
+def take_passphrases_from(*, stdin: bool, file: str | None, mounted: str | None = None) -> None:
     """The place of this command's passphrases: lines of standard input, lines of a file, or the terminal.
 
-    Raises UsageError if both are given, InputError if other users can read the file.
+    `mounted`: the secret of a container, for a command without the options. Raises UsageError if both are given,
+    InputError if other users can read the file.
     """
     if stdin and file:
         raise UsageError(_("--passphrase-stdin and --passphrase-file exclude each other."))
     global _passphrases  # there is one command line in a process
-    _passphrases = _lines if stdin else _SecretLines(_read_secrets(file)) if file else None
+    if stdin:
+        _passphrases = _lines
+    elif file:
+        _passphrases = _SecretLines(_read_secrets(file))
+    else:
+        _passphrases = _SecretLines(_read_secrets(mounted, is_mounted=True)) if mounted else None
 
 
-def _read_secrets(name: str) -> BinaryIO:
+def _read_secrets(name: str, *, is_mounted: bool = False) -> BinaryIO:
+    """The content of a file. The runtime of a container decides about the mode of a mounted one."""
     try:
         with Path(name).open("rb") as file:
             mode, content = os.fstat(file.fileno()).st_mode, file.read(_SECRET_LIMIT)
     except OSError as error:
         raise InputError(_("Cannot read {path}: {error}.").format(path=name, error=error.strerror)) from error
-    if stat.S_ISREG(mode) and mode & (stat.S_IROTH | stat.S_IWOTH):
+    if not is_mounted and stat.S_ISREG(mode) and mode & (stat.S_IROTH | stat.S_IWOTH):
         raise InputError(
             _("Every user of this machine can read the passphrase in {path}.").format(path=name),
             hint=f"chmod 600 {name}",

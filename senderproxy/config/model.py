@@ -157,6 +157,11 @@ class ListenerSettings(Section):
         description="Accept TLS 1.0 and 1.1 with their ciphers, for devices without anything newer. They protect"
         " little: use a listener of its own for such devices.",
     )
+    accept_hidden_clients: Flag = Field(
+        default=False,
+        description="Open this listener also if a container's port forwarding hides the addresses of its clients, so"
+        " that `allow` admits everyone who reaches the published port.",
+    )
     bare_lf: Annotated[Literal["normalize", "reject"], BeforeValidator(one_of("normalize", "reject"))] = Field(
         default="normalize",
         description="Lines that end in LF alone, as old scripts send: `normalize` converts them to CRLF, `reject`"

@@ -17,6 +17,7 @@ from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.config.values import split_address
 from senderproxy.control.socket_store import Place, SocketStore
 from senderproxy.listener.body import SpillDirectory
+from senderproxy.listener.hidden_clients import refuse_if_open
 from senderproxy.listener.login_throttle import LoginThrottle
 from senderproxy.listener.memory_files import MemoryFiles
 from senderproxy.listener.password_threads import PasswordThreads
@@ -134,6 +135,7 @@ class Listeners:
     def _open_listener(
         self, config: Config, settings: ListenerSettings, instead_of: Listener | None = None
     ) -> Listener:
+        refuse_if_open(settings)
         # A large message for the queue is received into the spool's folder: it is only renamed then, and not copied.
         into_spool = settings.mode == "queue" and self._spool_is_open()
         # Pass-through needs no disk: while the one for temporary files is full, large messages are buffered in memory.

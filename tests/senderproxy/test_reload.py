@@ -33,6 +33,7 @@ OTHER: dict[str, Any] = {
     "listeners.sender": "scanner@firma.example",
     "listeners.lenient": True,
     "listeners.old_tls": True,
+    "listeners.accept_hidden_clients": True,
     "listeners.bare_lf": "reject",
     "listeners.mode": "queue",
     "listeners.on_deferral": "queue",

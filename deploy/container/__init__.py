@@ -1,0 +1,1 @@
+"""The container image, built without a daemon: `python -m deploy.container`."""
