@@ -48,6 +48,9 @@ PACKAGES: Final = (
     "gnome-keyring",  # a real keyring for the vault
     "dbus",
     "openssl",
+    "e2fsprogs",  # a disk that turns read-only
+    "iproute2",  # a name server in a network of its own
+    "mount",
     "systemd",  # a machine that it boots, for the unit
     "debootstrap",  # fresh releases, for the package
     "lintian",
