@@ -7,14 +7,19 @@ ARGS ?=
 # Number of test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test storm hostile field fuzz fast check bench bench-compare deb image format docs clean
+.PHONY: demo test test-package storm hostile field fuzz fast check bench bench-compare deb image format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
 
 test: check $(VENV)/.dev
 	$(BIN)/python tests/peers/packages.py
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+# The Debian package alone, also on Ubuntu 24.04 and from Debian 12 to 13. As root; the first run makes the releases.
+test-package: $(VENV)/.dev
+	$(BIN)/python tests/peers/packages.py
+	$(BIN)/python -m pytest tests/package tests/package/longer.py --durations=0 $(ARGS)
 
 # Kill the service a hundred times under load, with a provider that fails at random; print doubled messages and their cause.
 # Then let single calls of the disk, of sockets, files and threads fail.

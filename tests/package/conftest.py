@@ -2,17 +2,21 @@
 
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from senderproxy import __version__
 from tests.peers.bench import bench, pytest_runtest_makereport
 from tests.peers.packages import CACHE, PROJECT
 
 __all__ = ["bench", "pytest_runtest_makereport"]
+
+FIRST: Final = __version__
+NEWER: Final = f"{__version__}+later"
 
 
 def build(version: str, folder: Path) -> Path:
@@ -41,21 +45,43 @@ def build(version: str, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the packages, built once for all processes of a test run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "packages"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            _make_newer(build(FIRST, folder), folder)
+            (folder / "complete").touch()
+    return folder
+
+
+@pytest.fixture
+def package(packages: Path) -> Path:
     """The package as it is installed first."""
-    return build("0.1.0", tmp_path_factory.mktemp("first"))
+    (path,) = packages.glob(f"senderproxy_{FIRST}_*.deb")
+    return path
 
 
-@pytest.fixture(scope="session")
-def newer_package(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same program with a higher version."""
-    folder = tmp_path_factory.mktemp("newer")
-    subprocess.run(["dpkg-deb", "--raw-extract", str(package), str(folder / "tree")], check=True)
-    control = folder / "tree/DEBIAN/control"
-    control.write_text(control.read_text().replace("Version: 0.1.0\n", "Version: 0.1.1\n"))
-    newer = folder / package.name.replace("0.1.0", "0.1.1")
-    words = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(folder / "tree"), str(newer)]
+@pytest.fixture
+def newer_package(packages: Path) -> Path:
+    """The package of a later version, which has another format of the spool."""
+    (path,) = packages.glob(f"senderproxy_{NEWER}_*.deb")
+    return path
+
+
+def _make_newer(package: Path, folder: Path) -> None:
+    tree = folder / "tree"
+    subprocess.run(["dpkg-deb", "--raw-extract", str(package), str(tree)], check=True)
+    control = tree / "DEBIAN/control"
+    control.write_text(control.read_text().replace(f"Version: {FIRST}\n", f"Version: {NEWER}\n"))
+    program = tree / "usr/lib/senderproxy/program/senderproxy"
+    (program / "__init__.py").write_text(f'__version__ = "{NEWER}"\n')
+    schema = program / "spool/sqlite/schema"
+    number = len(list(schema.iterdir())) + 1
+    (schema / f"{number:04}_later.sql").write_text("CREATE TABLE of_a_later_version (number INTEGER PRIMARY KEY);\n")
+    newer = folder / package.name.replace(FIRST, NEWER)
+    words = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(newer)]
     subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
-    links = "senderproxy-mta_0.1.0_all.deb"
-    shutil.copyfile(package.with_name(links), folder / links)
-    return newer

@@ -1,124 +1,106 @@
 """The Debian package on fresh releases: installed, set up, upgraded, removed and purged by dpkg and apt."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.journeys.people import AUTHORS
+from tests.package.conftest import FIRST, NEWER
+from tests.package.installed import ANNA, CONFIGURATION, PATIENCE, STATE, VAULT, Installed
 from tests.peers.bench import Bench
-from tests.peers.letters import hand_in, letters_from
-from tests.peers.machine import UNIT, BootedMachine
-from tests.peers.process import LOOPBACK, wait_until, why_not_here
-from tests.peers.provider import Mailbox, PostfixProvider, Rule
-from tests.peers.releases import RELEASES, release
+from tests.peers.load import CLIENTS, connections, connections_and_messages
+from tests.peers.machine import UNIT
+from tests.peers.process import wait_until, why_not_here
+from tests.peers.releases import RELEASES
 
 reason = why_not_here("debootstrap", "nsenter", "unshare", "/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
-ANNA = AUTHORS[0]
-CONFIGURATION = Path("/etc/senderproxy/senderproxy.toml")
-VAULT = Path("/var/lib/senderproxy/accounts.vault")
-_APT = ("apt-get", "install", "--yes", "--no-install-recommends")
+_CONNECTIONS = 2000  # during an upgrade
 
 
-class Installed:
-    """A fresh release with the package on it, and a provider."""
-
-    def __init__(self, bench: Bench, name: str, package: Path) -> None:
-        self.provider = bench.start(PostfixProvider([Mailbox(who, f"geheim-{who}") for who in AUTHORS], Rule.ADDRESS))
-        self.machine = bench.start(BootedMachine(release(name)))
-        self.machine.write("/etc/hosts", "127.0.0.1 localhost\n")  # an installer writes it, debootstrap does not
-        self.port = bench.port()
-        self.first_words = self.install(package)
-
-    def install(self, package: Path) -> str:
-        """Give the file to apt, and return its output."""
-        there = f"/root/{package.name}"
-        shutil.copyfile(package, self.machine.root / there.lstrip("/"))
-        return self.machine.run(*_APT, there, seconds=300)
-
-    def set_up(self) -> None:
-        """Answer the wizard's questions by options, then start the service as it says."""
-        authority = "/etc/senderproxy/provider.pem"
-        self.machine.write(authority, self.provider.authority.ca_file.read_text())
-        self.machine.run(
-            *f"senderproxy setup --yes --provider hoster --host localhost --port {self.provider.tls_port}".split(),
-            *f"--security tls --ca-file {authority} --mailbox {ANNA} --listen {LOOPBACK}:{self.port}".split(),
-            "--password-stdin",
-            stdin=f"geheim-{ANNA}\n",
-        )
-        self.machine.run("systemctl", "enable", "--now", UNIT)
-
-    def sends(self) -> None:
-        """A message goes through, as the mailbox of its author."""
-        before = len(self.provider.received())
-        letters = letters_from([ANNA], 1)
-        hand_in(self.port, letters)
-        wait_until(lambda: len(self.provider.received()) > before, "the message arrives", peer=self.machine)
-
-    def sends_by_sendmail(self, program: str) -> None:
-        """A message of a local program goes through: the configuration is readable for all."""
-        before = len(self.provider.received())
-        words = ["runuser", "-u", "nobody", "--", program, "-i", "-f", ANNA, "carl@kunde.test"]
-        self.machine.run(*words, stdin=f"From: {ANNA}\nSubject: cron\n\nA job\n")
-        wait_until(lambda: len(self.provider.received()) > before, "the message arrives", peer=self.machine)
-
-    def there(self, path: Path) -> bool:
-        """Say whether the file exists on the machine."""
-        return (self.machine.root / path.relative_to("/")).exists()
-
-    def bytecode(self) -> list[Path]:
-        """Return the folders of compiled modules."""
-        return list((self.machine.root / "usr/lib/senderproxy").rglob("__pycache__"))
-
-
-@pytest.fixture(params=RELEASES)
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in RELEASES])
 def installed(request: pytest.FixtureRequest, bench: Bench, package: Path) -> Iterator[Installed]:
     installed = Installed(bench, request.param, package)
     yield installed
     assert "geheim" not in installed.machine.log()
 
 
-def test_life_of_the_package(installed: Installed, newer_package: Path) -> None:
+def test_life_of_the_package(installed: Installed, package: Path, newer_package: Path) -> None:
     machine = installed.machine
     assert "Next: sudo senderproxy setup" in installed.first_words
-    assert machine.shows("ActiveState") == "inactive"
-    assert machine.shows("UnitFileState") == "disabled"
+    assert (machine.shows("ActiveState"), machine.shows("UnitFileState")) == ("inactive", "disabled")
     assert installed.bytecode()
-
     installed.set_up()
     installed.sends()
     installed.sends_by_sendmail("/usr/lib/senderproxy/sendmail")
     assert machine.run("senderproxy", "help", "postfix").startswith("# Postfix\n")
-    before = machine.pid()
 
-    words = installed.install(newer_package)
-    assert "Next:" not in words
-    assert machine.shows("ActiveState") == "active"
-    assert machine.pid() != before
-    installed.sends()
-    installed.install(newer_package.with_name("senderproxy-mta_0.1.0_all.deb"))
+    upgrade_under_load(installed, newer_package)
+    crash_under_load(installed)
+
+    installed.install(package.with_name(f"senderproxy-mta_{FIRST}_all.deb"))
     installed.sends_by_sendmail("sendmail")
     assert "empty" in machine.run("mailq")
 
-    machine.run("apt-get", "remove", "--yes", "senderproxy")
+    good = installed.configured
+    installed.configure("[[listeners\n")
+    machine.run("systemctl", "reload", UNIT, exit_code=1)
+    installed.sends()
+    installed.configure(good)
+    machine.run("systemctl", "reload", UNIT)
+
+    machine.run("apt-get", "remove", "--yes", "senderproxy", seconds=PATIENCE)
     assert machine.shows("ActiveState") == "inactive"
-    assert not installed.there(Path("/usr/lib/senderproxy"))
-    assert installed.there(CONFIGURATION)
-    assert installed.there(VAULT)
+    assert not installed.path(Path("/usr/lib/senderproxy")).exists()
+    for kept in (CONFIGURATION, VAULT, STATE / "spool/spool.db"):
+        assert installed.path(kept).exists()
 
     installed.install(newer_package)
-    machine.run("systemctl", "start", UNIT)
+    machine.run("systemctl", "start", UNIT, seconds=PATIENCE)
     installed.sends()
 
-    machine.run("apt-get", "purge", "--yes", "senderproxy")
-    assert installed.there(CONFIGURATION), "nobody could be asked"
-    assert installed.there(VAULT)
+    machine.run("apt-get", "purge", "--yes", "senderproxy", seconds=PATIENCE)
+    for kept in (CONFIGURATION, VAULT, STATE / "spool/spool.db"):
+        assert installed.path(kept).exists(), "nobody could be asked"
 
     installed.install(newer_package)
     machine.run("debconf-set-selections", stdin="senderproxy senderproxy/discard boolean true\n")
-    machine.run("apt-get", "purge", "--yes", "senderproxy")
-    assert not installed.there(CONFIGURATION.parent)
-    assert not installed.there(VAULT.parent)
+    machine.run("apt-get", "purge", "--yes", "senderproxy", seconds=PATIENCE)
+    assert not installed.path(CONFIGURATION.parent).exists()
+    assert not installed.path(STATE).exists()
+
+
+def upgrade_under_load(installed: Installed, newer_package: Path) -> None:
+    """No connection is refused, no message is lost, and the spool with its mail has the format of the later version."""
+    machine, before = installed.machine, installed.machine.pid()
+    installed.provider.stop()
+    assert installed.status()["version"] == FIRST
+    with connections_and_messages(installed.port, installed.queue, ANNA) as load:
+        wait_until(lambda: len(load.acknowledged) > 20, "mail is in the spool", PATIENCE, peer=machine)
+        words = installed.install(newer_package)
+        running = installed.status()
+        wait_until(lambda: load.greeted >= _CONNECTIONS, f"{_CONNECTIONS} connections", 4 * PATIENCE, peer=machine)
+    assert "Next:" not in words
+    assert (running["version"], machine.shows("ActiveState")) == (NEWER, "active")
+    assert machine.pid() != before
+    assert load.refused == []
+    assert load.cut_off == 0
+    spool = installed.path(STATE / "spool")
+    assert [path.name for path in spool.glob("spool.db.format-*")] == ["spool.db.format-2"]
+    assert "spool migrated" in machine.journal()
+    installed.provider.start()
+    installed.all_arrive(load)
+
+
+def crash_under_load(installed: Installed) -> None:
+    """No connection is refused after `kill -9`."""
+    machine, before = installed.machine, installed.machine.pid()
+    with connections(installed.port) as load:
+        wait_until(lambda: load.greeted > 10, "clients are greeted", PATIENCE, peer=machine)
+        machine.run("sh", "-c", f"kill -KILL {before}")
+        wait_until(lambda: installed.another_process(before), "systemd has started it again", PATIENCE, peer=machine)
+        greeted = load.greeted
+        wait_until(lambda: load.greeted > greeted + 10, "clients are greeted again", PATIENCE, peer=machine)
+    assert load.refused == []
+    assert load.cut_off <= CLIENTS  # those that the killed process was about to greet

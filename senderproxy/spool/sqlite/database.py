@@ -1,7 +1,7 @@
 """Database file: creation, checks before use, migration with a backup.
 
 Guarantees: an existing database is never replaced by an empty one; a format that this version does not know is not
-touched; a migration is done as a whole or not at all, and the database before it is stored beside it.
+touched; a migration is done as a whole or not at all, and the database before the last one is stored beside it.
 Not here: the tables' content (spool.sqlite.statements), writes and their time (spool.sqlite.writer).
 """
 
@@ -309,6 +309,10 @@ def _migrate(folder: SpoolFolder, connection: sqlite3.Connection, migrations: Se
     backup = f"{NAME}.format-{version}"
     _back_up(folder, connection, backup)
     _apply(connection, migrations[version:], version)
+    for name in folder.names():
+        if name.startswith(f"{NAME}.format-") and name != backup:  # of an earlier migration: one copy is enough
+            with suppress(OSError):
+                os.unlink(name, dir_fd=folder.fd)
     event(_log, log_events.SPOOL_MIGRATED, format=len(migrations), backup=backup)
 
 

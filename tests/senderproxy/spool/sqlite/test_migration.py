@@ -140,6 +140,19 @@ async def test_the_older_version_refuses_the_migrated_spool_in_words_and_takes_t
         sql(folder, "SELECT lane FROM recipient")
 
 
+async def test_the_backup_of_the_last_migration_alone_is_kept(folder: Path) -> None:
+    async with opened(folder):
+        pass
+    later = [*scripts(), "CREATE TABLE of_a_later_version (number INTEGER PRIMARY KEY);\n"]
+    place = SpoolFolder.open(folder)
+    try:
+        open_database(place, later).close()
+        open_database(place, later).close()
+    finally:
+        place.close()
+    assert [path.name for path in folder.glob("*.format-*")] == ["spool.db.format-2"]
+
+
 async def test_a_migration_leaves_no_recipient_that_waits_without_a_lane(folder: Path) -> None:
     async with opened(folder):
         pass
