@@ -7,7 +7,7 @@ ARGS ?=
 # Number of test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test test-package storm hostile field fuzz fast check bench bench-compare deb image format docs clean
+.PHONY: demo test test-package test-arm storm hostile field fuzz fast check bench bench-compare deb image format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
@@ -20,6 +20,11 @@ test: check $(VENV)/.dev
 test-package: $(VENV)/.dev
 	$(BIN)/python tests/peers/packages.py
 	$(BIN)/python -m pytest tests/package tests/package/longer.py --durations=0 $(ARGS)
+
+# The package for arm64, emulated by qemu: the program sends mail; systemd and apt are not tested.
+test-arm: $(VENV)/.dev
+	$(BIN)/python tests/peers/packages.py
+	$(BIN)/python -m pytest tests/package/arm64.py $(ARGS)
 
 # Kill the service a hundred times under load, with a provider that fails at random; print doubled messages and their cause.
 # Then let single calls of the disk, of sockets, files and threads fail.

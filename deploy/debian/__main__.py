@@ -1,6 +1,7 @@
 """Build the Debian packages: `python -m deploy.debian [--architecture amd64|arm64] [--version VERSION]`.
 
-Guarantees: the same commit gives the same bytes: all files bear the time of the last commit, in a fixed order.
+Guarantees: the same commit gives the same bytes, whatever terminal, language, time zone and umask: all files bear the
+time of the last commit, in a fixed order.
 Not here: which libraries (wheels), the made texts (pages).
 """
 
@@ -34,6 +35,7 @@ def main() -> None:
     options.add_argument("--version", default=__version__, help="default: that of the program")
     options.add_argument("--dist", type=Path, default=DIST, help="folder of the packages (default: dist/)")
     chosen = options.parse_args()
+    os.environ["COLUMNS"] = "80"  # argparse breaks the lines of the manual page at the width of the terminal
     chosen.dist.mkdir(parents=True, exist_ok=True)
     for architecture in chosen.architecture or sorted(wheels.MACHINES):
         print(build(architecture, chosen.version, chosen.dist))

@@ -19,11 +19,9 @@ FIRST: Final = __version__
 NEWER: Final = f"{__version__}+later"
 
 
-def build(version: str, folder: Path) -> Path:
-    """Build the package of this machine's architecture with a version of its own; returns its path."""
-    architecture = subprocess.run(
-        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+def build(version: str, folder: Path, architecture: str = "", **environment: str) -> Path:
+    """Build the package with a version of its own; returns its path. The architecture: by default this machine's."""
+    architecture = architecture or subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "package.lock").open("w") as lock:  # the wheels are fetched once
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -37,7 +35,7 @@ def build(version: str, folder: Path) -> Path:
                 f"--dist={folder}",
             ],
             cwd=PROJECT,
-            env={**os.environ, "SOURCE_DATE_EPOCH": "1790000000"},
+            env={**os.environ, "SOURCE_DATE_EPOCH": "1790000000", **environment},
             stdout=subprocess.DEVNULL,
             check=True,
         )

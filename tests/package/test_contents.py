@@ -1,17 +1,30 @@
 """The Debian package as a file: reproducible, without an error of lintian."""
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.package.conftest import build
+from tests.package.conftest import FIRST, build
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_same_sources_give_the_same_octets(package: Path, tmp_path: Path) -> None:
-    assert build("0.1.0", tmp_path).read_bytes() == package.read_bytes()
+    before = os.umask(0o077)
+    try:
+        elsewhere = {
+            "COLUMNS": "40",
+            "TZ": "Asia/Tokyo",
+            "LANGUAGE": "de",
+            "LC_ALL": "de_DE.UTF-8",
+            "PYTHONHASHSEED": "7",
+        }
+        again = build(FIRST, tmp_path, **elsewhere)
+    finally:
+        os.umask(before)
+    assert again.read_bytes() == package.read_bytes()
 
 
 def test_lintian_finds_no_error(package: Path) -> None:

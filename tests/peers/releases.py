@@ -19,8 +19,8 @@ from tests.peers.process import PeerFailed
 
 RELEASES: Final = ("bookworm", "trixie")  # Debian 12 and 13
 UBUNTU: Final = "noble"  # Ubuntu 24.04
-_CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-_FOLDER: Final = _CACHE / "senderproxy-tests" / "releases"
+_USER: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+CACHE: Final = _USER / "senderproxy-tests" / "releases"
 _PACKAGES: Final = ("ca-certificates", "python3", "systemd")
 _UBUNTU_MIRROR: Final = "http://archive.ubuntu.com/ubuntu"
 _UBUNTU_SCRIPT: Final = "/usr/share/debootstrap/scripts/gutsy"  # that of all later ones; Debian 12 does not know noble
@@ -32,10 +32,10 @@ _PATIENCE: Final = 600.0  # seconds; a slow mirror
 
 def release(name: str) -> Path:
     """Return the folder of the release's files, made now if it is not there yet. Nobody writes there afterwards."""
-    _FOLDER.mkdir(parents=True, exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     contents = hashlib.sha256(" ".join(_PACKAGES).encode()).hexdigest()[:8]  # other packages are another folder
-    folder = _FOLDER / f"{name}-{contents}"
-    with (_FOLDER / f"{name}.lock").open("w") as lock:
+    folder = CACHE / f"{name}-{contents}"
+    with (CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             _make(name, folder)
@@ -72,7 +72,7 @@ def _ubuntu_keys() -> Path:
         package = answer.read()
     if hashlib.sha256(package).hexdigest() != _UBUNTU_KEYS_SHA256:
         raise PeerFailed(f"{_UBUNTU_KEYS} is not the file that it was")
-    folder = _FOLDER / "ubuntu-keys"
+    folder = CACHE / "ubuntu-keys"
     folder.mkdir(exist_ok=True)
     (folder / "keys.deb").write_bytes(package)
     subprocess.run(["dpkg-deb", "--extract", str(folder / "keys.deb"), str(folder)], check=True)
