@@ -9,6 +9,7 @@ import functools
 import importlib
 import itertools
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 import senderproxy
 from senderproxy import log_events
 from senderproxy.clock import SystemClock
+from senderproxy.control.protocol import LINE_LIMIT, encode
 from senderproxy.delivery.resolver import Resolver
 from senderproxy.listener import event_limiter, login_throttle, rates
 from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
@@ -297,6 +299,18 @@ def test_refused_senders_are_bounded_and_the_latest_stay() -> None:
     assert len(entries) == KNOWN_LIMIT
     assert f"forged{KNOWN_LIMIT + 49}@elsewhere.example" in entries
     assert "forged0@elsewhere.example" not in entries
+
+
+def test_the_longest_list_of_refused_senders_fits_into_a_quarter_of_an_answer() -> None:
+    """A status has it beside the accounts: too long an answer would be an error in place of the status."""
+    known = RejectedSenders()
+    text = reply(550, "5.7.1", *["\x7f" + "x" * 2000] * 50)
+    for number in range(KNOWN_LIMIT):
+        address = parse_address(f"{'y' * 56}{number:05}@{'.'.join(['z' * 60] * 3)}.example")
+        known.note(RejectedSender(ROUTE, RefusedSenderField.FROM, address, text), datetime.now(UTC))
+    entries = [asdict(entry) for entry in known.entries()]
+    assert len(entries) == KNOWN_LIMIT
+    assert len(encode({"sender_rules": entries})) < LINE_LIMIT / 4
 
 
 def test_a_sender_that_is_refused_again_stays_with_its_first_time() -> None:
