@@ -17,7 +17,9 @@ from tests.peers import probe
 pytestmark = pytest.mark.slow
 
 _PASS = 0.1  # seconds of CPU time of one pass of the event loop; longer ones are logged as blocks
-_REPLY = 0.5  # seconds of CPU time of the event loop until a reply in pass-through
+_REPLY = (
+    1.0  # seconds of CPU time of the event loop until a reply in pass-through; a connection waits behind 200 others
+)
 _COMMITS = 2  # that the reply to a queued message waits for: the one in progress, and its own
 _ADDED = 3 * 2**20  # octets that an identical round adds to the memory in use
 
