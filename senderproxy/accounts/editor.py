@@ -31,9 +31,10 @@ from vault import Vault, VaultError
 class AccountEditor:
     """The vault, opened for writing."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, path: Path) -> None:
         """Called by `open` only."""
         self._vault = vault
+        self._path = path
 
     @classmethod
     def create(cls, path: Path | str, unlock: UnlockMethod) -> None:
@@ -47,7 +48,7 @@ class AccountEditor:
     def open(cls, path: Path | str, unlock: UnlockMethod) -> Self:
         """Open the vault for writing. Raises AccountsError, which names any other writer."""
         try:
-            return cls(Vault.open(path, unlock=unlock, write=True))
+            return cls(Vault.open(path, unlock=unlock, write=True), Path(path))
         except VaultError as error:
             raise accounts_error(error) from error
 
@@ -136,7 +137,7 @@ class AccountEditor:
         Raises AccountsError; then nothing has changed.
         """
         try:
-            save_upgraded(self._vault)
+            save_upgraded(self._vault, self._path)
         except VaultError as error:
             raise accounts_error(error) from error
         except ValueError as error:

@@ -7,7 +7,7 @@ Not here: damage to a single record (accounts.record), exit codes (cli.exit_code
 
 from senderproxy.errors import SenderproxyError
 from senderproxy.translation import _
-from vault import Damaged, DiskError, Exists, KeyringLocked, Missing, TooNew, VaultError
+from vault import Damaged, DiskError, Exists, KeyringLocked, Missing, RolledBack, TooNew, VaultError
 
 
 class AccountsError(SenderproxyError):
@@ -42,6 +42,14 @@ def accounts_error(error: VaultError) -> AccountsError:
             kind = VaultUnreadable
         case DiskError():
             kind = VaultDiskError
+        case RolledBack():
+            return VaultUnreadable(
+                _("The vault cannot be used: {error}.").format(error=error),
+                hint=_(
+                    "If you restored an older copy on purpose: systemctl restart senderproxy, then senderproxy vault"
+                    " accept-rollback. If not, find out who can write to the folder, and restore the newest backup."
+                ),
+            )
         case Exists():
             return VaultExists(_("Nothing was written: {error}.").format(error=error), hint=error.hint)
         case KeyringLocked():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from senderproxy.accounts.errors import AccountsError, InvalidVaultRequest, accounts_error
+from senderproxy.accounts.rollback import accept_generation, find_rollback
 from senderproxy.accounts.saving import save_upgraded, upgrade_records
 from senderproxy.accounts.sealed_credential import credential_unlock, is_available, seal, sealed_file
 from senderproxy.accounts.unlock import KEYRING_NAME, Prompt, UnlockMethod, new_passphrase, unlock_method
@@ -100,7 +101,7 @@ def add_unlock(path: Path | str, current: UnlockMethod, new: UnlockMethod, label
     """Add an unlock and return its label. Raises AccountsError."""
     with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
         given = vault.add_unlock(new, label=label)
-        save_upgraded(vault)
+        save_upgraded(vault, path)
         return given
 
 
@@ -109,7 +110,7 @@ def add_unlocks(path: Path | str, current: UnlockMethod, new: Sequence[tuple[Unl
     with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
         for method, label in new:
             vault.add_unlock(method, label=label)
-        save_upgraded(vault)
+        save_upgraded(vault, path)
 
 
 def labels_opened_by(path: Path | str, current: UnlockMethod, other: UnlockMethod) -> tuple[str, ...]:
@@ -128,7 +129,7 @@ def remove_unlocks(path: Path | str, current: UnlockMethod, labels: Collection[s
     with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
         for label in labels:
             vault.remove_unlock(label)
-        save_upgraded(vault)
+        save_upgraded(vault, path)
 
 
 def rekey(path: Path | str, current: UnlockMethod, others: Collection[UnlockMethod], drop: Collection[str]) -> None:
@@ -138,7 +139,7 @@ def rekey(path: Path | str, current: UnlockMethod, others: Collection[UnlockMeth
     """
     with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
         vault.rekey(current, *others, drop=drop)
-        save_upgraded(vault)
+        save_upgraded(vault, path)
 
 
 def upgrade(path: Path | str, current: UnlockMethod) -> int:
@@ -153,16 +154,35 @@ def upgrade(path: Path | str, current: UnlockMethod) -> int:
         return count
 
 
+def accept_rollback(path: Path | str, current: UnlockMethod) -> tuple[int, bool]:
+    """Accept the vault as it is, although a newer generation was in use. Raises AccountsError.
+
+    Returns its generation, and True if it is an older one.
+    """
+    with _errors_translated(), Vault.open(path, unlock=current) as vault:
+        older = find_rollback(Path(path), vault.vault_id, vault.generation) is not None
+        accept_generation(Path(path), vault.vault_id, vault.generation)
+        return vault.generation, older
+
+
 def export(path: Path | str, current: UnlockMethod, copy: Path | str, new: UnlockMethod) -> None:
     """Write a sealed copy that only `new` opens. Never overwrites a file. Raises AccountsError."""
     with _errors_translated(), Vault.open(path, unlock=current) as vault:
         vault.export(copy, unlock=new)
 
 
+def accept_restored(path: Path | str) -> None:
+    """Accept a vault that was restored on purpose and does not open here yet. Raises AccountsError."""
+    with _errors_translated():
+        info = Vault.inspect(path)
+    accept_generation(Path(path), info.vault_id, info.generation)
+
+
 def restore(copy: Path | str, current: UnlockMethod, path: Path | str, new: UnlockMethod) -> None:
     """Create this machine's vault from a sealed copy that `current` opens. Never overwrites. Raises AccountsError."""
     with _errors_translated():
         Vault.restore(copy, path, unlock=current, new=new)
+    accept_restored(path)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from senderproxy.accounts import vault_copy
+from senderproxy.accounts.vault_admin import accept_restored
 from senderproxy.backup.errors import BackupError, ServiceIsRunning
 from senderproxy.backup.inventory import Inventory, StoredFile, StoredVault, read_inventory, replay_rows
 from senderproxy.config.load import InstallationPaths, installation_paths
@@ -283,6 +284,7 @@ class _Plan:
             for ending in ("bak", "seen")
         ]
         _switch(config, [*beside, *places])
+        accept_restored(vault.final)
         restored.aside = [each.aside for each in (config, *beside, *places) if os.path.lexists(each.aside)]
         restored.is_openable = vault_copy.is_opened_by(vault.final.read_bytes(), self.paths.unlock)
         return restored

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from senderproxy.accounts.rollback import find_rollback
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.check_addresses import check_addresses
 from senderproxy.cli.common import SERVICE_USER
@@ -117,9 +118,15 @@ def _own_facts(config: Config, accounts: VaultAccounts | None, now: datetime) ->
     return Facts(
         now,
         spool=disk_facts(Path(config.spool_directory), config.spool.min_free),
-        vault=None if accounts is None else accounts_facts(config, accounts),
+        vault=None
+        if accounts is None
+        else accounts_facts(config, accounts, rolled_back=_rolled_back(config, accounts)),
         certificates=[one for one in certificates if one is not None],
     )
+
+
+def _rolled_back(config: Config, accounts: VaultAccounts) -> str:
+    return find_rollback(Path(config.vault.path), accounts.vault_id, accounts.generation) or ""
 
 
 def _finding(one: Condition) -> Finding:

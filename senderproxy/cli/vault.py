@@ -89,6 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_passphrase_options(seal)
     vault_seal.add_arguments(seal)
 
+    accept = actions.add_parser("accept-rollback", help=_("accept an older vault that was restored on purpose"))
+    accept.set_defaults(run=run_accept_rollback)
+
     srs = actions.add_parser("make-srs-key", help=_("make the key of SRS addresses, or replace it"))
     srs.set_defaults(run=run_make_srs_key)
 
@@ -256,6 +259,17 @@ def _require_other_start(
                 " service, then remove this one."
             ),
         )
+
+
+def run_accept_rollback(chosen: argparse.Namespace) -> int:
+    config = read_config(chosen)
+    generation, older = vault_admin.accept_rollback(config.vault.path, vault_unlock(config))
+    if not older:
+        print(_("The vault is not older than the one used before; nothing was to be accepted."))
+        return EX_OK
+    print(_("Accepted generation {generation} of the vault.").format(generation=generation), pickup_note(config))
+    print(_("If the service was not restarted since, do it now: systemctl restart senderproxy"))
+    return EX_OK
 
 
 def run_make_srs_key(chosen: argparse.Namespace) -> int:

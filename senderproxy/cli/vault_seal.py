@@ -8,12 +8,10 @@ Not here: systemd-creds (accounts.sealed_credential), the vault (accounts.vault_
 
 import argparse
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,7 +26,7 @@ from senderproxy.cli.exit_codes import EX_OK
 from senderproxy.cli.terminal import ask_new_passphrase, confirm, is_interactive, print_field
 from senderproxy.config.load import load_config
 from senderproxy.config.model import Config
-from senderproxy.config.toml_lines import locate_settings
+from senderproxy.config.toml_edit import with_settings
 from senderproxy.errors import SenderproxyError
 from senderproxy.translation import _
 
@@ -39,7 +37,6 @@ _UNITS: Final = Path("/etc/systemd/system")
 _CHECK_UNIT: Final = "senderproxy-vault-check.service"
 _CHECK_OUTPUT: Final = Path("/run/senderproxy-vault-check.log")
 _TIMEOUT: Final = 120.0  # seconds for systemctl; a restart waits for stop_seconds at most
-_UNLOCK_LINE: Final = re.compile(r"""^(\s*+[\w.\s"']*?unlock["']?\s*+=\s*+)(?:"[^"]*+"|'[^']*+')(\s*+(?:#.*)?)$""")
 
 
 class SealFailed(SenderproxyError):
@@ -67,7 +64,8 @@ def run(chosen: argparse.Namespace) -> int:
     path = config_path(chosen)
     config, configured = read_config(chosen), load_config(path)
     setting = f"credential:{chosen.name}"
-    before, after = path.read_text(encoding="utf-8-sig"), _with_unlock(path, setting)
+    before = path.read_text(encoding="utf-8-sig")
+    after = with_settings(before, {("vault", "unlock"): setting})
     current = vault_unlock(config)
     recovery = _recovery_passphrase(config)
     restarted = False
@@ -257,31 +255,6 @@ class _Restored:
             self._path.unlink(missing_ok=True)
         else:
             self._path.write_bytes(self._content)
-
-
-def _with_unlock(path: Path, setting: str) -> str:
-    """The configuration's text with this vault.unlock. Raises InputError if it is written in an unusual way."""
-    text = path.read_text(encoding="utf-8-sig")
-    expected = tomllib.loads(text)
-    expected.setdefault("vault", {})["unlock"] = setting
-    lines = text.splitlines(keepends=True)
-    number = locate_settings(text).get(("vault", "unlock"))
-    if number is not None:
-        bare = lines[number - 1].rstrip("\r\n")
-        lines[number - 1] = _UNLOCK_LINE.sub(rf'\g<1>"{setting}"\g<2>', bare) + lines[number - 1][len(bare) :]
-    changed = "".join(lines)
-    try:
-        same = tomllib.loads(changed) == expected
-    except tomllib.TOMLDecodeError:
-        same = False
-    if not same:
-        raise InputError(
-            _("The setting unlock in {path} cannot be changed: it is written in an unusual way.").format(path=path),
-            hint=_('Write it on a line of its own under [vault]: unlock = "{old}"').format(
-                old=load_config(path).vault.unlock
-            ),
-        )
-    return changed
 
 
 def _is_active() -> bool:

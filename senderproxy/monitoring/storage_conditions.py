@@ -10,7 +10,7 @@ from typing import Final
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.facts import AccountsFacts, Facts, SpoolFacts, SpoolState
 from senderproxy.monitoring.record import Affected, AffectedKind, Condition, ConditionKey
-from senderproxy.translation import _, ngettext
+from senderproxy.translation import N_, _, ngettext
 
 LOW_SHARE: Final = 2  # times min_free; below that no history is stored
 
@@ -53,6 +53,12 @@ def _low_disk(facts: Facts, spool: SpoolFacts) -> Iterator[Condition]:
     yield Condition(ConditionKey.DISK_LOW, "", Severity.WARNING, facts.now, cause, hint)
 
 
+ROLLED_BACK_HINT: Final = N_(
+    "If you restored a backup, enter what changed since again, then: senderproxy vault accept-rollback. If not, find"
+    " out who can write to the folder, and restore the newest backup."
+)
+
+
 def vault_conditions(facts: Facts) -> Iterator[Condition]:
     """A vault that cannot be read or is an older copy; records and settings that cannot be used."""
     vault = facts.vault
@@ -62,7 +68,7 @@ def vault_conditions(facts: Facts) -> Iterator[Condition]:
         text = _("The accounts in memory stay in force: {problem}").format(problem=vault.problem)
         yield Condition(ConditionKey.VAULT_UNREADABLE, "", Severity.ERROR, facts.now, text, vault.hint)
     if vault.rolled_back:
-        hint = _("Enter what changed since that copy again: senderproxy account list")
+        hint = _(ROLLED_BACK_HINT)
         yield Condition(
             ConditionKey.VAULT_ROLLED_BACK, "", Severity.ERROR, facts.now, vault.rolled_back, hint, EVERY_ACCOUNT
         )

@@ -18,6 +18,7 @@ from senderproxy.accounts.rollback import note_generation
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.log import event
+from senderproxy.monitoring.storage_conditions import ROLLED_BACK_HINT
 from senderproxy.service.conditions import ServiceConditions
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
@@ -56,6 +57,7 @@ class Housekeeping:
         self._failed = failed
         self._files = WorkerThreads("service-files")
         self._noted_generation = 0  # of the vault
+        self._rolled_back = ""  # the sentence on a vault that is older than the one before
         self._task: asyncio.Task[None] | None = None
         self._maintenance: asyncio.Task[None] | None = None
         self._look: asyncio.Task[None] | None = None
@@ -88,13 +90,14 @@ class Housekeeping:
     async def _maintain(self) -> None:
         """Note the vault's generation, maintain the spool. A vault older than the one used before is logged."""
         generation = self._accounts.generation
-        if self._noted_generation != generation:
+        if self._noted_generation != generation or self._rolled_back:  # the operator may have accepted it meanwhile
             with suppress(WorkerThreadsError):  # the system has no thread left: noted the next time
-                older = await self._files.do(note_generation, self._vault, self._accounts.vault_id, generation)
+                older = await self._files.do(note_generation, self._vault, self._accounts.vault_id, generation) or ""
                 self._noted_generation = generation
-                self._note_rolled_back(older or "")
-                if older is not None:
-                    event(_log, log_events.VAULT_ROLLED_BACK, why=older)
+                if older and not self._rolled_back:
+                    event(_log, log_events.VAULT_ROLLED_BACK, why=older, hint=ROLLED_BACK_HINT)
+                self._rolled_back = older
+                self._note_rolled_back(older)
         await self._spool.maintain()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:

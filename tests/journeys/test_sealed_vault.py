@@ -7,7 +7,7 @@ import pytest
 
 from tests.peers.machine import UNIT, Machine
 from tests.peers.packages import PROJECT
-from tests.peers.process import why_not_here
+from tests.peers.process import wait_until, why_not_here
 
 reason = why_not_here("/lib/systemd/systemd", "/usr/bin/systemd-creds", "nsenter", "unshare", root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
@@ -120,6 +120,34 @@ def test_the_nightly_export_of_the_handbook_needs_nobody(machine: Machine) -> No
     machine.run("systemctl", "start", "senderproxy-export.service")
     [written] = list((machine.root / "var/backups/senderproxy").glob("*.vault"))
     assert written.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_older_copy_of_the_owners_folder_stays_a_condition_until_it_is_accepted(machine: Machine) -> None:
+    state, before = "/var/lib/senderproxy", "/root/yesterday"
+    machine.run("cp", "-a", state, before)
+    add = "senderproxy account add carl@firma.example --provider ionos-de --no-verify --password-stdin"
+    machine.run(*add.split(), stdin="geheim-carl\n")
+    machine.run("systemctl", "stop", UNIT)
+    # whoever has the rights of the service's user can replace all of its files, and nothing else
+    owner = ("setpriv", "--reuid=senderproxy", "--regid=senderproxy", "--clear-groups", "sh", "-c")
+    machine.run("chmod", "755", "/root")
+    machine.run(*owner, f"rm -rf {state}/* && cp -r {before}/. {state}/")
+    machine.run(*owner, f"echo '{{}}' > {state}.generations", exit_code=2)
+    for _each in range(2):
+        machine.run("systemctl", "restart", UNIT)
+        wait_until(
+            lambda: "older than the one used last" in machine._words("senderproxy", "status").stdout,
+            "the condition is shown",
+            peer=machine,
+        )
+    assert "senderproxy vault accept-rollback" in machine.run("senderproxy", "status", exit_code=1)
+    machine.run("systemctl", "stop", UNIT)
+    assert "older than the one used last" in machine.run("senderproxy", "check", "--offline", exit_code=1)
+    machine.run("systemctl", "start", UNIT)
+    assert "Accepted generation" in machine.run("senderproxy", "vault", "accept-rollback")
+    wait_until(
+        lambda: "older than" not in machine._words("senderproxy", "status").stdout, "the condition ends", peer=machine
+    )
 
 
 def test_one_command_imports_the_copy_on_a_bare_machine(machine: Machine) -> None:
