@@ -131,7 +131,8 @@ def _fault(table: dict[str, Any]) -> Fault:
         action = Drop()
     else:
         raise CaseError("a fault needs `code` and `lines`, or `drop`")
-    return Fault(FaultStage(table["stage"]), action, **{key: table[key] for key in conditions if key in table})
+    stage = {"greeting": "banner"}.get(table["stage"], table["stage"])
+    return Fault(FaultStage(stage), action, **{key: table[key] for key in conditions if key in table})
 
 
 def _step(table: dict[str, Any]) -> Step:

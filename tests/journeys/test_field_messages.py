@@ -6,12 +6,14 @@ import pytest
 
 from tests.journeys.people import DOMAINS, office_under
 from tests.peers.bench import Bench
+from tests.peers.exim import Exim
 from tests.peers.office import PostfixOffice
+from tests.peers.packages import EXIM
 from tests.peers.process import LOOPBACK, why_not_here
 from tests.peers.provider import PostfixProvider, Rule
 from tests.peers.senderproxy import Senderproxy
 
-reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", EXIM, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 ANNA = "anna@firma.test"
@@ -48,4 +50,29 @@ def test_what_postfix_delivers_is_delivered_through_senderproxy(bench: Bench) ->
     }
     assert office.returned() == []
     for name, _, _, _, expected in MESSAGES:
+        assert expected.encode() in arrived[name], (name, arrived[name])
+
+
+def test_what_exim_delivers_is_delivered_through_senderproxy(bench: Bench) -> None:
+    """The same messages, without a dot behind the domain: Exim refuses that itself."""
+    messages = [message for message in MESSAGES if message[0] != "dot"]
+    people = office_under(Rule.ADDRESS)
+    provider = bench.start(PostfixProvider(people.mailboxes, people.rule))
+    relay = bench.start(Senderproxy.in_front_of(provider, people.accounts, implicit_tls=True))
+    exim = bench.start(Exim(relay.port, DOMAINS))
+    with smtplib.SMTP(LOOPBACK, exim.port, local_hostname="desk.office.test", timeout=60) as client:
+        client.ehlo()
+        for name, recipient, parameters, header, _ in messages:
+            content = header.format(id=name) + "\r\nGuten Tag\r\n"
+            offered = [word for word in parameters if client.has_extn(word.partition("=")[2] or word)]
+            refused = client.sendmail(ANNA, [recipient], content.encode(), offered)
+            assert not refused, (name, refused)
+    exim.send_queue()
+    assert exim.queue() == []
+    assert exim.returned() == []
+    provider.wait_until(lambda: len(provider.received()) >= len(messages), "every message at the provider")
+    arrived = {
+        str(mail.header("Message-ID")).partition("@")[0].strip("<"): mail.content for mail in provider.received()
+    }
+    for name, _, _, _, expected in messages:
         assert expected.encode() in arrived[name], (name, arrived[name])
