@@ -130,6 +130,31 @@ def run_import(chosen: argparse.Namespace) -> int:
     return EX_FAILED if invalid else EX_OK
 
 
+def read_accounts(
+    config: Config, path: Path, provider: str | None, accounts: VaultAccounts | None, *, verify: bool
+) -> list[Row]:
+    """The rows of a table for `setup`, compared with the accounts in the vault; None: there is none yet.
+
+    With `verify` the login of each new or changed account is tried once. Raises InputError, UsageError.
+    """
+    table = _read_table(path, may_replace=True)
+    if not table.rows:
+        raise UsageError(_("{path} has no rows below its heading.").format(path=path))
+    existing = _Existing(accounts) if accounts is not None else None
+    rows = [_read_row(config, provider, line, cells, existing) for line, cells in table.rows]
+    directory = existing.directory if existing is not None else AccountDirectory(())
+    rows = list(_validated(rows, directory, may_replace=True))
+    if not verify or any(row.stored is None for row in rows):
+        return rows
+    tried = iter(list(_verified(config, [row for row in rows if row.stored != row.before])))
+    return [next(tried) if row.stored != row.before else row for row in rows]
+
+
+def print_rows(rows: list[Row]) -> None:
+    """The rows with their results, as `account import` prints them."""
+    _print_rows(rows, as_json=False)
+
+
 def _print_rows(rows: list[Row], *, as_json: bool) -> None:
     if as_json:
         print_json(

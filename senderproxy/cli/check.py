@@ -78,6 +78,7 @@ class _Request:
     accounts: Sequence[str]  # to probe with; empty: one of each provider
     recipient: Address | None
     confirmed: bool
+    logins: bool = True
 
 
 def _request(chosen: argparse.Namespace) -> _Request:
@@ -98,15 +99,26 @@ def run(chosen: argparse.Namespace) -> int:
     """0 if no check failed, else 1. Raises ConfigError."""
     request = _request(chosen)
     config = read_config(chosen)
-    findings: list[Finding] = []
-    for finding in _findings(config, config_path(chosen), request):
-        findings.append(finding)
-        if not chosen.json:
-            _print_finding(finding)
-    failed = sum(finding.level is Level.WRONG for finding in findings)
     if chosen.json:
+        findings = list(_findings(config, config_path(chosen), request))
         print_json([_entry(finding) for finding in findings])
-    elif failed:
+        return EX_FAILED if any(finding.level is Level.WRONG for finding in findings) else EX_OK
+    return _print_findings(_findings(config, config_path(chosen), request))
+
+
+def run_without_logins(config: Config, path: Path) -> int:
+    """The check of `setup`, which has tried the logins itself: 0 if no check failed, else 1."""
+    request = _Request(offline=False, probe=False, accounts=(), recipient=None, confirmed=False, logins=False)
+    return _print_findings(_findings(config, path, request))
+
+
+def _print_findings(found: Iterator[Finding]) -> int:
+    findings: list[Finding] = []
+    for finding in found:
+        findings.append(finding)
+        _print_finding(finding)
+    failed = sum(finding.level is Level.WRONG for finding in findings)
+    if failed:
         text = ngettext("{failed} of {count} check failed.", "{failed} of {count} checks failed.", len(findings))
         print("\n" + text.format(failed=failed, count=len(findings)))
     else:
@@ -146,7 +158,8 @@ def _findings(config: Config, path: Path, request: _Request) -> Iterator[Finding
     yield from check_vault(accounts, config)
     yield from check_conditions(config, status, accounts, SystemClock().now())
     if not request.offline:
-        yield from _check_providers(config, accounts, request, status)
+        if request.logins:
+            yield from _check_providers(config, accounts, request, status)
         yield from _check_dns(config, accounts)
 
 

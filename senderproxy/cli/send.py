@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `senderproxy send`."""
     parser.add_argument("--from", dest="author", required=True, metavar="ADDRESS", help=_("author of the message"))
     parser.add_argument("--to", required=True, metavar="ADDRESS", help=_("recipient"))
-    parser.add_argument("--subject", default=_("Test message from senderproxy"), help=_("subject of the message"))
+    parser.add_argument("--subject", default=_subject(), help=_("subject of the message"))
     parser.add_argument("--listener", metavar="NAME", help=_("listener to connect to (default: the first)"))
     parser.add_argument(
         "--user", metavar="NAME", help=_("log in to the listener as this client; asks for the password")
@@ -57,6 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--direct", action="store_true", help=_("send to the provider without the service"))
     parser.set_defaults(run=run)
+
+
+def _subject() -> str:
+    return _("Test message from senderproxy")
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -72,7 +76,22 @@ def run(chosen: argparse.Namespace) -> int:
         reply = asyncio.run(_send_direct(config, accounts, author, recipient, content))
         return _print_reply(reply.code, str(reply))
     listener = _with_actual_port(config, _listener(config, chosen.listener))
-    code, text = _send_through(listener, chosen, author, recipient, content)
+    secret = None
+    if chosen.user:
+        prompt = _("Password of {user}").format(user=chosen.user)
+        secret = ask_secret(prompt, from_stdin=chosen.password_stdin)
+    code, text = _send_through(listener, chosen.user, secret, author, recipient, content)
+    return _print_reply(code, f"{code} {text}")
+
+
+def send_test_message(config: Config, author: Address, recipient: Address) -> int:
+    """Send the test message of `setup` through the first listener of the running service, and print the reply.
+
+    0 if it was accepted, 1 if not. Raises SenderproxyError if the service cannot be reached.
+    """
+    content = _content(author, recipient, _subject(), SystemClock())
+    listener = _with_actual_port(config, _listener(config, None))
+    code, text = _send_through(listener, None, None, author, recipient, content)
     return _print_reply(code, f"{code} {text}")
 
 
@@ -120,17 +139,18 @@ def _with_actual_port(config: Config, listener: ListenerSettings) -> ListenerSet
 
 
 def _send_through(
-    listener: ListenerSettings, chosen: argparse.Namespace, author: Address, recipient: Address, content: bytes
+    listener: ListenerSettings,
+    user: str | None,
+    secret: str | None,
+    author: Address,
+    recipient: Address,
+    content: bytes,
 ) -> tuple[int, str]:
-    secret = None
-    if chosen.user:
-        prompt = _("Password of {user}").format(user=chosen.user)
-        secret = ask_secret(prompt, from_stdin=chosen.password_stdin)
     print_progress(_("Sending through {address} ...").format(address=listener.address))
     try:
         with _connect(listener) as client:
-            if secret is not None:
-                client.login(chosen.user, secret)
+            if user is not None and secret is not None:
+                client.login(user, secret)
             return _transaction(client, author, recipient, content)
     except smtplib.SMTPResponseException as error:
         return error.smtp_code, _text(error.smtp_error)

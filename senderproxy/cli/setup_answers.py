@@ -1,130 +1,294 @@
-"""The answers that `senderproxy setup` needs, from its options or from questions at the terminal.
+"""The answers that `senderproxy setup` is given: options and the answers file, which mean the same.
 
-Guarantees: with `--yes`, or without a terminal, nothing is asked; a missing answer is a UsageError that names its
-option.
+Guarantees: an option has priority over the file; an unknown key, a value of the wrong kind and a password in the file
+are errors that name the key. A password comes from standard input or from a file of its own.
+Not here: questions (cli.setup_questions), the meaning of the answers for an installation (cli.setup_plan).
 """
 
 import argparse
-import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
-from ipaddress import ip_address
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
-from senderproxy.cli.common import default_login, typed_address
-from senderproxy.cli.errors import UsageError
-from senderproxy.cli.terminal import is_interactive, is_yes
-from senderproxy.mail.address import Address, AddressPattern
-from senderproxy.routing.account import Account
-from senderproxy.routing.presets import PRESETS
-from senderproxy.routing.provider import SenderRule
+from senderproxy.cli.common import typed_address
+from senderproxy.cli.errors import InputError, UsageError
+from senderproxy.cli.terminal import ask_new_secret, is_interactive, print_error, secrets_of_file
+from senderproxy.mail.address import Address
 from senderproxy.translation import _
 
-DEFAULT_PORT: Final = 2525  # free on most machines, and needs no privilege
-_DEFAULT_PROVIDER: Final = "ionos-de"
-_LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
+NO_TEST_MESSAGE: Final = "none"  # the answer `test_to` for no test message
+_SIZE_LIMIT: Final = 1024 * 1024  # octets of an answers file; a thousand mailboxes need less
 
 
 @dataclass(frozen=True, slots=True)
-class SetupAnswers:
-    """The first account, its provider's settings, the listener's address and its networks."""
+class MailboxAnswer:
+    """One mailbox. None: not answered, so the usual value of a new account, or that of the existing one."""
 
-    account: Account
-    providers: Mapping[str, Mapping[str, str | int | bool | None]]
-    listen: str
-    allow: tuple[str, ...]
-
-
-def preset_names() -> list[str]:
-    """The presets that name a server."""
-    return sorted(name for name, preset in PRESETS.items() if preset.smarthosts)
+    address: Address
+    login: str | None = None
+    provider: str | None = None
+    catch_all: bool | None = None
+    display_name: str | None = None
+    secret: str | None = field(default=None, repr=False)
 
 
-def collect_answers(chosen: argparse.Namespace) -> SetupAnswers:
-    """Take the options, and ask for what they leave open. Raises UsageError."""
-    provider, settings = _provider(chosen)
-    mailbox = chosen.mailbox or _ask(chosen, _("Address of the first mailbox"), None, "--mailbox")
-    address = typed_address(mailbox)
-    preset = PRESETS.get(provider, PRESETS["generic"])
-    carries = [AddressPattern(address.local_part, address.domain)]
-    if _carries_domain(chosen, address, provider, preset.sender_rule):
-        carries.append(AddressPattern(None, address.domain))
-    login = chosen.login or default_login(preset, address)
-    listen, allow = _listener(chosen)
-    account = Account(address.key, login, provider, address, tuple(carries))
-    return SetupAnswers(account, {provider: settings}, listen, allow)
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """All answers. None: not answered."""
+
+    provider: str | None = None
+    host: str | None = None
+    port: int | None = None
+    security: str | None = None
+    ca_file: str | None = None
+    mailboxes: tuple[MailboxAnswer, ...] = ()
+    table: Path | None = None
+    allow: tuple[str, ...] | None = None  # mail server, scanners and others that connect
+    listen: str | None = None
+    hostname: str | None = None
+    key: str | None = None
+    verify: bool = True
+    start: bool = True
+    test_to: Address | None = None
+    no_test: bool = False
 
 
 def may_ask(chosen: argparse.Namespace) -> bool:
-    """True if there is a terminal and `--yes` was not given."""
-    return not chosen.yes and is_interactive()
+    """True if there is a terminal and the answers are not said to be complete."""
+    return not chosen.yes and chosen.answers is None and is_interactive()
 
 
-def _provider(chosen: argparse.Namespace) -> tuple[str, dict[str, str | int | bool | None]]:
-    presets = ", ".join(preset_names())
-    if not chosen.provider and may_ask(chosen):
-        print(_("Built-in providers: {names}. For any other, type a name of your choice.").format(names=presets))
-    provider = chosen.provider or _ask(chosen, _("Provider"), _DEFAULT_PROVIDER, "--provider")
-    host = chosen.host
-    if provider not in preset_names() and host is None:
-        if not may_ask(chosen):
+def given_answers(chosen: argparse.Namespace) -> Answers:
+    """The answers of the file and the options, passwords included. Raises InputError, UsageError."""
+    return _with_passwords(
+        _with_options(read_answers_file(chosen.answers) if chosen.answers else _Given(), chosen), chosen
+    )
+
+
+# ---- the file ----
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Answers before their passwords were read."""
+
+    answers: Answers = Answers()
+    password_files: Mapping[str, Path] = field(default_factory=dict)  # by the address
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _texts(value: object) -> tuple[str, ...] | None:
+    if isinstance(value, list) and all(isinstance(each, str) and each.strip() for each in value):
+        return tuple(value)
+    return None
+
+
+def _tables(value: object) -> list[dict[str, Any]] | None:
+    return value if isinstance(value, list) and all(isinstance(each, dict) for each in value) else None
+
+
+_TEXT: Final = '"…"'
+_KINDS: Final[Mapping[str, tuple[Callable[[object], object], str]]] = MappingProxyType(
+    dict.fromkeys(
+        ("provider", "host", "security", "ca_file", "table", "listen", "hostname", "key", "test_to"), (_text, _TEXT)
+    )
+    | {"port": (_number, "465")}
+    | dict.fromkeys(("verify", "start"), (_flag, "true"))
+    | {"allow": (_texts, '["192.168.1.20"]'), "mailboxes": (_tables, "[[mailboxes]]")}
+)
+_MAILBOX_KINDS: Final[Mapping[str, tuple[Callable[[object], object], str]]] = MappingProxyType(
+    dict.fromkeys(("address", "login", "provider", "display_name", "password_file"), (_text, _TEXT))
+    | {"catch_all": (_flag, "true")}
+)
+_SECRETS: Final = ("password", "passwort", "secret", "passphrase")
+
+
+def read_answers_file(path: Path) -> _Given:
+    """Read the file; relative paths in it start at its folder. Raises InputError, UsageError."""
+    try:
+        with path.open("rb") as file:
+            octets = file.read(_SIZE_LIMIT + 1)
+        document = tomllib.loads(octets[:_SIZE_LIMIT].decode("utf-8-sig"))
+    except OSError as error:
+        raise InputError(_("Cannot read {path}: {error}.").format(path=path, error=error.strerror)) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            _("{path} is not valid TOML: {error}.").format(path=path, error=error), hint=_see_page()
+        ) from error
+    values = _checked(path, document, _KINDS, "")
+    folder = path.absolute().parent
+    mailboxes, files = [], {}
+    for index, entry in enumerate(values.pop("mailboxes", ())):
+        cells = _checked(path, entry, _MAILBOX_KINDS, f"mailboxes[{index}].")
+        if "address" not in cells:
+            raise _missing(f"mailboxes[{index}].address", path)
+        address = _address(path, f"mailboxes[{index}].address", cells.pop("address"))
+        if name := cells.pop("password_file", None):
+            files[address.key] = folder / name
+        mailboxes.append(MailboxAnswer(address, **cells))
+    for key in ("table", "ca_file"):
+        if key in values:
+            values[key] = folder / values[key]
+    if "ca_file" in values:
+        values["ca_file"] = str(values["ca_file"])
+    if "key" in values:
+        values["key"] = _absolute_key(values["key"], folder)
+    if (recipient := values.pop("test_to", None)) is not None:
+        values |= _test_message(recipient, lambda text: _address(path, "test_to", text))
+    return _Given(Answers(mailboxes=tuple(mailboxes), **values), files)
+
+
+def _checked(
+    path: Path, entry: dict[str, Any], kinds: Mapping[str, tuple[Callable[[object], object], str]], before: str
+) -> dict[str, Any]:
+    """The entry, if all of its keys are known and all values of their kind."""
+    for key, value in entry.items():
+        if key in _SECRETS:
             raise UsageError(
-                _("There is no built-in provider {name}.").format(name=provider),
-                hint=_("Use --provider NAME --host SERVER, or one of: {names}").format(names=presets),
+                _("{path}: {key} is not allowed: no secret belongs into this file.").format(
+                    path=path, key=before + key
+                ),
+                hint=_('Write the password into a file of its own (chmod 600), and: password_file = "NAME"'),
             )
-        host = _ask(chosen, _("Submission server of {name}").format(name=provider), None, "--host")
-    # The configuration reads a relative path from its own folder, the operator types it from the current one.
-    ca_file = str(Path(chosen.ca_file).absolute()) if chosen.ca_file else None
-    return provider, {"host": host, "port": chosen.port, "security": chosen.security, "ca_file": ca_file}
-
-
-def _carries_domain(chosen: argparse.Namespace, address: Address, provider: str, rule: SenderRule) -> bool:
-    if chosen.catch_all is not None:
-        return bool(chosen.catch_all)
-    if rule is not SenderRule.DOMAIN or not may_ask(chosen):
-        return False
-    text = _("{provider} lets {address} send as every address of {domain}.")
-    print(text.format(provider=provider, address=address, domain=address.domain))
-    answer = input(_("Carry all of them?") + " [Y/n] ")
-    return not answer.strip() or is_yes(answer)
-
-
-def _listener(chosen: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
-    """The listener's address, and the networks that may connect: this machine, or one mail server as well."""
-    if chosen.listen or chosen.allow or not may_ask(chosen):
-        return chosen.listen or f"127.0.0.1:{DEFAULT_PORT}", tuple(chosen.allow or _LOOPBACK)
-    while server := input(_("IP address of the mail server (empty: this machine): ")).strip():
-        try:
-            ip = ip_address(server)
-        except ValueError:
-            print(_("{text} is not an IP address.").format(text=server))
-            continue
-        own = _own_address_towards(server, socket.AF_INET if ip.version == 4 else socket.AF_INET6)
-        host = _ask(chosen, _("Address of this machine to listen on"), own, "--listen")
-        return f"[{host}]:{DEFAULT_PORT}" if ":" in host else f"{host}:{DEFAULT_PORT}", (*_LOOPBACK, server)
-    return f"127.0.0.1:{DEFAULT_PORT}", _LOOPBACK
-
-
-def _own_address_towards(server: str, family: socket.AddressFamily) -> str | None:
-    """The address of this machine that the system would use. Connecting a UDP socket sends nothing."""
-    with socket.socket(family, socket.SOCK_DGRAM) as connection:
-        try:
-            connection.connect((server, 25))
-        except OSError:
-            return None
-        return str(connection.getsockname()[0])
-
-
-def _ask(chosen: argparse.Namespace, question: str, default: str | None, option: str) -> str:
-    if not may_ask(chosen):
-        if default is None:
+        if key not in kinds:
+            near = get_close_matches(key, kinds, 1)
+            hint = _("did you mean {key}?").format(key=near[0]) if near else ", ".join(kinds)
+            raise UsageError(_("{path}: there is no answer {key}.").format(path=path, key=before + key), hint=hint)
+        convert, example = kinds[key]
+        if convert(value) is None:
             raise UsageError(
-                _("{question}: there is no answer.").format(question=question),
-                hint=_("Use {option}.").format(option=option),
+                _("{path}: {key} is of the wrong kind or empty.").format(path=path, key=before + key),
+                hint=_("Write it like: {example}").format(example=example if "[[" in example else f"{key} = {example}"),
             )
-        return default
-    while True:
-        answer = input(f"{question}{f' [{default}]' if default else ''}: ").strip() or default
-        if answer:
-            return answer
+    return {key: kinds[key][0](value) for key, value in entry.items()}
+
+
+def _address(path: Path, key: str, text: str) -> Address:
+    try:
+        return typed_address(text)
+    except UsageError as error:
+        raise UsageError(f"{path}: {key}: {error.message}") from error
+
+
+def _test_message(text: str, read: Callable[[str], Address]) -> dict[str, Any]:
+    return {"test_to": None, "no_test": True} if text == NO_TEST_MESSAGE else {"test_to": read(text), "no_test": False}
+
+
+def _absolute_key(way: str, folder: Path) -> str:
+    """The unlock with an absolute path: the configuration would read a relative one from its own folder."""
+    kind, _colon, path = way.partition(":")
+    return f"{kind}:{folder / path}" if kind == "key-file" and path else way
+
+
+def _missing(key: str, path: Path) -> UsageError:
+    return UsageError(_("{path}: {key} is missing.").format(path=path, key=key), hint=_see_page())
+
+
+def _see_page() -> str:
+    return _("See docs/setup.md for the answers.")
+
+
+# ---- the options ----
+
+
+def _with_options(given: _Given, chosen: argparse.Namespace) -> _Given:
+    answers = given.answers
+    named = {
+        "provider": chosen.provider,
+        "host": chosen.host,
+        "port": chosen.port,
+        "security": chosen.security,
+        "ca_file": str(Path(chosen.ca_file).absolute()) if chosen.ca_file else None,
+        "table": chosen.table,
+        "allow": tuple(chosen.allow) if chosen.allow else None,
+        "listen": chosen.listen,
+        "hostname": chosen.hostname,
+        "key": _absolute_key(chosen.key, Path.cwd()) if chosen.key else None,
+        "verify": False if chosen.no_verify else None,
+        "start": False if chosen.no_start else None,
+    }
+    changes: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    if chosen.test_to:
+        changes |= _test_message(chosen.test_to, typed_address)
+    if chosen.mailbox:
+        changes["mailboxes"] = tuple(MailboxAnswer(typed_address(text)) for text in chosen.mailbox)
+    answers = replace(answers, **changes)
+    if chosen.login or chosen.catch_all is not None:
+        if chosen.login and len(answers.mailboxes) != 1:
+            raise UsageError(_("--login requires exactly one mailbox."), hint=_("Use --answers for several."))
+        answers = replace(
+            answers,
+            mailboxes=tuple(
+                replace(
+                    mailbox,
+                    login=chosen.login or mailbox.login,
+                    catch_all=mailbox.catch_all if chosen.catch_all is None else chosen.catch_all,
+                )
+                for mailbox in answers.mailboxes
+            ),
+        )
+    require_single_mailboxes(answers.mailboxes)
+    return replace(given, answers=answers)
+
+
+def require_single_mailboxes(mailboxes: Sequence[MailboxAnswer]) -> None:
+    """Raise UsageError if a mailbox is named twice."""
+    keys = [mailbox.address.key for mailbox in mailboxes]
+    if twice := next((mailbox for n, mailbox in enumerate(mailboxes) if mailbox.address.key in keys[:n]), None):
+        raise UsageError(
+            _("The mailbox {address} is named twice.").format(address=twice.address), hint=_("Name it once.")
+        )
+
+
+# ---- passwords ----
+
+
+def _with_passwords(given: _Given, chosen: argparse.Namespace) -> Answers:
+    """Passwords of each mailbox: from a file of its own; else the next line of --password-file or standard input."""
+    mailboxes = given.answers.mailboxes
+    secrets: dict[str, str] = {}
+    for mailbox in mailboxes:
+        if path := given.password_files.get(mailbox.address.key):
+            secrets[mailbox.address.key] = _secrets(path, [mailbox])[0]
+    others = [mailbox for mailbox in mailboxes if mailbox.address.key not in secrets]
+    if chosen.password_file is not None:
+        found = _secrets(chosen.password_file, others)
+        secrets |= {mailbox.address.key: secret for mailbox, secret in zip(others, found, strict=True)}
+    elif chosen.password_stdin:
+        for mailbox in others:
+            secrets[mailbox.address.key] = ask_new_secret(password_prompt(mailbox), from_stdin=True)
+    return replace(
+        given.answers,
+        mailboxes=tuple(replace(mailbox, secret=secrets.get(mailbox.address.key)) for mailbox in mailboxes),
+    )
+
+
+def password_prompt(mailbox: MailboxAnswer) -> str:
+    """The words that ask for the password of a mailbox."""
+    return _("Password of {login}").format(login=mailbox.login or mailbox.address)
+
+
+def _secrets(path: Path, mailboxes: Sequence[MailboxAnswer]) -> list[str]:
+    try:
+        if path.is_file() and path.stat().st_mode & 0o077:
+            print_error(
+                _("{path} contains passwords, and other users may read it.").format(path=path), f"chmod 600 {path}"
+            )
+        return secrets_of_file(path, [password_prompt(mailbox) for mailbox in mailboxes])
+    except OSError as error:
+        raise InputError(_("Cannot read {path}: {error}.").format(path=path, error=error.strerror)) from error

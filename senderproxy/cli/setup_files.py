@@ -8,6 +8,7 @@ Not here: the contents (config.example, accounts.editor).
 import argparse
 import os
 import pwd
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class CreatedFiles:
         self._created: list[Path] = []
         self._folders: list[Path] = []
         self._renamed: list[tuple[Path, Path]] = []
+        self._replaced: list[tuple[Path, Path]] = []  # each with the copy of its former content
         self._on_failure: list[Callable[[], None]] = []
 
     def call_on_failure(self, undo: Callable[[], None]) -> None:
@@ -64,6 +66,29 @@ class CreatedFiles:
         self.reserve(path)
         with path.open("x", encoding="utf-8") as out:
             out.write(text)
+
+    def replace(self, path: Path, text: str) -> None:
+        """Change an existing file in one step; its owner and mode stay."""
+        status = path.stat()
+        former = path.with_name(f".{path.name}.former")
+        former.unlink(missing_ok=True)
+        os.link(path, former)
+        self._replaced.append((path, former))
+        new = path.with_name(f".{path.name}.new")
+        self._created.append(new)
+        with new.open("w", encoding="utf-8") as out:
+            os.fchmod(out.fileno(), stat.S_IMODE(status.st_mode))
+            if os.geteuid() == 0:
+                os.fchown(out.fileno(), status.st_uid, status.st_gid)
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        new.rename(path)
+
+    def complete(self) -> None:
+        """Remove the copies that only a rollback needs."""
+        for _path, former in self._replaced:
+            former.unlink(missing_ok=True)
 
     def reserve(self, path: Path) -> None:
         """Make sure that a file can be created at the path, which counts as created from now on."""
@@ -82,11 +107,13 @@ class CreatedFiles:
             self._folders.append(each)
 
     def roll_back(self) -> None:
-        """Remove what was created and restore what was renamed."""
+        """Remove what was created and restore what was renamed or replaced."""
         for undo in self._on_failure:
             undo()
         for path in self._created:
             path.unlink(missing_ok=True)
+        for path, former in self._replaced:
+            former.rename(path)
         for path, old in self._renamed:
             old.rename(path)
         for folder in reversed(self._folders):
@@ -103,6 +130,7 @@ def rolled_back_on_failure() -> Iterator[CreatedFiles]:
     except BaseException:
         created.roll_back()
         raise
+    created.complete()
 
 
 def give_to_service(paths: SetupPaths) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO
@@ -21,6 +22,7 @@ from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.translation import _
 
 _SECRET_LIMIT: Final = 65_536  # octets of a line with a secret; no login carries that many
+_WIDTH: Final = 79  # columns of a paragraph; a terminal has 80
 _MARK: Final = "\ufeff"  # byte order mark, as Notepad and PowerShell write it
 _UTF_16: Final = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
@@ -128,6 +130,18 @@ def ask_new_secret(prompt: str, *, from_stdin: bool) -> str:
     return _checked_secret(prompt, secret)
 
 
+def ask_tested_secret(prompt: str) -> str:
+    """A new secret that a login will test: asked for once on the terminal. Raises UsageError."""
+    return _checked_secret(prompt, getpass.getpass(f"{prompt}: "))
+
+
+def secrets_of_file(path: Path, prompts: Sequence[str]) -> list[str]:
+    """New secrets from the lines of a file, one for each prompt. Raises OSError, UsageError."""
+    with path.open("rb") as file:
+        lines = _SecretLines(file)
+        return [_checked_secret(prompt, lines.next(prompt)) for prompt in prompts]
+
+
 def _checked_secret(prompt: str, secret: str) -> str:
     if not secret:
         raise UsageError(_("{prompt}: it is empty; nothing was changed.").format(prompt=prompt))
@@ -230,6 +244,11 @@ def print_json(entry: object) -> None:
 def print_field(name: str, value: object, *, width: int = 14) -> None:
     """A name and its value; `width` columns for the name."""
     print(printable(f"{name:<{width}} {value}"))
+
+
+def print_paragraph(text: str) -> None:
+    """Text for a person, with line breaks that fit a terminal of 80 columns; a long word stays whole."""
+    print(textwrap.fill(printable(text), _WIDTH, break_long_words=False, break_on_hyphens=False))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

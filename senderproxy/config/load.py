@@ -33,6 +33,7 @@ __all__ = [
     "find_warnings",
     "installation_paths",
     "load_config",
+    "parse_config",
     "read_settings",
     "system_hostname",
 ]
@@ -49,7 +50,11 @@ _SYNTAX_PLACE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of doc
 
 def load_config(path: Path) -> Config:
     """Read the configuration. Raises ConfigError with all its problems."""
-    text = _read_text(path)
+    return parse_config(path, _read_text(path))
+
+
+def parse_config(path: Path, text: str) -> Config:
+    """The configuration that the file would be with this text. Raises ConfigError with all its problems."""
     try:
         config, problems = read_settings(_parsed(path, text), path.parent)
     except RecursionError:

@@ -6,7 +6,7 @@ Not here: the values (tomllib).
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 SettingPath: TypeAlias = tuple[str | int, ...]
@@ -35,6 +35,21 @@ def locate_settings(text: str) -> Mapping[SettingPath, int]:
             lines.setdefault(section + tuple(_parts(entry.group(1))), number)
             scanner.feed(entry.group(2))
     return lines
+
+
+def last_line_of_value(lines: Sequence[str], first: int) -> int | None:
+    """The last line of the setting that begins on the line `first`, both from 0; None if its value does not end."""
+    entry = _ENTRY.match(lines[first])
+    scanner = _ValueScanner()
+    if entry is not None:
+        scanner.feed(entry.group(2))
+    last = first
+    while scanner.inside_value:
+        last += 1
+        if last == len(lines):
+            return None
+        scanner.feed(lines[last])
+    return last
 
 
 def line_of(path: SettingPath, lines: Mapping[SettingPath, int]) -> int | None:

@@ -25,6 +25,7 @@ from typing import Annotated, Final, NoReturn, TypeAlias, TypeVar
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
+from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import (
     Address,
     AddressError,
@@ -71,6 +72,19 @@ _HIGHEST_PORT: Final = 65535  # a port has 16 bits (RFC 9293 section 3.1)
 def refuse(message: str, hint: str) -> NoReturn:
     """Refuse a value: `message` as it is read after the setting's key, `hint` as it is read after `To fix: `."""
     raise PydanticCustomError(INVALID_VALUE, "{message}. To fix: {hint}", {"message": message, "hint": hint})
+
+
+class InvalidValue(SenderproxyError):
+    """A value that the configuration would refuse. The message is without its setting's key."""
+
+
+def read_alone(read: Callable[[object], T], value: object) -> T:
+    """Read one value outside a configuration, with a reader of this module. Raises InvalidValue."""
+    try:
+        return read(value)
+    except PydanticCustomError as error:
+        words = error.context or {}
+        raise InvalidValue(str(words.get("message", error)), hint=str(words.get("hint", ""))) from error
 
 
 def quoted(value: object) -> str:

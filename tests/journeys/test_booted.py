@@ -40,6 +40,7 @@ class Office:
         self.machine.run(
             *f"senderproxy setup --yes --provider hoster --host localhost --port {self.provider.tls_port}".split(),
             *f"--security tls --ca-file {authority} --mailbox {ANNA} --listen {LOOPBACK}:{self.door}".split(),
+            "--no-start",
             "--password-stdin",
             stdin=f"geheim-{ANNA}\n",
         )

@@ -15,7 +15,7 @@ from senderproxy.simulator.faults import Drop, Fault, FaultStage, ReplyWith
 from senderproxy.simulator.provider_replies import IONOS, POSTFIX, server_reply
 from senderproxy.simulator.rules import EnforcedAt, OwnershipRule
 from tests.senderproxy.cli.conftest import Ended, Office
-from tests.senderproxy.cli.test_terminal import at_terminal
+from tests.senderproxy.cli.pseudo_terminal import at_terminal
 
 pytestmark = pytest.mark.usefixtures("served")
 

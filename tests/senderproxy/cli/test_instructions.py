@@ -18,5 +18,14 @@ def test_the_unspecified_address_is_replaced_by_a_placeholder() -> None:
     assert "ADDRESS-OF-THIS-MACHINE" in mail_server_instructions("0.0.0.0:2525")
 
 
-def test_for_loopback_the_text_names_the_setting_to_change() -> None:
-    assert "only networks named under `allow` may connect" in mail_server_instructions("127.0.0.1:2525")
+def test_the_unspecified_address_is_replaced_by_the_one_that_the_mail_server_reaches() -> None:
+    assert "relayhost = [192.168.1.10]:2525" in mail_server_instructions("0.0.0.0:2525", "192.168.1.10")
+
+
+def test_for_loopback_the_text_says_how_others_may_connect() -> None:
+    assert "run senderproxy setup again and name its IP address" in mail_server_instructions("127.0.0.1:2525")
+
+
+def test_no_line_is_wider_than_a_terminal() -> None:
+    text = mail_server_instructions("192.168.100.100:2525") + mail_server_instructions("127.0.0.1:2525")
+    assert max(len(line) for line in text.splitlines()) < 80

@@ -106,6 +106,9 @@ def test_each_output_has_the_documented_fields(office_with_mail: Office) -> None
     table.write_text("login,password,provider\ndora@firma.example,y,ionos\nnobody,y,ionos\n")
     compare("account import", office.type("account", "import", str(table), "--json", "--dry-run").json)
     compare("check", office.type("check", "--offline", "--json").json)
+    words = ("setup", "--folder", str(office.folder / "new"), "--json", "--no-verify", "--password-stdin")
+    answers = ("--provider", "gmx", "--mailbox", "anna@gmx.de")
+    compare("setup", office.bare(*words, *answers, stdin="geheim-anna\n").json)
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def test_a_refused_password_leaves_nothing_behind(empty_office: Office, place: P
 def test_an_invalid_setting_leaves_nothing_behind(empty_office: Office, place: Path) -> None:
     more = options(empty_office.simulator, "--no-verify", "--listen", "0.0.0.0:2525", "--allow", "0.0.0.0/0")
     ended = empty_office.bare("setup", "--folder", str(place), *more, stdin="geheim-anna\n")
-    assert ended.code == 78
+    assert ended.code == 64
     assert "open relay" in ended.err
     assert not place.exists()
 
@@ -87,9 +87,6 @@ def test_existing_files_are_never_overwritten_and_with_force_renamed(empty_offic
     first = ("setup", "--folder", str(place), *options(empty_office.simulator))
     assert empty_office.bare(*first, stdin="geheim-anna\n").code == 0
     before = {path.name: path.read_bytes() for path in place.iterdir()}
-    again = empty_office.bare(*first, stdin="geheim-anna\n")
-    assert again.code == 73
-    assert "--force" in again.err
     failed = empty_office.bare(*first, "--force", stdin="geheim-falsch\n")
     assert failed.code == 1
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
@@ -142,7 +139,7 @@ def test_a_built_in_provider_needs_no_host(empty_office: Office, place: Path) ->
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (("--provider", "unknown-hoster", "--mailbox", "a@b.example"), "--host"),
+        (("--provider", "unknown-hoster", "--mailbox", "a@b.example"), "submission server"),
         (("--provider", "ionos-de"), "--mailbox"),
         (("--provider", "ionos-de", "--mailbox", "nobody"), "has no @"),
     ],

@@ -1,84 +1,13 @@
 """Prompts on a terminal: a password is neither echoed nor in the process list."""
 
-import os
-import select
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.senderproxy.cli.conftest import DEADLINE, Office
+from tests.senderproxy.cli.conftest import Office
+from tests.senderproxy.cli.pseudo_terminal import at_terminal
 
 pytestmark = pytest.mark.slow
-
-# Runs a command on a terminal of its own, with our pipe as the keyboard and the screen.
-# A runner in the background ignores SIGINT, and a child inherits that: the terminal restores it for Ctrl-C.
-_TERMINAL = (
-    "import os, pty, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
-    " sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
-)
-
-
-class Terminal:
-    """A command on a pseudo-terminal."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
-        self.screen = ""
-        self._read = 0
-
-    def read_until(self, words: str) -> None:
-        """Wait until the screen shows something new with these words in it."""
-        assert self.process.stdout is not None
-        deadline = time.monotonic() + DEADLINE
-        while words not in self.screen[self._read :]:
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0, deadline - time.monotonic()))
-            block = os.read(self.process.stdout.fileno(), 4096) if ready else b""
-            assert block, f"waited for {words!r}: {self.screen!r}"
-            self.screen += block.decode().replace("\r\n", "\n")
-        self._read = self.screen.index(words, self._read) + len(words)
-
-    def type(self, text: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{text}\n".encode())
-        self.process.stdin.flush()
-
-    def interrupt(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"\x03")
-        self.process.stdin.flush()
-
-    def end(self) -> int:
-        """Read to the end; the exit code."""
-        assert self.process.stdout is not None
-        self.screen += self.process.stdout.read().decode().replace("\r\n", "\n")
-        code = self.process.wait(DEADLINE)
-        assert "geheim-" not in self.screen
-        assert "Traceback" not in self.screen
-        return code
-
-
-@contextmanager
-def at_terminal(office: Office, *words: str) -> Iterator[Terminal]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _TERMINAL, sys.executable, "-m", "senderproxy", *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[3],
-        env=os.environ | {"HOME": str(office.folder), "XDG_CONFIG_HOME": str(office.folder / "config")},
-    )
-    try:
-        yield Terminal(process)
-    finally:
-        process.kill()
-        process.wait(DEADLINE)
-        for pipe in (process.stdin, process.stdout):
-            assert pipe is not None
-            pipe.close()
 
 
 def _command_lines() -> list[bytes]:
@@ -150,79 +79,3 @@ def test_a_passphrase_is_asked_for_once_for_the_whole_command(office: Office) ->
         terminal.type("geheim-anna")
         assert terminal.end() == 0
     assert terminal.screen.count("Passphrase") == 1
-
-
-def test_setup_asks_questions_and_a_mistyped_password_again(empty_office: Office) -> None:
-    office, simulator = empty_office, empty_office.simulator
-    place = office.folder / "new"
-    server = (
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(simulator.port_tls),
-        "--security",
-        "tls",
-        "--ca-file",
-        str(simulator.ca_file),
-    )
-    with at_terminal(office, "setup", "--folder", str(place), *server) as terminal:
-        terminal.read_until("Provider [ionos-de]: ")
-        terminal.type("")
-        terminal.read_until("Address of the first mailbox: ")
-        terminal.type("anna@firma.example")
-        terminal.read_until("Carry all of them? [Y/n] ")
-        terminal.type("")
-        terminal.read_until("IP address of the mail server (empty: this machine): ")
-        terminal.type("exchange")
-        terminal.read_until("exchange is not an IP address.")
-        terminal.read_until("IP address of the mail server")
-        terminal.type("127.0.0.1")
-        terminal.read_until("Address of this machine to listen on [127.0.0.1]: ")
-        terminal.type("")
-        for attempt, secret in enumerate(("geheim-falsch", "geheim-anna")):
-            terminal.read_until("Password of anna@firma.example: ")
-            terminal.type(secret)
-            terminal.read_until("Repeat: ")
-            terminal.type(secret)
-            if attempt == 0:
-                terminal.read_until("New [p]assword, [k]eep this one, or [s]top? [p] ")
-                assert "535 Authentication credentials invalid" in terminal.screen
-                terminal.type("p")
-        assert terminal.end() == 0, terminal.screen
-    assert (len(simulator.logins()), simulator.failed_logins()) == (2, 1)
-    config = ("--config", str(place / "senderproxy.toml"))
-    assert office.bare(*config, "explain", "anything@firma.example").code == 0
-    assert office.bare(*config, "account", "verify").code == 0
-
-
-def test_a_stopped_setup_leaves_nothing_behind(empty_office: Office) -> None:
-    office, simulator = empty_office, empty_office.simulator
-    place = office.folder / "new"
-    server = (
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(simulator.port_tls),
-        "--security",
-        "tls",
-        "--ca-file",
-        str(simulator.ca_file),
-    )
-    answers = (
-        "--provider",
-        "ionos-de",
-        "--mailbox",
-        "anna@firma.example",
-        "--no-catch-all",
-        "--listen",
-        "127.0.0.1:2525",
-    )
-    with at_terminal(office, "setup", "--folder", str(place), *server, *answers) as terminal:
-        terminal.read_until("Password of anna@firma.example: ")
-        terminal.type("geheim-falsch")
-        terminal.read_until("Repeat: ")
-        terminal.type("geheim-falsch")
-        terminal.read_until("[s]top? [p] ")
-        terminal.type("s")
-        assert terminal.end() == 1
-    assert not place.exists()

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senderproxy.config.example import render_config
-from senderproxy.config.toml_edit import EditFailed, with_settings
+from senderproxy.config.toml_edit import EditFailed, TomlValue, with_settings
 from senderproxy.config.toml_lines import SettingPath
 
+ADDRESS: SettingPath = ("listeners", 0, "address")
+ALLOW: SettingPath = ("listeners", 0, "allow")
 TEXT = """\
 # our relay
 [vault]
@@ -92,3 +94,49 @@ def test_any_text_is_changed_rightly_or_refused(text: str, value: str) -> None:
     except EditFailed:
         return
     assert tomllib.loads(changed)["vault"]["path"] == value
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value", "changed"),
+    [
+        ('[a]\nx = "1"\n', ("a", "x"), "2", '[a]\nx = "2"\n'),
+        ('[a]\nx = "1" # why\n', ("a", "x"), "2", '[a]\nx = "2" # why\n'),
+        ('[a]\nx = "#1" # a "#" in it\r\ny = 1\r\n', ("a", "x"), "2", '[a]\nx = "2" # a "#" in it\r\ny = 1\r\n'),
+        ("[a]\nx = [\n  1, # one\n  2,\n]\ny = 1\n", ("a", "x"), ["b"], '[a]\nx = ["b"]\ny = 1\n'),
+        ('[a]\nx = """\n[a]\ny = 1\n"""\ny = 2\n', ("a", "y"), 3, '[a]\nx = """\n[a]\ny = 1\n"""\ny = 3\n'),
+        ("[a]\ny = 1\n", ("a", "x"), True, "[a]\nx = true\ny = 1\n"),
+        ("[a]\ny = 1", ("b", "x"), 5, "[a]\ny = 1\n\n[b]\nx = 5\n"),
+        ("[a.b]\ny = 1\n", ("a", "c", "x"), 5, "[a.b]\ny = 1\n\n[a.c]\nx = 5\n"),
+        ("", ADDRESS, "127.0.0.1:25", '[[listeners]]\naddress = "127.0.0.1:25"\n'),
+        ("[[listeners]]\nx=1\n[[listeners]]\nx=2\n", ADDRESS, "b", '[[listeners]]\naddress = "b"\nx=1\n[[listeners]]\nx=2\n'),
+        ('[providers."a b"]\nhost = "x"\n', ("providers", "a b", "host"), "y", '[providers."a b"]\nhost = "y"\n'),
+        ('[a]\n"x" = 1\n', ("a", "x"), 2, '[a]\n"x" = 2\n'),
+    ],
+)  # fmt: skip
+def test_only_the_named_setting_changes(text: str, path: SettingPath, value: TomlValue, changed: str) -> None:
+    assert with_settings(text, {path: value}) == changed
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("a = {x = 1}\n", ("a", "x")),
+        ("listeners = [{address = 'a'}]\n", ADDRESS),
+        ("[a]\nx.y = 1\n", ("a", "x", "z")),
+    ],
+)
+def test_an_unusual_notation_is_refused_and_the_line_to_write_is_named(text: str, path: SettingPath) -> None:
+    with pytest.raises(EditFailed) as refused:
+        with_settings(text, {path: "b"})
+    assert f'{path[-1]} = "b"' in refused.value.hint
+
+
+@given(st.text(), st.lists(st.text(max_size=20), max_size=4))
+def test_each_value_can_be_read_back(address: str, allow: list[str]) -> None:
+    text = render_config(hostname="a.example", vault="v", unlock="passphrase")
+    changed = with_settings(text, {ADDRESS: address, ALLOW: allow, ("providers", address, "host"): "x"})
+    document = tomllib.loads(changed)
+    assert (document["listeners"][0]["address"], document["listeners"][0]["allow"]) == (address, allow)
+    assert document["providers"] == {address: {"host": "x"}}
+    kept = [line for line in changed.splitlines() if line in text.splitlines()]
+    assert len(kept) >= len(text.splitlines()) - 2

@@ -1,0 +1,77 @@
+"""A pseudo-terminal on which a test types."""
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.senderproxy.cli.conftest import DEADLINE, Office
+
+# Runs a command on a terminal of its own, with our pipe as the keyboard and the screen.
+# A runner in the background ignores SIGINT, and a child inherits that: the terminal restores it for Ctrl-C.
+_TERMINAL = (
+    "import os, pty, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+    " sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+)
+
+
+class Terminal:
+    """A command on a pseudo-terminal."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.screen = ""
+        self._read = 0
+
+    def read_until(self, words: str) -> None:
+        """Wait until the screen shows something new with these words in it."""
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + DEADLINE
+        while words not in self.screen[self._read :]:
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0, deadline - time.monotonic()))
+            block = os.read(self.process.stdout.fileno(), 4096) if ready else b""
+            assert block, f"waited for {words!r}: {self.screen!r}"
+            self.screen += block.decode().replace("\r\n", "\n")
+        self._read = self.screen.index(words, self._read) + len(words)
+
+    def type(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{text}\n".encode())
+        self.process.stdin.flush()
+
+    def interrupt(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\x03")
+        self.process.stdin.flush()
+
+    def end(self) -> int:
+        """Read to the end; the exit code."""
+        assert self.process.stdout is not None
+        self.screen += self.process.stdout.read().decode().replace("\r\n", "\n")
+        code = self.process.wait(DEADLINE)
+        assert "geheim-" not in self.screen
+        assert "Traceback" not in self.screen
+        return code
+
+
+@contextmanager
+def at_terminal(office: Office, *words: str) -> Iterator[Terminal]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _TERMINAL, sys.executable, "-m", "senderproxy", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"HOME": str(office.folder), "XDG_CONFIG_HOME": str(office.folder / "config")},
+    )
+    try:
+        yield Terminal(process)
+    finally:
+        process.kill()
+        process.wait(DEADLINE)
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
