@@ -10,6 +10,7 @@ from senderproxy.accounts.unlock import starts_alone
 from tests.senderproxy.cli.conftest import Office
 from tests.senderproxy.cli.pseudo_terminal import at_terminal
 from tests.senderproxy.cli.test_setup import options
+from tests.senderproxy.cli.test_setup_dialogue import free_port
 
 LONG = "geheim-satz fuer den Tresor"
 SHORT = "geheim-kurz"
@@ -219,14 +220,20 @@ def test_setup_takes_the_key_file_that_it_offers(empty_office: Office, answer: s
     office, place = empty_office, empty_office.folder / "new"
     words = [word for word in options(office.simulator, "--key", "passphrase", "--no-verify") if word != "--yes"]
     words.remove("--password-stdin")
-    listener = ("--listen", "127.0.0.1:2525", "--no-catch-all")
+    listener = ("--listen", f"127.0.0.1:{free_port()}", "--no-catch-all", "--test-to", "none")
     with at_terminal(office, "setup", "--folder", str(place), *words, *listener) as terminal:
         terminal.read_until("Use a key file instead? [Y/n] ")
         terminal.type(answer)
-        for secret in ("geheim-anna", *([] if made else [LONG])):
-            terminal.read_until(": ")
+        secrets = {"Password of anna@firma.example: ": "geheim-anna", "Passphrase of the vault: ": LONG}
+        for prompt, secret in secrets.items():
+            if made and secret == LONG:
+                break
+            terminal.read_until(prompt)
             terminal.type(secret)
             terminal.read_until("Repeat: ")
             terminal.type(secret)
+            if secret != LONG:
+                terminal.read_until("IP addresses: ")
+                terminal.type("")
         assert terminal.end() == 0
     assert (place / "vault.key").exists() is made
