@@ -33,6 +33,7 @@ from senderproxy.cli.setup_plan import (
 )
 from senderproxy.cli.setup_service import is_running
 from senderproxy.cli.setup_values import (
+    DEFAULT_PORT,
     ProviderChoice,
     choose_provider,
     clients_of,
@@ -46,6 +47,7 @@ from senderproxy.cli.terminal import (
 )
 from senderproxy.config.load import parse_config
 from senderproxy.config.model import Config
+from senderproxy.config.values import split_address
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address, AddressPattern
 from senderproxy.routing.provider import SenderRule
@@ -316,6 +318,9 @@ class _Dialogue:
         config = self._existing.config
         clients = clients_of(self.answers.allow or ())
         address = listen_address(text, own_address_for(clients))
+        if split_address(address)[1] == 0:
+            text = _("listen: port 0 is any free port, and your mail server needs a certain one.")
+            raise UsageError(text, hint=_("Name one, such as {port}.").format(port=DEFAULT_PORT))
         own = {listener.address for listener in config.listeners} if config is not None else set()
         if config is not None and address in own and is_running(config):
             return address  # the service itself listens there

@@ -199,14 +199,10 @@ def listen_address(text: str, default_host: str) -> str:
         with suppress(ValueError):  # it has a port
             text = endpoint(str(ip_address(text.strip("[]"))), DEFAULT_PORT)
     try:
-        address = read_alone(read_address, text)
+        return read_alone(read_address, text)
     except InvalidValue as error:
         hint = _("Write it like {address}.").format(address=endpoint(default_host, DEFAULT_PORT))
         raise UsageError(_("listen: {reason}.").format(reason=error.message), hint=hint) from error
-    if split_address(address)[1] == 0:
-        text = _("listen: port 0 is any free port, and your mail server needs a certain one.")
-        raise UsageError(text, hint=_("Name one, such as {port}.").format(port=DEFAULT_PORT))
-    return address
 
 
 def endpoint(host: str, port: int) -> str:

@@ -28,6 +28,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     with Machine() as machine:
         machine.run(
             *f"senderproxy setup --yes --provider ionos-de --mailbox {ANNA} --listen 127.0.0.1:0 --no-verify".split(),
+            "--no-start",
             "--password-stdin",
             stdin="geheim-anna\n",
         )
