@@ -110,6 +110,23 @@ def test_mail_that_names_no_mailbox_is_sent_by_the_foreign_account_or_refused() 
     assert _sent(header, rules=replace(default, senders=WITH_ACCOUNT.senders))[0] == "post"
 
 
+def test_the_hint_names_only_what_is_missing() -> None:
+    refused = _decide(f"{RECEIVED}{FROM}{REST}")
+    assert isinstance(refused, Refusal)
+    assert refused.hint.startswith("set foreign_account under [senders]")
+    strict = _decide(f"{RECEIVED}{FROM}{REST}", rules=replace(RULES, senders=AuthorPolicy()))
+    assert isinstance(strict, Refusal)
+    assert strict.hint.startswith('set foreign_author = "rewrite" and foreign_account under [senders]')
+
+
+def test_an_entry_for_a_bare_name_replaces_the_reverse_path_that_got_the_name_of_this_server() -> None:
+    mapped = AuthorMap(names={"root": parse_address(ANNA)})
+    rules = replace(RULES, senders=replace(REWRITE, mapped=mapped))
+    header = f"From: root (Cron Daemon)\r\n{REST}"
+    assert _sent(header, "root@relay.firma.example", rules=rules)[:2] == ("anna", ANNA)
+    assert isinstance(_decide(f"From: {MALLORY}\r\n{REST}", "root@other.example", rules=rules), Refusal)
+
+
 def test_the_foreign_account_is_for_foreign_domains_only() -> None:
     """A typing error in an own address, or a mailbox without an account, is no redirect."""
     for header in (f"From: ana@firma.example\r\n{REST}", f"Delivered-To: {BERT}\r\nFrom: ana@firma.example\r\n{REST}"):
