@@ -52,6 +52,7 @@ PACKAGES: Final = (
     "iproute2",  # a name server in a network of its own
     "mount",
     "systemd",  # a machine that it boots, for the unit
+    "ansible-core",  # runs the role in deploy/ansible
     "debootstrap",  # fresh releases, for the package
     "lintian",
     "php-cli",  # PHP's mail(), and other callers of sendmail
