@@ -68,6 +68,11 @@ class Inventory:
         """The configuration."""
         return next(file for file in self.files if not file.setting)
 
+    @property
+    def vault_unlocks(self) -> tuple[tuple[str, str], ...]:
+        """Kind and label of each unlock that the vault had."""
+        return () if self.vault is None else self.vault.unlocks
+
 
 class RowSink(Protocol):
     """The receiver of the rows of the spool (spool.sqlite.rebuild)."""

@@ -61,8 +61,9 @@ class Restored:
     inventory: Inventory
     config: Path
     paths: InstallationPaths
+    new_key: Path | None  # of the vault, if it was sealed anew
+    was_sealed: bool  # its key was a credential of the former machine
     held: int | None = None  # messages; None: the spool was left as it is
-    new_key: Path | None = None  # of the vault, if it was sealed anew
     is_openable: bool = True  # the configured unlock opens the vault on this machine
     aside: list[Path] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -152,6 +153,7 @@ class _Plan:
     paths: InstallationPaths
     vault: StoredVault
     key: Path | None  # of a vault that is sealed anew; None: the vault stays as it was
+    was_sealed: bool  # the key was a credential of the former machine
     with_spool: bool
     named: list[tuple[Path, StoredFile]]  # certificates and keys that the configuration names
 
@@ -173,6 +175,7 @@ class _Plan:
             changes["service", "control_socket"] = str(folder / "control.sock")
             changes["spool", "directory"] = str(folder / "spool")
         paths = installation_paths(text, config.parent)
+        was_sealed = paths.unlock.startswith("credential:")
         key = None
         if vault.export is not None and not vault_copy.is_opened_by(vault.octets, paths.unlock):
             kind, _colon, place = paths.unlock.partition(":")
@@ -183,7 +186,7 @@ class _Plan:
         has_spool = (paths.spool / DATABASE).exists()
         wanted = request.with_queue and inventory.messages is not None
         with_spool = wanted or (inventory.rows is not None and not has_spool)
-        return cls(inventory, config, text, paths, vault, key, with_spool, named)
+        return cls(inventory, config, text, paths, vault, key, was_sealed, with_spool, named)
 
     # ---- checks ----
 
@@ -253,7 +256,7 @@ class _Plan:
         """Write everything, then rename it into place."""
         number = self._number()
         self._create_folders()
-        restored = Restored(self.inventory, self.config, self.paths, new_key=self.key)
+        restored = Restored(self.inventory, self.config, self.paths, self.key, self.was_sealed)
         config, vault = _Place(self.config, number), _Place(self.paths.vault, number)
         named = {_Place(path, number): file for path, file in self._missing_files(restored)}
         places = [vault, *named]

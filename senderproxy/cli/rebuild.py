@@ -24,7 +24,10 @@ _START_TIMEOUT: Final = 120.0  # seconds; TimeoutStartSec is 90 by default
 
 
 def rebuild(chosen: argparse.Namespace) -> int:
-    """0 if the service runs and no check failed, or if it is to be started by hand; else 1. Raises SenderproxyError."""
+    """0 if the service runs and no check failed, or if it is to be started by hand; else 1.
+
+    Held messages are a finding of the check. Raises SenderproxyError.
+    """
     restored = restore(restore_request(chosen, chosen.backup, replace=chosen.force, with_queue=True))
     print()
     if not restored.is_openable or not _may_start(restored.config):

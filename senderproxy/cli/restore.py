@@ -65,6 +65,8 @@ def restore(request: RestoreRequest) -> Restored:
     if restored.new_key is not None:
         print_field(_("key"), restored.new_key)
         print_field("", _("It is new, and the only unlock of the vault. Keep a copy, apart from the backups."))
+        if restored.was_sealed:
+            print_field("", _("To seal it to this machine again: senderproxy vault seal"))
     if restored.held is None:
         print_field(_("queue"), _("left as it was"))
     else:
@@ -81,7 +83,7 @@ def print_next_step(restored: Restored) -> None:
     """The commands that follow a restore; the last lines of the output."""
     command = command_for(restored.config)
     if not restored.is_openable:
-        ways = ", ".join(kind for kind, _label in restored.inventory.vault.unlocks) if restored.inventory.vault else ""
+        ways = ", ".join(kind for kind, _label in restored.inventory.vault_unlocks)
         text = _("The vault does not open with {setting} on this machine; it opens with: {ways}.")
         print(text.format(setting=restored.paths.unlock, ways=ways))
         key = restored.config.parent / "vault.key"

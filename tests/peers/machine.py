@@ -7,6 +7,7 @@ Needs root, and systemd's files; no container tool.
 """
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -26,6 +27,7 @@ SOURCES: Final = Path("/opt/senderproxy/sources")
 _LIBRARIES: Final = Path("/opt/senderproxy/libraries")
 _PYTHON: Final = Path("/opt/senderproxy/python")
 _SYSTEM: Final = Path("/usr")
+_numbers: Final = itertools.count(1)  # of the machines of this process
 
 
 class BootedMachine:
@@ -144,7 +146,7 @@ class BootedMachine:
         top = control_groups()
         if top is None:
             raise PeerFailed("this machine has no control groups (cgroup2), and systemd needs them")
-        group = top / f"senderproxy-machine-{os.getpid()}"
+        group = top / f"senderproxy-machine-{os.getpid()}-{next(_numbers)}"
         group.mkdir()
         self._things.callback(_give_back, group)
         return group

@@ -241,6 +241,27 @@ def test_a_vault_that_cannot_be_opened_is_copied_as_it_is(full: Office, place: P
     assert (place / "accounts.vault").read_bytes() == (full.folder / "accounts.vault").read_bytes()
 
 
+def test_a_sealed_key_gives_way_to_a_key_file_where_it_is_not_there(
+    full: Office, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The credential is of one machine; on the other one the vault is made from the export."""
+    credentials = full.folder / "credentials"
+    credentials.mkdir(mode=0o700)
+    (full.folder / "vault.key").rename(credentials / "vault-key")
+    full.config.write_text(full.config.read_text().replace("key-file:vault.key", "credential:vault-key"))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    backup = full.folder / "x"
+    ended = full.type("backup", str(backup), "--passphrase-stdin", stdin=STDIN)
+    assert ended.code == 0, ended.err
+    assert "opens with the passphrase of the backup" in ended.out
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    ended = restored(full, backup, "--folder", str(place))
+    assert ended.code == 0, ended.err
+    assert "To seal it to this machine again: senderproxy vault seal" in ended.out
+    assert f'unlock = "key-file:{place}/vault.key"' in (place / "senderproxy.toml").read_text()
+    assert of(full, place, "vault", "verify").code == 0
+
+
 def test_certificates_that_the_configuration_names_come_along(full: Office, place: Path) -> None:
     for name in ("listener.pem", "listener.key"):
         shutil.copy(full.simulator.ca_file, full.folder / name)
