@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from senderproxy.accounts import vault_copy
-from senderproxy.accounts.vault_admin import accept_restored
+from senderproxy.accounts.rollback import accept_generation
+from senderproxy.accounts.vault_admin import accept_restored, inspect
 from senderproxy.backup.errors import BackupError, ServiceIsRunning
 from senderproxy.backup.inventory import Inventory, StoredFile, StoredVault, read_inventory, replay_rows
 from senderproxy.config.load import InstallationPaths, installation_paths
@@ -289,6 +290,8 @@ class _Plan:
         _switch(config, [*beside, *places])
         accept_restored(vault.final)
         restored.aside = [each.aside for each in (config, *beside, *places) if os.path.lexists(each.aside)]
+        facts = inspect(vault.final)  # as old as the backup, on purpose
+        accept_generation(vault.final, facts.vault_id, facts.generation)
         restored.is_openable = vault_copy.is_opened_by(vault.final.read_bytes(), self.paths.unlock)
         return restored
 

@@ -224,6 +224,13 @@ def test_on_its_own_machine_the_vault_keeps_all_its_unlocks(full: Office) -> Non
     assert full.type("queue", "list", "--held").code == 0
 
 
+def test_a_restored_vault_is_as_old_as_its_backup_and_accepted(full: Office, backup: Path) -> None:
+    assert full.type("account", "remove", LOGINS[1], "--yes").code == 0  # a later generation
+    assert full.type("check", "--offline").code == 1
+    assert restored(full, backup, "--replace").code == 0
+    assert "vault_rolled_back" not in full.type("check", "--offline").out
+
+
 def test_a_vault_that_cannot_be_opened_is_copied_as_it_is(full: Office, place: Path) -> None:
     words = ("vault", "add-unlock", "passphrase", "--label", "safe", "--passphrase-stdin")
     assert full.type(*words, stdin="geheim-satz im Tresor\n").code == 0
