@@ -59,7 +59,8 @@ class Installed:
         )
         listener, spool = devices(self.queue).split("[spool]\n")
         self.configure(self.configured.replace("[spool]\n", f"[spool]\n{spool}") + listener)
-        self.machine.run("systemctl", "enable", "--now", UNIT, seconds=PATIENCE)
+        self.machine.run("systemctl", "enable", UNIT)
+        self.machine.run("systemctl", "restart", UNIT, seconds=PATIENCE)  # setup may have started it already
 
     @property
     def configured(self) -> str:
