@@ -52,7 +52,7 @@ class Installed:
         authority = "/etc/senderproxy/provider.pem"
         self.machine.write(authority, self.provider.authority.ca_file.read_text())
         self.machine.run(
-            *f"senderproxy setup --yes --provider hoster --host localhost --port {self.provider.tls_port}".split(),
+            *f"senderproxy setup --yes --no-start --provider hoster --host localhost --port {self.provider.tls_port}".split(),
             *f"--security tls --ca-file {authority} --mailbox {ANNA} --listen {LOOPBACK}:{self.port}".split(),
             "--password-stdin",
             stdin=f"geheim-{ANNA}\n",
