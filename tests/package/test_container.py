@@ -22,7 +22,11 @@ from tests.peers.provider import Mailbox, PostfixProvider, Rule
 from tests.peers.releases import release
 
 reason = why_not_here("debootstrap", "nsenter", "unshare", "/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("bookworm"),  # one process waits for the package, and not four
+    pytest.mark.skipif(reason is not None, reason=str(reason)),
+]
 
 SCRIPT = Path(__file__).with_name("container.sh")
 ANNA = AUTHORS[0]
