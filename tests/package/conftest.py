@@ -56,14 +56,14 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def package(packages: Path) -> Path:
     """The package as it is installed first."""
     (path,) = packages.glob(f"senderproxy_{FIRST}_*.deb")
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def newer_package(packages: Path) -> Path:
     """The package of a later version, which has another format of the spool."""
     (path,) = packages.glob(f"senderproxy_{NEWER}_*.deb")
