@@ -4,6 +4,8 @@ from typing import ClassVar
 
 import senderproxy
 from benchmarks.relays.port import Job
+from senderproxy.control.client import ask
+from senderproxy.control.protocol import Verb, new_request
 from tests.peers import senderproxy as peer
 
 
@@ -46,7 +48,9 @@ max_message_size = {job.message_size}
         self.start()
 
     def push(self) -> None:
-        """No effect: waiting messages are due by themselves."""
+        """Lift the pauses of accounts, which outlast a restart; the waiting messages are due by themselves."""
+        for account in self._accounts:
+            ask(self.folder / "control", new_request(Verb.RESUME, account=account.login))
 
 
 class Queue(PassThrough):
