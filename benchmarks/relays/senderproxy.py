@@ -4,8 +4,6 @@ from typing import ClassVar
 
 import senderproxy
 from benchmarks.relays.port import Job
-from senderproxy.control.client import ask
-from senderproxy.control.protocol import Verb, new_request
 from tests.peers import senderproxy as peer
 
 
@@ -49,8 +47,7 @@ max_message_size = {job.message_size}
 
     def push(self) -> None:
         """Lift the pauses of accounts, which outlast a restart; the waiting messages are due by themselves."""
-        for account in self._accounts:
-            ask(self.folder / "control", new_request(Verb.RESUME, account=account.login))
+        self.resume_accounts()
 
 
 class Queue(PassThrough):

@@ -200,6 +200,11 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
         self._write_configuration()
         ask(self.folder / "control", new_request(Verb.RELOAD))
 
+    def resume_accounts(self) -> None:
+        """Lift the pauses of all accounts, as `account verify` does."""
+        for account in self._accounts:
+            ask(self.folder / "control", new_request(Verb.RESUME, account=account.login))
+
     def provide(self, provider_section: str) -> None:
         """The same with other words about the provider."""
         self._provider_section = provider_section

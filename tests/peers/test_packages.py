@@ -57,7 +57,7 @@ def test_without_the_right_to_install_the_one_line_to_type_is_printed(checkout: 
     [line] = done.stderr.splitlines()
     assert line == (
         "sudo apt-get install --no-install-recommends postfix libsasl2-modules dovecot-core dovecot-sieve "
-        "dovecot-pop3d fetchmail getmail6 libnet-ssleay-perl libnss-wrapper gcc libc6-dev strace gnome-keyring dbus openssl e2fsprogs iproute2 mount systemd debootstrap lintian php-cli bsd-mailx s-nail git-email libmailtools-perl libsisimai-perl"
+        "dovecot-pop3d fetchmail getmail6 libnet-ssleay-perl libnss-wrapper gcc libc6-dev strace gnome-keyring dbus openssl e2fsprogs iproute2 mount systemd ansible-core debootstrap lintian php-cli bsd-mailx s-nail git-email libmailtools-perl libsisimai-perl"
     )
     assert done.stdout == ""
 

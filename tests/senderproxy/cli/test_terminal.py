@@ -68,11 +68,11 @@ def test_removal_asks_for_confirmation(office: Office) -> None:
 
 
 def test_a_passphrase_is_asked_for_once_for_the_whole_command(office: Office) -> None:
-    office.type("vault", "add-unlock", "passphrase", "--passphrase-stdin", stdin="geheim-satz\n")
+    office.type("vault", "add-unlock", "passphrase", "--passphrase-stdin", stdin="geheim-satz-2\n")
     words = ("--config", str(office.config), "--unlock", "passphrase", "account", "add", "anna@firma.example")
     with at_terminal(office, *words, "--provider", "ionos") as terminal:
         terminal.read_until("Passphrase of the vault: ")
-        terminal.type("geheim-satz")
+        terminal.type("geheim-satz-2")
         terminal.read_until("Password of anna@firma.example: ")
         terminal.type("geheim-anna")
         terminal.read_until("Repeat: ")
