@@ -238,7 +238,7 @@ def test_changes_have_json_output(stopped: Office) -> None:
         (("--to", "dora@amt.example"), ["Mixed2345678"]),
         (("--status", "held"), ["Held23456789"]),
         (("--account", "bert"), ["Held23456789"]),
-        (("--since", "10m"), ["Gone23456789"]),
+        (("--since", "3h"), ["Gone23456789"]),
         (("--until", "1d"), ["Old234567890"]),
         (("--limit", "1"), ["Gone23456789"]),
     ],

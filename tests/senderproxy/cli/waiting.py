@@ -23,7 +23,7 @@ ANNA, BERT, CARL, DORA = (
     parse_address(text)
     for text in ("anna@firma.example", "bert@firma.example", "carl@kunde.example", "dora@amt.example")
 )
-NOW = datetime.now(UTC)
+NOW = datetime.now(UTC)  # the import; the tests may run an hour later
 LATER = timedelta(hours=2)  # no test takes so long
 GREY = reply(450, "4.2.0", "Greylisted, please come again")
 WAITING = RecipientState(RecipientStatus.WAITING, LATER, 2, GREY)
@@ -35,7 +35,7 @@ def message(
     ident: str,
     states: Mapping[ForwardPath, RecipientState],
     *,
-    ago: timedelta = timedelta(minutes=30),
+    ago: timedelta = timedelta(hours=6),
     author: ForwardPath = ANNA,
     account: str = "anna",
     events: Sequence[Event] = (),
@@ -62,8 +62,8 @@ QUEUE = (
         "Mixed2345678",
         {CARL: DELIVERED, DORA: WAITING},
         events=(
-            attempted(timedelta(minutes=29), CARL, "delivered", "250 2.0.0 OK: queued as 0Lx4711"),
-            attempted(timedelta(minutes=29), DORA, "deferred", str(GREY)),
+            attempted(timedelta(hours=5), CARL, "delivered", "250 2.0.0 OK: queued as 0Lx4711"),
+            attempted(timedelta(hours=5), DORA, "deferred", str(GREY)),
         ),
     ),
     message("Held23456789", {CARL: HELD}, author=BERT, account="bert"),
