@@ -19,7 +19,7 @@ from senderproxy.translation import _
 TomlValue: TypeAlias = str | int | bool | Sequence[str]
 
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
-_BEFORE_VALUE: Final = re.compile(r"""(?:[^=#"']++|"(?>[^"\\]++|\\.)*"|'[^']*+')++=\s*+""", re.DOTALL)
+_BEFORE_VALUE: Final = re.compile(r"""(?>(?:[^=#"']++|"(?>[^"\\]++|\\.)*"|'[^']*+')+)=\s*+""", re.DOTALL)
 # A string, or the comment that ends the line, with the blanks before it. An unclosed string has no end and no comment.
 _STRING_OR_COMMENT: Final = re.compile(r""""(?>[^"\\]++|\\.)*(?:"|\Z)|'[^']*+(?:'|\Z)|(?<!\s)\s*+(#.*)""", re.DOTALL)
 

@@ -32,7 +32,7 @@ def python(folder: Path, *, has_venv: bool) -> Path:
 
 
 def make(checkout: Path, *, has_venv: bool) -> subprocess.CompletedProcess[str]:
-    command = ["make", ".venv/.installed", f"PYTHON={python(checkout, has_venv=has_venv)}"]
+    command = ["make", "--no-print-directory", ".venv/.installed", f"PYTHON={python(checkout, has_venv=has_venv)}"]
     return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, timeout=60)
 
 

@@ -84,6 +84,7 @@ def test_the_sealed_key_opens_the_vault_for_the_service_and_for_root(machine: Ma
     words = "senderproxy account add bert@firma.example --provider ionos-de --no-verify --password-stdin"
     assert "from the next message on" in machine.run(*words.split(), stdin="geheim-bert\n")
     machine.run(*["senderproxy", "vault", "export", "/root/copy.vault", "--passphrase-stdin"], stdin=f"{COPY}\n")
+    assert (machine.root / "root/copy.vault").stat().st_mode & 0o777 == 0o600
 
     # a second time changes nothing; the way of the start cannot be removed; the passphrase opens the vault, too
     before, pid = state(machine), machine.pid()
@@ -152,18 +153,21 @@ def test_an_older_copy_of_the_owners_folder_stays_a_condition_until_it_is_accept
 
 
 def test_one_command_imports_the_copy_on_a_bare_machine(machine: Machine) -> None:
-    stick = ("/root/copy.vault", f"/{CONFIGURATION}")
+    if not (machine.root / CREDENTIAL).exists():  # another process of this run has the test that seals
+        seal(machine)
+    machine.run(*["senderproxy", "vault", "export", "/root/last.vault", "--passphrase-stdin"], stdin=f"{COPY}\n")
+    stick = ("/root/last.vault", f"/{CONFIGURATION}")
     machine.run("install", "-D", "-m", "600", "-t", "/root/stick", *stick)
     machine.run("systemctl", "stop", UNIT)
     bare = "/etc/senderproxy /etc/credstore.encrypted /var/lib/senderproxy /var/lib/systemd/credential.secret"
     machine.run("rm", "-r", *bare.split(), f"/etc/systemd/system/{UNIT}.d")
     machine.run("systemctl", "daemon-reload")
     machine.run("systemd-tmpfiles", "--create", "senderproxy.conf")
-    words = "senderproxy vault import /root/stick/copy.vault --passphrase-stdin"
+    words = "senderproxy vault import /root/stick/last.vault --passphrase-stdin"
     machine.run(*words.split(), stdin="geheim-ein anderer Satz\n", exit_code=77)
     assert not any((machine.root / path).exists() for path in (CONFIGURATION, CREDENTIAL, DROP_IN, VAULT))
     said = machine.run(*words.split(), stdin=f"{COPY}\n")
-    assert "with 2 accounts." in said
+    assert re.search(r"with \d accounts?\.", said)
     machine.run("systemctl", "start", UNIT)
     machine.run("senderproxy", "check", "--offline")
     assert "recovery" in machine.run("senderproxy", "vault", "unlocks")

@@ -78,7 +78,7 @@ def test_what_is_read_is_what_was_written(length: int) -> None:
 
 
 def test_two_streams_of_the_same_content_have_nothing_in_common() -> None:
-    first, second = (sealed(b"x" * 100).rpartition(b"\n")[2] for _ in range(2))
+    first, second = (sealed(b"x" * 100)[-116:] for _ in range(2))
     assert not {first[at : at + 16] for at in range(0, 96, 16)} & {second[at : at + 16] for at in range(0, 96, 16)}
 
 

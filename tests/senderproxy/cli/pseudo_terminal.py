@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.senderproxy.cli.conftest import DEADLINE, Office
@@ -43,15 +43,33 @@ class Terminal:
         self.process.stdin.write(f"{text}\n".encode())
         self.process.stdin.flush()
 
-    def interrupt(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"\x03")
-        self.process.stdin.flush()
+    def interrupt(self) -> int:
+        """Type Ctrl-C until the command ends; the exit code.
+
+        A signal between the prompt and the read of the answer is noticed at the next key only.
+        """
+        return self._end(b"\x03")
 
     def end(self) -> int:
         """Read to the end; the exit code."""
+        return self._end(b"")
+
+    def _end(self, keys: bytes) -> int:
         assert self.process.stdout is not None
-        self.screen += self.process.stdout.read().decode().replace("\r\n", "\n")
+        assert self.process.stdin is not None
+        deadline, octets, is_open = time.monotonic() + DEADLINE, b"", True
+        while is_open:
+            assert time.monotonic() < deadline, f"waited for the end: {self.screen + octets.decode()!r}"
+            with suppress(BrokenPipeError):
+                self.process.stdin.write(keys)
+                self.process.stdin.flush()
+            while select.select([self.process.stdout], [], [], 1)[0]:
+                block = os.read(self.process.stdout.fileno(), 4096)
+                octets += block
+                if not block:
+                    is_open = False
+                    break
+        self.screen += octets.decode().replace("\r\n", "\n")
         code = self.process.wait(DEADLINE)
         assert "geheim-" not in self.screen
         assert "Traceback" not in self.screen

@@ -166,7 +166,8 @@ def test_a_wrong_password_a_wrong_login_and_a_wrong_server_are_asked_for_again(e
         asked.answer("User name [anna@firma.example]: ", "bert@firma.example")
         asked.answer("Choice [p]: ", "")
         asked.answer("Password of bert@firma.example: ", "")
-        asked.answer("it is empty", "geheim-bert")
+        asked.terminal.read_until("it is empty")
+        asked.answer("Password of bert@firma.example: ", "geheim-bert")  # what is typed before the prompt is discarded
         asked.network()
         asked.listen()
         asked.test_message()
@@ -287,8 +288,7 @@ def test_ctrl_c_at_a_question_leaves_nothing_behind(empty_office: Office, questi
                 break
             step()
         asked.terminal.read_until(question)
-        asked.terminal.interrupt()
-        assert asked.terminal.end() == 130
+        assert asked.terminal.interrupt() == 130
     assert not (empty_office.folder / "new").exists()
 
 
