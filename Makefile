@@ -32,10 +32,10 @@ storm: $(VENV)/.dev
 	$(BIN)/python -m tests.crash.storm $(or $(KILLS),100) $(SEED)
 	POINTS=200 $(BIN)/python -m pytest tests/hostile/test_one_failure.py
 
-# All hostile clients, providers, disks and name servers at once, beside ten polite clients; it is in `make test`, too. The
-# times of the replies, which -s prints, need a machine that does nothing else.
+# All hostile clients, providers, disks and name servers at once, beside ten polite clients; each of them alone is in
+# `make test`. It needs a machine that does nothing else.
 hostile: $(VENV)/.dev
-	$(BIN)/python -m pytest -s tests/hostile/test_all_together.py $(ARGS)
+	$(BIN)/python -m pytest -s tests/hostile/all_together.py $(ARGS)
 
 # Inputs of real providers, servers, devices and tools: PASS or FAIL for each case. ARGS: directory, names, --jobs N.
 field: $(VENV)/.dev

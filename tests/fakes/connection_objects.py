@@ -24,7 +24,7 @@ _INBOUND = (aiosmtpd.smtp.SMTP, ClientStream, ReadBuffer)
 _OUTBOUND = (aiosmtplib.SMTP, SMTPProtocol, UpstreamProtocol, Session, PooledSession)
 _SOCKET_TRANSPORT: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
 _TLS_TRANSPORT: Any = sslproto._SSLProtocolTransport
-_earlier: list[Any] = []
+_KINDS = (SSLObject, sslproto.SSLProtocol, _TLS_TRANSPORT, _SOCKET_TRANSPORT, *_INBOUND, *_OUTBOUND)
 _SECONDS = 30.0  # for what ends with some passes of the event loop, also on a machine with other work
 
 
@@ -32,17 +32,18 @@ _SECONDS = 30.0  # for what ends with some passes of the event loop, also on a m
 def no_collector() -> Iterator[None]:
     """Only reference counting frees memory, as in the service between two full collections.
 
-    What earlier tests left, in the tracebacks that a test runner keeps, does not count.
+    What earlier tests left, in the tracebacks that a test runner keeps, does not count: frozen objects are not listed, and
+    the list of the others is short.
     """
     free_closed_transports()
     gc.collect()
-    _earlier[:] = _existing()  # held, so that nothing new gets the identity of one of them
+    gc.freeze()
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
-        _earlier.clear()
+        gc.unfreeze()
 
 
 def inbound(port: int) -> Counter[str]:
@@ -83,14 +84,8 @@ def outbound(port: int) -> Counter[str]:
     return _count(is_ours)
 
 
-def _existing() -> list[Any]:
-    kinds = (SSLObject, sslproto.SSLProtocol, _TLS_TRANSPORT, _SOCKET_TRANSPORT, *_INBOUND, *_OUTBOUND)
-    return [found for found in gc.get_objects() if isinstance(found, kinds)]
-
-
 def _count(is_ours: Callable[[Any], bool]) -> Counter[str]:
-    earlier = set(map(id, _earlier))
-    return Counter(type(found).__name__ for found in _existing() if id(found) not in earlier and is_ours(found))
+    return Counter(type(found).__name__ for found in gc.get_objects() if isinstance(found, _KINDS) and is_ours(found))
 
 
 async def nothing_left(left: Callable[[], Counter[str]]) -> Counter[str]:
