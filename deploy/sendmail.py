@@ -87,7 +87,7 @@ def _run(options: Options) -> int:
 
 
 def _show(command: list[str]) -> int:
-    """Become the command that shows or flushes the queue of senderproxy."""
+    """Become senderproxy's command to show or flush its queue."""
     try:
         os.execv(command[0], command)
     except OSError as error:
@@ -112,7 +112,7 @@ _NAMES = {"mailq": "queue", "newaliases": "ignore"}  # names of links to this pr
 
 
 class Options:
-    """Options of the command line. Raises Failure for those that cannot have their meaning here."""
+    """Options of the command line. Raises Failure for options without a meaning here."""
 
     def __init__(self, arguments: list[str]) -> None:
         self.mode = _NAMES.get(os.path.basename(arguments[0]), "send")
@@ -198,7 +198,7 @@ class Settings:
 
 
 def read_settings(path: str = "") -> Settings:
-    """Read sendmail.conf; what it does not set comes from the configuration of the service. Raises Failure."""
+    """Read sendmail.conf, and the configuration of the service for all other settings. Raises Failure."""
     given = _read_conf(path or SENDMAIL_CONF, required=bool(path))
     service: dict[str, Any] = {}
     if "server" in given:
@@ -277,7 +277,7 @@ def _first_line(path: str) -> str:
 
 
 def _own_name(service: dict[str, Any]) -> str:
-    """Return the machine's name: that of the configuration or of the system, with a domain in any case."""
+    """Return the machine's name, from the configuration or the system, with a domain in any case."""
     identity = service.get("identity")
     configured = identity.get("hostname") if isinstance(identity, dict) else None
     name = str(configured or os.uname().nodename)
@@ -604,7 +604,7 @@ def _display_name(name: str) -> str:
 
 
 def user_names() -> tuple[str, str]:
-    """Return the login and the full name of the user who runs this program."""
+    """Return the login and the full name of this program's user."""
     import pwd
 
     try:
@@ -648,7 +648,7 @@ def _input(*, dot_ends: bool) -> Iterator[bytes]:
 
 
 def _sender(options: Options, login: str, domain: str) -> bytes:
-    """Return the reverse-path: -f, or the user who runs this program; empty for `-f ""` and `-f "<>"`."""
+    """Return the reverse-path: -f, or this program's user; empty for `-f ""` and `-f "<>"`."""
     if options.sender is None:
         return with_domain(login.encode("utf-8", "replace"), domain)
     found = addresses(os.fsencode(options.sender))
@@ -752,7 +752,7 @@ _STATUS = re.compile(rb"\d\d\d[ -]([245])\.(\d{1,3})\.(\d{1,3})\b")
 
 
 def _expect(first: bytes, reply: list[bytes], recipient: bytes = b"") -> None:
-    """Raise the Failure of a reply whose code does not begin with this digit."""
+    """Raise the Failure of a reply with another first digit."""
     if reply[-1].startswith(first):
         return
     text = " ".join(_shown(line[4:]) for line in reply)

@@ -276,7 +276,7 @@ class Service:
         self._show_status()
 
     async def _reload_and_log(self) -> None:
-        """Reload and log the result. Raises what `reload` raises."""
+        """Reload and log the result. Raises the errors of `reload`."""
         try:
             await self.reload()
         except SenderproxyError as error:

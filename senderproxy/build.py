@@ -1,4 +1,4 @@
-"""Build of the program: a checksum of its modules, which differs where the version is the same.
+"""Build of the program: a checksum of its modules, to tell builds of one version apart.
 
 Guarantees: the same modules give the same text on every machine. It is read once in a process, so a service has the one
 with which it started.

@@ -21,7 +21,7 @@ class SenderproxyError(Exception):
 
 
 class WouldOverwrite(SenderproxyError):
-    """Something exists that would be overwritten; nothing was changed."""
+    """A file or folder would be overwritten; nothing was changed."""
 
 
 class InvalidFile(SenderproxyError):

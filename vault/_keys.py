@@ -258,7 +258,7 @@ class Keyring(_StoredSecret):
         return cls(name, service=service, backend=backend)
 
     def remove(self) -> None:
-        """Delete the key from the keyring. A vault that opens with nothing else is lost then."""
+        """Delete the key from the keyring. A vault without another unlock is lost then."""
         _within(self._timeout, lambda: _allowed_backend(self._backend).delete_password(self.service, self.name))
 
     def _secret(self) -> Secret:

@@ -106,7 +106,7 @@ class StreamReader:
             sealed, number = following, number + 1
 
     def _chunk_error(self, number: int, sealed: bytes, *, is_last: bool) -> Damaged:
-        """The error for a chunk that does not open: cut off behind it, continued behind it, or altered."""
+        """The error for an invalid chunk: cut off behind it, continued behind it, or altered."""
         if self._cipher.open(number, sealed, last=not is_last) is None:
             return _damaged(f"chunk {number} of its content is incomplete or was altered", Damage.ALTERED)
         if is_last:
@@ -124,7 +124,7 @@ def _digest_line(covered: bytes) -> bytes:
 
 
 def _read_header(source: BinaryIO) -> tuple[Cost, bytes, bytes, bytes]:
-    """Cost, salt, the octets that the MAC covers, and the MAC."""
+    """Cost, salt, the octets covered by the MAC, and the MAC."""
     lines: list[bytes] = []
     while not lines or not lines[-1].startswith(b"digest "):
         line = source.readline(_HEADER_LIMIT)

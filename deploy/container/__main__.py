@@ -38,7 +38,7 @@ _HEALTH_TIMEOUT: Final = 10_000_000_000  # nanoseconds
 
 
 def main() -> None:
-    """Build the image that the command line names, and print its path."""
+    """Build the image named on the command line, and print its path."""
     options = argparse.ArgumentParser(prog="make image", description="Build the container image.")
     options.add_argument("--base", type=Path, help="folder with a Debian 12 (default: made by debootstrap)")
     options.add_argument("--package", type=Path, help="the Debian package (default: built now)")

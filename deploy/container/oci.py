@@ -1,4 +1,4 @@
-"""Archive of a container image: OCI layout, and the list that `docker load` reads, in one tar file.
+"""Archive of a container image: OCI layout, and the list for `docker load`, in one tar file.
 
 Guarantees: the same files give the same bytes: entries in order, times cut to the given one, no names of users.
 Not here: the files of the image (deploy.container.__main__).

@@ -75,7 +75,7 @@ class AccountEditor:
             )
 
     def has(self, account_id: str) -> bool:
-        """True if there is an account of that id, readable or not."""
+        """True if an account has this id, readable or not."""
         return account_id in self._vault.names() and self._other_kind(account_id) is None
 
     def find(self, account_id: str) -> StoredAccount:

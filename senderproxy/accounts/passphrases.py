@@ -12,7 +12,7 @@ SHORTEST: Final = 12  # characters; each guess costs an attacker 0.2 s and 64 Mi
 
 
 def passphrase_problem(text: str) -> str:
-    """A sentence on a new passphrase that is refused; empty if it is accepted."""
+    """The reason to refuse a new passphrase, as a sentence; empty for a good one."""
     if len(unicodedata.normalize("NFC", text).strip()) >= SHORTEST:
         return ""
     return _("A new passphrase needs {least} characters or more, such as five random words.").format(least=SHORTEST)

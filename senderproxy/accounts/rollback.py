@@ -25,7 +25,7 @@ _LIMIT: Final = 65_536  # octets read of a note; an entry has 60
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What a note has about one vault."""
+    """A note's entry for one vault."""
 
     highest: int
     older: tuple[int, int] | None = None  # an older generation that was found, and the one before it
@@ -41,18 +41,18 @@ def note_generation(vault: Path, vault_id: str, generation: int) -> str | None:
 
 
 def find_rollback(vault: Path, vault_id: str, generation: int) -> str | None:
-    """The sentence that `note_generation` would return; writes nothing."""
+    """Return the sentence of `note_generation`, and write nothing."""
     return _sentence(_combined(vault, vault_id, generation))
 
 
 def accept_generation(vault: Path, vault_id: str, generation: int) -> None:
-    """Accept this generation, whatever was noted before."""
+    """Accept this generation in place of the noted one."""
     for note in _writable_notes(vault):
         _write(note, vault, _read(note) | {vault_id: _Entry(generation)})
 
 
 def protected_note(vault: Path) -> Path:
-    """The note that the vault's owner cannot write, if the vault's folder is in one of root."""
+    """The note beside the vault's folder: its owner cannot write it if the parent folder is root's."""
     folder = vault.absolute().parent
     return folder.with_name(f"{folder.name}.generations")
 
@@ -62,7 +62,7 @@ def _own_note(vault: Path) -> Path:
 
 
 def _combined(vault: Path, vault_id: str, generation: int) -> _Entry:
-    """What the notes have about the vault, with this generation added."""
+    """The notes' entries for the vault as one, with this generation added."""
     notes = [_own_note(vault), *([protected_note(vault)] if _is_protected(vault) else [])]
     entries = [entry for note in notes if (entry := _read(note).get(vault_id)) is not None]
     highest = max((entry.highest for entry in entries), default=0)

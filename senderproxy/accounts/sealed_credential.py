@@ -82,7 +82,7 @@ def seal(name: str, content: bytes, with_key: str) -> None:
 
 
 def require_program() -> None:
-    """Raise AccountsError where systemd-creds is missing."""
+    """Raise AccountsError if systemd-creds is missing."""
     if shutil.which(_PROGRAM) is None:
         raise AccountsError(
             _("This machine has no systemd-creds, which seals the key: it needs systemd 250 or later."),

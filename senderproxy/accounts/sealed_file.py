@@ -23,7 +23,7 @@ class SealedFileTooNew(InvalidFile):
 
 
 class WrongPassphrase(AccountsError):
-    """The file is intact, and the passphrase is not the one that sealed it."""
+    """The file is intact, and was sealed with another passphrase."""
 
 
 class SealedWriter:

@@ -20,7 +20,7 @@ from vault import Exists, KeyFile, Keyring, SuppliedKey, Vault, VaultError
 
 
 class UnlockInUse(AccountsError):
-    """The service starts with the unlock that would be removed."""
+    """The unlock to be removed is the one for the service's start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ def inspect(path: Path | str) -> VaultFacts:
 
 @dataclass(frozen=True, slots=True)
 class NewUnlock:
-    """An unlock method for a vault that does not have it yet."""
+    """An unlock method, new to its vault."""
 
     method: UnlockMethod
     created: str = ""  # the setting whose key file, keyring entry or credential was made for it; empty if none was
 
     def discard(self) -> None:
-        """Remove what was made for it. Never raises: the error that made it useless is the one to report."""
+        """Remove a key made for it. Never raises, so as not to hide the error before."""
         kind, _colon, argument = self.created.partition(":")
         with suppress(VaultError, OSError):
             match kind:
@@ -72,7 +72,7 @@ def new_unlock_method(
     may_reuse: Callable[[str], bool] = lambda _service: False,
     with_key: str = "auto",
 ) -> NewUnlock:
-    """Create an unlock method for a vault that does not have it yet. What is missing is made.
+    """Create an unlock method, new to its vault, with a missing key file or keyring entry.
 
     `setting` as for unlock.unlock_method; `ask_new` asks for a new passphrase; `may_reuse` is asked before an existing
     entry of the keyring is used; `with_key` as for sealed_credential.seal. Raises AccountsError, VaultExists for an
@@ -114,7 +114,7 @@ def add_unlocks(path: Path | str, current: UnlockMethod, new: Sequence[tuple[Unl
 
 
 def labels_opened_by(path: Path | str, current: UnlockMethod, other: UnlockMethod) -> tuple[str, ...]:
-    """The labels of the unlocks that `other` opens; `current` opens the vault. Raises AccountsError."""
+    """The labels of the unlocks opened by `other`; `current` opens the vault. Raises AccountsError."""
     with _errors_translated(), Vault.open(path, unlock=current) as vault:
         return vault.labels_opened_by(other)
 
@@ -172,7 +172,7 @@ def export(path: Path | str, current: UnlockMethod, copy: Path | str, new: Unloc
 
 
 def accept_restored(path: Path | str) -> None:
-    """Accept a vault that was restored on purpose and does not open here yet. Raises AccountsError."""
+    """Accept a restored vault, also one without an unlock on this machine yet. Raises AccountsError."""
     with _errors_translated():
         info = Vault.inspect(path)
     accept_generation(Path(path), info.vault_id, info.generation)

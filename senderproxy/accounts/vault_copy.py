@@ -20,7 +20,7 @@ _PRIVATE = 0o600  # mode: for the owner only
 
 
 def read_copy(path: Path) -> tuple[bytes, VaultFacts]:
-    """The vault's octets as they are, which no key is needed for. Raises AccountsError."""
+    """The vault's octets as they are, without a key. Raises AccountsError."""
     inspect(path)  # the checks of owner, mode and content, with the path in the error
     octets = path.read_bytes()
     with _as_file(octets) as copy:  # the file may have been replaced since
@@ -28,7 +28,7 @@ def read_copy(path: Path) -> tuple[bytes, VaultFacts]:
 
 
 def export_copy(octets: bytes, unlock: UnlockMethod, passphrase: str) -> bytes:
-    """The same content with a key of its own, which the passphrase opens. Raises AccountsError."""
+    """The same content with a key of its own, sealed by the passphrase. Raises AccountsError."""
     with _as_file(octets) as copy, _errors_translated():
         sealed = copy.with_name("export")
         with Vault.open(copy, unlock=unlock) as vault:
@@ -65,7 +65,7 @@ def write_copy(octets: bytes, path: Path) -> None:
 
 
 def import_export(export: bytes, passphrase: str, path: Path, key: Path) -> None:
-    """Create a vault of an export, and a new key file that opens it. Raises AccountsError."""
+    """Create a vault of an export, and a new key file for it. Raises AccountsError."""
     make_key_file(key)
     with _as_file(export) as copy, _errors_translated():
         Vault.restore(copy, path, unlock=Passphrase(passphrase), new=KeyFile(key))
@@ -73,7 +73,7 @@ def import_export(export: bytes, passphrase: str, path: Path, key: Path) -> None
 
 @contextmanager
 def _as_file(octets: bytes) -> Iterator[Path]:
-    """The octets, which are sealed, as a private file for the vault library."""
+    """The sealed octets as a private file for the vault library."""
     with tempfile.TemporaryDirectory(prefix="senderproxy-") as folder:
         copy = Path(folder) / "vault"
         write_copy(octets, copy)

@@ -1,1 +1,1 @@
-"""Backups: one sealed file with the configuration, the vault, the queue and what the service has learned."""
+"""Backups: one sealed file with the configuration, the vault, the queue and the learned state."""

@@ -76,7 +76,7 @@ class Octets:
 
 @dataclass(frozen=True, slots=True)
 class PartEnd:
-    """The end of a part, with the facts that were known then."""
+    """The end of a part, with the facts known at this point."""
 
     name: str
     entries: int

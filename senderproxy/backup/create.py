@@ -41,7 +41,7 @@ _BUFFER: Final = 1024 * 1024  # octets in one write
 
 @dataclass(slots=True)
 class Created:
-    """A finished backup. `remarks`: sentences about what is not in it, or not as it should be."""
+    """A finished backup. `remarks`: sentences about missing or unusual content."""
 
     path: Path
     size: int
@@ -111,7 +111,7 @@ def _write_parts(
 
 @contextmanager
 def _snapshot(spool: Path, with_queue: bool) -> Iterator[Snapshot | None]:
-    """The state of the spool; None if there is none. Without the queue, a spool that cannot be read is none."""
+    """The state of the spool; None without a spool. Without the queue, also None for an unreadable spool."""
     with ExitStack() as stack:
         try:
             snapshot = stack.enter_context(open_snapshot(spool))
@@ -126,7 +126,7 @@ def _snapshot(spool: Path, with_queue: bool) -> Iterator[Snapshot | None]:
 
 
 def _write_configuration(archive: ArchiveWriter, config: Config, path: Path, remarks: list[str]) -> None:
-    """The configuration, and the certificates and keys that it names."""
+    """The configuration, and its certificates and keys."""
     archive.begin("configuration", {})
     _write_file(archive, path.absolute(), ())
     for setting, named in _named_files(config):
@@ -227,7 +227,7 @@ def _write_learned(archive: ArchiveWriter, snapshot: Snapshot) -> None:
 
 
 def _check_space(folder: Path, snapshot: Snapshot, spool: Path, min_free: int) -> None:
-    """Refuse a backup that would fill the disk; on the disk of the spool, new mail would be refused then."""
+    """Refuse a backup too large for the disk; on the disk of the spool, new mail would be refused then."""
     disk = os.statvfs(folder)
     shared = folder.stat().st_dev == spool.stat().st_dev
     free, needed = disk.f_bavail * disk.f_frsize, snapshot.octets() + (min_free if shared else 0)
@@ -263,7 +263,7 @@ def _remove_leftover(path: Path) -> None:
 
 
 def _give_name(path: Path, target: Path) -> None:
-    """Give the file its name, which no other file has. Raises WouldOverwrite if that is not so any more."""
+    """Give the file its name. Raises WouldOverwrite if another file has it now."""
     try:
         os.link(path, target)  # unlike a rename, it never replaces a file
     except FileExistsError as error:

@@ -24,7 +24,7 @@ class ServiceIsRunning(BackupError):
 
 
 def invalid(why: str) -> BackupInvalid:
-    """The error for a content that is not in the format."""
+    """The error for content in another format."""
     return BackupInvalid(
         _("The content of the backup cannot be used: {why}.").format(why=why), hint=_("Use another backup.")
     )

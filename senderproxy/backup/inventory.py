@@ -22,7 +22,7 @@ _FILE_LIMIT: Final = 128 * 2**20  # octets of a file that is held in memory; a v
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """The configuration, or a file that it names in a setting (empty: the configuration itself)."""
+    """The configuration, or the file of one of its settings (empty: the configuration itself)."""
 
     path: Path
     setting: SettingPath
@@ -70,7 +70,7 @@ class Inventory:
 
     @property
     def vault_unlocks(self) -> tuple[tuple[str, str], ...]:
-        """Kind and label of each unlock that the vault had."""
+        """Kind and label of each unlock of the vault."""
         return () if self.vault is None else self.vault.unlocks
 
 
@@ -114,7 +114,7 @@ def read_inventory(path: Path, passphrase: str) -> Inventory:
 
 
 def replay_rows(path: Path, passphrase: str, sink: RowSink, parts: Sequence[str]) -> None:
-    """Give the rows of these parts to the sink. Raises as read_inventory does, and what the sink raises."""
+    """Give the rows of these parts to the sink. Raises the errors of read_inventory and of the sink."""
     part = ""
     with path.open("rb") as source:
         for item in read_archive(SealedReader(source, passphrase, str(path)).read):

@@ -1,4 +1,4 @@
-"""Restore of a backup onto a machine whose service does not run.
+"""Restore of a backup onto a machine with a stopped service or none.
 
 Everything is read and checked first. Then each file is written beside its place under another name, and only when all
 are complete and synced they are renamed: the configuration that exists is moved away first, and the restored one gets
@@ -57,7 +57,7 @@ class RestoreRequest:
 
 @dataclass(slots=True)
 class Restored:
-    """The outcome. `remarks`: sentences that an operator should read."""
+    """The outcome. `remarks`: sentences for the operator."""
 
     inventory: Inventory
     config: Path
@@ -92,7 +92,7 @@ def check_restore(request: RestoreRequest) -> Inventory:
 
 @contextmanager
 def _locked(spool: Path) -> Iterator[None]:
-    """Hold the lock of a spool that exists. Raises SpoolError if a process has it."""
+    """Hold the lock of an existing spool. Raises SpoolError if a process has it."""
     folder = SpoolFolder.open(spool) if spool.is_dir() else None
     try:
         yield
@@ -103,7 +103,7 @@ def _locked(spool: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A file or folder that is restored, or moved away, and its other names."""
+    """A file or folder to restore or to move away, and its other names."""
 
     final: Path
     number: int
@@ -135,7 +135,7 @@ class _Place:
             self.staged.rename(self.final)
 
     def remove_staged(self) -> None:
-        """Remove what an interrupted restore left beside the place; the vault library's names begin with a dot."""
+        """Remove leftovers of an interrupted restore beside the place; the vault library's names begin with a dot."""
         name = f"{_escaped(self.final.name)}.{_STAGED}-*"
         for path in (*self.final.parent.glob(name), *self.final.parent.glob(f".{name}")):
             if path.is_dir() and not path.is_symlink():
@@ -230,7 +230,7 @@ class _Plan:
             )
 
     def _markers(self) -> list[Path]:
-        """The configurations that interrupted restores have written beside the place."""
+        """The configurations of interrupted restores, beside the place."""
         if not self.config.parent.is_dir():
             return []
         found = self.config.parent.glob(f"{_escaped(self.config.name)}.{_STAGED}-*")
@@ -304,7 +304,7 @@ class _Plan:
                 yield path, file
 
     def _write_marker(self, config: _Place) -> None:
-        """Write the configuration beside its place. From now on, a restore that is interrupted can be completed."""
+        """Write the configuration beside its place. From now on, an interrupted restore can be completed."""
         beside = config.staged.with_name(f"{config.staged.name}.new")
         beside.unlink(missing_ok=True)
         _write_synced(beside, self.text.encode("utf-8"), self.inventory.configuration)

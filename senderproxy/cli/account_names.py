@@ -1,4 +1,4 @@
-"""The account that a typed name means: its id, or the address or login of its mailbox. PURE.
+"""The account of a typed name: its id, or the address or login of its mailbox. PURE.
 
 Guarantees: an id comes before an address. An alias names no account: a command for `info@` would change the mailbox
 behind it, which its user may not expect.

@@ -1,4 +1,4 @@
-"""`senderproxy backup`: a sealed file with configuration, vault, queue and what the service has learned.
+"""`senderproxy backup`: a sealed file with configuration, vault, queue and learned state.
 
 Guarantees: works while the service runs; overwrites nothing; a passphrase is never in the arguments.
 Not here: the creation (backup.create), the restore (cli.restore).
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from senderproxy.backup.create import create_backup
 from senderproxy.backup.inventory import Inventory, read_inventory
-from senderproxy.cli.common import config_path, read_config
+from senderproxy.cli.common import add_passphrase_options, config_path, read_config
 from senderproxy.cli.errors import InputError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.terminal import ask_new_passphrase, ask_passphrase, print_field, print_progress
@@ -29,19 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without-queue", action="store_true", help=_("leave out the messages in the queue"))
     add_passphrase_options(parser)
     parser.set_defaults(run=run)
-
-
-def add_passphrase_options(parser: argparse.ArgumentParser) -> None:
-    """Describe the global options of passphrases in the help of a verb about backups."""
-    parser.add_argument(
-        "--passphrase-stdin",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help=_("read the passphrase from a line of standard input"),
-    )
-    parser.add_argument(
-        "--passphrase-file", metavar="FILE", default=argparse.SUPPRESS, help=_("read it from a line of a file")
-    )
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -107,7 +107,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def run_without_logins(config: Config, path: Path) -> int:
-    """The check of `setup`, which has tried the logins itself: 0 if no check failed, else 1."""
+    """The check of `setup`, without logins: 0 if no check failed, else 1."""
     request = _Request(offline=False, probe=False, accounts=(), recipient=None, confirmed=False, logins=False)
     return _print_findings(_findings(config, path, request))
 

@@ -1,4 +1,4 @@
-"""Checks that contact no provider and no name server: configuration, service, conditions, spool, file owners, vault.
+"""Checks without provider and name server: configuration, service, conditions, spool, file owners, vault.
 
 Guarantees: changes nothing. The only connection is to the service's control socket. The conditions are those of the
 running service; without one, the same rules are applied to what this command sees itself.
@@ -140,7 +140,7 @@ def _finding(one: Condition) -> Finding:
 
 
 def check_spool(config: Config, now: datetime) -> Iterator[Finding]:
-    """The spool of a service that does not run: would it open?"""
+    """The result of opening a stopped service's spool."""
     subject = _("spool")
     try:
         found = inspect_spool(Path(config.spool_directory), now)
@@ -193,7 +193,7 @@ def check_ownership(config: Config) -> Iterator[Finding]:
 
 
 def _files_to_read(config: Config) -> Iterator[str]:
-    """Certificates, keys and authorities that the configuration names."""
+    """Certificates, keys and authorities of the configuration."""
     for listener in config.listeners:
         if listener.tls != "none":
             yield from (name for name in (listener.certificate, listener.key) if name is not None)

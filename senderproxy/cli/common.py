@@ -128,6 +128,19 @@ def default_login(provider: Provider, address: Address) -> str:
 # ---- the running service ----
 
 
+def add_passphrase_options(parser: argparse.ArgumentParser) -> None:
+    """Describe the global options of passphrases in a verb's help."""
+    parser.add_argument(
+        "--passphrase-stdin",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help=_("read passphrases from lines of standard input: that of the vault first, if one is needed"),
+    )
+    parser.add_argument(
+        "--passphrase-file", metavar="FILE", default=argparse.SUPPRESS, help=_("read them from lines of a file")
+    )
+
+
 def resume_account(config: Config, account_id: str) -> str:
     """Resume the account in the running service; returns a sentence on the outcome for the operator."""
     try:

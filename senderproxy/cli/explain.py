@@ -138,7 +138,7 @@ def _admission(config: Config, listener: ListenerSettings, host: str, clock: Clo
 
 
 def _refuse_client(chosen: argparse.Namespace, listener: ListenerSettings, refusal: Reply) -> int:
-    """Print the reply to a client that may not connect."""
+    """Print the reply to a client without access."""
     hint = _("Add its network to allow of listener {name}; allowed are: {networks}").format(
         name=listener.name, networks=", ".join(str(network) for network in listener.allow)
     )

@@ -1,4 +1,4 @@
-"""The part of `senderproxy explain` that is about this moment: the account's state, its limits, the loop guard.
+"""The present in `senderproxy explain`: the account's state, its limits, the loop guard.
 
 Guarantees: asks the running service only, on its control socket; without one the limits are those of the configuration,
 and the state is unknown.
@@ -28,7 +28,7 @@ _MIB: Final = 1 << 20  # octets
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the service says about the account now. `problem`: the reason why it says nothing."""
+    """The service's facts about the account now. `problem`: the reason for their absence."""
 
     status: Mapping[str, Any] | None = None
     automatic: Mapping[str, Any] | None = None

@@ -60,7 +60,7 @@ def find_pages() -> dict[str, Path]:
 
 
 def nearest_topics(wanted: str, topics: list[str]) -> list[str]:
-    """Return the topics that contain the word or are spelled like it, at most three."""
+    """Return at most three topics with the word in them or a similar spelling."""
     containing = [each for each in topics if wanted and wanted in each]
     similar = difflib.get_close_matches(wanted, topics, n=3)
     return list(dict.fromkeys([*containing, *similar]))[:3]

@@ -1,4 +1,4 @@
-"""Comparison of the running service with the program that is installed: an update takes effect with a restart.
+"""Comparison of the running service with the installed program: an update takes effect with a restart.
 
 Not here: the condition (monitoring.service_conditions).
 """

@@ -42,7 +42,7 @@ def new_unlock(setting: str, *, passphrase_from_stdin: bool = False) -> Iterator
 
 
 def choose_key(setting: str, *, may_ask: bool) -> str:
-    """The setting, or `key-file` if the operator prefers it to one with which no service can start."""
+    """The setting, or `key-file` if the operator prefers it to an unlock by hand."""
     if starts_alone(setting):
         return setting
     if setting.startswith("keyring"):

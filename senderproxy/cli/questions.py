@@ -1,4 +1,4 @@
-"""Questions on a terminal that are asked again until the answer can be used.
+"""Questions on a terminal, asked again until the answer is valid.
 
 Guarantees: no answer raises an error. Ctrl-C and the end of the input do.
 Not here: the questions of `setup` (cli.setup_questions), secrets (cli.terminal).

@@ -1,4 +1,4 @@
-"""`senderproxy restore`: the installation of a backup, on a machine whose service does not run.
+"""`senderproxy restore`: the installation of a backup, on a machine with a stopped service or none.
 
 Guarantees: nothing is overwritten; with --replace it is moved aside. The output ends with the next command.
 Not here: the restore itself (backup.restore), the whole of a new machine (cli.setup).
@@ -8,9 +8,10 @@ import argparse
 from pathlib import Path
 
 from senderproxy.backup.restore import Restored, RestoreRequest, check_restore, restore_backup
-from senderproxy.cli.backup import add_passphrase_options, existing_backup, print_inventory
-from senderproxy.cli.common import SYSTEM_CONFIG, user_config
+from senderproxy.cli.backup import existing_backup, print_inventory
+from senderproxy.cli.common import add_passphrase_options
 from senderproxy.cli.exit_codes import EX_OK
+from senderproxy.cli.setup_service import command, start_command
 from senderproxy.cli.terminal import ask_passphrase, print_field, print_progress
 from senderproxy.clock import SystemClock
 from senderproxy.translation import _, ngettext
@@ -55,7 +56,7 @@ def restore_request(chosen: argparse.Namespace, backup: Path, *, replace: bool, 
 
 
 def restore(request: RestoreRequest) -> Restored:
-    """Restore, and print what was restored. Raises SenderproxyError, OSError."""
+    """Restore, and print the result. Raises SenderproxyError, OSError."""
     print_progress(_("Reading the backup ..."))
     restored = restore_backup(request, SystemClock().now())
     print_inventory(restored.inventory)
@@ -80,32 +81,26 @@ def restore(request: RestoreRequest) -> Restored:
 
 
 def print_next_step(restored: Restored) -> None:
-    """The commands that follow a restore; the last lines of the output."""
-    command = command_for(restored.config)
+    """The next commands after a restore; the last lines of the output."""
+    word = command(restored.config)
     if not restored.is_openable:
         ways = ", ".join(kind for kind, _label in restored.inventory.vault_unlocks)
         text = _("The vault does not open with {setting} on this machine; it opens with: {ways}.")
         print(text.format(setting=restored.paths.unlock, ways=ways))
         key = restored.config.parent / "vault.key"
         text = _("Give it a key: {command} --unlock passphrase vault add-unlock key-file:{key}")
-        print(text.format(command=command, key=key))
+        print(text.format(command=word, key=key))
         print(
             _('Then set unlock = "key-file:{key}" under [vault] in {config}.').format(key=key, config=restored.config)
         )
     print_held(restored)
-    start = "systemctl enable --now senderproxy" if restored.config == SYSTEM_CONFIG else f"{command} run"
-    print(_("Next: {command}").format(command=start))
+    print(_("Next: {command}").format(command=start_command(restored.config)))
 
 
 def print_held(restored: Restored) -> None:
     """The commands for the held messages, if there are any."""
     if restored.held:
-        command = command_for(restored.config)
+        word = command(restored.config)
         print(_("The held messages may have been sent since the backup. When the service runs, look at them first:"))
-        print(_("To list them: {command} queue list --held").format(command=command))
-        print(_("To send them: {command} queue release --all").format(command=command))
-
-
-def command_for(config: Path) -> str:
-    """The program with the option that this configuration needs."""
-    return "senderproxy" if config in (SYSTEM_CONFIG, user_config()) else f"senderproxy --config {config}"
+        print(_("To list them: {command} queue list --held").format(command=word))
+        print(_("To send them: {command} queue release --all").format(command=word))

@@ -198,7 +198,7 @@ def _print_introduction(existing: Existing, paths: SetupPaths) -> None:
 
 
 def _require_usable(plan: Plan, answers: Answers, existing: Existing, paths: SetupPaths) -> None:
-    """Try what the dialogue tries while it asks: the listener's address and the changed logins."""
+    """Try the listener's address and the changed logins, as the dialogue does while it asks."""
     listeners = {listener.address for listener in existing.config.listeners} if existing.config else set()
     if answers.start and may_manage(paths.config) and plan.config.listeners[0].address not in listeners:
         require_free(plan.config.listeners[0].address)
@@ -218,7 +218,7 @@ def _require_usable(plan: Plan, answers: Answers, existing: Existing, paths: Set
 
 
 def _write(chosen: argparse.Namespace, plan: Plan, existing: Existing, paths: SetupPaths) -> None:
-    """Write what has changed, or nothing if a step fails."""
+    """Write all changes, or nothing if a step fails."""
     with rolled_back_on_failure() as created:
         unlock = existing.unlock
         if existing.config is None:

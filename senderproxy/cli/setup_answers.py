@@ -1,4 +1,4 @@
-"""The answers that `senderproxy setup` is given: options and the answers file, which mean the same.
+"""The answers for `senderproxy setup` from its options and the answers file.
 
 Guarantees: an option has priority over the file; an unknown key, a value of the wrong kind and a password in the file
 are errors that name the key. A password comes from standard input or from a file of its own.

@@ -58,7 +58,7 @@ class CreatedFiles:
         self._on_failure: list[Callable[[], None]] = []
 
     def call_on_failure(self, undo: Callable[[], None]) -> None:
-        """Call this at a rollback, for what is no file."""
+        """Call this at a rollback, for changes other than files."""
         self._on_failure.append(undo)
 
     def write(self, path: Path, text: str) -> None:
@@ -86,7 +86,7 @@ class CreatedFiles:
         new.rename(path)
 
     def complete(self) -> None:
-        """Remove the copies that only a rollback needs."""
+        """Remove the copies made for a rollback."""
         for _path, former in self._replaced:
             former.unlink(missing_ok=True)
 
@@ -107,7 +107,7 @@ class CreatedFiles:
             self._folders.append(each)
 
     def roll_back(self) -> None:
-        """Remove what was created and restore what was renamed or replaced."""
+        """Remove created files and restore renamed or replaced ones."""
         for undo in self._on_failure:
             undo()
         for path in self._created:

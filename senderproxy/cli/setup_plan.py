@@ -1,4 +1,4 @@
-"""The changes that `senderproxy setup` would make: the configuration's text and the accounts, compared with the files.
+"""The changes of `senderproxy setup`: the configuration's text and the accounts, compared with the files.
 
 Guarantees: reads only. An answer that the installation has already is no change; a setting or an account that no
 answer names stays as it is.
@@ -53,7 +53,7 @@ NEW_KEY: Final = "key-file"  # the answer `key` for a new key file in the usual 
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """The installation that is there. Without `config` there is none; without `accounts` it has no vault."""
+    """The present installation. Without `config` there is none; without `accounts` it has no vault."""
 
     text: str = ""
     config: Config | None = None
@@ -69,7 +69,7 @@ class Existing:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The text of the configuration, and the accounts that are new or different. Empty lists: nothing changes."""
+    """The text of the configuration, and the new and the different accounts. Empty lists: nothing changes."""
 
     text: str
     config: Config
@@ -194,7 +194,7 @@ def _listener(answers: Answers) -> tuple[str, tuple[str, ...]]:
 def changed_settings(
     answers: Answers, choice: ProviderChoice | None, existing: Existing
 ) -> dict[SettingPath, TomlValue]:
-    """The settings of an existing configuration that the answers change. Raises UsageError."""
+    """The changed settings of an existing configuration. Raises UsageError."""
     config = existing.config
     assert config is not None
     changes: dict[SettingPath, TomlValue] = {}
@@ -242,7 +242,7 @@ def usual_listen_address(clients: Sequence[str], config: Config | None) -> str:
 
 
 def current_clients(config: Config) -> tuple[str, ...]:
-    """The networks of the first listener that stand for mail server and scanners."""
+    """The networks of mail server and scanners at the first listener."""
     listener = config.listeners[0]
     own = str(split_address(listener.address)[0])
     texts = [network_text(network) for network in listener.allow if not network.is_loopback]
@@ -285,7 +285,7 @@ def require_consistent(changed: Sequence[StoredAccount], existing: Existing) -> 
 
 
 def accounts_of_rows(rows: Sequence[Row], path: Path) -> list[StoredAccount]:
-    """The accounts of a table. Raises UsageError that names the first invalid row."""
+    """The accounts of a table. Raises UsageError with the first invalid row."""
     if wrong := next((row for row in rows if row.stored is None), None):
         raise UsageError(
             _("{path}, line {line}, {name}: {result}.").format(

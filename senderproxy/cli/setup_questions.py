@@ -56,7 +56,7 @@ from senderproxy.translation import _
 
 
 def ask_missing(given: Answers, existing: Existing, paths: SetupPaths) -> Answers:
-    """Ask for what the options leave open; returns complete answers whose logins were tried."""
+    """Ask for all missing answers; returns complete ones, with logins tried."""
     dialogue = _Dialogue(given, existing, paths)
     dialogue.require_valid_options()
     dialogue.ask_mailboxes()
@@ -169,7 +169,7 @@ class _Dialogue:
         self.answers = replace(self.answers, mailboxes=tuple(tested))
 
     def _with_password(self, mailbox: MailboxAnswer) -> MailboxAnswer:
-        """The mailbox with a password that works, or one that the operator keeps without a working login."""
+        """The mailbox with a working password, or as the operator keeps it without one."""
         before = self._existing.find(mailbox.address)
         if mailbox.secret is None and before is not None:
             print_paragraph(_("{address}: the stored password stays.").format(address=mailbox.address))
@@ -352,7 +352,7 @@ class _Dialogue:
 
 
 def ask_test_recipient() -> Address | None:
-    """Another recipient after a test message that was not accepted; None: no further one."""
+    """Another recipient after a refused test message; None: no further one."""
 
     def read(text: str) -> Address | None:
         return None if text == NO_TEST_MESSAGE else typed_address(text)

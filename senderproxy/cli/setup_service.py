@@ -68,7 +68,7 @@ def is_running(config: Config) -> bool:
 
 
 def start_command(config_path: Path) -> str:
-    """The command that starts the service by hand."""
+    """The command to start the service by hand."""
     if config_path == SYSTEM_CONFIG and _BOOTED.is_dir():
         return f"sudo systemctl enable --now {UNIT.removesuffix('.service')}"
     return f"{command(config_path)} run"

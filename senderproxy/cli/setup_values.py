@@ -77,7 +77,7 @@ def proposed_preset(domain: str) -> str | None:
 
 
 def choose_provider(text: str, domain: str, proposed: Callable[[], str | None]) -> ProviderChoice:
-    """The provider that the operator means: a name, a mail address, or a server.
+    """The provider of a typed name, mail address or server.
 
     A server may have its port, and behind it `tls` or `starttls`.
 

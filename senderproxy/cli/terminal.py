@@ -131,7 +131,7 @@ def ask_new_secret(prompt: str, *, from_stdin: bool) -> str:
 
 
 def ask_tested_secret(prompt: str) -> str:
-    """A new secret that a login will test: asked for once on the terminal. Raises UsageError."""
+    """A new secret, to be tested by a login: asked for once on the terminal. Raises UsageError."""
     return _checked_secret(prompt, getpass.getpass(f"{prompt}: "))
 
 

@@ -18,6 +18,7 @@ from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import vault_seal
 from senderproxy.cli.common import (
     SYSTEM_CONFIG,
+    add_passphrase_options,
     config_path,
     open_accounts,
     pickup_note,
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
     create = actions.add_parser("create", help=_("create an empty vault at vault.path"))
-    _add_passphrase_options(create)
+    add_passphrase_options(create)
     create.set_defaults(run=run_create)
 
     for name, run, words in (
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = actions.add_parser("add-unlock", help=_("add an unlock"))
     add.add_argument("way", metavar="WAY", help=_(_METHODS))
     add.add_argument("--label", help=_("name of the unlock"))
-    _add_passphrase_options(add)
+    add_passphrase_options(add)
     add.set_defaults(run=run_add_unlock)
 
     remove = actions.add_parser("remove-unlock", help=_("remove an unlock"))
@@ -86,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     upgrade.set_defaults(run=run_upgrade)
 
     seal = actions.add_parser("seal", help=_("seal the key to this machine, for the service of systemd"))
-    _add_passphrase_options(seal)
+    add_passphrase_options(seal)
     vault_seal.add_arguments(seal)
 
     accept = actions.add_parser("accept-rollback", help=_("accept an older vault that was restored on purpose"))
@@ -103,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WAY",
         help=_("unlock of the copy: {methods} (default: passphrase)").format(methods=_(_METHODS)),
     )
-    _add_passphrase_options(export)
+    add_passphrase_options(export)
     export.set_defaults(run=run_export)
 
     restore = actions.add_parser("import", help=_("create the vault from a sealed copy"))
@@ -111,21 +112,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     restore.add_argument(
         "--opens-with", default="passphrase", metavar="WAY", help=_("unlock of the copy (default: passphrase)")
     )
-    _add_passphrase_options(restore)
+    add_passphrase_options(restore)
     restore.set_defaults(run=run_import)
-
-
-def _add_passphrase_options(parser: argparse.ArgumentParser) -> None:
-    """Describe the global options of passphrases in this action's help."""
-    parser.add_argument(
-        "--passphrase-stdin",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help=_("read passphrases from lines of standard input: that of the vault first, if one is needed"),
-    )
-    parser.add_argument(
-        "--passphrase-file", metavar="FILE", default=argparse.SUPPRESS, help=_("read them from lines of a file")
-    )
 
 
 def run_create(chosen: argparse.Namespace) -> int:

@@ -96,7 +96,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def require_systemd() -> None:
-    """Raise an error where the key cannot be sealed."""
+    """Raise an error if the key cannot be sealed here."""
     if os.geteuid() != 0:
         raise UsageError(_("Only root can seal the key to this machine."), hint=_("Use sudo."))
     if not Path("/run/systemd/system").is_dir():

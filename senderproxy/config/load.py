@@ -54,7 +54,7 @@ def load_config(path: Path) -> Config:
 
 
 def parse_config(path: Path, text: str) -> Config:
-    """The configuration that the file would be with this text. Raises ConfigError with all its problems."""
+    """The configuration of this text in place of the file's. Raises ConfigError with all its problems."""
     try:
         config, problems = read_settings(_parsed(path, text), path.parent)
     except RecursionError:
@@ -85,7 +85,7 @@ def find_control_socket(path: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class InstallationPaths:
-    """The files of an installation that a configuration names."""
+    """The files of an installation, from its configuration."""
 
     vault: Path
     unlock: str

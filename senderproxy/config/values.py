@@ -75,7 +75,7 @@ def refuse(message: str, hint: str) -> NoReturn:
 
 
 class InvalidValue(SenderproxyError):
-    """A value that the configuration would refuse. The message is without its setting's key."""
+    """A value refused by the configuration. The message is without its setting's key."""
 
 
 def read_alone(read: Callable[[object], T], value: object) -> T:

@@ -1,4 +1,4 @@
-"""End of the process when its event loop cannot go on: a callback without memory, a stop that does not end.
+"""End of the process when its event loop cannot go on: a callback without memory, a hanging stop.
 
 A callback that fails for lack of memory may have been about to resume a task, which then waits for ever, and so does
 the stop. After the end, systemd starts the service again, and nothing acknowledged is lost: it is on the disk.

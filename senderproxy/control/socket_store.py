@@ -23,7 +23,7 @@ Place = tuple[str, int]  # numeric address, port
 
 
 class SocketWithoutListener(SenderproxyError):
-    """A `.socket` unit has an address that no listener has."""
+    """A `.socket` unit has an address without a listener."""
 
 
 class SocketStore:

@@ -151,7 +151,7 @@ class HourlyQuota:
         raise AssertionError("an amount within the limit fits into an empty hour")
 
     def _numbers(self) -> range:
-        """The slots that count, from the oldest."""
+        """The counting slots, from the oldest."""
         return range(self._last - _SLOTS + 1, self._last + 1)
 
     def _expire(self, now: float) -> None:

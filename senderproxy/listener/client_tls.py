@@ -19,7 +19,7 @@ _REFUSED_CERTIFICATE: Final = frozenset(
 
 
 def explain_client_tls_failure(error: OSError, *, implicit: bool, old_tls: bool) -> tuple[str, str]:
-    """The cause of a failed handshake and its fix; the fix is empty where none is known.
+    """The cause of a failed handshake and its fix; empty without a known fix.
 
     `implicit`: the listener starts with TLS. `old_tls`: it permits TLS 1.0 and 1.1.
     """

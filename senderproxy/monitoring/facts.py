@@ -168,7 +168,7 @@ class CrashFacts:
 
 @dataclass(frozen=True, slots=True)
 class OutdatedProgram:
-    """A service that runs another program than the one that is installed; of equal versions the builds differ."""
+    """A service of another version or build than the installed program."""
 
     running: str  # version
     installed: str  # version

@@ -67,7 +67,7 @@ _IONOS_BY_COUNTRY: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def preset_names() -> list[str]:
-    """The presets that name a server."""
+    """The presets with a server."""
     return sorted(name for name, preset in PRESETS.items() if preset.smarthosts)
 
 

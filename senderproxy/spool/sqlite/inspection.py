@@ -1,4 +1,4 @@
-"""Look at a spool that no service uses: would the service open it?
+"""Inspection of an unused spool, as the service would open it.
 
 Guarantees: makes the checks of the service, and changes neither format nor content; an older format is not migrated.
 Not here: the opening (spool.sqlite.store), the migration (spool.sqlite.database).
@@ -16,7 +16,7 @@ from senderproxy.translation import _
 
 @dataclass(frozen=True, slots=True)
 class SpoolInspection:
-    """A spool that can be opened."""
+    """An intact spool."""
 
     waiting: int = 0  # messages
     held: int = 0  # messages

@@ -1,4 +1,4 @@
-"""Snapshot of a spool for a backup: all queued messages with their content, all jobs, what the service has learned.
+"""Snapshot of a spool for a backup: all queued messages with their content, all jobs, the learned state.
 
 One read transaction: the state of one moment, while the service goes on. The write-ahead log cannot begin anew during
 that time, so it grows by what is committed meanwhile.
@@ -106,7 +106,7 @@ class Snapshot:
                 yield "job", _plain(row)
 
     def learned(self) -> Iterator[Entry]:
-        """The rows of what the service has learned, the oldest first. Raises SpoolError."""
+        """The rows of the learned state, the oldest first. Raises SpoolError."""
         with self._errors():
             for row in self._connection.execute(_LEARNED):
                 yield "learned", _plain(row)

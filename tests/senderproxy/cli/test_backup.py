@@ -381,8 +381,8 @@ def test_setup_starts_the_unit_and_checks(
     full: Office, backup: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
-    monkeypatch.setattr("senderproxy.cli.rebuild._may_start", lambda _config: True)
-    monkeypatch.setattr("senderproxy.cli.rebuild._start", lambda: started.append("senderproxy"))
+    monkeypatch.setattr("senderproxy.cli.rebuild.may_manage", lambda _config: True)
+    monkeypatch.setattr("senderproxy.cli.rebuild.bring_up", lambda *, restart: started.append("senderproxy"))
     ended = full.bare("setup", "--from", str(backup), "--folder", str(place), "--passphrase-stdin", stdin=STDIN)
     assert started == ["senderproxy"]
     assert ended.code == 1, "nothing was started"
