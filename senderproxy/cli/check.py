@@ -25,6 +25,7 @@ from senderproxy.cli.check_local import (
     check_service,
     check_spool,
     check_vault,
+    condition_finding,
     service_status,
 )
 from senderproxy.cli.common import SYSTEM_CONFIG, config_path, open_accounts, read_config, typed_address
@@ -39,7 +40,7 @@ from senderproxy.dns_client.client import DnsClient
 from senderproxy.dns_client.errors import LookupFailed
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address
-from senderproxy.monitoring.record import ConditionKey
+from senderproxy.monitoring.record import ConditionKey, read_condition
 from senderproxy.routing.account import Account
 from senderproxy.translation import N_, _, ngettext
 
@@ -156,7 +157,9 @@ def _findings(config: Config, path: Path, request: _Request) -> Iterator[Finding
         yield from check_conditions(config, status, None, SystemClock().now())
         return
     yield from check_vault(accounts, config)
-    yield from check_conditions(config, status, accounts, SystemClock().now())
+    tries_logins = request.logins and not request.offline
+    shown = _without_sessions(status) if tries_logins else status
+    yield from check_conditions(config, shown, accounts, SystemClock().now())
     if not request.offline:
         if request.logins:
             yield from _check_providers(config, accounts, request, status)
@@ -177,16 +180,24 @@ def _check_providers(
             yield from _check_senders(config, accounts, account, request.recipient or account.address)
         elif account.id not in suspended and account.provider in config.provider_table():
             yield from _check_login(config, accounts, account, logins.setdefault(account.provider, _Logins()))
-    known = _providers_in_conditions(status)
     for provider, found in logins.items():
-        if provider not in known:
-            yield from found.findings(provider)
+        yield from found.findings(provider)
+    for entry in _session_conditions(status):
+        if entry["subject"] not in logins:
+            yield condition_finding(read_condition(entry))
 
 
-def _providers_in_conditions(status: dict[str, Any] | None) -> set[str]:
-    """The providers without a session, by the service's own conditions: their cause is a finding already."""
+def _session_conditions(status: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The service's conditions with a cause that a login would show; one finding for one cause is enough."""
     keys = (ConditionKey.NO_SESSION.value, ConditionKey.SMARTHOST_CERTIFICATE.value)
-    return {entry["subject"] for entry in (status or {}).get("conditions", ()) if entry["key"] in keys}
+    return [entry for entry in (status or {}).get("conditions", ()) if entry["key"] in keys]
+
+
+def _without_sessions(status: dict[str, Any] | None) -> dict[str, Any] | None:
+    if status is None:
+        return None
+    of_sessions = _session_conditions(status)
+    return status | {"conditions": [entry for entry in status.get("conditions", ()) if entry not in of_sessions]}
 
 
 _REFUSED_LIMIT: Final = 3  # refused logins of one provider; with more it might lock out this machine

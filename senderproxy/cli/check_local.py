@@ -104,7 +104,7 @@ def check_conditions(
     facts = replace(_own_facts(config, accounts, now), program=program)
     own = [one for one in find_conditions(facts) if one.id not in known]
     found = sorted((*of_service, *own), key=lambda one: -one.severity)
-    yield from (_finding(one) for one in found)
+    yield from (condition_finding(one) for one in found)
     named = {(one.key, one.subject) for one in found}
     for listener in config.listeners:
         if listener.tls != "none" and (ConditionKey.LISTENER_CERTIFICATE, listener.name) not in named:
@@ -129,7 +129,8 @@ def _rolled_back(config: Config, accounts: VaultAccounts) -> str:
     return find_rollback(Path(config.vault.path), accounts.vault_id, accounts.generation) or ""
 
 
-def _finding(one: Condition) -> Finding:
+def condition_finding(one: Condition) -> Finding:
+    """A condition among the findings: errors are wrong, all others an advice."""
     level = Level.WRONG if one.severity >= Severity.ERROR else Level.ADVICE
     since = _("since {time}").format(time=format_time(one.since, None))
     subject = f"{one.key.value} {one.subject}".rstrip()

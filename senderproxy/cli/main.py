@@ -24,7 +24,7 @@ from senderproxy.translation import N_, _
 VERBS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "demo": N_("a demonstration with simulated providers on this machine; no mail leaves it"),
-        "setup": N_("write the configuration, create the vault, add the first mailbox"),
+        "setup": N_("set up mailboxes, configuration and vault; start the service and test it"),
         "run": N_("run the service in the foreground"),
         "reload": N_("let the running service read its configuration again"),
         "check": N_("check configuration, vault, listeners, logins and DNS"),

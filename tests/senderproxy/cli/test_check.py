@@ -252,16 +252,28 @@ def test_no_more_than_three_wrong_passwords_are_tried_at_one_provider(office: Of
     assert "unknown  provider ionos: after 3 refused logins, 3 more accounts were not tried: konto3@" in ended.out
 
 
-def test_a_provider_without_a_session_is_one_finding_of_service_and_check(office: Office) -> None:
+@pytest.mark.parametrize("severity", [Severity.WARNING, Severity.ERROR])
+def test_a_provider_without_a_session_is_one_finding_of_service_and_check(office: Office, severity: Severity) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     office.write_config(f'[providers.dead]\nhost = "127.0.0.1"\nport = {port}\nsecurity = "tls"')
     for number in range(40):
         office.add(f"konto{number}@firma.example", provider="dead")
-    condition = Condition(ConditionKey.NO_SESSION, "dead", Severity.ERROR, SINCE, "There is no session.", "verify")
+    condition = Condition(ConditionKey.NO_SESSION, "dead", severity, SINCE, "There is no session.", "verify")
     with service_status(office, conditions=[condition_entry(condition)]):
-        found = [one for one in office.type("check", "--json").json if one["level"] == "wrong"]
-    assert [one["what"] for one in found] == ["no_session dead"]
+        ended = office.type("check", "--json")
+        offline = office.type("check", "--json", "--offline").json
+    assert ended.code == 1
+    assert [one["what"] for one in ended.json if "session" in one["words"] or one["level"] == "wrong"] == [
+        "provider dead"
+    ]
+    assert [one["what"] for one in offline if "session" in one["words"]] == ["no_session dead"]
+
+
+def test_a_session_condition_of_accounts_that_are_not_tried_stays_a_finding(office: Office) -> None:
+    condition = Condition(ConditionKey.NO_SESSION, "away", Severity.ERROR, SINCE, "There is no session.", "verify")
+    with service_status(office, conditions=[condition_entry(condition)]):
+        assert "WRONG    no_session away: There is no session." in office.type("check").out
 
 
 # ---- the spool of a stopped service ----
