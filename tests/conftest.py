@@ -24,35 +24,21 @@ SLOW_DEADLINE = 420.0
 settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
-_LONGEST = ("tests/package/test_life.py", "tests/package/")
+_LONGEST = ("tests/package/test_life.py", "tests/crash/test_power_cut.py")
 
 CANARY = "geheim-"
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest tests first, and each in a place of its own, so that no process of a parallel run ends late.
+    """Put the longest tests first, so that no process of a parallel run ends late.
 
-    The tests of a module stay together where they are fast or share a fixture. (`make test` runs them with
-    `--dist loadgroup`.)
+    `make test` hands them out one by one: a module's tests run in several processes, each with fixtures of its own.
     """
     items.sort(key=_place_in_order)
-    for item in items:
-        alone = item.get_closest_marker("slow") and not _shares_a_fixture(item)
-        if not alone and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 def _place_in_order(item: pytest.Item) -> tuple[bool, ...]:
     return (*(not item.nodeid.startswith(name) for name in _LONGEST), item.get_closest_marker("slow") is None)
-
-
-def _shares_a_fixture(item: pytest.Item) -> bool:
-    """True if a fixture serves several tests of the module."""
-    info = getattr(item, "_fixtureinfo", None)
-    definitions = [] if info is None else [one for several in info.name2fixturedefs.values() for one in several]
-    own = item.nodeid.rpartition("/")[0]
-    return any(one.scope in ("module", "package") and one.baseid.startswith(own) for one in definitions)
 
 
 @pytest.hookimpl(tryfirst=True)

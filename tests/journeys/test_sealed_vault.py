@@ -153,7 +153,7 @@ def test_an_older_copy_of_the_owners_folder_stays_a_condition_until_it_is_accept
 
 
 def test_one_command_imports_the_copy_on_a_bare_machine(machine: Machine) -> None:
-    if not (machine.root / CREDENTIAL).exists():  # another process of this run has the test that seals
+    if not (machine.root / CREDENTIAL).exists():  # another process runs the test that seals
         seal(machine)
     machine.run(*["senderproxy", "vault", "export", "/root/last.vault", "--passphrase-stdin"], stdin=f"{COPY}\n")
     stick = ("/root/last.vault", f"/{CONFIGURATION}")

@@ -24,7 +24,6 @@ from tests.peers.releases import release
 reason = why_not_here("debootstrap", "nsenter", "unshare", "/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("bookworm"),  # one process waits for the package, and not four
     pytest.mark.skipif(reason is not None, reason=str(reason)),
 ]
 

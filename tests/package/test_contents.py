@@ -8,7 +8,7 @@ import pytest
 
 from tests.package.conftest import FIRST, build
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bookworm")]  # one process waits for the package, and not four
+pytestmark = pytest.mark.slow
 
 
 def test_the_same_sources_give_the_same_octets(package: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=st
 _CONNECTIONS = 2000  # during an upgrade
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in RELEASES])
+@pytest.fixture(params=RELEASES)
 def installed(request: pytest.FixtureRequest, bench: Bench, package: Path) -> Iterator[Installed]:
     installed = Installed(bench, request.param, package)
     yield installed
