@@ -7,7 +7,7 @@ ARGS ?=
 # Number of test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test test-package test-arm storm hostile field fuzz fast check bench bench-compare deb image format docs clean
+.PHONY: demo test test-package test-arm storm hostile field fuzz fast check bench bench-compare deb image format docs translations clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
@@ -83,6 +83,10 @@ format: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python -m docs.generate_config > docs/config.md
 	$(BIN)/python -m docs.generate_log_events > docs/log-events.md
+
+# Collect the marked texts of the program in the catalogues of senderproxy/locale, and compile them.
+translations: $(VENV)/.dev
+	$(BIN)/python -m docs.update_translations
 
 # pip is the last that venv makes: an environment without it was not finished, and is made anew.
 $(VENV)/bin/pip:

@@ -7,6 +7,7 @@ whatever level, is searched for it; a test in which it shows has failed, whateve
 import asyncio
 import inspect
 import logging
+import os
 from collections.abc import Generator
 from typing import Any
 
@@ -14,6 +15,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from senderproxy import log_events
+
+# Tests compare English texts, whatever the language of the machine; the programs that they start inherit it.
+os.environ["LANGUAGE"] = "en"
 
 # No test waits for longer than this for anything; a hang becomes a failure with a traceback.
 DEADLINE = 60.0

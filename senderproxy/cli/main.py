@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn
 from senderproxy import __version__
 from senderproxy.cli.exit_codes import EX_INTERRUPTED, EX_OK, EX_USAGE, exit_code
 from senderproxy.errors import SenderproxyError
-from senderproxy.translation import N_, _
+from senderproxy.translation import N_, _, preferred_language, use_language
 
 # Each verb is the module of the same name, which offers `add_arguments`; that one sets `run`.
 VERBS: Final[Mapping[str, str]] = MappingProxyType(
@@ -43,6 +43,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+_VERSION: Final = f"senderproxy {__version__}"
 _GLOBAL_OPTIONS: Final = ("--config", "--unlock", "--passphrase-file")  # before the verb or after it
 
 
@@ -76,7 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (by default that of this process); returns the exit code."""
     # Commands print their results; the log belongs to the service (`run` sets it up).
     logging.getLogger("senderproxy").addHandler(logging.NullHandler())
-    chosen = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if list(words) == ["--version"]:  # without the texts of a parser: monitors ask often
+        print(_VERSION)
+        return EX_OK
+    use_language(preferred_language(os.environ))
+    chosen = parser().parse_args(words)
     try:
         from senderproxy.cli.terminal import take_passphrases_from  # --help needs none of it
 
@@ -119,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
             " 130 interrupted"
         ),
     )
-    parser.add_argument("--version", action="version", version=f"senderproxy {__version__}")
+    parser.add_argument("--version", action="version", version=_VERSION)
     parser.add_argument(
         "--config",
         metavar="FILE",

@@ -13,6 +13,7 @@ from senderproxy.control.socket_store import SocketStore, sockets_of_systemd
 from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.errors import SenderproxyError
 from senderproxy.service.refusing_listeners import RefusingListeners
+from senderproxy.translation import SOURCE, use_language
 
 # No start succeeds until an operator has done something; RestartPreventExitStatus= of the unit has the same ones.
 _PERMANENT: Final = frozenset({EX_USAGE, EX_DATAERR, EX_NOPERM, EX_CONFIG})
@@ -28,6 +29,7 @@ def run(chosen: argparse.Namespace) -> int:
 
     On sockets of a `.socket` unit, clients get 421 instead, until another start may succeed: then EX_TEMPFAIL.
     """
+    use_language(SOURCE)  # its texts go to the log
     notifier = SystemdNotifier.from_environment()
     sockets = SocketStore(notifier, sockets_of_systemd(os.environ))
     refusal = RefusingListeners(config_path(chosen), notifier)

@@ -13,7 +13,7 @@ from senderproxy.log_events import Severity
 from senderproxy.monitoring.facts import AccountSnapshot, AccountTrouble, Facts, LimitUse, QueueFacts, SpoolState
 from senderproxy.monitoring.record import Affected, AffectedKind, Condition, ConditionKey
 from senderproxy.tracking.timeline import format_time
-from senderproxy.translation import _, ngettext
+from senderproxy.translation import _, ngettext, translated
 
 SEPARATE: Final = 3  # conditions of one kind at one provider; more of them have one cause, and become one condition
 _NAMED: Final = 5  # accounts that a sentence names
@@ -45,7 +45,7 @@ def _suspended(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot])
     for some in _grouped(accounts):
         if len(some) == 1:
             text = _("{provider} refuses the login of account {account}: {reply}")
-            hint = some[0].hint or f"senderproxy account set-password {some[0].account}"
+            hint = translated(some[0].hint) or f"senderproxy account set-password {some[0].account}"
         else:
             text = _("{provider} refuses the logins of {accounts}: {reply}")
             hint = _(
@@ -68,7 +68,7 @@ def _paused(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]) ->
             time=format_time(end, None) if end else "?",
             reply=_most_frequent(some),
         )
-        hint = some[0].hint or _(
+        hint = translated(some[0].hint) or _(
             "The pause ends by itself. If it repeats, lower messages_per_hour in [providers.{provider}]."
         ).format(provider=provider)
         yield _condition(
@@ -88,7 +88,9 @@ def _no_session(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]
     since = _since(facts, accounts)
     text = _("There is no session with {provider} for {accounts}: {reply}")
     cause = text.format(provider=provider, accounts=_accounts(accounts), reply=_most_frequent(accounts))
-    hint = accounts[0].hint or _("Try it: senderproxy account verify {account}").format(account=accounts[0].account)
+    hint = translated(accounts[0].hint) or _("Try it: senderproxy account verify {account}").format(
+        account=accounts[0].account
+    )
     severity = Severity.ERROR if facts.now - since >= _NO_SESSION_ERROR else Severity.WARNING
     yield Condition(
         ConditionKey.NO_SESSION,
@@ -106,7 +108,7 @@ def _wrong_certificate(facts: Facts, provider: str, accounts: Sequence[AccountSn
         return
     text = _("The certificate of {provider} is not accepted, so {accounts} cannot send: {reply}")
     cause = text.format(provider=provider, accounts=_accounts(accounts), reply=_most_frequent(accounts))
-    hint = accounts[0].hint or _(
+    hint = translated(accounts[0].hint) or _(
         "Check host and ca_file in [providers.{provider}], and the clock of this machine."
     ).format(provider=provider)
     yield Condition(
@@ -171,7 +173,7 @@ def _stricter_rules(facts: Facts) -> Iterator[Condition]:
     for provider in dict.fromkeys(rule.provider for rule in facts.sender_rules):
         rules = [rule for rule in facts.sender_rules if rule.provider == provider]
         first = min(rules, key=lambda rule: rule.since)
-        cause = f"{first.words} ({first.reply})"
+        cause = f"{translated(first.words)} ({first.reply})"
         if len(rules) > 1:
             text = ngettext("{cause}; and {count} more sender", "{cause}; and {count} more senders", len(rules) - 1)
             cause = text.format(cause=cause, count=len(rules) - 1)
@@ -181,7 +183,7 @@ def _stricter_rules(facts: Facts) -> Iterator[Condition]:
             Severity.ERROR,
             first.since,
             cause,
-            first.hint,
+            translated(first.hint),
             Affected(AffectedKind.SENDERS, tuple(rule.address for rule in rules)),
         )
 

@@ -12,7 +12,7 @@ from senderproxy.log_events import Severity
 from senderproxy.monitoring.facts import CertificateFacts, CertificateOwner, Facts
 from senderproxy.monitoring.record import Affected, AffectedKind, Condition, ConditionKey
 from senderproxy.tracking.timeline import format_time
-from senderproxy.translation import _, ngettext
+from senderproxy.translation import _, ngettext, translated
 
 # The remaining time of a certificate, and the part of its lifetime if that is less: one of 90 days is usually renewed
 # when 30 are left, and one of 6 days later still.
@@ -86,7 +86,7 @@ def service_conditions(facts: Facts) -> Iterator[Condition]:
     """A refused configuration, a blocked loop, a step of the clock, another program, a crash."""
     if (refused := facts.configuration) is not None:
         text = _("The configuration file is refused, the old configuration is in force: {why}")
-        hint = refused.hint or _("Correct it, then: systemctl reload senderproxy")
+        hint = translated(refused.hint) or _("Correct it, then: systemctl reload senderproxy")
         yield Condition(
             ConditionKey.CONFIGURATION_REFUSED, "", Severity.ERROR, refused.at, text.format(why=refused.why), hint
         )

@@ -10,7 +10,7 @@ from typing import Final
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.facts import AccountsFacts, Facts, SpoolFacts, SpoolState
 from senderproxy.monitoring.record import Affected, AffectedKind, Condition, ConditionKey
-from senderproxy.translation import N_, _, ngettext
+from senderproxy.translation import N_, _, ngettext, translated
 
 LOW_SHARE: Final = 2  # times min_free; below that no history is stored
 
@@ -38,7 +38,7 @@ def spool_conditions(facts: Facts) -> Iterator[Condition]:
         text = _("The queue is unavailable: {why}")
     else:
         text = _("New mail for the queue is deferred: {why}")
-    yield Condition(key, "", severity, facts.now, text.format(why=spool.why), spool.hint)
+    yield Condition(key, "", severity, facts.now, text.format(why=spool.why), translated(spool.hint))
 
 
 def _low_disk(facts: Facts, spool: SpoolFacts) -> Iterator[Condition]:
@@ -66,12 +66,11 @@ def vault_conditions(facts: Facts) -> Iterator[Condition]:
         return
     if vault.problem:
         text = _("The accounts in memory stay in force: {problem}").format(problem=vault.problem)
-        yield Condition(ConditionKey.VAULT_UNREADABLE, "", Severity.ERROR, facts.now, text, vault.hint)
+        yield Condition(ConditionKey.VAULT_UNREADABLE, "", Severity.ERROR, facts.now, text, translated(vault.hint))
     if vault.rolled_back:
         hint = _(ROLLED_BACK_HINT)
-        yield Condition(
-            ConditionKey.VAULT_ROLLED_BACK, "", Severity.ERROR, facts.now, vault.rolled_back, hint, EVERY_ACCOUNT
-        )
+        cause = translated(vault.rolled_back)
+        yield Condition(ConditionKey.VAULT_ROLLED_BACK, "", Severity.ERROR, facts.now, cause, hint, EVERY_ACCOUNT)
     if vault.unusable:
         yield Condition(
             ConditionKey.VAULT_RECORD_UNUSABLE,
@@ -99,7 +98,7 @@ EVERY_ACCOUNT: Final = Affected(AffectedKind.ACCOUNTS)
 def _and_more(texts: Sequence[str]) -> str:
     """The first text, and the number of the others."""
     if len(texts) == 1:
-        return texts[0]
+        return translated(texts[0])
     more = ngettext("{text} And {count} more record.", "{text} And {count} more records.", len(texts) - 1)
     return more.format(text=texts[0], count=len(texts) - 1)
 

@@ -34,6 +34,7 @@ from senderproxy.monitoring.facts import (
     SpoolState,
 )
 from senderproxy.monitoring.record import AffectedKind, Condition, ConditionKey, condition_entry, read_condition
+from senderproxy.translation import _, language
 
 PAGE = Path(__file__).parents[3] / "docs" / "conditions.md"
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -398,3 +399,23 @@ def test_another_build_of_the_same_version_is_another_program() -> None:
     [found] = find_conditions(Facts(NOW, program=OutdatedProgram("0.1.0", "0.1.0")))
     assert "another build of version 0.1.0" in found.cause
     assert found.hint == "systemctl restart senderproxy"
+
+
+# ---- another language ----
+
+
+def test_the_same_conditions_are_found_in_german_with_the_texts_in_their_facts() -> None:
+    facts = Facts(
+        NOW,
+        accounts=[account(1, AccountTrouble.SUSPENDED, hint=_("Choose another id."))],
+        spool=SpoolFacts(SpoolState.FULL, why=_("There is no account yet."), hint=_("There is no account yet.")),
+        vault=AccountsFacts(0),
+    )
+    with language("de"):
+        suspended, full, none = sorted(find_conditions(facts), key=lambda one: one.key)
+    assert full.cause == "Neue Mail für die Warteschlange wird zurückgestellt: Es gibt noch kein Konto."
+    assert full.hint == "Es gibt noch kein Konto."
+    assert none.hint == "Legen Sie eines an: senderproxy account add ADDRESS --provider NAME"
+    assert suspended.cause.startswith("ionos lehnt die Anmeldung von Konto konto01 ab: 535 ")
+    assert [one.cause for one in find_conditions(facts)] != [suspended.cause, none.cause, full.cause]
+    assert {one.id for one in find_conditions(facts)} == {full.id, none.id, suspended.id}
