@@ -142,6 +142,7 @@ IN_PROGRESS = {
 }
 # Part of one connection, message, reply or query, and freed with it.
 OF_ONE_OBJECT = {
+    "alerts.record.AlertItem.translations",  # a language
     "delivery.account_state.AccountState._counts",  # three kinds of outcomes
     "delivery.login_gate.LoginGate._failed_at",  # HOURLY
     "delivery.login_gate.LoginGate._streak",  # TOGETHER
@@ -149,6 +150,7 @@ OF_ONE_OBJECT = {
     "delivery.protocol.ReplyReader._rest",  # LINE_LIMIT and one read
     "delivery.session.Interrupted.rejected",
     "delivery.session._Progress.rejected",
+    "http_client.message.Request.headers",
     "listener.body.BodyBuffer._memory",  # spill_bytes
     "listener.client_stream.ClientStream._output",  # _BATCH replies
     "listener.event_limiter._Counted.fields",

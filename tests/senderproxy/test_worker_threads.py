@@ -30,6 +30,7 @@ ALLOWED = {
     ("service/loop_monitor.py", "Thread"),  # measures the loop from outside
     ("spool/sqlite/store.py", "Thread"),  # the check of a large database, once after the start
     ("delivery/resolver.py", "getaddrinfo"),
+    ("http_client/exchange.py", "getaddrinfo"),  # on a thread of http_client.client
     ("config/load.py", "getfqdn"),  # before the start, or on the thread of a reload
     ("config/load.py", "Thread"),  # bounds that look-up in time
     ("simulator/server.py", "create_server"),  # on an IP address
