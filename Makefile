@@ -19,7 +19,7 @@ test: check $(VENV)/.dev
 # The Debian package alone, also on Ubuntu 24.04 and from Debian 12 to 13. As root; the first run makes the releases.
 test-package: $(VENV)/.dev
 	$(BIN)/python tests/peers/packages.py
-	$(BIN)/python -m pytest tests/package tests/package/longer.py tests/package/rebuild.py --durations=0 $(ARGS)
+	$(BIN)/python -m pytest tests/package/test_*.py tests/package/longer.py tests/package/rebuild.py --durations=0 $(ARGS)
 
 # The package for arm64, emulated by qemu: the program sends mail; systemd and apt are not tested.
 test-arm: $(VENV)/.dev

@@ -8,12 +8,21 @@ is rootless; and the default route leaves by one end of a pair of virtual interf
 slirp4netns' tap. A container with the host's network, or with pasta, sees the clients' addresses and has neither. A
 unit with PrivateUsers= in a virtual machine or in LXC has no mark.
 
+The interface's kind is asked of the kernel: in a rootless container, /sys may show the interfaces of the machine. The
+mark in /run is hidden by `podman run --read-only`, which mounts a folder there; the variable `container` is set anyway.
+
 Guarantees: what cannot be read is taken for an ordinary machine. No connection is made.
 Not here: the admission of a client (listener.client_auth).
-user_namespaces(7), slirp4netns(1), pasta(1), podman-run(1).
+user_namespaces(7), slirp4netns(1), pasta(1), podman-run(1), linux/ethtool.h.
 """
 
+import fcntl
+import os
+import socket
+import struct
 import sys
+from array import array
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
@@ -25,8 +34,11 @@ from senderproxy.errors import SenderproxyError
 from senderproxy.translation import _
 
 _MARKS: Final = ("run/.containerenv", ".dockerenv")  # Podman's, Docker's
+_VARIABLE: Final = ("container", "podman")  # set by Podman for each process
 _WHOLE_RANGE: Final = ["0", "0", "4294967295"]  # the map of the first user namespace
 _SLIRP: Final = IPv4Network("10.0.2.0/24")  # slirp4netns' network, unless told otherwise
+_SIOCETHTOOL: Final = 0x8946  # linux/sockios.h
+_ETHTOOL_GDRVINFO: Final = 3  # linux/ethtool.h: the driver's name in the octets 4 to 36 of 196
 _LOOPBACK: Final[tuple[IpNetwork, ...]] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
@@ -41,11 +53,11 @@ class _Route:
     is_direct: bool  # without a gateway: the interface's own network
 
 
-def refuse_if_open(settings: ListenerSettings, root: Path = Path("/")) -> None:
-    """Raise HiddenClients if this listener would admit everyone without a login. `root`: of /proc and /sys."""
+def refuse_if_open(settings: ListenerSettings) -> None:
+    """Raise HiddenClients if this listener would admit everyone without a login."""
     if settings.auth == "required" or settings.accept_hidden_clients:
         return
-    hidden = hidden_networks(root)
+    hidden = hidden_networks()
     admitted = [network for network in settings.allow if any(_overlap(network, other) for other in hidden)]
     if not admitted:
         return
@@ -63,20 +75,42 @@ def refuse_if_open(settings: ListenerSettings, root: Path = Path("/")) -> None:
     )
 
 
-def hidden_networks(root: Path = Path("/")) -> tuple[IpNetwork, ...]:
-    """The networks from which all clients seem to come; empty where their addresses are not hidden."""
-    if not any((root / mark).exists() for mark in _MARKS) or not _is_in_user_namespace(root):
+def driver_of(interface: str) -> str:
+    """The driver of a network interface, such as `veth` or `tun`; empty if the kernel names none."""
+    answer = array("B", struct.pack("I192x", _ETHTOOL_GDRVINFO))
+    request = struct.pack("16sP16x", interface.encode(), answer.buffer_info()[0])
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
+    except OSError:
+        return ""
+    return answer.tobytes()[4:36].partition(b"\0")[0].decode("ascii", "replace")
+
+
+def hidden_networks(
+    root: Path = Path("/"), environment: Mapping[str, str] = os.environ, driver: Callable[[str], str] = driver_of
+) -> tuple[IpNetwork, ...]:
+    """The networks from which all clients seem to come; empty where their addresses are not hidden.
+
+    `root`: of /proc and of the marks; `environment`: the variables of this process.
+    """
+    name, value = _VARIABLE
+    if environment.get(name) != value and not any((root / mark).exists() for mark in _MARKS):
+        return ()
+    if not _is_in_user_namespace(root):
         return ()
     routes = _routes(root)
     leaves_by = next((route.interface for route in routes if route.network.prefixlen == 0), None)
     if leaves_by is None:
         return ()
     own = tuple(route.network for route in routes if route.interface == leaves_by and route.is_direct)
-    place = root / "sys/class/net" / leaves_by
-    is_slirp = (place / "tun_flags").exists() and _SLIRP in own
-    if not (is_slirp or _is_end_of_pair(place)):
-        return ()
-    return (*own, *_LOOPBACK)
+    match driver(leaves_by):
+        case "veth":
+            return (*own, *_LOOPBACK)
+        case "tun" if _SLIRP in own:
+            return (*own, *_LOOPBACK)
+        case _:
+            return ()
 
 
 def _is_in_user_namespace(root: Path) -> bool:
@@ -84,15 +118,6 @@ def _is_in_user_namespace(root: Path) -> bool:
         return (root / "proc/self/uid_map").read_text(encoding="ascii").split() != _WHOLE_RANGE
     except (OSError, ValueError):
         return False
-
-
-def _is_end_of_pair(interface: Path) -> bool:
-    """True for one end of a veth: the interface that it is linked to is another one."""
-    try:
-        own, other = ((interface / name).read_text(encoding="ascii").strip() for name in ("ifindex", "iflink"))
-    except (OSError, ValueError):
-        return False
-    return own != other
 
 
 def _routes(root: Path) -> list[_Route]:

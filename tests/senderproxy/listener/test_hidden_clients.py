@@ -1,13 +1,17 @@
 """A listener in a rootless container, whose port forwarding hides the clients' addresses."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from senderproxy.cli.exit_codes import EX_CONFIG, exit_code
 from senderproxy.config.model import Config, ListenerSettings
+from senderproxy.config.values import IpNetwork
 from senderproxy.listener import hidden_clients
-from senderproxy.listener.hidden_clients import HiddenClients, hidden_networks, refuse_if_open
+from senderproxy.listener.hidden_clients import HiddenClients, driver_of, hidden_networks, refuse_if_open
+from tests.peers.process import why_not_here
 from tests.senderproxy.test_reload import Office
 
 FIRST = "         0          0 4294967295\n"
@@ -25,55 +29,90 @@ SLIRP = route("tap0", "00000000", "0202000A", "00000000") + route("tap0", "00020
 PASTA = route("enp3s0", "00000000", "0101A8C0", "00000000") + route("enp3s0", "0001A8C0", "00000000", "00FFFFFF")
 
 
-def machine(folder: Path, uid_map: str, routes: str, interface: str, *, link: str = "2", tap: bool = False) -> Path:
-    """The files of /proc and /sys that tell; `link`: the index of the interface that this one is linked to."""
+def machine(folder: Path, uid_map: str, routes: str) -> Path:
+    """The files of /proc that tell, and Docker's mark."""
     (folder / "proc/self").mkdir(parents=True)
     (folder / ".dockerenv").touch()
     (folder / "proc/self/uid_map").write_text(uid_map)
     (folder / "proc/net").mkdir()
     (folder / "proc/net/route").write_text(HEAD + routes)
-    place = folder / "sys/class/net" / interface
-    place.mkdir(parents=True)
-    (place / "ifindex").write_text("2\n")
-    (place / "iflink").write_text(f"{link}\n")
-    if tap:
-        (place / "tun_flags").write_text("0x1002\n")
     return folder
 
 
+def networks_in(root: Path, driver: str, **environment: str) -> tuple[IpNetwork, ...]:
+    """The networks of hidden clients where each interface has this driver."""
+    return hidden_networks(root, environment, lambda _interface: driver)
+
+
 @pytest.mark.parametrize(
-    ("uid_map", "routes", "interface", "link", "tap", "expected"),
+    ("uid_map", "routes", "driver", "expected"),
     [
-        (ROOTLESS, BRIDGE, "eth0", "7", False, "10.89.0.0/24"),  # rootless Podman or Docker, a bridge network
-        (ROOTLESS, SLIRP, "tap0", "2", True, "10.0.2.0/24"),  # rootless Podman before 5.0
-        (ROOTLESS, PASTA, "enp3s0", "2", True, None),  # pasta copies address and routes of the machine
-        (ROOTLESS, PASTA, "enp3s0", "2", False, None),  # the network of the machine
-        (FIRST, BRIDGE, "eth0", "7", False, None),  # Docker as root keeps the addresses
-        (FIRST, PASTA, "enp3s0", "2", False, None),  # no container
-        (ROOTLESS, "", "eth0", "7", False, None),  # no network
-        (ROOTLESS, "eth0\tXYZ\n", "eth0", "7", False, None),  # nothing that can be read
+        (ROOTLESS, BRIDGE, "veth", "10.89.0.0/24"),  # rootless Podman or Docker, a bridge network
+        (ROOTLESS, SLIRP, "tun", "10.0.2.0/24"),  # rootless Podman before 5.0
+        (ROOTLESS, PASTA, "tun", None),  # pasta copies address and routes of the machine
+        (ROOTLESS, PASTA, "virtio_net", None),  # the network of the machine
+        (FIRST, BRIDGE, "veth", None),  # Docker as root keeps the addresses
+        (FIRST, PASTA, "virtio_net", None),  # no container
+        (ROOTLESS, "", "veth", None),  # no network
+        (ROOTLESS, "eth0\tXYZ\n", "veth", None),  # nothing that can be read
+        (ROOTLESS, BRIDGE, "", None),  # the kernel names no driver
     ],
 )
 def test_the_networks_of_hidden_clients(
-    tmp_path: Path, uid_map: str, routes: str, interface: str, link: str, *, tap: bool, expected: str | None
+    tmp_path: Path, uid_map: str, routes: str, driver: str, expected: str | None
 ) -> None:
-    root = machine(tmp_path, uid_map, routes, interface, link=link, tap=tap)
-    found = [str(network) for network in hidden_networks(root)]
+    found = [str(network) for network in networks_in(machine(tmp_path, uid_map, routes), driver)]
     assert found == ([expected, "127.0.0.0/8", "::1/128"] if expected else [])
 
 
 def test_a_user_namespace_without_a_container_hides_nothing(tmp_path: Path) -> None:
     """Such as a unit with PrivateUsers= in LXC, whose interface is one end of a pair."""
-    root = machine(tmp_path, ROOTLESS, BRIDGE, "eth0", link="7")
+    root = machine(tmp_path, ROOTLESS, BRIDGE)
     (root / ".dockerenv").unlink()
-    assert hidden_networks(root) == ()
+    assert networks_in(root, "veth") == ()
+    assert networks_in(root, "veth", container="lxc") == ()
     (root / "run").mkdir()
     (root / "run/.containerenv").touch()
-    assert len(hidden_networks(root)) == 3
+    assert len(networks_in(root, "veth")) == 3
+
+
+def test_podman_is_known_by_its_variable_where_a_read_only_root_hides_its_mark(tmp_path: Path) -> None:
+    root = machine(tmp_path, ROOTLESS, SLIRP)
+    (root / ".dockerenv").unlink()
+    assert len(networks_in(root, "tun", container="podman")) == 3
+
+
+def test_the_kernel_names_the_driver_of_an_interface() -> None:
+    assert driver_of("lo") == ""
+    assert driver_of("no-such") == ""
+    assert driver_of("a name that is longer than sixteen octets") == ""
+
+
+without_namespaces = why_not_here("unshare", "ip", root=True)
+
+
+@pytest.mark.skipif(without_namespaces is not None, reason=str(without_namespaces))
+@pytest.mark.parametrize(
+    ("words", "driver"),
+    [("link add eth0 type veth peer name eth1", "veth"), ("tuntap add dev eth0 mode tap", "tun")],
+)
+def test_the_driver_of_a_pair_and_of_a_tap(words: str, driver: str) -> None:
+    script = "from senderproxy.listener.hidden_clients import driver_of; print(driver_of('eth0'))"
+    inside = f'ip {words} && exec "$0" -c "$1"'
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", inside, sys.executable, script], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == (driver, "")
 
 
 def test_without_proc_nothing_is_hidden(tmp_path: Path) -> None:
     assert hidden_networks(tmp_path) == ()
+
+
+def hide_clients(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Run as in a rootless container with a bridge network."""
+    networks = networks_in(machine(folder, ROOTLESS, BRIDGE), "veth")
+    monkeypatch.setattr(hidden_clients, "hidden_networks", lambda: networks)
 
 
 @pytest.mark.parametrize(
@@ -89,14 +128,16 @@ def test_without_proc_nothing_is_hidden(tmp_path: Path) -> None:
         ({"accept_hidden_clients": True}, None),
     ],
 )
-def test_an_open_listener_is_refused(tmp_path: Path, settings: dict[str, object], refused: str | None) -> None:
-    root = machine(tmp_path, ROOTLESS, BRIDGE, "eth0", link="7")
+def test_an_open_listener_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], refused: str | None
+) -> None:
+    hide_clients(monkeypatch, tmp_path)
     listener = ListenerSettings(**({"name": "office", "address": "0.0.0.0:2525"} | settings))  # type: ignore[arg-type]
     if refused is None:
-        refuse_if_open(listener, root)
+        refuse_if_open(listener)
         return
     with pytest.raises(HiddenClients) as caught:
-        refuse_if_open(listener, root)
+        refuse_if_open(listener)
     assert "Listener office would be open to everyone" in caught.value.message
     assert caught.value.message.endswith(
         f"all of them come from 10.89.0.0/24, 127.0.0.0/8, ::1/128, and allow has {refused}."
@@ -107,12 +148,10 @@ def test_an_open_listener_is_refused(tmp_path: Path, settings: dict[str, object]
 async def test_the_service_does_not_start_and_a_reload_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = machine(tmp_path / "machine", ROOTLESS, BRIDGE, "eth0", link="7")
-    networks = hidden_networks(root)
     office = Office(tmp_path)
     closed = office.with_other("listeners.auth")  # required
     service = office.service(closed)
-    monkeypatch.setattr(hidden_clients, "hidden_networks", lambda _root: networks)
+    hide_clients(monkeypatch, tmp_path / "machine")
     with pytest.raises(HiddenClients) as caught:
         await office.service(Config.model_validate(office.base())).start()
     assert exit_code(caught.value) == EX_CONFIG
