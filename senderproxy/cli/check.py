@@ -17,7 +17,7 @@ from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import check_senders
 from senderproxy.cli.account_login_check import describe, login_hint, provider_of, try_login, try_senders
 from senderproxy.cli.account_names import account_id, names_of, unknown_account
-from senderproxy.cli.check_dns import PROVIDER_RECORDS, check_domain, lookup_failed_finding
+from senderproxy.cli.check_dns import check_domains
 from senderproxy.cli.check_local import (
     check_conditions,
     check_configuration,
@@ -37,7 +37,7 @@ from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.delivery.login_check import LoginOk, LoginRefused, LoginUnchecked, Probed
 from senderproxy.dns_client.client import DnsClient
-from senderproxy.dns_client.errors import LookupFailed
+from senderproxy.domain_records.provider_records import records_of_domains
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address
 from senderproxy.monitoring.record import ConditionKey, read_condition
@@ -311,24 +311,10 @@ def _check_senders(config: Config, accounts: VaultAccounts, account: Account, re
 
 
 def _check_dns(config: Config, accounts: VaultAccounts) -> Iterator[Finding]:
-    wanted = dict.fromkeys(
-        (pattern.domain, account.provider)
-        for account in accounts.directory().accounts
-        for pattern in account.carries
-        if _preset(config, account.provider) in PROVIDER_RECORDS
-    )
-    if not wanted:
-        return
-    try:
-        client = DnsClient()
-    except LookupFailed as error:
-        yield lookup_failed_finding("DNS", error)
-        return
-    for domain, provider in wanted:
+    wanted = records_of_domains(accounts.directory().accounts, config.preset_of)
+
+    def progress(domain: str) -> None:
         print_progress(_("Looking up the DNS records of {domain} ...").format(domain=domain))
-        yield from check_domain(client.txt_records, domain, provider, PROVIDER_RECORDS[_preset(config, provider)])
 
-
-def _preset(config: Config, provider: str) -> str:
-    named = config.providers.get(provider)
-    return named.base(provider) if named else provider
+    domains = [(domain, provider, records) for (domain, provider), records in wanted.items()]
+    yield from check_domains(lambda: DnsClient().records, domains, progress)

@@ -1,152 +1,72 @@
-"""DNS records of a domain: does it authorize mail sent through the provider (SPF), is mail signed (DKIM, DMARC)? PURE.
+"""DNS records of the accounts' domains as findings. PURE.
 
-Guarantees: a failed lookup is not mistaken for a missing record.
-Not here: the choice of domains (cli.check), the queries, which are an argument (dns_client).
-RFC 7208 (SPF), RFC 6376 section 3.6.2 (DKIM keys), RFC 7489 section 6.1 (DMARC).
+Guarantees: the judgements are those of the running service; a name server that does not reply is one finding for each
+domain, and only SILENT domains are tried.
+Not here: the judgements and their words (domain_records), the queries, which are an argument (dns_client).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from senderproxy.cli.findings import Finding, Level
 from senderproxy.dns_client.errors import LookupFailed
+from senderproxy.domain_records.domain import judge_domain
+from senderproxy.domain_records.judgement import Judgement, RecordProblem, Weight
+from senderproxy.domain_records.lookups import Query
+from senderproxy.domain_records.provider_records import ProviderRecords
+from senderproxy.domain_records.wording import subject_of, words_of
 from senderproxy.translation import _, ngettext
 
-_MAX_SPF_LOOKUPS: Final = 10  # RFC 7208 section 4.6.4
+SILENT: Final = 2  # domains in a row without any reply; then the network or the name server is at fault
+
+_LEVELS: Final = {
+    Weight.OK: Level.OK,
+    Weight.ADVICE: Level.ADVICE,
+    Weight.UNKNOWN: Level.UNKNOWN,
+    Weight.WRONG: Level.WRONG,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderRecords:
-    """The records by which a domain authorizes a provider."""
+def check_domains(
+    new_query: Callable[[], Query],
+    domains: Iterable[tuple[str, str, ProviderRecords]],
+    progress: Callable[[str], None],
+) -> Iterator[Finding]:
+    """Check domains, each with its provider and the provider's records.
 
-    spf: tuple[str, ...]  # an include of one of these; the first is the one to add
-    dkim: tuple[str, ...]  # selectors, one of which must have a key; empty: they differ between domains
-
-
-# IONOS: https://www.ionos.de/hilfe/domains/mailserver-und-verwandte-records-konfigurieren/ (SPF on by default), and
-# the records that its zones carry; perfora and kundenserver are the older names.
-_IONOS: Final = ProviderRecords(
-    ("_spf-eu.ionos.com", "_spf-us.ionos.com", "_spf.kundenserver.de", "_spf.perfora.net"),
-    ("s1-ionos", "s2-ionos"),
-)
-PROVIDER_RECORDS: Final[Mapping[str, ProviderRecords]] = MappingProxyType(
-    dict.fromkeys(("ionos-de", "ionos-com", "ionos-uk", "ionos-es", "ionos-fr", "1und1"), _IONOS)
-    | {
-        # https://support.google.com/a/answer/33786, https://learn.microsoft.com/defender-office-365/email-authentication-spf-configure
-        "gmail": ProviderRecords(("_spf.google.com",), ("google",)),
-        "m365": ProviderRecords(("spf.protection.outlook.com",), ("selector1", "selector2")),
-    }
-)
-
-
-# Returns the TXT records of a name; raises LookupFailed.
-TxtQuery: TypeAlias = Callable[[str], Sequence[str]]
-
-
-def lookup_failed_finding(subject: str, error: LookupFailed) -> Finding:
-    """The finding for a lookup without a reply."""
-    return Finding(
-        Level.UNKNOWN,
-        subject,
-        _("DNS lookup failed: {error}").format(error=error),
-        _("Check the network and the name servers of this machine."),
-    )
-
-
-def check_domain(query: TxtQuery, domain: str, provider: str, records: ProviderRecords) -> Iterator[Finding]:
-    """Check SPF, DKIM and DMARC of one domain."""
-    for check in (_spf, _dkim, _dmarc):
+    `new_query` makes a query for one domain, and may raise LookupFailed; `progress` is called before each domain.
+    """
+    left, silent = list(domains), 0
+    while left:
+        if silent >= SILENT:
+            text = ngettext("{count} more domain was not tried", "{count} more domains were not tried", len(left))
+            yield Finding(Level.UNKNOWN, "DNS", text.format(count=len(left)), _name_server_hint())
+            return
+        domain, provider, records = left.pop(0)
+        progress(domain)
         try:
-            finding = check(query, domain, provider, records)
+            judgements = judge_domain(new_query(), domain, records)
         except LookupFailed as error:
-            finding = lookup_failed_finding(_("DNS of {domain}").format(domain=domain), error)
-        if finding is not None:
-            yield finding
+            yield Finding(Level.UNKNOWN, "DNS", _failed(error), _name_server_hint())
+            return
+        failed = [one for one in judgements if one.problem is RecordProblem.LOOKUP_FAILED]
+        silent = silent + 1 if len(failed) == len(judgements) else 0
+        if silent:
+            subject = _("DNS of {domain}").format(domain=domain)
+            yield Finding(Level.UNKNOWN, subject, words_of(failed[0], domain, provider).text, _name_server_hint())
+        else:
+            yield from (_finding(one, domain, provider) for one in judgements)
 
 
-def _spf(query: TxtQuery, domain: str, provider: str, records: ProviderRecords) -> Finding:
-    subject, include = _("SPF of {domain}").format(domain=domain), records.spf[0]
-    found = _spf_records(query, domain)
-    if not found:
-        return Finding(
-            Level.WRONG,
-            subject,
-            _("there is no SPF record: receivers cannot tell your mail from forged mail"),
-            _('Add a TXT record to {domain}: "v=spf1 include:{include} ~all"').format(domain=domain, include=include),
-        )
-    if len(found) > 1:
-        return Finding(
-            Level.WRONG,
-            subject,
-            ngettext(
-                "there is {count} record, so none is valid", "there are {count} records, so none is valid", len(found)
-            ).format(count=len(found)),
-            _("Merge them: put all include: parts into a single record."),
-        )
-    if _includes(query, found[0], records.spf):
-        return Finding(Level.OK, subject, _("includes the servers of {provider}").format(provider=provider))
-    return Finding(
-        Level.WRONG,
-        subject,
-        _("does not include the servers of {provider}").format(provider=provider),
-        _("Add include:{include} to the record: {record}").format(include=include, record=found[0]),
-    )
+def _finding(one: Judgement, domain: str, provider: str) -> Finding:
+    words = words_of(one, domain, provider)
+    message = words.text
+    return Finding(_LEVELS[one.weight], subject_of(one.aspect, domain), message, words.hint)
 
 
-def _spf_records(query: TxtQuery, name: str) -> list[str]:
-    return [text for text in query(name) if text.lower().split(" ")[0] == "v=spf1"]
+def _failed(error: LookupFailed) -> str:
+    return _("DNS lookup failed: {error}").format(error=error)
 
 
-def _includes(query: TxtQuery, record: str, wanted: tuple[str, ...]) -> bool:
-    """True if the record includes one of the wanted domains, within the lookups that a receiver makes."""
-    pending, seen = [record], 0
-    while pending and seen <= _MAX_SPF_LOOKUPS:
-        for target in _spf_targets(pending.pop(0)):
-            if target in wanted:
-                return True
-            seen += 1
-            if seen <= _MAX_SPF_LOOKUPS:
-                pending += _spf_records(query, target)[:1]
-    return False
-
-
-def _spf_targets(record: str) -> Iterator[str]:
-    """The domains to which a record refers: include: and redirect=."""
-    for term in record.lower().split():
-        for prefix in ("include:", "redirect="):
-            if (bare := term.lstrip("+-~?")).startswith(prefix):
-                yield bare.removeprefix(prefix).rstrip(".")
-
-
-def _dkim(query: TxtQuery, domain: str, provider: str, records: ProviderRecords) -> Finding | None:
-    if not records.dkim:
-        return None
-    subject = _("DKIM of {domain}").format(domain=domain)
-    found = [selector for selector in records.dkim if query(f"{selector}._domainkey.{domain}")]
-    if found:
-        text = _("has the key {selector} of {provider}").format(selector=found[0], provider=provider)
-        return Finding(Level.OK, subject, text)
-    names = ", ".join(f"{selector}._domainkey.{domain}" for selector in records.dkim)
-    return Finding(
-        Level.ADVICE,
-        subject,
-        _("no key of {provider} found: mail is sent without a valid signature").format(provider=provider),
-        _("Enable DKIM at {provider}. If the DNS is hosted elsewhere, enter the records that it shows: {names}").format(
-            provider=provider, names=names
-        ),
-    )
-
-
-def _dmarc(query: TxtQuery, domain: str, _provider: str, _records: ProviderRecords) -> Finding:
-    subject = _("DMARC of {domain}").format(domain=domain)
-    texts = query(f"_dmarc.{domain}")
-    if any(text.lower().replace(" ", "").startswith("v=dmarc1") for text in texts):
-        return Finding(Level.OK, subject, _("has a record"))
-    return Finding(
-        Level.ADVICE,
-        subject,
-        _("there is no DMARC record; large receivers expect one"),
-        _('Add a TXT record to _dmarc.{domain}: "v=DMARC1; p=none;"').format(domain=domain),
-    )
+def _name_server_hint() -> str:
+    return _("Check the network and the name servers of this machine.")

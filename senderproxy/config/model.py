@@ -622,6 +622,11 @@ class Config(Section):
         named = {name: settings.provider(name) for name, settings in self.providers.items()}
         return MappingProxyType(presets | named)
 
+    def preset_of(self, provider: str) -> str:
+        """The preset that a provider is derived from, or its own name."""
+        settings = self.providers.get(provider)
+        return settings.base(provider) if settings else provider
+
     def named_accounts(self) -> Iterator[tuple[str, str]]:
         """The settings that name an account, each with the account's id."""
         policies = {"senders.foreign_author": self.senders.foreign_author}

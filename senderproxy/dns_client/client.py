@@ -1,51 +1,71 @@
 """DnsClient: queries at the system's name servers.
 
-Guarantees: bounded in time; a failed query is not mistaken for a missing record.
-Not here: conclusions from the records (cli.check_dns, routing.provider_names), addresses of smarthosts, which the
+Guarantees: bounded in time, each query and all of a client together; a failed query is not mistaken for a missing
+record. All of dnspython is loaded with this module.
+Not here: conclusions from the records (domain_records, routing.provider_names), addresses of smarthosts, which the
 system resolves (delivery.resolver).
 """
 
 from typing import Any, Final
 
 import dns.exception
+import dns.rdata
 import dns.resolver
 
+from senderproxy.clock import SystemClock
 from senderproxy.dns_client.errors import LookupFailed
 from senderproxy.translation import _
 
 _TIMEOUT: Final = 5.0  # seconds for one query, retries included
+_ALL: Final = 30.0  # seconds for all queries of one client: about six of a silent name server, many of one that replies
+
+# Else it imports them when a reply has one: a service must not load modules later.
+dns.rdata.load_all_types()  # type: ignore[no-untyped-call]
 
 
 class DnsClient:
-    """TXT and MX queries at the system's name servers, or at those given."""
+    """Queries about one domain at the system's name servers, or at those given."""
 
     def __init__(self, nameservers: tuple[str, ...] = (), port: int = 53) -> None:
         """Raises LookupFailed if the system has no name servers."""
         try:
             self._resolver = dns.resolver.Resolver(configure=not nameservers)
-        except dns.resolver.NoResolverConfiguration as error:
+        except (dns.resolver.NoResolverConfiguration, OSError, ValueError) as error:
             raise LookupFailed(_("this machine has no name servers configured")) from error
         if nameservers:
             self._resolver.nameservers = list(nameservers)
             self._resolver.port = port
-        self._resolver.lifetime = _TIMEOUT
+        self._monotonic = SystemClock.monotonic
+        self._left = _ALL
 
-    def txt_records(self, name: str) -> list[str]:
-        """The TXT records of a name, aliases followed; empty if there are none. Raises LookupFailed."""
-        return [b"".join(record.strings).decode("utf-8", "replace") for record in self._records(name, "TXT")]
+    def records(self, name: str, kind: str) -> list[str]:
+        """The TXT, MX, A, AAAA or CNAME records of a name as text, aliases followed; empty if there are none.
+
+        MX: the servers, the preferred one first, and "." for the null MX of RFC 7505. Raises LookupFailed.
+        """
+        found = self._records(name, kind)
+        if kind == "TXT":
+            return [b"".join(record.strings).decode("utf-8", "replace") for record in found]
+        if kind == "MX":
+            found = sorted(found, key=lambda record: int(record.preference))
+            return [str(record.exchange).rstrip(".") or "." for record in found]
+        return [str(record).rstrip(".") for record in found]
 
     def mail_servers(self, domain: str) -> list[str]:
         """The names in the MX records of a domain, the preferred one first; empty if there are none (or the null MX of
         RFC 7505). Raises LookupFailed."""
-        records = sorted(self._records(domain, "MX"), key=lambda record: int(record.preference))
-        names = [str(record.exchange).rstrip(".") for record in records]
-        return [name for name in names if name]
+        return [name for name in self.records(domain, "MX") if name != "."]
 
     def _records(self, name: str, kind: str) -> list[Any]:
+        if self._left <= 0:
+            raise LookupFailed(_("no reply about {name} ({error})").format(name=name, error="Timeout"))
+        begin = self._monotonic()
         try:
-            return list(self._resolver.resolve(name, kind))
+            return list(self._resolver.resolve(name, kind, lifetime=min(_TIMEOUT, self._left)))
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return []
-        except (dns.exception.DNSException, OSError) as error:
+        except (dns.exception.DNSException, OSError, ValueError) as error:
             text = _("no reply about {name} ({error})").format(name=name, error=type(error).__name__)
             raise LookupFailed(text) from error
+        finally:
+            self._left -= self._monotonic() - begin

@@ -62,6 +62,7 @@ FILLED = {
 }
 # Filled with hostile keys by the test of the module.
 FILLED_ELSEWHERE = {
+    "domain_records.lookups.Lookups._found": "domain_records/test_judgements.py",
     "listener.connection_table.ConnectionTable._connections": "listener/test_connection_table.py",
     "listener.connection_table.ConnectionTable._of_client": "listener/test_connection_table.py",
     "listener.connections.ListenerState._leaving": "listener/test_availability.py",
@@ -143,6 +144,8 @@ IN_PROGRESS = {
 # Part of one connection, message, reply or query, and freed with it.
 OF_ONE_OBJECT = {
     "alerts.record.AlertItem.translations",  # a language
+    "domain_records.judgement.Judgement.values",
+    "domain_records.spf._Walk.networks",  # of an answer of the DNS: 64 KB
     "delivery.account_state.AccountState._counts",  # three kinds of outcomes
     "delivery.login_gate.LoginGate._failed_at",  # HOURLY
     "delivery.login_gate.LoginGate._streak",  # TOGETHER

@@ -26,6 +26,9 @@ from senderproxy.backup.archive import read_archive
 from senderproxy.backup.errors import BackupInvalid
 from senderproxy.cli.account_columns import read_addresses
 from senderproxy.delivery.protocol import InvalidReplyError, ReplyReader
+from senderproxy.domain_records.dkim import rsa_bits
+from senderproxy.domain_records.domain import judge_domain
+from senderproxy.domain_records.provider_records import PROVIDER_RECORDS
 from senderproxy.mail.address import AddressError, parse_address
 from senderproxy.mail.author import MailboxError, read_authors, read_mailboxes
 from senderproxy.mail.display import decode_words, encode_phrase, encode_unstructured
@@ -39,6 +42,7 @@ from senderproxy.wire.command import Command, read_command, read_mail, read_rcpt
 from senderproxy.wire.data_decoder import HEADER_LIMIT, DataDecoder, HeaderCollector
 from senderproxy.wire.line_ends import BareCr
 
+IONOS = PROVIDER_RECORDS["ionos-de"]
 RATIO = 24.0
 FACTOR = 8
 CLEARLY_LINEAR = 12.0
@@ -214,6 +218,25 @@ def _archive(octets: bytes) -> object:
     return None
 
 
+def _domain_records(octets: bytes) -> object:
+    """As each record of a domain; an answer of the DNS has 64 KB at most."""
+    text = octets.decode("latin-1")
+    records = {
+        "TXT": [f"v=spf1 {text}", f"v=spf1 include:{text}", f"v=DKIM1; p={text}", f"v=DMARC1; {text}", f"v=spf{text}"],
+        "MX": [text],
+        "CNAME": [text],
+    }
+
+    def judge(record: str) -> object:
+        def query(_name: str, kind: str) -> list[str]:
+            return [record] if kind == "TXT" else records.get(kind, [])
+
+        return judge_domain(query, "a.b.example", IONOS)
+
+    found = [judge(record) for record in records["TXT"]]
+    return found, rsa_bits(b"\x30\x84" + len(octets).to_bytes(4, "big") + octets)
+
+
 def _swallowing(error: type[Exception], run: Callable[[bytes], object]) -> Callable[[bytes], object]:
     def call(octets: bytes) -> object:
         with suppress(error):
@@ -252,6 +275,7 @@ FUNCTIONS: dict[str, tuple[Callable[[bytes], object], int]] = {
     "encoded words": (decode_words, HEADER_LIMIT),
     "phrase": (lambda octets: encode_phrase(octets.decode("latin-1")), HEADER_LIMIT),
     "content of a backup": (_archive, HEADER_LIMIT),
+    "records of a domain": (_domain_records, HEADER_LIMIT // 8),
     "subject": (lambda octets: encode_unstructured(octets.decode("latin-1")), HEADER_LIMIT),
 }
 
