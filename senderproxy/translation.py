@@ -12,7 +12,7 @@ Not here: the catalogues (locale/; docs/translation.md).
 """
 
 import gettext
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -101,6 +101,12 @@ def _known(code: str) -> str:
 def translated(text: str) -> str:
     """The text in the language in force, if `_` or `ngettext` made it; any other text unchanged."""
     return text.translated() if isinstance(text, _Text) else text
+
+
+def joined(separator: str, texts: Sequence[str]) -> str:
+    """The texts one after another; each of them can be put into another language later."""
+    template = separator.replace("{", "{{").replace("}", "}}").join(f"{{text{number}}}" for number in range(len(texts)))
+    return _Text(template, (template,)).format(**{f"text{number}": text for number, text in enumerate(texts)})
 
 
 def in_english(text: str) -> str:

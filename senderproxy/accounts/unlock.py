@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from senderproxy.accounts.errors import AccountsError, InvalidVaultRequest, accounts_error
 from senderproxy.accounts.passphrases import passphrase_problem
 from senderproxy.accounts.sealed_credential import credential_unlock
-from senderproxy.translation import _
+from senderproxy.translation import _, joined
 from vault import KeyFile, Keyring, NoBackend, Passphrase, SuppliedKey, Unlock, VaultError
 
 KEYRING_NAME: Final = "vault-key"
@@ -48,7 +48,7 @@ def unlock_method(setting: str, prompt: Prompt | None) -> UnlockMethod:
     except NoBackend as error:
         once = _("To use another unlock method this time: senderproxy --unlock passphrase ...")
         raise AccountsError(
-            _("The vault cannot be opened: {error}.").format(error=error), hint=f"{error.hint} {once}"
+            _("The vault cannot be opened: {error}.").format(error=error), hint=joined(" ", (error.hint, once))
         ) from error
     except VaultError as error:
         raise accounts_error(error) from error

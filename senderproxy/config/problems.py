@@ -17,7 +17,7 @@ from senderproxy.config.model import SECTIONS, Config
 from senderproxy.config.toml_lines import SettingPath
 from senderproxy.config.values import INVALID_VALUE, UNLOCK_WAYS, alternatives
 from senderproxy.errors import SenderproxyError
-from senderproxy.translation import _, ngettext
+from senderproxy.translation import _, joined, ngettext
 
 _SIMILAR: Final = 0.6  # ratio of get_close_matches from which a misspelt name is suggested; its default
 _VERY_SIMILAR: Final = 0.8  # ratio from which the suggestion goes before the section to which the exact name belongs
@@ -39,9 +39,9 @@ class Problem:
 
     def __str__(self) -> str:
         line = _("line {line}").format(line=self.line) if self.line else ""
-        place = ", ".join(part for part in (line, self.key) if part)
+        place = joined(", ", [part for part in (line, self.key) if part])
         text = _("{message}. To fix: {hint}").format(message=self.message, hint=self.hint)
-        return f"{place}: {text}" if place else text
+        return joined(": ", (place, text)) if place else text
 
 
 class ConfigError(SenderproxyError):
@@ -55,7 +55,7 @@ class ConfigError(SenderproxyError):
             "The configuration {path} has {count} problems:",
             len(self.problems),
         ).format(path=path, count=len(self.problems))
-        super().__init__("\n".join((head, *(f"  {problem}" for problem in self.problems))))
+        super().__init__(joined("\n  ", (head, *map(str, self.problems))))
 
 
 def setting_name(path: SettingPath) -> str:
@@ -74,7 +74,7 @@ def problem_of(error: ErrorDetails) -> Problem:
     """The problem behind one of pydantic's errors."""
     path = tuple(part for part in error["loc"] if part != "[key]")
     if error["type"] == INVALID_VALUE:
-        return Problem(path, str(error["ctx"]["message"]), str(error["ctx"]["hint"]))
+        return Problem(path, error["ctx"]["message"], error["ctx"]["hint"])
     name = str(path[-1]) if path else ""
     match error["type"]:
         case "missing":

@@ -18,6 +18,7 @@ from senderproxy.delivery.hints import Login, hint
 from senderproxy.learned import Fact, Instant, duration
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.tracking.serialize import read_reply, reply_entry
+from senderproxy.translation import N_, _, in_english
 
 FIRST_PAUSE: Final = 60.0  # seconds; a limit for a burst of messages ends within a minute
 LONGEST_PAUSE: Final = 1800.0  # seconds; a limit for a whole day then costs two attempts an hour
@@ -221,7 +222,7 @@ def login_failed_reply(cause: Cause, upstream_reply: Reply, login: Login, fix: s
 
 
 def _to_fix(fix: str) -> str:
-    return f".{FIX} {fix}" if fix else ""
+    return f".{FIX} {in_english(fix)}" if fix else ""
 
 
 def _ended(upstream_reply: Reply) -> str:
@@ -257,39 +258,42 @@ _REPORTS: Final = {
 
 def reason(health: Suspended | Paused) -> str:
     """Return the reason of a pause or suspension in a few words, and the upstream's reply."""
-    return f"{_STATES[health.cause]}: {health.upstream_reply}"
+    return _("{state}: {reply}").format(state=_(_STATES[health.cause]), reply=health.upstream_reply)
 
 
 def describe(health: Health, *, monotonic: float) -> str:
     """Describe the health in a few words, for `senderproxy status`."""
     match health:
         case Healthy():
-            return "healthy"
-        case Suspended(cause, upstream_reply):
-            return f"suspended, {_STATES[cause]}: {upstream_reply}"
-        case Paused(cause, upstream_reply, until=until):
+            return _("healthy")
+        case Suspended():
+            return _("suspended, {reason}").format(reason=reason(health))
+        case Paused(until=until):
             left = until - monotonic
             if left > 0:
-                return f"paused for another {format_duration(left)}, {_STATES[cause]}: {upstream_reply}"
-            return f"pause over, next message tries again ({_STATES[cause]}): {upstream_reply}"
+                text = _("paused for another {duration}, {reason}")
+                return text.format(duration=format_duration(left), reason=reason(health))
+            return _("pause over, next message tries again ({state}): {reply}").format(
+                state=_(_STATES[health.cause]), reply=health.upstream_reply
+            )
 
 
 _STATES: Final = {
-    Cause.PASSWORD: "password refused",
-    Cause.PASSWORD_RETRY: "login refused that worked within the last day",
-    Cause.LOCKED: "mailbox locked by the provider",
-    Cause.SMTP_OFF: "access by SMTP switched off",
-    Cause.APP_PASSWORD: "password for mail programs wanted",
-    Cause.PASSWORDS_OFF: "no passwords accepted, only OAuth",
-    Cause.METHOD: "login method refused",
-    Cause.BACKEND: "provider could not check the login",
-    Cause.CUT: "no reply to the login",
-    Cause.LOGIN_LIMIT: "too many logins",
-    Cause.LIMIT: "sending limit",
-    Cause.CLOSING: "session closed by the server",
-    Cause.CONNECTIONS: "too many connections",
-    Cause.ADDRESS_BLOCKED: "IP address of this machine blocked",
-    Cause.OWN_MAILBOX: "mailbox full or disabled",
+    Cause.PASSWORD: N_("password refused"),
+    Cause.PASSWORD_RETRY: N_("login refused that worked within the last day"),
+    Cause.LOCKED: N_("mailbox locked by the provider"),
+    Cause.SMTP_OFF: N_("access by SMTP switched off"),
+    Cause.APP_PASSWORD: N_("password for mail programs wanted"),
+    Cause.PASSWORDS_OFF: N_("no passwords accepted, only OAuth"),
+    Cause.METHOD: N_("login method refused"),
+    Cause.BACKEND: N_("provider could not check the login"),
+    Cause.CUT: N_("no reply to the login"),
+    Cause.LOGIN_LIMIT: N_("too many logins"),
+    Cause.LIMIT: N_("sending limit"),
+    Cause.CLOSING: N_("session closed by the server"),
+    Cause.CONNECTIONS: N_("too many connections"),
+    Cause.ADDRESS_BLOCKED: N_("IP address of this machine blocked"),
+    Cause.OWN_MAILBOX: N_("mailbox full or disabled"),
 }
 
 

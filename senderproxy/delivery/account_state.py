@@ -43,6 +43,7 @@ from senderproxy.mail.reply import Reply
 from senderproxy.relay.ports import Outcomes
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.provider import Provider
+from senderproxy.translation import _
 
 _log: Final = logging.getLogger("senderproxy.delivery")
 
@@ -291,8 +292,9 @@ class AccountState:
             until = now + timedelta(seconds=self.health.until - monotonic)
         if isinstance(self.health, Healthy) and self.no_session is not None:
             failed, since = self.no_session
-            state, words, cause, hint = "no session", f"no session: {failed.reply}", failed.kind.value, failed.hint
-            reply = failed.reply.text.partition(". To fix:")[0]  # the hint stands by itself
+            words = _("no session: {reply}").format(reply=failed.reply)
+            state, cause, hint = "no session", failed.kind.value, failed.hint
+            reply = failed.words or failed.reply.text.partition(". To fix:")[0]  # the hint stands by itself
             cause = "certificate" if failed.about_certificate else cause
         messages, recipients = hourly_limits(self.account, self.provider or provider)
         left = self.quota.remaining(messages_per_hour=messages, recipients_per_hour=recipients, now=monotonic)

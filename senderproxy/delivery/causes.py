@@ -15,26 +15,27 @@ from typing import Final
 
 from senderproxy.delivery import reply_words as words
 from senderproxy.mail.reply import Reply
+from senderproxy.translation import N_
 
 
 class Stage(Enum):
-    """The stages of a session. The value is the name in replies and logs."""
+    """The stages of a session. The value is the name in replies and logs, marked for translation."""
 
-    LOOK_UP = "address look-up"
-    CONNECT = "connection"
-    HANDSHAKE = "TLS handshake"
-    GREETING = "greeting"
+    LOOK_UP = N_("address look-up")
+    CONNECT = N_("connection")
+    HANDSHAKE = N_("TLS handshake")
+    GREETING = N_("greeting")
     EHLO = "EHLO"
     STARTTLS = "STARTTLS"
-    AUTH = "login"
+    AUTH = N_("login")
     MAIL = "MAIL FROM"
     RCPT = "RCPT TO"
     DATA = "DATA"
-    BODY = "message"
-    FINAL_DOT = "end of message"
+    BODY = N_("message")
+    FINAL_DOT = N_("end of message")
     RSET = "RSET"
     QUIT = "QUIT"
-    IDLE = "between messages"
+    IDLE = N_("between messages")
 
 
 class Cause(Enum):

@@ -24,6 +24,7 @@ from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSenderField
 from senderproxy.mail.reply import EnhancedStatus, Reply, reply
 from senderproxy.routing.provider import Smarthost
+from senderproxy.translation import in_english
 
 
 class SessionEnded(Exception):
@@ -133,7 +134,7 @@ def _explained(upstream_reply: Reply, cause: Cause, remote: str) -> Reply:
         Cause.OWN_MAILBOX: "reports that the mailbox of the account is full or disabled",
     }
     fix = hint(cause, Login("", "", "NAME", remote))
-    return reply(451, "4.7.0", f"{remote} {words[cause]}: {upstream_reply}. To fix: {fix}")
+    return reply(451, "4.7.0", f"{remote} {words[cause]}: {upstream_reply}. To fix: {in_english(fix)}")
 
 
 def _refused_sender(upstream_reply: Reply, cause: Cause, stage: Stage) -> RefusedSenderField | None:

@@ -5,12 +5,13 @@ names it. The provider is known by the name of its preset or of its server.
 Not here: causes (delivery.causes), replies for clients (delivery.open_failures, delivery.account_health).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from senderproxy.delivery.causes import Cause
+from senderproxy.translation import N_, _
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +35,31 @@ class _Switches:
     """The settings of a provider that decide about logins of programs. Empty: it has none."""
 
     smtp: str = ""  # the switch for access by SMTP
-    app_password: str = ""  # the password for programs
+    app_password: str = ""  # the password for programs; it is then stored
 
 
 _UNITED_INTERNET: Final = _Switches(
-    smtp="switch on access by POP3, IMAP and SMTP in the settings of the mailbox at {name} "
-    "(E-Mail > Einstellungen > POP3/IMAP Abruf); after two-factor login was enabled, switch it on again",
-    app_password="create an application-specific password at {name} (Account > Passwoerter > "
-    "anwendungsspezifisches Passwort), and store it: {set_password}",
+    smtp=N_(
+        "switch on access by POP3, IMAP and SMTP in the settings of the mailbox at {name} "
+        "(E-Mail > Einstellungen > POP3/IMAP Abruf); after two-factor login was enabled, switch it on again"
+    ),
+    app_password=N_(
+        "create an application-specific password at {name} (Account > Passwoerter > anwendungsspezifisches Passwort)"
+    ),
 )
-_APP_PASSWORD: Final = "create an app password in the security settings of the {name} account"
+_APP_PASSWORD: Final = N_("create an app password in the security settings of the {name} account")
 _MICROSOFT: Final = _Switches(
-    smtp="enable Authenticated SMTP for the mailbox (Microsoft 365 admin center > user > Mail > Manage email apps), "
-    "and for the tenant if it is off there (Set-TransportConfig -SmtpClientAuthenticationDisabled $false); security "
-    "defaults switch it off too",
-    app_password="create an app password (mysignins.microsoft.com > Security info), and store it: {set_password}",
+    smtp=N_(
+        "enable Authenticated SMTP for the mailbox (Microsoft 365 admin center > user > Mail > Manage email apps), "
+        "and for the tenant if it is off there (Set-TransportConfig -SmtpClientAuthenticationDisabled $false); "
+        "security defaults switch it off too"
+    ),
+    app_password=N_("create an app password (mysignins.microsoft.com > Security info)"),
 )
+_GOOGLE: Final = N_("enable 2-Step Verification and create an app password (myaccount.google.com/apppasswords)")
 _CHINESE: Final = _Switches(
-    smtp="switch on the SMTP service in the settings of the mailbox at {name}",
-    app_password="create an authorization code in the settings of the mailbox at {name}, and store it as the "
-    "password: {set_password}",
+    smtp=N_("switch on the SMTP service in the settings of the mailbox at {name}"),
+    app_password=N_("create an authorization code in the settings of the mailbox at {name}"),
 )
 
 # By the end of the server's name, or the name of a preset. Sources: the help pages of these providers.
@@ -67,35 +73,25 @@ _PROVIDERS: Final[Mapping[str, tuple[str, _Switches]]] = MappingProxyType(
         "t-online": (
             "T-Online",
             _Switches(
-                app_password="set the separate password for mail programs (Telekom Kundencenter > E-Mail > "
-                "E-Mail-Passwort), and store that one: {set_password}"
+                app_password=N_(
+                    "set the separate password for mail programs (Telekom Kundencenter > E-Mail > E-Mail-Passwort)"
+                )
             ),
         ),
-        "gmail": (
-            "Google",
-            _Switches(
-                smtp="enable 2-Step Verification and create an app password (myaccount.google.com/apppasswords), and "
-                "store it: {set_password}",
-                app_password="enable 2-Step Verification and create an app password "
-                "(myaccount.google.com/apppasswords), and store it: {set_password}",
-            ),
-        ),
+        "gmail": ("Google", _Switches(smtp=_GOOGLE, app_password=_GOOGLE)),
         "m365": ("Microsoft 365", _MICROSOFT),
         "office365.com": ("Microsoft 365", _MICROSOFT),
         "outlook.com": ("Outlook.com", _MICROSOFT),
-        "yahoo.com": ("Yahoo", _Switches(app_password=_APP_PASSWORD + ", and store it: {set_password}")),
-        "aol.com": ("AOL", _Switches(app_password=_APP_PASSWORD + ", and store it: {set_password}")),
-        "me.com": (
-            "Apple",
-            _Switches(app_password="create an app-specific password (account.apple.com), and store it: {set_password}"),
-        ),
-        "zoho.com": ("Zoho", _Switches(app_password=_APP_PASSWORD + ", and store it: {set_password}")),
-        "zoho.eu": ("Zoho", _Switches(app_password=_APP_PASSWORD + ", and store it: {set_password}")),
+        "yahoo.com": ("Yahoo", _Switches(app_password=_APP_PASSWORD)),
+        "aol.com": ("AOL", _Switches(app_password=_APP_PASSWORD)),
+        "me.com": ("Apple", _Switches(app_password=N_("create an app-specific password (account.apple.com)"))),
+        "zoho.com": ("Zoho", _Switches(app_password=_APP_PASSWORD)),
+        "zoho.eu": ("Zoho", _Switches(app_password=_APP_PASSWORD)),
         "yandex.com": (
             "Yandex",
             _Switches(
-                smtp="allow mail programs in the settings of the mailbox at {name} (All settings > Email clients)",
-                app_password=_APP_PASSWORD + ", and store it: {set_password}",
+                smtp=N_("allow mail programs in the settings of the mailbox at {name} (All settings > Email clients)"),
+                app_password=_APP_PASSWORD,
             ),
         ),
         "163.com": ("163.com", _CHINESE),
@@ -126,60 +122,82 @@ def hint(cause: Cause, login: Login) -> str:
     verify = f"senderproxy account verify {login.account_id}"
     section = f"[providers.{login.provider}]"
 
-    def filled(text: str) -> str:
-        return text.format(name=name, set_password=set_password)
-
     match cause:
         case Cause.PASSWORD:
-            return f"{set_password}{_also(filled(switches.smtp), filled(switches.app_password))}"
-        case Cause.SMTP_OFF:
-            switch = filled(switches.smtp) or f"enable access by SMTP for the mailbox at {name}"
-            return f"{switch}; then {verify}"
-        case Cause.APP_PASSWORD:
-            fallback = f"create a password for mail programs (app password) at {name}, and store it: {set_password}"
-            return filled(switches.app_password) or fallback
+            return _with_switches(set_password, [_(text).format(name=name) for text in _stated(switches)])
+        case Cause.SMTP_OFF if not switches.smtp:
+            text = _("enable access by SMTP for the mailbox at {name}; then {verify}")
+            return text.format(name=name, verify=verify)
+        case Cause.SMTP_OFF if switches.smtp != switches.app_password:
+            switch = _(switches.smtp).format(name=name)
+            return _("{switch}; then {verify}").format(switch=switch, verify=verify)
+        case Cause.SMTP_OFF | Cause.APP_PASSWORD:
+            own = switches.app_password or N_("create a password for mail programs (app password) at {name}")
+            text = _("{switch}, and store it: {set_password}")
+            return text.format(switch=_(own).format(name=name), set_password=set_password)
         case Cause.PASSWORDS_OFF:
-            return (
-                f"ask the administrator at {name} to enable SMTP AUTH with passwords for this mailbox; if the provider "
-                f"has ended it, use another provider for this account; then {verify}"
+            text = _(
+                "ask the administrator at {name} to enable SMTP AUTH with passwords for this mailbox; if the provider "
+                "has ended it, use another provider for this account; then {verify}"
             )
+            return text.format(name=name, verify=verify)
         case Cause.LOCKED:
-            return f"unlock the mailbox in the customer menu of {name}; then {verify}"
+            return _("unlock the mailbox in the customer menu of {name}; then {verify}").format(
+                name=name, verify=verify
+            )
         case Cause.METHOD:
             others = [each for each in ("LOGIN", "PLAIN") if (each,) != login.mechanisms] or ["LOGIN"]
-            return f'set mechanisms = ["{others[0]}"] in {section}, or ask {name} for the login method; then {verify}'
+            text = _('set mechanisms = ["{other}"] in {section}, or ask {name} for the login method; then {verify}')
+            return text.format(other=others[0], section=section, name=name, verify=verify)
         case Cause.BACKEND | Cause.PASSWORD_RETRY:
-            return f"wait: it is tried again after 5, 15 and 60 minutes; to try it at once: {verify}"
+            text = _("wait: it is tried again after 5, 15 and 60 minutes; to try it at once: {verify}")
+            return text.format(verify=verify)
         case Cause.CUT:
-            return (
-                f"check the password and whether {name} blocks this machine's address after failed logins; "
-                f"it is tried again after 5, 15 and 60 minutes; to try it at once: {verify}"
+            text = _(
+                "check the password and whether {name} blocks this machine's address after failed logins; "
+                "it is tried again after 5, 15 and 60 minutes; to try it at once: {verify}"
             )
+            return text.format(name=name, verify=verify)
         case Cause.LOGIN_LIMIT:
-            return f"wait: {name} limits logins; senderproxy tries again by itself; to try it at once: {verify}"
+            text = _("wait: {name} limits logins; senderproxy tries again by itself; to try it at once: {verify}")
+            return text.format(name=name, verify=verify)
         case Cause.NO_TLS:
-            return f'set security = "starttls" or "tls" in {section}'
+            return _('set security = "starttls" or "tls" in {section}').format(section=section)
         case Cause.EHLO_NAME:
-            return 'set identity.hostname to the full name of this machine, such as "mail.firma.example"'
+            return _('set identity.hostname to the full name of this machine, such as "mail.firma.example"')
         case Cause.ADDRESS_BLOCKED:
-            return (
-                f"ask {name} why it blocks this machine's IP address; look for infected devices behind the same "
+            return _(
+                "ask {name} why it blocks this machine's IP address; look for infected devices behind the same "
                 "address and for a missing reverse DNS name"
-            )
+            ).format(name=name)
         case Cause.CONNECTIONS:
-            return f"set a lower number of connections in {section} if this happens often"
+            text = _("set a lower number of connections in {section} if this happens often")
+            return text.format(section=section)
         case Cause.LIMIT | Cause.CLOSING:
-            return f"set messages_per_hour in {section} below the limit of {name} if this happens often"
+            text = _("set messages_per_hour in {section} below the limit of {name} if this happens often")
+            return text.format(section=section, name=name)
         case Cause.OWN_MAILBOX:
-            return f"make space in the mailbox at {name} (old and deleted mail), or have it enabled there"
+            text = _("make space in the mailbox at {name} (old and deleted mail), or have it enabled there")
+            return text.format(name=name)
         case _:
             return ""
 
 
-def _also(*switches: str) -> str:
-    """Return the settings of a provider that refuses a right password as if it were wrong."""
-    stated = [switch.partition(", and store")[0] for switch in switches if switch]
-    return f". If it is right: {', or '.join(stated)}" if stated else ""
+def _stated(switches: _Switches) -> list[str]:
+    """The settings of a provider that refuses a right password as if it were wrong."""
+    return [text for text in dict.fromkeys((switches.smtp, switches.app_password)) if text]
+
+
+def _with_switches(set_password: str, switches: Sequence[str]) -> str:
+    match switches:
+        case [one]:
+            text = _("{set_password}. If it is right: {switch}")
+            return text.format(set_password=set_password, switch=one)
+        case [one, other]:
+            text = _("{set_password}. If it is right: {switch}, or {other}")
+            return text.format(set_password=set_password, switch=one, other=other)
+        case _:
+            return set_password
 
 
 def _provider(login: Login) -> tuple[str, _Switches]:

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import reduce
 
 from aiosmtplib import SMTPException, SMTPResponseException, SMTPServerDisconnected, SMTPTimeoutError
 
@@ -28,6 +29,7 @@ from senderproxy.delivery.tls_failures import (
 )
 from senderproxy.mail.reply import Reply, parse_reply, reply
 from senderproxy.routing.provider import Smarthost
+from senderproxy.translation import N_, _, in_english, joined, ngettext
 
 
 class FailureKind(Enum):
@@ -45,7 +47,8 @@ class FailureKind(Enum):
 class OpenFailed:
     """No session could be opened.
 
-    `reply` is for clients, `upstream_reply` is the upstream's own, if it sent one. `hint`: the fix, without "To fix:".
+    `reply` is for clients, in English; `upstream_reply` is the upstream's own, if it sent one. `hint`: the fix, without
+    "To fix:". `words`: the reply for the operator, without the fix.
     """
 
     kind: FailureKind
@@ -55,6 +58,7 @@ class OpenFailed:
     stage: Stage | None = None
     hint: str = ""
     about_certificate: bool = False  # the server's was not accepted
+    words: str = ""
 
     @property
     def is_refused_login(self) -> bool:
@@ -71,17 +75,19 @@ def failure_of(fault: BaseException, smarthost: Smarthost, stage: Stage) -> Open
     if isinstance(fault, SMTPResponseException):
         return _negative_reply(Reply(fault.code, None, tuple(fault.message.split("\n"))), smarthost, stage)
     if isinstance(cause, TimeoutError | SMTPTimeoutError):
-        text = f"{smarthost} did not answer in time (stage: {stage.value})"
+        text = _("{smarthost} did not answer in time (stage: {stage})")
+        text = text.format(smarthost=smarthost, stage=_(stage.value))
         return _cut_login(_unreachable("4.4.1", text, _hint_at(stage, smarthost)), stage)
     if isinstance(cause, socket.gaierror):
-        text = f"Cannot look up {smarthost.host} ({cause.strerror}). Check the host name and this machine's DNS"
-        return _unreachable("4.4.3", text)
+        text = _("Cannot look up {host} ({error}). Check the host name and this machine's DNS")
+        return _unreachable("4.4.3", text.format(host=smarthost.host, error=cause.strerror))
     if isinstance(cause, OSError) and stage in (Stage.LOOK_UP, Stage.CONNECT):
         return _unreachable("4.4.1", _connect_failure(cause, smarthost))
     if isinstance(fault, SMTPServerDisconnected) or isinstance(cause, OSError):
         if stage in (Stage.HANDSHAKE, Stage.STARTTLS):
             return _explained(explain_closed_handshake(smarthost, stage.value), FailureKind.UNREACHABLE, "4.4.2")
-        text = f"{smarthost} closed the connection (stage: {stage.value})"
+        text = _("{smarthost} closed the connection (stage: {stage})")
+        text = text.format(smarthost=smarthost, stage=_(stage.value))
         return _cut_login(_unreachable("4.4.2", text, _hint_at(stage, smarthost)), stage)
     raise fault
 
@@ -102,34 +108,42 @@ def _hint_at(stage: Stage, smarthost: Smarthost) -> str:
     return explain_silent_greeting(smarthost) if stage is Stage.GREETING else ""
 
 
-def _unreachable(status: str, text: str, fix: str = "") -> OpenFailed:
-    to_fix = f". To fix: {fix}" if fix else ""
-    return OpenFailed(FailureKind.UNREACHABLE, reply(451, status, text + to_fix), hint=fix)
+def _unreachable(status: str, words: str, fix: str = "") -> OpenFailed:
+    return _failed(FailureKind.UNREACHABLE, status, words, fix)
 
 
 def _explained(found: Explained, kind: FailureKind = FailureKind.INCOMPATIBLE, status: str = "4.7.5") -> OpenFailed:
-    return OpenFailed(kind, reply(451, status, f"{found.text}. To fix: {found.hint}"), hint=found.hint)
+    return _failed(kind, status, found.text, found.hint)
+
+
+def _failed(kind: FailureKind, status: str, words: str, fix: str = "") -> OpenFailed:
+    return OpenFailed(kind, reply(451, status, _for_clients(words, fix)), hint=fix, words=words)
+
+
+def _for_clients(words: str, fix: str) -> str:
+    """The words in English, with their fix."""
+    return f"{in_english(words)}. To fix: {in_english(fix)}" if fix else in_english(words)
 
 
 def invalid_reply(smarthost: Smarthost, stage: Stage) -> Reply:
     """Reply for clients after data that is not an SMTP reply, or a reply to no command."""
     text = f"{smarthost} sent an invalid SMTP reply (stage: {stage.value})"
-    fix = _hint_at(stage, smarthost)
-    return reply(451, "4.5.0", f"{text}. To fix: {fix}" if fix else text)
+    return reply(451, "4.5.0", _for_clients(text, _hint_at(stage, smarthost)))
 
 
 def _connect_failure(cause: OSError, smarthost: Smarthost) -> str:
     match cause.errno:
         case errno.ECONNREFUSED:
-            return f"{smarthost} refused the connection: nothing listens on that port, or a firewall blocks it"
+            text = _("{smarthost} refused the connection: nothing listens on that port, or a firewall blocks it")
         case errno.ENETUNREACH | errno.EHOSTUNREACH | errno.EADDRNOTAVAIL:
-            return f"There is no route to {smarthost}. Check this machine's network"
+            text = _("There is no route to {smarthost}. Check this machine's network")
         case errno.EACCES | errno.EPERM:
-            return f"This machine blocks connections to {smarthost} (a local firewall or IPAddressDeny=)"
+            text = _("This machine blocks connections to {smarthost} (a local firewall or IPAddressDeny=)")
         case errno.EMFILE | errno.ENFILE:
-            return f"No connection to {smarthost}: this process has too many open files (LimitNOFILE=)"
+            text = _("No connection to {smarthost}: this process has too many open files (LimitNOFILE=)")
         case _:
-            return f"No connection to {smarthost}: {cause.strerror or type(cause).__name__}"
+            text = _("No connection to {smarthost}: {error}")
+    return text.format(smarthost=smarthost, error=cause.strerror or type(cause).__name__)
 
 
 def is_refused_method(fault: SMTPResponseException) -> bool:
@@ -140,19 +154,27 @@ def is_refused_method(fault: SMTPResponseException) -> bool:
 
 def login_waits(smarthost: Smarthost, waiting: LoginWait) -> OpenFailed:
     """Other accounts' logins failed at this server, so this one is not tried yet."""
-    names = ", ".join(waiting.accounts)
-    fix = "senderproxy account verify ID, after the cause is fixed; it ends the wait"
-    text = (
-        f"Logins at {smarthost} wait for another {format_duration(waiting.seconds)}: {waiting.failures} logins failed "
-        f"there (accounts {names}), the last one with: {waiting.last_reply}. To fix: {fix}"
+    text = ngettext(
+        "Logins at {smarthost} wait for another {duration}: {count} login failed there (accounts {names}), the last"
+        " one with: {reply}",
+        "Logins at {smarthost} wait for another {duration}: {count} logins failed there (accounts {names}), the last"
+        " one with: {reply}",
+        waiting.failures,
+    ).format(
+        smarthost=smarthost,
+        duration=format_duration(waiting.seconds),
+        count=waiting.failures,
+        names=", ".join(waiting.accounts),
+        reply=waiting.last_reply,
     )
-    return OpenFailed(FailureKind.WAITING, reply(451, "4.7.0", text), stage=Stage.AUTH, hint=fix)
+    fix = _("senderproxy account verify ID, after the cause is fixed; it ends the wait")
+    return replace(_failed(FailureKind.WAITING, "4.7.0", text, fix), stage=Stage.AUTH)
 
 
 def login_in_progress(smarthost: Smarthost) -> OpenFailed:
     """The logins before this one at the server have no reply yet."""
-    text = f"Other logins at {smarthost} have been in progress for too long"
-    return OpenFailed(FailureKind.WAITING, reply(451, "4.7.0", text), stage=Stage.AUTH)
+    text = _("Other logins at {smarthost} have been in progress for too long").format(smarthost=smarthost)
+    return replace(_failed(FailureKind.WAITING, "4.7.0", text), stage=Stage.AUTH)
 
 
 def no_authorities(smarthost: Smarthost) -> OpenFailed:
@@ -162,35 +184,48 @@ def no_authorities(smarthost: Smarthost) -> OpenFailed:
 
 def ca_file_unreadable(smarthost: Smarthost, fault: OSError) -> OpenFailed:
     """The file of CA certificates is missing or invalid."""
-    why = "it contains no certificate" if isinstance(fault, ssl.SSLError) else fault.strerror or type(fault).__name__
-    place = smarthost.ca_file or "the system"
-    text = f"Cannot read the CA certificates for {smarthost} from {place}: {why}"
-    fix = f"set ca_file to a PEM file that the service can read (now {place})"
-    return OpenFailed(FailureKind.INCOMPATIBLE, reply(451, "4.7.5", text), hint=fix)
+    why = _("it contains no certificate")
+    if not isinstance(fault, ssl.SSLError):
+        why = fault.strerror or type(fault).__name__
+    place = smarthost.ca_file or _("the system")
+    text = _("Cannot read the CA certificates for {smarthost} from {place}: {why}")
+    fix = _("set ca_file to a PEM file that the service can read (now {place})").format(place=place)
+    return _failed(FailureKind.INCOMPATIBLE, "4.7.5", text.format(smarthost=smarthost, place=place, why=why), fix)
 
 
 def starttls_missing(smarthost: Smarthost) -> OpenFailed:
     """The upstream does not offer STARTTLS. An attacker may have removed it, so the session ends here."""
-    fix = 'use port 465 with security = "tls", which is safe from devices on the way that remove the offer'
-    text = f"{smarthost} does not offer STARTTLS, so no password was sent. To fix: {fix}"
-    return OpenFailed(FailureKind.INCOMPATIBLE, reply(451, "4.7.4", text), hint=fix)
+    text = _("{smarthost} does not offer STARTTLS, so no password was sent").format(smarthost=smarthost)
+    fix = _('use port 465 with security = "tls", which is safe from devices on the way that remove the offer')
+    return _failed(FailureKind.INCOMPATIBLE, "4.7.4", text, fix)
 
 
 def no_usable_mechanism(smarthost: Smarthost, wanted: Sequence[str], offered: Sequence[str]) -> OpenFailed:
     """The upstream offers no AUTH, or no mechanism of the provider's settings."""
     names = ", ".join(name.upper() for name in offered)
-    text = f"{smarthost} offers {'only AUTH ' + names if names else 'no AUTH'}; usable are {' and '.join(wanted)}"
-    fix = "use the provider's port for logins, usually 465 or 587"
     if names:
-        fix = "set mechanisms for the provider to one that the server offers (PLAIN or LOGIN)"
-    return OpenFailed(FailureKind.INCOMPATIBLE, reply(451, "4.7.4", text), hint=fix)
+        text = _("{smarthost} offers only AUTH {names}; usable are {wanted}")
+        fix = _("set mechanisms for the provider to one that the server offers (PLAIN or LOGIN)")
+    else:
+        text = _("{smarthost} offers no AUTH; usable are {wanted}")
+        fix = _("use the provider's port for logins, usually 465 or 587")
+    usable = reduce(lambda first, second: _("{first} and {second}").format(first=first, second=second), wanted)
+    text = text.format(smarthost=smarthost, names=names, wanted=usable)
+    return _failed(FailureKind.INCOMPATIBLE, "4.7.4", text, fix)
 
 
 def plain_text_refused(smarthost: Smarthost, peer: str) -> OpenFailed:
     """A login without TLS to a host other than this machine."""
-    text = f'{smarthost} is at {peer}, not on this machine: security = "none" is for loopback only'
-    fix = 'set security = "tls" or "starttls" for the provider'
-    return OpenFailed(FailureKind.INCOMPATIBLE, reply(451, "4.7.4", text), hint=fix)
+    text = _('{smarthost} is at {peer}, not on this machine: security = "none" is for loopback only')
+    fix = _('set security = "tls" or "starttls" for the provider')
+    return _failed(FailureKind.INCOMPATIBLE, "4.7.4", text.format(smarthost=smarthost, peer=peer), fix)
+
+
+def no_smarthost(provider: str) -> OpenFailed:
+    """The provider's section names no server."""
+    text = _("Provider {provider} has no smarthost").format(provider=provider)
+    fix = _("set host in [providers.{provider}]").format(provider=provider)
+    return _failed(FailureKind.INCOMPATIBLE, "4.3.5", text, fix)
 
 
 def _negative_reply(unparsed: Reply, smarthost: Smarthost, stage: Stage) -> OpenFailed:
@@ -203,11 +238,10 @@ def _negative_reply(unparsed: Reply, smarthost: Smarthost, stage: Stage) -> Open
         ours = reply(451, "4.7.8", f"{smarthost} refused the login: {upstream_reply}")
         return OpenFailed(FailureKind.LOGIN, ours, upstream_reply, cause, stage)
     fix = hint(cause, Login("", "", "NAME", smarthost.host)) if cause in _FIXED_HERE else ""
-    text = f"{smarthost} {_TEXTS.get(cause, 'replied')} (stage: {stage.value}): {upstream_reply}"
-    status = "4.7.0" if stage is Stage.AUTH else "4.4.1"
-    return OpenFailed(
-        kind, reply(451, status, f"{text}. To fix: {fix}" if fix else text), upstream_reply, cause, stage, fix
-    )
+    text = _(_TEXTS[cause]) if cause in _TEXTS else _("{smarthost} replied (stage: {stage}): {reply}")
+    text = text.format(smarthost=smarthost, stage=_(stage.value), reply=upstream_reply)
+    failed = _failed(kind, "4.7.0" if stage is Stage.AUTH else "4.4.1", text, fix)
+    return replace(failed, upstream_reply=upstream_reply, cause=cause, stage=stage)
 
 
 _KINDS = {
@@ -217,7 +251,10 @@ _KINDS = {
     Cause.ADDRESS_BLOCKED: FailureKind.LIMIT,
 }
 _FIXED_HERE = (Cause.EHLO_NAME, Cause.ADDRESS_BLOCKED, Cause.NO_TLS)
-_TEXTS = {Cause.EHLO_NAME: "refuses the name of this machine", Cause.ADDRESS_BLOCKED: "blocks this machine's address"}
+_TEXTS = {
+    Cause.EHLO_NAME: N_("{smarthost} refuses the name of this machine (stage: {stage}): {reply}"),
+    Cause.ADDRESS_BLOCKED: N_("{smarthost} blocks this machine's address (stage: {stage}): {reply}"),
+}
 
 
 def _parsed(unparsed: Reply) -> Reply | None:
@@ -239,7 +276,8 @@ def without_secrets(result: OpenFailed, secrets: Sequence[bytes]) -> OpenFailed:
         return replace(text, lines=lines)
 
     upstream_reply = None if result.upstream_reply is None else clean(result.upstream_reply)
-    return replace(result, reply=clean(result.reply), upstream_reply=upstream_reply)
+    words = "" if any(secret in result.words for secret in shown if secret) else result.words  # then those of the reply
+    return replace(result, reply=clean(result.reply), upstream_reply=upstream_reply, words=words)
 
 
 def combined(failures: Sequence[OpenFailed]) -> OpenFailed:
@@ -248,4 +286,5 @@ def combined(failures: Sequence[OpenFailed]) -> OpenFailed:
     if len(texts) == 1:
         return last
     fix = next((failure.hint for failure in failures if failure.hint), "")
-    return replace(last, reply=replace(last.reply, lines=("; ".join(texts),)), hint=fix)
+    words = list(dict.fromkeys(failure.words or failure.reply.text for failure in failures))
+    return replace(last, reply=replace(last.reply, lines=("; ".join(texts),)), hint=fix, words=joined("; ", words))

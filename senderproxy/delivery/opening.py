@@ -35,7 +35,6 @@ from senderproxy.delivery.resolver import Resolver
 from senderproxy.delivery.session import EhloExtensions, Session, SessionTimeouts
 from senderproxy.delivery.tls_contexts import TlsContexts
 from senderproxy.log import event
-from senderproxy.mail.reply import reply
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.provider import Provider, Security, Smarthost
 
@@ -137,9 +136,7 @@ class SessionOpener:
                 return result
             failures.append(result)
         if not failures:
-            fix = f"set host in [providers.{provider.name}]"
-            text = f"Provider {provider.name} has no smarthost. To fix: {fix}"
-            return OpenFailed(FailureKind.INCOMPATIBLE, reply(451, "4.3.5", text), hint=fix)
+            return open_failures.no_smarthost(provider.name)
         return open_failures.combined(failures)
 
 
@@ -156,7 +153,7 @@ def _explained(result: OpenFailed, login: Login, smarthost: Smarthost, proven: b
     fix = hint(cause, login)
     upstream_reply = result.upstream_reply or result.reply
     refused = login_failed_reply(cause, upstream_reply, replace(login, host=str(smarthost)), fix)
-    return replace(result, reply=refused, upstream_reply=upstream_reply, cause=cause, hint=fix)
+    return replace(result, reply=refused, upstream_reply=upstream_reply, cause=cause, hint=fix, words="")
 
 
 class _OpeningAttempt:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from senderproxy.routing.provider import Security, Smarthost
+from senderproxy.translation import N_, _
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,6 @@ class Explained:
     hint: str
 
 
-_CLOCK: Final = "compare this machine's clock (timedatectl)"
 _VERSIONS: Final = frozenset(
     {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE", "WRONG_SSL_VERSION"}
 )
@@ -38,7 +38,7 @@ _WEAK: Final = frozenset(
     }
 )  # fmt: skip
 _CLIENT_CERTIFICATE: Final = frozenset({"TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_BAD_CERTIFICATE"})
-_SERVER_SIDE: Final = (
+_SERVER_SIDE: Final = N_(
     "update that server or its TLS settings (it needs TLS 1.2 or newer with ECDHE key exchange and AES-GCM or ChaCha20)"
 )
 
@@ -50,39 +50,45 @@ def explain_tls_failure(fault: ssl.SSLError, smarthost: Smarthost) -> Explained:
     reason = str(fault.reason or "")
     if reason in _VERSIONS:
         return Explained(
-            f"{smarthost} does not support TLS 1.2 or newer",
-            "enable TLS 1.2 or 1.3 on that server, or use another one; older versions are not safe",
+            _("{smarthost} does not support TLS 1.2 or newer").format(smarthost=smarthost),
+            _("enable TLS 1.2 or 1.3 on that server, or use another one; older versions are not safe"),
         )
     if reason in _PLAIN_TEXT:
         return Explained(
-            f"{smarthost} does not start with TLS",
-            'if this is a STARTTLS port (587, 25), set security = "starttls" for the provider',
+            _("{smarthost} does not start with TLS").format(smarthost=smarthost),
+            _('if this is a STARTTLS port (587, 25), set security = "starttls" for the provider'),
         )
     if reason in _WEAK:
         what = reason.removeprefix("SSLV3_ALERT_").removeprefix("TLSV1_ALERT_").replace("_", " ").lower()
-        return Explained(f"{smarthost} offers no key exchange or cipher that is safe today ({what})", _SERVER_SIDE)
+        text = _("{smarthost} offers no key exchange or cipher that is safe today ({what})")
+        return Explained(text.format(smarthost=smarthost, what=what), _(_SERVER_SIDE))
     if reason in _CLIENT_CERTIFICATE:
         return Explained(
-            f"{smarthost} asks for a client certificate", "use a port for logins with a password, usually 465 or 587"
+            _("{smarthost} asks for a client certificate").format(smarthost=smarthost),
+            _("use a port for logins with a password, usually 465 or 587"),
         )
-    text = reason.replace("_", " ").lower() or "handshake aborted"
-    return Explained(f"TLS with {smarthost} failed: {text}", "look for the cause in that server's log")
+    what = reason.replace("_", " ").lower() or _("handshake aborted")
+    text = _("TLS with {smarthost} failed: {what}").format(smarthost=smarthost, what=what)
+    return Explained(text, _("look for the cause in that server's log"))
 
 
 def explain_closed_handshake(smarthost: Smarthost, stage: str) -> Explained:
-    """Explain a connection that the server closed during the handshake."""
+    """Explain a connection that the server closed during the handshake. `stage`: its name, marked."""
     return Explained(
-        f"{smarthost} closed the connection (stage: {stage})",
-        "if this repeats, the server may offer no TLS version, key exchange or cipher that is safe today: "
-        f"{_SERVER_SIDE}; or a device on the way blocks TLS",
+        _("{smarthost} closed the connection (stage: {stage})").format(smarthost=smarthost, stage=_(stage)),
+        _(
+            "if this repeats, the server may offer no TLS version, key exchange or cipher that is safe today: "
+            "{fix}; or a device on the way blocks TLS"
+        ).format(fix=_(_SERVER_SIDE)),
     )
 
 
 def explain_no_authorities(smarthost: Smarthost) -> Explained:
     """Explain a machine without any certificate of an authority."""
+    text = _("This machine has no certificates of authorities, so the certificate of {smarthost} cannot be verified")
     return Explained(
-        f"This machine has no certificates of authorities, so the certificate of {smarthost} cannot be verified",
-        "install them: apt install ca-certificates (Alpine: apk add ca-certificates)",
+        text.format(smarthost=smarthost),
+        _("install them: apt install ca-certificates (Alpine: apk add ca-certificates)"),
     )
 
 
@@ -90,39 +96,44 @@ def explain_silent_greeting(smarthost: Smarthost) -> str:
     """Return the hint for a server that sends no SMTP greeting: it may wait for TLS. Empty where TLS was first."""
     if smarthost.security is Security.IMPLICIT_TLS:
         return ""
-    return 'if this port starts with TLS (465 does), set security = "tls" for the provider'
+    return _('if this port starts with TLS (465 does), set security = "tls" for the provider')
 
 
 def _certificate(fault: ssl.SSLCertVerificationError, smarthost: Smarthost) -> Explained:
     # The numbers are OpenSSL's X509_V_ERR_*, part of its interface.
-    name = f"The certificate of {smarthost}"
     match fault.verify_code:
         case 10:
-            return Explained(f"{name} has expired", f"have it renewed by the operator of the server, and {_CLOCK}")
+            text = _("The certificate of {smarthost} has expired")
+            hint = _("have it renewed by the operator of the server, and compare this machine's clock (timedatectl)")
         case 9:
-            return Explained(f"{name} is not valid yet", f"{_CLOCK}, or have it replaced by the operator of the server")
+            text = _("The certificate of {smarthost} is not valid yet")
+            hint = _("compare this machine's clock (timedatectl), or have it replaced by the operator of the server")
         case 62 | 64:
-            return Explained(
-                f"{name} is for another name",
+            text = _("The certificate of {smarthost} is for another name")
+            hint = _(
                 "set host to a name in the certificate: "
-                f"openssl s_client -connect {smarthost} -starttls smtp (without -starttls for port 465)",
-            )
+                "openssl s_client -connect {smarthost} -starttls smtp (without -starttls for port 465)"
+            ).format(smarthost=smarthost)
         case 18 | 19 | 20 | 21:
-            trusted = f"in {smarthost.ca_file}" if smarthost.ca_file else "that this machine trusts"
-            return Explained(
-                f"{name} is not signed by an authority {trusted}",
+            text = _("The certificate of {smarthost} is not signed by an authority that this machine trusts")
+            if smarthost.ca_file:
+                text = _("The certificate of {smarthost} is not signed by an authority in {file}")
+            hint = _(
                 "for a server of your own, set ca_file to the certificate of its authority; for a provider, "
-                "find out which device on the way replaces its certificate (virus scanner, firewall)",
+                "find out which device on the way replaces its certificate (virus scanner, firewall)"
             )
         case 66 | 67 | 68:
-            return Explained(f"{name} uses a key or signature that is not safe today", _SERVER_SIDE)
+            text = _("The certificate of {smarthost} uses a key or signature that is not safe today")
+            hint = _(_SERVER_SIDE)
+        case _ if _is_strictness(fault.verify_message):
+            text, hint = _("The certificate of {smarthost} is not valid: {why}"), _(_STRICT_HINT)
         case _:
-            text = f"{name} is not valid: {fault.verify_message}"
-            hint = _STRICT_HINT if _is_strictness(fault.verify_message) else "have it replaced by the operator"
-            return Explained(text, hint)
+            text = _("The certificate of {smarthost} is not valid: {why}")
+            hint = _("have it replaced by the operator")
+    return Explained(text.format(smarthost=smarthost, file=smarthost.ca_file, why=fault.verify_message), hint)
 
 
-_STRICT_HINT: Final = (
+_STRICT_HINT: Final = N_(
     "Python 3.13 and newer verify certificates more strictly: the authority's certificate needs the extensions "
     "keyUsage, basicConstraints (critical) and subjectKeyIdentifier, the server's needs authorityKeyIdentifier"
 )

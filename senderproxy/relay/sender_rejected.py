@@ -25,6 +25,7 @@ from senderproxy.routing.account import lists_address
 from senderproxy.routing.author_policy import is_public_domain
 from senderproxy.routing.provider import Provider, SenderRule
 from senderproxy.routing.route import Route
+from senderproxy.translation import _, in_english
 
 LEARNED_KIND: Final = "sender-rule"  # of the facts about rejected senders
 _LONGEST_AGE: Final = 10 * 365 * 86_400.0  # seconds; ten years, so that no date is out of range
@@ -103,50 +104,54 @@ def explain(rejected: RejectedSender, *, is_internal: bool = True) -> Reply:
     return reply(
         550,
         "5.7.1",
-        f"{route.provider.name} does not let {who} send as {name} ({place}). To fix: {hint}.",
+        f"{route.provider.name} does not let {who} send as {name} ({place}). To fix: {in_english(hint)}.",
         f"{route.provider.name} erlaubt der {wer} den Absender {name} nicht ({feld}). Abhilfe: {abhilfe}.",
         rejected.reply.reason,
     )
 
 
 def _hints(rejected: RejectedSender) -> tuple[str, str]:
-    """The fix in English and in German."""
+    """The fix, marked for translation, and in German with ASCII alone, for the reply."""
     route, address = rejected.route, rejected.address
     section = f"[providers.{route.provider.name}]"
     if address is None:
         setting = f"takes_null_reverse_path = false in {section}"
-        return f"set {setting}", f"{setting} setzen"
+        return _("set {setting}").format(setting=setting), f"{setting} setzen"
     if _is_about_dns(rejected.reply):
         return (
-            f"give the domain {address.domain} an MX or A record in its DNS",
+            _("give the domain {domain} an MX or A record in its DNS").format(domain=address.domain),
             f"der Domain {address.domain} einen MX- oder A-Eintrag im DNS geben",
         )
     setting, rule = _setting(rejected)
     if address.key == route.account.address.key:
         command = f"senderproxy account show {route.account.id}"
         return (
-            f"give the account the address that its mailbox has ({command})",
+            _("give the account the address that its mailbox has ({command})").format(command=command),
             f"dem Konto die Adresse geben, die sein Postfach hat ({command})",
         )
     stricter = f'{setting} = "{_stricter(rule, address, route).value}" in {section}'
     if lists_address(route.account, address):
         # The address counts as the mailbox's own, so it is sent unchanged under any setting.
         command = f"senderproxy account edit {route.account.id} --not {address}"
-        first, zuerst = (
-            (f"set {stricter}, and ", f"{stricter} setzen und ") if rule is not SenderRule.ADDRESS else ("", "")
-        )
-        return (
-            f"{first}make it an alias of the mailbox at the provider, or remove it here ({command})",
-            f"{zuerst}beim Provider als Alias des Postfachs anlegen oder hier entfernen ({command})",
-        )
+        text = _("make it an alias of the mailbox at the provider, or remove it here ({command})")
+        abhilfe = f"beim Provider als Alias des Postfachs anlegen oder hier entfernen ({command})"
+        if rule is not SenderRule.ADDRESS:
+            text = _(
+                "set {setting}, and make it an alias of the mailbox at the provider, or remove it here ({command})"
+            )
+            abhilfe = f"{stricter} setzen und {abhilfe}"
+        return text.format(setting=stricter, command=command), abhilfe
     if not is_public_domain(address.domain) or address.domain.endswith(f".{route.account.address.domain}"):
         # A machine has no mailbox at the provider.
         return (
-            f"map {address} to an own address under [senders.map], or set {stricter}",
+            _("map {address} to an own address under [senders.map], or set {setting}").format(
+                address=address, setting=stricter
+            ),
             f"{address} unter [senders.map] durch eine eigene Adresse ersetzen oder {stricter} setzen",
         )
     command = f"senderproxy account add {address}"
-    return f"add its mailbox ({command}), or set {stricter}", f"Postfach anlegen ({command}) oder {stricter} setzen"
+    text = _("add its mailbox ({command}), or set {setting}").format(command=command, setting=stricter)
+    return text, f"Postfach anlegen ({command}) oder {stricter} setzen"
 
 
 _DNS: Final = re.compile(
@@ -194,10 +199,15 @@ class RejectedSenders(LearnedSource):
         name = str(rejected.address) if rejected.address else "<>"
         setting, rule = _setting(rejected)
         setting_in_words = f'{setting} = "{rule.value}"' if rejected.address else "takes_null_reverse_path = true"
-        reason = "its DNS has no record" if _is_about_dns(rejected.reply) else "its rule is stricter"
-        words = (
-            f"{route.provider.name} refused {name} ({rejected.place.value}) for account {route.account.id} although"
-            f" {setting_in_words} allows it: {reason}"
+        words = _(
+            "{provider} refused {name} ({field}) for account {account} although {setting} allows it: {reason}"
+        ).format(
+            provider=route.provider.name,
+            name=name,
+            field=rejected.place.value,
+            account=route.account.id,
+            setting=setting_in_words,
+            reason=_("its DNS has no record") if _is_about_dns(rejected.reply) else _("its rule is stricter"),
         )
         key = _subject(route.account.id, name)
         earlier = self._known.pop(key, None)
@@ -228,7 +238,7 @@ class RejectedSenders(LearnedSource):
 
     def entries(self) -> list[StricterRule]:
         """All entries, oldest first."""
-        return sorted((entry for entry, _ in self._known.values()), key=lambda entry: entry.since)
+        return sorted((entry for entry, _settings in self._known.values()), key=lambda entry: entry.since)
 
     def fact(self, subject: str, at: Instant) -> Fact | None:
         """See learned.LearnedSource."""

@@ -15,14 +15,24 @@ from babel.messages.catalog import Catalog, Message
 
 from deploy.debian import wheels
 from docs.update_translations import compiled, forms, marked_texts, merged, read_catalogue, rendered, source_path
+from senderproxy.cli.main import VERBS
 from senderproxy.translation import LANGUAGES, SOURCE
 
 PROJECT = Path(__file__).parents[2]
 TRANSLATIONS = [language for language in LANGUAGES if language != SOURCE]
 # Everything that an alert can contain.
-COMPLETE = ["senderproxy/monitoring"]
+COMPLETE = [
+    "senderproxy/monitoring",
+    "senderproxy/accounts",
+    "senderproxy/config",
+    "senderproxy/delivery",
+    "senderproxy/dns_client",
+    "senderproxy/relay/sender_rejected.py",
+    "senderproxy/spool",
+]
+_WORD = "[a-z]+(?:-[a-z]+)*"
 COMMAND = re.compile(
-    r"\b(?:senderproxy [a-z]+(?: [a-z-]+)?|systemctl [a-z]+|journalctl|resolvectl|timedatectl)\b(?=$|[ :;.)'])"
+    rf"\b(?:senderproxy (?:{'|'.join(VERBS)})(?: {_WORD})?|(?:system|journal|resolve|timedate)ctl(?: {_WORD})?)\b"
 )
 SETTING = re.compile(r"\b[a-z]+_[a-z_]+\b|\[[a-z.]+\]|--[a-z-]+")
 

@@ -18,6 +18,7 @@ from senderproxy.translation import (
     _,
     current_language,
     in_english,
+    joined,
     language,
     ngettext,
     preferred_language,
@@ -128,6 +129,14 @@ def test_a_number_keeps_its_plural_form_and_its_format() -> None:
             "5 Nachrichten",
         ]
         assert translated(seconds) == "1.2 Sek."
+
+
+def test_joined_texts_are_translated_one_by_one() -> None:
+    text = joined(" {} ", [_("password refused"), "x{y}", _("The disk is full.")])
+    assert text == "password refused {} x{y} {} The disk is full."
+    with language("de"):
+        assert translated(text) == "Passwort abgelehnt {} x{y} {} Die Platte ist voll."
+    assert joined(", ", []) == ""
 
 
 def test_another_string_is_not_translated() -> None:

@@ -195,7 +195,9 @@ def database_error(what: str, error: sqlite3.Error, path: Path | None = None) ->
                 hint=_("Check the owner of the files and whether the disk is read-only: ls -l, mount, dmesg"),
             )
         case int():
-            return SpoolError(f"{what}: {error}.", hint=_("Look for errors of the disk: dmesg"))
+            return SpoolError(
+                _("{what}: {reason}.").format(what=what, reason=error), hint=_("Look for errors of the disk: dmesg")
+            )
 
 
 def refuse_if_lost(folder: SpoolFolder, names: set[str]) -> None:

@@ -109,7 +109,7 @@ def open_subfolder(folder: SpoolFolder, name: str) -> int:
 
 def disk_error(what: str, error: OSError) -> SpoolError:
     """An error of the operating system as a SpoolError. `what`: the failed operation, a sentence without its period."""
-    message = f"{what}: {error.strerror or error}."
+    message = _("{what}: {reason}.").format(what=what, reason=error.strerror or error)
     if error.errno in DISK_FULL:
         return disk_full(message)
     return SpoolError(message, hint=_("Look for errors of the disk: dmesg"))

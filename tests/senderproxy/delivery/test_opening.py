@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from senderproxy.delivery import open_failures
 from senderproxy.delivery.open_failures import FailureKind, OpenFailed
 from senderproxy.delivery.session import Session
+from senderproxy.mail.reply import parse_reply
 from senderproxy.routing.provider import Security, Smarthost
 from senderproxy.simulator.faults import (
     AppendOctets,
@@ -28,6 +30,7 @@ from senderproxy.simulator.faults import (
 from senderproxy.simulator.provider_replies import server_reply
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import CertificateKind
+from senderproxy.translation import _, in_english, language
 from tests.senderproxy.delivery.messages import (
     ANNA,
     IMPATIENT,
@@ -386,3 +389,32 @@ async def test_a_cancelled_attempt_leaves_no_connection_open(stage: FaultStage) 
             await asyncio.wait((opening,), timeout=0.05)
         assert opening.cancelled() or isinstance(opening.result(), OpenFailed)
         await simulator.wait_until(lambda simulator: simulator.open_connections == 0)
+
+
+# ---- words for the operator ----
+
+
+def test_a_failure_has_words_for_the_operator_in_any_language_and_a_reply_in_english() -> None:
+    with language("de"):
+        failed = open_failures.starttls_missing(Smarthost("mail.example", 587, Security.STARTTLS))
+        both = open_failures.combined([failed, open_failures.no_smarthost("ionos")])
+    assert failed.words == "mail.example:587 bietet kein STARTTLS an, deshalb wurde kein Kennwort gesendet"
+    assert failed.reply.text.startswith(
+        "mail.example:587 does not offer STARTTLS, so no password was sent. To fix: use port 465"
+    )
+    assert in_english(both.words).endswith("so no password was sent; Provider ionos has no smarthost")
+
+
+@pytest.mark.parametrize("secret", ["geheim-eins", "geheim-Öl für 3 €"])
+def test_a_server_that_repeats_a_secret_does_not_bring_it_into_the_words(secret: str) -> None:
+    octets = secret.encode()
+    said = parse_reply([b"500 unknown command " + octets])
+    text = _("{smarthost} replied (stage: {stage}): {reply}").format(
+        smarthost="mail.example", stage="login", reply=said
+    )
+    failed = OpenFailed(FailureKind.INCOMPATIBLE, said, said, words=text)
+    clean = open_failures.without_secrets(failed, [octets])
+    assert secret not in repr(clean)
+    assert "geheim" not in clean.words + clean.reply.text
+    kept = open_failures.without_secrets(failed, [b"geheim-other"])
+    assert kept.words == text
