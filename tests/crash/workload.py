@@ -192,7 +192,16 @@ class Day:
         self.clock.pass_by(timedelta(days=31))
         now = self.clock.now()
         old = [i for i, e in self.model.entries.items() if e.finished_at is not None and e.finished_at < now - HISTORY]
-        await self.step(old, lambda: self.model.sweep(now), lambda: self.spool.sweep(now))
+        await self.model.sweep(now)
+        numbers = range(
+            self.steps + 1, self.steps + 1 + len(old)
+        )  # each message is deleted as a whole, not all at once
+        self.steps += len(old)
+        for number, ident in zip(numbers, old, strict=True):
+            self.say(begin=number, after={ident: await snapshot(self.model, ident)}, contents={})
+        await self.spool.sweep(now)
+        for number in numbers:
+            self.say(end=number)
 
     async def live(self) -> None:
         await self.accept(self.letter(300))

@@ -6,7 +6,6 @@ Not here: the time of a cleanup (service.spool), the statements (spool.sqlite.st
 """
 
 import logging
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -19,13 +18,15 @@ from senderproxy.spool.sqlite.incoming import Incoming
 from senderproxy.spool.sqlite.reader import Reader
 from senderproxy.spool.sqlite.spool_folder import disk_error
 from senderproxy.spool.sqlite.threads import SpoolThreads
+from senderproxy.spool.sqlite.transaction_size import TransactionSize
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
 from senderproxy.translation import _
 
 _ORPHAN_AGE: Final = 3600.0  # seconds; the row of a younger file may still be written
 _FREE_PAGES: Final = 4096  # pages of 4 KiB that the database keeps for new messages: 16 MiB
 _IDLE_FREE_PAGES: Final = 256  # the same of an idle spool: 1 MiB
-_PAGES_AT_ONCE: Final = 500  # pages returned in one transaction; other jobs wait for some milliseconds
+_PAGES_MOST: Final = 500  # pages returned in one transaction; other jobs wait for some milliseconds
+_PAGES_LEAST: Final = 8  # pages, on a slow disk
 
 _log = logging.getLogger("senderproxy.spool")
 
@@ -61,9 +62,11 @@ class Cleanup:
 
     async def _shrink(self, keep: int) -> None:
         """Return free pages to the disk until so many are left, in small transactions."""
-        shrink = WriteJob(run=lambda connection: statements.shrink(connection, keep, _PAGES_AT_ONCE))
-        while await self._writer.submit(replace(shrink)):
-            pass
+        size = TransactionSize(_PAGES_LEAST, _PAGES_MOST, self._writer.monotonic)
+        while True:
+            job, _pages = size.job(lambda connection, pages: statements.shrink(connection, keep, pages))
+            if not await self._writer.submit(job):
+                break
 
     async def tidy(self) -> None:
         """Return the space of an idle spool to the disk: free pages, and the write-ahead log. Raises SpoolError."""

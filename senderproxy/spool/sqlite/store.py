@@ -128,7 +128,8 @@ class SqliteSpool:
                 last_number = statements.last_number(connection)
                 _undo_step(connection, rows.to_ms(clock.now()), limits)
                 reader = undo.enter_context(closing(connect(path, read_only=True)))
-                wal = WriteAheadLog(undo.enter_context(closing(connect(path))), tuning.wal_pages, tuning.wal_limit)
+                wal_connection = undo.enter_context(closing(connect(path)))
+                wal = WriteAheadLog(wal_connection, tuning.wal_pages, tuning.wal_limit, clock.monotonic)
             with as_spool_errors(_("The spool's reserve file cannot be opened")):
                 reserve = undo.enter_context(closing(DiskReserve(folder, limits.reserve)))
                 free_space = FreeSpace(folder.fd, limits.min_free, reserve, clock.monotonic)

@@ -2,7 +2,8 @@
 
 A checkpoint copies the log into the database. Most of that happens on a connection and a thread of its own while
 commits go on; the writer copies only what was committed meanwhile, after which the log starts again at its beginning.
-Guarantees: a commit waits for a checkpoint only if the log has reached its limit.
+On a slow disk that is much: then the thread copies again, until the rest is short.
+Guarantees: a commit waits for a checkpoint only if the log has reached its limit; for the rest, a quarter of a second.
 Not here: commits (spool.sqlite.writer).
 """
 
@@ -18,6 +19,8 @@ from senderproxy import log_events
 from senderproxy.log import event
 
 _BUSY_TIMEOUT: Final = 5000  # milliseconds; the default of Python's sqlite3
+_REST_SECONDS: Final = 0.25  # in which the writer copies the rest, at the thread's speed
+_REST_LEAST: Final = 16  # pages that the writer copies on a disk of any speed: a commit
 
 _log = logging.getLogger("senderproxy.spool")
 
@@ -29,7 +32,10 @@ class WriteAheadLog:
     connection: sqlite3.Connection  # of the thread
     pages: int  # length at which a checkpoint begins
     limit: int  # length, in pages, at which commits wait for the checkpoint
+    monotonic: Callable[[], float]  # seconds
     length: int = 0  # pages since the last checkpoint began
+    copying: int = 0  # pages that the last checkpoint began with
+    rest: int = _REST_LEAST  # pages that the writer may copy
     _copied: Callable[[], None] | None = None
     _idle: threading.Event = field(default_factory=threading.Event)
     _wanted: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -57,15 +63,21 @@ class WriteAheadLog:
         self.length += pages
         if self.length >= self.limit:
             self._idle.wait()
-        if self.length >= self.pages and self._idle.is_set():
+        if self.length >= self.pages:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._idle.is_set():
             self._idle.clear()
-            self.length = 0
+            self.copying, self.length = self.length, 0
             self._wanted.release()
 
     def finish(self, connection: sqlite3.Connection) -> None:
-        """Copy the rest, if it is short; on the writer's thread."""
-        if self.length < self.pages:
+        """Copy the rest, if it is short, or let the thread do it, if it becomes shorter; on the writer's thread."""
+        if self.length <= self.rest:
             _checkpoint(connection)
+        elif self.length < self.copying:
+            self._begin()
 
     def truncate(self, connection: sqlite3.Connection) -> None:
         """Copy the log and cut its file to nothing, unless another connection uses it; on the writer's thread.
@@ -84,10 +96,13 @@ class WriteAheadLog:
     def _work(self) -> None:
         assert self._copied is not None
         while self._wanted.acquire() and not self._stopping:
+            begun = self.monotonic()
             try:
                 _checkpoint(self.connection)
             except sqlite3.Error as error:
                 event(_log, log_events.WAL_CHECKPOINT_FAILED, why=error)
+            seconds = max(self.monotonic() - begun, 1e-6)
+            self.rest = min(max(int(self.copying * _REST_SECONDS / seconds), _REST_LEAST), self.pages)
             self._idle.set()
             self._copied()
 

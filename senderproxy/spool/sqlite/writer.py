@@ -68,7 +68,8 @@ class Writer:
     identity: FileIdentity  # of the database
     connection: sqlite3.Connection | None
     monotonic: Callable[[], float]  # seconds
-    extra_jobs: Callable[[], Sequence[WriteJob]] = tuple  # to be written in the next transaction
+    # To be written in the next transaction; True: beside new messages, whose clients wait.
+    extra_jobs: Callable[[bool], Sequence[WriteJob]] = lambda _beside_arrivals: ()
     commits: int = 0
     broken: SpoolError | None = None  # the error of all further jobs
     busy_since: float | None = None  # monotonic seconds: start of the current batch
@@ -142,7 +143,7 @@ class Writer:
 
     def _work(self) -> None:
         running = True
-        while running:
+        while running or not self._jobs.empty():  # a job may request another one, also after the last `submit`
             batch: list[WriteJob] = []
             job = self._jobs.get()
             while True:
@@ -172,7 +173,7 @@ class Writer:
             changes = [job for job in batch if not job.messages and not job.reads_only]
             arrivals = [job for job in arrivals if self._has_space(job, results)]
             if arrivals or changes:
-                arrivals += self.extra_jobs()
+                arrivals += self.extra_jobs(bool(arrivals))
                 self._write(arrivals, changes, results)
         except BaseException as error:  # noqa: BLE001  a job without a result would be awaited for ever
             event(_log, log_events.SPOOL_WRITER_ERROR, fault=error)

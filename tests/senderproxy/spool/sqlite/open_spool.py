@@ -44,7 +44,9 @@ async def claimed(spool: SqliteSpool, account: str = "anna") -> Claim:
 
 async def written(spool: SqliteSpool) -> None:
     """Return when what was noted before is in the database."""
-    await spool._writer.submit(WriteJob(run=lambda _: None))
+    while spool._history._unwritten:  # each transaction takes a part of it
+        await spool._writer.submit(WriteJob(run=lambda _: None))
+    await spool._writer.submit(WriteJob(run=lambda _: None))  # the last part may be in the transaction before
 
 
 async def records(spool: SqliteSpool, query: Query | None = None) -> list[MessageRecord]:

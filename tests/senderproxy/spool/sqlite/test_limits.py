@@ -12,7 +12,7 @@ from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.still_clock import START, StillClock
-from tests.senderproxy.spool.sqlite.open_spool import HISTORY, ids, opened
+from tests.senderproxy.spool.sqlite.open_spool import HISTORY, ids, opened, written
 
 LIMIT = 1_000_000  # octets of history
 
@@ -28,6 +28,7 @@ async def note(spool: SqliteSpool, first: int, count: int) -> None:
         spool.note(arrival(f"s{1_000_000 + number}", state=DELIVERED))
         if number % 500 == 0 or number == first + count - 1:
             await spool.accept(arrival(f"flush{number}", state=DELIVERED))
+            await written(spool)
 
 
 def needs_sweep(spool: SqliteSpool) -> bool:

@@ -423,7 +423,7 @@ async def test_noted_history_is_written_with_the_next_message_and_at_the_close(f
 async def test_noted_history_is_bounded_and_its_loss_is_logged_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(history, "_LIMIT", 3)
+    monkeypatch.setattr(history, "_LIMIT", 3 * 1300)
     async with opened(folder) as spool:
         for number in range(9):
             spool.note(arrival(f"s{number}", state=DELIVERED))
@@ -448,7 +448,7 @@ async def test_history_that_cannot_be_written_does_not_affect_a_message(
 
 
 async def test_a_sweep_deletes_old_history(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "_DELETED_AT_ONCE", 4)
+    monkeypatch.setattr(history, "_DELETED_LEAST", 4)
     clock = StillClock()
     async with opened(folder, clock) as spool:
         await spool.accept(*(arrival(f"old{number}", state=DELIVERED) for number in range(10)), arrival("waits"))
