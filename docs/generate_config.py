@@ -29,6 +29,7 @@ _TYPES: Final[Mapping[object, str]] = {
     values.read_unlock: "text",
     values.read_hash: "hash",
     values.read_mailbox: "mail address",
+    values.one_or_more: "mail address",
     values.read_pattern: "address or `@domain`",
     values.read_map_key: "table of addresses",
     values.read_mechanism: "`PLAIN` or `LOGIN`",

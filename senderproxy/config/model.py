@@ -31,6 +31,7 @@ from senderproxy.config.values import (
     IpNetwork,
     LoginName,
     Mailbox,
+    Mailboxes,
     MapKey,
     MapValue,
     Mechanism,
@@ -46,6 +47,7 @@ from senderproxy.config.values import (
     Text,
     TlsMode,
     Unlock,
+    Weekly,
     alternatives,
     duration,
     integer,
@@ -577,6 +579,48 @@ class SpoolSettings(Section):
         )
 
 
+class AlertSettings(Section):
+    """Alerts about conditions that begin, get worse and end. Without a recipient nothing is sent.
+
+    One attribute for each setting.
+    """
+
+    to: Mailboxes = Field(
+        default=(),
+        description="The addresses that get alerts by mail, through an account that works. One may be written without"
+        " brackets. Left out: no mail. Prefer an address at another provider than the accounts.",
+    )
+    language: Annotated[Literal["both", "de", "en"], BeforeValidator(one_of("both", "de", "en"))] = Field(
+        default="both", description="The language of the mails: German, English, or `both` in one mail."
+    )
+    level: Annotated[Literal["warning", "error"], BeforeValidator(one_of("warning", "error"))] = Field(
+        default="warning", description="The lowest severity that is alerted."
+    )
+    error_delay_seconds: Annotated[float, BeforeValidator(duration(0, 86400))] = Field(
+        default=30.0, description="The time that an error must last before it is alerted; several become one alert."
+    )
+    warning_delay_seconds: Annotated[float, BeforeValidator(duration(0, 86400))] = Field(
+        default=120.0, description="The same for a warning."
+    )
+    over_delay_seconds: Annotated[float, BeforeValidator(duration(0, 86400))] = Field(
+        default=300.0,
+        description="The time that a condition must stay away before the alert that it is over. It grows for one that"
+        " comes and goes.",
+    )
+    max_at_once: Count = Field(default=5, description="Alerts at the same time; more become one digest.")
+    max_per_hour: Count = Field(
+        default=10, description="Alerts in an hour. Further ones wait, and then become one digest."
+    )
+    reminder_hours: Annotated[float, BeforeValidator(duration(0, 8760, "hours"))] = Field(
+        default=24.0, description="The time after which an error that goes on is alerted again. 0: never."
+    )
+    weekly: Weekly | None = Field(
+        default=None,
+        description="The day and the local time of a weekly alert with the numbers of messages sent and refused, also"
+        " if all is well, like `monday 08:00`. Left out: none.",
+    )
+
+
 class ServiceSettings(Section):
     """The service itself."""
 
@@ -613,6 +657,7 @@ class Config(Section):
     providers: dict[Name, ProviderSettings] = Field(default={})
     delivery: DeliverySettings = DeliverySettings()
     spool: SpoolSettings = SpoolSettings()
+    alerts: AlertSettings = AlertSettings()
     service: ServiceSettings = ServiceSettings()
     log: LogSettings = LogSettings()
 
@@ -671,6 +716,7 @@ SECTIONS: Final[Mapping[tuple[str, ...], type[Section]]] = MappingProxyType(
         ("providers", "*"): ProviderSettings,
         ("delivery",): DeliverySettings,
         ("spool",): SpoolSettings,
+        ("alerts",): AlertSettings,
         ("service",): ServiceSettings,
         ("log",): LogSettings,
     }

@@ -66,6 +66,8 @@ UNLOCK_WAYS: Final = ("key-file:/etc/senderproxy/vault.key", "credential:NAME", 
 SUPPORTED_MECHANISMS: Final = ("PLAIN", "LOGIN")
 _QUOTED_LENGTH: Final = 80  # characters; a problem is one line of a terminal
 _SOCKET_PATH: Final = 107  # octets; sun_path holds 108 with the closing NUL on Linux (unix(7))
+_LAST_HOUR: Final = 23  # of a day
+_LAST_MINUTE: Final = 59  # of an hour
 _HIGHEST_PORT: Final = 65535  # a port has 16 bits (RFC 9293 section 3.1)
 
 
@@ -297,6 +299,34 @@ def read_mailbox(value: object) -> Address:
         refuse(str(error), _('write one address, like "scanner@firma.example"'))
 
 
+def one_or_more(value: object) -> object:
+    """A list; a text alone is a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+_DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_WEEKLY: Final = re.compile(r"([a-z]{6,9}) ([0-9]{1,2}):([0-9]{2})")
+
+
+def read_weekly(value: object) -> str:
+    """A day and a time, like `"monday 08:00"`."""
+    text = read_text(value).strip().lower()
+    found = _WEEKLY.fullmatch(text)
+    if found is None or found[1] not in _DAYS or int(found[2]) > _LAST_HOUR or int(found[3]) > _LAST_MINUTE:
+        refuse(
+            _("{value} is not a day and a time").format(value=quoted(str(value))),
+            _('write it like "monday 08:00"; the days are {days}').format(days=", ".join(_DAYS)),
+        )
+    return text
+
+
+def split_weekly(text: str) -> tuple[int, int, int]:
+    """The weekday (0: Monday), the hour and the minute of a value of `read_weekly`."""
+    day, _blank, time = text.partition(" ")
+    hour, _colon, minute = time.partition(":")
+    return _DAYS.index(day), int(hour), int(minute)
+
+
 def read_pattern(value: object) -> AddressPattern:
     """An address, or @domain."""
     if isinstance(value, AddressPattern):
@@ -484,6 +514,8 @@ SocketPath = Annotated[str, BeforeValidator(read_socket_path)]
 Unlock = Annotated[str, BeforeValidator(read_unlock)]
 PasswordHash = Annotated[str, BeforeValidator(read_hash)]
 Mailbox = Annotated[Address, BeforeValidator(read_mailbox)]
+Mailboxes = Annotated[tuple[Mailbox, ...], BeforeValidator(one_or_more)]
+Weekly = Annotated[str, BeforeValidator(read_weekly)]
 Pattern = Annotated[AddressPattern, BeforeValidator(read_pattern)]
 Mechanism = Annotated[str, BeforeValidator(read_mechanism)]
 Name = Annotated[str, BeforeValidator(read_name)]
