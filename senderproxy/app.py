@@ -37,6 +37,7 @@ from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
 from senderproxy.monitoring.facts import RefusedConfiguration
 from senderproxy.relay.queue_admin import QueueAdmin
+from senderproxy.service.alerts import ServiceAlerts
 from senderproxy.service.condition_facts import FactCollector
 from senderproxy.service.conditions import LEARNED_KIND, ServiceConditions
 from senderproxy.service.housekeeping import Housekeeping
@@ -104,6 +105,8 @@ class Service:
         self._facts = FactCollector(config, self._components, accounts, self._listeners, self._spool, self._clock, lag)
         self._conditions = ServiceConditions(self._facts, self._clock, self._show_status)
         self._conditions.changed = self._components.learned.register(LEARNED_KIND, self._conditions)
+        self._alerts = ServiceAlerts(self._components, accounts, self._facts, self._conditions, self._clock)
+        self._alerts.apply(config)
         self._status = ServiceStatus(
             self._components, accounts, self._listeners, self._facts, self._conditions, self._clock, lag
         )
@@ -116,6 +119,7 @@ class Service:
             self._spool,
             self._notifier,
             self._conditions,
+            self._alerts.sender,
             self._note_rolled_back,
             self._components.intake.forget_old,
             self._ended.set,
@@ -239,6 +243,7 @@ class Service:
         self._facts.refused_configuration = None
         self._spool.apply(config.spool)
         self._components.apply(config)
+        self._alerts.apply(config)
         if self._set_up_log is not None:
             self._set_up_log(config.log)
 
@@ -255,6 +260,7 @@ class Service:
             Verb.STATUS: self._answer_status,
             Verb.CONDITIONS: self._answer_conditions,
             Verb.AUTOMATIC: self._answer_automatic,
+            **self._alerts.handlers(),
             Verb.RESUME: self._answer_resume,
             Verb.RELOAD: self._answer_reload,
             Verb.READ_VAULT: self._answer_read_vault,

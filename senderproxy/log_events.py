@@ -70,6 +70,15 @@ CONDITION_CHANGED: Final = LogEvent(
 )
 CONDITION_ENDED: Final = LogEvent("condition_ended", Severity.INFO, "condition ended", ("condition", "subject"))
 
+ALERT_SENT: Final = LogEvent("alert_sent", Severity.INFO, "alert sent", ("kind", "condition", "items", "ways"))
+ALERT_NOT_SENT: Final = LogEvent(
+    "alert_not_sent", Severity.ERROR, "no way could send an alert", ("kind", "condition", "items")
+)
+ALERT_WAY_FAILED: Final = LogEvent(
+    "alert_way_failed", Severity.WARNING, "a way of alerts failed", ("way", "why", "hint")
+)
+ALERTS_FAILED: Final = LogEvent("alerts_failed", Severity.ERROR, "internal error in the alerts")
+
 # ---- accounts ----
 
 VAULT_RELOADED: Final = LogEvent("vault_reloaded", Severity.INFO, "accounts reloaded from the vault", ("accounts",))

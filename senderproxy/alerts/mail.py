@@ -12,7 +12,7 @@ import textwrap
 from binascii import b2a_qp
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from email.utils import format_datetime
 from enum import Enum
 from typing import Final
@@ -48,13 +48,13 @@ class MailContext:
     from_: Address
     to: Sequence[Address]
     language: Language = Language.BOTH
-    zone: tzinfo = UTC  # of the times
+    zone: tzinfo | None = None  # of the times; None: that of the machine
     names: Mapping[str, str] = field(default_factory=dict)  # addresses of accounts by their ids
 
 
 def compose_alert(alert: Alert, context: MailContext) -> Message:
     """The mail about an alert, in ASCII."""
-    texts = [_Text(alert, context, german=german).render() for german in _languages(context.language)]
+    texts = [_MailText(alert, context, german=german).render() for german in _languages(context.language)]
     text = f"\n{'*' * _WIDTH}\n\n".join(texts)
     body = b2a_qp(text.replace("\n", "\r\n").encode("utf-8", "replace"), istext=True)
     body = body.replace(b"\r\n.", b"\r\n=2E")  # so that nothing is to be dot-stuffed
@@ -138,7 +138,7 @@ def _one_line(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
+class _MailText:
     """The text in one language."""
 
     alert: Alert

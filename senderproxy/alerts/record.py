@@ -44,8 +44,8 @@ class Sums:
     """Counts of recipients in a period."""
 
     since: datetime
-    delivered: int = 0
-    refused: int = 0  # refused by a provider, or given up
+    delivered: int = 0  # accepted by a provider
+    refused: int = 0  # refused by a provider
     alerts: int = 0
 
 
@@ -70,7 +70,14 @@ class Alert:
 
 
 class AlertNotSent(SenderproxyError):
-    """A way did not send an alert. `message` has the cause and `hint` the fix, in words for the operator."""
+    """A way did not send an alert. `message` has the cause and `hint` the fix, in words for the operator.
+
+    `partly`: some recipients have it, so it counts as sent; the way is shown as failing all the same.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", partly: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.partly = partly
 
 
 class Way(Protocol):

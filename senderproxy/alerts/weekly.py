@@ -16,25 +16,26 @@ from senderproxy.learned import Fact, Instant, LearnedSource, Notify, duration, 
 LEARNED_KIND: Final = "alert_week"
 _SUBJECT: Final = "sums"
 _LONGEST_AGE: Final = 366 * 86400.0  # seconds
-_WEEK: Final = timedelta(days=7)
+_WEEK: Final = timedelta(days=7)  # from one alert to the next
 _NUMBER_LIMIT: Final = 10**12  # recipients
 
 WeekTime: TypeAlias = tuple[int, int, int]  # weekday (0: Monday), hour, minute; local time
 
 
-def latest(time: WeekTime, zone: tzinfo, now: datetime) -> datetime:
-    """The last moment of this time of the week, at or before `now`."""
+def latest(time: WeekTime, zone: tzinfo | None, now: datetime) -> datetime:
+    """The last moment of this time of the week, at or before `now`. `zone`: None for that of the machine."""
     weekday, hour, minute = time
-    local = now.astimezone(zone)
+    local = now.astimezone(zone).replace(tzinfo=None)
     day = local - timedelta(days=(local.weekday() - weekday) % 7)
     moment = day.replace(hour=hour, minute=minute, second=0, microsecond=0)
-    return moment if moment <= local else moment - _WEEK
+    moment = moment if moment <= local else moment - _WEEK
+    return moment.astimezone() if zone is None else moment.replace(tzinfo=zone)
 
 
 class WeeklySums(LearnedSource):
     """The sums since the last weekly alert. `time` may be replaced; None: no weekly alert."""
 
-    def __init__(self, time: WeekTime | None, zone: tzinfo) -> None:
+    def __init__(self, time: WeekTime | None, zone: tzinfo | None = None) -> None:
         self.time = time
         self.changed: Notify = ignore_change
         self._zone = zone

@@ -19,7 +19,7 @@ _SUBJECT_LIMIT: Final = 80  # characters of a name in a title
 TITLES: Final[Mapping[str, Bilingual]] = MappingProxyType(
     {
         ConditionKey.ACCOUNT_SUSPENDED: Bilingual(
-            "{name}: kein Versand möglich, Passwort abgelehnt", "{name} cannot send: password refused"
+            "{name}: kein Versand möglich, Kennwort abgelehnt", "{name} cannot send: password refused"
         ),
         ConditionKey.ACCOUNT_PAUSED: Bilingual(
             "{name}: kein Versand im Moment, der Anbieter bremst",
@@ -29,7 +29,7 @@ TITLES: Final[Mapping[str, Bilingual]] = MappingProxyType(
             "{name}: kein Versand möglich, keine Verbindung zum Anbieter",
             "{name} cannot send: no connection to the provider",
         ),
-        ConditionKey.HOURLY_LIMIT: Bilingual("{name}: Stundenlimit erreicht", "{name}: hourly limit reached"),
+        ConditionKey.HOURLY_LIMIT: Bilingual("{name}: Limit der Stunde erreicht", "{name}: hourly limit reached"),
         ConditionKey.SENDER_RULE_STRICTER: Bilingual(
             "{name}: der Anbieter lehnt Absender ab", "{name}: the provider refuses senders"
         ),
@@ -44,10 +44,10 @@ TITLES: Final[Mapping[str, Bilingual]] = MappingProxyType(
         ),
         ConditionKey.QUEUE_LATE: Bilingual("Nachrichten warten zu lange", "messages wait too long"),
         ConditionKey.MESSAGE_HELD: Bilingual("Nachrichten sind angehalten", "messages are held"),
-        ConditionKey.DISK_LOW: Bilingual("der Speicherplatz wird knapp", "disk space is low"),
-        ConditionKey.DISK_FULL: Bilingual("der Datenträger ist voll", "the disk is full"),
-        ConditionKey.DISK_SILENT: Bilingual("der Datenträger antwortet nicht", "the disk does not respond"),
-        ConditionKey.DISK_BROKEN: Bilingual("der Datenträger meldet Fehler", "the disk reports errors"),
+        ConditionKey.DISK_LOW: Bilingual("der Platz auf der Platte wird knapp", "disk space is low"),
+        ConditionKey.DISK_FULL: Bilingual("die Platte ist voll", "the disk is full"),
+        ConditionKey.DISK_SILENT: Bilingual("die Platte antwortet nicht", "the disk does not respond"),
+        ConditionKey.DISK_BROKEN: Bilingual("die Platte meldet Fehler", "the disk reports errors"),
         ConditionKey.SPOOL_CLOSED: Bilingual("die Warteschlange ist nicht verfügbar", "the queue is unavailable"),
         ConditionKey.SPOOL_FILE_LOST: Bilingual("eine Datei der Warteschlange fehlt", "a file of the queue is missing"),
         ConditionKey.VAULT_UNREADABLE: Bilingual("der Tresor ist nicht lesbar", "the vault cannot be read"),
@@ -76,6 +76,7 @@ TITLES: Final[Mapping[str, Bilingual]] = MappingProxyType(
         ConditionKey.PROGRAM_OUTDATED: Bilingual(
             "der Dienst ist älter als das Programm", "the service is older than the program"
         ),
+        ConditionKey.ALERTS_FAILING: Bilingual("Meldungen kommen nicht an: {name}", "alerts cannot be sent by {name}"),
     }
 )
 
@@ -140,7 +141,7 @@ SINCE: Final = Bilingual("Seit:      ", "Since:     ")
 UNTIL: Final = Bilingual("Bis:       ", "Until:     ")
 CAUSE: Final = Bilingual("Ursache:   ", "Cause:     ")
 AFFECTED: Final = Bilingual("Betroffen: ", "Affected:  ")
-FIX: Final = Bilingual("Zu tun:    ", "To fix:    ")
+FIX: Final = Bilingual("Abhilfe:   ", "To fix:    ")
 WAITING: Final = Bilingual("Wartend:   ", "Waiting:   ")
 
 BY_ITSELF: Final = Bilingual("Es endet von selbst.", "It ends by itself.")

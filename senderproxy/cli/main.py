@@ -36,6 +36,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "client": N_("programs and devices that log in to senderproxy"),
         "send": N_("send a test message"),
         "status": N_("state of the running service: listeners, accounts, queue"),
+        "alert": N_("test the ways of alerts, list the last alerts"),
         "queue": N_("list, retry, hold and cancel queued messages"),
         "spool": N_("reset a spool whose database was lost"),
         "track": N_("history of messages"),

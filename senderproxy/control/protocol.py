@@ -25,6 +25,8 @@ class Verb(StrEnum):
 
     STATUS = "status"  # service.status
     CONDITIONS = "conditions"  # service.status; docs/conditions.md
+    ALERTS = "alerts"  # service.alert_sender
+    ALERT_TEST = "alert.test"  # service.alert_sender
     RESUME = "resume"  # account; app
     RELOAD = "reload"  # app
     READ_VAULT = "vault.read"  # answers when the accounts are in force; app

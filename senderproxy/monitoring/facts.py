@@ -184,6 +184,16 @@ class RefusedConfiguration:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertWayFacts:
+    """A way of alerts whose last attempt failed."""
+
+    way: str
+    why: str
+    hint: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ClientFacts:
     """A client that was turned away in the last hour."""
 
@@ -233,6 +243,7 @@ class Facts:
     crash: CrashFacts | None = None
     configuration: RefusedConfiguration | None = None
     program: OutdatedProgram | None = None
+    alert_ways: Sequence[AlertWayFacts] = ()
     clients: Sequence[ClientFacts] = ()
     refusals: Sequence[RefusedMessages] = ()
     automatic: Sequence[AutomaticMail] = ()  # the latest one first

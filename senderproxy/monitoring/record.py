@@ -49,6 +49,7 @@ class ConditionKey(StrEnum):
     CLOCK_STEPPED = "clock_stepped"
     SERVICE_CRASHED = "service_crashed"
     PROGRAM_OUTDATED = "program_outdated"
+    ALERTS_FAILING = "alerts_failing"
 
 
 class AffectedKind(StrEnum):

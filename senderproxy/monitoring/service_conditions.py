@@ -83,7 +83,7 @@ def _certificate_hint(certificate: CertificateFacts) -> str:
 
 
 def service_conditions(facts: Facts) -> Iterator[Condition]:
-    """A refused configuration, a blocked loop, a step of the clock, another program, a crash."""
+    """A refused configuration, a blocked loop, a step of the clock, alerts that fail, another program, a crash."""
     if (refused := facts.configuration) is not None:
         text = _("The configuration file is refused, the old configuration is in force: {why}")
         hint = translated(refused.hint) or _("Correct it, then: systemctl reload senderproxy")
@@ -113,6 +113,15 @@ def service_conditions(facts: Facts) -> Iterator[Condition]:
             clock.at,
             text.format(seconds=f"{clock.seconds:+.0f}"),
             _("Check that time is synchronised: timedatectl"),
+        )
+    for way in facts.alert_ways:
+        yield Condition(
+            ConditionKey.ALERTS_FAILING,
+            way.way,
+            Severity.WARNING,
+            way.since,
+            _("Alerts cannot be sent by {way}: {why}").format(way=way.way, why=way.why),
+            translated(way.hint) or _("When it is fixed: senderproxy alert test"),
         )
     if (program := facts.program) is not None:
         text = (

@@ -78,6 +78,20 @@ class LearnedState:
         if self._changed:
             self._schedule(_DELAY)
 
+    async def flush(self) -> bool:
+        """Write now what has changed so far. False if it is not on disk: no spool is open, or its disk fails."""
+        while self._writing is not None:
+            await asyncio.wait((self._writing,))
+        if self._store is None:
+            return False
+        if self._changed:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._writing = asyncio.create_task(self._write_and_schedule(self._store))
+            await asyncio.wait((self._writing,))
+        return not self._is_failing
+
     async def close(self) -> None:
         """Write what is left, once. From now on changes stay in memory."""
         if self._timer is not None:

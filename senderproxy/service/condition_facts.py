@@ -26,6 +26,7 @@ from senderproxy.monitoring.facts import (
     AccountsFacts,
     AccountSnapshot,
     AccountTrouble,
+    AlertWayFacts,
     AutomaticMail,
     CertificateFacts,
     CertificateOwner,
@@ -63,7 +64,7 @@ _TROUBLES: Final = {
 class FactCollector:
     """Collects the facts of one service. One attribute for each part of it, and for each fact that has no other place.
 
-    `config`, `refused_configuration`, `rolled_back` and `crashes` are set by the service.
+    `config`, `refused_configuration`, `rolled_back`, `crashes` and `alert_ways` are set by the service.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class FactCollector:
         self.refused_configuration: RefusedConfiguration | None = None
         self.rolled_back = ""
         self.crashes: Sequence[datetime] = ()
+        self.alert_ways: Sequence[AlertWayFacts] = ()  # those that fail
         self.totals: Sequence[Totals] = ()  # of the queue, at the last look
         self.spool_facts = SpoolFacts()  # at the last look
         self._components = components
@@ -114,6 +116,7 @@ class FactCollector:
             self._loop_lag.blocks if self._loop_lag is not None else 0,
             self.refused_configuration,
             self.rolled_back,
+            self.alert_ways,
         )
 
     async def collect(self, *, ask_disk: bool) -> Facts:
@@ -157,6 +160,7 @@ class FactCollector:
             clock=None if step is None else ClockFacts(step[0].total_seconds(), step[1]),
             crash=self._crash(),
             configuration=self.refused_configuration,
+            alert_ways=self.alert_ways,
             clients=list(self._clients(monotonic)),
             automatic=[
                 AutomaticMail(pair.author, pair.recipient, pair.refused, pair.deferred, pair.limit)

@@ -1,4 +1,4 @@
-"""Housekeeping of the running service: systemd's watchdog, changes of the vault, maintenance of the spool, conditions.
+"""Housekeeping of the running service: watchdog of systemd, changes of the vault, spool, conditions, alerts.
 
 Guarantees: the watchdog is fed by the event loop alone. The maintenance and the look for conditions, which may wait for
 a disk, run beside it. An internal error in one of them is logged with its traceback and reported to the service, which
@@ -19,6 +19,7 @@ from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.log import event
 from senderproxy.monitoring.storage_conditions import ROLLED_BACK_HINT
+from senderproxy.service.alert_sender import AlertSender
 from senderproxy.service.conditions import ServiceConditions
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
@@ -28,7 +29,10 @@ _INTERVAL: Final = 10.0  # seconds between looks at the vault file while no mess
 
 
 class Housekeeping:
-    """One task for the watchdog and the vault, one for the maintenance, one for the look for conditions."""
+    """One task for the watchdog and the vault, one for the maintenance, one for the look for conditions.
+
+    One attribute for each part that it looks after, and for each task.
+    """
 
     def __init__(
         self,
@@ -37,6 +41,7 @@ class Housekeeping:
         spool: ServiceSpool,
         notifier: SystemdNotifier,
         conditions: ServiceConditions,
+        alerts: AlertSender,
         note_rolled_back: Callable[[str], None],
         forget_old: Callable[[], None],
         failed: Callable[[], None],
@@ -52,6 +57,7 @@ class Housekeeping:
         self._spool = spool
         self._notifier = notifier
         self._conditions = conditions
+        self._alerts = alerts
         self._note_rolled_back = note_rolled_back
         self._forget_old = forget_old
         self._failed = failed
@@ -73,6 +79,7 @@ class Housekeeping:
             if task is not None:
                 task.cancel()
                 await asyncio.wait((task,))
+        await self._alerts.stop()
         self._files.stop()
 
     async def _run(self) -> None:
@@ -85,6 +92,7 @@ class Housekeeping:
                 self._maintenance = asyncio.create_task(self._maintain())
             if _is_over(self._look) and self._conditions.is_due:
                 self._look = asyncio.create_task(self._conditions.look())
+            self._alerts.check()
             await asyncio.sleep(pause)
 
     async def _maintain(self) -> None:

@@ -63,6 +63,7 @@ FILLED = {
 # Filled with hostile keys by the test of the module.
 FILLED_ELSEWHERE = {
     "domain_records.lookups.Lookups._found": "domain_records/test_judgements.py",
+    "alerts.policy.AlertPolicy._watched": "alerts/test_policy.py",
     "listener.connection_table.ConnectionTable._connections": "listener/test_connection_table.py",
     "listener.connection_table.ConnectionTable._of_client": "listener/test_connection_table.py",
     "listener.connections.ListenerState._leaving": "listener/test_availability.py",
@@ -77,6 +78,10 @@ FILLED_ELSEWHERE = {
 }
 # Keyed by the configuration or the vault: accounts, providers, users, networks, files, listeners.
 CONFIGURED = {
+    "alerts.mail.MailContext.names",  # addresses of accounts
+    "alerts.record.AlertItem.translations",  # languages
+    "alerts.policy.AlertPolicy._sent",  # max_per_hour
+    "alerts.weekly.WeeklySums._totals",  # accounts
     "accounts.vault_accounts._Snapshot.credentials",
     "control.run_marker.RunMarker._crashes",  # _CRASHES
     "delivery.courier.SmtpCourier.certificates",  # of configured smarthosts
@@ -106,6 +111,8 @@ CONFIGURED = {
     "routing.directory.AccountDirectory._by_id",
     "routing.directory.AccountDirectory._domains",
     "routing.directory.AccountDirectory._own_domains",
+    "service.alert_sender.AlertSender._failing",  # ways of alerts
+    "service.alert_sender.AlertSender._recent",  # _RECENT_LIMIT
     "service.condition_facts.FactCollector._on_disk",  # files of listeners
     "service.conditions.ServiceConditions._known",  # the list, which the configuration bounds
     "service.listeners.Listeners._open",

@@ -106,6 +106,16 @@ OTHER: dict[str, Any] = {
     "spool.history_size": "17 MB",
     "spool.min_free": "18 MB",
     "spool.reserve_size": "2 MB",
+    "alerts.to": ["chef@privat.example"],
+    "alerts.language": "de",
+    "alerts.level": "error",
+    "alerts.error_delay_seconds": 31,
+    "alerts.warning_delay_seconds": 32,
+    "alerts.over_delay_seconds": 33,
+    "alerts.max_at_once": 34,
+    "alerts.max_per_hour": 35,
+    "alerts.reminder_hours": 36,
+    "alerts.weekly": "monday 08:00",
     "service.control_socket": "other.sock",
     "service.stop_seconds": 3,
     "log.level": "debug",
@@ -177,6 +187,7 @@ class Office:
             },
             "senders": {"foreign_author": "rewrite"},
             "spool": {"directory": self._file("spool"), "min_free": "1 MB", "reserve_size": "1 MB"},
+            "alerts": {"to": "it@dienst.example"},
             "service": {"control_socket": self._file("control.sock")},
         }
 
@@ -215,7 +226,7 @@ class Office:
 
     def in_force(self, service: Service) -> dict[str, object]:
         """The settings as the running objects have them."""
-        components, (listener,) = service._components, service.listeners
+        components, (listener,), alerts = service._components, service.listeners, service._alerts.sender
         spool, auth = components.runner.spool, listener._state.auth
         assert isinstance(spool, SqliteSpool)
         free_space = spool._writer.free_space
@@ -227,6 +238,7 @@ class Office:
             "sessions": (components.courier._opener.timeouts, components.courier._opener.hostname),
             "retry": components.runner.policy,
             "spool": (spool._history.limits, free_space.min_free, free_space.reserve.size),
+            "alerts": (alerts.policy.rules, alerts.weekly.time, [vars(way)["_settings"] for way in alerts._ways]),
             "stop": service._config.service.stop_seconds,
             "log": self.log,
         }

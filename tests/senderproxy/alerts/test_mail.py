@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
-from typing import cast
 
 import pytest
 from hypothesis import given
@@ -28,11 +27,12 @@ REFUSED = Condition(
     "senderproxy account set-password info",
     Affected(AffectedKind.ACCOUNTS, ("info",)),
 )
-GERMAN = replace(REFUSED, cause="Der Anbieter hat das Passwort abgelehnt.", hint="Neues Passwort eingeben.")
+GERMAN = replace(REFUSED, cause="Der Anbieter hat das Kennwort abgelehnt.", hint="Neues Kennwort eingeben.")
 ITEM = AlertItem(AlertKind.BEGUN, REFUSED, {"de": GERMAN})
 CONTEXT = MailContext(
     parse_address("lager@firma.example"),
     (parse_address("it@dienst.example"), parse_address("chef@privat.example")),
+    zone=UTC,
     names={"info": "info@firma.example"},
 )
 
@@ -48,7 +48,8 @@ def parsed(message_of: Alert, context: MailContext = CONTEXT) -> EmailMessage:
     assert octets.isascii()
     assert max(len(line) for line in octets.split(b"\r\n")) <= 998
     assert b"\n." not in octets
-    read = cast("EmailMessage", message_from_bytes(octets, policy=default))
+    read = message_from_bytes(octets, policy=default)
+    assert isinstance(read, EmailMessage)
     assert [(name, value.defects) for name, value in read.items() if value.defects] == []
     assert read.defects == []
     return read
@@ -67,9 +68,9 @@ def test_the_subject_says_the_host_the_mailbox_and_the_cause() -> None:
 def test_the_german_mail_has_a_german_subject_and_no_english() -> None:
     message = parsed(alert(AlertKind.BEGUN, ITEM), replace(CONTEXT, language=Language.GERMAN))
     assert message["Subject"] == (
-        "senderproxy mail.firma.example: info@firma.example: kein Versand möglich, Passwort abgelehnt"
+        "senderproxy mail.firma.example: info@firma.example: kein Versand möglich, Kennwort abgelehnt"
     )
-    assert "Neues Passwort eingeben." in text_of(message)
+    assert "Neues Kennwort eingeben." in text_of(message)
     assert "To fix" not in text_of(message)
     assert message["Content-Language"] == "de"
 
@@ -82,8 +83,8 @@ def test_the_mail_has_everything_an_operator_needs_in_both_languages() -> None:
         "Since: 2026-11-29 11:57 (UTC)",
         "Affected: info@firma.example",
         "Waiting: 12 messages in the queue",
-        "Ursache: Der Anbieter hat das Passwort abgelehnt.",
-        "Zu tun: Neues Passwort eingeben.",
+        "Ursache: Der Anbieter hat das Kennwort abgelehnt.",
+        "Abhilfe: Neues Kennwort eingeben.",
         "Seit: 29.11.2026, 11:57 Uhr (UTC)",
         "To stop them, remove the address there, then: systemctl reload senderproxy",
         "it@dienst.example, chef@privat.example",

@@ -230,6 +230,8 @@ def test_the_table_has_each_verb_of_the_queue_and_no_other() -> None:
         Verb.STATUS,
         Verb.CONDITIONS,
         Verb.AUTOMATIC,
+        Verb.ALERTS,
+        Verb.ALERT_TEST,
         Verb.RESUME,
         Verb.RELOAD,
         Verb.READ_VAULT,

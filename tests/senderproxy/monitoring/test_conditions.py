@@ -15,6 +15,7 @@ from senderproxy.monitoring.facts import (
     AccountsFacts,
     AccountSnapshot,
     AccountTrouble,
+    AlertWayFacts,
     AutomaticMail,
     CertificateFacts,
     CertificateOwner,
@@ -117,6 +118,7 @@ EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
     ),
     ConditionKey.LOOP_BLOCKED: ({"loop": LoopFacts(2, 0.4, NOW - MINUTE)}, Severity.INFO, "2 times within an hour, at most 0.4 s"),
     ConditionKey.CLOCK_STEPPED: ({"clock": ClockFacts(-7200.0, NOW - MINUTE)}, Severity.INFO, "set by -7200 s"),
+    ConditionKey.ALERTS_FAILING: ({"alert_ways": [AlertWayFacts("mail", "No account can send now.", "Add one.", NOW - HOUR)]}, Severity.WARNING, "sent by mail: No account"),
     ConditionKey.SERVICE_CRASHED: ({"crash": CrashFacts([NOW - MINUTE], "Segmentation fault.")}, Severity.WARNING, "Segmentation fault."),
 }  # fmt: skip
 

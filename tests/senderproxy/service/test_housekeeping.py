@@ -9,6 +9,7 @@ from typing import cast
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.control.systemd import SystemdNotifier
+from senderproxy.service.alert_sender import AlertSender
 from senderproxy.service.conditions import ServiceConditions
 from senderproxy.service.housekeeping import Housekeeping
 from senderproxy.service.spool import ServiceSpool
@@ -41,7 +42,7 @@ class QuickLoop(asyncio.SelectorEventLoop):
 
 
 class NothingToDo:
-    """Accounts without a change, a spool without work, conditions that are not due."""
+    """Accounts without a change, a spool without work, conditions that are not due, no alerts."""
 
     generation = 0
     is_due = False
@@ -50,6 +51,9 @@ class NothingToDo:
         return False
 
     async def maintain(self) -> None:
+        pass
+
+    async def stop(self) -> None:
         pass
 
 
@@ -70,11 +74,11 @@ def idle_for(seconds: float, watchdog_seconds: float) -> tuple[int, list[float]]
     selector = QuickSelector()
     watchdog = Watchdog(watchdog_seconds, lambda: selector.time)
     accounts, spool = cast("VaultAccounts", NothingToDo()), cast("ServiceSpool", NothingToDo())
-    conditions = cast("ServiceConditions", NothingToDo())
+    conditions, alerts = cast("ServiceConditions", NothingToDo()), cast("AlertSender", NothingToDo())
 
     async def serve() -> None:
         housekeeping = Housekeeping(
-            Path("vault"), accounts, spool, watchdog, conditions, lambda _: None, lambda: None, lambda: None
+            Path("vault"), accounts, spool, watchdog, conditions, alerts, lambda _: None, lambda: None, lambda: None
         )
         housekeeping.start()
         await asyncio.sleep(seconds)

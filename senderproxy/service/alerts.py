@@ -1,0 +1,76 @@
+"""The alerts of one service: construction, settings, answers on the control socket.
+
+Not here: when alerts are decided and sent (service.alert_sender), their ways (service.alert_ways).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
+
+from senderproxy.alerts import policy, weekly
+from senderproxy.clock import Clock
+from senderproxy.config.model import Config
+from senderproxy.control.protocol import Answer, Request, Verb
+from senderproxy.monitoring.facts import AlertWayFacts
+from senderproxy.relay.ports import Accounts
+from senderproxy.service import alert_sender
+from senderproxy.service.alert_sender import AlertInputs, AlertSender
+from senderproxy.service.alert_ways import alert_rules, alert_ways, week_time
+from senderproxy.service.condition_facts import FactCollector
+from senderproxy.service.conditions import ServiceConditions
+from senderproxy.wiring import Components
+
+
+class ServiceAlerts:
+    """The sender of alerts, connected to the other parts of the service."""
+
+    def __init__(
+        self,
+        components: Components,
+        accounts: Accounts,
+        facts: FactCollector,
+        conditions: ServiceConditions,
+        clock: Clock,
+    ) -> None:
+        self._components = components
+        self._accounts = accounts
+        self._facts = facts
+        self._conditions = conditions
+        self._clock = clock
+        learned = components.learned
+        self.sender = AlertSender(
+            AlertInputs(
+                lambda: conditions.current,
+                lambda: sum(one.waiting for one in facts.totals),
+                self._recipient_totals,
+                learned.flush,
+                self._note_ways,
+            ),
+            clock,
+        )
+        self.sender.changed = learned.register(alert_sender.LEARNED_KIND, self.sender)
+        self.sender.policy.changed = learned.register(policy.LEARNED_KIND, self.sender.policy)
+        self.sender.weekly.changed = learned.register(weekly.LEARNED_KIND, self.sender.weekly, adds=True)
+
+    def apply(self, config: Config) -> None:
+        """Put settings in force."""
+        settings = config.alerts
+        ways = alert_ways(settings, self._components, self._accounts, lambda: self._conditions.current, self._clock)
+        self.sender.apply(config.identity.hostname, ways, alert_rules(settings), week_time(settings))
+
+    def handlers(self) -> Mapping[Verb, Callable[[Request], Awaitable[Answer]]]:
+        """The answers to `senderproxy alert`."""
+        return {Verb.ALERTS: self._answer_alerts, Verb.ALERT_TEST: self._answer_test}
+
+    def _recipient_totals(self) -> Mapping[str, tuple[int, int]]:
+        """The recipients delivered and refused since the start, by account."""
+        providers = self._components.relay.rules.providers
+        return {one.account: (one.delivered, one.failed) for one in self._components.courier.status(providers)}
+
+    def _note_ways(self, failing: Sequence[AlertWayFacts]) -> None:
+        self._facts.alert_ways = failing
+
+    async def _answer_alerts(self, _request: Request) -> Answer:
+        return self.sender.answer()
+
+    async def _answer_test(self, _request: Request) -> Answer:
+        return {"ways": [asdict(result) for result in await self.sender.test()]}
