@@ -79,7 +79,6 @@ FILLED_ELSEWHERE = {
 # Keyed by the configuration or the vault: accounts, providers, users, networks, files, listeners.
 CONFIGURED = {
     "alerts.mail.MailContext.names",  # addresses of accounts
-    "alerts.record.AlertItem.translations",  # languages
     "alerts.policy.AlertPolicy._sent",  # max_per_hour
     "alerts.weekly.WeeklySums._totals",  # accounts
     "accounts.vault_accounts._Snapshot.credentials",
