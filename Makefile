@@ -83,6 +83,7 @@ format: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python -m docs.generate_config > docs/config.md
 	$(BIN)/python -m docs.generate_log_events > docs/log-events.md
+	$(BIN)/python -m docs.generate_metrics > docs/metrics.md
 
 # Collect the marked texts of the program in the catalogues of senderproxy/locale, and compile them.
 translations: $(VENV)/.dev

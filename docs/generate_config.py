@@ -26,6 +26,7 @@ _TYPES: Final[Mapping[object, str]] = {
     values.read_host: "host name or IP address",
     values.read_path: "path",
     values.read_socket_path: "path",
+    values.read_metrics_address: "IP address and port, or `unix:` and a path",
     values.read_unlock: "text",
     values.read_hash: "hash",
     values.read_mailbox: "mail address",

@@ -43,7 +43,9 @@ from senderproxy.service.conditions import LEARNED_KIND, ServiceConditions
 from senderproxy.service.housekeeping import Housekeeping
 from senderproxy.service.idleness import Idleness
 from senderproxy.service.listeners import Listeners
+from senderproxy.service.loop_lag import LoopLag
 from senderproxy.service.loop_monitor import LoopMonitor
+from senderproxy.service.metrics import ServiceMetrics
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.service.status import ServiceStatus
 from senderproxy.translation import _
@@ -107,8 +109,9 @@ class Service:
         self._conditions.changed = self._components.learned.register(LEARNED_KIND, self._conditions)
         self._alerts = ServiceAlerts(self._components, accounts, self._facts, self._conditions, self._clock)
         self._alerts.apply(config)
+        self._metrics = self._new_metrics(lag) if config.metrics.listen is not None else None
         self._status = ServiceStatus(
-            self._components, accounts, self._listeners, self._facts, self._conditions, self._clock, lag
+            self._components, accounts, self._listeners, self._facts, self._conditions, self._clock, lag, self._metrics
         )
         self._marker = RunMarker(Path(config.service.control_socket).with_name("running"))
         self._control: ControlServer | None = None
@@ -145,6 +148,8 @@ class Service:
             await self.stop()
             raise
         self._apply_accounts()
+        if self._metrics is not None:
+            self._metrics.start()
         self._housekeeping.start()
         event(
             _log,
@@ -170,6 +175,8 @@ class Service:
         await self._spool.close(max(grace(), _SPOOL_CLOSE))
         self._components.crash_journal.close()
         self._facts.stop()
+        if self._metrics is not None:
+            await self._metrics.stop()
         if self._control is not None:
             if self._housekeeping.fault is None:
                 self._marker.stop()
@@ -230,7 +237,7 @@ class Service:
             raise SenderproxyError(_("The system has no thread to read the configuration.")) from None
 
     async def _apply(self, config: Config) -> None:
-        """Apply a new configuration: the listeners first, because only they can fail; the rest without a pause."""
+        """Apply a new configuration: addresses first, because only they can fail; the rest without a pause."""
         if moved := needs_restart(self._config, config):
             raise SenderproxyError(
                 _("{settings} cannot change while the service runs: needs a restart.").format(
@@ -238,7 +245,11 @@ class Service:
                 ),
                 hint="systemctl restart senderproxy",
             )
-        await self._listeners.replace(self._config, config)
+        if self._metrics is None:
+            await self._listeners.replace(self._config, config)
+        else:
+            async with self._metrics.replaced(config.metrics):
+                await self._listeners.replace(self._config, config)
         self._config = self._facts.config = config
         self._facts.refused_configuration = None
         self._spool.apply(config.spool)
@@ -246,6 +257,19 @@ class Service:
         self._alerts.apply(config)
         if self._set_up_log is not None:
             self._set_up_log(config.log)
+
+    def _new_metrics(self, lag: LoopLag | None) -> ServiceMetrics:
+        return ServiceMetrics(
+            self._config.metrics,
+            self._components,
+            self._accounts,
+            self._listeners,
+            self._spool,
+            self._facts,
+            self._conditions,
+            self._clock,
+            lag,
+        )
 
     async def _open_control(self) -> ControlServer:
         components = self._components

@@ -43,6 +43,11 @@ SPOOL_OPEN_FAILED: Final = LogEvent("spool_open_failed", Severity.ERROR, "cannot
 SPOOL_CLOSE_TIMEOUT: Final = LogEvent(
     "spool_close_timeout", Severity.ERROR, "spool not closed: the disk does not respond", ("seconds", "hint")
 )
+METRICS_STARTED: Final = LogEvent("metrics_started", Severity.INFO, "metrics can be read", ("address",))
+METRICS_UNAVAILABLE: Final = LogEvent(
+    "metrics_unavailable", Severity.WARNING, "metrics cannot be read, mail is not affected", ("address", "why", "hint")
+)
+METRICS_FAILED: Final = LogEvent("metrics_failed", Severity.ERROR, "internal error in an answer with metrics")
 HISTORY_CLEANUP_FAILED: Final = LogEvent(
     "history_cleanup_failed", Severity.ERROR, "cannot delete old history from the spool", ("why", "hint")
 )

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from senderproxy.config.toml_lines import SettingPath
 from senderproxy.config.values import (
+    UNIX,
     AccountId,
     CandidateSource,
     Count,
@@ -35,6 +36,7 @@ from senderproxy.config.values import (
     MapKey,
     MapValue,
     Mechanism,
+    MetricsAddress,
     Name,
     Network,
     NullPathPolicy,
@@ -634,6 +636,26 @@ class ServiceSettings(Section):
     )
 
 
+class MetricsSettings(Section):
+    """Figures for a monitoring system, in Prometheus' text format: metrics.md."""
+
+    listen: MetricsAddress | None = Field(
+        default=None,
+        description='The address for `GET /metrics`, such as `"127.0.0.1:9464"`, or a socket:'
+        ' `"unix:/run/senderproxy/metrics.sock"`, for the users of its group. Left out: no metrics. Switching them on'
+        " or off needs a restart; another address does not.",
+    )
+    allow: tuple[Network, ...] = Field(
+        default=_LOOPBACK,
+        description="The networks that may ask, on an IP address. There is neither encryption nor a login.",
+    )
+    addresses: Flag = Field(
+        default=False,
+        description="`true`: an account whose id has a mail address appears under it; `false`: under a stable number,"
+        " which `senderproxy status --json` translates. A change needs a restart.",
+    )
+
+
 class LogSettings(Section):
     """The level and the format of the log."""
 
@@ -659,6 +681,7 @@ class Config(Section):
     spool: SpoolSettings = SpoolSettings()
     alerts: AlertSettings = AlertSettings()
     service: ServiceSettings = ServiceSettings()
+    metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
 
     def provider_table(self) -> Mapping[str, Provider]:
@@ -718,6 +741,7 @@ SECTIONS: Final[Mapping[tuple[str, ...], type[Section]]] = MappingProxyType(
         ("spool",): SpoolSettings,
         ("alerts",): AlertSettings,
         ("service",): ServiceSettings,
+        ("metrics",): MetricsSettings,
         ("log",): LogSettings,
     }
 )
@@ -734,6 +758,7 @@ def _conflicts(config: Config) -> Iterator[Conflict]:
     yield from _routing_conflicts(config.routing)
     yield from _senders_conflicts(config.senders)
     yield from _spool_conflicts(config.spool)
+    yield from _metrics_conflicts(config.metrics)
     for name, provider in config.providers.items():
         yield from _provider_conflicts(("providers", name), name, provider)
 
@@ -747,6 +772,21 @@ def _spool_conflicts(spool: SpoolSettings) -> Iterator[Conflict]:
         path: SettingPath = ("spool", "reports_to")
         hint = _('write the server with its port, like "192.168.1.20:25"')
         yield Conflict(path, _("has no port"), hint, (path,))
+
+
+def _metrics_conflicts(metrics: MetricsSettings) -> Iterator[Conflict]:
+    """An address that no one could ask, or that everyone could."""
+    if metrics.listen is None or metrics.listen.startswith(UNIX) or split_address(metrics.listen)[0].is_loopback:
+        return
+    allow, listen = ("metrics", "allow"), ("metrics", "listen")
+    hint = _("list the monitoring system, like {setting}, or listen on 127.0.0.1").format(
+        setting='allow = ["192.168.1.30"]'
+    )
+    if all(_is_loopback(network) for network in metrics.allow):
+        text = _("allows this machine only, but {address} is for other machines")
+        yield Conflict(allow, text.format(address=metrics.listen), hint, (allow, listen))
+    elif covers_everything(metrics.allow):
+        yield Conflict(allow, _("allows everyone to read the metrics"), hint, (allow, listen))
 
 
 def _senders_conflicts(senders: SendersSettings) -> Iterator[Conflict]:

@@ -1,6 +1,7 @@
 """Settings that a reload cannot change. PURE.
 
-Guarantees: RESTART_ONLY lists all of them; every other setting is in force after a reload.
+Guarantees: RESTART_ONLY lists all of them, and RESTART_SWITCHES the settings of which only switching on and off needs a
+restart; every other change is in force after a reload.
 Not here: the reload (app), which refuses the whole configuration if one of them changed.
 """
 
@@ -16,10 +17,17 @@ RESTART_ONLY: Final[Mapping[str, Callable[[Config], object]]] = MappingProxyType
         "vault.unlock": lambda config: config.vault.unlock,
         "spool.directory": lambda config: config.spool_directory,
         "service.control_socket": lambda config: config.service.control_socket,
+        "metrics.addresses": lambda config: config.metrics.addresses,
     }
+)
+
+# A library is imported, or not, before the start is over: an update replaces its files below the running service.
+RESTART_SWITCHES: Final[Mapping[str, Callable[[Config], object]]] = MappingProxyType(
+    {"metrics.listen": lambda config: config.metrics.listen is not None}
 )
 
 
 def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
     """The names of the settings that differ and cannot change while the service runs."""
-    return tuple(name for name, value in RESTART_ONLY.items() if value(old) != value(new))
+    changes = (*RESTART_ONLY.items(), *RESTART_SWITCHES.items())
+    return tuple(name for name, value in changes if value(old) != value(new))

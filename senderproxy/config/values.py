@@ -65,6 +65,7 @@ _HASH: Final = re.compile(r"scrypt\$[0-9]{1,7}\$[0-9]{1,3}\$[0-9]{1,3}\$[A-Za-z0
 UNLOCK_WAYS: Final = ("key-file:/etc/senderproxy/vault.key", "credential:NAME", "keyring:SERVICE", "passphrase")
 SUPPORTED_MECHANISMS: Final = ("PLAIN", "LOGIN")
 _QUOTED_LENGTH: Final = 80  # characters; a problem is one line of a terminal
+UNIX: Final = "unix:"  # the beginning of an address that is the path of a socket
 _SOCKET_PATH: Final = 107  # octets; sun_path holds 108 with the closing NUL on Linux (unix(7))
 _LAST_HOUR: Final = 23  # of a day
 _LAST_MINUTE: Final = 59  # of an hour
@@ -416,6 +417,19 @@ def read_socket_path(value: object) -> str:
     return path
 
 
+def read_metrics_address(value: object) -> str:
+    """An IP address and a port, or the path of a socket as `unix:/run/senderproxy/metrics.sock`."""
+    if isinstance(value, str) and value.startswith(UNIX):
+        path = read_socket_path(value.removeprefix(UNIX))
+        if not path.startswith("/"):
+            refuse(
+                _("{value} is not an absolute path").format(value=quoted(path)),
+                _('write it like "unix:/run/senderproxy/metrics.sock"'),
+            )
+        return f"{UNIX}{path}"
+    return read_address(value)
+
+
 def one_of(*words: str) -> Callable[[object], str]:
     """The parser of one of some words, in upper or lower case."""
 
@@ -510,6 +524,7 @@ Size = Annotated[int, BeforeValidator(read_size)]
 HostName = Annotated[str, BeforeValidator(read_hostname)]
 Host = Annotated[str, BeforeValidator(read_host)]
 FilePath = Annotated[str, BeforeValidator(read_path)]
+MetricsAddress = Annotated[str, BeforeValidator(read_metrics_address)]
 SocketPath = Annotated[str, BeforeValidator(read_socket_path)]
 Unlock = Annotated[str, BeforeValidator(read_unlock)]
 PasswordHash = Annotated[str, BeforeValidator(read_hash)]

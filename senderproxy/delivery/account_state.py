@@ -40,7 +40,7 @@ from senderproxy.log import event
 from senderproxy.log_events import LogEvent
 from senderproxy.mail.outcome import Deferred, Delivered, Failed
 from senderproxy.mail.reply import Reply
-from senderproxy.relay.ports import Outcomes
+from senderproxy.relay.ports import DeliveryObserver, Outcomes
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.provider import Provider
 from senderproxy.translation import _
@@ -99,6 +99,23 @@ class AccountStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountFigures:
+    """The figures of one account since the start, for a monitoring system. One attribute for each figure."""
+
+    account: str
+    can_send: bool
+    sessions_opened: int
+    sessions_busy: int
+    sessions_idle: int
+    waiting: int  # messages that wait for a session
+    failed_logins: int
+    delivered: int  # recipients, of all attempts
+    deferred: int
+    failed: int
+    limits: Sequence[tuple[str, int, int]]  # messages or recipients; an hour; left
+
+
+@dataclass(frozen=True, slots=True)
 class _CachedRequest:
     """A session request, and the objects it was created from."""
 
@@ -115,10 +132,11 @@ class AccountObservers:
     healthy: Notify = ignore_change  # it can send
     state: Notify = ignore_change  # its health or an observed limit has changed
     use: Notify = ignore_change  # its use of the hour has changed
+    attempts: DeliveryObserver | None = None  # None: attempts are not observed
 
 
 class AccountState:
-    """State of one account.
+    """State of one account. One attribute for each thing that is known about it.
 
     `open_session` opens a session; `login_waits` returns why no login may be tried at its server now.
     """
@@ -140,12 +158,13 @@ class AccountState:
         self.proven: ProvenLogin | None = None  # the last login that worked
         self.quota = HourlyQuota()
         self._counts: Counter[type] = Counter()  # recipients by kind of outcome
+        self._failed_logins = 0
         self._last_reply: Reply | None = None
         self._request: _CachedRequest | None = None
         self._clock = clock
         self._open_session = open_session
         self._login_waits = login_waits
-        self._observers = observers
+        self.observers = observers
 
     # --- before a transaction ---
 
@@ -186,7 +205,7 @@ class AccountState:
     def reserve(self, provider: Provider, recipients: int) -> Reservation | QuotaExceeded:
         """Reserve the quota for one message."""
         messages_per_hour, recipients_per_hour = self._hourly_limits(provider)
-        self._observers.use(self.account.id)
+        self.observers.use(self.account.id)
         return self.quota.reserve(
             recipients,
             messages_per_hour=messages_per_hour,
@@ -197,7 +216,7 @@ class AccountState:
     def release(self, reservation: Reservation) -> None:
         """Return the quota of a message that was not accepted."""
         self.quota.release(reservation)
-        self._observers.use(self.account.id)
+        self.observers.use(self.account.id)
 
     def quota_exceeded(self, provider: Provider) -> QuotaExceeded | None:
         """Return the refusal of a message to one recipient; None if the quota allows it."""
@@ -234,7 +253,7 @@ class AccountState:
         if before is not self.health:
             self._note_state()
         if isinstance(self.health, Healthy):
-            self._observers.healthy(self.account.id)
+            self.observers.healthy(self.account.id)
 
     def record_login(self, version: str) -> None:
         """Record a login that worked."""
@@ -246,6 +265,7 @@ class AccountState:
     def record_open_failure(self, version: str, result: OpenFailed) -> None:
         """Change the state after a session could not be opened with this version of the secret."""
         self._last_reply = upstream_reply = result.upstream_reply or result.reply
+        self._failed_logins += result.kind is FailureKind.LOGIN
         if result.kind is FailureKind.LOGIN and result.cause is not None:
             self.record(FailedLogin(result.cause, upstream_reply, version, proven=self.is_proven(version)))
         elif result.kind is FailureKind.LIMIT:
@@ -323,10 +343,32 @@ class AccountState:
             address=str(self.account.address),
         )
 
+    def figures(self, provider: Provider | None) -> AccountFigures:
+        """Return the account's figures. `provider`: the one in the configuration."""
+        messages, recipients = hourly_limits(self.account, self.provider or provider)
+        left = self.quota.remaining(
+            messages_per_hour=messages, recipients_per_hour=recipients, now=self._clock.monotonic()
+        )
+        limits = [("messages", messages, left.messages), ("recipients", recipients, left.recipients)]
+        busy = self.pool.busy
+        return AccountFigures(
+            account=self.account.id,
+            can_send=not self.trouble,
+            sessions_opened=self.pool.opened,
+            sessions_busy=busy,
+            sessions_idle=self.pool.idle,
+            waiting=self.pool.waiting,
+            failed_logins=self._failed_logins,
+            delivered=self._counts[Delivered],
+            deferred=self._counts[Deferred],
+            failed=self._counts[Failed],
+            limits=[(unit, limit, free) for unit, limit, free in limits if limit is not None and free is not None],
+        )
+
     # --- parts ---
 
     def _note_state(self) -> None:
-        self._observers.state(self.account.id)
+        self.observers.state(self.account.id)
 
     def _new_request(self, provider: Provider, credential: Credential, wait_seconds: float) -> SessionRequest:
         account, limits = self.account, provider.limits

@@ -18,7 +18,13 @@ from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.delivery import account_health, classify, open_failures
 from senderproxy.delivery.account_health import Healthy, Resumed
-from senderproxy.delivery.account_state import AccountObservers, AccountState, AccountStatus, statuses
+from senderproxy.delivery.account_state import (
+    AccountFigures,
+    AccountObservers,
+    AccountState,
+    AccountStatus,
+    statuses,
+)
 from senderproxy.delivery.causes import Cause
 from senderproxy.delivery.learned_accounts import AccountFacts, HourlyUse
 from senderproxy.delivery.login_gate import LoginGates
@@ -74,7 +80,7 @@ class _Dialogues:
 
 
 class SmtpCourier(Courier):
-    """relay.ports.Courier over SMTP submission."""
+    """relay.ports.Courier over SMTP submission. One attribute for each thing that all accounts share."""
 
     def __init__(
         self,
@@ -251,6 +257,10 @@ class SmtpCourier(Courier):
         """Return the status of the accounts about which anything is known: only these can have a trouble."""
         return [state.status(providers.get(state.account.provider)) for state in self._states.values()]
 
+    def figures(self, providers: Mapping[str, Provider]) -> list[AccountFigures]:
+        """Return the figures of the accounts that were used since the start. Cheap, without texts."""
+        return [state.figures(providers.get(state.account.provider)) for state in self._states.values()]
+
     def troubles(self) -> frozenset[tuple[str, str]]:
         """Return the accounts that cannot send, each with the kind of its state. Cheap, for a frequent look."""
         return frozenset((id_, state.trouble) for id_, state in self._states.items() if state.trouble)
@@ -374,6 +384,9 @@ class SmtpCourier(Courier):
 
 def _log_attempt(state: AccountState, attempt: _Attempt, outcomes: Outcomes | None, seconds: float) -> None:
     """Count the outcomes and log the attempt. No outcomes: it was cancelled, or an internal error ended it."""
+    if (observer := state.observers.attempts) is not None and state.provider is not None:
+        is_reused = attempt.pooled is not None and attempt.pooled.warm
+        observer.attempted(state.account.id, state.provider.name, outcomes, seconds, is_reused=is_reused)
     fields: dict[str, object] = {"id": attempt.tag, "account": state.account.id}
     if (pooled := attempt.pooled) is not None:
         fields |= {"login": pooled.key.login, "smarthost": pooled.session.smarthost, "session": pooled.number}

@@ -7,7 +7,6 @@ Not here: session choice (delivery.reuse), opening (delivery.opening), the accou
 """
 
 import asyncio
-import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -68,7 +67,7 @@ class Pool:
         self._on_observed = on_observed
         self._account_id = account_id
         self._clock = clock
-        self._numbers = itertools.count(1)
+        self.opened = 0  # sessions so far; the number of the last one
         self._sessions: dict[int, PooledSession] = {}
         self._waiters: deque[_Waiter] = deque()
         self._opening: asyncio.Task[None] | None = None
@@ -248,8 +247,8 @@ class Pool:
         self._serve()
 
     def _add(self, session: Session, key: SessionKey) -> None:
-        now = self._clock.monotonic()
-        pooled = PooledSession(next(self._numbers), key, session, opened_at=now, idle_since=now)
+        now, self.opened = self._clock.monotonic(), self.opened + 1
+        pooled = PooledSession(self.opened, key, session, opened_at=now, idle_since=now)
         self._sessions[pooled.number] = pooled
         session.on_end(lambda: self._ended(pooled))
         if self._closed or not session.usable:

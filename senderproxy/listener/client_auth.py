@@ -26,11 +26,11 @@ from senderproxy.config.values import IpNetwork
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 from senderproxy.listener.password_threads import PasswordThreads
+from senderproxy.listener.turned_away import TurnedAway, TurnedAwayClients
 from senderproxy.log import event
 from senderproxy.mail.address import AddressPattern
 from senderproxy.mail.host_group import IpAddress, group_of, host_address, host_group
 from senderproxy.mail.reply import Reply
-from senderproxy.recent_counts import RecentCounts
 from senderproxy.translation import _
 from senderproxy.wire import replies
 from senderproxy.wire.auth import LoginAttempt
@@ -108,10 +108,10 @@ class ClientAuth:
         clock: Clock,
         throttle: LoginThrottle | None = None,
         passwords: PasswordThreads | None = None,
-        turned_away: RecentCounts | None = None,
+        turned_away: TurnedAwayClients | None = None,
     ) -> None:
         """`turned_away`: the counts of clients that got no further, shared by all listeners."""
-        self._turned_away = RecentCounts() if turned_away is None else turned_away
+        self._turned_away = TurnedAwayClients() if turned_away is None else turned_away
         self._auth = settings.auth
         self._clock = clock
         self._allow = settings.allow
@@ -148,16 +148,16 @@ class ClientAuth:
         login_required = self._auth == "required" or not allowed
         return Admission(login_required, self._senders_of(address), str(address) if known else group_of(address), known)
 
-    def count_turned_away(self, host: str, why: str) -> None:
+    def count_turned_away(self, host: str, reason: TurnedAway, why: str) -> None:
         """Count a client that got no further. `host`: its address or its network; `why`: for the operator."""
         client = host if "/" in host else host_group(host)
-        self._turned_away.add((client,), why, self._clock.monotonic())
+        self._turned_away.turn_away(client, reason, why, self._clock.monotonic())
 
     async def verify(self, host: str, attempt: LoginAttempt) -> User | Reply:
         """The user, or the reply to a login that is wrong or locked. A reply to a wrong one is delayed."""
         if (early := self._early_result(host, attempt)) is not None:
             if isinstance(early, Reply):
-                self.count_turned_away(host, str(early))
+                self.count_turned_away(host, TurnedAway.LOGIN_LOCKED, str(early))
             return early
         source = host_group(host)
         if not self._passwords.enter(source):
@@ -190,7 +190,7 @@ class ClientAuth:
         # Only a known name is logged: instead of an unknown one, a person may have typed the password.
         name = attempt.user if known else None
         event(_log, log_events.CLIENT_LOGIN_REFUSED, client=host, user=name, user_known=known is not None)
-        self.count_turned_away(host, str(replies.AUTH_FAILED))
+        self.count_turned_away(host, TurnedAway.LOGIN_FAILED, str(replies.AUTH_FAILED))
         return replies.AUTH_FAILED, delay
 
     def _early_result(self, host: str, attempt: LoginAttempt) -> User | Reply | None:

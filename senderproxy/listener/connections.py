@@ -20,6 +20,7 @@ from senderproxy.listener.client_auth import Admission, ClientAuth, is_loopback
 from senderproxy.listener.connection_table import ConnectionLimits, ConnectionTable, Evictable
 from senderproxy.listener.event_limiter import EventLimiter
 from senderproxy.listener.rates import ClientRates, RateLimits
+from senderproxy.listener.turned_away import TurnedAway
 from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
 from senderproxy.wire.data_decoder import BareLf
@@ -110,7 +111,7 @@ class ClientQuota:
         rates: ClientRates,
         events: EventLimiter,
         clock: Clock,
-        count_turned_away: Callable[[str, str], None],
+        count_turned_away: Callable[[str, TurnedAway, str], None],
     ) -> None:
         self._client = client
         self._rates = rates
@@ -143,7 +144,7 @@ class ClientQuota:
         return self._refuse(replies.recipient_rate(self._client, limit))
 
     def _refuse(self, answer: Reply) -> Reply:
-        self._count(self._client, str(answer))
+        self._count(self._client, TurnedAway.MESSAGE_RATE, str(answer))
         return answer
 
 
@@ -189,12 +190,13 @@ class ListenerState:
         if isinstance(result, Admission):
             self.counters.connections += 1
             return result
+        reason, refusal = result
         self.counters.turned_away += 1
-        self.auth.count_turned_away(host, str(result))
+        self.auth.count_turned_away(host, reason, str(refusal))
         if len(self._leaving) >= LEAVING_LIMIT:
             return None
         self._leaving.add(connection)
-        return result
+        return refusal
 
     def unregister(self, connection: Connection) -> None:
         """Forget a closed connection."""
@@ -252,21 +254,24 @@ class ListenerState:
         """All connections, those included that are being rejected."""
         return [*self.table.all(), *self._leaving]
 
-    def _admit(self, connection: Connection, host: str) -> Admission | Reply:
+    def _admit(self, connection: Connection, host: str) -> Admission | tuple[TurnedAway, Reply]:
         if self.closing:
-            return replies.stopping(self.hostname)
+            return TurnedAway.STOPPING, replies.stopping(self.hostname)
         admission = self.auth.admit(host)
         if isinstance(admission, Reply):
-            return admission
+            return TurnedAway.NOT_ALLOWED, admission
         quota = self.quota(admission)
-        refusal = quota.connection() if quota is not None else None
-        return refusal or self.table.add(connection, admission) or admission
+        if quota is not None and (refusal := quota.connection()) is not None:
+            return TurnedAway.CONNECTION_RATE, refusal
+        if (refusal := self.table.add(connection, admission)) is not None:
+            return TurnedAway.TOO_MANY_CONNECTIONS, refusal
+        return admission
 
     def _evict(self, connection: Connection, admission: Admission) -> None:
         """Disconnect a client that made room, with a reply unless too many connections are leaving already."""
         self.counters.evicted += 1
         self.events.log(log_events.CLIENT_EVICTED, client=admission.client)
-        self.auth.count_turned_away(admission.client, log_events.CLIENT_EVICTED.sentence)
+        self.auth.count_turned_away(admission.client, TurnedAway.EVICTED, log_events.CLIENT_EVICTED.sentence)
         if len(self._leaving) < LEAVING_LIMIT:
             self._leaving.add(connection)
             connection.evict()

@@ -23,6 +23,7 @@ from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope
 from senderproxy.listener.client_stream import ClientStream, ClientTimeout, CloseRequested
 from senderproxy.listener.connections import ListenerState
 from senderproxy.listener.read_buffer import ClientGone
+from senderproxy.listener.turned_away import TurnedAway
 from senderproxy.log import event
 from senderproxy.log_events import LogEvent
 from senderproxy.mail.message import Message
@@ -118,7 +119,7 @@ class DataPhase:
             if self.false_end:
                 self._log(log_events.MESSAGE_FALSE_END, hint="set the line ends of the client to CRLF")
                 host = self._dialogue.client.host
-                self._state.auth.count_turned_away(host, log_events.MESSAGE_FALSE_END.sentence)
+                self._state.auth.count_turned_away(host, TurnedAway.FALSE_END, log_events.MESSAGE_FALSE_END.sentence)
             else:
                 self._log(log_events.MESSAGE_TOO_SLOW)
             raise

@@ -22,6 +22,7 @@ from senderproxy.listener.client_tls import explain_client_tls_failure
 from senderproxy.listener.connections import Connection, ListenerState
 from senderproxy.listener.data_phase import DataPhase, reply_of
 from senderproxy.listener.read_buffer import ClientGone
+from senderproxy.listener.turned_away import TurnedAway
 from senderproxy.log import event
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
@@ -355,7 +356,9 @@ def _check_no_tls(stream: ClientStream, state: ListenerState, host: str) -> None
     offered = "STARTTLS" if state.tls is not None else "no encryption"
     hint = f'choose {offered} in the client, or set tls = "implicit" for this listener'
     state.events.log(log_events.CLIENT_TLS_AT_PLAIN_PORT, client=host, hint=hint)
-    state.auth.count_turned_away(host, f"{log_events.CLIENT_TLS_AT_PLAIN_PORT.sentence}; {hint}")
+    state.auth.count_turned_away(
+        host, TurnedAway.TLS_AT_PLAIN_PORT, f"{log_events.CLIENT_TLS_AT_PLAIN_PORT.sentence}; {hint}"
+    )
     raise ClientGone
 
 
@@ -365,4 +368,4 @@ def _tls_failed(state: ListenerState, host: str, error: OSError) -> None:
     why, hint = explain_client_tls_failure(error, implicit=settings.tls == "implicit", old_tls=settings.old_tls)
     event(_log, log_events.CLIENT_TLS_FAILED, client=host, why=why, hint=hint)
     fix = f"; {hint}" if hint else ""
-    state.auth.count_turned_away(host, f"{log_events.CLIENT_TLS_FAILED.sentence}: {why}{fix}")
+    state.auth.count_turned_away(host, TurnedAway.TLS_FAILED, f"{log_events.CLIENT_TLS_FAILED.sentence}: {why}{fix}")

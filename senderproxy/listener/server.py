@@ -28,13 +28,13 @@ from senderproxy.listener.acceptor import Acceptor
 from senderproxy.listener.aiosmtpd_adapter import Handler, check_aiosmtpd, silence_aiosmtpd
 from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.client_auth import ClientAuth, is_loopback
-from senderproxy.listener.connections import ListenerState, ListenerTimeouts
+from senderproxy.listener.connections import Counters, ListenerState, ListenerTimeouts
 from senderproxy.listener.login_throttle import LoginThrottle
 from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.listener.relay_smtp import RelaySMTP
+from senderproxy.listener.turned_away import TurnedAwayClients
 from senderproxy.log import event
 from senderproxy.monitoring.certificate_times import read_validity
-from senderproxy.recent_counts import RecentCounts
 from senderproxy.relay.ports import Intake
 from senderproxy.translation import _
 from senderproxy.wire import replies
@@ -64,7 +64,7 @@ class Listener:
         throttle: LoginThrottle | None = None,
         spill: SpillDirectory | None = None,
         passwords: PasswordThreads | None = None,
-        turned_away: RecentCounts | None = None,
+        turned_away: TurnedAwayClients | None = None,
     ) -> None:
         self.settings = settings
         self._handler = Handler(intake, settings.name, clock)
@@ -180,15 +180,30 @@ class Listener:
         """The number of connected clients."""
         return len(self._state.table)
 
+    @property
+    def in_progress(self) -> int:
+        """The number of messages whose reply is not known yet."""
+        return len(self._state.transactions)
+
+    @property
+    def counters(self) -> Counters:
+        """Its counters since the start."""
+        return self._state.counters
+
+    @property
+    def faults(self) -> int:
+        """Internal errors in conversations since the start."""
+        return self._state.counters.faults + self._handler.faults
+
     def status(self) -> dict[str, object]:
         """The state and counters of the listener for `senderproxy status`."""
         return {
             "name": self.settings.name,
             "address": self.address,
             "connected": self.connections,
-            "under_way": len(self._state.transactions),
-            **asdict(self._state.counters),
-            "faults": self._state.counters.faults + self._handler.faults,
+            "under_way": self.in_progress,
+            **asdict(self.counters),
+            "faults": self.faults,
         }
 
     def _refuse_open_relay(self, host: str) -> None:

@@ -194,6 +194,15 @@ class AlertWayFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsFacts:
+    """The address on which metrics cannot be read, the reason and the fix."""
+
+    address: str
+    why: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClientFacts:
     """A client that was turned away in the last hour."""
 
@@ -244,6 +253,7 @@ class Facts:
     configuration: RefusedConfiguration | None = None
     program: OutdatedProgram | None = None
     alert_ways: Sequence[AlertWayFacts] = ()
+    metrics: MetricsFacts | None = None
     clients: Sequence[ClientFacts] = ()
     refusals: Sequence[RefusedMessages] = ()
     automatic: Sequence[AutomaticMail] = ()  # the latest one first

@@ -50,6 +50,7 @@ class ConditionKey(StrEnum):
     SERVICE_CRASHED = "service_crashed"
     PROGRAM_OUTDATED = "program_outdated"
     ALERTS_FAILING = "alerts_failing"
+    METRICS_UNAVAILABLE = "metrics_unavailable"
 
 
 class AffectedKind(StrEnum):

@@ -123,6 +123,16 @@ def service_conditions(facts: Facts) -> Iterator[Condition]:
             _("Alerts cannot be sent by {way}: {why}").format(way=way.way, why=way.why),
             translated(way.hint) or _("When it is fixed: senderproxy alert test"),
         )
+    if (metrics := facts.metrics) is not None:
+        text = _("No metrics can be read on {address}: {why}")
+        yield Condition(
+            ConditionKey.METRICS_UNAVAILABLE,
+            "",
+            Severity.INFO,
+            facts.now,
+            text.format(address=metrics.address, why=metrics.why),
+            translated(metrics.hint),
+        )
     if (program := facts.program) is not None:
         text = (
             _("The service runs version {running}, and version {installed} is installed.")

@@ -33,7 +33,16 @@ from senderproxy.relay.decision_thread import TooManyDecisions, has_large_header
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
 from senderproxy.relay.expensive_decisions import ExpensiveDecisions
 from senderproxy.relay.loop_guard import LimitedPair, LoopGuard, OverLimit, is_automatic_response, is_report_or_journal
-from senderproxy.relay.ports import NO_ACCOUNT, Arrival, Dispatcher, Outcomes, Spool, SpoolError, SpoolFull
+from senderproxy.relay.ports import (
+    NO_ACCOUNT,
+    Arrival,
+    Dispatcher,
+    IntakeObserver,
+    Outcomes,
+    Spool,
+    SpoolError,
+    SpoolFull,
+)
 from senderproxy.relay.recipient_updates import OnDeferral
 from senderproxy.relay.repeated_refusals import RepeatedRefusals
 from senderproxy.rewriting.plan import Discard
@@ -69,7 +78,7 @@ class Handling:
 
 
 class RelayIntake:
-    """relay.ports.Intake. `handling`, by listener name, and `spool` may be replaced at any time."""
+    """relay.ports.Intake. `handling`, by listener name, `spool` and `observer` may be replaced at any time."""
 
     def __init__(
         self,
@@ -87,6 +96,7 @@ class RelayIntake:
         self._reports = report_builder
         self._clock = clock
         self.loop_guard = LoopGuard()
+        self.observer: IntakeObserver | None = None
         self._refusals = RepeatedRefusals(clock)
         self._expensive = ExpensiveDecisions()
 
@@ -121,6 +131,8 @@ class RelayIntake:
         else:
             answer, kind = decision.reply, log_events.MESSAGE_DISCARDED
             if self._refusals.is_repeated(submission, answer):
+                if self.observer is not None:
+                    _observe(self.observer, submission, decision, answer, kind, self._clock.monotonic() - started)
                 return answer
             self._record_refusal(submission, decision)
         if answer.is_transient and isinstance(decision, Decision):
@@ -145,12 +157,13 @@ class RelayIntake:
     def _defer_undecided(self, submission: Submission, started: float) -> Reply:
         """The 451 to a message without a decision; it is not queued: the decision would only wait elsewhere."""
         refusal = Refusal(_TOO_MANY_DECISIONS)
-        if not self._refusals.is_repeated(submission, refusal.reply):
+        answer, kind, seconds = refusal.reply, log_events.MESSAGE_DEFERRED, self._clock.monotonic() - started
+        if not self._refusals.is_repeated(submission, answer):
             self._record_refusal(submission, refusal)
-            self._log(
-                submission, refusal, refusal.reply, log_events.MESSAGE_DEFERRED, self._clock.monotonic() - started
-            )
-        return refusal.reply
+            self._log(submission, refusal, answer, kind, seconds)
+        elif self.observer is not None:
+            _observe(self.observer, submission, refusal, answer, kind, seconds)
+        return answer
 
     def _check_loop(self, submission: Submission, decision: Decision | Refusal | Discard) -> OverLimit | None:
         """The loop guard's limit, if this is an automatic response above it."""
@@ -335,9 +348,11 @@ class RelayIntake:
         kind: LogEvent,
         seconds: float,
     ) -> None:
-        """One line for each message: client, account, number of recipients, and result."""
+        """One line for each message: client, account, number of recipients, and result. The observer is called."""
         if not answer.is_positive:
             kind = log_events.MESSAGE_DEFERRED if answer.is_transient else log_events.MESSAGE_REFUSED
+        if self.observer is not None:
+            _observe(self.observer, submission, decision, answer, kind, seconds)
         if not _log.isEnabledFor(kind.level):
             return
         envelope = submission.envelope
@@ -361,6 +376,21 @@ class RelayIntake:
         elif isinstance(decision, Refusal) and decision.hint:
             facts["hint"] = decision.hint
         event(_log, kind, fault=None, **facts)
+
+
+def _observe(
+    observer: IntakeObserver,
+    submission: Submission,
+    decision: Decision | Refusal | Discard,
+    answer: Reply,
+    kind: LogEvent,
+    seconds: float,
+) -> None:
+    """Call the observer, with the event of a negative reply in place of `kind`."""
+    if not answer.is_positive:
+        kind = log_events.MESSAGE_DEFERRED if answer.is_transient else log_events.MESSAGE_REFUSED
+    account = decision.route.account.id if isinstance(decision, Decision) else NO_ACCOUNT
+    observer.answered(submission.listener, account, kind, seconds)
 
 
 def _not_queued(submission: Submission, error: SpoolError) -> Reply:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeAlias
 
 from senderproxy.errors import SenderproxyError
+from senderproxy.log_events import LogEvent
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -345,6 +346,50 @@ class Totals:
     oldest: datetime
     by_age: Sequence[int] = field(default=())  # waiting or held messages, one for each of tracking.age_buckets
     reasons: Mapping[str, int] = field(default_factory=dict)  # text of the last reply, most frequent first, at most 5
+
+
+# ---- observers: one for each part; without one, no call is made ----
+
+
+class IntakeObserver(Protocol):
+    """Observer of the replies to clients. It never waits."""
+
+    def answered(self, listener: str, account: str, kind: LogEvent, seconds: float) -> None:
+        """A message got its reply after so many seconds. `account`: its id, or NO_ACCOUNT; `kind`: as it is logged."""
+        ...
+
+
+class DeliveryObserver(Protocol):
+    """Observer of the attempts upstream. It never waits."""
+
+    def attempted(
+        self, account: str, provider: str, outcomes: "Outcomes | None", seconds: float, *, is_reused: bool
+    ) -> None:
+        """An attempt ended after so many seconds. No outcomes: it was cancelled, or an internal error ended it.
+
+        `is_reused`: its last session had been open before.
+        """
+        ...
+
+
+class SpoolObserver(Protocol):
+    """Observer of what the spool has written. No method waits."""
+
+    def stored(self, arrivals: "Sequence[Arrival]") -> None:
+        """These messages are stored: waiting, or with final states of a first attempt."""
+        ...
+
+    def noted(self, arrival: "Arrival") -> None:
+        """A message was passed through or refused: all its states are final."""
+        ...
+
+    def settled(self, account: str, update: "SpoolUpdate") -> None:
+        """The update of a queued message of this account is written."""
+        ...
+
+    def committed(self, seconds: float) -> None:
+        """A transaction with its sync took so long. Called on the writer's thread."""
+        ...
 
 
 # ---- learned facts ----

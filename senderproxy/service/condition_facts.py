@@ -37,6 +37,7 @@ from senderproxy.monitoring.facts import (
     LimitUse,
     LookUpFacts,
     LoopFacts,
+    MetricsFacts,
     QueueFacts,
     RefusedConfiguration,
     RefusedMessages,
@@ -64,7 +65,7 @@ _TROUBLES: Final = {
 class FactCollector:
     """Collects the facts of one service. One attribute for each part of it, and for each fact that has no other place.
 
-    `config`, `refused_configuration`, `rolled_back`, `crashes` and `alert_ways` are set by the service.
+    `config`, `refused_configuration`, `rolled_back`, `metrics`, `crashes` and `alert_ways` are set by the service.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class FactCollector:
         self.config = config
         self.refused_configuration: RefusedConfiguration | None = None
         self.rolled_back = ""
+        self.metrics: MetricsFacts | None = None
         self.crashes: Sequence[datetime] = ()
         self.alert_ways: Sequence[AlertWayFacts] = ()  # those that fail
         self.totals: Sequence[Totals] = ()  # of the queue, at the last look
@@ -117,6 +119,7 @@ class FactCollector:
             self.refused_configuration,
             self.rolled_back,
             self.alert_ways,
+            self.metrics,
         )
 
     async def collect(self, *, ask_disk: bool) -> Facts:
@@ -161,6 +164,7 @@ class FactCollector:
             crash=self._crash(),
             configuration=self.refused_configuration,
             alert_ways=self.alert_ways,
+            metrics=self.metrics,
             clients=list(self._clients(monotonic)),
             automatic=[
                 AutomaticMail(pair.author, pair.recipient, pair.refused, pair.deferred, pair.limit)

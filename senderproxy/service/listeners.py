@@ -22,7 +22,7 @@ from senderproxy.listener.login_throttle import LoginThrottle
 from senderproxy.listener.memory_files import MemoryFiles
 from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.listener.server import Listener
-from senderproxy.recent_counts import RecentCounts
+from senderproxy.listener.turned_away import TurnedAwayClients
 from senderproxy.relay.ports import Intake
 from senderproxy.service.descriptors import provide_descriptors
 from senderproxy.wiring import same_listener_environment
@@ -49,7 +49,7 @@ class Listeners:
         self._memory_files = MemoryFiles()
         self._throttle = throttle
         self._sockets = sockets
-        self.turned_away = RecentCounts()  # clients that got no further in the last hour; of all listeners
+        self.turned_away = TurnedAwayClients()  # of all listeners
         self._open: list[Listener] = []
         self._retiring: dict[Listener, asyncio.Task[None]] = {}  # the one replaced first is the first
 

@@ -21,7 +21,7 @@ from senderproxy.config.model import SpoolSettings
 from senderproxy.log import event
 from senderproxy.monitoring.facts import SpoolFacts, SpoolState
 from senderproxy.relay.no_spool import NoSpool
-from senderproxy.relay.ports import SpoolError, SpoolFull, Totals
+from senderproxy.relay.ports import SpoolError, SpoolFull, SpoolObserver, Totals
 from senderproxy.spool.sqlite.file_identity import SpoolFileLost
 from senderproxy.spool.sqlite.free_space import too_little_space
 from senderproxy.spool.sqlite.stall import SpoolStalled, not_responding
@@ -45,6 +45,7 @@ class ServiceSpool:
         self._folder = folder
         self._components = components
         self._clock = clock
+        self._observer: SpoolObserver | None = None
         self._spool: SqliteSpool | None = None
         self._problem: SpoolError | None = None
         self._opened_at = -math.inf  # monotonic seconds; the last try
@@ -60,6 +61,10 @@ class ServiceSpool:
         self._settings = settings
         if self._spool is not None:
             self._spool.apply_limits(spool_limits_of(settings))
+
+    def observe(self, observer: SpoolObserver) -> None:
+        """Call the observer for what is written, from the next `open` on."""
+        self._observer = observer
 
     @property
     def is_open(self) -> bool:
@@ -127,6 +132,8 @@ class ServiceSpool:
         finally:
             opener.stop()
         self._spool, self._problem, self._counted_commits = spool, None, -1
+        if self._observer is not None:
+            spool.observe(self._observer)
         await self._components.learned.open(spool)  # before the first attempt
         self._components.use_spool(spool)
         await self._components.runner.start()

@@ -23,6 +23,7 @@ from senderproxy.service.condition_facts import FactCollector
 from senderproxy.service.conditions import ServiceConditions
 from senderproxy.service.listeners import Listeners
 from senderproxy.service.loop_lag import LoopLag
+from senderproxy.service.metrics import ServiceMetrics
 from senderproxy.translation import _
 from senderproxy.wiring import Components
 
@@ -41,6 +42,7 @@ class ServiceStatus:
         conditions: ServiceConditions,
         clock: Clock,
         loop_lag: LoopLag | None,
+        metrics: ServiceMetrics | None = None,
     ) -> None:
         self._components = components
         self._accounts = accounts
@@ -49,6 +51,7 @@ class ServiceStatus:
         self._conditions = conditions
         self._clock = clock
         self._loop_lag = loop_lag
+        self._metrics = metrics
         self._started_at = clock.now()
         build_id()  # of the modules that this process has; an update changes the files
 
@@ -96,7 +99,14 @@ class ServiceStatus:
             "queue": self._queue(self._facts.spool_facts),
             "refusals": self._refusals(),
             "loop": self._loop(),
+            "metrics": self._metrics_address(),
         }
+
+    def _metrics_address(self) -> Answer | None:
+        """The address on which metrics can be read, and the accounts behind labels; None: metrics are off."""
+        if self._metrics is None:
+            return None
+        return {"address": self._metrics.address, "accounts": self._metrics.labels()}
 
     def _loop(self) -> Answer | None:
         """The longest pass of the event loop since the start, and the passes over 0.1 s; None: not measured."""

@@ -4,7 +4,7 @@
 Guarantees: when all is there, says nothing and takes a fraction of a second. As root it installs what is missing
 without starting, enabling or replacing any service of this machine. Otherwise it prints the one line to type and
 ends with exit code 1. Exim cannot be installed beside Postfix (both are the machine's mail transport agent), so its
-package is only unpacked, below `.cache/peers`. A machine that has another mail transport agent than Postfix keeps it: the
+package is only unpacked, below `.cache/peers`; so is Prometheus, whose package would start a service. A machine that has another mail transport agent than Postfix keeps it: the
 tests with Postfix are skipped there, which is said.
 Not here: running any of it (the other modules here).
 
@@ -27,6 +27,8 @@ PROJECT: Final = Path(__file__).resolve().parents[2]
 CACHE: Final = PROJECT / ".cache" / "peers"
 EXIM: Final = CACHE / "exim" / "usr" / "sbin" / "exim4"
 EXIM_PACKAGES: Final = ("exim4-daemon-light", "exim4-base")
+PROMETHEUS: Final = CACHE / "prometheus" / "usr" / "bin" / "prometheus"
+PROMTOOL: Final = PROMETHEUS.with_name("promtool")
 POLICY: Final = Path("/usr/sbin/policy-rc.d")
 SERVICES: Final = {"postfix": "postfix", "dovecot-core": "dovecot"}  # by the package that brings them
 
@@ -87,14 +89,17 @@ def ensure() -> None:
         )
     wished = _beside_the_mail_server(PACKAGES)
     missing = absent(wished)
-    if not missing and EXIM.exists():
+    unpacked = EXIM.exists() and PROMETHEUS.exists()
+    if not missing and unpacked:
         return
-    if missing and EXIM.exists() and os.geteuid() != 0:
+    if missing and unpacked and os.geteuid() != 0:
         raise PackagesMissing(apt_line(missing))
     with _one_at_a_time():
-        _refresh_if_unknown([*wished, *EXIM_PACKAGES])
+        _refresh_if_unknown([*wished, *EXIM_PACKAGES, "prometheus"])
         if not EXIM.exists():
-            _unpack_exim()
+            _unpack("exim", EXIM_PACKAGES)
+        if not PROMETHEUS.exists():
+            _unpack("prometheus", ["prometheus"])
         wanted = absent([*wished, *_libraries_of_exim()])
         if not wanted:
             return
@@ -213,31 +218,32 @@ def _refresh_if_unknown(names: Sequence[str]) -> None:
     _apt(["update"], {**os.environ})
 
 
-def _unpack_exim() -> None:
-    """Download Exim's packages and unpack them; nothing outside `.cache/peers` changes."""
+def _unpack(name: str, packages: Sequence[str]) -> None:
+    """Download packages and unpack them; nothing outside `.cache/peers` changes."""
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="download-") as folder:
         try:
-            _download(Path(folder))
+            _download(Path(folder), packages)
         except subprocess.CalledProcessError:
             if os.geteuid() != 0:
                 raise PackagesMissing("sudo apt-get update") from None
             _apt(["update"], {**os.environ})  # the lists name a version that the archive no longer has
-            _download(Path(folder))
-        unpacked = Path(folder) / "exim"
+            _download(Path(folder), packages)
+        unpacked = Path(folder) / name
         for package in sorted(Path(folder).glob("*.deb")):
             subprocess.run(["dpkg-deb", "-x", str(package), str(unpacked)], check=True)
             control = subprocess.run(["dpkg-deb", "-f", str(package), "Depends"], capture_output=True, check=True)
             with (unpacked / "depends").open("ab") as depends:
                 depends.write(control.stdout)
-        # as packed it becomes root for whoever starts it: not wanted here, and libnss-wrapper would be shut out
-        (unpacked / EXIM.relative_to(CACHE / "exim")).chmod(0o755)
-        unpacked.rename(CACHE / "exim")
+        if (exim := unpacked / EXIM.relative_to(CACHE / "exim")).exists():
+            # as packed it becomes root for whoever starts it: not wanted here, and libnss-wrapper would be shut out
+            exim.chmod(0o755)
+        unpacked.rename(CACHE / name)
 
 
-def _download(folder: Path) -> None:
+def _download(folder: Path, packages: Sequence[str]) -> None:
     # root's apt hands the download to the user _apt, who must be able to write here
     folder.chmod(0o777)
-    subprocess.run(["apt-get", "download", "-qq", *EXIM_PACKAGES], cwd=folder, check=True, capture_output=True)
+    subprocess.run(["apt-get", "download", "-qq", *packages], cwd=folder, check=True, capture_output=True)
 
 
 def _libraries_of_exim() -> list[str]:

@@ -27,9 +27,10 @@ def checkout() -> Iterator[Path]:
         copy = folder / "tests" / "peers" / "packages.py"
         copy.parent.mkdir(parents=True)
         shutil.copy(SCRIPT, copy)
-        exim = folder / packages.EXIM.relative_to(packages.PROJECT)
-        exim.parent.mkdir(parents=True)
-        exim.touch()
+        for program in (packages.EXIM, packages.PROMETHEUS):
+            here = folder / program.relative_to(packages.PROJECT)
+            here.parent.mkdir(parents=True)
+            here.touch()
         dpkg_query = folder / "bin" / "dpkg-query"
         dpkg_query.parent.mkdir()
         dpkg_query.write_text(
@@ -91,7 +92,7 @@ def test_a_machine_that_is_no_debian_is_told_so(checkout: Path) -> None:
 
 
 def test_when_all_is_there_nothing_is_said() -> None:
-    if packages.absent(packages.PACKAGES) or not packages.EXIM.exists():
+    if packages.absent(packages.PACKAGES) or not (packages.EXIM.exists() and packages.PROMETHEUS.exists()):
         pytest.skip("the peers are not here yet: python3 tests/peers/packages.py")
     done = subprocess.run([PYTHON, SCRIPT], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -67,6 +67,10 @@ FILLED_ELSEWHERE = {
     "listener.connection_table.ConnectionTable._connections": "listener/test_connection_table.py",
     "listener.connection_table.ConnectionTable._of_client": "listener/test_connection_table.py",
     "listener.connections.ListenerState._leaving": "listener/test_availability.py",
+    "metrics.counts.Counts._messages": "metrics/test_counts.py",
+    "metrics.counts.Counts._recipients": "metrics/test_counts.py",
+    "metrics.counts.LabelNames._names": "metrics/test_counts.py",
+    "service.metrics_server.MetricsServer._clients": "service/test_metrics_server.py",
     "recent_counts.RecentCount._parts": "test_recent_counts.py",
     "recent_counts.RecentCounts._counts": "test_recent_counts.py",
     "relay.repeated_refusals.RepeatedRefusals._periods": "relay/test_repeated_refusals.py",
@@ -81,6 +85,10 @@ CONFIGURED = {
     "alerts.mail.MailContext.names",  # addresses of accounts
     "alerts.policy.AlertPolicy._sent",  # max_per_hour
     "alerts.weekly.WeeklySums._totals",  # accounts
+    "metrics.counts.Counts._accept",  # listeners, NAMES_LIMIT
+    "metrics.counts.Counts._last_success",  # accounts, ACCOUNTS_LIMIT
+    "metrics.counts.Counts._reused",
+    "metrics.counts.Counts._upstream",  # providers, NAMES_LIMIT
     "accounts.vault_accounts._Snapshot.credentials",
     "control.run_marker.RunMarker._crashes",  # _CRASHES
     "delivery.courier.SmtpCourier.certificates",  # of configured smarthosts
@@ -163,6 +171,9 @@ OF_ONE_OBJECT = {
     "listener.body.BodyBuffer._memory",  # spill_bytes
     "listener.client_stream.ClientStream._output",  # _BATCH replies
     "listener.event_limiter._Counted.fields",
+    "metrics.exposition._Samples._by_series",  # a scrape
+    "service.metrics.Figures._values",  # a scrape
+    "service.metrics_server._Answer.headers",
     "listener.read_buffer.ReadBuffer._buffer",  # _HIGH and one read
     "relay.content_changes.ChangedBody._memory",  # _MEMORY_LIMIT and one piece
     "relay.ports.Arrival.lanes",  # a recipient

@@ -12,7 +12,7 @@ from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.unlock import make_key_file, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.app import Service
-from senderproxy.config.model import Config, LogSettings
+from senderproxy.config.model import Config, LogSettings, MetricsSettings
 from senderproxy.config.restart import RESTART_ONLY
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.client_auth import hash_password
@@ -118,6 +118,9 @@ OTHER: dict[str, Any] = {
     "alerts.weekly": "monday 08:00",
     "service.control_socket": "other.sock",
     "service.stop_seconds": 3,
+    "metrics.listen": "127.0.0.2:0",
+    "metrics.allow": ["127.0.0.3"],
+    "metrics.addresses": True,
     "log.level": "debug",
     "log.format": "json",
 }
@@ -189,6 +192,7 @@ class Office:
             "spool": {"directory": self._file("spool"), "min_free": "1 MB", "reserve_size": "1 MB"},
             "alerts": {"to": "it@dienst.example"},
             "service": {"control_socket": self._file("control.sock")},
+            "metrics": {"listen": "127.0.0.1:0"},
         }
 
     def with_other(self, *names: str) -> Config:
@@ -227,6 +231,9 @@ class Office:
     def in_force(self, service: Service) -> dict[str, object]:
         """The settings as the running objects have them."""
         components, (listener,), alerts = service._components, service.listeners, service._alerts.sender
+        metrics = service._metrics
+        assert metrics is not None
+        assert metrics._server is not None
         spool, auth = components.runner.spool, listener._state.auth
         assert isinstance(spool, SqliteSpool)
         free_space = spool._writer.free_space
@@ -240,6 +247,7 @@ class Office:
             "spool": (spool._history.limits, free_space.min_free, free_space.reserve.size),
             "alerts": (alerts.policy.rules, alerts.weekly.time, [vars(way)["_settings"] for way in alerts._ways]),
             "stop": service._config.service.stop_seconds,
+            "metrics": (metrics._server.listen, metrics._server.allow),
             "log": self.log,
         }
 
@@ -293,6 +301,22 @@ async def test_a_setting_that_needs_a_restart_is_refused_by_name(tmp_path: Path)
             assert caught.value.message == f"{name} cannot change while the service runs: needs a restart."
             assert caught.value.hint == "systemctl restart senderproxy"
             assert office.in_force(service) == before
+    finally:
+        await service.stop()
+
+
+@pytest.mark.parametrize("switched_on", [True, False])
+async def test_metrics_are_not_switched_on_or_off_by_a_reload(tmp_path: Path, *, switched_on: bool) -> None:
+    office = Office(tmp_path)
+    on = office.with_other()
+    off = on.model_copy(update={"metrics": MetricsSettings()})
+    service = office.service(off if switched_on else on)
+    await service.start()
+    try:
+        office.loaded = on if switched_on else off
+        with pytest.raises(SenderproxyError, match=r"^metrics\.listen cannot change while .*: needs a restart\.$"):
+            await service.reload()
+        assert (service._metrics is None) is switched_on
     finally:
         await service.stop()
 

@@ -20,7 +20,17 @@ from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.log import event
 from senderproxy.mail.header import HeaderSection
-from senderproxy.relay.ports import Arrival, Claim, JobClaim, JobTotals, LearnedRow, SpoolError, SpoolUpdate, Totals
+from senderproxy.relay.ports import (
+    Arrival,
+    Claim,
+    JobClaim,
+    JobTotals,
+    LearnedRow,
+    SpoolError,
+    SpoolObserver,
+    SpoolUpdate,
+    Totals,
+)
 from senderproxy.spool.sqlite import jobs, learned, leases, rows, search, statements
 from senderproxy.spool.sqlite.claims import Claims
 from senderproxy.spool.sqlite.cleanup import Cleanup
@@ -71,7 +81,7 @@ class Tuning:
 
 
 class SqliteSpool:
-    """The spool in one folder. Used from one event loop."""
+    """The spool in one folder. Used from one event loop. One attribute for each part of it."""
 
     def __init__(
         self,
@@ -110,6 +120,7 @@ class SqliteSpool:
             writer, self._reader, self._history, self._incoming, content, self._content_threads, tuning.row_limit
         )
         self.health = DiskHealth(writer, self._reader.thread, clock)
+        self._observer: SpoolObserver | None = None
         self._closed = False
         writer.extra_jobs = self._history.take_jobs
         writer.wal.start(copied=lambda: writer.enqueue(WriteJob(run=writer.wal.finish, reads_only=True)))
@@ -172,6 +183,11 @@ class SqliteSpool:
         self._writer.free_space.reserve.close()
         self._folder.close()
 
+    def observe(self, observer: SpoolObserver) -> None:
+        """Call the observer from now on for what is written."""
+        self._observer = observer
+        self._writer.on_commit = observer.committed
+
     # ---- time ----
 
     def on_wake(self, wake: Callable[[Lane | None], None]) -> None:
@@ -190,11 +206,16 @@ class SqliteSpool:
     async def accept(self, *arrivals: Arrival, leased: bool = False) -> Sequence[Claim]:
         """Store the messages in one commit; return when they are safe. `leased`: return claims on them."""
         with self.health.watch():
-            return await self._incoming.accept(arrivals, leased)
+            claims = await self._incoming.accept(arrivals, leased)
+        if self._observer is not None:
+            self._observer.stored(arrivals)
+        return claims
 
     def note(self, arrival: Arrival) -> None:
         """Store the history of a message that passed through: soon, in bounded batches."""
         self._history.note(arrival)
+        if self._observer is not None:
+            self._observer.noted(arrival)
 
     # ---- leased messages ----
 
@@ -228,6 +249,8 @@ class SqliteSpool:
         else:
             with self.health.watch():
                 await self._settle(claim, update, message)
+            if self._observer is not None:
+                self._observer.settled(update.account or claim.account, update)
         if claim.lane is None:
             self._leases.on_return("")  # the caller does not know the lanes
 

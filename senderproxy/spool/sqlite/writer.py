@@ -60,7 +60,7 @@ _Result: TypeAlias = tuple[WriteJob, Any, BaseException | None]
 
 @dataclass(slots=True, eq=False)
 class Writer:
-    """The thread and its queue of jobs."""
+    """The thread and its queue of jobs. One attribute for each thing that it shares with the event loop."""
 
     path: Path  # of the database
     free_space: FreeSpace
@@ -70,6 +70,7 @@ class Writer:
     monotonic: Callable[[], float]  # seconds
     # To be written in the next transaction; True: beside new messages, whose clients wait.
     extra_jobs: Callable[[bool], Sequence[WriteJob]] = lambda _beside_arrivals: ()
+    on_commit: Callable[[float], None] | None = None  # on the thread, with the seconds of a transaction and its sync
     commits: int = 0
     broken: SpoolError | None = None  # the error of all further jobs
     busy_since: float | None = None  # monotonic seconds: start of the current batch
@@ -275,6 +276,8 @@ class Writer:
 
     def _committed(self, changes: int, octets: int) -> None:
         self.commits += 1
+        if self.on_commit is not None and self.busy_since is not None:
+            self.on_commit(self.monotonic() - self.busy_since)
         self.wal.grown(_COMMIT_PAGES + _PAGES_OF_CHANGE * changes + octets // _PAGE)
 
     def _connected(self) -> sqlite3.Connection:

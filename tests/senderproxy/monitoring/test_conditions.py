@@ -26,6 +26,7 @@ from senderproxy.monitoring.facts import (
     LimitUse,
     LookUpFacts,
     LoopFacts,
+    MetricsFacts,
     OutdatedProgram,
     QueueFacts,
     RefusedConfiguration,
@@ -119,6 +120,7 @@ EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
     ConditionKey.LOOP_BLOCKED: ({"loop": LoopFacts(2, 0.4, NOW - MINUTE)}, Severity.INFO, "2 times within an hour, at most 0.4 s"),
     ConditionKey.CLOCK_STEPPED: ({"clock": ClockFacts(-7200.0, NOW - MINUTE)}, Severity.INFO, "set by -7200 s"),
     ConditionKey.ALERTS_FAILING: ({"alert_ways": [AlertWayFacts("mail", "No account can send now.", "Add one.", NOW - HOUR)]}, Severity.WARNING, "sent by mail: No account"),
+    ConditionKey.METRICS_UNAVAILABLE: ({"metrics": MetricsFacts("127.0.0.1:9464", "the address is in use.", "Use another.")}, Severity.INFO, "on 127.0.0.1:9464: the address"),
     ConditionKey.SERVICE_CRASHED: ({"crash": CrashFacts([NOW - MINUTE], "Segmentation fault.")}, Severity.WARNING, "Segmentation fault."),
 }  # fmt: skip
 
