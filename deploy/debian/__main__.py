@@ -25,7 +25,8 @@ DIST: Final = PROJECT / "dist"
 _HOME: Final = "usr/lib/senderproxy"
 _DOCS: Final = "usr/share/doc/senderproxy"
 _MAINTAINER: Final = "senderproxy maintainers <maintainers@senderproxy.example>"
-_SCRIPTS: Final = ("postinst", "prerm", "postrm")
+_SCRIPTS: Final = ("preinst", "postinst", "prerm", "postrm")
+_FORMATS: Final = PROJECT / "senderproxy/spool/sqlite/schema"  # one file for each format of the spool
 
 
 def main() -> None:
@@ -112,8 +113,10 @@ def _control(tree: Path, architecture: str, version: str) -> None:
     )
     sums = (f"{hashlib.md5(path.read_bytes()).hexdigest()}  {path.relative_to(tree)}\n" for path in installed)  # noqa: S324
     _write(tree / "DEBIAN/md5sums", "".join(sums).encode())
+    spool_format = len(list(_FORMATS.glob("*.sql")))
     for name in _SCRIPTS:
-        _write(tree / "DEBIAN" / name, (FILES / name).read_bytes(), executable=True)
+        text = (FILES / name).read_text(encoding="utf-8").replace("@FORMAT@", str(spool_format))
+        _write(tree / "DEBIAN" / name, text.encode(), executable=True)
     for name in ("templates", "triggers"):
         _write(tree / "DEBIAN" / name, (FILES / name).read_bytes())
 

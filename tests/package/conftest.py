@@ -79,6 +79,8 @@ def _make_newer(package: Path, folder: Path) -> None:
     (program / "__init__.py").write_text(f'__version__ = "{NEWER}"\n')
     schema = program / "spool/sqlite/schema"
     number = len(list(schema.iterdir())) + 1
+    preinst = tree / "DEBIAN/preinst"
+    preinst.write_text(preinst.read_text().replace(f"known={number - 1}\n", f"known={number}\n"))
     (schema / f"{number:04}_later.sql").write_text("CREATE TABLE of_a_later_version (number INTEGER PRIMARY KEY);\n")
     newer = folder / package.name.replace(FIRST, NEWER)
     words = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(newer)]

@@ -23,7 +23,7 @@ CONFIGURATION: Final = Path("/etc/senderproxy/senderproxy.toml")
 STATE: Final = Path("/var/lib/senderproxy")
 VAULT: Final = STATE / "accounts.vault"
 PATIENCE: Final = 120.0  # seconds; compiling the modules takes a slow machine half a minute
-_APT: Final = ("apt-get", "install", "--yes", "--no-install-recommends")
+APT: Final = ("apt-get", "install", "--yes", "--no-install-recommends")
 
 
 class Installed:
@@ -45,7 +45,7 @@ class Installed:
         """Give the file to apt, and return its output."""
         there = f"/root/{package.name}"
         shutil.copyfile(package, self.machine.root / there.lstrip("/"))
-        return self.machine.run(*_APT, there, seconds=300)
+        return self.machine.run(*APT, there, seconds=300)
 
     def set_up(self) -> None:
         """Answer the wizard's questions by options, add a listener that queues, and start the service."""

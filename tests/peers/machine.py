@@ -81,6 +81,11 @@ class BootedMachine:
             raise PeerFailed(f"`{' '.join(words)}` ended with {done.returncode}, not {exit_code}:\n{said}")
         return done.stdout
 
+    def command(self, *words: str) -> list[str]:
+        """The command of this machine that runs a command there, as root."""
+        spaces = ["--mount", "--uts", "--ipc", "--pid", "--cgroup", "--root", "--wd"]
+        return ["nsenter", f"--target={self._systemd}", *spaces, *words]
+
     def write(self, path: str, text: str) -> None:
         """Put a file there."""
         file = self.root / path.lstrip("/")
@@ -100,13 +105,8 @@ class BootedMachine:
         return self.run("journalctl", "--no-pager", "--output=cat", f"--unit={UNIT}")
 
     def _words(self, *words: str, stdin: str = "", seconds: float = PATIENCE) -> subprocess.CompletedProcess[str]:
-        into = [
-            "nsenter",
-            f"--target={self._systemd}",
-            *["--mount", "--uts", "--ipc", "--pid", "--cgroup", "--root", "--wd"],
-        ]
         return subprocess.run(
-            [*into, *words], input=stdin, capture_output=True, text=True, check=False, timeout=seconds, cwd="/"
+            self.command(*words), input=stdin, capture_output=True, text=True, check=False, timeout=seconds, cwd="/"
         )
 
     def _boot(self, folder: Path) -> None:

@@ -311,6 +311,8 @@ def _migrate(folder: SpoolFolder, connection: sqlite3.Connection, migrations: Se
     backup = f"{NAME}.format-{version}"
     _back_up(folder, connection, backup)
     _apply(connection, migrations[version:], version)
+    with suppress(sqlite3.OperationalError):  # the package of an earlier version reads the format in the file
+        connection.execute("PRAGMA wal_checkpoint")
     for name in folder.names():
         if name.startswith(f"{NAME}.format-") and name != backup:  # of an earlier migration: one copy is enough
             with suppress(OSError):

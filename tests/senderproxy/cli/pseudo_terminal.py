@@ -5,9 +5,10 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.senderproxy.cli.conftest import DEADLINE, Office
 
@@ -27,10 +28,10 @@ class Terminal:
         self.screen = ""
         self._read = 0
 
-    def read_until(self, words: str) -> None:
+    def read_until(self, words: str, seconds: float = DEADLINE) -> None:
         """Wait until the screen shows something new with these words in it."""
         assert self.process.stdout is not None
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + seconds
         while words not in self.screen[self._read :]:
             ready, _, _ = select.select([self.process.stdout], [], [], max(0, deadline - time.monotonic()))
             block = os.read(self.process.stdout.fileno(), 4096) if ready else b""
@@ -50,14 +51,14 @@ class Terminal:
         """
         return self._end(b"\x03")
 
-    def end(self) -> int:
+    def end(self, seconds: float = DEADLINE) -> int:
         """Read to the end; the exit code."""
-        return self._end(b"")
+        return self._end(b"", seconds)
 
-    def _end(self, keys: bytes) -> int:
+    def _end(self, keys: bytes, seconds: float = DEADLINE) -> int:
         assert self.process.stdout is not None
         assert self.process.stdin is not None
-        deadline, octets, is_open = time.monotonic() + DEADLINE, b"", True
+        deadline, octets, is_open = time.monotonic() + seconds, b"", True
         while is_open:
             assert time.monotonic() < deadline, f"waited for the end: {self.screen + octets.decode()!r}"
             with suppress(BrokenPipeError):
@@ -78,12 +79,21 @@ class Terminal:
 
 @contextmanager
 def at_terminal(office: Office, *words: str) -> Iterator[Terminal]:
+    """`senderproxy` with these words, of this source tree, with the folders of the office."""
+    environment = {"HOME": str(office.folder), "XDG_CONFIG_HOME": str(office.folder / "config")}
+    with on_terminal([sys.executable, "-m", "senderproxy", *words], environment) as terminal:
+        yield terminal
+
+
+@contextmanager
+def on_terminal(command: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})) -> Iterator[Terminal]:
+    """A command on a terminal of its own; `environment` is added to that of this process."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _TERMINAL, sys.executable, "-m", "senderproxy", *words],
+        [sys.executable, "-c", _TERMINAL, *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parents[3],
-        env=os.environ | {"HOME": str(office.folder), "XDG_CONFIG_HOME": str(office.folder / "config")},
+        env=os.environ | environment,
     )
     try:
         yield Terminal(process)

@@ -160,3 +160,12 @@ async def test_a_migration_leaves_no_recipient_that_waits_without_a_lane(folder:
     assert sql(folder, "SELECT DISTINCT lane FROM recipient WHERE due_at IS NOT NULL ORDER BY lane") == [
         ("account:anna",), ("account:bert",),
     ]  # fmt: skip
+
+
+def test_the_file_alone_shows_the_format_while_the_service_runs(tmp_path: Path) -> None:
+    """An earlier version of the package reads it there before it replaces this one (file format of SQLite, 1.3.8)."""
+    folder_of_format_1(tmp_path)
+    place = SpoolFolder.open(tmp_path)
+    with closing(open_database(place, scripts())):
+        assert int.from_bytes((tmp_path / "spool.db").read_bytes()[60:64], "big") == len(scripts())
+    place.close()
