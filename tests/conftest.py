@@ -18,6 +18,8 @@ from senderproxy import log_events
 
 # Tests compare English texts, whatever the language of the machine; the programs that they start inherit it.
 os.environ["LANGUAGE"] = "en"
+# Their tables are as wide as their contents. Processes of pytest-xdist have the columns of the terminal here.
+os.environ.pop("COLUMNS", None)
 
 # No test waits for longer than this for anything; a hang becomes a failure with a traceback.
 DEADLINE = 60.0

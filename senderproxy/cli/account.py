@@ -5,6 +5,7 @@ Not here: import and export of a table (cli.account_table), the login check (cli
 """
 
 import argparse
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
@@ -32,14 +33,18 @@ from senderproxy.cli.common import (
 )
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK, EX_UNAVAILABLE
+from senderproxy.cli.screen import printable
 from senderproxy.cli.terminal import (
     ask_new_secret,
+    clear_progress,
     confirm,
     print_field,
     print_hint,
     print_json,
+    print_line,
     print_progress,
     print_table,
+    progress,
 )
 from senderproxy.config.model import Config
 from senderproxy.delivery.login_check import LoginOk, LoginRefused
@@ -238,13 +243,18 @@ def run_verify(chosen: argparse.Namespace) -> int:
     accounts = open_accounts(config)
     wanted = [_find(accounts, name) for name in chosen.id] or list(accounts.directory().accounts)
     worst, entries = EX_OK, []
-    for account in wanted:
-        code, text, hint = _verify(config, accounts, account)
-        worst = EX_FAILED if EX_FAILED in (worst, code) else max(worst, code)
-        entries.append({"account": account.id, "works": code == EX_OK, "words": text})
-        if not chosen.json:
-            print(f"{account.id}: {text}", flush=True)
-            print_hint(hint, indent="  ")
+    with progress():
+        for number, account in enumerate(wanted, 1):
+            step = _("Trying login {number} of {count}: {login} ...")
+            print_progress(step.format(number=number, count=len(wanted), login=account.login))
+            code, text, hint = _verify(config, accounts, account)
+            worst = EX_FAILED if EX_FAILED in (worst, code) else max(worst, code)
+            entries.append({"account": account.id, "works": code == EX_OK, "words": text})
+            if not chosen.json:
+                clear_progress()
+                print_line(f"{account.id}: {text}")
+                print_hint(printable(hint), indent="  ")
+                sys.stdout.flush()
     if chosen.json:
         print_json(entries)
     return worst
@@ -255,7 +265,6 @@ def _verify(config: Config, accounts: VaultAccounts, account: Account) -> tuple[
     credential = accounts.credential(account)
     if credential is None:
         return EX_FAILED, _("the account was removed meanwhile"), ""
-    print_progress(_("Trying the login of {login} ...").format(login=account.login))
     result = try_login(config, account, credential)
     match result:
         case LoginOk():

@@ -48,14 +48,8 @@ from senderproxy.cli.csv_file import EncodingUnknown, decode_text, parse_table, 
 from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.ldif import is_ldif, parse_ldif
-from senderproxy.cli.terminal import (
-    is_interactive,
-    print_error,
-    print_json,
-    print_progress,
-    print_table,
-    printable,
-)
+from senderproxy.cli.screen import printable
+from senderproxy.cli.terminal import is_interactive, print_error, print_json, print_progress, print_table, progress
 from senderproxy.config.model import Config
 from senderproxy.delivery.login_check import LoginOk, LoginUnchecked
 from senderproxy.errors import SenderproxyError
@@ -119,7 +113,8 @@ def run_import(chosen: argparse.Namespace) -> int:
     rows = [_read_row(config, chosen.provider, line, cells, existing) for line, cells in table.rows]
     rows = list(_validated(rows, existing.directory, may_replace=chosen.replace))
     if chosen.verify:
-        rows = list(_verified(config, rows))
+        with progress():
+            rows = list(_verified(config, rows))
     _print_rows(rows, as_json=chosen.json)
     invalid = sum(row.stored is None for row in rows)
     if not invalid and not chosen.dry_run:
@@ -411,8 +406,8 @@ def _verified(config: Config, rows: list[Row]) -> Iterator[Row]:
             text = _("not tried: {provider} cannot be reached, see line {line}")
             yield row.invalid(text.format(provider=account.provider, line=unreachable[account.provider]))
             continue
-        progress = _("Trying login {number} of {count}: {login} ...")
-        print_progress(progress.format(number=number, count=count, login=account.login))
+        step = _("Trying login {number} of {count}: {login} ...")
+        print_progress(step.format(number=number, count=count, login=account.login))
         result = try_login(config, account, Credential(account.login, row.stored.secret, version="untried"))
         if isinstance(result, LoginUnchecked):
             unreachable[account.provider] = row.line

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from senderproxy.cli.common import config_path, read_config
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
-from senderproxy.cli.terminal import print_error, print_hint, print_json, print_progress, print_table, printable
+from senderproxy.cli.screen import printable
+from senderproxy.cli.terminal import print_error, print_hint, print_json, print_progress, print_table
 from senderproxy.cli.times import local_time
 from senderproxy.config.load import find_control_socket
 from senderproxy.config.problems import ConfigError

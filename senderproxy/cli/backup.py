@@ -13,7 +13,7 @@ from senderproxy.backup.inventory import Inventory, read_inventory
 from senderproxy.cli.common import add_passphrase_options, config_path, read_config
 from senderproxy.cli.errors import InputError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
-from senderproxy.cli.terminal import ask_new_passphrase, ask_passphrase, print_field, print_progress
+from senderproxy.cli.terminal import ask_new_passphrase, ask_passphrase, print_field, print_progress, progress
 from senderproxy.cli.times import local_time
 from senderproxy.clock import SystemClock
 from senderproxy.tracking.timeline import size_in_words
@@ -34,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """0 if the backup is complete; 1 if a message in it was unreadable already. Raises SenderproxyError, OSError."""
     if chosen.verify:
-        inventory = read_inventory(existing_backup(chosen.file), ask_passphrase(_("Passphrase of the backup")))
+        backup, passphrase = existing_backup(chosen.file), ask_passphrase(_("Passphrase of the backup"))
+        with progress():
+            print_progress(_("Reading the backup ..."))
+            inventory = read_inventory(backup, passphrase)
         print_inventory(inventory)
         print(
             "\n" + _("The backup is complete and can be restored: senderproxy restore {path}").format(path=chosen.file)
@@ -42,10 +45,11 @@ def run(chosen: argparse.Namespace) -> int:
         return EX_FAILED if inventory.unreadable else EX_OK
     config, path = read_config(chosen), config_path(chosen)
     passphrase = ask_new_passphrase(_("Passphrase of the backup"))
-    print_progress(_("Writing the backup and reading it back ..."))
-    created = create_backup(
-        chosen.file, passphrase, config, path, SystemClock().now(), with_queue=not chosen.without_queue
-    )
+    with progress():
+        print_progress(_("Writing the backup and reading it back ..."))
+        created = create_backup(
+            chosen.file, passphrase, config, path, SystemClock().now(), with_queue=not chosen.without_queue
+        )
     print_field(_("backup"), f"{created.path} ({size_in_words(created.size)})")
     print_inventory(created.inventory)
     for remark in created.remarks:
@@ -81,7 +85,8 @@ def _fields(inventory: Inventory) -> Iterator[tuple[str, str]]:
     yield _("configuration"), ", ".join([str(inventory.configuration.path), *named])
     ways = ", ".join(f"{kind} {label}" if kind != label else kind for kind, label in vault.unlocks)
     opens = _("opens with the passphrase of the backup") if vault.export is not None else _("opens with: {ways}")
-    yield _("vault"), _("saved {count} times, {opens}").format(count=vault.generation, opens=opens.format(ways=ways))
+    text = ngettext("saved {count} time, {opens}", "saved {count} times, {opens}", vault.generation)
+    yield _("vault"), text.format(count=vault.generation, opens=opens.format(ways=ways))
     if inventory.messages is None:
         yield _("queue"), _("not in the backup")
     else:

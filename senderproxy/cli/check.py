@@ -32,7 +32,8 @@ from senderproxy.cli.common import SYSTEM_CONFIG, config_path, open_accounts, re
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.findings import Finding, Level
-from senderproxy.cli.terminal import confirm, is_interactive, print_hint, print_json, print_progress
+from senderproxy.cli.screen import Style
+from senderproxy.cli.terminal import confirm, is_interactive, print_item, print_json, print_progress, progress
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.delivery.login_check import LoginOk, LoginRefused, LoginUnchecked, Probed
@@ -49,6 +50,12 @@ _LABELS: Final = {
     Level.ADVICE: N_("advice"),
     Level.UNKNOWN: N_("unknown"),
     Level.WRONG: N_("WRONG"),
+}
+_STYLES: Final = {
+    Level.OK: Style.GREEN,
+    Level.ADVICE: Style.YELLOW,
+    Level.UNKNOWN: Style.YELLOW,
+    Level.WRONG: Style.BOLD_RED,
 }
 _LABEL_WIDTH: Final = 7  # columns
 _NAMED: Final = 5  # accounts that a finding names
@@ -101,7 +108,8 @@ def run(chosen: argparse.Namespace) -> int:
     request = _request(chosen)
     config = read_config(chosen)
     if chosen.json:
-        findings = list(_findings(config, config_path(chosen), request))
+        with progress():
+            findings = list(_findings(config, config_path(chosen), request))
         print_json([_entry(finding) for finding in findings])
         return EX_FAILED if any(finding.level is Level.WRONG for finding in findings) else EX_OK
     return _print_findings(_findings(config, config_path(chosen), request))
@@ -115,9 +123,10 @@ def run_without_logins(config: Config, path: Path) -> int:
 
 def _print_findings(found: Iterator[Finding]) -> int:
     findings: list[Finding] = []
-    for finding in found:
-        findings.append(finding)
-        _print_finding(finding)
+    with progress():
+        for finding in found:
+            findings.append(finding)
+            _print_finding(finding)
     failed = sum(finding.level is Level.WRONG for finding in findings)
     if failed:
         text = ngettext("{failed} of {count} check failed.", "{failed} of {count} checks failed.", len(findings))
@@ -128,9 +137,8 @@ def _print_findings(found: Iterator[Finding]) -> int:
 
 
 def _print_finding(finding: Finding) -> None:
-    label = _(_LABELS[finding.level])
-    print(f"{label:<{_LABEL_WIDTH}}  {finding.subject}: {finding.message}", flush=True)
-    print_hint(finding.hint, indent=" " * (_LABEL_WIDTH + 2))
+    text = f"{finding.subject}: {finding.message}"
+    print_item(_(_LABELS[finding.level]), text, finding.hint, width=_LABEL_WIDTH, style=_STYLES[finding.level])
 
 
 def _entry(finding: Finding) -> dict[str, str]:
@@ -313,8 +321,8 @@ def _check_senders(config: Config, accounts: VaultAccounts, account: Account, re
 def _check_dns(config: Config, accounts: VaultAccounts) -> Iterator[Finding]:
     wanted = records_of_domains(accounts.directory().accounts, config.preset_of)
 
-    def progress(domain: str) -> None:
+    def looking_up(domain: str) -> None:
         print_progress(_("Looking up the DNS records of {domain} ...").format(domain=domain))
 
     domains = [(domain, provider, records) for (domain, provider), records in wanted.items()]
-    yield from check_domains(lambda: DnsClient().records, domains, progress)
+    yield from check_domains(lambda: DnsClient().records, domains, looking_up)

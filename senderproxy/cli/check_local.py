@@ -21,7 +21,7 @@ from senderproxy.cli.check_addresses import check_addresses
 from senderproxy.cli.common import SERVICE_USER
 from senderproxy.cli.findings import Finding, Level
 from senderproxy.cli.installed_program import outdated_program
-from senderproxy.cli.terminal import printable
+from senderproxy.cli.screen import printable
 from senderproxy.cli.times import local_time
 from senderproxy.config.load import find_warnings
 from senderproxy.config.model import Config

@@ -42,9 +42,9 @@ from senderproxy.cli.demo_messages import (
     faults_in,
     find_arrivals,
 )
-from senderproxy.cli.demo_page import RED, Page
+from senderproxy.cli.demo_page import Page
 from senderproxy.cli.exit_codes import EX_FAILED, EX_INTERRUPTED, EX_OK
-from senderproxy.cli.terminal import printable
+from senderproxy.cli.screen import Style, printable
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.load import load_config
 from senderproxy.config.model import Config
@@ -428,7 +428,7 @@ class _RefusalPrinter(logging.Handler):
         self.setFormatter(TextFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._page.wrapped(self.format(record), RED)
+        self._page.wrapped(self.format(record), Style.RED)
 
 
 def _commands_to_try(server: str, config_file: Path) -> Iterator[str]:

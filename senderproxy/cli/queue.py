@@ -15,7 +15,8 @@ from senderproxy.cli.common import read_config, typed_pattern
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.queue_client import Ask, change, find_messages, open_queue
-from senderproxy.cli.terminal import confirm, print_error, print_field, print_json, print_table, printable
+from senderproxy.cli.screen import printable
+from senderproxy.cli.terminal import confirm, print_error, print_field, print_json, print_line, print_table
 from senderproxy.cli.times import typed_duration
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
@@ -25,6 +26,7 @@ from senderproxy.tracking.age_buckets import AGE_LIMITS
 from senderproxy.tracking.record import MessageRecord, Query, RecipientStatus
 from senderproxy.tracking.serialize import read_blocked, read_event, read_record
 from senderproxy.tracking.timeline import (
+    WORDS_COLUMN,
     blocked_in_words,
     headline,
     named,
@@ -139,10 +141,11 @@ def _print_totals(accounts: list[dict[str, Any]], now: datetime) -> None:
             print(f"\n{account_name(entry['account'])}:")
         if blocked:
             text = _("cannot send {duration}: {why}")
-            print(printable("  " + text.format(duration=blocked_in_words(blocked, None, now), why=blocked.why)))
+            words = text.format(duration=blocked_in_words(blocked, None, now), why=blocked.why)
+            print_line(words, indent=2, hanging_indent=4)
         for reason, count in entry["reasons"].items():
             recipients = ngettext("{count} recipient", "{count} recipients", count).format(count=count)
-            print(f"  {recipients}: {printable(reason)}")
+            print_line(f"{recipients}: {reason}", indent=2, hanging_indent=4)
 
 
 def account_name(account: str) -> str:
@@ -221,7 +224,7 @@ def run_show(chosen: argparse.Namespace) -> int:
         print_json(message | {"header": header})
         return EX_OK
     record, now = read_record(message), SystemClock().now()
-    print(printable(headline(record, None)))
+    print_line(headline(record, None))
     print_field(_("account"), account_name(record.account))
     if record.listener:
         text = _("{client} at listener {name}")
@@ -237,7 +240,7 @@ def run_show(chosen: argparse.Namespace) -> int:
         print_field(_("recipient"), str(path))
     print()
     for line in timeline_lines(record, [read_event(event) for event in message["events"]], None, now):
-        print(printable(str(line)))
+        print_line(str(line), hanging_indent=WORDS_COLUMN)
     print()
     if header is None:
         print(_("The content is deleted: no recipient is pending."))

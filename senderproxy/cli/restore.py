@@ -12,7 +12,7 @@ from senderproxy.cli.backup import existing_backup, print_inventory
 from senderproxy.cli.common import add_passphrase_options
 from senderproxy.cli.exit_codes import EX_OK
 from senderproxy.cli.setup_service import command, start_command
-from senderproxy.cli.terminal import ask_passphrase, print_field, print_progress
+from senderproxy.cli.terminal import ask_passphrase, print_field, print_progress, progress
 from senderproxy.clock import SystemClock
 from senderproxy.translation import _, ngettext
 
@@ -57,8 +57,9 @@ def restore_request(chosen: argparse.Namespace, backup: Path, *, replace: bool, 
 
 def restore(request: RestoreRequest) -> Restored:
     """Restore, and print the result. Raises SenderproxyError, OSError."""
-    print_progress(_("Reading the backup ..."))
-    restored = restore_backup(request, SystemClock().now())
+    with progress():
+        print_progress(_("Reading the backup ..."))
+        restored = restore_backup(request, SystemClock().now())
     print_inventory(restored.inventory)
     print()
     print_field(_("configuration"), restored.config)

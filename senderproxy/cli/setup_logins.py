@@ -8,8 +8,9 @@ from senderproxy.accounts.record import StoredAccount
 from senderproxy.cli.account_login_check import describe, try_login
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.questions import ask, explain, one_of
+from senderproxy.cli.screen import printable
 from senderproxy.cli.setup_answers import MailboxAnswer, password_prompt
-from senderproxy.cli.terminal import ask_new_secret, ask_tested_secret, print_progress, printable
+from senderproxy.cli.terminal import ask_new_secret, ask_tested_secret, print_progress
 from senderproxy.config.model import Config
 from senderproxy.delivery.login_check import LoginOk, LoginUnchecked
 from senderproxy.routing.account import Credential

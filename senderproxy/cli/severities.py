@@ -1,7 +1,10 @@
-"""Labels of the severities of conditions, as `status` and `check` print them."""
+"""Labels and styles of the severities of conditions, as `status` and `check` print them."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
+from senderproxy.cli.screen import Style
 from senderproxy.log_events import Severity
 from senderproxy.translation import N_, _
 
@@ -13,6 +16,16 @@ _LABELS: Final = {
     Severity.ERROR: N_("ERROR"),
     Severity.CRITICAL: N_("CRITICAL"),
 }
+
+
+STYLES: Final[Mapping[Severity, Style | None]] = MappingProxyType(
+    {
+        Severity.INFO: None,
+        Severity.WARNING: Style.YELLOW,
+        Severity.ERROR: Style.RED,
+        Severity.CRITICAL: Style.BOLD_RED,
+    }
+)
 
 
 def label(severity: Severity) -> str:

@@ -8,8 +8,8 @@ from typing import Any, Final
 from senderproxy.cli.common import config_path, read_config
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.installed_program import outdated_program
-from senderproxy.cli.severities import LABEL_WIDTH, label
-from senderproxy.cli.terminal import print_hint, print_json, print_table, printable
+from senderproxy.cli.severities import LABEL_WIDTH, STYLES, label
+from senderproxy.cli.terminal import print_item, print_json, print_line, print_table
 from senderproxy.cli.times import local_time
 from senderproxy.clock import SystemClock
 from senderproxy.config.load import find_control_socket
@@ -74,7 +74,7 @@ def _with_own_conditions(status: dict[str, Any], facts: Facts) -> dict[str, Any]
 
 
 def _print_status(status: dict[str, Any]) -> None:
-    print(
+    print_line(
         _("senderproxy {version}, running since {since} as process {process}").format(
             version=status["version"], since=local_time(status["started_at"]), process=status["process"]
         )
@@ -88,15 +88,16 @@ def _print_status(status: dict[str, Any]) -> None:
     _print_queue(status["queue"], [name for one in conditions for name in one.affected.names])
     _print_refusals(status["refusals"])
     for text in status["unknown_records"]:
-        print(f"\n{text}")
+        print()
+        print_line(text)
 
 
 def _print_conditions(conditions: list[Condition]) -> None:
     """The conditions, the worst first, each with its remedy."""
     for one in conditions:
         since = _("since {time}").format(time=format_time(one.since, None))
-        print(printable(f"{label(one.severity):<{LABEL_WIDTH}}  {one.cause} ({since})"))
-        print_hint(printable(one.hint), indent=" " * (LABEL_WIDTH + 2))
+        text = f"{one.cause} ({since})"
+        print_item(label(one.severity), text, one.hint, width=LABEL_WIDTH, style=STYLES[one.severity])
     if conditions:
         print()
 
@@ -116,7 +117,7 @@ def _print_refusals(refusals: list[dict[str, Any]]) -> None:
         text = text.format(
             count=entry["count"], client=entry["client"], path=entry["reverse_path"], reply=entry["reply"]
         )
-        print(printable(f"  {text}"))
+        print_line(text, indent=2, hanging_indent=4)
 
 
 def _print_listeners(listeners: list[dict[str, Any]]) -> None:
@@ -140,7 +141,7 @@ def _print_listeners(listeners: list[dict[str, Any]]) -> None:
                 "{name}: {count} internal errors; see the log",
                 entry["faults"],
             )
-            print(text.format(name=entry["name"], count=entry["faults"]))
+            print_line(text.format(name=entry["name"], count=entry["faults"]))
 
 
 def _print_accounts(accounts: list[dict[str, Any]]) -> None:
@@ -169,7 +170,7 @@ def _print_queue(queue: dict[str, Any], with_condition: Collection[str]) -> None
         return
     waiting = ngettext("{count} message waiting", "{count} messages waiting", queue["waiting"])
     held = ngettext("{count} message held", "{count} messages held", queue["held"])
-    print(
+    print_line(
         _("Queue: {waiting}, {held}; the oldest received {time}").format(
             waiting=waiting.format(count=queue["waiting"]),
             held=held.format(count=queue["held"]),
@@ -183,7 +184,7 @@ def _print_queue(queue: dict[str, Any], with_condition: Collection[str]) -> None
         else:
             text = _("{account} is blocked for {seconds} s ({messages}): {why}")
         messages = ngettext("{count} message", "{count} messages", entry["waiting"]).format(count=entry["waiting"])
-        print(text.format(account=entry["account"], seconds=entry["seconds"], messages=messages, why=entry["why"]))
+        print_line(text.format(account=entry["account"], seconds=entry["seconds"], messages=messages, why=entry["why"]))
     if more := len(others[_BLOCKED:]):
         print(
             ngettext("{count} more account is blocked.", "{count} more accounts are blocked.", more).format(count=more)

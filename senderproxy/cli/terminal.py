@@ -1,8 +1,8 @@
 """Input from a person and output for a person: prompts, secrets, tables, progress, errors and hints.
 
-Guarantees: a secret comes from the terminal, from standard input or from a file, never from the arguments, and is never
-printed.
-Not here: what a command prints (its own module), exit codes (cli.exit_codes).
+Guarantees: text from outside is made harmless (cli.screen). A secret comes from the terminal, from standard input or
+from a file, never from the arguments, and is never printed.
+Not here: layout (cli.screen), what a command prints (its own module), exit codes (cli.exit_codes).
 """
 
 import getpass
@@ -12,17 +12,33 @@ import os
 import stat
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
 from senderproxy.accounts.passphrases import passphrase_problem
 from senderproxy.accounts.record import has_controls
 from senderproxy.cli.errors import InputError, UsageError
+from senderproxy.cli.screen import (
+    Style,
+    columns_of,
+    cut,
+    hanging,
+    padded,
+    painted,
+    printable,
+    table_lines,
+    wants_colour,
+)
+from senderproxy.clock import SystemClock
 from senderproxy.translation import _
 
 _SECRET_LIMIT: Final = 65_536  # octets of a line with a secret; no login carries that many
 _WIDTH: Final = 79  # columns of a paragraph; a terminal has 80
+_TICK: Final = 1.0  # seconds between two updates of a step that takes long
+_LONG: Final = 2  # seconds after which a step shows its seconds
 _MARK: Final = "\ufeff"  # byte order mark, as Notepad and PowerShell write it
 _UTF_16: Final = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
@@ -207,6 +223,7 @@ def confirm(question: str) -> bool:
     """True where a person answers yes. Raises UsageError without a terminal."""
     if not is_interactive():
         raise UsageError(_("There is no terminal to ask for confirmation."), hint=_("Use --yes."))
+    clear_progress()
     return is_yes(input(f"{question} [y/N] "))
 
 
@@ -218,47 +235,159 @@ def is_yes(answer: str) -> bool:
 # ---- output ----
 
 
-def print_progress(text: str) -> None:
-    """A line about a step that takes time, on standard error; nothing where that is a file or a pipe."""
-    if sys.stderr.isatty():
-        print(text, file=sys.stderr, flush=True)
+def output_columns() -> int | None:
+    """The columns of standard output: COLUMNS, or those of the terminal; None for a file or a pipe."""
+    return columns_of(os.environ, _terminal_columns(sys.stdout))
+
+
+def _terminal_columns(stream: TextIO) -> int | None:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
+    except (OSError, ValueError):  # not a file of the system
+        return None
+
+
+def has_colours(stream: TextIO | None = None) -> bool:
+    """True if the stream, by default standard output, may have colours."""
+    return wants_colour(os.environ, is_terminal=(stream or sys.stdout).isatty())
 
 
 def print_error(message: str, hint: str = "") -> None:
     """An error on standard error, and its hint on a line of its own."""
-    print(message, file=sys.stderr)
-    print_hint(hint, out=sys.stderr)
+    clear_progress()
+    text = "\n".join(map(printable, message.split("\n")))
+    print(painted(text, Style.RED, colour=has_colours(sys.stderr)), file=sys.stderr)
+    print_hint(printable(hint), out=sys.stderr)
 
 
 def print_hint(hint: str, *, indent: str = "", out: TextIO | None = None) -> None:
-    """`To fix: ` and the hint; nothing where there is none. The one place that prints hints."""
+    """`To fix: ` and the hint; nothing where there is none. The one place that prints hints.
+
+    It is not wrapped: a line break in a command would be copied with it.
+    """
     if hint:
         print(indent + _("To fix: {hint}").format(hint=hint), file=out)
 
 
+def print_item(label: str, text: str, hint: str = "", *, width: int, style: Style | None = None) -> None:
+    """A label, `width` columns wide, and its text beside it; the hint below. At once, for work that takes long."""
+    clear_progress()
+    lines = hanging(f"{padded(label, width)}  {printable(text)}", output_columns(), width + 2)
+    if style is not None:
+        lines = painted(label, style, colour=has_colours()) + lines.removeprefix(label)
+    print(lines)
+    print_hint(printable(hint), indent=" " * (width + 2))
+    sys.stdout.flush()
+
+
+def print_line(text: str, *, indent: int = 0, hanging_indent: int | None = None) -> None:
+    """A line of text from outside, wrapped on a terminal; further lines are indented by `hanging_indent` columns."""
+    further = indent + 2 if hanging_indent is None else hanging_indent
+    print(hanging(" " * indent + printable(text), output_columns(), further))
+
+
 def print_json(entry: object) -> None:
     """One JSON document on standard output."""
+    clear_progress()
     print(json.dumps(entry, indent=2, ensure_ascii=False, default=str))
 
 
 def print_field(name: str, value: object, *, width: int = 14) -> None:
     """A name and its value; `width` columns for the name."""
-    print(printable(f"{name:<{width}} {value}"))
+    print(hanging(printable(f"{padded(name, width)} {value}"), output_columns(), width + 1))
 
 
 def print_paragraph(text: str) -> None:
-    """Text for a person, with line breaks that fit a terminal of 80 columns; a long word stays whole."""
-    print(textwrap.fill(printable(text), _WIDTH, break_long_words=False, break_on_hyphens=False))
+    """Text for a person, with line breaks that fit a terminal of 80 columns, or a narrower one."""
+    width = min(_WIDTH, output_columns() or _WIDTH)
+    print(textwrap.fill(printable(text), width, break_long_words=False, break_on_hyphens=False))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table whose columns are as wide as their contents."""
-    lines = [[printable(cell) for cell in row] for row in (headings, *rows)]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(headings))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    """A table that fits the terminal; as wide as its contents in a file or a pipe."""
+    clear_progress()
+    for line in table_lines(headings, rows, output_columns()):
+        print(line)
 
 
-def printable(text: str) -> str:
-    """Text from outside, safe on a terminal: control characters and changes of direction are escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+# ---- progress ----
+
+
+@contextmanager
+def progress() -> Iterator[None]:
+    """Show the steps of `print_progress` in one line that changes, with the seconds that a step takes, until the end.
+
+    Where standard error is a terminal; a simple one (TERM=dumb) gets a line for each step.
+    """
+    global _progress  # there is one screen
+    if _progress is not None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield
+        return
+    _progress = _ProgressLine(sys.stderr)
+    try:
+        yield
+    finally:
+        line, _progress = _progress, None
+        line.end()
+
+
+def print_progress(text: str) -> None:
+    """A step that takes time, on standard error; nothing where that is a file or a pipe."""
+    if _progress is not None:
+        _progress.show(printable(text))
+    elif sys.stderr.isatty():
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def clear_progress() -> None:
+    """Remove the line of a step that has ended, before other output."""
+    if _progress is not None:
+        _progress.clear()
+
+
+class _ProgressLine:
+    """The last line of the screen. A thread adds the seconds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._clock = SystemClock()
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._text = ""  # empty: nothing is shown
+        self._since = 0.0  # monotonic seconds
+        self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
+        self._thread.start()
+
+    def show(self, text: str) -> None:
+        with self._lock:
+            self._text, self._since = text, self._clock.monotonic()
+            self._draw(text)
+
+    def clear(self) -> None:
+        with self._lock:
+            if self._text:
+                self._draw("")
+            self._text = ""
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.clear()
+
+    def _tick(self) -> None:
+        while not self._ended.wait(_TICK):
+            with self._lock:
+                seconds = int(self._clock.monotonic() - self._since)
+                if self._text and seconds >= _LONG:
+                    self._draw(_("{step} {seconds} s").format(step=self._text, seconds=seconds))
+
+    def _draw(self, text: str) -> None:
+        width = columns_of({}, _terminal_columns(self._stream)) or _WIDTH
+        with suppress(OSError):  # the terminal is gone: the work is not
+            self._stream.write(
+                f"\r{cut(text, width - 1)}\x1b[K"
+            )  # ECMA-48 section 8.3.41: erase to the end of the line
+            self._stream.flush()
+
+
+_progress: _ProgressLine | None = None

@@ -8,13 +8,13 @@ import argparse
 from senderproxy.cli.common import read_config, typed_pattern
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.queue_client import find_messages, open_queue
-from senderproxy.cli.terminal import print_error, print_json, printable
+from senderproxy.cli.terminal import print_error, print_json, print_line
 from senderproxy.cli.times import typed_time
 from senderproxy.clock import SystemClock
 from senderproxy.control.protocol import Verb
 from senderproxy.tracking.record import Query, RecipientStatus
 from senderproxy.tracking.serialize import read_event, read_record
-from senderproxy.tracking.timeline import headline, timeline_lines
+from senderproxy.tracking.timeline import WORDS_COLUMN, headline, timeline_lines
 from senderproxy.translation import _, ngettext
 
 _LIMIT = 20  # messages shown by default: about one screen of headlines
@@ -73,9 +73,9 @@ def run(chosen: argparse.Namespace) -> int:
         print_json(shown)
     for entry in () if chosen.json else shown:
         record = read_record(entry)
-        print(printable(headline(record, None)))
+        print_line(headline(record, None))
         for line in timeline_lines(record, [read_event(event) for event in entry["events"]], None, now):
-            print(printable(f"  {line}"))
+            print_line(str(line), indent=2, hanging_indent=2 + WORDS_COLUMN)
         print()
     if not shown:
         print_error(_("No message found."), _("Use other filters; history older than spool.history_days is deleted."))

@@ -36,7 +36,9 @@ from senderproxy.cli.terminal import (
     passphrase_prompt,
     print_field,
     print_json,
+    print_progress,
     print_table,
+    progress,
 )
 from senderproxy.config.load import load_config
 from senderproxy.config.model import Config
@@ -202,7 +204,9 @@ def run_rekey(chosen: argparse.Namespace) -> int:
     current = vault_unlock(config)
     _require_other_start(chosen, config, current, chosen.drop)
     others = [unlock_method(way, passphrase_prompt()) for way in chosen.others]
-    vault_admin.rekey(config.vault.path, current, others, chosen.drop)
+    with progress():
+        print_progress(_("Sealing the vault under a new key ..."))
+        vault_admin.rekey(config.vault.path, current, others, chosen.drop)
     print(_("The vault is sealed under a new key."), pickup_note(config))
     print(_("Older copies still open with their old unlocks."))
     return EX_OK

@@ -13,6 +13,7 @@ from typing import Final
 from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, RecipientState, RecipientStatus
 from senderproxy.translation import N_, _, ngettext
 
+WORDS_COLUMN: Final = 21  # where the words of a line begin, after a time and two blanks
 _NAMED: Final = 3  # recipients that a sentence lists; more would not fit on a line
 _SLOW: Final = 10.0  # seconds; the duration of a longer attempt is shown
 
@@ -25,7 +26,7 @@ class Line:
     words: str
 
     def __str__(self) -> str:
-        return f"{self.when:<19}  {self.words}"
+        return f"{self.when:<{WORDS_COLUMN - 2}}  {self.words}"
 
 
 def headline(record: MessageRecord, zone: tzinfo | None) -> str:
