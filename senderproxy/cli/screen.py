@@ -3,7 +3,8 @@
 Guarantees: a table fits the columns of the terminal, from 40 on, and loses no text of a cell: cells are wrapped, and
 where the columns are too many, each row becomes a block of lines. Wide characters count as two columns.
 Not here: the output itself (cli.terminal).
-Widths are those of Unicode Standard Annex 11, colours those of ECMA-48 section 8.3.117; https://no-color.org, https://force-color.org, https://bixense.com/clicolors.
+Widths are those of Unicode Standard Annex 11, colours those of ECMA-48 section 8.3.117; https://no-color.org,
+https://force-color.org, https://bixense.com/clicolors.
 """
 
 import unicodedata
