@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar, Final
 
 from benchmarks.relays.port import Job
+from tests.peers.packages import POSTFIX
 from tests.peers.postfix import Postfix, write_map
 
-SMTPD: Final = "/usr/lib/postfix/sbin/smtpd"
+_POSTCONF: Final = POSTFIX.with_name("postconf")
+_LIBRARIES: Final = POSTFIX.parents[1] / "lib" / "postfix"
 
 
 class PlainPostfix(Postfix):
@@ -31,7 +33,11 @@ class PlainPostfix(Postfix):
         """Ask postconf."""
         try:
             done = subprocess.run(
-                ["/usr/sbin/postconf", "-dh", "mail_version"], capture_output=True, text=True, check=True
+                [_POSTCONF, "-dh", "mail_version"],
+                capture_output=True,
+                text=True,
+                check=True,
+                env={"LD_LIBRARY_PATH": str(_LIBRARIES)},
             )
         except FileNotFoundError:
             return None

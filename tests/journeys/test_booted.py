@@ -13,10 +13,11 @@ from tests.peers.bench import Bench
 from tests.peers.letters import hand_in, letters_from
 from tests.peers.load import CLIENTS, connections
 from tests.peers.machine import SOCKET, SOURCES, UNIT, Machine
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import LOOPBACK, wait_until, why_not_here
 from tests.peers.provider import Mailbox, PostfixProvider, Rule
 
-reason = why_not_here("/lib/systemd/systemd", "nsenter", "unshare", "/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here("/lib/systemd/systemd", "nsenter", "unshare", POSTFIX, DOVECOT, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 ANNA, BERT = AUTHORS[0], AUTHORS[4]

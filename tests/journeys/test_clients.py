@@ -10,12 +10,12 @@ from tests.peers.bench import Bench
 from tests.peers.clients import Sent, msmtp, swaks
 from tests.peers.exim import Exim
 from tests.peers.letters import Letter, hand_in, letters_from
-from tests.peers.packages import EXIM
+from tests.peers.packages import DOVECOT, EXIM, POSTFIX
 from tests.peers.process import why_not_here
 from tests.peers.provider import PostfixProvider, Rule
 from tests.peers.senderproxy import Senderproxy
 
-reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", EXIM, "swaks", "msmtp", root=True)
+reason = why_not_here(POSTFIX, DOVECOT, EXIM, "swaks", "msmtp", root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 

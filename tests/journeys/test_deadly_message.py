@@ -10,11 +10,12 @@ from tests.journeys.people import AUTHORS, office_under
 from tests.journeys.queueing import copies, devices
 from tests.peers.bench import Bench
 from tests.peers.letters import Letter, hand_in, letters_from
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import wait_until, why_not_here
 from tests.peers.provider import PostfixProvider, Rule
 from tests.peers.senderproxy import Senderproxy
 
-reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here(POSTFIX, DOVECOT, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 DEADLY = Letter("bert@firma.test", ("deadly@kunde.test",), "deadly@desk.office.test")

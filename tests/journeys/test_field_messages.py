@@ -8,12 +8,12 @@ from tests.journeys.people import DOMAINS, office_under
 from tests.peers.bench import Bench
 from tests.peers.exim import Exim
 from tests.peers.office import PostfixOffice
-from tests.peers.packages import EXIM
+from tests.peers.packages import DOVECOT, EXIM, POSTFIX
 from tests.peers.process import LOOPBACK, why_not_here
 from tests.peers.provider import PostfixProvider, Rule
 from tests.peers.senderproxy import Senderproxy
 
-reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", EXIM, root=True)
+reason = why_not_here(POSTFIX, DOVECOT, EXIM, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 ANNA = "anna@firma.test"

@@ -10,11 +10,12 @@ from tests.peers.bench import Bench
 from tests.peers.certificates import Authority
 from tests.peers.clients import ClientLogin, Sent, msmtp, swaks
 from tests.peers.letters import Letter
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import LOOPBACK, reserved_ports, why_not_here
 from tests.peers.provider import PostfixProvider, Rule
 from tests.peers.senderproxy import Senderproxy
 
-reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", "swaks", "msmtp", root=True)
+reason = why_not_here(POSTFIX, DOVECOT, "swaks", "msmtp", root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 SCANNER = ClientLogin("scanner", "geheim-scan-1")

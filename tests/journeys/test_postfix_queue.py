@@ -9,12 +9,13 @@ from tests.journeys.queueing import SOON, copies, devices, wait_until_empty
 from tests.peers.bench import Bench
 from tests.peers.letters import Letter, hand_in, letters_from
 from tests.peers.office import PostfixOffice
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.postfix import Delivery
 from tests.peers.process import LOOPBACK, wait_until, why_not_here
 from tests.peers.provider import PostfixProvider, Rule
 from tests.peers.senderproxy import Senderproxy
 
-reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here(POSTFIX, DOVECOT, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 

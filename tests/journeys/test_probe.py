@@ -6,11 +6,12 @@ import pytest
 
 from tests.journeys.sender_cases import ACCOUNTS, MAILBOXES
 from tests.peers.bench import Bench
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import why_not_here
 from tests.peers.provider import PostfixProvider, Rule
 from tests.peers.senderproxy import Senderproxy
 
-reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here(POSTFIX, DOVECOT, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 

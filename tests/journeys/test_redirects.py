@@ -12,10 +12,11 @@ from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
 from tests.journeys.test_senders import provider_section
 from tests.peers.bench import Bench, bench, pytest_runtest_makereport
-from tests.peers.catch_all import POP3, CatchAll, Fetcher
+from tests.peers.catch_all import CatchAll, Fetcher
 from tests.peers.letters import hand_over
 from tests.peers.office import PostfixOffice
-from tests.peers.pigeonhole import DELIVERY_AGENT, SIEVE, Pigeonhole
+from tests.peers.packages import DOVECOT, POSTFIX
+from tests.peers.pigeonhole import Pigeonhole
 from tests.peers.postfix import write_map
 from tests.peers.process import private_folder, why_not_here
 from tests.peers.provider import Mailbox, PostfixProvider, Rule
@@ -24,7 +25,7 @@ from tests.senderproxy.cli.conftest import beside
 
 __all__ = ["bench", "pytest_runtest_makereport"]
 
-reason = why_not_here("/usr/sbin/postfix", DELIVERY_AGENT, SIEVE, POP3, "fetchmail", "getmail", "swaks", root=True)
+reason = why_not_here(POSTFIX, DOVECOT, "fetchmail", "getmail", "swaks", root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 ANNA: Final = VaultAccount("anna@firma.test", "geheim-anna", ("info@firma.test",), "Firma GmbH")

@@ -24,6 +24,7 @@ from tests.journeys.sender_cases import ANNA, BERT, LADEN, MAILBOXES
 from tests.journeys.test_senders import MAIL_BOXES, Doors, office_in_front_of, provider_section
 from tests.peers.bench import Bench
 from tests.peers.letters import Letter, hand_over
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import why_not_here
 from tests.peers.provider import PostfixProvider, Rule
 from tests.peers.senderproxy import Senderproxy
@@ -179,7 +180,7 @@ def test_a_null_reverse_path_that_is_refused_after_all_names_its_setting(
     assert "den Absender <> nicht (Envelope-Absender). Abhilfe: takes_null_reverse_path = false" in text
 
 
-reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here(POSTFIX, DOVECOT, root=True)
 
 
 @pytest.mark.skipif(reason is not None, reason=str(reason))

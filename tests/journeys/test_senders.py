@@ -39,6 +39,7 @@ from tests.journeys.sender_cases import (
     Told,
 )
 from tests.peers.bench import Bench
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import LOOPBACK, reserved_ports, why_not_here
 from tests.peers.provider import PostfixProvider, Rule
 from tests.peers.senderproxy import Senderproxy, VaultAccount
@@ -328,7 +329,7 @@ def test_bounces_may_be_carried_by_an_account_elsewhere(kind: str) -> None:
         assert (len(simulator.received), len(other.received)) == (1, 1)
 
 
-reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here(POSTFIX, DOVECOT, root=True)
 
 
 @pytest.mark.skipif(reason is not None, reason=str(reason))

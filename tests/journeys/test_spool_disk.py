@@ -15,11 +15,12 @@ from tests.journeys.people import AUTHORS, Office, office_under
 from tests.journeys.queueing import copies, devices, wait_until_empty
 from tests.peers.bench import Bench
 from tests.peers.letters import Letter, hand_in, hand_over, letters_from
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import wait_until, why_not_here
 from tests.peers.provider import PostfixProvider, Rule
 from tests.peers.senderproxy import Senderproxy
 
-reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here(POSTFIX, DOVECOT, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 PADDING = b"x" * 70 + b"\r\n"

@@ -11,7 +11,7 @@ import pytest
 
 from senderproxy import __version__
 from tests.peers.bench import bench, pytest_runtest_makereport
-from tests.peers.packages import CACHE, PROJECT
+from tests.peers.packages import PROJECT
 
 __all__ = ["bench", "pytest_runtest_makereport"]
 
@@ -22,8 +22,9 @@ NEWER: Final = f"{__version__}+later"
 def build(version: str, folder: Path, architecture: str = "", **environment: str) -> Path:
     """Build the package with a version of its own; returns its path. The architecture: by default this machine's."""
     architecture = architecture or subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "package.lock").open("w") as lock:  # the wheels are fetched once
+    cache = PROJECT / ".cache"
+    cache.mkdir(exist_ok=True)
+    with (cache / "package.lock").open("w") as lock:  # the wheels are fetched once
         fcntl.flock(lock, fcntl.LOCK_EX)
         subprocess.run(
             [

@@ -8,10 +8,11 @@ from tests.package.installed import ANNA, CONFIGURATION, PATIENCE, VAULT, Instal
 from tests.peers.bench import Bench
 from tests.peers.letters import hand_in, letters_from
 from tests.peers.machine import UNIT
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import wait_until, why_not_here
 from tests.peers.releases import RELEASES
 
-reason = why_not_here("debootstrap", "nsenter", "unshare", "/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here("debootstrap", "nsenter", "unshare", POSTFIX, DOVECOT, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 PASSPHRASE = "geheim-satz der Sicherung\n"

@@ -7,9 +7,10 @@ import pytest
 from tests.package.fresh import ANNA, FreshMachine
 from tests.package.installed import PATIENCE
 from tests.peers.bench import Bench
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import LOOPBACK, wait_until, why_not_here
 
-reason = why_not_here("debootstrap", "nsenter", "unshare", "/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here("debootstrap", "nsenter", "unshare", POSTFIX, DOVECOT, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 

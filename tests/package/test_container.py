@@ -17,11 +17,12 @@ from deploy.container.__main__ import USER, make_image
 from tests.journeys.people import AUTHORS
 from tests.peers.bench import Bench
 from tests.peers.letters import hand_in, letters_from
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import LOOPBACK, PATIENCE, Program, wait_until, why_not_here
 from tests.peers.provider import Mailbox, PostfixProvider, Rule
 from tests.peers.releases import release
 
-reason = why_not_here("debootstrap", "nsenter", "unshare", "/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here("debootstrap", "nsenter", "unshare", POSTFIX, DOVECOT, root=True)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(reason is not None, reason=str(reason)),

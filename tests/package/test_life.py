@@ -10,10 +10,11 @@ from tests.package.installed import ANNA, CONFIGURATION, PATIENCE, STATE, VAULT,
 from tests.peers.bench import Bench
 from tests.peers.load import CLIENTS, connections, connections_and_messages
 from tests.peers.machine import UNIT
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import wait_until, why_not_here
 from tests.peers.releases import RELEASES
 
-reason = why_not_here("debootstrap", "nsenter", "unshare", "/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here("debootstrap", "nsenter", "unshare", POSTFIX, DOVECOT, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 _CONNECTIONS = 2000  # during an upgrade

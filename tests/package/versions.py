@@ -11,10 +11,10 @@ from tests.package.fresh import FreshMachine
 from tests.package.installed import PATIENCE, STATE
 from tests.peers.bench import Bench
 from tests.peers.machine import UNIT
-from tests.peers.packages import PROJECT
+from tests.peers.packages import DOVECOT, POSTFIX, PROJECT
 from tests.peers.process import wait_until, why_not_here
 
-reason = why_not_here("debootstrap", "nsenter", "unshare", "/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here("debootstrap", "nsenter", "unshare", POSTFIX, DOVECOT, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 

@@ -9,12 +9,12 @@ import subprocess
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-from tests.peers.dovecot import DOVECOT, login_settings, maildir_settings, version_settings
+from tests.peers.dovecot import INSTALLED, login_settings, maildir_settings, version_settings
 from tests.peers.process import LOOPBACK, PATIENCE, Program, listens
+from tests.peers.unpacked import Unpacked
 
-POP3: Final = "/usr/lib/dovecot/pop3"
 _LOGIN, _PASSWORD = "post@firma.test", "geheim-post"
 
 
@@ -42,7 +42,8 @@ class CatchAll:
         (self._folder / "users").write_text(f"{_LOGIN}:{_PASSWORD}::::::\n", encoding="utf-8")
         config = self._folder / "dovecot.conf"
         config.write_text(self._configuration(), encoding="utf-8")
-        self._program = Program("catch-all", [DOVECOT, "-F", "-c", config], self._folder / "dovecot.out")
+        command = Unpacked("dovecot", self._folder).command(INSTALLED, "-F", "-c", config)
+        self._program = Program("catch-all", command, self._folder / "dovecot.out")
         self._program.wait_until(lambda: listens(self._port), "the POP3 server listens")
         return self
 

@@ -15,9 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from tests.peers.packages import DOVECOT
 from tests.peers.process import Program
+from tests.peers.unpacked import GROUPS, USERS, Unpacked
 
-DOVECOT: Final = "/usr/sbin/dovecot"
+INSTALLED: Final = "/usr/sbin/dovecot"
 # 2.3 names the login after the driver, 2.4 before it.
 _REFUSED: Final = re.compile(
     r"(?:passwd-file|auth)\(([^,)]+)[^)]*\): (?:Info: passwd-file: )?(?:Password mismatch|unknown user)"
@@ -27,7 +29,10 @@ _REFUSED: Final = re.compile(
 @functools.cache
 def is_dovecot_2_4() -> bool:
     """True with the language of Dovecot 2.4 and later."""
-    printed = subprocess.run([DOVECOT, "--version"], capture_output=True, text=True, check=True).stdout
+    libraries = DOVECOT.parents[1] / "lib" / "dovecot"
+    printed = subprocess.run(
+        [DOVECOT, "--version"], capture_output=True, text=True, check=True, env={"LD_LIBRARY_PATH": str(libraries)}
+    ).stdout
     major, minor = printed.split(".")[:2]
     return (int(major), int(minor)) >= (2, 4)
 
@@ -127,7 +132,8 @@ class DovecotSasl:
         return self._folder / "dovecot.conf"
 
     def _start(self) -> None:
-        program = Program("dovecot", [DOVECOT, "-F", "-c", self._configuration_file], self._folder / "dovecot.out")
+        command = Unpacked("dovecot", self._folder).command(INSTALLED, "-F", "-c", self._configuration_file)
+        program = Program("dovecot", command, self._folder / "dovecot.out")
         self._program = program
         try:
             program.wait_until(self._answers, "Dovecot's authentication socket answers")
@@ -153,7 +159,7 @@ class DovecotSasl:
         users = self._folder / "users"
         beside = self._folder / "users.new"
         beside.write_text("".join(f"{login}:{secret}::::::\n" for login, secret in self._passwords.items()), "utf-8")
-        shutil.chown(beside, "dovecot", "dovecot")
+        shutil.chown(beside, USERS["dovecot"], GROUPS["dovecot"])
         beside.chmod(0o400)
         beside.rename(users)
 

@@ -17,6 +17,7 @@ from typing import Final, Self
 
 from tests.peers.packages import EXIM
 from tests.peers.process import LOOPBACK, PATIENCE, Program, greeting, private_folder, reserved_ports
+from tests.peers.unpacked import without
 
 USER: Final = "Debian-exim"
 WRAPPED: Final = ("LD_PRELOAD", "NSS_WRAPPER_PASSWD", "NSS_WRAPPER_GROUP")
@@ -110,10 +111,10 @@ class Exim:
         # a copy: Exim executes itself again as its own user, who may not be let into the folder of the project
         shutil.copy(EXIM, self._exim)
         nobody = pwd.getpwnam("nobody")  # under the name that Exim was built to look for
-        users = _without(USER, Path("/etc/passwd"))
+        users = without({USER}, Path("/etc/passwd"))
         line = f"{USER}:x:{nobody.pw_uid}:{nobody.pw_gid}:Exim of a test:/nonexistent:/usr/sbin/nologin\n"
         (self.folder / "passwd").write_text(users + line, encoding="utf-8")
-        groups = _without(USER, Path("/etc/group"))
+        groups = without({USER}, Path("/etc/group"))
         (self.folder / "group").write_text(f"{groups}{USER}:x:{nobody.pw_gid}:\n", encoding="utf-8")
         for part in ("spool", "log", "mailbox"):
             (self.folder / part).mkdir()
@@ -176,9 +177,3 @@ begin retry
 
 * * F,2h,1m
 """
-
-
-def _without(name: str, file: Path) -> str:
-    """Return the entries of a file as /etc/passwd but for that of a name: a machine with an Exim of its own has it."""
-    entries = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return "".join(entry for entry in entries if not entry.startswith(f"{name}:"))

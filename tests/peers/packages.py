@@ -3,19 +3,21 @@
 
 Guarantees: when all is there, says nothing and takes a fraction of a second. As root it installs what is missing
 without starting, enabling or replacing any service of this machine. Otherwise it prints the one line to type and
-ends with exit code 1. Exim cannot be installed beside Postfix (both are the machine's mail transport agent), so its
-package is only unpacked, below `.cache/peers`; so is Prometheus, whose package would start a service. A machine that has another mail transport agent than Postfix keeps it: the
-tests with Postfix are skipped there, which is said.
-Not here: running any of it (the other modules here).
+ends with exit code 1. Mail servers are not installed at all: their packages are unpacked into the user's cache, for all
+clones of this project, so that a mail server of this machine neither matters nor notices.
+Not here: running any of it (unpacked, and the other modules here).
 
 Runs before the virtual environment matters: nothing but the standard library.
 """
 
 import contextlib
 import fcntl
+import hashlib
 import os
+import platform
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -24,20 +26,49 @@ from pathlib import Path
 from typing import Final
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
-CACHE: Final = PROJECT / ".cache" / "peers"
-EXIM: Final = CACHE / "exim" / "usr" / "sbin" / "exim4"
-EXIM_PACKAGES: Final = ("exim4-daemon-light", "exim4-base")
-PROMETHEUS: Final = CACHE / "prometheus" / "usr" / "bin" / "prometheus"
-PROMTOOL: Final = PROMETHEUS.with_name("promtool")
 POLICY: Final = Path("/usr/sbin/policy-rc.d")
-SERVICES: Final = {"postfix": "postfix", "dovecot-core": "dovecot"}  # by the package that brings them
+
+# Unpacked, not installed: each would start a service, be this machine's mail server or a part of it, or ask for one.
+UNPACKED: Final = {
+    "postfix": ("postfix",),  # the office's server, and the provider's
+    "dovecot": (
+        "dovecot-core",  # the provider's logins (SASL)
+        "dovecot-sieve",  # redirects and vacation answers
+        "dovecot-pop3d",  # the mailbox that gets all mail of a domain
+    ),
+    "exim": ("exim4-daemon-light", "exim4-base"),
+    "mailx": ("bsd-mailx",),
+    "prometheus": ("prometheus",),
+}
+
+
+def _programs() -> Path:
+    """Return the folder of the unpacked programs: they fit the libraries of one release only."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    release = {}
+    with contextlib.suppress(OSError):  # no Debian, and nothing is unpacked
+        release = platform.freedesktop_os_release()
+    return cache / "senderproxy-tests" / "programs" / f"{release.get('ID')}-{release.get('VERSION_ID')}"
+
+
+PROGRAMS: Final = _programs()
+
+
+def unpacked(program: str) -> Path:
+    """Return the folder that a program is unpacked into: other packages are another folder."""
+    return PROGRAMS / f"{program}-{hashlib.sha256(' '.join(UNPACKED[program]).encode()).hexdigest()[:8]}"
+
+
+POSTFIX: Final = unpacked("postfix") / "usr" / "sbin" / "postfix"
+DOVECOT: Final = unpacked("dovecot") / "usr" / "sbin" / "dovecot"
+EXIM: Final = unpacked("exim") / "usr" / "sbin" / "exim4"
+PROMETHEUS: Final = unpacked("prometheus") / "usr" / "bin" / "prometheus"
+PROMTOOL: Final = PROMETHEUS.with_name("promtool")
+MAILX: Final = unpacked("mailx") / "usr" / "bin" / "bsd-mailx"
 
 PACKAGES: Final = (
-    "postfix",  # the office's server, and the provider's
     "libsasl2-modules",  # Postfix logging in by itself, to show what happens without us
-    "dovecot-core",  # the provider's logins (SASL)
-    "dovecot-sieve",  # redirects and vacation answers
-    "dovecot-pop3d",  # the mailbox that gets all mail of a domain
+    "netbase",  # Postfix looks services up by name
     "fetchmail",
     "getmail6",
     "swaks",
@@ -57,8 +88,7 @@ PACKAGES: Final = (
     "ansible-core",  # runs the role in deploy/ansible
     "debootstrap",  # fresh releases, for the package
     "lintian",
-    "php-cli",  # PHP's mail(), and other callers of sendmail
-    "bsd-mailx",
+    "php-cli",  # PHP's mail(), and other callers of sendmail (and bsd-mailx, above)
     "s-nail",
     "git-email",
     "libmailtools-perl",  # git send-email
@@ -87,40 +117,19 @@ def ensure() -> None:
             "The tests with real mail servers take them from Debian packages, and this is neither Debian nor kin.\n"
             "Run `make fast`, or `make test` on Debian 12."
         )
-    wished = _beside_the_mail_server(PACKAGES)
-    missing = absent(wished)
-    unpacked = EXIM.exists() and PROMETHEUS.exists()
-    if not missing and unpacked:
+    missing = absent(PACKAGES)
+    packed = [program for program in UNPACKED if not unpacked(program).exists()]
+    if not missing and not packed:
         return
-    if missing and unpacked and os.geteuid() != 0:
+    if missing and not packed and os.geteuid() != 0:
         raise PackagesMissing(apt_line(missing))
     with _one_at_a_time():
-        _refresh_if_unknown([*wished, *EXIM_PACKAGES, "prometheus"])
-        if not EXIM.exists():
-            _unpack("exim", EXIM_PACKAGES)
-        if not PROMETHEUS.exists():
-            _unpack("prometheus", ["prometheus"])
-        wanted = absent([*wished, *_libraries_of_exim()])
-        if not wanted:
-            return
-        install(wanted)
-
-
-def _beside_the_mail_server(names: Sequence[str]) -> list[str]:
-    """Return the packages that can be installed beside this machine's mail transport agent; say what is left out."""
-    provided = subprocess.run(
-        ["dpkg-query", "-W", "-f=${db:Status-Status} ${Package} ${Provides}\n"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.splitlines()
-    agents = [line.split()[1] for line in provided if line.startswith("installed ") and "mail-transport-agent" in line]
-    if not agents or "postfix" in agents:
-        return list(names)
-    print(
-        f"{agents[0]} is this machine's mail server, and Postfix cannot be installed beside it: its tests are skipped."
-    )
-    return [name for name in names if name != "postfix"]
+        _refresh_if_unknown([*PACKAGES, *(name for names in UNPACKED.values() for name in names)])
+        for program in UNPACKED:
+            if not unpacked(program).exists():
+                _unpack(program)
+        if wanted := absent([*PACKAGES, *_libraries()]):
+            install(wanted)
 
 
 def absent(names: Sequence[str]) -> list[str]:
@@ -153,19 +162,8 @@ def _install(names: Sequence[str]) -> None:
     """Install as root, quietly, and leave this machine's services as they were."""
     _refuse_if_something_would_go(names)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    if "postfix" in names:
-        # no main.cf, so that this machine has no mail server of its own afterwards
-        subprocess.run(
-            ["debconf-set-selections"],
-            input="postfix postfix/main_mailer_type select No configuration\n",
-            text=True,
-            check=True,
-        )
     with _no_service_starts():
         _apt(["install", "-y", "--no-install-recommends", *names], environment)
-    new_services = [service for package, service in SERVICES.items() if package in names]  # not those it had before
-    if new_services and shutil.which("systemctl"):
-        subprocess.run(["systemctl", "disable", "--quiet", *new_services], check=False, capture_output=True)
 
 
 def _refuse_if_something_would_go(names: Sequence[str]) -> None:
@@ -200,8 +198,8 @@ def _no_service_starts() -> Iterator[None]:
 @contextlib.contextmanager
 def _one_at_a_time() -> Iterator[None]:
     """Hold a lock, so that two test runs do not fetch the same things together."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
+    PROGRAMS.mkdir(parents=True, exist_ok=True)
+    with (PROGRAMS / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -214,42 +212,43 @@ def _refresh_if_unknown(names: Sequence[str]) -> None:
     if all(re.search(rf"^Package: {re.escape(name)}$", known.stdout, re.MULTILINE) for name in names):
         return
     if os.geteuid() != 0:
-        raise PackagesMissing("sudo apt-get update && " + apt_line(absent(names)))
+        raise PackagesMissing("sudo apt-get update && " + apt_line(absent(PACKAGES)))
     _apt(["update"], {**os.environ})
 
 
-def _unpack(name: str, packages: Sequence[str]) -> None:
-    """Download packages and unpack them; nothing outside `.cache/peers` changes."""
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix="download-") as folder:
+def _unpack(program: str) -> None:
+    """Download the packages of a program and unpack them; nothing outside the cache changes."""
+    with tempfile.TemporaryDirectory(dir=PROGRAMS, prefix="download-") as folder:
         try:
-            _download(Path(folder), packages)
+            _download(UNPACKED[program], Path(folder))
         except subprocess.CalledProcessError:
             if os.geteuid() != 0:
                 raise PackagesMissing("sudo apt-get update") from None
             _apt(["update"], {**os.environ})  # the lists name a version that the archive no longer has
-            _download(Path(folder), packages)
-        unpacked = Path(folder) / name
+            _download(UNPACKED[program], Path(folder))
+        tree = Path(folder) / program
         for package in sorted(Path(folder).glob("*.deb")):
-            subprocess.run(["dpkg-deb", "-x", str(package), str(unpacked)], check=True)
+            subprocess.run(["dpkg-deb", "-x", str(package), str(tree)], check=True)
             control = subprocess.run(["dpkg-deb", "-f", str(package), "Depends"], capture_output=True, check=True)
-            with (unpacked / "depends").open("ab") as depends:
+            with (tree / "depends").open("ab") as depends:
                 depends.write(control.stdout)
-        if (exim := unpacked / EXIM.relative_to(CACHE / "exim")).exists():
-            # as packed it becomes root for whoever starts it: not wanted here, and libnss-wrapper would be shut out
-            exim.chmod(0o755)
-        unpacked.rename(CACHE / name)
+        for file in tree.rglob("*"):
+            # Exim as packed becomes root for any user that starts it: not wanted here, and libnss-wrapper would be shut out
+            if file.is_file() and not file.is_symlink() and file.stat().st_mode & (stat.S_ISUID | stat.S_ISGID):
+                file.chmod(0o755)
+        tree.rename(unpacked(program))
 
 
-def _download(folder: Path, packages: Sequence[str]) -> None:
+def _download(names: Sequence[str], folder: Path) -> None:
     # root's apt hands the download to the user _apt, who must be able to write here
     folder.chmod(0o777)
-    subprocess.run(["apt-get", "download", "-qq", *packages], cwd=folder, check=True, capture_output=True)
+    subprocess.run(["apt-get", "download", "-qq", *names], cwd=folder, check=True, capture_output=True)
 
 
-def _libraries_of_exim() -> list[str]:
-    """Return the shared libraries that Exim's package asks for; harmless beside anything."""
-    depends = (CACHE / "exim" / "depends").read_text(encoding="utf-8")
-    return sorted(set(re.findall(r"(?:^|[\n,|]\s*)(lib[a-z0-9.+-]+)", depends)) - {"libc6"})
+def _libraries() -> list[str]:
+    """Return the shared libraries that the unpacked packages depend on; harmless beside anything."""
+    depends = "".join((unpacked(program) / "depends").read_text(encoding="utf-8") for program in UNPACKED)
+    return sorted(set(re.findall(r"(?:^|[\n,]\s*)(z?lib(?!js-)[a-z0-9.+-]+)", depends)) - {"libc6"})
 
 
 def _apt(arguments: Sequence[str], environment: dict[str, str]) -> None:

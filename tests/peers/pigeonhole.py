@@ -13,9 +13,9 @@ from typing import Final
 
 from tests.peers.dovecot import is_dovecot_2_4, maildir_settings, version_settings
 from tests.peers.process import LOOPBACK, PATIENCE
+from tests.peers.unpacked import Unpacked
 
 DELIVERY_AGENT: Final = "/usr/lib/dovecot/dovecot-lda"
-SIEVE: Final = "/usr/bin/sievec"  # of the same package
 
 
 class Pigeonhole:
@@ -26,6 +26,7 @@ class Pigeonhole:
         self._folder = folder / address
         self._config = self._folder / "dovecot.conf"
         self._folder.mkdir()
+        self._unpacked = Unpacked("dovecot", self._folder)
         (self._folder / "script.sieve").write_text(script, encoding="utf-8")
         self._config.write_text(
             f"""
@@ -48,7 +49,11 @@ ssl = no
     def deliver(self, reverse_path: str, content: bytes) -> None:
         """Deliver a message as a mail server does: the reverse-path and the recipient are those of its envelope."""
         nobody = pwd.getpwnam("nobody")
-        command = [
+        command = self._unpacked.command(
+            "setpriv",
+            f"--reuid={nobody.pw_uid}",
+            f"--regid={nobody.pw_gid}",
+            "--clear-groups",
             DELIVERY_AGENT,
             "-c",
             str(self._config),
@@ -58,7 +63,7 @@ ssl = no
             self._address,
             "-r",
             self._address,
-        ]
+        )
         environment = {"HOME": str(self._folder), "USER": "nobody", "PATH": os.environ["PATH"]}
         done = subprocess.run(
             command,
@@ -67,9 +72,6 @@ ssl = no
             check=False,
             timeout=PATIENCE,
             env=environment,
-            user=nobody.pw_uid,
-            group=nobody.pw_gid,
-            extra_groups=[],
         )
         assert done.returncode == 0, f"{done.stderr.decode()}{self.log()}"
 

@@ -1,4 +1,4 @@
-"""A private Postfix: own configuration, queue, data, log and ports, beside any other on this machine.
+"""A private Postfix: own program, configuration, queue, data, log and ports, beside any other on this machine.
 
 Guarantees: it answers on its ports when entered; the whole of it (master and its children) is gone afterwards, and
 /etc/postfix is never read. Mail that it delivers itself goes to one mailbox, one file for each recipient.
@@ -6,7 +6,6 @@ Not here: the office's and the provider's settings (office, provider).
 """
 
 import contextlib
-import grp
 import json
 import os
 import pwd
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from tests.peers.process import LOOPBACK, PATIENCE, Program, greeting, private_folder, reserved_ports, wait_until
+from tests.peers.unpacked import GROUPS, USERS, Unpacked
 
 MASTER: Final = "/usr/lib/postfix/sbin/master"
 OWNED_BY_POSTFIX: Final = (
@@ -94,6 +94,7 @@ class Postfix:
         self._program: Program | None = None
         self.ports: list[int] = []
         self.folder = Path()
+        self._unpacked: Unpacked | None = None
 
     def settings(self) -> Mapping[str, str]:
         """Return what main.cf says beyond what every instance says."""
@@ -131,7 +132,8 @@ class Postfix:
 
     def start(self) -> None:
         """Start it, and wait until each port greets."""
-        self._program = program = Program(self.name, [MASTER, "-c", self._config, "-d"], self.folder / "master.out")
+        command = self._installed.command(MASTER, "-c", self._config, "-d")
+        self._program = program = Program(self.name, command, self.folder / "master.out")
         try:
             for port, options in self.listeners():
                 wrapped = options.get("smtpd_tls_wrappermode") == "yes"
@@ -199,6 +201,11 @@ class Postfix:
         return list(found.values())
 
     @property
+    def _installed(self) -> Unpacked:
+        assert self._unpacked is not None
+        return self._unpacked
+
+    @property
     def _config(self) -> Path:
         return self.folder / "etc"
 
@@ -208,14 +215,15 @@ class Postfix:
         return self.folder / "queue"
 
     def _command(self, name: str, *arguments: str) -> str:
-        command = [f"/usr/sbin/{name}", "-c", str(self._config), *arguments]
+        command = self._installed.command(f"/usr/sbin/{name}", "-c", self._config, *arguments)
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         return done.stdout
 
     def _lay_out(self) -> None:
         """Make the folders with the owners that Postfix insists on."""
-        postfix, postdrop = pwd.getpwnam("postfix").pw_uid, grp.getgrnam("postdrop").gr_gid
+        self._unpacked = Unpacked("postfix", self.folder)
+        postfix, postdrop = USERS["postfix"], GROUPS["postdrop"]
         for part in ("etc", "queue", "queue/pid", "mailbox"):
             (self.folder / part).mkdir(mode=0o755)
         for part, mode in [*((part, 0o700) for part in OWNED_BY_POSTFIX), ("maildrop", 0o1730), ("public", 0o710)]:
@@ -233,6 +241,7 @@ class Postfix:
             "compatibility_level": "3.6",
             "queue_directory": str(self.queue_folder),
             "data_directory": str(self.folder / "data"),
+            "meta_directory": str(self._config),  # not /etc/postfix, which names what a Postfix of this machine has
             "maillog_file": str(self.folder / "mail.log"),
             "maillog_file_prefixes": str(self.folder),
             "myhostname": f"{self.name}.test",

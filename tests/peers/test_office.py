@@ -9,11 +9,11 @@ from tests.peers.clients import ClientLogin, msmtp, swaks
 from tests.peers.exim import Exim
 from tests.peers.letters import Letter, hand_in, letters_from
 from tests.peers.office import PostfixOffice
-from tests.peers.packages import EXIM
+from tests.peers.packages import DOVECOT, EXIM, POSTFIX
 from tests.peers.process import reserved_ports, why_not_here
 from tests.peers.provider import Mailbox, PostfixProvider, Rule
 
-reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", EXIM, "swaks", "msmtp", root=True)
+reason = why_not_here(POSTFIX, DOVECOT, EXIM, "swaks", "msmtp", root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 ANNA = Mailbox("anna@firma.test", "geheim-anna")

@@ -9,10 +9,11 @@ import pytest
 
 from tests.peers.bench import Bench
 from tests.peers.letters import Letter
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import why_not_here
 from tests.peers.provider import Mailbox, PostfixProvider, Rule
 
-reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here(POSTFIX, DOVECOT, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 ANNA = Mailbox("anna@firma.test", "geheim-anna", aliases=("vertrieb@firma.test",))

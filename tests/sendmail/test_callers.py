@@ -12,12 +12,13 @@ import pytest
 from deploy import sendmail
 from tests.journeys.people import AUTHORS, office_under
 from tests.peers.bench import Bench
+from tests.peers.packages import DOVECOT, MAILX, POSTFIX
 from tests.peers.postfix import Delivery
 from tests.peers.process import why_not_here
 from tests.peers.provider import PostfixProvider, Rule
 from tests.peers.senderproxy import Senderproxy
 
-reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", "php", "bsd-mailx", "s-nail", root=True)
+reason = why_not_here(POSTFIX, DOVECOT, MAILX, "php", "s-nail", root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 ANNA = AUTHORS[0]
@@ -97,7 +98,7 @@ def test_phps_mail_function_reports_a_refusal(machine: Machine) -> None:
 
 def test_mailx_of_bsd(machine: Machine) -> None:
     (machine.folder / ".mailrc").write_text(f"set sendmail={machine.path}\n")
-    machine.run("bsd-mailx", "-s", "Bericht", "-b", "dora@kunde.test", "carl@kunde.test", text=TEXT)
+    machine.run(MAILX, "-s", "Bericht", "-b", "dora@kunde.test", "carl@kunde.test", text=TEXT)
     message = machine.delivered()
     assert sorted(message.recipients) == ["carl@kunde.test", "dora@kunde.test"]
 

@@ -14,6 +14,9 @@ from typing import IO
 import pytest
 
 from deploy import sendmail
+from tests.peers.packages import POSTFIX
+from tests.peers.process import why_not_here
+from tests.peers.unpacked import Unpacked
 from tests.senderproxy.test_linear_time import UNITS, assert_linear
 from tests.sendmail.relay import RecordingRelay
 
@@ -293,18 +296,20 @@ CALLS = [
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/usr/sbin/postfix").exists(), reason="run `python3 tests/peers/packages.py`")
+@pytest.mark.skipif(why_not_here(POSTFIX, root=True) is not None, reason=str(why_not_here(POSTFIX, root=True)))
 def test_the_same_options_as_in_postfix_are_usage_errors(caller: Caller) -> None:
     (caller.folder / "main.cf").write_text(
         f"queue_directory = {caller.folder}\ncommand_directory = /nonexistent\ncompatibility_level = 3.6\n"
         f"data_directory = {caller.folder}\nmyhostname = web1.firma.example\nalias_maps =\nalias_database =\nmaillog_file =\n"
     )
 
+    postfix = Unpacked("postfix", caller.folder)
+
     def is_refused(call: str) -> tuple[bool, bool]:
         """Whether ours, and whether Postfix's, refuses the command line; accepted, the latter fails a step later."""
         theirs = subprocess.run(
-            ["/usr/sbin/sendmail", *call.split()],
-            env={"MAIL_CONFIG": str(caller.folder), "PATH": "/usr/bin:/usr/sbin"},
+            postfix.command("/usr/sbin/sendmail", *call.split()),
+            env={"MAIL_CONFIG": str(caller.folder), "PATH": "/usr/bin:/usr/sbin:/bin:/sbin"},
             input=LETTER,
             capture_output=True,
             check=False,

@@ -8,12 +8,13 @@ import pytest
 from senderproxy.mail.outcome import Deferred, Delivered, Failed
 from senderproxy.routing.provider import Security, Smarthost
 from tests.peers.bench import Bench
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import why_not_here
 from tests.peers.provider import Mailbox, PostfixProvider, Rule
 from tests.senderproxy.delivery.messages import HEADER, make_message, to
 from tests.senderproxy.delivery.office import office
 
-reason = why_not_here("/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here(POSTFIX, DOVECOT, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 PEOPLE = [Mailbox(f"p{number}@firma{number % 3}.test", f"geheim-{number}") for number in range(6)]
