@@ -23,7 +23,7 @@ from senderproxy.config.restart import needs_restart
 from senderproxy.control.crash_journal import CrashTraceback
 from senderproxy.control.hardening import protect_memory
 from senderproxy.control.interpreter import return_memory, tune_interpreter
-from senderproxy.control.loop_faults import end_after, end_without_memory
+from senderproxy.control.loop_faults import end_after, end_without_loop, end_without_memory
 from senderproxy.control.protocol import Answer, Request, Verb
 from senderproxy.control.run_marker import RunMarker
 from senderproxy.control.server import ControlServer
@@ -282,6 +282,7 @@ class Service:
         )
         handlers = {
             Verb.STATUS: self._answer_status,
+            Verb.ACCOUNTS: self._answer_accounts,
             Verb.CONDITIONS: self._answer_conditions,
             Verb.AUTOMATIC: self._answer_automatic,
             **self._alerts.handlers(),
@@ -340,6 +341,9 @@ class Service:
     async def _answer_status(self, _request: Request) -> Answer:
         return await self._status.answer()
 
+    async def _answer_accounts(self, request: Request) -> Answer:
+        return self._status.accounts(request)
+
     async def _answer_conditions(self, _request: Request) -> Answer:
         return await self._status.conditions()
 
@@ -396,7 +400,14 @@ def run(
         loop_monitor=monitor,
     )
     with asyncio.Runner(loop_factory=monitor.new_event_loop) as runner:
-        runner.run(_serve(service))
+        try:
+            runner.run(_serve(service))
+        except SenderproxyError:
+            raise
+        except Exception as fault:
+            if not service.listeners and isinstance(fault, OSError):  # of the start: it is printed
+                raise
+            end_without_loop(fault)
 
 
 async def _serve(service: Service) -> None:

@@ -58,6 +58,9 @@ THREAD_FAILED: Final = LogEvent(
 CALLBACK_WITHOUT_MEMORY: Final = LogEvent(
     "callback_without_memory", Severity.CRITICAL, "no memory for a callback, the service ends at once"
 )
+LOOP_FAILED: Final = LogEvent(
+    "loop_failed", Severity.CRITICAL, "internal error of the event loop itself, the service ends at once"
+)
 STOP_HANGS: Final = LogEvent(
     "stop_hangs", Severity.ERROR, "the stop does not end, the process ends at once", ("tasks",)
 )

@@ -25,8 +25,7 @@ from senderproxy.cli.screen import printable
 from senderproxy.cli.times import local_time
 from senderproxy.config.load import find_warnings
 from senderproxy.config.model import Config
-from senderproxy.control.client import NotRunning, ask
-from senderproxy.control.protocol import Verb, new_request
+from senderproxy.control.client import NotRunning, ask_status
 from senderproxy.delivery.opening import is_full_name
 from senderproxy.errors import SenderproxyError
 from senderproxy.log_events import Severity
@@ -64,7 +63,7 @@ def check_configuration(config: Config, path: Path) -> Iterator[Finding]:
 def service_status(config: Config) -> dict[str, Any] | None:
     """The status of the running service; empty if it does not answer this user, None if it is not running."""
     try:
-        return ask(Path(config.service.control_socket), new_request(Verb.STATUS), seconds=_SERVICE_TIMEOUT)
+        return ask_status(Path(config.service.control_socket), seconds=_SERVICE_TIMEOUT)
     except NotRunning:
         return None
     except SenderproxyError:

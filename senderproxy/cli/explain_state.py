@@ -13,7 +13,7 @@ from typing import Any, Final
 from senderproxy.cli.terminal import print_field, print_hint
 from senderproxy.cli.times import local_time
 from senderproxy.config.model import Config
-from senderproxy.control.client import ask
+from senderproxy.control.client import ask, ask_status
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.delivery.account_state import hourly_limits
 from senderproxy.errors import SenderproxyError
@@ -40,7 +40,7 @@ def ask_state(config: Config, account: Account, author: Address, recipients: Seq
     path = Path(config.service.control_socket)
     request = new_request(Verb.AUTOMATIC, author=author.key, recipients=[one.key for one in recipients])
     try:
-        accounts = ask(path, new_request(Verb.STATUS), seconds=_TIMEOUT)["accounts"]
+        accounts = ask_status(path, seconds=_TIMEOUT)["accounts"]
         automatic = ask(path, request, seconds=_TIMEOUT)
     except SenderproxyError as error:
         return State(problem=error.message)

@@ -20,7 +20,7 @@ from senderproxy.cli.common import open_accounts
 from senderproxy.cli.errors import InputError
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
-from senderproxy.control.client import NotRunning, ask
+from senderproxy.control.client import NotRunning, ask, ask_status
 from senderproxy.control.protocol import Answer, Request, Verb, new_request
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.errors import SenderproxyError
@@ -134,7 +134,7 @@ def _known_account(config: Config, typed: str) -> str:
     Nothing is asked for: a vault that does not open here by itself proves nothing.
     """
     try:
-        status = ask(Path(config.service.control_socket), new_request(Verb.STATUS))
+        status = ask_status(Path(config.service.control_socket))
         names = [
             AccountName(one["account"], one.get("address") or one["login"], one["login"]) for one in status["accounts"]
         ]

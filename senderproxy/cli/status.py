@@ -14,8 +14,8 @@ from senderproxy.cli.times import local_time
 from senderproxy.clock import SystemClock
 from senderproxy.config.load import find_control_socket
 from senderproxy.config.problems import ConfigError
-from senderproxy.control.client import NotRunning, ask
-from senderproxy.control.protocol import Verb, new_request
+from senderproxy.control.client import NotRunning, ask, ask_status
+from senderproxy.control.protocol import Answer, Verb, new_request
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.conditions import find_conditions
 from senderproxy.monitoring.facts import Facts, RefusedConfiguration
@@ -24,6 +24,7 @@ from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, ngettext
 
 _BLOCKED: Final = 5  # blocked accounts that are listed; the queue has all
+_ACCOUNTS: Final = 40  # accounts that are listed: those that cannot send, then those with most recipients
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help=_("JSON output"))
     parser.add_argument(
         "--alive", action="store_true", help=_("print nothing; exit code 0 if the service answers, whatever its state")
+    )
+    parser.add_argument(
+        "--all", action="store_true", help=_("all accounts; without it at most {count}").format(count=_ACCOUNTS)
     )
     parser.set_defaults(run=run)
 
@@ -43,26 +47,29 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print_json({name: value for name, value in status.items() if name != "ok"})
     else:
-        _print_status(status)
+        _print_status(status, all_accounts=chosen.all)
     conditions = [read_condition(entry) for entry in status["conditions"]]
     return EX_FAILED if any(one.severity >= Severity.WARNING for one in conditions) else EX_OK
 
 
 def _status(chosen: argparse.Namespace) -> dict[str, Any]:
     """The answer of the service. An invalid file is a condition of it: the service has the configuration of before."""
-    request = new_request(Verb.STATUS)
     try:
         path = Path(read_config(chosen).service.control_socket)
     except ConfigError as error:
         try:
-            status = ask(find_control_socket(config_path(chosen)), request)
+            status = _ask(chosen, find_control_socket(config_path(chosen)))
         except NotRunning:
             raise error from None
         now = SystemClock().now()
         refused = RefusedConfiguration(" ".join(error.message.split()), error.hint, now)
         return _with_own_conditions(status, Facts(now, configuration=refused, program=outdated_program(status)))
-    status = ask(path, request)
+    status = _ask(chosen, path)
     return _with_own_conditions(status, Facts(SystemClock().now(), program=outdated_program(status)))
+
+
+def _ask(chosen: argparse.Namespace, path: Path) -> Answer:
+    return ask(path, new_request(Verb.STATUS)) if chosen.alive else ask_status(path)
 
 
 def _with_own_conditions(status: dict[str, Any], facts: Facts) -> dict[str, Any]:
@@ -73,7 +80,7 @@ def _with_own_conditions(status: dict[str, Any], facts: Facts) -> dict[str, Any]
     return status | {"conditions": [condition_entry(one) for one in ordered]}
 
 
-def _print_status(status: dict[str, Any]) -> None:
+def _print_status(status: dict[str, Any], *, all_accounts: bool) -> None:
     print_line(
         _("senderproxy {version}, running since {since} as process {process}").format(
             version=status["version"], since=local_time(status["started_at"]), process=status["process"]
@@ -84,7 +91,7 @@ def _print_status(status: dict[str, Any]) -> None:
     _print_conditions(conditions)
     _print_listeners(status["listeners"])
     print()
-    _print_accounts(status["accounts"])
+    _print_accounts(status["accounts"], None if all_accounts else _ACCOUNTS)
     _print_queue(status["queue"], [name for one in conditions for name in one.affected.names])
     _print_refusals(status["refusals"])
     for text in status["unknown_records"]:
@@ -144,9 +151,13 @@ def _print_listeners(listeners: list[dict[str, Any]]) -> None:
             print_line(text.format(name=entry["name"], count=entry["faults"]))
 
 
-def _print_accounts(accounts: list[dict[str, Any]]) -> None:
+def _print_accounts(accounts: list[dict[str, Any]], most: int | None) -> None:
+    """The accounts; of more than `most`, those that cannot send, then those with most recipients."""
     if not accounts:
         return
+    shown = accounts
+    if most is not None and len(accounts) > most:
+        shown = sorted(accounts, key=_importance)[:most]
     headings = (
         _("account"),
         _("state"),
@@ -157,7 +168,15 @@ def _print_accounts(accounts: list[dict[str, Any]]) -> None:
         _("idle"),
         _("left this hour"),
     )
-    print_table(headings, [_account_row(entry) for entry in accounts])
+    print_table(headings, [_account_row(entry) for entry in shown])
+    if more := len(accounts) - len(shown):
+        text = ngettext("{count} more account: {command}", "{count} more accounts: {command}", more)
+        print(text.format(count=more, command="senderproxy status --all"))
+
+
+def _importance(entry: dict[str, Any]) -> tuple[bool, int, str]:
+    recipients = entry["delivered"] + entry["deferred"] + entry["failed"]
+    return entry["state"] == "healthy", -recipients, entry["account"]
 
 
 def _print_queue(queue: dict[str, Any], with_condition: Collection[str]) -> None:
@@ -185,7 +204,8 @@ def _print_queue(queue: dict[str, Any], with_condition: Collection[str]) -> None
             text = _("{account} is blocked for {seconds} s ({messages}): {why}")
         messages = ngettext("{count} message", "{count} messages", entry["waiting"]).format(count=entry["waiting"])
         print_line(text.format(account=entry["account"], seconds=entry["seconds"], messages=messages, why=entry["why"]))
-    if more := len(others[_BLOCKED:]):
+    unlisted = queue.get("blocked_count", len(queue["blocked"])) - len(queue["blocked"])
+    if more := len(others[_BLOCKED:]) + unlisted:
         print(
             ngettext("{count} more account is blocked.", "{count} more accounts are blocked.", more).format(count=more)
         )

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from senderproxy.control.protocol import LINE_LIMIT, Answer, Request, decode, encode
+from senderproxy.control.protocol import LINE_LIMIT, Answer, Request, Verb, decode, encode, new_request
 from senderproxy.errors import SenderproxyError
 from senderproxy.translation import _
 
@@ -64,6 +64,17 @@ def ask(path: Path, request: Request, *, seconds: float = _TIMEOUT) -> Answer:
             str(answer.get("error", _("The service refused the request."))), hint=str(answer.get("hint", ""))
         )
     return answer
+
+
+def ask_status(path: Path, *, seconds: float = _TIMEOUT) -> Answer:
+    """The status with all accounts, whose later pages are asked for one by one. Raises the errors of `ask`."""
+    status = ask(path, new_request(Verb.STATUS), seconds=seconds)
+    following = status.pop("accounts_following", None)
+    while following is not None:
+        page = ask(path, new_request(Verb.ACCOUNTS, after=following), seconds=seconds)
+        status["accounts"] += page["accounts"]
+        following = page["accounts_following"]
+    return status
 
 
 def _no_answer(path: Path, error: Exception, seconds: float) -> NoAnswer:

@@ -1,4 +1,4 @@
-"""End of the process when its event loop cannot go on: a callback without memory, a hanging stop.
+"""End of the process when its event loop cannot go on: missing memory, an error of its own, a hanging stop.
 
 A callback that fails for lack of memory may have been about to resume a task, which then waits for ever, and so does
 the stop. After the end, systemd starts the service again, and nothing acknowledged is lost: it is on the disk.
@@ -8,7 +8,7 @@ Not here: threads that end by an error (control.thread_faults).
 import asyncio
 import logging
 import os
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from senderproxy import log_events
 from senderproxy.log import event
@@ -25,6 +25,17 @@ def end_without_memory(loop: asyncio.AbstractEventLoop) -> None:
 def end_after(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
     """End the process with os.EX_SOFTWARE if the loop still runs after so many seconds, and log what it waits for."""
     loop.call_later(seconds, _end_stop, loop)
+
+
+def end_without_loop(fault: BaseException) -> NoReturn:
+    """End the process with os.EX_SOFTWARE after an error that left the loop, and log it.
+
+    The loop lost the callbacks of that pass, so what waits for them cannot be stopped in order.
+    """
+    try:
+        event(_log, log_events.LOOP_FAILED, fault=fault)
+    finally:
+        os._exit(os.EX_SOFTWARE)
 
 
 def _handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

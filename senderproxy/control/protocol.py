@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
-LINE_LIMIT: Final = 4 * 1024 * 1024  # octets; a status of some thousand accounts fits
+LINE_LIMIT: Final = 4 * 1024 * 1024  # octets; the longest answers are lists, and have pages
 REQUEST_LIMIT: Final = 64 * 1024  # octets; a change of two hundred messages has 4 KiB, parsing all takes under 1 ms
 NESTING_LIMIT: Final = 8  # levels of a request; the longest, a query, has three
 
@@ -23,7 +23,8 @@ Answer: TypeAlias = dict[str, Any]
 class Verb(StrEnum):
     """The requests, each with its fields and the module that answers it."""
 
-    STATUS = "status"  # service.status
+    STATUS = "status"  # with the first accounts; service.status
+    ACCOUNTS = "accounts"  # after: the next accounts; service.status
     CONDITIONS = "conditions"  # service.status; docs/conditions.md
     ALERTS = "alerts"  # service.alert_sender
     ALERT_TEST = "alert.test"  # service.alert_sender

@@ -7,17 +7,21 @@ Not here: the errors of a single task, which its caller receives (worker_threads
 
 import logging
 import os
+import sys
 import threading
+from typing import Final
 
 from senderproxy import log_events
 from senderproxy.log import event
 
 _log = logging.getLogger("senderproxy.control")
+_BEFORE_RUN: Final = "thread started by"  # in the interpreter's words on an error before `Thread.run`
 
 
 def end_with_a_dead_thread() -> None:
     """From now on, an error that ends a thread is logged and ends the process with os.EX_SOFTWARE."""
     threading.excepthook = _end
+    sys.unraisablehook = _end_before_run
 
 
 def _end(dead: threading.ExceptHookArgs) -> None:
@@ -27,4 +31,15 @@ def _end(dead: threading.ExceptHookArgs) -> None:
         name = dead.thread.name if dead.thread is not None else ""
         event(_log, log_events.THREAD_FAILED, thread=name, fault=dead.exc_value)
     finally:  # there may be no memory for the log either
+        os._exit(os.EX_SOFTWARE)
+
+
+def _end_before_run(error: "sys.UnraisableHookArgs") -> None:
+    """A thread that fails before its start is complete: `Thread.start`, called on the event loop, waits for ever."""
+    if _BEFORE_RUN not in (error.err_msg or ""):
+        sys.__unraisablehook__(error)
+        return
+    try:
+        event(_log, log_events.THREAD_FAILED, thread="", fault=error.exc_value)
+    finally:
         os._exit(os.EX_SOFTWARE)

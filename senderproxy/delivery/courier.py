@@ -246,12 +246,15 @@ class SmtpCourier(Courier):
 
     # --- for the operator and the service ---
 
-    def status(self, providers: Mapping[str, Provider]) -> list[AccountStatus]:
+    def status(
+        self, providers: Mapping[str, Provider], *, after: str = "", limit: int | None = None
+    ) -> list[AccountStatus]:
         """Return the status of every account, used or not, in the order of their ids.
 
-        `providers`: those of the configuration, for the limits of accounts that were not used yet.
+        `providers`: those of the configuration, for the limits of accounts that were not used yet. `after`: only
+        those after this id; `limit`: so many at most.
         """
-        return statuses(self._accounts.directory().accounts, self._states, providers)
+        return statuses(self._accounts.directory().accounts, self._states, providers, after=after, limit=limit)
 
     def used_accounts(self, providers: Mapping[str, Provider]) -> list[AccountStatus]:
         """Return the status of the accounts about which anything is known: only these can have a trouble."""

@@ -28,6 +28,9 @@ from senderproxy.translation import _
 from senderproxy.wiring import Components
 
 _REFUSALS: Final = 20  # entries in one answer; more than an operator reads
+_BLOCKED: Final = 200  # blocked accounts in one answer; their number is beside them
+_UNKNOWN: Final = 100  # unknown records in one answer; a line of each
+_PAGE: Final = 250  # accounts in one answer: a few milliseconds of the event loop
 
 
 class ServiceStatus:
@@ -83,7 +86,6 @@ class ServiceStatus:
     async def answer(self) -> Answer:
         """The whole state, ready for JSON."""
         conditions = await self.conditions()
-        providers = self._components.relay.rules.providers
         return {
             "version": __version__,
             "build": build_id(),
@@ -91,10 +93,10 @@ class ServiceStatus:
             "started_at": self._started_at.isoformat(timespec="seconds"),
             **conditions,
             "listeners": [listener.status() for listener in self._listeners.open],
-            "accounts": [asdict(entry) for entry in self._components.courier.status(providers)],
+            **self._accounts_after(""),
             "reused_addresses": [asdict(entry) for entry in self._components.courier.reused_addresses()],
             "vault_problem": self._accounts.problem,
-            "unknown_records": [record.describe() for record in self._accounts.unknown],
+            "unknown_records": [record.describe() for record in self._accounts.unknown[:_UNKNOWN]],
             "sender_rules": [asdict(entry) for entry in self._components.relay.rejected_senders.entries()],
             "queue": self._queue(self._facts.spool_facts),
             "refusals": self._refusals(),
@@ -107,6 +109,20 @@ class ServiceStatus:
         if self._metrics is None:
             return None
         return {"address": self._metrics.address, "accounts": self._metrics.labels()}
+
+    def accounts(self, request: Request) -> Answer:
+        """The accounts after the id `after`."""
+        return self._accounts_after(str(request.get("after", "")))
+
+    def _accounts_after(self, last: str) -> Answer:
+        """A page of accounts. `accounts_following`: the id after which the next page begins; None after the last."""
+        providers = self._components.relay.rules.providers
+        found = self._components.courier.status(providers, after=last, limit=_PAGE + 1)
+        page = found[:_PAGE]
+        return {
+            "accounts": [one.entry() for one in page],
+            "accounts_following": page[-1].account if len(found) > _PAGE else None,
+        }
 
     def _loop(self) -> Answer | None:
         """The longest pass of the event loop since the start, and the passes over 0.1 s; None: not measured."""
@@ -129,6 +145,9 @@ class ServiceStatus:
             return {"problem": spool.why, "hint": spool.hint}
         totals, blocked, now = self._facts.totals, self._components.runner.blocked, self._clock.now()
         oldest = min((total.oldest for total in totals), default=None)
+        waiting = [
+            (total, reason) for total in totals if total.waiting and (reason := blocked.get(total.account)) is not None
+        ]
         return {
             "problem": None,
             "refusing": None if spool.is_open else {"why": spool.why, "hint": spool.hint},
@@ -143,7 +162,7 @@ class ServiceStatus:
                     "why": reason.why,
                     "seconds": max(0, round((reason.until - now).total_seconds())) if reason.until else None,
                 }
-                for total in totals
-                if total.waiting and (reason := blocked.get(total.account))
+                for total, reason in waiting[:_BLOCKED]
             ],
+            "blocked_count": len(waiting),
         }

@@ -1,6 +1,7 @@
 """The service: its start, its answers on the control socket, its end after an internal error."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -18,11 +19,12 @@ from senderproxy.accounts.unlock import make_key_file, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.app import Service
 from senderproxy.config.model import Config
-from senderproxy.control.client import RequestRefused, ask
-from senderproxy.control.protocol import Answer, Verb, new_request
+from senderproxy.control.client import RequestRefused, ask, ask_status
+from senderproxy.control.protocol import LINE_LIMIT, Answer, Verb, encode, new_request
 from senderproxy.delivery.aiosmtplib_adapter import UnsupportedAiosmtplib
 from senderproxy.mail.address import parse_address
 from senderproxy.routing.account import Account
+from senderproxy.service import status as status_module
 
 
 @dataclass
@@ -37,13 +39,14 @@ class Office:
         """Send a request as a command does."""
         return await asyncio.to_thread(ask, self.folder / "control.sock", new_request(verb, **fields))
 
-    def add(self, address: str) -> None:
-        """Add a mailbox as a command does."""
-        own = parse_address(address)
-        account = Account(own.local_part, address, "ionos", own, own_first(address, []))
+    def add(self, *addresses: str) -> None:
+        """Add mailboxes as a command does."""
         unlock = unlock_method(f"key-file:{self.folder / 'vault.key'}", None)
         with AccountEditor.open(self.folder / "accounts.vault", unlock) as editor:
-            editor.put(StoredAccount(account, "geheim-1"))
+            for address in addresses:
+                own = parse_address(address)
+                account = Account(own.local_part, address, "ionos", own, own_first(address, []))
+                editor.put(StoredAccount(account, "geheim-1"))
             editor.save()
 
     def in_force(self) -> list[str]:
@@ -121,6 +124,61 @@ async def test_a_vault_that_cannot_be_read_is_named_in_the_answers_and_the_accou
             await office.ask(Verb.RESUME, account="bert")
         vault.write_bytes(whole)
         assert (await office.ask(Verb.READ_VAULT))["problem"] is None
+
+
+async def test_the_accounts_of_a_status_come_in_pages_of_a_bounded_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = status_module._PAGE
+    monkeypatch.setattr(status_module, "_PAGE", 3)
+    names = sorted(f"{'konto' * 10}{number}" for number in range(7))
+    async with running(tmp_path) as office:
+        office.add(*(f"{name}@{'x' * 60}.firma.example" for name in names))
+        await office.ask(Verb.READ_VAULT)
+        pages = [await office.ask(Verb.STATUS)]
+        while (last := pages[-1]["accounts_following"]) is not None:
+            pages.append(await office.ask(Verb.ACCOUNTS, after=last))
+        assert [[entry["account"] for entry in one["accounts"]] for one in pages] == [names[:3], names[3:6], names[6:]]
+        whole = await asyncio.to_thread(ask_status, tmp_path / "control.sock")
+        assert [entry["account"] for entry in whole["accounts"]] == names
+        assert (await office.ask(Verb.ACCOUNTS, after=names[-1]))["accounts"] == []
+        assert len(encode(whole)) * page / len(names) < LINE_LIMIT / 10
+
+
+FAILING_LOOP = """
+import asyncio, sys
+from pathlib import Path
+from senderproxy import app
+from senderproxy.control.socket_store import SocketStore
+from senderproxy.control.systemd import SystemdNotifier
+from tests.senderproxy.test_app import office_in
+
+def fails():
+    raise {error}
+
+class Broken(SystemdNotifier):
+    def ready(self, status):
+        asyncio.get_running_loop()._run_once = fails
+
+office = office_in(Path(sys.argv[1]))
+notifier = Broken(None, None)
+app.run(office.service._config, office.accounts, lambda: office.service._config, notifier, SocketStore(notifier))
+"""
+
+
+@pytest.mark.parametrize("error", ["MemoryError", "OSError(9, 'Bad file descriptor')"])
+def test_an_error_of_the_event_loop_itself_ends_the_process_at_once(tmp_path: Path, error: str) -> None:
+    """systemd starts it again; a stop in order would wait for the callbacks that the loop lost."""
+    ended = subprocess.run(
+        [sys.executable, "-c", FAILING_LOOP.format(error=error), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == os.EX_SOFTWARE, ended.stderr
+    [line] = [line for line in ended.stderr.splitlines() if "internal error of the event loop" in line]
+    assert error.partition("(")[0] in line
 
 
 FAILING_HOUSEKEEPING = """

@@ -1,11 +1,13 @@
 """`senderproxy status`: the conditions first, also where the configuration file is broken."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
 
 from senderproxy import __version__
 from senderproxy.build import build_id
+from senderproxy.delivery.account_state import AccountStatus
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry
 from senderproxy.tracking.timeline import format_time
@@ -92,13 +94,43 @@ def test_a_blocked_account_with_a_condition_is_not_listed_again(office: Office) 
     ]
     entry = condition(ConditionKey.NO_SESSION, Severity.ERROR, "There is no session. 7 messages wait.")
     entry["affected"] = {"kind": "accounts", "count": 2, "names": ["konto1", "konto2"]}
-    queue = FACTS["queue"] | {"waiting": 9, "oldest": SINCE.isoformat(), "blocked": blocked}  # type: ignore[operator]
+    queue = FACTS["queue"] | {  # type: ignore[operator]
+        "waiting": 9, "oldest": SINCE.isoformat(), "blocked": blocked, "blocked_count": 11,
+    }  # fmt: skip
     with service_status(office, **FACTS | {"queue": queue}, conditions=[entry]):
         out = office.type("status").out
     assert "konto0 is blocked for 60 s (1 message): 451 refused" in out
     assert "konto1" not in out
     assert "konto7" not in out
-    assert "2 more accounts are blocked." in out
+    assert "4 more accounts are blocked." in out
+
+
+def account(name: str, *, state: str = "healthy", delivered: int = 0) -> dict[str, object]:
+    return AccountStatus(name, name, state, state, None, delivered=delivered).entry()
+
+
+def test_of_many_accounts_those_come_first_that_cannot_send_then_those_with_most_recipients(office: Office) -> None:
+    accounts = [account(f"konto{number:04}") for number in range(2000)]
+    accounts[1500] = account("konto1500", state="paused")
+    accounts[1600] = account("konto1600", delivered=7)
+    accounts[1700] = account("konto1700", delivered=9)
+    with service_status(office, **FACTS | {"accounts": accounts}):
+        short, whole, as_json = office.type("status"), office.type("status", "--all"), office.type("status", "--json")
+    shown = [line.split()[0] for line in short.out.splitlines() if line.startswith("konto")]
+    assert shown[:4] == ["konto1500", "konto1700", "konto1600", "konto0000"]
+    assert len(shown) == 40
+    assert "1960 more accounts: senderproxy status --all\n" in short.out
+    assert sum(line.startswith("konto") for line in whole.out.splitlines()) == 2000
+    assert "more accounts" not in whole.out
+    assert len(json.loads(as_json.out)["accounts"]) == 2000
+
+
+def test_forty_accounts_are_all_shown_in_the_order_of_their_ids(office: Office) -> None:
+    accounts = [account(f"konto{number:04}", delivered=number) for number in range(40)]
+    with service_status(office, **FACTS | {"accounts": accounts}):
+        out = office.type("status").out
+    shown = [line.split()[0] for line in out.splitlines() if line.startswith("konto")]
+    assert shown == [str(entry["account"]) for entry in accounts]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.control.client import NoAnswer, NotRunning, RequestRefused, ask
+from senderproxy.control.client import NoAnswer, NotRunning, RequestRefused, ask, ask_status
 from senderproxy.control.protocol import LINE_LIMIT, Answer, Request, Verb, new_request
 from senderproxy.control.server import ControlError, ControlServer
 from senderproxy.errors import SenderproxyError
@@ -105,6 +105,26 @@ async def test_a_hostile_request_is_answered_in_one_short_line(
         await writer.wait_closed()
         again = await asyncio.to_thread(ask, tmp_path / "s", new_request(Verb.STATUS, name="anna"))
         assert again["words"] == "hello anna"
+
+
+async def test_a_status_has_the_accounts_of_all_pages(tmp_path: Path) -> None:
+    asked: list[object] = []
+
+    async def status(_request: Request) -> Answer:
+        return {"version": "1", "accounts": [1, 2], "accounts_following": "b"}
+
+    async def accounts(request: Request) -> Answer:
+        asked.append(request["after"])
+        return {"accounts": [len(asked) + 2], "accounts_following": None if len(asked) == 2 else "c"}
+
+    server = ControlServer(tmp_path / "s", {Verb.STATUS: status, Verb.ACCOUNTS: accounts})
+    await server.start()
+    try:
+        answer = await asyncio.to_thread(ask_status, tmp_path / "s")
+    finally:
+        await server.stop()
+    assert answer == {"ok": True, "version": "1", "accounts": [1, 2, 3, 4]}
+    assert asked == ["b", "c"]
 
 
 async def test_an_answer_that_is_too_long_is_replaced_by_an_error_that_says_so(tmp_path: Path) -> None:
@@ -228,6 +248,7 @@ def test_the_table_has_each_verb_of_the_queue_and_no_other() -> None:
     queue = QueueAdmin(lambda: spool, StillClock(), no_reports)
     assert set(queue.handlers()) == set(Verb) - {
         Verb.STATUS,
+        Verb.ACCOUNTS,
         Verb.CONDITIONS,
         Verb.AUTOMATIC,
         Verb.ALERTS,

@@ -43,3 +43,33 @@ def test_a_thread_may_end_itself() -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "alive\n")
+
+
+_BEFORE_RUN = """
+import threading
+from senderproxy.control.thread_faults import end_with_a_dead_thread
+from senderproxy.log import set_up_logging
+
+class Bad:
+    def __del__(self):
+        raise ValueError("of a finalizer")
+
+def fails(self):
+    raise MemoryError
+
+set_up_logging("info", "text", under_journald=False)
+end_with_a_dead_thread()
+Bad()
+print("alive", flush=True)
+threading.Thread._set_ident = fails
+threading.Thread(target=print, args=["run"]).start()
+print("started")
+"""
+
+
+def test_a_thread_that_fails_before_it_runs_does_not_stop_the_one_that_started_it_for_ever() -> None:
+    """`Thread.start` waits for the new thread without a limit, on the event loop."""
+    done = subprocess.run([sys.executable, "-c", _BEFORE_RUN], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (os.EX_SOFTWARE, "alive\n"), done.stderr
+    assert "of a finalizer" in done.stderr
+    assert "internal error in a thread" in done.stderr
