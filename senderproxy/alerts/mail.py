@@ -167,9 +167,11 @@ class _MailText:
         elif alert.items:
             yield self._item(alert.items[0])
         if alert.waiting is not None and alert.kind is not AlertKind.TEST:
-            yield self._line(wording.WAITING, self._say(wording.MESSAGES, count=alert.waiting))
+            text = wording.ONE_MESSAGE if alert.waiting == 1 else wording.MESSAGES
+            yield self._line(wording.WAITING, self._say(text, count=alert.waiting))
         if alert.kind is not AlertKind.TEST:
-            yield self._wrapped(wording.OPEN if alert.open else wording.NOTHING_OPEN, count=alert.open)
+            text = {0: wording.NOTHING_OPEN, 1: wording.ONE_OPEN}.get(alert.open, wording.OPEN)
+            yield self._wrapped(text, count=alert.open)
         yield "-- \n" + self._wrapped(
             wording.CLOSING, host=alert.host, to=", ".join(str(address) for address in self.context.to)
         )

@@ -145,6 +145,7 @@ FIX: Final = Bilingual("Abhilfe:   ", "To fix:    ")
 WAITING: Final = Bilingual("Wartend:   ", "Waiting:   ")
 
 BY_ITSELF: Final = Bilingual("Es endet von selbst.", "It ends by itself.")
+ONE_MESSAGE: Final = Bilingual("eine Nachricht in der Warteschlange", "one message in the queue")
 MESSAGES: Final = Bilingual("{count} Nachrichten in der Warteschlange", "{count} messages in the queue")
 TIMES: Final = Bilingual(
     "Der Zustand kam und ging: {count}-mal seit der letzten Meldung.",
@@ -154,6 +155,10 @@ MORE: Final = Bilingual("... und {count} weitere", "... and {count} more")
 OPEN: Final = Bilingual(
     "Offen sind {count} gemeldete Zustände. Die Liste: senderproxy status",
     "{count} reported conditions are open. The list: senderproxy status",
+)
+ONE_OPEN: Final = Bilingual(
+    "Offen ist ein gemeldeter Zustand. Die Liste: senderproxy status",
+    "One reported condition is open. The list: senderproxy status",
 )
 NOTHING_OPEN: Final = Bilingual("Kein gemeldeter Zustand ist offen.", "No reported condition is open.")
 CLOSING: Final = Bilingual(

@@ -52,6 +52,10 @@ def check_configuration(config: Config, path: Path) -> Iterator[Finding]:
         hint = _('Set hostname under [identity] to the full name of this machine, such as "mail.firma.example".')
         message = text.format(hostname=config.identity.hostname)
         yield Finding(Level.ADVICE, "identity.hostname", message, hint)
+    if not config.alerts.to:
+        text = _("no address gets alerts: nobody hears of a refused password or a full disk before mail waits")
+        hint = _('Write to = ["ADDRESS"] under [alerts], then: senderproxy reload; senderproxy alert test')
+        yield Finding(Level.ADVICE, "alerts.to", text, hint)
     for warning in find_warnings(path, config):
         message = f"{warning.key}: {warning.message}" if warning.key else warning.message
         yield Finding(Level.ADVICE, _("configuration"), message, warning.hint)

@@ -100,6 +100,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NETWORK",
         help=_("mail server, scanner or network that may connect, beside this machine; may be given several times"),
     )
+    parser.add_argument(
+        "--alerts-to",
+        action="append",
+        metavar="ADDRESS",
+        help=_("recipient of alerts, best at another provider; may be given several times"),
+    )
     parser.add_argument("--hostname", help=_("full name of this machine, for EHLO"))
     parser.add_argument(
         "--key",
@@ -184,7 +190,7 @@ def _print_introduction(existing: Existing, paths: SetupPaths) -> None:
     if existing.config is None:
         print_paragraph(
             _(
-                "This sets up senderproxy in five questions. Nothing is written before the last one; Ctrl-C ends"
+                "This sets up senderproxy in six questions. Nothing is written before the last one; Ctrl-C ends"
                 " it and changes nothing. The value in brackets is taken with Enter."
             )
         )

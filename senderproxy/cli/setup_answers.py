@@ -50,6 +50,7 @@ class Answers:
     allow: tuple[str, ...] | None = None  # mail server, scanners and others that connect
     listen: str | None = None
     hostname: str | None = None
+    alerts_to: tuple[str, ...] | None = None  # addresses
     key: str | None = None
     verify: bool = True
     start: bool = True
@@ -109,7 +110,11 @@ _KINDS: Final[Mapping[str, tuple[Callable[[object], object], str]]] = MappingPro
     )
     | {"port": (_number, "465")}
     | dict.fromkeys(("verify", "start"), (_flag, "true"))
-    | {"allow": (_texts, '["192.168.1.20"]'), "mailboxes": (_tables, "[[mailboxes]]")}
+    | {
+        "allow": (_texts, '["192.168.1.20"]'),
+        "alerts_to": (_texts, '["it@firma.example"]'),
+        "mailboxes": (_tables, "[[mailboxes]]"),
+    }
 )
 _MAILBOX_KINDS: Final[Mapping[str, tuple[Callable[[object], object], str]]] = MappingProxyType(
     dict.fromkeys(("address", "login", "provider", "display_name", "password_file"), (_text, _TEXT))
@@ -146,6 +151,8 @@ def read_answers_file(path: Path) -> _Given:
             values[key] = folder / values[key]
     if "ca_file" in values:
         values["ca_file"] = str(values["ca_file"])
+    if "alerts_to" in values:
+        values["alerts_to"] = tuple(str(_address(path, "alerts_to", text)) for text in values["alerts_to"])
     if "key" in values:
         values["key"] = _absolute_key(values["key"], folder)
     if (recipient := values.pop("test_to", None)) is not None:
@@ -218,6 +225,7 @@ def _with_options(given: _Given, chosen: argparse.Namespace) -> _Given:
         "allow": tuple(chosen.allow) if chosen.allow else None,
         "listen": chosen.listen,
         "hostname": chosen.hostname,
+        "alerts_to": tuple(str(typed_address(text)) for text in chosen.alerts_to) if chosen.alerts_to else None,
         "key": _absolute_key(chosen.key, Path.cwd()) if chosen.key else None,
         "verify": False if chosen.no_verify else None,
         "start": False if chosen.no_start else None,

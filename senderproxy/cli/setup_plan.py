@@ -169,6 +169,7 @@ def config_text(answers: Answers, choice: ProviderChoice | None, existing: Exist
         allow=allow,
         providers={} if choice is None else {choice.name: dict(_provider_settings(answers, choice))},
         control_socket=str(paths.control_socket),
+        alerts_to=answers.alerts_to or (),
     )
 
 
@@ -207,6 +208,8 @@ def changed_settings(
         )
     if answers.hostname and (name := checked(read_hostname, answers.hostname, "hostname")) != config.identity.hostname:
         changes["identity", "hostname"] = name
+    if answers.alerts_to and set(answers.alerts_to) != set(map(str, config.alerts.to)):
+        changes["alerts", "to"] = answers.alerts_to
     changes |= _changed_listener(answers, config)
     if choice is not None:
         section = config.providers.get(choice.name)

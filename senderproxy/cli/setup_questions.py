@@ -65,6 +65,7 @@ def ask_missing(given: Answers, existing: Existing, paths: SetupPaths) -> Answer
     dialogue.ask_whole_domains()
     dialogue.ask_network()
     dialogue.ask_test_message()
+    dialogue.ask_alerts()
     return dialogue.answers
 
 
@@ -349,6 +350,29 @@ class _Dialogue:
         if text == NO_TEST_MESSAGE:
             return replace(self.answers, no_test=True)
         return replace(self.answers, test_to=typed_address(text))
+
+    # ---- alerts ----
+
+    def ask_alerts(self) -> None:
+        """The recipients of alerts; none need be named."""
+        config = self._existing.config
+        if self.answers.alerts_to is not None or (config is not None and config.alerts.to):
+            return
+        print()
+        print_paragraph(
+            _(
+                "6. senderproxy can write a mail when something needs you, such as a refused password, and when it is"
+                " over. To which address? Best one at another provider; several with blanks between them; {none} sends"
+                " no alerts."
+            ).format(none=NO_TEST_MESSAGE)
+        )
+        self.answers = ask(_("Alerts to"), self._with_alerts, default=NO_TEST_MESSAGE)
+
+    def _with_alerts(self, text: str) -> Answers:
+        if text == NO_TEST_MESSAGE:
+            return self.answers
+        words = text.replace(",", " ").replace(";", " ").split()
+        return replace(self.answers, alerts_to=tuple(str(typed_address(word)) for word in words))
 
 
 def ask_test_recipient() -> Address | None:

@@ -24,6 +24,7 @@ def render_config(
     allow: Sequence[str] = _LOCAL,
     providers: Mapping[str, Mapping[str, Value]] | Sequence[str] = (),
     control_socket: str = "/run/senderproxy/control.sock",
+    alerts_to: Sequence[str] = (),
 ) -> str:
     """The configuration as TOML. `providers`: the names in use, each with the settings that differ from its preset."""
     named = providers if isinstance(providers, Mapping) else {name: {} for name in providers}
@@ -32,10 +33,15 @@ def render_config(
         vault=_text(vault),
         unlock=_text(unlock),
         address=_text(address),
-        allow=f"[{', '.join(_text(network) for network in allow)}]",
+        allow=_list(allow),
         providers="\n".join(_provider(name, settings) for name, settings in named.items()) or _NO_PROVIDER,
         control_socket=_text(control_socket),
+        alerts_to=f"to = {_list(alerts_to)}" if alerts_to else '# to = ["it@firma.example"]',
     )
+
+
+def _list(values: Sequence[str]) -> str:
+    return f"[{', '.join(_text(value) for value in values)}]"
 
 
 def _text(value: str) -> str:
@@ -124,6 +130,12 @@ give_up_hours = 48
 report_delay_hours = 4
 # Reports are sent to the author through the author's own account; or else to the internal server:
 # reports_to = "192.168.1.20:25"
+
+[alerts]
+# Mails when something needs you, and when it is over; best one address at another provider. senderproxy alert test
+{alerts_to}
+# A report every week, also if all is well:
+# weekly = "monday 08:00"
 
 [service]
 # The socket for `senderproxy status` and other commands.

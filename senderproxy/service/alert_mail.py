@@ -41,13 +41,15 @@ class MailWay(Way):
         accounts: Accounts,
         conditions: Callable[[], Sequence[Condition]],
         clock: Clock,
+        count: Callable[[str, Outcomes], None],
     ) -> None:
-        """`conditions` returns those that exist now."""
+        """`conditions` returns those that exist now; `count` is called with an account and the outcomes of a mail."""
         self._settings = settings
         self._components = components
         self._accounts = accounts
         self._conditions = conditions
         self._clock = clock
+        self._count = count
 
     @property
     def name(self) -> str:
@@ -120,7 +122,11 @@ class MailWay(Way):
             carrier=account.id,
         )
         decision = relay.decide(submission)
-        return await relay.deliver(submission, decision) if isinstance(decision, Decision) else {}
+        if not isinstance(decision, Decision):
+            return {}
+        outcomes = await relay.deliver(submission, decision)
+        self._count(account.id, outcomes)
+        return outcomes
 
 
 def _is_able(status: AccountStatus, recipients: int) -> bool:

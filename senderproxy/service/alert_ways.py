@@ -10,7 +10,7 @@ from senderproxy.config.model import AlertSettings
 from senderproxy.config.values import split_weekly
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.record import Condition
-from senderproxy.relay.ports import Accounts
+from senderproxy.relay.ports import Accounts, Outcomes
 from senderproxy.service.alert_mail import MailWay
 from senderproxy.wiring import Components
 
@@ -21,11 +21,12 @@ def alert_ways(
     accounts: Accounts,
     conditions: Callable[[], Sequence[Condition]],
     clock: Clock,
+    count: Callable[[str, Outcomes], None],
 ) -> tuple[Way, ...]:
-    """All ways that are set. `conditions` returns those that exist now."""
+    """All ways that are set. For `conditions` and `count` see service.alert_mail."""
     ways: list[Way] = []
     if settings.to:
-        ways.append(MailWay(settings, components, accounts, conditions, clock))
+        ways.append(MailWay(settings, components, accounts, conditions, clock, count))
     return tuple(ways)
 
 

@@ -10,8 +10,9 @@ from senderproxy.alerts import policy, weekly
 from senderproxy.clock import Clock
 from senderproxy.config.model import Config
 from senderproxy.control.protocol import Answer, Request, Verb
+from senderproxy.mail.outcome import Delivered, Failed
 from senderproxy.monitoring.facts import AlertWayFacts
-from senderproxy.relay.ports import Accounts
+from senderproxy.relay.ports import Accounts, Outcomes
 from senderproxy.service import alert_sender
 from senderproxy.service.alert_sender import AlertInputs, AlertSender
 from senderproxy.service.alert_ways import alert_rules, alert_ways, week_time
@@ -36,6 +37,7 @@ class ServiceAlerts:
         self._facts = facts
         self._conditions = conditions
         self._clock = clock
+        self._own: dict[str, tuple[int, int]] = {}  # recipients of alerts, delivered and refused, by account
         learned = components.learned
         self.sender = AlertSender(
             AlertInputs(
@@ -54,17 +56,29 @@ class ServiceAlerts:
     def apply(self, config: Config) -> None:
         """Put settings in force."""
         settings = config.alerts
-        ways = alert_ways(settings, self._components, self._accounts, lambda: self._conditions.current, self._clock)
+        ways = alert_ways(
+            settings, self._components, self._accounts, lambda: self._conditions.current, self._clock, self._count
+        )
         self.sender.apply(config.identity.hostname, ways, alert_rules(settings), week_time(settings))
 
     def handlers(self) -> Mapping[Verb, Callable[[Request], Awaitable[Answer]]]:
         """The answers to `senderproxy alert`."""
         return {Verb.ALERTS: self._answer_alerts, Verb.ALERT_TEST: self._answer_test}
 
+    def _count(self, account: str, outcomes: Outcomes) -> None:
+        """Count the recipients of an alert: they are no mail of the office."""
+        delivered, refused = self._own.get(account, (0, 0))
+        kinds = [type(outcome) for outcome in outcomes.values()]
+        self._own[account] = delivered + kinds.count(Delivered), refused + kinds.count(Failed)
+
     def _recipient_totals(self) -> Mapping[str, tuple[int, int]]:
-        """The recipients delivered and refused since the start, by account."""
+        """The recipients delivered and refused since the start, by account, without those of alerts."""
         providers = self._components.relay.rules.providers
-        return {one.account: (one.delivered, one.failed) for one in self._components.courier.status(providers)}
+        totals = {}
+        for one in self._components.courier.status(providers):
+            delivered, refused = self._own.get(one.account, (0, 0))
+            totals[one.account] = one.delivered - delivered, one.failed - refused
+        return totals
 
     def _note_ways(self, failing: Sequence[AlertWayFacts]) -> None:
         self._facts.alert_ways = failing

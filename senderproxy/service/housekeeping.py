@@ -91,9 +91,15 @@ class Housekeeping:
             if _is_over(self._maintenance):
                 self._maintenance = asyncio.create_task(self._maintain())
             if _is_over(self._look) and self._conditions.is_due:
-                self._look = asyncio.create_task(self._conditions.look())
-            self._alerts.check()
+                self._look = asyncio.create_task(self._look_and_alert())
+            else:
+                self._alerts.check()
             await asyncio.sleep(pause)
+
+    async def _look_and_alert(self) -> None:
+        """Look for conditions, and decide about alerts at once: the process may not live until the next time."""
+        await self._conditions.look()
+        self._alerts.check()
 
     async def _maintain(self) -> None:
         """Note the vault's generation, maintain the spool. A vault older than the one used before is logged."""

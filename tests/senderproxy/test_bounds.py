@@ -119,6 +119,7 @@ CONFIGURED = {
     "routing.directory.AccountDirectory._domains",
     "routing.directory.AccountDirectory._own_domains",
     "service.alert_sender.AlertSender._failing",  # ways of alerts
+    "service.alerts.ServiceAlerts._own",  # accounts
     "service.alert_sender.AlertSender._recent",  # _RECENT_LIMIT
     "service.condition_facts.FactCollector._on_disk",  # files of listeners
     "service.conditions.ServiceConditions._known",  # the list, which the configuration bounds

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 
 MAILBOXES, PROVIDER, PASSWORD = "Mailboxes: ", "Provider: ", "Password of anna@firma.example: "
 NETWORK, LISTEN, TEST = "IP addresses: ", "Address to listen on [", "Test message to ["
+ALERTS = "Alerts to [none]: "
 
 
 class Wizard:
@@ -49,6 +50,7 @@ class Wizard:
 
     def test_message(self, *texts: str) -> None:
         self.answer(TEST, *texts, "none")
+        self.answer(ALERTS, "")
 
 
 def free_port() -> int:
@@ -68,7 +70,7 @@ def config(office: Office) -> dict[str, Any]:
     return tomllib.loads((office.folder / "new" / "senderproxy.toml").read_text())
 
 
-def test_the_usual_office_is_set_up_with_five_questions(empty_office: Office) -> None:
+def test_the_usual_office_is_set_up_with_six_questions(empty_office: Office) -> None:
     port = free_port()
     with wizard(empty_office) as asked:
         asked.mailboxes()
@@ -86,9 +88,9 @@ def test_the_usual_office_is_set_up_with_five_questions(empty_office: Office) ->
     own = ip_address(listener["address"].rpartition(":")[0].strip("[]"))
     assert own.is_unspecified or any(own in ip_network(network) for network in listener["allow"])
     screen = asked.terminal.screen
-    for number in range(1, 6):
+    for number in range(1, 7):
         assert f"\n{number}. " in screen
-    assert "\n6. " not in screen
+    assert "\n7. " not in screen
     assert "the login works" in screen
     assert "senderproxy.toml run" in screen
     wide = [line for line in screen.splitlines() if len(line) > 79 and str(empty_office.folder) not in line]
@@ -132,12 +134,14 @@ SLIPS = {
         ("PORT-IN-USE", "Another program already listens on"),
     ],
     TEST: [("anna", "Invalid address"), ("@", "Invalid address")],
+    ALERTS: [("it", "Invalid address"), ("it@firma.example chef", "Invalid address")],
 }
 
 
 def test_every_slip_is_explained_and_asked_for_again(empty_office: Office) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, wizard(empty_office, "--no-verify") as asked:
         right = {MAILBOXES: "anna@firma.example", PROVIDER: "ionos", "[Y/n] ": "n", NETWORK: "", TEST: "none"}
+        right[ALERTS] = "it@firma.example, chef@privat.example"
         right[LISTEN] = f"127.0.0.1:{free_port()}"
         for question, slips in SLIPS.items():
             if question == "[Y/n] ":
@@ -152,6 +156,7 @@ def test_every_slip_is_explained_and_asked_for_again(empty_office: Office) -> No
             asked.answer(question, right[question])
         assert asked.terminal.end() == 0, asked.terminal.screen
     assert config(empty_office)["listeners"][0]["address"] == right[LISTEN]
+    assert config(empty_office)["alerts"] == {"to": ["it@firma.example", "chef@privat.example"]}
 
 
 def test_a_wrong_password_a_wrong_login_and_a_wrong_server_are_asked_for_again(empty_office: Office) -> None:
@@ -235,6 +240,7 @@ def test_a_table_is_asked_for_until_all_of_its_rows_are_right(empty_office: Offi
         asked.network()
         asked.listen()
         asked.answer("Test message to [none]: ", "")
+        asked.answer(ALERTS, "")
         assert asked.terminal.end() == 0, asked.terminal.screen
     assert (
         len(office.bare("--config", str(office.folder / "new/senderproxy.toml"), "account", "list", "--json").json) == 2
@@ -257,6 +263,7 @@ def test_a_second_time_enter_keeps_everything(empty_office: Office) -> None:
         asked.answer(NETWORK, "")
         asked.answer(LISTEN, "")
         asked.answer(TEST, "")
+        asked.answer(ALERTS, "")
         assert asked.terminal.end() == 0, asked.terminal.screen
     assert "senderproxy is set up already" in asked.terminal.screen
     assert "Nothing was changed" in asked.terminal.screen
@@ -312,6 +319,7 @@ def test_the_check_is_made_and_the_message_sent_again_where_a_service_runs(empty
         asked.network()
         asked.answer(LISTEN, "")
         asked.answer(TEST, "carl@kunde.example")
+        asked.answer(ALERTS, "")
         asked.terminal.read_until("Cannot reach the service at")
         asked.answer("Test message to (none: no more): ", "dora", "none")
         assert asked.terminal.end() == 1, asked.terminal.screen
