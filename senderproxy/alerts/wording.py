@@ -76,6 +76,7 @@ TITLES: Final[Mapping[str, Bilingual]] = MappingProxyType(
         ConditionKey.PROGRAM_OUTDATED: Bilingual(
             "der Dienst ist älter als das Programm", "the service is older than the program"
         ),
+        ConditionKey.METRICS_UNAVAILABLE: Bilingual("keine Metriken", "no metrics"),
         ConditionKey.ALERTS_FAILING: Bilingual("Meldungen kommen nicht an: {name}", "alerts cannot be sent by {name}"),
     }
 )

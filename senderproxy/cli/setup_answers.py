@@ -38,7 +38,7 @@ class MailboxAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """All answers. None: not answered."""
+    """All answers. One attribute for each answer. None: not answered."""
 
     provider: str | None = None
     host: str | None = None

@@ -70,7 +70,7 @@ def ask_missing(given: Answers, existing: Existing, paths: SetupPaths) -> Answer
 
 
 class _Dialogue:
-    """The answers so far."""
+    """The answers so far. One attribute for each part of the dialogue, one method for each question."""
 
     def __init__(self, given: Answers, existing: Existing, paths: SetupPaths) -> None:
         self.answers = self._given = given

@@ -35,6 +35,9 @@ TO = ("it@dienst.example", "chef@privat.example")
 ANNA, BERT, LAGER = "anna@firma.example", "bert@firma.example", "lager@versand.example"
 
 
+NO_RETRY = {"first_retry_seconds": 86400, "longest_retry_seconds": 86400}  # whatever the clock does
+
+
 class AheadClock(SystemClock):
     """The system's clock, ahead by as much as the test says."""
 
@@ -66,7 +69,8 @@ class Office:
                 "identity": {"hostname": "mail.firma.example"},
                 "vault": {"path": str(self.folder / "accounts.vault"), "unlock": self._unlock},
                 "service": {"control_socket": str(self.folder / "control.sock"), "stop_seconds": 1},
-                "spool": {"directory": str(self.folder / "spool"), "min_free": "1 MB", "reserve_size": "1 MB"},
+                "spool": {"directory": str(self.folder / "spool"), "min_free": "1 MB", "reserve_size": "1 MB"}
+                | NO_RETRY,
                 "listeners": [
                     {"address": "127.0.0.1:0"},
                     {"name": "devices", "address": "127.0.0.1:0", "mode": "queue"},
@@ -122,6 +126,10 @@ class Office:
         """So many seconds pass, with a look before and after; the subjects of the alerts that came."""
         before = len(self.alerts())
         for step in (0.0, seconds):
+            # A write in progress would take as long as the step: the disk would be one that does not respond.
+            learned = self.service._components.learned
+            learned.note_change("alerts", "recent")
+            assert await learned.flush()
             self.clock.ahead += step
             await self.service._conditions.ask()
             self.service._alerts.sender.check()
