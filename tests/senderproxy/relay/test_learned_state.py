@@ -241,3 +241,38 @@ async def test_many_changes_are_written_in_several_batches(clock: StillClock, st
     await state.close()
     assert [len(batch) for batch in store.batches] == [500, 500, 200]
     assert len(store.rows) == 1200
+
+
+async def test_a_flush_writes_what_has_changed_before_it_returns(
+    clock: StillClock, store: MemoryLearned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learned_state, "_DELAY", 3600.0)
+    state, numbers = LearnedState(clock), Numbers()
+    changed = state.register("number", numbers)
+    numbers.numbers["a"] = 1
+    changed("a")
+    assert not await state.flush()  # no spool is open
+    await state.open(store)
+    assert await state.flush()
+    assert values(store) == {"number/a": 1}
+    assert await state.flush()
+    assert len(store.batches) == 1  # nothing has changed
+    numbers.numbers["a"] = 2
+    changed("a")
+    assert all(await asyncio.gather(state.flush(), state.flush()))
+    assert values(store) == {"number/a": 2}
+    await state.close()
+
+
+async def test_a_flush_to_a_full_disk_says_so_and_nothing_is_lost(clock: StillClock, store: MemoryLearned) -> None:
+    state, numbers = LearnedState(clock), Numbers()
+    changed = state.register("number", numbers)
+    await state.open(store)
+    store.fails = FULL
+    numbers.numbers["a"] = 1
+    changed("a")
+    assert not await state.flush()
+    store.fails = None
+    await until(lambda: bool(store.rows))
+    assert values(store) == {"number/a": 1}
+    await state.close()

@@ -1,0 +1,57 @@
+"""Alerts of a service that is killed again and again."""
+
+from email import message_from_bytes
+from email.policy import default
+
+import pytest
+
+from senderproxy.simulator.rules import SimulatedMailbox
+from senderproxy.simulator.server import Simulator
+from senderproxy.simulator.settings import SimulatorSettings
+from tests.journeys.test_senders import provider_section
+from tests.peers.letters import hand_over
+from tests.peers.process import wait_until
+from tests.peers.senderproxy import Senderproxy, VaultAccount
+from tests.senderproxy.cli.conftest import beside
+
+pytestmark = pytest.mark.slow
+
+ANNA, LAGER, TO = "anna@firma.test", "lager@firma.test", "it@dienst.test"
+LETTER = f"From: {ANNA}\r\nTo: kunde@x.test\r\nSubject: Angebot\r\n\r\nGuten Tag\r\n".encode()
+SETTINGS = f"""
+[alerts]
+to = "{TO}"
+error_delay_seconds = 0
+warning_delay_seconds = 0
+over_delay_seconds = 3600
+"""
+
+
+def office() -> Simulator:
+    mailboxes = {ANNA: SimulatedMailbox("geheim-neu"), LAGER: SimulatedMailbox("geheim-lager")}
+    return Simulator(SimulatorSettings(mailboxes=mailboxes, raise_violations=False))
+
+
+def test_ten_crashes_in_a_row_send_no_storm() -> None:
+    accounts = [VaultAccount(ANNA, "geheim-alt"), VaultAccount(LAGER, "geheim-lager")]
+    with beside(office) as simulator:
+        with Senderproxy(accounts, provider_section(simulator), more_settings=SETTINGS) as proxy:
+
+            def subjects() -> list[str]:
+                every = [message_from_bytes(one.content, policy=default) for one in simulator.received]
+                return [str(one["Subject"]).partition(": ")[2] for one in every if TO in str(one["To"])]
+
+            code, _text = hand_over(proxy.port, ANNA, "kunde@x.test", LETTER)
+            assert code // 100 == 4
+            refused = f"{ANNA} cannot send: password refused"
+            wait_until(lambda: refused in subjects(), "the password is alerted", 60, peer=proxy)
+            for _time in range(10):
+                proxy.kill()
+                proxy.start()
+            wait_until(
+                lambda: any("the service crashed" in one for one in subjects()), "so are the crashes", 60, peer=proxy
+            )
+            got = subjects()
+        assert {subject: got.count(subject) for subject in got if got.count(subject) > 2} == {}
+        assert len(got) <= 6, got
+        assert len({one.login for one in simulator.received}) == 1
