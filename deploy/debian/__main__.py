@@ -81,6 +81,8 @@ def _pages(tree: Path, libraries: list[wheels.Wheel], version: str, moment: date
     docs = tree / _DOCS
     for page in sorted([*(PROJECT / "docs").glob("*.md"), *(PROJECT / "docs/guides").glob("*.md")]):
         _write(docs / page.relative_to(PROJECT / "docs"), page.read_bytes())
+    for example in sorted((PROJECT / "deploy/prometheus").iterdir()):
+        _write(docs / "examples/prometheus" / example.name, example.read_bytes())
     for name in ("README.md", "README.de.md"):
         _write(docs / name, (PROJECT / name).read_bytes())
     own = (PROJECT / "LICENSE").read_text(encoding="utf-8")

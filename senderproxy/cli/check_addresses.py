@@ -1,4 +1,4 @@
-"""Addresses of the listeners while the service is stopped: can the service listen on them?
+"""Addresses of the listeners and of the metrics while the service is stopped: can the service listen on them?
 
 Guarantees: an address is bound and released at once. The result is that of the service's user and unit, also if root
 asks: a port below 1024 needs the capability of the unit. A socket that systemd holds for the service is no obstacle.
@@ -8,6 +8,7 @@ capabilities(7) CAP_NET_BIND_SERVICE, ip(7) ip_unprivileged_port_start, systemd.
 
 import errno
 import socket
+import stat
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -16,8 +17,8 @@ from typing import Final
 
 from senderproxy.cli.common import SYSTEM_CONFIG
 from senderproxy.cli.findings import Finding, Level
-from senderproxy.config.model import Config, ListenerSettings
-from senderproxy.config.values import split_address
+from senderproxy.config.model import Config
+from senderproxy.config.values import UNIX, split_address
 from senderproxy.translation import _
 
 _INIT: Final = Path("/proc/1/fd")  # the descriptors of systemd, readable for root
@@ -28,15 +29,28 @@ _CAPABILITY: Final = "cap_net_bind_service"
 
 
 def check_addresses(config: Config, path: Path) -> Iterator[Finding]:
-    """A finding for each listener. `path`: of the configuration; the system's is used by the unit."""
+    """A finding for each address. `path`: of the configuration; the system's is used by the unit."""
     unit = _unit() if path == SYSTEM_CONFIG else {}
     for listener in config.listeners:
-        yield _check_address(listener, unit)
+        yield _check_address(_("listener {name}").format(name=listener.name), listener.address, unit)
+    if config.metrics.listen is not None:
+        yield _check_metrics(config.metrics.listen, unit)
 
 
-def _check_address(listener: ListenerSettings, unit: Mapping[str, str]) -> Finding:
-    host, port = split_address(listener.address)
-    subject, address = _("listener {name}").format(name=listener.name), listener.address
+def _check_metrics(listen: str, unit: Mapping[str, str]) -> Finding:
+    """The address of the metrics. The folder of a socket may be one that systemd makes at the start."""
+    subject, path = _("metrics"), Path(listen.removeprefix(UNIX))
+    if not listen.startswith(UNIX):
+        return _check_address(subject, listen, unit)
+    with suppress(OSError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            text = _("cannot listen on {address}: {error}").format(address=listen, error=_("it is another file"))
+            return Finding(Level.WRONG, subject, text, _("Move it, or use another path."))
+    return Finding(Level.OK, subject, _("{address} is free").format(address=listen))
+
+
+def _check_address(subject: str, address: str, unit: Mapping[str, str]) -> Finding:
+    host, port = split_address(address)
     with socket.socket(socket.AF_INET6 if host.version == 6 else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

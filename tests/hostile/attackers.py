@@ -104,7 +104,8 @@ async def _serve(switches: Path) -> None:
             try:
                 if element := command.get("enter"):
                     stacks[element] = AsyncExitStack()
-                    target = Target(command["ports"], evil, FaultSwitches(switches))
+                    ports = command["ports"]
+                    target = Target(ports, evil, FaultSwitches(switches), metrics_port=ports.pop("metrics"))
                     await stacks[element].enter_async_context(ELEMENTS[element](target))
                 else:
                     await stacks.pop(command["leave"]).aclose()

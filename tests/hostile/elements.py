@@ -42,6 +42,7 @@ class Target:
     ports: Mapping[str, int]  # of the listeners, by mode
     evil: Simulator  # the hostile provider
     faults: FaultSwitches
+    metrics_port: int
 
 
 Element = Callable[[Target], AbstractAsyncContextManager[None]]
@@ -208,6 +209,29 @@ async def flooding_clients(target: Target) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def metrics_clients(target: Target) -> AsyncIterator[None]:
+    """Clients of the metrics that are silent, slow, or send other octets, beside scrapes without a pause."""
+
+    async def send(request: bytes, seconds: float) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", target.metrics_port)
+        try:
+            writer.write(request)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await reader.read()
+        finally:
+            writer.close()
+
+    request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    silent = [partial(send, b"", 5.0) for _ in range(_AT_ONCE)]
+    partly = [partial(send, request[:-2], 5.0) for _ in range(_AT_ONCE)]
+    wrong = [partial(send, octets * 1000, 5.0) for octets in (b"\0", b"\r\n", b"GET ", b"Host: x\r\n", b"\x16\x03\x01")]
+    scrapes = [partial(send, request, 30.0) for _ in range(5)]
+    async with _in_force(*silent, *partly, *wrong, *scrapes):
+        yield
+
+
+@asynccontextmanager
 async def refused_senders(target: Target) -> AsyncIterator[None]:
     """Messages of authors without an account, each another one, with long addresses."""
     numbers = count()
@@ -311,6 +335,7 @@ ELEMENTS: Final = MappingProxyType(
             slow_disk,
             greedy_clients,
             flooding_clients,
+            metrics_clients,
         )
     }
 )

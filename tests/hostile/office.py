@@ -45,6 +45,7 @@ class HostileOffice:
         good: Simulator,
         faults: FaultyCalls,
         in_force: Callable[[str, Mapping[str, int]], AbstractAsyncContextManager[None]],
+        metrics_port: int,
     ) -> None:
         self.service = service
         self.ports = ports  # by mode
@@ -52,6 +53,7 @@ class HostileOffice:
         self.faults = faults
         self.times = {mode: Times(self._loop_cpu) for mode in ports}
         self._in_force = in_force
+        self._metrics_port = metrics_port
         self._acknowledged: set[int] = set()
         self._count = 0
 
@@ -109,7 +111,7 @@ class HostileOffice:
 
     def hostile(self, element: str) -> AbstractAsyncContextManager[None]:
         """One of elements.ELEMENTS, until the end of the block."""
-        return self._in_force(element, self.ports)
+        return self._in_force(element, {**self.ports, "metrics": self._metrics_port})
 
     @asynccontextmanager
     async def key_change(self) -> AsyncIterator[None]:
@@ -205,7 +207,7 @@ async def hostile_office(folder: Path) -> AsyncIterator[HostileOffice]:
     )
     faults = FaultyCalls(folder)
     async with Simulator(good_settings) as good, attackers(faults.folder) as them:
-        with reserved_ports(1) as [queue_port]:
+        with reserved_ports(2) as [queue_port, metrics_port]:
             accounts = [
                 *(VaultAccount(person, SECRET) for person in (*PEOPLE, MALLORY)),
                 VaultAccount(EVIL, SECRET, provider="evil"),
@@ -215,7 +217,9 @@ async def hostile_office(folder: Path) -> AsyncIterator[HostileOffice]:
                 accounts,
                 _provider(good.port_tls, str(good.ca_file)),
                 service_settings="stop_seconds = 2",
-                more_settings=_more(queue_port, _provider(them.provider_port, them.provider_ca), folder / "spool"),
+                more_settings=_more(
+                    queue_port, metrics_port, _provider(them.provider_port, them.provider_ca), folder / "spool"
+                ),
             )
             spool = folder / "spool"
             spool.mkdir(mode=0o700)
@@ -223,7 +227,7 @@ async def hostile_office(folder: Path) -> AsyncIterator[HostileOffice]:
             await asyncio.to_thread(service.__enter__)
             try:
                 ports = {"pass-through": service.port, "queue": queue_port}
-                yield HostileOffice(service, ports, good, faults, them.in_force)
+                yield HostileOffice(service, ports, good, faults, them.in_force, metrics_port)
             finally:
                 await asyncio.to_thread(service.__exit__, None, None, None)
 
@@ -240,7 +244,7 @@ recipients_per_hour = 0
 """
 
 
-def _more(queue_port: int, evil: str, spool: Path) -> str:
+def _more(queue_port: int, metrics_port: int, evil: str, spool: Path) -> str:
     return f"""
 [providers.evil]
 {evil}
@@ -255,6 +259,9 @@ sender_rule = "address"
 name = "devices"
 address = "{LOOPBACK}:{queue_port}"
 mode = "queue"
+
+[metrics]
+listen = "{LOOPBACK}:{metrics_port}"
 
 [spool]
 directory = "{spool}"

@@ -76,6 +76,25 @@ def test_a_vault_that_does_not_open_is_a_finding_and_the_report_goes_on(office: 
     assert "ok       configuration" in ended.out
 
 
+def test_the_address_of_the_metrics_is_looked_at(office: Office) -> None:
+    office.add("anna@firma.example")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        office.write_config(f'[metrics]\nlisten = "{address}"')
+        ended = office.type("check", "--offline")
+    assert ended.code == 1
+    assert f"WRONG    metrics: cannot listen on {address}: " in ended.out
+    assert f"ok       metrics: {address} is free" in office.type("check", "--offline").out
+    path = office.config.with_name("metrics.sock")
+    office.write_config(f'[metrics]\nlisten = "unix:{path}"')
+    assert f"ok       metrics: unix:{path} is free" in office.type("check", "--offline").out
+    path.touch()
+    assert f"metrics: cannot listen on unix:{path}: it is another file" in office.type("check", "--offline").out
+    office.write_config('[metrics]\nlisten = "0.0.0.0:9464"')
+    ended = office.type("check", "--offline")
+    assert "allows this machine only, but 0.0.0.0:9464 is for other machines" in ended.err
+
+
 def test_a_port_in_use_is_found(office: Office) -> None:
     office.add("anna@firma.example")
     with socket.create_server(("127.0.0.1", 0)) as other:
