@@ -48,7 +48,7 @@ from senderproxy.service.loop_monitor import LoopMonitor
 from senderproxy.service.metrics import ServiceMetrics
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.service.status import ServiceStatus
-from senderproxy.translation import _
+from senderproxy.translation import SOURCE, _
 from senderproxy.wiring import build_components
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
 
@@ -338,14 +338,14 @@ class Service:
         worst, count = self._conditions.current[0], len(self._conditions.current)
         return f"{text}, conditions: {count}, {worst.severity.name.lower()}: {' '.join(worst.cause.split())[:_CAUSE]}"
 
-    async def _answer_status(self, _request: Request) -> Answer:
-        return await self._status.answer()
+    async def _answer_status(self, request: Request) -> Answer:
+        return await self._status.answer(request.get("language", SOURCE))
 
     async def _answer_accounts(self, request: Request) -> Answer:
         return self._status.accounts(request)
 
-    async def _answer_conditions(self, _request: Request) -> Answer:
-        return await self._status.conditions()
+    async def _answer_conditions(self, request: Request) -> Answer:
+        return await self._status.conditions(request.get("language", SOURCE))
 
     async def _answer_automatic(self, request: Request) -> Answer:
         return self._status.automatic(request)

@@ -85,10 +85,11 @@ def describe(result: LoginResult) -> str:
     match result:
         case LoginOk(smarthost, mechanism):
             return _("the login works ({smarthost}, {mechanism})").format(smarthost=smarthost, mechanism=mechanism)
-        case LoginRefused(reply):
-            return _without_fix(reply)
-        case LoginUnchecked(reply):
-            return _("the login could not be tried: {reply}").format(reply=_without_fix(reply))
+        case LoginRefused():
+            return result.words or _without_fix(result.reply)
+        case LoginUnchecked():
+            words = result.words or _without_fix(result.reply)
+            return _("the login could not be tried: {reply}").format(reply=words)
 
 
 def _without_fix(reply: Reply) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 
 from senderproxy.control.protocol import LINE_LIMIT, Answer, Request, Verb, decode, encode, new_request
 from senderproxy.errors import SenderproxyError
-from senderproxy.translation import _
+from senderproxy.translation import _, current_language
 
 _READ: Final = 65536  # octets in one read; the usual size of a Unix socket's buffer is larger
 _TIMEOUT: Final = 30.0  # seconds; longer than any answer but that of a disk that does not respond
@@ -67,8 +67,11 @@ def ask(path: Path, request: Request, *, seconds: float = _TIMEOUT) -> Answer:
 
 
 def ask_status(path: Path, *, seconds: float = _TIMEOUT) -> Answer:
-    """The status with all accounts, whose later pages are asked for one by one. Raises the errors of `ask`."""
-    status = ask(path, new_request(Verb.STATUS), seconds=seconds)
+    """The status with all accounts, whose later pages are asked for one by one. Raises the errors of `ask`.
+
+    Its texts are in the language in force.
+    """
+    status = ask(path, new_request(Verb.STATUS, language=current_language()), seconds=seconds)
     following = status.pop("accounts_following", None)
     while following is not None:
         page = ask(path, new_request(Verb.ACCOUNTS, after=following), seconds=seconds)

@@ -39,21 +39,23 @@ class LoginOk:
 
 @dataclass(frozen=True, slots=True)
 class LoginRefused:
-    """The upstream refused the login. `hint`: the fix, without "To fix:"."""
+    """The upstream refused the login. `hint`: the fix, without "To fix:"; `words`: the reply for the operator."""
 
     reply: Reply
     hint: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LoginUnchecked:
     """The login was not tried or the result is unclear: no connection, no TLS, no supported AUTH, a limit.
 
-    `hint`: the fix, without "To fix:"; empty if none is known.
+    `hint`: the fix, without "To fix:"; empty if none is known. `words`: the reply for the operator.
     """
 
     reply: Reply
     hint: str = ""
+    words: str = ""
 
 
 LoginResult: TypeAlias = LoginOk | LoginRefused | LoginUnchecked
@@ -141,4 +143,4 @@ async def _probe(session: Session, login: str, senders: Sequence[ReversePath], r
 
 def _not_logged_in(result: OpenFailed) -> LoginRefused | LoginUnchecked:
     kind = LoginRefused if result.is_refused_login else LoginUnchecked
-    return kind(result.reply, result.hint)
+    return kind(result.reply, result.hint, result.words)

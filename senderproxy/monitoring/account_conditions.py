@@ -13,7 +13,7 @@ from senderproxy.log_events import Severity
 from senderproxy.monitoring.facts import AccountSnapshot, AccountTrouble, Facts, LimitUse, QueueFacts, SpoolState
 from senderproxy.monitoring.record import Affected, AffectedKind, Condition, ConditionKey
 from senderproxy.tracking.timeline import format_time
-from senderproxy.translation import _, ngettext, translated
+from senderproxy.translation import _, joined, ngettext, translated
 
 SEPARATE: Final = 3  # conditions of one kind at one provider; more of them have one cause, and become one condition
 _NAMED: Final = 5  # accounts that a sentence names
@@ -173,7 +173,7 @@ def _stricter_rules(facts: Facts) -> Iterator[Condition]:
     for provider in dict.fromkeys(rule.provider for rule in facts.sender_rules):
         rules = [rule for rule in facts.sender_rules if rule.provider == provider]
         first = min(rules, key=lambda rule: rule.since)
-        cause = f"{translated(first.words)} ({first.reply})"
+        cause = joined("", (first.words, " (", first.reply, ")"))
         if len(rules) > 1:
             text = ngettext("{cause}; and {count} more sender", "{cause}; and {count} more senders", len(rules) - 1)
             cause = text.format(cause=cause, count=len(rules) - 1)
@@ -338,12 +338,12 @@ def _with_waiting(facts: Facts, accounts: Sequence[AccountSnapshot], cause: str)
         return cause
     count = sum(queue.waiting for queue in queues)
     text = ngettext(
-        "{cause}. {count} message waits, the oldest since {time}.",
-        "{cause}. {count} messages wait, the oldest since {time}.",
+        "{count} message waits, the oldest since {time}.",
+        "{count} messages wait, the oldest since {time}.",
         count,
     )
     oldest = format_time(min(queue.oldest for queue in queues), None)
-    return text.format(cause=cause.rstrip("."), count=count, time=oldest)
+    return joined(" " if cause.endswith(".") else ". ", (cause, text.format(count=count, time=oldest)))
 
 
 def _most_frequent(accounts: Sequence[AccountSnapshot]) -> str:

@@ -5,12 +5,13 @@ Not here: the rules by which conditions are found (monitoring.conditions), their
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from senderproxy.log_events import Severity
+from senderproxy.translation import translated
 
 _TEXT: Final = 1000  # characters of a cause or a hint; a provider's reply of five lines fits
 _NAMES: Final = 200  # names in JSON, about those of an office; `count` has the number of all
@@ -91,6 +92,11 @@ class Condition:
     def id(self) -> ConditionId:
         """Its identity: the same in two lists if it went on between them."""
         return self.key.value, self.subject
+
+
+def translated_condition(condition: Condition) -> Condition:
+    """The condition with its texts in the language in force."""
+    return replace(condition, cause=translated(condition.cause), hint=translated(condition.hint))
 
 
 def condition_entry(condition: Condition) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from senderproxy.log_events import Severity
 from senderproxy.monitoring.facts import CertificateFacts, CertificateOwner, Facts
 from senderproxy.monitoring.record import Affected, AffectedKind, Condition, ConditionKey
 from senderproxy.tracking.timeline import format_time
-from senderproxy.translation import _, ngettext, translated
+from senderproxy.translation import _, joined, ngettext, translated
 
 # The remaining time of a certificate, and the part of its lifetime if that is less: one of 90 days is usually renewed
 # when 30 are left, and one of 6 days later still.
@@ -167,6 +167,6 @@ def _crashes(facts: Facts) -> Iterator[Condition]:
         "",
         severity,
         times[0],
-        f"{text} {crash.cause}".strip(),
+        joined(" ", (text, crash.cause)) if crash.cause else text,
         _("The log before that time has the cause: journalctl -u senderproxy"),
     )

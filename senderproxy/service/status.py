@@ -18,13 +18,13 @@ from senderproxy.control.protocol import Answer, Request
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import AddressError, parse_address
 from senderproxy.monitoring.facts import SpoolFacts, SpoolState
-from senderproxy.monitoring.record import ConditionKey, condition_entry
+from senderproxy.monitoring.record import ConditionKey, condition_entry, translated_condition
 from senderproxy.service.condition_facts import FactCollector
 from senderproxy.service.conditions import ServiceConditions
 from senderproxy.service.listeners import Listeners
 from senderproxy.service.loop_lag import LoopLag
 from senderproxy.service.metrics import ServiceMetrics
-from senderproxy.translation import _
+from senderproxy.translation import LANGUAGES, SOURCE, _, language
 from senderproxy.wiring import Components
 
 _REFUSALS: Final = 20  # entries in one answer; more than an operator reads
@@ -58,9 +58,11 @@ class ServiceStatus:
         self._started_at = clock.now()
         build_id()  # of the modules that this process has; an update changes the files
 
-    async def conditions(self) -> Answer:
-        """The list of conditions, the worst first."""
-        return {"conditions": [condition_entry(one) for one in await self._conditions.ask()]}
+    async def conditions(self, code: object = SOURCE) -> Answer:
+        """The list of conditions, the worst first. `code`: the language of the reader; English where it is unknown."""
+        found = await self._conditions.ask()
+        with language(str(code) if code in LANGUAGES else SOURCE):
+            return {"conditions": [condition_entry(translated_condition(one)) for one in found]}
 
     def automatic(self, request: Request) -> Answer:
         """The loop guard's counts for an author and some recipients, and the author's pairs above the limit.
@@ -83,9 +85,9 @@ class ServiceStatus:
             ],
         }
 
-    async def answer(self) -> Answer:
-        """The whole state, ready for JSON."""
-        conditions = await self.conditions()
+    async def answer(self, code: object = SOURCE) -> Answer:
+        """The whole state, ready for JSON. `code`: see `conditions`."""
+        conditions = await self.conditions(code)
         return {
             "version": __version__,
             "build": build_id(),

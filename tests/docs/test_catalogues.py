@@ -26,13 +26,14 @@ COMPLETE = [
     "senderproxy/accounts",
     "senderproxy/config",
     "senderproxy/delivery",
+    "senderproxy/domain_records",
     "senderproxy/dns_client",
     "senderproxy/relay/sender_rejected.py",
     "senderproxy/spool",
 ]
 _WORD = "[a-z]+(?:-[a-z]+)*"
 COMMAND = re.compile(
-    rf"\b(?:senderproxy (?:{'|'.join(VERBS)})(?: {_WORD})?|(?:system|journal|resolve|timedate)ctl(?: {_WORD})?)\b"
+    rf"\b(?:senderproxy (?:{'|'.join(VERBS)})(?: {_WORD})?|systemctl (?:start|stop|restart|reload|edit|status|list-sockets)|(?:journal|resolve|timedate)ctl)\b"
 )
 SETTING = re.compile(r"\b[a-z]+_[a-z_]+\b|\[[a-z.]+\]|--[a-z-]+")
 

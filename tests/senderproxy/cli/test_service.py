@@ -45,6 +45,7 @@ def running(office: Office) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             service.send_signal(signal.SIGTERM)
             rest = service.stderr.read()
+            out.write(rest)
             code = service.wait(DEADLINE)
             service.stderr.close()
     assert code == 0
@@ -221,3 +222,27 @@ def test_a_certificate_that_is_not_accepted_is_a_condition_with_the_reason(offic
         )
         assert "To fix" not in entry["cause"]
         assert entry["hint"]
+
+
+def test_the_log_is_english_and_each_command_has_the_language_of_its_shell(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "")
+    office.add("anna@firma.example")
+    office.type("account", "remove", "anna@firma.example", "--yes")
+    with running(office):
+        german = office.type("status").out
+        checked = office.type("check", "--offline").out
+        monkeypatch.setenv("LANGUAGE", "en")
+        english = office.type("status").out
+    for out in (german, checked):
+        assert "Es gibt noch kein Konto." in out
+        assert "Abhilfe: Legen Sie eines an: senderproxy account add ADDRESS --provider NAME" in out
+    assert "FEHLER" in german
+    assert "Die Warteschlange ist leer." in german
+    assert "ERROR     There is no account yet." in english
+    log = (office.folder / "service.log").read_text()
+    assert "There is no account yet." in log
+    assert "Es gibt" not in log
+    assert "Konto" not in log

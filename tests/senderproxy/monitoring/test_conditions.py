@@ -35,8 +35,15 @@ from senderproxy.monitoring.facts import (
     SpoolFacts,
     SpoolState,
 )
-from senderproxy.monitoring.record import AffectedKind, Condition, ConditionKey, condition_entry, read_condition
-from senderproxy.translation import _, language
+from senderproxy.monitoring.record import (
+    AffectedKind,
+    Condition,
+    ConditionKey,
+    condition_entry,
+    read_condition,
+    translated_condition,
+)
+from senderproxy.translation import _, in_english, language
 
 PAGE = Path(__file__).parents[3] / "docs" / "conditions.md"
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -423,3 +430,19 @@ def test_the_same_conditions_are_found_in_german_with_the_texts_in_their_facts()
     assert suspended.cause.startswith("ionos lehnt die Anmeldung von Konto konto01 ab: 535 ")
     assert [one.cause for one in find_conditions(facts)] != [suspended.cause, none.cause, full.cause]
     assert {one.id for one in find_conditions(facts)} == {full.id, none.id, suspended.id}
+
+
+@pytest.mark.parametrize("key", ConditionKey)
+def test_a_condition_is_put_into_german_later_as_if_it_were_found_in_german(key: ConditionKey) -> None:
+    waiting = [QueueFacts("konto01", 3, 0, NOW - 2 * MINUTE)]
+    parts = {"queues": waiting} | EXAMPLES[key][0]
+    english = found(**parts)
+    with language("de"):
+        german = found(**parts)
+        assert {id_: translated_condition(one) for id_, one in english.items()} == german
+        assert {id_: in_english(one.cause) for id_, one in german.items()} == {
+            id_: one.cause for id_, one in english.items()
+        }
+    same = {one.cause for one in english.values()} & {one.cause for one in german.values()}
+    # The example's text comes from elsewhere, as plain text.
+    assert bool(same) == (key in (ConditionKey.VAULT_ROLLED_BACK, ConditionKey.SENDER_RULE_STRICTER))
