@@ -31,9 +31,10 @@ COMPLETE = [
     "senderproxy/relay/sender_rejected.py",
     "senderproxy/spool",
 ]
-_WORD = "[a-z]+(?:-[a-z]+)*"
 COMMAND = re.compile(
-    rf"\b(?:senderproxy (?:{'|'.join(VERBS)})(?: {_WORD})?|systemctl (?:start|stop|restart|reload|edit|status|list-sockets)|(?:journal|resolve|timedate)ctl)\b"
+    r"\bsenderproxy (?:account|alert|client|queue|spool|vault)(?: [a-z]+(?:-[a-z]+)*)?"
+    rf"|\bsenderproxy (?:{'|'.join(VERBS)})\b"
+    r"|\bsystemctl (?:start|stop|restart|reload|edit|status|list-sockets)\b|\b(?:journal|resolve|timedate)ctl\b"
 )
 SETTING = re.compile(r"\b[a-z]+_[a-z_]+\b|\[[a-z.]+\]|--[a-z-]+")
 
