@@ -136,6 +136,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--yes", "--non-interactive", action="store_true", help=_("ask nothing, use the options"))
     parser.add_argument("--force", action="store_true", help=_("rename existing files and start over"))
+    parser.add_argument("--dry-run", action="store_true", help=_("print the changes, and change nothing"))
     parser.add_argument("--json", action="store_true", help=_("JSON output of what was changed; asks nothing"))
     parser.set_defaults(run=run)
 
@@ -171,6 +172,8 @@ def _run(chosen: argparse.Namespace) -> _Result:
         given = replace(given, key=choose_key(given.key or NEW_KEY, may_ask=asking))
     answers = ask_missing(given, existing, paths) if asking else given
     plan = make_plan(answers, existing, paths)
+    if chosen.dry_run:
+        return _dry_run(answers, plan, existing, paths)
     if not asking:
         _require_usable(plan, answers, existing, paths)
     changed = plan.changes(existing)
@@ -184,6 +187,17 @@ def _run(chosen: argparse.Namespace) -> _Result:
             _("The files are complete. To go on from here: {command} setup").format(command=command(paths.config))
         )
         raise
+
+
+def _dry_run(answers: Answers, plan: Plan, existing: Existing, paths: SetupPaths) -> _Result:
+    """Print the changes; no login is tried, and nothing is written."""
+    changed, running = plan.changes(existing), is_running(plan.config)
+    if answers.start and not running and may_manage(paths.config):
+        changed.append(_("service (started)"))
+    print(_("These would be changed (--dry-run):") if changed else _("Nothing would be changed (--dry-run)."))
+    for text in changed:
+        print(f"  {text}")
+    return _Result(EX_OK, changed, running)
 
 
 def _print_introduction(existing: Existing, paths: SetupPaths) -> None:

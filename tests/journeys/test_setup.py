@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from tests.journeys.people import AUTHORS
 from tests.peers.bench import Bench
-from tests.peers.machine import SOURCES, UNIT, Machine
+from tests.peers.machine import UNIT, Machine
 from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import LOOPBACK, wait_until, why_not_here
 from tests.peers.provider import Mailbox, PostfixProvider, Rule
@@ -87,53 +86,3 @@ def test_one_command_starts_the_service_and_sends_a_message(office: Office) -> N
     # A service that was stopped is started again.
     machine.run("systemctl", "stop", UNIT)
     assert json.loads(office.set_up("--json"))["changed"] == ["service (started)"]
-
-
-without_ansible = why_not_here("ansible-playbook", root=True)
-
-
-@pytest.mark.skipif(without_ansible is not None, reason=str(without_ansible))
-def test_the_ansible_role_changes_nothing_a_second_time(office: Office) -> None:
-    machine = office.machine
-    answers = {
-        "provider": "hoster",
-        "host": "localhost",
-        "port": office.provider.tls_port,
-        "security": "tls",
-        "ca_file": AUTHORITY,
-        "listen": f"{LOOPBACK}:{office.port}",
-        "allow": ["192.168.1.20"],
-        "test_to": BERT,
-    }
-    play: dict[str, Any] = {
-        "hosts": "localhost",
-        "gather_facts": False,
-        "vars": {
-            "senderproxy_answers": answers,
-            "senderproxy_mailboxes": [{"address": ANNA, "password": f"geheim-{ANNA}", "catch_all": False}],
-        },
-        "roles": ["senderproxy"],
-    }
-
-    def run() -> str:
-        machine.write("/root/play.yml", json.dumps([play]))  # JSON is YAML
-        roles = f"ANSIBLE_ROLES_PATH={SOURCES}/deploy/ansible/roles"
-        words = ("ansible-playbook", "--connection=local", "--inventory=localhost,", "--diff", "/root/play.yml")
-        said = machine.run("env", roles, "ANSIBLE_NOCOLOR=1", "LC_ALL=C.UTF-8", *words, seconds=180)
-        assert "geheim" not in said
-        return said
-
-    said = run()
-    assert "changed=1 " in said
-    assert "failed=0 " in said
-    assert (machine.shows("ActiveState"), machine.shows("UnitFileState")) == ("active", "enabled")
-    wait_until(lambda: len(office.provider.received()) == 1, "the test message arrives", peer=machine)
-    assert not (machine.root / "etc/senderproxy/setup").exists()
-
-    before = office.sums()
-    assert "changed=0 " in run()
-    assert office.sums() == before
-
-    answers["allow"] = ["192.168.1.20", "192.168.1.40"]
-    assert "changed=1 " in run()
-    assert len(office.provider.received()) == 2

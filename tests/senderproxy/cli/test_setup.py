@@ -65,6 +65,22 @@ def test_the_configuration_is_commented_and_contains_the_answers(empty_office: O
     assert "on this machine only" not in ended.out
 
 
+def test_a_dry_run_names_the_changes_and_makes_none(empty_office: Office, place: Path) -> None:
+    words = ("setup", "--folder", str(place), *options(empty_office.simulator))
+    ended = empty_office.bare(*words, "--dry-run", "--json", stdin="geheim-anna\n")
+    assert (ended.code, ended.json["running"]) == (0, False)
+    assert ended.json["changed"] == ["configuration (new)", "account anna@firma.example (new): anna@firma.example"]
+    assert not place.exists()
+    assert empty_office.simulator.logins() == []
+    assert empty_office.bare(*words, stdin="geheim-anna\n").code == 0
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    allow = ("--allow", "192.168.1.20", "--listen", "127.0.0.1:2525")
+    changed = empty_office.bare(*words, *allow, "--dry-run", stdin="geheim-anna\n")
+    assert "These would be changed (--dry-run):\n  setting listeners.allow\n" in changed.out
+    assert "Nothing would be changed (--dry-run)." in empty_office.bare(*words, "--dry-run", stdin="geheim-anna\n").out
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+
+
 def test_a_refused_password_leaves_nothing_behind(empty_office: Office, place: Path) -> None:
     ended = empty_office.bare(
         "setup", "--folder", str(place), *options(empty_office.simulator), stdin="geheim-falsch\n"
