@@ -54,8 +54,10 @@ class MailContext:
 
 def compose_alert(alert: Alert, context: MailContext) -> Message:
     """The mail about an alert, in ASCII."""
-    texts = [_MailText(alert, context, german=german).render() for german in _languages(context.language)]
-    text = f"\n{'*' * _WIDTH}\n\n".join(texts)
+    texts = [_MailText(alert, context, german=german) for german in _languages(context.language)]
+    text = f"\n{'*' * _WIDTH}\n\n".join(part.render() for part in texts)
+    # Many programs hide what follows this line, so it is below the text in all languages.
+    text += "\n-- \n" + "\n\n".join(part.closing() for part in texts) + "\n"
     body = b2a_qp(text.replace("\n", "\r\n").encode("utf-8", "replace"), istext=True)
     body = body.replace(b"\r\n.", b"\r\n=2E")  # so that nothing is to be dot-stuffed
     return Message(_header(alert, context), MemoryBody(body))
@@ -149,6 +151,11 @@ class _MailText:
         """The paragraphs."""
         return "\n\n".join(part for part in self._paragraphs() if part) + "\n"
 
+    def closing(self) -> str:
+        """The reason for the mail, and the way to stop it."""
+        to = ", ".join(str(address) for address in self.context.to)
+        return self._wrapped(wording.CLOSING, host=self.alert.host, to=to)
+
     def _paragraphs(self) -> Iterator[str]:
         alert = self.alert
         sums = alert.sums
@@ -172,9 +179,6 @@ class _MailText:
         if alert.kind is not AlertKind.TEST:
             text = {0: wording.NOTHING_OPEN, 1: wording.ONE_OPEN}.get(alert.open, wording.OPEN)
             yield self._wrapped(text, count=alert.open)
-        yield "-- \n" + self._wrapped(
-            wording.CLOSING, host=alert.host, to=", ".join(str(address) for address in self.context.to)
-        )
 
     def _item(self, item: AlertItem) -> str:
         """Everything about one condition."""

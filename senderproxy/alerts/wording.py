@@ -163,9 +163,9 @@ ONE_OPEN: Final = Bilingual(
 )
 NOTHING_OPEN: Final = Bilingual("Kein gemeldeter Zustand ist offen.", "No reported condition is open.")
 CLOSING: Final = Bilingual(
-    "Diese Mails verschickt senderproxy auf {host}, weil {to} dort in der Konfiguration steht: [alerts] to. Um sie"
+    "Diese Mails verschickt senderproxy auf {host}, weil seine Konfiguration {to} nennt: [alerts] to. Um sie"
     " abzustellen, entfernen Sie die Adresse dort, dann: systemctl reload senderproxy",
-    "senderproxy on {host} sends these mails because {to} is in its configuration: [alerts] to. To stop them, remove"
+    "senderproxy on {host} sends these mails because its configuration names {to}: [alerts] to. To stop them, remove"
     " the address there, then: systemctl reload senderproxy",
 )
 FROM: Final = "senderproxy"

@@ -92,6 +92,14 @@ def test_the_mail_has_everything_an_operator_needs_in_both_languages() -> None:
         assert words in text
 
 
+def test_only_the_closing_words_are_below_the_line_that_programs_hide_from() -> None:
+    text = str(parsed(alert(AlertKind.BEGUN, ITEM)).get_content()).replace("\r\n", "\n")
+    above, below = text.split("\n-- \n")
+    assert "To fix:" in above
+    assert "Abhilfe:" in above
+    assert " ".join(below.split()).count("systemctl reload senderproxy") == 2
+
+
 def test_programs_are_asked_for_no_answer_and_can_filter() -> None:
     message = parsed(alert(AlertKind.BEGUN, ITEM))
     assert message["Auto-Submitted"] == "auto-generated"
