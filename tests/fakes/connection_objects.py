@@ -33,8 +33,10 @@ def no_collector() -> Iterator[None]:
     """Only reference counting frees memory, as in the service between two full collections.
 
     What earlier tests left, in the tracebacks that a test runner keeps, does not count: frozen objects are not listed, and
-    the list of the others is short.
+    the list of the others is short. A collection of all of them takes seconds: a test that comes here again and again does
+    it once, in a block of its own around the others.
     """
+    outermost = gc.isenabled()
     free_closed_transports()
     gc.collect()
     gc.freeze()
@@ -42,8 +44,9 @@ def no_collector() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.enable()
-        gc.unfreeze()
+        if outermost:
+            gc.enable()
+            gc.unfreeze()
 
 
 def inbound(port: int) -> Counter[str]:

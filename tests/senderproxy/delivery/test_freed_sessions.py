@@ -64,21 +64,24 @@ ACTIONS: list[FaultAction] = [
 REPLIES = set(FaultStage) - {FaultStage.CONNECT, FaultStage.HANDSHAKE, FaultStage.BODY}
 
 
+async def _fault_leaves_nothing(settings: Any, security: Security, fault: Fault) -> None:
+    async with Simulator(settings, FaultScript(fault)) as simulator:
+        with no_collector():
+            async with office(smarthost_of(simulator, security), timeouts=SHORT, connections=2) as o:
+                await asyncio.gather(*(o.send_one(text=f"Brief {number}") for number in range(3)))
+            left = await nothing_left(lambda: outbound(port_of(simulator, security)))
+            assert (fault.action, left) == (fault.action, Counter())
+
+
 @pytest.mark.parametrize("stage", list(FaultStage), ids=lambda stage: stage.value)
 @pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["lock-step", "pipelined"])
 async def test_a_session_with_a_fault_is_freed_and_no_exception_is_left(settings: Any, stage: FaultStage) -> None:
     unhandled: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
     security = Security.STARTTLS if stage is FaultStage.STARTTLS else Security.IMPLICIT_TLS
-    for action in ACTIONS if stage in REPLIES else ACTIONS[:-1]:
-        async with Simulator(settings, FaultScript(Fault(stage, action))) as simulator:
-            with no_collector():
-                async with office(smarthost_of(simulator, security), timeouts=SHORT, connections=2) as o:
-                    await asyncio.gather(*(o.send_one(text=f"Brief {number}") for number in range(3)))
-                assert (action, await nothing_left(lambda: outbound(port_of(simulator, security)))) == (
-                    action,
-                    Counter(),
-                )
+    with no_collector():
+        for action in ACTIONS if stage in REPLIES else ACTIONS[:-1]:
+            await _fault_leaves_nothing(settings, security, Fault(stage, action))
     assert unhandled == []
 
 

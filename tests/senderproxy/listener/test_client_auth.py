@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from senderproxy.clock import SystemClock
+from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import ClientSettings, ListenerSettings
 from senderproxy.listener.client_auth import (
     Admission,
@@ -26,6 +26,7 @@ from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 from senderproxy.listener.password_threads import DERIVATIONS, LOGINS_LIMIT, LOGINS_OF_HOST, PasswordThreads
 from senderproxy.mail.reply import Reply
 from senderproxy.wire.auth import LoginAttempt
+from tests.fakes.still_clock import StillClock
 
 SECRET = "geheim-scanner-ü"
 HASHED = hash_password(SECRET)
@@ -36,10 +37,11 @@ def auth(
     *clients: dict[str, Any],
     limits: ThrottleLimits = NO_DELAY,
     passwords: PasswordThreads | None = None,
+    clock: Clock | None = None,
     **listener: Any,
 ) -> ClientAuth:
     entries = [ClientSettings(**client) for client in clients]
-    return ClientAuth(ListenerSettings(**listener), entries, SystemClock(), LoginThrottle(limits), passwords)
+    return ClientAuth(ListenerSettings(**listener), entries, clock or SystemClock(), LoginThrottle(limits), passwords)
 
 
 @contextmanager
@@ -196,7 +198,7 @@ async def test_an_unknown_user_takes_as_much_time_as_a_known_one() -> None:
 
 
 async def test_after_five_failures_the_right_password_is_locked_too() -> None:
-    client_auth = auth(USER, auth="optional")
+    client_auth = auth(USER, auth="optional", clock=StillClock())
     for _ in range(5):
         await client_auth.verify("192.0.2.1", LoginAttempt("scanner", "geheim-falsch"))
     answer = await client_auth.verify("192.0.2.2", LoginAttempt("scanner", SECRET))

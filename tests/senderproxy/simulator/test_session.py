@@ -589,9 +589,11 @@ async def test_at_every_stage_the_script_can_drop_refuse_or_garble(stage: FaultS
 @pytest.mark.parametrize(("stage", "steps"), STAGES_WITH_A_REPLY)
 async def test_at_every_stage_the_script_can_fall_silent(stage: FaultStage, steps: int) -> None:
     async with Simulator(ionos(), FaultScript(Fault(stage, Silence()))) as simulator, RawClient(simulator) as client:
+        running = asyncio.create_task(run_steps(client, steps))
+        while not simulator.script.applied:
+            await asyncio.sleep(0.005)
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await run_steps(client, steps)
+            await asyncio.wait_for(running, 0.1)
         assert len(simulator.script.applied) == 1
         assert simulator.sessions[0].ended is None
         client.writer.transport.abort()
