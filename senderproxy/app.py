@@ -122,7 +122,7 @@ class Service:
             self._spool,
             self._notifier,
             self._conditions,
-            self._alerts.sender,
+            self._alerts,
             self._note_rolled_back,
             self._components.intake.forget_old,
             self._ended.set,

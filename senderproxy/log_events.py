@@ -87,6 +87,12 @@ ALERT_WAY_FAILED: Final = LogEvent(
 )
 ALERTS_FAILED: Final = LogEvent("alerts_failed", Severity.ERROR, "internal error in the alerts")
 
+# ---- ways of alerts beside mail (service.webhook, service.ping) ----
+
+ALERT_GIVEN_UP: Final = LogEvent("alert_given_up", Severity.WARNING, "alert given up", ("way", "id", "kind", "why"))
+PING_FAILED: Final = LogEvent("ping_failed", Severity.WARNING, "the ping failed", ("why", "hint"))
+PING_RECOVERED: Final = LogEvent("ping_recovered", Severity.INFO, "the ping succeeds again")
+
 # ---- accounts ----
 
 VAULT_RELOADED: Final = LogEvent("vault_reloaded", Severity.INFO, "accounts reloaded from the vault", ("accounts",))

@@ -228,6 +228,10 @@ class AlertPolicy(LearnedSource):
         self._retry_at = now + min(_LONGEST_RETRY, _FIRST_RETRY * 2.0 ** min(self._failures, _GROWTHS))
         self._failures += 1
 
+    def is_watched(self, id_: ConditionId) -> bool:
+        """True while the condition exists, or has ended and is remembered."""
+        return id_ in self._watched
+
     @property
     def open(self) -> int:
         """The number of conditions that were alerted and are not over."""

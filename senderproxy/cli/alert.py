@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from senderproxy.cli import unit_failed
 from senderproxy.cli.common import config_path, read_config
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.screen import printable
@@ -44,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help=_("the ways, and the last alerts"))
     listing.add_argument("--json", action="store_true", help=_("print JSON"))
     listing.set_defaults(run=run_list)
+    unit_failed.add_arguments(
+        actions.add_parser("unit-failed", help=_("send the alert about a failed unit; systemd calls it"))
+    )
 
 
 def run_test(chosen: argparse.Namespace) -> int:

@@ -190,6 +190,11 @@ def _completed(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         kind, colon, place = unlock.partition(":")
         if kind == "key-file" and place.strip():
             vault["unlock"] = f"{kind}{colon}{folder.absolute() / place}"
+    if isinstance(alerts := settings.get("alerts"), dict):
+        for name in ("webhook", "webhook_secret", "ping"):
+            kind, _colon, place = str(alerts.get(name, "")).partition(":")
+            if kind == "file" and place.strip():
+                alerts[name] = f"{kind}:{folder.absolute() / place}"
     return settings
 
 
@@ -200,6 +205,7 @@ def _paths_in(settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], tuple[
         (settings["vault"], ("path",)),
         (settings.get("service"), ("control_socket",)),
         (settings.get("spool"), ("directory",)),
+        (settings.get("alerts"), ("ca_file",)),
     ]
     found += [(each, ("certificate", "key")) for each in (listeners if isinstance(listeners, list) else [])]
     found += [(each, ("ca_file",)) for each in (providers.values() if isinstance(providers, dict) else [])]
@@ -272,6 +278,7 @@ def _missing_files(settings: dict[str, Any]) -> Iterator[Problem]:
             yield from _missing_file(("listeners", index, name), listener.get(name), must_be_readable=False)
     for provider, each in settings.get("providers", {}).items():
         yield from _missing_file(("providers", provider, "ca_file"), each.get("ca_file"), must_be_readable=True)
+    yield from _missing_file(("alerts", "ca_file"), settings.get("alerts", {}).get("ca_file"), must_be_readable=True)
 
 
 def _missing_file(path: SettingPath, name: str | None, *, must_be_readable: bool) -> Iterator[Problem]:

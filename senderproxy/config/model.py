@@ -44,6 +44,7 @@ from senderproxy.config.values import (
     Pattern,
     Port,
     Rule,
+    SecretPlace,
     Size,
     SocketPath,
     Text,
@@ -620,6 +621,42 @@ class AlertSettings(Section):
         default=None,
         description="The day and the local time of a weekly alert with the numbers of messages sent and refused, also"
         " if all is well, like `monday 08:00`. Left out: none.",
+    )
+    webhook: SecretPlace | None = Field(
+        default=None,
+        description="The place of the URL that gets each alert by HTTP POST: `file:PATH` (mode 600, of the service's"
+        " user) or `credential:NAME` (from systemd's `LoadCredential=` or `LoadCredentialEncrypted=`). docs/webhook.md"
+        " has the form. Left out: no webhook.",
+    )
+    webhook_format: Annotated[
+        Literal["json", "text", "slack", "teams"], BeforeValidator(one_of("json", "text", "slack", "teams"))
+    ] = Field(
+        default="json",
+        description="`json` for programs; `text` for ntfy; `slack` for Slack, Mattermost, Rocket.Chat and Google Chat;"
+        " `teams` for Microsoft Teams.",
+    )
+    webhook_secret: SecretPlace | None = Field(
+        default=None,
+        description="The place of the secret that signs each request, as standardwebhooks.com describes it. Left out:"
+        " no signature.",
+    )
+    ping: SecretPlace | None = Field(
+        default=None,
+        description="The place of a URL that is requested at an interval while the service works, so that a receiver"
+        " such as healthchecks.io alerts when it stays away. Left out: no pings.",
+    )
+    ping_minutes: Annotated[float, BeforeValidator(duration(1, 1440, "minutes"))] = Field(
+        default=5.0, description="The interval of the pings."
+    )
+    ping_fail: Flag = Field(
+        default=False,
+        description="Request the URL with `/fail` at its end while the service runs but cannot work. healthchecks.io"
+        " and its kin know it.",
+    )
+    ca_file: FilePath | None = Field(
+        default=None,
+        description="PEM file with authorities for the servers of `webhook` and `ping`, beside the system's. Their"
+        " certificates are always verified.",
     )
 
 

@@ -279,6 +279,19 @@ def read_unlock(value: object) -> str:
     return value
 
 
+def read_secret_place(value: object) -> str:
+    """The place of a secret. The value is not repeated: it may be the secret itself."""
+    hint = _('write the place of the secret, like "file:/etc/senderproxy/webhook" or "credential:NAME"')
+    if not isinstance(value, str):
+        refuse(_("is not text"), hint)
+    kind, _colon, name = value.partition(":")
+    if kind not in ("file", "credential") or not name.strip():
+        refuse(_("is not the place of a secret (never write the secret itself here)"), hint)
+    if kind == "credential" and "/" in name:
+        refuse(_("is not the name of a credential"), hint)
+    return value
+
+
 def read_hash(value: object) -> str:
     """The hash of a password. The value is not repeated: it may be the password."""
     hint = _("write the output of: senderproxy client hash-password")
@@ -527,6 +540,7 @@ FilePath = Annotated[str, BeforeValidator(read_path)]
 MetricsAddress = Annotated[str, BeforeValidator(read_metrics_address)]
 SocketPath = Annotated[str, BeforeValidator(read_socket_path)]
 Unlock = Annotated[str, BeforeValidator(read_unlock)]
+SecretPlace = Annotated[str, BeforeValidator(read_secret_place)]
 PasswordHash = Annotated[str, BeforeValidator(read_hash)]
 Mailbox = Annotated[Address, BeforeValidator(read_mailbox)]
 Mailboxes = Annotated[tuple[Mailbox, ...], BeforeValidator(one_or_more)]

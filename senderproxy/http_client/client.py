@@ -38,7 +38,7 @@ class HttpClient:
     async def send(self, request: Request, *, ca_file: str | None = None, seconds: float = REQUEST_SECONDS) -> Answer:
         """Send a request once; returns the answer, whatever its status. Raises HttpError.
 
-        `ca_file`: PEM file with the authorities in place of the system's; `seconds`: for everything.
+        `ca_file`: PEM file with authorities beside the system's; `seconds`: for everything.
         If the caller is cancelled, the request may still be sent, and its answer is dropped.
         """
         exchange = Exchange(

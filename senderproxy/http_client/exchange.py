@@ -99,7 +99,9 @@ class Exchange:
 
     def _tls_context(self) -> ssl.SSLContext:
         self.step = Step.AUTHORITIES
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=self.ca_file)
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+        if self.ca_file is not None:
+            context.load_verify_locations(self.ca_file)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         return context
 

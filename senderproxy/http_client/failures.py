@@ -34,7 +34,7 @@ def explain(fault: Exception, exchange: Exchange, seconds: float) -> HttpError:
     server = _server(exchange)
     match fault:
         case ssl.SSLCertVerificationError():
-            return _certificate(fault, server, exchange.ca_file)
+            return _certificate(fault, server)
         case TimeoutError():
             return HttpError(_(_STEPS[exchange.step]).format(server=server, seconds=f"{seconds:g}"))
         case ssl.SSLError():
@@ -95,7 +95,7 @@ def _tls(fault: ssl.SSLError, server: str, exchange: Exchange) -> HttpError:
     return HttpError(_("TLS with {server} failed: {why}").format(server=server, why=words))
 
 
-def _certificate(fault: ssl.SSLCertVerificationError, server: str, ca_file: str | None) -> HttpError:
+def _certificate(fault: ssl.SSLCertVerificationError, server: str) -> HttpError:
     match fault.verify_code:
         case 10:
             return HttpError(_("The certificate of {server} has expired.").format(server=server), hint=_CLOCK)
@@ -105,11 +105,7 @@ def _certificate(fault: ssl.SSLCertVerificationError, server: str, ca_file: str 
             return HttpError(_("The certificate of {server} is for another name.").format(server=server))
         case 18 | 19 | 20 | 21:
             return HttpError(
-                _("The certificate of {server} is not signed by an authority in {file}.").format(
-                    server=server, file=ca_file
-                )
-                if ca_file
-                else _("The certificate of {server} is not signed by an authority that this machine trusts.").format(
+                _("The certificate of {server} is not signed by an authority that this machine trusts.").format(
                     server=server
                 ),
                 hint=_(

@@ -6,7 +6,7 @@ Not here: the check of the address behind a name of plain HTTP (http_client.exch
 
 import base64
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -34,6 +34,11 @@ class Url:
         """Host and port, without the port that the scheme has by default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def below(self, name: str) -> "Url":
+        """The URL with another segment at the end of its path."""
+        path, mark, query = self.target.partition("?")
+        return replace(self, target=f"{path.rstrip('/')}/{name}{mark}{query}")
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.place}"

@@ -31,6 +31,7 @@ from senderproxy.translation import LANGUAGES, SOURCE, language, translated
 LEARNED_KIND: Final = "alerts"
 _RECENT: Final = "recent"  # the subject of the fact about the last alerts; the others are the ways
 _RECENT_LIMIT: Final = 20  # alerts in `senderproxy alert list`
+_UNSENT_LIMIT: Final = 100  # alerts that no way has sent; as many as a webhook keeps
 _CONDITIONS_LIMIT: Final = 5  # conditions of a digest in that list
 _WAY_TIMEOUT: Final = 240.0  # seconds; a way has its own, shorter ones
 _WRITE_TIMEOUT: Final = 10.0  # seconds for the disk, before an alert is sent without it
@@ -59,7 +60,7 @@ class WayResult:
 class AlertInputs:
     """The parts of the service that alerts look at. They are called often, and are cheap."""
 
-    conditions: Callable[[], tuple[Condition, ...]]
+    conditions: Callable[[], tuple[Condition, ...] | None]  # None before the first look for them
     waiting: Callable[[], int]  # messages in the queue
     totals: Callable[[], Mapping[str, tuple[int, int]]]  # recipients delivered and refused since the start, by account
     write: Callable[[], Awaitable[object]]  # to disk, what has changed
@@ -75,10 +76,12 @@ class AlertSender(LearnedSource):
         self.weekly = WeeklySums(None)
         self._inputs = inputs
         self._clock = clock
+        self.tested_only: tuple[Way, ...] = ()  # ways that get no alert, but are part of a test
         self._host = ""
         self._ways: tuple[Way, ...] = ()
         self._failing: dict[str, AlertWayFacts] = {}
         self._recent: deque[dict[str, Any]] = deque(maxlen=_RECENT_LIMIT)
+        self._unsent: dict[str, Sequence[AlertItem]] = {}  # by alert: those that no way has sent yet
         self._seen: tuple[Condition, ...] | None = None  # the list of the last decision
         self._next_at = -math.inf  # monotonic seconds
         self._task: asyncio.Task[None] | None = None
@@ -99,7 +102,7 @@ class AlertSender(LearnedSource):
         if not self._ways or (self._task is not None and not self._task.done()):
             return
         current, now = self._inputs.conditions(), self._clock.monotonic()
-        if current is self._seen and now < self._next_at:
+        if current is None or (current is self._seen and now < self._next_at):
             return
         try:
             self._decide(current)
@@ -152,9 +155,11 @@ class AlertSender(LearnedSource):
         for items in batch.groups:
             alert = self._alert(items)
             if await self._send(alert):
+                self._unsent.pop(alert.id, None)
                 self.policy.sent(items, self._clock.monotonic())
                 self.weekly.count_alert()
             else:
+                self._note_unsent(alert)
                 self.policy.failed(items, self._clock.monotonic())
         self._next_at = self._next_decision(self._clock.monotonic())
         await self._write()
@@ -176,21 +181,47 @@ class AlertSender(LearnedSource):
 
     async def test(self) -> list[WayResult]:
         """Send a test by every way."""
-        return await self._send_by_all(self._other(AlertKind.TEST))
+        alert = self._other(AlertKind.TEST)
+        results = await self._send_by_all(alert)
+        return [*results, *await asyncio.gather(*(self._send_by(way, alert) for way in self.tested_only))]
+
+    # ---- a way that repeats its attempts (service.webhook.LaterAttempts) ----
+
+    def is_wanted(self, alert: Alert) -> bool:
+        """False if no way had sent it, and its conditions are gone and forgotten meanwhile."""
+        items = self._unsent.get(alert.id)
+        return items is None or any(self.policy.is_watched(item.condition.id) for item in items)
+
+    def sent_later(self, way: str, alert: Alert) -> None:
+        """Note that a way has sent an alert that it could not send at once."""
+        self._note_success(way)
+        if (items := self._unsent.pop(alert.id, None)) is not None:
+            now = self._clock.monotonic()
+            self.policy.sent(items, now)
+            self.weekly.count_alert()
+            self._next_at = self._next_decision(now)
+            self._note_sent(alert, [way])
+
+    def _note_unsent(self, alert: Alert) -> None:
+        self._unsent.pop(alert.id, None)
+        self._unsent[alert.id] = alert.items
+        if len(self._unsent) > _UNSENT_LIMIT:
+            del self._unsent[next(iter(self._unsent))]
 
     async def _send(self, alert: Alert) -> bool:
         """Send by all ways; True if one of them took it."""
         results = await self._send_by_all(alert)
         ways = [result.way for result in results if result.sent]
-        condition = alert.items[0].condition.key.value if len(alert.items) == 1 else None
-        facts: dict[str, Any] = {"kind": alert.kind.value, "condition": condition, "items": len(alert.items) or None}
         if not ways:
-            event(_log, log_events.ALERT_NOT_SENT, fault=None, **facts)
+            event(_log, log_events.ALERT_NOT_SENT, fault=None, **_log_fields(alert))
             return False
-        event(_log, log_events.ALERT_SENT, **facts, ways=",".join(ways))
+        self._note_sent(alert, ways)
+        return True
+
+    def _note_sent(self, alert: Alert, ways: Sequence[str]) -> None:
+        event(_log, log_events.ALERT_SENT, fault=None, **_log_fields(alert), ways=",".join(ways))
         self._recent.append(_entry(alert, ways))
         self.changed(_RECENT)
-        return True
 
     async def _send_by_all(self, alert: Alert) -> list[WayResult]:
         async with self._sending:
@@ -328,6 +359,11 @@ def _alert_id(host: str, items: Sequence[AlertItem], now: datetime) -> str:
         text = f"\0{item.kind}\0{item.condition.id}\0{item.condition.since}\0{item.condition.severity}\0{day}"
         digest.update(text.encode("utf-8", "replace"))
     return digest.hexdigest()[:_ID_LENGTH]
+
+
+def _log_fields(alert: Alert) -> dict[str, object]:
+    condition = alert.items[0].condition.key.value if len(alert.items) == 1 else None
+    return {"kind": alert.kind.value, "condition": condition, "items": len(alert.items) or None}
 
 
 def _entry(alert: Alert, ways: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The ways of alerts that the configuration names, in their order."""
+"""The ways of alerts by mail that the configuration names; those by HTTP are in service.http_ways."""
 
 from collections.abc import Callable, Sequence
 
@@ -23,7 +23,7 @@ def alert_ways(
     clock: Clock,
     count: Callable[[str, Outcomes], None],
 ) -> tuple[Way, ...]:
-    """All ways that are set. For `conditions` and `count` see service.alert_mail."""
+    """The ways by mail that are set. For `conditions` and `count` see service.alert_mail."""
     ways: list[Way] = []
     if settings.to:
         ways.append(MailWay(settings, components, accounts, conditions, clock, count))

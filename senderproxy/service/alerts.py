@@ -18,6 +18,7 @@ from senderproxy.service.alert_sender import AlertInputs, AlertSender
 from senderproxy.service.alert_ways import alert_rules, alert_ways, week_time
 from senderproxy.service.condition_facts import FactCollector
 from senderproxy.service.conditions import ServiceConditions
+from senderproxy.service.http_ways import HttpWays
 from senderproxy.wiring import Components
 
 
@@ -41,7 +42,7 @@ class ServiceAlerts:
         learned = components.learned
         self.sender = AlertSender(
             AlertInputs(
-                lambda: conditions.current,
+                lambda: conditions.found,
                 lambda: sum(one.waiting for one in facts.totals),
                 self._recipient_totals,
                 learned.flush,
@@ -49,6 +50,7 @@ class ServiceAlerts:
             ),
             clock,
         )
+        self._http = HttpWays(clock, self.sender, facts.inability)
         self.sender.changed = learned.register(alert_sender.LEARNED_KIND, self.sender)
         self.sender.policy.changed = learned.register(policy.LEARNED_KIND, self.sender.policy)
         self.sender.weekly.changed = learned.register(weekly.LEARNED_KIND, self.sender.weekly, adds=True)
@@ -59,7 +61,19 @@ class ServiceAlerts:
         ways = alert_ways(
             settings, self._components, self._accounts, lambda: self._conditions.current, self._clock, self._count
         )
+        ways += self._http.apply(settings)
+        self.sender.tested_only = (self._http.ping,) if self._http.ping.is_on else ()
         self.sender.apply(config.identity.hostname, ways, alert_rules(settings), week_time(settings))
+
+    def check(self) -> None:
+        """Begin to send what is due: alerts, a ping. Cheap without; called by the housekeeping."""
+        self.sender.check()
+        self._http.ping.check()
+
+    async def stop(self) -> None:
+        """Send no more."""
+        await self.sender.stop()
+        await self._http.stop()
 
     def handlers(self) -> Mapping[Verb, Callable[[Request], Awaitable[Answer]]]:
         """The answers to `senderproxy alert`."""

@@ -122,6 +122,14 @@ class FactCollector:
             self.metrics,
         )
 
+    def inability(self) -> str:
+        """The reason why the service cannot take or send mail now; empty if it can. Cheap."""
+        if self._spool.is_disturbed:
+            return "the spool is not available"
+        names = {listener.settings.name for listener in self._listeners.open}
+        closed = [settings.name for settings in self.config.listeners if settings.name not in names]
+        return f"listener {closed[0]} is not open" if closed else ""
+
     async def collect(self, *, ask_disk: bool) -> Facts:
         """All facts at this moment. With `ask_disk`, those on the disk too; else those of the last time."""
         monotonic = self._clock.monotonic()

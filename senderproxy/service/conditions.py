@@ -61,6 +61,11 @@ class ServiceConditions(LearnedSource):
         age = self._clock.monotonic() - self._found_at
         return age >= _INTERVAL or (age >= _SAME and self._collector.signature() != self._signature)
 
+    @property
+    def found(self) -> tuple[Condition, ...] | None:
+        """The current list; None before the first look."""
+        return self.current if self._signature is not None else None
+
     async def look(self) -> None:
         """Look for conditions, after `is_due`."""
         async with self._lock:

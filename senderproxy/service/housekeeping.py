@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from senderproxy import log_events
 from senderproxy.accounts.rollback import note_generation
@@ -19,13 +19,24 @@ from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.log import event
 from senderproxy.monitoring.storage_conditions import ROLLED_BACK_HINT
-from senderproxy.service.alert_sender import AlertSender
 from senderproxy.service.conditions import ServiceConditions
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
 
 _log = logging.getLogger("senderproxy.service")
 _INTERVAL: Final = 10.0  # seconds between looks at the vault file while no message arrives: each wakes an idle machine
+
+
+class PeriodicAlerts(Protocol):
+    """The alerts, as the housekeeping sees them."""
+
+    def check(self) -> None:
+        """Begin to send what is due. Cheap without."""
+        ...
+
+    async def stop(self) -> None:
+        """Send no more."""
+        ...
 
 
 class Housekeeping:
@@ -41,7 +52,7 @@ class Housekeeping:
         spool: ServiceSpool,
         notifier: SystemdNotifier,
         conditions: ServiceConditions,
-        alerts: AlertSender,
+        alerts: PeriodicAlerts,
         note_rolled_back: Callable[[str], None],
         forget_old: Callable[[], None],
         failed: Callable[[], None],

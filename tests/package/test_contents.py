@@ -43,6 +43,7 @@ def test_it_holds_what_an_administrator_looks_for(package: Path) -> None:
     for path in (
         "usr/bin/senderproxy",
         "usr/lib/senderproxy/sendmail",
+        "usr/lib/systemd/system/senderproxy-failed@.service",
         "usr/lib/systemd/system/senderproxy.service",
         "usr/lib/systemd/system/senderproxy.socket",
         "usr/lib/sysusers.d/senderproxy.conf",

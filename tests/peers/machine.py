@@ -184,6 +184,7 @@ class Machine(BootedMachine):
             f"install -m 644 {SOURCES}/systemd/tmpfiles.conf /usr/lib/tmpfiles.d/senderproxy.conf",
             "systemd-tmpfiles --create senderproxy.conf",
             f"install -m 644 {SOURCES}/systemd/senderproxy.service /etc/systemd/system/",
+            f"install -m 644 {SOURCES}/systemd/senderproxy-failed@.service /etc/systemd/system/",
             "systemctl daemon-reload",
         ):
             self.run(*words.split())

@@ -121,9 +121,11 @@ CONFIGURED = {
     "service.alert_sender.AlertSender._failing",  # ways of alerts
     "service.alerts.ServiceAlerts._own",  # accounts
     "service.alert_sender.AlertSender._recent",  # _RECENT_LIMIT
+    "service.alert_sender.AlertSender._unsent",  # _UNSENT_LIMIT
     "service.condition_facts.FactCollector._on_disk",  # files of listeners
     "service.conditions.ServiceConditions._known",  # the list, which the configuration bounds
     "service.listeners.Listeners._open",
+    "service.webhook.WebhookWay._waiting",  # _WAITING_LIMIT
     "spool.sqlite.file_identity.FileIdentity._opened",
     "spool.sqlite.file_identity.FileIdentity._paths",
     "worker_threads.WorkerThreads._threads",

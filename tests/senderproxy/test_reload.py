@@ -116,6 +116,13 @@ OTHER: dict[str, Any] = {
     "alerts.max_per_hour": 35,
     "alerts.reminder_hours": 36,
     "alerts.weekly": "monday 08:00",
+    "alerts.webhook": "file:/etc/senderproxy/webhook",
+    "alerts.webhook_format": "slack",
+    "alerts.webhook_secret": "credential:webhook-secret",
+    "alerts.ping": "file:/etc/senderproxy/ping",
+    "alerts.ping_minutes": 7,
+    "alerts.ping_fail": True,
+    "alerts.ca_file": "ca.pem",
     "service.control_socket": "other.sock",
     "service.stop_seconds": 3,
     "metrics.listen": "127.0.0.2:0",
@@ -137,6 +144,11 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for part in get_args(annotation) if (found := _section(part))), None)
+
+
+def _settings_of(way: object) -> object:
+    values = vars(way)
+    return values["settings"] if "settings" in values else values["_settings"]
 
 
 def all_settings() -> set[str]:
@@ -245,7 +257,8 @@ class Office:
             "sessions": (components.courier._opener.timeouts, components.courier._opener.hostname),
             "retry": components.runner.policy,
             "spool": (spool._history.limits, free_space.min_free, free_space.reserve.size),
-            "alerts": (alerts.policy.rules, alerts.weekly.time, [vars(way)["_settings"] for way in alerts._ways]),
+            "alerts": (alerts.policy.rules, alerts.weekly.time, [_settings_of(way) for way in alerts._ways]),
+            "ping": _settings_of(service._alerts._http.ping),
             "stop": service._config.service.stop_seconds,
             "metrics": (metrics._server.listen, metrics._server.allow),
             "log": self.log,

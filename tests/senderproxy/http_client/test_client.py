@@ -204,7 +204,7 @@ async def test_the_next_address_is_tried(client: HttpClient, authority: Authorit
         (CertificateKind.EXPIRED, "has expired"),
         (CertificateKind.NOT_YET_VALID, "is not valid yet"),
         (CertificateKind.OTHER_NAME, "is for another name"),
-        (CertificateKind.OTHER_AUTHORITY, "is not signed by an authority in"),
+        (CertificateKind.OTHER_AUTHORITY, "is not signed by an authority that"),
     ],
 )
 async def test_a_certificate_that_does_not_hold(

@@ -69,7 +69,7 @@ class Office:
         self.clock = SetClock()
         self.order: list[str] = []
         self.mail, self.webhook = RecordedWay("mail", self.order), RecordedWay("webhook", self.order)
-        self.list: tuple[Condition, ...] = ()
+        self.list: tuple[Condition, ...] | None = ()
         self.failing: Sequence[AlertWayFacts] = ()
         self.totals = {"anna": (0, 0)}
         self.sender = self.again()
@@ -126,6 +126,46 @@ async def test_without_a_way_nothing_happens_and_with_one_later_the_alert_is_sen
     office.sender.apply("mail.firma.example", (office.mail,), RULES, None)
     await office.look(FULL)
     assert kinds(office.mail) == [AlertKind.BEGUN]
+
+
+async def test_before_the_first_look_nothing_is_over() -> None:
+    office = Office()
+    await office.look(FULL)
+    office.sender.apply("mail.firma.example", (office.mail,), RULES, None)
+    office.list = None
+    office.clock.seconds += 86400
+    office.sender.check()
+    await office.settle()
+    assert kinds(office.mail) == [AlertKind.BEGUN]
+
+
+async def test_an_alert_that_a_way_sends_later_counts_as_sent_and_its_end_follows() -> None:
+    office = Office()
+    office.mail.refuses = office.webhook.refuses = AlertNotSent("It is broken.")
+    await office.look(FULL)
+    (unsent,) = office.sender._unsent
+    waiting = Alert(unsent, AlertKind.BEGUN, "mail.firma.example", NOW, tuple(office.sender._unsent[unsent]))
+    assert office.sender.is_wanted(waiting)
+    office.sender.sent_later("webhook", waiting)
+    assert [way.way for way in office.failing] == ["mail"]
+    assert office.sender.answer()["alerts"][0]["ways"] == ["webhook"]
+    office.mail.refuses = office.webhook.refuses = None
+    await office.look()
+    await office.look(seconds=3600)
+    assert kinds(office.webhook) == [AlertKind.OVER]
+    office.sender.sent_later("webhook", waiting)  # it had counted already
+    assert len(office.sender.answer()["alerts"]) == 2
+
+
+async def test_an_alert_that_no_way_had_sent_is_not_wanted_after_its_condition() -> None:
+    office = Office()
+    office.mail.refuses = office.webhook.refuses = AlertNotSent("It is broken.")
+    await office.look(FULL)
+    waiting = Alert(next(iter(office.sender._unsent)), AlertKind.BEGUN, "mail.firma.example", NOW)
+    await office.look()
+    await office.look(seconds=3600)
+    assert not office.sender.is_wanted(waiting)
+    assert office.sender.is_wanted(replace(waiting, id="one that went by mail"))
 
 
 async def test_an_unchanged_list_is_not_looked_at_again() -> None:
