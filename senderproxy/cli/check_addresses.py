@@ -44,7 +44,8 @@ def _check_metrics(listen: str, unit: Mapping[str, str]) -> Finding:
         return _check_address(subject, listen, unit)
     with suppress(OSError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            text = _("cannot listen on {address}: {error}").format(address=listen, error=_("it is another file"))
+            reason = _("it is another file")
+            text = _("cannot listen on {address}: {error}").format(address=listen, error=reason)
             return Finding(Level.WRONG, subject, text, _("Move it, or use another path."))
     return Finding(Level.OK, subject, _("{address} is free").format(address=listen))
 
