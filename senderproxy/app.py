@@ -32,6 +32,7 @@ from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.control.thread_faults import end_with_a_dead_thread
 from senderproxy.delivery.aiosmtplib_adapter import check_aiosmtplib
 from senderproxy.delivery.resolver import LookUp, look_up
+from senderproxy.dns_client.client import DnsClient
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
@@ -40,6 +41,7 @@ from senderproxy.relay.queue_admin import QueueAdmin
 from senderproxy.service.alerts import ServiceAlerts
 from senderproxy.service.condition_facts import FactCollector
 from senderproxy.service.conditions import LEARNED_KIND, ServiceConditions
+from senderproxy.service.domain_watch import NewClient
 from senderproxy.service.housekeeping import Housekeeping
 from senderproxy.service.idleness import Idleness
 from senderproxy.service.listeners import Listeners
@@ -48,6 +50,7 @@ from senderproxy.service.loop_monitor import LoopMonitor
 from senderproxy.service.metrics import ServiceMetrics
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.service.status import ServiceStatus
+from senderproxy.service.surroundings import Surroundings
 from senderproxy.translation import SOURCE, _
 from senderproxy.wiring import build_components
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
@@ -69,7 +72,7 @@ class Service:
 
     `load` reads the configuration again, `set_up_log` applies its log settings, `crash` returns the cause of the last
     crash, `loop_monitor` measures the loop on which `run` is called, `look_up` resolves the names of smarthosts,
-    `sockets` are those that systemd passes and keeps.
+    `new_dns_client` asks for the records of domains, `sockets` are those that systemd passes and keeps.
     Without `load` a reload is refused.
     """
 
@@ -85,6 +88,7 @@ class Service:
         crash: Callable[[], str] = str,
         loop_monitor: LoopMonitor | None = None,
         look_up: LookUp = look_up,
+        new_dns_client: NewClient = DnsClient,
         sockets: SocketStore | None = None,
     ) -> None:
         self._config = config
@@ -104,7 +108,18 @@ class Service:
             sockets or SocketStore(self._notifier),
         )
         lag = loop_monitor.lag if loop_monitor is not None else None
-        self._facts = FactCollector(config, self._components, accounts, self._listeners, self._spool, self._clock, lag)
+        self._surroundings = Surroundings(config, accounts, self._listeners, self._clock, new_dns_client)
+        self._surroundings.register(self._components.learned)
+        self._facts = FactCollector(
+            config,
+            self._components,
+            accounts,
+            self._listeners,
+            self._spool,
+            self._clock,
+            lag,
+            self._surroundings,
+        )
         self._conditions = ServiceConditions(self._facts, self._clock, self._show_status)
         self._conditions.changed = self._components.learned.register(LEARNED_KIND, self._conditions)
         self._alerts = ServiceAlerts(self._components, accounts, self._facts, self._conditions, self._clock)
@@ -124,7 +139,7 @@ class Service:
             self._conditions,
             self._alerts,
             self._note_rolled_back,
-            self._components.intake.forget_old,
+            self._look_around,
             self._ended.set,
         )
         self._reload_lock = asyncio.Lock()
@@ -169,6 +184,7 @@ class Service:
             return max(0.0, end - self._clock.monotonic())
 
         await self._housekeeping.stop()
+        self._surroundings.stop()
         await self._listeners.stop(grace())
         await self._components.runner.stop(grace())
         await self._components.courier.close(grace())
@@ -250,7 +266,7 @@ class Service:
         else:
             async with self._metrics.replaced(config.metrics):
                 await self._listeners.replace(self._config, config)
-        self._config = self._facts.config = config
+        self._config = self._facts.config = self._surroundings.config = config
         self._facts.refused_configuration = None
         self._spool.apply(config.spool)
         self._components.apply(config)
@@ -323,6 +339,10 @@ class Service:
         with suppress(Exception):  # it is logged, and the previous configuration stays in force
             await self._reload_and_log()
         self._notifier.ready(self._summary())
+
+    def _look_around(self) -> None:
+        self._components.intake.forget_old()
+        self._surroundings.tick()
 
     def _show_status(self) -> None:
         self._notifier.status(self._summary())

@@ -77,6 +77,9 @@ CONDITION_CHANGED: Final = LogEvent(
     "condition_changed", Severity.WARNING, "condition has another severity", _CONDITION_FIELDS
 )
 CONDITION_ENDED: Final = LogEvent("condition_ended", Severity.INFO, "condition ended", ("condition", "subject"))
+DOMAIN_LOOK_FAILED: Final = LogEvent(
+    "domain_look_failed", Severity.ERROR, "internal error while DNS records of a domain are judged", ("domain",)
+)
 
 ALERT_SENT: Final = LogEvent("alert_sent", Severity.INFO, "alert sent", ("kind", "condition", "items", "ways"))
 ALERT_NOT_SENT: Final = LogEvent(

@@ -76,6 +76,11 @@ TITLES: Final[Mapping[str, Bilingual]] = MappingProxyType(
         ConditionKey.PROGRAM_OUTDATED: Bilingual(
             "der Dienst ist älter als das Programm", "the service is older than the program"
         ),
+        ConditionKey.NO_MAIL: Bilingual("es kommt keine Mail mehr", "no mail for longer than usual"),
+        ConditionKey.SPF_WRONG: Bilingual("{name}: SPF ist falsch", "{name}: SPF is wrong"),
+        ConditionKey.DKIM_WRONG: Bilingual("{name}: DKIM ist falsch", "{name}: DKIM is wrong"),
+        ConditionKey.DMARC_WRONG: Bilingual("{name}: DMARC ist falsch", "{name}: DMARC is wrong"),
+        ConditionKey.MX_WRONG: Bilingual("{name}: kann keine Mail empfangen", "{name}: can receive no mail"),
         ConditionKey.METRICS_UNAVAILABLE: Bilingual("keine Metriken", "no metrics"),
         ConditionKey.ALERTS_FAILING: Bilingual("Meldungen kommen nicht an: {name}", "alerts cannot be sent by {name}"),
     }

@@ -167,6 +167,8 @@ def _findings(config: Config, path: Path, request: _Request) -> Iterator[Finding
     yield from check_vault(accounts, config)
     tries_logins = request.logins and not request.offline
     shown = _without_sessions(status) if tries_logins else status
+    if not request.offline:
+        shown = _without(shown, _DOMAIN_KEYS)  # they are looked at anew
     yield from check_conditions(config, shown, accounts, SystemClock().now())
     if not request.offline:
         if request.logins:
@@ -199,6 +201,16 @@ def _session_conditions(status: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The service's conditions with a cause that a login would show; one finding for one cause is enough."""
     keys = (ConditionKey.NO_SESSION.value, ConditionKey.SMARTHOST_CERTIFICATE.value)
     return [entry for entry in (status or {}).get("conditions", ()) if entry["key"] in keys]
+
+
+_DOMAIN_KEYS: Final = ("spf_wrong", "dkim_wrong", "dmarc_wrong", "mx_wrong")
+
+
+def _without(status: dict[str, Any] | None, keys: Sequence[str]) -> dict[str, Any] | None:
+    """The status without the conditions of these keys."""
+    if status is None:
+        return None
+    return status | {"conditions": [entry for entry in status.get("conditions", ()) if entry["key"] not in keys]}
 
 
 def _without_sessions(status: dict[str, Any] | None) -> dict[str, Any] | None:

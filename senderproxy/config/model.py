@@ -693,6 +693,24 @@ class MetricsSettings(Section):
     )
 
 
+class WatchSettings(Section):
+    """What the running service looks at beyond itself, for its conditions."""
+
+    dns: Flag = Field(
+        default=True,
+        description="Look once a day at SPF, DKIM, DMARC and MX of the accounts' domains, at the name servers of this"
+        " machine. Only domains at a provider whose records are known are looked at.",
+    )
+    no_mail: Flag = Field(
+        default=True, description="Report that no message was accepted for much longer than usual: condition `no_mail`."
+    )
+    no_mail_hours: Annotated[float, BeforeValidator(duration(0, 8760, "hours"))] = Field(
+        default=0.0,
+        description="The time without a message after which that is reported, at any hour. 0: what is usual, which is"
+        " learned for each hour of the week and takes two weeks.",
+    )
+
+
 class LogSettings(Section):
     """The level and the format of the log."""
 
@@ -719,6 +737,7 @@ class Config(Section):
     alerts: AlertSettings = AlertSettings()
     service: ServiceSettings = ServiceSettings()
     metrics: MetricsSettings = MetricsSettings()
+    watch: WatchSettings = WatchSettings()
     log: LogSettings = LogSettings()
 
     def provider_table(self) -> Mapping[str, Provider]:
@@ -779,6 +798,7 @@ SECTIONS: Final[Mapping[tuple[str, ...], type[Section]]] = MappingProxyType(
         ("alerts",): AlertSettings,
         ("service",): ServiceSettings,
         ("metrics",): MetricsSettings,
+        ("watch",): WatchSettings,
         ("log",): LogSettings,
     }
 )

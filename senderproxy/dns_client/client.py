@@ -11,6 +11,7 @@ from typing import Any, Final
 import dns.exception
 import dns.rdata
 import dns.resolver
+import dns.update  # a reply may claim to be one; dnspython would import it then
 
 from senderproxy.clock import SystemClock
 from senderproxy.dns_client.errors import LookupFailed

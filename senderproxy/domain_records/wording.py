@@ -6,6 +6,7 @@ advice has a hint.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from string import Formatter
 from types import MappingProxyType
 from typing import Final
 
@@ -197,12 +198,7 @@ def words_of(judgement: Judgement, domain: str, provider: str) -> Words:
     return Words(_filled(words.text, values), _filled(words.hint, values) if words.hint else "")
 
 
-class _Values(dict[str, str]):
-    """Values by name; a missing one, as in a fact of another version, is a question mark."""
-
-    def __missing__(self, _name: str) -> str:
-        return "?"
-
-
 def _filled(template: str, values: Mapping[str, str]) -> str:
-    return _(template).format_map(_Values(values))
+    """The text with its values; one that is missing, as in a fact of another version, is a question mark."""
+    names = {name for _literal, name, _layout, _conversion in Formatter().parse(template) if name}
+    return _(template).format(**{name: values.get(name, "?") for name in names})

@@ -15,6 +15,7 @@ from typing import Final
 
 from senderproxy.monitoring.account_conditions import account_conditions, queue_conditions
 from senderproxy.monitoring.client_conditions import client_conditions
+from senderproxy.monitoring.domain_conditions import domain_conditions
 from senderproxy.monitoring.facts import Facts
 from senderproxy.monitoring.record import Condition, ConditionId
 from senderproxy.monitoring.service_conditions import certificate_conditions, service_conditions
@@ -24,6 +25,7 @@ _RULES: Final = (
     account_conditions,
     queue_conditions,
     client_conditions,
+    domain_conditions,
     certificate_conditions,
     service_conditions,
     spool_conditions,

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from senderproxy.domain_records.history import RecordTrouble
+
 
 @dataclass(frozen=True, slots=True)
 class LimitUse:
@@ -236,6 +238,22 @@ class AutomaticMail:
 
 
 @dataclass(frozen=True, slots=True)
+class DomainFacts:
+    """A DNS record of an own domain that is not right; `provider`: the one that its mail leaves through."""
+
+    domain: str
+    provider: str
+    trouble: RecordTrouble
+
+
+@dataclass(frozen=True, slots=True)
+class MailGapFacts:
+    """An unusually long time without mail."""
+
+    seconds: float  # since the last message, or since the start of the service
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that conditions are found in. One attribute for each part of the service."""
 
@@ -257,3 +275,5 @@ class Facts:
     clients: Sequence[ClientFacts] = ()
     refusals: Sequence[RefusedMessages] = ()
     automatic: Sequence[AutomaticMail] = ()  # the latest one first
+    domains: Sequence[DomainFacts] = ()
+    mail_gap: MailGapFacts | None = None

@@ -52,6 +52,11 @@ class ConditionKey(StrEnum):
     PROGRAM_OUTDATED = "program_outdated"
     ALERTS_FAILING = "alerts_failing"
     METRICS_UNAVAILABLE = "metrics_unavailable"
+    NO_MAIL = "no_mail"
+    SPF_WRONG = "spf_wrong"
+    DKIM_WRONG = "dkim_wrong"
+    DMARC_WRONG = "dmarc_wrong"
+    MX_WRONG = "mx_wrong"
 
 
 class AffectedKind(StrEnum):
@@ -60,6 +65,7 @@ class AffectedKind(StrEnum):
     ACCOUNTS = "accounts"
     SENDERS = "senders"
     CLIENTS = "clients"
+    DOMAINS = "domains"
     EVERYBODY = "everybody"
 
 
@@ -81,7 +87,7 @@ class Condition:
     """A condition that exists now. `since` is aware, in UTC; `hint` has the fix, or is empty if it ends by itself."""
 
     key: ConditionKey
-    subject: str  # the account, provider, listener, host, client or path; empty if there is only one
+    subject: str  # the account, provider, domain, listener, host, client or path; empty if there is only one
     severity: Severity  # INFO: mail is not affected; WARNING: it is, or soon; ERROR: an operator must act; CRITICAL
     since: datetime
     cause: str

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from senderproxy.log_events import Severity
-from senderproxy.monitoring.facts import CertificateFacts, CertificateOwner, Facts
+from senderproxy.monitoring.facts import CertificateFacts, CertificateOwner, Facts, MailGapFacts
 from senderproxy.monitoring.record import Affected, AffectedKind, Condition, ConditionKey
 from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, joined, ngettext, translated
@@ -147,7 +147,16 @@ def service_conditions(facts: Facts) -> Iterator[Condition]:
             text.format(running=program.running, installed=program.installed),
             "systemctl restart senderproxy",
         )
+    if (gap := facts.mail_gap) is not None:
+        yield _no_mail(gap, facts.now)
     yield from _crashes(facts)
+
+
+def _no_mail(gap: MailGapFacts, now: datetime) -> Condition:
+    last = format_time(now - timedelta(seconds=gap.seconds), None)
+    text = _("No message was accepted since {time}, which is unusually long.")
+    hint = _("Send a test message: senderproxy send --to ADDRESS; then look at your mail server's queue.")
+    return Condition(ConditionKey.NO_MAIL, "", Severity.WARNING, now, text.format(time=last), hint)
 
 
 def _crashes(facts: Facts) -> Iterator[Condition]:

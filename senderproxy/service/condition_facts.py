@@ -49,6 +49,7 @@ from senderproxy.relay.ports import Totals
 from senderproxy.service.listeners import Listeners
 from senderproxy.service.loop_lag import LoopLag
 from senderproxy.service.spool import ServiceSpool
+from senderproxy.service.surroundings import Surroundings
 from senderproxy.wiring import Components
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
 
@@ -77,6 +78,7 @@ class FactCollector:
         spool: ServiceSpool,
         clock: Clock,
         loop_lag: LoopLag | None,
+        surroundings: Surroundings,
     ) -> None:
         self.config = config
         self.refused_configuration: RefusedConfiguration | None = None
@@ -92,6 +94,7 @@ class FactCollector:
         self._spool = spool
         self._clock = clock
         self._loop_lag = loop_lag
+        self._surroundings = surroundings
         self._blocks = RecentCount()
         self._counted_blocks = 0  # of the lag's, so far
         self._files = WorkerThreads("certificates", queue_limit=_FILES_LIMIT)
@@ -120,6 +123,7 @@ class FactCollector:
             self.rolled_back,
             self.alert_ways,
             self.metrics,
+            self._surroundings.domains.changes,
         )
 
     def inability(self) -> str:
@@ -182,6 +186,8 @@ class FactCollector:
                 RefusedMessages(client, path, answer, count.total(monotonic), self._since(count, monotonic))
                 for (client, path, answer), count in components.intake.refusals.entries(monotonic)
             ],
+            domains=self._surroundings.domains.facts(),
+            mail_gap=self._surroundings.mail_gap(),
         )
 
     def stop(self) -> None:

@@ -54,12 +54,12 @@ class Housekeeping:
         conditions: ServiceConditions,
         alerts: PeriodicAlerts,
         note_rolled_back: Callable[[str], None],
-        forget_old: Callable[[], None],
+        tick: Callable[[], None],
         failed: Callable[[], None],
     ) -> None:
         """`note_rolled_back` gets the sentence on a vault that is older than the one before, or an empty one.
 
-        `forget_old` frees memory of messages that are over; `failed` is called once, after an internal error, and
+        `tick` is called each time and does not wait; `failed` is called once, after an internal error, and
         `fault` has the error then.
         """
         self.fault: BaseException | None = None
@@ -70,7 +70,7 @@ class Housekeeping:
         self._conditions = conditions
         self._alerts = alerts
         self._note_rolled_back = note_rolled_back
-        self._forget_old = forget_old
+        self._tick = tick
         self._failed = failed
         self._files = WorkerThreads("service-files")
         self._noted_generation = 0  # of the vault
@@ -98,7 +98,7 @@ class Housekeeping:
         while True:
             self._notifier.alive()
             self._accounts.check()
-            self._forget_old()
+            self._tick()
             if _is_over(self._maintenance):
                 self._maintenance = asyncio.create_task(self._maintain())
             if _is_over(self._look) and self._conditions.is_due:

@@ -22,6 +22,7 @@ PROJECT = Path(__file__).parents[2]
 TRANSLATIONS = [language for language in LANGUAGES if language != SOURCE]
 # Everything that an alert can contain.
 COMPLETE = [
+    "senderproxy/domain_records",
     "senderproxy/monitoring",
     "senderproxy/accounts",
     "senderproxy/config",

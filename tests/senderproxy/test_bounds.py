@@ -123,6 +123,8 @@ CONFIGURED = {
     "service.alert_sender.AlertSender._recent",  # _RECENT_LIMIT
     "service.alert_sender.AlertSender._unsent",  # _UNSENT_LIMIT
     "service.condition_facts.FactCollector._on_disk",  # files of listeners
+    "service.domain_watch.DomainWatch._restored",  # DOMAINS
+    "service.domain_watch.DomainWatch._watched",  # DOMAINS
     "service.conditions.ServiceConditions._known",  # the list, which the configuration bounds
     "service.listeners.Listeners._open",
     "service.webhook.WebhookWay._waiting",  # _WAITING_LIMIT
@@ -161,6 +163,7 @@ IN_PROGRESS = {
 # Part of one connection, message, reply or query, and freed with it.
 OF_ONE_OBJECT = {
     "alerts.record.AlertItem.translations",  # a language
+    "domain_records.history.DomainHistory._records",  # four kinds
     "domain_records.judgement.Judgement.values",
     "domain_records.spf._Walk.networks",  # of an answer of the DNS: 64 KB
     "delivery.account_state.AccountState._counts",  # three kinds of outcomes
@@ -178,6 +181,7 @@ OF_ONE_OBJECT = {
     "service.metrics.Figures._values",  # a scrape
     "service.metrics_server._Answer.headers",
     "listener.read_buffer.ReadBuffer._buffer",  # _HIGH and one read
+    "monitoring.mail_gaps.MailGaps._weeks",  # the hours of a week
     "relay.content_changes.ChangedBody._memory",  # _MEMORY_LIMIT and one piece
     "relay.ports.Arrival.lanes",  # a recipient
     "relay.ports.SpoolUpdate.lanes",  # a recipient

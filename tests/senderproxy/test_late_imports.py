@@ -16,6 +16,7 @@ _BEFORE_OR_NEVER: Final = {
     "senderproxy.service.metrics": "the library of metrics, if they are on, before the start",
     "vault._keys": "keyrings, when the vault is opened at the start",
     "vault._seal": "passphrases, when the vault is opened at the start",
+    "dns.": "asynchronous queries and other transports, which are not used; record types and updates are loaded",
     "pydantic.": "classes of models are complete when they are imported; deprecated methods and schemas are not used",
     "_distutils_hack.": "of the development environment",
 }

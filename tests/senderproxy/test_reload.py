@@ -128,6 +128,9 @@ OTHER: dict[str, Any] = {
     "metrics.listen": "127.0.0.2:0",
     "metrics.allow": ["127.0.0.3"],
     "metrics.addresses": True,
+    "watch.dns": False,
+    "watch.no_mail": False,
+    "watch.no_mail_hours": 4,
     "log.level": "debug",
     "log.format": "json",
 }
@@ -261,6 +264,7 @@ class Office:
             "ping": _settings_of(service._alerts._http.ping),
             "stop": service._config.service.stop_seconds,
             "metrics": (metrics._server.listen, metrics._server.allow),
+            "watch": service._surroundings.config.watch,
             "log": self.log,
         }
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from senderproxy.domain_records.history import RecordTrouble
+from senderproxy.domain_records.judgement import Aspect, RecordProblem, judge
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.conditions import compare, find_conditions
 from senderproxy.monitoring.facts import (
@@ -22,10 +24,12 @@ from senderproxy.monitoring.facts import (
     ClientFacts,
     ClockFacts,
     CrashFacts,
+    DomainFacts,
     Facts,
     LimitUse,
     LookUpFacts,
     LoopFacts,
+    MailGapFacts,
     MetricsFacts,
     OutdatedProgram,
     QueueFacts,
@@ -84,6 +88,14 @@ def certificate(left: timedelta, **more: Any) -> CertificateFacts:
     return replace(entry, **more)
 
 
+def domain_trouble(
+    aspect: Aspect, problem: RecordProblem, number: int = 1, record: str = "", right: str = "", **values: object
+) -> DomainFacts:
+    right_at = NOW - DAY if right else None
+    trouble = RecordTrouble(judge(aspect, problem, record, **values), NOW - HOUR, right, right_at)
+    return DomainFacts(f"firma{number}.example", "ionos", trouble)
+
+
 # One example of each kind, with its severity and a part of its cause.
 EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
     ConditionKey.ACCOUNT_SUSPENDED: ({"accounts": [account(1, AccountTrouble.SUSPENDED)]}, Severity.ERROR, "ionos refuses the login of account konto01: 535"),
@@ -128,6 +140,22 @@ EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
     ConditionKey.CLOCK_STEPPED: ({"clock": ClockFacts(-7200.0, NOW - MINUTE)}, Severity.INFO, "set by -7200 s"),
     ConditionKey.ALERTS_FAILING: ({"alert_ways": [AlertWayFacts("mail", "No account can send now.", "Add one.", NOW - HOUR)]}, Severity.WARNING, "sent by mail: No account"),
     ConditionKey.METRICS_UNAVAILABLE: ({"metrics": MetricsFacts("127.0.0.1:9464", "the address is in use.", "Use another.")}, Severity.INFO, "on 127.0.0.1:9464: the address"),
+    ConditionKey.NO_MAIL: ({"mail_gap": MailGapFacts(7 * 3600.0)}, Severity.WARNING, "No message was accepted since"),
+    ConditionKey.SPF_WRONG: (
+        {"domains": [domain_trouble(Aspect.SPF, RecordProblem.SPF_SEVERAL, count=2)]},
+        Severity.WARNING, "SPF of firma1.example: there is more than one record (2), so none is valid.",
+    ),
+    ConditionKey.DKIM_WRONG: (
+        {"domains": [domain_trouble(Aspect.DKIM, RecordProblem.DKIM_REVOKED, right="v=DKIM1; p=abc", name="s1._domainkey.firma1.example")]},
+        Severity.WARNING, "DKIM of firma1.example: the key s1._domainkey.firma1.example is revoked: mail is sent without a valid signature. It was right at ",
+    ),
+    ConditionKey.DMARC_WRONG: (
+        {"domains": [domain_trouble(Aspect.DMARC, RecordProblem.DMARC_NO_POLICY, record="v=DMARC1", right="v=DMARC1; p=none", name="_dmarc.firma1.example", policy="")]},
+        Severity.WARNING, ": v=DMARC1; p=none; now: v=DMARC1.",
+    ),
+    ConditionKey.MX_WRONG: (
+        {"domains": [domain_trouble(Aspect.MX, RecordProblem.MX_NULL)]}, Severity.WARNING, "receivers refuse mail from it",
+    ),
     ConditionKey.SERVICE_CRASHED: ({"crash": CrashFacts([NOW - MINUTE], "Segmentation fault.")}, Severity.WARNING, "Segmentation fault."),
 }  # fmt: skip
 
@@ -404,6 +432,17 @@ def test_the_entry_of_a_condition_is_bounded() -> None:
     assert entry["affected"]["count"] == 1000
     assert len(entry["affected"]["names"]) == 200
     assert len(entry["cause"]) == 1000
+
+
+def test_many_domains_of_one_provider_with_the_same_trouble_are_one_condition() -> None:
+    three = [domain_trouble(Aspect.SPF, RecordProblem.SPF_NONE, number) for number in range(3)]
+    assert [subject for _key, subject in found(domains=three)] == ["firma0.example", "firma1.example", "firma2.example"]
+    many = [domain_trouble(Aspect.SPF, RecordProblem.SPF_NONE, number) for number in range(40)]
+    one = only(domains=many)
+    assert (one.subject, len(one.affected.names), one.affected.kind) == ("ionos", 40, AffectedKind.DOMAINS)
+    assert one.cause.endswith(" The same holds for 39 more domains.")
+    both = [*many, domain_trouble(Aspect.MX, RecordProblem.MX_NONE, 5)]
+    assert list(found(domains=both)) == [("mx_wrong", "firma5.example"), ("spf_wrong", "ionos")]
 
 
 def test_another_build_of_the_same_version_is_another_program() -> None:

@@ -1,0 +1,61 @@
+"""Surroundings of the running service: the DNS records of its domains, and the gaps in its mail.
+
+Guarantees: the settings of `[watch]` are in force after a reload. `tick` costs nothing while nothing changed.
+Not here: the looks (service.domain_watch), what is usual (monitoring.mail_gaps).
+"""
+
+from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.clock import Clock
+from senderproxy.config.model import Config
+from senderproxy.domain_records.provider_records import records_of_domains
+from senderproxy.monitoring import mail_gaps
+from senderproxy.monitoring.facts import MailGapFacts
+from senderproxy.monitoring.mail_gaps import MailGaps
+from senderproxy.relay.learned_state import LearnedState
+from senderproxy.service import domain_watch
+from senderproxy.service.domain_watch import DomainWatch, NewClient
+from senderproxy.service.listeners import Listeners
+
+
+class Surroundings:
+    """What one service observes beside its messages. `config` is set by the service."""
+
+    def __init__(
+        self, config: Config, accounts: VaultAccounts, listeners: Listeners, clock: Clock, new_dns_client: NewClient
+    ) -> None:
+        self.config = config
+        self.domains = DomainWatch(clock, new_dns_client)
+        self.gaps = MailGaps()
+        self._accounts = accounts
+        self._listeners = listeners
+        self._clock = clock
+        self._watched_for: tuple[Config, int] | None = None
+
+    def register(self, learned: LearnedState) -> None:
+        """Have what is learned here outlive a restart."""
+        self.domains.changed = learned.register(domain_watch.LEARNED_KIND, self.domains)
+        self.gaps.changed = learned.register(mail_gaps.LEARNED_KIND, self.gaps)
+
+    def tick(self) -> None:
+        """Look at the next domain if one is due, and count the messages."""
+        current = self.config, self._accounts.generation
+        if self._watched_for != current:
+            self._watched_for = current
+            accounts = self._accounts.directory().accounts if self.config.watch.dns else ()
+            self.domains.watch(records_of_domains(accounts, self.config.preset_of))
+        self.domains.tick()
+        count = sum(listener.counters.accepted for listener in self._listeners.open)
+        self.gaps.observe(count, self._clock.now(), self._clock.monotonic())
+
+    def mail_gap(self) -> MailGapFacts | None:
+        """The time without mail, if it is unusual and to be reported."""
+        settings = self.config.watch
+        if not settings.no_mail:
+            return None
+        fixed = settings.no_mail_hours * 3600 if settings.no_mail_hours else None
+        return self.gaps.unusual(self._clock.monotonic(), fixed)
+
+    def stop(self) -> None:
+        """Begin no more looks, and have what was learned written."""
+        self.domains.stop()
+        self.gaps.stop()
