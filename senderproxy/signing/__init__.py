@@ -1,0 +1,1 @@
+"""Signatures with private keys. The only user of `cryptography` beside the vault."""
