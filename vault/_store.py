@@ -6,12 +6,12 @@ all. A reader needs no lock; a failed reload leaves it with its previous content
 Not here: the meaning of the records, the passphrase prompt, the time of a reload.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
 from vault import _file, _format, _seal
 from vault._errors import (
@@ -29,6 +29,12 @@ from vault._file import Fingerprint, SystemCalls, WriteLock
 from vault._format import Header, KeyWrapping, PassphraseWrapping, SealedVault, Stanza, UnknownWrapping
 from vault._keys import Unlock
 from vault._seal import OpenedVault, Secret
+
+ChangeRecord: TypeAlias = Callable[[str, bytes], bytes]  # name and record
+
+
+def _unchanged(_name: str, record: bytes) -> bytes:
+    return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,17 +331,20 @@ class Vault:
 
     # ---- backups ----
 
-    def export(self, path: Path | str, *, unlock: Unlock, label: str | None = None) -> None:
+    def export(
+        self, path: Path | str, *, unlock: Unlock, label: str | None = None, change: ChangeRecord = _unchanged
+    ) -> None:
         """Write the saved content to another file, with a data key of its own that only `unlock` opens.
 
-        The backup is a vault itself: it can be opened, or turned into the vault of another machine by `restore`.
+        `change` returns the record to write in the place of each. The backup is a vault itself: it can be opened, or
+        turned into the vault of another machine by `restore`.
         Raises Exists if the file exists.
         """
         self._check_open()
         opened, data_key = self._content.opened, _seal.new_key()
         stanza = unlock.wrap(_choose_label(unlock, label, ()), opened.header.vault_id, data_key)
         header = replace(opened.header, salt=_seal.new_salt(), stanzas=(stanza,))
-        records = {name: opened.read(name) for name in opened.frames}
+        records = {name: change(name, opened.read(name)) for name in opened.frames}
         content, _ = _seal_and_verify(header, records, data_key)
         _file.create(Path(path), content, self._disk)
 
