@@ -35,7 +35,7 @@ from senderproxy.mail.address import (
     parse_domain,
     parse_pattern,
 )
-from senderproxy.routing.provider import LoginForm, Security, SenderRule
+from senderproxy.routing.provider import PASSWORD_MECHANISMS, LoginForm, Security, SenderRule
 from senderproxy.routing.route import ORDERED_SOURCES, AddressSource
 from senderproxy.translation import _
 
@@ -58,12 +58,10 @@ _UNITS: Final[Mapping[str, int]] = {
 }
 _SIZE: Final = re.compile(r"([0-9]{1,12}) ?([A-Za-z]{0,3})")
 _ENDPOINT: Final = re.compile(r"(?:\[([^\]]*)\]|([^:]*)):([0-9]{1,5})")
-_MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")  # RFC 4422 section 3.1
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_+-]{0,127}")
 _HASH: Final = re.compile(r"scrypt\$[0-9]{1,7}\$[0-9]{1,3}\$[0-9]{1,3}\$[A-Za-z0-9+/]{8,}\$[A-Za-z0-9+/]{16,}")
 UNLOCK_WAYS: Final = ("key-file:/etc/senderproxy/vault.key", "credential:NAME", "keyring:SERVICE", "passphrase")
-SUPPORTED_MECHANISMS: Final = ("PLAIN", "LOGIN")
 _QUOTED_LENGTH: Final = 80  # characters; a problem is one line of a terminal
 UNIX: Final = "unix:"  # the beginning of an address that is the path of a socket
 _SOCKET_PATH: Final = 107  # octets; sun_path holds 108 with the closing NUL on Linux (unix(7))
@@ -389,10 +387,10 @@ def split_policy(policies: type[E], text: str) -> tuple[E, str | None]:
 def read_mechanism(value: object) -> str:
     """A SASL mechanism that delivery supports."""
     name = read_text(value).upper()
-    if name not in SUPPORTED_MECHANISMS or not _MECHANISM.fullmatch(name):
+    if name not in PASSWORD_MECHANISMS:
         refuse(
             _("{value} is not supported").format(value=quoted(value)),
-            _("write {values}").format(values=alternatives(SUPPORTED_MECHANISMS)),
+            _("write {values}").format(values=alternatives(PASSWORD_MECHANISMS)),
         )
     return name
 

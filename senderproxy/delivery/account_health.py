@@ -26,6 +26,7 @@ FIX: Final = " To fix:"  # in replies, before the fix
 LOGIN_WAITS: Final = (300.0, 900.0, 3600.0)  # seconds after the first, second and third failed login
 PROVEN_FOR: Final = timedelta(hours=24)  # a login that worked in this time is not doubted because of one refusal
 
+_LONGEST_HINT: Final = 500  # characters of a stored hint
 _LONGEST_AGE: Final = 10 * 365 * 86_400.0  # seconds; ten years, so that no date is out of range
 
 _ENDS_SUSPENDED: Final = frozenset({Cause.PASSWORD_RETRY, Cause.BACKEND, Cause.CUT, Cause.METHOD})
@@ -46,6 +47,7 @@ class Suspended:
     upstream_reply: Reply
     version: str  # of the refused secret
     since: datetime
+    hint: str = ""  # the fix, where the cause alone does not name it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class FailedLogin:
     upstream_reply: Reply  # our own if the connection was cut
     version: str
     proven: bool = False
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ def next_health(health: Health, occurred: HealthEvent, *, now: datetime, monoton
 def _after_failed_login(health: Health, failed: FailedLogin, now: datetime, monotonic: float) -> Health:
     cause = in_doubt(failed.cause, proven=failed.proven)
     if effect_of(cause, failed.upstream_reply) is Effect.SUSPEND:
-        return Suspended(cause, failed.upstream_reply, failed.version, now)
+        return Suspended(cause, failed.upstream_reply, failed.version, now, failed.hint)
     if isinstance(health, Suspended) and health.version == failed.version:
         return health
     continued = isinstance(health, Paused) and health.cause in FAILED_LOGINS and health.version == failed.version
@@ -178,7 +181,7 @@ def blocking_reply(health: Health, version: str, login: Login, *, monotonic: flo
     fix = _to_fix(hint_for(health, login))
     match health:
         case Suspended(cause, upstream_reply):
-            return login_failed_reply(cause, upstream_reply, login, hint(cause, login))
+            return login_failed_reply(cause, upstream_reply, login, hint_for(health, login))
         case Paused(cause, upstream_reply, until=until):
             left = format_duration(until - monotonic)
             return reply(
@@ -205,8 +208,10 @@ def _status(cause: Cause) -> str:
 
 def hint_for(health: Health, login: Login) -> str:
     """Return the fix for the state of the account; empty for a healthy one."""
-    cause = cause_of_block(health)
-    return "" if cause is None else hint(cause, login)
+    if isinstance(health, Healthy):
+        return ""
+    own = health.hint if isinstance(health, Suspended) else ""
+    return own or hint(health.cause, login)
 
 
 def login_failed_reply(cause: Cause, upstream_reply: Reply, login: Login, fix: str) -> Reply:
@@ -242,10 +247,11 @@ _FAILURES: Final = {
     Cause.BACKEND: "could not check the login of",
     Cause.CUT: "gave no reply to the login of",
     Cause.LOGIN_LIMIT: "limits the logins of",
+    Cause.TOKEN: "needs an access token, and there is none, for",
 }
 # The same in a sentence about a pause: "Account anna is paused ...: HOST reported a sending limit: ...".
 _REPORTS: Final = {
-    **{cause: f"{words.removesuffix(' of').removesuffix(' to')}" for cause, words in _FAILURES.items()},
+    **{cause: words.rpartition(" ")[0].rstrip(",") for cause, words in _FAILURES.items()},
     Cause.PASSWORD: "refused the password",
     Cause.PASSWORD_RETRY: "refused the login, which worked within the last day",
     Cause.LIMIT: "reported a sending limit",
@@ -289,6 +295,7 @@ _STATES: Final = {
     Cause.BACKEND: N_("provider could not check the login"),
     Cause.CUT: N_("no reply to the login"),
     Cause.LOGIN_LIMIT: N_("too many logins"),
+    Cause.TOKEN: N_("no access token"),
     Cause.LIMIT: N_("sending limit"),
     Cause.CLOSING: N_("session closed by the server"),
     Cause.CONNECTIONS: N_("too many connections"),
@@ -303,8 +310,10 @@ _STATES: Final = {
 def health_fact(health: Health, at: Instant) -> Fact | None:
     """Return the health in values for JSON; None if the account is healthy."""
     match health:
-        case Suspended(cause, upstream_reply, version, since):
+        case Suspended(cause, upstream_reply, version, since, own_hint):
             state: dict[str, object] = {"state": "suspended"}
+            if own_hint:
+                state["hint"] = own_hint
         case Paused(cause, upstream_reply, version, until, since, length, failures):
             left = max(0.0, until - at.monotonic)
             state = {"state": "paused", "left": left, "length": length, "failures": failures}
@@ -326,7 +335,7 @@ def read_health(fact: Fact, written: Instant) -> Health:
     since = written.before(duration(fact, "since", _LONGEST_AGE)).now
     said, version = read_reply(fact["reply"]), str(fact.get("version", ""))
     if suspended:
-        return Suspended(cause, said, version, since)
+        return Suspended(cause, said, version, since, str(fact.get("hint", ""))[:_LONGEST_HINT])
     shortest, longest = FIRST_PAUSE, LONGEST_PAUSE
     if cause in FAILED_LOGINS:
         shortest, longest = LOGIN_WAITS[0], LOGIN_WAITS[-1]

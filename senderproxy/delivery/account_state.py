@@ -274,7 +274,8 @@ class AccountState:
         self._last_reply = upstream_reply = result.upstream_reply or result.reply
         self._failed_logins += result.kind is FailureKind.LOGIN
         if result.kind is FailureKind.LOGIN and result.cause is not None:
-            self.record(FailedLogin(result.cause, upstream_reply, version, proven=self.is_proven(version)))
+            proven, own_hint = self.is_proven(version), result.hint if result.cause is Cause.TOKEN else ""
+            self.record(FailedLogin(result.cause, upstream_reply, version, proven=proven, hint=own_hint))
         elif result.kind is FailureKind.LIMIT:
             self.record(LimitReached(upstream_reply, version, result.cause or Cause.LIMIT))
         elif result.kind is not FailureKind.LOCAL:

@@ -52,6 +52,7 @@ class Cause(Enum):
     BACKEND = "login-server"  # the provider could not check the password
     CUT = "login-cut"  # no reply: a timeout, or the connection was closed
     LOGIN_LIMIT = "login-limit"  # too many logins
+    TOKEN = "token"  # the authorization server gives no access token
     # about this server or session
     NO_TLS = "no-tls"  # the server wants TLS first
     EHLO_NAME = "ehlo-name"  # the server refuses our name
@@ -102,6 +103,7 @@ CONSEQUENCES: Final[Mapping[Cause, Consequence]] = MappingProxyType(
         Cause.SMTP_OFF: Consequence(Effect.SUSPEND, is_ours=True),
         Cause.APP_PASSWORD: Consequence(Effect.SUSPEND, is_ours=True),
         Cause.PASSWORDS_OFF: Consequence(Effect.SUSPEND, is_ours=True),
+        Cause.TOKEN: Consequence(Effect.SUSPEND, is_ours=True),
         Cause.METHOD: Consequence(Effect.RETRY, is_ours=True),
         Cause.BACKEND: Consequence(Effect.RETRY, is_ours=True),
         Cause.CUT: Consequence(Effect.RETRY, is_ours=True),

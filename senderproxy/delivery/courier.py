@@ -28,7 +28,7 @@ from senderproxy.delivery.account_state import (
 from senderproxy.delivery.causes import Cause
 from senderproxy.delivery.learned_accounts import AccountFacts, HourlyUse
 from senderproxy.delivery.login_gate import LoginGates
-from senderproxy.delivery.open_failures import FailureKind, OpenFailed
+from senderproxy.delivery.open_failures import OpenFailed
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.pool import PooledSession, SessionRequest
 from senderproxy.delivery.quota import QuotaExceeded
@@ -41,7 +41,7 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import Reply, reply
-from senderproxy.relay.ports import Accounts, Availability, Courier, Outcomes
+from senderproxy.relay.ports import AccessTokens, Accounts, Availability, Courier, Outcomes
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
@@ -89,9 +89,12 @@ class SmtpCourier(Courier):
         hostname: str,
         clock: Clock,
         resolver: Resolver | None = None,
+        tokens: AccessTokens | None = None,
     ) -> None:
         self._accounts = accounts
-        self._opener = SessionOpener(timeouts, hostname, resolver or Resolver(clock), gates=LoginGates(clock.monotonic))
+        self._opener = SessionOpener(
+            timeouts, hostname, resolver or Resolver(clock), gates=LoginGates(clock.monotonic), tokens=tokens
+        )
         self._clock = clock
         self._states: dict[str, AccountState] = {}
         self.certificates: dict[Smarthost, tuple[datetime, datetime]] = {}  # validity, as the last session showed it
@@ -347,15 +350,9 @@ class SmtpCourier(Courier):
     async def _open(self, state: AccountState, provider: Provider, credential: Credential) -> Session | OpenFailed:
         """Open a session. A success ends "no session" of every account at the provider: it may not have tried since."""
         account = state.account
-        token = await self._accounts.access_token(account)
-        if isinstance(token, Reply):
-            fields = {"account": account.id, "login": credential.login, "reason": "no access token", "reply": token}
-            event(_log, log_events.SESSION_FAILED, fault=None, **fields)
-            return OpenFailed(FailureKind.UNREACHABLE, token)
-        login = credential if token is None else credential.with_token(token)
         proven = state.is_proven(credential.version)
         result = await self._servers.open(
-            state.pool, provider, lambda: self._opener.open_for(account, provider, login, proven=proven)
+            state.pool, provider, lambda: self._opener.open_for(account, provider, credential, proven=proven)
         )
         if isinstance(result, Session):
             if result.certificate_validity is not None:

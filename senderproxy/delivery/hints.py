@@ -18,8 +18,8 @@ from senderproxy.translation import N_, _
 class Login:
     """A login, as hints name it.
 
-    `provider`: its section in the configuration; `host`: the server's name; `preset`: empty for a section of
-    that name.
+    `provider`: its section in the configuration; `host`: the server's name; `preset`: empty for a section of that name;
+    `application`: that of the access tokens, empty for a password.
     """
 
     account_id: str
@@ -28,6 +28,7 @@ class Login:
     host: str
     mechanisms: tuple[str, ...] = ()
     preset: str = ""
+    application: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,16 @@ _GOOGLE: Final = N_("enable 2-Step Verification and create an app password (myac
 _CHINESE: Final = _Switches(
     smtp=N_("switch on the SMTP service in the settings of the mailbox at {name}"),
     app_password=N_("create an authorization code in the settings of the mailbox at {name}"),
+)
+
+_MICROSOFTS: Final = frozenset({"Microsoft 365", "Outlook.com"})
+_OAUTH_SERVERS: Final[Mapping[str, str]] = MappingProxyType(
+    {"Microsoft 365": "microsoft", "Outlook.com": "microsoft", "Google": "google"}
+)
+_MAILBOX_PERMISSION: Final = N_(
+    "give the application access to the mailbox, in Exchange Online PowerShell: Add-MailboxPermission -Identity "
+    "{login} -User OBJECT-ID -AccessRights FullAccess (OBJECT-ID: of the enterprise application); after a consent of "
+    "the wrong user, consent again; then {verify}"
 )
 
 # By the end of the server's name, or the name of a preset. Sources: the help pages of these providers.
@@ -123,6 +134,12 @@ def hint(cause: Cause, login: Login) -> str:
     section = f"[providers.{login.provider}]"
 
     match cause:
+        case Cause.PASSWORD if login.application:
+            if name in _MICROSOFTS:
+                return _(_MAILBOX_PERMISSION).format(login=login.login, verify=verify)
+            return _("consent again: senderproxy account consent {account}").format(account=login.account_id)
+        case Cause.TOKEN:
+            return f"senderproxy account verify {login.account_id}"
         case Cause.PASSWORD:
             return _with_switches(set_password, [_(text).format(name=name) for text in _stated(switches)])
         case Cause.SMTP_OFF if not switches.smtp:
@@ -136,11 +153,12 @@ def hint(cause: Cause, login: Login) -> str:
             text = _("{switch}, and store it: {set_password}")
             return text.format(switch=_(own).format(name=name), set_password=set_password)
         case Cause.PASSWORDS_OFF:
+            server = _OAUTH_SERVERS.get(name, "NAME")
             text = _(
-                "ask the administrator at {name} to enable SMTP AUTH with passwords for this mailbox; if the provider "
-                "has ended it, use another provider for this account; then {verify}"
+                "log in with OAuth: senderproxy oauth add {server}, then senderproxy account consent {account} --oauth "
+                "{server} (senderproxy help oauth)"
             )
-            return text.format(name=name, verify=verify)
+            return text.format(server=server, account=login.account_id)
         case Cause.LOCKED:
             return _("unlock the mailbox in the customer menu of {name}; then {verify}").format(
                 name=name, verify=verify

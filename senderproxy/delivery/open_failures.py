@@ -20,6 +20,7 @@ from senderproxy.delivery.account_health import format_duration
 from senderproxy.delivery.causes import FAILED_LOGINS, Cause, Circumstances, Stage, cause_of
 from senderproxy.delivery.hints import Login, hint
 from senderproxy.delivery.login_gate import LoginWait
+from senderproxy.delivery.login_mechanisms import FOR_TOKENS
 from senderproxy.delivery.tls_failures import (
     Explained,
     explain_closed_handshake,
@@ -28,7 +29,8 @@ from senderproxy.delivery.tls_failures import (
     explain_tls_failure,
 )
 from senderproxy.mail.reply import Reply, parse_reply, reply
-from senderproxy.routing.provider import Smarthost
+from senderproxy.relay.ports import NoToken
+from senderproxy.routing.provider import PASSWORD_MECHANISMS, Smarthost
 from senderproxy.translation import N_, _, in_english, joined, ngettext
 
 
@@ -204,14 +206,30 @@ def no_usable_mechanism(smarthost: Smarthost, wanted: Sequence[str], offered: Se
     """The upstream offers no AUTH, or no mechanism of the provider's settings."""
     names = ", ".join(name.upper() for name in offered)
     if names:
+        speakable = " | ".join(name for name in (*PASSWORD_MECHANISMS, *FOR_TOKENS) if name.lower() in offered)
         text = _("{smarthost} offers only AUTH {names}; usable are {wanted}")
-        fix = _("set mechanisms for the provider to one that the server offers (PLAIN or LOGIN)")
+        fix = _("set mechanisms for the provider to one that the server offers ({usable})").format(usable=speakable)
     else:
         text = _("{smarthost} offers no AUTH; usable are {wanted}")
         fix = _("use the provider's port for logins, usually 465 or 587")
     usable = reduce(lambda first, second: _("{first} and {second}").format(first=first, second=second), wanted)
     text = text.format(smarthost=smarthost, names=names, wanted=usable)
     return _failed(FailureKind.INCOMPATIBLE, "4.7.4", text, fix)
+
+
+def mechanism_failed(smarthost: Smarthost, why: str) -> OpenFailed:
+    """The upstream's part of the login is not that of the mechanism."""
+    text = _("The login at {smarthost} failed: {why}").format(smarthost=smarthost, why=why)
+    fix = _("set mechanisms for the provider to another one that the server offers")
+    return replace(_failed(FailureKind.INCOMPATIBLE, "4.7.0", text, fix), stage=Stage.AUTH)
+
+
+def no_token(missing: NoToken) -> OpenFailed:
+    """There is no access token for the login."""
+    if not missing.needs_person:
+        return _failed(FailureKind.UNREACHABLE, "4.7.0", missing.reply.text, missing.hint)
+    failed = _failed(FailureKind.LOGIN, "4.7.8", missing.reply.text, missing.hint)
+    return replace(failed, upstream_reply=missing.reply, cause=Cause.TOKEN, stage=Stage.AUTH)
 
 
 def plain_text_refused(smarthost: Smarthost, peer: str) -> OpenFailed:

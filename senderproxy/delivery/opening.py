@@ -11,8 +11,9 @@ import asyncio
 import base64
 import ipaddress
 import logging
+import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -29,18 +30,32 @@ from senderproxy.delivery.classify import SessionEnded
 from senderproxy.delivery.connect import connect_first
 from senderproxy.delivery.hints import Login, hint
 from senderproxy.delivery.login_gate import LoginGate, LoginGates
+from senderproxy.delivery.login_mechanisms import (
+    FOR_TOKENS,
+    LoginSecret,
+    MechanismError,
+    begin,
+    decode_challenge,
+    secrets_in,
+)
 from senderproxy.delivery.open_failures import FailureKind, OpenFailed
 from senderproxy.delivery.protocol import UpstreamProtocol
 from senderproxy.delivery.resolver import Resolver
 from senderproxy.delivery.session import EhloExtensions, Session, SessionTimeouts
 from senderproxy.delivery.tls_contexts import TlsContexts
 from senderproxy.log import event
-from senderproxy.routing.account import Account, Credential
+from senderproxy.mail.reply import reply
+from senderproxy.relay.ports import AccessTokens, NoToken
+from senderproxy.routing.account import AccessToken, Account, Credential
 from senderproxy.routing.provider import Provider, Security, Smarthost
 
 _log: Final = logging.getLogger("senderproxy.delivery")
 
-_SUPPORTED: Final = ("PLAIN", "LOGIN")
+_NONCE: Final = 18  # random octets of a nonce
+_LONGEST_COMMAND: Final = 512  # octets of an AUTH command; some servers accept no more (RFC 5321 section 4.5.3.1.4)
+
+
+_NO_TOKENS: Final = reply(451, "4.7.0", "This command cannot get access tokens")
 
 
 @dataclass(slots=True)
@@ -52,6 +67,7 @@ class SessionOpener:
     resolver: Resolver
     contexts: TlsContexts = field(default_factory=TlsContexts)
     gates: LoginGates = field(default_factory=lambda: LoginGates(SystemClock().monotonic))
+    tokens: AccessTokens | None = None  # None: accounts that need tokens cannot log in
     # Accounts whose proven login was cut off once. A server that stops does so, too: the second time in a row counts.
     cut_once: set[str] = field(default_factory=set)
     accepted_mechanism: dict[Smarthost, str] = field(default_factory=dict)  # where the first one was refused
@@ -89,6 +105,8 @@ class SessionOpener:
         except asyncio.CancelledError as cancelled:
             forget_traceback(cancelled)
             raise
+        except MechanismError as fault:
+            result = open_failures.mechanism_failed(smarthost, str(fault))
         except SessionEnded as end:
             result = open_failures.session_failed(end.reply, end.upstream_reply, attempt.stage)
         finally:
@@ -105,18 +123,12 @@ class SessionOpener:
     ) -> Session | OpenFailed:
         """Log in at the first reachable smarthost of the account's provider. One log line for each attempt.
 
-        `proven`: a login with this very secret worked within the last day.
+        `proven`: a login with this very secret worked within the last day. A login with an access token that the
+        server refuses is repeated once, with a new token, if there is reason to think that the token was stale.
         """
         failures: list[OpenFailed] = []
         for smarthost in provider.smarthosts:
-            result = await self.open(
-                smarthost,
-                provider.mechanisms,
-                credential,
-                provider=provider.name,
-                account=account.id,
-                proven=proven,
-            )
+            result = await self._log_in_at(smarthost, account, provider, credential, proven=proven)
             fields = {"account": account.id, "login": credential.login, "smarthost": smarthost}
             if isinstance(result, Session):
                 event(_log, log_events.SESSION_OPENED, fault=None, **fields, mechanism=result.mechanism)
@@ -139,10 +151,44 @@ class SessionOpener:
             return open_failures.no_smarthost(provider.name)
         return open_failures.combined(failures)
 
+    async def _log_in_at(
+        self, smarthost: Smarthost, account: Account, provider: Provider, credential: Credential, *, proven: bool
+    ) -> Session | OpenFailed:
+        def attempt(login: Credential) -> Coroutine[None, None, Session | OpenFailed]:
+            return self.open(
+                smarthost, provider.mechanisms, login, provider=provider.name, account=account.id, proven=proven
+            )
+
+        if not credential.application:
+            return await attempt(credential)
+        for is_last in (False, True):
+            token = await self._token(account)
+            if isinstance(token, OpenFailed):
+                return token
+            result = await attempt(credential.with_token(token))
+            failed = isinstance(result, OpenFailed) and result.is_refused_login
+            if is_last or not failed or self.tokens is None or not self.tokens.refused(account, token):
+                return result
+        raise AssertionError("the last attempt returns")
+
+    async def _token(self, account: Account) -> AccessToken | OpenFailed:
+        if self.tokens is None:
+            return open_failures.no_token(NoToken(_NO_TOKENS, needs_person=False))
+        token = await self.tokens.token(account)
+        return open_failures.no_token(token) if isinstance(token, NoToken) else token
+
 
 def login_of(account: Account, provider: Provider, credential: Credential, host: str) -> Login:
     """Return the login as hints name it."""
-    return Login(account.id, credential.login, provider.name, host, provider.mechanisms, provider.preset)
+    return Login(
+        account.id,
+        credential.login,
+        provider.name,
+        host,
+        provider.mechanisms,
+        provider.preset,
+        credential.application,
+    )
 
 
 def _explained(result: OpenFailed, login: Login, smarthost: Smarthost, proven: bool) -> OpenFailed:
@@ -150,7 +196,7 @@ def _explained(result: OpenFailed, login: Login, smarthost: Smarthost, proven: b
     if result.kind is not FailureKind.LOGIN or result.cause is None:
         return result
     cause = in_doubt(result.cause, proven=proven)
-    fix = hint(cause, login)
+    fix = result.hint or hint(cause, login)
     upstream_reply = result.upstream_reply or result.reply
     refused = login_failed_reply(cause, upstream_reply, replace(login, host=str(smarthost)), fix)
     return replace(result, reply=refused, upstream_reply=upstream_reply, cause=cause, hint=fix, words="")
@@ -268,9 +314,10 @@ class _OpeningAttempt:
         self._require_tls(client)
 
         offered = client.server_auth_methods
-        usable = [name.upper() for name in self._mechanisms if name.upper() in _SUPPORTED and name.lower() in offered]
+        wanted = FOR_TOKENS if self._credential.application else self._mechanisms
+        usable = [name.upper() for name in wanted if name.lower() in offered]
         if not usable:
-            return open_failures.no_usable_mechanism(smarthost, self._mechanisms, offered)
+            return open_failures.no_usable_mechanism(smarthost, wanted, offered)
         self._require_in_step(client)
         if (waiting := await self._enter_gate()) is not None:
             return waiting
@@ -329,15 +376,20 @@ class _OpeningAttempt:
     async def _log_in(self, client: aiosmtplib.SMTP, mechanism: str, credential: Credential) -> None:
         """Send AUTH, once, with one mechanism."""
         login, secret = _octets(credential.login), _octets(credential.reveal())
-        if mechanism == "PLAIN":
-            await client.auth_plain(login, secret, timeout=self._timeouts.auth)
-            return
-        # One word at a time: a server that ignores the user name on the first line would take the password for it.
-        for word in (b"", login, secret):
-            line = (b"AUTH", b"LOGIN") if not word else (base64.b64encode(word),)
-            response = await client.execute_command(*line, timeout=self._timeouts.auth)
-            if response.code != (235 if word is secret else 334):
-                raise aiosmtplib.SMTPAuthenticationError(response.code, response.message)
+        dialogue = begin(mechanism, LoginSecret(login, secret, self._smarthost, secrets.token_urlsafe(_NONCE)))
+        command, initial = b"AUTH " + mechanism.encode("ascii"), dialogue.initial
+        if initial is not None and len(line := command + b" " + base64.b64encode(initial)) <= _LONGEST_COMMAND - 2:
+            command, initial = line, None  # RFC 4954 section 4: without waiting for an empty challenge
+        response = await client.execute_command(command, timeout=self._timeouts.auth)
+        while response.code == 334:
+            if initial is not None:
+                answer, initial = initial, None
+            else:
+                answer = dialogue.answer(decode_challenge(response.message))
+            response = await client.execute_command(base64.b64encode(answer), timeout=self._timeouts.auth)
+        if response.code != 235:
+            raise aiosmtplib.SMTPAuthenticationError(response.code, response.message)
+        dialogue.require_complete()
 
     def _require_tls(self, client: aiosmtplib.SMTP) -> None:
         """Verify once more, before a password is sent, that the connection has TLS."""
@@ -393,11 +445,7 @@ def _octets(text: str) -> bytes:
 
 
 def _encodings(credential: Credential | None) -> Sequence[bytes]:
-    """Return the forms in which a server may repeat the secret: plain, and both base64 forms of AUTH."""
+    """Return the forms in which a server may repeat the secret."""
     if credential is None:
         return ()
-    login, secret = _octets(credential.login), _octets(credential.reveal())
-    if not secret:
-        return ()
-    plain = base64.b64encode(b"\0" + login + b"\0" + secret)
-    return (plain, base64.b64encode(secret), secret)
+    return secrets_in(_octets(credential.login), _octets(credential.reveal()))

@@ -50,16 +50,32 @@ class Accounts(Protocol):
         """
         ...
 
-    async def access_token(self, account: Account) -> AccessToken | Reply | None:
-        """The access token with which to log in now; None for an account with a password.
+    def signing_keys(self) -> SigningKeys | None:
+        """The keys for SRS addresses; None if the vault has none. Cheap: called for each message."""
+        ...
 
-        A reply (4xx) is the deferral of the account's messages while there is no token. Asked once for each session
-        that is opened, never for a message on an open one; it may wait for a network. Never raises.
+
+@dataclass(frozen=True, slots=True)
+class NoToken:
+    """There is no access token now. `reply`: the authorization server's refusal, with its name, in our words."""
+
+    reply: Reply  # 4xx if it is tried again; 5xx otherwise
+    needs_person: bool  # the account is suspended until somebody acts; else it is tried again
+    hint: str = ""  # the fix, without "To fix:"
+
+
+class AccessTokens(Protocol):
+    """Access tokens of the accounts that log in with OAuth: those whose credential names an application."""
+
+    async def token(self, account: Account) -> AccessToken | NoToken:
+        """The token with which to log in now. It may wait for a network, for at most a minute. Never raises.
+
+        Asked once for each session that is opened, never for a message on an open one.
         """
         ...
 
-    def signing_keys(self) -> SigningKeys | None:
-        """The keys for SRS addresses; None if the vault has none. Cheap: called for each message."""
+    def refused(self, account: Account, token: AccessToken) -> bool:
+        """Note that the smarthost refused a login with this token. True if a new one is worth one more login."""
         ...
 
 

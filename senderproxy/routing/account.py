@@ -56,11 +56,12 @@ class Credential:
     change every hour, with the grant.
     """
 
-    __slots__ = ("__secret", "login", "version")
+    __slots__ = ("__secret", "application", "login", "version")
 
-    def __init__(self, login: str, secret: str, version: str) -> None:
+    def __init__(self, login: str, secret: str, version: str, application: str = "") -> None:
         self.login = login
         self.version = version  # reveals nothing about the secret
+        self.application = application  # id of the OAuth application, whose tokens are the secret; empty: a password
         self.__secret = secret
 
     def reveal(self) -> str:
@@ -69,7 +70,7 @@ class Credential:
 
     def with_token(self, token: AccessToken) -> "Credential":
         """The credential for one login with this token; login and version stay."""
-        return Credential(self.login, token.reveal(), self.version)
+        return Credential(self.login, token.reveal(), self.version, self.application)
 
     def __repr__(self) -> str:
         return f"Credential(login={self.login!r}, secret=***)"

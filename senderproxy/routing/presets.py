@@ -101,8 +101,9 @@ _ALL: Final[Iterable[Provider]] = (
     _cautious("ovh", "ssl0.ovh.net", IMPLICIT_TLS_PORT),
     _cautious("posteo", "posteo.de"),
     _cautious("vodafone", "smtp.vodafonemail.de", IMPLICIT_TLS_PORT),
-    # Needs an app password. Another From than the account's or a verified alias is reported to be rewritten. At most
-    # 100 recipients in a message; 500 recipients a day, 2000 with Workspace: enforced here as a limit for each hour.
+    # Needs an app password or OAuth (docs/oauth.md). Another From than the account's or a verified alias is reported to
+    # be rewritten. At most 100 recipients in a message; 500 recipients a day, 2000 with Workspace: enforced here as a
+    # limit for each hour.
     _cautious(
         "gmail",
         "smtp.gmail.com",
@@ -110,7 +111,8 @@ _ALL: Final[Iterable[Provider]] = (
     ),
     # No implicit TLS. The header From is checked at the end of DATA (`554 5.2.252 SendAsDenied`); three connections at
     # once (`432 4.3.2 sender thread limit exceeded`), 30 messages a minute: learn.microsoft.com, "How to set up a
-    # multifunction device". Password logins will be disabled by default after 2026 (`550 5.7.30`).
+    # multifunction device". Password logins will be disabled by default after 2026 (`550 5.7.30`); OAuth:
+    # docs/microsoft-365.md.
     _cautious(
         "m365",
         "smtp.office365.com",

@@ -7,6 +7,7 @@ RFC 6409, RFC 8314.
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 
 class SenderRule(Enum):
@@ -55,6 +56,10 @@ class Smarthost:
         return f"{self.host}:{self.port}"
 
 
+# SASL mechanisms for passwords that delivery speaks, the preferred one first.
+PASSWORD_MECHANISMS: Final = ("PLAIN", "LOGIN", "SCRAM-SHA-256", "CRAM-MD5")
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Limits of a provider for each account; None: no known limit."""
@@ -74,7 +79,7 @@ class Provider:
 
     name: str
     smarthosts: tuple[Smarthost, ...]  # in order of preference; the next one if a connection fails
-    mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")  # the first one that the server offers is used
+    mechanisms: tuple[str, ...] = PASSWORD_MECHANISMS  # the first one that the server offers is used; not for tokens
     login_form: LoginForm = LoginForm.ADDRESS
     sender_rule: SenderRule = SenderRule.DOMAIN  # of the reverse-path
     from_rule: SenderRule = (

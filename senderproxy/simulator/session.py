@@ -27,6 +27,7 @@ from senderproxy.simulator.session_state import SessionState, SimulatorView
 
 _COMMAND_LIMIT: Final = 4096  # octets; RFC 5321 section 4.5.3.1.4 requires 512, extensions need more
 _CREDENTIAL_LIMIT: Final = 12288  # octets; RFC 4954 section 4
+_TOKEN_REFUSED: Final = base64.b64encode(b'{"status":"400","schemes":"Bearer"}').decode("ascii")
 _EHLO_NAME: Final = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 # A client has to wait for the reply to these even with PIPELINING (RFC 2920 section 3.1, RFC 3207, RFC 4954).
 _LAST_OF_A_GROUP: Final = frozenset({"EHLO", "HELO", "STARTTLS", "AUTH", "DATA", "NOOP", "QUIT"})
@@ -214,6 +215,8 @@ class ServerSession:
             state.login = login
             record(accepted=True)
 
+        if not correct and mechanism in ("XOAUTH2", "OAUTHBEARER"):
+            await self._challenge(_TOKEN_REFUSED)  # the client's answer gets the reply
         due = state.fill(state.replies.auth_accepted if correct else state.replies.auth_rejected)
         await self._replies.send(FaultStage.AUTH, due, effect, lambda _: record(accepted=False))
 
@@ -223,8 +226,8 @@ class ServerSession:
             case "LOGIN":
                 login = _decode(initial) if initial else await self._challenge("VXNlcm5hbWU6")
                 return login, await self._challenge("UGFzc3dvcmQ6")
-            case "XOAUTH2":
-                return _read_xoauth2(_decode(initial) if initial else await self._challenge(""))
+            case "XOAUTH2" | "OAUTHBEARER":
+                return _read_bearer(_decode(initial) if initial else await self._challenge(""))
             case _:
                 text = _decode(initial) if initial else await self._challenge("")
                 _authorization_identity, login, password = text.split("\0")
@@ -267,9 +270,9 @@ def _decode(text: str) -> str:
     return base64.b64decode(text, validate=True).decode("utf-8")
 
 
-def _read_xoauth2(text: str) -> tuple[str, str]:
-    """Parse `user=` login ^A `auth=Bearer ` token ^A^A. The mailbox's password is used as the token."""
+def _read_bearer(text: str) -> tuple[str, str]:
+    """Parse `user=` or `n,a=` login, and `auth=Bearer ` token, between ^A. The mailbox's password is the token."""
     parts = text.split("\x01")
-    login = next(part.removeprefix("user=") for part in parts if part.startswith("user="))
+    login = parts[0].removeprefix("user=").removeprefix("n,a=").removesuffix(",")
     token = next(part.removeprefix("auth=Bearer ") for part in parts if part.startswith("auth=Bearer "))
     return login, token

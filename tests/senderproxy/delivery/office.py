@@ -13,7 +13,7 @@ from senderproxy.mail.address import AddressPattern, parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Outcome
-from senderproxy.mail.reply import Reply
+from senderproxy.relay.ports import NoToken
 from senderproxy.rewriting.srs import SigningKeys
 from senderproxy.routing.account import AccessToken, Account, Credential
 from senderproxy.routing.directory import AccountDirectory, MatchTier
@@ -48,13 +48,14 @@ def account_of(account_id: str, login: str, **more: Any) -> Account:
 
 
 class MemoryAccounts:
-    """relay.ports.Accounts in memory."""
+    """relay.ports.Accounts and relay.ports.AccessTokens in memory."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
-        self.tokens: dict[str, AccessToken | Reply] = {}  # of accounts with a grant
+        self.tokens: dict[str, AccessToken | NoToken] = {}  # of accounts with a grant
+        self.renewed: dict[str, AccessToken] = {}  # the token after one that the smarthost refused
         self.asked_for_token: list[str] = []
-        self._secrets: dict[str, tuple[str, str]] = {}
+        self._secrets: dict[str, tuple[str, str, str]] = {}
         self._versions = 0
         self.keys: SigningKeys | None = None
         self._directory = AccountDirectory(())
@@ -67,11 +68,11 @@ class MemoryAccounts:
 
     def set_password(self, account_id: str, secret: str) -> None:
         self._versions += 1
-        self._secrets[account_id] = (secret, f"v{self._versions}")
+        self._secrets[account_id] = (secret, f"v{self._versions}", "")
 
     def set_grant(self, account_id: str, version: str) -> None:
         """From now on the account has no password, but a grant of this version."""
-        self._secrets[account_id] = ("", version)
+        self._secrets[account_id] = ("", version, "office")
 
     def remove(self, account_id: str) -> None:
         del self.accounts[account_id], self._secrets[account_id]
@@ -85,9 +86,15 @@ class MemoryAccounts:
         current = self.accounts.get(account.id)
         return None if current is None else Credential(current.login, *self._secrets[account.id])
 
-    async def access_token(self, account: Account) -> AccessToken | Reply | None:
+    async def token(self, account: Account) -> AccessToken | NoToken:
         self.asked_for_token.append(account.id)
-        return self.tokens.get(account.id)
+        return self.tokens[account.id]
+
+    def refused(self, account: Account, token: AccessToken) -> bool:
+        if (renewed := self.renewed.pop(account.id, None)) is None:
+            return False
+        self.tokens[account.id] = renewed
+        return True
 
     def signing_keys(self) -> SigningKeys | None:
         return self.keys
@@ -134,7 +141,7 @@ async def office(
     accounts.add("anna", ANNA, SECRET)
     accounts.add("bert", BERT, BERTS_SECRET)
     provider = Provider("simulator", smarthosts, limits=Limits(**limits))  # type: ignore[arg-type]
-    courier = SmtpCourier(accounts, timeouts or SessionTimeouts(), HOSTNAME, clock)
+    courier = SmtpCourier(accounts, timeouts or SessionTimeouts(), HOSTNAME, clock, tokens=accounts)
     try:
         yield Office(courier, accounts, clock, provider)
     finally:
