@@ -38,6 +38,7 @@ from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
 from senderproxy.monitoring.facts import RefusedConfiguration
 from senderproxy.relay.queue_admin import QueueAdmin
+from senderproxy.routing.account import AccessToken
 from senderproxy.service.alerts import ServiceAlerts
 from senderproxy.service.condition_facts import FactCollector
 from senderproxy.service.conditions import LEARNED_KIND, ServiceConditions
@@ -50,6 +51,7 @@ from senderproxy.service.loop_monitor import LoopMonitor
 from senderproxy.service.metrics import ServiceMetrics
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.service.status import ServiceStatus
+from senderproxy.tracking.serialize import reply_entry
 from senderproxy.service.surroundings import Surroundings
 from senderproxy.translation import SOURCE, _
 from senderproxy.wiring import build_components
@@ -188,6 +190,8 @@ class Service:
         await self._listeners.stop(grace())
         await self._components.runner.stop(grace())
         await self._components.courier.close(grace())
+        await self._components.tokens.close(grace())
+        self._components.http.close()
         await self._spool.close(max(grace(), _SPOOL_CLOSE))
         self._components.crash_journal.close()
         self._facts.stop()
@@ -305,6 +309,7 @@ class Service:
             Verb.RESUME: self._answer_resume,
             Verb.RELOAD: self._answer_reload,
             Verb.READ_VAULT: self._answer_read_vault,
+            Verb.TOKEN: self._answer_token,
             **{Verb(name): handler for name, handler in queue.handlers().items()},
         }
         control = ControlServer(Path(self._config.service.control_socket), handlers)
@@ -382,9 +387,20 @@ class Service:
             raise SenderproxyError(
                 _("There is no account {account}.").format(account=account), hint="senderproxy account list"
             )
+        self._components.tokens.resume(account)
         self._components.courier.resume(account)
         self._components.runner.wake(account)
         return {"account": account}
+
+    async def _answer_token(self, request: Request) -> Answer:
+        """The access token of an account, for a command that logs in itself; or the reason why there is none."""
+        account = self._accounts.directory().by_id(str(request.get("account")))
+        if account is None or self._accounts.grant(account.id) is None:
+            raise SenderproxyError(_("The service knows no account of that id that logs in with OAuth."))
+        found = await self._components.tokens.token(account)
+        if isinstance(found, AccessToken):
+            return {"token": found.reveal()}
+        return {"reply": reply_entry(found.reply), "needs_person": found.needs_person, "hint": found.hint}
 
     async def _answer_reload(self, _request: Request) -> Answer:
         try:

@@ -113,6 +113,12 @@ VAULT_RECORD_UNKNOWN: Final = LogEvent(
     "record of a kind that this version does not know, left as it is",
     ("record", "kind"),
 )
+GRANT_NOT_STORED: Final = LogEvent(
+    "grant_not_stored",
+    Severity.ERROR,
+    "refresh token only in memory: the disk refused it, and a crash now would end the consent",
+    ("account", "why"),
+)
 ACCOUNT_UNUSABLE: Final = LogEvent("account_unusable", Severity.ERROR, "account record not usable", ("why",))
 
 # ---- control ----

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from senderproxy.accounts.access_tokens import VaultTokens
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock, MachineZone
 from senderproxy.config.model import Config, SpoolSettings
@@ -20,6 +21,7 @@ from senderproxy.delivery import learned_accounts
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.delivery.resolver import LookUp, Resolver, look_up
 from senderproxy.delivery.session import SessionTimeouts
+from senderproxy.http_client.client import HttpClient
 from senderproxy.listener import login_throttle
 from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 from senderproxy.relay import loop_guard, sender_rejected
@@ -104,6 +106,8 @@ class Components:
     intake: RelayIntake
     login_throttle: LoginThrottle  # of all listeners, also after a reload
     learned: LearnedState
+    http: HttpClient
+    tokens: VaultTokens
 
     def use_spool(self, spool: Spool) -> None:
         """Queue into this spool from now on, and deliver from it."""
@@ -128,7 +132,9 @@ def build_components(
     """
     closed = NoSpool(SpoolError(_("The spool is not open yet.")))
     resolver = Resolver(clock, look_up)
-    courier = SmtpCourier(accounts, session_timeouts_of(config), config.identity.hostname, clock, resolver)
+    http = HttpClient(clock)
+    tokens = VaultTokens(accounts, http, clock, Path(config.vault.path))
+    courier = SmtpCourier(accounts, session_timeouts_of(config), config.identity.hostname, clock, resolver, tokens)
     relay = MessageRelay(accounts, courier, clock, rules_of(config))
     report_builder = ReportBuilder(relay, accounts, clock)
     journal = CrashJournalFile(Path(config.service.control_socket).with_name("under-way"), crash)
@@ -143,4 +149,4 @@ def build_components(
     throttle.changed = learned.register(login_throttle.LEARNED_KIND, throttle)
     relay.rejected_senders.changed = learned.register(sender_rejected.LEARNED_KIND, relay.rejected_senders)
     intake.loop_guard.changed = learned.register(loop_guard.LEARNED_KIND, intake.loop_guard)
-    return Components(courier, relay, report_builder, journal, runner, intake, throttle, learned)
+    return Components(courier, relay, report_builder, journal, runner, intake, throttle, learned, http, tokens)

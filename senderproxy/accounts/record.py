@@ -1,6 +1,7 @@
 """Conversion between one record and its bytes in the vault. PURE.
 
 Schema 2 is a JSON object with `schema`, `kind` and the fields of that kind; schema 1 had accounts only, and no `kind`.
+Schema 3 is that of accounts that log in with OAuth: an earlier version reports them and does not drop the grant.
 
 Guarantees: `decode` returns exactly what `encode` wrote. A record of a newer version is refused; one of an unknown kind
 is an UnknownRecord, never an error. No error and no `repr` contains a secret.
@@ -10,7 +11,7 @@ Not here: storage of the bytes (accounts.vault_accounts, accounts.editor), confl
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from senderproxy.errors import SenderproxyError
@@ -19,10 +20,13 @@ from senderproxy.routing.account import Account
 from senderproxy.translation import _
 
 SCHEMA: Final = 2  # version of the record format
+GRANT_SCHEMA: Final = 3  # that of an account with a grant; earlier versions must not take its secret for a password
 
 ACCOUNT: Final = "account"
 SRS_KEY: Final = "srs-key"
-KINDS: Final = frozenset({ACCOUNT, SRS_KEY})  # the kinds that this version knows
+OAUTH_APPLICATION: Final = "oauth-application"
+GRANT_KEY: Final = "grant-key"
+KINDS: Final = frozenset({ACCOUNT, SRS_KEY, OAUTH_APPLICATION, GRANT_KEY})  # the kinds that this version knows
 
 
 class RecordError(SenderproxyError):
@@ -30,11 +34,27 @@ class RecordError(SenderproxyError):
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """The permission to get access tokens for an account, in the place of a password.
+
+    `id` is random: a new consent has another one, so that tokens of the earlier one are never used again.
+    """
+
+    application: str  # id of a record of the kind OAUTH_APPLICATION
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoredAccount:
-    """An account with its secret, as stored in the vault."""
+    """An account with its secret, as stored in the vault.
+
+    The secret is the password; with a grant, the refresh token of a person's consent, or empty where the application
+    alone gets tokens.
+    """
 
     account: Account
     secret: str = field(repr=False)
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +86,8 @@ def encode(stored: StoredAccount | StoredRecord) -> bytes:
     """Return the bytes of one record."""
     fields = _account_fields(stored) if isinstance(stored, StoredAccount) else dict(stored.fields)
     kind = ACCOUNT if isinstance(stored, StoredAccount) else stored.kind
-    entry = {**fields, "schema": SCHEMA, "kind": kind}
+    schema = GRANT_SCHEMA if isinstance(stored, StoredAccount) and stored.grant is not None else SCHEMA
+    entry = {**fields, "schema": schema, "kind": kind}
     return json.dumps(entry, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass")
 
 
@@ -76,10 +97,12 @@ def decode(name: str, record: bytes) -> Record:
     schema, kind = _schema(name, entry), _kind(name, entry)
     if kind not in KINDS:
         return UnknownRecord(name, kind)
-    if schema > SCHEMA:
+    if schema > (GRANT_SCHEMA if kind == ACCOUNT else SCHEMA):
         raise _too_new(name, kind)
     if kind == ACCOUNT:
-        return StoredAccount(_account(name, entry), _text(name, entry, "secret"))
+        grant = _grant(name, entry) if schema == GRANT_SCHEMA else None
+        secret = "" if grant is not None and entry.get("secret") == "" else _text(name, entry, "secret")
+        return StoredAccount(_account(name, entry), secret, grant)
     fields = {key: value for key, value in entry.items() if key not in ("schema", "kind")}
     if not all(isinstance(value, str) for value in fields.values()):
         raise _unusable_record(name, _("a field is not a text"))
@@ -95,6 +118,20 @@ def upgrade(name: str, record: bytes) -> bytes | None:
     except RecordError:
         return None
     return None if isinstance(stored, UnknownRecord) else encode(stored)
+
+
+def for_backup(name: str, record: bytes) -> bytes:
+    """Return the record as a backup has it: without a refresh token.
+
+    The authorization server may have replaced it since, and ends the whole grant if the older one is used.
+    """
+    try:
+        stored = decode(name, record)
+    except RecordError:
+        return record
+    if isinstance(stored, StoredAccount) and stored.grant is not None and stored.secret:
+        return encode(replace(stored, secret=""))
+    return record
 
 
 def own_first(address: str, others: list[str]) -> tuple[AddressPattern, ...]:
@@ -142,6 +179,8 @@ def _account_fields(stored: StoredAccount) -> dict[str, Any]:
         "messages_per_hour": account.messages_per_hour,
         "connections": account.connections,
     }
+    if stored.grant is not None:
+        fields["grant"] = {"application": stored.grant.application, "id": stored.grant.id}
     if account.recipients_per_hour is not None:  # records without it are the same octets as before it existed
         fields["recipients_per_hour"] = account.recipients_per_hour
     return fields
@@ -167,6 +206,13 @@ def _account(name: str, entry: dict[str, Any]) -> Account:
         connections=_number(name, entry, "connections"),
         recipients_per_hour=_number(name, entry, "recipients_per_hour"),
     )
+
+
+def _grant(name: str, entry: dict[str, Any]) -> Grant:
+    fields = entry.get("grant")
+    if not isinstance(fields, dict):
+        raise _unusable(name, _("`{key}` is missing").format(key="grant"))
+    return Grant(_text(name, fields, "application"), _text(name, fields, "id"))
 
 
 def _text(name: str, entry: dict[str, Any], key: str) -> str:

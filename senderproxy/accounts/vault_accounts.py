@@ -11,14 +11,26 @@ Not here: changing accounts (accounts.editor), opening methods (accounts.unlock)
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 from senderproxy import log_events
 from senderproxy.accounts.errors import VaultDiskError, accounts_error
-from senderproxy.accounts.record import Record, RecordError, StoredAccount, StoredRecord, UnknownRecord, decode
+from senderproxy.accounts.grant_key import grant_keys
+from senderproxy.accounts.oauth_application import Flow, UsableApplication, from_record, usable
+from senderproxy.accounts.record import (
+    OAUTH_APPLICATION,
+    Grant,
+    Record,
+    RecordError,
+    StoredAccount,
+    StoredRecord,
+    UnknownRecord,
+    decode,
+    encode,
+)
 from senderproxy.accounts.srs_key import signing_keys
 from senderproxy.accounts.unlock import UnlockMethod
 from senderproxy.aio import wait_done
@@ -27,7 +39,7 @@ from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
 from senderproxy.relay.ports import Accounts
 from senderproxy.rewriting.srs import SigningKeys
-from senderproxy.routing.account import Account, Credential
+from senderproxy.routing.account import AccessToken, Account, Credential
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.translation import _
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
@@ -42,12 +54,32 @@ _LONGEST_PAUSE: Final = 120.0  # seconds; deriving a key costs a CPU core up to 
 
 
 @dataclass(frozen=True, slots=True)
+class StoredGrant:
+    """The grant of an account, as the vault has it.
+
+    `token_version` changes with everything that a token depends on. `refresh_token`: that of the consent, empty
+    without one.
+    """
+
+    account: str
+    login: str
+    application: str
+    id: str
+    token_version: str
+    refresh_token: AccessToken
+
+
+@dataclass(frozen=True, slots=True)
 class _Snapshot:
     vault_id: str
     generation: int
     fingerprint: Fingerprint
     directory: AccountDirectory
+    stored: dict[str, StoredAccount]
     credentials: dict[str, Credential] = field(repr=False)
+    grants: dict[str, StoredGrant]
+    applications: dict[str, UsableApplication | str]  # a sentence for one that is not usable
+    grant_keys: tuple[bytes, ...] = field(repr=False)
     records: tuple[StoredRecord, ...]
     keys: SigningKeys | None
     unknown: tuple[UnknownRecord, ...]
@@ -109,8 +141,30 @@ class VaultAccounts(Accounts):
         """See relay.ports.Accounts."""
         return self._snapshot.credentials.get(account.id)
 
-    async def access_token(self, account: Account) -> None:
-        """See relay.ports.Accounts. None: every account in the vault has a password."""
+    def stored(self, account: Account) -> StoredAccount | None:
+        """Return the account as it is stored, with its secret; None if it no longer exists."""
+        return self._snapshot.stored.get(account.id)
+
+    def grant(self, account_id: str) -> StoredGrant | None:
+        """Return the grant of an account; None if it has a password or does not exist."""
+        return self._snapshot.grants.get(account_id)
+
+    def grants(self) -> Iterable[StoredGrant]:
+        """Return the grants of all accounts."""
+        return self._snapshot.grants.values()
+
+    def application(self, application_id: str) -> UsableApplication | str:
+        """Return the application of that id, or a sentence on the reason why it is not usable."""
+        missing = _("There is no application {id}.").format(id=application_id)
+        return self._snapshot.applications.get(application_id, missing)
+
+    def applications(self) -> Mapping[str, UsableApplication | str]:
+        """Return every application by its id, or the reason why it is not usable."""
+        return self._snapshot.applications
+
+    def grant_keys(self) -> tuple[bytes, ...]:
+        """Return the keys of the grant file, the newest first."""
+        return self._snapshot.grant_keys
 
     def signing_keys(self) -> SigningKeys | None:
         """See relay.ports.Accounts."""
@@ -247,12 +301,18 @@ class VaultAccounts(Accounts):
             except (RecordError, Damaged) as error:
                 unreadable.append(str(error))
         stored = [record for record in found if isinstance(record, StoredAccount)]
+        applications = _applications(found)
+        credentials = {e.account.id: self._credential(e, applications) for e in stored}
         return _Snapshot(
             self._vault.vault_id,
             self._vault.generation,
             self._vault.fingerprint,
             AccountDirectory(entry.account for entry in stored),
-            {e.account.id: self._credential(e) for e in stored},
+            {entry.account.id: entry for entry in stored},
+            credentials,
+            {e.account.id: self._grant(e, e.grant, applications) for e in stored if e.grant is not None},
+            {id_: one for id_, (one, _data) in applications.items()},
+            grant_keys(found),
             tuple(record for record in found if isinstance(record, StoredRecord)),
             signing_keys(found),
             tuple(record for record in found if isinstance(record, UnknownRecord)),
@@ -275,10 +335,28 @@ class VaultAccounts(Accounts):
         self.on_change()
         return True
 
-    def _credential(self, stored: StoredAccount) -> Credential:
-        digest = hashlib.blake2b(digest_size=16, key=self._version_key)
-        digest.update(stored.account.login.encode() + b"\0" + stored.secret.encode())
-        return Credential(stored.account.login, stored.secret, digest.hexdigest())
+    def _credential(self, stored: StoredAccount, applications: "Mapping[str, _ReadApplication]") -> Credential:
+        login, grant = stored.account.login, stored.grant
+        parts = [login.encode(), stored.secret.encode()]
+        if grant is None:
+            return Credential(login, stored.secret, self._digest(parts))
+        _usable, data = applications.get(grant.application, _NO_APPLICATION)
+        return Credential(login, "", self._digest([*parts, grant.id.encode(), data]), grant.application)
+
+    def _grant(
+        self, stored: StoredAccount, grant: Grant, applications: "Mapping[str, _ReadApplication]"
+    ) -> StoredGrant:
+        account = stored.account
+        application, data = applications.get(grant.application, _NO_APPLICATION)
+        if isinstance(application, UsableApplication) and application.flow is Flow.APPLICATION:
+            version = self._digest([data])  # one token for all its accounts
+        else:
+            version = self._credential(stored, applications).version
+        refresh_token = AccessToken(stored.secret)
+        return StoredGrant(account.id, account.login, grant.application, grant.id, version, refresh_token)
+
+    def _digest(self, parts: Iterable[bytes]) -> str:
+        return hashlib.blake2b(b"\0".join(parts), digest_size=16, key=self._version_key).hexdigest()
 
     def _log_unusable(self) -> None:
         for why in self._snapshot.unreadable:
@@ -295,6 +373,22 @@ class VaultAccounts(Accounts):
         if self.problem is not None:
             self.problem = None
             event(_log, log_events.VAULT_READABLE_AGAIN)
+
+
+_ReadApplication: TypeAlias = tuple[UsableApplication | str, bytes]  # and the octets of its record
+_NO_APPLICATION: Final[_ReadApplication] = ("", b"")
+
+
+def _applications(found: Iterable[Record]) -> dict[str, _ReadApplication]:
+    """Read the applications among these records, with their keys."""
+    read: dict[str, _ReadApplication] = {}
+    for record in found:
+        if isinstance(record, StoredRecord) and record.kind == OAUTH_APPLICATION:
+            try:
+                read[record.id] = usable(from_record(record)), encode(record)
+            except SenderproxyError as error:
+                read[record.id] = str(error), encode(record)
+    return read
 
 
 def _too_slow() -> VaultDiskError:

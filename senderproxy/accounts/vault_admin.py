@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from senderproxy.accounts.errors import AccountsError, InvalidVaultRequest, accounts_error
+from senderproxy.accounts.grant_file import grant_file_of, seal_again
+from senderproxy.accounts.grant_key import renew_grant_key
+from senderproxy.accounts.record import for_backup
 from senderproxy.accounts.rollback import accept_generation, find_rollback
 from senderproxy.accounts.saving import save_upgraded, upgrade_records
 from senderproxy.accounts.sealed_credential import credential_unlock, is_available, seal, sealed_file
@@ -139,7 +142,10 @@ def rekey(path: Path | str, current: UnlockMethod, others: Collection[UnlockMeth
     """
     with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
         vault.rekey(current, *others, drop=drop)
+        keys = renew_grant_key(vault)
         save_upgraded(vault, path)
+    if keys:
+        seal_again(grant_file_of(Path(path)), keys)
 
 
 def upgrade(path: Path | str, current: UnlockMethod) -> int:
@@ -168,7 +174,7 @@ def accept_rollback(path: Path | str, current: UnlockMethod) -> tuple[int, bool]
 def export(path: Path | str, current: UnlockMethod, copy: Path | str, new: UnlockMethod) -> None:
     """Write a sealed copy that only `new` opens. Never overwrites a file. Raises AccountsError."""
     with _errors_translated(), Vault.open(path, unlock=current) as vault:
-        vault.export(copy, unlock=new)
+        vault.export(copy, unlock=new, change=for_backup)
 
 
 def accept_restored(path: Path | str) -> None:

@@ -1,6 +1,7 @@
 """Copies of the vault for a backup, and the vault made of one.
 
-Guarantees: a copy is the vault of one moment, intact; no key and no password is written anywhere unsealed.
+Guarantees: a copy is the vault of one moment, intact, but for refresh tokens, which an export leaves out; no key and no
+password is written anywhere unsealed.
 Not here: the file of the backup (backup.create), other exports (accounts.vault_admin).
 """
 
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from senderproxy.accounts.errors import AccountsError, accounts_error
+from senderproxy.accounts.record import for_backup
 from senderproxy.accounts.unlock import UnlockMethod, make_key_file, unlock_method
 from senderproxy.accounts.vault_admin import VaultFacts, inspect
 from senderproxy.errors import SenderproxyError
@@ -32,7 +34,7 @@ def export_copy(octets: bytes, unlock: UnlockMethod, passphrase: str) -> bytes:
     with _as_file(octets) as copy, _errors_translated():
         sealed = copy.with_name("export")
         with Vault.open(copy, unlock=unlock) as vault:
-            vault.export(sealed, unlock=Passphrase(passphrase))
+            vault.export(sealed, unlock=Passphrase(passphrase), change=for_backup)
         return sealed.read_bytes()
 
 

@@ -42,6 +42,9 @@ TITLES: Final[Mapping[str, Bilingual]] = MappingProxyType(
         ConditionKey.LISTENER_CERTIFICATE: Bilingual(
             "{name}: eigenes Zertifikat läuft ab oder ist ungültig", "{name}: own certificate expires or is invalid"
         ),
+        ConditionKey.APPLICATION_EXPIRES: Bilingual(
+            "{name}: das Geheimnis der OAuth-Anwendung läuft ab", "{name}: the secret of the OAuth application expires"
+        ),
         ConditionKey.QUEUE_LATE: Bilingual("Nachrichten warten zu lange", "messages wait too long"),
         ConditionKey.MESSAGE_HELD: Bilingual("Nachrichten sind angehalten", "messages are held"),
         ConditionKey.DISK_LOW: Bilingual("der Platz auf der Platte wird knapp", "disk space is low"),

@@ -14,10 +14,12 @@ from typing import Final, NoReturn
 from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.errors import UnknownAccount
 from senderproxy.accounts.record import StoredAccount
+from senderproxy.accounts.unlock import UnlockMethod
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import account_table
 from senderproxy.cli.account_login_check import describe, login_hint, require_login, try_login
 from senderproxy.cli.account_names import account_id, names_of, unknown_account
+from senderproxy.cli.account_oauth import add_oauth_options, granted, put_granted
 from senderproxy.cli.common import (
     account_entry,
     default_login,
@@ -70,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--login", help=_("user name (default: as usual at the provider)"))
     _add_sender_options(add)
     _add_secret_options(add)
+    add_oauth_options(add)
     add.set_defaults(run=run_add)
 
     listed = actions.add_parser("list", help=_("list all accounts, without passwords"))
@@ -81,9 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--json", action="store_true", help=_("JSON output"))
     show.set_defaults(run=run_show)
 
-    edit = actions.add_parser("edit", help=_("change the addresses, display name or limits of an account"))
+    edit = actions.add_parser("edit", help=_("change the addresses, login, display name or limits of an account"))
     edit.add_argument("id", help=_(_ID))
     _add_sender_options(edit)
+    edit.add_argument("--login", metavar="USER", help=_("user name at the provider"))
     edit.add_argument(
         "--not",
         dest="without",
@@ -110,6 +114,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     password.add_argument("id", help=_(_ID))
     _add_secret_options(password)
     password.set_defaults(run=run_set_password)
+
+    consent = actions.add_parser("consent", help=_("log in with OAuth from now on, or consent to it again"))
+    consent.add_argument("id", help=_(_ID))
+    add_oauth_options(consent)
+    consent.add_argument("--no-verify", action="store_true", help=_("do not try the login"))
+    consent.set_defaults(run=run_consent)
 
     remove = actions.add_parser("remove", help=_("remove an account"))
     remove.add_argument("id", help=_(_ID))
@@ -150,13 +160,16 @@ def run_add(chosen: argparse.Namespace) -> int:
     directory = open_accounts(config, unlock).directory()
     account, provider = _new_account(config, chosen, directory)
     _require_unused(account, directory)
-    prompt = _("Password of {login}").format(login=account.login)
-    stored = StoredAccount(account, ask_new_secret(prompt, from_stdin=chosen.password_stdin))
-    if not chosen.no_verify:
-        require_login(config, stored)
+    if chosen.oauth:
+        stored = _with_grant(config, unlock, account, chosen, chosen.oauth)
+    else:
+        prompt = _("Password of {login}").format(login=account.login)
+        stored = StoredAccount(account, ask_new_secret(prompt, from_stdin=chosen.password_stdin))
+        if not chosen.no_verify:
+            require_login(config, stored)
     with open_editor(config, unlock) as editor:
         _require_unused(account, AccountDirectory(entry.account for entry in editor.all()))
-        editor.put(stored)
+        put_granted(editor, stored) if stored.grant is not None else editor.put(stored)
         editor.save()
         carried = [pattern for entry in editor.all() for pattern in entry.account.carries]
     print(_("Added account {id}. It carries {addresses}.").format(id=account.id, addresses=_joined(account.carries)))
@@ -170,7 +183,7 @@ def run_list(chosen: argparse.Namespace) -> int:
     accounts = open_accounts(read_config(chosen))
     listed = accounts.directory().accounts
     if chosen.json:
-        print_json([account_entry(account) for account in listed])
+        print_json([account_entry(account, accounts) for account in listed])
         return EX_OK
     if listed:
         rows = [[account.id, account.login, account.provider, _joined(account.carries)] for account in listed]
@@ -186,13 +199,16 @@ def run_list(chosen: argparse.Namespace) -> int:
 
 
 def run_show(chosen: argparse.Namespace) -> int:
-    account = _find(open_accounts(read_config(chosen)), chosen.id)
+    accounts = open_accounts(read_config(chosen))
+    account = _find(accounts, chosen.id)
     if chosen.json:
-        print_json(account_entry(account))
+        print_json(account_entry(account, accounts))
         return EX_OK
+    grant = accounts.grant(account.id)
     for name, value in (
         (_("id"), account.id),
         (_("login"), account.login),
+        (_("OAuth"), None if grant is None else grant.application),
         (_("provider"), account.provider),
         (_("address"), account.address),
         (_("carries"), _joined(account.carries)),
@@ -231,10 +247,46 @@ def run_set_password(chosen: argparse.Namespace) -> int:
     if not chosen.no_verify:
         require_login(config, StoredAccount(account, secret))
     with open_editor(config, unlock) as editor:
-        editor.put(replace(editor.find(account.id), secret=secret))
+        editor.put(replace(editor.find(account.id), secret=secret, grant=None))
         editor.save()
     print(_("Changed the password of account {id}.").format(id=account.id), resume_account(config, account.id))
     return EX_OK
+
+
+def run_consent(chosen: argparse.Namespace) -> int:
+    config = read_config(chosen)
+    unlock = vault_unlock(config)
+    accounts = open_accounts(config, unlock)
+    account = _find(accounts, chosen.id)
+    grant = accounts.grant(account.id)
+    name = chosen.oauth or (grant.application if grant is not None else "")
+    if not name:
+        raise UsageError(
+            _("Account {id} logs in with a password.").format(id=account.id),
+            hint=_("Name the application: senderproxy account consent {id} --oauth NAME").format(id=account.id),
+        )
+    stored = _with_grant(config, unlock, account, chosen, name)
+    with open_editor(config, unlock) as editor:
+        put_granted(editor, replace(editor.find(account.id), secret=stored.secret, grant=stored.grant))
+        editor.save()
+    text = _("Account {id} logs in with OAuth through {name}.").format(id=account.id, name=name)
+    print(text, resume_account(config, account.id))
+    return EX_OK
+
+
+def _with_grant(
+    config: Config, unlock: UnlockMethod, account: Account, chosen: argparse.Namespace, name: str
+) -> StoredAccount:
+    """The account with a new grant. Nothing is locked while a person is at the browser."""
+    application = open_accounts(config, unlock).application(name)
+    if isinstance(application, str):
+        raise UsageError(
+            application,
+            hint=_("Add it: senderproxy oauth add {name}; or look at it: senderproxy oauth show {name}").format(
+                name=name
+            ),
+        )
+    return granted(config, account, application, by_device=chosen.device, verify=not chosen.no_verify)
 
 
 def run_verify(chosen: argparse.Namespace) -> int:
@@ -265,7 +317,7 @@ def _verify(config: Config, accounts: VaultAccounts, account: Account) -> tuple[
     credential = accounts.credential(account)
     if credential is None:
         return EX_FAILED, _("the account was removed meanwhile"), ""
-    result = try_login(config, account, credential)
+    result = try_login(config, account, credential, accounts)
     match result:
         case LoginOk():
             text = _("{result}; the running service uses it") if try_resume(config, account.id) else "{result}"
@@ -337,6 +389,7 @@ def _edited(account: Account, chosen: argparse.Namespace) -> Account:
         raise UsageError(text.format(address=account.address))
     return replace(
         account,
+        login=chosen.login or account.login,
         carries=carries,
         display_name=account.display_name if chosen.display_name is None else chosen.display_name or None,
         messages_per_hour=_limit(chosen.messages_per_hour, account.messages_per_hour),

@@ -259,8 +259,7 @@ class _Existing:
             account = self._by_address.get(own.key) or self.directory.by_id(own.key)
         else:
             account = self._by_login.get(login) or self._by_address.get(login.lower())
-        credential = self._accounts.credential(account) if account else None
-        return StoredAccount(account, credential.reveal()) if account and credential else None
+        return self._accounts.stored(account) if account else None
 
 
 def _read_row(
@@ -294,7 +293,7 @@ def _read_row(
     if before is None and not secret:
         return row.invalid(_("the password is missing, and there is no such account yet"))
     account = _account(config.provider_table()[provider], cells, found, before.account if before else None)
-    stored = StoredAccount(account, secret or (before.secret if before else ""))
+    stored = replace(before, account=account) if before and not secret else StoredAccount(account, secret)
     blank = stored.secret != stored.secret.strip()
     return Row(
         line, account.id, stored, _("valid; the password begins or ends with a blank") if blank else _("valid"), before
@@ -401,6 +400,9 @@ def _verified(config: Config, rows: list[Row]) -> Iterator[Row]:
         if row.stored is None:
             yield row
             continue
+        if row.stored.grant is not None:  # its login with OAuth is not changed
+            yield row
+            continue
         account, number = row.stored.account, number + 1
         if account.provider in unreachable:
             text = _("not tried: {provider} cannot be reached, see line {line}")
@@ -433,9 +435,10 @@ def _store(editor: AccountEditor, rows: list[Row]) -> None:
 
 def run_export(chosen: argparse.Namespace) -> int:
     """The password column is present and empty: once filled in, the table can be imported elsewhere."""
-    accounts = open_accounts(read_config(chosen)).directory().accounts
+    vault_accounts = open_accounts(read_config(chosen))
+    accounts = vault_accounts.directory().accounts
     if chosen.json:
-        print_json([account_entry(account) for account in accounts])
+        print_json([account_entry(account, vault_accounts) for account in accounts])
         return EX_OK
     table = csv.writer(sys.stdout, delimiter=";", lineterminator="\n")
     table.writerow(_EXPORTED)

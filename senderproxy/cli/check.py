@@ -284,7 +284,7 @@ def _check_login(config: Config, accounts: VaultAccounts, account: Account, logi
         logins.not_tried.append(account)
         return
     print_progress(_("Trying the login of {login} ...").format(login=account.login))
-    match try_login(config, account, credential):
+    match try_login(config, account, credential, accounts):
         case LoginOk() as result:
             yield Finding(Level.OK, subject, describe(result))
         case LoginRefused() as result:
@@ -319,7 +319,7 @@ def _check_senders(config: Config, accounts: VaultAccounts, account: Account, re
         return
     print_progress(_("Probing the senders of {login} ...").format(login=account.login))
     senders = check_senders.senders_to_probe(account)
-    result = try_senders(config, account, credential, list(senders.values()), recipient)
+    result = try_senders(config, accounts, account, credential, list(senders.values()), recipient)
     if isinstance(result, Probed):
         yield from check_senders.findings(account, provider_of(config, account), recipient, result)
     else:

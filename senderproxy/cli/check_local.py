@@ -33,7 +33,7 @@ from senderproxy.monitoring.conditions import find_conditions
 from senderproxy.monitoring.facts import Facts
 from senderproxy.monitoring.record import Condition, ConditionKey, read_condition
 from senderproxy.relay.ports import SpoolError
-from senderproxy.service.condition_facts import accounts_facts, listener_certificate_facts
+from senderproxy.service.condition_facts import accounts_facts, application_facts, listener_certificate_facts
 from senderproxy.service.spool import disk_facts
 from senderproxy.spool.sqlite.inspection import inspect_spool
 from senderproxy.tracking.timeline import format_time
@@ -125,6 +125,7 @@ def _own_facts(config: Config, accounts: VaultAccounts | None, now: datetime) ->
         if accounts is None
         else accounts_facts(config, accounts, rolled_back=_rolled_back(config, accounts)),
         certificates=[one for one in certificates if one is not None],
+        applications=() if accounts is None else application_facts(accounts),
     )
 
 

@@ -86,8 +86,9 @@ def open_editor(config: Config, unlock: UnlockMethod | None = None) -> AccountEd
     return AccountEditor.open(config.vault.path, unlock or vault_unlock(config))
 
 
-def account_entry(account: Account) -> dict[str, object]:
+def account_entry(account: Account, accounts: VaultAccounts) -> dict[str, object]:
     """An account as JSON output and `account show` list it: everything but its password."""
+    grant = accounts.grant(account.id)
     return {
         "id": account.id,
         "login": account.login,
@@ -98,6 +99,7 @@ def account_entry(account: Account) -> dict[str, object]:
         "messages_per_hour": account.messages_per_hour,
         "recipients_per_hour": account.recipients_per_hour,
         "connections": account.connections,
+        "oauth": None if grant is None else grant.application,
     }
 
 

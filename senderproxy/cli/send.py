@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.cli.access_tokens import CommandTokens
 from senderproxy.cli.account_login_check import short_timeouts
 from senderproxy.cli.common import open_accounts, read_config, typed_address
 from senderproxy.cli.errors import UsageError
@@ -203,7 +204,8 @@ async def _send_direct(
     config: Config, accounts: VaultAccounts, author: Address, recipient: Address, content: bytes
 ) -> Reply:
     clock = SystemClock()
-    courier = SmtpCourier(accounts, short_timeouts(), config.identity.hostname, clock)
+    tokens = CommandTokens(config, accounts)
+    courier = SmtpCourier(accounts, short_timeouts(), config.identity.hostname, clock, tokens=tokens)
     header, blank, text = content.partition(b"\r\n\r\n")
     body = BodyBuffer(len(content), SpillDirectory())
     body.append(text)  # our own text: no line begins with a dot
@@ -225,4 +227,5 @@ async def _send_direct(
         return reply
     finally:
         await courier.close(0)
+        await tokens.close()
         body.close()

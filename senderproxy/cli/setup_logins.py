@@ -30,6 +30,8 @@ def ask_password(mailbox: MailboxAnswer, *, tested: bool) -> str:
 def try_or_choose(config: Config, stored: StoredAccount) -> tuple[str, bool]:
     """Try the login. Empty if it works, else the letter that the operator chose; True if no login could be tried."""
     account = stored.account
+    if stored.grant is not None:  # its login with OAuth is not changed
+        return "", False
     print_progress(_("Trying the login of {login} ...").format(login=account.login))
     result = try_login(config, account, Credential(account.login, stored.secret, version="untried"))
     if isinstance(result, LoginOk):

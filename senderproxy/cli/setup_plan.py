@@ -110,9 +110,9 @@ def read_existing(paths: SetupPaths, chosen: argparse.Namespace) -> Existing:
     unlock = unlock_method(chosen.unlock or config.vault.unlock, prompt)
     accounts = open_accounts(config, unlock)
     stored = {
-        account.id: StoredAccount(account, credential.reveal())
+        account.id: entry
         for account in accounts.directory().accounts
-        if (credential := accounts.credential(account)) is not None
+        if (entry := accounts.stored(account)) is not None
     }
     return Existing(text, config, unlock, accounts, stored)
 
@@ -319,7 +319,7 @@ def account_of(
             carries=carries,
             display_name=mailbox.display_name or account.display_name,
         )
-        return StoredAccount(changed, mailbox.secret or before.secret)
+        return StoredAccount(changed, mailbox.secret) if mailbox.secret else replace(before, account=changed)
     if mailbox.secret is None:
         raise UsageError(
             _("The password of {address} is missing.").format(address=mailbox.address),

@@ -18,7 +18,11 @@ from senderproxy.monitoring.client_conditions import client_conditions
 from senderproxy.monitoring.domain_conditions import domain_conditions
 from senderproxy.monitoring.facts import Facts
 from senderproxy.monitoring.record import Condition, ConditionId
-from senderproxy.monitoring.service_conditions import certificate_conditions, service_conditions
+from senderproxy.monitoring.service_conditions import (
+    application_conditions,
+    certificate_conditions,
+    service_conditions,
+)
 from senderproxy.monitoring.storage_conditions import spool_conditions, vault_conditions
 
 _RULES: Final = (
@@ -27,6 +31,7 @@ _RULES: Final = (
     client_conditions,
     domain_conditions,
     certificate_conditions,
+    application_conditions,
     service_conditions,
     spool_conditions,
     vault_conditions,

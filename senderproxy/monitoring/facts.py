@@ -121,6 +121,15 @@ class CertificateFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ApplicationFacts:
+    """An OAuth application whose secret or certificate has a known end."""
+
+    application: str
+    valid_until: datetime
+    accounts: Sequence[str]  # that log in through it
+
+
+@dataclass(frozen=True, slots=True)
 class SenderRuleFacts:
     """A sender that a provider refused although the configured rule allows it."""
 
@@ -263,6 +272,7 @@ class Facts:
     spool: SpoolFacts | None = None
     vault: AccountsFacts | None = None
     certificates: Sequence[CertificateFacts] = ()
+    applications: Sequence[ApplicationFacts] = ()
     sender_rules: Sequence[SenderRuleFacts] = ()
     look_ups: Sequence[LookUpFacts] = ()
     loop: LoopFacts | None = None

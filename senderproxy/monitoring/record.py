@@ -28,6 +28,7 @@ class ConditionKey(StrEnum):
     LOOK_UP_FAILING = "look_up_failing"
     SMARTHOST_CERTIFICATE = "smarthost_certificate"
     LISTENER_CERTIFICATE = "listener_certificate"
+    APPLICATION_EXPIRES = "application_expires"
     QUEUE_LATE = "queue_late"
     MESSAGE_HELD = "message_held"
     DISK_LOW = "disk_low"

@@ -79,6 +79,29 @@ def _certificate_hint(certificate: CertificateFacts) -> str:
     return _("Renew {file}, then: systemctl reload senderproxy").format(file=certificate.file)
 
 
+def application_conditions(facts: Facts) -> Iterator[Condition]:
+    """Secrets and certificates of OAuth applications that expire soon, if an account needs them."""
+    for one in facts.applications:
+        severity = next((level for limit, _share, level in _EXPIRY if one.valid_until - facts.now <= limit), None)
+        if severity is None or not one.accounts:
+            continue
+        if one.valid_until <= facts.now:
+            text, severity = _("The secret of the application {name} expired at {time}."), Severity.CRITICAL
+        else:
+            text = _("The secret of the application {name} expires at {time}; then its accounts cannot send.")
+        yield Condition(
+            ConditionKey.APPLICATION_EXPIRES,
+            one.application,
+            severity,
+            facts.now,
+            text.format(name=one.application, time=format_time(one.valid_until, None)),
+            _(
+                "Make a new secret in the application's registration, and store it: senderproxy oauth set-secret {name}"
+            ).format(name=one.application),
+            Affected(AffectedKind.ACCOUNTS, tuple(one.accounts)),
+        )
+
+
 # ---- configuration, loop, clock, crashes ----
 
 

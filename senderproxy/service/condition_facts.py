@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from senderproxy.accounts.oauth_application import UsableApplication
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock
 from senderproxy.config.model import Config, ListenerSettings
@@ -27,6 +28,7 @@ from senderproxy.monitoring.facts import (
     AccountSnapshot,
     AccountTrouble,
     AlertWayFacts,
+    ApplicationFacts,
     AutomaticMail,
     CertificateFacts,
     CertificateOwner,
@@ -155,6 +157,7 @@ class FactCollector:
             spool=self.spool_facts,
             vault=accounts_facts(self.config, self._accounts, self._accounts.problem or "", self.rolled_back),
             certificates=[*self._listener_certificates(), *self._smarthost_certificates()],
+            applications=application_facts(self._accounts),
             sender_rules=[
                 SenderRuleFacts(
                     rule.provider,
@@ -283,6 +286,19 @@ def accounts_facts(config: Config, accounts: VaultAccounts, problem: str = "", r
         unknown_providers=[(one.id, one.provider) for one in directory.accounts if one.provider not in providers],
         unknown_accounts=[(setting, name) for setting, name in config.named_accounts() if not directory.by_id(name)],
     )
+
+
+def application_facts(accounts: VaultAccounts) -> Sequence[ApplicationFacts]:
+    """The OAuth applications whose secret or certificate has a known end."""
+    users: dict[str, list[str]] = {}
+    for account in accounts.directory().accounts:
+        if (grant := accounts.grant(account.id)) is not None:
+            users.setdefault(grant.application, []).append(account.id)
+    return [
+        ApplicationFacts(name, one.valid_until, users.get(name, []))
+        for name, one in accounts.applications().items()
+        if isinstance(one, UsableApplication) and one.valid_until is not None
+    ]
 
 
 def _certificate_file(listener: Listener) -> str | None:

@@ -85,11 +85,16 @@ CONFIGURED = {
     "alerts.mail.MailContext.names",  # addresses of accounts
     "alerts.policy.AlertPolicy._sent",  # max_per_hour
     "alerts.weekly.WeeklySums._totals",  # accounts
+    "accounts.access_tokens.VaultTokens._unsaved",  # grants
+    "accounts.vault_accounts._Snapshot.applications",
     "metrics.counts.Counts._accept",  # listeners, NAMES_LIMIT
     "metrics.counts.Counts._last_success",  # accounts, ACCOUNTS_LIMIT
     "metrics.counts.Counts._reused",
     "metrics.counts.Counts._upstream",  # providers, NAMES_LIMIT
     "accounts.vault_accounts._Snapshot.credentials",
+    "accounts.vault_accounts._Snapshot.grants",
+    "accounts.vault_accounts._Snapshot.stored",
+    "oauth.token_keeper.TokenKeeper._grants",
     "control.run_marker.RunMarker._crashes",  # _CRASHES
     "delivery.courier.SmtpCourier.certificates",  # of configured smarthosts
     "control.socket_store.SocketStore._of_units",
@@ -139,6 +144,7 @@ IN_PROGRESS = {
     "aio._FAIR_SHARES": "an event loop",
     "control.crash_journal.CrashJournalFile._free": "an attempt",
     "control.crash_journal.CrashJournalFile._slots": "an attempt",
+    "delivery.login_mechanisms.LoginDialogue._steps": "a step of a login; two",
     "delivery.login_gate.LoginGate._waiters": "a login in progress; one for each account",
     "delivery.server_sessions.ServerSessions._waiting": "a login in progress; one for each account",
     "delivery.pool.Pool._closing": "a session; limits.connections",

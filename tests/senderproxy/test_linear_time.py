@@ -9,6 +9,7 @@ import functools
 import importlib
 import io
 import itertools
+import json
 import pkgutil
 import re
 import time
@@ -25,6 +26,8 @@ import vault
 from senderproxy.backup.archive import read_archive
 from senderproxy.backup.errors import BackupInvalid
 from senderproxy.cli.account_columns import read_addresses
+from senderproxy.delivery import login_mechanisms
+from senderproxy.delivery.login_mechanisms import LoginSecret, MechanismError, decode_challenge
 from senderproxy.delivery.protocol import InvalidReplyError, ReplyReader
 from senderproxy.domain_records.dkim import rsa_bits
 from senderproxy.domain_records.domain import judge_domain
@@ -34,14 +37,17 @@ from senderproxy.mail.author import MailboxError, read_authors, read_mailboxes
 from senderproxy.mail.display import decode_words, encode_phrase, encode_unstructured
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import reply
+from senderproxy.oauth.token_answer import read_token_answer
 from senderproxy.rewriting.repair import RepairContext, find_repairs, repair_author_fields
 from senderproxy.rewriting.stray_lines import without_stray_lines
 from senderproxy.rewriting.transfer_encoding import Reencode
+from senderproxy.routing.provider import Security, Smarthost
 from senderproxy.spool.sqlite.upstream_id import upstream_id
 from senderproxy.wire.command import Command, read_command, read_mail, read_rcpt
 from senderproxy.wire.data_decoder import HEADER_LIMIT, DataDecoder, HeaderCollector
 from senderproxy.wire.line_ends import BareCr
 
+SMARTHOST = Smarthost("smtp.hoster.example", 587, Security.STARTTLS)
 IONOS = PROVIDER_RECORDS["ionos-de"]
 RATIO = 24.0
 FACTOR = 8
@@ -237,6 +243,21 @@ def _domain_records(octets: bytes) -> object:
     return found, rsa_bits(b"\x30\x84" + len(octets).to_bytes(4, "big") + octets)
 
 
+def _token_answers(octets: bytes) -> object:
+    """As a body, and as the words of a refusal."""
+    words = json.dumps({"error": "invalid_grant", "error_description": octets.decode("latin-1")}).encode()
+    return read_token_answer(200, octets), read_token_answer(400, words)
+
+
+def _login_challenge(octets: bytes) -> object:
+    dialogue = login_mechanisms.begin("SCRAM-SHA-256", LoginSecret(b"anna", b"geheim-1", SMARTHOST, "nonce"))
+    with suppress(MechanismError):
+        dialogue.answer(b"r=nonce" + octets)
+    with suppress(MechanismError):
+        decode_challenge(octets.decode("latin-1"))
+    return None
+
+
 def _swallowing(error: type[Exception], run: Callable[[bytes], object]) -> Callable[[bytes], object]:
     def call(octets: bytes) -> object:
         with suppress(error):
@@ -260,6 +281,8 @@ FUNCTIONS: dict[str, tuple[Callable[[bytes], object], int]] = {
     "DATA": (_data, HEADER_LIMIT * 8),
     "DATA of a device": (lambda octets: _data(octets, BareCr.CONVERT), HEADER_LIMIT),
     "body of a device": (lambda octets: _data(octets, BareCr.CONVERT, b"\r\n"), HEADER_LIMIT * 8),
+    "answers of a token endpoint": (_token_answers, HEADER_LIMIT // 8),
+    "challenges of a login": (_login_challenge, HEADER_LIMIT // 8),
     "upstream replies": (_replies, HEADER_LIMIT * 8),
     "upstream reply text": (
         lambda octets: upstream_id(reply(250, "2.0.0", octets.decode("latin-1"))),

@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 
 from senderproxy.accounts.record import (
+    GRANT_SCHEMA,
     SCHEMA,
     SRS_KEY,
+    Grant,
     RecordError,
     StoredAccount,
     StoredRecord,
@@ -50,6 +52,22 @@ def test_a_limit_of_recipients_is_a_field_of_its_own_and_other_records_stay_as_t
     assert decode("anna", encode(limited)) == limited
     assert json.loads(encode(limited))["recipients_per_hour"] == 50
     assert b"recipients_per_hour" not in encode(STORED)
+
+
+@pytest.mark.parametrize("secret", ["geheim-refresh", ""])
+def test_an_account_with_a_grant_is_of_a_schema_that_earlier_versions_leave_alone(secret: str) -> None:
+    granted = replace(STORED, secret=secret, grant=Grant("microsoft", "0a1b"))
+    assert decode("anna", encode(granted)) == granted
+    assert json.loads(encode(granted))["schema"] == GRANT_SCHEMA
+    assert json.loads(encode(STORED))["schema"] == SCHEMA
+    assert upgrade("anna", encode(granted)) is None
+
+
+@pytest.mark.parametrize("grant", [None, "x", {}, {"application": "office"}, {"application": "", "id": "1"}])
+def test_a_grant_of_another_form_is_not_usable(grant: object) -> None:
+    entry = json.loads(encode(replace(STORED, grant=Grant("microsoft", "0a1b")))) | {"grant": grant}
+    with pytest.raises(RecordError, match="is missing"):
+        decode("anna", json.dumps(entry).encode())
 
 
 def test_the_secret_has_no_repr() -> None:
@@ -105,7 +123,7 @@ def test_a_record_of_a_newer_schema_of_another_kind_is_refused() -> None:
 
 
 def test_a_record_of_a_newer_version_is_refused() -> None:
-    later = json.dumps(json.loads(encode(STORED)) | {"schema": SCHEMA + 1}).encode()
+    later = json.dumps(json.loads(encode(STORED)) | {"schema": GRANT_SCHEMA + 1}).encode()
     with pytest.raises(RecordError, match="newer version"):
         decode("anna", later)
 

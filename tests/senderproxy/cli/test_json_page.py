@@ -102,6 +102,10 @@ def test_each_output_has_the_documented_fields(office_with_mail: Office) -> None
     )
     compare("account list", office.type("account", "export", "--json").json)
     compare("account verify", office.type("account", "verify", "--json").json)
+    server = ("--flow", "application", "--client-id", "c", "--token-url", "https://login.firma.example/token")
+    office.type("oauth", "add", "office", *server, "--password-stdin", stdin="geheim-secret\n")
+    shown = office.type("oauth", "show", "office", "--json").json
+    compare("oauth list", office.type("oauth", "list", "--json").json, [shown])
     table = office.folder / "table.csv"
     table.write_text("login,password,provider\ndora@firma.example,y,ionos\nnobody,y,ionos\n")
     compare("account import", office.type("account", "import", str(table), "--json", "--dry-run").json)

@@ -1,0 +1,209 @@
+"""Access tokens of the accounts that log in with OAuth, as relay.ports.AccessTokens over the vault.
+
+Guarantees: one request at a time for each grant; a refresh token that the server rotates is on disk before the access
+token of the same answer is used. Nothing secret is logged; words of a server are one line.
+Not here: requests and answers (oauth), their transport (http_client), the grant file (accounts.grant_file).
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from senderproxy import log_events
+from senderproxy.accounts.errors import AccountsError
+from senderproxy.accounts.grant_file import GrantFile, grant_file_of
+from senderproxy.accounts.oauth_application import Flow, UsableApplication
+from senderproxy.accounts.vault_accounts import StoredGrant, VaultAccounts
+from senderproxy.clock import Clock
+from senderproxy.http_client.client import HttpClient
+from senderproxy.http_client.errors import HttpError
+from senderproxy.http_client.message import Request
+from senderproxy.http_client.url import parse_url
+from senderproxy.log import event
+from senderproxy.mail.reply import reply
+from senderproxy.oauth import token_request
+from senderproxy.oauth.hints import SENTENCES, TokenSubject, hint
+from senderproxy.oauth.refusals import RefusalCause, TokenRefusal
+from senderproxy.oauth.token_answer import Tokens, read_token_answer
+from senderproxy.oauth.token_keeper import TokenKeeper
+from senderproxy.oauth.token_request import HEADERS, Moment
+from senderproxy.relay.ports import AccessTokens, NoToken
+from senderproxy.routing.account import AccessToken, Account
+from senderproxy.translation import _
+from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
+
+_log: Final = logging.getLogger("senderproxy.accounts")
+
+
+_NO_REFRESH_TOKEN: Final = TokenRefusal(
+    RefusalCause.GRANT_ENDED, "", "backups leave refresh tokens out, so it is not here"
+)
+
+
+class VaultTokens(AccessTokens):
+    """relay.ports.AccessTokens over the vault at `vault`."""
+
+    def __init__(self, accounts: VaultAccounts, http: HttpClient, clock: Clock, vault: Path) -> None:
+        self._accounts = accounts
+        self._http = http
+        self._clock = clock
+        self._keeper = TokenKeeper(clock)
+        self._path = grant_file_of(vault)
+        self._thread = WorkerThreads("grant-file")
+        self._file: GrantFile | None = None
+        self._file_keys: Sequence[bytes] = ()
+        self._generation = -1  # of the vault, when grants were forgotten last
+        self._unsaved: dict[str, str] = {}  # refresh tokens that the disk refused, by grant
+
+    # ---- relay.ports.AccessTokens ----
+
+    async def token(self, account: Account) -> AccessToken | NoToken:
+        """See relay.ports.AccessTokens."""
+        grant = self._accounts.grant(account.id)
+        if grant is None:
+            return NoToken(reply(451, "4.3.0", "The account does not exist any more"), needs_person=False)
+        application = self._accounts.application(grant.application)
+        if isinstance(application, str):
+            fix = f"senderproxy oauth show {grant.application}"
+            return NoToken(reply(535, "5.7.8", application), needs_person=True, hint=fix)
+
+        self._forget_removed()
+
+        async def fetch() -> Tokens | TokenRefusal:
+            return await self._fetch(application, grant)
+
+        found = await self._keeper.token(_keeper_id(application, grant), grant.token_version, fetch)
+        if isinstance(found, AccessToken):
+            return found
+        return _refused(found, application, account, grant)
+
+    def refused(self, account: Account, token: AccessToken) -> bool:
+        """See relay.ports.AccessTokens."""
+        grant = self._accounts.grant(account.id)
+        application = None if grant is None else self._accounts.application(grant.application)
+        if grant is None or not isinstance(application, UsableApplication):
+            return False
+        return self._keeper.refused(_keeper_id(application, grant), token)
+
+    # ---- for the service ----
+
+    def resume(self, account_id: str) -> None:
+        """Forget the last refusal of this account's server: the operator has acted."""
+        grant = self._accounts.grant(account_id)
+        application = None if grant is None else self._accounts.application(grant.application)
+        if grant is not None and isinstance(application, UsableApplication):
+            self._keeper.resume(_keeper_id(application, grant))
+
+    async def close(self, grace: float) -> None:
+        """Wait for the requests in progress, for so many seconds, and release the grant file.
+
+        A rotated refresh token whose answer is not waited for is lost: the account then needs a new consent.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._keeper.close()
+                if (file := self._file) is not None:
+                    self._file = None
+                    await self._thread.do(file.close)
+        self._thread.stop()
+
+    def _forget_removed(self) -> None:
+        """Forget the tokens of grants that the vault has no more."""
+        if self._accounts.generation == self._generation:
+            return
+        self._generation = self._accounts.generation
+        in_use = set()
+        for grant in self._accounts.grants():
+            application = self._accounts.application(grant.application)
+            if isinstance(application, UsableApplication):
+                in_use.add(_keeper_id(application, grant))
+        self._keeper.retain(frozenset(in_use))
+        ids = {grant.id for grant in self._accounts.grants()}
+        self._unsaved = {grant_id: token for grant_id, token in self._unsaved.items() if grant_id in ids}
+
+    # ---- requests ----
+
+    async def _fetch(self, application: UsableApplication, grant: StoredGrant) -> Tokens | TokenRefusal:
+        now = int(self._clock.now().timestamp())
+        at = Moment(now, secrets.token_urlsafe(24))
+        match application.flow:
+            case Flow.SERVICE_ACCOUNT if application.service_account is not None:
+                request = token_request.by_service_account(
+                    application.service_account, grant.login, application.server.application_scopes, now
+                )
+            case Flow.APPLICATION if application.application is not None:
+                request = token_request.by_application(application.application, at)
+            case Flow.CONSENT if application.application is not None:
+                refresh = await self._refresh_token(grant)
+                if isinstance(refresh, TokenRefusal):
+                    return refresh
+                request = token_request.by_refresh_token(application.application, refresh, at)
+            case _:
+                raise AssertionError("an application without its data is not usable")
+        try:
+            answer = await self._http.send(Request("POST", parse_url(request.url), HEADERS, request.body))
+        except HttpError as error:
+            return TokenRefusal(RefusalCause.AWAY, "", error.message)
+        found = read_token_answer(answer.status, answer.body)
+        if isinstance(found, Tokens) and found.refresh and application.flow is Flow.CONSENT:
+            await self._store(grant, found.refresh)
+        return found
+
+    async def _refresh_token(self, grant: StoredGrant) -> str | TokenRefusal:
+        """Return the newest refresh token of a grant: in memory, in the grant file, or in the vault."""
+        if grant.id in self._unsaved:
+            return self._unsaved[grant.id]
+        try:
+            newest = await self._thread.do(lambda: self._opened().token(grant.id))
+        except (AccountsError, WorkerThreadsError) as error:
+            # Without the file the newest token is unknown: an older one would end the grant at some servers.
+            return TokenRefusal(RefusalCause.AWAY, "", _("the grant file cannot be read: {error}").format(error=error))
+        return newest or grant.refresh_token.reveal() or _NO_REFRESH_TOKEN
+
+    async def _store(self, grant: StoredGrant, refresh: str) -> None:
+        """Store a rotated refresh token. If the disk refuses, it stays in memory, and the log says so."""
+        try:
+            in_use = {grant.id, *(one.id for one in self._accounts.grants())}
+            await self._thread.do(lambda: self._opened().put(grant.id, refresh, in_use))
+        except (AccountsError, WorkerThreadsError) as error:
+            self._unsaved[grant.id] = refresh
+            event(_log, log_events.GRANT_NOT_STORED, account=grant.account, why=str(error))
+            return
+        self._unsaved.pop(grant.id, None)
+
+    def _opened(self) -> GrantFile:
+        """The grant file, opened with the keys in force. Called on the thread."""
+        keys = self._accounts.grant_keys()
+        if self._file is not None and keys != self._file_keys:
+            self._file.close()
+            self._file = None
+        if self._file is None:
+            self._file, self._file_keys = GrantFile.open(self._path, keys), keys
+        return self._file
+
+
+def _keeper_id(application: UsableApplication, grant: StoredGrant) -> str:
+    """The name of a token: an application alone has one for all accounts, a service account one for each user."""
+    match application.flow:
+        case Flow.APPLICATION:
+            return f"application {application.id}"
+        case Flow.SERVICE_ACCOUNT:
+            return f"user {grant.login} of {application.id}"
+        case Flow.CONSENT:
+            return f"grant {grant.id}"
+
+
+def _refused(refusal: TokenRefusal, application: UsableApplication, account: Account, grant: StoredGrant) -> NoToken:
+    host = urlsplit(application.server.token_url).hostname or application.server.name
+    subject = TokenSubject(account.id, application.id, application.server.name)
+    text = f"{host} {SENTENCES[refusal.cause]} {account.id} ({grant.login})"
+    said = ", ".join(filter(None, dict.fromkeys((refusal.error, refusal.words))))
+    if said:
+        text = f"{text}: {said}"
+    status = (451, "4.7.0") if refusal.is_temporary else (535, "5.7.8")
+    return NoToken(reply(*status, text), not refusal.is_temporary, hint(refusal.cause, subject))

@@ -1,0 +1,121 @@
+"""The grant file: refresh tokens that authorization servers have rotated, in a sealed file that one process writes.
+
+It is a vault of its own beside the accounts' one (`NAME.grants`), under a key that is a record there. So a person's
+vault stays as it is while tokens change hourly, and a backup of the vault has no token that a rotation has ended.
+
+Guarantees: `put` returns when the token is on disk (synced), before it is used for the first time. One writer at a
+time: the service, or a command while no service runs. A file whose key is lost is put aside, not overwritten.
+Not here: the key (accounts.grant_key), the use of the tokens (accounts.access_tokens).
+"""
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from senderproxy.accounts.errors import AccountsError, accounts_error
+from senderproxy.translation import _
+from vault import Exists, Missing, SuppliedKey, Vault, VaultError, WrongKey
+
+_SUFFIX: Final = ".grants"
+_ASIDE: Final = ".grants.unreadable"
+
+
+def grant_file_of(vault: Path) -> Path:
+    """The grant file that belongs to a vault."""
+    return vault.with_name(vault.name + _SUFFIX)
+
+
+class GrantFile:
+    """The grant file, opened for writing. Blocks on the disk: called on a thread."""
+
+    def __init__(self, vault: Vault) -> None:
+        """Called by `open` only."""
+        self._vault = vault
+
+    @classmethod
+    def open(cls, path: Path, keys: Sequence[bytes]) -> Self:
+        """Open the file for writing, or make it. `keys`: the newest first; the file is sealed with that one.
+
+        Raises AccountsError: another process has it open (InUse), or the disk fails.
+        """
+        if not keys:
+            raise AccountsError(_("The vault has no key for the grant file."), hint=_("senderproxy account consent ID"))
+        try:
+            return cls(_open(path, keys))
+        except VaultError as error:
+            raise accounts_error(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def token(self, grant_id: str) -> str:
+        """The newest refresh token of a grant; empty if the server has not rotated it."""
+        if grant_id not in self._vault.names():
+            return ""
+        try:
+            return self._vault.get(grant_id).decode("ascii", "replace")
+        except VaultError as error:
+            raise accounts_error(error) from error
+
+    def put(self, grant_id: str, token: str, in_use: Collection[str]) -> None:
+        """Store the newest refresh token of a grant: on disk on return. Raises AccountsError.
+
+        `in_use`: the ids of all grants; the tokens of others are dropped in the same write.
+        """
+        for name in self._vault.names():
+            if name not in in_use:
+                self._vault.remove(name)
+        self._vault.put(grant_id, token.encode("ascii"))
+        try:
+            self._vault.save()
+        except VaultError as error:
+            raise accounts_error(error) from error
+
+    def close(self) -> None:
+        """Release the file for other writers."""
+        self._vault.close()
+
+
+def seal_again(path: Path, keys: Sequence[bytes]) -> None:
+    """Seal an existing file with the newest key now. A running service, which has it open, does that itself."""
+    if path.exists():
+        with suppress(AccountsError):
+            GrantFile.open(path, keys).close()
+
+
+def _open(path: Path, keys: Sequence[bytes]) -> Vault:
+    methods = [SuppliedKey(lambda key=key: key, source=path) for key in keys]  # type: ignore[misc]
+    for number, method in enumerate(methods):
+        try:
+            vault = Vault.open(path, unlock=method, write=True)
+        except Missing:
+            break
+        except WrongKey:
+            if number + 1 < len(methods):
+                continue
+            path.replace(path.with_name(path.name.removesuffix(_SUFFIX) + _ASIDE))
+            break
+        if number:
+            _seal_again(vault, methods[0])
+        return vault
+    with suppress(Exists):  # another process was faster; the one with the lock goes on
+        Vault.create(path, unlock=methods[0])
+    return Vault.open(path, unlock=methods[0], write=True)
+
+
+def _seal_again(vault: Vault, newest: SuppliedKey) -> None:
+    """Seal the file with the newest key: after a new data key of the accounts' vault, the previous one is known."""
+    try:
+        vault.replace_unlock(vault.opened_by, newest)
+        vault.rekey(newest)
+        vault.save()
+    except BaseException:
+        vault.close()
+        raise

@@ -1,0 +1,183 @@
+"""Applications of OAuth in the vault: a record of their own kind, shared by the accounts that log in through them.
+
+Guarantees: what `put_application` accepts can be read back. No error contains a secret, a key or a certificate.
+Not here: the requests (oauth), the accounts (accounts.record), the tokens (accounts.access_tokens).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from enum import StrEnum
+from typing import Any, Final
+
+from senderproxy.accounts.record import OAUTH_APPLICATION, Record, RecordError, StoredRecord
+from senderproxy.oauth.assertion import CertificateProof, ServiceAccount
+from senderproxy.oauth.authorization_server import (
+    GOOGLE,
+    AuthorizationServer,
+    AuthorizationServerError,
+    custom,
+    google,
+    microsoft,
+)
+from senderproxy.oauth.token_request import Application
+from senderproxy.signing.errors import SigningKeyError
+from senderproxy.signing.rsa_key import load_certificate, load_key
+from senderproxy.translation import _
+
+_KEY_FILE: Final = 65536  # characters of a service account's key file; Google's have 2,400
+
+
+class Flow(StrEnum):
+    """The ways to a token."""
+
+    APPLICATION = "application"  # the application alone, for all its mailboxes (client credentials)
+    CONSENT = "consent"  # a person has consented for one mailbox (refresh token)
+    SERVICE_ACCOUNT = "service-account"  # a service account of Google, delegated by the administrator
+
+
+@dataclass(frozen=True, slots=True)
+class StoredApplication:
+    """The data of an application, as stored. Empty texts are not set.
+
+    `server`: microsoft, google or another name. `certificate` and `key`: PEM. `key_file`: a service account's JSON.
+    `expires`: the day on which the secret ends, `YYYY-MM-DD`.
+    """
+
+    id: str
+    flow: Flow
+    server: str
+    client_id: str = ""
+    tenant: str = ""
+    token_url: str = ""
+    authorization_url: str = ""
+    device_url: str = ""
+    scopes: str = ""
+    secret: str = field(default="", repr=False)
+    certificate: str = field(default="", repr=False)
+    key: str = field(default="", repr=False)
+    key_file: str = field(default="", repr=False)
+    expires: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsableApplication:
+    """An application in use: either `application` or `service_account` is set.
+
+    `valid_until`: the end of its secret or certificate; None if it is not known.
+    """
+
+    id: str
+    flow: Flow
+    server: AuthorizationServer
+    application: Application | None
+    service_account: ServiceAccount | None
+    valid_until: datetime | None
+
+
+_FIELDS: Final = tuple(name for name in StoredApplication.__dataclass_fields__ if name != "id")
+
+
+def to_record(stored: StoredApplication) -> StoredRecord:
+    """Return the record of an application. Raises RecordError, AuthorizationServerError or SigningKeyError."""
+    usable(stored)
+    fields = {name: text for name in _FIELDS if (text := str(getattr(stored, name)))}
+    return StoredRecord(stored.id, OAUTH_APPLICATION, fields)
+
+
+def from_record(record: StoredRecord) -> StoredApplication:
+    """Return the data of an application. Raises RecordError."""
+    known = {name: record.fields[name] for name in _FIELDS if name in record.fields}
+    try:
+        flow = Flow(known.pop("flow", ""))
+    except ValueError:
+        raise _unusable(record.id, _("`{key}` is missing").format(key="flow")) from None
+    return StoredApplication(record.id, flow, known.pop("server", ""), **known)
+
+
+def applications(records: Iterable[Record]) -> dict[str, StoredApplication]:
+    """Return the applications among these records by their ids. Raises RecordError."""
+    found = [one for one in records if isinstance(one, StoredRecord) and one.kind == OAUTH_APPLICATION]
+    return {record.id: from_record(record) for record in found}
+
+
+def usable(stored: StoredApplication) -> UsableApplication:
+    """Return the application for requests. Raises RecordError, AuthorizationServerError or SigningKeyError.
+
+    Reading a key takes milliseconds.
+    """
+    server = _server(stored)
+    if stored.flow is Flow.SERVICE_ACCOUNT:
+        return UsableApplication(stored.id, stored.flow, server, None, _service_account(stored), None)
+    if not stored.client_id:
+        raise _unusable(stored.id, _("`{key}` is missing").format(key="client_id"))
+    certificate, until = None, _end_of(stored)
+    if stored.certificate or stored.key:
+        key, shown = load_key(stored.key), load_certificate(stored.certificate)
+        if not key.fits(shown):
+            raise SigningKeyError(_("The certificate belongs to another key."))
+        certificate, until = CertificateProof(shown.thumbprint, key.sign_ps256), shown.valid_until
+    if stored.flow is Flow.APPLICATION and not (stored.secret or certificate):
+        raise _unusable(stored.id, _("it has neither a secret nor a certificate"))
+    application = Application(server, stored.client_id, stored.secret, certificate)
+    return UsableApplication(stored.id, stored.flow, server, application, None, until)
+
+
+def _server(stored: StoredApplication) -> AuthorizationServer:
+    match stored.server:
+        case "":
+            raise _unusable(stored.id, _("`{key}` is missing").format(key="server"))
+        case "microsoft":
+            return microsoft(stored.tenant)
+        case "google":
+            return google()
+        case name if stored.token_url:
+            return custom(name, stored.token_url, stored.authorization_url, stored.device_url, stored.scopes)
+        case _:
+            raise AuthorizationServerError(_("The address of the token endpoint is missing."))
+
+
+def _service_account(stored: StoredApplication) -> ServiceAccount:
+    """Read the key file that Google's console gives for a service account."""
+    try:
+        entry = json.loads(stored.key_file) if len(stored.key_file) <= _KEY_FILE else None
+    except (ValueError, RecursionError):
+        entry = None
+    if not isinstance(entry, dict) or entry.get("type") != "service_account":
+        raise SigningKeyError(
+            _("This is no key file of a service account."),
+            hint=_("Download it as JSON: Google Cloud console > IAM > Service accounts > Keys > Add key."),
+        )
+    token_url = _key_field(entry, "token_uri")
+    custom(GOOGLE, token_url)  # its address is checked
+    return ServiceAccount(
+        _key_field(entry, "client_email"),
+        _key_field(entry, "private_key_id"),
+        token_url,
+        load_key(_key_field(entry, "private_key")).sign_rs256,
+    )
+
+
+def _key_field(entry: Mapping[str, Any], name: str) -> str:
+    value = entry.get(name)
+    if not isinstance(value, str) or not value:
+        raise SigningKeyError(_("The key file of the service account has no {name}.").format(name=name))
+    return value
+
+
+def _end_of(stored: StoredApplication) -> datetime | None:
+    if not stored.expires:
+        return None
+    try:
+        day = date.fromisoformat(stored.expires)
+    except ValueError:
+        raise _unusable(stored.id, _("`{key}` is no date such as 2028-06-30").format(key="expires")) from None
+    return datetime.combine(day, time(), UTC)
+
+
+def _unusable(application: str, why: str) -> RecordError:
+    return RecordError(
+        _("The application {name} cannot be used: {why}.").format(name=application, why=why),
+        hint=_("Correct it: senderproxy oauth edit {name}").format(name=application),
+    )

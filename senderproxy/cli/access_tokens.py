@@ -1,0 +1,65 @@
+"""Access tokens for a command that logs in itself: from the running service, or from the vault while none runs.
+
+Guarantees: a refresh token is used by one process at a time: by the service if it runs, else by the command, which
+locks the grant file.
+Not here: tokens over the vault (accounts.access_tokens), the service's answer (app).
+"""
+
+import asyncio
+from pathlib import Path
+
+from senderproxy.accounts.access_tokens import VaultTokens
+from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.clock import SystemClock
+from senderproxy.config.model import Config
+from senderproxy.control.client import NotRunning, ask
+from senderproxy.control.protocol import Verb, new_request
+from senderproxy.errors import SenderproxyError
+from senderproxy.http_client.client import HttpClient
+from senderproxy.mail.reply import reply
+from senderproxy.relay.ports import AccessTokens, NoToken
+from senderproxy.routing.account import AccessToken, Account
+from senderproxy.tracking.serialize import read_reply
+
+_SECONDS = 45.0  # for the service's answer: its request to the server takes 20 seconds, one in progress before it too
+
+
+class CommandTokens(AccessTokens):
+    """relay.ports.AccessTokens for one command."""
+
+    def __init__(self, config: Config, accounts: VaultAccounts) -> None:
+        self._socket = Path(config.service.control_socket)
+        self._vault = Path(config.vault.path)
+        self._accounts = accounts
+        self._own: VaultTokens | None = None
+        self._http: HttpClient | None = None
+
+    async def token(self, account: Account) -> AccessToken | NoToken:
+        """See relay.ports.AccessTokens."""
+        request = new_request(Verb.TOKEN, account=account.id)
+        try:
+            answer = await asyncio.to_thread(ask, self._socket, request, seconds=_SECONDS)
+        except NotRunning:
+            return await self._own_tokens().token(account)
+        except SenderproxyError as error:
+            return NoToken(reply(451, "4.3.0", error.message), needs_person=False, hint=error.hint)
+        if isinstance(token := answer.get("token"), str):
+            return AccessToken(token)
+        return NoToken(read_reply(answer["reply"]), bool(answer["needs_person"]), str(answer["hint"]))
+
+    def refused(self, account: Account, token: AccessToken) -> bool:
+        """See relay.ports.AccessTokens. The service's token is not doubted: a command tries once."""
+        return self._own is not None and self._own.refused(account, token)
+
+    async def close(self) -> None:
+        """Release the grant file."""
+        if self._own is not None and self._http is not None:
+            await self._own.close(_SECONDS)
+            self._http.close()
+
+    def _own_tokens(self) -> VaultTokens:
+        if self._own is None:
+            clock = SystemClock()
+            self._http = HttpClient(clock)
+            self._own = VaultTokens(self._accounts, self._http, clock, self._vault)
+        return self._own
