@@ -51,8 +51,8 @@ from senderproxy.service.loop_monitor import LoopMonitor
 from senderproxy.service.metrics import ServiceMetrics
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.service.status import ServiceStatus
-from senderproxy.tracking.serialize import reply_entry
 from senderproxy.service.surroundings import Surroundings
+from senderproxy.tracking.serialize import reply_entry
 from senderproxy.translation import SOURCE, _
 from senderproxy.wiring import build_components
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
