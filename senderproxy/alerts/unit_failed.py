@@ -34,7 +34,7 @@ _RESULTS: Final[Mapping[str, tuple[str, str]]] = {
     "resources": ("dem System fehlten Mittel für den Start", "the system lacked resources for the start"),
 }
 # Exit codes after which systemd does not start the service again (RestartPreventExitStatus=).
-_EXIT_CODES: Final[Mapping[str, tuple[str, str]]] = {
+_MEANINGS: Final[Mapping[str, tuple[str, str]]] = {
     "64": ("die Befehlszeile ist ungültig", "the command line is invalid"),
     "65": ("seine Daten sind nicht brauchbar", "its data cannot be used"),
     "77": ("der Tresor lässt sich nicht öffnen", "the vault cannot be opened"),
@@ -59,8 +59,8 @@ class UnitFailure:
         """The reason in German and English."""
         if any(_START_LIMIT in line for line in self.log[-_LAST_LINES:]):
             return _RESULTS["start-limit-hit"]
-        if self.result == "exit-code" and self.status in _EXIT_CODES:
-            return _EXIT_CODES[self.status]
+        if self.result == "exit-code" and self.status in _MEANINGS:
+            return _MEANINGS[self.status]
         return _RESULTS.get(self.result, ("der Grund steht im Protokoll", "the log has the reason"))
 
 

@@ -5,7 +5,6 @@ locks the grant file.
 Not here: tokens over the vault (accounts.access_tokens), the service's answer (app).
 """
 
-import asyncio
 from pathlib import Path
 
 from senderproxy.accounts.access_tokens import VaultTokens
@@ -38,7 +37,7 @@ class CommandTokens(AccessTokens):
         """See relay.ports.AccessTokens."""
         request = new_request(Verb.TOKEN, account=account.id)
         try:
-            answer = await asyncio.to_thread(ask, self._socket, request, seconds=_SECONDS)
+            answer = ask(self._socket, request, seconds=_SECONDS)  # a command has nothing else to do meanwhile
         except NotRunning:
             return await self._own_tokens().token(account)
         except SenderproxyError as error:

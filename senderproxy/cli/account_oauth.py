@@ -75,6 +75,6 @@ def _first_tokens(account: Account, application: UsableApplication, *, by_device
             consent = consent_by_device if by_device else consent_in_browser
             return consent(application.application, account.login, subject)
         case _:
-            raise AssertionError("an application without its data is not usable")
+            raise AssertionError(application.flow)
     print_progress(_("Asking {server} for a token ...").format(server=application.server.name))
     return ask_for_tokens(request, subject, account.login)

@@ -316,7 +316,7 @@ def _entry(stored: StoredApplication, used: UsableApplication | str) -> dict[str
     """An application as it is listed: everything but its secrets."""
     until = used.valid_until if isinstance(used, UsableApplication) else None
     proof = (
-        "certificate" if stored.certificate else "key file" if stored.key_file else "secret" if stored.secret else ""
+        "certificate" if stored.certificate else "key-file" if stored.key_file else "secret" if stored.secret else ""
     )
     return {
         "name": stored.id,

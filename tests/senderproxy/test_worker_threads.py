@@ -34,6 +34,8 @@ ALLOWED = {
     ("config/load.py", "getfqdn"),  # before the start, or on the thread of a reload
     ("config/load.py", "Thread"),  # bounds that look-up in time
     ("simulator/server.py", "create_server"),  # on an IP address
+    ("cli/consent.py", "create_server"),  # a command, for the answer of a browser
+    ("cli/terminal.py", "Thread"),  # the progress of a command
     ("cli/demo.py", "to_thread"),  # the demonstration, not the service
 }
 

@@ -233,7 +233,8 @@ def test_setup_takes_the_key_file_that_it_offers(empty_office: Office, answer: s
             terminal.read_until("Repeat: ")
             terminal.type(secret)
             if secret != LONG:
-                terminal.read_until("IP addresses: ")
-                terminal.type("")
+                for question in ("IP addresses: ", "Alerts to [none]: "):
+                    terminal.read_until(question)
+                    terminal.type("")
         assert terminal.end() == 0
     assert (place / "vault.key").exists() is made

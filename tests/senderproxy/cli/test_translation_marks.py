@@ -19,6 +19,7 @@ NOT_MARKED = {
     ("demo.py", "_compose"),
     ("demo.py", "_commands_to_try"),
     ("demo.py", "_watch"),
+    ("oauth_instructions.py", "mailbox_steps"),  # commands of PowerShell
     ("vault_seal.py", "_install_drop_in"),  # a comment in a file of systemd
     ("account_table.py", "<module>"),
     ("account_columns.py", "<module>"),  # names of the columns, compared with the file

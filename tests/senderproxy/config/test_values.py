@@ -164,7 +164,11 @@ HASH = "write the output of: senderproxy client hash-password"
             "@firma.example",
             '@firma.example has nothing before the @. To fix: write one address, like "scanner@firma.example"',
         ),
-        (values.read_mechanism, "CRAM-MD5", '"CRAM-MD5" is not supported. To fix: write "PLAIN" or "LOGIN"'),
+        (
+            values.read_mechanism,
+            "XOAUTH2",
+            '"XOAUTH2" is not supported. To fix: write "PLAIN", "LOGIN", "SCRAM-SHA-256" or "CRAM-MD5"',
+        ),
         (
             values.read_name,
             "my office",

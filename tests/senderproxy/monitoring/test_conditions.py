@@ -18,6 +18,7 @@ from senderproxy.monitoring.facts import (
     AccountSnapshot,
     AccountTrouble,
     AlertWayFacts,
+    ApplicationFacts,
     AutomaticMail,
     CertificateFacts,
     CertificateOwner,
@@ -111,6 +112,10 @@ EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
     ),
     ConditionKey.SMARTHOST_CERTIFICATE: ({"accounts": [account(1, AccountTrouble.CERTIFICATE)]}, Severity.ERROR, "The certificate of ionos is not accepted"),
     ConditionKey.LISTENER_CERTIFICATE: ({"certificates": [certificate(-DAY)]}, Severity.CRITICAL, "listener internal expired at"),
+    ConditionKey.APPLICATION_EXPIRES: (
+        {"applications": [ApplicationFacts("microsoft", NOW + 3 * DAY, ["konto01"])]},
+        Severity.WARNING, "The secret of the application microsoft expires at",
+    ),
     ConditionKey.QUEUE_LATE: ({"queues": [QueueFacts("konto01", 3, 0, NOW - 2 * HOUR)]}, Severity.WARNING, "3 messages wait for account konto01"),
     ConditionKey.MESSAGE_HELD: ({"queues": [QueueFacts("konto01", 0, 2, NOW - MINUTE)]}, Severity.ERROR, "2 messages are held"),
     ConditionKey.DISK_LOW: ({"spool": SpoolFacts(free=150 * MIB, min_free=100 * MIB)}, Severity.WARNING, "150 MiB are free"),
@@ -179,6 +184,23 @@ def test_each_kind_has_a_section_on_the_page_and_each_section_a_kind() -> None:
 def test_every_part_of_the_facts_can_have_a_condition() -> None:
     used = {name for parts, _severity, _words in EXAMPLES.values() for name in parts}
     assert used == {field.name for field in fields(Facts)} - {"now"}
+
+
+@pytest.mark.parametrize(
+    ("left", "accounts", "severity"),
+    [
+        (31 * DAY, ["konto01"], None),
+        (30 * DAY, ["konto01"], Severity.INFO),
+        (7 * DAY, ["konto01"], Severity.WARNING),
+        (DAY, ["konto01"], Severity.ERROR),
+        (-MINUTE, ["konto01"], Severity.CRITICAL),
+        (-MINUTE, [], None),
+    ],
+)
+def test_a_secret_of_an_application_expires(left: timedelta, accounts: list[str], severity: Severity | None) -> None:
+    conditions = find_conditions(Facts(NOW, applications=[ApplicationFacts("microsoft", NOW + left, accounts)]))
+    assert [one.severity for one in conditions] == ([] if severity is None else [severity])
+    assert ("expired" in "".join(one.cause for one in conditions)) == (severity is Severity.CRITICAL)
 
 
 def test_without_trouble_there_is_no_condition() -> None:

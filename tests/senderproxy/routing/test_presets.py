@@ -24,7 +24,7 @@ def test_no_preset_can_make_things_worse(preset: Provider) -> None:
     assert not preset.takes_null_reverse_path
     assert preset.from_rule is preset.sender_rule
     assert preset.sender_rule is not SenderRule.ANY
-    assert preset.mechanisms == ("PLAIN", "LOGIN")
+    assert preset.mechanisms == ("PLAIN", "LOGIN", "SCRAM-SHA-256", "CRAM-MD5")
     assert bool(preset.smarthosts) == (preset.name != "generic")
     for server in preset.smarthosts:
         assert parse_domain(server.host) == server.host
