@@ -13,6 +13,7 @@ from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.grant_key import new_grant_key
 from senderproxy.accounts.oauth_application import Flow, UsableApplication
 from senderproxy.accounts.record import GRANT_KEY, Grant, StoredAccount
+from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.account_login_check import require_login_with_token
 from senderproxy.cli.consent import ask_for_tokens, consent_by_device, consent_in_browser, present_moment
 from senderproxy.cli.oauth_instructions import mailbox_steps
@@ -59,6 +60,16 @@ def put_granted(editor: AccountEditor, stored: StoredAccount) -> None:
     if not editor.records(GRANT_KEY):
         editor.put_record(new_grant_key(()))
     editor.put(stored)
+
+
+def print_missing_consents(accounts: VaultAccounts, word: str) -> None:
+    """The commands for accounts whose refresh token a backup left out, if there are any. `word`: the program's name."""
+    for grant in accounts.grants():
+        application = accounts.application(grant.application)
+        needs_one = isinstance(application, UsableApplication) and application.flow is Flow.CONSENT
+        if needs_one and not grant.refresh_token.reveal():
+            text = _("Account {id} needs a new consent: {command} account consent {id}")
+            print(text.format(id=grant.account, command=word))
 
 
 def _first_tokens(account: Account, application: UsableApplication, *, by_device: bool) -> Tokens:

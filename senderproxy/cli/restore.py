@@ -7,13 +7,17 @@ Not here: the restore itself (backup.restore), the whole of a new machine (cli.s
 import argparse
 from pathlib import Path
 
+from senderproxy.accounts.unlock import unlock_method
+from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.backup.restore import Restored, RestoreRequest, check_restore, restore_backup
+from senderproxy.cli.account_oauth import print_missing_consents
 from senderproxy.cli.backup import existing_backup, print_inventory
 from senderproxy.cli.common import add_passphrase_options
 from senderproxy.cli.exit_codes import EX_OK
 from senderproxy.cli.setup_service import command, start_command
 from senderproxy.cli.terminal import ask_passphrase, print_field, print_progress, progress
 from senderproxy.clock import SystemClock
+from senderproxy.errors import SenderproxyError
 from senderproxy.translation import _, ngettext
 
 
@@ -94,8 +98,18 @@ def print_next_step(restored: Restored) -> None:
         print(
             _('Then set unlock = "key-file:{key}" under [vault] in {config}.').format(key=key, config=restored.config)
         )
+    elif (accounts := _opened(restored)) is not None:
+        print_missing_consents(accounts, word)
     print_held(restored)
     print(_("Next: {command}").format(command=start_command(restored.config)))
+
+
+def _opened(restored: Restored) -> VaultAccounts | None:
+    """The restored accounts; None if the vault does not open after all."""
+    try:
+        return VaultAccounts.open(restored.paths.vault, unlock_method(restored.paths.unlock, None))
+    except SenderproxyError:
+        return None
 
 
 def print_held(restored: Restored) -> None:

@@ -16,6 +16,7 @@ from senderproxy.accounts.srs_key import make_srs_key
 from senderproxy.accounts.unlock import UnlockMethod, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import vault_seal
+from senderproxy.cli.account_oauth import print_missing_consents
 from senderproxy.cli.common import (
     SYSTEM_CONFIG,
     add_passphrase_options,
@@ -318,9 +319,11 @@ def run_import(chosen: argparse.Namespace) -> int:
                     )
         key = Path(place) if kind == "key-file" else vault
         give_to_service(SetupPaths(Path(chosen.config), vault, key, Path(config.service.control_socket)))
-    count = len(VaultAccounts.open(vault, new).directory().accounts)
+    accounts = VaultAccounts.open(vault, new)
+    count = len(accounts.directory().accounts)
     text = ngettext("Created {path} with {count} account.", "Created {path} with {count} accounts.", count)
     print(text.format(path=vault, count=count), pickup_note(config))
+    print_missing_consents(accounts, "senderproxy")
     if Path(chosen.config) == SYSTEM_CONFIG:
         print(_("Next step: {command}").format(command="systemctl enable --now senderproxy && senderproxy check"))
     return EX_OK

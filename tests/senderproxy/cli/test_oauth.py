@@ -230,6 +230,25 @@ def test_an_unknown_application_is_answered_with_the_command(office: Office) -> 
         assert "There is no application microsoft" in office.type("oauth", action, "microsoft", *more).err
 
 
+def test_a_vault_that_was_imported_names_the_accounts_without_a_consent(office: Office, server: TokenServer) -> None:
+    options = ("--flow", "consent", "--client-id", "client-1", "--token-url", f"{server.url}/token")
+    device = ("--device-url", f"{server.url}/device", "--no-secret")
+    assert office.type("oauth", "add", "office", *options, *device).code == 0
+    codes = {"device_code": "geheim-d", "user_code": "A", "verification_uri": "https://x.example/", "interval": 1}
+    server.answers = [codes, {"access_token": "geheim-token", "refresh_token": "geheim-refresh"}]
+    with taking_tokens(office):
+        added = office.type("account", "add", ANNA, "--provider", "ionos", "--oauth", "office", "--device")
+    assert added.code == 0, added.err
+    copy = str(office.folder / "copy.vault")
+    twice = "geheim-passphrase\n"
+    exported = office.type("vault", "export", copy, "--passphrase-stdin", stdin=twice)
+    assert exported.code == 0, exported.err
+    (office.folder / "accounts.vault").rename(office.folder / "old.vault")
+    imported = office.type("vault", "import", copy, "--passphrase-stdin", stdin=twice)
+    assert imported.code == 0, imported.err
+    assert f"Account {ANNA} needs a new consent: senderproxy account consent {ANNA}" in imported.out
+
+
 def test_no_secret_is_in_the_clear(office: Office, server: TokenServer) -> None:
     add_application(office, server)
     assert b"geheim" not in (office.folder / "accounts.vault").read_bytes()
