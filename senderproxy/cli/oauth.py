@@ -117,7 +117,7 @@ def run_add(chosen: argparse.Namespace) -> int:
         editor.put_record(to_record(new_application(chosen)))
         editor.save()
     print(_("Added application {name}.").format(name=chosen.name), pickup_note(config))
-    print_hint(_("Use it: senderproxy account add ADDRESS --oauth {name}").format(name=chosen.name))
+    print(_("Next step: {command}").format(command=f"senderproxy account add ADDRESS --oauth {chosen.name}"))
     return EX_OK
 
 
@@ -190,7 +190,7 @@ def run_set_secret(chosen: argparse.Namespace) -> int:
         editor.put_record(to_record(_with_secret(bare, chosen)))
         editor.save()
     print(_("Changed the secret of application {name}.").format(name=stored.id), pickup_note(config))
-    print_hint(_("Try its accounts: senderproxy account verify"))
+    print(_("Next step: {command}").format(command="senderproxy account verify"))
     return EX_OK
 
 
@@ -237,12 +237,13 @@ def new_application(chosen: argparse.Namespace) -> StoredApplication:
         print_paragraph(_("Do this at the provider first:"))
         for number, step in enumerate(steps, start=1):
             print_paragraph(f"{number}. {step}")
+    tenant = _asked(chosen.tenant, _("Directory (tenant) ID")) if server == "microsoft" else ""
     stored = StoredApplication(
         name,
         flow,
         name,
         client_id="" if flow is Flow.SERVICE_ACCOUNT else _asked(chosen.client_id, _("Application (client) ID")),
-        tenant=_asked(chosen.tenant, _("Directory (tenant) ID")) if server == "microsoft" else "",
+        tenant=tenant,
         token_url=_asked(chosen.token_url, _("Token endpoint")) if server == "other" else "",
         authorization_url=chosen.authorization_url or "",
         device_url=chosen.device_url or "",
