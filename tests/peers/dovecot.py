@@ -83,14 +83,28 @@ def maildir_settings(maildir: Path) -> str:
 
 
 class DovecotSasl:
-    """An authentication service on a Unix socket, in a folder of its own."""
+    """An authentication service on a Unix socket, in a folder of its own.
+
+    `mechanisms`: those that it offers. `introspection_url`: of an OAuth server that it asks about each token; the login is
+    the token's `email`.
+    """
 
     name = "dovecot"
 
-    def __init__(self, folder: Path, socket_path: Path, passwords: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        socket_path: Path,
+        passwords: Mapping[str, str],
+        *,
+        mechanisms: str = "plain login",
+        introspection_url: str = "",
+    ) -> None:
         self._folder = folder
         self._socket_path = socket_path
         self._passwords = dict(passwords)
+        self._mechanisms = mechanisms
+        self._introspection_url = introspection_url
         self._log_file = folder / "dovecot.log"
         self._program: Program | None = None
 
@@ -99,6 +113,7 @@ class DovecotSasl:
         self._folder.chmod(0o755)
         self._write_users()
         self._configuration_file.write_text(self._configuration(), encoding="utf-8")
+        self._tokens_file.write_text(self._token_configuration(), encoding="utf-8")
         self._start()
         return self
 
@@ -163,6 +178,40 @@ class DovecotSasl:
         beside.chmod(0o400)
         beside.rename(users)
 
+    @property
+    def _tokens_file(self) -> Path:
+        return self._folder / "oauth2.conf"
+
+    def _token_configuration(self) -> str:
+        """Return the file in which 2.3 has the settings of tokens."""
+        return f"""
+introspection_mode = post
+introspection_url = {self._introspection_url}
+username_attribute = email
+active_attribute = active
+active_value = true
+"""
+
+    def _token_settings(self) -> str:
+        if not self._introspection_url:
+            return ""
+        if is_dovecot_2_4():
+            return f"""
+oauth2 {{
+{self._token_configuration()}
+}}
+passdb oauth2 {{
+  mechanisms_filter = xoauth2 oauthbearer
+}}
+"""
+        return f"""
+passdb {{
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = {self._tokens_file}
+}}
+"""
+
     def _configuration(self) -> str:
         return f"""
 {version_settings()}
@@ -171,11 +220,12 @@ base_dir = {self._folder}/run
 state_dir = {self._folder}/state
 log_path = {self._log_file}
 ssl = no
-auth_mechanisms = plain login
+auth_mechanisms = {self._mechanisms}
 auth_verbose = yes
 auth_verbose_passwords = no
 auth_failure_delay = 0
 auth_cache_size = 0
+{self._token_settings()}
 {login_settings(self._folder / "users", home=Path("/nonexistent"), user="nobody", group="nogroup")}
 service auth {{
   unix_listener {self._socket_path} {{

@@ -95,6 +95,9 @@ PACKAGES: Final = (
     "libsisimai-perl",  # reads bounces; ours must be among those that it understands
 )
 
+# By command: another Node than Debian's has npm in itself, and excludes Debian's.
+NODE: Final = {"node": "nodejs", "npm": "npm"}  # the OAuth server
+
 
 class PackagesMissing(Exception):
     """What is missing and cannot be had from here; the text says what to type or do."""
@@ -117,19 +120,25 @@ def ensure() -> None:
             "The tests with real mail servers take them from Debian packages, and this is neither Debian nor kin.\n"
             "Run `make fast`, or `make test` on Debian 12."
         )
-    missing = absent(PACKAGES)
+    names = wanted_packages()
+    missing = absent(names)
     packed = [program for program in UNPACKED if not unpacked(program).exists()]
     if not missing and not packed:
         return
     if missing and not packed and os.geteuid() != 0:
         raise PackagesMissing(apt_line(missing))
     with _one_at_a_time():
-        _refresh_if_unknown([*PACKAGES, *(name for names in UNPACKED.values() for name in names)])
+        _refresh_if_unknown([*names, *(name for names in UNPACKED.values() for name in names)])
         for program in UNPACKED:
             if not unpacked(program).exists():
                 _unpack(program)
-        if wanted := absent([*PACKAGES, *_libraries()]):
+        if wanted := absent([*names, *_libraries()]):
             install(wanted)
+
+
+def wanted_packages() -> list[str]:
+    """Return the packages that are installed: Node only where there is none."""
+    return [*PACKAGES, *(package for command, package in NODE.items() if shutil.which(command) is None)]
 
 
 def absent(names: Sequence[str]) -> list[str]:
@@ -212,7 +221,7 @@ def _refresh_if_unknown(names: Sequence[str]) -> None:
     if all(re.search(rf"^Package: {re.escape(name)}$", known.stdout, re.MULTILINE) for name in names):
         return
     if os.geteuid() != 0:
-        raise PackagesMissing("sudo apt-get update && " + apt_line(absent(PACKAGES)))
+        raise PackagesMissing("sudo apt-get update && " + apt_line(absent(wanted_packages())))
     _apt(["update"], {**os.environ})
 
 

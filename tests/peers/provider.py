@@ -51,6 +51,8 @@ class PostfixProvider(Postfix):
         refuses_at_mail: bool = False,
         host_name: str = "localhost",
         greylists: bool = False,
+        mechanisms: str = "plain login",
+        introspection_url: str = "",
     ) -> None:
         super().__init__("provider", ports=2)
         self._mailboxes = tuple(mailboxes)
@@ -59,6 +61,8 @@ class PostfixProvider(Postfix):
         self._refuses_at_mail = refuses_at_mail
         self._host_name = host_name
         self._greylists = greylists
+        self._mechanisms = mechanisms
+        self._introspection_url = introspection_url
         self.greylist: Greylist | None = None
         self._sasl: DovecotSasl | None = None
         self._authority: Authority | None = None
@@ -108,6 +112,8 @@ class PostfixProvider(Postfix):
                 self.folder / "dovecot",
                 self.queue_folder / "private" / "auth",
                 {mailbox.login: mailbox.password for mailbox in self._mailboxes},
+                mechanisms=self._mechanisms,
+                introspection_url=self._introspection_url,
             )
         )
 
