@@ -124,13 +124,16 @@ class Service:
         )
         self._conditions = ServiceConditions(self._facts, self._clock, self._show_status)
         self._conditions.changed = self._components.learned.register(LEARNED_KIND, self._conditions)
-        self._alerts = ServiceAlerts(self._components, accounts, self._facts, self._conditions, self._clock)
+        run_folder = Path(config.service.control_socket).parent
+        self._alerts = ServiceAlerts(
+            self._components, accounts, self._facts, self._conditions, self._clock, run_folder / "alerts"
+        )
         self._alerts.apply(config)
         self._metrics = self._new_metrics(lag) if config.metrics.listen is not None else None
         self._status = ServiceStatus(
             self._components, accounts, self._listeners, self._facts, self._conditions, self._clock, lag, self._metrics
         )
-        self._marker = RunMarker(Path(config.service.control_socket).with_name("running"))
+        self._marker = RunMarker(run_folder / "running")
         self._control: ControlServer | None = None
         self._ended = asyncio.Event()
         self._housekeeping = Housekeeping(
@@ -159,6 +162,7 @@ class Service:
             self._accounts.on_change = self._apply_accounts
             self._control = await self._open_control()
             self._facts.crashes = self._marker.start(self._clock.now())
+            self._alerts.start()
             await self._spool.open()
             await self._listeners.start(self._config)
         except BaseException:

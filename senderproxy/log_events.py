@@ -89,6 +89,9 @@ ALERT_WAY_FAILED: Final = LogEvent(
     "alert_way_failed", Severity.WARNING, "a way of alerts failed", ("way", "why", "hint")
 )
 ALERTS_FAILED: Final = LogEvent("alerts_failed", Severity.ERROR, "internal error in the alerts")
+ALERT_STATE_FAILED: Final = LogEvent(
+    "alert_state_failed", Severity.WARNING, "cannot store the state of the alerts", ("file", "why")
+)
 
 # ---- ways of alerts beside mail (service.webhook, service.ping) ----
 

@@ -305,6 +305,11 @@ class AlertPolicy(LearnedSource):
 
     # ---- learned facts ----
 
+    def subjects(self) -> Sequence[str]:
+        """The subjects of all facts; first those without which an alert would be repeated."""
+        by_need = sorted(self._watched.items(), key=lambda item: not (item[1].is_open or item[1].sends))
+        return [_SENT, *(_subject(id_) for id_, _watched in by_need)]
+
     def fact(self, subject: str, at: Instant) -> Fact | None:
         """See learned.LearnedSource."""
         if subject == _SENT:
@@ -334,7 +339,7 @@ class AlertPolicy(LearnedSource):
         """See learned.LearnedSource."""
         if subject == _SENT:
             ages = sorted((clamp(age, _LONGEST_AGE) for age in fact["ages"][-_SENT_LIMIT:]), reverse=True)
-            self._sent.extendleft(reversed([written.before(age).monotonic for age in ages]))
+            self._sent = deque(written.before(age).monotonic for age in ages)
             return True
         condition = read_condition(fact["condition"])
         if _subject(condition.id) != subject or len(self._watched) >= WATCHED_LIMIT:

@@ -78,6 +78,11 @@ class LearnedState:
         if self._changed:
             self._schedule(_DELAY)
 
+    @property
+    def is_open(self) -> bool:
+        """True while changes are written."""
+        return self._store is not None
+
     async def flush(self) -> bool:
         """Write now what has changed so far. False if it is not on disk: no spool is open, or its disk fails."""
         while self._writing is not None:

@@ -3,8 +3,10 @@
 Not here: when alerts are decided and sent (service.alert_sender), their ways (service.alert_ways).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from senderproxy.alerts import policy, weekly
 from senderproxy.clock import Clock
@@ -15,6 +17,7 @@ from senderproxy.monitoring.facts import AlertWayFacts
 from senderproxy.relay.ports import Accounts, Outcomes
 from senderproxy.service import alert_sender
 from senderproxy.service.alert_sender import AlertInputs, AlertSender
+from senderproxy.service.alert_state import AlertStateFile
 from senderproxy.service.alert_ways import alert_rules, alert_ways, week_time
 from senderproxy.service.condition_facts import FactCollector
 from senderproxy.service.conditions import ServiceConditions
@@ -32,7 +35,9 @@ class ServiceAlerts:
         facts: FactCollector,
         conditions: ServiceConditions,
         clock: Clock,
+        file: Path,
     ) -> None:
+        """`file`: for the state of the alerts, beside the control socket."""
         self._components = components
         self._accounts = accounts
         self._facts = facts
@@ -45,14 +50,15 @@ class ServiceAlerts:
                 lambda: conditions.found,
                 lambda: sum(one.waiting for one in facts.totals),
                 self._recipient_totals,
-                learned.flush,
+                self._write,
                 self._note_ways,
             ),
             clock,
         )
         self._http = HttpWays(clock, self.sender, facts.inability)
         self.sender.changed = learned.register(alert_sender.LEARNED_KIND, self.sender)
-        self.sender.policy.changed = learned.register(policy.LEARNED_KIND, self.sender.policy)
+        self._state = AlertStateFile(file, self.sender.policy, clock)
+        self._state.changed = learned.register(policy.LEARNED_KIND, self._state)
         self.sender.weekly.changed = learned.register(weekly.LEARNED_KIND, self.sender.weekly, adds=True)
 
     def apply(self, config: Config) -> None:
@@ -65,15 +71,23 @@ class ServiceAlerts:
         self.sender.tested_only = (self._http.ping,) if self._http.ping.is_on else ()
         self.sender.apply(config.identity.hostname, ways, alert_rules(settings), week_time(settings))
 
+    def start(self) -> None:
+        """Restore what was alerted, before the spool is opened."""
+        self._state.read()
+
     def check(self) -> None:
         """Begin to send what is due: alerts, a ping. Cheap without; called by the housekeeping."""
+        if self._components.learned.is_open:
+            self._state.store_in_spool()
         self.sender.check()
+        self._state.write_soon()
         self._http.ping.check()
 
     async def stop(self) -> None:
         """Send no more."""
         await self.sender.stop()
         await self._http.stop()
+        self._state.stop()
 
     def handlers(self) -> Mapping[Verb, Callable[[Request], Awaitable[Answer]]]:
         """The answers to `senderproxy alert`."""
@@ -93,6 +107,10 @@ class ServiceAlerts:
             delivered, refused = self._own.get(one.account, (0, 0))
             totals[one.account] = one.delivered - delivered, one.failed - refused
         return totals
+
+    async def _write(self) -> None:
+        """Write what was alerted to both places; neither waits for the other."""
+        await asyncio.gather(self._components.learned.flush(), self._state.write())
 
     def _note_ways(self, failing: Sequence[AlertWayFacts]) -> None:
         self._facts.alert_ways = failing

@@ -1,10 +1,13 @@
 """Alerts of a service that is killed again and again."""
 
+import shutil
 from email import message_from_bytes
 from email.policy import default
 
 import pytest
 
+from senderproxy.control.client import ask
+from senderproxy.control.protocol import Verb, new_request
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
@@ -55,3 +58,35 @@ def test_ten_crashes_in_a_row_send_no_storm() -> None:
         assert {subject: got.count(subject) for subject in got if got.count(subject) > 2} == {}
         assert len(got) <= 6, got
         assert len({one.login for one in simulator.received}) == 1
+
+
+def test_crashes_without_a_spool_repeat_no_alert() -> None:
+    accounts = [VaultAccount(LAGER, "geheim-lager")]
+    with beside(office) as simulator:
+        with Senderproxy(accounts, provider_section(simulator), more_settings=SETTINGS) as proxy:
+            proxy.environment["WATCHDOG_USEC"] = "1000000"  # the housekeeping looks twice a second
+
+            def subjects() -> list[str]:
+                every = [message_from_bytes(one.content, policy=default) for one in simulator.received]
+                return [str(one["Subject"]).partition(": ")[2] for one in every if TO in str(one["To"])]
+
+            def has_looked() -> bool:
+                found = ask(proxy.folder / "control", new_request(Verb.CONDITIONS))["conditions"]
+                return {"spool_closed", "service_crashed"} <= {one["key"] for one in found}
+
+            proxy.stop()
+            shutil.rmtree(proxy.folder / "spool")
+            (proxy.folder / "spool").touch()
+            proxy.start()
+            wait_until(lambda: len(subjects()) == 1, "the spool is alerted", 60, peer=proxy)
+            for _time in range(5):
+                proxy.kill()
+                proxy.start()
+                wait_until(has_looked, "the conditions are known", 60, peer=proxy)
+                tested = proxy.command("alert", "test")  # not before an alert that is being sent
+                assert "mail: sent" in tested
+            wait_until(lambda: "worse: the service crashed" in subjects(), "so are the crashes", 60, peer=proxy)
+            got = [subject for subject in subjects() if subject != "test alert"]
+            assert (proxy.folder / "alerts").stat().st_mode & 0o777 == 0o600
+        assert {subject: got.count(subject) for subject in got if got.count(subject) > 2} == {}
+        assert len(got) <= 6, got

@@ -124,6 +124,7 @@ CONFIGURED = {
     "routing.directory.AccountDirectory._domains",
     "routing.directory.AccountDirectory._own_domains",
     "service.alert_sender.AlertSender._failing",  # ways of alerts
+    "service.alert_state.AlertStateFile._to_store",  # of a file of _SIZE
     "service.alerts.ServiceAlerts._own",  # accounts
     "service.alert_sender.AlertSender._recent",  # _RECENT_LIMIT
     "service.alert_sender.AlertSender._unsent",  # _UNSENT_LIMIT
