@@ -204,6 +204,6 @@ def _refused(refusal: TokenRefusal, application: UsableApplication, account: Acc
     text = f"{host} {SENTENCES[refusal.cause]} {account.id} ({grant.login})"
     said = ", ".join(filter(None, dict.fromkeys((refusal.error, refusal.words))))
     if said:
-        text = f"{text}: {said}"
+        text = f"{text}: {said.rstrip('.')}"  # the hint that may follow begins a sentence
     status = (451, "4.7.0") if refusal.is_temporary else (535, "5.7.8")
     return NoToken(reply(*status, text), not refusal.is_temporary, hint(refusal.cause, subject))

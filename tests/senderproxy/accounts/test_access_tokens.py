@@ -256,6 +256,7 @@ async def test_refusals_have_a_state_and_a_hint(
     assert found.reply.is_permanent is needs_person
     assert words in found.reply.text
     assert hint in found.hint
+    assert not found.reply.text.endswith(".")  # the hint follows as a sentence
     assert "geheim" not in found.reply.text + caplog.text
 
 
