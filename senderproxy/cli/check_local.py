@@ -52,7 +52,7 @@ def check_configuration(config: Config, path: Path) -> Iterator[Finding]:
         hint = _('Set hostname under [identity] to the full name of this machine, such as "mail.firma.example".')
         message = text.format(hostname=config.identity.hostname)
         yield Finding(Level.ADVICE, "identity.hostname", message, hint)
-    if not config.alerts.to:
+    if not config.alerts.to and config.alerts.webhook is None:
         text = _("no address gets alerts: nobody hears of a refused password or a full disk before mail waits")
         hint = _('Write to = ["ADDRESS"] under [alerts], then: senderproxy reload; senderproxy alert test')
         yield Finding(Level.ADVICE, "alerts.to", text, hint)

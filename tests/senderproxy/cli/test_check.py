@@ -76,6 +76,22 @@ def test_a_vault_that_does_not_open_is_a_finding_and_the_report_goes_on(office: 
     assert "ok       configuration" in ended.out
 
 
+@pytest.mark.parametrize(
+    ("alerts", "advised"),
+    [
+        ("", True),
+        ('[alerts]\nping = "file:ping"', True),
+        ('[alerts]\nwebhook = "file:hook"', False),
+        ('[alerts]\nto = "it@dienst.example"', False),
+    ],
+)
+def test_an_address_for_alerts_is_advised_if_there_is_no_way_of_alerts(
+    office: Office, alerts: str, advised: bool
+) -> None:
+    office.write_config(alerts)
+    assert ("alerts.to" in levels(office, "--offline")) == advised
+
+
 def test_the_address_of_the_metrics_is_looked_at(office: Office) -> None:
     office.add("anna@firma.example")
     with socket.create_server(("127.0.0.1", 0)) as other:

@@ -1,6 +1,7 @@
 """Alerts of a whole service with real sessions to two providers, on a clock that the test moves."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -28,6 +29,7 @@ from senderproxy.simulator.provider_replies import server_reply
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import CertificateKind, SimulatorSettings
+from tests.crash.disks import small_disk
 from tests.peers.letters import hand_over
 
 SECRET = "geheim-postfach"
@@ -147,6 +149,16 @@ class Office:
             while not any(one.deferred for one in courier.status(providers) if one.account == account):
                 await asyncio.sleep(0.01)
             while not any(one.waiting for one in await self.service._components.runner.spool.totals()):
+                await asyncio.sleep(0.01)
+
+    async def empty_queue(self) -> None:
+        """Let all messages be tried now; return when none waits."""
+        spool = self.service._components.runner.spool
+        for message in (await self.ask(Verb.QUEUE_LIST))["messages"]:
+            request = new_request(Verb.QUEUE_CHANGE, act="retry", ids=[message["id"]], by="test", report=False)
+            await asyncio.to_thread(ask, self.folder / "control.sock", request)
+        async with asyncio.timeout(60):
+            while any(one.waiting for one in await spool.totals()):
                 await asyncio.sleep(0.01)
 
     def received(self) -> list[ReceivedMessage]:
@@ -314,6 +326,24 @@ async def test_a_full_disk_is_alerted_once_also_after_a_restart(tmp_path: Path, 
         assert await office.pass_time(400) == ["over: the disk is full"]
 
 
+async def test_a_full_tmpfs_is_one_alert_and_one_when_there_is_space_again(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "spool", "16m") as disk:
+        async with office_with(tmp_path, BOTH) as office:
+            space = os.statvfs(disk)
+            ballast = disk / "ballast"
+            ballast.write_bytes(bytes(space.f_bavail * space.f_frsize - 300_000))  # min_free is 1 MB
+            assert await office.submit(ANNA, listener=1) == 452
+            await office.pass_time(61)  # the disk is asked every minute
+            assert await office.pass_time(60) == []
+            assert [mail["Subject"] for mail in office.alerts()] == ["senderproxy mail.firma.example: the disk is full"]
+            assert await office.pass_time(3600) == []
+            ballast.unlink()
+            await office.pass_time(61)
+            assert await office.pass_time(400) == ["over: the disk is full"]
+            assert await office.pass_time(3600) == []
+            assert await office.submit(ANNA, listener=1) == 250
+
+
 async def test_messages_that_wait_too_long_are_one_alert(tmp_path: Path) -> None:
     async with office_with(tmp_path, BOTH) as office:
         ionos = office.providers["ionos"]
@@ -326,6 +356,11 @@ async def test_messages_that_wait_too_long_are_one_alert(tmp_path: Path) -> None
         assert await office.pass_time(130) == ["messages wait too long"]
         assert "one message in the queue" in office.alerts()[0].get_content()
         assert await office.pass_time(60) == []
+        ionos.settings = replace(ionos.settings, recipient_replies={})
+        await office.empty_queue()
+        assert await office.pass_time(61) == []  # the next look at the queue
+        assert await office.pass_time(400) == ["over: messages wait too long"]
+        assert await office.pass_time(3600) == []
 
 
 async def test_the_test_and_the_weekly_alert_arrive(tmp_path: Path) -> None:
