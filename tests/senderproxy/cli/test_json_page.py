@@ -38,6 +38,10 @@ OTHERS = {
         *(f"changes[].{name}" for name in ("what", "old", "new", "reason")),
         *(f"loop_guard.limited[].{name}" for name in ("recipient", "refused", "deferred", "limit")),
     },
+    "alert test": {
+        *(f"alerts[].{name}" for name in ("time", "kind", "count", "ways[]")),
+        *(f"alerts[].conditions[].{name}" for name in ("kind", "key", "subject")),
+    },
     "queue": {"[].blocked.why", "[].blocked.until"},
     "queue list": {"[].blocked.why", "[].blocked.until"},
 }
@@ -119,7 +123,10 @@ def test_each_output_has_the_documented_fields(office_with_mail: Office) -> None
 def test_the_running_service_has_the_documented_fields(office_with_mail: Office) -> None:
     office = office_with_mail
     without_service = office.type("explain", "anna@firma.example", "--json").json
+    office.write_config('[alerts]\nto = "it@dienst.example"')
     with running(office):
+        tested = office.type("alert", "test", "--json").json
+        compare("alert test", tested, office.type("alert", "list", "--json").json)
         compare("status", office.type("status", "--json").json)
         compare(
             "explain",
