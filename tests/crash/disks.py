@@ -1,6 +1,7 @@
 """Small disks that are full, or break: real file systems, for which root is needed."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,9 @@ class Ext4:
         switch.write_text("1\n")
 
     def mend(self) -> None:
+        """Check the disk and mount it again, as a copy: another test's mount namespace may still have the broken one."""
         self.unmount()
+        broken, self.image = self.image, self.image.with_name("mended")
+        shutil.copyfile(broken, self.image)
         subprocess.run(["e2fsck", "-p", str(self.image)], check=False, capture_output=True)
         self.mount()
