@@ -7,7 +7,7 @@ ARGS ?=
 # Number of test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test test-package test-arm storm hostile field fuzz fast check bench bench-compare deb image format docs translations clean
+.PHONY: demo test test-package test-oauth test-arm storm hostile field fuzz fast check bench bench-compare deb image format docs translations clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
@@ -17,11 +17,16 @@ test: check $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 # pytest leaves out a file of a folder that is named, too, unless its name starts with test_.
-LONGER := tests/package/longer.py tests/package/rebuild.py tests/package/versions.py
+LONGER := tests/package/ansible.py tests/package/longer.py tests/package/rebuild.py tests/package/versions.py
 # The Debian package alone, also on Ubuntu 24.04, from Debian 12 to 13, and back to an older version. As root; the first run makes the releases.
 test-package: $(VENV)/.dev
 	$(BIN)/python tests/peers/packages.py
 	$(BIN)/python -m pytest tests/package/test_*.py $(LONGER) --durations=0 $(ARGS)
+
+# Logins with OAuth: a real authorization server (Node, fetched by npm), and a smarthost that asks it about each token.
+test-oauth: $(VENV)/.dev
+	$(BIN)/python tests/peers/packages.py oauth
+	$(BIN)/python -m pytest tests/journeys/oauth.py $(ARGS)
 
 # The package for arm64, emulated by qemu: the program sends mail; systemd and apt are not tested.
 test-arm: $(VENV)/.dev

@@ -70,6 +70,7 @@ class FreshMachine:
                 ("IP addresses: ", "192.168.1.20"),
                 ("Address to listen on [", f"{LOOPBACK}:{self.port}"),
                 (f"Test message to [{ANNA}]: ", ""),
+                ("Alerts to [none]: ", ""),
             ):
                 terminal.read_until(question, PATIENCE)
                 terminal.type(answer)

@@ -1,6 +1,7 @@
 // An OAuth 2.0 server for tests: oidc-provider, which rotates refresh tokens and ends a grant whose old one is used again.
-// Arguments: the folder of its packages, its port, the port that the test controls it by, and its clients as JSON.
+// Arguments: the folder of its packages, its port, the port that the test controls it by, and a file with its clients as JSON.
 // Everything is in memory. It ends with the process.
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { pathToFileURL } from 'node:url';
 
@@ -15,7 +16,7 @@ const grants = new Set();
 let held = 0; // answers that are kept back
 
 const provider = new Provider(issuer, {
-  clients: JSON.parse(clients),
+  clients: JSON.parse(readFileSync(clients)),
   extraClientMetadata: { properties: ['mailbox'] },
   scopes: ['openid', 'offline_access', 'smtp'],
   cookies: { keys: ['only for tests'] },

@@ -126,7 +126,9 @@ class OAuthServer:
                 "response_types": [],
             },
         ]
-        words = ["node", str(PROGRAM), str(oauth_packages()), *map(str, self._ports), json.dumps(clients)]
+        settings = folder / "clients.json"  # secrets are not for the process list
+        settings.write_text(json.dumps(clients), encoding="utf-8")
+        words = ["node", str(PROGRAM), str(oauth_packages()), *map(str, self._ports), str(settings)]
         self._program = program = Program(self.name, words, folder / "server.out")
         self._things.callback(program.kill)  # everything is in memory
         program.wait_until(lambda: all(map(listens, self._ports)), "the OAuth server listens")

@@ -96,31 +96,31 @@ PACKAGES: Final = (
 )
 
 # By command: another Node than Debian's has npm in itself, and excludes Debian's.
-NODE: Final = {"node": "nodejs", "npm": "npm"}  # the OAuth server
+NODE: Final = {"node": "nodejs", "npm": "npm"}  # the OAuth server, for `make test-oauth`
 
 
 class PackagesMissing(Exception):
     """What is missing and cannot be had from here; the text says what to type or do."""
 
 
-def main() -> int:
-    """Bring everything here, or say what to type."""
+def main(words: Sequence[str] = ()) -> int:
+    """Bring everything here, or say what to type; with the word `oauth`, Node too."""
     try:
-        ensure()
+        ensure(node="oauth" in words)
     except PackagesMissing as missing:
         print(missing, file=sys.stderr)
         return 1
     return 0
 
 
-def ensure() -> None:
+def ensure(*, node: bool = False) -> None:
     """Return when every package is here; raise PackagesMissing when a person is needed."""
     if shutil.which("dpkg-query") is None:
         raise PackagesMissing(
             "The tests with real mail servers take them from Debian packages, and this is neither Debian nor kin.\n"
             "Run `make fast`, or `make test` on Debian 12."
         )
-    names = wanted_packages()
+    names = wanted_packages(node=node)
     missing = absent(names)
     packed = [program for program in UNPACKED if not unpacked(program).exists()]
     if not missing and not packed:
@@ -136,9 +136,10 @@ def ensure() -> None:
             install(wanted)
 
 
-def wanted_packages() -> list[str]:
-    """Return the packages that are installed: Node only where there is none."""
-    return [*PACKAGES, *(package for command, package in NODE.items() if shutil.which(command) is None)]
+def wanted_packages(*, node: bool) -> list[str]:
+    """Return the packages that are installed: Node only where there is none, and it is wanted."""
+    missing = (package for command, package in NODE.items() if shutil.which(command) is None)
+    return [*PACKAGES, *(missing if node else ())]
 
 
 def absent(names: Sequence[str]) -> list[str]:
@@ -221,7 +222,7 @@ def _refresh_if_unknown(names: Sequence[str]) -> None:
     if all(re.search(rf"^Package: {re.escape(name)}$", known.stdout, re.MULTILINE) for name in names):
         return
     if os.geteuid() != 0:
-        raise PackagesMissing("sudo apt-get update && " + apt_line(absent(wanted_packages())))
+        raise PackagesMissing("sudo apt-get update && " + apt_line(absent(wanted_packages(node=False))))
     _apt(["update"], {**os.environ})
 
 
@@ -268,4 +269,4 @@ def _apt(arguments: Sequence[str], environment: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))
