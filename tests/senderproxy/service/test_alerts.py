@@ -1,6 +1,7 @@
 """Alerts of a whole service with real sessions to two providers, on a clock that the test moves."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,6 +31,7 @@ from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import CertificateKind, SimulatorSettings
 from tests.crash.disks import small_disk
+from tests.fakes.http_server import answer, http_server
 from tests.peers.letters import hand_over
 
 SECRET = "geheim-postfach"
@@ -292,6 +294,32 @@ async def test_an_expired_certificate_of_a_provider_is_one_alert_through_the_oth
         ionos.settings = replace(ionos.settings, certificate=CertificateKind.GOOD)
         assert await office.submit(ANNA) == 250
         assert await office.pass_time(400) == [f"over: {subject}"]
+
+
+async def test_each_way_is_broken_in_turn_and_the_other_one_tells_of_it(tmp_path: Path) -> None:
+    hook = tmp_path / "hook"
+    async with http_server() as receiver:
+        hook.write_text(f"http://127.0.0.1:{receiver.port}/geheim-hook", encoding="ascii")
+        hook.chmod(0o600)
+
+        def hooked() -> list[tuple[str, str]]:
+            items = [item for request in receiver.requests for item in json.loads(request.body)["conditions"]]
+            return [(item["key"], item["subject"]) for item in items]
+
+        async with office_with(tmp_path, BOTH, webhook=f"file:{hook}") as office:
+            receiver.behaviours = [answer("410 Gone")]
+            office.set_mailboxes("ionos", password="geheim-neu")
+            assert await office.submit(ANNA) // 100 == 4
+            assert await office.pass_time(60) == [f"{ANNA} cannot send: password refused"]
+            assert await office.pass_time(200) == ["alerts cannot be sent by webhook"]
+            receiver.behaviours = [answer("204 No Content")]
+            receiver.requests.clear()
+            await office.providers["hoster"].go_offline()
+            assert await office.submit(LAGER) // 100 == 4
+            assert await office.pass_time(200) == []  # no account can send a mail
+            assert ("no_session", "hoster") in hooked()
+            assert await office.pass_time(200) == []
+            assert ("alerts_failing", "mail") in hooked()
 
 
 async def test_fifty_accounts_that_fail_together_are_one_alert(tmp_path: Path) -> None:
