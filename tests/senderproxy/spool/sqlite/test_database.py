@@ -194,7 +194,7 @@ async def test_a_spool_on_a_read_only_disk_is_refused_with_the_reason(folder: Pa
         refused(folder, SpoolError, "read-only")
     finally:
         subprocess.run(["umount", str(folder)], check=True)
-    open_it(folder)
+    await open_it(folder).close()
 
 
 async def test_a_database_in_which_a_table_or_an_index_is_missing_is_refused_and_let_go_of(folder: Path) -> None:
