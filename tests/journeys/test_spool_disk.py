@@ -49,6 +49,19 @@ def start(bench: Bench, provider: PostfixProvider, people: Office, more: str, **
     return bench.start(relay)
 
 
+def status_with(relay: Senderproxy, words: str) -> str:
+    """The output of `status`, without its line breaks, once it has these words: the disk is asked once a second."""
+
+    def look() -> str:
+        try:
+            said = " ".join(relay.command("status", exit_code=1).split())
+        except AssertionError:  # no condition yet
+            return ""
+        return said if words in said else ""
+
+    return wait_until(look, f"status says: {words}", peer=relay)
+
+
 def once(letters: list[Letter]) -> dict[tuple[str, str], int]:
     return {(letter.message_id, letter.recipients[0]): 1 for letter in letters}
 
@@ -75,7 +88,7 @@ def test_a_full_disk_takes_no_more_says_so_and_with_room_again_takes_mail_withou
         provider.stop()
         taken, _ = hand_over_until_refused(door, letters)
         assert len(taken) > 5
-        said = " ".join(relay.command("status", exit_code=1).split())  # its sentences are wrapped
+        said = status_with(relay, "New mail for the queue is deferred")
         assert f"Queue: {len(taken)} messages waiting" in said
         assert re.search("New mail for the queue is deferred: .*(space|full)", said), said
         assert "Free some space" in said
@@ -130,9 +143,8 @@ def test_a_disk_that_turned_read_only_is_told_of_and_once_mended_everything_arri
         disk.break_down()
         code, words = hand_over(door, letters[10].author, letters[10].recipients[0], letters[10].content)
         assert code in (451, 452), words
-        said = " ".join(relay.command("status", exit_code=1).split())  # its sentences are wrapped
+        said = status_with(relay, "New mail for the queue is deferred")
         assert "Queue: 10 messages waiting" in said
-        assert "New mail for the queue is deferred" in said
         assert "dmesg" in said
         provider.start()
         through = Letter("anna@firma.test", ("through@kunde.test",), "through@desk.office.test")
@@ -169,7 +181,7 @@ def test_a_disk_that_does_not_answer_keeps_the_service_neither_from_ending_nor_f
         assert "has not responded for" in relay.queue()["refusing"]["why"]
         relay.stop()
         with suppress(smtplib.SMTPServerDisconnected):
-            assert answer.result()[0] == 421
+            assert answer.result()[0] in (421, 451)  # 451 if the message was slower than the discovery
     assert "spool not closed: the disk does not respond" in relay.log()
     switch.unlink()
     provider.start()
@@ -198,7 +210,7 @@ def test_while_the_disk_does_not_answer_queue_listeners_reply_451_and_then_every
         assert (code, words[:6]) == (451, "4.3.0 ")
         through = Letter("anna@firma.test", ("through@kunde.test",), "through@desk.office.test")
         hand_in(relay.port, [through])  # what passes through needs no disk
-        assert "has not responded for" in " ".join(relay.command("status", exit_code=1).split())
+        status_with(relay, "has not responded for")
         switch.unlink()
         assert answer.result(60)[0] == 250  # it was in the commit that hung
     wait_until(lambda: "spool's disk responds again" in relay.log(), "it is known", peer=relay)
