@@ -38,7 +38,6 @@ test-arm: $(VENV)/.dev
 storm: $(VENV)/.dev
 	$(BIN)/python -m tests.crash.storm $(or $(KILLS),100) $(SEED)
 	POINTS=200 $(BIN)/python -m pytest tests/hostile/test_one_failure.py
-	$(BIN)/python -m pytest tests/journeys/alert_storm.py tests/journeys/alert_ways.py
 
 # All hostile clients, providers, disks and name servers at once, beside ten polite clients; each of them alone is in
 # `make test`. It needs a machine that does nothing else.

@@ -4,8 +4,9 @@ It is a learned.LearnedSource: what was alerted survives a restart.
 Guarantees: of one condition BEGUN and OVER alternate. A condition is alerted after it has lasted for a while, and over
 after it has stayed away for a while, which grows for one that comes and goes. A part of an alerted condition, as one of
 its accounts, is not alerted by itself. The number of alerts in an hour is bounded; what is above it is not lost, but
-becomes one digest. News that was being sent at a crash is sent once more, and never a third time. Times are of the
-monotonic clock, so a step of the wall clock changes nothing. Memory is bounded by WATCHED_LIMIT.
+becomes one digest. News that was being sent at a crash is sent once more, and after a second crash by a process
+that has run for a while: a crash loop sends no storm, and loses no news. Times are of the monotonic clock, so a step of
+the wall clock changes nothing. Memory is bounded by WATCHED_LIMIT.
 Not here: the conditions (monitoring), the sending and the writing (service), the words (alerts.wording).
 """
 
@@ -28,7 +29,8 @@ _LONGEST_OVER_DELAY: Final = 6 * _HOUR  # seconds; one that comes and goes all d
 _GROWTH: Final = 4  # times the delay, for each time that the condition was over within a day
 _GROWTHS: Final = 10  # times that the delay grows; a million times the first
 _LONGEST_AGE: Final = 366 * 86400.0  # seconds
-_SENDS: Final = 2  # attempts whose result is unknown, because of a crash, before the news counts as sent
+_SENDS: Final = 2  # attempts whose result is unknown, because of a crash, before the next one waits
+_SETTLED: Final = 30.0  # seconds that a process has run before that; in a crash loop it does not run so long
 _FIRST_RETRY: Final = 60.0  # seconds after which alerts that no way could send are sent again; it doubles
 _LONGEST_RETRY: Final = _HOUR  # seconds
 _TEXT: Final = 600  # characters of a cause or a hint in the learned facts; a row holds two languages
@@ -112,6 +114,7 @@ class AlertPolicy(LearnedSource):
         self._sent: deque[float] = deque()  # the times of the alerts of the last hour
         self._failures = 0  # of all ways together, in a row
         self._retry_at = 0.0
+        self._begun_at: float | None = None  # the first list of this process
 
     # ---- the conditions ----
 
@@ -119,6 +122,8 @@ class AlertPolicy(LearnedSource):
         self, conditions: Sequence[Condition], translations: Mapping[str, Sequence[Condition]], now: float
     ) -> None:
         """Take note of a list. `translations`: the same list in other languages."""
+        if self._begun_at is None:
+            self._begun_at = now
         translated = {language: {one.id: one for one in some} for language, some in translations.items()}
         found = {one.id: one for one in conditions if one.severity >= self.rules.level}
         for id_, condition in found.items():
@@ -256,11 +261,7 @@ class AlertPolicy(LearnedSource):
             if kind is None or at.monotonic < self._due_at(watched, kind):
                 continue
             ended = None if watched.gone_at is None else at.before(max(0.0, at.monotonic - watched.gone_at)).now
-            item = AlertItem(kind, watched.condition, watched.translations, ended, max(1, watched.times))
-            if watched.sends < _SENDS:
-                news.append(item)
-            else:
-                self._note_sent(item, at.monotonic)  # as far as is known: the process ended after each attempt
+            news.append(AlertItem(kind, watched.condition, watched.translations, ended, max(1, watched.times)))
         return news
 
     def _times(self, id_: ConditionId, watched: Watched) -> Iterable[float]:
@@ -289,6 +290,12 @@ class AlertPolicy(LearnedSource):
         )
 
     def _due_at(self, watched: Watched, kind: AlertKind) -> float:
+        due = self._usually_due_at(watched, kind)
+        if watched.sends < _SENDS or self._begun_at is None:
+            return due
+        return max(due, self._begun_at + _SETTLED)
+
+    def _usually_due_at(self, watched: Watched, kind: AlertKind) -> float:
         match kind:
             case AlertKind.OVER:
                 assert watched.gone_at is not None

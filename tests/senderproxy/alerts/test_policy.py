@@ -263,6 +263,18 @@ def test_a_crash_loop_repeats_news_once_at_most(office: Office, crash: str) -> N
     assert len(office.got) <= 4
 
 
+def test_news_that_two_crashes_cut_off_is_sent_by_a_process_that_runs_for_a_while(office: Office) -> None:
+    office.look(FULL)
+    for _time in range(2):
+        assert office.look(FULL, seconds=60, crash="before") == []
+    assert office.look(FULL, seconds=1) == []  # the first list of this process
+    assert office.look(FULL, seconds=29) == []
+    assert office.policy.next_at(office.seconds) == office.seconds + 1
+    assert office.look(FULL, seconds=1) == [(BEGUN, DISK_FULL, "")]
+    office.run(HOUR, FULL)
+    assert office.got == [(BEGUN, DISK_FULL, "")]
+
+
 def test_a_restart_forgets_neither_what_was_alerted_nor_the_limit_of_the_hour(office: Office) -> None:
     seen = [condition(ConditionKey.UNKNOWN_PROVIDER, str(number)) for number in range(20)]
     for number in range(20):
