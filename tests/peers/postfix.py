@@ -12,9 +12,10 @@ import pwd
 import re
 import shutil
 import signal
+import stat
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -95,6 +96,7 @@ class Postfix:
         self.ports: list[int] = []
         self.folder = Path()
         self._unpacked: Unpacked | None = None
+        self._read: dict[str, tuple[Delivery, str]] = {}
 
     def settings(self) -> Mapping[str, str]:
         """Return what main.cf says beyond what every instance says."""
@@ -192,12 +194,38 @@ class Postfix:
         self.wait_until(lambda: not self.waiting(), f"the queue of {self.name} is empty", seconds)
 
     def mailbox(self) -> list[Delivery]:
-        """Return what this instance has delivered to its own mailbox, oldest first."""
+        """Return what this instance has delivered to its own mailbox, oldest first.
+
+        Of a message all recipients are here, or none, unless some are deferred.
+        """
+        begun = {delivery.queue_id for delivery in self._delivered()}
+        in_work = self._in_work()
+        return [delivery for delivery in self._delivered() if delivery.queue_id in begun - in_work]
+
+    def finish_work(self) -> None:
+        """Wait until everything that it has acknowledged until now is delivered or deferred."""
+        if self._program is not None:
+            taken = self._in_work()
+            self.wait_until(lambda: not taken & self._in_work(), "what it has acknowledged is delivered")
+
+    def _in_work(self) -> set[str]:
+        """Return the queue ids of messages that are acknowledged, and neither delivered nor deferred."""
+        found = set()
+        for part in ("incoming", "active"):
+            for file in (self.queue_folder / part).iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if file.stat().st_mode & stat.S_IXUSR:  # Postfix sets it when the last octet is on the disk
+                        found.add(file.name)
+        return found
+
+    def _delivered(self) -> list[Delivery]:
         found: dict[str, Delivery] = {}
         files = [file for file in (self.folder / "mailbox" / "all" / "new").glob("*") if file.is_file()]
         for file in sorted(files, key=lambda file: file.stat().st_mtime_ns):
-            delivery, recipient = _read_delivery(file.read_bytes())
-            found.setdefault(delivery.queue_id, delivery).recipients.append(recipient)
+            if file.name not in self._read:
+                self._read[file.name] = _read_delivery(file.read_bytes())
+            delivery, recipient = self._read[file.name]
+            found.setdefault(delivery.queue_id, replace(delivery, recipients=[])).recipients.append(recipient)
         return list(found.values())
 
     @property

@@ -90,7 +90,8 @@ class PostfixProvider(Postfix):
         return self._sasl
 
     def received(self) -> list[Delivery]:
-        """Return what the provider has taken and delivered, oldest first."""
+        """Return what the provider has acknowledged until now, oldest first; waits until that is delivered."""
+        self.finish_work()
         return self.mailbox()
 
     def failed_logins(self) -> list[str]:
