@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -49,17 +49,15 @@ def at(server: TokenServer) -> AuthorizationServer:
 class Consent:
     """The command in a thread, and what it has shown."""
 
-    def __init__(self, application: Application, shown: Callable[[], str]) -> None:
+    def __init__(self, application: Application, shown: io.StringIO) -> None:
         self.result: Future[Tokens] = Future()
         self._shown = shown
-        self.text = ""
         self._thread = threading.Thread(target=self._run, args=(application,), daemon=True)
         self._thread.start()
         end = time.monotonic() + DEADLINE
         while not (found := re.search(r"https://login\S+", self.text)):
             assert time.monotonic() < end
             assert not self.result.done(), self.result.exception()
-            self.text += self._shown()
         self.parameters = {name: values[0] for name, values in parse_qs(urlsplit(found[0]).query).items()}
 
     def _run(self, application: Application) -> None:
@@ -67,6 +65,10 @@ class Consent:
             self.result.set_result(consent_in_browser(application, ANNA, SUBJECT))
         except BaseException as error:
             self.result.set_exception(error)
+
+    @property
+    def text(self) -> str:
+        return self._shown.getvalue()
 
     @property
     def redirect(self) -> str:
@@ -77,17 +79,18 @@ class Consent:
 
 
 @contextmanager
-def without_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What is printed, also by another thread: capsys may lose what is printed while it is read."""
+    shown = io.StringIO()
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stdin", io.StringIO(""))
-        yield
+        patched.setattr(sys, "stdout", shown)
+        yield shown
 
 
-def test_a_browser_on_this_machine(
-    server: TokenServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with without_terminal(monkeypatch):
-        consent = Consent(Application(at(server), "client-1"), lambda: capsys.readouterr().out)
+def test_a_browser_on_this_machine(server: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with without_terminal(monkeypatch) as shown:
+        consent = Consent(Application(at(server), "client-1"), shown)
         assert consent.parameters["login_hint"] == ANNA
         host, port = urlsplit(consent.redirect).hostname, urlsplit(consent.redirect).port
         assert host == "127.0.0.1"
@@ -109,11 +112,9 @@ def test_a_browser_on_this_machine(
     assert "geheim" not in consent.text
 
 
-def test_a_person_who_says_no(
-    server: TokenServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with without_terminal(monkeypatch):
-        consent = Consent(Application(at(server), "client-1"), lambda: capsys.readouterr().out)
+def test_a_person_who_says_no(server: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with without_terminal(monkeypatch) as shown:
+        consent = Consent(Application(at(server), "client-1"), shown)
         urlopen(consent.answer(error="access_denied")).close()
         with pytest.raises(LoginRejected, match="was told not to allow access to anna") as caught:
             consent.result.result(DEADLINE)
@@ -121,12 +122,10 @@ def test_a_person_who_says_no(
     assert server.forms == []
 
 
-def test_no_refresh_token(
-    server: TokenServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_refresh_token(server: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.answers = [{"access_token": "geheim-a1"}]
-    with without_terminal(monkeypatch):
-        consent = Consent(Application(at(server), "client-1"), lambda: capsys.readouterr().out)
+    with without_terminal(monkeypatch) as shown:
+        consent = Consent(Application(at(server), "client-1"), shown)
         urlopen(consent.answer(code="the-code")).close()
         with pytest.raises(LoginFailed, match="no refresh token") as caught:
             consent.result.result(DEADLINE)
