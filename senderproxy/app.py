@@ -397,7 +397,7 @@ class Service:
         return {"account": account}
 
     async def _answer_token(self, request: Request) -> Answer:
-        """The access token of an account, for a command that logs in itself; or the reason why there is none."""
+        """The access token of an account, for a command with a login of its own; or the reason for its absence."""
         account = self._accounts.directory().by_id(str(request.get("account")))
         if account is None or self._accounts.grant(account.id) is None:
             raise SenderproxyError(_("The service knows no account of that id that logs in with OAuth."))

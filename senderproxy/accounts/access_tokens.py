@@ -1,4 +1,4 @@
-"""Access tokens of the accounts that log in with OAuth, as relay.ports.AccessTokens over the vault.
+"""Access tokens of accounts with an OAuth login, as relay.ports.AccessTokens over the vault.
 
 Guarantees: one request at a time for each grant; a refresh token that the server rotates is on disk before the access
 token of the same answer is used. Nothing secret is logged; words of a server are one line.
@@ -113,7 +113,7 @@ class VaultTokens(AccessTokens):
         self._thread.stop()
 
     def _forget_removed(self) -> None:
-        """Forget the tokens of grants that the vault has no more."""
+        """Forget the tokens of removed grants."""
         if self._accounts.generation == self._generation:
             return
         self._generation = self._accounts.generation

@@ -1,4 +1,4 @@
-"""The grant file: refresh tokens that authorization servers have rotated, in a sealed file that one process writes.
+"""The grant file: rotated refresh tokens in a sealed file with a single writer.
 
 It is a vault of its own beside the accounts' one (`NAME.grants`), under a key that is a record there. So a person's
 vault stays as it is while tokens change hourly, and a backup of the vault has no token that a rotation has ended.
@@ -23,7 +23,7 @@ _ASIDE: Final = ".grants.unreadable"
 
 
 def grant_file_of(vault: Path) -> Path:
-    """The grant file that belongs to a vault."""
+    """The grant file of a vault."""
     return vault.with_name(vault.name + _SUFFIX)
 
 
@@ -84,7 +84,7 @@ class GrantFile:
 
 
 def seal_again(path: Path, keys: Sequence[bytes]) -> None:
-    """Seal an existing file with the newest key now. A running service, which has it open, does that itself."""
+    """Seal an existing file with the newest key now. A running service has it open, and does that itself."""
     if path.exists():
         with suppress(AccountsError):
             GrantFile.open(path, keys).close()

@@ -1,4 +1,4 @@
-"""Applications of OAuth in the vault: a record of their own kind, shared by the accounts that log in through them.
+"""Applications of OAuth in the vault: a record of their own kind, shared by their accounts.
 
 Guarantees: what `put_application` accepts can be read back. No error contains a secret, a key or a certificate.
 Not here: the requests (oauth), the accounts (accounts.record), the tokens (accounts.access_tokens).
@@ -139,7 +139,7 @@ def _server(stored: StoredApplication) -> AuthorizationServer:
 
 
 def _service_account(stored: StoredApplication) -> ServiceAccount:
-    """Read the key file that Google's console gives for a service account."""
+    """Read the key file of a service account, as Google's console gives it."""
     try:
         entry = json.loads(stored.key_file) if len(stored.key_file) <= _KEY_FILE else None
     except (ValueError, RecursionError):

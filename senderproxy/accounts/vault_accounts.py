@@ -154,7 +154,7 @@ class VaultAccounts(Accounts):
         return self._snapshot.grants.values()
 
     def application(self, application_id: str) -> UsableApplication | str:
-        """Return the application of that id, or a sentence on the reason why it is not usable."""
+        """Return the application of that id, or a sentence on the reason against its use."""
         missing = _("There is no application {id}.").format(id=application_id)
         return self._snapshot.applications.get(application_id, missing)
 

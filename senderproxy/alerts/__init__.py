@@ -1,1 +1,1 @@
-"""Alerts: messages to the operator about conditions that begin, get worse and end."""
+"""Alerts: messages to the operator about new, worse and ended conditions."""

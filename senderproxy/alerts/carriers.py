@@ -1,4 +1,4 @@
-"""Choice of the accounts that may send an alert by mail. PURE.
+"""Choice of the accounts for an alert by mail. PURE.
 
 Guarantees: never an account that the alert is about, or one that another condition affects; accounts of a provider
 without such conditions first.
@@ -22,7 +22,7 @@ class Carrier:
 
 
 def choose_carriers(carriers: Sequence[Carrier], conditions: Iterable[Condition]) -> list[Carrier]:
-    """The accounts to try, the best first. `conditions`: those of the alert, and all others that exist."""
+    """The accounts to try, the best first. `conditions`: those of the alert, and all other present ones."""
     broken = {
         name
         for condition in conditions

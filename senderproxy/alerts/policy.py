@@ -1,4 +1,4 @@
-"""Decision about alerts: from the lists of conditions, and what was alerted before, to the news to send now. PURE.
+"""Decision about alerts: from the lists of conditions and the earlier alerts to the news to send now. PURE.
 
 It is a learned.LearnedSource: what was alerted survives a restart.
 Guarantees: of one condition BEGUN and OVER alternate. A condition is alerted after it has lasted for a while, and over
@@ -54,13 +54,13 @@ class AlertRules:
     reminder: float = 86400.0  # 0: never
 
     def delay(self, severity: Severity) -> float:
-        """The time that a condition of this severity must last before it is alerted."""
+        """The time from the beginning of a condition of this severity to its alert."""
         return self.error_delay if severity >= Severity.ERROR else self.warning_delay
 
 
 @dataclass(slots=True)
 class Watched:
-    """One condition that exists, or did. Times are monotonic seconds."""
+    """One present or past condition. Times are monotonic seconds."""
 
     condition: Condition  # as it was last
     translations: Mapping[str, Condition]
@@ -78,7 +78,7 @@ class Watched:
         return self.alerted is not None
 
     def covers(self, condition: Condition) -> bool:
-        """True if it affects all that the condition affects, which has the same key."""
+        """True if it has the same key as the condition, and affects everything of it."""
         mine, other = self.condition, condition
         return (
             mine.key is other.key
@@ -101,7 +101,7 @@ class Batch:
 
 
 class AlertPolicy(LearnedSource):
-    """What was alerted, and what is to be alerted now.
+    """The alerts so far, and those to send now.
 
     Usage: `observe` each new list; `due` returns the news. `begin` before it is sent, and write the changed facts;
     `sent` or `failed` afterwards.
@@ -199,7 +199,7 @@ class AlertPolicy(LearnedSource):
         return Batch([news])
 
     def next_at(self, now: float) -> float:
-        """The time at which news may be due without a change of the list; infinity if never."""
+        """The earliest time of news without a change of the list; infinity if never."""
         times = [time for id_, watched in self._watched.items() for time in self._times(id_, watched)]
         earliest = min(times, default=float("inf"))
         self._expire(now)
@@ -208,7 +208,7 @@ class AlertPolicy(LearnedSource):
         return max(earliest, self._retry_at)
 
     def begin(self, batch: Batch, now: float) -> None:
-        """Note that these are being sent. The facts that changed must be written before the sending."""
+        """Note the beginning of their sending. The changed facts must be written before it."""
         for item in batch.items:
             self._watched[item.condition.id].sends += 1
             self.changed(_subject(item.condition.id))
@@ -216,13 +216,13 @@ class AlertPolicy(LearnedSource):
         self.changed(_SENT)
 
     def sent(self, items: Sequence[AlertItem], now: float) -> None:
-        """Note that an alert with these items was sent."""
+        """Note the success of an alert with these items."""
         self._failures, self._retry_at = 0, 0.0
         for item in items:
             self._note_sent(item, now)
 
     def failed(self, items: Sequence[AlertItem], now: float) -> None:
-        """Note that no way could send an alert with these items: they stay due, after a while."""
+        """Note the failure of an alert with these items by every way: they stay due, after a while."""
         for item in items:
             if (watched := self._watched.get(item.condition.id)) is not None:
                 watched.sends = 0
@@ -239,7 +239,7 @@ class AlertPolicy(LearnedSource):
 
     @property
     def open(self) -> int:
-        """The number of conditions that were alerted and are not over."""
+        """The number of alerted conditions in progress."""
         return sum(watched.is_open for watched in self._watched.values())
 
     def _note_sent(self, item: AlertItem, now: float) -> None:
@@ -281,7 +281,7 @@ class AlertPolicy(LearnedSource):
         return None
 
     def _is_part(self, id_: ConditionId, watched: Watched) -> bool:
-        """True if an alerted condition, or a wider one that goes on, covers it."""
+        """True if an alerted condition, or a wider one in progress, covers it."""
         size = len(watched.condition.affected.names)
         return any(
             other.covers(watched.condition)

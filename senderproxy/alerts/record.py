@@ -1,4 +1,4 @@
-"""Records of alerts, and the port through which they are sent. PURE.
+"""Records of alerts, and the port of their ways. PURE.
 
 Guarantees: an alert with the same id is the same alert, so a receiver can drop a double. Texts are those of conditions:
 bounded, without secrets.
@@ -65,7 +65,7 @@ class Alert:
 
     @property
     def severity(self) -> Severity:
-        """That of its worst item that is not over; INFO without one."""
+        """The severity of its worst item in progress; INFO without one."""
         return max((item.condition.severity for item in self.items if item.ended is None), default=Severity.INFO)
 
 

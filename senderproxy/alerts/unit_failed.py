@@ -1,4 +1,4 @@
-"""The alert that a unit of systemd has failed, for what the service itself cannot report any more. PURE.
+"""The alert about a failed unit of systemd, in the place of a service without the means to report it. PURE.
 
 Guarantees: a log line loses the local parts of its addresses and all of a URL behind its host. The text is bounded.
 Not here: the program that sends it (cli.unit_failed).

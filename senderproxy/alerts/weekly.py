@@ -44,7 +44,7 @@ class WeeklySums(LearnedSource):
         self._totals: Mapping[str, tuple[int, int]] = {}
 
     def count(self, totals: Mapping[str, tuple[int, int]], now: datetime) -> None:
-        """Add what is new in the totals: recipients delivered and refused since the start, by account."""
+        """Add the news of the totals: recipients delivered and refused since the start, by account."""
         if self._since is None or self._since > now:  # the clock went back
             self._since = now
             self.changed(_SUBJECT)
@@ -74,7 +74,7 @@ class WeeklySums(LearnedSource):
         return sums
 
     def give_back(self, sums: Sums) -> None:
-        """Take the sums of an alert that was not sent."""
+        """Take back the sums of an unsent alert."""
         self._since = sums.since
         self._delivered += sums.delivered
         self._refused += sums.refused

@@ -1,4 +1,4 @@
-"""Access tokens for a command that logs in itself: from the running service, or from the vault while none runs.
+"""Access tokens for a command with a login of its own: from the running service, else from the vault.
 
 Guarantees: a refresh token is used by one process at a time: by the service if it runs, else by the command, which
 locks the grant file.

@@ -68,7 +68,7 @@ def require_login(config: Config, stored: StoredAccount) -> None:
 
 
 def require_login_with_token(config: Config, account: Account, token: AccessToken, application: str) -> None:
-    """Try the login of an account that is to be stored, with a token. Raises LoginFailed or LoginRejected."""
+    """Try the login of a new account with a token. Raises LoginFailed or LoginRejected."""
     print_progress(_("Trying the login of {login} ...").format(login=account.login))
     credential = Credential(account.login, "", "untried", application)
     provider = provider_of(config, account)
@@ -97,7 +97,7 @@ def try_senders(
 
 
 class _OneToken(AccessTokens):
-    """relay.ports.AccessTokens with one token, for an account that is not stored yet."""
+    """relay.ports.AccessTokens with one token, for an account before it is stored."""
 
     def __init__(self, token: AccessToken) -> None:
         self._token = token

@@ -1,4 +1,4 @@
-"""Accounts that log in with OAuth: `account add --oauth` and `account consent`.
+"""Accounts with an OAuth login: `account add --oauth` and `account consent`.
 
 Guarantees: an account is stored only after a login with its first token has worked, or with --no-verify. A consent that
 was given is not lost by a failed login: its refresh token is stored with the account or not at all.
@@ -63,7 +63,7 @@ def put_granted(editor: AccountEditor, stored: StoredAccount) -> None:
 
 
 def print_missing_consents(accounts: VaultAccounts, word: str) -> None:
-    """The commands for accounts whose refresh token a backup left out, if there are any. `word`: the program's name."""
+    """The commands for accounts without a refresh token after a restore, if any. `word`: the program's name."""
     for grant in accounts.grants():
         application = accounts.application(grant.application)
         needs_one = isinstance(application, UsableApplication) and application.flow is Flow.CONSENT

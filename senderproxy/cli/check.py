@@ -198,7 +198,7 @@ def _check_providers(
 
 
 def _session_conditions(status: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The service's conditions with a cause that a login would show; one finding for one cause is enough."""
+    """The service's conditions with the cause of a failed login; one finding for one cause is enough."""
     keys = (ConditionKey.NO_SESSION.value, ConditionKey.SMARTHOST_CERTIFICATE.value)
     return [entry for entry in (status or {}).get("conditions", ()) if entry["key"] in keys]
 

@@ -75,7 +75,7 @@ def consent_in_browser(application: Application, login: str, subject: TokenSubje
 def consent_by_device(
     application: Application, login: str, subject: TokenSubject, wait: Callable[[float], None] = time.sleep
 ) -> Tokens:
-    """Ask a person for the consent by a code that is entered on another device. Raises LoginFailed."""
+    """Ask a person for the consent by a code for another device. Raises LoginFailed."""
     if not application.server.device_url:
         raise LoginFailed(
             _("{server} offers no device codes.").format(server=application.server.name),
@@ -117,7 +117,7 @@ def _poll(
 
 
 def _wait_for_answer(listener: socket.socket, request: ConsentRequest) -> str | TokenRefusal:
-    """The code, or the refusal, from the browser's request or from what a person pastes."""
+    """The code, or the refusal, from the browser's request or from a pasted address."""
     sources: list[socket.socket | TextIO] = [listener]
     if is_interactive():
         sources.append(sys.stdin)
@@ -189,7 +189,7 @@ def _with_refresh_token(tokens: Tokens, subject: TokenSubject) -> Tokens:
 
 
 def ask_for_tokens(request: FormRequest, subject: TokenSubject, login: str) -> Tokens:
-    """Send one token request that needs no person. Raises LoginFailed, HttpError."""
+    """Send one token request without a person's part. Raises LoginFailed, HttpError."""
     answer = _post(request)
     found = read_token_answer(answer.status, answer.body)
     if isinstance(found, TokenRefusal):

@@ -1,4 +1,4 @@
-"""`senderproxy oauth`: the applications through which accounts log in with OAuth, in the vault.
+"""`senderproxy oauth`: the applications of OAuth logins, in the vault.
 
 Guarantees: no command shows a secret, a key or a certificate's key. A change is written as a whole or not at all; an
 application in use is not removed.
@@ -229,7 +229,7 @@ _EDITED: Final = (
 
 
 def new_application(chosen: argparse.Namespace) -> StoredApplication:
-    """The application that the options describe; what they leave out is asked for. Raises SenderproxyError."""
+    """The application of the options, completed by questions. Raises SenderproxyError."""
     name = chosen.name
     server = name if name in KNOWN_SERVERS else "other"
     flow = Flow(chosen.flow) if chosen.flow else (Flow.SERVICE_ACCOUNT if chosen.key_file else usual_flow(server))
@@ -256,7 +256,7 @@ def new_application(chosen: argparse.Namespace) -> StoredApplication:
 
 
 def _with_secret(stored: StoredApplication, chosen: argparse.Namespace) -> StoredApplication:
-    """The application with the secret, certificate or key file that the options name. Raises SenderproxyError."""
+    """The application with the secret, certificate or key file of the options. Raises SenderproxyError."""
     if chosen.key_file or stored.flow is Flow.SERVICE_ACCOUNT:
         path = chosen.key_file or _asked(None, _("JSON key file of the service account"))
         return replace(stored, key_file=_read(path))

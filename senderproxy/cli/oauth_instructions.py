@@ -1,4 +1,4 @@
-"""What to do at a provider before an account can log in with OAuth, in steps for a person. PURE.
+"""Steps for a person at a provider before an OAuth login. PURE.
 
 Not here: the questions (cli.oauth), the guide with its reasons (docs/microsoft-365.md).
 Sources: https://learn.microsoft.com/exchange/client-developer/legacy-protocols/how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth,
@@ -13,7 +13,7 @@ from senderproxy.translation import _
 
 
 def registration_steps(server: str, flow: Flow) -> Sequence[str]:
-    """The steps by which an application is registered. None for a server that this program does not know."""
+    """The steps to the registration of an application. Empty for an unknown server."""
     match server, flow:
         case "microsoft", Flow.APPLICATION:
             return (
@@ -68,7 +68,7 @@ def registration_steps(server: str, flow: Flow) -> Sequence[str]:
 
 
 def mailbox_steps(server: str, flow: Flow, client_id: str, mailbox: str) -> Sequence[str]:
-    """The steps by which a mailbox is opened to the application. Empty where there is nothing to do."""
+    """The steps to open a mailbox to the application; empty if none are needed."""
     match server, flow:
         case "microsoft", Flow.APPLICATION:
             return (
@@ -91,7 +91,7 @@ def mailbox_steps(server: str, flow: Flow, client_id: str, mailbox: str) -> Sequ
 
 
 def usual_flow(server: str) -> Flow:
-    """The flow that fits most offices: at Microsoft the application alone, elsewhere a person's consent."""
+    """The flow of most offices: at Microsoft the application alone, elsewhere a person's consent."""
     return Flow.APPLICATION if server == MICROSOFT else Flow.CONSENT
 
 

@@ -583,7 +583,7 @@ class SpoolSettings(Section):
 
 
 class AlertSettings(Section):
-    """Alerts about conditions that begin, get worse and end. Without a recipient nothing is sent.
+    """Alerts about new, worse and ended conditions. Without a recipient nothing is sent.
 
     One attribute for each setting.
     """
@@ -694,7 +694,7 @@ class MetricsSettings(Section):
 
 
 class WatchSettings(Section):
-    """What the running service looks at beyond itself, for its conditions."""
+    """Observations of the running service beyond itself, for its conditions."""
 
     dns: Flag = Field(
         default=True,

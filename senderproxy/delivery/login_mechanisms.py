@@ -30,7 +30,7 @@ _NONCE: Final = 1024  # characters of both sides together
 
 
 class MechanismError(Exception):
-    """The server sent what does not belong to the mechanism. The text is for logs and replies, without secrets."""
+    """The server broke the rules of the mechanism. The text is for logs and replies, without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class LoginDialogue:
         return self._steps.pop(0)(challenge)
 
     def require_complete(self) -> None:
-        """Check that the server has not accepted the login too early. Raises MechanismError."""
+        """Check the end of an accepted login: no step of the server may be missing. Raises MechanismError."""
         if len(self._steps) > self._after_refusal:
             raise MechanismError("the server accepted the login before its end")
 
@@ -81,7 +81,7 @@ def decode_challenge(text: str) -> bytes:
 
 
 def secrets_in(login: bytes, secret: bytes) -> tuple[bytes, ...]:
-    """Return the forms in which a server may repeat the secret: plain, and in the base64 of each mechanism."""
+    """Return the forms of the secret in a server's echo: plain, and the base64 of each mechanism."""
     if not secret:
         return ()
     plain = b"\0" + login + b"\0" + secret
@@ -184,7 +184,7 @@ def _octets(text: bytes) -> bytes:
 
 
 def _prepared(password: bytes) -> bytes:
-    """The password by SASLprep (RFC 4013); as it is where that does not apply or permits it not."""
+    """The password by SASLprep (RFC 4013); unchanged if it is no text."""
     if password.isascii():
         return password
     try:

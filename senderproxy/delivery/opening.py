@@ -445,7 +445,7 @@ def _octets(text: str) -> bytes:
 
 
 def _encodings(credential: Credential | None) -> Sequence[bytes]:
-    """Return the forms in which a server may repeat the secret."""
+    """Return the forms of the secret in a server's echo."""
     if credential is None:
         return ()
     return secrets_in(_octets(credential.login), _octets(credential.reveal()))

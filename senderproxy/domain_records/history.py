@@ -1,4 +1,4 @@
-"""DomainHistory: what several looks at the records of a domain have shown. PURE.
+"""DomainHistory: the results of several looks at the records of a domain. PURE.
 
 Guarantees: a record counts as wrong after two looks with the same result, AGREE apart, so that one bad answer of a name
 server is no alarm; as right after one. A failed look changes nothing. What was never right and is only an advice, such

@@ -1,4 +1,4 @@
-"""Records by which a domain authorizes a provider: its SPF include and DKIM selectors. PURE."""
+"""Records of a provider's authorization by a domain: SPF include and DKIM selectors. PURE."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ from senderproxy.translation import N_, _
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What a judgement says, and its fix; empty if there is nothing to fix."""
+    """The words of a judgement, and its fix; empty if there is nothing to fix."""
 
     text: str
     hint: str = ""
@@ -192,7 +192,7 @@ def subject_of(aspect: Aspect, domain: str) -> str:
 
 
 def words_of(judgement: Judgement, domain: str, provider: str) -> Words:
-    """What the judgement says, and its fix."""
+    """The words of the judgement, and its fix."""
     words = _WORDS[judgement.problem]
     values = dict(judgement.values) | {"domain": domain, "provider": provider, "record": judgement.record}
     return Words(_filled(words.text, values), _filled(words.hint, values) if words.hint else "")

@@ -1,1 +1,1 @@
-"""HTTP requests to a few servers that the operator names: webhooks, monitoring, OAuth. Only here is http imported."""
+"""HTTP requests to a few configured servers: webhooks, monitoring, OAuth. The only importer of http."""

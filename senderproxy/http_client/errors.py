@@ -7,8 +7,8 @@ from senderproxy.errors import SenderproxyError
 
 
 class HttpError(SenderproxyError):
-    """A request had no answer that can be used: no connection, no time left, no HTTP, too long an answer."""
+    """A request without a usable answer: no connection, no time left, no HTTP, too long an answer."""
 
 
 class InvalidUrl(HttpError):
-    """A text is not a URL that the client uses."""
+    """A text is no URL for this client."""

@@ -30,7 +30,7 @@ _CONNECT_SECONDS: Final = 10.0  # for each address of a host; then the next one 
 
 
 class Step(Enum):
-    """The step that an exchange is in."""
+    """The present step of an exchange."""
 
     QUEUE = auto()  # waits for a thread
     AUTHORITIES = auto()  # reads the certificates of authorities
@@ -194,7 +194,7 @@ class _Stream:
 
 
 class _Received(io.RawIOBase):
-    """The octets that the server sends."""
+    """The octets from the server."""
 
     def __init__(self, sock: socket.socket, exchange: Exchange) -> None:
         self._sock = sock

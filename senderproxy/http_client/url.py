@@ -1,4 +1,4 @@
-"""URLs whose path, query and user information are secrets: a webhook's token is a part of its URL.
+"""URLs with secret path, query and user information: a webhook's token is a part of its URL.
 
 Guarantees: neither `str` nor `repr` of a Url, nor an error about it, shows more than scheme, host and port.
 Not here: the check of the address behind a name of plain HTTP (http_client.exchange).
@@ -31,7 +31,7 @@ class Url:
 
     @property
     def place(self) -> str:
-        """Host and port, without the port that the scheme has by default."""
+        """Host and port, without the scheme's default port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 

@@ -122,7 +122,7 @@ class CertificateFacts:
 
 @dataclass(frozen=True, slots=True)
 class ApplicationFacts:
-    """An OAuth application whose secret or certificate has a known end."""
+    """An OAuth application with a known end of its secret or certificate."""
 
     application: str
     valid_until: datetime
@@ -196,7 +196,7 @@ class RefusedConfiguration:
 
 @dataclass(frozen=True, slots=True)
 class AlertWayFacts:
-    """A way of alerts whose last attempt failed."""
+    """A way of alerts after a failed attempt."""
 
     way: str
     why: str

@@ -80,7 +80,7 @@ def _certificate_hint(certificate: CertificateFacts) -> str:
 
 
 def application_conditions(facts: Facts) -> Iterator[Condition]:
-    """Secrets and certificates of OAuth applications that expire soon, if an account needs them."""
+    """Expiring secrets and certificates of OAuth applications in use."""
     for one in facts.applications:
         severity = next((level for limit, _share, level in _EXPIRY if one.valid_until - facts.now <= limit), None)
         if severity is None or not one.accounts:

@@ -1,1 +1,1 @@
-"""OAuth 2.0: access tokens for accounts at providers that accept no passwords."""
+"""OAuth 2.0: access tokens for accounts at providers without password logins."""

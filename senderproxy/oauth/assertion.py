@@ -1,4 +1,4 @@
-"""Signed requests for tokens: an application that proves itself by a certificate, and Google's service accounts. PURE.
+"""Signed requests for tokens: applications with a certificate, and Google's service accounts. PURE.
 
 Guarantees: an assertion is valid for ten minutes at most, for one server. No repr shows one.
 Not here: the signature, which is a function (signing.rsa_key), the request that carries it (oauth.token_request).
@@ -37,7 +37,7 @@ class ServiceAccount:
 
 
 def client_assertion(proof: CertificateProof, client_id: str, audience: str, now: int, unique: str) -> str:
-    """The assertion by which an application proves itself at `audience`, the token endpoint.
+    """The assertion of an application with a certificate at `audience`, the token endpoint.
 
     `now`: seconds since 1970; `unique`: a random text, never used before.
     """
@@ -55,7 +55,7 @@ def client_assertion(proof: CertificateProof, client_id: str, audience: str, now
 
 
 def delegated_assertion(account: ServiceAccount, user: str, scopes: str, now: int) -> str:
-    """The assertion by which a service account asks for a token of one user, by domain-wide delegation.
+    """The assertion of a service account for a token of one user, by domain-wide delegation.
 
     `now`: seconds since 1970.
     """

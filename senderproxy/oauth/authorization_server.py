@@ -1,4 +1,4 @@
-"""Authorization servers: the addresses and scopes by which tokens for SMTP are requested. PURE.
+"""Authorization servers: addresses and scopes of token requests for SMTP. PURE.
 
 Guarantees: every address is an https one, except on this machine (RFC 6749 section 3.2 requires TLS).
 Not here: requests (oauth.token_request), the smarthosts of the same providers (routing.provider).
@@ -62,7 +62,7 @@ def microsoft(tenant: str) -> AuthorizationServer:
 
 
 def has_application_of_its_own(tenant: str) -> bool:
-    """True for a tenant in which client credentials can work: Microsoft refuses them at `common`."""
+    """True for a tenant with applications of its own: Microsoft refuses client credentials at `common`."""
     return tenant.lower() not in _NO_TENANTS
 
 
@@ -81,7 +81,7 @@ def google() -> AuthorizationServer:
 def custom(
     name: str, token_url: str, authorization_url: str = "", device_url: str = "", scopes: str = ""
 ) -> AuthorizationServer:
-    """Return a server by its addresses. Raises AuthorizationServerError for one that is not usable."""
+    """Return a server by its addresses. Raises AuthorizationServerError for an unusable one."""
     for url in filter(None, (token_url, authorization_url, device_url)):
         _check_url(url)
     return AuthorizationServer(name, token_url, authorization_url, device_url, scopes, scopes)

@@ -1,4 +1,4 @@
-"""A person's consent: the address to open in a browser, the answer that comes back, and the codes of a device. PURE.
+"""A person's consent: the address for the browser, its answer, and the codes of a device. PURE.
 
 Guarantees: a code is taken only with the state of this very request (RFC 6749 section 10.12), and is of no use without
 the verifier (RFC 7636). Reads what a person pastes: the whole address, or what follows its question mark.
@@ -29,7 +29,7 @@ _CODE_LIFETIME: Final = 900.0  # seconds, where the server names none
 
 
 class ConsentError(SenderproxyError):
-    """What came back from the browser is not the answer to this request."""
+    """The browser's address is not the answer to this request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def consent_request(application: Application, redirect: str, login: str, random:
 
 
 def read_redirect(request: ConsentRequest, pasted: str) -> str | TokenRefusal:
-    """Return the code of the address that the browser was sent to, or the refusal in it.
+    """Return the code in the browser's last address, or the refusal in it.
 
     Raises ConsentError if it is no answer to this request.
     """

@@ -17,7 +17,7 @@ from typing import Final
 
 
 class RefusalCause(Enum):
-    """The causes by which a request gets no token. The value is shown in logs."""
+    """The causes of a request without a token. The value is shown in logs."""
 
     AWAY = "server away"  # it reports a fault of its own, or too many requests
     INVALID_ANSWER = "invalid answer"  # not an answer of a token endpoint

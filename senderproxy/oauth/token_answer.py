@@ -68,7 +68,7 @@ def lifetime_of(value: object, otherwise: float = _LIFETIME) -> float:
 
 
 def is_token(value: object) -> bool:
-    """True for a token that can be sent: visible ASCII, of a bounded length. RFC 6749 appendix A.12, A.17."""
+    """True for a usable token: visible ASCII, of a bounded length. RFC 6749 appendix A.12, A.17."""
     return (
         isinstance(value, str)
         and 0 < len(value) <= _TOKEN

@@ -1,4 +1,4 @@
-"""The access tokens in memory: fetched once for all who wait, renewed before they end.
+"""The access tokens in memory: fetched once for all callers, renewed before their end.
 
 Guarantees: one request at a time for each grant. A token is renewed at 10 minutes, or half of its life, before its end;
 while the server is away, the old one is used until a minute before its end. A refusal is repeated to callers without a
@@ -76,7 +76,7 @@ class TokenKeeper:
         return AccessToken(found.access)
 
     def refused(self, grant_id: str, token: AccessToken) -> bool:
-        """Forget a token that the smarthost refused. True if it may have been stale: a new one is worth a try.
+        """Forget a refused token. True if it may have been stale: a new one is worth a try.
 
         One that is new is not stale: the reason is another one, and a second login would fail, too.
         """
@@ -92,12 +92,12 @@ class TokenKeeper:
             grant.refusal, grant.wait = None, _FIRST_WAIT
 
     def retain(self, grant_ids: frozenset[str]) -> None:
-        """Forget every grant that is not among these."""
+        """Forget all other grants."""
         for grant_id in self._grants.keys() - grant_ids:
             del self._grants[grant_id]
 
     async def close(self) -> None:
-        """Wait for the requests in progress: a refresh token in an answer that is not stored would be lost."""
+        """Wait for the requests in progress: a refresh token in an unread answer would be lost."""
         tasks = [grant.fetching for grant in self._grants.values() if grant.fetching is not None]
         if tasks:
             await asyncio.wait(tasks)

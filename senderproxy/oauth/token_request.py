@@ -43,14 +43,14 @@ class FormRequest:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The time of a request, in seconds since 1970, and a random text that is used once."""
+    """The time of a request, in seconds since 1970, and a random text for one use."""
 
     now: int
     unique: str
 
 
 def by_application(application: Application, at: Moment) -> FormRequest:
-    """Ask for a token of the application itself, for all mailboxes that it may use (client credentials)."""
+    """Ask for a token of the application itself, for all its mailboxes (client credentials)."""
     form = {"grant_type": "client_credentials", "scope": application.server.application_scopes}
     return _request(application, form, at)
 
@@ -68,7 +68,7 @@ def by_code(application: Application, code: str, verifier: str, redirect: str, a
 
 
 def device_authorization(application: Application) -> FormRequest:
-    """Ask for the codes by which a person consents at another device."""
+    """Ask for the codes of a consent at another device."""
     form = {"client_id": application.client_id, "scope": application.server.scopes}
     return FormRequest(application.server.device_url, urlencode(form).encode("ascii"))
 

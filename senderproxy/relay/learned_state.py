@@ -84,7 +84,7 @@ class LearnedState:
         return self._store is not None
 
     async def flush(self) -> bool:
-        """Write now what has changed so far. False if it is not on disk: no spool is open, or its disk fails."""
+        """Write the changes so far. False if they are not on disk: no spool is open, or its disk fails."""
         while self._writing is not None:
             await asyncio.wait((self._writing,))
         if self._store is None:

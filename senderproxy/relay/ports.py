@@ -65,17 +65,17 @@ class NoToken:
 
 
 class AccessTokens(Protocol):
-    """Access tokens of the accounts that log in with OAuth: those whose credential names an application."""
+    """Access tokens of accounts with an OAuth login: their credential names an application."""
 
     async def token(self, account: Account) -> AccessToken | NoToken:
-        """The token with which to log in now. It may wait for a network, for at most a minute. Never raises.
+        """The token for a login now. It may wait for a network, for at most a minute. Never raises.
 
         Asked once for each session that is opened, never for a message on an open one.
         """
         ...
 
     def refused(self, account: Account, token: AccessToken) -> bool:
-        """Note that the smarthost refused a login with this token. True if a new one is worth one more login."""
+        """Note a refused login with this token. True if a new one is worth one more login."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Alerts by mail, through an account that works.
+"""Alerts by mail, through a healthy account.
 
 Guarantees: the mail goes straight to a provider and never into the queue, so an alert neither waits behind the mail
 that it is about, nor makes the queue late, and a full disk does not stop it. Several accounts are tried, none twice.

@@ -193,7 +193,7 @@ class AlertSender(LearnedSource):
         return items is None or any(self.policy.is_watched(item.condition.id) for item in items)
 
     def sent_later(self, way: str, alert: Alert) -> None:
-        """Note that a way has sent an alert that it could not send at once."""
+        """Note the late success of a way."""
         self._note_success(way)
         if (items := self._unsent.pop(alert.id, None)) is not None:
             now = self._clock.monotonic()
@@ -352,7 +352,7 @@ def _in_other_languages(conditions: Sequence[Condition]) -> dict[str, list[Condi
 
 
 def _alert_id(host: str, items: Sequence[AlertItem], now: datetime) -> str:
-    """The same id for the same news, so that one that is sent again after a crash can be recognised."""
+    """The same id for the same news: a receiver can recognise a repetition after a crash."""
     digest = hashlib.sha256(host.encode("utf-8", "replace"))
     for item in items:
         day = now.date() if item.kind is AlertKind.REMINDER else ""

@@ -46,7 +46,7 @@ class AlertStateFile(LearnedSource):
         policy.changed = self._note_change
 
     def read(self) -> None:
-        """Restore what the previous process has written, before the spool is opened."""
+        """Restore the facts of the previous process, before the spool is opened."""
         now = Instant(self._clock.now(), self._clock.monotonic())
         try:
             head, *lines = _text(self._path).splitlines()
@@ -78,12 +78,12 @@ class AlertStateFile(LearnedSource):
         self.changed(subject)
 
     def write_soon(self) -> None:
-        """Begin to write what has changed. Cheap without."""
+        """Begin to write the changes. Cheap without."""
         if self._is_changed and (self._writing is None or self._writing.done()):
             self._begin()
 
     async def write(self) -> None:
-        """Write what has changed by now."""
+        """Write the changes so far."""
         while self._writing is not None and not self._writing.done():
             await asyncio.wait((self._writing,))
         if self._is_changed:

@@ -72,11 +72,11 @@ class ServiceAlerts:
         self.sender.apply(config.identity.hostname, ways, alert_rules(settings), week_time(settings))
 
     def start(self) -> None:
-        """Restore what was alerted, before the spool is opened."""
+        """Restore the state of the alerts, before the spool is opened."""
         self._state.read()
 
     def check(self) -> None:
-        """Begin to send what is due: alerts, a ping. Cheap without; called by the housekeeping."""
+        """Begin to send due alerts and a due ping. Cheap without; called by the housekeeping."""
         if self._components.learned.is_open:
             self._state.store_in_spool()
         self.sender.check()

@@ -289,7 +289,7 @@ def accounts_facts(config: Config, accounts: VaultAccounts, problem: str = "", r
 
 
 def application_facts(accounts: VaultAccounts) -> Sequence[ApplicationFacts]:
-    """The OAuth applications whose secret or certificate has a known end."""
+    """The OAuth applications with a known end of their secret or certificate."""
     users: dict[str, list[str]] = {}
     for account in accounts.directory().accounts:
         if (grant := accounts.grant(account.id)) is not None:

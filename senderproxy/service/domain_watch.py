@@ -99,7 +99,7 @@ class DomainWatch(LearnedSource):
         self._look.add_done_callback(lambda look: self._looked(domain, watched, look))
 
     def facts(self) -> list[DomainFacts]:
-        """The records that are not right."""
+        """The wrong records."""
         now = self._clock.now()
         return [
             DomainFacts(domain, one.provider, trouble)

@@ -18,7 +18,7 @@ from senderproxy.service.listeners import Listeners
 
 
 class Surroundings:
-    """What one service observes beside its messages. `config` is set by the service."""
+    """The observations of one service beside its messages. `config` is set by the service."""
 
     def __init__(
         self, config: Config, accounts: VaultAccounts, listeners: Listeners, clock: Clock, new_dns_client: NewClient
@@ -32,7 +32,7 @@ class Surroundings:
         self._watched_for: tuple[Config, int] | None = None
 
     def register(self, learned: LearnedState) -> None:
-        """Have what is learned here outlive a restart."""
+        """Register the learned facts, which outlive a restart."""
         self.domains.changed = learned.register(domain_watch.LEARNED_KIND, self.domains)
         self.gaps.changed = learned.register(mail_gaps.LEARNED_KIND, self.gaps)
 

@@ -139,7 +139,7 @@ class WebhookWay:
         self._waiting = deque(kept[-_WAITING_LIMIT:])
 
     async def _send_waiting(self, mine: Alert | None = None) -> None:
-        """Send what waits, in its order. Raises AlertNotSent if the server takes no more, or refuses `mine`."""
+        """Send the waiting alerts in order. Raises AlertNotSent if the server takes no more, or refuses `mine`."""
         end = self._clock.monotonic() + _PASS
         refused: AlertNotSent | None = None
         while self._waiting:

@@ -1,4 +1,4 @@
-"""RSA keys from PEM files: signatures for OAuth's signed requests, and the certificate that belongs to a key.
+"""RSA keys from PEM files: signatures for OAuth's signed requests, and the certificate of a key.
 
 Guarantees: no error, repr or pickle contains the key. A key below 2048 bits is refused: no server accepts it.
 Not here: the requests that are signed (oauth.assertion). RFC 7518 sections 3.3 and 3.5.
