@@ -38,8 +38,9 @@ UNPACKED: Final = {
     ),
     "exim": ("exim4-daemon-light", "exim4-base"),
     "mailx": ("bsd-mailx",),
-    "prometheus": ("prometheus",),
+    "prometheus": ("prometheus", "promtool"),
 }
+SEPARATE_SINCE_DEBIAN_13: Final = {"promtool"}  # before, a part of prometheus
 
 
 def _programs() -> Path:
@@ -122,15 +123,15 @@ def ensure(*, node: bool = False) -> None:
         )
     names = wanted_packages(node=node)
     missing = absent(names)
-    packed = [program for program in UNPACKED if not unpacked(program).exists()]
-    if not missing and not packed:
+    still_packed = [program for program in UNPACKED if not unpacked(program).exists()]
+    if not missing and not still_packed:
         return
-    if missing and not packed and os.geteuid() != 0:
+    if missing and not still_packed and os.geteuid() != 0:
         raise PackagesMissing(apt_line(missing))
     with _one_at_a_time():
         _refresh_if_unknown([*names, *(name for names in UNPACKED.values() for name in names)])
         for program in UNPACKED:
-            if not unpacked(program).exists():
+            if not unpacked(program).exists():  # another run may have done it meanwhile
                 _unpack(program)
         if wanted := absent([*names, *_libraries()]):
             install(wanted)
@@ -216,14 +217,20 @@ def _one_at_a_time() -> Iterator[None]:
 
 def _refresh_if_unknown(names: Sequence[str]) -> None:
     """Fetch the lists of packages, but only when one that we need is in none of them."""
-    known = subprocess.run(
-        ["apt-cache", "show", "--no-all-versions", *names], capture_output=True, text=True, check=False
-    )
-    if all(re.search(rf"^Package: {re.escape(name)}$", known.stdout, re.MULTILINE) for name in names):
+    if _known(names) == list(names):
         return
     if os.geteuid() != 0:
         raise PackagesMissing("sudo apt-get update && " + apt_line(absent(wanted_packages(node=False))))
     _apt(["update"], {**os.environ})
+
+
+def _known(names: Sequence[str]) -> list[str]:
+    """Return those of the packages that are in the lists, in the order given."""
+    shown = subprocess.run(
+        ["apt-cache", "show", "--no-all-versions", *names], capture_output=True, text=True, check=False
+    ).stdout
+    known = set(re.findall(r"^Package: (\S+)$", shown, re.MULTILINE))
+    return [name for name in names if name in known]
 
 
 def _unpack(program: str) -> None:
@@ -252,7 +259,8 @@ def _unpack(program: str) -> None:
 def _download(names: Sequence[str], folder: Path) -> None:
     # root's apt hands the download to the user _apt, who must be able to write here
     folder.chmod(0o777)
-    subprocess.run(["apt-get", "download", "-qq", *names], cwd=folder, check=True, capture_output=True)
+    here = [name for name in names if name not in SEPARATE_SINCE_DEBIAN_13 or _known([name])]
+    subprocess.run(["apt-get", "download", "-qq", *here], cwd=folder, check=True, capture_output=True)
 
 
 def _libraries() -> list[str]:
