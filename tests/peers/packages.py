@@ -217,20 +217,19 @@ def _one_at_a_time() -> Iterator[None]:
 
 def _refresh_if_unknown(names: Sequence[str]) -> None:
     """Fetch the lists of packages, but only when one that we need is in none of them."""
-    if _known(names) == list(names):
+    if set(names) - SEPARATE_SINCE_DEBIAN_13 <= _known(names):
         return
     if os.geteuid() != 0:
         raise PackagesMissing("sudo apt-get update && " + apt_line(absent(wanted_packages(node=False))))
     _apt(["update"], {**os.environ})
 
 
-def _known(names: Sequence[str]) -> list[str]:
-    """Return those of the packages that are in the lists, in the order given."""
+def _known(names: Sequence[str]) -> set[str]:
+    """Return those of the packages that are in the lists."""
     shown = subprocess.run(
         ["apt-cache", "show", "--no-all-versions", *names], capture_output=True, text=True, check=False
     ).stdout
-    known = set(re.findall(r"^Package: (\S+)$", shown, re.MULTILINE))
-    return [name for name in names if name in known]
+    return set(re.findall(r"^Package: (\S+)$", shown, re.MULTILINE)) & set(names)
 
 
 def _unpack(program: str) -> None:
@@ -259,8 +258,9 @@ def _unpack(program: str) -> None:
 def _download(names: Sequence[str], folder: Path) -> None:
     # root's apt hands the download to the user _apt, who must be able to write here
     folder.chmod(0o777)
-    here = [name for name in names if name not in SEPARATE_SINCE_DEBIAN_13 or _known([name])]
-    subprocess.run(["apt-get", "download", "-qq", *here], cwd=folder, check=True, capture_output=True)
+    absent_here = SEPARATE_SINCE_DEBIAN_13 - _known(names)
+    wanted = [name for name in names if name not in absent_here]
+    subprocess.run(["apt-get", "download", "-qq", *wanted], cwd=folder, check=True, capture_output=True)
 
 
 def _libraries() -> list[str]:
