@@ -293,6 +293,32 @@ RECIPIENT_LIMIT_LEARNED: Final = LogEvent(
 REPORT_HANDED_IN: Final = LogEvent(
     "report_handed_in", Severity.INFO, "report handed to the internal server", ("id", "server", "reply")
 )
+_HOP_FIELDS: Final = ("id", "way", "server", "seconds")
+_HOP_OUTCOME_FIELDS: Final = (*_HOP_FIELDS, "recipients", "reply", "maybe_taken")
+HOP_ATTEMPT_DELIVERED: Final = LogEvent(
+    "hop_attempt_delivered", Severity.DEBUG, "accepted by a server without a login", _HOP_OUTCOME_FIELDS
+)
+HOP_ATTEMPT_PARTIAL: Final = LogEvent(
+    "hop_attempt_partial",
+    Severity.INFO,
+    "accepted by a server without a login for some recipients",
+    _HOP_OUTCOME_FIELDS,
+)
+HOP_ATTEMPT_FAILED: Final = LogEvent(
+    "hop_attempt_failed", Severity.INFO, "not accepted by a server without a login", _HOP_OUTCOME_FIELDS
+)
+HOP_ATTEMPT_INTERRUPTED: Final = LogEvent(
+    "hop_attempt_interrupted", Severity.WARNING, "attempt at a server without a login interrupted", _HOP_FIELDS
+)
+HOP_FAILED: Final = LogEvent(
+    "hop_failed",
+    Severity.WARNING,
+    "no session at a server without a login",
+    ("way", "server", "reason", "reply", "hint"),
+)
+HOP_RESUMED: Final = LogEvent(
+    "hop_resumed", Severity.INFO, "server without a login takes mail again", ("way", "server")
+)
 
 # ---- relay ----
 

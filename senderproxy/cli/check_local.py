@@ -26,7 +26,7 @@ from senderproxy.cli.times import local_time
 from senderproxy.config.load import find_warnings
 from senderproxy.config.model import Config
 from senderproxy.control.client import NotRunning, ask_status
-from senderproxy.delivery.opening import is_full_name
+from senderproxy.delivery.handshake import is_full_name
 from senderproxy.errors import SenderproxyError
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.conditions import find_conditions

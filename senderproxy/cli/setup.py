@@ -48,7 +48,7 @@ from senderproxy.cli.terminal import (
     print_paragraph,
 )
 from senderproxy.config.model import Config
-from senderproxy.delivery.opening import is_full_name
+from senderproxy.delivery.handshake import is_full_name
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address
 from senderproxy.routing.provider_names import preset_names

@@ -26,6 +26,8 @@ from senderproxy.delivery.account_state import (
     statuses,
 )
 from senderproxy.delivery.causes import Cause
+from senderproxy.delivery.hops.courier import HopCourier
+from senderproxy.delivery.hops.opening import HopOpener
 from senderproxy.delivery.learned_accounts import AccountFacts, HourlyUse
 from senderproxy.delivery.login_gate import LoginGates
 from senderproxy.delivery.open_failures import OpenFailed
@@ -34,17 +36,20 @@ from senderproxy.delivery.pool import PooledSession, SessionRequest
 from senderproxy.delivery.quota import QuotaExceeded
 from senderproxy.delivery.resolver import Resolver, ReusedAddresses
 from senderproxy.delivery.server_sessions import ServerSessions
-from senderproxy.delivery.session import Completed, Interrupted, Session, SessionTimeouts
+from senderproxy.delivery.session import Interrupted, Session, SessionTimeouts
+from senderproxy.delivery.transactions import last_reply, may_be_accepted, outcomes_of
 from senderproxy.log import event
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
-from senderproxy.mail.reply import Reply, reply
+from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import AccessTokens, Accounts, Availability, Courier, Outcomes
 from senderproxy.routing.account import Account, Credential
+from senderproxy.routing.hops import Hop
 from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
+from senderproxy.tracking.record import Lane
 
 _log: Final = logging.getLogger("senderproxy.delivery")
 
@@ -95,6 +100,7 @@ class SmtpCourier(Courier):
         self._opener = SessionOpener(
             timeouts, hostname, resolver or Resolver(clock), gates=LoginGates(clock.monotonic), tokens=tokens
         )
+        self.hops = HopCourier(HopOpener(timeouts, hostname, self._opener.resolver), clock)
         self._clock = clock
         self._states: dict[str, AccountState] = {}
         self.certificates: dict[Smarthost, tuple[datetime, datetime]] = {}  # validity, as the last session showed it
@@ -105,7 +111,8 @@ class SmtpCourier(Courier):
 
     def configure(self, timeouts: SessionTimeouts, hostname: str) -> None:
         """Change the settings of sessions that are opened afterwards."""
-        self._opener.timeouts, self._opener.hostname = timeouts, hostname
+        for opener in (self._opener, self.hops.opener):
+            opener.timeouts, opener.hostname = timeouts, hostname
 
     # --- relay.ports.Courier ---
 
@@ -136,13 +143,27 @@ class SmtpCourier(Courier):
             else:
                 try:
                     result = await session.transact(envelope, message, warm=False)
-                    outcomes = _outcomes(result, recipients)
+                    outcomes = outcomes_of(result, recipients)
                 finally:
                     await session.quit()
         finally:
             self._dialogues.end()
         event(_log, log_events.REPORT_HANDED_IN, id=tag, server=server, reply=next(iter(outcomes.values())).reply)
         return outcomes
+
+    async def deliver_hop(self, hop: Hop, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:
+        """See relay.ports.Courier."""
+        if self._closing:
+            return dict.fromkeys(envelope.recipients, _SHUTTING_DOWN)
+        self._dialogues.begin()
+        try:
+            return await self.hops.deliver(hop, envelope, message, tag=tag)
+        finally:
+            self._dialogues.end()
+
+    def hop_availability(self, lane: Lane) -> Availability:
+        """See relay.ports.Courier."""
+        return self.hops.availability(lane)
 
     def availability(self, account: Account, provider: Provider) -> Availability:
         """See relay.ports.Courier."""
@@ -204,7 +225,7 @@ class SmtpCourier(Courier):
             names = (account.login, str(route.author))
             outcomes = await self._transact(state, request, envelope, message, attempt, names)
         finally:
-            if not any(map(_is_maybe_accepted, outcomes.values())):
+            if not any(map(may_be_accepted, outcomes.values())):
                 state.release(reservation)
         return outcomes
 
@@ -236,16 +257,14 @@ class SmtpCourier(Courier):
                 state.pool.record_message_limit(carried)
             state.pool.release(pooled, expired=expired)
             lost = isinstance(result, Interrupted) and pooled.warm
-            outcomes = _outcomes(result, envelope.recipients)
-            if replacing or not (expired or lost) or any(map(_is_maybe_accepted, outcomes.values())):
-                if last := _last_reply(result):
+            outcomes = outcomes_of(result, envelope.recipients)
+            if replacing or not (expired or lost) or any(map(may_be_accepted, outcomes.values())):
+                if last := last_reply(result):
                     state.record_last_reply(last)
                 state.record_replies(result.replies, outcomes, pooled.key.version)
                 return outcomes
             replacing = True
-            event(
-                _log, log_events.SESSION_REPLACED, id=attempt.tag, account=state.account.id, reply=_last_reply(result)
-            )
+            event(_log, log_events.SESSION_REPLACED, id=attempt.tag, account=state.account.id, reply=last_reply(result))
 
     # --- for the operator and the service ---
 
@@ -311,7 +330,7 @@ class SmtpCourier(Courier):
                 await self._dialogues.idle.wait()
         except TimeoutError:
             event(_log, log_events.SESSIONS_CUT, count=self._dialogues.count)
-        await asyncio.gather(*(state.pool.close() for state in self._states.values()))
+        await asyncio.gather(self.hops.close(), *(state.pool.close() for state in self._states.values()))
         self._opener.close()
         await self._dialogues.idle.wait()
 
@@ -411,26 +430,6 @@ def _log_attempt(state: AccountState, attempt: _Attempt, outcomes: Outcomes | No
         reply=next(worst_first, None),
         maybe_taken=any(isinstance(o, Deferred) and o.maybe_taken for o in outcomes.values()) or None,
     )
-
-
-def _outcomes(result: Completed | Interrupted, recipients: tuple[ForwardPath, ...]) -> Outcomes:
-    if isinstance(result, Completed):
-        return result.outcomes
-    if not result.dot_written:
-        return dict.fromkeys(recipients, Deferred(result.reply))
-    unknown = Deferred(classify.outcome_unknown(result.reply), maybe_taken=True)
-    return {path: result.rejected.get(path, unknown) for path in recipients}
-
-
-def _is_maybe_accepted(outcome: Outcome) -> bool:
-    """True if the upstream has the message for this recipient, or may have it."""
-    return isinstance(outcome, Delivered) or (isinstance(outcome, Deferred) and outcome.maybe_taken)
-
-
-def _last_reply(result: Completed | Interrupted) -> Reply | None:
-    if isinstance(result, Interrupted):
-        return result.reply
-    return result.last_reply
 
 
 def _quota_outcome(exceeded: QuotaExceeded, account: Account) -> Outcome:

@@ -30,6 +30,7 @@ from senderproxy.delivery.tls_failures import (
 )
 from senderproxy.mail.reply import Reply, parse_reply, reply
 from senderproxy.relay.ports import NoToken
+from senderproxy.routing.hops import ClientCertificate
 from senderproxy.routing.provider import PASSWORD_MECHANISMS, Smarthost
 from senderproxy.translation import N_, _, in_english, joined, ngettext
 
@@ -195,9 +196,11 @@ def ca_file_unreadable(smarthost: Smarthost, fault: OSError) -> OpenFailed:
     return _failed(FailureKind.INCOMPATIBLE, "4.7.5", text.format(smarthost=smarthost, place=place, why=why), fix)
 
 
-def starttls_missing(smarthost: Smarthost) -> OpenFailed:
+def starttls_missing(smarthost: Smarthost, *, has_login: bool = True) -> OpenFailed:
     """The upstream does not offer STARTTLS. An attacker may have removed it, so the session ends here."""
     text = _("{smarthost} does not offer STARTTLS, so no password was sent").format(smarthost=smarthost)
+    if not has_login:
+        text = _("{smarthost} does not offer STARTTLS, so nothing was sent").format(smarthost=smarthost)
     fix = _('use port 465 with security = "tls", which is safe from devices on the way that remove the offer')
     return _failed(FailureKind.INCOMPATIBLE, "4.7.4", text, fix)
 
@@ -237,6 +240,29 @@ def plain_text_refused(smarthost: Smarthost, peer: str) -> OpenFailed:
     text = _('{smarthost} is at {peer}, not on this machine: security = "none" is for loopback only')
     fix = _('set security = "tls" or "starttls" for the provider')
     return _failed(FailureKind.INCOMPATIBLE, "4.7.4", text.format(smarthost=smarthost, peer=peer), fix)
+
+
+def plain_text_to_public(smarthost: Smarthost, peer: str) -> OpenFailed:
+    """A server without TLS and without a login at a public address."""
+    text = _('{smarthost} is at {peer}, a public address: security = "none" is for private ones only')
+    fix = _('set security = "tls" or "starttls" for the smarthost')
+    return _failed(FailureKind.INCOMPATIBLE, "4.7.4", text.format(smarthost=smarthost, peer=peer), fix)
+
+
+def own_listener(smarthost: Smarthost) -> OpenFailed:
+    """A server that is a listener of this very service."""
+    text = _("{smarthost} is a listener of this service: its mail would go in a circle").format(smarthost=smarthost)
+    fix = _("correct the server of the route in the configuration")
+    return _failed(FailureKind.INCOMPATIBLE, "4.4.6", text, fix)
+
+
+def client_certificate_unreadable(smarthost: Smarthost, client: ClientCertificate, fault: OSError) -> OpenFailed:
+    """The client certificate, its key or the authorities cannot be used."""
+    why = fault.strerror or type(fault).__name__
+    text = _("Cannot use the client certificate for {smarthost} ({certificate}, {key}): {why}")
+    text = text.format(smarthost=smarthost, certificate=client.certificate, key=client.key, why=why)
+    fix = _("set certificate and key to PEM files that belong together and that the service can read")
+    return _failed(FailureKind.INCOMPATIBLE, "4.7.5", text, fix)
 
 
 def no_smarthost(provider: str) -> OpenFailed:

@@ -3,8 +3,8 @@
 Guarantees: AUTH is sent only under verified TLS (or to loopback, if the settings allow it), with one mechanism, once; a
 second one is tried, once, if the server refuses the first as such. The password appears in no reply and no log line. An
 exception closes the connection. After several failed logins at a server, delivery.login_gate says who tries next.
-Not here: transactions (delivery.session), when a session is opened (delivery.pool). RFC 3207, RFC 4954, RFC 5321
-section 4.5.3.2, RFC 8314.
+Not here: the steps before the login (delivery.handshake), transactions (delivery.session), when a session is opened
+(delivery.pool). RFC 4954, RFC 8314.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ import base64
 import ipaddress
 import logging
 import secrets
-import socket
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -22,12 +21,11 @@ import aiosmtplib
 from senderproxy import log_events
 from senderproxy.aio import forget_traceback
 from senderproxy.clock import SystemClock
-from senderproxy.delivery import classify, open_failures
+from senderproxy.delivery import open_failures
 from senderproxy.delivery.account_health import in_doubt, login_failed_reply
-from senderproxy.delivery.aiosmtplib_adapter import has_unread_octets
 from senderproxy.delivery.causes import Cause, Stage
 from senderproxy.delivery.classify import SessionEnded
-from senderproxy.delivery.connect import connect_first
+from senderproxy.delivery.handshake import Handshake, abort
 from senderproxy.delivery.hints import Login, hint
 from senderproxy.delivery.login_gate import LoginGate, LoginGates
 from senderproxy.delivery.login_mechanisms import (
@@ -39,9 +37,8 @@ from senderproxy.delivery.login_mechanisms import (
     secrets_in,
 )
 from senderproxy.delivery.open_failures import FailureKind, OpenFailed
-from senderproxy.delivery.protocol import UpstreamProtocol
 from senderproxy.delivery.resolver import Resolver
-from senderproxy.delivery.session import EhloExtensions, Session, SessionTimeouts
+from senderproxy.delivery.session import Session, SessionTimeouts
 from senderproxy.delivery.tls_contexts import TlsContexts
 from senderproxy.log import event
 from senderproxy.mail.reply import reply
@@ -202,8 +199,8 @@ def _explained(result: OpenFailed, login: Login, smarthost: Smarthost, proven: b
     return replace(result, reply=refused, upstream_reply=upstream_reply, cause=cause, hint=fix, words="")
 
 
-class _OpeningAttempt:
-    """One attempt to open a session. `stage` is where it is, or where it failed."""
+class _OpeningAttempt(Handshake):
+    """One attempt to open a session with a login."""
 
     def __init__(
         self,
@@ -215,19 +212,14 @@ class _OpeningAttempt:
         account: str,
         proven: bool,
     ) -> None:
-        self.stage = Stage.LOOK_UP
-        self._smarthost = smarthost
+        super().__init__(smarthost, opener.hostname, opener.timeouts, opener.resolver, provider)
         self._mechanisms = mechanisms
         self._credential = credential
-        self._provider = provider
         self._account = account
         self._proven = proven
         self._opener = opener
         self._gate: LoginGate | None = None  # while a login is in progress
-        self._hostname = opener.hostname
-        self._timeouts = opener.timeouts
         self._contexts = opener.contexts
-        self._resolver = opener.resolver
 
     async def run(self) -> Session | OpenFailed:
         smarthost = self._smarthost
@@ -239,20 +231,8 @@ class _OpeningAttempt:
                 return open_failures.ca_file_unreadable(smarthost, fault)
             if not self._contexts.has_authorities(smarthost.ca_file):
                 return open_failures.no_authorities(smarthost)
-        # aiosmtplib's client never stores the password. start_tls=False: STARTTLS is sent below, never opportunistic.
-        client = aiosmtplib.SMTP(
-            hostname=smarthost.host,
-            local_hostname=self._hostname,  # replaced below where it is no full name
-            use_tls=smarthost.security is Security.IMPLICIT_TLS,
-            start_tls=False,
-            tls_context=context,
-            timeout=self._timeouts.greeting,
-        )
-        async with asyncio.timeout(self._timeouts.connect):
-            addresses = await self._resolver.resolve(smarthost.host, smarthost.port, self._provider)
-        self.stage = Stage.CONNECT
-        async with asyncio.timeout(self._timeouts.connect):
-            connection = await connect_first(addresses)
+        client = self.client(context)  # aiosmtplib's client never stores the password
+        connection = await self.connect()
         try:
             peer = str(connection.getpeername()[0])
             if (
@@ -262,55 +242,30 @@ class _OpeningAttempt:
             ):
                 connection.close()
                 return open_failures.plain_text_refused(smarthost, peer)
-            if not is_full_name(self._hostname):
-                client.local_hostname = address_literal(str(connection.getsockname()[0]))
+            self.name_ourselves(client, connection)
         except BaseException:
             connection.close()
             raise
         try:
-            await self._greet(client, connection)
+            await self.greet(client, connection)
             result = await self._secure_and_log_in(client)
         except BaseException:
-            _abort(client)
+            abort(client)
             raise
         if isinstance(result, OpenFailed):
-            _abort(client)
+            abort(client)
         return result
-
-    async def _greet(self, client: aiosmtplib.SMTP, connection: socket.socket) -> None:
-        """Wait for the TLS handshake, if TLS is implicit, and for the greeting; each with its own timeout."""
-        loop = asyncio.get_running_loop()
-        implicit = self._smarthost.security is Security.IMPLICIT_TLS
-        self.stage = Stage.HANDSHAKE if implicit else Stage.GREETING
-        async with asyncio.timeout(None) as limit:
-
-            def end_of_handshake() -> None:
-                if client.transport is None:  # set after the handshake
-                    limit.reschedule(loop.time())
-
-            timer = loop.call_later(self._timeouts.connect, end_of_handshake)
-            try:
-                await client.connect(sock=connection)
-            except aiosmtplib.SMTPException as fault:
-                about_greeting = isinstance(fault, aiosmtplib.SMTPResponseException)
-                if about_greeting or isinstance(fault.__cause__, aiosmtplib.SMTPException):
-                    self.stage = Stage.GREETING
-                raise
-            finally:
-                timer.cancel()
 
     async def _secure_and_log_in(self, client: aiosmtplib.SMTP) -> Session | OpenFailed:
         smarthost = self._smarthost
-        await self._ehlo(client)
+        await self.ehlo(client)
         if smarthost.security is Security.STARTTLS:
             if not client.supports_extension("starttls"):
                 return open_failures.starttls_missing(smarthost)
-            self.stage = Stage.STARTTLS
-            await client.starttls(timeout=self._timeouts.connect)
-            await self._ehlo(client)  # RFC 3207 section 4.2: the extensions received before TLS are discarded
+            await self.start_tls(client)
         if self._credential is None:
-            self._require_in_step(client)
-            return self._take_over(client, "")
+            self.require_in_step(client)
+            return self.take_over(client, "")
         self._require_tls(client)
 
         offered = client.server_auth_methods
@@ -318,13 +273,13 @@ class _OpeningAttempt:
         usable = [name.upper() for name in wanted if name.lower() in offered]
         if not usable:
             return open_failures.no_usable_mechanism(smarthost, wanted, offered)
-        self._require_in_step(client)
+        self.require_in_step(client)
         if (waiting := await self._enter_gate()) is not None:
             return waiting
         self.stage = Stage.AUTH
         mechanism = await self._log_in_with_one_of(client, usable, self._credential)
-        self._require_in_step(client)
-        session = self._take_over(client, mechanism)
+        self.require_in_step(client)
+        session = self.take_over(client, mechanism)
         self._opener.gates.of(smarthost).succeeded()
         return session
 
@@ -369,10 +324,6 @@ class _OpeningAttempt:
             return others[0]
         return first
 
-    async def _ehlo(self, client: aiosmtplib.SMTP) -> None:
-        self.stage = Stage.EHLO
-        await client.ehlo(timeout=self._timeouts.ehlo)
-
     async def _log_in(self, client: aiosmtplib.SMTP, mechanism: str, credential: Credential) -> None:
         """Send AUTH, once, with one mechanism."""
         login, secret = _octets(credential.login), _octets(credential.reveal())
@@ -395,45 +346,6 @@ class _OpeningAttempt:
         """Verify once more, before a password is sent, that the connection has TLS."""
         if self._smarthost.security is not Security.NONE and client.get_transport_info("ssl_object") is None:
             raise AssertionError("a session without TLS reached the login")
-
-    def _require_in_step(self, client: aiosmtplib.SMTP) -> None:
-        """Raise SessionEnded if the server sent more than was asked: the next reply would be to the last command."""
-        if has_unread_octets(client):
-            raise SessionEnded(open_failures.invalid_reply(self._smarthost, self.stage))
-
-    def _take_over(self, client: aiosmtplib.SMTP, mechanism: str) -> Session:
-        """Give the transport to our protocol. aiosmtplib's client is not used any further, and freed."""
-        transport = client.transport
-        if not isinstance(transport, asyncio.Transport) or transport.is_closing():
-            raise SessionEnded(classify.connection_closed(self._smarthost, self.stage, None))
-        size = client.esmtp_extensions.get("size", "").strip()
-        extensions = EhloExtensions(
-            pipelining=client.supports_extension("pipelining"),
-            eight_bit=client.supports_extension("8bitmime"),
-            size=client.supports_extension("size"),
-            size_limit=int(size) or None if size.isascii() and size.isdigit() and len(size) <= 20 else None,
-        )
-        protocol = UpstreamProtocol(transport, self._smarthost)
-        client.protocol = client.transport = None  # client and protocol refer to each other
-        return Session(protocol, self._smarthost, extensions, self._timeouts, mechanism)
-
-
-def _abort(client: aiosmtplib.SMTP) -> None:
-    """Abort the connection. abort() before close(): Python 3.11.2 cannot abort a TLS connection closed twice."""
-    if isinstance(client.transport, asyncio.Transport):
-        client.transport.abort()
-    client.close()
-
-
-def is_full_name(hostname: str) -> bool:
-    """True if the name is a fully qualified one, or an address literal."""
-    return "." in hostname.strip(".") or hostname.startswith("[")
-
-
-def address_literal(address: str) -> str:
-    """Return the address literal for EHLO: `[192.0.2.7]`, `[IPv6:2001:db8::7]`. RFC 5321 section 4.1.3."""
-    plain = address.partition("%")[0]
-    return f"[IPv6:{plain}]" if ":" in plain else f"[{plain}]"
 
 
 def _version(credential: Credential | None) -> str:

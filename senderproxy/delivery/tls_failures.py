@@ -65,7 +65,10 @@ def explain_tls_failure(fault: ssl.SSLError, smarthost: Smarthost) -> Explained:
     if reason in _CLIENT_CERTIFICATE:
         return Explained(
             _("{smarthost} asks for a client certificate").format(smarthost=smarthost),
-            _("use a port for logins with a password, usually 465 or 587"),
+            _(
+                "use a port for logins with a password, usually 465 or 587; or set certificate and key of the"
+                " smarthost of a route"
+            ),
         )
     what = reason.replace("_", " ").lower() or _("handshake aborted")
     text = _("TLS with {smarthost} failed: {what}").format(smarthost=smarthost, what=what)

@@ -27,13 +27,16 @@ class Deferred:
 
     `maybe_taken`: the final dot was sent and no reply came, so the upstream may have the message. `of_account`: the
     account cannot send at all now, so this applies to its other mail too, and the upstream was not asked about this
-    one. `remote`: the host that sent the reply; empty for a reply of our own.
+    one; of a way without a login, that its server cannot be reached. `remote`: the host that sent the reply; empty for
+    a reply of our own. `handed_back`: this way does not take the message, and nothing was sent: the author's account
+    sends it.
     """
 
     reply: Reply
     maybe_taken: bool = False
     of_account: bool = False
     remote: str = ""
+    handed_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from senderproxy.retry import RetryPolicy
 from senderproxy.rewriting.srs import SigningKeys
 from senderproxy.routing.account import AccessToken, Account, Credential
 from senderproxy.routing.directory import AccountDirectory
+from senderproxy.routing.hops import Hop
 from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
 from senderproxy.tracking.record import Event, Lane, MessageRecord, Query, RecipientState
@@ -101,6 +102,17 @@ class Courier(Protocol):
 
     async def deliver_report(self, server: Smarthost, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:
         """Deliver a report to the internal server, without a login; otherwise as `deliver`."""
+        ...
+
+    async def deliver_hop(self, hop: Hop, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:
+        """Hand the message to a server without a login; otherwise as `deliver`.
+
+        `of_account` in an outcome is about the hop: its server cannot be reached, or takes nothing now.
+        """
+        ...
+
+    def hop_availability(self, lane: Lane) -> Availability:
+        """The limit of a hop by its lane, and the reason if a message would be deferred without a connection. Cheap."""
         ...
 
     def availability(self, account: Account, provider: Provider) -> Availability:

@@ -63,7 +63,7 @@ class Simulator:
         self._ports: list[int] = [0, 0]
         self._sessions: dict[asyncio.Task[None], ByteStream] = {}
         self._faults: list[BaseException] = []
-        self._contexts: dict[tuple[CertificateKind, bool, str], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[CertificateKind, bool, str, str | None], ssl.SSLContext] = {}
         self._directory: tempfile.TemporaryDirectory[str] | None = None
 
     # ---- start and stop ----
@@ -155,13 +155,19 @@ class Simulator:
 
     def tls_context(self) -> ssl.SSLContext:
         """TLS context of the server, with the certificate of the current settings."""
-        key = (self.settings.certificate, self.settings.only_old_tls, self.settings.host)
+        settings = self.settings
+        key = (settings.certificate, settings.only_old_tls, settings.host, settings.client_authority)
         if key not in self._contexts:
             self._contexts[key] = self._make_context(*key)
         return self._contexts[key]
 
-    def _make_context(self, kind: CertificateKind, only_old_tls: bool, host: str) -> ssl.SSLContext:
+    def _make_context(
+        self, kind: CertificateKind, only_old_tls: bool, host: str, client_authority: str | None
+    ) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if client_authority is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=client_authority)
         if only_old_tls:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)

@@ -57,6 +57,7 @@ class SimulatorSettings:
 
     certificate: CertificateKind = CertificateKind.GOOD
     only_old_tls: bool = False  # TLS 1.0 and 1.1 only
+    client_authority: str | None = None  # PEM; a client needs a certificate of this authority for the TLS handshake
 
     raise_violations: bool = True  # leaving `async with` raises after a protocol violation by a client
     record_content: bool = True  # False for load tests: size and digest only

@@ -21,6 +21,7 @@ from senderproxy.relay.decide import MessageFacts, decide
 from senderproxy.relay.ports import Availability, Claim, SpoolFull, SpoolUpdate
 from senderproxy.retry import RetryPolicy
 from senderproxy.routing.account import Account
+from senderproxy.routing.hops import Hop
 from senderproxy.routing.provider import Provider, Security, Smarthost
 from senderproxy.routing.route import Route
 from senderproxy.simulator.faults import Delay, Fault, FaultScript, FaultStage, ReplyWith
@@ -28,7 +29,7 @@ from senderproxy.simulator.provider_replies import UNKNOWN_USER, server_reply
 from senderproxy.spool.sqlite import statements
 from senderproxy.spool.sqlite.leases import Leases
 from senderproxy.spool.sqlite.store import SqliteSpool
-from senderproxy.tracking.record import Query
+from senderproxy.tracking.record import Lane, Query
 from tests.senderproxy.relay.office import KUNDE, SETTINGS, RelayOffice, answering, relay_office
 
 BUSY = server_reply(450, "4.2.1 Mailbox busy")
@@ -496,6 +497,14 @@ class FailingCourier:
         self, server: Smarthost, envelope: Envelope, message: Message, *, tag: str
     ) -> Mapping[ForwardPath, Outcome]:
         return await self._courier.deliver_report(server, envelope, message, tag=tag)
+
+    async def deliver_hop(
+        self, hop: Hop, envelope: Envelope, message: Message, *, tag: str
+    ) -> Mapping[ForwardPath, Outcome]:
+        return await self._courier.deliver_hop(hop, envelope, message, tag=tag)
+
+    def hop_availability(self, lane: Lane) -> Availability:
+        return self._courier.hop_availability(lane)
 
     def availability(self, account: Account, provider: Provider) -> Availability:
         return self._courier.availability(account, provider)

@@ -1,0 +1,82 @@
+"""Hops: servers to which a message is handed without a login. PURE.
+
+Guarantees: no hop has an account, a login or a secret.
+Not here: the choice of a hop for a recipient (routing.recipient_routes), the connection (delivery.hops).
+"""
+
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, assert_never
+
+from senderproxy.routing.provider import Limits, Smarthost
+
+SMARTHOST_LANE: Final = "smarthost"  # kinds of lanes, stored on disk: never changed
+INTERNAL_LANE: Final = "internal"
+MX_LANE: Final = "mx"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """The certificate that a smarthost asks for. Paths of PEM files."""
+
+    certificate: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class SmarthostHop:
+    """A smarthost of the configuration that knows us by our address, or by a client certificate."""
+
+    name: str
+    server: Smarthost
+    client: ClientCertificate | None = None
+    limits: Limits = field(default_factory=Limits)
+
+    def __str__(self) -> str:
+        return f"smarthost {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class InternalHop:
+    """The internal server, by a loopback or private address."""
+
+    server: Smarthost
+
+    def __str__(self) -> str:
+        return f"internal {self.server}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderMxHop:
+    """The mail servers of a domain that are the provider's own. `provider`: name of the author's account's provider."""
+
+    domain: str
+    provider: str
+
+    def __str__(self) -> str:
+        return f"provider-mx {self.domain}"
+
+
+@dataclass(frozen=True, slots=True)
+class MxHop:
+    """The mail servers of a domain."""
+
+    domain: str
+
+    def __str__(self) -> str:
+        return f"mx {self.domain}"
+
+
+Hop: TypeAlias = SmarthostHop | InternalHop | ProviderMxHop | MxHop
+
+
+def lane_of(hop: Hop) -> tuple[str, str]:
+    """The kind and the name of the lane in which messages wait for this hop."""
+    match hop:
+        case SmarthostHop():
+            return SMARTHOST_LANE, hop.name
+        case InternalHop():
+            return INTERNAL_LANE, str(hop.server)
+        case ProviderMxHop() | MxHop():
+            return MX_LANE, hop.domain
+        case _:
+            assert_never(hop)
