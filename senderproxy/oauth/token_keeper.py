@@ -60,9 +60,7 @@ class TokenKeeper:
 
         A caller that is cancelled does not end the request: it goes on for the others, and for its refresh token.
         """
-        grant = self._grants.get(grant_id)
-        if grant is None or grant.version != version:
-            grant = self._grants[grant_id] = _Grant(version)
+        grant = await self._grant(grant_id, version)
         now = self._clock.monotonic()
         if grant.held is not None and now < grant.held.renew_at:
             return grant.held.token
@@ -74,6 +72,16 @@ class TokenKeeper:
         if isinstance(found, TokenRefusal):
             return self._still_valid(grant) or found
         return AccessToken(found.access)
+
+    async def _grant(self, grant_id: str, version: str) -> _Grant:
+        """Return the state of a grant. A request of an earlier version ends first: it spends the refresh token."""
+        while (grant := self._grants.get(grant_id)) is not None and grant.version != version:
+            if grant.fetching is None:
+                break
+            await asyncio.wait([grant.fetching])
+        if grant is None or grant.version != version:
+            grant = self._grants[grant_id] = _Grant(version)
+        return grant
 
     def refused(self, grant_id: str, token: AccessToken) -> bool:
         """Forget a refused token. True if it may have been stale: a new one is worth a try.
@@ -92,9 +100,10 @@ class TokenKeeper:
             grant.refusal, grant.wait = None, _FIRST_WAIT
 
     def retain(self, grant_ids: frozenset[str]) -> None:
-        """Forget all other grants."""
+        """Forget all other grants, except those with a request in progress, which `close` waits for."""
         for grant_id in self._grants.keys() - grant_ids:
-            del self._grants[grant_id]
+            if self._grants[grant_id].fetching is None:
+                del self._grants[grant_id]
 
     async def close(self) -> None:
         """Wait for the requests in progress: a refresh token in an unread answer would be lost."""

@@ -180,6 +180,32 @@ async def test_the_stop_waits_for_requests_in_progress() -> None:
     await keeper.close()
 
 
+async def test_a_changed_grant_waits_for_the_request_of_the_old_one() -> None:
+    keeper, server = TokenKeeper(StillClock()), Server()
+    server.gate.clear()
+    callers = [asyncio.create_task(ask(keeper, server, version=version)) for version in ("1", "2", "2")]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert server.asked == 1  # two requests at once would spend one refresh token twice
+    server.gate.set()
+    assert [await caller for caller in callers] == ["geheim-1", "geheim-2", "geheim-2"]
+
+
+async def test_the_stop_waits_for_the_request_of_a_removed_grant() -> None:
+    keeper, server = TokenKeeper(StillClock()), Server()
+    server.gate.clear()
+    caller = asyncio.create_task(ask(keeper, server))
+    await asyncio.sleep(0)
+    keeper.retain(frozenset())
+    closing = asyncio.create_task(keeper.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    server.gate.set()
+    await asyncio.gather(caller, closing)
+    keeper.retain(frozenset())
+    assert await ask(keeper, server) == "geheim-2"
+
+
 async def test_a_fault_of_the_program_reaches_all_who_wait_and_is_no_state() -> None:
     keeper, server = TokenKeeper(StillClock()), Server()
 
