@@ -122,6 +122,13 @@ GRANT_NOT_STORED: Final = LogEvent(
     "refresh token only in memory: the disk refused it, and a crash now would end the consent",
     ("account", "why"),
 )
+GRANTS_STORED: Final = LogEvent("grants_stored", Severity.INFO, "refresh tokens stored that the disk had refused")
+GRANT_FILE_UNREADABLE: Final = LogEvent(
+    "grant_file_unreadable",
+    Severity.ERROR,
+    "grant file put aside: the refresh tokens in it are lost, and their accounts need a new consent",
+    ("file", "why"),
+)
 ACCOUNT_UNUSABLE: Final = LogEvent("account_unusable", Severity.ERROR, "account record not usable", ("why",))
 
 # ---- control ----

@@ -1,24 +1,26 @@
 """Access tokens of accounts with an OAuth login, as relay.ports.AccessTokens over the vault.
 
 Guarantees: one request at a time for each grant; a refresh token that the server rotates is on disk before the access
-token of the same answer is used. Nothing secret is logged; words of a server are one line.
+token of the same answer is used. A disk that refuses it, or does not respond within 5 seconds, costs no mail: the token
+is kept in memory, and stored as soon as the disk allows it. Nothing secret is logged; words of a server are one line.
 Not here: requests and answers (oauth), their transport (http_client), the grant file (accounts.grant_file).
 """
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from senderproxy import log_events
-from senderproxy.accounts.errors import AccountsError
+from senderproxy.accounts.errors import AccountsError, VaultDiskError
 from senderproxy.accounts.grant_file import GrantFile, grant_file_of
 from senderproxy.accounts.oauth_application import Flow, UsableApplication
 from senderproxy.accounts.vault_accounts import StoredGrant, VaultAccounts
+from senderproxy.aio import wait_done
 from senderproxy.clock import Clock
 from senderproxy.http_client.client import HttpClient
 from senderproxy.http_client.errors import HttpError
@@ -34,11 +36,17 @@ from senderproxy.oauth.token_keeper import TokenKeeper
 from senderproxy.oauth.token_request import HEADERS, Moment
 from senderproxy.relay.ports import AccessTokens, NoToken
 from senderproxy.routing.account import AccessToken, Account
-from senderproxy.translation import _
+from senderproxy.translation import _, in_english
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
 
 _log: Final = logging.getLogger("senderproxy.accounts")
 
+_T = TypeVar("_T")
+
+_FILE_SECONDS: Final = (
+    5.0  # for the grant file before a request of 20 s and after it: two requests take a minute at most
+)
+_SAVE_AGAIN: Final = 30.0  # seconds until a refused write is repeated
 
 _NO_REFRESH_TOKEN: Final = TokenRefusal(
     RefusalCause.GRANT_ENDED, "", "backups leave refresh tokens out, so it is not here"
@@ -48,7 +56,19 @@ _NO_REFRESH_TOKEN: Final = TokenRefusal(
 class VaultTokens(AccessTokens):
     """relay.ports.AccessTokens over the vault at `vault`."""
 
-    def __init__(self, accounts: VaultAccounts, http: HttpClient, clock: Clock, vault: Path) -> None:
+    def __init__(
+        self,
+        accounts: VaultAccounts,
+        http: HttpClient,
+        clock: Clock,
+        vault: Path,
+        *,
+        file_seconds: float = _FILE_SECONDS,
+        save_again: float = _SAVE_AGAIN,
+    ) -> None:
+        """`file_seconds`: limit for a call of the grant file; `save_again`: until a refused write is repeated."""
+        self._file_seconds = file_seconds
+        self._save_again = save_again
         self._accounts = accounts
         self._http = http
         self._clock = clock
@@ -58,7 +78,9 @@ class VaultTokens(AccessTokens):
         self._file: GrantFile | None = None
         self._file_keys: Sequence[bytes] = ()
         self._generation = -1  # of the vault, when grants were forgotten last
-        self._unsaved: dict[str, str] = {}  # refresh tokens that the disk refused, by grant
+        self._unsaved: dict[str, str] = {}  # refresh tokens that are not on disk yet, by grant
+        self._hanging: asyncio.Future[Any] | None = None  # a call of the grant file that took too long
+        self._saving_again: asyncio.Task[None] | None = None
 
     # ---- relay.ports.AccessTokens ----
 
@@ -104,12 +126,18 @@ class VaultTokens(AccessTokens):
 
         A rotated refresh token whose answer is not waited for is lost: the account then needs a new consent.
         """
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, WorkerThreadsError):
             async with asyncio.timeout(grace):
                 await self._keeper.close()
+                if self._saving_again is not None:
+                    self._saving_again.cancel()
+                if self._unsaved:
+                    await self._save()
                 if (file := self._file) is not None:
                     self._file = None
                     await self._thread.do(file.close)
+        if self._saving_again is not None:
+            self._saving_again.cancel()
         self._thread.stop()
 
     def _forget_removed(self) -> None:
@@ -149,7 +177,7 @@ class VaultTokens(AccessTokens):
             answer = await self._http.send(Request("POST", parse_url(request.url), HEADERS, request.body))
         except HttpError as error:
             return TokenRefusal(RefusalCause.AWAY, "", error.message)
-        found = read_token_answer(answer.status, answer.body)
+        found = read_token_answer(answer.status, answer.body, request.secrets)
         if isinstance(found, Tokens) and found.refresh and application.flow is Flow.CONSENT:
             await self._store(grant, found.refresh)
         return found
@@ -159,32 +187,93 @@ class VaultTokens(AccessTokens):
         if grant.id in self._unsaved:
             return self._unsaved[grant.id]
         try:
-            newest = await self._thread.do(lambda: self._opened().token(grant.id))
+            newest = await self._on_file(lambda file: file.token(grant.id))
         except (AccountsError, WorkerThreadsError) as error:
             # Without the file the newest token is unknown: an older one would end the grant at some servers.
-            return TokenRefusal(RefusalCause.AWAY, "", _("the grant file cannot be read: {error}").format(error=error))
+            return TokenRefusal(RefusalCause.GRANT_FILE, "", _words(error))
         return newest or grant.refresh_token.reveal() or _NO_REFRESH_TOKEN
 
     async def _store(self, grant: StoredGrant, refresh: str) -> None:
         """Store a rotated refresh token. If the disk refuses, it stays in memory, and the log says so."""
-        try:
-            in_use = {grant.id, *(one.id for one in self._accounts.grants())}
-            await self._thread.do(lambda: self._opened().put(grant.id, refresh, in_use))
-        except (AccountsError, WorkerThreadsError) as error:
-            self._unsaved[grant.id] = refresh
-            event(_log, log_events.GRANT_NOT_STORED, account=grant.account, why=str(error))
+        self._unsaved[grant.id] = refresh
+        if not (why := await self._save()):
             return
-        self._unsaved.pop(grant.id, None)
+        event(_log, log_events.GRANT_NOT_STORED, account=grant.account, why=why)
+        if self._saving_again is None:
+            self._saving_again = asyncio.create_task(self._save_until_stored())
+
+    async def _save_until_stored(self) -> None:
+        try:
+            while self._unsaved:
+                await asyncio.sleep(self._save_again)
+                if self._unsaved and not await self._save():
+                    event(_log, log_events.GRANTS_STORED)
+        finally:
+            self._saving_again = None
+
+    async def _save(self) -> str:
+        """Store the refresh tokens that are only in memory. Returns why they could not be; empty: they are on disk."""
+        tokens = dict(self._unsaved)
+        in_use = {*tokens, *(one.id for one in self._accounts.grants())}
+        try:
+            await self._on_file(lambda file: file.put(tokens, in_use))
+        except (AccountsError, WorkerThreadsError) as error:
+            return _words(error)
+        self._unsaved = {id_: token for id_, token in self._unsaved.items() if tokens.get(id_) != token}
+        return ""
+
+    async def _on_file(self, call: Callable[[GrantFile], _T]) -> _T:
+        """Use the grant file, on its thread. Raises AccountsError, also if the disk does not respond in time.
+
+        A call that took too long goes on; until it ends, no further one waits behind it.
+        """
+        if self._hanging is not None and not self._hanging.done():
+            raise self._no_response()
+        running = self._thread.do(self._use_file, call)
+        running.add_done_callback(_note_result)
+        await wait_done(running, self._file_seconds)
+        if not running.done():
+            self._hanging = running
+            raise self._no_response()
+        return running.result()
+
+    def _no_response(self) -> VaultDiskError:
+        return VaultDiskError(
+            _("The disk with the grant file does not respond within {seconds} s.").format(
+                seconds=f"{self._file_seconds:g}"
+            ),
+            hint=_("Look for disk errors in the kernel log: dmesg"),
+        )
+
+    def _use_file(self, call: Callable[[GrantFile], _T]) -> _T:
+        """Called on the thread. After an error the file is opened again for the next call."""
+        try:
+            return call(self._opened())
+        except BaseException:
+            if (file := self._file) is not None:
+                self._file = None
+                file.close()
+            raise
 
     def _opened(self) -> GrantFile:
         """The grant file, opened with the keys in force. Called on the thread."""
         keys = self._accounts.grant_keys()
-        if self._file is not None and keys != self._file_keys:
-            self._file.close()
+        if (file := self._file) is not None and keys != self._file_keys:
             self._file = None
+            file.close()
         if self._file is None:
             self._file, self._file_keys = GrantFile.open(self._path, keys), keys
         return self._file
+
+
+def _words(error: AccountsError | WorkerThreadsError) -> str:
+    return in_english(error.message) if isinstance(error, AccountsError) else str(error)
+
+
+def _note_result(done: "asyncio.Future[Any]") -> None:
+    """A call that nobody waits for any more has had its error noted."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _keeper_id(application: UsableApplication, grant: StoredGrant) -> str:

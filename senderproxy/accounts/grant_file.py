@@ -4,19 +4,25 @@ It is a vault of its own beside the accounts' one (`NAME.grants`), under a key t
 vault stays as it is while tokens change hourly, and a backup of the vault has no token that a rotation has ended.
 
 Guarantees: `put` returns when the token is on disk (synced), before it is used for the first time. One writer at a
-time: the service, or a command while no service runs. A file whose key is lost is put aside, not overwritten.
+time: the service, or a command while no service runs. A damaged file, or one whose key is lost, is put aside, not
+overwritten.
 Not here: the key (accounts.grant_key), the use of the tokens (accounts.access_tokens).
 """
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from senderproxy.accounts.errors import AccountsError, accounts_error
+from senderproxy import log_events
+from senderproxy.accounts.errors import AccountsError, VaultDiskError, accounts_error
+from senderproxy.log import event
 from senderproxy.translation import _
-from vault import Exists, Missing, SuppliedKey, Vault, VaultError, WrongKey
+from vault import Damaged, Exists, Missing, SuppliedKey, Vault, VaultError, WrongKey
+
+_log: Final = logging.getLogger("senderproxy.accounts")
 
 _SUFFIX: Final = ".grants"
 _ASIDE: Final = ".grants.unreadable"
@@ -46,6 +52,10 @@ class GrantFile:
             return cls(_open(path, keys))
         except VaultError as error:
             raise accounts_error(error) from error
+        except OSError as error:  # of the file that is put aside
+            raise VaultDiskError(
+                _("The grant file {path} cannot be put aside: {error}").format(path=path, error=error.strerror)
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -64,15 +74,16 @@ class GrantFile:
         except VaultError as error:
             raise accounts_error(error) from error
 
-    def put(self, grant_id: str, token: str, in_use: Collection[str]) -> None:
-        """Store the newest refresh token of a grant: on disk on return. Raises AccountsError.
+    def put(self, tokens: Mapping[str, str], in_use: Collection[str]) -> None:
+        """Store the newest refresh tokens, by grant: on disk on return. Raises AccountsError.
 
         `in_use`: the ids of all grants; the tokens of others are dropped in the same write.
         """
         for name in self._vault.names():
             if name not in in_use:
                 self._vault.remove(name)
-        self._vault.put(grant_id, token.encode("ascii"))
+        for grant_id, token in tokens.items():
+            self._vault.put(grant_id, token.encode("ascii"))
         try:
             self._vault.save()
         except VaultError as error:
@@ -100,7 +111,10 @@ def _open(path: Path, keys: Sequence[bytes]) -> Vault:
         except WrongKey:
             if number + 1 < len(methods):
                 continue
-            path.replace(path.with_name(path.name.removesuffix(_SUFFIX) + _ASIDE))
+            _put_aside(path, "it has another key")
+            break
+        except Damaged as error:
+            _put_aside(path, str(error))
             break
         if number:
             _seal_again(vault, methods[0])
@@ -108,6 +122,12 @@ def _open(path: Path, keys: Sequence[bytes]) -> Vault:
     with suppress(Exists):  # another process was faster; the one with the lock goes on
         Vault.create(path, unlock=methods[0])
     return Vault.open(path, unlock=methods[0], write=True)
+
+
+def _put_aside(path: Path, why: str) -> None:
+    aside = path.with_name(path.name.removesuffix(_SUFFIX) + _ASIDE)
+    path.replace(aside)
+    event(_log, log_events.GRANT_FILE_UNREADABLE, file=aside, why=why)
 
 
 def _seal_again(vault: Vault, newest: SuppliedKey) -> None:

@@ -21,6 +21,7 @@ from senderproxy.cli.questions import explain
 from senderproxy.cli.terminal import is_interactive, print_paragraph
 from senderproxy.clock import SystemClock
 from senderproxy.http_client.client import HttpClient
+from senderproxy.http_client.errors import HttpError
 from senderproxy.http_client.message import Answer, Request
 from senderproxy.http_client.url import parse_url
 from senderproxy.oauth import token_request
@@ -42,6 +43,7 @@ from senderproxy.translation import _
 _REQUEST_LIMIT: Final = 16384  # octets of the browser's request; a code has 1,000
 _REQUEST_SECONDS: Final = 5.0  # for the browser's request
 _SLOWER: Final = 5.0  # seconds more between requests. RFC 8628 section 3.5
+_LONGEST_INTERVAL: Final = 30.0  # seconds between requests while the server is away
 _PAGE: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n"
     b"<!doctype html><title>senderproxy</title><p>senderproxy has the answer. You can close this window."
@@ -100,8 +102,13 @@ def _poll(
     while waited < codes.lifetime:
         wait(interval)
         waited += interval
-        answer = _post(token_request.by_device_code(application, codes.device_code, present_moment()))
-        found = read_token_answer(answer.status, answer.body)
+        request = token_request.by_device_code(application, codes.device_code, present_moment())
+        try:
+            answer = _post(request)
+        except HttpError:  # RFC 8628 section 3.5: asked again, less often
+            interval = min(interval * 2, _LONGEST_INTERVAL)
+            continue
+        found = read_token_answer(answer.status, answer.body, request.secrets)
         match found:
             case Tokens():
                 return _with_refresh_token(found, subject)
@@ -170,11 +177,7 @@ def _target(connection: socket.socket) -> str | None:
 
 
 def _tokens_by(request: FormRequest, subject: TokenSubject, login: str) -> Tokens:
-    answer = _post(request)
-    found = read_token_answer(answer.status, answer.body)
-    if isinstance(found, TokenRefusal):
-        raise _failed(found, subject, login)
-    return _with_refresh_token(found, subject)
+    return _with_refresh_token(ask_for_tokens(request, subject, login), subject)
 
 
 def _with_refresh_token(tokens: Tokens, subject: TokenSubject) -> Tokens:
@@ -191,7 +194,7 @@ def _with_refresh_token(tokens: Tokens, subject: TokenSubject) -> Tokens:
 def ask_for_tokens(request: FormRequest, subject: TokenSubject, login: str) -> Tokens:
     """Send one token request without a person's part. Raises LoginFailed, HttpError."""
     answer = _post(request)
-    found = read_token_answer(answer.status, answer.body)
+    found = read_token_answer(answer.status, answer.body, request.secrets)
     if isinstance(found, TokenRefusal):
         raise _failed(found, subject, login)
     return found

@@ -1,7 +1,7 @@
 """Causes of refused token requests, from error codes and words of authorization servers. PURE.
 
-Guarantees: a cause is temporary only if the server reports a fault of its own or sends no valid answer; every other one
-needs a person. An unknown number with a known error has that error's cause.
+Guarantees: a cause is temporary only if the server reports a fault of its own, sends no valid answer or was not asked;
+every other one needs a person. An unknown number with a known error has that error's cause.
 Not here: the hints for each cause (oauth.hints), the reading of an answer (oauth.token_answer).
 RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5,
 https://learn.microsoft.com/entra/identity-platform/reference-error-codes,
@@ -20,6 +20,7 @@ class RefusalCause(Enum):
     """The causes of a request without a token. The value is shown in logs."""
 
     AWAY = "server away"  # it reports a fault of its own, or too many requests
+    GRANT_FILE = "grant file"  # the server was not asked: the newest refresh token cannot be read
     INVALID_ANSWER = "invalid answer"  # not an answer of a token endpoint
     GRANT_ENDED = "grant ended"  # refresh token or code used, expired, revoked, or replaced
     PASSWORD_CHANGED = "password changed"  # which ended the grant
@@ -43,7 +44,9 @@ class RefusalCause(Enum):
     OTHER = "other"
 
 
-TEMPORARY: Final = frozenset({RefusalCause.AWAY, RefusalCause.INVALID_ANSWER, RefusalCause.CLOCK})
+TEMPORARY: Final = frozenset(
+    {RefusalCause.AWAY, RefusalCause.GRANT_FILE, RefusalCause.INVALID_ANSWER, RefusalCause.CLOCK}
+)
 
 
 @dataclass(frozen=True, slots=True)

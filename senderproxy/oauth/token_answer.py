@@ -1,7 +1,7 @@
 """Answers of an authorization server's token endpoint: tokens, or a refusal with its cause. PURE.
 
 Guarantees: never raises, whatever the server sends; reads at most `LONGEST` octets. No repr shows a token. Words of the
-server are one line without control characters, and never a token or the request's parameters.
+server are one line without control characters, and without the secrets of the request, which some servers repeat.
 Not here: causes of refusals (oauth.refusals), requests (oauth.token_request). RFC 6749 section 5, RFC 8628 section 3.5.
 """
 
@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import quote, quote_plus
 
 from senderproxy.oauth.refusals import RefusalCause, TokenRefusal, cause_of_refusal, cause_of_status
 
@@ -33,15 +34,16 @@ class Tokens:
     refresh: str = field(default="", repr=False)
 
 
-def read_token_answer(status: int, body: bytes) -> Tokens | TokenRefusal:
-    """Read the answer to a token request: the status of HTTP and the body."""
+def read_token_answer(status: int, body: bytes, secrets: Sequence[str] = ()) -> Tokens | TokenRefusal:
+    """Read the answer to a token request: the status of HTTP and the body. `secrets`: those of the request."""
     entry = _object(body)
     if status == 200 and entry is not None and "error" not in entry:
         return _tokens(entry)
     if entry is not None and isinstance(error := entry.get("error"), str):
-        words = _line(entry.get("error_description")) or _line(error)
+        said = _line(error, secrets)
+        words = _line(entry.get("error_description"), secrets) or said
         codes = _codes(entry.get("error_codes"))
-        return TokenRefusal(cause_of_refusal(error, words, codes), _line(error), words)
+        return TokenRefusal(cause_of_refusal(error, words, codes), said, words)
     return TokenRefusal(cause_of_status(status), str(status), "")
 
 
@@ -105,10 +107,13 @@ def _is_deep(body: bytes) -> bool:
     return body.count(b"[") + body.count(b"{") > _DEEP
 
 
-def _line(value: object) -> str:
+def _line(value: object, secrets: Sequence[str] = ()) -> str:
     """The first line of the server's words, bounded; empty if it is no text."""
     if not isinstance(value, str):
         return ""
+    for secret in secrets:  # before the text is cut, which could leave a part of one
+        for form in {secret, quote(secret, safe=""), quote_plus(secret)}:
+            value = value.replace(form, "***")
     line = value[: 2 * _WORDS].strip().split("\n")[0]
     return "".join(character if character.isprintable() else " " for character in line)[:_WORDS].strip()
 

@@ -16,6 +16,9 @@ from senderproxy.oauth.authorization_server import AuthorizationServer
 _ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
+_SECRETS: Final = (
+    "refresh_token", "client_secret", "client_assertion", "assertion", "code", "code_verifier", "device_code",
+)  # fmt: skip
 
 HEADERS: Final[Mapping[str, str]] = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 
@@ -35,10 +38,11 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class FormRequest:
-    """A POST request with a form. Its headers are `HEADERS`."""
+    """A POST request with a form. Its headers are `HEADERS`. `secrets`: the values that no error may repeat."""
 
     url: str
     body: bytes = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def by_code(application: Application, code: str, verifier: str, redirect: str, a
 def device_authorization(application: Application) -> FormRequest:
     """Ask for the codes of a consent at another device."""
     form = {"client_id": application.client_id, "scope": application.server.scopes}
-    return FormRequest(application.server.device_url, urlencode(form).encode("ascii"))
+    return _form(application.server.device_url, form)
 
 
 def by_device_code(application: Application, device_code: str, at: Moment) -> FormRequest:
@@ -81,8 +85,7 @@ def by_device_code(application: Application, device_code: str, at: Moment) -> Fo
 def by_service_account(account: ServiceAccount, user: str, scopes: str, now: int) -> FormRequest:
     """Ask for a token of one user by a service account of Google. `now`: seconds since 1970."""
     assertion = delegated_assertion(account, user, scopes, now)
-    form = {"grant_type": _JWT_BEARER, "assertion": assertion}
-    return FormRequest(account.token_url, urlencode(form).encode("ascii"))
+    return _form(account.token_url, {"grant_type": _JWT_BEARER, "assertion": assertion})
 
 
 def _request(application: Application, form: Mapping[str, str], at: Moment) -> FormRequest:
@@ -96,4 +99,9 @@ def _request(application: Application, form: Mapping[str, str], at: Moment) -> F
         )
     elif application.secret:
         proof["client_secret"] = application.secret
-    return FormRequest(url, urlencode({**form, **proof}).encode("ascii"))
+    return _form(url, {**form, **proof})
+
+
+def _form(url: str, form: Mapping[str, str]) -> FormRequest:
+    secrets = tuple(form[name] for name in _SECRETS if form.get(name))
+    return FormRequest(url, urlencode(form).encode("ascii"), secrets)

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import stat
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -25,10 +26,11 @@ from senderproxy.accounts.record import GRANT_KEY, Grant, StoredAccount, own_fir
 from senderproxy.accounts.unlock import UnlockMethod, make_key_file, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.http_client.client import HttpClient
+from senderproxy.log import TextFormatter
 from senderproxy.mail.address import parse_address
 from senderproxy.relay.ports import NoToken
 from senderproxy.routing.account import AccessToken, Account
-from tests.fakes.http_server import Behaviour, HttpServer, answer, http_server, silence
+from tests.fakes.http_server import Behaviour, HttpServer, Received, answer, http_server, silence
 from tests.fakes.still_clock import StillClock
 
 
@@ -208,7 +210,7 @@ async def test_one_process_uses_the_refresh_tokens(tmp_path: Path) -> None:
         found = await other.token(office.account("bert"))
         assert isinstance(found, NoToken)
         assert not found.needs_person
-        assert "grant file" in found.reply.text
+        assert "accounts.vault.grants" in found.reply.text
         assert len(office.server.requests) == 1  # an older refresh token would end the grant
         await other.close(10)
 
@@ -337,12 +339,136 @@ async def test_a_disk_that_refuses_costs_no_mail_and_is_logged(
         with monkeypatch.context() as patched:
             patched.setattr(os, "write", full)
             assert await office.token() == "geheim-a2"
-        assert any(
-            getattr(record, "event", "") == "grant_not_stored" or "disk" in record.message for record in caplog.records
-        )
+        assert events(caplog, "grant_not_stored")
         office.clock.passed += 3599
         await office.token()
         assert [sent["refresh_token"] for sent in office.sent()] == ["geheim-r0", "geheim-r0", "geheim-r2"]
+
+
+async def test_a_token_that_the_disk_refused_is_stored_when_it_allows_it_and_at_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [tokens_answer(f"geheim-a{number}", f"geheim-r{number}") for number in (1, 2)]
+    async with an_office(tmp_path, *answers) as office, asyncio.timeout(30):
+        assert office.accounts.check()
+        GrantFile.open(grant_file_of(office.path), office.accounts.grant_keys()).close()
+        tokens = VaultTokens(office.accounts, office.http, office.clock, office.path, save_again=0.01)
+        with monkeypatch.context() as patched, caplog.at_level(logging.INFO):
+            patched.setattr(os, "fsync", no_space)
+            assert isinstance(await tokens.token(office.account("anna")), AccessToken)
+            patched.undo()
+            while not events(caplog, "grants_stored"):
+                await asyncio.sleep(0.01)
+        assert len(events(caplog, "grant_not_stored")) == 1
+        await tokens.close(10)
+        late = VaultTokens(office.accounts, office.http, office.clock, office.path, save_again=3600)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", no_space)
+            assert isinstance(await late.token(office.account("bert")), AccessToken)
+        await late.close(10)
+        with GrantFile.open(grant_file_of(office.path), office.accounts.grant_keys()) as file:
+            assert (file.token("grant-anna"), file.token("grant-bert")) == ("geheim-r1", "geheim-r2")
+
+
+async def test_a_disk_that_hangs_delays_no_login_for_long(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [tokens_answer(f"geheim-a{number}", f"geheim-r{number}") for number in (1, 2, 3)]
+    release, begun = threading.Event(), threading.Event()
+
+    def hang(_file: int) -> None:
+        begun.set()
+        assert release.wait(30)
+
+    async with an_office(tmp_path, *answers) as office, asyncio.timeout(30):
+        tokens = VaultTokens(
+            office.accounts, office.http, office.clock, office.path, file_seconds=0.05, save_again=0.01
+        )
+        with monkeypatch.context() as patched, caplog.at_level(logging.INFO):
+            patched.setattr(os, "fsync", hang)
+            found = await tokens.token(office.account("anna"))
+            # The file is not open yet, so the newest token is unknown, and the server is not asked.
+            assert isinstance(found, NoToken)
+            assert not found.needs_person
+            assert "does not respond within 0.05 s" in found.reply.text
+            assert begun.is_set()
+            assert not office.server.requests
+            release.set()
+            office.clock.passed += 301
+            while isinstance(await tokens.token(office.account("anna")), NoToken):
+                office.clock.passed += 301
+                await asyncio.sleep(0.01)
+            release.clear()
+            office.clock.passed += 3600
+            found = await tokens.token(office.account("anna"))  # rotated, and its write hangs
+            assert isinstance(found, AccessToken)
+            (line,) = events(caplog, "grant_not_stored")
+            assert "does not respond" in line
+            found = await tokens.token(office.account("bert"))
+            assert isinstance(found, NoToken)
+            assert "does not respond" in found.reply.text
+            await tokens.token(office.account("anna"))  # with the token in hand
+            assert not events(caplog, "grants_stored")
+            release.set()
+            while not events(caplog, "grants_stored"):
+                await asyncio.sleep(0.01)
+        await tokens.close(10)
+        with GrantFile.open(grant_file_of(office.path), office.accounts.grant_keys()) as file:
+            assert file.token("grant-anna") == "geheim-r2"
+
+
+async def test_a_stop_does_not_wait_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    async with an_office(tmp_path, tokens_answer("geheim-a1", "geheim-r1")) as office, asyncio.timeout(30):
+        tokens = VaultTokens(office.accounts, office.http, office.clock, office.path, file_seconds=0.01)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", lambda _file: release.wait(30))
+            assert isinstance(await tokens.token(office.account("anna")), NoToken)
+            await tokens.close(0.05)
+            release.set()
+
+
+def no_space(*_arguments: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def events(caplog: pytest.LogCaptureFixture, key: str) -> list[str]:
+    found = [record for record in caplog.records if getattr(record, "senderproxy_event", "") == key]
+    return [TextFormatter().format(record) for record in found]
+
+
+@pytest.mark.parametrize("field", ["refresh_token", "client_secret"])
+async def test_a_server_that_repeats_a_secret_does_not_bring_it_into_the_words(tmp_path: Path, field: str) -> None:
+    async def repeat(request: Received, writer: asyncio.StreamWriter) -> None:
+        form = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
+        await refusal(f"invalid {form[field]}", "x" * 290 + f"{form[field]} is not valid")(request, writer)
+
+    async with an_office(tmp_path, repeat) as office:
+        found = await office.token()
+        assert isinstance(found, NoToken)
+        assert "invalid ***" in found.reply.text
+        assert "geheim" not in f"{found}"
+
+
+async def test_a_changed_secret_does_not_spend_a_refresh_token_twice(tmp_path: Path) -> None:
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: Received, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await go_on.wait()
+        await tokens_answer("geheim-a1", "geheim-r1")(request, writer)
+
+    async with an_office(tmp_path, slow, tokens_answer("geheim-a2", "geheim-r2")) as office:
+        before = asyncio.create_task(office.token())
+        await arrived.wait()
+        office.edit(secret="geheim-s2")
+        assert office.accounts.check()
+        after = asyncio.create_task(office.token())
+        await asyncio.sleep(0.05)
+        assert len(office.server.requests) == 1
+        go_on.set()
+        assert (await before, await after) == ("geheim-a1", "geheim-a2")
+        assert [sent["refresh_token"] for sent in office.sent()] == ["geheim-r0", "geheim-r1"]
 
 
 async def test_a_stop_waits_for_an_answer_but_not_for_ever(tmp_path: Path) -> None:
@@ -358,10 +484,22 @@ async def test_a_stop_waits_for_an_answer_but_not_for_ever(tmp_path: Path) -> No
 def test_a_damaged_or_foreign_grant_file_is_put_aside(tmp_path: Path) -> None:
     path = tmp_path / "accounts.vault.grants"
     with GrantFile.open(path, [b"1" * 32]) as file:
-        file.put("grant-1", "geheim-r1", {"grant-1"})
+        file.put({"grant-1": "geheim-r1"}, {"grant-1"})
     with GrantFile.open(path, [b"2" * 32]) as file:
         assert file.token("grant-1") == ""
     assert (tmp_path / "accounts.vault.grants.unreadable").exists()
+
+
+def test_a_grant_file_that_was_cut_off_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "accounts.vault.grants"
+    with GrantFile.open(path, [b"1" * 32]) as file:
+        file.put({"grant-1": "geheim-r1"}, {"grant-1"})
+    with path.open("r+b") as stream:
+        stream.truncate(path.stat().st_size - 20)
+    with GrantFile.open(path, [b"1" * 32]) as file:
+        assert file.token("grant-1") == ""
+    assert (tmp_path / "accounts.vault.grants.unreadable").exists()
+    assert events(caplog, "grant_file_unreadable")
 
 
 def test_two_writers_of_the_grant_file(tmp_path: Path) -> None:
@@ -369,8 +507,8 @@ def test_two_writers_of_the_grant_file(tmp_path: Path) -> None:
     with GrantFile.open(path, [b"1" * 32]) as file:
         with pytest.raises(AccountsError):
             GrantFile.open(path, [b"1" * 32])
-        file.put("grant-1", "geheim-r1", {"grant-1"})
-        file.put("grant-2", "geheim-r2", {"grant-2"})
+        file.put({"grant-1": "geheim-r1"}, {"grant-1"})
+        file.put({"grant-2": "geheim-r2"}, {"grant-2"})
         assert (file.token("grant-1"), file.token("grant-2")) == ("", "geheim-r2")
 
 

@@ -150,6 +150,14 @@ def test_a_device(server: TokenServer, capsys: pytest.CaptureFixture[str]) -> No
     assert [form.get("device_code") for form in server.forms] == [None, *["geheim-device"] * 4]
 
 
+def test_a_device_whose_server_is_away_for_a_moment(server: TokenServer) -> None:
+    waits: list[float] = []
+    server.answers = [DEVICE, None, None, GIVEN]
+    tokens = consent_by_device(Application(at(server), "client-1"), ANNA, SUBJECT, waits.append)
+    assert tokens.refresh == "geheim-r1"
+    assert waits == [5, 10, 20]
+
+
 @pytest.mark.parametrize(
     ("answers", "error", "words"),
     [

@@ -1,4 +1,7 @@
-"""A token endpoint in a thread, for commands: gives `access`, or the prepared answers, and records the forms."""
+"""A token endpoint in a thread, for commands: gives `access`, or the prepared answers, and records the forms.
+
+A prepared answer that is None is none: the connection ends.
+"""
 
 import json
 import threading
@@ -17,13 +20,13 @@ class TokenServer(ThreadingHTTPServer):
         self.forms: list[dict[str, str]] = []
         self.access = "geheim-token"
         self.refusal: dict[str, str] = {}
-        self.answers: list[dict[str, Any]] = []
+        self.answers: list[dict[str, Any] | None] = []
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def answer(self, form: dict[str, str]) -> dict[str, Any]:
+    def answer(self, form: dict[str, str]) -> dict[str, Any] | None:
         self.forms.append(form)
         if self.answers:
             return self.answers.pop(0)
@@ -35,6 +38,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         form = {name: values[0] for name, values in parse_qs(body).items()}
         entry = cast("TokenServer", self.server).answer(form)
+        if entry is None:
+            self.close_connection = True
+            return
         answer = json.dumps(entry).encode()
         self.send_response(400 if "error" in entry else 200)
         self.send_header("Content-Length", str(len(answer)))
