@@ -38,7 +38,7 @@ from senderproxy.listener.server import Listener
 from senderproxy.log import event, set_up_logging
 from senderproxy.monitoring.facts import RefusedConfiguration
 from senderproxy.relay.queue_admin import QueueAdmin
-from senderproxy.routing.account import AccessToken
+from senderproxy.routing.account import AccessToken, Account
 from senderproxy.service.alerts import ServiceAlerts
 from senderproxy.service.condition_facts import FactCollector
 from senderproxy.service.conditions import LEARNED_KIND, ServiceConditions
@@ -314,6 +314,7 @@ class Service:
             Verb.RELOAD: self._answer_reload,
             Verb.READ_VAULT: self._answer_read_vault,
             Verb.TOKEN: self._answer_token,
+            Verb.TOKEN_REFUSED: self._answer_token_refused,
             **{Verb(name): handler for name, handler in queue.handlers().items()},
         }
         control = ControlServer(Path(self._config.service.control_socket), handlers)
@@ -398,13 +399,24 @@ class Service:
 
     async def _answer_token(self, request: Request) -> Answer:
         """The access token of an account, for a command with a login of its own; or the reason for its absence."""
-        account = self._accounts.directory().by_id(str(request.get("account")))
-        if account is None or self._accounts.grant(account.id) is None:
-            raise SenderproxyError(_("The service knows no account of that id that logs in with OAuth."))
+        await self._accounts.wait_until_read(_VAULT_TIMEOUT)  # a consent may have been stored a moment ago
+        account = self._account_with_grant(request)
+        self._components.tokens.resume(account.id)  # a person asks: the last refusal may be out of date
         found = await self._components.tokens.token(account)
         if isinstance(found, AccessToken):
             return {"token": found.reveal()}
         return {"reply": reply_entry(found.reply), "needs_person": found.needs_person, "hint": found.hint}
+
+    async def _answer_token_refused(self, request: Request) -> Answer:
+        """Forget the token that a command's login was refused with. `again`: a new one is worth one more login."""
+        account = self._account_with_grant(request)
+        return {"again": self._components.tokens.refused(account, AccessToken(str(request.get("token"))))}
+
+    def _account_with_grant(self, request: Request) -> Account:
+        account = self._accounts.directory().by_id(str(request.get("account")))
+        if account is None or self._accounts.grant(account.id) is None:
+            raise SenderproxyError(_("The service knows no account of that id that logs in with OAuth."))
+        return account
 
     async def _answer_reload(self, _request: Request) -> Answer:
         try:

@@ -6,6 +6,7 @@ Not here: tokens over the vault (accounts.access_tokens), the service's answer (
 """
 
 from pathlib import Path
+from typing import Final
 
 from senderproxy.accounts.access_tokens import VaultTokens
 from senderproxy.accounts.vault_accounts import VaultAccounts
@@ -20,7 +21,8 @@ from senderproxy.relay.ports import AccessTokens, NoToken
 from senderproxy.routing.account import AccessToken, Account
 from senderproxy.tracking.serialize import read_reply
 
-_SECONDS = 45.0  # for the service's answer: its request to the server takes 20 seconds, one in progress before it too
+_SECONDS: Final = 70.0  # for the service's answer: it reads the vault, and a token takes a minute at most
+_REFUSED_SECONDS: Final = 10.0  # for the service's answer about a refused token, which waits for nothing
 
 
 class CommandTokens(AccessTokens):
@@ -47,8 +49,14 @@ class CommandTokens(AccessTokens):
         return NoToken(read_reply(answer["reply"]), bool(answer["needs_person"]), str(answer["hint"]))
 
     def refused(self, account: Account, token: AccessToken) -> bool:
-        """See relay.ports.AccessTokens. The service's token is not doubted: a command tries once."""
-        return self._own is not None and self._own.refused(account, token)
+        """See relay.ports.AccessTokens. A token of the service is forgotten there, too."""
+        if self._own is not None:
+            return self._own.refused(account, token)
+        request = new_request(Verb.TOKEN_REFUSED, account=account.id, token=token.reveal())
+        try:
+            return bool(ask(self._socket, request, seconds=_REFUSED_SECONDS)["again"])
+        except (SenderproxyError, KeyError):  # the service has ended meanwhile, or is of an earlier version
+            return False
 
     async def close(self) -> None:
         """Release the grant file."""

@@ -2,7 +2,7 @@
 
 A request has the key `do` with a `Verb` and the verb's fields: `{"do": "resume", "account": "anna"}`. The answer has
 `"ok": true`, or `"ok": false` with `"error"` and `"hint"` for the operator. The only secret that is sent is the access
-token in the answer to `token`, which lives for an hour.
+token in the answer to `token` and in the request `token.refused`; it lives for an hour.
 Guarantees: the server and all clients use this table of verbs; an answer has at most LINE_LIMIT octets, a request
 REQUEST_LIMIT octets and NESTING_LIMIT levels.
 Not here: the answers' fields (the module named beside each verb), the socket (control.server, control.client).
@@ -33,6 +33,7 @@ class Verb(StrEnum):
     RELOAD = "reload"  # app
     READ_VAULT = "vault.read"  # answers when the accounts are in force; app
     TOKEN = "token"  # account; app
+    TOKEN_REFUSED = "token.refused"  # account, token; app
     AUTOMATIC = "automatic"  # author, recipients; service.status
     QUEUE_TOTALS = "queue.totals"  # relay.queue_admin
     QUEUE_LIST = "queue.list"  # query, limit, after; relay.queue_admin

@@ -19,7 +19,7 @@ import pytest
 
 from senderproxy.cli.main import main
 from senderproxy.control.protocol import Verb
-from senderproxy.control.server import ControlServer
+from senderproxy.control.server import ControlServer, Handler
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
@@ -108,10 +108,12 @@ control_socket = "control.sock"
 
 
 @contextmanager
-def service_status(office: Office, *, automatic: Any = None, **status: Any) -> Iterator[dict[str, Any]]:
+def service_status(
+    office: Office, *, automatic: Any = None, more: Any = None, **status: Any
+) -> Iterator[dict[str, Any]]:
     """Something that answers as a running service does, without conditions unless they are given."""
     answer = {"started_at": "2026-11-29T08:00:00+00:00", "process": 1, "accounts": [], "conditions": []} | status
-    handlers = {Verb.STATUS: lambda _request: _answer(answer)}
+    handlers: dict[Verb, Handler] = {Verb.STATUS: lambda _request: _answer(answer), **(more or {})}
     if automatic is not None:
         handlers[Verb.AUTOMATIC] = lambda _request: _answer(automatic)
     loop = asyncio.new_event_loop()

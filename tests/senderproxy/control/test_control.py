@@ -257,4 +257,5 @@ def test_the_table_has_each_verb_of_the_queue_and_no_other() -> None:
         Verb.RELOAD,
         Verb.READ_VAULT,
         Verb.TOKEN,
+        Verb.TOKEN_REFUSED,
     }
