@@ -158,6 +158,7 @@ class AccountState:
     ) -> None:
         self.account = account
         self.provider: Provider | None = None  # of the last message
+        self.application = ""  # of its access tokens; empty: it logs in with a password
         self.health: Health = Healthy()
         self.pool = Pool(account.id, clock, on_observed=self._note_state)
         self.observed_recipient_limit = ObservedLimit()  # for one transaction
@@ -380,7 +381,8 @@ class AccountState:
 
     def _new_request(self, provider: Provider, credential: Credential, wait_seconds: float) -> SessionRequest:
         account, limits = self.account, provider.limits
-        login = _login(account, provider, credential.login)
+        self.application = credential.application
+        login = _login(account, provider, credential.login, self.application)
 
         def blocked() -> OpenFailed | None:
             return None if account_health.blocks_logins_only(self.health) else login_blocked()
@@ -413,7 +415,8 @@ class AccountState:
         """Return the fix for the state of the account; empty if it is healthy."""
         if self.provider is None:
             return ""
-        return account_health.hint_for(self.health, _login(self.account, self.provider, self.account.login))
+        login = _login(self.account, self.provider, self.account.login, self.application)
+        return account_health.hint_for(self.health, login)
 
     def _hourly_limits(self, provider: Provider) -> tuple[int | None, int | None]:
         return hourly_limits(self.account, provider)
@@ -468,9 +471,9 @@ def _unused_status(account: Account, provider: Provider | None) -> AccountStatus
     )
 
 
-def _login(account: Account, provider: Provider, login: str) -> Login:
+def _login(account: Account, provider: Provider, login: str, application: str) -> Login:
     host = provider.smarthosts[0].host if provider.smarthosts else provider.name
-    return Login(account.id, login, provider.name, host, provider.mechanisms, provider.preset)
+    return Login(account.id, login, provider.name, host, provider.mechanisms, provider.preset, application)
 
 
 _EVENT_OF: Final[Mapping[type[Health], LogEvent]] = {

@@ -247,6 +247,8 @@ def _cause_at_auth(facts: _Facts) -> Cause:
         return Cause.LOGIN_LIMIT
     if not facts.is_permanent:
         return Cause.CONNECTIONS if facts.says(words.CONNECTIONS) else Cause.BACKEND
+    if facts.status == (5, 127):  # Microsoft: the access token is about to expire
+        return Cause.PASSWORD
     if facts.status == (7, 30) or facts.says(words.PASSWORDS_OFF):
         return Cause.PASSWORDS_OFF
     if facts.status == (7, 14) or facts.says(words.APP_PASSWORD):

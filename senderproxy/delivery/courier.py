@@ -346,7 +346,11 @@ class SmtpCourier(Courier):
 
     def _restored_state(self, account_id: str) -> AccountState | None:
         account = self._accounts.directory().by_id(account_id)
-        return None if account is None else self._state(account)
+        if account is None:
+            return None
+        state, credential = self._state(account), self._accounts.credential(account)
+        state.application = "" if credential is None else credential.application
+        return state
 
     def _version(self, account_id: str) -> str | None:
         account = self._accounts.directory().by_id(account_id)

@@ -68,6 +68,11 @@ class OpenFailed:
         """True if the provider refused this login until a person acts."""
         return self.kind is FailureKind.LOGIN and self.cause not in (Cause.BACKEND, Cause.CUT, Cause.LOGIN_LIMIT)
 
+    @property
+    def may_be_stale_token(self) -> bool:
+        """True if another access token could be accepted: the server names no switch, no method and no limit."""
+        return self.kind is FailureKind.LOGIN and self.cause in (Cause.PASSWORD, Cause.LOCKED)
+
 
 def failure_of(fault: BaseException, smarthost: Smarthost, stage: Stage) -> OpenFailed:
     """Classify an exception between the address look-up and the login. Raises it again if it is a bug."""

@@ -163,8 +163,8 @@ class SessionOpener:
             if isinstance(token, OpenFailed):
                 return token
             result = await attempt(credential.with_token(token))
-            failed = isinstance(result, OpenFailed) and result.is_refused_login
-            if is_last or not failed or self.tokens is None or not self.tokens.refused(account, token):
+            stale = isinstance(result, OpenFailed) and result.may_be_stale_token
+            if is_last or not stale or self.tokens is None or not self.tokens.refused(account, token):
                 return result
         raise AssertionError("the last attempt returns")
 
