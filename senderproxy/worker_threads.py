@@ -15,6 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, cast
 
+from senderproxy.daemon_thread import DaemonThread
+
 QUEUE_LIMIT: Final = 1000  # calls that wait for a thread; about 1 KB each, and more than the clients of an office cause
 
 _P = ParamSpec("_P")
@@ -54,7 +56,7 @@ class WorkerThreads:
         self._running = 0  # threads
         self._unfinished = 0  # calls that wait or are being made; changed on the event loop's thread only
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._threads: list[DaemonThread] = []
         self._stopped = False
 
     def do(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
@@ -75,7 +77,7 @@ class WorkerThreads:
         return cast("asyncio.Future[_T]", future)
 
     def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        thread = DaemonThread(self._work, self._name)
         try:
             thread.start()
         except RuntimeError:  # the system has no thread left; the ones that run make the call
@@ -83,7 +85,7 @@ class WorkerThreads:
                 raise QueueFull(self._name) from None
         else:
             self._running += 1
-            self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
+            self._threads = [*filter(DaemonThread.is_alive, self._threads), thread]
 
     @property
     def abandoned(self) -> int:

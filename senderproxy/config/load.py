@@ -8,7 +8,6 @@ Not here: what only a try can show (ports, certificates, the vault).
 import re
 import socket
 import stat
-import threading
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
@@ -23,6 +22,7 @@ from senderproxy.config.model import CONFLICTS, Config, Conflict, ServiceSetting
 from senderproxy.config.problems import ConfigError, Problem, closest_setting, problem_of
 from senderproxy.config.toml_lines import SettingPath, line_of, locate_settings
 from senderproxy.config.values import read_hostname
+from senderproxy.daemon_thread import DaemonThread
 from senderproxy.translation import N_, _
 
 __all__ = [
@@ -227,7 +227,7 @@ def system_hostname() -> str | None:
 def _full_name(name: str) -> str:
     """The full name that the resolver knows; the short one if no name server answers in time."""
     found = [name]
-    thread = threading.Thread(target=lambda: found.append(socket.getfqdn(name)), daemon=True)
+    thread = DaemonThread(lambda: found.append(socket.getfqdn(name)), "full-name")
     thread.start()
     thread.join(_NAME_TIMEOUT)
     return found[-1]

@@ -21,6 +21,7 @@ from typing import Final
 
 from senderproxy import log_events
 from senderproxy.clock import Clock, SystemClock
+from senderproxy.daemon_thread import DaemonThread
 from senderproxy.log import event
 from senderproxy.service.idleness import Idleness
 from senderproxy.service.loop_lag import BLOCKED_SECONDS, LoopLag
@@ -83,7 +84,7 @@ class LoopMonitor:
         """
         self.measure()
         with suppress(RuntimeError):
-            threading.Thread(target=self._watch, name="loop-monitor", daemon=True).start()
+            DaemonThread(self._watch, "loop-monitor").start()
 
     def stop(self) -> None:
         """End the measurement and its thread."""

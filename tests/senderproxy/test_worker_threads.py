@@ -19,20 +19,21 @@ ROOT = Path(__file__).parents[2]
 # Calls that use asyncio's default executor or may wait for a name server, and threads of one's own: each with its
 # places, by file and name. The default executor is shared by all, and the end of the program waits for it.
 BLOCKING_NAMES = {
-    "Thread", "ThreadPoolExecutor", "to_thread", "run_in_executor", "set_default_executor",
+    "Thread", "DaemonThread", "ThreadPoolExecutor", "to_thread", "run_in_executor", "set_default_executor",
     "getaddrinfo", "getnameinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getfqdn",
     "create_connection", "open_connection", "create_server", "start_server", "create_datagram_endpoint",
 }  # fmt: skip
 ALLOWED = {
-    ("worker_threads.py", "Thread"),
-    ("spool/sqlite/writer.py", "Thread"),  # its thread owns the database connection
-    ("spool/sqlite/wal.py", "Thread"),
-    ("service/loop_monitor.py", "Thread"),  # measures the loop from outside
-    ("spool/sqlite/store.py", "Thread"),  # the check of a large database, once after the start
+    ("daemon_thread.py", "Thread"),
+    ("worker_threads.py", "DaemonThread"),
+    ("spool/sqlite/writer.py", "DaemonThread"),  # its thread owns the database connection
+    ("spool/sqlite/wal.py", "DaemonThread"),
+    ("service/loop_monitor.py", "DaemonThread"),  # measures the loop from outside
+    ("spool/sqlite/store.py", "DaemonThread"),  # the check of a large database, once after the start
     ("delivery/resolver.py", "getaddrinfo"),
     ("http_client/exchange.py", "getaddrinfo"),  # on a thread of http_client.client
     ("config/load.py", "getfqdn"),  # before the start, or on the thread of a reload
-    ("config/load.py", "Thread"),  # bounds that look-up in time
+    ("config/load.py", "DaemonThread"),  # bounds that look-up in time
     ("simulator/server.py", "create_server"),  # on an IP address
     ("cli/consent.py", "create_server"),  # a command, for the answer of a browser
     ("cli/terminal.py", "Thread"),  # the progress of a command

@@ -8,7 +8,6 @@ transactions (spool.sqlite.writer), searches (spool.sqlite.search).
 import asyncio
 import logging
 import sqlite3
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Self
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
+from senderproxy.daemon_thread import DaemonThread
 from senderproxy.log import event
 from senderproxy.mail.header import HeaderSection
 from senderproxy.relay.ports import (
@@ -150,7 +150,8 @@ class SqliteSpool:
         writer = Writer(path, free_space, wal, identity, connection, clock.monotonic)
         spool = cls(folder, content, reader, writer, clock, limits, tuning, last_number)
         if path.stat().st_size > CHECK_LIMIT:
-            threading.Thread(target=_check_database, args=[writer], name="spool-check", daemon=True).start()
+            with suppress(RuntimeError):  # no thread, no check until the next start
+                DaemonThread(_check_database, "spool-check", (writer,)).start()
         return spool
 
     @property

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from senderproxy import log_events
+from senderproxy.daemon_thread import DaemonThread
 from senderproxy.log import event
 
 _BUSY_TIMEOUT: Final = 5000  # milliseconds; the default of Python's sqlite3
@@ -40,13 +41,13 @@ class WriteAheadLog:
     _idle: threading.Event = field(default_factory=threading.Event)
     _wanted: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     _stopping: bool = False
-    _thread: threading.Thread | None = None
+    _thread: DaemonThread | None = None
 
     def start(self, copied: Callable[[], None]) -> None:
         """Start the thread; it calls `copied` after each checkpoint, for the writer to call `finish`."""
         self._copied = copied
         self._idle.set()
-        self._thread = threading.Thread(target=self._work, name="spool-wal", daemon=True)
+        self._thread = DaemonThread(self._work, "spool-wal")
         self._thread.start()
 
     def stop(self) -> None:

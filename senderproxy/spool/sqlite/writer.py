@@ -9,7 +9,6 @@ import asyncio
 import logging
 import queue
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from senderproxy import log_events
+from senderproxy.daemon_thread import DaemonThread
 from senderproxy.log import event
 from senderproxy.relay.ports import SpoolError, SpoolFull, SpoolRejected
 from senderproxy.spool.sqlite import statements
@@ -77,7 +77,7 @@ class Writer:
     stall: StallWatch = field(init=False)
     _jobs: "queue.SimpleQueue[WriteJob | None]" = field(default_factory=queue.SimpleQueue)
     _loop: asyncio.AbstractEventLoop | None = None
-    _thread: threading.Thread | None = None
+    _thread: DaemonThread | None = None
     _stopped: "asyncio.Future[None] | None" = None
 
     def __post_init__(self) -> None:
@@ -118,7 +118,7 @@ class Writer:
     def _start(self) -> None:
         if self._thread is None:
             self._loop = asyncio.get_running_loop()
-            thread = threading.Thread(target=self._work, name="spool-writer", daemon=True)
+            thread = DaemonThread(self._work, "spool-writer")
             try:
                 thread.start()
             except RuntimeError:

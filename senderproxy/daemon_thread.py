@@ -1,0 +1,36 @@
+"""Thread that ends with the process, with a bounded start.
+
+Guarantees: `start` returns or raises within 5 seconds.
+Not here: a queue of calls for threads (worker_threads).
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+_SECONDS: Final = 5.0  # for the beginning of the thread
+
+
+class _Sign(threading.Event):
+    """The sign of a thread that it has begun. `Thread.start` waits for it without a limit."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """See threading.Event; five seconds at most."""
+        return super().wait(_SECONDS if timeout is None else timeout)
+
+
+class DaemonThread(threading.Thread):
+    """A thread for one call."""
+
+    def __init__(self, target: Callable[..., Any], name: str, args: tuple[Any, ...] = ()) -> None:
+        super().__init__(target=target, name=name, args=args, daemon=True)
+        self._started = _Sign()
+
+    def start(self) -> None:
+        """Start it. Raises RuntimeError if the system has no thread, or no memory for its first steps.
+
+        In the second case the new thread ends without a word (CPython 3.13): a plain thread would never return.
+        """
+        super().start()
+        if not self._started.is_set():
+            raise RuntimeError("the new thread has not begun")

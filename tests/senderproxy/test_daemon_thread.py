@@ -1,0 +1,26 @@
+"""Tests of senderproxy.daemon_thread."""
+
+import threading
+
+import pytest
+
+from senderproxy import daemon_thread
+from senderproxy.daemon_thread import DaemonThread
+
+
+def test_a_thread_runs_its_call() -> None:
+    done: list[int] = []
+    thread = DaemonThread(done.append, "one", (1,))
+    thread.start()
+    thread.join(10)
+    assert done == [1]
+    assert (thread.name, thread.daemon, thread.is_alive()) == ("one", True, False)
+
+
+def test_a_thread_that_gets_no_memory_for_its_first_steps_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a thread ends before it can give a sign, and threading's start waits for ever."""
+    monkeypatch.setattr(threading.Thread, "_bootstrap", lambda _self: None)
+    monkeypatch.setattr(daemon_thread, "_SECONDS", 0.01)
+    thread = DaemonThread(int, "none")
+    with pytest.raises(RuntimeError, match="has not begun"):
+        thread.start()
