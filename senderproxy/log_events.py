@@ -300,8 +300,8 @@ RECIPIENT_LIMIT_LEARNED: Final = LogEvent(
 REPORT_HANDED_IN: Final = LogEvent(
     "report_handed_in", Severity.INFO, "report handed to the internal server", ("id", "server", "reply")
 )
-_HOP_FIELDS: Final = ("id", "way", "server", "seconds")
-_HOP_OUTCOME_FIELDS: Final = (*_HOP_FIELDS, "recipients", "reply", "maybe_taken")
+_HOP_FIELDS: Final = ("id", "way", "server", "encrypted", "seconds")
+_HOP_OUTCOME_FIELDS: Final = (*_HOP_FIELDS, "recipients", "reply", "maybe_taken", "handed_back")
 HOP_ATTEMPT_DELIVERED: Final = LogEvent(
     "hop_attempt_delivered", Severity.DEBUG, "accepted by a server without a login", _HOP_OUTCOME_FIELDS
 )

@@ -7,11 +7,11 @@ Not here: replies for clients (delivery.classify, delivery.open_failures), state
 """
 
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 from senderproxy.delivery import reply_words as words
 from senderproxy.mail.reply import Reply
@@ -144,6 +144,9 @@ class Circumstances:
     recipient_accepted: bool = False
     ours: Sequence[str] = ()
     theirs: Sequence[str] = ()
+
+
+CauseOf: TypeAlias = Callable[[Reply, Circumstances], Cause]  # rules for the causes of negative replies (4xx or 5xx)
 
 
 # --- rules ---------------------------------------------------------------------------------------------------------

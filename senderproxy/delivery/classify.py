@@ -13,6 +13,7 @@ from typing import Final
 from senderproxy.delivery.causes import (
     CONSEQUENCES,
     Cause,
+    CauseOf,
     Circumstances,
     ClassifiedReply,
     Effect,
@@ -95,7 +96,7 @@ def as_transient(upstream_reply: Reply) -> Reply:
     return replace(upstream_reply, code=451, status=replace(status, klass=4))
 
 
-def outcome(upstream_reply: Reply, circumstances: Circumstances, remote: str) -> Outcome:
+def outcome(upstream_reply: Reply, circumstances: Circumstances, remote: str, cause_of: CauseOf = cause_of) -> Outcome:
     """Return the outcome of one reply for one recipient. `remote` is the host that replied."""
     stage = circumstances.stage
     match upstream_reply.code // 100:
@@ -175,7 +176,12 @@ def recipients_over_limit(outcomes: Mapping[ForwardPath, Outcome]) -> Sequence[F
 
 
 def rejected_recipients(
-    recipients: Sequence[ForwardPath], mail: Reply, rcpts: Sequence[Reply], base: Circumstances, remote: str
+    recipients: Sequence[ForwardPath],
+    mail: Reply,
+    rcpts: Sequence[Reply],
+    base: Circumstances,
+    remote: str,
+    cause_of: CauseOf = cause_of,
 ) -> tuple[Mapping[ForwardPath, Outcome], Sequence[ClassifiedReply]]:
     """Return the outcomes of the recipients that the upstream rejected, and the replies: all if it rejected MAIL.
 
@@ -183,8 +189,8 @@ def rejected_recipients(
     """
     if mail.code // 100 != 2:
         at_mail = replace(base, stage=Stage.MAIL)
-        rejected = dict.fromkeys(recipients, outcome(mail, at_mail, remote))
-        return rejected, _classified(mail, at_mail)
+        rejected = dict.fromkeys(recipients, outcome(mail, at_mail, remote, cause_of))
+        return rejected, _classified(mail, at_mail, cause_of)
     outcomes: dict[ForwardPath, Outcome] = {}
     replies: list[ClassifiedReply] = []
     accepted = False
@@ -193,12 +199,12 @@ def rejected_recipients(
             accepted = True
             continue
         at_rcpt = replace(base, stage=Stage.RCPT, recipient_accepted=accepted, theirs=(str(path),))
-        outcomes[path] = outcome(rcpt, at_rcpt, remote)
-        replies += _classified(rcpt, at_rcpt)
+        outcomes[path] = outcome(rcpt, at_rcpt, remote, cause_of)
+        replies += _classified(rcpt, at_rcpt, cause_of)
     return outcomes, replies
 
 
-def _classified(upstream_reply: Reply, circumstances: Circumstances) -> list[ClassifiedReply]:
+def _classified(upstream_reply: Reply, circumstances: Circumstances, cause_of: CauseOf) -> list[ClassifiedReply]:
     if upstream_reply.code < 400:
         return []
     return [ClassifiedReply(upstream_reply, cause_of(upstream_reply, circumstances))]

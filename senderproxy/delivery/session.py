@@ -15,7 +15,7 @@ from typing import Final
 
 from senderproxy.aio import PIECE_OCTETS, fair_share
 from senderproxy.delivery import classify
-from senderproxy.delivery.causes import Circumstances, ClassifiedReply, Stage, cause_of
+from senderproxy.delivery.causes import CauseOf, Circumstances, ClassifiedReply, Stage, cause_of
 from senderproxy.delivery.classify import SessionEnded
 from senderproxy.delivery.open_failures import invalid_reply
 from senderproxy.delivery.protocol import ExpectedReply, UpstreamProtocol
@@ -65,11 +65,13 @@ class Completed:
     """A transaction with an outcome for each recipient.
 
     `replies`: the upstream's negative replies. `last_reply`: the last reply that decided; None if none was needed.
+    `rejected`: the recipients whose outcome is a reply to MAIL or RCPT.
     """
 
     outcomes: Mapping[ForwardPath, Outcome]
     replies: tuple[ClassifiedReply, ...] = ()
     last_reply: Reply | None = None
+    rejected: Mapping[ForwardPath, Outcome] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +130,22 @@ class Session:
             self._protocol.on_end = callback
 
     async def transact(
-        self, envelope: Envelope, message: Message, *, warm: bool, names: Sequence[str] = ()
+        self,
+        envelope: Envelope,
+        message: Message,
+        *,
+        warm: bool,
+        names: Sequence[str] = (),
+        cause_of: CauseOf = cause_of,
     ) -> Completed | Interrupted:
         """Send the message.
 
         `warm`: the session has carried another message and may be dead, so the first timeout is short. `names`: login
-        and author; a refusal that names one of them, or the reverse-path, is about us.
+        and author; a refusal that names one of them, or the reverse-path, is about us. `cause_of`: the rules for the
+        causes of replies.
         """
-        progress = _Progress(Circumstances(Stage.MAIL, reused=warm, ours=(*names, str(envelope.reverse_path))))
+        circumstances = Circumstances(Stage.MAIL, reused=warm, ours=(*names, str(envelope.reverse_path)))
+        progress = _Progress(circumstances, cause_of)
         try:
             return await self._dialogue(envelope, message, progress)
         except SessionEnded as end:
@@ -202,25 +212,25 @@ class Session:
         replies: Sequence[ClassifiedReply] = ()
         if not mail.is_positive or not all(rcpt.code // 100 == 2 for rcpt in rcpts):
             rejected, replies = classify.rejected_recipients(
-                envelope.recipients, mail, rcpts, progress.circumstances, remote
+                envelope.recipients, mail, rcpts, progress.circumstances, remote, progress.cause_of
             )
         outcomes = dict(rejected)
         progress.rejected = rejected
         accepted = [path for path in envelope.recipients if path not in outcomes]
         if not accepted:
             await self._reset(data)
-            return Completed(outcomes, tuple(replies), replies[-1].reply if replies else mail)
+            return Completed(outcomes, tuple(replies), replies[-1].reply if replies else mail, rejected)
         try:
             reply, stage = await self._send_message(message, data, progress)
         except DiskTimeout:  # without the final dot the upstream drops the message
             self.abort()
             outcomes |= dict.fromkeys(accepted, _DISK_TIMEOUT)
-            return Completed(outcomes, tuple(replies), replies[-1].reply if replies else None)
+            return Completed(outcomes, tuple(replies), replies[-1].reply if replies else None, rejected)
         circumstances = _AT_DOT if reply.is_positive else progress.at(stage, accepted)
-        outcomes |= dict.fromkeys(accepted, classify.outcome(reply, circumstances, remote))
+        outcomes |= dict.fromkeys(accepted, classify.outcome(reply, circumstances, remote, progress.cause_of))
         if not reply.is_positive:
-            replies = (*replies, ClassifiedReply(reply, cause_of(reply, circumstances)))
-        return Completed({path: outcomes[path] for path in envelope.recipients}, tuple(replies), reply)
+            replies = (*replies, ClassifiedReply(reply, progress.cause_of(reply, circumstances)))
+        return Completed({path: outcomes[path] for path in envelope.recipients}, tuple(replies), reply, rejected)
 
     async def _send_paths(
         self, envelope: Envelope, message: Message, progress: "_Progress", with_data: bool
@@ -233,7 +243,7 @@ class Session:
         data = waiting.pop() if waiting and with_data else None
 
         answer = waiting[0] if waiting else self._protocol.send(commands[0])[0]
-        mail = self._check(await self._reply(answer, first, Stage.MAIL), progress.circumstances)
+        mail = self._check(await self._reply(answer, first, Stage.MAIL), progress.circumstances, progress.cause_of)
         rcpts: list[Reply] = []
         if mail.code // 100 != 2:
             return mail, rcpts, data  # the replies to the pipelined RCPTs go to their futures and are not needed
@@ -241,7 +251,7 @@ class Session:
             answer = waiting[index] if waiting else self._protocol.send(command)[0]
             rcpt = await self._reply(answer, timeouts.rcpt, Stage.RCPT)
             if not rcpt.is_positive:
-                self._check(rcpt, progress.at(Stage.RCPT, (envelope.recipients[index - 1],)))
+                self._check(rcpt, progress.at(Stage.RCPT, (envelope.recipients[index - 1],)), progress.cause_of)
             rcpts.append(rcpt)
         return mail, rcpts, data
 
@@ -255,7 +265,7 @@ class Session:
         if go_ahead.code != 354:
             if go_ahead.is_positive:
                 raise self._out_of_step(Stage.DATA)
-            self._check(go_ahead, progress.at(Stage.DATA))
+            self._check(go_ahead, progress.at(Stage.DATA), progress.cause_of)
             await self._reset(None)
             return go_ahead, Stage.DATA
 
@@ -264,7 +274,9 @@ class Session:
             raise self._out_of_step(Stage.FINAL_DOT)
         if reply.is_positive:
             self.message_count += 1
-        elif not progress.dot_written or classify.ends_session(reply, cause_of(reply, progress.at(Stage.FINAL_DOT))):
+        elif not progress.dot_written or classify.ends_session(
+            reply, progress.cause_of(reply, progress.at(Stage.FINAL_DOT))
+        ):
             self.abort()
         return reply, Stage.FINAL_DOT
 
@@ -321,7 +333,7 @@ class Session:
     async def _reply(self, answer: ExpectedReply, seconds: float, stage: Stage) -> Reply:
         return await self._protocol.reply(answer, seconds, stage)
 
-    def _check(self, reply: Reply, circumstances: Circumstances) -> Reply:
+    def _check(self, reply: Reply, circumstances: Circumstances, cause_of: CauseOf = cause_of) -> Reply:
         """Return a reply about the message. Raises SessionEnded for a reply about the session."""
         if reply.is_positive:
             return reply
@@ -335,7 +347,7 @@ class Session:
         """Check a reply before the end of the message: only a refusal is possible."""
         if reply.is_positive:
             raise self._out_of_step(Stage.BODY)
-        return self._check(reply, progress.at(Stage.BODY))
+        return self._check(reply, progress.at(Stage.BODY), progress.cause_of)
 
     def _out_of_step(self, stage: Stage) -> SessionEnded:
         self.abort()
@@ -353,6 +365,7 @@ class Session:
 @dataclass(slots=True)
 class _Progress:
     circumstances: Circumstances = _AT_MAIL
+    cause_of: CauseOf = cause_of
     dot_written: bool = False
     rejected: Mapping[ForwardPath, Outcome] = field(default_factory=dict)
 
@@ -364,7 +377,7 @@ class _Progress:
 def _interrupted(end: SessionEnded, progress: _Progress) -> Interrupted:
     replies: tuple[ClassifiedReply, ...] = ()
     if end.upstream_reply is not None and end.upstream_reply.code >= 400:
-        cause = end.cause or cause_of(end.upstream_reply, progress.circumstances)
+        cause = end.cause or progress.cause_of(end.upstream_reply, progress.circumstances)
         replies = (ClassifiedReply(end.upstream_reply, cause),)
     return Interrupted(end.reply, replies, progress.dot_written, progress.rejected)
 

@@ -11,9 +11,11 @@ from typing import Any, Final
 import dns.exception
 import dns.rdata
 import dns.resolver
+import dns.reversename
 import dns.update  # a reply may claim to be one; dnspython would import it then
 
 from senderproxy.clock import SystemClock
+from senderproxy.dns_client.answers import NULL_MX, AddressAnswer, Exchanger, ExchangerAnswer
 from senderproxy.dns_client.errors import LookupFailed
 from senderproxy.translation import _
 
@@ -57,14 +59,55 @@ class DnsClient:
         RFC 7505). Raises LookupFailed."""
         return [name for name in self.records(domain, "MX") if name != "."]
 
+    def exchangers(self, domain: str) -> ExchangerAnswer:
+        """The MX records of a domain, with their preferences, in no order. Raises LookupFailed."""
+        found, exists, seconds = self._ask(domain, "MX")
+        return ExchangerAnswer(
+            tuple(Exchanger(int(one.preference), str(one.exchange).rstrip(".").lower() or NULL_MX) for one in found),
+            exists,
+            seconds,
+        )
+
+    def addresses(self, host: str) -> AddressAnswer:
+        """The addresses of a host, IPv4 first; aliases are followed. Raises LookupFailed.
+
+        If one of the two queries fails, the answer of the other one is used, unless it is empty.
+        """
+        found: list[str] = []
+        lifetimes: list[float] = []
+        failure: LookupFailed | None = None
+        for kind in ("A", "AAAA"):
+            try:
+                records, _exists, seconds = self._ask(host, kind)
+            except LookupFailed as error:
+                failure = error
+                continue
+            found += [str(record.address) for record in records]
+            lifetimes += [seconds] if records else []
+        if failure is not None and not found:
+            raise failure
+        return AddressAnswer(tuple(found), 0.0 if failure is not None else min(lifetimes, default=0.0))
+
+    def host_names(self, address: str) -> list[str]:
+        """The names of an address in its PTR records; empty if there are none. Raises LookupFailed."""
+        name = dns.reversename.from_address(address).to_text(omit_final_dot=True)
+        return [str(record.target).rstrip(".").lower() for record in self._records(name, "PTR")]
+
     def _records(self, name: str, kind: str) -> list[Any]:
+        return self._ask(name, kind)[0]
+
+    def _ask(self, name: str, kind: str) -> tuple[list[Any], bool, float]:
+        """The records, whether the name exists, and the TTL of the records."""
         if self._left <= 0:
             raise LookupFailed(_("no reply about {name} ({error})").format(name=name, error="Timeout"))
         begin = self._monotonic()
         try:
-            return list(self._resolver.resolve(name, kind, lifetime=min(_TIMEOUT, self._left)))
-        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-            return []
+            answer = self._resolver.resolve(name, kind, lifetime=min(_TIMEOUT, self._left))
+            return list(answer), True, float(answer.rrset.ttl if answer.rrset is not None else 0)
+        except dns.resolver.NXDOMAIN:
+            return [], False, 0.0
+        except dns.resolver.NoAnswer:
+            return [], True, 0.0
         except (dns.exception.DNSException, OSError, ValueError) as error:
             text = _("no reply about {name} ({error})").format(name=name, error=type(error).__name__)
             raise LookupFailed(text) from error

@@ -33,6 +33,7 @@ class SpfTerm:
     name: str  # lower case
     target: str = ""  # domain-spec, with its macros; empty: the domain of the record
     network: Network | None = None  # of ip4 and ip6
+    prefixes: tuple[int, int] = (32, 128)  # bits of IPv4 and IPv6 addresses that count, of a and mx
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,9 @@ def _mechanism(word: str, qualifier: str, name: str, rest: str) -> SpfTerm:
     """A mechanism; `rest` begins with its `:` or `/`, or is empty."""
     if name in ("ip4", "ip6"):
         return SpfTerm(word, qualifier, name, network=_network(name, rest, word))
+    prefixes = _IPV4_BITS, _IPV6_BITS
     if name in ("a", "mx"):
-        rest = _without_prefix_lengths(rest, word)
+        rest, prefixes = _split_prefix_lengths(rest, word)
     target = ""
     if rest.startswith(":"):
         target = _domain_spec(rest[1:], word)
@@ -125,17 +127,17 @@ def _mechanism(word: str, qualifier: str, name: str, rest: str) -> SpfTerm:
         raise _InvalidTerm(word)
     if name == "all" and target:
         raise _InvalidTerm(word)
-    return SpfTerm(word, qualifier, name, target)
+    return SpfTerm(word, qualifier, name, target, prefixes=prefixes)
 
 
-def _without_prefix_lengths(rest: str, word: str) -> str:
+def _split_prefix_lengths(rest: str, word: str) -> tuple[str, tuple[int, int]]:
     slash = rest.find("/", rest.rfind("}") + 1)  # a macro may contain one
     if slash < 0:
-        return rest
+        return rest, (_IPV4_BITS, _IPV6_BITS)
     match = _CIDR.fullmatch(rest[slash:])
     if match is None or int(match[1] or 0) > _IPV4_BITS or int(match[2] or 0) > _IPV6_BITS:
         raise _InvalidTerm(word)
-    return rest[:slash]
+    return rest[:slash], (int(match[1] or _IPV4_BITS), int(match[2] or _IPV6_BITS))
 
 
 def _network(name: str, rest: str, word: str) -> Network:

@@ -1,6 +1,7 @@
 """Outcome of one attempt for one recipient. Values, never raised. PURE."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -29,7 +30,7 @@ class Deferred:
     account cannot send at all now, so this applies to its other mail too, and the upstream was not asked about this
     one; of a way without a login, that its server cannot be reached. `remote`: the host that sent the reply; empty for
     a reply of our own. `handed_back`: this way does not take the message, and nothing was sent: the author's account
-    sends it.
+    sends it. `retry_after`: no attempt before that.
     """
 
     reply: Reply
@@ -37,6 +38,7 @@ class Deferred:
     of_account: bool = False
     remote: str = ""
     handed_back: bool = False
+    retry_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,8 @@ def update_recipients(
                 states[path] = replace(before, reply=said, remote="")
             case Deferred():
                 wait = wait_after(policy, tries, chance)
+                if outcome.retry_after is not None:
+                    wait = max(wait, outcome.retry_after * (1.0 + 0.1 * chance))
                 states[path] = replace(before, due_in=wait, tries=tries, reply=said, remote=remote)
             case _:
                 assert_never(outcome)

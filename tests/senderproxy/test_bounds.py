@@ -64,6 +64,13 @@ FILLED = {
 FILLED_ELSEWHERE = {
     "domain_records.lookups.Lookups._found": "domain_records/test_judgements.py",
     "alerts.policy.AlertPolicy._watched": "alerts/test_policy.py",
+    "delivery.mx.courier.MxCourier._states": "delivery/mx/test_mx_courier.py",
+    "delivery.mx.greylisting.Greylisting._learned": "delivery/mx/test_greylisting.py",
+    "delivery.mx.greylisting.Greylisting._pending": "delivery/mx/test_greylisting.py",
+    "delivery.mx.look_up.MailServerLookUp._known": "delivery/mx/test_mx_look_up.py",
+    "delivery.mx.look_up.MailServerLookUp._running": "delivery/mx/test_mx_look_up.py",
+    "delivery.mx.spf_gate.SpfGate._known": "delivery/mx/test_spf_gate.py",
+    "delivery.mx.spf_gate.SpfGate._running": "delivery/mx/test_spf_gate.py",
     "listener.connection_table.ConnectionTable._connections": "listener/test_connection_table.py",
     "listener.connection_table.ConnectionTable._of_client": "listener/test_connection_table.py",
     "listener.connections.ListenerState._leaving": "listener/test_availability.py",
@@ -180,9 +187,14 @@ OF_ONE_OBJECT = {
     "domain_records.spf._Walk.networks",  # of an answer of the DNS: 64 KB
     "delivery.account_state.AccountState._counts",  # three kinds of outcomes
     "delivery.login_gate.LoginGate._failed_at",  # HOURLY
+    "delivery.mx.courier._DomainAttempt.outcomes",  # a recipient
+    "delivery.mx.domain_state.DomainState._set_back",  # HOSTS
+    "delivery.mx.domain_state.DomainState._without_tls",  # HOSTS
+    "delivery.mx.hosts.DomainServers.addresses",  # EXCHANGERS, KEPT
     "delivery.login_gate.LoginGate._streak",  # TOGETHER
     "delivery.protocol.ReplyReader._lines",  # LINES_LIMIT
     "delivery.protocol.ReplyReader._rest",  # LINE_LIMIT and one read
+    "delivery.session.Completed.rejected",
     "delivery.session.Interrupted.rejected",
     "delivery.session._Progress.rejected",
     "http_client.message.Request.headers",

@@ -9,13 +9,14 @@ Not here: the login (delivery.opening), the sessions of a hop (delivery.hops.ses
 import ipaddress
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import aiosmtplib
 
 from senderproxy.aio import forget_traceback
 from senderproxy.delivery import open_failures
+from senderproxy.delivery.causes import CauseOf, cause_of
 from senderproxy.delivery.classify import SessionEnded
 from senderproxy.delivery.handshake import Handshake, abort
 from senderproxy.delivery.hops.tls import HopContext, HopContexts, HopFiles, HopTls
@@ -82,9 +83,11 @@ class HopSession:
         """The number of messages that the server accepted on it."""
         return self._session.message_count
 
-    async def transact(self, envelope: Envelope, message: Message, *, warm: bool) -> Completed | Interrupted:
+    async def transact(
+        self, envelope: Envelope, message: Message, *, warm: bool, cause_of: CauseOf = cause_of
+    ) -> Completed | Interrupted:
         """Send the message; see delivery.session."""
-        return await self._session.transact(envelope, message, warm=warm)
+        return await self._session.transact(envelope, message, warm=warm, cause_of=cause_of)
 
     async def quit(self) -> None:
         """Send QUIT and close the connection, in bounded time."""
@@ -127,9 +130,9 @@ class HopOpener:
         except (OSError, aiosmtplib.SMTPException) as fault:
             result = open_failures.failure_of(fault, server.smarthost, handshake.stage)
             forget_traceback(fault)
-            return result
         except SessionEnded as end:
-            return open_failures.session_failed(end.reply, end.upstream_reply, handshake.stage)
+            result = open_failures.session_failed(end.reply, end.upstream_reply, handshake.stage)
+        return replace(result, stage=handshake.stage)
 
     async def _open(
         self, server: HopServer, handshake: Handshake, addresses: Sequence[AddressInfo] | None

@@ -86,6 +86,10 @@ class HopSessions:
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close the idle sessions."""
         while self._idle:
             self._close(self._idle.pop())
 

@@ -173,6 +173,13 @@ def test_a_deferred_recipient_waits_longer_after_each_attempt(tries: int, minute
     assert state.reply == LIMIT
 
 
+def test_no_attempt_is_made_before_the_wait_that_the_outcome_asks_for() -> None:
+    asked = Deferred(reply(450, "4.2.0", "Greylisted"), retry_after=timedelta(minutes=5))
+    waits = [_judge(asked, tries).states[ANNA].due_in for tries in range(6)]
+    assert waits[:3] == [timedelta(minutes=5) * 1.05] * 3
+    assert waits[4:] == [timedelta(minutes=16), timedelta(minutes=30)]
+
+
 def test_a_deferral_of_the_account_keeps_the_due_time() -> None:
     state = _judge(Deferred(LIMIT, of_account=True), 3).states[ANNA]
     assert (state.status, state.tries, state.due_in, state.reply) == (RecipientStatus.WAITING, 3, None, LIMIT)

@@ -1,0 +1,339 @@
+"""MxCourier: delivery to the mail servers of one domain, with an outcome for each recipient.
+
+Guarantees: nothing here has a login. The servers are tried in their order until one takes the message; after the final
+dot nothing is sent again. Nothing is sent with a reverse-path whose domain is not known to name our address in its SPF
+record. A message for the provider's servers goes back to the author's account for whatever reason they do not take it
+before it is sent, unless they refuse the recipient.
+Not here: the choice of the way (routing), the look-ups (look_up), the order of the servers (hosts).
+RFC 5321 section 5.1, RFC 7505, RFC 7435.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from senderproxy import log_events
+from senderproxy.clock import Clock
+from senderproxy.delivery import classify
+from senderproxy.delivery.hops.opening import HopOpener, HopSession
+from senderproxy.delivery.mx.domain_state import LIMITS, LONGEST_PAUSE, DomainState
+from senderproxy.delivery.mx.greylisting import LONGEST as LONGEST_GREYLISTING
+from senderproxy.delivery.mx.greylisting import Greylisting
+from senderproxy.delivery.mx.hosts import DomainServers, MailHost, NoServers, Ourselves, choose
+from senderproxy.delivery.mx.look_up import MailServerLookUp
+from senderproxy.delivery.mx.replies import asked_wait, cause_of, goes_back, is_greylisting, is_of_server
+from senderproxy.delivery.open_failures import FailureKind, OpenFailed
+from senderproxy.delivery.session import Completed, Interrupted
+from senderproxy.delivery.transactions import outcomes_of
+from senderproxy.log import event
+from senderproxy.mail.address import Address, ForwardPath
+from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.message import Message
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
+from senderproxy.mail.reply import Reply, reply
+from senderproxy.relay.ports import Availability, Outcomes
+from senderproxy.routing.hops import MX_LANE, MxHop, ProviderMxHop
+from senderproxy.tracking.record import Lane
+
+_log: Final = logging.getLogger("senderproxy.delivery")
+
+SMTP_PORT: Final = 25  # RFC 5321 section 4.5.4.2
+_LOOK_UP_PAUSE: Final = 300.0  # seconds without a new look-up at most, after several that failed
+DOMAINS: Final = 500  # domains with a state; those in use stay
+IDLE_SESSIONS: Final = 40  # of all domains; each is an open file here and a connection there
+
+Gate: TypeAlias = Callable[[str], Awaitable[Reply | None]]  # why nothing may be sent for a domain; None: it may
+IsProviders: TypeAlias = Callable[[str, str], bool]  # a server's name, a provider's name
+
+
+@dataclass(frozen=True, slots=True)
+class MxSettings:
+    """The settings of the configuration. `is_providers`: the server is one of that provider."""
+
+    ourselves: Ourselves
+    is_providers: IsProviders
+
+
+@dataclass(slots=True)
+class _ServerAsked:
+    """The facts of one attempt for its log line."""
+
+    started: float  # monotonic clock
+    server: str = ""
+    encrypted: bool | None = None
+
+
+class MxCourier:
+    """Implements delivery.hops.courier.MxDelivery."""
+
+    def __init__(
+        self,
+        opener: HopOpener,
+        look_up: MailServerLookUp,
+        clock: Clock,
+        settings: MxSettings,
+        gate: Gate,
+        port: Callable[[str], int] = lambda _: SMTP_PORT,
+    ) -> None:
+        self.settings = settings
+        self.on_healthy: Callable[[Lane], None] = lambda _: None
+        self._opener = opener
+        self._look_up = look_up
+        self._clock = clock
+        self._gate = gate
+        self._port = port
+        self._states: dict[str, DomainState] = {}  # the domain used last is the last one
+        self._greylisting = Greylisting()
+        self._closing = False
+
+    async def deliver(self, hop: MxHop | ProviderMxHop, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:
+        """See relay.ports.Courier.deliver_hop."""
+        attempt = _ServerAsked(self._clock.monotonic())
+        outcomes: Outcomes | None = None
+        try:
+            outcomes = await self._deliver(hop, envelope, message, attempt)
+            return outcomes
+        finally:
+            _log_attempt(hop, attempt, outcomes, tag, self._clock.monotonic() - attempt.started)
+
+    def availability(self, domain: str) -> Availability:
+        """See MxDelivery."""
+        state = self._states.get(domain)
+        if state is None or state.reason is None or not (left := state.seconds_left()):
+            return Availability(LIMITS.connections)
+        return Availability(LIMITS.connections, state.reason, left)
+
+    def failing(self) -> Mapping[str, Reply]:
+        """The domains none of whose servers takes mail, each with the reason of the last attempt."""
+        return {name: state.reason for name, state in self._states.items() if state.reason is not None}
+
+    def resume(self) -> None:
+        """Try all domains again at once."""
+        for state in self._states.values():
+            state.resume()
+
+    async def close(self) -> None:
+        """Close every session."""
+        self._closing = True
+        self._look_up.close()
+        for state in list(self._states.values()):
+            await state.sessions.close()
+        self._opener.close()
+
+    # --- one message ---
+
+    async def _deliver(
+        self, hop: MxHop | ProviderMxHop, envelope: Envelope, message: Message, attempt: _ServerAsked
+    ) -> Outcomes:
+        recipients = envelope.recipients
+        if self._closing:
+            return dict.fromkeys(recipients, _shutting_down())
+        if (refusal := await self._refusal(envelope)) is not None:
+            return self._nothing(hop, recipients, Deferred(refusal))
+        state = self._state(hop.domain)
+        if state.reason is not None and state.seconds_left():
+            return self._nothing(hop, recipients, Deferred(state.reason, of_account=True))
+        hosts = await self._hosts(hop)
+        if not isinstance(hosts, tuple):
+            if isinstance(hosts, Deferred):
+                self._note_failure(state, hosts.reply, longest=_LOOK_UP_PAUSE)
+                hosts = replace(hosts, of_account=True)
+            return self._nothing(hop, recipients, hosts)
+        state.use(hosts)
+        run = _DomainAttempt(hop, state, envelope, message, attempt)
+        state.attempts += 1
+        try:
+            await self._transact_all(run)
+        finally:
+            state.attempts -= 1
+        outcomes = {path: run.outcomes[path] for path in recipients}
+        self._learn(hop.domain, envelope, outcomes)
+        return {path: self._with_wait(hop.domain, envelope, path, each) for path, each in outcomes.items()}
+
+    async def _refusal(self, envelope: Envelope) -> Reply | None:
+        """Why nothing may be sent with this reverse-path; a null one has no domain."""
+        path = envelope.reverse_path
+        return await self._gate(path.domain) if isinstance(path, Address) else None
+
+    async def _hosts(self, hop: MxHop | ProviderMxHop) -> tuple[MailHost, ...] | NoServers:
+        servers = await self._look_up.servers(hop.domain)
+        if not isinstance(servers, DomainServers):
+            return servers
+        if isinstance(hop, ProviderMxHop):
+            others = [one.host for one in servers.exchangers if not self.settings.is_providers(one.host, hop.provider)]
+            if servers.implicit or others:
+                text = f"The mail servers of {hop.domain} are not those of {hop.provider}"
+                return Failed(reply(550, "5.4.4", text))
+        return choose(hop.domain, servers, self.settings.ourselves, self._clock.chance)
+
+    def _nothing(self, hop: MxHop | ProviderMxHop, recipients: Sequence[ForwardPath], outcome: Outcome) -> Outcomes:
+        """The outcomes if no server was asked."""
+        if isinstance(hop, ProviderMxHop):
+            outcome = _handed_back(outcome)
+        return dict.fromkeys(recipients, outcome)
+
+    async def _transact_all(self, run: "_DomainAttempt") -> None:
+        """Run transactions until each recipient has an outcome that no other server can change."""
+        state, fresh = run.state, False
+        while run.remaining:
+            acquired = await state.sessions.acquire(self._opener.timeouts.free_session, fresh=fresh)
+            if isinstance(acquired, OpenFailed):
+                self._no_session(run, acquired)
+                return
+            session, warm = acquired
+            self._note_session(state, session)
+            run.attempt.server, run.attempt.encrypted = session.server.host, session.encrypted
+            part = run.remaining[: LIMITS.recipients_per_message]
+            elsewhere: Sequence[ForwardPath] | None = None
+            try:
+                envelope = run.envelope.with_recipients(part)
+                result = await session.transact(envelope, run.message, warm=warm, cause_of=cause_of)
+                outcomes = outcomes_of(result, envelope.recipients)
+                run.note(result, outcomes)
+                elsewhere = _elsewhere(result, outcomes)
+            finally:
+                if elsewhere is None or elsewhere:
+                    session.abort()
+                state.sessions.release(session)
+            again = elsewhere or classify.recipients_over_limit(outcomes)
+            run.remaining = [*again, *run.remaining[len(part) :]]
+            fresh = bool(elsewhere)
+            if elsewhere and not (warm and isinstance(result, Interrupted)):
+                state.set_back(session.server.host)
+                run.failed_servers += 1
+                if run.failed_servers >= len(state.hosts):
+                    run.defer_rest(outcomes[elsewhere[0]])
+
+    def _no_session(self, run: "_DomainAttempt", failed: OpenFailed) -> None:
+        """Defer what is left: with the reply of a server that was asked, else because none could be."""
+        is_local = failed.kind is FailureKind.LOCAL
+        if not is_local and not run.outcomes:
+            self._note_failure(run.state, failed.reply)
+        run.defer_rest(Deferred(failed.reply, of_account=not is_local and not run.outcomes))
+
+    def _note_session(self, state: DomainState, session: HopSession) -> None:
+        if state.worked():
+            event(_log, log_events.HOP_RESUMED, way=f"mx {state.domain}", server=session.server.host)
+            self.on_healthy(Lane(MX_LANE, state.domain))
+
+    def _note_failure(self, state: DomainState, reason: Reply, *, longest: float = LONGEST_PAUSE) -> None:
+        if state.reason is None:
+            event(_log, log_events.HOP_FAILED, fault=None, way=f"mx {state.domain}", reply=reason)
+        state.failed(reason, longest)
+
+    # --- greylisting ---
+
+    def _learn(self, domain: str, envelope: Envelope, outcomes: Outcomes) -> None:
+        for path, outcome in outcomes.items():
+            if isinstance(outcome, Delivered):
+                self._greylisting.accepted(domain, _pair(envelope, path), self._clock.monotonic())
+
+    def _with_wait(self, domain: str, envelope: Envelope, path: ForwardPath, outcome: Outcome) -> Outcome:
+        if not isinstance(outcome, Deferred) or outcome.handed_back or not is_greylisting(outcome):
+            return outcome
+        asked = asked_wait(outcome, LONGEST_GREYLISTING)
+        wait = self._greylisting.deferred(domain, _pair(envelope, path), asked, self._clock.monotonic())
+        return replace(outcome, retry_after=wait)
+
+    # --- parts ---
+
+    def _state(self, domain: str) -> DomainState:
+        state = self._states.pop(domain, None) or DomainState(domain, self._opener, self._clock, self._port)
+        self._states[domain] = state
+        if sum(other.sessions.idle for other in self._states.values()) >= IDLE_SESSIONS:
+            for other in self._states.values():
+                if other is not state:
+                    other.sessions.close_idle()
+        if len(self._states) > DOMAINS:
+            for name, other in list(self._states.items())[: len(self._states) - DOMAINS]:
+                if other.is_unused:
+                    del self._states[name]
+        return state
+
+
+class _DomainAttempt:
+    """One message on its way through the servers of a domain."""
+
+    def __init__(
+        self,
+        hop: MxHop | ProviderMxHop,
+        state: DomainState,
+        envelope: Envelope,
+        message: Message,
+        attempt: _ServerAsked,
+    ) -> None:
+        self.state = state
+        self.envelope = envelope
+        self.message = message
+        self.attempt = attempt
+        self.remaining: Sequence[ForwardPath] = envelope.recipients
+        self.outcomes: dict[ForwardPath, Outcome] = {}
+        self.failed_servers = 0  # that were asked
+        self._is_providers = isinstance(hop, ProviderMxHop)
+
+    def note(self, result: Completed | Interrupted, outcomes: Outcomes) -> None:
+        """Record the outcomes of a transaction; they replace those of an earlier server."""
+        was_cut = isinstance(result, Interrupted) and not result.dot_written
+        for path, outcome in outcomes.items():
+            goes = was_cut or (path in result.rejected and goes_back(outcome))
+            self.outcomes[path] = _handed_back(outcome) if self._is_providers and goes else outcome
+
+    def defer_rest(self, outcome: Outcome) -> None:
+        """End: no server is left. Recipients without an outcome, which no server was asked about, have this one."""
+        if self._is_providers:
+            outcome = _handed_back(outcome)
+        for path in self.remaining:
+            self.outcomes.setdefault(path, outcome)
+        self.remaining = ()
+
+
+def _elsewhere(result: Completed | Interrupted, outcomes: Outcomes) -> Sequence[ForwardPath]:
+    """The recipients for which the next server, or a new session, is tried: none of them was sent the message."""
+    if isinstance(result, Interrupted):
+        return () if result.dot_written else tuple(outcomes)
+    return tuple(path for path, each in outcomes.items() if is_of_server(each))
+
+
+def _handed_back(outcome: Outcome) -> Deferred:
+    """The outcome of a recipient that the account sends to instead."""
+    return Deferred(classify.as_transient(outcome.reply), handed_back=True)
+
+
+def _pair(envelope: Envelope, path: ForwardPath) -> tuple[str, str]:
+    return str(envelope.reverse_path), str(path)
+
+
+def _shutting_down() -> Deferred:
+    return Deferred(reply(451, "4.3.2", "senderproxy is shutting down"), of_account=True)
+
+
+def _log_attempt(
+    hop: MxHop | ProviderMxHop, attempt: _ServerAsked, outcomes: Outcomes | None, tag: str, seconds: float
+) -> None:
+    """Log the attempt. No outcomes: it was cancelled, or an internal error ended it."""
+    facts: dict[str, object] = {
+        "id": tag,
+        "way": hop,
+        "server": attempt.server or None,
+        "encrypted": attempt.encrypted,
+        "seconds": round(seconds, 3),
+    }
+    if outcomes is None:
+        event(_log, log_events.HOP_ATTEMPT_INTERRUPTED, fault=None, **facts)
+        return
+    delivered = sum(isinstance(outcome, Delivered) for outcome in outcomes.values())
+    kind = log_events.HOP_ATTEMPT_DELIVERED
+    if delivered != len(outcomes):
+        kind = log_events.HOP_ATTEMPT_PARTIAL if delivered else log_events.HOP_ATTEMPT_FAILED
+    worst_first = (o.reply for kind in (Failed, Deferred, Delivered) for o in outcomes.values() if type(o) is kind)
+    event(
+        _log,
+        kind,
+        fault=None,
+        **facts,
+        recipients=len(outcomes),
+        reply=next(worst_first, None),
+        maybe_taken=any(isinstance(one, Deferred) and one.maybe_taken for one in outcomes.values()) or None,
+        handed_back=sum(isinstance(one, Deferred) and one.handed_back for one in outcomes.values()) or None,
+    )
