@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 from senderproxy import __version__
+from senderproxy.cli.argparse_texts import use_own_catalogue
 from senderproxy.cli.exit_codes import EX_INTERRUPTED, EX_OK, EX_USAGE, exit_code
 from senderproxy.errors import SenderproxyError
 from senderproxy.translation import N_, _, preferred_language, use_language
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_VERSION)
         return EX_OK
     use_language(preferred_language(os.environ))
+    use_own_catalogue()
     chosen = parser().parse_args(words)
     try:
         from senderproxy.cli.terminal import take_passphrases_from  # --help needs none of it
