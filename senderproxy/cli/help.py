@@ -1,6 +1,7 @@
 """`senderproxy help`: the pages of the documentation on the terminal.
 
-Guarantees: a page is printed as it is; a pager is used only where standard output is a terminal.
+Guarantees: a page is printed as it is, in the language in force if it is translated (`TOPIC.de.md`); a pager is used
+only where standard output is a terminal.
 Not here: the help of a verb (`senderproxy VERB --help`, cli.main).
 """
 
@@ -16,7 +17,7 @@ from typing import Final
 from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.cli.exit_codes import EX_OK
 from senderproxy.cli.terminal import print_table
-from senderproxy.translation import _
+from senderproxy.translation import LANGUAGES, _, current_language
 
 # Folders of the pages: the package's, that of a virtual environment, and that of the sources.
 _FOLDERS: Final = (
@@ -36,11 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Print a page, or the list of pages. Raises InputError, UsageError."""
-    pages = find_pages()
+    name, _dot, code = (chosen.topic or "").lower().removesuffix(".md").partition(".")
+    pages = find_pages(code if code in LANGUAGES else current_language())
     if chosen.topic is None:
         print_table([_("topic"), _("title")], [[name, _title(page)] for name, page in pages.items()])
         return EX_OK
-    name = chosen.topic.lower().removesuffix(".md")
     if name not in pages:
         raise UsageError(
             _("There is no page {topic}.").format(topic=chosen.topic), hint=_hint(nearest_topics(name, list(pages)))
@@ -49,14 +50,19 @@ def run(chosen: argparse.Namespace) -> int:
     return EX_OK
 
 
-def find_pages() -> dict[str, Path]:
-    """Return the pages by their topics, those of the guides last. Raises InputError."""
+def find_pages(language: str) -> dict[str, Path]:
+    """Return the pages by their topics, those of the guides last. Raises InputError.
+
+    A page is in this language if it is translated, and in English otherwise.
+    """
     folder = next((each for each in _FOLDERS if (each / _SIGN).is_file()), None)
     if folder is None:
         places = ", ".join(str(each) for each in _FOLDERS)
         raise InputError(_("The documentation is not installed: it is in none of {places}.").format(places=places))
     pages = [*sorted(folder.glob("*.md")), *sorted((folder / "guides").glob("*.md"))]
-    return {page.stem.lower(): page for page in pages}
+    originals = {page.stem.lower(): page for page in pages if "." not in page.stem}
+    suffix = f".{language}"
+    return originals | {page.stem.lower().removesuffix(suffix): page for page in pages if page.stem.endswith(suffix)}
 
 
 def nearest_topics(wanted: str, topics: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The example on docs/queue.md is what `senderproxy track` prints."""
+"""The example on docs/queue.md, in either language, is what `senderproxy track` prints."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,6 +11,7 @@ from senderproxy.mail.address import parse_address
 from senderproxy.mail.reply import reply
 from senderproxy.tracking.record import Event, EventKind, MessageRecord, RecipientState, RecipientStatus
 from senderproxy.tracking.timeline import headline, timeline_lines
+from senderproxy.translation import language
 
 PAGES = Path(__file__).parents[2] / "docs"
 ZONE = ZoneInfo("Europe/Berlin")
@@ -45,15 +46,18 @@ def _example() -> list[str]:
     return [headline(record, ZONE), *(f"  {line}" for line in lines)]
 
 
-def test_the_example_is_what_track_prints() -> None:
-    text = (PAGES / "queue.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("page", "code"), [("queue.md", "en"), ("queue.de.md", "de")])
+def test_the_example_is_what_track_prints(page: str, code: str) -> None:
+    text = (PAGES / page).read_text(encoding="utf-8")
     [example] = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
-    assert example.splitlines() == _example()
+    with language(code):
+        assert example.splitlines() == _example()
 
 
-@pytest.mark.parametrize("page", ["queue.md", "queue.de.md"])
-def test_the_quoted_words_for_a_missing_report_are_those_of_track(page: str) -> None:
+@pytest.mark.parametrize(("page", "code"), [("queue.md", "en"), ("queue.de.md", "de")])
+def test_the_quoted_words_for_a_missing_report_are_those_of_track(page: str, code: str) -> None:
     event = Event(START, EventKind.UNREPORTED)
     record = MessageRecord("a", START, "", "", "", "", "", 1, "", None, {}, START)
-    [line] = timeline_lines(record, [event], ZONE, START)[:1]
+    with language(code):
+        [line] = timeline_lines(record, [event], ZONE, START)[:1]
     assert f"`{line.words}`" in (PAGES / page).read_text(encoding="utf-8")
