@@ -199,6 +199,11 @@ def test_each_page_names_the_other_language(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names)
+def test_each_page_is_in_the_german_readme(page: Path) -> None:
+    assert f"({page.relative_to(DOCS.parent)})" in (DOCS.parent / "README.de.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
 def test_the_reader_is_addressed_politely(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert re.findall(r"\b(?:du|dir|dich|dein\w*|Du|Dir|Dich|Dein\w*)\b", text) == []
