@@ -89,6 +89,7 @@ format: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m docs.generate_config > docs/config.md
+	$(BIN)/python -m docs.translate_config
 	$(BIN)/python -m docs.generate_log_events > docs/log-events.md
 	$(BIN)/python -m docs.generate_metrics > docs/metrics.md
 

@@ -3,10 +3,13 @@
     python -m docs.generate_config > docs/config.md
 
 Guarantees: every setting and every preset is on the page; types and defaults are those of the program.
+Not here: the page in other languages (docs.translate_config).
 """
 
+import re
 import sys
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, get_args, get_origin
 
 from pydantic import BeforeValidator
@@ -16,6 +19,8 @@ from senderproxy.config import values
 from senderproxy.config.model import SECTIONS, Section
 from senderproxy.routing.presets import PRESETS
 from senderproxy.routing.provider import Provider, Security
+
+Translate = Callable[[str], str]
 
 _TYPES: Final[Mapping[object, str]] = {
     values.read_text: "text",
@@ -53,7 +58,14 @@ reads it again on SIGHUP (`systemctl reload senderproxy`); if it is invalid, the
 
 Only `vault.unlock` has no default. The file contains no password: accounts and passwords are in the vault. Relative
 paths start at the file's folder. Sizes: `kB`, `MB`, `GB` are powers of 1000, `KiB`, `MiB`, `GiB` powers of 1024.
+
+Deutsch: [config.de.md](config.de.md)
 """
+
+_WIDTH: Final = 120  # characters of a line of a paragraph
+_QUOTED: Final = re.compile(r"`[^`]*`")
+# Words and numbers of the program in the name of a type; they are not translated.
+_FIXED: Final = re.compile(r"`[^`]*`|\d+(?:\.\d+)?")
 
 _TABLE_HEAD: Final = """\
 | setting | type | default | description |
@@ -74,17 +86,32 @@ may send to 50 recipients an hour in its first week and to 100 in its second:
 """
 
 
-def render_document() -> str:
-    """The page in Markdown."""
-    sections = "\n".join(_section(shape, model) for shape, model in SECTIONS.items() if shape)
-    presets = "".join(_preset(provider) for provider in PRESETS.values())
-    return f"{_HEAD}\n{sections}\n{_PRESETS_HEAD}{presets}"
+def render_document(translate: Translate = str) -> str:
+    """The page in Markdown. `translate`: called with each text of the page, in its order."""
+    head = _translated(_HEAD, translate)
+    sections = "\n".join(_section(shape, model, translate) for shape, model in SECTIONS.items() if shape)
+    presets = "".join(_preset(provider, translate) for provider in PRESETS.values())
+    return f"{head}\n{sections}\n{_translated(_PRESETS_HEAD, translate)}{presets}"
 
 
-def _section(shape: tuple[str, ...], model: type[Section]) -> str:
-    rows = "".join(_row(name, field) for name, field in model.model_fields.items())
-    about = " ".join((model.__doc__ or "").split())
-    return f"## `{_heading(shape)}`\n\n{about}\n\n{_TABLE_HEAD}{rows}"
+def _translated(text: str, translate: Translate) -> str:
+    """A text of several paragraphs, each of them translated."""
+    paragraphs = [" ".join(part.splitlines()) if "|" not in part else part for part in text.strip("\n").split("\n\n")]
+    return "\n\n".join(map(_wrapped, map(translate, paragraphs))) + "\n"
+
+
+def _wrapped(paragraph: str) -> str:
+    if paragraph.startswith(("|", "<!--")):
+        return paragraph
+    unbroken = _QUOTED.sub(lambda quoted: quoted[0].replace(" ", "\0"), paragraph)
+    return textwrap.fill(unbroken, _WIDTH, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
+
+
+def _section(shape: tuple[str, ...], model: type[Section], translate: Translate) -> str:
+    about = translate(" ".join((model.__doc__ or "").split()))
+    head = translate(_TABLE_HEAD)
+    rows = "".join(_row(name, field, translate) for name, field in model.model_fields.items())
+    return f"## `{_heading(shape)}`\n\n{about}\n\n{head}{rows}"
 
 
 def _heading(shape: tuple[str, ...]) -> str:
@@ -97,17 +124,18 @@ def _heading(shape: tuple[str, ...]) -> str:
             return f"[{'.'.join(shape)}]"
 
 
-def _row(name: str, field: FieldInfo) -> str:
-    default = "this machine's name" if name == "hostname" else _default(field)
-    return f"| `{name}` | {_type(field)} | {default} | {field.description} |\n"
+def _row(name: str, field: FieldInfo, translate: Translate) -> str:
+    default = translate("this machine's name") if name == "hostname" else _default(field, translate)
+    return f"| `{name}` | {_type(field, translate)} | {default} | {translate(field.description or '')} |\n"
 
 
-def _type(field: FieldInfo) -> str:
+def _type(field: FieldInfo, translate: Translate) -> str:
     many = any(get_origin(part) is tuple for part in (field.annotation, *get_args(field.annotation)))
     parts = (*field.metadata, *_parts(field.annotation))
     reader: object = next(part.func for part in parts if isinstance(part, BeforeValidator))
     text = _TYPES.get(reader) or str(reader.__doc__)
-    return f"list of: {text}" if many else text
+    shown = translate(_FIXED.sub("{}", text)).format(*_FIXED.findall(text))
+    return translate("list of: {}").format(shown) if many else shown
 
 
 def _parts(annotation: object) -> Iterator[object]:
@@ -116,8 +144,8 @@ def _parts(annotation: object) -> Iterator[object]:
         yield from _parts(part)
 
 
-def _default(field: FieldInfo) -> str:
-    return "**none**" if field.is_required() else _shown(field.default)
+def _default(field: FieldInfo, translate: Translate) -> str:
+    return translate("**none**") if field.is_required() else _shown(field.default)
 
 
 def _shown(value: object) -> str:
@@ -137,12 +165,12 @@ def _shown(value: object) -> str:
             return f"`{getattr(value, 'value', value)}`"
 
 
-def _preset(provider: Provider) -> str:
-    servers = ", ".join(f"{host}{_mark(host.security)}" for host in provider.smarthosts) or "needs `host`"
+def _preset(provider: Provider, translate: Translate) -> str:
+    servers = ", ".join(f"{host}{_mark(host.security)}" for host in provider.smarthosts) or translate("needs `host`")
     limits = provider.limits
     hourly = [
-        f"{count} {unit}"
-        for count, unit in ((limits.messages_per_hour, "messages"), (limits.recipients_per_hour, "recipients"))
+        translate(text).format(count)
+        for count, text in ((limits.messages_per_hour, "{} messages"), (limits.recipients_per_hour, "{} recipients"))
         if count
     ]
     cells = (f"`{provider.name}`", servers, provider.sender_rule.value, str(limits.connections))
