@@ -370,6 +370,15 @@ REFUSALS_REPEATED: Final = LogEvent(
     "further equal refusals, neither logged nor stored each on its own",
     ("client", "reverse_path", "reply", "count"),
 )
+FALLBACK_USED: Final = LogEvent(
+    "fallback_used",
+    Severity.INFO,
+    "account cannot send, fallback tried",
+    ("id", "account", "fallback", "cause", "why", "delivered", "recipients", "reply"),
+)
+FALLBACK_UNFIT: Final = LogEvent(
+    "fallback_unfit", Severity.INFO, "account cannot send, fallback may not send this message", ("id", "account", "why")
+)
 MESSAGE_NOT_QUEUED: Final = LogEvent(
     "message_not_queued", Severity.ERROR, "cannot queue a message, the client got 4xx", ("id", "why", "hint")
 )

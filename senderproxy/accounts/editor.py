@@ -24,6 +24,7 @@ from senderproxy.accounts.record import (
 from senderproxy.accounts.saving import save_upgraded
 from senderproxy.accounts.unlock import UnlockMethod
 from senderproxy.routing.directory import AccountDirectory
+from senderproxy.routing.fallback import require_unneeded, require_valid
 from senderproxy.translation import _
 from vault import Vault, VaultError
 
@@ -88,8 +89,8 @@ class AccountEditor:
     def put(self, stored: StoredAccount) -> None:
         """Add an account, or replace the one of its id.
 
-        Raises DirectoryError if another account has the address, RecordError if the record could not be read back or
-        a record of another kind has the id.
+        Raises DirectoryError if another account has the address, FallbackError for an invalid fallback, RecordError if
+        the record could not be read back or a record of another kind has the id.
         """
         self.put_all([stored])
 
@@ -97,7 +98,9 @@ class AccountEditor:
         """Add or replace several accounts, as `put` does, in time linear in their number."""
         ids = {stored.account.id for stored in several}
         others = [entry.account for entry in self.all() if entry.account.id not in ids]
-        AccountDirectory([*others, *(stored.account for stored in several)])
+        accounts = [*others, *(stored.account for stored in several)]
+        AccountDirectory(accounts)
+        require_valid(accounts, ids)
         for stored in several:
             if self._other_kind(stored.account.id) is not None:
                 raise _taken(stored.account.id)
@@ -105,8 +108,9 @@ class AccountEditor:
             self._put(stored.account.id, stored)
 
     def remove(self, account_id: str) -> None:
-        """Delete an account. Raises UnknownAccount if there is none of that id."""
+        """Delete an account. Raises UnknownAccount if there is none of that id, FallbackError if others need it."""
         self.expect(account_id)
+        require_unneeded((stored.account for stored in self.all()), account_id)
         self._vault.remove(account_id)
 
     # ---- records of other kinds ----

@@ -183,6 +183,10 @@ def _account_fields(stored: StoredAccount) -> dict[str, Any]:
         fields["grant"] = {"application": stored.grant.application, "id": stored.grant.id}
     if account.recipients_per_hour is not None:  # records without it are the same octets as before it existed
         fields["recipients_per_hour"] = account.recipients_per_hour
+    if account.fallback is not None:
+        fields["fallback"] = account.fallback
+    if account.fallback_rewrites:
+        fields["fallback_rewrites"] = True
     return fields
 
 
@@ -205,6 +209,8 @@ def _account(name: str, entry: dict[str, Any]) -> Account:
         messages_per_hour=_number(name, entry, "messages_per_hour"),
         connections=_number(name, entry, "connections"),
         recipients_per_hour=_number(name, entry, "recipients_per_hour"),
+        fallback=_text(name, entry, "fallback") if entry.get("fallback") is not None else None,
+        fallback_rewrites=_flag(name, entry, "fallback_rewrites"),
     )
 
 
@@ -230,6 +236,13 @@ def _number(name: str, entry: dict[str, Any], key: str) -> int | None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise _unusable(name, _("`{key}` is not a positive integer").format(key=key))
+    return value
+
+
+def _flag(name: str, entry: dict[str, Any], key: str) -> bool:
+    value = entry.get(key, False)
+    if not isinstance(value, bool):
+        raise _unusable(name, _("`{key}` is not true or false").format(key=key))
     return value
 
 

@@ -17,6 +17,7 @@ from senderproxy.accounts.record import StoredAccount
 from senderproxy.accounts.unlock import UnlockMethod
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import account_table
+from senderproxy.cli.account_fallback import add_fallback_options, fallback_in_words, fallback_notes, with_fallback
 from senderproxy.cli.account_login_check import describe, login_hint, require_login, try_login
 from senderproxy.cli.account_names import account_id, names_of, unknown_account
 from senderproxy.cli.account_oauth import add_oauth_options, granted, put_granted
@@ -53,6 +54,7 @@ from senderproxy.delivery.login_check import LoginOk, LoginRefused
 from senderproxy.mail.address import AddressPattern
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import AccountDirectory
+from senderproxy.routing.fallback import require_unneeded, require_valid
 from senderproxy.routing.provider import Provider, SenderRule
 from senderproxy.translation import N_, _
 
@@ -71,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add.add_argument("--login", help=_("user name (default: as usual at the provider)"))
     _add_sender_options(add)
+    add_fallback_options(add)
     _add_secret_options(add)
     add_oauth_options(add)
     add.set_defaults(run=run_add)
@@ -84,9 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--json", action="store_true", help=_("JSON output"))
     show.set_defaults(run=run_show)
 
-    edit = actions.add_parser("edit", help=_("change the addresses, login, display name or limits of an account"))
+    edit = actions.add_parser(
+        "edit", help=_("change the addresses, login, display name, limits or fallback of an account")
+    )
     edit.add_argument("id", help=_(_ID))
     _add_sender_options(edit)
+    add_fallback_options(edit, removable=True)
     edit.add_argument("--login", metavar="USER", help=_("user name at the provider"))
     edit.add_argument(
         "--not",
@@ -159,7 +165,9 @@ def run_add(chosen: argparse.Namespace) -> int:
     unlock = vault_unlock(config)
     directory = open_accounts(config, unlock).directory()
     account, provider = _new_account(config, chosen, directory)
+    account = with_fallback(account, chosen, directory.accounts)
     _require_unused(account, directory)
+    require_valid((*directory.accounts, account), (account.id,))
     if chosen.oauth:
         stored = _with_grant(config, unlock, account, chosen, chosen.oauth)
     else:
@@ -175,6 +183,8 @@ def run_add(chosen: argparse.Namespace) -> int:
     print(_("Added account {id}. It carries {addresses}.").format(id=account.id, addresses=_joined(account.carries)))
     for note in _provider_notes(account, provider, carried):
         print(note)
+    for note in fallback_notes(config, account, directory):
+        print(note)
     print(pickup_note(config))
     return EX_OK
 
@@ -186,8 +196,10 @@ def run_list(chosen: argparse.Namespace) -> int:
         print_json([account_entry(account, accounts) for account in listed])
         return EX_OK
     if listed:
-        rows = [[account.id, account.login, account.provider, _joined(account.carries)] for account in listed]
-        print_table((_("account"), _("login"), _("provider"), _("carries")), rows)
+        rows = [_row(account) for account in listed]
+        headings = (_("account"), _("login"), _("provider"), _("carries"), _("fallback"))
+        shown = len(headings) if any(account.fallback for account in listed) else -1
+        print_table(headings[:shown], [row[:shown] for row in rows])
     else:
         print(_("There is no account yet."))
         print_hint(_("Add one: senderproxy account add ADDRESS --provider NAME"))
@@ -196,6 +208,10 @@ def run_list(chosen: argparse.Namespace) -> int:
     for record in accounts.unknown:
         print(record.describe())
     return EX_OK
+
+
+def _row(account: Account) -> list[str]:
+    return [account.id, account.login, account.provider, _joined(account.carries), account.fallback or "-"]
 
 
 def run_show(chosen: argparse.Namespace) -> int:
@@ -216,6 +232,7 @@ def run_show(chosen: argparse.Namespace) -> int:
         (_("messages per hour"), account.messages_per_hour),
         (_("recipients per hour"), account.recipients_per_hour),
         (_("connections"), account.connections),
+        (_("fallback"), fallback_in_words(account)),
     ):
         print_field(name, value or "-", width=18)
     return EX_OK
@@ -228,13 +245,14 @@ def run_edit(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     with open_editor(config) as editor:
         stored = editor.find(_typed_id(editor, chosen.id))
-        changed = _edited(stored.account, chosen)
+        accounts = [entry.account for entry in editor.all()]
+        changed = with_fallback(_edited(stored.account, chosen), chosen, accounts)
         if changed == stored.account:
             raise UsageError(_("No change."), hint=_("Name what to change: senderproxy account edit --help"))
         editor.put(replace(stored, account=changed))
         editor.save()
     text = _("Account {id} carries {addresses}.").format(id=changed.id, addresses=_joined(changed.carries))
-    print(text, pickup_note(config))
+    print(text, *fallback_notes(config, changed, AccountDirectory(accounts)), pickup_note(config))
     return EX_OK
 
 
@@ -332,6 +350,7 @@ def run_remove(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     with open_editor(config) as editor:
         id_ = _typed_id(editor, chosen.id)
+        require_unneeded((entry.account for entry in editor.all()), id_)
         question = _("Remove account {id}? Mail from its addresses will be refused.").format(id=id_)
         if not chosen.yes and not confirm(question):
             print(_("Nothing was changed."))

@@ -320,6 +320,8 @@ def _account(provider: Provider, cells: dict[str, str], found: CellAddresses, be
         before.messages_per_hour if before else None,
         before.connections if before else None,
         before.recipients_per_hour if before else None,
+        before.fallback if before else None,
+        before.fallback_rewrites if before else False,
     )
 
 

@@ -18,6 +18,7 @@ from senderproxy.cli import check_senders
 from senderproxy.cli.account_login_check import describe, login_hint, provider_of, try_login, try_senders
 from senderproxy.cli.account_names import account_id, names_of, unknown_account
 from senderproxy.cli.check_dns import check_domains
+from senderproxy.cli.check_fallbacks import check_dns_of_fallbacks, check_fallbacks
 from senderproxy.cli.check_local import (
     check_conditions,
     check_configuration,
@@ -170,6 +171,7 @@ def _findings(config: Config, path: Path, request: _Request) -> Iterator[Finding
     if not request.offline:
         shown = _without(shown, _DOMAIN_KEYS)  # they are looked at anew
     yield from check_conditions(config, shown, accounts, SystemClock().now())
+    yield from check_fallbacks(config, accounts.directory())
     if not request.offline:
         if request.logins:
             yield from _check_providers(config, accounts, request, status)
@@ -338,3 +340,5 @@ def _check_dns(config: Config, accounts: VaultAccounts) -> Iterator[Finding]:
 
     domains = [(domain, provider, records) for (domain, provider), records in wanted.items()]
     yield from check_domains(lambda: DnsClient().records, domains, looking_up)
+    directory = accounts.directory()
+    yield from check_dns_of_fallbacks(config, directory, wanted, lambda: DnsClient().records, looking_up)

@@ -5,13 +5,13 @@ domain, and only SILENT domains are tried.
 Not here: the judgements and their words (domain_records), the queries, which are an argument (dns_client).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 from senderproxy.cli.findings import Finding, Level
 from senderproxy.dns_client.errors import LookupFailed
 from senderproxy.domain_records.domain import judge_domain
-from senderproxy.domain_records.judgement import Judgement, RecordProblem, Weight
+from senderproxy.domain_records.judgement import Aspect, Judgement, RecordProblem, Weight
 from senderproxy.domain_records.lookups import Query
 from senderproxy.domain_records.provider_records import ProviderRecords
 from senderproxy.domain_records.wording import subject_of, words_of
@@ -31,10 +31,12 @@ def check_domains(
     new_query: Callable[[], Query],
     domains: Iterable[tuple[str, str, ProviderRecords]],
     progress: Callable[[str], None],
+    aspects: Collection[Aspect] = tuple(Aspect),
 ) -> Iterator[Finding]:
     """Check domains, each with its provider and the provider's records.
 
-    `new_query` makes a query for one domain, and may raise LookupFailed; `progress` is called before each domain.
+    `new_query` makes a query for one domain, and may raise LookupFailed; `progress` is called before each domain;
+    `aspects`: only findings about these records.
     """
     left, silent = list(domains), 0
     while left:
@@ -55,7 +57,7 @@ def check_domains(
             subject = _("DNS of {domain}").format(domain=domain)
             yield Finding(Level.UNKNOWN, subject, words_of(failed[0], domain, provider).text, _name_server_hint())
         else:
-            yield from (_finding(one, domain, provider) for one in judgements)
+            yield from (_finding(one, domain, provider) for one in judgements if one.aspect in aspects)
 
 
 def _finding(one: Judgement, domain: str, provider: str) -> Finding:

@@ -99,6 +99,8 @@ def account_entry(account: Account, accounts: VaultAccounts) -> dict[str, object
         "messages_per_hour": account.messages_per_hour,
         "recipients_per_hour": account.recipients_per_hour,
         "connections": account.connections,
+        "fallback": account.fallback,
+        "fallback_rewrites": account.fallback_rewrites,
         "oauth": None if grant is None else grant.application,
     }
 

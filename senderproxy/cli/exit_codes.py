@@ -36,11 +36,12 @@ def exit_code(error: Exception) -> int:
     from senderproxy.config.problems import ConfigError
     from senderproxy.errors import InvalidFile, WouldOverwrite
     from senderproxy.listener.hidden_clients import HiddenClients
+    from senderproxy.routing.fallback import FallbackError
 
     match error:
         case LoginRejected():
             return EX_FAILED
-        case UsageError() | InvalidVaultRequest():
+        case UsageError() | InvalidVaultRequest() | FallbackError():
             return EX_USAGE
         case VaultUnreadable() | UnknownAccount() | RecordError() | InvalidFile():
             return EX_DATAERR

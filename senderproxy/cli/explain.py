@@ -15,6 +15,7 @@ from typing import Final
 from senderproxy.cli.common import open_accounts, read_config, typed_address
 from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
+from senderproxy.cli.explain_fallback import fallback_entry, print_fallback
 from senderproxy.cli.explain_state import State, ask_state, limits_entry, print_state
 from senderproxy.cli.terminal import print_field, print_json
 from senderproxy.clock import Clock, SystemClock
@@ -27,6 +28,7 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.decide import Decision, MessageFacts, decide
+from senderproxy.relay.fallback import Unfit, decide_fallback
 from senderproxy.relay.loop_guard import is_automatic_response
 from senderproxy.rewriting.edited_header import EditedHeader
 from senderproxy.rewriting.effective_author import determine_author
@@ -97,11 +99,12 @@ def run(chosen: argparse.Namespace) -> int:
     decision = decide(facts, directory, rules)
     effective = determine_author(EditedHeader(header), path, client, rules.senders.mapped)
     lookups = _lookups(effective.authors, effective.reverse_path, directory, rules.routing)
-    state = None
+    state, other = None, None
     if isinstance(decision, Decision):
+        other = decide_fallback(facts, directory, rules, decision.route.account.id)
         state = ask_state(config, decision.route.account, decision.route.author, recipients)
     if chosen.json:
-        print_json(_entry(lookups, decision, state, chosen.client, listener.name))
+        print_json(_entry(lookups, decision, state, chosen.client, listener.name, other))
     else:
         if admission is not None:
             _print_admission(chosen.client, listener, admission)
@@ -110,6 +113,7 @@ def run(chosen: argparse.Namespace) -> int:
             route = decision.route
             is_automatic = is_automatic_response(path, header)
             print_state(state, route.account, route.provider, is_automatic=is_automatic)
+            print_fallback(other, route, state)
     return EX_OK if isinstance(decision, Decision) else EX_FAILED
 
 
@@ -265,6 +269,7 @@ def _entry(
     state: State | None,
     client: str | None,
     listener: str,
+    other: Decision | Unfit | None = None,
 ) -> dict[str, object]:
     entry: dict[str, object] = {
         "goes_out": isinstance(decision, Decision),
@@ -302,4 +307,5 @@ def _entry(
         "state_hint": state.status["hint"] if state and state.status else "",
         "limits": limits_entry(state or State(), route.account, route.provider),
         "loop_guard": state.automatic if state else None,
+        "fallback": fallback_entry(other, route, state),
     }

@@ -44,6 +44,7 @@ from senderproxy.config.values import read_host, read_hostname, split_address
 from senderproxy.mail.address import Address, AddressPattern
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import AccountDirectory
+from senderproxy.routing.fallback import require_valid
 from senderproxy.routing.presets import PRESETS
 from senderproxy.routing.provider_names import preset_named
 from senderproxy.translation import _
@@ -281,10 +282,12 @@ def _setting(path: SettingPath) -> str:
 
 
 def require_consistent(changed: Sequence[StoredAccount], existing: Existing) -> None:
-    """Raise DirectoryError if two accounts have the same address."""
+    """Raise DirectoryError if two accounts have the same address, FallbackError for an invalid fallback."""
     ids = {stored.account.id for stored in changed}
     others = [stored.account for stored in existing.stored.values() if stored.account.id not in ids]
-    AccountDirectory([*others, *(stored.account for stored in changed)])
+    accounts = [*others, *(stored.account for stored in changed)]
+    AccountDirectory(accounts)
+    require_valid(accounts, ids)
 
 
 def accounts_of_rows(rows: Sequence[Row], path: Path) -> list[StoredAccount]:

@@ -224,4 +224,7 @@ def _account_row(entry: dict[str, Any]) -> list[str]:
     if (recipients := entry["recipients_left"]) is not None:
         allowance.append(ngettext("{count} recipient", "{count} recipients", recipients).format(count=recipients))
     counts = [str(entry[name]) for name in ("delivered", "deferred", "failed", "sessions_busy", "sessions_idle")]
-    return [entry["account"], entry["state"], *counts, ", ".join(allowance) or _("no limit")]
+    state = entry["state"]
+    if entry.get("sends_through"):
+        state = _("{state}, sends through {fallback}").format(state=state, fallback=entry["sends_through"])
+    return [entry["account"], state, *counts, ", ".join(allowance) or _("no limit")]

@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 from senderproxy.delivery.causes import CONSEQUENCES, FAILED_LOGINS, Cause, Effect, effect_of, is_temporary
 from senderproxy.delivery.hints import Login, hint
 from senderproxy.learned import Fact, Instant, duration
+from senderproxy.mail.outcome import Unavailable
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.tracking.serialize import read_reply, reply_entry
 from senderproxy.translation import N_, _, in_english
@@ -164,6 +165,17 @@ def _blocks(health: Health, version: str, monotonic: float) -> bool:
 def blocks_logins_only(health: Health) -> bool:
     """True if an open session can still carry messages: only logins fail."""
     return isinstance(health, Paused) and health.cause in FAILED_LOGINS
+
+
+def unavailable(health: Health) -> Unavailable | None:
+    """Return what another account may send for; None for a healthy account."""
+    match health:
+        case Suspended():
+            return Unavailable.SUSPENDED
+        case Paused():
+            return Unavailable.LIMIT if health.cause is Cause.LIMIT else Unavailable.PAUSED
+        case Healthy():
+            return None
 
 
 def cause_of_block(health: Health) -> Cause | None:

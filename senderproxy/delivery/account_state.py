@@ -45,6 +45,8 @@ from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.provider import Provider
 from senderproxy.translation import _
 
+NO_SESSION: Final = "no session"  # the state of an account whose last attempt to open a session failed
+
 _log: Final = logging.getLogger("senderproxy.delivery")
 
 
@@ -96,6 +98,8 @@ class AccountStatus:
     messages_limit: int | None = None  # an hour; None: no limit
     recipients_limit: int | None = None
     address: str = ""  # of its mailbox
+    fallback: str | None = None  # the account that may send in its place
+    sends_through: str | None = None  # the same, while it does: this one cannot send, and the fallback can
 
     def entry(self) -> dict[str, object]:
         """Its values for JSON. `dataclasses.asdict` would copy each of them, and take ten times as long."""
@@ -305,7 +309,7 @@ class AccountState:
     def trouble(self) -> str:
         """The kind of the state in which the account cannot send; empty if it can."""
         if isinstance(self.health, Healthy):
-            return "" if self.no_session is None else "no session"
+            return "" if self.no_session is None else NO_SESSION
         return type(self.health).__name__
 
     def status(self, provider: Provider | None = None) -> AccountStatus:
@@ -322,7 +326,7 @@ class AccountState:
         if isinstance(self.health, Healthy) and self.no_session is not None:
             failed, since = self.no_session
             words = _("no session: {reply}").format(reply=failed.reply)
-            state, cause, hint = "no session", failed.kind.value, failed.hint
+            state, cause, hint = NO_SESSION, failed.kind.value, failed.hint
             reply = failed.words or failed.reply.text.partition(". To fix:")[0]  # the hint stands by itself
             cause = "certificate" if failed.about_certificate else cause
         messages, recipients = hourly_limits(self.account, self.provider or provider)
@@ -350,6 +354,7 @@ class AccountState:
             messages_limit=messages,
             recipients_limit=recipients,
             address=str(self.account.address),
+            fallback=self.account.fallback,
         )
 
     def figures(self, provider: Provider | None) -> AccountFigures:
@@ -392,7 +397,7 @@ class AccountState:
                 self.health, credential.version, login, monotonic=self._clock.monotonic()
             )
             if reply is not None:
-                return OpenFailed(FailureKind.LOCAL, reply)
+                return OpenFailed(FailureKind.LOCAL, reply, unavailable=account_health.unavailable(self.health))
             if (waits := self._login_waits(self, provider, credential)) is not None:
                 self._record_no_session(waits)
             return waits
@@ -468,6 +473,7 @@ def _unused_status(account: Account, provider: Provider | None) -> AccountStatus
         messages_limit=messages,
         recipients_limit=recipients,
         address=str(account.address),
+        fallback=account.fallback,
     )
 
 

@@ -22,7 +22,7 @@ from senderproxy.delivery.causes import (
 )
 from senderproxy.delivery.hints import Login, hint
 from senderproxy.mail.address import ForwardPath
-from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSenderField
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, RefusedSenderField, Unavailable
 from senderproxy.mail.reply import EnhancedStatus, Reply, reply
 from senderproxy.routing.provider import Smarthost
 from senderproxy.translation import in_english
@@ -112,19 +112,31 @@ def outcome(upstream_reply: Reply, circumstances: Circumstances, remote: str, ca
 def _negative_outcome(upstream_reply: Reply, cause: Cause, stage: Stage, remote: str) -> Outcome:
     if ends_session(upstream_reply, cause):
         return Deferred(replace(as_transient(upstream_reply), code=451).with_default_status(3, 2))
+    unavailable = unavailable_after(cause) if stage in _BEFORE_CONTENT else None
     match cause:
         case Cause.EHLO_NAME | Cause.ADDRESS_BLOCKED | Cause.OWN_MAILBOX:
-            return Deferred(_explained(upstream_reply, cause, remote), remote=remote)
+            return Deferred(_explained(upstream_reply, cause, remote), remote=remote, unavailable=unavailable)
         case Cause.RECIPIENT_COUNT:
             return Deferred(replace(upstream_reply, code=452, status=EnhancedStatus(4, 5, 3)), remote=remote)
         case _ if CONSEQUENCES[cause].is_ours:
-            return Deferred(_with_status(as_transient(upstream_reply), cause, stage), remote=remote)
+            ours = _with_status(as_transient(upstream_reply), cause, stage)
+            return Deferred(ours, remote=remote, unavailable=unavailable)
         case _ if upstream_reply.is_permanent:
             return Failed(
                 _with_status(upstream_reply, cause, stage), _refused_sender(upstream_reply, cause, stage), remote
             )
         case _:
             return Deferred(_with_status(upstream_reply, cause, stage), remote=remote)
+
+
+_BEFORE_CONTENT: Final = (Stage.MAIL, Stage.RCPT, Stage.DATA)  # nothing of the message was sent
+
+
+def unavailable_after(cause: Cause) -> Unavailable | None:
+    """Return what another account may send for after a reply with this cause; None unless it pauses the account."""
+    if CONSEQUENCES[cause].effect is not Effect.PAUSE:
+        return None
+    return Unavailable.LIMIT if cause is Cause.LIMIT else Unavailable.PAUSED
 
 
 def _explained(upstream_reply: Reply, cause: Cause, remote: str) -> Reply:

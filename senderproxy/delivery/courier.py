@@ -10,7 +10,7 @@ the account (delivery.account_state).
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -19,6 +19,7 @@ from senderproxy.clock import Clock
 from senderproxy.delivery import account_health, classify, open_failures
 from senderproxy.delivery.account_health import Healthy, Resumed
 from senderproxy.delivery.account_state import (
+    NO_SESSION,
     AccountFigures,
     AccountObservers,
     AccountState,
@@ -42,10 +43,11 @@ from senderproxy.log import event
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
-from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, Unavailable
 from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import AccessTokens, Accounts, Availability, Courier, Outcomes
 from senderproxy.routing.account import Account, Credential
+from senderproxy.routing.fallback import fallback_of
 from senderproxy.routing.hops import Hop
 from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
@@ -216,7 +218,7 @@ class SmtpCourier(Courier):
             return dict.fromkeys(recipients, Failed(classify.too_large(message.size, size_limit, provider.name)))
         request = self._request(state, provider, credential)
         if (blocked := request.blocked()) is not None:
-            return dict.fromkeys(recipients, Deferred(blocked.reply, of_account=True))
+            return dict.fromkeys(recipients, _not_opened(blocked))
         reservation = state.reserve(provider, len(recipients))
         if isinstance(reservation, QuotaExceeded):
             return dict.fromkeys(recipients, _quota_outcome(reservation, account))
@@ -243,7 +245,7 @@ class SmtpCourier(Courier):
         while True:
             pooled = await state.pool.acquire(request, fresh=replacing)
             if isinstance(pooled, OpenFailed):
-                return dict.fromkeys(envelope.recipients, Deferred(pooled.reply, of_account=True))
+                return dict.fromkeys(envelope.recipients, _not_opened(pooled))
             attempt.sessions += 1
             attempt.pooled = pooled
             carried = pooled.message_count
@@ -276,11 +278,30 @@ class SmtpCourier(Courier):
         `providers`: those of the configuration, for the limits of accounts that were not used yet. `after`: only
         those after this id; `limit`: so many at most.
         """
-        return statuses(self._accounts.directory().accounts, self._states, providers, after=after, limit=limit)
+        found = statuses(self._accounts.directory().accounts, self._states, providers, after=after, limit=limit)
+        return [self._with_fallback(entry, providers) for entry in found]
 
     def used_accounts(self, providers: Mapping[str, Provider]) -> list[AccountStatus]:
         """Return the status of the accounts about which anything is known: only these can have a trouble."""
-        return [state.status(providers.get(state.account.provider)) for state in self._states.values()]
+        found = [state.status(providers.get(state.account.provider)) for state in self._states.values()]
+        return [self._with_fallback(entry, providers) for entry in found]
+
+    def _with_fallback(self, entry: AccountStatus, providers: Mapping[str, Provider]) -> AccountStatus:
+        """The status with the fallback through which the account sends now."""
+        directory = self._accounts.directory()
+        account = directory.by_id(entry.account) if entry.fallback is not None else None
+        other = fallback_of(account, directory, providers) if account is not None else None
+        if other is None or account is None or self._can_send(account, providers.get(account.provider)):
+            return entry
+        can_send = self._can_send(other.account, other.provider)
+        return replace(entry, sends_through=other.account.id) if can_send else entry
+
+    def _can_send(self, account: Account, provider: Provider | None) -> bool:
+        """True if the account can send a message now, as far as is known."""
+        state = self._states.get(account.id)
+        if provider is None or (state is not None and state.trouble == NO_SESSION):
+            return False
+        return self.availability(account, provider).reason is None
 
     def figures(self, providers: Mapping[str, Provider]) -> list[AccountFigures]:
         """Return the figures of the accounts that were used since the start. Cheap, without texts."""
@@ -436,9 +457,13 @@ def _log_attempt(state: AccountState, attempt: _Attempt, outcomes: Outcomes | No
     )
 
 
+def _not_opened(failed: OpenFailed) -> Deferred:
+    return Deferred(failed.reply, of_account=True, unavailable=failed.unavailable)
+
+
 def _quota_outcome(exceeded: QuotaExceeded, account: Account) -> Outcome:
     if exceeded.seconds is None:
         return Failed(reply(554, "5.5.3", f"The message exceeds the limit of account {account.id}: {exceeded.limit}"))
     wait = account_health.format_duration(exceeded.seconds)
     text = f"Account {account.id} has reached its limit of {exceeded.limit}; it can send again in {wait}"
-    return Deferred(reply(451, "4.7.1", text), of_account=True)
+    return Deferred(reply(451, "4.7.1", text), of_account=True, unavailable=Unavailable.LIMIT)

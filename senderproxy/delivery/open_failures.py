@@ -17,7 +17,7 @@ from functools import reduce
 from aiosmtplib import SMTPException, SMTPResponseException, SMTPServerDisconnected, SMTPTimeoutError
 
 from senderproxy.delivery.account_health import format_duration
-from senderproxy.delivery.causes import FAILED_LOGINS, Cause, Circumstances, Stage, cause_of
+from senderproxy.delivery.causes import FAILED_LOGINS, Cause, Circumstances, Effect, Stage, cause_of, effect_of
 from senderproxy.delivery.hints import Login, hint
 from senderproxy.delivery.login_gate import LoginWait
 from senderproxy.delivery.login_mechanisms import FOR_TOKENS
@@ -28,6 +28,7 @@ from senderproxy.delivery.tls_failures import (
     explain_silent_greeting,
     explain_tls_failure,
 )
+from senderproxy.mail.outcome import Unavailable
 from senderproxy.mail.reply import Reply, parse_reply, reply
 from senderproxy.relay.ports import NoToken
 from senderproxy.routing.hops import ClientCertificate
@@ -51,7 +52,7 @@ class OpenFailed:
     """No session could be opened.
 
     `reply` is for clients, in English; `upstream_reply` is the upstream's own, if it sent one. `hint`: the fix, without
-    "To fix:". `words`: the reply for the operator, without the fix.
+    "To fix:". `words`: the reply for the operator, without the fix. `unavailable`: another account may send meanwhile.
     """
 
     kind: FailureKind
@@ -62,6 +63,7 @@ class OpenFailed:
     hint: str = ""
     about_certificate: bool = False  # the server's was not accepted
     words: str = ""
+    unavailable: Unavailable | None = None
 
     @property
     def is_refused_login(self) -> bool:
@@ -79,7 +81,8 @@ def failure_of(fault: BaseException, smarthost: Smarthost, stage: Stage) -> Open
     cause = fault.__cause__ if isinstance(fault, SMTPException) and fault.__cause__ is not None else fault
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         about_certificate = isinstance(cause, ssl.SSLCertVerificationError)
-        return replace(_explained(explain_tls_failure(cause, smarthost)), about_certificate=about_certificate)
+        failed = _explained(explain_tls_failure(cause, smarthost))
+        return replace(failed, about_certificate=about_certificate, unavailable=Unavailable.UNREACHABLE)
     if isinstance(fault, SMTPResponseException):
         return _negative_reply(Reply(fault.code, None, tuple(fault.message.split("\n"))), smarthost, stage)
     if isinstance(cause, TimeoutError | SMTPTimeoutError):
@@ -176,7 +179,8 @@ def login_waits(smarthost: Smarthost, waiting: LoginWait) -> OpenFailed:
         reply=waiting.last_reply,
     )
     fix = _("senderproxy account verify ID, after the cause is fixed; it ends the wait")
-    return replace(_failed(FailureKind.WAITING, "4.7.0", text, fix), stage=Stage.AUTH)
+    failed = _failed(FailureKind.WAITING, "4.7.0", text, fix)
+    return replace(failed, stage=Stage.AUTH, unavailable=Unavailable.PAUSED)
 
 
 def login_in_progress(smarthost: Smarthost) -> OpenFailed:
@@ -207,7 +211,8 @@ def starttls_missing(smarthost: Smarthost, *, has_login: bool = True) -> OpenFai
     if not has_login:
         text = _("{smarthost} does not offer STARTTLS, so nothing was sent").format(smarthost=smarthost)
     fix = _('use port 465 with security = "tls", which is safe from devices on the way that remove the offer')
-    return _failed(FailureKind.INCOMPATIBLE, "4.7.4", text, fix)
+    failed = _failed(FailureKind.INCOMPATIBLE, "4.7.4", text, fix)
+    return replace(failed, unavailable=Unavailable.UNREACHABLE)
 
 
 def no_usable_mechanism(smarthost: Smarthost, wanted: Sequence[str], offered: Sequence[str]) -> OpenFailed:
@@ -290,7 +295,10 @@ def _negative_reply(unparsed: Reply, smarthost: Smarthost, stage: Stage) -> Open
     text = _(_TEXTS[cause]) if cause in _TEXTS else _("{smarthost} replied (stage: {stage}): {reply}")
     text = text.format(smarthost=smarthost, stage=_(stage.value), reply=upstream_reply)
     failed = _failed(kind, "4.7.0" if stage is Stage.AUTH else "4.4.1", text, fix)
-    return replace(failed, upstream_reply=upstream_reply, cause=cause, stage=stage)
+    # A refusal in place of a greeting, unless it is about us: there is no service now.
+    no_service = stage is Stage.GREETING and cause not in (Cause.EHLO_NAME, Cause.NO_TLS)
+    unavailable = Unavailable.UNREACHABLE if no_service else None
+    return replace(failed, upstream_reply=upstream_reply, cause=cause, stage=stage, unavailable=unavailable)
 
 
 _KINDS = {
@@ -327,6 +335,27 @@ def without_secrets(result: OpenFailed, secrets: Sequence[bytes]) -> OpenFailed:
     upstream_reply = None if result.upstream_reply is None else clean(result.upstream_reply)
     words = "" if any(secret in result.words for secret in shown if secret) else result.words  # then those of the reply
     return replace(result, reply=clean(result.reply), upstream_reply=upstream_reply, words=words)
+
+
+def as_unavailable(result: OpenFailed, *, is_last: bool) -> OpenFailed:
+    """The failure at a provider with its `unavailable`. `is_last`: there is no further smarthost.
+
+    A server without a service, or without TLS, makes the account unavailable only if it is the last one; what the
+    configuration of this machine causes never does.
+    """
+    match result.kind:
+        case FailureKind.UNREACHABLE:
+            return replace(result, unavailable=Unavailable.UNREACHABLE)
+        case FailureKind.LIMIT:
+            return replace(result, unavailable=Unavailable.PAUSED)
+        case FailureKind.LOGIN:
+            upstream_reply, cause = result.upstream_reply or result.reply, result.cause
+            suspends = cause is not None and effect_of(cause, upstream_reply) is Effect.SUSPEND
+            return replace(result, unavailable=Unavailable.SUSPENDED if suspends else Unavailable.PAUSED)
+        case FailureKind.INCOMPATIBLE if not is_last:
+            return replace(result, unavailable=None)
+        case _:
+            return result
 
 
 def combined(failures: Sequence[OpenFailed]) -> OpenFailed:

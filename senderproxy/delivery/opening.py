@@ -124,7 +124,7 @@ class SessionOpener:
         server refuses is repeated once, with a new token, if there is reason to think that the token was stale.
         """
         failures: list[OpenFailed] = []
-        for smarthost in provider.smarthosts:
+        for number, smarthost in enumerate(provider.smarthosts, 1):
             result = await self._log_in_at(smarthost, account, provider, credential, proven=proven)
             fields = {"account": account.id, "login": credential.login, "smarthost": smarthost}
             if isinstance(result, Session):
@@ -142,11 +142,11 @@ class SessionOpener:
                 hint=result.hint or None,
             )
             if result.kind is not FailureKind.UNREACHABLE:
-                return result
+                return open_failures.as_unavailable(result, is_last=number == len(provider.smarthosts))
             failures.append(result)
         if not failures:
             return open_failures.no_smarthost(provider.name)
-        return open_failures.combined(failures)
+        return open_failures.as_unavailable(open_failures.combined(failures), is_last=True)
 
     async def _log_in_at(
         self, smarthost: Smarthost, account: Account, provider: Provider, credential: Credential, *, proven: bool

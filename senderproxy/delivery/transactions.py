@@ -4,6 +4,8 @@ Guarantees: after the final dot without a reply the outcome is unknown, and neve
 Not here: the transaction (delivery.session), the replies and their causes (delivery.classify).
 """
 
+from dataclasses import replace
+
 from senderproxy.delivery import classify
 from senderproxy.delivery.session import Completed, Interrupted
 from senderproxy.mail.address import ForwardPath
@@ -17,7 +19,11 @@ def outcomes_of(result: Completed | Interrupted, recipients: tuple[ForwardPath, 
     if isinstance(result, Completed):
         return result.outcomes
     if not result.dot_written:
-        return dict.fromkeys(recipients, Deferred(result.reply))
+        lost = Deferred(result.reply)
+        if (paused_by := classify.limit_in(result.replies)) is None:
+            return dict.fromkeys(recipients, lost)
+        limited = replace(lost, unavailable=classify.unavailable_after(paused_by.cause))
+        return {path: lost if path in result.rejected else limited for path in recipients}
     unknown = Deferred(classify.outcome_unknown(result.reply), maybe_taken=True)
     return {path: result.rejected.get(path, unknown) for path in recipients}
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from senderproxy.routing.account import Account
+from senderproxy.routing.fallback import Fallback, replaced_senders
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,22 @@ def records_of_domains(
         for pattern in account.carries
         if _is_own_domain(pattern.domain)
     }
+
+
+def records_of_fallbacks(
+    fallbacks: Iterable[tuple[Account, Fallback]], preset_of: Callable[[str], str]
+) -> Mapping[tuple[str, str], ProviderRecords | None]:
+    """The domains of these accounts whose mail their fallbacks send unchanged, each with the fallback's provider.
+
+    None: the records of that provider are not known.
+    """
+    found: dict[tuple[str, str], ProviderRecords | None] = {}
+    for account, fallback in fallbacks:
+        replaced, name = set(replaced_senders(account, fallback)), fallback.provider.name
+        for pattern in account.carries:
+            if pattern not in replaced and _is_own_domain(pattern.domain):
+                found[pattern.domain, name] = PROVIDER_RECORDS.get(preset_of(name))
+    return found
 
 
 def _is_own_domain(domain: str) -> bool:

@@ -15,11 +15,30 @@ class RefusedSenderField(Enum):
     FROM = "From"
 
 
+class Unavailable(Enum):
+    """The reasons why an account cannot send for which another account may send in its place. A closed list."""
+
+    UNREACHABLE = "unreachable"  # no connection, no greeting, no TLS or no address, at any smarthost of its provider
+    SUSPENDED = "suspended"  # its login was refused
+    PAUSED = "paused"  # its provider reported a limit, or its login failed for another reason than the password
+    LIMIT = "limit"  # its hourly limit is used up, or the provider said so
+
+
+@dataclass(frozen=True, slots=True)
+class Substitute:
+    """The fallback account that made an attempt, and why the account of the message did not send. `reply`: of that."""
+
+    account: str
+    cause: Unavailable
+    reply: Reply
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The upstream accepted the message."""
+    """The upstream accepted the message. `by`: the fallback account that sent it; None: the account of the message."""
 
     reply: Reply
+    by: Substitute | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +49,8 @@ class Deferred:
     account cannot send at all now, so this applies to its other mail too, and the upstream was not asked about this
     one; of a way without a login, that its server cannot be reached. `remote`: the host that sent the reply; empty for
     a reply of our own. `handed_back`: this way does not take the message, and nothing was sent: the author's account
-    sends it. `retry_after`: no attempt before that.
+    sends it. `retry_after`: no attempt before that. `unavailable`: the account cannot send, and its upstream has
+    certainly not accepted the message; None for every other cause. `by`: as in Delivered.
     """
 
     reply: Reply
@@ -39,18 +59,21 @@ class Deferred:
     remote: str = ""
     handed_back: bool = False
     retry_after: timedelta | None = None
+    unavailable: Unavailable | None = None
+    by: Substitute | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
     """Permanent failure.
 
-    `refused_sender`: the upstream refused the sender address in that place. `remote`: as in Deferred.
+    `refused_sender`: the upstream refused the sender address in that place. `remote`, `by`: as in Deferred.
     """
 
     reply: Reply
     refused_sender: RefusedSenderField | None = None
     remote: str = ""
+    by: Substitute | None = None
 
 
 # The upstream offers no 8BITMIME, and nothing was sent: the content is to be re-encoded first (RFC 6152 section 3).

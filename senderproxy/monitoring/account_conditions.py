@@ -55,13 +55,16 @@ def _suspended(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot])
         cause = text.format(
             provider=provider, account=some[0].account, accounts=_accounts(some), reply=_most_frequent(some)
         )
-        yield _condition(facts, ConditionKey.ACCOUNT_SUSPENDED, provider, some, Severity.ERROR, cause, hint)
+        severity = _severity(some, Severity.ERROR)
+        yield _condition(facts, ConditionKey.ACCOUNT_SUSPENDED, provider, some, severity, cause, hint)
 
 
 def _paused(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]) -> Iterator[Condition]:
     for some in _grouped(accounts):
         end = max((one.until for one in some if one.until is not None), default=None)
         text = _("Mail of {accounts} at {provider} waits until {time}: {reply}")
+        if _sends_on(some):
+            text = _("{provider} takes no mail of {accounts} until {time}: {reply}")
         cause = text.format(
             provider=provider,
             accounts=_accounts(some),
@@ -76,7 +79,7 @@ def _paused(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]) ->
             ConditionKey.ACCOUNT_PAUSED,
             provider,
             some,
-            Severity.WARNING,
+            _severity(some, Severity.WARNING),
             cause,
             hint,
         )
@@ -95,7 +98,7 @@ def _no_session(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]
     yield Condition(
         ConditionKey.NO_SESSION,
         provider,
-        severity,
+        _severity(accounts, severity),
         since,
         _with_waiting(facts, accounts, cause),
         hint,
@@ -114,7 +117,7 @@ def _wrong_certificate(facts: Facts, provider: str, accounts: Sequence[AccountSn
     yield Condition(
         ConditionKey.SMARTHOST_CERTIFICATE,
         provider,
-        Severity.ERROR,
+        _severity(accounts, Severity.ERROR),
         _since(facts, accounts),
         _with_waiting(facts, accounts, cause),
         hint,
@@ -129,11 +132,13 @@ def _hourly_limits(facts: Facts, provider: str, accounts: Sequence[AccountSnapsh
         limit = _describe_limit(worst)
         if len(some) > 1:
             text = _("{accounts} have used most of their hourly limits or reached them, the first one {limit}.")
+        elif worst.used >= worst.limit and _sends_on(some):
+            text = _("{accounts} has reached its limit of {limit}.")
         elif worst.used >= worst.limit:
             text = _("{accounts} has reached its limit of {limit}; further messages wait.")
         else:
             text = _("{accounts} has nearly reached its limit of {limit}.")
-        severity = Severity.WARNING if worst.used >= worst.limit else Severity.INFO
+        severity = _severity(some, Severity.WARNING) if worst.used >= worst.limit else Severity.INFO
         if len(some) > 1:
             hint = _("If the provider allows more, raise {unit}_per_hour in [providers.{provider}].")
         else:
@@ -305,6 +310,32 @@ def _condition(
     )
 
 
+def _sends_on(accounts: Sequence[AccountSnapshot]) -> bool:
+    """True if the mail of all these accounts is sent through their fallbacks."""
+    return all(one.sends_through for one in accounts)
+
+
+def _severity(accounts: Sequence[AccountSnapshot], usual: Severity) -> Severity:
+    """One step less while the mail of all these accounts is sent through their fallbacks."""
+    return Severity(usual - 10) if _sends_on(accounts) else usual
+
+
+def _with_fallbacks(accounts: Sequence[AccountSnapshot], cause: str) -> str:
+    """The cause, and a further sentence on the accounts whose mail is sent through a fallback, if there are any."""
+    sent = [one for one in accounts if one.sends_through]
+    if not sent:
+        return cause
+    fallbacks = _named(list(dict.fromkeys(one.sends_through for one in sent)))
+    if len(accounts) == 1:
+        text = _("Its mail is sent through {fallbacks} meanwhile.")
+    elif len(sent) == len(accounts):
+        text = _("Their mail is sent through {fallbacks} meanwhile.")
+    else:
+        text = _("Mail of {accounts} is sent through {fallbacks} meanwhile.")
+    sentence = text.format(accounts=_accounts(sent), fallbacks=fallbacks)
+    return joined(" " if cause.endswith(".") else ". ", (cause, sentence))
+
+
 def _since(facts: Facts, accounts: Sequence[AccountSnapshot]) -> datetime:
     return min((one.since for one in accounts if one.since is not None), default=facts.now)
 
@@ -331,7 +362,8 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _with_waiting(facts: Facts, accounts: Sequence[AccountSnapshot], cause: str) -> str:
-    """The cause, and a further sentence on the messages that wait for these accounts, if there are any."""
+    """The cause, and further sentences on fallbacks and on the messages that wait for these accounts, if any do."""
+    cause = _with_fallbacks(accounts, cause)
     names = {one.account for one in accounts}
     queues = [queue for queue in facts.queues if queue.waiting and queue.account in names]
     if not queues:

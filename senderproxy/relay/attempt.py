@@ -1,16 +1,20 @@
 """One delivery attempt: routing, rewriting and the upstream offer, with the current accounts and configuration.
 
 Guarantees: the message that is sent is the received one, with the plan's edits and our Received field on top; the reply
-about a rejected sender says how to fix it. The same for a client that waits and for a message from the spool.
-Not here: the consequences of the outcomes (relay.recipient_updates), the upstream dialogue (delivery).
+about a rejected sender says how to fix it. The same for a client that waits and for a message from the spool. While an
+account cannot send, its fallback does, for the recipients that certainly have no copy yet; each message asks anew, so
+mail returns to the account by itself.
+Not here: whether the fallback may send a message (relay.fallback), the consequences of the outcomes
+(relay.recipient_updates), the upstream dialogue (delivery).
 RFC 5321 section 3.7.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
@@ -24,7 +28,16 @@ from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.content_changes import ContentChanger
 from senderproxy.relay.decide import CachedDecision, Decision, MessageFacts, Rules, decide, report_recipient
-from senderproxy.relay.decision_thread import DecisionThread
+from senderproxy.relay.decision_thread import DecisionThread, TooManyDecisions, has_large_header
+from senderproxy.relay.fallback import (
+    Outages,
+    Unfit,
+    as_own_delay,
+    decide_fallback,
+    has_copy,
+    open_to_fallback,
+    with_substitute,
+)
 from senderproxy.relay.ports import Accounts, Courier, Outcomes
 from senderproxy.relay.sender_rejected import RejectedSenders, explain, find_rejected
 from senderproxy.rewriting.content_change import ContentChange
@@ -36,6 +49,8 @@ from senderproxy.worker_threads import QUEUE_LIMIT
 
 REPORT_SERVER: Final = "@internal"  # stored in place of an account's id: the queue of reports to the internal server
 _CONTENT_UNAVAILABLE: Final = Deferred(reply(451, "4.3.0", "The message cannot be read or changed now"))
+
+MaybeTaken: TypeAlias = Callable[[], Awaitable[Container[ForwardPath]]]
 
 _log: Final = logging.getLogger("senderproxy.relay")
 
@@ -49,6 +64,7 @@ class MessageRelay:
         self._clock = clock
         self.rules = rules
         self.rejected_senders = RejectedSenders()
+        self.outages = Outages()
         self._contents = ContentChanger()
         self._arrivals = DecisionThread("decision-arrival")
         # More than there are attempts at once (relay.runner), so the limits are never reached.
@@ -91,9 +107,105 @@ class MessageRelay:
         return submission.report_on is not None and self.rules.report_server is not None
 
     async def deliver(
-        self, submission: Submission, decision: Decision, recipients: Sequence[ForwardPath] | None = None
+        self,
+        submission: Submission,
+        decision: Decision,
+        recipients: Sequence[ForwardPath] | None = None,
+        maybe_taken: MaybeTaken | None = None,
     ) -> Outcomes:
-        """Offer the message upstream for these recipients; None: for all."""
+        """Offer the message upstream for these recipients; None: for all.
+
+        `maybe_taken`: returns the recipients to which an earlier attempt may have been successful; None: there was no
+        such attempt.
+        """
+        if decision.route.account.fallback is None:
+            return await self._deliver(submission, decision, recipients)
+        return await self._deliver_with_fallback(submission, decision, recipients, maybe_taken)
+
+    async def _deliver_with_fallback(
+        self,
+        submission: Submission,
+        decision: Decision,
+        recipients: Sequence[ForwardPath] | None,
+        maybe_taken: MaybeTaken | None,
+    ) -> Outcomes:
+        """Offer the message by its account, then by the fallback to the recipients for which that is permitted."""
+        account = decision.route.account.id
+        other: Decision | Unfit | None = None
+        known = self.outages.current(account, self._clock.monotonic())
+        if known is not None:
+            other = await self._decide_fallback(submission, account)
+        if known is None or other is None:
+            outcomes = await self._deliver(submission, decision, recipients)
+            self.outages.note(account, outcomes, self._clock.monotonic())
+        else:
+            outcomes = dict.fromkeys(decision.plan.envelope.recipients if recipients is None else recipients, known)
+        waiting = open_to_fallback(outcomes)
+        if waiting and known is None:
+            other = await self._decide_fallback(submission, account)
+        if not waiting or other is None:
+            return outcomes
+        barred = await maybe_taken() if maybe_taken is not None else ()
+        may = [] if isinstance(other, Unfit) else [path for path in waiting if path not in barred]
+        result = {**outcomes, **{path: as_own_delay(waiting[path]) for path in waiting if path not in may}}
+        if len(may) < len(waiting):
+            why = other.why if isinstance(other, Unfit) else "an earlier attempt may have been successful"
+            event(_log, log_events.FALLBACK_UNFIT, id=submission.id, account=account, why=why)
+        if may and isinstance(other, Decision):
+            open_ = {path: waiting[path] for path in may}
+            result |= await self._deliver_instead(submission, account, other, open_, outcomes)
+        return result
+
+    async def _deliver_instead(
+        self,
+        submission: Submission,
+        account: str,
+        other: Decision,
+        waiting: Mapping[ForwardPath, Deferred],
+        outcomes: Outcomes,
+    ) -> Outcomes:
+        """Offer the message by the fallback; its outcomes. A cancellation has no effect if a recipient has a copy."""
+        fallback, first = other.route.account.id, next(iter(waiting.values()))
+        try:
+            tried = await self._deliver(submission, other, tuple(waiting))
+        except asyncio.CancelledError:
+            if any(map(has_copy, outcomes.values())):
+                return waiting
+            raise
+        result = with_substitute(waiting, tried, fallback)
+        sent = sum(isinstance(outcome, Delivered) for outcome in result.values())
+        if all(outcome is waiting[path] for path, outcome in result.items()):
+            self.outages.forget(account)  # the fallback cannot send either: no message is to wait for a memory
+        assert first.unavailable is not None  # see open_to_fallback
+        event(
+            _log,
+            log_events.FALLBACK_USED,
+            fault=None,
+            id=submission.id,
+            account=account,
+            fallback=fallback,
+            cause=first.unavailable.value,
+            why=first.reply,
+            delivered=sent,
+            recipients=len(waiting),
+            reply=next(iter(tried.values())).reply,
+        )
+        return result
+
+    async def _decide_fallback(self, submission: Submission, account: str) -> Decision | Unfit | None:
+        """The decision for the fallback of this account, with the accounts and rules now in force."""
+        call = partial(decide_fallback, self._facts(submission), self._accounts.directory(), self.rules, account)
+        if not has_large_header(submission):
+            return call()
+        try:
+            return await self._queued.run("fallback", call)
+        except TooManyDecisions:
+            return None
+
+    async def _deliver(
+        self, submission: Submission, decision: Decision, recipients: Sequence[ForwardPath] | None
+    ) -> Outcomes:
+        """Offer the message upstream by the account of this decision."""
         plan = decision.plan
         message = self._stamped(submission, apply_plan(plan, submission.message))
         envelope = plan.envelope if recipients is None else plan.envelope.with_recipients(recipients)

@@ -7,7 +7,7 @@ Not here: account selection (routing.route), the rewriting rules (rewriting.plan
 RFC 6409 section 6.1, RFC 5321 section 6.3.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Final
@@ -100,10 +100,16 @@ class CachedDecision:
     rules: Rules
 
 
-def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> Decision | Refusal | Discard:
+def decide(
+    facts: MessageFacts,
+    directory: AccountDirectory,
+    rules: Rules,
+    other_account: Callable[[Route], Route] | None = None,
+) -> Decision | Refusal | Discard:
     """Decide about one message.
 
-    A Refusal or Discard has the complete reply to the client.
+    A Refusal or Discard has the complete reply to the client. `other_account`: exchanges the account of a route that is
+    permitted to the client; the message is rewritten for that one. No message is permitted because of it.
     """
     edited = without_stray_lines(facts.header, lenient=facts.client.lenient)
     if isinstance(edited, StrayLine):
@@ -132,6 +138,8 @@ def decide(facts: MessageFacts, directory: AccountDirectory, rules: Rules) -> De
         known = directory if _leaves_as_account(effective.authors, route, directory) else None
         if refusal := _refuse_senders(facts.client, effective, route, known):
             return _for_reader(refusal, is_internal=is_internal)
+    if other_account is not None:
+        route = other_account(route)
     bounce = directory.by_id(rules.senders.bounce_account) if rules.senders.bounce_account else None
     terms = RewriteContext(
         policy=rules.senders,

@@ -9,14 +9,16 @@ RFC 5321 section 4.5.4.1.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.log import event
+from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.outcome import Deferred, Delivered, Failed
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.relay import recipient_updates, tracking_events
@@ -24,7 +26,7 @@ from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.decision_thread import has_large_header
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
-from senderproxy.relay.ports import NO_ACCOUNT, Claim, CrashJournal, Outcomes, SpoolUpdate
+from senderproxy.relay.ports import NO_ACCOUNT, Claim, CrashJournal, Outcomes, SpoolError, SpoolUpdate
 from senderproxy.retry import RetryPolicy, is_over, wait_after
 from senderproxy.rewriting.plan import Discard
 from senderproxy.routing.route import Refusal
@@ -47,8 +49,9 @@ class QueueAttempts:
         journal: CrashJournal,
         age: Callable[[Claim], timedelta | None],
         record_outcomes: Callable[[str, Outcomes], None],
+        events: Callable[[str], Awaitable[Sequence[Event]]],
     ) -> None:
-        """`age`: see ports.Spool; `record_outcomes` is called with the account and the outcomes of each attempt."""
+        """`age`, `events`: see ports.Spool; `record_outcomes` is called with account and outcomes of each attempt."""
         self.policy = policy
         self._relay = relay
         self._reports = reports
@@ -56,6 +59,7 @@ class QueueAttempts:
         self._journal = journal
         self._age = age
         self._record_outcomes = record_outcomes
+        self._events = events
 
     async def attempt(
         self, claim: Claim, decision: Decision | None = None, running: "asyncio.Task[Outcomes] | None" = None
@@ -85,7 +89,8 @@ class QueueAttempts:
                     outcomes = dict.fromkeys(recipients, Deferred(decided.reply))
                 else:
                     decision = decided
-                    outcomes = await self._relay.deliver(submission, decision, recipients)
+                    maybe_taken = partial(self._maybe_taken, claim) if _is_repeated(claim) else None
+                    outcomes = await self._relay.deliver(submission, decision, recipients, maybe_taken)
             if submission.message.body.disk is not None and not _all_delivered(outcomes):
                 claim = await self._with_body(claim, has_outcomes=True)
             return self._conclude(claim, decision, outcomes, started)
@@ -94,6 +99,16 @@ class QueueAttempts:
             return self.after_internal_error(claim, type(fault).__name__)
         finally:
             self._journal.attempt_ended(submission.id)
+
+    async def _maybe_taken(self, claim: Claim) -> Container[ForwardPath]:
+        """The recipients to which an earlier attempt may have been successful; all if that cannot be read."""
+        try:
+            events = await self._events(claim.submission.id)
+        except SpoolError:
+            return claim.due
+        unknown = [each for each in events if each.kind is EventKind.ATTEMPTED and each.facts.get("maybe_taken")]
+        named = {text for each in unknown for text in each.recipients}
+        return [path for path in claim.due if str(path) in named or not all(each.recipients for each in unknown)]
 
     def _conclude(self, claim: Claim, decision: Decision | None, outcomes: Outcomes, started: float) -> SpoolUpdate:
         """The update after an attempt, with its reports. `started` is monotonic."""
@@ -165,6 +180,11 @@ class QueueAttempts:
         )
         reported = self._reports.report_attempt(self._reports.message_of(claim), updates)
         return SpoolUpdate(reported.states, reported.events, reported.reports)
+
+
+def _is_repeated(claim: Claim) -> bool:
+    """True if a recipient was attempted before."""
+    return any(state.tries for state in claim.due.values())
 
 
 def _all_delivered(outcomes: Outcomes) -> bool:

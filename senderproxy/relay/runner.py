@@ -71,7 +71,14 @@ class Runner(Dispatcher):
         self._availability = AccountAvailability(accounts, relay, courier, clock)
         self._pacing = BurstPacing()
         self._attempts = QueueAttempts(
-            relay, report_builder, clock, policy, journal, lambda claim: self.spool.age(claim), self._record_outcomes
+            relay,
+            report_builder,
+            clock,
+            policy,
+            journal,
+            lambda claim: self.spool.age(claim),
+            self._record_outcomes,
+            lambda message_id: self.spool.events(message_id),
         )
         self._results = ResultWriter(self._get_spool, clock, self._note_lane, self._dispatch_all)
         self._suspects = CrashSuspects(
@@ -190,6 +197,8 @@ class Runner(Dispatcher):
         queue = self._queues.find(account)
         if queue is not None and (queue.failures or queue.blocked_by is not None):
             self.wake(account)
+        for other in self._availability.forget_waiting(account):
+            self.wake(other)
 
     @property
     def blocked(self) -> Mapping[str, Blocked]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from senderproxy.mail.address import ForwardPath
-from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, Substitute
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.decide import Decision
@@ -54,15 +54,21 @@ def attempted(
             EventKind.ATTEMPTED,
             () if len(paths) == of else tuple(paths),
             {
-                "account": account,
+                "account": account if outcome.by is None else outcome.by.account,
                 "outcome": _KINDS[type(outcome)],
                 "reply": str(outcome.reply),
                 "seconds": f"{seconds:.3f}",
             }
-            | ({"maybe_taken": "yes"} if isinstance(outcome, Deferred) and outcome.maybe_taken else {}),
+            | ({"maybe_taken": "yes"} if isinstance(outcome, Deferred) and outcome.maybe_taken else {})
+            | (_in_place_of(account, outcome.by) if outcome.by is not None else {}),
         )
         for outcome, paths in groups.items()
     ]
+
+
+def _in_place_of(account: str, by: Substitute) -> dict[str, str]:
+    """The facts of an attempt by the fallback of this account."""
+    return {"instead_of": account, "cause": by.cause.value, "why": str(by.reply)}
 
 
 def refused(answer: Reply, now: datetime, hint: str = "") -> Event:

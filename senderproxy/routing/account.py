@@ -21,6 +21,8 @@ class Account:
     messages_per_hour: int | None = None  # overrides the provider's
     connections: int | None = None  # overrides the provider's
     recipients_per_hour: int | None = None  # overrides the provider's
+    fallback: str | None = None  # id of the account that sends while this one cannot
+    fallback_rewrites: bool = False  # even if the reverse-path or From has to be replaced for that
 
 
 def lists_address(account: Account, address: Address) -> bool:

@@ -95,9 +95,11 @@ class ServiceAlerts:
 
     def _count(self, account: str, outcomes: Outcomes) -> None:
         """Count the recipients of an alert: they are no mail of the office."""
-        delivered, refused = self._own.get(account, (0, 0))
-        kinds = [type(outcome) for outcome in outcomes.values()]
-        self._own[account] = delivered + kinds.count(Delivered), refused + kinds.count(Failed)
+        for outcome in outcomes.values():
+            sent_by = account if outcome.by is None else outcome.by.account
+            delivered, refused = self._own.get(sent_by, (0, 0))
+            is_delivered, is_refused = isinstance(outcome, Delivered), isinstance(outcome, Failed)
+            self._own[sent_by] = delivered + is_delivered, refused + is_refused
 
     def _recipient_totals(self) -> Mapping[str, tuple[int, int]]:
         """The recipients delivered and refused since the start, by account, without those of alerts."""

@@ -284,7 +284,14 @@ def accounts_facts(config: Config, accounts: VaultAccounts, problem: str = "", r
         rolled_back=rolled_back,
         unusable=accounts.unreadable,
         unknown_providers=[(one.id, one.provider) for one in directory.accounts if one.provider not in providers],
-        unknown_accounts=[(setting, name) for setting, name in config.named_accounts() if not directory.by_id(name)],
+        unknown_accounts=[
+            *((setting, name) for setting, name in config.named_accounts() if not directory.by_id(name)),
+            *(
+                (f"the fallback of {one.id}", one.fallback)
+                for one in directory.accounts
+                if one.fallback is not None and not directory.by_id(one.fallback)
+            ),
+        ],
     )
 
 
@@ -315,6 +322,7 @@ def _account(entry: AccountStatus) -> AccountSnapshot:
         since=datetime.fromisoformat(entry.since) if entry.since else None,
         until=datetime.fromisoformat(entry.until) if entry.until else None,
         hourly=list(_hourly(entry)),
+        sends_through=entry.sends_through or "",
     )
 
 

@@ -23,7 +23,9 @@ class EventKind(Enum):
     ACCEPTED = "accepted"  # responsibility is ours now. Facts: client, listener, account, author, size, mode
     REFUSED = "refused"  # to the client, which still has it. Facts: reply, hint
     CHANGED = "changed"  # by a rewriting rule or a repair. Facts: what, old, new, reason
-    ATTEMPTED = "attempted"  # facts: account, outcome (delivered, deferred, failed), reply, maybe_taken, seconds
+    # Facts: account, outcome (delivered, deferred, failed), reply, maybe_taken, seconds; of a fallback account also
+    # instead_of (the account of the message), cause (a mail.outcome.Unavailable) and why (the reply of that account)
+    ATTEMPTED = "attempted"
     DISCARDED = "discarded"  # by a setting. Facts: reply
     HELD = "held"  # by an operator or an error. Facts: why, by (the operator's name)
     RELEASED = "released"  # by an operator. Facts: by

@@ -144,11 +144,30 @@ _OUTCOMES: Final = {
 
 def _attempted(facts: Mapping[str, str], recipients: str) -> str:
     outcome = _(_OUTCOMES.get(facts.get("outcome", ""), N_("attempted")))
-    account = _(" (account {account})").format(account=facts["account"]) if facts.get("account") else ""
+    account = _by_account(facts)
     slow = _("; took {seconds} s").format(seconds=facts["seconds"]) if _seconds(facts) >= _SLOW else ""
     is_unknown = facts.get("maybe_taken", "no").lower() not in _NO
     maybe = _("; the provider may have accepted it nevertheless") if is_unknown else ""
     return f"{outcome}{recipients}{account}{_reply(facts)}{maybe}{slow}"
+
+
+_CAUSES: Final = {
+    "unreachable": N_("whose provider cannot be reached"),
+    "suspended": N_("which is suspended"),
+    "paused": N_("which is paused"),
+    "limit": N_("which has reached its limit"),
+}
+
+
+def _by_account(facts: Mapping[str, str]) -> str:
+    """The account that sent; for a fallback also the account of the message, and why that did not."""
+    if not facts.get("account"):
+        return ""
+    if not facts.get("instead_of"):
+        return _(" (account {account})").format(account=facts["account"])
+    text = _(" (account {account}, the fallback of {first}, {cause}: {why})")
+    cause = _(_CAUSES.get(facts.get("cause", ""), N_("which cannot send")))
+    return text.format(account=facts["account"], first=facts["instead_of"], cause=cause, why=facts.get("why", ""))
 
 
 def _seconds(facts: Mapping[str, str]) -> float:

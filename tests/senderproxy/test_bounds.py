@@ -122,6 +122,8 @@ CONFIGURED = {
     "listener.client_auth.ClientAuth._verified",  # after a login that succeeded
     "relay.learned_state.LearnedState._adding",  # the kinds of facts
     "relay.learned_state.LearnedState._sources",
+    "relay.account_availability.AccountAvailability._waiting",
+    "relay.fallback.Outages._known",
     "relay.dispatch.AccountQueues._queues",  # and accounts that were removed, while they have messages
     "relay.runner.Runner._claim_loops",
     "routing.author_policy.AuthorMap.domains",

@@ -18,6 +18,7 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.decide import Decision, MessageFacts, Rules, decide
+from senderproxy.relay.fallback import decide_fallback
 from senderproxy.rewriting.edited_header import EditedHeader
 from senderproxy.rewriting.plan import LOOP_FIELD, Discard, RewriteContext, RewritePlan, apply_edits, plan_rewrite
 from senderproxy.rewriting.received_field import add_received_field
@@ -259,6 +260,44 @@ def test_no_field_is_injected_by_a_field_that_we_write(case: tuple[MessageFacts,
     header = HeaderSection(b"".join(f"{field.name}:".encode() + field.value + b"\r\n" for field in left) + rest)
     stamped = add_received_field(header, facts.client, by=HOST, message_id="id", now=NOW).split()[0]
     assert [field.name for field in stamped] == ["Received", *(field.name for field in left)]
+
+
+@MANY
+@given(_cases(), st.booleans())
+def test_a_fallback_lets_no_address_out_that_is_refused_without_it(
+    case: tuple[MessageFacts, AccountDirectory, Rules], rewrites: bool
+) -> None:
+    """Each account has the next one as its fallback, which no vault permits: no decision depends on that."""
+    facts, plain, rules = case
+    ids = [account.id for account in plain.accounts]
+    directory = AccountDirectory(
+        replace(account, fallback=ids[(number + 1) % len(ids)], fallback_rewrites=rewrites)
+        for number, account in enumerate(plain.accounts)
+    )
+    alone = decide(facts, plain, rules)
+    for account_id in ids:
+        other = decide_fallback(facts, directory, rules, account_id)
+        event(type(other).__name__)
+        if not isinstance(other, Decision):
+            continue
+        assert isinstance(alone, Decision), "refused without a fallback"
+        assert alone.route.account.id == account_id, "another account's message"
+        account, provider = other.route.account, other.route.provider
+        named = directory.by_id(account_id)
+        assert named is not None
+        assert account.id == named.fallback
+        before, after = apply_edits(alone.plan, facts.header), apply_edits(other.plan, facts.header)
+        path, authors = other.plan.envelope.reverse_path, read_authors(after)
+        assert isinstance(authors, AuthorFields)
+        same = path == alone.plan.envelope.reverse_path and after.values("From") == before.values("From")
+        event("same senders" if same else "other senders")
+        if not same:
+            assert rewrites
+            assert facts.client.may_use(account.address), "its client may not use the fallback's address"
+        assert isinstance(path, Address) or provider.takes_null_reverse_path
+        assert not isinstance(path, Address) or _provider_takes(account, provider.sender_rule, path)
+        assert all(_provider_takes(account, provider.from_rule, one.address) for one in authors.from_)
+        assert other.plan.envelope.recipients == alone.plan.envelope.recipients
 
 
 @given(_CLIENTS, _cases())
