@@ -9,9 +9,8 @@ RFC 5321 section 4.5.4.1.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Callable, Container
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -26,7 +25,7 @@ from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.decision_thread import has_large_header
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
-from senderproxy.relay.ports import NO_ACCOUNT, Claim, CrashJournal, Outcomes, SpoolError, SpoolUpdate
+from senderproxy.relay.ports import NO_ACCOUNT, Claim, CrashJournal, Outcomes, Spool, SpoolError, SpoolUpdate
 from senderproxy.retry import RetryPolicy, is_over, wait_after
 from senderproxy.rewriting.plan import Discard
 from senderproxy.routing.route import Refusal
@@ -47,19 +46,17 @@ class QueueAttempts:
         clock: Clock,
         policy: RetryPolicy,
         journal: CrashJournal,
-        age: Callable[[Claim], timedelta | None],
+        spool: Callable[[], Spool],
         record_outcomes: Callable[[str, Outcomes], None],
-        events: Callable[[str], Awaitable[Sequence[Event]]],
     ) -> None:
-        """`age`, `events`: see ports.Spool; `record_outcomes` is called with account and outcomes of each attempt."""
+        """`spool` returns the one in use; `record_outcomes` is called with account and outcomes of each attempt."""
         self.policy = policy
         self._relay = relay
         self._reports = reports
         self._clock = clock
         self._journal = journal
-        self._age = age
+        self._spool = spool
         self._record_outcomes = record_outcomes
-        self._events = events
 
     async def attempt(
         self, claim: Claim, decision: Decision | None = None, running: "asyncio.Task[Outcomes] | None" = None
@@ -103,7 +100,7 @@ class QueueAttempts:
     async def _maybe_taken(self, claim: Claim) -> Container[ForwardPath]:
         """The recipients to which an earlier attempt may have been successful; all if that cannot be read."""
         try:
-            events = await self._events(claim.submission.id)
+            events = await self._spool().events(claim.submission.id)
         except SpoolError:
             return claim.due
         unknown = [each for each in events if each.kind is EventKind.ATTEMPTED and each.facts.get("maybe_taken")]
@@ -117,7 +114,7 @@ class QueueAttempts:
         seconds = self._clock.monotonic() - started
         account = decision.route.account.id if decision else claim.account
         self._record_outcomes(account, outcomes)
-        age = self._age(claim)
+        age = self._spool().age(claim)
         updates = recipient_updates.update_recipients(
             claim.due,
             outcomes,

@@ -71,14 +71,7 @@ class Runner(Dispatcher):
         self._availability = AccountAvailability(accounts, relay, courier, clock)
         self._pacing = BurstPacing()
         self._attempts = QueueAttempts(
-            relay,
-            report_builder,
-            clock,
-            policy,
-            journal,
-            lambda claim: self.spool.age(claim),
-            self._record_outcomes,
-            lambda message_id: self.spool.events(message_id),
+            relay, report_builder, clock, policy, journal, self._get_spool, self._record_outcomes
         )
         self._results = ResultWriter(self._get_spool, clock, self._note_lane, self._dispatch_all)
         self._suspects = CrashSuspects(
@@ -194,11 +187,10 @@ class Runner(Dispatcher):
 
     def account_can_send(self, account: str) -> None:
         """A message of this account was accepted upstream, queued or passed through; or its problem is solved."""
-        queue = self._queues.find(account)
-        if queue is not None and (queue.failures or queue.blocked_by is not None):
-            self.wake(account)
-        for other in self._availability.forget_waiting(account):
-            self.wake(other)
+        for each in (account, *self._availability.forget_waiting(account)):
+            queue = self._queues.find(each)
+            if queue is not None and (queue.failures or queue.blocked_by is not None):
+                self.wake(each)
 
     @property
     def blocked(self) -> Mapping[str, Blocked]:

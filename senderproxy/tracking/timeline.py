@@ -157,6 +157,7 @@ _CAUSES: Final = {
     "paused": N_("which is paused"),
     "limit": N_("which has reached its limit"),
 }
+_UNKNOWN_CAUSE: Final = N_("which cannot send")
 
 
 def _by_account(facts: Mapping[str, str]) -> str:
@@ -166,7 +167,7 @@ def _by_account(facts: Mapping[str, str]) -> str:
     if not facts.get("instead_of"):
         return _(" (account {account})").format(account=facts["account"])
     text = _(" (account {account}, the fallback of {first}, {cause}: {why})")
-    cause = _(_CAUSES.get(facts.get("cause", ""), N_("which cannot send")))
+    cause = _(_CAUSES.get(facts.get("cause", ""), _UNKNOWN_CAUSE))
     return text.format(account=facts["account"], first=facts["instead_of"], cause=cause, why=facts.get("why", ""))
 
 

@@ -54,6 +54,22 @@ def test_a_limit_of_recipients_is_a_field_of_its_own_and_other_records_stay_as_t
     assert b"recipients_per_hour" not in encode(STORED)
 
 
+@pytest.mark.parametrize("rewrites", [True, False])
+def test_a_fallback_is_a_field_of_its_own_and_other_records_stay_as_they_were(rewrites: bool) -> None:
+    account = replace(STORED.account, fallback="bert", fallback_rewrites=rewrites)
+    fields = json.loads(encode(replace(STORED, account=account)))
+    assert decode("anna", encode(replace(STORED, account=account))) == replace(STORED, account=account)
+    assert (fields["fallback"], fields.get("fallback_rewrites")) == ("bert", True if rewrites else None)
+    assert b"fallback" not in encode(STORED)
+
+
+@pytest.mark.parametrize(("key", "value"), [("fallback", 1), ("fallback", ""), ("fallback_rewrites", "yes")])
+def test_a_damaged_fallback_makes_the_record_unusable(key: str, value: object) -> None:
+    fields = json.loads(encode(replace(STORED, account=replace(STORED.account, fallback="bert"))))
+    with pytest.raises(RecordError, match=key):
+        decode("anna", json.dumps(fields | {key: value}).encode())
+
+
 @pytest.mark.parametrize("secret", ["geheim-refresh", ""])
 def test_an_account_with_a_grant_is_of_a_schema_that_earlier_versions_leave_alone(secret: str) -> None:
     granted = replace(STORED, secret=secret, grant=Grant("microsoft", "0a1b"))

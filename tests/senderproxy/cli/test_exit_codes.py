@@ -20,6 +20,7 @@ from senderproxy.config.problems import ConfigError
 from senderproxy.control.client import NotPermitted, NotRunning
 from senderproxy.errors import SenderproxyError
 from senderproxy.routing.directory import DirectoryError
+from senderproxy.routing.fallback import FallbackError
 
 SOURCES = Path(exit_codes.__file__).parents[1]
 
@@ -30,6 +31,7 @@ SOURCES = Path(exit_codes.__file__).parents[1]
         (LoginRejected("x"), 1),
         (UsageError("x"), 64),
         (InvalidVaultRequest("x"), 64),
+        (FallbackError("x"), 64),
         (VaultUnreadable("x"), 65),
         (UnknownAccount("x"), 65),
         (RecordError("x"), 65),

@@ -37,6 +37,8 @@ OTHERS = {
     "explain": {
         *(f"changes[].{name}" for name in ("what", "old", "new", "reason")),
         *(f"loop_guard.limited[].{name}" for name in ("recipient", "refused", "deferred", "limit")),
+        *(f"fallback.{name}" for name in ("account", "provider", "may_send", "reason", "sends_now", "reverse_path")),
+        *(f"fallback.changes[].{name}" for name in ("what", "old", "new", "reason")),
     },
     "alert test": {
         *(f"alerts[].{name}" for name in ("time", "kind", "count", "ways[]")),

@@ -176,6 +176,42 @@ def test_each_kind_of_condition_is_found_with_its_cause_and_a_remedy(key: Condit
     assert one.since <= NOW
 
 
+@pytest.mark.parametrize(
+    ("snapshot", "severity", "words"),
+    [
+        (account(1, AccountTrouble.SUSPENDED), Severity.WARNING, "535 Authentication credentials invalid. Its mail is sent through account reserve meanwhile."),
+        (account(1, AccountTrouble.PAUSED, until=NOW + MINUTE), Severity.INFO, "ionos takes no mail of account konto01 until"),
+        (account(1, AccountTrouble.NO_SESSION), Severity.INFO, "Its mail is sent through account reserve meanwhile."),
+        (account(1, AccountTrouble.NO_SESSION, HOUR), Severity.WARNING, "Its mail is sent through account reserve meanwhile."),
+        (account(1, AccountTrouble.CERTIFICATE), Severity.WARNING, "Its mail is sent through account reserve meanwhile."),
+        (account(1, AccountTrouble.NONE, hourly=[LimitUse("messages", 9, 9)]), Severity.INFO, "its limit of 9 messages an hour. Its mail is sent"),
+    ],
+)  # fmt: skip
+def test_an_account_whose_fallback_sends_is_less_severe(
+    snapshot: AccountSnapshot, severity: Severity, words: str
+) -> None:
+    one = only(accounts=[replace(snapshot, sends_through="reserve")])
+    assert one.severity is severity
+    assert words in one.cause
+    assert one.hint
+    assert "wait" not in one.cause
+    waiting = only(
+        accounts=[replace(snapshot, sends_through="reserve")], queues=[QueueFacts("konto01", 2, 0, NOW - MINUTE)]
+    )
+    assert "2 messages wait" in waiting.cause
+
+
+def test_of_many_accounts_those_with_a_fallback_are_named() -> None:
+    many = [account(number, AccountTrouble.SUSPENDED) for number in range(5)]
+    some = [replace(one, sends_through="reserve") for one in many[:2]]
+    one = only(accounts=[*some, *many[2:]])
+    assert one.severity is Severity.ERROR
+    assert "Mail of 2 accounts (konto00, konto01) is sent through account reserve meanwhile." in one.cause
+    one = only(accounts=[replace(each, sends_through="reserve") for each in many])
+    assert one.severity is Severity.WARNING
+    assert "Their mail is sent through account reserve meanwhile." in one.cause
+
+
 def test_each_kind_has_a_section_on_the_page_and_each_section_a_kind() -> None:
     headings = re.findall(r"^### `(.+)`$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(headings) == sorted(ConditionKey)
