@@ -70,9 +70,7 @@ class Runner(Dispatcher):
         self._queues = AccountQueues()
         self._availability = AccountAvailability(accounts, relay, courier, clock)
         self._pacing = BurstPacing()
-        self._attempts = QueueAttempts(
-            relay, report_builder, clock, policy, journal, self._get_spool, self._record_outcomes
-        )
+        self._attempts = QueueAttempts(relay, report_builder, clock, policy, journal, self._get_spool, self._attempted)
         self._results = ResultWriter(self._get_spool, clock, self._note_lane, self._dispatch_all)
         self._suspects = CrashSuspects(
             journal,
@@ -308,7 +306,7 @@ class Runner(Dispatcher):
             self._dispatch(queue)
         await self._results.write(claim, update)
 
-    def _record_outcomes(self, account: str, outcomes: Outcomes) -> None:
+    def _attempted(self, account: str, outcomes: Outcomes) -> None:
         self._availability.record_outcomes(self._queues.get(account), outcomes, self.policy)
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> "asyncio.Task[None]":
