@@ -4,13 +4,14 @@ Not here: the validity of a fallback (routing.fallback), its use for a message (
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from senderproxy.cli.account_names import account_id, names_of, unknown_account
 from senderproxy.cli.errors import UsageError
 from senderproxy.config.model import Config
+from senderproxy.mail.address import AddressPattern
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.fallback import Fallback, fallback_of, replaced_senders
@@ -67,15 +68,14 @@ def fallback_notes(config: Config, account: Account, directory: AccountDirectory
     if fallback is None:
         return []
     text = _("While it cannot send, account {fallback} sends its mail.").format(fallback=fallback.account.id)
-    return [text, *notes_on_senders(account, fallback)]
+    return [text, *_notes_on_senders(account, fallback)]
 
 
-def notes_on_senders(account: Account, fallback: Fallback) -> list[str]:
+def _notes_on_senders(account: Account, fallback: Fallback) -> list[str]:
     """A sentence on the addresses that the fallback's provider does not let it send as; none if it permits all."""
-    patterns = [str(pattern) for pattern in replaced_senders(account, fallback)]
+    patterns = list(replaced_senders(account, fallback))
     if not patterns:
         return []
-    shown = ", ".join(patterns[:_NAMED]) + (", ..." if len(patterns) > _NAMED else "")
     if fallback.rewrites:
         text = _("Mail of {addresses} then has the sender {own}, because {provider} does not permit the original one.")
     else:
@@ -83,4 +83,9 @@ def notes_on_senders(account: Account, fallback: Fallback) -> list[str]:
             "Mail of {addresses} waits all the same, because {provider} does not permit this sender; with"
             " --fallback-rewrites it is sent as {own}."
         )
-    return [text.format(addresses=shown, own=fallback.account.address, provider=fallback.provider.name)]
+    return [text.format(addresses=some_of(patterns), own=fallback.account.address, provider=fallback.provider.name)]
+
+
+def some_of(patterns: Sequence[AddressPattern]) -> str:
+    """The first of these addresses and domains."""
+    return ", ".join(map(str, patterns[:_NAMED])) + (", ..." if len(patterns) > _NAMED else "")

@@ -6,7 +6,7 @@ Not here: the logins of the accounts, which are checked as all others (cli.check
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
-from senderproxy.cli.account_fallback import notes_on_senders
+from senderproxy.cli.account_fallback import some_of
 from senderproxy.cli.check_dns import check_domains
 from senderproxy.cli.findings import Finding, Level
 from senderproxy.config.model import Config
@@ -26,17 +26,21 @@ def check_fallbacks(config: Config, directory: AccountDirectory) -> Iterator[Fin
     """One finding for each account with a fallback: does its mail leave with the same sender?"""
     for account, fallback in _fallbacks(config, directory):
         subject = _("fallback of account {id}").format(id=account.id)
-        if not (notes := notes_on_senders(account, fallback)):
+        replaced = list(replaced_senders(account, fallback))
+        names = {"addresses": some_of(replaced), "own": fallback.account.address, "provider": fallback.provider.name}
+        if not replaced:
             text = _("account {fallback} at {provider} may use the same senders")
-            message = text.format(fallback=fallback.account.id, provider=fallback.provider.name)
-            yield Finding(Level.OK, subject, message)
-            continue
-        is_useless = not fallback.rewrites and len(list(replaced_senders(account, fallback))) == len(account.carries)
-        hint = ""
-        if not fallback.rewrites:
+            yield Finding(Level.OK, subject, text.format(fallback=fallback.account.id, provider=fallback.provider.name))
+        elif fallback.rewrites:
+            message = _("mail of {addresses} is sent as {own}, because {provider} does not permit its sender")
+            hint = _("Take a mailbox of the same domain as fallback if the sender has to stay.")
+            yield Finding(Level.ADVICE, subject, message.format_map(names), hint)
+        else:
+            level = Level.WRONG if len(replaced) == len(account.carries) else Level.ADVICE
+            message = _("mail of {addresses} waits, because {provider} does not permit its sender")
             text = _("senderproxy account edit {id} --fallback {fallback} --fallback-rewrites, or another fallback")
             hint = text.format(id=account.id, fallback=fallback.account.id)
-        yield Finding(Level.WRONG if is_useless else Level.ADVICE, subject, notes[0], hint)
+            yield Finding(level, subject, message.format_map(names), hint)
 
 
 def check_dns_of_fallbacks(

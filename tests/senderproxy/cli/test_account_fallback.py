@@ -178,8 +178,12 @@ def directory_of(**fallback: Any) -> AccountDirectory:
     [
         ({"fallback": "reserve"}, Level.OK, "account reserve at ionos-uk may use the same senders"),
         ({"fallback": "hoster"}, Level.OK, "account hoster at any may use the same senders"),
-        ({"fallback": "strict"}, Level.WRONG, "Mail of anna@firma.example waits all the same"),
-        ({"fallback": "strict", "fallback_rewrites": True}, Level.ADVICE, "then has the sender post@strict.example"),
+        ({"fallback": "strict"}, Level.WRONG, "mail of anna@firma.example waits, because strict does not permit"),
+        (
+            {"fallback": "strict", "fallback_rewrites": True},
+            Level.ADVICE,
+            "mail of anna@firma.example is sent as post@strict.example",
+        ),
     ],
 )
 def test_check_finds_a_fallback_that_cannot_help(
