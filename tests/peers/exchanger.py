@@ -14,6 +14,7 @@ from tests.peers.greylist import Greylist
 from tests.peers.postfix import Delivery, Postfix, write_map
 from tests.peers.process import LOOPBACK
 
+_SMTP: Final = 25
 _DISK: Final = "4000000000000000000"  # octets that must be free; no disk has them
 
 
@@ -27,7 +28,10 @@ class ExchangerTls(Enum):
 
 
 class PostfixExchanger(Postfix):
-    """One server of a domain. `full`: its disk is; `refuses`: every sender, with this text."""
+    """One server of a domain. `full`: its disk is; `refuses`: the sender firma.example and bounces, with this text.
+
+    `address`: on port 25 of this address; left out, on a free port of loopback.
+    """
 
     def __init__(
         self,
@@ -38,8 +42,11 @@ class PostfixExchanger(Postfix):
         full: bool = False,
         refuses: str = "",
         recipient_limit: int = 1000,
+        address: str = "",
     ) -> None:
         super().__init__(name, ports=1)
+        self._own_address = bool(address)
+        self.address = address or LOOPBACK
         self._tls = tls
         self._greylists = greylists
         self._full = full
@@ -50,12 +57,19 @@ class PostfixExchanger(Postfix):
     @property
     def port(self) -> int:
         """Its port in place of 25."""
-        return self.ports[0]
+        return _SMTP if self._own_address else self.ports[0]
 
     def received(self) -> list[Delivery]:
         """Return what it has acknowledged until now, oldest first; waits until that is delivered."""
         self.finish_work()
         return self.mailbox()
+
+    def restart(self, *, refuses: str = "") -> None:
+        """Stop it if it runs, and start it with another refusal."""
+        self.stop()
+        self._refuses = refuses
+        self._write_configuration()
+        self.start()
 
     def prepare(self, things: contextlib.ExitStack) -> None:
         """Make a certificate."""

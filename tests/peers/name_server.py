@@ -20,7 +20,7 @@ PORT: Final = 53  # of all queries of the C library and of dnspython, as resolv.
 
 
 class NameServer:
-    """A name server over UDP; `records` has the data of each record by name and type."""
+    """A name server over UDP; `records` has the data of each record by name and type, several ones in lines."""
 
     name = "name server"
 
@@ -68,7 +68,7 @@ class NameServer:
         name, kind = question.name.to_text(omit_final_dot=True), dns.rdatatype.to_text(question.rdtype)
         self._asked.append(f"{name} {kind}")
         if data := self._records.get((name, kind)):
-            response.answer.append(dns.rrset.from_text(question.name, 60, "IN", kind, data))
+            response.answer.append(dns.rrset.from_text(question.name, 60, "IN", kind, *data.split("\n")))
         elif not any(known == name for known, _kind in self._records):
             response.set_rcode(dns.rcode.NXDOMAIN)
         return response.to_wire()

@@ -90,6 +90,7 @@ class Postfix:
 
     def __init__(self, name: str, ports: int) -> None:
         self.name = name
+        self.address = LOOPBACK  # of its listeners
         self._wanted_ports = ports
         self._things = contextlib.ExitStack()
         self._program: Program | None = None
@@ -140,7 +141,7 @@ class Postfix:
             for port, options in self.listeners():
                 wrapped = options.get("smtpd_tls_wrappermode") == "yes"
                 if not wrapped:  # behind TLS the greeting is a matter for the tests of the provider
-                    program.wait_until(partial(greeting, port), f"{self.name} greets on port {port}")
+                    program.wait_until(partial(greeting, port, self.address), f"{self.name} greets on port {port}")
         except BaseException:
             print(self.log())
             program.kill()
@@ -273,7 +274,7 @@ class Postfix:
             "maillog_file": str(self.folder / "mail.log"),
             "maillog_file_prefixes": str(self.folder),
             "myhostname": f"{self.name}.test",
-            "inet_interfaces": LOOPBACK,
+            "inet_interfaces": ", ".join(dict.fromkeys((LOOPBACK, self.address))),
             "inet_protocols": "ipv4",
             "mynetworks": "127.0.0.0/8",
             "mydestination": "",
@@ -297,7 +298,7 @@ class Postfix:
         }
         write_settled(self._config / "main.cf", "".join(f"{key} = {value}\n" for key, value in main.items()))
         listening = "".join(
-            f"{LOOPBACK}:{port} inet n - n - - smtpd\n"
+            f"{self.address}:{port} inet n - n - - smtpd\n"
             + "".join(f"  -o {{ {key} = {value} }}\n" for key, value in options.items())
             for port, options in self.listeners()
         )

@@ -181,10 +181,10 @@ class Program:
         self._process.wait()
 
 
-def greeting(port: int) -> str | None:
-    """Return the SMTP banner on a loopback port, or None when nobody answers yet."""
+def greeting(port: int, address: str = LOOPBACK) -> str | None:
+    """Return the SMTP banner on a port of this machine, or None when nobody answers yet."""
     try:
-        with socket.create_connection((LOOPBACK, port), timeout=5) as connection, connection.makefile("rb") as lines:
+        with socket.create_connection((address, port), timeout=5) as connection, connection.makefile("rb") as lines:
             first: bytes = lines.readline()
             connection.sendall(b"QUIT\r\n")
             lines.read()  # the answer, up to the end: a client that just leaves would be logged as lost

@@ -69,6 +69,7 @@ FILLED_ELSEWHERE = {
     "delivery.mx.greylisting.Greylisting._pending": "delivery/mx/test_greylisting.py",
     "delivery.mx.look_up.MailServerLookUp._known": "delivery/mx/test_mx_look_up.py",
     "delivery.mx.look_up.MailServerLookUp._running": "delivery/mx/test_mx_look_up.py",
+    "delivery.mx.spf_gate.SpfGate._again": "delivery/mx/test_spf_gate.py",
     "delivery.mx.spf_gate.SpfGate._known": "delivery/mx/test_spf_gate.py",
     "delivery.mx.spf_gate.SpfGate._running": "delivery/mx/test_spf_gate.py",
     "listener.connection_table.ConnectionTable._connections": "listener/test_connection_table.py",

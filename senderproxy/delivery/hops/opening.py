@@ -184,10 +184,20 @@ class HopOpener:
         return None
 
 
+async def _greet_back(client: aiosmtplib.SMTP, handshake: Handshake, server: HopServer) -> None:
+    """Send EHLO, or HELO to an MX host that does not know it: RFC 5321 section 3.2."""
+    try:
+        await handshake.ehlo(client)
+    except aiosmtplib.SMTPHeloError as refused:
+        if not server.is_public or refused.code not in (500, 502) or not client.is_connected:
+            raise
+        await client.helo()
+
+
 async def _secure(
     client: aiosmtplib.SMTP, handshake: Handshake, server: HopServer, peer: str
 ) -> HopSession | OpenFailed:
-    await handshake.ehlo(client)
+    await _greet_back(client, handshake, server)
     offered = client.supports_extension("starttls")
     if server.tls is HopTls.STARTTLS and not offered:
         return open_failures.starttls_missing(server.smarthost, has_login=False)

@@ -9,13 +9,14 @@ RFC 5321 section 5.1, RFC 7505, RFC 7435.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.delivery import classify
+from senderproxy.delivery.hops.courier import HopStatus
 from senderproxy.delivery.hops.opening import HopOpener, HopSession
 from senderproxy.delivery.mx.domain_state import LIMITS, LONGEST_PAUSE, DomainState
 from senderproxy.delivery.mx.greylisting import LONGEST as LONGEST_GREYLISTING
@@ -24,7 +25,7 @@ from senderproxy.delivery.mx.hosts import DomainServers, MailHost, NoServers, Ou
 from senderproxy.delivery.mx.look_up import MailServerLookUp
 from senderproxy.delivery.mx.replies import asked_wait, cause_of, goes_back, is_greylisting, is_of_server
 from senderproxy.delivery.open_failures import FailureKind, OpenFailed
-from senderproxy.delivery.session import Completed, Interrupted
+from senderproxy.delivery.session import Completed, Interrupted, SessionTimeouts
 from senderproxy.delivery.transactions import outcomes_of
 from senderproxy.log import event
 from senderproxy.mail.address import Address, ForwardPath
@@ -35,12 +36,16 @@ from senderproxy.mail.reply import Reply, reply
 from senderproxy.relay.ports import Availability, Outcomes
 from senderproxy.routing.hops import MX_LANE, MxHop, ProviderMxHop
 from senderproxy.tracking.record import Lane
+from senderproxy.translation import _
 
 _log: Final = logging.getLogger("senderproxy.delivery")
 
 SMTP_PORT: Final = 25  # RFC 5321 section 4.5.4.2
 _LOOK_UP_PAUSE: Final = 300.0  # seconds without a new look-up at most, after several that failed
 DOMAINS: Final = 500  # domains with a state; those in use stay
+_SHOWN: Final = 50  # domains in `status`
+_OUTAGE: Final = 3  # domains that fail together before the way itself is in doubt
+_MX: Final = "mx "  # how the way of an MxHop begins
 IDLE_SESSIONS: Final = 40  # of all domains; each is an open file here and a connection there
 
 Gate: TypeAlias = Callable[[str], Awaitable[Reply | None]]  # why nothing may be sent for a domain; None: it may
@@ -74,16 +79,17 @@ class MxCourier:
         clock: Clock,
         settings: MxSettings,
         gate: Gate,
-        port: Callable[[str], int] = lambda _: SMTP_PORT,
+        port: Callable[[str], int] = lambda _host: SMTP_PORT,
     ) -> None:
         self.settings = settings
-        self.on_healthy: Callable[[Lane], None] = lambda _: None
-        self._opener = opener
+        self.on_healthy: Callable[[Lane], None] = lambda _lane: None
+        self.opener = opener
         self._look_up = look_up
         self._clock = clock
         self._gate = gate
         self._port = port
-        self._states: dict[str, DomainState] = {}  # the domain used last is the last one
+        self._states: dict[str, DomainState] = {}  # by the way; the one used last is the last one
+        self._worked_at = clock.now()  # the last session
         self._greylisting = Greylisting()
         self._closing = False
 
@@ -99,14 +105,39 @@ class MxCourier:
 
     def availability(self, domain: str) -> Availability:
         """See MxDelivery."""
-        state = self._states.get(domain)
+        state = self._states.get(str(MxHop(domain)))  # a message for the provider's servers never waits for them
         if state is None or state.reason is None or not (left := state.seconds_left()):
             return Availability(LIMITS.connections)
         return Availability(LIMITS.connections, state.reason, left)
 
-    def failing(self) -> Mapping[str, Reply]:
-        """The domains none of whose servers takes mail, each with the reason of the last attempt."""
-        return {name: state.reason for name, state in self._states.items() if state.reason is not None}
+    def configure(self, settings: MxSettings, timeouts: SessionTimeouts, hostname: str) -> None:
+        """Put new settings in force."""
+        self.settings = settings
+        self.opener.timeouts, self.opener.hostname = timeouts, hostname
+
+    def statuses(self) -> list[HopStatus]:
+        """Return the state of the domains none of whose servers takes mail: _SHOWN at most, the latest ones."""
+        return [_status(state, state.reason) for state in self._failing()[-_SHOWN:] if state.reason is not None]
+
+    def outage(self) -> HopStatus | None:
+        """Return the failure of the way itself: several domains fail, and none has taken mail since. None: it works."""
+        failing = [state for state in self._failing() if state.since > self._worked_at]
+        if len(failing) < _OUTAGE or (reason := failing[0].reason) is None:
+            return None
+        oldest = min(state.since for state in failing)
+        return HopStatus(
+            "mx",
+            "port 25",
+            "no session",
+            _("no session: {reply}").format(reply=reason),
+            oldest.isoformat(),
+            reason.text.partition(". To fix:")[0],
+            FailureKind.UNREACHABLE.value,
+            _("senderproxy check shows whether port 25 is open; many providers block it"),
+        )
+
+    def _failing(self) -> list[DomainState]:
+        return [state for way, state in self._states.items() if state.reason is not None and way.startswith(_MX)]
 
     def resume(self) -> None:
         """Try all domains again at once."""
@@ -119,7 +150,7 @@ class MxCourier:
         self._look_up.close()
         for state in list(self._states.values()):
             await state.sessions.close()
-        self._opener.close()
+        self.opener.close()
 
     # --- one message ---
 
@@ -131,7 +162,7 @@ class MxCourier:
             return dict.fromkeys(recipients, _shutting_down())
         if (refusal := await self._refusal(envelope)) is not None:
             return self._nothing(hop, recipients, Deferred(refusal))
-        state = self._state(hop.domain)
+        state = self._state(hop)
         if state.reason is not None and state.seconds_left():
             return self._nothing(hop, recipients, Deferred(state.reason, of_account=True))
         hosts = await self._hosts(hop)
@@ -177,7 +208,7 @@ class MxCourier:
         """Run transactions until each recipient has an outcome that no other server can change."""
         state, fresh = run.state, False
         while run.remaining:
-            acquired = await state.sessions.acquire(self._opener.timeouts.free_session, fresh=fresh)
+            acquired = await state.sessions.acquire(self.opener.timeouts.free_session, fresh=fresh)
             if isinstance(acquired, OpenFailed):
                 self._no_session(run, acquired)
                 return
@@ -213,13 +244,14 @@ class MxCourier:
         run.defer_rest(Deferred(failed.reply, of_account=not is_local and not run.outcomes))
 
     def _note_session(self, state: DomainState, session: HopSession) -> None:
+        self._worked_at = self._clock.now()
         if state.worked():
-            event(_log, log_events.HOP_RESUMED, way=f"mx {state.domain}", server=session.server.host)
+            event(_log, log_events.HOP_RESUMED, way=state.way, server=session.server.host)
             self.on_healthy(Lane(MX_LANE, state.domain))
 
     def _note_failure(self, state: DomainState, reason: Reply, *, longest: float = LONGEST_PAUSE) -> None:
         if state.reason is None:
-            event(_log, log_events.HOP_FAILED, fault=None, way=f"mx {state.domain}", reply=reason)
+            event(_log, log_events.HOP_FAILED, fault=None, way=state.way, reply=reason)
         state.failed(reason, longest)
 
     # --- greylisting ---
@@ -238,9 +270,10 @@ class MxCourier:
 
     # --- parts ---
 
-    def _state(self, domain: str) -> DomainState:
-        state = self._states.pop(domain, None) or DomainState(domain, self._opener, self._clock, self._port)
-        self._states[domain] = state
+    def _state(self, hop: MxHop | ProviderMxHop) -> DomainState:
+        way = str(hop)
+        state = self._states.pop(way, None) or DomainState(way, hop.domain, self.opener, self._clock, self._port)
+        self._states[way] = state
         if sum(other.sessions.idle for other in self._states.values()) >= IDLE_SESSIONS:
             for other in self._states.values():
                 if other is not state:
@@ -298,6 +331,20 @@ def _elsewhere(result: Completed | Interrupted, outcomes: Outcomes) -> Sequence[
 def _handed_back(outcome: Outcome) -> Deferred:
     """The outcome of a recipient that the account sends to instead."""
     return Deferred(classify.as_transient(outcome.reply), handed_back=True)
+
+
+def _status(state: DomainState, reason: Reply) -> HopStatus:
+    return HopStatus(
+        state.way,
+        state.hosts[0].name if state.hosts else state.domain,
+        "no session",
+        _("no session: {reply}").format(reply=reason),
+        state.since.isoformat(),
+        reason.text,
+        FailureKind.UNREACHABLE.value,
+        sessions_busy=state.sessions.busy,
+        sessions_idle=state.sessions.idle,
+    )
 
 
 def _pair(envelope: Envelope, path: ForwardPath) -> tuple[str, str]:

@@ -22,6 +22,7 @@ from senderproxy.mail.reply import Reply
 from senderproxy.routing.provider import Limits
 
 LIMITS: Final = Limits(connections=2, messages_per_connection=50, idle_seconds=5.0, recipients_per_message=100)
+_OPENING: Final = 180.0  # seconds after which no further server is tried; a client waits for 600
 _SET_BACK: Final = 300.0  # seconds for which a server that failed is tried last
 _FIRST_PAUSE: Final = 60.0  # seconds; doubled with each further attempt without a session
 LONGEST_PAUSE: Final = 1800.0  # seconds; RFC 5321 section 4.5.4.1
@@ -31,13 +32,14 @@ _TLS_STAGES: Final = frozenset({Stage.STARTTLS, Stage.HANDSHAKE})
 class DomainState:
     """One domain with mail since the start, or within the last ones."""
 
-    def __init__(self, domain: str, opener: HopOpener, clock: Clock, port: Callable[[str], int]) -> None:
+    def __init__(self, way: str, domain: str, opener: HopOpener, clock: Clock, port: Callable[[str], int]) -> None:
         """`port` returns the port of a server by its name: 25, unless a test has others."""
+        self.way = way  # as in the log: `mx kunde.example`
         self.domain = domain
         self.hosts: Sequence[MailHost] = ()  # of the last look-up, in the order in which they are tried
-        self.sessions = HopSessions(domain, LIMITS, clock, self._open)
+        self.sessions = HopSessions(way, LIMITS, clock, self._open)
         self.reason: Reply | None = None  # why no server takes mail
-        self.since = 0.0  # of the reason, monotonic seconds
+        self.since = clock.now()  # of the reason
         self.attempts = 0  # in progress
         self._opener = opener
         self._clock = clock
@@ -68,7 +70,7 @@ class DomainState:
         """No server takes mail: pause, for `longest` seconds at most."""
         now = self._clock.monotonic()
         if self.reason is None:
-            self.since = now
+            self.since = self._clock.now()
         self.reason = reason
         self._pause = min(self._pause * 2 or _FIRST_PAUSE, longest)
         self._paused_until = now + self._pause * (0.9 + 0.2 * self._clock.chance())
@@ -93,7 +95,10 @@ class DomainState:
     async def _open(self) -> HopSession | OpenFailed:
         """Open a session with the first server that takes one; those set back come last, the last one at the end."""
         failures: list[OpenFailed] = []
+        end = self._clock.monotonic() + _OPENING
         for host in sorted(self.hosts, key=lambda host: self._set_back.get(host.name, 0.0)):
+            if failures and self._clock.monotonic() >= end:
+                break
             result = await self._open_at(host)
             if isinstance(result, HopSession):
                 self._set_back.pop(host.name, None)

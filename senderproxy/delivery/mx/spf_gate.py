@@ -29,6 +29,8 @@ _WRONG: Final = 300.0  # seconds until the next look-up of one that does not: it
 _UNKNOWN: Final = 60.0  # seconds until the next look-up after a failed one
 _LOOK_UPS: Final = 4  # at once
 
+_NO_ADDRESS: Final = reply(451, "4.3.5", "The public address of this machine is not configured: [mx] public_address")
+
 NewClient: TypeAlias = Callable[[], DnsClient]
 
 
@@ -48,6 +50,8 @@ class SpfGate:
         self._new_client = new_client
         self._threads = WorkerThreads("spf-gate", _LOOK_UPS)
         self._known: dict[str, _KnownVerdict] = {}  # the domain looked up last is the last one
+        self._again: set[asyncio.Task[_KnownVerdict]] = set()  # _LOOK_UPS
+        self.changes = 0  # a cheap sign of another verdict
         self._running: dict[tuple[str, ...], asyncio.Future[AddressVerdict]] = {}
 
     @property
@@ -60,20 +64,34 @@ class SpfGate:
         if addresses != self._addresses:
             self._addresses = addresses
             self._known.clear()
+            self.changes += 1
 
     async def refusal(self, domain: str) -> Reply | None:
         """Why nothing may be sent for this domain; None: it may. Waits for a look-up where none was made lately."""
+        if not self._addresses:
+            return _NO_ADDRESS
         known = self._known.get(domain)
         if known is None or self._clock.monotonic() >= known.due:
             known = await self._look(domain)
         return self._refusal_of(domain, known)
 
     async def verdict(self, domain: str) -> AddressVerdict:
-        """The verdict about a domain, looked up now."""
+        """The verdict about a domain, looked up now. There is a public address."""
         return (await self._look(domain)).verdict
 
+    def tick(self) -> None:
+        """Look again at domains whose mail is stopped, when it is time. Cheap: called by the housekeeping."""
+        if self._again or not self._known:
+            return
+        now = self._clock.monotonic()
+        due = [domain for domain in self.stopped() if now >= self._known[domain].due]
+        for domain in due[:_LOOK_UPS]:
+            task = asyncio.create_task(self._look(domain))
+            self._again.add(task)
+            task.add_done_callback(self._again.discard)
+
     def stopped(self) -> Mapping[str, AddressVerdict]:
-        """The domains whose mail is stopped."""
+        """The domains whose mail is stopped, by their last verdict."""
         return {
             domain: known.verdict
             for domain, known in self._known.items()
@@ -101,6 +119,8 @@ class SpfGate:
         await wait_done(running)
         if running.cancelled():
             return self._note(domain, _unknown(addresses, "senderproxy is shutting down"))
+        if addresses != self._addresses:  # they were changed meanwhile
+            return await self._look(domain)
         return self._note(domain, running.result())
 
     def _note(self, domain: str, verdict: AddressVerdict) -> _KnownVerdict:
@@ -113,6 +133,7 @@ class SpfGate:
             case _:
                 known = _KnownVerdict(verdict, now + _WRONG, 0.0)
         self._known[domain] = known
+        self.changes += before is None or before.verdict != verdict
         if len(self._known) > DOMAINS:
             del self._known[next(iter(self._known))]
         return known

@@ -164,8 +164,8 @@ async def test_a_cancelled_attempt_leaves_no_session_behind() -> None:
         attempt.cancel()
         with pytest.raises(asyncio.CancelledError):
             await attempt
-        assert not o.courier._states[DOMAIN].sessions.busy
-        assert o.courier._states[DOMAIN].attempts == 0
+        assert not o.courier._states[str(MxHop(DOMAIN))].sessions.busy
+        assert o.courier._states[str(MxHop(DOMAIN))].attempts == 0
         first.script.clear()
         assert kinds(await o.send()) == [Delivered]
 
@@ -221,6 +221,13 @@ async def test_a_reply_about_the_server_is_followed_by_the_next_one(stage: Fault
     async with two_servers(refusal(stage, code, text)) as (o, first, second):
         assert kinds(await o.send()) == [Delivered]
         assert taken(first, second) == [0, 1]
+
+
+@pytest.mark.parametrize("code", [500, 502])
+async def test_a_server_that_knows_no_ehlo_gets_helo(code: int) -> None:
+    async with two_servers(refusal(FaultStage.EHLO, code, "Command unknown", times=1)) as (o, first, _):
+        assert kinds(await o.send()) == [Delivered]
+        assert first.sessions[0].verbs[:3] == ["EHLO", "HELO", "MAIL"]
 
 
 async def test_content_with_eight_bits_is_for_the_relay_to_encode() -> None:
@@ -377,6 +384,56 @@ async def test_a_refusal_of_the_message_or_recipient_stays(stage: FaultStage, co
         (outcome,) = await o.send(hop=PROVIDER)
         assert isinstance(outcome, kind), outcome
         assert not getattr(outcome, "handed_back", False)
+
+
+async def test_a_pause_of_mx_delays_no_message_for_the_providers_servers() -> None:
+    async with two_servers(providers=[MX1, MX2]) as (o, first, _):
+        ports, o.ports[MX1], o.ports[MX2] = dict(o.ports), 1, 1
+        (outcome,) = await o.send()
+        assert isinstance(outcome, Deferred)
+        assert outcome.of_account
+        (outcome,) = await o.send(hop=PROVIDER)
+        assert isinstance(outcome, Deferred)
+        assert outcome.handed_back
+        o.ports.update(ports)
+        o.clock.ahead += 70
+        assert kinds(await o.send(hop=PROVIDER)) == [Delivered]
+        assert o.courier.availability(DOMAIN).reason is None
+        assert taken(first) == [1]
+
+
+async def test_no_connection_for_the_provider_blocks_nothing() -> None:
+    async with two_servers(providers=[MX1, MX2]) as (o, _, _second):
+        o.ports[MX1] = o.ports[MX2] = 1
+        await o.send(hop=PROVIDER)
+        assert o.courier.availability(DOMAIN).reason is None
+        assert not o.courier.statuses()
+
+
+# ---- for the operator ----
+
+
+async def test_failing_domains_are_shown_and_several_are_an_outage() -> None:
+    domains = [f"{letter}.example" for letter in "abc"]
+    records = {(domain, "MX"): [f"10 {MX1}."] for domain in domains} | {(MX1, "A"): ["127.0.0.1"]}
+    async with Simulator(OPEN) as server, mx_bench(records, {MX1: server.port_starttls}) as o:
+        assert kinds(await o.send("carl@a.example")) == [Delivered]
+        assert not o.courier.statuses()
+        o.clock.ahead += 60
+        o.ports[MX1] = 1
+        for domain in domains:
+            assert o.courier.outage() is None
+            await o.send(f"carl@{domain}")
+        assert [one.way for one in o.courier.statuses()] == [f"mx {domain}" for domain in domains]
+        outage = o.courier.outage()
+        assert outage is not None
+        assert (outage.way, outage.server) == ("mx", "port 25")
+        assert "refused the connection" in str(outage.reply)
+        o.ports[MX1] = server.port_starttls
+        o.clock.ahead += 120
+        assert kinds(await o.send("carl@b.example")) == [Delivered]
+        assert o.courier.outage() is None
+        assert [one.way for one in o.courier.statuses()] == ["mx a.example", "mx c.example"]
 
 
 # ---- bounds and the end ----

@@ -148,7 +148,7 @@ async def test_all_servers_away_pause_the_domain_and_it_resumes_by_itself(bench:
         assert o.courier.availability(DOMAIN).reason is None
         assert kinds(await o.send()) == [Delivered]
         assert [str(lane.name) for lane in healthy] == [DOMAIN]  # type: ignore[attr-defined]
-        assert not o.courier.failing()
+        assert not o.courier.statuses()
 
 
 async def test_greylisting_is_waited_out_and_its_delay_is_learned(bench: Bench) -> None:
@@ -208,3 +208,40 @@ async def test_a_bounce_has_no_reverse_path_there(bench: Bench) -> None:
     async with mx_bench(zone((10, MX1)), {MX1: server.port}, timeouts=SLOW_PATIENCE) as o:
         assert kinds(await o.send(envelope=to(f"carl@{DOMAIN}").with_reverse_path(NULL_PATH))) == [Delivered]
     assert [delivery.reverse_path for delivery in await asyncio.to_thread(server.received)] == [""]
+
+
+async def test_servers_that_come_and_go_lose_nothing_and_double_only_what_is_not_known(bench: Bench) -> None:
+    servers = [bench.start(PostfixExchanger(name)) for name in ("mx1", "mx2")]
+    ports = {MX1: servers[0].port, MX2: servers[1].port}
+    unknown: Counter[str] = Counter()
+    async with mx_bench(zone((10, MX1), (10, MX2)), ports, timeouts=SLOW_PATIENCE) as o:
+
+        async def send_until_taken(recipient: str) -> None:
+            while True:
+                (outcome,) = await o.send(recipient)
+                if isinstance(outcome, Delivered):
+                    return
+                assert isinstance(outcome, Deferred), outcome
+                unknown[recipient] += outcome.maybe_taken
+                if outcome.of_account:
+                    o.clock.ahead += 1801  # the longest pause
+                await asyncio.sleep(0)
+
+        async def come_and_go() -> None:
+            for server in servers * 3:
+                await asyncio.to_thread(server.stop)
+                await asyncio.to_thread(server.start)
+
+        sent: list[str] = []
+        going = asyncio.create_task(come_and_go())
+        while not going.done():
+            batch = [f"r{len(sent) + number:05}@{DOMAIN}" for number in range(10)]
+            await asyncio.gather(*map(send_until_taken, batch))
+            sent += batch
+        await going
+    arrived: Counter[str] = Counter()
+    for server in servers:
+        arrived.update(await received(server))
+    doubled = {recipient: count for recipient, count in arrived.items() if count > 1 + unknown[recipient]}
+    assert not doubled
+    assert set(arrived) == set(sent)

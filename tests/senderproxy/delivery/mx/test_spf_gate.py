@@ -119,3 +119,35 @@ async def test_domains_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             await gate.refusal(f"{number}.example")
         assert len(gate._known) == 20
         assert not gate._running
+
+
+async def test_without_a_public_address_nothing_passes() -> None:
+    async with gate_at(()) as (gate, names, _):
+        refusal = await gate.refusal("firma.example")
+        assert refusal is not None
+        assert "[mx] public_address" in refusal.text
+        assert not names.asked
+
+
+async def test_a_stopped_domain_is_looked_at_again_without_mail() -> None:
+    async with gate_at() as (gate, names, clock):
+        assert await gate.refusal("falsch.example") is not None
+        gate.tick()
+        assert not gate._again
+        names.records[("falsch.example", "TXT")] = GOOD  # type: ignore[index]
+        clock.ahead += 301
+        changes = gate.changes
+        gate.tick()
+        gate.tick()
+        assert len(gate._again) == 1
+        await asyncio.gather(*gate._again)
+        assert not gate.stopped()
+        assert gate.changes > changes
+
+
+async def test_addresses_that_change_during_a_look_up_decide() -> None:
+    async with gate_at(("203.0.113.8",)) as (gate, _, _clock):
+        looking = asyncio.create_task(gate.refusal("firma.example"))
+        await asyncio.sleep(0)
+        gate.configure((OURS,))
+        assert await looking is None
