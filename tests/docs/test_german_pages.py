@@ -191,6 +191,12 @@ def place(link: tuple[str, str], home: Path) -> tuple[str, int]:
     return str(original(target)), anchors(target).index(anchor)
 
 
+def test_a_text_of_the_program_names_the_german_page() -> None:
+    german = " ".join(text for _english, text in catalogue())
+    pages = {f"docs/{path}" for path in re.findall(r"docs/([\w/-]+\.md)", german)}
+    assert [page for page in pages if (DOCS.parent / page).with_suffix(".de.md").exists()] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=names)
 def test_each_page_names_the_other_language(page: Path) -> None:
     assert f"\nEnglish: [{original(page).name}]({original(page).name})\n" in page.read_text(encoding="utf-8")
