@@ -24,6 +24,7 @@ Translate = Callable[[str], str]
 
 _TYPES: Final[Mapping[object, str]] = {
     values.read_text: "text",
+    values.read_footer: "text of several lines",
     values.read_address: "IP address and port",
     values.read_network: "network or IP address",
     values.read_size: 'size, like `"150 MB"`, `"1 MiB"` or octets',

@@ -450,6 +450,12 @@ HISTORY_LOST: Final = LogEvent(
 CONTENT_UNCHANGED: Final = LogEvent(
     "content_unchanged", Severity.WARNING, "content of a message sent as it is, without the change", ("id", "why")
 )
+CONTENT_CHANGE_OMITTED: Final = LogEvent(
+    "content_change_omitted",
+    Severity.INFO,
+    "content of a message sent as it is, by the rules of the change",
+    ("id", "why"),
+)
 CONTENT_CHANGE_FAILED: Final = LogEvent(
     "content_change_failed",
     Severity.ERROR,

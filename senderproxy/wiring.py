@@ -49,6 +49,7 @@ def rules_of(config: Config) -> Rules:
         config.routing_policy(),
         config.senders.policy(),
         report_server_of(config),
+        footers=config.footer_table(),
         returned_size=config.spool.returned_size,
         zone=_ZONE,
     )

@@ -20,6 +20,7 @@ from senderproxy.cli.explain_state import State, ask_state, limits_entry, print_
 from senderproxy.cli.terminal import print_field, print_json
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, ListenerSettings
+from senderproxy.footer.add_footer import AddFooter
 from senderproxy.listener.client_auth import Admission, ClientAuth
 from senderproxy.mail.address import NULL_PATH, AddressError, ReversePath, parse_address
 from senderproxy.mail.author import AuthorFields, UnreadableAuthor, read_authors
@@ -261,6 +262,10 @@ def _print_route(decision: Decision) -> None:
         print_field("", _("because {reason}").format(reason=change.reason))
     if not plan.changes:
         print_field(_("changed"), _("nothing"))
+    if plan.content_changes and isinstance(footer := plan.content_changes[0], AddFooter):
+        senders = ", ".join(map(str, footer.footer.senders))
+        text = _("of {senders}, unless the content of the message excludes it: senderproxy footer try")
+        print_field(_("footer"), text.format(senders=senders))
 
 
 def _entry(

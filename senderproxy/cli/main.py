@@ -37,6 +37,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "restore": N_("restore a backup; its messages come up held"),
         "client": N_("programs and devices that log in to senderproxy"),
         "send": N_("send a test message"),
+        "footer": N_("try the footers of the configuration on a message"),
         "status": N_("state of the running service: listeners, accounts, queue"),
         "alert": N_("test the ways of alerts, list the last alerts"),
         "queue": N_("list, retry, hold and cancel queued messages"),

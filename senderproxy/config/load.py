@@ -38,6 +38,7 @@ __all__ = [
     "system_hostname",
 ]
 
+_LISTS: Final = ("listeners", "clients", "footers")  # sections of which there may be several
 _NAME_TIMEOUT: Final = 2.0  # seconds for the look-up of this machine's own name, which usually is in /etc/hosts
 _ROUNDS: Final = 1000  # validations at most; each removes an invalid setting, so this is far above any real file
 _STAND_INS: Final[Mapping[SettingPath, str]] = {
@@ -239,7 +240,7 @@ def _remove(settings: dict[str, Any], path: SettingPath) -> None:
     name: Any = path[0]
     parent: Any = settings
     for part in path:
-        if not isinstance(parent, dict) and parent not in (settings.get("listeners"), settings.get("clients")):
+        if not isinstance(parent, dict) and parent not in [settings.get(name) for name in _LISTS]:
             break
         section, name = parent, part
         if isinstance(parent, dict) and part not in parent:

@@ -26,6 +26,7 @@ from senderproxy.config.values import (
     Endpoint,
     FilePath,
     Flag,
+    FooterText,
     ForeignPolicy,
     Host,
     HostName,
@@ -59,6 +60,7 @@ from senderproxy.config.values import (
     split_address,
     split_policy,
 )
+from senderproxy.footer.footer import Footer, FooterTable
 from senderproxy.mail.address import Address, AddressPattern, is_local_name, parse_pattern
 from senderproxy.retry import RetryPolicy
 from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy, ForeignAuthorPolicy
@@ -340,6 +342,21 @@ class SendersSettings(Section):
             srs=self.srs,
             mapped=AuthorMap(exact, domains, names),
         )
+
+
+class FooterSettings(Section):
+    """A text below the mail of some senders, such as a company's details: [footers.md](footers.md)."""
+
+    senders: tuple[Pattern, ...] = Field(
+        description="The addresses in From, or `@domains`, whose mail gets it. An address has priority over its domain."
+    )
+    text: FooterText = Field(
+        description="The lines for texts. `{name}` is the author's name in From, or the address without one;"
+        " `{address}` is the address."
+    )
+    html: FooterText | None = Field(
+        default=None, description="The same for HTML, as it would be in `<body>`. Left out: made from `text`."
+    )
 
 
 _Limit: TypeAlias = Annotated[int, BeforeValidator(integer(0, 10_000_000))]
@@ -731,6 +748,7 @@ class Config(Section):
     clients: tuple[ClientSettings, ...] = ()
     routing: RoutingSettings = RoutingSettings()
     senders: SendersSettings = SendersSettings()
+    footers: tuple[FooterSettings, ...] = ()
     providers: dict[Name, ProviderSettings] = Field(default={})
     delivery: DeliverySettings = DeliverySettings()
     spool: SpoolSettings = SpoolSettings()
@@ -745,6 +763,11 @@ class Config(Section):
         presets = {name: preset for name, preset in PRESETS.items() if preset.smarthosts}
         named = {name: settings.provider(name) for name, settings in self.providers.items()}
         return MappingProxyType(presets | named)
+
+    def footer_table(self) -> FooterTable | None:
+        """The footers by sender; None without one."""
+        footers = [Footer(each.senders, each.text, each.html or "") for each in self.footers]
+        return FooterTable(footers) if footers else None
 
     def preset_of(self, provider: str) -> str:
         """The preset that a provider is derived from, or its own name."""
@@ -792,6 +815,7 @@ SECTIONS: Final[Mapping[tuple[str, ...], type[Section]]] = MappingProxyType(
         ("clients", "*"): ClientSettings,
         ("routing",): RoutingSettings,
         ("senders",): SendersSettings,
+        ("footers", "*"): FooterSettings,
         ("providers", "*"): ProviderSettings,
         ("delivery",): DeliverySettings,
         ("spool",): SpoolSettings,
@@ -814,6 +838,7 @@ def _conflicts(config: Config) -> Iterator[Conflict]:
     yield from _clients_conflicts(config.clients)
     yield from _routing_conflicts(config.routing)
     yield from _senders_conflicts(config.senders)
+    yield from _footers_conflicts(config.footers)
     yield from _spool_conflicts(config.spool)
     yield from _metrics_conflicts(config.metrics)
     for name, provider in config.providers.items():
@@ -856,6 +881,22 @@ def _senders_conflicts(senders: SendersSettings) -> Iterator[Conflict]:
         if value.local_part is None and not key.startswith("@"):
             at: SettingPath = ("senders", "map", key)
             yield Conflict(at, _("maps one address to a whole domain"), _("write one address as the value"), (at,))
+
+
+def _footers_conflicts(footers: tuple[FooterSettings, ...]) -> Iterator[Conflict]:
+    first: dict[str, int] = {}
+    for index, footer in enumerate(footers):
+        path: SettingPath = ("footers", index, "senders")
+        if not footer.senders:
+            hint = _("write {setting}").format(setting='senders = ["@firma.example"]')
+            yield Conflict(path, _("is empty: no mail would get this footer"), hint, (path,))
+        for sender in footer.senders:
+            other = first.setdefault(str(sender).lower(), index)
+            if other != index:
+                message = _("{value} is also used by {other}").format(
+                    value=quoted(str(sender)), other=f"footers[{other}]"
+                )
+                yield Conflict(path, message, _("remove one of the two"), (path, ("footers", other, "senders")))
 
 
 def _listener_conflicts(at: SettingPath, listener: ListenerSettings, users: bool) -> Iterator[Conflict]:

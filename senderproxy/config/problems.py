@@ -94,7 +94,7 @@ def problem_of(error: ErrorDetails) -> Problem:
             return Problem(path, _("is invalid"), _("see docs/config.md"))
 
 
-_LISTS: Final = (("listeners",), ("clients",))
+_LISTS: Final = (("listeners",), ("clients",), ("footers",))
 
 
 def _hint_for_missing(path: SettingPath) -> str:

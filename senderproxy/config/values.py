@@ -26,6 +26,7 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from senderproxy.errors import SenderproxyError
+from senderproxy.footer.footer import PLACEHOLDERS, unknown_placeholders
 from senderproxy.mail.address import (
     Address,
     AddressError,
@@ -65,6 +66,7 @@ UNLOCK_WAYS: Final = ("key-file:/etc/senderproxy/vault.key", "credential:NAME", 
 _QUOTED_LENGTH: Final = 80  # characters; a problem is one line of a terminal
 UNIX: Final = "unix:"  # the beginning of an address that is the path of a socket
 _SOCKET_PATH: Final = 107  # octets; sun_path holds 108 with the closing NUL on Linux (unix(7))
+_FOOTER_LENGTH: Final = 65_536  # characters; room for a small picture in the HTML
 _LAST_HOUR: Final = 23  # of a day
 _LAST_MINUTE: Final = 59  # of an hour
 _HIGHEST_PORT: Final = 65535  # a port has 16 bits (RFC 9293 section 3.1)
@@ -120,6 +122,28 @@ def read_text(value: object) -> str:
     if not value.isprintable():
         refuse(_("contains control characters"), _("write printable text"))
     return value
+
+
+def read_footer(value: object) -> str:
+    """Text on any number of lines, with `{name}` and `{address}`."""
+    if not isinstance(value, str):
+        refuse(
+            _("{value} is not text").format(value=quoted(value)),
+            _("put it between three quotation marks, on lines of its own"),
+        )
+    text = value.replace("\r\n", "\n").expandtabs()
+    if not any(character.isalnum() for character in text):
+        refuse(_("has no letter or digit"), _("write the lines of the footer"))
+    if len(text) > _FOOTER_LENGTH:
+        refuse(_("is too long"), _("write at most {count} characters").format(count=_FOOTER_LENGTH))
+    if not text.replace("\n", "").isprintable():
+        refuse(_("contains control characters"), _("write printable text"))
+    for placeholder in unknown_placeholders(text):
+        refuse(
+            _("{placeholder} is not known").format(placeholder=placeholder),
+            _("write {names}").format(names=" or ".join(f"{{{name}}}" for name in PLACEHOLDERS)),
+        )
+    return text
 
 
 def read_address(value: object) -> str:
@@ -529,6 +553,7 @@ def _member(members: Mapping[str, T]) -> Callable[[object], T]:
 
 
 Text = Annotated[str, BeforeValidator(read_text)]
+FooterText = Annotated[str, BeforeValidator(read_footer)]
 Endpoint = Annotated[str, BeforeValidator(read_address)]
 Network = Annotated[IpNetwork, BeforeValidator(read_network)]
 Size = Annotated[int, BeforeValidator(read_size)]

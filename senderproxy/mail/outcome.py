@@ -7,6 +7,8 @@ from typing import Final, TypeAlias
 
 from senderproxy.mail.reply import Reply, reply
 
+FOOTER_ADDED: Final = "added"
+
 
 class RefusedSenderField(Enum):
     """The place of the sender address that the upstream refuses for this account."""
@@ -35,10 +37,15 @@ class Substitute:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The upstream accepted the message. `by`: the fallback account that sent it; None: the account of the message."""
+    """The upstream accepted the message.
+
+    `by`: the fallback account that sent it; None: the account of the message. `footer`: FOOTER_ADDED, or the reason why
+    the message left without its footer; empty if it has none.
+    """
 
     reply: Reply
     by: Substitute | None = None
+    footer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,13 @@ from typing import Final, TypeAlias
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
+from senderproxy.footer.add_footer import AddFooter
 from senderproxy.log import event
 from senderproxy.mail.address import Address, ForwardPath, ReversePath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.host_group import host_group
 from senderproxy.mail.message import Message
-from senderproxy.mail.outcome import NEEDS_SEVEN_BIT, Deferred, Delivered, Failed, Outcome
+from senderproxy.mail.outcome import FOOTER_ADDED, NEEDS_SEVEN_BIT, Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.content_changes import ContentChanger
@@ -230,7 +231,7 @@ class MessageRelay:
     ) -> Outcomes:
         """Offer the message after these content changes."""
         try:
-            changed = await self._contents.change(submission.id, message, changes)
+            changed, unmade = await self._contents.change(submission.id, message, changes)
         except OSError as error:
             event(_log, log_events.CONTENT_CHANGE_FAILED, id=submission.id, why=error)
             return dict.fromkeys(envelope.recipients, _CONTENT_UNAVAILABLE)
@@ -239,7 +240,10 @@ class MessageRelay:
         finally:
             if changed.body is not message.body:
                 changed.body.close()
-        return self._explained(decision, changed, outcomes)
+        outcomes = self._explained(decision, changed, outcomes)
+        return (
+            _with_footer_notes(outcomes, unmade.get(0, FOOTER_ADDED)) if isinstance(changes[0], AddFooter) else outcomes
+        )
 
     def _offer(
         self, submission: Submission, decision: Decision, envelope: Envelope, message: Message
@@ -309,6 +313,14 @@ class MessageRelay:
             sent_as = reverse_path if isinstance(reverse_path, Address) else None
             self.rejected_senders.accepted(decision.route, (sent_as, decision.route.author))
         return outcomes
+
+
+def _with_footer_notes(outcomes: Outcomes, note: str) -> Outcomes:
+    """The outcomes with a note about the footer at each recipient that got the message."""
+    return {
+        path: replace(outcome, footer=note) if isinstance(outcome, Delivered) else outcome
+        for path, outcome in outcomes.items()
+    }
 
 
 def _for_stranger(outcome: Outcome) -> Outcome:

@@ -2,7 +2,8 @@
 
 Guarantees: the event loop waits neither for the work nor for the disk; memory is bounded, whatever the size of the
 message: a new body above 256 KiB is in an unnamed file. If a change fails or declines, the message leaves without it,
-with the reason in the log; only a disk that fails defers it. The new body is dot-stuffed, and its size is exact.
+with the reason in the log and in the result; only a disk that fails defers it. The new body is dot-stuffed, and its
+size is exact.
 Not here: the changes (rewriting.content_change), their choice (rewriting.plan).
 """
 
@@ -10,8 +11,8 @@ import asyncio
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from typing import BinaryIO, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO, Final, NamedTuple
 
 from senderproxy import log_events
 from senderproxy.aio import wait_done
@@ -21,12 +22,22 @@ from senderproxy.mail.dot_stuffing import DotStuffer, remove_dots
 from senderproxy.mail.message import Message
 from senderproxy.rewriting.content_change import ContentChange, Unchanged
 from senderproxy.rewriting.long_lines import LongLineDetector
+from senderproxy.translation import N_
 
 _MEMORY_LIMIT: Final = 256 * 1024  # octets of a new body in memory; most messages have less
 _READ_BLOCK: Final = 512 * 1024  # octets read from the file at a time: a hop to a thread costs as much as 100 KiB
 _TIMEOUT: Final = 60.0  # seconds for all changes of one message; 100 MB take some seconds
 
+INTERNAL_ERROR: Final = N_("an internal error")
+
 _log: Final = logging.getLogger("senderproxy.relay")
+
+
+class ChangedMessage(NamedTuple):
+    """A message after its content changes, and those that were not made, with their reasons."""
+
+    message: Message
+    unmade: Mapping[int, str]  # by the index of the change
 
 
 class ContentChanger:
@@ -35,7 +46,7 @@ class ContentChanger:
     def __init__(self, timeout_seconds: float = _TIMEOUT) -> None:
         self._disk = DiskThreads("content-change", timeout_seconds=timeout_seconds)
 
-    async def change(self, message_id: str, message: Message, changes: Sequence[ContentChange]) -> Message:
+    async def change(self, message_id: str, message: Message, changes: Sequence[ContentChange]) -> ChangedMessage:
         """Return the message after all changes, in their order. Its body is to be closed if it is another one.
 
         Raises OSError if the disk does not respond, is full or fails.
@@ -53,37 +64,43 @@ class ContentChanger:
             raise DiskTimeout
         return working.result()
 
-    def _apply_all(self, message_id: str, message: Message, changes: Sequence[ContentChange]) -> Message:
+    def _apply_all(self, message_id: str, message: Message, changes: Sequence[ContentChange]) -> ChangedMessage:
         current = message
-        for change in changes:
+        unmade: dict[int, str] = {}  # by the index of the change
+        for index, change in enumerate(changes):
             previous = current
             try:
-                current = self._apply(message_id, previous, change)
+                made = self._apply(message_id, previous, change)
+                if isinstance(made, str):
+                    unmade[index] = made
+                else:
+                    current = made
             except OSError:
                 current = message
                 raise
             finally:
                 if current is not previous and isinstance(previous.body, ChangedBody):
                     previous.body.discard()
-        return current
+        return ChangedMessage(current, unmade)
 
-    def _apply(self, message_id: str, message: Message, change: ContentChange) -> Message:
-        """Make one change; on a thread."""
+    def _apply(self, message_id: str, message: Message, change: ContentChange) -> Message | str:
+        """Make one change; on a thread. Returns the reason if it is not made."""
         body = ChangedBody(self._disk)
         try:
             header = change.apply(message.header, remove_dots(message.body.blocks()), body.write)
             if not isinstance(header, Unchanged):
                 body.finish()
                 return Message(header, body)
-            reason, fault = header.reason, None
+            reason, fault, is_expected = header.reason, None, header.is_expected
         except OSError:
             body.discard()
             raise
         except Exception as error:  # noqa: BLE001  the message leaves as it is
-            reason, fault = "an internal error", error
+            reason, fault, is_expected = INTERNAL_ERROR, error, False
         body.discard()
-        event(_log, log_events.CONTENT_UNCHANGED, fault=fault, id=message_id, why=reason)
-        return message
+        kind = log_events.CONTENT_CHANGE_OMITTED if is_expected else log_events.CONTENT_UNCHANGED
+        event(_log, kind, fault=fault, id=message_id, why=reason)
+        return reason
 
 
 class ChangedBody:
@@ -171,7 +188,7 @@ def _unnamed_file() -> BinaryIO:
     return tempfile.TemporaryFile(buffering=0)
 
 
-def _close_unused(done: "asyncio.Future[Message]", message: Message) -> None:
+def _close_unused(done: "asyncio.Future[ChangedMessage]", message: Message) -> None:
     """Close the result of a call that no one waits for any more."""
-    if done.exception() is None and done.result() is not message:
-        done.result().body.close()
+    if done.exception() is None and done.result().message is not message:
+        done.result().message.body.close()

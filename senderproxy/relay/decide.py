@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Final
 
+from senderproxy.footer.add_footer import AddFooter
+from senderproxy.footer.footer import FooterTable
 from senderproxy.mail.address import Address, ForwardPath, ReversePath
 from senderproxy.mail.author import (
     AuthorFields,
@@ -19,6 +21,7 @@ from senderproxy.mail.author import (
     MailboxError,
     UnreadableAuthor,
     find_hidden_sender,
+    read_authors,
     read_mailboxes,
     read_senders,
 )
@@ -30,7 +33,7 @@ from senderproxy.relay.loop_guard import is_automatic_response
 from senderproxy.relay.signed_recipients import refuse_answer, undo_recipients
 from senderproxy.rewriting.edited_header import Change, EditedHeader
 from senderproxy.rewriting.effective_author import EffectiveAuthor, determine_author
-from senderproxy.rewriting.plan import LOOP_FIELD, Discard, RewriteContext, RewritePlan, plan_rewrite
+from senderproxy.rewriting.plan import LOOP_FIELD, Discard, RewriteContext, RewritePlan, apply_edits, plan_rewrite
 from senderproxy.rewriting.received_field import HOP_LIMIT, hop_count, is_own_loop, own_ids
 from senderproxy.rewriting.srs import SigningKeys, is_srs
 from senderproxy.rewriting.stray_lines import StrayLine, without_stray_lines
@@ -63,6 +66,7 @@ class Rules:
     senders: AuthorPolicy = field(default_factory=AuthorPolicy)
     report_server: Smarthost | None = None  # the internal server for delivery reports; None: sent by account
     zone: tzinfo = UTC  # of this machine, for a Date field without one
+    footers: FooterTable | None = None  # None: no message gets a footer
     returned_size: int = 50_000  # octets; of a larger message a report returns only the header
 
 
@@ -111,7 +115,8 @@ def decide(
     A Refusal or Discard has the complete reply to the client. `other_account`: exchanges the account of a route that is
     permitted to the client; the message is rewritten for that one. No message is permitted because of it.
     """
-    edited = without_stray_lines(facts.header, lenient=facts.client.lenient)
+    received = facts.header
+    edited = without_stray_lines(received, lenient=facts.client.lenient)
     if isinstance(edited, StrayLine):
         return _refuse_stray_line(edited)
     if edited.cuts:
@@ -158,6 +163,8 @@ def decide(
         return _for_reader(plan, is_internal=is_internal)
     if isinstance(plan, Discard):
         return plan
+    if rules.footers is not None and facts.carrier is None:
+        plan = _with_footer(plan, received, effective.authors, facts.envelope.reverse_path, rules.footers)
     if effective.path_changes or undone:
         restored = [Change("recipient", str(old), str(new), _UNDONE) for old, new in undone.items()]
         plan = replace(plan, changes=(*effective.path_changes, *restored, *plan.changes))
@@ -165,6 +172,25 @@ def decide(
 
 
 _UNDONE: Final = "its SRS address stood for it"
+
+
+def _with_footer(
+    plan: RewritePlan, received: HeaderSection, authors: AuthorFields, reverse_path: ReversePath, footers: FooterTable
+) -> RewritePlan:
+    """The plan with the footer of the message's author. Foreign authors of redirected mail have none."""
+    footer = footers.find(authors.from_[0].address) if authors.from_ else None
+    if authors.from_ and footer is None:
+        return plan
+    leaving = read_authors(apply_edits(plan, received))
+    if not isinstance(leaving, AuthorFields) or not leaving.from_:
+        return plan
+    author = leaving.from_[0]
+    footer = footer or footers.find(author.address)  # a local user: an address is in the From that leaves only
+    if footer is None:
+        return plan
+    is_automatic = not isinstance(reverse_path, Address)
+    change = AddFooter(footer, author.display_name or "", str(author.address), is_automatic)
+    return replace(plan, content_changes=(change, *plan.content_changes))
 
 
 def _signed_recipients(

@@ -60,6 +60,7 @@ def attempted(
                 "seconds": f"{seconds:.3f}",
             }
             | ({"maybe_taken": "yes"} if isinstance(outcome, Deferred) and outcome.maybe_taken else {})
+            | ({"footer": outcome.footer} if isinstance(outcome, Delivered) and outcome.footer else {})
             | (_in_place_of(account, outcome.by) if outcome.by is not None else {}),
         )
         for outcome, paths in groups.items()

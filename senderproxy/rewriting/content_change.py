@@ -18,6 +18,7 @@ class Unchanged:
     """The content leaves as it is. What was written meanwhile is dropped."""
 
     reason: str  # one sentence, for the log
+    is_expected: bool = False  # by the rules of the change; else something is wrong with the message
 
 
 class ContentChange(Protocol):

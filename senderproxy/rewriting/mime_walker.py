@@ -7,8 +7,8 @@ RFC 2045, RFC 2046 section 5.1, RFC 1847 (multipart/signed).
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from senderproxy.mail.header import HeaderSection
@@ -29,11 +29,13 @@ class MimeLimitExceeded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ContentType:
-    """Content-Type of an entity, in lower case but for the boundary."""
+    """Content-Type of an entity, in lower case but for the boundary and the values of the parameters."""
 
     kind: str = "text"
     subtype: str = "plain"
     boundary: bytes = b""
+    parameters: Mapping[bytes, bytes] = field(default_factory=dict)
+    is_read: bool = False  # False without a readable field
 
 
 def content_type(header: HeaderSection) -> ContentType:
@@ -44,7 +46,7 @@ def content_type(header: HeaderSection) -> ContentType:
         return ContentType()
     parameters = {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(values[0])}
     kind, subtype = (part.decode("ascii").lower() for part in found.groups())
-    return ContentType(kind, subtype, parameters.get(b"boundary", b"").rstrip(b" "))
+    return ContentType(kind, subtype, parameters.get(b"boundary", b"").rstrip(b" "), parameters, is_read=True)
 
 
 def transfer_encoding(header: HeaderSection) -> str:

@@ -23,8 +23,8 @@ class EventKind(Enum):
     ACCEPTED = "accepted"  # responsibility is ours now. Facts: client, listener, account, author, size, mode
     REFUSED = "refused"  # to the client, which still has it. Facts: reply, hint
     CHANGED = "changed"  # by a rewriting rule or a repair. Facts: what, old, new, reason
-    # Facts: account, outcome (delivered, deferred, failed), reply, maybe_taken, seconds; of a fallback account also
-    # instead_of (the account of the message), cause (a mail.outcome.Unavailable) and why (the reply of that account)
+    # Facts: account, outcome (delivered, deferred, failed), reply, maybe_taken, seconds, footer; of a fallback account
+    # also instead_of (the account of the message), cause (a mail.outcome.Unavailable), why (the reply of that account)
     ATTEMPTED = "attempted"
     DISCARDED = "discarded"  # by a setting. Facts: reply
     HELD = "held"  # by an operator or an error. Facts: why, by (the operator's name)

@@ -148,7 +148,18 @@ def _attempted(facts: Mapping[str, str], recipients: str) -> str:
     slow = _("; took {seconds} s").format(seconds=facts["seconds"]) if _seconds(facts) >= _SLOW else ""
     is_unknown = facts.get("maybe_taken", "no").lower() not in _NO
     maybe = _("; the provider may have accepted it nevertheless") if is_unknown else ""
-    return f"{outcome}{recipients}{account}{_reply(facts)}{maybe}{slow}"
+    return f"{outcome}{recipients}{account}{_reply(facts)}{_footer(facts)}{maybe}{slow}"
+
+
+def _footer(facts: Mapping[str, str]) -> str:
+    """A note about the footer of a message that left."""
+    match facts.get("footer"):
+        case None | "":
+            return ""
+        case "added":
+            return _("; with its footer")
+        case reason:
+            return _("; without its footer: {reason}").format(reason=_(reason))
 
 
 _CAUSES: Final = {

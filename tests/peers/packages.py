@@ -75,6 +75,7 @@ PACKAGES: Final = (
     "swaks",
     "libnet-ssleay-perl",  # swaks' TLS
     "msmtp",
+    "mutt",  # shows messages with their footer
     "libnss-wrapper",  # shows Exim the user its package would have made
     "gcc",  # builds the disk and name server that fail, loaded into the service
     "libc6-dev",

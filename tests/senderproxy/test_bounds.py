@@ -95,6 +95,7 @@ CONFIGURED = {
     "alerts.weekly.WeeklySums._totals",  # accounts
     "accounts.access_tokens.VaultTokens._unsaved",  # grants
     "accounts.vault_accounts._Snapshot.applications",
+    "footer.footer.FooterTable._by_sender",  # senders of footers
     "metrics.counts.Counts._accept",  # listeners, NAMES_LIMIT
     "metrics.counts.Counts._last_success",  # accounts, ACCOUNTS_LIMIT
     "metrics.counts.Counts._reused",
@@ -200,6 +201,12 @@ OF_ONE_OBJECT = {
     "delivery.session.Completed.rejected",
     "delivery.session.Interrupted.rejected",
     "delivery.session._Progress.rejected",
+    "footer.add_footer._FooterWalk._open",  # _DEPTH_LIMIT
+    "footer.html_scanner.HtmlScanner._steps",  # a constant
+    "footer.line_search.LineSearch._waiting",  # _BLOCK and one piece
+    "footer.part_editor.EditInPlace._held",  # a piece, and what may be behind an end tag
+    "footer.part_editor.EditReencoded._held",  # _TEXT_PIECE and one piece
+    "rewriting.mime_walker.ContentType.parameters",  # of a header section
     "http_client.message.Request.headers",
     "listener.body.BodyBuffer._memory",  # spill_bytes
     "listener.client_stream.ClientStream._output",  # _BATCH replies

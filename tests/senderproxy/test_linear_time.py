@@ -32,6 +32,8 @@ from senderproxy.delivery.protocol import InvalidReplyError, ReplyReader
 from senderproxy.domain_records.dkim import rsa_bits
 from senderproxy.domain_records.domain import judge_domain
 from senderproxy.domain_records.provider_records import PROVIDER_RECORDS
+from senderproxy.footer.add_footer import AddFooter
+from senderproxy.footer.footer import Footer
 from senderproxy.mail.address import AddressError, parse_address
 from senderproxy.mail.author import MailboxError, read_authors, read_mailboxes
 from senderproxy.mail.display import decode_words, encode_phrase, encode_unstructured
@@ -60,6 +62,11 @@ UNITS = [
     b"a", b"a ", b" a", b"a\t", b"A.", b".", b"..", b"-", b"1", b"1 ", b"1.", b"=", b"=?", b"?=", b"=?utf-8?q?", b"=?utf-8?q?a?= ",
     b"\xff", b'"\xff', b"\xff ", b"\xc3\xa4", b"\xc3\xa4 ", b"[", b"]", b"[]", b"Jan ", b"from", b"\r\nfrom ", b"x: y\r\n",
     b"message-id", b"\r\n.", b"%", b"+", b"/", b"send ", b"id ", b"ok ", b"too many ", b"daily ", b"queued as ", b"Received: x\r\n",
+]  # fmt: skip
+# For the structure and the texts of a message, beside those.
+MIME_UNITS = [
+    b"\r\n--b", b"\r\n--", b"--b--\r\n", b"<!--", b"-->", b"</body>", b"</body\r\n", b"<a b='", b"&", b"=\r\n", b"-----BEGIN PGP ",
+    b"Firma GmbH \xc2\xb7 K\xc3\xb6ln ", b"\r\n> Firma",
 ]  # fmt: skip
 
 
@@ -182,6 +189,36 @@ def _reencode(octets: bytes) -> object:
     return Reencode(seven_bit=True).apply(header, iter([parts]), lambda _: None)
 
 
+def _footers(octets: bytes) -> object:
+    """In texts of each encoding, in a header section, and as lines around boundaries, in pieces of one segment."""
+    clean = octets.replace(b"\r\n", b"\n").replace(b"\r", b"").replace(b"\n", b"\r\n")
+    footer = Footer((), "-- \nFirma GmbH \u00b7 K\u00f6ln\n{name}", "<p>Firma GmbH \u00b7 K\u00f6ln</p>")
+    results = []
+    for kind in (
+        b"text/plain",
+        b"text/plain; charset=iso-8859-15",
+        b"text/html",
+        b"text/html; charset=utf-16",
+        b"text/html\r\nContent-Transfer-Encoding: quoted-printable",
+        b"text/plain\r\nContent-Transfer-Encoding: base64",
+        clean[:60_000],
+    ):
+        body = (
+            b"--b\r\nContent-Type: "
+            + kind
+            + b"\r\n\r\n"
+            + clean
+            + b"\r\n--b\r\n\r\n"
+            + clean
+            + b"\r\n--b--\r\n"
+            + clean
+        )
+        pieces = (body[at : at + 1448] for at in range(0, len(body), 1448))
+        header = HeaderSection(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n")
+        results.append(AddFooter(footer, "a\u20ac", "a@b.example").apply(header, pieces, lambda _: None))
+    return results
+
+
 def _stray_lines(octets: bytes) -> object:
     clean = octets.replace(b"\0", b" ").replace(b"\r\n", b"\0").translate(None, b"\r\n").replace(b"\0", b"\r\n")
     return without_stray_lines(HeaderSection(b"Subject: x\r\nstray " + clean + b"\r\nTo: x\r\n"), lenient=True)
@@ -277,6 +314,7 @@ FUNCTIONS: dict[str, tuple[Callable[[bytes], object], int]] = {
         for name in (b"From", b"To", b"Date", b"X-Note")
     },
     "MIME structure": (_reencode, HEADER_LIMIT),
+    "footers": (_footers, HEADER_LIMIT // 2),
     "stray lines": (_stray_lines, HEADER_LIMIT // 4),
     "DATA": (_data, HEADER_LIMIT * 8),
     "DATA of a device": (lambda octets: _data(octets, BareCr.CONVERT), HEADER_LIMIT),
@@ -307,7 +345,8 @@ FUNCTIONS: dict[str, tuple[Callable[[bytes], object], int]] = {
 @pytest.mark.parametrize("what", FUNCTIONS)
 def test_a_function_is_linear(what: str) -> None:
     function, limit = FUNCTIONS[what]
-    for unit, before in itertools.product(UNITS, (b"", b'a<"')):
+    units = [*UNITS, *MIME_UNITS] if what in ("footers", "MIME structure") else UNITS
+    for unit, before in itertools.product(units, (b"", b'a<"')):
 
         def make(size: int, edges: tuple[bytes, bytes] = (before, unit)) -> Callable[[], object]:
             return functools.partial(function, edges[0] + edges[1] * (size // len(edges[1])) + b"\1")

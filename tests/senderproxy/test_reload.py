@@ -64,6 +64,9 @@ OTHER: dict[str, Any] = {
     "senders.bounce_account": "info",
     "senders.automatic_per_hour": 3,
     "senders.remove_bcc": True,
+    "footers.senders": ["info@firma.example"],
+    "footers.text": "Firma GmbH, Bonn",
+    "footers.html": "<p>Firma GmbH, Bonn</p>",
     "senders.map": {"root@server.local": "it@firma.example"},
     "providers.preset": "gmx",
     "providers.host": "smtp.other.example",
@@ -200,6 +203,7 @@ class Office:
                 {"user": "scanner", "password": SCANNER},
                 {"networks": ["192.168.5.0/24"], "senders": ["anna@firma.example"]},
             ],
+            "footers": [{"senders": ["@firma.example"], "text": "Firma GmbH"}],
             "providers": {
                 "ionos": {"preset": "ionos-de", "host": "smtp.firma.example", "port": 465, "security": "tls"}
             },
@@ -224,7 +228,7 @@ class Office:
             place = settings.setdefault(section, {})
             if section == "clients":
                 place = place[1 if setting in ("networks", "senders") else 0]
-            elif section == "listeners":
+            elif section in ("listeners", "footers"):
                 place = place[0]
             elif section == "providers":
                 place = place["ionos"]

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from senderproxy.config.model import SECTIONS, Config, ListenerSettings
+from senderproxy.mail.address import parse_address
 from senderproxy.routing.presets import PRESETS
 from senderproxy.routing.provider import Limits, LoginForm, NullPolicy, Security, SenderRule, Smarthost
 from senderproxy.routing.route import AddressSource, RoutingPolicy
@@ -400,3 +401,58 @@ def test_braces_in_a_value_are_not_placeholders() -> None:
 
 def test_listener_settings_can_be_created_alone() -> None:
     assert ListenerSettings(address="127.0.0.1:0").address == "127.0.0.1:0"
+
+
+FOOTER = {"senders": ["@firma.example"], "text": "\nFirma GmbH\n{name}\n"}
+
+
+@pytest.mark.parametrize(
+    ("footers", "expected"),
+    [
+        ([FOOTER, FOOTER | {"senders": ["anna@firma.example", "@laden.example"]}], []),
+        (
+            [FOOTER | {"senders": []}],
+            ['footers.0.senders: is empty: no mail would get this footer. To fix: write senders = ["@firma.example"]'],
+        ),
+        (
+            [FOOTER, FOOTER | {"senders": ["@Firma.example"]}],
+            ['footers.1.senders: "@firma.example" is also used by footers[0]. To fix: remove one of the two'],
+        ),
+    ],
+)
+def test_footers_have_senders_and_each_sender_one_footer(footers: list[Any], expected: list[str]) -> None:
+    assert conflicts(footers=footers) == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"text": "\n--\n"}, "has no letter or digit"),
+        ({"text": 5}, "5 is not text"),
+        ({"text": "x\x07"}, "contains control characters"),
+        ({"text": "Tel. {phone}"}, "{phone} is not known. To fix: write {name} or {address}"),
+        ({"html": "<p>{vorname}</p>"}, "{vorname} is not known"),
+        ({"html": "x" * 70_000}, "is too long"),
+    ],
+)
+def test_a_footer_that_cannot_be_meant_is_refused(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        config(footers=[FOOTER | changed])
+    assert words in str(caught.value)
+
+
+def test_a_footer_is_found_by_its_sender_and_has_its_lines() -> None:
+    html = "<style>p {color: gray}</style><p>{address}</p>"
+    whole = config(footers=[FOOTER, FOOTER | {"senders": ["anna@firma.example"], "text": "Anna", "html": html}])
+    table = whole.footer_table()
+    assert table is not None
+    found = [
+        table.find(parse_address(author)) for author in ("anna+x@firma.example", "Bert@firma.example", "x@y.example")
+    ]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[2] is None
+    assert found[0].render("A", "a@b.example").html == "<style>p {color: gray}</style><p>a@b.example</p>"
+    assert found[1].render("", "a@b.example").lines == ("Firma GmbH", "a@b.example")
+    assert found[1].render("B & C", "a@b.example").html == "<p>Firma GmbH<br>\r\nB &amp; C</p>"
+    assert config().footer_table() is None

@@ -6,10 +6,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from senderproxy.footer.reasons import SIGNED
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.reply import reply
 from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, RecipientState, RecipientStatus
 from senderproxy.tracking.timeline import current_state, headline, size_in_words, time_in_words, timeline_lines
+from senderproxy.translation import language
 
 ZONE = ZoneInfo("Europe/Berlin")
 START = datetime(2026, 11, 24, 7, 15, 2, tzinfo=UTC)
@@ -115,6 +117,17 @@ def test_a_message_that_passed_through_begins_with_its_client() -> None:
     first, second, *_ = timeline_lines(MIXED, [after(0, EventKind.ATTEMPTED, outcome="delivered")], ZONE, START)
     assert first.words == f"received from {MIXED.client} at listener {MIXED.listener}"
     assert second.words == "accepted by the provider"
+
+
+def test_an_attempt_has_a_note_about_the_footer_in_the_language_of_the_reader() -> None:
+    def words(footer: str) -> str:
+        event = after(0, EventKind.ATTEMPTED, outcome="delivered", reply="250 2.0.0 ok", footer=footer)
+        return timeline_lines(MIXED, [event], ZONE, START)[1].words
+
+    assert words("added") == "accepted by the provider: 250 2.0.0 ok; with its footer"
+    assert words(SIGNED) == "accepted by the provider: 250 2.0.0 ok; without its footer: it is signed"
+    with language("de"):
+        assert words(SIGNED).endswith(": 250 2.0.0 ok; ohne ihre Fußzeile: sie ist signiert")
 
 
 def test_there_is_a_sentence_for_every_kind_of_event() -> None:

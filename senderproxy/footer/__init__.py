@@ -1,0 +1,1 @@
+"""Footers: a text that is added to the mail of some senders."""
