@@ -23,10 +23,10 @@ test-package: $(VENV)/.dev
 	$(BIN)/python tests/peers/packages.py
 	$(BIN)/python -m pytest tests/package/test_*.py $(LONGER) --durations=0 $(ARGS)
 
-# Logins with OAuth: a real authorization server (Node, fetched by npm), and a smarthost that asks it about each token.
+# Of the tests, the logins with OAuth: a real authorization server (Node, fetched by npm), and servers that ask it about tokens.
 test-oauth: $(VENV)/.dev
-	$(BIN)/python tests/peers/packages.py oauth
-	$(BIN)/python -m pytest tests/journeys/oauth.py $(ARGS)
+	$(BIN)/python tests/peers/packages.py
+	$(BIN)/python -m pytest tests/journeys/test_oauth.py -n $(JOBS) $(ARGS)
 
 # The package for arm64, emulated by qemu: the program sends mail; systemd and apt are not tested.
 test-arm: $(VENV)/.dev

@@ -75,6 +75,38 @@ userdb {{
 """
 
 
+def token_settings(folder: Path, introspection_url: str) -> str:
+    """Return the settings for logins with access tokens, which the server at this address knows.
+
+    2.3 has them in a file of its own, which is written into the folder.
+    """
+    settings = f"""
+introspection_mode = post
+introspection_url = {introspection_url}
+username_attribute = email
+active_attribute = active
+active_value = true
+"""
+    if is_dovecot_2_4():
+        return f"""
+oauth2 {{
+{settings}
+}}
+passdb oauth2 {{
+  mechanisms_filter = xoauth2 oauthbearer
+}}
+"""
+    file = folder / "oauth2.conf"
+    file.write_text(settings, encoding="utf-8")
+    return f"""
+passdb {{
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = {file}
+}}
+"""
+
+
 def maildir_settings(maildir: Path) -> str:
     """Return the settings for one mailbox."""
     if is_dovecot_2_4():
@@ -113,7 +145,6 @@ class DovecotSasl:
         self._folder.chmod(0o755)
         self._write_users()
         self._configuration_file.write_text(self._configuration(), encoding="utf-8")
-        self._tokens_file.write_text(self._token_configuration(), encoding="utf-8")
         self._start()
         return self
 
@@ -178,40 +209,6 @@ class DovecotSasl:
         beside.chmod(0o400)
         beside.rename(users)
 
-    @property
-    def _tokens_file(self) -> Path:
-        return self._folder / "oauth2.conf"
-
-    def _token_configuration(self) -> str:
-        """Return the file in which 2.3 has the settings of tokens."""
-        return f"""
-introspection_mode = post
-introspection_url = {self._introspection_url}
-username_attribute = email
-active_attribute = active
-active_value = true
-"""
-
-    def _token_settings(self) -> str:
-        if not self._introspection_url:
-            return ""
-        if is_dovecot_2_4():
-            return f"""
-oauth2 {{
-{self._token_configuration()}
-}}
-passdb oauth2 {{
-  mechanisms_filter = xoauth2 oauthbearer
-}}
-"""
-        return f"""
-passdb {{
-  driver = oauth2
-  mechanisms = xoauth2 oauthbearer
-  args = {self._tokens_file}
-}}
-"""
-
     def _configuration(self) -> str:
         return f"""
 {version_settings()}
@@ -225,7 +222,7 @@ auth_verbose = yes
 auth_verbose_passwords = no
 auth_failure_delay = 0
 auth_cache_size = 0
-{self._token_settings()}
+{token_settings(self._folder, self._introspection_url) if self._introspection_url else ""}
 {login_settings(self._folder / "users", home=Path("/nonexistent"), user="nobody", group="nogroup")}
 service auth {{
   unix_listener {self._socket_path} {{

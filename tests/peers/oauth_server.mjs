@@ -9,10 +9,12 @@ const [folder, port, controlPort, clients] = process.argv.slice(2);
 const { default: Provider } = await import(pathToFileURL(`${folder}/node_modules/oidc-provider/lib/index.js`));
 const issuer = `http://127.0.0.1:${port}`;
 
-const state = { fault: '', lifetime: 3600 }; // seconds of an access token
+const state = { fault: '', claimed: 3600 }; // the lifetime of an access token in seconds, as its answer says
+const LIFETIME = 3600; // what it really is
 const issued = []; // every token, so that the test can look for it
 const requests = []; // the kind of each request for a token, as answered
 const grants = new Set();
+const alive = []; // access tokens
 let held = 0; // answers that are kept back
 
 const provider = new Provider(issuer, {
@@ -23,8 +25,7 @@ const provider = new Provider(issuer, {
   rotateRefreshToken: true,
   issueRefreshToken: (ctx, client) => client.grantTypeAllowed('refresh_token'),
   ttl: {
-    AccessToken: () => state.lifetime,
-    ClientCredentials: () => state.lifetime,
+    AccessToken: LIFETIME, ClientCredentials: LIFETIME,
     RefreshToken: 86400, Grant: 86400, Interaction: 600, Session: 600, AuthorizationCode: 60, DeviceCode: 600,
   },
   // The mailbox that the smarthost compares with the login.
@@ -46,8 +47,10 @@ provider.use(async (ctx, next) => {
   requests.push(ctx.status === 200 ? kind : `${kind}: ${ctx.body?.error}`);
   if (ctx.status !== 200) return;
   for (const name of ['access_token', 'refresh_token']) if (ctx.body[name]) issued.push(ctx.body[name]);
-  const { AccessToken: token } = ctx.oidc.entities;
+  ctx.body.expires_in = state.claimed;
+  const { AccessToken: token, ClientCredentials: own } = ctx.oidc.entities;
   if (token?.grantId) grants.add(token.grantId);
+  alive.push(token ?? own);
   if (state.fault === 'hold') {
     held += 1;
     await new Promise(() => {}); // the server has rotated; the client never learns it
@@ -135,7 +138,8 @@ createServer(async (request, response) => {
     }
     grants.clear();
   }
-  for (const name of ['fault', 'lifetime']) if (name in wanted) state[name] = wanted[name];
+  if (wanted.end) for (const token of alive.splice(0)) await token.destroy();
+  for (const name of ['fault', 'claimed']) if (name in wanted) state[name] = wanted[name];
   response.setHeader('Content-Type', 'application/json');
   response.end(JSON.stringify({ issued, requests, held }));
 }).listen(Number(controlPort), '127.0.0.1');

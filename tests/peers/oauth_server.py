@@ -79,12 +79,16 @@ class OAuthServer:
         """Return what it has printed."""
         return self._program.log() if self._program is not None else ""
 
-    def behave(self, fault: str = "", *, lifetime: int | None = None) -> None:
-        """Answer token requests with this fault from now on, or none; give access tokens this lifetime in seconds.
+    def behave(self, fault: str = "", *, claimed: int | None = None) -> None:
+        """Answer token requests with this fault from now on, or none; say that access tokens last so many seconds.
 
         Faults: reset, unavailable, html, huge, slow (no answer), hold (it rotates, and its answer never arrives).
         """
-        self._control({"fault": fault, **({} if lifetime is None else {"lifetime": lifetime})})
+        self._control({"fault": fault, **({} if claimed is None else {"claimed": claimed})})
+
+    def end_tokens(self) -> None:
+        """Let all access tokens expire now; consents and their refresh tokens stay."""
+        self._control({"end": True})
 
     def revoke(self) -> None:
         """End all consents and their tokens."""

@@ -35,6 +35,7 @@ UNPACKED: Final = {
         "dovecot-core",  # the provider's logins (SASL)
         "dovecot-sieve",  # redirects and vacation answers
         "dovecot-pop3d",  # the mailbox that gets all mail of a domain
+        "dovecot-imapd",  # a second server that takes access tokens
     ),
     "exim": ("exim4-daemon-light", "exim4-base"),
     "mailx": ("bsd-mailx",),
@@ -98,31 +99,31 @@ PACKAGES: Final = (
 )
 
 # By command: another Node than Debian's has npm in itself, and excludes Debian's.
-NODE: Final = {"node": "nodejs", "npm": "npm"}  # the OAuth server, for `make test-oauth`
+NODE: Final = {"node": "nodejs", "npm": "npm"}  # the OAuth server, and what fetches its packages
 
 
 class PackagesMissing(Exception):
     """What is missing and cannot be had from here; the text says what to type or do."""
 
 
-def main(words: Sequence[str] = ()) -> int:
-    """Bring everything here, or say what to type; with the word `oauth`, Node too."""
+def main() -> int:
+    """Bring everything here, or say what to type."""
     try:
-        ensure(node="oauth" in words)
+        ensure()
     except PackagesMissing as missing:
         print(missing, file=sys.stderr)
         return 1
     return 0
 
 
-def ensure(*, node: bool = False) -> None:
+def ensure() -> None:
     """Return when every package is here; raise PackagesMissing when a person is needed."""
     if shutil.which("dpkg-query") is None:
         raise PackagesMissing(
             "The tests with real mail servers take them from Debian packages, and this is neither Debian nor kin.\n"
             "Run `make fast`, or `make test` on Debian 12."
         )
-    names = wanted_packages(node=node)
+    names = wanted_packages()
     missing = absent(names)
     still_packed = [program for program in UNPACKED if not unpacked(program).exists()]
     if not missing and not still_packed:
@@ -138,10 +139,9 @@ def ensure(*, node: bool = False) -> None:
             install(wanted)
 
 
-def wanted_packages(*, node: bool) -> list[str]:
-    """Return the packages that are installed: Node only where there is none, and it is wanted."""
-    missing = (package for command, package in NODE.items() if shutil.which(command) is None)
-    return [*PACKAGES, *(missing if node else ())]
+def wanted_packages() -> list[str]:
+    """Return the packages that are installed: Node only where there is none."""
+    return [*PACKAGES, *(package for command, package in NODE.items() if shutil.which(command) is None)]
 
 
 def absent(names: Sequence[str]) -> list[str]:
@@ -221,7 +221,7 @@ def _refresh_if_unknown(names: Sequence[str]) -> None:
     if set(names) - SEPARATE_SINCE_DEBIAN_13 <= _known(names):
         return
     if os.geteuid() != 0:
-        raise PackagesMissing("sudo apt-get update && " + apt_line(absent(wanted_packages(node=False))))
+        raise PackagesMissing("sudo apt-get update && " + apt_line(absent(wanted_packages())))
     _apt(["update"], {**os.environ})
 
 
@@ -278,4 +278,4 @@ def _apt(arguments: Sequence[str], environment: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

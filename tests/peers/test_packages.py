@@ -36,7 +36,10 @@ def checkout() -> Iterator[Path]:
         dpkg_query.write_text(
             "#!/bin/sh\necho swaks installed\necho msmtp installed\necho dbus config-files\nexit 1\n", encoding="ascii"
         )
-        dpkg_query.chmod(0o755)
+        for command in packages.NODE:
+            (dpkg_query.parent / command).touch()
+        for file in dpkg_query.parent.iterdir():
+            file.chmod(0o755)
         yield folder
 
 
@@ -61,6 +64,16 @@ def test_without_the_right_to_install_the_one_line_to_type_is_printed(checkout: 
         "libnet-ssleay-perl libnss-wrapper gcc libc6-dev strace gnome-keyring dbus openssl e2fsprogs iproute2 mount systemd ansible-core debootstrap lintian php-cli s-nail git-email libmailtools-perl libsisimai-perl"
     )
     assert done.stdout == ""
+
+
+def test_node_is_named_where_there_is_none(checkout: Path) -> None:
+    for command in packages.NODE:
+        (checkout / "bin" / command).unlink()
+    done = run(checkout, f"{checkout}/bin")
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("sudo apt-get install ")
+    assert line.endswith(" nodejs npm")
 
 
 def test_no_package_brings_a_mail_server_along() -> None:
@@ -97,7 +110,9 @@ def test_a_machine_that_is_no_debian_is_told_so(checkout: Path) -> None:
 
 
 def test_when_all_is_there_nothing_is_said() -> None:
-    if packages.absent(packages.PACKAGES) or not all(packages.unpacked(each).exists() for each in packages.UNPACKED):
+    if packages.absent(packages.wanted_packages()) or not all(
+        packages.unpacked(each).exists() for each in packages.UNPACKED
+    ):
         pytest.skip("the peers are not here yet: python3 tests/peers/packages.py")
     done = subprocess.run([PYTHON, SCRIPT], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -230,15 +230,85 @@ def test_an_unknown_application_is_answered_with_the_command(office: Office) -> 
         assert "There is no application microsoft" in office.type("oauth", action, "microsoft", *more).err
 
 
-def test_a_vault_that_was_imported_names_the_accounts_without_a_consent(office: Office, server: TokenServer) -> None:
+def add_consent(office: Office, server: TokenServer) -> None:
+    """Add Anna's account with her consent."""
     options = ("--flow", "consent", "--client-id", "client-1", "--token-url", f"{server.url}/token")
     device = ("--device-url", f"{server.url}/device", "--no-secret")
-    assert office.type("oauth", "add", "office", *options, *device).code == 0
+    assert office.type("oauth", "add", "desk", *options, *device).code == 0
     codes = {"device_code": "geheim-d", "user_code": "A", "verification_uri": "https://x.example/", "interval": 1}
     server.answers = [codes, {"access_token": "geheim-token", "refresh_token": "geheim-refresh"}]
     with taking_tokens(office):
-        added = office.type("account", "add", ANNA, "--provider", "ionos", "--oauth", "office", "--device")
+        added = office.type("account", "add", ANNA, "--provider", "ionos", "--oauth", "desk", "--device")
     assert added.code == 0, added.err
+
+
+def test_a_restored_backup_names_the_accounts_without_a_consent(office: Office, server: TokenServer) -> None:
+    add_consent(office, server)
+    add_application(office, server)
+    with taking_tokens(office):  # Bert's account needs no person
+        added = office.type(
+            "account", "add", "bert@firma.example", "--provider", "ionos", "--oauth", "office", "--no-verify"
+        )
+    assert added.code == 0, added.err
+    backup, passphrase = str(office.folder / "all.backup"), "geheim-passphrase\n"
+    assert office.type("backup", backup, "--passphrase-stdin", stdin=passphrase).code == 0
+    drill = str(office.folder / "drill")
+    restored = office.bare("restore", backup, "--folder", drill, "--passphrase-stdin", stdin=passphrase)
+    assert restored.code == 0, restored.err
+    assert f"Account {ANNA} needs a new consent: " in restored.out
+    assert f"account consent {ANNA}" in restored.out
+    assert "bert@firma.example" not in restored.out
+    config = str(office.folder / "drill" / "senderproxy.toml")
+    verified = office.bare("--config", config, "account", "verify", ANNA)
+    assert verified.code == 1
+    assert "backups leave refresh tokens out" in verified.out + verified.err
+    assert f"senderproxy account consent {ANNA}" in verified.out + verified.err
+
+
+OUTPUTS = [
+    ("account", "list"),
+    ("account", "list", "--json"),
+    ("account", "show", ANNA),
+    ("account", "show", ANNA, "--json"),
+    ("account", "verify"),
+    ("account", "verify", "--json"),
+    ("oauth", "list"),
+    ("oauth", "list", "--json"),
+    ("oauth", "show", "desk"),
+    ("oauth", "show", "office", "--json"),
+    ("check",),
+    ("check", "--json"),
+    ("explain", ANNA),
+    ("explain", ANNA, "--json"),
+    ("send", "--direct", "--from", ANNA, "--to", "kunde@laden.example"),
+    ("vault", "status"),
+    ("vault", "verify"),
+    ("vault", "unlocks"),
+    ("queue", "list", "--json"),
+    ("track", "--json"),
+    ("status", "--json"),
+]
+
+
+def test_no_output_has_a_token_or_a_secret(office: Office, server: TokenServer) -> None:
+    """Tokens and secrets here begin with the word that `type` looks for in all that a command prints."""
+    add_consent(office, server)
+    add_application(office, server)
+    with taking_tokens(office):
+        server.answers = [{"access_token": "geheim-token", "refresh_token": "geheim-rotated", "expires_in": 3600}]
+        for words in OUTPUTS:
+            ended = office.type(*words)
+            assert "usage:" not in ended.err, words
+            assert ended.out or words[0] in {"status", "queue", "track"}, words
+    assert any(form.get("refresh_token") == "geheim-rotated" for form in server.forms)
+    refused = {"error": "invalid_grant", "error_description": "geheim-rotated is unknown"}
+    server.refusal = refused
+    ended = office.type("account", "verify", ANNA)
+    assert "*** is unknown" in ended.out + ended.err
+
+
+def test_a_vault_that_was_imported_names_the_accounts_without_a_consent(office: Office, server: TokenServer) -> None:
+    add_consent(office, server)
     copy = str(office.folder / "copy.vault")
     twice = "geheim-passphrase\n"
     exported = office.type("vault", "export", copy, "--passphrase-stdin", stdin=twice)
