@@ -41,17 +41,22 @@ def add_oauth_options(parser: argparse.ArgumentParser) -> None:
 def granted(
     config: Config, account: Account, application: UsableApplication, *, by_device: bool, verify: bool
 ) -> StoredAccount:
-    """The account with a new grant: consent, first token, one login. Raises LoginFailed, HttpError."""
+    """The account with a new grant: consent, first token, one login. Raises LoginFailed, HttpError.
+
+    Without `verify` the server is asked for a consent only.
+    """
     if is_interactive() and application.application is not None:
         steps = mailbox_steps(
             application.server.name, application.flow, application.application.client_id, str(account.address)
         )
         for step in steps:
             print_paragraph(step)
-    tokens = _first_tokens(account, application, by_device=by_device)
-    if verify:
-        require_login_with_token(config, account, AccessToken(tokens.access), application.id)
-    refresh = tokens.refresh if application.flow is Flow.CONSENT else ""
+    refresh = ""
+    if verify or application.flow is Flow.CONSENT:
+        tokens = _first_tokens(account, application, by_device=by_device)
+        if verify:
+            require_login_with_token(config, account, AccessToken(tokens.access), application.id)
+        refresh = tokens.refresh if application.flow is Flow.CONSENT else ""
     return StoredAccount(account, refresh, Grant(application.id, secrets.token_hex(_GRANT_OCTETS)))
 
 

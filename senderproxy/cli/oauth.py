@@ -24,7 +24,7 @@ from senderproxy.accounts.record import OAUTH_APPLICATION, StoredRecord
 from senderproxy.cli.common import open_accounts, open_editor, pickup_note, read_config
 from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.cli.exit_codes import EX_OK
-from senderproxy.cli.oauth_instructions import KNOWN_SERVERS, registration_steps, usual_flow
+from senderproxy.cli.oauth_instructions import KNOWN_SERVERS, USUAL_PROVIDERS, registration_steps, usual_flow
 from senderproxy.cli.questions import ask, not_empty
 from senderproxy.cli.terminal import (
     ask_new_secret,
@@ -117,7 +117,9 @@ def run_add(chosen: argparse.Namespace) -> int:
         editor.put_record(to_record(new_application(chosen)))
         editor.save()
     print(_("Added application {name}.").format(name=chosen.name), pickup_note(config))
-    print(_("Next step: {command}").format(command=f"senderproxy account add ADDRESS --oauth {chosen.name}"))
+    provider = USUAL_PROVIDERS.get(chosen.name, "NAME")
+    step = f"senderproxy account add ADDRESS --provider {provider} --oauth {chosen.name}"
+    print(_("Next step: {command}").format(command=step))
     return EX_OK
 
 

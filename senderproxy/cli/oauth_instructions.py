@@ -5,7 +5,9 @@ Sources: https://learn.microsoft.com/exchange/client-developer/legacy-protocols/
 https://developers.google.com/identity/protocols/oauth2/service-account
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 from senderproxy.accounts.oauth_application import Flow
 from senderproxy.oauth.authorization_server import GOOGLE, MICROSOFT
@@ -95,4 +97,5 @@ def usual_flow(server: str) -> Flow:
     return Flow.APPLICATION if server == MICROSOFT else Flow.CONSENT
 
 
-KNOWN_SERVERS = (MICROSOFT, GOOGLE)
+KNOWN_SERVERS: Final = (MICROSOFT, GOOGLE)
+USUAL_PROVIDERS: Final[Mapping[str, str]] = MappingProxyType({MICROSOFT: "m365", GOOGLE: "gmail"})  # presets

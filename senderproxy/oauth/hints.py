@@ -75,7 +75,7 @@ _HINTS: Final[Mapping[RefusalCause, str]] = MappingProxyType(
         ),
         RefusalCause.CERTIFICATE_WRONG: N_(
             "upload the certificate in the application's registration, or store another "
-            "one: senderproxy oauth set-secret {application} --certificate FILE"
+            "one: senderproxy oauth set-secret {application} --certificate FILE --key FILE"
         ),
         RefusalCause.APPLICATION_UNKNOWN: N_(
             "the client id is wrong: senderproxy oauth edit {application} --client-id ID"

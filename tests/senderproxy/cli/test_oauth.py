@@ -42,7 +42,7 @@ def add_application(office: Office, server: TokenServer, *more: str) -> None:
     options = ("--flow", "application", "--client-id", "client-1", "--token-url", f"{server.url}/token")
     added = office.type("oauth", "add", "office", *options, "--password-stdin", *more, stdin="geheim-secret\n")
     assert added.code == 0, added.err
-    assert "senderproxy account add ADDRESS --oauth office" in added.out
+    assert "senderproxy account add ADDRESS --provider NAME --oauth office" in added.out
 
 
 def test_from_the_application_to_a_message(office: Office, server: TokenServer) -> None:
@@ -250,6 +250,9 @@ def test_a_restored_backup_names_the_accounts_without_a_consent(office: Office, 
             "account", "add", "bert@firma.example", "--provider", "ionos", "--oauth", "office", "--no-verify"
         )
     assert added.code == 0, added.err
+    assert not [
+        form for form in server.forms if form.get("grant_type") == "client_credentials"
+    ]  # --no-verify asks nobody
     backup, passphrase = str(office.folder / "all.backup"), "geheim-passphrase\n"
     assert office.type("backup", backup, "--passphrase-stdin", stdin=passphrase).code == 0
     drill = str(office.folder / "drill")
