@@ -329,6 +329,7 @@ class Service:
     def _apply_accounts(self) -> None:
         """Follow a change of the vault. Sessions of removed accounts are closed."""
         self._components.courier.drop_stale()
+        self._components.tokens.follow_keys()
         self._components.runner.wake()
         self._show_status()
 

@@ -129,6 +129,9 @@ GRANT_FILE_UNREADABLE: Final = LogEvent(
     "grant file put aside: the refresh tokens in it are lost, and their accounts need a new consent",
     ("file", "why"),
 )
+GRANT_FILE_NOT_SEALED: Final = LogEvent(
+    "grant_file_not_sealed", Severity.WARNING, "grant file not sealed yet with the new key of the vault", ("why",)
+)
 ACCOUNT_UNUSABLE: Final = LogEvent("account_unusable", Severity.ERROR, "account record not usable", ("why",))
 
 # ---- control ----

@@ -81,6 +81,7 @@ class VaultTokens(AccessTokens):
         self._unsaved: dict[str, str] = {}  # refresh tokens that are not on disk yet, by grant
         self._hanging: asyncio.Future[Any] | None = None  # a call of the grant file that took too long
         self._saving_again: asyncio.Task[None] | None = None
+        self._sealing: asyncio.Task[None] | None = None
 
     # ---- relay.ports.AccessTokens ----
 
@@ -121,6 +122,19 @@ class VaultTokens(AccessTokens):
         if grant is not None and isinstance(application, UsableApplication):
             self._keeper.resume(_keeper_id(application, grant))
 
+    def follow_keys(self) -> None:
+        """Seal the open grant file with the vault's newest key, if that has changed."""
+        if self._file is not None and self._accounts.grant_keys() != self._file_keys and self._sealing is None:
+            self._sealing = asyncio.create_task(self._seal())
+
+    async def _seal(self) -> None:
+        try:
+            await self._on_file(lambda _file: None)
+        except (AccountsError, WorkerThreadsError) as error:  # tried again at the next use of the file
+            event(_log, log_events.GRANT_FILE_NOT_SEALED, why=_words(error))
+        finally:
+            self._sealing = None
+
     async def close(self, grace: float) -> None:
         """Wait for the requests in progress, for so many seconds, and release the grant file.
 
@@ -129,6 +143,9 @@ class VaultTokens(AccessTokens):
         with suppress(TimeoutError, WorkerThreadsError):
             async with asyncio.timeout(grace):
                 await self._keeper.close()
+                self.follow_keys()
+                if self._sealing is not None:
+                    await asyncio.wait([self._sealing])
                 if self._saving_again is not None:
                     self._saving_again.cancel()
                 if self._unsaved:
@@ -258,9 +275,9 @@ class VaultTokens(AccessTokens):
     def _opened(self) -> GrantFile:
         """The grant file, opened with the keys in force. Called on the thread."""
         keys = self._accounts.grant_keys()
-        if (file := self._file) is not None and keys != self._file_keys:
-            self._file = None
-            file.close()
+        if (file := self._file) is not None and keys and keys != self._file_keys:
+            file.seal(keys[0])  # whatever the keys were in between
+            self._file_keys = keys
         if self._file is None:
             self._file, self._file_keys = GrantFile.open(self._path, keys), keys
         return self._file

@@ -36,9 +36,10 @@ def grant_file_of(vault: Path) -> Path:
 class GrantFile:
     """The grant file, opened for writing. Blocks on the disk: called on a thread."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, path: Path) -> None:
         """Called by `open` only."""
         self._vault = vault
+        self._path = path
 
     @classmethod
     def open(cls, path: Path, keys: Sequence[bytes]) -> Self:
@@ -49,7 +50,7 @@ class GrantFile:
         if not keys:
             raise AccountsError(_("The vault has no key for the grant file."), hint=_("senderproxy account consent ID"))
         try:
-            return cls(_open(path, keys))
+            return cls(_open(path, keys), path)
         except VaultError as error:
             raise accounts_error(error) from error
         except OSError as error:  # of the file that is put aside
@@ -86,6 +87,16 @@ class GrantFile:
             self._vault.put(grant_id, token.encode("ascii"))
         try:
             self._vault.save()
+        except VaultError as error:
+            raise accounts_error(error) from error
+
+    def seal(self, key: bytes) -> None:
+        """Seal the file with another key now; that of before opens it no more. Raises AccountsError: it is closed then.
+
+        The present key need not be known.
+        """
+        try:
+            _seal_again(self._vault, SuppliedKey(lambda: key, source=self._path))
         except VaultError as error:
             raise accounts_error(error) from error
 

@@ -314,6 +314,52 @@ async def test_the_vaults_new_data_key_seals_the_grant_file_again(tmp_path: Path
             assert file.token("grant-anna") == ""  # an old key opens nothing
 
 
+async def test_two_new_data_keys_while_the_service_has_the_file_open(tmp_path: Path) -> None:
+    async with an_office(
+        tmp_path, tokens_answer("geheim-a1", "geheim-r1"), tokens_answer("geheim-a2", "geheim-r2")
+    ) as office:
+        assert await office.token() == "geheim-a1"
+        old = office.accounts.grant_keys()
+        for _ in range(2):
+            vault_admin.rekey(office.path, office.key, [], [])
+        assert office.accounts.check()
+        assert old[0] not in office.accounts.grant_keys()  # nobody else knows the key that seals the file
+        office.tokens.follow_keys()
+        office.tokens.follow_keys()
+        office.clock.passed += 3599
+        assert await office.token() == "geheim-a2"
+        assert [sent["refresh_token"] for sent in office.sent()] == ["geheim-r0", "geheim-r1"]
+        for _ in range(2):
+            vault_admin.rekey(office.path, office.key, [], [])
+        assert office.accounts.check()
+        await office.tokens.close(10)
+        assert not (tmp_path / "accounts.vault.grants.unreadable").exists()
+        with GrantFile.open(grant_file_of(office.path), office.accounts.grant_keys()[:1]) as file:
+            assert file.token("grant-anna") == "geheim-r2"
+
+
+async def test_other_unlocks_of_the_vault_open_the_same_grant_file(tmp_path: Path) -> None:
+    async with an_office(
+        tmp_path, tokens_answer("geheim-a1", "geheim-r1"), tokens_answer("geheim-a2", "geheim-r2")
+    ) as office:
+        assert await office.token() == "geheim-a1"
+        await office.tokens.close(10)
+        make_key_file(tmp_path / "other.key")
+        other = unlock_method(f"key-file:{tmp_path / 'other.key'}", None)
+        before = VaultAccounts.open(office.path, office.key).grant_keys()
+        vault_admin.add_unlock(office.path, office.key, other, "other")
+        vault_admin.rekey(office.path, other, [], ["key-file"])
+        accounts = VaultAccounts.open(office.path, other)
+        assert accounts.grant_keys()[1:] == before
+        later = VaultTokens(accounts, office.http, office.clock, office.path)
+        found = await later.token(office.account("anna"))
+        assert isinstance(found, AccessToken)
+        assert [sent["refresh_token"] for sent in office.sent()] == ["geheim-r0", "geheim-r1"]
+        await later.close(10)
+        with GrantFile.open(grant_file_of(office.path), before) as file:
+            assert file.token("grant-anna") == ""  # the removed unlock's key opens nothing
+
+
 async def test_without_a_service_a_new_data_key_seals_it_at_once(tmp_path: Path) -> None:
     async with an_office(tmp_path, tokens_answer("geheim-a1", "geheim-r1")) as office:
         assert await office.token() == "geheim-a1"

@@ -121,6 +121,19 @@ async def test_an_ended_grant_suspends_the_account_with_its_own_fix_until_there_
         assert isinstance(await o.send_one(), Delivered)
 
 
+async def test_two_grants_never_share_a_session_even_of_one_user_with_one_token() -> None:
+    async with Simulator(TOKENS) as simulator, office(smarthost_of(simulator)) as o:
+        o.accounts.add("shared", ANNA, "geheim-unused")
+        o.accounts.set_grant("anna", "grant-1")
+        o.accounts.set_grant("shared", "grant-2")
+        rotate(simulator, o, "geheim-token-1")
+        o.accounts.tokens["shared"] = AccessToken("geheim-token-1")
+        for account in ("anna", "shared", "anna", "shared"):
+            assert isinstance(await o.send_one(account), Delivered)
+        assert [taken.session for taken in simulator.received] == [1, 2, 1, 2]
+        assert o.accounts.asked_for_token == ["anna", "shared"]
+
+
 def test_the_fix_of_a_suspension_outlives_a_restart() -> None:
     at = Instant(datetime(2026, 11, 29, tzinfo=UTC), 1000.0)
     health = Suspended(Cause.TOKEN, ENDED.reply, "v1", at.now, ENDED.hint)

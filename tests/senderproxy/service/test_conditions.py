@@ -12,14 +12,20 @@ from typing import Any, cast
 import pytest
 import trustme
 
+from senderproxy.accounts.oauth_application import Flow
 from senderproxy.control.protocol import Verb
 from senderproxy.control.run_marker import RunMarker
 from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.errors import SenderproxyError
 from senderproxy.learned import Instant
-from senderproxy.monitoring.facts import ClockFacts, Facts, SpoolFacts, SpoolState
-from senderproxy.service.condition_facts import FactCollector
+from senderproxy.log_events import Severity
+from senderproxy.monitoring.conditions import find_conditions
+from senderproxy.monitoring.facts import ApplicationFacts, ClockFacts, Facts, SpoolFacts, SpoolState
+from senderproxy.service.condition_facts import FactCollector, application_facts
 from senderproxy.service.conditions import ServiceConditions
+from senderproxy.signing.rsa_key import load_certificate
+from tests.senderproxy.accounts.test_access_tokens import an_office
+from tests.senderproxy.signing.keys import certified_key
 from tests.senderproxy.test_app import Office, office_in
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -254,3 +260,25 @@ async def test_the_certificate_of_a_listener_is_read_from_its_file(tmp_path: Pat
         assert "No such file" in (await conditions(office))["listener_certificate"]["cause"]
     finally:
         await office.service.stop()
+
+
+async def test_the_secret_or_certificate_of_an_application_that_ends_is_a_condition(tmp_path: Path) -> None:
+    async with an_office(tmp_path, flow=Flow.APPLICATION) as office:
+        assert application_facts(office.accounts) == []
+        office.edit(flow=Flow.APPLICATION, expires="2028-06-30")
+        assert office.accounts.check()
+        end = datetime(2028, 6, 30, tzinfo=UTC)
+        [secret] = application_facts(office.accounts)
+        assert secret == ApplicationFacts("office", end, ["anna", "bert"])
+        severities = {
+            days: [one.severity for one in find_conditions(Facts(end - timedelta(days=days), applications=[secret]))]
+            for days in (31, 30, 7, 1, 0)
+        }
+        assert severities == {
+            31: [], 30: [Severity.INFO], 7: [Severity.WARNING], 1: [Severity.ERROR], 0: [Severity.CRITICAL]
+        }  # fmt: skip
+        key = certified_key()
+        office.edit(flow=Flow.APPLICATION, secret="", expires="", certificate=key.certificate, key=key.key)
+        assert office.accounts.check()
+        [certificate] = application_facts(office.accounts)
+        assert certificate.valid_until == load_certificate(key.certificate).valid_until
