@@ -298,6 +298,7 @@ def _structures() -> Iterator[Shape]:
         2,
     )
     yield Shape("alternative in alternative", letter(multi("alternative", text(), alternative())), 3)
+    yield Shape("related with a second text", letter(multi("related", html(), image(), text("Zweiter Text\r\n"))))
     yield Shape(
         "related with a start",
         letter(
