@@ -17,6 +17,7 @@ from senderproxy.translation import N_, _
 LOGIN, SECRET, PROVIDER, ID, NAME = "login", "secret", "provider", "id", "display_name"
 ADDRESS: Final = "address"  # the mailbox's own
 ADDRESSES: Final = "addresses"  # all of them; several columns
+FALLBACK: Final = "fallback"  # the account that sends in its place, by id or mailbox address
 DOMAIN: Final = "domain"  # of an address that is a local part alone (Plesk: `Mail name` and `Domain`)
 _MEANINGS: Final = {
     LOGIN: N_("login"),
@@ -26,6 +27,7 @@ _MEANINGS: Final = {
     NAME: N_("display name"),
     ADDRESS: N_("address"),
     ADDRESSES: N_("addresses"),
+    FALLBACK: N_("fallback"),
     DOMAIN: N_("domain of the address"),
 }
 
@@ -45,6 +47,7 @@ _HEADINGS: Final = {
     " aliasadressen emailalias emailaliases emailaliase mailalias mailaliases mailalternateaddress proxyaddresses"
     " smtpaddresses",
     NAME: "displayname anzeigename",
+    FALLBACK: "fallback fallbackaccount ersatzkonto",
     DOMAIN: "domain domainname maildomain emaildomain domäne",
 }
 # They count where no heading above has the meaning; those of a login only where no column has addresses.

@@ -20,6 +20,7 @@ from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.account_columns import (
     ADDRESS,
     ADDRESSES,
+    FALLBACK,
     ID,
     LOGIN,
     NAME,
@@ -56,10 +57,11 @@ from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address, AddressError, AddressPattern
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
+from senderproxy.routing.fallback import invalid_fallbacks
 from senderproxy.routing.provider import Provider
 from senderproxy.translation import _, ngettext
 
-_EXPORTED: Final = ("id", "login", "password", "provider", "addresses", "display name")
+_EXPORTED: Final = ("id", "login", "password", "provider", "addresses", "display name", "fallback")
 _EXAMPLE: Final = "login;password;provider;addresses;display name"
 
 
@@ -309,6 +311,7 @@ def _account(provider: Provider, cells: dict[str, str], found: CellAddresses, be
         carries = (*carries, *before.carries)
     own_pattern = AddressPattern(own.local_part, own.domain)
     name = cells.get(NAME) or None if NAME in cells else (before.display_name if before else found.name or None)
+    fallback = cells.get(FALLBACK) or None if FALLBACK in cells else (before.fallback if before else None)
     login = plain_login(cells.get(LOGIN, "")) or (before.login if before else default_login(provider, own))
     return Account(
         cells.get(ID) or (before.id if before else own.key),
@@ -320,8 +323,8 @@ def _account(provider: Provider, cells: dict[str, str], found: CellAddresses, be
         before.messages_per_hour if before else None,
         before.connections if before else None,
         before.recipients_per_hour if before else None,
-        before.fallback if before else None,
-        before.fallback_rewrites if before else False,
+        fallback,
+        bool(before and before.fallback_rewrites and fallback == before.fallback),
     )
 
 
@@ -329,6 +332,41 @@ def _account(provider: Provider, cells: dict[str, str], found: CellAddresses, be
 
 
 def _validated(rows: list[Row], existing: AccountDirectory, *, may_replace: bool) -> Iterator[Row]:
+    """Each row, compared with the existing accounts and with the rows before it; fallbacks, with all rows."""
+    rows = _with_fallbacks(rows, existing)
+    accounts = _after(rows, existing)
+    changed = {row.stored.account.id for row in rows if row.stored is not None}
+    wrong = {
+        account.id if account.id in changed else str(account.fallback): error.message
+        for account, error in invalid_fallbacks(accounts.values(), changed)
+    }
+    for row in _validated_addresses(rows, existing, may_replace=may_replace):
+        account_id = row.stored.account.id if row.stored is not None else ""
+        yield row.invalid(wrong[account_id]) if account_id in wrong else row
+
+
+def _after(rows: list[Row], existing: AccountDirectory) -> dict[str, Account]:
+    """The accounts after an import, by id."""
+    return {
+        account.id: account
+        for account in (*existing.accounts, *(r.stored.account for r in rows if r.stored is not None))
+    }
+
+
+def _with_fallbacks(rows: list[Row], existing: AccountDirectory) -> list[Row]:
+    """The rows with the ids of fallbacks that they name by address."""
+    accounts = _after(rows, existing)
+    ids = {account.address.key: account.id for account in accounts.values()}
+    changed: list[Row] = []
+    for row in rows:
+        if row.stored is not None and (named := row.stored.account.fallback) is not None and named not in accounts:
+            account = replace(row.stored.account, fallback=ids.get(named.lower(), named))
+            row = replace(row, stored=replace(row.stored, account=account))
+        changed.append(row)
+    return changed
+
+
+def _validated_addresses(rows: list[Row], existing: AccountDirectory, *, may_replace: bool) -> Iterator[Row]:
     """Each row, compared with the existing accounts and with the rows before it."""
     owners: dict[str, Account] = {}
     for account in existing.accounts:
@@ -378,6 +416,7 @@ def _changes(before: StoredAccount, after: StoredAccount) -> str:
         (_("provider"), old.provider, new.provider),
         (_("address"), old.address, new.address),
         (_("display name"), old.display_name, new.display_name),
+        (_("fallback"), old.fallback, new.fallback),
     )
     changes = [
         _("{name} {new} instead of {old}").format(name=name, new=value or "-", old=was or "-")
@@ -446,5 +485,6 @@ def run_export(chosen: argparse.Namespace) -> int:
     table.writerow(_EXPORTED)
     for account in accounts:
         carries = " ".join(str(pattern) for pattern in account.carries)
-        table.writerow([account.id, account.login, "", account.provider, carries, account.display_name or ""])
+        name, fallback = account.display_name or "", account.fallback or ""
+        table.writerow([account.id, account.login, "", account.provider, carries, name, fallback])
     return EX_OK

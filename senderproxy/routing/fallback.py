@@ -45,10 +45,19 @@ def require_valid(accounts: Iterable[Account], changed: Collection[str]) -> None
 
     An error of others is no reason to refuse a change.
     """
+    for _account, error in invalid_fallbacks(accounts, changed):
+        raise error
+
+
+def invalid_fallbacks(accounts: Iterable[Account], changed: Collection[str]) -> Iterator[tuple[Account, FallbackError]]:
+    """The accounts whose fallback is invalid, as for `require_valid`. Linear in the number of accounts."""
     by_id = {account.id: account for account in accounts}
     for account in by_id.values():
         if account.fallback is not None and (account.id in changed or account.fallback in changed):
-            _require_valid(account, account.fallback, by_id)
+            try:
+                _require_valid(account, account.fallback, by_id)
+            except FallbackError as error:
+                yield account, error
 
 
 def _require_valid(account: Account, fallback: str, by_id: Mapping[str, Account]) -> None:

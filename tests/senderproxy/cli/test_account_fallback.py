@@ -122,6 +122,54 @@ def test_a_table_of_accounts_changes_no_fallback(staffed: Office) -> None:
     assert staffed.type("account", "export", "--json").json[0]["fallback"] == "reserve"
 
 
+def imported(office: Office, table: str, *words: str) -> Any:
+    path = office.folder / "table.csv"
+    path.write_text(table)
+    return office.type("account", "import", str(path), *words, "--json")
+
+
+def test_a_table_has_a_column_for_fallbacks_and_an_export_can_be_imported(staffed: Office) -> None:
+    ended = imported(staffed, "id;login;fallback\nanna;anna@firma.example;reserve@other.example\n", "--replace")
+    assert ended.code == 0, ended.out
+    assert shown(staffed) == ("reserve", False)
+    exported = staffed.type("account", "export").out
+    assert exported.splitlines()[0].endswith(";fallback")
+    assert exported.splitlines()[1].endswith(";reserve")
+    staffed.type("account", "edit", "anna", "--no-fallback")
+    rows = [line.split(";") for line in exported.splitlines()]
+    table = "\n".join(";".join(cell for number, cell in enumerate(row) if number != 2) for row in rows) + "\n"
+    assert imported(staffed, table, "--replace").code == 0
+    assert shown(staffed) == ("reserve", False)
+    cleared = imported(staffed, "id;login;fallback\nanna;anna@firma.example;\n", "--replace")
+    assert cleared.code == 0
+    assert "fallback - instead of reserve" in cleared.out
+    assert shown(staffed) == (None, False)
+
+
+def test_a_fallback_may_be_another_row_of_the_table(office: Office) -> None:
+    table = "login;password;provider;fallback\nanna@firma.example;geheim-a;ionos;bert@firma.example\nbert@firma.example;geheim-b;ionos;\n"
+    assert imported(office, table).code == 0
+    assert shown(office, "anna@firma.example") == ("bert@firma.example", False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("anna;anna@firma.example;anna\n", "cannot be its own fallback"),
+        ("anna;anna@firma.example;niemand\n", "There is no account niemand"),
+        ("anna;anna@firma.example;reserve\nreserve;reserve@other.example;strict\n", "it has a fallback itself, strict"),
+        ("strict;post@strict.example;reserve\n", "Account strict cannot be the fallback of anna"),
+    ],
+)
+def test_an_invalid_fallback_in_a_table_imports_nothing(staffed: Office, rows: str, words: str) -> None:
+    staffed.type("account", "edit", "anna", "--fallback", "strict")
+    before = staffed.type("account", "list", "--json").json
+    ended = imported(staffed, "id;login;fallback\n" + rows, "--replace")
+    assert ended.code == 1
+    assert any(words in row["words"] for row in ended.json)
+    assert staffed.type("account", "list", "--json").json == before
+
+
 # ---- explain ----
 
 
