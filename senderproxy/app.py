@@ -32,6 +32,7 @@ from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.control.thread_faults import end_with_a_dead_thread
 from senderproxy.delivery.aiosmtplib_adapter import check_aiosmtplib
 from senderproxy.delivery.resolver import LookUp, look_up
+from senderproxy.dkim.choice import KeyRing
 from senderproxy.dns_client.client import DnsClient
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.server import Listener
@@ -110,7 +111,9 @@ class Service:
             sockets or SocketStore(self._notifier),
         )
         lag = loop_monitor.lag if loop_monitor is not None else None
-        self._surroundings = Surroundings(config, accounts, self._listeners, self._clock, new_dns_client)
+        self._surroundings = Surroundings(
+            config, accounts, self._listeners, self._clock, new_dns_client, self._use_dkim_keys
+        )
         self._surroundings.register(self._components.learned)
         self._facts = FactCollector(
             config,
@@ -163,6 +166,7 @@ class Service:
             self._control = await self._open_control()
             self._facts.crashes = self._marker.start(self._clock.now())
             self._alerts.start()
+            self._surroundings.watch_keys()  # before what was learned about them is restored
             await self._spool.open()
             await self._listeners.start(self._config)
         except BaseException:
@@ -315,6 +319,7 @@ class Service:
             Verb.READ_VAULT: self._answer_read_vault,
             Verb.TOKEN: self._answer_token,
             Verb.TOKEN_REFUSED: self._answer_token_refused,
+            Verb.DKIM: self._answer_dkim,
             **{Verb(name): handler for name, handler in queue.handlers().items()},
         }
         control = ControlServer(Path(self._config.service.control_socket), handlers)
@@ -328,10 +333,14 @@ class Service:
 
     def _apply_accounts(self) -> None:
         """Follow a change of the vault. Sessions of removed accounts are closed."""
+        self._surroundings.watch_keys()
         self._components.courier.drop_stale()
         self._components.tokens.follow_keys()
         self._components.runner.wake()
         self._show_status()
+
+    def _use_dkim_keys(self, ring: KeyRing | None) -> None:
+        self._components.relay.dkim.ring = ring
 
     async def _reload_and_log(self) -> None:
         """Reload and log the result. Raises the errors of `reload`."""
@@ -418,6 +427,13 @@ class Service:
         if account is None or self._accounts.grant(account.id) is None:
             raise SenderproxyError(_("The service knows no account of that id that logs in with OAuth."))
         return account
+
+    async def _answer_dkim(self, request: Request) -> Answer:
+        """The DKIM keys with their states, after a look at those of one domain."""
+        await self._accounts.wait_until_read(_VAULT_TIMEOUT)
+        if domain := request.get("domain"):
+            await self._surroundings.dkim.look_now(str(domain))
+        return {"keys": self._surroundings.dkim.states()}
 
     async def _answer_reload(self, _request: Request) -> Answer:
         try:

@@ -80,6 +80,12 @@ CONDITION_ENDED: Final = LogEvent("condition_ended", Severity.INFO, "condition e
 DOMAIN_LOOK_FAILED: Final = LogEvent(
     "domain_look_failed", Severity.ERROR, "internal error while DNS records of a domain are judged", ("domain",)
 )
+DKIM_STATE_CHANGED: Final = LogEvent(
+    "dkim_state_changed",
+    Severity.INFO,
+    "DKIM key and its DNS record: another state",
+    ("domain", "selector", "state", "signs"),
+)
 
 ALERT_SENT: Final = LogEvent("alert_sent", Severity.INFO, "alert sent", ("kind", "condition", "items", "ways"))
 ALERT_NOT_SENT: Final = LogEvent(
@@ -464,6 +470,9 @@ CONTENT_CHANGE_FAILED: Final = LogEvent(
     Severity.ERROR,
     "content of a message cannot be read or changed now, message deferred",
     ("id", "why"),
+)
+DKIM_FAILED: Final = LogEvent(
+    "dkim_failed", Severity.ERROR, "internal error while a message is signed, message sent unsigned", ("id",)
 )
 LEARNED_RESTORED: Final = LogEvent(
     "learned_restored", Severity.INFO, "facts learned before the restart restored", ("count",)

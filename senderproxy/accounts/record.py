@@ -26,7 +26,9 @@ ACCOUNT: Final = "account"
 SRS_KEY: Final = "srs-key"
 OAUTH_APPLICATION: Final = "oauth-application"
 GRANT_KEY: Final = "grant-key"
-KINDS: Final = frozenset({ACCOUNT, SRS_KEY, OAUTH_APPLICATION, GRANT_KEY})  # the kinds that this version knows
+DKIM_KEY: Final = "dkim-key"
+# The kinds that this version knows.
+KINDS: Final = frozenset({ACCOUNT, SRS_KEY, OAUTH_APPLICATION, GRANT_KEY, DKIM_KEY})
 
 
 class RecordError(SenderproxyError):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, Self, TypeAlias
 
 from senderproxy import log_events
+from senderproxy.accounts.dkim_key import StoredDkimKey, in_order, read_dkim_keys
 from senderproxy.accounts.errors import VaultDiskError, accounts_error
 from senderproxy.accounts.grant_key import grant_keys
 from senderproxy.accounts.oauth_application import Flow, UsableApplication, from_record, usable
@@ -35,6 +36,7 @@ from senderproxy.accounts.srs_key import signing_keys
 from senderproxy.accounts.unlock import UnlockMethod
 from senderproxy.aio import wait_done
 from senderproxy.clock import Clock, SystemClock
+from senderproxy.dkim.key import SigningKey
 from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
 from senderproxy.relay.ports import Accounts
@@ -82,6 +84,7 @@ class _Snapshot:
     grant_keys: tuple[bytes, ...] = field(repr=False)
     records: tuple[StoredRecord, ...]
     keys: SigningKeys | None
+    dkim_keys: tuple[SigningKey, ...]
     unknown: tuple[UnknownRecord, ...]
     unreadable: tuple[str, ...]
 
@@ -169,6 +172,10 @@ class VaultAccounts(Accounts):
     def signing_keys(self) -> SigningKeys | None:
         """See relay.ports.Accounts."""
         return self._snapshot.keys
+
+    def dkim_keys(self) -> tuple[SigningKey, ...]:
+        """Return the usable DKIM keys by domain, of each domain the oldest first."""
+        return self._snapshot.dkim_keys
 
     def records(self, kind: str) -> tuple[StoredRecord, ...]:
         """Return the records in force of one kind, not of accounts."""
@@ -300,6 +307,12 @@ class VaultAccounts(Accounts):
                 found.append(decode(name, self._vault.get(name)))
             except (RecordError, Damaged) as error:
                 unreadable.append(str(error))
+        dkim_keys: list[StoredDkimKey] = []
+        for record in found:
+            try:
+                dkim_keys += read_dkim_keys([record])
+            except RecordError as error:
+                unreadable.append(str(error))
         stored = [record for record in found if isinstance(record, StoredAccount)]
         applications = _applications(found)
         credentials = {e.account.id: self._credential(e, applications) for e in stored}
@@ -315,6 +328,7 @@ class VaultAccounts(Accounts):
             grant_keys(found),
             tuple(record for record in found if isinstance(record, StoredRecord)),
             signing_keys(found),
+            tuple(one.key for one in in_order(dkim_keys)),
             tuple(record for record in found if isinstance(record, UnknownRecord)),
             tuple(unreadable),
         )

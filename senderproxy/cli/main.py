@@ -32,6 +32,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "explain": N_("show which account would send for an address or a message, and why"),
         "account": N_("mailboxes in the vault"),
         "oauth": N_("applications through which accounts log in with OAuth"),
+        "dkim": N_("keys for DKIM signatures of own domains"),
         "vault": N_("the vault file and its unlocks"),
         "backup": N_("write a sealed backup of everything, also while the service runs"),
         "restore": N_("restore a backup; its messages come up held"),

@@ -421,6 +421,11 @@ class ProviderSettings(Section):
         description="Handling of such mail if it does not: `rewrite` (to an own address), `discard` (with a line in the"
         " log), `reject`, or `account ID` (send it through that account). Left out: `rewrite`.",
     )
+    signs: Flag | None = Field(
+        default=None,
+        description="It adds a DKIM signature of the author's domain by itself, so senderproxy adds none"
+        " (`senderproxy dkim`).",
+    )
     connections: Annotated[int, BeforeValidator(integer(1, 100))] | None = Field(
         default=None, description="Connections at the same time, for each account."
     )
@@ -455,6 +460,7 @@ class ProviderSettings(Section):
                 "from_rule",
                 "takes_sub_addresses",
                 "takes_null_reverse_path",
+                "signs",
             )
             if (value := getattr(self, field)) is not None
         }

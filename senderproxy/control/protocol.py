@@ -34,6 +34,7 @@ class Verb(StrEnum):
     READ_VAULT = "vault.read"  # answers when the accounts are in force; app
     TOKEN = "token"  # account; app
     TOKEN_REFUSED = "token.refused"  # account, token; app
+    DKIM = "dkim"  # domain: look at its records first; service.dkim_watch
     AUTOMATIC = "automatic"  # author, recipients; service.status
     QUEUE_TOTALS = "queue.totals"  # relay.queue_admin
     QUEUE_LIST = "queue.list"  # query, limit, after; relay.queue_admin

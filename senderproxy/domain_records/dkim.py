@@ -2,7 +2,8 @@
 
 Guarantees: a provider changes its keys from one selector to the next, so one usable key suffices. Time in proportion to
 the length of the records.
-Not here: signatures. RFC 6376 section 3.6, RFC 8301 (RSA from 1024 bits, no SHA-1), RFC 8463 (Ed25519).
+Not here: signatures (dkim), keys of our own (domain_records.own_key). RFC 6376 section 3.6, RFC 8301 (RSA from 1024
+bits, no SHA-1), RFC 8463 (Ed25519).
 """
 
 import base64
@@ -48,7 +49,7 @@ def judge_dkim(lookups: Lookups, domain: str, selectors: Sequence[str]) -> Itera
 
 
 def _judge_selector(lookups: Lookups, name: str, selector: str) -> Judgement:
-    texts = [text for text in lookups.texts(name) if _is_meant(text)]
+    texts = [text for text in lookups.texts(name) if is_meant(text)]
     if not texts:
         targets = lookups.records(name, "CNAME")
         if targets:
@@ -64,7 +65,7 @@ def _judge_selector(lookups: Lookups, name: str, selector: str) -> Judgement:
     if not tags.get("p", "-"):
         return judge(Aspect.DKIM, RecordProblem.DKIM_REVOKED, text, name=name)
     problem, part, bits = _judge_key(tags.get("k", "rsa"), tags.get("p", ""))
-    if problem is RecordProblem.DKIM_KEY and not _is_for_mail(tags.get("s", "*"), tags.get("h", "sha256")):
+    if problem is RecordProblem.DKIM_KEY and not is_for_mail(tags.get("s", "*"), tags.get("h", "sha256")):
         problem, part = RecordProblem.DKIM_INVALID, f"s={tags.get('s', '*')}; h={tags.get('h', '')}"
     if tags.get("v", "DKIM1") != "DKIM1" or ("v" in tags and next(iter(tags)) != "v"):
         problem, part = RecordProblem.DKIM_INVALID, f"v={tags['v']}"
@@ -82,12 +83,12 @@ def _judge_selector(lookups: Lookups, name: str, selector: str) -> Judgement:
     )
 
 
-def _is_meant(text: str) -> bool:
+def is_meant(text: str) -> bool:
     """True for a text that is meant as a key: a wildcard record of the domain has others."""
     return "p=" in text.replace(" ", "") and not text.lower().startswith(("v=spf1", "v=dmarc1"))
 
 
-def _is_for_mail(services: str, hashes: str) -> bool:
+def is_for_mail(services: str, hashes: str) -> bool:
     """True if the key is for mail (`s=`) and for SHA-256 (`h=`)."""
     words = [word.strip() for word in services.split(":")]
     return ("*" in words or "email" in words) and "sha256" in [word.strip() for word in hashes.split(":")]

@@ -15,7 +15,7 @@ from typing import Final
 
 from senderproxy.monitoring.account_conditions import account_conditions, queue_conditions
 from senderproxy.monitoring.client_conditions import client_conditions
-from senderproxy.monitoring.domain_conditions import domain_conditions
+from senderproxy.monitoring.domain_conditions import dkim_conditions, domain_conditions
 from senderproxy.monitoring.facts import Facts
 from senderproxy.monitoring.record import Condition, ConditionId
 from senderproxy.monitoring.service_conditions import (
@@ -30,6 +30,7 @@ _RULES: Final = (
     queue_conditions,
     client_conditions,
     domain_conditions,
+    dkim_conditions,
     certificate_conditions,
     application_conditions,
     service_conditions,

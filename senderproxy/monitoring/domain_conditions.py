@@ -9,13 +9,14 @@ from types import MappingProxyType
 from typing import Final
 
 from senderproxy.domain_records.judgement import Aspect
+from senderproxy.domain_records.own_key import words_of_look
 from senderproxy.domain_records.wording import Words, subject_of, words_of
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.account_conditions import SEPARATE
-from senderproxy.monitoring.facts import DomainFacts, Facts
+from senderproxy.monitoring.facts import DkimKeyFacts, DomainFacts, Facts
 from senderproxy.monitoring.record import Affected, AffectedKind, Condition, ConditionKey
 from senderproxy.tracking.timeline import format_time
-from senderproxy.translation import _, ngettext
+from senderproxy.translation import _, joined, ngettext
 
 _KEYS: Final[Mapping[Aspect, ConditionKey]] = MappingProxyType(
     {
@@ -36,6 +37,34 @@ def domain_conditions(facts: Facts) -> Iterator[Condition]:
             ]
             groups = [found] if len(found) > SEPARATE else [[one] for one in found]
             yield from (_condition(key, some, provider) for some in groups)
+
+
+def dkim_conditions(facts: Facts) -> Iterator[Condition]:
+    """DKIM keys of our own whose DNS record is missing, or no longer right; all of one domain are one condition."""
+    for domain in dict.fromkeys(one.domain for one in facts.dkim_keys):
+        some = [one for one in facts.dkim_keys if one.domain == domain]
+        causes = [_dkim_cause(one) for one in some]
+        yield Condition(
+            ConditionKey.DKIM_RECORD,
+            domain,
+            Severity.WARNING,
+            min(one.since for one in some),
+            joined(" ", causes),
+            _("Correct the DNS record; its text: senderproxy dkim show {domain}").format(domain=domain),
+            Affected(AffectedKind.DOMAINS, (domain,)),
+        )
+
+
+def _dkim_cause(one: DkimKeyFacts) -> str:
+    name = f"{one.selector}._domainkey.{one.domain}"
+    problem = words_of_look(one.look, name, one.domain)
+    if one.right_at is None:
+        text = _("DKIM key {selector} of {domain} does not sign yet: {problem}.")
+    elif one.signs:
+        text = _("DKIM key {selector} of {domain} goes on signing, and receivers cannot verify it: {problem}.")
+    else:
+        text = _("DKIM key {selector} of {domain} signs no more: {problem}.")
+    return text.format(selector=one.selector, domain=one.domain, problem=problem)
 
 
 def _condition(key: ConditionKey, some: Sequence[DomainFacts], provider: str) -> Condition:

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from senderproxy.domain_records.history import RecordTrouble
+from senderproxy.domain_records.own_key import KeyLook
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +258,18 @@ class DomainFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class DkimKeyFacts:
+    """A DKIM key of our own whose DNS record is not right. `right_at`: None: it never was, so the key does not sign."""
+
+    domain: str
+    selector: str
+    look: KeyLook
+    since: datetime
+    right_at: datetime | None
+    signs: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MailGapFacts:
     """An unusually long time without mail."""
 
@@ -287,4 +300,5 @@ class Facts:
     refusals: Sequence[RefusedMessages] = ()
     automatic: Sequence[AutomaticMail] = ()  # the latest one first
     domains: Sequence[DomainFacts] = ()
+    dkim_keys: Sequence[DkimKeyFacts] = ()
     mail_gap: MailGapFacts | None = None

@@ -56,6 +56,7 @@ class ConditionKey(StrEnum):
     NO_MAIL = "no_mail"
     SPF_WRONG = "spf_wrong"
     DKIM_WRONG = "dkim_wrong"
+    DKIM_RECORD = "dkim_record"
     DMARC_WRONG = "dmarc_wrong"
     MX_WRONG = "mx_wrong"
 

@@ -3,7 +3,8 @@
 Guarantees: the message that is sent is the received one, with the plan's edits and our Received field on top; the reply
 about a rejected sender says how to fix it. The same for a client that waits and for a message from the spool. While an
 account cannot send, its fallback does, for the recipients that certainly have no copy yet; each message asks anew, so
-mail returns to the account by itself.
+mail returns to the account by itself. A DKIM signature is the last change, so it covers what leaves; each attempt makes
+its own.
 Not here: whether the fallback may send a message (relay.fallback), the consequences of the outcomes
 (relay.recipient_updates), the upstream dialogue (delivery).
 RFC 5321 section 3.7.
@@ -30,6 +31,7 @@ from senderproxy.mail.submission import Submission
 from senderproxy.relay.content_changes import ContentChanger
 from senderproxy.relay.decide import CachedDecision, Decision, MessageFacts, Rules, decide, report_recipient
 from senderproxy.relay.decision_thread import DecisionThread, TooManyDecisions, has_large_header
+from senderproxy.relay.dkim_signing import DkimSigner
 from senderproxy.relay.fallback import (
     Outages,
     Unfit,
@@ -66,6 +68,7 @@ class MessageRelay:
         self.rules = rules
         self.rejected_senders = RejectedSenders()
         self.outages = Outages()
+        self.dkim = DkimSigner(clock)
         self._contents = ContentChanger()
         self._arrivals = DecisionThread("decision-arrival")
         # More than there are attempts at once (relay.runner), so the limits are never reached.
@@ -210,8 +213,11 @@ class MessageRelay:
         plan = decision.plan
         message = self._stamped(submission, apply_plan(plan, submission.message))
         envelope = plan.envelope if recipients is None else plan.envelope.with_recipients(recipients)
-        if plan.content_changes:
-            outcomes = await self._deliver_changed(submission, decision, envelope, message, plan.content_changes)
+        changes: Sequence[ContentChange] = plan.content_changes
+        if self.dkim.ring is not None and (changes or not message.body.is_ascii):
+            changes = await self._before_signing(submission, decision, message)
+        if changes:
+            outcomes = await self._deliver_changed(submission, decision, envelope, message, changes)
         else:
             outcomes = self._explained(decision, message, await self._offer(submission, decision, envelope, message))
         if NEEDS_SEVEN_BIT in outcomes.values():
@@ -220,6 +226,17 @@ class MessageRelay:
             changes = (*plan.content_changes, Reencode(seven_bit=True))
             outcomes = {**outcomes, **await self._deliver_changed(submission, decision, rest, message, changes)}
         return outcomes
+
+    async def _before_signing(
+        self, submission: Submission, decision: Decision, message: Message
+    ) -> Sequence[ContentChange]:
+        """The content changes of a message that may be 8-bit: no server on its way must have to re-encode it."""
+        changes = decision.plan.content_changes
+        try:
+            signs = await self.dkim.will_sign(submission, message, decision.route.provider)
+        except OSError:  # the signature itself reports it
+            return changes
+        return (*changes, Reencode(seven_bit=True, spares_signed=True)) if signs else changes
 
     async def _deliver_changed(
         self,
@@ -249,6 +266,24 @@ class MessageRelay:
         self, submission: Submission, decision: Decision, envelope: Envelope, message: Message
     ) -> Awaitable[Outcomes]:
         """The transaction with the upstream, to be awaited."""
+        if self.dkim.ring is not None:
+            return self._offer_signed(submission, decision, envelope, message)
+        return self._offer_as_is(submission, decision, envelope, message)
+
+    async def _offer_signed(
+        self, submission: Submission, decision: Decision, envelope: Envelope, message: Message
+    ) -> Outcomes:
+        """Sign the message, which is the last change, and offer it."""
+        try:
+            message = await self.dkim.signed(submission, message, decision.route.provider)
+        except OSError as error:
+            event(_log, log_events.CONTENT_CHANGE_FAILED, id=submission.id, why=error)
+            return dict.fromkeys(envelope.recipients, _CONTENT_UNAVAILABLE)
+        return await self._offer_as_is(submission, decision, envelope, message)
+
+    def _offer_as_is(
+        self, submission: Submission, decision: Decision, envelope: Envelope, message: Message
+    ) -> Awaitable[Outcomes]:
         if decision.undone is not None:
             return self._deliver_undone(submission, decision, envelope, message)
         return self._courier.deliver(decision.route, envelope, message, tag=submission.id)

@@ -26,9 +26,13 @@ _CTE: Final = "Content-Transfer-Encoding"
 
 @dataclass(frozen=True, slots=True)
 class Reencode:
-    """A content change: re-encode what is too long or, with `seven_bit`, not ASCII."""
+    """A content change: re-encode what is too long or, with `seven_bit`, not ASCII.
+
+    `spares_signed`: not if any part may be signed, by S/MIME, PGP or the DKIM signature of an enclosed message.
+    """
 
     seven_bit: bool = False
+    spares_signed: bool = False
 
     def apply(self, header: HeaderSection, body: Iterator[bytes], write: Write) -> HeaderSection | Unchanged:
         """See rewriting.content_change.ContentChange."""
@@ -40,11 +44,33 @@ class Reencode:
             return Unchanged("the message is signed, so its encoding cannot be changed")
         encoder = _Encoder(header, write, seven_bit=self.seven_bit)
         try:
-            MimeWalker(encoder).walk(header, body)
+            MimeWalker(encoder).walk(header, _unsigned(header, body) if self.spares_signed else body)
         except MimeLimitExceeded as error:
             return Unchanged(f"its structure cannot be read: {error}")
+        except _SignedPart:
+            return Unchanged("a part of it may be signed, so its encoding cannot be changed")
         encoder.finish()
         return encoder.message_header
+
+
+class _SignedPart(Exception):
+    """A part of the body may be signed."""
+
+
+# In lower case. Text that only mentions one of them stays as it is, too.
+_SIGNED_MARKS: Final = (b"multipart/signed", b"pkcs7-", b"-----begin pgp signed", b"\ndkim-signature:")
+_LONGEST_MARK: Final = max(map(len, _SIGNED_MARKS))
+
+
+def _unsigned(header: HeaderSection, body: Iterator[bytes]) -> Iterator[bytes]:
+    """The blocks of the body. Raises _SignedPart at the first mark of a signature."""
+    before = b"\n".join(header.values("Content-Type")).lower() + b"\n"
+    for block in body:
+        text = before + block.lower()
+        if any(mark in text for mark in _SIGNED_MARKS):
+            raise _SignedPart
+        before = text[-_LONGEST_MARK:]
+        yield block
 
 
 class _Encoder:

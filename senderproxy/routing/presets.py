@@ -33,13 +33,14 @@ def _security(port: int) -> Security:
 _UNPUBLISHED: Final = Limits(connections=2, idle_seconds=30.0)
 
 
-def _cautious(name: str, host: str, *ports: int, limits: Limits = _UNPUBLISHED) -> Provider:
+def _cautious(name: str, host: str, *ports: int, limits: Limits = _UNPUBLISHED, signs: bool = False) -> Provider:
     """A provider that accepts only own addresses as the sender, or does not publish its rule."""
     return Provider(
         name,
         smarthosts(host, *(ports or (IMPLICIT_TLS_PORT, STARTTLS_PORT))),
         sender_rule=SenderRule.ADDRESS,
         from_rule=SenderRule.ADDRESS,
+        signs=signs,
         limits=limits,
     )
 
@@ -51,6 +52,7 @@ def _cautious(name: str, host: str, *ports: int, limits: Limits = _UNPUBLISHED) 
 # messages in an hour:
 # ionos.de/hilfe/e-mail/allgemeine-themen/welche-beschraenkungen-gibt-es-beim-versand-von-massenmails/
 # (in a mailbox's first two weeks it is 50, then 100: lower recipients_per_hour for it).
+# It signs for domains whose zone has its keys (s1-ionos, s2-ionos), as the records of such zones show.
 # Connections, messages in a session and the idle time are not published; "451 Mails per session limit" is handled when
 # it occurs. User name: the whole address.
 _IONOS: Final = Provider(
@@ -58,6 +60,7 @@ _IONOS: Final = Provider(
     smarthosts("smtp.ionos.de", IMPLICIT_TLS_PORT, STARTTLS_PORT),
     sender_rule=SenderRule.DOMAIN,
     from_rule=SenderRule.DOMAIN,
+    signs=True,
     limits=Limits(connections=2, idle_seconds=30.0, recipients_per_message=200, recipients_per_hour=400),
 )
 
@@ -103,20 +106,24 @@ _ALL: Final[Iterable[Provider]] = (
     _cautious("vodafone", "smtp.vodafonemail.de", IMPLICIT_TLS_PORT),
     # Needs an app password or OAuth (docs/oauth.md). Another From than the account's or a verified alias is reported to
     # be rewritten. At most 100 recipients in a message; 500 recipients a day, 2000 with Workspace: enforced here as a
-    # limit for each hour.
+    # limit for each hour. It signs all mail, with the domain's own key if there is one:
+    # support.google.com/a/answer/174124
     _cautious(
         "gmail",
         "smtp.gmail.com",
+        signs=True,
         limits=Limits(connections=2, idle_seconds=30.0, recipients_per_message=100, recipients_per_hour=500),
     ),
     # No implicit TLS. The header From is checked at the end of DATA (`554 5.2.252 SendAsDenied`); three connections at
     # once (`432 4.3.2 sender thread limit exceeded`), 30 messages a minute: learn.microsoft.com, "How to set up a
     # multifunction device". Password logins will be disabled by default after 2026 (`550 5.7.30`); OAuth:
-    # docs/microsoft-365.md.
+    # docs/microsoft-365.md. It signs for domains of which DKIM is enabled:
+    # learn.microsoft.com/powershell/module/exchange/new-dkimsigningconfig
     _cautious(
         "m365",
         "smtp.office365.com",
         STARTTLS_PORT,
+        signs=True,
         limits=Limits(connections=2, idle_seconds=30.0, messages_per_hour=1800),
     ),
     # Any other server; the configuration names its host. A Postfix, Plesk or mailcow host that checks senders replies

@@ -89,5 +89,6 @@ class Provider:
     takes_null_reverse_path: bool = False
     null_policy: NullPolicy = NullPolicy.REWRITE
     null_account: str | None = None  # account id, for NullPolicy.ACCOUNT
+    signs: bool = False  # it adds a DKIM signature of the author's domain by itself
     limits: Limits = Limits()
     preset: str = ""  # the name of the preset that it started from; empty for a preset itself

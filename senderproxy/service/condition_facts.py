@@ -126,6 +126,7 @@ class FactCollector:
             self.alert_ways,
             self.metrics,
             self._surroundings.domains.changes,
+            self._surroundings.dkim.changes,
         )
 
     def inability(self) -> str:
@@ -190,6 +191,7 @@ class FactCollector:
                 for (client, path, answer), count in components.intake.refusals.entries(monotonic)
             ],
             domains=self._surroundings.domains.facts(),
+            dkim_keys=tuple(self._surroundings.dkim.facts()),
             mail_gap=self._surroundings.mail_gap(),
         )
 

@@ -95,6 +95,8 @@ PACKAGES: Final = (
     "s-nail",
     "git-email",
     "libmailtools-perl",  # git send-email
+    "libmail-dkim-perl",  # verifies signatures, as SpamAssassin does
+    "opendkim-tools",  # verifies them too; no service
     "libsisimai-perl",  # reads bounces; ours must be among those that it understands
 )
 

@@ -104,6 +104,10 @@ CONFIGURED = {
     "accounts.vault_accounts._Snapshot.grants",
     "accounts.vault_accounts._Snapshot.stored",
     "oauth.token_keeper.TokenKeeper._grants",
+    "dkim.choice.KeyRing.known",
+    "dkim.choice.KeyRing.signing",
+    "service.dkim_watch.DkimWatch._signing",  # KEYS
+    "service.dkim_watch.DkimWatch._watched",
     "control.run_marker.RunMarker._crashes",  # _CRASHES
     "delivery.courier.SmtpCourier.certificates",  # of configured smarthosts
     "control.socket_store.SocketStore._of_units",

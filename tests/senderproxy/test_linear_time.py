@@ -13,6 +13,7 @@ import json
 import pkgutil
 import re
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -29,8 +30,14 @@ from senderproxy.cli.account_columns import read_addresses
 from senderproxy.delivery import login_mechanisms
 from senderproxy.delivery.login_mechanisms import LoginSecret, MechanismError, decode_challenge
 from senderproxy.delivery.protocol import InvalidReplyError, ReplyReader
+from senderproxy.dkim.canonical import RelaxedBodyHash, SimpleBodyHash
+from senderproxy.dkim.choice import KeyRing
+from senderproxy.dkim.key import SigningKey
+from senderproxy.dkim.sign import sign
 from senderproxy.domain_records.dkim import rsa_bits
 from senderproxy.domain_records.domain import judge_domain
+from senderproxy.domain_records.lookups import Lookups
+from senderproxy.domain_records.own_key import look_at_key
 from senderproxy.domain_records.provider_records import PROVIDER_RECORDS
 from senderproxy.footer.add_footer import AddFooter
 from senderproxy.footer.footer import Footer
@@ -277,7 +284,44 @@ def _domain_records(octets: bytes) -> object:
         return judge_domain(query, "a.b.example", IONOS)
 
     found = [judge(record) for record in records["TXT"]]
+    for record in records["TXT"]:
+        own = Lookups(lambda _name, _kind, record=record: [record])  # type: ignore[misc]
+        look_at_key(own, "sp1._domainkey.a.b.example", "a.b.example", b"public")
     return found, rsa_bits(b"\x30\x84" + len(octets).to_bytes(4, "big") + octets)
+
+
+DKIM_KEY = SigningKey("firma.example", "sp1", b"public", lambda _: bytes(256), lambda _signature, _octets: False)
+DKIM_KEYS = KeyRing({DKIM_KEY.domain: DKIM_KEY}, {DKIM_KEY.domain: [DKIM_KEY]})
+DKIM_TAGS = b"v=1; a=rsa-sha256; c=simple/simple; d=firma.example; s=sp1; bh=%s; b=AAAA; h=from:to:" % b64encode(
+    bytes(32)
+)
+
+
+def _dkim_header(octets: bytes) -> object:
+    """As a field that is signed, and in a signature that is there; also many fields of one name."""
+    clean = octets.replace(b"\0", b" ").replace(b"\r\n ", b"\0").translate(None, b"\r\n").replace(b"\0", b"\r\n ")
+    author = b"From: anna@firma.example\r\nTo: "
+    several = (b"To: " + clean[:8].replace(b"\r\n", b"") + b"\r\n") * (len(octets) // 16)
+    headers = [
+        author + clean + b"\r\n\r\n",
+        b"DKIM-Signature: " + DKIM_TAGS + clean + b"\r\n" + author + b"x\r\n\r\n",
+        b"DKIM-Signature: " + clean + b";" + DKIM_TAGS + b"\r\n" + author + b"x\r\n\r\n",
+        several + author + b"x\r\n\r\n",
+    ]
+    sections = [HeaderSection(raw) for raw in headers]
+    return [sign(DKIM_KEY, DKIM_KEYS, section, section, [b"x\r\n"], CONTEXT.now) for section in sections]
+
+
+def _dkim_body(octets: bytes) -> object:
+    """In blocks of some hundred octets, and in one."""
+    for size in (700, len(octets)):
+        relaxed, simple = RelaxedBodyHash(), SimpleBodyHash()
+        for begin in range(0, len(octets), size):
+            relaxed.feed(octets[begin : begin + size])
+            simple.feed(octets[begin : begin + size])
+        relaxed.digest()
+        simple.digest()
+    return None
 
 
 def _token_answers(octets: bytes) -> object:
@@ -315,6 +359,8 @@ FUNCTIONS: dict[str, tuple[Callable[[bytes], object], int]] = {
     },
     "MIME structure": (_reencode, HEADER_LIMIT),
     "footers": (_footers, HEADER_LIMIT // 2),
+    "DKIM header": (_dkim_header, HEADER_LIMIT),
+    "DKIM body": (_dkim_body, HEADER_LIMIT * 8),
     "stray lines": (_stray_lines, HEADER_LIMIT // 4),
     "DATA": (_data, HEADER_LIMIT * 8),
     "DATA of a device": (lambda octets: _data(octets, BareCr.CONVERT), HEADER_LIMIT),

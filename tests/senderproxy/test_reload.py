@@ -80,6 +80,7 @@ OTHER: dict[str, Any] = {
     "providers.takes_sub_addresses": True,
     "providers.takes_null_reverse_path": True,
     "providers.on_null_reverse_path": "discard",
+    "providers.signs": False,
     "providers.connections": 7,
     "providers.messages_per_connection": 8,
     "providers.idle_seconds": 9,

@@ -112,6 +112,8 @@ def test_each_output_has_the_documented_fields(office_with_mail: Office) -> None
     office.type("oauth", "add", "office", *server, "--password-stdin", stdin="geheim-secret\n")
     shown = office.type("oauth", "show", "office", "--json").json
     compare("oauth list", office.type("oauth", "list", "--json").json, [shown])
+    assert office.type("dkim", "setup", "firma.example").code == 0
+    compare("dkim list", office.type("dkim", "list", "--json").json)
     table = office.folder / "table.csv"
     table.write_text("login,password,provider\ndora@firma.example,y,ionos\nnobody,y,ionos\n")
     compare("account import", office.type("account", "import", str(table), "--json", "--dry-run").json)

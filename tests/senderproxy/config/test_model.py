@@ -110,6 +110,7 @@ def test_every_property_of_a_provider_can_be_set() -> None:
         "takes_sub_addresses": True,
         "takes_null_reverse_path": True,
         "on_null_reverse_path": "account bounces",
+        "signs": True,
         "connections": 4,
         "messages_per_connection": 10,
         "idle_seconds": 5,
@@ -129,6 +130,7 @@ def test_every_property_of_a_provider_can_be_set() -> None:
         True,
     )
     assert hoster.takes_sub_addresses
+    assert hoster.signs
     assert (hoster.null_policy, hoster.null_account) == (NullPolicy.ACCOUNT, "bounces")
     assert hoster.limits == Limits(4, 10, 5.0, 50, 100, 1000, 20_000_000)
 

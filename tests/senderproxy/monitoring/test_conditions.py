@@ -11,6 +11,7 @@ import pytest
 
 from senderproxy.domain_records.history import RecordTrouble
 from senderproxy.domain_records.judgement import Aspect, RecordProblem, judge
+from senderproxy.domain_records.own_key import KeyLook, KeyRecord
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.conditions import compare, find_conditions
 from senderproxy.monitoring.facts import (
@@ -25,6 +26,7 @@ from senderproxy.monitoring.facts import (
     ClientFacts,
     ClockFacts,
     CrashFacts,
+    DkimKeyFacts,
     DomainFacts,
     Facts,
     LimitUse,
@@ -153,6 +155,14 @@ EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
     ConditionKey.DKIM_WRONG: (
         {"domains": [domain_trouble(Aspect.DKIM, RecordProblem.DKIM_REVOKED, right="v=DKIM1; p=abc", name="s1._domainkey.firma1.example")]},
         Severity.WARNING, "DKIM of firma1.example: the key s1._domainkey.firma1.example is revoked: mail is sent without a valid signature. It was right at ",
+    ),
+    ConditionKey.DKIM_RECORD: (
+        {"dkim_keys": [
+            DkimKeyFacts("firma.example", "sp1", KeyLook(KeyRecord.OTHER_KEY, "v=DKIM1; p=abc"), NOW - HOUR, NOW - 2 * HOUR, signs=True),
+            DkimKeyFacts("firma.example", "sp2", KeyLook(KeyRecord.NONE), NOW - MINUTE, None, signs=False),
+        ]},
+        Severity.WARNING,
+        "DKIM key sp1 of firma.example goes on signing, and receivers cannot verify it: the record sp1._domainkey.firma.example has another key",
     ),
     ConditionKey.DMARC_WRONG: (
         {"domains": [domain_trouble(Aspect.DMARC, RecordProblem.DMARC_NO_POLICY, record="v=DMARC1", right="v=DMARC1; p=none", name="_dmarc.firma1.example", policy="")]},
