@@ -100,6 +100,12 @@ def test_a_translation_begins_and_ends_like_its_text(catalogue: Catalog) -> None
             assert (form[-1:] in ".:?") == (original[-1:] in ".:?"), form
 
 
+def test_a_translation_is_not_written_twice(catalogue: Catalog) -> None:
+    """As a merge of two catalogues could leave it."""
+    strings = [form for message in translated(catalogue) for form in forms(message.string)]
+    assert [form for form in strings if len(form) > 40 and form.count(form[:40]) > 1] == []
+
+
 def test_the_address_of_the_reader_is_polite(catalogue: Catalog) -> None:
     if str(catalogue.locale) == "de":
         familiar = re.compile(r"\b(du|dir|dich|dein\w*|Du|Dir|Dich|Dein\w*)\b")
