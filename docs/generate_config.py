@@ -16,7 +16,8 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from senderproxy.config import values
-from senderproxy.config.model import SECTIONS, Section
+from senderproxy.config.model import SECTIONS
+from senderproxy.config.section import Section
 from senderproxy.routing.presets import PRESETS
 from senderproxy.routing.provider import Provider, Security
 
@@ -39,6 +40,8 @@ _TYPES: Final[Mapping[object, str]] = {
     values.read_mailbox: "mail address",
     values.one_or_more: "mail address",
     values.read_pattern: "address or `@domain`",
+    values.read_recipients: "address, `@domain` or `*`",
+    values.read_via: "way",
     values.read_map_key: "table of addresses",
     values.read_mechanism: "`PLAIN` or `LOGIN`",
     values.read_name: "name",
@@ -117,7 +120,7 @@ def _section(shape: tuple[str, ...], model: type[Section], translate: Translate)
 
 def _heading(shape: tuple[str, ...]) -> str:
     match shape:
-        case (name, "*") if name == "providers":
+        case (name, "*") if name in ("providers", "smarthosts"):
             return f"[{name}.NAME]"
         case (name, "*"):
             return f"[[{name}]]"

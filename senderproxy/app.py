@@ -53,6 +53,7 @@ from senderproxy.service.metrics import ServiceMetrics
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.service.status import ServiceStatus
 from senderproxy.service.surroundings import Surroundings
+from senderproxy.tracking.record import Lane
 from senderproxy.tracking.serialize import reply_entry
 from senderproxy.translation import SOURCE, _
 from senderproxy.wiring import build_components
@@ -326,10 +327,9 @@ class Service:
         await control.start()
         return control
 
-    def _made_due(self, account: str) -> None:
-        """Attempt the account's messages now: the operator asked for it, whatever blocked the account."""
-        self._components.runner.note_due(account)
-        self._components.runner.wake(account)
+    def _made_due(self, lane: Lane) -> None:
+        """Attempt the messages of a lane now: the operator asked for it, whatever blocked it."""
+        self._components.runner.note_lane_due(lane)
 
     def _apply_accounts(self) -> None:
         """Follow a change of the vault. Sessions of removed accounts are closed."""

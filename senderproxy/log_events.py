@@ -349,6 +349,7 @@ _MESSAGE_FIELDS: Final = (
     "author",
     "account",
     "chosen_by",
+    "ways",
     "hint",
 )
 MESSAGE_DELIVERED: Final = LogEvent("message_delivered", Severity.INFO, "delivered", _MESSAGE_FIELDS, ("changed_",))
@@ -391,7 +392,7 @@ FALLBACK_UNFIT: Final = LogEvent(
 MESSAGE_NOT_QUEUED: Final = LogEvent(
     "message_not_queued", Severity.ERROR, "cannot queue a message, the client got 4xx", ("id", "why", "hint")
 )
-_QUEUE_FIELDS: Final = ("id", "account", "delivered", "deferred", "failed", "seconds", "reply")
+_QUEUE_FIELDS: Final = ("id", "account", "ways", "delivered", "deferred", "failed", "seconds", "reply")
 QUEUE_ATTEMPT_DELIVERED: Final = LogEvent(
     "queue_attempt_delivered", Severity.INFO, "delivered from the queue", _QUEUE_FIELDS
 )
@@ -400,6 +401,12 @@ QUEUE_ATTEMPT_PARTIAL: Final = LogEvent(
 )
 QUEUE_ATTEMPT_FAILED: Final = LogEvent(
     "queue_attempt_failed", Severity.WARNING, "not delivered from the queue", _QUEUE_FIELDS
+)
+WAY_HANDED_BACK: Final = LogEvent(
+    "way_handed_back", Severity.INFO, "not taken by its route, sent by the author's account", ("id", "way", "reply")
+)
+WAY_FAILED: Final = LogEvent(
+    "way_failed", Severity.ERROR, "internal error for the recipients of one route, retried later", ("id",)
 )
 QUEUE_ATTEMPT_ERROR: Final = LogEvent("queue_attempt_error", Severity.ERROR, "internal error in an attempt", ("id",))
 QUEUE_READ_FAILED: Final = LogEvent(

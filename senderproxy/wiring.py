@@ -52,6 +52,7 @@ def rules_of(config: Config) -> Rules:
         footers=config.footer_table(),
         returned_size=config.spool.returned_size,
         zone=_ZONE,
+        recipient_routes=config.recipient_routes(),
     )
 
 
@@ -95,6 +96,13 @@ def same_listener_environment(old: Config, new: Config) -> bool:
     return old.clients == new.clients and old.identity == new.identity
 
 
+def configure_hops(courier: SmtpCourier, config: Config) -> None:
+    """Tell the courier the servers without a login, and our listeners, which none of them may be."""
+    own = [split_address(listener.address) for listener in config.listeners]
+    courier.hops.opener.own_listeners = frozenset((str(host), port) for host, port in own)
+    courier.hops.keep(config.hops())
+
+
 @dataclass(frozen=True, slots=True)
 class Components:
     """The objects of one relay, connected to each other."""
@@ -122,6 +130,7 @@ class Components:
         self.runner.wake()
         self.courier.configure(session_timeouts_of(config), config.identity.hostname)
         self.courier.drop_stale()
+        configure_hops(self.courier, config)
 
 
 def build_components(
@@ -143,6 +152,8 @@ def build_components(
     runner = Runner(closed, relay, report_builder, accounts, courier, clock, policy, journal)
     learned = LearnedState(clock)
     courier.observers.healthy = runner.account_can_send
+    courier.hops.on_healthy = runner.lane_can_send
+    configure_hops(courier, config)
     courier.observers.state = learned.register(learned_accounts.STATE, courier.account_facts())
     courier.observers.use = learned.register(learned_accounts.USE, courier.hourly_use(), adds=True)
     intake = RelayIntake(relay, closed, runner, report_builder, clock, handling_of(config))

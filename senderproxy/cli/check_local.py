@@ -33,7 +33,12 @@ from senderproxy.monitoring.conditions import find_conditions
 from senderproxy.monitoring.facts import Facts
 from senderproxy.monitoring.record import Condition, ConditionKey, read_condition
 from senderproxy.relay.ports import SpoolError
-from senderproxy.service.condition_facts import accounts_facts, application_facts, listener_certificate_facts
+from senderproxy.service.condition_facts import (
+    accounts_facts,
+    application_facts,
+    client_certificate_facts,
+    listener_certificate_facts,
+)
 from senderproxy.service.spool import disk_facts
 from senderproxy.spool.sqlite.inspection import inspect_spool
 from senderproxy.tracking.timeline import format_time
@@ -117,7 +122,7 @@ def check_conditions(
 
 def _own_facts(config: Config, accounts: VaultAccounts | None, now: datetime) -> Facts:
     """The facts that need no running service. `accounts`: None if the vault does not open, which is a finding."""
-    certificates = [listener_certificate_facts(listener) for listener in config.listeners]
+    certificates = [*map(listener_certificate_facts, config.listeners), *client_certificate_facts(config)]
     return Facts(
         now,
         spool=disk_facts(Path(config.spool_directory), config.spool.min_free),

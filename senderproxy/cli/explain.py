@@ -7,6 +7,7 @@ Not here: the decision (relay.decide), the account's state and limits (cli.expla
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from email.utils import format_datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.footer.add_footer import AddFooter
 from senderproxy.listener.client_auth import Admission, ClientAuth
-from senderproxy.mail.address import NULL_PATH, AddressError, ReversePath, parse_address
+from senderproxy.mail.address import NULL_PATH, Address, AddressError, ReversePath, parse_address
 from senderproxy.mail.author import AuthorFields, UnreadableAuthor, read_authors
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
@@ -31,12 +32,15 @@ from senderproxy.mail.submission import Client
 from senderproxy.relay.decide import Decision, MessageFacts, decide
 from senderproxy.relay.fallback import Unfit, decide_fallback
 from senderproxy.relay.loop_guard import is_automatic_response
+from senderproxy.relay.ways import AccountWay, HopWay, NoWay, Way
 from senderproxy.rewriting.edited_header import EditedHeader
 from senderproxy.rewriting.effective_author import determine_author
-from senderproxy.rewriting.plan import Discard, describe_rule
+from senderproxy.rewriting.plan import Discard, RewritePlan, describe_rule
 from senderproxy.routing.directory import AccountDirectory, MatchTier
+from senderproxy.routing.hops import SmarthostHop
+from senderproxy.routing.recipient_routes import RecipientRoute, RecipientRoutes
 from senderproxy.routing.route import CandidateAddress, Refusal, RoutingPolicy, candidate_addresses
-from senderproxy.translation import _
+from senderproxy.translation import _, ngettext
 from senderproxy.wiring import rules_of
 
 _HEADER_LIMIT: Final = 512 * 1024  # octets read of a file; the header section of real mail is far shorter
@@ -51,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reverse-path", metavar="ADDRESS", help=_("address in MAIL FROM (default: the author); <> for none")
     )
-    parser.add_argument("--to", action="append", default=[], metavar="ADDRESS", help=_("recipient, for the loop guard"))
+    parser.add_argument(
+        "--to", action="append", default=[], metavar="ADDRESS", help=_("recipient: its way, and the loop guard")
+    )
     parser.add_argument("--listener", metavar="NAME", help=_("listener that receives the message (default: the first)"))
     parser.add_argument(
         "--client", metavar="IP", help=_("address of the client: may it connect, and send as the author?")
@@ -105,7 +111,10 @@ def run(chosen: argparse.Namespace) -> int:
         other = decide_fallback(facts, directory, rules, decision.route.account.id)
         state = ask_state(config, decision.route.account, decision.route.author, recipients)
     if chosen.json:
-        print_json(_entry(lookups, decision, state, chosen.client, listener.name, other))
+        entry = _entry(lookups, decision, state, chosen.client, listener.name, other)
+        if isinstance(decision, Decision):
+            entry["ways"] = _ways_entry(decision, rules.recipient_routes, recipients)
+        print_json(entry)
     else:
         if admission is not None:
             _print_admission(chosen.client, listener, admission)
@@ -115,6 +124,7 @@ def run(chosen: argparse.Namespace) -> int:
             is_automatic = is_automatic_response(path, header)
             print_state(state, route.account, route.provider, is_automatic=is_automatic)
             print_fallback(other, route, state)
+            _print_ways(decision, rules.recipient_routes, recipients)
     return EX_OK if isinstance(decision, Decision) else EX_FAILED
 
 
@@ -255,6 +265,10 @@ def _print_route(decision: Decision) -> None:
     )
     print_field("reverse-path", sent_as)
     print_field("From", describe_rule(route, route.provider.from_rule))
+    _print_changes(plan)
+
+
+def _print_changes(plan: RewritePlan) -> None:
     for change in plan.changes:
         print_field(_("changed"), f"{change.what}: {change.new or _('removed')}")
         if change.old:
@@ -266,6 +280,65 @@ def _print_route(decision: Decision) -> None:
         senders = ", ".join(map(str, footer.footer.senders))
         text = _("of {senders}, unless the content of the message excludes it: senderproxy footer try")
         print_field(_("footer"), text.format(senders=senders))
+
+
+# ---- the ways of the recipients ----
+
+
+def _print_ways(decision: Decision, routes: RecipientRoutes, recipients: Sequence[Address]) -> None:
+    """The way of each recipient, and what differs from the message by the author's account."""
+    if routes and not recipients:
+        text = ngettext(
+            "{count} route by recipient; --to ADDRESS shows the way of a recipient",
+            "{count} routes by recipient; --to ADDRESS shows the way of a recipient",
+            len(routes.routes),
+        )
+        print_field(_("routes"), text.format(count=len(routes.routes)))
+    if not routes:
+        return
+    for path in recipients:
+        way, route = decision.way_of(path), _route_of(decision, routes, path)
+        setting = _("no route") if route is None else route.setting
+        print_field(_("way"), f"{path}: {_way_in_words(decision, way)} ({setting})")
+        match way:
+            case NoWay(refusal):
+                print_field("", f"{refusal.reply}")
+            case AccountWay() | HopWay():
+                print_field("", _("sent as <{path}>").format(path=way.plan.envelope.reverse_path))
+                _print_changes(way.plan)
+            case None:
+                pass
+
+
+def _route_of(decision: Decision, routes: RecipientRoutes, path: Address) -> RecipientRoute | None:
+    return routes.find((decision.undone or {}).get(path, path))
+
+
+def _way_in_words(decision: Decision, way: Way | None) -> str:
+    match way:
+        case None:
+            return f"account {decision.route.account.id}"
+        case HopWay(SmarthostHop() as hop):
+            return f"{hop}, {hop.server}"
+        case _:
+            return str(way)
+
+
+def _ways_entry(decision: Decision, routes: RecipientRoutes, recipients: Sequence[Address]) -> list[dict[str, object]]:
+    entries: list[dict[str, object]] = []
+    for path in recipients:
+        way, route = decision.way_of(path), _route_of(decision, routes, path)
+        plan = decision.plan if way is None else None if isinstance(way, NoWay) else way.plan
+        entries.append(
+            {
+                "recipient": str(path),
+                "way": f"account {decision.route.account.id}" if way is None else str(way),
+                "route": None if route is None else route.setting,
+                "reverse_path": None if plan is None else str(plan.envelope.reverse_path),
+                "because": list(way.refusal.reply.lines) if isinstance(way, NoWay) else [],
+            }
+        )
+    return entries
 
 
 def _entry(

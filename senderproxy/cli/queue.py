@@ -6,7 +6,7 @@ Not here: the source of the answers (cli.queue_client), the changes themselves (
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, assert_never
@@ -21,6 +21,7 @@ from senderproxy.cli.times import typed_duration
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.control.protocol import Verb, new_request
+from senderproxy.mail.address import ForwardPath
 from senderproxy.relay.queue_admin import QueueAction
 from senderproxy.tracking.age_buckets import AGE_LIMITS
 from senderproxy.tracking.record import MessageRecord, Query, RecipientStatus
@@ -34,6 +35,7 @@ from senderproxy.tracking.timeline import (
     size_in_words,
     time_in_words,
     timeline_lines,
+    way_in_words,
 )
 from senderproxy.translation import N_, _, ngettext
 
@@ -192,20 +194,35 @@ def run_list(chosen: argparse.Namespace) -> int:
 def _row(record: MessageRecord, now: datetime) -> list[str]:
     pending = {path: state for path, state in record.recipients.items() if not state.status.is_final}
     held = [state for state in pending.values() if state.status is RecipientStatus.HELD]
-    due = [due_at for state in pending.values() if (due_at := record.due_at(state)) is not None]
+    due = [(at, path) for path, state in pending.items() if (at := record.due_at(state)) is not None]
     reply = next((state.reply for state in pending.values() if state.reply is not None), None)
     why = held[0].why if held else f"{reply.code} {reply.reason}" if reply else ""
     return [
         record.id,
         time_in_words(now - record.received_at),
-        account_name(record.account),
+        _ways(record, pending),
         record.author or record.reverse_path or "<>",
         named([str(path) for path in pending]),
         size_in_words(record.size),
         _("being tried") if record.leased else _("held") if held else _("waiting"),
-        next_try(min(due), record.blocked, None, now) if due and not record.leased else "",
+        _next_try(record, due, now) if due and not record.leased else "",
         why,
     ]
+
+
+def _ways(record: MessageRecord, pending: Collection[ForwardPath]) -> str:
+    """The account, and the servers by which recipients go instead."""
+    by_account = [account_name(record.account)] if any(path not in record.lanes for path in pending) else []
+    return ", ".join(
+        dict.fromkeys((*by_account, *(way_in_words(record.lanes[p]) for p in pending if p in record.lanes)))
+    )
+
+
+def _next_try(record: MessageRecord, due: Sequence[tuple[datetime, ForwardPath]], now: datetime) -> str:
+    """The next attempt for one of the recipients: first of those whose account or server can send."""
+    able = [each for each in due if record.blocked_for(each[1]) is None]
+    at, path = min(able or due, key=lambda each: each[0])
+    return next_try(at, record.blocked_for(path), None, now)
 
 
 def run_show(chosen: argparse.Namespace) -> int:

@@ -92,6 +92,7 @@ def _print_status(status: dict[str, Any], *, all_accounts: bool) -> None:
     _print_listeners(status["listeners"])
     print()
     _print_accounts(status["accounts"], None if all_accounts else _ACCOUNTS)
+    _print_servers(status.get("servers", []))
     _print_queue(status["queue"], [name for one in conditions for name in one.affected.names])
     _print_refusals(status["refusals"])
     for text in status["unknown_records"]:
@@ -172,6 +173,16 @@ def _print_accounts(accounts: list[dict[str, Any]], most: int | None) -> None:
     if more := len(accounts) - len(shown):
         text = ngettext("{count} more account: {command}", "{count} more accounts: {command}", more)
         print(text.format(count=more, command="senderproxy status --all"))
+
+
+def _print_servers(servers: list[dict[str, Any]]) -> None:
+    """The servers without a login that routes have used."""
+    if not servers:
+        return
+    print()
+    headings = (_("route"), _("server"), _("state"), _("delivered"), _("deferred"), _("failed"), _("busy"), _("idle"))
+    names = ("way", "server", "state", "delivered", "deferred", "failed", "sessions_busy", "sessions_idle")
+    print_table(headings, [[str(entry[name]) for name in names] for entry in servers])
 
 
 def _importance(entry: dict[str, Any]) -> tuple[bool, int, str]:

@@ -122,6 +122,11 @@ auth = "off"
 # AuthorFields without an account are refused with the reason. To send their mail through one account instead:
 # default_account = "info"
 
+# Another way for some recipients: docs/routes.md.
+# [[routes]]
+# recipients = ["@firma.example"]
+# via = "internal 192.168.1.20:25"
+
 {providers}
 [spool]
 # Queued messages are tried for two days, then returned to their authors. After four hours the author gets a report

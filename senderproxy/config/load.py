@@ -18,8 +18,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from senderproxy.config.model import CONFLICTS, Config, Conflict, ServiceSettings, VaultSettings
+from senderproxy.config.model import CONFLICTS, Config, ServiceSettings, VaultSettings
 from senderproxy.config.problems import ConfigError, Problem, closest_setting, problem_of
+from senderproxy.config.section import Conflict
 from senderproxy.config.toml_lines import SettingPath, line_of, locate_settings
 from senderproxy.config.values import read_hostname
 from senderproxy.daemon_thread import DaemonThread
@@ -38,13 +39,15 @@ __all__ = [
     "system_hostname",
 ]
 
-_LISTS: Final = ("listeners", "clients", "footers")  # sections of which there may be several
+_LISTS: Final = ("listeners", "clients", "footers", "routes")  # sections of which there may be several
 _NAME_TIMEOUT: Final = 2.0  # seconds for the look-up of this machine's own name, which usually is in /etc/hosts
 _ROUNDS: Final = 1000  # validations at most; each removes an invalid setting, so this is far above any real file
 _STAND_INS: Final[Mapping[SettingPath, str]] = {
     ("identity", "hostname"): "localhost",
     ("vault", "unlock"): "passphrase",
 }
+_ROUTE: Final[Mapping[str, object]] = {"recipients": ["stand-in@stand-in.invalid"], "via": "account stand-in"}
+_SMARTHOST_FILES: Final = ("ca_file", "certificate", "key")
 _CONTROL_SOCKET: Final = re.compile(r"""^[ \t]*control_socket[ \t]*=[ \t]*(["'])([^"'\n]*)\1""", re.MULTILINE)
 _SYNTAX_PLACE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
@@ -135,6 +138,10 @@ def find_warnings(path: Path, config: Config) -> tuple[Problem, ...]:
         if listener.key and _is_readable_for_all(Path(listener.key)):
             message = _("every user of this machine can read {path}").format(path=listener.key)
             warnings.append(Problem(("listeners", index, "key"), message, f"chmod o-r {listener.key}"))
+    for name, smarthost in config.smarthosts.items():
+        if smarthost.key and _is_readable_for_all(Path(smarthost.key)):
+            message = _("every user of this machine can read {path}").format(path=smarthost.key)
+            warnings.append(Problem(("smarthosts", name, "key"), message, f"chmod o-r {smarthost.key}"))
     return tuple(warnings)
 
 
@@ -201,7 +208,7 @@ def _completed(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _paths_in(settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
     """Each section with settings that are paths, and the names of these settings."""
-    listeners, providers = settings.get("listeners"), settings.get("providers")
+    listeners, providers, smarthosts = (settings.get(name) for name in ("listeners", "providers", "smarthosts"))
     found: list[tuple[Any, tuple[str, ...]]] = [
         (settings["vault"], ("path",)),
         (settings.get("service"), ("control_socket",)),
@@ -210,6 +217,7 @@ def _paths_in(settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], tuple[
     ]
     found += [(each, ("certificate", "key")) for each in (listeners if isinstance(listeners, list) else [])]
     found += [(each, ("ca_file",)) for each in (providers.values() if isinstance(providers, dict) else [])]
+    found += [(each, _SMARTHOST_FILES) for each in (smarthosts.values() if isinstance(smarthosts, dict) else [])]
     yield from ((section, names) for section, names in found if isinstance(section, dict))
 
 
@@ -246,12 +254,26 @@ def _remove(settings: dict[str, Any], path: SettingPath) -> None:
         if isinstance(parent, dict) and part not in parent:
             break
         parent = parent[part]
-    if path in _STAND_INS:
+    if path[:1] == ("routes",) and len(path) > 1 and isinstance(settings["routes"], list):
+        _stand_in_for_route(settings["routes"], path)
+    elif path in _STAND_INS:
         section[name] = _STAND_INS[path]
     elif isinstance(section, list) or path in (("identity",), ("vault",)):
         section[name] = {}
     else:
         section.pop(name, None)
+
+
+def _stand_in_for_route(routes: list[Any], path: SettingPath) -> None:
+    """Replace an invalid part of a route: both of its settings are required."""
+    index: Any = path[1]
+    route, setting = routes[index], path[2] if len(path) > 2 else None
+    if not isinstance(route, dict) or setting is None:
+        routes[index] = dict(_ROUTE)
+    elif setting in _ROUTE:
+        route[setting] = _ROUTE[str(setting)]
+    else:
+        route.pop(setting, None)
 
 
 def _contains(settings: dict[str, Any], path: SettingPath) -> bool:
@@ -279,6 +301,10 @@ def _missing_files(settings: dict[str, Any]) -> Iterator[Problem]:
             yield from _missing_file(("listeners", index, name), listener.get(name), must_be_readable=False)
     for provider, each in settings.get("providers", {}).items():
         yield from _missing_file(("providers", provider, "ca_file"), each.get("ca_file"), must_be_readable=True)
+    for smarthost, each in settings.get("smarthosts", {}).items():
+        for name in _SMARTHOST_FILES:
+            path = ("smarthosts", smarthost, name)
+            yield from _missing_file(path, each.get(name), must_be_readable=name != "key")
     yield from _missing_file(("alerts", "ca_file"), settings.get("alerts", {}).get("ca_file"), must_be_readable=True)
 
 

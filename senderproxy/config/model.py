@@ -7,16 +7,25 @@ The descriptions are printed in docs/config.md only, which is English: they are 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from senderproxy.config.route_settings import (
+    RouteSettings,
+    SmarthostSettings,
+    named_accounts,
+    recipient_routes,
+    route_conflicts,
+    smarthost_conflicts,
+)
+from senderproxy.config.section import Conflict, Section
 from senderproxy.config.toml_lines import SettingPath
 from senderproxy.config.values import (
     UNIX,
@@ -64,8 +73,10 @@ from senderproxy.footer.footer import Footer, FooterTable
 from senderproxy.mail.address import Address, AddressPattern, is_local_name, parse_pattern
 from senderproxy.retry import RetryPolicy
 from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy, ForeignAuthorPolicy
+from senderproxy.routing.hops import Hop
 from senderproxy.routing.presets import IMPLICIT_TLS_PORT, PRESETS, STARTTLS_PORT
 from senderproxy.routing.provider import Limits, NullPolicy, Provider, Security, Smarthost
+from senderproxy.routing.recipient_routes import RecipientRoutes, ServerVia
 from senderproxy.routing.route import ORDERED_SOURCES, RoutingPolicy
 from senderproxy.translation import _
 
@@ -73,23 +84,6 @@ CONFLICTS: Final = "senderproxy_conflicts"  # the type of the error that carries
 
 _LOOPBACK: Final[tuple[IpNetwork, ...]] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 _PRIVATE_EXAMPLE: Final = 'allow = ["192.168.1.0/24"]'
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """Settings that are valid alone, but not together. `path`: the one to change; `involved`: all of them."""
-
-    path: SettingPath
-    message: str
-    hint: str
-    involved: tuple[SettingPath, ...]
-
-
-class Section(BaseModel):
-    """Base of all sections: immutable, and without unknown settings."""
-
-    # The input may contain a password in the wrong place: pydantic must not quote it.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Identity(Section):
@@ -753,6 +747,8 @@ class Config(Section):
     listeners: tuple[ListenerSettings, ...] = (ListenerSettings(),)
     clients: tuple[ClientSettings, ...] = ()
     routing: RoutingSettings = RoutingSettings()
+    routes: tuple[RouteSettings, ...] = ()
+    smarthosts: dict[Name, SmarthostSettings] = Field(default={})
     senders: SendersSettings = SendersSettings()
     footers: tuple[FooterSettings, ...] = ()
     providers: dict[Name, ProviderSettings] = Field(default={})
@@ -791,6 +787,15 @@ class Config(Section):
             "senders.foreign_account": self.senders.foreign_account,
         } | {setting: policy.partition(" ")[2] for setting, policy in policies.items()}
         yield from ((setting, account) for setting, account in named.items() if account)
+        yield from named_accounts(self.routes, self.smarthosts)
+
+    def recipient_routes(self) -> RecipientRoutes:
+        """The routes by recipient."""
+        return RecipientRoutes(recipient_routes(self.routes, self.smarthosts))
+
+    def hops(self) -> frozenset[Hop]:
+        """The servers without a login that routes name."""
+        return frozenset(route.via.hop for route in self.recipient_routes().routes if isinstance(route.via, ServerVia))
 
     @property
     def spool_directory(self) -> str:
@@ -820,6 +825,8 @@ SECTIONS: Final[Mapping[tuple[str, ...], type[Section]]] = MappingProxyType(
         ("listeners", "*"): ListenerSettings,
         ("clients", "*"): ClientSettings,
         ("routing",): RoutingSettings,
+        ("routes", "*"): RouteSettings,
+        ("smarthosts", "*"): SmarthostSettings,
         ("senders",): SendersSettings,
         ("footers", "*"): FooterSettings,
         ("providers", "*"): ProviderSettings,
@@ -843,6 +850,9 @@ def _conflicts(config: Config) -> Iterator[Conflict]:
         yield from _client_conflicts(("clients", index), client)
     yield from _clients_conflicts(config.clients)
     yield from _routing_conflicts(config.routing)
+    yield from route_conflicts(config.routes, config.smarthosts, [each.address for each in config.listeners])
+    for name, smarthost in config.smarthosts.items():
+        yield from smarthost_conflicts(("smarthosts", name), smarthost)
     yield from _senders_conflicts(config.senders)
     yield from _footers_conflicts(config.footers)
     yield from _spool_conflicts(config.spool)

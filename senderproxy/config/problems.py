@@ -94,7 +94,7 @@ def problem_of(error: ErrorDetails) -> Problem:
             return Problem(path, _("is invalid"), _("see docs/config.md"))
 
 
-_LISTS: Final = (("listeners",), ("clients",), ("footers",))
+_LISTS: Final = (("listeners",), ("clients",), ("footers",), ("routes",))
 
 
 def _hint_for_missing(path: SettingPath) -> str:
@@ -139,7 +139,8 @@ def closest_setting(path: SettingPath) -> SettingPath:
 def section_at(path: SettingPath) -> type[BaseModel]:
     """The section that has its settings at this path."""
     shape = tuple(
-        "*" if isinstance(part, int) or (path[:1] == ("providers",) and n) else part for n, part in enumerate(path)
+        "*" if isinstance(part, int) or (path[:1] in (("providers",), ("smarthosts",)) and n) else part
+        for n, part in enumerate(path)
     )
     return SECTIONS.get(shape, Config)
 

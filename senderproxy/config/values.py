@@ -36,7 +36,9 @@ from senderproxy.mail.address import (
     parse_domain,
     parse_pattern,
 )
+from senderproxy.routing.hops import is_internal_ip
 from senderproxy.routing.provider import PASSWORD_MECHANISMS, LoginForm, Security, SenderRule
+from senderproxy.routing.recipient_routes import EVERYONE
 from senderproxy.routing.route import ORDERED_SOURCES, AddressSource
 from senderproxy.translation import _
 
@@ -374,6 +376,47 @@ def read_pattern(value: object) -> AddressPattern:
         refuse(str(error), _('write "anna@firma.example", or "@firma.example" for the whole domain'))
 
 
+def read_recipients(value: object) -> AddressPattern:
+    """An address, @domain, or `*` for all recipients."""
+    return EVERYONE if value in ("*", "@*", "*@*") else read_pattern(value)
+
+
+_WAYS: Final = ("account ID", "smarthost NAME", "internal 192.168.1.20:25", "provider-mx", "mx")
+
+
+def read_via(value: object) -> str:
+    """The way of a route."""
+    ways = _("write {values}").format(values=alternatives(_WAYS))
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    kind, _space, name = text.partition(" ")
+    match kind.lower(), bool(name):
+        case "account", True:
+            return f"account {read_account(name)}"
+        case "smarthost", True:
+            return f"smarthost {read_name(name)}"
+        case "internal", True:
+            return f"internal {_read_internal_server(name)}"
+        case ("mx" | "provider-mx") as word, False:
+            return word
+        case (("account" | "smarthost" | "internal"), False):
+            refuse(_("{value} has no name after it").format(value=quoted(value)), ways)
+        case _:
+            refuse(_("{value} is unknown").format(value=quoted(value)), ways)
+
+
+def _read_internal_server(text: str) -> str:
+    address = read_address(text)
+    host, port = split_address(address)
+    if port == 0:
+        refuse(_("{value} has no port").format(value=quoted(text)), _('write it like "internal 192.168.1.20:25"'))
+    if not is_internal_ip(host):
+        refuse(
+            _("{value} is no address of the own network").format(value=quoted(str(host))),
+            _("write a loopback or private address; for any other server add a section [smarthosts.NAME]"),
+        )
+    return address
+
+
 def read_map_key(value: object) -> str:
     """An address, @domain, or the name of a local user, in the spelling under which it is looked up."""
     if isinstance(value, str) and is_local_name(value):
@@ -569,6 +612,8 @@ Mailbox = Annotated[Address, BeforeValidator(read_mailbox)]
 Mailboxes = Annotated[tuple[Mailbox, ...], BeforeValidator(one_or_more)]
 Weekly = Annotated[str, BeforeValidator(read_weekly)]
 Pattern = Annotated[AddressPattern, BeforeValidator(read_pattern)]
+RecipientPattern = Annotated[AddressPattern, BeforeValidator(read_recipients)]
+ViaText = Annotated[str, BeforeValidator(read_via)]
 Mechanism = Annotated[str, BeforeValidator(read_mechanism)]
 Name = Annotated[str, BeforeValidator(read_name)]
 AccountId = Annotated[str, BeforeValidator(read_account)]

@@ -57,6 +57,7 @@ class CrashJournalFile:
         self.crash_cause = ""  # of the previous process; empty if it did not crash
         self._file: int | None = None
         self._slots: dict[str, int] = {}
+        self._further: dict[str, int] = {}  # attempts of a message beyond the first, at the same time
         self._free: list[int] = []
 
     def take_suspects(self) -> Sequence[str]:
@@ -80,12 +81,19 @@ class CrashJournalFile:
         octets = message_id.encode("ascii", "replace")
         if self._file is None or len(octets) > _SLOT:
             return
+        if message_id in self._slots:  # its recipients in another lane are attempted, too
+            self._further[message_id] = self._further.get(message_id, 0) + 1
+            return
         slot = self._free.pop() if self._free else len(self._slots)
         self._slots[message_id] = slot
         self._write(slot, octets.ljust(_SLOT, b"\0"))
 
     def attempt_ended(self, message_id: str) -> None:
         """See relay.ports.CrashJournal."""
+        if further := self._further.pop(message_id, 0):
+            if further > 1:
+                self._further[message_id] = further - 1
+            return
         slot = self._slots.pop(message_id, None)
         if slot is not None:
             self._free.append(slot)

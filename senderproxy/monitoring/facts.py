@@ -48,6 +48,18 @@ class AccountSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class HopFacts:
+    """A server without a login that takes no mail: the last attempt to open a session failed."""
+
+    way: str
+    server: str
+    words: str
+    hint: str
+    since: datetime
+    about_certificate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class QueueFacts:
     """The waiting and held messages of one account; `oldest`: the reception of the oldest one."""
 
@@ -107,17 +119,18 @@ class CertificateOwner(StrEnum):
 
     LISTENER = "listener"
     SMARTHOST = "smarthost"
+    CLIENT = "client"  # this service, to a smarthost of a route
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """The certificate of a listener, from its file, or of a smarthost, from the last session with it."""
+    """The certificate of a listener or of this service, from its file, or of a smarthost, from the last session."""
 
     owner: CertificateOwner
-    name: str  # of the listener; host and port of the smarthost
+    name: str  # of the listener, or of the smarthost's section; host and port of a provider's smarthost
     valid_from: datetime | None = None
     valid_until: datetime | None = None
-    file: str = ""  # of a listener
+    file: str = ""  # of a listener or of this service
     problem: str = ""  # why it cannot be used
     renewed: bool = False  # the file has a newer one, which is not in use yet
 
@@ -282,6 +295,7 @@ class Facts:
 
     now: datetime
     accounts: Sequence[AccountSnapshot] = ()
+    hops: Sequence[HopFacts] = ()
     queues: Sequence[QueueFacts] = ()
     spool: SpoolFacts | None = None
     vault: AccountsFacts | None = None

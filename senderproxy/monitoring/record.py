@@ -28,6 +28,8 @@ class ConditionKey(StrEnum):
     LOOK_UP_FAILING = "look_up_failing"
     SMARTHOST_CERTIFICATE = "smarthost_certificate"
     LISTENER_CERTIFICATE = "listener_certificate"
+    ROUTE_UNREACHABLE = "route_unreachable"
+    CLIENT_CERTIFICATE = "client_certificate"
     APPLICATION_EXPIRES = "application_expires"
     QUEUE_LATE = "queue_late"
     MESSAGE_HELD = "message_held"

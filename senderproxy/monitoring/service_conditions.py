@@ -10,7 +10,7 @@ from typing import Final
 
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.facts import CertificateFacts, CertificateOwner, Facts, MailGapFacts
-from senderproxy.monitoring.record import Affected, AffectedKind, Condition, ConditionKey
+from senderproxy.monitoring.record import EVERYBODY, Affected, AffectedKind, Condition, ConditionKey
 from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, joined, ngettext, translated
 
@@ -30,15 +30,26 @@ _BLOCKS: Final = 10  # within an hour; fewer of them happen on any busy machine
 # ---- certificates ----
 
 
+_CERTIFICATE_KEYS: Final = {
+    CertificateOwner.LISTENER: ConditionKey.LISTENER_CERTIFICATE,
+    CertificateOwner.SMARTHOST: ConditionKey.SMARTHOST_CERTIFICATE,
+    CertificateOwner.CLIENT: ConditionKey.CLIENT_CERTIFICATE,
+}
+_CERTIFICATE_USERS: Final = {
+    CertificateOwner.LISTENER: Affected(AffectedKind.CLIENTS),
+    CertificateOwner.SMARTHOST: Affected(AffectedKind.ACCOUNTS),
+    CertificateOwner.CLIENT: EVERYBODY,
+}
+
+
 def certificate_conditions(facts: Facts) -> Iterator[Condition]:
     """Certificates that expire soon, or that cannot be used."""
     for certificate in facts.certificates:
         text, severity = _problem(certificate, facts.now)
         if severity is None:
             continue
-        is_listener = certificate.owner is CertificateOwner.LISTENER
-        key = ConditionKey.LISTENER_CERTIFICATE if is_listener else ConditionKey.SMARTHOST_CERTIFICATE
-        affected = Affected(AffectedKind.CLIENTS if is_listener else AffectedKind.ACCOUNTS)
+        key = _CERTIFICATE_KEYS[certificate.owner]
+        affected = _CERTIFICATE_USERS[certificate.owner]
         yield Condition(key, certificate.name, severity, facts.now, text, _certificate_hint(certificate), affected)
 
 
@@ -47,6 +58,7 @@ def _problem(certificate: CertificateFacts, now: datetime) -> tuple[str, Severit
     owner = {
         CertificateOwner.LISTENER: _("The certificate of listener {name}"),
         CertificateOwner.SMARTHOST: _("The certificate of {name}"),
+        CertificateOwner.CLIENT: _("The client certificate for smarthost {name}"),
     }[certificate.owner].format(name=certificate.name)
     if certificate.problem:
         return _("{certificate} cannot be used: {why}").format(
@@ -74,6 +86,8 @@ def _certificate_hint(certificate: CertificateFacts) -> str:
         return _("Its owner has to renew it: the provider, or you if {name} is your own server.").format(
             name=certificate.name
         )
+    if certificate.owner is CertificateOwner.CLIENT:
+        return _("Renew {file}; the next session uses the new one.").format(file=certificate.file)
     if certificate.renewed:
         return _("{file} has a newer one: systemctl reload senderproxy").format(file=certificate.file)
     return _("Renew {file}, then: systemctl reload senderproxy").format(file=certificate.file)

@@ -1,8 +1,8 @@
-"""Number of messages that an account can send at once, and the block of a queue whose account cannot send.
+"""Number of messages that an account or server can take at once, and the block of a queue that cannot send.
 
 Guarantees: an account that delivery will not use is blocked for as long as delivery says, unless its fallback can send;
-one that fails for another reason is blocked for the waits of the retry policy. A queue that waits for both goes on when
-the first of them can send.
+one that fails for another reason is blocked for the waits of the retry policy, and so is a server without a login. A
+queue that waits for both goes on when the first of them can send.
 Not here: the state of an account (delivery.account_health, delivery.quota), the dispatch of its queue (relay.dispatch),
 the use of the fallback (relay.attempt).
 """
@@ -12,11 +12,12 @@ from collections.abc import Collection
 
 from senderproxy.clock import Clock
 from senderproxy.relay.attempt import REPORT_SERVER, MessageRelay
-from senderproxy.relay.dispatch import AccountQueue
+from senderproxy.relay.dispatch import LaneQueue
 from senderproxy.relay.ports import NO_ACCOUNT, Accounts, Availability, Courier, Outcomes
 from senderproxy.retry import RetryPolicy, wait_after
 from senderproxy.routing.account import Account
 from senderproxy.routing.fallback import fallback_of
+from senderproxy.tracking.record import ACCOUNT_LANE
 
 
 class AccountAvailability:
@@ -29,8 +30,14 @@ class AccountAvailability:
         self._clock = clock
         self._waiting: dict[str, set[str]] = {}  # accounts whose queue is blocked, by their fallback
 
-    def connections(self, queue: AccountQueue) -> int | None:
+    def connections(self, queue: LaneQueue) -> int | None:
         """The number of messages at once; None: no such account; 0: it cannot send, and its queue is now blocked."""
+        if queue.lane.kind != ACCOUNT_LANE:
+            availability = self._courier.hop_availability(queue.lane)
+            if availability.reason is None:
+                return availability.connections
+            queue.block(availability.reason, self._clock.monotonic() + _seconds(availability))
+            return 0
         if queue.account in (NO_ACCOUNT, REPORT_SERVER):
             return None
         account = self._accounts.directory().by_id(queue.account)
@@ -53,8 +60,8 @@ class AccountAvailability:
         """The accounts whose queue waits for this one, their fallback, to send again; each is returned once."""
         return self._waiting.pop(account, ()) if self._waiting else ()
 
-    def record_outcomes(self, queue: AccountQueue, outcomes: Outcomes, policy: RetryPolicy) -> None:
-        """Block the queue for a while if the attempt failed because of the account."""
+    def record_outcomes(self, queue: LaneQueue, outcomes: Outcomes, policy: RetryPolicy) -> None:
+        """Block the queue for a while if the attempt failed because of the account or the server."""
         monotonic = self._clock.monotonic()
         reply = queue.record_outcomes(outcomes, monotonic)
         if reply is None or self.connections(queue) == 0:

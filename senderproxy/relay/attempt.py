@@ -43,6 +43,7 @@ from senderproxy.relay.fallback import (
 )
 from senderproxy.relay.ports import Accounts, Courier, Outcomes
 from senderproxy.relay.sender_rejected import RejectedSenders, explain, find_rejected
+from senderproxy.relay.way_delivery import deliver_by_ways
 from senderproxy.rewriting.content_change import ContentChange
 from senderproxy.rewriting.plan import Discard, apply_plan
 from senderproxy.rewriting.received_field import add_received_field
@@ -122,7 +123,14 @@ class MessageRelay:
         `maybe_taken`: returns the recipients to which an earlier attempt may have been successful; None: there was no
         such attempt.
         """
-        if decision.route.account.fallback is None:
+        if decision.ways is not None:
+
+            async def deliver(message: Submission, part: Decision, paths: Sequence[ForwardPath]) -> Outcomes:
+                return await self.deliver(message, part, paths, maybe_taken)
+
+            paths = submission.envelope.recipients if recipients is None else recipients
+            return await deliver_by_ways(deliver, submission, decision, paths)
+        if decision.route.account.fallback is None or decision.hop is not None:
             return await self._deliver(submission, decision, recipients)
         return await self._deliver_with_fallback(submission, decision, recipients, maybe_taken)
 
@@ -209,7 +217,7 @@ class MessageRelay:
     async def _deliver(
         self, submission: Submission, decision: Decision, recipients: Sequence[ForwardPath] | None
     ) -> Outcomes:
-        """Offer the message upstream by the account of this decision."""
+        """Offer the message upstream by the account of this decision, or by its server."""
         plan = decision.plan
         message = self._stamped(submission, apply_plan(plan, submission.message))
         envelope = plan.envelope if recipients is None else plan.envelope.with_recipients(recipients)
@@ -286,10 +294,18 @@ class MessageRelay:
     ) -> Awaitable[Outcomes]:
         if decision.undone is not None:
             return self._deliver_undone(submission, decision, envelope, message)
+        return self._send(submission, decision, envelope, message)
+
+    def _send(
+        self, submission: Submission, decision: Decision, envelope: Envelope, message: Message
+    ) -> Awaitable[Outcomes]:
+        if decision.hop is not None:
+            return self._courier.deliver_hop(decision.hop, envelope, message, tag=submission.id)
         return self._courier.deliver(decision.route, envelope, message, tag=submission.id)
 
     def _explained(self, decision: Decision, message: Message, outcomes: Outcomes) -> Outcomes:
-        outcomes = self._check_rejected_sender(decision, message, outcomes)
+        if decision.hop is None:
+            outcomes = self._check_rejected_sender(decision, message, outcomes)
         return outcomes if decision.is_internal else {path: _for_stranger(each) for path, each in outcomes.items()}
 
     async def _deliver_undone(
@@ -299,7 +315,7 @@ class MessageRelay:
         undone = decision.undone or {}
         sent_to = {path: undone.get(path, path) for path in envelope.recipients}
         upstream = replace(envelope, recipients=tuple(dict.fromkeys(sent_to.values())))
-        outcomes = await self._courier.deliver(decision.route, upstream, message, tag=submission.id)
+        outcomes = await self._send(submission, decision, upstream, message)
         return {path: outcomes[other] for path, other in sent_to.items()}
 
     async def deliver_report(self, submission: Submission, recipients: Sequence[ForwardPath]) -> Outcomes:

@@ -17,7 +17,7 @@ from senderproxy.aio import wait_done
 from senderproxy.clock import Clock
 from senderproxy.log import event
 from senderproxy.relay.account_availability import AccountAvailability
-from senderproxy.relay.dispatch import AccountQueues
+from senderproxy.relay.dispatch import LaneQueues
 from senderproxy.relay.ports import Claim, CrashJournal, Spool, SpoolError, SpoolUpdate
 from senderproxy.relay.queue_attempts import QueueAttempts
 from senderproxy.relay.settling import ResultWriter
@@ -38,7 +38,7 @@ class CrashSuspects:
         journal: CrashJournal,
         spool: Callable[[], Spool],
         clock: Clock,
-        queues: AccountQueues,
+        queues: LaneQueues,
         availability: AccountAvailability,
         attempts: QueueAttempts,
         results: ResultWriter,
@@ -99,10 +99,10 @@ class CrashSuspects:
         if claim is None:
             return None
         waiting = {path: state for path, state in claim.due.items() if state.status is RecipientStatus.WAITING}
-        if waiting and claim.lane == Lane.of_account(claim.account) and self._can_send(claim.account):
+        if waiting and claim.lane is not None and self._can_send(claim.lane):
             return replace(claim, due=waiting)
         await self._spool().settle(claim, SpoolUpdate({}, faults=claim.faults))
         return None
 
-    def _can_send(self, account: str) -> bool:
-        return self._availability.connections(self._queues.get(account)) != 0
+    def _can_send(self, lane: Lane) -> bool:
+        return self._availability.connections(self._queues.get(lane)) != 0

@@ -3,13 +3,15 @@
 Guarantees: deterministic; `senderproxy explain` prints exactly the reply that a client would get. The permitted senders
 of a client are enforced in the reverse-path, in From, Sender and all Resent- fields, and for the address that selected
 the account; a restricted client may not hide such a field from some programs.
-Not here: account selection (routing.route), the rewriting rules (rewriting.plan), the upstream offer (relay.attempt).
+Not here: account selection (routing.route), the rewriting rules (rewriting.plan), the ways of single recipients
+(relay.ways), the upstream offer (relay.attempt).
 RFC 6409 section 6.1, RFC 5321 section 6.3.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 from typing import Final
 
 from senderproxy.footer.add_footer import AddFooter
@@ -31,6 +33,7 @@ from senderproxy.mail.reply import reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.loop_guard import is_automatic_response
 from senderproxy.relay.signed_recipients import refuse_answer, undo_recipients
+from senderproxy.relay.ways import NoWay, Way, WayContext, choose_ways
 from senderproxy.rewriting.edited_header import Change, EditedHeader
 from senderproxy.rewriting.effective_author import EffectiveAuthor, determine_author
 from senderproxy.rewriting.plan import LOOP_FIELD, Discard, RewriteContext, RewritePlan, apply_edits, plan_rewrite
@@ -40,7 +43,9 @@ from senderproxy.rewriting.stray_lines import StrayLine, without_stray_lines
 from senderproxy.routing.account import Account
 from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy, is_public_domain
 from senderproxy.routing.directory import AccountDirectory, MatchTier
+from senderproxy.routing.hops import Hop
 from senderproxy.routing.provider import NullPolicy, Provider, SenderRule, Smarthost
+from senderproxy.routing.recipient_routes import RecipientRoutes
 from senderproxy.routing.redirect import redirect_candidates
 from senderproxy.routing.route import (
     Refusal,
@@ -68,6 +73,7 @@ class Rules:
     zone: tzinfo = UTC  # of this machine, for a Date field without one
     footers: FooterTable | None = None  # None: no message gets a footer
     returned_size: int = 50_000  # octets; of a larger message a report returns only the header
+    recipient_routes: RecipientRoutes = field(default_factory=RecipientRoutes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,12 @@ class Decision:
     report_to: ReversePath  # the address for delivery reports; the null path: no reports
     is_internal: bool = True  # no stranger reads a bounce of it: replies may name commands
     undone: Mapping[ForwardPath, ForwardPath] | None = None  # SRS addresses among the recipients, and their originals
+    ways: Mapping[ForwardPath, Way] | None = None  # of the recipients that do not go by the account; None: of none
+    hop: Hop | None = None  # a server without a login that sends in place of the account, for a part of the recipients
+
+    def way_of(self, path: ForwardPath) -> Way | None:
+        """The way of a recipient; None: by the account."""
+        return None if self.ways is None else self.ways.get(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +175,67 @@ def decide(
         return _for_reader(plan, is_internal=is_internal)
     if isinstance(plan, Discard):
         return plan
+    finish: Callable[[RewritePlan], RewritePlan] = _unchanged
     if rules.footers is not None and facts.carrier is None:
-        plan = _with_footer(plan, received, effective.authors, facts.envelope.reverse_path, rules.footers)
+        finish = partial(
+            _with_footer,
+            received=received,
+            authors=effective.authors,
+            reverse_path=facts.envelope.reverse_path,
+            footers=rules.footers,
+        )
+        plan = finish(plan)
     if effective.path_changes or undone:
         restored = [Change("recipient", str(old), str(new), _UNDONE) for old, new in undone.items()]
         plan = replace(plan, changes=(*effective.path_changes, *restored, *plan.changes))
-    return Decision(route, plan, _report_to(effective, facts.client, directory), is_internal, undone or None)
+    decision = Decision(route, plan, _report_to(effective, facts.client, directory), is_internal, undone or None)
+    if not rules.recipient_routes or facts.carrier is not None or other_account is not None:
+        return decision
+    context = WayContext(
+        route,
+        effective.authors,
+        envelope,
+        effective.edited,
+        terms,
+        directory,
+        rules.providers,
+        partial(_refuse_way, facts.client, effective, directory),
+        finish,
+    )
+    return _with_ways(decision, envelope.recipients, rules.recipient_routes, context)
+
+
+def _with_ways(
+    decision: Decision, recipients: Sequence[ForwardPath], routes: RecipientRoutes, context: WayContext
+) -> Decision | Refusal:
+    """The decision with the ways of its recipients; a refusal if the routes of all refuse the message."""
+    undone = decision.undone or {}
+    ways = choose_ways([(path, undone.get(path, path)) for path in recipients], routes, context)
+    if not ways:
+        return decision
+    refusals = [way.refusal for way in ways.values() if isinstance(way, NoWay)]
+    if len(refusals) == len(recipients) and len({refusal.reply.is_transient for refusal in refusals}) == 1:
+        return _for_reader(refusals[0], is_internal=decision.is_internal)
+    ways = {
+        path: NoWay(_for_reader(way.refusal, is_internal=decision.is_internal)) if isinstance(way, NoWay) else way
+        for path, way in ways.items()
+    }
+    return replace(decision, ways=ways)
+
+
+def _refuse_way(
+    client: Client, effective: EffectiveAuthor, directory: AccountDirectory, route: Route
+) -> Refusal | None:
+    """The refusal of a restricted client that may not send by the account of a route."""
+    if client.senders is None:
+        return None
+    assert isinstance(effective.authors, AuthorFields)
+    known = directory if _leaves_as_account(effective.authors, route, directory) else None
+    return _refuse_senders(client, effective, route, known)
+
+
+def _unchanged(plan: RewritePlan) -> RewritePlan:
+    return plan
 
 
 _UNDONE: Final = "its SRS address stood for it"

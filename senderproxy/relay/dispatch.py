@@ -1,8 +1,9 @@
-"""Dispatch decisions: whether an account's next message may be sent now, and when to look again. PURE.
+"""Dispatch decisions: whether the next message of a lane may be sent now, and when to look again. PURE.
 
-Guarantees: an account that is blocked, at its limit or without a due message never delays another one. An account whose
-last attempts failed sends one message at a time until one is accepted.
-Not here: the loop and its timer (relay.runner), an account's limit and availability (delivery), bursts (relay.pacing).
+A lane is an account, or a server without a login.
+Guarantees: a lane that is blocked, at its limit or without a due message never delays another one. A lane whose last
+attempts failed sends one message at a time until one is accepted.
+Not here: the loop and its timer (relay.runner), a lane's limit and availability (delivery), bursts (relay.pacing).
 Times are monotonic, in seconds, if nothing else is said.
 """
 
@@ -15,23 +16,28 @@ from typing import Final
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import Reply
-from senderproxy.tracking.record import Blocked
+from senderproxy.tracking.record import ACCOUNT_LANE, Blocked, Lane
 
-_AHEAD: Final = 4  # messages leased beyond an account's sessions, at most one for each: no session waits for the disk
+_AHEAD: Final = 4  # messages leased beyond a lane's sessions, at most one for each: no session waits for the disk
 
 
 @dataclass(slots=True)
-class AccountQueue:
-    """Dispatch state of one account's queue."""
+class LaneQueue:
+    """Dispatch state of one lane."""
 
-    account: str
+    lane: Lane
     due_at: float | None = None  # of its next message, as far as known; None: no message waits
     changes: int = 0  # reports of a due time; a due time read from the spool is valid if none came meanwhile
     running: int = 0  # attempts in progress
-    failures: int = 0  # attempts in a row that failed because of the account
+    failures: int = 0  # attempts in a row that failed because of the account or the server
     blocked_until: float = 0.0
     blocked_by: Reply | None = None
     claiming: bool = False  # its messages are being leased
+
+    @property
+    def account(self) -> str:
+        """The id of the account; empty for a lane without one."""
+        return self.lane.name if self.lane.kind == ACCOUNT_LANE else ""
 
     def note_due(self, due_at: float) -> None:
         """A message waits that is due then."""
@@ -56,7 +62,7 @@ class AccountQueue:
         self.due_at = monotonic
 
     def free_slots(self, connections: int | None) -> int:
-        """The number of messages that may be attempted. `connections`: the account's limit; None: no such account."""
+        """The number of messages that may be attempted. `connections`: the lane's limit; None: no such account."""
         if connections == 0:
             return 0
         if connections is None or self.failures:
@@ -64,7 +70,7 @@ class AccountQueue:
         return max(connections + min(connections, _AHEAD) - self.running, 0)
 
     def record_outcomes(self, outcomes: Mapping[ForwardPath, Outcome], monotonic: float) -> Reply | None:
-        """Count failures of the account; the reply if this attempt failed because of it and nothing blocks it yet."""
+        """Count failures of the lane; the reply if this attempt failed because of it and nothing blocks it yet."""
         if any(isinstance(outcome, Delivered | Failed) for outcome in outcomes.values()):
             self.failures = 0
             return None
@@ -84,29 +90,29 @@ class AccountQueue:
         return max(self.due_at - monotonic, self.blocked_until - monotonic, burst_until - monotonic, 0.0)
 
 
-class AccountQueues:
-    """The queues of all accounts with messages, in the order in which they are served."""
+class LaneQueues:
+    """The queues of all lanes with messages, in the order in which they are served."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, AccountQueue] = {}
+        self._queues: dict[Lane, LaneQueue] = {}
 
-    def __iter__(self) -> Iterator[AccountQueue]:
+    def __iter__(self) -> Iterator[LaneQueue]:
         return iter(list(self._queues.values()))
 
-    def get(self, account: str) -> AccountQueue:
-        """The account's queue, created if it is not there."""
-        queue = self._queues.get(account)
+    def get(self, lane: Lane) -> LaneQueue:
+        """The lane's queue, created if it is not there."""
+        queue = self._queues.get(lane)
         if queue is None:
-            queue = self._queues[account] = AccountQueue(account)
+            queue = self._queues[lane] = LaneQueue(lane)
         return queue
 
-    def find(self, account: str) -> AccountQueue | None:
-        """The account's queue; None if it has no messages."""
-        return self._queues.get(account)
+    def find(self, lane: Lane) -> LaneQueue | None:
+        """The lane's queue; None if it has no messages."""
+        return self._queues.get(lane)
 
-    def serve_last(self, queue: AccountQueue) -> None:
-        """Move the queue behind all others, so that a burst's allowance is shared among the accounts."""
-        self._queues[queue.account] = self._queues.pop(queue.account)
+    def serve_last(self, queue: LaneQueue) -> None:
+        """Move the queue behind all others, so that a burst's allowance is shared among the lanes."""
+        self._queues[queue.lane] = self._queues.pop(queue.lane)
 
     def are_active(self) -> bool:
         """True if a message waits or is being attempted."""
@@ -115,15 +121,15 @@ class AccountQueues:
     def drop_idle(self) -> None:
         """Forget the queues without messages, so that memory is bounded."""
         self._queues = {
-            account: queue
-            for account, queue in self._queues.items()
+            lane: queue
+            for lane, queue in self._queues.items()
             if queue.due_at is not None or queue.running or queue.claiming or queue.failures
         }
 
-    def blocked(self, now: datetime, monotonic: float) -> Mapping[str, Blocked]:
-        """The accounts that cannot send, with the reason and the end. `now`: the time of day."""
+    def blocked(self, now: datetime, monotonic: float) -> Mapping[Lane, Blocked]:
+        """The lanes that cannot send, with the reason and the end. `now`: the time of day."""
         return {
-            queue.account: Blocked(
+            queue.lane: Blocked(
                 str(queue.blocked_by) if queue.blocked_by else "the queue cannot be read",
                 None if math.isinf(queue.blocked_until) else now + timedelta(seconds=queue.blocked_until - monotonic),
             )
@@ -132,7 +138,7 @@ class AccountQueues:
         }
 
     def seconds_until_ready(self, monotonic: float, burst_until: float) -> float:
-        """Seconds until the next message of any account can be sent; infinite if an event will call for it earlier."""
+        """Seconds until the next message of any lane can be sent; infinite if an event will call for it earlier."""
         return min(
             (queue.seconds_until_ready(monotonic, burst_until) for queue in self._queues.values()),
             default=math.inf,

@@ -45,6 +45,7 @@ from senderproxy.relay.ports import (
 )
 from senderproxy.relay.recipient_updates import OnDeferral
 from senderproxy.relay.repeated_refusals import RepeatedRefusals
+from senderproxy.relay.ways import lanes_of
 from senderproxy.rewriting.plan import Discard
 from senderproxy.routing.route import Refusal
 from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
@@ -207,7 +208,7 @@ class RelayIntake:
             delay = timedelta(seconds=wait)
             states = {path: replace(state, due_in=delay, reply=reason) for path, state in arrival.states.items()}
             arrival = replace(arrival, states=states)
-        reserved = reason is None and self._dispatcher.message_incoming(account)
+        reserved = reason is None and self._dispatcher.message_incoming(NO_ACCOUNT if arrival.lanes else account)
         try:
             claims = await self.spool.accept(arrival, leased=reserved)
         except BaseException as error:
@@ -227,7 +228,8 @@ class RelayIntake:
         known = decision if isinstance(decision, Decision) else None
         events = [tracking_events.accepted(submission, known, mode)]
         if known is not None:
-            events += tracking_events.changed(known.plan.changes, submission.received_at)
+            recipients = submission.envelope.recipients
+            events += tracking_events.changed_by(known, recipients, submission.received_at)
         return Arrival(
             submission,
             known.route.account.id if known else NO_ACCOUNT,
@@ -235,6 +237,7 @@ class RelayIntake:
             recipient_updates.initial_states(submission.envelope.recipients),
             events,
             self._relay.cached(known) if known else None,
+            {} if known is None or known.ways is None else lanes_of(known.ways),
         )
 
     # ---- pass-through ----
@@ -251,7 +254,8 @@ class RelayIntake:
             attempt.cancel()  # after the final dot this has no effect: the outcomes follow
         else:
             if not attempt.done() and await self._queue_during_attempt(submission, decision, attempt):
-                text = f"Queued: {decision.route.provider.name} has not replied yet (senderproxy {submission.id})"
+                who = decision.route.provider.name if decision.ways is None else "a server"
+                text = f"Queued: {who} has not replied yet (senderproxy {submission.id})"
                 return reply(250, "2.0.0", text), log_events.MESSAGE_KEPT_DURING_ATTEMPT
         outcomes = await attempt
         return await self._conclude(submission, decision, handling, outcomes, self._clock.monotonic() - started)
@@ -302,6 +306,7 @@ class RelayIntake:
             arrival.author,
             reported.states,
             (*arrival.events, *attempted, *reported.events),
+            lanes=arrival.lanes,
         )
         try:
             await self.spool.accept(whole, *reported.reports)
@@ -325,7 +330,8 @@ class RelayIntake:
         attempted: list[Event],
     ) -> None:
         route = decision.route
-        events = [*tracking_events.changed(decision.plan.changes, submission.received_at), *attempted]
+        recipients = submission.envelope.recipients
+        events = [*tracking_events.changed_by(decision, recipients, submission.received_at), *attempted]
         self.spool.note(Arrival(submission, route.account.id, str(route.author), states, events))
 
     def _record_refusal(self, submission: Submission, decision: Refusal | Discard) -> None:
@@ -372,7 +378,10 @@ class RelayIntake:
                 "account": route.account.id,
                 "chosen_by": f"{route.source.value}, {route.tier.description}",
             }
-            facts |= {_changed_field(change.what): change.new or "(removed)" for change in decision.plan.changes}
+            if decision.ways is None:
+                facts |= {_changed_field(change.what): change.new or "(removed)" for change in decision.plan.changes}
+            else:
+                facts["ways"] = "; ".join(dict.fromkeys(map(str, decision.ways.values())))
         elif isinstance(decision, Refusal) and decision.hint:
             facts["hint"] = decision.hint
         event(_log, kind, fault=None, **facts)

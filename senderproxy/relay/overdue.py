@@ -1,6 +1,6 @@
 """Periodic check for delayed and expired messages.
 
-Guarantees: a delay is reported once for each recipient; the messages of a blocked account expire at their age as those
+Guarantees: a delay is reported once for each recipient; the messages of a blocked lane expire at their age as those
 of any other. The check runs while messages wait, and only then.
 Not here: expiry after an attempt (relay.queue_attempts), the reports (relay.dsn_queueing).
 RFC 5321 section 4.5.4.1.
@@ -13,11 +13,10 @@ from typing import Final
 
 from senderproxy import log_events
 from senderproxy.log import event
-from senderproxy.relay.dispatch import AccountQueue
+from senderproxy.relay.dispatch import LaneQueue
 from senderproxy.relay.ports import Spool, SpoolError
 from senderproxy.relay.queue_attempts import QueueAttempts
 from senderproxy.relay.settling import ResultWriter
-from senderproxy.tracking.record import Lane
 
 _log = logging.getLogger("senderproxy.relay")
 
@@ -33,9 +32,9 @@ class OverdueCheck:
         spool: Callable[[], Spool],
         attempts: QueueAttempts,
         results: ResultWriter,
-        blocked_queues: Callable[[], Iterable[AccountQueue]],
+        blocked_queues: Callable[[], Iterable[LaneQueue]],
     ) -> None:
-        """`blocked_queues` returns the queues whose account cannot send."""
+        """`blocked_queues` returns the queues that cannot send."""
         self._spool = spool
         self._attempts = attempts
         self._results = results
@@ -54,7 +53,7 @@ class OverdueCheck:
             self._timer = None
 
     async def run(self) -> None:
-        """Report the delays, and let the messages of blocked accounts expire."""
+        """Report the delays, and let the messages of blocked lanes expire."""
         policy, spool = self._attempts.policy, self._spool()
         try:
             if policy.report_delay is not None:
@@ -62,7 +61,7 @@ class OverdueCheck:
                     for claim in claims:
                         await self._results.write(claim, await self._attempts.after_delay(claim))
             for queue in self._blocked_queues():
-                while claims := await spool.claim_expired(Lane.of_account(queue.account), policy.give_up, _AT_ONCE):
+                while claims := await spool.claim_expired(queue.lane, policy.give_up, _AT_ONCE):
                     for claim in claims:
                         await self._results.write(claim, await self._attempts.after_expiry(claim, queue.blocked_by))
         except SpoolError as error:

@@ -8,7 +8,7 @@ Not here: transport of the requests (control, cli), the report (relay.dsn_queuei
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,7 +20,16 @@ from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import ForwardPath
 from senderproxy.relay.dsn_queueing import StatesWithReports
 from senderproxy.relay.ports import Claim, Spool, SpoolError, SpoolUpdate
-from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.record import (
+    Blocked,
+    Event,
+    EventKind,
+    Lane,
+    MessageRecord,
+    Query,
+    RecipientState,
+    RecipientStatus,
+)
 from senderproxy.tracking.serialize import Entry, blocked_entry, event_entry, read_query, record_entry
 from senderproxy.translation import N_, _
 
@@ -60,13 +69,13 @@ class QueueAdmin:
         spool: Callable[[], Spool],
         clock: Clock,
         report_cancellation: Callable[[Claim, States], Awaitable[StatesWithReports]],
-        on_due: Callable[[str], None] = lambda account: None,  # noqa: ARG005
-        blocked: Callable[[], Mapping[str, Blocked]] = dict,
+        on_due: Callable[[Lane], None] = lambda lane: None,  # noqa: ARG005
+        blocked: Callable[[], Mapping[Lane, Blocked]] = dict,
     ) -> None:
         """Arguments are functions where the service may replace what they return.
 
         `spool`: the spool now in use; `report_cancellation`: the report on a cancelled message; `on_due`: called with
-        an account that has messages due now; `blocked`: the accounts that cannot send.
+        a lane that has messages due now; `blocked`: the lanes that cannot send.
         """
         self._spool = spool
         self._clock = clock
@@ -109,7 +118,7 @@ class QueueAdmin:
                     "oldest": total.oldest.isoformat(),
                     "by_age": list(total.by_age),
                     "reasons": dict(total.reasons),
-                    "blocked": blocked_entry(blocked.get(total.account)),
+                    "blocked": blocked_entry(blocked.get(Lane.of_account(total.account))),
                 }
                 for total in await self._spool().totals()
             ],
@@ -145,7 +154,10 @@ class QueueAdmin:
         }
 
     def _entry(self, record: MessageRecord) -> Entry:
-        return record_entry(replace(record, blocked=self._blocked().get(record.account)))
+        blocked = self._blocked()
+        lanes = {lane: blocked[lane] for lane in record.lanes.values() if lane in blocked}
+        account = blocked.get(Lane.of_account(record.account))
+        return record_entry(replace(record, blocked=account, blocked_lanes=lanes))
 
     async def _page(
         self, query: Query, limit: int, after: str | None, entry: Callable[[MessageRecord], Awaitable[Entry]]
@@ -207,10 +219,18 @@ class QueueAdmin:
         finally:
             claim.submission.message.body.close()
         if action in (QueueAction.RETRY, QueueAction.RELEASE):
-            self._on_due(claim.account)
+            for lane in await self._lanes(claim):
+                self._on_due(lane)
         for arrival in update.reports:
-            self._on_due(arrival.account)
+            self._on_due(Lane.of_account(arrival.account))
         return ""
+
+    async def _lanes(self, claim: Claim) -> Iterable[Lane]:
+        """The lanes of the leased recipients."""
+        if claim.lane is not None:
+            return [claim.lane]
+        record = await self._record(claim.submission.id)
+        return {Lane.of_account(claim.account), *(() if record is None else record.lanes.values())}
 
     async def _reason(self, message_id: str) -> str:
         record = await self._record(message_id)

@@ -9,7 +9,7 @@ RFC 5321 section 4.5.4.1.
 
 import asyncio
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -18,7 +18,7 @@ from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.log import event
 from senderproxy.mail.address import ForwardPath
-from senderproxy.mail.outcome import Deferred, Delivered, Failed
+from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.relay import recipient_updates, tracking_events
 from senderproxy.relay.attempt import MessageRelay
@@ -26,10 +26,11 @@ from senderproxy.relay.decide import Decision
 from senderproxy.relay.decision_thread import has_large_header
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
 from senderproxy.relay.ports import NO_ACCOUNT, Claim, CrashJournal, Outcomes, Spool, SpoolError, SpoolUpdate
+from senderproxy.relay.ways import NoWay, RoutedOutcomes
 from senderproxy.retry import RetryPolicy, is_over, wait_after
 from senderproxy.rewriting.plan import Discard
 from senderproxy.routing.route import Refusal
-from senderproxy.tracking.record import Event, EventKind, RecipientState, RecipientStatus
+from senderproxy.tracking.record import ACCOUNT_LANE, Event, EventKind, Lane, RecipientState, RecipientStatus
 
 _log = logging.getLogger("senderproxy.relay")
 
@@ -47,9 +48,9 @@ class QueueAttempts:
         policy: RetryPolicy,
         journal: CrashJournal,
         spool: Callable[[], Spool],
-        record_outcomes: Callable[[str, Outcomes], None],
+        record_outcomes: Callable[[Lane, Outcomes], None],
     ) -> None:
-        """`spool` returns the one in use; `record_outcomes` is called with account and outcomes of each attempt."""
+        """`spool` returns the one in use; `record_outcomes` is called with a lane and its outcomes in each attempt."""
         self.policy = policy
         self._relay = relay
         self._reports = reports
@@ -66,6 +67,7 @@ class QueueAttempts:
         `running`: the attempt, if it is already in progress, and `decision` the decision for it.
         """
         submission, recipients = claim.submission, tuple(claim.due)
+        moves: Mapping[ForwardPath, Lane] = {}
         self._journal.attempt_started(submission.id)
         try:
             started = self._clock.monotonic()
@@ -86,11 +88,16 @@ class QueueAttempts:
                     outcomes = dict.fromkeys(recipients, Deferred(decided.reply))
                 else:
                     decision = decided
+                    if decision.ways is not None or not _is_of_account(claim):
+                        moves = lane_moves(claim, decision)
+                        recipients = tuple(path for path in recipients if path not in moves)
+                    if not recipients:
+                        return self._moved(claim, decision, moves)
                     maybe_taken = partial(self._maybe_taken, claim) if _is_repeated(claim) else None
                     outcomes = await self._relay.deliver(submission, decision, recipients, maybe_taken)
             if submission.message.body.disk is not None and not _all_delivered(outcomes):
                 claim = await self._with_body(claim, has_outcomes=True)
-            return self._conclude(claim, decision, outcomes, started)
+            return self._conclude(claim, decision, outcomes, started, moves)
         except Exception as fault:  # noqa: BLE001  an error in one message must not stop the others
             event(_log, log_events.QUEUE_ATTEMPT_ERROR, fault=fault, id=submission.id)
             return self.after_internal_error(claim, type(fault).__name__)
@@ -107,13 +114,20 @@ class QueueAttempts:
         named = {text for each in unknown for text in each.recipients}
         return [path for path in claim.due if str(path) in named or not all(each.recipients for each in unknown)]
 
-    def _conclude(self, claim: Claim, decision: Decision | None, outcomes: Outcomes, started: float) -> SpoolUpdate:
-        """The update after an attempt, with its reports. `started` is monotonic."""
+    def _conclude(
+        self,
+        claim: Claim,
+        decision: Decision | None,
+        outcomes: Outcomes,
+        started: float,
+        moves: Mapping[ForwardPath, Lane],
+    ) -> SpoolUpdate:
+        """The update after an attempt, with its reports. `started` is monotonic; `moves`: recipients left out."""
         submission = claim.submission
         now = self._clock.now()
         seconds = self._clock.monotonic() - started
         account = decision.route.account.id if decision else claim.account
-        self._record_outcomes(account, outcomes)
+        self._record(claim, decision, outcomes)
         age = self._spool().age(claim)
         updates = recipient_updates.update_recipients(
             claim.due,
@@ -125,13 +139,44 @@ class QueueAttempts:
         report_to = decision.report_to if decision else self._relay.report_recipient(submission)
         reported = self._reports.report_attempt(ReportedMessage(submission, account, report_to), updates)
         events = [
-            *(tracking_events.changed(decision.plan.changes, now) if decision and claim.account == NO_ACCOUNT else ()),
+            *(
+                tracking_events.changed_by(decision, tuple(outcomes), now)
+                if decision and claim.account == NO_ACCOUNT
+                else ()
+            ),
             *tracking_events.attempted(outcomes, len(submission.envelope.recipients), account, now, seconds),
             *reported.events,
         ]
         _log_attempt(submission.id, account, outcomes, seconds)
-        moved = account if account != claim.account else None
-        return SpoolUpdate(reported.states, events, reported.reports, moved)
+        if decision is not None and (decision.ways is not None or not _is_of_account(claim)):
+            moves = {**moves, **_lanes_of_waiting(claim, decision, reported.states)}
+            moved = account if claim.account == NO_ACCOUNT else None
+        else:
+            moved = account if account != claim.account else None
+        return SpoolUpdate(reported.states, events, reported.reports, moved, lanes=moves)
+
+    def _record(self, claim: Claim, decision: Decision | None, outcomes: Outcomes) -> None:
+        """Record the outcomes for each lane in which the recipients wait from now on."""
+        if decision is None or (decision.ways is None and _is_of_account(claim)):
+            account = claim.account if decision is None else decision.route.account.id
+            lane = claim.lane if decision is None and claim.lane is not None else Lane.of_account(account)
+            self._record_outcomes(lane, outcomes)
+            return
+        by_lane: dict[Lane, dict[ForwardPath, Outcome]] = {}
+        for path, outcome in outcomes.items():
+            by_lane.setdefault(_lane_for(decision, path), {})[path] = outcome
+        for lane, part in by_lane.items():
+            self._record_outcomes(lane, part)
+
+    def _moved(self, claim: Claim, decision: Decision, moves: Mapping[ForwardPath, Lane]) -> SpoolUpdate:
+        """The update of recipients that have another way since the configuration changed: they are due there."""
+        now = self._clock.now()
+        if claim.account == NO_ACCOUNT:
+            events = tracking_events.changed_by(decision, tuple(moves), now)
+            return SpoolUpdate({}, events, account=decision.route.account.id, lanes=moves)
+        facts = {"what": "way", "old": str(claim.lane), "reason": "the routes or accounts have changed"}
+        events = [Event(now, EventKind.CHANGED, (str(path),), {**facts, "new": str(to)}) for path, to in moves.items()]
+        return SpoolUpdate({}, events, lanes=moves)
 
     def _discarded(self, claim: Claim, discarding: Discard) -> SpoolUpdate:
         state = RecipientState(RecipientStatus.DISCARDED, None, 0, discarding.reply)
@@ -184,6 +229,36 @@ def _is_repeated(claim: Claim) -> bool:
     return any(state.tries for state in claim.due.values())
 
 
+def lane_moves(claim: Claim, decision: Decision) -> Mapping[ForwardPath, Lane]:
+    """The recipients that another lane has to attempt: a slow server delays the messages of its own lane only."""
+    if claim.lane is None:  # leased with all its lanes: attempted at once
+        return {}
+    lanes = {path: _lane_for(decision, path) for path in claim.due}
+    return {
+        path: lane
+        for path, lane in lanes.items()
+        if lane != claim.lane and not (decision.way_of(path) is None and _is_of_account(claim))
+    }
+
+
+def _lanes_of_waiting(
+    claim: Claim, decision: Decision, states: Mapping[ForwardPath, RecipientState]
+) -> Mapping[ForwardPath, Lane]:
+    """The lanes of attempted recipients that wait again, where they differ from the one of the claim."""
+    waiting = (path for path, state in states.items() if state.status is RecipientStatus.WAITING)
+    lanes = {path: _lane_for(decision, path) for path in waiting}
+    return {path: lane for path, lane in lanes.items() if lane != claim.lane}
+
+
+def _lane_for(decision: Decision, path: ForwardPath) -> Lane:
+    way = decision.way_of(path)
+    return Lane.of_account(decision.route.account.id) if way is None or isinstance(way, NoWay) else way.lane
+
+
+def _is_of_account(claim: Claim) -> bool:
+    return claim.lane is None or claim.lane.kind == ACCOUNT_LANE
+
+
 def _all_delivered(outcomes: Outcomes) -> bool:
     return all(isinstance(outcome, Delivered) for outcome in outcomes.values())
 
@@ -219,6 +294,9 @@ def _log_attempt(message_id: str, account: str, outcomes: Outcomes, seconds: flo
         id=message_id,
         account=account,
         **{name: count for name, count in counts.items() if count},
+        ways="; ".join(dict.fromkeys(filter(None, outcomes.sent_by.values())))
+        if isinstance(outcomes, RoutedOutcomes)
+        else None,
         seconds=round(seconds, 3),
         reply=worst,
     )

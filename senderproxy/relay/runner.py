@@ -1,8 +1,9 @@
-"""Delivery of queued messages: the loop that leases due messages of each account and attempts them.
+"""Delivery of queued messages: the loop that leases due messages of each lane and attempts them.
 
-Guarantees: the queue of one account never delays another one's, whether the account cannot send or has ten thousand
-messages; the messages of one account are attempted in the order of their submission; an account that can send again is
-tried at once. A message that causes an internal error or a crash three times is held, and stops no other message.
+A lane is the queue of an account, or of a server without a login.
+Guarantees: one lane never delays another one, whether its account cannot send or it has ten thousand messages; the
+messages of one lane are attempted in the order of their submission; an account or server that can send again is tried
+at once. A message that causes an internal error or a crash three times is held, and stops no other message.
 A step of the wall clock changes no message's wait.
 Not here: who may send now (relay.dispatch, relay.pacing), one attempt (relay.queue_attempts), the commit of its result
 (relay.settling), sessions and their limits (delivery).
@@ -22,7 +23,7 @@ from senderproxy.relay.account_availability import AccountAvailability
 from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.crash_suspects import CrashSuspects
 from senderproxy.relay.decide import Decision
-from senderproxy.relay.dispatch import AccountQueue, AccountQueues
+from senderproxy.relay.dispatch import LaneQueue, LaneQueues
 from senderproxy.relay.dsn_queueing import ReportBuilder
 from senderproxy.relay.overdue import OverdueCheck
 from senderproxy.relay.pacing import BurstPacing
@@ -43,12 +44,14 @@ from senderproxy.relay.queue_timer import QueueTimer
 from senderproxy.relay.recipient_updates import shortest_wait
 from senderproxy.relay.settling import ResultWriter
 from senderproxy.retry import RetryPolicy
+from senderproxy.routing.hops import INTERNAL_LANE, MX_LANE, SMARTHOST_LANE
 from senderproxy.tracking.record import ACCOUNT_LANE, Blocked, Lane
 
 _log = logging.getLogger("senderproxy.relay")
 
-_ATTEMPTS: Final = 500  # attempts in progress at most, of all accounts together; bounds memory and open files
-_SPOOL_RETRY: Final = 5.0  # seconds until an account's queue is read again after an error of the spool
+_ATTEMPTS: Final = 500  # attempts in progress at most, of all lanes together; bounds memory and open files
+_SPOOL_RETRY: Final = 5.0  # seconds until a lane is read again after an error of the spool
+_KINDS: Final = frozenset({ACCOUNT_LANE, SMARTHOST_LANE, INTERNAL_LANE, MX_LANE})  # of lanes that are attempted here
 _CANCEL_TIME: Final = 1.0  # seconds for cancelled attempts at a stop: a disk that hangs must not delay it
 
 
@@ -67,7 +70,7 @@ class Runner(Dispatcher):
         journal: CrashJournal,
     ) -> None:
         self._clock = clock
-        self._queues = AccountQueues()
+        self._queues = LaneQueues()
         self._availability = AccountAvailability(accounts, relay, courier, clock)
         self._pacing = BurstPacing()
         self._attempts = QueueAttempts(relay, report_builder, clock, policy, journal, self._get_spool, self._attempted)
@@ -85,7 +88,7 @@ class Runner(Dispatcher):
         )
         self._overdue = OverdueCheck(self._get_spool, self._attempts, self._results, self._blocked_queues)
         self._tasks: set[asyncio.Task[None]] = set()  # attempts, and what else a stop waits for
-        self._claim_loops: dict[str, asyncio.Task[None]] = {}  # by account
+        self._claim_loops: dict[Lane, asyncio.Task[None]] = {}
         self._timer = QueueTimer(self._dispatch_all)
         self._is_stopped = True
         self.use_spool(spool)
@@ -135,7 +138,7 @@ class Runner(Dispatcher):
             self._dispatch_ready()
         if account == NO_ACCOUNT:
             return False
-        queue = self._queues.get(account)
+        queue = self._queues.get(Lane.of_account(account))
         if self._is_stopped or queue.due_at is not None or not self._free_slots(queue):
             return False
         self._pacing.messages_sent()
@@ -143,16 +146,16 @@ class Runner(Dispatcher):
         return True
 
     def release_slot(self, account: str) -> None:
-        queue = self._queues.get(account)
+        queue = self._queues.get(Lane.of_account(account))
         queue.running -= 1
         self._dispatch(queue)
 
     def start_reserved(self, claim: Claim) -> None:
         claim.submission.message.body.retain()
-        self._spawn(self._run(claim, self._queues.get(claim.account)))
+        self._spawn(self._run(claim, self._queues.get(_lane_of(claim))))
 
     def adopt_attempt(self, claim: Claim, decision: Decision, attempt: "asyncio.Task[Outcomes]") -> None:
-        queue = self._queues.get(claim.account)
+        queue = self._queues.get(_lane_of(claim))
         queue.running += 1
         claim.submission.message.body.retain()
         self._spawn(self._run(claim, queue, decision, attempt))
@@ -167,38 +170,54 @@ class Runner(Dispatcher):
 
     def note_due(self, account: str, due_at: float = 0.0) -> None:
         """A message of this account waits that is due then, in monotonic seconds; at once if nothing else is said."""
-        queue = self._queues.get(account)
-        queue.note_due(due_at)
-        self._dispatch(queue)
+        self._note_lane(Lane.of_account(account), due_at)
+
+    def note_lane_due(self, lane: Lane) -> None:
+        """A message of this lane is due now, whatever has blocked it: an operator asks for it."""
+        self._note_lane(lane, 0.0)
+        self._wake_lane(lane)
 
     def _note_lane(self, lane: Lane, due_at: float) -> None:
-        """As `note_due`; a lane of another kind, of a later version, is left alone."""
-        if lane.kind == ACCOUNT_LANE:
-            self.note_due(lane.name, due_at)
+        """As `note_due`; a lane of an unknown kind, of a later version, is left alone."""
+        if lane.kind in _KINDS:
+            queue = self._queues.get(lane)
+            queue.note_due(due_at)
+            self._dispatch(queue)
 
     def wake(self, account: str | None = None) -> None:
-        """Try this account, or all of them, at once: it may be able to send again, or its queue has changed."""
-        monotonic = self._clock.monotonic()
-        for queue in self._queues if account is None else filter(None, [self._queues.find(account)]):
-            queue.unblock(monotonic)
+        """Try this account, or all lanes, at once: it may be able to send again, or its queue has changed."""
+        if account is not None:
+            self._wake_lane(Lane.of_account(account))
+            return
+        for queue in self._queues:
+            self._wake_lane(queue.lane)
+
+    def _wake_lane(self, lane: Lane) -> None:
+        queue = self._queues.find(lane)
+        if queue is not None:
+            queue.unblock(self._clock.monotonic())
             self._dispatch(queue)
 
     def account_can_send(self, account: str) -> None:
         """A message of this account was accepted upstream, queued or passed through; or its problem is solved."""
         for each in (account, *self._availability.forget_waiting(account)):
-            queue = self._queues.find(each)
-            if queue is not None and (queue.failures or queue.blocked_by is not None):
-                self.wake(each)
+            self.lane_can_send(Lane.of_account(each))
+
+    def lane_can_send(self, lane: Lane) -> None:
+        """As `account_can_send`, for any lane."""
+        queue = self._queues.find(lane)
+        if queue is not None and (queue.failures or queue.blocked_by is not None):
+            self._wake_lane(lane)
 
     @property
-    def blocked(self) -> Mapping[str, Blocked]:
-        """The accounts that cannot send."""
+    def blocked(self) -> Mapping[Lane, Blocked]:
+        """The lanes that cannot send."""
         return self._queues.blocked(self._clock.now(), self._clock.monotonic())
 
     # ---- dispatch ----
 
-    def _free_slots(self, queue: AccountQueue) -> int:
-        """The number of messages of the account that may be attempted now."""
+    def _free_slots(self, queue: LaneQueue) -> int:
+        """The number of messages of the lane that may be attempted now."""
         monotonic = self._clock.monotonic()
         if queue.blocked_until > monotonic or self._is_paused or not self._pacing.may_send(monotonic):
             return 0
@@ -206,66 +225,65 @@ class Runner(Dispatcher):
 
     @property
     def _is_paused(self) -> bool:
-        """True while no attempt may be started, for any account."""
+        """True while no attempt may be started, for any lane."""
         return len(self._tasks) >= _ATTEMPTS or self._results.is_blocked or self._suspects.is_active
 
-    def _ready_slots(self, queue: AccountQueue) -> int:
-        """The number of messages of the account that are to be leased now, as far as is known."""
+    def _ready_slots(self, queue: LaneQueue) -> int:
+        """The number of messages of the lane that are to be leased now, as far as is known."""
         return self._free_slots(queue) if queue.is_due(self._clock.monotonic()) else 0
 
-    def _blocked_queues(self) -> list[AccountQueue]:
-        """The queues of the accounts that cannot send; asks for each account's availability."""
+    def _blocked_queues(self) -> list[LaneQueue]:
+        """The queues of the lanes that cannot send; asks for each one's availability."""
         return [q for q in self._queues if not self._free_slots(q) and q.is_blocked(self._clock.monotonic())]
 
-    def _dispatch(self, queue: AccountQueue) -> None:
-        """Start the account's messages that may be sent, or set the timer for the next one."""
+    def _dispatch(self, queue: LaneQueue) -> None:
+        """Start the lane's messages that may be sent, or set the timer for the next one."""
         if self._is_stopped:
             return
         if not queue.claiming:
             if self._ready_slots(queue):
                 queue.claiming = True
-                self._claim_loops[queue.account] = asyncio.create_task(self._claim_messages(queue))
+                self._claim_loops[queue.lane] = asyncio.create_task(self._claim_messages(queue))
             else:
                 self._set_timer(queue)
         self._overdue.schedule(self.check_overdue)
 
-    async def _claim_messages(self, queue: AccountQueue) -> None:
-        """Lease the account's due messages and start their attempts, as long as it has a slot."""
+    async def _claim_messages(self, queue: LaneQueue) -> None:
+        """Lease the lane's due messages and start their attempts, as long as it has a slot."""
         try:
             while not self._is_stopped and (slots := self._ready_slots(queue)):
                 changes = queue.changes
-                claims = await self._claim(queue.account, slots)
+                claims = await self._claim(queue.lane, slots)
                 for claim in claims:
                     self._start_attempt(claim)
                 if not claims and changes == queue.changes:
-                    lane = Lane.of_account(queue.account)
-                    wait = (await self.spool.due(lane)).get(lane)
+                    wait = (await self.spool.due(queue.lane)).get(queue.lane)
                     if changes == queue.changes:
                         queue.due_at = None if wait is None else self._clock.monotonic() + wait.total_seconds()
         except SpoolError as error:
-            event(_log, log_events.QUEUE_READ_FAILED, account=queue.account, why=error.message, hint=error.hint)
+            event(_log, log_events.QUEUE_READ_FAILED, account=queue.lane.name, why=error.message, hint=error.hint)
             queue.blocked_until = self._clock.monotonic() + _SPOOL_RETRY
         finally:
             queue.claiming = False
-            self._claim_loops.pop(queue.account, None)
+            self._claim_loops.pop(queue.lane, None)
             if not self._is_stopped:
                 self._set_timer(queue)
 
-    async def _claim(self, account: str, slots: int) -> Sequence[Claim]:
+    async def _claim(self, lane: Lane, slots: int) -> Sequence[Claim]:
         count = self._pacing.reserve(min(slots, _ATTEMPTS - len(self._tasks)), self._clock.monotonic())
         claims: Sequence[Claim] = ()
         try:
-            claims = await self.spool.claim(Lane.of_account(account), count)
+            claims = await self.spool.claim(lane, count)
         finally:
             self._pacing.messages_sent(len(claims) - count)
         return claims
 
-    def _set_timer(self, queues: AccountQueue | AccountQueues) -> None:
+    def _set_timer(self, queues: LaneQueue | LaneQueues) -> None:
         if not self._is_paused:
             self._timer.set(queues.seconds_until_ready(self._clock.monotonic(), self._pacing.burst_until))
 
     def _dispatch_all(self) -> None:
-        """Start what may be sent, of all accounts, and set the timer for the next message."""
+        """Start what may be sent, of all lanes, and set the timer for the next message."""
         if self._is_stopped:
             return
         self._timer.cancel()
@@ -273,7 +291,7 @@ class Runner(Dispatcher):
         self._set_timer(self._queues)
 
     def _dispatch_ready(self) -> None:
-        """Start what may be sent, of all accounts, up to the allowance of a burst."""
+        """Start what may be sent, of all lanes, up to the allowance of a burst."""
         allowance = self._pacing.allowance(self._clock.monotonic())
         for queue in self._queues:
             if allowance < 1:
@@ -286,14 +304,14 @@ class Runner(Dispatcher):
     # ---- attempts ----
 
     def _start_attempt(self, claim: Claim) -> "asyncio.Task[None]":
-        queue = self._queues.get(claim.account)
+        queue = self._queues.get(_lane_of(claim))
         queue.running += 1
         return self._spawn(self._run(claim, queue))
 
     async def _run(
         self,
         claim: Claim,
-        queue: AccountQueue,
+        queue: LaneQueue,
         decision: Decision | None = None,
         running: "asyncio.Task[Outcomes] | None" = None,
     ) -> None:
@@ -306,8 +324,8 @@ class Runner(Dispatcher):
             self._dispatch(queue)
         await self._results.write(claim, update)
 
-    def _attempted(self, account: str, outcomes: Outcomes) -> None:
-        self._availability.record_outcomes(self._queues.get(account), outcomes, self.policy)
+    def _attempted(self, lane: Lane, outcomes: Outcomes) -> None:
+        self._availability.record_outcomes(self._queues.get(lane), outcomes, self.policy)
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(coroutine)
@@ -350,3 +368,8 @@ class Runner(Dispatcher):
     def _note_all(self, due: Mapping[Lane, timedelta]) -> None:
         for lane, wait in due.items():
             self._note_lane(lane, self._clock.monotonic() + wait.total_seconds())
+
+
+def _lane_of(claim: Claim) -> Lane:
+    """The lane whose slot an attempt takes; that of the account if its recipients are in several."""
+    return Lane.of_account(claim.account) if claim.lane is None else claim.lane

@@ -68,7 +68,10 @@ class ResultWriter:
             return
         wait = shortest_wait(update.states)
         if wait is not None:
-            self._note_due(Lane.of_account(update.account or claim.account), started + wait)
+            lane = Lane.of_account(update.account or claim.account)
+            if update.account is None and claim.lane is not None:
+                lane = claim.lane
+            self._note_due(lane, started + wait)
         for lane in update.lanes.values():
             self._note_due(lane, started)
         for report in update.reports:

@@ -4,7 +4,8 @@ Guarantees: recipients with the same outcome share one event.
 Not here: storage of events (spool), their display (tracking.timeline).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -13,9 +14,12 @@ from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, Subst
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.decide import Decision
+from senderproxy.relay.ways import NoWay, RoutedOutcomes
 from senderproxy.rewriting.edited_header import Change
+from senderproxy.rewriting.plan import RewritePlan
 from senderproxy.tracking.record import Event, EventKind
 
+_ACCOUNT: Final = "account "
 _KINDS: Final = {Delivered: "delivered", Deferred: "deferred", Failed: "failed"}
 
 
@@ -41,20 +45,43 @@ def changed(changes: Iterable[Change], now: datetime) -> list[Event]:
     ]
 
 
+def changed_by(decision: Decision, recipients: Sequence[ForwardPath], now: datetime) -> list[Event]:
+    """The changes of a message to these recipients: one event for each change of each way."""
+    if decision.ways is None:
+        return changed(decision.plan.changes, now)
+    groups: dict[int, tuple[RewritePlan, list[str]]] = {}
+    for path in recipients:
+        if (plan := _plan_of(decision, path)) is not None:
+            groups.setdefault(id(plan), (plan, []))[1].append(str(path))
+    return [
+        replace(event, recipients=tuple(paths))
+        for plan, paths in groups.values()
+        for event in changed(plan.changes, now)
+    ]
+
+
+def _plan_of(decision: Decision, path: ForwardPath) -> RewritePlan | None:
+    way = decision.way_of(path)
+    if way is None:
+        return decision.plan
+    return None if isinstance(way, NoWay) else way.plan
+
+
 def attempted(
     outcomes: Mapping[ForwardPath, Outcome], of: int, account: str, now: datetime, seconds: float
 ) -> list[Event]:
     """The outcomes of one attempt that took `seconds`. `of`: number of recipients of the message."""
-    groups: dict[Outcome, list[str]] = {}
+    groups: dict[tuple[Outcome, str], list[str]] = {}
     for path, outcome in outcomes.items():
-        groups.setdefault(outcome, []).append(str(path))
+        sent_by = outcomes.sent_by[path] if isinstance(outcomes, RoutedOutcomes) else f"{_ACCOUNT}{account}"
+        groups.setdefault((outcome, sent_by), []).append(str(path))
     return [
         Event(
             now,
             EventKind.ATTEMPTED,
             () if len(paths) == of else tuple(paths),
-            {
-                "account": account if outcome.by is None else outcome.by.account,
+            _sent_by(sent_by if outcome.by is None else f"{_ACCOUNT}{outcome.by.account}")
+            | {
                 "outcome": _KINDS[type(outcome)],
                 "reply": str(outcome.reply),
                 "seconds": f"{seconds:.3f}",
@@ -63,13 +90,19 @@ def attempted(
             | ({"footer": outcome.footer} if isinstance(outcome, Delivered) and outcome.footer else {})
             | (_in_place_of(account, outcome.by) if outcome.by is not None else {}),
         )
-        for outcome, paths in groups.items()
+        for (outcome, sent_by), paths in groups.items()
     ]
 
 
 def _in_place_of(account: str, by: Substitute) -> dict[str, str]:
     """The facts of an attempt by the fallback of this account."""
     return {"instead_of": account, "cause": by.cause.value, "why": str(by.reply)}
+
+
+def _sent_by(way: str) -> dict[str, str]:
+    if way.startswith(_ACCOUNT):
+        return {"account": way.removeprefix(_ACCOUNT)}
+    return {"way": way} if way else {}
 
 
 def refused(answer: Reply, now: datetime, hint: str = "") -> Event:

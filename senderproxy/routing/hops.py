@@ -4,6 +4,7 @@ Guarantees: no hop has an account, a login or a secret.
 Not here: the choice of a hop for a recipient (routing.recipient_routes), the connection (delivery.hops).
 """
 
+import ipaddress
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, assert_never
 
@@ -80,3 +81,26 @@ def lane_of(hop: Hop) -> tuple[str, str]:
             return MX_LANE, hop.domain
         case _:
             assert_never(hop)
+
+
+# RFC 1918, RFC 3927, RFC 4193, RFC 4291; not what `is_private` has beside these, such as the examples of RFC 5737.
+_INTERNAL: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    )
+)
+
+
+def is_internal_ip(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """True for a loopback or private address."""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address.version == network.version and address in network for network in _INTERNAL)

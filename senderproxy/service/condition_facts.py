@@ -21,6 +21,7 @@ from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock
 from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.delivery.account_state import AccountStatus
+from senderproxy.delivery.hops.courier import HopStatus
 from senderproxy.listener.server import Listener
 from senderproxy.monitoring.certificate_times import read_validity
 from senderproxy.monitoring.facts import (
@@ -36,6 +37,7 @@ from senderproxy.monitoring.facts import (
     ClockFacts,
     CrashFacts,
     Facts,
+    HopFacts,
     LimitUse,
     LookUpFacts,
     LoopFacts,
@@ -108,6 +110,7 @@ class FactCollector:
         components = self._components
         return (
             components.courier.troubles(),
+            components.courier.hops.troubles(),
             len(components.courier.certificates),
             len(components.courier.reused_addresses()),
             len(components.relay.rejected_senders),
@@ -154,10 +157,15 @@ class FactCollector:
         return Facts(
             now=self._clock.now(),
             accounts=[_account(entry) for entry in components.courier.used_accounts(components.relay.rules.providers)],
+            hops=[_hop(entry) for entry in components.courier.hops.statuses() if entry.since is not None],
             queues=[QueueFacts(one.account, one.waiting, one.held, one.oldest) for one in self.totals],
             spool=self.spool_facts,
             vault=accounts_facts(self.config, self._accounts, self._accounts.problem or "", self.rolled_back),
-            certificates=[*self._listener_certificates(), *self._smarthost_certificates()],
+            certificates=[
+                *self._listener_certificates(),
+                *self._smarthost_certificates(),
+                *self._client_certificates(),
+            ],
             applications=application_facts(self._accounts),
             sender_rules=[
                 SenderRuleFacts(
@@ -242,12 +250,20 @@ class FactCollector:
                 CertificateOwner.LISTENER, listener.settings.name, start, end, file, problem, renewed
             )
 
+    def _client_certificates(self) -> Iterator[CertificateFacts]:
+        for name, smarthost in self.config.smarthosts.items():
+            if (file := smarthost.certificate) is not None and (found := self._on_disk.get(file)) is not None:
+                yield _client_certificate(name, file, found)
+
     async def _read_certificates(self) -> dict[str, tuple[datetime, datetime] | str]:
         files = {
             file: listener.settings.key
             for listener in self._listeners.open
             if (file := _certificate_file(listener)) is not None
         }
+        for smarthost in self.config.smarthosts.values():
+            if smarthost.certificate is not None:
+                files[smarthost.certificate] = smarthost.key
         return {file: await self._files.do(certificate_on_disk, file, key) for file, key in files.items()}
 
 
@@ -271,6 +287,22 @@ def listener_certificate_facts(settings: ListenerSettings) -> CertificateFacts |
         return None
     found = certificate_on_disk(settings.certificate, settings.key)
     facts = CertificateFacts(CertificateOwner.LISTENER, settings.name, file=settings.certificate)
+    if isinstance(found, str):
+        return replace(facts, problem=found)
+    return replace(facts, valid_from=found[0], valid_until=found[1])
+
+
+def client_certificate_facts(config: Config) -> list[CertificateFacts]:
+    """The facts about the client certificates of smarthosts. Blocks."""
+    return [
+        _client_certificate(name, smarthost.certificate, certificate_on_disk(smarthost.certificate, smarthost.key))
+        for name, smarthost in config.smarthosts.items()
+        if smarthost.certificate is not None
+    ]
+
+
+def _client_certificate(name: str, file: str, found: tuple[datetime, datetime] | str) -> CertificateFacts:
+    facts = CertificateFacts(CertificateOwner.CLIENT, name, file=file)
     if isinstance(found, str):
         return replace(facts, problem=found)
     return replace(facts, valid_from=found[0], valid_until=found[1])
@@ -312,6 +344,17 @@ def application_facts(accounts: VaultAccounts) -> Sequence[ApplicationFacts]:
 
 def _certificate_file(listener: Listener) -> str | None:
     return None if listener.settings.tls == "none" else listener.settings.certificate
+
+
+def _hop(entry: HopStatus) -> HopFacts:
+    return HopFacts(
+        entry.way,
+        entry.server,
+        entry.reply or entry.words,
+        entry.hint,
+        datetime.fromisoformat(str(entry.since)),
+        about_certificate=entry.cause == "certificate",
+    )
 
 
 def _account(entry: AccountStatus) -> AccountSnapshot:

@@ -24,6 +24,7 @@ from senderproxy.service.conditions import ServiceConditions
 from senderproxy.service.listeners import Listeners
 from senderproxy.service.loop_lag import LoopLag
 from senderproxy.service.metrics import ServiceMetrics
+from senderproxy.tracking.record import Lane
 from senderproxy.translation import LANGUAGES, SOURCE, _, language
 from senderproxy.wiring import Components
 
@@ -96,6 +97,7 @@ class ServiceStatus:
             **conditions,
             "listeners": [listener.status() for listener in self._listeners.open],
             **self._accounts_after(""),
+            "servers": [one.entry() for one in self._components.courier.hops.statuses()],
             "reused_addresses": [asdict(entry) for entry in self._components.courier.reused_addresses()],
             "vault_problem": self._accounts.problem,
             "unknown_records": [record.describe() for record in self._accounts.unknown[:_UNKNOWN]],
@@ -148,7 +150,9 @@ class ServiceStatus:
         totals, blocked, now = self._facts.totals, self._components.runner.blocked, self._clock.now()
         oldest = min((total.oldest for total in totals), default=None)
         waiting = [
-            (total, reason) for total in totals if total.waiting and (reason := blocked.get(total.account)) is not None
+            (total, reason)
+            for total in totals
+            if total.waiting and (reason := blocked.get(Lane.of_account(total.account))) is not None
         ]
         return {
             "problem": None,

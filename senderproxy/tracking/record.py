@@ -23,7 +23,7 @@ class EventKind(Enum):
     ACCEPTED = "accepted"  # responsibility is ours now. Facts: client, listener, account, author, size, mode
     REFUSED = "refused"  # to the client, which still has it. Facts: reply, hint
     CHANGED = "changed"  # by a rewriting rule or a repair. Facts: what, old, new, reason
-    # Facts: account, outcome (delivered, deferred, failed), reply, maybe_taken, seconds, footer; of a fallback account
+    # Facts: account or way, outcome (delivered, deferred, failed), reply, maybe_taken, seconds, footer; of a fallback
     # also instead_of (the account of the message), cause (a mail.outcome.Unavailable), why (the reply of that account)
     ATTEMPTED = "attempted"
     DISCARDED = "discarded"  # by a setting. Facts: reply
@@ -108,7 +108,7 @@ class RecipientState:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The reason why an account cannot send, and the earliest end; None: until an operator fixes the cause."""
+    """The reason why a lane cannot send, and the earliest end; None: until an operator fixes the cause."""
 
     why: str
     until: datetime | None
@@ -133,6 +133,12 @@ class MessageRecord:
     leased: bool = False  # an attempt is in progress
     blocked: Blocked | None = None  # the account, if it cannot send now
     lanes: Mapping[ForwardPath, Lane] = field(default_factory=dict)  # of those not in the lane of its account
+    blocked_lanes: Mapping[Lane, Blocked] = field(default_factory=dict)  # those of them that cannot send now
+
+    def blocked_for(self, path: ForwardPath) -> Blocked | None:
+        """The reason why the lane of a recipient cannot send now; None if it can."""
+        lane = self.lanes.get(path)
+        return self.blocked if lane is None else self.blocked_lanes.get(lane)
 
     def due_at(self, state: RecipientState) -> datetime | None:
         """The time of the next attempt for one of its recipients; None if it does not wait."""

@@ -9,9 +9,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
-from senderproxy.mail.address import Address, AddressError, parse_address
+from senderproxy.mail.address import Address, AddressError, ForwardPath, parse_address
 from senderproxy.mail.reply import EnhancedStatus, Reply
-from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.record import (
+    Blocked,
+    Event,
+    EventKind,
+    Lane,
+    MessageRecord,
+    Query,
+    RecipientState,
+    RecipientStatus,
+)
 
 Entry: TypeAlias = dict[str, Any]
 
@@ -40,7 +49,8 @@ def record_entry(record: MessageRecord) -> Entry:
         "blocked": blocked_entry(record.blocked),
         "as_of": record.as_of.isoformat(),
         "recipients": [
-            _state_entry(str(path), state, record.due_at(state)) for path, state in record.recipients.items()
+            _state_entry(str(path), state, record.due_at(state)) | _lane_entry(record, path)
+            for path, state in record.recipients.items()
         ],
     }
 
@@ -48,6 +58,11 @@ def record_entry(record: MessageRecord) -> Entry:
 def read_record(entry: Mapping[str, Any]) -> MessageRecord:
     """The record of a `record_entry`."""
     as_of = datetime.fromisoformat(entry["as_of"])
+    lanes = {
+        _read_address(state["address"]): (Lane.parse(state["lane"]), read_blocked(state.get("blocked")))
+        for state in entry["recipients"]
+        if state.get("lane")
+    }
     return MessageRecord(
         id=entry["id"],
         received_at=datetime.fromisoformat(entry["received_at"]),
@@ -63,11 +78,21 @@ def read_record(entry: Mapping[str, Any]) -> MessageRecord:
         as_of=as_of,
         leased=entry["leased"],
         blocked=read_blocked(entry.get("blocked")),
+        lanes={path: lane for path, (lane, _) in lanes.items()},
+        blocked_lanes={lane: blocked for lane, blocked in lanes.values() if blocked is not None},
     )
 
 
+def _lane_entry(record: MessageRecord, path: ForwardPath) -> Entry:
+    """The lane of a recipient that is not in the lane of the message's account, and why it cannot send."""
+    lane = record.lanes.get(path)
+    if lane is None:
+        return {}
+    return {"lane": str(lane), "blocked": blocked_entry(record.blocked_for(path))}
+
+
 def blocked_entry(blocked: Blocked | None) -> Entry | None:
-    """The reason why an account cannot send; None if it can."""
+    """The reason why a lane cannot send; None if it can."""
     if blocked is None:
         return None
     until = blocked.until.isoformat() if blocked.until else None

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
-from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, RecipientState, RecipientStatus
+from senderproxy.mail.address import ForwardPath
+from senderproxy.tracking.record import (
+    Blocked,
+    Event,
+    EventKind,
+    Lane,
+    MessageRecord,
+    RecipientState,
+    RecipientStatus,
+)
 from senderproxy.translation import N_, _, ngettext
 
 WORDS_COLUMN: Final = 21  # where the words of a line begin, after a time and two blanks
@@ -125,13 +134,13 @@ def _accepted(facts: Mapping[str, str], _recipients: str) -> str:
     return f"{accepted}{listener}{mode}{author}{account}"
 
 
-def _changed(facts: Mapping[str, str], _recipients: str) -> str:
+def _changed(facts: Mapping[str, str], recipients: str) -> str:
     field = facts.get("what") or _("a field")
     reason = _(", because {reason}").format(reason=facts["reason"]) if facts.get("reason") else ""
     if not facts.get("new"):
-        return _("{field} removed").format(field=field) + reason
+        return _("{field} removed").format(field=field) + recipients + reason
     old = _(" from {old}").format(old=facts["old"]) if facts.get("old") else ""
-    return _("{field} changed{old} to {new}").format(field=field, old=old, new=facts["new"]) + reason
+    return _("{field} changed{old} to {new}").format(field=field, old=old, new=facts["new"]) + recipients + reason
 
 
 _NO: Final = ("", "no", "false", "0")
@@ -141,10 +150,19 @@ _OUTCOMES: Final = {
     "failed": N_("refused by the provider"),
 }
 
+_BY_WAY: Final = {  # of a server without a login
+    "delivered": N_("accepted by the server"),
+    "deferred": N_("deferred by the server"),
+    "failed": N_("refused by the server"),
+}
+
 
 def _attempted(facts: Mapping[str, str], recipients: str) -> str:
     outcome = _(_OUTCOMES.get(facts.get("outcome", ""), N_("attempted")))
     account = _by_account(facts)
+    if facts.get("way"):
+        outcome = _(_BY_WAY.get(facts.get("outcome", ""), N_("attempted")))
+        account = f" ({facts['way']})"
     slow = _("; took {seconds} s").format(seconds=facts["seconds"]) if _seconds(facts) >= _SLOW else ""
     is_unknown = facts.get("maybe_taken", "no").lower() not in _NO
     maybe = _("; the provider may have accepted it nevertheless") if is_unknown else ""
@@ -244,7 +262,7 @@ def current_state(record: MessageRecord, zone: tzinfo | None, now: datetime) -> 
     """One sentence for each group of recipients in the same state."""
     groups: dict[str, list[str]] = {}
     for path, state in record.recipients.items():
-        groups.setdefault(_state_in_words(state, record, zone, now), []).append(str(path))
+        groups.setdefault(_state_in_words(path, state, record, zone, now), []).append(str(path))
     count = len(record.recipients)
     if len(groups) == 1 and count > 1:
         everyone = ngettext("all {count} recipient", "all {count} recipients", count).format(count=count)
@@ -252,17 +270,22 @@ def current_state(record: MessageRecord, zone: tzinfo | None, now: datetime) -> 
     return [f"{named(paths)}: {words}" for words, paths in groups.items()]
 
 
-def _state_in_words(state: RecipientState, record: MessageRecord, zone: tzinfo | None, now: datetime) -> str:
+def _state_in_words(
+    path: ForwardPath, state: RecipientState, record: MessageRecord, zone: tzinfo | None, now: datetime
+) -> str:
+    blocked, lane = record.blocked_for(path), record.lanes.get(path)
     last = _("; last reply: {reply}").format(reply=state.reply) if state.reply else ""
     match state.status:
         case RecipientStatus.WAITING if record.leased:
             return _("attempt in progress")
         case RecipientStatus.WAITING:
-            time = next_try(record.due_at(state), record.blocked, zone, now)
+            time = next_try(record.due_at(state), blocked, zone, now)
             # A reply without an attempt is that of a blocked account.
-            attempts = "" if not state.tries and (state.reply or record.blocked) else f"{_attempts(state)}, "
+            attempts = "" if not state.tries and (state.reply or blocked) else f"{_attempts(state)}, "
             waiting = _("waiting, {attempts}next attempt {time}").format(attempts=attempts, time=time)
-            return waiting + _blocked_by(record.blocked, state, last)
+            if lane is not None:
+                waiting = _("{waiting} by {way}").format(waiting=waiting, way=way_in_words(lane))
+            return waiting + _blocked_by(blocked, state, last, lane)
         case RecipientStatus.HELD:
             why = _("held: {why}").format(why=state.why) if _needs_held(state.why) else state.why or _("held")
             return f"{why} ({_attempts(state)}){last}"
@@ -306,11 +329,17 @@ def _with_distance(time: datetime, zone: tzinfo | None, now: datetime) -> str:
     return _("{time} (in {distance})").format(time=format_time(time, zone), distance=time_in_words(time - now))
 
 
-def _blocked_by(blocked: Blocked | None, state: RecipientState, last: str) -> str:
-    """The reason why the account is blocked, which is often the last reply."""
+def way_in_words(lane: Lane) -> str:
+    """A lane as the log names it: `smarthost relay`, `account anna`."""
+    return f"{lane.kind} {lane.name}"
+
+
+def _blocked_by(blocked: Blocked | None, state: RecipientState, last: str, lane: Lane | None) -> str:
+    """The reason why the account or server is blocked, which is often the last reply."""
     if blocked is None:
         return last
-    reason = _("; its account cannot send: {why}").format(why=blocked.why)
+    text = _("; its account cannot send: {why}") if lane is None else _("; it takes nothing now: {why}")
+    reason = text.format(why=blocked.why)
     return reason if blocked.why == str(state.reply) else reason + last
 
 

@@ -130,7 +130,7 @@ CONFIGURED = {
     "relay.learned_state.LearnedState._sources",
     "relay.account_availability.AccountAvailability._waiting",
     "relay.fallback.Outages._known",
-    "relay.dispatch.AccountQueues._queues",  # and accounts that were removed, while they have messages
+    "relay.dispatch.LaneQueues._queues",  # and accounts that were removed, while they have messages
     "relay.runner.Runner._claim_loops",
     "routing.author_policy.AuthorMap.domains",
     "routing.author_policy.AuthorMap.exact",
@@ -161,6 +161,7 @@ IN_PROGRESS = {
     "aio.FairShare._waiting": "a connection or session with a large message",
     "aio._FAIR_SHARES": "an event loop",
     "control.crash_journal.CrashJournalFile._free": "an attempt",
+    "control.crash_journal.CrashJournalFile._further": "an attempt",
     "control.crash_journal.CrashJournalFile._slots": "an attempt",
     "delivery.login_mechanisms.LoginDialogue._steps": "a step of a login; two",
     "delivery.login_gate.LoginGate._waiters": "a login in progress; one for each account",
@@ -233,7 +234,10 @@ OF_ONE_OBJECT = {
     "spool.sqlite.search.SearchStatement.of_message",
     "spool.sqlite.search.SearchStatement.of_recipient",
     "spool.sqlite.snapshot.SnapshotCounts.unreadable",  # _NAMED
+    "tracking.record.MessageRecord.blocked_lanes",  # a recipient
     "tracking.record.MessageRecord.lanes",  # a recipient
+    "relay.ways._Planner._accounts",  # a route
+    "relay.ways._Planner._plans",  # two
     "spool.sqlite.search.SearchStatement.values",
     "spool.sqlite.search._Sum.ages",
     "spool.sqlite.search._Sum.reasons",

@@ -6,7 +6,7 @@ Not here: the choice of the hop (routing.recipient_routes), MX look-ups (MxDeliv
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Final, Protocol, assert_never
@@ -161,7 +161,7 @@ class HopCourier:
             if state.no_session is not None
         )
 
-    def keep(self, hops: "set[Hop]") -> None:
+    def keep(self, hops: Collection[Hop]) -> None:
         """Forget the hops that are not configured any more; their sessions end after their message."""
         for key, state in list(self._states.items()):
             if state.hop not in hops:

@@ -25,7 +25,7 @@ from senderproxy.delivery.resolver import AddressInfo, Resolver
 from senderproxy.delivery.session import Completed, Interrupted, Session, SessionTimeouts
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
-from senderproxy.routing.hops import ClientCertificate
+from senderproxy.routing.hops import ClientCertificate, is_internal_ip
 from senderproxy.routing.provider import Security, Smarthost
 
 _SECURITY: Final = {
@@ -110,7 +110,7 @@ class HopOpener:
     hostname: str  # for EHLO
     resolver: Resolver
     contexts: HopContexts = field(default_factory=HopContexts)
-    own_ports: frozenset[int] = frozenset()  # of our listeners
+    own_listeners: frozenset[tuple[str, int]] = frozenset()  # IP addresses and ports
 
     def close(self) -> None:
         """Open no more sessions."""
@@ -177,9 +177,10 @@ class HopOpener:
         """The failure if nothing may be sent to this address."""
         address = ipaddress.ip_address(peer.partition("%")[0])
         is_this_machine = address.is_loopback or peer == str(connection.getsockname()[0])
-        if is_this_machine and server.port in self.own_ports:
+        own = [host for host, port in self.own_listeners if port == server.port]
+        if peer in own or (is_this_machine and any(ipaddress.ip_address(host).is_unspecified for host in own)):
             return open_failures.own_listener(server.smarthost)
-        if server.tls is HopTls.NONE and not server.is_public and not is_internal_address(address):
+        if server.tls is HopTls.NONE and not server.is_public and not is_internal_ip(address):
             return open_failures.plain_text_to_public(server.smarthost, peer)
         return None
 
@@ -206,26 +207,3 @@ async def _secure(
     encrypted = client.get_transport_info("ssl_object") is not None
     handshake.require_in_step(client)
     return HopSession(handshake.take_over(client, ""), server, peer, encrypted=encrypted)
-
-
-# RFC 1918, RFC 3927, RFC 4193, RFC 4291; not what `is_private` has beside these, such as the examples of RFC 5737.
-_INTERNAL: Final = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "127.0.0.0/8",
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "169.254.0.0/16",
-        "::1/128",
-        "fc00::/7",
-        "fe80::/10",
-    )
-)
-
-
-def is_internal_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """True for a loopback or private address."""
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return any(address.version == network.version and address in network for network in _INTERNAL)

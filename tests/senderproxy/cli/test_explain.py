@@ -238,3 +238,68 @@ def test_a_message_with_60_received_fields_is_refused_as_the_service_refuses_it(
     assert ended.code == 1
     assert "refused        554 5.4.6" in ended.out
     assert "because        Mail loop: the message has more than 50 Received fields." in ended.out
+
+
+# ---- routes ----
+
+ROUTES = """
+[[routes]]
+recipients = ["chef@kunde.example"]
+via = "account laden"
+[[routes]]
+recipients = ["@kunde.example"]
+via = "smarthost relay"
+[[routes]]
+recipients = ["@intern.example"]
+via = "internal 192.168.1.20:25"
+[smarthosts.relay]
+host = "relay.example"
+"""
+
+
+@pytest.fixture
+def routed(staffed: Office) -> Office:
+    with staffed.config.open("a") as config:
+        config.write(ROUTES)
+    return staffed
+
+
+def test_each_recipients_way_is_explained(routed: Office) -> None:
+    recipients = ("kunde@kunde.example", "chef@kunde.example", "x@intern.example", "freund@elsewhere.example")
+    options = [option for recipient in recipients for option in ("--to", recipient)]
+    ended = routed.type("explain", "anna@firma.example", *options)
+    assert ended.code == 0
+    assert "kunde@kunde.example: smarthost relay, relay.example:25 (routes[1])" in ended.out
+    assert "chef@kunde.example: account laden (routes[0])" in ended.out
+    assert "x@intern.example: internal 192.168.1.20:25 (routes[2])" in ended.out
+    assert "freund@elsewhere.example: account anna (no route)" in ended.out
+    assert "sent as <post@laden.example>" in ended.out
+    entries = routed.type("explain", "anna@firma.example", "--json", *options).json["ways"]
+    assert [(entry["recipient"], entry["way"], entry["route"], entry["reverse_path"]) for entry in entries] == [
+        ("kunde@kunde.example", "smarthost relay", "routes[1]", "anna@firma.example"),
+        ("chef@kunde.example", "account laden", "routes[0]", "post@laden.example"),
+        ("x@intern.example", "internal 192.168.1.20:25", "routes[2]", "anna@firma.example"),
+        ("freund@elsewhere.example", "account anna", None, "anna@firma.example"),
+    ]
+
+
+def test_without_recipients_the_routes_are_counted(routed: Office) -> None:
+    ended = routed.type("explain", "anna@firma.example")
+    assert "3 routes by recipient; --to ADDRESS shows the way of a recipient" in ended.out
+    assert routed.type("explain", "anna@firma.example", "--json").json["ways"] == []
+
+
+def test_a_route_lets_nobody_out(routed: Office) -> None:
+    ended = routed.type("explain", "nobody@fremd.example", "--to", "kunde@kunde.example", "--json")
+    assert (ended.code, ended.json["goes_out"]) == (1, False)
+    assert "ways" not in ended.json
+
+
+def test_a_route_that_refuses_is_explained_with_the_reason(routed: Office) -> None:
+    config = routed.config.read_text().replace("account laden", "account nobody")
+    routed.config.write_text(config)
+    ended = routed.type(
+        "explain", "anna@firma.example", "--to", "chef@kunde.example", "--to", "freund@elsewhere.example"
+    )
+    assert "chef@kunde.example: refused (routes[0])" in ended.out
+    assert "The account nobody in routes[0] does not exist." in ended.out

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from senderproxy.cli.main import VERBS, parser
+from senderproxy.delivery.hops.courier import HopStatus
 from senderproxy.delivery.resolver import ReusedAddresses
 from senderproxy.relay.sender_rejected import StricterRule
 from tests.senderproxy.cli.conftest import Office
@@ -18,10 +19,12 @@ from tests.senderproxy.cli.waiting import GONE, QUEUE, fill
 
 PAGE = (Path(__file__).parents[3] / "docs" / "json.md").read_text(encoding="utf-8")
 OBJECTS = ("reasons", "facts")  # with keys that are data
+LANE_FIELDS = ("lane", "blocked", "blocked.why", "blocked.until")  # of a route: see test_routes.py
 # Fields that the commands below do not print: each has a test of its own, or a type that names its fields.
 OTHERS = {
     "status": {
         *(f"reused_addresses[].{field.name}" for field in fields(ReusedAddresses)),
+        *(f"servers[].{field.name}" for field in fields(HopStatus)),
         *(f"sender_rules[].{field.name}" for field in fields(StricterRule)),
         *(f"queue.blocked[].{name}" for name in ("account", "waiting", "why", "seconds")),
         *(f"refusals[].{name}" for name in ("client", "reverse_path", "reply", "count")),
@@ -36,6 +39,7 @@ OTHERS = {
     },
     "explain": {
         *(f"changes[].{name}" for name in ("what", "old", "new", "reason")),
+        *(f"ways[].{name}" for name in ("recipient", "way", "route", "reverse_path", "because[]")),
         *(f"loop_guard.limited[].{name}" for name in ("recipient", "refused", "deferred", "limit")),
         *(f"fallback.{name}" for name in ("account", "provider", "may_send", "reason", "sends_now", "reverse_path")),
         *(f"fallback.changes[].{name}" for name in ("what", "old", "new", "reason")),
@@ -45,7 +49,7 @@ OTHERS = {
         *(f"alerts[].conditions[].{name}" for name in ("kind", "key", "subject")),
     },
     "queue": {"[].blocked.why", "[].blocked.until"},
-    "queue list": {"[].blocked.why", "[].blocked.until"},
+    "queue list": {"[].blocked.why", "[].blocked.until", *(f"[].recipients[].{name}" for name in LANE_FIELDS)},
 }
 
 

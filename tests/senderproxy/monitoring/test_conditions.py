@@ -29,6 +29,7 @@ from senderproxy.monitoring.facts import (
     DkimKeyFacts,
     DomainFacts,
     Facts,
+    HopFacts,
     LimitUse,
     LookUpFacts,
     LoopFacts,
@@ -99,6 +100,10 @@ def domain_trouble(
     return DomainFacts(f"firma{number}.example", "ionos", trouble)
 
 
+def hop(ago: timedelta = MINUTE, **more: Any) -> HopFacts:
+    return replace(HopFacts("smarthost relay", "relay.example:25", "refused the connection", "", NOW - ago), **more)
+
+
 # One example of each kind, with its severity and a part of its cause.
 EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
     ConditionKey.ACCOUNT_SUSPENDED: ({"accounts": [account(1, AccountTrouble.SUSPENDED)]}, Severity.ERROR, "ionos refuses the login of account konto01: 535"),
@@ -114,6 +119,10 @@ EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
     ),
     ConditionKey.SMARTHOST_CERTIFICATE: ({"accounts": [account(1, AccountTrouble.CERTIFICATE)]}, Severity.ERROR, "The certificate of ionos is not accepted"),
     ConditionKey.LISTENER_CERTIFICATE: ({"certificates": [certificate(-DAY)]}, Severity.CRITICAL, "listener internal expired at"),
+    ConditionKey.CLIENT_CERTIFICATE: (
+        {"certificates": [certificate(3 * DAY, owner=CertificateOwner.CLIENT, name="relay")]}, Severity.WARNING, "The client certificate for smarthost relay expires at"
+    ),
+    ConditionKey.ROUTE_UNREACHABLE: ({"hops": [hop()]}, Severity.WARNING, "No mail can be handed to smarthost relay (relay.example:25): refused the connection"),
     ConditionKey.APPLICATION_EXPIRES: (
         {"applications": [ApplicationFacts("microsoft", NOW + 3 * DAY, ["konto01"])]},
         Severity.WARNING, "The secret of the application microsoft expires at",
@@ -230,6 +239,36 @@ def test_each_kind_has_a_section_on_the_page_and_each_section_a_kind() -> None:
 def test_every_part_of_the_facts_can_have_a_condition() -> None:
     used = {name for parts, _severity, _words in EXAMPLES.values() for name in parts}
     assert used == {field.name for field in fields(Facts)} - {"now"}
+
+
+def test_a_server_of_a_route_that_stays_away_is_an_error() -> None:
+    assert severities(hops=[hop(9 * MINUTE)]) == [Severity.WARNING]
+    assert severities(hops=[hop(10 * MINUTE)]) == [Severity.ERROR]
+    assert severities(hops=[hop(about_certificate=True)]) == [Severity.ERROR]
+    assert len(found(hops=[hop(), hop(way="internal 192.168.1.20:25")])) == 2
+
+
+@pytest.mark.parametrize(
+    ("left", "severity"),
+    [
+        (31 * DAY, None),
+        (30 * DAY, Severity.INFO),
+        (7 * DAY, Severity.WARNING),
+        (DAY, Severity.ERROR),
+        (-MINUTE, Severity.CRITICAL),
+    ],
+)
+def test_the_client_certificate_of_a_smarthost_expires(left: timedelta, severity: Severity | None) -> None:
+    own = certificate(left, owner=CertificateOwner.CLIENT, name="relay", valid_from=NOW - 400 * DAY)
+    assert severities(certificates=[own]) == ([severity] if severity else [])
+
+
+def test_an_unusable_client_certificate_is_an_error() -> None:
+    one = only(
+        certificates=[certificate(DAY, owner=CertificateOwner.CLIENT, name="relay", problem="key values mismatch")]
+    )
+    assert (one.key, one.severity) == (ConditionKey.CLIENT_CERTIFICATE, Severity.ERROR)
+    assert "key values mismatch" in one.cause
 
 
 @pytest.mark.parametrize(

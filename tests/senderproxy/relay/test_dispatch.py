@@ -8,7 +8,8 @@ import pytest
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import reply
-from senderproxy.relay.dispatch import AccountQueue, AccountQueues
+from senderproxy.relay.dispatch import LaneQueue, LaneQueues
+from senderproxy.tracking.record import Lane
 
 NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
 MONOTONIC = 1000.0  # seconds
@@ -20,6 +21,10 @@ OKAY, BUSY, REFUSED, LOGIN = (
     reply(550, "5.1.1", "Unknown user"),
     reply(454, "4.7.0", "Password refused"),
 )
+
+
+def lane(account: str) -> Lane:
+    return Lane.of_account(account)
 
 
 # ---- slots ----
@@ -42,7 +47,7 @@ OKAY, BUSY, REFUSED, LOGIN = (
     ],
 )
 def test_slots(connections: int | None, running: int, failures: int, free: int) -> None:
-    queue = AccountQueue("anna", running=running, failures=failures)
+    queue = LaneQueue(lane("anna"), running=running, failures=failures)
     assert queue.free_slots(connections) == free
 
 
@@ -50,7 +55,7 @@ def test_slots(connections: int | None, running: int, failures: int, free: int) 
 
 
 def test_the_earliest_reported_due_time_counts() -> None:
-    queue = AccountQueue("anna")
+    queue = LaneQueue(lane("anna"))
     assert not queue.is_due(MONOTONIC)
     for seconds in (30, 10, 20):
         queue.note_due(MONOTONIC + seconds)
@@ -63,28 +68,32 @@ def test_the_earliest_reported_due_time_counts() -> None:
 @pytest.mark.parametrize(
     ("queue", "burst_until", "seconds"),
     [
-        (AccountQueue("a"), 0.0, math.inf),  # nothing waits
-        (AccountQueue("a", MONOTONIC), 0.0, 0.0),
-        (AccountQueue("a", MONOTONIC - 60), 0.0, 0.0),
-        (AccountQueue("a", MONOTONIC + 60), 0.0, 60.0),
-        (AccountQueue("a", MONOTONIC, blocked_until=MONOTONIC + 90), 0.0, 90.0),
-        (AccountQueue("a", MONOTONIC + 60, blocked_until=MONOTONIC + 30), 0.0, 60.0),
-        (AccountQueue("a", MONOTONIC, blocked_until=math.inf), 0.0, math.inf),  # until the account is repaired
-        (AccountQueue("a", MONOTONIC), MONOTONIC + 0.05, 0.05),
-        (AccountQueue("a", MONOTONIC, claiming=True), 0.0, math.inf),
-        (AccountQueue("a", MONOTONIC, running=1), 0.0, math.inf),  # the end of the attempt calls for the next message
-        (AccountQueue("a", MONOTONIC + 60, running=1), 0.0, 60.0),
+        (LaneQueue(lane("a")), 0.0, math.inf),  # nothing waits
+        (LaneQueue(lane("a"), MONOTONIC), 0.0, 0.0),
+        (LaneQueue(lane("a"), MONOTONIC - 60), 0.0, 0.0),
+        (LaneQueue(lane("a"), MONOTONIC + 60), 0.0, 60.0),
+        (LaneQueue(lane("a"), MONOTONIC, blocked_until=MONOTONIC + 90), 0.0, 90.0),
+        (LaneQueue(lane("a"), MONOTONIC + 60, blocked_until=MONOTONIC + 30), 0.0, 60.0),
+        (LaneQueue(lane("a"), MONOTONIC, blocked_until=math.inf), 0.0, math.inf),  # until the account is repaired
+        (LaneQueue(lane("a"), MONOTONIC), MONOTONIC + 0.05, 0.05),
+        (LaneQueue(lane("a"), MONOTONIC, claiming=True), 0.0, math.inf),
+        (
+            LaneQueue(lane("a"), MONOTONIC, running=1),
+            0.0,
+            math.inf,
+        ),  # the end of the attempt calls for the next message
+        (LaneQueue(lane("a"), MONOTONIC + 60, running=1), 0.0, 60.0),
     ],
 )
-def test_when_to_look_again(queue: AccountQueue, burst_until: float, seconds: float) -> None:
+def test_when_to_look_again(queue: LaneQueue, burst_until: float, seconds: float) -> None:
     assert queue.seconds_until_ready(MONOTONIC, burst_until) == pytest.approx(seconds)
 
 
 def test_the_earliest_of_all_accounts_sets_the_timer() -> None:
-    queues = AccountQueues()
+    queues = LaneQueues()
     assert queues.seconds_until_ready(MONOTONIC, 0.0) == math.inf
-    queues.get("anna").note_due(MONOTONIC + 60)
-    queues.get("bert").note_due(MONOTONIC + 20)
+    queues.get(lane("anna")).note_due(MONOTONIC + 60)
+    queues.get(lane("bert")).note_due(MONOTONIC + 20)
     assert queues.seconds_until_ready(MONOTONIC, 0.0) == 20.0
 
 
@@ -103,20 +112,20 @@ def test_the_earliest_of_all_accounts_sets_the_timer() -> None:
     ],
 )
 def test_failures_of_the_account_are_counted(outcomes: list[Outcome], before: int, after: int, reason: object) -> None:
-    queue = AccountQueue("anna", failures=before)
+    queue = LaneQueue(lane("anna"), failures=before)
     assert queue.record_outcomes(dict(zip((ANNA, BERT), outcomes, strict=False)), MONOTONIC) == reason
     assert queue.failures == after
 
 
 def test_attempts_that_end_after_the_account_was_blocked_are_not_counted_again() -> None:
-    queue = AccountQueue("anna")
+    queue = LaneQueue(lane("anna"))
     queue.block(LOGIN, MONOTONIC + 60)
     assert queue.record_outcomes({ANNA: Deferred(LOGIN, of_account=True)}, MONOTONIC) is None
     assert queue.failures == 0
 
 
 def test_an_unblocked_account_is_due_at_once_and_has_no_failures() -> None:
-    queue = AccountQueue("anna", MONOTONIC + 3600, failures=4)
+    queue = LaneQueue(lane("anna"), MONOTONIC + 3600, failures=4)
     queue.block(LOGIN, math.inf)
     queue.unblock(MONOTONIC)
     assert (queue.due_at, queue.failures, queue.blocked_by) == (MONOTONIC, 0, None)
@@ -127,23 +136,23 @@ def test_an_unblocked_account_is_due_at_once_and_has_no_failures() -> None:
 
 
 def test_blocked_accounts_are_listed_with_reason_and_end() -> None:
-    queues = AccountQueues()
-    queues.get("anna").block(LOGIN, math.inf)
-    queues.get("bert").block(BUSY, MONOTONIC + 60)
-    queues.get("carl").blocked_until = MONOTONIC + 5  # the spool cannot be read
-    queues.get("dora").block(BUSY, MONOTONIC - 1)  # over
+    queues = LaneQueues()
+    queues.get(lane("anna")).block(LOGIN, math.inf)
+    queues.get(lane("bert")).block(BUSY, MONOTONIC + 60)
+    queues.get(lane("carl")).blocked_until = MONOTONIC + 5  # the spool cannot be read
+    queues.get(lane("dora")).block(BUSY, MONOTONIC - 1)  # over
     blocked = queues.blocked(NOW, MONOTONIC)
     assert {account: (entry.why, entry.until) for account, entry in blocked.items()} == {
-        "anna": (str(LOGIN), None),
-        "bert": (str(BUSY), NOW + 60 * SECOND),
-        "carl": ("the queue cannot be read", NOW + 5 * SECOND),
+        lane("anna"): (str(LOGIN), None),
+        lane("bert"): (str(BUSY), NOW + 60 * SECOND),
+        lane("carl"): ("the queue cannot be read", NOW + 5 * SECOND),
     }
 
 
 def test_the_account_served_last_is_the_last_in_order() -> None:
-    queues = AccountQueues()
+    queues = LaneQueues()
     for account in ("anna", "bert", "carl"):
-        queues.get(account)
+        queues.get(lane(account))
     for queue in queues:
         if queue.account != "carl":
             queues.serve_last(queue)
@@ -151,19 +160,19 @@ def test_the_account_served_last_is_the_last_in_order() -> None:
 
 
 def test_queues_without_messages_are_dropped_and_those_with_failures_stay() -> None:
-    queues = AccountQueues()
-    queues.get("waits").note_due(MONOTONIC)
-    queues.get("runs").running = 1
-    queues.get("claims").claiming = True
-    queues.get("fails").failures = 1
-    queues.get("idle")
+    queues = LaneQueues()
+    queues.get(lane("waits")).note_due(MONOTONIC)
+    queues.get(lane("runs")).running = 1
+    queues.get(lane("claims")).claiming = True
+    queues.get(lane("fails")).failures = 1
+    queues.get(lane("idle"))
     assert queues.are_active()
     queues.drop_idle()
     assert [queue.account for queue in queues] == ["waits", "runs", "claims", "fails"]
-    assert queues.find("idle") is None
+    assert queues.find(lane("idle")) is None
 
 
 def test_an_account_that_only_failed_is_not_active() -> None:
-    queues = AccountQueues()
-    queues.get("fails").failures = 1
+    queues = LaneQueues()
+    queues.get(lane("fails")).failures = 1
     assert not queues.are_active()

@@ -18,7 +18,7 @@ from senderproxy.simulator.provider_replies import IONOS, UNKNOWN_USER, server_r
 from senderproxy.simulator.rules import OwnershipRule, SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
-from senderproxy.tracking.record import Event, EventKind
+from senderproxy.tracking.record import Event, EventKind, Lane
 from tests.senderproxy.delivery.messages import smarthost_of
 from tests.senderproxy.relay.office import KUNDE, SETTINGS, RelayOffice, answering, relay_office, subject
 
@@ -342,8 +342,11 @@ async def test_a_queue_that_waits_for_both_goes_on_when_the_fallback_can_send_ag
             two.office.drawer.set_password(account, "geheim-falsch")
         await two.office.submit(at="devices")
         await two.office.submit(by="reserve@firma.example", at="devices", text="von reserve")
-        await two.office.until(lambda: {"anna", "reserve"} <= set(two.office.runner.blocked), "both are blocked")
-        assert two.office.runner.blocked["anna"].until is None
+        await two.office.until(
+            lambda: {Lane.of_account("anna"), Lane.of_account("reserve")} <= set(two.office.runner.blocked),
+            "both are blocked",
+        )
+        assert two.office.runner.blocked[Lane.of_account("anna")].until is None
         two.office.drawer.set_password("reserve", "geheim-reserve")
         two.office.courier.resume("reserve")  # as `account set-password` does
         await two.office.until_all_is_done()

@@ -15,6 +15,7 @@ from senderproxy.mail.reply import Reply
 from senderproxy.relay.decision_thread import LARGE_HEADER, DecisionThread, TooManyDecisions
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import AccountDirectory, MatchTier
+from senderproxy.tracking.record import Lane
 from tests.senderproxy.relay.office import KUNDE, RelayOffice, relay_office
 
 LARGE = "X-Large: " + "\r\n ".join(["x" * 70] * (LARGE_HEADER // 70)) + "\r\n"
@@ -117,7 +118,7 @@ async def test_a_queued_message_is_decided_on_another_thread_than_those_that_arr
         await office.simulator.go_offline()
         for text, header in (("queued large", LARGE), ("queued small", "")):
             assert (await office.submit(at="devices", by="bert@firma.example", text=text, header=header))[1].code == 250
-        await office.until(lambda: "bert" in office.runner.blocked, "the provider is known to be down")
+        await office.until(lambda: Lane.of_account("bert") in office.runner.blocked, "the provider is known to be down")
         gate.release.clear()
         gate.hanging = 0
         await office.restart()  # a decision made before is forgotten

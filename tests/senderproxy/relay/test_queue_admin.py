@@ -30,7 +30,7 @@ from senderproxy.relay.queue_admin import (
     QueueAdmin,
     States,
 )
-from senderproxy.tracking.record import Event, EventKind, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.record import Event, EventKind, Lane, Query, RecipientState, RecipientStatus
 from senderproxy.tracking.serialize import read_event, read_record
 from tests.fakes.memory_spool import MemorySpool
 
@@ -68,7 +68,7 @@ class Admin:
     """The queue administration with a spool in memory, and a report builder that a test sets."""
 
     spool: MemorySpool = field(default_factory=lambda: MemorySpool(FrozenClock()))
-    woken: list[str] = field(default_factory=list)
+    woken: list[Lane] = field(default_factory=list)
     answer: StatesWithReports | Exception | None = None
 
     def __post_init__(self) -> None:
@@ -117,7 +117,7 @@ async def test_retry_makes_a_message_due_now_and_calls_the_runner(admin: Admin) 
     assert await admin.do(QueueAction.RETRY, "Mixed2345678") == (["Mixed2345678"], {})
     assert admin.states("Mixed2345678") == {CARL: replace(WAITING, due_in=timedelta()), DORA: HELD, EMIL: DELIVERED}
     assert admin.new_events("Mixed2345678") == [(EventKind.RETRIED, (str(CARL),), {"by": "root"})]
-    assert admin.woken == ["anna"]
+    assert admin.woken == [Lane.of_account("anna")]
 
 
 async def test_hold_records_the_operator(admin: Admin) -> None:
@@ -136,7 +136,7 @@ async def test_release_resets_the_count_of_internal_errors(admin: Admin) -> None
     )
     assert admin.states("Mixed2345678")[CARL] == WAITING
     assert admin.spool.entries["Mixed2345678"].faults == 0
-    assert admin.woken == ["anna"]
+    assert admin.woken == [Lane.of_account("anna")]
 
 
 async def test_retry_does_not_reset_the_count_of_internal_errors(admin: Admin) -> None:
@@ -152,7 +152,7 @@ async def test_a_cancelled_message_is_reported_in_the_same_commit(admin: Admin) 
     assert states[EMIL] == DELIVERED
     assert [what for what, _, _ in admin.new_events("Mixed2345678")] == [EventKind.CANCELLED, EventKind.REPORTED]
     assert admin.spool.entries["Report234567"].submission.report_on == "Mixed2345678"
-    assert admin.woken == ["anna"]  # for the report
+    assert admin.woken == [Lane.of_account("anna")]  # for the report
 
 
 async def test_cancel_without_a_report_is_recorded_as_unreported(admin: Admin) -> None:

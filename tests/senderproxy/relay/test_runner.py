@@ -65,7 +65,7 @@ async def test_a_wrong_password_with_a_full_queue_delays_no_other_account_and_co
             return await office.waiting() == 50
 
         await office.until(only_annas_wait, "Bert's message is written down")
-        blocked = office.runner.blocked["anna"]
+        blocked = office.runner.blocked[Lane.of_account("anna")]
         assert "senderproxy account set-password anna" in blocked.why
         assert blocked.until is None
 
@@ -132,7 +132,7 @@ async def test_a_paused_account_is_tried_at_the_end_of_its_pause(tmp_path: Path)
         await office.submit(at="devices")
         await office.until(lambda: office.courier.status({})[0].state == "paused", "the limit is noticed")
         await office.submit(at="devices", text="noch einer")
-        until = office.runner.blocked["anna"].until
+        until = office.runner.blocked[Lane.of_account("anna")].until
         assert until is not None
         assert timedelta(seconds=50) < until - office.clock.now() <= timedelta(seconds=60)
         assert office.taken() == []
@@ -146,7 +146,7 @@ async def test_the_hourly_limit_delays_the_rest_of_the_queue(tmp_path: Path) -> 
         for number in range(5):
             await office.submit(at="devices", text=f"Brief {number}")
         await office.until(lambda: len(office.taken()) == 2 and office.runner.blocked, "two may go")
-        until = office.runner.blocked["anna"].until
+        until = office.runner.blocked[Lane.of_account("anna")].until
         assert until is not None
         assert until - office.clock.now() > timedelta(seconds=3500)
         await office.pass_time(hours=1.1)
@@ -554,7 +554,7 @@ async def test_reports_wait_for_an_internal_server_that_is_down(tmp_path: Path) 
     async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER)) as office:
         office.relay.rules = replace(office.rules, report_server=Smarthost("127.0.0.1", 1, Security.NONE))
         await office.submit(KUNDE, "nobody@kunde.example")
-        await office.until(lambda: "@internal" in office.runner.blocked, "nobody is there")
+        await office.until(lambda: Lane.of_account("@internal") in office.runner.blocked, "nobody is there")
         assert await office.waiting() == 1
         office.relay.rules = replace(office.rules, report_server=None)  # it goes through the author's account then
         await office.pass_time(seconds=120)

@@ -12,13 +12,13 @@ import pytest
 import trustme
 
 from senderproxy.delivery.hops.courier import HopCourier
-from senderproxy.delivery.hops.opening import HopOpener, HopServer, HopSession, is_internal_address
+from senderproxy.delivery.hops.opening import HopOpener, HopServer, HopSession
 from senderproxy.delivery.hops.tls import HopContext, HopTls
 from senderproxy.delivery.resolver import Resolver
 from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.routing.account import AccessToken, Credential
-from senderproxy.routing.hops import ClientCertificate, Hop, InternalHop, MxHop, SmarthostHop
+from senderproxy.routing.hops import ClientCertificate, Hop, InternalHop, MxHop, SmarthostHop, is_internal_ip
 from senderproxy.routing.provider import Limits, Security, Smarthost
 from senderproxy.simulator.faults import Delay, Drop, Fault, FaultScript, FaultStage, ReplyWith, Silence
 from senderproxy.simulator.provider_replies import ServerReply, server_reply
@@ -248,13 +248,15 @@ async def test_a_client_certificate_lets_us_in_and_its_lack_does_not(tmp_path: P
         assert "client certificate" in outcome.reply.text
 
 
-async def test_a_listener_of_our_own_is_never_a_hop() -> None:
+@pytest.mark.parametrize(("host", "is_own"), [("127.0.0.1", True), ("0.0.0.0", True), ("192.168.1.2", False)])
+async def test_a_listener_of_our_own_is_never_a_hop(host: str, is_own: bool) -> None:
     async with Simulator(OPEN) as simulator, courier_of() as courier:
-        courier.opener.own_ports = frozenset({simulator.port_starttls})
+        courier.opener.own_listeners = frozenset({(host, simulator.port_starttls)})
         (outcome,) = await send(courier, InternalHop(smarthost_of(simulator, Security.NONE)))
-        assert isinstance(outcome, Deferred)
-        assert "listener of this service" in outcome.reply.text
-        assert "EHLO" not in [verb for session in simulator.sessions for verb in session.verbs]
+        assert isinstance(outcome, Deferred) is is_own
+        assert ("EHLO" in [verb for session in simulator.sessions for verb in session.verbs]) is not is_own
+        if is_own:
+            assert "listener of this service" in outcome.reply.text
 
 
 @pytest.mark.parametrize(
@@ -266,11 +268,11 @@ async def test_a_listener_of_our_own_is_never_a_hop() -> None:
     ],
 )  # fmt: skip
 def test_internal_addresses(address: str, internal: bool) -> None:
-    assert is_internal_address(ip_address(address)) is internal
+    assert is_internal_ip(ip_address(address)) is internal
 
 
 async def test_without_tls_nothing_is_sent_to_a_public_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("senderproxy.delivery.hops.opening.is_internal_address", lambda address: False)
+    monkeypatch.setattr("senderproxy.delivery.hops.opening.is_internal_ip", lambda address: False)
     async with Simulator(OPEN) as simulator, courier_of() as courier:
         (outcome,) = await send(courier, hop_to(simulator, Security.NONE))
         assert isinstance(outcome, Deferred)
