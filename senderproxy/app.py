@@ -31,6 +31,7 @@ from senderproxy.control.socket_store import SocketStore
 from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.control.thread_faults import end_with_a_dead_thread
 from senderproxy.delivery.aiosmtplib_adapter import check_aiosmtplib
+from senderproxy.delivery.mx.spf_gate import SpfGate
 from senderproxy.delivery.resolver import LookUp, look_up
 from senderproxy.dkim.choice import KeyRing
 from senderproxy.dns_client.client import DnsClient
@@ -50,6 +51,7 @@ from senderproxy.service.listeners import Listeners
 from senderproxy.service.loop_lag import LoopLag
 from senderproxy.service.loop_monitor import LoopMonitor
 from senderproxy.service.metrics import ServiceMetrics
+from senderproxy.service.mx_spf import require_spf, sender_domains
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.service.status import ServiceStatus
 from senderproxy.service.surroundings import Surroundings
@@ -102,7 +104,8 @@ class Service:
         self._load = load
         self._set_up_log = set_up_log
         self._loop_monitor = loop_monitor
-        self._components = build_components(config, accounts, self._clock, crash, look_up)
+        self._new_dns_client = new_dns_client
+        self._components = build_components(config, accounts, self._clock, crash, look_up, new_dns_client)
         self._spool = ServiceSpool(Path(config.spool_directory), config.spool, self._components, self._clock)
         self._listeners = Listeners(
             self._components.intake,
@@ -164,6 +167,7 @@ class Service:
             check_aiosmtplib()
             self._accounts.read_in_background()
             self._accounts.on_change = self._apply_accounts
+            await self._require_spf(self._config)
             self._control = await self._open_control()
             self._facts.crashes = self._marker.start(self._clock.now())
             self._alerts.start()
@@ -199,6 +203,7 @@ class Service:
         await self._listeners.stop(grace())
         await self._components.runner.stop(grace())
         await self._components.courier.close(grace())
+        self._components.spf_gate.close()
         await self._components.tokens.close(grace())
         self._components.http.close()
         await self._spool.close(max(grace(), _SPOOL_CLOSE))
@@ -274,6 +279,7 @@ class Service:
                 ),
                 hint="systemctl restart senderproxy",
             )
+        await self._require_spf(config)
         if self._metrics is None:
             await self._listeners.replace(self._config, config)
         else:
@@ -286,6 +292,20 @@ class Service:
         self._alerts.apply(config)
         if self._set_up_log is not None:
             self._set_up_log(config.log)
+
+    async def _require_spf(self, config: Config) -> None:
+        """Refuse a start or a reload with `via = "mx"` while a sender domain certainly does not name our addresses."""
+        if "mx" not in config.mx_vias:
+            return
+        domains = sender_domains(self._accounts.directory().accounts)
+        if config.mx.public_address == self._config.mx.public_address:
+            await require_spf(self._components.spf_gate, domains)
+            return
+        gate = SpfGate(self._clock, config.mx.public_address, self._new_dns_client)  # the reload may be refused
+        try:
+            await require_spf(gate, domains)
+        finally:
+            gate.close()
 
     def _new_metrics(self, lag: LoopLag | None) -> ServiceMetrics:
         return ServiceMetrics(
@@ -362,6 +382,7 @@ class Service:
 
     def _look_around(self) -> None:
         self._components.intake.forget_old()
+        self._components.spf_gate.tick()
         self._surroundings.tick()
 
     def _show_status(self) -> None:

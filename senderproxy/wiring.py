@@ -6,8 +6,9 @@ Not here: start, stop and reload (app, service); the settings and their defaults
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +20,14 @@ from senderproxy.config.values import split_address
 from senderproxy.control.crash_journal import CrashJournalFile
 from senderproxy.delivery import learned_accounts
 from senderproxy.delivery.courier import SmtpCourier
+from senderproxy.delivery.hops.opening import HopOpener
+from senderproxy.delivery.mx.courier import MxCourier, MxSettings
+from senderproxy.delivery.mx.hosts import Ourselves
+from senderproxy.delivery.mx.look_up import MailServerLookUp, NewClient
+from senderproxy.delivery.mx.spf_gate import SpfGate
 from senderproxy.delivery.resolver import LookUp, Resolver, look_up
 from senderproxy.delivery.session import SessionTimeouts
+from senderproxy.dns_client.client import DnsClient
 from senderproxy.http_client.client import HttpClient
 from senderproxy.listener import login_throttle
 from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
@@ -35,9 +42,12 @@ from senderproxy.relay.ports import Spool, SpoolError
 from senderproxy.relay.recipient_updates import OnDeferral
 from senderproxy.relay.runner import Runner
 from senderproxy.routing.provider import Security, Smarthost
+from senderproxy.routing.provider_names import is_mail_server_of
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.translation import _
 
+_MX_CONNECT: Final = 20.0  # seconds for a connection to a mail server of a recipient
+_MX_GREETING: Final = 60.0  # seconds for its greeting, and for EHLO; some delay it by 30, against spam
 _ZONE: Final = MachineZone()  # one object, so that rules with the same settings are equal
 
 
@@ -103,6 +113,32 @@ def configure_hops(courier: SmtpCourier, config: Config) -> None:
     courier.hops.keep(config.hops())
 
 
+def mx_timeouts_of(config: Config) -> SessionTimeouts:
+    """The timeouts of a session with a mail server of a recipient: a dead one must leave time for the next ones."""
+    timeouts = session_timeouts_of(config)
+    return replace(
+        timeouts,
+        connect=min(timeouts.connect, _MX_CONNECT),
+        greeting=min(timeouts.greeting, _MX_GREETING),
+        ehlo=min(timeouts.ehlo, _MX_GREETING),
+    )
+
+
+def mx_settings_of(config: Config) -> MxSettings:
+    """What this machine is called for the choice of mail servers, and whose servers are a provider's."""
+    addresses = frozenset(map(ip_address, config.mx.public_address))
+    ourselves = Ourselves(
+        frozenset({config.identity.hostname.lower(), "localhost"}),
+        addresses,
+        frozenset(address.version for address in addresses),
+    )
+
+    def is_providers(host: str, provider: str) -> bool:
+        return is_mail_server_of(host, config.preset_of(provider))
+
+    return MxSettings(ourselves, is_providers)
+
+
 @dataclass(frozen=True, slots=True)
 class Components:
     """The objects of one relay, connected to each other."""
@@ -117,6 +153,8 @@ class Components:
     learned: LearnedState
     http: HttpClient
     tokens: VaultTokens
+    mx: MxCourier
+    spf_gate: SpfGate
 
     def use_spool(self, spool: Spool) -> None:
         """Queue into this spool from now on, and deliver from it."""
@@ -131,14 +169,23 @@ class Components:
         self.courier.configure(session_timeouts_of(config), config.identity.hostname)
         self.courier.drop_stale()
         configure_hops(self.courier, config)
+        self.mx.configure(mx_settings_of(config), mx_timeouts_of(config), config.identity.hostname)
+        self.mx.opener.own_listeners = self.courier.hops.opener.own_listeners
+        self.spf_gate.configure(config.mx.public_address)
 
 
 def build_components(
-    config: Config, accounts: VaultAccounts, clock: Clock, crash: Callable[[], str], look_up: LookUp = look_up
+    config: Config,
+    accounts: VaultAccounts,
+    clock: Clock,
+    crash: Callable[[], str],
+    look_up: LookUp = look_up,
+    new_dns_client: NewClient = DnsClient,
 ) -> Components:
     """The components as configured, with a spool that is not open.
 
-    `crash` returns the cause of the last crash; `look_up` resolves the names of smarthosts.
+    `crash` returns the cause of the last crash; `look_up` resolves the names of smarthosts, `new_dns_client` asks for
+    the mail servers of domains and for SPF.
     """
     closed = NoSpool(SpoolError(_("The spool is not open yet.")))
     resolver = Resolver(clock, look_up)
@@ -154,6 +201,10 @@ def build_components(
     courier.observers.healthy = runner.account_can_send
     courier.hops.on_healthy = runner.lane_can_send
     configure_hops(courier, config)
+    gate = SpfGate(clock, config.mx.public_address, new_dns_client)
+    mx = _mx_courier(config, resolver, clock, new_dns_client, gate)
+    mx.on_healthy, courier.hops.mx = runner.lane_can_send, mx
+    mx.opener.own_listeners = courier.hops.opener.own_listeners
     courier.observers.state = learned.register(learned_accounts.STATE, courier.account_facts())
     courier.observers.use = learned.register(learned_accounts.USE, courier.hourly_use(), adds=True)
     intake = RelayIntake(relay, closed, runner, report_builder, clock, handling_of(config))
@@ -161,4 +212,14 @@ def build_components(
     throttle.changed = learned.register(login_throttle.LEARNED_KIND, throttle)
     relay.rejected_senders.changed = learned.register(sender_rejected.LEARNED_KIND, relay.rejected_senders)
     intake.loop_guard.changed = learned.register(loop_guard.LEARNED_KIND, intake.loop_guard)
-    return Components(courier, relay, report_builder, journal, runner, intake, throttle, learned, http, tokens)
+    return Components(
+        courier, relay, report_builder, journal, runner, intake, throttle, learned, http, tokens, mx, gate
+    )
+
+
+def _mx_courier(
+    config: Config, resolver: Resolver, clock: Clock, new_dns_client: NewClient, gate: SpfGate
+) -> MxCourier:
+    opener = HopOpener(mx_timeouts_of(config), config.identity.hostname, resolver)
+    look_up_servers = MailServerLookUp(clock, new_dns_client)
+    return MxCourier(opener, look_up_servers, clock, mx_settings_of(config), gate.refusal)

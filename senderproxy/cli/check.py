@@ -29,6 +29,7 @@ from senderproxy.cli.check_local import (
     condition_finding,
     service_status,
 )
+from senderproxy.cli.check_mx import check_mx
 from senderproxy.cli.common import SYSTEM_CONFIG, config_path, open_accounts, read_config, typed_address
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
@@ -44,6 +45,7 @@ from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address
 from senderproxy.monitoring.record import ConditionKey, read_condition
 from senderproxy.routing.account import Account
+from senderproxy.service.mx_spf import sender_domains
 from senderproxy.translation import N_, _, ngettext
 
 _LABELS: Final = {
@@ -205,7 +207,7 @@ def _session_conditions(status: dict[str, Any] | None) -> list[dict[str, Any]]:
     return [entry for entry in (status or {}).get("conditions", ()) if entry["key"] in keys]
 
 
-_DOMAIN_KEYS: Final = ("spf_wrong", "dkim_wrong", "dmarc_wrong", "mx_wrong")
+_DOMAIN_KEYS: Final = ("mx_stopped", "spf_wrong", "dkim_wrong", "dmarc_wrong", "mx_wrong")
 
 
 def _without(status: dict[str, Any] | None, keys: Sequence[str]) -> dict[str, Any] | None:
@@ -342,3 +344,11 @@ def _check_dns(config: Config, accounts: VaultAccounts) -> Iterator[Finding]:
     yield from check_domains(lambda: DnsClient().records, domains, looking_up)
     directory = accounts.directory()
     yield from check_dns_of_fallbacks(config, directory, wanted, lambda: DnsClient().records, looking_up)
+    if config.mx_vias:
+        print_progress(_("Looking at this machine as a sender to mail servers ..."))
+        yield from check_mx(
+            config.mx.public_address,
+            config.identity.hostname.lower(),
+            sender_domains(directory.accounts),
+            spf_is_needed="mx" in config.mx_vias,
+        )

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from senderproxy.config.mx_settings import MX_VIAS, MxSection, mx_conflicts
 from senderproxy.config.route_settings import (
     RouteSettings,
     SmarthostSettings,
@@ -749,6 +750,7 @@ class Config(Section):
     routing: RoutingSettings = RoutingSettings()
     routes: tuple[RouteSettings, ...] = ()
     smarthosts: dict[Name, SmarthostSettings] = Field(default={})
+    mx: MxSection = MxSection()
     senders: SendersSettings = SendersSettings()
     footers: tuple[FooterSettings, ...] = ()
     providers: dict[Name, ProviderSettings] = Field(default={})
@@ -793,6 +795,11 @@ class Config(Section):
         """The routes by recipient."""
         return RecipientRoutes(recipient_routes(self.routes, self.smarthosts))
 
+    @property
+    def mx_vias(self) -> frozenset[str]:
+        """The ways to mail servers of recipients that routes use: `mx`, `provider-mx`."""
+        return MX_VIAS & {route.via for route in self.routes}
+
     def hops(self) -> frozenset[Hop]:
         """The servers without a login that routes name."""
         return frozenset(route.via.hop for route in self.recipient_routes().routes if isinstance(route.via, ServerVia))
@@ -827,6 +834,7 @@ SECTIONS: Final[Mapping[tuple[str, ...], type[Section]]] = MappingProxyType(
         ("routing",): RoutingSettings,
         ("routes", "*"): RouteSettings,
         ("smarthosts", "*"): SmarthostSettings,
+        ("mx",): MxSection,
         ("senders",): SendersSettings,
         ("footers", "*"): FooterSettings,
         ("providers", "*"): ProviderSettings,
@@ -853,6 +861,7 @@ def _conflicts(config: Config) -> Iterator[Conflict]:
     yield from route_conflicts(config.routes, config.smarthosts, [each.address for each in config.listeners])
     for name, smarthost in config.smarthosts.items():
         yield from smarthost_conflicts(("smarthosts", name), smarthost)
+    yield from mx_conflicts(config.routes, config.mx, config.identity.hostname)
     yield from _senders_conflicts(config.senders)
     yield from _footers_conflicts(config.footers)
     yield from _spool_conflicts(config.spool)

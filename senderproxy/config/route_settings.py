@@ -44,7 +44,6 @@ from senderproxy.routing.recipient_routes import (
 from senderproxy.translation import _
 
 SMTP_PORT: Final = 25  # RFC 5321 section 4.5.4.2
-_UNAVAILABLE: Final = frozenset({"mx", "provider-mx"})  # ways that this version does not deliver by
 _SERVER_SETTINGS: Final = (
     "host",
     "port",
@@ -69,7 +68,9 @@ class RouteSettings(Section):
     )
     via: ViaText = Field(
         description="The way. `account ID`: that account logs in and sends. `smarthost NAME`: the one of"
-        " `[smarthosts.NAME]`. `internal 192.168.1.20:25`: a server in the own network, without TLS.",
+        " `[smarthosts.NAME]`. `internal 192.168.1.20:25`: a server in the own network, without TLS. `provider-mx`: the"
+        " mail servers of the recipient's domain, if they are those of the author's provider, else the author's"
+        " account. `mx`: the mail servers of the recipient's domain. docs/mx.md is about these two.",
     )
 
 
@@ -210,9 +211,6 @@ def _way_conflicts(
     path: SettingPath, via: str, smarthosts: Mapping[str, SmarthostSettings], listeners: Sequence[str]
 ) -> Iterator[Conflict]:
     kind, _space, name = via.partition(" ")
-    if kind in _UNAVAILABLE:
-        hint = _("write an account, a smarthost or the internal server; docs/routes.md has examples")
-        yield Conflict(path, _("{value} is not available in this version").format(value=quoted(via)), hint, (path,))
     if kind == "smarthost" and name not in smarthosts:
         near = get_close_matches(name, smarthosts, 1)
         hint = _("add a section {section}").format(section=f"[smarthosts.{name}]")

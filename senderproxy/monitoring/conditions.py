@@ -18,7 +18,7 @@ from senderproxy.monitoring.client_conditions import client_conditions
 from senderproxy.monitoring.domain_conditions import dkim_conditions, domain_conditions
 from senderproxy.monitoring.facts import Facts
 from senderproxy.monitoring.record import Condition, ConditionId
-from senderproxy.monitoring.route_conditions import route_conditions
+from senderproxy.monitoring.route_conditions import mx_conditions, route_conditions
 from senderproxy.monitoring.service_conditions import (
     application_conditions,
     certificate_conditions,
@@ -30,6 +30,7 @@ _RULES: Final = (
     account_conditions,
     queue_conditions,
     route_conditions,
+    mx_conditions,
     client_conditions,
     domain_conditions,
     dkim_conditions,

@@ -283,6 +283,17 @@ class DkimKeyFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class MxStoppedFacts:
+    """A sender domain whose mail to mail servers waits: its SPF record is not known to name our `address`."""
+
+    domain: str
+    address: str
+    record: str  # as published; empty: none
+    why: str  # of an invalid record, or of an unknown result
+    is_wrong: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MailGapFacts:
     """An unusually long time without mail."""
 
@@ -296,6 +307,7 @@ class Facts:
     now: datetime
     accounts: Sequence[AccountSnapshot] = ()
     hops: Sequence[HopFacts] = ()
+    mx_stopped: Sequence[MxStoppedFacts] = ()
     queues: Sequence[QueueFacts] = ()
     spool: SpoolFacts | None = None
     vault: AccountsFacts | None = None

@@ -29,6 +29,7 @@ class ConditionKey(StrEnum):
     SMARTHOST_CERTIFICATE = "smarthost_certificate"
     LISTENER_CERTIFICATE = "listener_certificate"
     ROUTE_UNREACHABLE = "route_unreachable"
+    MX_STOPPED = "mx_stopped"
     CLIENT_CERTIFICATE = "client_certificate"
     APPLICATION_EXPIRES = "application_expires"
     QUEUE_LATE = "queue_late"

@@ -64,6 +64,8 @@ _IONOS: Final = "ionos"  # several presets, one for each country
 _IONOS_BY_COUNTRY: Final[Mapping[str, str]] = MappingProxyType(
     {"uk": "ionos-uk", "es": "ionos-es", "fr": "ionos-fr", "de": "ionos-de"}
 )
+# One platform with the same mail servers: mx00.ionos.de and mx00.kundenserver.de take the mail of all of them.
+_OF_IONOS: Final = frozenset(("ionos-de", "ionos-com", "ionos-uk", "ionos-es", "ionos-fr", "1und1"))
 
 
 def preset_names() -> list[str]:
@@ -105,6 +107,16 @@ def preset_of_mail_servers(hosts: Iterable[str]) -> str | None:
             if preset := _DOMAINS.get(".".join(labels[begin:])):
                 return preset
     return None
+
+
+def is_mail_server_of(host: str, preset: str) -> bool:
+    """True if this name of an MX record is one of the servers of the preset's provider; of IONOS in any country."""
+    found = preset_of_mail_servers((host,))
+    return found is not None and _provider(found) == _provider(preset)
+
+
+def _provider(preset: str) -> str:
+    return _IONOS if preset in _OF_IONOS else preset
 
 
 def similar_presets(text: str) -> list[str]:

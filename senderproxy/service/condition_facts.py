@@ -42,6 +42,7 @@ from senderproxy.monitoring.facts import (
     LookUpFacts,
     LoopFacts,
     MetricsFacts,
+    MxStoppedFacts,
     QueueFacts,
     RefusedConfiguration,
     RefusedMessages,
@@ -111,6 +112,8 @@ class FactCollector:
         return (
             components.courier.troubles(),
             components.courier.hops.troubles(),
+            components.mx.outage() is None,
+            components.spf_gate.changes,
             len(components.courier.certificates),
             len(components.courier.reused_addresses()),
             len(components.relay.rejected_senders),
@@ -157,7 +160,8 @@ class FactCollector:
         return Facts(
             now=self._clock.now(),
             accounts=[_account(entry) for entry in components.courier.used_accounts(components.relay.rules.providers)],
-            hops=[_hop(entry) for entry in components.courier.hops.statuses() if entry.since is not None],
+            hops=[_hop(entry) for entry in self._failing_hops()],
+            mx_stopped=self._mx_stopped(),
             queues=[QueueFacts(one.account, one.waiting, one.held, one.oldest) for one in self.totals],
             spool=self.spool_facts,
             vault=accounts_facts(self.config, self._accounts, self._accounts.problem or "", self.rolled_back),
@@ -249,6 +253,22 @@ class FactCollector:
             yield CertificateFacts(
                 CertificateOwner.LISTENER, listener.settings.name, start, end, file, problem, renewed
             )
+
+    def _failing_hops(self) -> list[HopStatus]:
+        components = self._components
+        outage = components.mx.outage()
+        failing = [entry for entry in components.courier.hops.statuses() if entry.since is not None]
+        return failing if outage is None else [*failing, outage]
+
+    def _mx_stopped(self) -> list[MxStoppedFacts]:
+        """The sender domains whose mail to mail servers waits; with `via = "provider-mx"` alone none does."""
+        if "mx" not in self.config.mx_vias:
+            return []
+        stopped = self._components.spf_gate.stopped()
+        return [
+            MxStoppedFacts(domain, verdict.address, verdict.record, verdict.why, is_wrong=verdict.is_wrong)
+            for domain, verdict in stopped.items()
+        ]
 
     def _client_certificates(self) -> Iterator[CertificateFacts]:
         for name, smarthost in self.config.smarthosts.items():

@@ -97,7 +97,9 @@ class ServiceStatus:
             **conditions,
             "listeners": [listener.status() for listener in self._listeners.open],
             **self._accounts_after(""),
-            "servers": [one.entry() for one in self._components.courier.hops.statuses()],
+            "servers": [
+                one.entry() for one in (*self._components.courier.hops.statuses(), *self._components.mx.statuses())
+            ],
             "reused_addresses": [asdict(entry) for entry in self._components.courier.reused_addresses()],
             "vault_problem": self._accounts.problem,
             "unknown_records": [record.describe() for record in self._accounts.unknown[:_UNKNOWN]],

@@ -35,6 +35,7 @@ from senderproxy.monitoring.facts import (
     LoopFacts,
     MailGapFacts,
     MetricsFacts,
+    MxStoppedFacts,
     OutdatedProgram,
     QueueFacts,
     RefusedConfiguration,
@@ -121,6 +122,10 @@ EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
     ConditionKey.LISTENER_CERTIFICATE: ({"certificates": [certificate(-DAY)]}, Severity.CRITICAL, "listener internal expired at"),
     ConditionKey.CLIENT_CERTIFICATE: (
         {"certificates": [certificate(3 * DAY, owner=CertificateOwner.CLIENT, name="relay")]}, Severity.WARNING, "The client certificate for smarthost relay expires at"
+    ),
+    ConditionKey.MX_STOPPED: (
+        {"mx_stopped": [MxStoppedFacts("firma1.example", "203.0.113.7", "v=spf1 -all", "", is_wrong=True)]},
+        Severity.ERROR, 'Mail of firma1.example by via = "mx" waits: its SPF record does not name 203.0.113.7.',
     ),
     ConditionKey.ROUTE_UNREACHABLE: ({"hops": [hop()]}, Severity.WARNING, "No mail can be handed to smarthost relay (relay.example:25): refused the connection"),
     ConditionKey.APPLICATION_EXPIRES: (
@@ -239,6 +244,28 @@ def test_each_kind_has_a_section_on_the_page_and_each_section_a_kind() -> None:
 def test_every_part_of_the_facts_can_have_a_condition() -> None:
     used = {name for parts, _severity, _words in EXAMPLES.values() for name in parts}
     assert used == {field.name for field in fields(Facts)} - {"now"}
+
+
+def stopped(number: int, why: str = "", *, is_wrong: bool = True) -> MxStoppedFacts:
+    return MxStoppedFacts(f"firma{number}.example", "2001:db8::7", "v=spf1 -all", why, is_wrong=is_wrong)
+
+
+def test_a_domain_whose_mail_to_mail_servers_waits_has_its_reason_and_the_fix() -> None:
+    wrong, invalid, unknown = (
+        only(mx_stopped=[one]) for one in (stopped(1), stopped(1, "ip4:zzz"), stopped(1, "Timeout", is_wrong=False))
+    )
+    assert (wrong.severity, wrong.hint) == (Severity.ERROR, "Add ip6:2001:db8::7 to the record, before its end.")
+    assert "is invalid (ip4:zzz)" in invalid.cause
+    assert invalid.hint == "Correct the record: v=spf1 -all"
+    assert (unknown.severity, unknown.affected.names) == (Severity.WARNING, ("firma1.example",))
+    assert "could not be evaluated yet (Timeout)" in unknown.cause
+
+
+def test_many_domains_whose_mail_waits_are_one_condition() -> None:
+    one = only(mx_stopped=[stopped(number) for number in range(30)])
+    assert one.subject == "mx"
+    assert "The same holds for 29 more domains." in one.cause
+    assert len(one.affected.names) == 30
 
 
 def test_a_server_of_a_route_that_stays_away_is_an_error() -> None:
