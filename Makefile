@@ -7,7 +7,7 @@ ARGS ?=
 # Number of test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test test-package test-oauth test-arm storm hostile field fuzz fast check bench bench-compare deb image format docs translations clean
+.PHONY: demo test test-package test-oauth pages test-arm storm hostile field fuzz fast check bench bench-compare deb image format docs translations clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
@@ -27,6 +27,12 @@ test-package: $(VENV)/.dev
 test-oauth: $(VENV)/.dev
 	$(BIN)/python tests/peers/packages.py
 	$(BIN)/python -m pytest tests/journeys/test_oauth.py -n $(JOBS) $(ARGS)
+
+# The page in Chromium: all pages at two widths, both languages and themes, by keyboard, without scripts, with axe-core (fetched
+# by npm). Pictures for a person go to dist/pages.
+pages: $(VENV)/.dev
+	$(BIN)/python tests/peers/packages.py oauth
+	$(BIN)/python -m pytest tests/journeys/pages.py $(ARGS)
 
 # The package for arm64, emulated by qemu: the program sends mail; systemd and apt are not tested.
 test-arm: $(VENV)/.dev

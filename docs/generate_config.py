@@ -34,6 +34,7 @@ _TYPES: Final[Mapping[object, str]] = {
     values.read_path: "path",
     values.read_socket_path: "path",
     values.read_metrics_address: "IP address and port, or `unix:` and a path",
+    values.read_web_url: "`http://` or `https://` address",
     values.read_unlock: "text",
     values.read_secret_place: "`file:PATH` or `credential:NAME`",
     values.read_hash: "hash",

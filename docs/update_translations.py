@@ -72,10 +72,11 @@ def source_path(language: str) -> Path:
 def marked_texts(paths: Iterable[Path] = ()) -> Catalog:
     """The marked texts of the modules, by default of the whole program, with the modules that have them."""
     catalogue = _Catalogue()
-    for path in sorted(paths or _PROGRAM.rglob("*.py")):
+    for path in sorted(paths or [*_PROGRAM.rglob("*.py"), *_PROGRAM.rglob("*.html")]):
         name = path.relative_to(_PROJECT).as_posix()
+        method = "jinja2.ext:babel_extract" if path.suffix == ".html" else "python"
         for _line, text, comments, _context in extract_from_file(
-            "python", path, keywords=_KEYWORDS, comment_tags=["Translators:"], strip_comment_tags=True
+            method, path, keywords=_KEYWORDS, comment_tags=["Translators:"], strip_comment_tags=True
         ):
             # Babel sorts and writes line numbers; a change of one line would change the catalogue.
             catalogue.add(text, locations=[(name, 1)], auto_comments=comments)

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from senderproxy import __version__, log_events
 from senderproxy.accounts.errors import AccountsError
@@ -60,6 +60,9 @@ from senderproxy.tracking.serialize import reply_entry
 from senderproxy.translation import SOURCE, _
 from senderproxy.wiring import build_components
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
+
+if TYPE_CHECKING:
+    from senderproxy.service.page import ServicePage
 
 
 class InternalError(SenderproxyError):
@@ -140,6 +143,7 @@ class Service:
         self._status = ServiceStatus(
             self._components, accounts, self._listeners, self._facts, self._conditions, self._clock, lag, self._metrics
         )
+        self._page = self._new_page() if config.web.role != "off" else None
         self._marker = RunMarker(run_folder / "running")
         self._control: ControlServer | None = None
         self._ended = asyncio.Event()
@@ -211,6 +215,8 @@ class Service:
         self._facts.stop()
         if self._metrics is not None:
             await self._metrics.stop()
+        if self._page is not None:
+            await self._page.stop()
         if self._control is not None:
             if self._housekeeping.fault is None:
                 self._marker.stop()
@@ -320,6 +326,11 @@ class Service:
             lag,
         )
 
+    def _new_page(self) -> "ServicePage":
+        from senderproxy.service.page import ServicePage  # without the page, its modules are not loaded
+
+        return ServicePage(lambda: self._config, self._components.relay, self._accounts, self._clock)
+
     async def _open_control(self) -> ControlServer:
         components = self._components
         queue = QueueAdmin(
@@ -345,6 +356,8 @@ class Service:
         }
         control = ControlServer(Path(self._config.service.control_socket), handlers)
         await control.start()
+        if self._page is not None:
+            await self._page.start(handlers)
         return control
 
     def _made_due(self, lane: Lane) -> None:

@@ -48,6 +48,16 @@ METRICS_UNAVAILABLE: Final = LogEvent(
     "metrics_unavailable", Severity.WARNING, "metrics cannot be read, mail is not affected", ("address", "why", "hint")
 )
 METRICS_FAILED: Final = LogEvent("metrics_failed", Severity.ERROR, "internal error in an answer with metrics")
+PAGE_AVAILABLE: Final = LogEvent("page_available", Severity.INFO, "the page can ask the service", ("role", "folder"))
+PAGE_UNAVAILABLE: Final = LogEvent(
+    "page_unavailable", Severity.WARNING, "the page cannot ask the service, mail is not affected", ("why", "hint")
+)
+PAGE_STARTED: Final = LogEvent("page_started", Severity.INFO, "the page can be opened", ("address",))
+PAGE_LOGIN: Final = LogEvent("page_login", Severity.INFO, "login on the page", ("user", "role", "way"))
+PAGE_LOGIN_FAILED: Final = LogEvent(
+    "page_login_failed", Severity.WARNING, "refused login on the page", ("known", "way")
+)
+PAGE_FAILED: Final = LogEvent("page_failed", Severity.ERROR, "internal error in a request of the page")
 HISTORY_CLEANUP_FAILED: Final = LogEvent(
     "history_cleanup_failed", Severity.ERROR, "cannot delete old history from the spool", ("why", "hint")
 )

@@ -98,6 +98,8 @@ def _system_files(tree: Path) -> None:
     systemd = PROJECT / "systemd"
     _write(tree / "usr/lib/systemd/system/senderproxy.service", (systemd / "senderproxy.service").read_bytes())
     _write(tree / "usr/lib/systemd/system/senderproxy.socket", (systemd / "senderproxy.socket").read_bytes())
+    for name in ("senderproxy-web.service", "senderproxy-web.socket"):
+        _write(tree / "usr/lib/systemd/system" / name, (systemd / name).read_bytes())
     alert = "senderproxy-failed@.service"
     _write(tree / "usr/lib/systemd/system" / alert, (systemd / alert).read_bytes())
     _write(tree / "usr/lib/sysusers.d/senderproxy.conf", (systemd / "sysusers.conf").read_bytes())

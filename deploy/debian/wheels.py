@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.parser import BytesParser
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
 CACHE: Final = PROJECT / ".cache" / "wheels"
@@ -86,8 +86,13 @@ def _download(python: str, machine: str, folder: Path) -> None:
         f"--abi={tag}",
         "--abi=abi3",
     ]
-    _pip(["download", *arguments, *platforms, "--dest", str(folder), *_pins(), *project["dependencies"]])
+    _pip(["download", *arguments, *platforms, "--dest", str(folder), *_pins(), *_wanted(project)])
     (folder / "complete").touch()
+
+
+def _wanted(project: Mapping[str, Any]) -> list[str]:
+    """The libraries of the service and of its page."""
+    return [*project["dependencies"], *project["optional-dependencies"]["web"]]
 
 
 def _newest_pin() -> float:

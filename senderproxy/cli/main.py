@@ -44,6 +44,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "queue": N_("list, retry, hold and cancel queued messages"),
         "spool": N_("reset a spool whose database was lost"),
         "track": N_("history of messages"),
+        "web": N_("the page for the browser: serve it, links to log in, users"),
         "help": N_("the pages of the documentation"),
     }
 )

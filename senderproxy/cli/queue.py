@@ -22,8 +22,8 @@ from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.mail.address import ForwardPath
-from senderproxy.relay.queue_admin import QueueAction
 from senderproxy.tracking.age_buckets import AGE_LIMITS
+from senderproxy.tracking.queue_words import QueueAction
 from senderproxy.tracking.record import MessageRecord, Query, RecipientStatus
 from senderproxy.tracking.serialize import read_blocked, read_event, read_record
 from senderproxy.tracking.timeline import (

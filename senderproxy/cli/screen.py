@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
+from senderproxy.mail.display import printable as printable  # for commands
+
 _LEAST: Final = 40  # columns; no terminal in use is narrower
 _MOST: Final = 1000  # columns; more is a mistake in COLUMNS
 _TEXT: Final = 8  # columns that a wrapped column has at least
@@ -58,11 +60,6 @@ def painted(text: str, style: Style, *, colour: bool) -> str:
 
 
 # ---- text ----
-
-
-def printable(text: str) -> str:
-    """Text from outside, safe on a terminal: control characters and changes of direction are escaped."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def display_width(text: str) -> int:

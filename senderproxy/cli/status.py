@@ -8,7 +8,7 @@ from typing import Any, Final
 from senderproxy.cli.common import config_path, read_config
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.installed_program import outdated_program
-from senderproxy.cli.severities import LABEL_WIDTH, STYLES, label
+from senderproxy.cli.severities import LABEL_WIDTH, STYLES
 from senderproxy.cli.terminal import print_item, print_json, print_line, print_table
 from senderproxy.cli.times import local_time
 from senderproxy.clock import SystemClock
@@ -20,6 +20,7 @@ from senderproxy.log_events import Severity
 from senderproxy.monitoring.conditions import find_conditions
 from senderproxy.monitoring.facts import Facts, RefusedConfiguration
 from senderproxy.monitoring.record import Condition, condition_entry, read_condition
+from senderproxy.monitoring.words import allowance_in_words, label, queue_in_words, refusal_in_words, state_in_words
 from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, ngettext
 
@@ -117,15 +118,7 @@ def _print_refusals(refusals: list[dict[str, Any]]) -> None:
         return
     print("\n" + _("Refused within the last hour:"))
     for entry in repeated:
-        text = ngettext(
-            "{count} message of {client} from <{path}>: {reply}",
-            "{count} messages of {client} from <{path}>: {reply}",
-            entry["count"],
-        )
-        text = text.format(
-            count=entry["count"], client=entry["client"], path=entry["reverse_path"], reply=entry["reply"]
-        )
-        print_line(text, indent=2, hanging_indent=4)
+        print_line(refusal_in_words(entry), indent=2, hanging_indent=4)
 
 
 def _print_listeners(listeners: list[dict[str, Any]]) -> None:
@@ -196,17 +189,9 @@ def _print_queue(queue: dict[str, Any], with_condition: Collection[str]) -> None
         return  # a condition says so
     print()
     if not queue["waiting"] and not queue["held"]:
-        print(_("The queue is empty."))
+        print(queue_in_words(queue))
         return
-    waiting = ngettext("{count} message waiting", "{count} messages waiting", queue["waiting"])
-    held = ngettext("{count} message held", "{count} messages held", queue["held"])
-    print_line(
-        _("Queue: {waiting}, {held}; the oldest received {time}").format(
-            waiting=waiting.format(count=queue["waiting"]),
-            held=held.format(count=queue["held"]),
-            time=local_time(queue["oldest"]),
-        )
-    )
+    print_line(queue_in_words(queue))
     others = [entry for entry in queue["blocked"] if entry["account"] not in with_condition]
     for entry in others[:_BLOCKED]:
         if entry["seconds"] is None:
@@ -229,13 +214,5 @@ def _listener_row(entry: dict[str, Any]) -> list[str]:
 
 
 def _account_row(entry: dict[str, Any]) -> list[str]:
-    allowance = []
-    if (messages := entry["messages_left"]) is not None:
-        allowance.append(ngettext("{count} message", "{count} messages", messages).format(count=messages))
-    if (recipients := entry["recipients_left"]) is not None:
-        allowance.append(ngettext("{count} recipient", "{count} recipients", recipients).format(count=recipients))
     counts = [str(entry[name]) for name in ("delivered", "deferred", "failed", "sessions_busy", "sessions_idle")]
-    state = entry["state"]
-    if entry.get("sends_through"):
-        state = _("{state}, sends through {fallback}").format(state=state, fallback=entry["sends_through"])
-    return [entry["account"], state, *counts, ", ".join(allowance) or _("no limit")]
+    return [entry["account"], state_in_words(entry), *counts, allowance_in_words(entry)]

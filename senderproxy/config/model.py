@@ -61,6 +61,7 @@ from senderproxy.config.values import (
     Text,
     TlsMode,
     Unlock,
+    WebUrl,
     Weekly,
     alternatives,
     duration,
@@ -711,6 +712,38 @@ class MetricsSettings(Section):
     )
 
 
+class WebSettings(Section):
+    """The page for the browser: web.md. Its process asks the service over sockets of its own."""
+
+    role: Annotated[Literal["off", "read", "operate"], BeforeValidator(one_of("off", "read", "operate"))] = Field(
+        default="off",
+        description="The most that anyone may do on the page: `read`, or `operate`, which is also to retry, hold,"
+        " release and cancel messages and to resume accounts. A change needs a restart.",
+    )
+    url: WebUrl = Field(
+        default="http://127.0.0.1:8525/",
+        description="The address of the page in the browser, with the path if it has one behind another web server. It"
+        " is in the links of `senderproxy web link`, and its host is one under which the page answers.",
+    )
+    hosts: tuple[Host, ...] = Field(
+        default=(),
+        description="Further names and addresses of this machine under which the page answers, beside `url` and those"
+        " of loopback.",
+    )
+    certificate: FilePath | None = Field(
+        default=None,
+        description="PEM file with the certificate and its intermediate certificates. Without it the page answers on"
+        " loopback addresses alone. The user senderproxy-web must be able to read it.",
+    )
+    key: FilePath | None = Field(
+        default=None, description="PEM file with the private key. The user senderproxy-web must be able to read it."
+    )
+    sockets: FilePath = Field(
+        default="/run/senderproxy-web",
+        description="The folder of the sockets on which the page's process asks the service. A change needs a restart.",
+    )
+
+
 class WatchSettings(Section):
     """Observations of the running service beyond itself, for its conditions."""
 
@@ -741,7 +774,7 @@ class LogSettings(Section):
 
 
 class Config(Section):
-    """The whole configuration."""
+    """The whole configuration. One attribute for each section."""
 
     identity: Identity
     vault: VaultSettings
@@ -759,6 +792,7 @@ class Config(Section):
     alerts: AlertSettings = AlertSettings()
     service: ServiceSettings = ServiceSettings()
     metrics: MetricsSettings = MetricsSettings()
+    web: WebSettings = WebSettings()
     watch: WatchSettings = WatchSettings()
     log: LogSettings = LogSettings()
 
@@ -843,6 +877,7 @@ SECTIONS: Final[Mapping[tuple[str, ...], type[Section]]] = MappingProxyType(
         ("alerts",): AlertSettings,
         ("service",): ServiceSettings,
         ("metrics",): MetricsSettings,
+        ("web",): WebSettings,
         ("watch",): WatchSettings,
         ("log",): LogSettings,
     }
@@ -866,6 +901,7 @@ def _conflicts(config: Config) -> Iterator[Conflict]:
     yield from _footers_conflicts(config.footers)
     yield from _spool_conflicts(config.spool)
     yield from _metrics_conflicts(config.metrics)
+    yield from _web_conflicts(config.web)
     for name, provider in config.providers.items():
         yield from _provider_conflicts(("providers", name), name, provider)
 
@@ -894,6 +930,18 @@ def _metrics_conflicts(metrics: MetricsSettings) -> Iterator[Conflict]:
         yield Conflict(allow, text.format(address=metrics.listen), hint, (allow, listen))
     elif covers_everything(metrics.allow):
         yield Conflict(allow, _("allows everyone to read the metrics"), hint, (allow, listen))
+
+
+def _web_conflicts(web: WebSettings) -> Iterator[Conflict]:
+    certificate, key, url = ("web", "certificate"), ("web", "key"), ("web", "url")
+    if web.certificate is not None and web.key is None:
+        hint = _("write {setting}").format(setting='key = "/etc/senderproxy/web-key.pem"')
+        yield Conflict(key, _("is missing, but certificate is set"), hint, (key, certificate))
+    if web.key is not None and web.certificate is None:
+        hint = _("write {setting}").format(setting='certificate = "/etc/senderproxy/web.pem"')
+        yield Conflict(certificate, _("is missing, but key is set"), hint, (certificate, key))
+    if web.certificate is not None and web.url.startswith("http:"):
+        yield Conflict(url, _("begins with http://, but certificate is set"), _("write https://"), (url, certificate))
 
 
 def _senders_conflicts(senders: SendersSettings) -> Iterator[Conflict]:

@@ -17,6 +17,8 @@ RESTART_ONLY: Final[Mapping[str, Callable[[Config], object]]] = MappingProxyType
         "vault.unlock": lambda config: config.vault.unlock,
         "spool.directory": lambda config: config.spool_directory,
         "service.control_socket": lambda config: config.service.control_socket,
+        "web.role": lambda config: config.web.role,
+        "web.sockets": lambda config: config.web.sockets,
         "metrics.addresses": lambda config: config.metrics.addresses,
     }
 )

@@ -60,6 +60,11 @@ _UNITS: Final[Mapping[str, int]] = {
     "gib": 2**30,
 }
 _SIZE: Final = re.compile(r"([0-9]{1,12}) ?([A-Za-z]{0,3})")
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})  # of a page that only this machine reaches
+_WEB_URL: Final = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,40}|\[[0-9A-Fa-f:.]{2,45}\])"
+    r"(?::[1-9][0-9]{0,4})?(?:/[A-Za-z0-9_~-]{1,60}){0,10}/?"
+)
 _ENDPOINT: Final = re.compile(r"(?:\[([^\]]*)\]|([^:]*)):([0-9]{1,5})")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_+-]{0,127}")
@@ -508,6 +513,22 @@ def read_metrics_address(value: object) -> str:
     return read_address(value)
 
 
+def read_web_url(value: object) -> str:
+    """The `http://` or `https://` address of the page, with its path; `http://` for this machine alone."""
+    found = _WEB_URL.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        refuse(
+            _("{value} is not the address of a page").format(value=quoted(value)),
+            _('write it like "https://mail.firma.example/" or "http://127.0.0.1:8525/"'),
+        )
+    if found["scheme"] == "http" and found["host"].strip("[]").lower() not in LOOPBACK_NAMES:
+        refuse(
+            _("{value} is for other machines, and not encrypted").format(value=quoted(value)),
+            _("write https://, and set certificate and key, or put a server with TLS in front of the page"),
+        )
+    return found[0]
+
+
 def one_of(*words: str) -> Callable[[object], str]:
     """The parser of one of some words, in upper or lower case."""
 
@@ -604,6 +625,7 @@ HostName = Annotated[str, BeforeValidator(read_hostname)]
 Host = Annotated[str, BeforeValidator(read_host)]
 FilePath = Annotated[str, BeforeValidator(read_path)]
 MetricsAddress = Annotated[str, BeforeValidator(read_metrics_address)]
+WebUrl = Annotated[str, BeforeValidator(read_web_url)]
 SocketPath = Annotated[str, BeforeValidator(read_socket_path)]
 Unlock = Annotated[str, BeforeValidator(read_unlock)]
 SecretPlace = Annotated[str, BeforeValidator(read_secret_place)]

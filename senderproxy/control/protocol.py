@@ -9,8 +9,9 @@ Not here: the answers' fields (the module named beside each verb), the socket (c
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 LINE_LIMIT: Final = 4 * 1024 * 1024  # octets; the longest answers are lists, and have pages
@@ -41,6 +42,35 @@ class Verb(StrEnum):
     QUEUE_SHOW = "queue.show"  # id; relay.queue_admin
     QUEUE_CHANGE = "queue.change"  # act, ids, by, report; relay.queue_admin
     TRACK = "track"  # query, limit, after; relay.queue_admin
+    COUNTS = "counts"  # hours; relay.queue_admin
+    EXPLAIN = "explain"  # address or header (base64), language; service.page
+    PAGE = "page"  # settings of the page; service.page
+
+
+class Role(StrEnum):
+    """The roles of the page. Each has a control socket of its own, which answers the verbs of that role alone."""
+
+    READ = "read"
+    OPERATE = "operate"
+
+
+# A verb without a role is answered on the operator's control socket alone.
+ROLES: Final[Mapping[Verb, Role]] = MappingProxyType(
+    {
+        Verb.STATUS: Role.READ,
+        Verb.ACCOUNTS: Role.READ,
+        Verb.CONDITIONS: Role.READ,
+        Verb.QUEUE_TOTALS: Role.READ,
+        Verb.QUEUE_LIST: Role.READ,
+        Verb.QUEUE_SHOW: Role.READ,
+        Verb.TRACK: Role.READ,
+        Verb.COUNTS: Role.READ,
+        Verb.EXPLAIN: Role.READ,
+        Verb.PAGE: Role.READ,
+        Verb.QUEUE_CHANGE: Role.OPERATE,
+        Verb.RESUME: Role.OPERATE,
+    }
+)
 
 
 def new_request(verb: Verb, **fields: object) -> Request:

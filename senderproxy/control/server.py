@@ -1,7 +1,9 @@
 """Server of the control socket.
 
 Guarantees: only root and the service's own user get an answer; the kernel names the user (SO_PEERCRED, unix(7)). The
-stale socket file of an ended service is replaced, that of a running one is not; a stop removes the file.
+socket of a role answers the verbs of that role alone, to the users that the mode of its file lets in: with
+PrivateUsers= the kernel names no other user. The stale socket file of an ended service is replaced, that of a running
+one is not; a stop removes the file.
 Not here: the requests (control.protocol), their answers (the modules named there).
 """
 
@@ -19,8 +21,10 @@ from senderproxy import log_events
 from senderproxy.control.protocol import (
     LINE_LIMIT,
     REQUEST_LIMIT,
+    ROLES,
     Answer,
     Request,
+    Role,
     Verb,
     decode_request,
     encode,
@@ -33,6 +37,7 @@ from senderproxy.translation import _
 _log = logging.getLogger("senderproxy.control")
 _TIMEOUT: Final = 10.0  # seconds that a client has for its request
 _PROBE_TIMEOUT: Final = 2.0  # seconds in which a running service accepts a connection
+_ROLE_CONNECTIONS: Final = 32  # at once on the socket of a role; the page has four
 _VERB_SHOWN: Final = 100  # characters of an unknown verb in the answer
 _PATH_LIMIT: Final = 107  # octets of sun_path, unix(7)
 
@@ -46,9 +51,20 @@ class ControlError(SenderproxyError):
 class ControlServer:
     """The Unix socket; each request is answered by the handler of its verb."""
 
-    def __init__(self, path: Path, handlers: Mapping[Verb, Handler]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        handlers: Mapping[Verb, Handler],
+        *,
+        role: Role | None = None,
+        setting: str = "service.control_socket",
+    ) -> None:
+        """`role`: None for the operator's socket; `setting`: the one that names the path, for hints."""
         self._path = path
-        self._handlers = handlers
+        self._handlers = {verb: handler for verb, handler in handlers.items() if role in (None, ROLES.get(verb))}
+        self._role = role
+        self._setting = setting
+        self._connected = 0
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -58,7 +74,7 @@ class ControlServer:
                 _("The control socket's path is longer than {limit} characters: {path}").format(
                     limit=_PATH_LIMIT, path=self._path
                 ),
-                hint=_("Set service.control_socket to a shorter path."),
+                hint=_("Set {setting} to a shorter path.").format(setting=self._setting),
             )
         self._remove_stale()
         mask = os.umask(0o117)
@@ -69,7 +85,9 @@ class ControlServer:
                 _("The control socket {path} cannot be opened: {reason}").format(
                     path=self._path, reason=error.strerror
                 ),
-                hint=_("Its folder must exist and belong to the service's user; or change service.control_socket."),
+                hint=_("Its folder must exist and belong to the service's user; or change {setting}.").format(
+                    setting=self._setting
+                ),
             ) from error
         finally:
             os.umask(mask)
@@ -89,7 +107,7 @@ class ControlServer:
         if not stat.S_ISSOCK(kind):
             raise ControlError(
                 _("The control socket cannot be opened: {path} is another file").format(path=self._path),
-                hint=_("Move it, or change service.control_socket."),
+                hint=_("Move it, or change {setting}.").format(setting=self._setting),
             )
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(_PROBE_TIMEOUT)
@@ -100,10 +118,14 @@ class ControlServer:
                 return
         raise ControlError(
             _("senderproxy is already running: it answers on {path}").format(path=self._path),
-            hint=_("Stop it first, or set another service.control_socket for this one."),
+            hint=_("Stop it first, or set another {setting} for this one.").format(setting=self._setting),
         )
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._role is not None and self._connected >= _ROLE_CONNECTIONS:
+            writer.close()
+            return
+        self._connected += 1
         try:
             async with asyncio.timeout(_TIMEOUT):
                 line = await _read_line(reader)
@@ -112,11 +134,12 @@ class ControlServer:
         except (OSError, TimeoutError):
             pass  # the client closed the connection or sent nothing: it gets no answer
         finally:
+            self._connected -= 1
             writer.close()
 
     async def _answer(self, line: bytes | None, writer: asyncio.StreamWriter) -> Answer:
         user = _peer_user(writer)
-        if user not in (0, os.geteuid()):
+        if self._role is None and user not in (0, os.geteuid()):
             event(_log, log_events.CONTROL_USER_REFUSED, uid=user)
             return _error(_("Only root and the service's own user have access."), _("Use sudo."))
         if line is None:
@@ -129,7 +152,11 @@ class ControlServer:
         handler = None if verb is None else self._handlers.get(verb)
         if handler is None:
             return _error(
-                _("Unknown request {verb}.").format(verb=repr(request.get("do"))[:_VERB_SHOWN]),
+                _("Unknown request {verb}.").format(verb=repr(request.get("do"))[:_VERB_SHOWN])
+                if self._role is None
+                else _("This socket does not answer the request {verb}.").format(
+                    verb=repr(request.get("do"))[:_VERB_SHOWN]
+                ),
                 _("Restart the service if it is older than the command."),
             )
         try:

@@ -26,6 +26,11 @@ _CHARSETS: Final = re.compile(
 )
 
 
+def printable(text: str) -> str:
+    """Text from outside, safe on a terminal or a page: control characters and changes of direction are escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def decode_words(raw: bytes) -> str | None:
     """Decode encoded words and 8-bit text. Returns None if no printable text is left."""
     joined = _BETWEEN_WORDS.sub(rb"\1", raw)  # blanks between two encoded words are not part of the text (6.2)

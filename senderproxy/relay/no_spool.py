@@ -5,12 +5,12 @@ Pass-through continues, without a history.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NoReturn
 
 from senderproxy.mail.header import HeaderSection
 from senderproxy.relay.ports import Arrival, Claim, JobClaim, JobTotals, Spool, SpoolError, SpoolUpdate, Totals
-from senderproxy.tracking.record import Event, Lane, MessageRecord, Query
+from senderproxy.tracking.record import Event, HourCount, Lane, MessageRecord, Query
 
 
 class NoSpool(Spool):
@@ -72,6 +72,9 @@ class NoSpool(Spool):
         self._fail()
 
     async def totals(self) -> Sequence[Totals]:
+        self._fail()
+
+    async def counts_by_hour(self, since: datetime) -> Sequence[HourCount]:
         self._fail()
 
     def _fail(self) -> NoReturn:

@@ -26,7 +26,7 @@ from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.hops import Hop
 from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
-from senderproxy.tracking.record import Event, Lane, MessageRecord, Query, RecipientState
+from senderproxy.tracking.record import Event, HourCount, Lane, MessageRecord, Query, RecipientState
 
 NO_ACCOUNT: Final = ""  # stored in place of an account's id: the queue of messages for which no account is known yet
 
@@ -360,6 +360,10 @@ class Spool(Protocol):
 
     async def totals(self) -> "Sequence[Totals]":
         """Counts of the waiting and held messages of each account."""
+        ...
+
+    async def counts_by_hour(self, since: datetime) -> Sequence[HourCount]:
+        """Counts of the recipients of the messages received since then, by hour and status."""
         ...
 
 

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any, Final, TypeAlias
 
 from senderproxy.clock import Clock
@@ -20,6 +19,7 @@ from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import ForwardPath
 from senderproxy.relay.dsn_queueing import StatesWithReports
 from senderproxy.relay.ports import Claim, Spool, SpoolError, SpoolUpdate
+from senderproxy.tracking.queue_words import QueueAction
 from senderproxy.tracking.record import (
     Blocked,
     Event,
@@ -35,6 +35,7 @@ from senderproxy.translation import N_, _
 
 PAGE: Final = 200  # messages in one answer at most
 CHANGED_AT_ONCE: Final = 200  # messages in one request at most; each change is a commit
+COUNTED_HOURS: Final = 31 * 24  # hours that are counted at most
 _PAGE_OCTETS: Final = 1_000_000  # octets of one answer, approximately; a line on the control socket is bounded
 _BATCH: Final = 50  # changes at the same time; their commits may share a sync
 _AT_ONCE: Final = timedelta()  # delay of a message that an operator makes due
@@ -42,15 +43,6 @@ _HEADER_SHOWN: Final = 64_000  # octets; a header of any real message is shorter
 
 States: TypeAlias = Mapping[ForwardPath, RecipientState]
 Handler: TypeAlias = Callable[[Mapping[str, Any]], Coroutine[Any, Any, Entry]]
-
-
-class QueueAction(Enum):
-    """Changes that an operator can make to a message."""
-
-    RETRY = "retry"
-    HOLD = "hold"
-    RELEASE = "release"
-    CANCEL = "cancel"
 
 
 IN_PROGRESS: Final = N_("an attempt is in progress; try again in a moment")
@@ -91,6 +83,7 @@ class QueueAdmin:
             "queue.show": self._answer_show,
             "queue.change": self._answer_change,
             "track": self._answer_track,
+            "counts": self._answer_counts,
         }
 
     # ---- queries ----
@@ -152,6 +145,12 @@ class QueueAdmin:
             "message": self._entry(record) | {"events": [event_entry(event) for event in events]},
             "header": header.raw[:_HEADER_SHOWN].decode("utf-8", "replace") if header is not None else None,
         }
+
+    async def counts_by_hour(self, hours: int) -> Entry:
+        """The recipients of the messages of so many hours, at most those of a month, by hour and status."""
+        since = self._clock.now() - timedelta(hours=max(1, min(hours, COUNTED_HOURS)))
+        found = await self._spool().counts_by_hour(since)
+        return {"counts": [[one.hour.isoformat(), one.status.value, one.recipients] for one in found]}
 
     def _entry(self, record: MessageRecord) -> Entry:
         blocked = self._blocked()
@@ -288,6 +287,10 @@ class QueueAdmin:
 
     async def _answer_track(self, request: Mapping[str, Any]) -> Entry:
         return await self.track(*_paged(request))
+
+    async def _answer_counts(self, request: Mapping[str, Any]) -> Entry:
+        hours = request.get("hours")
+        return await self.counts_by_hour(hours if isinstance(hours, int) else COUNTED_HOURS)
 
     async def _answer_show(self, request: Mapping[str, Any]) -> Entry:
         return await self.show(str(request.get("id")))

@@ -145,6 +145,14 @@ class MessageRecord:
         return None if state.due_in is None else self.as_of + state.due_in
 
 
+class HourCount(NamedTuple):
+    """Recipients of the messages that were received in one hour, by their status now."""
+
+    hour: datetime  # its beginning, UTC
+    status: RecipientStatus
+    recipients: int
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """A search for messages. All criteria that are set must match; texts match a whole address or a whole id.

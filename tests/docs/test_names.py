@@ -17,6 +17,7 @@ import pytest
 from pydantic import BaseModel
 
 from senderproxy.config.model import Config
+from senderproxy.routing.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("senderproxy", "vault", "tests", "benchmarks", "docs")
@@ -196,7 +197,7 @@ def _unknown(text: str, home: str) -> Iterator[str]:
             if not any(_has(scope, rest, module) for module, scope in _classes()[head]):
                 yield name
             continue
-        if rest[-1] in _SUFFIXES or name in _settings() or not _is_ours(name, home):
+        if rest[-1] in _SUFFIXES or name in _settings() or name in PRESETS or not _is_ours(name, home):
             continue
         if not any(_exists(f"{root}.{name}") for root in _roots(home)) and not _exists(name):
             yield name

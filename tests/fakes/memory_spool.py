@@ -25,7 +25,16 @@ from senderproxy.relay.ports import (
 from senderproxy.spool.sqlite.clock_step import ClockStep
 from senderproxy.spool.sqlite.upstream_id import upstream_id
 from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
-from senderproxy.tracking.record import ACCOUNT_LANE, Event, Lane, MessageRecord, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.record import (
+    ACCOUNT_LANE,
+    Event,
+    HourCount,
+    Lane,
+    MessageRecord,
+    Query,
+    RecipientState,
+    RecipientStatus,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +399,16 @@ class MemorySpool:
             if not entry.is_finished:
                 of.setdefault(entry.account, []).append(entry)
         return [self._total(account, entries) for account, entries in sorted(of.items())]
+
+    async def counts_by_hour(self, since: datetime) -> Sequence[HourCount]:
+        self._raise_fault()
+        counts = Counter(
+            (entry.submission.received_at.replace(minute=0, second=0, microsecond=0), state.status)
+            for entry in self.entries.values()
+            if entry.submission.received_at >= since
+            for state in entry.states.values()
+        )
+        return [HourCount(hour, status, count) for (hour, status), count in sorted(counts.items(), key=str)]
 
     def _total(self, account: str, entries: list[Entry]) -> Totals:
         held = sum(any(s.status is RecipientStatus.HELD for s in e.states.values()) for e in entries)

@@ -19,7 +19,8 @@ from senderproxy.config.load import ConfigError, Problem, load_config
 from senderproxy.config.model import Config
 from senderproxy.control.protocol import Request, Verb
 from senderproxy.control.server import ControlServer
-from senderproxy.relay.queue_admin import QueueAction, QueueAdmin
+from senderproxy.relay.queue_admin import QueueAdmin
+from senderproxy.tracking.queue_words import QueueAction
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.no_reports import no_reports
 from tests.fakes.still_clock import StillClock

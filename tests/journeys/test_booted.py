@@ -270,3 +270,55 @@ def free_low_port() -> Iterator[int]:
             yield number
             return
     raise AssertionError("no port is free")
+
+
+def test_the_page_starts_with_a_connection_and_ends_when_idle(office: Office) -> None:
+    machine = office.machine
+    office.configure(office.configured + '[web]\nrole = "operate"\n')
+    for unit in ("senderproxy-web.socket", "senderproxy-web.service"):
+        machine.run("install", "-m", "644", f"{SOURCES}/systemd/{unit}", "/etc/systemd/system/")
+    with socket.create_server((LOOPBACK, 0)) as holder:  # a free port
+        port = holder.getsockname()[1]
+    override = "/etc/systemd/system/senderproxy-web.{}.d/override.conf"
+    machine.write(override.format("socket"), f"[Socket]\nListenStream=\nListenStream={LOOPBACK}:{port}\n")
+    command = machine.run("systemctl", "show", "--value", "--property=ExecStart", UNIT)
+    program = command.partition("path=")[2].partition(" ")[0]
+    machine.write(override.format("service"), f"[Service]\nExecStart=\nExecStart={program} web --idle 1\n")
+    machine.run("systemctl", "daemon-reload")
+    office.systemctl("start")
+    shown = machine.run("stat", "-c", "%U %G %a", "/run/senderproxy-web", "/run/senderproxy-web/read").split("\n")
+    assert shown[:2] == ["senderproxy senderproxy-web 2750", "senderproxy senderproxy-web 660"]
+    machine.run("systemctl", "start", "senderproxy-web.socket")
+
+    assert _page(port, "/login").startswith("HTTP/1.1 200 ")
+    token = machine.run("senderproxy", "web", "link").split()[0].rpartition("/")[2]
+    began = _page(port, "/login/link", f"token={token}")
+    cookie = began.partition("set-cookie: ")[2].partition(";")[0]
+    overview = _page(port, "/", cookie=cookie)
+    assert overview.startswith("HTTP/1.1 200 ")
+    assert "Overview" in overview
+    resumed = _page(port, f"/accounts/{ANNA}/resume", "x=y", cookie=cookie)
+    assert "The account may log in again." in resumed, resumed
+
+    def is_gone() -> bool:
+        state = machine.run("systemctl", "show", "--value", "--property=ActiveState", "senderproxy-web.service")
+        return state.strip() == "inactive"
+
+    wait_until(is_gone, "the page's process has ended", 60, peer=machine)
+    assert _page(port, "/", cookie=cookie).startswith("HTTP/1.1 200 ")  # started again, and the login still holds
+    log = machine.run("journalctl", "--no-pager", "--output=cat", "--unit=senderproxy-web.service")
+    assert "the page can be opened" in log
+    assert token not in log
+    assert "Traceback" not in log
+
+
+def _page(port: int, path: str, form: str = "", cookie: str = "") -> str:
+    """What the page answers."""
+    lines = [f"{'POST' if form else 'GET'} {path} HTTP/1.1", f"Host: {LOOPBACK}:{port}", "Connection: close"]
+    if form:
+        kind = "Content-Type: application/x-www-form-urlencoded"
+        lines += [f"Origin: http://{LOOPBACK}:{port}", kind, f"Content-Length: {len(form)}"]
+    lines += [f"Cookie: {cookie}"] if cookie else []
+    with socket.create_connection((LOOPBACK, port), timeout=60) as client, client.makefile("rb") as answer:
+        client.sendall("\r\n".join([*lines, "", form]).encode())
+        return answer.read().decode()

@@ -44,6 +44,8 @@ def test_it_holds_what_an_administrator_looks_for(package: Path) -> None:
         "usr/bin/senderproxy",
         "usr/lib/senderproxy/sendmail",
         "usr/lib/systemd/system/senderproxy-failed@.service",
+        "usr/lib/systemd/system/senderproxy-web.service",
+        "usr/lib/systemd/system/senderproxy-web.socket",
         "usr/lib/systemd/system/senderproxy.service",
         "usr/lib/systemd/system/senderproxy.socket",
         "usr/lib/sysusers.d/senderproxy.conf",
@@ -59,6 +61,8 @@ def test_it_holds_what_an_administrator_looks_for(package: Path) -> None:
         "usr/share/doc/senderproxy/metrics.md",
         "usr/share/doc/senderproxy/operating.de.md",
         "usr/share/doc/senderproxy/operating.md",
+        "usr/share/doc/senderproxy/web.de.md",
+        "usr/share/doc/senderproxy/web.md",
         "usr/share/man/man1/senderproxy.1.gz",
         "usr/share/zsh/vendor-completions/_senderproxy",
     ):

@@ -97,6 +97,9 @@ PACKAGES: Final = (
     "libmailtools-perl",  # git send-email
     "libmail-dkim-perl",  # verifies signatures, as SpamAssassin does
     "opendkim-tools",  # verifies them too; no service
+    "chromium",  # the page for the browser
+    "chromium-driver",
+    "fonts-dejavu-core",
     "libsisimai-perl",  # reads bounces; ours must be among those that it understands
 )
 

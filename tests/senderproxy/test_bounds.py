@@ -77,6 +77,12 @@ FILLED_ELSEWHERE = {
     "listener.connections.ListenerState._leaving": "listener/test_availability.py",
     "metrics.counts.Counts._messages": "metrics/test_counts.py",
     "metrics.counts.Counts._recipients": "metrics/test_counts.py",
+    "web.login_limits.LoginLimits._of_all": "web/test_login_limits.py",
+    "web.login_limits.LoginLimits._of_name": "web/test_login_limits.py",
+    "web.upload.FormReader._field": "web/test_upload.py",
+    "web.upload.FormReader._file": "web/test_upload.py",
+    "web.upload.FormReader._value": "web/test_upload.py",
+    "web.upload.FormReader.fields": "web/test_upload.py",
     "metrics.counts.LabelNames._names": "metrics/test_counts.py",
     "service.metrics_server.MetricsServer._clients": "service/test_metrics_server.py",
     "recent_counts.RecentCount._parts": "test_recent_counts.py",
@@ -108,6 +114,9 @@ CONFIGURED = {
     "dkim.choice.KeyRing.signing",
     "service.dkim_watch.DkimWatch._signing",  # KEYS
     "service.dkim_watch.DkimWatch._watched",
+    "control.server.ControlServer._handlers",  # verbs
+    "service.page.ServicePage._servers",  # roles
+    "web.service_client.ServiceClient._statuses",  # languages
     "control.run_marker.RunMarker._crashes",  # _CRASHES
     "delivery.courier.SmtpCourier.certificates",  # of configured smarthosts
     "control.socket_store.SocketStore._of_units",

@@ -12,6 +12,7 @@ from tests.peers.packages import PROJECT
 
 # Imports in functions that the running service does not reach: module (or package, with a dot) -> reason.
 _BEFORE_OR_NEVER: Final = {
+    "senderproxy.app": "the page's side of the service, if the page is on, before the start",
     "senderproxy.cli.main": "the module of the verb, before the start",
     "senderproxy.service.metrics": "the library of metrics, if they are on, before the start",
     "vault._keys": "keyrings, when the vault is opened at the start",

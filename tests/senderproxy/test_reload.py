@@ -147,6 +147,12 @@ OTHER: dict[str, Any] = {
     "metrics.listen": "127.0.0.2:0",
     "metrics.allow": ["127.0.0.3"],
     "metrics.addresses": True,
+    "web.role": "operate",
+    "web.url": "https://relay.firma.example/page/",
+    "web.hosts": ["192.168.1.10"],
+    "web.certificate": "second.pem",
+    "web.key": "second.key",
+    "web.sockets": "other",
     "watch.dns": False,
     "watch.no_mail": False,
     "watch.no_mail_hours": 4,
@@ -237,6 +243,13 @@ class Office:
             "alerts": {"to": "it@dienst.example"},
             "service": {"control_socket": self._file("control.sock")},
             "metrics": {"listen": "127.0.0.1:0"},
+            "web": {
+                "role": "read",
+                "url": "https://relay.firma.example/",
+                "certificate": self._file("first.pem"),
+                "key": self._file("first.key"),
+                "sockets": self._file("page"),
+            },
         }
 
     def with_other(self, *names: str) -> Config:
@@ -245,7 +258,7 @@ class Office:
         for name in names:
             section, _, setting = name.partition(".")
             value = OTHER[name]
-            if setting in ("path", "certificate", "key", "ca_file", "directory", "control_socket"):
+            if setting in ("path", "certificate", "key", "ca_file", "directory", "control_socket", "sockets"):
                 value = self._file(value)
             if name in ALONE:
                 settings[section].append({setting: value, "senders": ["info@firma.example"]})
@@ -282,6 +295,7 @@ class Office:
         metrics = service._metrics
         assert metrics is not None
         assert metrics._server is not None
+        assert service._page is not None
         spool, auth = components.runner.spool, listener._state.auth
         assert isinstance(spool, SqliteSpool)
         free_space = spool._writer.free_space
@@ -298,6 +312,7 @@ class Office:
             "ping": _settings_of(service._alerts._http.ping),
             "stop": service._config.service.stop_seconds,
             "metrics": (metrics._server.listen, metrics._server.allow),
+            "web": service._page.settings(),
             "watch": service._surroundings.config.watch,
             "log": self.log,
         }

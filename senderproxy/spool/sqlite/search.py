@@ -9,7 +9,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from senderproxy.mail.address import Address, AddressError, parse_address
@@ -19,7 +19,7 @@ from senderproxy.spool.sqlite import rows
 from senderproxy.spool.sqlite.leases import Leases
 from senderproxy.spool.sqlite.rows import Row, UnreadableRow
 from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
-from senderproxy.tracking.record import Event, Lane, MessageRecord, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.record import Event, HourCount, Lane, MessageRecord, Query, RecipientState, RecipientStatus
 from senderproxy.translation import _
 
 NUMBER: Final = "SELECT number FROM message INDEXED BY message_by_id WHERE id = ?"
@@ -54,8 +54,16 @@ REASONS: Final = (
     " FROM message INDEXED BY message_open CROSS JOIN recipient ON recipient.message = message.number"
     " WHERE message.finished_at IS NULL AND recipient.fate IN ('waiting', 'held')"
 )
+# All messages since a time: 100,000 recipients take a quarter of a second on the reader's thread.
+BY_HOUR: Final = (
+    "SELECT message.received_at / 3600000, recipient.fate, count(*)"
+    " FROM message INDEXED BY message_by_time CROSS JOIN recipient ON recipient.message = message.number"
+    " WHERE message.received_at >= ? GROUP BY 1, 2 ORDER BY 1, 2"
+)
 
 _UNFINISHED: Final = (RecipientStatus.WAITING.value, RecipientStatus.HELD.value)
+_STATUSES: Final = frozenset(status.value for status in RecipientStatus)
+_HOUR: Final = 3_600_000  # milliseconds
 _REASONS: Final = 5  # shown for each account: the most frequent ones
 _LAST: Final = 2**62  # above every row number and every time
 
@@ -255,6 +263,15 @@ def open_octets(connection: sqlite3.Connection, row_limit: int) -> int:
     octets: int = connection.execute(OPEN_OCTETS, (row_limit,)).fetchone()[0]
     held: int = connection.execute(HELD_OCTETS, (row_limit,)).fetchone()[0]
     return octets + held
+
+
+def counts_by_hour(connection: sqlite3.Connection, since: datetime) -> Sequence[HourCount]:
+    """The recipients of the messages received since then, by hour and status. An unreadable row is left out."""
+    return [
+        HourCount(rows.from_ms(hour * _HOUR), RecipientStatus(status), count)
+        for hour, status, count in connection.execute(BY_HOUR, (rows.to_ms(since),))
+        if status in _STATUSES
+    ]
 
 
 @dataclass(slots=True)

@@ -64,7 +64,7 @@ from senderproxy.spool.sqlite.statements import RecipientChange, Settlement
 from senderproxy.spool.sqlite.threads import SpoolThreads
 from senderproxy.spool.sqlite.wal import WriteAheadLog
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
-from senderproxy.tracking.record import Event, Lane, MessageRecord, Query
+from senderproxy.tracking.record import Event, HourCount, Lane, MessageRecord, Query
 from senderproxy.translation import _
 
 _log = logging.getLogger("senderproxy.spool")
@@ -341,6 +341,10 @@ class SqliteSpool:
         """Counts of waiting and held messages, for each account."""
         now = await self._time.now()
         return await self._reader.run(lambda connection: search.totals(connection, now))
+
+    async def counts_by_hour(self, since: datetime) -> Sequence[HourCount]:
+        """Counts of recipients by hour of reception and status."""
+        return await self._reader.run(lambda connection: search.counts_by_hour(connection, since))
 
     def last_clock_step(self) -> tuple[timedelta, datetime] | None:
         """The size and the time of the last step of the clock while it is open."""

@@ -155,7 +155,7 @@ VAULT = '[vault]\nunlock = "passphrase"\n'
         (VAULT + '[providers]\n"web.de" = 1\n', 'line 4, providers."web.de": is not a section. To fix: write [providers."web.de"] and its settings below it'),
         (VAULT + '[providers."a b"]\nhost = "h"\n', 'line 3, providers.a b: "a b" is not a name. To fix: write letters, digits, ".", "_" and "-", at most 40'),
         ("identity = []\n" + VAULT, "line 1, identity: is not a section. To fix: write [identity] and its settings below it"),
-        (VAULT + "[zzz]\n", "line 3, zzz: is not a setting. To fix: use one of identity, vault, listeners, clients, routing, routes, smarthosts, mx, senders, footers, providers, delivery, spool, alerts, service, metrics, watch, log"),
+        (VAULT + "[zzz]\n", "line 3, zzz: is not a setting. To fix: use one of identity, vault, listeners, clients, routing, routes, smarthosts, mx, senders, footers, providers, delivery, spool, alerts, service, metrics, web, watch, log"),
         (VAULT + "[log]\nhost = 3\n", "line 4, log.host: is not a setting. To fix: move it to [smarthosts.NAME] or [providers.NAME]"),
         (VAULT + "[log]\nbare_lf = 3\n", "line 4, log.bare_lf: is not a setting. To fix: move it to [[listeners]]"),
         (VAULT + "[log]\nidle_seconds = 3\n", "line 4, log.idle_seconds: is not a setting. To fix: move it to [[listeners]] or [smarthosts.NAME] or [providers.NAME]"),

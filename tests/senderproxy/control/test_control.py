@@ -258,4 +258,7 @@ def test_the_table_has_each_verb_of_the_queue_and_no_other() -> None:
         Verb.READ_VAULT,
         Verb.TOKEN,
         Verb.TOKEN_REFUSED,
+        Verb.DKIM,
+        Verb.EXPLAIN,
+        Verb.PAGE,
     }

@@ -26,10 +26,10 @@ from senderproxy.relay.queue_admin import (
     NOT_HELD,
     NOT_WAITING,
     PAGE,
-    QueueAction,
     QueueAdmin,
     States,
 )
+from senderproxy.tracking.queue_words import QueueAction
 from senderproxy.tracking.record import Event, EventKind, Lane, Query, RecipientState, RecipientStatus
 from senderproxy.tracking.serialize import read_event, read_record
 from tests.fakes.memory_spool import MemorySpool
@@ -232,6 +232,15 @@ async def test_totals_are_plain_values(admin: Admin) -> None:
     assert json.loads(json.dumps(entry)) == entry
 
 
+async def test_counts_have_each_recipient_in_its_hour(admin: Admin) -> None:
+    answer = json.loads(json.dumps(await admin.queue.counts_by_hour(24)))
+    assert sum(number for _hour, _status, number in answer["counts"]) > 0
+    hours = {datetime.fromisoformat(hour) for hour, _status, _number in answer["counts"]}
+    assert not [hour for hour in hours if (hour.minute, hour.second) != (0, 0)]
+    assert {status for _hour, status, _number in answer["counts"]} <= {status.value for status in RecipientStatus}
+    assert await admin.queue.counts_by_hour(-5) == await admin.queue.counts_by_hour(1)
+
+
 async def test_show_has_events_and_header(admin: Admin) -> None:
     answer = json.loads(json.dumps(await admin.queue.show("Mixed2345678")))
     record = read_record(answer["message"])
@@ -284,7 +293,8 @@ async def test_an_answer_fits_into_one_line_of_the_control_socket() -> None:
 
 async def test_request_handlers_call_the_same_functions(admin: Admin) -> None:
     handlers = admin.queue.handlers()
-    assert set(handlers) == {"queue.totals", "queue.list", "queue.show", "queue.change", "track"}
+    assert set(handlers) == {"queue.totals", "queue.list", "queue.show", "queue.change", "track", "counts"}
+    assert (await handlers["counts"]({"hours": "x"}))["counts"]
     assert (await handlers["queue.totals"]({}))["accounts"]
     listed = await handlers["queue.list"]({"query": {"unfinished": True}, "limit": 10_000})
     assert [entry["id"] for entry in listed["messages"]] == ["Mixed2345678"]

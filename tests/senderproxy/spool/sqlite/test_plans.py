@@ -20,6 +20,8 @@ OF_VALUES = re.compile(r"SCAN (\d+ )?CONSTANT ROWS?|SCAN \d+-ROW VALUES CLAUSE|S
 # Statements that read all jobs, of which there are few.
 ALL_JOBS = {"SHIFT_JOBS", "HELD_OCTETS", "ALL"}
 ONE_STEP = {"LAST_NUMBER"}
+# A statement that sorts its result: hours of a month, each with the few statuses.
+SORTED = {"BY_HOUR"}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def plan(connection: sqlite3.Connection, text: str) -> list[str]:
 
 def test_all_statements_are_found() -> None:
     assert len(all_statements()) > 30
-    assert set(all_statements()) >= ALL_WAITING | ONE_STEP | ALL_JOBS
+    assert set(all_statements()) >= ALL_WAITING | ONE_STEP | ALL_JOBS | SORTED
 
 
 @pytest.mark.parametrize("name", sorted(all_statements()))
@@ -80,7 +82,7 @@ def test_a_statement_uses_an_index(connection: sqlite3.Connection, name: str) ->
         assert steps == ["SEARCH message"], steps
     else:
         assert not scans, steps
-    assert not [step for step in steps if "TEMP B-TREE" in step], steps
+    assert name in SORTED or not [step for step in steps if "TEMP B-TREE" in step], steps
 
 
 def queries() -> list[Query]:

@@ -1,0 +1,76 @@
+"""Words about the state of the service: severities, accounts, the queue, refusals. PURE.
+
+Guarantees: command line and page show the same words. The arguments are parts of the answer to `status`.
+Not here: the conditions (monitoring.conditions), the answer itself (service.status).
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from senderproxy.log_events import Severity
+from senderproxy.tracking.timeline import format_time
+from senderproxy.translation import N_, _, ngettext
+
+_LABELS: Final = {
+    Severity.INFO: N_("info"),
+    Severity.WARNING: N_("warning"),
+    Severity.ERROR: N_("ERROR"),
+    Severity.CRITICAL: N_("CRITICAL"),
+}
+
+
+_STATES: Final = {
+    "healthy": N_("healthy"),
+    "no session": N_("no session"),
+    "paused": N_("paused"),
+    "suspended": N_("suspended"),
+}
+
+
+def label(severity: Severity) -> str:
+    """The word for a severity."""
+    return _(_LABELS[severity])
+
+
+def state_in_words(account: Mapping[str, Any]) -> str:
+    """The state of an account, in a word, and the account through which its messages are sent meanwhile."""
+    state = _(_STATES.get(account["state"], account["state"]))
+    if account.get("sends_through"):
+        return _("{state}, sends through {fallback}").format(state=state, fallback=account["sends_through"])
+    return state
+
+
+def allowance_in_words(account: Mapping[str, Any]) -> str:
+    """The messages and recipients that are left of the limits of an hour."""
+    left = []
+    if (messages := account["messages_left"]) is not None:
+        left.append(ngettext("{count} message", "{count} messages", messages).format(count=messages))
+    if (recipients := account["recipients_left"]) is not None:
+        left.append(ngettext("{count} recipient", "{count} recipients", recipients).format(count=recipients))
+    return ", ".join(left) or _("no limit")
+
+
+def queue_in_words(queue: Mapping[str, Any]) -> str:
+    """The number of waiting and held messages, and the age of the oldest, in the time zone of this machine."""
+    if not queue["waiting"] and not queue["held"]:
+        return _("The queue is empty.")
+    waiting = ngettext("{count} message waiting", "{count} messages waiting", queue["waiting"])
+    held = ngettext("{count} message held", "{count} messages held", queue["held"])
+    return _("Queue: {waiting}, {held}; the oldest received {time}").format(
+        waiting=waiting.format(count=queue["waiting"]),
+        held=held.format(count=queue["held"]),
+        time=format_time(datetime.fromisoformat(queue["oldest"]), None),
+    )
+
+
+def refusal_in_words(refusal: Mapping[str, Any]) -> str:
+    """Equal refusals of the last hour."""
+    text = ngettext(
+        "{count} message of {client} from <{path}>: {reply}",
+        "{count} messages of {client} from <{path}>: {reply}",
+        refusal["count"],
+    )
+    return text.format(
+        count=refusal["count"], client=refusal["client"], path=refusal["reverse_path"], reply=refusal["reply"]
+    )

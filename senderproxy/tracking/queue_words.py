@@ -1,0 +1,101 @@
+"""Words about the queue: the accounts, jobs and messages in it, and changes by an operator. PURE.
+
+Guarantees: command line and page show the same words.
+Not here: the history of a message (tracking.timeline), the changes themselves (relay.queue_admin).
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, assert_never
+
+from senderproxy.tracking.record import MessageRecord, RecipientStatus
+from senderproxy.tracking.timeline import named, next_try, size_in_words, time_in_words
+from senderproxy.translation import _, ngettext
+
+
+class QueueAction(Enum):
+    """Changes that an operator can make to a message."""
+
+    RETRY = "retry"
+    HOLD = "hold"
+    RELEASE = "release"
+    CANCEL = "cancel"
+
+
+def account_name(account: str) -> str:
+    """The name of the account in output; two names stand for mail that no account sends."""
+    return {"": _("(no account)"), "@internal": _("(internal server)")}.get(account, account)
+
+
+def job_in_words(job: Mapping[str, Any]) -> str:
+    """A line on the jobs of one kind and lane: this version does none, so they are of a later version."""
+    text = ngettext(
+        "{count} job of kind {kind} in lane {lane}, stored {age} ago by a later version, waits for that version",
+        "{count} jobs of kind {kind} in lane {lane}, stored since {age} by a later version, wait for that version",
+        job["count"],
+    )
+    age = time_in_words(timedelta(seconds=job["age"]))
+    return text.format(count=job["count"], kind=job["kind"], lane=job["lane"], age=age)
+
+
+def queue_row(record: MessageRecord, now: datetime) -> list[str]:
+    """Id, age, account, author, recipients that are pending, size, state, next attempt, last reply."""
+    pending = {path: state for path, state in record.recipients.items() if not state.status.is_final}
+    held = [state for state in pending.values() if state.status is RecipientStatus.HELD]
+    due = [due_at for state in pending.values() if (due_at := record.due_at(state)) is not None]
+    reply = next((state.reply for state in pending.values() if state.reply is not None), None)
+    why = held[0].why if held else f"{reply.code} {reply.reason}" if reply else ""
+    return [
+        record.id,
+        time_in_words(now - record.received_at),
+        account_name(record.account),
+        record.author or record.reverse_path or "<>",
+        named([str(path) for path in pending]),
+        size_in_words(record.size),
+        _("being tried") if record.leased else _("held") if held else _("waiting"),
+        next_try(min(due), record.blocked, None, now) if due and not record.leased else "",
+        why,
+    ]
+
+
+def change_question(act: QueueAction, count: int, *, report: bool) -> str:
+    """The question before a change of so many messages. `report`: a cancelled message is reported to its author."""
+    match act:
+        case QueueAction.RETRY:
+            text = ngettext("Retry {count} message?", "Retry {count} messages?", count)
+        case QueueAction.HOLD:
+            text = ngettext("Hold {count} message?", "Hold {count} messages?", count)
+        case QueueAction.RELEASE:
+            text = ngettext("Release {count} message?", "Release {count} messages?", count)
+        case QueueAction.CANCEL if report:
+            text = ngettext(
+                "Cancel {count} message? Its author gets a report, unless it is automatic mail.",
+                "Cancel {count} messages? Their authors get reports, except on automatic mail.",
+                count,
+            )
+        case QueueAction.CANCEL:
+            text = ngettext(
+                "Cancel {count} message without a report?", "Cancel {count} messages without reports?", count
+            )
+        case _:
+            assert_never(act)
+    return text.format(count=count)
+
+
+def change_result(act: QueueAction, count: int) -> str:
+    """The result of a change of so many messages."""
+    match act:
+        case QueueAction.RETRY:
+            text = ngettext("{count} message is due now.", "{count} messages are due now.", count)
+        case QueueAction.HOLD:
+            text = ngettext("{count} message is held.", "{count} messages are held.", count)
+        case QueueAction.RELEASE:
+            text = ngettext(
+                "{count} message is released and due now.", "{count} messages are released and due now.", count
+            )
+        case QueueAction.CANCEL:
+            text = ngettext("{count} message is cancelled.", "{count} messages are cancelled.", count)
+        case _:
+            assert_never(act)
+    return text.format(count=count)

@@ -1,0 +1,240 @@
+"""Process of the page: the sockets that systemd passes, uvicorn, the end when idle.
+
+Guarantees: an address of another machine is served with TLS only. A connection that sends no complete header section
+within HEADER_SECONDS is closed; connections and the size of a header section are bounded. After `idle` seconds without
+a request the process ends; the next connection starts it again, and the failed logins are not forgotten before their
+time. No core dump, no access by other processes of the same user.
+Not here: requests (web.boundary), pages (web.views).
+sd_listen_fds(3).
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from senderproxy import log_events
+from senderproxy.clock import SystemClock
+from senderproxy.control.client import ask
+from senderproxy.control.hardening import protect_memory
+from senderproxy.control.protocol import Role, Verb, new_request
+from senderproxy.control.socket_store import sockets_of_systemd
+from senderproxy.errors import SenderproxyError
+from senderproxy.log import event, set_up_logging
+from senderproxy.translation import _
+from senderproxy.web.boundary import Boundary
+from senderproxy.web.service_client import ServiceClient
+from senderproxy.web.settings import PageSettings
+from senderproxy.web.site import Site
+from senderproxy.web.store import Store
+from senderproxy.web.views import new_app
+
+HEADER_SECONDS: Final = 10.0  # for a header section, also from a slow telephone
+CONNECTIONS: Final = 64  # at once; further ones get 503
+_HEADER_OCTETS: Final = 16 * 1024  # octets of a header section; usual ones have 1 KiB
+_UNREAD_SECONDS: Final = 1.0  # for the answer to arrive before the connection is closed
+_KEEP_ALIVE: Final = 5  # seconds that an idle connection stays open
+_STOP: Final = 5  # seconds that requests in progress have at the end
+_ASK_SECONDS: Final = 5.0  # for the settings, at the start
+_TICK: Final = 1.0  # seconds between two looks at the idle time
+
+_log = logging.getLogger("senderproxy.web")
+
+
+class PageError(SenderproxyError):
+    """The page cannot start."""
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 with a limit of time for the header section of each request."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_watching()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:  # answered without its body, which may have no end
+            self.loop.call_later(_UNREAD_SECONDS, self.transport.close)
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_watching()
+        elif self._timer is None and not self.transport.is_closing():
+            self._timer = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+
+    def _stop_watching(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class IdleWatch:
+    """Counts requests in progress, and remembers the last one."""
+
+    def __init__(self, now: float) -> None:
+        self._in_progress = 0
+        self._last = now
+        self._clock = SystemClock()
+
+    def on_request(self, change: int) -> None:
+        """A request begins (1) or ends (-1)."""
+        self._in_progress += change
+        self._last = self._clock.monotonic()
+
+    def seconds(self, now: float) -> float:
+        """The time without a request."""
+        return 0.0 if self._in_progress else now - self._last
+
+
+def run(*, listen: str | None, sockets: Path, state: Path, idle: float, environment: dict[str, str]) -> None:
+    """Serve until SIGTERM, or until nobody has asked for `idle` seconds (0: for ever).
+
+    `listen`: address and port; None: the sockets of systemd. Raises SenderproxyError if the page cannot start.
+    """
+    set_up_logging("info", "text", under_journald="JOURNAL_STREAM" in environment)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a browser's mistakes are not ours
+    protect_memory()
+    store = Store(state)
+    settings = load_settings(sockets, store)
+    listening = _listening(listen, environment)
+    check_addresses(listening, settings)
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again after its end
+        signal.signal(number, _end_in_order)
+    asyncio.run(_serve(listening, sockets, store, settings, idle))
+
+
+def _end_in_order(_number: int, _frame: object) -> None:
+    """The process ends by itself."""
+
+
+def load_settings(sockets: Path, store: Store) -> PageSettings:
+    """The settings of the service; while it does not run, those of the last time. Raises SenderproxyError."""
+    try:
+        answer = ask(sockets / Role.READ.value, new_request(Verb.PAGE), seconds=_ASK_SECONDS)
+    except SenderproxyError:
+        kept = store.settings()
+        if not kept:
+            raise
+        return PageSettings.of_answer(kept)
+    settings = PageSettings.of_answer(answer)
+    store.keep_settings({name: value for name, value in answer.items() if name != "ok"})
+    return settings
+
+
+def check_addresses(listening: Sequence[socket.socket], settings: PageSettings) -> None:
+    """Raise PageError for an address of another machine without TLS."""
+    for sock in listening:
+        if sock.family in (socket.AF_INET, socket.AF_INET6) and settings.certificate is None:
+            address = str(sock.getsockname()[0])
+            if not ip_address(address.partition("%")[0]).is_loopback:
+                raise PageError(
+                    _("The page listens on {address}, which other machines reach, and has no certificate.").format(
+                        address=address
+                    ),
+                    hint=_("Set [web] certificate and key, or let senderproxy-web.socket listen on 127.0.0.1."),
+                )
+
+
+def _listening(listen: str | None, environment: dict[str, str]) -> list[socket.socket]:
+    if listen is None:
+        passed = [sock for found in sockets_of_systemd(environment).values() for sock in found]
+        if not passed:
+            raise PageError(
+                _("systemd has passed no socket to the page."),
+                hint=_("Start it: systemctl start senderproxy-web.socket, or: senderproxy web --listen 127.0.0.1:8525"),
+            )
+        return passed
+    host, _colon, port = listen.rpartition(":")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((str(ip_address(host.strip("[]"))), int(port)))
+    except (OSError, ValueError, OverflowError) as error:
+        raise PageError(
+            _("The page cannot listen on {address}: {error}.").format(address=listen, error=error),
+            hint=_("Write it like 127.0.0.1:8525."),
+        ) from error
+    return [sock]
+
+
+async def _serve(
+    listening: Sequence[socket.socket], sockets: Path, store: Store, settings: PageSettings, idle: float
+) -> None:
+    clock = SystemClock()
+    service = ServiceClient(sockets, clock)
+    site = Site(settings, service, store, clock)
+    watch = IdleWatch(clock.monotonic())
+    server = uvicorn.Server(
+        uvicorn.Config(
+            Boundary(new_app(site), settings, watch.on_request),
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            h11_max_incomplete_event_size=_HEADER_OCTETS,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=_STOP,
+            **_tls(settings),
+        )
+    )
+    ending = asyncio.create_task(_end_when_idle(server, site, watch, idle))
+    event(_log, log_events.PAGE_STARTED, address=", ".join(_name(sock) for sock in listening))
+    try:
+        await server.serve(sockets=list(listening))
+    finally:
+        ending.cancel()
+        service.close()
+
+
+async def _end_when_idle(server: uvicorn.Server, site: Site, watch: IdleWatch, idle: float) -> None:
+    while idle:
+        await asyncio.sleep(min(_TICK, idle))
+        now = site.clock.monotonic()
+        if watch.seconds(now) >= idle and site.limits.is_empty(now):
+            server.should_exit = True
+            return
+
+
+def _tls(settings: PageSettings) -> Mapping[str, Any]:
+    if settings.certificate is None:
+        return {}
+    for path in (settings.certificate, settings.key):
+        if path is not None and not os.access(path, os.R_OK):
+            raise PageError(
+                _("The page cannot read {path}.").format(path=path),
+                hint=_(
+                    "Let the user senderproxy-web read it, for example: setfacl -m u:senderproxy-web:r {path}"
+                ).format(path=path),
+            )
+    return {"ssl_certfile": settings.certificate, "ssl_keyfile": settings.key}
+
+
+def _name(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
