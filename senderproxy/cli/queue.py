@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 from senderproxy.cli.common import read_config, typed_pattern
 from senderproxy.cli.errors import UsageError
@@ -23,7 +23,7 @@ from senderproxy.config.model import Config
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.mail.address import ForwardPath
 from senderproxy.tracking.age_buckets import AGE_LIMITS
-from senderproxy.tracking.queue_words import QueueAction
+from senderproxy.tracking.queue_words import QueueAction, change_question, change_result, job_in_words
 from senderproxy.tracking.record import MessageRecord, Query, RecipientStatus
 from senderproxy.tracking.serialize import read_blocked, read_event, read_record
 from senderproxy.tracking.timeline import (
@@ -109,19 +109,8 @@ def run_totals(chosen: argparse.Namespace) -> int:
     else:
         print(_("The queue is empty."))
     for job in answer.get("jobs", []):  # an older service has none
-        print(_job_in_words(job))
+        print(printable(job_in_words(job)))
     return EX_OK
-
-
-def _job_in_words(job: Mapping[str, Any]) -> str:
-    """A line on the jobs of one kind and lane: this version does none, so they are of a later version."""
-    text = ngettext(
-        "{count} job of kind {kind} in lane {lane}, stored {age} ago by a later version, waits for that version",
-        "{count} jobs of kind {kind} in lane {lane}, stored since {age} by a later version, wait for that version",
-        job["count"],
-    )
-    age = time_in_words(timedelta(seconds=job["age"]))
-    return printable(text.format(count=job["count"], kind=job["kind"], lane=job["lane"], age=age))
 
 
 def _print_totals(accounts: list[dict[str, Any]], now: datetime) -> None:
@@ -308,56 +297,16 @@ def _confirmed(chosen: argparse.Namespace, act: QueueAction, count: int) -> bool
     """True where no confirmation is needed or it was given: for the whole queue and for what cannot be undone."""
     if chosen.yes or not (chosen.all or act is QueueAction.CANCEL):
         return True
-    return confirm(_question(act, count, report=chosen.report))
-
-
-def _question(act: QueueAction, count: int, *, report: bool) -> str:
-    match act:
-        case QueueAction.RETRY:
-            text = ngettext("Retry {count} message?", "Retry {count} messages?", count)
-        case QueueAction.HOLD:
-            text = ngettext("Hold {count} message?", "Hold {count} messages?", count)
-        case QueueAction.RELEASE:
-            text = ngettext("Release {count} message?", "Release {count} messages?", count)
-        case QueueAction.CANCEL if report:
-            text = ngettext(
-                "Cancel {count} message? Its author gets a report, unless it is automatic mail.",
-                "Cancel {count} messages? Their authors get reports, except on automatic mail.",
-                count,
-            )
-        case QueueAction.CANCEL:
-            text = ngettext(
-                "Cancel {count} message without a report?", "Cancel {count} messages without reports?", count
-            )
-        case _:
-            assert_never(act)
-    return text.format(count=count)
+    return confirm(change_question(act, count, report=chosen.report))
 
 
 def _print_change(act: QueueAction, changed: list[str], left: list[dict[str, str]]) -> None:
     for entry in left:
         print_error(f"{entry['id']}: {entry['why']}.")
     if changed:
-        print(_result(act, len(changed)))
+        print(change_result(act, len(changed)))
     elif not left:
         print(_("No queued message matches."))
-
-
-def _result(act: QueueAction, count: int) -> str:
-    match act:
-        case QueueAction.RETRY:
-            text = ngettext("{count} message is due now.", "{count} messages are due now.", count)
-        case QueueAction.HOLD:
-            text = ngettext("{count} message is held.", "{count} messages are held.", count)
-        case QueueAction.RELEASE:
-            text = ngettext(
-                "{count} message is released and due now.", "{count} messages are released and due now.", count
-            )
-        case QueueAction.CANCEL:
-            text = ngettext("{count} message is cancelled.", "{count} messages are cancelled.", count)
-        case _:
-            assert_never(act)
-    return text.format(count=count)
 
 
 def _is_filtered(chosen: argparse.Namespace) -> bool:

@@ -1,6 +1,7 @@
 """Words about the queue: the accounts, jobs and messages in it, and changes by an operator. PURE.
 
-Guarantees: command line and page show the same words.
+Guarantees: command line and page show the same words about jobs and changes. The rows are those of the page; cli.queue
+has its own, with the ways of messages.
 Not here: the history of a message (tracking.timeline), the changes themselves (relay.queue_admin).
 """
 
