@@ -1,8 +1,8 @@
 """Explanation of a decision: the addresses that were looked up, the account, the changes, in words. PURE.
 
 Guarantees: the decision is that of a message (relay.decide), in the words of cli.explain.
-Not here: the ways of recipients (cli.explain), the account's state and limits (cli.explain_state), the right of a client
-to connect (listener.client_auth).
+Not here: the ways of recipients (cli.explain), the account's state and limits (cli.explain_state), the right of a
+client to connect (listener.client_auth).
 """
 
 from collections.abc import Iterator
