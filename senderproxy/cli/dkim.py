@@ -112,7 +112,7 @@ def run_setup(chosen: argparse.Namespace) -> int:
     config, domain = read_config(chosen), _domain(chosen)
     with open_editor(config) as editor:
         unsigned, signing = _providers(config, [stored.account for stored in editor.all()], domain)
-        if not unsigned:
+        if not unsigned and not _has_other_ways(config):
             _say_that_the_provider_signs(domain, signing)
             return EX_FAILED
         keys = _keys_of(editor.records(DKIM_KEY), domain)
@@ -263,6 +263,11 @@ def _providers(config: Config, accounts: Sequence[Account], domain: str) -> tupl
         )
     signing = [name for name in dict.fromkeys(of_domain) if name in providers and providers[name].signs]
     return [name for name in dict.fromkeys(of_domain) if name not in signing], signing
+
+
+def _has_other_ways(config: Config) -> bool:
+    """True if mail leaves by routes that no provider is on."""
+    return any(not route.via.startswith(("account ", "internal ")) for route in config.routes)
 
 
 def _say_that_the_provider_signs(domain: str, signing: Sequence[str]) -> None:

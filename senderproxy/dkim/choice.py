@@ -1,8 +1,7 @@
 """The key that signs a message, if one does. PURE.
 
-Guarantees: only a key of the author's own domain signs, as From is when the message leaves; none if a provider signs
-by itself, since some receivers refuse two signatures of one domain. A message whose From names authors of several
-domains, or whose header section ends in lines that are no fields, is not signed.
+Guarantees: only a key of the author's own domain signs, as From is when the message leaves. A message whose From
+names authors of several domains, or whose header section ends in lines that are no fields, is not signed.
 Not here: the state of the keys' DNS records (service.dkim_watch), signatures in the message (dkim.existing).
 """
 
@@ -12,7 +11,6 @@ from dataclasses import dataclass, field
 from senderproxy.dkim.key import SigningKey
 from senderproxy.mail.author import MailboxError, read_mailboxes
 from senderproxy.mail.header import HeaderSection
-from senderproxy.routing.provider import Provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +20,9 @@ class KeyRing:
     signing: Mapping[str, SigningKey] = field(default_factory=dict)
     known: Mapping[str, Sequence[SigningKey]] = field(default_factory=dict)
 
-    def key_for(self, header: HeaderSection, provider: Provider) -> SigningKey | None:
-        """The key for a message with this header section, as it leaves, through this provider."""
-        if provider.signs or header.rest not in (b"", b"\r\n"):
+    def key_for(self, header: HeaderSection) -> SigningKey | None:
+        """The key for a message with this header section, as it leaves."""
+        if header.rest not in (b"", b"\r\n"):
             return None
         domain = author_domain(header)
         return None if domain is None else self.signing.get(domain)

@@ -10,12 +10,11 @@ Not here: whether the fallback may send a message (relay.fallback), the conseque
 RFC 5321 section 3.7.
 """
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
@@ -32,15 +31,8 @@ from senderproxy.relay.content_changes import ContentChanger
 from senderproxy.relay.decide import CachedDecision, Decision, MessageFacts, Rules, decide, report_recipient
 from senderproxy.relay.decision_thread import DecisionThread, TooManyDecisions, has_large_header
 from senderproxy.relay.dkim_signing import DkimSigner
-from senderproxy.relay.fallback import (
-    Outages,
-    Unfit,
-    as_own_delay,
-    decide_fallback,
-    has_copy,
-    open_to_fallback,
-    with_substitute,
-)
+from senderproxy.relay.fallback import Unfit, decide_fallback
+from senderproxy.relay.fallback_delivery import FallbackDelivery, MaybeTaken
 from senderproxy.relay.ports import Accounts, Courier, Outcomes
 from senderproxy.relay.sender_rejected import RejectedSenders, explain, find_rejected
 from senderproxy.relay.way_delivery import deliver_by_ways
@@ -54,8 +46,6 @@ from senderproxy.worker_threads import QUEUE_LIMIT
 REPORT_SERVER: Final = "@internal"  # stored in place of an account's id: the queue of reports to the internal server
 _CONTENT_UNAVAILABLE: Final = Deferred(reply(451, "4.3.0", "The message cannot be read or changed now"))
 
-MaybeTaken: TypeAlias = Callable[[], Awaitable[Container[ForwardPath]]]
-
 _log: Final = logging.getLogger("senderproxy.relay")
 
 
@@ -68,7 +58,7 @@ class MessageRelay:
         self._clock = clock
         self.rules = rules
         self.rejected_senders = RejectedSenders()
-        self.outages = Outages()
+        self._fallbacks = FallbackDelivery(self._deliver, self._decide_fallback, clock)
         self.dkim = DkimSigner(clock)
         self._contents = ContentChanger()
         self._arrivals = DecisionThread("decision-arrival")
@@ -132,77 +122,7 @@ class MessageRelay:
             return await deliver_by_ways(deliver, submission, decision, paths)
         if decision.route.account.fallback is None or decision.hop is not None:
             return await self._deliver(submission, decision, recipients)
-        return await self._deliver_with_fallback(submission, decision, recipients, maybe_taken)
-
-    async def _deliver_with_fallback(
-        self,
-        submission: Submission,
-        decision: Decision,
-        recipients: Sequence[ForwardPath] | None,
-        maybe_taken: MaybeTaken | None,
-    ) -> Outcomes:
-        """Offer the message by its account, then by the fallback to the recipients for which that is permitted."""
-        account = decision.route.account.id
-        other: Decision | Unfit | None = None
-        known = self.outages.current(account, self._clock.monotonic())
-        if known is not None:
-            other = await self._decide_fallback(submission, account)
-        if known is None or other is None:
-            outcomes = await self._deliver(submission, decision, recipients)
-            self.outages.note(account, outcomes, self._clock.monotonic())
-        else:
-            outcomes = dict.fromkeys(decision.plan.envelope.recipients if recipients is None else recipients, known)
-        waiting = open_to_fallback(outcomes)
-        if waiting and known is None:
-            other = await self._decide_fallback(submission, account)
-        if not waiting or other is None:
-            return outcomes
-        barred = await maybe_taken() if maybe_taken is not None else ()
-        may = [] if isinstance(other, Unfit) else [path for path in waiting if path not in barred]
-        result = {**outcomes, **{path: as_own_delay(waiting[path]) for path in waiting if path not in may}}
-        if len(may) < len(waiting):
-            why = other.why if isinstance(other, Unfit) else "an earlier attempt may have been successful"
-            event(_log, log_events.FALLBACK_UNFIT, id=submission.id, account=account, why=why)
-        if may and isinstance(other, Decision):
-            open_ = {path: waiting[path] for path in may}
-            result |= await self._deliver_instead(submission, account, other, open_, outcomes)
-        return result
-
-    async def _deliver_instead(
-        self,
-        submission: Submission,
-        account: str,
-        other: Decision,
-        waiting: Mapping[ForwardPath, Deferred],
-        outcomes: Outcomes,
-    ) -> Outcomes:
-        """Offer the message by the fallback; its outcomes. A cancellation has no effect if a recipient has a copy."""
-        fallback, first = other.route.account.id, next(iter(waiting.values()))
-        try:
-            tried = await self._deliver(submission, other, tuple(waiting))
-        except asyncio.CancelledError:
-            if any(map(has_copy, outcomes.values())):
-                return waiting
-            raise
-        result = with_substitute(waiting, tried, fallback)
-        sent = sum(isinstance(outcome, Delivered) for outcome in result.values())
-        if all(outcome is waiting[path] for path, outcome in result.items()):
-            self.outages.forget(account)  # the fallback cannot send either: no message is to wait for a memory
-        assert first.unavailable is not None  # see open_to_fallback
-        event(
-            _log,
-            log_events.FALLBACK_USED,
-            fault=None,
-            id=submission.id,
-            account=account,
-            fallback=fallback,
-            cause=first.unavailable.value,
-            why=first.reply,
-            delivered=sent,
-            recipients=len(waiting),
-            reply=next(iter(tried.values())).reply,
-        )
-        return result
+        return await self._fallbacks.deliver(submission, decision, recipients, maybe_taken)
 
     async def _decide_fallback(self, submission: Submission, account: str) -> Decision | Unfit | None:
         """The decision for the fallback of this account, with the accounts and rules now in force."""
@@ -222,7 +142,7 @@ class MessageRelay:
         message = self._stamped(submission, apply_plan(plan, submission.message))
         envelope = plan.envelope if recipients is None else plan.envelope.with_recipients(recipients)
         changes: Sequence[ContentChange] = plan.content_changes
-        if self.dkim.ring is not None and (changes or not message.body.is_ascii):
+        if self._signs(decision) and (changes or not message.body.is_ascii):
             changes = await self._before_signing(submission, decision, message)
         if changes:
             outcomes = await self._deliver_changed(submission, decision, envelope, message, changes)
@@ -235,13 +155,17 @@ class MessageRelay:
             outcomes = {**outcomes, **await self._deliver_changed(submission, decision, rest, message, changes)}
         return outcomes
 
+    def _signs(self, decision: Decision) -> bool:
+        """True if a key may sign. Where the provider will, it may not: some receivers refuse two of one domain."""
+        return self.dkim.ring is not None and (decision.hop is not None or not decision.route.provider.signs)
+
     async def _before_signing(
         self, submission: Submission, decision: Decision, message: Message
     ) -> Sequence[ContentChange]:
         """The content changes of a message that may be 8-bit: no server on its way must have to re-encode it."""
         changes = decision.plan.content_changes
         try:
-            signs = await self.dkim.will_sign(submission, message, decision.route.provider)
+            signs = await self.dkim.will_sign(submission, message)
         except OSError:  # the signature itself reports it
             return changes
         return (*changes, Reencode(seven_bit=True, spares_signed=True)) if signs else changes
@@ -274,7 +198,7 @@ class MessageRelay:
         self, submission: Submission, decision: Decision, envelope: Envelope, message: Message
     ) -> Awaitable[Outcomes]:
         """The transaction with the upstream, to be awaited."""
-        if self.dkim.ring is not None:
+        if self._signs(decision):
             return self._offer_signed(submission, decision, envelope, message)
         return self._offer_as_is(submission, decision, envelope, message)
 
@@ -283,7 +207,7 @@ class MessageRelay:
     ) -> Outcomes:
         """Sign the message, which is the last change, and offer it."""
         try:
-            message = await self.dkim.signed(submission, message, decision.route.provider)
+            message = await self.dkim.signed(submission, message)
         except OSError as error:
             event(_log, log_events.CONTENT_CHANGE_FAILED, id=submission.id, why=error)
             return dict.fromkeys(envelope.recipients, _CONTENT_UNAVAILABLE)

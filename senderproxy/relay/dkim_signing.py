@@ -23,7 +23,6 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.decision_thread import has_large_header
-from senderproxy.routing.provider import Provider
 
 _AT_ONCE: Final = 32 * 1024  # octets of a message that is signed on the event loop: 0.2 ms beside the signature's 0.7
 _TIMEOUT: Final = 60.0  # seconds for one message; 100 MB take some seconds
@@ -40,24 +39,24 @@ class DkimSigner:
         self._clock = clock
         self._disk = DiskThreads("dkim", timeout_seconds=timeout_seconds)
 
-    async def will_sign(self, submission: Submission, message: Message, provider: Provider) -> bool:
+    async def will_sign(self, submission: Submission, message: Message) -> bool:
         """True if a key is there for the message as it is now. Raises OSError if there is no thread."""
         ring = self.ring
         if ring is None:
             return False
         if not has_large_header(submission):
-            return self._key(ring, submission, message, provider) is not None
-        return await self._on_thread(message, lambda: self._key(ring, submission, message, provider)) is not None
+            return self._key(ring, submission, message) is not None
+        return await self._on_thread(message, lambda: self._key(ring, submission, message)) is not None
 
-    async def signed(self, submission: Submission, message: Message, provider: Provider) -> Message:
+    async def signed(self, submission: Submission, message: Message) -> Message:
         """The message with a signature, or as it is if no key is there for it. Raises OSError."""
         ring = self.ring
         if ring is None:
             return message
         is_small = message.body.disk is None and message.size <= _AT_ONCE
         if is_small and not has_large_header(submission):
-            return self._sign(ring, submission, message, provider)
-        return await self._on_thread(message, lambda: self._sign(ring, submission, message, provider))
+            return self._sign(ring, submission, message)
+        return await self._on_thread(message, lambda: self._sign(ring, submission, message))
 
     async def _on_thread(self, message: Message, call: Callable[[], _T]) -> _T:
         working = self._disk.do(call)
@@ -68,15 +67,15 @@ class DkimSigner:
             raise DiskTimeout
         return working.result()
 
-    def _key(self, ring: KeyRing, submission: Submission, message: Message, provider: Provider) -> SigningKey | None:
+    def _key(self, ring: KeyRing, submission: Submission, message: Message) -> SigningKey | None:
         try:
-            return ring.key_for(message.header, provider)
+            return ring.key_for(message.header)
         except Exception as fault:  # noqa: BLE001  the message leaves without a signature
             event(_log, log_events.DKIM_FAILED, fault=fault, id=submission.id)
             return None
 
-    def _sign(self, ring: KeyRing, submission: Submission, message: Message, provider: Provider) -> Message:
-        key = self._key(ring, submission, message, provider)
+    def _sign(self, ring: KeyRing, submission: Submission, message: Message) -> Message:
+        key = self._key(ring, submission, message)
         if key is None:
             return message
         received: HeaderSection = submission.message.header

@@ -361,30 +361,37 @@ class RelayIntake:
             _observe(self.observer, submission, decision, answer, kind, seconds)
         if not _log.isEnabledFor(kind.level):
             return
-        envelope = submission.envelope
-        facts: dict[str, object] = {
-            "id": submission.id,
-            "client": submission.client,
-            "reverse_path": f"<{envelope.reverse_path}>",
-            "recipients": len(envelope.recipients),
-            "size": submission.message.size,
-            "seconds": round(seconds, 3),
-            "reply": answer,
+        event(_log, kind, fault=None, **_log_fields(submission, decision, answer, seconds))
+
+
+def _log_fields(
+    submission: Submission, decision: Decision | Refusal | Discard, answer: Reply, seconds: float
+) -> dict[str, object]:
+    """The fields of the line about a message."""
+    envelope = submission.envelope
+    facts: dict[str, object] = {
+        "id": submission.id,
+        "client": submission.client,
+        "reverse_path": f"<{envelope.reverse_path}>",
+        "recipients": len(envelope.recipients),
+        "size": submission.message.size,
+        "seconds": round(seconds, 3),
+        "reply": answer,
+    }
+    if isinstance(decision, Decision):
+        route = decision.route
+        facts |= {
+            "author": route.author,
+            "account": route.account.id,
+            "chosen_by": f"{route.source.value}, {route.tier.description}",
         }
-        if isinstance(decision, Decision):
-            route = decision.route
-            facts |= {
-                "author": route.author,
-                "account": route.account.id,
-                "chosen_by": f"{route.source.value}, {route.tier.description}",
-            }
-            if decision.ways is None:
-                facts |= {_changed_field(change.what): change.new or "(removed)" for change in decision.plan.changes}
-            else:
-                facts["ways"] = "; ".join(dict.fromkeys(map(str, decision.ways.values())))
-        elif isinstance(decision, Refusal) and decision.hint:
-            facts["hint"] = decision.hint
-        event(_log, kind, fault=None, **facts)
+        if decision.ways is None:
+            facts |= {_changed_field(change.what): change.new or "(removed)" for change in decision.plan.changes}
+        else:
+            facts["ways"] = "; ".join(dict.fromkeys(map(str, decision.ways.values())))
+    elif isinstance(decision, Refusal) and decision.hint:
+        facts["hint"] = decision.hint
+    return facts
 
 
 def _observe(

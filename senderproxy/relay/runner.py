@@ -12,7 +12,7 @@ RFC 5321 section 4.5.4.1.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -253,7 +253,8 @@ class Runner(Dispatcher):
         try:
             while not self._is_stopped and (slots := self._ready_slots(queue)):
                 changes = queue.changes
-                claims = await self._claim(queue.lane, slots)
+                count = self._pacing.reserve(min(slots, _ATTEMPTS - len(self._tasks)), self._clock.monotonic())
+                claims = await _claim(self.spool, queue.lane, count, self._pacing)
                 for claim in claims:
                     self._start_attempt(claim)
                 if not claims and changes == queue.changes:
@@ -268,15 +269,6 @@ class Runner(Dispatcher):
             self._claim_loops.pop(queue.lane, None)
             if not self._is_stopped:
                 self._set_timer(queue)
-
-    async def _claim(self, lane: Lane, slots: int) -> Sequence[Claim]:
-        count = self._pacing.reserve(min(slots, _ATTEMPTS - len(self._tasks)), self._clock.monotonic())
-        claims: Sequence[Claim] = ()
-        try:
-            claims = await self.spool.claim(lane, count)
-        finally:
-            self._pacing.messages_sent(len(claims) - count)
-        return claims
 
     def _set_timer(self, queues: LaneQueue | LaneQueues) -> None:
         if not self._is_paused:
@@ -357,17 +349,29 @@ class Runner(Dispatcher):
             self._note_lane(lane, 0.0)
         elif not self._is_stopped:
             self.wake()
-            self._spawn(self._read_due())
-
-    async def _read_due(self) -> None:
-        try:
-            self._note_all(await self.spool.due())
-        except SpoolError as error:
-            event(_log, log_events.QUEUE_READ_FAILED, why=error.message, hint=error.hint)
+            self._spawn(_read_due(self.spool, self._note_all))
 
     def _note_all(self, due: Mapping[Lane, timedelta]) -> None:
         for lane, wait in due.items():
             self._note_lane(lane, self._clock.monotonic() + wait.total_seconds())
+
+
+async def _claim(spool: Spool, lane: Lane, count: int, pacing: BurstPacing) -> Sequence[Claim]:
+    """Lease so many messages, for which a burst has reserved places; those that stay free are given back."""
+    claims: Sequence[Claim] = ()
+    try:
+        claims = await spool.claim(lane, count)
+    finally:
+        pacing.messages_sent(len(claims) - count)
+    return claims
+
+
+async def _read_due(spool: Spool, note: Callable[[Mapping[Lane, timedelta]], None]) -> None:
+    """Note the due times of all lanes."""
+    try:
+        note(await spool.due())
+    except SpoolError as error:
+        event(_log, log_events.QUEUE_READ_FAILED, why=error.message, hint=error.hint)
 
 
 def _lane_of(claim: Claim) -> Lane:

@@ -116,7 +116,7 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class MessageRecord:
-    """A message, as the queue tools list it."""
+    """A message, as the queue tools list it. One attribute for each fact."""
 
     id: str
     received_at: datetime

@@ -31,6 +31,8 @@ ALLOWED = {
     ("service/loop_monitor.py", "DaemonThread"),  # measures the loop from outside
     ("spool/sqlite/store.py", "DaemonThread"),  # the check of a large database, once after the start
     ("delivery/resolver.py", "getaddrinfo"),
+    ("delivery/mx/domain_state.py", "getaddrinfo"),  # of numbers
+    ("cli/check_mx.py", "create_connection"),  # a command
     ("http_client/exchange.py", "getaddrinfo"),  # on a thread of http_client.client
     ("config/load.py", "getfqdn"),  # before the start, or on the thread of a reload
     ("config/load.py", "DaemonThread"),  # bounds that look-up in time

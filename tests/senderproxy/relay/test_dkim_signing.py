@@ -25,6 +25,7 @@ from senderproxy.relay.decide import Decision
 from senderproxy.relay.dkim_signing import DkimSigner
 from tests.senderproxy.dkim.signing import private_key, ring, signing_key, verified
 from tests.senderproxy.relay.office import KUNDE, RelayOffice, relay_office
+from tests.senderproxy.relay.routes import routes_office
 from tests.senderproxy.relay.test_content_changes import Body as MemoryBody
 
 HEADER = (
@@ -105,6 +106,19 @@ async def test_nothing_is_signed_for_a_provider_that_signs(tmp_path: Path) -> No
         office.relay.rules = replace(office.rules, providers=providers)
         assert b"DKIM-Signature" not in await sent(office, HEADER + PLAIN, UMLAUTS)
         assert office.simulator.received[-1].content.endswith(UMLAUTS.replace(b"..", b"."))
+
+
+@pytest.mark.parametrize(("way", "signed"), [("account anna", False), ("relay", True)])
+async def test_a_server_that_is_not_the_provider_gets_a_signature(tmp_path: Path, way: str, *, signed: bool) -> None:
+    async with routes_office(tmp_path, ("*", way)) as office:
+        office.use_provider(signs=True)
+        use(office, signing_key())
+        assert isinstance(await deliver(office, HEADER + PLAIN, buffer(UMLAUTS)), Delivered)
+        [arrived] = [*office.simulator.received, *office.relay_host.received]
+    assert (b"DKIM-Signature" in arrived.content) == signed
+    assert arrived.content.isascii() == signed
+    if signed:
+        assert verified(arrived.content)
 
 
 async def test_the_signature_covers_the_repairs(tmp_path: Path) -> None:
