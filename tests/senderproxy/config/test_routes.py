@@ -91,11 +91,11 @@ def test_a_smarthost_with_a_login_is_its_account() -> None:
         ('[[routes]]\nrecipients = ["@k.example"]\nvia = 5\n', "routes[0].via: 5 is unknown"),
         (
             '[[routes]]\nrecipients = ["@k.example"]\nvia = "mx"\n',
-            'routes[0].via: "mx" is not available in this version',
+            'mx.public_address: is missing, but via = "mx" needs it',
         ),
         (
             '[[routes]]\nrecipients = ["@k.example"]\nvia = "provider-mx"\n',
-            '"provider-mx" is not available in this version',
+            'mx.public_address: is missing, but via = "provider-mx" needs it',
         ),
         ('[[routes]]\nrecipients = ["@k.example"]\nvia = "mx k.example"\n', 'routes[0].via: "mx k.example" is unknown'),
         (

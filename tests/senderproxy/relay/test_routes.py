@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from senderproxy.control.crash_journal import CrashJournalFile
-from senderproxy.relay.queue_admin import QueueAction, QueueAdmin
+from senderproxy.relay.queue_admin import QueueAdmin
 from senderproxy.simulator.faults import Delay, Drop, Fault, FaultScript, FaultStage, Silence
 from senderproxy.simulator.provider_replies import server_reply
+from senderproxy.tracking.queue_words import QueueAction
 from senderproxy.tracking.record import Lane, Query, RecipientStatus
 from senderproxy.tracking.serialize import read_record
 from senderproxy.tracking.timeline import current_state
