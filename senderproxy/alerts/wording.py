@@ -39,6 +39,13 @@ TITLES: Final[Mapping[str, Bilingual]] = MappingProxyType(
         ConditionKey.SMARTHOST_CERTIFICATE: Bilingual(
             "{name}: Zertifikat des Anbieters ungültig", "{name}: invalid certificate of the provider"
         ),
+        ConditionKey.ROUTE_UNREACHABLE: Bilingual(
+            "{name}: der Weg ist nicht erreichbar", "{name}: the route cannot be reached"
+        ),
+        ConditionKey.MX_STOPPED: Bilingual("{name}: Direktversand angehalten", "{name}: direct delivery is stopped"),
+        ConditionKey.CLIENT_CERTIFICATE: Bilingual(
+            "{name}: das Client-Zertifikat läuft ab", "{name}: the client certificate expires"
+        ),
         ConditionKey.LISTENER_CERTIFICATE: Bilingual(
             "{name}: eigenes Zertifikat läuft ab oder ist ungültig", "{name}: own certificate expires or is invalid"
         ),
@@ -82,6 +89,7 @@ TITLES: Final[Mapping[str, Bilingual]] = MappingProxyType(
         ConditionKey.NO_MAIL: Bilingual("es kommt keine Mail mehr", "no mail for longer than usual"),
         ConditionKey.SPF_WRONG: Bilingual("{name}: SPF ist falsch", "{name}: SPF is wrong"),
         ConditionKey.DKIM_WRONG: Bilingual("{name}: DKIM ist falsch", "{name}: DKIM is wrong"),
+        ConditionKey.DKIM_RECORD: Bilingual("{name}: eigener DKIM-Schlüssel", "{name}: own DKIM key"),
         ConditionKey.DMARC_WRONG: Bilingual("{name}: DMARC ist falsch", "{name}: DMARC is wrong"),
         ConditionKey.MX_WRONG: Bilingual("{name}: kann keine Mail empfangen", "{name}: can receive no mail"),
         ConditionKey.METRICS_UNAVAILABLE: Bilingual("keine Metriken", "no metrics"),
