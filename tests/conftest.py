@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from senderproxy import log_events
+from senderproxy.translation import SOURCE, use_language
 
 # Tests compare English texts, whatever the language of the machine; the programs that they start inherit it.
 os.environ["LANGUAGE"] = "en"
@@ -103,6 +104,12 @@ def _everything_is_logged() -> Generator[None]:
         root.addHandler(_watch)
     yield
     ours.setLevel(before)
+
+
+@pytest.fixture(autouse=True)
+def _texts_are_english() -> None:
+    """A command that an earlier test called may have chosen another language for the process."""
+    use_language(SOURCE)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,7 +3,7 @@
 Guarantees: a Config is valid as a whole: contradictions, and settings that would make an open relay, are refused. It is
 immutable; a reload replaces it. It contains no secret, only hashes and the place of the vault's key.
 Not here: the file (config.load), the presentation of problems (config.problems).
-The descriptions are printed in docs/config.md only, which is English: they are not marked for translation.
+The descriptions are printed in docs/config.md; their German is in docs/config.de.po.
 """
 
 from collections.abc import Iterator, Mapping
