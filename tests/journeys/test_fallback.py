@@ -120,6 +120,7 @@ def test_a_wrong_password_costs_one_login_and_no_mail_waits(bench: Bench) -> Non
         assert here.hand_in(port)[0] == 250
     wait_until_empty(here.relay)
     assert len(here.second.received()) == 4
+    wait_until(here.first.failed_logins, "Dovecot has logged it", peer=here.first)
     assert here.first.failed_logins() == [ANNA]
     status = here.status()
     assert (status["state"], status["sends_through"]) == ("suspended", RESERVE)
