@@ -7,9 +7,8 @@ Not here: the decision (relay.decide), the account's state and limits (cli.expla
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from email.utils import format_datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +20,6 @@ from senderproxy.cli.explain_state import State, ask_state, limits_entry, print_
 from senderproxy.cli.terminal import print_field, print_json
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.config.model import Config, ListenerSettings
-from senderproxy.footer.add_footer import AddFooter
 from senderproxy.listener.client_auth import Admission, ClientAuth
 from senderproxy.mail.address import NULL_PATH, Address, AddressError, ReversePath, parse_address
 from senderproxy.mail.author import AuthorFields, UnreadableAuthor, read_authors
@@ -30,17 +28,23 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client
 from senderproxy.relay.decide import Decision, MessageFacts, decide
+from senderproxy.relay.explanation import (
+    Lookup,
+    explained,
+    header_of_address,
+    header_of_file,
+    look_up,
+    route_of,
+    usual_reverse_path,
+    ways_explained,
+)
 from senderproxy.relay.fallback import Unfit, decide_fallback
 from senderproxy.relay.loop_guard import is_automatic_response
-from senderproxy.relay.ways import AccountWay, HopWay, NoWay, Way
-from senderproxy.rewriting.edited_header import EditedHeader
-from senderproxy.rewriting.effective_author import determine_author
-from senderproxy.rewriting.plan import Discard, RewritePlan, describe_rule
-from senderproxy.routing.directory import AccountDirectory, MatchTier
-from senderproxy.routing.hops import SmarthostHop
-from senderproxy.routing.recipient_routes import RecipientRoute, RecipientRoutes
-from senderproxy.routing.route import CandidateAddress, Refusal, RoutingPolicy, candidate_addresses
-from senderproxy.translation import _, ngettext
+from senderproxy.relay.ways import NoWay
+from senderproxy.rewriting.plan import Discard
+from senderproxy.routing.recipient_routes import RecipientRoutes
+from senderproxy.routing.route import Refusal
+from senderproxy.translation import _
 from senderproxy.wiring import rules_of
 
 _HEADER_LIMIT: Final = 512 * 1024  # octets read of a file; the header section of real mail is far shorter
@@ -66,22 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lookup:
-    """One candidate address and the account found for it."""
-
-    candidate: CandidateAddress
-    account: str | None
-    tier: MatchTier | None
-
-    def __str__(self) -> str:
-        if self.tier is None:
-            found = _("no account")
-        else:
-            found = _("account {account}, found by {tier}").format(account=self.account, tier=_(self.tier.description))
-        return f"{self.candidate.source.value} {self.candidate.address}: {found}"
-
-
 def run(chosen: argparse.Namespace) -> int:
     """0 if the message would be sent, 1 if it would be refused or discarded."""
     config = read_config(chosen)
@@ -104,8 +92,7 @@ def run(chosen: argparse.Namespace) -> int:
         header, Envelope(path, recipients), client, "explain", clock.now(), keys=accounts.signing_keys()
     )
     decision = decide(facts, directory, rules)
-    effective = determine_author(EditedHeader(header), path, client, rules.senders.mapped)
-    lookups = _lookups(effective.authors, effective.reverse_path, directory, rules.routing)
+    authors, lookups = look_up(facts, directory, rules)
     state, other = None, None
     if isinstance(decision, Decision):
         other = decide_fallback(facts, directory, rules, decision.route.account.id)
@@ -118,14 +105,19 @@ def run(chosen: argparse.Namespace) -> int:
     else:
         if admission is not None:
             _print_admission(chosen.client, listener, admission)
-        _print_decision(effective.authors, lookups, decision)
+        _print_fields(explained(authors, lookups, decision))
         if isinstance(decision, Decision) and state is not None:
             route = decision.route
             is_automatic = is_automatic_response(path, header)
             print_state(state, route.account, route.provider, is_automatic=is_automatic)
             print_fallback(other, route, state)
-            _print_ways(decision, rules.recipient_routes, recipients)
+            _print_fields(ways_explained(decision, rules.recipient_routes, recipients))
     return EX_OK if isinstance(decision, Decision) else EX_FAILED
+
+
+def _print_fields(fields: Iterable[tuple[str, str]]) -> None:
+    for name, text in fields:
+        print_field(name, text)
 
 
 # ---- the message ----
@@ -182,12 +174,7 @@ def _print_admission(client: str, listener: ListenerSettings, admission: Admissi
 
 def _header(what: str, clock: Clock) -> HeaderSection:
     if what != "-" and "@" in what and not Path(what).exists():
-        lines = (
-            f"From: {typed_address(what)}",
-            f"Date: {format_datetime(clock.now())}",
-            "Message-ID: <explain@localhost>",
-        )
-        return HeaderSection("".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii"))
+        return header_of_address(typed_address(what), clock.now())
     try:
         if what == "-":
             content = sys.stdin.buffer.read(_HEADER_LIMIT)
@@ -199,15 +186,12 @@ def _header(what: str, clock: Clock) -> HeaderSection:
             _("Cannot read {path}: {error}.").format(path=what, error=error.strerror),
             hint=_("Name an address, such as anna@firma.example, or a file with a message."),
         ) from error
-    # A file may have the line ends of this system; on the wire they are CRLF.
-    content = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    header, blank, _body = content.partition(b"\r\n\r\n")
-    return HeaderSection(header + blank)
+    return header_of_file(content)
 
 
 def _reverse_path(text: str | None, authors: AuthorFields | UnreadableAuthor) -> ReversePath:
     if text is None:
-        return authors.from_[0].address if isinstance(authors, AuthorFields) and authors.from_ else NULL_PATH
+        return usual_reverse_path(authors)
     bare = text.strip().removeprefix("<").removesuffix(">")
     if not bare:
         return NULL_PATH
@@ -217,117 +201,13 @@ def _reverse_path(text: str | None, authors: AuthorFields | UnreadableAuthor) ->
         raise UsageError(_("Invalid reverse-path: {error}.").format(error=error)) from error
 
 
-# ---- the decision ----
-
-
-def _lookups(
-    authors: AuthorFields | UnreadableAuthor, path: ReversePath, directory: AccountDirectory, policy: RoutingPolicy
-) -> list[_Lookup]:
-    """Every address that is looked up, in order, with the closest account."""
-    if isinstance(authors, UnreadableAuthor):
-        return []
-    lookups: list[_Lookup] = []
-    for candidate in candidate_addresses(authors, path, policy):
-        tiers = (MatchTier.EXACT, MatchTier.UNTAGGED, MatchTier.DOMAIN)
-        found = ((tier, directory.find(candidate.address, tier)) for tier in tiers)
-        tier, account = next(((t, a) for t, a in found if a is not None), (None, None))
-        lookups.append(_Lookup(candidate, account.id if account else None, tier))
-    return lookups
-
-
-def _print_decision(
-    authors: AuthorFields | UnreadableAuthor, lookups: list[_Lookup], decision: Decision | Refusal | Discard
-) -> None:
-    if isinstance(authors, AuthorFields):
-        addresses = ", ".join(str(mailbox.address) for mailbox in authors.from_)
-        print_field(_("author"), addresses or _("none in From"))
-    for lookup in lookups:
-        print_field(_("looked up"), str(lookup))
-    if not isinstance(decision, Decision):
-        outcome = _("refused") if isinstance(decision, Refusal) else _("discarded")
-        print_field(outcome, f"{decision.reply.code} {decision.reply.status or ''}".strip())
-        for line in decision.reply.lines:
-            print_field(_("because"), line)
-        if isinstance(decision, Refusal) and (hint := decision.unexplained_hint):
-            print_field(_("to fix"), hint)
-        return
-    _print_route(decision)
-
-
-def _print_route(decision: Decision) -> None:
-    route, plan = decision.route, decision.plan
-    account = _("{id}, logs in as {login}").format(id=route.account.id, login=route.account.login)
-    print_field(_("account"), account)
-    print_field(_("chosen by"), f"{route.source.value} {route.author}: {_(route.tier.description)}")
-    print_field(_("provider"), f"{route.provider.name} ({', '.join(str(host) for host in route.provider.smarthosts)})")
-    sent_as = _("{rule}; sent as <{path}>").format(
-        rule=describe_rule(route, route.provider.sender_rule), path=plan.envelope.reverse_path
-    )
-    print_field("reverse-path", sent_as)
-    print_field("From", describe_rule(route, route.provider.from_rule))
-    _print_changes(plan)
-
-
-def _print_changes(plan: RewritePlan) -> None:
-    for change in plan.changes:
-        print_field(_("changed"), f"{change.what}: {change.new or _('removed')}")
-        if change.old:
-            print_field("", _("instead of {old}").format(old=change.old))
-        print_field("", _("because {reason}").format(reason=change.reason))
-    if not plan.changes:
-        print_field(_("changed"), _("nothing"))
-    if plan.content_changes and isinstance(footer := plan.content_changes[0], AddFooter):
-        senders = ", ".join(map(str, footer.footer.senders))
-        text = _("of {senders}, unless the content of the message excludes it: senderproxy footer try")
-        print_field(_("footer"), text.format(senders=senders))
-
-
-# ---- the ways of the recipients ----
-
-
-def _print_ways(decision: Decision, routes: RecipientRoutes, recipients: Sequence[Address]) -> None:
-    """The way of each recipient, and what differs from the message by the author's account."""
-    if routes and not recipients:
-        text = ngettext(
-            "{count} route by recipient; --to ADDRESS shows the way of a recipient",
-            "{count} routes by recipient; --to ADDRESS shows the way of a recipient",
-            len(routes.routes),
-        )
-        print_field(_("routes"), text.format(count=len(routes.routes)))
-    if not routes:
-        return
-    for path in recipients:
-        way, route = decision.way_of(path), _route_of(decision, routes, path)
-        setting = _("no route") if route is None else route.setting
-        print_field(_("way"), f"{path}: {_way_in_words(decision, way)} ({setting})")
-        match way:
-            case NoWay(refusal):
-                print_field("", f"{refusal.reply}")
-            case AccountWay() | HopWay():
-                print_field("", _("sent as <{path}>").format(path=way.plan.envelope.reverse_path))
-                _print_changes(way.plan)
-            case None:
-                pass
-
-
-def _route_of(decision: Decision, routes: RecipientRoutes, path: Address) -> RecipientRoute | None:
-    return routes.find((decision.undone or {}).get(path, path))
-
-
-def _way_in_words(decision: Decision, way: Way | None) -> str:
-    match way:
-        case None:
-            return f"account {decision.route.account.id}"
-        case HopWay(SmarthostHop() as hop):
-            return f"{hop}, {hop.server}"
-        case _:
-            return str(way)
+# ---- JSON ----
 
 
 def _ways_entry(decision: Decision, routes: RecipientRoutes, recipients: Sequence[Address]) -> list[dict[str, object]]:
     entries: list[dict[str, object]] = []
     for path in recipients:
-        way, route = decision.way_of(path), _route_of(decision, routes, path)
+        way, route = decision.way_of(path), route_of(decision, routes, path)
         plan = decision.plan if way is None else None if isinstance(way, NoWay) else way.plan
         entries.append(
             {
@@ -342,7 +222,7 @@ def _ways_entry(decision: Decision, routes: RecipientRoutes, recipients: Sequenc
 
 
 def _entry(
-    lookups: list[_Lookup],
+    lookups: Sequence[Lookup],
     decision: Decision | Refusal | Discard,
     state: State | None,
     client: str | None,

@@ -1,11 +1,10 @@
 """Explanation of a decision: the addresses that were looked up, the account, the changes, in words. PURE.
 
-Guarantees: the decision is that of a message (relay.decide), in the words of cli.explain.
-Not here: the ways of recipients (cli.explain), the account's state and limits (cli.explain_state), the right of a
-client to connect (listener.client_auth).
+Guarantees: the decision is that of a message (relay.decide).
+Not here: the account's state and limits (cli.explain_state), the right of a client to connect (listener.client_auth).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
@@ -15,12 +14,15 @@ from senderproxy.mail.address import NULL_PATH, Address, ReversePath
 from senderproxy.mail.author import AuthorFields, UnreadableAuthor
 from senderproxy.mail.header import HeaderSection
 from senderproxy.relay.decide import Decision, MessageFacts, Rules
+from senderproxy.relay.ways import AccountWay, HopWay, NoWay, Way
 from senderproxy.rewriting.edited_header import EditedHeader
 from senderproxy.rewriting.effective_author import determine_author
-from senderproxy.rewriting.plan import Discard, describe_rule
+from senderproxy.rewriting.plan import Discard, RewritePlan, describe_rule
 from senderproxy.routing.directory import AccountDirectory, MatchTier
+from senderproxy.routing.hops import SmarthostHop
+from senderproxy.routing.recipient_routes import RecipientRoute, RecipientRoutes
 from senderproxy.routing.route import CandidateAddress, Refusal, RoutingPolicy, candidate_addresses
-from senderproxy.translation import _
+from senderproxy.translation import _, ngettext
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,10 @@ def _route_fields(decision: Decision) -> Iterator[tuple[str, str]]:
     )
     yield "reverse-path", sent_as
     yield "From", describe_rule(route, route.provider.from_rule)
+    yield from _change_fields(plan)
+
+
+def _change_fields(plan: RewritePlan) -> Iterator[tuple[str, str]]:
     for change in plan.changes:
         yield _("changed"), f"{change.what}: {change.new or _('removed')}"
         if change.old:
@@ -130,3 +136,48 @@ def _route_fields(decision: Decision) -> Iterator[tuple[str, str]]:
         senders = ", ".join(map(str, footer.footer.senders))
         text = _("of {senders}, unless the content of the message excludes it: senderproxy footer try")
         yield _("footer"), text.format(senders=senders)
+
+
+# ---- the ways of the recipients ----
+
+
+def ways_explained(
+    decision: Decision, routes: RecipientRoutes, recipients: Sequence[Address]
+) -> Iterator[tuple[str, str]]:
+    """The way of each recipient, and its differences from the author's account, as fields."""
+    if routes and not recipients:
+        text = ngettext(
+            "{count} route by recipient; --to ADDRESS shows the way of a recipient",
+            "{count} routes by recipient; --to ADDRESS shows the way of a recipient",
+            len(routes.routes),
+        )
+        yield _("routes"), text.format(count=len(routes.routes))
+    if not routes:
+        return
+    for path in recipients:
+        way, route = decision.way_of(path), route_of(decision, routes, path)
+        setting = _("no route") if route is None else route.setting
+        yield _("way"), f"{path}: {_way_in_words(decision, way)} ({setting})"
+        match way:
+            case NoWay(refusal):
+                yield "", f"{refusal.reply}"
+            case AccountWay() | HopWay():
+                yield "", _("sent as <{path}>").format(path=way.plan.envelope.reverse_path)
+                yield from _change_fields(way.plan)
+            case None:
+                pass
+
+
+def route_of(decision: Decision, routes: RecipientRoutes, path: Address) -> RecipientRoute | None:
+    """The route of a recipient, of its original if it is an SRS address; None: the author's account sends."""
+    return routes.find((decision.undone or {}).get(path, path))
+
+
+def _way_in_words(decision: Decision, way: Way | None) -> str:
+    match way:
+        case None:
+            return f"account {decision.route.account.id}"
+        case HopWay(SmarthostHop() as hop):
+            return f"{hop}, {hop.server}"
+        case _:
+            return str(way)
