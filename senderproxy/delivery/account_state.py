@@ -297,11 +297,9 @@ class AccountState:
         """Record the last reply, for `status`."""
         self._last_reply = last
 
-    def count(self, outcomes: Outcomes) -> Counter[type]:
-        """Add the outcomes to the counters. Returns the number of recipients by kind of outcome."""
-        counts = Counter(map(type, outcomes.values()))
-        self._counts.update(counts)
-        return counts
+    def count(self, outcomes: Outcomes) -> None:
+        """Add the outcomes to the counters."""
+        self._counts.update(map(type, outcomes.values()))
 
     # --- for the operator ---
 

@@ -26,6 +26,7 @@ from senderproxy.delivery.account_state import (
     AccountStatus,
     statuses,
 )
+from senderproxy.delivery.attempt_log import AttemptEvents, log_attempt
 from senderproxy.delivery.causes import Cause
 from senderproxy.delivery.hops.courier import HopCourier
 from senderproxy.delivery.hops.opening import HopOpener
@@ -43,7 +44,7 @@ from senderproxy.log import event
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
-from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, Unavailable
+from senderproxy.mail.outcome import Deferred, Failed, Outcome, Unavailable
 from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import AccessTokens, Accounts, Availability, Courier, Outcomes
 from senderproxy.routing.account import Account, Credential
@@ -54,6 +55,9 @@ from senderproxy.routing.route import Route
 from senderproxy.tracking.record import Lane
 
 _log: Final = logging.getLogger("senderproxy.delivery")
+_ATTEMPTS: Final = AttemptEvents(
+    log_events.ATTEMPT_DELIVERED, log_events.ATTEMPT_PARTIAL, log_events.ATTEMPT_FAILED, log_events.ATTEMPT_INTERRUPTED
+)
 
 _SHUTTING_DOWN: Final = Deferred(reply(451, "4.3.2", "senderproxy is shutting down"), of_account=True)
 
@@ -436,25 +440,9 @@ def _log_attempt(state: AccountState, attempt: _Attempt, outcomes: Outcomes | No
         fields |= {"login": pooled.key.login, "smarthost": pooled.session.smarthost, "session": pooled.number}
         fields |= {"warm": pooled.warm, "sessions": attempt.sessions}
     fields["seconds"] = round(seconds, 3)
-    if outcomes is None:
-        event(_log, log_events.ATTEMPT_INTERRUPTED, fault=None, **fields)
-        return
-    counts = state.count(outcomes)
-    kind = log_events.ATTEMPT_DELIVERED
-    if counts[Delivered] != len(outcomes):
-        kind = log_events.ATTEMPT_PARTIAL if counts[Delivered] else log_events.ATTEMPT_FAILED
-    if not _log.isEnabledFor(kind.level):
-        return
-    worst_first = (o.reply for kind in (Failed, Deferred, Delivered) for o in outcomes.values() if type(o) is kind)
-    event(
-        _log,
-        kind,
-        fault=None,
-        **fields,
-        recipients=len(outcomes),
-        reply=next(worst_first, None),
-        maybe_taken=any(isinstance(o, Deferred) and o.maybe_taken for o in outcomes.values()) or None,
-    )
+    if outcomes is not None:
+        state.count(outcomes)
+    log_attempt(_ATTEMPTS, fields, outcomes)
 
 
 def _not_opened(failed: OpenFailed) -> Deferred:

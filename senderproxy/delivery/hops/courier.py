@@ -14,6 +14,7 @@ from typing import Final, Protocol, assert_never
 from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.delivery import classify
+from senderproxy.delivery.attempt_log import HOP_ATTEMPTS, log_attempt
 from senderproxy.delivery.hops.opening import HopOpener, HopServer, HopSession
 from senderproxy.delivery.hops.sessions import HopSessions
 from senderproxy.delivery.open_failures import FailureKind, OpenFailed
@@ -282,22 +283,6 @@ def _log_attempt(state: _HopState, outcomes: Mapping[ForwardPath, Outcome] | Non
         "server": state.hop.server,
         "seconds": round(seconds, 3),
     }
-    if outcomes is None:
-        event(_log, log_events.HOP_ATTEMPT_INTERRUPTED, fault=None, **facts)
-        return
-    for outcome in outcomes.values():
+    for outcome in (outcomes or {}).values():
         state.counts[type(outcome)] += 1
-    delivered = sum(isinstance(outcome, Delivered) for outcome in outcomes.values())
-    kind = log_events.HOP_ATTEMPT_DELIVERED
-    if delivered != len(outcomes):
-        kind = log_events.HOP_ATTEMPT_PARTIAL if delivered else log_events.HOP_ATTEMPT_FAILED
-    worst_first = (o.reply for kind in (Failed, Deferred, Delivered) for o in outcomes.values() if type(o) is kind)
-    event(
-        _log,
-        kind,
-        fault=None,
-        **facts,
-        recipients=len(outcomes),
-        reply=next(worst_first, None),
-        maybe_taken=any(isinstance(o, Deferred) and o.maybe_taken for o in outcomes.values()) or None,
-    )
+    log_attempt(HOP_ATTEMPTS, facts, outcomes)

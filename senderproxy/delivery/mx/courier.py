@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.delivery import classify
+from senderproxy.delivery.attempt_log import HOP_ATTEMPTS, log_attempt
 from senderproxy.delivery.hops.courier import HopStatus
 from senderproxy.delivery.hops.opening import HopOpener, HopSession
 from senderproxy.delivery.mx.domain_state import LIMITS, LONGEST_PAUSE, DomainState
@@ -366,21 +367,5 @@ def _log_attempt(
         "encrypted": attempt.encrypted,
         "seconds": round(seconds, 3),
     }
-    if outcomes is None:
-        event(_log, log_events.HOP_ATTEMPT_INTERRUPTED, fault=None, **facts)
-        return
-    delivered = sum(isinstance(outcome, Delivered) for outcome in outcomes.values())
-    kind = log_events.HOP_ATTEMPT_DELIVERED
-    if delivered != len(outcomes):
-        kind = log_events.HOP_ATTEMPT_PARTIAL if delivered else log_events.HOP_ATTEMPT_FAILED
-    worst_first = (o.reply for kind in (Failed, Deferred, Delivered) for o in outcomes.values() if type(o) is kind)
-    event(
-        _log,
-        kind,
-        fault=None,
-        **facts,
-        recipients=len(outcomes),
-        reply=next(worst_first, None),
-        maybe_taken=any(isinstance(one, Deferred) and one.maybe_taken for one in outcomes.values()) or None,
-        handed_back=sum(isinstance(one, Deferred) and one.handed_back for one in outcomes.values()) or None,
-    )
+    handed_back = sum(isinstance(one, Deferred) and one.handed_back for one in (outcomes or {}).values())
+    log_attempt(HOP_ATTEMPTS, facts, outcomes, {"handed_back": handed_back or None})
