@@ -6,7 +6,7 @@ Not here: the source of the answers (cli.queue_client), the changes themselves (
 """
 
 import argparse
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -21,21 +21,24 @@ from senderproxy.cli.times import typed_duration
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
 from senderproxy.control.protocol import Verb, new_request
-from senderproxy.mail.address import ForwardPath
 from senderproxy.tracking.age_buckets import AGE_LIMITS
-from senderproxy.tracking.queue_words import QueueAction, change_question, change_result, job_in_words
-from senderproxy.tracking.record import MessageRecord, Query, RecipientStatus
+from senderproxy.tracking.queue_words import (
+    QueueAction,
+    account_name,
+    change_question,
+    change_result,
+    job_in_words,
+    queue_row,
+)
+from senderproxy.tracking.record import Query, RecipientStatus
 from senderproxy.tracking.serialize import read_blocked, read_event, read_record
 from senderproxy.tracking.timeline import (
     WORDS_COLUMN,
     blocked_in_words,
     headline,
-    named,
-    next_try,
     size_in_words,
     time_in_words,
     timeline_lines,
-    way_in_words,
 )
 from senderproxy.translation import N_, _, ngettext
 
@@ -139,11 +142,6 @@ def _print_totals(accounts: list[dict[str, Any]], now: datetime) -> None:
             print_line(f"{recipients}: {reason}", indent=2, hanging_indent=4)
 
 
-def account_name(account: str) -> str:
-    """The name of the account in output; two names stand for mail that no account sends."""
-    return {"": _("(no account)"), "@internal": _("(internal server)")}.get(account, account)
-
-
 def _age_headings() -> list[str]:
     first, *others = (age // timedelta(minutes=1) for age in AGE_LIMITS)
     return [_("<{minutes} min").format(minutes=first), *(f"<{minutes}" for minutes in others), _("more")]
@@ -172,46 +170,12 @@ def run_list(chosen: argparse.Namespace) -> int:
             _("next try"),
             _("last reply"),
         )
-        print_table(headings, [_row(read_record(entry), clock.now()) for entry in entries])
+        print_table(headings, [queue_row(read_record(entry), clock.now()) for entry in entries])
     elif _is_filtered(chosen) or chosen.held:
         print(_("No queued message matches."))
     else:
         print(_("The queue is empty."))
     return EX_OK
-
-
-def _row(record: MessageRecord, now: datetime) -> list[str]:
-    pending = {path: state for path, state in record.recipients.items() if not state.status.is_final}
-    held = [state for state in pending.values() if state.status is RecipientStatus.HELD]
-    due = [(at, path) for path, state in pending.items() if (at := record.due_at(state)) is not None]
-    reply = next((state.reply for state in pending.values() if state.reply is not None), None)
-    why = held[0].why if held else f"{reply.code} {reply.reason}" if reply else ""
-    return [
-        record.id,
-        time_in_words(now - record.received_at),
-        _ways(record, pending),
-        record.author or record.reverse_path or "<>",
-        named([str(path) for path in pending]),
-        size_in_words(record.size),
-        _("being tried") if record.leased else _("held") if held else _("waiting"),
-        _next_try(record, due, now) if due and not record.leased else "",
-        why,
-    ]
-
-
-def _ways(record: MessageRecord, pending: Collection[ForwardPath]) -> str:
-    """The account, and the servers by which recipients go instead."""
-    by_account = [account_name(record.account)] if any(path not in record.lanes for path in pending) else []
-    return ", ".join(
-        dict.fromkeys((*by_account, *(way_in_words(record.lanes[p]) for p in pending if p in record.lanes)))
-    )
-
-
-def _next_try(record: MessageRecord, due: Sequence[tuple[datetime, ForwardPath]], now: datetime) -> str:
-    """The next attempt for one of the recipients: first of those whose account or server can send."""
-    able = [each for each in due if record.blocked_for(each[1]) is None]
-    at, path = min(able or due, key=lambda each: each[0])
-    return next_try(at, record.blocked_for(path), None, now)
 
 
 def run_show(chosen: argparse.Namespace) -> int:

@@ -1,17 +1,17 @@
 """Words about the queue: the accounts, jobs and messages in it, and changes by an operator. PURE.
 
-Guarantees: command line and page show the same words about jobs and changes. The rows are those of the page; cli.queue
-has its own, with the ways of messages.
+Guarantees: command line and page show the same words.
 Not here: the history of a message (tracking.timeline), the changes themselves (relay.queue_admin).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, assert_never
 
+from senderproxy.mail.address import ForwardPath
 from senderproxy.tracking.record import MessageRecord, RecipientStatus
-from senderproxy.tracking.timeline import named, next_try, size_in_words, time_in_words
+from senderproxy.tracking.timeline import named, next_try, size_in_words, time_in_words, way_in_words
 from senderproxy.translation import _, ngettext
 
 
@@ -41,23 +41,38 @@ def job_in_words(job: Mapping[str, Any]) -> str:
 
 
 def queue_row(record: MessageRecord, now: datetime) -> list[str]:
-    """Id, age, account, author, recipients that are pending, size, state, next attempt, last reply."""
+    """Id, age, ways, author, recipients that are pending, size, state, next attempt, last reply."""
     pending = {path: state for path, state in record.recipients.items() if not state.status.is_final}
     held = [state for state in pending.values() if state.status is RecipientStatus.HELD]
-    due = [due_at for state in pending.values() if (due_at := record.due_at(state)) is not None]
+    due = [(at, path) for path, state in pending.items() if (at := record.due_at(state)) is not None]
     reply = next((state.reply for state in pending.values() if state.reply is not None), None)
     why = held[0].why if held else f"{reply.code} {reply.reason}" if reply else ""
     return [
         record.id,
         time_in_words(now - record.received_at),
-        account_name(record.account),
+        _ways(record, pending),
         record.author or record.reverse_path or "<>",
         named([str(path) for path in pending]),
         size_in_words(record.size),
         _("being tried") if record.leased else _("held") if held else _("waiting"),
-        next_try(min(due), record.blocked, None, now) if due and not record.leased else "",
+        _next_try(record, due, now) if due and not record.leased else "",
         why,
     ]
+
+
+def _ways(record: MessageRecord, pending: Collection[ForwardPath]) -> str:
+    """The account, and the servers by which recipients go instead."""
+    by_account = [account_name(record.account)] if any(path not in record.lanes for path in pending) else []
+    return ", ".join(
+        dict.fromkeys((*by_account, *(way_in_words(record.lanes[p]) for p in pending if p in record.lanes)))
+    )
+
+
+def _next_try(record: MessageRecord, due: Sequence[tuple[datetime, ForwardPath]], now: datetime) -> str:
+    """The next attempt: of the recipients that are not blocked, if there are any."""
+    able = [each for each in due if record.blocked_for(each[1]) is None]
+    at, path = min(able or due, key=lambda each: each[0])
+    return next_try(at, record.blocked_for(path), None, now)
 
 
 def change_question(act: QueueAction, count: int, *, report: bool) -> str:
