@@ -1,4 +1,4 @@
-"""Log events: the closed list of what the service logs, each with a stable key, its level, sentence and fields. PURE.
+"""Log events, a closed list: each with a stable key, its level, sentence and fields. PURE.
 
 Guarantees: a key, which is for programs, never changes its meaning; a sentence, which is for people, may be reworded.
 Usage: `event(_log, log_events.VAULT_RELOADED, accounts=12)`. `docs/log-events.md` is generated from this list.

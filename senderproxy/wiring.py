@@ -52,7 +52,7 @@ _ZONE: Final = MachineZone()  # one object, so that rules with the same settings
 
 
 def rules_of(config: Config) -> Rules:
-    """The settings by which relay.decide decides about a message."""
+    """The settings for relay.decide."""
     return Rules(
         config.identity.hostname,
         config.provider_table(),
@@ -102,12 +102,12 @@ def session_timeouts_of(config: Config) -> SessionTimeouts:
 
 
 def same_listener_environment(old: Config, new: Config) -> bool:
-    """True if a listener whose own settings are unchanged can stay open: it also depends on these sections."""
+    """True if a listener with unchanged settings of its own can stay open: it also depends on these sections."""
     return old.clients == new.clients and old.identity == new.identity
 
 
 def configure_hops(courier: SmtpCourier, config: Config) -> None:
-    """Tell the courier the servers without a login, and our listeners, which none of them may be."""
+    """Tell the courier the servers without a login, and our listeners: none of the servers may be one."""
     own = [split_address(listener.address) for listener in config.listeners]
     courier.hops.opener.own_listeners = frozenset((str(host), port) for host, port in own)
     courier.hops.keep(config.hops())
@@ -125,7 +125,7 @@ def mx_timeouts_of(config: Config) -> SessionTimeouts:
 
 
 def mx_settings_of(config: Config) -> MxSettings:
-    """What this machine is called for the choice of mail servers, and whose servers are a provider's."""
+    """The names of this machine for the choice of mail servers, and the test for a provider's servers."""
     addresses = frozenset(map(ip_address, config.mx.public_address))
     ourselves = Ourselves(
         frozenset({config.identity.hostname.lower(), "localhost"}),

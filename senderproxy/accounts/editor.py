@@ -47,7 +47,7 @@ class AccountEditor:
 
     @classmethod
     def open(cls, path: Path | str, unlock: UnlockMethod) -> Self:
-        """Open the vault for writing. Raises AccountsError, which names any other writer."""
+        """Open the vault for writing. Raises AccountsError with the name of any other writer."""
         try:
             return cls(Vault.open(path, unlock=unlock, write=True), Path(path))
         except VaultError as error:

@@ -142,7 +142,7 @@ def own_first(address: str, others: list[str]) -> tuple[AddressPattern, ...]:
 
 
 def has_controls(text: str) -> bool:
-    """True if the text has control characters or undecodable octets, which no login can contain."""
+    """True if the text has control characters or undecodable octets: no login can contain them."""
     return any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in text)
 
 

@@ -91,7 +91,7 @@ class _Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class _FailedReading:
-    """The file that could not be read, and the time until which it is not tried again."""
+    """An unreadable file, and the time of the next attempt."""
 
     fingerprint: Fingerprint | None
     pause_seconds: float

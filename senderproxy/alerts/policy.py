@@ -313,7 +313,7 @@ class AlertPolicy(LearnedSource):
     # ---- learned facts ----
 
     def subjects(self) -> Sequence[str]:
-        """The subjects of all facts; first those without which an alert would be repeated."""
+        """The subjects of all facts; those against repeated alerts first."""
         by_need = sorted(self._watched.items(), key=lambda item: not (item[1].is_open or item[1].sends))
         return [_SENT, *(_subject(id_) for id_, _watched in by_need)]
 

@@ -1,4 +1,4 @@
-"""The fallback of an account in `account`: its options, and what it does in words.
+"""The fallback of an account in `account`: its options, and its effect in words.
 
 Not here: the validity of a fallback (routing.fallback), its use for a message (relay.fallback).
 """
@@ -63,7 +63,7 @@ def fallback_in_words(account: Account) -> str | None:
 
 
 def fallback_notes(config: Config, account: Account, directory: AccountDirectory) -> list[str]:
-    """Sentences on what the fallback of an account does; none without one."""
+    """Sentences on the effect of an account's fallback; none without one."""
     fallback = fallback_of(account, directory, config.provider_table())
     if fallback is None:
         return []

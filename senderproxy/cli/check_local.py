@@ -121,7 +121,7 @@ def check_conditions(
 
 
 def _own_facts(config: Config, accounts: VaultAccounts | None, now: datetime) -> Facts:
-    """The facts that need no running service. `accounts`: None if the vault does not open, which is a finding."""
+    """The facts without a running service. `accounts`: None if the vault does not open; that is a finding."""
     certificates = [*map(listener_certificate_facts, config.listeners), *client_certificate_facts(config)]
     return Facts(
         now,

@@ -126,7 +126,7 @@ def _check_name(client: DnsClient, hostname: str, addresses: Sequence[str]) -> F
 def _check_port(
     domains: Sequence[str], addresses: Sequence[str], new_client: NewClient, port: int, ourselves: Ourselves | None
 ) -> Finding:
-    """Connect to a mail server of an own domain, which has to take mail from everywhere, and read its greeting."""
+    """Connect to a mail server of an own domain, and read its greeting: such a server takes mail from everywhere."""
     subject = _("port 25")
     ours = ourselves or Ourselves(addresses=frozenset(map(ip_address, addresses)))
     failure = ""

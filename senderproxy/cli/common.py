@@ -159,7 +159,7 @@ def resume_account(config: Config, account_id: str) -> str:
 
 
 def try_resume(config: Config, account_id: str) -> bool:
-    """Resume the account in the running service; False where none runs or it did not accept the request."""
+    """Resume the account in the running service; False without one, or if it did not accept the request."""
     try:
         _request_resume(config, account_id)
     except SenderproxyError:

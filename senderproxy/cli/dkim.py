@@ -384,7 +384,7 @@ def _ask(config: Config, **fields: object) -> list[dict[str, Any]]:
 
 
 def _entry(one: StoredDkimKey, state: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A key with its state; None where the service was not asked."""
+    """A key with its state; None without an answer of the service."""
     return {
         "domain": one.key.domain,
         "selector": one.key.selector,

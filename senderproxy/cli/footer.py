@@ -120,7 +120,7 @@ def _header(received: IO[bytes]) -> HeaderSection:
 
 
 def _author(header: HeaderSection, config: Config, listener: ListenerSettings) -> Mailbox | None:
-    """The author whose footer the message gets; None without one."""
+    """The author for the footer of the message; None without one."""
     client = Client("127.0.0.1", "footer", "ESMTP", forced_sender=listener.sender, lenient=listener.lenient)
     authors = determine_author(EditedHeader(header), NULL_PATH, client, config.senders.policy().mapped).authors
     return authors.from_[0] if isinstance(authors, AuthorFields) and authors.from_ else None

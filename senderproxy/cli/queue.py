@@ -258,7 +258,7 @@ def _matching(ask: Ask, config: Config, act: QueueAction, query: Query) -> list[
 
 
 def _confirmed(chosen: argparse.Namespace, act: QueueAction, count: int) -> bool:
-    """True where no confirmation is needed or it was given: for the whole queue and for what cannot be undone."""
+    """True if no confirmation is needed or it was given: for the whole queue, and for changes without a way back."""
     if chosen.yes or not (chosen.all or act is QueueAction.CANCEL):
         return True
     return confirm(change_question(act, count, report=chosen.report))

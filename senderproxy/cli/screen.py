@@ -39,7 +39,7 @@ class Style(StrEnum):
 
 
 def wants_colour(environment: Mapping[str, str], *, is_terminal: bool) -> bool:
-    """True if output may have colours. NO_COLOR comes first, as in Python itself; then what forces them."""
+    """True if output may have colours. NO_COLOR comes first, as in Python itself; then FORCE_COLOR or CLICOLOR_FORCE."""
     if environment.get("NO_COLOR"):
         return False
     if any(environment.get(name, "0") not in ("", "0") for name in ("FORCE_COLOR", "CLICOLOR_FORCE")):
@@ -48,7 +48,7 @@ def wants_colour(environment: Mapping[str, str], *, is_terminal: bool) -> bool:
 
 
 def columns_of(environment: Mapping[str, str], terminal: int | None) -> int | None:
-    """The columns of the output: COLUMNS, else those of the terminal; None for a file or a pipe, which has no limit."""
+    """The columns of the output: COLUMNS, else those of the terminal; None for a file or a pipe: no limit."""
     wanted = environment.get("COLUMNS", "")
     columns = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 6 and int(wanted) else terminal
     return None if columns is None else min(_MOST, max(_LEAST, columns))

@@ -236,7 +236,7 @@ def _changed_listener(answers: Answers, config: Config) -> Iterator[tuple[Settin
 
 
 def usual_listen_address(clients: Sequence[str], config: Config | None) -> str:
-    """The address of the listener where no answer names one: the present one, if the clients can reach it."""
+    """The address of the listener without an answer: the present one, if the clients can reach it."""
     if config is None:
         return endpoint(own_address_for(clients), DEFAULT_PORT)
     host, port = split_address(config.listeners[0].address)
@@ -305,7 +305,7 @@ def accounts_of_rows(rows: Sequence[Row], path: Path) -> list[StoredAccount]:
 def account_of(
     mailbox: MailboxAnswer, config: Config, choice: ProviderChoice | None, existing: Existing
 ) -> StoredAccount:
-    """The account of a mailbox: new, or the existing one with what the answer names. Raises UsageError."""
+    """The account of a mailbox: new, or the existing one with the changes of the answer. Raises UsageError."""
     before = existing.find(mailbox.address)
     own = AddressPattern(mailbox.address.local_part, mailbox.address.domain)
     domain = AddressPattern(None, mailbox.address.domain)

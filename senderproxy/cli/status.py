@@ -184,7 +184,7 @@ def _importance(entry: dict[str, Any]) -> tuple[bool, int, str]:
 
 
 def _print_queue(queue: dict[str, Any], with_condition: Collection[str]) -> None:
-    """The queue. `with_condition`: accounts whose condition names their messages already."""
+    """The queue. `with_condition`: accounts with a condition that names their messages already."""
     if queue["problem"]:
         return  # a condition says so
     print()

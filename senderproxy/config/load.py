@@ -98,7 +98,7 @@ class InstallationPaths:
 
 
 def installation_paths(text: str, folder: Path) -> InstallationPaths:
-    """The paths in a configuration that may name files which do not exist yet. Raises ConfigError.
+    """The paths in a configuration, whether the files exist or not. Raises ConfigError.
 
     `folder`: the one of the configuration, where relative paths start.
     """
@@ -154,7 +154,7 @@ def read_settings(data: Mapping[str, Any], folder: Path) -> tuple[Config | None,
 
 
 def _validate(settings: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
-    """Validate, remove what is invalid and validate the rest again, until all problems are found."""
+    """Validate, remove the invalid settings and validate the rest again, until all problems are found."""
     problems: list[Problem] = []
     invalid: list[SettingPath] = []
     for _round in range(_ROUNDS):
@@ -284,7 +284,7 @@ def _contains(settings: dict[str, Any], path: SettingPath) -> bool:
 
 
 def _independent(conflicts: Iterable[Conflict], invalid: list[SettingPath]) -> Iterator[Problem]:
-    """The conflicts that do not involve a setting which was found invalid: fixing that one would not end them."""
+    """The conflicts of valid settings only: the fix of an invalid one may end the others."""
     for conflict in conflicts:
         if not any(_overlaps(path, invalid) for path in conflict.involved):
             yield Problem(conflict.path, conflict.message, conflict.hint)

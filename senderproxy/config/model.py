@@ -797,7 +797,7 @@ class Config(Section):
     log: LogSettings = LogSettings()
 
     def provider_table(self) -> Mapping[str, Provider]:
-        """All providers by name: the presets with a server, and those of the configuration, which have priority."""
+        """All providers by name: the presets with a server, and, with priority, those of the configuration."""
         presets = {name: preset for name, preset in PRESETS.items() if preset.smarthosts}
         named = {name: settings.provider(name) for name, settings in self.providers.items()}
         return MappingProxyType(presets | named)

@@ -113,7 +113,7 @@ def _heading(path: SettingPath) -> str:
 
 
 def _hint_for_unknown(path: SettingPath) -> str:
-    """The known setting with a similar name, the section to which the name belongs, or the list of settings."""
+    """The known setting with a similar name, the section of the name, or the list of settings."""
     name = _normalized(path[-1])
     known = list(section_at(path[:-1]).model_fields)
     very_similar, similar = (get_close_matches(name, known, 1, cutoff) for cutoff in (_VERY_SIMILAR, _SIMILAR))
@@ -131,7 +131,7 @@ def _normalized(name: str | int) -> str:
 
 
 def closest_setting(path: SettingPath) -> SettingPath:
-    """The path of the known setting whose name is most similar; the path itself if none is."""
+    """The path of the known setting with the most similar name; the path itself if none is similar."""
     near = get_close_matches(_normalized(path[-1]), section_at(path[:-1]).model_fields, 1)
     return (*path[:-1], near[0]) if near else path
 

@@ -180,7 +180,7 @@ def read_address(value: object) -> str:
 
 
 def split_address(address: str) -> tuple[IpAddress, int]:
-    """The IP address and the port of what read_address returned."""
+    """The IP address and the port of a value of read_address."""
     host, _colon, port = address.rpartition(":")
     return ip_address(host.strip("[]")), int(port)
 
@@ -423,7 +423,7 @@ def _read_internal_server(text: str) -> str:
 
 
 def read_map_key(value: object) -> str:
-    """An address, @domain, or the name of a local user, in the spelling under which it is looked up."""
+    """An address, @domain, or the name of a local user, in the spelling for look-ups."""
     if isinstance(value, str) and is_local_name(value):
         return value.lower()
     pattern = read_pattern(value)
@@ -451,7 +451,7 @@ def policy_or_account(*policies: str) -> Callable[[object], str]:
 
 
 def split_policy(policies: type[E], text: str) -> tuple[E, str | None]:
-    """The policy and the account of what policy_or_account read."""
+    """The policy and the account of a value of policy_or_account."""
     kind, _space, account = text.partition(" ")
     return policies(kind), account or None
 

@@ -27,7 +27,7 @@ _log = logging.getLogger("senderproxy.control")
 
 
 class CrashTraceback:
-    """The file to which the interpreter writes its traceback when it crashes: functions and lines, no values."""
+    """The file for the interpreter's traceback of a crash: functions and lines, no values."""
 
     def __init__(self, path: Path) -> None:
         self._file: int | None = None

@@ -48,7 +48,7 @@ class Verb(StrEnum):
 
 
 class Role(StrEnum):
-    """The roles of the page. Each has a control socket of its own, which answers the verbs of that role alone."""
+    """The roles of the page. Each has a control socket of its own, for the verbs of that role alone."""
 
     READ = "read"
     OPERATE = "operate"

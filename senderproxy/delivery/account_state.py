@@ -1,4 +1,4 @@
-"""State of one account while the service runs: health, session pool, hourly quota, counters, and what changes them.
+"""State of one account while the service runs: health, session pool, hourly quota, counters, and their changes.
 
 Guarantees: every change of the health passes through `record`, which logs a change of its kind once. An account that
 is paused or suspended makes no connection: `request().blocked` is evaluated before each step of the pool.
@@ -305,7 +305,7 @@ class AccountState:
 
     @property
     def trouble(self) -> str:
-        """The kind of the state in which the account cannot send; empty if it can."""
+        """The kind of the state that prevents sending; empty if the account can send."""
         if isinstance(self.health, Healthy):
             return "" if self.no_session is None else NO_SESSION
         return type(self.health).__name__

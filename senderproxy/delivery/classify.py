@@ -140,7 +140,7 @@ def unavailable_after(cause: Cause) -> Unavailable | None:
 
 
 def _explained(upstream_reply: Reply, cause: Cause, remote: str) -> Reply:
-    """Return a 4xx that says what the upstream's reply is about, and the fix."""
+    """Return a 4xx with the subject of the upstream's reply, and the fix."""
     words = {
         Cause.EHLO_NAME: "refuses the name of this machine",
         Cause.ADDRESS_BLOCKED: "blocks the IP address of this machine",

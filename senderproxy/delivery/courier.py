@@ -286,12 +286,12 @@ class SmtpCourier(Courier):
         return [self._with_fallback(entry, providers) for entry in found]
 
     def used_accounts(self, providers: Mapping[str, Provider]) -> list[AccountStatus]:
-        """Return the status of the accounts about which anything is known: only these can have a trouble."""
+        """Return the status of the accounts with a state: only these can have a trouble."""
         found = [state.status(providers.get(state.account.provider)) for state in self._states.values()]
         return [self._with_fallback(entry, providers) for entry in found]
 
     def _with_fallback(self, entry: AccountStatus, providers: Mapping[str, Provider]) -> AccountStatus:
-        """The status with the fallback through which the account sends now."""
+        """The status with the fallback that sends now."""
         directory = self._accounts.directory()
         account = directory.by_id(entry.account) if entry.fallback is not None else None
         other = fallback_of(account, directory, providers) if account is not None else None
@@ -316,7 +316,7 @@ class SmtpCourier(Courier):
         return frozenset((id_, state.trouble) for id_, state in self._states.items() if state.trouble)
 
     def reused_addresses(self) -> list[ReusedAddresses]:
-        """Return the hosts whose last good addresses are used, because their look-up fails."""
+        """Return the hosts with failing look-ups: their last good addresses are used."""
         return self._opener.resolver.reused()
 
     def resume(self, account_id: str) -> bool:

@@ -28,7 +28,7 @@ _DIGITS: Final = 20  # of a SIZE, at most: 2**64 has as many
 
 
 class Handshake:
-    """The steps with one server. `stage` is where they are, or where they failed."""
+    """The steps with one server. `stage`: the present one, or the one that failed."""
 
     def __init__(
         self, smarthost: Smarthost, hostname: str, timeouts: SessionTimeouts, resolver: Resolver, group: str
@@ -96,7 +96,7 @@ class Handshake:
         await client.ehlo(timeout=self._timeouts.ehlo)
 
     async def start_tls(self, client: aiosmtplib.SMTP) -> None:
-        """Send STARTTLS, which the server offers, and EHLO again: what was received before TLS is discarded."""
+        """Send STARTTLS, and EHLO again: the extensions received before TLS are discarded."""
         self.stage = Stage.STARTTLS
         await client.starttls(timeout=self._timeouts.connect)
         await self.ehlo(client)  # RFC 3207 section 4.2

@@ -70,7 +70,7 @@ class SessionOpener:
     accepted_mechanism: dict[Smarthost, str] = field(default_factory=dict)  # where the first one was refused
 
     def close(self) -> None:
-        """Open no more sessions. Calls that hang are left to their threads, which do not delay the exit."""
+        """Open no more sessions. Calls that hang are left to their threads, and do not delay the exit."""
         self.resolver.close()
         self.contexts.close()
 
@@ -84,7 +84,7 @@ class SessionOpener:
         account: str = "",
         proven: bool = False,
     ) -> Session | OpenFailed:
-        """Open a session at one smarthost. Never raises for what the network or the upstream does.
+        """Open a session at one smarthost. Never raises for a failure of the network or the upstream.
 
         `mechanisms` are those of AUTH, in order of preference. Without a credential there is no login, and TLS is not
         required. `provider`: the smarthost's, whose look-ups are bounded together. `account`: the id for the login

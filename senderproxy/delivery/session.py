@@ -173,7 +173,7 @@ class Session:
             self._protocol.stage = Stage.IDLE
 
     async def quit(self) -> None:
-        """Send QUIT and close the connection, in bounded time. Never raises for what the upstream does."""
+        """Send QUIT and close the connection, in bounded time. Never raises for a failure of the upstream."""
         try:
             if self.usable:
                 (answer,) = self._protocol.send("QUIT")
@@ -281,7 +281,7 @@ class Session:
         return reply, Stage.FINAL_DOT
 
     async def _send_content(self, message: Message, progress: "_Progress") -> Reply:
-        """Send the message and the final dot. Returns the reply, which may come before the dot."""
+        """Send the message and the final dot. Returns the reply; it may come before the dot."""
         protocol = self._protocol
         protocol.stage = Stage.BODY
         answer = protocol.expect()

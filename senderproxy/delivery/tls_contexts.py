@@ -145,7 +145,7 @@ def _entries(path: str) -> list[Path]:
 
 
 def _system_paths() -> list[str]:
-    """Return the file and the directories from which OpenSSL reads the system's authorities."""
+    """Return the file and the directories of the system's authorities, for OpenSSL."""
     paths = ssl.get_default_verify_paths()
     directories = os.environ.get(paths.openssl_capath_env, paths.openssl_capath)
     return [os.environ.get(paths.openssl_cafile_env, paths.openssl_cafile), *directories.split(os.pathsep)]

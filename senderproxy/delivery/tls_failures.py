@@ -96,7 +96,7 @@ def explain_no_authorities(smarthost: Smarthost) -> Explained:
 
 
 def explain_silent_greeting(smarthost: Smarthost) -> str:
-    """Return the hint for a server that sends no SMTP greeting: it may wait for TLS. Empty where TLS was first."""
+    """Return the hint for a server without an SMTP greeting: it may wait for TLS. Empty after TLS."""
     if smarthost.security is Security.IMPLICIT_TLS:
         return ""
     return _('if this port starts with TLS (465 does), set security = "tls" for the provider')

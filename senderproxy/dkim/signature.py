@@ -77,14 +77,14 @@ def header_octets(
 
 
 def _list(tag: str, words: Sequence[str], separator: str) -> Iterator[str]:
-    """The words of a list, each with what separates it from the next one, the last one with a semicolon."""
+    """The words of a list, each with its separator, the last one with a semicolon."""
     for number, word in enumerate(words):
         end = ";" if number == len(words) - 1 else separator
         yield (tag if number == 0 else "") + word + end
 
 
 def _render(words: Iterable[str]) -> str:
-    """The words in folded lines. A blank stands between tags, and none inside of `h=`, where it would be allowed."""
+    """The words in folded lines. A blank stands between tags, and none inside of `h=`."""
     lines: list[str] = []
     line, before = "", len(NAME) + 1  # octets before the line
     for word in words:

@@ -141,7 +141,7 @@ def _modulus_bits(key: bytes) -> int:
 
 
 def _element(octets: bytes, tag: int) -> tuple[bytes, bytes]:
-    """The content of the first element, and what follows it. Raises ValueError."""
+    """The content of the first element, and the rest behind it. Raises ValueError."""
     if len(octets) < 2 or octets[0] != tag:
         raise ValueError("another element")
     length, begin = octets[1], 2

@@ -37,7 +37,7 @@ class HasHistory(Protocol):
 
 @dataclass(slots=True)
 class OwnKeyHistory:
-    """The record of one key. `right_at`: the last look at which it was right; `problem`: of the looks since."""
+    """The record of one key. `right_at`: the last look that found it right; `problem`: of the looks since."""
 
     looked_at: datetime | None = None
     looks: int = 0  # without the record, in a row

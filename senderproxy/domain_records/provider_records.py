@@ -11,7 +11,7 @@ from senderproxy.routing.fallback import Fallback, replaced_senders
 
 @dataclass(frozen=True, slots=True)
 class ProviderRecords:
-    """The records by which a domain authorizes a provider."""
+    """The records of a domain that authorize a provider."""
 
     spf: tuple[str, ...]  # an include of one of these; the first is the one to add
     dkim: tuple[str, ...]  # selectors, one of which must have a key

@@ -173,7 +173,7 @@ class _Check:
 
 
 def _name(term: SpfTerm, domain: str) -> str:
-    """The name of a term; that of the record where it has none. Raises _Uncertain."""
+    """The name of a term; without one, that of the record. Raises _Uncertain."""
     if not term.target:
         return domain
     name = expand(term.target, domain)

@@ -96,7 +96,7 @@ def parse_spf(text: str) -> SpfRecord | SpfSyntaxError:
 
 
 def _term(word: str) -> SpfTerm | None:
-    """The term of a word; None for an unknown modifier, which receivers ignore. Raises _InvalidTerm."""
+    """The term of a word; None for an unknown modifier: receivers ignore it. Raises _InvalidTerm."""
     match = _TERM.fullmatch(word)
     if match is None or not word.isascii() or not word.isprintable():
         raise _InvalidTerm(word)

@@ -181,7 +181,7 @@ class _FooterWalk:
     # ---- parts ----
 
     def _begin(self, header: HeaderSection, *, is_text: bool) -> HeaderSection:
-        """Begin an entity; returns its header section, which may be changed. Raises Declined."""
+        """Begin an entity; returns its header section, perhaps changed. Raises Declined."""
         kind = content_type(header)
         if (reason := _KINDS.get((kind.kind, kind.subtype))) is not None:
             raise Declined(reason)

@@ -129,6 +129,6 @@ class EditReencoded:
 
     @property
     def _place(self) -> int:
-        """The place of the footer in what is held; the end for one that is written already."""
+        """The place of the footer in the held text; the end for one that is written already."""
         place = self._view.place
         return place - self._start if place is not None and place >= self._start else len(self._held)

@@ -1,4 +1,4 @@
-"""Reasons for which a message leaves without its footer. PURE.
+"""Reasons for a message without its footer. PURE.
 
 Guarantees: each reason is a constant, so that it can be stored in English and shown in the reader's language.
 """

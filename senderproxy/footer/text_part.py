@@ -50,7 +50,7 @@ def edit_part(
     *,
     is_message: bool,
 ) -> tuple[HeaderSection, PartEditor]:
-    """The header section of a text part, which may be changed, and the editor of its content. Raises Declined.
+    """The header section of a text part, perhaps changed, and the editor of its content. Raises Declined.
 
     `is_message`: the part is the whole message, so the header section is that of the message.
     """

@@ -48,7 +48,7 @@ class Url:
 
 
 def parse_url(text: str) -> Url:
-    """The URL in a text. Raises InvalidUrl, whose message does not repeat the text."""
+    """The URL in a text. Raises InvalidUrl, without the text in its message."""
     if not text.isascii() or not text.isprintable() or " " in text:
         raise InvalidUrl(
             _("The URL contains a blank, a control character or a letter that is not ASCII."),

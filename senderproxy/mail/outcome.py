@@ -18,7 +18,7 @@ class RefusedSenderField(Enum):
 
 
 class Unavailable(Enum):
-    """The reasons why an account cannot send for which another account may send in its place. A closed list."""
+    """The causes for the use of a fallback account. A closed list."""
 
     UNREACHABLE = "unreachable"  # no connection, no greeting, no TLS or no address, at any smarthost of its provider
     SUSPENDED = "suspended"  # its login was refused

@@ -321,7 +321,7 @@ def _severity(accounts: Sequence[AccountSnapshot], usual: Severity) -> Severity:
 
 
 def _with_fallbacks(accounts: Sequence[AccountSnapshot], cause: str) -> str:
-    """The cause, and a further sentence on the accounts whose mail is sent through a fallback, if there are any."""
+    """The cause, and a further sentence on the accounts with a working fallback, if there are any."""
     sent = [one for one in accounts if one.sends_through]
     if not sent:
         return cause

@@ -1,4 +1,4 @@
-"""The list of conditions: what an operator should know about the service now, the worst first. PURE.
+"""The list of conditions of the service, for an operator, the worst first. PURE.
 
 Guarantees: the only judgement of these facts; `status`, `check`, systemd's status line and the log show this list. One
 cause is one condition: forty accounts of a provider that does not respond are one, and so are their waiting messages.

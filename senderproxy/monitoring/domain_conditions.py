@@ -40,7 +40,7 @@ def domain_conditions(facts: Facts) -> Iterator[Condition]:
 
 
 def dkim_conditions(facts: Facts) -> Iterator[Condition]:
-    """DKIM keys of our own whose DNS record is missing, or no longer right; all of one domain are one condition."""
+    """Own DKIM keys with a missing or wrong DNS record; all of one domain are one condition."""
     for domain in dict.fromkeys(one.domain for one in facts.dkim_keys):
         some = [one for one in facts.dkim_keys if one.domain == domain]
         causes = [_dkim_cause(one) for one in some]

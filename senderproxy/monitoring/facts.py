@@ -1,4 +1,4 @@
-"""Facts about the service, from which its conditions are found: plain values at one moment. PURE.
+"""Facts about the service, for its conditions: plain values at one moment. PURE.
 
 Times are aware, in UTC. A part that nobody observes keeps its default: `check` without a running service knows less.
 Not here: the observation (service, cli), the rules (monitoring.conditions).
@@ -159,7 +159,7 @@ class SenderRuleFacts:
 
 @dataclass(frozen=True, slots=True)
 class LookUpFacts:
-    """A host whose look-up fails; its addresses of the time `found` are used."""
+    """A host with a failing look-up; its addresses of the time `found` are used."""
 
     host: str
     why: str
@@ -272,7 +272,7 @@ class DomainFacts:
 
 @dataclass(frozen=True, slots=True)
 class DkimKeyFacts:
-    """A DKIM key of our own whose DNS record is not right. `right_at`: None: it never was, so the key does not sign."""
+    """An own DKIM key with a wrong DNS record. `right_at`: None: it was never right, so the key does not sign."""
 
     domain: str
     selector: str
@@ -284,7 +284,7 @@ class DkimKeyFacts:
 
 @dataclass(frozen=True, slots=True)
 class MxStoppedFacts:
-    """A sender domain whose mail to mail servers waits: its SPF record is not known to name our `address`."""
+    """A sender domain with waiting mail to mail servers: its SPF record is not known to name our `address`."""
 
     domain: str
     address: str

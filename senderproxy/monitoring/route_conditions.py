@@ -17,7 +17,7 @@ _ERROR: Final = timedelta(minutes=10)  # a restart of a server takes less
 
 
 def mx_conditions(facts: Facts) -> Iterator[Condition]:
-    """Sender domains whose mail does not leave by `via = "mx"`. More than SEPARATE of one kind are one condition."""
+    """Sender domains that cannot send by `via = "mx"`. More than SEPARATE of one kind are one condition."""
     for is_wrong in (True, False):
         found = [one for one in facts.mx_stopped if one.is_wrong is is_wrong]
         groups = [found] if len(found) > SEPARATE else [[one] for one in found]
@@ -55,7 +55,7 @@ def _stopped(some: Sequence[MxStoppedFacts], now: datetime) -> Condition:
 
 
 def route_conditions(facts: Facts) -> Iterator[Condition]:
-    """Servers that cannot be reached, or whose certificate is not accepted. Their messages wait, no others."""
+    """Unreachable servers, and servers with an invalid certificate. Only their messages wait."""
     for hop in facts.hops:
         text = _("No mail can be handed to {way} ({server}): {reply}").format(
             way=hop.way, server=hop.server, reply=translated(hop.words)

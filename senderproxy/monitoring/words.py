@@ -34,7 +34,7 @@ def label(severity: Severity) -> str:
 
 
 def state_in_words(account: Mapping[str, Any]) -> str:
-    """The state of an account, in a word, and the account through which its messages are sent meanwhile."""
+    """The state of an account, in a word, and the account that sends its messages meanwhile."""
     state = _(_STATES.get(account["state"], account["state"]))
     if account.get("sends_through"):
         return _("{state}, sends through {fallback}").format(state=state, fallback=account["sends_through"])

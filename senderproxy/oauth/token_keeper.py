@@ -100,7 +100,7 @@ class TokenKeeper:
             grant.refusal, grant.wait = None, _FIRST_WAIT
 
     def retain(self, grant_ids: frozenset[str]) -> None:
-        """Forget all other grants, except those with a request in progress, which `close` waits for."""
+        """Forget all other grants, except those with a request in progress: `close` waits for it."""
         for grant_id in self._grants.keys() - grant_ids:
             if self._grants[grant_id].fetching is None:
                 del self._grants[grant_id]

@@ -57,7 +57,7 @@ class AccountAvailability:
         return 0
 
     def forget_waiting(self, account: str) -> Collection[str]:
-        """The accounts whose queue waits for this one, their fallback, to send again; each is returned once."""
+        """The accounts with a queue that waits for this one, their fallback; each is returned once."""
         return self._waiting.pop(account, ()) if self._waiting else ()
 
     def record_outcomes(self, queue: LaneQueue, outcomes: Outcomes, policy: RetryPolicy) -> None:

@@ -205,7 +205,7 @@ class MessageRelay:
     async def _offer_signed(
         self, submission: Submission, decision: Decision, envelope: Envelope, message: Message
     ) -> Outcomes:
-        """Sign the message, which is the last change, and offer it."""
+        """Sign the message as its last change, and offer it."""
         try:
             message = await self.dkim.signed(submission, message)
         except OSError as error:

@@ -311,7 +311,7 @@ def report_recipient(facts: MessageFacts, directory: AccountDirectory, rules: Ru
 
 
 def _report_to(effective: EffectiveAuthor, client: Client, directory: AccountDirectory) -> ReversePath:
-    """The effective reverse-path; for a forced sender, behind which a device is, the Reply-To of an own domain."""
+    """The effective reverse-path; for a forced sender, that is a device, the Reply-To of an own domain."""
     if client.forced_sender is None or not isinstance(effective.reverse_path, Address):
         return effective.reverse_path
     values = effective.edited.header.values("Reply-To")
@@ -359,7 +359,7 @@ def _route(
 def _route_without_account(
     facts: MessageFacts, effective: EffectiveAuthor, authors: AuthorFields, directory: AccountDirectory, rules: Rules
 ) -> Route | Refusal | None:
-    """The route of a message whose author has no account: redirected by an own mailbox, a bounce, or foreign.
+    """The route of a message from an author without an account: redirected by an own mailbox, a bounce, or foreign.
 
     None: by the default account, or not at all.
     """

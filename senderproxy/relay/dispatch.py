@@ -91,7 +91,7 @@ class LaneQueue:
 
 
 class LaneQueues:
-    """The queues of all lanes with messages, in the order in which they are served."""
+    """The queues of all lanes with messages, in the order of service."""
 
     def __init__(self) -> None:
         self._queues: dict[Lane, LaneQueue] = {}

@@ -58,7 +58,7 @@ def header_of_file(content: bytes) -> HeaderSection:
 
 
 def usual_reverse_path(authors: AuthorFields | UnreadableAuthor) -> ReversePath:
-    """The reverse-path of a message whose client gives the author there, too."""
+    """The reverse-path of a usual message: its author."""
     return authors.from_[0].address if isinstance(authors, AuthorFields) and authors.from_ else NULL_PATH
 
 

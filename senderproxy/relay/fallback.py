@@ -35,7 +35,7 @@ class Unfit:
 def decide_fallback(
     facts: MessageFacts, directory: AccountDirectory, rules: Rules, account_id: str
 ) -> Decision | Unfit | None:
-    """The decision for the fallback of this account, which has to be the account of the message.
+    """The decision for the fallback of this account, if it is the account of the message.
 
     None: there is no such fallback, or the message is not this account's any more.
     """
@@ -85,7 +85,7 @@ _RETRY: Final = 30.0  # seconds between two tries to reach the provider, as long
 
 
 class Outages:
-    """Accounts whose provider was unreachable a moment ago: their fallback sends without a further try."""
+    """Accounts with a provider unreachable a moment ago: their fallback sends without a further try."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Deferred, float]] = {}  # by account, with the end on the monotonic clock
@@ -114,7 +114,7 @@ class Outages:
 
 
 def open_to_fallback(outcomes: _Outcomes) -> dict[ForwardPath, Deferred]:
-    """The recipients to which another account may send now: the account cannot, and its upstream has no copy."""
+    """The recipients left to another account: this one cannot send now, and its upstream has no copy."""
     return {
         path: outcome
         for path, outcome in outcomes.items()

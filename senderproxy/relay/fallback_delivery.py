@@ -43,7 +43,7 @@ class FallbackDelivery:
         recipients: Sequence[ForwardPath] | None,
         maybe_taken: MaybeTaken | None,
     ) -> Outcomes:
-        """Offer the message by its account, then by the fallback to the recipients for which that is permitted."""
+        """Offer the message by its account, then, to the permitted recipients, by the fallback."""
         account = decision.route.account.id
         other: Decision | Unfit | None = None
         known = self._outages.current(account, self._clock.monotonic())

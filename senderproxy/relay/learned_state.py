@@ -1,4 +1,4 @@
-"""LearnedState: collection of what the components have learned, for the table that outlives a restart.
+"""LearnedState: collection of the learned facts of all components, for a table that outlives a restart.
 
 Guarantees: no component waits for the disk. A change is written within a second, many changes in one batch; while the
 spool is closed or cannot be written, what has changed stays in memory and is written later. A fact is written as it is
@@ -65,7 +65,7 @@ class LearnedState:
             self._schedule(_DELAY)
 
     async def open(self, store: LearnedStore) -> None:
-        """Restore what is stored, then write what has changed meanwhile. Never raises for a table that is unusable."""
+        """Restore the stored facts, then write the changes since. Never raises for an unusable table."""
         rows = await self._read(store)
         restored = 0
         for number, row in enumerate(rows, start=1):
@@ -98,7 +98,7 @@ class LearnedState:
         return not self._is_failing
 
     async def close(self) -> None:
-        """Write what is left, once. From now on changes stay in memory."""
+        """Write the rest, once. From now on changes stay in memory."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -158,7 +158,7 @@ class LearnedState:
             self._schedule(_DELAY if written else _RETRY)
 
     async def _write(self, store: LearnedStore) -> bool:
-        """Write what has changed by now, in batches; False if that failed."""
+        """Write the changes until now, in batches; False if that failed."""
         waiting = list(self._changed)
         for start in range(0, len(waiting), _BATCH):
             batch = waiting[start : start + _BATCH]

@@ -148,7 +148,7 @@ JOB_PAYLOAD_LIMIT: Final = 16_384  # octets of the payload of a job; what is lar
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """Work for after the commit in which it is stored. `kind` says which; it is stored on disk and never changed.
+    """Work for the time after its commit. `kind` is stored on disk and never changed.
 
     `holds_content`: the content of the message with which it is stored is kept until the job is final.
     """
@@ -231,7 +231,7 @@ class SpoolUpdate:
 
 @dataclass(frozen=True, slots=True)
 class JobClaim:
-    """A leased job: no other claim has it until it is settled. `submission`: the message whose content it holds."""
+    """A leased job: no other claim has it until it is settled. `submission`: the message of its content."""
 
     lease: Lease
     kind: str
@@ -405,7 +405,7 @@ class DeliveryObserver(Protocol):
 
 
 class SpoolObserver(Protocol):
-    """Observer of what the spool has written. No method waits."""
+    """Observer of the spool's commits. No method waits."""
 
     def stored(self, arrivals: "Sequence[Arrival]") -> None:
         """These messages are stored: waiting, or with final states of a first attempt."""
@@ -442,7 +442,7 @@ class LearnedRow:
 
 
 class LearnedStore(Protocol):
-    """Table of what the service has learned, in the spool's database.
+    """Table of learned facts, in the spool's database.
 
     Guarantees: a batch is written as a whole or not at all. The table is bounded: of one kind, at most
     LEARNED_ROWS_LIMIT rows with LEARNED_OCTETS_LIMIT octets in all; above either limit, the rows of this kind that were

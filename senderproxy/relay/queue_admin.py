@@ -64,7 +64,7 @@ class QueueAdmin:
         on_due: Callable[[Lane], None] = lambda lane: None,  # noqa: ARG005
         blocked: Callable[[], Mapping[Lane, Blocked]] = dict,
     ) -> None:
-        """Arguments are functions where the service may replace what they return.
+        """Arguments are functions if the service may replace their results.
 
         `spool`: the spool now in use; `report_cancellation`: the report on a cancelled message; `on_due`: called with
         a lane that has messages due now; `blocked`: the lanes that cannot send.
@@ -118,7 +118,7 @@ class QueueAdmin:
         }
 
     async def list_messages(self, query: Query, limit: int = PAGE, after: str | None = None) -> Entry:
-        """A page of messages, and the id after which the next page begins."""
+        """A page of messages, and its last id, if more follow."""
 
         async def entry(record: MessageRecord) -> Entry:
             return self._entry(record)

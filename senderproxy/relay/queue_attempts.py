@@ -105,7 +105,7 @@ class QueueAttempts:
             self._journal.attempt_ended(submission.id)
 
     async def _maybe_taken(self, claim: Claim) -> Container[ForwardPath]:
-        """The recipients to which an earlier attempt may have been successful; all if that cannot be read."""
+        """The recipients with a possibly successful attempt in the past; all if the history cannot be read."""
         try:
             events = await self._spool().events(claim.submission.id)
         except SpoolError:
@@ -156,7 +156,7 @@ class QueueAttempts:
         return SpoolUpdate(reported.states, events, reported.reports, moved, lanes=moves)
 
     def _record(self, claim: Claim, decision: Decision | None, outcomes: Outcomes) -> None:
-        """Record the outcomes for each lane in which the recipients wait from now on."""
+        """Record the outcomes for each of the recipients' new lanes."""
         if decision is None or (decision.ways is None and _is_of_account(claim)):
             account = claim.account if decision is None else decision.route.account.id
             lane = claim.lane if decision is None and claim.lane is not None else Lane.of_account(account)
@@ -184,7 +184,7 @@ class QueueAttempts:
         return SpoolUpdate(dict.fromkeys(claim.due, state), [discarded])
 
     async def _with_body(self, claim: Claim, *, has_outcomes: bool = False) -> Claim:
-        """The claim with what a report returns in memory."""
+        """The claim with the body for a report in memory."""
         submission = await self._reports.in_memory(claim.submission, has_outcomes=has_outcomes)
         return replace(claim, submission=submission)
 
@@ -244,7 +244,7 @@ def lane_moves(claim: Claim, decision: Decision) -> Mapping[ForwardPath, Lane]:
 def _lanes_of_waiting(
     claim: Claim, decision: Decision, states: Mapping[ForwardPath, RecipientState]
 ) -> Mapping[ForwardPath, Lane]:
-    """The lanes of attempted recipients that wait again, where they differ from the one of the claim."""
+    """The lanes of attempted recipients that wait again, if they differ from the claim's."""
     waiting = (path for path, state in states.items() if state.status is RecipientStatus.WAITING)
     lanes = {path: _lane_for(decision, path) for path in waiting}
     return {path: lane for path, lane in lanes.items() if lane != claim.lane}

@@ -275,7 +275,7 @@ class Runner(Dispatcher):
             self._timer.set(queues.seconds_until_ready(self._clock.monotonic(), self._pacing.burst_until))
 
     def _dispatch_all(self) -> None:
-        """Start what may be sent, of all lanes, and set the timer for the next message."""
+        """Start the messages that may be sent, of all lanes, and set the timer for the next one."""
         if self._is_stopped:
             return
         self._timer.cancel()
@@ -283,7 +283,7 @@ class Runner(Dispatcher):
         self._set_timer(self._queues)
 
     def _dispatch_ready(self) -> None:
-        """Start what may be sent, of all lanes, up to the allowance of a burst."""
+        """Start the messages that may be sent, of all lanes, up to the allowance of a burst."""
         allowance = self._pacing.allowance(self._clock.monotonic())
         for queue in self._queues:
             if allowance < 1:
@@ -357,7 +357,7 @@ class Runner(Dispatcher):
 
 
 async def _claim(spool: Spool, lane: Lane, count: int, pacing: BurstPacing) -> Sequence[Claim]:
-    """Lease so many messages, for which a burst has reserved places; those that stay free are given back."""
+    """Lease so many messages on places reserved by a burst; free ones are given back."""
     claims: Sequence[Claim] = ()
     try:
         claims = await spool.claim(lane, count)
@@ -375,5 +375,5 @@ async def _read_due(spool: Spool, note: Callable[[Mapping[Lane, timedelta]], Non
 
 
 def _lane_of(claim: Claim) -> Lane:
-    """The lane whose slot an attempt takes; that of the account if its recipients are in several."""
+    """The lane of an attempt's slot; that of the account if its recipients are in several."""
     return Lane.of_account(claim.account) if claim.lane is None else claim.lane

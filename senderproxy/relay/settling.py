@@ -109,7 +109,7 @@ class ResultWriter:
                 self._resume()
 
     async def _hold(self, claim: Claim, update: SpoolUpdate, error: Exception) -> bool:
-        """Hold a message whose result is refused; True if it does not block the others any more.
+        """Hold a message with a refused result; True if it does not block the others any more.
 
         If that is refused too, the message stays leased until the service stops. Only a few may: if every result is
         refused, the spool as a whole is damaged, and nothing more may be sent.
@@ -148,7 +148,7 @@ def _words(error: Exception) -> str:
 
 
 def _why_held(update: SpoolUpdate, error: Exception) -> str:
-    """The reason for the operator: the error, and what the attempt came to, which is recorded nowhere else."""
+    """The reason for the operator: the error, and the result of the attempt, recorded nowhere else."""
     results = [f"{path} {state.status.value}" for path, state in update.states.items()]
     if len(results) > _RESULTS:
         results[_RESULTS:] = [f"and {len(results) - _RESULTS} more"]

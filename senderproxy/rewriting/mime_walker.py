@@ -79,15 +79,15 @@ class MimeHandler(Protocol):
         ...
 
     def between(self, octets: bytes, *, ends: bool) -> None:
-        """A piece of the text before, between and after the parts of a multipart, which readers do not show."""
+        """A piece of the text before, between and after the parts of a multipart; readers do not show it."""
         ...
 
     def container(self, header: HeaderSection) -> HeaderSection:
-        """The header section of a multipart or an enclosed message, which may be changed."""
+        """The header section of a multipart or an enclosed message, perhaps changed."""
         ...
 
     def leaf(self, header: HeaderSection | None, kind: ContentType, encoding: str) -> Leaf:
-        """The receiver of a part. It writes the header section too; None: that of the message, which is not written."""
+        """The receiver of a part. It writes the header section too, except that of the message (None)."""
         ...
 
 
@@ -121,7 +121,7 @@ class MimeWalker:
         return any(text in (boundary, boundary + b"--") for boundary in self._boundaries)
 
     def _boundary(self, line: bytes, *, ends: bool) -> None:
-        """A boundary of the innermost open multipart, or of an outer one, which ends the inner ones."""
+        """A boundary of the innermost open multipart, or of an outer one: that ends the inner ones."""
         text = line.rstrip(b" \t")[2:]
         while text not in (self._boundaries[-1], self._boundaries[-1] + b"--"):
             self._boundaries.pop()

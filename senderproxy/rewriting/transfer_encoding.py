@@ -26,7 +26,7 @@ _CTE: Final = "Content-Transfer-Encoding"
 
 @dataclass(frozen=True, slots=True)
 class Reencode:
-    """A content change: re-encode what is too long or, with `seven_bit`, not ASCII.
+    """A content change: re-encode long lines and, with `seven_bit`, octets outside ASCII.
 
     `spares_signed`: not if any part may be signed, by S/MIME, PGP or the DKIM signature of an enclosed message.
     """

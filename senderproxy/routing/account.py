@@ -33,7 +33,7 @@ def lists_address(account: Account, address: Address) -> bool:
 
 
 class AccessToken:
-    """A token with which an account logs in for a while. It is not shown by repr, and cannot be pickled."""
+    """A token for logins of an account, for a while. It is not shown by repr, and cannot be pickled."""
 
     __slots__ = ("__secret",)
 
@@ -41,7 +41,7 @@ class AccessToken:
         self.__secret = secret
 
     def reveal(self) -> str:
-        """The token. Called only where a session logs in."""
+        """The token. Called only for the login of a session."""
         return self.__secret
 
     def __repr__(self) -> str:
@@ -67,7 +67,7 @@ class Credential:
         self.__secret = secret
 
     def reveal(self) -> str:
-        """The secret. Called only where a session logs in."""
+        """The secret. Called only for the login of a session."""
         return self.__secret
 
     def with_token(self, token: AccessToken) -> "Credential":

@@ -50,7 +50,7 @@ def require_valid(accounts: Iterable[Account], changed: Collection[str]) -> None
 
 
 def invalid_fallbacks(accounts: Iterable[Account], changed: Collection[str]) -> Iterator[tuple[Account, FallbackError]]:
-    """The accounts whose fallback is invalid, as for `require_valid`. Linear in the number of accounts."""
+    """The accounts with an invalid fallback, as for `require_valid`. Linear in the number of accounts."""
     by_id = {account.id: account for account in accounts}
     for account in by_id.values():
         if account.fallback is not None and (account.id in changed or account.fallback in changed):

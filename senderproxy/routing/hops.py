@@ -1,4 +1,4 @@
-"""Hops: servers to which a message is handed without a login. PURE.
+"""Hops: servers that take mail without a login. PURE.
 
 Guarantees: no hop has an account, a login or a secret.
 Not here: the choice of a hop for a recipient (routing.recipient_routes), the connection (delivery.hops).
@@ -71,7 +71,7 @@ Hop: TypeAlias = SmarthostHop | InternalHop | ProviderMxHop | MxHop
 
 
 def lane_of(hop: Hop) -> tuple[str, str]:
-    """The kind and the name of the lane in which messages wait for this hop."""
+    """The kind and the name of the lane of messages for this hop."""
     match hop:
         case SmarthostHop():
             return SMARTHOST_LANE, hop.name

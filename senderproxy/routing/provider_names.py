@@ -100,7 +100,7 @@ def preset_of_server(host: str) -> str | None:
 
 
 def preset_of_mail_servers(hosts: Iterable[str]) -> str | None:
-    """The preset whose mail servers these are: names in MX records, the preferred one first, or a mailbox's domain."""
+    """The preset with these mail servers: names in MX records, the preferred one first, or a mailbox's domain."""
     for host in hosts:
         labels = host.lower().rstrip(".").split(".")
         for begin in range(len(labels)):

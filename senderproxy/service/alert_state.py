@@ -66,7 +66,7 @@ class AlertStateFile(LearnedSource):
             return None
 
     def store_in_spool(self) -> None:
-        """Note what the file had, so that an open spool gets it."""
+        """Note the facts of the file, for the open spool."""
         for subject in self._to_store:
             self.changed(subject)
         self._to_store = ()

@@ -111,7 +111,7 @@ class ServiceAlerts:
         return totals
 
     async def _write(self) -> None:
-        """Write what was alerted to both places; neither waits for the other."""
+        """Write the state of the alerts to both places; neither waits for the other."""
         await asyncio.gather(self._components.learned.flush(), self._state.write())
 
     def _note_ways(self, failing: Sequence[AlertWayFacts]) -> None:

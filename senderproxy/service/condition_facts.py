@@ -261,7 +261,7 @@ class FactCollector:
         return failing if outage is None else [*failing, outage]
 
     def _mx_stopped(self) -> list[MxStoppedFacts]:
-        """The sender domains whose mail to mail servers waits; with `via = "provider-mx"` alone none does."""
+        """The sender domains with waiting mail to mail servers; with `via = "provider-mx"` alone there are none."""
         if "mx" not in self.config.mx_vias:
             return []
         stopped = self._components.spf_gate.stopped()

@@ -1,4 +1,4 @@
-"""DkimWatch: which DKIM keys of the vault sign, by looks at their DNS records.
+"""DkimWatch: the vault's DKIM keys that sign, by looks at their DNS records.
 
 It is a learned.LearnedSource: a key whose record was seen signs after a restart at once.
 Guarantees: a key signs from the first look at which the DNS has it, and does not stop when its record changes. A new
@@ -110,7 +110,7 @@ class DkimWatch(LearnedSource):
         ]
 
     def facts(self) -> Iterator[DkimKeyFacts]:
-        """The keys whose record an operator should look after."""
+        """The keys with a record that needs an operator."""
         now = self._clock.now()
         for one in self._watched.values():
             since, look = one.history.trouble_since(now), one.history.problem

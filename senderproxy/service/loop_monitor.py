@@ -46,7 +46,7 @@ def stack_of(thread: int) -> str:
 
 
 class LoopMonitor:
-    """The lag of one event loop, which `new_event_loop` creates."""
+    """The lag of one event loop, that of `new_event_loop`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""SPF before mail leaves from this machine: the refusal to start with a wrong record, and what the conditions say.
+"""SPF of mail from this machine: the refusal to start with a wrong record, and the facts for conditions.
 
 Guarantees: a definite wrong record of a sender domain refuses the start and a reload; a name server that is away does
 not: the mail of those domains waits until their record was seen to name the public address. Bounded in time.

@@ -60,7 +60,7 @@ class ServiceStatus:
         build_id()  # of the modules that this process has; an update changes the files
 
     async def conditions(self, code: object = SOURCE) -> Answer:
-        """The list of conditions, the worst first. `code`: the language of the reader; English where it is unknown."""
+        """The list of conditions, the worst first. `code`: the language of the reader; English if it is unknown."""
         found = await self._conditions.ask()
         with language(str(code) if code in LANGUAGES else SOURCE):
             return {"conditions": [condition_entry(translated_condition(one)) for one in found]}
@@ -111,7 +111,7 @@ class ServiceStatus:
         }
 
     def _metrics_address(self) -> Answer | None:
-        """The address on which metrics can be read, and the accounts behind labels; None: metrics are off."""
+        """The address of the metrics, and the accounts behind labels; None: metrics are off."""
         if self._metrics is None:
             return None
         return {"address": self._metrics.address, "accounts": self._metrics.labels()}
@@ -121,7 +121,7 @@ class ServiceStatus:
         return self._accounts_after(str(request.get("after", "")))
 
     def _accounts_after(self, last: str) -> Answer:
-        """A page of accounts. `accounts_following`: the id after which the next page begins; None after the last."""
+        """A page of accounts. `accounts_following`: its last id, if more follow; else None."""
         providers = self._components.relay.rules.providers
         found = self._components.courier.status(providers, after=last, limit=_PAGE + 1)
         page = found[:_PAGE]

@@ -43,7 +43,7 @@ class Surroundings:
         self._watched_for: tuple[Config, int] | None = None
 
     def register(self, learned: LearnedState) -> None:
-        """Register the learned facts, which outlive a restart."""
+        """Register the learned facts, so that they outlive a restart."""
         self.domains.changed = learned.register(domain_watch.LEARNED_KIND, self.domains)
         self.dkim.changed = learned.register(dkim_watch.LEARNED_KIND, self.dkim)
         self.gaps.changed = learned.register(mail_gaps.LEARNED_KIND, self.gaps)
@@ -73,7 +73,7 @@ class Surroundings:
         return self.gaps.unusual(self._clock.monotonic(), fixed)
 
     def stop(self) -> None:
-        """Begin no more looks, and have what was learned written."""
+        """Begin no more looks, and have the learned facts written."""
         self.domains.stop()
         self.dkim.stop()
         self.gaps.stop()

@@ -82,7 +82,7 @@ class LaterAttempts(Protocol):
 
 
 class WebhookWay:
-    """The webhook as a way of alerts. `settings` may be replaced at any time; what waits is sent by the new ones."""
+    """The webhook as a way of alerts. `settings` may be replaced at any time, also for alerts that wait."""
 
     name = "webhook"
 
@@ -130,7 +130,7 @@ class WebhookWay:
     # ---- what waits ----
 
     def _add(self, alert: Alert) -> None:
-        """Put it behind the others, in place of those whose news it repeats."""
+        """Put it behind the others, in place of those with the same news."""
         news = set(map(_news, alert.items))
         kept = [one for one in self._waiting if one.alert.id != alert.id and not _is_repeated(one.alert, news)]
         kept.append(_Waiting(alert, self._clock.monotonic() + _KEPT))

@@ -61,7 +61,7 @@ def queue_row(record: MessageRecord, now: datetime) -> list[str]:
 
 
 def _ways(record: MessageRecord, pending: Collection[ForwardPath]) -> str:
-    """The account, and the servers by which recipients go instead."""
+    """The account, and the servers on the ways of recipients."""
     by_account = [account_name(record.account)] if any(path not in record.lanes for path in pending) else []
     return ", ".join(
         dict.fromkeys((*by_account, *(way_in_words(record.lanes[p]) for p in pending if p in record.lanes)))

@@ -319,7 +319,7 @@ def next_try(due_at: datetime | None, blocked: Blocked | None, zone: tzinfo | No
 
 
 def blocked_in_words(blocked: Blocked, zone: tzinfo | None, now: datetime) -> str:
-    """The time until which an account cannot send."""
+    """The end of a block of an account."""
     if blocked.until is None:
         return _("until the cause is fixed")
     return _("until {time}").format(time=_with_distance(blocked.until, zone, now))
@@ -335,7 +335,7 @@ def way_in_words(lane: Lane) -> str:
 
 
 def _blocked_by(blocked: Blocked | None, state: RecipientState, last: str, lane: Lane | None) -> str:
-    """The reason why the account or server is blocked, which is often the last reply."""
+    """The reason why the account or server is blocked; often the last reply."""
     if blocked is None:
         return last
     text = _("; its account cannot send: {why}") if lane is None else _("; it takes nothing now: {why}")

@@ -1,1 +1,1 @@
-"""The page for the browser: a process of its own, which asks the service over the sockets of its roles."""
+"""The page for the browser: a process of its own, with answers of the service from the sockets of its roles."""

@@ -1,4 +1,4 @@
-"""Page that explains which account would send for an address or a message.
+"""Page that explains the choice of the account for an address or a message.
 
 Guarantees: of a message only the header section reaches the service, and nothing of it is stored.
 Not here: the decision (relay.decide), its words (relay.explanation), the form with the file (web.upload).

@@ -48,7 +48,7 @@ class ServiceClient:
         return await self.on_thread(lambda: ask(self._folder / role.value, request, seconds=seconds))
 
     async def status(self) -> Answer:
-        """The status in the language in force, at most a second old, or two where several languages are read."""
+        """The status in the language in force, at most a second old, or two with readers of several languages."""
         code = current_language()
         async with self._lock:
             now = self._clock.monotonic()

@@ -174,7 +174,7 @@ async def form_of(request: Request) -> list[tuple[str, str]]:
 
 
 def harmless(value: object) -> object:
-    """A value of a template: text without characters that act on what is around it. Line ends stay."""
+    """A value of a template: text without characters that act on their surroundings. Line ends stay."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return value if value.isprintable() else "\n".join(printable(line) for line in value.split("\n"))
     return value

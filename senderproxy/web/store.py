@@ -36,7 +36,7 @@ LINK_USER: Final = ""  # of a session that a link has begun
 
 
 class StoreError(SenderproxyError):
-    """The page's folder cannot be used, or a request contradicts what is in it."""
+    """The page's folder cannot be used, or a request contradicts its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Store:
         }
 
     def put_user(self, user: PageUser, *, replace: bool) -> None:
-        """Add a user, or replace one, whose sessions end. Raises StoreError if the user exists, or does not."""
+        """Add a user, or replace one and end the user's sessions. Raises StoreError if the user exists, or does not."""
         with self._locked():
             users = self._read("users.json")
             if replace and user.name not in users:
@@ -122,7 +122,7 @@ class Store:
         return _digest(token) in _current(self._read("links.json"), now)
 
     def take_link(self, token: str, now: datetime) -> Role | None:
-        """The role of a link, which is not good any more from now on; None if it was not."""
+        """The role of a link, and the end of that link; None if it was not good."""
         with self._locked():
             links = _current(self._read("links.json"), now)
             entry = links.pop(_digest(token), None)

@@ -59,7 +59,7 @@ def new_app(site: Site) -> Starlette:
 
 
 async def overview(site: Site, visit: Visit) -> Response:
-    """The conditions first, then what is counted."""
+    """The conditions first, then the counts."""
     status = await site.service.status()
     troubled = [entry for entry in status["accounts"] if entry["state"] != "healthy"]
     try:

@@ -43,7 +43,7 @@ _TLS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class HopServer:
-    """One server, and how to connect to it. `is_public`: an MX host, to which TLS is a bonus."""
+    """One server, and how to connect to it. `is_public`: an MX host, with optional TLS."""
 
     host: str
     port: int
@@ -119,7 +119,7 @@ class HopOpener:
     async def open(
         self, server: HopServer, *, group: str, addresses: Sequence[AddressInfo] | None = None
     ) -> HopSession | OpenFailed:
-        """Open a session. Never raises for what the network or the server does.
+        """Open a session. Never raises for a failure of the network or the server.
 
         `group`: the servers whose look-ups are bounded together. `addresses`: known ones, in place of a look-up. If
         opportunistic TLS fails, the caller may try again without.

@@ -117,7 +117,7 @@ class MxCourier:
         self.opener.timeouts, self.opener.hostname = timeouts, hostname
 
     def statuses(self) -> list[HopStatus]:
-        """Return the state of the domains none of whose servers takes mail: _SHOWN at most, the latest ones."""
+        """Return the state of the domains without a server that takes mail: _SHOWN at most, the latest ones."""
         return [_status(state, state.reason) for state in self._failing()[-_SHOWN:] if state.reason is not None]
 
     def outage(self) -> HopStatus | None:
@@ -238,7 +238,7 @@ class MxCourier:
                     run.defer_rest(outcomes[elsewhere[0]])
 
     def _no_session(self, run: "_DomainAttempt", failed: OpenFailed) -> None:
-        """Defer what is left: with the reply of a server that was asked, else because none could be."""
+        """Defer the rest: with the reply of a server that was asked, else because none could be."""
         is_local = failed.kind is FailureKind.LOCAL
         if not is_local and not run.outcomes:
             self._note_failure(run.state, failed.reply)
@@ -314,7 +314,7 @@ class _DomainAttempt:
             self.outcomes[path] = _handed_back(outcome) if self._is_providers and goes else outcome
 
     def defer_rest(self, outcome: Outcome) -> None:
-        """End: no server is left. Recipients without an outcome, which no server was asked about, have this one."""
+        """End: no server is left. Recipients without an outcome get this one: no server was asked about them."""
         if self._is_providers:
             outcome = _handed_back(outcome)
         for path in self.remaining:
@@ -323,7 +323,7 @@ class _DomainAttempt:
 
 
 def _elsewhere(result: Completed | Interrupted, outcomes: Outcomes) -> Sequence[ForwardPath]:
-    """The recipients for which the next server, or a new session, is tried: none of them was sent the message."""
+    """The recipients for the next server, or for a new session: none of them was sent the message."""
     if isinstance(result, Interrupted):
         return () if result.dot_written else tuple(outcomes)
     return tuple(path for path, each in outcomes.items() if is_of_server(each))

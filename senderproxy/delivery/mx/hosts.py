@@ -1,4 +1,4 @@
-"""Mail servers of a domain, in the order in which they are tried, or the outcome if there are none. PURE.
+"""Mail servers of a domain, in the order of the attempts, or the outcome if there are none. PURE.
 
 Guarantees: the preferred servers come first, equal ones in a random order. This machine is never among them, nor any
 server that is preferred less or as much as it: mail cannot return in a circle. The numbers of servers and addresses are
@@ -30,7 +30,7 @@ IpAddress: TypeAlias = IPv4Address | IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Ourselves:
-    """What this machine is called, and which addresses may be reached.
+    """The names of this machine, and the addresses that may be reached.
 
     `versions`: the IP versions of the public addresses; SPF names no others. `public_only`: servers with private,
     loopback or reserved addresses are left out; a domain of a stranger must not lead into the internal network.
@@ -67,7 +67,7 @@ NoServers: TypeAlias = Failed | Deferred
 
 
 def exchangers_of(domain: str, answer: ExchangerAnswer) -> DomainServers | NoServers:
-    """The servers of a domain whose addresses are to be looked up, the preferred ones first."""
+    """The servers of a domain, for the look-ups of their addresses, the preferred ones first."""
     if not answer.exists:
         return Failed(reply(550, "5.1.2", f"The domain {domain} does not exist"))
     if not answer.exchangers:
@@ -92,7 +92,7 @@ def literal_servers(domain: str) -> DomainServers | None:
 
 
 def looked_up(exchangers: Sequence[Exchanger]) -> tuple[str, ...]:
-    """The names whose addresses are needed: of the preferred servers, EXCHANGERS at most."""
+    """The names for the look-ups of addresses: of the preferred servers, EXCHANGERS at most."""
     return tuple(dict.fromkeys(one.host for one in exchangers[:EXCHANGERS]))
 
 

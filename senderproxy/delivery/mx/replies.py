@@ -1,4 +1,4 @@
-"""Causes of the replies of a recipient's server, and the replies after which the account sends instead. PURE.
+"""Causes of the replies of a recipient's server, and the replies that make the account send instead. PURE.
 
 A recipient's server knows no account of ours: a refusal is about the message or a recipient, and final if its code is,
 also where the reply names our address or our reverse-path. Not here: outcomes (delivery.classify), replies of a
@@ -44,7 +44,7 @@ def cause_of(reply: Reply, circumstances: Circumstances) -> Cause:
 
 
 def goes_back(outcome: Outcome) -> bool:
-    """True for a refusal at MAIL or RCPT after which the author's account sends the message.
+    """True for a refusal at MAIL or RCPT that makes the author's account send the message.
 
     It is about us: our address, our reverse-path, the policy of the server; the account sends from another address,
     with a login. A refusal of the recipient would be the same there. For outcomes from before the message was sent.

@@ -67,7 +67,7 @@ class SpfGate:
             self.changes += 1
 
     async def refusal(self, domain: str) -> Reply | None:
-        """Why nothing may be sent for this domain; None: it may. Waits for a look-up where none was made lately."""
+        """Why nothing may be sent for this domain; None: it may. Waits for a look-up, unless one was made lately."""
         if not self._addresses:
             return _NO_ADDRESS
         known = self._known.get(domain)
@@ -80,7 +80,7 @@ class SpfGate:
         return (await self._look(domain)).verdict
 
     def tick(self) -> None:
-        """Look again at domains whose mail is stopped, when it is time. Cheap: called by the housekeeping."""
+        """Look again at domains with stopped mail, when it is time. Cheap: called by the housekeeping."""
         if self._again or not self._known:
             return
         now = self._clock.monotonic()
@@ -91,7 +91,7 @@ class SpfGate:
             task.add_done_callback(self._again.discard)
 
     def stopped(self) -> Mapping[str, AddressVerdict]:
-        """The domains whose mail is stopped, by their last verdict."""
+        """The domains with stopped mail, by their last verdict."""
         return {
             domain: known.verdict
             for domain, known in self._known.items()

@@ -259,7 +259,7 @@ def header(connection: sqlite3.Connection, message_id: str) -> HeaderSection | N
 
 
 def open_octets(connection: sqlite3.Connection, row_limit: int) -> int:
-    """The octets of the unfinished messages, and of those held by jobs, whose content is in a row, not in a file."""
+    """The octets in rows, not in files, of the unfinished messages and of those held by jobs."""
     octets: int = connection.execute(OPEN_OCTETS, (row_limit,)).fetchone()[0]
     held: int = connection.execute(HELD_OCTETS, (row_limit,)).fetchone()[0]
     return octets + held

@@ -156,7 +156,7 @@ class SqliteSpool:
 
     @property
     def spill_folder(self) -> Path:
-        """The folder in which an unnamed file of a body can be given a name, without a copy."""
+        """The folder for unnamed files of bodies: there each can be given a name, without a copy."""
         return self._folder.path / FOLDER
 
     async def close(self) -> None:
@@ -185,7 +185,7 @@ class SqliteSpool:
         self._folder.close()
 
     def observe(self, observer: SpoolObserver) -> None:
-        """Call the observer from now on for what is written."""
+        """Call the observer from now on for each commit."""
         self._observer = observer
         self._writer.on_commit = observer.committed
 
@@ -229,7 +229,7 @@ class SqliteSpool:
         return await self._claims.claim_expired(lane, age, limit)
 
     async def claim_undelayed(self, age: timedelta, limit: int) -> Sequence[Claim]:
-        """The oldest messages above that age, with their waiting recipients whose delay was not reported."""
+        """The oldest messages above that age, with their waiting recipients without a report on the delay."""
         return await self._claims.claim_undelayed(age, limit)
 
     async def claim_one(self, message_id: str) -> Claim | None:

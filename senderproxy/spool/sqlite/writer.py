@@ -99,7 +99,7 @@ class Writer:
         return job.future
 
     def _refuse_waiting(self, error: SpoolError) -> None:
-        """Refuse the new messages in the queue, which the thread has not taken; on the event loop."""
+        """Refuse the new messages in the queue that the thread has not taken; on the event loop."""
         waiting: list[WriteJob | None] = []
         with suppress(queue.Empty):
             while True:
@@ -111,7 +111,7 @@ class Writer:
         _resolve([(job, None, error) for job in refused])
 
     def enqueue(self, job: WriteJob) -> None:
-        """Queue a job whose result is not awaited; from any thread, once the writer has been started."""
+        """Queue a job without waiting for its result; from any thread, once the writer has been started."""
         self._start()
         self._jobs.put(job)
 
@@ -308,7 +308,7 @@ class Writer:
             connection.close()
 
     def _rejected(self, error: Exception) -> BaseException:
-        """The error of one job in a transaction in which others succeed."""
+        """The error of one job in a transaction with successful others."""
         found = self._spool_error(error)
         return SpoolRejected(found.message, hint=found.hint) if isinstance(found, SpoolError) else found
 
