@@ -39,7 +39,7 @@ class Style(StrEnum):
 
 
 def wants_colour(environment: Mapping[str, str], *, is_terminal: bool) -> bool:
-    """True if output may have colours. NO_COLOR comes first, as in Python itself; then FORCE_COLOR or CLICOLOR_FORCE."""
+    """True if output may have colours. NO_COLOR comes first, as in Python itself; then the two that force them."""
     if environment.get("NO_COLOR"):
         return False
     if any(environment.get(name, "0") not in ("", "0") for name in ("FORCE_COLOR", "CLICOLOR_FORCE")):
