@@ -76,7 +76,7 @@ from senderproxy.mail.address import Address, AddressPattern, is_local_name, par
 from senderproxy.retry import RetryPolicy
 from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.hops import Hop
-from senderproxy.routing.presets import IMPLICIT_TLS_PORT, PRESETS, STARTTLS_PORT
+from senderproxy.routing.presets import IMPLICIT_TLS_PORT, PRESETS, STARTTLS_PORT, usual_security
 from senderproxy.routing.provider import Limits, NullPolicy, Provider, Security, Smarthost
 from senderproxy.routing.recipient_routes import RecipientRoutes, ServerVia
 from senderproxy.routing.route import ORDERED_SOURCES, RoutingPolicy
@@ -485,9 +485,7 @@ class ProviderSettings(Section):
 
     @property
     def _security(self) -> Security:
-        if self.security is not None:
-            return self.security
-        return Security.IMPLICIT_TLS if self.port == IMPLICIT_TLS_PORT else Security.STARTTLS
+        return usual_security(self.port) if self.security is None else self.security
 
     @property
     def _port(self) -> int:

@@ -30,7 +30,7 @@ from senderproxy.config.values import (
 )
 from senderproxy.mail.address import AddressPattern
 from senderproxy.routing.hops import ClientCertificate, InternalHop, SmarthostHop, is_internal_ip
-from senderproxy.routing.presets import IMPLICIT_TLS_PORT
+from senderproxy.routing.presets import IMPLICIT_TLS_PORT, usual_security
 from senderproxy.routing.provider import Limits, Security, Smarthost
 from senderproxy.routing.recipient_routes import (
     EVERYONE,
@@ -143,9 +143,7 @@ class SmarthostSettings(Section):
     @property
     def effective_security(self) -> Security:
         """The protection, also if it is left out."""
-        if self.security is not None:
-            return self.security
-        return Security.IMPLICIT_TLS if self.port == IMPLICIT_TLS_PORT else Security.STARTTLS
+        return usual_security(self.port) if self.security is None else self.security
 
     @property
     def _port(self) -> int:

@@ -21,6 +21,11 @@ IMPLICIT_TLS_PORT: Final = 465  # RFC 8314 section 7.3
 STARTTLS_PORT: Final = 587  # RFC 6409 section 3.1
 
 
+def usual_security(port: int | None) -> Security:
+    """The protection of a submission server on this port; None: no port is given."""
+    return Security.IMPLICIT_TLS if port == IMPLICIT_TLS_PORT else Security.STARTTLS
+
+
 def smarthosts(host: str, *ports: int, ca_file: str | None = None) -> tuple[Smarthost, ...]:
     """Submission servers of one host: port 465 with implicit TLS, any other port with STARTTLS."""
     return tuple(Smarthost(host, port, _security(port), ca_file) for port in ports)
