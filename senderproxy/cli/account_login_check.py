@@ -64,7 +64,15 @@ def require_login(config: Config, stored: StoredAccount) -> None:
     result = try_login(config, account, Credential(account.login, stored.secret, version="untried"))
     if not isinstance(result, LoginOk):
         kind = LoginRejected if isinstance(result, LoginRefused) else LoginFailed
-        raise kind(describe(result), hint=_("Try again, or store the account without a login test: --no-verify"))
+        raise kind(describe(result), hint=_fix_before_storing(result, account))
+
+
+def _fix_before_storing(result: LoginRefused | LoginUnchecked, account: Account) -> str:
+    """The fix of the cause, unless it is a command for an account in the vault, and the way without a test."""
+    fix = login_hint(result, account).removesuffix(".")
+    if not fix or "senderproxy account" in fix:
+        return _("Try again, or store the account without a login test: --no-verify")
+    return _("{fix}. Or store the account without a login test: --no-verify").format(fix=fix)
 
 
 def require_login_with_token(config: Config, account: Account, token: AccessToken, application: str) -> None:

@@ -23,7 +23,7 @@ def test_a_refused_password_adds_nothing_and_costs_one_failed_login(office: Offi
     ended = office.type("account", "add", "anna@firma.example", *ADD, stdin="geheim-falsch\n")
     assert ended.code == 1
     assert "535 Authentication credentials invalid" in ended.err
-    assert "--no-verify" in ended.err
+    assert "Try again, or store the account without a login test: --no-verify" in ended.err
     assert office.simulator.failed_logins() == 1
     assert office.type("account", "list", "--json").json == []
 
@@ -212,3 +212,7 @@ def test_an_unreachable_provider_is_not_reported_as_a_wrong_password(office: Off
     )
     assert ended.code == 69
     assert "could not be tried" in ended.err
+    assert (
+        "host, port and security in [providers.away]. Or store the account without a login test: --no-verify"
+        in ended.err
+    )
