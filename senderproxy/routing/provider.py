@@ -1,4 +1,4 @@
-"""Provider: its submission servers, its rules for senders, its limits. PURE.
+"""Provider: its servers, its rules for senders, its limits. PURE.
 
 Not here: the presets (routing.presets), the enforcement of limits (delivery.quota, delivery.reuse).
 
@@ -56,6 +56,19 @@ class Smarthost:
         return f"{self.host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class ImapServer:
+    """The IMAP server of a provider's mailboxes."""
+
+    host: str
+    port: int
+    security: Security
+    ca_file: str | None = None  # PEM; None: the system's authorities
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
 # SASL mechanisms for passwords that delivery speaks, the preferred one first.
 PASSWORD_MECHANISMS: Final = ("PLAIN", "LOGIN", "SCRAM-SHA-256", "CRAM-MD5")
 
@@ -90,5 +103,7 @@ class Provider:
     null_policy: NullPolicy = NullPolicy.REWRITE
     null_account: str | None = None  # account id, for NullPolicy.ACCOUNT
     signs: bool = False  # it adds a DKIM signature of the author's domain by itself
+    imap: ImapServer | None = None  # for copies in the Sent folder; None: unknown
+    stores_sent: bool = False  # it puts a copy of each sent message into the mailbox's Sent folder by itself
     limits: Limits = Limits()
     preset: str = ""  # the name of the preset that it started from; empty for a preset itself
