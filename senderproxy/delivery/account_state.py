@@ -100,6 +100,7 @@ class AccountStatus:
     address: str = ""  # of its mailbox
     fallback: str | None = None  # the account that may send in its place
     sends_through: str | None = None  # the same, while it does: this one cannot send, and the fallback can
+    sends_in_part: bool = False  # the fallback may use only some of its addresses: mail of the others waits
 
     def entry(self) -> dict[str, object]:
         """Its values for JSON. `dataclasses.asdict` would copy each of them, and take ten times as long."""

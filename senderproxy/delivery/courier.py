@@ -48,7 +48,7 @@ from senderproxy.mail.outcome import Deferred, Failed, Outcome, Unavailable
 from senderproxy.mail.reply import reply
 from senderproxy.relay.ports import AccessTokens, Accounts, Availability, Courier, Outcomes
 from senderproxy.routing.account import Account, Credential
-from senderproxy.routing.fallback import fallback_of
+from senderproxy.routing.fallback import Share, fallback_of, permitted_share
 from senderproxy.routing.hops import Hop
 from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
@@ -297,8 +297,10 @@ class SmtpCourier(Courier):
         other = fallback_of(account, directory, providers) if account is not None else None
         if other is None or account is None or self._can_send(account, providers.get(account.provider)):
             return entry
-        can_send = self._can_send(other.account, other.provider)
-        return replace(entry, sends_through=other.account.id) if can_send else entry
+        share = permitted_share(account, other) if self._can_send(other.account, other.provider) else Share.NONE
+        if share is Share.NONE:
+            return entry
+        return replace(entry, sends_through=other.account.id, sends_in_part=share is Share.SOME)
 
     def _can_send(self, account: Account, provider: Provider | None) -> bool:
         """True if the account can send a message now, as far as is known."""

@@ -44,7 +44,7 @@ class AccountSnapshot:
     until: datetime | None = None  # the end of a pause
     hint: str = ""  # the fix, if the reply names one
     hourly: Sequence[LimitUse] = ()
-    sends_through: str = ""  # its fallback, while that sends its mail
+    sends_through: str = ""  # its fallback, while that sends all its mail
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,9 @@ def state_in_words(account: Mapping[str, Any]) -> str:
     """The state of an account, in a word, and the account that sends its messages meanwhile."""
     state = _(_STATES.get(account["state"], account["state"]))
     if account.get("sends_through"):
-        return _("{state}, sends through {fallback}").format(state=state, fallback=account["sends_through"])
+        in_part = account.get("sends_in_part")
+        text = _("{state}, sends in part through {fallback}") if in_part else _("{state}, sends through {fallback}")
+        return text.format(state=state, fallback=account["sends_through"])
     return state
 
 

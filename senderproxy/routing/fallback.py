@@ -6,6 +6,7 @@ Not here: the causes for its use (mail.outcome.Unavailable), the decision about 
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address, AddressPattern
@@ -101,6 +102,22 @@ def replaced_senders(account: Account, fallback: Fallback) -> Iterator[AddressPa
     for pattern in account.carries:
         if not all(_permits(rule, fallback.account, pattern) for rule in rules):
             yield pattern
+
+
+class Share(Enum):
+    """How much of an account's mail its fallback may send."""
+
+    NONE = "none"
+    SOME = "some"
+    ALL = "all"
+
+
+def permitted_share(account: Account, fallback: Fallback) -> Share:
+    """How many of the account's addresses and domains the fallback may send as."""
+    refused = 0 if fallback.rewrites else sum(1 for _pattern in replaced_senders(account, fallback))
+    if not refused:
+        return Share.ALL
+    return Share.SOME if refused < len(account.carries) else Share.NONE
 
 
 def _permits(rule: SenderRule, account: Account, pattern: AddressPattern) -> bool:

@@ -387,7 +387,7 @@ def _account(entry: AccountStatus) -> AccountSnapshot:
         since=datetime.fromisoformat(entry.since) if entry.since else None,
         until=datetime.fromisoformat(entry.until) if entry.until else None,
         hourly=list(_hourly(entry)),
-        sends_through=entry.sends_through or "",
+        sends_through="" if entry.sends_in_part else entry.sends_through or "",
     )
 
 

@@ -158,6 +158,8 @@ def test_a_stricter_sender_rule_is_asked_for_before_the_sender_is_replaced(bench
     assert "refused the connection" in text
     assert here.hand_in(here.queue_port)[0] == 250
     assert here.second.received() == []
+    assert here.status()["sends_through"] is None
+    assert "is sent through" not in here.relay.command("status", exit_code=1)
     assert "waits all the same" in here.edit("--display-name", "Anna")
     assert "may not send this message" in here.relay.command("explain", ANNA)
     here.edit("--fallback-rewrites")

@@ -725,7 +725,7 @@ async def test_status_has_every_account_in_values_for_json() -> None:
                 "last_reply": str(last_reply), "messages_left": 48, "recipients_left": None,
                 "provider": "simulator", "reply": None, "cause": None, "hint": "", "until": None,
                 "messages_limit": 50, "recipients_limit": None, "address": ANNA,
-                "fallback": None, "sends_through": None,
+                "fallback": None, "sends_through": None, "sends_in_part": False,
             },
             {
                 "account": "bert", "login": BERT, "state": "healthy", "words": "healthy", "since": None,
@@ -733,7 +733,7 @@ async def test_status_has_every_account_in_values_for_json() -> None:
                 "last_reply": None, "messages_left": 20, "recipients_left": 90,
                 "provider": "simulator", "reply": None, "cause": None, "hint": "", "until": None,
                 "messages_limit": 20, "recipients_limit": 90, "address": BERT,
-                "fallback": None, "sends_through": None,
+                "fallback": None, "sends_through": None, "sends_in_part": False,
             },
         ]  # fmt: skip
 
