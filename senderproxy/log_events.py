@@ -394,7 +394,7 @@ FALLBACK_USED: Final = LogEvent(
     "fallback_used",
     Severity.INFO,
     "account cannot send, fallback tried",
-    ("id", "account", "fallback", "cause", "why", "delivered", "recipients", "reply"),
+    ("id", "account", "fallback", "sent_as", "cause", "why", "delivered", "recipients", "reply"),
 )
 FALLBACK_UNFIT: Final = LogEvent(
     "fallback_unfit", Severity.INFO, "account cannot send, fallback may not send this message", ("id", "account", "why")

@@ -28,11 +28,15 @@ class Unavailable(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Substitute:
-    """The fallback account that made an attempt, and why the account of the message did not send. `reply`: of that."""
+    """The fallback account that made an attempt, and why the account of the message did not send. `reply`: of that.
+
+    `sent_as`: its address, if the sender was replaced by it.
+    """
 
     account: str
     cause: Unavailable
     reply: Reply
+    sent_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)

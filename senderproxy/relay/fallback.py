@@ -74,6 +74,11 @@ def _sender_change(header: HeaderSection, first: Decision, second: Decision) -> 
     return None if sent[0] == sent[1] else "From"
 
 
+def replacing_address(header: HeaderSection, first: Decision, second: Decision) -> str:
+    """The address of the fallback if it is the sender in place of the original one; empty: the sender is the same."""
+    return str(second.route.account.address) if _sender_change(header, first, second) else ""
+
+
 def sender_changes(decision: Decision) -> list[Change]:
     """The changes of a decision to the sender, for the operator."""
     return [change for change in decision.plan.changes if change.what in ("reverse-path", "From")]
@@ -128,17 +133,18 @@ def has_copy(outcome: Outcome) -> bool:
 
 
 def with_substitute(
-    first: Mapping[ForwardPath, Deferred], second: _Outcomes, account: str
+    first: Mapping[ForwardPath, Deferred], second: _Outcomes, account: str, sent_as: str = ""
 ) -> dict[ForwardPath, Outcome]:
     """The outcomes after the fallback's attempt.
 
     That of the first account stays where the fallback cannot send either, or cannot send this message: it may wait.
+    `sent_as`: the address that replaced the sender; empty: none did.
     """
     result: dict[ForwardPath, Outcome] = {}
     for path, outcome in second.items():
         before = first[path]
         assert before.unavailable is not None  # see open_to_fallback
-        by = Substitute(account, before.unavailable, before.reply)
+        by = Substitute(account, before.unavailable, before.reply, sent_as)
         match outcome:
             case Delivered():
                 result[path] = replace(outcome, by=by)

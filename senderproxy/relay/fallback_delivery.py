@@ -17,7 +17,15 @@ from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.outcome import Deferred, Delivered
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.decide import Decision
-from senderproxy.relay.fallback import Outages, Unfit, as_own_delay, has_copy, open_to_fallback, with_substitute
+from senderproxy.relay.fallback import (
+    Outages,
+    Unfit,
+    as_own_delay,
+    has_copy,
+    open_to_fallback,
+    replacing_address,
+    with_substitute,
+)
 from senderproxy.relay.ports import Outcomes
 
 MaybeTaken: TypeAlias = Callable[[], Awaitable[Container[ForwardPath]]]
@@ -67,37 +75,41 @@ class FallbackDelivery:
             event(_log, log_events.FALLBACK_UNFIT, id=submission.id, account=account, why=why)
         if may and isinstance(other, Decision):
             open_ = {path: waiting[path] for path in may}
-            result |= await self._deliver_instead(submission, account, other, open_, outcomes)
+            result |= await self._deliver_instead(submission, decision, other, open_, outcomes)
         return result
 
     async def _deliver_instead(
         self,
         submission: Submission,
-        account: str,
+        decision: Decision,
         other: Decision,
         waiting: Mapping[ForwardPath, Deferred],
         outcomes: Outcomes,
     ) -> Outcomes:
         """Offer the message by the fallback; its outcomes. A cancellation has no effect if a recipient has a copy."""
         fallback, first = other.route.account.id, next(iter(waiting.values()))
+        sent_as = replacing_address(submission.message.header, decision, other)
         try:
             tried = await self._deliver(submission, other, tuple(waiting))
         except asyncio.CancelledError:
             if any(map(has_copy, outcomes.values())):
                 return waiting
             raise
-        result = with_substitute(waiting, tried, fallback)
+        result = with_substitute(waiting, tried, fallback, sent_as)
         sent = sum(isinstance(outcome, Delivered) for outcome in result.values())
         if all(outcome is waiting[path] for path, outcome in result.items()):
-            self._outages.forget(account)  # the fallback cannot send either: no message is to wait for a memory
+            self._outages.forget(
+                decision.route.account.id
+            )  # the fallback cannot send either: no message is to wait for a memory
         assert first.unavailable is not None  # see open_to_fallback
         event(
             _log,
             log_events.FALLBACK_USED,
             fault=None,
             id=submission.id,
-            account=account,
+            account=decision.route.account.id,
             fallback=fallback,
+            sent_as=sent_as or None,
             cause=first.unavailable.value,
             why=first.reply,
             delivered=sent,

@@ -96,7 +96,8 @@ def attempted(
 
 def _in_place_of(account: str, by: Substitute) -> dict[str, str]:
     """The facts of an attempt by the fallback of this account."""
-    return {"instead_of": account, "cause": by.cause.value, "why": str(by.reply)}
+    facts = {"instead_of": account, "cause": by.cause.value, "why": str(by.reply)}
+    return facts | ({"sent_as": by.sent_as} if by.sent_as else {})
 
 
 def _sent_by(way: str) -> dict[str, str]:

@@ -166,7 +166,8 @@ def _attempted(facts: Mapping[str, str], recipients: str) -> str:
     slow = _("; took {seconds} s").format(seconds=facts["seconds"]) if _seconds(facts) >= _SLOW else ""
     is_unknown = facts.get("maybe_taken", "no").lower() not in _NO
     maybe = _("; the provider may have accepted it nevertheless") if is_unknown else ""
-    return f"{outcome}{recipients}{account}{_reply(facts)}{_footer(facts)}{maybe}{slow}"
+    sender = _("; the sender replaced by {address}").format(address=facts["sent_as"]) if facts.get("sent_as") else ""
+    return f"{outcome}{recipients}{account}{_reply(facts)}{sender}{_footer(facts)}{maybe}{slow}"
 
 
 def _footer(facts: Mapping[str, str]) -> str:

@@ -171,6 +171,7 @@ def test_a_stricter_sender_rule_is_asked_for_before_the_sender_is_replaced(bench
         assert delivery.header("From") == f"anna <{RESERVE}>"
         assert delivery.header("Reply-To") == ANNA
     assert len(here.second.received()) == 2
+    assert f"the sender replaced by {RESERVE}" in " ".join(here.relay.command("track").split())
 
 
 def test_after_a_reply_that_was_lost_the_fallback_sends_other_mail_and_not_this(bench: Bench) -> None:

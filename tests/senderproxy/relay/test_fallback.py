@@ -91,6 +91,7 @@ async def test_while_the_provider_is_unreachable_the_fallback_sends_and_the_hist
         assert attempt.facts["account"] == "reserve"
         assert (attempt.facts["instead_of"], attempt.facts["cause"]) == ("anna", "unreachable")
         assert "refused the connection" in attempt.facts["why"]
+        assert "sent_as" not in attempt.facts
         assert (await two.office.record(message)).account == "anna"
 
 
@@ -229,8 +230,10 @@ async def test_a_fallback_that_would_replace_the_sender_is_not_used(tmp_path: Pa
         assert "refused the connection" in str(answer)
         assert len(two.second.sessions) == 0
         two.edit("anna", fallback_rewrites=True)
-        _, answer = await two.office.submit(text="ersetzt")
+        message, answer = await two.office.submit(text="ersetzt")
         assert answer.code == 250
+        [attempt] = await two.attempts(message)
+        assert attempt.facts["sent_as"] == "reserve@firma.example"
         [received] = two.second.received
         assert received.reverse_path == "reserve@firma.example"
         assert b"From: anna <reserve@firma.example>\r\n" in received.content
