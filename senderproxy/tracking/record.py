@@ -24,8 +24,8 @@ class EventKind(Enum):
     REFUSED = "refused"  # to the client, which still has it. Facts: reply, hint
     CHANGED = "changed"  # by a rewriting rule or a repair. Facts: what, old, new, reason
     # Facts: account or way, outcome (delivered, deferred, failed), reply, maybe_taken, seconds, footer; of a fallback
-    # also instead_of (the account of the message), cause (a mail.outcome.Unavailable), why (the reply of that account), sent_as (the
-    # address that replaced the sender)
+    # also instead_of (the account of the message), cause (a mail.outcome.Unavailable), why (the reply of that account),
+    # sent_as (the address that replaced the sender)
     ATTEMPTED = "attempted"
     DISCARDED = "discarded"  # by a setting. Facts: reply
     HELD = "held"  # by an operator or an error. Facts: why, by (the operator's name)
