@@ -30,7 +30,7 @@ from senderproxy.delivery.attempt_log import AttemptEvents, log_attempt
 from senderproxy.delivery.causes import Cause
 from senderproxy.delivery.hops.courier import HopCourier
 from senderproxy.delivery.hops.opening import HopOpener
-from senderproxy.delivery.learned_accounts import AccountFacts, HourlyUse
+from senderproxy.delivery.learned_accounts import AccountFacts, HourlyUse, way_in
 from senderproxy.delivery.login_gate import LoginGates
 from senderproxy.delivery.open_failures import OpenFailed
 from senderproxy.delivery.opening import SessionOpener
@@ -109,6 +109,7 @@ class SmtpCourier(Courier):
         self.hops = HopCourier(HopOpener(timeouts, hostname, self._opener.resolver), clock)
         self._clock = clock
         self._states: dict[str, AccountState] = {}
+        self._providers: Mapping[str, Provider] = {}
         self.certificates: dict[Smarthost, tuple[datetime, datetime]] = {}  # validity, as the last session showed it
         self._servers = ServerSessions(lambda: [state.pool for state in self._states.values()], clock)
         self._dialogues = _Dialogues()
@@ -119,6 +120,18 @@ class SmtpCourier(Courier):
         """Change the settings of sessions that are opened afterwards."""
         for opener in (self._opener, self.hops.opener):
             opener.timeouts, opener.hostname = timeouts, hostname
+
+    def use_providers(self, providers: Mapping[str, Provider]) -> None:
+        """The providers of the configuration, at the start and after each change.
+
+        An account whose provider has another way in is free to try: a wrong server, not the account, may have been the
+        cause of its trouble.
+        """
+        before, self._providers = self._providers, providers
+        for account_id, state in list(self._states.items()):
+            old, new = before.get(state.account.provider), providers.get(state.account.provider)
+            if old is not None and new is not None and way_in(old) != way_in(new):
+                self.resume(account_id)
 
     # --- relay.ports.Courier ---
 
@@ -365,7 +378,9 @@ class SmtpCourier(Courier):
 
     def account_facts(self) -> AccountFacts:
         """Return the learned facts about health and limits; `observers.state` is called for their changes."""
-        return AccountFacts(self._states.get, self._restored_state, self._version)
+        return AccountFacts(
+            self._states.get, self._restored_state, self._version, lambda name: self._providers.get(name)
+        )
 
     def hourly_use(self) -> HourlyUse:
         """Return the learned facts about the use of the hour; `observers.use` is called for their changes."""

@@ -25,6 +25,7 @@ OTHER_PASSWORD = replace(SETTINGS, mailboxes={**MAILBOXES, ANNA: SimulatedMailbo
 async def process(simulator: Simulator, store: MemoryLearned, **limits: object) -> AsyncIterator[Office]:
     """The courier of one process: it restores the table at the start, and writes it at the end."""
     async with office(smarthost_of(simulator), **limits) as o:  # type: ignore[arg-type]
+        o.courier.use_providers({o.provider.name: o.provider})
         learned = LearnedState(o.clock)
         o.courier.observers.state = learned.register(learned_accounts.STATE, o.courier.account_facts())
         o.courier.observers.use = learned.register(learned_accounts.USE, o.courier.hourly_use(), adds=True)
@@ -57,6 +58,38 @@ async def test_a_refused_password_is_not_tried_by_the_next_process_and_a_new_one
             await learned.close()
         assert simulator.failed_logins() == 1
         assert set(json.loads(store.rows["account/anna"][0])) == {"proven"}  # the login that worked
+
+
+async def test_what_a_wrong_server_refused_is_forgotten_with_another_server() -> None:
+    store = MemoryLearned(MovedClock())
+    async with Simulator(OTHER_PASSWORD) as wrong, Simulator(SETTINGS) as right:
+        async with process(wrong, store) as o:
+            assert isinstance(await o.send_one(), Deferred)
+            assert state(o) == "suspended"
+            o.courier.use_providers({o.provider.name: o.provider})
+            assert state(o) == "suspended"
+        async with process(right, store) as o:
+            assert state(o) == "healthy"
+            assert isinstance(await o.send_one(), Delivered)
+        async with office(smarthost_of(wrong)) as o:
+            o.courier.use_providers({o.provider.name: o.provider})
+            await o.send_one()
+            fixed = replace(o.provider, smarthosts=(smarthost_of(right),))
+            o.courier.use_providers({o.provider.name: fixed})
+            assert state(o) == "healthy"
+            o.provider = fixed
+            assert isinstance(await o.send_one(), Delivered)
+        assert wrong.failed_logins() == 2
+
+
+async def test_no_session_with_a_wrong_port_is_forgotten_with_the_right_one() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator)) as o:
+        o.courier.use_providers({o.provider.name: o.provider})
+        await simulator.go_offline()
+        await o.send_one()
+        assert state(o) == "no session"
+        o.courier.use_providers({o.provider.name: replace(o.provider, mechanisms=("LOGIN",))})
+        assert state(o) == "healthy"
 
 
 async def test_what_was_lifted_before_the_spool_could_be_opened_stays_lifted() -> None:
