@@ -37,7 +37,7 @@ from senderproxy.dkim.choice import KeyRing
 from senderproxy.dns_client.client import DnsClient
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.server import Listener
-from senderproxy.log import event, set_up_logging
+from senderproxy.log import event, flush_log, gather_lines, set_up_logging
 from senderproxy.monitoring.facts import RefusedConfiguration
 from senderproxy.relay.queue_admin import QueueAdmin
 from senderproxy.routing.account import AccessToken, Account
@@ -511,11 +511,14 @@ def run(
             if not service.listeners and isinstance(fault, OSError):  # of the start: it is printed
                 raise
             end_without_loop(fault)
+        finally:
+            flush_log()  # what is printed about the end comes after the log
 
 
 async def _serve(service: Service) -> None:
     loop = asyncio.get_running_loop()
     end_without_memory(loop)
+    gather_lines()  # not before: until `run` handles SIGTERM, it ends the process at once
     await service.run(stopping=lambda seconds: end_after(loop, seconds + _STOP_MARGIN))
 
 

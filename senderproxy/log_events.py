@@ -58,6 +58,9 @@ PAGE_LOGIN_FAILED: Final = LogEvent(
     "page_login_failed", Severity.WARNING, "refused login on the page", ("known", "way")
 )
 PAGE_FAILED: Final = LogEvent("page_failed", Severity.ERROR, "internal error in a request of the page")
+LOG_LINES_LOST: Final = LogEvent(
+    "log_lines_lost", Severity.WARNING, "log lines are lost: their reader was too slow, or the disk is full", ("lines",)
+)
 HISTORY_CLEANUP_FAILED: Final = LogEvent(
     "history_cleanup_failed", Severity.ERROR, "cannot delete old history from the spool", ("why", "hint")
 )

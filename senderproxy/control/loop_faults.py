@@ -11,7 +11,7 @@ import os
 from typing import Any, Final, NoReturn
 
 from senderproxy import log_events
-from senderproxy.log import event
+from senderproxy.log import event, exit_now
 
 _log = logging.getLogger("senderproxy.control")
 _NAMES: Final = 5  # tasks in the line of the log
@@ -35,7 +35,7 @@ def end_without_loop(fault: BaseException) -> NoReturn:
     try:
         event(_log, log_events.LOOP_FAILED, fault=fault)
     finally:
-        os._exit(os.EX_SOFTWARE)
+        exit_now(os.EX_SOFTWARE)
 
 
 def _handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -46,7 +46,7 @@ def _handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     try:
         event(_log, log_events.CALLBACK_WITHOUT_MEMORY, fault=fault)
     finally:  # there may be no memory for the log either
-        os._exit(os.EX_SOFTWARE)
+        exit_now(os.EX_SOFTWARE)
 
 
 def _end_stop(loop: asyncio.AbstractEventLoop) -> None:
@@ -54,4 +54,4 @@ def _end_stop(loop: asyncio.AbstractEventLoop) -> None:
         names = sorted(str(getattr(task.get_coro(), "__qualname__", "")) for task in asyncio.all_tasks(loop))
         event(_log, log_events.STOP_HANGS, tasks=", ".join(names[:_NAMES]))
     finally:
-        os._exit(os.EX_SOFTWARE)
+        exit_now(os.EX_SOFTWARE)

@@ -12,7 +12,7 @@ import threading
 from typing import Final
 
 from senderproxy import log_events
-from senderproxy.log import event
+from senderproxy.log import event, exit_now
 
 _log = logging.getLogger("senderproxy.control")
 _BEFORE_RUN: Final = "thread started by"  # in the interpreter's words on an error before `Thread.run`
@@ -31,7 +31,7 @@ def _end(dead: threading.ExceptHookArgs) -> None:
         name = dead.thread.name if dead.thread is not None else ""
         event(_log, log_events.THREAD_FAILED, thread=name, fault=dead.exc_value)
     finally:  # there may be no memory for the log either
-        os._exit(os.EX_SOFTWARE)
+        exit_now(os.EX_SOFTWARE)
 
 
 def _end_before_run(error: "sys.UnraisableHookArgs") -> None:
@@ -42,4 +42,4 @@ def _end_before_run(error: "sys.UnraisableHookArgs") -> None:
     try:
         event(_log, log_events.THREAD_FAILED, thread="", fault=error.exc_value)
     finally:
-        os._exit(os.EX_SOFTWARE)
+        exit_now(os.EX_SOFTWARE)

@@ -82,7 +82,7 @@ def check_aiosmtpd(handler: object, names: Set[str] = PRIVATE_NAMES | PRIVATE_AT
         raise UnsupportedAiosmtpd(
             _("aiosmtpd {version} has no {names}.").format(version=aiosmtpd.__version__, names=", ".join(missing))
         )
-    unexpected = {name for name in dir(handler) if _HOOK_NAME.match(name)} ^ HOOKS
+    unexpected = {name for name in object.__dir__(handler) if _HOOK_NAME.match(name)} ^ HOOKS
     if unexpected:
         raise UnsupportedAiosmtpd(
             _("The handler's hooks are not spelled as aiosmtpd spells them: {names}.").format(
@@ -125,6 +125,10 @@ class Handler:
         self._listener = listener
         self._clock = clock
         self.faults = 0
+
+    def __dir__(self) -> tuple[str, ...]:
+        """The hooks: aiosmtpd searches the names here for methods, twice for each connection."""
+        return tuple(HOOKS)
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: CompleteEnvelope) -> Reply:  # noqa: N802
         """Pass a complete message to the intake; the result is the reply to the client."""

@@ -122,6 +122,7 @@ CONFIGURED = {
     "control.socket_store.SocketStore._of_units",
     "control.socket_store.SocketStore._stored",
     "control.socket_store.SocketStore._waiting",
+    "delivery.courier.SmtpCourier._providers",
     "delivery.courier.SmtpCourier._states",
     "delivery.hops.courier.HopCourier._states",  # _HOPS
     "delivery.login_gate.LoginGates._gates",
@@ -166,6 +167,7 @@ CONFIGURED = {
 }
 # One entry for each thing in progress, removed at its end; the number of these is limited elsewhere.
 IN_PROGRESS = {
+    "log_output.LogOutput._lines": "a line of the log, up to _WAITING_LIMIT characters",
     "worker_threads.WorkerThreads._abandoned": "a call that hangs; `replacements`",
     "aio.FairShare._waiting": "a connection or session with a large message",
     "aio._FAIR_SHARES": "an event loop",

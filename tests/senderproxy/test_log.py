@@ -3,13 +3,15 @@
 import io
 import json
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from senderproxy.log import JsonFormatter, TextFormatter, event, set_up_logging
-from senderproxy.log_events import LogEvent, Severity
+from senderproxy.log import JsonFormatter, TextFormatter, event
+from senderproxy.log_events import EVENTS, LogEvent, Severity
+from senderproxy.log_lines import time_text
 
 DELIVERED = LogEvent("test_delivered", Severity.INFO, "delivered")
 
@@ -64,21 +66,18 @@ def test_a_fault_is_logged_with_its_traceback_on_the_same_line() -> None:
     assert "Traceback" in stream.getvalue()
 
 
-class _FullDisk(io.StringIO):
-    def write(self, text: str) -> int:
-        raise OSError(28, "No space left on device")
+@given(st.dictionaries(st.sampled_from(["id", "reply", "why"]), st.text() | st.integers() | st.none()))
+def test_a_line_is_the_same_without_the_machinery_of_logging(fields: dict[str, Any]) -> None:
+    text = TextFormatter(under_journald=True)
+    assert text.line("senderproxy.test", DELIVERED, fields, None) + "\n" == _logged(text, DELIVERED, **fields)
+    direct = json.loads(JsonFormatter().line("senderproxy.test.lines", DELIVERED, fields, None))
+    assert {**direct, "time": ""} == {**json.loads(_logged(JsonFormatter(), DELIVERED, **fields)), "time": ""}
 
 
-def test_a_log_that_cannot_be_written_raises_nothing() -> None:
-    root, ours, aiosmtpd = logging.getLogger(), logging.getLogger("senderproxy"), logging.getLogger("mail.log")
-    before = (root.handlers[:], root.level, ours.level, aiosmtpd.level, logging.raiseExceptions)
-    try:
-        set_up_logging("info", "text", stream=_FullDisk())
-        event(logging.getLogger("senderproxy.relay"), DELIVERED)
-        assert not aiosmtpd.isEnabledFor(logging.ERROR)
-    finally:
-        root.handlers[:] = before[0]
-        root.setLevel(before[1])
-        ours.setLevel(before[2])
-        aiosmtpd.setLevel(before[3])
-        logging.raiseExceptions = before[4]
+def test_the_sentences_need_no_escapes() -> None:
+    assert all(kind.sentence.isprintable() for kind in EVENTS)
+
+
+def test_the_time_is_that_of_the_clock_to_the_millisecond() -> None:
+    moment = datetime(2026, 1, 31, 8, 15, 0, 125_000, UTC)
+    assert time_text(moment.timestamp()) == "2026-01-31T08:15:00.125Z"

@@ -26,6 +26,7 @@ BLOCKING_NAMES = {
 ALLOWED = {
     ("daemon_thread.py", "Thread"),
     ("worker_threads.py", "DaemonThread"),
+    ("log_output.py", "DaemonThread"),  # writes lines when its descriptor has room, for as long as the process lives
     ("spool/sqlite/writer.py", "DaemonThread"),  # its thread owns the database connection
     ("spool/sqlite/wal.py", "DaemonThread"),
     ("service/loop_monitor.py", "DaemonThread"),  # measures the loop from outside
