@@ -4,6 +4,7 @@ Guarantees: one machine is in one group, whichever of its addresses it uses.
 Not here: the limits on a group.
 """
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, TypeAlias
 
@@ -12,6 +13,7 @@ _IPV6_PREFIX: Final = 64  # bits of the network that one IPv6 host may have all 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 
 
+@lru_cache(maxsize=256)  # of a connection, it is asked for several times
 def host_address(host: str) -> IpAddress:
     """The address of a host, which may have a zone; the IPv4 address of an IPv4 client on an IPv6 socket."""
     address = ip_address(host.partition("%")[0])

@@ -187,7 +187,7 @@ def _read_loose_path(loose: LoosePath, status: str) -> Address | None:
 
 def _text(verb: str, argument: bytes) -> str:
     """The argument decoded from UTF-8. In HELO and EHLO, a host name with umlauts may be in any code page."""
-    if verb in {"HELO", "EHLO"}:
+    if verb in {"HELO", "EHLO"} and not argument.isascii():
         return "".join(chr(octet) if octet < 128 else "?" for octet in argument)
     return argument.decode("utf-8")
 

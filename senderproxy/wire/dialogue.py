@@ -13,7 +13,7 @@ from typing import ClassVar, Final, Protocol, TypeAlias
 
 from senderproxy.mail.address import Address, AddressPattern, ForwardPath
 from senderproxy.mail.envelope import Envelope
-from senderproxy.mail.reply import Reply, reply
+from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client
 from senderproxy.wire import replies
 from senderproxy.wire.auth import AuthExchange, Mechanism
@@ -228,9 +228,7 @@ class Dialogue:
         self._transaction = None
         self._extended = extended
         self.client = replace(self.client, name=name, protocol=self._protocol(self.client.user))
-        return SendReply(
-            reply(250, None, *([self.offer.hostname, *self._keywords()] if extended else [self.offer.hostname]))
-        )
+        return SendReply(replies.hello(self.offer.hostname, *(self._keywords() if extended else ())))
 
     def _keywords(self) -> list[str]:
         words = ["PIPELINING", f"SIZE {self.offer.size_limit}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]

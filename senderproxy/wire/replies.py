@@ -5,6 +5,7 @@ Not here: when each is sent (wire.dialogue, listener), replies to a malformed co
 RFC 5321 section 4.2, RFC 3463, RFC 4954 section 6. Texts follow Postfix's where it has one.
 """
 
+from functools import lru_cache
 from typing import Final
 
 from senderproxy.mail.reply import Reply, reply
@@ -105,6 +106,7 @@ def invalid_octet(kind: InvalidOctet) -> Reply:
     return _INVALID_OCTETS[kind]
 
 
+@lru_cache(maxsize=8)  # of one host name, rarely more
 def greeting(hostname: str) -> Reply:
     """Reply to the connection."""
     return reply(220, None, f"{hostname} ESMTP senderproxy")
@@ -115,9 +117,16 @@ def internal_error(message_id: str) -> Reply:
     return reply(451, "4.3.0", f"Internal error (id {message_id}); try again later")
 
 
+@lru_cache(maxsize=8)
 def goodbye(hostname: str) -> Reply:
     """Reply to QUIT."""
     return reply(221, "2.0.0", f"{hostname} closing connection")
+
+
+@lru_cache(maxsize=32)
+def hello(hostname: str, *keywords: str) -> Reply:
+    """Reply to HELO, and with the extensions to EHLO."""
+    return reply(250, None, hostname, *keywords)
 
 
 def no_argument(verb: str) -> Reply:

@@ -1,6 +1,10 @@
-"""A listener in its own process for memory measurements. Prints its port; ends at the end of its input."""
+"""A listener in its own process for memory measurements. Prints its port; ends at the end of its input.
+
+An argument: the connections that it accepts.
+"""
 
 import asyncio
+import resource
 import sys
 
 from senderproxy.clock import SystemClock
@@ -11,7 +15,13 @@ from tests.senderproxy.listener.smtp_client import HOSTNAME, settings
 
 async def serve() -> None:
     intake = RecordingIntake(keep=False)
-    listener = Listener(settings(), (), HOSTNAME, intake, SystemClock())
+    if sys.argv[1:]:
+        count = int(sys.argv[1])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        chosen = settings(max_connections=count, max_connections_per_client=count, max_connections_per_minute=2 * count)
+    else:
+        chosen = settings()
+    listener = Listener(chosen, (), HOSTNAME, intake, SystemClock())
     await listener.start()
     print(listener.port, flush=True)
     await asyncio.to_thread(sys.stdin.read)
