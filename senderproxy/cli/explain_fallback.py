@@ -5,6 +5,7 @@ Not here: the decision (relay.fallback), the account's state (cli.explain_state)
 
 from senderproxy.cli.explain_state import State
 from senderproxy.cli.terminal import print_field
+from senderproxy.mail.reasons import reason_in_words
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.fallback import Unfit, sender_changes
 from senderproxy.routing.route import Route
@@ -20,7 +21,9 @@ def print_fallback(other: Decision | Unfit | None, route: Route, state: State) -
         case None:
             text = _("{account}, which does not exist or has an unknown provider").format(account=name)
         case Unfit():
-            text = _("{account} may not send this message: {reason}").format(account=name, reason=other.why)
+            text = _("{account} may not send this message: {reason}").format(
+                account=name, reason=reason_in_words(other.why)
+            )
         case Decision():
             text = _("{account}, logs in as {login}, while {first} cannot send")
             if _sends_now(state):

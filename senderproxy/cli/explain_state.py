@@ -18,6 +18,7 @@ from senderproxy.control.protocol import Verb, new_request
 from senderproxy.delivery.account_state import hourly_limits
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address
+from senderproxy.monitoring.words import state_word
 from senderproxy.routing.account import Account
 from senderproxy.routing.provider import Provider
 from senderproxy.translation import _, ngettext
@@ -80,7 +81,7 @@ def _print_health(state: State) -> None:
         print_field(_("state"), _("unknown: {problem}").format(problem=state.problem))
         return
     if status["state"] == "healthy":
-        print_field(_("state"), _("healthy"))
+        print_field(_("state"), state_word(status))
         return
     since = local_time(status["since"]) if status["since"] else "?"
     if status["until"]:
@@ -89,7 +90,7 @@ def _print_health(state: State) -> None:
         text = _("{state} since {since}: {reply}")
     until = local_time(status["until"]) if status["until"] else ""
     reply = status["reply"] or status["words"]
-    print_field(_("state"), text.format(state=status["state"], since=since, until=until, reply=reply))
+    print_field(_("state"), text.format(state=state_word(status), since=since, until=until, reply=reply))
     print_hint(status["hint"], indent=" " * 15)
 
 

@@ -19,7 +19,7 @@ from senderproxy import __version__
 from senderproxy.cli.argparse_texts import use_own_catalogue
 from senderproxy.cli.exit_codes import EX_INTERRUPTED, EX_OK, EX_USAGE, exit_code
 from senderproxy.errors import SenderproxyError
-from senderproxy.translation import N_, _, preferred_language, use_language
+from senderproxy.translation import N_, SOURCE, _, preferred_language, use_language
 
 # Each verb is the module of the same name, which offers `add_arguments`; that one sets `run`.
 VERBS: Final[Mapping[str, str]] = MappingProxyType(
@@ -90,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     use_language(preferred_language(os.environ))
     use_own_catalogue()
     chosen = parser().parse_args(words)
+    if getattr(chosen, "json", False):
+        use_language(SOURCE)  # scripts compare texts
     try:
         from senderproxy.cli.terminal import take_passphrases_from  # --help needs none of it
 

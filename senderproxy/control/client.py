@@ -74,7 +74,7 @@ def ask_status(path: Path, *, seconds: float = _TIMEOUT) -> Answer:
     status = ask(path, new_request(Verb.STATUS, language=current_language()), seconds=seconds)
     following = status.pop("accounts_following", None)
     while following is not None:
-        page = ask(path, new_request(Verb.ACCOUNTS, after=following), seconds=seconds)
+        page = ask(path, new_request(Verb.ACCOUNTS, after=following, language=current_language()), seconds=seconds)
         status["accounts"] += page["accounts"]
         following = page["accounts_following"]
     return status

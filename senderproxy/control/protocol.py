@@ -25,8 +25,8 @@ Answer: TypeAlias = dict[str, Any]
 class Verb(StrEnum):
     """The requests, each with its fields and the module that answers it."""
 
-    STATUS = "status"  # with the first accounts; service.status
-    ACCOUNTS = "accounts"  # after: the next accounts; service.status
+    STATUS = "status"  # language; with the first accounts; service.status
+    ACCOUNTS = "accounts"  # after: the next accounts; language; service.status
     CONDITIONS = "conditions"  # service.status; docs/conditions.md
     ALERTS = "alerts"  # service.alert_sender
     ALERT_TEST = "alert.test"  # service.alert_sender

@@ -43,7 +43,7 @@ from senderproxy.mail.reply import Reply
 from senderproxy.relay.ports import DeliveryObserver, Outcomes
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.provider import Provider
-from senderproxy.translation import _
+from senderproxy.translation import _, translated
 
 NO_SESSION: Final = "no session"  # the state of an account whose last attempt to open a session failed
 
@@ -103,8 +103,12 @@ class AccountStatus:
     sends_in_part: bool = False  # the fallback may use only some of its addresses: mail of the others waits
 
     def entry(self) -> dict[str, object]:
-        """Its values for JSON. `dataclasses.asdict` would copy each of them, and take ten times as long."""
-        return {name: getattr(self, name) for name in _STATUS_FIELDS}
+        """Its values for JSON, its texts in the language in force.
+
+        `dataclasses.asdict` would copy each value, and take ten times as long.
+        """
+        entry: dict[str, object] = {name: getattr(self, name) for name in _STATUS_FIELDS}
+        return entry | {"reply": translated(self.reply or "") or None, "hint": translated(self.hint)}
 
 
 _STATUS_FIELDS: Final = tuple(field.name for field in fields(AccountStatus))

@@ -33,9 +33,14 @@ def label(severity: Severity) -> str:
     return _(_LABELS[severity])
 
 
+def state_word(account: Mapping[str, Any]) -> str:
+    """The state of an account, in a word."""
+    return _(_STATES.get(account["state"], account["state"]))
+
+
 def state_in_words(account: Mapping[str, Any]) -> str:
     """The state of an account, in a word, and the account that sends its messages meanwhile."""
-    state = _(_STATES.get(account["state"], account["state"]))
+    state = state_word(account)
     if account.get("sends_through"):
         in_part = account.get("sends_in_part")
         text = _("{state}, sends in part through {fallback}") if in_part else _("{state}, sends through {fallback}")

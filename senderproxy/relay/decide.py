@@ -57,6 +57,7 @@ from senderproxy.routing.route import (
     route_by_account,
     route_by_candidates,
 )
+from senderproxy.translation import N_
 
 _NAMED: Final = 3  # recipients in a reply
 
@@ -238,7 +239,7 @@ def _unchanged(plan: RewritePlan) -> RewritePlan:
     return plan
 
 
-_UNDONE: Final = "its SRS address stood for it"
+_UNDONE: Final = N_("its SRS address stood for it")
 
 
 def _with_footer(

@@ -13,6 +13,7 @@ from senderproxy.footer.add_footer import AddFooter
 from senderproxy.mail.address import NULL_PATH, Address, ReversePath
 from senderproxy.mail.author import AuthorFields, UnreadableAuthor
 from senderproxy.mail.header import HeaderSection
+from senderproxy.mail.reasons import part_in_words, reason_in_words, value_in_words
 from senderproxy.relay.decide import Decision, MessageFacts, Rules
 from senderproxy.relay.ways import AccountWay, HopWay, NoWay, Way
 from senderproxy.rewriting.edited_header import EditedHeader
@@ -117,19 +118,19 @@ def _route_fields(decision: Decision) -> Iterator[tuple[str, str]]:
     yield _("chosen by"), f"{route.source.value} {route.author}: {_(route.tier.description)}"
     yield _("provider"), f"{route.provider.name} ({', '.join(str(host) for host in route.provider.smarthosts)})"
     sent_as = _("{rule}; sent as <{path}>").format(
-        rule=describe_rule(route, route.provider.sender_rule), path=plan.envelope.reverse_path
+        rule=reason_in_words(describe_rule(route, route.provider.sender_rule)), path=plan.envelope.reverse_path
     )
     yield "reverse-path", sent_as
-    yield "From", describe_rule(route, route.provider.from_rule)
+    yield "From", reason_in_words(describe_rule(route, route.provider.from_rule))
     yield from _change_fields(plan)
 
 
 def _change_fields(plan: RewritePlan) -> Iterator[tuple[str, str]]:
     for change in plan.changes:
-        yield _("changed"), f"{change.what}: {change.new or _('removed')}"
+        yield _("changed"), f"{part_in_words(change.what)}: {value_in_words(change.what, change.new) or _('removed')}"
         if change.old:
             yield "", _("instead of {old}").format(old=change.old)
-        yield "", _("because {reason}").format(reason=change.reason)
+        yield "", _("because {reason}").format(reason=reason_in_words(change.reason))
     if not plan.changes:
         yield _("changed"), _("nothing")
     if plan.content_changes and isinstance(footer := plan.content_changes[0], AddFooter):
@@ -176,7 +177,9 @@ def route_of(decision: Decision, routes: RecipientRoutes, path: Address) -> Reci
 def _way_in_words(decision: Decision, way: Way | None) -> str:
     match way:
         case None:
-            return f"account {decision.route.account.id}"
+            return _("account {id}").format(id=decision.route.account.id)
+        case AccountWay():
+            return _("account {id}").format(id=way.route.account.id)
         case HopWay(SmarthostHop() as hop):
             return f"{hop}, {hop.server}"
         case _:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, assert_never
 
+from senderproxy.mail import reasons
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome, Substitute, Unavailable
@@ -50,10 +51,10 @@ def decide_fallback(
     if isinstance(second, Decision) and change is None:
         return second
     if not fallback.rewrites:
-        what = change or "the sender"
-        return Unfit(f"{fallback.provider.name} requires a change of {what}, and the account does not permit it")
+        what = change or reasons.SENDER
+        return Unfit(reasons.NEEDS_CHANGE.format(provider=fallback.provider.name, what=what))
     if facts.client.senders is not None and not facts.client.may_use(fallback.account.address):
-        return Unfit(f"{facts.client} may not send as {fallback.account.address}")
+        return Unfit(reasons.MAY_NOT_SEND.format(client=facts.client, address=fallback.account.address))
     named = decide(facts, directory, rules, lambda route: replace(_by(fallback, route, facts), tier=MatchTier.NAMED))
     return named if isinstance(named, Decision) else Unfit(named.reply.reason)
 
@@ -69,7 +70,7 @@ def _by(fallback: Fallback, route: Route, facts: MessageFacts) -> Route:
 def _sender_change(header: HeaderSection, first: Decision, second: Decision) -> str | None:
     """What of the sender differs between two decisions about a message; None: nothing."""
     if first.plan.envelope.reverse_path != second.plan.envelope.reverse_path:
-        return "the reverse-path"
+        return reasons.REVERSE_PATH
     sent = [apply_edits(decision.plan, header).values("From") for decision in (first, second)]
     return None if sent[0] == sent[1] else "From"
 

@@ -31,6 +31,7 @@ from senderproxy.retry import RetryPolicy, is_over, wait_after
 from senderproxy.rewriting.plan import Discard
 from senderproxy.routing.route import Refusal
 from senderproxy.tracking.record import ACCOUNT_LANE, Event, EventKind, Lane, RecipientState, RecipientStatus
+from senderproxy.translation import N_
 
 _log = logging.getLogger("senderproxy.relay")
 
@@ -174,7 +175,7 @@ class QueueAttempts:
         if claim.account == NO_ACCOUNT:
             events = tracking_events.changed_by(decision, tuple(moves), now)
             return SpoolUpdate({}, events, account=decision.route.account.id, lanes=moves)
-        facts = {"what": "way", "old": str(claim.lane), "reason": "the routes or accounts have changed"}
+        facts = {"what": "way", "old": str(claim.lane), "reason": N_("the routes or accounts have changed")}
         events = [Event(now, EventKind.CHANGED, (str(path),), {**facts, "new": str(to)}) for path, to in moves.items()]
         return SpoolUpdate({}, events, lanes=moves)
 

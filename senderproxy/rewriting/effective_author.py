@@ -9,6 +9,7 @@ Not here: the account (routing.route), the rules of the provider (rewriting.plan
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from senderproxy.mail import reasons
 from senderproxy.mail.address import Address, ReversePath
 from senderproxy.mail.author import AuthorFields, Mailbox, UnreadableAuthor, read_authors
 from senderproxy.mail.header import Edit
@@ -16,6 +17,7 @@ from senderproxy.mail.submission import Client
 from senderproxy.rewriting.edited_header import Change, EditedHeader
 from senderproxy.rewriting.repair import repair_author_fields
 from senderproxy.routing.author_policy import AuthorMap, is_public_domain
+from senderproxy.translation import N_
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def determine_author(
     if client.forced_sender is not None:
         return _force_author(edited, authors, reverse_path, client.forced_sender)
     if isinstance(authors, UnreadableAuthor) and authors.field == "Sender":
-        edited = _without_fields(edited, _is_sender, f"it could not be read: {authors.reason}")
+        edited = _without_fields(edited, _is_sender, reasons.NOT_READ.format(fault=authors.reason))
         authors = read_authors(edited.header)
     if isinstance(authors, UnreadableAuthor):
         return EffectiveAuthor(edited, authors, reverse_path)
@@ -56,7 +58,7 @@ def _force_author(
     edited: EditedHeader, authors: AuthorFields | UnreadableAuthor, reverse_path: ReversePath, forced: Address
 ) -> EffectiveAuthor:
     original = authors.from_ if isinstance(authors, AuthorFields) else ()
-    reason = "the listener permits this sender only"
+    reason = N_("the listener permits this sender only")
     name = original[0].display_name if original else None
     if isinstance(authors, AuthorFields) and authors.local is not None:
         name = authors.local.display_name
@@ -68,7 +70,7 @@ def _force_author(
         ]
         edited = edited.with_mailboxes("From", [Mailbox(forced, name)], reason)
         if answerable and not edited.indexes("Reply-To"):
-            edited = edited.with_mailboxes("Reply-To", answerable, "replies go to the original author")
+            edited = edited.with_mailboxes("Reply-To", answerable, N_("replies go to the original author"))
     edited = _without_fields(edited, _is_other_sender, reason)
     changes: tuple[Change, ...] = ()
     # Bounces to a made-up address of a device would be lost. The null reverse-path has a policy of its own.
@@ -85,7 +87,7 @@ def _without_repeated_from(edited: EditedHeader) -> EditedHeader:
     if not others:
         return edited
     fields = edited.header.split()[0]
-    reason = f"it occurred {len(others) + 1} times with the same author"
+    reason = reasons.OCCURRED_ALIKE.format(count=len(others) + 1)
     edits = [Edit(fields[index].name, None, index) for index in others]
     return edited.with_edits(edits, [Change("From", edited.text_of("From"), edited.text_of("From"), reason)])
 
@@ -112,7 +114,7 @@ def _is_other_sender(name: str) -> bool:
 def _map_authors(
     edited: EditedHeader, authors: AuthorFields, reverse_path: ReversePath, mapped: AuthorMap, hostname: str
 ) -> EffectiveAuthor:
-    reason = "[senders.map] replaces this address"
+    reason = N_("[senders.map] replaces this address")
     if mapped.is_empty:
         return EffectiveAuthor(edited, authors, reverse_path)
     from_ = tuple(replace(mailbox, address=mapped(mailbox.address)) for mailbox in authors.from_)

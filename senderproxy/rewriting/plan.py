@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Final
 
+from senderproxy.mail import reasons
 from senderproxy.mail.address import Address, ReversePath
 from senderproxy.mail.author import AuthorFields, Mailbox
 from senderproxy.mail.envelope import Envelope
@@ -29,6 +30,7 @@ from senderproxy.routing.author_policy import AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.directory import MatchTier
 from senderproxy.routing.provider import NullPolicy, SenderRule
 from senderproxy.routing.route import Refusal, Route
+from senderproxy.translation import N_
 
 _ROUNDS: Final = 2  # rounds of repairs: repeated fields first, then the remaining one
 LOOP_FIELD: Final = (
@@ -87,7 +89,7 @@ def plan_rewrite(
     author = route.author if permits(route, route.provider.from_rule, route.author) else route.account.address
     if authors.local is not None:
         named = [Mailbox(author, authors.local.display_name)]
-        fitted = fitted.with_mailboxes("From", named, "it named a local user, not an address")
+        fitted = fitted.with_mailboxes("From", named, N_("it named a local user, not an address"))
     repair_context = RepairContext(context.now, context.message_id, author, context.policy.remove_bcc, context.zone)
     for _ in range(_ROUNDS):
         repairs = find_repairs(fitted.header, repair_context)
@@ -95,8 +97,8 @@ def plan_rewrite(
             break
         fitted = fitted.with_edits([repair.edit for repair in repairs], [repair.change for repair in repairs])
     if context.has_long_lines:
-        reason = f"no line may be longer than {LINE_LIMIT} octets (RFC 5321 section 4.5.3.1.6)"
-        changes = (*changes, Change("body", "", "parts with long lines re-encoded, unless signed", reason))
+        reason = reasons.LINE_LIMITED.format(limit=LINE_LIMIT)
+        changes = (*changes, Change("body", "", N_("parts with long lines re-encoded, unless signed"), reason))
     return RewritePlan(
         envelope.with_reverse_path(path),
         fitted.rounds,
@@ -124,11 +126,11 @@ def describe_rule(route: Route, rule: SenderRule) -> str:
     """A rule of the provider as a sentence without a period."""
     match rule:
         case SenderRule.ANY:
-            return f"{route.provider.name} accepts any sender"
+            return reasons.ACCEPTS_ANY.format(provider=route.provider.name)
         case SenderRule.DOMAIN:
-            return f"{route.provider.name} accepts only senders of the domain {route.account.address.domain}"
+            return reasons.ACCEPTS_DOMAIN.format(provider=route.provider.name, domain=route.account.address.domain)
         case SenderRule.ADDRESS:
-            return f"{route.provider.name} accepts only the account's own addresses"
+            return reasons.ACCEPTS_OWN.format(provider=route.provider.name)
 
 
 # ---- the reverse-path ----
@@ -160,13 +162,13 @@ def _fit_reverse_path(
     rule = route.provider.sender_rule
     if isinstance(path, Address):
         if context.makes_srs and _is_redirect(route, authors) and (signed := _srs_path(route, rule, path, context)):
-            reason = "its bounces go to this server, which sends them on to the original reverse-path (SRS)"
+            reason = N_("its bounces go to this server, which sends them on to the original reverse-path (SRS)")
             return signed, (Change("reverse-path", str(path), str(signed), reason),)
         if permits(route, rule, path):
             return path, ()
         mailbox = _own_author(route, rule) if _is_redirect(route, authors) else _untagged(route, rule, path)
         own = mailbox or route.account.address
-        reason = f"{describe_rule(route, rule)}; bounces go to {own}"
+        reason = reasons.BOUNCES_TO.format(reason=describe_rule(route, rule), address=own)
     else:
         if route.provider.takes_null_reverse_path:
             return path, ()
@@ -174,7 +176,9 @@ def _fit_reverse_path(
         if preferred is None or not permits(route, rule, preferred):
             preferred = _own_author(route, rule) if rule is not SenderRule.ADDRESS else _sub_address(route, context)
         own = preferred or route.account.address
-        reason = f"{route.provider.name} does not accept a null reverse-path; bounces go to {own}"
+        reason = reasons.BOUNCES_TO.format(
+            reason=reasons.REFUSES_NULL_PATH.format(provider=route.provider.name), address=own
+        )
     return own, (Change("reverse-path", str(path), str(own), reason),)
 
 
@@ -211,7 +215,7 @@ def _own_author(route: Route, rule: SenderRule) -> Address | None:
 
 def _marked_as_automatic(edited: EditedHeader, hostname: str) -> EditedHeader:
     """Mark the message as automatic in its header, because the null reverse-path is gone (RFC 3834 section 5)."""
-    reason = "its reverse-path was null: it must not be answered automatically"
+    reason = N_("its reverse-path was null: it must not be answered automatically")
     edited = edited.with_field("Auto-Submitted", "auto-replied", reason)
     edited = edited.with_field("X-Auto-Response-Suppress", "All", reason)
     return edited.with_edits([Edit(LOOP_FIELD, hostname.encode("ascii"))], [Change(LOOP_FIELD, "", hostname, reason)])
@@ -244,14 +248,14 @@ def _fit_from(
     edited = edited.with_mailboxes("From", [Mailbox(own, name)], reason)
     reply_to = [mailbox for mailbox in authors.from_ if mailbox.address.key != own.key]
     if reply_to and not edited.indexes("Reply-To"):
-        edited = edited.with_mailboxes("Reply-To", reply_to, "replies go to the original author")
+        edited = edited.with_mailboxes("Reply-To", reply_to, N_("replies go to the original author"))
     if foreign:
         if not before.indexes("X-Original-From"):
-            reason = f"preserves the original author {format_mailbox(author)}"
+            reason = reasons.PRESERVES_AUTHOR.format(author=format_mailbox(author))
             edited = edited.with_mailboxes("X-Original-From", authors.from_, reason)
         if authors.sender is not None and not permits(route, rule, authors.sender.address):
             edited = edited.without_fields(("Sender",), describe_rule(route, rule))
-        edited = edited.without_fields(_SIGNATURES, "the signature is invalid after the change of From")
+        edited = edited.without_fields(_SIGNATURES, N_("the signature is invalid after the change of From"))
     return edited
 
 

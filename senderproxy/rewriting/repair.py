@@ -17,6 +17,7 @@ from email.utils import format_datetime
 from functools import lru_cache
 from typing import Final
 
+from senderproxy.mail import reasons
 from senderproxy.mail.address import Address, AddressError, parse_address
 from senderproxy.mail.author import NON_ASCII, Mailbox, MailboxError, read_mailboxes
 from senderproxy.mail.display import decode_8bit, decode_words, encode_phrase, encode_unstructured, encode_words
@@ -25,6 +26,7 @@ from senderproxy.rewriting.dates import is_unset_clock, read_date
 from senderproxy.rewriting.edited_header import Change, render_mailboxes
 from senderproxy.rewriting.long_lines import LINE_LIMIT
 from senderproxy.rewriting.scanners import find_loose_mailbox, replace_quoted, split_list
+from senderproxy.translation import N_
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def find_repairs(header: HeaderSection, context: RepairContext) -> tuple[Repair,
         if index in doubled:
             continue
         if field.name.lower() == "bcc" and context.remove_bcc:
-            repairs.append(_removed(field, index, "required by the configuration (remove_bcc)"))
+            repairs.append(_removed(field, index, N_("required by the configuration (remove_bcc)")))
         elif (repaired := _repair(field, context)) is not None:
             repairs.append(_replacement(field, index, *repaired))
             is_replaced = repaired[1] in (_NOT_SET, _UNREADABLE) and not _is_blank(field.value)
@@ -92,7 +94,7 @@ def repair_author_fields(header: HeaderSection) -> tuple[Repair, ...]:
         mailbox = _repair_mailbox(fields[found[0]].value)
         if mailbox is not None:
             value = render_mailboxes([mailbox])
-            repairs.append(_replacement(fields[found[0]], found[0], value, "it could not be read"))
+            repairs.append(_replacement(fields[found[0]], found[0], value, N_("it could not be read")))
     return tuple(repairs)
 
 
@@ -106,7 +108,7 @@ def _single_out(fields: Sequence[Field], places: Sequence[int]) -> Iterator[Repa
     """Keep the first of several fields, with the recipients of all, and remove the others."""
     first, *others = places
     name = fields[first].name
-    reason = f"it occurred {len(places)} times"
+    reason = reasons.OCCURRED.format(count=len(places))
     if name.lower() in _LISTS:
         values = [fields[place].value for place in places if not _is_blank(fields[place].value)]
         joined = b",\r\n ".join(_tidy(value).rstrip(b", ") for value in values)
@@ -150,22 +152,22 @@ def _repaired(field: Field, context: RepairContext) -> tuple[bytes | None, str] 
     name = field.name.lower()
     blank = _is_blank(field.value)
     if name == "to" and blank:
-        return b"undisclosed-recipients:;", "it was empty"
+        return b"undisclosed-recipients:;", N_("it was empty")
     if name in _ADDRESSES and name != "from" and blank:
-        return None, "it was empty"
+        return None, N_("it was empty")
     if name == "date":
         return _repair_date(field.value, context)
     if name in _ADDRESSES:
         repaired = _repair_addresses(field)
         if repaired is not None and _names_no_address(repaired) and name != "from":
-            return (b"undisclosed-recipients:;" if name == "to" else None), "it had no address"
+            return (b"undisclosed-recipients:;" if name == "to" else None), N_("it had no address")
         if repaired is not None:
-            return repaired, "it had invalid addresses or characters"
+            return repaired, N_("it had invalid addresses or characters")
     elif not field.value.isascii():
-        return encode_value(field.value), "it had octets above 127"
+        return encode_value(field.value), N_("it had octets above 127")
     if any(len(line) > LINE_LIMIT for line in _lines(field)):
         folded = _folded(field)
-        return None if folded is None else (folded, f"a line was longer than {LINE_LIMIT} octets")
+        return None if folded is None else (folded, reasons.LONG_LINE.format(limit=LINE_LIMIT))
     return None
 
 
@@ -184,7 +186,7 @@ def _missing(places: Mapping[str, Sequence[int]], context: RepairContext) -> Ite
             case _:
                 value = context.message_id
         if value:
-            yield Repair(Change(name, "", value, "it was missing"), Edit(name, value.encode("ascii")))
+            yield Repair(Change(name, "", value, N_("it was missing")), Edit(name, value.encode("ascii")))
 
 
 # ---- addresses ----
@@ -368,8 +370,8 @@ _DATE: Final = re.compile(
     rb"(\d{2}):(\d{2})(?::(\d{2}))?\s+(?:[+-]\d{4}|UT|GMT|[ECMP][SD]T|[A-IK-Za-ik-z])\s*(?:\([^()]*\)\s*)?",
     re.IGNORECASE,
 )
-_NOT_SET: Final = "the clock of the device was not set"
-_UNREADABLE: Final = "no date could be read from it"
+_NOT_SET: Final = N_("the clock of the device was not set")
+_UNREADABLE: Final = N_("no date could be read from it")
 _ORIGINAL_DATE: Final = "X-Original-Date"
 
 
@@ -393,7 +395,7 @@ def _repair_date(value: bytes, context: RepairContext) -> tuple[bytes, str] | No
         return format_datetime(context.now).encode("ascii"), _UNREADABLE
     if is_unset_clock(date):
         return format_datetime(context.now).encode("ascii"), _NOT_SET
-    return None if valid else (format_datetime(date).encode("ascii"), "not an RFC 5322 date")
+    return None if valid else (format_datetime(date).encode("ascii"), N_("not an RFC 5322 date"))
 
 
 _UNSET_YEAR: Final = re.compile(rb"19(?:69|70|99)|2000")
@@ -402,7 +404,9 @@ _UNSET_YEAR: Final = re.compile(rb"19(?:69|70|99)|2000")
 def _original_date(field: Field) -> Repair:
     """A trace field with the date that was replaced."""
     value = encode_unstructured(_shown(field.value))
-    return Repair(Change(_ORIGINAL_DATE, "", _shown(value), "preserves the original date"), Edit(_ORIGINAL_DATE, value))
+    return Repair(
+        Change(_ORIGINAL_DATE, "", _shown(value), N_("preserves the original date")), Edit(_ORIGINAL_DATE, value)
+    )
 
 
 # ---- repairs ----

@@ -22,6 +22,7 @@ from senderproxy.mail.author import hides_sender
 from senderproxy.mail.display import decode_8bit
 from senderproxy.mail.header import Cut, HeaderSection
 from senderproxy.rewriting.edited_header import Change, EditedHeader
+from senderproxy.translation import N_
 
 _AT_START: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:>?From (?![ \t]*+:)[^\r\n]*+\r\n)?(?:\xef\xbb\xbf)?")
 _COMMON_FIELD: Final = re.compile(
@@ -45,18 +46,18 @@ def without_stray_lines(header: HeaderSection, *, lenient: bool) -> EditedHeader
         return edited
     start = _AT_START.match(header.raw)
     if start is not None and start.end():
-        edited = _with_cut(edited, Cut(0, start.end()), "it does not belong to the message")
+        edited = _with_cut(edited, Cut(0, start.end()), N_("it does not belong to the message"))
     rest = edited.header.rest
     if _is_stray(rest) and _names_common_field(rest):
         if not lenient or _is_folded(rest):
             return StrayLine(_shown(rest))
-        edited = _with_cut(edited, _cut_of_line(edited.header), "it is not a header field")
+        edited = _with_cut(edited, _cut_of_line(edited.header), N_("it is not a header field"))
         rest = edited.header.rest
         if _is_stray(rest) and _names_common_field(rest):
             return StrayLine(_shown(rest))  # a second one: which of them is the text is a guess
     if _is_stray(rest) and not hides_sender(rest):
         place = len(edited.header.raw) - len(rest)
-        edited = _with_cut(edited, Cut(place, place, b"\r\n"), "the empty line before the text was missing")
+        edited = _with_cut(edited, Cut(place, place, b"\r\n"), N_("the empty line before the text was missing"))
     return edited
 
 
@@ -83,7 +84,7 @@ def _cut_of_line(header: HeaderSection) -> Cut:
 def _with_cut(edited: EditedHeader, cut: Cut, reason: str) -> EditedHeader:
     header = edited.header
     old = _shown(header.raw[cut.start : cut.end]) if cut.end > cut.start else ""
-    change = Change("header section", old, "" if old else "an empty line", reason)
+    change = Change("header section", old, "" if old else N_("an empty line"), reason)
     return replace(edited, header=header.with_cut(cut), cuts=(*edited.cuts, cut), changes=(*edited.changes, change))
 
 

@@ -96,7 +96,7 @@ class ServiceStatus:
             "started_at": self._started_at.isoformat(timespec="seconds"),
             **conditions,
             "listeners": [listener.status() for listener in self._listeners.open],
-            **self._accounts_after(""),
+            **self._accounts_after("", code),
             "servers": [
                 one.entry() for one in (*self._components.courier.hops.statuses(), *self._components.mx.statuses())
             ],
@@ -117,16 +117,18 @@ class ServiceStatus:
         return {"address": self._metrics.address, "accounts": self._metrics.labels()}
 
     def accounts(self, request: Request) -> Answer:
-        """The accounts after the id `after`."""
-        return self._accounts_after(str(request.get("after", "")))
+        """The accounts after the id `after`. `language`: as in `conditions`."""
+        return self._accounts_after(str(request.get("after", "")), request.get("language"))
 
-    def _accounts_after(self, last: str) -> Answer:
+    def _accounts_after(self, last: str, code: object) -> Answer:
         """A page of accounts. `accounts_following`: its last id, if more follow; else None."""
         providers = self._components.relay.rules.providers
-        found = self._components.courier.status(providers, after=last, limit=_PAGE + 1)
-        page = found[:_PAGE]
+        with language(str(code) if code in LANGUAGES else SOURCE):
+            found = self._components.courier.status(providers, after=last, limit=_PAGE + 1)
+            page = found[:_PAGE]
+            entries = [one.entry() for one in page]
         return {
-            "accounts": [one.entry() for one in page],
+            "accounts": entries,
             "accounts_following": page[-1].account if len(found) > _PAGE else None,
         }
 

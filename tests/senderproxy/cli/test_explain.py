@@ -36,6 +36,20 @@ def test_an_address_is_explained_with_its_account_and_the_tier(
     assert (ended.json["account"], ended.json["tier"], ended.json["place"]) == (account, tier, "From")
 
 
+def test_rules_and_reasons_are_in_the_language_of_the_shell_and_english_for_scripts(
+    staffed: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "")
+    letter = staffed.folder / "letter.eml"
+    letter.write_text("From: anna@firma.example\nDate: \n\nText\n")
+    out = staffed.type("explain", str(letter)).out
+    assert "From           ionos nimmt nur Absender der Domain firma.example an" in out
+    assert "Grund: darin war kein Datum zu erkennen" in out
+    changes = staffed.type("explain", str(letter), "--json").json["changes"]
+    assert "no date could be read from it" in [one["reason"] for one in changes]
+
+
 def test_an_unknown_address_is_refused_with_the_nearest_known_ones(staffed: Office) -> None:
     ended = staffed.type("explain", "ana@firma.example")
     assert ended.code == 1

@@ -233,6 +233,7 @@ def test_the_log_is_english_and_each_command_has_the_language_of_its_shell(
     office.type("account", "remove", "anna@firma.example", "--yes")
     with running(office):
         german = office.type("status").out
+        for_scripts = office.type("status", "--json").json
         checked = office.type("check", "--offline").out
         monkeypatch.setenv("LANGUAGE", "en")
         english = office.type("status").out
@@ -242,6 +243,7 @@ def test_the_log_is_english_and_each_command_has_the_language_of_its_shell(
     assert "FEHLER" in german
     assert "Die Warteschlange ist leer." in german
     assert "ERROR     There is no account yet." in english
+    assert [one["cause"] for one in for_scripts["conditions"]] == ["There is no account yet."]
     log = (office.folder / "service.log").read_text()
     assert "There is no account yet." in log
     assert "Es gibt" not in log
