@@ -269,6 +269,10 @@ class RelayIntake:
         except SpoolError as error:
             event(_log, log_events.MESSAGE_NOT_QUEUED, id=submission.id, why=error.message)
             return False
+        # The attempt reads the body as received, which the listener closes after the reply; the claim has a copy.
+        body = submission.message.body
+        body.retain()
+        attempt.add_done_callback(lambda _: body.close())
         self._dispatcher.adopt_attempt(claim, decision, attempt)
         return True
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from senderproxy.listener.body import SpillDirectory
 from senderproxy.relay.no_spool import NoSpool
 from senderproxy.relay.ports import SpoolError, SpoolFull
 from senderproxy.routing.provider import NullPolicy
 from senderproxy.simulator.faults import Delay, Drop, Fault, FaultScript, FaultStage, Silence
 from senderproxy.simulator.provider_replies import UNKNOWN_USER, server_reply
 from senderproxy.tracking.record import Query
+from tests.fakes.buffered_body import buffered_body
 from tests.senderproxy.relay.office import KUNDE, SETTINGS, answering, relay_office
 
 BUSY = server_reply(450, "4.2.1 Mailbox busy")
@@ -135,6 +137,22 @@ async def test_an_attempt_longer_than_the_timeout_is_queued_and_not_sent_twice(t
         await office.restart()
         await office.pass_time(hours=1)
         assert office.taken() == ["Guten Tag"]
+
+
+@pytest.mark.parametrize("stage", [FaultStage.MAIL, FaultStage.RCPT, FaultStage.DATA])
+@pytest.mark.parametrize("threshold", [10_000_000, 1000], ids=["in memory", "in a file"])
+async def test_an_attempt_longer_than_the_timeout_sends_the_whole_content(
+    tmp_path: Path, stage: FaultStage, threshold: int
+) -> None:
+    text = b"Guten Tag\r\n" * 100_000
+    body = await buffered_body(threshold, SpillDirectory(tmp_path), [text])
+    script = FaultScript(Fault(stage, Delay(1.0), times=1))
+    async with relay_office(tmp_path, script=script) as office:
+        _, result = await office.submit(at="hasty", body=body)
+        assert str(result).startswith("250 2.0.0 Queued: simulator has not replied yet")
+        await office.until_all_is_done()
+        [received] = office.simulator.received
+        assert received.content.endswith(b"\r\n\r\n" + text)
 
 
 async def test_a_refusal_after_the_timeout_is_reported(tmp_path: Path) -> None:
