@@ -22,6 +22,8 @@ PYTHONS: Final = ("3.11", "3.12", "3.13")
 MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 # The C library of Debian 12 is 2.36.
 _PLATFORMS: Final = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34")
+# Licences that the metadata of a wheel does not name; the wheel has the text.
+_UNNAMED: Final = {"IMAPClient": "BSD-3-Clause"}
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ def _read(path: Path) -> Wheel:
         folder="libraries" if pure or abi == "abi3" else abi,
         name=str(fields["Name"]),
         version=str(fields["Version"]),
-        licence=_licence(fields.get("License-Expression"), fields.get("License"), fields.get_all("Classifier", [])),
+        licence=_UNNAMED.get(str(fields["Name"]))
+        or _licence(fields.get("License-Expression"), fields.get("License"), fields.get_all("Classifier", [])),
         homepage=_homepage(fields.get("Home-page"), fields.get_all("Project-URL", [])),
         licences=licences,
     )

@@ -2,7 +2,7 @@
 
 Guarantees: this module loads neither imapclient nor a socket, so that a service without copies does not pay for them.
 Each result has words for the operator; texts of the server in it are printable and bounded, and contain no secret.
-Not here: the IMAP dialogue, which loads imapclient; repetition of an attempt (the caller).
+Not here: the IMAP dialogue (sent_copy.imap), which loads imapclient; repetition of an attempt (the caller).
 """
 
 from collections.abc import Callable, Iterator
@@ -123,8 +123,7 @@ FolderResult: TypeAlias = FoundFolder | Refused | TryLater
 class SentFolders(Protocol):
     """The Sent folders of mailboxes. The calls block, and are made on threads of their own (worker_threads).
 
-    The implementation will be `ImapFolders(monotonic)` in module imap of this package; a service imports that module
-    only if an account has copies.
+    The implementation is sent_copy.imap.ImapFolders; a service imports that module only if an account has copies.
     """
 
     def append_copy(self, server: ImapServer, credential: Credential, copy: Copy) -> CopyResult:

@@ -230,6 +230,7 @@ OF_ONE_OBJECT = {
     "metrics.exposition._Samples._by_series",  # a scrape
     "service.metrics.Figures._values",  # a scrape
     "service.metrics_server._Answer.headers",
+    "sent_copy.connection.ImapConnection._received",  # _LINE_LIMIT and one read
     "listener.read_buffer.ReadBuffer._buffer",  # _HIGH and one read
     "monitoring.mail_gaps.MailGaps._weeks",  # the hours of a week
     "relay.content_changes.ChangedBody._memory",  # _MEMORY_LIMIT and one piece

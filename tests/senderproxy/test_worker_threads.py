@@ -35,6 +35,7 @@ ALLOWED = {
     ("delivery/mx/domain_state.py", "getaddrinfo"),  # of numbers
     ("cli/check_mx.py", "create_connection"),  # a command
     ("http_client/exchange.py", "getaddrinfo"),  # on a thread of http_client.client
+    ("sent_copy/connection.py", "getaddrinfo"),  # on a thread of its own
     ("config/load.py", "getfqdn"),  # before the start, or on the thread of a reload
     ("config/load.py", "DaemonThread"),  # bounds that look-up in time
     ("simulator/server.py", "create_server"),  # on an IP address
